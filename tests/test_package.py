@@ -1,0 +1,123 @@
+"""What is shipped: the package's contents and promises, read off its metadata and a built wheel."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    (built,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    with zipfile.ZipFile(built) as archive:
+        yield archive
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(wheel):
+    files = {n for n in wheel.namelist() if not n.startswith("xloss-0.1.0.dist-info/")}
+    assert {"xloss/__init__.py", "xloss_conformance/__init__.py"} <= files
+    assert {"xloss/py.typed", "xloss_conformance/py.typed"} <= files
+    assert {name.split("/")[0] for name in files} == {"xloss", "xloss_conformance"}
+
+
+def test_the_wheel_holds_every_file_of_the_sources(wheel):
+    packages = (ROOT / "src" / "xloss", ROOT / "conformance" / "xloss_conformance")
+    sources = {
+        path.relative_to(package.parent).as_posix()
+        for package in packages
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert sources <= set(wheel.namelist())
+
+
+def test_the_wheel_s_metadata(wheel):
+    metadata = wheel.read("xloss-0.1.0.dist-info/METADATA").decode()
+    assert "License-Expression: Apache-2.0\n" in metadata
+    assert "Requires-Python: >=3.11\n" in metadata
+    assert "# xloss\n" in metadata
+    assert "xloss-0.1.0.dist-info/licenses/LICENSE" in wheel.namelist()
+    scripts = wheel.read("xloss-0.1.0.dist-info/entry_points.txt").decode()
+    assert scripts.strip() == "[console_scripts]\nxloss = xloss.cli:main"
+
+
+def test_two_dependencies():
+    assert names(PROJECT["dependencies"]) == {"numpy", "array-api-compat"}
+    assert len(PROJECT["dependencies"]) == 2
+    assert "numpy>=2.1" in PROJECT["dependencies"]
+
+
+def test_the_extras():
+    contents = {extra: names(requirements) for extra, requirements in EXTRAS.items()}
+    pinned = contents.pop("test")
+    assert contents == {
+        "torch": {"torch"},
+        "jax": {"jax"},
+        "dask": {"dask"},
+        "cupy": {"cupy-cuda13x"},
+        "fast": {"numba"},
+        "cuda": {"cuda-core", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cuda-cccl"},
+        "cli": {"typer", "rich", "safetensors", "ml_dtypes"},
+        "conformance": {"mpmath", "rich", "typer"},
+        "all": {"xloss"},
+    }
+    for extra in ("torch", "jax", "dask", "cupy", "cli", "conformance"):
+        assert contents[extra] <= pinned, f"the tests do not install what {extra} needs"
+
+
+def test_all_is_everything_that_needs_no_gpu():
+    (everything,) = EXTRAS["all"]
+    chosen = set(re.fullmatch(r"xloss\[(.*)\]", everything)[1].split(","))
+    assert chosen == set(EXTRAS) - {"all", "test", "cupy", "cuda"}
+
+
+def test_the_test_environment_is_pinned():
+    assert "torch==2.13.0" in EXTRAS["test"]
+    for requirement in EXTRAS["test"]:
+        assert re.search(r"==\d[\d.]*(;|$)", requirement), requirement
+
+
+def test_libraries_for_a_gpu_are_not_asked_for_where_they_do_not_exist():
+    assert all(r.endswith("; sys_platform != 'darwin'") for r in EXTRAS["cupy"])
+    assert all(r.endswith("; sys_platform == 'linux'") for r in EXTRAS["cuda"])
+
+
+def test_importing_xloss_imports_nothing_optional():
+    script = "import json, sys; import xloss; print(json.dumps(list(sys.modules)))"
+    command = [sys.executable, "-W", "error", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(json.loads(result.stdout))
+    assert "numpy" in loaded
+    tops = {name.partition(".")[0] for name in loaded}
+    unwanted = {
+        "array_api_strict", "cupy", "dask", "jax", "keras", "ml_dtypes", "numba", "rich",
+        "safetensors", "scipy", "torch", "typer", "xloss_conformance",
+    }  # fmt: skip
+    assert not tops & unwanted
+    assert "array_api_compat.numpy" not in loaded  # costs twice what all of xloss may
+
+
+def test_readme_begins_with_two_lines_that_run():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    lines = block[1].splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("python3 -m venv .venv && .venv/bin/pip install") for line in lines)
+    assert '".[cli]"' in lines[0]
+    assert '".[test]"' in lines[1]
+    assert "pytest" in lines[1]
