@@ -1,0 +1,260 @@
+"""The only importer of array-api-compat: namespaces, devices, dtypes, gathers."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ContextManager, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any  # no array type is common to the libraries
+Namespace: TypeAlias = Any
+
+FLOATS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
+INTEGERS = {
+    "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1),
+    "int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1),
+    "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1),
+    "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1),
+}  # fmt: skip
+
+_namespaces: dict[type, Namespace] = {np.ndarray: np}
+_names: dict[Any, str] = {}
+# Integer-array indexing, x[i, j], reads and writes a handful of entries without a pass over x.
+_FANCY = {"numpy", "cupy", "torch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the arithmetic may use in one call."""
+
+    xp: Namespace
+    library: str  # "numpy", "torch", "jax", "cupy", "dask", "array_api_strict", ...
+    device: Any  # None where the library traces
+    acc: Any  # dtype of the arithmetic and the loss: float32 or float64
+    wide: Any  # dtype of the sums: float64 where the device has it, else acc
+    index: Any  # dtype of safe labels
+    eager: bool  # blocks may be written in place into arrays of our own
+    host: bool  # the logits' values may steer Python at no cost
+    readable: bool = False  # the targets' values may be read
+    clean: bool = False  # they were: every label is in range and none is ignored
+
+
+def namespace(x: Array) -> Namespace:
+    """Find the Array API namespace of an array, or None for anything else."""
+    kind = type(x)
+    found = _namespaces.get(kind)
+    if found is None:
+        found = _find(x)
+        if found is not None:
+            _namespaces[kind] = found
+    return found
+
+
+def _find(x: Array) -> Namespace | None:
+    if isinstance(x, (np.ndarray, np.generic)):
+        # A masked array would lose its mask, a matrix its shapes.
+        odd = isinstance(x, (np.ma.MaskedArray, np.matrix))
+        return None if odd else np
+    if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
+        return None
+    import array_api_compat  # 40 ms that NumPy users need not pay
+
+    if not array_api_compat.is_array_api_obj(x):
+        return None
+    return array_api_compat.array_namespace(x)
+
+
+def library(xp: Namespace) -> str:
+    """Name the library of a namespace: the last part that is not an adapter's."""
+    if xp is np:
+        return "numpy"
+    parts = str(getattr(xp, "__name__", type(xp).__name__)).split(".")
+    return parts[1] if parts[0] == "array_api_compat" else parts[0]
+
+
+def dtype_name(dtype: Any) -> str:
+    """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
+    name = _names.get(dtype)
+    if name is None:
+        name = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
+        _names[dtype] = name
+    return name
+
+
+def is_real_float(dtype: Any) -> bool:
+    """Tell whether a dtype is float16, bfloat16, float32 or float64."""
+    return dtype_name(dtype) in FLOATS
+
+
+def is_integer(dtype: Any) -> bool:
+    """Tell whether a dtype is a signed or unsigned integer of 8 to 64 bits."""
+    return dtype_name(dtype) in INTEGERS
+
+
+def device(x: Array) -> Any:
+    """Return the array's device; None where a tracer has none."""
+    return "cpu" if type(x) is np.ndarray else getattr(x, "device", None)
+
+
+_WIDE: dict[tuple[str, str], bool] = {}
+
+
+def has_float64(xp: Namespace, lib: str, dev: Any) -> bool:
+    """Tell whether float64 arithmetic exists on this device."""
+    if lib == "numpy" or lib == "dask":
+        return True
+    if lib == "torch":
+        return bool(dev.type != "mps")
+    if lib == "jax":  # may be switched at any time
+        return bool(sys.modules["jax"].config.jax_enable_x64)
+    key = (lib, str(dev))
+    if key not in _WIDE:
+        kinds = xp.__array_namespace_info__().dtypes(device=dev, kind="real floating")
+        _WIDE[key] = "float64" in kinds
+    return _WIDE[key]
+
+
+def context(x: Array, xp: Namespace) -> Context:
+    """Say what the arithmetic may do with these logits."""
+    if xp is np:
+        return _NUMPY64 if dtype_name(x.dtype) == "float64" else _NUMPY32
+    lib = library(xp)
+    dev = device(x)
+    wide = has_float64(xp, lib, dev)
+    acc = xp.float64 if dtype_name(x.dtype) == "float64" else xp.float32
+    traced = lib in ("jax", "dask") or is_traced(x, lib)
+    index = xp.int64 if lib != "jax" or wide else xp.int32
+    return Context(
+        xp=xp, library=lib, device=dev, acc=acc, wide=xp.float64 if wide else acc, index=index,
+        eager=not traced, host=not traced and on_host(lib, dev),
+    )  # fmt: skip
+
+
+def _numpy(acc: Any) -> Context:
+    return Context(
+        xp=np, library="numpy", device="cpu", acc=acc, wide=np.dtype("float64"),
+        index=np.dtype("int64"), eager=True, host=True,
+    )  # fmt: skip
+
+
+_NUMPY32 = _numpy(np.dtype("float32"))
+_NUMPY64 = _numpy(np.dtype("float64"))
+
+
+def on_host(lib: str, dev: Any) -> bool:
+    """Tell whether values on this device may be read without a transfer."""
+    if lib == "torch":
+        return bool(dev.type == "cpu")
+    return lib == "numpy" or (lib == "array_api_strict" and "CPU_DEVICE" in str(dev))
+
+
+def is_traced(x: Array, lib: str) -> bool:
+    """Tell whether the array stands for values that are not there to be read."""
+    if lib in ("jax", "dask"):
+        return True
+    if lib != "torch":
+        return False
+    torch = sys.modules["torch"]
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        return True
+    # functorch wrappers and fake tensors are read by no public predicate but these.
+    return bool(
+        torch._C._functorch.is_functorch_wrapped_tensor(x)
+        or torch._is_functional_tensor(x)
+        or (type(x) is not torch.Tensor and type(x).__name__ == "FakeTensor")
+    )
+
+
+def readable(x: Array, xp: Namespace) -> bool:
+    """Tell whether an array's values may be read at no cost: a concrete host array."""
+    lib = library(xp)
+    return lib == "numpy" or (on_host(lib, device(x)) and not is_traced(x, lib))
+
+
+def quiet(cx: Context) -> ContextManager[Any]:
+    """Silence NumPy's floating-point warnings: inf - inf and log 0 are selected away."""
+    if cx.library in ("numpy", "array_api_strict") or cx.library not in _SILENT:
+        return np.errstate(all="ignore")
+    return nullcontext()
+
+
+_SILENT = {"torch", "jax", "cupy", "dask"}
+
+
+def fill(cx: Context, x: Array, mask: Array, value: float) -> Array:
+    """Put `value` where `mask`; in place where x is an array of our own."""
+    if not cx.eager:
+        return cx.xp.where(mask, value, x)
+    if cx.library == "torch":
+        return x.masked_fill_(mask, value)
+    if cx.library == "numpy":
+        np.copyto(x, value, where=mask)
+        return x
+    x[mask] = value
+    return x
+
+
+def count_true(cx: Context, mask: Array, every: Array) -> Array:
+    """Count along the last axis; `every` is one row value, NaN where a row may have none."""
+    xp = cx.xp
+    # A count along an axis costs as much as the exponential, a count of all nothing.
+    if (
+        cx.host
+        and int(xp.count_nonzero(mask)) == prod(every.shape)
+        and not bool(xp.any(every != every))
+    ):
+        return xp.ones(every.shape[:-1], dtype=cx.wide, device=cx.device)
+    return xp.sum(xp.astype(mask, cx.acc), axis=-1, dtype=cx.wide)
+
+
+def arange(cx: Context, n: int) -> Array:
+    """Return 0..n-1 as safe-label dtype on the call's device."""
+    return cx.xp.arange(n, dtype=cx.index, device=cx.device)
+
+
+def gather(cx: Context, x: Array, labels: Array) -> Array:
+    """Return x[..., labels], one entry a row; labels must be safe."""
+    if cx.library in _FANCY and x.ndim == 2 and cx.eager:
+        return x[arange(cx, x.shape[0]), labels]
+    xp = cx.xp
+    return xp.squeeze(xp.take_along_axis(x, xp.expand_dims(labels, axis=-1), axis=-1), axis=-1)
+
+
+def scatter(cx: Context, x: Array, labels: Array, values: Array) -> Array:
+    """Put one value a row at x[..., labels]; in place where x is an array of our own."""
+    values = cx.xp.astype(values, x.dtype, copy=False)
+    if cx.library in _FANCY and x.ndim == 2 and cx.eager:
+        x[arange(cx, x.shape[0]), labels] = values
+        return x
+    hot = arange(cx, x.shape[-1]) == cx.xp.expand_dims(labels, axis=-1)
+    return cx.xp.where(hot, cx.xp.expand_dims(values, axis=-1), x)
+
+
+def take(cx: Context, x: Array, labels: Array) -> Array:
+    """Return x[labels] for a one-dimensional x; labels must be safe."""
+    if cx.library in _FANCY and cx.eager:
+        return x[labels]
+    xp = cx.xp
+    return xp.reshape(xp.take(x, xp.reshape(labels, (-1,)), axis=0), labels.shape)
+
+
+def cast(cx: Context, x: Array, dtype: Any) -> Array:
+    """Convert without a copy where nothing changes."""
+    return x if x.dtype == dtype else cx.xp.astype(x, dtype, copy=False)
+
+
+def c_order(cx: Context, x: Array) -> Array:
+    """Copy to C order unless it is: the bits of NumPy's sums depend on memory order."""
+    if cx.library == "torch":
+        return x.contiguous() if cx.eager else x
+    copy = getattr(cx.xp, "ascontiguousarray", None)
+    return x if copy is None or not cx.eager else copy(x)
+
+
+def plain(cx: Context, x: Array) -> Array:
+    """Return a 0-d NumPy array as the scalar that NumPy's own functions return."""
+    return x[()] if cx.library == "numpy" and x.ndim == 0 else x

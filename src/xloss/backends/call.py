@@ -1,0 +1,23 @@
+"""A prepared call: everything checked, nothing computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .._xp import Context
+from ..core.spec import Operands, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One loss on one set of arrays, the class axis moved to the end."""
+
+    name: str  # the public function
+    spec: Spec
+    cx: Context
+    operands: Operands
+    classes: int  # 0: no class axis
+    axis: int = -1  # where the class axis was
+    normalizer: Any = None
+    arguments: tuple[str, ...] = ("logits", "targets")  # names of x and of targets

@@ -1,0 +1,90 @@
+"""Any array library: the engine's result, reduced."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .._xp import Array, cast, plain, quiet
+from ..core.reduce import mean
+from ..core.spec import Need, Upstream
+from ..engines import choose
+from .call import Call
+
+
+def value(call: Call) -> Array:
+    """Return the loss."""
+    spec, cx = call.spec, call.cx
+    engine = choose(call.operands, spec, cx)
+    if spec.reduction == "none":
+        return plain(cx, engine.run(call.operands, spec, cx, call.classes, Need(rows=True)).rows)
+    averaged = spec.reduction == "mean"
+    got = engine.run(call.operands, spec, cx, call.classes, Need(total=True, weight=averaged))
+    return reduced(call, got.total, got.weight)
+
+
+def reduced(call: Call, total: Array, weight: Array | None) -> Array:
+    """Return the sum or the mean in the loss dtype."""
+    cx = call.cx
+    if weight is not None:
+        with quiet(cx):
+            total = mean(cx, total, weight, call.normalizer)
+    return plain(cx, cast(cx, total, cx.acc))
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients to "x" and "targets"."""
+    spec, cx, o = call.spec, call.cx, call.operands
+    xp = cx.xp
+    engine = choose(o, spec, cx)
+    up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+    wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
+    if spec.reduction == "none":
+        got = engine.run(o, spec, cx, call.classes, replace(wants, rows=True), Upstream(up))
+        return plain(cx, got.rows), named(call, got.grad, got.grad_targets)
+    if spec.reduction == "sum":
+        got = engine.run(o, spec, cx, call.classes, replace(wants, total=True), Upstream(up))
+        return reduced(call, got.total, None), named(call, got.grad, got.grad_targets)
+    weight = engine.run(o, spec, cx, call.classes, Need(weight=True)).weight
+    assert weight is not None
+    share = None
+    live = weight != 0
+    below = weight if call.normalizer is None else call.normalizer
+    with quiet(cx):
+        factor = up / xp.where(live, below, xp.ones_like(weight))
+    if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
+        total = engine.run(o, spec, cx, call.classes, Need(total=True)).total
+        share = -factor * mean(cx, total, weight, None)
+    if cx.host and bool(live):
+        live = None
+    got = engine.run(
+        o, spec, cx, call.classes, replace(wants, total=True), Upstream(factor, share, live)
+    )
+    return reduced(call, got.total, weight), named(call, got.grad, got.grad_targets)
+
+
+def depends_on_targets(call: Call) -> bool:
+    """Tell whether the mean's denominator is a sum of soft targets."""
+    return call.classes > 0 and call.spec.kind != "kl_div" and not call.spec.indexed
+
+
+def named(call: Call, grad: Array | None, grad_targets: Array | None) -> dict[str, Array]:
+    """Name the gradients, each with the class axis where its argument has it."""
+    out = {}
+    if grad is not None:
+        out["x"] = restore(call, grad)
+    if grad_targets is not None:
+        out["targets"] = restore(call, grad_targets)
+    return out
+
+
+def restore(call: Call, g: Array) -> Array:
+    """Move the class axis back to where it was."""
+    if not call.classes or call.axis == -1:
+        return g
+    n = g.ndim
+    axes = list(range(n - 1))
+    axes.insert(n + call.axis, n - 1)
+    return call.cx.xp.permute_dims(g, tuple(axes))

@@ -1,0 +1,1 @@
+"""The mathematics: takes an array namespace, names no library."""

@@ -1,0 +1,171 @@
+"""Losses that are a sum of elementwise terms: the binary ones, and the divergence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .._xp import Array, Context, cast
+from .mix import column
+from .spec import Operands, Spec
+from .targets import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Sigmoid:
+    """Elementwise parts of a sigmoid, each by a form that cancels nothing."""
+
+    p: Array  # σ(z)
+    q: Array  # 1 - σ(z)
+    rise: Array  # -log(1 - p) = softplus(z)
+    fall: Array  # -log p = softplus(-z)
+
+
+def sigmoid(z: Array, cx: Context) -> Sigmoid:
+    """Return p, 1 - p, -log(1 - p) and -log p."""
+    xp = cx.xp
+    e = xp.exp(-xp.abs(z))
+    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
+    up = z >= 0
+    tail = xp.log1p(e)
+    zero = xp.zeros_like(z)
+    bad = z != z
+    return Sigmoid(
+        xp.where(up, large, small), xp.where(up, small, large),
+        xp.where(up | bad, z, zero) + tail, xp.where(up, zero, -z) + tail,
+    )  # fmt: skip
+
+
+def product(t: Array, value: Array, cx: Context) -> Array:
+    """Return t·value, 0 where t is 0 whatever the value; NaN stays."""
+    return cx.xp.where((t == 0) & (value == value), 0.0, t * value)
+
+
+def smooth(o: Operands, spec: Spec, cx: Context) -> tuple[Array, Array]:
+    """Return the smoothed target t(1-ε) + ε/2 and 1 minus it."""
+    t = cast(cx, o.targets, cx.acc)
+    rest = 1.0 - t
+    eps = spec.label_smoothing
+    if eps == 0:
+        return t, rest
+    return (1.0 - eps) * t + eps / 2, (1.0 - eps) * rest + eps / 2
+
+
+def clip(x: Array, spec: Spec, cx: Context) -> tuple[Array, Array | None]:
+    """Clip probabilities into [eps, 1-eps], and mark those inside."""
+    if spec.eps is None:
+        return x, None
+    low, high = spec.eps, 1.0 - spec.eps
+    clipped = cx.xp.where(x < low, low, cx.xp.where(x > high, high, x))
+    return clipped, (x >= low) & (x <= high)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One term's value and its derivatives to x and to the target."""
+
+    value: Array
+    dx: Array
+    dt: Array
+
+
+def terms(x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, got: Sigmoid | None) -> Terms:
+    """Return the elementwise terms; differentiable as they stand, where `got` is."""
+    if spec.kind == "kl_div":
+        return divergence(x, o, spec, cx)
+    y, rest = smooth(o, spec, cx)
+    if spec.kind == "binary_cross_entropy":
+        made = binary(x, y, rest, spec, cx)
+    elif spec.kind == "sigmoid_focal_loss":
+        assert got is not None
+        made = sigmoid_focal(x, y, rest, got, spec, cx)
+    else:
+        assert got is not None
+        made = logistic(x, y, rest, t.pos_weight, got, cx)
+    scale = 1.0 - spec.label_smoothing
+    return made if scale == 1 else Terms(made.value, made.dx, made.dt * scale)
+
+
+def logistic(
+    x: Array, y: Array, rest: Array, pos_weight: Array | None, got: Sigmoid, cx: Context
+) -> Terms:
+    """(1-t)·softplus(z) + w·t·softplus(-z): both terms are non-negative."""
+    xp = cx.xp
+    w: Any = 1.0 if pos_weight is None else pos_weight
+    value = product(rest, got.rise, cx) + product(w * y, got.fall, cx)
+    dx = rest * got.p - w * y * got.q
+    fall = xp.where((got.fall == xp.inf) & (w * y == 0), 0.0, got.fall)
+    rise = xp.where((got.rise == xp.inf) & (rest == 0), 0.0, got.rise)
+    # softplus(-z) - softplus(z) = -z, without the subtraction.
+    infinite = xp.abs(x) == xp.inf
+    dt = xp.where(infinite, w * fall - rise, -x) if pos_weight is None else w * fall - rise
+    return Terms(value, dx, dt)
+
+
+def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
+    """-(t·log p + (1-t)·log(1-p)), and the same formula's gradient where it is infinite."""
+    xp = cx.xp
+    p, inside = clip(x, spec, cx)
+    log_p, log_q = xp.log(p), xp.log1p(-p)
+    value = -product(y, log_p, cx) - product(rest, log_q, cx)
+    # A safe divisor too: the derivative of an unselected infinity is NaN.
+    dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, p)
+    if inside is not None:
+        dx = xp.where(inside | (x != x), dx, 0.0)
+    log_p = xp.where((log_p == -xp.inf) & (y == 0), 0.0, log_p)
+    log_q = xp.where((log_q == -xp.inf) & (rest == 0), 0.0, log_q)
+    return Terms(value, dx, log_q - log_p)
+
+
+def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx: Context) -> Terms:
+    """α_t (1-p_t)^γ ce, with 1 - p_t = (1-t)·p + t·(1-p): no term is negative."""
+    xp = cx.xp
+    gamma, alpha = spec.gamma, spec.alpha
+    ce = product(rest, got.rise, cx) + product(y, got.fall, cx)
+    miss = rest * got.p + y * got.q
+    nowhere = miss == 0
+    base = xp.where(nowhere, 1.0, miss)
+    power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
+    value = product(power, ce, cx)
+    finite = xp.where(ce == xp.inf, 0.0, ce)
+    bend = 0.0 if gamma == 0 else gamma * xp.where(nowhere, 0.0, base ** (gamma - 1.0)) * finite
+    dx = power * (rest * got.p - y * got.q) + bend * got.p * got.q * (rest - y)
+    dt = power * -xp.where(xp.abs(x) == xp.inf, 0.0, x) + bend * (got.q - got.p)
+    if alpha is None:
+        return Terms(value, dx, dt)
+    weight = alpha * y + (1.0 - alpha) * rest
+    return Terms(weight * value, weight * dx, weight * dt + (2.0 * alpha - 1.0) * value)
+
+
+def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
+    """t·(log t - log q); a class with t = 0 is absent, from the gradients too."""
+    xp = cx.xp
+    t = cast(cx, o.targets, cx.acc)
+    if spec.log_target:
+        nowhere = t == -xp.inf
+        log_t = xp.where(nowhere, 0.0, t)
+        t = xp.where(nowhere, 0.0, xp.exp(log_t))
+    else:
+        nowhere = t == 0
+        log_t = xp.log(xp.where(nowhere, 1.0, t))
+    gap = xp.where(nowhere, 0.0, log_t - xp.where(nowhere, 0.0, x))
+    dt = xp.where(nowhere, 0.0, gap + 1.0)
+    return Terms(t * gap, -t, t * dt if spec.log_target else dt)
+
+
+def losses(made: Terms, t: Targets, spec: Spec, cx: Context) -> Array:
+    """Return row losses, wide, before absent and bad rows are put right."""
+    value = made.value
+    if spec.kind == "kl_div":
+        row = cx.xp.sum(value, axis=-1, dtype=cx.wide)
+    else:
+        row = cast(cx, value, cx.wide)
+    return row if t.scale is None else t.scale * row
+
+
+def gradient(slope: Array, t: Targets, spec: Spec, cx: Context, up: Any) -> Array:
+    """Scale an elementwise derivative by its row's share of the result."""
+    b = up if t.scale is None else up * t.scale
+    if spec.kind == "kl_div":
+        return slope * column(cx, b)
+    return slope * (b if isinstance(b, float) else cast(cx, b, cx.acc))

@@ -1,0 +1,37 @@
+"""From row losses to the result: sums that lose nothing, and the mean's denominator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._xp import Array, Context, cast, dtype_name
+
+
+def exact_sum(cx: Context, x: Array) -> Array:
+    """Sum all elements in float64, or in pairs of floats where there is none."""
+    xp = cx.xp
+    if dtype_name(cx.wide) == "float64":
+        return xp.sum(x, dtype=cx.wide)
+    high = xp.reshape(cast(cx, x, cx.wide), (-1,))
+    low = xp.zeros_like(high)
+    while (n := high.shape[0]) > 1:
+        half = n // 2
+        a, b = high[:half], high[half : 2 * half]
+        s = a + b
+        t = s - a
+        # Knuth's two-sum: s + error is a + b exactly.
+        error = (a - (s - t)) + (b - t)
+        carried = low[:half] + low[half : 2 * half] + xp.where(error == error, error, 0.0)
+        high = xp.concat([s, high[2 * half :]])
+        low = xp.concat([carried, low[2 * half :]])
+    return xp.sum(high) + xp.sum(low)
+
+
+def mean(cx: Context, total: Array, weight: Array, normalizer: Any | None) -> Array:
+    """Return total over the denominator; 0 where no row contributes."""
+    xp = cx.xp
+    empty = weight == 0
+    below = weight if normalizer is None else normalizer
+    return xp.where(
+        empty, xp.zeros_like(total), total / xp.where(empty, xp.ones_like(weight), below)
+    )

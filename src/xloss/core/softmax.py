@@ -1,0 +1,216 @@
+"""Row losses and gradients of the losses taken from logits along a class axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .._xp import Array, Context, cast, fill, scatter
+from .mix import absent_if_zero, column, mix
+from .rowstats import Exponentials, RowStats, exponentials, gaps, hot, log1p_rest
+from .spec import Spec
+from .targets import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Elementwise parts of a row's softmax, each by a form that cancels nothing."""
+
+    lse: Array  # m + log1p(r), (...,)
+    nll: Array  # -log p_j = log1p(r) + (m - z_j), (..., classes)
+    p: Array
+    q: Array  # 1 - p
+
+
+def link(x: Array, spec: Spec, cx: Context) -> Array:
+    """Return the capped logits c·tanh(x/c); a masked logit stays masked."""
+    z = cast(cx, x, cx.acc)
+    c = spec.softcap
+    if c is None:
+        return z
+    return cx.xp.where(z == -cx.xp.inf, -cx.xp.inf, c * cx.xp.tanh(z / c))
+
+
+def link_slope(x: Array, spec: Spec, cx: Context) -> Array | None:
+    """Return dz/dx = sech²(x/c) as 4t/(1+t)², t = exp(-2|x/c|): 1 - tanh² is 0 from 10 on."""
+    if spec.softcap is None:
+        return None
+    t = cx.xp.exp(-2.0 * cx.xp.abs(cast(cx, x, cx.acc) / spec.softcap))
+    return 4.0 * t / ((1.0 + t) * (1.0 + t))
+
+
+def parts(z: Array, cx: Context, e: Exponentials | None = None) -> Parts:
+    """Return p, 1 - p, -log p and log-sum-exp of a block of capped logits.
+
+    `e` may hold the maximum and the rest of rows of which z is one piece.
+    """
+    xp = cx.xp
+    e = exponentials(z, cx) if e is None else e
+    s = RowStats(xp.squeeze(e.max, axis=-1), e.rest)
+    rise = log1p_rest(s, cx)
+    rest = xp.where(s.max == -xp.inf, xp.nan, s.rest)
+    inv = 1.0 / (1.0 + rest)
+    one, tail, others, log = (column(cx, v) for v in (inv, rest * inv, rest, rise))
+    # 1 + (r - e): the sum of the other terms, where the row's maximum is among them.
+    q = xp.where(e.top, tail, (1.0 + (others - e.below)) * one)
+    p = xp.where(e.top, one, e.below * one)
+    nll = gaps(z, e.max, e.top, cx) + log
+    lse = cast(cx, cast(cx, s.max, cx.wide) + rise, cx.acc)
+    return Parts(lse, nll, p, q)
+
+
+def focal(p: Array, q: Array, nll: Array, gamma: float, cx: Context) -> tuple[Array, Array]:
+    """Return f = (1-p)^γ nll and s = (1-p)^γ + γ p (1-p)^(γ-1) nll = -df/d log p."""
+    xp = cx.xp
+    nowhere = q == 0
+    base = xp.where(nowhere, 1.0, q)
+    power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
+    f = xp.where(nowhere & (nll == 0), 0.0, power * nll)
+    if gamma == 0:
+        return f, power
+    slope = p * base ** (gamma - 1.0) * xp.where(p == 0, 0.0, nll)
+    return f, power + gamma * xp.where(nowhere, 0.0, slope)
+
+
+def label_parts(s: RowStats, cx: Context) -> tuple[Array, Array, Array]:
+    """Return nll, p and 1 - p of each row's label, wide, from the statistics of the row."""
+    xp = cx.xp
+    assert s.dot is not None
+    inv = 1.0 / (1.0 + s.rest)
+    inv = xp.where(s.max == -xp.inf, xp.nan, inv)
+    e = xp.exp(-s.dot)
+    q = xp.where(s.dot == 0, s.rest, 1.0 + (s.rest - e)) * inv
+    return log1p_rest(s, cx) + s.dot, e * inv, q
+
+
+def z_term(s: RowStats, t: Targets, spec: Spec, cx: Context) -> tuple[Array, Array]:
+    """Return λ·W·lse² and 2λ·W·lse."""
+    lse = cast(cx, s.max, cx.wide) + log1p_rest(s, cx)
+    weighted = spec.z_loss * (lse if t.weight is None else t.weight * lse)
+    return weighted * lse, 2.0 * weighted
+
+
+def losses(
+    s: RowStats, t: Targets, spec: Spec, cx: Context, sums: tuple[Array, Array] | None = None
+) -> Array:
+    """Return row losses, wide, before absent and bad rows are put right."""
+    xp = cx.xp
+    rise = log1p_rest(s, cx)
+    if spec.kind == "logsumexp":
+        # Every class impossible is a sum of zero, not an undefined one.
+        return xp.where(s.max == -xp.inf, -xp.inf, cast(cx, s.max, cx.wide) + rise)
+    if spec.kind == "entropy":
+        assert sums is not None
+        return rise + sums[0]
+    if sums is not None:  # focal, from the whole mixture
+        row = sums[0]
+    elif spec.kind == "focal_loss":
+        nll, p, q = label_parts(s, cx)
+        row = absent_if_zero(t.label_weight, focal(p, q, nll, spec.gamma, cx)[0], cx)
+    else:
+        eps = spec.label_smoothing
+        row = None
+        if eps < 1:
+            row = s.mass * rise + s.dot
+            if t.labels is not None:
+                row = absent_if_zero(t.label_weight, row, cx)
+            row = row if eps == 0 else (1.0 - eps) * row
+        if eps > 0:
+            assert s.possible_weight is not None and s.possible_dot is not None
+            uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
+            if t.labels is None:
+                assert t.probs is not None
+                uniform = uniform * xp.sum(t.probs, axis=-1, dtype=cx.wide)
+            row = uniform if row is None else row + uniform
+    assert row is not None
+    if t.scale is not None:
+        row = t.scale * row
+    if spec.z_loss:
+        row = row + z_term(s, t, spec, cx)[0]
+    return row
+
+
+def second_sums(
+    z: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, e: Exponentials | None = None
+) -> tuple[Array, Array] | None:
+    """Return the sums that need the whole row's statistics first, each (...,) and wide.
+
+    entropy: Σ p (m - z), twice; focal over a mixture: Σ a f and Σ a s. None for the others.
+    """
+    xp = cx.xp
+    e = exponentials(z, cx, s) if e is None else e
+    if spec.kind == "entropy":
+        product = xp.where(e.below == 0, 0.0, e.below * gaps(z, e.max, e.top, cx))
+        spread = xp.sum(product, axis=-1, dtype=cx.wide) / (1.0 + s.rest)
+        return spread, spread
+    if spec.kind != "focal_loss" or (spec.indexed and not spec.label_smoothing):
+        return None
+    got = parts(z, cx, e)
+    a = mix(z, t, spec, cx, z != -xp.inf).a
+    f, slope = focal(got.p, got.q, got.nll, spec.gamma, cx)
+    f = xp.where((a == 0) & (f == f), 0.0, a * f)
+    return xp.sum(f, axis=-1, dtype=cx.wide), xp.sum(a * slope, axis=-1, dtype=cx.wide)
+
+
+def label_gradient(
+    x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Any, e: Exponentials
+) -> Array:
+    """Return the gradient for unsmoothed labels: a scaled softmax, and one entry a row."""
+    xp = cx.xp
+    nll, p, q = label_parts(s, cx)
+    b = up if t.scale is None else up * t.scale
+    if t.label_weight is not None:
+        b = b * t.label_weight
+    if spec.kind == "focal_loss":
+        b = b * focal(p, q, nll, spec.gamma, cx)[1]
+    coefficient, at_label = b, -b * q
+    if spec.z_loss:
+        zc = up * z_term(s, t, spec, cx)[1]
+        coefficient, at_label = b + zc, at_label + xp.where(p == 0, 0.0, zc * p)
+    inv = xp.where(s.max == -xp.inf, xp.nan, 1.0 / (1.0 + s.rest))
+    every = fill(cx, e.below, e.top, 1.0)
+    g = every * column(cx, coefficient * inv)
+    if spec.z_loss:  # lse = inf times a probability of exactly 0
+        g = fill(cx, g, every == 0, 0.0)
+    g = scatter(cx, g, t.labels, at_label)
+    slope = link_slope(x, spec, cx)
+    return g if slope is None else g * slope
+
+
+def gradient(x: Array, z: Array, t: Targets, spec: Spec, cx: Context, up: Any, got: Parts) -> Array:
+    """Return the gradient to x of Σ up·row from the parts of the softmax of z.
+
+    Differentiable as it stands, where `got` is: p and 1 - p enter linearly.
+    """
+    xp = cx.xp
+    p, q = got.p, got.q
+    if spec.kind == "logsumexp":
+        g = p * column(cx, up)
+    elif spec.kind == "entropy":
+        nll = xp.where(p == 0, 0.0, got.nll)
+        h = xp.sum(p * nll, axis=-1, keepdims=True, dtype=cx.wide)
+        g = p * (nll - cast(cx, h, cx.acc)) * column(cx, up)
+    else:
+        a = mix(p, t, spec, cx, z != -xp.inf)
+        mine, others = a.a, a.others
+        if spec.kind == "focal_loss":
+            mine = a.a * focal(p, q, got.nll, spec.gamma, cx)[1]
+            total = xp.sum(mine, axis=-1, keepdims=True, dtype=cx.wide)
+            others = cast(cx, total, cx.acc) - mine
+            if spec.indexed and not spec.label_smoothing:
+                others = xp.where(hot(t.labels, x.shape[-1], cx), 0.0, others)
+        b = up if t.scale is None else up * t.scale
+        g = (p * others - mine * q) * column(cx, b)
+        if spec.z_loss:
+            weighted = up if t.weight is None else up * t.weight
+            zc = 2.0 * spec.z_loss * column(cx, weighted) * xp.expand_dims(got.lse, axis=-1)
+            g = g + xp.where(p == 0, 0.0, zc * p)
+    slope = link_slope(x, spec, cx)
+    return g if slope is None else g * slope
+
+
+def class_losses(got: Parts, spec: Spec, cx: Context) -> Array:
+    """Return the loss of each class of a row, were it the target."""
+    if spec.kind == "focal_loss":
+        return focal(got.p, got.q, got.nll, spec.gamma, cx)[0]
+    return got.nll

@@ -1,0 +1,127 @@
+"""Targets made safe: which rows are there, what each weighs, which label is bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, take
+from .reduce import exact_sum
+from .spec import Operands, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """One block's targets; depends on no logit.
+
+    None stands for the usual: every row kept, no label bad, every weight 1.
+    """
+
+    labels: Array | None = None  # safe: ignored and bad ones replaced by 0
+    probs: Array | None = None  # in the arithmetic's dtype
+    class_weight: Array | None = None  # (classes,), likewise
+    label_weight: Array | None = None  # the label's class weight, wide
+    scale: Array | None = None  # sample weight, wide; 0 where absent
+    weight: Array | None = None  # the row's share of the mean's denominator, wide
+    keep: Array | None = None  # False: the row contributes exactly nothing
+    bad: Array | None = None  # True: a label out of range, the row is NaN
+    here: Array | None = None  # False: the label is in another piece of the row
+    pos_weight: Array | None = None
+
+
+def bounds(labels: Array, cx: Context) -> tuple[int, int]:
+    """Return the smallest and the largest label, exactly; (0, 0) where there is none."""
+    if prod(labels.shape) == 0:
+        return 0, 0
+    # torch orders no unsigned type but uint8.
+    if cx.library == "torch" and dtype_name(labels.dtype).startswith("uint"):
+        values = cast(cx, labels, cx.index)
+        low, high = int(values.min()), int(values.max())
+        return (low, high) if low >= 0 else (0, 2**64 - 1)
+    if cx.library in ("numpy", "torch"):
+        return int(labels.min()), int(labels.max())
+    return int(cx.xp.min(labels)), int(cx.xp.max(labels))
+
+
+def safe_labels(
+    labels: Array, classes: int, ignore: int | None, cx: Context
+) -> tuple[Array, Array | None, Array | None]:
+    """Return safe labels, the kept rows and the rows whose label is out of range."""
+    xp = cx.xp
+    low, high = INTEGERS[dtype_name(labels.dtype)]
+    if ignore is not None and not low <= ignore <= high:
+        ignore = None  # the dtype cannot hold it: uint8 156 is not -100
+    if cx.clean:
+        return cast(cx, labels, cx.index), None, None
+    # An unsigned value that the index dtype cannot hold turns negative, thus bad: lossless.
+    safe = cast(cx, labels, cx.index)
+    inside = (safe >= 0) & (safe < classes)
+    keep = None
+    if ignore is not None:
+        most = INTEGERS[dtype_name(cx.index)][1]
+        keep = safe != (ignore if ignore <= most else ignore - 2 * (most + 1))
+        bad = keep & ~inside
+        inside = inside & keep
+    else:
+        bad = ~inside
+    zero = xp.zeros_like(safe)
+    return xp.where(inside, safe, zero), keep, bad
+
+
+def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
+    """Make one block's targets safe and weigh its rows."""
+    xp = cx.xp
+    keep = bad = labels = probs = label_weight = None
+    class_weight = None if o.class_weight is None else cast(cx, o.class_weight, cx.acc)
+    if o.targets is not None:
+        if not classes:
+            # The binary losses take 0 and 1; any other integer is a bad label.
+            if spec.indexed and dtype_name(o.targets.dtype) in INTEGERS:
+                bad = safe_labels(o.targets, 2, None, cx)[2]
+        elif spec.indexed:
+            labels, keep, bad = safe_labels(o.targets, classes, spec.ignore_index, cx)
+        elif spec.kind != "kl_div":
+            probs = cast(cx, o.targets, cx.acc)
+    if o.where is not None:
+        keep = o.where if keep is None else keep & o.where
+    scale = None
+    if o.sample_weight is not None:
+        scale = cast(cx, cast(cx, o.sample_weight, cx.acc), cx.wide)
+        present = scale != 0  # a NaN is present
+        keep = present if keep is None else keep & present
+    if keep is not None and cx.readable and cx.host and bool(xp.all(keep)):
+        keep = None
+    if bad is not None:
+        bad = bad if keep is None else bad & keep
+        if cx.readable and cx.host and not bool(xp.any(bad)):
+            bad = None
+    weight = scale
+    if labels is not None and class_weight is not None:
+        label_weight = cast(cx, take(cx, class_weight, labels), cx.wide)
+        weight = label_weight if scale is None else scale * label_weight
+    elif probs is not None:
+        mass = target_sum(probs, class_weight, cx)
+        weight = mass if scale is None else scale * mass
+    if bad is not None and weight is not None:
+        # A bad label has no class weight: the row counts once, and is NaN.
+        weight = xp.where(bad, 1.0 if scale is None else scale, weight)
+    if keep is not None:
+        weight = cast(cx, keep, cx.wide) if weight is None else xp.where(keep, weight, 0.0)
+        scale = None if scale is None else xp.where(keep, scale, 0.0)
+    return Targets(
+        labels, probs, class_weight, label_weight, scale, weight, keep, bad,
+        pos_weight=None if o.pos_weight is None else cast(cx, o.pos_weight, cx.acc),
+    )  # fmt: skip
+
+
+def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
+    """Return Σ_j weight_j t_ij."""
+    weighted = probs if class_weight is None else probs * class_weight
+    return cx.xp.sum(weighted, axis=-1, dtype=cx.wide)
+
+
+def total_weight(t: Targets, count: int, cx: Context) -> Array:
+    """Return Σ_i W_i of a block of `count` rows."""
+    if t.weight is None:
+        return cx.xp.asarray(float(count), dtype=cx.wide, device=cx.device)
+    return exact_sum(cx, t.weight)

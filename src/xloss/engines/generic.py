@@ -1,0 +1,97 @@
+"""The engine that runs core on any array namespace, in blocks of rows where arrays are eager."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .._xp import Array, Context
+from ..core.blocks import cut, cuts
+from ..core.reduce import exact_sum
+from ..core.rows import evaluate
+from ..core.spec import Need, Operands, Result, Spec, Upstream
+
+
+def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
+    """Take every call."""
+    return None
+
+
+def run(
+    o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
+    up: Upstream = Upstream(), saved: tuple[Array, ...] | None = None,
+) -> Result:  # fmt: skip
+    """Compute what is needed of a whole call; the class axis of every array is the last."""
+    if not cx.eager:
+        return evaluate(o, spec, cx, classes, need, up, saved)
+    xp = cx.xp
+    rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
+    pieces = list(cuts(rows, classes, cx))
+    if len(pieces) <= 1:
+        piece = (slice(None),) * len(rows)
+        got = _block(o, spec, cx, classes, need, up, saved, piece)
+        return got if len(rows) == 1 else _shaped(got, o, rows, xp)
+    out = _room(o, rows, need, cx)
+    totals, weights = [], []
+    for piece in pieces:
+        got = _block(o, spec, cx, classes, need, up, saved, piece)
+        totals.append(got.total)
+        weights.append(got.weight)
+        for whole, new in zip(_arrays(out), _arrays(got), strict=True):
+            if whole is not None:
+                whole[piece] = xp.reshape(new, whole[piece].shape)
+    total = exact_sum(cx, xp.stack(totals)) if need.total else None
+    weight = exact_sum(cx, xp.stack(weights)) if need.weight else None
+    return replace(out, total=total, weight=weight)
+
+
+def _block(
+    o: Operands, spec: Spec, cx: Context, classes: int, need: Need, up: Upstream,
+    saved: tuple[Array, ...] | None, piece: tuple[slice, ...],
+) -> Result:  # fmt: skip
+    known = None if saved is None else tuple(_flat(cx.xp, s[piece]) for s in saved)
+    part = cut(cx.xp, o, piece, classes)
+    return evaluate(part, spec, cx, classes, need, _cut_up(cx.xp, up, piece), known)
+
+
+def _arrays(r: Result) -> tuple[Any, ...]:
+    return (r.rows, r.grad, r.grad_targets, *(r.stats or ()))
+
+
+def _room(o: Operands, rows: tuple[int, ...], need: Need, cx: Context) -> Result:
+    """Make the arrays that the blocks are written into."""
+
+    def room(wanted: bool, shape: Any, dtype: Any) -> Array | None:
+        return cx.xp.empty(tuple(shape), dtype=dtype, device=cx.device) if wanted else None
+
+    t = o.targets
+    return Result(
+        rows=room(need.rows, rows, cx.acc),
+        grad=room(need.grad, o.x.shape, o.x.dtype),
+        grad_targets=None if t is None else room(need.grad_targets, t.shape, t.dtype),
+        stats=(room(True, rows, cx.acc), room(True, rows, cx.wide)) if need.stats else None,
+    )
+
+
+def _shaped(r: Result, o: Operands, rows: tuple[int, ...], xp: Any) -> Result:
+    def shape(a: Array | None, to: Any) -> Array | None:
+        return None if a is None else xp.reshape(a, tuple(to))
+
+    return Result(
+        shape(r.rows, rows), r.total, r.weight, shape(r.grad, o.x.shape),
+        None if o.targets is None else shape(r.grad_targets, o.targets.shape),
+        None if r.stats is None else tuple(shape(s, rows) for s in r.stats),
+    )  # fmt: skip
+
+
+def _flat(xp: Any, a: Array) -> Array:
+    return a if a.ndim == 1 else xp.reshape(a, (-1,))
+
+
+def _cut_up(xp: Any, up: Upstream, piece: tuple[slice, ...]) -> Upstream:
+    def flat(v: Any) -> Any:
+        if v is None or isinstance(v, float) or v.ndim == 0:
+            return v
+        return _flat(xp, v[piece])
+
+    return Upstream(flat(up.row), flat(up.weight), up.live)

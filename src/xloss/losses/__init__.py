@@ -1,0 +1,1 @@
+"""The front desk: signatures, docstrings, arguments checked and handed on."""

@@ -1,0 +1,25 @@
+"""The one way every loss goes: prepare -> rows -> reduce; with gradient on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+from .. import backends
+from .._xp import Array
+from ..backends.call import Call
+
+P = ParamSpec("P")
+
+
+def loss(prepare: Callable[P, Call]) -> Callable[P, Array]:
+    """Turn a function that prepares a call into the public one that returns its value."""
+
+    @wraps(prepare)
+    def public(*args: P.args, **kwargs: P.kwargs) -> Array:
+        call = prepare(*args, **kwargs)
+        return backends.of(call).value(call)
+
+    public.prepare = prepare  # type: ignore[attr-defined]  # value_and_grad's way in
+    return public

@@ -1,0 +1,264 @@
+"""Arguments checked before any arithmetic: each error names the argument, what came, what fits."""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from .._xp import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    Context,
+    context,
+    device,
+    dtype_name,
+    is_traced,
+    library,
+    namespace,
+    readable,
+)  # fmt: skip
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def described(x: Any) -> str:
+    """Describe what came: dtype and shape of an array, else the type."""
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        return f"{type(x).__name__} of dtype {dtype_name(x.dtype)} and shape {tuple(x.shape)}"
+    return f"{type(x).__name__}"
+
+
+def logits(name: str, x: Any) -> tuple[Array, Context]:
+    """Check the array that decides library, device and dtype."""
+    xp = namespace(x)
+    if xp is None:
+        raise TypeError(
+            f"{name}: expected an array of an Array API library, got {described(x)}; "
+            "lists, scalars, masked arrays and matrices are not taken"
+        )
+    if isinstance(x, np.generic):
+        x = np.asarray(x)
+    if dtype_name(x.dtype) not in FLOATS:
+        raise TypeError(
+            f"{name}: expected a real floating dtype ({', '.join(FLOATS)}), got {described(x)}"
+        )
+    return x, context(x, xp)
+
+
+def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
+    """Check that an argument is an array of the logits' library and on their device."""
+    xp = cx.xp
+    if isinstance(x, xp.ndarray if xp is np else ()):
+        if isinstance(x, np.ma.MaskedArray | np.matrix):
+            raise TypeError(f"{name}: expected {expected}, got {described(x)}")
+        return x
+    found = namespace(x)
+    if found is None:
+        raise TypeError(f"{name}: expected {expected}, got {described(x)}")
+    if found is not xp:
+        raise TypeError(
+            f"{name}: expected an array of {cx.library} as {first} is, got one of {library(found)}"
+        )
+    if isinstance(x, np.generic):
+        return np.asarray(x)
+    there = device(x)
+    if cx.library != "jax" and there is not None and there != cx.device:
+        raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
+    return x
+
+
+def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
+    """Return the class axis counted from the end, and the number of classes."""
+    if isinstance(axis, bool) or not isinstance(axis, Integral):
+        raise TypeError(f"axis: expected an int, got {described(axis)}")
+    n = x.ndim
+    if n == 0:
+        raise ValueError(f"{name}: expected at least one axis, got shape ()")
+    if not -n <= axis < n:
+        raise ValueError(f"axis: expected -{n} <= axis < {n} for {name} of {n} axes, got {axis}")
+    axis = int(axis) - n if axis >= 0 else int(axis)
+    classes = x.shape[axis]
+    if classes != classes or classes is None:
+        raise ValueError(f"{name}: the class axis must have a known length")
+    if classes == 0:
+        raise ValueError(f"{name}: expected at least one class, got shape {tuple(x.shape)}")
+    return axis, classes
+
+
+def move_last(x: Array, axis: int, cx: Context) -> Array:
+    """Move the class axis to the end, as a view where the library has views."""
+    if axis == -1:
+        return x
+    n = x.ndim
+    order = [i for i in range(n) if i != n + axis]
+    return cx.xp.permute_dims(x, (*order, n + axis))
+
+
+def same_shape(a: Any, b: Any) -> bool:
+    """Compare shapes, taking an unknown length (Dask's NaN, a None) as equal."""
+    return len(a) == len(b) and all(
+        m == n or m != m or n != n or m is None or n is None for m, n in zip(a, b, strict=True)
+    )
+
+
+def is_label(x: Array) -> bool:
+    """Tell class indices from probabilities by dtype."""
+    return dtype_name(x.dtype) in INTEGERS
+
+
+def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) -> tuple[Array, bool]:
+    """Check class indices or probabilities against the logits' shape."""
+    expected = "an integer array of class indices or a floating array of probabilities"
+    t = same_home("targets", targets, cx, first, expected)
+    name = dtype_name(t.dtype)
+    if name in INTEGERS:
+        n = x.ndim
+        rows = tuple(s for i, s in enumerate(x.shape) if i != n + axis)
+        if not same_shape(tuple(t.shape), rows):
+            raise ValueError(
+                f"targets: class indices must have the shape of {first} without the class axis, "
+                f"{rows}; got {tuple(t.shape)}" + _axis_hint(x, t, axis)
+            )
+        return t, True
+    if name not in FLOATS:
+        raise TypeError(f"targets: expected {expected}, got {described(targets)}")
+    if not same_shape(tuple(t.shape), tuple(x.shape)):
+        raise ValueError(
+            f"targets: probabilities must have the shape of {first}, {tuple(x.shape)}; "
+            f"got {tuple(t.shape)}; class indices must have an integer dtype"
+        )
+    return t, False
+
+
+def element_targets(
+    x: Array, targets: Any, cx: Context, first: str, *, binary: bool
+) -> tuple[Array, bool]:
+    """Check targets of the logits' own shape; the binary losses also take bool and integers."""
+    expected = f"a floating array of the shape of {first}" + (", or bool, or 0 and 1" * binary)
+    t = same_home("targets", targets, cx, first, expected)
+    name = dtype_name(t.dtype)
+    indexed = binary and (name in INTEGERS or name in ("bool", "bool_"))
+    if name not in FLOATS and not indexed:
+        raise TypeError(f"targets: expected {expected}, got {described(targets)}")
+    if not same_shape(tuple(t.shape), tuple(x.shape)):
+        raise ValueError(
+            f"targets: must have the shape of {first}, {tuple(x.shape)}; got {tuple(t.shape)}"
+        )
+    return t, indexed
+
+
+def _axis_hint(x: Array, t: Array, axis: int) -> str:
+    shape = tuple(x.shape)
+    fits = [i for i in range(len(shape)) if shape[:i] + shape[i + 1 :] == tuple(t.shape)]
+    if fits:
+        return f"; did you mean axis={fits[0]}?"
+    if len(t.shape) == len(shape) and t.shape[axis] == 1:
+        return "; drop the targets' axis of length 1"
+    return ""
+
+
+def class_weight(w: Any, classes: int, cx: Context, first: str, name: str = "weight") -> Any:
+    """Check a weight for each class."""
+    if w is None:
+        return None
+    w = _number_array(name, w, cx, first, f"a floating array of shape ({classes},)")
+    if tuple(w.shape) != (classes,):
+        raise ValueError(f"{name}: expected shape ({classes},), got {tuple(w.shape)}")
+    return w
+
+
+def _number_array(name: str, w: Any, cx: Context, first: str, expected: str) -> Array:
+    w = same_home(name, w, cx, first, expected)
+    if dtype_name(w.dtype) not in FLOATS and dtype_name(w.dtype) not in INTEGERS:
+        raise TypeError(f"{name}: expected {expected}, got {described(w)}")
+    if cx.library == "torch" and w.requires_grad:
+        raise ValueError(f"{name}: is a constant of the loss, but requires_grad is True")
+    return w
+
+
+def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str) -> Any:
+    """Check and broadcast a number or a truth value a row; never enlarges the rows."""
+    if w is None:
+        return None
+    if name == "where":
+        w = same_home(name, w, cx, first, "a bool array")
+        if dtype_name(w.dtype) not in ("bool", "bool_"):
+            raise TypeError(f"where: expected a bool array, got {described(w)}")
+    else:
+        w = _number_array(name, w, cx, first, "a floating array that broadcasts to the rows")
+    shape = tuple(w.shape)
+    if shape == rows:
+        return w
+    tail = rows[len(rows) - len(shape) :] if len(shape) <= len(rows) else None
+    if tail is None or not all(m in (1, n) or n != n for m, n in zip(shape, tail, strict=True)):
+        raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
+    return cx.xp.broadcast_to(w, rows)
+
+
+def number(name: str, value: Any, low: float, high: float = inf, *, above: bool = False) -> float:
+    """Check a Python number in [low, high] (above: low itself excluded), finite."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {described(value)}")
+    got = float(value)
+    if not isfinite(got) or not low <= got <= high or (above and got == low):
+        opening = "(" if above else "["
+        closing = "inf)" if high == inf else f"{high:g}]"
+        raise ValueError(f"{name}: expected a number in {opening}{low:g}, {closing}, got {value!r}")
+    return got
+
+
+def clip_eps(eps: Any) -> float | None:
+    """Check the bound that probabilities are clipped by."""
+    return None if eps is None else number("eps", eps, 0.0, 0.5)
+
+
+def ignored(index: Any, indexed: bool) -> int | None:
+    """Check the label that marks absent rows."""
+    if index is None:
+        return None
+    if isinstance(index, bool) or not isinstance(index, Integral):
+        raise TypeError(f"ignore_index: expected an int or None, got {described(index)}")
+    if not indexed and index >= 0:
+        raise ValueError(
+            f"ignore_index: {index} has no meaning with probabilities as targets; "
+            "use where= or sample_weight= to leave rows out"
+        )
+    return int(index) if indexed else None
+
+
+def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str, Any]:
+    """Check the reduction and the denominator that may replace the mean's."""
+    if value not in REDUCTIONS:
+        raise ValueError(f"reduction: expected one of {REDUCTIONS}, got {value!r}")
+    if normalizer is None:
+        return value, None
+    if value != "mean":
+        raise ValueError(f'normalizer: needs reduction="mean", got reduction={value!r}')
+    if isinstance(normalizer, Real) and not isinstance(normalizer, (bool, np.generic)):
+        return value, number("normalizer", normalizer, 0.0)
+    n = _number_array("normalizer", normalizer, cx, first, "a number or a 0-d array")
+    if tuple(n.shape) != ():
+        raise ValueError(f"normalizer: expected a number or a 0-d array, got {described(n)}")
+    return value, cx.xp.astype(n, cx.wide)
+
+
+def validate(value: Any, targets: Array, cx: Context) -> tuple[Any, bool]:
+    """Check the option, and say whether the targets' values may be read."""
+    if value not in ("auto", True, False):
+        raise ValueError(f'validate: expected "auto", True or False, got {value!r}')
+    if value is False or targets is None:
+        return value, False
+    if value is True:
+        if cx.library != "dask" and is_traced(targets, cx.library):
+            if cx.library != "jax" or _jax_tracer(targets):
+                raise ValueError("validate: True would read values that tracing does not have")
+        return value, cx.library != "dask"
+    return value, readable(targets, cx.xp)
+
+
+def _jax_tracer(x: Array) -> bool:
+    return not hasattr(x, "addressable_shards") or "Tracer" in type(x).__name__

@@ -1,0 +1,93 @@
+"""From a public function's arguments to a prepared call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .._xp import INTEGERS, dtype_name
+from ..backends.call import Call
+from ..core.spec import Operands, Spec
+from ..engines import asked_for
+from . import _check as check
+from ._values import check_values
+
+
+def classes_call(
+    name: str, x: Any, targets: Any, *, first: str = "logits", kind: str | None = None,
+    axis: Any = -1, weight: Any = None, sample_weight: Any = None, where: Any = None,
+    ignore_index: Any = None, label_smoothing: Any = 0.0, z_loss: Any = 0.0, softcap: Any = None,
+    gamma: Any = 0.0, eps: Any = None, reduction: Any = "mean", normalizer: Any = None,
+    validate: Any = "auto",
+) -> Call:  # fmt: skip
+    """Prepare a loss along a class axis with class indices or probabilities as targets."""
+    x, cx = check.logits(first, x)
+    axis, classes = check.class_axis(first, x, axis)
+    t, indexed = check.class_targets(x, targets, axis, cx, first)
+    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
+    validate, reads = check.validate(validate, t, cx)
+    spec = Spec(
+        kind=kind or name, indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
+        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
+        z_loss=check.number("z_loss", z_loss, 0.0),
+        softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
+        gamma=check.number("gamma", gamma, 0.0), eps=check.clip_eps(eps), reduction=reduction,
+        validate=validate, engine=asked_for(),
+    )  # fmt: skip
+    x = check.move_last(x, axis, cx)
+    rows = tuple(x.shape[:-1])
+    operands = Operands(
+        x, t if indexed else check.move_last(t, axis, cx),
+        check.class_weight(weight, classes, cx, first),
+        check.row_array("sample_weight", sample_weight, rows, cx, first),
+        check.row_array("where", where, rows, cx, first),
+    )  # fmt: skip
+    if reads:
+        cx = replace(cx, readable=True)
+        if indexed or validate is True:
+            cx = check_values(operands, spec, cx, classes)
+    return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
+
+
+def elements_call(
+    name: str, x: Any, targets: Any, *, first: str = "logits", axis: Any = None,
+    pos_weight: Any = None, sample_weight: Any = None, where: Any = None,
+    label_smoothing: Any = 0.0, gamma: Any = 0.0, alpha: Any = None, eps: Any = None,
+    log_target: Any = False, reduction: Any = "mean", normalizer: Any = None,
+) -> Call:  # fmt: skip
+    """Prepare a loss of elementwise terms: binary (axis None), or summed along a class axis."""
+    x, cx = check.logits(first, x)
+    classes = 0
+    at = -1
+    if axis is not None:
+        at, classes = check.class_axis(first, x, axis)
+    t, indexed = check.element_targets(x, targets, cx, first, binary=axis is None)
+    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
+    if not isinstance(log_target, bool):
+        raise TypeError(f"log_target: expected True or False, got {check.described(log_target)}")
+    spec = Spec(
+        kind=name, indexed=indexed, gamma=check.number("gamma", gamma, 0.0),
+        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
+        alpha=None if alpha is None else check.number("alpha", alpha, 0.0, 1.0),
+        eps=check.clip_eps(eps), log_target=log_target, reduction=reduction, engine=asked_for(),
+    )  # fmt: skip
+    if axis is not None:
+        x, t = check.move_last(x, at, cx), check.move_last(t, at, cx)
+    rows = tuple(x.shape[:-1]) if classes else tuple(x.shape)
+    operands = Operands(
+        x, t, None, check.row_array("sample_weight", sample_weight, rows, cx, first),
+        check.row_array("where", where, rows, cx, first),
+        check.row_array("pos_weight", pos_weight, rows, cx, first),
+    )  # fmt: skip
+    if indexed and check.validate("auto", t, cx)[1] and dtype_name(t.dtype) in INTEGERS:
+        cx = check_values(operands, spec, replace(cx, readable=True), 0)
+    return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
+
+
+def logits_call(name: str, x: Any, *, axis: Any) -> Call:
+    """Prepare a function of logits alone, one number a row."""
+    x, cx = check.logits("logits", x)
+    at, classes = check.class_axis("logits", x, axis)
+    spec = Spec(kind=name, reduction="none", engine=asked_for())
+    operands = Operands(check.move_last(x, at, cx))
+    return Call(name, spec, cx, operands, classes, at, None, ("logits",))

@@ -1,0 +1,86 @@
+"""Checks that read values: bad labels, and with validate=True negative weights and targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .._xp import Array, Context, cast, dtype_name
+from ..core.blocks import cut, cuts
+from ..core.spec import Operands, Spec
+from ..core.targets import bounds, prepare
+
+
+def check_values(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
+    """Raise for the first bad label, in blocks; absent rows are exempt.
+
+    Return the context, marked clean where no label need be looked at again.
+    """
+    if spec.indexed and o.targets is not None:
+        ignore = spec.ignore_index
+        least, most = bounds(o.targets, cx)
+        inside = least >= 0 and most < (classes or 2)
+        if not inside:
+            _first_bad(o, spec, cx, classes)
+        cx = replace(cx, clean=inside and (ignore is None or not least <= ignore <= most))
+    if spec.validate is True:
+        _negatives(o, spec, cx, classes)
+    return cx
+
+
+def _rows(o: Operands, classes: int) -> tuple[int, ...]:
+    return tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
+
+
+def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+    xp = cx.xp
+    rows = _rows(o, classes)
+    for piece in cuts(rows, classes, cx):
+        bad = prepare(cut(xp, o, piece, classes), spec, cx, classes).bad
+        if bad is None or not bool(xp.any(bad)):
+            continue
+        at = int(xp.argmax(cast(cx, bad, cx.index)))
+        part = o.targets[piece] if rows else o.targets
+        value = _element(xp.reshape(part, (-1,)), at)
+        where = position(at, piece, tuple(part.shape))
+        if classes:
+            raise IndexError(
+                f"targets: label {value} at position {where} is outside [0, {classes}) "
+                f"for {classes} classes"
+            )
+        raise ValueError(f"targets: {value} at position {where} is neither 0 nor 1")
+
+
+def _element(x: Array, at: int) -> int:
+    return int(x[at])
+
+
+def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the position in the whole array of a flat position in one block of it."""
+    out = []
+    for n in reversed(shape):
+        out.append(at % n)
+        at //= n
+    starts = [s.start or 0 for s in piece]
+    return tuple(i + s for i, s in zip(reversed(out), starts, strict=True))
+
+
+def _negatives(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+    xp = cx.xp
+    named: list[tuple[str, Any]] = [("weight", o.class_weight)]
+    if not spec.indexed:
+        named.append(("targets", o.targets))
+    named.append(("sample_weight", o.sample_weight))
+    for name, values in named:
+        if values is None or dtype_name(values.dtype).startswith("uint"):
+            continue
+        low = values < 0
+        if name != "weight":
+            keep = prepare(o, spec, cx, classes).keep
+            if keep is not None:
+                wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)
+                low = low & wide
+        if bool(xp.any(low)):
+            at = int(xp.argmax(cast(cx, xp.reshape(low, (-1,)), cx.index)))
+            where = position(at, (slice(None),) * low.ndim, tuple(low.shape))
+            raise ValueError(f"{name}: negative at position {where}")
