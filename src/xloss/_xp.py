@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ContextManager, TypeAlias
 
@@ -61,11 +61,19 @@ def _find(x: Array) -> Namespace | None:
         return None if odd else np
     if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
         return None
-    import array_api_compat  # 40 ms that NumPy users need not pay
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        # Not array_namespace: torch.compile warns at its lru_cache.
+        import array_api_compat.torch as xp
 
-    if not array_api_compat.is_array_api_obj(x):
-        return None
-    return array_api_compat.array_namespace(x)
+        found: Namespace = xp
+    else:
+        import array_api_compat  # 40 ms that NumPy users need not pay
+
+        if not array_api_compat.is_array_api_obj(x):
+            return None
+        found = array_api_compat.array_namespace(x)
+    return found
 
 
 def library(xp: Namespace) -> str:
@@ -258,3 +266,14 @@ def c_order(cx: Context, x: Array) -> Array:
 def plain(cx: Context, x: Array) -> Array:
     """Return a 0-d NumPy array as the scalar that NumPy's own functions return."""
     return x[()] if cx.library == "numpy" and x.ndim == 0 else x
+
+
+def functional(cx: Context) -> Context:
+    """Return the context in which nothing is written in place: for code an autodiff records."""
+    return replace(cx, eager=False, host=False)
+
+
+def compiling() -> bool:
+    """Tell whether torch.compile is tracing this very code."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling())

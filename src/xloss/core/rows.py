@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 from .._xp import Array, Context, c_order, cast, quiet
 from . import elements, given, softmax
@@ -16,6 +17,8 @@ from .targets import Targets, prepare, total_weight
 SOFTMAX = frozenset({"cross_entropy", "focal_loss", "entropy", "logsumexp"})
 GIVEN = frozenset({"nll_loss", "log_loss"})
 SIGMOID = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
+
+Maker = Callable[[Array, Context], Any]
 
 
 def evaluate(
@@ -148,27 +151,39 @@ def _terms(
 
 
 def formula_gradients(
-    x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, up: Upstream,
-    softmax_parts: Callable[[Array], softmax.Parts],
-    sigmoid_parts: Callable[[Array], elements.Sigmoid],
+    o: Operands, spec: Spec, cx: Context, classes: int, up: Upstream,
+    softmax_parts: Maker = softmax.parts, sigmoid_parts: Maker = elements.sigmoid,
 ) -> tuple[Array, Array | None]:  # fmt: skip
     """Return both gradients by plain operations an autodiff can follow to any order.
 
     The two makers carry their own derivative rules: through a maximum autodiff is wrong on ties.
     """
-    wants_targets = not spec.indexed and o.targets is not None
+    with quiet(cx):
+        t = prepare(o, spec, cx, classes)
+        x = cast(cx, o.x, cx.acc)
+        g, h = _formula(x, o, t, spec, cx, settle_up(up, t, cx), softmax_parts, sigmoid_parts)
+        g = cast(cx, settle_grad(g, t, spec, cx, up), o.x.dtype)
+        if h is None or o.targets is None:
+            return g, None
+        return g, cast(cx, settle_grad(h, t, spec, cx, up), o.targets.dtype)
+
+
+def _formula(
+    x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, up: Upstream,
+    softmax_parts: Maker, sigmoid_parts: Maker,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    soft = not spec.indexed and o.targets is not None
     if spec.kind in SOFTMAX:
         z = softmax.link(x, spec, cx)
-        got = softmax_parts(z)
+        got = softmax_parts(z, cx)
         g = softmax.gradient(x, z, t, spec, cx, up.row, got)
-        h = soft_target_gradient(z, t, spec, cx, up, got) if wants_targets else None
-        return g, h
+        return g, soft_target_gradient(z, t, spec, cx, up, got) if soft else None
     if spec.kind in GIVEN:
         g = given.gradient(x, t, spec, cx, up.row)
-        if not wants_targets:
+        if not soft:
             return g, None
         value, there = given.surprise(x, spec, cx), given.possible(x, spec, cx)
         return g, target_gradient(value, there, None, t, spec, cx, up.row, up.weight)
-    made = elements.terms(x, o, t, spec, cx, sigmoid_parts(x) if spec.kind in SIGMOID else None)
-    h = elements.gradient(made.dt, t, spec, cx, up.row) if wants_targets else None
+    made = elements.terms(x, o, t, spec, cx, sigmoid_parts(x, cx) if spec.kind in SIGMOID else None)
+    h = elements.gradient(made.dt, t, spec, cx, up.row) if soft else None
     return elements.gradient(made.dx, t, spec, cx, up.row), h

@@ -123,5 +123,5 @@ def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
 def total_weight(t: Targets, count: int, cx: Context) -> Array:
     """Return Σ_i W_i of a block of `count` rows."""
     if t.weight is None:
-        return cx.xp.asarray(float(count), dtype=cx.wide, device=cx.device)
+        return cx.xp.full((), count, dtype=cx.wide, device=cx.device)
     return exact_sum(cx, t.weight)

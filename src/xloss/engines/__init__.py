@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from .._xp import Array, Context
+from .._xp import Array, Context, compiling
 from ..capabilities import ENGINES
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from . import generic
@@ -38,7 +38,8 @@ _asked: ContextVar[str | None] = ContextVar("xloss_engine", default=None)
 
 def asked_for() -> str | None:
     """Return the engine asked for in this context; captured into each call's options."""
-    return _asked.get()
+    # torch.compile cannot trace a context variable, and runs the generic engine anyway.
+    return None if compiling() else _asked.get()
 
 
 def choose(o: Operands, spec: Spec, cx: Context) -> Engine:

@@ -1,0 +1,240 @@
+"""PyTorch: autograd to any order, torch.func, torch.compile, around the engine's rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from .._xp import Array, Context, cast, context, functional, namespace
+from ..core import elements, softmax
+from ..core.reduce import exact_sum, mean
+from ..core.rows import SOFTMAX, formula_gradients
+from ..core.spec import Need, Operands, Result, Spec, Upstream
+from ..core.targets import prepare, total_weight
+from ..engines import choose
+from . import default
+from .call import Call
+
+
+def value(call: Call) -> Array:
+    """Return the loss, recorded by autograd where something asks for it."""
+    o = call.operands
+    tracked = [a for a in (o.x, o.targets) if a is not None and a.is_floating_point()]
+    compiling = torch.compiler.is_compiling()
+    recorded = torch.is_grad_enabled() and any(a.requires_grad for a in tracked)
+    if not recorded and not _transformed(tracked, compiling):
+        return default.value(call)
+    rows = _surrogate(call) if compiling else _recorded(call)
+    cx = functional(call.cx)
+    if call.spec.reduction == "none":
+        return rows
+    total = exact_sum(cx, rows)
+    if call.spec.reduction == "mean":
+        # In plain operations: the sum of soft targets is a function of them.
+        t = prepare(o, call.spec, cx, call.classes)
+        total = mean(cx, total, total_weight(t, rows.numel(), cx), call.normalizer)
+    return cast(cx, total, cx.acc)
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients, recorded by no autodiff."""
+    with torch.no_grad():
+        return default.value_and_grad(call, wanted, cotangent)
+
+
+def _transformed(tracked: list[Array], compiling: bool) -> bool:
+    """Tell whether torch.func or forward-mode autodiff follows one of these."""
+    if compiling:
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return forward_ad._current_level >= 0 or any(wrapped(a) for a in tracked)
+
+
+def _recorded(call: Call) -> Array:
+    o = call.operands
+    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
+    out = _Rows.apply(*arrays, call.spec, call.classes, call.cx.clean)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _surrogate(call: Call) -> Array:
+    """Return rows whose recorded derivative is the closed form: value + Σ g (x - x.detach()).
+
+    A compiler differentiates this to the gradient that keeps the tail; an autograd.Function it
+    cannot trace without a warning of its own. First order only, as under torch.compile always.
+    """
+    o, spec = call.operands, call.spec
+    cx = functional(call.cx)
+    fixed = Operands(
+        o.x.detach(), None if o.targets is None else o.targets.detach(),
+        o.class_weight, o.sample_weight, o.where, o.pos_weight,
+    )  # fmt: skip
+    rows = choose(fixed, spec, cx).run(fixed, spec, cx, call.classes, Need(rows=True)).rows
+    g, h = formula_gradients(fixed, spec, cx, call.classes, Upstream(1.0))
+    for x, slope in ((o.x, g), (o.targets, h)):
+        if x is None or slope is None or not x.requires_grad:
+            continue
+        zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.acc), 0.0)
+        slope = cast(cx, slope, cx.acc)
+        infinite = torch.isinf(slope)
+        # The square root's slope at 0 is inf: an infinite derivative of a term that is 0.
+        steep = torch.sqrt(torch.where(infinite, zero, 1.0)) * torch.sign(slope)
+        term = torch.where(infinite, steep, torch.where(infinite, 0.0, slope) * zero)
+        rows = rows + (term.sum(-1) if term.ndim > rows.ndim else term)
+    return rows
+
+
+def _context(x: Array, clean: bool) -> Context:
+    return replace(context(x, namespace(x)), clean=clean)
+
+
+class _Rows(torch.autograd.Function):
+    """Row losses; saves its inputs and two numbers a row."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        o = Operands(*args[:6])
+        spec, classes, clean = args[6:]
+        cx = _context(o.x, clean)
+        stats = spec.kind in SOFTMAX
+        got: Result = choose(o, spec, cx).run(o, spec, cx, classes, Need(rows=True, stats=stats))
+        return (got.rows, *(got.stats or ()))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        stats = output[1:]
+        ctx.mark_non_differentiable(*stats)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:6], *stats)
+        ctx.save_for_forward(*inputs[:6], *stats)
+        ctx.options = inputs[6:]
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        none = (None,) * 9
+        if ups[0] is None:
+            return none
+        o = Operands(*ctx.saved_tensors[:6])
+        stats = ctx.saved_tensors[6:]
+        spec, classes, clean = ctx.options
+        wants = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            g, h = _formula(o, spec, classes, clean, ups[0])
+        else:
+            cx = _context(o.x, clean)
+            engine = choose(o, spec, cx)
+            need = Need(grad=wants[0], grad_targets=wants[1])
+            got = engine.run(o, spec, cx, classes, need, Upstream(ups[0]), tuple(stats) or None)
+            g, h = got.grad, got.grad_targets
+        return (g if wants[0] else None, h if wants[1] else None, *none[2:])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        o = Operands(*ctx.saved_tensors[:6])
+        spec, classes, clean = ctx.options
+        g, h = _formula(o, spec, classes, clean, 1.0)
+        cx = _context(o.x, clean)
+        out: Any = 0.0
+        for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
+            if slope is None or tangent is None:
+                continue
+            # A class of slope exactly 0 does not move the loss, infinite though it be.
+            term = torch.where(slope == 0, 0.0, cast(cx, slope, cx.acc) * tangent)
+            out = out + (term.sum(-1) if classes else term)
+        return (out, *(None for _ in ctx.saved_tensors[6:]))
+
+
+def _formula(
+    o: Operands, spec: Spec, classes: int, clean: bool, up: Any
+) -> tuple[Array, Array | None]:
+    cx = functional(_context(o.x, clean))
+    return formula_gradients(
+        o, spec, cx, classes, Upstream(up),
+        lambda z, _: softmax.Parts(*_SoftmaxParts.apply(z)),
+        lambda z, _: elements.Sigmoid(*_SigmoidParts.apply(z)),
+    )  # fmt: skip
+
+
+def _plus(*terms: Any) -> Any:
+    """Add what is there of the terms; None where nothing is."""
+    out = None
+    for term in terms:
+        if term is not None:
+            out = term if out is None else out + term
+    return out
+
+
+class _SoftmaxParts(torch.autograd.Function):
+    """(lse, -log p, p, 1 - p) of the rows of z, with their derivatives by p itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Any) -> Any:
+        got = softmax.parts(z, functional(context(z, namespace(z))))
+        return got.lse, got.nll, got.p, got.q
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[2])
+        ctx.save_for_forward(output[2])
+
+    @staticmethod
+    def backward(ctx: Any, lse: Any, nll: Any, p: Any, q: Any) -> Any:
+        (prob,) = ctx.saved_tensors
+        back = _plus(p, None if q is None else -q)
+        out = None
+        if back is not None:
+            out = prob * (back - (prob * back).sum(-1, keepdim=True))
+        share = _plus(lse, None if nll is None else nll.sum(-1))
+        if share is not None:
+            out = _plus(out, prob * share.unsqueeze(-1))
+        return out if nll is None else _plus(out, -nll)
+
+    @staticmethod
+    def jvp(ctx: Any, v: Any) -> Any:
+        (p,) = ctx.saved_tensors
+        average = (p * v).sum(-1, keepdim=True)
+        moved = p * (v - average)
+        return average.squeeze(-1), average - v, moved, -moved
+
+
+class _SigmoidParts(torch.autograd.Function):
+    """(p, 1 - p, softplus(z), softplus(-z)), with their derivatives by p and 1 - p."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Any) -> Any:
+        got = elements.sigmoid(z, functional(context(z, namespace(z))))
+        return got.p, got.q, got.rise, got.fall
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[0], output[1])
+        ctx.save_for_forward(output[0], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, p: Any, q: Any, rise: Any, fall: Any) -> Any:
+        one, other = ctx.saved_tensors
+        back = _plus(p, None if q is None else -q)
+        return _plus(
+            None if back is None else one * other * back,
+            None if rise is None else one * rise,
+            None if fall is None else -other * fall,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, v: Any) -> Any:
+        p, q = ctx.saved_tensors
+        moved = p * q * v
+        return moved, -moved, p * v, -q * v
