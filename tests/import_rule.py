@@ -187,7 +187,7 @@ def _rooms(modules: dict[str, Module]) -> Iterator[str]:
                 yield f"{where}, which is no room of the house"
             elif module.room == "__init__":
                 taken = [*loaded.split("."), item.name or ""]
-                if any(part.startswith("_") and part != "__version__" for part in taken):
+                if any(part.startswith("_") for part in taken):
                     yield f"{where}: __init__ imports public names only ({item.name or loaded})"
                 elif room == "cli":
                     yield f"{where}: imports point down"
@@ -245,7 +245,7 @@ def _cycles(modules: dict[str, Module]) -> Iterator[str]:
     """Cycles within a layer: one between layers has an import that points up, reported as such."""
     edges: dict[str, set[str]] = {}
     for name, module in modules.items():
-        loads = {target(item, modules) for item in module.imports if not item.typing} - {name}
+        loads = {target(item, modules) for item in module.imports if not item.typing}
         height = HEIGHT.get(module.room)
         same = {other for other in loads if other in modules}
         edges[name] = {other for other in same if HEIGHT.get(modules[other].room) == height}

@@ -11,12 +11,22 @@ import breakages
 from breakages import Breakage, run
 
 DOUBLE = "def double(x):\n    return x * 2\n"
-TESTS = "import xloss\n\ndef test_double():\n    assert xloss.double(3) == 6\n"
+TESTS = """
+import sys
+import xloss
+
+def test_double():
+    assert xloss.double(3) == 6
+
+def test_nothing_is_cached():  # or a second patch within the second might not be seen
+    assert sys.dont_write_bytecode
+"""
 CAUGHT = Breakage("doubles", "src/xloss/__init__.py", "x * 2", "x * 3", "tests/test_double.py")
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the harness sets it
     root = tmp_path / "project"
     for name, text in {
         "src/xloss/__init__.py": DOUBLE,
@@ -99,7 +109,6 @@ def test_a_test_that_never_ends_is_no_catch(project, capsys, monkeypatch):
 
 def test_every_patch_meets_a_whole_tree_and_the_project_stays_as_it_was(project, capsys):
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    # Of one length and tried within a second: a stale compiled module would let the second pass.
     entries = [changed(rule=str(i), new=f"x * {i}") for i in (3, 4, 2, 5)]
     code, out = outcome(project, capsys, *entries, workers=2)
     assert code == 1

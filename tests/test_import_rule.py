@@ -11,14 +11,16 @@ ROOT = Path(__file__).parents[1]
 # A small house that keeps the rule in every way the rule allows.
 CLEAN = {
     "src/xloss/__init__.py": "from .losses.softmax import f\nfrom . import ops\n__all__ = ['f']\n",
-    "src/xloss/_xp.py": "import array_api_compat\nimport numpy as np\n",
+    "src/xloss/_xp.py": "import array_api_compat, numpy\ndef f():\n    import ml_dtypes\n",
     "src/xloss/capabilities.py": "from . import _xp\n",
     "src/xloss/core/__init__.py": "",
     "src/xloss/core/rows.py": "from .. import _xp, capabilities\n",
     "src/xloss/core/reduce.py": "import math\nfrom .rows import r\n",
     "src/xloss/engines/__init__.py": "def load():\n    from .cpu import rows\n    import cupy\n",
     "src/xloss/engines/cpu.py": "import numba\nfrom ..core import rows\n",
-    "src/xloss/backends/__init__.py": "from importlib import import_module\n",
+    "src/xloss/backends/__init__.py": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import torch\n"
+    ),
     "src/xloss/backends/torch.py": "import torch\nfrom ..engines import load\n",
     "src/xloss/losses/__init__.py": "",
     "src/xloss/losses/softmax.py": (
@@ -141,8 +143,29 @@ def test_a_lazy_module_loses_its_privilege_once_it_is_loaded_eagerly(tmp_path):
     assert found.startswith("src/xloss/backends/torch.py:1: backends imports torch eagerly")
 
 
-def test_a_report_names_the_place_and_both_rooms(tmp_path):
-    tree = build(tmp_path, {**CLEAN, "src/xloss/core/rows.py": "\nfrom ..ops import softmax\n"})
-    assert "src/xloss/core/rows.py:2: core imports xloss.ops: imports point down" in violations(
-        tree
-    )
+def test_a_package_is_loaded_with_any_of_its_files(tmp_path):
+    files = {
+        "src/xloss/engines/__init__.py": "from .cuda.kernels import k\n",
+        "src/xloss/engines/cuda/__init__.py": "import cupy\n",
+        "src/xloss/engines/cuda/kernels.py": "",
+    }
+    (found,) = violations(build(tmp_path, {**CLEAN, **files}))
+    assert found.startswith("src/xloss/engines/cuda/__init__.py:1: engines imports cupy eagerly")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import xloss.ops",
+        "from xloss import ops",
+        "from .. import ops",
+        "from ..ops import softmax",
+        "import_module('..ops', __package__)",
+        "importlib.import_module('xloss.ops')",
+    ],
+)
+def test_a_report_names_the_place_and_both_rooms(tmp_path, line):
+    tree = build(tmp_path, {**CLEAN, "src/xloss/core/rows.py": f"\n{line}\n"})
+    assert violations(tree) == [
+        "src/xloss/core/rows.py:2: core imports xloss.ops: imports point down"
+    ]
