@@ -9,6 +9,16 @@ from .losses.binary import (
 )
 from .losses.divergence import entropy, kl_div
 from .losses.softmax import CrossEntropyLoss, cross_entropy, focal_loss, log_loss, nll_loss
+from .ops import (
+    effective_count,
+    l2_penalty,
+    log_softmax,
+    logsumexp,
+    one_hot,
+    perplexity,
+    smooth_labels,
+    softmax,
+)
 
 __all__ = [
     "CrossEntropyLoss",
@@ -16,13 +26,21 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "effective_count",
     "engines",
     "entropy",
     "focal_loss",
     "kl_div",
+    "l2_penalty",
     "log_loss",
+    "log_softmax",
+    "logsumexp",
     "nll_loss",
+    "one_hot",
+    "perplexity",
     "sigmoid_focal_loss",
+    "smooth_labels",
+    "softmax",
     "use_engine",
     "value_and_grad",
 ]

@@ -27,6 +27,12 @@ class Backend(Protocol):
     ) -> tuple[Array, dict[str, Array]]:
         """Return the loss and the closed-form gradients to "x" and "targets"."""
 
+    def elements(self, call: Call) -> Array:
+        """Return softmax or log-softmax, elementwise."""
+
+    def weight(self, call: Call) -> Array:
+        """Return the sum of the row weights, the mean's denominator."""
+
 
 def of(call: Call) -> Backend:
     """Return the backend of the call's library."""

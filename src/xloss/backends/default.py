@@ -88,3 +88,16 @@ def restore(call: Call, g: Array) -> Array:
     axes = list(range(n - 1))
     axes.insert(n + call.axis, n - 1)
     return call.cx.xp.permute_dims(g, tuple(axes))
+
+
+def elements(call: Call) -> Array:
+    """Return softmax or its logarithm, elementwise."""
+    engine = choose(call.operands, call.spec, call.cx)
+    got = engine.run(call.operands, call.spec, call.cx, call.classes, Need(elements=True)).elements
+    return restore(call, got)
+
+
+def weight(call: Call) -> Array:
+    """Return the mean's denominator."""
+    engine = choose(call.operands, call.spec, call.cx)
+    return engine.run(call.operands, call.spec, call.cx, call.classes, Need(weight=True)).weight

@@ -47,6 +47,34 @@ def value_and_grad(
         return default.value_and_grad(call, wanted, cotangent)
 
 
+def elements(call: Call) -> Array:
+    """Return softmax or its logarithm, recorded by autograd where something asks for it."""
+    x, cx = call.operands.x, call.cx
+    compiling = torch.compiler.is_compiling()
+    recorded = torch.is_grad_enabled() and x.requires_grad
+    if not recorded and not _transformed([x], compiling):
+        return default.elements(call)
+    logarithm = call.spec.kind == "log_softmax"
+    z = cast(cx, x, cx.acc)
+    if compiling:
+        # The value is ours, the derivative that of the compiler's own softmax.
+        twin = torch.log_softmax(z, -1) if logarithm else torch.softmax(z, -1)
+        mine = softmax.parts(z.detach(), functional(cx))
+        slope = torch.where(torch.isfinite(twin), twin - twin.detach(), 0.0)
+        return default.restore(call, (-mine.nll if logarithm else mine.p) + slope)
+    got = _SoftmaxParts.apply(z)
+    return default.restore(call, -got[1] if logarithm else got[2])
+
+
+def weight(call: Call) -> Array:
+    """Return the mean's denominator; a sum of soft targets is recorded where they are."""
+    o, cx = call.operands, call.cx
+    if o.targets is None or not (o.targets.requires_grad and torch.is_grad_enabled()):
+        return default.weight(call)
+    t = prepare(o, call.spec, functional(cx), call.classes)
+    return total_weight(t, 0, cx)
+
+
 def _transformed(tracked: list[Array], compiling: bool) -> bool:
     """Tell whether torch.func or forward-mode autodiff follows one of these."""
     if compiling:

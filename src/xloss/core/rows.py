@@ -14,7 +14,9 @@ from .rowstats import RowStats, exponentials, row_stats
 from .spec import Need, Operands, Result, Spec, Upstream
 from .targets import Targets, prepare, total_weight
 
-SOFTMAX = frozenset({"cross_entropy", "focal_loss", "entropy", "logsumexp"})
+SOFTMAX = frozenset(
+    {"cross_entropy", "focal_loss", "entropy", "logsumexp", "softmax", "log_softmax"}
+)
 GIVEN = frozenset({"nll_loss", "log_loss"})
 SIGMOID = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
 
@@ -30,6 +32,9 @@ def evaluate(
     `saved` are the statistics of an earlier call on the same logits.
     """
     with quiet(cx):
+        if need.elements:
+            got = softmax.parts(c_order(cx, cast(cx, o.x, cx.acc)), cx)
+            return Result(elements=got.p if spec.kind == "softmax" else -got.nll)
         t = prepare(o, spec, cx, classes)
         rows = total = weight = None
         made = Result()

@@ -52,6 +52,7 @@ class Need:
     grad: bool = False  # gradient to x
     grad_targets: bool = False  # gradient to floating targets
     stats: bool = False  # what a later gradient can start from
+    elements: bool = False  # softmax or its logarithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +74,4 @@ class Result:
     grad: Array | None = None
     grad_targets: Array | None = None
     stats: tuple[Array, ...] | None = None
+    elements: Array | None = None

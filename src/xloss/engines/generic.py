@@ -55,7 +55,7 @@ def _block(
 
 
 def _arrays(r: Result) -> tuple[Any, ...]:
-    return (r.rows, r.grad, r.grad_targets, *(r.stats or ()))
+    return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()))
 
 
 def _room(o: Operands, rows: tuple[int, ...], need: Need, cx: Context) -> Result:
@@ -70,6 +70,7 @@ def _room(o: Operands, rows: tuple[int, ...], need: Need, cx: Context) -> Result
         grad=room(need.grad, o.x.shape, o.x.dtype),
         grad_targets=None if t is None else room(need.grad_targets, t.shape, t.dtype),
         stats=(room(True, rows, cx.acc), room(True, rows, cx.wide)) if need.stats else None,
+        elements=room(need.elements, o.x.shape, cx.acc),
     )
 
 
@@ -81,6 +82,7 @@ def _shaped(r: Result, o: Operands, rows: tuple[int, ...], xp: Any) -> Result:
         shape(r.rows, rows), r.total, r.weight, shape(r.grad, o.x.shape),
         None if o.targets is None else shape(r.grad_targets, o.targets.shape),
         None if r.stats is None else tuple(shape(s, rows) for s in r.stats),
+        shape(r.elements, o.x.shape),
     )  # fmt: skip
 
 

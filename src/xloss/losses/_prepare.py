@@ -84,10 +84,10 @@ def elements_call(
     return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
-def logits_call(name: str, x: Any, *, axis: Any) -> Call:
+def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> Call:
     """Prepare a function of logits alone, one number a row."""
-    x, cx = check.logits("logits", x)
-    at, classes = check.class_axis("logits", x, axis)
+    x, cx = check.logits(first, x)
+    at, classes = check.class_axis(first, x, axis)
     spec = Spec(kind=name, reduction="none", engine=asked_for())
     operands = Operands(check.move_last(x, at, cx))
-    return Call(name, spec, cx, operands, classes, at, None, ("logits",))
+    return Call(name, spec, cx, operands, classes, at, None, (first,))

@@ -1,0 +1,129 @@
+"""Numbers made of numbers: the L2 penalty, and perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .._xp import Array, Context, cast, context, dtype_name, namespace, plain, quiet
+from ..core.reduce import exact_sum
+from ..losses import _check as check
+
+
+def perplexity(loss: Any, /) -> Any:
+    r"""Perplexity of a mean cross-entropy in nats: ``exp(loss)``.
+
+    Parameters
+    ----------
+    loss
+        A floating array of any shape, or a Python float.
+
+    Returns
+    -------
+    Array or float
+        Of the same type; inf where it overflows.
+
+    Raises
+    ------
+    TypeError
+        Anything else.
+
+    References
+    ----------
+    Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks" (1977).
+
+    Examples
+    --------
+    >>> from xloss import perplexity
+    >>> perplexity(0.0)
+    1.0
+    """
+    if isinstance(loss, int | float) and not isinstance(loss, bool | np.generic):
+        return math.exp(loss) if loss < 709.78 else math.inf if loss == loss else math.nan
+    x, cx = check.logits("loss", loss)
+    with quiet(cx):
+        return plain(cx, cx.xp.exp(cast(cx, x, cx.acc)))
+
+
+def l2_penalty(params: Any, /, *, strength: float) -> Array:
+    r"""Half the squared Euclidean norm of the parameters: ``strength / 2 * sum ||p||**2``.
+
+    Parameters
+    ----------
+    params
+        A floating array, or an iterable of floating arrays of one library.
+    strength
+        Factor >= 0. With a mean loss over n rows, scikit-learn's C is 1 / (n * strength).
+
+    Returns
+    -------
+    Array
+        0-d; float64 where a parameter is, else float32. ``value_and_grad(l2_penalty)`` gives
+        the gradient ``strength * p``, of each array in a tuple for an iterable.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of the wrong type, dtype or library, named.
+
+    References
+    ----------
+    Hoerl and Kennard, "Ridge regression", Technometrics 12 (1970).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import l2_penalty
+    >>> float(l2_penalty([np.ones(3), np.ones((2, 2))], strength=2.0))
+    7.0
+    """
+    arrays, contexts, factor, _ = _params(params, strength)
+    cx = contexts[0]
+    total: Any = None
+    for x, own in zip(arrays, contexts, strict=True):
+        x = cast(own, x, own.acc)
+        part = cast(own, exact_sum(own, x * x), cx.wide)
+        total = part if total is None else total + part
+    wide = any(dtype_name(own.acc) == "float64" for own in contexts)
+    return plain(cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.acc))
+
+
+def _l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
+    several = isinstance(argnums, tuple)
+    for argument in argnums if several else (argnums,):
+        if argument not in (0, "params"):
+            raise ValueError(f"argnums: l2_penalty has a gradient to params only, got {argument!r}")
+
+    def run(params: Any, /, *, strength: float, cotangent: Any = 1.0) -> tuple[Array, Any]:
+        params = params if namespace(params) is not None else tuple(params)
+        arrays, _, factor, single = _params(params, strength)
+        grads = tuple(
+            x * cast(c, factor * cotangent, x.dtype)
+            if hasattr(cotangent, "dtype")
+            else x * (factor * cotangent)
+            for x, c in ((a, context(a, namespace(a))) for a in arrays)
+        )
+        gradient = grads[0] if single else grads
+        return l2_penalty(params, strength=strength), (gradient,) if several else gradient
+
+    return run
+
+
+l2_penalty.value_and_grad = _l2_value_and_grad  # type: ignore[attr-defined]
+
+
+def _params(params: Any, strength: Any) -> tuple[list[Array], list[Context], float, bool]:
+    """Check parameters: one array, or several of one library."""
+    factor = check.number("strength", strength, 0.0)
+    single = namespace(params) is not None
+    if not single and not isinstance(params, Iterable):
+        raise TypeError(f"params: expected arrays, got {check.described(params)}")
+    pairs = [check.logits("params", x) for x in ([params] if single else params)]
+    if not pairs:
+        raise ValueError("params: expected at least one array")
+    for x, _ in pairs[1:]:
+        check.same_home("params", x, pairs[0][1], "the first of params", "an array")
+    return [x for x, _ in pairs], [cx for _, cx in pairs], factor, single

@@ -1,0 +1,220 @@
+"""Targets made and counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, namespace, plain, quiet
+from ..backends.call import Call
+from ..core.rowstats import hot
+from ..core.spec import Operands, Spec
+from ..core.targets import prepare, safe_labels, total_weight
+from ..engines import asked_for
+from ..losses import _check as check
+from ..losses._values import check_values
+
+
+def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = None) -> Array:
+    r"""Class indices as rows of zeros with a single one.
+
+    Parameters
+    ----------
+    labels
+        Integer array.
+    num_classes
+        Length of the new axis.
+    axis
+        Where the new axis stands in the result.
+    dtype
+        Of the result; the library's default floating dtype where None.
+
+    Returns
+    -------
+    Array
+        Of the labels' shape with the class axis inserted. A label outside [0, num_classes)
+        that cannot be read (see Raises) gives NaN in a floating dtype, zeros in another.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of the wrong type, dtype or shape, named.
+    IndexError
+        A label outside [0, num_classes) in a concrete host array.
+
+    References
+    ----------
+    Bishop, *Pattern Recognition and Machine Learning* (2006), section 2.2 ("1-of-K").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import one_hot
+    >>> one_hot(np.array([1, 0]), 3)
+    array([[0., 1., 0.],
+           [1., 0., 0.]])
+    """
+    xp = namespace(labels)
+    if xp is None or dtype_name(labels.dtype) not in INTEGERS:
+        raise TypeError(f"labels: expected an integer array, got {check.described(labels)}")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
+        raise TypeError(f"num_classes: expected an int, got {check.described(num_classes)}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
+    labels = np.asarray(labels) if isinstance(labels, np.generic) else labels
+    n = labels.ndim + 1
+    if not -n <= axis < n:
+        raise ValueError(f"axis: expected -{n} <= axis < {n}, got {axis}")
+    if dtype is None:
+        dtype = xp.__array_namespace_info__().default_dtypes()["real floating"]
+    cx = functional(context(labels, xp))
+    spec = Spec("one_hot", indexed=True, validate="auto")
+    if check.validate("auto", labels, cx)[1]:
+        shape = (*labels.shape, num_classes)
+        check_values(
+            Operands(xp.broadcast_to(labels[..., None], shape), labels), spec, cx, num_classes
+        )
+    safe, _, bad = safe_labels(labels, num_classes, None, cx)
+    out = xp.astype(hot(safe, num_classes, cx), dtype)
+    if bad is not None:
+        out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
+    return xp.moveaxis(out, -1, axis)
+
+
+def smooth_labels(
+    probs: Array, epsilon: float, /, *, axis: int = -1, where: Array | None = None
+) -> Array:
+    r"""Spread a share of each target over the classes: ``(1 - epsilon) t + epsilon (sum t) u``.
+
+    u is uniform over the possible classes. The losses' own ``label_smoothing`` does the same.
+
+    Parameters
+    ----------
+    probs
+        Floating array of probabilities, the class axis anywhere.
+    epsilon
+        Share in [0, 1].
+    axis
+        The class axis.
+    where
+        bool, broadcast to the shape of probs: the possible classes; all where None.
+
+    Returns
+    -------
+    Array
+        Of the shape of probs; float64 for float64 input, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of the wrong type, dtype or shape, named.
+
+    References
+    ----------
+    Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import smooth_labels
+    >>> smooth_labels(np.array([1.0, 0.0]), 0.1)
+    array([0.95, 0.05])
+    """
+    t, cx = check.logits("probs", probs)
+    at, classes = check.class_axis("probs", t, axis)
+    share = check.number("epsilon", epsilon, 0.0, 1.0)
+    there = check.row_array("where", where, tuple(t.shape), cx, "probs")
+    xp = cx.xp
+    t = cast(cx, t, cx.acc)
+    mass = cast(cx, xp.sum(t, axis=at, keepdims=True, dtype=cx.wide), cx.acc)
+    if there is None:
+        return (1.0 - share) * t + share * mass / classes
+    number = xp.sum(xp.astype(there, cx.acc), axis=at, keepdims=True)
+    with quiet(cx):
+        uniform = share * mass / number
+    return (1.0 - share) * t + xp.where(there, uniform, 0.0)
+
+
+def effective_count(
+    targets: Array, /, *, axis: int = -1, weight: Array | None = None,
+    sample_weight: Array | None = None, where: Array | None = None,
+    ignore_index: int | None = -100,
+) -> Array:  # fmt: skip
+    r"""Denominator of the mean cross-entropy: ``sum_i sample_weight_i sum_j weight_j t_ij``.
+
+    Added over micro-batches and ranks it is the ``normalizer`` that makes their losses and
+    gradients those of the whole batch.
+
+    Parameters
+    ----------
+    targets
+        Class indices, or floating probabilities with a class axis.
+    axis
+        The class axis of floating targets.
+    weight, sample_weight, where, ignore_index
+        As in :func:`cross_entropy`.
+
+    Returns
+    -------
+    Array
+        0-d, float64 where the device has it.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in :func:`cross_entropy`; without ``weight`` the number of classes is not known, and
+        only negative labels are bad.
+
+    References
+    ----------
+    The weighted mean of :func:`cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import effective_count
+    >>> float(effective_count(np.array([3, -100, 1])))
+    2.0
+    """
+    xp = namespace(targets)
+    if xp is None:
+        raise TypeError(f"targets: expected an array, got {check.described(targets)}")
+    indexed = check.is_label(targets)
+    if not indexed:
+        t, cx = check.logits("targets", targets)
+        at, classes = check.class_axis("targets", t, axis)
+        t = check.move_last(t, at, cx)
+        rows = tuple(t.shape[:-1])
+    else:
+        t = np.asarray(targets) if isinstance(targets, np.generic) else targets
+        cx, at = context(t, xp), -1
+        rows = tuple(t.shape)
+        if weight is not None and getattr(weight, "ndim", None) != 1:
+            raise ValueError("weight: expected one axis, the classes")
+        classes = 2**31 - 1 if weight is None else weight.shape[0]
+    if any(dtype_name(w.dtype) == "float64" for w in (weight, sample_weight) if w is not None):
+        cx = replace(cx, acc=xp.float64)
+    spec = Spec(
+        "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
+        engine=asked_for(),
+    )  # fmt: skip
+    o = Operands(
+        t, t, check.class_weight(weight, classes, cx, "targets"),
+        check.row_array("sample_weight", sample_weight, rows, cx, "targets"),
+        check.row_array("where", where, rows, cx, "targets"),
+    )  # fmt: skip
+    call = Call("effective_count", spec, cx, o, classes, at, None, ("targets", "targets"))
+    if indexed and cx.library != "dask":
+        cx = replace(cx, readable=check.validate("auto", t, cx)[1])
+        made = prepare(o, spec, cx, classes)
+        if cx.readable and made.bad is not None:
+            shaped = Operands(
+                xp.broadcast_to(t[..., None], (*rows, 1)), t, None, o.sample_weight, o.where
+            )
+            check_values(shaped, spec, cx, classes)
+        return plain(cx, total_weight(made, math.prod(rows), cx))
+    return plain(cx, backends.of(call).weight(call))
