@@ -46,6 +46,12 @@ def test_the_wheel_holds_every_file_of_the_sources(wheel):
     assert sources <= set(wheel.namelist())
 
 
+def test_every_folder_of_the_sources_is_a_package():
+    for package in (ROOT / "src" / "xloss", ROOT / "conformance" / "xloss_conformance"):
+        for path in package.rglob("*.py"):
+            assert (path.parent / "__init__.py").is_file(), path
+
+
 def test_the_wheel_s_metadata(wheel):
     metadata = wheel.read("xloss-0.1.0.dist-info/METADATA").decode()
     assert "License-Expression: Apache-2.0\n" in metadata
