@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, ContextManager, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -133,11 +133,18 @@ def context(x: Array, xp: Namespace) -> Context:
     lib = library(xp)
     dev = device(x)
     wide = has_float64(xp, lib, dev)
-    acc = xp.float64 if dtype_name(x.dtype) == "float64" else xp.float32
+    home = np if lib in ("jax", "dask", "cupy") else xp  # jax.numpy.float32 is no dtype
+    acc, float64, index = (
+        (np.dtype(name) if home is np else getattr(xp, name))
+        for name in (
+            "float64" if dtype_name(x.dtype) == "float64" else "float32",
+            "float64",
+            "int64" if lib != "jax" or wide else "int32",
+        )
+    )
     traced = lib in ("jax", "dask") or is_traced(x, lib)
-    index = xp.int64 if lib != "jax" or wide else xp.int32
     return Context(
-        xp=xp, library=lib, device=dev, acc=acc, wide=xp.float64 if wide else acc, index=index,
+        xp=xp, library=lib, device=dev, acc=acc, wide=float64 if wide else acc, index=index,
         eager=not traced, host=not traced and on_host(lib, dev),
     )  # fmt: skip
 
@@ -177,13 +184,20 @@ def is_traced(x: Array, lib: str) -> bool:
     )
 
 
+def is_tracer(x: Array, lib: str) -> bool:
+    """Tell whether no price buys the array's values: inside a transformation or a compiler."""
+    if lib == "jax":
+        return isinstance(x, sys.modules["jax"].core.Tracer)
+    return lib == "torch" and is_traced(x, lib)
+
+
 def readable(x: Array, xp: Namespace) -> bool:
     """Tell whether an array's values may be read at no cost: a concrete host array."""
     lib = library(xp)
     return lib == "numpy" or (on_host(lib, device(x)) and not is_traced(x, lib))
 
 
-def quiet(cx: Context) -> ContextManager[Any]:
+def quiet(cx: Context) -> AbstractContextManager[Any]:
     """Silence NumPy's floating-point warnings: inf - inf and log 0 are selected away."""
     if cx.library in ("numpy", "array_api_strict") or cx.library not in _SILENT:
         return np.errstate(all="ignore")

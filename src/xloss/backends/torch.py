@@ -9,7 +9,8 @@ import torch
 from torch.autograd import forward_ad
 
 from .._xp import Array, Context, cast, context, functional, namespace
-from ..core import elements, softmax
+from ..core import elements as binary
+from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
 from ..core.spec import Need, Operands, Result, Spec, Upstream
@@ -62,7 +63,7 @@ def elements(call: Call) -> Array:
         mine = softmax.parts(z.detach(), functional(cx))
         slope = torch.where(torch.isfinite(twin), twin - twin.detach(), 0.0)
         return default.restore(call, (-mine.nll if logarithm else mine.p) + slope)
-    got = _SoftmaxParts.apply(z)
+    got = _SoftmaxParts.apply(z)  # type: ignore[no-untyped-call]
     return default.restore(call, -got[1] if logarithm else got[2])
 
 
@@ -86,7 +87,7 @@ def _transformed(tracked: list[Array], compiling: bool) -> bool:
 def _recorded(call: Call) -> Array:
     o = call.operands
     arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.spec, call.classes, call.cx.clean)
+    out = _Rows.apply(*arrays, call.spec, call.classes, call.cx.clean)  # type: ignore[no-untyped-call]
     return out[0] if isinstance(out, tuple) else out
 
 
@@ -102,7 +103,7 @@ def _surrogate(call: Call) -> Array:
         o.x.detach(), None if o.targets is None else o.targets.detach(),
         o.class_weight, o.sample_weight, o.where, o.pos_weight,
     )  # fmt: skip
-    rows = choose(fixed, spec, cx).run(fixed, spec, cx, call.classes, Need(rows=True)).rows
+    rows: Any = choose(fixed, spec, cx).run(fixed, spec, cx, call.classes, Need(rows=True)).rows
     g, h = formula_gradients(fixed, spec, cx, call.classes, Upstream(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
         if x is None or slope is None or not x.requires_grad:
@@ -185,8 +186,8 @@ def _formula(
     cx = functional(_context(o.x, clean))
     return formula_gradients(
         o, spec, cx, classes, Upstream(up),
-        lambda z, _: softmax.Parts(*_SoftmaxParts.apply(z)),
-        lambda z, _: elements.Sigmoid(*_SigmoidParts.apply(z)),
+        lambda z, _: softmax.Parts(*_SoftmaxParts.apply(z)),  # type: ignore[no-untyped-call]
+        lambda z, _: binary.Sigmoid(*_SigmoidParts.apply(z)),  # type: ignore[no-untyped-call]
     )  # fmt: skip
 
 
@@ -242,7 +243,7 @@ class _SigmoidParts(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Any) -> Any:
-        got = elements.sigmoid(z, functional(context(z, namespace(z))))
+        got = binary.sigmoid(z, functional(context(z, namespace(z))))
         return got.p, got.q, got.rise, got.fall
 
     @staticmethod

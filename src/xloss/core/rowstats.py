@@ -1,4 +1,4 @@
-"""What one pass over a row's logits leaves, exact in the tail and mergeable with another piece's."""
+"""What one pass over a row leaves: exact in the tail, mergeable with another piece's."""
 
 from __future__ import annotations
 

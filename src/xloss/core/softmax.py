@@ -116,7 +116,9 @@ def losses(
                 row = absent_if_zero(t.label_weight, row, cx)
             row = row if eps == 0 else (1.0 - eps) * row
         if eps > 0:
-            assert s.possible_weight is not None and s.possible_dot is not None
+            assert s.possible is not None
+            assert s.possible_weight is not None
+            assert s.possible_dot is not None
             uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
             if t.labels is None:
                 assert t.probs is not None

@@ -64,6 +64,12 @@ class Upstream:
     live: Array | None = None  # False: nothing contributes, every gradient is 0
 
 
+NO_UPSTREAM = Upstream()
+
+
+NO_UPSTREAM = Upstream()
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What an engine returns; what was not asked for is None."""

@@ -9,7 +9,7 @@ from .._xp import Array, Context
 from ..core.blocks import cut, cuts
 from ..core.reduce import exact_sum
 from ..core.rows import evaluate
-from ..core.spec import Need, Operands, Result, Spec, Upstream
+from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 
 
 def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
@@ -19,7 +19,7 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
 
 def run(
     o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
-    up: Upstream = Upstream(), saved: tuple[Array, ...] | None = None,
+    up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
 ) -> Result:  # fmt: skip
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     if not cx.eager:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, isfinite
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from .._xp import (
     context,
     device,
     dtype_name,
-    is_traced,
+    is_tracer,
     library,
     namespace,
     readable,
@@ -73,7 +73,7 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
 
 def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes."""
-    if isinstance(axis, bool) or not isinstance(axis, Integral):
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
         raise TypeError(f"axis: expected an int, got {described(axis)}")
     n = x.ndim
     if n == 0:
@@ -220,7 +220,7 @@ def ignored(index: Any, indexed: bool) -> int | None:
     """Check the label that marks absent rows."""
     if index is None:
         return None
-    if isinstance(index, bool) or not isinstance(index, Integral):
+    if isinstance(index, bool) or not isinstance(index, int | np.integer):
         raise TypeError(f"ignore_index: expected an int or None, got {described(index)}")
     if not indexed and index >= 0:
         raise ValueError(
@@ -253,12 +253,7 @@ def validate(value: Any, targets: Array, cx: Context) -> tuple[Any, bool]:
     if value is False or targets is None:
         return value, False
     if value is True:
-        if cx.library != "dask" and is_traced(targets, cx.library):
-            if cx.library != "jax" or _jax_tracer(targets):
-                raise ValueError("validate: True would read values that tracing does not have")
-        return value, cx.library != "dask"
+        if is_tracer(targets, cx.library):
+            raise ValueError("validate: True would read values that tracing does not have")
+        return value, cx.library != "dask"  # on Dask the chunks are read, at compute
     return value, readable(targets, cx.xp)
-
-
-def _jax_tracer(x: Array) -> bool:
-    return not hasattr(x, "addressable_shards") or "Tracer" in type(x).__name__

@@ -40,7 +40,8 @@ def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         if bad is None or not bool(xp.any(bad)):
             continue
         at = int(xp.argmax(cast(cx, bad, cx.index)))
-        part = o.targets[piece] if rows else o.targets
+        part: Any = o.targets
+        part = part[piece] if rows else part
         value = _element(xp.reshape(part, (-1,)), at)
         where = position(at, piece, tuple(part.shape))
         if classes:

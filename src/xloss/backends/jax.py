@@ -1,0 +1,155 @@
+"""JAX: one custom_jvp around the rows, jitted where arrays are concrete."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._xp import Array, Context, cast, context
+from ..core import elements as binary
+from ..core import softmax
+from ..core.reduce import exact_sum, mean
+from ..core.rows import formula_gradients
+from ..core.spec import Need, Operands, Spec, Upstream
+from ..core.targets import prepare, total_weight
+from ..engines import choose
+from . import default
+from .call import Call
+
+for _type in (Operands, softmax.Parts, binary.Sigmoid):
+    _fields = list(_type.__dataclass_fields__)
+    jax.tree_util.register_dataclass(_type, data_fields=_fields, meta_fields=[])
+
+
+def value(call: Call) -> Array:
+    """Return the loss."""
+    choose(call.operands, call.spec, call.cx)
+    return _value(call.operands, _denominator(call), call.spec, call.classes, call.cx.clean)
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients."""
+    choose(call.operands, call.spec, call.cx)
+    got, grads = _value_and_grad(
+        call.operands, _denominator(call), cotangent, call.spec, call.classes, call.cx.clean, wanted
+    )
+    return got, {name: default.restore(call, g) for name, g in grads.items()}
+
+
+def elements(call: Call) -> Array:
+    """Return softmax or its logarithm."""
+    out = _elements(call.operands.x, call.spec.kind == "log_softmax")
+    return default.restore(call, out)
+
+
+def weight(call: Call) -> Array:
+    """Return the mean's denominator."""
+    return default.weight(call)
+
+
+def _denominator(call: Call) -> Any:
+    n = call.normalizer
+    return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.wide))
+
+
+def _context(x: Array, clean: bool) -> Context:
+    return replace(context(x, jnp), clean=clean)
+
+
+# Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
+    o = _constants(o)
+    rows = _rows(o, spec, classes, clean)
+    if spec.reduction == "none":
+        return rows
+    cx = _context(o.x, clean)
+    total = exact_sum(cx, rows)
+    if spec.reduction == "mean":
+        t = prepare(o, spec, cx, classes)
+        total = mean(cx, total, total_weight(t, rows.size, cx), normalizer)
+    return cast(cx, total, cx.acc)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _value_and_grad(
+    o: Operands, normalizer: Any, cotangent: Any, spec: Spec, classes: int, clean: bool,
+    wanted: tuple[str, ...],
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+    call = Call("", spec, _context(o.x, clean), o, classes, -1, normalizer)
+    return default.value_and_grad(call, wanted, cotangent)
+
+
+@partial(jax.jit, static_argnums=1)
+def _elements(x: Array, logarithm: bool) -> Array:
+    cx = context(x, jnp)
+    got = _softmax_parts(cast(cx, x, cx.acc))
+    return -got.nll if logarithm else got.p
+
+
+def _constants(o: Operands) -> Operands:
+    """Stop gradients to what is a constant of the loss."""
+    stop = jax.lax.stop_gradient
+    names = ("class_weight", "sample_weight", "pos_weight")
+    given = {n: stop(getattr(o, n)) for n in names if getattr(o, n) is not None}
+    return replace(o, **given)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _rows(o: Operands, spec: Spec, classes: int, clean: bool) -> Array:
+    cx = _context(o.x, clean)
+    return choose(o, spec, cx).run(o, spec, cx, classes, Need(rows=True)).rows
+
+
+@_rows.defjvp
+def _rows_jvp(
+    spec: Spec, classes: int, clean: bool, primals: Any, tangents: Any
+) -> tuple[Array, Array]:
+    (o,), (v,) = primals, tangents
+    cx = _context(o.x, clean)
+    rows = _rows(o, spec, classes, clean)
+    g, h = formula_gradients(
+        o, spec, cx, classes, Upstream(1.0),
+        lambda z, _: _softmax_parts(z), lambda z, _: _sigmoid_parts(z),
+    )  # fmt: skip
+    out = jnp.zeros_like(rows)
+    for slope, tangent in ((g, v.x), (h, v.targets)):
+        if slope is None or tangent is None:
+            continue
+        # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
+        term = cast(cx, slope, cx.acc) * cast(cx, tangent, cx.acc)
+        out = out + (jnp.sum(term, axis=-1) if classes else term)
+    return rows, out
+
+
+@jax.custom_jvp
+def _softmax_parts(z: Array) -> softmax.Parts:
+    return softmax.parts(z, context(z, jnp))
+
+
+@_softmax_parts.defjvp
+def _softmax_parts_jvp(primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
+    got = _softmax_parts(*primals)
+    (v,) = tangents
+    average = jnp.sum(got.p * v, axis=-1, keepdims=True)
+    moved = got.p * (v - average)
+    return got, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
+
+
+@jax.custom_jvp
+def _sigmoid_parts(z: Array) -> binary.Sigmoid:
+    return binary.sigmoid(z, context(z, jnp))
+
+
+@_sigmoid_parts.defjvp
+def _sigmoid_parts_jvp(primals: Any, tangents: Any) -> tuple[binary.Sigmoid, binary.Sigmoid]:
+    got = _sigmoid_parts(*primals)
+    (v,) = tangents
+    moved = got.p * got.q * v
+    return got, binary.Sigmoid(moved, -moved, got.p * v, -got.q * v)

@@ -1,0 +1,355 @@
+"""Batches in, one mergeable record of loss, perplexity, accuracy and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from math import exp, isfinite, nan
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import backends
+from ._xp import Array, cast
+from .backends.call import Call
+from .core.blocks import cut, cuts
+from .core.spec import Operands
+from .core.targets import prepare
+from .losses.softmax import cross_entropy
+
+__all__ = ["Evaluation", "EvaluationResult"]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What an :class:`Evaluation` comes to: plain numbers."""
+
+    loss: float  # Σ row losses / Σ W; 0.0 where nothing is counted
+    perplexity: float  # exp(loss)
+    accuracy: float  # right / counted; NaN where nothing is counted
+    rows: int
+    counted: int  # present, and of a weight W that is not 0
+    ignored: int  # rows - counted
+    weight: float  # Σ W, the denominator of the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """An unevaluated sum high + low of two floats: about 106 bits."""
+
+    high: float = 0.0
+    low: float = 0.0
+
+    def __add__(self, other: Sum) -> Sum:
+        total, error = _two_sum(self.high, other.high)
+        if not isfinite(total):
+            return Sum(total)
+        low = self.low + other.low + error
+        high = total + low
+        return Sum(high, low - (high - total))
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.float64]) -> Sum:
+        """Add up an array in pairs, keeping every rounding error."""
+        high, low = values.reshape(-1), np.zeros(values.size)
+        with np.errstate(all="ignore"):
+            while (n := high.size) > 1:
+                half = n // 2
+                total, error = _two_sum(high[:half], high[half : 2 * half])
+                error[np.isnan(error)] = 0.0  # infinities: the sum itself tells
+                low = np.append(low[:half] + low[half : 2 * half] + error, low[2 * half :])
+                high = np.append(total, high[2 * half :])
+        return Sum(float(high[0]), float(low[0])) + Sum() if high.size else Sum()
+
+
+def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """Return a + b rounded, and what the rounding took away (Knuth)."""
+    total = a + b
+    shadow = total - a
+    return total, (a - (total - shadow)) + (b - shadow)
+
+
+@dataclass(slots=True)
+class Evaluation:
+    r"""Loss, perplexity and accuracy of a classifier over any number of batches.
+
+    After batches of rows i with row losses and weights W as :func:`cross_entropy` has them ::
+
+        loss       = sum_i row_i / sum_i W_i
+        perplexity = exp(loss)
+        accuracy   = (rows predicted right) / (rows counted)
+
+    A row is *counted* if it is present (its label is not ``ignore_index``, ``where`` is True,
+    ``sample_weight`` is not 0) and its W is not 0; all other rows are *ignored*. A row is
+    *predicted right* if the first of its largest logits stands at its label, or, with soft
+    targets, at the first of its largest probabilities, and its loss is not NaN. Accuracy is a
+    share of rows: weights do not enter it.
+
+    Both sums are kept to about 106 bits: neither the number of batches nor their order, nor how
+    records are merged, changes the loss by more than the last digit. A row loss of NaN or +inf
+    makes the loss so, for good. ``Evaluation()`` is the neutral element of ``+``; records are
+    equal if all their numbers are.
+
+    See Also
+    --------
+    diagnose : why a loss is NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import Evaluation
+    >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.0]])
+    >>> first = Evaluation().update(logits[:2], np.array([0, 1]))
+    >>> second = Evaluation().update(logits[2:], np.array([-100]))
+    >>> result = (first + second).result()
+    >>> round(result.loss, 6), result.accuracy, result.counted, result.ignored
+    (0.251266, 1.0, 2, 1)
+    """
+
+    _loss: Sum = field(default_factory=Sum)
+    _weight: Sum = field(default_factory=Sum)
+    _rows: int = 0
+    _counted: int = 0
+    _right: int = 0
+
+    def update(
+        self, logits: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
+        sample_weight: Array | None = None, where: Array | None = None,
+        ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
+        softcap: float | None = None, validate: bool | str = "auto",
+    ) -> Evaluation:  # fmt: skip
+        """Add a batch to this record, and return the record itself.
+
+        ``loss += sum_i row_i; weight += sum_i W_i``, and likewise the counts. Nothing of the
+        batch is kept, and no gradient is recorded. The options may differ from batch to batch.
+
+        Parameters
+        ----------
+        logits, targets
+            As in :func:`cross_entropy`, of any array library; a batch of no rows changes nothing.
+        axis, weight, sample_weight, where, ignore_index, label_smoothing, z_loss, softcap, validate
+            As in :func:`cross_entropy`.
+
+        Returns
+        -------
+        Evaluation
+            This record, so that calls chain.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As in :func:`cross_entropy`; the record is then as it was.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from xloss import Evaluation
+        >>> Evaluation().update(np.zeros((1, 2)), np.array([0])).result().perplexity
+        2.0
+        """
+        got = measure(
+            logits, targets, axis=axis, weight=weight, sample_weight=sample_weight, where=where,
+            ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
+            softcap=softcap, validate=validate,
+        )  # fmt: skip
+        self.add(got)
+        return self
+
+    def add(self, batch: Measured) -> None:
+        """Add rows that are measured already."""
+        self._loss += Sum.of(batch.losses)
+        self._weight += Sum.of(batch.weights)
+        self._rows += batch.losses.size
+        self._counted += int(np.count_nonzero(batch.weights))
+        self._right += int(np.count_nonzero(batch.right))
+
+    def __add__(self, other: Evaluation) -> Evaluation:
+        """Return the record of both records' batches; neither is changed."""
+        if not isinstance(other, Evaluation):
+            return NotImplemented
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Evaluation(*(a + b for a, b in pairs))
+
+    def result(self) -> EvaluationResult:
+        """Return what the batches come to, as plain numbers.
+
+        ``loss = sum_i row_i / sum_i W_i``, 0.0 where the weights sum to 0, as the mean of
+        :func:`cross_entropy` is; the accuracy of no row is NaN.
+
+        Returns
+        -------
+        EvaluationResult
+            A frozen dataclass: loss, perplexity, accuracy, rows, counted, ignored, weight.
+
+        Examples
+        --------
+        >>> from xloss import Evaluation
+        >>> Evaluation().result().loss
+        0.0
+        """
+        weight = self._weight.high
+        loss = _quotient(self._loss, self._weight) if weight else 0.0
+        return EvaluationResult(
+            loss=loss,
+            perplexity=_exp(loss),
+            accuracy=self._right / self._counted if self._counted else nan,
+            rows=self._rows,
+            counted=self._counted,
+            ignored=self._rows - self._counted,
+            weight=weight,
+        )
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Return the record as plain numbers, which lose nothing on the way through JSON.
+
+        A sum stands as the two floats it is the sum of. Of a loss that is not finite the number
+        is not finite either, which strict JSON has no word for.
+
+        Returns
+        -------
+        dict
+            schema (1), loss, loss_low, weight, weight_low, rows, counted, right.
+
+        Examples
+        --------
+        >>> from xloss import Evaluation
+        >>> Evaluation().to_dict()["schema"]
+        1
+        """
+        return {
+            "schema": SCHEMA,
+            "loss": self._loss.high,
+            "loss_low": self._loss.low,
+            "weight": self._weight.high,
+            "weight_low": self._weight.low,
+            "rows": self._rows,
+            "counted": self._counted,
+            "right": self._right,
+        }
+
+    @classmethod
+    def from_dict(cls, numbers: dict[str, int | float], /) -> Evaluation:
+        """Return the record that :meth:`to_dict` wrote.
+
+        Parameters
+        ----------
+        numbers
+            What :meth:`to_dict` returned.
+
+        Returns
+        -------
+        Evaluation
+            A record equal to the one written.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Not such a dictionary; the message names what is wrong.
+
+        Examples
+        --------
+        >>> from xloss import Evaluation
+        >>> Evaluation.from_dict(Evaluation().to_dict()) == Evaluation()
+        True
+        """
+        if not isinstance(numbers, dict):
+            raise TypeError(f"numbers: expected a dict, got {type(numbers).__name__}")
+        if numbers.get("schema") != SCHEMA:
+            raise ValueError(f"schema: expected {SCHEMA}, got {numbers.get('schema')!r}")
+        expected = cls().to_dict()
+        if odd := expected.keys() ^ numbers.keys():
+            raise ValueError(f"numbers: missing or unknown: {', '.join(sorted(map(str, odd)))}")
+        for name, like in expected.items():
+            value = numbers[name]
+            fits = (int, float) if isinstance(like, float) else int
+            if isinstance(value, bool) or not isinstance(value, fits):
+                raise TypeError(f"{name}: expected a plain number, got {value!r}")
+        rows, counted, right = (int(numbers[name]) for name in ("rows", "counted", "right"))
+        if not 0 <= right <= counted <= rows:
+            raise ValueError(f"expected 0 <= right <= counted <= rows: {right}, {counted}, {rows}")
+        loss = Sum(float(numbers["loss"]), float(numbers["loss_low"]))
+        weight = Sum(float(numbers["weight"]), float(numbers["weight_low"]))
+        return cls(loss, weight, rows, counted, right)
+
+
+def _quotient(above: Sum, below: Sum) -> float:
+    """Return above / below to an ulp: the low parts weigh as much as a rounding of the high."""
+    first = above.high / below.high
+    correction = (above.low - first * below.low) / below.high
+    return first + correction if isfinite(correction) else first
+
+
+def _exp(x: float) -> float:
+    try:
+        return exp(x)
+    except OverflowError:
+        return float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One batch, row by row, on the host; what the rows are predicted to be stays where it was."""
+
+    losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
+    weights: npt.NDArray[np.float64]  # W, 0 where absent
+    right: npt.NDArray[np.bool_]
+    predicted: Array  # (*rows), the first class of the largest logit
+
+
+def measure(logits: Array, targets: Array, /, **options: Any) -> Measured:
+    """Return loss, weight and prediction of each row; options of :func:`cross_entropy`."""
+    call: Call = cross_entropy.prepare(  # type: ignore[attr-defined]
+        constant(logits), constant(targets), reduction="none", **options
+    )
+    cx, o, classes = call.cx, call.operands, call.classes
+    xp = cx.xp
+    losses = xp.asarray(backends.of(call).value(call))
+    rows = tuple(o.x.shape[:-1])
+    if not cx.eager:
+        weights, right, predicted = _facts(o, call, rows)
+    else:
+        parts = [
+            _facts(cut(xp, o, piece, classes), call, None) for piece in cuts(rows, classes, cx)
+        ]
+        weights, right, predicted = (
+            xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
+        )
+    # One transfer, and on lazy libraries one computation.
+    facts = host(xp.stack([cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]))
+    numbers = np.asarray(facts, dtype=np.float64)
+    here = (numbers[1] != 0) & ~np.isnan(numbers[0])
+    return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
+
+
+def _facts(o: Operands, call: Call, shape: tuple[int, ...] | None) -> tuple[Array, Array, Array]:
+    """Return W, whether the prediction is the label, and the prediction of rows (*shape)."""
+    cx = call.cx
+    xp = cx.xp
+    t = prepare(o, call.spec, cx, call.classes)
+    predicted = xp.argmax(cast(cx, o.x, cx.acc), axis=-1)
+    labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
+    weights = t.weight
+    if weights is None:
+        weights = xp.ones_like(predicted, dtype=cx.wide)
+    return weights, predicted == cast(cx, labels, predicted.dtype), predicted
+
+
+def constant(x: Array) -> Array:
+    """Take an array out of its library's autodiff, where that is a property of arrays."""
+    detach = getattr(x, "detach", None)
+    return x if detach is None else detach()
+
+
+def host(x: Array) -> npt.NDArray[Any]:
+    """Return the values of an array of any library as a NumPy array."""
+    # A lazy graph; a torch device; a CuPy device.
+    for leave in ("compute", "cpu", "get"):
+        method = getattr(x, leave, None)
+        if method is not None:
+            x = method()
+    try:
+        return np.asarray(x)
+    except (RuntimeError, TypeError):
+        return np.from_dlpack(x)
