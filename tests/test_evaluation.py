@@ -1,0 +1,290 @@
+"""Evaluation: batches in, one record out, which neither batching nor merging can change."""
+
+import json
+import math
+from fractions import Fraction
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from xloss import cross_entropy
+from xloss.evaluation import Evaluation, EvaluationResult, Sum
+
+RNG = np.random.default_rng(7)
+LOGITS = RNG.normal(scale=3, size=(200, 5))
+LABELS = RNG.integers(0, 5, 200)
+LABELS[::9] = -100
+SOFT = RNG.dirichlet(np.ones(5), 200)
+
+
+def ulps(got: float, expected: Fraction | float) -> float:
+    return float(abs(Fraction(got) - Fraction(expected)) / Fraction(math.ulp(float(expected))))
+
+
+def exact(record: Evaluation) -> tuple[Fraction, Fraction]:
+    numbers = record.to_dict()
+    return tuple(Fraction(numbers[n]) + Fraction(numbers[f"{n}_low"]) for n in ("loss", "weight"))
+
+
+OPTIONS = [
+    {},
+    {"ignore_index": None, "targets": np.abs(LABELS) % 5},
+    {"weight": np.array([1.0, 2.0, 0.5, 0.0, 3.0])},
+    {"sample_weight": RNG.uniform(size=200)},
+    {"where": RNG.uniform(size=200) < 0.5},
+    {"label_smoothing": 0.1, "weight": np.array([1.0, 2.0, 0.5, 0.0, 3.0])},
+    {"z_loss": 1e-3, "softcap": 5.0},
+    {"targets": SOFT, "sample_weight": RNG.uniform(size=200)},
+    {"logits": LOGITS.reshape(10, 20, 5).transpose(0, 2, 1), "targets": LABELS.reshape(10, 20),
+     "axis": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: ",".join(o) or "plain")
+def test_the_loss_is_the_mean_of_cross_entropy(options):
+    options = dict(options)
+    arrays = options.pop("logits", LOGITS), options.pop("targets", LABELS)
+    result = Evaluation().update(*arrays, **options).result()
+    assert result.loss == pytest.approx(float(cross_entropy(*arrays, **options)), rel=4e-16)
+    assert result.perplexity == math.exp(result.loss)
+    rows = cross_entropy(*arrays, reduction="none", **options)
+    assert ulps(result.loss * result.weight, sum(map(Fraction, rows.ravel().tolist()))) <= 2
+
+
+def test_batches_add_up_to_the_whole():
+    whole = Evaluation().update(LOGITS, LABELS)
+    batches = Evaluation()
+    for start in range(0, 200, 7):
+        batches.update(LOGITS[start : start + 7], LABELS[start : start + 7])
+    assert ulps(batches.result().loss, whole.result().loss) <= 1
+    assert batches.result().counted == whole.result().counted == np.sum(LABELS >= 0)
+
+
+def test_many_float32_rows_lose_nothing():
+    logits = np.float32(RNG.normal(size=(300_000, 3)))
+    labels = RNG.integers(0, 3, 300_000)
+    rows = cross_entropy(logits, labels, reduction="none")
+    got, _ = exact(Evaluation().update(logits, labels))
+    assert got == sum(map(Fraction, rows.tolist()))
+
+
+def test_a_billion_rows_in_batches():
+    batch = Evaluation().update(np.tile(LOGITS, (50, 1)), np.tile(LABELS, 50))
+    record, plain = Evaluation(), 0.0
+    for _ in range(100_000):
+        record = record + batch
+        plain += batch.to_dict()["loss"]
+    loss, weight = exact(batch)
+    result = record.result()
+    assert result.rows == 10**9
+    assert ulps(result.loss, loss / weight) <= 1
+    assert ulps(exact(record)[0], loss * 100_000) < 1e-9
+    assert ulps(plain, loss * 100_000) > 100  # what one float64 would have made of it
+
+
+def test_merging_is_associative_where_magnitudes_differ():
+    records = []
+    for exponent in RNG.uniform(-150, 150, 40):
+        number = 10.0**exponent
+        logits = np.array([[0.0, number], [0.1, 0.2]])
+        records.append(Evaluation().update(logits, np.array([0, 1])))
+    order = RNG.permutation(40)
+    left, right, tree = Evaluation(), Evaluation(), list(records)
+    for record in records:
+        left = left + record
+    for i in order[::-1]:
+        right = records[i] + right
+    while len(tree) > 1:
+        tree = [sum(tree[i : i + 2], Evaluation()) for i in range(0, len(tree), 2)]
+    assert ulps(left.result().loss, right.result().loss) <= 1
+    assert ulps(left.result().loss, tree[0].result().loss) <= 1
+
+
+def test_the_low_part_reaches_the_loss():
+    # 2^53 + 1 + 1 in float64 additions is 2^53 still.
+    total = Sum(2.0**53) + Sum(1.0) + Sum(1.0)
+    assert total == Sum(2.0**53 + 2)
+    numbers = Evaluation().to_dict() | {"rows": 3, "counted": 3}
+    numbers |= {"loss": 1.0, "loss_low": 0.0, "weight": 1.0, "weight_low": -(2.0**-54)}
+    assert Evaluation.from_dict(numbers).result().loss == 1.0
+    assert Evaluation.from_dict(numbers | {"loss_low": 2.0**-53}).result().loss > 1.0
+
+
+def test_the_empty_record_is_neutral():
+    record = Evaluation().update(LOGITS, LABELS)
+    assert Evaluation() + record == record
+    assert record + Evaluation() == record
+    assert Evaluation().update(LOGITS[:0], LABELS[:0]) == Evaluation()
+
+
+def test_merging_changes_neither_side():
+    a, b = Evaluation().update(LOGITS, LABELS), Evaluation().update(LOGITS, SOFT)
+    before = a.to_dict(), b.to_dict()
+    assert (a + b).result().rows == 400
+    assert (a.to_dict(), b.to_dict()) == before
+    with pytest.raises(TypeError):
+        a + 1
+
+
+def test_update_returns_the_record_itself():
+    record = Evaluation()
+    assert record.update(LOGITS, LABELS) is record
+    assert record.result().rows == 200
+
+
+def test_nothing_counted_costs_nothing_and_has_no_accuracy():
+    result = Evaluation().update(LOGITS, np.full(200, -100)).result()
+    assert (result.loss, result.perplexity, result.counted, result.ignored) == (0.0, 1.0, 0, 200)
+    assert math.isnan(result.accuracy)
+    assert Evaluation().result().rows == 0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("bad", "expected"), [(np.nan, math.nan), (-np.inf, math.inf)])
+def test_a_loss_that_is_not_finite_stays_so(bad, expected, order):
+    logits = np.array([[bad, 0.0, 1.0]])
+    records = [Evaluation().update(logits, np.array([0])), Evaluation().update(LOGITS, LABELS)]
+    first, second = records[::order]
+    result = (first + second + Evaluation()).update(LOGITS, LABELS).result()
+    assert str(result.loss) == str(result.perplexity) == str(expected)
+    assert math.isfinite(result.weight)
+    assert math.isfinite(result.accuracy)
+
+
+def test_a_large_loss_has_an_infinite_perplexity():
+    result = Evaluation().update(np.array([[0.0, 1e4]]), np.array([0])).result()
+    assert (result.loss, result.perplexity) == (1e4, math.inf)
+
+
+def test_an_overflowing_sum_is_infinite_and_not_nan():
+    logits = np.array([[0.0, 1.7e308]] * 3)
+    assert Evaluation().update(logits, np.array([0, 0, 0])).result().loss == math.inf
+
+
+RIGHT = [  # one row of logits, its target, right?
+    ([1.0, 3.0, 2.0], 1, True),
+    ([1.0, 3.0, 2.0], 2, False),
+    ([3.0, 3.0, 0.0], 0, True),  # of a tie the first counts ...
+    ([3.0, 3.0, 0.0], 1, False),  # ... and only the first: equal logits predict class 0
+    ([np.inf, 0.0, 0.0], 0, True),
+    ([-np.inf, 0.0, -np.inf], 1, True),
+    ([0.0, np.nan, 0.0], 1, False),  # NumPy's argmax stands at the NaN
+    ([-np.inf, -np.inf, -np.inf], 0, False),  # nothing is predicted
+    ([1.0, 3.0, 2.0], [0.2, 0.5, 0.3], True),
+    ([1.0, 3.0, 2.0], [0.5, 0.2, 0.3], False),
+    ([1.0, 3.0, 2.0], [0.4, 0.4, 0.2], False),
+]
+
+
+@pytest.mark.parametrize(("logits", "target", "right"), RIGHT)
+def test_right_is_the_first_largest_logit_at_the_label(logits, target, right):
+    result = Evaluation().update(np.array([logits]), np.array([target])).result()
+    assert result.counted == 1
+    assert result.accuracy == right
+
+
+def test_a_bad_label_is_never_right():
+    record = Evaluation().update(np.array([[5.0, 0.0]]), np.array([7]), validate=False)
+    assert record.result().accuracy == 0.0
+    assert math.isnan(record.result().loss)
+
+
+def test_weights_decide_what_is_counted_and_not_how_much():
+    logits = np.array([[5.0, 0.0], [5.0, 0.0], [5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
+    labels = np.array([0, 1, 0, 1, -100])
+    record = Evaluation().update(
+        logits, labels, weight=np.array([1.0, 0.0]), sample_weight=np.array([9.0, 1, 0.5, 1, 1])
+    )
+    result = record.result()
+    assert (result.counted, result.ignored, result.weight) == (2, 3, 9.5)  # class 1 weighs nothing
+    assert result.accuracy == 1.0
+    result = Evaluation().update(logits, labels, where=np.arange(5) > 0).result()
+    assert (result.counted, result.accuracy) == (3, 2 / 3)
+
+
+def test_a_failed_update_leaves_the_record_as_it_was():
+    record = Evaluation().update(LOGITS, LABELS)
+    before = record.to_dict()
+    with pytest.raises(IndexError, match=r"label 5 at position \(0,\)"):
+        record.update(LOGITS[:1], np.array([5]))
+    with pytest.raises(ValueError, match="label_smoothing"):
+        record.update(LOGITS, LABELS, label_smoothing=2.0)
+    with pytest.raises(TypeError, match="reduction"):
+        record.update(LOGITS, LABELS, reduction="sum")
+    assert record.to_dict() == before
+
+
+def test_one_row_without_a_row_axis():
+    result = Evaluation().update(np.array([0.0, 1.0]), np.array(1)).result()
+    assert (result.rows, result.counted, result.accuracy) == (1, 1, 1.0)
+
+
+def test_more_rows_than_one_block():
+    logits = np.zeros((3, 50, 4096), dtype=np.float32)
+    logits[..., 7] = 1.0
+    labels = np.full((3, 50), 7)
+    labels[2, 40:] = 8
+    result = Evaluation().update(logits, labels).result()
+    assert (result.rows, result.accuracy) == (150, 140 / 150)
+
+
+def test_json_loses_nothing():
+    record = Evaluation().update(LOGITS, SOFT, sample_weight=RNG.uniform(size=200))
+    assert record.to_dict()["loss_low"] != 0.0
+    numbers = json.loads(json.dumps(record.to_dict()))
+    assert Evaluation.from_dict(numbers) == record
+    assert Evaluation.from_dict(numbers).result() == record.result()
+    assert set(map(type, numbers.values())) == {int, float}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"schema": 2}, ValueError, "schema: expected 1, got 2"),
+        ({"extra": 1}, ValueError, "unknown: extra"),
+        ({"rows": 1.5}, TypeError, "rows: expected a plain number, got 1.5"),
+        ({"loss": "nan"}, TypeError, "loss: expected a plain number"),
+        ({"right": True}, TypeError, "right"),
+        ({"counted": 5}, ValueError, "0, 5, 0"),
+    ],
+)
+def test_a_broken_record_is_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        Evaluation.from_dict(Evaluation().to_dict() | change)
+    with pytest.raises(ValueError, match=r"missing or unknown: loss$"):
+        Evaluation.from_dict({k: v for k, v in Evaluation().to_dict().items() if k != "loss"})
+    with pytest.raises(TypeError, match="expected a dict, got list"):
+        Evaluation.from_dict([])
+
+
+def on(library: str, x: np.ndarray):
+    if library == "torch":
+        return import_module("torch").from_numpy(x)
+    if library == "dask":
+        return import_module("dask.array").from_array(x, chunks=(64,) + (3,) * (x.ndim - 1))
+    if library == "strict, another device":
+        strict = import_module("array_api_strict")
+        return strict.asarray(x, device=strict.Device("device1"))
+    return import_module({"strict": "array_api_strict", "jax": "jax.numpy"}[library]).asarray(x)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "dask", "strict", "strict, another device"])
+@pytest.mark.parametrize("targets", [LABELS, np.float32(SOFT)], ids=["labels", "soft"])
+def test_every_library_gives_the_same_record(library, targets):
+    logits = np.float32(LOGITS)
+    expected = Evaluation().update(logits, targets).result()
+    got = Evaluation().update(on(library, logits), on(library, targets)).result()
+    assert got.loss == pytest.approx(expected.loss, rel=2e-7)
+    assert type(got.loss) is type(got.weight) is float
+    assert type(got) is EvaluationResult
+    for name in ("rows", "counted", "ignored", "accuracy"):
+        assert getattr(got, name) == getattr(expected, name)
+
+
+def test_torch_records_no_gradient():
+    torch = import_module("torch")
+    logits = torch.from_numpy(LOGITS).requires_grad_()
+    targets = torch.from_numpy(SOFT).requires_grad_()
+    assert Evaluation().update(logits, targets).result().rows == 200
+    assert logits.grad is None
