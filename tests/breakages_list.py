@@ -1,4 +1,7 @@
-"""Every rule, a small patch that breaks it, and the test that must go red (`breakages.py`)."""
+"""Every rule, a small patch that breaks it, and the test that must go red (`breakages.py`).
+
+More than one file can hold: a part of its own in `breakages_NAME.py`, added up here.
+"""
 
 from breakages import Breakage
 
