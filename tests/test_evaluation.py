@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from xloss import cross_entropy
-from xloss.evaluation import Evaluation, EvaluationResult, Sum
+from xloss.evaluation import Evaluation, EvaluationResult
+from xloss.evaluation.record import Sum
 
 RNG = np.random.default_rng(7)
 LOGITS = RNG.normal(scale=3, size=(200, 5))

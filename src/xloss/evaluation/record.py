@@ -1,23 +1,17 @@
-"""Batches in, one mergeable record of loss, perplexity, accuracy and counts."""
+"""The record: sums that lose nothing, counts, and what they come to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from math import exp, isfinite, nan
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import backends
-from ._xp import Array, cast
-from .backends.call import Call
-from .core.blocks import cut, cuts
-from .core.spec import Operands
-from .core.targets import prepare
-from .losses.softmax import cross_entropy
-
-__all__ = ["Evaluation", "EvaluationResult"]
+from .._xp import Array
+from ..ops import perplexity
+from .rows import Measured, measure
 
 SCHEMA = 1
 
@@ -193,7 +187,7 @@ class Evaluation:
         loss = _quotient(self._loss, self._weight) if weight else 0.0
         return EvaluationResult(
             loss=loss,
-            perplexity=_exp(loss),
+            perplexity=perplexity(loss),
             accuracy=self._right / self._counted if self._counted else nan,
             rows=self._rows,
             counted=self._counted,
@@ -279,77 +273,3 @@ def _quotient(above: Sum, below: Sum) -> float:
     first = above.high / below.high
     correction = (above.low - first * below.low) / below.high
     return first + correction if isfinite(correction) else first
-
-
-def _exp(x: float) -> float:
-    try:
-        return exp(x)
-    except OverflowError:
-        return float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One batch, row by row, on the host; what the rows are predicted to be stays where it was."""
-
-    losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
-    weights: npt.NDArray[np.float64]  # W, 0 where absent
-    right: npt.NDArray[np.bool_]
-    predicted: Array  # (*rows), the first class of the largest logit
-
-
-def measure(logits: Array, targets: Array, /, **options: Any) -> Measured:
-    """Return loss, weight and prediction of each row; options of :func:`cross_entropy`."""
-    call: Call = cross_entropy.prepare(  # type: ignore[attr-defined]
-        constant(logits), constant(targets), reduction="none", **options
-    )
-    cx, o, classes = call.cx, call.operands, call.classes
-    xp = cx.xp
-    losses = xp.asarray(backends.of(call).value(call))
-    rows = tuple(o.x.shape[:-1])
-    if not cx.eager:
-        weights, right, predicted = _facts(o, call, rows)
-    else:
-        parts = [
-            _facts(cut(xp, o, piece, classes), call, None) for piece in cuts(rows, classes, cx)
-        ]
-        weights, right, predicted = (
-            xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
-        )
-    # One transfer, and on lazy libraries one computation.
-    facts = host(xp.stack([cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]))
-    numbers = np.asarray(facts, dtype=np.float64)
-    here = (numbers[1] != 0) & ~np.isnan(numbers[0])
-    return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
-
-
-def _facts(o: Operands, call: Call, shape: tuple[int, ...] | None) -> tuple[Array, Array, Array]:
-    """Return W, whether the prediction is the label, and the prediction of rows (*shape)."""
-    cx = call.cx
-    xp = cx.xp
-    t = prepare(o, call.spec, cx, call.classes)
-    predicted = xp.argmax(cast(cx, o.x, cx.acc), axis=-1)
-    labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
-    weights = t.weight
-    if weights is None:
-        weights = xp.ones_like(predicted, dtype=cx.wide)
-    return weights, predicted == cast(cx, labels, predicted.dtype), predicted
-
-
-def constant(x: Array) -> Array:
-    """Take an array out of its library's autodiff, where that is a property of arrays."""
-    detach = getattr(x, "detach", None)
-    return x if detach is None else detach()
-
-
-def host(x: Array) -> npt.NDArray[Any]:
-    """Return the values of an array of any library as a NumPy array."""
-    # A lazy graph; a torch device; a CuPy device.
-    for leave in ("compute", "cpu", "get"):
-        method = getattr(x, leave, None)
-        if method is not None:
-            x = method()
-    try:
-        return np.asarray(x)
-    except (RuntimeError, TypeError):
-        return np.from_dlpack(x)
