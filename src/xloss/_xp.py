@@ -86,10 +86,11 @@ def library(xp: Namespace) -> str:
 
 def dtype_name(dtype: Any) -> str:
     """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
-    name = _names.get(dtype)
+    key = (type(dtype), dtype)  # strict dtypes warn when compared with NumPy's
+    name = _names.get(key)
     if name is None:
         name = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
-        _names[dtype] = name
+        _names[key] = name
     return name
 
 

@@ -43,7 +43,7 @@ def cut(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes: int) -> Op
     def flat(a: Array | None, wide: bool) -> Array | None:
         if a is None:
             return None
-        part = a[rows] if rows else a
+        part = a[(*rows, ...)]
         shape = (-1, classes) if wide else (-1,)
         return part if part.ndim == len(shape) else xp.reshape(part, shape)
 

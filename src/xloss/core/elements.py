@@ -110,6 +110,10 @@ def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
     value = -product(y, log_p, cx) - product(rest, log_q, cx)
     # A safe divisor too: the derivative of an unselected infinity is NaN.
     dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, p)
+    # The difference of two quotients loses p near a soft y; p - y does not.
+    hard = (y == 0) | (rest == 0)
+    soft = xp.where(hard, 0.5, p)
+    dx = xp.where(hard, dx, (soft - y) / (soft * (1.0 - soft)))
     if inside is not None:
         dx = xp.where(inside | (x != x), dx, 0.0)
     log_p = xp.where((log_p == -xp.inf) & (y == 0), 0.0, log_p)

@@ -52,12 +52,16 @@ def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
     if t.labels is not None:
         dot = surprise(cast(cx, gather(cx, x, t.labels), cx.wide), spec, cx)
         mass: Array | float = 1.0
+        total: Array | float = 1.0
         if t.here is not None:
-            mass, dot = cast(cx, t.here, cx.wide), xp.where(t.here, dot, 0.0)
+            mass = total = cast(cx, t.here, cx.wide)
+            dot = xp.where(t.here, dot, 0.0)
     else:
         assert t.probs is not None
         a = t.probs if w is None else t.probs * w
-        mass = xp.sum(a, axis=-1, dtype=cx.wide)
+        mass = total = xp.sum(a, axis=-1, dtype=cx.wide)
+        if w is not None and spec.label_smoothing:
+            total = xp.sum(t.probs, axis=-1, dtype=cx.wide)
         dot = xp.sum(xp.where(a == 0, 0.0, a * surprise(x, spec, cx)), axis=-1, dtype=cx.wide)
     if spec.label_smoothing:
         there = possible(x, spec, cx)
@@ -68,16 +72,18 @@ def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
             there, value = there & (w != 0), w * value
         uniform = xp.sum(xp.where(there, value, 0.0), axis=-1, dtype=cx.wide)
     zero = xp.zeros_like(dot)
-    return RowStats(cast(cx, zero, cx.acc), zero, mass, dot, number, weight, uniform)
+    return RowStats(cast(cx, zero, cx.acc), zero, mass, total, dot, number, weight, uniform)
 
 
-def gradient(x: Array, t: Targets, spec: Spec, cx: Context, up: Any) -> Array:
+def gradient(
+    x: Array, t: Targets, spec: Spec, cx: Context, up: Any, s: RowStats | None = None
+) -> Array:
     """Return -s a_j d log p_j/d x_j, 0 for an absent term."""
     xp = cx.xp
     b = up if t.scale is None else up * t.scale
-    if t.labels is not None and not spec.label_smoothing:
+    if t.labels is not None and not spec.label_smoothing and t.here is None:
         at = slope(cast(cx, gather(cx, x, t.labels), cx.wide), spec, cx)
         return scatter(cx, xp.zeros_like(x), t.labels, -b * absent_if_zero(t.label_weight, at, cx))
-    a = mix(x, t, spec, cx, possible(x, spec, cx)).a
+    a = mix(x, t, spec, cx, possible(x, spec, cx), s).a
     nowhere = a == 0
     return -a * column(cx, b) * xp.where(nowhere, 0.0, slope(xp.where(nowhere, 1.0, x), spec, cx))

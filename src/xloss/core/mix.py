@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._xp import Array, Context, cast
-from .rowstats import hot
+from .rowstats import RowStats, hot
 from .spec import Spec
 from .targets import Targets
 
@@ -20,44 +20,48 @@ def column(cx: Context, v: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Smoothed, weighted targets of a row: a_j = w_j q_j, and their sum."""
+    """Smoothed, weighted targets of a row: a_j = w_j q_j."""
 
     a: Array  # (..., classes)
-    others: Array  # Σ_{i≠j} a_i without subtracting what it should not lose
-    total: Array  # Σ a_j, (..., 1)
+    others: Array  # Σ_{i≠j} a_i, without subtracting what it should not lose
 
 
-def mix(x: Array, t: Targets, spec: Spec, cx: Context, there: Array) -> Mix:
-    """Return a_j = w_j ((1-ε) t_j + ε T u_j); `there` marks the possible classes."""
+def mix(
+    x: Array, t: Targets, spec: Spec, cx: Context, there: Array, s: RowStats | None = None
+) -> Mix:
+    """Return a_j = w_j ((1-ε) t_j + ε T u_j); `there` marks the possible classes.
+
+    Of a piece of a row only with the whole row's statistics.
+    """
     xp = cx.xp
     eps = spec.label_smoothing
     w: Any = 1.0 if t.class_weight is None else t.class_weight
+
+    def row_sum(known: Any, values: Array) -> Array:
+        if s is not None:
+            return known if isinstance(known, float) else column(cx, known)
+        total = xp.sum(values, axis=-1, keepdims=True, dtype=cx.wide)
+        return cast(cx, total, cx.acc)
+
     if t.labels is not None:
         one = hot(t.labels, x.shape[-1], cx)
-        wy: Any = 1.0
-        if t.label_weight is not None:
-            wy = xp.expand_dims(cast(cx, t.label_weight, cx.acc), axis=-1)
+        if t.here is not None:
+            one = one & xp.expand_dims(t.here, axis=-1)
+        wy: Any = 1.0 if t.label_weight is None else column(cx, t.label_weight)
         full = xp.zeros_like(x) + wy
         a = xp.where(one, full, 0.0)
-        rem, mass, total = xp.where(one, 0.0, full), 1.0, full[..., :1]
+        rem, mass = xp.where(one, 0.0, full), 1.0
     else:
         assert t.probs is not None
         a = t.probs * w
-        total = xp.expand_dims(cast(cx, xp.sum(a, axis=-1, dtype=cx.wide), cx.acc), axis=-1)
-        rem = total - a
-        mass = xp.expand_dims(cast(cx, xp.sum(t.probs, axis=-1, dtype=cx.wide), cx.acc), axis=-1)
+        rem = row_sum(s and s.mass, a) - a
+        mass = row_sum(s and s.total, t.probs) if eps > 0 else 1.0
     if eps == 0:
-        return Mix(a, rem, total)
+        return Mix(a, rem)
     share = xp.where(there, w + xp.zeros_like(x), 0.0)
-    number = xp.sum(cast(cx, there, cx.acc), axis=-1, keepdims=True, dtype=cx.wide)
-    all_shares = xp.sum(share, axis=-1, keepdims=True, dtype=cx.wide)
-    c = cast(cx, eps * mass / number, cx.acc)
-    all_shares = cast(cx, all_shares, cx.acc)
-    return Mix(
-        (1.0 - eps) * a + c * share,
-        (1.0 - eps) * rem + c * (all_shares - share),
-        (1.0 - eps) * total + c * all_shares,
-    )
+    c = eps * mass / row_sum(s and s.possible, cast(cx, there, cx.acc))
+    shares = row_sum(s and s.possible_weight, share)
+    return Mix((1.0 - eps) * a + c * share, (1.0 - eps) * rem + c * (shares - share))
 
 
 def absent_if_zero(weight: Array | None, value: Array, cx: Context) -> Array:
@@ -69,11 +73,12 @@ def absent_if_zero(weight: Array | None, value: Array, cx: Context) -> Array:
 
 def target_gradient(
     value: Array, there: Array, lse: Array | None, t: Targets, spec: Spec, cx: Context,
-    up: Any, up_weight: Any,
+    up: Any, up_weight: Any, uniform: Array | None = None,
 ) -> Array:  # fmt: skip
     """Return the gradient to soft targets from each class's loss.
 
-    A class with a = 0 and an infinite loss is absent: it adds nothing.
+    A class with a = 0 and an infinite loss is absent: it adds nothing. `uniform` is the mean of
+    weight·loss over the possible classes, where x is a piece of a row.
     """
     xp = cx.xp
     eps = spec.label_smoothing
@@ -81,10 +86,10 @@ def target_gradient(
     w: Any = 1.0 if t.class_weight is None else t.class_weight
     each = xp.where((value == xp.inf) & ((t.probs * w) == 0), 0.0, value) * w
     if eps > 0:
-        part = xp.where(there & (xp.zeros_like(value) + w != 0), w * value, 0.0)
-        number = xp.sum(cast(cx, there, cx.acc), axis=-1, keepdims=True, dtype=cx.wide)
-        uniform = xp.sum(part, axis=-1, keepdims=True, dtype=cx.wide) / number
-        each = (1.0 - eps) * each + eps * cast(cx, uniform, cx.acc)
+        if uniform is None:
+            number = xp.sum(cast(cx, there, cx.acc), axis=-1, dtype=cx.wide)
+            uniform = uniform_sum(value, there, t, cx) / number
+        each = (1.0 - eps) * each + eps * column(cx, uniform)
     h = each * column(cx, up if t.scale is None else up * t.scale)
     per_weight = up_weight
     if spec.z_loss and lse is not None:
@@ -94,3 +99,11 @@ def target_gradient(
     if per_weight is not None:
         h = h + column(cx, per_weight if t.scale is None else per_weight * t.scale) * w
     return h
+
+
+def uniform_sum(value: Array, there: Array, t: Targets, cx: Context) -> Array:
+    """Return Σ w·loss over the possible classes of weight other than 0."""
+    w = t.class_weight
+    if w is not None:
+        there, value = there & (w != 0), w * value
+    return cx.xp.sum(cx.xp.where(there, value, 0.0), axis=-1, dtype=cx.wide)

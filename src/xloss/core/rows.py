@@ -14,9 +14,8 @@ from .rowstats import RowStats, exponentials, row_stats
 from .spec import Need, Operands, Result, Spec, Upstream
 from .targets import Targets, prepare, total_weight
 
-SOFTMAX = frozenset(
-    {"cross_entropy", "focal_loss", "entropy", "logsumexp", "softmax", "log_softmax"}
-)
+TARGETLESS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
+SOFTMAX = TARGETLESS | {"cross_entropy", "focal_loss"}
 GIVEN = frozenset({"nll_loss", "log_loss"})
 SIGMOID = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
 

@@ -13,14 +13,16 @@ from .targets import Targets
 class RowStats:
     """Statistics of a row z with maximum m, one number a row each.
 
-    `mass` and `dot` describe the target: for labels 1 and m - z_y (0 and 0 where the label is in
-    another piece), for probabilities Σ w t and Σ w t (m - z). The last three describe the uniform
-    part of smoothed targets, over the possible classes: their number, Σ w and Σ w (m - z).
+    `mass`, `total` and `dot` describe the target: for labels 1, 1 and m - z_y (all 0 where the
+    label is in another piece), for probabilities Σ w t, Σ t and Σ w t (m - z). The last three
+    describe the uniform part of smoothed targets, over the possible classes: their number, Σ w
+    and Σ w (m - z).
     """
 
     max: Array  # in the arithmetic's dtype
     rest: Array  # Σ_{z≠m} exp(z - m) + #{z = m} - 1, wide
     mass: Array | float | None = None
+    total: Array | float | None = None
     dot: Array | None = None
     possible: Array | None = None
     possible_weight: Array | None = None
@@ -63,20 +65,23 @@ def row_stats(
     e = exponentials(z, cx) if made is None else made
     m = xp.squeeze(e.max, axis=-1)
     mass: Array | float | None = None
+    total: Array | float | None = None
     dot = possible = possible_weight = possible_dot = None
     smooth = spec.label_smoothing > 0
     gap = None
     if t.labels is not None:
         at = gather(cx, z, t.labels)
         dot = xp.where(at == m, 0.0, cast(cx, m, cx.wide) - cast(cx, at, cx.wide))
-        mass = 1.0
+        mass = total = 1.0
         if t.here is not None:
-            mass = cast(cx, t.here, cx.wide)
+            mass = total = cast(cx, t.here, cx.wide)
             dot = xp.where(t.here, dot, 0.0)
     elif t.probs is not None:
         a = t.probs if t.class_weight is None else t.probs * t.class_weight
         gap = gaps(z, e.max, e.top, cx)
-        mass = xp.sum(a, axis=-1, dtype=cx.wide)
+        mass = total = xp.sum(a, axis=-1, dtype=cx.wide)
+        if t.class_weight is not None and smooth:
+            total = xp.sum(t.probs, axis=-1, dtype=cx.wide)
         dot = xp.sum(xp.where(a == 0, 0.0, a * gap), axis=-1, dtype=cx.wide)
     if smooth:
         gap = gaps(z, e.max, e.top, cx) if gap is None else gap
@@ -90,7 +95,7 @@ def row_stats(
             possible_weight = xp.sum(xp.where(there, w, 0.0), axis=-1, dtype=cx.wide)
             share = xp.where(there & (w != 0), w * gap, 0.0)
         possible_dot = xp.sum(share, axis=-1, dtype=cx.wide)
-    return RowStats(m, e.rest, mass, dot, possible, possible_weight, possible_dot)
+    return RowStats(m, e.rest, mass, total, dot, possible, possible_weight, possible_dot)
 
 
 def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
@@ -120,7 +125,7 @@ def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
         return None if x is None or y is None else x + y
 
     return RowStats(
-        m, rest, plus(a.mass, b.mass),
+        m, rest, plus(a.mass, b.mass), plus(a.total, b.total),
         plus(dots(a.dot, a.mass, da), dots(b.dot, b.mass, db)),
         plus(a.possible, b.possible), plus(a.possible_weight, b.possible_weight),
         plus(dots(a.possible_dot, a.possible_weight, da),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._xp import Array, Context, cast, fill, scatter
-from .mix import absent_if_zero, column, mix
-from .rowstats import Exponentials, RowStats, exponentials, gaps, hot, log1p_rest
+from .mix import absent_if_zero, column, mix, uniform_sum
+from .rowstats import Exponentials, RowStats, exponentials, gaps, log1p_rest
 from .spec import Spec
 from .targets import Targets
 
@@ -86,12 +86,15 @@ def label_parts(s: RowStats, cx: Context) -> tuple[Array, Array, Array]:
 def z_term(s: RowStats, t: Targets, spec: Spec, cx: Context) -> tuple[Array, Array]:
     """Return λ·W·lse² and 2λ·W·lse."""
     lse = cast(cx, s.max, cx.wide) + log1p_rest(s, cx)
-    weighted = spec.z_loss * (lse if t.weight is None else t.weight * lse)
+    if t.weight is None:
+        return spec.z_loss * lse * lse, 2.0 * spec.z_loss * lse
+    lse = cx.xp.where((t.weight == 0) & (lse == lse), 0.0, lse)  # no weight, no infinity
+    weighted = spec.z_loss * t.weight * lse
     return weighted * lse, 2.0 * weighted
 
 
 def losses(
-    s: RowStats, t: Targets, spec: Spec, cx: Context, sums: tuple[Array, Array] | None = None
+    s: RowStats, t: Targets, spec: Spec, cx: Context, sums: tuple[Array, ...] | None = None
 ) -> Array:
     """Return row losses, wide, before absent and bad rows are put right."""
     xp = cx.xp
@@ -121,8 +124,7 @@ def losses(
             assert s.possible_dot is not None
             uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
             if t.labels is None:
-                assert t.probs is not None
-                uniform = uniform * xp.sum(t.probs, axis=-1, dtype=cx.wide)
+                uniform = uniform * s.total
             row = uniform if row is None else row + uniform
     assert row is not None
     if t.scale is not None:
@@ -132,26 +134,34 @@ def losses(
     return row
 
 
+Sums = tuple[Array, ...]
+
+
 def second_sums(
     z: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, e: Exponentials | None = None
-) -> tuple[Array, Array] | None:
+) -> Sums | None:
     """Return the sums that need the whole row's statistics first, each (...,) and wide.
 
-    entropy: Σ p (m - z), twice; focal over a mixture: Σ a f and Σ a s. None for the others.
+    entropy: Σ p (m - z). Focal loss over a mixture: Σ a f, Σ a s, and Σ w f over the possible
+    classes. None for the others.
     """
     xp = cx.xp
-    e = exponentials(z, cx, s) if e is None else e
     if spec.kind == "entropy":
+        e = exponentials(z, cx, s) if e is None else e
         product = xp.where(e.below == 0, 0.0, e.below * gaps(z, e.max, e.top, cx))
-        spread = xp.sum(product, axis=-1, dtype=cx.wide) / (1.0 + s.rest)
-        return spread, spread
+        return (xp.sum(product, axis=-1, dtype=cx.wide) / (1.0 + s.rest),)
     if spec.kind != "focal_loss" or (spec.indexed and not spec.label_smoothing):
         return None
-    got = parts(z, cx, e)
-    a = mix(z, t, spec, cx, z != -xp.inf).a
+    got = parts(z, cx, exponentials(z, cx, s) if e is None else e)
+    there = z != -xp.inf
+    a = mix(z, t, spec, cx, there, s).a
     f, slope = focal(got.p, got.q, got.nll, spec.gamma, cx)
-    f = xp.where((a == 0) & (f == f), 0.0, a * f)
-    return xp.sum(f, axis=-1, dtype=cx.wide), xp.sum(a * slope, axis=-1, dtype=cx.wide)
+    each = xp.where((a == 0) & (f == f), 0.0, a * f)
+    return (
+        xp.sum(each, axis=-1, dtype=cx.wide),
+        xp.sum(a * slope, axis=-1, dtype=cx.wide),
+        uniform_sum(f, there, t, cx) if spec.label_smoothing else xp.zeros_like(s.rest),
+    )
 
 
 def label_gradient(
@@ -179,10 +189,14 @@ def label_gradient(
     return g if slope is None else g * slope
 
 
-def gradient(x: Array, z: Array, t: Targets, spec: Spec, cx: Context, up: Any, got: Parts) -> Array:
+def gradient(
+    x: Array, z: Array, t: Targets, spec: Spec, cx: Context, up: Any, got: Parts,
+    s: RowStats | None = None, sums: Sums | None = None,
+) -> Array:  # fmt: skip
     """Return the gradient to x of Σ up·row from the parts of the softmax of z.
 
-    Differentiable as it stands, where `got` is: p and 1 - p enter linearly.
+    Differentiable as it stands, where `got` is: p and 1 - p enter linearly. Of a piece of a row
+    only with the statistics and the second sums of the whole row.
     """
     xp = cx.xp
     p, q = got.p, got.q
@@ -190,17 +204,26 @@ def gradient(x: Array, z: Array, t: Targets, spec: Spec, cx: Context, up: Any, g
         g = p * column(cx, up)
     elif spec.kind == "entropy":
         nll = xp.where(p == 0, 0.0, got.nll)
-        h = xp.sum(p * nll, axis=-1, keepdims=True, dtype=cx.wide)
-        g = p * (nll - cast(cx, h, cx.acc)) * column(cx, up)
+        if s is None or sums is None:
+            h = xp.sum(p * nll, axis=-1, dtype=cx.wide)
+        else:
+            h = log1p_rest(s, cx) + sums[0]
+        g = p * (nll - column(cx, h)) * column(cx, up)
     else:
-        a = mix(p, t, spec, cx, z != -xp.inf)
+        a = mix(p, t, spec, cx, z != -xp.inf, s)
         mine, others = a.a, a.others
         if spec.kind == "focal_loss":
-            mine = a.a * focal(p, q, got.nll, spec.gamma, cx)[1]
-            total = xp.sum(mine, axis=-1, keepdims=True, dtype=cx.wide)
-            others = cast(cx, total, cx.acc) - mine
-            if spec.indexed and not spec.label_smoothing:
-                others = xp.where(hot(t.labels, x.shape[-1], cx), 0.0, others)
+            slope = focal(p, q, got.nll, spec.gamma, cx)[1]
+            mine = a.a * slope
+            by_label = spec.indexed and not spec.label_smoothing
+            if s is not None and by_label:
+                nll, p_label, q_label = label_parts(s, cx)
+                total = focal(p_label, q_label, nll, spec.gamma, cx)[1]
+                total = total if t.label_weight is None else total * t.label_weight
+            else:
+                total = xp.sum(mine, axis=-1, dtype=cx.wide) if sums is None else sums[1]
+            others = column(cx, total)
+            others = xp.where(a.a != 0, 0.0, others) if by_label else others - mine
         b = up if t.scale is None else up * t.scale
         g = (p * others - mine * q) * column(cx, b)
         if spec.z_loss:

@@ -28,8 +28,7 @@ def run(
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
     pieces = list(cuts(rows, classes, cx))
     if len(pieces) <= 1:
-        piece = (slice(None),) * len(rows)
-        got = _block(o, spec, cx, classes, need, up, saved, piece)
+        got = _block(o, spec, cx, classes, need, up, saved, (slice(None),) * len(rows))
         return got if len(rows) == 1 else _shaped(got, o, rows, xp)
     out = _room(o, rows, need, cx)
     totals, weights = [], []
@@ -39,7 +38,8 @@ def run(
         weights.append(got.weight)
         for whole, new in zip(_arrays(out), _arrays(got), strict=True):
             if whole is not None:
-                whole[piece] = xp.reshape(new, whole[piece].shape)
+                place = (*piece, ...)
+                whole[place] = xp.reshape(new, whole[place].shape)
     total = exact_sum(cx, xp.stack(totals)) if need.total else None
     weight = exact_sum(cx, xp.stack(weights)) if need.weight else None
     return replace(out, total=total, weight=weight)
@@ -49,7 +49,7 @@ def _block(
     o: Operands, spec: Spec, cx: Context, classes: int, need: Need, up: Upstream,
     saved: tuple[Array, ...] | None, piece: tuple[slice, ...],
 ) -> Result:  # fmt: skip
-    known = None if saved is None else tuple(_flat(cx.xp, s[piece]) for s in saved)
+    known = None if saved is None else tuple(_flat(cx.xp, s[(*piece, ...)]) for s in saved)
     part = cut(cx.xp, o, piece, classes)
     return evaluate(part, spec, cx, classes, need, _cut_up(cx.xp, up, piece), known)
 
@@ -94,6 +94,6 @@ def _cut_up(xp: Any, up: Upstream, piece: tuple[slice, ...]) -> Upstream:
     def flat(v: Any) -> Any:
         if v is None or isinstance(v, float) or v.ndim == 0:
             return v
-        return _flat(xp, v[piece])
+        return _flat(xp, v[(*piece, ...)])
 
     return Upstream(flat(up.row), flat(up.weight), up.live)

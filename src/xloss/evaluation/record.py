@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .._xp import Array
 from ..ops import perplexity
-from .rows import Measured, measure
+from .rows import Measured, measure, prepared
 
 SCHEMA = 1
 
@@ -143,12 +143,12 @@ class Evaluation:
         >>> Evaluation().update(np.zeros((1, 2)), np.array([0])).result().perplexity
         2.0
         """
-        got = measure(
+        call = prepared(
             logits, targets, axis=axis, weight=weight, sample_weight=sample_weight, where=where,
             ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
             softcap=softcap, validate=validate,
         )  # fmt: skip
-        self.add(got)
+        self.add(measure(call))
         return self
 
     def add(self, batch: Measured) -> None:

@@ -27,11 +27,16 @@ class Measured:
     predicted: Array  # (*rows), the first class of the largest logit
 
 
-def measure(logits: Array, targets: Array, /, **options: Any) -> Measured:
-    """Return loss, weight and prediction of each row; options of :func:`cross_entropy`."""
+def prepared(logits: Array, targets: Array, /, **options: Any) -> Call:
+    """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
     call: Call = cross_entropy.prepare(  # type: ignore[attr-defined]
         constant(logits), constant(targets), reduction="none", **options
     )
+    return call
+
+
+def measure(call: Call) -> Measured:
+    """Return loss, weight and prediction of each row."""
     cx, o, classes = call.cx, call.operands, call.classes
     xp = cx.xp
     losses = xp.asarray(backends.of(call).value(call))

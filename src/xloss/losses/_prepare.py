@@ -8,9 +8,9 @@ from typing import Any
 from .._xp import INTEGERS, dtype_name
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
+from ..core.values import check_values
 from ..engines import asked_for
 from . import _check as check
-from ._values import check_values
 
 
 def classes_call(

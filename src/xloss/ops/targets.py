@@ -14,9 +14,9 @@ from ..backends.call import Call
 from ..core.rowstats import hot
 from ..core.spec import Operands, Spec
 from ..core.targets import prepare, safe_labels, total_weight
+from ..core.values import check_values
 from ..engines import asked_for
 from ..losses import _check as check
-from ..losses._values import check_values
 
 
 def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = None) -> Array:

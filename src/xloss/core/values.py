@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from .._xp import Array, Context, cast, dtype_name
-from ..core.blocks import cut, cuts
-from ..core.spec import Operands, Spec
-from ..core.targets import bounds, prepare
+from .blocks import cut, cuts
+from .spec import Operands, Spec
+from .targets import bounds, prepare
 
 
 def check_values(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:

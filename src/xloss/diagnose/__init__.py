@@ -1,0 +1,92 @@
+"""Why a loss is NaN or infinite: which rows, which rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._xp import Array, dtype_name
+from ..evaluation.rows import host, measure, prepared
+from ..losses import _check as check
+from .report import Finding, Findings, Report
+from .rules import conclude, look
+
+__all__ = ["Finding", "Report", "diagnose"]
+
+
+def diagnose(
+    logits: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
+    sample_weight: Array | None = None, where: Array | None = None,
+    ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
+    softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
+    validate: bool | str = "auto",
+) -> Report:  # fmt: skip
+    """Say why the loss of a call of :func:`cross_entropy` is NaN or infinite.
+
+    The report's loss is that of the call, ``sum_i row_i / sum_i W_i``; each finding is a rule that
+    the arguments run into, with the number of rows, the first of them, and what the rule says:
+
+    ====================== =========================================================================
+    ``label_out_of_range`` a label outside [0, classes) that is not ``ignore_index``: NaN
+    ``nan_logit``          a NaN among the row's logits: NaN
+    ``no_possible_class``  a row whose logits are all -inf: NaN
+    ``masked_target``      weight of the target on a class whose logit is -inf: +inf
+    ``infinite_logit``     a logit of +inf, and weight of the target on another class: +inf
+    ``bad_sample_weight``  NaN, infinite or negative
+    ``bad_target``         a soft target that is NaN, infinite or negative
+    ``bad_weight``         likewise; here classes are counted and named, not rows
+    ``bad_normalizer``     zero, NaN, infinite or negative
+    ``overflow``           nothing of these, but beyond the largest number of the loss's dtype
+    ``nothing_counted``    no row is present with a weight: the mean is 0, of nothing
+    ====================== =========================================================================
+
+    Absent rows (``ignore_index``, ``where``, ``sample_weight`` 0) are exempt. Values are read, on
+    every library and device, in blocks of rows.
+
+    Parameters
+    ----------
+    logits, targets
+        As in :func:`cross_entropy`.
+    axis, weight, sample_weight, where, ignore_index, label_smoothing, z_loss, softcap
+        As in :func:`cross_entropy`.
+    reduction, normalizer
+        As in :func:`cross_entropy`.
+    validate
+        Taken so that any call of :func:`cross_entropy` can be diagnosed as it stands. A bad label
+        is found and never raised.
+
+    Returns
+    -------
+    Report
+        A frozen dataclass: loss, rows, not_finite, findings; ``str(report)`` is for reading.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`cross_entropy` for arguments of the wrong type, dtype, shape or library.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import diagnose
+    >>> logits = np.array([[0.0, 1.0], [0.0, -np.inf], [np.nan, 0.0]])
+    >>> print(diagnose(logits, np.array([0, 1, -100])))
+    loss inf: 1 of 3 rows are not finite
+    masked_target: 1 row (1)
+        the target has weight on a class whose logit is -inf: the loss is +inf
+    """
+    if validate not in ("auto", True, False):
+        raise ValueError(f'validate: expected "auto", True or False, got {validate!r}')
+    call = prepared(
+        logits, targets, axis=axis, weight=weight, sample_weight=sample_weight, where=where,
+        ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
+        softcap=softcap, validate=False,
+    )  # fmt: skip
+    reduction, below = check.reduction(reduction, normalizer, call.cx, "logits")
+    got = measure(call)
+    found = Findings()
+    look(call, got, found, (0,) * got.losses.ndim)
+    divisor = None if below is None else float(host(below) if hasattr(below, "dtype") else below)
+    loss = conclude(got, found, reduction, divisor, dtype_name(call.cx.acc))
+    return Report(loss, got.losses.size, int(np.sum(~np.isfinite(got.losses))), found.all())

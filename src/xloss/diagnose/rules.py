@@ -1,0 +1,152 @@
+"""The rules by which a row's loss is NaN or infinite, tried on the values of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._xp import cast, dtype_name
+from ..backends.call import Call
+from ..core.blocks import cut, cuts
+from ..core.softmax import link
+from ..core.spec import Operands
+from ..evaluation.record import Sum
+from ..evaluation.rows import Measured, host
+from .report import Findings, places
+
+Values = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Hit = tuple[str, Mask, str]  # a rule, the rows of a block that it applies to, why
+
+
+def look(call: Call, got: Measured, found: Findings, start: tuple[int, ...]) -> None:
+    """Add what explains the losses of these rows, whose first stands at `start` in the whole."""
+    cx, o, classes = call.cx, call.operands, call.classes
+    weights = None if o.class_weight is None else host(cast(cx, o.class_weight, cx.acc))
+    if weights is not None:
+        odd = _odd(weights)
+        if odd.any():
+            found.once(
+                "bad_weight", "the weight of the class is NaN, infinite or negative",
+                int(np.count_nonzero(odd)), places(odd, odd.shape, (0,)),
+            )  # fmt: skip
+    rows = tuple(o.x.shape[:-1])
+    known = all(n == n for n in rows)
+    for piece in cuts(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
+        losses = np.asarray(got.losses[piece])
+        here = tuple(a + (s.start or 0) for a, s in zip(start, piece, strict=True))
+        for rule, mask, why in _block(
+            cut(cx.xp, o, piece, classes), losses.reshape(-1), weights, call
+        ):
+            found.rows(rule, why, places(mask, losses.shape, here), int(np.count_nonzero(mask)))
+
+
+def conclude(
+    got: Measured, found: Findings, reduction: str, divisor: float | None, dtype: str
+) -> float | None:
+    """Return the loss that the rows come to, and add what explains it beyond single rows."""
+    counted = bool(np.any(got.weights))
+    if not counted:
+        found.once("nothing_counted", "no row is present and has a weight", got.losses.size, ())
+    if reduction == "none":
+        return None
+    total, weight = Sum.of(got.losses).high, Sum.of(got.weights).high
+    below = 1.0 if reduction == "sum" else weight if divisor is None else divisor
+    if divisor is not None and not 0 < divisor < np.inf:
+        found.once("bad_normalizer", f"normalizer is {divisor:g}", got.losses.size, ())
+    with np.errstate(all="ignore"):
+        empty = reduction == "mean" and weight == 0
+        loss = 0.0 if empty else float((np.float64(total) / below).astype(dtype))
+    if not np.isfinite(loss) and not len(found):
+        found.once("overflow", f"the rows add up to more than any {dtype}", got.losses.size, ())
+    return loss
+
+
+def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
+    """Yield the rules that apply to a block of rows."""
+    spec, cx = call.spec, call.cx
+    targets = host(o.targets if spec.indexed else cast(cx, o.targets, cx.acc))
+    keep = np.ones(losses.shape, dtype=bool)
+    if spec.indexed and spec.ignore_index is not None:
+        keep &= targets != spec.ignore_index
+    if o.where is not None:
+        keep &= host(o.where)
+    explained = np.zeros_like(keep)
+    if o.sample_weight is not None:
+        scale = host(cast(cx, o.sample_weight, cx.acc))
+        keep &= scale != 0
+        odd: Mask = _odd(scale) & keep
+        explained |= odd
+        yield "bad_sample_weight", odd, "sample_weight is NaN, infinite or negative"
+    if spec.indexed:
+        odd = ((targets < 0) | (targets >= call.classes)) & keep
+        explained |= odd
+        if odd.any():
+            other = "" if spec.ignore_index is None else f" and not {spec.ignore_index}"
+            value = int(targets[odd][0])
+            yield (
+                "label_out_of_range", odd,
+                f"a label, as the first {value}, is not in [0, {call.classes}){other}: the loss "
+                "is NaN",
+            )  # fmt: skip
+            targets = np.where(odd, 0, targets)
+    else:
+        odd = np.any(_odd(targets), axis=-1) & keep
+        explained |= odd
+        yield "bad_target", odd, "a target is NaN, infinite or negative: no probability"
+    failed = keep & ~np.isfinite(losses)
+    if not failed.any():
+        return
+    z = host(link(o.x, spec, cx))[failed]
+    for rule, of_failed, why in _from_logits(z, targets[failed], weights, call):
+        mask = np.zeros_like(keep)
+        mask[failed] = of_failed
+        explained |= mask
+        if rule != "bad_weight":
+            yield rule, mask, why
+    yield (
+        "overflow", failed & ~explained,
+        f"nothing is wrong with the row, but its loss is larger than any {dtype_name(cx.acc)}",
+    )  # fmt: skip
+
+
+def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
+    """Yield the rules that apply to rows of logits (count, classes) whose loss is not finite."""
+    spec = call.spec
+    undefined: Mask = np.isnan(z).any(axis=-1)
+    yield "nan_logit", undefined, "a logit is NaN: so is the loss"
+    masked = z == -np.inf
+    nothing: Mask = masked.all(axis=-1)
+    yield "no_possible_class", nothing, "every logit is -inf, no class is possible: the loss is NaN"
+    share = np.ones(call.classes) if weights is None else weights
+    if spec.indexed:
+        asked = np.zeros(z.shape, dtype=bool)
+        asked[np.arange(len(z)), targets.astype(np.intp)] = True
+    else:
+        asked = targets != 0
+    asked &= (share != 0) & (spec.label_smoothing < 1)
+    lost: Mask = (asked & masked).any(axis=-1) & ~nothing
+    yield (
+        "masked_target", lost,
+        "the target has weight on a class whose logit is -inf: the loss is +inf",
+    )  # fmt: skip
+    top = np.isposinf(z)
+    if spec.label_smoothing:
+        asked = asked | ((share != 0) & ~masked)
+    elsewhere: Mask = (asked & ~top).any(axis=-1) | (spec.z_loss > 0)
+    yield (
+        "infinite_logit", top.any(axis=-1) & elsewhere,
+        "a logit of +inf takes the whole probability, and the target has weight on another class "
+        "(or z_loss squares an infinite number): the loss is +inf",
+    )  # fmt: skip
+    broken = ~np.isfinite(share)
+    yield "bad_weight", (asked & broken).any(axis=-1), ""
+
+
+def _odd(x: Values) -> Mask:
+    """Mark what no weight and no probability is: NaN, infinite, negative."""
+    odd: Mask = ~(x >= 0) | (x == np.inf)
+    return odd
