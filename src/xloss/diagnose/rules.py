@@ -78,7 +78,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
     if o.sample_weight is not None:
         scale = host(cast(cx, o.sample_weight, cx.acc))
         keep &= scale != 0
-        odd: Mask = _odd(scale) & keep
+        odd = _odd(scale) & keep
         explained |= odd
         yield "bad_sample_weight", odd, "sample_weight is NaN, infinite or negative"
     if spec.indexed:
@@ -94,7 +94,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
             )  # fmt: skip
             targets = np.where(odd, 0, targets)
     else:
-        odd = np.any(_odd(targets), axis=-1) & keep
+        odd = _some(_odd(targets)) & keep
         explained |= odd
         yield "bad_target", odd, "a target is NaN, infinite or negative: no probability"
     failed = keep & ~np.isfinite(losses)
@@ -116,10 +116,10 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
 def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
     """Yield the rules that apply to rows of logits (count, classes) whose loss is not finite."""
     spec = call.spec
-    undefined: Mask = np.isnan(z).any(axis=-1)
+    undefined = _some(np.isnan(z))
     yield "nan_logit", undefined, "a logit is NaN: so is the loss"
     masked = z == -np.inf
-    nothing: Mask = masked.all(axis=-1)
+    nothing = ~_some(~masked)
     yield "no_possible_class", nothing, "every logit is -inf, no class is possible: the loss is NaN"
     share = np.ones(call.classes) if weights is None else weights
     if spec.indexed:
@@ -128,7 +128,7 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
     else:
         asked = targets != 0
     asked &= (share != 0) & (spec.label_smoothing < 1)
-    lost: Mask = (asked & masked).any(axis=-1) & ~nothing
+    lost = _some(asked & masked) & ~nothing
     yield (
         "masked_target", lost,
         "the target has weight on a class whose logit is -inf: the loss is +inf",
@@ -136,17 +136,23 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
     top = np.isposinf(z)
     if spec.label_smoothing:
         asked = asked | ((share != 0) & ~masked)
-    elsewhere: Mask = (asked & ~top).any(axis=-1) | (spec.z_loss > 0)
+    elsewhere = _some(asked & ~top) | (spec.z_loss > 0)
     yield (
-        "infinite_logit", top.any(axis=-1) & elsewhere,
+        "infinite_logit", _some(top) & elsewhere,
         "a logit of +inf takes the whole probability, and the target has weight on another class "
         "(or z_loss squares an infinite number): the loss is +inf",
     )  # fmt: skip
     broken = ~np.isfinite(share)
-    yield "bad_weight", (asked & broken).any(axis=-1), ""
+    yield "bad_weight", _some(asked & broken), ""
 
 
 def _odd(x: Values) -> Mask:
     """Mark what no weight and no probability is: NaN, infinite, negative."""
     odd: Mask = ~(x >= 0) | (x == np.inf)
     return odd
+
+
+def _some(mask: Mask) -> Mask:
+    """Tell for each row whether it has a mark."""
+    marked: Mask = np.asarray(mask.any(axis=-1))
+    return marked
