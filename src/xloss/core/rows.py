@@ -62,6 +62,8 @@ def settle_up(up: Upstream, t: Targets, cx: Context) -> Upstream:
     if up.live is not None:
         row = cx.xp.where(up.live, row, 0.0)
     if t.bad is not None:
+        if isinstance(row, float):  # two Python scalars do not mix in the standard's where
+            row = cx.xp.full((), row, dtype=cx.wide, device=cx.device)
         row = cx.xp.where(t.bad, cx.xp.nan, row)
     if not isinstance(row, float):
         row = cast(cx, row, cx.wide)
