@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .._xp import Array, Context, cast, dtype_name
+from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -42,7 +42,7 @@ def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         at = int(xp.argmax(cast(cx, bad, cx.index)))
         part: Any = o.targets
         part = part[piece] if rows else part
-        value = _element(xp.reshape(part, (-1,)), at)
+        value = _element(xp.reshape(part, (-1,)), at, cx)
         where = position(at, piece, tuple(part.shape))
         if classes:
             raise IndexError(
@@ -52,8 +52,11 @@ def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         raise ValueError(f"targets: {value} at position {where} is neither 0 nor 1")
 
 
-def _element(x: Array, at: int) -> int:
-    return int(x[at])
+def _element(x: Array, at: int, cx: Context) -> int:
+    """Return an integer exactly; torch converts no uint64 beyond int64."""
+    value = int(cast(cx, x[at : at + 1], cx.index)[0])
+    wraps = value < 0 and dtype_name(x.dtype).startswith("uint")
+    return value + 2 * (INTEGERS[dtype_name(cx.index)][1] + 1) if wraps else value
 
 
 def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
