@@ -1,0 +1,205 @@
+"""The one place where tests make arrays of each library, read them back, and know what it has.
+
+A test takes the fixture ``lib`` and runs once for each of NAMES. A library is imported when one of
+its tests runs, so that a test on NumPy alone starts fast. CuPy and PyTorch on CUDA take part where
+there is a GPU.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+GPU = Path("/dev/nvidiactl").exists()
+NAMES = ["numpy", "strict", "device1", "torch", "jax", "dask", *(["cupy", "cuda"] if GPU else [])]
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+SIGNED = ("int8", "int16", "int32", "int64")
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
+
+
+def dtype(name: str) -> np.dtype:
+    """A NumPy dtype by the standard's name, bfloat16 included."""
+    if name == "bfloat16":
+        return np.dtype(import_module("ml_dtypes").bfloat16)
+    return np.dtype(name)
+
+
+class Library:
+    """Arrays of one library, on one device."""
+
+    module: str  # what the library is imported as
+    reads = True  # validate="auto" reads its targets: a concrete host array
+    writable = True  # its arrays can be written to
+    lacks: frozenset[str] = frozenset()  # dtypes
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.xp: Any = import_module(self.module)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a dtype."""
+        return name not in self.lacks
+
+    def array(self, values: Any, name: str = "float32") -> Any:
+        """An array of the named dtype; floats are rounded to it."""
+        assert self.has(name), f"{self.name} has no {name}"
+        if isinstance(values, list):  # integers of more than 53 bits must not pass through a float
+            return self._of(np.array(values, dtype(name)))
+        return self._of(np.array(values).astype(dtype(name)))
+
+    def like(self, values: Any) -> Any:
+        """An array of the values' own dtype: float64 becomes float32, everything else stays."""
+        values = np.asarray(values)
+        if values.dtype.kind == "i" and not self.has("int64"):
+            return self.array(values, "int32")
+        return self.array(values, "float32" if values.dtype.kind == "f" else values.dtype.name)
+
+    def _of(self, values: np.ndarray) -> Any:
+        return values
+
+    def host(self, x: Any) -> np.ndarray:
+        """The values as a NumPy array; bfloat16 as float32."""
+        self.owns(x)
+        return self._read(x)
+
+    def _read(self, x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        return x.astype(np.float32) if x.dtype.name == "bfloat16" else x
+
+    def owns(self, x: Any) -> None:
+        """Assert that x is this library's array on this library's device."""
+        assert isinstance(x, self.xp.ndarray), type(x)
+
+    @staticmethod
+    def dtype_of(x: Any) -> str:
+        """The standard's name of an array's dtype."""
+        return getattr(x.dtype, "name", None) or str(x.dtype).rsplit(".", 1)[-1]
+
+
+class NumPy(Library):
+    module = "numpy"
+
+    def owns(self, x: Any) -> None:
+        # A scalar where the result is 0-d, as from NumPy's own functions.
+        kinds = np.ndarray if getattr(x, "ndim", 0) else np.generic
+        assert isinstance(x, kinds), type(x)
+
+
+class Strict(Library):
+    module = "array_api_strict"
+    lacks = frozenset({"float16", "bfloat16"})
+    place = "CPU_DEVICE"
+
+    @property
+    def device(self) -> Any:
+        return self.xp.Device(self.place)
+
+    def _of(self, values: np.ndarray) -> Any:
+        return self.xp.asarray(values, device=self.device)
+
+    def _read(self, x: Any) -> np.ndarray:
+        return np.from_dlpack(x.to_device(self.xp.Device("CPU_DEVICE")))
+
+    def owns(self, x: Any) -> None:
+        # Its array class is not public.
+        assert x.__array_namespace__().__name__ == "array_api_strict", type(x)
+        assert x.device == self.device, x.device
+
+
+class StrictDevice1(Strict):
+    """A device that is not the default one and that the host cannot read."""
+
+    place = "device1"
+    reads = False
+
+
+class Torch(Library):
+    module = "torch"
+    place = "cpu"
+
+    def _of(self, values: np.ndarray) -> Any:
+        if values.dtype.name == "bfloat16":
+            return self._of(values.astype(np.float32)).to(self.xp.bfloat16)
+        # from_numpy would share memory with the caller's array.
+        return self.xp.from_numpy(values.copy()).to(self.place)
+
+    def _read(self, x: Any) -> np.ndarray:
+        x = x.detach().cpu()
+        return (x.float() if x.dtype == self.xp.bfloat16 else x).numpy()
+
+    def owns(self, x: Any) -> None:
+        assert isinstance(x, self.xp.Tensor), type(x)
+        assert x.device.type == self.place, x.device
+
+
+class Cuda(Torch):
+    place = "cuda"
+    reads = False
+
+
+class Jax(Library):
+    """JAX as it comes: without 64-bit dtypes."""
+
+    module = "jax.numpy"
+    reads = False
+    writable = False
+    lacks = frozenset({"float64", "int64", "uint64"})
+
+    def _of(self, values: np.ndarray) -> Any:
+        return self.xp.asarray(values)
+
+
+class Dask(Library):
+    """Chunks of 3 along every axis: the class axis is cut too."""
+
+    module = "dask.array"
+    reads = False
+    writable = False
+
+    def _of(self, values: np.ndarray) -> Any:
+        return self.xp.from_array(values, chunks=3)
+
+    def _read(self, x: Any) -> np.ndarray:
+        return super()._read(x.compute(scheduler="sync"))
+
+    def owns(self, x: Any) -> None:
+        assert isinstance(x, self.xp.Array), type(x)
+
+
+class CuPy(Library):
+    module = "cupy"
+    reads = False
+    lacks = frozenset({"bfloat16"})
+
+    def _of(self, values: np.ndarray) -> Any:
+        return self.xp.asarray(values)
+
+    def _read(self, x: Any) -> np.ndarray:
+        return self.xp.asnumpy(x)
+
+
+KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "torch": Torch,
+         "jax": Jax, "dask": Dask, "cupy": CuPy, "cuda": Cuda}  # fmt: skip
+
+
+@cache
+def library(name: str) -> Library:
+    """The library of that name, imported now."""
+    return KINDS[name](name)
+
+
+def across(names: tuple[str, ...], jax: int = 1) -> pytest.MarkDecorator:
+    """Every library with every loss. JAX compiles each for a second: it takes the first few."""
+    pairs = [(lib, n) for lib in NAMES for n in (names[:jax] if lib == "jax" else names)]
+    return pytest.mark.parametrize(
+        ("lib", "name"), pairs, indirect=["lib"], ids=["-".join(p) for p in pairs]
+    )
