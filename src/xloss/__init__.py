@@ -1,6 +1,9 @@
 """The cross-entropy family, written once against the Python Array API standard."""
 
+from .capabilities import capabilities
+from .diagnose import diagnose
 from .engines import EngineUnavailable, engines, use_engine
+from .evaluation import Evaluation
 from .gradients import value_and_grad
 from .losses.binary import (
     binary_cross_entropy,
@@ -23,9 +26,12 @@ from .ops import (
 __all__ = [
     "CrossEntropyLoss",
     "EngineUnavailable",
+    "Evaluation",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "capabilities",
     "cross_entropy",
+    "diagnose",
     "effective_count",
     "engines",
     "entropy",

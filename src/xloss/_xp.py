@@ -127,38 +127,52 @@ def has_float64(xp: Namespace, lib: str, dev: Any) -> bool:
     return _WIDE[key]
 
 
+# Contexts of concrete arrays, made once: a call on a small array is all overhead.
+_contexts: dict[tuple[Any, ...], Context] = {}
+
+
 def context(x: Array, xp: Namespace) -> Context:
     """Say what the arithmetic may do with these logits."""
-    if xp is np:
-        return _NUMPY64 if dtype_name(x.dtype) == "float64" else _NUMPY32
     lib = library(xp)
     dev = device(x)
+    double = dtype_name(x.dtype) == "float64"
+    if lib in ("jax", "dask") or is_traced(x, lib):
+        return _make(xp, lib, dev, double, eager=False)
+    key = (xp, dev, double, False, False)
+    found = _contexts.get(key)
+    if found is None:
+        found = _contexts[key] = _make(xp, lib, dev, double, eager=True)
+    return found
+
+
+def read(cx: Context, clean: bool = False) -> Context:
+    """Return the context in which the targets' values may be read, or were and are clean."""
+    if not cx.eager:
+        return replace(cx, readable=True, clean=clean)
+    key = (cx.xp, cx.device, dtype_name(cx.acc) == "float64", True, clean)
+    found = _contexts.get(key)
+    if found is None:
+        found = _contexts[key] = replace(cx, readable=True, clean=clean)
+    return found
+
+
+def _make(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Context:
+    def dtype(name: str) -> Any:
+        # numpy.float32 and jax.numpy.float32 are no dtypes.
+        return np.dtype(name) if lib in ("numpy", "jax", "dask", "cupy") else getattr(xp, name)
+
     wide = has_float64(xp, lib, dev)
-    home = np if lib in ("jax", "dask", "cupy") else xp  # jax.numpy.float32 is no dtype
-    acc, float64, index = (
-        (np.dtype(name) if home is np else getattr(xp, name))
-        for name in (
-            "float64" if dtype_name(x.dtype) == "float64" else "float32",
-            "float64",
-            "int64" if lib != "jax" or wide else "int32",
-        )
+    acc = dtype("float64" if double else "float32")
+    return Context(
+        xp=xp,
+        library=lib,
+        device=dev,
+        acc=acc,
+        wide=dtype("float64") if wide else acc,
+        index=dtype("int64" if lib != "jax" or wide else "int32"),
+        eager=eager,
+        host=eager and on_host(lib, dev),
     )
-    traced = lib in ("jax", "dask") or is_traced(x, lib)
-    return Context(
-        xp=xp, library=lib, device=dev, acc=acc, wide=float64 if wide else acc, index=index,
-        eager=not traced, host=not traced and on_host(lib, dev),
-    )  # fmt: skip
-
-
-def _numpy(acc: Any) -> Context:
-    return Context(
-        xp=np, library="numpy", device="cpu", acc=acc, wide=np.dtype("float64"),
-        index=np.dtype("int64"), eager=True, host=True,
-    )  # fmt: skip
-
-
-_NUMPY32 = _numpy(np.dtype("float32"))
-_NUMPY64 = _numpy(np.dtype("float64"))
 
 
 def on_host(lib: str, dev: Any) -> bool:
@@ -225,12 +239,10 @@ def count_true(cx: Context, mask: Array, every: Array) -> Array:
     """Count along the last axis; `every` is one row value, NaN where a row may have none."""
     xp = cx.xp
     # A count along an axis costs as much as the exponential, a count of all nothing.
-    if (
-        cx.host
-        and int(xp.count_nonzero(mask)) == prod(every.shape)
-        and not bool(xp.any(every != every))
-    ):
-        return xp.ones(every.shape[:-1], dtype=cx.wide, device=cx.device)
+    if cx.host and int(xp.count_nonzero(mask)) == prod(every.shape):
+        check = float(xp.sum(every))
+        if check == check:
+            return xp.ones(every.shape[:-1], dtype=cx.wide, device=cx.device)
     return xp.sum(xp.astype(mask, cx.acc), axis=-1, dtype=cx.wide)
 
 
@@ -267,7 +279,11 @@ def take(cx: Context, x: Array, labels: Array) -> Array:
 
 def cast(cx: Context, x: Array, dtype: Any) -> Array:
     """Convert without a copy where nothing changes."""
-    return x if x.dtype == dtype else cx.xp.astype(x, dtype, copy=False)
+    if x.dtype == dtype:
+        return x
+    if cx.library == "numpy":
+        return x.astype(dtype, copy=False)
+    return cx.xp.astype(x, dtype, copy=False)
 
 
 def c_order(cx: Context, x: Array) -> Array:

@@ -2,4 +2,129 @@
 
 from __future__ import annotations
 
-ENGINES: dict[str, str | None] = {"generic": None}
+from dataclasses import dataclass
+
+# Feature -> what it means, in the words of the support matrix.
+FEATURES = {
+    "loss": "every loss and op",
+    "value_and_grad": "closed-form gradients, no autodiff",
+    "autodiff": "gradients by the library's own autodiff",
+    "higher": "double backward, forward mode, hessian",
+    "vmap": "vectorised over a mapped axis",
+    "compile": "traced by the library's compiler",
+    "lazy": "a graph is built, nothing computed",
+    "label error": "a bad label raises at once (elsewhere its row is NaN)",
+}
+
+# Engine -> None, or why this version has it not.
+ENGINES: dict[str, str | None] = {
+    "generic": None,
+    "cpu": "this version of xloss has no compiled CPU engine",
+    "cuda": "this version of xloss has no CUDA engine",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What one library is supported with."""
+
+    library: str
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    features: frozenset[str]
+    install: str  # the line that installs it
+    tested: tuple[str, ...]  # devices that the test suite runs on where it finds them
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One row of the table."""
+
+    library: str
+    device: str
+    dtype: str
+    features: frozenset[str]
+    tested: bool
+
+
+_ALL = ("float16", "bfloat16", "float32", "float64")
+_EAGER = frozenset({"loss", "value_and_grad"})
+
+SUPPORT = (
+    Support("numpy", ("cpu",), _ALL, _EAGER | {"label error"}, "pip install xloss", ("cpu",)),
+    Support(
+        "torch",
+        ("cpu", "cuda"),
+        _ALL,
+        _EAGER | {"autodiff", "higher", "vmap", "compile", "label error"},
+        'pip install "xloss[torch]"',
+        ("cpu",),
+    ),
+    Support(
+        "jax",
+        ("cpu", "gpu", "tpu"),
+        _ALL,
+        _EAGER | {"autodiff", "higher", "vmap", "compile"},
+        'pip install "xloss[jax]"',
+        ("cpu",),
+    ),
+    Support(
+        "dask",
+        ("cpu",),
+        ("float32", "float64"),
+        _EAGER | {"lazy"},
+        'pip install "xloss[dask]"',
+        ("cpu",),
+    ),
+    Support(
+        "cupy",
+        ("cuda",),
+        ("float16", "float32", "float64"),
+        _EAGER,
+        'pip install "xloss[cupy]"',
+        (),
+    ),
+    Support(
+        "array_api_strict",
+        ("cpu",),
+        ("float32", "float64"),
+        _EAGER | {"label error"},
+        "pip install array-api-strict",
+        ("cpu",),
+    ),
+)
+
+
+def capabilities() -> tuple[Capability, ...]:
+    """List what xloss supports: one row for each library, device and dtype.
+
+    Returns
+    -------
+    tuple of Capability
+        Each with ``library``, ``device``, ``dtype``, ``features`` (names of
+        ``xloss.capabilities.FEATURES``) and ``tested``: whether the test suite runs on it.
+
+    Examples
+    --------
+    >>> import xloss
+    >>> sorted({row.library for row in xloss.capabilities() if "autodiff" in row.features})
+    ['jax', 'torch']
+    """
+    return tuple(
+        Capability(s.library, device, dtype, s.features, device in s.tested)
+        for s in SUPPORT
+        for device in s.devices
+        for dtype in s.dtypes
+    )
+
+
+def matrix() -> str:
+    """Write the support matrix of the README, in Markdown."""
+    head = ["", *(s.library for s in SUPPORT)]
+    lines = [head, ["---"] * len(head)]
+    lines.append(["devices", *(", ".join(s.devices) for s in SUPPORT)])
+    lines.append(["dtypes", *(", ".join(d.replace("float", "f") for d in s.dtypes) for s in SUPPORT)])
+    for name, meaning in FEATURES.items():
+        lines.append([meaning, *("yes" if name in s.features else "–" for s in SUPPORT)])
+    lines.append(["run by the test suite on", *(", ".join(s.tested) or "nothing" for s in SUPPORT)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

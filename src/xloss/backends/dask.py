@@ -69,7 +69,7 @@ class _Graph:
             add("class_weight", self.class_weight, (99,))
         for name, array, index in more:
             add(name, array, index)
-        return da.blockwise(
+        return da.blockwise(  # type: ignore[no-untyped-call]
             _step, out, *args, step=step, names=tuple(names), spec=self.spec,
             classes=self.classes, acc=str(self.call.cx.acc), new_axes=new or {},
             adjust_chunks=adjust, align_arrays=False, concatenate=True, dtype=dtype,
@@ -80,7 +80,7 @@ class _Graph:
         """Build the merged statistics, and the second sums where the kind has them."""
         c, f = self.index[-1], len(self.index)
         parts = self.map(_stats, (*self.rows, c, f), new={f: len(pieces.FIELDS)}, adjust={c: 1})
-        self.packed = da.blockwise(
+        self.packed = da.blockwise(  # type: ignore[no-untyped-call]
             _merge, (*self.rows, f), parts, (*self.rows, c, f), spec=self.spec,
             acc=str(self.call.cx.acc), concatenate=True, align_arrays=False, dtype=np.float64,
             meta=np.empty((0,) * len(self.index), dtype=np.float64),
@@ -120,7 +120,7 @@ class _Graph:
         for name, value in (("up", up.row), ("share", up.weight), ("live", up.live)):
             if value is not None and not isinstance(value, float):
                 more.append((name, value, self.rows if value.ndim else ()))
-        target = self.x if want == "x" else self.targets
+        target: Any = self.x if want == "x" else self.targets
         step = _gradient_x if want == "x" else _gradient_targets
         return self.map(step, self.index, *more, dtype=target.dtype)
 
@@ -181,7 +181,7 @@ def elements(call: Call) -> Array:
 def weight(call: Call) -> Array:
     """Return the mean's denominator, lazily."""
     graph = _Graph(call)
-    return graph.map(_weights, graph.rows if call.classes else graph.index).sum()
+    return graph.rows_and_weights()[1].sum()
 
 
 def _like(a: Array | None, chunks: Any) -> Array | None:

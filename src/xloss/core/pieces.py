@@ -165,7 +165,7 @@ def _target_gradient(
     uniform = lse = None
     if spec.kind in GIVEN:
         value, there = given.surprise(x, spec, cx), given.possible(x, spec, cx)
-        if spec.label_smoothing:
+        if spec.label_smoothing and s.possible_dot is not None:
             uniform = s.possible_dot / s.possible
     else:
         z = softmax.link(x, spec, cx)

@@ -30,6 +30,10 @@ def exact_sum(cx: Context, x: Array) -> Array:
 def mean(cx: Context, total: Array, weight: Array, normalizer: Any | None) -> Array:
     """Return total over the denominator; 0 where no row contributes."""
     xp = cx.xp
+    if cx.host:
+        if float(weight) == 0:
+            return xp.zeros_like(total)
+        return total / (weight if normalizer is None else normalizer)
     empty = weight == 0
     below = weight if normalizer is None else normalizer
     return xp.where(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, read
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -22,7 +21,7 @@ def check_values(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
         inside = least >= 0 and most < (classes or 2)
         if not inside:
             _first_bad(o, spec, cx, classes)
-        cx = replace(cx, clean=inside and (ignore is None or not least <= ignore <= most))
+        cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
     if spec.validate is True:
         _negatives(o, spec, cx, classes)
     return cx

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from .._xp import INTEGERS, dtype_name
+from .._xp import INTEGERS, dtype_name, read
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import check_values
@@ -43,7 +42,7 @@ def classes_call(
         check.row_array("where", where, rows, cx, first),
     )  # fmt: skip
     if reads:
-        cx = replace(cx, readable=True)
+        cx = read(cx)
         if indexed or validate is True:
             cx = check_values(operands, spec, cx, classes)
     return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
@@ -80,7 +79,7 @@ def elements_call(
         check.row_array("pos_weight", pos_weight, rows, cx, first),
     )  # fmt: skip
     if indexed and check.validate("auto", t, cx)[1] and dtype_name(t.dtype) in INTEGERS:
-        cx = check_values(operands, spec, replace(cx, readable=True), 0)
+        cx = check_values(operands, spec, read(cx), 0)
     return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
