@@ -1,0 +1,5 @@
+"""`python -m xloss.cli`."""
+
+from . import main
+
+main()

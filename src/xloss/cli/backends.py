@@ -1,0 +1,68 @@
+"""Blocks of a file as arrays of the library that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .output import fail, one_line
+
+NAMES = ("numpy", "torch", "jax", "cupy")
+To = Callable[[npt.NDArray[Any]], Any]
+
+
+def converter(name: str) -> To:
+    """Return what turns a NumPy block into an array of a library, on its GPU where it has one."""
+    if name == "numpy":
+        return lambda block: block
+    if name not in NAMES:
+        fail(f"--backend {name}: expected one of {', '.join(NAMES)}")
+    try:
+        return {"torch": _torch, "jax": _jax, "cupy": _cupy}[name]()
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(name):
+            fail(f'--backend {name}: {name} is not installed: pip install "xloss[{name}]"')
+        fail(f"--backend {name}: {name} cannot be imported: {one_line(error)}")
+
+
+def _torch() -> To:
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def convert(block: npt.NDArray[Any]) -> Any:
+        # A copy, since torch warns of memory that it must not write to.
+        if block.dtype.name == "bfloat16":
+            return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
+        return torch.from_numpy(block.copy()).to(device)
+
+    return convert
+
+
+def _jax() -> To:
+    import jax
+
+    config: Any = jax.config
+    config.update("jax_enable_x64", True)  # else float64 files are cut down to float32
+    return lambda block: jax.numpy.asarray(block)
+
+
+def _cupy() -> To:
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        fail(f"--backend cupy: no GPU: {one_line(error)}")
+    if not count:
+        fail("--backend cupy: no GPU")
+
+    def convert(block: npt.NDArray[Any]) -> Any:
+        if block.dtype.name == "bfloat16":
+            fail("--backend cupy: CuPy has no bfloat16; use another backend")
+        return cupy.asarray(block)
+
+    return convert

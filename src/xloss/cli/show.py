@@ -1,0 +1,71 @@
+"""Results for the eye: a few lines on stdout, a progress bar on stderr if that is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from ..diagnose import Finding
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to call with the rows done and their number."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(escape(title), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def show_evaluation(result: dict[str, Any]) -> None:
+    """Print what `xloss eval` found."""
+    shape = " x ".join(map(str, result["shape"]))
+    lines = [
+        ("loss", f"{result['loss']:.9g}"),
+        ("perplexity", f"{result['perplexity']:.9g}"),
+        ("accuracy", f"{result['accuracy']:.2%}"),
+        ("rows", "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result)),
+        ("logits", f"{result['dtype']}, {shape}"),
+        ("computed", f"by {result['backend']}, engine {result['engine']}, "
+                     f"in {result['seconds']:.3f} s"),
+    ]  # fmt: skip
+    for name, text in lines:
+        print(f"{name:<11} {text}")
+    for entry in result.get("findings", ()):
+        print(Finding(**entry))
+    if result["worst"]:
+        print("\nworst rows")
+        rows = [
+            (str(r["row"]), str(r["label"]), str(r["predicted"]), f"{r['loss']:.9g}")
+            for r in result["worst"]
+        ]
+        print_columns([("row", "label", "predicted", "loss"), *rows])
+
+
+def show_machine(result: dict[str, Any]) -> None:
+    """Print what `xloss engines` found."""
+    for kind in ("backends", "engines"):
+        print(kind)
+        rows = []
+        for entry in result[kind]:
+            yes = entry["available"]
+            said = [*entry.get("devices", ())] if yes else [entry["reason"]]
+            said += [entry["install"]] if entry["install"] else []
+            rows.append((entry["name"], entry.get("version") or "-", "; ".join(said) or "ready"))
+        print_columns(rows)
+
+
+def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of text, indented and aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        print("  " + "  ".join(cells).rstrip())
