@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,8 +26,7 @@ _names: dict[Any, str] = {}
 _FANCY = {"numpy", "cupy", "torch"}
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What the arithmetic may use in one call."""
 
     xp: Namespace
@@ -148,11 +146,11 @@ def context(x: Array, xp: Namespace) -> Context:
 def read(cx: Context, clean: bool = False) -> Context:
     """Return the context in which the targets' values may be read, or were and are clean."""
     if not cx.eager:
-        return replace(cx, readable=True, clean=clean)
+        return cx._replace(readable=True, clean=clean)
     key = (cx.xp, cx.device, dtype_name(cx.acc) == "float64", True, clean)
     found = _contexts.get(key)
     if found is None:
-        found = _contexts[key] = replace(cx, readable=True, clean=clean)
+        found = _contexts[key] = cx._replace(readable=True, clean=clean)
     return found
 
 
@@ -301,7 +299,7 @@ def plain(cx: Context, x: Array) -> Array:
 
 def functional(cx: Context) -> Context:
     """Return the context in which nothing is written in place: for code an autodiff records."""
-    return replace(cx, eager=False, host=False)
+    return cx._replace(eager=False, host=False)
 
 
 def compiling() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Feature -> what it means, in the words of the support matrix.
 FEATURES = {
@@ -24,8 +24,7 @@ ENGINES: dict[str, str | None] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Support:
+class Support(NamedTuple):
     """What one library is supported with."""
 
     library: str
@@ -36,8 +35,7 @@ class Support:
     tested: tuple[str, ...]  # devices that the test suite runs on where it finds them
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
+class Capability(NamedTuple):
     """One row of the table."""
 
     library: str
@@ -123,7 +121,9 @@ def matrix() -> str:
     head = ["", *(s.library for s in SUPPORT)]
     lines = [head, ["---"] * len(head)]
     lines.append(["devices", *(", ".join(s.devices) for s in SUPPORT)])
-    lines.append(["dtypes", *(", ".join(d.replace("float", "f") for d in s.dtypes) for s in SUPPORT)])
+    lines.append(
+        ["dtypes", *(", ".join(d.replace("float", "f") for d in s.dtypes) for s in SUPPORT)]
+    )
     for name, meaning in FEATURES.items():
         lines.append([meaning, *("yes" if name in s.features else "–" for s in SUPPORT)])
     lines.append(["run by the test suite on", *(", ".join(s.tested) or "nothing" for s in SUPPORT)])

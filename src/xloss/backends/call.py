@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._xp import Context
 from ..core.spec import Operands, Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One loss on one set of arrays, the class axis moved to the end."""
 
     name: str  # the public function

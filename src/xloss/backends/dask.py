@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -211,7 +210,7 @@ def _checked(got: dict[str, Any], spec: Spec, classes: int) -> Operands:
     o = _operands(got)
     if spec.validate is True and o.targets is not None:
         xp = namespace(o.x)
-        check_values(o, spec, replace(context(o.x, xp), readable=True), classes)
+        check_values(o, spec, context(o.x, xp)._replace(readable=True), classes)
     return o
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from .._xp import Array, cast, plain, quiet
@@ -42,10 +41,10 @@ def value_and_grad(
     up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
     wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
     if spec.reduction == "none":
-        got = engine.run(o, spec, cx, call.classes, replace(wants, rows=True), Upstream(up))
+        got = engine.run(o, spec, cx, call.classes, wants._replace(rows=True), Upstream(up))
         return plain(cx, got.rows), named(call, got.grad, got.grad_targets)
     if spec.reduction == "sum":
-        got = engine.run(o, spec, cx, call.classes, replace(wants, total=True), Upstream(up))
+        got = engine.run(o, spec, cx, call.classes, wants._replace(total=True), Upstream(up))
         return reduced(call, got.total, None), named(call, got.grad, got.grad_targets)
     weight = engine.run(o, spec, cx, call.classes, Need(weight=True)).weight
     assert weight is not None
@@ -60,7 +59,7 @@ def value_and_grad(
     if cx.host and bool(live):
         live = None
     got = engine.run(
-        o, spec, cx, call.classes, replace(wants, total=True), Upstream(factor, share, live)
+        o, spec, cx, call.classes, wants._replace(total=True), Upstream(factor, share, live)
     )
     return reduced(call, got.total, weight), named(call, got.grad, got.grad_targets)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +18,6 @@ from ..core.targets import prepare, total_weight
 from ..engines import choose
 from . import default
 from .call import Call
-
-for _type in (Operands, softmax.Parts, binary.Sigmoid):
-    _fields = list(_type.__dataclass_fields__)
-    jax.tree_util.register_dataclass(_type, data_fields=_fields, meta_fields=[])
 
 
 def value(call: Call) -> Array:
@@ -59,7 +54,7 @@ def _denominator(call: Call) -> Any:
 
 
 def _context(x: Array, clean: bool) -> Context:
-    return replace(context(x, jnp), clean=clean)
+    return context(x, jnp)._replace(clean=clean)
 
 
 # Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
@@ -98,7 +93,7 @@ def _constants(o: Operands) -> Operands:
     stop = jax.lax.stop_gradient
     names = ("class_weight", "sample_weight", "pos_weight")
     given = {n: stop(getattr(o, n)) for n in names if getattr(o, n) is not None}
-    return replace(o, **given)
+    return o._replace(**given)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def _numpy_call(call: Call) -> Call | None:
         return None
     n = call.normalizer
     cx = _numpy_context(o.x, call.cx)
-    return replace(call, cx=cx, operands=o, normalizer=_view(n) if torch.is_tensor(n) else n)
+    return call._replace(cx=cx, operands=o, normalizer=_view(n) if torch.is_tensor(n) else n)
 
 
 def _numpy_context(x: Array, cx: Context) -> Context:
@@ -172,7 +171,7 @@ def _surrogate(call: Call) -> Array:
 
 
 def _context(x: Array, clean: bool) -> Context:
-    return replace(context(x, namespace(x)), clean=clean)
+    return context(x, namespace(x))._replace(clean=clean)
 
 
 def _run(

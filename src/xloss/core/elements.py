@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._xp import Array, Context, cast
 from .mix import column
@@ -11,8 +10,7 @@ from .spec import Operands, Spec
 from .targets import Targets
 
 
-@dataclass(frozen=True, slots=True)
-class Sigmoid:
+class Sigmoid(NamedTuple):
     """Elementwise parts of a sigmoid, each by a form that cancels nothing."""
 
     p: Array  # σ(z)
@@ -60,8 +58,7 @@ def clip(x: Array, spec: Spec, cx: Context) -> tuple[Array, Array | None]:
     return clipped, (x >= low) & (x <= high)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """One term's value and its derivatives to x and to the target."""
 
     value: Array

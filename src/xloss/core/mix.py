@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._xp import Array, Context, cast
 from .rowstats import RowStats, hot
@@ -18,8 +17,7 @@ def column(cx: Context, v: Any) -> Any:
     return cx.xp.expand_dims(cast(cx, v, cx.acc), axis=-1)
 
 
-@dataclass(frozen=True, slots=True)
-class Mix:
+class Mix(NamedTuple):
     """Smoothed, weighted targets of a row: a_j = w_j q_j."""
 
     a: Array  # (..., classes)

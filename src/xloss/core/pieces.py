@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 from .._xp import Array, Context, c_order, cast, context, namespace, quiet
 from . import given, softmax
 from .mix import target_gradient
@@ -12,7 +10,7 @@ from .rowstats import RowStats, exponentials, log1p_rest, merge, row_stats
 from .spec import Operands, Spec, Upstream
 from .targets import Targets, prepare
 
-FIELDS = tuple(f.name for f in fields(RowStats))
+FIELDS = RowStats._fields
 
 
 def chunk_context(x: Array) -> Context:
@@ -26,17 +24,17 @@ def piece_targets(o: Operands, spec: Spec, cx: Context, classes: int, start: int
     stop = start + o.x.shape[-1]
     weight = None if t.class_weight is None else t.class_weight[start:stop]
     if t.labels is None:
-        return replace(t, class_weight=weight)
+        return t._replace(class_weight=weight)
     here = (t.labels >= start) & (t.labels < stop)
     local = cx.xp.where(here, t.labels - start, cx.xp.zeros_like(t.labels))
-    return replace(t, labels=local, here=here, class_weight=weight)
+    return t._replace(labels=local, here=here, class_weight=weight)
 
 
 def soft_operands(o: Operands, start: int) -> Operands:
     """Cut the class weights of a piece with soft targets, whose every array is local."""
     if o.class_weight is None or o.targets is None or o.targets.ndim != o.x.ndim:
         return o
-    return replace(o, class_weight=o.class_weight[start : start + o.x.shape[-1]])
+    return o._replace(class_weight=o.class_weight[start : start + o.x.shape[-1]])
 
 
 def piece(
@@ -77,7 +75,7 @@ def pack(s: RowStats, cx: Context) -> Array:
 def unpack(packed: Array, cx: Context) -> RowStats:
     """Take packed statistics apart."""
     made = RowStats(*(packed[..., i] for i in range(len(FIELDS))))
-    return replace(made, max=cast(cx, made.max, cx.acc))
+    return made._replace(max=cast(cx, made.max, cx.acc))
 
 
 def merged(packed: list[Array], spec: Spec, like: Array) -> Array:
@@ -115,10 +113,10 @@ def row_targets(o: Operands, s: RowStats, spec: Spec, cx: Context, classes: int)
     """Return targets for the row stage: soft ones weigh what their pieces summed to."""
     if spec.indexed or spec.kind in TARGETLESS:
         return prepare(o, spec, cx, classes)
-    bare = replace(o, targets=None, class_weight=None)
+    bare = o._replace(targets=None, class_weight=None)
     t = prepare(bare, spec, cx, classes)
     weight = s.mass if t.scale is None else t.scale * s.mass
-    return replace(t, weight=weight if t.keep is None else cx.xp.where(t.keep, weight, 0.0))
+    return t._replace(weight=weight if t.keep is None else cx.xp.where(t.keep, weight, 0.0))
 
 
 def rows(
@@ -143,7 +141,7 @@ def gradients(
     with quiet(cx):
         s = unpack(packed, cx)
         whole = row_targets(o, s, spec, cx, classes)
-        t = replace(t, weight=whole.weight)
+        t = t._replace(weight=whole.weight)
         second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
         eff = settle_up(up, t, cx)
         if want == "targets":

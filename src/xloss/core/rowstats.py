@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._xp import Array, Context, arange, cast, count_true, fill, gather
 from .spec import Spec
 from .targets import Targets
 
 
-@dataclass(frozen=True, slots=True)
-class RowStats:
+class RowStats(NamedTuple):
     """Statistics of a row z with maximum m, one number a row each.
 
     `mass`, `total` and `dot` describe the target: for labels 1, 1 and m - z_y (all 0 where the
@@ -29,8 +28,7 @@ class RowStats:
     possible_dot: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Exponentials:
+class Exponentials(NamedTuple):
     """The elementwise part of the pass: exp(z - m) with 0 where z = m."""
 
     max: Array  # (..., 1)

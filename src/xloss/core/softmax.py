@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._xp import Array, Context, cast, fill, scatter
 from .mix import absent_if_zero, column, mix, uniform_sum
@@ -12,8 +11,7 @@ from .spec import Spec
 from .targets import Targets
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """Elementwise parts of a row's softmax, each by a form that cancels nothing."""
 
     lse: Array  # m + log1p(r), (...,)

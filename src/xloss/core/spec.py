@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._xp import Array
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(NamedTuple):
     """The options of one call, scalars only: hashable, so that a compiler can specialise on it."""
 
     kind: str
@@ -26,8 +25,7 @@ class Spec:
     engine: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Operands:
+class Operands(NamedTuple):
     """The arrays of one call, as they came, the class axis last; nothing converted yet.
 
     `x` and soft `targets` are (*rows, classes); labels, `sample_weight` and `where` are (*rows);
@@ -42,8 +40,7 @@ class Operands:
     pos_weight: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """What an engine is asked to return."""
 
     rows: bool = False  # one loss a row
@@ -55,8 +52,7 @@ class Need:
     elements: bool = False  # softmax or its logarithm
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(NamedTuple):
     """What the gradient is multiplied by: d result/d row loss, and d result/d row weight."""
 
     row: Array | float = 1.0  # a scalar or (*rows)
@@ -70,8 +66,7 @@ NO_UPSTREAM = Upstream()
 NO_UPSTREAM = Upstream()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What an engine returns; what was not asked for is None."""
 
     rows: Array | None = None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, take
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, take
 from .reduce import exact_sum
 from .spec import Operands, Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
+class Targets(NamedTuple):
     """One block's targets; depends on no logit.
 
     None stands for the usual: every row kept, no label bad, every weight 1.
@@ -116,8 +115,9 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
 
 def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
     """Return Σ_j weight_j t_ij."""
-    weighted = probs if class_weight is None else probs * class_weight
-    return cx.xp.sum(weighted, axis=-1, dtype=cx.wide)
+    with quiet(cx):  # of an absent row anything may be summed
+        weighted = probs if class_weight is None else probs * class_weight
+        return cx.xp.sum(weighted, axis=-1, dtype=cx.wide)
 
 
 def total_weight(t: Targets, count: int, cx: Context) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, read
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, read
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -23,7 +23,8 @@ def check_values(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
             _first_bad(o, spec, cx, classes)
         cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
     if spec.validate is True:
-        _negatives(o, spec, cx, classes)
+        with quiet(cx):
+            _negatives(o, spec, cx, classes)
     return cx
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from .._xp import Array, Context
@@ -42,7 +41,7 @@ def run(
                 whole[place] = xp.reshape(new, whole[place].shape)
     total = exact_sum(cx, xp.stack(totals)) if need.total else None
     weight = exact_sum(cx, xp.stack(weights)) if need.weight else None
-    return replace(out, total=total, weight=weight)
+    return out._replace(total=total, weight=weight)
 
 
 def _block(

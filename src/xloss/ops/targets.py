@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -197,7 +196,7 @@ def effective_count(
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
     if any(dtype_name(w.dtype) == "float64" for w in (weight, sample_weight) if w is not None):
-        cx = replace(cx, acc=xp.float64)
+        cx = cx._replace(acc=xp.float64)
     spec = Spec(
         "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
         engine=asked_for(),
@@ -209,7 +208,7 @@ def effective_count(
     )  # fmt: skip
     call = Call("effective_count", spec, cx, o, classes, at, None, ("targets", "targets"))
     if indexed and cx.library != "dask":
-        cx = replace(cx, readable=check.validate("auto", t, cx)[1])
+        cx = cx._replace(readable=check.validate("auto", t, cx)[1])
         made = prepare(o, spec, cx, classes)
         if cx.readable and made.bad is not None:
             shaped = Operands(
