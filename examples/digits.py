@@ -1,0 +1,210 @@
+"""Softmax regression on handwritten digits, trained by the same xloss call on every array library.
+
+    python examples/digits.py [--steps 300] [--out examples/digits.png] [--data examples/data]
+
+The model is one matrix and one bias; the loss is the mean cross-entropy of 1,437 images plus an L2
+penalty on the matrix. Each array library trains it from the same start, by plain gradient descent,
+in float64 and in float32: once with the gradient that xloss computes in closed form, and, where the
+library has autodiff, once with the library's own. All the curves are the same curve but for
+rounding, and this prints by how many roundings they differ.
+
+At the end the float32 logits of the 360 held-out images are written, with their labels, for
+
+    xloss eval examples/data/digits_logits.npy examples/data/digits_labels.npy
+
+Needs scikit-learn and matplotlib, and those of torch, jax, array_api_strict and cupy that are to
+take part.
+"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import numpy as np
+
+from xloss import cross_entropy, l2_penalty, value_and_grad
+
+STRENGTH = 1e-3  # of the L2 penalty
+RATE = 0.5  # of gradient descent
+
+# ---- What is learned: the same lines for every library ------------------------------------------
+
+
+def objective(images, labels, matrix, bias):
+    """The L2-regularised loss: mean cross-entropy + STRENGTH/2 * |matrix|^2."""
+    return cross_entropy(images @ matrix + bias, labels) + l2_penalty(matrix, strength=STRENGTH)
+
+
+def closed_form(xp, images, labels):
+    """The loss and its gradient without autodiff: xloss differentiates by the logits."""
+
+    def loss_and_gradient(matrix, bias):
+        loss, by_logits = value_and_grad(cross_entropy)(images @ matrix + bias, labels)
+        penalty, by_matrix = value_and_grad(l2_penalty)(matrix, strength=STRENGTH)
+        return loss + penalty, images.T @ by_logits + by_matrix, xp.sum(by_logits, axis=0)
+
+    return loss_and_gradient
+
+
+def train(loss_and_gradient, matrix, bias, steps):
+    """Gradient descent; returns the loss before each step, and what was learned."""
+    curve = []
+    for _ in range(steps):
+        loss, by_matrix, by_bias = loss_and_gradient(matrix, bias)
+        curve.append(float(loss))
+        matrix = matrix - RATE * by_matrix
+        bias = bias - RATE * by_bias
+    return np.array(curve), matrix, bias
+
+
+# ---- What differs from library to library: how autodiff is asked for ----------------------------
+
+
+def torch_autodiff(images, labels):
+    import torch
+
+    def loss_and_gradient(matrix, bias):
+        matrix, bias = matrix.requires_grad_(), bias.requires_grad_()
+        loss = objective(images, labels, matrix, bias)
+        by_matrix, by_bias = torch.autograd.grad(loss, (matrix, bias))
+        matrix, bias = matrix.requires_grad_(False), bias.requires_grad_(False)
+        return loss.detach(), by_matrix, by_bias
+
+    return loss_and_gradient
+
+
+def jax_autodiff(images, labels):
+    import jax
+
+    def loss(matrix, bias):
+        return objective(images, labels, matrix, bias)
+
+    differentiated = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+    def loss_and_gradient(matrix, bias):
+        value, gradients = differentiated(matrix, bias)
+        return value, *gradients
+
+    return loss_and_gradient
+
+
+AUTODIFF = {"torch": torch_autodiff, "jax": jax_autodiff}
+
+
+def libraries():
+    """The array libraries found here, by name; NumPy comes first."""
+    for name in ("numpy", "torch", "jax", "array_api_strict", "cupy"):
+        try:
+            xp = importlib.import_module("jax.numpy" if name == "jax" else name)
+            if name == "jax":
+                importlib.import_module("jax").config.update("jax_enable_x64", True)
+            if name == "cupy":
+                xp.cuda.runtime.getDeviceCount()  # fails without a GPU
+        except Exception as reason:
+            print(f"{name} takes no part: {' '.join(str(reason).split())}")
+            continue
+        yield name, xp
+
+
+# ---- The experiment ------------------------------------------------------------------------------
+
+
+def digits():
+    """Images of 8 x 8 grey values in [0, 1] and their digits; every fifth one is held out."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    held_out = np.arange(len(labels)) % 5 == 0
+    images = images / 16
+    return images[~held_out], labels[~held_out], images[held_out], labels[held_out]
+
+
+def run(steps):
+    """Train everywhere; returns the curves, and NumPy's float32 parameters."""
+    images, labels, _, _ = digits()
+    curves, learned = {}, None
+    for name, xp in libraries():
+        for dtype in ("float64", "float32"):
+            x = xp.asarray(images.astype(dtype))
+            y = xp.asarray(labels)
+            ways = {"value_and_grad": closed_form(xp, x, y)}
+            if name in AUTODIFF:
+                ways["autodiff"] = AUTODIFF[name](x, y)
+            for way, loss_and_gradient in ways.items():
+                start = xp.asarray(np.zeros((64, 10), dtype)), xp.asarray(np.zeros(10, dtype))
+                curve, matrix, bias = train(loss_and_gradient, *start, steps)
+                curves[name, way, dtype] = curve
+                if (name, dtype) == ("numpy", "float32"):
+                    learned = matrix, bias
+    return curves, learned
+
+
+def roundings(curves, name, way, dtype):
+    """How far a curve is from NumPy's at each step, in units of the dtype's rounding."""
+    reference = curves["numpy", "value_and_grad", dtype]
+    return np.abs(curves[name, way, dtype] - reference) / (np.finfo(dtype).eps * reference)
+
+
+def report(curves):
+    print(f"\n{'library':<17} {'gradient':<15} {'dtype':<8} {'last loss':<19} farthest from NumPy")
+    for name, way, dtype in curves:
+        last = curves[name, way, dtype][-1]
+        apart = roundings(curves, name, way, dtype).max()
+        digits = 16 if dtype == "float64" else 8
+        print(f"{name:<17} {way:<15} {dtype:<8} {last:<19.{digits}g} {apart:.1f} eps")
+
+
+def draw(curves, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, *right) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    for name, way, dtype in curves:
+        left.plot(curves[name, way, dtype], label=f"{name}, {way}, {dtype}", linewidth=1)
+    left.set(
+        title=f"{len(curves)} loss curves, one on top of the other", xlabel="step", ylabel="loss"
+    )
+    left.legend(fontsize=6)
+    for axes, dtype in zip(right, ("float64", "float32"), strict=True):
+        for name, way in (key[:2] for key in curves if key[2] == dtype):
+            apart = np.maximum.accumulate(roundings(curves, name, way, dtype))
+            axes.plot(apart, label=f"{name}, {way}", linewidth=1)
+        axes.set(title=f"farthest from NumPy's {dtype} curve so far", xlabel="step", ylabel="eps")
+        axes.legend(fontsize=6)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    print(f"\ncurves drawn into {path}")
+
+
+def write(matrix, bias, folder):
+    """Write the logits of the held-out images, and say how good they are."""
+    _, _, images, labels = digits()
+    logits = images.astype("float32") @ matrix + bias
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "digits_logits.npy", logits)
+    np.save(folder / "digits_labels.npy", labels)
+    right = np.mean(logits.argmax(axis=1) == labels)
+    print(
+        f"held out: {len(labels)} images, loss {cross_entropy(logits, labels):.4f}, {right:.1%} "
+        f"right; logits and labels written to {folder}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300, help="of gradient descent")
+    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, default=here / "digits.png", help="the picture")
+    parser.add_argument("--data", type=Path, default=here / "data", help="folder of the logits")
+    options = parser.parse_args()
+    curves, learned = run(options.steps)
+    report(curves)
+    draw(curves, options.out)
+    write(*learned, options.data)
+
+
+if __name__ == "__main__":
+    main()
