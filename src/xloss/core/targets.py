@@ -94,19 +94,22 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
         bad = bad if keep is None else bad & keep
         if cx.readable and cx.host and not bool(xp.any(bad)):
             bad = None
+    if keep is not None and scale is not None:
+        # Before it multiplies: to autodiff 0·NaN is NaN even where it is not selected.
+        scale = xp.where(keep, scale, 0.0)
     weight = scale
     if labels is not None and class_weight is not None:
         label_weight = cast(cx, take(cx, class_weight, labels), cx.wide)
         weight = label_weight if scale is None else scale * label_weight
     elif probs is not None:
-        mass = target_sum(probs, class_weight, cx)
-        weight = mass if scale is None else scale * mass
+        with quiet(cx):  # of an absent row anything may be summed
+            mass = target_sum(probs, class_weight, cx)
+            weight = mass if scale is None else scale * mass
     if bad is not None and weight is not None:
         # A bad label has no class weight: the row counts once, and is NaN.
         weight = xp.where(bad, 1.0 if scale is None else scale, weight)
     if keep is not None:
         weight = cast(cx, keep, cx.wide) if weight is None else xp.where(keep, weight, 0.0)
-        scale = None if scale is None else xp.where(keep, scale, 0.0)
     return Targets(
         labels, probs, class_weight, label_weight, scale, weight, keep, bad,
         pos_weight=None if o.pos_weight is None else cast(cx, o.pos_weight, cx.acc),
@@ -115,9 +118,8 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
 
 def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
     """Return Σ_j weight_j t_ij."""
-    with quiet(cx):  # of an absent row anything may be summed
-        weighted = probs if class_weight is None else probs * class_weight
-        return cx.xp.sum(weighted, axis=-1, dtype=cx.wide)
+    weighted = probs if class_weight is None else probs * class_weight
+    return cx.xp.sum(weighted, axis=-1, dtype=cx.wide)
 
 
 def total_weight(t: Targets, count: int, cx: Context) -> Array:
