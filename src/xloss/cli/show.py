@@ -58,7 +58,7 @@ def show_machine(result: dict[str, Any]) -> None:
         for entry in result[kind]:
             yes = entry["available"]
             said = [*entry.get("devices", ())] if yes else [entry["reason"]]
-            said += [entry["install"]] if entry["install"] else []
+            said += [entry["install"]] if entry.get("install") else []
             rows.append((entry["name"], entry.get("version") or "-", "; ".join(said) or "ready"))
         print_columns(rows)
 
