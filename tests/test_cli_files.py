@@ -1,0 +1,276 @@
+"""Arrays in files: slices of each kind come back as stored; whatever is wrong is one clear line."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from xloss.cli.files import FileProblem, open_array
+
+RNG = np.random.default_rng(11)
+ARRAY = RNG.normal(size=(6, 5, 4)).astype(np.float32)
+INDEX = (slice(1, 4), slice(0, 5), slice(2, 3))
+
+
+def saved(folder, kind, array, name="logits"):
+    path = folder / f"file{kind}"
+    if kind == ".npy":
+        np.save(path, array)
+    elif kind == ".npz":
+        np.savez(path, **{name: array})
+    else:
+        save_file({name: array}, path)
+    return str(path)
+
+
+KINDS = pytest.mark.parametrize("kind", [".npy", ".npz", ".safetensors"])
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "uint16"])
+def test_slices_come_back_as_stored(tmp_path, kind, dtype):
+    array = (ARRAY * 40).astype(np.int64).clip(0).astype(dtype)
+    source = open_array(saved(tmp_path, kind, array))
+    assert (source.shape, source.dtype) == ((6, 5, 4), dtype)
+    for index in (INDEX, (slice(0, 6), slice(0, 5), slice(0, 4)), (slice(2, 2),) * 3):
+        block = source.read(index)
+        assert block.dtype == dtype
+        np.testing.assert_array_equal(block, array[index])
+        source.release()
+
+
+def test_bfloat16_comes_from_safetensors(tmp_path):
+    array = ARRAY.astype(ml_dtypes.bfloat16)
+    source = open_array(saved(tmp_path, ".safetensors", array))
+    assert source.dtype == "bfloat16"
+    np.testing.assert_array_equal(source.read(INDEX), array[INDEX])
+    with pytest.raises(FileProblem, match=r"bfloat16 is kept by .safetensors, not by .npy"):
+        open_array(saved(tmp_path, ".npy", array))
+
+
+@KINDS
+def test_an_array_without_axes(tmp_path, kind):
+    block = open_array(saved(tmp_path, kind, np.array(3))).read(())
+    assert block.shape == ()
+    assert block == 3
+
+
+@pytest.mark.parametrize("array", [np.asfortranarray(ARRAY), ARRAY.astype(">f4")], ids=["F", ">"])
+@pytest.mark.parametrize("kind", [".npy", ".npz"])
+def test_memory_order_and_byte_order_do_not_show(tmp_path, kind, array):
+    block = open_array(saved(tmp_path, kind, array)).read(INDEX)
+    assert block.dtype.isnative
+    np.testing.assert_array_equal(block, ARRAY[INDEX])
+
+
+@pytest.mark.parametrize("kind", [".npy", ".npz", ".safetensors"])
+def test_no_rows(tmp_path, kind):
+    source = open_array(saved(tmp_path, kind, ARRAY[:0]))
+    assert source.shape == (0, 5, 4)
+    assert source.read((slice(0, 0), slice(0, 5), slice(0, 4))).shape == (0, 5, 4)
+
+
+def test_what_is_read_is_given_back(tmp_path):
+    path = tmp_path / "large.npy"
+    np.save(path, np.zeros((64, 2**16), np.float32))  # 16 MiB
+    source = open_array(str(path))
+
+    def resident():
+        with open("/proc/self/smaps", encoding="ascii") as f:
+            lines = iter(f.read().splitlines())
+        for line in lines:
+            if line.endswith("large.npy"):
+                return next(int(x.split()[1]) for x in lines if x.startswith("Rss:"))
+        return None
+
+    if resident() is None:
+        pytest.skip("no /proc/self/smaps here")
+    assert resident() == 0
+    assert source.read((slice(0, 64), slice(0, 2**16))).sum() == 0
+    assert resident() >= 2**14  # kB
+    source.release()
+    assert resident() == 0
+
+
+# ---- Which of several arrays ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [".npz", ".safetensors"])
+def test_one_of_several_is_named(tmp_path, kind):
+    path = tmp_path / f"two{kind}"
+    arrays = {"a": ARRAY, "model/b::c": ARRAY + 1}
+    if kind == ".npz":
+        np.savez_compressed(path, **arrays)
+    else:
+        save_file(arrays, path)
+    np.testing.assert_array_equal(open_array(f"{path}::a").read(INDEX), ARRAY[INDEX])
+    with pytest.raises(FileProblem, match=r"holds 2 arrays, say which: .*::NAME \(a, model/b::c\)"):
+        open_array(str(path))
+    with pytest.raises(FileProblem, match="holds no array 'z', but a, model/b::c"):
+        open_array(f"{path}::z")
+
+
+def test_a_npy_file_has_no_names(tmp_path):
+    path = saved(tmp_path, ".npy", ARRAY)
+    with pytest.raises(FileProblem, match="holds one array, which has no name: 'a'"):
+        open_array(f"{path}::a")
+
+
+def test_a_file_may_itself_have_colons_in_its_name(tmp_path):
+    path = tmp_path / "run::7.npy"
+    np.save(path, ARRAY)
+    assert open_array(str(path)).shape == ARRAY.shape
+
+
+@pytest.mark.parametrize("kind", [".npz", ".safetensors"])
+def test_no_array_at_all(tmp_path, kind):
+    path = tmp_path / f"none{kind}"
+    if kind == ".npz":
+        np.savez(path)
+    else:
+        save_file({}, path)
+    with pytest.raises(FileProblem, match=f"none{kind}: holds no array$"):
+        open_array(str(path))
+
+
+# ---- What is refused -----------------------------------------------------------------------------
+
+
+class Canary:
+    """Unpickling it makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+@pytest.mark.parametrize("kind", [".npy", ".npz"])
+def test_nothing_is_ever_unpickled(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    array = np.array([Canary(), None], dtype=object)
+    path = saved(tmp_path, kind, array)
+    with pytest.raises(FileProblem, match="holds Python objects, and files are never unpickled"):
+        open_array(path)
+    (tmp_path / f"bare{kind}").write_bytes(pickle.dumps(Canary()))
+    with pytest.raises(FileProblem, match=r"is no .npy or .npz file"):
+        open_array(f"bare{kind}")
+    assert not (tmp_path / "unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.array([1j]), np.array(["a"]), np.array([(1, 2.0)], dtype="i4,f4"),
+     np.array(["2020-01-01"], dtype="M8[D]")],
+    ids=["complex", "text", "structured", "date"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [".npy", ".npz"])
+def test_what_is_no_number_is_refused(tmp_path, kind, array):
+    with pytest.raises(FileProblem, match=r"has dtype .*, which is not supported"):
+        open_array(saved(tmp_path, kind, array))
+
+
+def test_a_dtype_only_safetensors_knows(tmp_path):
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    path = tmp_path / "f8.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(FileProblem, match="a has dtype F8_E4M3, which is not supported"):
+        open_array(str(path))
+
+
+def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text + data
+
+
+FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
+REFUSED = {
+    "empty.npy": (b"", "is empty"),
+    "text.npy": (b"0.5 0.5\n", "is no .npy or .npz file"),
+    "short.npy": (npy(FLOATS % "(3, 4)", b"\0" * 47), "truncated: 47 of 48 bytes of float32 data"),
+    "huge.npy": (npy(FLOATS % "(10**6, 10**6)"), "broken .npy header"),
+    "endless.npy": (npy(FLOATS % "(99999999999, 99999999999)"), "truncated: 0 of 39,999,999,"),
+    "negative.npy": (npy(FLOATS % "(-1, 4)"), r"broken .npy header: shape \(-1, 4\)"),
+    "code.npy": (npy("__import__('os').mkdir('unpickled')"), "broken .npy header"),
+    "cut.npy": (npy(FLOATS % "(3, 4)")[:50], "broken .npy header"),
+    "version.npy": (npy(FLOATS % "(3,)", version=b"\x09\x00"), "broken .npy header"),
+    "other.npy": (b"PK\x03\x04 and so on", "is a .npz file"),
+    "other.npz": (npy(FLOATS % "()", b"\0" * 4), "is a .npy file"),
+    "cut.npz": (b"PK\x03\x04 and so on", "broken .npz file"),
+    "other.safetensors": (npy(FLOATS % "()", b"\0" * 4), "is a .npy file, not a .safetensors"),
+    "text.safetensors": (b"0.5 0.5 0.5 0.5\n", "broken .safetensors file"),
+    "logits.txt": (b"0.5 0.5\n", "expected a .npy, .npz or .safetensors file"),
+    "logits": (b"0.5 0.5\n", "expected a .npy, .npz or .safetensors file"),
+    "logits.pt": (b"PK\x03\x04", "expected a .npy, .npz or .safetensors file"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_file_is_one_clear_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    content, message = REFUSED[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileProblem, match=message) as caught:
+        open_array(name)
+    assert str(caught.value).startswith(f"{name}: ")
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_missing_and_unreadable_files(tmp_path):
+    with pytest.raises(FileProblem, match=r"none.npy: No such file or directory"):
+        open_array(str(tmp_path / "none.npy"))
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(FileProblem, match=r"folder.npy: Is a directory"):
+        open_array(str(tmp_path / "folder.npy"))
+
+
+@pytest.mark.parametrize("kind", [".npy", ".npz", ".safetensors"])
+def test_damage_is_a_file_problem_or_harmless(tmp_path, kind):
+    path = saved(tmp_path, kind, ARRAY)
+    with open(path, "rb") as f:
+        whole = f.read()
+    refused = 0
+    for trial in range(300):
+        damaged = bytearray(whole)
+        if trial % 3 == 0:
+            del damaged[RNG.integers(len(whole)) :]
+        else:
+            for at in RNG.integers(0, min(len(whole), 300 if trial % 3 == 1 else 10**9), 4):
+                damaged[at] = RNG.integers(256)
+        with open(path, "wb") as f:
+            f.write(damaged)
+        try:
+            source = open_array(path)
+            source.read(tuple(slice(0, 1) for _ in source.shape))
+        except FileProblem:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_member_whose_checksum_is_wrong(tmp_path):
+    path = saved(tmp_path, ".npz", ARRAY)
+    with open(path, "rb") as f:
+        content = bytearray(f.read())
+    content[400] ^= 1
+    with open(path, "wb") as f:
+        f.write(content)
+    with pytest.raises(FileProblem, match=r"broken .npz file: .*CRC"):
+        open_array(path)
+
+
+def test_a_member_that_is_no_array(tmp_path):
+    path = tmp_path / "mixed.npz"
+    buffer = io.BytesIO()
+    np.save(buffer, ARRAY)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "not an array")
+        archive.writestr("a.npy", buffer.getvalue())
+        archive.writestr("b.npy", "not an array")
+    assert open_array(f"{path}::a").shape == ARRAY.shape
+    with pytest.raises(FileProblem, match=r"mixed.npz::b: broken .npy header"):
+        open_array(f"{path}::b")
