@@ -87,7 +87,9 @@ def target_gradient(
         if uniform is None:
             number = xp.sum(cast(cx, there, cx.acc), axis=-1, dtype=cx.wide)
             uniform = uniform_sum(value, there, t, cx) / number
-        each = (1.0 - eps) * each + eps * column(cx, uniform)
+        shared = eps * column(cx, uniform)
+        # All smoothed, nothing is left of a class's own loss, infinite though it be.
+        each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
     h = each * column(cx, up if t.scale is None else up * t.scale)
     per_weight = up_weight
     if spec.z_loss and lse is not None:

@@ -79,18 +79,20 @@ def unpack(packed: Array, cx: Context) -> RowStats:
 
 
 def merged(packed: list[Array], spec: Spec, like: Array) -> Array:
-    """Merge the statistics of the pieces of the same rows, in order."""
+    """Merge the statistics of the pieces of the same rows: in pairs, as rounding grows least."""
     cx = chunk_context(like)
     with quiet(cx):
-        if spec.kind in GIVEN:  # sums about a maximum of 0
-            total = packed[0]
-            for more in packed[1:]:
-                total = total + more
-            return total
-        whole = unpack(packed[0], cx)
-        for more in packed[1:]:
-            whole = merge(whole, unpack(more, cx), cx)
-        return pack(whole, cx)
+        while len(packed) > 1:
+            pairs = zip(packed[::2], packed[1::2], strict=False)
+            odd = packed[-1:] if len(packed) % 2 else []
+            packed = [_joined(a, b, spec, cx) for a, b in pairs] + odd
+        return packed[0]
+
+
+def _joined(a: Array, b: Array, spec: Spec, cx: Context) -> Array:
+    if spec.kind in GIVEN:  # sums about a maximum of 0
+        return a + b
+    return pack(merge(unpack(a, cx), unpack(b, cx), cx), cx)
 
 
 def seconds(o: Operands, packed: Array, spec: Spec, classes: int, start: int) -> Array | None:
