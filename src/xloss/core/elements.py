@@ -87,16 +87,24 @@ def logistic(
     x: Array, y: Array, rest: Array, pos_weight: Array | None, got: Sigmoid, cx: Context
 ) -> Terms:
     """(1-t)·softplus(z) + w·t·softplus(-z): both terms are non-negative."""
-    xp = cx.xp
     w: Any = 1.0 if pos_weight is None else pos_weight
     value = product(rest, got.rise, cx) + product(w * y, got.fall, cx)
     dx = rest * got.p - w * y * got.q
+    return Terms(value, dx, log_odds(x, y, rest, got, cx, pos_weight))
+
+
+def log_odds(
+    x: Array, y: Array, rest: Array, got: Sigmoid, cx: Context, pos_weight: Array | None = None
+) -> Array:
+    """w·softplus(-z) - softplus(z), the slope to a target; a term of weight 0 is absent."""
+    xp = cx.xp
+    w: Any = 1.0 if pos_weight is None else pos_weight
     fall = xp.where((got.fall == xp.inf) & (w * y == 0), 0.0, got.fall)
     rise = xp.where((got.rise == xp.inf) & (rest == 0), 0.0, got.rise)
+    if pos_weight is not None:
+        return w * fall - rise
     # softplus(-z) - softplus(z) = -z, without the subtraction.
-    infinite = xp.abs(x) == xp.inf
-    dt = xp.where(infinite, w * fall - rise, -x) if pos_weight is None else w * fall - rise
-    return Terms(value, dx, dt)
+    return xp.where(xp.abs(x) == xp.inf, fall - rise, -x)
 
 
 def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
@@ -129,13 +137,18 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
     value = product(power, ce, cx)
     finite = xp.where(ce == xp.inf, 0.0, ce)
-    bend = 0.0 if gamma == 0 else gamma * xp.where(nowhere, 0.0, base ** (gamma - 1.0)) * finite
-    dx = power * (rest * got.p - y * got.q) + bend * got.p * got.q * (rest - y)
-    dt = power * -xp.where(xp.abs(x) == xp.inf, 0.0, x) + bend * (got.q - got.p)
+    bend: Any = 0.0 if gamma == 0 else gamma * xp.where(nowhere, 0.0, base ** (gamma - 1.0))
+    dx = power * (rest * got.p - y * got.q) + bend * finite * got.p * got.q * (rest - y)
+    # To the target: (factor·ce)', each product 0 where its coefficient is.
+    odds = log_odds(x, y, rest, got, cx)
     if alpha is None:
+        dt = product(bend * (got.q - got.p), ce, cx) + product(power, odds, cx)
         return Terms(value, dx, dt)
     weight = alpha * y + (1.0 - alpha) * rest
-    return Terms(weight * value, weight * dx, weight * dt + (2.0 * alpha - 1.0) * value)
+    factor = (2.0 * alpha - 1.0) * power + weight * bend * (got.q - got.p)
+    own = xp.where((weight == 0) & (ce == xp.inf), 0.0, ce)
+    dt = product(factor, own, cx) + product(weight * power, odds, cx)
+    return Terms(product(weight, value, cx), weight * dx, dt)
 
 
 def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
