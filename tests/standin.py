@@ -1,0 +1,107 @@
+"""A stand-in for CuPy where there is no GPU: an array that refuses to come to the host.
+
+It computes with NumPy behind a namespace that offers only what array_api_compat.cupy offers, and
+records every call on it, so that the calls can be held against CuPy's own signatures.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import array_api_compat.cupy as cupy_namespace
+import numpy as np
+
+CALLS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+DEVICE = "stand-in GPU"
+
+
+class DeviceArray:
+    """An array on a device: no path to the host."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = np.asarray(values)
+
+    dtype = property(lambda self: self._values.dtype)
+    shape = property(lambda self: self._values.shape)
+    ndim = property(lambda self: self._values.ndim)
+    size = property(lambda self: self._values.size)
+    device = property(lambda self: DEVICE)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        return NAMESPACE
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        return DeviceArray(self._values[unwrap(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._values[unwrap(key)] = unwrap(value)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a device array was brought to the host")
+
+    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = _refuse
+    __iter__ = __len__ = __dlpack__ = tolist = item = get = _refuse
+
+
+def _operators() -> None:
+    def binary(function: Callable[..., Any]) -> Any:
+        return lambda a, b: DeviceArray(function(unwrap(a), unwrap(b)))
+
+    def swapped(function: Callable[..., Any]) -> Any:
+        return lambda a, b: DeviceArray(function(unwrap(b), unwrap(a)))
+
+    for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "mod", "floordiv"):
+        function = getattr(operator, f"__{name}__")
+        setattr(DeviceArray, f"__{name}__", binary(function))
+        setattr(DeviceArray, f"__r{name}__", swapped(function))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(DeviceArray, f"__{name}__", binary(getattr(operator, f"__{name}__")))
+    for name in ("neg", "invert", "abs"):
+        function = getattr(operator, f"__{name}__")
+        setattr(DeviceArray, f"__{name}__", lambda a, f=function: DeviceArray(f(unwrap(a))))
+
+
+_operators()
+
+
+def unwrap(x: Any) -> Any:
+    if isinstance(x, DeviceArray):
+        return x._values
+    if isinstance(x, tuple | list):
+        return type(x)(unwrap(v) for v in x)
+    return x
+
+
+class Namespace:
+    """What array_api_compat.cupy offers, on stand-in arrays."""
+
+    __name__ = "array_api_compat.cupy"
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(cupy_namespace, name):
+            raise AttributeError(f"array_api_compat.cupy has no {name}")
+        mine = getattr(np, name)
+        if isinstance(mine, float | type):
+            return mine
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            CALLS.setdefault(name, []).append((args, kwargs))
+            assert kwargs.get("device", DEVICE) == DEVICE, f"{name} on another device"
+            given = {k: unwrap(v) for k, v in kwargs.items() if k != "device"}
+            return DeviceArray(mine(*(unwrap(a) for a in args), **given))
+
+        return call
+
+    @staticmethod
+    def __array_namespace_info__() -> Any:
+        dtypes = {"float32": np.dtype("float32"), "float64": np.dtype("float64")}
+        return SimpleNamespace(
+            dtypes=lambda *, device, kind: dtypes,
+            default_dtypes=lambda: {"real floating": np.dtype("float64")},
+        )
+
+
+NAMESPACE = Namespace()

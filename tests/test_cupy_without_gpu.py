@@ -1,0 +1,117 @@
+"""What CuPy needs, held without a GPU: the functions, their arguments, and no way to the host."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, LOSSES, inputs, soft, targets
+
+pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
+
+from standin import CALLS, DEVICE, DeviceArray, cupy_namespace
+
+SHAPE = (6, 5)
+
+
+def options(name: str) -> Iterator[dict[str, Any]]:
+    rows = np.arange(1.0, 7.0, dtype=np.float32) / 4
+    yield {}
+    by_rows = rows if name not in BINARY else rows[:, None]
+    yield {"reduction": "none", "where": DeviceArray(by_rows > 0.3)}
+    classes = name in ("cross_entropy", "nll_loss", "log_loss", "focal_loss")
+    if classes or name == "kl_div":
+        yield {"sample_weight": DeviceArray(rows), "normalizer": DeviceArray(np.float32(3.0))}
+    if classes:
+        weight = DeviceArray(np.arange(5, dtype=np.float32))
+        yield {"weight": weight, "label_smoothing": 0.1, "ignore_index": 2}
+    if name == "cross_entropy":
+        yield {"z_loss": 0.1, "softcap": 5.0, "reduction": "sum"}
+
+
+def on_host(x: DeviceArray) -> np.ndarray:
+    return x._values
+
+
+def moved(given: dict[str, Any]) -> dict[str, Any]:
+    return {k: on_host(v) if isinstance(v, DeviceArray) else v for k, v in given.items()}
+
+
+def kinds(name: str) -> Iterator[np.ndarray]:
+    yield targets(name, SHAPE)
+    if name in ("cross_entropy", "nll_loss", "log_loss", "focal_loss"):
+        yield soft(SHAPE)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_stay_on_the_device(name: str) -> None:
+    """A stand-in array whose every way to the host raises gives what NumPy gives."""
+    loss = getattr(xloss, name)
+    x = inputs(name, SHAPE).astype(np.float32)
+    for given in options(name):
+        for t in kinds(name):
+            t = t.astype(np.float32) if t.dtype.kind == "f" else t
+            given = {k: v for k, v in given.items() if k != "ignore_index" or t.dtype.kind == "i"}
+            value, grad = xloss.value_and_grad(loss)(DeviceArray(x), DeviceArray(t), **given)
+            want, want_grad = xloss.value_and_grad(loss)(x, t, **moved(given))
+            assert value.device == grad.device == DEVICE
+            # One arithmetic, but for row counts that the host may take by a short cut.
+            np.testing.assert_array_max_ulp(on_host(value), want, 2)
+            np.testing.assert_array_max_ulp(on_host(grad), want_grad, 2)
+            plain = loss(DeviceArray(x), DeviceArray(t), **given)
+            np.testing.assert_array_equal(on_host(plain), on_host(value))
+
+
+def test_ops_stay_on_the_device() -> None:
+    """The same for what stands around a loss."""
+    x = inputs("cross_entropy", SHAPE).astype(np.float32)
+    y = np.array([0, 4, 2, 1, 0, 3])
+    for op in (xloss.logsumexp, xloss.softmax, xloss.log_softmax, xloss.entropy):
+        np.testing.assert_array_max_ulp(on_host(op(DeviceArray(x))), op(x), 2)
+    np.testing.assert_array_equal(on_host(xloss.one_hot(DeviceArray(y), 5)), np.eye(5)[y])
+    assert on_host(xloss.effective_count(DeviceArray(y), ignore_index=0)) == 4
+    assert on_host(xloss.l2_penalty(DeviceArray(x), strength=2.0)) == xloss.l2_penalty(
+        x, strength=2.0
+    )
+    smooth = xloss.smooth_labels(DeviceArray(np.abs(x)), 0.1)
+    np.testing.assert_array_equal(on_host(smooth), xloss.smooth_labels(np.abs(x), 0.1))
+
+
+def test_a_bad_label_is_a_nan_row() -> None:
+    """Nothing is read, so nothing can be raised: the row is NaN, its neighbours are not."""
+    x = inputs("cross_entropy", SHAPE).astype(np.float32)
+    y = DeviceArray(np.array([0, 4, 99, 1, 0, 3]))
+    got = on_host(xloss.cross_entropy(DeviceArray(x), y, reduction="none"))
+    assert np.flatnonzero(np.isnan(got)).tolist() == [2]
+
+
+def test_the_stand_in_refuses() -> None:
+    """The checks above can fail."""
+    x = DeviceArray(np.ones(2))
+    for way in (bool, float, int, np.asarray, list):
+        with pytest.raises(AssertionError, match="brought to the host"):
+            way(x)
+
+
+def test_cupy_takes_every_call() -> None:
+    """Each function core called exists in array_api_compat.cupy and takes those arguments."""
+    for name in LOSSES:
+        test_losses_stay_on_the_device(name)
+    test_ops_stay_on_the_device()
+    assert {"max", "sum", "exp", "log1p", "where"} <= CALLS.keys()
+    bound = 0
+    for name, calls in CALLS.items():
+        function = getattr(cupy_namespace, name)
+        for args, kwargs in calls:
+            if isinstance(function, cupy_namespace.ufunc):
+                assert not kwargs, f"{name}: {kwargs}"
+                assert len(args) == function.nin, f"{name}: {len(args)} arguments"
+            else:
+                inspect.signature(function).bind(*args, **kwargs)
+                bound += 1
+    assert bound > 100
