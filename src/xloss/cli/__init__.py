@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-NEEDED = {"typer", "rich", "click", "shellingham", "safetensors", "ml_dtypes"}
+NEEDED = {"typer", "rich", "click"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -15,11 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         from .app import run
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in NEEDED:
+        name = (error.name or "").partition(".")[0]
+        if name not in NEEDED:
             raise
-        print(
-            f'xloss: the command line needs {error.name}: pip install "xloss[cli]"',
-            file=sys.stderr,
-        )
+        print(f'xloss: the command line needs {name}: pip install "xloss[cli]"', file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(run(sys.argv[1:] if arguments is None else arguments))

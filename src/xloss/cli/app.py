@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .files import FileProblem
-from .output import COULD_NOT_RUN, Failure, one_line, print_json
+from .output import COULD_NOT_RUN, INTERRUPTED, Failure, one_line, print_json
+from .show import progress_bar, show_evaluation, show_machine
 
 app = typer.Typer(
     name="xloss",
@@ -48,65 +48,57 @@ def eval_command(
 ) -> None:
     """Compute loss, perplexity and accuracy of LOGITS for TARGETS, block by block."""
     from .evaluate import Question, evaluate
-    from .show import progress_bar, show_evaluation
 
     question = Question(
         logits, targets, backend, axis, ignore_index, label_smoothing, weight, worst
     )
-    with reported():
-        with progress_bar(Path(logits).name) as progress:
-            result = evaluate(question, progress)
-        if as_json:
-            print_json(result)
-        else:
-            show_evaluation(result)
+    with progress_bar(Path(logits).name) as progress:
+        result = evaluate(question, progress)
+    if as_json:
+        print_json(result)
+    else:
+        show_evaluation(result)
 
 
 @app.command("engines")
 def engines_command(as_json: Json = False) -> None:
     """Print the array libraries, devices and engines found here, and what installs the rest."""
     from .machine import machine
-    from .show import show_machine
 
-    with reported():
-        result = machine()
-        if as_json:
-            print_json(result)
-        else:
-            show_machine(result)
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn what keeps a command from running into one line on stderr and exit code 2."""
-    try:
-        yield
-    except (Failure, FileProblem) as problem:
-        message = str(problem)
-    except MemoryError as error:
-        message = f"out of memory: {one_line(error)}"
-    except BrokenPipeError:  # the reader of stdout has left: nothing to say, and no one to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(COULD_NOT_RUN) from None
-    except (OSError, ImportError) as error:
-        message = one_line(error)
+    result = machine()
+    if as_json:
+        print_json(result)
     else:
-        return
-    typer.echo(f"xloss: {message}", err=True)
-    raise typer.Exit(COULD_NOT_RUN)
+        show_machine(result)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command, and return its exit code."""
+    """Run a command, and return its exit code; what keeps it from running is one line on stderr."""
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(list(arguments) or ["--help"], prog_name="xloss", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
     except typer.Abort:
-        return 130
-    except Exception as error:
-        # A wrong option or argument: typer's own errors say so in one line.
-        if not hasattr(error, "format_message"):
-            raise
-        typer.echo(f"xloss: {error.format_message()} (see xloss --help)", err=True)
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # typer exits so: the reader of stdout has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
-    return code if isinstance(code, int) else 0
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        typer.echo(f"xloss: {_said(error)}", err=True)
+        return COULD_NOT_RUN
+
+
+def _said(error: Exception) -> str:
+    """Return in one line what went wrong."""
+    if isinstance(error, Failure | FileProblem):
+        return str(error)
+    if hasattr(error, "format_message"):  # a wrong option or argument: typer's own error
+        return f"{error.format_message()} (see xloss --help)"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {one_line(error)}"
+    if isinstance(error, OSError):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)} (python -X dev shows where)"

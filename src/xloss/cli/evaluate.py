@@ -66,7 +66,7 @@ class Files:
 
     def read(self, piece: Index) -> tuple[Block, Block]:
         """Return the logits and the targets of a piece of the rows."""
-        whole = (*piece[: self.axis], slice(None), *piece[self.axis :])
+        whole = (*piece[: self.axis], slice(0, self.classes), *piece[self.axis :])
         return self.logits.read(whole), self.targets.read(piece if self.indexed else whole)
 
     def label(self, targets: Block, at: tuple[int, ...]) -> int:
@@ -83,7 +83,7 @@ def evaluate(question: Question, progress: Callable[[int, int], None]) -> dict[s
     weight = None
     if question.weight is not None:
         stored = open_array(question.weight)
-        weight = convert(stored.read((slice(None),) * len(stored.shape)))
+        weight = convert(stored.read(tuple(slice(0, n) for n in stored.shape)))
     record, worst, found = Evaluation(), Worst(question.worst), Findings()
     engine = ""
     for piece in pieces(files.rows, max(1, BLOCK // files.classes)):

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 SCHEMA = 1
 COULD_NOT_RUN = 2
+INTERRUPTED = 130  # as a shell has it for Ctrl-C
 
 
 class Failure(Exception):
