@@ -6,7 +6,6 @@ number serves every dtype.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,26 +107,39 @@ def row(name: str, x: Any, t: Any, s: float, options: dict[str, Any]) -> Any:
     return oracle.softmax_row(name, z, target, sample_weight=s, **given)
 
 
-def ulps(got: Any, want: Any, dtype: str) -> float:
-    """The largest error, in units in the last place of the largest finite number of its row."""
-    got = np.asarray(got)
+def errors(got: Any, want: Any, dtype: str, scale: float = 0.0) -> list[float]:
+    """Each row's error, in units in the last place of its largest finite number, or of `scale`."""
+    got = np.atleast_1d(np.asarray(got))
     wanted = want if isinstance(want, list) else [want]
-    assert got.shape[:1] == (() if not isinstance(want, list) else (len(want),))
-    worst = 0.0
-    for a, b in zip(np.atleast_1d(got), wanted, strict=True):
-        row: Sequence[Any] = b if isinstance(b, list) else [b]
+    assert len(got) == len(wanted), (got.shape, len(wanted))
+    out = []
+    for a, b in zip(got, wanted, strict=True):
+        row = b if isinstance(b, list) else [b]
         values = np.atleast_1d(a)
-        assert len(row) == len(values)
-        scale = max((abs(v) for v in row if oracle.mp.isfinite(v)), default=oracle.ZERO)
-        errors = [
-            oracle.ulp_error(float(v), w, dtype, scale if oracle.mp.isfinite(w) else None)
+        assert len(row) == len(values), (values.shape, len(row))
+        finite = [abs(v) for v in row if oracle.mp.isfinite(v)]
+        largest = max(finite, default=oracle.ZERO)
+        largest = max(largest, oracle.mp.mpf(scale))
+        worst = max(
+            oracle.ulp_error(float(v), w, dtype, largest if oracle.mp.isfinite(w) else None)
             for v, w in zip(values, row, strict=True)
-        ]
-        worst = max(worst, *map(float, errors))
-    return worst
+        )
+        out.append(float(worst))
+    return out
 
 
-def close(got: Any, want: Any, dtype: str = "float32", within: float = 8) -> None:
-    """Assert that got is want to a few units in the last place; NaN and infinities exactly."""
-    error = ulps(got, want, dtype)
-    assert error <= within, f"{error} ulp: got {np.asarray(got)}, want {want}"
+def close(
+    got: Any, want: Any, dtype: str = "float32", within: float = 8, scale: float = 0.0
+) -> None:
+    """Assert that got is want to a few units in the last place; NaN and infinities exactly.
+
+    `scale` is for a difference: the size of its two terms.
+    """
+    off = errors(got, want, dtype, scale)
+    worst = int(np.argmax(off))
+    wanted = want[worst] if isinstance(want, list) else want
+    numbers = [float(v) for v in wanted] if isinstance(wanted, list) else float(wanted)
+    assert off[worst] <= within, (
+        f"{off[worst]:.3g} ulp in row {worst}, {sum(e > within for e in off)} rows of {len(off)}: "
+        f"got {np.atleast_1d(np.asarray(got))[worst]}, want {numbers}"
+    )
