@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Protocol
 
 from .._xp import Array
@@ -10,10 +9,6 @@ from . import default
 from .call import Call
 
 __all__ = ["Backend", "of"]
-
-# Imported when an array of that library is in hand, never before.
-_SPECIAL = {"torch": "torch", "jax": "jax", "dask": "dask"}
-_found: dict[str, Backend] = {}
 
 
 class Backend(Protocol):
@@ -35,11 +30,19 @@ class Backend(Protocol):
 
 
 def of(call: Call) -> Backend:
-    """Return the backend of the call's library."""
-    name = call.cx.library
-    if name not in _SPECIAL:
-        return default
-    backend = _found.get(name)
-    if backend is None:
-        backend = _found[name] = import_module(f"{__name__}.{_SPECIAL[name]}")
-    return backend
+    """Return the backend of the call's library, imported with the first array of it in hand."""
+    # Statements, not import_module: torch.compile traces these.
+    library = call.cx.library
+    if library == "torch":
+        from . import torch
+
+        return torch
+    if library == "jax":
+        from . import jax
+
+        return jax
+    if library == "dask":
+        from . import dask
+
+        return dask
+    return default

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf
 from numbers import Real
 from typing import Any
 
@@ -204,7 +204,7 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {described(value)}")
     got = float(value)
-    if not isfinite(got) or not low <= got <= high or (above and got == low):
+    if not low <= got <= high or got == inf or (above and got == low):
         opening = "(" if above else "["
         closing = "inf)" if high == inf else f"{high:g}]"
         raise ValueError(f"{name}: expected a number in {opening}{low:g}, {closing}, got {value!r}")
