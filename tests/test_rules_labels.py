@@ -1,0 +1,255 @@
+"""Bad labels: raised where targets are a concrete host array, NaN rows elsewhere, never a wrap."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, CLASS, close, expected, inputs, loss, soft
+from libraries import Library, across
+
+HOST = ["numpy", "strict", "torch"]
+DEVICES = ["device1", "jax"]
+LABELS = np.array([0, 5, 2, -1, 4, 99])
+BAD = (LABELS < 0) | (LABELS > 4)
+
+
+def nan_rows(lib: Library, name: str, x, y, **options):
+    """Assert that the bad rows, and no other, have a loss and a gradient of NaN."""
+    rows, gradient = xloss.value_and_grad(loss(name))(
+        lib.like(x), lib.like(y), reduction="none", **options
+    )
+    bad = (y < 0) | (y >= x.shape[-1])
+    want = expected(name, x[~bad], y[~bad], reduction="none")
+    rows, gradient = lib.host(rows), lib.host(gradient)
+    assert np.isnan(rows[bad]).all()
+    assert np.isnan(gradient[bad]).all()
+    close(rows[~bad], want.rows)
+    close(gradient[~bad], want.grad)
+    return rows
+
+
+@pytest.mark.parametrize("lib", HOST, indirect=True)
+@pytest.mark.parametrize("name", CLASS)
+def test_auto_raises_on_the_host_and_names_position_value_and_classes(lib, name):
+    want = r"^targets: label 5 at position \(1,\) is outside \[0, 5\)"
+    for run in (loss(name), xloss.value_and_grad(loss(name))):
+        with pytest.raises(IndexError, match=want):
+            run(lib.like(inputs(name, (6, 5))), lib.like(LABELS))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (2, 2, 2)], ids=str)
+def test_the_position_is_that_of_the_first_bad_label(shape):
+    y = np.ones(shape, int)
+    y.flat[-1] = 7
+    first = tuple(n - 1 for n in shape)
+    with pytest.raises(IndexError) as error:
+        xloss.cross_entropy(np.zeros((*shape, 3)), y)
+    assert str(error.value).startswith(f"targets: label 7 at position {first} is outside [0, 3)")
+    y.flat[0] = -2
+    with pytest.raises(IndexError) as error:
+        xloss.cross_entropy(np.zeros((*shape, 3)), y)
+    assert f"label -2 at position {tuple(0 for _ in shape)} " in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(5000,), (50, 100), (3, 70000)], ids=str)
+def test_the_position_is_found_beyond_the_first_block(shape):
+    y = np.zeros(shape, np.int32)
+    at = tuple(n - 2 for n in shape)
+    y[at] = 40
+    y[tuple(n - 1 for n in shape)] = -3
+    x = np.broadcast_to(np.float32(0), (*shape, 40))
+    with pytest.raises(IndexError) as error:
+        xloss.cross_entropy(x, y)
+    assert f"label 40 at position {at} " in str(error.value)
+
+
+@pytest.mark.parametrize("lib", [*DEVICES, "dask"], indirect=True)
+@pytest.mark.parametrize("name", CLASS)
+def test_auto_gives_nan_rows_where_values_are_not_read(lib, name):
+    if lib.name == "jax" and name == "focal_loss":
+        return
+    nan_rows(lib, name, inputs(name, (6, 5)), LABELS)
+
+
+@across(CLASS)
+def test_false_gives_nan_rows_everywhere(lib, name):
+    nan_rows(lib, name, inputs(name, (6, 5)), LABELS, validate=False)
+
+
+@pytest.mark.parametrize("lib", [*HOST, *DEVICES], indirect=True)
+@pytest.mark.parametrize("name", CLASS)
+def test_true_reads_the_values_wherever_they_are(lib, name):
+    with pytest.raises(IndexError, match=r"label 5 at position \(1,\) is outside \[0, 5\)"):
+        loss(name)(lib.like(inputs(name, (6, 5))), lib.like(LABELS), validate=True)
+
+
+@pytest.mark.parametrize("lib", ["dask"], indirect=True)
+def test_true_raises_at_compute_on_dask(lib):
+    lazy = xloss.cross_entropy(lib.like(np.zeros((6, 5))), lib.like(LABELS), validate=True)
+    with pytest.raises(IndexError, match="outside"):
+        lib.host(lazy)
+
+
+@pytest.mark.parametrize("lib", HOST, indirect=True)
+@pytest.mark.parametrize("bad", [-1, -5, 5, 6, 127, -128])
+def test_no_label_wraps_around(lib, bad):
+    x = lib.array(inputs("cross_entropy", (2, 5)))
+    with pytest.raises(IndexError):
+        xloss.cross_entropy(x, lib.array([0, bad], "int8"))
+
+
+def test_a_nan_row_makes_the_mean_nan(lib):
+    x, y = inputs("cross_entropy", (6, 5)), lib.like(LABELS)
+    for weight in (None, lib.like(np.ones(5))):
+        got = xloss.cross_entropy(lib.like(x), y, validate=False, weight=weight)
+        assert np.isnan(lib.host(got))
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_a_bad_row_keeps_its_sample_weight_in_the_denominator(name):
+    """Its class weight is not known: a normalizer made of the others would hide the row."""
+    x, y, s = inputs(name, (2, 5)), np.array([1, 9]), np.array([1.0, 0.5])
+    value = loss(name)(x, y, sample_weight=s, weight=np.zeros(5), validate=False, reduction="mean")
+    assert np.isnan(value)
+
+
+NEGATIVE = np.array([1.0, 2.0, -0.5, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("lib", [*HOST, *DEVICES], indirect=True)
+@pytest.mark.parametrize("name", CLASS)
+def test_true_rejects_negative_weights_and_targets(lib, name):
+    x, y, t = (lib.like(a) for a in (inputs(name, (5, 5)), np.arange(5), soft((5, 5))))
+    negative, run = lib.like(NEGATIVE), loss(name)
+    with pytest.raises(ValueError, match=r"^weight: negative at position \(2,\)"):
+        run(x, y, weight=negative, validate=True)
+    with pytest.raises(ValueError, match=r"^sample_weight: negative at position \(2,\)"):
+        run(x, t, sample_weight=negative, validate=True)
+    below = np.array(soft((5, 5)))
+    below[3, 1] = -1e-6
+    with pytest.raises(ValueError, match=r"^targets: negative at position \(3, 1\)"):
+        run(x, lib.like(below), validate=True)
+    assert np.isfinite(lib.host(run(x, t, weight=lib.like(np.ones(5)), validate=True)))
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_auto_and_false_take_negative_weights_and_targets_as_they_are(name):
+    x, t = inputs(name, (5, 5)), soft((5, 5)) - 1 / 128
+    options = {"weight": NEGATIVE, "sample_weight": NEGATIVE[::-1], "reduction": "sum"}
+    want = expected(name, x, t, **options)
+    for validate in ("auto", False):
+        close(loss(name)(x, t, validate=validate, **options), want.value, "float64", 32)
+
+
+@across(BINARY)
+def test_a_binary_target_is_0_or_1_if_it_is_an_integer(lib, name):
+    x, t = inputs(name, (4,)), np.array([0, 1, 2, -1])
+    if lib.reads:
+        with pytest.raises(ValueError, match=r"^targets: 2 at position \(2,\) is neither 0 nor 1"):
+            loss(name)(lib.like(x), lib.like(t))
+        return
+    rows, gradient = xloss.value_and_grad(loss(name))(lib.like(x), lib.like(t), reduction="none")
+    assert np.isnan(lib.host(rows)).tolist() == [False, False, True, True]
+    assert np.isnan(lib.host(gradient)).tolist() == [False, False, True, True]
+
+
+class TestTorchTracing:
+    """What a transformation or a compiler follows is never read."""
+
+    x = inputs("cross_entropy", (6, 5))
+
+    def arrays(self):
+        torch = pytest.importorskip("torch")
+        return torch, torch.tensor(self.x), torch.tensor(LABELS)
+
+    def test_compiled_code_gives_nan_rows(self):
+        torch, x, y = self.arrays()
+        compiled = torch.compile(xloss.cross_entropy, backend="eager", fullgraph=True)
+        with warnings.catch_warnings(record=True):  # of torch's own
+            rows = compiled(x, y, reduction="none")
+        assert torch.isnan(rows).tolist() == BAD.tolist()
+
+    def test_vmap_gives_nan_rows(self):
+        torch, x, y = self.arrays()
+        rows = torch.func.vmap(xloss.cross_entropy)(x, y)
+        assert torch.isnan(rows).tolist() == BAD.tolist()
+
+    def test_targets_followed_by_a_transformation_are_not_read_though_logits_are_not(self):
+        torch, x, y = self.arrays()
+        rows = torch.func.vmap(lambda label: xloss.cross_entropy(x[0], label))(y)
+        assert torch.isnan(rows).tolist() == BAD.tolist()
+
+    @pytest.mark.parametrize("option", ["sample_weight", "where", "weight"])
+    def test_weights_followed_by_a_transformation(self, option):
+        """Constants a vmap runs over, beside logits that it does not."""
+        torch, x, y = self.arrays()
+        x, y = x[~BAD], y[~BAD]
+        many = torch.ones((4, 5 if option == "weight" else 3))
+        many = many.bool() if option == "where" else many.double()
+        got = torch.func.vmap(lambda w: xloss.cross_entropy(x, y, **{option: w}))(many)
+        assert torch.equal(got, xloss.cross_entropy(x, y).expand(4))
+
+    def test_grad_of_concrete_targets_raises(self):
+        """Under torch.func.grad the targets are no wrapper: their values are there."""
+        torch, x, y = self.arrays()
+        with pytest.raises(IndexError, match="label 5"):
+            torch.func.grad(lambda z: xloss.cross_entropy(z, y))(x)
+
+    def test_meta_tensors_have_no_values(self):
+        _, x, y = self.arrays()
+        got = xloss.cross_entropy(x.to("meta"), y.to("meta"), reduction="none")
+        assert got.device.type == "meta"
+        assert got.shape == (6,)
+
+    def test_fake_tensors_have_no_values(self):
+        _, x, y = self.arrays()
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        mode = FakeTensorMode()
+        with mode:
+            got = xloss.cross_entropy(mode.from_tensor(x), mode.from_tensor(y), reduction="none")
+        assert got.shape == (6,)
+
+    def test_true_is_an_error_that_names_validate(self):
+        torch, x, y = self.arrays()
+        for run in (
+            lambda: torch.func.vmap(lambda a, b: xloss.cross_entropy(a, b, validate=True))(x, y),
+            lambda: xloss.cross_entropy(x.to("meta"), y.to("meta"), validate=True),
+        ):
+            with pytest.raises(ValueError, match=r"^validate: "):
+                run()
+
+    def test_true_is_an_error_that_names_validate_under_compile(self):
+        torch, x, y = self.arrays()
+        compiled = torch.compile(
+            lambda a, b: xloss.cross_entropy(a, b, validate=True), backend="eager", fullgraph=True
+        )
+        with pytest.raises(Exception, match="validate: True"):
+            compiled(x, y)
+
+
+class TestJaxTracing:
+    x = inputs("cross_entropy", (6, 5)).astype("f4")
+
+    def test_jit_gives_nan_rows(self):
+        jax = pytest.importorskip("jax")
+        rows = jax.jit(lambda x, y: xloss.cross_entropy(x, y, reduction="none"))(
+            self.x, LABELS.astype("i4")
+        )
+        assert np.isnan(rows).tolist() == BAD.tolist()
+
+    def test_true_is_an_error_that_names_validate(self):
+        jax = pytest.importorskip("jax")
+        for transform in (jax.jit, jax.vmap):
+            with pytest.raises(ValueError, match=r"^validate: "):
+                transform(lambda x, y: xloss.cross_entropy(x, y, validate=True))(
+                    self.x, LABELS.astype("i4")
+                )
+
+    def test_true_reads_targets_that_are_not_traced(self):
+        jax = pytest.importorskip("jax")
+        y = jax.numpy.asarray(LABELS.astype("i4"))
+        with pytest.raises(IndexError, match="label 5"):
+            jax.grad(lambda x: xloss.cross_entropy(x, y, validate=True))(self.x)
