@@ -143,6 +143,8 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
         "(or z_loss squares an infinite number): the loss is +inf",
     )  # fmt: skip
     broken = ~np.isfinite(share)
+    if not spec.indexed:
+        asked = np.ones_like(asked)  # a target of 0 times a weight of inf or NaN is NaN
     yield "bad_weight", _some(asked & broken), ""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from .._xp import Array, cast
+from .._xp import Array, cast, quiet
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
 from ..core.spec import Operands
@@ -41,24 +41,25 @@ def measure(call: Call) -> Measured:
     xp = cx.xp
     losses = xp.asarray(backends.of(call).value(call))
     rows = tuple(o.x.shape[:-1])
-    if not cx.eager:
-        weights, right, predicted = _facts(o, call, rows)
+    with quiet(cx):
+        if not cx.eager:
+            weights, right, predicted = _facts(o, call)
+        else:
+            parts = [_facts(cut(xp, o, piece, classes), call) for piece in cuts(rows, classes, cx)]
+            weights, right, predicted = (
+                xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
+            )
+    facts = [cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]
+    if all(n == n for n in rows):  # one transfer, and on a lazy library one computation
+        numbers = np.asarray(host(xp.stack(facts)), dtype=np.float64)
     else:
-        parts = [
-            _facts(cut(xp, o, piece, classes), call, None) for piece in cuts(rows, classes, cx)
-        ]
-        weights, right, predicted = (
-            xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
-        )
-    # One transfer, and on lazy libraries one computation.
-    facts = host(xp.stack([cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]))
-    numbers = np.asarray(facts, dtype=np.float64)
+        numbers = np.asarray([host(fact) for fact in facts], dtype=np.float64)
     here = (numbers[1] != 0) & ~np.isnan(numbers[0])
     return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
 
 
-def _facts(o: Operands, call: Call, shape: tuple[int, ...] | None) -> tuple[Array, Array, Array]:
-    """Return W, whether the prediction is the label, and the prediction of rows (*shape)."""
+def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:
+    """Return W of each row, whether the prediction is the label, and the prediction."""
     cx = call.cx
     xp = cx.xp
     t = prepare(o, call.spec, cx, call.classes)

@@ -1,0 +1,304 @@
+"""diagnose: every way in which a loss becomes NaN or infinite is found, named and placed."""
+
+import dataclasses
+import tracemalloc
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from xloss import cross_entropy, diagnose
+from xloss.diagnose import Finding
+
+nan, inf = np.nan, np.inf
+RNG = np.random.default_rng(3)
+
+
+def found(report):
+    return {f.rule: [p[0] if len(p) == 1 else p for p in f.positions] for f in report.findings}
+
+
+FINE = [0.0, 1.0, 2.0]
+CASES = {  # logits, targets, options, what is found
+    "nothing": ([FINE, FINE], [0, 2], {}, {}),
+    "label too large": ([FINE, FINE], [0, 3], {}, {"label_out_of_range": [1]}),
+    "label negative": ([FINE, FINE], [-1, 0], {}, {"label_out_of_range": [0]}),
+    "label -100 that is not ignored": (
+        [FINE], [-100], {"ignore_index": None}, {"label_out_of_range": [0]}),
+    "NaN logit": ([FINE, [nan, 0, 0]], [0, 1], {}, {"nan_logit": [1]}),
+    "NaN logit beside infinities": (
+        [[nan, inf, -inf]], [2], {}, {"nan_logit": [0], "masked_target": [0],
+                                      "infinite_logit": [0]}),
+    "no possible class": ([[-inf] * 3, FINE], [0, 0], {}, {"no_possible_class": [0]}),
+    "target masked": ([FINE, [-inf, 0, 0]], [0, 0], {}, {"masked_target": [1]}),
+    "another class masked": ([FINE, [-inf, 0, 0]], [0, 1], {}, {}),
+    "masked class and smoothing": ([[-inf, 0, 0]], [1], {"label_smoothing": 0.1}, {}),
+    "masked target, smoothed away": ([[-inf, 0, 0]], [0], {"label_smoothing": 1.0}, {}),
+    "masked target without weight": ([[-inf, 0, 0]], [0], {"weight": [0.0, 1, 1]},
+                                     {"nothing_counted": []}),
+    "soft target masked": ([[-inf, 0, 0]], [[0.1, 0.9, 0]], {}, {"masked_target": [0]}),
+    "soft target not on the mask": ([[-inf, 0, 0]], [[0.0, 0.9, 0.1]], {}, {}),
+    "+inf elsewhere": ([[0, inf, 0], FINE], [0, 0], {}, {"infinite_logit": [0]}),
+    "+inf at the target": ([[0, inf, 0]], [1], {}, {}),
+    "+inf shared": ([[0, inf, inf]], [1], {}, {}),
+    "+inf at the target and smoothing": (
+        [[0, inf, 0]], [1], {"label_smoothing": 0.1}, {"infinite_logit": [0]}),
+    "+inf at the target and z_loss": (
+        [[0, inf, 0]], [1], {"z_loss": 0.1}, {"infinite_logit": [0]}),
+    "+inf elsewhere, capped": ([[0, inf, 0]], [0], {"softcap": 5.0}, {}),
+    "+inf and soft": ([[0, inf, 0]], [[0.5, 0.5, 0]], {}, {"infinite_logit": [0]}),
+    "sample_weight NaN": ([FINE, FINE], [0, 0], {"sample_weight": [1.0, nan]},
+                          {"bad_sample_weight": [1]}),
+    "sample_weight infinite": ([FINE, FINE], [0, 0], {"sample_weight": [inf, 1.0]},
+                               {"bad_sample_weight": [0]}),
+    "sample_weight negative": ([FINE, FINE], [0, 0], {"sample_weight": [-2.0, 1.0]},
+                               {"bad_sample_weight": [0]}),
+    "weight NaN": ([FINE, FINE], [0, 2], {"weight": [1.0, 1.0, nan]}, {"bad_weight": [2]}),
+    "weight infinite, negative": ([FINE], [0], {"weight": [1.0, inf, -1.0]},
+                                  {"bad_weight": [1, 2]}),
+    "soft target NaN": ([FINE, FINE], [[1, 0, 0], [nan, 0, 0]], {}, {"bad_target": [1]}),
+    "soft target negative": ([FINE, FINE], [[1, 0, 0], [1.5, -0.5, 0]], {}, {"bad_target": [1]}),
+    "soft target infinite": ([FINE], [[0, inf, 0]], {}, {"bad_target": [0]}),
+    "all ignored": ([FINE, [nan] * 3], [-100, -100], {}, {"nothing_counted": []}),
+    "all outside where": ([FINE], [0], {"where": [False]}, {"nothing_counted": []}),
+    "row overflows": ([[0.0, 1.7e308], [-1.7e308, 1.7e308]], [0, 0], {}, {"overflow": [1]}),
+    "sum overflows": ([[0.0, 1.7e308]] * 2, [0, 0], {}, {"overflow": []}),
+    "normalizer 0": ([FINE], [0], {"normalizer": 0.0}, {"bad_normalizer": []}),
+    "normalizer NaN": ([FINE], [0], {"normalizer": np.array(nan)}, {"bad_normalizer": []}),
+    "two rules in one row": ([[nan, 0, 0]], [7], {}, {"label_out_of_range": [0],
+                                                      "nan_logit": [0]}),
+}  # fmt: skip
+
+
+def arrays(logits, targets, options):
+    options = {k: np.array(v) if isinstance(v, list) else v for k, v in options.items()}
+    targets = np.array(targets)
+    if targets.ndim == 2:
+        targets = targets.astype(float)
+    return np.array(logits, dtype=float), targets, options
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_rule(case):
+    *call, expected = CASES[case]
+    logits, targets, options = arrays(*call)
+    report = diagnose(logits, targets, **options)
+    assert found(report) == expected
+    loss = cross_entropy(logits, targets, validate=False, **options)
+    np.testing.assert_equal(np.float64(report.loss), loss)
+    rows = cross_entropy(
+        logits, targets, validate=False, reduction="none",
+        **{k: v for k, v in options.items() if k != "normalizer"},
+    )  # fmt: skip
+    assert report.not_finite == np.sum(~np.isfinite(rows))
+    if not np.isfinite(report.loss):
+        assert report.findings, "a loss that is not finite must have a reason"
+
+
+@pytest.mark.parametrize("how", ["ignore_index", "where", "sample_weight"])
+def test_absent_rows_are_exempt(how):
+    logits = np.array([FINE, [nan] * 3, [-inf] * 3, [inf, 0, 0], [-inf, 0, 0], FINE])
+    labels = np.array([0, 0, 0, 1, 0, 99])
+    assert len(diagnose(logits, labels).findings) == 5
+    options = {}
+    if how == "ignore_index":
+        labels[1:] = -100
+    elif how == "where":
+        options = {"where": np.arange(6) == 0, "sample_weight": np.array([1, nan, inf, -1, 1, 1])}
+    else:
+        options = {"sample_weight": np.array([1.0, 0, 0, 0, 0, 0])}
+    assert diagnose(logits, labels, **options).findings == ()
+    soft = np.full((6, 3), nan)
+    soft[0] = [0.5, 0.5, 0]
+    if how != "ignore_index":
+        assert diagnose(logits, soft, **options).findings == ()
+
+
+def random_call(rng):
+    """A small call full of awkward numbers."""
+    rows, classes = rng.integers(1, 5), rng.integers(1, 4)
+    odd = np.array([nan, inf, -inf, 0.0, 1.0, -2.0, 1e308, -1e308])
+    logits = np.where(
+        rng.uniform(size=(rows, classes)) < 0.4,
+        rng.choice(odd, (rows, classes)),
+        rng.normal(size=(rows, classes)),
+    )
+    targets = rng.integers(-1, classes + 1, rows)
+    if rng.uniform() < 0.4:
+        targets = rng.choice([0.0, 0.0, 0.3, 1.0, nan, -1.0, inf], (rows, classes))
+    options = {}
+    if rng.uniform() < 0.5:
+        options["sample_weight"] = rng.choice([0.0, 1.0, 1.0, 2.0, nan, inf, -1.0], rows)
+    if rng.uniform() < 0.5:
+        options["weight"] = rng.choice([0.0, 1.0, 1.0, 2.0, nan, inf, -1.0], classes)
+    if rng.uniform() < 0.3:
+        options["label_smoothing"] = rng.choice([0.1, 1.0])
+    if rng.uniform() < 0.3:
+        options["z_loss"] = 0.5
+    if rng.uniform() < 0.3:
+        options["softcap"] = 3.0
+    return logits, targets, options
+
+
+def test_whatever_is_not_finite_has_a_finding_that_names_the_row():
+    rng = np.random.default_rng(0)
+    overflowed = 0
+    for _ in range(1500):
+        logits, targets, options = random_call(rng)
+        report = diagnose(logits, targets, **options)
+        rows = cross_entropy(logits, targets, reduction="none", validate=False, **options)
+        named = {p[0] for f in report.findings if f.rule != "bad_weight" for p in f.positions}
+        bad_weight = any(f.rule == "bad_weight" for f in report.findings)
+        for row in np.flatnonzero(~np.isfinite(rows)):
+            assert row in named or bad_weight, (logits, targets, options, report)
+        loss = cross_entropy(logits, targets, validate=False, **options)
+        if not np.isfinite(loss):
+            assert report.findings, (logits, targets, options)
+        if any(f.rule == "overflow" for f in report.findings):
+            overflowed += 1
+            assert np.max(np.abs(logits[np.isfinite(logits)])) >= 1e308
+    assert 0 < overflowed < 300
+
+
+def test_labels_are_judged_in_their_own_dtype():
+    logits = np.zeros((3, 4))
+    labels = np.array([156, 3, 255], dtype=np.uint8)
+    assert found(diagnose(logits, labels)) == {"label_out_of_range": [0, 2]}
+    labels = np.array([2**64 - 100, 3, 0], dtype=np.uint64)
+    report = diagnose(logits, labels)
+    assert found(report) == {"label_out_of_range": [0]}
+    assert "18446744073709551516" in report.findings[0].explanation
+
+
+def test_only_the_first_positions_are_named():
+    report = diagnose(np.full((1000, 2), nan), np.zeros(1000, dtype=int))
+    (finding,) = report.findings
+    assert (finding.count, finding.positions) == (1000, ((0,), (1,), (2,), (3,), (4,)))
+    assert str(finding).startswith("nan_logit: 1,000 rows (0, 1, 2, 3, 4, ...)\n    ")
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_positions_in_many_blocks_and_axes(axis):
+    rows, classes = (3, 40, 5), 4096  # a block holds 16 rows
+    logits = np.zeros((*rows, classes), dtype=np.float32)
+    logits[2, 39, 4, 4095] = nan
+    logits[1, 0, 3, 17] = -inf
+    labels = np.full(rows, 17)
+    labels[0, 21, 1] = classes
+    report = diagnose(np.moveaxis(logits, -1, axis), labels, axis=axis)
+    assert found(report) == {
+        "label_out_of_range": [(0, 21, 1)],
+        "masked_target": [(1, 0, 3)],
+        "nan_logit": [(2, 39, 4)],
+    }
+
+
+def test_memory_stays_near_a_block():
+    logits = np.zeros((2**13, 2**10), dtype=np.float32)  # 32 MiB
+    logits[5000, 3] = nan
+    labels = np.zeros(2**13, dtype=np.int64)
+    diagnose(logits[:8], labels[:8])
+    tracemalloc.start()
+    try:
+        assert found(diagnose(logits, labels)) == {"nan_logit": [5000]}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+def test_reductions():
+    logits, labels = np.float32([[0, 3e38], [0, 3e38]]), np.array([0, 0])
+    assert diagnose(logits, labels).loss == float(np.float32(3e38))
+    report = diagnose(logits, labels, reduction="sum")
+    assert report.loss == inf
+    assert found(report) == {"overflow": []}
+    assert "float32" in report.findings[0].explanation
+    report = diagnose(np.float32([[0, inf], [0, inf]]), labels, reduction="none")
+    assert report.loss is None
+    assert found(report) == {"infinite_logit": [0, 1]}
+    with pytest.raises(ValueError, match="normalizer: needs"):
+        diagnose(logits, labels, reduction="sum", normalizer=2.0)
+
+
+def test_float32_overflows_where_float64_would_not():
+    logits = np.array([[3e38, -3e38]])
+    assert diagnose(logits, np.array([1])).findings == ()
+    assert found(diagnose(logits.astype(np.float32), np.array([1]))) == {"overflow": [0]}
+
+
+def test_the_report_reads_well():
+    logits = np.array([FINE, [nan, 0, 0], FINE])
+    report = diagnose(logits, np.array([0, 0, 5]), weight=np.array([1.0, nan, 1.0]))
+    assert str(report) == (
+        "loss nan: 2 of 3 rows are not finite\n"
+        "bad_weight: 1 class (1)\n"
+        "    the weight of the class is NaN, infinite or negative\n"
+        "label_out_of_range: 1 row (2)\n"
+        "    a label, as the first 5, is not in [0, 3) and not -100: the loss is NaN\n"
+        "nan_logit: 1 row (1)\n"
+        "    a logit is NaN: so is the loss"
+    )
+    assert str(diagnose(np.array([FINE]), np.array([2]))) == (
+        "loss 0.407605964: 0 of 1 rows are not finite"
+    )
+    assert str(diagnose(logits, np.array([0, 0, 5]), reduction="none")).startswith("row losses: 2")
+    assert isinstance(report.findings[0], Finding)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.loss = 0.0
+
+
+def test_wrong_arguments_are_still_errors():
+    with pytest.raises(ValueError, match="targets: class indices must have the shape"):
+        diagnose(np.zeros((2, 3)), np.array([0]))
+    with pytest.raises(TypeError, match="logits: expected"):
+        diagnose([[0.0]], np.array([0]))
+    with pytest.raises(ValueError, match="validate: expected"):
+        diagnose(np.zeros((2, 3)), np.array([0, 1]), validate="never")
+    assert diagnose(np.zeros((2, 3)), np.array([0, 9]), validate=True).findings
+
+
+def test_a_single_row_without_row_axis():
+    report = diagnose(np.array([nan, 0.0]), np.array(0))
+    assert (report.rows, report.findings[0].positions) == (1, ((),))
+
+
+def on(library, x):
+    if library == "torch":
+        return import_module("torch").from_numpy(x).requires_grad_(x.dtype.kind == "f")
+    if library == "dask":
+        return import_module("dask.array").from_array(x, chunks=2)
+    if library == "strict, another device":
+        strict = import_module("array_api_strict")
+        return strict.asarray(x, device=strict.Device("device1"))
+    return import_module({"strict": "array_api_strict", "jax": "jax.numpy"}[library]).asarray(x)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "dask", "strict", "strict, another device"])
+def test_every_library(library):
+    logits = np.float32([FINE, [nan, 0, 0], [-inf, 0, 0], FINE, [inf, 0, 0]])
+    labels = np.array([0, 0, 0, 3, -100])
+    expected = diagnose(logits, labels)
+    assert str(diagnose(on(library, logits), on(library, labels))) == str(expected)
+    assert set(found(expected)) == {"label_out_of_range", "nan_logit", "masked_target"}
+    soft = np.float32([[1, 0, 0], [0, 1, 0], [1, 0, 0], [nan, 0, 0], [0, 1, 0]])
+    expected = diagnose(logits, soft)
+    assert str(diagnose(on(library, logits), on(library, soft))) == str(expected)
+    assert set(found(expected)) == {"bad_target", "nan_logit", "masked_target", "infinite_logit"}
+
+
+def test_sixteen_bit_logits():
+    torch = import_module("torch")
+    logits = torch.tensor([[0.0, 1.0], [nan, 0.0]], dtype=torch.bfloat16)
+    assert found(diagnose(logits, torch.tensor([0, 0]))) == {"nan_logit": [1]}
+    assert found(diagnose(np.float16([[0, 1], [nan, 0]]), np.array([0, 0]))) == {"nan_logit": [1]}
+
+
+def test_dask_rows_of_unknown_number():
+    da = import_module("dask.array")
+    logits = np.array([FINE, [nan, 0, 0], FINE])
+    keep = np.array([True, True, False])
+    z = da.from_array(logits, chunks=(2, 3))[da.from_array(keep, chunks=2)]
+    y = da.from_array(np.array([0, 0, 0]), chunks=2)[da.from_array(keep, chunks=2)]
+    report = diagnose(z, y)
+    assert (report.rows, found(report)) == (2, {"nan_logit": [1]})
