@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,23 @@ def library(name: str) -> Library:
     return KINDS[name](name)
 
 
-def across(names: tuple[str, ...], jax: int = 1) -> pytest.MarkDecorator:
-    """Every library with every loss. JAX compiles each for a second: it takes the first few."""
-    pairs = [(lib, n) for lib in NAMES for n in (names[:jax] if lib == "jax" else names)]
+def across(
+    names: tuple[str, ...] = (), jax: int = 1, *, kinds: tuple[str, ...] = (), having: str = ""
+) -> pytest.MarkDecorator:
+    """Every library with every loss (`name`) and every dtype (`kind`) that it has.
+
+    JAX compiles each loss for a second: it takes the first few. `having` leaves out the libraries
+    without that dtype.
+    """
+    columns = ["lib", *(["name"] if names else []), *(["kind"] if kinds else [])]
+    rows = []
+    for lib in NAMES:
+        lacks = KINDS[lib].lacks
+        if having not in lacks:
+            few = names[:jax] if lib == "jax" else names
+            rows += list(product([lib], few or [""], [k for k in kinds if k not in lacks] or [""]))
+    rows = [tuple(filter(None, row)) for row in rows]
+    rows = [row for row in rows if len(row) == len(columns)]
     return pytest.mark.parametrize(
-        ("lib", "name"), pairs, indirect=["lib"], ids=["-".join(p) for p in pairs]
+        columns, rows, indirect=["lib"], ids=["-".join(row) for row in rows]
     )

@@ -54,21 +54,19 @@ def arrays(lib: Library, options: dict) -> dict:
     return {k: lib.like(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
 
 
-@pytest.mark.parametrize("way", WAYS)
 @across(LOSSES)
-def test_absent_rows_contribute_exactly_nothing(lib, name, way):
-    if way not in ways(name):
-        return
-    x, t, given, (x_, t_, s_) = batch(name, way, False)
-    options = {**OPTIONS[name], "reduction": "mean"}
-    want = expected(name, x_, t_, sample_weight=s_, **options)
-    value, gradient = xloss.value_and_grad(loss(name))(
-        lib.like(x), lib.like(t), **arrays(lib, {**options, **given})
-    )
-    close(lib.host(value), want.value)
-    gradient = lib.host(gradient)
-    assert not gradient[~PRESENT].any()
-    close(gradient[PRESENT], want.grad)
+def test_absent_rows_contribute_exactly_nothing(lib, name):
+    for way in ways(name):
+        x, t, given, (x_, t_, s_) = batch(name, way, False)
+        options = {**OPTIONS[name], "reduction": "mean"}
+        want = expected(name, x_, t_, sample_weight=s_, **options)
+        value, gradient = xloss.value_and_grad(loss(name))(
+            lib.like(x), lib.like(t), **arrays(lib, {**options, **given})
+        )
+        close(lib.host(value), want.value)
+        gradient = lib.host(gradient)
+        assert not gradient[~PRESENT].any()
+        close(gradient[PRESENT], want.grad)
 
 
 @pytest.mark.parametrize("way", WAYS[1:])

@@ -68,8 +68,6 @@ def test_the_position_is_found_beyond_the_first_block(shape):
 @pytest.mark.parametrize("lib", [*DEVICES, "dask"], indirect=True)
 @pytest.mark.parametrize("name", CLASS)
 def test_auto_gives_nan_rows_where_values_are_not_read(lib, name):
-    if lib.name == "jax" and name == "focal_loss":
-        return
     nan_rows(lib, name, inputs(name, (6, 5)), LABELS)
 
 
