@@ -26,7 +26,7 @@ def value(call: Call) -> Array:
     tracked = [a for a in (o.x, o.targets) if a is not None and a.is_floating_point()]
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and any(a.requires_grad for a in tracked)
-    if not recorded and not _transformed(tracked, compiling):
+    if not recorded and not _transformed(o, compiling):
         return _plain(call)
     rows = _surrogate(call) if compiling else _recorded(call)
     cx = functional(call.cx)
@@ -105,7 +105,7 @@ def elements(call: Call) -> Array:
     x, cx = call.operands.x, call.cx
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and x.requires_grad
-    if not recorded and not _transformed([x], compiling):
+    if not recorded and not _transformed(call.operands, compiling):
         return default.elements(call)
     logarithm = call.spec.kind == "log_softmax"
     z = cast(cx, x, cx.acc)
@@ -128,12 +128,17 @@ def weight(call: Call) -> Array:
     return total_weight(t, 0, cx)
 
 
-def _transformed(tracked: list[Array], compiling: bool) -> bool:
-    """Tell whether torch.func or forward-mode autodiff follows one of these."""
+def _transformed(o: Operands, compiling: bool) -> bool:
+    """Tell whether torch.func or forward-mode autodiff follows one of the operands."""
     if compiling:
         return False
+    return forward_ad._current_level >= 0 or _followed(o)
+
+
+def _followed(o: Operands) -> bool:
+    """Tell whether torch.func follows one of the operands: labels and weights count too."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return forward_ad._current_level >= 0 or any(wrapped(a) for a in tracked)
+    return any(a is not None and wrapped(a) for a in o)
 
 
 def _recorded(call: Call) -> Array:
@@ -170,8 +175,9 @@ def _surrogate(call: Call) -> Array:
     return rows
 
 
-def _context(x: Array, clean: bool) -> Context:
-    return context(x, namespace(x))._replace(clean=clean)
+def _context(o: Operands, clean: bool) -> Context:
+    cx = context(o.x, namespace(o.x))._replace(clean=clean)
+    return functional(cx) if _followed(o) else cx
 
 
 def _run(
@@ -179,7 +185,7 @@ def _run(
     saved: tuple[Array, ...] | None = None,
 ) -> Result:  # fmt: skip
     """Run the engine on the tensors, or on NumPy views of them."""
-    cx = _context(o.x, clean)
+    cx = _context(o, clean)
     twin = _views(o) if spec.engine is None and cx.host else None
     if twin is None:
         return choose(o, spec, cx).run(o, spec, cx, classes, need, Upstream(up), saved)
@@ -238,7 +244,7 @@ class _Rows(torch.autograd.Function):
         o = Operands(*ctx.saved_tensors[:6])
         spec, classes, clean = ctx.options
         g, h = _formula(o, spec, classes, clean, 1.0)
-        cx = _context(o.x, clean)
+        cx = _context(o, clean)
         out: Any = 0.0
         for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
             if slope is None or tangent is None:
@@ -252,7 +258,7 @@ class _Rows(torch.autograd.Function):
 def _formula(
     o: Operands, spec: Spec, classes: int, clean: bool, up: Any
 ) -> tuple[Array, Array | None]:
-    cx = functional(_context(o.x, clean))
+    cx = functional(_context(o, clean))
     return formula_gradients(
         o, spec, cx, classes, Upstream(up),
         lambda z, _: softmax.Parts(*_SoftmaxParts.apply(z)),  # type: ignore[no-untyped-call]

@@ -71,12 +71,13 @@ def absent_if_zero(weight: Array | None, value: Array, cx: Context) -> Array:
 
 def target_gradient(
     value: Array, there: Array, lse: Array | None, t: Targets, spec: Spec, cx: Context,
-    up: Any, up_weight: Any, uniform: Array | None = None,
+    up: Any, up_weight: Any, uniform: Array | None = None, total: Array | None = None,
 ) -> Array:  # fmt: skip
     """Return the gradient to soft targets from each class's loss.
 
-    A class with a = 0 and an infinite loss is absent: it adds nothing. `uniform` is the mean of
-    weight·loss over the possible classes, where x is a piece of a row.
+    A class with a = 0 and an infinite loss is absent: it adds nothing. Of a piece of a row
+    only with `uniform`, the whole row's mean of weight·loss over the possible classes, and
+    `total`, its sum of targets.
     """
     xp = cx.xp
     eps = spec.label_smoothing
@@ -87,13 +88,16 @@ def target_gradient(
         if uniform is None:
             number = xp.sum(cast(cx, there, cx.acc), axis=-1, dtype=cx.wide)
             uniform = uniform_sum(value, there, t, cx) / number
+        if total is None:
+            total = xp.sum(t.probs, axis=-1, dtype=cx.wide)
+        uniform = xp.where((uniform == xp.inf) & (total == 0), 0.0, uniform)
         shared = eps * column(cx, uniform)
         # All smoothed, nothing is left of a class's own loss, infinite though it be.
         each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
     h = each * column(cx, up if t.scale is None else up * t.scale)
     per_weight = up_weight
     if spec.z_loss and lse is not None:
-        lse = cast(cx, lse, cx.wide)
+        lse = weighed_lse(cast(cx, lse, cx.wide), t, cx)
         zw = up * spec.z_loss * lse * lse
         per_weight = zw if per_weight is None else per_weight + zw
     if per_weight is not None:
@@ -107,3 +111,8 @@ def uniform_sum(value: Array, there: Array, t: Targets, cx: Context) -> Array:
     if w is not None:
         there, value = there & (w != 0), w * value
     return cx.xp.sum(cx.xp.where(there, value, 0.0), axis=-1, dtype=cx.wide)
+
+
+def weighed_lse(lse: Array, t: Targets, cx: Context) -> Array:
+    """Return log-sum-exp, but 0 where the row weighs nothing: its term is absent."""
+    return lse if t.weight is None else cx.xp.where((t.weight == 0) & (lse == lse), 0.0, lse)

@@ -175,7 +175,7 @@ def _target_gradient(
             uniform = sums[2] / s.possible
         elif spec.label_smoothing:
             uniform = (s.possible_weight * log1p_rest(s, cx) + s.possible_dot) / s.possible
-    return target_gradient(value, there, lse, t, spec, cx, up.row, up.weight, uniform)
+    return target_gradient(value, there, lse, t, spec, cx, up.row, up.weight, uniform, s.total)
 
 
 def elements(o: Operands, packed: Array, spec: Spec) -> Array:

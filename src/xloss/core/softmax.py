@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._xp import Array, Context, cast, fill, scatter
-from .mix import absent_if_zero, column, mix, uniform_sum
+from .mix import absent_if_zero, column, mix, uniform_sum, weighed_lse
 from .rowstats import Exponentials, RowStats, exponentials, gaps, log1p_rest
 from .spec import Spec
 from .targets import Targets
@@ -86,7 +86,7 @@ def z_term(s: RowStats, t: Targets, spec: Spec, cx: Context) -> tuple[Array, Arr
     lse = cast(cx, s.max, cx.wide) + log1p_rest(s, cx)
     if t.weight is None:
         return spec.z_loss * lse * lse, 2.0 * spec.z_loss * lse
-    lse = cx.xp.where((t.weight == 0) & (lse == lse), 0.0, lse)  # no weight, no infinity
+    lse = weighed_lse(lse, t, cx)
     weighted = spec.z_loss * t.weight * lse
     return weighted * lse, 2.0 * weighted
 
@@ -122,7 +122,7 @@ def losses(
             assert s.possible_dot is not None
             uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
             if t.labels is None:
-                uniform = uniform * s.total
+                uniform = absent_if_zero(s.total, uniform, cx)
             row = uniform if row is None else row + uniform
     assert row is not None
     if t.scale is not None:
@@ -226,7 +226,7 @@ def gradient(
         g = (p * others - mine * q) * column(cx, b)
         if spec.z_loss:
             weighted = up if t.weight is None else up * t.weight
-            zc = 2.0 * spec.z_loss * column(cx, weighted) * xp.expand_dims(got.lse, axis=-1)
+            zc = 2.0 * spec.z_loss * column(cx, weighted) * column(cx, weighed_lse(got.lse, t, cx))
             g = g + xp.where(p == 0, 0.0, zc * p)
     slope = link_slope(x, spec, cx)
     return g if slope is None else g * slope

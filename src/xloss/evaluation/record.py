@@ -52,7 +52,6 @@ class Sum:
             while (n := high.size) > 1:
                 half = n // 2
                 total, error = _two_sum(high[:half], high[half : 2 * half])
-                error[np.isnan(error)] = 0.0  # infinities: the sum itself tells
                 low = np.append(low[:half] + low[half : 2 * half] + error, low[2 * half :])
                 high = np.append(total, high[2 * half :])
         return Sum(float(high[0]), float(low[0])) + Sum() if high.size else Sum()

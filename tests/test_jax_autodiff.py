@@ -1,0 +1,133 @@
+"""JAX: jit, grad, vmap, jvp, hessian, through masked classes and ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+
+
+@pytest.fixture(autouse=True)
+def _double() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(seed: int, shape: tuple[int, ...] = (3, 4)) -> Any:
+    return jax.random.normal(jax.random.key(seed), shape, dtype=jnp.float64)
+
+
+def given(name: str) -> Any:
+    z = draw(0)
+    if name in ("nll_loss", "kl_div"):
+        return jax.nn.log_softmax(z)
+    return jax.nn.softmax(z) if name in ("log_loss", "binary_cross_entropy") else z
+
+
+LABELS = np.array([0, -100, 3])
+
+
+def check(function: Callable[..., Any], *args: Any) -> None:
+    """Hold first and second derivatives, forward and backward, to finite differences."""
+    from jax.test_util import check_grads
+
+    check_grads(
+        lambda *a: function(*map(jnp.asarray, a)), args, order=2, modes=["fwd", "rev"],
+        atol=2e-5, rtol=2e-5, eps=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "log_loss", "focal_loss"])
+def test_class_losses_twice(name: str) -> None:
+    """To logits with labels, and to logits and soft targets, smoothed and weighted."""
+    loss = getattr(xloss, name)
+    y, t = jnp.asarray(LABELS), jax.nn.softmax(draw(5))
+    weight = jnp.asarray([0.5, 1.0, 2.0, 0.25])
+    more = {"z_loss": 0.1, "softcap": 3.0} if name == "cross_entropy" else {}
+    check(lambda x: loss(x, y, **more), given(name))
+    check(lambda x, t: loss(x, t, label_smoothing=0.1, weight=weight, **more), given(name), t)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss", "kl_div"],
+)
+def test_elementwise_losses_twice(name: str) -> None:
+    """The losses of elementwise terms."""
+    check(getattr(xloss, name), given(name), jax.nn.softmax(draw(5)))
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "entropy"])
+def test_ops_twice(name: str) -> None:
+    """The functions of logits alone."""
+    check(lambda z: getattr(xloss, name)(z, axis=0), draw(1))
+
+
+def test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form() -> None:
+    """One loss under every transformation."""
+    z, y = draw(0), jnp.asarray([0, 1, 3])
+
+    def loss(x: Any) -> Any:
+        return xloss.cross_entropy(x, y, label_smoothing=0.1)
+
+    value, gradient = xloss.value_and_grad(xloss.cross_entropy)(z, y, label_smoothing=0.1)
+    np.testing.assert_array_equal(jax.jit(loss)(z), value)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(z), gradient, rtol=1e-14, atol=1e-17)
+    v = draw(7)
+    np.testing.assert_allclose(jax.jvp(loss, (z,), (v,))[1], (gradient * v).sum(), rtol=1e-13)
+    rows = jax.vmap(lambda x, t: xloss.cross_entropy(x, t, label_smoothing=0.1))(z, y)
+    np.testing.assert_allclose(rows.mean(), value, rtol=1e-14)
+
+    def textbook(x: Any) -> Any:
+        q = 0.9 * jax.nn.one_hot(y, 4) + 0.1 / 4
+        return -(q * jax.nn.log_softmax(x)).sum() / 3
+
+    np.testing.assert_allclose(jax.hessian(loss)(z), jax.hessian(textbook)(z), atol=1e-14)
+
+
+def test_masked_classes_and_ties() -> None:
+    """-inf logits and equal maxima: finite to second order, and the derivative of the formula."""
+    tied = jnp.asarray([[2.0, 2.0, -1.0, 0.5]])
+    y = jnp.asarray([1])
+    hessian = jax.hessian(lambda x: xloss.cross_entropy(x, y))
+    p = np.asarray(jax.nn.softmax(tied))[0]
+    np.testing.assert_allclose(hessian(tied)[0, :, 0], np.diag(p) - np.outer(p, p), atol=1e-15)
+    masked = jnp.concatenate([tied, jnp.full((1, 1), -jnp.inf)], axis=1)
+    for function in (
+        lambda x: xloss.cross_entropy(x, y, label_smoothing=0.1),
+        lambda x: xloss.focal_loss(x, y),
+        lambda x: xloss.entropy(x).sum(),
+        lambda x: xloss.logsumexp(x).sum(),
+    ):
+        g, h = jax.jit(jax.grad(function))(masked), jax.jit(jax.hessian(function))(masked)
+        assert bool(jnp.isfinite(g).all())
+        assert bool(jnp.isfinite(h).all())
+        assert g[0, 4] == 0
+        assert not h[0, 4].any()
+
+
+def test_weights_are_constants() -> None:
+    """The gradient to a weight is zero, not something half computed."""
+    z, y = draw(0), jnp.asarray([0, 1, 3])
+    g = jax.grad(lambda w: xloss.cross_entropy(z, y, weight=w))(jnp.ones(4))
+    assert not g.any()
+    g = jax.grad(lambda s: xloss.cross_entropy(z, y, sample_weight=s))(jnp.ones(3))
+    assert not g.any()
+
+
+def test_labels_are_not_read_under_jit() -> None:
+    """A bad label is a NaN row; asking for validation is an error naming the option."""
+    z, y = draw(0), jnp.asarray([0, 9, 3])
+    rows = jax.jit(lambda a, b: xloss.cross_entropy(a, b, reduction="none"))(z, y)
+    assert np.isnan(rows).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="validate"):
+        jax.jit(lambda a, b: xloss.cross_entropy(a, b, validate=True))(z, y)
+    with pytest.raises(IndexError, match="label 9 at position"):
+        xloss.cross_entropy(z, y, validate=True)
