@@ -4,5 +4,6 @@ More than one file can hold: a part of its own in `breakages_NAME.py`, added up 
 """
 
 from breakages import Breakage
+from breakages_tools import TOOLS
 
-BREAKAGES: list[Breakage] = []
+BREAKAGES: list[Breakage] = [*TOOLS]

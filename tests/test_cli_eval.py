@@ -261,19 +261,20 @@ def test_backends_agree(files, capsys, backend):
         assert [r["row"] for r in got["worst"]] == [r["row"] for r in expected["worst"]]
 
 
-def test_worst_rows_in_order(files, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate_module, "BLOCK", 4)
+@pytest.mark.parametrize("block", [2, 4, 8, 100])
+def test_worst_rows_in_order(files, capsys, monkeypatch, block):
+    monkeypatch.setattr(evaluate_module, "BLOCK", block)
     logits = np.zeros((9, 2))
     logits[:, 1] = [1, 5, np.nan, 5, -np.inf, 2, np.nan, 9, 0]
     labels = np.array([0, 0, 0, 0, 1, 0, 0, -100, 0])
     np.save("z.npy", logits)
     np.save("y.npy", labels)
-    got = answer(capsys, "z.npy", "y.npy", "--worst", 6)["worst"]
+    got = answer(capsys, "z.npy", "y.npy", "--worst", 20)["worst"]
     # NaN before +inf; of equal rows the earlier first; an ignored row never.
-    assert [r["row"] for r in got] == [2, 6, 4, 1, 3, 5]
+    assert [r["row"] for r in got] == [2, 6, 4, 1, 3, 5, 0, 8]
     assert [r["loss"] for r in got[:3]] == ["nan", "nan", "inf"]
-    assert [r["predicted"] for r in got[2:]] == [0, 1, 1, 1]
-    for limit in range(6):
+    assert [r["predicted"] for r in got[2:6]] == [0, 1, 1, 1]
+    for limit in range(8):
         assert answer(capsys, "z.npy", "y.npy", "--worst", limit)["worst"] == got[:limit]
 
 

@@ -65,6 +65,10 @@ CASES = {  # logits, targets, options, what is found
     "sum overflows": ([[0.0, 1.7e308]] * 2, [0, 0], {}, {"overflow": []}),
     "normalizer 0": ([FINE], [0], {"normalizer": 0.0}, {"bad_normalizer": []}),
     "normalizer NaN": ([FINE], [0], {"normalizer": np.array(nan)}, {"bad_normalizer": []}),
+    "masked class without weight beside a NaN": (
+        [[-inf, nan, 0]], [[0.5, 0.5, 0]], {"weight": [0.0, 1, 1]}, {"nan_logit": [0]}),
+    "+inf elsewhere, capped, in a bad row": (
+        [[0, inf, 0]], [0], {"softcap": 5.0, "sample_weight": [nan]}, {"bad_sample_weight": [0]}),
     "two rules in one row": ([[nan, 0, 0]], [7], {}, {"label_out_of_range": [0],
                                                       "nan_logit": [0]}),
 }  # fmt: skip
@@ -171,7 +175,7 @@ def test_labels_are_judged_in_their_own_dtype():
 
 
 def test_only_the_first_positions_are_named():
-    report = diagnose(np.full((1000, 2), nan), np.zeros(1000, dtype=int))
+    report = diagnose(np.full((1000, 256), nan), np.zeros(1000, dtype=int))  # four blocks
     (finding,) = report.findings
     assert (finding.count, finding.positions) == (1000, ((0,), (1,), (2,), (3,), (4,)))
     assert str(finding).startswith("nan_logit: 1,000 rows (0, 1, 2, 3, 4, ...)\n    ")
@@ -194,7 +198,7 @@ def test_positions_in_many_blocks_and_axes(axis):
 
 
 def test_memory_stays_near_a_block():
-    logits = np.zeros((2**13, 2**10), dtype=np.float32)  # 32 MiB
+    logits = np.zeros((2**13, 2**10), dtype=np.float16)  # 16 MiB
     logits[5000, 3] = nan
     labels = np.zeros(2**13, dtype=np.int64)
     diagnose(logits[:8], labels[:8])
