@@ -107,21 +107,22 @@ def device(x: Array) -> Any:
     return "cpu" if type(x) is np.ndarray else getattr(x, "device", None)
 
 
-_WIDE: dict[tuple[str, str], bool] = {}
+_WIDE: dict[tuple[str, str], tuple[bool, bool]] = {}
 
 
-def has_float64(xp: Namespace, lib: str, dev: Any) -> bool:
-    """Tell whether float64 arithmetic exists on this device."""
+def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
+    """Tell whether float64 and int64 exist on this device."""
     if lib == "numpy" or lib == "dask":
-        return True
+        return True, True
     if lib == "torch":
-        return bool(dev.type != "mps")
+        return dev.type != "mps", True
     if lib == "jax":  # may be switched at any time
-        return bool(sys.modules["jax"].config.jax_enable_x64)
+        switched = bool(sys.modules["jax"].config.jax_enable_x64)
+        return switched, switched
     key = (lib, str(dev))
     if key not in _WIDE:
-        kinds = xp.__array_namespace_info__().dtypes(device=dev, kind="real floating")
-        _WIDE[key] = "float64" in kinds
+        kinds = xp.__array_namespace_info__().dtypes(device=dev)
+        _WIDE[key] = "float64" in kinds, "int64" in kinds
     return _WIDE[key]
 
 
@@ -159,7 +160,7 @@ def _make(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Conte
         # numpy.float32 and jax.numpy.float32 are no dtypes.
         return np.dtype(name) if lib in ("numpy", "jax", "dask", "cupy") else getattr(xp, name)
 
-    wide = has_float64(xp, lib, dev)
+    wide, long = has_64_bits(xp, lib, dev)
     acc = dtype("float64" if double else "float32")
     return Context(
         xp=xp,
@@ -167,7 +168,7 @@ def _make(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Conte
         device=dev,
         acc=acc,
         wide=dtype("float64") if wide else acc,
-        index=dtype("int64" if lib != "jax" or wide else "int32"),
+        index=dtype("int64" if long else "int32"),
         eager=eager,
         host=eager and on_host(lib, dev),
     )

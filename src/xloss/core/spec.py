@@ -63,9 +63,6 @@ class Upstream(NamedTuple):
 NO_UPSTREAM = Upstream()
 
 
-NO_UPSTREAM = Upstream()
-
-
 class Result(NamedTuple):
     """What an engine returns; what was not asked for is None."""
 

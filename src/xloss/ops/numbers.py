@@ -42,7 +42,10 @@ def perplexity(loss: Any, /) -> Any:
     1.0
     """
     if isinstance(loss, int | float) and not isinstance(loss, bool | np.generic):
-        return math.exp(loss) if loss < 709.78 else math.inf if loss == loss else math.nan
+        try:
+            return math.exp(loss)
+        except OverflowError:
+            return math.inf
     x, cx = check.logits("loss", loss)
     with quiet(cx):
         return plain(cx, cx.xp.exp(cast(cx, x, cx.acc)))

@@ -1,0 +1,161 @@
+"""Dask: nothing computed while a graph is built; chunks along rows and classes, never rechunked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+RNG = np.random.default_rng(0)
+Z = RNG.standard_normal((6, 8, 5)) * 4
+Z[0, 2, 1] = -np.inf
+Z[3, :4, 2] = -np.inf  # the first chunks of a row hold no possible class
+Y = RNG.integers(0, 8, (6, 5))
+Y[0, 0] = -100
+T = RNG.random((6, 8, 5))
+T /= T.sum(1, keepdims=True)
+WEIGHT, SAMPLE, WHERE = RNG.random(8), RNG.random((6, 5)), RNG.random((6, 5)) > 0.2
+CHUNKS = (8, 3, 1)
+
+
+def refuse(*args: Any, **kwargs: Any) -> Any:
+    raise AssertionError("computed while the graph is built")
+
+
+def chunked(a: np.ndarray, chunks: tuple[int, ...]) -> Any:
+    return da.from_array(a, chunks=chunks)
+
+
+def inputs(name: str) -> np.ndarray:
+    if name in ("nll_loss", "kl_div"):
+        return np.asarray(xloss.log_softmax(Z, axis=1))
+    return np.asarray(xloss.softmax(Z, axis=1)) if name == "log_loss" else Z
+
+
+def close(got: Any, want: Any) -> None:
+    """Equal within a few roundings of float64 in sums of 8: the pieces are summed apart."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(got, want, rtol=3e-14, atol=1e-15)
+
+
+def options() -> Iterator[dict[str, Any]]:
+    for eps, weighted, sampled, how in itertools.product(
+        (0.0, 0.1), (0, 1), (0, 1), ("mean", "none")
+    ):
+        given: dict[str, Any] = {"axis": 1, "label_smoothing": eps, "reduction": how}
+        if weighted:
+            given["weight"] = WEIGHT
+        if sampled:
+            given.update(sample_weight=SAMPLE, where=WHERE)
+        yield given
+
+
+def lazily(given: dict[str, Any]) -> dict[str, Any]:
+    cuts = {"weight": (3,), "sample_weight": (2, 5), "where": (6, 2)}
+    return {k: chunked(v, cuts[k]) if k in cuts else v for k, v in given.items()}
+
+
+@pytest.mark.parametrize("classes", CHUNKS)
+@pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "nll_loss", "log_loss"])
+def test_class_losses(name: str, classes: int) -> None:
+    """Every combination of options, on labels and on soft targets, value and gradients."""
+    loss, x = getattr(xloss, name), inputs(name)
+    for given, t in itertools.product(options(), (Y, T)):
+        if name == "cross_entropy" and given["reduction"] == "mean":
+            given = {**given, "z_loss": 0.1, "softcap": 5.0}
+        which: Any = 0 if t is Y else (0, 1)
+        with dask.config.set(scheduler=refuse):
+            cut = (4, 2) if t is Y else (6, 8, 5)
+            lazy = chunked(x, (4, classes, 2)), chunked(t, cut)
+            made = xloss.value_and_grad(loss, which)(*lazy, **lazily(given))
+            alone = loss(*lazy, **lazily(given))
+        value, grads, alone = dask.compute(*made, alone, scheduler="sync")
+        want, want_grads = xloss.value_and_grad(loss, which)(x, t, **given)
+        close(value, want)
+        close(alone, want)
+        for g, w in zip(grads, want_grads, strict=True) if t is T else [(grads, want_grads)]:
+            close(g, w)
+
+
+@pytest.mark.parametrize("classes", CHUNKS)
+def test_ops_and_elementwise_losses(classes: int) -> None:
+    """Functions of logits alone, and the losses of elementwise terms."""
+    lazy = chunked(Z, (4, classes, 2))
+    for name in ("logsumexp", "softmax", "log_softmax", "entropy"):
+        op = getattr(xloss, name)
+        close(op(lazy, axis=1).compute(scheduler="sync"), op(Z, axis=1))
+    for name in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "kl_div"):
+        axis = {"axis": 1} if name == "kl_div" else {}
+        f: Callable[..., Any] = xloss.value_and_grad(getattr(xloss, name), (0, 1))
+        x = inputs(name)
+        got = dask.compute(
+            *f(chunked(x, (4, classes, 2)), chunked(T, (4, 8, 5)), **axis), scheduler="sync"
+        )
+        want = f(x, T, **axis)
+        close(got[0], want[0])
+        for g, w in zip(got[1], want[1], strict=True):
+            close(g, w)
+
+
+def test_the_tail_survives_the_merge() -> None:
+    """A confident row cut into pieces keeps its digits: 1e-17 beside 1."""
+    z = np.full((1, 8), -40.0)
+    z[0, 5] = 0.0
+    y = np.array([5])
+    got = xloss.cross_entropy(chunked(z, (1, 2)), chunked(y, (1,))).compute(scheduler="sync")
+    np.testing.assert_array_max_ulp(got, np.log1p(7 * np.exp(-40.0)), 2)
+
+
+def test_graph_is_linear_and_holds_no_whole_row() -> None:
+    """Twice the chunks, twice the tasks; no chunk of the class axis's whole length."""
+
+    def tasks(n: int) -> int:
+        z = da.zeros((4, 64 * n), chunks=(4, 64))
+        y = da.zeros(4, dtype=np.int64, chunks=4)
+        loss = xloss.cross_entropy(z, y, label_smoothing=0.1)
+        return len(dict(loss.__dask_graph__()))
+
+    few, many = tasks(8), tasks(16)
+    assert many <= 2.1 * few
+    z = da.zeros((4, 1024), chunks=(4, 64))
+    _, g = xloss.value_and_grad(xloss.cross_entropy)(z, da.zeros(4, dtype=np.int64, chunks=4))
+    assert g.chunks == z.chunks
+
+
+def test_rows_of_unknown_number() -> None:
+    """A boolean filter leaves row counts that Dask does not know."""
+    z = np.asarray(Z[:, :, 0])
+    y = np.abs(Y[:, 0])
+    y[y == 100] = 0
+    keep = np.array([True, False, True, True, False, True])
+    lazy, labels, mask = chunked(z, (2, 3)), chunked(y, (2,)), chunked(keep, (2,))
+    got = xloss.cross_entropy(lazy[mask], labels[mask])
+    close(got.compute(scheduler="sync"), xloss.cross_entropy(z[keep], y[keep]))
+
+
+def test_bad_labels_are_nan_rows_or_raise_at_compute() -> None:
+    """Labels are read where the chunks are, if at all."""
+    z, y = chunked(np.zeros((4, 6)), (2, 3)), chunked(np.array([0, 1, 9, 2]), (2,))
+    rows = xloss.cross_entropy(z, y, reduction="none").compute(scheduler="sync")
+    assert np.isnan(rows).tolist() == [False, False, True, False]
+    late = xloss.cross_entropy(z, y, validate=True)
+    with pytest.raises(IndexError, match="label 9"):
+        late.compute(scheduler="sync")
+
+
+def test_float32_and_dtypes() -> None:
+    """The loss and the gradient keep the dtypes of section 3."""
+    z, y = chunked(np.zeros((4, 6), np.float32), (2, 3)), chunked(np.zeros(4, np.int8), (2,))
+    value, g = xloss.value_and_grad(xloss.cross_entropy)(z, y)
+    assert (value.dtype, g.dtype) == (np.float32, np.float32)
+    value, g = dask.compute(value, g, scheduler="sync")
+    assert (value.dtype, g.dtype) == (np.float32, np.float32)

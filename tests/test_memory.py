@@ -1,0 +1,78 @@
+"""Peak memory beyond the inputs: 5% of the logits for the value, the gradient and 5% with it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+
+# Large enough that a block's temporaries, some 4 MB whatever the batch, are the 5%.
+SHAPES = [(2048, 16384), (262144, 128)]
+
+
+def peak(function: Callable[[], Any]) -> int:
+    """Return the most bytes that NumPy and Python held at once beyond what was there."""
+    function()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        result = function()
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert result is not None
+    return most
+
+
+def data(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(shape, dtype=np.float32), rng.integers(0, shape[1], shape[0])
+
+
+CALLS: dict[str, dict[str, Any]] = {
+    "plain": {}, "ignored rows": {"ignore_index": 3},
+    "smooth, z, cap": {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 9.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_cross_entropy(shape: tuple[int, int], options: dict[str, Any]) -> None:
+    """On labels, in every row count."""
+    z, y = data(shape)
+    assert peak(lambda: xloss.cross_entropy(z, y, **options)) < 0.05 * z.nbytes
+    both = peak(lambda: xloss.value_and_grad(xloss.cross_entropy)(z, y, **options))
+    assert z.nbytes <= both < 1.05 * z.nbytes
+
+
+def test_other_losses() -> None:
+    """Soft targets, a class axis in front, the other kinds, half precision."""
+    z, y = data((4096, 8192))
+    soft = np.broadcast_to(np.float32(1 / 8192), z.shape)
+    half, limit = z.astype(np.float16), 0.05 * z.nbytes
+    probs = np.asarray(xloss.softmax(z))
+    assert peak(lambda: xloss.cross_entropy(z, soft)) < limit
+    assert peak(lambda: xloss.cross_entropy(z.T, y, axis=0)) < limit
+    assert peak(lambda: xloss.focal_loss(z, y, label_smoothing=0.1)) < limit
+    assert peak(lambda: xloss.log_loss(probs, y)) < limit
+    assert peak(lambda: xloss.kl_div(z, soft)) < limit
+    assert peak(lambda: xloss.binary_cross_entropy_with_logits(z, soft)) < limit
+    assert peak(lambda: xloss.cross_entropy(half, y)) < 0.05 * half.nbytes
+    assert peak(lambda: xloss.logsumexp(z)) < limit
+
+
+def test_the_obvious_version_is_seen() -> None:
+    """A whole-array temporary fails the same measure."""
+    z, y = data((2048, 1024))
+
+    def obvious() -> Any:
+        e = np.exp(z - z.max(-1, keepdims=True))
+        return -np.log(e / e.sum(-1, keepdims=True))[np.arange(len(y)), y].mean()
+
+    assert peak(obvious) > 1.5 * z.nbytes
