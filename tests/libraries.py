@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 GPU = Path("/dev/nvidiactl").exists()
-NAMES = ["numpy", "strict", "device1", "torch", "jax", "dask", *(["cupy", "cuda"] if GPU else [])]
+NAMES = ["numpy", "strict", "device1", "no_x64", "torch", "jax", "dask"]
+NAMES += ["cupy", "cuda"] if GPU else []
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
@@ -123,6 +124,13 @@ class StrictDevice1(Strict):
     reads = False
 
 
+class StrictNoX64(StrictDevice1):
+    """A device without 64-bit dtypes, as JAX is by default."""
+
+    place = "no_x64"
+    lacks = Strict.lacks | {"float64", "int64", "uint64"}
+
+
 class Torch(Library):
     module = "torch"
     place = "cpu"
@@ -188,8 +196,8 @@ class CuPy(Library):
         return self.xp.asnumpy(x)
 
 
-KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "torch": Torch,
-         "jax": Jax, "dask": Dask, "cupy": CuPy, "cuda": Cuda}  # fmt: skip
+KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "no_x64": StrictNoX64,
+         "torch": Torch, "jax": Jax, "dask": Dask, "cupy": CuPy, "cuda": Cuda}  # fmt: skip
 
 
 @cache
