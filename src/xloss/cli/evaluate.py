@@ -84,6 +84,9 @@ def evaluate(question: Question, progress: Callable[[int, int], None]) -> dict[s
     if question.weight is not None:
         stored = open_array(question.weight)
         weight = convert(stored.read(tuple(slice(0, n) for n in stored.shape)))
+    # glibc hands the pages of freed temporaries back to the kernel, and takes them again for the
+    # next block, until something larger has been freed: half the time of float16 logits.
+    np.empty(BLOCK, np.float32)
     record, worst, found = Evaluation(), Worst(question.worst), Findings()
     engine = ""
     for piece in pieces(files.rows, max(1, BLOCK // files.classes)):
