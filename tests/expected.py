@@ -78,10 +78,15 @@ def expected(
     keep = np.broadcast_to(True if where is None else where, len(x)) & (s != 0)
     if t.dtype.kind in "iu" and name in CLASS and ignore_index is not None:
         keep = keep & (t != ignore_index)
+    each = [dict(options) for _ in x]
+    if options.get("pos_weight") is not None:
+        for own, w in zip(each, np.broadcast_to(options["pos_weight"], len(x)), strict=True):
+            own["pos_weight"] = float(w)
     rows = [
-        row(name, a, b, float(w), options) if k else None
-        for a, b, w, k in zip(x, t, s, keep, strict=True)
+        row(name, a, b, float(w), own) if k else None
+        for a, b, w, k, own in zip(x, t, s, keep, each, strict=True)
     ]
+    normalizer = None if normalizer is None else float(normalizer)
     # With reduction="none" the gradient is that of the sum.
     how = "sum" if reduction == "none" else reduction
     got = oracle.reduce(rows, reduction=how, normalizer=normalizer)
