@@ -248,7 +248,7 @@ def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str
 
 def validate(value: Any, targets: Array, cx: Context) -> tuple[Any, bool]:
     """Check the option, and say whether the targets' values may be read."""
-    if value not in ("auto", True, False):
+    if not (isinstance(value, bool) or (isinstance(value, str) and value == "auto")):
         raise ValueError(f'validate: expected "auto", True or False, got {value!r}')
     if value is False or targets is None:
         return value, False

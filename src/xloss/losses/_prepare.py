@@ -49,18 +49,18 @@ def classes_call(
 
 
 def elements_call(
-    name: str, x: Any, targets: Any, *, first: str = "logits", axis: Any = None,
+    name: str, x: Any, targets: Any, *, first: str = "logits", binary: bool = True, axis: Any = -1,
     pos_weight: Any = None, sample_weight: Any = None, where: Any = None,
     label_smoothing: Any = 0.0, gamma: Any = 0.0, alpha: Any = None, eps: Any = None,
     log_target: Any = False, reduction: Any = "mean", normalizer: Any = None,
 ) -> Call:  # fmt: skip
-    """Prepare a loss of elementwise terms: binary (axis None), or summed along a class axis."""
+    """Prepare a loss of elementwise terms: binary, or summed along a class axis."""
     x, cx = check.logits(first, x)
     classes = 0
     at = -1
-    if axis is not None:
+    if not binary:
         at, classes = check.class_axis(first, x, axis)
-    t, indexed = check.element_targets(x, targets, cx, first, binary=axis is None)
+    t, indexed = check.element_targets(x, targets, cx, first, binary=binary)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     if not isinstance(log_target, bool):
         raise TypeError(f"log_target: expected True or False, got {check.described(log_target)}")
@@ -70,7 +70,7 @@ def elements_call(
         alpha=None if alpha is None else check.number("alpha", alpha, 0.0, 1.0),
         eps=check.clip_eps(eps), log_target=log_target, reduction=reduction, engine=asked_for(),
     )  # fmt: skip
-    if axis is not None:
+    if not binary:
         x, t = check.move_last(x, at, cx), check.move_last(t, at, cx)
     rows = tuple(x.shape[:-1]) if classes else tuple(x.shape)
     operands = Operands(

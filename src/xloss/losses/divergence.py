@@ -59,8 +59,9 @@ def kl_div(
     0.6931471805599453
     """
     return elements_call(
-        "kl_div", log_probs, targets, first="log_probs", axis=axis, log_target=log_target,
-        sample_weight=sample_weight, where=where, reduction=reduction, normalizer=normalizer,
+        "kl_div", log_probs, targets, first="log_probs", binary=False, axis=axis,
+        log_target=log_target, sample_weight=sample_weight, where=where, reduction=reduction,
+        normalizer=normalizer,
     )  # fmt: skip
 
 
