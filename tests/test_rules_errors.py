@@ -1,0 +1,229 @@
+"""What a wrong argument says: its name, what came, what was expected; before any arithmetic."""
+
+import re
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, CLASS, inputs, loss, shape, soft, targets
+
+SOFTMAX = ("cross_entropy", "focal_loss")
+LOSSES = (*CLASS, "kl_div", *BINARY)
+FIRST = {"nll_loss": "log_probs", "log_loss": "probs", "kl_div": "log_probs",
+         "binary_cross_entropy": "probs"}  # fmt: skip
+SMOOTHED = (*CLASS, "binary_cross_entropy_with_logits", "binary_cross_entropy")
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(autouse=True)
+def _no_arithmetic(monkeypatch):
+    """Every error of this file must come before anything is computed."""
+    monkeypatch.setattr("xloss.backends.of", lambda call: pytest.fail("computed already"))
+
+
+def refused(name, error, pattern, x=None, t=None, **options):
+    form = shape(name, 6, 5)
+    x = inputs(name, form) if x is None else x
+    t = targets(name, form) if t is None else t
+    for run in (loss(name), xloss.value_and_grad(loss(name))):
+        with pytest.raises(error, match=pattern):
+            run(x, t, **options)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [None, 1.0, [[0.0, 1.0]], (0.0, 1.0), "logits", np.zeros((6, 5), int), np.zeros((6, 5), bool),
+     np.zeros((6, 5), complex), np.ma.zeros((6, 5)), np.zeros((6, 5), object),
+     np.zeros((6, 5)).view(np.matrix)],
+    ids=lambda w: f"{type(w).__name__}-{getattr(w, 'dtype', '')}",
+)  # fmt: skip
+@pytest.mark.parametrize("name", LOSSES)
+def test_logits_are_a_floating_array(name, wrong):
+    first = FIRST.get(name, "logits")
+    with pytest.raises(TypeError, match=rf"^{first}: expected .*, got .*{type(wrong).__name__}"):
+        loss(name)(wrong, targets(name, shape(name, 6, 5)))
+
+
+@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
+def test_logits_have_a_class_axis(name):
+    first = FIRST.get(name, "logits")
+    refused(
+        name, ValueError, rf"^{first}: expected at least one axis, got shape \(\)", np.array(0.0)
+    )
+    refused(
+        name, ValueError, rf"^{first}: expected at least one class, got shape \(6, 0\)",
+        np.zeros((6, 0)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
+def test_axis(name):
+    for wrong in (None, True, 1.0, "1", [1], np.array([1])):
+        refused(name, TypeError, r"^axis: expected an int, got ", axis=wrong)
+    for wrong in (2, -3, 100):
+        refused(name, ValueError, rf"^axis: expected -2 <= axis < 2 .*, got {wrong}$", axis=wrong)
+
+
+@pytest.mark.parametrize("form", [(5,), (6, 5), (7,), (), (6, 2), (1, 6)], ids=str)
+@pytest.mark.parametrize("name", CLASS)
+def test_class_indices_have_the_row_shape(name, form):
+    want = rf"^targets: class indices must have .*, \(6,\); got {re.escape(str(form))}"
+    refused(name, ValueError, want, t=np.zeros(form, int))
+
+
+def test_an_axis_that_would_fit_is_suggested():
+    y = np.zeros((2, 3, 4), int)
+    refused("cross_entropy", ValueError, r"did you mean axis=1\?", np.zeros((2, 5, 3, 4)), y)
+    y6 = np.zeros(6, int)
+    refused("cross_entropy", ValueError, r"did you mean axis=0\?", np.zeros((5, 6)), y6)
+    with pytest.raises(ValueError, match=r"got \(2, 3\)$"):
+        xloss.cross_entropy(np.zeros((6, 5)), y[:, :, 0])
+
+
+def test_a_column_of_labels_is_told_what_to_drop():
+    refused("cross_entropy", ValueError, "drop .* axis of length 1", t=np.zeros((6, 1), int))
+
+
+@pytest.mark.parametrize("form", [(6,), (6, 4), (5, 6), (1, 5), (6, 1)], ids=str)
+@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
+def test_probabilities_have_the_logits_shape(name, form):
+    want = rf"^targets: .*, \(6, 5\); got {re.escape(str(form))}"
+    refused(name, ValueError, want, t=np.zeros(form))
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_targets_have_the_logits_shape(name):
+    for wrong in (np.zeros(5), np.zeros((6, 1)), np.zeros(1, int), np.zeros((), bool)):
+        want = rf"^targets: must have .*, \(6,\); got {re.escape(str(wrong.shape))}$"
+        refused(name, ValueError, want, t=wrong)
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_weight(name):
+    for wrong in ([1.0] * 5, 1.0, None.__class__, np.ones(5, bool), np.ones(5, complex)):
+        want = r"^weight: expected a floating array of shape \(5,\), got "
+        refused(name, TypeError, want, weight=wrong)
+    for wrong in (np.ones(4), np.ones(6), np.ones(()), np.ones((1, 5)), np.ones((6, 5))):
+        want = rf"^weight: expected shape \(5,\), got {re.escape(str(wrong.shape))}$"
+        refused(name, ValueError, want, weight=wrong)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sample_weight(name):
+    for wrong in ([1.0] * 6, 1.0, np.ones(6, bool), np.ones(6, complex), "x"):
+        refused(name, TypeError, r"^sample_weight: expected .*, got ", sample_weight=wrong)
+    want = r"^sample_weight: shape \(7,\) does not broadcast to the row shape \(6,\)$"
+    refused(name, ValueError, want, sample_weight=np.ones(7))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_where(name):
+    for wrong in ([True] * 6, True, np.ones(6), np.ones(6, int), "x"):
+        refused(name, TypeError, r"^where: expected a bool array, got ", where=wrong)
+    want = r"^where: shape \(6, 5\) does not broadcast to the row shape \(6,\)$"
+    refused(name, ValueError, want, where=np.ones((6, 5), bool))
+
+
+def test_pos_weight():
+    name = "binary_cross_entropy_with_logits"
+    for wrong in (2.0, [1.0] * 6, np.ones(6, bool)):
+        refused(name, TypeError, r"^pos_weight: expected .*, got ", pos_weight=wrong)
+    for wrong in (np.ones(5), np.ones((6, 1)), np.ones((2, 6))):
+        want = rf"^pos_weight: shape {re.escape(str(wrong.shape))} does not broadcast to .* \(6,\)$"
+        refused(name, ValueError, want, pos_weight=wrong)
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_ignore_index(name):
+    for wrong in (1.0, True, "0", [0], np.array([1, 2]), np.float64(1)):
+        refused(
+            name, TypeError, r"^ignore_index: expected an int or None, got ", ignore_index=wrong
+        )
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_ignore_index_has_no_meaning_with_probabilities(name):
+    for wrong in (0, 3, 255, np.int64(0)):
+        want = rf"^ignore_index: {wrong} has no meaning with probabilities"
+        refused(name, ValueError, want, t=soft((6, 5)), ignore_index=wrong)
+
+
+def test_a_negative_ignore_index_and_none_are_unused_with_probabilities(monkeypatch):
+    monkeypatch.undo()
+    x, t = inputs("cross_entropy", (6, 5)), soft((6, 5))
+    values = {xloss.cross_entropy(x, t, ignore_index=i) for i in (-100, -1, None)}
+    assert len(values) == 1
+
+
+NUMBERS = [
+    *[(name, "label_smoothing", (-0.1, 1.5, NAN, INF), r"\[0, 1\]") for name in SMOOTHED],
+    ("cross_entropy", "z_loss", (-1e-9, NAN, INF, -INF), r"\[0, inf\)"),
+    *[(name, "softcap", (0, 0.0, -1.0, NAN, INF), r"\(0, inf\)") for name in SOFTMAX],
+    *[(name, "gamma", (-1, NAN, INF), r"\[0, inf\)") for name in ("focal_loss", BINARY[2])],
+    ("sigmoid_focal_loss", "alpha", (-0.1, 1.1, NAN), r"\[0, 1\]"),
+    *[(name, "eps", (-0.1, 0.6, NAN), r"\[0, 0\.5\]") for name in ("log_loss", BINARY[1])],
+    *[(name, "normalizer", (-1, -0.5, NAN, INF), r"\[0, inf\)") for name in LOSSES],
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "wrong", "interval"), NUMBERS, ids=[f"{n}-{o}" for n, o, *_ in NUMBERS]
+)
+def test_a_number_is_in_its_interval(name, option, wrong, interval):
+    for value in wrong:
+        want = rf"^{option}: expected a number in {interval}, got {re.escape(repr(value))}$"
+        refused(name, ValueError, want, **{option: value})
+    for value in ("0.1", True, [0.1], 1j):
+        refused(
+            name,
+            TypeError,
+            rf"^{option}: expected a(n array of| floating| number).*",
+            **{option: value},
+        )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_reduction(name):
+    for wrong in ("average", "", None, 1, "Mean", ["mean"]):
+        want = rf"^reduction: expected one of .*'mean'.*, got {re.escape(repr(wrong))}$"
+        refused(name, ValueError, want, reduction=wrong)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_normalizer_needs_the_mean(name):
+    for how in ("sum", "none"):
+        want = rf'^normalizer: needs reduction="mean", got reduction=\'{how}\'$'
+        for value in (1.0, np.array(1.0)):
+            refused(name, ValueError, want, reduction=how, normalizer=value)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_normalizer_is_one_number(name):
+    want = r"^normalizer: expected a number or a 0-d array, got .*\(1,\)$"
+    refused(name, ValueError, want, normalizer=np.ones(1))
+    refused(name, TypeError, r"^normalizer: expected .*bool", normalizer=np.array(True))
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_validate(name):
+    for wrong in ("always", None, 1, 0, 1.0, np.array([1, 2]), "AUTO"):
+        want = r'^validate: expected "auto", True or False, got '
+        refused(name, ValueError, want, validate=wrong)
+
+
+def test_log_target():
+    for wrong in (1, 0, None, "yes"):
+        refused("kl_div", TypeError, r"^log_target: expected True or False, got ", log_target=wrong)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_options_are_keywords_and_arrays_are_not(name):
+    form = shape(name, 6, 5)
+    x, t = inputs(name, form), targets(name, form)
+    with pytest.raises(TypeError, match="positional argument"):
+        loss(name)(x, t, -1)
+    with pytest.raises(TypeError, match="positional"):
+        loss(name)(x, targets=t)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        loss(name)(x, t, size_average=True)
