@@ -10,7 +10,7 @@ from typing import Any
 from .._xp import Array, Context, Namespace
 from .spec import Operands
 
-HOST = 2**16  # elements: eight float32 temporaries stay in a 2 MiB cache
+HOST = 2**17  # elements: a few float32 temporaries stay in a 2 MiB cache
 DEVICE = 2**24  # elements: enough to fill a GPU, some hundred MB of temporaries
 
 

@@ -22,6 +22,8 @@ class EngineUnavailable(RuntimeError):
 class Engine(Protocol):
     """What an engine offers."""
 
+    name: str
+
     def refuses(self, o: Operands, spec: Spec, cx: Context) -> str | None:
         """Say why this call cannot be taken, or None."""
 

@@ -209,7 +209,8 @@ def effective_count(
     call = Call("effective_count", spec, cx, o, classes, at, None, ("targets", "targets"))
     if indexed and cx.library != "dask":
         cx = cx._replace(readable=check.validate("auto", t, cx)[1])
-        made = prepare(o, spec, cx, classes)
+        with quiet(cx):
+            made = prepare(o, spec, cx, classes)
         if cx.readable and made.bad is not None:
             shaped = Operands(
                 xp.broadcast_to(t[..., None], (*rows, 1)), t, None, o.sample_weight, o.where
