@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from .._xp import Array, cast, plain, quiet
@@ -13,16 +14,27 @@ from .call import Call
 
 def value(call: Call) -> Array:
     """Return the loss."""
-    spec, cx = call.spec, call.cx
-    engine = choose(call.operands, spec, cx)
+    spec, cx, o = call.spec, call.cx, call.operands
+    engine = choose(o, spec, cx)
     if spec.reduction == "none":
-        return plain(cx, engine.run(call.operands, spec, cx, call.classes, Need(rows=True)).rows)
-    averaged = spec.reduction == "mean"
-    got = engine.run(call.operands, spec, cx, call.classes, Need(total=True, weight=averaged))
-    return reduced(call, got.total, got.weight)
+        return plain(cx, engine.run(o, spec, cx, call.classes, Need(rows=True)).rows)
+    count = None if spec.reduction == "sum" else known_weight(call)
+    unknown = spec.reduction == "mean" and count is None
+    got = engine.run(o, spec, cx, call.classes, Need(total=True, weight=unknown))
+    return reduced(call, got.total, got.weight if unknown else count)
 
 
-def reduced(call: Call, total: Array, weight: Array | None) -> Array:
+def known_weight(call: Call) -> float | None:
+    """Return the mean's denominator where it is the number of rows, else None."""
+    o = call.operands
+    if not (
+        call.cx.clean and call.cx.host and o.class_weight is o.sample_weight is o.where is None
+    ):
+        return None
+    return float(prod(o.targets.shape))  # type: ignore[union-attr]
+
+
+def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
     """Return the sum or the mean in the loss dtype."""
     cx = call.cx
     if weight is not None:
@@ -46,18 +58,21 @@ def value_and_grad(
     if spec.reduction == "sum":
         got = engine.run(o, spec, cx, call.classes, wants._replace(total=True), Upstream(up))
         return reduced(call, got.total, None), named(call, got.grad, got.grad_targets)
-    weight = engine.run(o, spec, cx, call.classes, Need(weight=True)).weight
-    assert weight is not None
-    share = None
-    live = weight != 0
+    weight: Any = known_weight(call)
+    if weight is None:
+        weight = engine.run(o, spec, cx, call.classes, Need(weight=True)).weight
     below = weight if call.normalizer is None else call.normalizer
+    share = live = None
     with quiet(cx):
-        factor = up / xp.where(live, below, xp.ones_like(weight))
+        if cx.host and float(weight) != 0:
+            factor = up / below
+        else:
+            weight = xp.asarray(weight, dtype=cx.wide)
+            live = weight != 0
+            factor = up / xp.where(live, below, xp.ones_like(weight))
     if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
         total = engine.run(o, spec, cx, call.classes, Need(total=True)).total
         share = -factor * mean(cx, total, weight, None)
-    if cx.host and bool(live):
-        live = None
     got = engine.run(
         o, spec, cx, call.classes, wants._replace(total=True), Upstream(factor, share, live)
     )

@@ -192,9 +192,7 @@ def _labels(labels: Block, start: tuple[int, ...], classes: int, question: Quest
 
 def _engine(call: Call) -> str:
     """Name the engine that takes these calls."""
-    return str(getattr(choose(call.operands, call.spec, call.cx), "__name__", "")).rpartition(".")[
-        2
-    ]
+    return choose(call.operands, call.spec, call.cx).name
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ def exact_sum(cx: Context, x: Array) -> Array:
     return xp.sum(high) + xp.sum(low)
 
 
-def mean(cx: Context, total: Array, weight: Array, normalizer: Any | None) -> Array:
+def mean(cx: Context, total: Array, weight: Any, normalizer: Any | None) -> Array:
     """Return total over the denominator; 0 where no row contributes."""
     xp = cx.xp
     if cx.host:

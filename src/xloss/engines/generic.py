@@ -10,7 +10,6 @@ from ..core.reduce import exact_sum
 from ..core.rows import evaluate
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 
-
 name = "generic"
 
 
