@@ -1,8 +1,12 @@
 """Settings that all tests share: a second run draws the same random numbers as the first."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import settings
 
+import xloss
 from libraries import NAMES, Library, library
 
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -10,6 +14,8 @@ settings.load_profile("ci")
 
 
 @pytest.fixture(params=NAMES)
-def lib(request: pytest.FixtureRequest) -> Library:
+def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Each array library in turn; `indirect` picks some by name."""
-    return library(request.param)
+    chosen = library(request.param)
+    with xloss.use_engine(chosen.engine) if chosen.engine else nullcontext():
+        yield chosen

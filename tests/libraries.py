@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 GPU = Path("/dev/nvidiactl").exists()
-NAMES = ["numpy", "strict", "device1", "no_x64", "torch", "jax", "dask"]
+NAMES = ["numpy", "strict", "device1", "no_x64", "torch", "torch_generic", "jax", "dask"]
 NAMES += ["cupy", "cuda"] if GPU else []
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -39,6 +39,7 @@ class Library:
     reads = True  # validate="auto" reads its targets: a concrete host array
     writable = True  # its arrays can be written to
     lacks: frozenset[str] = frozenset()  # dtypes
+    engine: str | None = None  # the engine its tests ask for by name
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -150,6 +151,12 @@ class Torch(Library):
         assert x.device.type == self.place, x.device
 
 
+class TorchGeneric(Torch):
+    """The generic engine on tensors: what runs on a GPU and inside autograd."""
+
+    engine = "generic"
+
+
 class Cuda(Torch):
     place = "cuda"
     reads = False
@@ -197,7 +204,8 @@ class CuPy(Library):
 
 
 KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "no_x64": StrictNoX64,
-         "torch": Torch, "jax": Jax, "dask": Dask, "cupy": CuPy, "cuda": Cuda}  # fmt: skip
+         "torch": Torch, "torch_generic": TorchGeneric, "jax": Jax, "dask": Dask,
+         "cupy": CuPy, "cuda": Cuda}  # fmt: skip
 
 
 @cache

@@ -119,13 +119,9 @@ def test_a_second_run_changes_no_bit():
         "rows, gradient = t.rows_of('cross_entropy', x, y);"
         "print(rows.tobytes().hex(), gradient[::50].tobytes().hex())"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    command = [sys.executable, "-c", code]
+    folder = Path(__file__).parent
+    out = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     rows, gradient = rows_of("cross_entropy", *batch("cross_entropy", 700, 130))
     assert out.split() == [rows.tobytes().hex(), gradient[::50].tobytes().hex()]
 
