@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._xp import Array, Context, cast, context, dtype_name, namespace, plain, quiet
+from .._xp import Array, Context, cast, dtype_name, namespace, plain, quiet
 from ..core.reduce import exact_sum
 from ..losses import _check as check
 
@@ -102,12 +102,10 @@ def _l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
 
     def run(params: Any, /, *, strength: float, cotangent: Any = 1.0) -> tuple[Array, Any]:
         params = params if namespace(params) is not None else tuple(params)
-        arrays, _, factor, single = _params(params, strength)
+        arrays, contexts, factor, single = _params(params, strength)
         grads = tuple(
-            x * cast(c, factor * cotangent, x.dtype)
-            if hasattr(cotangent, "dtype")
-            else x * (factor * cotangent)
-            for x, c in ((a, context(a, namespace(a))) for a in arrays)
+            cast(c, cast(c, x, c.acc) * _number(factor * cotangent, c), x.dtype)
+            for x, c in zip(arrays, contexts, strict=True)
         )
         gradient = grads[0] if single else grads
         return l2_penalty(params, strength=strength), (gradient,) if several else gradient
@@ -116,6 +114,10 @@ def _l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
 
 
 l2_penalty.value_and_grad = _l2_value_and_grad  # type: ignore[attr-defined]
+
+
+def _number(value: Any, cx: Context) -> Any:
+    return cast(cx, value, cx.acc) if hasattr(value, "dtype") else value
 
 
 def _params(params: Any, strength: Any) -> tuple[list[Array], list[Context], float, bool]:

@@ -65,11 +65,14 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     if num_classes < 1:
         raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
     labels = np.asarray(labels) if isinstance(labels, np.generic) else labels
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis: expected an int, got {check.described(axis)}")
     n = labels.ndim + 1
     if not -n <= axis < n:
         raise ValueError(f"axis: expected -{n} <= axis < {n}, got {axis}")
     if dtype is None:
-        dtype = xp.__array_namespace_info__().default_dtypes()["real floating"]
+        info = xp.__array_namespace_info__()
+        dtype = info.default_dtypes(device=context(labels, xp).device)["real floating"]
     cx = functional(context(labels, xp))
     spec = Spec("one_hot", indexed=True, validate="auto")
     if check.validate("auto", labels, cx)[1]:
@@ -81,6 +84,7 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     out = xp.astype(hot(safe, num_classes, cx), dtype)
     if bad is not None:
         out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
+        out = cast(cx, out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
     return xp.moveaxis(out, -1, axis)
 
 
