@@ -97,10 +97,10 @@ class Namespace:
 
     @staticmethod
     def __array_namespace_info__() -> Any:
-        dtypes = {"float32": np.dtype("float32"), "float64": np.dtype("float64")}
+        dtypes = {name: np.dtype(name) for name in ("float32", "float64", "int32", "int64")}
         return SimpleNamespace(
-            dtypes=lambda *, device, kind: dtypes,
-            default_dtypes=lambda: {"real floating": np.dtype("float64")},
+            dtypes=lambda *, device=None, kind=None: dtypes,
+            default_dtypes=lambda *, device=None: {"real floating": np.dtype("float64")},
         )
 
 

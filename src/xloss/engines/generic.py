@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from .._xp import Array, Context
@@ -32,10 +33,7 @@ def run(
         got = _block(o, spec, cx, classes, need, up, saved, (slice(None),) * len(rows))
         return got if len(rows) == 1 else _shaped(got, o, rows, xp)
     if cx.library == "numpy":
-        # glibc hands the pages of freed temporaries back to the kernel and takes them again for
-        # the next block, two thirds of the time at 128,256 classes, until it has seen one
-        # larger array freed.
-        xp.empty(2**24, dtype="uint8")
+        _keep_pages()
     out = _room(o, rows, need, cx)
     totals, weights = [], []
     for piece in pieces:
@@ -49,6 +47,16 @@ def run(
     total = exact_sum(cx, xp.stack(totals)) if need.total else None
     weight = exact_sum(cx, xp.stack(weights)) if need.weight else None
     return out._replace(total=total, weight=weight)
+
+
+@cache
+def _keep_pages() -> None:
+    """Free one large array, once.
+
+    Until it has seen that, glibc hands the pages of freed temporaries back to the kernel and takes
+    them again for the next block: two thirds of the time at 128,256 classes.
+    """
+    bytearray(2**24)
 
 
 def _block(
