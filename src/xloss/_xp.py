@@ -54,9 +54,7 @@ def namespace(x: Array) -> Namespace:
 
 def _find(x: Array) -> Namespace | None:
     if isinstance(x, (np.ndarray, np.generic)):
-        # A masked array would lose its mask, a matrix its shapes.
-        odd = isinstance(x, (np.ma.MaskedArray, np.matrix))
-        return None if odd else np
+        return None if is_odd(x) else np
     if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
         return None
     torch = sys.modules.get("torch")
@@ -72,6 +70,12 @@ def _find(x: Array) -> Namespace | None:
             return None
         found = array_api_compat.array_namespace(x)
     return found
+
+
+def is_odd(x: Array) -> bool:
+    """Tell a masked array, which would lose its mask, and a matrix, which would lose its shape."""
+    masked = sys.modules.get("numpy.ma")  # np.ma would import it, at the price of a whole call
+    return isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray))
 
 
 def library(xp: Namespace) -> str:
