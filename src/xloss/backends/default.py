@@ -38,8 +38,11 @@ def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
     """Return the sum or the mean in the loss dtype."""
     cx = call.cx
     if weight is not None:
-        with quiet(cx):
+        if cx.host:  # divides by no 0
             total = mean(cx, total, weight, call.normalizer)
+        else:
+            with quiet(cx):
+                total = mean(cx, total, weight, call.normalizer)
     return plain(cx, cast(cx, total, cx.acc))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast
+from .._xp import Array, Context, cast, sum_last
 from .mix import column
 from .spec import Operands, Spec
 from .targets import Targets
@@ -170,10 +170,7 @@ def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
 def losses(made: Terms, t: Targets, spec: Spec, cx: Context) -> Array:
     """Return row losses, wide, before absent and bad rows are put right."""
     value = made.value
-    if spec.kind == "kl_div":
-        row = cx.xp.sum(value, axis=-1, dtype=cx.wide)
-    else:
-        row = cast(cx, value, cx.wide)
+    row = sum_last(cx, value) if spec.kind == "kl_div" else cast(cx, value, cx.wide)
     return row if t.scale is None else t.scale * row
 
 

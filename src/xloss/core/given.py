@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import Array, Context, cast, gather, scatter
+from .._xp import Array, Context, cast, gather, scatter, sum_last
 from .mix import absent_if_zero, column, mix
 from .rowstats import RowStats
 from .spec import Spec
@@ -59,18 +59,18 @@ def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
     else:
         assert t.probs is not None
         a = t.probs if w is None else t.probs * w
-        mass = total = xp.sum(a, axis=-1, dtype=cx.wide)
+        mass = total = sum_last(cx, a)
         if w is not None and spec.label_smoothing:
-            total = xp.sum(t.probs, axis=-1, dtype=cx.wide)
-        dot = xp.sum(xp.where(a == 0, 0.0, a * surprise(x, spec, cx)), axis=-1, dtype=cx.wide)
+            total = sum_last(cx, t.probs)
+        dot = sum_last(cx, xp.where(a == 0, 0.0, a * surprise(x, spec, cx)))
     if spec.label_smoothing:
         there = possible(x, spec, cx)
-        number = weight = xp.sum(cast(cx, there, cx.acc), axis=-1, dtype=cx.wide)
+        number = weight = sum_last(cx, cast(cx, there, cx.acc))
         value = surprise(x, spec, cx)
         if w is not None:
-            weight = xp.sum(xp.where(there, w, 0.0), axis=-1, dtype=cx.wide)
+            weight = sum_last(cx, xp.where(there, w, 0.0))
             there, value = there & (w != 0), w * value
-        uniform = xp.sum(xp.where(there, value, 0.0), axis=-1, dtype=cx.wide)
+        uniform = sum_last(cx, xp.where(there, value, 0.0))
     zero = xp.zeros_like(dot)
     return RowStats(cast(cx, zero, cx.acc), zero, mass, total, dot, number, weight, uniform)
 

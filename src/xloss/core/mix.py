@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast
+from .._xp import Array, Context, cast, sum_last
 from .rowstats import RowStats, hot
 from .spec import Spec
 from .targets import Targets
@@ -86,10 +86,10 @@ def target_gradient(
     each = xp.where((value == xp.inf) & ((t.probs * w) == 0), 0.0, value) * w
     if eps > 0:
         if uniform is None:
-            number = xp.sum(cast(cx, there, cx.acc), axis=-1, dtype=cx.wide)
+            number = sum_last(cx, cast(cx, there, cx.acc))
             uniform = uniform_sum(value, there, t, cx) / number
         if total is None:
-            total = xp.sum(t.probs, axis=-1, dtype=cx.wide)
+            total = sum_last(cx, t.probs)
         uniform = xp.where((uniform == xp.inf) & (total == 0), 0.0, uniform)
         shared = eps * column(cx, uniform)
         # All smoothed, nothing is left of a class's own loss, infinite though it be.
@@ -110,7 +110,7 @@ def uniform_sum(value: Array, there: Array, t: Targets, cx: Context) -> Array:
     w = t.class_weight
     if w is not None:
         there, value = there & (w != 0), w * value
-    return cx.xp.sum(cx.xp.where(there, value, 0.0), axis=-1, dtype=cx.wide)
+    return sum_last(cx, cx.xp.where(there, value, 0.0))
 
 
 def weighed_lse(lse: Array, t: Targets, cx: Context) -> Array:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import Array, Context, cast, dtype_name
+from .._xp import Array, Context, cast, dtype_name, sum_all
 
 
 def exact_sum(cx: Context, x: Array) -> Array:
     """Sum all elements in float64, or in pairs of floats where there is none."""
     xp = cx.xp
     if dtype_name(cx.wide) == "float64":
-        return xp.sum(x, dtype=cx.wide)
+        return sum_all(cx, x)
     high = xp.reshape(cast(cx, x, cx.wide), (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:

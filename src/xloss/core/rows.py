@@ -40,7 +40,8 @@ def evaluate(
         if need.rows or need.total or need.grad or need.grad_targets:
             x = c_order(cx, cast(cx, o.x, cx.acc))
             family = _softmax if spec.kind in SOFTMAX else _given if spec.kind in GIVEN else _terms
-            made = family(x, o, t, spec, cx, need, settle_up(up, t, cx), saved)
+            settled = settle_up(up, t, cx) if need.grad or need.grad_targets else up
+            made = family(x, o, t, spec, cx, need, settled, saved)
         if made.rows is not None:
             rows = settle_rows(made.rows, t, cx)
             total = exact_sum(cx, rows) if need.total else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._xp import Array, Context, arange, cast, count_true, fill, gather
+from .._xp import Array, Context, arange, cast, count_true, fill, gather, max_last, sum_last
 from .spec import Spec
 from .targets import Targets
 
@@ -40,14 +40,14 @@ class Exponentials(NamedTuple):
 def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Exponentials:
     """Exponentiate a block of rows about their maxima, which may be known already."""
     xp = cx.xp
-    m = xp.max(z, axis=-1, keepdims=True) if known is None else xp.expand_dims(known.max, axis=-1)
+    m = max_last(cx, z) if known is None else xp.expand_dims(known.max, axis=-1)
     top = z == m
     # Selected, not multiplied: where m is infinite z - m is NaN; a NaN logit must stay.
     below = fill(cx, xp.exp(z - m), top, 0.0)
     if known is not None:
         return Exponentials(m, top, below, known.rest)
     ties = count_true(cx, top, m) - 1.0
-    return Exponentials(m, top, below, xp.sum(below, axis=-1, dtype=cx.wide) + ties)
+    return Exponentials(m, top, below, sum_last(cx, below) + ties)
 
 
 def gaps(z: Array, m: Array, top: Array, cx: Context) -> Array:
@@ -77,22 +77,22 @@ def row_stats(
     elif t.probs is not None:
         a = t.probs if t.class_weight is None else t.probs * t.class_weight
         gap = gaps(z, e.max, e.top, cx)
-        mass = total = xp.sum(a, axis=-1, dtype=cx.wide)
+        mass = total = sum_last(cx, a)
         if t.class_weight is not None and smooth:
-            total = xp.sum(t.probs, axis=-1, dtype=cx.wide)
-        dot = xp.sum(xp.where(a == 0, 0.0, a * gap), axis=-1, dtype=cx.wide)
+            total = sum_last(cx, t.probs)
+        dot = sum_last(cx, xp.where(a == 0, 0.0, a * gap))
     if smooth:
         gap = gaps(z, e.max, e.top, cx) if gap is None else gap
         there = z != -xp.inf
-        possible = xp.sum(cast(cx, there, cx.acc), axis=-1, dtype=cx.wide)
+        possible = sum_last(cx, cast(cx, there, cx.acc))
         if t.class_weight is None:
             possible_weight = possible
             share = xp.where(there, gap, 0.0)
         else:
             w = t.class_weight
-            possible_weight = xp.sum(xp.where(there, w, 0.0), axis=-1, dtype=cx.wide)
+            possible_weight = sum_last(cx, xp.where(there, w, 0.0))
             share = xp.where(there & (w != 0), w * gap, 0.0)
-        possible_dot = xp.sum(share, axis=-1, dtype=cx.wide)
+        possible_dot = sum_last(cx, share)
     return RowStats(m, e.rest, mass, total, dot, possible, possible_weight, possible_dot)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast, fill, scatter
+from .._xp import Array, Context, cast, fill, scatter, sum_last
 from .mix import absent_if_zero, column, mix, uniform_sum, weighed_lse
 from .rowstats import Exponentials, RowStats, exponentials, gaps, log1p_rest
 from .spec import Spec
@@ -147,7 +147,7 @@ def second_sums(
     if spec.kind == "entropy":
         e = exponentials(z, cx, s) if e is None else e
         product = xp.where(e.below == 0, 0.0, e.below * gaps(z, e.max, e.top, cx))
-        return (xp.sum(product, axis=-1, dtype=cx.wide) / (1.0 + s.rest),)
+        return (sum_last(cx, product) / (1.0 + s.rest),)
     if spec.kind != "focal_loss" or (spec.indexed and not spec.label_smoothing):
         return None
     got = parts(z, cx, exponentials(z, cx, s) if e is None else e)
@@ -156,8 +156,8 @@ def second_sums(
     f, slope = focal(got.p, got.q, got.nll, spec.gamma, cx)
     each = xp.where((a == 0) & (f == f), 0.0, a * f)
     return (
-        xp.sum(each, axis=-1, dtype=cx.wide),
-        xp.sum(a * slope, axis=-1, dtype=cx.wide),
+        sum_last(cx, each),
+        sum_last(cx, a * slope),
         uniform_sum(f, there, t, cx) if spec.label_smoothing else xp.zeros_like(s.rest),
     )
 
@@ -202,10 +202,7 @@ def gradient(
         g = p * column(cx, up)
     elif spec.kind == "entropy":
         nll = xp.where(p == 0, 0.0, got.nll)
-        if s is None or sums is None:
-            h = xp.sum(p * nll, axis=-1, dtype=cx.wide)
-        else:
-            h = log1p_rest(s, cx) + sums[0]
+        h = sum_last(cx, p * nll) if s is None or sums is None else log1p_rest(s, cx) + sums[0]
         g = p * (nll - column(cx, h)) * column(cx, up)
     else:
         a = mix(p, t, spec, cx, z != -xp.inf, s)
@@ -219,7 +216,7 @@ def gradient(
                 total = focal(p_label, q_label, nll, spec.gamma, cx)[1]
                 total = total if t.label_weight is None else total * t.label_weight
             else:
-                total = xp.sum(mine, axis=-1, dtype=cx.wide) if sums is None else sums[1]
+                total = sum_last(cx, mine) if sums is None else sums[1]
             others = column(cx, total)
             others = xp.where(a.a != 0, 0.0, others) if by_label else others - mine
         b = up if t.scale is None else up * t.scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, take
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, sum_last, take
 from .reduce import exact_sum
 from .spec import Operands, Spec
 
@@ -119,7 +119,7 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
 def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
     """Return Σ_j weight_j t_ij."""
     weighted = probs if class_weight is None else probs * class_weight
-    return cx.xp.sum(weighted, axis=-1, dtype=cx.wide)
+    return sum_last(cx, weighted)
 
 
 def total_weight(t: Targets, count: int, cx: Context) -> Array:

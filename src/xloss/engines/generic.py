@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from .._xp import Array, Context
-from ..core.blocks import cut, cuts
+from ..core.blocks import HOST, cut, cuts
 from ..core.reduce import exact_sum
 from ..core.rows import evaluate
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
@@ -28,6 +28,8 @@ def run(
         return evaluate(o, spec, cx, classes, need, up, saved)
     xp = cx.xp
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
+    if len(rows) == 1 and rows[0] * max(1, classes) <= HOST:
+        return evaluate(o, spec, cx, classes, need, up, saved)
     pieces = list(cuts(rows, classes, cx))
     if len(pieces) <= 1:
         got = _block(o, spec, cx, classes, need, up, saved, (slice(None),) * len(rows))
