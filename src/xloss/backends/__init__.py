@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from .._xp import Array
+from .._xp import Array, Context
+from ..core.reduce import exact_sum
 from . import default
 from .call import Call
 
@@ -46,3 +47,12 @@ def of(call: Call) -> Backend:
 
         return dask
     return default
+
+
+def square_sum(cx: Context, x: Array) -> Array:
+    """Sum the squares of all elements."""
+    if cx.library == "jax":
+        from . import jax
+
+        return jax.square_sum(x)
+    return exact_sum(cx, x * x)

@@ -40,7 +40,9 @@ class _Graph:
         if o.pos_weight is not None:
             self.row_arrays["pos_weight"] = _like(o.pos_weight, chunks)
         self.class_weight = None if o.class_weight is None else o.class_weight.rechunk(-1)
-        self.ids = da.arange(call.classes, chunks=(o.x.chunks[-1],)) if call.classes else None
+        # None for labels alone, which have no class axis to number.
+        whole = bool(call.classes) and o.x.shape[-1] == call.classes
+        self.ids = da.arange(call.classes, chunks=(o.x.chunks[-1],)) if whole else None
         self.packed = self.sums = None
 
     def map(
@@ -180,6 +182,8 @@ def elements(call: Call) -> Array:
 def weight(call: Call) -> Array:
     """Return the mean's denominator, lazily."""
     graph = _Graph(call)
+    if call.spec.indexed:
+        return graph.map(_weights, graph.rows, x=False).sum()
     return graph.rows_and_weights()[1].sum()
 
 
@@ -236,6 +240,14 @@ def _rows(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:
     like = xp.empty((0,), dtype=acc)
     both = pieces.rows(_operands(got, packed), packed, got.get("sums"), spec, classes, like)
     return xp.stack(list(both), axis=-1)
+
+
+def _weights(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:
+    labels = got["targets"]
+    xp = namespace(labels)
+    cx = context(xp.empty((0,), dtype=acc), xp)
+    weight = prepare(_operands(got, labels), spec, cx, classes).weight
+    return xp.ones(labels.shape) if weight is None else weight
 
 
 def _row_shares(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -39,13 +40,15 @@ def value_and_grad(
 
 def elements(call: Call) -> Array:
     """Return softmax or its logarithm."""
+    choose(call.operands, call.spec, call.cx)
     out = _elements(call.operands.x, call.spec.kind == "log_softmax")
     return default.restore(call, out)
 
 
 def weight(call: Call) -> Array:
     """Return the mean's denominator."""
-    return default.weight(call)
+    choose(call.operands, call.spec, call.cx)
+    return _weight(call.operands, call.spec, call.classes)
 
 
 def _denominator(call: Call) -> Any:
@@ -79,6 +82,20 @@ def _value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     call = Call("", spec, _context(o.x, clean), o, classes, -1, normalizer)
     return default.value_and_grad(call, wanted, cotangent)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _weight(o: Operands, spec: Spec, classes: int) -> Array:
+    cx = context(o.x, jnp)
+    t = prepare(o, spec, cx, classes)
+    rows = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
+    return total_weight(t, prod(rows), cx)
+
+
+@jax.jit
+def square_sum(x: Array) -> Array:
+    """Sum the squares of all elements."""
+    return exact_sum(context(x, jnp), x * x)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -107,6 +107,7 @@ def elements(call: Call) -> Array:
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not _transformed(call.operands, compiling):
         return default.elements(call)
+    choose(call.operands, call.spec, cx)
     logarithm = call.spec.kind == "log_softmax"
     z = cast(cx, x, cx.acc)
     if compiling:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import backends
 from .._xp import Array, Context, cast, dtype_name, namespace, plain, quiet
-from ..core.reduce import exact_sum
 from ..losses import _check as check
 
 
@@ -88,7 +88,7 @@ def l2_penalty(params: Any, /, *, strength: float) -> Array:
     total: Any = None
     for x, own in zip(arrays, contexts, strict=True):
         x = cast(own, x, own.acc)
-        part = cast(own, exact_sum(own, x * x), cx.wide)
+        part = cast(own, backends.square_sum(own, x), cx.wide)
         total = part if total is None else total + part
     wide = any(dtype_name(own.acc) == "float64" for own in contexts)
     return plain(cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.acc))

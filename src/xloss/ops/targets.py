@@ -211,7 +211,9 @@ def effective_count(
         check.row_array("where", where, rows, cx, "targets"),
     )  # fmt: skip
     call = Call("effective_count", spec, cx, o, classes, at, None, ("targets", "targets"))
-    if indexed and cx.library != "dask":
+    if indexed and cx.library == "dask":
+        call = call._replace(operands=o._replace(x=t[..., None]))  # rows, and a class axis
+    elif indexed and cx.library != "jax":
         cx = cx._replace(readable=check.validate("auto", t, cx)[1])
         with quiet(cx):
             made = prepare(o, spec, cx, classes)
