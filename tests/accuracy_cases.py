@@ -1,4 +1,4 @@
-"""Rows on which cross-entropies lose digits, and the error that DESIGN's arithmetic may have there.
+"""Rows on which cross-entropies lose digits, and the targets they are read against.
 
 Logits stand on a 2^-10 grid, so that every subtraction of two of them is exact.
 """
