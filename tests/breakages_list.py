@@ -4,6 +4,7 @@ More than one file can hold: a part of its own in `breakages_NAME.py`, added up 
 """
 
 from breakages import Breakage
+from breakages_rules import RULES
 from breakages_tools import TOOLS
 
-BREAKAGES: list[Breakage] = [*TOOLS]
+BREAKAGES: list[Breakage] = [*RULES, *TOOLS]
