@@ -1,4 +1,4 @@
-"""Every loss and gradient against 80 digits, within the budget of docs/accuracy.md, on every library and path."""
+"""Every loss and gradient against 80 digits, within the budget of docs/accuracy.md."""
 
 from __future__ import annotations
 
