@@ -239,18 +239,16 @@ def test_the_gradient_of_a_row_sums_to_zero(batch):
 
 @st.composite
 def pieces_of_rows(draw):
-    """Rows with infinities, NaN and ties, and where to cut their classes."""
-    classes = draw(st.integers(1, 12))
+    """Rows with masked classes, ties, infinities and NaN, and where to cut their classes."""
+    classes, count = draw(st.integers(1, 12)), draw(st.integers(1, 4))
     values = st.sampled_from([-np.inf, -40.0, 0.0, 0.0, 0.25, 17.5, 40.0, 40.0])
-    rare = st.sampled_from([np.inf, np.nan])
-    rows = draw(st.integers(1, 4))
-    x = np.array(
-        [[draw(values | rare if draw(st.integers(0, 19)) == 0 else values) for _ in range(classes)]
-         for _ in range(rows)]
-    )  # fmt: skip
-    cuts = sorted(draw(st.sets(st.integers(1, max(1, classes - 1)), max_size=4)) - {classes})
+    x = np.array([[draw(values) for _ in range(classes)] for _ in range(count)])
+    places = st.integers(0, classes - 1)
+    for row in x:
+        row[draw(places)] = draw(st.sampled_from([0.0, 1.0, np.inf, np.nan]))
+    cuts = sorted(draw(st.sets(places, max_size=4)) - {0})
     weight = draw(st.none() | st.just(np.arange(classes) / 4))
-    y = np.array([draw(st.integers(0, classes - 1)) for _ in range(rows)])
+    y = np.array([draw(places) for _ in range(count)])
     t = (np.arange(classes) == y[:, None]) * 0.75 + (np.arange(classes) % 2) * 0.25
     return x, [0, *cuts, classes], y, t, weight
 

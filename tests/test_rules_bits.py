@@ -73,22 +73,24 @@ def test_splitting_a_batch_changes_no_bit(name, dtype):
             same(joined, [a[: len(joined[0])] for a in whole])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_order_of_memory_changes_no_bit(name):
+def test_the_order_of_memory_changes_no_bit(name, dtype):
     x, t = batch(name, 1200, 130)
+    x = x.astype(dtype)
     whole = rows_of(name, x, t)
     same(rows_of(name, np.asfortranarray(x), np.asfortranarray(t)), whole)
     if name not in BINARY:
-        moved = t.T if t.ndim == 2 else t
-        rows, gradient = rows_of(
-            name, np.ascontiguousarray(x.T), np.ascontiguousarray(moved), axis=0
-        )
+        moved = [np.ascontiguousarray(a.T) for a in (x, t)]
+        rows, gradient = rows_of(name, *moved, axis=0)
         same((rows, gradient.T), whole)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_shape_of_the_rows_changes_no_bit(name):
+def test_the_shape_of_the_rows_changes_no_bit(name, dtype):
     x, t = batch(name, 1200, 130)
+    x = x.astype(dtype)
     whole = rows_of(name, x, t)
     for rows in ((1, 1200), (30, 40), (2, 3, 200)):
         got = rows_of(name, *(a.reshape(*rows, *a.shape[1:]) for a in (x, t)))
@@ -129,8 +131,9 @@ def test_a_second_run_changes_no_bit():
 @pytest.mark.parametrize("name", LOSSES)
 def test_torch_on_the_host_gives_numpy_s_bits(name):
     torch = pytest.importorskip("torch")
-    for classes in (10, 130, 5000):
+    for classes, dtype in ((10, "float32"), (130, "float64"), (5000, "float32")):
         x, t = batch(name, 60, classes)
+        x = x.astype(dtype)
         for options in {}, OPTIONS.get(name, {}):
             mine = rows_of(name, x, t, **options)
             same(rows_of(name, torch.tensor(x), torch.tensor(t), **options), mine)
