@@ -4,7 +4,9 @@ More than one file can hold: a part of its own in `breakages_NAME.py`, added up 
 """
 
 from breakages import Breakage
+from breakages_arithmetic import ARITHMETIC
+from breakages_calls import CALLS
 from breakages_rules import RULES
 from breakages_tools import TOOLS
 
-BREAKAGES: list[Breakage] = [*RULES, *TOOLS]
+BREAKAGES: list[Breakage] = [*RULES, *ARITHMETIC, *CALLS, *TOOLS]
