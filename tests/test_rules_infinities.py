@@ -215,3 +215,28 @@ def test_a_row_of_no_probability_is_nothing_beside_an_infinity(name, option):
     assert not rows.any()
     assert not gradients[0].any()
     assert np.isfinite(gradients[1]).all()
+
+
+@pytest.mark.parametrize("lib", ["numpy", "strict", "torch"], indirect=True)
+@pytest.mark.parametrize("name", CLASS)
+def test_an_infinite_weight_is_nan_and_a_normalizer_of_zero_inf_without_a_warning(lib, name):
+    x, y = lib.array(inputs(name, (2, 4))), lib.array([1, 2], "int32")
+    infinite = ({"sample_weight": lib.array([INF, 1.0])}, {"weight": lib.array([1, INF, 1, 1])})
+    for run in (xloss.value_and_grad(loss(name)), lambda *a, **k: (loss(name)(*a, **k),)):
+        for given in infinite:
+            assert np.isnan(lib.host(run(x, y, **given)[0]))
+            assert lib.host(run(x, y, **given, reduction="sum")[0]) == INF
+        assert lib.host(run(x, y, normalizer=0.0)[0]) == INF
+
+
+@pytest.mark.parametrize("lib", ["numpy", "strict", "torch"], indirect=True)
+def test_a_loss_beyond_float32_is_infinite_without_a_warning(lib):
+    x = lib.array(np.full((4, 1), -3e38))
+    y = lib.array(np.zeros(4), "int32")
+    for run in (xloss.value_and_grad(xloss.nll_loss), lambda *a, **k: (xloss.nll_loss(*a, **k),)):
+        assert lib.host(run(x, y, reduction="sum")[0]) == INF
+        assert lib.host(run(x, y, normalizer=1.0)[0]) == INF
+        assert lib.host(run(x, y)[0]) == np.float32(3e38)
+        assert (
+            lib.host(run(x, y, reduction="none", weight=lib.array([4.0]))[0]).tolist() == [INF] * 4
+        )
