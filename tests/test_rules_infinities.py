@@ -237,6 +237,13 @@ def test_a_loss_beyond_float32_is_infinite_without_a_warning(lib):
         assert lib.host(run(x, y, reduction="sum")[0]) == INF
         assert lib.host(run(x, y, normalizer=1.0)[0]) == INF
         assert lib.host(run(x, y)[0]) == np.float32(3e38)
-        assert (
-            lib.host(run(x, y, reduction="none", weight=lib.array([4.0]))[0]).tolist() == [INF] * 4
-        )
+        rows = lib.host(run(x, y, reduction="none", weight=lib.array([4.0]))[0])
+        assert rows.tolist() == [INF] * 4
+
+
+@pytest.mark.parametrize("name", FROM_PROBS)
+def test_a_probability_below_0_is_nan_and_above_1_for_a_binary_loss(name):
+    x, t = np.array([-0.5, 0.5, 1.5]), np.array([1.0, 1.0, 0.0])
+    x, t = (x[:, None], t[:, None]) if name == "log_loss" else (x, t)
+    rows = loss(name)(x, t, reduction="none")
+    assert np.isnan(rows).tolist() == [True, False, name != "log_loss"]
