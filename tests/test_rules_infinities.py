@@ -247,3 +247,17 @@ def test_a_probability_below_0_is_nan_and_above_1_for_a_binary_loss(name):
     x, t = (x[:, None], t[:, None]) if name == "log_loss" else (x, t)
     rows = loss(name)(x, t, reduction="none")
     assert np.isnan(rows).tolist() == [True, False, name != "log_loss"]
+
+
+@across(CLASS)
+def test_a_class_of_weight_zero_has_no_share_of_an_infinite_mean(lib, name):
+    x, t = inputs(name, (2, 3)), np.array([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]])
+    x[0, 0] = 0 if name == "log_loss" else -INF
+    want = expected(name, x, t, weight=WEIGHT)
+    value, gradient = xloss.value_and_grad(loss(name), 1)(
+        lib.like(x), lib.like(t), weight=lib.like(WEIGHT)
+    )
+    close(lib.host(value), want.value)
+    gradient = lib.host(gradient)
+    assert not gradient[:, 1].any()
+    close(gradient, want.grad_targets)

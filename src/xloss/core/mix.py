@@ -101,7 +101,9 @@ def target_gradient(
         zw = up * spec.z_loss * lse * lse
         per_weight = zw if per_weight is None else per_weight + zw
     if per_weight is not None:
-        h = h + column(cx, per_weight if t.scale is None else per_weight * t.scale) * w
+        share = column(cx, per_weight if t.scale is None else per_weight * t.scale) * w
+        # A class of weight 0 has no share of the denominator, though the loss be infinite.
+        h = h + (share if t.class_weight is None else xp.where(t.class_weight == 0, 0.0, share))
     return h
 
 
