@@ -38,11 +38,8 @@ def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
     """Return the sum or the mean in the loss dtype."""
     cx = call.cx
     if weight is not None:
-        if cx.host:  # divides by no 0
+        with quiet(cx):
             total = mean(cx, total, weight, call.normalizer)
-        else:
-            with quiet(cx):
-                total = mean(cx, total, weight, call.normalizer)
     return plain(cx, cast(cx, total, cx.acc))
 
 
@@ -75,7 +72,8 @@ def value_and_grad(
             factor = up / xp.where(live, below, xp.ones_like(weight))
     if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
         total = engine.run(o, spec, cx, call.classes, Need(total=True)).total
-        share = -factor * mean(cx, total, weight, None)
+        with quiet(cx):
+            share = -factor * mean(cx, total, weight, None)
     got = engine.run(
         o, spec, cx, call.classes, wants._replace(total=True), Upstream(factor, share, live)
     )
