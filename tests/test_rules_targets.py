@@ -182,3 +182,15 @@ def test_results_are_of_the_input_s_library_and_0d_or_row_shaped(lib, name):
     for how in ("mean", "sum"):
         assert lib.host(loss(name)(x, t, reduction=how)).shape == ()
     assert lib.host(loss(name)(x, t, reduction="none")).shape == (6,)
+
+
+@across(BINARY)
+def test_a_binary_loss_of_one_logit_of_no_dimension(lib, name):
+    x, t, s = inputs(name, (1,)), targets(name, (1,)), np.array([0.5])
+    for how in ("mean", "sum", "none"):
+        want = expected(name, x, t, sample_weight=s, reduction=how)
+        value, gradient = xloss.value_and_grad(loss(name))(
+            lib.array(x[0]), lib.array(t[0]), sample_weight=lib.array(s[0]), reduction=how
+        )
+        close(lib.host(value), want.rows[0] if how == "none" else want.value)
+        close(lib._read(gradient), want.grad[0])
