@@ -118,6 +118,9 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
 
 def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
     """Return Σ_j weight_j t_ij."""
+    if class_weight is not None and not cx.eager:
+        # To autodiff an infinite upstream times a weight of 0 is NaN, unless selected away.
+        probs = cx.xp.where(class_weight == 0, 0.0, probs)
     weighted = probs if class_weight is None else probs * class_weight
     return sum_last(cx, weighted)
 
