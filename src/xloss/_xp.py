@@ -78,12 +78,20 @@ def is_odd(x: Array) -> bool:
     return isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray))
 
 
+_libraries: dict[str, str] = {}
+
+
 def library(xp: Namespace) -> str:
     """Name the library of a namespace: the last part that is not an adapter's."""
     if xp is np:
         return "numpy"
-    parts = str(getattr(xp, "__name__", type(xp).__name__)).split(".")
-    return parts[1] if parts[0] == "array_api_compat" else parts[0]
+    name = str(getattr(xp, "__name__", type(xp).__name__))
+    found = _libraries.get(name)
+    if found is None:
+        parts = name.split(".")
+        found = parts[1] if parts[0] == "array_api_compat" else parts[0]
+        _libraries[name] = found
+    return found
 
 
 def dtype_name(dtype: Any) -> str:

@@ -199,9 +199,12 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
 
 def number(name: str, value: Any, low: float, high: float = inf, *, above: bool = False) -> float:
     """Check a Python number in [low, high] (above: low itself excluded), finite."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is float:  # nearly always, and an abstract class is slow to ask
+        got = value
+    elif isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {described(value)}")
-    got = float(value)
+    else:
+        got = float(value)
     if not low <= got <= high or got == inf or (above and got == low):
         opening = "(" if above else "["
         closing = "inf)" if high == inf else f"{high:g}]"
