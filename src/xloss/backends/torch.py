@@ -23,9 +23,10 @@ from .call import Call
 def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     o = call.operands
-    tracked = [a for a in (o.x, o.targets) if a is not None and a.is_floating_point()]
     compiling = torch.compiler.is_compiling()
-    recorded = torch.is_grad_enabled() and any(a.requires_grad for a in tracked)
+    recorded = torch.is_grad_enabled() and (
+        o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
+    )
     if not recorded and not _transformed(o, compiling):
         return _plain(call)
     rows = _surrogate(call) if compiling else _recorded(call)
@@ -81,18 +82,19 @@ def _numpy_context(x: Array, cx: Context) -> Context:
 
 def _views(o: Operands) -> Operands | None:
     """Return the operands as NumPy views; None for a dtype or a kind of tensor without one."""
-    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    for a in arrays:
-        if a is not None and (a.dtype == torch.bfloat16 or type(a) not in _PLAIN):
+    views = []
+    for a in o:
+        if a is not None and (type(a) not in _PLAIN or a.dtype == torch.bfloat16):
             return None
-    return Operands(*(None if a is None else _view(a) for a in arrays))
+        views.append(None if a is None else _view(a))
+    return Operands(*views)
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _view(a: Array) -> Array:
-    return a.detach().numpy()
+    return a.detach().numpy() if a.requires_grad else a.numpy()
 
 
 def _tensor(a: Array) -> Array:
