@@ -97,8 +97,8 @@ ERRORS_BREAKAGES = [
     b("errors: softcap 0", CHECK, "or (above and got == low)", "", INTERVAL
       + "cross_entropy-softcap]"),
     b("errors: True is no number", CHECK,
-      "    if isinstance(value, bool) or not isinstance(value, Real):\n",
-      "    if not isinstance(value, Real):\n", INTERVAL + "focal_loss-gamma]"),
+      "    elif isinstance(value, bool) or not isinstance(value, Real):\n",
+      "    elif not isinstance(value, Real):\n", INTERVAL + "focal_loss-gamma]"),
     b("errors: reduction", CHECK, "    if value not in REDUCTIONS:\n", "    if value is None:\n",
       "rules_errors::reduction[cross_entropy]"),
     b("errors: normalizer needs the mean", CHECK, '    if value != "mean":\n',
