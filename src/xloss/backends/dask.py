@@ -128,8 +128,18 @@ class _Graph:
 
 def value(call: Call) -> Array:
     """Return the loss, lazily."""
+    if call.operands.x.ndim == 0:
+        alone = value(_lifted(call))
+        return alone[0] if alone.ndim else alone
     rows, weights = _Graph(call).rows_and_weights()
     return _reduced(call, rows, weights)
+
+
+def _lifted(call: Call) -> Call:
+    """Return the call on one row: Dask maps no chunk of no dimension to one that has one."""
+    return call._replace(
+        operands=Operands(*(None if a is None else a[None] for a in call.operands))
+    )
 
 
 def _reduced(call: Call, rows: Array, weights: Array) -> Array:
@@ -151,6 +161,14 @@ def value_and_grad(
     call: Call, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
+    if call.operands.x.ndim == 0:
+        up = (
+            cotangent[None]
+            if cotangent is not None and call.spec.reduction == "none"
+            else cotangent
+        )
+        got, grads = value_and_grad(_lifted(call), wanted, up)
+        return got[0] if got.ndim else got, {name: g[0] for name, g in grads.items()}
     from .default import depends_on_targets, restore
 
     graph = _Graph(call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from .._xp import Array, cast, plain, quiet
@@ -37,10 +37,10 @@ def known_weight(call: Call) -> float | None:
 def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
     """Return the sum or the mean in the loss dtype."""
     cx = call.cx
-    if weight is not None:
-        with quiet(cx):
+    with quiet(cx):  # a total beyond the loss dtype is infinite
+        if weight is not None:
             total = mean(cx, total, weight, call.normalizer)
-    return plain(cx, cast(cx, total, cx.acc))
+        return plain(cx, cast(cx, total, cx.acc))
 
 
 def value_and_grad(
@@ -65,7 +65,7 @@ def value_and_grad(
     share = live = None
     with quiet(cx):
         if cx.host and float(weight) != 0:
-            factor = up / below
+            factor = up / below if float(below) != 0 else up * inf
         else:
             weight = xp.asarray(weight, dtype=cx.wide)
             live = weight != 0
