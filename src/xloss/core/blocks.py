@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from math import prod
-from typing import Any
 
 from .._xp import Array, Context, Namespace
 from .spec import Operands
@@ -53,8 +51,3 @@ def cut(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes: int) -> Op
         flat(o.x, has_classes), flat(o.targets, soft), o.class_weight,
         flat(o.sample_weight, False), flat(o.where, False), flat(o.pos_weight, False),
     )  # fmt: skip
-
-
-def size(shape: tuple[Any, ...]) -> int:
-    """Return the number of elements of a shape."""
-    return int(prod(shape))
