@@ -1,0 +1,31 @@
+"""The catalogue: every case, in files by family."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from ..case import Case
+
+FILES = ("tail",)
+
+
+@cache
+def catalogue() -> tuple[Case, ...]:
+    """Return every case, those on demand included, in the order of the report."""
+    found: list[Case] = []
+    for name in FILES:
+        found += import_module(f".{name}", __package__).cases()
+    names = [case.name for case in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two cases of one name: {', '.join(twice)}")
+    return tuple(found)
+
+
+def case(name: str) -> Case:
+    """Return the case of that name."""
+    for found in catalogue():
+        if found.name == name:
+            return found
+    raise KeyError(f"no case {name!r}")

@@ -1,0 +1,42 @@
+"""Numbers that cases are made of: logits on a 2^-10 grid, so that subtractions are exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..case import Array
+
+
+def grid(values: Any) -> Array:
+    """Round to multiples of 2^-10."""
+    return np.asarray(np.round(np.asarray(values, np.float64) * 1024) / 1024)
+
+
+def logits(rows: int, classes: int, seed: int = 0, scale: float = 3.0) -> Array:
+    rng = np.random.default_rng([seed, rows, classes])
+    return grid(rng.standard_normal((rows, classes)) * scale)
+
+
+def soft(rows: int, classes: int, seed: int = 0) -> Array:
+    """Probabilities in 64ths, which every dtype holds; rows sum to 1, zeros among them."""
+    rng = np.random.default_rng([seed, rows, classes, 7])
+    return np.asarray(rng.multinomial(64, [1 / classes] * classes, rows) / 64)
+
+
+def labels(rows: int, classes: int, seed: int = 0, dtype: str = "int64") -> Array:
+    return np.random.default_rng([seed, rows, classes, 8]).integers(0, classes, rows).astype(dtype)
+
+
+def weights(count: int, seed: int = 0) -> Array:
+    """Positive weights in eighths."""
+    return np.asarray(np.random.default_rng([seed, count, 9]).integers(1, 17, count) / 8)
+
+
+def confident(gap: float, offset: float = 0.0, classes: int = 10) -> Array:
+    """One row whose class 0 is ahead of class 1 by `gap`, and of the others by more."""
+    z = np.full(classes, -float(gap))
+    z[0] = 0.0
+    z[2:] -= grid(np.random.default_rng(classes).random(max(0, classes - 2)))
+    return np.asarray(z + offset)[None]

@@ -1,0 +1,13 @@
+"""f(logits, targets, **options of xloss's loss of that name), on NumPy arrays or others."""
+
+from __future__ import annotations
+
+from .base import Convention
+
+
+class Xloss(Convention):
+    def __init__(self, home: str = "numpy") -> None:
+        self.home = home
+
+
+CONVENTION = Xloss()

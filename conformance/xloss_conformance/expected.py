@@ -1,0 +1,259 @@
+"""What must come of a case: the oracle's rows, laid out as the arguments are, as pairs of floats.
+
+The answers to the catalogue stand in ``expected.npz``, which only saves time: they are found by a
+hash of the arguments as stored and of the oracle's source, and computed where there is none.
+
+    python -m xloss_conformance.expected     # rebuilds the file
+
+Source: ``oracle.py`` on mpmath; the file names version, digits and date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .case import BINARY, DTYPES, Array, Case, Stored, stored
+
+FILE = Path(__file__).with_name("expected.npz")
+HERE = Path(__file__).parent
+
+
+class Exact(NamedTuple):
+    """A number as the sum of two floats, 106 bits of it: hi is the nearest float64."""
+
+    hi: Array
+    lo: Array
+
+
+class Expected(NamedTuple):
+    """The exact answer to a case whose arguments are stored in one dtype."""
+
+    value: Exact  # reduced, or the rows
+    grad: Exact  # to the first argument, times the upstream gradient
+    grad_targets: Exact | None  # to floating targets, likewise
+    absent: Array  # the rows (binary: elements) that contribute exactly nothing
+
+
+@cache
+def answer(case: Case, dtype: str) -> Expected:
+    """Return what must come of a case, from the file or from the oracle."""
+    arguments = stored(case, dtype)
+    return _filed().get(key(case, arguments)) or compute(case, arguments)
+
+
+def key(case: Case, arguments: Stored) -> str:
+    """Return the hash of everything that the answer depends on."""
+    digest = hashlib.sha256(_source())
+    digest.update(f"{case.loss} {case.tile} {case.to_targets}".encode())
+    options = {k: v for k, v in arguments.options.items() if k != "validate"}
+    given = {"x": arguments.x, "t": arguments.targets, "u": arguments.upstream, **options}
+    for name in sorted(given):
+        value = given[name]
+        if isinstance(value, np.ndarray):
+            value = value if value.dtype.kind in "iub" else np.asarray(value, np.float64)
+            value = value.astype(np.int64) if value.dtype.kind == "i" else value
+            digest.update(f"{name} {value.shape} {value.dtype}".encode())
+            # A 0-stride tile is told by its shape and its first copy.
+            first = value[:1] if case.tile > 1 and value.ndim and not value.strides[0] else value
+            digest.update(np.ascontiguousarray(first).tobytes())
+        else:
+            digest.update(f"{name} {value!r}".encode())
+    return digest.hexdigest()[:24]
+
+
+@cache
+def _source() -> bytes:
+    return (HERE / "oracle.py").read_bytes()
+
+
+def compute(case: Case, arguments: Stored) -> Expected:
+    """Ask the oracle."""
+    from . import oracle  # mpmath is needed here only
+
+    options = dict(arguments.options)
+    axis = options.pop("axis", -1)
+    reduction = options.pop("reduction", "none" if case.loss == "entropy" else "mean")
+    normalizer = options.pop("normalizer", None)
+    ignore = options.pop("ignore_index", -100)
+    options.pop("validate", None)
+    x, t, u = arguments.x, arguments.targets, arguments.upstream
+    if case.tile > 1:
+        x, t = x[0], None if t is None else t[0]
+    binary = case.loss in BINARY
+    if not binary:
+        x = np.moveaxis(x, axis, -1)
+        t = np.moveaxis(t, axis, -1) if t is not None and not case.index else t
+    shape = x.shape if binary else x.shape[:-1]
+    count = int(np.prod(shape))
+    rows_x = x.reshape(count, -1).astype(np.float64)
+    rows_t = [None] * count if t is None else t.reshape(count, *t.shape[len(shape) :])
+    s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), shape).ravel()
+    keep = np.broadcast_to(options.pop("where", True), shape).ravel() & (s != 0)
+    if case.index and ignore is not None and t is not None:
+        labels = t.ravel().tolist()  # exact, of any integer dtype
+        keep = keep & np.asarray([label != ignore for label in labels], bool)
+    by_row = {}
+    if "pos_weight" in options:
+        by_row = {"pos_weight": np.broadcast_to(options.pop("pos_weight"), shape).ravel()}
+    given = {
+        k: np.asarray(v, np.float64).tolist() if isinstance(v, np.ndarray) else v
+        for k, v in options.items()
+        if v is not None
+    }
+
+    known: dict[Any, Any] = {}
+    rows: list[Any] = []
+    for i in range(count):
+        if not keep[i]:
+            rows.append(None)
+            continue
+        own = {k: float(v[i]) for k, v in by_row.items()}
+        t_i = None if rows_t[i] is None else np.asarray(rows_t[i])
+        token = (rows_x[i].tobytes(), None if t_i is None else t_i.tobytes(), s[i], *own.values())
+        if token not in known:
+            known[token] = _row(case.loss, rows_x[i], t_i, float(s[i]), {**given, **own})
+        rows.append(known[token])
+
+    each = reduction == "none"
+    total = oracle.reduce(
+        rows,
+        reduction="sum" if each else reduction,
+        normalizer=None if normalizer is None else float(normalizer),
+    )
+    scale = np.broadcast_to(np.asarray(u, np.float64), shape if each else ()).ravel()
+    scales = [oracle.mp.mpf(float(v)) for v in scale] * (1 if each else count)
+
+    def gradient(parts: Sequence[Any]) -> Exact:
+        done: dict[Any, Any] = {}
+        hi = np.zeros(rows_x.shape)
+        lo = np.zeros(rows_x.shape)
+        for i, part in enumerate(parts):
+            if part is not None:
+                token = (id(rows[i]), scales[i])
+                if token not in done:
+                    row = part if isinstance(part, list) else [part]
+                    done[token] = _exact([v * scales[i] for v in row])
+                hi[i], lo[i] = done[token]
+        back = [v.reshape(x.shape) for v in (hi, lo)]
+        return Exact(*(back if binary else (np.moveaxis(v, -1, axis) for v in back)))
+
+    if each:
+        pairs = _exact([oracle.ZERO if row is None else row.loss for row in rows])
+        value = Exact(pairs.hi.reshape(shape), pairs.lo.reshape(shape))
+    else:
+        pairs = _exact([total.value * (case.tile if reduction == "sum" else 1)])
+        value = Exact(pairs.hi[0], pairs.lo[0])
+    to_targets = gradient(total.grads_targets) if case.to_targets else None
+    return Expected(value, gradient(total.grads), to_targets, ~keep.reshape(shape))
+
+
+def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]) -> Any:
+    from . import oracle
+
+    if t is None:
+        return oracle.entropy_row(x.tolist())
+    if loss in BINARY:
+        return oracle.binary_row(loss, float(x[0]), float(t), sample_weight=s, **options)
+    if loss == "kl_div":
+        return oracle.kl_row(x.tolist(), t.astype(np.float64).tolist(), sample_weight=s, **options)
+    target = int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
+    return oracle.softmax_row(loss, x.tolist(), target, sample_weight=s, **options)
+
+
+def _exact(values: Sequence[Any]) -> Exact:
+    hi = np.array([float(v) for v in values])
+    lo = [float(v - h) if np.isfinite(h) else 0.0 for v, h in zip(values, hi.tolist(), strict=True)]
+    return Exact(hi, np.array(lo))
+
+
+# The file: every answer's arrays, flat and one after another, and where each begins.
+
+
+@cache
+def _filed() -> dict[str, Expected]:
+    if not FILE.exists():
+        return {}
+    with np.load(FILE) as file:
+        numbers, meta = file["numbers"], json.loads(file["index"].tobytes())
+    if meta["oracle"] != hashlib.sha256(_source()).hexdigest():
+        return {}
+    return {k: _unpack(numbers, entry) for k, entry in meta["answers"].items()}
+
+
+def provenance() -> dict[str, str]:
+    """Return what made the file."""
+    with np.load(FILE) as file:
+        meta = json.loads(file["index"].tobytes())
+    return {k: v for k, v in meta.items() if k != "answers"}
+
+
+def _unpack(numbers: Array, entry: dict[str, Any]) -> Expected:
+    at, found = entry["at"], []
+    for shape in entry["shapes"]:
+        size = int(np.prod(shape))
+        found.append(None if shape == [0, -1] else numbers[at : at + size].reshape(shape))
+        at += size if found[-1] is not None else 0
+    value, value_lo, grad, grad_lo, t, t_lo, absent = found
+    to_targets = None if t is None else Exact(t, t_lo)
+    return Expected(Exact(value, value_lo), Exact(grad, grad_lo), to_targets, absent.astype(bool))
+
+
+def _pack(expected: Expected) -> list[Array | None]:
+    t = expected.grad_targets
+    return [*expected.value, *expected.grad, *(t or (None, None)), expected.absent]
+
+
+def write(cases: Iterator[Case] | Sequence[Case]) -> int:
+    """Compute every answer anew and write the file; return how many there are."""
+    import mpmath
+
+    from . import oracle
+
+    numbers: list[Array] = []
+    answers: dict[str, Any] = {}
+    at = 0
+    for case in cases:
+        for dtype in DTYPES:
+            if dtype not in case.dtypes or case.error is not None:
+                continue
+            arguments = stored(case, dtype)
+            token = key(case, arguments)
+            if token in answers:
+                continue
+            parts = _pack(compute(case, arguments))
+            shapes = [[0, -1] if part is None else list(part.shape) for part in parts]
+            answers[token] = {"at": at, "shapes": shapes}
+            for part in parts:
+                if part is not None:
+                    numbers.append(np.asarray(part, np.float64).ravel())
+                    at += part.size
+    meta = {
+        "made by": "python -m xloss_conformance.expected",
+        "oracle": hashlib.sha256(_source()).hexdigest(),
+        "mpmath": mpmath.__version__,
+        "digits": str(oracle.mp.dps),
+        "date": datetime.now(UTC).date().isoformat(),
+        "answers": answers,
+    }
+    index = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, numbers=np.concatenate(numbers), index=index)
+    FILE.write_bytes(buffer.getvalue())
+    return len(answers)
+
+
+if __name__ == "__main__":
+    from .cases import catalogue
+
+    count = write([case for case in catalogue() if not case.on_demand])
+    print(f"{FILE.name}: {count} answers, {FILE.stat().st_size:,} bytes", file=sys.stderr)

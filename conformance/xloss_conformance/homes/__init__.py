@@ -1,0 +1,42 @@
+"""Where arrays live: how those of one library are made, read back and differentiated; one file each."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from .base import Home, Missing
+
+# Name -> the class that makes it, and the line that installs its library.
+HOMES = {
+    "numpy": (".base:Home", "pip install xloss"),
+    "strict": (".strict:Strict", "pip install array-api-strict"),
+    "torch": (".torch:Torch", 'pip install "xloss[torch]"'),
+    "cuda": (".torch:Cuda", 'pip install "xloss[torch]"'),
+    "jax": (".jax:Jax", 'pip install "xloss[jax]"'),
+    "dask": (".dask:Dask", 'pip install "xloss[dask]"'),
+    "cupy": (".cupy:CuPy", 'pip install "xloss[cupy]"'),
+}
+
+__all__ = ["HOMES", "Home", "Missing", "home"]
+
+
+@cache
+def _made(name: str) -> Home | Missing:
+    where, install = HOMES[name]
+    module, _, kind = where.partition(":")
+    try:
+        made: Home = getattr(import_module(module, __package__), kind)()
+    except ModuleNotFoundError as error:
+        return Missing(f"{name}: {error.name} is not installed: {install}")
+    except Missing as missing:
+        return missing
+    return made
+
+
+def home(name: str) -> Home:
+    """Return the home of that name; Missing says why there is none here, and what installs it."""
+    found = _made(name)
+    if isinstance(found, Missing):
+        raise found
+    return found

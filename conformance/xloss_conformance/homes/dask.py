@@ -1,0 +1,35 @@
+"""Dask arrays in chunks of at most 3, along the class axis too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ..case import Array
+from .base import Home, laid_out
+
+
+class Dask(Home):
+    name = "dask"
+    reads = False
+    same_bits = False  # chunks of a row are merged: another cut, other bits
+    dtypes = ("float32", "float64")
+    layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
+
+    def version(self) -> str:
+        import dask
+
+        return str(dask.__version__)
+
+    def array(self, values: Array, layout: str = "C") -> Any:
+        cut = tuple(max(3, -(-n // 5)) for n in values.shape)
+        return da.from_array(laid_out(values, layout), chunks=cut)
+
+    def host(self, x: Any) -> Array:
+        x = np.asarray(x.compute(scheduler="sync"))
+        return x if x.dtype.kind in "iub" else x.astype(np.float64)
+
+    def misplaced(self, x: Any) -> str | None:
+        return None if isinstance(x, da.Array) else f"a {type(x).__qualname__}, not a Dask array"
