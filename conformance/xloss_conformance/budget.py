@@ -23,7 +23,7 @@ import numpy as np
 
 from .case import BINARY, FROM_LOGITS, Array, Case, Stored
 from .expected import Expected
-from .oracle import FORMATS
+from .formats import FORMATS
 from .subject import Traits
 
 BASE, OTHER = 4.0, 6.0
@@ -138,7 +138,7 @@ def _scales(
         value = np.where(keep, rows, 0.0) / (1.0 if case.loss == "entropy" else total)
         reduction = arguments.options.get("reduction", "mean")
         if case.loss != "entropy" and reduction != "none":
-            value = np.sum(value)
+            value = np.asarray(np.sum(value))
         upstream = np.abs(np.asarray(arguments.upstream, np.float64)) / total
         if case.loss not in BINARY and np.ndim(upstream):
             upstream = np.expand_dims(upstream, case.axis)
@@ -266,7 +266,7 @@ def _by_element(case: Case, arguments: Stored) -> tuple[Array, Array, Array, Arr
     yes, no = omega * yes, no
     rows = np.where(t == 0, 0.0, t * yes) + np.where(t == 1, 0.0, (1 - t) * no)
     slope = np.maximum(np.where(t == 0, 0.0, up), np.where(t == 1, 0.0, down))
-    factor = 1.0
+    factor = np.ones(x.shape)
     if case.loss == "sigmoid_focal_loss":
         gamma = float(options.get("gamma", 2.0))
         p = np.exp(-yes)
@@ -274,8 +274,7 @@ def _by_element(case: Case, arguments: Stored) -> tuple[Array, Array, Array, Arr
         factor = miss**gamma
         bend = gamma * np.where(miss == 0, 0.0, miss ** (gamma - 1)) * p * np.exp(-no) * rows
         slope = factor * slope + bend
-        alpha = options.get("alpha")
-        rows = factor * rows * (1.0 if alpha is None else 1.0)
+        rows = factor * rows
     targets = factor * (_finite(yes) + _finite(no)) * (1 + float(options.get("gamma", 0.0)))
     ends = np.isin(t, (0.0, 1.0))
     grad = np.where(ends, 0.0, s * _finite(slope))

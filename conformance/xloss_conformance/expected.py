@@ -198,7 +198,8 @@ def provenance() -> dict[str, str]:
 
 
 def _unpack(numbers: Array, entry: dict[str, Any]) -> Expected:
-    at, found = entry["at"], []
+    at = entry["at"]
+    found: list[Any] = []
     for shape in entry["shapes"]:
         size = int(np.prod(shape))
         found.append(None if shape == [0, -1] else numbers[at : at + size].reshape(shape))

@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from mpmath import MPContext, mpf
 
+from .formats import FORMATS
+
 Real: TypeAlias = int | float | mpf
 Reals: TypeAlias = Sequence[Real]
 G = TypeVar("G", mpf, list[mpf])  # a gradient: one number (binary losses) or one a class
@@ -19,8 +21,6 @@ G = TypeVar("G", mpf, list[mpf])  # a gradient: one number (binary losses) or on
 mp: Any = MPContext()
 mp.dps = 80
 ZERO, ONE, INF, NAN = mp.mpf(0), mp.mpf(1), mp.inf, mp.nan
-# significant bits, exponent of the largest number
-FORMATS = {"float16": (11, 15), "bfloat16": (8, 127), "float32": (24, 127), "float64": (53, 1023)}
 
 
 @dataclass(frozen=True)

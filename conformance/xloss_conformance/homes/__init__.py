@@ -1,4 +1,4 @@
-"""Where arrays live: how those of one library are made, read back and differentiated; one file each."""
+"""Arrays of each library: how they are made, read back and differentiated; one file each."""
 
 from __future__ import annotations
 

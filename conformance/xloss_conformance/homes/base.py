@@ -38,8 +38,8 @@ class Home:
 
     def host(self, x: Any) -> Array:
         """Return the values as a NumPy array; floats as float64, which holds them all."""
-        x = np.asarray(x)
-        return x if x.dtype.kind in "iub" else x.astype(np.float64)
+        read: Array = np.asarray(x)
+        return read if read.dtype.kind in "iub" else read.astype(np.float64)
 
     def dtype(self, x: Any) -> str:
         return str(x.dtype.name)
@@ -67,9 +67,7 @@ class Home:
             kind = targets.dtype.name
             if kind not in self.integers and not self._narrows(targets):
                 return f"{self.name} has no {kind}"
-        return (
-            None if layout in self.layouts else f"{self.name} has no arrays laid out so: {layout}"
-        )
+        return None if layout in self.layouts else f"{self.name} has no {layout} arrays"
 
     def _narrows(self, targets: Array) -> bool:
         """Whether integers of a dtype not offered fit into int32, which stands in for them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import dask.array as da
@@ -19,17 +20,17 @@ class Dask(Home):
     layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 
     def version(self) -> str:
-        import dask
-
-        return str(dask.__version__)
+        return version("dask")
 
     def array(self, values: Array, layout: str = "C") -> Any:
         cut = tuple(max(3, -(-n // 5)) for n in values.shape)
-        return da.from_array(laid_out(values, layout), chunks=cut)
+        return da.from_array(  # type: ignore[no-untyped-call]
+            laid_out(values, layout), chunks=cut
+        )
 
     def host(self, x: Any) -> Array:
-        x = np.asarray(x.compute(scheduler="sync"))
-        return x if x.dtype.kind in "iub" else x.astype(np.float64)
+        read: Array = np.asarray(x.compute(scheduler="sync"))
+        return read if read.dtype.kind in "iub" else read.astype(np.float64)
 
     def misplaced(self, x: Any) -> str | None:
         return None if isinstance(x, da.Array) else f"a {type(x).__qualname__}, not a Dask array"

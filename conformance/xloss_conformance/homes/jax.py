@@ -14,6 +14,9 @@ from ..case import Array
 from .base import Home
 
 
+X64: Any = jax.config  # its attributes are made when it is imported
+
+
 class Jax(Home):
     name = "jax"
     gradients = "jax.vjp"
@@ -27,7 +30,7 @@ class Jax(Home):
         return str(jax.__version__)
 
     def array(self, values: Array, layout: str = "C") -> Any:
-        if values.dtype.name in ("int64", "uint64") and not jax.config.read("jax_enable_x64"):
+        if values.dtype.name in ("int64", "uint64") and not X64.jax_enable_x64:
             values = values.astype(np.int32)
         return jnp.asarray(values)
 

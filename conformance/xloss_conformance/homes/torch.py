@@ -24,7 +24,7 @@ class Torch(Home):
     def array(self, values: Array, layout: str = "C") -> Any:
         if values.dtype.name == "bfloat16":
             bits = torch.from_numpy(laid_out(values.view(np.int16), layout).copy(order="K"))
-            made = bits.view(torch.bfloat16) if values.ndim else bits.view(torch.bfloat16)
+            made = bits.view(torch.bfloat16)
         elif values.ndim and layout == "C" and 0 in values.strides and values.size:
             base = torch.from_numpy(values[0].copy())
             return base.to(self.device).expand(values.shape)
