@@ -79,7 +79,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(str(np.dtype(ml_dtypes.bfloat16)))
     return np.dtype(name)
 
 

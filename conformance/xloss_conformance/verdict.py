@@ -106,11 +106,11 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
     assert outcome is not None
     assert expected is not None
     bad = bad_labels(case)
+    read = arguments.options.get("validate") is not False
     if outcome.error is not None:
-        right = traits.bad_label != "nan" and bad.any()
-        if right and traits.strict:
-            right = isinstance(outcome.error, IndexError)
-            right = right and arguments.options.get("validate") is not False
+        right = traits.bad_label != "nan" and bool(bad.any())
+        if traits.strict:
+            right = right and read and isinstance(outcome.error, IndexError)
         if not right:
             yield Finding("runs", said(outcome.error))
         return
@@ -199,7 +199,7 @@ def bad_labels(case: Case) -> Array:
     flat = [not 0 <= v < classes and v != ignore for v in case.targets.ravel().tolist()]
     keep = np.broadcast_to(case.options.get("where", True), case.targets.shape)
     keep = keep & (np.asarray(case.options.get("sample_weight", 1.0)) != 0)
-    return np.asarray(flat, bool).reshape(case.targets.shape) & keep
+    return np.asarray(np.asarray(flat, bool).reshape(case.targets.shape) & keep)
 
 
 def _leaks(case: Case, rule: str, got: Array, expected: Expected) -> Iterator[Finding]:

@@ -13,7 +13,6 @@ import numpy as np
 from ..case import Array
 from .base import Home
 
-
 X64: Any = jax.config  # its attributes are made when it is imported
 
 
