@@ -111,7 +111,9 @@ class TestSoftmaxRow:
     def test_nan_is_nan_unless_the_row_weighs_nothing(self, kind, options, target, sample_weight):
         options = {**options, "sample_weight": sample_weight}
         want = mp.nan if sample_weight else mp.mpf(0)
-        for first, t in [(NAN, target), (0.25, [NAN, 0.5, 0, 0]), (0.25, 4)]:
+        calls = [(NAN, target), (0.25, [NAN, 0.5, 0, 0]), (0.25, 4)]
+        # Log-probabilities and probabilities are read one by one: by hand, below.
+        for first, t in calls if kind in (CE, FOCAL) or not sample_weight else calls[2:]:
             row = softmax_row(kind, [first, *ROW[kind][1:]], t, **options)
             assert close(flat(row), [want] * (9 if isinstance(t, list) else 5))
         assert row.weight == sample_weight  # of the bad label
@@ -149,6 +151,14 @@ class TestSoftmaxRow:
     (LOG, [0.25, 0.75], 0, {}, [2 * LOG2, -4, 0]), (LOG, [0, 1], [0, 1], {}, [0, 0, -1, 0, 0]),
     (LOG, [0, 1], [1, 0], {}, [INF, -INF, 0, INF, 0]), (LOG, [-0.5, 1], 0, {}, [NAN, 2, 0]),
     (LOG, [0, 1], 0, {"eps": 0.25}, [2 * LOG2, 0, 0]), (LOG, [0, 1], 1, {"eps": 0.5}, [LOG2, 0, 0]),
+    (NLL, [NAN, -2], 1, {}, [2, 0, -1]), (NLL, [NAN, -2], 0, {}, [NAN, -1, 0]),
+    (LOG, [NAN, 0.25], 1, {}, [2 * LOG2, 0, -4]), (LOG, [NAN, 0.25], 0, {}, [NAN, NAN, 0]),
+    (NLL, [NAN, -2], [0, 1], {}, [2, 0, -1, NAN, 2]), (NLL, [-1, -2], [NAN, 1], {},
+     [NAN, NAN, -1, 1, 2]), (NLL, [NAN, -2], [1, 1], {"weight": [0, 1]}, [2, 0, -1, 0, 2]),
+    (NLL, [NAN, -2], 0, {"weight": [0, 1]}, [0] * 3), (LOG, [NAN, 0.75], 0, {"eps": 0.25},
+     [NAN, NAN, 0]), (LOG, [NAN, 1], 0, {"weight": [0, 1]}, [0] * 3),
+    (NLL, [NAN, -2], 1, {"label_smoothing": 0.5}, [NAN, -0.25, -0.75]),
+    (LOG, [-1, 0.5], 1, {"label_smoothing": 0.5}, [NAN, 0.25, -1.5]),
 ])  # fmt: skip
 def test_softmax_rows_by_hand(kind, x, target, options, want):
     assert close(flat(softmax_row(kind, x, target, **options)), [mp.mpf(v) for v in want])
@@ -205,7 +215,9 @@ def test_kl_limits():
         got = kl_row([-LOG2, -INF], target, log_target=target[0] == 0)
         assert close(flat(got), [LOG2, -1, 0, LOG2 + 1, 0])
     assert close([kl_row([0, -INF], [s, 0.5]).loss for s in (0.5, -1)], [mp.inf, mp.nan])
-    assert close(flat(kl_row([NAN], [0.0])), [mp.nan] * 3)
+    assert close(flat(kl_row([NAN, -1], [0, 1])), [1, 0, -1, 0, 2])
+    assert close(flat(kl_row([NAN, -1], [1, 1])), [mp.nan, -1, -1, mp.nan, 2])
+    assert close(flat(kl_row([-1], [NAN])), [mp.nan] * 3)
     assert flat(kl_row([NAN], [0.0], sample_weight=0)) == [0, 0, 0]
 
 

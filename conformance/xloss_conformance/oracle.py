@@ -114,14 +114,15 @@ def softmax_row(
     """One row of a loss over classes; s is the sample weight, t the target (or its one-hot row).
 
     loss = s Σ_j w_j q_j ℓ_j + λ W lse², W = s Σ_j w_j t_j, q = (1-ε) t + ε (Σ_j t_j) u,
-    u uniform over the possible classes; a term with w_j q_j = 0 is absent. By kind:
+    u uniform over the possible classes; a term with w_j q_j = 0 is absent, and not read. By kind:
 
     - cross_entropy: ℓ_j = -log p_j, p = softmax(x), or softmax(c tanh(x/c)); possible: x_j > -inf
     - focal_loss: ℓ_j = (1-p_j)^γ (-log p_j), the rest the same; nll_loss: ℓ_j = -x_j, likewise
-    - log_loss: ℓ_j = -log x_j, x clipped into [eps, 1-eps] first; possible: x_j > 0 after that
+    - log_loss: ℓ_j = -log x_j, x clipped into [eps, 1-eps] first; possible: x_j ≠ 0 after that
 
-    NaN where an x_j or t_j is NaN, for a label outside [0, C) (with W = s), and where no class is
-    possible but one is needed (for a softmax, for smoothing). With s = 0 all is exactly 0.
+    NaN for a label outside [0, C) (with W = s), where no class is possible but one is needed (for
+    a softmax, for smoothing), and where a logit or its t_j is NaN: they meet in the sum. A NaN
+    among x_j that are (log-)probabilities is in its own term alone. With s = 0 all is exactly 0.
     """
     foreign = {"cross_entropy": [eps], "focal_loss": [eps, z_loss],
                "nll_loss": [eps, z_loss, softcap], "log_loss": [z_loss, softcap]}  # fmt: skip
@@ -150,30 +151,32 @@ def softmax_row(
             losses = [rest[j] ** g * losses[j] for j in n]
     elif kind == "log_loss":
         z = [_clip(v, eps) for v in given]
-        dz = [_over(ONE, z[k]) if z[k] == given[k] else ZERO for k in n]
+        clipped = [z[k] != given[k] and not mp.isnan(z[k]) for k in n]
+        dz = [ZERO if clipped[k] else _over(ONE, z[k]) for k in n]
         losses = [-mp.log(v) if v >= 0 else NAN for v in z]
-    possible = [v > (0 if kind == "log_loss" else -INF) for v in z]
+    possible = [v != (0 if kind == "log_loss" else -INF) for v in z]
     empty = not any(possible) and (logits or epsilon != 0)
     w_grad = None if index else [_times(s, v) for v in w]
-    if s == 0 or bad or empty or any(map(mp.isnan, given + t)):
+    if s == 0 or bad or empty or (logits and any(map(mp.isnan, given + t))):
         fill = ZERO if s == 0 else NAN
         return Row(fill, total, [fill for _ in n], w_grad and [fill for _ in n], w_grad)
 
     share = epsilon / sum(possible) if epsilon else ZERO
-    spread = share * sum(t)
+    spread = _times(share, sum(t))
     q = [(1 - epsilon) * t[j] + (spread if possible[j] else 0) for j in n]
     a = list(map(_times, q, w))
-    loss = s * _dot(a, losses) + _times(lam * total, lse**2)
+    by_weight = _times(lam, total)
+    loss = s * _dot(a, losses) + _times(by_weight, lse**2)
     ab = list(map(_times, a, b))
     all_ab = sum(ab)
-    by_z = [s * (p[k] * (all_ab - ab[k]) - ab[k] * rest[k]) for k in n]
-    by_lse = [_times(2 * lam * total * p[k], lse) for k in n]
+    by_z = [s * (_times(p[k], all_ab - ab[k]) - ab[k] * rest[k]) for k in n]
+    by_lse = [_times(2 * by_weight * p[k], lse) for k in n]
     grad = [_times(by_z[k] + by_lse[k], dz[k]) for k in n]
     if index:
         return Row(loss, total, grad)
     # Where the loss is finite so is the gradient: what is infinite in an absent term counts 0.
     own = [ZERO if a[j] == 0 and mp.isinf(losses[j]) else losses[j] for j in n]
-    lse2 = ZERO if lam * total == 0 and mp.isinf(lse) else lse**2
+    lse2 = ZERO if by_weight == 0 and mp.isinf(lse) else lse**2
     mixed = _times(share, sum(_times(w[j], own[j]) for j in n if possible[j]))
     t_grad = [s * (_times((1 - epsilon) * w[k], own[k]) + mixed) for k in n]
     return Row(loss, total, grad, [t_grad[k] + _times(lam * s * w[k], lse2) for k in n], w_grad)
@@ -237,11 +240,13 @@ def binary_row(
 def kl_row(
     log_probs: Reals, target: Reals, *, log_target: bool = False, sample_weight: Real = 1
 ) -> Row[list[mpf]]:
-    """s Σ_j t_j (log t_j - lp_j), W = s; with ``log_target``, log t and the gradient to it."""
+    """s Σ_j t_j (log t_j - lp_j), W = s; with ``log_target``, log t and the gradient to it.
+
+    A term with t_j = 0 is absent, and not read. With s = 0 all is exactly 0.
+    """
     lp, given, s = _mpfs(log_probs), _mpfs(target), mp.mpf(sample_weight)
-    if s == 0 or any(map(mp.isnan, lp + given)):
-        fill = ZERO if s == 0 else NAN
-        return Row(fill, s, [fill for _ in lp], [fill for _ in lp])
+    if s == 0:
+        return Row(ZERO, s, [ZERO for _ in lp], [ZERO for _ in lp])
     t = [mp.exp(v) for v in given] if log_target else given
     log_t = given if log_target else [mp.log(v) if v >= 0 else NAN for v in given]
     gap = [a - b for a, b in zip(log_t, lp, strict=True)]
