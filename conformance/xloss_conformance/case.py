@@ -33,6 +33,8 @@ class Case:
     targets: Array | None  # class indices (any integer dtype) or floats; None: entropy
     loss: str = "cross_entropy"
     options: Mapping[str, Any] = field(default_factory=dict)  # xloss's names; arrays in float64
+    # What is handed over in place of "x" or "targets": an array of any dtype, or no array at all.
+    instead: Mapping[str, Any] = field(default_factory=dict)
     upstream: float | Array = 1.0  # multiplies the gradient: a number, or one a row of "none"
     to_targets: bool = False  # the gradient to soft targets is wanted too
     layout: str = "C"

@@ -26,12 +26,13 @@ class Arguments:
         layout = case.layout
         other = "readonly" if layout == "readonly" else "C"
         self.home = home
-        self.x = home.array(given.x, layout)
-        self.targets = None if given.targets is None else home.array(given.targets, other)
-        self.options = {
-            k: home.array(v, other) if isinstance(v, np.ndarray) else v
-            for k, v in given.options.items()
-        }
+
+        def made(value: Any, layout: str) -> Any:
+            return home.array(value, layout) if isinstance(value, np.ndarray) else value
+
+        self.x = made(case.instead.get("x", given.x), layout)
+        self.targets = made(case.instead.get("targets", given.targets), other)
+        self.options = {k: made(v, other) for k, v in given.options.items()}
         self.before = self._read()
 
     def _read(self) -> dict[str, Array]:
