@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import xloss
 
 from .case import Case, Stored, stored
 from .homes import HOMES, Missing, home
+from .report.snippet import xloss_call
 from .running import Called, run
 from .subject import Outcome, Traits
 
@@ -23,6 +24,8 @@ class Xloss:
     dtype: str
     gradient: str = "closed form"  # or the library's own: "autograd", "jax.vjp"
     engine: str = ""
+    kind: ClassVar[str] = "xloss"
+    version: ClassVar[str] = xloss.__version__
 
     @property
     def name(self) -> str:
@@ -49,6 +52,9 @@ class Xloss:
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
         return run(home(self.library), case, arguments, self._call, warn="error")
+
+    def snippet(self, case: Case) -> list[str]:
+        return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         loss = getattr(xloss, case.loss)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .case import Case
+from .report.record import described, light
 from .subject import Subject
 from .verdict import Verdict, judge
 
@@ -20,6 +22,9 @@ class Report:
     missing: list[str] = field(default_factory=list)  # libraries not here, and what installs them
     stale: list[str] = field(default_factory=list)  # declared deviations that are none
     seconds: float = 0.0
+    mode: str = "full"  # or "quick"
+    command: str = "xloss conform"
+    described: list[dict[str, Any]] = field(default_factory=list)  # the subjects, as recorded
 
     @property
     def failures(self) -> list[Verdict]:
@@ -38,7 +43,8 @@ def run(
     """Judge every subject by every case."""
     report = Report(list(subjects), list(cases))
     for subject in report.subjects:
+        report.described.append(described(subject))
         for case in report.cases:
-            report.verdicts.append(judge(subject, case))
+            report.verdicts.append(light(subject, judge(subject, case)))
             progress(subject, 1)
     return report

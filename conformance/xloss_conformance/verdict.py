@@ -54,6 +54,10 @@ class Verdict:
     note: str = ""  # why refused or declared; by what other definition it was judged
     outcome: Outcome | None = None
     expected: Expected | None = None
+    # The same as text, for a report: value, gradient, ...; and the lines that call the subject.
+    got: dict[str, str] = field(default_factory=dict)
+    want: dict[str, str] = field(default_factory=dict)
+    call: str = ""
 
     @property
     def failed(self) -> bool:

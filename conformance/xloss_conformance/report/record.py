@@ -1,0 +1,182 @@
+"""A run as one record of plain values: the only input of the table, of `--json` and of the page."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from ..budget import accumulated
+from ..case import Case
+from ..homes import home
+from ..subject import Subject
+from ..verdict import RULES, Finding, Verdict, said
+from .snippet import inputs, setup, text
+
+if TYPE_CHECKING:
+    from ..suite import Report
+
+SCHEMA = 1
+STATUSES = ("pass", "fail", "declared", "refused")
+PACKAGES = (
+    "numpy", "array-api-compat", "array-api-strict", "torch", "jax", "dask", "cupy", "numba",
+    "optax", "keras", "scikit-learn", "scipy", "ml_dtypes", "mpmath",
+)  # fmt: skip
+
+
+def record(report: Report) -> dict[str, Any]:
+    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf"."""
+    counts = dict.fromkeys(STATUSES, 0)
+    for verdict in report.verdicts:
+        counts[verdict.status] += 1
+    families: dict[str, int] = {}
+    for case in report.cases:
+        families[case.family] = families.get(case.family, 0) + 1
+    made: dict[str, Any] = plain(
+        {
+            "schema": SCHEMA,
+            "xloss": version("xloss"),
+            "date": datetime.now(UTC).date().isoformat(),
+            "mode": report.mode,
+            "command": report.command,
+            "machine": machine(),
+            "versions": versions(),
+            "seconds": round(report.seconds, 3),
+            "subjects": report.described,
+            "missing": report.missing,
+            "families": [{"name": name, "cases": n} for name, n in families.items()],
+            "rules": RULES,
+            "cases": [_case(case) for case in report.cases],
+            "cells": [_cell(verdict) for verdict in report.verdicts],
+            "deviations": {"declared": counts["declared"], "stale": report.stale},
+            "summary": counts,
+            "ok": report.ok,
+        }
+    )
+    return made
+
+
+def plain(value: Any) -> Any:
+    """Return a value as strict JSON can hold it."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def machine() -> dict[str, Any]:
+    """Return what this machine is."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2] for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return (names[0] if names else platform.processor()).strip()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that take part, where they are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def described(subject: Subject) -> dict[str, Any]:
+    """Return what a subject is."""
+    of = home(subject.library)
+    return {
+        "name": subject.name,
+        "kind": getattr(subject, "kind", "candidate"),
+        "library": subject.library,
+        "engine": getattr(subject, "engine", ""),
+        "device": getattr(of, "device", "cpu"),
+        "dtype": subject.traits.dtype,
+        "gradient": subject.traits.gradient,
+        "version": getattr(subject, "version", "") or of.version(),
+    }
+
+
+def light(subject: Subject, verdict: Verdict) -> Verdict:
+    """Return a verdict whose arrays have become text, as it crosses processes and is recorded."""
+    case, outcome, expected = verdict.case, verdict.outcome, verdict.expected
+    dtype = subject.traits.dtype
+    loss = accumulated(dtype)
+    got, want = {}, {}
+    if outcome is not None and outcome.error is not None:
+        got["error"] = said(outcome.error)
+    elif outcome is not None:
+        got["value"] = text(case, outcome.value, outcome.value_dtype or loss)
+        got["gradient"] = text(case, outcome.grad, outcome.grad_dtype or dtype)
+        got["targets gradient"] = text(case, outcome.grad_targets, dtype)
+    if case.error is not None:
+        want["error"] = f"{case.error.__name__} naming {case.names}".removesuffix(" naming ")
+    elif expected is not None:
+        want["value"] = text(case, expected.value.hi, loss)
+        if not case.value_only:
+            want["gradient"] = text(case, expected.grad.hi, dtype)
+        if expected.grad_targets is not None:
+            want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
+    lines = [] if verdict.status == "refused" else _snippet(subject, case)
+    return replace(
+        verdict, outcome=None, expected=None, call="\n".join(lines),
+        got={k: v for k, v in got.items() if v}, want={k: v for k, v in want.items() if v},
+    )  # fmt: skip
+
+
+def _snippet(subject: Subject, case: Case) -> list[str]:
+    made = getattr(subject, "snippet", None)
+    return made(case) if made else [f"# {subject.name}: nothing can be copied"]
+
+
+def _case(case: Case) -> dict[str, Any]:
+    return {
+        "name": case.name,
+        "family": case.family,
+        "label": case.label,
+        "loss": case.loss,
+        "reason": case.reason,
+        "see": list(case.see),
+        "gap": case.gap,
+        "quick": case.quick,
+        "inputs": inputs(case),
+        "setup": setup(case),
+    }
+
+
+def _cell(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "case": verdict.case.name,
+        "subject": verdict.subject,
+        "status": verdict.status,
+        "value_ulp": verdict.value_ulp,
+        "grad_ulp": verdict.grad_ulp,
+        "note": verdict.note,
+        "findings": [_finding(finding) for finding in verdict.findings],
+        "got": verdict.got,
+        "want": verdict.want,
+        "call": verdict.call,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {**finding._asdict(), "at": None if finding.at is None else list(finding.at)}
