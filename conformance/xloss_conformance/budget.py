@@ -142,7 +142,7 @@ def _scales(
         upstream = np.abs(np.asarray(arguments.upstream, np.float64)) / total
         if case.loss not in BINARY and np.ndim(upstream):
             upstream = np.expand_dims(upstream, case.axis)
-        mean = np.abs(expected.value.hi) * factor
+        mean = np.abs(expected.value.hi) * factor if factor else 0.0  # rows have none
         return value, grad * upstream, (targets + drift * mean) * upstream
 
 
