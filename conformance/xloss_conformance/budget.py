@@ -201,7 +201,7 @@ def _by_class(case: Case, arguments: Stored) -> tuple[Array, Array, Array, Array
         rows = s[..., 0] * _finite(terms).max(-1, initial=0.0)
         return rows, back(np.zeros(())), back(np.zeros(())), back(slope)
     cap = options.get("softcap")
-    z = np.where(np.isinf(x), x, cap * np.tanh(x / cap)) if cap else x
+    z = np.where(x == -np.inf, x, cap * np.tanh(x / cap)) if cap else x
     logits = case.loss in FROM_LOGITS
     if case.loss == "log_loss":
         eps = options.get("eps")
