@@ -23,6 +23,14 @@ class Traits(NamedTuple):
     strict: bool = True  # dtype, device and error types are as xloss's contract has them
 
 
+class Differs(NamedTuple):
+    """What is right by a subject's own definition where it is not ours, and why."""
+
+    case: Case  # its answer is the right one
+    note: str
+    value: float | None = None  # but for the value, where no case has it: 0/0
+
+
 class Problem(NamedTuple):
     """A rule that the run itself saw broken: "input", "device", "repeat", "split", ..."""
 
@@ -63,8 +71,8 @@ class Subject(Protocol):
         """Return why the case is not this subject's to answer, or None."""
         ...
 
-    def differs(self, case: Case) -> tuple[Case, str] | None:
-        """Return the case whose answer is right by the subject's own definition, and why."""
+    def differs(self, case: Case) -> Differs | None:
+        """Return what is right by the subject's own definition, where it is not ours."""
         ...
 
     def run(self, case: Case, arguments: Stored) -> Outcome:

@@ -13,7 +13,7 @@ from .case import Case, Stored, stored
 from .homes import HOMES, Missing, home
 from .report.snippet import xloss_call
 from .running import Called, run
-from .subject import Outcome, Traits
+from .subject import Differs, Outcome, Traits
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Xloss:
     def refuses(self, case: Case) -> str | None:
         return home(self.library).refuses(stored(case, self.dtype), case.layout)
 
-    def differs(self, case: Case) -> tuple[Case, str] | None:
+    def differs(self, case: Case) -> Differs | None:
         return None
 
     def run(self, case: Case, arguments: Stored) -> Outcome:

@@ -11,7 +11,7 @@ import numpy as np
 from .budget import accumulated, budget, errors
 from .case import BINARY, Array, Case, Stored, stored
 from .expected import Exact, Expected, answer
-from .subject import FLUSHED, Outcome, Subject, Traits
+from .subject import FLUSHED, Differs, Outcome, Subject, Traits
 
 # Rule -> what it says; findings name one of these.
 RULES = {
@@ -72,19 +72,29 @@ def judge(subject: Subject, case: Case) -> Verdict:
         refused = f"says nothing of {dtype}"
     if refused is not None:
         return Verdict(case, subject.name, "refused", note=refused)
-    other = subject.differs(case)
-    asked, note = other if other is not None else (case, "")
+    asked, note, constant = subject.differs(case) or Differs(case, "")
     arguments = stored(case, dtype)
     outcome = subject.run(case, arguments)
+    declined = isinstance(outcome.error, NotImplementedError) and not subject.traits.strict
+    if declined and case.error is None:
+        return Verdict(case, subject.name, "refused", note=said(outcome.error))
     verdict = Verdict(case, subject.name, "pass", note=note, outcome=outcome)
     verdict.findings += [Finding(rule, detail) for rule, detail in outcome.problems]
     if asked.error is not None:
         verdict.findings += _raised(asked, outcome, subject.traits)
     else:
         verdict.expected = answer(asked, dtype)
+        if constant is not None:
+            verdict.expected = constantly(verdict.expected, constant)
         verdict.findings += _compared(asked, stored(asked, dtype), verdict, subject.traits)
     verdict.status = "fail" if verdict.findings else "pass"
     return verdict
+
+
+def constantly(expected: Expected, value: float) -> Expected:
+    """Return an answer with that value: 0/0, say, which no case has."""
+    zeros = np.zeros(expected.value.hi.shape)
+    return expected._replace(value=Exact(zeros + value, zeros))
 
 
 def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
