@@ -95,7 +95,7 @@ def compute(case: Case, arguments: Stored) -> Expected:
         t = np.moveaxis(t, axis, -1) if t is not None and not case.index else t
     shape = x.shape if binary else x.shape[:-1]
     count = int(np.prod(shape))
-    rows_x = x.reshape(count, -1).astype(np.float64)
+    rows_x = x.reshape(count, *x.shape[len(shape) :] or (1,)).astype(np.float64)
     rows_t = [None] * count if t is None else t.reshape(count, *t.shape[len(shape) :])
     s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), shape).ravel()
     keep = np.broadcast_to(options.pop("where", True), shape).ravel() & (s != 0)
