@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
-from .case import Case, Stored, stored
-from .conventions import Convention
+import numpy as np
+
+from .case import LOSSES, Array, Case, Stored, stored
+from .conventions import Convention, convention
+from .conventions.base import parameters
 from .homes import home
 from .homes.base import rounded
+from .loading import LoadError, load_object
+from .report.snippet import arrays, keywords, shown
 from .running import Called, run
-from .subject import Outcome, Traits
+from .subject import Differs, Outcome, Traits
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Candidate:
     convention: Convention
     loss: str = "cross_entropy"
     dtype: str = "float32"
+    kind: ClassVar[str] = "candidate"
 
     @property
     def name(self) -> str:
@@ -44,46 +50,119 @@ class Candidate:
         here = home(self.library).refuses(stored(case, self.dtype), case.layout)
         return here or self.convention.refuses(self.function, case)
 
-    def differs(self, case: Case) -> tuple[Case, str] | None:
-        return self.convention.differs(case)
+    def differs(self, case: Case) -> Differs | None:
+        return None if case.error is not None else self.convention.differs(case, self.dtype)
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
-        return run(home(self.library), case, arguments, self._call)
+        return run(home(self.library), case, arguments, self._survived)
+
+    def snippet(self, case: Case) -> list[str]:
+        """Return lines that ask it again, by its label: the place that it was loaded from."""
+        options = keywords(case)
+        if "upstream" in arrays(case):
+            options += ", upstream=upstream"
+        if case.to_targets:
+            options += ", to_targets=True"
+        if case.layout != "C":
+            options += f', layout="{case.layout}"'
+        targets = "None" if case.targets is None else "targets"
+        style = self.convention.origin or self.convention.name
+        how = f'"{self.label}", "{style}", "{self.loss}", "{self.dtype}"'
+        lines = [
+            "from xloss_conformance.candidates import ask",
+            "",
+            f"value, gradient, to_targets = ask({how}, x, {targets}{options})",
+            shown(case, "numpy", "value"),
+        ]
+        if not case.value_only and case.error is None:
+            lines.append(f"{shown(case, 'numpy', 'gradient')}  # where one was given")
+        return lines
+
+    def _survived(
+        self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any
+    ) -> Called:
+        """Call it; what it throws that is no Exception, SystemExit say, is an outcome too."""
+        try:
+            return self._call(case, x, t, options, upstream)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as thrown:
+            raise RuntimeError(f"{type(thrown).__name__}: {thrown}") from thrown
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         here = home(self.library)
-        given = dict(options)
-        takes_cotangent = _takes(self.function, "cotangent")
         one = isinstance(upstream, float) and upstream == 1.0
+        known = parameters(self.function)
+        takes_cotangent = known is not None and "cotangent" in known
+        function = self.function
         if takes_cotangent and not one:
-            given["cotangent"] = here.array(
-                rounded(upstream, "float64" if self.dtype == "float64" else "float32")
-            )
+            kind = "float64" if self.dtype == "float64" else "float32"
+            function = _bound(function, here.array(rounded(upstream, kind)))
         if here.gradients and not case.value_only:
             leaves = (x, t) if case.to_targets else (x,)
 
-            def function(*leading: Any) -> Any:
-                rest = () if t is None else (t,)
-                both = leading if len(leading) == 2 else (*leading, *rest)
-                return self.convention.call(self.function, case, *_padded(both), given)
+            def differentiated(*leading: Any) -> Any:
+                targets = leading[1] if len(leading) == 2 else t
+                return _some(self.convention.call(function, case, leading[0], targets, options))
 
-            value, grads = here.differentiate(function, leaves, upstream)
+            value, grads = here.differentiate(differentiated, leaves, upstream)
             return value, grads[0], grads[1] if case.to_targets else None
-        result = self.convention.call(self.function, case, x, t, given)
+        result = self.convention.call(function, case, x, t, options)
         if not isinstance(result, tuple):
-            return result, None, None
+            return _some(result), None, None
         value, grad = result
         if case.value_only or not (one or takes_cotangent):
             grad = None
-        return value, grad, None
+        return _some(value), grad, None
 
 
-def _padded(arguments: tuple[Any, ...]) -> tuple[Any, Any]:
-    return (arguments[0], arguments[1] if len(arguments) == 2 else None)
+def _bound(function: Callable[..., Any], cotangent: Any) -> Callable[..., Any]:
+    return partial(function, cotangent=cotangent)
 
 
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
+def _some(value: Any) -> Any:
+    if value is None:
+        raise TypeError("it returned None")
+    return value
+
+
+def load(
+    spec: str,
+    convention_name: str | Convention = "xloss",
+    *,
+    arrays: str | None = None,
+    loss: str = "cross_entropy",
+    dtype: str = "float32",
+) -> Candidate:
+    """Return the candidate that "package.module:function" or "path/file.py:function" names.
+
+    LoadError says in one line what is wrong with it, or with its convention.
+    """
+    style = (
+        convention(convention_name, arrays) if isinstance(convention_name, str) else convention_name
+    )
+    if loss not in LOSSES:
+        raise LoadError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
+    if style.functions and not any(kind.split()[0] == loss for kind in style.functions):
+        raise LoadError(f"convention {style.name} has no {loss}: it cannot say how one is called")
+    function = load_object(spec)
+    if not callable(function):
+        raise LoadError(f"{spec} is a {type(function).__name__}, which cannot be called")
+    return Candidate(spec, function, style, loss, dtype)
+
+
+def ask(
+    spec: str, convention_name: str, loss: str, dtype: str, x: Array, targets: Array | None, *,
+    arrays: str | None = None, upstream: Any = 1.0, to_targets: bool = False, layout: str = "C",
+    **options: Any,
+) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    """Call a candidate on NumPy arrays; return value and gradients as it gives them, or raise."""
+    asked = Case(
+        "asked", loss, "", np.asarray(x, np.float64), targets, loss, options,
+        upstream=upstream, to_targets=to_targets, layout=layout,
+    )  # fmt: skip
+    candidate = load(spec, convention_name, arrays=arrays, loss=loss, dtype=dtype)
+    outcome = candidate.run(asked, stored(asked, dtype))
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value, outcome.grad, outcome.grad_targets

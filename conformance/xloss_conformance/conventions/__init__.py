@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from importlib import import_module
 
+from ..homes import HOMES
+from ..loading import LoadError, load_object
 from .base import Convention
 
 NAMES = ("xloss", "torch", "keras", "optax", "sklearn", "scipy")
@@ -11,9 +14,32 @@ NAMES = ("xloss", "torch", "keras", "optax", "sklearn", "scipy")
 __all__ = ["NAMES", "Convention", "convention"]
 
 
-def convention(name: str) -> Convention:
-    """Return the convention of that name."""
-    if name not in NAMES:
-        raise ValueError(f"convention: {name!r} is unknown; expected one of {', '.join(NAMES)}")
-    made: Convention = import_module(f".{name}", __package__).CONVENTION
-    return made
+def convention(name: str, arrays: str | None = None) -> Convention:
+    """Return the convention of that name, or of a user's own file, on a library's arrays.
+
+    A file is path/file.py, whose CONVENTION is taken, or path/file.py:name.
+    """
+    if name in NAMES:
+        made: Convention = import_module(f".{name}", __package__).CONVENTION
+    elif ".py" in name or ":" in name:
+        made = load_object(name, "CONVENTION")
+        if not isinstance(made, Convention):
+            raise LoadError(f"{name}: a {type(made).__name__} is no Convention")
+        made = copy.copy(made)
+        made.origin = name
+    else:
+        raise LoadError(
+            f"convention: {name!r} is unknown; expected {', '.join(NAMES)}, or path/file.py"
+        )
+    return on(made, arrays)
+
+
+def on(style: Convention, arrays: str | None) -> Convention:
+    """Return a convention on another library's arrays, if one is named."""
+    if arrays is None or arrays == style.home:
+        return style
+    if arrays not in HOMES:
+        raise LoadError(f"arrays: {arrays!r} is unknown; expected one of {', '.join(HOMES)}")
+    style = copy.copy(style)
+    style.home = arrays
+    return style

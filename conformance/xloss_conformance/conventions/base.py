@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from ..case import Case
+import numpy as np
+
+from ..case import BINARY, Array, Case
+from ..subject import Differs
 
 
 class Convention:
@@ -17,28 +21,127 @@ class Convention:
     """
 
     name: ClassVar[str] = "xloss"
+    package: ClassVar[str] = ""  # the peer's distribution, whose version a report names
     home: str = "numpy"  # the library whose arrays the function takes
-    # Loss -> the peer's own function, "module:function"; empty where there is no such peer.
+    origin: str = ""  # the file that it was loaded from
+    # Kind of call -> the peer's own function, "module:function"; empty where there is no such peer.
+    # A kind is a loss, or "loss soft" where floating targets go to another function.
     functions: ClassVar[Mapping[str, str]] = {}
+    # Kind of call -> {xloss's option: its own keyword, or "" where `call` arranges it}.
+    takes: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+
+    def kind(self, case: Case) -> str:
+        """Return which of `functions` and `takes` the case is for."""
+        own = f"{case.loss} soft"
+        return own if own in self.functions and not case.index else case.loss
+
+    def needs(self, case: Case) -> set[str]:
+        """Return the options that the case cannot do without."""
+        return set(case.options)
 
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         """Return what of the case the convention, or this function, does not offer; or None."""
-        try:
-            parameters = inspect.signature(function).parameters.values()
-        except (TypeError, ValueError):  # a builtin tells nothing
-            return None
-        if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return None
-        known = {p.name for p in parameters}
-        unknown = [name for name in case.options if name not in known]
-        return f"does not take {', '.join(unknown)}" if unknown else None
+        if self.functions and self.kind(case) not in self.functions:
+            return f"{self.name} has no {case.loss}"
+        known = parameters(function)
+        for option in sorted(self.needs(case)):
+            own = self.takes.get(self.kind(case), {}).get(option) if self.takes else option
+            arranged = own == "" and case.error is not None and option == case.names
+            if own is None or arranged:
+                return f"has no {option}"
+            if own and known is not None and own not in known:
+                return f"does not take {own}"
+        return None if case.error is not None else self.lacks(case)
 
-    def differs(self, case: Case) -> tuple[Case, str] | None:
-        """Return the case whose answer is right by this convention's definition, and why."""
+    def lacks(self, case: Case) -> str | None:
+        """Return what else of a case that has an answer is not offered, or None."""
         return None
+
+    def differs(self, case: Case, dtype: str) -> Differs | None:
+        """Return what is right by this convention's definition, where it is not ours."""
+        return None
+
+    def keywords(self, case: Case, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options under the function's own names, without those that `call` arranges."""
+        takes = self.takes.get(self.kind(case), {})
+        return {takes[k]: v for k, v in options.items() if takes[k]}
 
     def call(
         self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
     ) -> Any:
         """Return the value, or (value, gradient to x)."""
         return function(x, **options) if t is None else function(x, t, **options)
+
+
+def parameters(function: Callable[..., Any]) -> set[str] | None:
+    """Return the names that a function takes; None where it tells nothing, or takes any."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in found):
+        return None
+    return {p.name for p in found}
+
+
+def taken(function: Callable[..., Any], **keywords: Any) -> dict[str, Any]:
+    """Return those of the keywords that a function takes."""
+    known = parameters(function)
+    return {k: v for k, v in keywords.items() if known is None or k in known}
+
+
+# What conventions ask of a case.
+
+
+def rows(case: Case) -> tuple[int, ...]:
+    """Return the shape of the rows: one of classes each, or one element of a binary loss."""
+    shape = case.x.shape
+    if case.loss in BINARY:
+        return shape
+    axis = case.axis % len(shape)
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def ignored(case: Case) -> Array:
+    """Return which labels are the ignored one."""
+    index = case.options.get("ignore_index", -100)
+    if not case.index or index is None:
+        return np.zeros(rows(case), bool)
+    assert case.targets is not None
+    flat = [label == index for label in case.targets.ravel().tolist()]
+    return np.asarray(flat, bool).reshape(case.targets.shape)
+
+
+def averages(case: Case) -> bool:
+    """Whether the loss is a mean whose denominator nobody names."""
+    return (
+        case.loss != "entropy"
+        and case.options.get("reduction", "mean") == "mean"
+        and case.options.get("normalizer") is None
+    )
+
+
+def with_options(case: Case, **options: Any) -> Case:
+    return replace(case, options={**case.options, **options})
+
+
+def over(case: Case, count: float, note: str) -> Differs:
+    """Return the mean over so many rows; of none it is 0/0."""
+    if not count:
+        return Differs(case, f"{note}: 0/0 is NaN", np.nan)
+    return Differs(with_options(case, normalizer=float(count)), note)
+
+
+def smoothed_plainly(case: Case) -> Differs | None:
+    """Return the case whose soft targets are t (1 - ε) + ε/C, if rows do not sum to 1.
+
+    Of -inf masks nothing is said: smoothing over a masked class is infinite in any definition.
+    """
+    epsilon = case.options.get("label_smoothing", 0.0)
+    if case.index or not epsilon or case.targets is None or np.isneginf(case.x).any():
+        return None
+    if np.all(np.sum(case.targets, axis=case.axis) == 1):
+        return None
+    targets = case.targets * (1 - epsilon) + epsilon / case.x.shape[case.axis]
+    asked = replace(with_options(case, label_smoothing=0.0), targets=targets, to_targets=False)
+    return Differs(asked, "adds ε/C to every class, whatever the targets' sum")

@@ -4,10 +4,4 @@ from __future__ import annotations
 
 from .base import Convention
 
-
-class Xloss(Convention):
-    def __init__(self, home: str = "numpy") -> None:
-        self.home = home
-
-
-CONVENTION = Xloss()
+CONVENTION = Convention()

@@ -1,0 +1,198 @@
+"""Keras: f(y_true, y_pred), one number a row; its own `keras.losses.Loss` weighs and reduces them.
+
+Keras runs on one library a process: the one that KERAS_BACKEND names; where it names none, JAX,
+or PyTorch if there is no JAX. Gradients are taken by that library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..case import BINARY, Array, Case, numpy_dtype
+from ..homes import Missing
+from ..subject import Differs
+from .base import Convention, averages, ignored, rows, smoothed_plainly, taken, with_options
+
+os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
+import keras  # only now: it reads the name at once
+
+if keras.backend.backend() not in ("jax", "torch"):
+    raise Missing(f"keras: runs on {keras.backend.backend()}; set KERAS_BACKEND to jax or torch")
+
+EPSILON = 1e-7  # keras.config.epsilon(), unless it is set
+LOSSES = "keras.losses"
+MEAN = {"mean": "sum_over_batch_size", "none": None}
+
+
+class Rows(keras.losses.Loss):  # type: ignore[misc]
+    """What `model.compile(loss=function)` makes of a function: rows, weighed and reduced."""
+
+    def __init__(self, function: Callable[..., Any], own: dict[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.function, self.own = function, own
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred, **self.own)
+
+
+class Keras(Convention):
+    name = "keras"
+    package = "keras"
+    functions: ClassVar[Mapping[str, str]] = {
+        "cross_entropy": f"{LOSSES}:sparse_categorical_crossentropy",
+        "cross_entropy soft": f"{LOSSES}:categorical_crossentropy",
+        "log_loss": f"{LOSSES}:sparse_categorical_crossentropy",
+        "log_loss soft": f"{LOSSES}:categorical_crossentropy",
+        "focal_loss": f"{LOSSES}:categorical_focal_crossentropy",
+        "binary_cross_entropy_with_logits": f"{LOSSES}:binary_crossentropy",
+        "binary_cross_entropy": f"{LOSSES}:binary_crossentropy",
+        "sigmoid_focal_loss": f"{LOSSES}:binary_focal_crossentropy",
+        "kl_div": f"{LOSSES}:kl_divergence",
+    }
+    _common: ClassVar[Mapping[str, str]] = {"sample_weight": "", "reduction": ""}
+    _sparse: ClassVar[Mapping[str, str]] = {
+        "axis": "axis", "ignore_index": "ignore_class", **_common,
+    }  # fmt: skip
+    _dense: ClassVar[Mapping[str, str]] = {
+        "axis": "axis", "label_smoothing": "label_smoothing", "ignore_index": "", **_common,
+    }  # fmt: skip
+    takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "cross_entropy": _sparse,
+        "cross_entropy soft": _dense,
+        "log_loss": _sparse,
+        "log_loss soft": _dense,
+        "focal_loss": {
+            "axis": "axis", "label_smoothing": "label_smoothing", "gamma": "gamma",
+            "weight": "alpha", **_common,
+        },
+        "binary_cross_entropy_with_logits": {"label_smoothing": "label_smoothing", **_common},
+        "binary_cross_entropy": {"label_smoothing": "label_smoothing", **_common},
+        "sigmoid_focal_loss": {"gamma": "gamma", "alpha": "", **_common},
+        "kl_div": {"axis": "", **_common},
+    }  # fmt: skip
+
+    def __init__(self) -> None:
+        self.home = str(keras.backend.backend())
+
+    def needs(self, case: Case) -> set[str]:
+        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
+
+    def lacks(self, case: Case) -> str | None:
+        last = case.x.ndim == 0 or case.axis % case.x.ndim == case.x.ndim - 1
+        if case.loss in ("cross_entropy", "log_loss") and case.index:
+            if case.options.get("ignore_index", 0) is None:
+                return "ignore_class is a number, or none is"
+            if self.home == "jax" and not last:
+                return "sparse_categorical_crossentropy takes classes on the last axis on JAX"
+        smoothed = bool(case.options.get("label_smoothing")) and case.loss not in BINARY
+        if smoothed and not last:
+            return "smooths by the size of the last axis, wherever the classes are"
+        if case.loss == "focal_loss" and case.index:
+            assert case.targets is not None
+            flat = case.targets.ravel().tolist()
+            if not all(0 <= label < case.x.shape[case.axis] for label in flat):
+                return "takes one-hot targets, which say no other label"
+        return None
+
+    def differs(self, case: Case, dtype: str) -> Differs | None:
+        asked, note, _ = smoothed_plainly(case) or Differs(case, "")
+        notes = [note] if note else []
+        clipped = self._clipped(asked, dtype)
+        if clipped is not None:
+            asked = clipped.case
+            notes.append(clipped.note)
+        if averages(case):
+            counted = int(np.sum(~ignored(case)))
+            if counted and self._weighted(case):
+                asked = with_options(asked, normalizer=float(counted))
+                notes.append("sum_over_batch_size divides by the rows, whatever their weights")
+        return Differs(asked, "; ".join(notes)) if notes else None
+
+    def _weighted(self, case: Case) -> bool:
+        if "sample_weight" in case.options or "weight" in case.options:
+            return True
+        if case.index or case.loss in (*BINARY, "kl_div"):
+            return False
+        return case.targets is not None and bool(np.any(case.targets.sum(case.axis) != 1))
+
+    def _clipped(self, case: Case, dtype: str) -> Differs | None:
+        """Return the case whose probabilities are what they are clipped to, in their dtype.
+
+        Its gradient is of another function, so that there is none to compare.
+        """
+        kind = numpy_dtype("float64" if dtype == "float64" else "float32")
+
+        def within(values: Array, most: float) -> Array:
+            low, high = np.asarray([EPSILON, most], np.float64).astype(kind)
+            return np.asarray(np.clip(values.astype(kind), low, high), np.float64)
+
+        with np.errstate(all="ignore"):
+            if case.loss == "log_loss":
+                x = within(case.x / case.x.sum(case.axis, keepdims=True), 1 - EPSILON)
+                note = "divides probabilities by their sum and clips them at 1e-7"
+                return Differs(replace(case, x=x, value_only=True), note)
+            if case.loss == "binary_cross_entropy":
+                x, t = within(case.x, 1 - EPSILON), case.targets
+                note = "clips probabilities at 1e-7"
+            elif case.loss == "kl_div":
+                assert case.targets is not None
+                p = within(np.exp(case.x.astype(kind)), 1.0)
+                x = np.where(p == np.exp(case.x.astype(kind)), case.x, np.log(p))
+                t = within(case.targets, 1.0)
+                note = "clips both distributions into [1e-7, 1]"
+            else:
+                return None
+            assert t is not None
+            assert case.targets is not None
+            if np.array_equal(x, case.x.astype(kind)) and np.array_equal(
+                t.astype(kind), case.targets.astype(kind)
+            ):
+                return None
+        return Differs(replace(case, x=x, targets=t, value_only=True), note)
+
+    def call(
+        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
+    ) -> Any:
+        own = self.keywords(case, options)
+        if ignored(case).any():
+            own["ignore_class"] = options.get("ignore_index", -100)
+        if case.loss not in ("kl_div",):
+            logits = case.loss not in ("log_loss", "binary_cross_entropy")
+            own |= taken(function, from_logits=logits)
+        axis = options.get("axis", -1)
+        if case.loss in BINARY:  # its mean along the last axis is then of one element
+            x, t = keras.ops.expand_dims(x, -1), keras.ops.expand_dims(t, -1)
+            if options.get("alpha") is not None:
+                own |= {"alpha": options["alpha"], "apply_class_balancing": True}
+        elif case.loss == "focal_loss":
+            own = {**taken(function, alpha=1.0), **own}
+            if "weight" in options:
+                shape = [1] * x.ndim
+                shape[axis] = -1
+                own["alpha"] = keras.ops.reshape(own["alpha"], shape)
+            if case.index:
+                t = keras.ops.one_hot(t, x.shape[axis], axis=axis, dtype=str(case.x.dtype))
+        elif case.loss == "kl_div":
+            x = keras.ops.exp(keras.ops.moveaxis(x, axis, -1))
+            t = keras.ops.moveaxis(t, axis, -1)
+        weight = options.get("sample_weight")
+        if weight is not None:
+            weight = keras.ops.broadcast_to(weight, rows(case))
+        reduction = options.get("reduction", "mean")
+        made: dict[str, Any] = {"reduction": MEAN.get(reduction, reduction)}
+        if "float64" in str(x.dtype):
+            made["dtype"] = "float64"  # else it computes in floatx, float32 unless it is set
+        make: Any = partial(Rows, function, own)
+        if isinstance(function, type):  # of keras.losses.Loss
+            make = partial(function, **own)
+        return make(**made)(t, x, sample_weight=weight)
+
+
+CONVENTION = Keras()

@@ -1,0 +1,88 @@
+"""optax: f(logits, labels), one number a row; their mean or sum is the user's, by jax.numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ..case import BINARY, Case
+from ..subject import Differs
+from .base import Convention, averages, ignored, over, rows, smoothed_plainly
+
+
+class Optax(Convention):
+    name = "optax"
+    package = "optax"
+    home = "jax"
+    functions: ClassVar[Mapping[str, str]] = {
+        "cross_entropy": "optax:softmax_cross_entropy_with_integer_labels",
+        "cross_entropy soft": "optax:softmax_cross_entropy",
+        "binary_cross_entropy_with_logits": "optax:sigmoid_binary_cross_entropy",
+        "sigmoid_focal_loss": "optax:sigmoid_focal_loss",
+        "kl_div": "optax.losses:kl_divergence",
+        "kl_div log": "optax.losses:kl_divergence_with_log_targets",
+    }
+    takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "cross_entropy": {"axis": "axis", "where": "where", "reduction": ""},
+        "cross_entropy soft": {
+            "axis": "axis", "where": "where", "label_smoothing": "", "ignore_index": "",
+            "reduction": "",
+        },
+        "binary_cross_entropy_with_logits": {"reduction": ""},
+        "sigmoid_focal_loss": {"alpha": "alpha", "gamma": "gamma", "reduction": ""},
+        "kl_div": {"axis": "axis", "where": "where", "log_target": "", "reduction": ""},
+        "kl_div log": {"axis": "axis", "where": "where", "log_target": "", "reduction": ""},
+    }  # fmt: skip
+
+    def kind(self, case: Case) -> str:
+        return "kl_div log" if case.options.get("log_target") else super().kind(case)
+
+    def needs(self, case: Case) -> set[str]:
+        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
+
+    def lacks(self, case: Case) -> str | None:
+        if "label_smoothing" in case.options and case.axis % case.x.ndim != case.x.ndim - 1:
+            return "smooth_labels works along the last axis"
+        return None
+
+    def differs(self, case: Case, dtype: str) -> Differs | None:
+        where = np.broadcast_to(case.options.get("where", True), rows(case))
+        if averages(case) and not where.any():
+            # The gradient is 0/0 by the same definition: it says nothing.
+            nothing = replace(case, value_only=True)
+            return Differs(nothing, "jnp.mean over nothing is NaN", np.nan)
+        asked, note, _ = smoothed_plainly(case) or Differs(case, "")
+        if averages(case) and not case.index and case.loss == "cross_entropy":
+            assert case.targets is not None
+            sums = case.targets.sum(case.axis)
+            if sums[where].sum() != where.sum():
+                mean = over(asked, float(where.sum()), "jnp.mean is over the rows")
+                return mean._replace(note=f"{note}; {mean.note}" if note else mean.note)
+        return Differs(asked, note) if note else None
+
+    def call(
+        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
+    ) -> Any:
+        own = self.keywords(case, options)
+        where = own.get("where")
+        if where is not None:
+            axis = options.get("axis", -1)
+            where = jnp.broadcast_to(where, jnp.moveaxis(x, axis, -1).shape[:-1])
+            own["where"] = jnp.expand_dims(where, axis)
+        if options.get("label_smoothing"):
+            t = optax.smooth_labels(t, options["label_smoothing"])
+        if case.loss in BINARY:
+            t = jnp.asarray(t, x.dtype)
+        value = function(x, t, **own)
+        reduction = options.get("reduction", "mean")
+        if reduction == "none":
+            return value
+        return {"mean": jnp.mean, "sum": jnp.sum}[reduction](value, where=where)
+
+
+CONVENTION = Optax()

@@ -1,0 +1,111 @@
+"""scikit-learn: log_loss(labels, probabilities), and the losses inside LogisticRegression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
+
+from ..case import Array, Case
+from ..subject import Differs
+from .base import Convention, ignored, rows, with_options
+
+LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}
+
+
+def half_multinomial(
+    labels: Array, logits: Array, *, sample_weight: Array | None = None, reduction: str = "mean",
+    cotangent: Any = 1.0,
+) -> tuple[Any, Array]:  # fmt: skip
+    """Return the loss that LogisticRegression minimises, and its gradient, as its solver does."""
+    loss = HalfMultinomialLoss(n_classes=logits.shape[1])
+    return _linear(loss, labels, logits, sample_weight, reduction, cotangent)
+
+
+def half_binomial(
+    targets: Array, logits: Array, *, sample_weight: Array | None = None, reduction: str = "mean",
+    cotangent: Any = 1.0,
+) -> tuple[Any, Array]:  # fmt: skip
+    """Return the same of two classes."""
+    return _linear(HalfBinomialLoss(), targets, logits, sample_weight, reduction, cotangent)
+
+
+def _linear(
+    loss: Any, targets: Array, logits: Array, weight: Array | None, reduction: str, upstream: Any
+) -> tuple[Any, Array]:
+    logits = np.ascontiguousarray(logits)
+    targets = np.array(targets, logits.dtype)
+    values, grads = loss.loss_gradient(targets, logits, sample_weight=weight)
+    upstream = np.asarray(upstream)
+    upstream = upstream[:, None] if upstream.ndim and grads.ndim == 2 else upstream
+    grads = np.asarray(grads * upstream, logits.dtype)
+    if reduction == "none":
+        return values, grads
+    total = len(values) if weight is None else weight.sum()
+    total = total if reduction == "mean" else 1
+    return values.sum() / total, grads / total
+
+
+class Sklearn(Convention):
+    name = "sklearn"
+    package = "scikit-learn"
+    functions: ClassVar[Mapping[str, str]] = {
+        "log_loss": "sklearn.metrics:log_loss",
+        "binary_cross_entropy": "sklearn.metrics:log_loss",
+        "cross_entropy": f"{__name__}:half_multinomial",
+        "binary_cross_entropy_with_logits": f"{__name__}:half_binomial",
+    }
+    takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "log_loss": {"axis": "", "reduction": "", "sample_weight": "sample_weight"},
+        "binary_cross_entropy": {"reduction": "", "sample_weight": "sample_weight"},
+        "cross_entropy": {"axis": "", **LINEAR},
+        "binary_cross_entropy_with_logits": LINEAR,
+    }
+
+    def needs(self, case: Case) -> set[str]:
+        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
+
+    def lacks(self, case: Case) -> str | None:
+        binary = "binary" in case.loss
+        if not binary and not case.index:
+            return "takes labels, no probabilities, as targets"
+        if case.x.ndim != (1 if binary else 2) or case.axis % case.x.ndim != case.x.ndim - 1:
+            return "takes rows in one axis, classes in the last"
+        if not len(case.x) or (not binary and case.x.shape[1] < 2):
+            return "takes one row and two classes at least"
+        if case.loss in ("log_loss", "binary_cross_entropy"):
+            if case.options.get("reduction") == "none":
+                return "gives no loss a row"
+            assert case.targets is not None
+            if binary and not np.isin(case.targets, (0, 1)).all():
+                return "takes labels, no probabilities, as targets"
+        if case.tile > 1:
+            return "takes no 0 strides"
+        return None
+
+    def differs(self, case: Case, dtype: str) -> Differs | None:
+        if case.loss not in ("log_loss", "binary_cross_entropy"):
+            return None
+        eps = float(np.finfo(dtype).eps)
+        inside = (eps <= case.x) & (case.x <= 1 - eps)
+        if inside.all():
+            return None
+        return Differs(with_options(case, eps=eps), "clips probabilities at the dtype's epsilon")
+
+    def call(
+        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
+    ) -> Any:
+        own = self.keywords(case, options)
+        if own.get("sample_weight") is not None:
+            weight = np.broadcast_to(own["sample_weight"], rows(case))
+            own["sample_weight"] = np.array(weight, x.dtype)
+        if case.loss in ("log_loss", "binary_cross_entropy"):
+            classes = 2 if case.loss == "binary_cross_entropy" else x.shape[1]
+            own["normalize"] = options.get("reduction", "mean") == "mean"
+            own["labels"] = np.arange(classes)
+        return function(t, x, **own)
+
+
+CONVENTION = Sklearn()

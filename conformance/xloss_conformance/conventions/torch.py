@@ -1,0 +1,151 @@
+"""PyTorch: f(input, target), classes on axis 1, labels of int64, its reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import exp, prod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from ..case import BINARY, Case
+from ..subject import Differs
+from .base import Convention, averages, ignored, over, rows, smoothed_plainly, taken, with_options
+
+F = "torch.nn.functional"
+
+
+def categorical_entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of each row of logits."""
+    rows: Any = torch.distributions.Categorical(logits=logits, validate_args=False)
+    return torch.as_tensor(rows.entropy())
+
+
+class Torch(Convention):
+    name = "torch"
+    package = "torch"
+    home = "torch"
+    functions: ClassVar[Mapping[str, str]] = {
+        "cross_entropy": f"{F}:cross_entropy",
+        "nll_loss": f"{F}:nll_loss",
+        "binary_cross_entropy_with_logits": f"{F}:binary_cross_entropy_with_logits",
+        "binary_cross_entropy": f"{F}:binary_cross_entropy",
+        "sigmoid_focal_loss": "torchvision.ops:sigmoid_focal_loss",
+        "kl_div": f"{F}:kl_div",
+        "entropy": f"{__name__}:categorical_entropy",
+    }
+    takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "cross_entropy": {
+            "axis": "", "weight": "weight", "ignore_index": "ignore_index",
+            "label_smoothing": "label_smoothing", "reduction": "reduction",
+        },
+        "nll_loss": {
+            "axis": "", "weight": "weight", "ignore_index": "ignore_index",
+            "reduction": "reduction",
+        },
+        "binary_cross_entropy_with_logits": {
+            "sample_weight": "weight", "pos_weight": "pos_weight", "reduction": "reduction",
+        },
+        "binary_cross_entropy": {"sample_weight": "weight", "reduction": "reduction"},
+        "sigmoid_focal_loss": {"alpha": "alpha", "gamma": "gamma", "reduction": "reduction"},
+        "kl_div": {"axis": "", "log_target": "log_target", "reduction": "reduction"},
+        "entropy": {"axis": ""},
+    }  # fmt: skip
+
+    def lacks(self, case: Case) -> str | None:
+        if case.options.get("ignore_index", 0) is None:
+            return "ignore_index is always a number"
+        if case.loss == "nll_loss" and not case.index:
+            return "nll_loss takes class indices alone"
+        if case.index and case.targets is not None and case.targets.dtype == np.uint64:
+            return "takes labels of int64, which not every uint64 is"
+        return None
+
+    def differs(self, case: Case, dtype: str) -> Differs | None:
+        if case.loss in BINARY:
+            return self._binary(case)
+        asked, note, constant = smoothed_plainly(case) or Differs(case, "")
+        if averages(case):
+            mean = self._mean(asked)
+            if mean is not None:
+                note = f"{note}; {mean.note}" if note else mean.note
+                return mean._replace(note=note)
+        return Differs(asked, note, constant) if note else None
+
+    def _mean(self, case: Case) -> Differs | None:
+        shape = rows(case)
+        if case.loss == "kl_div":
+            batch = shape[0] if shape else case.x.shape[0]
+            same = batch == prod(shape) and batch
+            return None if same else over(case, batch, "batchmean divides by the first axis")
+        if not case.index:
+            assert case.targets is not None
+            return over(case, prod(shape), "the mean of soft targets is over the rows")
+        assert case.targets is not None
+        weight = case.options.get("weight")
+        labels = case.targets[~ignored(case)]
+        if not labels.size:
+            return over(case, 0, "the mean over nothing")
+        if weight is None or ((labels < 0) | (labels >= len(weight))).any():
+            return None
+        if np.any(weight[labels.astype(np.int64)] != 0):
+            return None
+        # The gradient is 0/0 by the same definition: it says nothing.
+        return over(replace(case, value_only=True), 0, "the mean over nothing")
+
+    def _binary(self, case: Case) -> Differs | None:
+        asked, notes = case, []
+        if case.loss == "binary_cross_entropy":
+            assert case.targets is not None
+            at_ends = ((case.x == 0) & (case.targets != 0)) | ((case.x == 1) & (case.targets != 1))
+            if at_ends.any():
+                asked = with_options(asked, eps=exp(-100))
+                notes.append("a logarithm is -100 at least")
+        weighted = "sample_weight" in case.options
+        if averages(case) and (weighted or not case.x.size):
+            mean = over(asked, case.x.size, "the mean is over the elements, whatever their weights")
+            return mean._replace(note="; ".join([*notes, mean.note]))
+        return Differs(asked, notes[0]) if notes else None
+
+    def call(
+        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
+    ) -> Any:
+        own = self.keywords(case, options)
+        tensors = [v for v in (x, t) if v is not None]
+        if not all(isinstance(v, torch.Tensor) for v in tensors):  # a call that must raise
+            return _called(function, own, *tensors)
+        axis = options.get("axis", -1)
+        if case.loss in ("cross_entropy", "nll_loss"):
+            second = min(1, x.ndim - 1)
+            soft = t.is_floating_point()
+            if t.dtype not in (torch.bool, torch.uint64):
+                t = t.movedim(axis, second) if soft else t.to(torch.int64)
+            return _called(function, own, x.movedim(axis, second), t)
+        if case.loss == "entropy":
+            return _called(function, own, x.movedim(axis, -1))
+        if case.loss == "kl_div":
+            reduction = own.pop("reduction", "mean")
+            named = "batchmean" if reduction == "mean" else reduction
+            own |= taken(function, reduction=named)
+            value = _called(function, own, x.movedim(axis, -1), t.movedim(axis, -1))
+            return value.sum(-1) if reduction == "none" else value
+        if case.loss == "sigmoid_focal_loss":
+            alpha = options.get("alpha")
+            own |= taken(function, alpha=-1 if alpha is None else alpha)
+            own = {**taken(function, reduction="mean"), **own}
+        if "weight" in own:
+            own["weight"] = torch.as_tensor(own["weight"], dtype=x.dtype)
+        return _called(function, own, x, t.to(x.dtype))
+
+
+def _called(function: Callable[..., Any], keywords: dict[str, Any], *arguments: Any) -> Any:
+    """Call a function, or make a module of a class as nn.CrossEntropyLoss and call that."""
+    if isinstance(function, type):
+        module: Any = function(**keywords)
+        return module(*arguments)
+    return function(*arguments, **keywords)
+
+
+CONVENTION = Torch()

@@ -1,0 +1,78 @@
+"""Python objects by name: "package.module:name" or "path/file.py:name"."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+SHOWN = 12  # names that a message lists
+
+
+class LoadError(ValueError):
+    """What was named cannot be had; the message says why in one line."""
+
+
+def load_object(spec: str, default: str = "") -> Any:
+    """Return what a spec names; of one without a name after the colon, the default name."""
+    place, colon, name = spec.rpartition(":")
+    if not colon or "/" in name or "\\" in name:  # no name, or the colon of C:\...
+        place, name = spec, default
+    if not place or not name:
+        raise LoadError(f"{spec!r}: expected package.module:function or path/file.py:function")
+    module = _file(place) if place.endswith(".py") else _module(place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            there = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            listed = ", ".join(there[:SHOWN]) or "nothing that can be called"
+            raise LoadError(f"{place} has no {name}; it has {listed}")
+        found = getattr(found, part)
+    return found
+
+
+def _file(place: str) -> ModuleType:
+    path = Path(place)
+    if not path.is_file():
+        raise LoadError(f"{place}: no such file")
+    # A name of its own: the file may be called as a library is.
+    name = f"xloss_candidate_{abs(hash(str(path.resolve())))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    found = spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = sys.modules[name] = module_from_spec(found)
+    sys.path.insert(0, str(path.resolve().parent))  # what stands beside it can be imported
+    try:
+        found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+def _module(place: str) -> ModuleType:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as `python -m` does: a package of the project one stands in
+    try:
+        return import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{place}.".startswith(f"{error.name}."):
+            raise LoadError(f"{place}: no module {error.name}") from error
+        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+    finally:
+        sys.path.remove(here)
+
+
+def _said(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    return f"{type(error).__name__}: {lines[0]}{where}"

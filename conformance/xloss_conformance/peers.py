@@ -1,0 +1,109 @@
+"""The losses of other libraries, judged by the same catalogue: one subject a library and dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+from .candidates import Candidate
+from .case import Case, Stored
+from .conventions import Convention, convention
+from .homes import Missing, home
+from .subject import Differs, Outcome, Traits
+
+PEERS = ("torch", "keras", "optax", "sklearn", "scipy")
+DTYPES = ("float32", "float64")
+# Package that is imported -> the line that installs it.
+INSTALL = {
+    "torch": 'pip install "xloss[torch]"',
+    "jax": 'pip install "xloss[jax]"',
+    "keras": 'pip install keras "xloss[jax]"',
+    "optax": "pip install optax",
+    "sklearn": "pip install scikit-learn",
+    "scipy": "pip install scipy",
+    "torchvision": "pip install torchvision",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Every loss of one library, each by its own function."""
+
+    convention: Convention
+    dtype: str
+    kind: ClassVar[str] = "peer"
+
+    @property
+    def name(self) -> str:
+        return f"{self.convention.name} {self.dtype}"
+
+    @property
+    def library(self) -> str:
+        return self.convention.home
+
+    @property
+    def version(self) -> str:
+        own = version(self.convention.package)
+        if self.library in ("numpy", self.convention.name):
+            return own
+        return f"{own} on {self.library} {home(self.library).version()}"
+
+    @property
+    def traits(self) -> Traits:
+        of = home(self.library)
+        gradient = of.gradients or ("closed form" if self.convention.name == "sklearn" else "")
+        return Traits(self.dtype, flushes=of.flushes, gradient=gradient, strict=False)
+
+    def of(self, case: Case) -> Candidate:
+        """Return the library's own function for a case; KeyError where it has none."""
+        spec = self.convention.functions[self.convention.kind(case)]
+        return Candidate(spec, _function(spec), self.convention, case.loss, self.dtype)
+
+    def refuses(self, case: Case) -> str | None:
+        try:
+            return self.of(case).refuses(case)
+        except KeyError:
+            soft = case.loss in self.convention.functions
+            return f"has no {case.loss}" + (" of soft targets" if soft else "")
+        except Missing as error:
+            return str(error)
+
+    def differs(self, case: Case) -> Differs | None:
+        return self.of(case).differs(case)
+
+    def run(self, case: Case, arguments: Stored) -> Outcome:
+        return self.of(case).run(case, arguments)
+
+    def snippet(self, case: Case) -> list[str]:
+        return self.of(case).snippet(case)
+
+
+@cache
+def _function(spec: str) -> Any:
+    module, _, name = spec.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise _missing(module.partition(".")[0], error) from error
+
+
+def peers(name: str, dtypes: Sequence[str] = DTYPES) -> list[Peer]:
+    """Return one library's losses in each dtype; Missing says what installs it."""
+    if name not in PEERS:
+        raise ValueError(f"peer: {name!r} is unknown; expected one of {', '.join(PEERS)}")
+    try:
+        style = convention(name)
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from error
+    known = home(style.home).dtypes
+    return [Peer(style, dtype) for dtype in dtypes if dtype in known]
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> Missing:
+    package = str(error.name).partition(".")[0]
+    install = INSTALL.get(package, INSTALL.get(name, f"pip install {package}"))
+    return Missing(f"{name}: {package} is not installed: {install}")
