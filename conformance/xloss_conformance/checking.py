@@ -1,0 +1,133 @@
+"""The suite as a library: one function, judged by the cases of its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from .candidates import Candidate
+from .case import DTYPES, LOSSES, Case
+from .cases import catalogue
+from .conventions import Convention, on
+from .conventions import convention as named
+from .deviations import Deviation, read
+from .homes import Missing, home
+from .peers import INSTALL
+from .suite import Report, run
+
+
+def check(
+    function: Callable[..., Any],
+    *,
+    convention: str | Convention = "xloss",
+    loss: str = "cross_entropy",
+    dtype: str | Sequence[str] = "float32",
+    arrays: str | None = None,
+    families: Iterable[str] | None = None,
+    quick: bool = False,
+    deviations: str | Path | None = None,
+) -> Report:
+    """Judge a loss by every case of the catalogue that it can be asked.
+
+    Parameters
+    ----------
+    function : callable
+        Called as the convention says; it returns the value, or (value, gradient). Where its arrays'
+        library differentiates (PyTorch, JAX), the gradient is taken there.
+    convention : str or Convention
+        "xloss", "torch", "keras", "optax", "sklearn", "scipy", or one of your own.
+    loss : str
+        What it computes: the name of one of xloss's losses.
+    dtype : str or sequence of str
+        "float32", "float64", "float16", "bfloat16"; one or several.
+    arrays : str, optional
+        The library whose arrays it takes, where that is not the convention's own.
+    families : iterable of str, optional
+        Run these families of cases alone; those of "on demand" cases run only if named here.
+    quick : bool
+        Run the few cases of each family that catch the mistake it is for.
+    deviations : str or Path, optional
+        A TOML file of known deviations: failures that are declared, each with its reason.
+
+    Returns
+    -------
+    Report
+        ``ok``, ``failures``, ``raise_for_failures()``; ``str(report)`` tells them in plain text.
+
+    Raises
+    ------
+    ValueError
+        A name that is none; a file that is no list of deviations.
+    Missing
+        The convention, or its arrays, are of a library that is not here.
+    """
+    style = styled(convention, arrays)
+    cases = chosen(loss, families, quick)
+    report = judged(function, style, loss, dtypes(dtype), cases, declared(deviations))
+    report.mode = "quick" if quick else "full"
+    return report
+
+
+def judged(
+    function: Callable[..., Any], style: Convention, loss: str, kinds: Sequence[str],
+    cases: Sequence[Case], deviations: Sequence[Deviation],
+) -> Report:  # fmt: skip
+    """Run a function in each dtype; deviations of other subjects are not asked for here."""
+    subjects = [Candidate(label(function), function, style, loss, kind) for kind in kinds]
+    own = [d for d in deviations if any(fnmatchcase(s.name, d.subject) for s in subjects)]
+    return run(subjects, cases, deviations=own)
+
+
+def declared(file: str | Path | None) -> list[Deviation]:
+    """Return the deviations that a file declares."""
+    return [] if file is None else read(Path(file))
+
+
+def styled(convention: str | Convention, arrays: str | None = None) -> Convention:
+    """Return the convention, on another library's arrays if one is named; Missing if not here."""
+    try:
+        style = named(convention, arrays) if isinstance(convention, str) else on(convention, arrays)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        install = INSTALL.get(package, f"pip install {package}")
+        raise Missing(f"convention {convention}: {package} is not installed: {install}") from error
+    home(style.home)
+    return style
+
+
+def chosen(loss: str | None, families: Iterable[str] | None, quick: bool) -> list[Case]:
+    """Return the cases of a loss, or of all, in the catalogue's order."""
+    if loss is not None and loss not in LOSSES:
+        raise ValueError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
+    cases = [case for case in catalogue() if loss in (None, case.loss)]
+    if families is None:
+        cases = [case for case in cases if not case.on_demand]
+    else:
+        asked = {families} if isinstance(families, str) else set(families)
+        known = dict.fromkeys(case.family for case in cases)
+        for family in sorted(asked - set(known)):
+            raise ValueError(f"families: {family!r} is unknown; expected of {', '.join(known)}")
+        cases = [case for case in cases if case.family in asked]
+    found = [case for case in cases if case.quick or not quick]
+    if not found:
+        raise ValueError("no such case is in the catalogue")
+    return found
+
+
+def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the dtypes asked for, each a name that is one."""
+    asked = (dtype,) if isinstance(dtype, str) else tuple(dtype)
+    for name in asked:
+        if name not in DTYPES:
+            raise ValueError(f"dtype: {name!r} is unknown; expected one of {', '.join(DTYPES)}")
+    if not asked:
+        raise ValueError("dtype: none is named")
+    return asked
+
+
+def label(function: Callable[..., Any]) -> str:
+    """Return what a function is called in reports."""
+    name = getattr(function, "__name__", "") or type(function).__name__
+    return name if name != "<lambda>" else "the lambda"

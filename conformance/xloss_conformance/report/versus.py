@@ -1,0 +1,148 @@
+"""What came of comparing two losses: in plain text, and as one record of plain values."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from ..against import STATUSES, Comparison, Pair
+from ..suite import Told
+from .record import SCHEMA, machine, plain, versions
+from .snippet import setup
+from .text import table, wrapped
+
+LISTED = ("family", "in the", "cases", "", "the first", "A", "B")
+SAYS = {
+    "both": "both within budget",
+    "A": "A is right",
+    "B": "B is right",
+    "neither": "neither is right",
+}
+
+
+def text(comparison: Comparison) -> str:
+    """Return the first difference, the others in a line each, and counts by family."""
+    heads = [
+        f"{letter}  {told.name} ({_of(told)})"
+        for letter, told in (("A", comparison.a), ("B", comparison.b))
+    ]
+    first = comparison.first
+    parts = ["\n".join(heads)]
+    if first is None:
+        apart = "but by definition" if _by_definition(comparison) else "anywhere"
+        parts.append(f"They do not differ {apart}: {comparison.compared} cases compared.")
+    else:
+        parts.append(_first(first))
+    if len(comparison.differences) > 1:
+        lines = table([LISTED, *_grouped(comparison.differences)], left=True)
+        parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
+    parts += _by_definition(comparison)
+    rows = list(families(comparison))
+    heads = ["name", "cases", "agree", "agree, both wrong", *STATUSES[1:3]]
+    heads += ["not offered by A", "not offered by B"]
+    total = {head: sum(row[head] for row in rows) for head in heads[1:]} | {"name": "all"}
+    cells = [tuple(str(row[head]) for head in heads) for row in [*rows, total]]
+    parts.append("\n".join(table([("family", *heads[1:]), *cells])))
+    return "\n\n".join(parts)
+
+
+def _first(pair: Pair) -> str:
+    case = pair.case
+    lines = [f"They first differ on {case.name}: {SAYS[pair.right]}"]
+    lines += wrapped("why", case.reason)
+    lines += [f"  see: {link}" for link in case.see]
+    place = f" at {list(pair.at)}" if pair.at else ""
+    lines.append(f"  {pair.part}{place}: {_apart(pair)}")
+    shown = {"A": pair.a, "B": pair.b, "exact": pair.exact}
+    lines += [f"    {name.ljust(5)}  {value}" for name, value in shown.items() if value]
+    for letter, note in pair.notes.items():
+        lines += wrapped(f"{letter}, by its own definition", note)
+    lines += ["  to see it again:", textwrap.indent(setup(case), "    ")]
+    for letter, call in pair.calls.items():
+        lines += ["", f"    # {letter}", textwrap.indent("\n".join(call), "    ")]
+    return "\n".join(lines)
+
+
+def _apart(pair: Pair) -> str:
+    if pair.ulp is None or pair.apart is None:
+        return "not the same"
+    if pair.apart == float("inf") or pair.apart != pair.apart:
+        return "not both numbers"
+    return f"{pair.apart:.3g} apart, {pair.ulp:.3g} ulp; both budgets together: {pair.allowed:.3g}"
+
+
+def _of(told: Told) -> str:
+    kinds = {"xloss": f"{told.version} on {told.library}", "peer": told.version}
+    return kinds.get(told.kind, f"on {told.library} {told.version}")
+
+
+def _grouped(pairs: list[Pair]) -> Iterator[tuple[str, ...]]:
+    """Give a line for each family, part and verdict: how many cases, and the first of them."""
+    groups: dict[tuple[str, str, str], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.case.family, pair.part, pair.right), []).append(pair)
+    for (family, part, right), of in groups.items():
+        first = of[0]
+        yield family, part, str(len(of)), SAYS[right], first.case.label, first.a, first.b
+
+
+def _by_definition(comparison: Comparison) -> list[str]:
+    """Return the notes of definitions that differ, each with its cases."""
+    by_note: dict[str, list[str]] = {}
+    for pair in comparison.pairs:
+        if pair.status == "by definition":
+            note = "; ".join(f"{letter}: {note}" for letter, note in pair.notes.items())
+            by_note.setdefault(note, []).append(pair.case.name)
+    if not by_note:
+        return []
+    lines = ["By definition they differ on"]
+    for note, names in by_note.items():
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        lines += wrapped(f"{names[0]}{more}", note)
+    return ["\n".join(lines)]
+
+
+def families(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield counts by family."""
+    by_family: dict[str, list[Pair]] = {}
+    for pair in comparison.pairs:
+        by_family.setdefault(pair.case.family, []).append(pair)
+    for family, pairs in by_family.items():
+        row: dict[str, Any] = {"name": family, "cases": len(pairs)}
+        row |= {status: sum(p.status == status for p in pairs) for status in STATUSES}
+        row["agree, both wrong"] = sum(p.status == "agree" and p.right == "neither" for p in pairs)
+        for letter in "AB":
+            row[f"not offered by {letter}"] = sum(
+                p.status == "not offered" and letter in p.notes for p in pairs
+            )
+        yield row
+
+
+def record(comparison: Comparison) -> dict[str, Any]:
+    """Return the same as what JSON can hold; numbers that are not finite as "nan", "inf"."""
+    first = comparison.first
+    made: dict[str, Any] = plain(
+        {
+            "schema": SCHEMA,
+            "a": comparison.a._asdict(),
+            "b": comparison.b._asdict(),
+            "machine": machine(),
+            "versions": versions(),
+            "first": None if first is None else first.case.name,
+            "families": list(families(comparison)),
+            "pairs": [_pair(pair) for pair in comparison.pairs],
+            "ok": comparison.ok,
+        }
+    )
+    return made
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    case = pair.case
+    made: dict[str, Any] = {"case": case.name, "family": case.family, "reason": case.reason}
+    made |= {k: v for k, v in vars(pair).items() if k not in ("case", "calls")}
+    if pair.calls:
+        made["setup"] = setup(case)
+        made["calls"] = {letter: "\n".join(lines) for letter, lines in pair.calls.items()}
+    return made
