@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .case import LOSSES, Array, Case, Stored, stored
-from .conventions import Convention, convention
+from .conventions import Convention, convention, on
 from .conventions.base import parameters
 from .homes import home
 from .homes.base import rounded
@@ -57,7 +57,7 @@ class Candidate:
         return run(home(self.library), case, arguments, self._survived)
 
     def snippet(self, case: Case) -> list[str]:
-        """Return lines that ask it again, by its label: the place that it was loaded from."""
+        """Return lines that ask it again, by the place that it was loaded from, or by its name."""
         options = keywords(case)
         if "upstream" in arrays(case):
             options += ", upstream=upstream"
@@ -65,11 +65,16 @@ class Candidate:
             options += ", to_targets=True"
         if case.layout != "C":
             options += f', layout="{case.layout}"'
+        own = vars(self.convention).get("home")
+        if own is not None and own != type(self.convention).home:
+            options += f', arrays="{own}"'
         targets = "None" if case.targets is None else "targets"
-        style = self.convention.origin or self.convention.name
-        how = f'"{self.label}", "{style}", "{self.loss}", "{self.dtype}"'
+        loaded = ":" in self.label
+        spec = f'"{self.label}"' if loaded else self.label
+        how = f'{spec}, {self._style()}, "{self.loss}", "{self.dtype}"'
         lines = [
             "from xloss_conformance.candidates import ask",
+            *([] if loaded else _import(self.function)),
             "",
             f"value, gradient, to_targets = ask({how}, x, {targets}{options})",
             shown(case, "numpy", "value"),
@@ -77,6 +82,13 @@ class Candidate:
         if not case.value_only and case.error is None:
             lines.append(f"{shown(case, 'numpy', 'gradient')}  # where one was given")
         return lines
+
+    def _style(self) -> str:
+        """Return the convention as an argument: its name or file, or the object that was given."""
+        named = self.convention.origin or (
+            self.convention.name if type(self.convention).__module__.startswith(__package__) else ""
+        )
+        return f'"{named}"' if named else f"{type(self.convention).__name__}()"
 
     def _survived(
         self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any
@@ -116,6 +128,12 @@ class Candidate:
         return _some(value), grad, None
 
 
+def _import(function: Callable[..., Any]) -> list[str]:
+    """Return the line that imports a function, if it can be imported."""
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    return [f"from {module} import {name}"] if module != "__main__" and name.isidentifier() else []
+
+
 def _bound(function: Callable[..., Any], cotangent: Any) -> Callable[..., Any]:
     return partial(function, cotangent=cotangent)
 
@@ -152,16 +170,20 @@ def load(
 
 
 def ask(
-    spec: str, convention_name: str, loss: str, dtype: str, x: Array, targets: Array | None, *,
-    arrays: str | None = None, upstream: Any = 1.0, to_targets: bool = False, layout: str = "C",
-    **options: Any,
+    spec: str | Callable[..., Any], style: str | Convention, loss: str, dtype: str,
+    x: Array, targets: Array | None, *, arrays: str | None = None,
+    upstream: Any = 1.0, to_targets: bool = False, layout: str = "C", **options: Any,
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     """Call a candidate on NumPy arrays; return value and gradients as it gives them, or raise."""
     asked = Case(
         "asked", loss, "", np.asarray(x, np.float64), targets, loss, options,
         upstream=upstream, to_targets=to_targets, layout=layout,
     )  # fmt: skip
-    candidate = load(spec, convention_name, arrays=arrays, loss=loss, dtype=dtype)
+    made = convention(style, arrays) if isinstance(style, str) else on(style, arrays)
+    if isinstance(spec, str):
+        candidate = load(spec, made, loss=loss, dtype=dtype)
+    else:
+        candidate = Candidate("", spec, made, loss, dtype)
     outcome = candidate.run(asked, stored(asked, dtype))
     if outcome.error is not None:
         raise outcome.error

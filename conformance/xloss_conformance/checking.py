@@ -130,4 +130,4 @@ def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
 def label(function: Callable[..., Any]) -> str:
     """Return what a function is called in reports."""
     name = getattr(function, "__name__", "") or type(function).__name__
-    return name if name != "<lambda>" else "the lambda"
+    return name if name.isidentifier() else "function"
