@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 import xloss
 
-from .case import Case, Stored, stored
+from .case import DTYPES, Case, Stored, stored
 from .homes import HOMES, Missing, home
 from .report.snippet import xloss_call
 from .running import Called, run
@@ -70,11 +70,11 @@ class Xloss:
     ) -> Called:  # fmt: skip
         if case.value_only:
             return loss(*arguments, **options), None, None
-        here = home(self.library)
+        lib = home(self.library)
         wanted = 2 if case.to_targets else 1
         if self.gradient != "closed form":
             own = partial(_with, loss, arguments[wanted:], options)
-            value, grads = here.differentiate(own, arguments[:wanted], upstream)
+            value, grads = lib.differentiate(own, arguments[:wanted], upstream)
             return value, grads[0], grads[1] if wanted == 2 else None
         value = loss(*arguments, **options)
         cotangent = None
@@ -82,7 +82,7 @@ class Xloss:
             kind = "float64" if self.dtype == "float64" else "float32"
             from .homes.base import rounded
 
-            cotangent = here.array(rounded(upstream, kind))
+            cotangent = lib.array(rounded(upstream, kind))
         both = xloss.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
         value, grads = both(*arguments, cotangent=cotangent, **options)
         return value, *(grads if wanted == 2 else (grads, None))
@@ -94,26 +94,48 @@ def _with(
     return loss(*leading, *rest, **options)
 
 
-def every() -> Iterator[Xloss]:
-    """List xloss on every library of HOMES, found here or not."""
-    for name in HOMES:
-        for dtype in ("float32", "float64", "float16", "bfloat16"):
-            yield Xloss(name, dtype)
+# What the homes say too, for those who must not import a library to know.
+DTYPES_OF = {
+    "strict": ("float32", "float64"),
+    "dask": ("float32", "float64"),
+    "cupy": ("float32", "float64", "float16"),
+}
+AUTODIFF = {"torch": "autograd", "cuda": "autograd", "jax": "jax.vjp"}
+
+
+def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
+    """List xloss on a library, which need not be here, in dtypes that it has."""
+    found = []
+    for dtype in DTYPES_OF.get(library, DTYPES):
+        if dtype not in dtypes:
+            continue
+        found.append(Xloss(library, dtype))
+        if library in AUTODIFF:
+            found.append(Xloss(library, dtype, AUTODIFF[library]))
+        # PyTorch's host tensors are computed as NumPy's; generic does it on tensors.
+        if library == "torch" and dtype in ("float32", "float64"):
+            found.append(Xloss(library, dtype, engine="generic"))
+    return found
+
+
+def known() -> dict[str, str]:
+    """Return every xloss subject's name, whether it is here or not, and its library."""
+    return {subject.name: library for library in HOMES for subject in of(library)}
+
+
+def here(library: str, dtypes: tuple[str, ...]) -> list[Xloss]:
+    """Return the same list; Missing says why the library is not here."""
+    home(library)
+    return of(library, dtypes)
 
 
 def found() -> tuple[list[Xloss], list[str]]:
     """Return the subjects of this machine, and a line for each library that it lacks."""
-    subjects, missing = [], []
-    for name in HOMES:
+    subjects: list[Xloss] = []
+    missing = []
+    for library in HOMES:
         try:
-            here = home(name)
+            subjects += here(library, DTYPES)
         except Missing as error:
             missing.append(str(error))
-            continue
-        for dtype in here.dtypes:
-            subjects.append(Xloss(name, dtype))
-            if here.gradients:
-                subjects.append(Xloss(name, dtype, here.gradients))
-        if name == "torch":
-            subjects += [Xloss(name, dtype, engine="generic") for dtype in here.dtypes[:2]]
     return subjects, missing

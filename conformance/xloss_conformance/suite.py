@@ -1,22 +1,51 @@
-"""Running subjects over cases."""
+"""Running subjects over cases, in this process or in several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from .case import Case
-from .report.record import described, light
+from .deviations import Deviation, declared, stale
+from .homes import Missing, home
+from .report.light import light
+from .report.text import summary
 from .subject import Subject
 from .verdict import Verdict, judge
 
 
+class Told(NamedTuple):
+    """What a subject is, without what it takes to run it."""
+
+    name: str
+    kind: str  # "xloss", "peer", "candidate"
+    library: str
+    engine: str
+    device: str
+    dtype: str
+    gradient: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Subjects that whoever runs them makes: no array library is imported before that."""
+
+    library: str
+    make: Callable[[], Sequence[Subject]]  # picklable; Missing says why there are none here
+
+
+class Nonconforming(AssertionError):
+    """A loss does not do what its definition says; the message tells where."""
+
+
 @dataclass
 class Report:
-    """Every verdict of a run."""
+    """Every verdict of a run, by subject, then by case."""
 
-    subjects: list[Subject]
+    subjects: list[Told]
     cases: list[Case]
     verdicts: list[Verdict] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # libraries not here, and what installs them
@@ -24,7 +53,6 @@ class Report:
     seconds: float = 0.0
     mode: str = "full"  # or "quick"
     command: str = "xloss conform"
-    described: list[dict[str, Any]] = field(default_factory=list)  # the subjects, as recorded
 
     @property
     def failures(self) -> list[Verdict]:
@@ -34,17 +62,126 @@ class Report:
     def ok(self) -> bool:
         return not self.failures and not self.stale
 
+    def raise_for_failures(self) -> None:
+        """Raise `Nonconforming`, an AssertionError, unless the report is ok."""
+        if not self.ok:
+            raise Nonconforming(str(self))
+
+    def __str__(self) -> str:
+        return summary(self)
+
+
+# Told the verdicts there are, and how many there may be.
+Progress = Callable[[int, int], None]
+GUESS = 2  # subjects of a source that has not told them yet
+
+
+class Collector:
+    """What came of each source so far, in whatever order it comes."""
+
+    def __init__(self, sources: int, cases: Sequence[Case], progress: Progress) -> None:
+        self.cases = cases
+        self.progress = progress
+        self.subjects: list[list[Told] | None] = [None] * sources
+        self.verdicts: list[list[Verdict]] = [[] for _ in range(sources)]
+        self.missing: list[str] = []
+
+    def told(self, source: int, subjects: list[Told]) -> None:
+        self.subjects[source] = subjects
+
+    def lacks(self, source: int, why: str) -> None:
+        self.subjects[source] = []
+        self.missing += [why] if why not in self.missing else []
+
+    def verdict(self, source: int, verdict: Verdict) -> None:
+        """Take the next verdict of a source; its case may have stayed behind."""
+        of = self.verdicts[source]
+        of.append(replace(verdict, case=self.cases[len(of) % len(self.cases)]))
+        subjects = sum(GUESS if told is None else len(told) for told in self.subjects)
+        self.progress(sum(map(len, self.verdicts)), subjects * len(self.cases))
+
+    def at(self, source: int) -> str:
+        """Say what a source was about to answer."""
+        told, done = self.subjects[source], len(self.verdicts[source])
+        if not told or done >= len(told) * len(self.cases):
+            return "before its first case"
+        subject, case = divmod(done, len(self.cases))
+        return f"running {told[subject].name} on {self.cases[case].name}"
+
 
 def run(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Subject | Source],
     cases: Iterable[Case],
-    progress: Callable[[Subject, int], None] = lambda subject, done: None,
+    *,
+    jobs: int | None = None,
+    progress: Progress = lambda done, total: None,
+    deviations: Sequence[Deviation] = (),
 ) -> Report:
-    """Judge every subject by every case."""
-    report = Report(list(subjects), list(cases))
-    for subject in report.subjects:
-        report.described.append(described(subject))
-        for case in report.cases:
-            report.verdicts.append(light(subject, judge(subject, case)))
-            progress(subject, 1)
+    """Judge every subject by every case, in this process or in `jobs` others.
+
+    What goes to others is picklable, and the cases are the catalogue's.
+    """
+    begun = time.perf_counter()
+    listed = list(cases)
+    sources = [s if isinstance(s, Source) else Source(s.library, _Just(s)) for s in subjects]
+    collector = Collector(len(sources), listed, progress)
+    if jobs is not None:
+        from .workers import work
+
+        work(sources, collector, max(1, min(jobs, len(sources))))
+    else:
+        for i, source in enumerate(sources):
+            for found in answers(source, listed):
+                take(collector, i, found)
+    report = Report([told for of in collector.subjects for told in of or ()], listed)
+    report.missing = collector.missing
+    report.verdicts = [declared(v, deviations) for of in collector.verdicts for v in of]
+    report.stale = stale(deviations, report)
+    report.seconds = time.perf_counter() - begun
     return report
+
+
+@dataclass(frozen=True)
+class _Just:
+    subject: Subject
+
+    def __call__(self) -> list[Subject]:
+        return [self.subject]
+
+
+def answers(source: Source, cases: Sequence[Case]) -> Iterator[list[Told] | str | Verdict]:
+    """Yield what subjects a source has, or why none; then every verdict, arrays left out."""
+    try:
+        subjects = source.make()
+    except Missing as error:
+        yield str(error)
+        return
+    yield [told(subject) for subject in subjects]
+    for subject in subjects:
+        for case in cases:
+            yield light(subject, judge(subject, case))
+
+
+def take(collector: Collector, source: int, found: list[Told] | str | Verdict) -> None:
+    """Hand on what `answers` yields."""
+    if isinstance(found, Verdict):
+        collector.verdict(source, found)
+    elif isinstance(found, str):
+        collector.lacks(source, found)
+    else:
+        collector.told(source, found)
+
+
+def told(subject: Subject) -> Told:
+    """Return what a subject is."""
+    of = home(subject.library)
+    return Told(
+        subject.name,
+        getattr(subject, "kind", "candidate"),
+        subject.library,
+        getattr(subject, "engine", ""),
+        getattr(of, "device", "cpu"),
+        subject.traits.dtype,
+        subject.traits.gradient,
+        getattr(subject, "version", "") or of.version(),
+    )

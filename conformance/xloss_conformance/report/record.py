@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ..budget import accumulated
 from ..case import Case
-from ..homes import home
-from ..subject import Subject
-from ..verdict import RULES, Finding, Verdict, said
-from .snippet import inputs, setup, text
+from ..verdict import RULES, Finding, Verdict
+from .snippet import inputs, setup
 
 if TYPE_CHECKING:
     from ..suite import Report
@@ -46,7 +42,7 @@ def record(report: Report) -> dict[str, Any]:
             "machine": machine(),
             "versions": versions(),
             "seconds": round(report.seconds, 3),
-            "subjects": report.described,
+            "subjects": [told._asdict() for told in report.subjects],
             "missing": report.missing,
             "families": [{"name": name, "cases": n} for name, n in families.items()],
             "rules": RULES,
@@ -99,53 +95,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def described(subject: Subject) -> dict[str, Any]:
-    """Return what a subject is."""
-    of = home(subject.library)
-    return {
-        "name": subject.name,
-        "kind": getattr(subject, "kind", "candidate"),
-        "library": subject.library,
-        "engine": getattr(subject, "engine", ""),
-        "device": getattr(of, "device", "cpu"),
-        "dtype": subject.traits.dtype,
-        "gradient": subject.traits.gradient,
-        "version": getattr(subject, "version", "") or of.version(),
-    }
-
-
-def light(subject: Subject, verdict: Verdict) -> Verdict:
-    """Return a verdict whose arrays have become text, as it crosses processes and is recorded."""
-    case, outcome, expected = verdict.case, verdict.outcome, verdict.expected
-    dtype = subject.traits.dtype
-    loss = accumulated(dtype)
-    got, want = {}, {}
-    if outcome is not None and outcome.error is not None:
-        got["error"] = said(outcome.error)
-    elif outcome is not None:
-        got["value"] = text(case, outcome.value, outcome.value_dtype or loss)
-        got["gradient"] = text(case, outcome.grad, outcome.grad_dtype or dtype)
-        got["targets gradient"] = text(case, outcome.grad_targets, dtype)
-    if case.error is not None:
-        want["error"] = f"{case.error.__name__} naming {case.names}".removesuffix(" naming ")
-    elif expected is not None:
-        want["value"] = text(case, expected.value.hi, loss)
-        if not case.value_only:
-            want["gradient"] = text(case, expected.grad.hi, dtype)
-        if expected.grad_targets is not None:
-            want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
-    lines = [] if verdict.status == "refused" else _snippet(subject, case)
-    return replace(
-        verdict, outcome=None, expected=None, call="\n".join(lines),
-        got={k: v for k, v in got.items() if v}, want={k: v for k, v in want.items() if v},
-    )  # fmt: skip
-
-
-def _snippet(subject: Subject, case: Case) -> list[str]:
-    made = getattr(subject, "snippet", None)
-    return made(case) if made else [f"# {subject.name}: nothing can be copied"]
 
 
 def _case(case: Case) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Worker processes: one source of subjects after another, those of one library in one process.
+
+They are spawned, not forked: JAX and torch have threads, and a child forked from them hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from .cases import catalogue
+from .suite import Collector, Source, answers, take
+from .verdict import Verdict
+
+
+STAYS: Any = None  # stands for a case that is not sent
+
+
+class WorkerFailed(Exception):
+    """A process died, or something that no verdict can tell went wrong in it."""
+
+
+def work(sources: Sequence[Source], collector: Collector, jobs: int) -> None:
+    """Run every source in one of `jobs` processes."""
+    names = [case.name for case in collector.cases]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    workers = [_Worker(names, threads) for _ in range(jobs)]
+    left = list(range(len(sources)))
+    try:
+        for worker in workers:
+            worker.give(sources, left, workers)
+        while busy := {w.pipe: w for w in workers if w.source is not None}:
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                assert worker.source is not None
+                kind, found = worker.receive(collector)
+                if kind == "done":
+                    worker.give(sources, left, workers)
+                elif kind == "failed":
+                    raise WorkerFailed(f"{collector.at(worker.source)}: {found}")
+                else:
+                    take(collector, worker.source, found)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process, and what it is at."""
+
+    def __init__(self, names: list[str], threads: int) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, names, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.source: int | None = None
+        self.library = ""
+
+    def give(self, sources: Sequence[Source], left: list[int], workers: list[_Worker]) -> None:
+        """Hand it a source: of its own library, else of one that nobody is at, else any."""
+        if not left:
+            self.source = None
+            return
+        taken = {w.library for w in workers}
+        self.source = min(
+            left,
+            key=lambda i: (sources[i].library != self.library, sources[i].library in taken, i),
+        )
+        left.remove(self.source)
+        self.library = sources[self.source].library
+        self.pipe.send(sources[self.source])
+
+    def receive(self, collector: Collector) -> tuple[str, Any]:
+        assert self.source is not None
+        try:
+            received: tuple[str, Any] = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise WorkerFailed(f"the process {collector.at(self.source)} died: {how}") from None
+        return received
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()  # an idle one too: unloading JAX and torch takes time
+        self.process.join()
+
+
+def _serve(pipe: Connection, names: list[str], threads: int) -> None:
+    """Answer source after source until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, interrupted too, ends this one
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is imported
+        os.environ.setdefault(variable, str(threads))
+    os.dup2(2, 1)  # stdout belongs to the report
+    named = {case.name: case for case in catalogue()}
+    cases = [named[name] for name in names]
+    while True:
+        try:
+            source = pipe.recv()
+        except EOFError:
+            return
+        try:
+            for found in answers(source, cases):
+                pipe.send(("found", _sent(found)))
+            pipe.send(("done", None))
+        except BrokenPipeError:
+            return
+        except BaseException as error:
+            said = traceback.format_exception_only(error)[-1].strip()
+            pipe.send(("failed", f"{said}\n{traceback.format_exc()}"))
+
+
+def _sent(found: Any) -> Any:
+    """Return what is light to send: the case is known where it goes, by its place in the order."""
+    return replace(found, case=STAYS) if isinstance(found, Verdict) else found
