@@ -44,8 +44,8 @@ INFINITIES_BREAKAGES = [
       "a = mix(p, t, spec, cx, z != -xp.inf, s)", "a = mix(p, t, spec, cx, z == z, s)",
       "rules_infinities::a_masked_class_is_as_good_as_gone[numpy-cross_entropy]"),
     b("masked: softcap too", SOFTMAX,
-      "return cx.xp.where(z == -cx.xp.inf, -cx.xp.inf, c * cx.xp.tanh(z / c))",
-      "return c * cx.xp.tanh(z / c)",
+      "return cx.xp.where(z == -cx.xp.inf, -cx.xp.inf, c * tanh(z / c, cx))",
+      "return c * tanh(z / c, cx)",
       "rules_infinities::a_softcap_lets_no_masked_class_back[numpy-cross_entropy]"),
     b("masked: a row of no possible class is NaN", STATS,
       "return xp.where(s.max == -xp.inf, xp.nan, xp.log1p(s.rest))", "return xp.log1p(s.rest)",
@@ -68,6 +68,13 @@ INFINITIES_BREAKAGES = [
 ]  # fmt: skip
 
 DTYPES_BREAKAGES = [
+    b("dtype: autodiff rounds the gradient to 16 bits once, at its end", ROWS,
+      "        g = settle_grad(g, t, spec, cx, up)\n        return g,",
+      "        g = cast(cx, settle_grad(g, t, spec, cx, up), o.x.dtype)\n        return g,",
+      "jax_autodiff::an_upstream_gradient_comes_before_the_rounding_to_16_bits"),
+    b("softcap: no tanh of a compiler's", SOFTMAX, "    if cx.eager:\n        return xp.tanh(u)\n",
+      "    if cx is not None:\n        return xp.tanh(u)\n",
+      "jax_autodiff::softcap_is_as_exact_as_the_exponential"),
     b("dtype: the logits' dtype decides", XP,
       'acc = dtype("float64" if double else "float32")', 'acc = dtype("float64")',
       "rules_dtypes::the_loss_is_float32_at_least_and_float64_for_float64"

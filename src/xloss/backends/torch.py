@@ -236,6 +236,9 @@ class _Rows(torch.autograd.Function):
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
             g, h = _formula(o, spec, classes, clean, ups[0])
+            cx = _context(o, clean)
+            g = cast(cx, g, o.x.dtype)
+            h = None if h is None or o.targets is None else cast(cx, h, o.targets.dtype)
         else:
             need = Need(grad=wants[0], grad_targets=wants[1])
             got = _run(o, spec, classes, clean, need, ups[0], tuple(stats) or None)

@@ -169,10 +169,9 @@ def formula_gradients(
         t = prepare(o, spec, cx, classes)
         x = cast(cx, o.x, cx.acc)
         g, h = _formula(x, o, t, spec, cx, settle_up(up, t, cx), softmax_parts, sigmoid_parts)
-        g = cast(cx, settle_grad(g, t, spec, cx, up), o.x.dtype)
-        if h is None or o.targets is None:
-            return g, None
-        return g, cast(cx, settle_grad(h, t, spec, cx, up), o.targets.dtype)
+        # Not rounded to 16 bits: what an autodiff multiplies it by is still to come.
+        g = settle_grad(g, t, spec, cx, up)
+        return g, None if h is None else settle_grad(h, t, spec, cx, up)
 
 
 def _formula(
