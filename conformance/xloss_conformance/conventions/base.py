@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..case import BINARY, Array, Case
+from ..case import BINARY, CLASS, Array, Case
 from ..subject import Differs
 
 
@@ -132,14 +132,28 @@ def over(case: Case, count: float, note: str) -> Differs:
     return Differs(with_options(case, normalizer=float(count)), note)
 
 
+def weighs(case: Case) -> bool:
+    """Whether the mean of soft targets, or its gradient, is another than that over the rows."""
+    if case.index or case.loss not in CLASS:
+        return False
+    assert case.targets is not None
+    return case.to_targets or bool(np.any(case.targets.sum(case.axis) != 1))
+
+
+def outside(values: Array) -> bool:
+    """Whether a probability is none, NaN among them."""
+    return not bool(np.all((values >= 0) & (values <= 1)))
+
+
 def smoothed_plainly(case: Case) -> Differs | None:
     """Return the case whose soft targets are t (1 - ε) + ε/C, if rows do not sum to 1.
 
     Of -inf masks nothing is said: smoothing over a masked class is infinite in any definition.
     """
     epsilon = case.options.get("label_smoothing", 0.0)
-    if case.index or not epsilon or case.targets is None or np.isneginf(case.x).any():
+    if case.loss not in CLASS or case.index or not epsilon or np.isneginf(case.x).any():
         return None
+    assert case.targets is not None
     if np.all(np.sum(case.targets, axis=case.axis) == 1):
         return None
     targets = case.targets * (1 - epsilon) + epsilon / case.x.shape[case.axis]

@@ -18,7 +18,7 @@ import numpy as np
 from ..case import BINARY, Array, Case, numpy_dtype
 from ..homes import Missing
 from ..subject import Differs
-from .base import Convention, averages, ignored, rows, smoothed_plainly, taken, with_options
+from .base import Convention, averages, ignored, rows, smoothed_plainly, taken, weighs, with_options
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
 import keras  # only now: it reads the name at once
@@ -84,6 +84,12 @@ class Keras(Convention):
     def needs(self, case: Case) -> set[str]:
         return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
 
+    def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
+        column = case.index and case.targets is not None and case.targets.shape[-1:] == (1,)
+        if case.error is not None and (case.instead or column):
+            return "converts what it is given: numbers, lists, columns of labels"
+        return super().refuses(function, case)
+
     def lacks(self, case: Case) -> str | None:
         last = case.x.ndim == 0 or case.axis % case.x.ndim == case.x.ndim - 1
         if case.loss in ("cross_entropy", "log_loss") and case.index:
@@ -110,17 +116,10 @@ class Keras(Convention):
             notes.append(clipped.note)
         if averages(case):
             counted = int(np.sum(~ignored(case)))
-            if counted and self._weighted(case):
+            if counted and (weighs(case) or {"sample_weight", "weight"} & set(case.options)):
                 asked = with_options(asked, normalizer=float(counted))
                 notes.append("sum_over_batch_size divides by the rows, whatever their weights")
         return Differs(asked, "; ".join(notes)) if notes else None
-
-    def _weighted(self, case: Case) -> bool:
-        if "sample_weight" in case.options or "weight" in case.options:
-            return True
-        if case.index or case.loss in (*BINARY, "kl_div"):
-            return False
-        return case.targets is not None and bool(np.any(case.targets.sum(case.axis) != 1))
 
     def _clipped(self, case: Case, dtype: str) -> Differs | None:
         """Return the case whose probabilities are what they are clipped to, in their dtype.

@@ -12,7 +12,7 @@ import optax
 
 from ..case import BINARY, Case
 from ..subject import Differs
-from .base import Convention, averages, ignored, over, rows, smoothed_plainly
+from .base import Convention, averages, ignored, over, rows, smoothed_plainly, weighs
 
 
 class Optax(Convention):
@@ -57,12 +57,9 @@ class Optax(Convention):
             nothing = replace(case, value_only=True)
             return Differs(nothing, "jnp.mean over nothing is NaN", np.nan)
         asked, note, _ = smoothed_plainly(case) or Differs(case, "")
-        if averages(case) and not case.index and case.loss == "cross_entropy":
-            assert case.targets is not None
-            sums = case.targets.sum(case.axis)
-            if sums[where].sum() != where.sum():
-                mean = over(asked, float(where.sum()), "jnp.mean is over the rows")
-                return mean._replace(note=f"{note}; {mean.note}" if note else mean.note)
+        if averages(case) and weighs(case):
+            mean = over(asked, float(where.sum()), "jnp.mean is over the rows")
+            return mean._replace(note=f"{note}; {mean.note}" if note else mean.note)
         return Differs(asked, note) if note else None
 
     def call(

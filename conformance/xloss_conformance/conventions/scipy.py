@@ -10,7 +10,7 @@ from scipy import special
 
 from ..case import Array, Case
 from ..subject import Differs
-from .base import Convention, averages, ignored, over, rows
+from .base import Convention, averages, ignored, over, rows, weighs
 
 
 def cross_entropy(logits: Array, labels: Array, axis: int = -1) -> Array:
@@ -85,11 +85,7 @@ class Scipy(Convention):
         if not averages(case):
             return None
         count = int(np.prod(rows(case)))
-        if case.loss in ("cross_entropy", "log_loss") and not case.index:
-            assert case.targets is not None
-            if count and case.targets.sum() == count:
-                return None
-        elif count:
+        if count and not weighs(case):
             return None
         return over(case, count, "np.mean is over the rows")
 

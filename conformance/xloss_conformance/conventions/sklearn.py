@@ -10,7 +10,7 @@ from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
 from ..case import Array, Case
 from ..subject import Differs
-from .base import Convention, ignored, rows, with_options
+from .base import Convention, ignored, outside, rows, with_options
 
 LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}
 
@@ -76,6 +76,8 @@ class Sklearn(Convention):
         if not len(case.x) or (not binary and case.x.shape[1] < 2):
             return "takes one row and two classes at least"
         if case.loss in ("log_loss", "binary_cross_entropy"):
+            if outside(case.x):
+                return "rejects probabilities outside [0, 1], NaN among them"
             if case.options.get("reduction") == "none":
                 return "gives no loss a row"
             assert case.targets is not None

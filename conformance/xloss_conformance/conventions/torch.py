@@ -12,9 +12,20 @@ import torch
 
 from ..case import BINARY, Case
 from ..subject import Differs
-from .base import Convention, averages, ignored, over, rows, smoothed_plainly, taken, with_options
+from .base import (
+    Convention,
+    averages,
+    ignored,
+    outside,
+    over,
+    rows,
+    smoothed_plainly,
+    taken,
+    with_options,
+)
 
 F = "torch.nn.functional"
+LEAST = exp(-100)  # binary_cross_entropy clamps its logarithms at -100
 
 
 def categorical_entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -59,6 +70,10 @@ class Torch(Convention):
             return "ignore_index is always a number"
         if case.loss == "nll_loss" and not case.index:
             return "nll_loss takes class indices alone"
+        if case.loss == "binary_cross_entropy":
+            assert case.targets is not None
+            if outside(case.x) or outside(case.targets):
+                return "rejects probabilities outside [0, 1], NaN among them"
         if case.index and case.targets is not None and case.targets.dtype == np.uint64:
             return "takes labels of int64, which not every uint64 is"
         return None
@@ -99,9 +114,15 @@ class Torch(Convention):
         asked, notes = case, []
         if case.loss == "binary_cross_entropy":
             assert case.targets is not None
-            at_ends = ((case.x == 0) & (case.targets != 0)) | ((case.x == 1) & (case.targets != 1))
-            if at_ends.any():
-                asked = with_options(asked, eps=exp(-100))
+            x, t = case.x, case.targets.astype(np.float64)
+            wrong = ((x < LEAST) & (t != 0)) | ((1 - x < LEAST) & (t != 1))
+            if wrong.any():
+                # Where it is right, the other logarithm is exactly 0: nothing is clamped.
+                right = ((x == 0) & (t == 0)) | ((x == 1) & (t == 1))
+                # Its backward, by its documentation "linear" there, is not compared.
+                asked = replace(with_options(asked, eps=LEAST, where=~right), value_only=True)
+                if averages(case):
+                    asked = with_options(asked, normalizer=float(x.size))
                 notes.append("a logarithm is -100 at least")
         weighted = "sample_weight" in case.options
         if averages(case) and (weighted or not case.x.size):
