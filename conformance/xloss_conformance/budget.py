@@ -9,9 +9,10 @@ only, and are computed in float64 from the definition, apart from any implementa
 | value; gradient at the true class | 4 |
 | other gradient entries | 6 in generic engines, 4 in compiled ones |
 | soft, smoothed or weighted targets, z-loss | 4, of the largest of p·A, a and the z term |
-| softcap c | 4 + c |
+| softcap c | c more; capped logits are rounded, so that their differences are never exact |
 | focal losses | 4 (1 + γ): (1-p)^γ multiplies a relative error of 1-p by γ |
 | logits whose differences are not exact in the dtype | half an ulp a unit of gap more, generic |
+| what rounds an exponent, as these two do | relative: up to twice as many ulp below a power of 2 |
 | 16-bit gradients | one rounding of the float32 result: half an ulp and the budget in float32 |
 """
 
@@ -32,11 +33,11 @@ BASE, OTHER = 4.0, 6.0
 class Budget(NamedTuple):
     """Allowed ulp and their scale (0: of the exact number itself); each broadcasts to its array."""
 
-    value: float
+    value: Array
     value_scale: Array
     grad: Array
     grad_scale: Array
-    targets: float
+    targets: Array
     targets_scale: Array
 
 
@@ -70,24 +71,34 @@ def accumulated(dtype: str) -> str:
 def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
     """Return what the contract allows a subject in a case."""
     options = arguments.options
-    ulp = BASE + float(options.get("softcap") or 0.0)
-    if "focal" in case.loss:
-        ulp *= 1 + float(options.get("gamma", 2.0))
+    times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
+    ulp = BASE * times
     plain = case.index and case.loss == "cross_entropy" and not _mixed(options)
     label = _labels(case, arguments) if case.index else np.zeros((), bool)
-    other = OTHER if plain and not traits.compiled else ulp
-    grad = np.where(label, ulp, other)
+    grad = np.where(label, ulp, OTHER if plain and not traits.compiled else ulp)
+    # What rounds the exponents: a relative error, which the mantissa turns into ulp.
+    bent = np.asarray(float(options.get("softcap") or 0.0) * times)
     if not traits.compiled and case.loss in FROM_LOGITS:
-        grad = grad + _rounded_gap(case, arguments)
-        ulp += float(np.max(_rounded_gap(case, arguments), initial=0.0))
-    value_scale, grad_scale, targets_scale = _scales(case, arguments, expected, plain)
+        bent = bent + _rounded_gap(case, arguments)
+    most = np.max(bent, initial=0.0)
+    scales = _scales(case, arguments, expected, plain)
+    value = ulp + most * _mantissa(expected.value.hi, scales[0])
+    grad = grad + bent * _mantissa(expected.grad.hi, scales[1])
+    by_targets = expected.grad_targets
+    targets = np.asarray(ulp)
+    if by_targets is not None:
+        targets = ulp + most * _mantissa(by_targets.hi, scales[2])
     bits = FORMATS[arguments.dtype][0]
     if bits < 24:  # computed in float32, rounded once
-        shift = 2.0 ** (bits - 24)
-        return Budget(
-            ulp, value_scale, 0.5 + grad * shift, grad_scale, 0.5 + ulp * shift, targets_scale
-        )
-    return Budget(ulp, value_scale, grad, grad_scale, ulp, targets_scale)
+        grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
+    return Budget(value, scales[0], grad, scales[1], targets, scales[2])
+
+
+def _mantissa(hi: Array, scale: Array) -> Array:
+    """Return the mantissa, from 1 to 2, of the number whose ulp is counted."""
+    size = np.maximum(np.abs(hi), np.nan_to_num(scale, posinf=0.0))
+    mantissa = 2 * np.frexp(np.where(np.isfinite(size), size, 1.0))[0]
+    return np.where(mantissa == 0, 1.0, mantissa)
 
 
 def _mixed(options: dict[str, Any]) -> bool:
@@ -110,7 +121,10 @@ def _rounded_gap(case: Case, arguments: Stored) -> Array:
         return np.zeros(())
     kind = np.float64 if arguments.dtype == "float64" else np.float32
     x = np.moveaxis(arguments.x, case.axis, -1).astype(kind)
+    cap = arguments.options.get("softcap")
     with np.errstate(all="ignore"):
+        if cap:  # capped logits lie on no grid
+            x = np.where(x == -np.inf, x, (cap * np.tanh(x / cap)).astype(kind))
         top = np.max(x, axis=-1, keepdims=True, initial=-np.inf)
         d = x - top
         # Both errors of a sum as Knuth has them: what x - top lost.

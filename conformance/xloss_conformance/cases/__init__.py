@@ -7,7 +7,10 @@ from importlib import import_module
 
 from ..case import Case
 
-FILES = ("tail",)
+FILES = (
+    "tail", "extremes", "masks", "absent", "labels", "options", "layouts", "sizes", "gradients",
+    "errors",
+)  # fmt: skip
 
 
 @cache

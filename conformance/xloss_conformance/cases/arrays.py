@@ -8,6 +8,10 @@ import numpy as np
 
 from ..case import Array
 
+NAN, INF = float("nan"), float("inf")
+# The dtypes of cases that say nothing more in the others: a compiler builds each one anew.
+ONE, WIDE = ("float32",), ("float32", "float64")
+
 
 def grid(values: Any) -> Array:
     """Round to multiples of 2^-10."""
@@ -40,3 +44,32 @@ def confident(gap: float, offset: float = 0.0, classes: int = 10) -> Array:
     z[0] = 0.0
     z[2:] -= grid(np.random.default_rng(classes).random(max(0, classes - 2)))
     return np.asarray(z + offset)[None]
+
+
+def one_hot(targets: Array, classes: int) -> Array:
+    return np.asarray(np.equal.outer(targets, np.arange(classes)).astype(np.float64))
+
+
+def changed(values: Array, at: Any, to: Any) -> Array:
+    """Return a copy with one place changed."""
+    copy = values.copy()
+    copy[at] = to
+    return copy
+
+
+# Most cases are of this shape, so that a compiler meets it once: 6 rows, 5 classes.
+X = logits(6, 5)
+Y = np.array([0, 3, 1, 4, 2, 2])
+P = soft(6, 5)
+W = weights(5)
+S = weights(6)
+KEEP = np.array([True, True, False, True, True, False])
+# Two or three classes masked in every row, the label's never.
+MASK = np.array(
+    [[0, 1, 0, 1, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 0, 0, 1],
+     [1, 0, 0, 1, 1]], bool,
+)  # fmt: skip
+MASKED = np.where(MASK, -INF, X)
+# P with what lies on masked classes moved to the label.
+P_MASKED = np.where(MASK, 0.0, P)
+P_MASKED[np.arange(6), Y] += P.sum(axis=1, where=MASK)

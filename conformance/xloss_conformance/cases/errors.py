@@ -1,0 +1,92 @@
+"""Calls that cannot be right, and must say so before any arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..case import Array, Case
+from .arrays import NAN, ONE, P, S, W, X, Y, changed
+
+LISTS = "a list, a Python number or an array of another kind is not taken for what it may mean"
+SHAPES = "a shape that does not fit must not be broadcast, reshaped or cut"
+OPTIONS = "an option out of its range, or without meaning here"
+ENLARGED = "weights that enlarge the rows make a loss of another shape"
+READ = "validate=True reads the values, wherever they are"
+
+
+def cases() -> list[Case]:
+    """Return the family."""
+
+    def case(
+        label: str, error: type[Exception], names: str, reason: str, t: Array = Y,
+        options: dict[str, Any] | None = None, **rest: Any,
+    ) -> Case:  # fmt: skip
+        given = {"x": X, "dtypes": ONE, "value_only": True, **rest}
+        return Case("errors", label, reason, targets=t, options=options or {}, error=error,
+                    names=names, **given)  # fmt: skip
+
+    def wrong(label: str, names: str, **instead: Any) -> Case:
+        return case(label, TypeError, names, LISTS, instead=instead, quick="bool" in label)
+
+    def shape(label: str, t: Array, names: str = "targets", **rest: Any) -> Case:
+        return case(label, ValueError, names, SHAPES, t, **rest)
+
+    def option(label: str, name: str, value: Any, error: type[Exception] = ValueError,
+               reason: str = OPTIONS, **rest: Any) -> Case:  # fmt: skip
+        options = {name: value, **rest.pop("options", {})}
+        return case(label, error, name, reason, options=options, **rest)
+
+    images = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
+    negative = changed(W, 1, -1.0)
+    return [
+        wrong("logits a list", "logits", x=X.tolist()),
+        wrong("logits of integers", "logits", x=np.zeros((6, 5), np.int64)),
+        wrong("targets a list", "targets", targets=Y.tolist()),
+        wrong("targets of bools", "targets", targets=P > 0),
+        wrong("a Python number for a target", "targets", x=X[0], targets=3),
+        shape("logits of no axis", np.array(0), "logits", x=np.array(1.5)),
+        shape("no classes", Y, "logits", x=np.zeros((6, 0))),
+        shape("too few labels", Y[:5], quick=True),
+        shape("one label", Y[:1]),
+        shape("a column of labels", Y[:, None], quick=True),
+        shape("labels of the wrong axis", Y.reshape(2, 3), x=images),
+        shape("too few classes", P[:, :4]),
+        shape("one row of probabilities", P[:1], quick=True),
+        shape("transposed probabilities", P.T),
+        option("axis 2", "axis", 2),
+        option("axis 1.0", "axis", 1.0, TypeError),
+        option("a reduction unknown", "reduction", "median"),
+        option("smoothing 1.5", "label_smoothing", 1.5, quick=True),
+        option("smoothing -0.1", "label_smoothing", -0.1),
+        option("smoothing NaN", "label_smoothing", NAN),
+        option("z-loss negative", "z_loss", -1e-4),
+        option("softcap 0", "softcap", 0.0),
+        option("softcap negative", "softcap", -30.0),
+        option("ignore_index 1.5", "ignore_index", 1.5, TypeError),
+        option("ignore_index with soft targets", "ignore_index", 1, t=P),
+        option("normalizer with sum", "normalizer", 4.0, options={"reduction": "sum"}, quick=True),
+        option("normalizer with rows", "normalizer", 4.0, options={"reduction": "none"}),
+        option("normalizer negative", "normalizer", -4.0),
+        option("normalizer a vector", "normalizer", S),
+        option("validate unknown", "validate", "always"),
+        option("weight a list", "weight", W.tolist(), TypeError, LISTS),
+        option("weight too short", "weight", W[:4], reason=SHAPES, quick=True),
+        option("weight a row", "weight", W[None], reason=SHAPES),
+        option("sample weight too long", "sample_weight", np.ones(7), reason=SHAPES),
+        option("sample weight enlarging", "sample_weight", np.ones((2, 6)), reason=ENLARGED,
+               quick=True),
+        option("a weight an element", "sample_weight", np.ones((6, 5)), reason=ENLARGED),
+        option("where enlarging", "where", np.ones((2, 6), bool), reason=ENLARGED),
+        option("where a column", "where", np.ones((6, 1), bool), reason=ENLARGED),
+        option("where of integers", "where", np.ones(6, np.int64), TypeError, LISTS),
+        case("validate, -1", IndexError, "-1", READ, changed(Y, 4, -1), {"validate": True}),
+        case("validate, 5", IndexError, "5", READ, changed(Y, 4, 5), {"validate": True}),
+        case("validate, a weight negative", ValueError, "weight", READ, Y,
+             {"validate": True, "weight": negative}),
+        case("validate, a target negative", ValueError, "targets", READ, changed(P, (3, 1), -0.5),
+             {"validate": True}),
+        case("validate, a sample weight negative", ValueError, "sample_weight", READ, Y,
+             {"validate": True, "sample_weight": changed(S, 2, -1.0)}),
+    ]  # fmt: skip

@@ -1,0 +1,85 @@
+"""Many rows in 16 bits, many classes, and more elements than 32 bits can count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..case import Array, Case
+from .arrays import INF, ONE, changed
+
+ROWS = 70_001  # more than float16 can count, and float16 and bfloat16 can sum
+CLASSES = 128_256
+
+
+def cases() -> list[Case]:
+    """Return the families."""
+    return [*_sixteen_bits(), *_vocabulary(), *_size()]
+
+
+def _sixteen_bits() -> list[Case]:
+    reason = "a sum in 16 bits stops at 256 or 2048 and overflows at 65504; so does a count"
+    see = (
+        "https://github.com/pytorch/pytorch/issues/85791",
+        "https://github.com/pytorch/executorch/pull/20090",
+    )
+    # Seven rows, again and again: logits that every dtype holds.
+    x = np.array(
+        [[0, 1, 2], [3, -1, 0.5], [-2, -2, 4], [8, 0, 1], [1, 1, 1], [0, -8, 0], [6, 5, 4]]
+    )
+    y = np.array([0, 1, 2, 1, 0, 0, 2])
+    x, y = np.resize(x, (ROWS, 3)), np.resize(y, ROWS)
+    small = "float16", "bfloat16", "float32"
+
+    def case(label: str, **rest: Any) -> Case:
+        return Case("sixteen bits", label, reason, **{"x": x, "targets": y, "dtypes": small,
+                    "see": see, **rest})  # fmt: skip
+
+    few = np.resize(y, 6)
+    return [
+        case("mean", quick=True),
+        case("sum", options={"reduction": "sum"}),
+        case("mean, ignored", targets=np.where(np.arange(ROWS) % 3 == 0, -100, y)),
+        case("mean, weighted", options={"sample_weight": np.resize([0.5, 1, 2, 4], ROWS)}),
+        case("rows", x=x[:6] / 3, targets=few, options={"reduction": "none"}),
+        case("upstream", x=x[:6] / 3, targets=few, options={"reduction": "none"},
+             upstream=np.array([1, -2, 0.25, 0, 3, 1024])),
+    ]  # fmt: skip
+
+
+def _vocabulary() -> list[Case]:
+    reason = "a vocabulary takes more than one block: the pieces of a row are merged"
+    see = ("https://github.com/unslothai/unsloth/issues/91",)
+    x = np.resize([-1, -8, -3, -5.5, -2, -30], (2, CLASSES))
+    x[1] = np.roll(x[1], 1)
+    x[0, 100_000] = 14.0
+    x[1, :256] = -INF
+    y = np.array([100_000, CLASSES - 1])
+
+    def case(label: str, t: Array, **rest: Any) -> Case:
+        return Case("vocabulary", label, reason, x, t, see=see, **rest)
+
+    return [
+        case("128,256 classes", y, quick=True, dtypes=("float32", "bfloat16")),
+        case("smoothed", changed(y, 0, 5), options={"label_smoothing": 0.1, "reduction": "none"},
+             dtypes=ONE),
+    ]  # fmt: skip
+
+
+def _size() -> list[Case]:
+    reason = "beyond 2^31 elements a 32-bit index wraps, and reads or counts another row"
+    see = (
+        "https://github.com/pytorch/pytorch/issues/111484",
+        "https://github.com/PaddlePaddle/Paddle/pull/30590",
+    )
+    # A tile whose size divides no power of 2: an index that wraps meets another element.
+    rng = np.random.default_rng(31)
+    x = np.round(rng.standard_normal((7, 293)) * 8) / 2
+    y = rng.integers(0, 293, 7)
+    times = 2**31 // x.size + 1
+    return [
+        Case("size", f"2^31 elements, {how}", reason, x, y, options={"reduction": how}, see=see,
+             value_only=True, on_demand=True, tile=times, dtypes=("float16", "float32"))
+        for how in ("mean", "sum")
+    ]  # fmt: skip
