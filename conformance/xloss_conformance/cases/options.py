@@ -58,6 +58,14 @@ def _options() -> list[Case]:
                      else P, options=options, dtypes=ONE, quick=label in quick,
                      see=(*see, *SMOOTHED * flags[3]))
             )  # fmt: skip
+    whole = (
+        "the denominator is what is given, the tokens of a whole batch say, and no sum of weights"
+    )
+    for label, t in (("index", Y), ("soft", P)):
+        found.append(
+            Case("options", f"normalizer, {label}", whole, X, t, dtypes=ONE, quick=label == "index",
+                 options={**arrays, "normalizer": 4.0})
+        )  # fmt: skip
     return found
 
 
@@ -134,7 +142,7 @@ def _softcap() -> list[Case]:
         case("smoothed and weighted", spread, options=weighted),
         case("z-loss", spread, options={"z_loss": 0.5}, reason="lse is of the capped logits"),
         case("masked", np.where(MASKED == -INF, -INF, spread), quick=True, see=padded,
-             reason="tanh(-inf) is -1: a masked class comes back as -c"),
+             options={"softcap": 8.0}, reason="tanh(-inf) is -1: a masked class comes back as -c"),
         case("masked, soft, smoothed", np.where(MASKED == -INF, -INF, spread), P_MASKED, see=padded,
              options={"label_smoothing": 0.1}, reason="tanh(-inf) is -1"),
         case("one-hot, masked", MASKED, one_hot(Y, 5), see=padded, reason="tanh(-inf) is -1"),
