@@ -35,6 +35,7 @@ class Source:
 
     library: str
     make: Callable[[], Sequence[Subject]]  # picklable; Missing says why there are none here
+    required: bool = False  # asked for by name: Missing ends the run
 
 
 class Nonconforming(AssertionError):
@@ -154,12 +155,29 @@ def answers(source: Source, cases: Sequence[Case]) -> Iterator[list[Told] | str 
     try:
         subjects = source.make()
     except Missing as error:
+        if source.required:
+            raise
         yield str(error)
         return
     yield [told(subject) for subject in subjects]
     for subject in subjects:
         for case in cases:
-            yield light(subject, judge(subject, case))
+            yield light(subject, _judged(subject, case))
+
+
+class NoOracle(Exception):
+    """An answer is not in the file, and mpmath, which would find it, is not here."""
+
+
+def _judged(subject: Subject, case: Case) -> Verdict:
+    try:
+        return judge(subject, case)
+    except ModuleNotFoundError as error:
+        if error.name != "mpmath":
+            raise
+        install = 'pip install "xloss[conformance]"'
+        why = f"the answer to {case.name} is not stored; mpmath would find it: {install}"
+        raise NoOracle(why) from None
 
 
 def take(collector: Collector, source: int, found: list[Told] | str | Verdict) -> None:

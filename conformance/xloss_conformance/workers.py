@@ -15,9 +15,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from .cases import catalogue
-from .suite import Collector, Source, answers, take
+from .homes import Missing
+from .loading import LoadError
+from .suite import Collector, NoOracle, Source, answers, take
 from .verdict import Verdict
-
 
 STAYS: Any = None  # stands for a case that is not sent
 
@@ -42,6 +43,8 @@ def work(sources: Sequence[Source], collector: Collector, jobs: int) -> None:
                 kind, found = worker.receive(collector)
                 if kind == "done":
                     worker.give(sources, left, workers)
+                elif kind == "cannot":
+                    raise found
                 elif kind == "failed":
                     raise WorkerFailed(f"{collector.at(worker.source)}: {found}")
                 else:
@@ -113,6 +116,8 @@ def _serve(pipe: Connection, names: list[str], threads: int) -> None:
             pipe.send(("done", None))
         except BrokenPipeError:
             return
+        except (LoadError, Missing, NoOracle) as error:
+            pipe.send(("cannot", type(error)(str(error))))
         except BaseException as error:
             said = traceback.format_exception_only(error)[-1].strip()
             pipe.send(("failed", f"{said}\n{traceback.format_exc()}"))

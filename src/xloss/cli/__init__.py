@@ -1,4 +1,4 @@
-"""The command line: `xloss eval` and `xloss engines`."""
+"""The command line: `xloss eval`, `xloss conform` and `xloss engines`."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +12,27 @@ from typing import Annotated, Any
 import typer
 
 from .files import FileProblem
-from .output import COULD_NOT_RUN, INTERRUPTED, Failure, one_line, print_json
-from .show import progress_bar, show_evaluation, show_machine
+from .output import (
+    COULD_NOT_RUN,
+    INTERRUPTED,
+    JUDGED_AND_FAILED,
+    Failure,
+    fail,
+    one_line,
+    print_json,
+)
+from .show import progress_bar, show_cases, show_evaluation, show_machine
 
 app = typer.Typer(
     name="xloss",
-    help="Cross-entropy of files, and what this machine can run.",
+    help="Cross-entropy of files, what this machine can run, and which loss is right.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, alone, on stdout.")]
+Names = list[str] | None
 ARRAY = ".npy, .npz or .safetensors; FILE::NAME picks one of several arrays"
 
 
@@ -60,6 +70,95 @@ def eval_command(
         show_evaluation(result)
 
 
+@app.command("conform")
+def conform_command(
+    context: typer.Context,
+    a: Annotated[
+        str | None,
+        typer.Argument(metavar="A", help="The same as --candidate; with --against, one of two."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="B", help="Where A and B first differ; which is right.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few cases of each family.")] = False,
+    candidate: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="package.module:function or path/file.py:function."),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="How the candidate is called.")
+    ] = "xloss",
+    loss: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the candidate computes.")
+    ] = None,
+    arrays: Annotated[
+        str | None, typer.Option(metavar="LIB", help="Whose arrays the candidate takes.")
+    ] = None,
+    dtype: Annotated[Names, typer.Option(help="float32, float64, float16, bfloat16.")] = None,
+    peer: Annotated[
+        Names, typer.Option(metavar="NAME", help="torch, keras, optax, sklearn, scipy.")
+    ] = None,
+    backend: Annotated[Names, typer.Option(metavar="NAME", help="xloss on this library.")] = None,
+    family: Annotated[Names, typer.Option(metavar="NAME", help="Cases of this family.")] = None,
+    case: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Cases of this name, such as 'tail/*'.")
+    ] = None,
+    on_demand: Annotated[
+        bool, typer.Option("--on-demand", help="The cases too that take long, or much memory.")
+    ] = False,
+    deviations: Annotated[
+        str | None, typer.Option(metavar="FILE", help="TOML of failures known and explained.")
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the page of this run.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes; as many as cores.")
+    ] = None,
+    as_list: Annotated[bool, typer.Option("--list", help="Print the cases, and why.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Judge xloss on this machine, or any loss, by the conformance suite.
+
+    Without --candidate, --peer or --backend it is xloss, wherever it runs here.
+    """
+    if against is not None:
+        if a is None:
+            fail("--against: expected two losses, xloss conform A --against B")
+        from .against import against as compared
+
+        return compared(
+            a, against, convention=convention, loss=loss, quick=quick, as_json=as_json,
+            **({"dtype": dtype[0]} if dtype else {}),
+        )  # fmt: skip
+    if a is not None and candidate is not None:
+        fail(f"{a}: one candidate at a time; the other is {candidate}")
+    from . import conform
+
+    asked: dict[str, Any] = {
+        "quick": quick, "on_demand": on_demand, "families": family or (), "case": case,
+        "loss": loss, "dtypes": dtype or (), "backends": backend or (), "peers": peer or (),
+        "candidate": candidate or a, "convention": convention, "arrays": arrays,
+    }  # fmt: skip
+    if as_list:
+        cases = conform.listed(asked)
+        if as_json:
+            print_json({"cases": cases})
+        else:
+            show_cases(cases)
+        return 0
+    with progress_bar("conform") as progress:
+        record = conform.conform(
+            asked, jobs=jobs, deviations=deviations, html=html, progress=progress,
+            command=str(context.obj),
+        )  # fmt: skip
+    if as_json:
+        print_json(record)
+    else:
+        conform.show(record)
+    return 0 if record["ok"] else JUDGED_AND_FAILED
+
+
 @app.command("engines")
 def engines_command(as_json: Json = False) -> None:
     """Print the array libraries, devices and engines found here, and what installs the rest."""
@@ -76,7 +175,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command, and return its exit code; what keeps it from running is one line on stderr."""
     command: Any = typer.main.get_command(app)
     try:
-        code = command.main(list(arguments) or ["--help"], prog_name="xloss", standalone_mode=False)
+        code = command.main(
+            list(arguments) or ["--help"], prog_name="xloss", standalone_mode=False,
+            obj=shlex.join(["xloss", *arguments]),
+        )  # fmt: skip
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.Abort:

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 SCHEMA = 1
+JUDGED_AND_FAILED = 1
 COULD_NOT_RUN = 2
 INTERRUPTED = 130  # as a shell has it for Ctrl-C
 

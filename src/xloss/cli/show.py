@@ -63,6 +63,20 @@ def show_machine(result: dict[str, Any]) -> None:
         print_columns(rows)
 
 
+def show_cases(cases: Sequence[dict[str, Any]]) -> None:
+    """Print what `xloss conform --list` lists: the cases of each family, and why they are there."""
+    family = ""
+    for case in cases:
+        if case["family"] != family:
+            family = case["family"]
+            print(f"\n{family}" if case is not cases[0] else family)
+        marks = [name for name in ("quick", "on_demand") if case[name]]
+        print(f"  {case['name']}  {case['loss']}{''.join(f', {m}' for m in marks)}")
+        lines = [case["reason"], *case["see"]]
+        print("\n".join(f"      {line}" for line in lines))
+    print(f"\n{len(cases)} cases")
+
+
 def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows of text, indented and aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,0 +1,137 @@
+"""From names to a run: which cases, and which subjects, without importing an array library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib.util import find_spec
+
+from .candidates import Candidate, load
+from .case import DTYPES, LOSSES, Case
+from .cases import catalogue
+from .checking import styled
+from .homes import HOMES
+from .peers import PEERS, Peer, peers
+from .subjects import DTYPES_OF, here
+from .suite import Source
+
+# Where a quick run goes: NumPy, which is always here, and what most losses are written in.
+QUICK = {"numpy": DTYPES, "torch": ("float32", "bfloat16")}
+PACKAGES = {"strict": "array_api_strict", "cuda": "torch"}  # where the name is another
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked, as names; the empty ones ask for everything."""
+
+    quick: bool = False
+    on_demand: bool = False
+    families: Sequence[str] = ()
+    case: str | None = None  # a glob
+    loss: str | None = None
+    dtypes: Sequence[str] = ()
+    backends: Sequence[str] = ()
+    peers: Sequence[str] = ()
+    candidate: str | None = None
+    convention: str = "xloss"
+    arrays: str | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether it is xloss wherever it runs."""
+        return not (self.backends or self.peers or self.candidate)
+
+
+class BadPlan(ValueError):
+    """Something that was asked for is not there; the message says what is."""
+
+
+def _among(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise BadPlan(f"{what} {name}: there is none of that name; {hint}")
+
+
+def cases(plan: Plan) -> list[Case]:
+    """Return the cases asked for, in the catalogue's order."""
+    everything = catalogue()
+    _among("--family", plan.families, list(dict.fromkeys(case.family for case in everything)))
+    _among("--loss", [plan.loss] if plan.loss else [], LOSSES)
+    loss = plan.loss or ("cross_entropy" if plan.candidate else None)
+    found = [
+        case for case in everything
+        if loss in (None, case.loss)
+        and (not plan.families or case.family in plan.families)
+        and (plan.case is None or fnmatchcase(case.name, plan.case))
+        and (case.quick or not plan.quick)
+    ]  # fmt: skip
+    now = [case for case in found if plan.on_demand or not case.on_demand]
+    if found and not now:
+        raise BadPlan("these cases run on demand only: --on-demand")
+    if not now:
+        raise BadPlan("no case is of that name, family and loss; xloss conform --list shows all")
+    return now
+
+
+def sources(plan: Plan) -> list[Source]:
+    """Return where the subjects asked for come from."""
+    _among("--dtype", plan.dtypes, DTYPES)
+    _among("--backend", plan.backends, list(HOMES))
+    _among("--peer", plan.peers, PEERS)
+    _among("--arrays", [plan.arrays] if plan.arrays else [], list(HOMES))
+    found = []
+    for name in HOMES if plan.everything else plan.backends:
+        narrow = plan.quick and plan.everything
+        if narrow and name not in QUICK:
+            continue
+        has = QUICK[name] if narrow else DTYPES_OF.get(name, DTYPES)
+        found += [
+            Source(name, partial(here, name, (dtype,)), required=name in plan.backends)
+            for dtype in has
+            if dtype in (plan.dtypes or DTYPES)
+        ]
+    for name in dict.fromkeys(plan.peers):
+        found += [
+            Source(name, partial(_peer, name, dtype), required=True)
+            for dtype in plan.dtypes or ("float32", "float64")
+        ]
+    if plan.candidate is not None:
+        loss = plan.loss or "cross_entropy"
+        found += [
+            Source(
+                plan.candidate,
+                partial(_candidate, plan.candidate, plan.convention, plan.arrays, loss, dtype),
+                required=True,
+            )
+            for dtype in plan.dtypes or ("float32",)
+        ]
+    if not found:
+        raise BadPlan(f"no subject has {', '.join(plan.dtypes)}")
+    return found
+
+
+def _peer(name: str, dtype: str) -> list[Peer]:
+    return peers(name, (dtype,))
+
+
+def _candidate(
+    spec: str, convention: str, arrays: str | None, loss: str, dtype: str
+) -> list[Candidate]:
+    return [load(spec, styled(convention, arrays), loss=loss, dtype=dtype)]
+
+
+def absent(plan: Plan) -> list[str]:
+    """Return a line for each library that a quick run leaves out and that is not installed."""
+    if not (plan.quick and plan.everything):
+        return []
+    names = {name: PACKAGES.get(name, name) for name in HOMES if name not in QUICK}
+    return [
+        f"{name}: {package} is not installed: {HOMES[name][1]}"
+        for name, package in names.items()
+        if name != "cuda" and find_spec(package) is None
+    ]

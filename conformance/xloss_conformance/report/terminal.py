@@ -1,0 +1,282 @@
+"""A record for the eye: worst errors by family, then by subject, failures, and one verdict."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+Record = dict[str, Any]
+Cell = dict[str, Any]
+
+SHOWN = 8  # failures told in full
+NARROW = 16  # characters that one column takes at least, its rules included
+FEW = 3  # subjects that are columns themselves; more are columns by library
+
+
+STATUSES = ("pass", "fail", "declared", "refused")
+
+
+@dataclass
+class Tally:
+    """What some cells come to."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    value: float | None = None
+    grad: float | None = None
+
+    def add(self, cell: Cell) -> None:
+        self.counts[cell["status"]] += 1
+        self.value = _worst(self.value, cell["value_ulp"])
+        self.grad = _worst(self.grad, cell["grad_ulp"])
+
+    @property
+    def judged(self) -> int:
+        return sum(self.counts.values()) - self.counts["refused"]
+
+    def text(self) -> Text:
+        """Return it as an entry of the table: failures, or the worst errors."""
+        if self.counts["fail"]:
+            return Text(f"{self.counts['fail']} failed", "bold red")
+        if not self.judged:
+            return Text("-", "dim")
+        errors = f"{_ulp(self.value)} / {_ulp(self.grad)}"
+        if self.value is None and self.grad is None:
+            errors = "ok"
+        if self.counts["declared"]:
+            return Text(f"{self.counts['declared']} declared", "yellow")
+        return Text(errors, "green")
+
+
+def _worst(known: float | None, ulp: Any) -> float | None:
+    return known if ulp is None else max(float(ulp), known or 0.0)
+
+
+def _ulp(worst: float | None) -> str:
+    return "-" if worst is None else f"{worst:.1f}" if worst < 1000 else f"{worst:.0e}"
+
+
+def show(record: Record, console: Console) -> None:
+    """Print a run."""
+    families = [family["name"] for family in record["families"]]
+    judged = [s for s in record["subjects"] if _of(record, s).judged]
+    groups = {s["name"]: s["name"] for s in judged}
+    if len(judged) > FEW:
+        groups = {s["name"]: _group(s) for s in judged}
+    columns = list(dict.fromkeys(groups.values()))
+    tallies = {(family, column): Tally() for family in families for column in columns}
+    family_of = {case["name"]: case["family"] for case in record["cases"]}
+    for cell in record["cells"]:
+        if cell["subject"] in groups:
+            tallies[family_of[cell["case"]], groups[cell["subject"]]].add(cell)
+    fit = max(1, (console.width - 22) // NARROW)
+    for start in range(0, len(columns), fit):
+        _families(console, record["families"], columns[start : start + fit], tallies)
+    if columns != [s["name"] for s in judged]:
+        _subjects(console, record, judged)
+    _failures(console, record)
+    _rest(console, record)
+    _verdict(console, record)
+
+
+def _group(subject: dict[str, Any]) -> str:
+    own = subject["kind"] == "xloss"
+    return str(subject["library"] if own else subject["name"].removesuffix(f" {subject['dtype']}"))
+
+
+def _of(record: Record, subject: dict[str, Any]) -> Tally:
+    tally = Tally()
+    for cell in record["cells"]:
+        if cell["subject"] == subject["name"]:
+            tally.add(cell)
+    return tally
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        pad_edge=False, show_edge=False,
+    )  # fmt: skip
+
+
+def _families(
+    console: Console, families: Sequence[dict[str, Any]], columns: Sequence[str],
+    tallies: dict[tuple[str, str], Tally],
+) -> None:  # fmt: skip
+    table = _table("Worst error in ulp, value / gradient")
+    table.add_column("family")
+    table.add_column("cases", justify="right")
+    for column in columns:
+        table.add_column(escape(column), justify="right", overflow="fold")
+    for family in families:
+        entries = [tallies[family["name"], column].text() for column in columns]
+        table.add_row(escape(family["name"]), str(family["cases"]), *entries)
+    console.print(table)
+    console.print()
+
+
+def _subjects(console: Console, record: Record, judged: Sequence[dict[str, Any]]) -> None:
+    table = _table("Subjects, and their worst errors")
+    table.add_column("")
+    for head in ("judged", "failed", "refused", "value", "gradient"):
+        table.add_column(head, justify="right")
+    for subject in judged:
+        tally = _of(record, subject)
+        failed = Text(str(tally.counts["fail"]), "bold red" if tally.counts["fail"] else "green")
+        table.add_row(
+            escape(subject["name"]), str(tally.judged), failed, str(tally.counts["refused"]),
+            _ulp(tally.value), _ulp(tally.grad),
+        )  # fmt: skip
+    console.print(table)
+    console.print()
+
+
+def _failures(console: Console, record: Record) -> None:
+    cases = {case["name"]: case for case in record["cases"]}
+    subjects = {subject["name"]: subject for subject in record["subjects"]}
+    failed: dict[str, list[Cell]] = {}
+    for cell in record["cells"]:
+        if cell["status"] == "fail":
+            failed.setdefault(cell["case"], []).append(cell)
+    told = _varied(failed, cases)[:SHOWN]
+    for name in told:
+        first, more = failed[name][0], failed[name][1:]
+        console.print(
+            Text.assemble(("FAILED ", "bold red"), (name, "bold"), f" on {_on(first, more)}")
+        )
+        for line in _told(first, cases[name], subjects[first["subject"]], record):
+            console.print(Padding(line, (0, 0, 0, 2)))
+        console.print()
+    rest = len(failed) - len(told)
+    if rest:
+        others = [name for name in failed if name not in told]
+        by_family: dict[str, int] = {}
+        for name in others:
+            family = cases[name]["family"]
+            by_family[family] = by_family.get(family, 0) + 1
+        listed = ", ".join(f"{family} {count}" for family, count in by_family.items())
+        console.print(
+            f"{rest} more cases failed: {listed}. --json and --html tell all.", markup=False
+        )
+        console.print()
+
+
+def _varied(failed: Iterable[str], cases: dict[str, Any]) -> list[str]:
+    """Order failures so that each family's first comes before any family's second."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for i, name in enumerate(failed):
+        family = cases[name]["family"]
+        ranked.append((seen.get(family, 0), i, name))
+        seen[family] = seen.get(family, 0) + 1
+    return [name for _, _, name in sorted(ranked)]
+
+
+def _on(first: Cell, more: Sequence[Cell]) -> str:
+    return str(first["subject"]) + (f", and {len(more)} more subjects" if more else "")
+
+
+def _told(
+    cell: Cell, case: dict[str, Any], subject: dict[str, Any], record: Record
+) -> Iterator[Text]:
+    for finding in cell["findings"]:
+        text = Text.assemble((finding["rule"], "bold"), f": {finding['detail']}")
+        if finding["got"] is not None:
+            place = f" at {finding['at']}" if finding["at"] else ""
+            text.append(
+                f"; got {_short(finding['got'])}, right is {_short(finding['want'])}{place}"
+            )
+        yield text
+    yield Text.assemble(("why: ", "dim"), case["reason"])
+    if case["see"]:
+        yield Text.assemble(("see: ", "dim"), ", ".join(case["see"]))
+    yield Text.assemble(("again: ", "dim"), (again(case, subject, record), "cyan"))
+
+
+def _short(number: Any) -> str:
+    return f"{number:.9g}" if isinstance(number, float) else str(number)
+
+
+def again(case: dict[str, Any], subject: dict[str, Any], record: Record) -> str:
+    """Return the command that runs one case on one subject."""
+    words = ["xloss", "conform", "--case", case["name"]]
+    if subject["kind"] == "xloss":
+        words += ["--backend", subject["library"]]
+    elif subject["kind"] == "peer":
+        words += ["--peer", subject["name"].removesuffix(f" {subject['dtype']}")]
+    else:
+        words += _kept(record["command"])
+    return shlex.join([*words, "--dtype", subject["dtype"]])
+
+
+def _kept(command: str) -> list[str]:
+    """Return the options of a command that say which candidate it is."""
+    words = shlex.split(command)
+    named = ("--candidate", "--convention", "--arrays", "--loss")
+    kept = []
+    for i, word in enumerate(words):
+        if word in named:
+            kept += words[i : i + 2]
+        elif word.partition("=")[0] in named:
+            kept.append(word)
+    return kept
+
+
+def _rest(console: Console, record: Record) -> None:
+    stale = record["deviations"]["stale"]
+    for line in stale:
+        console.print(Text.assemble(("STALE DEVIATION ", "bold red"), line))
+    if record["missing"]:
+        console.print(Text("Not on this machine", "bold"))
+        for line in record["missing"]:
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
+    if stale or record["missing"]:
+        console.print()
+
+
+def verdict(record: Record) -> str:
+    """Return the run in one line."""
+    counts = record["summary"]
+    judged = counts["pass"] + counts["fail"] + counts["declared"]
+    names = {_group(s): None for s in record["subjects"] if s["kind"] == "xloss"}
+    own = [f"xloss {record['xloss']} on {', '.join(names)}"] if names else []
+    others = {_group(s): None for s in record["subjects"] if s["kind"] != "xloss"}
+    who = " and ".join([*own, *others]) or "nothing"
+    seconds = f"in {record['seconds']:.0f} s"
+    if counts["fail"]:
+        cases = len({c["case"] for c in record["cells"] if c["status"] == "fail"})
+        said = f"{counts['fail']:,} of {judged:,} answers break a rule, in {_cases(cases)}"
+    else:
+        said = f"all {judged:,} answers keep every rule"
+    if counts["declared"]:
+        said += f" ({counts['declared']} by declared deviations)"
+    if record["deviations"]["stale"]:
+        said += f"; {len(record['deviations']['stale'])} declared deviations are stale"
+    mode = " (quick: xloss conform runs every case)" if record["mode"] == "quick" else ""
+    return f"{who}: {said}, {seconds}{mode}"
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'s' if count != 1 else ''}"
+
+
+def _verdict(console: Console, record: Record) -> None:
+    good = record["ok"]
+    machine = record["machine"]
+    what = machine["processor"] or machine["platform"]
+    console.print(
+        Text.assemble(
+            ("PASS  " if good else "FAIL  ", "bold green" if good else "bold red"), verdict(record)
+        )
+    )
+    console.print(
+        Text(f"      Python {machine['python']}, {what}, {machine['cores']} cores", "dim")
+    )

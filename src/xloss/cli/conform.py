@@ -1,0 +1,93 @@
+"""`xloss conform`: the conformance suite on this machine, or on somebody's loss."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .output import fail, one_line
+
+Asked = dict[str, Any]  # the fields of the suite's Plan
+Progress = Callable[[int, int], None]
+
+
+def conform(
+    asked: Asked, *, jobs: int | None, deviations: str | None, html: str | None, command: str,
+    progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the suite as planned; return its record, and write the page if a file is named."""
+    from xloss_conformance import deviations as known
+    from xloss_conformance import plan as planned
+    from xloss_conformance.homes import Missing
+    from xloss_conformance.loading import LoadError
+    from xloss_conformance.report.record import record
+    from xloss_conformance.suite import NoOracle, run
+    from xloss_conformance.workers import WorkerFailed
+
+    page = None if html is None else _writable(html)
+    plan = planned.Plan(**asked)
+    try:
+        declared = known.read(known.FILE)
+        if deviations is not None:
+            declared += known.read(Path(deviations))
+        cases, sources = planned.cases(plan), planned.sources(plan)
+        report = run(
+            sources, cases, jobs=jobs or os.cpu_count() or 1, progress=progress,
+            deviations=declared,
+        )  # fmt: skip
+    except (known.BadFile, planned.BadPlan, LoadError, Missing, NoOracle, WorkerFailed) as error:
+        trace = str(error).partition("\n")[2]
+        if trace and sys.flags.dev_mode:
+            print(trace, file=sys.stderr)
+        fail(one_line(Exception(str(error).partition("\n")[0])))
+    report.missing += planned.absent(plan)
+    report.mode = "quick" if plan.quick else "full"
+    report.command = command
+    made = record(report)
+    if page is not None:
+        from xloss_conformance.report.page import page as drawn
+
+        try:
+            page.write_text(drawn(made), encoding="utf-8")
+        except OSError as error:
+            fail(f"--html {html}: {one_line(error)}")
+    return made
+
+
+def listed(asked: Asked) -> list[dict[str, Any]]:
+    """Return the cases asked for."""
+    from xloss_conformance import plan as planned
+
+    try:
+        cases = planned.cases(planned.Plan(**asked))
+    except planned.BadPlan as error:
+        fail(str(error))
+    return [
+        {"name": c.name, "family": c.family, "loss": c.loss, "reason": c.reason, "see": list(c.see),
+         "quick": c.quick, "on_demand": c.on_demand}
+        for c in cases
+    ]  # fmt: skip
+
+
+def _writable(html: str) -> Path:
+    """Return the path of a file that can be written, as far as one can tell before the run."""
+    path = Path(html)
+    if path.is_dir():
+        fail(f"--html {html}: is a folder")
+    if not path.absolute().parent.is_dir():
+        fail(f"--html {html}: its folder does not exist")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        fail(f"--html {html}: must not be written")
+    return path
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print a run for the eye."""
+    from rich.console import Console
+
+    from xloss_conformance.report.terminal import show
+
+    show(record, Console(highlight=False))
