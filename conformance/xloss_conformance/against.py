@@ -85,6 +85,7 @@ def compare(
     b: str | Callable[..., Any],
     *,
     convention: str | Convention = "xloss",
+    arrays: str | None = None,
     loss: str | None = None,
     dtype: str = "float32",
     families: Iterable[str] | None = None,
@@ -99,8 +100,8 @@ def compare(
         A peer ("torch", "keras", "optax", "sklearn", "scipy"), xloss on NumPy or another library
         ("xloss", "xloss:jax"), "path/file.py:function" or "package.module:function", with
         "@convention" after it if it has its own; or a function.
-    convention : str or Convention
-        That of functions which name none.
+    convention, arrays
+        As in `check`, of functions which name none.
     loss : str, optional
         The loss to compare. Of two libraries all that both have are compared; a function is
         cross_entropy if nothing else is said.
@@ -116,8 +117,9 @@ def compare(
     Missing
         A library that is not here.
     """
-    one = subject(a, convention, loss or "cross_entropy", dtype)
-    two = subject(b, convention, loss or "cross_entropy", dtype)
+    one, two = (
+        subject(given, convention, arrays, loss or "cross_entropy", dtype) for given in (a, b)
+    )
     if loss is None and (isinstance(one, Candidate) or isinstance(two, Candidate)):
         loss = "cross_entropy"
     cases = chosen(loss, families, quick)
@@ -131,12 +133,13 @@ def compare(
 
 
 def subject(
-    given: str | Callable[..., Any], convention: str | Convention, loss: str, dtype: str
-) -> Subject:
+    given: str | Callable[..., Any], convention: str | Convention, arrays: str | None,
+    loss: str, dtype: str,
+) -> Subject:  # fmt: skip
     """Return what a name or a function stands for."""
     (dtype,) = dtypes(dtype)
     if not isinstance(given, str):
-        return Candidate(label(given), given, styled(convention), loss, dtype)
+        return Candidate(label(given), given, styled(convention, arrays), loss, dtype)
     first, _, rest = given.partition(":")
     if first == "xloss" and (not rest or rest in HOMES):
         made = Xloss(rest or "numpy", dtype)
@@ -154,7 +157,8 @@ def subject(
             "FILE.py:FUNCTION or MODULE:FUNCTION, with @CONVENTION after it if need be"
         )
     spec, _, own = given.partition("@")
-    return load(spec, styled(own or convention), loss=loss, dtype=dtype)
+    style = styled(own) if own else styled(convention, arrays)
+    return load(spec, style, loss=loss, dtype=dtype)
 
 
 def pair(a: Subject, b: Subject, case: Case) -> Pair:

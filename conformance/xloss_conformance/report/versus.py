@@ -13,6 +13,16 @@ from .snippet import setup
 from .text import table, wrapped
 
 LISTED = ("family", "in the", "cases", "", "the first", "A", "B")
+# What is counted by family, and the heads of those columns.
+COUNTS = {
+    "cases": "cases",
+    "agree": "agree",
+    "agree, both wrong": "both wrong",
+    "by definition": "by definition",
+    "differ": "differ",
+    "not offered by A": "not by A",
+    "not offered by B": "not by B",
+}
 SAYS = {
     "both": "both within budget",
     "A": "A is right",
@@ -39,11 +49,9 @@ def text(comparison: Comparison) -> str:
         parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
     parts += _by_definition(comparison)
     rows = list(families(comparison))
-    heads = ["name", "cases", "agree", "agree, both wrong", *STATUSES[1:3]]
-    heads += ["not offered by A", "not offered by B"]
-    total = {head: sum(row[head] for row in rows) for head in heads[1:]} | {"name": "all"}
-    cells = [tuple(str(row[head]) for head in heads) for row in [*rows, total]]
-    parts.append("\n".join(table([("family", *heads[1:]), *cells])))
+    rows.append({k: sum(row[k] for row in rows) for k in COUNTS} | {"name": "all"})
+    cells = [(row["name"], *(str(row[key]) for key in COUNTS)) for row in rows]
+    parts.append("\n".join(table([("family", *COUNTS.values()), *cells])))
     return "\n\n".join(parts)
 
 

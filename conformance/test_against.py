@@ -1,0 +1,227 @@
+"""Two losses compared: where they first differ, by how much, and which is right."""
+
+from __future__ import annotations
+
+import json
+from math import isinf
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from xloss_conformance import Comparison, Missing, compare
+from xloss_conformance.against import Pair
+from xloss_conformance.cases import case
+from xloss_conformance.report.versus import families, record
+
+BOTH = xloss.value_and_grad(xloss.cross_entropy)
+FAMILIES = ["tail", "ties", "masks", "all absent"]
+
+
+def right(logits: Any, targets: Any, **options: Any) -> Any:
+    return BOTH(logits, targets, **options)
+
+
+def finer(logits: Any, targets: Any, **options: Any) -> Any:
+    """Right, with other last digits."""
+    value, gradient = BOTH(logits.astype(np.float64), targets, **options)
+    return np.float32(value), gradient.astype(np.float32)
+
+
+def noisy(logits: Any, targets: Any, **options: Any) -> Any:
+    value, gradient = BOTH(logits, targets, **options)
+    return value * np.float32(1.00001), gradient
+
+
+def noisier(logits: Any, targets: Any, **options: Any) -> Any:
+    value, gradient = BOTH(logits, targets, **options)
+    return value * np.float32(1.0001), gradient
+
+
+def crooked(logits: Any, targets: Any, **options: Any) -> Any:
+    """The value is right, the gradient is not."""
+    value, gradient = BOTH(logits, targets, **options)
+    return value, gradient * np.float32(1.00001)
+
+
+def raising(logits: Any, targets: Any, **options: Any) -> Any:
+    raise RuntimeError("out of order")
+
+
+def plain(logits: Any, targets: Any) -> Any:
+    return BOTH(logits, targets)
+
+
+def at(found: Comparison, name: str) -> Pair:
+    return next(pair for pair in found.pairs if pair.case.name == name)
+
+
+def test_a_loss_agrees_with_itself() -> None:
+    found = compare(right, right, families=FAMILIES)
+    assert found.ok
+    assert found.first is None
+    assert {pair.status for pair in found.pairs} == {"agree"}
+    assert "They do not differ anywhere" in str(found)
+
+
+def test_last_digits_are_no_difference() -> None:
+    found = compare(right, finer, families=["tail", "ties"])
+    assert found.ok
+    x = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    labels = np.arange(6) % 5
+    assert (right(x, labels)[1] != finer(x, labels)[1]).any()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_one_in_order_is_right(swapped: bool) -> None:
+    both = (noisy, right) if swapped else (right, noisy)
+    found = compare(*both, families=FAMILIES)
+    first = found.first
+    assert first is not None
+    assert first is found.pairs[0]  # of the catalogue's order
+    assert first.part == "value"
+    assert first.right == ("B" if swapped else "A")
+    exact = float(first.exact)
+    assert first.apart == pytest.approx(1e-5 * exact, rel=0.02)
+    assert first.ulp is not None
+    assert first.ulp == pytest.approx(1e-5 * exact / np.spacing(np.float32(exact)), rel=0.05)
+    assert first.allowed == 8.0  # 4 of each
+    wrong, good = (first.a, first.b) if swapped else (first.b, first.a)
+    assert float(wrong) == pytest.approx(exact * 1.00001, rel=1e-6)
+    assert float(good) == pytest.approx(exact, rel=1e-6)
+    assert f"first differ on {first.case.name}: {'B' if swapped else 'A'} is right" in str(found)
+
+
+def test_two_wrong_losses() -> None:
+    found = compare(noisy, noisier, families=["tail"])
+    assert found.first is not None
+    assert found.first.right == "neither"
+    alike = compare(noisy, noisy, families=["tail"])
+    assert alike.ok  # they agree ...
+    assert {pair.right for pair in alike.pairs} == {"neither"}  # ... on what is wrong
+    (row,) = families(alike)
+    assert row["agree"] == row["agree, both wrong"] == len(alike.pairs)
+
+
+def test_a_gradient_that_differs() -> None:
+    found = compare(crooked, right, families=["ties"])
+    assert found.first is not None
+    assert found.first.part == "gradient"
+    assert found.first.right == "B"
+    assert found.first.at is not None
+    assert len(found.first.at) == 2
+
+
+def test_an_error_where_the_other_answers() -> None:
+    found = compare(right, raising, families=["ties"])
+    first = found.first
+    assert first is not None
+    assert (first.part, first.right) == ("error", "A")
+    assert (first.a, first.b) == ("a result", "RuntimeError: out of order")
+    both = compare(raising, raising, families=["ties"])
+    assert both.ok
+    assert {pair.right for pair in both.pairs} == {"neither"}
+
+
+def test_what_one_does_not_offer() -> None:
+    found = compare(right, plain, families=["masks"])
+    pair = at(found, "masks/smoothed")
+    assert pair.status == "not offered"
+    assert list(pair.notes) == ["B"]
+    (row,) = families(found)
+    assert row["not offered by B"] == sum(p.status == "not offered" for p in found.pairs) > 0
+    assert row["not offered by A"] == 0
+
+
+def test_definitions_that_differ_are_told_apart() -> None:
+    """torch's mean over nothing is NaN, by definition; so is its mean of soft targets over rows."""
+    pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
+    found = compare("torch", "xloss:torch", families=["all absent"])
+    pair = at(found, "all absent/ignored")
+    assert pair.status == "by definition"
+    assert "0/0 is NaN" in pair.notes["A"]
+    assert (pair.a, pair.b) == ("nan", "0")
+    assert found.ok
+    assert "They do not differ but by definition" in str(found)
+    assert "0/0 is NaN" in str(found)
+
+
+def test_torch_loses_the_tail() -> None:
+    pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
+    found = compare("torch", "xloss", families=["tail", "infinities"])
+    pair = at(found, "tail/gap 17")
+    assert (pair.status, pair.part, pair.right, pair.a) == ("differ", "value", "B", "0")
+    assert float(pair.b) == pytest.approx(2.44232e-7, rel=1e-5)
+    infinite = at(found, "infinities/all")
+    assert (infinite.right, infinite.a) == ("B", "nan")
+    assert infinite.apart is not None
+    assert isinf(infinite.apart)
+    assert not found.ok
+
+
+def test_a_bad_label_is_an_error_here_and_a_nan_there() -> None:
+    pytest.importorskip("jax", reason="jax is not installed; the test extra brings it")
+    found = compare("xloss", "xloss:jax", families=["labels"], quick=True)
+    bad = [p for p in found.pairs if p.status == "by definition"]
+    assert bad
+    assert all("a label out of range raises" in p.notes["A"] for p in bad)
+    assert found.ok
+
+
+def test_the_record_is_plain() -> None:
+    found = compare(noisy, right, families=["ties"])
+    made = json.loads(json.dumps(record(found), allow_nan=False))
+    assert made["schema"] == 1
+    assert made["first"] == found.pairs[0].case.name
+    assert made["ok"] is False
+    assert len(made["pairs"]) == len(found.pairs)
+    pair = made["pairs"][0]
+    assert pair["reason"] == found.pairs[0].case.reason
+    assert made["a"]["name"] == "noisy float32"
+    names: dict[str, Any] = {}
+    exec(pair["setup"] + "\n" + pair["calls"]["A"], names)
+    assert float(names["value"]) == pytest.approx(float(pair["a"]), rel=1e-8)
+
+
+def test_a_file_with_its_convention(tmp_path: Any) -> None:
+    pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
+    file = tmp_path / "mine.py"
+    file.write_text("from torch.nn.functional import cross_entropy as mine\n")
+    found = compare(f"{file}:mine@torch", "torch", families=["ties"])
+    assert found.ok
+    assert found.a.kind == "candidate"
+    assert {case.case.loss for case in found.pairs} == {"cross_entropy"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("pytorch", "'pytorch' is unknown; expected xloss, xloss:LIBRARY, torch"),
+        ("nowhere.py:f", "nowhere.py: no such file"),
+        ("xloss:cross_entropy@nobody", "'nobody' is unknown"),
+    ],
+)
+def test_what_nobody_knows(given: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        compare(given, "xloss", families=["ties"])
+
+
+def test_nothing_in_common() -> None:
+    with pytest.raises(ValueError, match="no case in common"):
+        compare(right, plain, families=["z-loss"])
+
+
+def test_the_order_is_the_catalogues() -> None:
+    found = compare(right, noisy, families=["ties", "tail"])
+    assert found.first is not None
+    assert found.first.case is case(found.pairs[0].case.name)
+    assert found.first.case.family == "tail"
+
+
+def test_a_library_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xloss_conformance import homes
+
+    monkeypatch.setattr(homes, "_made", lambda name: Missing(f"{name}: not here"))
+    with pytest.raises(Missing, match="strict: not here"):
+        compare("xloss:strict", "xloss")

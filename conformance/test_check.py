@@ -1,0 +1,207 @@
+"""The suite as a library: `check`, its report, and what it does and does not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from xloss_conformance import Convention, Nonconforming, check
+
+FAMILIES = ["tail", "offsets", "ties"]
+BOTH = xloss.value_and_grad(xloss.cross_entropy)
+
+
+def right(logits: Any, targets: Any, **options: Any) -> Any:
+    return BOTH(logits, targets, **options)
+
+
+def lossy(logits: Any, targets: Any) -> Any:
+    """The textbook's: 1 + r swallows r, in the loss and in p - 1."""
+    z = logits - logits.max(-1, keepdims=True)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    rows = np.arange(len(z))
+    gradient = p.copy()
+    gradient[rows, targets] -= 1
+    return -np.log(p[rows, targets]).mean(), gradient / len(z)
+
+
+def noisy(logits: Any, targets: Any, **options: Any) -> Any:
+    value, gradient = BOTH(logits, targets, **options)
+    return value * 1.00001, gradient
+
+
+def test_a_right_loss_is_ok() -> None:
+    report = check(right, families=FAMILIES)
+    assert report.ok
+    assert report.failures == []
+    report.raise_for_failures()
+    assert {v.status for v in report.verdicts} == {"pass"}
+    assert str(report).startswith(f"right float32: {len(report.cases)} cases, no failure")
+
+
+def test_a_wrong_loss_is_told_where_and_why() -> None:
+    report = check(lossy, families=["tail"], quick=True)
+    assert not report.ok
+    failed = next(v for v in report.failures if v.case.name == "tail/gap 17")
+    assert {finding.rule for finding in failed.findings} == {"value", "gradient"}
+    with pytest.raises(Nonconforming) as caught:
+        report.raise_for_failures()
+    assert isinstance(caught.value, AssertionError)
+    text = str(caught.value)
+    assert text == str(report)
+    assert report.failures[0].case.reason in " ".join(text.split())
+    lines = [line.split() for line in text.splitlines()]
+    counts = next(words for words in lines if words[0] == "tail")
+    assert counts[1:5] == ["0", str(len(report.failures)), "0", str(_refused(report))]
+    assert float(counts[5]) > 1e6
+
+
+def _refused(report: Any) -> int:
+    return sum(v.status == "refused" for v in report.verdicts)
+
+
+def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:
+    report = check(lambda logits, targets: BOTH(logits, targets)[0], families=["ties"])
+    assert report.ok
+    judged = sum(v.status == "pass" for v in report.verdicts)
+    assert f"no gradient was given in {judged} cases" in str(report)
+
+
+def test_several_dtypes_are_several_subjects() -> None:
+    report = check(right, dtype=("float32", "float64"), families=["ties"])
+    assert [told.name for told in report.subjects] == ["right float32", "right float64"]
+    assert len(report.verdicts) == 2 * len(report.cases)
+    assert report.ok
+
+
+def test_another_loss() -> None:
+    report = check(xloss.value_and_grad(xloss.focal_loss), loss="focal_loss", quick=True)
+    assert report.ok
+    assert {case.loss for case in report.cases} == {"focal_loss"}
+    assert all(case.quick for case in report.cases)
+
+
+def test_the_library_differentiates() -> None:
+    pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
+    report = check(xloss.cross_entropy, arrays="torch", families=["ties"])
+    assert report.ok
+    assert report.subjects[0].library == "torch"
+    assert all(v.grad_ulp is not None for v in report.verdicts if v.status == "pass")
+
+
+def test_a_convention_of_ones_own() -> None:
+    class Swapped(Convention):
+        def call(self, function: Any, case: Any, x: Any, t: Any, options: Any) -> Any:
+            return function(labels=t, scores=x, **options)
+
+    def swapped(*, labels: Any, scores: Any, **options: Any) -> Any:
+        return BOTH(scores, labels, **options)
+
+    assert check(swapped, convention=Swapped(), families=["ties"]).ok
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"convention": "numpy"}, "'numpy' is unknown; expected xloss, torch"),
+        ({"arrays": "torc"}, "'torc' is unknown; expected one of numpy"),
+        ({"loss": "hinge"}, "'hinge' is unknown; expected one of cross_entropy"),
+        ({"dtype": "float8"}, "'float8' is unknown; expected one of float32"),
+        ({"dtype": ()}, "dtype: none"),
+        ({"families": ["tale"]}, "'tale' is unknown; expected of tail"),
+        ({"families": []}, "no such case"),
+        ({"deviations": "nowhere.toml"}, "nowhere.toml"),
+    ],
+)
+def test_a_wrong_name_is_an_error(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check(right, **given)
+
+
+DECLARED = """
+[[deviation]]
+subject = "noisy float32"
+case = "tail/*"
+rule = "value"
+reason = "a hundredth of a thousandth"
+link = "https://example.org/1"
+
+[[deviation]]
+subject = "another float32"
+case = "tail/*"
+rule = "value"
+reason = "of a loss that is not checked here"
+link = "https://example.org/2"
+"""
+
+
+def test_declared_deviations_are_no_failures(tmp_path: Path) -> None:
+    file = tmp_path / "deviations.toml"
+    file.write_text(DECLARED)
+    report = check(noisy, families=["tail"], deviations=file)
+    assert report.ok
+    assert {v.status for v in report.verdicts} == {"declared"}
+    assert "a hundredth of a thousandth (https://example.org/1)" in report.verdicts[0].note
+
+    stale = check(right, families=["tail"], deviations=file)
+    assert stale.ok  # of another loss
+    file.write_text(DECLARED.replace("noisy", "right"))
+    stale = check(right, families=["tail"], deviations=str(file))
+    assert not stale.ok
+    with pytest.raises(Nonconforming, match="stale deviation: 'right float32' on 'tail/\\*'"):
+        stale.raise_for_failures()
+
+
+def run(script: str) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+def test_numpy_is_enough() -> None:
+    """No other library is loaded, nor the oracle where expected.npz has the answer."""
+    run(
+        "import sys, xloss_conformance\n"
+        "assert 'numpy' not in sys.modules\n"
+        "def f(x, t): return 0.0\n"
+        "report = xloss_conformance.check(f, families=['tail'])\n"
+        "assert len(str(report)) > 100\n"
+        "loaded = set(sys.modules) & {'torch', 'jax', 'pytest', 'rich', 'typer', 'mpmath'}\n"
+        "assert not loaded, loaded"
+    )
+
+
+def test_without_mpmath_what_is_filed_is_judged_and_the_rest_names_the_extra() -> None:
+    run(
+        "import sys\n"
+        "sys.modules['mpmath'] = None\n"
+        "from xloss_conformance import Missing, check, expected\n"
+        "def f(x, t): return 0.0\n"
+        "assert check(f, families=['tail']).failures\n"
+        "expected._filed = dict\n"
+        "try:\n"
+        "    check(f, families=['tail'], dtype='float64')\n"
+        "except Missing as error:\n"
+        "    assert 'pip install \"xloss[conformance]\"' in str(error), error\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+
+
+def test_a_convention_whose_library_is_not_here() -> None:
+    run(
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from xloss_conformance import Missing, check\n"
+        "for given in ({'convention': 'torch'}, {'arrays': 'torch'}):\n"
+        "    try:\n"
+        "        check(print, **given)\n"
+        "    except Missing as error:\n"
+        "        assert 'pip install \"xloss[torch]\"' in str(error), error\n"
+        "    else:\n"
+        "        raise AssertionError\n"
+    )

@@ -1,0 +1,39 @@
+"""`xloss conform A --against B`: where two losses first differ, and which is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .output import fail, one_line, print_json
+from .show import progress_bar
+
+
+def against(
+    a: str,
+    b: str,
+    *,
+    convention: str,
+    arrays: str | None,
+    loss: str | None,
+    dtype: str,
+    families: Sequence[str],
+    quick: bool,
+    as_json: bool,
+) -> int:
+    """Print what `xloss_conformance.compare` finds; return 0 if they agree, 1 if not."""
+    from xloss_conformance import Missing, compare
+    from xloss_conformance.report.versus import record
+
+    try:
+        with progress_bar(f"{a} against {b}") as progress:
+            found = compare(
+                a, b, convention=convention, arrays=arrays, loss=loss, dtype=dtype,
+                families=families or None, quick=quick, progress=progress,
+            )  # fmt: skip
+    except (Missing, ValueError) as error:
+        fail(one_line(error))
+    if as_json:
+        print_json(record(found))
+    else:
+        print(found)
+    return 0 if found.ok else 1
