@@ -170,7 +170,9 @@ def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]
     if t is None:
         return oracle.entropy_row(x.tolist())
     if loss in BINARY:
-        return oracle.binary_row(loss, float(x[0]), float(t), sample_weight=s, **options)
+        bad = t.dtype.kind in "iu" and int(t) not in (0, 1)
+        target = float("nan") if bad else float(t)
+        return oracle.binary_row(loss, float(x[0]), target, sample_weight=s, **options)
     if loss == "kl_div":
         return oracle.kl_row(x.tolist(), t.astype(np.float64).tolist(), sample_weight=s, **options)
     target = int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()

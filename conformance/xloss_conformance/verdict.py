@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .budget import accumulated, budget, errors
-from .case import BINARY, Array, Case, Stored, stored
+from .case import BINARY, CLASS, Array, Case, Stored, stored
 from .expected import Exact, Expected, answer
 from .subject import FLUSHED, Differs, Outcome, Subject, Traits
 
@@ -124,7 +124,8 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
     if outcome.error is not None:
         right = traits.bad_label != "nan" and bool(bad.any())
         if traits.strict:
-            right = right and read and isinstance(outcome.error, IndexError)
+            kind = IndexError if case.index else ValueError
+            right = right and read and isinstance(outcome.error, kind)
         if not right:
             yield Finding("runs", said(outcome.error))
         return
@@ -205,11 +206,15 @@ def _numbers(
 
 def bad_labels(case: Case) -> Array:
     """Return which rows have a label that no reader may take for a class."""
-    if not case.index:
+    if (
+        case.targets is None
+        or case.targets.dtype.kind not in "iu"
+        or case.loss not in (*CLASS, *BINARY)
+    ):
         return np.zeros((), bool)
-    assert case.targets is not None
-    classes = case.x.shape[case.axis]
-    ignore = case.options.get("ignore_index", -100)
+    classes, ignore = 2, None  # the binary losses take 0 and 1
+    if case.index:
+        classes, ignore = case.x.shape[case.axis], case.options.get("ignore_index", -100)
     flat = [not 0 <= v < classes and v != ignore for v in case.targets.ravel().tolist()]
     keep = np.broadcast_to(case.options.get("where", True), case.targets.shape)
     keep = keep & (np.asarray(case.options.get("sample_weight", 1.0)) != 0)

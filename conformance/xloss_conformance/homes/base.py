@@ -79,11 +79,16 @@ def _type(x: Any) -> str:
     return f"{type(x).__module__}.{type(x).__qualname__}"
 
 
+def is_tile(values: Array) -> bool:
+    """Whether an array is one copy, repeated along its leading axis by a stride of 0."""
+    return values.ndim > 0 and values.shape[0] > 1 and values.strides[0] == 0
+
+
 def laid_out(values: Array, layout: str) -> Array:
     """Return a copy of an array that lies in memory as asked."""
     if layout == "broadcast":  # of one row, the others being the same
         return np.broadcast_to(values[:1].copy(), values.shape)
-    if values.ndim and 0 in values.strides and values.size:  # a tile: not to be copied
+    if is_tile(values):  # not to be copied
         return values
     if layout == "F":
         return np.array(values, order="F")

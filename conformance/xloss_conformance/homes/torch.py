@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..case import Array
-from .base import Home, Missing, laid_out
+from .base import Home, Missing, is_tile, laid_out
 
 
 class Torch(Home):
@@ -25,7 +25,7 @@ class Torch(Home):
         if values.dtype.name == "bfloat16":
             bits = torch.from_numpy(laid_out(values.view(np.int16), layout).copy(order="K"))
             made = bits.view(torch.bfloat16)
-        elif values.ndim and layout == "C" and 0 in values.strides and values.size:
+        elif layout == "C" and is_tile(values):
             base = torch.from_numpy(values[0].copy())
             return base.to(self.device).expand(values.shape)
         else:
