@@ -1,0 +1,141 @@
+"use strict";
+// What the page knows, and what every part of it uses. Text enters the document as text nodes only;
+// the policy in the page's head forbids the other way.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const STATUS = { p: "pass", f: "fail", d: "declared", r: "refused" };
+const KINDS = { candidate: "candidates", xloss: "xloss", peer: "peers" };
+const DTYPES = { float32: "f32", float64: "f64", float16: "f16", bfloat16: "bf16" };
+const DIGITS = { float32: 24, float64: 53, float16: 11, bfloat16: 8 };
+const subjects = data.subjects;
+const cases = data.cases;
+const width = subjects.length;
+
+const numbers = (text) => {
+  const found = new Float64Array(cases.length * width).fill(NaN);
+  if (!text) return found;
+  text.split(",").forEach((part, i) => {
+    if (part) found[i] = part === "inf" || part === "nan" ? Infinity : Number(part);
+  });
+  return found;
+};
+const cells = {
+  value: numbers(data.cells.value),
+  grad: numbers(data.cells.grad),
+  note: data.cells.note.split(","),
+  status: (i, j) => STATUS[data.cells.status[i * width + j]],
+};
+
+/** The error of a cell in ulp; NaN where there is none. */
+function ulp(i, j, what) {
+  const value = cells.value[i * width + j];
+  const grad = cells.grad[i * width + j];
+  if (what === "value") return value;
+  if (what === "grad") return grad;
+  return Number.isNaN(value) ? grad : Number.isNaN(grad) ? value : Math.max(value, grad);
+}
+
+function noted(i, j) {
+  const at = cells.note[i * width + j];
+  return at ? data.cells.notes[Number(at)] : "";
+}
+
+const power = (k) => (k === 0 ? "1" : k === 1 ? "10" : `10${[...String(k)].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`);
+
+/** An error in few characters: 0.6, 31, 10⁵. */
+function brief(x) {
+  if (Number.isNaN(x)) return "";
+  if (x === Infinity) return "∞";
+  if (x === 0) return "0";
+  if (x < 0.05) return "0.0";
+  if (x < 9.95) return x.toFixed(1);
+  return x < 999.5 ? String(Math.round(x)) : power(Math.round(Math.log10(x)));
+}
+
+function spelled(x) {
+  if (x === Infinity) return "not a number near it";
+  if (x < 1000) return `${Number(x.toPrecision(3))} ulp`;
+  const [digits, exponent] = x.toExponential(1).split("e+");
+  return `${digits}·${power(Number(exponent))} ulp`;
+}
+
+/** Whether an error leaves hardly a digit right. */
+const lost = (x, j) => Number.isNaN(x) || x >= 2 ** (DIGITS[subjects[j].dtype] ?? 24) / 16;
+const level = (x) => (x <= 0.5 ? 0 : x <= 1 ? 1 : x <= 2 ? 2 : x <= 4 ? 3 : 4);
+const plural = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+
+/** What a subject is called without its dtype and its kind: "torch autograd". */
+function title(subject) {
+  const words = subject.name.split(" ").filter((word) => word !== subject.dtype);
+  if (subject.kind === "xloss" && words.length > 1 && words[0] === "xloss") words.shift();
+  return words.join(" ").replace(`${subject.library}.`, "") || subject.name;
+}
+
+function node(made, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+const h = (tag, attributes = {}, ...children) =>
+  node(document.createElement(tag), attributes, children);
+const svg = (tag, attributes = {}, ...children) =>
+  node(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const byId = (id) => document.getElementById(id);
+
+/** A link where the address is one of the web's, text where it is anything else. */
+const link = (address) =>
+  /^https?:\/\//i.test(address)
+    ? h("a", { href: address, rel: "noopener noreferrer", target: "_blank" }, address)
+    : h("span", {}, address);
+
+/** Text whose addresses are links. */
+const linked = (text) =>
+  text.split(/(https?:\/\/[^\s<>"')\]]+)/).map((part, i) => (i % 2 ? link(part) : part));
+
+/** Buttons of which one is pressed (`one`), or any number. */
+function chips(name, options, chosen, change, one = false) {
+  const buttons = Object.entries(options).map(([value, label]) =>
+    h("button", {
+      type: "button", "data-value": value, "aria-pressed": String(chosen().has(value)),
+      onclick: () => {
+        const now = one ? new Set() : new Set(chosen());
+        if (!now.delete(value)) now.add(value);
+        change(now);
+        for (const button of buttons) {
+          button.setAttribute("aria-pressed", String(chosen().has(button.dataset.value)));
+        }
+      },
+    }, label));
+  return h("span", { class: "group", role: "group", "aria-label": name },
+    h("span", { "aria-hidden": "true" }, name), h("span", { class: "chips" }, buttons));
+}
+
+/** The lines of the compressed part; each is parsed when its case is opened. */
+let unpacking = null;
+function details() {
+  unpacking ??= (async () => {
+    const packed = atob(byId("details").textContent);
+    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const lines = (await new Response(stream).text()).split("\n");
+    return { common: JSON.parse(lines[0]), lines };
+  })();
+  return unpacking;
+}
+
+async function detail(i, j) {
+  const { common, lines } = await details();
+  const { inputs, setup, texts, cells: packed } = JSON.parse(lines[i + 1]);
+  const [call, got, want, findings] = packed[j];
+  const side = (at) => Object.entries(texts[at]).map(([key, text]) => [key, texts[text]]);
+  return {
+    inputs, setup, got: side(got), want: side(want),
+    call: common.calls[call].map((line) => common.lines[line]).join("\n"),
+    findings: texts[findings].map(([rule, said, off, at, given, right]) =>
+      ({ rule, said, off, at, given, right })),
+  };
+}

@@ -1,0 +1,134 @@
+"""A record as the page carries it: what the matrix needs at once, the rest compressed.
+
+The page is the only published copy of a record, so packing loses nothing but digits of an error
+in ulp beyond the third: ``unpack(*pack(record))`` is the record.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+LETTERS = {"pass": "p", "fail": "f", "declared": "d", "refused": "r"}
+STATUSES = {v: k for k, v in LETTERS.items()}
+NONE = "."  # no such cell
+LATER = ("inputs", "setup")  # of a case: only its details show them
+
+
+class Table:
+    """Distinct values, each by its place."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, value: Any) -> int:
+        key = json.dumps(value)
+        if key not in self._places:
+            self._places[key] = len(self.values)
+            self.values.append(value)
+        return self._places[key]
+
+
+def short(ulp: Any) -> str:
+    """Return an error in ulp to three digits; "" where there is none."""
+    return "" if ulp is None else f"{float(ulp):.3g}"
+
+
+def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what the matrix shows, and the details of every cell: deflated, in base 64."""
+    names = [subject["name"] for subject in record["subjects"]]
+    found = {(cell["case"], cell["subject"]): cell for cell in record["cells"]}
+    rows = [[found.get((case["name"], name)) for name in names] for case in record["cases"]]
+    cells = [cell for row in rows for cell in row]
+    notes, reasons = Table(), Table()
+
+    def column(key: str) -> str:
+        return ",".join("" if cell is None else short(cell[key]) for cell in cells)
+
+    head = {k: v for k, v in record.items() if k not in ("cases", "cells")}
+    head["cases"] = [
+        {k: v for k, v in case.items() if k not in LATER}
+        | {"reason": reasons.place(case["reason"])}
+        for case in record["cases"]
+    ]
+    head["cells"] = {
+        "status": "".join(NONE if cell is None else LETTERS[cell["status"]] for cell in cells),
+        "value": column("value_ulp"),
+        "grad": column("grad_ulp"),
+        "note": ",".join(str(notes.place(c["note"])) if c and c["note"] else "" for c in cells),
+        "notes": notes.values,
+        "reasons": reasons.values,
+    }
+    return head, _deflated(record["cases"], rows)
+
+
+def _deflated(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]]) -> str:
+    """Lines of JSON: first the distinct calls and their distinct lines, then a case each."""
+    lines, calls = Table(), Table()
+    packed = []
+    for case, row in zip(cases, rows, strict=True):
+        texts = Table()
+        cells = []
+        for cell in row:
+            if cell is None:
+                cells.append(0)
+                continue
+            call = [lines.place(line) for line in cell["call"].split("\n")]
+            findings = [[f[k] for k in FINDING] for f in cell["findings"]]
+            sides = [{k: texts.place(v) for k, v in cell[side].items()} for side in ("got", "want")]
+            cells.append([calls.place(call), *(texts.place(part) for part in (*sides, findings))])
+        packed.append({**{k: case[k] for k in LATER}, "texts": texts.values, "cells": cells})
+    whole = [{"lines": lines.values, "calls": calls.values}, *packed]
+    text = "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+FINDING = ("rule", "detail", "ulp", "at", "got", "want")
+
+
+def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
+    """Return the record."""
+    text = zlib.decompress(base64.b64decode(details)).decode()
+    common, *packed = [json.loads(line) for line in text.split("\n")]
+    columns = head["cells"]
+    calls = ["\n".join(common["lines"][i] for i in call) for call in common["calls"]]
+    flat = {k: columns[k].split(",") for k in ("value", "grad", "note")}
+    cases = [
+        {**case, "reason": columns["reasons"][case["reason"]], **{k: more[k] for k in LATER}}
+        for case, more in zip(head["cases"], packed, strict=True)
+    ]
+    cells = []
+    for j, subject in enumerate(head["subjects"]):
+        for i, (case, more) in enumerate(zip(cases, packed, strict=True)):
+            at = i * len(head["subjects"]) + j
+            if columns["status"][at] == NONE:
+                continue
+            texts = more["texts"]
+            call, got, want, findings = more["cells"][j]
+            note = flat["note"][at]
+            cells.append(
+                {
+                    "case": case["name"],
+                    "subject": subject["name"],
+                    "status": STATUSES[columns["status"][at]],
+                    "value_ulp": _number(flat["value"][at]),
+                    "grad_ulp": _number(flat["grad"][at]),
+                    "note": columns["notes"][int(note)] if note else "",
+                    "findings": [
+                        dict(zip(FINDING, finding, strict=True)) for finding in texts[findings]
+                    ],
+                    "got": {k: texts[v] for k, v in texts[got].items()},
+                    "want": {k: texts[v] for k, v in texts[want].items()},
+                    "call": calls[call],
+                }
+            )
+    return {**head, "cases": cases, "cells": cells}
+
+
+def _number(text: str) -> float | str | None:
+    if text in ("inf", "-inf", "nan"):
+        return text
+    return float(text) if text else None
