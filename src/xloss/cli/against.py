@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
-from .output import fail, one_line, print_json
+from .output import JUDGED_AND_FAILED, fail, one_line, print_json
 from .show import progress_bar
 
 
@@ -35,5 +37,7 @@ def against(
     if as_json:
         print_json(record(found))
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # reasons are written with more than ASCII
         print(found)
-    return 0 if found.ok else 1
+    return 0 if found.ok else JUDGED_AND_FAILED

@@ -127,9 +127,18 @@ def conform_command(
             fail("--against: expected two losses, xloss conform A --against B")
         from .against import against as compared
 
+        idle = {
+            "--candidate": candidate, "--peer": peer, "--backend": backend, "--case": case,
+            "--on-demand": on_demand, "--deviations": deviations, "--html": html,
+            "--jobs": jobs, "--list": as_list, "--dtype, more than one,": dtype and dtype[1:],
+        }  # fmt: skip
+        for name, given in idle.items():
+            if given:
+                fail(f"{name} says nothing of two losses: not with --against")
         return compared(
-            a, against, convention=convention, loss=loss, quick=quick, as_json=as_json,
-            **({"dtype": dtype[0]} if dtype else {}),
+            a, against, convention=convention, arrays=arrays, loss=loss,
+            dtype=dtype[0] if dtype else "float32", families=family or (), quick=quick,
+            as_json=as_json,
         )  # fmt: skip
     if a is not None and candidate is not None:
         fail(f"{a}: one candidate at a time; the other is {candidate}")
