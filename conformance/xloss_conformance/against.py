@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .budget import accumulated, budget, spacing
+from .budget import budget, spacing
 from .candidates import Candidate, load
 from .case import BINARY, Array, Case, stored
 from .checking import chosen, dtypes, label, styled
 from .conventions import Convention
 from .expected import Exact
+from .formats import accumulated
 from .homes import HOMES, home
 from .peers import PEERS, peers
 from .subject import FLUSHED, Differs, Subject

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .budget import accumulated, budget, errors
+from .budget import budget, errors
 from .case import BINARY, CLASS, Array, Case, Stored, stored
 from .expected import Exact, Expected, answer
+from .formats import accumulated
 from .subject import FLUSHED, Differs, Outcome, Subject, Traits
 
 # Rule -> what it says; findings name one of these.

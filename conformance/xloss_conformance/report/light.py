@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..budget import accumulated
 from ..case import Case
+from ..formats import accumulated
 from ..subject import Subject
 from ..verdict import Verdict, said
 from .snippet import text
