@@ -84,7 +84,7 @@ class Xloss:
 
             cotangent = lib.array(rounded(upstream, kind))
         both = xloss.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
-        value, grads = both(*arguments, cotangent=cotangent, **options)
+        _, grads = both(*arguments, cotangent=cotangent, **options)
         return value, *(grads if wanted == 2 else (grads, None))
 
 

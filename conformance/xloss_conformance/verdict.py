@@ -127,14 +127,12 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
         if traits.strict:
             kind = IndexError if case.index else ValueError
             right = right and read and isinstance(outcome.error, kind)
+            assert case.targets is not None
+            right = right and str(case.targets[bad].ravel()[0]) in str(outcome.error)
         if not right:
             yield Finding("runs", said(outcome.error))
         return
-    if (
-        bad.any()
-        and traits.bad_label == "raises"
-        and arguments.options.get("validate") is not False
-    ):
+    if bad.any() and traits.bad_label == "raises" and read:
         yield Finding("raises", "a label out of range, and a result")
         return
     allowed = budget(case, arguments, expected, traits)
