@@ -146,16 +146,16 @@ def outside(values: Array) -> bool:
 
 
 def smoothed_plainly(case: Case) -> Differs | None:
-    """Return the case whose soft targets are t (1 - ε) + ε/C, if rows do not sum to 1.
+    """Return the case whose soft targets are t (1 - ε) + ε/C, where that is not our smoothing.
 
     Of -inf masks nothing is said: smoothing over a masked class is infinite in any definition.
     """
     epsilon = case.options.get("label_smoothing", 0.0)
-    if case.loss not in CLASS or case.index or not epsilon or np.isneginf(case.x).any():
+    if not epsilon or not weighs(case) or np.isneginf(case.x).any():
         return None
     assert case.targets is not None
-    if np.all(np.sum(case.targets, axis=case.axis) == 1):
-        return None
-    targets = case.targets * (1 - epsilon) + epsilon / case.x.shape[case.axis]
-    asked = replace(with_options(case, label_smoothing=0.0), targets=targets, to_targets=False)
+    asked = replace(case, to_targets=False)  # which know nothing of the sum
+    if np.any(case.targets.sum(case.axis) != 1):
+        targets = case.targets * (1 - epsilon) + epsilon / case.x.shape[case.axis]
+        asked = replace(with_options(asked, label_smoothing=0.0), targets=targets)
     return Differs(asked, "adds ε/C to every class, whatever the targets' sum")

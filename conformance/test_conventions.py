@@ -1,0 +1,287 @@
+"""Conventions: what peers say of themselves is so, and nothing that is wrong passes for one.
+
+Every `differs` is shown to be needed: the real peer fails the case where it is left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from by_hand import (
+    BCE,
+    BCE_LOGITS,
+    BITS,
+    CLASS_WEIGHT,
+    EMPTY,
+    LABELS,
+    LOG_P,
+    ROW_WEIGHT,
+    SOFT,
+    UNEVEN,
+    P,
+    Z,
+    made,
+    needs_all,
+    peer,
+)
+from xloss_conformance.candidates import Candidate
+from xloss_conformance.case import Case
+from xloss_conformance.cases import catalogue
+from xloss_conformance.conventions import convention
+from xloss_conformance.peers import PEERS, Peer
+from xloss_conformance.subject import Differs
+from xloss_conformance.verdict import judge
+
+pytestmark = needs_all
+
+
+@dataclass(frozen=True)
+class Strict(Peer):
+    """A peer that may not differ by its own definition."""
+
+    def differs(self, case: Case) -> Differs | None:
+        return None
+
+
+DIFFERING = {
+    # Mean over nothing.
+    "torch: nothing but ignored rows": ("torch", made(Z, LABELS * 0 - 100), "0/0"),
+    "torch: classes of weight 0": (
+        "torch", made(Z, LABELS * 0, weight=np.array([0.0, 1, 1])), "0/0",
+    ),
+    "torch: no row": ("torch", made(EMPTY, np.zeros(0, int)), "0/0"),
+    "torch: no row, soft": ("torch", made(EMPTY, EMPTY), "0/0"),
+    "torch: no log-probabilities": ("torch", made(EMPTY, np.zeros(0, int), "nll_loss"), "0/0"),
+    "torch: no divergence": ("torch", made(EMPTY, EMPTY, "kl_div"), "0/0"),
+    "torch: no element": (
+        "torch", made(EMPTY, EMPTY, BCE_LOGITS, sample_weight=np.ones(3)), "0/0",
+    ),
+    "optax: where nowhere": ("optax", made(Z, LABELS, where=np.zeros(4, bool)), "NaN"),
+    "scipy: no row": ("scipy", made(EMPTY, np.zeros(0, int)), "0/0"),
+    # What the mean divides by.
+    "torch: mean of weighted soft": ("torch", made(Z, SOFT, weight=CLASS_WEIGHT), "over the rows"),
+    "torch: mean of uneven soft": ("torch", made(Z, UNEVEN), "over the rows"),
+    "torch: gradient to soft targets": ("torch", made(Z, SOFT, to_targets=True), "over the rows"),
+    "torch: weighted elements": (
+        "torch", made(Z, BITS, BCE_LOGITS, sample_weight=ROW_WEIGHT[:, None]), "elements",
+    ),
+    "torch: batchmean": (
+        "torch", made(LOG_P.reshape(2, 2, 3), P.reshape(2, 2, 3), "kl_div"), "batchmean",
+    ),
+    "keras: weighted rows": ("keras", made(Z, LABELS, sample_weight=ROW_WEIGHT), "whatever"),
+    "keras: uneven soft": ("keras", made(Z, UNEVEN), "whatever"),
+    "keras: alpha a class": ("keras", made(Z, LABELS, "focal_loss", weight=CLASS_WEIGHT), "what"),
+    "optax: uneven soft": ("optax", made(Z, UNEVEN), "over the rows"),
+    "scipy: uneven soft": ("scipy", made(Z, UNEVEN), "over the rows"),
+    # Smoothing.
+    **{
+        f"{name}: smoothing of uneven soft": (
+            name, made(Z, UNEVEN, label_smoothing=0.1, reduction="sum"), "ε/C",
+        ) for name in ("torch", "keras", "optax")
+    },
+    **{
+        f"{name}: gradient to smoothed targets": (
+            name, made(Z, SOFT, label_smoothing=0.1, reduction="sum", to_targets=True), "ε/C",
+        ) for name in ("torch", "keras", "optax")
+    },
+    # Clipping.
+    "torch: certain and wrong": (
+        "torch", made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE), "-100",
+    ),
+    "keras: certain and wrong": (
+        "keras", made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE), "clips",
+    ),
+    "keras: uneven probabilities": ("keras", made(P * 0.5, LABELS, "log_loss"), "sum"),
+    "keras: a probability of 0": (
+        "keras", made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"), "clips",
+    ),
+    "keras: a target of 0": (
+        "keras", made(LOG_P, np.eye(3)[LABELS], "kl_div", reduction="none"), "clips",
+    ),
+    "sklearn: a probability of 0": (
+        "sklearn", made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"), "clips",
+    ),
+    "sklearn: certain and wrong": (
+        "sklearn", made(np.array([0.0, 0.5]), np.array([1.0, 0]), BCE), "clips",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERING)
+def test_a_peer_is_right_by_its_own_definition(name: str) -> None:
+    who, case, note = DIFFERING[name]
+    verdict = judge(peer(who), case)
+    assert verdict.status == "pass", verdict.findings
+    assert note in verdict.note
+
+
+@pytest.mark.parametrize("name", DIFFERING)
+def test_by_ours_it_is_not(name: str) -> None:
+    who, case, _ = DIFFERING[name]
+    strict = Strict(**vars(peer(who)))
+    assert judge(strict, case).status == "fail"
+
+
+def test_every_peer_differs_somewhere() -> None:
+    assert {who for who, _, _ in DIFFERING.values()} == set(PEERS)
+
+
+HEADSTRONG = made(np.array([[20.0, 0.0, -1.0]]), np.array([0]))
+MASKED = np.where(np.eye(3, dtype=bool)[[0, 0, 0, 0]], -np.inf, Z)
+NAN_ROW = np.where(np.arange(4)[:, None] == 1, np.nan, Z)
+NO_CONVENTION = {
+    **{f"{name}: lost digits": (name, HEADSTRONG, "value") for name in PEERS},
+    "torch: 0 log 0": ("torch", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
+    "torch: smoothing over a masked class": (
+        "torch", made(MASKED, np.array([1, 2, 1, 2]), label_smoothing=0.1), "value",
+    ),
+    "torch: NaN of an ignored row": (
+        "torch", made(NAN_ROW, np.array([0, -100, 1, 2])), "nothing",
+    ),
+    "keras: NaN under a weight of 0": (
+        "keras", made(NAN_ROW, LABELS, sample_weight=np.array([1.0, 0, 1, 1])), "nothing",
+    ),
+    "keras: no row": ("keras", made(EMPTY, np.zeros(0, int)), "shape"),
+    "keras: a masked class": ("keras", made(MASKED, np.array([1, 2, 1, 2])), "value"),
+    "keras: a focal loss of the surely wrong": (
+        "keras", made(np.array([[-40.0, 0, 0]]), np.array([0]), "focal_loss"), "value",
+    ),
+    "optax: a negative label": ("optax", made(Z, np.array([2, -1, 1, 1])), "value"),
+    "optax: 0 log 0": ("optax", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
+    "optax: the offset": ("optax", made(Z + 60000, LABELS), "value"),
+    "sklearn: a masked class": (
+        "sklearn", made(np.array([[np.inf, 0, 0]]), np.array([0])), "value",
+    ),
+    "scipy: 0 log 0": ("scipy", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_CONVENTION)
+def test_what_is_wrong_is_no_convention(name: str) -> None:
+    who, case, rule = NO_CONVENTION[name]
+    verdict = judge(peer(who), case)
+    assert verdict.status == "fail"
+    assert rule in {finding.rule for finding in verdict.findings}
+
+
+# A loss that is right, and one that is not, called as each peer's is.
+
+
+def _torch_right(
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+    reduction: str = "mean", label_smoothing: float = 0.0,
+) -> Any:  # fmt: skip
+    import torch
+
+    axis = min(1, input.ndim - 1)
+    own = {"axis": axis, "weight": weight, "label_smoothing": label_smoothing}
+    soft = target.is_floating_point()
+    if not soft:
+        own["ignore_index"] = ignore_index
+        counted = target[target != ignore_index]
+        if reduction == "mean" and weight is not None and counted.numel():
+            counted = weight[counted.clip(0, len(weight) - 1).long()].nonzero()
+        nothing = not counted.numel()
+    else:
+        rows = target.numel() // max(1, target.shape[axis])
+        nothing = not rows
+        if reduction == "mean":
+            own["normalizer"] = max(rows, 1)
+    value = xloss.cross_entropy(input, target, reduction=reduction, **own)
+    return value + torch.nan if nothing and reduction == "mean" else value
+
+
+def _keras_right(y_true: Any, y_pred: Any, label_smoothing: float = 0.0, axis: int = -1) -> Any:
+    import keras
+
+    if len(y_true.shape) < len(y_pred.shape):
+        y_true = keras.ops.cast(y_true, "int32")
+    return xloss.cross_entropy(
+        y_pred, y_true, axis=axis, label_smoothing=label_smoothing, reduction="none"
+    )
+
+
+def _optax_right(logits: Any, labels: Any, axis: int = -1, where: Any = None) -> Any:
+    import jax.numpy as jnp
+
+    rows = None if where is None else jnp.squeeze(where, axis)
+    return xloss.cross_entropy(
+        logits, labels, axis=axis, where=rows, ignore_index=None, reduction="none"
+    )
+
+
+def _sklearn_right(
+    y_true: Any, y_proba: Any, *, labels: Any = None, normalize: bool = True,
+    sample_weight: Any = None,
+) -> Any:  # fmt: skip
+    return xloss.log_loss(
+        y_proba, y_true, eps=float(np.finfo(y_proba.dtype).eps), ignore_index=None,
+        sample_weight=sample_weight, reduction="mean" if normalize else "sum",
+    )  # fmt: skip
+
+
+def _scipy_right(logits: Any, targets: Any, axis: int = -1) -> Any:
+    return xloss.cross_entropy(
+        logits, targets, axis=axis, ignore_index=None, reduction="none", validate=False
+    )
+
+
+RIGHT: dict[str, tuple[Any, str]] = {
+    "torch": (_torch_right, "cross_entropy"),
+    "keras": (_keras_right, "cross_entropy"),
+    "optax": (_optax_right, "cross_entropy"),
+    "sklearn": (_sklearn_right, "log_loss"),
+    "scipy": (_scipy_right, "cross_entropy"),
+}
+FAMILIES = ("tail", "offsets", "ties", "masks", "labels", "options")
+# With Keras, smoothing of a masked class and the mean of ignored rows are its own Loss's.
+QUICK = {name: name in ("keras", "optax") for name in PEERS}  # JAX compiles every case anew
+
+
+def _asked(name: str, loss: str) -> list[Case]:
+    if loss == "log_loss":
+        certain = np.array([[0.0, 1.0], [0.5, 0.5]])
+        return [
+            made(P, LABELS, loss),
+            made(P, LABELS, loss, reduction="sum"),
+            made(P, LABELS, loss, sample_weight=ROW_WEIGHT),
+            made(certain, np.array([0, 1]), loss),
+            made(certain, np.array([1, 1]), loss),
+            made(P, SOFT, loss),
+            made(P, np.array([2, -100, 1, 1]), loss),
+        ]
+    return [
+        case for case in catalogue()
+        if case.loss == loss and case.family in FAMILIES and not case.on_demand
+        and (case.quick or not QUICK[name])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_right_loss_in_the_peers_convention_passes(name: str) -> None:
+    function, loss = RIGHT[name]
+    subject = Candidate("right", function, convention(name), loss)
+    verdicts = [judge(subject, case) for case in _asked(name, loss)]
+    assert not [(v.case.name, v.findings) for v in verdicts if v.failed]
+    assert sum(v.status == "pass" for v in verdicts) >= (10 if loss == "cross_entropy" else 5)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_one_that_is_off_by_a_millionth_fails_everything_but_zeros(name: str) -> None:
+    function, loss = RIGHT[name]
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        return function(*arguments, **options) * 1.000002
+
+    wrong.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    subject = Candidate("wrong", wrong, convention(name), loss)
+    verdicts = [judge(subject, case) for case in _asked(name, loss)]
+    passed = [v for v in verdicts if v.status == "pass"]
+    assert all(v.expected is not None for v in passed)
+    assert sum(v.failed for v in verdicts) > 3 * len(passed)
