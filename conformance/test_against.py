@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from math import isinf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,7 +187,7 @@ def test_the_record_is_plain() -> None:
     assert float(names["value"]) == pytest.approx(float(pair["a"]), rel=1e-8)
 
 
-def test_a_file_with_its_convention(tmp_path: Any) -> None:
+def test_a_file_with_its_convention(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
     file = tmp_path / "mine.py"
     file.write_text("from torch.nn.functional import cross_entropy as mine\n")
@@ -225,3 +228,38 @@ def test_a_library_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homes, "_made", lambda name: Missing(f"{name}: not here"))
     with pytest.raises(Missing, match="strict: not here"):
         compare("xloss:strict", "xloss")
+
+
+def xloss_conform(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "xloss.cli", "conform", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    """Exit codes 0, 1 and 2; one line on stderr, or JSON alone on stdout."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import xloss\nboth = xloss.value_and_grad(xloss.cross_entropy)\n"
+        "def noisy(x, t, **options):\n    v, g = both(x, t, **options)\n    return v * 1.00001, g\n"
+    )
+    same = xloss_conform("xloss", "--against", "xloss:strict", "--family", "tail")
+    assert (same.returncode, same.stderr) == (0, "")
+    assert "They do not differ anywhere" in same.stdout
+
+    other = xloss_conform(
+        f"{mine}:noisy", "--against", "xloss", "--family", "tail", "--quick", "--json"
+    )
+    assert (other.returncode, other.stderr) == (1, "")
+    made = json.loads(other.stdout, parse_constant=pytest.fail)
+    assert (made["schema"], made["ok"], made["first"]) == (1, False, "tail/gap 5")
+
+    for wrong, says in [
+        (("xloss", "--against", "nobody"), "'nobody' is unknown"),
+        (("xloss", "--against", f"{mine}:quiet"), "has no quiet"),
+        (("--against", "xloss"), "expected two losses"),
+        (("xloss", "--against", "torch", "--html", "f"), "--html says nothing of two losses"),
+    ]:
+        refused = xloss_conform(*wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert says in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
