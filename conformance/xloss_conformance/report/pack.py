@@ -71,7 +71,7 @@ def _deflated(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None
     packed = []
     for case, row in zip(cases, rows, strict=True):
         texts = Table()
-        cells = []
+        cells: list[Any] = []
         for cell in row:
             if cell is None:
                 cells.append(0)

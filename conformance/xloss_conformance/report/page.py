@@ -56,7 +56,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Return a policy under which nothing runs but the page's own script, and nothing is fetched."""
+    """Return a policy: the page's own script and style, and nothing that is fetched."""
 
     def own(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -90,15 +90,13 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
             kinds[cell["subject"]], {"pass": 0, "fail": 0, "declared": 0, "refused": 0}
         )
         of[cell["status"]] += 1
-    return found
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
 def verdict(record: dict[str, Any]) -> str:
     """Return the verdict in one line."""
     said = []
-    found = counts(record)
-    for kind in sorted(found, key=lambda kind: list(KINDS).index(kind)):
-        of = found[kind]
+    for kind, of in counts(record).items():
         judged = of["pass"] + of["fail"] + of["declared"]
         names = {s["name"] for s in record["subjects"] if s["kind"] == kind}
         who = names.pop() if kind == "candidate" and len(names) == 1 else KINDS[kind]
