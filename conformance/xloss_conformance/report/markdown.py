@@ -1,0 +1,257 @@
+"""The published matrix: a record as Markdown, for readers of the repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import floor, inf, isnan, log10
+from typing import Any
+
+from .pack import short
+from .page import counts, verdict
+
+Cell = dict[str, Any]
+Subject = dict[str, Any]
+DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+EXAMPLES = 4  # cases that are named of each group of failures
+KINDS = {"candidate": "The candidate", "xloss": "xloss", "peer": "The peers"}
+
+
+def markdown(record: dict[str, Any], again: str = "", pictures: Sequence[str] = ()) -> str:
+    """Return the document; `again` is the command that makes it, `pictures` files beside it."""
+    parts = [*_head(record, again, pictures)]
+    for kind in counts(record):
+        parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
+        parts += _failures(record, kind)
+    parts += _definitions(record)
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterator[str]:
+    machine = record["machine"]
+    cases, families = len(record["cases"]), len(record["families"])
+    yield "# Conformance"
+    made = f", by `{again}`; no row is edited by hand" if again else ""
+    yield f"This file is generated{made}."
+    yield (
+        f"The suite asks every subject the same {cases} calls in {families} families, each a mistake "
+        "that losses are known to make, and compares value and gradient with the exact answer: that "
+        "of an oracle of many digits on the arguments as stored. Errors are in units in the last "
+        "place (ulp) of the result's format. A call fails when an error is beyond its budget, which "
+        "follows from the arithmetic and is the same for everybody, or when another of the suite's "
+        "rules is broken. Where a library defines a loss otherwise, it is judged by its own "
+        "definition; what it does not offer is not held against it."
+    )
+    yield f"**{text(verdict(record))}.**"
+    if pictures:
+        yield (
+            "[The page](conformance.html) has every call: its input, what was expected and what came, "
+            "and lines that reproduce it. Save it and open it in a browser; it needs no network."
+        )
+        yield "\n".join(f"![The page of this run]({name})" for name in pictures[:1])
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
+    rows = [
+        ["date", text(record["date"])],
+        ["command", f"`{record['command'].replace('`', '')}`"],
+        ["machine", text(", ".join(str(part) for part in where if part))],
+        ["versions", text(f"xloss {record['xloss']}, Python {machine['python']}, {versions}")],
+    ]
+    if record["missing"]:
+        rows.append(["not on this machine", text("; ".join(record["missing"]))])
+    yield table(["", ""], rows)
+    yield (
+        "In the tables of families a number alone is the worst error of value or gradient, in ulp, "
+        "of calls that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 "
+        "fail; –: not offered."
+    )
+
+
+def title(subject: Subject) -> str:
+    """Return a subject's name without its dtype and its kind."""
+    words = [word for word in subject["name"].split(" ") if word != subject["dtype"]]
+    if subject["kind"] == "xloss" and words[:1] == ["xloss"] and len(words) > 1:
+        words = words[1:]
+    return " ".join(words) or str(subject["name"])
+
+
+def _of(record: dict[str, Any], kind: str) -> list[Subject]:
+    return [subject for subject in record["subjects"] if subject["kind"] == kind]
+
+
+def _by_subject(record: dict[str, Any]) -> dict[str, list[Cell]]:
+    found: dict[str, list[Cell]] = {subject["name"]: [] for subject in record["subjects"]}
+    for cell in record["cells"]:
+        found[cell["subject"]].append(cell)
+    return found
+
+
+def _totals(record: dict[str, Any], kind: str) -> str:
+    cells = _by_subject(record)
+    rows = []
+    for subject in _of(record, kind):
+        of = cells[subject["name"]]
+        number = {s: sum(c["status"] == s for c in of) for s in record["summary"]}
+        passed = [c for c in of if c["status"] == "pass"]
+        rows.append(
+            [
+                text(subject["name"]),
+                text(subject["version"]),
+                *(str(number[s]) for s in ("pass", "fail", "declared", "refused")),
+                brief(worst(passed, ("value_ulp",))),
+                brief(worst(passed, ("grad_ulp",))),
+            ]
+        )
+    head = ["subject", "version", "pass", "fail", "declared", "not offered"]
+    return table([*head, "worst value that passes", "worst gradient that passes"], rows)
+
+
+def _families(record: dict[str, Any], kind: str) -> str:
+    """Families and subjects; xloss's many subjects stand together by what runs."""
+    families = {case["name"]: case["family"] for case in record["cases"]}
+    named: Callable[[Subject], str] = title if kind == "xloss" else lambda s: str(s["name"])
+    groups: dict[str, set[str]] = {}
+    for subject in _of(record, kind):
+        groups.setdefault(named(subject), set()).add(subject["name"])
+    found: dict[tuple[str, str], list[Cell]] = {}
+    place = {name: group for group, names in groups.items() for name in names}
+    for cell in record["cells"]:
+        if cell["subject"] in place:
+            key = (families[cell["case"]], place[cell["subject"]])
+            found.setdefault(key, []).append(cell)
+    rows = [
+        [
+            f"{text(family['name'])} ({family['cases']})",
+            *(_summed(found.get((family["name"], group), [])) for group in groups),
+        ]
+        for family in record["families"]
+    ]
+    return table(["family (cases)", *(text(group) for group in groups)], rows)
+
+
+def _summed(cells: list[Cell]) -> str:
+    judged = [cell for cell in cells if cell["status"] != "refused"]
+    failed = [cell for cell in judged if cell["status"] == "fail"]
+    if failed:
+        return f"✕ {len(failed)}/{len(judged)}"
+    if any(cell["status"] == "declared" for cell in judged):
+        return "declared"
+    return (brief(worst(judged)) or "✓") if judged else "–"
+
+
+def _failures(record: dict[str, Any], kind: str) -> Iterator[str]:
+    cases = {case["name"]: case for case in record["cases"]}
+    subjects = {subject["name"]: subject for subject in _of(record, kind)}
+    groups: dict[str, dict[tuple[str, str], list[Cell]]] = {}
+    for cell in record["cells"]:
+        if cell["status"] == "fail" and cell["subject"] in subjects:
+            case = cases[cell["case"]]
+            of = groups.setdefault(title(subjects[cell["subject"]]), {})
+            of.setdefault((case["family"], case["reason"]), []).append(cell)
+    if groups:
+        who = {"candidate": "the candidate fails", "xloss": "xloss fails", "peer": "the peers fail"}
+        yield f"## What {who[kind]}, and why"
+    for group, of in groups.items():
+        lines = [_failure(*key, cells, cases, subjects) for key, cells in of.items()]
+        yield f"### {text(group)}\n\n" + "\n".join(lines)
+
+
+def _failure(
+    family: str, reason: str, cells: list[Cell], cases: dict[str, Any], subjects: dict[str, Subject]
+) -> str:
+    number: dict[str, int] = {}
+    for cell in cells:
+        dtype = subjects[cell["subject"]]["dtype"]
+        number[dtype] = number.get(dtype, 0) + 1
+    labels = list(dict.fromkeys(cases[cell["case"]]["label"] for cell in cells))
+    rules = dict.fromkeys(finding["rule"] for cell in cells for finding in cell["findings"])
+    named = ", ".join(text(label) for label in labels[:EXAMPLES])
+    more = f" and {len(labels) - EXAMPLES} more" if len(labels) > EXAMPLES else ""
+    line = f"- **{text(family)}**: {sentence(reason)} "
+    line += "Fails " + ", ".join(f"{n} in {dtype}" for dtype, n in number.items())
+    line += f" (rules: {', '.join(text(rule) for rule in rules)}): {named}{more}."
+    cell, finding = _telling(cells)
+    if finding is not None:
+        line += f" In “{text(cases[cell['case']]['label'])}” {said(finding)}."
+    see = dict.fromkeys(link for c in cells for link in cases[c["case"]]["see"])
+    web = [link for link in see if re.match(r"https?://[^\s<>()]+$", link)]
+    return line + "".join(f" <{link}>" for link in web)
+
+
+def _telling(cells: list[Cell]) -> tuple[Cell, dict[str, Any] | None]:
+    """Return the finding that says most: the one furthest off."""
+    pairs = [(cell, finding) for cell in cells for finding in cell["findings"]]
+    return max(pairs, key=lambda pair: rounded(pair[1]["ulp"]), default=(cells[0], None))
+
+
+def said(finding: dict[str, Any]) -> str:
+    """Return a finding in words."""
+    if finding["got"] is None or finding["want"] is None:
+        return text(f"{finding['rule']}: {finding['detail']}")
+    at = f" at {finding['at']}" if finding["at"] else ""
+    got, want = (_number(finding[k]) for k in ("got", "want"))
+    return text(f"{finding['rule']}{at} is {got}, exactly {want}")
+
+
+def _number(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.8g}"
+
+
+def _definitions(record: dict[str, Any]) -> Iterator[str]:
+    """Say what was judged by a library's own definition, and what is not offered."""
+    subjects = {s["name"]: title(s) for s in record["subjects"] if s["kind"] != "xloss"}
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for cell in record["cells"]:
+        if cell["subject"] in subjects and cell["note"]:
+            offered = {"refused": "not offered", "declared": "declared"}.get(cell["status"], "")
+            key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
+            found.setdefault(key, set()).add(cell["case"])
+    if found:
+        yield "## Not offered, or defined otherwise"
+        order = {name: i for i, name in enumerate(dict.fromkeys(subjects.values()))}
+        kinds = ["by its own definition", "declared", "not offered"]
+        keys = sorted(found, key=lambda k: (order[k[0]], kinds.index(k[1]), -len(found[k]), k[2]))
+        yield table(
+            ["subject", "", "what", "cases"],
+            [[text(k[0]), k[1], text(k[2]), str(len(found[k]))] for k in keys],
+        )
+
+
+def worst(cells: Iterable[Cell], keys: Sequence[str] = ("value_ulp", "grad_ulp")) -> float | None:
+    """Return the largest error there is."""
+    found = [cell[key] for cell in cells for key in keys if cell[key] is not None]
+    return max(map(rounded, found), default=None)
+
+
+def rounded(ulp: Any) -> float:
+    """Return an error as the page keeps it, so that both say the same."""
+    kept = float(short(ulp) or "-inf")
+    return inf if isnan(kept) else kept
+
+
+def brief(ulp: float | None) -> str:
+    """Return an error in few characters."""
+    if ulp is None:
+        return ""
+    if ulp == inf:
+        return "∞"
+    if ulp < 9.95:
+        return f"{ulp:.1f}"
+    if ulp < 999.5:
+        return f"{ulp:.0f}"
+    return f"10{str(floor(log10(ulp) + 0.5)).translate(DIGITS)}"
+
+
+def text(raw: Any) -> str:
+    """Return text that Markdown takes as it stands, in one line."""
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(str(raw).split()))
+
+
+def sentence(raw: str) -> str:
+    return text(raw) + ("" if raw.endswith((".", "?", "!")) else ".")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; its cells are Markdown already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
