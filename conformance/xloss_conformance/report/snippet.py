@@ -18,9 +18,9 @@ def setup(case: Case) -> str:
 
     They are NumPy arrays, floats in float64: rounding them to its dtype is up to the caller.
     """
-    named = arrays(case)
+    named = arrays(case) | dict(case.instead)
     lines = ["import numpy as np"]
-    if case.tile == 1 and all(v.size <= SMALL for v in named.values()):
+    if case.tile == 1 and all(np.size(v) <= SMALL for v in named.values()):
         return "\n".join([*lines, *(f"{k} = {literal(v)}" for k, v in named.items())])
     lines += ["from xloss_conformance.cases import case", "", f"found = case({case.name!r})"]
     lines += [f"{k} = {_kept(k, case)}" for k in named]
@@ -40,6 +40,10 @@ def arrays(case: Case) -> dict[str, Array]:
     named = {"x": case.x}
     if case.targets is not None:
         named["targets"] = case.targets
+    for name, value in case.instead.items():
+        named.pop(name, None)
+        if isinstance(value, np.ndarray):
+            named[name] = value
     named |= {k: v for k, v in case.options.items() if isinstance(v, np.ndarray)}
     if not one(case.upstream) and not case.value_only:
         named["upstream"] = np.asarray(case.upstream, np.float64)
@@ -55,7 +59,8 @@ def floats(case: Case) -> list[str]:
     """Return the names of those of them that are rounded to the dtype of x."""
     return [
         k for k, v in arrays(case).items()
-        if k in ("x", *FLOATING) or (k == "targets" and v.dtype.kind == "f")
+        if (k in ("x", *FLOATING) or (k == "targets" and v.dtype.kind == "f"))
+        and k not in case.instead
     ]  # fmt: skip
 
 
@@ -69,11 +74,11 @@ def keywords(case: Case) -> str:
 def literal(value: Any) -> str:
     """Return an expression that makes the value, bit for bit."""
     if not isinstance(value, np.ndarray):
-        return f'float("{value}")' if _odd(value) else repr(value)
+        return _number(value) if isinstance(value, float) else repr(value)
     if value.dtype.kind == "f":
         body = np.array2string(
             value, separator=", ", threshold=10**6, max_line_width=96,
-            formatter={"float_kind": lambda v: f"np.{v}" if _odd(float(v)) else repr(float(v))},
+            formatter={"float_kind": lambda v: _number(float(v))},
         )  # fmt: skip
     else:
         body = np.array2string(value, separator=", ", threshold=10**6, max_line_width=96)
@@ -86,8 +91,10 @@ def _type(value: Array) -> str:
     return "bool" if value.dtype.kind == "b" else value.dtype.name
 
 
-def _odd(value: Any) -> bool:
-    return isinstance(value, float) and not np.isfinite(value)
+def _number(value: float) -> str:
+    if np.isfinite(value):
+        return repr(value)
+    return "np.nan" if np.isnan(value) else f"{'-' if value < 0 else ''}np.inf"
 
 
 def inputs(case: Case) -> str:

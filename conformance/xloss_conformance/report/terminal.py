@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -42,17 +42,18 @@ class Tally:
     def judged(self) -> int:
         return sum(self.counts.values()) - self.counts["refused"]
 
-    def text(self) -> Text:
-        """Return it as an entry of the table: failures, or the worst errors."""
-        if self.counts["fail"]:
-            return Text(f"{self.counts['fail']} failed", "bold red")
+    def text(self, wide: bool) -> Text:
+        """Return it as an entry of the table: the worst errors, and what else there is to say."""
         if not self.judged:
             return Text("-", "dim")
-        errors = f"{_ulp(self.value)} / {_ulp(self.grad)}"
-        if self.value is None and self.grad is None:
-            errors = "ok"
-        if self.counts["declared"]:
-            return Text(f"{self.counts['declared']} declared", "yellow")
+        errors = "ok" if self.value is None else f"{_ulp(self.value)} / {_ulp(self.grad)}"
+        for status, style, said in (
+            ("fail", "bold red", "failed"),
+            ("declared", "yellow", "known"),
+        ):
+            if self.counts[status]:
+                count = f"{self.counts[status]} {said}"
+                return Text(f"{errors}  {count}" if wide else count, style)
         return Text(errors, "green")
 
 
@@ -100,31 +101,29 @@ def _of(record: Record, subject: dict[str, Any]) -> Tally:
     return tally
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-        pad_edge=False, show_edge=False,
-    )  # fmt: skip
+def _table(console: Console, title: str) -> Table:
+    console.print(Text(title, "bold"))
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
 def _families(
     console: Console, families: Sequence[dict[str, Any]], columns: Sequence[str],
     tallies: dict[tuple[str, str], Tally],
 ) -> None:  # fmt: skip
-    table = _table("Worst error in ulp, value / gradient")
+    table = _table(console, "Worst error in ulp, value / gradient")
     table.add_column("family")
     table.add_column("cases", justify="right")
     for column in columns:
         table.add_column(escape(column), justify="right", overflow="fold")
     for family in families:
-        entries = [tallies[family["name"], column].text() for column in columns]
+        entries = [tallies[family["name"], column].text(len(columns) <= FEW) for column in columns]
         table.add_row(escape(family["name"]), str(family["cases"]), *entries)
     console.print(table)
     console.print()
 
 
 def _subjects(console: Console, record: Record, judged: Sequence[dict[str, Any]]) -> None:
-    table = _table("Subjects, and their worst errors")
+    table = _table(console, "Subjects, and their worst errors")
     table.add_column("")
     for head in ("judged", "failed", "refused", "value", "gradient"):
         table.add_column(head, justify="right")
@@ -152,8 +151,11 @@ def _failures(console: Console, record: Record) -> None:
         console.print(
             Text.assemble(("FAILED ", "bold red"), (name, "bold"), f" on {_on(first, more)}")
         )
-        for line in _told(first, cases[name], subjects[first["subject"]], record):
-            console.print(Padding(line, (0, 0, 0, 2)))
+        for head, text in _told(first, cases[name], record):
+            _say(console, head, text)
+        # In one line, however long: it is there to be copied.
+        command = Text.assemble(("  again: ", "dim"), (again(first, subjects, record), "cyan"))
+        console.print(command, soft_wrap=True)
         console.print()
     rest = len(failed) - len(told)
     if rest:
@@ -184,43 +186,56 @@ def _on(first: Cell, more: Sequence[Cell]) -> str:
     return str(first["subject"]) + (f", and {len(more)} more subjects" if more else "")
 
 
-def _told(
-    cell: Cell, case: dict[str, Any], subject: dict[str, Any], record: Record
-) -> Iterator[Text]:
+def _told(cell: Cell, case: dict[str, Any], record: Record) -> Iterator[tuple[str, str]]:
     for finding in cell["findings"]:
-        text = Text.assemble((finding["rule"], "bold"), f": {finding['detail']}")
+        text = finding["detail"]
         if finding["got"] is not None:
             place = f" at {finding['at']}" if finding["at"] else ""
-            text.append(
-                f"; got {_short(finding['got'])}, right is {_short(finding['want'])}{place}"
-            )
-        yield text
-    yield Text.assemble(("why: ", "dim"), case["reason"])
+            text += f"; got {_short(finding['got'])}, right is {_short(finding['want'])}{place}"
+        yield finding["rule"], text
+    if cell["note"]:
+        yield "note", cell["note"]
+    yield "why", case["reason"]
     if case["see"]:
-        yield Text.assemble(("see: ", "dim"), ", ".join(case["see"]))
-    yield Text.assemble(("again: ", "dim"), (again(case, subject, record), "cyan"))
+        yield "see", " ".join(case["see"])
+
+
+def _say(console: Console, head: str, text: str) -> None:
+    """Print a paragraph, indented, its head dim; words longer than a line stay whole."""
+    width = max(20, console.width - 4)
+    first, *rest = textwrap.wrap(
+        f"{head}: {text}", width, subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    styled = Text(f"  {first}")
+    styled.stylize("dim", 2, 3 + len(head))
+    console.print(styled, soft_wrap=True)
+    for line in rest:
+        console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _short(number: Any) -> str:
     return f"{number:.9g}" if isinstance(number, float) else str(number)
 
 
-def again(case: dict[str, Any], subject: dict[str, Any], record: Record) -> str:
-    """Return the command that runs one case on one subject."""
-    words = ["xloss", "conform", "--case", case["name"]]
+def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:
+    """Return the command that runs one cell."""
+    subject = subjects[cell["subject"]]
+    words = ["xloss", "conform", "--case", cell["case"]]
+    name = subject["name"].removesuffix(f" {subject['dtype']}")
     if subject["kind"] == "xloss":
         words += ["--backend", subject["library"]]
     elif subject["kind"] == "peer":
-        words += ["--peer", subject["name"].removesuffix(f" {subject['dtype']}")]
+        words += ["--peer", name]
     else:
-        words += _kept(record["command"])
+        words += ["--candidate", name, *_kept(record["command"])]
     return shlex.join([*words, "--dtype", subject["dtype"]])
 
 
 def _kept(command: str) -> list[str]:
-    """Return the options of a command that say which candidate it is."""
+    """Return the options of a command that say how the candidate is called."""
     words = shlex.split(command)
-    named = ("--candidate", "--convention", "--arrays", "--loss")
+    named = ("--convention", "--arrays", "--loss")
     kept = []
     for i, word in enumerate(words):
         if word in named:
@@ -237,7 +252,7 @@ def _rest(console: Console, record: Record) -> None:
     if record["missing"]:
         console.print(Text("Not on this machine", "bold"))
         for line in record["missing"]:
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            console.print(Text(f"  {line}"), soft_wrap=True)
     if stale or record["missing"]:
         console.print()
 
@@ -253,7 +268,7 @@ def verdict(record: Record) -> str:
     seconds = f"in {record['seconds']:.0f} s"
     if counts["fail"]:
         cases = len({c["case"] for c in record["cells"] if c["status"] == "fail"})
-        said = f"{counts['fail']:,} of {judged:,} answers break a rule, in {_cases(cases)}"
+        said = f"{counts['fail']:,} of {judged:,} answers wrong, in {_cases(cases)}"
     else:
         said = f"all {judged:,} answers keep every rule"
     if counts["declared"]:
@@ -271,12 +286,8 @@ def _cases(count: int) -> str:
 def _verdict(console: Console, record: Record) -> None:
     good = record["ok"]
     machine = record["machine"]
+    head = Text("PASS" if good else "FAIL", "bold green" if good else "bold red")
+    console.print(Text.assemble(head, f"  {verdict(record)}"), soft_wrap=True)
     what = machine["processor"] or machine["platform"]
-    console.print(
-        Text.assemble(
-            ("PASS  " if good else "FAIL  ", "bold green" if good else "bold red"), verdict(record)
-        )
-    )
-    console.print(
-        Text(f"      Python {machine['python']}, {what}, {machine['cores']} cores", "dim")
-    )
+    about = f"      Python {machine['python']}, {what}, {machine['cores']} cores"
+    console.print(Text(about, "dim"), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -90,4 +91,6 @@ def show(record: dict[str, Any]) -> None:
 
     from xloss_conformance.report.terminal import show
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # reasons are written with more than ASCII
     show(record, Console(highlight=False))
