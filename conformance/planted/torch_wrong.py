@@ -1,0 +1,92 @@
+"""Cross-entropy on PyTorch with one mistake each, of those that autograd makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .torch_right import CrossEntropy, Options
+
+
+class Backward(torch.autograd.Function):
+    """The value as it is; its upstream gradient as a function of what came."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, change: Any) -> Tensor:
+        ctx.change = change
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        return ctx.change(upstream), None
+
+
+def changed(value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    result: Tensor = Backward.apply(value, change)  # type: ignore[no-untyped-call]
+    return result
+
+
+class UpstreamIgnored(CrossEntropy):
+    def result(self, value: Tensor) -> Tensor:
+        return changed(value, torch.ones_like)
+
+
+class UpstreamOfTheFirstRow(CrossEntropy):
+    """Fused kernels that multiply the stored gradient by one number."""
+
+    def result(self, value: Tensor) -> Tensor:
+        return changed(value, lambda u: u.flatten()[:1].expand(u.numel()).view_as(u))
+
+
+class DenominatorDetached(CrossEntropy):
+    """The mean's denominator depends on soft targets, and its gradient is left out."""
+
+    def divisor(self, mass: Tensor) -> Tensor:
+        return mass.detach().sum()
+
+
+class Plain(CrossEntropy):
+    """Rows of plain operations under autograd, for index and soft targets without options."""
+
+    def rows(self, x: Tensor, t: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+        loss, mass = super().rows(x, t, o)
+        if o.label_smoothing or o.z_loss or o.softcap or not x.numel() or not self.offers(x):
+            return loss, mass
+        s = torch.where(o.keep & ~o.bad, o.s, 0.0)
+        own = s * self.terms(x, t * o.w).sum(-1)
+        return torch.where(o.bad, math.nan, torch.where(o.keep, own, 0.0)), mass
+
+    def offers(self, x: Tensor) -> bool:
+        raise NotImplementedError
+
+    def terms(self, x: Tensor, a: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MaximumOfOneTied(Plain):
+    """Σ exp(z - m) of those below m; `max` gives the gradient of m to one of the tied."""
+
+    def offers(self, x: Tensor) -> bool:
+        tied = (x == x.amax(-1, keepdim=True)).sum(-1) > 1
+        return bool(x.isfinite().all() and tied.any())
+
+    def terms(self, x: Tensor, a: Tensor) -> Tensor:
+        top = x.max(-1, keepdim=True).values
+        at_top = x == top
+        below = torch.where(at_top, 0.0, torch.exp(x - top)).sum(-1, keepdim=True)
+        rest = below + (at_top.sum(-1, keepdim=True) - 1)
+        return a * (torch.log1p(rest) + (top - x))
+
+
+class WhereAfterTheLogarithm(Plain):
+    """`where` picks the value, but autograd multiplies what it did not pick by 0."""
+
+    def offers(self, x: Tensor) -> bool:
+        return bool((~x.isfinite()).any())
+
+    def terms(self, x: Tensor, a: Tensor) -> Tensor:
+        return torch.where(a == 0, 0.0, a * (x.logsumexp(-1, keepdim=True) - x))
