@@ -107,8 +107,15 @@ DTYPES_BREAKAGES = [
 
 BITS_BREAKAGES = [
     b("bits: reduced in C order", XP,
-      "return x if copy is None or not cx.eager else copy(x)", "return x",
+      "        return copy(x)\n", "        return x\n",
       "rules_bits::the_order_of_memory_changes_no_bit[cross_entropy-float64]"),
+    b("bits: where a library has no order to ask for", XP,
+      "cx.xp.reshape(cx.xp.reshape(x, (-1,)), x.shape)", "x",
+      "rules_bits::the_order_of_soft_targets_and_of_logits_changes_no_bit"
+      "[cross_entropy-array_api_strict]"),
+    b("bits: soft targets in C order", TARGETS,
+      "probs = c_order(cx, cast(cx, o.targets, cx.acc))", "probs = cast(cx, o.targets, cx.acc)",
+      "rules_bits::the_order_of_soft_targets_and_of_logits_changes_no_bit[cross_entropy-numpy]"),
     b("bits: the batch around a row", STATS,
       "sum_last(cx, below) + ties", "sum_last(cx, xp.asfortranarray(below)) + ties",
       "rules_bits::splitting_a_batch_changes_no_bit[cross_entropy-float64]"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, sum_last, take
+from .._xp import INTEGERS, Array, Context, c_order, cast, dtype_name, quiet, sum_last, take
 from .reduce import exact_sum
 from .spec import Operands, Spec
 
@@ -80,7 +80,7 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
         elif spec.indexed:
             labels, keep, bad = safe_labels(o.targets, classes, spec.ignore_index, cx)
         elif spec.kind != "kl_div":
-            probs = cast(cx, o.targets, cx.acc)
+            probs = c_order(cx, cast(cx, o.targets, cx.acc))
     if o.where is not None:
         keep = o.where if keep is None else keep & o.where
     scale = None
@@ -123,6 +123,24 @@ def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
         probs = cx.xp.where(class_weight == 0, 0.0, probs)
     weighted = probs if class_weight is None else probs * class_weight
     return sum_last(cx, weighted)
+
+
+def live_rows(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[Operands, Array]:
+    """Return the mean's denominator, and the operands with every row absent where it is 0.
+
+    An autodiff multiplies a row's slope by an upstream of 0, which leaves a NaN a NaN.
+    """
+    xp = cx.xp
+    rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
+    if classes and spec.kind != "kl_div" and not spec.indexed:
+        # The rows' gradient and the denominator's are added before 16 bits round them.
+        o = o._replace(targets=cast(cx, o.targets, cx.acc))
+    t = prepare(o, spec, cx, classes)
+    total = total_weight(t, prod(rows), cx)
+    if not classes or spec.kind == "kl_div" or (spec.indexed and o.class_weight is None):
+        return o, total  # a row that weighs nothing is absent already
+    live = xp.broadcast_to(total != 0, rows)
+    return o._replace(where=live if o.where is None else o.where & live), total
 
 
 def total_weight(t: Targets, count: int, cx: Context) -> Array:
