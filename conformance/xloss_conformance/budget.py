@@ -8,7 +8,8 @@ only, and are computed in float64 from the definition, apart from any implementa
 | --- | --- |
 | value; gradient at the true class | 4 |
 | other gradient entries | 6 in generic engines, 4 in compiled ones |
-| soft, smoothed or weighted targets, z-loss | 4, of the largest of p·A, a and the z term |
+| soft, smoothed or weighted targets, z-loss | the same, of the largest of p·A, a and the z term: \
+with p·A a term, a sum is no more exact than p·A alone |
 | softcap c | c more; capped logits are rounded, so that their differences are never exact |
 | focal losses | 4 (1 + γ): (1-p)^γ multiplies a relative error of 1-p by γ |
 | logits whose differences are not exact in the dtype | half an ulp a unit of gap more, generic |
@@ -70,8 +71,9 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
     plain = case.index and case.loss == "cross_entropy" and not _mixed(options)
-    label = _labels(case, arguments) if case.index else np.zeros((), bool)
-    grad = np.where(label, ulp, OTHER if plain and not traits.compiled else ulp)
+    label = _labels(case, arguments) if plain else np.zeros((), bool)
+    generic = case.loss == "cross_entropy" and not traits.compiled
+    grad = np.where(label, ulp, OTHER if generic else ulp)
     # What rounds the exponents: a relative error, which the mantissa turns into ulp.
     bent = np.asarray(float(options.get("softcap") or 0.0) * times)
     if not traits.compiled and case.loss in FROM_LOGITS:

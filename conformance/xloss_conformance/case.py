@@ -16,7 +16,8 @@ FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
 LOSSES = (*CLASS, *BINARY, "kl_div", "entropy")
-# How the loss's first argument lies in memory. "readonly" forbids writing to every argument.
+# How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
+# "readonly" forbids writing to every argument.
 LAYOUTS = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 # Options that are arrays of the inputs' dtype; `where` is one of bools.
 FLOATING = ("weight", "sample_weight", "pos_weight", "normalizer")

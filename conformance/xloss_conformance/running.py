@@ -31,7 +31,9 @@ class Arguments:
             return home.array(value, layout) if isinstance(value, np.ndarray) else value
 
         self.x = made(case.instead.get("x", given.x), layout)
-        self.targets = made(case.instead.get("targets", given.targets), other)
+        alike = given.targets is not None and given.targets.shape == given.x.shape
+        like_x = layout if alike and layout != "broadcast" else other
+        self.targets = made(case.instead.get("targets", given.targets), like_x)
         self.options = {k: made(v, other) for k, v in given.options.items()}
         self.before = self._read()
 
@@ -113,8 +115,9 @@ def once(home: Home, case: Case, arguments: Arguments, upstream: Any, call: Call
 
 def split(home: Home, case: Case, given: Stored, call: Call) -> list[Problem]:
     """Run every row alone, and compare its bits with the batch's."""
-    options = {**given.options, "reduction": "none"}
-    alone = replace(case, options={**case.options, "reduction": "none"}, value_only=True)
+    by_row = {} if case.loss == "entropy" else {"reduction": "none"}
+    options = {**given.options, **by_row}
+    alone = replace(case, options={**case.options, **by_row}, value_only=True)
     whole = once(home, alone, Arguments(home, alone, given._replace(options=options)), 1.0, call)
     if whole.value is None or case.axis != -1 or given.x.ndim != (1 if case.loss in BINARY else 2):
         return [Problem("split", "cannot be run row by row")]

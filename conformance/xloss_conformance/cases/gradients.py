@@ -97,6 +97,7 @@ def _soft_gradient() -> list[Case]:
         case("z-loss, sum", {"z_loss": 0.5, "reduction": "sum"}),
         case("softcap", {"softcap": 8.0, "reduction": "sum"}),
         case("normalizer", {"normalizer": 4.0}, reason="with a denominator of its own, no drift"),
+        case("normalizer an array", {"normalizer": np.array(4.0), "weight": W}),
         case("everything, sum", {**every, "reduction": "sum"}),
         case("everything, mean", every, reason=mean),
         case("masked", t=P_MASKED, x=MASKED, reason=masked, quick=True),
