@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -54,6 +54,10 @@ class Candidate:
         return None if case.error is not None else self.convention.differs(case, self.dtype)
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
+        if case.split:  # it asks for the rows' losses
+            rows = replace(case, options={**case.options, "reduction": "none"})
+            if self.convention.refuses(self.function, rows) is not None:
+                case = replace(case, split=False)
         return run(home(self.library), case, arguments, self._survived)
 
     def snippet(self, case: Case) -> list[str]:
@@ -103,6 +107,7 @@ class Candidate:
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         here = home(self.library)
+        options = self.convention.given(self.function, case, options)
         one = isinstance(upstream, float) and upstream == 1.0
         known = parameters(self.function)
         takes_cotangent = known is not None and "cotangent" in known

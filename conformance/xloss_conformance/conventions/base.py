@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+import xloss
+
 from ..case import BINARY, CLASS, Array, Case
 from ..subject import Differs
 
@@ -36,22 +38,44 @@ class Convention:
         return own if own in self.functions and not case.index else case.loss
 
     def needs(self, case: Case) -> set[str]:
-        """Return the options that the case cannot do without."""
-        return set(case.options)
+        """Return the options that the case cannot do without: those that are no default."""
+        own = inspect.signature(getattr(xloss, case.loss)).parameters
+        return {
+            k for k, v in case.options.items()
+            if isinstance(v, np.ndarray) or k not in own or v != own[k].default
+        }  # fmt: skip
 
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         """Return what of the case the convention, or this function, does not offer; or None."""
         if self.functions and self.kind(case) not in self.functions:
             return f"{self.name} has no {case.loss}"
+        converted = [v for v in case.instead.values() if not isinstance(v, np.ndarray)]
+        if converted and type(self) is not Convention:
+            return "is handed arrays alone"
         known = parameters(function)
         for option in sorted(self.needs(case)):
-            own = self.takes.get(self.kind(case), {}).get(option) if self.takes else option
+            own = self.theirs(case, option)
             arranged = own == "" and case.error is not None and option == case.names
             if own is None or arranged:
                 return f"has no {option}"
             if own and known is not None and own not in known:
                 return f"does not take {own}"
         return None if case.error is not None else self.lacks(case)
+
+    def theirs(self, case: Case, option: str) -> str | None:
+        """Return the function's own name of an option, "" where `call` arranges it, or None."""
+        return self.takes.get(self.kind(case), {}).get(option) if self.takes else option
+
+    def given(
+        self, function: Callable[..., Any], case: Case, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the options without defaults that the function has no parameter for."""
+        known, needed = parameters(function), self.needs(case)
+        return {
+            k: v for k, v in options.items()
+            if k in needed or known is None or self.theirs(case, k) in known
+            or self.theirs(case, k) == ""
+        }  # fmt: skip
 
     def lacks(self, case: Case) -> str | None:
         """Return what else of a case that has an answer is not offered, or None."""
@@ -64,7 +88,7 @@ class Convention:
     def keywords(self, case: Case, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options under the function's own names, without those that `call` arranges."""
         takes = self.takes.get(self.kind(case), {})
-        return {takes[k]: v for k, v in options.items() if takes[k]}
+        return {takes[k]: v for k, v in options.items() if takes.get(k)}
 
     def call(
         self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]

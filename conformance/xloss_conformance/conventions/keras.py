@@ -87,7 +87,7 @@ class Keras(Convention):
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         column = case.index and case.targets is not None and case.targets.shape[-1:] == (1,)
         if case.error is not None and (case.instead or column):
-            return "converts what it is given: numbers, lists, columns of labels"
+            return "converts what it is given: integers, columns of labels"
         return super().refuses(function, case)
 
     def lacks(self, case: Case) -> str | None:

@@ -134,9 +134,6 @@ class Torch(Convention):
         self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
     ) -> Any:
         own = self.keywords(case, options)
-        tensors = [v for v in (x, t) if v is not None]
-        if not all(isinstance(v, torch.Tensor) for v in tensors):  # a call that must raise
-            return _called(function, own, *tensors)
         axis = options.get("axis", -1)
         if case.loss in ("cross_entropy", "nll_loss"):
             second = min(1, x.ndim - 1)
