@@ -26,7 +26,7 @@ def logits(rows: int, classes: int, seed: int = 0, scale: float = 3.0) -> Array:
 def soft(rows: int, classes: int, seed: int = 0) -> Array:
     """Probabilities in 64ths, which every dtype holds; rows sum to 1, zeros among them."""
     rng = np.random.default_rng([seed, rows, classes, 7])
-    return np.asarray(rng.multinomial(64, [1 / classes] * classes, rows) / 64)
+    return np.asarray(rng.multinomial(64, rng.dirichlet([0.4] * classes, rows)) / 64)
 
 
 def labels(rows: int, classes: int, seed: int = 0, dtype: str = "int64") -> Array:
