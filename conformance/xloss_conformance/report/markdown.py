@@ -14,6 +14,22 @@ Cell = dict[str, Any]
 Subject = dict[str, Any]
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 EXAMPLES = 4  # cases that are named of each group of failures
+ASKED = """\
+The suite asks every subject the same {cases} calls in {families} families, each of them a mistake
+that losses are known to make, and compares value and gradient with the exact answer: that of an
+oracle of many digits on the arguments as stored. Errors are in units in the last place (ulp) of the
+result's format. A call fails when an error is beyond its budget, which follows from the arithmetic
+and is the same for everybody ([accuracy](accuracy.md)), or when another of the suite's rules is
+broken. Where a library defines a loss otherwise, it is judged by its own definition; what it does
+not offer is not held against it."""
+PAGE = """\
+[The page](conformance.html) has every call: its input, what was expected and what came, and lines
+that reproduce it. Save it and open it in a browser: it needs no network."""
+READ = """\
+In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
+that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
+offered. Lists of failures name the cases, how many failed, and the worst one in numbers; what a
+case is for is not always why a loss fails it: the numbers tell."""
 KINDS = {"candidate": "The candidate", "xloss": "xloss", "peer": "The peers"}
 
 
@@ -33,38 +49,23 @@ def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterat
     yield "# Conformance"
     made = f", by `{again}`; no row is edited by hand" if again else ""
     yield f"This file is generated{made}."
-    yield (
-        f"The suite asks every subject the same {cases} calls in {families} families, each a mistake "
-        "that losses are known to make, and compares value and gradient with the exact answer: that "
-        "of an oracle of many digits on the arguments as stored. Errors are in units in the last "
-        "place (ulp) of the result's format. A call fails when an error is beyond its budget, which "
-        "follows from the arithmetic and is the same for everybody, or when another of the suite's "
-        "rules is broken. Where a library defines a loss otherwise, it is judged by its own "
-        "definition; what it does not offer is not held against it."
-    )
+    yield ASKED.format(cases=cases, families=families)
     yield f"**{text(verdict(record))}.**"
     if pictures:
-        yield (
-            "[The page](conformance.html) has every call: its input, what was expected and what came, "
-            "and lines that reproduce it. Save it and open it in a browser; it needs no network."
-        )
-        yield "\n".join(f"![The page of this run]({name})" for name in pictures[:1])
+        yield PAGE
+        yield f"![The page of this run]({pictures[0]})"
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
     rows = [
         ["date", text(record["date"])],
-        ["command", f"`{record['command'].replace('`', '')}`"],
+        ["command", code(record["command"])],
         ["machine", text(", ".join(str(part) for part in where if part))],
         ["versions", text(f"xloss {record['xloss']}, Python {machine['python']}, {versions}")],
     ]
     if record["missing"]:
         rows.append(["not on this machine", text("; ".join(record["missing"]))])
     yield table(["", ""], rows)
-    yield (
-        "In the tables of families a number alone is the worst error of value or gradient, in ulp, "
-        "of calls that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 "
-        "fail; –: not offered."
-    )
+    yield READ
 
 
 def title(subject: Subject) -> str:
@@ -152,49 +153,48 @@ def _failures(record: dict[str, Any], kind: str) -> Iterator[str]:
         who = {"candidate": "the candidate fails", "xloss": "xloss fails", "peer": "the peers fail"}
         yield f"## What {who[kind]}, and why"
     for group, of in groups.items():
-        lines = [_failure(*key, cells, cases, subjects) for key, cells in of.items()]
+        lines = []
+        for family in dict.fromkeys(family for family, _ in of):
+            lines.append(f"- **{text(family)}**")
+            mine = {reason: cells for (name, reason), cells in of.items() if name == family}
+            lines += [_failure(*item, cases, subjects) for item in mine.items()]
         yield f"### {text(group)}\n\n" + "\n".join(lines)
 
 
 def _failure(
-    family: str, reason: str, cells: list[Cell], cases: dict[str, Any], subjects: dict[str, Subject]
+    reason: str, cells: list[Cell], cases: dict[str, Any], subjects: dict[str, Subject]
 ) -> str:
     number: dict[str, int] = {}
     for cell in cells:
         dtype = subjects[cell["subject"]]["dtype"]
         number[dtype] = number.get(dtype, 0) + 1
     labels = list(dict.fromkeys(cases[cell["case"]]["label"] for cell in cells))
-    rules = dict.fromkeys(finding["rule"] for cell in cells for finding in cell["findings"])
-    named = ", ".join(text(label) for label in labels[:EXAMPLES])
+    named = ", ".join(code(label) for label in labels[:EXAMPLES])
     more = f" and {len(labels) - EXAMPLES} more" if len(labels) > EXAMPLES else ""
-    line = f"- **{text(family)}**: {sentence(reason)} "
-    line += "Fails " + ", ".join(f"{n} in {dtype}" for dtype, n in number.items())
-    line += f" (rules: {', '.join(text(rule) for rule in rules)}): {named}{more}."
-    cell, finding = _telling(cells)
-    if finding is not None:
-        line += f" In “{text(cases[cell['case']]['label'])}” {said(finding)}."
+    line = f"  - {text(reason)}{'' if reason.endswith(('.', '?', '!')) else '.'} "
+    line += f"{named}{more}: " + ", ".join(f"{n} in {dtype}" for dtype, n in number.items()) + "."
+    pairs = [(cell, finding) for cell in cells for finding in cell["findings"]]
+    if pairs:  # the one furthest off says most
+        cell, finding = max(pairs, key=lambda pair: rounded(pair[1]["ulp"]))
+        dtype = subjects[cell["subject"]]["dtype"]
+        line += f" {code(cases[cell['case']]['label'])} in {dtype}: {said(finding, dtype)}."
     see = dict.fromkeys(link for c in cells for link in cases[c["case"]]["see"])
     web = [link for link in see if re.match(r"https?://[^\s<>()]+$", link)]
     return line + "".join(f" <{link}>" for link in web)
 
 
-def _telling(cells: list[Cell]) -> tuple[Cell, dict[str, Any] | None]:
-    """Return the finding that says most: the one furthest off."""
-    pairs = [(cell, finding) for cell in cells for finding in cell["findings"]]
-    return max(pairs, key=lambda pair: rounded(pair[1]["ulp"]), default=(cells[0], None))
-
-
-def said(finding: dict[str, Any]) -> str:
+def said(finding: dict[str, Any], dtype: str) -> str:
     """Return a finding in words."""
     if finding["got"] is None or finding["want"] is None:
-        return text(f"{finding['rule']}: {finding['detail']}")
-    at = f" at {finding['at']}" if finding["at"] else ""
-    got, want = (_number(finding[k]) for k in ("got", "want"))
-    return text(f"{finding['rule']}{at} is {got}, exactly {want}")
-
-
-def _number(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.8g}"
+        return text(f"{finding['rule']}: {finding['detail']}".rstrip("."))
+    at = f" at {code(str(finding['at']))}" if finding["at"] else ""
+    digits = 17 if dtype == "float64" else 9
+    got, want = (
+        v if isinstance(v, str) else f"{v:.{digits}g}" for v in (finding["got"], finding["want"])
+    )
+    ulp = rounded(finding["ulp"])
+    off = f", {brief(ulp)} ulp off" if 0 < ulp < inf else ""
+    return f"the {text(finding['rule'])}{at} is {got}, exactly {want}{off}"
 
 
 def _definitions(record: dict[str, Any]) -> Iterator[str]:
@@ -206,15 +206,17 @@ def _definitions(record: dict[str, Any]) -> Iterator[str]:
             offered = {"refused": "not offered", "declared": "declared"}.get(cell["status"], "")
             key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
             found.setdefault(key, set()).add(cell["case"])
-    if found:
-        yield "## Not offered, or defined otherwise"
-        order = {name: i for i, name in enumerate(dict.fromkeys(subjects.values()))}
-        kinds = ["by its own definition", "declared", "not offered"]
-        keys = sorted(found, key=lambda k: (order[k[0]], kinds.index(k[1]), -len(found[k]), k[2]))
-        yield table(
-            ["subject", "", "what", "cases"],
-            [[text(k[0]), k[1], text(k[2]), str(len(found[k]))] for k in keys],
-        )
+    rows = []
+    for key in ("by its own definition", "declared", "not offered"):
+        for name in dict.fromkeys(subjects.values()):
+            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, key)}
+            listed = sorted(notes, key=lambda note: -notes[note])
+            if notes:
+                what = "; ".join(f"{text(note)} ({notes[note]})" for note in listed)
+                rows.append([text(name), key, what])
+    if rows:
+        yield "## Defined otherwise, or not offered"
+        yield table(["subject", "judged", "why (cases)"], rows)
 
 
 def worst(cells: Iterable[Cell], keys: Sequence[str] = ("value_ulp", "grad_ulp")) -> float | None:
@@ -247,8 +249,8 @@ def text(raw: Any) -> str:
     return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(str(raw).split()))
 
 
-def sentence(raw: str) -> str:
-    return text(raw) + ("" if raw.endswith((".", "?", "!")) else ".")
+def code(raw: Any) -> str:
+    return f"`{' '.join(str(raw).replace('`', chr(39)).split())}`"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

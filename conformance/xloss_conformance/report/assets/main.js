@@ -58,8 +58,8 @@ function drawControls() {
   byId("key").replaceChildren(
     h("span", {}, "ulp", h("span", { class: "scale" }, ["≤½", "1", "2", "4", ">4"].map((text, k) => h("span", { class: `swatch s${k}` }, text)))),
     h("span", {}, h("span", { class: "swatch s0" }, "✓"), "right, nothing to measure"),
-    h("span", {}, h("span", { class: "swatch fail" }, "✕"), "fails by so many ulp (of a family: so many cases)"),
-    h("span", {}, h("span", { class: "swatch fail lost" }, "✕"), "hardly a digit right, or no number"),
+    h("span", {}, h("span", { class: "swatch fail" }, "✕"), "fails, by so many ulp (of a family: so many cases)"),
+    h("span", {}, h("span", { class: "swatch fail lost" }, "✕"), "hardly a digit right, or none to measure (of a family: most fail)"),
     data.summary.declared ? h("span", {}, h("span", { class: "swatch declared" }, "◇"), "declared deviation") : "",
     h("span", {}, h("span", { class: "swatch refused" }, "–"), "not offered"));
   if (!plot.points.length) return;

@@ -1,21 +1,24 @@
 // The matrix: a grid of cases and subjects; the cases of a family are drawn when it is opened.
 
-const WIDE = 31; // pixels of a column, if its head needs no more
+const WIDE = 31; // pixels of a column, if its head needs no more ...
+const WIDER = 38; // ... and of one in which something fails
 let shown = []; // subjects, as columns
 let active = null; // the cell that Tab comes to
-let natural = 0;
+
+/** The subjects that fail somewhere. */
+const failing = new Set(subjects.map((_, j) => j).filter((j) => cases.some((_, i) => cells.status(i, j) === "fail")));
 
 /** The cell of a case, or of several: how it looks and what it says. */
 function face(list, j) {
   const counts = { pass: 0, fail: 0, declared: 0, refused: 0 };
   let worst = NaN;
-  let bad = "";
+  let lostOnes = 0;
   for (const i of list) {
     const status = cells.status(i, j);
     if (!status) continue;
     counts[status] += 1;
     const off = ulp(i, j, state.show);
-    if (status === "fail" && lost(ulp(i, j, "worst"), j)) bad = " lost";
+    if (status === "fail" && lost(ulp(i, j, "worst"), j)) lostOnes += 1;
     if ((status === "pass" || list.length === 1) && !(off <= worst) && !Number.isNaN(off)) worst = off;
   }
   const wanted = !state.verdict.size || [...state.verdict].some((status) => counts[status]);
@@ -23,7 +26,8 @@ function face(list, j) {
   const one = list.length === 1;
   if (counts.fail) {
     const size = one ? brief(worst) : counts.fail;
-    return [`fail${bad}${dim}`, `✕${size}`, one ? `fails${Number.isNaN(worst) ? "" : `, ${spelled(worst)}`}` : `${counts.fail} of ${list.length} fail`];
+    const most = one ? lostOnes : lostOnes && counts.fail > (list.length - counts.refused) / 2;
+    return [`fail${most ? " lost" : ""}${dim}`, `✕${size}`, one ? `fails${Number.isNaN(worst) ? "" : `, ${spelled(worst)}`}` : `${counts.fail} of ${list.length} fail`];
   }
   if (counts.declared) {
     return [`declared${dim}`, one ? "◇" : `◇${counts.declared}`, `${one ? "" : `${counts.declared} `}declared, not counted as failing`];
@@ -94,7 +98,8 @@ function head(needs) {
   const kinds = spans((subject) => subject.kind);
   const names = spans((subject) => `${subject.kind} ${title(subject)}`);
   for (const [, span, subject] of names) {
-    needs.push(...Array(span).fill(Math.max(WIDE, Math.ceil((title(subject).length * 5.9 + 10) / span))));
+    const least = Math.ceil((title(subject).length * 5.9 + 10) / span);
+    for (let k = 0; k < span; k += 1) needs.push(Math.max(failing.has(shown[needs.length]) ? WIDER : WIDE, least));
   }
   const th = (text, attributes) => h("th", { role: "columnheader", ...attributes, title: text }, text);
   let last = "";
@@ -128,8 +133,8 @@ function drawMatrix() {
   }
   const needs = [];
   const thead = head(needs);
-  const label = window.innerWidth <= 640 ? 124 : 216;
-  natural = label + needs.reduce((a, b) => a + b, 0);
+  const label = window.innerWidth <= 640 ? 124 : 200;
+  const natural = label + needs.reduce((a, b) => a + b, 0);
   const roomy = Math.max(1, Math.min(2.2, (box.clientWidth - label) / (natural - label)));
   const table = h("table", { class: "matrix", role: "grid", "aria-label": "Cases and subjects", "aria-readonly": "true" },
     h("colgroup", {}, h("col"), needs.map(() => h("col"))), thead);

@@ -119,13 +119,13 @@ function axes(box) {
   made.push(
     svg("text", { x: box.right, y: box.bottom + 31, "text-anchor": "end" }, "gap: how far the true class’s logit is ahead"),
     svg("text", { x: 0, y: 9 }, "ulp"));
-  const rule = (off, text) => {
+  const rule = (off, text, x, anchor) => {
     const y = box.y(off);
     made.push(svg("path", { class: "rule", d: `M${box.left} ${y}H${box.right}` }),
-      svg("text", { x: box.left + 6, y: y - 4 }, text));
+      svg("text", { x, y: y - 4, "text-anchor": anchor }, text));
   };
-  rule(2 ** DIGITS[precision()], "no digit right");
-  if (plot.family === "tail") rule(BUDGET[state.curve], `allowed: ${BUDGET[state.curve]} ulp`);
+  rule(2 ** DIGITS[precision()], "no digit right", box.left + 6, "start");
+  if (plot.family === "tail") rule(BUDGET[state.curve], `allowed: ${BUDGET[state.curve]} ulp`, box.right - 6, "end");
   return made;
 }
 
