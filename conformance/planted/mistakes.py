@@ -87,7 +87,8 @@ OTHERS = [
             "value", loss="sigmoid_focal_loss"),
     Planted("entropy: 0·log 0", lambda: o.entropy(o.every_class), "entropy", "value",
             loss="entropy"),
-    Planted("kl: t·log t at 0", lambda: o.classes(o.zero_log_zero), "kl", "value", loss="kl_div"),
+    Planted("kl: t·log t at 0", lambda: o.classes(o.zero_log_zero, labels=False), "kl", "value",
+            loss="kl_div"),
 ]  # fmt: skip
 MISTAKES = [*NUMPY, *TORCH, *OTHERS]
 
@@ -101,6 +102,6 @@ RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", "focal_loss"): lambda: o.classes(o.focal, gamma=2.0),
     ("numpy", "nll_loss"): lambda: o.classes(o.label_alone),
     ("numpy", "log_loss"): lambda: o.classes(o.logarithm),
-    ("numpy", "kl_div"): lambda: o.classes(o.divergence),
+    ("numpy", "kl_div"): lambda: o.classes(o.divergence, labels=False),
     ("numpy", "entropy"): lambda: o.entropy(o.by_possible),
 }

@@ -101,15 +101,15 @@ def sigmoid_focal_of_p(x: Array, t: Array) -> Terms:
 ByClass = Callable[[Array, Array, float], Terms]
 
 
-def classes(terms: ByClass, *, gamma: float = 0.0) -> Callable[..., Any]:
+def classes(terms: ByClass, *, gamma: float = 0.0, labels: bool = True) -> Callable[..., Any]:
     """Return a loss over classes, of its terms (N, C) and their gradients."""
 
     def loss(
         x: Array, targets: Array, /, *, reduction: str = "mean", gamma: float = gamma,
         cotangent: Any = 1.0,
     ) -> tuple[Any, Array]:  # fmt: skip
-        index = targets.dtype.kind in "iu"
-        if (targets.dtype.kind not in "iuf" and targets.dtype.name != "bfloat16") or (
+        index = labels and targets.dtype.kind in "iu"
+        if not (index or targets.dtype.kind == "f" or targets.dtype.name == "bfloat16") or (
             not isinstance(gamma, int | float)
         ):
             raise TypeError("targets or gamma")
