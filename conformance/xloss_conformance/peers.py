@@ -89,6 +89,9 @@ def _function(spec: str) -> Any:
         return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise _missing(module.partition(".")[0], error) from error
+    except Exception as error:  # a build for another version of what it stands on
+        lines = str(error).splitlines() or [""]
+        raise Missing(f"{module} fails to import: {type(error).__name__}: {lines[0]}") from error
 
 
 def peers(name: str, dtypes: Sequence[str] = DTYPES) -> list[Peer]:
