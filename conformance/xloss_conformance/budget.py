@@ -56,7 +56,9 @@ def errors(got: Array, hi: Array, lo: Array, dtype: str, scale: Array) -> Array:
     """Return |got - (hi + lo)| in ulp; 0 for NaN as wanted and for infinities that round so."""
     bits, largest = FORMATS[dtype]
     with np.errstate(all="ignore"):
-        unit = spacing(dtype, np.maximum(np.abs(hi), np.nan_to_num(scale, posinf=0.0)))
+        # Just below a power of 2, hi is that power, and its ulp is twice as large.
+        size = np.where(np.sign(lo) * np.sign(hi) < 0, np.nextafter(np.abs(hi), 0.0), np.abs(hi))
+        unit = spacing(dtype, np.maximum(size, np.nan_to_num(scale, posinf=0.0)))
         off = np.abs((got - hi) - lo) / unit
         over = 2.0**largest * (2 - 2.0**-bits)  # rounds to infinity
         right = np.isnan(got) & np.isnan(hi)

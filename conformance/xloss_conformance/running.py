@@ -89,16 +89,16 @@ def run(
 
 def once(home: Home, case: Case, arguments: Arguments, upstream: Any, call: Call) -> Outcome:
     """Call, and read the results back."""
+    outcome = Outcome()
     try:
         value, grad, to_targets = call(
             case, arguments.x, arguments.targets, arguments.options, upstream
         )
-        outcome = Outcome()
         if hasattr(value, "dtype"):
-            outcome.value_dtype = home.dtype(value)
             wrong = home.misplaced(value)
             if wrong:
                 outcome.problems.append(Problem("device", f"the value is {wrong}"))
+            outcome.value_dtype = home.dtype(value)
         outcome.value = home.host(value) if hasattr(value, "dtype") else np.asarray(value, float)
         if grad is not None:
             wrong = home.misplaced(grad)
@@ -109,7 +109,7 @@ def once(home: Home, case: Case, arguments: Arguments, upstream: Any, call: Call
         if to_targets is not None:
             outcome.grad_targets = home.host(to_targets)
     except Exception as error:
-        return Outcome(error=error)
+        return Outcome(error=error, problems=outcome.problems)
     return outcome
 
 

@@ -76,8 +76,8 @@ def judge(subject: Subject, case: Case) -> Verdict:
     asked, note, constant = subject.differs(case) or Differs(case, "")
     arguments = stored(case, dtype)
     outcome = subject.run(case, arguments)
-    declined = isinstance(outcome.error, NotImplementedError) and not subject.traits.strict
-    if declined and case.error is None:
+    may_decline = case.error is None and not subject.traits.strict
+    if may_decline and isinstance(outcome.error, NotImplementedError):
         return Verdict(case, subject.name, "refused", note=said(outcome.error))
     verdict = Verdict(case, subject.name, "pass", note=note, outcome=outcome)
     verdict.findings += [Finding(rule, detail) for rule, detail in outcome.problems]

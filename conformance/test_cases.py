@@ -1,0 +1,133 @@
+"""The catalogue is well formed: named, explained, callable, and left alone by those who run it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+import xloss
+from xloss_conformance.case import BINARY, DTYPES, LAYOUTS, LOSSES, Case
+from xloss_conformance.cases import case, catalogue
+from xloss_conformance.subjects import Xloss
+from xloss_conformance.verdict import judge
+
+CROSS_ENTROPY = {
+    "tail", "offsets", "masks", "infinities", "ties", "absent", "all absent", "empty", "one class",
+    "labels", "options", "z-loss", "softcap", "axis", "layouts", "sixteen bits", "vocabulary",
+    "upstream", "soft gradient", "split", "errors", "size",
+}  # fmt: skip
+CASES = catalogue()
+
+
+def arrays(one: Case) -> Iterable[np.ndarray]:
+    given = (one.x, one.targets, one.upstream, *one.options.values(), *one.instead.values())
+    return [value for value in given if isinstance(value, np.ndarray)]
+
+
+def wrong(one: Case) -> list[str]:
+    """Return what is not as it must be in a case."""
+    rows = one.x.shape
+    if one.loss not in BINARY and one.error is None:
+        rows = one.x.shape[: one.axis % one.x.ndim] + one.x.shape[one.axis % one.x.ndim + 1 :]
+    options = set(inspect.signature(getattr(xloss, one.loss)).parameters)
+    none = one.options.get("reduction", "none" if one.loss == "entropy" else "mean") == "none"
+    found = {
+        "no reason": len(one.reason) < 10 or one.reason.endswith("."),
+        "no such loss": one.loss not in LOSSES,
+        "no such option": not options.issuperset(one.options),
+        "no such dtype": not one.dtypes or not set(DTYPES).issuperset(one.dtypes),
+        "no such layout": one.layout not in LAYOUTS,
+        "rows that differ, laid out as one": one.layout == "broadcast"
+        and not np.array_equal(one.x, np.broadcast_to(one.x[:1], one.x.shape), equal_nan=True),
+        "an upstream that is not the value's": isinstance(one.upstream, np.ndarray)
+        and not (none and one.upstream.shape == rows),
+        "an error that names nothing": (one.error is None) == bool(one.names),
+        "an error of a gradient": one.error is not None and not one.value_only,
+        "something instead, and no error": bool(one.instead) and one.error is None,
+        "a gradient to class indices": one.to_targets and one.index,
+        "no link": not all(link.startswith("https://") for link in one.see),
+        "quick and on demand": one.quick and one.on_demand,
+    }
+    return [what for what, holds in found.items() if holds]
+
+
+def test_cases_are_well_formed() -> None:
+    assert {one.name: wrong(one) for one in CASES if wrong(one)} == {}
+
+
+def test_an_ill_formed_case_is_seen() -> None:
+    good = case("layouts/broadcast")
+    assert wrong(good) == []
+    ill = [
+        replace(good, reason=""),
+        replace(good, options={"smoothing": 0.1}),
+        replace(good, dtypes=("float8",)),
+        replace(good, x=np.arange(30.0).reshape(6, 5)),
+        replace(good, upstream=np.ones(6)),
+        replace(good, error=ValueError),
+        replace(good, to_targets=True),
+        replace(good, see=("pytorch#11752",)),
+    ]
+    assert all(len(wrong(one)) == 1 for one in ill[:5] + ill[6:])
+    assert wrong(ill[5]) == ["an error that names nothing", "an error of a gradient"]
+
+
+def test_names_tell_cases_apart() -> None:
+    names = [one.name for one in CASES]
+    assert len(set(names)) == len(names)
+    asked = [(one.loss, one.family, one.label) for one in CASES]
+    assert len(set(asked)) == len(asked)
+    with pytest.raises(KeyError, match="no case"):
+        case("tail/gap 1000")
+
+
+def test_every_family_is_there_and_most_are_quick() -> None:
+    families = {one.family for one in CASES if one.loss == "cross_entropy"}
+    assert families == CROSS_ENTROPY
+    assert {one.loss for one in CASES} == set(LOSSES)
+    quick = {one.family for one in CASES if one.quick}
+    assert {one.family for one in CASES} - quick == {"size"}  # on demand only
+
+
+def test_the_catalogue_is_as_large_as_its_budget_of_time_allows() -> None:
+    assert 400 <= len(CASES) <= 650
+    assert 60 <= sum(one.quick for one in CASES) <= 120
+
+
+def test_options_are_all_combined() -> None:
+    def combination(one: Case) -> tuple[object, ...]:
+        used = (name in one.options for name in ("weight", "sample_weight", "where"))
+        smoothed = bool(one.options.get("label_smoothing"))
+        return (*used, smoothed, one.options.get("reduction", "mean"), one.index)
+
+    reductions = ("mean", "sum", "none")
+    flags = (False, True)
+    want = {(*four, how, flag) for *four, how, flag in product(*[flags] * 4, reductions, flags)}
+    assert {combination(one) for one in CASES if one.family == "options"} == want
+
+
+def test_runs_leave_the_cases_alone() -> None:
+    def digest() -> dict[str, str]:
+        return {
+            one.name: hashlib.sha256(b"".join(a.tobytes() for a in arrays(one))).hexdigest()
+            for one in CASES
+            if not one.on_demand
+        }
+
+    before = digest()
+    for one in CASES:
+        if one.quick:
+            judge(Xloss("numpy", "float32"), one)
+    assert digest() == before
+    tail = case("tail/gap 17")
+    tail.x[0, 0] += 1
+    try:
+        assert digest() != before
+    finally:
+        tail.x[0, 0] -= 1

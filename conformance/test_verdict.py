@@ -1,0 +1,292 @@
+"""The judge: ulp errors as the oracle counts them, budgets, and every rule broken once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import xloss
+from xloss_conformance import oracle
+from xloss_conformance.budget import budget, errors, spacing
+from xloss_conformance.case import DTYPES, Array, Case, Stored, numpy_dtype, stored
+from xloss_conformance.cases import case
+from xloss_conformance.expected import answer
+from xloss_conformance.homes import home
+from xloss_conformance.running import run
+from xloss_conformance.subject import Differs, Outcome, Traits
+from xloss_conformance.subjects import Xloss
+from xloss_conformance.verdict import RULES, Verdict, judge
+
+EXTREMES = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan)
+
+
+def numbers(dtype: str, count: int = 300) -> Array:
+    """Return floats of all sizes: subnormal, ordinary, next to the largest; and the special."""
+    kind = numpy_dtype(dtype)
+    rng = np.random.default_rng(len(dtype))
+    bits = rng.integers(0, 2 ** (8 * kind.itemsize - 1), count, np.uint64)
+    random = bits.astype(f"u{kind.itemsize}").view(kind)
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([random.astype(np.float64), EXTREMES])
+
+
+def next_to(values: Array, dtype: str, upwards: bool) -> Array:
+    """Return the neighbours of positive floats of a dtype, by counting their bits."""
+    kind = numpy_dtype(dtype)
+    bits = values.astype(kind).view(f"u{kind.itemsize}")
+    return (bits + 1 if upwards else bits - 1).view(kind).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spacing_is_the_distance_of_neighbours(dtype: str) -> None:
+    values = np.abs(numbers(dtype))
+    values = values[np.isfinite(values)]
+    up = next_to(values, dtype, upwards=True)
+    inside = np.isfinite(up)
+    np.testing.assert_array_equal(spacing(dtype, values)[inside], (up - values)[inside])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_errors_are_the_oracles(dtype: str) -> None:
+    """hi + lo is what is wanted, and got another float of the dtype, near it or anywhere."""
+    mp = oracle.mp
+    got = numbers(dtype)
+    rng = np.random.default_rng(7)
+    with np.errstate(all="ignore"):
+        near = got * (1 + 2.0**-9)
+        powers = 2.0 ** np.round(np.log2(np.abs(got)))
+    for wanted in (got, np.roll(got, 1), rng.permutation(got), near, powers):
+        lo = np.where(np.isfinite(wanted), spacing("float64", wanted) * 0.125, 0.0)
+        lo *= rng.choice([-1, 0, 1], lo.shape)
+        exact = [mp.mpf(a) + mp.mpf(b) for a, b in zip(wanted.tolist(), lo.tolist(), strict=True)]
+        for scale in (0.0, 2.0**-20, 3.5, 1e4):
+            off = errors(got, wanted, lo, dtype, np.asarray(scale))
+            for g, w, o in zip(got.tolist(), exact, off.tolist(), strict=True):
+                size = max(abs(w), mp.mpf(scale)) if mp.isfinite(w) else w
+                want = float(oracle.ulp_error(g, w, dtype, scale=size))
+                assert o == pytest.approx(want, rel=1e-12), (g, w, scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_overflow_is_right_where_rounding_overflows(dtype: str) -> None:
+    largest = float(np.max(numbers(dtype)[np.isfinite(numbers(dtype))]))
+    kind = numpy_dtype(dtype)
+    bits = np.array(np.inf).astype(kind).view(f"u{kind.itemsize}") - 1
+    largest = float(bits.view(kind))
+    zero = np.zeros(())
+
+    def off(got: float, hi: float, lo: float = 0.0) -> float:
+        return float(errors(np.array(got), np.array(hi), np.array(lo), dtype, zero))
+
+    ulp = float(spacing(dtype, np.array(largest)))
+    assert off(np.inf, largest) == np.inf
+    assert off(largest, largest) == 0
+    if dtype != "float64":
+        assert off(np.inf, largest + ulp / 2) == 0
+        assert off(np.inf, largest + ulp / 4) == np.inf
+        assert off(-np.inf, largest + ulp / 2) == np.inf
+    assert off(np.nan, 1.0) == np.inf
+    assert off(1.0, np.nan) == np.inf
+    assert off(np.nan, np.nan) == 0
+    assert off(np.inf, np.inf) == 0
+    assert off(np.inf, -np.inf) == np.inf
+
+
+# A subject that answers exactly, but for what a test changes.
+
+
+@dataclass
+class Scripted:
+    change: Callable[[Outcome], None] = lambda outcome: None
+    traits: Traits = field(default_factory=lambda: Traits("float32"))
+    name: str = "scripted"
+    library: str = "numpy"
+
+    def refuses(self, case: Case) -> str | None:
+        return None
+
+    def differs(self, case: Case) -> Differs | None:
+        return None
+
+    def snippet(self, case: Case) -> list[str]:
+        return []
+
+    def run(self, case: Case, arguments: Stored) -> Outcome:
+        if case.error is not None:
+            outcome = Outcome(error=case.error(f"{case.names}: no"))
+        else:
+            right = answer(case, self.traits.dtype)
+            outcome = Outcome(right.value.hi.copy(), right.grad.hi.copy())
+            outcome.value_dtype, outcome.grad_dtype = "float32", self.traits.dtype
+            if right.grad_targets is not None:
+                outcome.grad_targets = right.grad_targets.hi.copy()
+        self.change(outcome)
+        return outcome
+
+
+def rules(verdict: Verdict) -> set[str]:
+    return {finding.rule for finding in verdict.findings}
+
+
+def scripted(name: str, change: Callable[[Outcome], None], **traits: Any) -> set[str]:
+    """Return the rules that a change to the right answer breaks; unchanged it must pass."""
+    subject = Scripted(traits=Traits("float32", **traits))
+    assert judge(subject, case(name)).status == "pass"
+    subject.change = change
+    return rules(judge(subject, case(name)))
+
+
+def off_by(array: str, ulp: float, at: Any = ...) -> Callable[[Outcome], None]:
+    def change(outcome: Outcome) -> None:
+        values = np.array(getattr(outcome, array))
+        values[at] += ulp * spacing("float32", values[at])
+        setattr(outcome, array, values)
+
+    return change
+
+
+def set_to(name: str, value: Any) -> Callable[[Outcome], None]:
+    return lambda outcome: setattr(outcome, name, value)
+
+
+def test_every_number_has_its_budget() -> None:
+    tail = "tail/gap 17"
+    assert scripted(tail, off_by("value", 3.9)) == set()
+    assert scripted(tail, off_by("value", 4.1)) == {"value"}
+    assert scripted(tail, off_by("grad", 3.9, (0, 0))) == set()
+    assert scripted(tail, off_by("grad", 4.1, (0, 0))) == {"gradient"}  # the true class
+    assert scripted(tail, off_by("grad", 5.9, (0, 3))) == set()
+    assert scripted(tail, off_by("grad", 6.1, (0, 3))) == {"gradient"}
+    assert scripted(tail, off_by("grad", 4.1, (0, 3)), compiled=True) == {"gradient"}
+    assert scripted("soft gradient/mean", off_by("grad_targets", 100)) == {"targets gradient"}
+
+
+def test_a_cap_and_logits_off_the_grid_widen_it() -> None:
+    def allowed(one: Case, **traits: Any) -> Array:
+        arguments = stored(one, "float32")
+        return budget(one, arguments, answer(one, "float32"), Traits("float32", **traits)).grad
+
+    tail = case("tail/gap 20")
+    assert set(allowed(tail).ravel().tolist()) == {4.0, 6.0}
+    off_grid = replace(tail, x=tail.x * 0.999 + 4.1)
+    gap = np.ptp(off_grid.x)
+    mantissa = 2 * np.frexp(np.abs(answer(off_grid, "float32").grad.hi))[0]
+    wide = allowed(off_grid) - allowed(tail)
+    np.testing.assert_allclose(wide, 0.5 * gap * mantissa, rtol=1e-6)
+    assert (allowed(off_grid, compiled=True) == 4).all()
+    capped = replace(tail, options={"softcap": 8.0})
+    assert (allowed(capped, compiled=True) >= 4 + 8).all()
+    assert (allowed(capped, compiled=True) <= 4 + 2 * 8).all()
+
+
+def test_subnormals_may_be_flushed_where_the_library_does() -> None:
+    flushed = case("tail/gap 82")
+    flushed = replace(flushed, x=flushed.x * 1.1)  # e^-90
+    subject = Scripted(set_to("grad", np.zeros((1, 10))))
+    assert rules(judge(subject, flushed)) == {"gradient"}
+    subject.traits = Traits("float32", flushes=True)
+    assert rules(judge(subject, flushed)) == set()
+
+
+def nudge_absent(outcome: Outcome) -> None:
+    assert outcome.grad is not None
+    outcome.grad[2, 1] = 2.0**-149  # within any budget, but not nothing
+
+
+def raised(error: Exception | None) -> Callable[[Outcome], None]:
+    def change(outcome: Outcome) -> None:
+        outcome.error = error
+
+    return change
+
+
+SCRIPTED = [
+    ("value", "tail/gap 17", set_to("value", np.array(0.0))),
+    ("value", "offsets/1000", set_to("value", np.array(np.nan))),
+    ("gradient", "tail/gap 17", set_to("grad", np.zeros((1, 10)))),
+    ("targets gradient", "soft gradient/mean", set_to("grad_targets", np.zeros((6, 5)))),
+    ("nothing", "absent/where, NaN", nudge_absent),
+    ("raises", "errors/one label", raised(None)),
+    ("raises", "errors/one label", raised(TypeError("targets"))),
+    ("raises", "errors/one label", raised(ValueError("a shape"))),
+    ("runs", "tail/gap 17", raised(ValueError("no"))),
+    ("runs", "tail/gap 17", set_to("value", None)),
+    ("runs", "labels/200 as int64", raised(ValueError("label 200"))),
+    ("runs", "labels/200 as int64", raised(IndexError("label 3"))),
+    ("runs", "labels/unread, 200", raised(IndexError("label 200"))),
+    ("shape", "tail/gap 17", set_to("value", np.zeros(1))),
+    ("shape", "tail/gap 17", set_to("grad", np.zeros(10))),
+    ("dtype", "tail/gap 17", set_to("value_dtype", "float16")),
+    ("dtype", "tail/gap 17", set_to("grad_dtype", "float64")),
+]
+
+
+@pytest.mark.parametrize(("rule", "name", "change"), SCRIPTED)
+def test_an_outcome_breaks_a_rule(rule: str, name: str, change: Callable[[Outcome], None]) -> None:
+    assert scripted(name, change) == {rule}
+
+
+def test_a_bad_label_must_raise_where_labels_are_read() -> None:
+    bad = case("labels/200 as int64")
+    subject = Scripted(traits=Traits("float32", bad_label="raises"))
+    assert rules(judge(subject, bad)) == {"raises"}
+    subject.change = raised(IndexError("label 200"))
+    assert rules(judge(subject, bad)) == set()
+    subject.traits = Traits("float32", bad_label="nan")
+    assert rules(judge(subject, bad)) == {"runs"}
+
+
+# What only a run can see.
+
+
+class Misbehaved:
+    """xloss's cross_entropy on NumPy, and one bad habit."""
+
+    def __init__(self, habit: str) -> None:
+        self.habit = habit
+        self.calls = 0
+
+    def __call__(self, one: Case, x: Any, t: Any, options: dict[str, Any], up: Any) -> Any:
+        self.calls += 1
+        value, grad = xloss.value_and_grad(xloss.cross_entropy)(x, t, **options)
+        if self.habit == "input":
+            x[0, 0] += 1
+        if self.habit == "device":
+            value = array_api_strict.asarray(value)
+        if self.habit == "repeat":
+            value = value * np.float32(1 + self.calls * 2.0**-20)
+        if self.habit == "split":
+            value = value * np.float32(1 + 2.0**-20 * len(x))
+        return value, grad, None
+
+
+@dataclass
+class Run(Scripted):
+    habit: str = ""
+
+    def run(self, case: Case, arguments: Stored) -> Outcome:
+        return run(home("numpy"), case, arguments, Misbehaved(self.habit))
+
+
+RUN = ("input", "device", "repeat", "split")
+
+
+@pytest.mark.parametrize("habit", RUN)
+def test_a_habit_breaks_its_rule(habit: str) -> None:
+    rows = replace(case("split/index"), options={"reduction": "none"})
+    assert rules(judge(Run(), rows)) == set()
+    assert habit in rules(judge(Run(habit=habit), rows))
+
+
+def test_every_rule_is_broken_once() -> None:
+    assert {rule for rule, _, _ in SCRIPTED} | set(RUN) == set(RULES)
+
+
+def test_a_case_that_says_nothing_of_a_dtype_is_refused() -> None:
+    verdict = judge(Xloss("numpy", "float64"), case("options/mean, index"))
+    assert (verdict.status, verdict.note) == ("refused", "says nothing of float64")
