@@ -207,13 +207,13 @@ def _definitions(record: dict[str, Any]) -> Iterator[str]:
             key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
             found.setdefault(key, set()).add(cell["case"])
     rows = []
-    for key in ("by its own definition", "declared", "not offered"):
+    for judged in ("by its own definition", "declared", "not offered"):
         for name in dict.fromkeys(subjects.values()):
-            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, key)}
+            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, judged)}
             listed = sorted(notes, key=lambda note: -notes[note])
             if notes:
                 what = "; ".join(f"{text(note)} ({notes[note]})" for note in listed)
-                rows.append([text(name), key, what])
+                rows.append([text(name), judged, what])
     if rows:
         yield "## Defined otherwise, or not offered"
         yield table(["subject", "judged", "why (cases)"], rows)

@@ -1,0 +1,67 @@
+"""A headless Chromium that stays on this machine: it tests the page, and takes its pictures."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+INSTALL = 'apt-get install chromium chromium-driver; pip install "xloss[test]"'
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class NoBrowser(Exception):
+    """There is none here; the message says what installs it."""
+
+
+def browser() -> Any:
+    """Return a Selenium driver of a headless Chromium; NoBrowser says what is missing."""
+    binary = next((path for name in BROWSERS if (path := which(name))), None)
+    driver = which("chromedriver")
+    if binary is None or driver is None:
+        raise NoBrowser(f"no {'chromedriver' if binary else 'Chromium'} here: {INSTALL}")
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ModuleNotFoundError as error:
+        raise NoBrowser(f"{error.name} is not installed: {INSTALL}") from error
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    # No sandbox: as root, in a container, Chromium would not start with one.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
+                     "--hide-scrollbars", "--lang=en"):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # With its path given, Selenium does not look for a driver on the network.
+    return webdriver.Chrome(options=options, service=Service(driver))
+
+
+def size(driver: Any, width: int, height: int) -> None:
+    """Give the page a size; below 500 pixels Chromium's window itself would not go."""
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+
+
+def scheme(driver: Any, name: str) -> None:
+    """Let the system prefer light or dark."""
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": name}]},
+    )
+
+
+def picture(driver: Any, page: Path, to: Path, width: int, theme: str) -> None:
+    """Write a picture of a whole page."""
+    size(driver, width, 900)
+    scheme(driver, theme)
+    driver.get("about:blank")
+    driver.get(page.absolute().as_uri())
+    height = driver.execute_script("return document.documentElement.scrollHeight")
+    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    taken = driver.execute_cdp_cmd(
+        "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
+    )
+    to.write_bytes(base64.b64decode(taken["data"]))
