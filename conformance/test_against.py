@@ -65,6 +65,7 @@ def test_a_loss_agrees_with_itself() -> None:
     assert found.ok
     assert found.first is None
     assert {pair.status for pair in found.pairs} == {"agree"}
+    assert {row["agree, both wrong"] for row in families(found)} == {0}
     assert "They do not differ anywhere" in str(found)
 
 
