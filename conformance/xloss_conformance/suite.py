@@ -162,22 +162,7 @@ def answers(source: Source, cases: Sequence[Case]) -> Iterator[list[Told] | str 
     yield [told(subject) for subject in subjects]
     for subject in subjects:
         for case in cases:
-            yield light(subject, _judged(subject, case))
-
-
-class NoOracle(Exception):
-    """An answer is not in the file, and mpmath, which would find it, is not here."""
-
-
-def _judged(subject: Subject, case: Case) -> Verdict:
-    try:
-        return judge(subject, case)
-    except ModuleNotFoundError as error:
-        if error.name != "mpmath":
-            raise
-        install = 'pip install "xloss[conformance]"'
-        why = f"the answer to {case.name} is not stored; mpmath would find it: {install}"
-        raise NoOracle(why) from None
+            yield light(subject, judge(subject, case))
 
 
 def take(collector: Collector, source: int, found: list[Told] | str | Verdict) -> None:

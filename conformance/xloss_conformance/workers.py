@@ -17,7 +17,7 @@ from typing import Any
 from .cases import catalogue
 from .homes import Missing
 from .loading import LoadError
-from .suite import Collector, NoOracle, Source, answers, take
+from .suite import Collector, Source, answers, take
 from .verdict import Verdict
 
 STAYS: Any = None  # stands for a case that is not sent
@@ -116,7 +116,7 @@ def _serve(pipe: Connection, names: list[str], threads: int) -> None:
             pipe.send(("done", None))
         except BrokenPipeError:
             return
-        except (LoadError, Missing, NoOracle) as error:
+        except (LoadError, Missing) as error:
             pipe.send(("cannot", type(error)(str(error))))
         except BaseException as error:
             said = traceback.format_exception_only(error)[-1].strip()

@@ -25,7 +25,7 @@ def conform(
     from xloss_conformance.homes import Missing
     from xloss_conformance.loading import LoadError
     from xloss_conformance.report.record import record
-    from xloss_conformance.suite import NoOracle, run
+    from xloss_conformance.suite import run
     from xloss_conformance.workers import WorkerFailed
 
     page = None if html is None else _writable(html)
@@ -39,7 +39,7 @@ def conform(
             sources, cases, jobs=jobs or os.cpu_count() or 1, progress=progress,
             deviations=declared,
         )  # fmt: skip
-    except (known.BadFile, planned.BadPlan, LoadError, Missing, NoOracle, WorkerFailed) as error:
+    except (known.BadFile, planned.BadPlan, LoadError, Missing, WorkerFailed) as error:
         trace = str(error).partition("\n")[2]
         if trace and sys.flags.dev_mode:
             print(trace, file=sys.stderr)
