@@ -20,10 +20,8 @@ def scales_of(
     if case.tile > 1:
         return none, none, none
     with np.errstate(all="ignore"):
-        if case.loss in BINARY:
-            rows, grad, drift, targets = _by_element(case, arguments, traits.flushes)
-        else:
-            rows, grad, drift, targets = _by_class(case, arguments)
+        by_row = _by_element if case.loss in BINARY else _by_class
+        rows, grad, drift, targets = by_row(case, arguments, traits.flushes)
         keep = ~expected.absent
         total, factor = _denominator(case, arguments, keep, rows)
         value = np.where(keep, rows, 0.0) / (1.0 if case.loss == "entropy" else total)
@@ -73,7 +71,26 @@ def _column(case: Case, values: Any, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(np.asarray(values, np.float64), shape)[..., None]
 
 
-def _by_class(case: Case, arguments: Stored) -> tuple[Array, Array, Array, Array]:
+def _underflow(p: Array, power: float, dtype: str, flushes: bool) -> Array:
+    """Return a scale that allows p^power what it, or p, loses below the smallest normal number.
+
+    There numbers are as far apart as at that number, or are 0 where the library flushes them. It
+    shows where another factor, such as -log p, is much larger than 1.
+    """
+    bits, largest = FORMATS[accumulated(dtype)]
+    normal = 2.0 ** (1 - largest)
+    unit = normal * 2.0 ** (1 - bits)
+    exact = p**power
+    if flushes:
+        least = np.maximum(exact, np.finfo(np.float64).smallest_subnormal ** power)
+        lost = np.where(np.minimum(p, exact) < normal, least, 0.0)
+    else:
+        off = np.maximum((p + unit) ** power - exact, exact - np.maximum(p - unit, 0.0) ** power)
+        lost = np.maximum(off, np.where(exact < normal, unit, 0.0))
+    return np.asarray(lost * 2.0 ** (bits - 1))
+
+
+def _by_class(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Array, Array, Array]:
     """Rows' scale of the value; of the gradients to x and targets; and dW/dt, in x's layout."""
     options = arguments.options
     x = _last(case, arguments.x)
@@ -109,7 +126,8 @@ def _by_class(case: Case, arguments: Stored) -> tuple[Array, Array, Array, Array
     if case.loss == "entropy":
         terms = np.where(p == 0, 0.0, p * nll)
         top = np.maximum(_finite(nll), terms.sum(-1, keepdims=True))
-        return terms.sum(-1), back(p * top), back(np.zeros(())), back(np.zeros(()))
+        size = np.where(p == 0, 0.0, np.maximum(p, _underflow(p, 1.0, arguments.dtype, flushes)))
+        return terms.sum(-1), back(size * top), back(np.zeros(())), back(np.zeros(()))
     t, weight = _hot(case, arguments)
     epsilon = float(options.get("label_smoothing", 0.0))
     share = epsilon / np.maximum(possible.sum(-1, keepdims=True), 1)
@@ -136,23 +154,6 @@ def _by_class(case: Case, arguments: Stored) -> tuple[Array, Array, Array, Array
 
 def _finite(values: Array) -> Array:
     return np.where(np.isfinite(values), values, 0.0)
-
-
-def _underflow(miss: Array, gamma: float, dtype: str, flushes: bool) -> Array:
-    """Return a scale that allows (1-p)^γ what it, or 1-p, loses below the smallest normal number.
-
-    There numbers are as far apart as at that number, or are 0 where the library flushes them;
-    the gradient to a target multiplies this by the gap.
-    """
-    bits, largest = FORMATS[accumulated(dtype)]
-    normal = 2.0 ** (1 - largest)
-    unit = normal * 2.0 ** (1 - bits)
-    power = miss**gamma
-    if flushes:
-        lost = np.where(np.minimum(miss, power) < normal, power, 0.0)
-    else:
-        lost = np.maximum((miss + unit) ** gamma - power, np.where(power < normal, unit, 0.0))
-    return np.asarray(lost * 2.0 ** (bits - 1))
 
 
 def _by_element(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Array, Array, Array]:

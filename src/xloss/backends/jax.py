@@ -15,7 +15,7 @@ from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import formula_gradients
 from ..core.spec import Need, Operands, Spec, Upstream
-from ..core.targets import prepare, total_weight
+from ..core.targets import live_rows, prepare, total_weight
 from ..engines import choose
 from . import default
 from .call import Call
@@ -64,14 +64,16 @@ def _context(x: Array, clean: bool) -> Context:
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
     o = _constants(o)
+    cx = _context(o.x, clean)
+    weight = None
+    if spec.reduction == "mean":
+        o, weight = live_rows(o, spec, cx, classes)
     rows = _rows(o, spec, classes, clean)
     if spec.reduction == "none":
         return rows
-    cx = _context(o.x, clean)
     total = exact_sum(cx, rows)
-    if spec.reduction == "mean":
-        t = prepare(o, spec, cx, classes)
-        total = mean(cx, total, total_weight(t, rows.size, cx), normalizer)
+    if weight is not None:
+        total = mean(cx, total, weight, normalizer)
     return cast(cx, total, cx.acc)
 
 

@@ -14,7 +14,7 @@ from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
 from ..core.spec import Need, Operands, Result, Spec, Upstream
-from ..core.targets import prepare, total_weight
+from ..core.targets import live_rows, prepare, total_weight
 from ..engines import choose
 from . import default
 from .call import Call
@@ -29,15 +29,18 @@ def value(call: Call) -> Array:
     )
     if not recorded and not _transformed(o, compiling):
         return _plain(call)
-    rows = _surrogate(call) if compiling else _recorded(call)
     cx = functional(call.cx)
+    weight = None
+    if call.spec.reduction == "mean":
+        # In plain operations: the sum of soft targets is a function of them.
+        o, weight = live_rows(o, call.spec, cx, call.classes)
+        call = call._replace(operands=o)
+    rows = _surrogate(call) if compiling else _recorded(call)
     if call.spec.reduction == "none":
         return rows
     total = exact_sum(cx, rows)
-    if call.spec.reduction == "mean":
-        # In plain operations: the sum of soft targets is a function of them.
-        t = prepare(o, call.spec, cx, call.classes)
-        total = mean(cx, total, total_weight(t, rows.numel(), cx), call.normalizer)
+    if weight is not None:
+        total = mean(cx, total, weight, call.normalizer)
     return cast(cx, total, cx.acc)
 
 

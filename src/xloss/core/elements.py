@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._xp import Array, Context, cast, sum_last
+from .clip import beyond, end_logs
 from .mix import column
 from .spec import Operands, Spec
 from .targets import Targets
@@ -49,13 +50,15 @@ def smooth(o: Operands, spec: Spec, cx: Context) -> tuple[Array, Array]:
     return (1.0 - eps) * t + eps / 2, (1.0 - eps) * rest + eps / 2
 
 
-def clip(x: Array, spec: Spec, cx: Context) -> tuple[Array, Array | None]:
-    """Clip probabilities into [eps, 1-eps], and mark those inside."""
-    if spec.eps is None:
-        return x, None
-    low, high = spec.eps, 1.0 - spec.eps
-    clipped = cx.xp.where(x < low, low, cx.xp.where(x > high, high, x))
-    return clipped, (x >= low) & (x <= high)
+def logs(p: Array, cx: Context) -> tuple[Array, Array]:
+    """Return log p and log(1-p)."""
+    xp = cx.xp
+    # XLA's float64 log1p errs by up to 128 ulp below -0.3, where the plain logarithm loses none.
+    small = p < 0.25
+    log_q = xp.where(
+        small, xp.log1p(-xp.where(small, p, 0.0)), xp.log(1.0 - xp.where(small, 0.0, p))
+    )
+    return xp.log(p), log_q
 
 
 class Terms(NamedTuple):
@@ -110,8 +113,17 @@ def log_odds(
 def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
     """-(t·log p + (1-t)·log(1-p)), and the same formula's gradient where it is infinite."""
     xp = cx.xp
-    p, inside = clip(x, spec, cx)
-    log_p, log_q = xp.log(p), xp.log1p(-p)
+    p = x
+    clipped = None
+    if spec.eps is not None:
+        below, above = beyond(x, spec.eps)
+        clipped = below | above
+        p = xp.where(clipped, 0.5, x)
+    log_p, log_q = logs(p, cx)
+    if spec.eps is not None:
+        low, high = end_logs(spec.eps)
+        log_p = xp.where(below, low, xp.where(above, high, log_p))
+        log_q = xp.where(below, high, xp.where(above, low, log_q))
     value = -product(y, log_p, cx) - product(rest, log_q, cx)
     # A safe divisor too: the derivative of an unselected infinity is NaN.
     dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, p)
@@ -119,8 +131,9 @@ def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
     hard = (y == 0) | (rest == 0)
     soft = xp.where(hard, 0.5, p)
     dx = xp.where(hard, dx, (soft - y) / (soft * (1.0 - soft)))
-    if inside is not None:
-        dx = xp.where(inside | (x != x), dx, 0.0)
+    dx = xp.where(value == value, dx, xp.nan)  # outside [0, 1] the quotients are finite
+    if clipped is not None:
+        dx = xp.where(clipped, 0.0, dx)
     log_p = xp.where((log_p == -xp.inf) & (y == 0), 0.0, log_p)
     log_q = xp.where((log_q == -xp.inf) & (rest == 0), 0.0, log_q)
     return Terms(value, dx, log_q - log_p)
@@ -136,18 +149,18 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     base = xp.where(nowhere, 1.0, miss)
     power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
     value = product(power, ce, cx)
-    finite = xp.where(ce == xp.inf, 0.0, ce)
-    bend: Any = 0.0 if gamma == 0 else gamma * xp.where(nowhere, 0.0, base ** (gamma - 1.0))
-    dx = power * (rest * got.p - y * got.q) + bend * finite * got.p * got.q * (rest - y)
+    endless = ce == xp.inf
+    # power·γ·ce/base, for base^(γ-1) overflows where base is subnormal.
+    bend = power * (gamma * xp.where(endless, 0.0, ce) / base)
+    dx = power * (rest * got.p - y * got.q) + bend * got.p * got.q * (rest - y)
+    weight: Any = 1.0 if alpha is None else alpha * y + (1.0 - alpha) * rest
+    turn = 0.0 if alpha is None else 2.0 * alpha - 1.0
     # To the target: (factor·ce)', each product 0 where its coefficient is.
-    odds = log_odds(x, y, rest, got, cx)
-    if alpha is None:
-        dt = product(bend * (got.q - got.p), ce, cx) + product(power, odds, cx)
-        return Terms(value, dx, dt)
-    weight = alpha * y + (1.0 - alpha) * rest
-    factor = (2.0 * alpha - 1.0) * power + weight * bend * (got.q - got.p)
-    own = xp.where((weight == 0) & (ce == xp.inf), 0.0, ce)
-    dt = product(factor, own, cx) + product(weight * power, odds, cx)
+    ce = xp.where(endless & (weight == 0), 0.0, ce)
+    once = xp.where(ce == xp.inf, 1.0, ce)
+    dt = power * (turn * once + weight * gamma * (got.q - got.p) * (once / base))
+    dt = xp.where(ce == xp.inf, product(dt, ce, cx), dt)
+    dt = dt + product(weight * power, log_odds(x, y, rest, got, cx), cx)
     return Terms(product(weight, value, cx), weight * dx, dt)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .._xp import Array, Context, cast, gather, scatter, sum_last
-from .mix import absent_if_zero, column, mix
+from .clip import beyond, end_logs
+from .mix import column, mix
 from .rowstats import RowStats
 from .spec import Spec
 from .targets import Targets
@@ -13,24 +14,24 @@ from .targets import Targets
 
 def surprise(x: Array, spec: Spec, cx: Context) -> Array:
     """Return -log p: the negated log-probability, or the log of a (clipped) probability."""
+    xp = cx.xp
     if spec.kind == "nll_loss":
         return -x
-    return -cx.xp.log(clipped(x, spec, cx))
-
-
-def clipped(x: Array, spec: Spec, cx: Context) -> Array:
-    """Clip probabilities into [eps, 1-eps]; a NaN stays."""
     if spec.eps is None:
-        return x
-    low, high = spec.eps, 1.0 - spec.eps
-    return cx.xp.where(x < low, low, cx.xp.where(x > high, high, x))
+        return -xp.log(x)
+    below, above = beyond(x, spec.eps)
+    low, high = end_logs(spec.eps)
+    inside = -xp.log(xp.where(below | above, 1.0, x))
+    return xp.where(below, -low, xp.where(above, -high, inside))
 
 
 def possible(x: Array, spec: Spec, cx: Context) -> Array:
-    """Mark the classes whose probability is not 0."""
+    """Mark the classes whose probability is not 0; a NaN may be anything else."""
     if spec.kind == "nll_loss":
         return x != -cx.xp.inf
-    return clipped(x, spec, cx) != 0
+    if spec.eps is None:
+        return x != 0
+    return ~(x <= 0) if spec.eps == 0 else cx.xp.ones_like(x, dtype=cx.xp.bool)
 
 
 def slope(x: Array, spec: Spec, cx: Context) -> Array:
@@ -40,8 +41,9 @@ def slope(x: Array, spec: Spec, cx: Context) -> Array:
         return xp.ones_like(x)
     if spec.eps is None:
         return 1.0 / x
-    inside = (x >= spec.eps) & (x <= 1.0 - spec.eps)
-    return xp.where(inside, 1.0 / xp.where(inside, x, 1.0), 0.0)
+    below, above = beyond(x, spec.eps)
+    clipped = below | above
+    return xp.where(clipped, 0.0, 1.0 / xp.where(clipped, 1.0, x))
 
 
 def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
@@ -51,6 +53,8 @@ def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
     number = weight = uniform = None
     if t.labels is not None:
         dot = surprise(cast(cx, gather(cx, x, t.labels), cx.wide), spec, cx)
+        if t.label_weight is not None:  # absent, and not read: as a class of target 0 is
+            dot = xp.where(t.label_weight == 0, 0.0, dot)
         mass: Array | float = 1.0
         total: Array | float = 1.0
         if t.here is not None:
@@ -83,7 +87,9 @@ def gradient(
     b = up if t.scale is None else up * t.scale
     if t.labels is not None and not spec.label_smoothing and t.here is None:
         at = slope(cast(cx, gather(cx, x, t.labels), cx.wide), spec, cx)
-        return scatter(cx, xp.zeros_like(x), t.labels, -b * absent_if_zero(t.label_weight, at, cx))
+        if t.label_weight is not None:
+            at = xp.where(t.label_weight == 0, 0.0, t.label_weight * at)
+        return scatter(cx, xp.zeros_like(x), t.labels, -b * at)
     a = mix(x, t, spec, cx, possible(x, spec, cx), s).a
     nowhere = a == 0
     return -a * column(cx, b) * xp.where(nowhere, 0.0, slope(xp.where(nowhere, 1.0, x), spec, cx))

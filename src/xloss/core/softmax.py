@@ -76,8 +76,9 @@ def focal(p: Array, q: Array, nll: Array, gamma: float, cx: Context) -> tuple[Ar
     f = xp.where(nowhere & (nll == 0), 0.0, power * nll)
     if gamma == 0:
         return f, power
-    slope = p * base ** (gamma - 1.0) * xp.where(p == 0, 0.0, nll)
-    return f, power + gamma * xp.where(nowhere, 0.0, slope)
+    # γ p (1-p)^(γ-1) nll, for the power of γ-1 overflows where 1-p is subnormal.
+    slope = p * (xp.where(p == 0, 0.0, nll) / base)
+    return f, power * (1.0 + gamma * slope)
 
 
 def label_parts(s: RowStats, cx: Context) -> tuple[Array, Array, Array]:
