@@ -4,6 +4,7 @@ from breakages_rules import ROWS, TARGETS, XP, b
 
 STATS, SOFTMAX, MIX = "core/rowstats.py", "core/softmax.py", "core/mix.py"
 ELEMENTS, GIVEN, REDUCE = "core/elements.py", "core/given.py", "core/reduce.py"
+CLIP = "core/clip.py"
 EVERY = "rules_infinities::every_mixture_of_special_values[numpy-"
 
 INFINITIES_BREAKAGES = [
@@ -30,8 +31,7 @@ INFINITIES_BREAKAGES = [
       "rules_infinities::a_row_of_no_probability_is_nothing_beside_an_infinity"
       "[cross_entropy-smooth]"),
     b("+inf where the target has no probability", ELEMENTS,
-      "log_p, log_q = xp.log(p), xp.log1p(-p)",
-      "log_p, log_q = xp.clip(xp.log(p), -100), xp.log1p(-p)",
+      "    return xp.log(p), log_q\n", "    return xp.clip(xp.log(p), -100), log_q\n",
       "rules_infinities::certainty_of_the_wrong_answer_costs_infinity"),
     b("infinite gradients are the formula's: sigmoid focal", ELEMENTS,
       "return xp.where(xp.abs(x) == xp.inf, fall - rise, -x)",
@@ -60,11 +60,51 @@ INFINITIES_BREAKAGES = [
       "    z = cx.xp.where(x != x, 0.0, cast(cx, x, cx.acc))\n    c = spec",
       "rules_infinities::a_nan_is_nan_in_its_row_and_no_other[numpy-cross_entropy]"),
     b("eps: gradient 0 where clipped", GIVEN,
-      "return xp.where(inside, 1.0 / xp.where(inside, x, 1.0), 0.0)", "return 1.0 / x",
+      "return xp.where(clipped, 0.0, 1.0 / xp.where(clipped, 1.0, x))", "return 1.0 / x",
       "rules_infinities::a_probability_clipped_by_eps_has_gradient_zero[log_loss]"),
     b("eps: gradient 0 where clipped, binary", ELEMENTS,
-      "dx = xp.where(inside | (x != x), dx, 0.0)", "pass",
+      "dx = xp.where(clipped, 0.0, dx)", "pass",
       "rules_infinities::a_probability_clipped_by_eps_has_gradient_zero[binary_cross_entropy]"),
+    b("eps: 1-eps is not rounded", CLIP, "log(eps) if eps else -inf, log1p(-eps)",
+      "log(1 - (1 - eps)), log(1 - eps)",
+      "rules_probabilities::clipping_of_classes_ends_at_eps_too[numpy-log_loss]"),
+    b("eps: 1-eps is not rounded, in the comparison", CLIP, "1.0 - x < eps", "x > 1.0 - eps",
+      "rules_probabilities::clipping_ends_at_eps_though_1_minus_eps_be_rounded"
+      "[numpy-binary_cross_entropy-1e-15]"),
+    b("eps: a NaN stays", GIVEN, "    clipped = below | above\n",
+      "    clipped = below | above | (x != x)\n",
+      "rules_probabilities::clipping_leaves_a_nan_a_nan[numpy-log_loss]"),
+    b("eps: of 0 makes nothing possible", GIVEN, "return ~(x <= 0) if spec.eps == 0 else", "return",
+      "rules_probabilities::eps_of_0_leaves_no_class_of_probability_0_a_share"),
+    b("absent terms are not read: a label of weight 0", GIVEN,
+      "dot = xp.where(t.label_weight == 0, 0.0, dot)", "pass",
+      "rules_probabilities::a_label_of_weight_0_is_not_read_as_its_one_hot_row_is_not"
+      "[numpy-nll_loss]"),
+    b("absent terms are not read: nor by its gradient", GIVEN,
+      "at = xp.where(t.label_weight == 0, 0.0, t.label_weight * at)", "at = t.label_weight * at",
+      "rules_probabilities::a_label_of_weight_0_is_not_read_as_its_one_hot_row_is_not"
+      "[numpy-log_loss]"),
+    b("absent terms are not read: divergence", ELEMENTS,
+      "log_t - xp.where(nowhere, 0.0, x)", "log_t - x",
+      "rules_probabilities::a_divergence_reads_no_class_of_target_0[numpy]"),
+    b("outside [0, 1]: NaN, the gradient too", ELEMENTS,
+      "dx = xp.where(value == value, dx, xp.nan)", "pass",
+      "rules_probabilities::the_gradient_at_what_is_no_probability_is_nan[numpy]"),
+    b("no row weighs: gradient 0 under autodiff", TARGETS,
+      "return o._replace(where=live if o.where is None else o.where & live), total",
+      "return o, total",
+      "rules_probabilities::autodiff_has_no_nan_where_no_row_weighs_anything"
+      "[False-cross_entropy-torch]"),
+    b("focal: no overflow of (1-p)^(γ-1)", SOFTMAX,
+      "slope = p * (xp.where(p == 0, 0.0, nll) / base)",
+      "slope = p * base ** (gamma - 1.0) * xp.where(p == 0, 0.0, nll) / power",
+      "rules_probabilities::a_power_below_1_of_a_subnormal_1_minus_p_is_finite[numpy]"),
+    b("focal: nor in the binary one", ELEMENTS,
+      "bend = power * (gamma * xp.where(endless, 0.0, ce) / base)",
+      "bend = gamma * base ** (gamma - 1.0) * xp.where(endless, 0.0, ce)",
+      "rules_probabilities::a_power_below_1_of_a_subnormal_1_minus_p_is_finite[numpy]"),
+    b("log(1-p): not by XLA's log1p", ELEMENTS, "small = p < 0.25", "small = p < 0.75",
+      "jax_autodiff::log_1_minus_p_is_exact_in_float64"),
 ]  # fmt: skip
 
 DTYPES_BREAKAGES = [
