@@ -58,7 +58,7 @@ def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterat
     where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
     rows = [
         ["date", text(record["date"])],
-        ["command", code(record["command"])],
+        ["command", code(record["command"]).replace("|", "\\|")],
         ["machine", text(", ".join(str(part) for part in where if part))],
         ["versions", text(f"xloss {record['xloss']}, Python {machine['python']}, {versions}")],
     ]

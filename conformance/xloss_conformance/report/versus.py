@@ -77,7 +77,9 @@ def _apart(pair: Pair) -> str:
         return "not the same"
     if pair.apart == float("inf") or pair.apart != pair.apart:
         return "not both numbers"
-    return f"{pair.apart:.3g} apart, {pair.ulp:.3g} ulp; both budgets together: {pair.allowed:.3g}"
+    but = ", their definitions left out" if " or " in pair.exact else ""
+    size = f"{pair.apart:.3g} apart, {pair.ulp:.3g} ulp{but}"
+    return f"{size}; both budgets together: {pair.allowed:.3g}"
 
 
 def _of(told: Told) -> str:

@@ -1,0 +1,100 @@
+"""What a record is made into, and that what docs/ has was made so and not by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import made_record
+from xloss_conformance.report.markdown import markdown
+from xloss_conformance.report.pack import pack, unpack
+from xloss_conformance.report.page import page, record_of
+from xloss_conformance.report.publish import AGAIN, PICTURES, document
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("made", [made_record.small, made_record.hostile])
+def test_the_page_keeps_the_whole_record(made: object) -> None:
+    record = made_record.small() if made is made_record.small else made_record.hostile()
+    assert unpack(*pack(record)) == record
+    assert record_of(page(record)) == record
+
+
+def test_a_cell_that_was_not_run_is_no_cell() -> None:
+    record = made_record.small()
+    del record["cells"][3]
+    assert unpack(*pack(record)) == record
+
+
+def test_the_page_keeps_three_digits_of_an_error() -> None:
+    record = made_record.small()
+    record["cells"][0] |= {"value_ulp": 1.23456, "grad_ulp": "inf"}
+    kept = record_of(page(record))
+    assert kept["cells"][0]["value_ulp"] == 1.23
+    assert kept["cells"][0]["grad_ulp"] == "inf"
+    assert markdown(kept) == markdown(record)
+
+
+def test_the_document_says_what_passes_and_what_fails() -> None:
+    text = markdown(made_record.small(), "make it", ("a.png",))
+    assert "generated, by `make it`; no row is edited by hand" in text
+    assert "**xloss passes all 21 calls; the peers fail 8 of 12 calls.**" in text
+    assert "| tail (4) | 1.2 | 1.2 |" in text
+    assert "| tail (4) | ✕ 4/4 | ✕ 4/4 |" in text
+    assert "| masks (3) | 1.2 | declared |" in text
+    assert "| torch float32 | 1.2.3 | 2 | 4 | 0 | 1 | 0.6 | 1.2 |" in text
+    lines = text.splitlines()
+    at = lines.index("### optax")
+    assert lines[at + 2 : at + 4] == [
+        "- **tail**",
+        "  - log(1 + r) is 0 in float32 once r \\< 2^-24. `gap 5`, `gap 8`, `gap 17`, `gap 40`: "
+        "4 in float32. `gap 40` in float32: the value at `[0]` is 0, exactly 2.5e-07, "
+        "10⁷ ulp off. <https://github.com/scipy/scipy/issues/18295>",
+    ]
+    assert "| torch | not offered | takes labels only (1) |" in text
+    assert "| optax | declared | known: https://example.org/1 (1) |" in text
+
+
+def test_text_of_others_is_no_markup_in_the_document() -> None:
+    text = markdown(made_record.hostile())
+    bare = re.sub(r"`[^`]*`", "", re.sub(r"\\.", "", text))  # neither escaped nor code
+    assert "img src" in bare
+    assert "<" not in bare
+    assert "](javascript" not in bare
+    assert all(line.startswith("|") == line.endswith("|") for line in text.splitlines())
+
+
+def published() -> str:
+    return (DOCS / "conformance.html").read_text("utf-8")
+
+
+def test_the_published_page_is_what_its_record_gives() -> None:
+    html = published()
+    assert page(record_of(html)) == html, f"draw it again: {AGAIN} --render"
+
+
+def test_the_published_document_is_what_the_published_record_gives() -> None:
+    text = (DOCS / "conformance.md").read_text("utf-8")
+    assert text == document(record_of(published())), f"draw it again: {AGAIN} --render"
+
+
+def test_the_published_run_is_whole() -> None:
+    record = record_of(published())
+    assert record["mode"] == "full"
+    assert record["command"] == AGAIN
+    kinds = {subject["kind"] for subject in record["subjects"]}
+    assert kinds == {"xloss", "peer"}
+    assert len(record["cells"]) == len(record["cases"]) * len(record["subjects"])
+    assert all((DOCS / name).stat().st_size for name in PICTURES)
+    assert len(published().encode()) < 2_500_000
+
+
+def test_xloss_has_no_undeclared_failure_in_the_published_run() -> None:
+    record = record_of(published())
+    own = {subject["name"] for subject in record["subjects"] if subject["kind"] == "xloss"}
+    failed = [c for c in record["cells"] if c["subject"] in own and c["status"] == "fail"]
+    assert [(cell["case"], cell["subject"]) for cell in failed] == []
+    assert record["deviations"]["stale"] == []
