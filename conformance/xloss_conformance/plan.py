@@ -15,7 +15,7 @@ from .cases import catalogue
 from .checking import styled
 from .homes import HOMES
 from .peers import PEERS, Peer, peers
-from .subjects import DTYPES_OF, here
+from .subjects import of, present
 from .suite import Source
 
 # Where a quick run goes: NumPy, which is always here, and what most losses are written in.
@@ -89,11 +89,11 @@ def sources(plan: Plan) -> list[Source]:
         narrow = plan.quick and plan.everything
         if narrow and name not in QUICK:
             continue
-        has = QUICK[name] if narrow else DTYPES_OF.get(name, DTYPES)
+        has = QUICK[name] if narrow else DTYPES
+        wanted = tuple(dtype for dtype in has if dtype in (plan.dtypes or DTYPES))
         found += [
-            Source(name, partial(here, name, (dtype,)), required=name in plan.backends)
-            for dtype in has
-            if dtype in (plan.dtypes or DTYPES)
+            Source(name, partial(present, subject), required=name in plan.backends)
+            for subject in of(name, wanted)
         ]
     for name in dict.fromkeys(plan.peers):
         found += [

@@ -11,6 +11,7 @@ import xloss
 
 from .case import DTYPES, Case, Stored, stored
 from .homes import HOMES, Missing, home
+from .homes.base import rounded
 from .report.snippet import xloss_call
 from .running import Called, run
 from .subject import Differs, Outcome, Traits
@@ -45,7 +46,14 @@ class Xloss:
         )
 
     def refuses(self, case: Case) -> str | None:
+        if self.few and not case.quick:
+            return "every call is compiled anew: of its autodiff's other dtypes the quick cases"
         return home(self.library).refuses(stored(case, self.dtype), case.layout)
+
+    @property
+    def few(self) -> bool:
+        """Whether it is judged by the quick cases alone: the same rules as of another subject."""
+        return self.gradient == "jax.vjp" and self.dtype != "float32"
 
     def differs(self, case: Case) -> Differs | None:
         return None
@@ -76,15 +84,14 @@ class Xloss:
             own = partial(_with, loss, arguments[wanted:], options)
             value, grads = lib.differentiate(own, arguments[:wanted], upstream)
             return value, grads[0], grads[1] if wanted == 2 else None
-        value = loss(*arguments, **options)
         cotangent = None
         if upstream is not None and not (isinstance(upstream, float) and upstream == 1.0):
             kind = "float64" if self.dtype == "float64" else "float32"
-            from .homes.base import rounded
-
             cotangent = lib.array(rounded(upstream, kind))
         both = xloss.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
-        _, grads = both(*arguments, cotangent=cotangent, **options)
+        value, grads = both(*arguments, cotangent=cotangent, **options)
+        if not lib.compiles:
+            value = loss(*arguments, **options)
         return value, *(grads if wanted == 2 else (grads, None))
 
 
@@ -123,10 +130,10 @@ def known() -> dict[str, str]:
     return {subject.name: library for library in HOMES for subject in of(library)}
 
 
-def here(library: str, dtypes: tuple[str, ...]) -> list[Xloss]:
-    """Return the same list; Missing says why the library is not here."""
-    home(library)
-    return of(library, dtypes)
+def present(subject: Xloss) -> list[Xloss]:
+    """Return the subject; Missing says why its library is not here."""
+    home(subject.library)
+    return [subject]
 
 
 def found() -> tuple[list[Xloss], list[str]]:
@@ -135,7 +142,8 @@ def found() -> tuple[list[Xloss], list[str]]:
     missing = []
     for library in HOMES:
         try:
-            subjects += here(library, DTYPES)
+            home(library)
+            subjects += of(library)
         except Missing as error:
             missing.append(str(error))
     return subjects, missing

@@ -21,6 +21,7 @@ class Jax(Home):
     gradients = "jax.vjp"
     reads = False
     flushes = True
+    compiles = True
     same_bits = False  # XLA fuses and orders as the whole batch's shape suggests
     integers = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
     layouts = ("C",)  # XLA lays its arrays out itself
