@@ -52,6 +52,8 @@ class Convention:
         converted = [v for v in case.instead.values() if not isinstance(v, np.ndarray)]
         if converted and type(self) is not Convention:
             return "is handed arrays alone"
+        if case.error is not None and case.names == "reduction" and self.takes:
+            return "names its reductions itself"
         known = parameters(function)
         for option in sorted(self.needs(case)):
             own = self.theirs(case, option)
@@ -120,7 +122,7 @@ def taken(function: Callable[..., Any], **keywords: Any) -> dict[str, Any]:
 def rows(case: Case) -> tuple[int, ...]:
     """Return the shape of the rows: one of classes each, or one element of a binary loss."""
     shape = case.x.shape
-    if case.loss in BINARY:
+    if case.loss in BINARY or not shape:
         return shape
     axis = case.axis % len(shape)
     return shape[:axis] + shape[axis + 1 :]
@@ -167,6 +169,11 @@ def weighs(case: Case) -> bool:
 def outside(values: Array) -> bool:
     """Whether a probability is none, NaN among them."""
     return not bool(np.all((values >= 0) & (values <= 1)))
+
+
+def near_certain(case: Case) -> bool:
+    """Whether a log-probability is lost in the probability that it is of."""
+    return bool(np.any((case.x < 0) & (case.x > -(2.0**-10))))
 
 
 def smoothed_plainly(case: Case) -> Differs | None:

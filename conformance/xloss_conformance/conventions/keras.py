@@ -18,7 +18,17 @@ import numpy as np
 from ..case import BINARY, Array, Case, numpy_dtype
 from ..homes import Missing
 from ..subject import Differs
-from .base import Convention, averages, ignored, rows, smoothed_plainly, taken, weighs, with_options
+from .base import (
+    Convention,
+    averages,
+    ignored,
+    near_certain,
+    rows,
+    smoothed_plainly,
+    taken,
+    weighs,
+    with_options,
+)
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
 import keras  # only now: it reads the name at once
@@ -100,6 +110,8 @@ class Keras(Convention):
         smoothed = bool(case.options.get("label_smoothing")) and case.loss not in BINARY
         if smoothed and not last:
             return "smooths by the size of the last axis, wherever the classes are"
+        if case.loss == "kl_div" and near_certain(case):
+            return "takes probabilities, whose logarithm near 1 is mostly their rounding"
         if case.loss == "focal_loss" and case.index:
             assert case.targets is not None
             flat = case.targets.ravel().tolist()
@@ -124,37 +136,31 @@ class Keras(Convention):
     def _clipped(self, case: Case, dtype: str) -> Differs | None:
         """Return the case whose probabilities are what they are clipped to, in their dtype.
 
-        Its gradient is of another function, so that there is none to compare.
+        Where one is clipped the gradient is of another function: there is none to compare.
         """
         kind = numpy_dtype("float64" if dtype == "float64" else "float32")
 
-        def within(values: Array, most: float) -> Array:
+        def within(values: Array, most: float) -> tuple[Array, bool]:
             low, high = np.asarray([EPSILON, most], np.float64).astype(kind)
-            return np.asarray(np.clip(values.astype(kind), low, high), np.float64)
+            clipped = np.asarray(np.clip(values.astype(kind), low, high), np.float64)
+            return clipped, bool(np.any((clipped == low) | (clipped == high)))
 
         with np.errstate(all="ignore"):
             if case.loss == "log_loss":
-                x = within(case.x / case.x.sum(case.axis, keepdims=True), 1 - EPSILON)
+                x, _ = within(case.x / case.x.sum(case.axis, keepdims=True), 1 - EPSILON)
                 note = "divides probabilities by their sum and clips them at 1e-7"
                 return Differs(replace(case, x=x, value_only=True), note)
             if case.loss == "binary_cross_entropy":
-                x, t = within(case.x, 1 - EPSILON), case.targets
+                x, clipped = within(case.x, 1 - EPSILON)
                 note = "clips probabilities at 1e-7"
-            elif case.loss == "kl_div":
+                return Differs(replace(case, x=x, value_only=True), note) if clipped else None
+            if case.loss == "kl_div":
                 assert case.targets is not None
-                p = within(np.exp(case.x.astype(kind)), 1.0)
-                x = np.where(p == np.exp(case.x.astype(kind)), case.x, np.log(p))
-                t = within(case.targets, 1.0)
-                note = "clips both distributions into [1e-7, 1]"
-            else:
-                return None
-            assert t is not None
-            assert case.targets is not None
-            if np.array_equal(x, case.x.astype(kind)) and np.array_equal(
-                t.astype(kind), case.targets.astype(kind)
-            ):
-                return None
-        return Differs(replace(case, x=x, targets=t, value_only=True), note)
+                p, clipped = within(np.exp(case.x.astype(kind)), 1.0)
+                t, also = within(case.targets, 1.0)
+                asked = replace(case, x=np.log(p), targets=t, value_only=clipped or also)
+                return Differs(asked, "takes probabilities, and clips both into [1e-7, 1]")
+        return None
 
     def call(
         self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import special
 
 from ..case import Array, Case
 from ..subject import Differs
-from .base import Convention, averages, ignored, over, rows, weighs
+from .base import Convention, averages, ignored, near_certain, over, rows, weighs
 
 
 def cross_entropy(logits: Array, labels: Array, axis: int = -1) -> Array:
@@ -79,15 +80,23 @@ class Scipy(Convention):
     def lacks(self, case: Case) -> str | None:
         if case.loss == "log_loss" and case.index:
             return "xlogy takes probabilities as targets"
+        if case.loss == "kl_div" and near_certain(case):
+            return "takes probabilities, whose logarithm near 1 is mostly their rounding"
+        if case.loss == "kl_div" and case.targets is not None and (case.targets < 0).any():
+            return "rel_entr is infinite by definition where a target is negative"
         return None
 
     def differs(self, case: Case, dtype: str) -> Differs | None:
-        if not averages(case):
-            return None
+        asked, note = case, ""
+        if case.loss == "kl_div":
+            with np.errstate(all="ignore"):
+                asked = replace(case, x=np.log(np.exp(case.x.astype(dtype)).astype(np.float64)))
+            note = "takes probabilities"
         count = int(np.prod(rows(case)))
-        if count and not weighs(case):
-            return None
-        return over(case, count, "np.mean is over the rows")
+        if averages(case) and (not count or weighs(case)):
+            mean = over(asked, count, "np.mean is over the rows")
+            return mean._replace(note=f"{note}; {mean.note}" if note else mean.note)
+        return Differs(asked, note) if note else None
 
     def call(
         self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]

@@ -67,6 +67,12 @@ class Sklearn(Convention):
     def needs(self, case: Case) -> set[str]:
         return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
 
+    def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
+        own = self.functions.get(self.kind(case), "").startswith(__name__)
+        if case.error is not None and own:
+            return "its callers check what it is given"  # it would read beyond the arrays
+        return super().refuses(function, case)
+
     def lacks(self, case: Case) -> str | None:
         binary = "binary" in case.loss
         if not binary and not case.index:
