@@ -85,7 +85,7 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
         yield rows(f"layout {layout}", "flat memory in another order than the targets'", x, SOFT,
                    to_targets=True, layout=layout)  # fmt: skip
     yield rows("bool targets", "1 - t of a bool is an error, or is taken as not t", x, HARD > 0,
-               dtypes=ONE, quick=True)  # fmt: skip
+               dtypes=ONE)  # fmt: skip
     yield rows("integer targets", "0 and 1 of any integer dtype, unsigned ones too: 0 - 1 wraps", x,
                HARD.astype(np.uint8), dtypes=ONE)  # fmt: skip
     yield rows("int64 targets", "the targets' dtype does not decide the loss's", x,
@@ -97,7 +97,7 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
                to_targets=True)  # fmt: skip
     weighed = partial(case, options=ROWS, dtypes=ONE)
     yield weighed("weighted mean", "the denominator is the sum of the weights of what is there", x,
-                  HARD, quick=family != "binary probabilities")  # fmt: skip
+                  HARD, quick=family == "binary logits")  # fmt: skip
     yield weighed("weighted mean, absent NaN", "where=False and weight 0 contribute nothing, "
                   "whatever stands there", swap(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
                   swap(HARD, (15, NAN), (17, -INF)), see=(f"{TORCH}/121416",))  # fmt: skip

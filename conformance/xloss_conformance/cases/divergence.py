@@ -58,7 +58,7 @@ def _kl() -> Iterator[Case]:
     logs = partial(rows, options=LOG)
     log_t = grid(np.log(inner))
     yield logs("log_target", "targets given as logarithms are not logged again", x, log_t,
-               quick=True, see=(f"{TORCH}/34536",))  # fmt: skip
+               see=(f"{TORCH}/34536",))  # fmt: skip
     yield logs("log_target, -inf", "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf",
                put(x, (0, 1, -INF), (2, 3, -INF)), put(log_t, (0, 1, -INF), (1, 1, -INF),
                (2, 3, -INF), (4, 0, -INF)), quick=True, see=(OPTAX,))  # fmt: skip

@@ -94,7 +94,7 @@ def _targets() -> Iterator[Case]:
     x, t = logits(6, 5, seed=4), soft(6, 5, seed=2)
     mixed = partial(_rows, 2.0, to_targets=True)
     yield mixed("soft", "row = Σ q (1-p)^γ nll, class by class, and not (1 - Σ q p)^γ of the sum",
-                x, t, dtypes=DTYPES, quick=True)  # fmt: skip
+                x, t, dtypes=DTYPES)  # fmt: skip
     yield mixed("one-hot", "an index is its one-hot row", x, np.eye(5)[LABELS])
     yield mixed("one-hot, tail", LOST, confident(GAPS["18 to 40"]), np.eye(5)[LABELS])
     yield mixed("soft, 0 log 0", "a masked class with target 0 adds nothing to either gradient",

@@ -77,7 +77,7 @@ def _family(family: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     )  # fmt: skip
     yield rows(
         "NaN that no term reads", "with class indices only the label's entry of a row is read",
-        put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)), LABELS, quick=True,
+        put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)), LABELS,
     )  # fmt: skip
     yield rows(
         "NaN at the label", "a NaN must not be clipped away, nor reach another row",
@@ -103,7 +103,7 @@ def _family(family: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     )  # fmt: skip
     yield case(
         "all ignored", "0/0 is NaN; the mean over no row is 0", x, np.full(6, -100),
-        see=(f"{TORCH}/70348", f"{TORCH}/116349"), quick=True,
+        see=(f"{TORCH}/70348", f"{TORCH}/116349"),
     )  # fmt: skip
     yield case("empty", "0/0 is NaN, and a maximum over nothing raises", x[:0], LABELS[:0],
                dtypes=ONE, see=(f"{TORCH}/51910",))  # fmt: skip
@@ -143,7 +143,7 @@ def _family(family: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     yield smooth("smoothed", "the target's share is spread over all classes", x, LABELS)
     yield smooth("smoothed, never", "u is uniform over the classes possible in that row: spread "
                  "over an impossible one it costs +inf", put(x, (0, 1, never), (1, 0, never),
-                 (1, 2, never)), LABELS, quick=True)  # fmt: skip
+                 (1, 2, never)), LABELS)  # fmt: skip
     yield smooth("smoothed, nothing possible", "NaN in that row and no other",
                  put(x, *((1, j, never) for j in range(5))), LABELS)  # fmt: skip
     yield smooth("smoothed, NaN", "smoothing reads every class of a row", put(x, (1, 3, NAN)),
