@@ -79,7 +79,7 @@ def test_the_extras():
         "fast": {"numba"},
         "cuda": {"cuda-core", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cuda-cccl"},
         "cli": {"typer", "rich", "safetensors", "ml_dtypes"},
-        "conformance": {"mpmath", "rich", "typer"},
+        "conformance": {"mpmath", "rich", "typer", "ml_dtypes"},
         "all": {"xloss"},
     }
     for extra in ("torch", "jax", "dask", "cupy", "cli", "conformance"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import xloss
@@ -47,7 +48,7 @@ class Xloss:
 
     def refuses(self, case: Case) -> str | None:
         if self.few and not case.quick:
-            return "every call is compiled anew: of its autodiff's other dtypes the quick cases"
+            return "JAX compiles every call anew: autodiff but in float32 answers the quick cases"
         return home(self.library).refuses(stored(case, self.dtype), case.layout)
 
     @property
@@ -133,6 +134,8 @@ def known() -> dict[str, str]:
 def present(subject: Xloss) -> list[Xloss]:
     """Return the subject; Missing says why its library is not here."""
     home(subject.library)
+    if subject.dtype == "bfloat16" and find_spec("ml_dtypes") is None:
+        raise Missing('bfloat16: ml_dtypes is not installed: pip install "xloss[conformance]"')
     return [subject]
 
 
