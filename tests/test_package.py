@@ -124,6 +124,7 @@ def test_readme_begins_with_two_lines_that_run():
     lines = block[1].splitlines()
     assert len(lines) == 2
     assert all(line.startswith("python3 -m venv .venv && .venv/bin/pip install") for line in lines)
-    assert '".[cli]"' in lines[0]
+    assert '".[cli,conformance]"' in lines[0]
+    assert lines[0].endswith(" && .venv/bin/xloss conform --quick")
     assert '".[test]"' in lines[1]
     assert "pytest" in lines[1]
