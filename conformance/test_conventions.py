@@ -165,6 +165,8 @@ NO_CONVENTION = {
 @pytest.mark.parametrize("name", NO_CONVENTION)
 def test_what_is_wrong_is_no_convention(name: str) -> None:
     who, case, rule = NO_CONVENTION[name]
+    if name == "keras: a masked class" and peer(who).library != "jax":
+        pytest.skip("Keras gathers on PyTorch; on JAX it multiplies by one-hot rows")
     verdict = judge(peer(who), case)
     assert verdict.status == "fail"
     assert rule in {finding.rule for finding in verdict.findings}

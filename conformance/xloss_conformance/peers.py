@@ -21,6 +21,7 @@ DTYPES = ("float32", "float64")
 INSTALL = {
     "torch": 'pip install "xloss[torch]"',
     "jax": 'pip install "xloss[jax]"',
+    "tensorflow": "set KERAS_BACKEND to jax or torch",
     "keras": 'pip install keras "xloss[jax]"',
     "optax": "pip install optax",
     "sklearn": "pip install scikit-learn",
