@@ -13,7 +13,7 @@ from .candidates import Candidate, load
 from .case import DTYPES, LOSSES, Case
 from .cases import catalogue
 from .checking import styled
-from .homes import HOMES
+from .homes import HOMES, Missing
 from .peers import PEERS, Peer, peers
 from .subjects import of, present
 from .suite import Source
@@ -115,14 +115,14 @@ def sources(plan: Plan) -> list[Source]:
     return found
 
 
-def _peer(name: str, dtype: str) -> list[Peer]:
-    return peers(name, (dtype,))
+def _peer(name: str, dtype: str) -> Peer:
+    for peer in peers(name, (dtype,)):
+        return peer
+    raise Missing(f"{name} has no {dtype}")
 
 
-def _candidate(
-    spec: str, convention: str, arrays: str | None, loss: str, dtype: str
-) -> list[Candidate]:
-    return [load(spec, styled(convention, arrays), loss=loss, dtype=dtype)]
+def _candidate(spec: str, convention: str, arrays: str | None, loss: str, dtype: str) -> Candidate:
+    return load(spec, styled(convention, arrays), loss=loss, dtype=dtype)
 
 
 def absent(plan: Plan) -> list[str]:

@@ -131,12 +131,12 @@ def known() -> dict[str, str]:
     return {subject.name: library for library in HOMES for subject in of(library)}
 
 
-def present(subject: Xloss) -> list[Xloss]:
+def present(subject: Xloss) -> Xloss:
     """Return the subject; Missing says why its library is not here."""
     home(subject.library)
     if subject.dtype == "bfloat16" and find_spec("ml_dtypes") is None:
         raise Missing('bfloat16: ml_dtypes is not installed: pip install "xloss[conformance]"')
-    return [subject]
+    return subject
 
 
 def found() -> tuple[list[Xloss], list[str]]:

@@ -31,10 +31,10 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Subjects that whoever runs them makes: no array library is imported before that."""
+    """A subject that whoever runs it makes: no array library is imported before that."""
 
     library: str
-    make: Callable[[], Sequence[Subject]]  # picklable; Missing says why there are none here
+    make: Callable[[], Subject]  # picklable; Missing says why there is none here
     required: bool = False  # asked for by name: Missing ends the run
 
 
@@ -72,9 +72,7 @@ class Report:
         return summary(self)
 
 
-# Told the verdicts there are, and how many there may be.
-Progress = Callable[[int, int], None]
-GUESS = 2  # subjects of a source that has not told them yet
+Progress = Callable[[int, int], None]  # told the verdicts there are, and how many there will be
 
 
 class Collector:
@@ -83,31 +81,28 @@ class Collector:
     def __init__(self, sources: int, cases: Sequence[Case], progress: Progress) -> None:
         self.cases = cases
         self.progress = progress
-        self.subjects: list[list[Told] | None] = [None] * sources
+        self.subjects: list[Told | None] = [None] * sources
         self.verdicts: list[list[Verdict]] = [[] for _ in range(sources)]
-        self.missing: list[str] = []
+        self.missing: dict[int, str] = {}
 
-    def told(self, source: int, subjects: list[Told]) -> None:
-        self.subjects[source] = subjects
-
-    def lacks(self, source: int, why: str) -> None:
-        self.subjects[source] = []
-        self.missing += [why] if why not in self.missing else []
-
-    def verdict(self, source: int, verdict: Verdict) -> None:
-        """Take the next verdict of a source; its case may have stayed behind."""
-        of = self.verdicts[source]
-        of.append(replace(verdict, case=self.cases[len(of) % len(self.cases)]))
-        subjects = sum(GUESS if told is None else len(told) for told in self.subjects)
-        self.progress(sum(map(len, self.verdicts)), subjects * len(self.cases))
+    def take(self, source: int, found: Told | str | Verdict) -> None:
+        """Take what `answers` yields: of a verdict, the case may have stayed behind."""
+        if isinstance(found, Told):
+            self.subjects[source] = found
+        elif isinstance(found, str):
+            self.missing[source] = found
+        else:
+            of = self.verdicts[source]
+            of.append(replace(found, case=self.cases[len(of)]))
+        there = len(self.subjects) - len(self.missing)
+        self.progress(sum(map(len, self.verdicts)), there * len(self.cases))
 
     def at(self, source: int) -> str:
         """Say what a source was about to answer."""
         told, done = self.subjects[source], len(self.verdicts[source])
-        if not told or done >= len(told) * len(self.cases):
-            return "before its first case"
-        subject, case = divmod(done, len(self.cases))
-        return f"running {told[subject].name} on {self.cases[case].name}"
+        if told is None or done == len(self.cases):
+            return "between two subjects"
+        return f"running {told.name} on {self.cases[done].name}"
 
 
 def run(
@@ -133,9 +128,9 @@ def run(
     else:
         for i, source in enumerate(sources):
             for found in answers(source, listed):
-                take(collector, i, found)
-    report = Report([told for of in collector.subjects for told in of or ()], listed)
-    report.missing = collector.missing
+                collector.take(i, found)
+    report = Report([told for told in collector.subjects if told is not None], listed)
+    report.missing = list(dict.fromkeys(collector.missing.values()))
     report.verdicts = [declared(v, deviations) for of in collector.verdicts for v in of]
     report.stale = stale(deviations, report)
     report.seconds = time.perf_counter() - begun
@@ -146,33 +141,23 @@ def run(
 class _Just:
     subject: Subject
 
-    def __call__(self) -> list[Subject]:
-        return [self.subject]
+    def __call__(self) -> Subject:
+        return self.subject
 
 
-def answers(source: Source, cases: Sequence[Case]) -> Iterator[list[Told] | str | Verdict]:
-    """Yield what subjects a source has, or why none; then every verdict, arrays left out."""
+def answers(source: Source, cases: Sequence[Case]) -> Iterator[Told | str | Verdict]:
+    """Yield what a source's subject is, or why there is none; then its verdicts, without arrays."""
     try:
-        subjects = source.make()
+        subject = source.make()
     except Missing as error:
         if source.required:
             raise
         yield str(error)
         return
-    yield [told(subject) for subject in subjects]
-    for subject in subjects:
-        for case in cases:
-            yield light(subject, judge(subject, case))
-
-
-def take(collector: Collector, source: int, found: list[Told] | str | Verdict) -> None:
-    """Hand on what `answers` yields."""
-    if isinstance(found, Verdict):
-        collector.verdict(source, found)
-    elif isinstance(found, str):
-        collector.lacks(source, found)
-    else:
-        collector.told(source, found)
+    yield told(subject)
+    for case in cases:
+        yield light(subject, judge(subject, case))
+    home(subject.library).forget()
 
 
 def told(subject: Subject) -> Told:

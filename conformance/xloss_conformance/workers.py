@@ -17,7 +17,7 @@ from typing import Any
 from .cases import catalogue
 from .homes import Missing
 from .loading import LoadError
-from .suite import Collector, Source, answers, take
+from .suite import Collector, Source, answers
 from .verdict import Verdict
 
 STAYS: Any = None  # stands for a case that is not sent
@@ -48,7 +48,7 @@ def work(sources: Sequence[Source], collector: Collector, jobs: int) -> None:
                 elif kind == "failed":
                     raise WorkerFailed(f"{collector.at(worker.source)}: {found}")
                 else:
-                    take(collector, worker.source, found)
+                    collector.take(worker.source, found)
     finally:
         for worker in workers:
             worker.stop()

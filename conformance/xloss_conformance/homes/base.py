@@ -53,6 +53,9 @@ class Home:
         """Return what must hold while arrays of a dtype are made and used."""
         return nullcontext()
 
+    def forget(self) -> None:
+        """Free what the library keeps of calls that will not come again."""
+
     def differentiate(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
     ) -> tuple[Any, tuple[Any, ...]]:

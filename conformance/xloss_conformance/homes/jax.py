@@ -41,6 +41,9 @@ class Jax(Home):
         context: AbstractContextManager[Any] = jax.enable_x64(dtype == "float64")
         return context
 
+    def forget(self) -> None:
+        jax.clear_caches()  # a few MB for every call that was compiled
+
     def differentiate(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
     ) -> tuple[Any, tuple[Any, ...]]:
