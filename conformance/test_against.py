@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from math import isinf
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 
 import xloss
-from xloss_conformance import Comparison, Missing, compare
-from xloss_conformance.against import Pair
+from xloss_conformance import Comparison, Convention, Missing, compare
 from xloss_conformance.cases import case
+from xloss_conformance.pairs import Pair
 from xloss_conformance.report.versus import families, record
+from xloss_conformance.subject import Differs
 
 BOTH = xloss.value_and_grad(xloss.cross_entropy)
 FAMILIES = ["tail", "ties", "masks", "all absent"]
@@ -139,16 +141,44 @@ def test_what_one_does_not_offer() -> None:
 
 
 def test_definitions_that_differ_are_told_apart() -> None:
-    """torch's mean over nothing is NaN, by definition; so is its mean of soft targets over rows."""
+    """torch's mean over nothing is NaN, by definition; what leaks from an ignored row is not."""
     pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
+    empty = compare("torch", "xloss:torch", families=["empty"])
+    assert empty.ok
+    assert "They do not differ but by definition" in str(empty)
+    assert "0/0 is NaN" in str(empty)
+
     found = compare("torch", "xloss:torch", families=["all absent"])
-    pair = at(found, "all absent/ignored")
-    assert pair.status == "by definition"
-    assert "0/0 is NaN" in pair.notes["A"]
-    assert (pair.a, pair.b) == ("nan", "0")
-    assert found.ok
-    assert "They do not differ but by definition" in str(found)
-    assert "0/0 is NaN" in str(found)
+    absent = at(found, "all absent/ignored")
+    assert absent.status == "by definition"
+    assert "0/0 is NaN" in absent.notes["A"]
+    assert (absent.a, absent.b, absent.exact) == ("nan", "0", "nan or 0")
+    leak = at(found, "all absent/ignored, NaN")
+    assert (leak.status, leak.part, leak.right) == ("differ", "gradient", "B")
+    assert found.differences == [leak]
+
+
+def test_beside_another_definition_errors_are_compared() -> None:
+    """A mean over all rows, and a hundredth of a thousandth more: that is no definition."""
+
+    class OverRows(Convention):
+        def differs(self, case: Any, dtype: str) -> Differs | None:
+            count = float(case.x.shape[0])
+            return Differs(replace(case, options={"normalizer": count}), "over all rows")
+
+    def over_rows(x: Any, t: Any) -> Any:
+        value, gradient = BOTH(x, t, normalizer=float(len(x)))
+        return value * factor, gradient
+
+    cases: dict[str, Any] = {"families": ["all absent", "absent"], "convention": OverRows()}
+    factor = np.float32(1)
+    plain = at(compare(over_rows, "xloss", **cases), "absent/ignored, NaN")
+    assert (plain.status, plain.part, plain.right) == ("by definition", "value", "both")
+    factor = np.float32(1.00001)
+    wrong = at(compare(over_rows, "xloss", **cases), "absent/ignored, NaN")
+    assert (wrong.status, wrong.part, wrong.right) == ("differ", "value", "B")
+    assert wrong.apart == pytest.approx(1e-5 * float(wrong.a), rel=0.02)
+    assert " or " in wrong.exact
 
 
 def test_torch_loses_the_tail() -> None:

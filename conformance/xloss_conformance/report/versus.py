@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ..against import STATUSES, Comparison, Pair
+from ..against import Comparison
+from ..pairs import STATUSES, Pair
 from ..suite import Told
 from .record import SCHEMA, machine, plain, versions
 from .snippet import setup
