@@ -58,6 +58,7 @@ NUMPY = [
     Planted("bad options accepted", n.BadOptionAccepted, "errors", "raises"),
 ]
 TORCH = [
+    Planted("autograd: detached", t.Detached, "upstream", "gradient", "torch"),
     Planted("autograd: upstream ignored", t.UpstreamIgnored, "upstream", "gradient", "torch"),
     Planted("autograd: upstream of the first row", t.UpstreamOfTheFirstRow, "upstream",
             "gradient", "torch"),

@@ -35,6 +35,13 @@ class UpstreamIgnored(CrossEntropy):
         return changed(value, torch.ones_like)
 
 
+class Detached(CrossEntropy):
+    """A metric taken for a loss: nothing is trained by it."""
+
+    def result(self, value: Tensor) -> Tensor:
+        return value.detach()
+
+
 class UpstreamOfTheFirstRow(CrossEntropy):
     """Fused kernels that multiply the stored gradient by one number."""
 

@@ -29,6 +29,7 @@ class Candidate:
     convention: Convention
     loss: str = "cross_entropy"
     dtype: str = "float32"
+    value_only: bool = False  # its gradient is not asked for
     kind: ClassVar[str] = "candidate"
 
     @property
@@ -115,7 +116,8 @@ class Candidate:
         if takes_cotangent and not one:
             kind = "float64" if self.dtype == "float64" else "float32"
             function = _bound(function, here.array(rounded(upstream, kind)))
-        if here.gradients and not case.value_only:
+        value_only = case.value_only or self.value_only
+        if here.gradients and not value_only:
             leaves = (x, t) if case.to_targets else (x,)
 
             def differentiated(*leading: Any) -> Any:
@@ -128,7 +130,7 @@ class Candidate:
         if not isinstance(result, tuple):
             return _some(result), None, None
         value, grad = result
-        if case.value_only or not (one or takes_cotangent):
+        if value_only or not (one or takes_cotangent):
             grad = None
         return _some(value), grad, None
 

@@ -61,11 +61,16 @@ class Torch(Home):
     ) -> tuple[Any, tuple[Any, ...]]:
         leaves = tuple(x.detach().requires_grad_() for x in arguments)
         value = function(*leaves)
-        if not isinstance(value, torch.Tensor) or not value.requires_grad:
+        if not isinstance(value, torch.Tensor):
             return value, tuple(None for _ in leaves)
+        # What the value does not depend on has a gradient of 0, as JAX says too.
+        zeros = tuple(torch.zeros_like(x) for x in leaves)
+        if not value.requires_grad:
+            return value, zeros
         cotangent = torch.as_tensor(upstream, dtype=value.dtype, device=value.device)
         grads = torch.autograd.grad(value, leaves, cotangent.expand(value.shape), allow_unused=True)
-        return value.detach(), grads
+        found = (z if g is None else g for g, z in zip(grads, zeros, strict=True))
+        return value.detach(), tuple(found)
 
 
 class Cuda(Torch):
