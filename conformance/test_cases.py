@@ -38,7 +38,7 @@ def wrong(one: Case) -> list[str]:
     options = set(inspect.signature(getattr(xloss, one.loss)).parameters)
     none = one.options.get("reduction", "none" if one.loss == "entropy" else "mean") == "none"
     found = {
-        "no reason": len(one.reason) < 6 or one.reason.endswith("."),
+        "no reason": not one.reason or one.reason.endswith("."),
         "no such loss": one.loss not in LOSSES,
         "no such option": not options.issuperset(one.options),
         "no such dtype": not one.dtypes or not set(DTYPES).issuperset(one.dtypes),
