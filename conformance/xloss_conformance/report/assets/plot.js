@@ -1,7 +1,6 @@
 // Error against gap: how many ulp a loss is off as the true class runs ahead of the others.
 
 const OWN = 0; // colour of xloss's curves; the others take the next ones in turn
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "5 2 1 2 1 2", "1 2.5"];
 const SHAPES = [
   "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z", "M-2.7-2.7h5.4v5.4h-5.4z", "M0-3.6 3.4 2.6h-6.8z",
   "M0-3.8 3.8 0 0 3.8-3.8 0z", "M-3.4-2.6h6.8L0 3.6z", "M-1-3.4h2v2.4h2.4v2H1v2.4h-2V1h-2.4v-2H-1z",
@@ -38,7 +37,7 @@ function series() {
     return {
       j, mine, errors, name: mine ? `xloss ${title(subject)}` : title(subject),
       colour: `var(--c${mine ? OWN : 1 + (place % 6)})`,
-      dash: mine ? "" : DASHES[place % DASHES.length], shape: SHAPES[mine ? 0 : place % SHAPES.length],
+      shape: SHAPES[place % SHAPES.length],
     };
   }).filter((one) => one.errors.some((x) => !Number.isNaN(x)));
 }
@@ -56,8 +55,8 @@ const visible = () => plot.series.filter((one) => !plot.hidden.has(subjects[one.
 
 function sample(one) {
   return svg("svg", { "aria-hidden": "true", viewBox: "0 0 26 12" },
-    svg("path", { d: "M0 6h26", stroke: one.colour, "stroke-width": 1.75, "stroke-dasharray": one.dash, fill: "none" }),
-    svg("path", { d: one.shape, transform: "translate(13 6)", fill: one.colour }));
+    svg("path", { d: "M0 6h26", stroke: one.colour, "stroke-width": one.mine ? 1.25 : 2, fill: "none" }),
+    one.mine ? null : svg("path", { d: one.shape, transform: "translate(13 6)", fill: one.colour }));
 }
 
 function drawLegend() {
@@ -86,7 +85,7 @@ function frame() {
   const wide = byId("chart").clientWidth;
   const tall = wide < 560 ? 280 : 320;
   const right = wide < 560 ? 74 : 132;
-  const box = { left: 42, right: wide - right, top: 14, bottom: tall - 34, wide, tall };
+  const box = { left: 42, right: wide - right, top: 24, bottom: tall - 34, wide, tall };
   const worst = Math.max(10, ...visible().flatMap((one) => one.errors.filter(Number.isFinite)));
   const top = Math.ceil(Math.log10(Math.max(worst, 2 ** DIGITS[precision()])));
   const [low, high] = [plot.gaps[0], plot.gaps.at(-1)];
@@ -118,7 +117,7 @@ function axes(box) {
   }
   made.push(
     svg("text", { x: box.right, y: box.bottom + 31, "text-anchor": "end" }, "gap: how far the true class’s logit is ahead"),
-    svg("text", { x: 0, y: 9 }, "ulp"));
+    svg("text", { x: 0, y: 10 }, "ulp"));
   const rule = (off, text, x, anchor) => {
     const y = box.y(off);
     made.push(svg("path", { class: "rule", d: `M${box.left} ${y}H${box.right}` }),
@@ -129,7 +128,9 @@ function axes(box) {
   return made;
 }
 
-function curve(one, box) {
+/** A curve; of others' that coincide the later are a little thinner, and their marks stand at other gaps. */
+function curve(one, box, others) {
+  const above = others.length - 1 - others.indexOf(one);
   let d = "";
   const marks = [];
   let pen = "M";
@@ -138,9 +139,9 @@ function curve(one, box) {
     const [x, y] = [box.x(plot.gaps[k]), box.y(off)];
     d += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
     pen = "L";
-    if (!one.mine) marks.push(svg("path", { d: one.shape, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, fill: one.colour }));
+    if (!one.mine && k % others.length === others.indexOf(one)) marks.push(svg("path", { d: one.shape, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, fill: one.colour }));
   });
-  return svg("g", {}, svg("path", { class: one.mine ? "curve own" : "curve", d, stroke: one.colour, "stroke-dasharray": one.dash }), marks);
+  return svg("g", {}, svg("path", { class: "curve", d, stroke: one.colour, "stroke-width": one.mine ? 1.25 : 1.5 + 0.5 * above }), marks);
 }
 
 /** Names at the curves' ends, pushed apart; xloss's many curves share one. */
@@ -174,12 +175,13 @@ function names(box) {
 
 function drawChart() {
   const box = frame();
+  const [own, others] = [true, false].map((mine) => visible().filter((one) => one.mine === mine));
   const said = visible().map((one) => one.name).join(", ");
   const made = svg("svg", {
     viewBox: `0 0 ${box.wide} ${box.tall}`, width: box.wide, height: box.tall, tabindex: 0, role: "application",
     "aria-label": `Error of the ${state.curve === "grad" ? "gradient" : "value"} in ulp against gap, ${precision()}, of ${said}. Left and right arrow: another gap; up and down: another curve; Enter: that cell.`,
-  }, svg("g", { "aria-hidden": "true" }, axes(box), visible().filter((one) => !one.mine).map((one) => curve(one, box)),
-    visible().filter((one) => one.mine).map((one) => curve(one, box)), names(box)),
+  }, svg("g", { "aria-hidden": "true" }, axes(box), others.map((one) => curve(one, box, others)),
+    own.map((one) => curve(one, box, own)), names(box)),
     svg("path", { class: "cross", id: "cross", d: "" }));
   for (const text of made.querySelectorAll("[data-colour]")) text.style.fill = text.dataset.colour;
   const near = (event) => {
