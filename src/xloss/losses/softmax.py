@@ -171,7 +171,8 @@ def log_loss(
     Parameters
     ----------
     probs
-        Floating array (*rows, classes), the class axis anywhere.
+        Floating array (*rows, classes), the class axis anywhere. With class indices and no
+        smoothing only the label's entry of a row is read.
     targets, axis, weight, sample_weight, where, ignore_index, label_smoothing
         As in :func:`cross_entropy`; u is uniform over the classes with probability > 0.
     reduction, normalizer, validate
