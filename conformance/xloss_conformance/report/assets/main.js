@@ -123,6 +123,7 @@ function start() {
     if (panel.open) panel.close();
     drawAll();
   });
+  window.addEventListener("beforeprint", fillAll);
   let wide = window.innerWidth;
   window.addEventListener("resize", () => {
     if (window.innerWidth === wide) return;

@@ -5,6 +5,27 @@ const WIDER = 38; // ... and of one in which something fails
 let shown = []; // subjects, as columns
 let active = null; // the cell that Tab comes to
 
+// Cells drawn at once; families beyond them wait, as tall as they will be, until they come near.
+const AT_ONCE = 3000;
+let drawn = 0;
+const waiting = new WeakMap();
+const near = new IntersectionObserver((seen) => {
+  for (const one of seen) if (one.isIntersecting) fill(one.target);
+}, { root: byId("box"), rootMargin: "800px" });
+
+/** Draw the cases of a family that waits. */
+function fill(later) {
+  const list = waiting.get(later);
+  if (!list || !later.isConnected) return;
+  near.unobserve(later);
+  waiting.delete(later);
+  later.replaceWith(...list.map(caseRow));
+}
+
+function fillAll() {
+  for (const later of byId("box").querySelectorAll("tr.later")) fill(later);
+}
+
 /** The subjects that fail somewhere. */
 const failing = new Set(subjects.map((_, j) => j).filter((j) => cases.some((_, i) => cells.status(i, j) === "fail")));
 
@@ -72,14 +93,24 @@ function section(family, list) {
   sum.setAttribute("aria-expanded", String(open));
   sum.dataset.family = family;
   const body = h("tbody", { role: "rowgroup" }, sum);
-  if (open) {
-    for (const i of list) {
-      const made = row(h("th", { role: "rowheader", scope: "row", tabindex: -1, title: data.cells.reasons[cases[i].reason] }, cases[i].label), [i]);
-      made.dataset.case = i;
-      body.append(made);
-    }
+  if (!open) return body;
+  drawn += list.length * shown.length;
+  if (drawn <= AT_ONCE) body.append(...list.map(caseRow));
+  else {
+    const later = h("tr", { role: "row", class: "later" }, h("td", { role: "gridcell", tabindex: -1, colspan: shown.length + 1 }));
+    later.firstChild.style.height = `calc(var(--row) * ${list.length})`;
+    waiting.set(later, list);
+    near.observe(later);
+    body.append(later);
   }
   return body;
+}
+
+function caseRow(i) {
+  const reason = data.cells.reasons[cases[i].reason];
+  const made = row(h("th", { role: "rowheader", scope: "row", tabindex: -1, title: reason }, cases[i].label), [i]);
+  made.dataset.case = i;
+  return made;
 }
 
 const isOpen = (family) => state.open.has(family) || state.family === family;
@@ -119,6 +150,8 @@ function head(needs) {
 
 function drawMatrix() {
   shown = columns();
+  drawn = 0;
+  near.disconnect();
   const found = rows(shown);
   const total = [...found.values()].reduce((sum, list) => sum + list.length, 0);
   const few = !shown.length || !total;
@@ -191,6 +224,7 @@ function toggle(family) {
   if (!state.open.delete(family)) state.open.add(family);
   writeAddress();
   const old = [...byId("box").querySelectorAll("tr.sum")].find((tr) => tr.dataset.family === family);
+  drawn = 0;
   const fresh = section(family, rows(shown).get(family));
   old.parentElement.replaceWith(fresh);
   focusCell(fresh.rows[0].cells[at]);
@@ -208,7 +242,8 @@ function moveInGrid(event) {
   const from = event.target.closest("td, tbody th");
   if (!from || event.altKey || event.metaKey) return;
   const table = from.closest("table");
-  const all = [...table.tBodies].flatMap((body) => [...body.rows]);
+  const listed = () => [...table.tBodies].flatMap((body) => [...body.rows]);
+  let all = listed();
   const at = all.indexOf(from.parentElement);
   const far = event.ctrlKey;
   const last = all.length - 1;
@@ -228,5 +263,12 @@ function moveInGrid(event) {
     default: return;
   }
   event.preventDefault();
-  focusCell(all[Math.min(last, Math.max(0, r))].cells[Math.min(end, Math.max(0, c))]);
+  let to = all[Math.min(last, Math.max(0, r))];
+  if (waiting.has(to)) {
+    const list = waiting.get(to);
+    fill(to);
+    all = listed();
+    to = all.find((tr) => tr.dataset.case === String(r > at ? (r >= last && far ? list.at(-1) : list[0]) : list.at(-1)));
+  }
+  focusCell(to.cells[Math.min(end, Math.max(0, c))]);
 }

@@ -150,7 +150,7 @@ function closed() {
   state.cell = "";
   writeAddress();
   // Focus goes to the cell that was looked at last, where it stands in the matrix.
-  const tr = byId("box").querySelector(`tr[data-case="${i}"]`);
   const at = shown.indexOf(j);
+  const tr = byId("box").querySelector(`tr[data-case="${i}"]`);
   if (tr && fromMatrix) focusCell(tr.cells[Math.max(0, at + 1)]);
 }
