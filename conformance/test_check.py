@@ -205,3 +205,17 @@ def test_a_convention_whose_library_is_not_here() -> None:
         "    else:\n"
         "        raise AssertionError\n"
     )
+
+
+def test_a_metric_is_judged_by_its_value_alone() -> None:
+    import torch
+
+    def metric(input: Any, target: Any, reduction: str = "mean") -> Any:
+        exact = xloss.cross_entropy(input.detach(), target, reduction=reduction)
+        assert isinstance(exact, torch.Tensor)
+        return exact
+
+    asked: dict[str, Any] = {"convention": "torch", "families": ["ties"]}
+    assert check(metric, **asked, value_only=True).ok
+    failed = check(metric, **asked).failures
+    assert {f.rule for v in failed for f in v.findings} == {"gradient"}

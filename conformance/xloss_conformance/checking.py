@@ -27,6 +27,7 @@ def check(
     arrays: str | None = None,
     families: Iterable[str] | None = None,
     quick: bool = False,
+    value_only: bool = False,
     deviations: str | Path | None = None,
 ) -> Report:
     """Judge a loss by every case of the catalogue that it can be asked.
@@ -48,6 +49,8 @@ def check(
         Run these families of cases alone; those of "on demand" cases run only if named here.
     quick : bool
         Run the few cases of each family that catch the mistake it is for.
+    value_only : bool
+        Take no gradient: it is a metric, nothing to train by.
     deviations : str or Path, optional
         A TOML file of known deviations: failures that are declared, each with its reason.
 
@@ -65,17 +68,21 @@ def check(
     """
     style = styled(convention, arrays)
     cases = chosen(loss, families, quick)
-    report = judged(function, style, loss, dtypes(dtype), cases, declared(deviations))
+    report = judged(
+        function, style, loss, dtypes(dtype), cases, declared(deviations), value_only=value_only
+    )
     report.mode = "quick" if quick else "full"
     return report
 
 
 def judged(
     function: Callable[..., Any], style: Convention, loss: str, kinds: Sequence[str],
-    cases: Sequence[Case], deviations: Sequence[Deviation],
+    cases: Sequence[Case], deviations: Sequence[Deviation], *, value_only: bool = False,
 ) -> Report:  # fmt: skip
     """Run a function in each dtype; deviations of other subjects are not asked for here."""
-    subjects = [Candidate(label(function), function, style, loss, kind) for kind in kinds]
+    subjects = [
+        Candidate(label(function), function, style, loss, kind, value_only) for kind in kinds
+    ]
     own = [d for d in deviations if any(fnmatchcase(s.name, d.subject) for s in subjects)]
     return run(subjects, cases, deviations=own)
 

@@ -29,6 +29,7 @@ class Item:
     convention: Convention
     dtype: str
     deviations: Sequence[Deviation] = ()
+    value_only: bool = False
 
     def __repr__(self) -> str:
         return f"<{self.case.name} {self.dtype}>"
@@ -44,7 +45,10 @@ class Item:
 
         __tracebackhide__ = True
         own = [d for d in self.deviations if fnmatchcase(self.case.name, d.case)]
-        report = judged(function, self.convention, self.case.loss, [self.dtype], [self.case], own)
+        report = judged(
+            function, self.convention, self.case.loss, [self.dtype], [self.case], own,
+            value_only=self.value_only,
+        )  # fmt: skip
         verdict = report.verdicts[0]
         if verdict.status == "refused":
             pytest.skip(verdict.note)
@@ -64,6 +68,7 @@ def conformance_cases(
     arrays: str | None = None,
     families: Iterable[str] | None = None,
     quick: bool = False,
+    value_only: bool = False,
     deviations: str | Path | None = None,
 ) -> pytest.MarkDecorator:
     """Parametrise a test by the catalogue: its argument `case` has `check(function)`.
@@ -87,7 +92,9 @@ def conformance_cases(
         if not any(fnmatchcase(case.name, entry.case) for case in catalogue()):
             raise ValueError(f"{deviations}: {entry}: there is no such case")
     items = [
-        Item(case, style, kind, known) for case in chosen(loss, families, quick) for kind in kinds
+        Item(case, style, kind, known, value_only)
+        for case in chosen(loss, families, quick)
+        for kind in kinds
     ]
     names = [i.case.name if len(kinds) == 1 else f"{i.case.name} {i.dtype}" for i in items]
     return pytest.mark.parametrize("case", items, ids=names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
@@ -38,6 +38,7 @@ class Plan:
     candidate: str | None = None
     convention: str = "xloss"
     arrays: str | None = None
+    value_only: bool = False  # of the candidate no gradient is taken
 
     @property
     def everything(self) -> bool:
@@ -105,7 +106,7 @@ def sources(plan: Plan) -> list[Source]:
         found += [
             Source(
                 plan.candidate,
-                partial(_candidate, plan.candidate, plan.convention, plan.arrays, loss, dtype),
+                partial(_candidate, plan, loss, dtype),
                 required=True,
             )
             for dtype in plan.dtypes or ("float32",)
@@ -121,8 +122,10 @@ def _peer(name: str, dtype: str) -> Peer:
     raise Missing(f"{name} has no {dtype}")
 
 
-def _candidate(spec: str, convention: str, arrays: str | None, loss: str, dtype: str) -> Candidate:
-    return load(spec, styled(convention, arrays), loss=loss, dtype=dtype)
+def _candidate(plan: Plan, loss: str, dtype: str) -> Candidate:
+    assert plan.candidate is not None
+    style = styled(plan.convention, plan.arrays)
+    return replace(load(plan.candidate, style, loss=loss, dtype=dtype), value_only=plan.value_only)
 
 
 def absent(plan: Plan) -> list[str]:

@@ -42,7 +42,7 @@ class Jax(Home):
         return context
 
     def forget(self) -> None:
-        jax.clear_caches()  # a few MB for every call that was compiled
+        jax.clear_caches()  # type: ignore[no-untyped-call]  # a few MB for every call that was compiled
 
     def differentiate(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any

@@ -68,7 +68,9 @@ class Torch(Home):
         if not value.requires_grad:
             return value, zeros
         cotangent = torch.as_tensor(upstream, dtype=value.dtype, device=value.device)
-        grads = torch.autograd.grad(value, leaves, cotangent.expand(value.shape), allow_unused=True)
+        grads: Any = torch.autograd.grad(
+            value, leaves, cotangent.expand(value.shape), allow_unused=True
+        )
         found = (z if g is None else g for g, z in zip(grads, zeros, strict=True))
         return value.detach(), tuple(found)
 

@@ -94,6 +94,9 @@ def conform_command(
     arrays: Annotated[
         str | None, typer.Option(metavar="LIB", help="Whose arrays the candidate takes.")
     ] = None,
+    value_only: Annotated[
+        bool, typer.Option("--value-only", help="The candidate is a metric: take no gradient.")
+    ] = False,
     dtype: Annotated[Names, typer.Option(help="float32, float64, float16, bfloat16.")] = None,
     peer: Annotated[
         Names, typer.Option(metavar="NAME", help="torch, keras, optax, sklearn, scipy.")
@@ -130,7 +133,7 @@ def conform_command(
         idle = {
             "--candidate": candidate, "--peer": peer, "--backend": backend, "--case": case,
             "--on-demand": on_demand, "--deviations": deviations, "--html": html,
-            "--jobs": jobs, "--list": as_list, "--dtype, more than one,": dtype and dtype[1:],
+            "--jobs": jobs, "--list": as_list, "--value-only": value_only, "--dtype, more than one,": dtype and dtype[1:],
         }  # fmt: skip
         for name, given in idle.items():
             if given:
@@ -148,6 +151,7 @@ def conform_command(
         "quick": quick, "on_demand": on_demand, "families": family or (), "case": case,
         "loss": loss, "dtypes": dtype or (), "backends": backend or (), "peers": peer or (),
         "candidate": candidate or a, "convention": convention, "arrays": arrays,
+        "value_only": value_only,
     }  # fmt: skip
     if as_list:
         cases = conform.listed(asked)
