@@ -243,7 +243,7 @@ function moveInGrid(event) {
   if (!from || event.altKey || event.metaKey) return;
   const table = from.closest("table");
   const listed = () => [...table.tBodies].flatMap((body) => [...body.rows]);
-  let all = listed();
+  const all = listed();
   const at = all.indexOf(from.parentElement);
   const far = event.ctrlKey;
   const last = all.length - 1;
@@ -267,8 +267,8 @@ function moveInGrid(event) {
   if (waiting.has(to)) {
     const list = waiting.get(to);
     fill(to);
-    all = listed();
-    to = all.find((tr) => tr.dataset.case === String(r > at ? (r >= last && far ? list.at(-1) : list[0]) : list.at(-1)));
+    const onto = r > at && !far ? list[0] : list.at(-1);
+    to = listed().find((tr) => tr.dataset.case === String(onto));
   }
   focusCell(to.cells[Math.min(end, Math.max(0, c))]);
 }

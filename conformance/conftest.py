@@ -1,0 +1,58 @@
+"""A browser for the tests of the page, and the pages that it opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import made_record
+from browsing import Open
+from xloss_conformance.report.browser import NoBrowser, browser, scheme, size
+from xloss_conformance.report.page import page
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    try:
+        made = browser()
+    except NoBrowser as missing:
+        pytest.skip(str(missing))
+    yield made
+    made.quit()
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pages")
+    made = {"small": made_record.small, "hostile": made_record.hostile}
+    made["full"] = made_record.full_size
+    for name, record in made.items():
+        (folder / f"{name}.html").write_text(page(record()), encoding="utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in made}
+
+
+@pytest.fixture
+def opened(driver: Any, files: dict[str, str]) -> Iterator[Open]:
+    """Open a page; afterwards nothing was complained of, and nothing but the page was fetched."""
+
+    def go(name: str = "small", hash: str = "", width: int = 1280, theme: str = "light") -> Any:
+        size(driver, width, 900)
+        scheme(driver, theme)
+        driver.get("about:blank")
+        driver.get_log("browser"), driver.get_log("performance")
+        driver.get(files[name] + hash)
+        assert driver.execute_script("return document.documentElement.dataset.ready")
+        return driver
+
+    yield go
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    events = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
+    asked = [
+        e["params"]["request"]["url"].partition("#")[0]
+        for e in events
+        if e["method"] == "Network.requestWillBeSent"
+    ]
+    assert [url for url in asked if url not in files.values() and url != "data:,"] == []

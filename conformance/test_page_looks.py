@@ -1,0 +1,158 @@
+"""The page in both themes, on a phone and on paper, under hostile text and at full size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import made_record
+from browsing import CELL, Open, click, find, focused, texts, wait
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_themes_follow_the_system_and_the_switch(opened: Open, system: str) -> None:
+    d = opened(theme=system)
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    colours = {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 20, 24)"}
+    assert d.execute_script(ground) == colours[system]
+    for wanted in ("light", "dark", "system"):
+        click(d, "#theme")
+        assert texts(d, "#theme") == [f"Theme: {wanted}"]
+        assert d.execute_script(ground) == colours.get(wanted, colours[system])
+
+
+def test_a_phone_scrolls_the_matrix_and_not_the_page(opened: Open) -> None:
+    for name in ("small", "full"):
+        d = opened(name, width=390)
+        wide = "return document.documentElement.scrollWidth"
+        assert d.execute_script(wide) == 390
+        box = "const b = document.getElementById('box'); return [b.scrollWidth, b.clientWidth]"
+        inner, outer = d.execute_script(box)
+        assert outer < 390 < inner if name == "full" else outer < 390
+    d = opened(width=390, hash="#cell=tail/gap 17|torch float32")
+    wait(d, "#snippet")
+    assert d.execute_script("return document.getElementById('panel').scrollWidth") <= 390
+
+
+def test_motion_and_print(opened: Open) -> None:
+    d = opened()
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    d.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    click(d, CELL.format(0, 2))
+    animation = "return getComputedStyle(document.getElementById('panel')).animationName"
+    assert d.execute_script(animation) == "none"
+    d.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    assert not find(d, "#filters")[0].is_displayed()
+    overflow = "return getComputedStyle(document.getElementById('box')).overflow"
+    assert d.execute_script(overflow) == "visible"
+    d.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_text_of_others_is_never_markup(opened: Open) -> None:
+    d = opened("hostile")
+    click(d, CELL.format(2, 2))
+    wait(d, "#snippet")
+    assert d.execute_script("return window.pwned") is None
+    assert find(d, "img, #pwned, [onerror]") == []
+    hrefs = [a.get_attribute("href") for a in find(d, "a")]
+    assert hrefs == []
+    panel = texts(d, "#panel")[0]
+    for where in ("subject", "label 17", "reason", "note", "rule", "detail", "got", "want",
+                  "inputs", "setup", "call", "see", "version", "loss"):  # fmt: skip
+        assert made_record.HOSTILE.format(where) in panel
+    head = texts(d, "header")[0]
+    for where in ("subject", "command", "date", "processor", "missing", "stale"):
+        assert made_record.HOSTILE.format(where) in head
+
+
+def test_the_policy_forbids_what_the_page_does_not_need(driver: Any, files: dict[str, str]) -> None:
+    driver.get(files["small"])
+    driver.get_log("browser")
+    driver.execute_script(
+        "const s = document.createElement('script'); try { s.textContent = 'window.ran = 1' }"
+        "catch {} document.body.append(s);"
+        "const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)"
+    )
+    said = " ".join(entry["message"] for entry in driver.get_log("browser"))
+    assert driver.execute_script("return window.ran") is None
+    assert "img-src" in said
+    driver.get_log("performance")
+
+
+def test_a_record_of_full_size_stays_light_and_quick(opened: Open, files: dict[str, str]) -> None:
+    path = Path(files["full"].removeprefix("file://"))
+    assert path.stat().st_size < 2_500_000
+    d = opened("full")
+    d.execute_cdp_cmd("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
+    d.execute_cdp_cmd("Performance.enable", {})
+
+    def busy() -> float:
+        """Processor seconds of the page's thread: the machine's other work does not count."""
+        found = d.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return next(float(one["value"]) for one in found if one["name"] == "TaskDuration")
+
+    def timed(act: Callable[[], Any]) -> float:
+        begun = busy()
+        act()
+        d.execute_script("document.body.offsetHeight")
+        return busy() - begun
+
+    assert timed(d.refresh) < 2
+    assert timed(lambda: click(d, "#open-all")) < 2
+    assert 20 < len(find(d, "tr.later")) < 30  # families that wait until they come near
+    high = "return document.getElementById('box').scrollHeight"
+    before = d.execute_script(high)
+    d.execute_script("document.getElementById('box').scrollTop = 1e6")
+    wait(d, 'tr[data-case="539"]')
+    assert d.execute_script(high) == before  # nothing moves under the reader's eyes
+    assert find(d, "tr.later")
+    click(d, "#open-all")
+    d.execute_script("document.querySelector('#box [tabindex=\"0\"]').focus()")
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    ActionChains(d).key_down(Keys.CONTROL).send_keys(Keys.END).key_up(Keys.CONTROL).perform()
+    assert focused(d) == ("539", 44)
+    d.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert len(find(d, "tr[data-case]")) == 540
+    d.execute_cdp_cmd("Performance.disable", {})
+
+
+CSS = (Path(__file__).parent / "xloss_conformance/report/assets/page.css").read_text("utf-8")
+ON = ["s0", "s1", "s2", "s3", "s4", "ground", "raised", "mark"]
+PAIRS = [
+    *(("ink", on) for on in ON), ("quiet", "ground"), ("quiet", "raised"), ("link", "ground"),
+    ("on-fail", "fail"), ("on-lost", "lost"), ("on-declared", "declared"), ("bad", "ground"),
+    ("ground", "ink"),
+]  # fmt: skip
+MARKS = [*((f"c{k}", "ground") for k in range(7)), ("edge", "ground"), ("focus", "ground"),
+         ("lost", "ground"), ("focus", "s4")]  # fmt: skip
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2.2 defines it."""
+    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    a, b = sorted([luminance(one), luminance(other)], reverse=True)
+    return (a + 0.05) / (b + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_contrast_is_that_of_wcag_aa(theme: int) -> None:
+    found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", CSS)
+    tokens = {name: colours[theme] for name, *colours in found}
+    text = {pair: contrast(tokens[pair[0]], tokens[pair[1]]) for pair in PAIRS}
+    assert {pair: ratio for pair, ratio in text.items() if ratio < 4.5} == {}
+    marks = {pair: contrast(tokens[pair[0]], tokens[pair[1]]) for pair in MARKS}
+    assert {pair: ratio for pair, ratio in marks.items() if ratio < 3} == {}
+    # The scale of what passes goes one way, and its ends are told apart.
+    steps = [luminance(tokens[f"s{k}"]) for k in range(5)]
+    assert steps == sorted(steps, reverse=theme == 0)
