@@ -113,7 +113,7 @@ def stale(deviations: Sequence[Deviation], report: Report) -> list[str]:
     for entry in deviations:
         of = {name: cases[name] for name in cases if fnmatchcase(name, entry.case)}
         by = {name for name in everyone if fnmatchcase(name, entry.subject)}
-        here = {name for name in by if everyone[name] not in missing}
+        here = {name for name in by if name in subjects or everyone[name] not in missing}
         if not of:
             lines.append(f"{entry}: there is no such case")
         elif not by:

@@ -112,7 +112,7 @@ def _serve(pipe: Connection, names: list[str], threads: int) -> None:
             return
         try:
             for found in answers(source, cases):
-                pipe.send(("found", _sent(found)))
+                pipe.send(("found", sent(found)))
             pipe.send(("done", None))
         except BrokenPipeError:
             return
@@ -123,6 +123,6 @@ def _serve(pipe: Connection, names: list[str], threads: int) -> None:
             pipe.send(("failed", f"{said}\n{traceback.format_exc()}"))
 
 
-def _sent(found: Any) -> Any:
+def sent(found: Any) -> Any:
     """Return what is light to send: the case is known where it goes, by its place in the order."""
     return replace(found, case=STAYS) if isinstance(found, Verdict) else found

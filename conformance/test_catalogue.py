@@ -1,0 +1,44 @@
+"""The catalogue under pytest: xloss on every library of this machine, one item a family."""
+
+from __future__ import annotations
+
+import pytest
+
+from xloss_conformance.case import Case
+from xloss_conformance.cases import catalogue
+from xloss_conformance.deviations import FILE, read
+from xloss_conformance.homes import HOMES, Missing, home
+from xloss_conformance.report.text import explained
+from xloss_conformance.subjects import Xloss, of, present
+from xloss_conformance.suite import run
+
+FAMILIES: dict[str, list[Case]] = {}
+for case in catalogue():
+    if not case.on_demand:
+        FAMILIES.setdefault(case.family, []).append(case)
+
+
+def here(library: str) -> bool:
+    try:
+        home(library)
+    except Missing:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_is_here(library: str) -> None:
+    try:
+        for subject in of(library):
+            present(subject)
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("subject", [s for name in HOMES if here(name) for s in of(name)], ids=str)
+def test_xloss_keeps_its_contract(subject: Xloss, family: str) -> None:
+    report = run([subject], FAMILIES[family], deviations=read(FILE))
+    if all(verdict.status == "refused" for verdict in report.verdicts):
+        pytest.skip(f"{subject.name}: {report.verdicts[0].note}")
+    assert not report.failures, "\n".join(explained(v) for v in report.failures)

@@ -1,0 +1,147 @@
+"""Declared deviations: what a file may say, what it excuses, and when it is out of date."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xloss_conformance.cases import catalogue
+from xloss_conformance.deviations import FILE, BadFile, Deviation, declared, read, stale
+from xloss_conformance.suite import Report, Told
+from xloss_conformance.verdict import Finding, Verdict
+
+TAIL = [case for case in catalogue() if case.family == "tail"]
+SUBJECT = Told("mine float32", "candidate", "numpy", "", "cpu", "float32", "", "1")
+ENTRY = Deviation("mine *", "tail/*", "value", "a reason", "https://example.org/1")
+TEXT = """
+[[deviation]]
+subject = "mine *"
+case = "tail/*"
+rule = "value"
+reason = "a reason"
+link = "https://example.org/1"
+"""
+
+
+def verdict(case: int = 0, *rules: str) -> Verdict:
+    found = [Finding(rule, "off") for rule in rules]
+    return Verdict(TAIL[case], SUBJECT.name, "fail" if rules else "pass", found)
+
+
+def report(*verdicts: Verdict, cases: int = len(TAIL)) -> Report:
+    return Report([SUBJECT], TAIL[:cases], list(verdicts))
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "known.toml"
+    file.write_text(TEXT)
+    assert read(file) == [ENTRY]
+    file.write_text("")
+    assert read(file) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEXT.replace('reason = "a reason"\n', ""), "deviation 1: reason is missing"),
+        (TEXT.replace('"a reason"', '" "'), "deviation 1: reason is missing, or no text"),
+        (TEXT.replace("link = ", "# link = "), "deviation 1: link is missing"),
+        (TEXT.replace('"https://example.org/1"', '"an issue"'), "link 'an issue' is no address"),
+        (TEXT.replace('"value"', '"values"'), "rule 'values' is none of value, gradient"),
+        (TEXT + "reasons = 3\n", "reasons is unknown"),
+        (TEXT + "[other]\n", "[[deviation]] entries and nothing else"),
+        ("deviation = 3", "[[deviation]] entries and nothing else"),
+        ("deviation = [3]", "deviation 1: expected a table"),
+        ("[[", "known.toml: "),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "known.toml"
+    file.write_text(text)
+    with pytest.raises(BadFile) as caught:
+        read(file)
+    assert said in str(caught.value)
+
+
+def test_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"none.toml: .*No such file"):
+        read(tmp_path / "none.toml")
+
+
+def test_a_failure_is_declared_by_name_and_rule() -> None:
+    done = declared(verdict(0, "value"), [ENTRY])
+    assert (done.status, done.note) == ("declared", "a reason (https://example.org/1)")
+    assert not done.failed
+    for other in (
+        replace(ENTRY, subject="others *"),
+        replace(ENTRY, case="ties/*"),
+        replace(ENTRY, rule="gradient"),
+    ):
+        assert declared(verdict(0, "value"), [other]).status == "fail"
+
+
+def test_every_finding_must_be_declared() -> None:
+    assert declared(verdict(0, "value", "gradient"), [ENTRY]).status == "fail"
+    both = [ENTRY, replace(ENTRY, rule="gradient", reason="another")]
+    done = declared(verdict(0, "value", "gradient"), both)
+    assert done.status == "declared"
+    assert "a reason" in done.note
+    assert "another" in done.note
+
+
+def test_what_passes_stays_so() -> None:
+    assert declared(verdict(), [ENTRY]).status == "pass"
+
+
+def test_an_entry_that_is_needed_is_not_stale() -> None:
+    verdicts = [verdict(0, "value"), *(verdict(i) for i in range(1, len(TAIL)))]
+    assert stale([ENTRY], report(*verdicts)) == []
+
+
+def test_an_entry_whose_cells_all_pass_is_stale() -> None:
+    (line,) = stale([ENTRY], report(*(verdict(i) for i in range(len(TAIL)))))
+    assert "'mine *' on 'tail/*', rule value: none of its" in line
+    assert not replace(report(), stale=[line]).ok
+
+
+def test_an_entry_of_another_rule_than_the_one_that_fails_is_stale() -> None:
+    verdicts = [verdict(i, "gradient") for i in range(len(TAIL))]
+    assert len(stale([ENTRY], report(*verdicts))) == 1
+
+
+def test_a_run_of_fewer_cases_says_nothing() -> None:
+    assert stale([ENTRY], report(verdict(0), cases=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (replace(ENTRY, case="tial/*"), "there is no such case"),
+        (replace(ENTRY, subject="xloss numpi *"), "there is no such subject"),
+        (replace(ENTRY, subject="xloss dask float16"), "there is no such subject"),
+    ],
+)
+def test_an_entry_that_matches_nothing_is_stale(entry: Deviation, said: str) -> None:
+    (line,) = stale([entry], report())
+    assert said in line
+
+
+def test_a_subject_that_is_known_but_not_here_is_waited_for() -> None:
+    """Whether or not its library is missing: it was not asked."""
+    entry = replace(ENTRY, subject="xloss cupy float32")
+    assert stale([entry], report()) == []
+    assert stale([entry], replace(report(), missing=["cupy: no GPU: a machine with one"])) == []
+
+
+def test_a_missing_library_is_no_excuse_for_the_others() -> None:
+    entry = replace(ENTRY, subject="*")
+    everyone = {"torch", "strict", "jax", "dask", "cupy", "cuda", "numpy"}
+    here = [verdict(i) for i in range(len(TAIL))]
+    run = replace(report(*here), missing=[f"{name}: not here" for name in everyone])
+    assert len(stale([entry], run)) == 1
+
+
+def test_xloss_s_own_file_is_read() -> None:
+    assert all(isinstance(entry, Deviation) for entry in read(FILE))
