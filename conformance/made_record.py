@@ -89,7 +89,7 @@ def small() -> Record:
     return record(subjects, cases, cells)
 
 
-HOSTILE = "</script><img src=x onerror=\"window.pwned='{}'\"><b id=pwned>"
+HOSTILE = "</script x><!--<script></script><img src=x onerror=\"window.pwned='{}'\"><b id=pwned>"
 
 
 def hostile() -> Record:

@@ -75,11 +75,13 @@ def test_the_policy_forbids_what_the_page_does_not_need(driver: Any, files: dict
     driver.execute_script(
         "const s = document.createElement('script'); try { s.textContent = 'window.ran = 1' }"
         "catch {} document.body.append(s);"
+        "fetch('http://127.0.0.1:9/x').catch(() => 0);"
         "const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)"
     )
     said = " ".join(entry["message"] for entry in driver.get_log("browser"))
     assert driver.execute_script("return window.ran") is None
     assert "img-src" in said
+    assert "connect-src" in said
     driver.get_log("performance")
 
 
@@ -110,6 +112,7 @@ def test_a_record_of_full_size_stays_light_and_quick(opened: Open, files: dict[s
     wait(d, 'tr[data-case="539"]')
     assert d.execute_script(high) == before  # nothing moves under the reader's eyes
     assert find(d, "tr.later")
+    d.execute_script("document.getElementById('box').scrollTop = 0")
     click(d, "#open-all")
     d.execute_script("document.querySelector('#box [tabindex=\"0\"]').focus()")
     from selenium.webdriver import ActionChains

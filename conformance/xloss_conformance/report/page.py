@@ -76,7 +76,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _embedded(value: Any) -> str:
-    """Return JSON that no HTML parser can take for the end of its element."""
+    """Return JSON in which no HTML parser finds a tag or a comment."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
