@@ -53,14 +53,14 @@ def scheme(driver: Any, name: str) -> None:
     )
 
 
-def picture(driver: Any, page: Path, to: Path, width: int, theme: str) -> None:
-    """Write a picture of a whole page."""
-    size(driver, width, 900)
+def picture(driver: Any, page: Path, to: Path, width: int, height: int, theme: str) -> None:
+    """Write a picture of a whole page, as a window of that size has it."""
+    size(driver, width, height)
     scheme(driver, theme)
     driver.get("about:blank")
     driver.get(page.absolute().as_uri())
-    height = driver.execute_script("return document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    whole = driver.execute_script("return document.documentElement.scrollHeight")
+    clip = {"x": 0, "y": 0, "width": width, "height": whole, "scale": 1}
     taken = driver.execute_cdp_cmd(
         "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
     )

@@ -28,8 +28,9 @@ that reproduce it. Save it and open it in a browser: it needs no network."""
 READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
-offered. Lists of failures name the cases, how many failed, and the worst one in numbers; what a
-case is for is not always why a loss fails it: the numbers tell."""
+offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ). Lists of
+failures name the cases, how many failed, and the worst one in numbers; what a case is for is not
+always why a loss fails it: the numbers tell."""
 KINDS = {"candidate": "The candidate", "xloss": "xloss", "peer": "The peers"}
 
 

@@ -21,9 +21,9 @@ from .page import page, record_of, verdict
 
 AGAIN = "python -m xloss_conformance.report.publish"
 PICTURES = {
-    "conformance-light.png": (1600, "light"),
-    "conformance-dark.png": (1600, "dark"),
-    "conformance-phone.png": (390, "light"),
+    "conformance-light.png": (1600, 1500, "light"),
+    "conformance-dark.png": (1600, 1500, "dark"),
+    "conformance-phone.png": (390, 844, "light"),
 }
 
 
@@ -65,8 +65,8 @@ def pictures(docs: Path) -> None:
     """Take the pictures; NoBrowser says what is missing."""
     driver = browser()
     try:
-        for name, (width, theme) in PICTURES.items():
-            picture(driver, docs / "conformance.html", docs / name, width, theme)
+        for name, (width, height, theme) in PICTURES.items():
+            picture(driver, docs / "conformance.html", docs / name, width, height, theme)
     finally:
         driver.quit()
 

@@ -274,7 +274,8 @@ def verdict(record: Record) -> str:
     if counts["declared"]:
         said += f" ({counts['declared']} by declared deviations)"
     if record["deviations"]["stale"]:
-        said += f"; {len(record['deviations']['stale'])} declared deviations are stale"
+        count = len(record["deviations"]["stale"])
+        said += f", {count} deviation{'s' if count > 1 else ''} stale"
     mode = " (quick: xloss conform runs every case)" if record["mode"] == "quick" else ""
     return f"{who}: {said}, {seconds}{mode}"
 
