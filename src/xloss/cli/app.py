@@ -133,7 +133,8 @@ def conform_command(
         idle = {
             "--candidate": candidate, "--peer": peer, "--backend": backend, "--case": case,
             "--on-demand": on_demand, "--deviations": deviations, "--html": html,
-            "--jobs": jobs, "--list": as_list, "--value-only": value_only, "--dtype, more than one,": dtype and dtype[1:],
+            "--jobs": jobs, "--list": as_list, "--value-only": value_only,
+            "--dtype, more than one,": dtype and dtype[1:],
         }  # fmt: skip
         for name, given in idle.items():
             if given:
