@@ -15,7 +15,7 @@ from .cases import catalogue
 from .checking import styled
 from .homes import HOMES, Missing
 from .peers import PEERS, Peer, peers
-from .subjects import of, present
+from .subjects import Xloss, of, present
 from .suite import Source
 
 # Where a quick run goes: NumPy, which is always here, and what most losses are written in.
@@ -93,7 +93,7 @@ def sources(plan: Plan) -> list[Source]:
         has = QUICK[name] if narrow else DTYPES
         wanted = tuple(dtype for dtype in has if dtype in (plan.dtypes or DTYPES))
         found += [
-            Source(name, partial(present, subject), required=name in plan.backends)
+            Source(name, partial(present, subject), name in plan.backends, _cost(subject))
             for subject in of(name, wanted)
         ]
     for name in dict.fromkeys(plan.peers):
@@ -114,6 +114,12 @@ def sources(plan: Plan) -> list[Source]:
     if not found:
         raise BadPlan(f"no subject has {', '.join(plan.dtypes)}")
     return found
+
+
+def _cost(subject: Xloss) -> int:
+    """Return where it stands among the slow: JAX compiles every call, twice under autodiff."""
+    whole = subject.gradient == "jax.vjp" and not subject.few
+    return {"jax": 3, "dask": 2, "torch": 1}.get(subject.library, 0) + whole
 
 
 def _peer(name: str, dtype: str) -> Peer:

@@ -72,9 +72,10 @@ class _Worker:
             self.source = None
             return
         taken = {w.library for w in workers}
+        of = {i: sources[i] for i in left}
         self.source = min(
             left,
-            key=lambda i: (sources[i].library != self.library, sources[i].library in taken, i),
+            key=lambda i: (of[i].library != self.library, of[i].library in taken, -of[i].cost, i),
         )
         left.remove(self.source)
         self.library = sources[self.source].library

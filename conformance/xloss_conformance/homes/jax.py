@@ -42,7 +42,8 @@ class Jax(Home):
         return context
 
     def forget(self) -> None:
-        jax.clear_caches()  # type: ignore[no-untyped-call]  # a few MB for every call that was compiled
+        # A few MB for every call that was compiled.
+        jax.clear_caches()  # type: ignore[no-untyped-call]
 
     def differentiate(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
