@@ -1,0 +1,316 @@
+"""xloss conform: what is judged, what is printed where, exit codes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xloss.cli.app import run
+
+CANDIDATES = """
+import os
+import pathlib
+import time
+
+import numpy as np
+
+
+def textbook(logits, targets):
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    return -np.log(p[np.arange(len(targets)), targets]).mean()
+
+
+def exact(logits, targets):
+    m = logits.max(-1, keepdims=True)
+    e = np.where(logits == m, 0.0, np.exp(np.float64(logits - m)))
+    rest = e.sum(-1) + ((logits == m).sum(-1) - 1)
+    rows = np.arange(len(targets))
+    return np.float32((np.log1p(rest) + (m[:, 0] - logits[rows, targets])).mean())
+
+
+def nan(logits, targets):
+    return np.float32("nan")
+
+
+def dies(logits, targets):
+    os.kill(os.getpid(), 11)
+
+
+def sleeps(logits, targets):
+    pathlib.Path("began").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def prints(logits, targets):
+    print("a line of its own")
+    return exact(logits, targets)
+"""
+ONE = ("--case", "tail/gap 17")
+NUMPY = ("--backend", "numpy", "--dtype", "float32", "--family", "tail", "--quick")
+STALE = """
+[[deviation]]
+subject = "xloss numpy float32"
+case = "tail/gap 17"
+rule = "value"
+reason = "it was so once"
+link = "https://example.org/1"
+"""
+
+
+def xloss(*arguments, before="", **options):
+    """Run the command in a process of its own; `before` is Python that runs first."""
+    command = [sys.executable, "-W", "error", "-m", "xloss.cli"]
+    if before:
+        command[3:] = ["-c", f"{before}; from xloss.cli import main; main()"]
+    return subprocess.run(
+        [*command, "conform", *map(str, arguments)],
+        capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder but for mine.py."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    Path("mine.py").write_text(CANDIDATES)
+    return tmp_path
+
+
+def refused(capsys, *arguments):
+    """Run the command here, which must refuse; return its line."""
+    assert run(["conform", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"xloss: [^\n]+\n", err), err
+    return err[7:-1]
+
+
+# ---- Exit codes and streams ----------------------------------------------------------------------
+
+
+def test_a_run_that_passes():
+    ran = xloss(*NUMPY)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.search(r"^tail +\d+ +\d\.\d / \d\.\d$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^PASS  xloss 0.1.0 on numpy: all \d+ answers keep every rule", ran.stdout,
+                     re.MULTILINE)  # fmt: skip
+    assert "\x1b" not in ran.stdout
+
+
+def test_a_candidate_that_fails_is_told_where_why_and_how_to_see_it_again():
+    ran = xloss("mine.py:textbook", *ONE)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "FAILED tail/gap 17 on mine.py:textbook float32\n" in ran.stdout
+    worst = r"value: 1 of 1 beyond the budget; the worst: [\d.e+]+ ulp, allowed 4; got\s+"
+    assert re.search(worst + r"[\d.e-]+,\s+right\s+is\s+2\.4\d+e-07", ran.stdout)
+    assert re.search(r"^  why: .*lose\s+every digit$", ran.stdout, re.MULTILINE)
+    (again,) = re.findall(r"^  again: (.*)$", ran.stdout, re.MULTILINE)
+    assert again == (
+        "xloss conform --case 'tail/gap 17' --candidate mine.py:textbook --dtype float32"
+    )
+    assert "FAIL  mine.py:textbook: 1 of 1 answers wrong, in 1 case" in ran.stdout
+
+
+def test_a_candidate_that_is_right():
+    ran = xloss("--candidate", "mine.py:exact", "--family", "tail")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "PASS  mine.py:exact: all" in ran.stdout
+
+
+def test_json_is_alone_on_stdout_and_strict(folder):
+    ran = xloss("mine.py:nan", *ONE, "--json", "--html", "page.html")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    got = json.loads(ran.stdout, parse_constant=pytest.fail)
+    assert list(got) == [
+        "schema", "xloss", "date", "mode", "command", "machine", "versions", "seconds", "subjects",
+        "missing", "families", "rules", "cases", "cells", "deviations", "summary", "ok",
+    ]  # fmt: skip
+    assert got["schema"] == 1
+    assert (got["mode"], got["ok"]) == ("full", False)
+    assert (
+        got["command"] == "xloss conform mine.py:nan --case 'tail/gap 17' --json --html page.html"
+    )
+    (cell,) = got["cells"]
+    assert (cell["value_ulp"], cell["got"]) == ("inf", {"value": "nan"})
+    assert (cell["findings"][0]["rule"], cell["findings"][0]["got"]) == ("value", "nan")
+    assert "<html" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_what_a_candidate_prints_does_not_reach_stdout():
+    ran = xloss("mine.py:prints", *ONE, "--json")
+    assert ran.returncode == 0
+    assert json.loads(ran.stdout)["ok"]
+    assert "a line of its own" in ran.stderr
+
+
+def test_a_worker_that_dies():
+    ran = xloss("mine.py:dies", *ONE)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "xloss: the process running mine.py:dies float32 on tail/gap 17 died: SIGSEGV\n"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process groups")
+def test_ctrl_c_leaves_no_process_behind():
+    command = [sys.executable, "-m", "xloss.cli", "conform", "mine.py:sleeps", *ONE]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as started:
+        began = Path("began")
+        for _ in range(600):
+            if began.exists() and began.read_text():
+                break
+            time.sleep(0.1)
+        worker = int(began.read_text())
+        os.killpg(started.pid, signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+    assert (started.returncode, out, err) == (130, b"", b"")
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+# ---- Where little is installed -------------------------------------------------------------------
+
+LIBRARIES = ("torch", "jax", "dask", "cupy", "array_api_strict", "mpmath", "scipy", "ml_dtypes")
+
+
+def blocked(folder, names):
+    """Return an environment in which nobody, workers included, can import some packages."""
+    (folder / "sitecustomize.py").write_text(
+        "from importlib.machinery import PathFinder\n"
+        "own = PathFinder.find_spec\n"
+        "def find_spec(name, path=None, target=None):\n"
+        f"    return None if name.partition('.')[0] in {names!r} else own(name, path, target)\n"
+        "PathFinder.find_spec = find_spec\n"
+    )
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def test_only_numpy_is_enough(folder):
+    ran = xloss("--quick", env=blocked(folder, LIBRARIES))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "PASS  xloss 0.1.0 on numpy: all" in ran.stdout
+    told = ran.stdout.partition("Not on this machine\n")[2]
+    assert '  torch: torch is not installed: pip install "xloss[torch]"\n' in told
+    assert '  jax: jax is not installed: pip install "xloss[jax]"\n' in told
+    assert "  strict: array_api_strict is not installed: pip install array-api-strict\n" in told
+
+
+def test_a_library_asked_for_by_name_must_be_here(folder):
+    ran = xloss("--backend", "torch", *ONE, env=blocked(folder, LIBRARIES))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == 'xloss: torch: torch is not installed: pip install "xloss[torch]"\n'
+
+
+@pytest.mark.parametrize("name", ["typer", "rich"])
+def test_without_the_extra_the_command_says_what_to_install(name):
+    ran = xloss("--quick", before=f"import sys; sys.modules[{name!r}] = None")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"xloss: the command line needs {name}: pip install")
+
+
+def test_eval_does_not_pay_for_it():
+    before = (
+        "import atexit, sys; atexit.register(lambda: sys.stderr.write(str("
+        "[m for m in sys.modules if m.startswith('xloss_conformance') or m.endswith('.conform')])))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{before}; from xloss.cli import main; main()", "engines"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stderr == "[]"
+
+
+# ---- Deviations ----------------------------------------------------------------------------------
+
+
+def test_a_declared_failure_is_no_failure():
+    Path("known.toml").write_text(STALE.replace("xloss numpy", "mine.py:textbook"))
+    ran = xloss("mine.py:textbook", *ONE, "--deviations", "known.toml", "--json")
+    assert ran.returncode == 0
+    got = json.loads(ran.stdout)
+    assert got["deviations"] == {"declared": 1, "stale": []}
+    assert got["cells"][0]["note"] == "it was so once (https://example.org/1)"
+
+
+def test_a_stale_deviation_is_a_failure():
+    Path("known.toml").write_text(STALE)
+    ran = xloss(*NUMPY, "--deviations", "known.toml")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "STALE DEVIATION 'xloss numpy float32' on 'tail/gap 17', rule value: none of its 1" in (
+        " ".join(ran.stdout.split())
+    )
+    assert re.search(r"^FAIL  .*, 1 deviation stale,", ran.stdout, re.MULTILINE)
+
+
+# ---- What is refused -----------------------------------------------------------------------------
+
+REFUSED = {
+    "family": (
+        ["--family", "tial"],
+        "--family tial: there is none of that name; did you mean tail?",
+    ),
+    "loss": (["--loss", "nll_los"], "--loss nll_los: there is none .* did you mean nll_loss?"),
+    "peer": (["--peer", "tensorflow"], "--peer tensorflow: there is none .* expected one of torch"),
+    "backend": (["--backend", "numpi"], "--backend numpi: .* did you mean numpy?"),
+    "dtype": (["--dtype", "float8"], "--dtype float8: .* did you mean float"),
+    "arrays": (["mine.py:nan", "--arrays", "nump"], "--arrays nump: .* did you mean numpy?"),
+    "case": (["--case", "tail/none"], "no case is of that name, family and loss"),
+    "on demand": (["--family", "size"], "these cases run on demand only: --on-demand"),
+    "dtypes": (["--backend", "dask", "--dtype", "float16"], "no subject has float16"),
+    "no candidate": (["mine.py:none", *ONE], "mine.py has no none; it has textbook, exact, nan"),
+    "no file": (["none.py:none", *ONE], "none.py: no such file"),
+    "no colon": (["none", *ONE], "'none': expected package.module:function or path/file.py:fun"),
+    "two": (["mine.py:nan", "--candidate", "mine.py:exact"], "one candidate at a time"),
+    "convention": (["mine.py:nan", "--convention", "caffe", *ONE], "'caffe' is unknown; expected"),
+    "folder": (["--html", "none/page.html"], "--html none/page.html: its folder does not exist"),
+    "a folder": (["--html", "."], "--html .: is a folder"),
+    "deviations": (["--deviations", "none.toml"], "none.toml: .*No such file"),
+    "no reason": (["--deviations", "bad.toml"], "bad.toml: deviation 1: reason is missing"),
+    "jobs": (["--jobs", 0], "Invalid value for '--jobs'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_run_is_refused_in_one_line(capsys, case):
+    Path("bad.toml").write_text(STALE.replace("reason", "# reason"))
+    arguments, message = REFUSED[case]
+    assert re.search(message, refused(capsys, *arguments))
+
+
+# ---- For the eye ---------------------------------------------------------------------------------
+
+
+def test_cases_are_listed_with_their_reasons(capsys):
+    assert run(["conform", "--list", "--family", "tail"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("tail\n  tail/gap 5  cross_entropy, quick\n      ")
+    assert run(["conform", "--list", "--json", "--quick"]) == 0
+    listed = json.loads(capsys.readouterr().out)["cases"]
+    assert all(case["reason"] and case["quick"] for case in listed)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_table_fits_its_terminal(width):
+    ran = xloss("--backend", "numpy", "--backend", "strict", "--family", "tail", "--quick",
+                env={**os.environ, "COLUMNS": str(width)})  # fmt: skip
+    assert ran.returncode == 0
+    table = ran.stdout.partition("\nPASS")[0].splitlines()
+    assert max(map(len, table)) <= width
+
+
+def test_colours_are_for_terminals_that_want_them():
+    colour = xloss(*NUMPY, env={**os.environ, "FORCE_COLOR": "1"})
+    assert "\x1b[" in colour.stdout
+    plain = xloss(*NUMPY, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert plain.returncode == 0
+    assert plain.stdout.isascii()
