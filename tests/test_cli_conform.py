@@ -119,7 +119,7 @@ def test_a_candidate_that_fails_is_told_where_why_and_how_to_see_it_again():
 
 
 def test_a_candidate_that_is_right():
-    ran = xloss("--candidate", "mine.py:exact", "--family", "tail")
+    ran = xloss("--candidate", "mine.py:exact", "--case", "tail/gap ??")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "PASS  mine.py:exact: all" in ran.stdout
 
