@@ -68,7 +68,7 @@ def cases(plan: Plan) -> list[Case]:
         case for case in everything
         if loss in (None, case.loss)
         and (not plan.families or case.family in plan.families)
-        and (plan.case is None or fnmatchcase(case.name, plan.case))
+        and (plan.case in (None, case.name) or fnmatchcase(case.name, str(plan.case)))
         and (case.quick or not plan.quick)
     ]  # fmt: skip
     now = [case for case in found if plan.on_demand or not case.on_demand]

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from .case import Case
 from .cases import catalogue
 from .homes import Missing
 from .loading import LoadError
@@ -31,7 +34,8 @@ def work(sources: Sequence[Source], collector: Collector, jobs: int) -> None:
     """Run every source in one of `jobs` processes."""
     names = [case.name for case in collector.cases]
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers = [_Worker(names, threads) for _ in range(jobs)]
+    with _uninterrupted():
+        workers = [_Worker(names, threads) for _ in range(jobs)]
     left = list(range(len(sources)))
     try:
         for worker in workers:
@@ -52,6 +56,19 @@ def work(sources: Sequence[Source], collector: Collector, jobs: int) -> None:
     finally:
         for worker in workers:
             worker.stop()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: the parent, which it reaches, ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Worker:
@@ -93,14 +110,13 @@ class _Worker:
         return received
 
     def stop(self) -> None:
-        self.pipe.close()
         self.process.terminate()  # an idle one too: unloading JAX and torch takes time
         self.process.join()
+        self.pipe.close()
 
 
 def _serve(pipe: Connection, names: list[str], threads: int) -> None:
     """Answer source after source until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, interrupted too, ends this one
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is imported
         os.environ.setdefault(variable, str(threads))
     os.dup2(2, 1)  # stdout belongs to the report
@@ -109,19 +125,27 @@ def _serve(pipe: Connection, names: list[str], threads: int) -> None:
     while True:
         try:
             source = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
-        try:
-            for found in answers(source, cases):
-                pipe.send(("found", sent(found)))
-            pipe.send(("done", None))
-        except BrokenPipeError:
-            return
-        except (LoadError, Missing) as error:
-            pipe.send(("cannot", type(error)(str(error))))
-        except BaseException as error:
-            said = traceback.format_exception_only(error)[-1].strip()
-            pipe.send(("failed", f"{said}\n{traceback.format_exc()}"))
+        for message in _messages(source, cases):
+            try:
+                pipe.send(message)
+            except ConnectionError:
+                return
+
+
+def _messages(source: Source, cases: Sequence[Case]) -> Iterator[tuple[str, Any]]:
+    try:
+        for found in answers(source, cases):
+            yield "found", sent(found)
+        yield "done", None
+    except (LoadError, Missing) as error:
+        yield "cannot", type(error)(str(error))
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        said = traceback.format_exception_only(error)[-1].strip()
+        yield "failed", f"{said}\n{traceback.format_exc()}"
 
 
 def sent(found: Any) -> Any:
