@@ -18,8 +18,13 @@ from .peers import PEERS, Peer, peers
 from .subjects import Xloss, of, present
 from .suite import Source
 
-# Where a quick run goes: NumPy, which is always here, and what most losses are written in.
-QUICK = {"numpy": DTYPES, "torch": ("float32", "bfloat16")}
+# Where a quick run goes: NumPy, which is always here, the standard, what most losses are written in.
+# Not JAX, which compiles every call, and not Dask, whose graphs take as long.
+QUICK = {
+    "numpy": DTYPES,
+    "strict": ("float32",),
+    "torch": ("float32", "float64", "bfloat16"),
+}
 PACKAGES = {"strict": "array_api_strict", "cuda": "torch"}  # where the name is another
 
 
