@@ -162,8 +162,10 @@ def test_a_worker_that_dies():
 def test_ctrl_c_leaves_no_process_behind():
     command = [sys.executable, "-m", "xloss.cli", "conform", "mine.py:sleeps", *ONE]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as started:
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # Whatever runs the tests in the background has it ignored, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as started:  # fmt: skip
         began = Path("began")
         for _ in range(600):
             if began.exists() and began.read_text():
@@ -171,7 +173,10 @@ def test_ctrl_c_leaves_no_process_behind():
             time.sleep(0.1)
         worker = int(began.read_text())
         os.killpg(started.pid, signal.SIGINT)
-        out, err = started.communicate(timeout=60)
+        try:
+            out, err = started.communicate(timeout=60)
+        finally:
+            started.kill()  # else a test that fails waits for ever
     assert (started.returncode, out, err) == (130, b"", b"")
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
