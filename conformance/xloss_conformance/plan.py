@@ -18,7 +18,7 @@ from .peers import PEERS, Peer, peers
 from .subjects import Xloss, of, present
 from .suite import Source
 
-# Where a quick run goes: NumPy, which is always here, the standard, what most losses are written in.
+# Where a quick run goes: NumPy, always here; the standard; what most losses are written in.
 # Not JAX, which compiles every call, and not Dask, whose graphs take as long.
 QUICK = {
     "numpy": DTYPES,
