@@ -20,11 +20,7 @@ from .suite import Source
 
 # Where a quick run goes: NumPy, always here; the standard; what most losses are written in.
 # Not JAX, which compiles every call, and not Dask, whose graphs take as long.
-QUICK = {
-    "numpy": DTYPES,
-    "strict": ("float32",),
-    "torch": ("float32", "float64", "bfloat16"),
-}
+QUICK = {"numpy": DTYPES, "strict": ("float32",), "torch": ("float32", "bfloat16")}
 PACKAGES = {"strict": "array_api_strict", "cuda": "torch"}  # where the name is another
 
 
