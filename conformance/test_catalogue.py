@@ -36,7 +36,9 @@ def test_a_library_is_here(library: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("subject", [s for name in HOMES if here(name) for s in of(name)], ids=str)
+@pytest.mark.parametrize(
+    "subject", [s for name in HOMES if here(name) for s in of(name)], ids=lambda s: s.name
+)
 def test_xloss_keeps_its_contract(subject: Xloss, family: str) -> None:
     report = run([subject], FAMILIES[family], deviations=read(FILE))
     if all(verdict.status == "refused" for verdict in report.verdicts):
