@@ -161,11 +161,18 @@ def test_a_worker_that_dies():
 @pytest.mark.skipif(os.name == "nt", reason="no process groups")
 def test_ctrl_c_leaves_no_process_behind():
     command = [sys.executable, "-m", "xloss.cli", "conform", "mine.py:sleeps", *ONE]
+    # Whatever runs the tests in the background has it ignored, and hands that down.
+    heard = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        # Whatever runs the tests in the background has it ignored, and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as started:  # fmt: skip
+        [sys.executable, "-c", heard, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as started:
         began = Path("began")
         for _ in range(600):
             if began.exists() and began.read_text():
