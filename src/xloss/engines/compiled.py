@@ -1,0 +1,239 @@
+"""Kernels: functions compiled by Numba when first called, and kept on disk for the next process.
+
+Numba's own disk cache is not used. It notices an edit only in the file of the cached function, not
+in the helpers that it calls, and two processes that write two signatures at once can leave the name
+of one with the code of the other. Here one file holds one kernel for one signature, its name is the
+hash of all that the code was made of, and it begins with the hash of its contents. Whatever goes
+wrong with the cache costs a compilation and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import cache, cached_property
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from llvmlite.binding import ffi
+from numba.core.compiler_lock import global_compiler_lock
+
+from .forks import wait_for
+
+__all__ = ["cache_folder", "inline", "kernel"]
+
+KEPT = 8  # folders of other versions, sources or Pythons
+SUFFIX = ".kernel"
+SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT")
+
+# In the order in which Numba takes them.
+for _owner in (global_compiler_lock, getattr(getattr(ffi, "lib", None), "_lock", None)):
+    if hasattr(_owner, "_lock") and hasattr(_owner, "__dict__"):
+        wait_for(_owner, "_lock")
+
+
+def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
+    """Compile a function for every signature it is called with, releasing the GIL; keep it on disk.
+
+    Parameters
+    ----------
+    fastmath
+        LLVM's fast-math flags, such as ``{"contract", "reassoc"}``.
+    """
+
+    def decorate(function: Any) -> Any:
+        compiled = inline(fastmath=fastmath)(function)
+        if hasattr(compiled, "_cache"):
+            compiled._cache = _Cache(compiled)
+        return compiled
+
+    return decorate
+
+
+def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
+    """Compile a function that kernels call; it lies on disk within them."""
+
+    def decorate(function: Any) -> Any:
+        if function.__closure__:
+            # What a factory makes has one name, and is told apart by a number that counts what
+            # this process has compiled: kernels out of two processes' files would share symbols.
+            made_of = hashlib.sha256(_describe(function, set()).encode()).hexdigest()
+            function.__qualname__ += f"_{made_of[:16]}"
+        return numba.njit(
+            nogil=True, error_model="numpy", boundscheck=False, fastmath=set(fastmath) or False
+        )(function)
+
+    return decorate
+
+
+def cache_folder() -> Path | None:
+    """Return where this version's kernels lie on disk; None where there is no such place.
+
+    ``XLOSS_CACHE_DIR``, else the user's cache directory; in it one folder for each stamp of
+    sources, Python and Numba.
+    """
+    given = os.environ.get("XLOSS_CACHE_DIR")
+    try:
+        root = Path(given).absolute() if given else _user_caches() / "xloss"
+    except (OSError, RuntimeError):  # no current directory, no home
+        return None
+    return None if _STAMP is None else root / f"kernels-{_STAMP}"
+
+
+def _stamp() -> str | None:
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    parts = [str(sys.implementation.cache_tag), numba.__version__, llvmlite.__version__]
+    try:
+        parts += [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
+    except OSError:
+        return None
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20] if sources else None
+
+
+# Before the kernels are imported, rather than when the first is compiled: what is compiled then is
+# what was imported, whatever has been written to the files since.
+_STAMP = _stamp()
+
+
+def _user_caches() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+class _Cache:
+    """What Numba asks for a compiled signature of one function, and gives one to keep."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def load_overload(self, sig: Any, target: Any) -> Any:
+        """Return what was kept, or None."""
+        try:
+            target.refresh()
+            path = self._path(sig, target.codegen())
+            if path is None:
+                return None
+            content = path.read_bytes()
+            digest, payload = content[:32], content[32:]
+            if hashlib.sha256(payload).digest() != digest:
+                return None
+            return _numba().rebuild(target, *pickle.loads(payload))
+        except Exception:
+            return None
+
+    def save_overload(self, sig: Any, compiled: Any) -> None:
+        """Keep what was compiled."""
+        try:
+            path = self._path(sig, compiled.codegen)
+            if path is None or compiled.lifted or compiled.library.has_dynamic_globals:
+                return
+            payload = _numba().dumps(compiled._reduce())
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write(path, hashlib.sha256(payload).digest() + payload)
+            _prune(path.parent)
+        except Exception:
+            return
+
+    def _path(self, sig: Any, codegen: Any) -> Path | None:
+        folder, made_of = cache_folder(), self._made_of
+        if folder is None or " at 0x" in made_of:  # something that only this process has
+            return None
+        settings = [getattr(numba.config, name, None) for name in SETTINGS]
+        key = repr((str(sig), codegen.magic_tuple(), settings, made_of))
+        name = self._compiled.py_func.__name__
+        return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:40]}{SUFFIX}"
+
+    @cached_property
+    def _made_of(self) -> str:
+        return _describe(self._compiled, set())
+
+    # What else Numba may ask of a cache.
+    @property
+    def cache_path(self) -> str | None:
+        folder = cache_folder()
+        return None if folder is None else str(folder)
+
+    def enable(self) -> None: ...
+
+    def disable(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class _numba:
+    """The private names of Numba's that are used here; one that is missing means: no cache."""
+
+    def __init__(self) -> None:
+        from numba.core.compiler import CompileResult
+        from numba.core.serialize import dumps
+
+        self.rebuild, self.dumps = CompileResult._rebuild, dumps
+
+
+def _describe(value: Any, seen: set[Any]) -> str:
+    """Say what compiled code is made of: bytecode, helpers, and every constant either takes."""
+    if hasattr(value, "py_func"):
+        options = sorted((k, _describe(v, seen)) for k, v in value.targetoptions.items())
+        return f"{options}{_describe(value.py_func, seen)}"
+    if isinstance(value, FunctionType):
+        name = f"{value.__module__}.{value.__qualname__}"
+        if value in seen:
+            return name
+        seen.add(value)
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        known = value.__globals__
+        taken = [known[name] for name in sorted(_names(value.__code__)) if name in known]
+        return repr((name, *(_describe(v, seen) for v in (
+            value.__code__, value.__defaults__, tuple(cells), tuple(taken)
+        ))))  # fmt: skip
+    if isinstance(value, CodeType):
+        names = (value.co_names, value.co_varnames, value.co_freevars)
+        return repr((value.co_code, names, _describe(value.co_consts, seen)))
+    if isinstance(value, np.ndarray):
+        return repr((value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()))
+    if isinstance(value, set | frozenset):
+        return repr(sorted(_describe(v, seen) for v in value))
+    if isinstance(value, tuple | list):
+        return repr([_describe(v, seen) for v in value])
+    if isinstance(value, ModuleType | type):
+        return value.__name__
+    return repr(value)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that nobody ever sees half written."""
+    handle, name = tempfile.mkstemp(prefix="writing-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@cache
+def _prune(folder: Path) -> None:
+    """Remove all but the youngest folders of other stamps, once in a process."""
+    others = [f for f in folder.parent.glob("kernels-*") if f != folder]
+    for old in sorted(others, key=lambda f: -f.stat().st_mtime)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,166 @@
+"""A few threads of our own that run the pieces of a call; the calling thread works with them.
+
+No lock is ever waited for: a call whose helpers are busy, or cannot be started, does all the work
+itself. What the threads share is rebuilt in a forked child, where they do not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+__all__ = ["run", "threads"]
+
+Task = Callable[[int], None]
+
+
+def threads() -> int:
+    """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process."""
+    given = os.environ.get("XLOSS_NUM_THREADS")
+    if given:
+        if not (given.isascii() and given.strip().isdigit() and int(given) > 0):
+            raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {given!r}")
+        return int(given)
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def run(task: Task, count: int) -> None:
+    """Call ``task(0)`` to ``task(count - 1)``, each once, on several threads.
+
+    The first exception is raised here, after the tasks that were running have ended; the others are
+    not started. So is an interrupt.
+    """
+    helpers = min(count, threads()) - 1
+    if helpers <= 0:
+        for i in range(count):
+            task(i)
+        return
+    job = _Job(task, count)
+    try:
+        _pool().help_with(job, helpers)
+        job.work()
+    finally:
+        job.end()
+    if job.errors:
+        first = job.errors[0]
+        job.errors.clear()
+        try:
+            raise first
+        finally:
+            del first  # an exception that its own traceback leads to keeps all arrays alive
+
+
+class _Job:
+    """One call of `run`."""
+
+    def __init__(self, task: Task, count: int) -> None:
+        self.task: Task | None = task
+        self.todo = list(range(count - 1, -1, -1))  # popped: no two threads get the same
+        self.errors: list[BaseException] = []
+        self.entered: list[None] = []
+        self.left: list[None] = []
+        self.news: SimpleQueue[None] = SimpleQueue()
+
+    def work(self) -> None:
+        """Run tasks until none is left."""
+        task, todo = self.task, self.todo
+        while todo and task is not None:
+            try:
+                i = todo.pop()
+            except IndexError:
+                return
+            try:
+                task(i)
+            except Exception as error:
+                self.errors.append(error)
+                todo.clear()
+
+    def help(self) -> None:
+        """Work in a helper thread."""
+        self.entered.append(None)  # before a task is taken: see `end`
+        try:
+            self.work()
+        except BaseException as error:
+            self.errors.append(error)
+            self.todo.clear()
+        finally:
+            self.left.append(None)
+            self.news.put(None)
+
+    def end(self) -> None:
+        """Wait for the helpers that have a task; one that enters later finds none.
+
+        An interrupt is raised when they have ended. It may come between any two lines, so what is
+        waited for is a state, and `news` only says that it may have changed.
+        """
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self.todo.clear()
+                while len(self.left) < len(self.entered):
+                    self.news.get()
+                self.task = None
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            try:
+                raise interrupt
+            finally:
+                del interrupt
+
+
+class _Pool:
+    """The helpers of one process."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self.started = 0
+        self.starting = threading.Lock()
+
+    def help_with(self, job: _Job, helpers: int) -> None:
+        """Wake up to so many helpers, started now if there are too few."""
+        if self.started < helpers and self.starting.acquire(blocking=False):
+            try:
+                while self.started < helpers:
+                    threading.Thread(target=self._serve, name="xloss", daemon=True).start()
+                    self.started += 1
+            except RuntimeError:  # no more threads here, or the interpreter is shutting down
+                pass
+            finally:
+                self.starting.release()
+        # Jobs that no helper has looked at yet are enough to keep all of them busy.
+        for _ in range(min(helpers, self.started - self.jobs.qsize())):
+            self.jobs.put(job)
+
+    def _serve(self) -> None:
+        while True:
+            job = self.jobs.get()
+            job.help()
+            del job  # and with it the caller's arrays
+
+
+_current = _Pool()
+
+
+def _pool() -> _Pool:
+    global _current
+    if _current.process != os.getpid():  # a fork that ran no hooks
+        _current = _Pool()
+    return _current
+
+
+def _renew() -> None:
+    global _current
+    _current = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
