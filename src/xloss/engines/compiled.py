@@ -67,8 +67,8 @@ def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
         if function.__closure__:
             # What a factory makes has one name, and is told apart by a number that counts what
             # this process has compiled: kernels out of two processes' files would share symbols.
-            made_of = hashlib.sha256(_describe(function, set()).encode()).hexdigest()
-            function.__qualname__ += f"_{made_of[:16]}"
+            made_of = _describe((function, frozenset(fastmath)), set())
+            function.__qualname__ += f"_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
         return numba.njit(
             nogil=True, error_model="numpy", boundscheck=False, fastmath=set(fastmath) or False
         )(function)
@@ -193,12 +193,11 @@ def _describe(value: Any, seen: set[Any]) -> str:
         if value in seen:
             return name
         seen.add(value)
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
         known = value.__globals__
         taken = [known[name] for name in sorted(_names(value.__code__)) if name in known]
-        return repr((name, *(_describe(v, seen) for v in (
-            value.__code__, value.__defaults__, tuple(cells), tuple(taken)
-        ))))  # fmt: skip
+        closed = [_content(cell) for cell in value.__closure__ or ()]
+        parts = (value.__code__, value.__defaults__, closed, taken)
+        return repr((name, *(_describe(part, seen) for part in parts)))
     if isinstance(value, CodeType):
         names = (value.co_names, value.co_varnames, value.co_freevars)
         return repr((value.co_code, names, _describe(value.co_consts, seen)))
@@ -211,6 +210,13 @@ def _describe(value: Any, seen: set[Any]) -> str:
     if isinstance(value, ModuleType | type):
         return value.__name__
     return repr(value)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty as yet: the function's own name
+        return None
 
 
 def _names(code: CodeType) -> set[str]:
