@@ -138,7 +138,7 @@ GRADIENTS_BREAKAGES = [
       "    if not same_shape(tuple(c.shape), shape):\n", "    if len(c.shape) > 1:\n",
       "value_and_grad::what_the_cotangent_refuses"),
     b("value_and_grad: the value is the loss", DEFAULT,
-      "return plain(cx, got.rows), named(", "return plain(cx, got.rows * up), named(",
+      "return plain(cx, got.rows), got", "return plain(cx, got.rows * up), got",
       "value_and_grad::the_cotangent_multiplies_the_gradient[numpy-cross_entropy]"),
     b("CrossEntropyLoss: every option reaches the call", "losses/softmax.py",
       "return {f.name: getattr(self, f.name) for f in fields(self)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._xp import Context
+from ..core.linear import Linear
 from ..core.spec import Operands, Spec
 
 
@@ -18,4 +19,5 @@ class Call(NamedTuple):
     classes: int  # 0: no class axis
     axis: int = -1  # where the class axis was
     normalizer: Any = None
-    arguments: tuple[str, ...] = ("logits", "targets")  # names of x and of targets
+    arguments: tuple[str, ...] = ("logits", "targets")  # what gradients go to; the first is x
+    linear: Linear | None = None  # x are features, which this turns into logits

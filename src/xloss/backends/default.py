@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import inf, prod
 from typing import Any
 
 from .._xp import Array, cast, plain, quiet
 from ..core.reduce import mean
-from ..core.spec import Need, Upstream
+from ..core.spec import Need, Result, Upstream
 from ..engines import choose
 from .call import Call
 
+Run = Callable[..., Result]  # of what is needed, and the upstream
 
-def value(call: Call) -> Array:
+
+def runner(call: Call) -> Run:
+    """Return the engine's run of a call."""
+    engine = choose(call.operands, call.spec, call.cx)
+    return partial(engine.run, call.operands, call.spec, call.cx, call.classes)
+
+
+def value(call: Call, run: Run | None = None) -> Array:
     """Return the loss."""
-    spec, cx, o = call.spec, call.cx, call.operands
-    engine = choose(o, spec, cx)
+    spec, cx = call.spec, call.cx
+    run = runner(call) if run is None else run
     if spec.reduction == "none":
-        return plain(cx, engine.run(o, spec, cx, call.classes, Need(rows=True)).rows)
+        return plain(cx, run(Need(rows=True)).rows)
     count = None if spec.reduction == "sum" else known_weight(call)
     unknown = spec.reduction == "mean" and count is None
-    got = engine.run(o, spec, cx, call.classes, Need(total=True, weight=unknown))
+    got = run(Need(total=True, weight=unknown))
     return reduced(call, got.total, got.weight if unknown else count)
 
 
@@ -47,20 +57,25 @@ def value_and_grad(
     call: Call, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients to "x" and "targets"."""
-    spec, cx, o = call.spec, call.cx, call.operands
-    xp = cx.xp
-    engine = choose(o, spec, cx)
-    up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
     wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
+    got, made = evaluated(call, runner(call), wants, cotangent)
+    return got, named(call, made.grad, made.grad_targets)
+
+
+def evaluated(call: Call, run: Run, wants: Need, cotangent: Any) -> tuple[Array, Result]:
+    """Return the loss, and a result with the gradients that are wanted."""
+    spec, cx = call.spec, call.cx
+    xp = cx.xp
+    up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
     if spec.reduction == "none":
-        got = engine.run(o, spec, cx, call.classes, wants._replace(rows=True), Upstream(up))
-        return plain(cx, got.rows), named(call, got.grad, got.grad_targets)
+        got = run(wants._replace(rows=True), Upstream(up))
+        return plain(cx, got.rows), got
     if spec.reduction == "sum":
-        got = engine.run(o, spec, cx, call.classes, wants._replace(total=True), Upstream(up))
-        return reduced(call, got.total, None), named(call, got.grad, got.grad_targets)
+        got = run(wants._replace(total=True), Upstream(up))
+        return reduced(call, got.total, None), got
     weight: Any = known_weight(call)
     if weight is None:
-        weight = engine.run(o, spec, cx, call.classes, Need(weight=True)).weight
+        weight = run(Need(weight=True)).weight
     below = weight if call.normalizer is None else call.normalizer
     share = live = None
     with quiet(cx):
@@ -71,13 +86,11 @@ def value_and_grad(
             live = weight != 0
             factor = up / xp.where(live, below, xp.ones_like(weight))
     if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
-        total = engine.run(o, spec, cx, call.classes, Need(total=True)).total
+        total = run(Need(total=True)).total
         with quiet(cx):
             share = -factor * mean(cx, total, weight, None)
-    got = engine.run(
-        o, spec, cx, call.classes, wants._replace(total=True), Upstream(factor, share, live)
-    )
-    return reduced(call, got.total, weight), named(call, got.grad, got.grad_targets)
+    got = run(wants._replace(total=True), Upstream(factor, share, live))
+    return reduced(call, got.total, weight), got
 
 
 def depends_on_targets(call: Call) -> bool:
