@@ -21,7 +21,14 @@ from .output import (
     one_line,
     print_json,
 )
-from .show import progress_bar, show_cases, show_evaluation, show_machine
+from .show import (
+    progress_bar,
+    show_cases,
+    show_evaluation,
+    show_kernel,
+    show_machine,
+    show_warm,
+)
 
 app = typer.Typer(
     name="xloss",
@@ -174,10 +181,22 @@ def conform_command(
 
 
 @app.command("engines")
-def engines_command(as_json: Json = False) -> None:
+def engines_command(
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Compile the CPU engine ahead, for every process after.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Print the array libraries, devices and engines found here, and what installs the rest."""
-    from .machine import machine
+    from .machine import compile_ahead, machine
 
+    if warm:
+        compiled = compile_ahead(None if as_json else show_kernel)
+        if as_json:
+            print_json(compiled)
+        else:
+            show_warm(compiled)
+        return
     result = machine()
     if as_json:
         print_json(result)

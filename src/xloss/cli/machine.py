@@ -1,14 +1,16 @@
-"""`xloss engines`: what this machine can run, and what line installs the rest."""
+"""`xloss engines`: what this machine can run, what installs the rest; compiling it ahead."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
+from time import perf_counter
 from typing import Any
 
 from ..capabilities import SUPPORT, Support
 from ..engines import engines
-from .output import one_line
+from .output import fail, one_line
 
 
 def machine() -> dict[str, Any]:
@@ -20,6 +22,26 @@ def machine() -> dict[str, Any]:
             {"name": name, "available": reason is None, "reason": reason}
             for name, reason in engines().items()
         ],
+    }
+
+
+def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str, Any]:
+    """Compile every kernel of the CPU engine, or find it on disk; tell of each as it comes."""
+    reason = engines()["cpu"]
+    if reason is not None:
+        fail(f"engine 'cpu': {reason}")
+    started = perf_counter()
+    from ..engines import compiled, cpu
+
+    kernels = []
+    for name, seconds in cpu.warm():
+        kernels.append({"name": name, "seconds": seconds})
+        if tell is not None:
+            tell(name, seconds)
+    return {
+        "kernels": kernels,
+        "seconds": perf_counter() - started,
+        "cache": compiled.kept_in(),
     }
 
 

@@ -63,6 +63,18 @@ def show_machine(result: dict[str, Any]) -> None:
         print_columns(rows)
 
 
+def show_kernel(name: str, seconds: float) -> None:
+    """Print a kernel as soon as it is compiled."""
+    print(f"{seconds:8.2f} s  {name}", flush=True)
+
+
+def show_warm(result: dict[str, Any]) -> None:
+    """Print what `xloss engines --warm` has done."""
+    print(f"{result['seconds']:8.2f} s  all {len(result['kernels'])}, Numba's own start included")
+    folder = result["cache"]
+    print(f"kept in {folder}" if folder else "kept nowhere: the cache cannot be written")
+
+
 def show_cases(cases: Sequence[dict[str, Any]]) -> None:
     """Print what `xloss conform --list` lists: the cases of each family, and why they are there."""
     family = ""

@@ -30,7 +30,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .forks import wait_for
 
-__all__ = ["cache_folder", "inline", "kernel"]
+__all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
 KEPT = 8  # folders of other versions, sources or Pythons
 SUFFIX = ".kernel"
@@ -88,6 +88,16 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError):  # no current directory, no home
         return None
     return None if _STAMP is None else root / f"kernels-{_STAMP}"
+
+
+def kept_in() -> str | None:
+    """Return the folder that holds kernels, or None: nothing has been kept."""
+    folder = cache_folder()
+    try:
+        kept = folder is not None and any(folder.glob(f"*{SUFFIX}"))
+    except OSError:
+        return None
+    return str(folder) if kept else None
 
 
 def _stamp() -> str | None:
