@@ -1,0 +1,76 @@
+"""Scripts run by an interpreter of their own: what a test must not do to the one it runs in."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+# A kernel, a helper that it calls, a constant that it takes; and a child that cannot hang.
+KERNEL = """
+import os, signal, sys, threading, time
+import numpy as np
+from xloss.engines import pool
+from xloss.engines.compiled import cache_folder, inline, kernel, kept_in
+
+SHIFT = 1.0
+
+@inline()
+def step(x):
+    return x * 3.0 + SHIFT
+
+@kernel(fastmath={"contract", "nsz"})
+def steps(x, out):
+    for i in range(len(x)):
+        out[i] = step(x[i])
+
+def computed(f=steps, dtype=np.float64):
+    out = np.empty(4, dtype=dtype)
+    f(np.arange(4, dtype=dtype), out)
+    return out.tolist()
+
+def came_from_disk(f=steps):
+    return sum(f.stats.cache_hits.values()), sum(f.stats.cache_misses.values())
+
+def in_a_child(work, seconds=60):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(seconds)
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def python(
+    script: str, *args: str, env: dict[str, str] | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end."""
+    process = start(script, *args, env=env)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start(script: str, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *args],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **(env or {})}, cwd=Path(__file__).parent,
+    )  # fmt: skip
+
+
+def said(script: str, *args: str, env: dict[str, str] | None = None) -> str:
+    """Return what a script prints that ends well."""
+    ran = python(script, *args, env=env)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()

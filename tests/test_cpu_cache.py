@@ -1,0 +1,294 @@
+"""Kernels on disk: found again, never the wrong one; and what goes wrong there does not matter."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import xloss
+from fresh import KERNEL, python, said, start
+
+pytest.importorskip("numba")
+
+RIGHT = "[1.0, 4.0, 7.0, 10.0]"
+SHOW = KERNEL + "\nprint(computed(), *came_from_disk())\n"
+
+
+@pytest.fixture
+def env(tmp_path):
+    return {"XLOSS_CACHE_DIR": str(tmp_path / "cache")}
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """Compile the kernel once; tests take copies."""
+    cache = tmp_path_factory.mktemp("once")
+    assert said(SHOW, env={"XLOSS_CACHE_DIR": str(cache)}) == f"{RIGHT} 0 1"
+    return cache
+
+
+@pytest.fixture
+def warm(env, once):
+    """A cache that holds the kernel of SHOW."""
+    shutil.copytree(once, env["XLOSS_CACHE_DIR"])
+    return env
+
+
+def files(env):
+    return sorted(Path(env["XLOSS_CACHE_DIR"]).rglob("*.kernel"))
+
+
+def everything(env):
+    return [p for p in Path(env["XLOSS_CACHE_DIR"]).rglob("*") if p.is_file()]
+
+
+def test_the_next_process_loads_what_this_one_compiled(warm):
+    assert len(files(warm)) == 1
+    assert said(SHOW, env=warm) == f"{RIGHT} 1 0"
+    assert everything(warm) == files(warm)
+
+
+def test_signatures_lie_side_by_side(env):
+    script = SHOW + "print(computed(dtype=np.float32), *came_from_disk())"
+    assert said(script, env=env).splitlines()[1] == f"{RIGHT} 0 2"
+    assert said(script, env=env).splitlines()[1] == f"{RIGHT} 2 0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("SHIFT = 1.0", "SHIFT = 2.0"), ("x * 3.0 + SHIFT", "(x + SHIFT) * 3.0")],
+    ids=["a constant", "a helper"],
+)
+def test_what_a_kernel_is_made_of_is_part_of_its_name(warm, old, new):
+    changed = said(SHOW.replace(old, new), env=warm)
+    assert changed.endswith(" 0 1")
+    assert not changed.startswith(RIGHT)
+    assert said(SHOW, env=warm) == f"{RIGHT} 1 0"
+
+
+def test_other_fast_math_is_another_kernel(warm):
+    assert said(SHOW.replace(', "nsz"', ""), env=warm).endswith(" 0 1")
+
+
+def test_an_edit_of_any_file_of_the_engines_is_another_stamp(env, tmp_path):
+    package = tmp_path / "source" / "xloss"
+    shutil.copytree(Path(xloss.__file__).parent, package)
+    env = {**env, "PYTHONPATH": str(package.parent)}
+    script = SHOW + "import xloss; print(xloss.__file__)"
+    first = said(script, env=env).splitlines()
+    assert first == [f"{RIGHT} 0 1", str(package / "__init__.py")]
+    assert said(script, env=env).splitlines()[0] == f"{RIGHT} 1 0"
+    (package / "engines" / "further").mkdir()
+    (package / "engines" / "further" / "bits.py").write_text("TWO = 2\n")
+    assert said(script, env=env).splitlines()[0] == f"{RIGHT} 0 1"
+    # The same size and time, as after an update from a wheel whose files all have one date.
+    old = os.stat(package / "engines" / "further" / "bits.py")
+    (package / "engines" / "further" / "bits.py").write_text("TWO = 3\n")
+    os.utime(package / "engines" / "further" / "bits.py", ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert said(script, env=env).splitlines()[0] == f"{RIGHT} 0 1"
+
+
+FACTORY = """
+def make(factor):
+    @inline()
+    def fibonacci(x, n):  # too deep to be inlined: it keeps a symbol of its own
+        if n <= 0:
+            return x * factor
+        return fibonacci(x, n - 1) + fibonacci(x, n - 2)
+
+    @kernel()
+    def product(x, out):
+        for i in range(len(x)):
+            out[i] = fibonacci(x[i], i + 6)
+
+    return product
+
+for factor in map(float, sys.argv[1:]):
+    f, out = make(factor), np.empty(1)
+    f(np.ones(1), out)
+    print(out[0] / factor, *came_from_disk(f))
+"""
+
+
+def test_what_a_factory_made_in_two_processes_does_not_share_symbols(env):
+    """Numba numbers what it compiles from 1 in each process, and a loaded name wins."""
+    for factors in (["2", "3"], ["5", "7"]):
+        assert said(KERNEL + FACTORY, *factors, env=env) == "21.0 0 1\n21.0 0 1"
+    got = said(KERNEL + FACTORY, "7", "2", "3", "5", env=env)
+    assert got.splitlines() == ["21.0 1 0"] * 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b"",
+        lambda b: b[:-1],
+        lambda b: b[:20],
+        lambda b: b[:-200] + bytes([b[-200] ^ 1]) + b[-199:],
+        lambda b: b"\0" * len(b),
+        lambda b: __import__("hashlib").sha256(b"not pickled").digest() + b"not pickled",
+    ],
+    ids=["empty", "one byte short", "cut in the head", "a flipped bit", "zeros", "no pickle"],
+)
+def test_a_damaged_file_is_compiled_anew(warm, damage):
+    (kept,) = files(warm)
+    good = kept.read_bytes()
+    kept.write_bytes(damage(good))
+    assert said(SHOW, env=warm) == f"{RIGHT} 0 1"
+    assert len(kept.read_bytes()) > len(good) // 2
+    assert said(SHOW, env=warm) == f"{RIGHT} 1 0"
+
+
+@pytest.mark.parametrize("place", [".", "deeper"])
+def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path, place):
+    (tmp_path / "cache").write_text("a file")
+    env = {"XLOSS_CACHE_DIR": str(tmp_path / "cache" / place)}
+    assert said(SHOW, env=env) == f"{RIGHT} 0 1"
+
+
+def test_a_folder_in_the_place_of_a_file_costs_nothing_else(warm):
+    (kept,) = files(warm)
+    kept.unlink()
+    kept.mkdir()
+    assert said(SHOW, env=warm) == f"{RIGHT} 0 1"
+    assert everything(warm) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX's")
+def test_a_full_disk_leaves_nothing_behind(env):
+    full = """
+    import resource, signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    """
+    assert said(dedent(full) + SHOW, env=env) == f"{RIGHT} 0 1"
+    assert everything(env) == []
+
+
+def test_without_a_home_nothing_is_kept():
+    script = SHOW + "print(cache_folder(), kept_in())"
+    before = "import pathlib\npathlib.Path.home = lambda: (_ for _ in ()).throw(RuntimeError())\n"
+    env = {"XLOSS_CACHE_DIR": "", "XDG_CACHE_HOME": "", "LOCALAPPDATA": ""}
+    assert said(before + script, env=env).splitlines() == [f"{RIGHT} 0 1", "None None"]
+
+
+@pytest.mark.parametrize("name", ["_reduce", "_rebuild"])
+def test_a_numba_with_other_private_names_compiles(warm, env, name):
+    if name == "_reduce":
+        shutil.rmtree(env["XLOSS_CACHE_DIR"])
+    without = f"from numba.core.compiler import CompileResult\ndel CompileResult.{name}\n"
+    assert said(without + SHOW, env=warm) == f"{RIGHT} 0 1"
+
+
+def test_a_numba_without_a_place_for_a_cache_compiles(env):
+    """`Dispatcher._cache` is such a private name too."""
+    without = """
+from numba.core.dispatcher import Dispatcher
+Dispatcher.__setattr__ = lambda self, name, value: (
+    None if name == "_cache" and "xloss" in type(value).__module__
+    else object.__setattr__(self, name, value)
+)
+"""
+    assert said(without + SHOW, env=env) == f"{RIGHT} 0 1"
+    assert everything(env) == []
+
+
+def test_what_only_this_process_has_is_not_kept(env):
+    script = (
+        KERNEL
+        + """
+SELF = object()
+
+def unused():
+    return SELF
+
+@inline()
+def with_default(x, other=1.0):
+    return x if other else SELF
+
+class Odd:
+    pass
+
+@kernel()
+def odd(x, out):
+    out[0] = x[0]
+    if False:
+        SELF
+
+out = np.empty(1)
+odd(np.ones(1), out)
+print(out[0], *came_from_disk(odd))
+"""
+    )
+    assert said(script, env=env) == "1.0 0 1"
+    assert files(env) == []
+
+
+def test_many_processes_at_once_keep_what_each_can_load(env):
+    script = (
+        KERNEL
+        + """
+dtypes = [np.float64, np.float32, np.int64, np.int32]
+turn = int(sys.argv[1])
+for dtype in dtypes[turn:] + dtypes[:turn]:
+    assert computed(dtype=dtype) == [1, 4, 7, 10], dtype
+print(*came_from_disk())
+"""
+    )
+    processes = [start(script, str(turn), env=env) for turn in range(4)]
+    for process in processes:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    assert said(script, "0", env=env) == "4 0"
+    assert len(everything(env)) == 4
+
+
+def test_folders_of_old_stamps_go_but_for_the_youngest(env):
+    cache = Path(env["XLOSS_CACHE_DIR"])
+    for age in range(12):
+        folder = cache / f"kernels-{age:020d}"
+        folder.mkdir(parents=True)
+        (folder / "a.kernel").write_text("")
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    (cache / "notes").mkdir()
+    said(SHOW, env=env)
+    left = {p.name for p in cache.iterdir()}
+    (own,) = {p.parent.name for p in files(env) if p.name != "a.kernel"}
+    assert left == {own, "notes", *(f"kernels-{age:020d}" for age in range(8))}
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="where other systems keep caches")
+def test_where_kernels_lie(tmp_path):
+    script = KERNEL + "print(cache_folder().parent)"
+    home = {"HOME": str(tmp_path), "XLOSS_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
+    assert said(script, env=home) == str(tmp_path / ".cache" / "xloss")
+    xdg = {**home, "XDG_CACHE_HOME": str(tmp_path / "xdg")}
+    assert said(script, env=xdg) == str(tmp_path / "xdg" / "xloss")
+    own = {**xdg, "XLOSS_CACHE_DIR": str(tmp_path / "own")}
+    assert said(script, env=own) == str(tmp_path / "own")
+
+
+def test_kernels_run_uncompiled_where_numba_is_told_to(env):
+    script = KERNEL + "print(computed())"
+    assert said(script, env={**env, "NUMBA_DISABLE_JIT": "1"}) == RIGHT
+
+
+def test_a_kernel_releases_the_gil_and_divides_by_zero(env):
+    script = (
+        KERNEL
+        + """
+@kernel()
+def quotient(x, out):
+    out[0] = x[0] / x[1]
+
+out = np.empty(1)
+quotient(np.array([1.0, 0.0]), out)
+print(out[0], quotient.targetoptions["nogil"], quotient.targetoptions.get("parallel", False))
+"""
+    )
+    ran = python(script, env=env)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "inf True False"
