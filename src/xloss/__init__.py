@@ -11,6 +11,7 @@ from .losses.binary import (
     sigmoid_focal_loss,
 )
 from .losses.divergence import entropy, kl_div
+from .losses.linear import linear_cross_entropy
 from .losses.softmax import CrossEntropyLoss, cross_entropy, focal_loss, log_loss, nll_loss
 from .ops import (
     effective_count,
@@ -38,6 +39,7 @@ __all__ = [
     "focal_loss",
     "kl_div",
     "l2_penalty",
+    "linear_cross_entropy",
     "log_loss",
     "log_softmax",
     "logsumexp",

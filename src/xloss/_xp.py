@@ -312,6 +312,24 @@ def take(cx: Context, x: Array, labels: Array) -> Array:
     return xp.reshape(xp.take(x, xp.reshape(labels, (-1,)), axis=0), labels.shape)
 
 
+def matmul_into(cx: Context, a: Array, b: Array, out: Array) -> None:
+    """Put a @ b into an array of our own."""
+    if cx.library in ("numpy", "torch"):
+        cx.xp.matmul(a, b, out=out)
+    else:
+        out[...] = cx.xp.matmul(a, b)
+
+
+def matmul_add(cx: Context, total: Array, a: Array, b: Array, spare: Array | None) -> None:
+    """Add a @ b to an array of our own; `spare` has room for it."""
+    if cx.library == "torch":
+        total.addmm_(a, b)
+    elif cx.library == "numpy" and spare is not None:
+        total += np.matmul(a, b, out=spare[: total.shape[0]])
+    else:
+        total += cx.xp.matmul(a, b)
+
+
 def cast(cx: Context, x: Array, dtype: Any) -> Array:
     """Convert without a copy where nothing changes."""
     if x.dtype == dtype:

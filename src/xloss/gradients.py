@@ -73,7 +73,7 @@ def value_and_grad(
     def run(*args: Any, cotangent: Any = None, **kwargs: Any) -> tuple[Array, Any]:
         call: Call = prepare(*args, **kwargs)
         keys = tuple(_operand(name, call) for name in wanted)
-        value, grads = backends.of(call).value_and_grad(
+        value, grads = backends.of_loss(call).value_and_grad(
             call, keys, None if cotangent is None else _cotangent(cotangent, call)
         )
         out = tuple(grads[key] for key in keys)
@@ -104,6 +104,10 @@ def _operand(name: str, call: Call) -> str:
         )
     if name == call.arguments[0]:
         return "x"
+    if name != "targets":
+        if getattr(call.linear, name) is None:
+            raise ValueError(f"argnums: {name} is not given")
+        return name
     targets = call.operands.targets
     if targets is None or not is_real_float(targets.dtype):
         kind = "nothing" if targets is None else dtype_name(targets.dtype)

@@ -9,11 +9,11 @@ from ..core.reduce import exact_sum
 from . import default
 from .call import Call
 
-__all__ = ["Backend", "of"]
+__all__ = ["Backend", "of", "of_loss"]
 
 
-class Backend(Protocol):
-    """What a backend offers."""
+class Loss(Protocol):
+    """What computes a loss."""
 
     def value(self, call: Call) -> Array:
         """Return the loss."""
@@ -21,13 +21,26 @@ class Backend(Protocol):
     def value_and_grad(
         self, call: Call, wanted: tuple[str, ...], cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
-        """Return the loss and the closed-form gradients to "x" and "targets"."""
+        """Return the loss and the closed-form gradients to what is wanted."""
+
+
+class Backend(Loss, Protocol):
+    """What a backend offers."""
 
     def elements(self, call: Call) -> Array:
         """Return softmax or log-softmax, elementwise."""
 
     def weight(self, call: Call) -> Array:
         """Return the sum of the row weights, the mean's denominator."""
+
+
+def of_loss(call: Call) -> Loss:
+    """Return what takes a loss: of logits that are there, or of features."""
+    if call.linear is not None:
+        from . import linear
+
+        return linear
+    return of(call)
 
 
 def of(call: Call) -> Backend:

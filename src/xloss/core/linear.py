@@ -76,7 +76,7 @@ def part_up(up: Upstream, piece: slice) -> Upstream:
     def one(v: Array | float | None) -> Array | float | None:
         return v if v is None or isinstance(v, float) or v.ndim == 0 else v[piece]
 
-    return Upstream(one(up.row), one(up.weight), up.live)  # type: ignore[arg-type]
+    return Upstream(one(up.row), one(up.weight), up.live)
 
 
 def present(o: Operands, spec: Spec, cx: Context, classes: int, up: Upstream) -> Array | None:

@@ -10,10 +10,13 @@ from .spec import Operands, Spec
 from .targets import bounds, prepare
 
 
-def check_values(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
+def check_values(
+    o: Operands, spec: Spec, cx: Context, classes: int, weight: str = "weight"
+) -> Context:
     """Raise for the first bad label, in blocks; absent rows are exempt.
 
-    Return the context, marked clean where no label need be looked at again.
+    `weight` is what the class weights are called. Return the context, marked clean where no label
+    need be looked at again.
     """
     if spec.indexed and o.targets is not None:
         ignore = spec.ignore_index
@@ -24,7 +27,7 @@ def check_values(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
         cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
     if spec.validate is True:
         with quiet(cx):
-            _negatives(o, spec, cx, classes)
+            _negatives(o, spec, cx, classes, weight)
     return cx
 
 
@@ -69,9 +72,9 @@ def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple
     return tuple(i + s for i, s in zip(reversed(out), starts, strict=True))
 
 
-def _negatives(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+def _negatives(o: Operands, spec: Spec, cx: Context, classes: int, weight: str) -> None:
     xp = cx.xp
-    named: list[tuple[str, Any]] = [("weight", o.class_weight)]
+    named: list[tuple[str, Any]] = [(weight, o.class_weight)]
     if not spec.indexed:
         named.append(("targets", o.targets))
     named.append(("sample_weight", o.sample_weight))
@@ -79,7 +82,7 @@ def _negatives(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         if values is None or dtype_name(values.dtype).startswith("uint"):
             continue
         low = values < 0
-        if name != "weight":
+        if name != weight:
             keep = prepare(o, spec, cx, classes).keep
             if keep is not None:
                 wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)

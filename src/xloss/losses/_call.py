@@ -19,7 +19,7 @@ def loss(prepare: Callable[P, Call]) -> Callable[P, Array]:
     @wraps(prepare)
     def public(*args: P.args, **kwargs: P.kwargs) -> Array:
         call = prepare(*args, **kwargs)
-        return backends.of(call).value(call)
+        return backends.of_loss(call).value(call)
 
     public.prepare = prepare  # type: ignore[attr-defined]  # value_and_grad's way in
     return public

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from .._xp import (
     namespace,
     readable,
 )  # fmt: skip
+from ..core.linear import Linear
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -130,6 +131,49 @@ def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) ->
             f"got {tuple(t.shape)}; class indices must have an integer dtype"
         )
     return t, False
+
+
+class Shaped(NamedTuple):
+    """The shape of logits that are not there."""
+
+    shape: tuple[Any, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+def linear(x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context) -> Linear:
+    """Check what turns features into logits."""
+    if x.ndim == 0:
+        raise ValueError("features: expected at least one axis, got shape ()")
+    width = x.shape[-1]
+
+    def floating(name: str, a: Any, expected: str) -> Array:
+        a = same_home(name, a, cx, "features", expected)
+        if dtype_name(a.dtype) not in FLOATS:
+            raise TypeError(f"{name}: expected {expected}, got {described(a)}")
+        return a
+
+    w = floating("weight", weight, f"a floating array of shape (classes, {width})")
+    if w.ndim != 2 or not same_shape((width,), tuple(w.shape[1:])):
+        raise ValueError(f"weight: expected shape (classes, {width}), got {tuple(w.shape)}")
+    classes = w.shape[0]
+    if classes != classes or classes is None:
+        raise ValueError("weight: the class axis must have a known length")
+    if classes == 0:
+        raise ValueError(f"weight: expected at least one class, got shape {tuple(w.shape)}")
+    if bias is not None:
+        bias = floating("bias", bias, f"a floating array of shape ({classes},)")
+        if tuple(bias.shape) != (classes,):
+            raise ValueError(f"bias: expected shape ({classes},), got {tuple(bias.shape)}")
+    if isinstance(block_rows, str) and block_rows == "auto":
+        return Linear(w, bias, None)
+    if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
+        raise TypeError(f'block_rows: expected "auto" or an int, got {described(block_rows)}')
+    if block_rows < 1:
+        raise ValueError(f"block_rows: expected at least 1, got {block_rows}")
+    return Linear(w, bias, int(block_rows))
 
 
 def element_targets(

@@ -48,6 +48,44 @@ def classes_call(
     return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
 
 
+def linear_call(
+    features: Any, weight: Any, targets: Any, *, bias: Any, class_weight: Any, block_rows: Any,
+    sample_weight: Any, where: Any, ignore_index: Any, label_smoothing: Any, z_loss: Any,
+    softcap: Any, reduction: Any, normalizer: Any, validate: Any,
+) -> Call:  # fmt: skip
+    """Prepare cross-entropy of features that a matrix turns into logits."""
+    first = "features"
+    x, cx = check.logits(first, features)
+    linear = check.linear(x, weight, bias, block_rows, cx)
+    classes = int(linear.weight.shape[0])
+    logits = check.Shaped((*x.shape[:-1], classes))
+    t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
+    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
+    validate, reads = check.validate(validate, t, cx)
+    spec = Spec(
+        kind="cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
+        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
+        z_loss=check.number("z_loss", z_loss, 0.0),
+        softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
+        reduction=reduction, validate=validate, engine=asked_for(),
+    )  # fmt: skip
+    rows = tuple(x.shape[:-1])
+    operands = Operands(
+        x, t, check.class_weight(class_weight, classes, cx, first, "class_weight"),
+        check.row_array("sample_weight", sample_weight, rows, cx, first),
+        check.row_array("where", where, rows, cx, first),
+    )  # fmt: skip
+    if reads:
+        cx = read(cx)
+        if indexed or validate is True:
+            # Checked are the targets alone: for the logits an array of their shape stands in.
+            empty = cx.xp.zeros((1,) * x.ndim, dtype=cx.acc, device=cx.device)
+            like = cx.xp.broadcast_to(empty, logits.shape)
+            cx = check_values(operands._replace(x=like), spec, cx, classes, "class_weight")
+    names = (first, "weight", "targets", "bias")
+    return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)
+
+
 def elements_call(
     name: str, x: Any, targets: Any, *, first: str = "logits", binary: bool = True, axis: Any = -1,
     pos_weight: Any = None, sample_weight: Any = None, where: Any = None,

@@ -1,0 +1,48 @@
+"""Linear cross-entropy, whatever the library: what needs more than blocks has its own file."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from .._xp import Array
+from . import default
+from .call import Call
+from .linear_blocks import evaluated, rounded, run
+
+
+def _own(call: Call) -> Any:
+    """Return the module of a library that needs one, imported with the first array in hand."""
+    library = call.cx.library
+    if library == "torch":
+        from . import linear_torch
+
+        return linear_torch
+    if library == "jax":
+        from . import linear_jax
+
+        return linear_jax
+    if library == "dask":
+        from . import linear_dask
+
+        return linear_dask
+    return None
+
+
+def value(call: Call) -> Array:
+    """Return the loss."""
+    own = _own(call)
+    made: Array = default.value(call, partial(run, call, ())) if own is None else own.value(call)
+    return made
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients, in one pass."""
+    own = _own(call)
+    if own is not None:
+        made: tuple[Array, dict[str, Array]] = own.value_and_grad(call, wanted, cotangent)
+        return made
+    got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+    return got, rounded(call, grads)

@@ -1,0 +1,202 @@
+"""Linear cross-entropy on JAX: a scan over blocks of rows, gradients made in the forward pass."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .._xp import Array, cast, context
+from ..core import linear as cutting
+from ..core.linear import Linear
+from ..core.reduce import exact_sum
+from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..engines import choose
+from . import default
+from .call import Call
+from .linear_blocks import evaluated, gathered, rounded
+
+NAMES = ("x", "weight", "bias", "targets")
+TWICE = (
+    "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "
+    "forward pass; cross_entropy(features @ weight.T + bias, targets) has them"
+)
+# What gradients go to; constants; the options.
+Arrays = tuple[Array, Array, Array | None, Array]
+Constants = tuple[Array | None, Array | None, Array | None, Any]
+
+
+def value(call: Call) -> Array:
+    """Return the loss."""
+    choose(call.operands, call.spec, call.cx)
+    return _value(*_taken(call))
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients."""
+    choose(call.operands, call.spec, call.cx)
+    made: tuple[Array, dict[str, Array]] = _value_and_grad(*_taken(call), cotangent, wanted)
+    return made
+
+
+def _taken(call: Call) -> tuple[Arrays, Constants, Spec, int | None]:
+    o, linear, n = call.operands, call.linear, call.normalizer
+    assert linear is not None
+    n = None if n is None else jnp.asarray(n, dtype=call.cx.wide)
+    arrays = (o.x, linear.weight, linear.bias, o.targets)
+    constants = (o.class_weight, o.sample_weight, o.where, n)
+    return arrays, constants, call.spec, linear.block_rows
+
+
+def _call(arrays: Arrays, constants: Constants, spec: Spec, rows: int | None) -> Call:
+    x, weight, bias, targets = arrays
+    class_weight, sample_weight, where, n = constants
+    o = Operands(x, targets, class_weight, sample_weight, where)
+    return Call(
+        "linear_cross_entropy", spec, context(x, jnp), o, weight.shape[0], -1, n,
+        linear=Linear(weight, bias, rows),
+    )  # fmt: skip
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _value(arrays: Arrays, constants: Constants, spec: Spec, rows: int | None) -> Array:
+    return _loss(spec, rows, arrays, constants)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 5))
+def _value_and_grad(
+    arrays: Arrays, constants: Constants, spec: Spec, rows: int | None, cotangent: Any,
+    wanted: tuple[str, ...],
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+    call = _call(arrays, constants, spec, rows)
+    got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+    return got, rounded(call, grads)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _loss(spec: Spec, rows: int | None, arrays: Arrays, constants: Constants) -> Array:
+    call = _call(arrays, constants, spec, rows)
+    return default.value(call, partial(run, call, ()))
+
+
+@jax.custom_jvp
+def _once(x: Array) -> Array:
+    return x
+
+
+@_once.defjvp
+def _twice(primals: Any, tangents: Any) -> Any:
+    raise RuntimeError(TWICE)
+
+
+def _forward(spec: Spec, rows: int | None, given: Any, fixed: Any) -> tuple[Array, Any]:
+    wanted = tuple(
+        name for name, a in zip(NAMES, given, strict=True)
+        if a is not None and a.perturbed and jnp.issubdtype(a.value.dtype, jnp.floating)
+    )  # fmt: skip
+    own, constants = jax.tree.map(lambda a: a.value, (given, fixed))
+    own = tuple(a if a is None else _once(a) for a in own)
+    call = _call(own, constants, spec, rows)
+    if spec.reduction == "none":
+        got = default.value(call, partial(run, call, ()))
+        return got, (own, constants, dict.fromkeys(wanted))
+    got, grads = evaluated(call, partial(run, call), wanted, None)
+    return got, (own, constants, grads)
+
+
+def _backward(spec: Spec, rows: int | None, kept: Any, up: Any) -> Any:
+    own, constants, grads = kept
+    call = _call(own, constants, spec, rows)
+    if isinstance(up, jax.custom_derivatives.SymbolicZero):
+        grads = {}
+    elif spec.reduction == "none":
+        need = Need(grad=bool(set(grads) - {"targets"}), grad_targets="targets" in grads)
+        parts = tuple(name for name in grads if name != "targets")
+        grads = gathered(run(call, parts, need, Upstream(up)))
+    else:
+        grads = {name: g * up for name, g in grads.items()}
+    made = rounded(call, grads)
+    return tuple(made.get(name) for name in NAMES), None
+
+
+_loss.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTREAM) -> Result:
+    """Compute what is needed in a scan over blocks; the last one begins early, to be full."""
+    cx, spec, classes, linear = call.cx, call.spec, call.classes, call.linear
+    assert linear is not None
+    shape = tuple(call.operands.x.shape)
+    o = cutting.flat(call.operands, classes, cx)
+    count, width = o.x.shape
+    made = Result()
+    if need.weight:
+        made = Result(weight=cutting.weight_sum(o, spec, cx, classes, count))
+    if not (need.rows or need.total or need.grad or need.grad_targets):
+        return made
+    if not isinstance(up.row, float) and up.row.ndim > 1:
+        up = up._replace(row=up.row.reshape(count))
+    step = cutting.block_rows(count, classes, linear, cx)
+    blocks = -(-count // step)
+    keep = cutting.present(o, spec, cx, classes, up)
+    room = {
+        "x": ((count, width), cx.acc), "weight": ((classes, width), cx.acc),
+        "bias": ((classes,), cx.wide),
+    }  # fmt: skip
+    start = {name: jnp.zeros(*room[name]) for name in parts if need.grad}
+    start["rows"] = jnp.zeros((count,), cx.acc)
+    if need.grad_targets and o.targets is not None:
+        start["targets"] = jnp.zeros_like(o.targets)
+
+    def cut(a: Array | None, at: Any) -> Array | None:
+        return None if a is None else lax.dynamic_slice_in_dim(a, at, step)
+
+    def put(a: Array, new: Array, at: Any) -> Array:
+        """Add: what an earlier block has done is 0 here."""
+        return lax.dynamic_update_slice_in_dim(a, cut(a, at) + new, at, 0)
+
+    def body(into: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
+        at = jnp.minimum(i * step, count - step)
+        new = at + jnp.arange(step) >= i * step
+        there = new if keep is None else new & cut(keep, at)
+        x = jnp.where(there[:, None], cast(cx, cut(o.x, at), cx.acc), 0.0)
+        z = jnp.matmul(x, linear.weight.T, preferred_element_type=cx.acc)
+        if linear.bias is not None:
+            z = z + cast(cx, linear.bias, cx.acc)
+        where = new if o.where is None else new & cut(o.where, at)
+        part = Operands(z, cut(o.targets, at), o.class_weight, cut(o.sample_weight, at), where)
+        row = up.row if isinstance(up.row, float) or up.row.ndim == 0 else cut(up.row, at)
+        asked = need._replace(rows=True, total=False, weight=False)
+        got = choose(part, spec, cx).run(
+            part, spec, cx, classes, asked, up._replace(row=row)
+        )  # fmt: skip
+        out = dict(into)
+        out["rows"] = put(into["rows"], got.rows, at)
+        g: Any = got.grad
+        if "targets" in into:
+            out["targets"] = put(into["targets"], got.grad_targets, at)
+        if "x" in into:
+            down = jnp.matmul(g, linear.weight, preferred_element_type=cx.acc)
+            out["x"] = put(into["x"], jnp.where(there[:, None], down, 0.0), at)
+        if "weight" in into:
+            out["weight"] = into["weight"] + jnp.matmul(g.T, x)
+        if "bias" in into:
+            out["bias"] = into["bias"] + cast(cx, jnp.sum(g, axis=0), cx.wide)
+        return out, None
+
+    done = start
+    if blocks:
+        done, _ = lax.scan(body, start, jnp.arange(blocks))
+    rows = done.pop("rows")
+    t: Any = call.operands.targets
+    if "targets" in done:
+        made = made._replace(grad_targets=done.pop("targets").reshape(t.shape))
+    if "x" in done:
+        done["x"] = done["x"].reshape(shape)
+    total = exact_sum(cx, rows) if need.total else None
+    return made._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)

@@ -1,0 +1,271 @@
+"""Linear cross-entropy on PyTorch: gradients made in the forward pass, scaled in the backward."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import isfinite
+from typing import Any
+
+import torch
+
+from .._xp import Array, Context, cast, context, functional, namespace
+from ..core.linear import Linear
+from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.targets import prepare
+from . import default
+from . import torch as whole
+from .call import Call
+from .linear_blocks import Stage, evaluated, gathered, rounded
+from .linear_blocks import run as blocks
+
+NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
+TWICE = (
+    "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "
+    "forward pass; cross_entropy(features @ weight.T + bias, targets) has them"
+)
+
+
+def value(call: Call) -> Array:
+    """Return the loss, recorded by autograd where something asks for it."""
+    compiling = torch.compiler.is_compiling()
+    arrays = _arguments(call)
+    every: Any = (*call.operands, *arrays)
+    if not compiling and (whole._transformed(every, compiling) or not call.cx.eager):
+        return _held(call)
+    recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
+    if compiling:
+        return _traced(call, arrays, recorded)
+    if not recorded:
+        return default.value(call, partial(run, call, ()))
+    made: Array = _Linear.apply(*arrays, _without(call))  # type: ignore[no-untyped-call]
+    return made
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients, recorded by no autodiff."""
+    with torch.no_grad():
+        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+        return got, rounded(call, grads)
+
+
+def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTREAM) -> Result:
+    """Go over the blocks with autograd off: products by torch, rows on NumPy views on the host."""
+    with torch.no_grad():
+        made = blocks(call, parts, need, up, partial(_stage, call.spec))
+    return made._replace(total=_tensor(made.total))
+
+
+def _tensor(a: Any) -> Any:
+    return a if a is None or torch.is_tensor(a) else whole._tensor(a)
+
+
+def _stage(spec: Spec, cx: Context, o: Operands) -> Stage:
+    """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
+    views = None
+    if spec.engine is None and cx.host:
+        views = whole._views(o._replace(x=o.x[:0, ...].to(cx.acc)))
+    if views is None:
+        return Stage(cx, o, lambda a: a)
+    return Stage(whole._numpy_context(views.x, cx), views, _view)
+
+
+def _view(a: Array | None) -> Array | None:
+    if a is None:
+        return None
+    return whole._view(a.float() if a.dtype == torch.bfloat16 else a)
+
+
+def _arguments(call: Call) -> tuple[Any, ...]:
+    """Return the arrays that gradients may go to, in the order of NAMES."""
+    o, linear = call.operands, call.linear
+    assert linear is not None
+    return o.x, linear.weight, linear.bias, o.targets
+
+
+def _without(call: Call) -> Call:
+    """Return the call without those arrays, for autograd to keep."""
+    assert call.linear is not None
+    bare = call.linear._replace(weight=None, bias=None)
+    return call._replace(operands=call.operands._replace(x=None, targets=None), linear=bare)
+
+
+def _with(call: Call, arrays: Any) -> Call:
+    """Return the call with those arrays."""
+    assert call.linear is not None
+    x, weight, bias, targets = arrays
+    linear = call.linear._replace(weight=weight, bias=bias)
+    return call._replace(operands=call.operands._replace(x=x, targets=targets), linear=linear)
+
+
+def _held(call: Call) -> Array:
+    """Return the loss of logits that are all there, as torch.func and forward mode need them."""
+    o, linear, spec = call.operands, call.linear, call.spec
+    assert linear is not None
+    cx = functional(call.cx)
+    keep = prepare(o if spec.indexed else o._replace(targets=None), spec, cx, call.classes).keep
+    x = cast(cx, o.x, cx.acc)
+    if keep is not None:
+        x = torch.where(keep.unsqueeze(-1), x, 0.0)
+    z = x @ cast(cx, linear.weight, cx.acc).mT
+    if linear.bias is not None:
+        z = z + cast(cx, linear.bias, cx.acc)
+    return whole.value(call._replace(operands=o._replace(x=z), linear=None))
+
+
+class _Linear(torch.autograd.Function):
+    """The loss; of a mean or a sum the gradients too, up to the upstream still to come."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        *arrays, bare = args
+        call = _with(bare, arrays)
+        ctx.bare, ctx.grads = bare, None
+        ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
+        ctx.save_for_backward(*arrays)
+        ctx.set_materialize_grads(False)
+        if call.spec.reduction == "none":
+            return default.value(call, partial(run, call, ()))
+        got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
+        return got
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        if ups[0] is None:
+            return (None,) * 5
+        arrays = ctx.saved_tensors
+        made, ctx.grads = ctx.grads, None  # scaled in place: once
+        grads = _Gradients.apply(ups[0], *arrays, ctx.bare, ctx.wanted, made)  # type: ignore[no-untyped-call]
+        named = dict(zip(ctx.wanted, grads, strict=True))
+        return (*(named.get(name) for name in NAMES), None)
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradients times the upstream; a Function of its own, to say that it has no derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        up, *arrays, bare, wanted, grads = args
+        call = _with(bare, arrays)
+        if grads is not None and not (call.cx.host and not isfinite(float(up))):
+            grads = {name: _scaled(g, up, call.cx) for name, g in grads.items()}
+        elif call.spec.reduction == "none":
+            parts = tuple(name for name in wanted if name != "targets")
+            need = Need(grad=bool(parts), grad_targets="targets" in wanted)
+            grads = gathered(run(call, parts, need, Upstream(up)))
+        else:
+            # Through a retained graph a second time; or an infinity, which is not to meet a 0.
+            grads = evaluated(call, partial(run, call), wanted, up)[1]
+        return tuple(rounded(call, grads)[name] for name in wanted)
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        raise RuntimeError(TWICE)
+
+
+def _scaled(g: Array, up: Array, cx: Context) -> Array:
+    """Return g·up, written into g, which is our own; a pass over the weight is worth saving."""
+    if cx.host and float(up) == 1:
+        return g
+    return g.mul_(up)
+
+
+# What torch.compile calls: an autograd.Function it cannot trace without a warning of its own.
+
+SCHEMA = (
+    "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
+    "Tensor? sample_weight, Tensor? where, Tensor? normalizer, Tensor? up, float? count, "
+    "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction, "
+    "int? block_rows, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _traced(call: Call, arrays: tuple[Any, ...], recorded: bool) -> Array:
+    """Return the loss by an operation that a compiler leaves alone."""
+    o, spec, linear = call.operands, call.spec, call.linear
+    assert linear is not None
+    wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
+    n = call.normalizer
+    tensor = torch.is_tensor(n)
+    out = _opaque(
+        *arrays, o.class_weight, o.sample_weight, o.where, n if tensor else None, None,
+        None if tensor or n is None else float(n), spec.ignore_index, spec.label_smoothing,
+        spec.z_loss, spec.softcap, spec.reduction, linear.block_rows, wanted,
+    )  # fmt: skip
+    made: Array = out[0]
+    return made
+
+
+def _call(*args: Any) -> tuple[Call, Any, tuple[str, ...]]:
+    """Return the call that an operation's arguments describe, its upstream and what it wants."""
+    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, up, count = args[:10]
+    ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
+    spec = Spec(
+        "cross_entropy", not targets.is_floating_point(), ignore, smoothing, z_loss, softcap,
+        reduction=reduction, validate=False,
+    )  # fmt: skip
+    o = Operands(x, targets, class_weight, sample_weight, where)
+    n = count if normalizer is None else normalizer
+    call = Call(
+        "linear_cross_entropy", spec, context(x, namespace(x)), o, weight.shape[0], -1, n,
+        linear=Linear(weight, bias, rows),
+    )  # fmt: skip
+    return call, up, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
+
+
+@torch.library.custom_op("xloss::linear_cross_entropy", mutates_args=(), schema=SCHEMA)
+def _opaque(*args: Any) -> Any:
+    """Return the loss and the gradients that are wanted; empty arrays in place of the others."""
+    call, up, wanted = _call(*args)
+    parts = tuple(name for name in wanted if name != "targets")
+
+    def none() -> Array:  # a new one each: an operation's results share no memory
+        return call.operands.x.new_empty(0)
+
+    if call.spec.reduction != "none":
+        got, grads = evaluated(call, partial(run, call), wanted, up)
+    elif up is None:
+        got, grads = default.value(call, partial(run, call, ())), {}
+    else:
+        need = Need(grad=bool(parts), grad_targets="targets" in wanted)
+        got, grads = none(), gathered(run(call, parts, need, Upstream(up)))
+    return got, *(grads[name] if name in grads else none() for name in NAMES)
+
+
+@_opaque.register_fake
+def _shapes(*args: Any) -> Any:
+    call, up, wanted = _call(*args)
+    o, acc = call.operands, call.cx.acc
+    each = call.spec.reduction == "none"
+    shape = (0,) if each and up is not None else tuple(o.x.shape[:-1]) if each else ()
+    late = each and up is None
+
+    def like(name: str, a: Any) -> Any:
+        if late or name not in wanted:
+            return o.x.new_empty(0)
+        dtype = a.dtype if name == "targets" else torch.float64 if name == "bias" else acc
+        return o.x.new_empty(tuple(a.shape), dtype=dtype)
+
+    out = o.x.new_empty(shape, dtype=acc)
+    return out, *(like(n, a) for n, a in zip(NAMES, _arguments(call), strict=True))
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.options = inputs[9:]
+    ctx.each = inputs[14] == "none"
+    ctx.save_for_backward(*(inputs[:9] if ctx.each else (*inputs[:4], *output[1:])))
+
+
+def _backward(ctx: Any, up: Any, *_: Any) -> Any:
+    saved = ctx.saved_tensors
+    arrays, wanted = saved[:4], ctx.options[-1]
+    if ctx.each:
+        grads = _opaque(*saved[:8], up, *ctx.options)[1:]
+    else:
+        grads = [g * up if w else None for g, w in zip(saved[4:], wanted, strict=True)]
+    out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
+    return (*out, *(None,) * 13)
+
+
+_opaque.register_autograd(_backward, setup_context=_setup)

@@ -1,0 +1,90 @@
+"""Cross-entropy of a linear layer's output, which is never held whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._xp import Array
+from ..backends.call import Call
+from ._call import loss
+from ._prepare import linear_call
+
+
+@loss
+def linear_cross_entropy(
+    features: Array, weight: Array, targets: Array, /, *, bias: Array | None = None,
+    class_weight: Array | None = None, block_rows: int | str = "auto",
+    sample_weight: Array | None = None, where: Array | None = None,
+    ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
+    softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
+    validate: bool | str = "auto",
+) -> Call:  # fmt: skip
+    r"""Cross-entropy of ``features @ weight.T + bias``, without ever holding all those logits.
+
+    Rows are taken in blocks: their logits, losses and, in the same pass, the gradients ::
+
+        logits     = features @ weight.T + bias
+        loss       = cross_entropy(logits, targets)            g = d loss / d logits
+        d features = g @ weight       d weight = g.T @ features       d bias = sum_i g_i
+
+    With ``reduction="none"`` the backward pass computes the logits again. Of 16-bit features the
+    logits and every gradient are summed in float32.
+
+    Parameters
+    ----------
+    features
+        Floating array (*rows, D). Its dtype decides that of the arithmetic.
+    weight
+        Floating array (classes, D), as of a linear layer.
+    targets
+        Class indices (*rows), any integer dtype; or probabilities (*rows, classes).
+    bias
+        Floating array (classes,); -inf masks a class.
+    class_weight
+        (classes,), a constant weight for each class: :func:`cross_entropy`'s ``weight``.
+    block_rows
+        How many rows of logits are held at once; "auto" chooses from the shape, so that they take
+        160 MiB at most (40 where they are traced).
+    sample_weight, where, ignore_index, label_smoothing, z_loss, softcap
+        As in :func:`cross_entropy`. An absent row's features are not read.
+    reduction, normalizer, validate
+        As in :func:`cross_entropy`.
+
+    Returns
+    -------
+    Array
+        0-d, or one loss a row; float64 for float64 features, else float32.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in :func:`cross_entropy`.
+    RuntimeError
+        A second derivative is asked for: ``cross_entropy(features @ weight.T + bias)`` has it.
+
+    Notes
+    -----
+    Under ``torch.func`` and forward-mode autodiff the logits are held. Bits depend on the matrix
+    product, and so on the batch.
+
+    References
+    ----------
+    Wijmans et al., "Cut your losses in large-vocabulary language models" (2024).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xloss import linear_cross_entropy, value_and_grad
+    >>> features, weight = np.array([[1.0, 2.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> float(linear_cross_entropy(features, weight, np.array([0])))
+    0.31326168751822286
+    >>> _, (g, h) = value_and_grad(linear_cross_entropy, (0, 1))(features, weight, np.array([0]))
+    >>> g.shape, h.shape
+    ((1, 2), (2, 2))
+    """
+    return linear_call(
+        features, weight, targets, bias=bias, class_weight=class_weight, block_rows=block_rows,
+        sample_weight=sample_weight, where=where, ignore_index=ignore_index,
+        label_smoothing=label_smoothing, z_loss=z_loss, softcap=softcap, reduction=reduction,
+        normalizer=normalizer, validate=validate,
+    )  # fmt: skip
