@@ -1,0 +1,322 @@
+"""The threads of the CPU engine: every task once, whoever else is busy, whatever is raised."""
+
+import gc
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from fresh import python, said
+from xloss.engines import pool
+
+POOL = "import os, signal, sys, threading, time\nfrom xloss.engines import pool\n"
+
+
+@pytest.fixture(autouse=True)
+def _three_threads(monkeypatch):
+    monkeypatch.setenv("XLOSS_NUM_THREADS", "3")
+
+
+def helpers_do(count=3):
+    """Return what makes a task wait until so many threads are running one."""
+    barrier = threading.Barrier(count)
+    return lambda: barrier.wait(60)
+
+
+@contextmanager
+def busy_helpers():
+    """Keep both helpers, and a thread that is not this one, busy with another call."""
+    meet, held, release = helpers_do(), [], threading.Event()
+
+    def hold(i):
+        meet()
+        held.append(i)
+        release.wait(60)
+
+    with ThreadPoolExecutor(1) as other:
+        call = other.submit(pool.run, hold, 3)
+        while len(held) < 3:
+            time.sleep(0.001)
+        try:
+            yield
+        finally:
+            release.set()
+        call.result(60)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
+def test_every_task_runs_once(count):
+    ran = []
+    pool.run(ran.append, count)
+    assert sorted(ran) == list(range(count))
+
+
+def test_as_many_threads_as_asked_for_work_on_one_call():
+    meet = helpers_do(3)
+    seen = set()
+
+    def task(i):
+        meet()
+        seen.add(threading.get_ident())
+
+    pool.run(task, 3)
+    assert len(seen) == 3
+    assert threading.get_ident() in seen
+
+
+def test_helpers_are_daemons_and_stay():
+    pool.run(lambda i: time.sleep(0.01), 6)
+    before = {t.ident for t in threading.enumerate() if t.name == "xloss"}
+    for _ in range(20):
+        pool.run(lambda i: None, 6)
+    assert {t.ident for t in threading.enumerate() if t.name == "xloss"} == before
+    assert all(t.daemon for t in threading.enumerate() if t.name == "xloss")
+
+
+def test_one_thread_or_one_task_starts_none():
+    script = (
+        POOL
+        + """
+pool.run(lambda i: None, 1)
+os.environ["XLOSS_NUM_THREADS"] = "1"
+pool.run(lambda i: None, 100)
+print(threading.active_count())
+"""
+    )
+    assert said(script, env={"XLOSS_NUM_THREADS": "4"}) == "1"
+
+
+def test_the_first_exception_is_raised_and_no_task_is_started_after_it():
+    started = []
+
+    def task(i):
+        started.append(i)
+        if i == 5:
+            raise KeyError(i)
+        time.sleep(0.001)
+
+    with pytest.raises(KeyError, match=r"^5$"):
+        pool.run(task, 10_000)
+    assert len(started) < 100
+
+
+def test_an_exception_of_a_helper_arrives():
+    caller = threading.get_ident()
+    meet = helpers_do(2)
+
+    def task(i):
+        meet()
+        if threading.get_ident() != caller:
+            raise ZeroDivisionError("by a helper")
+
+    with pytest.raises(ZeroDivisionError, match="by a helper"):
+        pool.run(task, 2)
+    pool.run(lambda i: None, 2)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_what_is_running_ends_before_the_exception_is_raised(error):
+    caller = threading.get_ident()
+    meet = helpers_do(2)
+    ended = []
+
+    def task(i):
+        meet()
+        if threading.get_ident() == caller:
+            raise error
+        time.sleep(0.1)
+        ended.append(i)
+
+    with pytest.raises(error):
+        pool.run(task, 2)
+    assert len(ended) == 1
+
+
+def test_an_error_leaves_nothing_of_the_call_alive():
+    class Big:
+        pass
+
+    big = Big()
+    alive = weakref.ref(big)
+
+    def call(big=big):
+        def task(i):
+            raise ValueError(big)
+
+        with pytest.raises(ValueError, match="Big"):
+            pool.run(task, 8)
+
+    gc.disable()
+    try:
+        call()
+        del big, call
+        deadline = time.monotonic() + 30
+        while alive() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)  # a helper that came too late lets go of the call
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_call_whose_helpers_are_busy_does_its_work_alone():
+    seen = set()
+    with busy_helpers():
+        pool.run(lambda i: seen.add(threading.get_ident()), 50)
+    assert seen == {threading.get_ident()}
+
+
+def test_calls_inside_tasks_end():
+    ran = Counter()
+
+    def outer(i):
+        pool.run(lambda j: ran.update([(i, j)]), 5)
+
+    pool.run(outer, 8)
+    assert sorted(ran) == [(i, j) for i in range(8) for j in range(5)]
+    assert set(ran.values()) == {1}
+
+
+def test_many_threads_at_once_each_get_their_own_answers():
+    def call(seed):
+        out = [0] * 40
+
+        def task(i):
+            out[i] = seed * 1000 + i
+
+        for _ in range(50):
+            pool.run(task, 40)
+            assert out == [seed * 1000 + i for i in range(40)]
+            out[:] = [0] * 40
+
+    with ThreadPoolExecutor(16) as many:
+        list(many.map(call, range(16)))
+    assert sum(t.name == "xloss" for t in threading.enumerate()) <= 2
+
+
+def test_calls_do_not_pile_up_before_busy_helpers():
+    with busy_helpers():
+        for _ in range(1000):
+            pool.run(lambda i: None, 3)
+        assert pool._current.jobs.qsize() <= 2
+
+
+def test_where_no_thread_can_be_started_the_caller_works(monkeypatch):
+    def refused(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(pool, "_current", pool._Pool())
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    ran = []
+    pool.run(ran.append, 7)
+    assert sorted(ran) == list(range(7))
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "two", "1.5", "³"])
+def test_a_bad_number_of_threads_is_an_error(monkeypatch, given):
+    monkeypatch.setenv("XLOSS_NUM_THREADS", given)
+    want = f"^XLOSS_NUM_THREADS: expected a positive integer, got '{given}'$"
+    with pytest.raises(ValueError, match=want):
+        pool.run(lambda i: None, 2)
+
+
+def test_the_number_of_threads(monkeypatch):
+    assert pool.threads() == 3
+    monkeypatch.setenv("XLOSS_NUM_THREADS", "")
+    if hasattr(os, "process_cpu_count"):
+        assert pool.threads() == os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):
+        assert pool.threads() == len(os.sched_getaffinity(0))
+    else:
+        assert pool.threads() == os.cpu_count()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_the_cpus_that_this_process_may_use_count():
+    script = POOL + "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(pool.threads())"
+    assert said(script, env={"XLOSS_NUM_THREADS": ""}) == "1"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_interrupts_are_raised_and_nothing_hangs():
+    """Ctrl-C a thousand times a second, between any two lines."""
+    script = (
+        POOL
+        + """
+signal.alarm(120)
+running, over, calls, interrupts, late = set(), threading.Event(), 0, 0, 0
+
+def task(i):
+    running.add((calls, i))
+    time.sleep(0.0002)
+    running.discard((calls, i))
+
+begun = threading.Event()
+
+def ring():
+    begun.wait()
+    while not over.wait(0.001):
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=ring, daemon=True).start()
+end = time.monotonic() + 4
+while True:
+    try:
+        begun.set()
+        while time.monotonic() < end:
+            calls += 1
+            pool.run(task, 4)
+        over.set()
+        break
+    except KeyboardInterrupt:
+        interrupts += 1
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+seen = set()
+pool.run(lambda i: (time.sleep(0.05), seen.add(threading.get_ident())), 6)
+print(interrupts > 100, len(seen) > 1)
+"""
+    )
+    assert said(script, env={"XLOSS_NUM_THREADS": "3"}) == "True True"
+
+
+def test_the_process_ends_while_daemon_threads_are_in_the_middle():
+    script = (
+        POOL
+        + """
+def loop():
+    while True:
+        pool.run(lambda i: sum(range(2000)), 8)
+
+for _ in range(3):
+    threading.Thread(target=loop, daemon=True).start()
+time.sleep(0.05 * int(sys.argv[1]))
+"""
+    )
+    for turn in range(3):
+        ran = python(script, str(turn), env={"XLOSS_NUM_THREADS": "3"})
+        assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_call_works_at_exit():
+    script = (
+        POOL
+        + """
+import atexit
+
+def last():
+    done = []
+    pool.run(done.append, 50)
+    print(len(done))
+
+atexit.register(last)
+if len(sys.argv) > 1:
+    pool.run(lambda i: None, 50)
+"""
+    )
+    for used in ([], ["used"]):
+        assert said(script, *used, env={"XLOSS_NUM_THREADS": "3"}) == "50"
