@@ -160,33 +160,64 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         """Add: what an earlier block has done is 0 here."""
         return lax.dynamic_update_slice_in_dim(a, cut(a, at) + new, at, 0)
 
+    few = max(1, min(classes, cutting.PIECE // max(1, width)))
+
+    def by_classes(step: Any, into: Any) -> Any:
+        """Fold over pieces of the weight, converted; of the last one the classes yet to come."""
+
+        def one(j: Any, into: Any) -> Any:
+            at = jnp.minimum(j * few, classes - few)
+            w = lax.dynamic_slice_in_dim(linear.weight, at, few)
+            return step(into, at, at + jnp.arange(few) >= j * few, cast(cx, w, cx.acc))
+
+        return lax.fori_loop(0, -(-classes // few), one, into)
+
+    def logits(x: Array) -> Array:
+        if linear.weight.dtype == cx.acc:
+            z = jnp.matmul(x, linear.weight.T)
+        else:
+            z = by_classes(
+                lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
+                jnp.zeros((step, classes), cx.acc),
+            )
+        return z if linear.bias is None else z + cast(cx, linear.bias, cx.acc)
+
     def body(into: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
         at = jnp.minimum(i * step, count - step)
         new = at + jnp.arange(step) >= i * step
         there = new if keep is None else new & cut(keep, at)
         x = jnp.where(there[:, None], cast(cx, cut(o.x, at), cx.acc), 0.0)
-        z = jnp.matmul(x, linear.weight.T, preferred_element_type=cx.acc)
-        if linear.bias is not None:
-            z = z + cast(cx, linear.bias, cx.acc)
         where = new if o.where is None else new & cut(o.where, at)
-        part = Operands(z, cut(o.targets, at), o.class_weight, cut(o.sample_weight, at), where)
+        targets, sample = cut(o.targets, at), cut(o.sample_weight, at)
+        part = Operands(logits(x), targets, o.class_weight, sample, where)
         row = up.row if isinstance(up.row, float) or up.row.ndim == 0 else cut(up.row, at)
         asked = need._replace(rows=True, total=False, weight=False)
-        got = choose(part, spec, cx).run(
-            part, spec, cx, classes, asked, up._replace(row=row)
-        )  # fmt: skip
-        out = dict(into)
-        out["rows"] = put(into["rows"], got.rows, at)
+        got = choose(part, spec, cx).run(part, spec, cx, classes, asked, up._replace(row=row))
         g: Any = got.grad
-        if "targets" in into:
-            out["targets"] = put(into["targets"], got.grad_targets, at)
+
+        def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
+            piece = jnp.where(new, lax.dynamic_slice_in_dim(g, at, few, 1), 0.0)
+            out = {}
+            if "x" in sums:
+                out["x"] = sums["x"] + piece @ w
+            if "weight" in sums:
+                total = lax.dynamic_slice_in_dim(sums["weight"], at, few) + piece.T @ x
+                out["weight"] = lax.dynamic_update_slice_in_dim(sums["weight"], total, at, 0)
+            return out
+
+        sums = {"weight": into["weight"]} if "weight" in into else {}
         if "x" in into:
-            down = jnp.matmul(g, linear.weight, preferred_element_type=cx.acc)
-            out["x"] = put(into["x"], jnp.where(there[:, None], down, 0.0), at)
-        if "weight" in into:
-            out["weight"] = into["weight"] + jnp.matmul(g.T, x)
+            sums["x"] = jnp.zeros((step, width), cx.acc)
+        sums = by_classes(products, sums) if sums else sums
+        out = {**into, "rows": put(into["rows"], got.rows, at)}
+        if "weight" in sums:
+            out["weight"] = sums["weight"]
+        if "x" in sums:
+            out["x"] = put(into["x"], jnp.where(there[:, None], sums["x"], 0.0), at)
         if "bias" in into:
             out["bias"] = into["bias"] + cast(cx, jnp.sum(g, axis=0), cx.wide)
+        if "targets" in into:
+            out["targets"] = put(into["targets"], got.grad_targets, at)
         return out, None
 
     done = start
