@@ -19,7 +19,7 @@ FEATURES = {
 # Engine -> None, or why this version has it not.
 ENGINES: dict[str, str | None] = {
     "generic": None,
-    "cpu": "this version of xloss has no compiled CPU engine",
+    "cpu": None,
     "cuda": "this version of xloss has no CUDA engine",
 }
 

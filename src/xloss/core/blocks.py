@@ -12,12 +12,14 @@ HOST = 2**17  # elements: a few float32 temporaries stay in a 2 MiB cache
 DEVICE = 2**24  # elements: enough to fill a GPU, some hundred MB of temporaries
 
 
-def cuts(rows: tuple[int, ...], classes: int, cx: Context) -> Iterator[tuple[slice, ...]]:
+def cuts(
+    rows: tuple[int, ...], classes: int, cx: Context, budget: int = 0
+) -> Iterator[tuple[slice, ...]]:
     """Yield slices of the row shape in C order, each of at most one block's elements.
 
-    The cut depends on shape alone, and no row is ever divided.
+    The cut depends on shape alone, and no row is ever divided. `budget`: rows instead.
     """
-    budget = max(1, (HOST if cx.host else DEVICE) // max(1, classes))
+    budget = budget or max(1, (HOST if cx.host else DEVICE) // max(1, classes))
     inner = 1
     axis = len(rows)
     while axis and inner * rows[axis - 1] <= budget:

@@ -10,7 +10,7 @@ from typing import Protocol
 from .._xp import Array, Context, compiling
 from ..capabilities import ENGINES
 from ..core.spec import Need, Operands, Result, Spec, Upstream
-from . import generic
+from . import cpu, generic
 
 __all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "use_engine"]
 
@@ -34,7 +34,7 @@ class Engine(Protocol):
         """Compute what is needed."""
 
 
-_ENGINES: dict[str, Engine] = {"generic": generic}
+_ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu}
 _asked: ContextVar[str | None] = ContextVar("xloss_engine", default=None)
 
 
@@ -47,7 +47,7 @@ def asked_for() -> str | None:
 def choose(o: Operands, spec: Spec, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
     if spec.engine is None:
-        return generic
+        return cpu if cpu.refuses(o, spec, cx) is None else generic
     engine = _ENGINES.get(spec.engine)
     reason = ENGINES[spec.engine] if engine is None else engine.refuses(o, spec, cx)
     if engine is None or reason is not None:
@@ -62,7 +62,7 @@ def engines() -> dict[str, str | None]:
     >>> xloss.engines()["generic"] is None
     True
     """
-    return {name: None if name in _ENGINES else ENGINES[name] for name in ENGINES}
+    return {**ENGINES, "cpu": cpu.unavailable()}
 
 
 @contextmanager

@@ -1,0 +1,309 @@
+"""The engine compiled for the host by Numba: cross-entropy in one pass, on threads of our own.
+
+The kernels take addresses, so that NumPy arrays and torch tensors are read and written in place,
+whatever their strides, and so that one compilation serves all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from math import fsum, prod
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._xp import Array, Context, context, dtype_name, read
+from ..core.blocks import cuts
+from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.targets import prepare
+from . import generic, pool
+from .forks import importing
+
+name = "cpu"
+
+FEW = 64  # classes: up to here several rows to a vector are faster than several classes
+APART = 256  # classes that lie apart; beyond, a block of rows is copied to C order
+PIECE = 2**18  # elements handed to a thread at once
+ROWS = 2**13  # rows, likewise: their labels and weights are made safe piece by piece
+ALONE = 2**16  # elements: below, waking another thread costs more than it saves
+
+
+def unavailable() -> str | None:
+    """Say why no call can be taken on this machine, or None."""
+    found = _load()
+    return found if isinstance(found, str) else None
+
+
+@cache
+def _load() -> Any:
+    """Import Numba and the kernels; return them, or the reason why there are none."""
+    with importing:
+        if find_spec("numba") is None:
+            return 'Numba is not installed: pip install "xloss[fast]"'
+        try:
+            from .host.bits import LIKE
+            from .host.columns import columns
+            from .host.rows import rows
+        except Exception as error:  # Numba refuses NumPys newer than itself, among others
+            return f"Numba cannot be imported: {error}"
+        return SimpleNamespace(like=LIKE, rows=rows, columns=columns)
+
+
+def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
+    """Say why this call cannot be taken, or None; never by its size."""
+    if spec.kind != "cross_entropy":
+        return f"only cross_entropy is compiled, not {spec.kind}"
+    if cx.library not in ("numpy", "torch") or not cx.host:
+        return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
+    if not cx.eager:
+        return "the call is traced or differentiated by plain operations"
+    if cx.library == "numpy" and not (o.x.dtype.isnative and o.x.flags.aligned):
+        return "the logits are not in native byte order, or not aligned"
+    return unavailable()
+
+
+class Place(NamedTuple):
+    """Where rows lie in memory, in numbers: see `rows` for the formula."""
+
+    address: int
+    inner: int
+    outer_step: int
+    inner_step: int
+    class_step: int
+
+
+def place(x: Array) -> Place | None:
+    """Say where the rows of (*rows, classes) lie; None where no two steps reach them all."""
+    if type(x) is np.ndarray:
+        size = x.itemsize
+        strides = [s // size for s in x.strides]
+        address = x.__array_interface__["data"][0]
+    else:
+        strides = list(x.stride())
+        address = x.data_ptr()
+    shape = x.shape
+    class_step = strides[-1] if shape[-1] > 1 else 1
+    merged: list[tuple[int, int]] = []  # (length, step), the innermost first
+    for n, step in zip(shape[-2::-1], strides[-2::-1], strict=True):
+        if n == 1:
+            continue
+        if merged and step == merged[-1][0] * merged[-1][1]:
+            merged[-1] = (merged[-1][0] * n, merged[-1][1])
+        else:
+            merged.append((n, step))
+    if len(merged) > 2 or class_step <= 0 or any(step < 0 for _, step in merged):
+        return None
+    inner, inner_step = merged[0] if merged else (1, 0)
+    outer_step = merged[1][1] if len(merged) == 2 else 0
+    return Place(address, inner, outer_step, inner_step, class_step)
+
+
+def run(
+    o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
+    up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
+) -> Result:  # fmt: skip
+    """Compute what is needed of a whole call; the class axis of every array is the last."""
+    rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total)
+    others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
+    need = need._replace(grad_targets=False, weight=need.weight and need.total)
+    if not any(need):
+        return others
+    if 0 in o.x.shape:
+        made = generic.run(o, spec, cx, classes, need, up, saved)
+    else:
+        made = _Call(o, spec, cx, classes, need, up, saved).result()
+    return made._replace(
+        grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
+    )
+
+
+class _Call:
+    """One call: its arrays as NumPy sees them, cut into pieces that threads take in turn."""
+
+    def __init__(
+        self, o: Operands, spec: Spec, cx: Context, classes: int, need: Need, up: Upstream,
+        saved: tuple[Array, ...] | None,
+    ) -> None:  # fmt: skip
+        self.x, self.spec, self.cx, self.classes, self.need = o.x, spec, cx, classes, need
+        self.rows = tuple(o.x.shape[:-1])
+        self.count = prod(self.rows)
+        kernels = _load()
+        self.like = kernels.like[dtype_name(o.x.dtype)]
+        self.acc = np.dtype(dtype_name(cx.acc))
+        self.np = (
+            cx if cx.library == "numpy" else read(context(np.empty(0, self.acc), np), cx.clean)
+        )
+        self.soft = None if spec.indexed else o.targets
+        weight = None if o.class_weight is None else self.numbers(o.class_weight)
+        self.class_weight = weight
+        # Soft targets are read by the kernel; what a row weighs but for them is found beside it.
+        self.operands = Operands(
+            None, self.host(o.targets) if spec.indexed else None, weight if spec.indexed else None,
+            self.host(o.sample_weight), self.host(o.where),
+        )  # fmt: skip
+        self.up, self.ups = 1.0, None
+        if isinstance(up.row, float) or up.row.ndim == 0:
+            self.up = float(up.row)
+        else:
+            self.ups = self.flat(up.row, np.float64)
+        self.dead = up.live is not None and not bool(up.live)
+        self.place_arrays(need, saved)
+        self.kernel = kernels.rows if self.by_rows else kernels.columns
+
+    def place_arrays(self, need: Need, saved: tuple[Array, ...] | None) -> None:
+        """Find where the logits lie, and make room for what is wanted."""
+        self.at = place(self.x)
+        if self.at is not None and self.at.class_step != 1 and self.classes > APART:
+            self.at = None
+        self.by_rows = self.classes > FEW and (self.at is None or self.at.class_step == 1)
+        self.losses = np.empty(self.count, self.acc) if need.rows else None
+        self.maxima = self.rests = self.grad = None
+        self.to = Place(0, 1, 0, 0, 1)
+        self.known = saved is not None and self.spec.indexed and not self.spec.label_smoothing
+        if saved is not None and self.known:
+            self.maxima, self.rests = self.flat(saved[0], self.acc), self.flat(saved[1], np.float64)
+        elif need.stats:
+            self.maxima, self.rests = np.empty(self.count, self.acc), np.empty(self.count)
+        if need.grad:
+            self.grad = self.cx.xp.empty_like(self.x)
+            to = place(self.grad)
+            if to is None or (self.by_rows and to.class_step != 1):
+                self.grad = self.cx.xp.empty(
+                    self.x.shape, dtype=self.x.dtype, device=self.cx.device
+                )
+                to = place(self.grad)
+            assert to is not None
+            self.to = to
+
+    def host(self, a: Array | None) -> Any:
+        """Return a NumPy array on the same memory; bfloat16 has none there and is copied wider."""
+        if a is None or type(a) is np.ndarray:
+            return a
+        a = a.detach()
+        return (a.float() if dtype_name(a.dtype) == "bfloat16" else a).numpy()
+
+    def flat(self, a: Array, dtype: Any) -> Any:
+        """Return one number a row of the whole call."""
+        return np.require(self.host(a), dtype, "CA").reshape(-1)
+
+    def numbers(self, a: Array) -> Any:
+        """Return an array in C order and in the arithmetic's dtype."""
+        return np.require(self.host(a), self.acc, "CA")
+
+    def result(self) -> Result:
+        """Compute all pieces."""
+        budget = max(1, min(PIECE // self.classes, ROWS))
+        whole = (slice(None),) * len(self.rows)
+        pieces = (
+            list(cuts(self.rows, self.classes, self.np, budget)) if self.count > budget else [whole]
+        )
+        firsts = [0]
+        for piece in pieces:
+            lengths = (len(range(*s.indices(n))) for s, n in zip(piece, self.rows, strict=True))
+            firsts.append(firsts[-1] + prod(lengths))
+        totals = np.zeros((len(pieces), 4))
+
+        def step(i: int) -> None:
+            self.step(pieces[i], firsts[i], firsts[i + 1] - firsts[i], totals[i])
+
+        if self.count * self.classes < ALONE:
+            for i in range(len(pieces)):
+                step(i)
+        else:
+            pool.run(step, len(pieces))
+        return self.made(totals)
+
+    def step(self, piece: tuple[slice, ...], first: int, count: int, totals: Any) -> None:
+        """Compute one piece: `count` rows, of which `first` is the first."""
+        spec, classes, need = self.spec, self.classes, self.need
+        whole = count == self.count
+        o = self.operands if whole else Operands(
+            *(None if a is None else a[piece].reshape(-1) for a in self.operands[:2]),
+            self.operands.class_weight,
+            *(None if a is None else a[piece].reshape(-1) for a in self.operands[3:5]),
+        )  # fmt: skip
+        soft = None
+        with np.errstate(all="ignore"):
+            t = prepare(o, spec, self.np, classes)
+            if self.soft is not None:
+                soft = self.numbers(self.soft if whole else self.soft[piece])
+        held: list[Any] = []
+
+        def address(a: Any, dtype: Any) -> int:
+            """Return where an array begins that the kernel reads as it lies; 0 for None."""
+            if a is None:
+                return 0
+            a = np.require(a, dtype, "CA")
+            held.append(a)
+            return int(a.__array_interface__["data"][0])
+
+        def from_first(a: Any) -> int:
+            return 0 if a is None else int(a[first:].__array_interface__["data"][0])
+
+        at = self.at
+        if at is None:
+            x = self.x.detach() if self.cx.library == "torch" else self.x
+            x = (
+                x[piece].contiguous()
+                if self.cx.library == "torch"
+                else np.ascontiguousarray(x[piece])
+            )
+            held.append(x)
+            at = place(x)
+            assert at is not None
+            at = Place(at.address - first * classes * self.like.itemsize, 2**60, 0, classes, 1)
+        self.kernel(
+            self.like, first, count, classes, *at, address(soft, self.acc),
+            address(self.class_weight, self.acc), address(t.labels, np.int64),
+            address(t.keep, np.bool_), address(t.bad, np.bool_), address(t.scale, np.float64),
+            address(t.label_weight, np.float64), from_first(self.ups), self.up, self.dead,
+            spec.label_smoothing, spec.z_loss, spec.softcap or 0.0, self.known,
+            from_first(self.losses), address(totals, np.float64) if need.total else 0,
+            from_first(self.maxima), from_first(self.rests), *self.to,
+        )  # fmt: skip
+
+    def made(self, totals: Any) -> Result:
+        """Return what was asked for as arrays of the input's library."""
+        cx, need = self.cx, self.need
+
+        def shaped(a: Any) -> Any:
+            return None if a is None else home(a.reshape(self.rows))
+
+        def home(a: Any) -> Any:
+            return a if cx.library == "numpy" else cx.xp.from_numpy(np.asarray(a))
+
+        stats = (shaped(self.maxima), shaped(self.rests)) if need.stats and not self.known else None
+        return Result(
+            rows=shaped(self.losses),
+            total=home(_sum(totals[:, :2])) if need.total else None,
+            weight=home(_sum(totals[:, 2:])) if need.weight else None,
+            grad=self.grad, stats=stats,
+        )  # fmt: skip
+
+
+def _sum(parts: Any) -> Any:
+    """Sum exactly; infinities and NaN as they come."""
+    try:
+        return np.float64(fsum(parts.ravel().tolist()))
+    except (OverflowError, ValueError):
+        return np.sum(parts)
+
+
+def warm() -> Iterator[tuple[str, float]]:
+    """Compile every kernel, or find it on disk; yield its name and the seconds that took."""
+    kernels = _load()
+    if isinstance(kernels, str):
+        return
+    for dtype, like in kernels.like.items():
+        for kernel in (kernels.rows, kernels.columns):
+            start = perf_counter()
+            none = Place(0, 1, 0, 0, 1)
+            kernel(
+                like, 0, 0, 1, *none, 0, 0, 0, 0, 0, 0, 0, 0, 1.0, False, 0.0, 0.0, 0.0, False,
+                0, 0, 0, 0, *none,
+            )  # fmt: skip
+            yield f"{kernel.__name__} {dtype}", perf_counter() - start

@@ -1,0 +1,141 @@
+"""Arrays from addresses, the bits of floats, and the 16-bit formats, for compiled code.
+
+A kernel is specialised by a scalar `like` of the logits' storage: float32, float64, uint16 for the
+bits of bfloat16, int16 for those of float16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic, overload
+
+f4, f8, i4, i8 = np.float32, np.float64, np.int32, np.int64
+u1, u2, i2 = np.uint8, np.uint16, np.int16
+EVER = 1 << 60  # a length without bound: the driver knows the bounds
+LIKE = {"float32": f4(0), "float64": f8(0), "bfloat16": u2(0), "float16": i2(0)}
+
+
+@intrinsic
+def pointer(typingctx: Any, address: Any) -> Any:
+    """Turn an address into a pointer."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), code
+
+
+def _bitcast(source: Any, target: Any, made: Any) -> Any:
+    @intrinsic
+    def cast(typingctx: Any, x: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], made)
+
+        return target(source), code
+
+    return cast
+
+
+bits4 = _bitcast(types.float32, types.int32, ir.IntType(32))
+float4 = _bitcast(types.int32, types.float32, ir.FloatType())
+bits8 = _bitcast(types.float64, types.int64, ir.IntType(64))
+float8 = _bitcast(types.int64, types.float64, ir.DoubleType())
+
+
+def stored(address: int, n: int, like: Any) -> Any:
+    """View n stored numbers at an address as an array: read or written in place."""
+    raise NotImplementedError("compiled code only")
+
+
+def room(n: int, like: Any) -> Any:
+    """Make an array of n numbers of the arithmetic's dtype."""
+    raise NotImplementedError("compiled code only")
+
+
+def wide(v: Any) -> Any:
+    """Turn a stored number into one of the arithmetic's dtype; exact."""
+    raise NotImplementedError("compiled code only")
+
+
+def narrow(v: Any, like: Any) -> Any:
+    """Round a number of the arithmetic's dtype to the stored format, ties to even."""
+    raise NotImplementedError("compiled code only")
+
+
+def acc(v: Any, like: Any) -> Any:
+    """Round a float64 to the arithmetic's dtype."""
+    raise NotImplementedError("compiled code only")
+
+
+_STORED = {
+    types.float32: f4, types.float64: f8, types.uint16: u2, types.int16: i2, types.int64: i8,
+    types.uint8: u1,
+}  # fmt: skip
+
+
+@overload(stored, strict=False)
+def _stored(address: Any, n: Any, like: Any) -> Any:
+    dtype = _STORED[like]
+    return lambda address, n, like: carray(pointer(address), n, dtype)
+
+
+@overload(room, strict=False)
+def _room(n: Any, like: Any) -> Any:
+    dtype = f8 if like == types.float64 else f4
+    return lambda n, like: np.empty(n, dtype)
+
+
+@overload(acc, strict=False)
+def _acc(v: Any, like: Any) -> Any:
+    dtype = f8 if like == types.float64 else f4
+    return lambda v, like: dtype(v)
+
+
+@overload(wide, strict=False)
+def _wide(v: Any) -> Any:
+    if v == types.uint16:
+        return lambda v: float4(i4(v) << i4(16))
+    if v == types.int16:
+
+        def half(v: Any) -> Any:
+            h = i4(v)
+            magnitude = float4((h & i4(0x7FFF)) << i4(13)) * f4(2.0**112)
+            b = bits4(magnitude)
+            b = b | i4(0x7F800000) if magnitude >= f4(65536.0) else b
+            return float4(b | ((h & i4(0x8000)) << i4(16)))
+
+        return half
+    return lambda v: v
+
+
+@overload(narrow, strict=False)
+def _narrow(v: Any, like: Any) -> Any:
+    if like == types.uint16:
+
+        def brain(v: Any, like: Any) -> Any:
+            b = bits4(v)
+            rounded = b + i4(0x7FFF) + ((b >> i4(16)) & i4(1))
+            rounded = i4(0x7FC00000) if v != v else rounded
+            return u2((rounded >> i4(16)) & i4(0xFFFF))
+
+        return brain
+    if like == types.int16:
+
+        def half(v: Any, like: Any) -> Any:
+            b = bits4(v)
+            sign = (b >> i4(16)) & i4(0x8000)
+            b = b & i4(0x7FFFFFFF)
+            # Adding 0.5 leaves a subnormal's bits, rounded by the hardware, in the low mantissa.
+            small = bits4(float4(b) + f4(0.5)) - i4(0x3F000000)
+            usual = (b - i4(0x38000000) + i4(0xFFF) + ((b >> i4(13)) & i4(1))) >> i4(13)
+            made = small if b < i4(0x38800000) else usual
+            made = i4(0x7C00) if b >= i4(0x477FF000) else made
+            made = i4(0x7E00) if b > i4(0x7F800000) else made
+            return i2(made | sign)
+
+        return half
+    return lambda v, like: v

@@ -1,0 +1,191 @@
+"""Elementary functions that a loop over an array vectorises: exp, log1p, tanh.
+
+Polynomials are interpolated at the Chebyshev nodes of their range, which is within a percent or
+two of minimax. Their errors are proved by tests/test_cpu_functions.py against mpmath.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.extending import overload
+
+from .bits import bits4, bits8, f4, f8, float4, float8, i4, i8
+
+# No reassociation: it would simplify away the rounding error that is computed here.
+EXACT = {"fastmath": {"contract"}}
+
+# exp results are scaled by 2^64, so that a float32 keeps what would be subnormal.
+SCALE = 64
+DOWN = 2.0**-SCALE
+
+# ln 2 in two parts; the first has so few bits that its multiples are exact.
+_HI4, _LO4 = f4(0.693359375), f4(-0.00021219444005469057)
+_HI8, _LO8 = f8(0.6931471803691238), f8(1.9082149292705877e-10)
+_LOG2E = 1.4426950408889634
+# Adding it rounds to an integer, which then stands in the low bits.
+_ROUND4, _ROUND8 = f4(1.5 * 2**23), f8(1.5 * 2**52)
+_LOW4, _LOW8 = f4(-131.0), f8(-752.0)
+
+_E4 = tuple(map(f4, (
+    0.0013926213141530752, 0.008363203145563602, 0.041666556149721146, 0.16666576266288757, 0.5,
+)))  # fmt: skip
+_E8 = (
+    2.5100424157005067e-08, 2.7620138719733994e-07, 2.7557268378684192e-06, 2.480152119021773e-05,
+    0.00019841269863105968, 0.0013888888917281794, 0.008333333333330051, 0.04166666666662399,
+    0.16666666666666669, 0.5,
+)  # fmt: skip
+
+
+def exp_scaled(z: Any, m: Any) -> Any:
+    """Return exp(z - m)·2^64 for z <= m, the subtraction without its rounding error.
+
+    0 below exp(-131) in float32, exp(-752) in float64; exactly 2^64 at z = m; NaN where either is
+    NaN or both are infinite.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(exp_scaled, strict=False, jit_options=EXACT)
+def _exp_scaled(z: Any, m: Any) -> Any:
+    if z == types.float32:
+        log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
+
+        def single(z: Any, m: Any) -> Any:
+            d = z - m
+            b = d - z
+            error = (z - (d - b)) - (m + b)
+            low = d < _LOW4
+            d = _LOW4 if low else d
+            error = f4(0) if low else error
+            shifted = d * log2e + _ROUND4
+            k = shifted - _ROUND4
+            r = (d - k * _HI4) + (error - k * _LO4)
+            p = ((((c6 * r + c5) * r + c4) * r + c3) * r + c2) * r + f4(1)
+            p = p * r + f4(1)
+            e = p * float4((bits4(shifted) + i4(127 + SCALE)) << i4(23))
+            return f4(0) if low else e
+
+        return single
+    d11, d10, d9, d8, d7, d6, d5, d4, d3, d2 = _E8
+
+    def double(z: Any, m: Any) -> Any:
+        d = z - m
+        b = d - z
+        error = (z - (d - b)) - (m + b)
+        low = d < _LOW8
+        d = _LOW8 if low else d
+        error = f8(0) if low else error
+        shifted = d * _LOG2E + _ROUND8
+        k = shifted - _ROUND8
+        r = (d - k * _HI8) + (error - k * _LO8)
+        p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
+        p = ((((p * r + d5) * r + d4) * r + d3) * r + d2) * r + f8(1)
+        p = p * r + f8(1)
+        e = p * float8((bits8(shifted) + i8(1023 + SCALE)) << i8(52))
+        return f8(0) if low else e
+
+    return double
+
+
+def log1p(r: Any) -> Any:
+    """Return log(1 + r) for a float64 r >= 0, finite or NaN."""
+    raise NotImplementedError("compiled code only")
+
+
+# 2·atanh(s)/s - 2 in powers of s².
+_L7, _L6, _L5, _L4, _L3, _L2, _L1 = (
+    0.14617807153417325, 0.15331611722055008, 0.1818289243253687, 0.22222211089379496,
+    0.28571428626253836, 0.3999999999989889, 0.666666666666667,
+)  # fmt: skip
+
+
+@overload(log1p, strict=False, jit_options=EXACT)
+def _log1p(r: Any) -> Any:
+    def double(r: Any) -> Any:
+        u = 1.0 + r
+        # What the addition lost of r, or of 1.
+        lost = (1.0 - (u - r)) if r > 1.0 else (r - (u - 1.0))
+        # The mantissa in [sqrt(1/2), sqrt(2)).
+        b = bits8(u) + i8(0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
+        k = (b >> i8(52)) - i8(1023)
+        f = float8((b & i8(0x000FFFFFFFFFFFFF)) + i8(0x3FE6A09E667F3BCD)) - 1.0
+        # A double from the low bits of an integer: conversions of int64 are slow without AVX-512.
+        kf = float8(k + i8(0x4338000000000000)) - _ROUND8
+        s = f / (2.0 + f)
+        w = s * s
+        tail = ((((((_L7 * w + _L6) * w + _L5) * w + _L4) * w + _L3) * w + _L2) * w + _L1) * w
+        half = 0.5 * f * f
+        small = s * (half + tail) + (kf * _LO8 + lost / u)
+        return kf * _HI8 - ((half - small) - f)
+
+    return double
+
+
+def tanh(u: Any) -> Any:
+    """Return tanh(u)."""
+    raise NotImplementedError("compiled code only")
+
+
+_NEAR = 0.5625
+# (tanh(u)/u - 1)/u² in powers of u² for |u| <= 0.5625.
+_T4 = tuple(map(f4, (
+    0.0024876147508621216, -0.008499247953295708, 0.02181190252304077, -0.05396406352519989,
+    0.133333221077919, -0.3333333432674408,
+)))  # fmt: skip
+_T8 = (
+    1.109447179610089e-06, -5.1947033433787385e-06, 1.5247072803260477e-05, -3.903515959721234e-05,
+    9.685386818269936e-05, -0.00023911808640958085, 0.0005900260395991267, -0.0014558342624481995,
+    0.003592128029030633, -0.008863235529605828, 0.021869488536148216, -0.05396825396825388,
+    0.13333333333333333, -0.3333333333333333,
+)  # fmt: skip
+
+
+@overload(tanh, strict=False, jit_options=EXACT)
+def _tanh(u: Any) -> Any:
+    if u == types.float32:
+        t6, t5, t4, t3, t2, t1 = _T4
+
+        def single(u: Any) -> Any:
+            a = abs(u)
+            w = u * u
+            near = u + u * (w * (((((t6 * w + t5) * w + t4) * w + t3) * w + t2) * w + t1))
+            t = exp_scaled(f4(-2) * a, f4(0)) * f4(DOWN)
+            far = f4(1) - f4(2) * t / (f4(1) + t)
+            far = -far if u < f4(0) else far
+            return near if a < f4(_NEAR) else far
+
+        return single
+    v14, v13, v12, v11, v10, v9, v8, v7, v6, v5, v4, v3, v2, v1 = _T8
+
+    def double(u: Any) -> Any:
+        a = abs(u)
+        w = u * u
+        p = ((((((v14 * w + v13) * w + v12) * w + v11) * w + v10) * w + v9) * w + v8) * w + v7
+        p = (((((p * w + v6) * w + v5) * w + v4) * w + v3) * w + v2) * w + v1
+        near = u + u * (w * p)
+        t = exp_scaled(-2.0 * a, 0.0) * DOWN
+        far = 1.0 - 2.0 * t / (1.0 + t)
+        far = -far if u < 0.0 else far
+        return near if a < _NEAR else far
+
+    return double
+
+
+def sech2(u: Any) -> Any:
+    """Return 1 - tanh(u)² as 4t/(1+t)², t = exp(-2|u|)."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(sech2, strict=False, jit_options=EXACT)
+def _sech2(u: Any) -> Any:
+    one, two, four, down = (
+        (f4(1), f4(-2), f4(4), f4(DOWN)) if u == types.float32 else (1.0, -2.0, 4.0, DOWN)
+    )
+
+    def slope(u: Any) -> Any:
+        t = exp_scaled(two * abs(u), one - one) * down
+        return four * t / ((one + t) * (one + t))
+
+    return slope

@@ -1,0 +1,229 @@
+"""The kernel for rows whose classes lie side by side: one row after the other, in pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..compiled import inline, kernel
+from .algebra import add, row_loss, shifted
+from .bits import EVER, acc, f8, i8, narrow, room, stored, u1, wide
+from .functions import DOWN, exp_scaled, log1p, sech2, tanh
+from .pieces import (
+    INF,
+    capped,
+    careful_softmax,
+    count_equal,
+    decoded,
+    encode,
+    largest,
+    mixed_gradient,
+    multiply,
+    scaled_softmax,
+    slope_times,
+    sum_all,
+    sum_below,
+    sum_beside,
+    sum_gaps,
+    sum_possible,
+    sum_possible_gaps,
+    written,
+)  # fmt: skip
+
+PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
+PART = 1024  # numbers summed before the sum goes to float64
+
+
+@inline()
+def piece_rest(z: Any, top: Any, reaches: bool, zero: Any) -> float:
+    """Return Σ exp(z - top) over the entries below the maximum, and the number of those at it."""
+    s = 0.0
+    for a in range(0, len(z), PART):
+        part = z[a : a + PART]
+        if reaches:
+            s += f8(sum_beside(part, top, zero)) * DOWN + f8(count_equal(part, top))
+        else:
+            s += f8(sum_below(part, top, zero)) * DOWN
+    return s
+
+
+@inline()
+def parts_sum(t: Any, zero: Any) -> float:
+    """Return Σ t, in float64 between the parts."""
+    s = 0.0
+    for a in range(0, len(t), PART):
+        s += f8(sum_all(t[a : a + PART], zero))
+    return s
+
+
+@inline()
+def fill(out: Any, value: Any, like: Any) -> None:
+    """Write one value all over."""
+    for j in range(len(out)):
+        out[j] = narrow(value, like)
+
+
+@kernel()
+def rows(
+    like: Any, first: int, count: int, classes: int, x: int, inner: int, outer_step: int,
+    inner_step: int, class_step: int, soft: int, class_weight: int, labels: int, keep: int,
+    bad: int, scales: int, label_weights: int, ups: int, up: float, dead: bool, eps: float,
+    z_loss: float, cap: float, saved: bool, losses: int, totals: int, maxima: int, rests: int,
+    g: int, g_inner: int, g_outer_step: int, g_inner_step: int, g_class_step: int,
+) -> None:  # fmt: skip
+    """Losses, statistics and gradients of `count` rows; an address of 0: not given, not wanted.
+
+    Row r = first + i of x begins at (r // inner)·outer_step + (r % inner)·inner_step, its classes
+    lie side by side (both class steps are 1), stored as `like`; of g likewise. What follows begins
+    with row `first`. soft: (count, classes), class_weight: (classes,), losses, maxima: (count,),
+    in the arithmetic's dtype. labels: (count,) int64; keep, bad: (count,) bool; scales,
+    label_weights, ups, rests: (count,) float64. totals: Σ losses and Σ weights, each with what
+    rounding lost. saved: maxima and rests are given.
+    """
+    one = acc(1.0, like)
+    zero = one - one
+    xs, gs = stored(x, EVER, like), stored(g, EVER, like)
+    targets, weights = stored(soft, EVER, one), stored(class_weight, EVER, one)
+    label = stored(labels, count, i8(0))
+    kept, wrong = stored(keep, count, u1(0)), stored(bad, count, u1(0))
+    scale_of, weight_of = stored(scales, count, 0.0), stored(label_weights, count, 0.0)
+    up_of, rest_of = stored(ups, count, 0.0), stored(rests, count, 0.0)
+    loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
+    sums = stored(totals, 4, 0.0)
+    raw, logits, made = room(PIECE, one), room(PIECE, one), room(PIECE, one)
+    product, ones, zeros = room(PIECE, one), room(PIECE, one), room(PIECE, one)
+    for j in range(PIECE):
+        ones[j], zeros[j] = one, zero
+    by_label, weighted = labels != 0, class_weight != 0
+    c4 = acc(cap, one)
+    for i in range(count):
+        r = first + i
+        to_row = (r // g_inner) * g_outer_step + (r % g_inner) * g_inner_step
+        if keep != 0 and kept[i] == 0:
+            if losses != 0:
+                loss_of[i] = zero
+            if maxima != 0 and not saved:
+                max_of[i], rest_of[i] = zero, 0.0
+            if g != 0:
+                fill(gs[to_row : to_row + classes], zero, like)
+            continue
+        from_row = (r // inner) * outer_step + (r % inner) * inner_step
+        row = xs[from_row : from_row + classes]
+        scale = scale_of[i] if scales != 0 else 1.0
+        wy = weight_of[i] if label_weights != 0 else 1.0
+        wrong_label = bad != 0 and wrong[i] != 0
+        mass = total = 1.0 if by_label else 0.0
+        dot = number = share = share_dot = 0.0
+        top, rest = acc(-INF, one), 0.0
+        if saved:
+            top, rest = max_of[i], rest_of[i]
+        for a in range(0, 0 if saved else classes, PIECE):
+            n = min(PIECE, classes - a)
+            z = decoded(row[a : a + n], raw)
+            if cap > 0.0:
+                capped(z, c4, logits)
+                z = logits[:n]
+            m = largest(z)
+            new = m > top or m != m
+            if new:
+                rise = f8(m) - f8(top)
+                rest = (1.0 + rest) * exp_scaled(-rise, 0.0) * DOWN if top > -INF else 0.0
+                dot, share_dot = shifted(dot, mass, rise), shifted(share_dot, share, rise)
+                top = m
+            if top == -INF:
+                bottom = sum_all(z, zero)
+                rest += f8(bottom) if bottom != bottom else 0.0
+            else:
+                rest += piece_rest(z, top, m == top, zero) - (1.0 if new else 0.0)
+            if not by_label:
+                t = targets[i * classes + a : i * classes + a + n]
+                if weighted:
+                    total += parts_sum(t, zero)
+                    multiply(t, weights[a : a + n], product)
+                    t = product[:n]
+                mass += parts_sum(t, zero)
+                dot += f8(sum_gaps(t, z, top, zero))
+            if eps > 0.0:
+                w = weights[a : a + n] if weighted else ones[:n]
+                number += f8(sum_possible(ones[:n], z, zero))
+                share += f8(sum_possible(w, z, zero))
+                share_dot += f8(sum_possible_gaps(w, z, top, zero))
+        y = label[i] if by_label else 0
+        at = wide(row[y])
+        zy = at
+        if by_label:
+            if cap > 0.0 and at != -INF:
+                zy = c4 * tanh(at / c4)
+            dot = 0.0 if zy == top else f8(top) - f8(zy)
+        elif not weighted:
+            total = mass
+        rise = log1p(rest) if top != -INF else np.nan
+        weight = scale if wrong_label else scale * (wy if by_label else mass)
+        lse = f8(top) + rise
+        lse = 0.0 if weight == 0.0 and lse == lse else lse
+        if losses != 0 or totals != 0:
+            loss = row_loss(
+                rise, lse, mass, total, dot, number, share, share_dot, by_label, wy, scale,
+                weight, eps, z_loss,
+            )  # fmt: skip
+            loss = np.nan if wrong_label else loss
+            if losses != 0:
+                loss_of[i] = acc(loss, one)
+            if totals != 0:
+                add(sums, 0, loss)
+                add(sums, 2, weight)
+        if maxima != 0 and not saved:
+            max_of[i], rest_of[i] = top, rest
+        if g == 0:
+            continue
+        out = gs[to_row : to_row + classes]
+        if dead:
+            fill(out, zero, like)
+            continue
+        upstream = up_of[i] if ups != 0 else up
+        upstream = np.nan if wrong_label else upstream
+        b, zc = upstream * scale, 2.0 * z_loss * upstream * weight * lse
+        inv = 1.0 / (1.0 + rest) if top != -INF else np.nan
+        c = eps * total / number if eps > 0.0 else 0.0
+        plain = by_label and eps == 0.0
+        factor = (b * wy + zc) * inv
+        careful = not abs(top) < INF or abs(factor) < 2.0**-60
+        for a in range(0, classes, PIECE):
+            n = min(PIECE, classes - a)
+            x_piece = decoded(row[a : a + n], raw)
+            z = x_piece
+            if cap > 0.0:
+                capped(x_piece, c4, logits)
+                z = logits[:n]
+            to = written(out[a : a + n], made)
+            if plain and careful:
+                careful_softmax(z, top, acc(factor, one), one, to)
+            elif plain:
+                scaled_softmax(z, top, acc(factor * DOWN, one), to)
+            else:
+                t = zeros[:n]
+                if not by_label:
+                    t = targets[i * classes + a : i * classes + a + n]
+                    if weighted:
+                        multiply(t, weights[a : a + n], product)
+                        t = product[:n]
+                mixed_gradient(
+                    z, t, weights[a : a + n] if weighted else ones[:n], top, acc(rest, one),
+                    acc(inv, one), acc(b, one), acc(zc, one), acc(1.0 - eps, one),
+                    acc(wy if by_label else mass, one), acc(c, one), acc(share, one), one, to,
+                )  # fmt: skip
+            if cap > 0.0:
+                slope_times(x_piece, c4, to)
+            encode(to, out[a : a + n], like)
+        if by_label:
+            e = exp_scaled(-dot, 0.0) * DOWN
+            q = rest * inv if dot == 0.0 else (1.0 + (rest - e)) * inv
+            p = e * inv
+            wj = f8(weights[y]) if weighted else 1.0
+            mine = c * (wj if zy != -INF else 0.0)
+            v = (p * (c * share - mine) - ((1.0 - eps) * wy + mine) * q) * b
+            v += 0.0 if p == 0.0 else zc * p
+            if cap > 0.0:
+                v *= f8(sech2(at / c4))
+            out[y] = narrow(acc(v, one), like)
