@@ -1,1 +1,1 @@
-"""Benchmarks: the peers of the conformance suite, timed in the same run."""
+"""Benchmarks: xloss and the peers of the conformance suite, timed in the same run."""

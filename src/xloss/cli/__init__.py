@@ -1,4 +1,4 @@
-"""The command line: `xloss eval`, `xloss conform` and `xloss engines`."""
+"""The command line: `xloss eval`, `conform`, `bench` and `engines`."""
 
 from __future__ import annotations
 

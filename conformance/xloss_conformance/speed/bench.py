@@ -1,0 +1,63 @@
+"""A run as one record of plain values: the only input of the table, of `--json` and of the page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from ..homes import Missing
+from ..report.record import machine, plain, versions
+from .plan import Plan, chosen, steps
+from .processes import results
+from .targets import judged
+
+SCHEMA = 1
+SECTIONS = (
+    "works", "by_classes", "by_rows", "by_threads", "memory", "first_call", "imports",
+)  # fmt: skip
+
+
+def bench(
+    plan: Plan, progress: Callable[[int, int], None] = lambda done, total: None, command: str = ""
+) -> dict[str, Any]:
+    """Measure what is asked; BadPlan, Missing and BenchFailed say in their first line why not."""
+    ops, peers, threads = chosen(plan)
+    todo = steps(plan)
+    start = time.monotonic()
+    sections: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
+    contenders: dict[str, dict[str, Any]] = {}
+    missing: dict[str, None] = {}
+    done, total = 0, sum(step.results for step in todo)
+    for step, kind, found in results(todo):
+        if kind == "missing":
+            for name in plan.peers:
+                if found.startswith(f"{name.partition('.')[0]}:"):
+                    raise Missing(found)
+            missing[found] = None
+        elif kind == "contenders":
+            contenders |= {one["name"]: one for one in found}
+        else:
+            sections[step.section].append({**step.tag, **found})
+            done += 1
+            progress(done, total)
+    made: dict[str, Any] = {
+        "schema": SCHEMA,
+        "xloss": version("xloss"),
+        "date": datetime.now(UTC).date().isoformat(),
+        "mode": "quick" if plan.quick else "full",
+        "command": command,
+        "machine": machine(),
+        "versions": versions(),
+        "threads": threads,
+        "ops": list(ops),
+        "peers": list(peers),
+        "seconds": round(time.monotonic() - start, 3),
+        "contenders": list(contenders.values()),
+        "missing": list(missing),
+        **sections,
+    }
+    made["targets"] = judged(made)
+    return dict(plain(made))

@@ -1,0 +1,72 @@
+"""`xloss bench`: time and memory of xloss and its peers on this machine."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .output import fail, one_line
+
+Asked = dict[str, Any]  # the fields of the benchmarks' Plan
+Progress = Callable[[int, int], None]
+
+
+def bench(asked: Asked, *, publish: str | None, command: str, progress: Progress) -> dict[str, Any]:
+    """Measure as planned; return the record, and write the documents if a folder is named."""
+    from xloss_conformance.homes import Missing
+    from xloss_conformance.speed import bench as run
+    from xloss_conformance.speed.pictures import NoMatplotlib, matplotlib
+    from xloss_conformance.speed.plan import BadPlan, Plan
+    from xloss_conformance.speed.processes import BenchFailed
+    from xloss_conformance.speed.publish import write
+
+    docs = None if publish is None else _folder(publish)
+    try:
+        if docs is not None:
+            matplotlib()  # before minutes are spent
+        record = run.bench(Plan(**asked), progress, command)
+        if docs is not None:
+            write(record, docs)
+    except (BadPlan, BenchFailed, Missing, NoMatplotlib) as error:
+        said, _, trace = str(error).partition("\n")
+        if trace and sys.flags.dev_mode:
+            print(trace, file=sys.stderr)
+        fail(said)
+    except OSError as error:
+        fail(f"--publish {publish}: {one_line(error)}")
+    return record
+
+
+def render(publish: str) -> dict[str, Any]:
+    """Draw the documents of the record published in a folder again."""
+    from xloss_conformance.speed.pictures import NoMatplotlib
+    from xloss_conformance.speed.publish import NoRecord
+    from xloss_conformance.speed.publish import render as drawn
+
+    try:
+        return drawn(_folder(publish))
+    except (NoMatplotlib, NoRecord) as error:
+        fail(one_line(error))
+
+
+def _folder(publish: str) -> Path:
+    path = Path(publish)
+    if not path.is_dir():
+        fail(f"--publish {publish}: is no folder")
+    if not os.access(path, os.W_OK):
+        fail(f"--publish {publish}: must not be written")
+    return path
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print a run for the eye."""
+    from xloss_conformance.speed.terminal import lines
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # figures are written with more than ASCII
+    for line in lines(record):
+        print(line)
