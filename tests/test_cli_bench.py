@@ -1,0 +1,148 @@
+"""xloss bench: what is printed where, exit codes, the record, refusals."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xloss.cli.app import run
+
+pytest.importorskip("torch")
+
+
+def xloss(*arguments, **options):
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "xloss.cli", "bench", *map(str, arguments)],
+        capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+def refused(capsys, *arguments):
+    """Run the command here, which must refuse; return its line."""
+    assert run(["bench", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"xloss: [^\n]+\n", err), err
+    return err[7:-1]
+
+
+def test_json_is_alone_on_stdout_and_whole():
+    ran = xloss("--tiny", "--op", "gradient", "--op", "small", "--op", "memory",
+                "--peer", "torch", "--peer", "scipy", "--json")  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    record = json.loads(ran.stdout)
+    assert record["schema"] == 1
+    assert set(record) == {
+        "schema", "xloss", "date", "mode", "command", "machine", "versions", "threads", "ops",
+        "peers", "seconds", "contenders", "missing", "works", "by_classes", "by_rows",
+        "by_threads", "memory", "first_call", "imports", "targets",
+    }  # fmt: skip
+    assert (record["ops"], record["peers"]) == (["gradient", "small", "memory"], ["torch", "scipy"])
+    assert {(w["op"], w["gradient"]) for w in record["works"]} == {
+        ("gradient", True), ("small", False), ("small", True),
+    }  # fmt: skip
+    for work in record["works"]:
+        runs = {r["contender"]: r for r in work["runs"]}
+        assert {"xloss numpy", "xloss torch", "torch"} <= set(runs)
+        for one in (*runs.values(), work["bound"]):
+            assert 0 < one["min_ms"] <= one["q1_ms"] <= one["median_ms"] <= one["q3_ms"]
+            assert one["runs"] >= 3
+        for one in runs.values():
+            assert one["gb_s"] == pytest.approx(work["moved"] / one["median_ms"] / 1e6)
+        assert runs["xloss numpy, generic"]["engine"] == "generic"
+        assert runs["xloss numpy"]["engine"] in ("cpu", "generic")
+        assert runs["torch"]["engine"] == ""
+        told = {r["contender"]: r["reason"] for r in work["refused"]}
+        assert told == ({"scipy": "gives no gradient"} if work["gradient"] else {})
+    told = {(m["contender"], m["classes"]): m["peak_bytes"] for m in record["memory"]}
+    assert {("xloss numpy", 10), ("torch", 50), ("scipy", 10)} <= set(told)
+    assert {c["name"]: c["version"] for c in record["contenders"]}["torch"].startswith("2.")
+    judged = {(t["op"], t["subject"], t["against"]) for t in record["targets"]}
+    assert ("gradient", "xloss torch", "torch") in judged
+    assert ("small", "xloss numpy", "") in judged
+
+
+def test_tables_for_the_eye_and_what_is_published(tmp_path):
+    pytest.importorskip("matplotlib")
+    ran = xloss("--tiny", "--op", "forward", "--op", "classes", "--peer", "torch",
+                "--publish", tmp_path)  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.search(r"^float32 \(64, 10\), value$", ran.stdout, re.MULTILINE)
+    assert re.search(r"\d+ of 8 targets met; \d+ threads, in \d+ s\n$", ran.stdout)
+    assert "\x1b" not in ran.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"performance.json", "performance.md", "performance-throughput.svg"}
+    text = (tmp_path / "performance.md").read_text()
+    assert (
+        f"by `xloss bench --tiny --op forward --op classes --peer torch --publish {tmp_path}`"
+        in (text)
+    )
+    (tmp_path / "performance.md").unlink()
+    assert run(["bench", "--publish", str(tmp_path), "--render"]) == 0
+    assert (tmp_path / "performance.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--op", "backward"), "--op backward: there is none of that name; expected one of forw"),
+        (
+            ("--peer", "jax"),
+            "--peer jax: there is none of that name; expected one of torch, torch.",
+        ),
+        (("--threads", "100000"), "--threads 100000: this machine has "),
+        (("--threads", "0"), "Invalid value for '--threads'"),
+        (("--render",), "--render: expected --publish FOLDER"),
+        (("--publish", "nowhere"), "--publish nowhere: is no folder"),
+        (("--publish", ".", "--render"), "performance.json: no record of a run: "),
+    ],
+)
+def test_a_refusal_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, arguments, line):
+    monkeypatch.chdir(tmp_path)
+    assert line in refused(capsys, *arguments)
+
+
+def test_without_matplotlib_nothing_is_measured(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    start = time.monotonic()
+    assert "pip install matplotlib" in refused(capsys, "--publish", tmp_path)
+    assert time.monotonic() - start < 2
+
+
+def test_a_peer_that_is_not_installed(tmp_path):
+    (tmp_path / "optax.py").write_text("raise ModuleNotFoundError('no optax', name='optax')")
+    environment = {**__import__("os").environ, "PYTHONPATH": str(tmp_path)}
+    ran = xloss("--tiny", "--op", "small", "--peer", "optax", env=environment)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "xloss: optax: optax is not installed: pip install optax\n"
+
+
+def test_ctrl_c_ends_it_and_its_processes(tmp_path):
+    command = [sys.executable, "-m", "xloss.cli", "bench", "--op", "forward", "--peer", "scipy"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
+            process.kill()
+            pytest.skip("the kernel does not tell the children of a process")
+        until = time.monotonic() + 60
+        while not children.read_text().split() and time.monotonic() < until:
+            time.sleep(0.05)
+        mine = children.read_text().split()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert mine
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in mine) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not [pid for pid in mine if Path(f"/proc/{pid}").exists()]
