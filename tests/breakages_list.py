@@ -7,6 +7,7 @@ from breakages import Breakage
 from breakages_arithmetic import ARITHMETIC
 from breakages_calls import CALLS
 from breakages_rules import RULES
+from breakages_speed import SPEED_BREAKAGES
 from breakages_tools import TOOLS
 
-BREAKAGES: list[Breakage] = [*RULES, *ARITHMETIC, *CALLS, *TOOLS]
+BREAKAGES: list[Breakage] = [*RULES, *ARITHMETIC, *CALLS, *TOOLS, *SPEED_BREAKAGES]

@@ -1,6 +1,7 @@
 """xloss bench: what is printed where, exit codes, the record, refusals."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -116,11 +117,12 @@ def test_without_matplotlib_nothing_is_measured(capsys, tmp_path, monkeypatch):
 
 
 def test_a_peer_that_is_not_installed(tmp_path):
-    (tmp_path / "optax.py").write_text("raise ModuleNotFoundError('no optax', name='optax')")
-    environment = {**__import__("os").environ, "PYTHONPATH": str(tmp_path)}
+    lines = "print('noise', flush=True)", "raise ModuleNotFoundError('no optax', name='optax')"
+    (tmp_path / "optax.py").write_text("\n".join(lines))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ran = xloss("--tiny", "--op", "small", "--peer", "optax", env=environment)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "xloss: optax: optax is not installed: pip install optax\n"
+    assert ran.stderr == "noise\nxloss: optax: optax is not installed: pip install optax\n"
 
 
 def test_ctrl_c_ends_it_and_its_processes(tmp_path):

@@ -1,0 +1,122 @@
+"""Breakages of the benchmarks: what they time, read and judge."""
+
+from breakages import Breakage
+
+AT = "conformance/xloss_conformance/speed/"
+SPEED = "conformance/test_speed.py::test_"
+BENCH = "tests/test_cli_bench.py::test_"
+
+SPEED_BREAKAGES = [
+    Breakage(
+        rule="bench: the first runs, which compile, are not timed",
+        file=AT + "clock.py",
+        old="    times: dict[str, list[float]] = {name: [] for name in calls}\n",
+        new="    times = {name: [_once(call, clock)] for name, call in calls.items()}\n",
+        test=SPEED + "calls_take_turns_and_the_first_runs_are_not_timed",
+    ),
+    Breakage(
+        rule="bench: what a user does before a run is not timed",
+        file=AT + "clock.py",
+        old="    call.before()\n    start = clock()\n",
+        new="    start = clock()\n    call.before()\n",
+        test=SPEED + "what_a_user_does_before_a_run_is_not_timed",
+    ),
+    Breakage(
+        rule="bench: the run of a short call after a nap is not timed",
+        file=AT + "clock.py",
+        old="if estimate[name] < SHORT:",
+        new="if estimate[name] < 0:",
+        test=SPEED + "a_turn_of_a_short_call_has_several_runs_after_one_that_is_not_timed",
+    ),
+    Breakage(
+        rule="bench: a slow call leaves the others their time",
+        file=AT + "clock.py",
+        old="len(times[name]) < least or (spent[name] < seconds",
+        new="len(times[name]) < least or (min(spent.values()) < seconds",
+        test=SPEED + "a_slow_call_sits_out_when_its_time_is_spent",
+    ),
+    Breakage(
+        rule="bench: quartiles are those of the runs",
+        file=AT + "clock.py",
+        old='method="inclusive"',
+        new='method="exclusive"',
+        test=SPEED + "a_spread_is_median_least_and_quartiles_in_milliseconds",
+    ),
+    Breakage(
+        rule="bench: the peak is that of the call, not of what came before",
+        file=AT + "memory.py",
+        old='file.write("5")',
+        new='file.write("")',
+        test=SPEED + "the_peak_of_no_memory_is_none",
+    ),
+    Breakage(
+        rule="bench: memory that malloc kept is seen when it is taken again",
+        file=AT + "memory.py",
+        old="        trim(0)",
+        new="        pass",
+        test=SPEED + "the_peak_sees_memory_that_was_freed_before_and_kept_by_malloc",
+    ),
+    Breakage(
+        rule="bench: a target is met from the wanted on",
+        file=AT + "targets.py",
+        old="got, got >= wanted)",
+        new="got, got > wanted)",
+        test=SPEED + "a_ratio_is_met_from_the_wanted_on",
+    ),
+    Breakage(
+        rule="bench: the gradient itself is no memory beyond it",
+        file=AT + "targets.py",
+        old='(entry["nbytes"] if entry["gradient"] else 0)',
+        new="0",
+        test=SPEED + "memory_beyond_the_gradient_is_five_percent_of_the_logits",
+    ),
+    Breakage(
+        rule="bench: a ratio is rounded down",
+        file=AT + "figures.py",
+        old="int(value * 100) / 100",
+        new="round(value * 100) / 100",
+        test=SPEED + "a_target_just_missed_does_not_look_met",
+    ),
+    Breakage(
+        rule="bench: an answer that is not xloss's is not timed",
+        file=AT + "contenders.py",
+        old="if not abs(got[0] - right[0]) <= loose * abs(right[0]):",
+        new="if abs(got[0] - right[0]) > loose * abs(right[0]):",
+        test=SPEED + "another_answer_is_not_timed",
+    ),
+    Breakage(
+        rule="bench: no gradient is added to the last one",
+        file=AT + "by_torch.py",
+        old="            leaf.grad = None",
+        new="            pass",
+        test=SPEED + "every_contender_computes_the_same[True-torch]",
+    ),
+    Breakage(
+        rule="bench: pictures of one record are the same bytes",
+        file=AT + "pictures.py",
+        old='"svg.hashsalt": "xloss", ',
+        new="",
+        test=SPEED + "pictures_are_the_same_for_the_same_record",
+    ),
+    Breakage(
+        rule="bench: what libraries print does not reach stdout",
+        file=AT + "processes.py",
+        old="    os.dup2(2, 1)  # stdout belongs to the report",
+        new="    pass",
+        test=BENCH + "a_peer_that_is_not_installed",
+    ),
+    Breakage(
+        rule="bench: a peer that was asked for and is not installed is a refusal",
+        file=AT + "bench.py",
+        old="for name in plan.peers:",
+        new="for name in ():",
+        test=BENCH + "a_peer_that_is_not_installed",
+    ),
+    Breakage(
+        rule="bench: matplotlib is asked for before minutes are spent",
+        file="src/xloss/cli/bench.py",
+        old="            matplotlib()  # before minutes are spent",
+        new="            pass",
+        test=BENCH + "without_matplotlib_nothing_is_measured",
+    ),
+]
