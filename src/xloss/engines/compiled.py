@@ -123,6 +123,19 @@ def _user_caches() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
+def _import_the_rest() -> None:
+    """Load what Numba imports when first used, outside its lock: see `forks.importing`."""
+    numba.typeof(np.empty(1))
+    with suppress(ImportError, AttributeError):
+        from numba.core.registry import cpu_target
+
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
+
+
+_import_the_rest()
+
+
 class _Cache:
     """What Numba asks for a compiled signature of one function, and gives one to keep."""
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._xp import Array, Context, context, dtype_name, read
+from .._xp import Array, Context, cast, context, dtype_name, read
 from ..core.blocks import cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
@@ -25,8 +25,9 @@ from .forks import importing
 
 name = "cpu"
 
-FEW = 64  # classes: up to here several rows to a vector are faster than several classes
-APART = 256  # classes that lie apart; beyond, a block of rows is copied to C order
+# Classes: up to here several rows to a vector are faster than several classes. Beyond, rows whose
+# classes lie apart are copied to C order piece by piece: the bits depend on no layout.
+FEW = 96
 PIECE = 2**18  # elements handed to a thread at once
 ROWS = 2**13  # rows, likewise: their labels and weights are made safe piece by piece
 ALONE = 2**16  # elements: below, waking another thread costs more than it saves
@@ -61,9 +62,10 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.eager:
         return "the call is traced or differentiated by plain operations"
-    if cx.library == "numpy" and not (o.x.dtype.isnative and o.x.flags.aligned):
-        return "the logits are not in native byte order, or not aligned"
     return unavailable()
+
+
+REQUIRED: Any = ("C", "ALIGNED")
 
 
 class Place(NamedTuple):
@@ -77,8 +79,10 @@ class Place(NamedTuple):
 
 
 def place(x: Array) -> Place | None:
-    """Say where the rows of (*rows, classes) lie; None where no two steps reach them all."""
-    if type(x) is np.ndarray:
+    """Say where the rows of (*rows, classes) lie; None where they must be copied to be read."""
+    if isinstance(x, np.ndarray):
+        if not (x.dtype.isnative and x.flags.aligned):
+            return None
         size = x.itemsize
         strides = [s // size for s in x.strides]
         address = x.__array_interface__["data"][0]
@@ -157,9 +161,9 @@ class _Call:
     def place_arrays(self, need: Need, saved: tuple[Array, ...] | None) -> None:
         """Find where the logits lie, and make room for what is wanted."""
         self.at = place(self.x)
-        if self.at is not None and self.at.class_step != 1 and self.classes > APART:
+        self.by_rows = self.classes > FEW
+        if self.by_rows and self.at is not None and self.at.class_step != 1:
             self.at = None
-        self.by_rows = self.classes > FEW and (self.at is None or self.at.class_step == 1)
         self.losses = np.empty(self.count, self.acc) if need.rows else None
         self.maxima = self.rests = self.grad = None
         self.to = Place(0, 1, 0, 0, 1)
@@ -169,30 +173,32 @@ class _Call:
         elif need.stats:
             self.maxima, self.rests = np.empty(self.count, self.acc), np.empty(self.count)
         if need.grad:
-            self.grad = self.cx.xp.empty_like(self.x)
+            xp, x = self.cx.xp, self.x
+            numpy = self.cx.library == "numpy"
+            dtype = x.dtype.newbyteorder("=") if numpy else x.dtype
+            # As the logits lie; a subclass such as a memory map is not imitated.
+            self.grad = np.empty_like(x, dtype, subok=False) if numpy else xp.empty_like(x)
             to = place(self.grad)
             if to is None or (self.by_rows and to.class_step != 1):
-                self.grad = self.cx.xp.empty(
-                    self.x.shape, dtype=self.x.dtype, device=self.cx.device
-                )
+                self.grad = xp.empty(x.shape, dtype=dtype, device=self.cx.device)
                 to = place(self.grad)
             assert to is not None
             self.to = to
 
     def host(self, a: Array | None) -> Any:
         """Return a NumPy array on the same memory; bfloat16 has none there and is copied wider."""
-        if a is None or type(a) is np.ndarray:
+        if a is None or isinstance(a, np.ndarray):
             return a
         a = a.detach()
         return (a.float() if dtype_name(a.dtype) == "bfloat16" else a).numpy()
 
     def flat(self, a: Array, dtype: Any) -> Any:
         """Return one number a row of the whole call."""
-        return np.require(self.host(a), dtype, "CA").reshape(-1)
+        return np.require(self.host(a), dtype, REQUIRED).reshape(-1)
 
     def numbers(self, a: Array) -> Any:
         """Return an array in C order and in the arithmetic's dtype."""
-        return np.require(self.host(a), self.acc, "CA")
+        return np.require(self.host(a), self.acc, REQUIRED)
 
     def result(self) -> Result:
         """Compute all pieces."""
@@ -221,11 +227,15 @@ class _Call:
         """Compute one piece: `count` rows, of which `first` is the first."""
         spec, classes, need = self.spec, self.classes, self.need
         whole = count == self.count
-        o = self.operands if whole else Operands(
-            *(None if a is None else a[piece].reshape(-1) for a in self.operands[:2]),
-            self.operands.class_weight,
-            *(None if a is None else a[piece].reshape(-1) for a in self.operands[3:5]),
-        )  # fmt: skip
+        o = self.operands
+        if not whole:
+
+            def part(a: Any) -> Any:
+                return None if a is None else a[piece].reshape(-1)
+
+            o = Operands(
+                None, part(o.targets), o.class_weight, part(o.sample_weight), part(o.where)
+            )
         soft = None
         with np.errstate(all="ignore"):
             t = prepare(o, spec, self.np, classes)
@@ -237,7 +247,7 @@ class _Call:
             """Return where an array begins that the kernel reads as it lies; 0 for None."""
             if a is None:
                 return 0
-            a = np.require(a, dtype, "CA")
+            a = np.require(a, dtype, REQUIRED)
             held.append(a)
             return int(a.__array_interface__["data"][0])
 
@@ -246,12 +256,10 @@ class _Call:
 
         at = self.at
         if at is None:
-            x = self.x.detach() if self.cx.library == "torch" else self.x
-            x = (
-                x[piece].contiguous()
-                if self.cx.library == "torch"
-                else np.ascontiguousarray(x[piece])
-            )
+            if self.cx.library == "torch":
+                x = self.x.detach()[piece].contiguous()
+            else:
+                x = np.require(self.x[piece], self.x.dtype.newbyteorder("="), REQUIRED)
             held.append(x)
             at = place(x)
             assert at is not None
@@ -281,7 +289,7 @@ class _Call:
             rows=shaped(self.losses),
             total=home(_sum(totals[:, :2])) if need.total else None,
             weight=home(_sum(totals[:, 2:])) if need.weight else None,
-            grad=self.grad, stats=stats,
+            grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype), stats=stats,
         )  # fmt: skip
 
 

@@ -13,8 +13,13 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload
 
-f4, f8, i4, i8 = np.float32, np.float64, np.int32, np.int64
-u1, u2, i2 = np.uint8, np.uint16, np.int16
+f4: Any = np.float32
+f8: Any = np.float64
+i4: Any = np.int32
+i8: Any = np.int64
+u1: Any = np.uint8
+u2: Any = np.uint16
+i2: Any = np.int16
 EVER = 1 << 60  # a length without bound: the driver knows the bounds
 LIKE = {"float32": f4(0), "float64": f8(0), "bfloat16": u2(0), "float16": i2(0)}
 

@@ -78,15 +78,18 @@ def columns(
     by_label, weighted, capping = labels != 0, class_weight != 0, cap > 0.0
     soft_rows, smooth = not by_label, eps > 0.0
     plain = by_label and not smooth and z_loss == 0.0 and label_weights == 0 and scales == 0
-    z, e = table(classes, one), table(classes, one)
-    x_raw = table(classes if capping else 1, one)
-    a = table(classes if smooth or soft_rows else 1, one)
+    fours = (classes + 3) // 4 * 4
+    all_z, all_e = table(fours, one, acc(-INF, one)), table(fours, one, zero)
+    z, e = all_z[:classes], all_e[:classes]
+    x_raw = table(classes if capping else 1, one, zero)
+    a = table(classes if smooth or soft_rows else 1, one, zero)
     w = room(classes, one)
     for c in range(classes):
         w[c] = weights[c] if weighted else one
     m, ties = room(LANES, one), room(LANES, one)
-    factors, mixed = table(2, one), table(7, one)
+    factors, mixed = table(2, one, zero), table(7, one, zero)
     rest, rise, inv, loss = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    lost = np.empty(LANES)
     dot, weight, lse = np.zeros(LANES), np.ones(LANES), np.zeros(LANES)
     mass, total, scale, wy = np.ones(LANES), np.ones(LANES), np.ones(LANES), np.ones(LANES)
     number, share, share_dot = np.ones(LANES), np.zeros(LANES), np.zeros(LANES)
@@ -104,7 +107,7 @@ def columns(
             cap_all(x_raw, c4, z)
         largest_lanes(z, m)
         exponentials(z, m, one, e)
-        rests_of(z, m, one, e, ties, rest)
+        rests_of(all_z, m, one, all_e, ties, lost, rest)
         logarithms(m, rest, rise, inv)
         # ---- the target's part of the statistics
         if by_label:

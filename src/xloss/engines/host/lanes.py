@@ -13,16 +13,16 @@ from ..compiled import inline
 from .bits import acc, f8, narrow, room, wide
 from .functions import DOWN, exp_scaled, log1p, sech2, tanh
 
-LANES = 128
+LANES = 256
 INF = np.inf
 CONTRACT = {"contract"}
 
 
 @inline()
-def table(classes: int, one: Any) -> Any:
-    """Make a zeroed array (classes, LANES)."""
+def table(classes: int, one: Any, value: Any) -> Any:
+    """Make an array (classes, LANES) of one value."""
     made = room(classes * LANES, one)
-    made[:] = one - one
+    made[:] = value
     return made.reshape((classes, LANES))
 
 
@@ -102,21 +102,43 @@ def exponentials(z: Any, m: Any, one: Any, e: Any) -> None:
 
 
 @inline(fastmath=CONTRACT)
-def rests(z: Any, m: Any, one: Any, e: Any, ties: Any, rest: Any) -> None:
-    """Write Σ exp(z - m) below the maximum, and the number of entries at it, but one."""
+def add_four(
+    z: Any, e: Any, y: Any, f: Any, x: Any, g: Any, w: Any, h: Any, m: Any, one: Any, rest: Any,
+    lost: Any, ties: Any,
+) -> None:  # fmt: skip
+    """Add four classes to Σ e below the maximum, with what rounding lost, and to the number at it.
+
+    z, y, x, w are their logits, e, f, g, h their exponentials.
+    """
     zero = one - one
     for i in range(LANES):
-        ties[i], rest[i] = -one, 0.0
-    for c in range(len(z)):
-        row, out = z[c], e[c]
-        for i in range(LANES):
-            rest[i] += f8(zero if row[i] == m[i] else out[i])
-    for c in range(len(z)):
-        row = z[c]
-        for i in range(LANES):
-            ties[i] += one if row[i] == m[i] else zero
+        a, b, c, d = z[i] == m[i], y[i] == m[i], x[i] == m[i], w[i] == m[i]
+        first = (zero if a else e[i]) + (zero if b else f[i])
+        second = (zero if c else g[i]) + (zero if d else h[i])
+        part, old = f8(first + second), rest[i]
+        new = old + part
+        back = new - old
+        lost[i] += (old - (new - back)) + (part - back)
+        rest[i] = new
+        at_top = (one if a else zero) + (one if b else zero)
+        ties[i] += at_top + ((one if c else zero) + (one if d else zero))
+
+
+@inline(fastmath=CONTRACT)
+def rests(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> None:
+    """Write Σ exp(z - m) below the maximum, and the number of entries at it, but one.
+
+    z and e have rows beyond the classes, of -inf and 0, up to a multiple of four.
+    """
     for i in range(LANES):
-        rest[i] = rest[i] * DOWN + f8(ties[i])
+        ties[i], lost[i], rest[i] = -one, 0.0, 0.0
+    for c in range(0, len(z), 4):
+        add_four(
+            z[c], e[c], z[c + 1], e[c + 1], z[c + 2], e[c + 2], z[c + 3], e[c + 3], m, one, rest,
+            lost, ties,
+        )  # fmt: skip
+    for i in range(LANES):
+        rest[i] = (rest[i] + lost[i]) * DOWN + f8(ties[i])
 
 
 @inline(fastmath=CONTRACT)
