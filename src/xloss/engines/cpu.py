@@ -42,7 +42,7 @@ def unavailable() -> str | None:
 @cache
 def _load() -> Any:
     """Import Numba and the kernels; return them, or the reason why there are none."""
-    with importing:
+    with importing():
         if find_spec("numba") is None:
             return 'Numba is not installed: pip install "xloss[fast]"'
         try:

@@ -6,47 +6,62 @@ import os
 import threading
 from typing import Any
 
+__all__ = ["importing", "wait_for"]
+
 # Longer than any one import or compilation. A fork goes on after that: the thread that holds the
 # lock may itself be waiting for something that the forking thread holds.
 PATIENCE = 60.0
 
-# Held while a compiled engine is imported: a module that another thread was importing when the
-# process forked stays locked in the child for ever.
-importing = threading.RLock()
+_import_lock = threading.RLock()
+_locks: list[tuple[dict[str, Any], str]] = [(globals(), "_import_lock")]
+_taken = threading.local()
+_registered = False
 
-_locks: list[tuple[Any, str]] = [(globals(), "importing")]
-_held = threading.local()
+
+def importing() -> Any:
+    """Return the lock to hold while a compiled engine is imported; from now on forks wait.
+
+    A module that another thread was importing when the process forked stays locked in the child
+    for ever.
+    """
+    global _registered
+    if not _registered and hasattr(os, "register_at_fork"):
+        # What is registered last runs first before a fork, and logging's hook takes a lock that
+        # Numba, compiling, takes too: it must not be held while the fork waits for Numba.
+        import logging  # noqa: F401
+
+        os.register_at_fork(
+            before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+        )
+        _registered = True
+    return _import_lock
 
 
 def wait_for(owner: Any, name: str) -> None:
-    """Let every fork from now on hold the RLock at `owner.name`, after those already named."""
-    if (vars(owner), name) not in _locks:
-        _locks.append((vars(owner), name))
+    """Let forks hold the RLock at `owner.name` too, after those already named."""
+    _locks.append((vars(owner), name))
 
 
 def _before() -> None:
-    _held.locks = [
-        (place, name, place[name], place[name].acquire(timeout=PATIENCE)) for place, name in _locks
-    ]
+    taken = [(place, name, place[name]) for place, name in _locks]
+    _stack().append([(*entry, entry[2].acquire(timeout=PATIENCE)) for entry in taken])
 
 
 def _after_in_parent() -> None:
-    for _, _, lock, taken in reversed(_held.locks):
-        if taken:
+    for _, _, lock, held in reversed(_stack().pop()):
+        if held:
             lock.release()
-    _held.locks = []
 
 
 def _after_in_child() -> None:
-    for place, name, lock, taken in reversed(_held.locks):
-        if taken:
+    for place, name, lock, held in reversed(_stack().pop()):
+        if held:
             lock.release()
-        else:  # its holder does not exist here
+        else:  # by a thread that does not exist here
             place[name] = threading.RLock()
-    _held.locks = []
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-    )
+def _stack() -> list[Any]:
+    """Return what each unfinished fork of this thread holds."""
+    stack: list[Any] = _taken.__dict__.setdefault("stack", [])
+    return stack
