@@ -34,6 +34,9 @@ SIGNATURES = {
         "reduction='mean', normalizer=None)"
     ),
     "entropy": "(logits, /, *, axis=-1)",
+    "linear_cross_entropy": CLASSES.replace("logits", "features, weight").replace(
+        "axis=-1, weight=None", "bias=None, class_weight=None, block_rows='auto'"
+    ),
     "value_and_grad": "(loss, argnums=0)",
     "logsumexp": "(x, /, *, axis=-1, keepdims=False)",
     "log_softmax": "(x, /, *, axis=-1)",

@@ -1,0 +1,262 @@
+"""linear_cross_entropy under autograd, torch.compile and JAX: first derivatives, and no second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from linear_cases import KEEP, OPTIONS, ROWS, UP, B, T, W, X, Y, check, expected, options_for
+
+# Forward mode runs torch's own decompositions through it.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+
+TWICE = r"linear_cross_entropy: second derivatives are not offered.*cross_entropy\("
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch")
+
+
+def leaves(torch: Any, *arrays: np.ndarray, dtype: Any = None) -> list[Any]:
+    made = [torch.tensor(a, dtype=dtype or torch.float32) for a in arrays]
+    return [a.requires_grad_() for a in made]
+
+
+def tensors(torch: Any, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: torch.tensor(v if v.dtype == bool else np.float32(v)) if isinstance(v, np.ndarray) else v
+        for k, v in options.items()
+    }
+
+
+@pytest.mark.parametrize("way", ["eager", "generic", "compiled"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", "normalizer"])
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+def test_autograd_gives_the_closed_form(torch, soft, reduction, way):
+    """To features, weight, bias and soft targets, times the upstream."""
+    options = {"all": {}} if way == "compiled" else OPTIONS
+    for name in options:
+        given = options_for(name, reduction, soft)
+        t = T if soft else np.where(Y == -100, given.get("ignore_index", -100), Y)
+        up = UP if reduction == "none" else np.float64(-2.0)
+        want = expected(X, W, t, B, given, up)
+        x, w, b = leaves(torch, X, W, B)
+        targets = leaves(torch, T)[0] if soft else torch.tensor(t)
+        own = {**tensors(torch, given), "block_rows": 3}
+
+        def loss(x, w, b, targets, own=own):
+            return xloss.linear_cross_entropy(x, w, targets, bias=b, **own)
+
+        if way == "compiled":
+            torch._dynamo.reset()
+            loss = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        with xloss.use_engine("generic") if way == "generic" else nullcontext():
+            value = loss(x, w, b, targets)
+            value.backward(torch.tensor(up, dtype=torch.float32))
+        check(value.detach().numpy(), want.value, want.value_off, f"{name}: value")
+        leaf = {"x": x, "weight": w, "bias": b, **({"targets": targets} if soft else {})}
+        for n, a in leaf.items():
+            check(a.grad.numpy(), want.grads[n], want.off[n], f"{name}: {n}")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_gradcheck(torch, reduction):
+    x, w, b = leaves(torch, X, W, B, dtype=torch.float64)
+
+    def loss(x, w, b):
+        return xloss.linear_cross_entropy(
+            x, w, torch.tensor(Y), bias=b, reduction=reduction, block_rows=3, label_smoothing=0.1
+        )
+
+    assert torch.autograd.gradcheck(loss, (x, w, b))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_what_is_frozen_costs_nothing(torch, reduction, monkeypatch):
+    """Of a product that no gradient needs, nothing is computed."""
+    from xloss.backends import linear_blocks
+
+    products = []
+    into, add = linear_blocks.matmul_into, linear_blocks.matmul_add
+    monkeypatch.setattr(
+        linear_blocks, "matmul_into", lambda *a: (products.append("into"), into(*a))
+    )
+    monkeypatch.setattr(linear_blocks, "matmul_add", lambda *a: (products.append("add"), add(*a)))
+    again = ["into"] * (reduction == "none")  # the logits, in the backward pass
+    for grads, count in [((True, False), ["into"]), ((False, True), ["add"]), ((False, False), [])]:
+        products.clear()
+        x, w = (torch.tensor(a).requires_grad_(g) for a, g in zip((X, W), grads, strict=True))
+        loss = xloss.linear_cross_entropy(x, w, torch.tensor(Y), reduction=reduction)
+        assert loss.requires_grad == any(grads)
+        if any(grads):
+            loss.sum().backward()
+        assert products == ["into", *(again if count else []), *count]
+        assert [a.grad is not None for a in (x, w)] == list(grads)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_retained_graph_gives_the_same_again(torch, reduction):
+    """The gradients of the forward pass are scaled in place once, then computed anew."""
+    x, w = leaves(torch, X, W)
+    loss = xloss.linear_cross_entropy(x, w, torch.tensor(Y), reduction=reduction).sum()
+    first = torch.autograd.grad(3 * loss, (x, w), retain_graph=True)
+    kept = [g.clone() for g in first]
+    second = torch.autograd.grad(loss, (x, w), retain_graph=True)
+    want = expected(X, W, Y, None, {"reduction": reduction} if reduction == "none" else {})
+    names = ("x", "weight")
+    for name, was, now, other in zip(names, kept, first, second, strict=True):
+        torch.testing.assert_close(now, was, rtol=0, atol=0)
+        check(now.numpy(), 3 * want.grads[name], 3 * want.off[name], name)
+        check(other.numpy(), want.grads[name], want.off[name], name)
+
+
+def test_an_infinite_upstream_leaves_absent_rows_zero(torch):
+    """As a loss scaler's overflow does: inf·0 is NaN."""
+    x, w = leaves(torch, X, W)
+    y = torch.tensor(Y)
+    (xloss.linear_cross_entropy(x, w, y) * torch.inf).backward()
+    assert not x.grad[Y == -100].any()
+    assert not torch.isfinite(x.grad[Y != -100]).all()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_second_derivative_says_that_there_is_none(torch, reduction):
+    """Not silently 0; a first one through create_graph=True is given."""
+    x, w = leaves(torch, X, W)
+    loss = xloss.linear_cross_entropy(x, w, torch.tensor(Y), reduction=reduction).sum()
+    (g,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match=TWICE):
+        g.square().sum().backward()
+
+
+def test_torch_func_holds_the_logits(torch):
+    """Its transformations take plain operations: to any order, absent rows selected."""
+    x = X.copy()
+    x[2] = np.nan
+    want = expected(X, W, Y, None, {})
+    x, w, y = torch.tensor(np.float32(x)), torch.tensor(np.float32(W)), torch.tensor(Y)
+
+    def loss(x, w):
+        return xloss.linear_cross_entropy(x, w, y)
+
+    gx, gw = torch.func.grad(loss, (0, 1))(x, w)
+    check(gx.numpy(), want.grads["x"], want.off["x"], "x")
+    check(gw.numpy(), want.grads["weight"], want.off["weight"], "weight")
+    h = torch.func.hessian(lambda w: loss(torch.nan_to_num(x), w))(w)
+    assert h.shape == (*w.shape, *w.shape)
+    assert h.abs().sum() > 0
+    many = torch.func.vmap(lambda y: xloss.linear_cross_entropy(x, w, y))(torch.stack([y, y]))
+    check(many.numpy(), want.value.repeat(2), want.value_off, "value")
+
+
+def test_16_bit_gradients_are_rounded_after_the_upstream(torch):
+    """A loss scaler of 2^20 lifts what float16 would have lost before it multiplied."""
+    x, w = leaves(torch, X[:1] / 1024, W, dtype=torch.float16)
+    loss = xloss.linear_cross_entropy(x, w, torch.tensor([0]), normalizer=2.0**20)
+    (loss * 2.0**20).backward()
+    want = expected(X[:1] / 1024, W, np.array([0]), None, {"reduction": "sum"})
+    off = np.abs(want.grads["weight"]) * 2.0**-11 + 2.0**-24
+    check(w.grad.float().numpy(), want.grads["weight"], off, "weight")
+
+
+COMPILED = """
+import warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", message="`torch.jit.script")  # inductor's own import
+import torch, xloss
+x, w = torch.ones(4, 3, requires_grad=True), torch.ones(5, 3, requires_grad=True)
+loss = torch.compile(
+    lambda x, w, y: xloss.linear_cross_entropy(x, w, y), fullgraph=True, backend="{backend}"
+)
+y = torch.tensor([0, 1, 2, 9])
+assert torch.isnan(loss(x, w, y))
+value = loss(x, w, y % 5)
+value.backward()
+want = torch.autograd.grad(xloss.linear_cross_entropy(x, w, y % 5), (x, w))
+for a, g in zip((x, w), want):
+    torch.testing.assert_close(a.grad, g)
+"""
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_fresh_process_compiles_without_a_warning(torch, backend):
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED.format(backend=backend)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_compiled_for_rows_of_any_number(torch):
+    traced = torch.compile(
+        lambda x, w, y: xloss.linear_cross_entropy(x, w, y),
+        fullgraph=True, backend="aot_eager", dynamic=True,
+    )  # fmt: skip
+    for n in (3, 5, 7):
+        x, w = leaves(torch, X[:n], W)
+        y = torch.tensor(Y[:n])
+        value = traced(x, w, y)
+        value.backward()
+        want = expected(X[:n], W, Y[:n], None, {})
+        check(value.detach().numpy(), want.value, want.value_off, "value")
+        check(x.grad.numpy(), want.grads["x"], want.off["x"], "x")
+
+
+@pytest.fixture
+def jax() -> Any:
+    return pytest.importorskip("jax")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+def test_jax_grad_under_jit(jax, soft, reduction):
+    """Every gradient, times the upstream; absent rows of NaN."""
+    jnp = jax.numpy
+    given = {**options_for("all", reduction, soft), "block_rows": 3}
+    t = T if soft else Y
+    up = UP if reduction == "none" else np.float64(-2.0)
+    want = expected(X, W, t, B, {k: v for k, v in given.items() if k != "block_rows"}, up)
+    own = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+    arrays = [jnp.asarray(np.float32(a)) for a in (np.where(KEEP[:, None], X, np.nan), W, B)]
+    t = jnp.asarray(np.float32(t) if soft else t)
+
+    def loss(x, w, b, t):
+        value = xloss.linear_cross_entropy(x, w, t, bias=b, **own)
+        return jnp.sum(value * jnp.asarray(np.float32(up)))
+
+    wanted = (0, 1, 2, 3) if soft else (0, 1, 2)
+    grads = jax.jit(jax.grad(loss, wanted))(*arrays, t)
+    for n, g in zip(("x", "weight", "bias", "targets"), grads, strict=False):
+        check(g, want.grads[n], want.off[n], n)
+
+
+def test_jax_second_derivatives_say_that_there_are_none(jax):
+    jnp = jax.numpy
+    x, w, y = jnp.asarray(np.float32(X)), jnp.asarray(np.float32(W)), jnp.asarray(Y)
+
+    def loss(x):
+        return xloss.linear_cross_entropy(x, w, y)
+
+    with pytest.raises(RuntimeError, match=TWICE):
+        jax.grad(lambda x: jnp.sum(jax.grad(loss)(x) ** 2))(x)
+    with pytest.raises(RuntimeError, match=TWICE):
+        jax.hessian(loss)(x)
+
+
+def test_jax_vmap_and_bfloat16(jax):
+    jnp = jax.numpy
+    x, w, y = jnp.asarray(np.float32(X)), jnp.asarray(np.float32(W)), jnp.asarray(Y)
+    both = jax.vmap(lambda x: xloss.linear_cross_entropy(x, w, y))(jnp.stack([x, x]))
+    want = expected(X, W, Y, None, {})
+    check(both, want.value.repeat(2), want.value_off, "value")
+    g = jax.grad(lambda x: xloss.linear_cross_entropy(x, w, y))(x.astype(jnp.bfloat16))
+    assert g.dtype == jnp.bfloat16
+    off = want.off["x"] + np.abs(want.grads["x"]) * 2.0**-8
+    check(g.astype(jnp.float32), want.grads["x"], off, "x")
+    assert len(g) == ROWS

@@ -1,0 +1,79 @@
+"""linear_cross_entropy's peak memory in a fresh process: never all the logits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# All logits: 6144 x 16384 float32, 384 MiB; the gradients 11.
+SCRIPT = """
+import numpy as np, xloss
+rows, width, classes = 6144, 128, 16384
+rng = np.random.default_rng(0)
+
+def data(rows, classes):
+    x = rng.standard_normal((rows, width), dtype=np.float32)
+    w = rng.standard_normal((classes, width), dtype=np.float32)
+    return x, w, rng.integers(0, classes, rows)
+
+def run(x, w, y, **options):
+    if "{library}" == "numpy":
+        return xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(x, w, y, **options)
+    if "{library}" == "torch":
+        import torch
+        x, w = (torch.from_numpy(a).requires_grad_() for a in (x, w))
+        loss = xloss.linear_cross_entropy(x, w, torch.from_numpy(y), **options)
+        loss.sum().backward()
+        return x.grad, w.grad
+    import jax
+    loss = lambda x, w: jax.numpy.sum(xloss.linear_cross_entropy(x, w, y, **options))
+    return jax.block_until_ready(jax.jit(jax.grad(loss, (0, 1)))(x, w))
+
+def kibibytes(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+if "{library}" == "jax":
+    import jax.numpy as jnp
+else:
+    class jnp:
+        asarray = staticmethod(lambda a: a)
+# Libraries loaded, kernels compiled, threads started.
+run(*map(jnp.asarray, data(16, classes)), {options})
+given = [jnp.asarray(a) for a in data(rows, classes)]
+before = kibibytes("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+made = run(*given, {options})
+print((kibibytes("VmHWM") - before) // 1024)
+"""
+
+
+def peak(library: str, options: str) -> int:
+    """Return the peak beyond the inputs in MiB."""
+    script = SCRIPT.replace("{library}", library).replace("{options}", options)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+
+
+@linux
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_peak_is_the_gradients_and_less_than_256_mib(library, reduction):
+    """384 MiB of logits are never there: as blocks are chosen, and as they are asked for."""
+    pytest.importorskip(library)
+    assert peak(library, f"reduction={reduction!r}") < 11 + 256
+    # Blocks of 128 rows: 8 MiB of logits, a few of their size, and what the product packs.
+    assert peak(library, f"reduction={reduction!r}, block_rows=128") < 11 + 96
+
+
+@linux
+def test_the_measure_sees_whole_logits():
+    """One block of every row does hold them."""
+    assert peak("numpy", "block_rows=6144") > 384
