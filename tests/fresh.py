@@ -6,12 +6,32 @@ import sys
 import textwrap
 from pathlib import Path
 
-# A kernel, a helper that it calls, a constant that it takes; and a child that cannot hang.
-KERNEL = """
+# A child that cannot hang, and its exit code.
+CHILD = """
 import os, signal, sys, threading, time
+
+def in_a_child(work, seconds=60):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(seconds)
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+# A kernel, a helper that it calls, a constant that it takes.
+KERNEL = (
+    CHILD
+    + """
 import numpy as np
-from xloss.engines import pool
-from xloss.engines.compiled import cache_folder, inline, kernel, kept_in
+from xloss.engines import forks, pool
+with forks.importing():
+    from xloss.engines.compiled import cache_folder, inline, kernel, kept_in
 
 SHIFT = 1.0
 
@@ -31,20 +51,8 @@ def computed(f=steps, dtype=np.float64):
 
 def came_from_disk(f=steps):
     return sum(f.stats.cache_hits.values()), sum(f.stats.cache_misses.values())
-
-def in_a_child(work, seconds=60):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.alarm(seconds)
-            work()
-            os._exit(0)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
+)
 
 
 def python(

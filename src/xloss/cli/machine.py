@@ -27,10 +27,10 @@ def machine() -> dict[str, Any]:
 
 def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str, Any]:
     """Compile every kernel of the CPU engine, or find it on disk; tell of each as it comes."""
+    started = perf_counter()
     reason = engines()["cpu"]
     if reason is not None:
         fail(f"engine 'cpu': {reason}")
-    started = perf_counter()
     from ..engines import compiled, cpu
 
     kernels = []

@@ -1,0 +1,276 @@
+"""A fork, whatever the other threads are doing: the child computes the same bits, and ends."""
+
+import os
+
+import pytest
+
+from fresh import KERNEL, python, said
+
+pytest.importorskip("numba")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+# A kernel whose compilation takes a second, and says when it is under way.
+SLOW = (
+    KERNEL
+    + """
+from numba.extending import overload
+
+compiling = threading.Event()
+
+def slowly(x):
+    raise NotImplementedError
+
+@overload(slowly)
+def _slowly(x):
+    compiling.set()
+    time.sleep(1)
+    return lambda x: x * 2.0
+
+@kernel()
+def slow(x, out):
+    for i in range(len(x)):
+        out[i] = slowly(x[i])
+
+def expect(f, right):
+    got = computed(f)
+    assert got == right, got
+
+def use_both():
+    expect(steps, [1.0, 4.0, 7.0, 10.0])
+    expect(slow, [0.0, 2.0, 4.0, 6.0])
+"""
+)
+
+
+@pytest.fixture
+def env(tmp_path):
+    # Python 3.12 warns of a fork beside threads, which is what is tested.
+    return {
+        "XLOSS_CACHE_DIR": str(tmp_path / "cache"),
+        "XLOSS_NUM_THREADS": "3",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",
+    }
+
+
+def test_a_child_has_threads_of_its_own(env):
+    script = (
+        KERNEL
+        + """
+def many():
+    seen, out = set(), np.zeros((200, 4))
+    def task(i):
+        steps(np.arange(4.0), out[i])
+        seen.add(threading.get_ident())
+        time.sleep(0.001)
+    pool.run(task, 200)
+    assert (out == [1, 4, 7, 10]).all()
+    assert len(seen) > 1, seen
+
+def twice():
+    assert in_a_child(many) == 0
+    many()
+
+many()
+print(in_a_child(twice))
+many()
+"""
+    )
+    assert said(script, env=env) == "0"
+
+
+def test_a_child_forked_from_a_busy_process(env):
+    script = (
+        KERNEL
+        + """
+def loop():
+    while not over:
+        pool.run(lambda i: computed(), 6)
+
+over = []
+computed()
+threads = [threading.Thread(target=loop) for _ in range(3)]
+for thread in threads:
+    thread.start()
+codes = [in_a_child(lambda: pool.run(lambda i: computed(), 50)) for _ in range(20)]
+over.append(True)
+for thread in threads:
+    thread.join()
+print(set(codes))
+"""
+    )
+    assert said(script, env=env) == "{0}"
+
+
+def test_a_child_forked_without_hooks(env):
+    """By a C library: nothing of Python's runs after the fork."""
+    script = (
+        KERNEL
+        + """
+import ctypes
+steps_before = computed()
+pool.run(lambda i: time.sleep(0.01), 6)
+libc = ctypes.PyDLL(None)
+pid = libc.fork()
+if pid == 0:
+    signal.alarm(60)
+    seen = set()
+    def task(i):
+        assert computed() == steps_before
+        seen.add(threading.get_ident())
+        time.sleep(0.01)
+    try:
+        pool.run(task, 20)
+        os._exit(0 if len(seen) > 1 else 2)
+    except BaseException:
+        os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    )
+    assert said(script, env=env) == "0"
+
+
+@pytest.mark.parametrize("kept", ["nothing kept", "one kept"])
+def test_a_fork_while_another_thread_compiles(env, kept):
+    if kept == "one kept":
+        said(KERNEL + "computed()", env=env)
+    script = (
+        SLOW
+        + """
+thread = threading.Thread(target=computed, args=(slow,))
+thread.start()
+assert compiling.wait(60)
+code = in_a_child(use_both)
+thread.join()
+use_both()
+print(code, *came_from_disk(slow))
+"""
+    )
+    assert said(script, env=env) == "0 0 1"
+
+
+def test_forks_of_many_threads_while_others_compile(env):
+    script = (
+        SLOW
+        + """
+compilers = [threading.Thread(target=computed, args=(f,)) for f in (slow, steps)]
+codes = []
+forkers = [threading.Thread(target=lambda: codes.append(in_a_child(use_both))) for _ in range(4)]
+for thread in compilers + forkers:
+    thread.start()
+for thread in compilers + forkers:
+    thread.join()
+print(codes)
+"""
+    )
+    assert said(script, env=env) == "[0, 0, 0, 0]"
+
+
+def test_a_fork_does_not_wait_while_it_holds_what_the_compiler_needs(env):
+    """Python's logging takes its own lock before a fork; Numba asks it whether to log."""
+    script = (
+        SLOW.replace("time.sleep(1)", "time.sleep(1); import logging; logging.getLogger('new')")
+        + """
+thread = threading.Thread(target=computed, args=(slow,))
+thread.start()
+assert compiling.wait(60)
+start = time.monotonic()
+print(in_a_child(use_both), time.monotonic() - start < forks.PATIENCE / 2)
+thread.join()
+"""
+    )
+    assert said(script, env=env) == "0 True"
+
+
+def test_a_fork_by_the_thread_that_compiles(env):
+    script = (
+        SLOW
+        + """
+def fork(x):
+    raise NotImplementedError
+
+codes = []
+
+@overload(fork)
+def _fork(x):
+    codes.append(in_a_child(lambda: expect(steps, [1.0, 4.0, 7.0, 10.0])))
+    return lambda x: x
+
+@kernel()
+def forks(x, out):
+    out[0] = fork(x[0])
+
+computed(forks)
+print(set(codes))
+expect(steps, [1.0, 4.0, 7.0, 10.0])
+"""
+    )
+    assert said(script, env=env) == "{0}"
+
+
+@pytest.mark.parametrize("name", ["numba.core.compiler_lock.global_compiler_lock", "ffi.lib._lock"])
+def test_a_lock_that_is_never_released_does_not_keep_a_fork_for_ever(env, name):
+    script = (
+        KERNEL
+        + f"""
+from llvmlite.binding import ffi
+import numba.core.compiler_lock
+forks.PATIENCE = 0.5
+held = threading.Event()
+
+def hold():
+    with {name}:
+        held.set()
+        time.sleep(10)
+
+threading.Thread(target=hold, daemon=True).start()
+assert held.wait(60)
+"""
+        + """
+def work():
+    assert computed() == [1, 4, 7, 10]
+
+start = time.monotonic()
+print(in_a_child(work), time.monotonic() - start < 9)
+"""
+    )
+    assert said(script, env=env) == "0 True"
+
+
+def test_a_fork_while_another_thread_imports_the_engine(env, tmp_path):
+    (tmp_path / "slow_import.py").write_text("import time; started = 1; time.sleep(1); done = 1\n")
+    script = (
+        KERNEL
+        + """
+sys.path.insert(0, sys.argv[1])
+
+def load():
+    with forks.importing():
+        import slow_import
+        assert slow_import.done
+
+thread = threading.Thread(target=load)
+thread.start()
+while not hasattr(sys.modules.get("slow_import"), "started"):
+    time.sleep(0.001)
+print(in_a_child(load))
+thread.join()
+"""
+    )
+    assert said(script, str(tmp_path), env=env) == "0"
+
+
+def test_a_parent_goes_on_after_its_forks(env):
+    """The locks that a fork holds are released, as often as they were taken."""
+    script = (
+        SLOW
+        + """
+for _ in range(3):
+    assert in_a_child(lambda: None) == 0
+thread = threading.Thread(target=use_both)
+thread.start()
+thread.join(60)
+print(thread.is_alive())
+"""
+    )
+    ran = python(script, env=env)
+    assert (ran.returncode, ran.stdout) == (0, "False\n"), ran.stderr
