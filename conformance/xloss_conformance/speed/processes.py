@@ -87,6 +87,7 @@ class _Process:
 def _environment(threads: int, caches: Path | None) -> Iterator[None]:
     """Set what a new process finds; Ctrl-C does not reach it: the parent ends it."""
     new = dict.fromkeys(THREADS, str(threads))
+    new["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
     if caches is not None:
         new |= {name: str(caches / name.lower()) for name in CACHES}
     before = dict(os.environ)
