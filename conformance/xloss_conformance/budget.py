@@ -74,11 +74,12 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     ulp = BASE * times
     plain = case.index and case.loss == "cross_entropy" and not _mixed(options)
     label = _labels(case, arguments) if plain else np.zeros((), bool)
-    generic = case.loss == "cross_entropy" and not traits.compiled
+    compiled = traits.compiled and case.loss == "cross_entropy"
+    generic = case.loss == "cross_entropy" and not compiled
     grad = np.where(label, ulp, OTHER if generic else ulp)
     # What rounds the exponents: a relative error, which the mantissa turns into ulp.
     bent = np.asarray(float(options.get("softcap") or 0.0) * times)
-    if not traits.compiled and case.loss in FROM_LOGITS:
+    if not compiled and case.loss in FROM_LOGITS:
         bent = bent + _rounded_gap(case, arguments)
     most = np.max(bent, initial=0.0)
     scales = (np.zeros(()),) * 3 if plain else scales_of(case, arguments, expected, traits)

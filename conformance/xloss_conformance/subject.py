@@ -16,7 +16,7 @@ class Traits(NamedTuple):
     dtype: str  # of the logits
     # A bad label: "raises", "nan" (its row), or "either".
     bad_label: str = "either"
-    compiled: bool = False  # section 4's budget of compiled engines
+    compiled: bool = False  # cross_entropy keeps the budget of the compiled engines
     flushes: bool = False  # subnormals become 0: C · 2^-126 more
     same_bits: bool = False  # a row has the same bits whatever the batch around it
     gradient: str = ""  # how it is taken: "closed form", "autograd", ..., "" if not at all

@@ -42,8 +42,18 @@ class Xloss:
             self.dtype,
             bad_label="raises" if of.reads else "nan",
             flushes=of.flushes,
-            same_bits=of.same_bits and self.engine != "generic",
+            same_bits=of.same_bits and (self.library == "numpy" or self.engine != "generic"),
+            compiled=self.compiled,
             gradient=self.gradient,
+        )
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the engine compiled by Numba takes this library's cross_entropy here."""
+        return (
+            self.library in ("numpy", "torch")
+            and self.engine != "generic"
+            and xloss.engines()["cpu"] is None
         )
 
     def refuses(self, case: Case) -> str | None:
@@ -120,8 +130,8 @@ def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
         found.append(Xloss(library, dtype))
         if library in AUTODIFF:
             found.append(Xloss(library, dtype, AUTODIFF[library]))
-        # PyTorch's host tensors are computed as NumPy's; generic does it on tensors.
-        if library == "torch" and dtype in ("float32", "float64"):
+        # Host arrays go to the compiled engine where it is there; generic does it on any.
+        if library in ("numpy", "torch") and dtype in ("float32", "float64"):
             found.append(Xloss(library, dtype, engine="generic"))
     return found
 

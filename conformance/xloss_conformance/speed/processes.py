@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,7 @@ def _environment(threads: int, caches: Path | None) -> Iterator[None]:
 def serve(pipe: Connection, threads: int) -> None:
     """Do one task after another until the pipe is closed."""
     os.dup2(2, 1)  # stdout belongs to the report
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):  # threads of JAX are as many as its cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     from .tasks import TASKS
@@ -127,3 +129,11 @@ def serve(pipe: Connection, threads: int) -> None:
         except BaseException as error:
             said = traceback.format_exception_only(error)[-1].strip()
             pipe.send(("failed", f"{said}\n{traceback.format_exc()}"))
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, be it killed: what is being timed takes long."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

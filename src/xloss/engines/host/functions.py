@@ -62,8 +62,8 @@ def _exp_scaled(z: Any, m: Any) -> Any:
             shifted = d * log2e + _ROUND4
             k = shifted - _ROUND4
             r = (d - k * _HI4) + (error - k * _LO4)
-            p = ((((c6 * r + c5) * r + c4) * r + c3) * r + c2) * r + f4(1)
-            p = p * r + f4(1)
+            p = (((c6 * r + c5) * r + c4) * r + c3) * r + c2
+            p = f4(1) + (r + r * r * p)
             e = p * float4((bits4(shifted) + i4(127 + SCALE)) << i4(23))
             return f4(0) if low else e
 
@@ -81,10 +81,91 @@ def _exp_scaled(z: Any, m: Any) -> Any:
         k = shifted - _ROUND8
         r = (d - k * _HI8) + (error - k * _LO8)
         p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
-        p = ((((p * r + d5) * r + d4) * r + d3) * r + d2) * r + f8(1)
-        p = p * r + f8(1)
+        p = (((p * r + d5) * r + d4) * r + d3) * r + d2
+        p = f8(1) + (r + r * r * p)
         e = p * float8((bits8(shifted) + i8(1023 + SCALE)) << i8(52))
         return f8(0) if low else e
+
+    return double
+
+
+def reference(m: float) -> tuple[int, float]:
+    """Return K, the nearest integer to m/ln 2, and exp(K ln 2 - m)."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(reference, strict=False, jit_options=EXACT)
+def _reference(m: Any) -> Any:
+    def double(m: Any) -> Any:
+        shifted = m * _LOG2E + _ROUND8
+        k = shifted - _ROUND8
+        # Odd in the exponent: 1/exp(m - K ln 2), whose argument may be positive.
+        return i8(k), exp_scaled(((k * _HI8) - m) + k * _LO8, 0.0) * DOWN
+
+    return double
+
+
+# Logits so far from 0 that z - k ln 2 is no longer exact are subtracted from the maximum first.
+NEAR = 128.0
+
+
+def exp_near(z: Any, low: Any, bias: Any) -> Any:
+    """Return exp(z)·2^(64 - K) for the K of a row's maximum, which is within NEAR of 0.
+
+    No difference of logits is formed, so none is rounded. bias: the format's, + 64 - K. 0 below
+    low = -bias ln 2; NaN for NaN.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(exp_near, strict=False, jit_options=EXACT)
+def _exp_near(z: Any, low: Any, bias: Any) -> Any:
+    if z == types.float32:
+        log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
+
+        def single(z: Any, low: Any, bias: Any) -> Any:
+            z = low if z < low else z
+            shifted = z * log2e + _ROUND4
+            k = shifted - _ROUND4
+            r = (z - k * _HI4) - k * _LO4
+            p = (((c6 * r + c5) * r + c4) * r + c3) * r + c2
+            p = f4(1) + (r + r * r * p)
+            return p * float4((bits4(shifted) + bias) << i4(23))
+
+        return single
+    d11, d10, d9, d8, d7, d6, d5, d4, d3, d2 = _E8
+
+    def double(z: Any, low: Any, bias: Any) -> Any:
+        z = low if z < low else z
+        shifted = z * _LOG2E + _ROUND8
+        k = shifted - _ROUND8
+        r = (z - k * _HI8) - k * _LO8
+        p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
+        p = (((p * r + d5) * r + d4) * r + d3) * r + d2
+        p = f8(1) + (r + r * r * p)
+        return p * float8((bits8(shifted) + bias) << i8(52))
+
+    return double
+
+
+def near_of(k: int, like: Any) -> tuple[Any, Any]:
+    """Return exp_near's `low` and `bias` for a K."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(near_of, strict=False)
+def _near_of(k: Any, like: Any) -> Any:
+    if like == types.float32:
+
+        def single(k: Any, like: Any) -> Any:
+            bias = 127 + SCALE - k
+            return f4(-bias * 0.6931471805599453), i4(bias)
+
+        return single
+
+    def double(k: Any, like: Any) -> Any:
+        bias = 1023 + SCALE - k
+        return -bias * 0.6931471805599453, i8(bias)
 
     return double
 

@@ -9,43 +9,31 @@ import numpy as np
 from ..compiled import inline, kernel
 from .algebra import add, row_loss, shifted
 from .bits import EVER, acc, f8, i8, narrow, room, stored, u1, wide
-from .functions import DOWN, exp_scaled, log1p, sech2, tanh
+from .functions import DOWN, NEAR, exp_scaled, log1p, near_of, reference, sech2, tanh
 from .pieces import (
     INF,
     capped,
-    careful_softmax,
     count_equal,
     decoded,
+    drop_top,
     encode,
+    exponentials,
+    far_softmax,
     largest,
     mixed_gradient,
     multiply,
-    scaled_softmax,
+    near_softmax,
     slope_times,
     sum_all,
-    sum_below,
-    sum_beside,
     sum_gaps,
     sum_possible,
     sum_possible_gaps,
+    sum_wide,
     written,
 )  # fmt: skip
 
 PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
 PART = 1024  # numbers summed before the sum goes to float64
-
-
-@inline()
-def piece_rest(z: Any, top: Any, reaches: bool, zero: Any) -> float:
-    """Return Σ exp(z - top) over the entries below the maximum, and the number of those at it."""
-    s = 0.0
-    for a in range(0, len(z), PART):
-        part = z[a : a + PART]
-        if reaches:
-            s += f8(sum_beside(part, top, zero)) * DOWN + f8(count_equal(part, top))
-        else:
-            s += f8(sum_below(part, top, zero)) * DOWN
-    return s
 
 
 @inline()
@@ -92,6 +80,7 @@ def rows(
     loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
     sums = stored(totals, 4, 0.0)
     raw, logits, made = room(PIECE, one), room(PIECE, one), room(PIECE, one)
+    exps = room(PIECE, one)
     product, ones, zeros = room(PIECE, one), room(PIECE, one), room(PIECE, one)
     for j in range(PIECE):
         ones[j], zeros[j] = one, zero
@@ -115,9 +104,14 @@ def rows(
         wrong_label = bad != 0 and wrong[i] != 0
         mass = total = 1.0 if by_label else 0.0
         dot = number = share = share_dot = 0.0
-        top, rest = acc(-INF, one), 0.0
+        top, rest, near, unit = acc(-INF, one), 0.0, False, 1.0
+        low, bias = near_of(0, one)
         if saved:
             top, rest = max_of[i], rest_of[i]
+            near = abs(top) <= NEAR
+            if near:
+                at_k, unit = reference(f8(top))
+                low, bias = near_of(at_k, one)
         for a in range(0, 0 if saved else classes, PIECE):
             n = min(PIECE, classes - a)
             z = decoded(row[a : a + n], raw)
@@ -128,6 +122,10 @@ def rows(
             new = m > top or m != m
             if new:
                 rise = f8(m) - f8(top)
+                near, unit = abs(m) <= NEAR, 1.0
+                if near:
+                    at_k, unit = reference(f8(m))
+                    low, bias = near_of(at_k, one)
                 rest = (1.0 + rest) * exp_scaled(-rise, 0.0) * DOWN if top > -INF else 0.0
                 dot, share_dot = shifted(dot, mass, rise), shifted(share_dot, share, rise)
                 top = m
@@ -135,7 +133,12 @@ def rows(
                 bottom = sum_all(z, zero)
                 rest += f8(bottom) if bottom != bottom else 0.0
             else:
-                rest += piece_rest(z, top, m == top, zero) - (1.0 if new else 0.0)
+                e = made[:n]
+                exponentials(z, near, top, low, bias, e)
+                if m == top:
+                    drop_top(z, top, zero, e)
+                    rest += f8(count_equal(z, top)) - (1.0 if new else 0.0)
+                rest += sum_wide(e) * (unit * DOWN)
             if not by_label:
                 t = targets[i * classes + a : i * classes + a + n]
                 if weighted:
@@ -188,7 +191,7 @@ def rows(
         c = eps * total / number if eps > 0.0 else 0.0
         plain = by_label and eps == 0.0
         factor = (b * wy + zc) * inv
-        careful = not abs(top) < INF or abs(factor) < 2.0**-60
+        tiny = abs(factor) < 2.0**-60  # scaled down it would be subnormal
         for a in range(0, classes, PIECE):
             n = min(PIECE, classes - a)
             x_piece = decoded(row[a : a + n], raw)
@@ -197,10 +200,11 @@ def rows(
                 capped(x_piece, c4, logits)
                 z = logits[:n]
             to = written(out[a : a + n], made)
-            if plain and careful:
-                careful_softmax(z, top, acc(factor, one), one, to)
+            if plain and (tiny or not near):
+                down = acc(DOWN if tiny else factor * DOWN, one)
+                far_softmax(z, top, down, acc(factor if tiny else 1.0, one), one, to)
             elif plain:
-                scaled_softmax(z, top, acc(factor * DOWN, one), to)
+                near_softmax(z, low, bias, acc(factor * (unit * DOWN), one), to)
             else:
                 t = zeros[:n]
                 if not by_label:
@@ -208,8 +212,11 @@ def rows(
                     if weighted:
                         multiply(t, weights[a : a + n], product)
                         t = product[:n]
+                e = exps[:n]
+                exponentials(z, near, top, low, bias, e)
                 mixed_gradient(
-                    z, t, weights[a : a + n] if weighted else ones[:n], top, acc(rest, one),
+                    z, e, t, weights[a : a + n] if weighted else ones[:n], top,
+                    acc(unit * DOWN, one), acc(unit * DOWN * inv, one), acc(rest, one),
                     acc(inv, one), acc(b, one), acc(zc, one), acc(1.0 - eps, one),
                     acc(wy if by_label else mass, one), acc(c, one), acc(share, one), one, to,
                 )  # fmt: skip
