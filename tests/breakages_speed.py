@@ -113,6 +113,13 @@ SPEED_BREAKAGES = [
         test=BENCH + "a_peer_that_is_not_installed",
     ),
     Breakage(
+        rule="bench: no process outlives the command",
+        file=AT + "processes.py",
+        old="    wait([parent.sentinel])\n    os._exit(1)",
+        new="    wait([parent.sentinel])",
+        test=BENCH + "a_signal_ends_it_and_its_processes",
+    ),
+    Breakage(
         rule="bench: matplotlib is asked for before minutes are spent",
         file="src/xloss/cli/bench.py",
         old="            matplotlib()  # before minutes are spent",
