@@ -32,6 +32,14 @@ def row_loss(
 
 
 @inline()
+def two_sum(a: float, b: float) -> tuple[float, float]:
+    """Return a + b, and what rounding lost of it."""
+    s = a + b
+    back = s - a
+    return s, (a - (s - back)) + (b - back)
+
+
+@inline()
 def add(sums: Any, at: int, v: float) -> None:
     """Add to a sum and to what rounding lost of it."""
     s = sums[at] + v

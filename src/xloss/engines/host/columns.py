@@ -171,7 +171,7 @@ def columns(
         for i in range(LANES):
             b[i] = upstream[i] * scale[i]
             zc[i] = 2.0 * z_loss * upstream[i] * weight[i] * lse[i] if z_loss > 0.0 else 0.0
-            factor[i] = (b[i] * wy[i] + zc[i]) * inv[i]
+            factor[i] = (b[i] * wy[i] + zc[i]) / (1.0 + rest[i]) + (inv[i] - inv[i])
         if smooth:
             for i in range(LANES):
                 uniform[i] = eps * total[i] / number[i]

@@ -19,6 +19,8 @@ from .functions import DOWN, exp_near, exp_scaled, sech2, tanh
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 CONTRACT = {"contract"}
 INF = np.inf
+BLOCK = 128  # four times what a loop over float64 takes at once
+PART = 1024  # few enough additions to one lane
 
 
 def _key(v: Any) -> Any:
@@ -112,9 +114,21 @@ def sum_wide(e: Any) -> float:
     s = 0.0
     for j in range(len(a)):
         s += f8((a[j] + b[j]) + (c[j] + d[j]))
-    rest = e[4 * n :]
-    for j in range(len(rest)):
-        s += f8(rest[j])
+    return s
+
+
+@inline()
+def sum_padded(e: Any, n: int, zero: Any) -> float:
+    """Return Σ of the first n; what stands behind them is overwritten.
+
+    Whole blocks alone: what is left over of a vectorised loop is added one by one, each rounded.
+    """
+    whole = (n + BLOCK - 1) // BLOCK * BLOCK
+    for j in range(n, whole):
+        e[j] = zero
+    s = 0.0
+    for a in range(0, whole, PART):
+        s += sum_wide(e[a : min(a + PART, whole)])
     return s
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..compiled import inline, kernel
-from .algebra import add, row_loss, shifted
+from .algebra import add, row_loss, shifted, two_sum
 from .bits import EVER, acc, f8, i8, narrow, room, stored, u1, wide
 from .functions import DOWN, NEAR, exp_scaled, log1p, near_of, reference, sech2, tanh
 from .pieces import (
     INF,
+    PART,
     capped,
     count_equal,
     decoded,
@@ -26,14 +27,13 @@ from .pieces import (
     slope_times,
     sum_all,
     sum_gaps,
+    sum_padded,
     sum_possible,
     sum_possible_gaps,
-    sum_wide,
     written,
 )  # fmt: skip
 
 PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
-PART = 1024  # numbers summed before the sum goes to float64
 
 
 @inline()
@@ -106,6 +106,7 @@ def rows(
         dot = number = share = share_dot = 0.0
         top, rest, near, unit = acc(-INF, one), 0.0, False, 1.0
         low, bias = near_of(0, one)
+        lost = 0.0
         if saved:
             top, rest = max_of[i], rest_of[i]
             near = abs(top) <= NEAR
@@ -126,7 +127,8 @@ def rows(
                 if near:
                     at_k, unit = reference(f8(m))
                     low, bias = near_of(at_k, one)
-                rest = (1.0 + rest) * exp_scaled(-rise, 0.0) * DOWN if top > -INF else 0.0
+                rest = (1.0 + (rest + lost)) * (exp_scaled(-rise, 0.0) * DOWN)
+                rest, lost = rest if top > -INF else 0.0, 0.0
                 dot, share_dot = shifted(dot, mass, rise), shifted(share_dot, share, rise)
                 top = m
             if top == -INF:
@@ -138,7 +140,8 @@ def rows(
                 if m == top:
                     drop_top(z, top, zero, e)
                     rest += f8(count_equal(z, top)) - (1.0 if new else 0.0)
-                rest += sum_wide(e) * (unit * DOWN)
+                rest, error = two_sum(rest, sum_padded(made, n, zero) * (unit * DOWN))
+                lost += error
             if not by_label:
                 t = targets[i * classes + a : i * classes + a + n]
                 if weighted:
@@ -152,6 +155,7 @@ def rows(
                 number += f8(sum_possible(ones[:n], z, zero))
                 share += f8(sum_possible(w, z, zero))
                 share_dot += f8(sum_possible_gaps(w, z, top, zero))
+        rest += lost
         y = label[i] if by_label else 0
         at = wide(row[y])
         zy = at
@@ -187,10 +191,11 @@ def rows(
         upstream = up_of[i] if ups != 0 else up
         upstream = np.nan if wrong_label else upstream
         b, zc = upstream * scale, 2.0 * z_loss * upstream * weight * lse
-        inv = 1.0 / (1.0 + rest) if top != -INF else np.nan
+        whole = 1.0 + rest if top != -INF else np.nan
+        inv = 1.0 / whole
         c = eps * total / number if eps > 0.0 else 0.0
         plain = by_label and eps == 0.0
-        factor = (b * wy + zc) * inv
+        factor = (b * wy + zc) / whole
         tiny = abs(factor) < 2.0**-60  # scaled down it would be subnormal
         for a in range(0, classes, PIECE):
             n = min(PIECE, classes - a)
@@ -216,7 +221,7 @@ def rows(
                 exponentials(z, near, top, low, bias, e)
                 mixed_gradient(
                     z, e, t, weights[a : a + n] if weighted else ones[:n], top,
-                    acc(unit * DOWN, one), acc(unit * DOWN * inv, one), acc(rest, one),
+                    acc(unit * DOWN, one), acc(unit * DOWN / whole, one), acc(rest, one),
                     acc(inv, one), acc(b, one), acc(zc, one), acc(1.0 - eps, one),
                     acc(wy if by_label else mass, one), acc(c, one), acc(share, one), one, to,
                 )  # fmt: skip
