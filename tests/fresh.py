@@ -30,7 +30,7 @@ KERNEL = (
     + """
 import numpy as np
 from xloss.engines import forks, pool
-with forks.importing():
+with forks.importing:
     from xloss.engines.compiled import cache_folder, inline, kernel, kept_in
 
 SHIFT = 1.0

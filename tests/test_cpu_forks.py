@@ -244,7 +244,7 @@ def test_a_fork_while_another_thread_imports_the_engine(env, tmp_path):
 sys.path.insert(0, sys.argv[1])
 
 def load():
-    with forks.importing():
+    with forks.importing:
         import slow_import
         assert slow_import.done
 
@@ -257,6 +257,37 @@ thread.join()
 """
     )
     assert said(script, str(tmp_path), env=env) == "0"
+
+
+def test_a_fork_that_waited_for_the_import_waits_for_the_first_compilation_too(env):
+    script = (
+        KERNEL
+        + """
+from types import SimpleNamespace
+compiler = SimpleNamespace(lock=threading.RLock())
+importing = threading.Event()
+
+def first_call():
+    compiler.lock.acquire()
+    with forks.importing:
+        importing.set()
+        time.sleep(0.5)
+        forks.wait_for(compiler, "lock")
+    time.sleep(0.5)
+    compiler.lock.release()
+
+def work():
+    with compiler.lock:
+        pass
+
+thread = threading.Thread(target=first_call)
+thread.start()
+assert importing.wait(60)
+print(in_a_child(work))
+thread.join()
+"""
+    )
+    assert said(script, env=env) == "0"
 
 
 def test_a_parent_goes_on_after_its_forks(env):

@@ -20,8 +20,7 @@ from .._xp import Array, Context, cast, context, dtype_name, read
 from ..core.blocks import cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
-from . import generic, pool
-from .forks import importing
+from . import forks, generic, pool
 
 name = "cpu"
 
@@ -42,7 +41,7 @@ def unavailable() -> str | None:
 @cache
 def _load() -> Any:
     """Import Numba and the kernels; return them, or the reason why there are none."""
-    with importing():
+    with forks.importing:
         if find_spec("numba") is None:
             return 'Numba is not installed: pip install "xloss[fast]"'
         try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# What registers last runs first before a fork, and logging's hook takes a lock that Numba takes too
+# while it compiles: a fork must not hold it when it waits for Numba. And a first call must import
+# nothing that is not under the lock below.
+import logging  # noqa: F401
 import os
 import threading
 from typing import Any
@@ -12,29 +16,12 @@ __all__ = ["importing", "wait_for"]
 # lock may itself be waiting for something that the forking thread holds.
 PATIENCE = 60.0
 
-_import_lock = threading.RLock()
-_locks: list[tuple[dict[str, Any], str]] = [(globals(), "_import_lock")]
+# Held while a compiled engine is imported: a module that another thread was importing when the
+# process forked stays locked in the child for ever.
+importing = threading.RLock()
+
+_locks: list[tuple[dict[str, Any], str]] = [(globals(), "importing")]
 _taken = threading.local()
-_registered = False
-
-
-def importing() -> Any:
-    """Return the lock to hold while a compiled engine is imported; from now on forks wait.
-
-    A module that another thread was importing when the process forked stays locked in the child
-    for ever.
-    """
-    global _registered
-    if not _registered and hasattr(os, "register_at_fork"):
-        # What is registered last runs first before a fork, and logging's hook takes a lock that
-        # Numba, compiling, takes too: it must not be held while the fork waits for Numba.
-        import logging  # noqa: F401
-
-        os.register_at_fork(
-            before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-        )
-        _registered = True
-    return _import_lock
 
 
 def wait_for(owner: Any, name: str) -> None:
@@ -43,8 +30,11 @@ def wait_for(owner: Any, name: str) -> None:
 
 
 def _before() -> None:
-    taken = [(place, name, place[name]) for place, name in _locks]
-    _stack().append([(*entry, entry[2].acquire(timeout=PATIENCE)) for entry in taken])
+    taken: list[Any] = []
+    for place, name in _locks:  # which is longer when an import that was waited for has ended
+        lock = place[name]
+        taken.append((place, name, lock, lock.acquire(timeout=PATIENCE)))
+    _stack().append(taken)
 
 
 def _after_in_parent() -> None:
@@ -65,3 +55,9 @@ def _stack() -> list[Any]:
     """Return what each unfinished fork of this thread holds."""
     stack: list[Any] = _taken.__dict__.setdefault("stack", [])
     return stack
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+    )
