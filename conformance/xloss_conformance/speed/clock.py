@@ -13,6 +13,7 @@ from typing import Any
 # A thread that has just computed for one library still spins for some milliseconds, waiting for
 # more; on a machine of few cores it would do so in the next library's time.
 NAP = 0.008
+FEW = 3  # runs of a call that takes long
 SHORT = 0.02  # seconds of a turn that is filled with several calls, the first of them not timed
 
 
@@ -39,15 +40,14 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Return the seconds of each call's runs; they take turns, so that all meet the same noise.
 
-    Each runs for about so many seconds, `least` times at least and `most` at most. The first run
-    of each, which compiles, is not timed.
+    Each runs for about so many seconds, `least` times at least (a slow one FEW) and `most` at most.
+    The first run of each, which compiles, is not timed.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
     estimate: dict[str, float] = {}
     for name, call in calls.items():
         with call.within():
-            _once(call, clock)
             estimate[name] = max(_once(call, clock), 1e-9)
     playing = list(calls)
     gc.collect()
@@ -66,9 +66,11 @@ def in_turns(
                         taken.append(_once(call, clock))
                         spent[name] += taken[-1]
             playing = [
-                name for name in playing
-                if len(times[name]) < least or (spent[name] < seconds and len(times[name]) < most)
-            ]  # fmt: skip
+                name
+                for name in playing
+                if len(times[name]) < (min(FEW, least) if spent[name] > 2 * seconds else least)
+                or (spent[name] < seconds and len(times[name]) < most)
+            ]
     finally:
         if enabled:
             gc.enable()
