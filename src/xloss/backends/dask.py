@@ -43,6 +43,10 @@ class _Graph:
         # None for labels alone, which have no class axis to number.
         whole = bool(call.classes) and o.x.shape[-1] == call.classes
         self.ids = da.arange(call.classes, chunks=(o.x.chunks[-1],)) if whole else None
+        # Chunks of whole rows go to an engine as they are: nothing is there to merge.
+        self.merges = self.spec.kind in SOFTMAX or self.spec.kind in GIVEN
+        if self.spec.kind == "cross_entropy" and len(o.x.chunks[-1]) == 1:
+            self.merges = False
         self.packed = self.sums = None
 
     def map(
@@ -101,7 +105,7 @@ class _Graph:
     def rows_and_weights(self) -> tuple[Array, Array]:
         """Return row losses and row weights."""
         f = len(self.index) + 2
-        if self.spec.kind in SOFTMAX or self.spec.kind in GIVEN:
+        if self.merges:
             self.prepare_stats()
             both = self.map(_rows, (*self.rows, f), *self.stat_args(), x=False, new={f: 2})
         elif self.classes:
@@ -269,7 +273,7 @@ def _weights(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:
 
 
 def _row_shares(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:
-    o = _operands(got)
+    o = _checked(got, spec, classes) if classes else _operands(got)
     made = _evaluate(o, spec, classes, Need(rows=True), Upstream())
     xp = namespace(o.x)
     cx = context(o.x, xp)
@@ -280,7 +284,10 @@ def _row_shares(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Arra
 
 
 def _evaluate(o: Operands, spec: Spec, classes: int, need: Need, up: Upstream) -> Result:
-    return evaluate(o, spec, context(o.x, namespace(o.x)), classes, need, up)
+    cx = context(o.x, namespace(o.x))
+    if spec.kind == "cross_entropy":  # whole rows; of the others a chunk may be part of a row
+        return choose(o, spec, cx).run(o, spec, cx, classes, need, up)
+    return evaluate(o, spec, cx, classes, need, up)
 
 
 def _upstream(got: dict[str, Any]) -> Upstream:

@@ -105,14 +105,27 @@ def _reference(m: Any) -> Any:
     return double
 
 
-# Logits so far from 0 that z - k ln 2 is no longer exact are subtracted from the maximum first.
+# Logits farther from 0 are subtracted from the maximum first: z - k ln 2 would not be exact. So is
+# every float64, where the factor exp(K ln 2 - m) would add its rounding to the result's.
 NEAR = 128.0
 
 
-def exp_near(z: Any, low: Any, bias: Any) -> Any:
-    """Return exp(z)·2^(64 - K) for the K of a row's maximum, which is within NEAR of 0.
+def is_near(m: Any) -> bool:
+    """Tell whether a row with this maximum is computed by exp_near."""
+    raise NotImplementedError("compiled code only")
 
-    No difference of logits is formed, so none is rounded. bias: the format's, + 64 - K. 0 below
+
+@overload(is_near, strict=False)
+def _is_near(m: Any) -> Any:
+    if m == types.float32:
+        return lambda m: abs(m) <= NEAR
+    return lambda m: False
+
+
+def exp_near(z: Any, low: Any, bias: Any) -> Any:
+    """Return exp(z)·2^(64 - K) of a float32 for the K of a row's maximum, which is within NEAR of 0.
+
+    No difference of logits is formed, so none is rounded. bias: 127 + 64 - K. 0 below
     low = -bias ln 2; NaN for NaN.
     """
     raise NotImplementedError("compiled code only")
@@ -120,32 +133,18 @@ def exp_near(z: Any, low: Any, bias: Any) -> Any:
 
 @overload(exp_near, strict=False, jit_options=EXACT)
 def _exp_near(z: Any, low: Any, bias: Any) -> Any:
-    if z == types.float32:
-        log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
+    log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
 
-        def single(z: Any, low: Any, bias: Any) -> Any:
-            z = low if z < low else z
-            shifted = z * log2e + _ROUND4
-            k = shifted - _ROUND4
-            r = (z - k * _HI4) - k * _LO4
-            p = (((c6 * r + c5) * r + c4) * r + c3) * r + c2
-            p = f4(1) + (r + r * r * p)
-            return p * float4((bits4(shifted) + bias) << i4(23))
-
-        return single
-    d11, d10, d9, d8, d7, d6, d5, d4, d3, d2 = _E8
-
-    def double(z: Any, low: Any, bias: Any) -> Any:
+    def single(z: Any, low: Any, bias: Any) -> Any:
         z = low if z < low else z
-        shifted = z * _LOG2E + _ROUND8
-        k = shifted - _ROUND8
-        r = (z - k * _HI8) - k * _LO8
-        p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
-        p = (((p * r + d5) * r + d4) * r + d3) * r + d2
-        p = f8(1) + (r + r * r * p)
-        return p * float8((bits8(shifted) + bias) << i8(52))
+        shifted = z * log2e + _ROUND4
+        k = shifted - _ROUND4
+        r = (z - k * _HI4) - k * _LO4
+        p = (((c6 * r + c5) * r + c4) * r + c3) * r + c2
+        p = f4(1) + (r + r * r * p)
+        return p * float4((bits4(shifted) + bias) << i4(23))
 
-    return double
+    return single if z == types.float32 else lambda z, low, bias: z  # is_near says: never called
 
 
 def near_of(k: int, like: Any) -> tuple[Any, Any]:
@@ -155,19 +154,13 @@ def near_of(k: int, like: Any) -> tuple[Any, Any]:
 
 @overload(near_of, strict=False)
 def _near_of(k: Any, like: Any) -> Any:
-    if like == types.float32:
+    one = f4 if like == types.float32 else f8
 
-        def single(k: Any, like: Any) -> Any:
-            bias = 127 + SCALE - k
-            return f4(-bias * 0.6931471805599453), i4(bias)
+    def single(k: Any, like: Any) -> Any:
+        bias = 127 + SCALE - k
+        return one(-bias * 0.6931471805599453), i4(bias)
 
-        return single
-
-    def double(k: Any, like: Any) -> Any:
-        bias = 1023 + SCALE - k
-        return -bias * 0.6931471805599453, i8(bias)
-
-    return double
+    return single
 
 
 def log1p(r: Any) -> Any:

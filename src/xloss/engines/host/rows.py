@@ -9,7 +9,7 @@ import numpy as np
 from ..compiled import inline, kernel
 from .algebra import add, row_loss, shifted, two_sum
 from .bits import EVER, acc, f8, i8, narrow, room, stored, u1, wide
-from .functions import DOWN, NEAR, exp_scaled, log1p, near_of, reference, sech2, tanh
+from .functions import DOWN, exp_scaled, is_near, log1p, near_of, reference, sech2, tanh
 from .pieces import (
     INF,
     PART,
@@ -109,7 +109,7 @@ def rows(
         lost = 0.0
         if saved:
             top, rest = max_of[i], rest_of[i]
-            near = abs(top) <= NEAR
+            near = is_near(top)
             if near:
                 at_k, unit = reference(f8(top))
                 low, bias = near_of(at_k, one)
@@ -123,7 +123,7 @@ def rows(
             new = m > top or m != m
             if new:
                 rise = f8(m) - f8(top)
-                near, unit = abs(m) <= NEAR, 1.0
+                near, unit = is_near(m), 1.0
                 if near:
                     at_k, unit = reference(f8(m))
                     low, bias = near_of(at_k, one)
