@@ -65,16 +65,16 @@ def test_calls_take_turns_and_the_first_runs_are_not_timed() -> None:
         "a": time.call("a", lambda run: 100.0 if run == 0 else 1.0 + run),
         "b": time.call("b", lambda run: 50.0 if run == 0 else 0.5),
     }
-    times = in_turns(calls, seconds=0, least=3, clock=time, nap=time.nap)
-    assert time.ran == ["a", "b", "a", "b", "a", "b", "a", "b"]
+    times = in_turns(calls, seconds=3, least=3, clock=time, nap=time.nap)
+    assert time.ran == ["a", "b", "a", "b", "a", "b", "a", "b", "b", "b", "b"]
     assert times["a"] == pytest.approx([2.0, 3.0, 4.0])
-    assert times["b"] == pytest.approx([0.5, 0.5, 0.5])
+    assert times["b"] == pytest.approx([0.5] * 6)
 
 
 def test_what_a_user_does_before_a_run_is_not_timed() -> None:
     time = Time()
     calls = {"a": time.call("a", lambda run: 0.25, before=7.0)}
-    assert in_turns(calls, seconds=0, least=2, clock=time, nap=time.nap)["a"] == [0.25, 0.25]
+    assert in_turns(calls, seconds=0.25, least=2, clock=time, nap=time.nap)["a"] == [0.25, 0.25]
 
 
 def test_a_slow_call_sits_out_when_its_time_is_spent() -> None:
@@ -82,6 +82,13 @@ def test_a_slow_call_sits_out_when_its_time_is_spent() -> None:
     calls = {"slow": time.call("slow", lambda _: 4.0), "fast": time.call("fast", lambda _: 1.0)}
     times = in_turns(calls, seconds=6.0, least=5, clock=time, nap=time.nap)
     assert (len(times["slow"]), len(times["fast"])) == (4, 6)
+
+
+def test_a_call_that_is_far_too_slow_runs_once() -> None:
+    time = Time()
+    calls = {"slow": time.call("slow", lambda _: 70.0), "fast": time.call("fast", lambda _: 3.0)}
+    times = in_turns(calls, seconds=6.0, least=5, clock=time, nap=time.nap)
+    assert (len(times["slow"]), len(times["fast"])) == (1, 5)
 
 
 def test_a_turn_of_a_short_call_has_several_runs_after_one_that_is_not_timed() -> None:

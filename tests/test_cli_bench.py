@@ -52,7 +52,7 @@ def test_json_is_alone_on_stdout_and_whole():
         assert {"xloss numpy", "xloss torch", "torch"} <= set(runs)
         for one in (*runs.values(), work["bound"]):
             assert 0 < one["min_ms"] <= one["q1_ms"] <= one["median_ms"] <= one["q3_ms"]
-            assert one["runs"] >= 3
+            assert one["runs"] >= 1
         for one in runs.values():
             assert one["gb_s"] == pytest.approx(work["moved"] / one["median_ms"] / 1e6)
         assert runs["xloss numpy, generic"]["engine"] == "generic"

@@ -40,8 +40,8 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Return the seconds of each call's runs; they take turns, so that all meet the same noise.
 
-    Each runs for about so many seconds, `least` times at least (a slow one FEW) and `most` at most.
-    The first run of each, which compiles, is not timed.
+    Each runs for about so many seconds, `least` times at least and `most` at most; what is far too
+    slow for that, fewer times (`enough`). The first run of each, which compiles, is not timed.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
@@ -68,13 +68,20 @@ def in_turns(
             playing = [
                 name
                 for name in playing
-                if len(times[name]) < (min(FEW, least) if spent[name] > 2 * seconds else least)
+                if len(times[name]) < enough(spent[name], seconds, least)
                 or (spent[name] < seconds and len(times[name]) < most)
             ]
     finally:
         if enabled:
             gc.enable()
     return times
+
+
+def enough(spent: float, seconds: float, least: int) -> int:
+    """Return how many runs there must be of a call whose runs have taken so long."""
+    if spent > 10 * seconds:
+        return 1
+    return min(FEW, least) if spent > 2 * seconds else least
 
 
 def _once(call: Call, clock: Callable[[], float]) -> float:

@@ -152,7 +152,7 @@ def steps(plan: Plan) -> list[Step]:
     if plan.quick:
         long = short = {"seconds": 0.15, "least": 3, "most": 50}
     if plan.tiny:
-        long = short = {"seconds": 0.0, "least": 3, "most": 5}
+        long = short = {"seconds": 0.01, "least": 3, "most": 5}
     for op in ops:
         given = [] if op == "first-call" else works(op, plan)
         if op == "memory":
@@ -165,7 +165,7 @@ def steps(plan: Plan) -> list[Step]:
         if op == "small":
             pace = {**pace, "most": 10 if plan.tiny else 20000}
         if op == "linear-large":
-            pace = {**pace, "least": 3, "seconds": 0.0}
+            pace = {**pace, "least": 3, "seconds": 25.0}
         arguments = {"works": given, "names": names(op, plan, peers), **pace}
         for cores in _powers(threads) if op == "threads" else (threads,):
             tag = {"threads": cores} if op == "threads" else {}
