@@ -314,20 +314,27 @@ def take(cx: Context, x: Array, labels: Array) -> Array:
 
 def matmul_into(cx: Context, a: Array, b: Array, out: Array) -> None:
     """Put a @ b into an array of our own."""
-    if cx.library in ("numpy", "torch"):
+    if cx.library == "numpy" and a.shape[1] > b.shape[1]:
+        # A long sum for few rows takes OpenBLAS up to twice as long as its transpose.
+        out[...] = np.matmul(b.T, a.T).T
+    elif cx.library in ("numpy", "torch"):
         cx.xp.matmul(a, b, out=out)
     else:
         out[...] = cx.xp.matmul(a, b)
 
 
-def matmul_add(cx: Context, total: Array, a: Array, b: Array, spare: Array | None) -> None:
-    """Add a @ b to an array of our own; `spare` has room for it."""
+def matmul_add(cx: Context, total: Array, a: Array, b: Array, most: int) -> None:
+    """Add a @ b to an array of our own; `most` rows at a time, where the product needs room."""
     if cx.library == "torch":
         total.addmm_(a, b)
-    elif cx.library == "numpy" and spare is not None:
-        total += np.matmul(a, b, out=spare[: total.shape[0]])
-    else:
-        total += cx.xp.matmul(a, b)
+        return
+    room = np.empty((most, b.shape[1]), total.dtype) if cx.library == "numpy" else None
+    for start in range(0, total.shape[0], most):
+        part, rows = total[start : start + most, ...], a[start : start + most, ...]
+        if room is None:
+            part += cx.xp.matmul(rows, b)
+        else:
+            part += np.matmul(rows, b, out=room[: part.shape[0]])
 
 
 def cast(cx: Context, x: Array, dtype: Any) -> Array:

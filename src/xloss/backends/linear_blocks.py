@@ -97,7 +97,7 @@ class _Blocks:
         self.need, self.step = need, step
         count, width = o.x.shape
         classes, cx = call.classes, call.cx
-        self.few = max(1, cutting.PIECE // max(1, width))  # classes at a time
+        self.few = min(classes, max(1, cutting.PIECE // max(1, width)))  # classes at a time
         self.z = self._room((min(step, count), classes))
         self.keep = cutting.present(o, call.spec, cx, classes, up)
         self.grads: dict[str, Array] = {}
@@ -105,7 +105,6 @@ class _Blocks:
             self.grads["x"] = self._room((count, width))
         if "weight" in parts:
             self.grads["weight"] = cx.xp.zeros((classes, width), dtype=cx.acc, device=cx.device)
-            self.spare = self._room((min(self.few, classes), width))
         if "bias" in parts:
             self.grads["bias"] = cx.xp.zeros((classes,), dtype=cx.wide, device=cx.device)
         self.rows = self._room((count,)) if need.rows else None
@@ -157,14 +156,13 @@ class _Blocks:
             g = self.grads["x"][block, ...]
             for i, (c, w) in enumerate(self._classes()):
                 if i:
-                    matmul_add(cx, g, z[:, c], w, None)
+                    matmul_add(cx, g, z[:, c], w, count)
                 else:
                     matmul_into(cx, z[:, c], w, g)
             if keep is not None:  # 0 times a weight of inf
                 g[...] = xp.where(keep, g, 0.0)
         if "weight" in self.grads:
-            for c in cutting.cuts(self.call.classes, self.few):
-                matmul_add(cx, self.grads["weight"][c, ...], z[:, c].T, x, self.spare)
+            matmul_add(cx, self.grads["weight"], z.T, x, self.few)
 
     def _rows(self, block: slice, piece: slice) -> None:
         """Put the gradient of some rows of logits in their place."""

@@ -41,19 +41,31 @@ def run(task: Task, count: int) -> None:
         for i in range(count):
             task(i)
         return
-    job = _Job(task, count)
-    try:
-        _pool().help_with(job, helpers)
-        job.work()
-    finally:
-        job.end()
-    if job.errors:
-        first = job.errors[0]
+    job, pool = _Job(task, count), _pool()
+    # An interrupt may come between any two lines. So what is waited for is a state, of which `news`
+    # only says that it may have changed; and no call of ours stands between the two halves.
+    interrupt: BaseException | None = None
+    while True:
+        try:
+            if interrupt is None:
+                pool.help_with(job, helpers)
+                job.work()
+            job.todo.clear()
+            while len(job.left) < len(job.entered):
+                job.news.get()
+            while job in pool.jobs:
+                pool.jobs.remove(job)
+            job.task = None  # a helper that comes now finds nothing, and keeps nothing alive
+            break
+        except BaseException as error:
+            interrupt = error
+    first = interrupt or (job.errors[0] if job.errors else None)
+    if first is not None:
         job.errors.clear()
         try:
             raise first
         finally:
-            del first  # an exception that its own traceback leads to keeps all arrays alive
+            del first, interrupt  # or the exception's own traceback keeps all arrays alive
 
 
 class _Job:
@@ -83,7 +95,7 @@ class _Job:
 
     def help(self) -> None:
         """Work in a helper thread."""
-        self.entered.append(None)  # before a task is taken: see `end`
+        self.entered.append(None)  # before a task is taken: whoever has one is waited for
         try:
             self.work()
         except BaseException as error:
@@ -93,35 +105,16 @@ class _Job:
             self.left.append(None)
             self.news.put(None)
 
-    def end(self) -> None:
-        """Wait for the helpers that have a task; one that enters later finds none.
-
-        An interrupt is raised when they have ended. It may come between any two lines, so what is
-        waited for is a state, and `news` only says that it may have changed.
-        """
-        interrupt: BaseException | None = None
-        while True:
-            try:
-                self.todo.clear()
-                while len(self.left) < len(self.entered):
-                    self.news.get()
-                self.task = None
-                break
-            except BaseException as error:
-                interrupt = error
-        if interrupt is not None:
-            try:
-                raise interrupt
-            finally:
-                del interrupt
-
 
 class _Pool:
     """The helpers of one process."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self.jobs: list[_Job] = []
+        # Each wakes a helper, which looks at all jobs: one that came too late for its call serves
+        # the next, and no more than there are helpers are ever needed.
+        self.calls: SimpleQueue[None] = SimpleQueue()
         self.started = 0
         self.starting = threading.Lock()
 
@@ -136,31 +129,24 @@ class _Pool:
                 pass
             finally:
                 self.starting.release()
-        # Jobs that no helper has looked at yet are enough to keep all of them busy.
-        for _ in range(min(helpers, self.started - self.jobs.qsize())):
-            self.jobs.put(job)
+        self.jobs.append(job)
+        for _ in range(min(helpers, self.started - self.calls.qsize())):
+            self.calls.put(None)
 
     def _serve(self) -> None:
         while True:
-            job = self.jobs.get()
-            job.help()
-            del job  # and with it the caller's arrays
+            self.calls.get()
+            for job in tuple(self.jobs):
+                if job.todo:
+                    job.help()
 
 
 _current = _Pool()
 
 
 def _pool() -> _Pool:
+    """Return the helpers; a forked child has none yet, however it was forked."""
     global _current
-    if _current.process != os.getpid():  # a fork that ran no hooks
+    if _current.process != os.getpid():
         _current = _Pool()
     return _current
-
-
-def _renew() -> None:
-    global _current
-    _current = _Pool()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)

@@ -123,7 +123,7 @@ def _is_near(m: Any) -> Any:
 
 
 def exp_near(z: Any, low: Any, bias: Any) -> Any:
-    """Return exp(z)·2^(64 - K) of a float32 for the K of a row's maximum, which is within NEAR of 0.
+    """Return exp(z)·2^(64 - K) of a float32, K being that of a row's maximum.
 
     No difference of logits is formed, so none is rounded. bias: 127 + 64 - K. 0 below
     low = -bias ln 2; NaN for NaN.

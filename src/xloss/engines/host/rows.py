@@ -190,7 +190,8 @@ def rows(
             continue
         upstream = up_of[i] if ups != 0 else up
         upstream = np.nan if wrong_label else upstream
-        b, zc = upstream * scale, 2.0 * z_loss * upstream * weight * lse
+        b = upstream * scale
+        zc = 2.0 * z_loss * upstream * weight * lse if z_loss > 0.0 else 0.0
         whole = 1.0 + rest if top != -INF else np.nan
         inv = 1.0 / whole
         c = eps * total / number if eps > 0.0 else 0.0

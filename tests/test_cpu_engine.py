@@ -1,0 +1,240 @@
+"""The compiled engine beside core: every path of its kernels, every way that rows lie in memory."""
+
+import numpy as np
+import pytest
+
+import xloss
+
+if xloss.engines()["cpu"] is not None:
+    pytest.skip(f"no compiled engine here: {xloss.engines()['cpu']}", allow_module_level=True)
+
+from xloss.engines.cpu import FEW, PIECE, ROWS
+from xloss.engines.host.lanes import LANES
+from xloss.engines.host.rows import PIECE as PART_OF_A_ROW
+
+both = xloss.value_and_grad(xloss.cross_entropy)
+# Of a float32 sum of the terms below: 4 ulp of the largest, section 4's budget.
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+
+
+def on(engine, *args, **kwargs):
+    with xloss.use_engine(engine):
+        return both(*args, **kwargs)
+
+
+def close(got, want, dtype, scale=1.0):
+    """Hold numbers to 4 ulp of the larger of themselves and a term they are made of."""
+    size = np.maximum(np.abs(np.nan_to_num(want, posinf=0, neginf=0)), scale)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    infinite = np.isinf(want)
+    np.testing.assert_array_equal(got[infinite], want[infinite])
+    finite = np.isfinite(want)
+    off = np.abs(got[finite].astype(np.float64) - want[finite])
+    assert (off <= 4 * EPS[dtype] * size[finite]).all(), float(np.max(off / size[finite]))
+
+
+def exact(z, t, **options):
+    """Compute float32 logits by core in float64, whose error is nothing beside float32's."""
+    options = {
+        k: v.astype(np.float64) if hasattr(v, "dtype") and v.dtype == np.float32 else v
+        for k, v in options.items()
+    }
+    t = t if t.dtype.kind == "i" else t.astype(np.float64)
+    return on("generic", z.astype(np.float64), t, **options)
+
+
+CLASSES = [
+    1, 2, 3, 4, 5, 10, FEW - 1, FEW, FEW + 1, 130, 1000, PART_OF_A_ROW - 1, PART_OF_A_ROW,
+    PART_OF_A_ROW + 1, 2 * PART_OF_A_ROW + 130,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["index", "soft"])
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("way", ["plain", "smoothed", "weighted", "z-loss", "softcap", "masked"])
+def test_every_number_of_classes(classes, way, kind):
+    rng = np.random.default_rng(classes)
+    rows = 7
+    z = rng.standard_normal((rows, classes)).astype(np.float32) * 4
+    t = rng.integers(0, classes, rows)
+    if kind == "soft":
+        t = rng.random((rows, classes)).astype(np.float32)
+        t /= t.sum(-1, keepdims=True)
+    options = {"reduction": "none"}
+    extra = 1.0
+    if way in ("smoothed", "masked"):
+        options["label_smoothing"] = 0.1
+    if way == "weighted":
+        options["weight"] = rng.random(classes).astype(np.float32)
+        options["sample_weight"] = np.array([1, 0, 2, 0.5, 1, 3, 1], np.float32)
+        options["where"] = np.array([1, 1, 1, 0, 1, 1, 1], bool)
+        extra = 3.0
+    if way == "z-loss":
+        options["z_loss"] = 0.5
+        extra = 30.0
+    if way == "softcap":
+        options["softcap"] = 5.0
+        extra = 3.0  # (4 + c) ulp
+    if way == "masked":
+        z[:, rng.random(classes) < 0.4] = -np.inf
+        z[2] = -np.inf
+        z[3, 0] = np.nan
+        z[4, classes // 2] = np.inf
+    value, grad = on("cpu", z, t, **options)
+    want, want_grad = exact(z, t, **options)
+    assert value.dtype == grad.dtype == np.float32
+    close(value, want, "float32", extra)
+    close(grad, want_grad, "float32", extra)
+
+
+def layouts(z):
+    """Yield the same numbers as they may lie: name, array, and class axis."""
+    rows, classes = z.shape
+    yield "C order", z, -1
+    yield "class axis first", np.ascontiguousarray(z.T), 0
+    wide = np.zeros((rows, classes + 3), z.dtype)
+    wide[:, :classes] = z
+    yield "a part of each row", wide[:, :classes], -1
+    yield "backwards", np.ascontiguousarray(z[:, ::-1])[:, ::-1], -1
+    yield "rows backwards", np.ascontiguousarray(z[::-1])[::-1], -1
+    spaced = np.zeros((rows, classes, 2), z.dtype)
+    spaced[..., 0] = z
+    yield "classes apart", spaced[..., 0], -1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("rows", [1, LANES - 1, LANES, LANES + 1, 2 * LANES + 5])
+@pytest.mark.parametrize("classes", [3, FEW, FEW + 1, 300])
+def test_no_layout_changes_a_bit(classes, rows, dtype):
+    rng = np.random.default_rng(rows)
+    z = (rng.standard_normal((rows, classes)) * 4).astype(dtype)
+    t = rng.integers(0, classes, rows)
+    want, grad = on("cpu", z, t, reduction="none")
+    for name, x, axis in layouts(z):
+        got, g = on("cpu", x, t, axis=axis, reduction="none")
+        np.testing.assert_array_equal(got, want, err_msg=name)
+        np.testing.assert_array_equal(np.moveaxis(g, axis, -1), grad, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3, 7), (3, 21, 20, 33), (2, 4, LANES, 2), (1, 200, 9, 5)])
+def test_segmentation(shape):
+    """Blocks of lanes begin and end inside an image, and run over from one into the next."""
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal(shape).astype(np.float32) * 4
+    t = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    t[0, 0, 1] = -100
+    value, grad = on("cpu", z, t, axis=1, reduction="none")
+    want, want_grad = exact(z, t, axis=1, reduction="none")
+    close(value, want, "float32")
+    close(grad, want_grad, "float32")
+    assert grad.flags.c_contiguous == (shape[1] <= FEW)  # as the logits lie
+
+
+def test_a_shifted_language_model_is_read_in_place():
+    """logits[:, :-1] leaves rows that no one step reaches."""
+    z = np.random.default_rng(0).standard_normal((3, 6, 500)).astype(np.float32)
+    t = np.arange(15).reshape(3, 5)
+    value, grad = on("cpu", z[:, :-1], t, reduction="none")
+    want, want_grad = exact(z[:, :-1], t, reduction="none")
+    close(value, want, "float32")
+    close(grad, want_grad, "float32")
+
+
+@pytest.mark.parametrize("offset", [0.0, 90.0, -127.9, 129.0, -4000.3, 1e7, -1e30])
+@pytest.mark.parametrize("classes", [10, 300])
+def test_far_from_zero_and_on_no_grid(offset, classes):
+    rng = np.random.default_rng(2)
+    # Confident rows, whose losses are the tail alone.
+    z = (offset - rng.uniform(0, 1, (64, classes)) * rng.uniform(1, 60, (64, 1))).astype(np.float32)
+    t = np.argmax(z, axis=-1)
+    z[np.arange(64), t] += np.float32(np.abs(offset) * 1e-6 + 3)
+    value, grad = on("cpu", z, t, reduction="none")
+    want, want_grad = exact(z, t, reduction="none")
+    close(value, want, "float32", 0.0)
+    close(grad, want_grad, "float32", 0.0)
+
+
+@pytest.mark.parametrize("classes", [10, 300])
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e-19, 1.0, 1e30])
+def test_an_upstream_of_any_size(classes, size):
+    rng = np.random.default_rng(4)
+    z = rng.standard_normal((40, classes)).astype(np.float32) * 12
+    t = rng.integers(0, classes, 40)
+    up = np.full(40, size)
+    _, grad = on("cpu", z, t, reduction="none", cotangent=up)
+    _, want = exact(z, t, reduction="none", cotangent=up)
+    off = np.abs(grad.astype(np.float64) - want)
+    assert (off <= 4 * np.maximum(EPS["float32"] * np.abs(want), 2.0**-149)).all()
+
+
+@pytest.mark.parametrize("classes", [10, 2 * PART_OF_A_ROW])
+@pytest.mark.parametrize("nan", [np.nan, -np.nan])
+def test_a_nan_anywhere_is_the_rows_alone(classes, nan):
+    for at in {0, 1, classes // 2, classes - 1}:
+        z = np.full((3, classes), -np.inf, np.float32)
+        z[:, 1] = 2.0
+        z[1, at] = nan
+        z[2] = -np.inf  # no possible class, and a NaN among them
+        z[2, at] = nan
+        value, grad = on("cpu", z, np.array([1, 1, 1]), reduction="none")
+        assert value[0] == 0
+        assert np.isnan(value[1:]).all()
+        assert np.isnan(grad[1, at])
+        assert not grad[0].any()
+
+
+def test_the_maximum_may_come_last_and_twice():
+    n = 3 * PART_OF_A_ROW
+    z = np.full((4, n), -3.0, np.float32)
+    z[0, -1] = z[1, 0] = 5.0
+    z[2, [0, n - 1]] = 5.0  # in two pieces
+    z[3, :PART_OF_A_ROW] = -np.inf  # a first piece of masked classes alone
+    t = np.array([n - 1, 0, 0, n - 1])
+    for kind in (t, np.full((4, n), 1 / n, np.float32)):
+        for eps in (0.0, 0.25):
+            value, grad = on("cpu", z, kind, label_smoothing=eps, reduction="none")
+            want, want_grad = exact(z, kind, label_smoothing=eps, reduction="none")
+            close(value, want, "float32", 1e-3)
+            close(grad, want_grad, "float32", 1e-3)
+
+
+def test_more_rows_than_a_piece():
+    """Pieces of a call agree with the call: same bits a row, sums that lose nothing."""
+    rng = np.random.default_rng(6)
+    for shape in ((2 * ROWS + 3, 4), (PIECE // 1000 + 9, 1000)):
+        z = rng.standard_normal(shape).astype(np.float32)
+        t = rng.integers(0, shape[1], shape[0])
+        weight = rng.random(shape[0]).astype(np.float32)
+        with xloss.use_engine("cpu"):
+            rows = xloss.cross_entropy(z, t, sample_weight=weight, reduction="none")
+            alone = xloss.cross_entropy(z[-5:], t[-5:], sample_weight=weight[-5:], reduction="none")
+            total = xloss.cross_entropy(z, t, sample_weight=weight)
+        np.testing.assert_array_equal(rows[-5:], alone)
+        want, _ = exact(z, t, sample_weight=weight)
+        close(np.asarray(total), np.asarray(want), "float32")
+
+
+def test_what_it_cannot_take_it_says():
+    z, t = np.zeros((2, 3), np.float32), np.array([0, 1])
+    said = pytest.raises(xloss.EngineUnavailable, match="only cross_entropy is compiled")
+    with xloss.use_engine("cpu"), said:
+        xloss.focal_loss(z, t)
+
+
+def test_torch_tensors_are_read_and_written_in_place():
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        z = torch.randn(5, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+        t = torch.arange(5)
+        leaf = z.clone().requires_grad_()
+        with xloss.use_engine("cpu"):
+            loss = xloss.cross_entropy(leaf, t, reduction="sum")
+            loss.backward()
+            value, grad = both(z, t, reduction="sum")
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        assert loss.dtype == value.dtype == wide
+        assert leaf.grad.dtype == grad.dtype == dtype
+        assert torch.equal(leaf.grad, grad)
+        assert torch.equal(loss.detach(), value)
+        want = torch.nn.functional.cross_entropy(z.double(), t, reduction="sum")
+        assert abs(value - want) < 4 * EPS["float32"] * want
