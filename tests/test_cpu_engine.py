@@ -238,3 +238,14 @@ def test_torch_tensors_are_read_and_written_in_place():
         assert torch.equal(loss.detach(), value)
         want = torch.nn.functional.cross_entropy(z.double(), t, reduction="sum")
         assert abs(value - want) < 4 * EPS["float32"] * want
+
+
+def test_a_negated_view_is_not_read_from_memory():
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    z = torch.complex(torch.zeros(4, 3), torch.arange(12.0).reshape(4, 3)).conj().imag
+    assert z.is_neg()
+    t = torch.tensor([0, 1, 2, 0])
+    want = xloss.cross_entropy(z.resolve_neg(), t)
+    assert abs(xloss.cross_entropy(z, t) - want) < 1e-6
+    with xloss.use_engine("cpu"), pytest.raises(xloss.EngineUnavailable, match="memory"):
+        xloss.cross_entropy(z, t)

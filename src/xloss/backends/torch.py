@@ -87,7 +87,7 @@ def _views(o: Operands) -> Operands | None:
     """Return the operands as NumPy views; None for a dtype or a kind of tensor without one."""
     views = []
     for a in o:
-        if a is not None and (type(a) not in _PLAIN or a.dtype == torch.bfloat16):
+        if a is not None and (type(a) not in _PLAIN or a.dtype == torch.bfloat16 or a.is_neg()):
             return None
         views.append(None if a is None else _view(a))
     return Operands(*views)

@@ -6,6 +6,7 @@ whatever their strides, and so that one compilation serves all.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -61,7 +62,16 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.eager:
         return "the call is traced or differentiated by plain operations"
+    if cx.library == "torch" and not all(a is None or _has_memory(a) for a in o):
+        return "a tensor's memory does not hold its values"
     return unavailable()
+
+
+def _has_memory(a: Array) -> bool:
+    """Tell whether a tensor's values stand where it points: no subclass, sparse or negated view."""
+    torch = sys.modules["torch"]
+    plain = type(a) is torch.Tensor or type(a) is torch.nn.Parameter
+    return plain and a.layout is torch.strided and not a.is_neg()
 
 
 REQUIRED: Any = ("C", "ALIGNED")
@@ -202,10 +212,11 @@ class _Call:
     def result(self) -> Result:
         """Compute all pieces."""
         budget = max(1, min(PIECE // self.classes, ROWS))
-        whole = (slice(None),) * len(self.rows)
-        pieces = (
-            list(cuts(self.rows, self.classes, self.np, budget)) if self.count > budget else [whole]
-        )
+        if self.count <= budget:
+            totals = np.zeros((1, 4))
+            self.step((slice(None),) * len(self.rows), 0, self.count, totals)
+            return self.made(totals)
+        pieces = list(cuts(self.rows, self.classes, self.np, budget))
         firsts = [0]
         for piece in pieces:
             lengths = (len(range(*s.indices(n))) for s, n in zip(piece, self.rows, strict=True))
@@ -246,8 +257,9 @@ class _Call:
             """Return where an array begins that the kernel reads as it lies; 0 for None."""
             if a is None:
                 return 0
-            a = np.require(a, dtype, REQUIRED)
-            held.append(a)
+            if a.dtype != dtype or not (a.flags.c_contiguous and a.flags.aligned):
+                a = np.require(a, dtype, REQUIRED)
+                held.append(a)
             return int(a.__array_interface__["data"][0])
 
         def from_first(a: Any) -> int:
