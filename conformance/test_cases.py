@@ -35,6 +35,8 @@ def wrong(one: Case) -> list[str]:
     rows = one.x.shape
     if one.loss not in BINARY and one.error is None:
         rows = one.x.shape[: one.axis % one.x.ndim] + one.x.shape[one.axis % one.x.ndim + 1 :]
+    if one.loss == "linear_cross_entropy" and one.targets is not None:
+        rows = one.targets.shape[:1]
     options = set(inspect.signature(getattr(xloss, one.loss)).parameters)
     none = one.options.get("reduction", "none" if one.loss == "entropy" else "mean") == "none"
     found = {

@@ -58,7 +58,8 @@ def _of_every_kind() -> list[Case]:
 @pytest.mark.parametrize("name", PEERS)
 def test_an_option_that_is_refused_is_no_parameter_of_the_peers_own_function(name: str) -> None:
     options = {
-        "weight": CLASS_WEIGHT, "sample_weight": ROW_WEIGHT, "where": np.ones(4, bool),
+        "weight": CLASS_WEIGHT, "class_weight": CLASS_WEIGHT, "sample_weight": ROW_WEIGHT,
+        "where": np.ones(4, bool),
         "ignore_index": -1, "label_smoothing": 0.1, "z_loss": 0.1, "softcap": 2.0,
         "normalizer": 4.0, "pos_weight": CLASS_WEIGHT, "gamma": 1.0, "alpha": 0.5, "eps": 1e-5,
         "log_target": True,

@@ -70,6 +70,7 @@ TORCH = [
 ]  # fmt: skip
 BINARY = "binary_cross_entropy_with_logits"
 PROBABILITIES = "binary_cross_entropy"
+LINEAR = "linear_cross_entropy"
 OTHERS = [
     Planted("log(sigmoid)", lambda: o.binary(o.log_of_sigmoid), "binary logits", "value",
             loss=BINARY),
@@ -90,6 +91,10 @@ OTHERS = [
             loss="entropy"),
     Planted("kl: t·log t at 0", lambda: o.classes(o.zero_log_zero, labels=False), "kl", "value",
             loss="kl_div"),
+    Planted("linear: 0·NaN in the sum over rows", lambda: o.linear(select=False), "linear",
+            "gradient", loss=LINEAR),
+    Planted("linear: products summed in bfloat16", lambda: o.linear(o.sixteen_bits), "linear",
+            "value", loss=LINEAR),
 ]  # fmt: skip
 MISTAKES = [*NUMPY, *TORCH, *OTHERS]
 
@@ -104,5 +109,6 @@ RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", "nll_loss"): lambda: o.classes(o.label_alone),
     ("numpy", "log_loss"): lambda: o.classes(o.logarithm),
     ("numpy", "kl_div"): lambda: o.classes(o.divergence, labels=False),
+    ("numpy", LINEAR): o.linear,
     ("numpy", "entropy"): lambda: o.entropy(o.by_possible),
 }

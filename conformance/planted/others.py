@@ -210,3 +210,42 @@ def every_class(x: Array) -> Terms:
     """0·log 0 is NaN."""
     p, _, nll, _ = CrossEntropy().softmax(x)
     return p * nll, by_possible(x)[1]
+
+
+def linear(
+    product: Callable[[Array, Array], Array] | None = None, *, select: bool = True
+) -> Callable[..., Any]:
+    """Return linear cross-entropy by whole logits in float64."""
+
+    def loss(
+        features: Array, weight: Array, targets: Array, /, *, bias: Array,
+        class_weight: Array | None = None, block_rows: Any = "auto", cotangent: Any = 1.0,
+        **options: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        if block_rows != "auto" and block_rows < 1:
+            raise ValueError("block_rows")
+        x, w = features.astype(np.float64), weight.astype(np.float64)
+        z = x @ w.T if product is None else product(features, weight)
+        own = CrossEntropy()
+        value, g = own(
+            z + bias.astype(np.float64), targets, weight=class_weight, cotangent=cotangent,
+            **options,
+        )  # fmt: skip
+        g = g if np.ndim(value) or value != 0 else np.zeros(g.shape)  # nothing counted
+        there = g.any(-1, keepdims=True)
+        x = np.where(there, x, 0.0) if select else x
+        kind = np.float64 if features.dtype == np.float64 else np.float32
+        grads = (g @ w, g.T @ x, g.sum(0))
+        return np.asarray(value).astype(kind)[()], tuple(v.astype(features.dtype) for v in grads)
+
+    return loss
+
+
+def sixteen_bits(features: Array, weight: Array) -> Array:
+    """Products summed one after another in bfloat16."""
+    import ml_dtypes
+
+    total = np.zeros((len(features), len(weight)), ml_dtypes.bfloat16)
+    for k in range(features.shape[1]):
+        total = total + np.multiply.outer(features[:, k], weight[:, k]).astype(total.dtype)
+    return total.astype(np.float64)

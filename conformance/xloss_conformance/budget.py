@@ -13,6 +13,7 @@ with p·A a term, a sum is no more exact than p·A alone |
 | softcap c | c more; capped logits are rounded, so that their differences are never exact |
 | focal losses | 4 (1 + γ): (1-p)^γ multiplies a relative error of 1-p by γ |
 | logits whose differences are not exact in the dtype | half an ulp a unit of gap more, generic |
+| linear: features, weight, bias | twice that of the logits' gradient and two a term, of Σ|terms| |
 | what rounds an exponent, as these two do | relative: up to twice as many ulp below a power of 2 |
 | 16-bit gradients | one rounding of the float32 result: half an ulp and the budget in float32 |
 """
@@ -23,9 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import linear
 from .case import FROM_LOGITS, Array, Case, Stored
 from .expected import Expected
 from .formats import FORMATS
+from .packed import LINEAR
 from .scales import scales_of
 from .subject import Traits
 
@@ -69,6 +72,8 @@ def errors(got: Array, hi: Array, lo: Array, dtype: str, scale: Array) -> Array:
 
 def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
     """Return what the contract allows a subject in a case."""
+    if case.loss == LINEAR:
+        return _linear(case, arguments, expected, traits)
     options = arguments.options
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
@@ -93,6 +98,26 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     if bits < 24:  # computed in float32, rounded once
         grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
     return Budget(value, scales[0], grad, scales[1], targets, scales[2])
+
+
+def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
+    """Return that of sums of products with each logit's gradient: its error in each, and theirs.
+
+    A scale's spacing is half its size times 2^-bits or more, and a gradient is two of its terms.
+    """
+    assert arguments.targets is not None
+    asked, given = linear.logits_case(case, arguments, linear.product(arguments))
+    absent = expected.absent[: len(arguments.targets)]
+    value, by_logit, by_targets = scales_of(asked, given, expected._replace(absent=absent), traits)
+    cap = float(arguments.options.get("softcap") or 0.0)
+    terms = max(asked.classes, len(absent)) + 2
+    grad = np.asarray(2 * (OTHER + 2 * cap) + 2 * terms)
+    targets = np.asarray(BASE + 2 * cap)
+    bits = FORMATS[arguments.dtype][0]
+    if bits < 24:
+        grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
+    scale = linear.scales(arguments, by_logit, absent)
+    return Budget(np.asarray(BASE + 2 * cap), value, grad, scale, targets, by_targets)
 
 
 def _mantissa(hi: Array, scale: Array) -> Array:

@@ -15,12 +15,12 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
-LOSSES = (*CLASS, *BINARY, "kl_div", "entropy")
+LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "linear_cross_entropy")
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument.
 LAYOUTS = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 # Options that are arrays of the inputs' dtype; `where` is one of bools.
-FLOATING = ("weight", "sample_weight", "pos_weight", "normalizer")
+FLOATING = ("weight", "class_weight", "sample_weight", "pos_weight", "normalizer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,17 @@ class Case:
         return int(self.options.get("axis", -1))
 
     @property
+    def classes(self) -> int:
+        """How many classes there are; of a packed argument (see packed.py), the weight's rows."""
+        if self.loss == "linear_cross_entropy" and self.targets is not None:
+            return len(self.x) - len(self.targets)
+        return int(self.x.shape[self.axis])
+
+    @property
     def index(self) -> bool:
         """Whether the targets are class indices."""
-        return self.targets is not None and self.loss in CLASS and self.targets.dtype.kind in "iu"
+        taken = (*CLASS, "linear_cross_entropy")
+        return self.targets is not None and self.loss in taken and self.targets.dtype.kind in "iu"
 
 
 class Stored(NamedTuple):

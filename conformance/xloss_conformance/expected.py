@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import linear
 from .case import BINARY, DTYPES, Array, Case, Stored, stored
 from .homes import Missing
+from .packed import LINEAR
 
 FILE = Path(__file__).with_name("expected.npz")
 HERE = Path(__file__).parent
@@ -89,6 +91,10 @@ def compute(case: Case, arguments: Stored) -> Expected:
             f'one takes {error.name}: pip install "xloss[conformance]"'
         ) from error
 
+    linear_arguments = None
+    if case.loss == LINEAR:
+        linear_arguments = arguments
+        case, arguments = linear.logits_case(case, arguments, linear.exact_logits(arguments))
     options = dict(arguments.options)
     axis = options.pop("axis", -1)
     reduction = options.pop("reduction", "none" if case.loss == "entropy" else "mean")
@@ -104,7 +110,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
         t = np.moveaxis(t, axis, -1) if t is not None and not case.index else t
     shape = x.shape if binary else x.shape[:-1]
     count = int(np.prod(shape))
-    rows_x = x.reshape(count, *x.shape[len(shape) :] or (1,)).astype(np.float64)
+    rows_x = x.reshape(count, *x.shape[len(shape) :] or (1,))
+    rows_x = rows_x if linear_arguments is not None else rows_x.astype(np.float64)
     rows_t = [None] * count if t is None else t.reshape(count, *t.shape[len(shape) :])
     s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), shape).ravel()
     keep = np.broadcast_to(options.pop("where", True), shape).ravel() & (s != 0)
@@ -128,7 +135,7 @@ def compute(case: Case, arguments: Stored) -> Expected:
             continue
         own = {k: float(v[i]) for k, v in by_row.items()}
         t_i = None if rows_t[i] is None else np.asarray(rows_t[i])
-        token = (rows_x[i].tobytes(), None if t_i is None else t_i.tobytes(), s[i], *own.values())
+        token = (_token(rows_x[i]), None if t_i is None else t_i.tobytes(), s[i], *own.values())
         if token not in known:
             known[token] = _row(case.loss, rows_x[i], t_i, float(s[i]), {**given, **own})
         rows.append(known[token])
@@ -163,7 +170,27 @@ def compute(case: Case, arguments: Stored) -> Expected:
         pairs = _exact([total.value * (case.tile if reduction == "sum" else 1)])
         value = Exact(pairs.hi[0], pairs.lo[0])
     to_targets = gradient(total.grads_targets) if case.to_targets else None
+    if linear_arguments is not None:
+        parts = [
+            None if part is None else [v * up for v in part]
+            for part, up in zip(total.grads, scales, strict=True)
+        ]
+        return _packed(linear_arguments, parts, value, to_targets, ~keep)
     return Expected(value, gradient(total.grads), to_targets, ~keep.reshape(shape))
+
+
+def _packed(
+    arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
+) -> Expected:
+    """Return the answer for features, weight and bias in one argument, as absent as they are."""
+    pairs = [_exact(row) for row in linear.chain(arguments, by_row)]
+    grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
+    rest = np.zeros(len(arguments.x) - len(absent), bool)
+    return Expected(value, grad, to_targets, np.concatenate([absent, rest]))
+
+
+def _token(row: Array) -> Any:
+    return tuple(row.tolist()) if row.dtype == object else row.tobytes()
 
 
 def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]) -> Any:

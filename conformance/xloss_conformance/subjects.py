@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import xloss
 
+from . import packed
 from .case import DTYPES, Case, Stored, stored
 from .homes import HOMES, Missing, home
 from .homes.base import rounded
@@ -76,7 +77,7 @@ class Xloss:
         return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
-        loss = getattr(xloss, case.loss)
+        loss = packed.loss(case.loss)
         targets = () if t is None else (t,)
         if self.engine:
             with xloss.use_engine(self.engine):

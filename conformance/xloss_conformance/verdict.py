@@ -12,6 +12,7 @@ from .budget import budget, errors
 from .case import BINARY, CLASS, Array, Case, Stored, stored
 from .expected import Exact, Expected, answer
 from .formats import accumulated
+from .packed import LINEAR
 from .subject import FLUSHED, Differs, Outcome, Subject, Traits
 
 # Rule -> what it says; findings name one of these.
@@ -139,7 +140,7 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
     loss_dtype = accumulated(traits.dtype)
     flush = 0.0
     if traits.flushes:
-        classes = 1 if case.loss in BINARY else arguments.x.shape[case.axis]
+        classes = 1 if case.loss in BINARY else case.classes
         flush = classes * FLUSHED.get(traits.dtype, 2.0**-126)
     if outcome.value is None:
         yield Finding("runs", "no value")
@@ -208,12 +209,12 @@ def bad_labels(case: Case) -> Array:
     if (
         case.targets is None
         or case.targets.dtype.kind not in "iu"
-        or case.loss not in (*CLASS, *BINARY)
+        or case.loss not in (*CLASS, *BINARY, LINEAR)
     ):
         return np.zeros((), bool)
     classes, ignore = 2, None  # the binary losses take 0 and 1
     if case.index:
-        classes, ignore = case.x.shape[case.axis], case.options.get("ignore_index", -100)
+        classes, ignore = case.classes, case.options.get("ignore_index", -100)
     flat = [not 0 <= v < classes and v != ignore for v in case.targets.ravel().tolist()]
     keep = np.broadcast_to(case.options.get("where", True), case.targets.shape)
     keep = keep & (np.asarray(case.options.get("sample_weight", 1.0)) != 0)
@@ -222,6 +223,8 @@ def bad_labels(case: Case) -> Array:
 
 def _leaks(case: Case, rule: str, got: Array, expected: Expected) -> Iterator[Finding]:
     absent = expected.absent
+    if case.loss == LINEAR:  # below the features stands the weight, which soft targets have not
+        absent = absent[: len(got)]
     if case.loss not in BINARY:
         absent = np.expand_dims(absent, case.axis)
     leaked = np.broadcast_to(absent, got.shape) & ~(got == 0)

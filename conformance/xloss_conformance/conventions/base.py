@@ -12,6 +12,7 @@ import numpy as np
 import xloss
 
 from ..case import BINARY, CLASS, Array, Case
+from ..packed import LINEAR, called
 from ..subject import Differs
 
 
@@ -96,6 +97,8 @@ class Convention:
         self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
     ) -> Any:
         """Return the value, or (value, gradient to x)."""
+        if case.loss == LINEAR:
+            return called(function, x, t, options)
         return function(x, **options) if t is None else function(x, t, **options)
 
 

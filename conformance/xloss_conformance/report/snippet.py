@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..case import FLOATING, Array, Case
+from ..packed import LINEAR
 
 SMALL = 64  # entries that a literal may have
 FIRST = 8  # entries of a larger result that are printed
@@ -197,7 +198,8 @@ def text(case: Case, values: Array | None, dtype: str) -> str:
 
 def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str) -> list[str]:
     """Return the lines that call xloss on a library's arrays and print what comes of it."""
-    loss = f"xloss.{case.loss}"
+    linear = case.loss == LINEAR
+    loss = case.loss if linear else f"xloss.{case.loss}"
     arguments = ("x" if case.targets is None else "x, targets") + keywords(case)
     leaves = "x, targets" if case.to_targets else "x"
     grads = "gradient, to_targets" if case.to_targets else "gradient"
@@ -224,7 +226,8 @@ def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str)
         body = [f'with xloss.use_engine("{engine}"):', *(f"    {line}" for line in body)]
     results = ["value", *filter(None, grads.split(", "))]
     return [
-        *library_imports(library, dtype), "import xloss", "",
+        *library_imports(library, dtype), "import xloss",
+        *([f"from xloss_conformance.packed import {LINEAR}"] if linear else []), "",
         *as_arrays(case, library, dtype), *body,
         *(shown(case, library, name) for name in results),
     ]  # fmt: skip
