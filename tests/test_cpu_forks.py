@@ -290,6 +290,24 @@ thread.join()
     assert said(script, env=env) == "0"
 
 
+def test_threads_of_a_child_compile_too(env):
+    """What the forking thread holds across the fork, it releases in the child."""
+    script = (
+        SLOW
+        + """
+def by_another_thread():
+    thread = threading.Thread(target=use_both)
+    thread.start()
+    thread.join(50)
+    assert not thread.is_alive()
+    use_both()
+
+print(in_a_child(by_another_thread))
+"""
+    )
+    assert said(script, env=env) == "0"
+
+
 def test_a_parent_goes_on_after_its_forks(env):
     """The locks that a fork holds are released, as often as they were taken."""
     script = (

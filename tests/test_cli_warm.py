@@ -1,0 +1,133 @@
+"""xloss engines --warm: what is compiled ahead is what calls need; said, and said in JSON."""
+
+import json
+import re
+
+import pytest
+
+pytest.importorskip("typer")
+pytest.importorskip("rich")
+
+import xloss
+from fresh import said
+from xloss.cli.app import run
+from xloss.engines import cpu
+
+REASON = xloss.engines()["cpu"]
+engine = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
+
+
+def warm(capsys, *arguments):
+    return run(["engines", "--warm", *arguments]), *capsys.readouterr()
+
+
+@pytest.fixture
+def two(monkeypatch, tmp_path):
+    """Two kernels, compiled in no time; one is kept."""
+    compiled = pytest.importorskip("xloss.engines.compiled")
+    monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path))
+    folder = compiled.cache_folder()
+
+    def kernels():
+        yield "rows float32", 1.25
+        folder.mkdir()
+        (folder / "rows-1.kernel").write_bytes(b"")
+        yield "rows float64", 0.5
+
+    monkeypatch.setattr(cpu, "warm", kernels)
+    return folder
+
+
+@engine
+def test_each_kernel_its_seconds_and_the_folder(two, capsys):
+    code, out, err = warm(capsys)
+    assert (code, err) == (0, "")
+    first, second, total, place = out.splitlines()
+    assert re.fullmatch(r" +1\.25 s  rows float32", first)
+    assert re.fullmatch(r" +0\.50 s  rows float64", second)
+    assert re.fullmatch(r" +\d+\.\d\d s  all 2, Numba's own start included", total)
+    assert place == f"kept in {two}"
+
+
+@engine
+def test_json_is_alone_on_stdout(two, capsys):
+    code, out, err = warm(capsys, "--json")
+    assert (code, err) == (0, "")
+    got = json.loads(out)
+    assert list(got) == ["schema", "kernels", "seconds", "cache"]
+    assert got["kernels"] == [
+        {"name": "rows float32", "seconds": 1.25},
+        {"name": "rows float64", "seconds": 0.5},
+    ]
+    assert got["seconds"] >= 0
+    assert got["cache"] == str(two)
+
+
+@engine
+def test_nothing_kept_is_said(two, capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path / "file"))
+    assert warm(capsys)[1].splitlines()[-1].startswith("kept nowhere")
+    two.joinpath("rows-1.kernel").unlink()
+    two.rmdir()
+    assert json.loads(warm(capsys, "--json")[1])["cache"] is None
+
+
+def test_without_numba_it_is_one_line_and_exit_code_2(capsys, monkeypatch):
+    monkeypatch.setattr(cpu, "unavailable", lambda: 'no Numba: pip install "xloss[fast]"')
+    code, out, err = warm(capsys)
+    assert (code, out) == (2, "")
+    assert err == "xloss: engine 'cpu': no Numba: pip install \"xloss[fast]\"\n"
+
+
+@engine
+def test_after_it_no_call_compiles():
+    """Every dtype, by rows and by columns, value and gradient, soft and weighted, on both."""
+    said("from xloss.cli import main; import sys; sys.argv[1:] = ['engines', '--warm']; main()")
+    script = """
+    import numpy as np, xloss
+    from numba.core import event
+
+    class Compiled(event.Listener):
+        def on_start(self, event):
+            raise SystemExit(f"compiled {event.data['dispatcher']}")
+
+        def on_end(self, event):
+            pass
+
+    event.register("numba:compile", Compiled())
+    try:
+        import ml_dtypes
+        dtypes = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
+    except ImportError:
+        dtypes = [np.float32, np.float64, np.float16]
+    count = 0
+
+    def calls(x, y, p, w):
+        global count
+        for options in ({}, {"label_smoothing": 0.1, "weight": w, "z_loss": 1e-4, "softcap": 9.0}):
+            for t in (y, p):
+                with xloss.use_engine("cpu"):
+                    xloss.cross_entropy(x, t, reduction="none", **options)
+                    xloss.value_and_grad(xloss.cross_entropy)(x, t, **options)
+                count += 1
+
+    for classes in (7, 600):
+        y = np.arange(5) % classes
+        p = np.full((5, classes), 1 / classes)
+        for dtype in dtypes:
+            x = np.ones((5, classes)).astype(dtype)
+            calls(x, y, p.astype(dtype), np.ones(classes, dtype=np.float32).astype(dtype))
+        try:
+            import torch
+        except ImportError:
+            continue
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            x = torch.ones(5, classes, dtype=dtype, requires_grad=True)
+            with xloss.use_engine("cpu"):
+                xloss.cross_entropy(x, torch.from_numpy(y)).backward()
+            calls(x.detach(), torch.from_numpy(y), torch.from_numpy(p).to(dtype),
+                  torch.ones(classes, dtype=dtype))
+    print(count > 20)
+    """
+    assert said(script) == "True"
