@@ -6,9 +6,20 @@ More than one file can hold: a part of its own in `breakages_NAME.py`, added up 
 from breakages import Breakage
 from breakages_arithmetic import ARITHMETIC
 from breakages_calls import CALLS
+from breakages_engine import COMPILED
 from breakages_linear import LINEAR
 from breakages_rules import RULES
 from breakages_speed import SPEED_BREAKAGES
+from breakages_threads import THREADS
 from breakages_tools import TOOLS
 
-BREAKAGES: list[Breakage] = [*RULES, *ARITHMETIC, *CALLS, *TOOLS, *SPEED_BREAKAGES, *LINEAR]
+BREAKAGES: list[Breakage] = [
+    *RULES,
+    *ARITHMETIC,
+    *CALLS,
+    *TOOLS,
+    *SPEED_BREAKAGES,
+    *LINEAR,
+    *COMPILED,
+    *THREADS,
+]
