@@ -151,7 +151,7 @@ GRADIENTS_BREAKAGES = [
       "        pass\n", "engines::the_choice_ends_with_its_block"),
     b("engines: one that is not there is refused", ENGINES,
       "    if engine is None or reason is not None:\n", "    if False:\n",
-      "engines::an_engine_that_is_not_there_is_refused_with_the_reason[numpy-cross_entropy-cpu]"),
+      "engines::an_engine_that_is_not_there_is_refused_with_the_reason[numpy-cross_entropy-cuda]"),
     b("engines: an unknown name", ENGINES, "    if name not in ENGINES:\n", "    if not name:\n",
       "engines::a_name_that_is_no_engine_is_an_error"),
     b("signatures: to the letter", "losses/binary.py",
