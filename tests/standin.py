@@ -29,6 +29,7 @@ class DeviceArray:
     ndim = property(lambda self: self._values.ndim)
     size = property(lambda self: self._values.size)
     device = property(lambda self: DEVICE)
+    T = property(lambda self: DeviceArray(self._values.T))
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return NAMESPACE
@@ -38,6 +39,10 @@ class DeviceArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._values[unwrap(key)] = unwrap(value)
+
+    def __iadd__(self, other: Any) -> DeviceArray:
+        self._values += unwrap(other)
+        return self
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a device array was brought to the host")

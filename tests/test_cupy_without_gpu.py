@@ -58,13 +58,32 @@ def test_losses_stay_on_the_device(name: str) -> None:
             t = t.astype(np.float32) if t.dtype.kind == "f" else t
             given = {k: v for k, v in given.items() if k != "ignore_index" or t.dtype.kind == "i"}
             value, grad = xloss.value_and_grad(loss)(DeviceArray(x), DeviceArray(t), **given)
-            want, want_grad = xloss.value_and_grad(loss)(x, t, **moved(given))
+            with xloss.use_engine("generic"):
+                want, want_grad = xloss.value_and_grad(loss)(x, t, **moved(given))
             assert value.device == grad.device == DEVICE
             # One arithmetic, but for row counts that the host may take by a short cut.
             np.testing.assert_array_max_ulp(on_host(value), want, 2)
             np.testing.assert_array_max_ulp(on_host(grad), want_grad, 2)
             plain = loss(DeviceArray(x), DeviceArray(t), **given)
             np.testing.assert_array_equal(on_host(plain), on_host(value))
+
+
+def test_linear_cross_entropy_stays_on_the_device() -> None:
+    """Value and gradients to features, weight and bias, a block of rows at a time."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((6, 3), (5, 3)))
+    b, y = np.arange(5, dtype=np.float32), np.array([0, 4, -100, 1, 0, 3])
+    x[2] = np.nan
+    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+    for given in ({}, {"label_smoothing": 0.1, "softcap": 5.0, "reduction": "none"}):
+        arrays = [DeviceArray(a) for a in (x, w, y)]
+        value, grads = f(*arrays, bias=DeviceArray(b), block_rows=4, **given)
+        with xloss.use_engine("generic"):
+            want, want_grads = f(x, w, y, bias=b, block_rows=4, **given)
+        np.testing.assert_array_max_ulp(on_host(value), want, 4)
+        for g, wanted in zip(grads, want_grads, strict=True):
+            assert g.device == DEVICE
+            np.testing.assert_allclose(on_host(g), wanted, atol=1e-6)
 
 
 def test_ops_stay_on_the_device() -> None:
@@ -103,6 +122,7 @@ def test_cupy_takes_every_call() -> None:
     for name in LOSSES:
         test_losses_stay_on_the_device(name)
     test_ops_stay_on_the_device()
+    test_linear_cross_entropy_stays_on_the_device()
     assert {"max", "sum", "exp", "log1p", "where"} <= CALLS.keys()
     bound = 0
     for name, calls in CALLS.items():
