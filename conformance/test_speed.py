@@ -177,6 +177,7 @@ def work(op: str, shape: tuple[int, ...], gradient: bool, ms: dict[str, float]) 
 def record(*works: Record, memory: tuple[Record, ...] = ()) -> Record:
     made: Record = {
         "schema": 1, "xloss": "0.1.0", "date": "2026-11-22", "mode": "full", "threads": 2,
+        "load": [0.1, 2.0],
         "command": "xloss bench --publish docs", "ops": ["forward"], "peers": ["torch"],
         "machine": {"python": "3.11", "platform": "Linux", "processor": "a CPU", "cores": 2},
         "versions": {"numpy": "2.4.6"}, "seconds": 12.0, "missing": ["keras: not here"],

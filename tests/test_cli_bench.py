@@ -39,7 +39,8 @@ def test_json_is_alone_on_stdout_and_whole():
     record = json.loads(ran.stdout)
     assert record["schema"] == 1
     assert set(record) == {
-        "schema", "xloss", "date", "mode", "command", "machine", "versions", "threads", "ops",
+        "schema", "xloss", "date", "mode", "command", "machine", "versions", "threads", "load",
+        "ops",
         "peers", "seconds", "contenders", "missing", "works", "by_classes", "by_rows",
         "by_threads", "memory", "first_call", "imports", "targets",
     }  # fmt: skip

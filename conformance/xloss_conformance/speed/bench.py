@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ def bench(
     """Measure what is asked; BadPlan, Missing and BenchFailed say in their first line why not."""
     ops, peers, threads = chosen(plan)
     todo = steps(plan)
-    start = time.monotonic()
+    start, load = time.monotonic(), _load()
     sections: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
     contenders: dict[str, dict[str, Any]] = {}
     missing: dict[str, None] = {}
@@ -52,6 +53,7 @@ def bench(
         "machine": machine(),
         "versions": versions(),
         "threads": threads,
+        "load": [load, _load()],
         "ops": list(ops),
         "peers": list(peers),
         "seconds": round(time.monotonic() - start, 3),
@@ -61,3 +63,8 @@ def bench(
     }
     made["targets"] = judged(made)
     return dict(plain(made))
+
+
+def _load() -> float | None:
+    """Return how many processes have been running in the last minute, where the system tells."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

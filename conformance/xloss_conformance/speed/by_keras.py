@@ -17,7 +17,9 @@ BACKEND = keras.backend.backend()
 def _call(work: Work, given: Data, threads: int) -> Call:
     if work.features:
         raise NotOffered("has no linear_cross_entropy")
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, axis=work.axis)
+    if work.axis % len(work.shape) != len(work.shape) - 1:
+        raise NotOffered("takes classes on the last axis")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def called(logits: object, labels: object) -> object:
         return loss(labels, logits)

@@ -71,6 +71,7 @@ def _head(record: Record, pictures: Sequence[str]) -> Iterator[str]:
         ["date", text(record["date"])],
         ["machine", text(", ".join(str(part) for part in where if part))],
         ["threads", str(record["threads"])],
+        ["load average before and after", " and ".join(map(str, record["load"]))],
         [
             "engines that ran",
             text(ran),

@@ -163,6 +163,8 @@ def steps(plan: Plan) -> list[Step]:
         pace = short if op in ("classes", "rows", "threads") else long
         if op == "small":
             pace = {**pace, "most": 10 if plan.tiny else 20000}
+        if op == "linear" and not plan.tiny:
+            pace = {**pace, "least": 3, "seconds": 1.0}
         if op == "linear-large":
             pace = {**pace, "least": 3, "seconds": 25.0}
         arguments = {"works": given, "names": names(op, plan, peers), **pace}
