@@ -41,12 +41,14 @@ def draw(record: Record, folder: Path) -> tuple[str, ...]:
     drawn = []
     throughput = [_throughput(record, gradient) for gradient in (False, True)]
     if any(throughput):
-        _figure(folder / THROUGHPUT, throughput, "10⁹ elements a second", "Throughput", record)
+        _figure(
+            folder / THROUGHPUT, throughput, "10⁹ elements a second", "Throughput", record, log=True
+        )
         drawn.append(THROUGHPUT)
     memory = [_memory(record, gradient) for gradient in (False, True)]
     if any(memory):
-        what = "peak beyond the inputs / size of the logits"
-        _figure(folder / MEMORY, memory, what, "Memory", record, log=True)
+        what = "peak / size of the logits"
+        _figure(folder / MEMORY, memory, what, "Peak memory", record)
         drawn.append(MEMORY)
     return tuple(drawn)
 
@@ -85,7 +87,7 @@ def _figure(
     }  # fmt: skip
     with library.rc_context(settings):
         figure = library.figure.Figure(figsize=(9, 3.6), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=log)
+        axes = figure.subplots(1, 2, sharey=True)
         for axis, lines, what in zip(axes, panels, ("value", "value and gradient"), strict=True):
             for name, points in lines.items():
                 xs, ys = zip(*sorted(points), strict=True)
@@ -95,6 +97,7 @@ def _figure(
                     marker="" if bound else "o", markersize=3.5,
                     linestyle=":" if bound else "-",
                     linewidth=2.2 if name.startswith("xloss") else 1.4,
+                    zorder=3 if name.startswith("xloss") else 2,
                 )  # fmt: skip
             axis.set(xscale="log", xlabel="classes", title=f"{title}: {what}")
             if log:
@@ -106,10 +109,12 @@ def _figure(
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set_ylabel(unit)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+        columns = len(labels) if len(labels) < 6 else 3
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         machine = record["machine"]
-        figure.supxlabel(
+        figure.suptitle(
             f"float32, {record['threads']} threads, {machine['processor']}, {record['date']}",
-            fontsize=8, color="#555555",
-        )  # fmt: skip
+            fontsize=8,
+            color="#555555",
+        )
         figure.savefig(path, format="svg", metadata={"Date": None})
