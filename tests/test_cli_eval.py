@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from xloss import cross_entropy, diagnose, evaluation
+from xloss import cross_entropy, diagnose, engines, evaluation
 from xloss.cli import evaluate as evaluate_module
 from xloss.cli.app import run
 
@@ -81,7 +81,7 @@ def test_json_is_alone_on_stdout(files):
     assert got["accuracy"] == np.mean(logits.argmax(axis=1)[kept] == labels[kept])
     assert (got["rows"], got["counted"], got["ignored"]) == (300, 270, 30)
     assert (got["dtype"], got["shape"]) == ("float32", [300, 7])
-    engine = "cpu" if xloss.engines()["cpu"] is None else "generic"
+    engine = "cpu" if engines()["cpu"] is None else "generic"
     assert (got["backend"], got["engine"]) == ("numpy", engine)
     assert 0 < got["seconds"] < 60
     rows = cross_entropy(logits, labels, reduction="none")
