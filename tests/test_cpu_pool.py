@@ -70,13 +70,17 @@ def test_as_many_threads_as_asked_for_work_on_one_call():
     assert threading.get_ident() in seen
 
 
-def test_helpers_are_daemons_and_stay():
+def test_helpers_do_not_keep_the_process():
+    script = POOL + "pool.run(lambda i: time.sleep(0.01), 6)"
+    assert python(script, env={"XLOSS_NUM_THREADS": "3"}, timeout=60).returncode == 0
+
+
+def test_helpers_stay():
     pool.run(lambda i: time.sleep(0.01), 6)
     before = {t.ident for t in threading.enumerate() if t.name == "xloss"}
     for _ in range(20):
         pool.run(lambda i: None, 6)
     assert {t.ident for t in threading.enumerate() if t.name == "xloss"} == before
-    assert all(t.daemon for t in threading.enumerate() if t.name == "xloss")
 
 
 def test_one_thread_or_one_task_starts_none():
