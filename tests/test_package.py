@@ -82,7 +82,7 @@ def test_the_extras():
         "conformance": {"mpmath", "rich", "typer", "ml_dtypes"},
         "all": {"xloss"},
     }
-    for extra in ("torch", "jax", "dask", "cupy", "cli", "conformance"):
+    for extra in ("torch", "jax", "dask", "cupy", "fast", "cli", "conformance"):
         assert contents[extra] <= pinned, f"the tests do not install what {extra} needs"
 
 
