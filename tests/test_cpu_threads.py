@@ -1,18 +1,18 @@
 """The CPU engine through public calls: threads, forks, workers; the same bits, and no abort."""
 
 import os
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 import xloss
 from fresh import CHILD, python, said
-from libraries import NAMES
 
 REASON = xloss.engines()["cpu"]
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-torch_too = pytest.mark.skipif("torch" not in NAMES, reason="torch is not installed")
+torch_too = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
 # Enough elements for several threads, by rows and by columns; every bit of what comes out.
 CALLS = (
