@@ -249,3 +249,12 @@ def test_a_negated_view_is_not_read_from_memory():
     assert abs(xloss.cross_entropy(z, t) - want) < 1e-6
     with xloss.use_engine("cpu"), pytest.raises(xloss.EngineUnavailable, match="memory"):
         xloss.cross_entropy(z, t)
+
+
+def test_one_row_without_a_row_axis_is_read_from_memory_that_is_held():
+    z, t = np.array([0.0, 2.0, 1.0]), np.array(-100)
+    on_rows = {"sample_weight": np.array(2.0), "where": np.array(True)}
+    for label, want in ((t, 0.0), (np.array(1), 2 * xloss.cross_entropy(z, np.array(1)))):
+        for _ in range(20):
+            got, _ = on("cpu", z, label, reduction="none", validate=False, **on_rows)
+            assert got == want

@@ -257,7 +257,9 @@ class _Call:
             """Return where an array begins that the kernel reads as it lies; 0 for None."""
             if a is None:
                 return 0
-            if a.dtype != dtype or not (a.flags.c_contiguous and a.flags.aligned):
+            # Of one row, NumPy makes scalars, whose memory is a copy that nothing holds.
+            fits = isinstance(a, np.ndarray) and a.dtype == dtype
+            if not (fits and a.flags.c_contiguous and a.flags.aligned):
                 a = np.require(a, dtype, REQUIRED)
                 held.append(a)
             return int(a.__array_interface__["data"][0])
