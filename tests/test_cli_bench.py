@@ -144,8 +144,8 @@ def test_a_signal_ends_it_and_its_processes(tmp_path, sent, code):
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", heard, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        start_new_session=True,
+        [sys.executable, "-c", heard, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=environment, start_new_session=True,
     ) as process:  # fmt: skip
         until = time.monotonic() + 60
         while not (began.exists() and began.read_text()) and time.monotonic() < until:
