@@ -99,7 +99,7 @@ def _reference(m: Any) -> Any:
     def double(m: Any) -> Any:
         shifted = m * _LOG2E + _ROUND8
         k = shifted - _ROUND8
-        # Odd in the exponent: 1/exp(m - K ln 2), whose argument may be positive.
+        # The argument is within half of ln 2, on either side of 0; exp_scaled takes both.
         return i8(k), exp_scaled(((k * _HI8) - m) + k * _LO8, 0.0) * DOWN
 
     return double
