@@ -28,8 +28,10 @@ name = "cpu"
 # Classes: up to here several rows to a vector are faster than several classes. Beyond, rows whose
 # classes lie apart are copied to C order piece by piece: the bits depend on no layout.
 FEW = 96
-PIECE = 2**18  # elements handed to a thread at once
-ROWS = 2**13  # rows, likewise: their labels and weights are made safe piece by piece
+PIECE = 2**20  # elements handed to a thread at once
+PIECES = 8  # so many at least, where none has fewer than ALONE elements
+COPIED = 2**18  # elements, where a piece is copied
+ROWS = 2**13  # rows, where a piece's labels or weights are copied
 ALONE = 2**16  # elements: below, waking another thread costs more than it saves
 
 
@@ -209,9 +211,19 @@ class _Call:
         """Return an array in C order and in the arithmetic's dtype."""
         return np.require(self.host(a), self.acc, REQUIRED)
 
+    def budget(self) -> int:
+        """Return the most rows of a piece; a sum's bits depend on it, so it is one of shapes."""
+        most = PIECE if self.at is not None else COPIED
+        elements = min(most, max(ALONE, self.count * self.classes // PIECES))
+        o = self.operands
+        plain = self.cx.clean and o.sample_weight is o.where is o.class_weight is None
+        as_it_lies = o.targets is None or o.targets.dtype == np.int64
+        rows = max(1, elements // self.classes)
+        return rows if plain and as_it_lies and self.soft is None else min(rows, ROWS)
+
     def result(self) -> Result:
         """Compute all pieces."""
-        budget = max(1, min(PIECE // self.classes, ROWS))
+        budget = self.budget()
         if self.count <= budget:
             totals = np.zeros((1, 4))
             self.step((slice(None),) * len(self.rows), 0, self.count, totals)

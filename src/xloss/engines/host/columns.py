@@ -44,7 +44,7 @@ def places(
     """
     within = r % inner + nb <= inner
     start = (r // inner) * outer_step + (r % inner) * inner_step
-    for i in range(nb):
+    for i in range(nb if within else 0):
         at[i] = start + i * inner_step
     if not within:
         for i in range(nb):
@@ -111,8 +111,9 @@ def columns(
         logarithms(m, rest, rise, inv)
         # ---- the target's part of the statistics
         if by_label:
-            for i in range(nb):
-                z_label[i] = z[label[start + i], i]
+            mine_of = label[start : start + nb]
+            for i in range(len(mine_of)):
+                z_label[i] = z[mine_of[i], i]
             for i in range(LANES):
                 dot[i] = 0.0 if z_label[i] == f8(m[i]) else f8(m[i]) - z_label[i]
         else:
@@ -145,17 +146,18 @@ def columns(
                     rise[i], lse[i], mass[i], total[i], dot[i], number[i], share[i], share_dot[i],
                     by_label, wy[i], scale[i], weight[i], eps, z_loss,
                 )  # fmt: skip
-        for i in range(nb):
-            if bad != 0 and wrong[start + i] != 0:
-                loss[i] = np.nan
-            if keep != 0 and kept[start + i] == 0:
+        for i in range(nb if bad != 0 else 0):
+            loss[i] = np.nan if wrong[start + i] != 0 else loss[i]
+        for i in range(nb if keep != 0 else 0):
+            if kept[start + i] == 0:
                 loss[i] = weight[i] = 0.0
         if losses != 0:
-            for i in range(nb):
-                loss_of[start + i] = acc(loss[i], one)
+            out = loss_of[start : start + nb]
+            for i in range(len(out)):
+                out[i] = acc(loss[i], one)
         if maxima != 0 and not saved:
-            for i in range(nb):
-                max_of[start + i], rest_of[start + i] = m[i], rest[i]
+            max_of[start : start + nb] = m[:nb]
+            rest_of[start : start + nb] = rest[:nb]
         if totals != 0:
             add(totals_of, 0, total_of(loss[:nb]))
             add(totals_of, 2, total_of(weight[:nb]))

@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from ..compiled import inline
 from .bits import acc, f8, narrow, room, wide
 from .functions import DOWN, exp_scaled, log1p, sech2, tanh
+from .memory import fetch, in_line, turned
 
 LANES = 256
 INF = np.inf
@@ -28,23 +31,39 @@ def table(classes: int, one: Any, value: Any) -> Any:
 
 @inline(fastmath=CONTRACT)
 def load(xs: Any, at: Any, beside: bool, apart: int, class_step: int, nb: int, out: Any) -> None:
-    """Bring a block of rows into lanes; lanes without a row keep what they have."""
+    """Bring a block of rows into lanes; lanes without a row keep what they have.
+
+    The next block is fetched meanwhile: memory is read while this one is computed.
+    """
     classes = len(out)
     if beside:
         for c in range(classes):
-            lane, source = out[c], xs[at[0] + c * class_step : at[0] + c * class_step + nb]
-            for i in range(len(source)):
-                lane[i] = wide(source[i])
-    elif apart > 0:
+            for j in range(0, nb, in_line(xs)):
+                fetch(xs, at[0] + c * class_step + nb + j)
+            copy_in(xs[at[0] + c * class_step : at[0] + c * class_step + nb], out[c])
+        return
+    in_order = apart > 0 and class_step == 1
+    for j in range(0, nb * apart if in_order and apart == classes else 0, in_line(xs)):
+        fetch(xs, at[0] + nb * apart + j)
+    if in_order and turned(xs, at[0], apart, out, 0, LANES, nb, classes):
+        return
+    for i in range(nb):
         for c in range(classes):
-            lane, source = out[c], xs[at[0] + c * class_step :]
-            for i in range(nb):
-                lane[i] = wide(source[i * apart])
-    else:
-        for i in range(nb):
-            p = at[i]
-            for c in range(classes):
-                out[c, i] = wide(xs[p + c * class_step])
+            out[c, i] = wide(xs[at[i] + c * class_step])
+
+
+@inline(fastmath=CONTRACT)
+def copy_in(source: Any, lane: Any) -> None:
+    """Widen one class of rows that lie side by side."""
+    for i in range(len(source)):
+        lane[i] = wide(source[i])
+
+
+@inline(fastmath=CONTRACT)
+def copy_out(lane: Any, target: Any, like: Any) -> None:
+    """Round one class of rows that lie side by side into place."""
+    for i in range(len(target)):
+        target[i] = narrow(lane[i], like)
 
 
 @inline(fastmath=CONTRACT)
@@ -55,19 +74,15 @@ def store(
     classes = len(made)
     if beside:
         for c in range(classes):
-            lane, target = made[c], gs[at[0] + c * class_step : at[0] + c * class_step + nb]
-            for i in range(len(target)):
-                target[i] = narrow(lane[i], like)
-    elif apart > 0:
+            start = at[0] + c * class_step
+            copy_out(made[c], gs[start : start + nb], like)
+        return
+    in_order = apart > 0 and class_step == 1
+    if in_order and turned(made, 0, LANES, gs, at[0], apart, classes, nb):
+        return
+    for i in range(nb):
         for c in range(classes):
-            lane, target = made[c], gs[at[0] + c * class_step :]
-            for i in range(nb):
-                target[i * apart] = narrow(lane[i], like)
-    else:
-        for i in range(nb):
-            p = at[i]
-            for c in range(classes):
-                gs[p + c * class_step] = narrow(made[c, i], like)
+            gs[at[i] + c * class_step] = narrow(made[c, i], like)
 
 
 @inline(fastmath=CONTRACT)
@@ -101,44 +116,48 @@ def exponentials(z: Any, m: Any, one: Any, e: Any) -> None:
             out[i] = top if row[i] == m[i] else v
 
 
-@inline(fastmath=CONTRACT)
-def add_four(
-    z: Any, e: Any, y: Any, f: Any, x: Any, g: Any, w: Any, h: Any, m: Any, one: Any, rest: Any,
-    lost: Any, ties: Any,
-) -> None:  # fmt: skip
-    """Add four classes to Σ e below the maximum, with what rounding lost, and to the number at it.
-
-    z, y, x, w are their logits, e, f, g, h their exponentials.
-    """
-    zero = one - one
-    for i in range(LANES):
-        a, b, c, d = z[i] == m[i], y[i] == m[i], x[i] == m[i], w[i] == m[i]
-        first = (zero if a else e[i]) + (zero if b else f[i])
-        second = (zero if c else g[i]) + (zero if d else h[i])
-        part, old = f8(first + second), rest[i]
-        new = old + part
-        back = new - old
-        lost[i] += (old - (new - back)) + (part - back)
-        rest[i] = new
-        at_top = (one if a else zero) + (one if b else zero)
-        ties[i] += at_top + ((one if c else zero) + (one if d else zero))
-
-
-@inline(fastmath=CONTRACT)
 def rests(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> None:
     """Write Σ exp(z - m) below the maximum, and the number of entries at it, but one.
 
     z and e have rows beyond the classes, of -inf and 0, up to a multiple of four.
     """
-    for i in range(LANES):
-        ties[i], lost[i], rest[i] = -one, 0.0, 0.0
-    for c in range(0, len(z), 4):
-        add_four(
-            z[c], e[c], z[c + 1], e[c + 1], z[c + 2], e[c + 2], z[c + 3], e[c + 3], m, one, rest,
-            lost, ties,
-        )  # fmt: skip
-    for i in range(LANES):
-        rest[i] = (rest[i] + lost[i]) * DOWN + f8(ties[i])
+    raise NotImplementedError("compiled code only")
+
+
+@overload(rests, strict=False, jit_options={"fastmath": CONTRACT})
+def _rests(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> Any:
+    def single(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> None:
+        zero = one - one
+        for i in range(LANES):
+            ties[i], rest[i] = -one, 0.0
+        for k in range(0, len(z), 4):
+            for i in range(LANES):
+                a, b = z[k, i] == m[i], z[k + 1, i] == m[i]
+                c, d = z[k + 2, i] == m[i], z[k + 3, i] == m[i]
+                part = (zero if a else e[k, i]) + (zero if b else e[k + 1, i])
+                part += (zero if c else e[k + 2, i]) + (zero if d else e[k + 3, i])
+                rest[i] += f8(part)
+                at_top = (one if a else zero) + (one if b else zero)
+                ties[i] += at_top + ((one if c else zero) + (one if d else zero))
+        for i in range(LANES):
+            rest[i] = rest[i] * DOWN + f8(ties[i])
+
+    def double(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> None:
+        for i in range(LANES):
+            ties[i], lost[i], rest[i] = -1.0, 0.0, 0.0
+        for k in range(len(z)):
+            for i in range(LANES):
+                top = z[k, i] == m[i]
+                part, old = 0.0 if top else e[k, i], rest[i]
+                new = old + part
+                back = new - old
+                lost[i] += (old - (new - back)) + (part - back)
+                rest[i] = new
+                ties[i] += 1.0 if top else 0.0
+        for i in range(LANES):
+            rest[i] = (rest[i] + lost[i]) * DOWN + ties[i]
+
+    return single if one == types.float32 else double
 
 
 @inline(fastmath=CONTRACT)

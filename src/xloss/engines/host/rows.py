@@ -20,7 +20,6 @@ from .pieces import (
     encode,
     exponentials,
     far_softmax,
-    largest,
     mixed_gradient,
     multiply,
     near_softmax,
@@ -32,6 +31,7 @@ from .pieces import (
     sum_possible_gaps,
     written,
 )  # fmt: skip
+from .strips import LANES, STRIP, largest_each, masks, near_sum, take_rest
 
 PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
 
@@ -80,7 +80,8 @@ def rows(
     loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
     sums = stored(totals, 4, 0.0)
     raw, logits, made = room(PIECE, one), room(PIECE, one), room(PIECE, one)
-    exps = room(PIECE, one)
+    exps, tops = room(PIECE, one), room(PIECE // STRIP + 1, one)
+    left, mask = room(LANES, one), masks(one)
     product, ones, zeros = room(PIECE, one), room(PIECE, one), room(PIECE, one)
     for j in range(PIECE):
         ones[j], zeros[j] = one, zero
@@ -119,7 +120,8 @@ def rows(
             if cap > 0.0:
                 capped(z, c4, logits)
                 z = logits[:n]
-            m = largest(z)
+            take_rest(z, mask, left)
+            m = largest_each(z, left, tops)
             new = m > top or m != m
             if new:
                 rise = f8(m) - f8(top)
@@ -135,12 +137,18 @@ def rows(
                 bottom = sum_all(z, zero)
                 rest += f8(bottom) if bottom != bottom else 0.0
             else:
-                e = made[:n]
-                exponentials(z, near, top, low, bias, e)
-                if m == top:
-                    drop_top(z, top, zero, e)
-                    rest += f8(count_equal(z, top)) - (1.0 if new else 0.0)
-                rest, error = two_sum(rest, sum_padded(made, n, zero) * (unit * DOWN))
+                if near:
+                    ahead = from_row + a + n
+                    part, ties = near_sum(z, left, tops, top, low, bias, zero, xs, ahead)
+                else:
+                    exponentials(z, near, top, low, bias, made[:n])
+                    ties = 0
+                    if m == top:
+                        drop_top(z, top, zero, made[:n])
+                        ties = count_equal(z, top)
+                    part = sum_padded(made, n, zero)
+                rest += f8(ties) - (1.0 if new else 0.0)
+                rest, error = two_sum(rest, part * (unit * DOWN))
                 lost += error
             if not by_label:
                 t = targets[i * classes + a : i * classes + a + n]
