@@ -6,6 +6,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+# A breakage that hangs need not be waited for as long as a slow machine may take: see breakages.py.
+PATIENCE = float(os.environ.get("XLOSS_TEST_PATIENCE", "1"))
+
 # A child that cannot hang, and its exit code.
 CHILD = """
 import os, signal, sys, threading, time
@@ -14,7 +17,7 @@ def in_a_child(work, seconds=60):
     pid = os.fork()
     if pid == 0:
         try:
-            signal.alarm(seconds)
+            signal.alarm(max(1, int(seconds * float(os.environ.get("XLOSS_TEST_PATIENCE", 1)))))
             work()
             os._exit(0)
         except BaseException:
@@ -61,7 +64,7 @@ def python(
     """Run a script to its end."""
     process = start(script, *args, env=env)
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=timeout * PATIENCE)
     except BaseException:
         process.kill()
         process.communicate()

@@ -74,7 +74,7 @@ def test_other_fast_math_is_another_kernel(warm):
     assert said(SHOW.replace(', "nsz"', ""), env=warm).endswith(" 0 1")
 
 
-def test_an_edit_of_any_file_of_the_engines_is_another_stamp(env, tmp_path):
+def test_an_edit_of_any_file_that_is_compiled_is_another_stamp(env, tmp_path):
     package = tmp_path / "source" / "xloss"
     shutil.copytree(Path(xloss.__file__).parent, package)
     env = {**env, "PYTHONPATH": str(package.parent)}
@@ -82,13 +82,16 @@ def test_an_edit_of_any_file_of_the_engines_is_another_stamp(env, tmp_path):
     first = said(script, env=env).splitlines()
     assert first == [f"{RIGHT} 0 1", str(package / "__init__.py")]
     assert said(script, env=env).splitlines()[0] == f"{RIGHT} 1 0"
-    (package / "engines" / "further").mkdir()
-    (package / "engines" / "further" / "bits.py").write_text("TWO = 2\n")
+    further = package / "engines" / "host" / "further" / "bits.py"
+    further.parent.mkdir()
+    further.write_text("TWO = 2\n")
     assert said(script, env=env).splitlines()[0] == f"{RIGHT} 0 1"
+    (package / "engines" / "cpu.py").write_text("THREE = 3\n")  # it calls kernels, and is none
+    assert said(script, env=env).splitlines()[0] == f"{RIGHT} 1 0"
     # The same size and time, as after an update from a wheel whose files all have one date.
-    old = os.stat(package / "engines" / "further" / "bits.py")
-    (package / "engines" / "further" / "bits.py").write_text("TWO = 3\n")
-    os.utime(package / "engines" / "further" / "bits.py", ns=(old.st_atime_ns, old.st_mtime_ns))
+    old = os.stat(further)
+    further.write_text("TWO = 3\n")
+    os.utime(further, ns=(old.st_atime_ns, old.st_mtime_ns))
     assert said(script, env=env).splitlines()[0] == f"{RIGHT} 0 1"
 
 

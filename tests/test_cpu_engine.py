@@ -167,6 +167,34 @@ def test_an_upstream_of_any_size(classes, size):
     assert (off <= 4 * np.maximum(EPS["float32"] * np.abs(want), 2.0**-149)).all()
 
 
+@pytest.mark.parametrize("rows", [8, 9, 2 * LANES + 21])
+@pytest.mark.parametrize("classes", [8, 10, 16, 21, FEW])
+def test_rows_turned_in_tiles(classes, rows):
+    rng = np.random.default_rng(classes)
+    wide = rng.standard_normal((rows, classes + 5)).astype(np.float32) * 4
+    t = rng.integers(0, classes, rows)
+    for z in (
+        np.ascontiguousarray(wide[:, :classes]),
+        wide[:, 3 : 3 + classes],
+        wide[::2, :classes],
+    ):
+        value, grad = on("cpu", z, t[: len(z)], reduction="none")
+        want, slope = exact(z, t[: len(z)], reduction="none")
+        close(value, want, "float32")
+        close(grad, slope, "float32")
+
+
+def test_a_negative_nan_among_masked_classes_alone_is_seen():
+    """It is no maximum, and the first piece of the row has no other number."""
+    z = np.zeros((2, PART_OF_A_ROW + 100), np.float32)
+    z[:, :PART_OF_A_ROW] = -np.inf
+    z[1, 7] = -np.nan
+    value, grad = on("cpu", z, np.full(2, PART_OF_A_ROW + 3), reduction="none")
+    assert abs(value[0] - np.log(100)) < 1e-6
+    assert np.isnan(value[1])
+    assert np.isnan(grad[1, PART_OF_A_ROW + 3])
+
+
 @pytest.mark.parametrize("classes", [10, 2 * PART_OF_A_ROW])
 @pytest.mark.parametrize("nan", [np.nan, -np.nan])
 def test_a_nan_anywhere_is_the_rows_alone(classes, nan):

@@ -101,7 +101,8 @@ def kept_in() -> str | None:
 
 
 def _stamp() -> str | None:
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    here = Path(__file__)
+    sources = [here, *sorted((here.parent / "host").rglob("*.py"))]
     parts = [str(sys.implementation.cache_tag), numba.__version__, llvmlite.__version__]
     try:
         parts += [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]

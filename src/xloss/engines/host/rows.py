@@ -8,7 +8,7 @@ import numpy as np
 
 from ..compiled import inline, kernel
 from .algebra import add, row_loss, shifted, two_sum
-from .bits import EVER, acc, f8, i8, narrow, room, stored, u1, wide
+from .bits import EVER, acc, f8, i8, narrow, stored, u1, wide
 from .functions import DOWN, exp_scaled, is_near, log1p, near_of, reference, sech2, tanh
 from .pieces import (
     INF,
@@ -31,9 +31,10 @@ from .pieces import (
     sum_possible_gaps,
     written,
 )  # fmt: skip
-from .strips import LANES, STRIP, largest_each, masks, near_sum, take_rest
+from .strips import LANES, fill_masks, largest_each, near_sum, take_rest
 
 PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
+GAP = 8 * PIECE + 320  # bytes between buffers; at equal places in their pages they would collide
 
 
 @inline()
@@ -79,10 +80,17 @@ def rows(
     up_of, rest_of = stored(ups, count, 0.0), stored(rests, count, 0.0)
     loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
     sums = stored(totals, 4, 0.0)
-    raw, logits, made = room(PIECE, one), room(PIECE, one), room(PIECE, one)
-    exps, tops = room(PIECE, one), room(PIECE // STRIP + 1, one)
-    left, mask = room(LANES, one), masks(one)
-    product, ones, zeros = room(PIECE, one), room(PIECE, one), room(PIECE, one)
+    # Views of one array by its address: a slice of an array that Numba counts references to costs
+    # as much as the exponentials of 50 numbers.
+    memory = np.empty(10 * GAP + 64, np.uint8)
+    free = (memory.ctypes.data + 63) // 64 * 64
+    raw, logits = stored(free, PIECE, one), stored(free + GAP, PIECE, one)
+    made, exps = stored(free + 2 * GAP, PIECE, one), stored(free + 3 * GAP, PIECE, one)
+    product = stored(free + 4 * GAP, PIECE, one)
+    ones, zeros = stored(free + 5 * GAP, PIECE, one), stored(free + 6 * GAP, PIECE, one)
+    tops, left = stored(free + 7 * GAP, PIECE, one), stored(free + 8 * GAP, LANES, one)
+    mask = stored(free + 9 * GAP, 2 * LANES, one)
+    fill_masks(mask, one)
     for j in range(PIECE):
         ones[j], zeros[j] = one, zero
     by_label, weighted = labels != 0, class_weight != 0
@@ -124,15 +132,15 @@ def rows(
             m = largest_each(z, left, tops)
             new = m > top or m != m
             if new:
-                rise = f8(m) - f8(top)
-                near, unit = is_near(m), 1.0
+                if a > 0:
+                    rise = f8(m) - f8(top)
+                    if top > -INF:  # else rest is 0, or a NaN of negative sign
+                        rest = (1.0 + (rest + lost)) * (exp_scaled(-rise, 0.0) * DOWN)
+                    dot, share_dot = shifted(dot, mass, rise), shifted(share_dot, share, rise)
+                top, lost, near, unit = m, 0.0, is_near(m), 1.0
                 if near:
                     at_k, unit = reference(f8(m))
                     low, bias = near_of(at_k, one)
-                rest = (1.0 + (rest + lost)) * (exp_scaled(-rise, 0.0) * DOWN)
-                rest, lost = rest if top > -INF else 0.0, 0.0
-                dot, share_dot = shifted(dot, mass, rise), shifted(share_dot, share, rise)
-                top = m
             if top == -INF:
                 bottom = sum_all(z, zero)
                 rest += f8(bottom) if bottom != bottom else 0.0
@@ -248,3 +256,4 @@ def rows(
             if cap > 0.0:
                 v *= f8(sech2(at / c4))
             out[y] = narrow(acc(v, one), like)
+    memory[0] = 0  # it lives until here

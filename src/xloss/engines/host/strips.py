@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..compiled import inline
-from .bits import f8, i8, room
+from .bits import f8, i8
 from .functions import exp_near
 from .memory import fetch, in_line
 from .pieces import CONTRACT, FAST, INF, count_equal, largest
 
-STRIP = 256  # numbers: some additions to a lane, each strip's sum then goes to float64
+STRIP = 512  # numbers: some additions to a lane, each strip's sum then goes to float64
 LANES = (
     64  # what a vectorised loop takes at once, or a multiple: the rest would be added one by one
 )
@@ -27,12 +27,10 @@ def whole_part(n: int) -> int:
 
 
 @inline()
-def masks(one: Any) -> Any:
-    """Make the table that `take_rest` selects by: LANES times 1, then LANES times 0."""
-    made = room(2 * LANES, one)
-    made[:LANES] = one
-    made[LANES:] = one - one
-    return made
+def fill_masks(out: Any, one: Any) -> None:
+    """Write the table that `take_rest` selects by: LANES times 1, then LANES times 0."""
+    for j in range(LANES):
+        out[j], out[LANES + j] = one, one - one
 
 
 @inline(fastmath=CONTRACT)
@@ -40,6 +38,8 @@ def take_rest(z: Any, mask: Any, out: Any) -> None:
     """Write what is left of a piece beyond whole LANES, among -inf; read no number by itself."""
     n = len(z)
     left = n - whole_part(n)
+    if left == 0:
+        return
     if n >= LANES:
         window, gone = z[n - LANES : n], mask[left : left + LANES]
         for j in range(LANES):
