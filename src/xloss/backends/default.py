@@ -62,8 +62,10 @@ def value_and_grad(
     return got, named(call, made.grad, made.grad_targets)
 
 
-def evaluated(call: Call, run: Run, wants: Need, cotangent: Any) -> tuple[Array, Result]:
-    """Return the loss, and a result with the gradients that are wanted."""
+def evaluated(
+    call: Call, run: Run, wants: Need, cotangent: Any, weight: Any = None, value: bool = True
+) -> tuple[Array | None, Result]:
+    """Return the loss if wanted, and a result with the gradients; weight: the mean's, if known."""
     spec, cx = call.spec, call.cx
     xp = cx.xp
     up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
@@ -71,9 +73,9 @@ def evaluated(call: Call, run: Run, wants: Need, cotangent: Any) -> tuple[Array,
         got = run(wants._replace(rows=True), Upstream(up))
         return plain(cx, got.rows), got
     if spec.reduction == "sum":
-        got = run(wants._replace(total=True), Upstream(up))
-        return reduced(call, got.total, None), got
-    weight: Any = known_weight(call)
+        got = run(wants._replace(total=value), Upstream(up))
+        return reduced(call, got.total, None) if value else None, got
+    weight = known_weight(call) if weight is None else weight
     if weight is None:
         weight = run(Need(weight=True)).weight
     below = weight if call.normalizer is None else call.normalizer
@@ -89,8 +91,8 @@ def evaluated(call: Call, run: Run, wants: Need, cotangent: Any) -> tuple[Array,
         total = run(Need(total=True)).total
         with quiet(cx):
             share = -factor * mean(cx, total, weight, None)
-    got = run(wants._replace(total=True), Upstream(factor, share, live))
-    return reduced(call, got.total, weight), got
+    got = run(wants._replace(total=value), Upstream(factor, share, live))
+    return reduced(call, got.total, weight) if value else None, got
 
 
 def depends_on_targets(call: Call) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from torch.autograd import forward_ad
 
 from .._xp import Array, Context, cast, context, functional, namespace, read
-from ..core import elements as binary
 from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
@@ -18,6 +18,7 @@ from ..core.targets import live_rows, prepare, total_weight
 from ..engines import choose
 from . import default
 from .call import Call
+from .torch_parts import sigmoid_parts, softmax_parts
 
 
 def value(call: Call) -> Array:
@@ -27,9 +28,19 @@ def value(call: Call) -> Array:
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
-    if not recorded and not _transformed(o, compiling):
+    transformed = _transformed(o, compiling)
+    if not recorded and not transformed:
         return _plain(call)
+    by_rows = call.spec.reduction == "none" or compiling or transformed
+    if not by_rows and (o.targets is None or not o.targets.requires_grad):
+        return _Reduced.apply(o.x, *o[1:], call._replace(operands=Operands(o.x.detach())))  # type: ignore[no-untyped-call]
+    return _by_rows(call, compiling)
+
+
+def _by_rows(call: Call, compiling: bool = False) -> Array:
+    """Return the loss as a function of row losses, in plain operations."""
     cx = functional(call.cx)
+    o = call.operands
     weight = None
     if call.spec.reduction == "mean":
         # In plain operations: the sum of soft targets is a function of them.
@@ -121,8 +132,8 @@ def elements(call: Call) -> Array:
         mine = softmax.parts(z.detach(), functional(cx))
         slope = torch.where(torch.isfinite(twin), twin - twin.detach(), 0.0)
         return default.restore(call, (-mine.nll if logarithm else mine.p) + slope)
-    got = _SoftmaxParts.apply(z)  # type: ignore[no-untyped-call]
-    return default.restore(call, -got[1] if logarithm else got[2])
+    got = softmax_parts(z)
+    return default.restore(call, -got.nll if logarithm else got.p)
 
 
 def weight(call: Call) -> Array:
@@ -207,6 +218,48 @@ def _run(
     )
 
 
+class _Reduced(torch.autograd.Function):
+    """The sum or the mean of the row losses; saves its inputs, two numbers a row of many classes.
+
+    Its gradient is value_and_grad's, its second derivative that of the rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        o, call = Operands(*args[:6]), args[6]
+        ctx.call = call
+        spec = call.spec
+        call = call._replace(operands=o)
+        call = _numpy_call(call) or call
+        engine = choose(call.operands, spec, call.cx)
+        keep = spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
+        weight = default.known_weight(call) if spec.reduction == "mean" else 1.0
+        need = Need(total=True, weight=weight is None, stats=keep)
+        got = default.runner(call)(need)
+        weight = got.weight if weight is None else weight
+        ctx.weight = weight if spec.reduction == "mean" else None
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*args[:6], *map(_tensor, got.stats or ()))
+        value = default.reduced(call, got.total, ctx.weight)
+        return value if torch.is_tensor(value) else _tensor(value)
+
+    @staticmethod
+    def backward(ctx: Any, up: Any) -> Any:
+        none = (None,) * 6
+        if up is None:
+            return None, *none
+        o, stats = Operands(*ctx.saved_tensors[:6]), ctx.saved_tensors[6:]
+        call = ctx.call._replace(operands=o)
+        if torch.is_grad_enabled():
+            return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
+        twin = _numpy_call(call)
+        if twin is not None:
+            call, up, stats = twin, _view(up), tuple(map(_view, stats))
+        run = partial(default.runner(call), saved=stats or None)
+        got = default.evaluated(call, run, Need(grad=True), up, ctx.weight, value=False)[1].grad
+        return got if torch.is_tensor(got) else _tensor(got), *none
+
+
 class _Rows(torch.autograd.Function):
     """Row losses; saves its inputs and two numbers a row."""
 
@@ -270,84 +323,5 @@ def _formula(
     cx = functional(_context(o, clean))
     return formula_gradients(
         o, spec, cx, classes, Upstream(up),
-        lambda z, _: softmax.Parts(*_SoftmaxParts.apply(z)),  # type: ignore[no-untyped-call]
-        lambda z, _: binary.Sigmoid(*_SigmoidParts.apply(z)),  # type: ignore[no-untyped-call]
+        lambda z, _: softmax_parts(z), lambda z, _: sigmoid_parts(z),
     )  # fmt: skip
-
-
-def _plus(*terms: Any) -> Any:
-    """Add what is there of the terms; None where nothing is."""
-    out = None
-    for term in terms:
-        if term is not None:
-            out = term if out is None else out + term
-    return out
-
-
-class _SoftmaxParts(torch.autograd.Function):
-    """(lse, -log p, p, 1 - p) of the rows of z, with their derivatives by p itself."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Any) -> Any:
-        got = softmax.parts(z, functional(context(z, namespace(z))))
-        return got.lse, got.nll, got.p, got.q
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[2])
-        ctx.save_for_forward(output[2])
-
-    @staticmethod
-    def backward(ctx: Any, lse: Any, nll: Any, p: Any, q: Any) -> Any:
-        (prob,) = ctx.saved_tensors
-        back = _plus(p, None if q is None else -q)
-        out = None
-        if back is not None:
-            out = prob * (back - (prob * back).sum(-1, keepdim=True))
-        share = _plus(lse, None if nll is None else nll.sum(-1))
-        if share is not None:
-            out = _plus(out, prob * share.unsqueeze(-1))
-        return out if nll is None else _plus(out, -nll)
-
-    @staticmethod
-    def jvp(ctx: Any, v: Any) -> Any:
-        (p,) = ctx.saved_tensors
-        average = (p * v).sum(-1, keepdim=True)
-        moved = p * (v - average)
-        return average.squeeze(-1), average - v, moved, -moved
-
-
-class _SigmoidParts(torch.autograd.Function):
-    """(p, 1 - p, softplus(z), softplus(-z)), with their derivatives by p and 1 - p."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Any) -> Any:
-        got = binary.sigmoid(z, functional(context(z, namespace(z))))
-        return got.p, got.q, got.rise, got.fall
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[0], output[1])
-        ctx.save_for_forward(output[0], output[1])
-
-    @staticmethod
-    def backward(ctx: Any, p: Any, q: Any, rise: Any, fall: Any) -> Any:
-        one, other = ctx.saved_tensors
-        back = _plus(p, None if q is None else -q)
-        return _plus(
-            None if back is None else one * other * back,
-            None if rise is None else one * rise,
-            None if fall is None else -other * fall,
-        )
-
-    @staticmethod
-    def jvp(ctx: Any, v: Any) -> Any:
-        p, q = ctx.saved_tensors
-        moved = p * q * v
-        return moved, -moved, p * v, -q * v

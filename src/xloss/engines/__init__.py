@@ -23,6 +23,7 @@ class Engine(Protocol):
     """What an engine offers."""
 
     name: str
+    RECOMPUTED: int  # classes up to which a gradient reads no saved statistics
 
     def refuses(self, o: Operands, spec: Spec, cx: Context) -> str | None:
         """Say why this call cannot be taken, or None."""

@@ -52,7 +52,7 @@ def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
     """
 
     def decorate(function: Any) -> Any:
-        compiled = inline(fastmath=fastmath)(function)
+        compiled = _compiler(function, fastmath)
         if hasattr(compiled, "_cache"):
             compiled._cache = _Cache(compiled)
         return compiled
@@ -62,18 +62,22 @@ def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
 
 def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
     """Compile a function that kernels call; it lies on disk within them."""
+    # Always into the kernel, where it leaves no symbol: Numba compiles it by itself as well, for
+    # other surroundings, and a process that compiles may call that one where another, that takes
+    # the kernel from disk, does not. Sums that may be reassociated then differ in their last bits.
+    return lambda function: _compiler(function, fastmath, forceinline=True)
 
-    def decorate(function: Any) -> Any:
-        if function.__closure__:
-            # What a factory makes has one name, and is told apart by a number that counts what
-            # this process has compiled: kernels out of two processes' files would share symbols.
-            made_of = _describe((function, frozenset(fastmath)), set())
-            function.__qualname__ += f"_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
-        return numba.njit(
-            nogil=True, error_model="numpy", boundscheck=False, fastmath=set(fastmath) or False
-        )(function)
 
-    return decorate
+def _compiler(function: Any, fastmath: Collection[str], **options: bool) -> Any:
+    if function.__closure__:
+        # What a factory makes has one name, and is told apart by a number that counts what
+        # this process has compiled: kernels out of two processes' files would share symbols.
+        made_of = _describe((function, frozenset(fastmath)), set())
+        function.__qualname__ += f"_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+    return numba.njit(
+        nogil=True, error_model="numpy", boundscheck=False, fastmath=set(fastmath) or False,
+        **options,
+    )(function)  # fmt: skip
 
 
 def cache_folder() -> Path | None:

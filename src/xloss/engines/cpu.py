@@ -28,6 +28,7 @@ name = "cpu"
 # Classes: up to here several rows to a vector are faster than several classes. Beyond, rows whose
 # classes lie apart are copied to C order piece by piece: the bits depend on no layout.
 FEW = 96
+RECOMPUTED = FEW  # up to here a gradient reads no saved statistics
 PIECE = 2**20  # elements handed to a thread at once
 PIECES = 8  # so many at least, where none has fewer than ALONE elements
 COPIED = 2**18  # elements, where a piece is copied
@@ -218,7 +219,7 @@ class _Call:
         o = self.operands
         plain = self.cx.clean and o.sample_weight is o.where is o.class_weight is None
         as_it_lies = o.targets is None or o.targets.dtype == np.int64
-        rows = max(1, elements // self.classes)
+        rows: int = max(1, elements // self.classes)
         return rows if plain and as_it_lies and self.soft is None else min(rows, ROWS)
 
     def result(self) -> Result:

@@ -12,6 +12,7 @@ from ..core.rows import evaluate
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 
 name = "generic"
+RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics
 
 
 def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:

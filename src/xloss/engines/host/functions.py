@@ -14,7 +14,7 @@ from numba.extending import overload
 from .bits import bits4, bits8, f4, f8, float4, float8, i4, i8
 
 # No reassociation: it would simplify away the rounding error that is computed here.
-EXACT = {"fastmath": {"contract"}}
+EXACT = {"fastmath": {"contract"}, "forceinline": True}
 
 # exp results are scaled by 2^64, so that a float32 keeps what would be subnormal.
 SCALE = 64

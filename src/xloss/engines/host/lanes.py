@@ -124,7 +124,7 @@ def rests(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> 
     raise NotImplementedError("compiled code only")
 
 
-@overload(rests, strict=False, jit_options={"fastmath": CONTRACT})
+@overload(rests, strict=False, jit_options={"fastmath": CONTRACT, "forceinline": True})
 def _rests(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> Any:
     def single(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, rest: Any) -> None:
         zero = one - one

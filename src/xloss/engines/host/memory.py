@@ -24,7 +24,7 @@ def fetch(typingctx: Any, stored: Any, at: Any) -> Any:
     """Ask for the cache line of an array's element; beyond its end that does nothing."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, signature.args[0], *args, _BYTES)
+        address = _address(context, builder, signature.args[0], args[0], args[1], _BYTES)
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
