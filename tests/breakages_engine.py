@@ -100,7 +100,7 @@ COMPILED: list[Breakage] = [
     ),
     Breakage(
         "cpu engine: a negated view's memory does not hold its values",
-        "src/xloss/engines/cpu.py",
+        "src/xloss/engines/places.py",
         " and not a.is_neg()",
         "",
         ENGINE + "test_a_negated_view_is_not_read_from_memory",

@@ -32,6 +32,10 @@ def bounds(labels: Array, cx: Context) -> tuple[int, int]:
     """Return the smallest and the largest label, exactly; (0, 0) where there is none."""
     if prod(labels.shape) == 0:
         return 0, 0
+    if cx.library == "torch" and cx.host and type(labels).__name__ == "Tensor":
+        # torch wakes threads for it, which then spin in the time of ours.
+        seen = labels.numpy()
+        return int(seen.min()), int(seen.max())
     # torch orders no unsigned type but uint8.
     if cx.library == "torch" and dtype_name(labels.dtype).startswith("uint"):
         values = cast(cx, labels, cx.index)

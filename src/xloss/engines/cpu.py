@@ -6,14 +6,13 @@ whatever their strides, and so that one compilation serves all.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from math import fsum, prod
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from ..core.blocks import cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
 from . import forks, generic, pool
+from .places import Place, has_memory, place
 
 name = "cpu"
 
@@ -65,57 +65,12 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.eager:
         return "the call is traced or differentiated by plain operations"
-    if cx.library == "torch" and not all(a is None or _has_memory(a) for a in o):
+    if cx.library == "torch" and not all(a is None or has_memory(a) for a in o):
         return "a tensor's memory does not hold its values"
     return unavailable()
 
 
-def _has_memory(a: Array) -> bool:
-    """Tell whether a tensor's values stand where it points: no subclass, sparse or negated view."""
-    torch = sys.modules["torch"]
-    plain = type(a) is torch.Tensor or type(a) is torch.nn.Parameter
-    return plain and a.layout is torch.strided and not a.is_neg()
-
-
 REQUIRED: Any = ("C", "ALIGNED")
-
-
-class Place(NamedTuple):
-    """Where rows lie in memory, in numbers: see `rows` for the formula."""
-
-    address: int
-    inner: int
-    outer_step: int
-    inner_step: int
-    class_step: int
-
-
-def place(x: Array) -> Place | None:
-    """Say where the rows of (*rows, classes) lie; None where they must be copied to be read."""
-    if isinstance(x, np.ndarray):
-        if not (x.dtype.isnative and x.flags.aligned):
-            return None
-        size = x.itemsize
-        strides = [s // size for s in x.strides]
-        address = x.__array_interface__["data"][0]
-    else:
-        strides = list(x.stride())
-        address = x.data_ptr()
-    shape = x.shape
-    class_step = strides[-1] if shape[-1] > 1 else 1
-    merged: list[tuple[int, int]] = []  # (length, step), the innermost first
-    for n, step in zip(shape[-2::-1], strides[-2::-1], strict=True):
-        if n == 1:
-            continue
-        if merged and step == merged[-1][0] * merged[-1][1]:
-            merged[-1] = (merged[-1][0] * n, merged[-1][1])
-        else:
-            merged.append((n, step))
-    if len(merged) > 2 or class_step <= 0 or any(step < 0 for _, step in merged):
-        return None
-    inner, inner_step = merged[0] if merged else (1, 0)
-    outer_step = merged[1][1] if len(merged) == 2 else 0
-    return Place(address, inner, outer_step, inner_step, class_step)
 
 
 def run(
@@ -189,7 +144,14 @@ class _Call:
             numpy = self.cx.library == "numpy"
             dtype = x.dtype.newbyteorder("=") if numpy else x.dtype
             # As the logits lie; a subclass such as a memory map is not imitated.
-            self.grad = np.empty_like(x, dtype, subok=False) if numpy else xp.empty_like(x)
+            if numpy:
+                self.grad = np.empty_like(x, dtype, subok=False)
+            elif x.is_contiguous():
+                # NumPy asks for large pages: filling PyTorch's fresh memory takes twice as long.
+                bits = np.empty(tuple(x.shape), f"i{x.element_size()}")
+                self.grad = xp.from_numpy(bits).view(dtype)
+            else:
+                self.grad = xp.empty_like(x)
             to = place(self.grad)
             if to is None or (self.by_rows and to.class_step != 1):
                 self.grad = xp.empty(x.shape, dtype=dtype, device=self.cx.device)

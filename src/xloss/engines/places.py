@@ -1,0 +1,55 @@
+"""Where rows lie in memory, in numbers that compiled code can use."""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from .._xp import Array
+
+
+class Place(NamedTuple):
+    """Where rows lie in memory, in numbers: see `rows` for the formula."""
+
+    address: int
+    inner: int
+    outer_step: int
+    inner_step: int
+    class_step: int
+
+
+def place(x: Array) -> Place | None:
+    """Say where the rows of (*rows, classes) lie; None where they must be copied to be read."""
+    if isinstance(x, np.ndarray):
+        if not (x.dtype.isnative and x.flags.aligned):
+            return None
+        size = x.itemsize
+        strides = [s // size for s in x.strides]
+        address = x.__array_interface__["data"][0]
+    else:
+        strides = list(x.stride())
+        address = x.data_ptr()
+    shape = x.shape
+    class_step = strides[-1] if shape[-1] > 1 else 1
+    merged: list[tuple[int, int]] = []  # (length, step), the innermost first
+    for n, step in zip(shape[-2::-1], strides[-2::-1], strict=True):
+        if n == 1:
+            continue
+        if merged and step == merged[-1][0] * merged[-1][1]:
+            merged[-1] = (merged[-1][0] * n, merged[-1][1])
+        else:
+            merged.append((n, step))
+    if len(merged) > 2 or class_step <= 0 or any(step < 0 for _, step in merged):
+        return None
+    inner, inner_step = merged[0] if merged else (1, 0)
+    outer_step = merged[1][1] if len(merged) == 2 else 0
+    return Place(address, inner, outer_step, inner_step, class_step)
+
+
+def has_memory(a: Array) -> bool:
+    """Tell whether a tensor's values stand where it points: no subclass, sparse or negated view."""
+    torch = sys.modules["torch"]
+    plain = type(a) is torch.Tensor or type(a) is torch.nn.Parameter
+    return plain and a.layout is torch.strided and not a.is_neg()
