@@ -108,6 +108,16 @@ INFINITIES_BREAKAGES = [
 ]  # fmt: skip
 
 DTYPES_BREAKAGES = [
+    b("autograd: a reduced loss divides its gradient by the mean's denominator",
+      "backends/torch.py", "up, ctx.weight, value=False", "up, 1.0, value=False",
+      "torch_autodiff::a_reduced_loss_has_the_gradient_of_value_and_grad[10-float32-mean]"),
+    b("autograd: a reduced loss has a second derivative", "backends/torch.py",
+      "        if torch.is_grad_enabled():\n            return torch.autograd.grad",
+      "        if False:\n            return torch.autograd.grad",
+      "torch_autodiff::class_losses_twice[cross_entropy-weighted]"),
+    b("autograd: nothing is saved that is not read", "backends/torch.py",
+      "call.classes > engine.RECOMPUTED", "call.classes > 0",
+      "torch_autodiff::a_reduced_loss_saves_what_its_gradient_reads[10-0]"),
     b("dtype: autodiff rounds the gradient to 16 bits once, at its end", ROWS,
       "        g = settle_grad(g, t, spec, cx, up)\n        return g,",
       "        g = cast(cx, settle_grad(g, t, spec, cx, up), o.x.dtype)\n        return g,",

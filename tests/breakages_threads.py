@@ -42,7 +42,7 @@ THREADS = [
     b("cache: a full disk leaves nothing behind", COMPILED, "            os.unlink(name)\n",
       "            pass\n", CACHE + "a_full_disk_leaves_nothing_behind"),
     b("cache: what a factory made has a name of its own", COMPILED,
-      "        if function.__closure__:\n", "        if False:\n",
+      "    if function.__closure__:\n", "    if False:\n",
       CACHE + "what_a_factory_made_in_two_processes_does_not_share_symbols"),
     b("cache: what only this process has is not kept", COMPILED,
       'if folder is None or " at 0x" in made_of:', "if folder is None:",

@@ -174,3 +174,39 @@ def test_no_graph_where_nobody_asks() -> None:
     value, grad = xloss.value_and_grad(xloss.cross_entropy)(z, y)
     assert not value.requires_grad
     assert not grad.requires_grad
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("classes", [10, 200])
+def test_a_reduced_loss_has_the_gradient_of_value_and_grad(
+    classes: int, dtype: Any, reduction: str
+) -> None:
+    """To the bit, the upstream multiplying; whatever is saved for it."""
+    z = (3 * tensor(7, classes)).to(dtype).requires_grad_()
+    t = torch.arange(7) % 5
+    t[2] = -100
+    weight = torch.linspace(0.5, 2.0, classes, dtype=torch.float64)
+    for options in {}, {"weight": weight}, {"weight": weight, "normalizer": 3.0}:
+        if reduction == "sum" and "normalizer" in options:
+            continue
+        options = {**options, "reduction": reduction}
+        loss = xloss.cross_entropy(z, t, **options)
+        want, slope = xloss.value_and_grad(xloss.cross_entropy)(z.detach(), t, **options)
+        assert torch.equal(loss, want)
+        (got,) = torch.autograd.grad(4 * loss, z, retain_graph=True)
+        assert torch.equal(got, 4 * slope)
+        assert torch.equal(torch.autograd.grad(loss, z)[0], slope)
+
+
+@pytest.mark.parametrize(("classes", "numbers"), [(10, 0), (200, 2)])
+def test_a_reduced_loss_saves_what_its_gradient_reads(classes: int, numbers: int) -> None:
+    if xloss.engines()["cpu"] is not None:
+        pytest.skip(f"no compiled engine here: {xloss.engines()['cpu']}")
+    kept: list[Any] = []
+    z, t = tensor(50, classes).float().requires_grad_(), torch.zeros(50, dtype=torch.int64)
+    with torch.autograd.graph.saved_tensors_hooks(lambda a: kept.append(a) or a, lambda a: a):
+        loss = xloss.cross_entropy(z, t)
+    assert loss.requires_grad
+    others = [a for a in kept if a.data_ptr() not in (z.data_ptr(), t.data_ptr())]
+    assert [tuple(a.shape) for a in others] == [(50,)] * numbers

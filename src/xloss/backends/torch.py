@@ -33,7 +33,7 @@ def value(call: Call) -> Array:
         return _plain(call)
     by_rows = call.spec.reduction == "none" or compiling or transformed
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
-        return _Reduced.apply(o.x, *o[1:], call._replace(operands=Operands(o.x.detach())))  # type: ignore[no-untyped-call]
+        return _Reduced.apply(o.x, *o[1:], call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]
     return _by_rows(call, compiling)
 
 
@@ -114,6 +114,10 @@ def _view(a: Array) -> Array:
 def _tensor(a: Array) -> Array:
     """Return a tensor on a NumPy array's memory, or of a NumPy scalar."""
     return torch.from_numpy(np.asarray(a))
+
+
+def _home(a: Array) -> Array:
+    return a if torch.is_tensor(a) else _tensor(a)
 
 
 def elements(call: Call) -> Array:
@@ -239,9 +243,8 @@ class _Reduced(torch.autograd.Function):
         weight = got.weight if weight is None else weight
         ctx.weight = weight if spec.reduction == "mean" else None
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:6], *map(_tensor, got.stats or ()))
-        value = default.reduced(call, got.total, ctx.weight)
-        return value if torch.is_tensor(value) else _tensor(value)
+        ctx.save_for_backward(*args[:6], *map(_home, got.stats or ()))
+        return _home(default.reduced(call, got.total, ctx.weight))
 
     @staticmethod
     def backward(ctx: Any, up: Any) -> Any:
@@ -257,7 +260,7 @@ class _Reduced(torch.autograd.Function):
             call, up, stats = twin, _view(up), tuple(map(_view, stats))
         run = partial(default.runner(call), saved=stats or None)
         got = default.evaluated(call, run, Need(grad=True), up, ctx.weight, value=False)[1].grad
-        return got if torch.is_tensor(got) else _tensor(got), *none
+        return _home(got), *none
 
 
 class _Rows(torch.autograd.Function):
