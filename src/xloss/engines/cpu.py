@@ -31,8 +31,8 @@ FEW = 96
 RECOMPUTED = FEW  # up to here a gradient reads no saved statistics
 PIECE = 2**20  # elements handed to a thread at once
 PIECES = 8  # so many at least, where none has fewer than ALONE elements
-COPIED = 2**18  # elements, where a piece is copied
-ROWS = 2**13  # rows, where a piece's labels or weights are copied
+COPIED = 2**18  # elements, where a piece of many classes is copied
+ROWS = 2**14  # rows: labels and weights that need it are copied piece by piece
 ALONE = 2**16  # elements: below, waking another thread costs more than it saves
 
 
@@ -116,6 +116,9 @@ class _Call:
             None, self.host(o.targets) if spec.indexed else None, weight if spec.indexed else None,
             self.host(o.sample_weight), self.host(o.where),
         )  # fmt: skip
+        bare = cx.clean and weight is o.sample_weight is o.where is None
+        # Where labels begin that need nothing done to them.
+        self.labels = _as_they_lie(self.operands.targets) if bare else 0
         self.up, self.ups = 1.0, None
         if isinstance(up.row, float) or up.row.ndim == 0:
             self.up = float(up.row)
@@ -175,14 +178,14 @@ class _Call:
         return np.require(self.host(a), self.acc, REQUIRED)
 
     def budget(self) -> int:
-        """Return the most rows of a piece; a sum's bits depend on it, so it is one of shapes."""
-        most = PIECE if self.at is not None else COPIED
+        """Return the most rows of a piece.
+
+        Of shapes alone where the columns kernel adds up a block of losses: its bits depend on where
+        a block begins. The rows kernel adds them exactly enough, wherever a piece ends.
+        """
+        most = COPIED if self.at is None and self.by_rows else PIECE
         elements = min(most, max(ALONE, self.count * self.classes // PIECES))
-        o = self.operands
-        plain = self.cx.clean and o.sample_weight is o.where is o.class_weight is None
-        as_it_lies = o.targets is None or o.targets.dtype == np.int64
-        rows: int = max(1, elements // self.classes)
-        return rows if plain and as_it_lies and self.soft is None else min(rows, ROWS)
+        return max(1, min(int(elements // self.classes), ROWS))
 
     def result(self) -> Result:
         """Compute all pieces."""
@@ -210,7 +213,31 @@ class _Call:
 
     def step(self, piece: tuple[slice, ...], first: int, count: int, totals: Any) -> None:
         """Compute one piece: `count` rows, of which `first` is the first."""
-        spec, classes, need = self.spec, self.classes, self.need
+        classes = self.classes
+        held: list[Any] = []
+        targets: tuple[int, ...] = (0, 0, self.labels + 8 * first, 0, 0, 0, 0)
+        if not self.labels:
+            targets, held = self.targets(piece, count)
+        at = self.at
+        if at is None:
+            if self.cx.library == "torch":
+                x = self.x.detach()[piece].contiguous()
+            else:
+                x = np.require(self.x[piece], self.x.dtype.newbyteorder("="), REQUIRED)
+            held.append(x)
+            at = place(x)
+            assert at is not None
+            at = Place(at.address - first * classes * self.like.itemsize, 2**60, 0, classes, 1)
+        spec = self.spec
+        self.kernel(
+            self.like, first, count, classes, *at, *targets, _from(self.ups, first), self.up,
+            self.dead, spec.label_smoothing, spec.z_loss, spec.softcap or 0.0, self.known,
+            _from(self.losses, first), _from(totals, 0) if self.need.total else 0,
+            _from(self.maxima, first), _from(self.rests, first), *self.to,
+        )  # fmt: skip
+
+    def targets(self, piece: tuple[slice, ...], count: int) -> tuple[tuple[int, ...], list[Any]]:
+        """Make a piece's targets safe; return where they begin, and what must live meanwhile."""
         whole = count == self.count
         o = self.operands
         if not whole:
@@ -223,10 +250,10 @@ class _Call:
             )
         soft = None
         with np.errstate(all="ignore"):
-            t = prepare(o, spec, self.np, classes)
+            t = prepare(o, self.spec, self.np, self.classes)
             if self.soft is not None:
                 soft = self.numbers(self.soft if whole else self.soft[piece])
-        held: list[Any] = []
+        held: list[Any] = [t, soft]
 
         def address(a: Any, dtype: Any) -> int:
             """Return where an array begins that the kernel reads as it lies; 0 for None."""
@@ -239,28 +266,12 @@ class _Call:
                 held.append(a)
             return int(a.__array_interface__["data"][0])
 
-        def from_first(a: Any) -> int:
-            return 0 if a is None else int(a[first:].__array_interface__["data"][0])
-
-        at = self.at
-        if at is None:
-            if self.cx.library == "torch":
-                x = self.x.detach()[piece].contiguous()
-            else:
-                x = np.require(self.x[piece], self.x.dtype.newbyteorder("="), REQUIRED)
-            held.append(x)
-            at = place(x)
-            assert at is not None
-            at = Place(at.address - first * classes * self.like.itemsize, 2**60, 0, classes, 1)
-        self.kernel(
-            self.like, first, count, classes, *at, address(soft, self.acc),
-            address(self.class_weight, self.acc), address(t.labels, np.int64),
-            address(t.keep, np.bool_), address(t.bad, np.bool_), address(t.scale, np.float64),
-            address(t.label_weight, np.float64), from_first(self.ups), self.up, self.dead,
-            spec.label_smoothing, spec.z_loss, spec.softcap or 0.0, self.known,
-            from_first(self.losses), address(totals, np.float64) if need.total else 0,
-            from_first(self.maxima), from_first(self.rests), *self.to,
+        places = (
+            address(soft, self.acc), address(self.class_weight, self.acc),
+            address(t.labels, np.int64), address(t.keep, np.bool_), address(t.bad, np.bool_),
+            address(t.scale, np.float64), address(t.label_weight, np.float64),
         )  # fmt: skip
+        return places, held
 
     def made(self, totals: Any) -> Result:
         """Return what was asked for as arrays of the input's library."""
@@ -279,6 +290,19 @@ class _Call:
             weight=home(_sum(totals[:, 2:])) if need.weight else None,
             grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype), stats=stats,
         )  # fmt: skip
+
+
+def _as_they_lie(labels: Any) -> int:
+    """Return where labels begin that the kernels can read; 0 for others, and for None."""
+    if labels is None or labels.ndim == 0 or labels.dtype != np.int64:
+        return 0
+    good = labels.flags.c_contiguous and labels.flags.aligned
+    return _from(labels, 0) if good else 0
+
+
+def _from(a: Any, first: int) -> int:
+    """Return where an array's row begins; 0 for None."""
+    return 0 if a is None else int(a.__array_interface__["data"][0]) + first * a.itemsize
 
 
 def _sum(parts: Any) -> Any:
