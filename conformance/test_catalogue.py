@@ -40,8 +40,8 @@ def test_a_library_is_here(library: str) -> None:
     "subject", [s for name in HOMES if here(name) for s in of(name)], ids=lambda s: s.name
 )
 def test_xloss_keeps_its_contract(subject: Xloss, family: str) -> None:
-    # JAX compiles every call of its autodiff anew, 3 minutes of it: `xloss conform` judges all.
-    few = subject.gradient == "jax.vjp"
+    # JAX compiles every operation of every shape, minutes of it: `xloss conform` judges all cases.
+    few = subject.library == "jax"
     cases = [case for case in FAMILIES[family] if case.quick or not few]
     report = run([subject], cases, deviations=read(FILE))
     if all(verdict.status == "refused" for verdict in report.verdicts):
