@@ -94,7 +94,7 @@ INFINITIES_BREAKAGES = [
       "return o._replace(where=live if o.where is None else o.where & live), total",
       "return o, total",
       "rules_probabilities::autodiff_has_no_nan_where_no_row_weighs_anything"
-      "[False-cross_entropy-torch]"),
+      "[False-cross_entropy-jax]"),
     b("focal: no overflow of (1-p)^(γ-1)", SOFTMAX,
       "slope = p * (xp.where(p == 0, 0.0, nll) / base)",
       "slope = p * base ** (gamma - 1.0) * xp.where(p == 0, 0.0, nll) / power",
@@ -115,6 +115,10 @@ DTYPES_BREAKAGES = [
       "        if torch.is_grad_enabled():\n            return torch.autograd.grad",
       "        if False:\n            return torch.autograd.grad",
       "torch_autodiff::class_losses_twice[cross_entropy-weighted]"),
+    b("autograd: where no row weighs anything the gradient of a NaN row is 0",
+      "backends/default.py", "Upstream(factor, share, live)", "Upstream(factor, share, None)",
+      "rules_probabilities::autodiff_has_no_nan_where_no_row_weighs_anything"
+      "[False-cross_entropy-torch]"),
     b("autograd: nothing is saved that is not read", "backends/torch.py",
       "call.classes > engine.RECOMPUTED", "call.classes > 0",
       "torch_autodiff::a_reduced_loss_saves_what_its_gradient_reads[10-0]"),
