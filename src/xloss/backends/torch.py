@@ -33,7 +33,7 @@ def value(call: Call) -> Array:
         return _plain(call)
     by_rows = call.spec.reduction == "none" or compiling or transformed
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
-        return _Reduced.apply(o.x, *o[1:], call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]
+        return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
     return _by_rows(call, compiling)
 
 

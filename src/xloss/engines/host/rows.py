@@ -80,8 +80,7 @@ def rows(
     up_of, rest_of = stored(ups, count, 0.0), stored(rests, count, 0.0)
     loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
     sums = stored(totals, 4, 0.0)
-    # Views of one array by its address: a slice of an array that Numba counts references to costs
-    # as much as the exponentials of 50 numbers.
+    # Views by address: Numba counts no references to them, and they lie apart by more than a page.
     memory = np.empty(10 * GAP + 64, np.uint8)
     free = (memory.ctypes.data + 63) // 64 * 64
     raw, logits = stored(free, PIECE, one), stored(free + GAP, PIECE, one)

@@ -15,9 +15,7 @@ from .memory import fetch, in_line
 from .pieces import CONTRACT, FAST, INF, count_equal, largest
 
 STRIP = 512  # numbers: some additions to a lane, each strip's sum then goes to float64
-LANES = (
-    64  # what a vectorised loop takes at once, or a multiple: the rest would be added one by one
-)
+LANES = 64  # a multiple of what a vectorised loop takes: the rest would be added one by one
 
 
 @inline()
