@@ -75,6 +75,8 @@ def test_the_extras():
         "torch": {"torch"},
         "jax": {"jax"},
         "dask": {"dask"},
+        "distributed": {"dask", "distributed"},
+        "mpi": {"mpi4py"},
         "cupy": {"cupy-cuda13x"},
         "fast": {"numba"},
         "cuda": {"cuda-core", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cuda-cccl"},
@@ -82,7 +84,17 @@ def test_the_extras():
         "conformance": {"mpmath", "rich", "typer", "ml_dtypes"},
         "all": {"xloss"},
     }
-    for extra in ("torch", "jax", "dask", "cupy", "fast", "cli", "conformance"):
+    for extra in (
+        "torch",
+        "jax",
+        "dask",
+        "distributed",
+        "mpi",
+        "cupy",
+        "fast",
+        "cli",
+        "conformance",
+    ):
         assert contents[extra] <= pinned, f"the tests do not install what {extra} needs"
 
 
