@@ -16,7 +16,7 @@ from ..core.rowstats import RowStats, exponentials
 from ..core.spec import Operands, Spec, Upstream
 from ..core.targets import Targets, total_weight
 from ..engines import choose
-from . import parallel
+from . import exchange
 from .call import Call
 from .jax import _constants, _denominator
 
@@ -27,7 +27,7 @@ def value(call: Call) -> Array:
     o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
     assert shard is not None
     still = o._replace(x=jax.lax.stop_gradient(o.x))
-    m, sums, t = parallel.exchanged(call._replace(operands=still))
+    m, sums, t = exchange.exchanged(call._replace(operands=still))
     weight = None
     if spec.reduction == "mean":
         rows = tuple(o.x.shape[:-1])
@@ -51,8 +51,8 @@ def value_and_grad(
     """Return the loss and the closed-form gradient."""
     choose(call.operands, call.spec, call.cx)
     call = call._replace(operands=_constants(call.operands), normalizer=_denominator(call))
-    made = parallel.forward(call)
-    return parallel.reduced(call, made), {"x": parallel.gradient(call, made, cotangent)}
+    made = exchange.forward(call)
+    return exchange.reduced(call, made), {"x": exchange.gradient(call, made, cotangent)}
 
 
 def _whole(
