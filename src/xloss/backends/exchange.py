@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
-from .._xp import Array, cast, plain
+from .._xp import Array, Context, cast, plain
 from ..core import shards
 from ..core.reduce import exact_sum
 from ..core.rowstats import RowStats
-from ..core.spec import Upstream
+from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import Targets, total_weight
+from ..engines import choose
 from ..engines import shards as engine
 from . import default
 from .call import Call
@@ -39,6 +40,39 @@ def forward(call: Call) -> Made:
     m, sums, t = exchanged(call)
     s, t = shards.whole(m, sums, t, call.spec, call.cx)
     return Made(shards.losses(s, t, call.spec, call.cx), s, t)
+
+
+def weight_sum(call: Call, o: Operands) -> Array:
+    """Return the mean's denominator of flat operands: without their logits."""
+    spec, cx, shard = call.spec, call.cx, call.shard
+    assert shard is not None
+    t = shards.targets(o, spec, cx, shard)
+    if t.label_weight is not None:
+        t = shards.weighed(t, call.group.total(t.label_weight), cx)
+    return total_weight(t, o.x.shape[0], cx)
+
+
+class Spread(NamedTuple):
+    """The row stage of a call, as an engine offers it: on this rank's logits of a block of rows."""
+
+    call: Call
+
+    def run(
+        self, o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
+        up: Upstream = NO_UPSTREAM,
+    ) -> Result:  # fmt: skip
+        """Compute what is needed; every rank runs the same blocks."""
+        made = forward(self.call._replace(operands=o, cx=cx))
+        total = exact_sum(cx, made.rows) if need.total else None
+        grad = None
+        if need.grad:
+            grad = engine.gradient(o.x, made.stats, made.targets, spec, cx, up)
+        return Result(cast(cx, made.rows, cx.acc) if need.rows else None, total, None, grad)
+
+
+def stage(call: Call, o: Operands, cx: Context) -> Any:
+    """Return what computes a block of rows: an engine, or the ranks of a group."""
+    return choose(o, call.spec, cx) if call.group is None else Spread(call)
 
 
 def reduced(call: Call, made: Made) -> Array:

@@ -31,6 +31,15 @@ def check_values(
     return cx
 
 
+def check_labels(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
+    """Raise for the first bad label of logits that are not here; return the context, as above."""
+    # For the logits an array of their shape stands in.
+    t: Any = o.targets
+    empty = cx.xp.zeros((1,) * (t.ndim + 1), dtype=cx.acc, device=cx.device)
+    like = cx.xp.broadcast_to(empty, (*t.shape, classes))
+    return check_values(o._replace(x=like, class_weight=None), spec, cx, classes)
+
+
 def _rows(o: Operands, classes: int) -> tuple[int, ...]:
     return tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import INTEGERS, dtype_name, read
+from .._xp import INTEGERS, dtype_name, read, spread
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import check_values
@@ -41,7 +41,7 @@ def classes_call(
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
     )  # fmt: skip
-    if reads:
+    if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
             cx = check_values(operands, spec, cx, classes)

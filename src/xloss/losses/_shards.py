@@ -8,10 +8,9 @@ from typing import Any
 from .._xp import INTEGERS, Array, Context, cast, dtype_name, read
 from ..backends import groups
 from ..backends.call import Call
-from ..core.shards import Shard
 from ..core.spec import Operands, Spec
 from ..core.targets import bounds
-from ..core.values import check_values
+from ..core.values import check_labels, check_values
 from ..engines import asked_for
 from . import _check as check
 
@@ -54,7 +53,7 @@ def shard_call(
         raise
     shard = groups.shard(ranks, x.shape[-1], told, first)
     if reads:
-        cx = labels_checked(operands, spec, read(cx), shard)
+        cx = check_labels(operands, spec, read(cx), shard.classes)
     return Call(
         "vocab_parallel_cross_entropy", spec, cx, operands, shard.classes, -1, normalizer,
         (first,), None, shard, ranks,
@@ -104,13 +103,3 @@ def weights_checked(o: Operands, spec: Spec, cx: Context, name: str) -> None:
     """With validate=True, refuse negative weights: of classes, where they are another's, not."""
     if spec.validate is True:
         check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
-
-
-def labels_checked(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Context:
-    """Refuse a label that is on no rank; every rank has the same labels, and does the same."""
-    # For the logits an array of their shape stands in.
-    xp = cx.xp
-    t: Any = o.targets
-    empty = xp.zeros((1,) * (t.ndim + 1), dtype=cx.acc, device=cx.device)
-    like = xp.broadcast_to(empty, (*t.shape, shard.classes))
-    return check_values(o._replace(x=like, class_weight=None), spec, cx, shard.classes)
