@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .._xp import Array, Context, cast, context, functional, namespace, read, spread
+from .._xp import Array, Context, cast, context, functional, namespace, read
 from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
@@ -24,10 +24,6 @@ from .torch_parts import sigmoid_parts, softmax_parts
 def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     o = call.operands
-    if spread(o.x):
-        from . import torch_dtensor
-
-        return torch_dtensor.value(call)
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
@@ -63,11 +59,6 @@ def value_and_grad(
     call: Call, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
-    if spread(call.operands.x):
-        from . import torch_dtensor
-
-        with torch.no_grad():
-            return torch_dtensor.value_and_grad(call, wanted, cotangent)
     with torch.no_grad():
         twin = _numpy_call(call)
         if twin is None:

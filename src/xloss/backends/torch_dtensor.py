@@ -39,6 +39,13 @@ def value_and_grad(
         cotangent = spread.rows_of(cotangent) if cotangent.ndim else cotangent.to_local()
     elif cotangent is not None and cotangent.ndim:
         cotangent = spread.rows_of(cotangent)
+    with torch.no_grad():
+        return _with_grad(call, spread, wanted, cotangent)
+
+
+def _with_grad(
+    call: Call, spread: _Spread, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
     got, grads = spread.module.value_and_grad(spread.local, wanted, cotangent)
     x = call.operands.x
     whole_grads = {n: _whole(g, x, x.placements, x.shape) for n, g in grads.items()}
