@@ -92,8 +92,10 @@ def whole(m: Array, sums: Array, t: Targets, spec: Spec, cx: Context) -> tuple[R
     label_weight = parts[4] if t.label_weight is not None else None
     uniform = parts[-3:] if spec.label_smoothing else (None, None, None)
     s = RowStats(m, rest + (tops - 1.0), 1.0, 1.0, dot, *uniform)
-    # On no rank, or, where ranks were given different labels, on several.
+    # A label that ranks disagree on is found on none of them, or on several.
     bad: Any = here != 1.0
+    if t.bad is not None:
+        bad = bad | t.bad
     if t.keep is not None:
         bad = bad & t.keep
     if cx.host and not bool(xp.any(bad)):
