@@ -137,9 +137,9 @@ SPEED_BREAKAGES = [
     ),
     Breakage(
         rule="scale: a newly published run is in the tables",
-        file=AT + "scale.py",
-        old='return float(found["xloss torch"])',
-        new="return float(1.0)",
+        file=AT + "publish.py",
+        old="    rewrite(record, docs)\n",
+        new="",
         test=SCALE + "a_new_run_is_a_new_page",
     ),
     Breakage(
