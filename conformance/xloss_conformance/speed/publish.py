@@ -8,6 +8,7 @@ from typing import Any
 
 from .markdown import markdown
 from .pictures import draw
+from .scale import rewrite
 
 RECORD, DOCUMENT = "performance.json", "performance.md"
 
@@ -28,6 +29,7 @@ def render(docs: Path) -> dict[str, Any]:
     record = published(docs)
     pictures = draw(record, docs)
     (docs / DOCUMENT).write_text(markdown(record, pictures), encoding="utf-8")
+    rewrite(record, docs)
     return record
 
 
