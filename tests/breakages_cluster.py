@@ -86,6 +86,13 @@ CLUSTER = [
         test=EVAL + "addresses_of_no_scheduler",
     ),
     Breakage(
+        rule="eval: a cluster without a worker is given up",
+        file=CLI + "cluster.py",
+        old="elif time.monotonic() - seen > NOBODY:",
+        new="elif False:",
+        test=EVAL + "a_cluster_without_a_worker",
+    ),
+    Breakage(
         rule="eval: workers of another xloss are refused",
         file=CLI + "cluster.py",
         old='if answer["xloss"] != __version__:',

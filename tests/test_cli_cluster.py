@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -99,9 +100,26 @@ def ended(process, code=0):
     return got
 
 
+@contextlib.contextmanager
+def limited():
+    """Fail what hangs in this process."""
+
+    def late(*_):
+        pytest.fail("did not end")  # no Exception: the command would make a line of it
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def here(capsys, *arguments, code=0):
     """Run the command in this process; return what it says."""
-    assert run(["eval", *map(str, arguments)]) == code
+    with limited():
+        assert run(["eval", *map(str, arguments)]) == code
     out, err = capsys.readouterr()
     if code:
         assert out == ""
@@ -125,7 +143,7 @@ def test_a_cluster_gives_the_numbers_of_one_process(shards, workers, capsys, mon
     expected = here(capsys, "z", "y", "--worst", 40, "--json")
     assert expected["findings"][0]["positions"] == [[47], [129], [143]]
     given = ("z", "y", "--worst", 40, "--json", "--scheduler", address)
-    whole = ended(start(*given))
+    whole = here(capsys, *given)
     cut = ended(start(*given, before="import xloss.cli.evaluate as e; e.PIECE = 7 * 4"))
     assert [whole.pop("workers") in (1, 2, 3), cut.pop("workers") in (2, 3)] == [True, True]
     assert whole == expected
@@ -302,3 +320,11 @@ def test_without_distributed_the_line_says_what_to_install(shards):
     expected = '--scheduler: distributed is not installed: pip install "xloss[distributed]"'
     assert said == expected
     assert ended(start("z", "y", "--json", before=hide))["rows"] == sum(SIZES)
+
+
+def test_ctrl_c_ends_it(shards, workers):
+    address, _ = workers
+    with held(shards, "z", "y", "--scheduler", address) as (process, _):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out, err) == (130, "", "")
