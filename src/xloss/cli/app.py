@@ -73,8 +73,8 @@ def eval_command(
     before shard-10): TARGETS has a file of the same name for each, or is one file for all.
 
     With --scheduler tcp://HOST:PORT each shard, or piece of a large one, is a task of a Dask
-    cluster that reads the same paths and has the same xloss; how many workers it has, no number
-    shows.
+    cluster that reads the same paths and has the same xloss; the numbers do not depend on how many
+    workers it has, nor on one that dies.
     """
     from .evaluate import evaluate
     from .shards import Question
