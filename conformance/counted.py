@@ -101,10 +101,11 @@ def of_xloss() -> tuple[Callable[[Any], Any], Loss, Around]:
     """Return the same of `vocab_parallel_cross_entropy`."""
     import xloss
 
-    loss: Any = vars(xloss)["vocab_parallel_cross_entropy"]
-
-    def call(z: Any, y: Any, **options: Any) -> Any:
-        return loss(z, y, group=dist.group.WORLD, **options)
+    def call(z: Any, y: Any, weight: Any = None, **options: Any) -> Any:
+        mine = None if weight is None else weight.tensor_split(RANKS)[dist.get_rank()]
+        return xloss.vocab_parallel_cross_entropy(
+            z, y, group=dist.group.WORLD, weight=mine, **options
+        )
 
     return lambda local: local, call, nullcontext
 

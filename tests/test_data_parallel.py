@@ -179,16 +179,21 @@ def test_micro_batches_of_a_linear_layer_add_up_to_the_whole(lib, kind, how, sof
     check_split(batch, run, compare)
 
 
-def test_a_micro_batch_of_no_weight_is_zero_and_only_the_sum_has_its_smoothing():
-    """The one exception, as effective_count tells it: rows that weigh 0 and have a loss."""
+def test_a_micro_batch_of_no_weight_has_its_share_of_the_smoothing():
+    """Rows that weigh 0 and have a loss: alone a mean over nothing, in the whole batch a part."""
     x, y = np.array([[0.0, 1, 2], [2, 0, 1]]), np.array([0, 1])
     options = {"weight": np.array([0.0, 1, 2]), "label_smoothing": 0.5}
     total = xloss.effective_count(y, weight=options["weight"])
     parts = [(x[i : i + 1], y[i : i + 1]) for i in range(2)]
-    assert xloss.cross_entropy(*parts[0], normalizer=total, **options) == 0
-    sums = [xloss.cross_entropy(*p, reduction="sum", **options) / total for p in parts]
+    grad = xloss.value_and_grad(xloss.cross_entropy)
+    whole = grad(x, y, **options)[1]
+    for part, wanted in zip(parts, whole, strict=True):
+        near(grad(*part, normalizer=total, **options)[1][0], wanted, 4)
+    assert xloss.cross_entropy(*parts[0], **options) == 0
+    sums = [xloss.cross_entropy(*p, normalizer=total, **options) for p in parts]
     near(np.float64(sum(sums)), xloss.cross_entropy(x, y, **options), 4)
     assert sums[0] > 0.1
+    assert xloss.cross_entropy(*parts[0], normalizer=0.0, **options) == 0
 
 
 # ---- With ranks ----------------------------------------------------------------------------------

@@ -157,8 +157,14 @@ def _reduced(call: Call, rows: Array, weights: Array) -> Array:
 
 def _mean(call: Call, total: Array, weight: Array) -> Array:
     below = weight if call.normalizer is None else call.normalizer
-    empty = weight == 0
+    empty = contributing(call, weight) == 0
     return da.where(empty, 0.0, total / da.where(empty, 1.0, below))
+
+
+def contributing(call: Call, weight: Array) -> Array:
+    """Return what is 0 where no row contributes: see core.reduce."""
+    n = call.normalizer
+    return weight if n is None else da.where(weight == 0, n, weight)
 
 
 def value_and_grad(
@@ -181,7 +187,7 @@ def value_and_grad(
     up = Upstream(1.0 if cotangent is None else cotangent)
     if call.spec.reduction == "mean":
         weight = weights.sum()
-        live = weight != 0
+        live = contributing(call, weight) != 0
         below = weight if call.normalizer is None else call.normalizer
         factor = (1.0 if cotangent is None else cotangent) / da.where(live, below, 1.0)
         share = None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._xp import Array, Context, cast, context
 from ..core import shards, softmax
-from ..core.reduce import exact_sum, mean
+from ..core.reduce import contributing, exact_sum, mean
 from ..core.rowstats import RowStats, exponentials
 from ..core.spec import Operands, Spec, Upstream
 from ..core.targets import Targets, total_weight
@@ -32,6 +32,7 @@ def value(call: Call) -> Array:
     if spec.reduction == "mean":
         rows = tuple(o.x.shape[:-1])
         weight = total_weight(shards.whole(m, sums, t, spec, cx)[1], prod(rows), cx)
+        weight = contributing(cx, weight, _denominator(call))
         if o.class_weight is not None:
             # Autodiff multiplies a row's slope by an upstream of 0, which leaves a NaN a NaN.
             live = jnp.broadcast_to(weight != 0, rows)

@@ -150,9 +150,7 @@ def effective_count(
     r"""Denominator of the mean cross-entropy: ``sum_i sample_weight_i sum_j weight_j t_ij``.
 
     Added over micro-batches and ranks it is the ``normalizer`` with which their losses and
-    gradients add up to those of the whole batch. (One exception: rows whose label weighs 0 still
-    have a loss under ``label_smoothing``, and a micro-batch of such rows alone is 0, as any mean
-    over no weight; ``reduction="sum"``, divided by the count, has it.)
+    gradients add up to those of the whole batch.
 
     Parameters
     ----------
