@@ -14,6 +14,7 @@ from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
 from ..core.values import check_values
 from ..engines import choose
+from ..engines import pieces as by_chunk
 from .call import Call
 
 ROW_ARRAYS = ("sample_weight", "where")
@@ -247,7 +248,8 @@ def _checked(got: dict[str, Any], spec: Spec, classes: int) -> Operands:
 
 
 def _stats(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:
-    return pieces.stats(_checked(got, spec, classes), spec, classes, _start(got))[..., None, :]
+    made = by_chunk.stats(_checked(got, spec, classes), spec, classes, _start(got))
+    return made[..., None, :]
 
 
 def _merge(parts: Array, spec: Spec, acc: str) -> Array:
@@ -304,7 +306,7 @@ def _gradient(got: dict[str, Any], spec: Spec, classes: int, want: str) -> Array
     o, up = _operands(got), _upstream(got)
     if "packed" in got:
         sums = got.get("sums")
-        return pieces.gradients(o, got["packed"], sums, up, spec, classes, _start(got), want)
+        return by_chunk.gradients(o, got["packed"], sums, up, spec, classes, _start(got), want)
     need = Need(grad=want == "x", grad_targets=want == "targets")
     made = _evaluate(o, spec, classes, need, up)
     return made.grad if want == "x" else made.grad_targets
