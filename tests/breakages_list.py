@@ -11,6 +11,7 @@ from breakages_engine import COMPILED
 from breakages_linear import LINEAR
 from breakages_rules import RULES
 from breakages_speed import SPEED_BREAKAGES
+from breakages_spread import SPREAD
 from breakages_threads import THREADS
 from breakages_tools import TOOLS
 
@@ -24,4 +25,5 @@ BREAKAGES: list[Breakage] = [
     *COMPILED,
     *THREADS,
     *CLUSTER,
+    *SPREAD,
 ]

@@ -103,7 +103,7 @@ class _Blocks:
         self.need, self.step = need, step
         count, width = o.x.shape
         classes, cx = call.classes, call.cx
-        self.few = min(classes, max(1, cutting.PIECE // max(1, width)))  # classes at a time
+        self.few = max(1, min(classes, cutting.PIECE // max(1, width)))  # classes at a time
         self.z = self._room((min(step, count), classes))
         self.keep = cutting.present(o, call.spec, cx, classes, up)
         self.grads: dict[str, Array] = {}
@@ -141,7 +141,7 @@ class _Blocks:
     def _classes(self) -> Iterator[tuple[slice, Array]]:
         """Yield the weight, converted in pieces where it must be."""
         classes = self.call.classes
-        step = classes if self.matrix.dtype == self.cx.acc else self.few
+        step = max(1, classes) if self.matrix.dtype == self.cx.acc else self.few
         for c in cutting.cuts(classes, step):
             yield c, cast(self.cx, self.matrix[c, ...], self.cx.acc)
 
@@ -161,6 +161,8 @@ class _Blocks:
             self._rows(block, piece)
         if "x" in self.grads:
             g = self.grads["x"][block, ...]
+            if not self.call.classes:  # a rank without any
+                g[...] = 0.0
             for i, (c, w) in enumerate(self._classes()):
                 if i:
                     matmul_add(cx, g, z[:, c], w, count)

@@ -143,8 +143,10 @@ class Shaped(NamedTuple):
         return len(self.shape)
 
 
-def linear(x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context) -> Linear:
-    """Check what turns features into logits."""
+def linear(
+    x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context, *, empty: bool = False
+) -> Linear:
+    """Check what turns features into logits; `empty`: a weight of no class will do."""
     if x.ndim == 0:
         raise ValueError("features: expected at least one axis, got shape ()")
     width = x.shape[-1]
@@ -161,7 +163,7 @@ def linear(x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context) -> Li
     classes = w.shape[0]
     if classes != classes or classes is None:
         raise ValueError("weight: the class axis must have a known length")
-    if classes == 0:
+    if classes == 0 and not empty:
         raise ValueError(f"weight: expected at least one class, got shape {tuple(w.shape)}")
     if bias is not None:
         bias = floating("bias", bias, f"a floating array of shape ({classes},)")

@@ -66,7 +66,7 @@ def linear_shard_call(
     x, cx = check.logits(first, features)
     ranks = groups.of(group, cx)
     try:
-        linear = check.linear(x, weight, bias, block_rows, cx)
+        linear = check.linear(x, weight, bias, block_rows, cx, empty=True)
         t = labels(x, targets, cx, first)
         spec, normalizer, reads = _spec(
             t, cx, first, ignore_index=ignore_index, label_smoothing=label_smoothing,

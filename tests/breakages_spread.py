@@ -1,0 +1,72 @@
+"""Breakages of what is spread over ranks: exchanges, agreement, DTensor, mesh axes, parts."""
+
+from breakages import Breakage
+from breakages_rules import b
+
+CORE, ENGINE, GROUPS = "core/shards.py", "engines/shards.py", "backends/groups.py"
+BUDGET = "spread::within_the_budget_of_the_dense_loss[mpi-3]"
+RULE = "spread::every_rule_of_the_dense_loss[mpi-3]"
+DISAGREE = "spread_errors::ranks_that_disagree_all_raise_and_stay_in_step[gloo]"
+TORCH, JAX = "spread_torch::torch", "spread_torch::jax"
+
+SPREAD: list[Breakage] = [
+    b("spread: the maximum's own rest goes into the sum as it is", CORE,
+      "xp.where(top, s.rest, (1.0 + s.rest) * xp.exp(d))", "(1.0 + s.rest) * xp.exp(d) - top",
+      "spread::within_the_budget_of_the_dense_loss[mpi-2]"),
+    b("spread: ranks at the maximum are counted", CORE,
+      "rest + (tops - 1.0)", "rest", BUDGET),
+    b("spread: the label's gap is from the common maximum", CORE,
+      "xp.where(mass == 0, 0.0, dot - mass * d)", "dot", BUDGET),
+    b("spread: a rank without a possible class says nothing", CORE,
+      "d = xp.where(top, 0.0, cast(cx, s.max", "d = xp.where(False, 0.0, cast(cx, s.max", RULE),
+    b("spread: a label on no rank is a row of NaN", CORE,
+      "bad = bad | t.bad", "pass", RULE),
+    b("spread: so is one on several", CORE,
+      "bad: Any = here != 1.0", "bad: Any = here < 1.0",
+      "spread_errors::labels_that_are_not_read_and_differ_give_nan"),
+    b("spread: a bad label weighs its sample's weight", CORE,
+      "weight = xp.where(t.bad, 1.0 if t.scale is None else t.scale, weight)", "pass", RULE),
+    b("spread: a label's weight comes from the rank that has it", CORE,
+      "xp.where(here, cast(cx, take(cx, weight, t.labels), cx.wide), 0.0)",
+      "cast(cx, take(cx, weight, t.labels), cx.wide)", RULE),
+    b("spread: slices begin where those before them end", GROUPS,
+      "sum(sizes[: group.rank]) if", "group.rank * classes if", BUDGET),
+    b("spread: a rank whose arguments are refused says so", "losses/_shards.py",
+      "        groups.refuse(ranks, FACTS)\n", "        pass\n", DISAGREE),
+    b("spread: ranks that disagree raise", GROUPS,
+      "if theirs[i] != every[0][i]:", "if False:", DISAGREE),
+    b("spread: the kernel's label is taken back where it is elsewhere", ENGINE,
+      "g[..., 0] = xp.where(t.here, g[..., 0], cast(cx, first[..., 0], x.dtype))", "pass", BUDGET),
+    b("spread: the kernel's gap counts where the label is", ENGINE,
+      "xp.where(t.here, gap, 0.0)", "gap", "dask::chunks_of_many_classes[cross_entropy-any]"),
+    b("spread: what a row weighs reaches the kernel", ENGINE,
+      "for factor in (t.scale, t.label_weight):", "for factor in (t.scale,):", RULE),
+    b("spread: every rank's classes have a share in a feature's gradient",
+      "backends/linear_blocks.py",
+      'grads["x"] = call.group.total(grads["x"])', "pass", RULE),
+    b("spread: ranks take the same blocks of rows", "backends/linear_blocks.py",
+      "most = classes if call.shard is None else call.shard.most", "most = classes", RULE),
+    b("spread: no second derivative without the other ranks", "backends/torch_parallel.py",
+      "        if torch.is_grad_enabled():\n", "        if False:\n", TORCH + "[3-autograd]"),
+    b("spread: logits written to since are noticed", "backends/torch_parallel.py",
+      "ctx.save_for_backward(x, *map(whole._home, tensors))",
+      "ctx.save_for_backward(x.detach().clone(), *map(whole._home, tensors))",
+      TORCH + "[3-autograd]"),
+    b("spread: a DTensor's mean is over the rows of all ranks", "backends/torch_dtensor.py",
+      'if spec.reduction == "mean" and n is None and self.rows_are_spread():', "if False:",
+      TORCH + "[4-dtensors]"),
+    b("spread: a DTensor's last slice may be shorter", "backends/torch_dtensor.py",
+      "start = min(classes, ranks.rank * most)", "start = ranks.rank * x.shape[-1]",
+      TORCH + "[4-dtensors]"),
+    b("spread: along a mesh axis the tangent is the sum over the devices",
+      "backends/jax_parallel.py",
+      "out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.acc), axis=-1), name)",
+      "out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.acc), axis=-1) * 2, name)", JAX),
+    b("parts: a batch's rows of weight 0 have their share under its normalizer",
+      "core/reduce.py",
+      "        return normalizer if float(weight) == 0 else weight\n", "        return weight\n",
+      "data_parallel::a_micro_batch_of_no_weight_has_its_share_of_the_smoothing"),
+    b("dask: a chunk of many classes is cut into blocks of rows", "engines/pieces.py",
+      "out[place] = xp.reshape(here, out[place].shape)", "out[...] = here[:1, :1]",
+      "dask::chunks_of_many_classes[focal_loss-any]"),
+]  # fmt: skip
