@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import xloss
 from spread import Ranks, run
 from spread_errors import SECONDS
+from xloss.engines import shards
 
 EXPECTED = {
     "rows": "ValueError: logits_shard: other rows on rank 1 than on rank 0",
@@ -90,6 +92,39 @@ def test_two_exchanges_of_the_rows_and_none_backward() -> None:
 def test_what_is_no_group(group: object, message: str) -> None:
     with pytest.raises(TypeError, match=re.escape(message)):
         xloss.vocab_parallel_cross_entropy(np.zeros((1, 2)), np.array([0]), group=group)
+
+
+def test_an_engine_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the call, or says why not; the generic one takes all."""
+
+    class Alone:
+        rank, size = 0, 1
+
+        def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
+            return [facts]
+
+        def maximum(self, x: Any) -> Any:
+            return x
+
+        total = maximum
+
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    z, y = np.linspace(0, 1, 600).reshape(2, 300), np.array([0, 299])
+    loss = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
+    calls = []
+    real = shards.cpu.run
+    monkeypatch.setattr(shards.cpu, "run", lambda *a, **k: calls.append(1) or real(*a, **k))
+    with xloss.use_engine("generic"):
+        plain = loss(z, y, group=...)
+    assert not calls
+    with xloss.use_engine("cpu"):
+        value, grad = loss(z, y, group=...)
+        assert len(calls) == 2
+        for option in ({"label_smoothing": 0.1}, {"softcap": 5.0}):
+            with pytest.raises(xloss.EngineUnavailable, match=next(iter(option))):
+                loss(z, y, group=..., **option)
+    np.testing.assert_allclose(value, plain[0], rtol=1e-15)
+    np.testing.assert_allclose(grad, plain[1], rtol=1e-14)
 
 
 def test_a_mesh_axis_that_is_not_there() -> None:

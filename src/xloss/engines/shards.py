@@ -11,17 +11,24 @@ from ..core.blocks import cuts
 from ..core.rowstats import RowStats
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import Targets
-from . import choose, cpu
+from . import EngineUnavailable, choose, cpu
 
 _ROW_FIELDS = ("labels", "label_weight", "scale", "weight", "keep", "bad", "here")
 
 
 def compiled(x: Array, spec: Spec, cx: Context) -> bool:
     """Tell whether the compiled engine takes the pass over a shard's logits."""
-    # What smoothing and the cap need of a row leaves the kernels only as part of its loss.
-    if spec.label_smoothing or spec.softcap is not None or 0 in x.shape or spec.engine == "generic":
+    if choose(Operands(x), spec, cx) is not cpu or 0 in x.shape:
         return False
-    return choose(Operands(x), spec, cx) is cpu
+    # What smoothing and the cap need of a row leaves the kernels only as part of its loss.
+    for option in ("label_smoothing", "softcap"):
+        if getattr(spec, option):
+            if spec.engine is not None:
+                raise EngineUnavailable(
+                    f"engine {spec.engine!r} cannot take this call: {option} of classes in parts"
+                )
+            return False
+    return True
 
 
 def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
