@@ -12,6 +12,7 @@ from .losses.binary import (
 )
 from .losses.divergence import entropy, kl_div
 from .losses.linear import linear_cross_entropy
+from .losses.parallel import vocab_parallel_cross_entropy
 from .losses.softmax import CrossEntropyLoss, cross_entropy, focal_loss, log_loss, nll_loss
 from .ops import (
     effective_count,
@@ -51,5 +52,6 @@ __all__ = [
     "softmax",
     "use_engine",
     "value_and_grad",
+    "vocab_parallel_cross_entropy",
 ]
 __version__ = "0.1.0"

@@ -35,11 +35,15 @@ class Backend(Loss, Protocol):
 
 
 def of_loss(call: Call) -> Loss:
-    """Return what takes a loss: of logits that are there, or of features."""
+    """Return what takes a loss: of logits that are there, of features, or of a shard."""
     if call.linear is not None:
         from . import linear
 
         return linear
+    if call.group is not None:
+        from . import parallel
+
+        return parallel
     return of(call)
 
 

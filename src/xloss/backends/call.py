@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from .._xp import Context
 from ..core.linear import Linear
+from ..core.shards import Shard
 from ..core.spec import Operands, Spec
 
 
@@ -21,3 +22,5 @@ class Call(NamedTuple):
     normalizer: Any = None
     arguments: tuple[str, ...] = ("logits", "targets")  # what gradients go to; the first is x
     linear: Linear | None = None  # x are features, which this turns into logits
+    shard: Shard | None = None  # the classes are spread over ranks, and these are here
+    group: Any = None  # the ranks

@@ -67,7 +67,6 @@ def evaluated(
 ) -> tuple[Array | None, Result]:
     """Return the loss if wanted, and a result with the gradients; weight: the mean's, if known."""
     spec, cx = call.spec, call.cx
-    xp = cx.xp
     up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
     if spec.reduction == "none":
         got = run(wants._replace(rows=True), Upstream(up))
@@ -78,21 +77,27 @@ def evaluated(
     weight = known_weight(call) if weight is None else weight
     if weight is None:
         weight = run(Need(weight=True)).weight
-    below = weight if call.normalizer is None else call.normalizer
-    share = live = None
-    with quiet(cx):
-        if cx.host and float(weight) != 0:
-            factor = up / below if float(below) != 0 else up * inf
-        else:
-            weight = xp.asarray(weight, dtype=cx.wide)
-            live = weight != 0
-            factor = up / xp.where(live, below, xp.ones_like(weight))
+    factor, weight, live = slope(call, up, weight)
+    share = None
     if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
         total = run(Need(total=True)).total
         with quiet(cx):
             share = -factor * mean(cx, total, weight, None)
     got = run(wants._replace(total=value), Upstream(factor, share, live))
     return reduced(call, got.total, weight) if value else None, got
+
+
+def slope(call: Call, up: Any, weight: Any) -> tuple[Any, Any, Array | None]:
+    """Return d result/d row loss of a mean, its weight, and whether anything contributes."""
+    cx = call.cx
+    xp = cx.xp
+    below = weight if call.normalizer is None else call.normalizer
+    with quiet(cx):
+        if cx.host and float(weight) != 0:
+            return (up / below if float(below) != 0 else up * inf), weight, None
+        weight = xp.asarray(weight, dtype=cx.wide)
+        live = weight != 0
+        return up / xp.where(live, below, xp.ones_like(weight)), weight, live
 
 
 def depends_on_targets(call: Call) -> bool:

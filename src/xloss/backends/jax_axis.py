@@ -1,0 +1,35 @@
+"""JAX: the devices along a mesh axis, inside shard_map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from .._xp import Array
+
+
+class Axis:
+    """The devices along a named axis: one program, so that shapes and options agree already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            self.size = int(jax.lax.axis_size(name))
+        except NameError as error:
+            raise ValueError(
+                f"group: no mesh axis {name!r} here; call inside shard_map over it"
+            ) from error
+        self.rank: Any = jax.lax.axis_index(name)
+
+    def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return what every rank has to say: the same."""
+        return [facts] * self.size
+
+    def maximum(self, x: Array) -> Array:
+        """Return the largest over the devices."""
+        return jax.lax.pmax(x, self.name)  # type: ignore[no-untyped-call]
+
+    def total(self, x: Array) -> Array:
+        """Return the sum over the devices."""
+        return jax.lax.psum(x, self.name)  # type: ignore[no-untyped-call]

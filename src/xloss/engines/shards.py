@@ -1,0 +1,118 @@
+"""A rank's share of rows that are spread over ranks: compiled where an engine can, in blocks."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from .._xp import Array, Context, cast, gather, quiet, read
+from ..core import shards
+from ..core.blocks import cuts
+from ..core.rowstats import RowStats
+from ..core.spec import Need, Operands, Spec, Upstream
+from ..core.targets import Targets
+from . import choose, cpu
+
+_ROW_FIELDS = ("labels", "label_weight", "scale", "weight", "keep", "bad", "here")
+
+
+def compiled(x: Array, spec: Spec, cx: Context) -> bool:
+    """Tell whether the compiled engine takes the pass over a shard's logits."""
+    # What smoothing and the cap need of a row leaves the kernels only as part of its loss.
+    if spec.label_smoothing or spec.softcap is not None or 0 in x.shape or spec.engine == "generic":
+        return False
+    return choose(Operands(x), spec, cx) is cpu
+
+
+def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
+    """Return the statistics of a shard (*rows, classes)."""
+    if not cx.eager:
+        return shards.stats(x, t, spec, cx)
+    xp = cx.xp
+    rows = tuple(x.shape[:-1])
+    if compiled(x, spec, cx):
+        labels: Any = xp.zeros(rows, dtype=cx.index, device=cx.device)
+        bare = Spec("cross_entropy", indexed=True, engine=spec.engine)
+        got = cpu.run(
+            Operands(x, labels), bare, read(cx, clean=True), x.shape[-1], Need(stats=True)
+        ).stats
+        assert got is not None
+        m, rest = got
+        at = cast(cx, gather(cx, x, t.labels), cx.acc)
+        with quiet(cx):
+            gap = xp.where(at == m, 0.0, cast(cx, m, cx.wide) - cast(cx, at, cx.wide))
+        mass = cast(cx, t.here, cx.wide)
+        return RowStats(m, rest, mass, mass, xp.where(t.here, gap, 0.0))
+    pieces = list(cuts(rows, max(1, x.shape[-1]), cx))
+    made = [shards.stats(_rows(xp, x, p, 2), _targets(xp, t, p), spec, cx) for p in pieces]
+    if len(made) == 1:
+        return RowStats(*(None if a is None else xp.reshape(a, rows) for a in made[0]))
+    return RowStats(*(_joined(column, rows, cx) for column in zip(*made, strict=True)))
+
+
+def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream) -> Array:
+    """Return the gradient to a shard, in its dtype."""
+    if not cx.eager:
+        return cast(cx, shards.gradient(x, s, t, spec, cx, up), x.dtype)
+    xp = cx.xp
+    if (
+        x.shape[-1] > cpu.RECOMPUTED
+        and not (spec.z_loss and t.label_weight is not None)  # lse = inf in a row of weight 0
+        and compiled(x, spec, cx)
+    ):
+        return _compiled_gradient(x, s, t, spec, cx, up)
+    rows = tuple(x.shape[:-1])
+    out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
+    if 0 in x.shape:
+        return out
+    for p in cuts(rows, x.shape[-1], cx):
+        row = up.row if isinstance(up.row, float) or up.row.ndim == 0 else _rows(xp, up.row, p, 1)
+        part = RowStats(*(_rows(xp, a, p, 1) if hasattr(a, "ndim") else a for a in s))
+        g = shards.gradient(
+            _rows(xp, x, p, 2), part, _targets(xp, t, p), spec, cx, Upstream(row, None, up.live)
+        )
+        place = (*p, ...)
+        out[place] = xp.reshape(cast(cx, g, x.dtype), out[place].shape)
+    return out
+
+
+def _compiled_gradient(
+    x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream
+) -> Array:
+    xp = cx.xp
+    rows = tuple(x.shape[:-1])
+    # What a row weighs goes with its upstream: the kernel sees plain labels.
+    row: Any = up.row
+    for factor in (t.scale, t.label_weight):
+        row = row if factor is None else row * factor
+    if t.bad is not None:
+        row = xp.where(t.bad, xp.nan, row + xp.zeros(rows, dtype=cx.wide, device=cx.device))
+    if not isinstance(row, float) and row.ndim:
+        row = cast(cx, row, cx.wide)
+    bare = Spec("cross_entropy", indexed=True, z_loss=spec.z_loss, engine=spec.engine)
+    o = Operands(x, t.labels, None, None, t.keep)
+    need, up_row = Need(grad=True), Upstream(row, None, up.live)
+    saved = s.max, s.rest
+    g: Any = cpu.run(o, bare, read(cx, clean=True), x.shape[-1], need, up_row, saved).grad
+    # Where the label is elsewhere the kernel took the first class for it.
+    first = shards.gradient(x[..., :1], s, t._replace(here=xp.zeros_like(t.here)), spec, cx, up)
+    g[..., 0] = xp.where(t.here, g[..., 0], cast(cx, first[..., 0], x.dtype))
+    return g
+
+
+def _rows(xp: Any, a: Array, piece: tuple[slice, ...], ndim: int) -> Array:
+    """Return some rows of (*rows) or (*rows, classes) as one axis."""
+    part = a[(*piece, ...)]
+    shape = (-1,) if ndim == 1 else (prod(part.shape[:-1]), part.shape[-1])
+    return xp.reshape(part, shape)
+
+
+def _targets(xp: Any, t: Targets, piece: tuple[slice, ...]) -> Targets:
+    """Return the targets of some rows."""
+    given = {f: getattr(t, f) for f in _ROW_FIELDS}
+    return t._replace(**{f: _rows(xp, a, piece, 1) for f, a in given.items() if a is not None})
+
+
+def _joined(parts: Any, rows: tuple[int, ...], cx: Context) -> Array | None:
+    """Return one number a row of all rows."""
+    return None if parts[0] is None else cx.xp.reshape(cx.xp.concat(list(parts)), rows)
