@@ -26,8 +26,10 @@ Lazy = tuple[Array, ...]  # the loss, and its gradient where one is asked for
 def arrays(work: Work) -> tuple[Array, Array]:
     """Return logits and labels, lazily; each chunk is drawn by a generator of its own."""
     labels = np.random.default_rng(0).integers(0, work.classes, work.rows)
-    y = da.from_array(labels, chunks=(work.chunks[0],), name=f"{INPUT}-labels-{work.chunks}")
-    x = da.map_blocks(
+    y = da.from_array(  # type: ignore[no-untyped-call]
+        labels, chunks=(work.chunks[0],), name=f"{INPUT}-labels-{work.chunks}"
+    )
+    x = da.map_blocks(  # type: ignore[no-untyped-call]
         _normal, name=f"{INPUT}-logits-{work.chunks}", dtype=np.float32,
         meta=np.empty((0, 0), np.float32),
         chunks=tuple(_cut(n, size) for n, size in zip(work.shape, work.chunks, strict=True)),
@@ -62,12 +64,12 @@ def ours(x: Array, y: Array, gradient: bool) -> Lazy:
 def operations(x: Array, y: Array, gradient: bool) -> Lazy:
     """Return the loss by Dask's operations: a stable logsumexp, and the label's logit."""
     most = x.max(axis=-1)
-    lse = da.log(da.exp(x - most[:, None]).sum(axis=-1)) + most  # type: ignore[no-untyped-call]
+    lse = da.log(da.exp(x - most[:, None]).sum(axis=-1)) + most
     value = (lse - _picked(x, y)).mean()
     if not gradient:
         return (value,)
     hot = y[:, None] == _ids(x)[None, :]
-    grad = (da.exp(x - lse[:, None]) - hot) / np.float32(len(x))  # type: ignore[no-untyped-call]
+    grad = (da.exp(x - lse[:, None]) - hot) / np.float32(len(x))
     return value, grad
 
 
@@ -91,7 +93,7 @@ def reduction(x: Array, y: Array, gradient: bool) -> Lazy:
 
 
 def _ids(x: Array) -> Array:
-    return da.arange(x.shape[-1], chunks=(x.chunks[-1],))  # type: ignore[no-untyped-call]
+    return da.arange(x.shape[-1], chunks=(x.chunks[-1],))
 
 
 def _picked(x: Array, y: Array) -> Array:
@@ -153,7 +155,7 @@ def _call(loss: Callable[[Array, Array, bool], Lazy], work: Work, given: Data) -
     """Return the call: its graph is built and run, and the gradient stays where its chunks are."""
 
     def run() -> Lazy:
-        made = dask.persist(*loss(given.x, given.y, work.gradient))  # type: ignore[attr-defined]
+        made = dask.persist(*loss(given.x, given.y, work.gradient))  # type: ignore[attr-defined,no-untyped-call]
         if work.processes:
             wait(made)
         return (float(made[0].compute()), *made[1:])
@@ -167,7 +169,8 @@ def _some(work: Work, given: Data, grads: Lazy) -> Any:
     if not grads:
         return None
     rows = slice(None, None, max(1, work.rows[0] // 8))
-    g, y = (np.asarray(a[rows].compute()) for a in (grads[0], given.y))
+    both: Lazy = (grads[0], given.y)
+    g, y = (np.asarray(a[rows].compute()) for a in both)
     return spots(g, y)
 
 
@@ -184,7 +187,10 @@ def settled() -> None:
 
     gc.collect()
     client, until = distributed.get_client(), time.monotonic() + LIMIT
-    while client.run_on_scheduler(_results) and time.monotonic() < until:
+    while (
+        client.run_on_scheduler(_results)  # type: ignore[no-untyped-call]
+        and time.monotonic() < until
+    ):
         time.sleep(0.002)
 
 

@@ -33,12 +33,14 @@ def shard(work: Work) -> Data:
     )
     made *= np.float32(3.0)
     labels = np.random.default_rng(0).integers(0, work.classes, work.rows)
-    return Data(torch.from_numpy(made), torch.from_numpy(labels))
+    both: list[Any] = [torch.from_numpy(a) for a in (made, labels)]
+    return Data(*both)
 
 
 def _call(loss: Loss, work: Work, given: Data, within: Callable[[], Any] = nullcontext) -> Call:
     """Return the loss, with `.backward()` where a gradient is asked for."""
-    x = given.x.detach().requires_grad_(work.gradient)
+    logits: Tensor = given.x
+    x = logits.detach().requires_grad_(work.gradient)
     own = given.y - dist.get_rank() * x.shape[-1]
 
     def run() -> Tensor:
@@ -104,7 +106,7 @@ class _ByHand(torch.autograd.Function):
         return (total.log_() - picked).mean()
 
     @staticmethod
-    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None]:
         grad, own, away = ctx.saved_tensors
         grad.scatter_add_(-1, own[:, None], (away.to(grad.dtype) - 1)[:, None])
         return grad.mul_(up / len(grad)), None

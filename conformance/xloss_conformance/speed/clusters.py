@@ -80,7 +80,7 @@ def _held(work: Work) -> Data:
 
     from .by_dask import arrays, wait
 
-    made = dask.persist(*arrays(work))  # type: ignore[attr-defined]
+    made = dask.persist(*arrays(work))  # type: ignore[attr-defined,no-untyped-call]
     if work.processes:
         wait(made)
     return Data(*made)

@@ -230,5 +230,5 @@ def _slowest(times: Sequence[float]) -> list[float]:
     return [max(parts) for parts in zip(*_gathered(times), strict=True)]
 
 
-JOBS = {"times": _times, "memory": _memory}
+JOBS: dict[str, Any] = {"times": _times, "memory": _memory}
 TASKS: dict[str, Any] = {"ranks_times": ranks_times, "ranks_memory": ranks_memory}
