@@ -10,13 +10,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..homes import Missing
+from ..homes import HOMES
 from .clock import FEW, Call, enough, once
 from .contenders import contender
 from .memory import peak
@@ -36,29 +37,22 @@ def ranks_times(
     works: Sequence[Work], names: Sequence[str], threads: int, **pace: Any
 ) -> Iterator[Found]:
     """Time the contenders on each work, in turns; a call takes as long as its slowest rank."""
-    who, missing = present(names)
-    yield from missing
-    yield "contenders", [told(one) for one in who]
-    for ranks, some in _by_ranks(works):
-        yield from _in_ranks(
-            ranks, "times", {"works": some, "names": [w.name for w in who], **pace}
-        )
+    yield from _in_groups("times", works, names=names, **pace)
 
 
 def ranks_memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
     """Read one contender's peak memory on each work, of all ranks together."""
-    try:
-        contender(name)
-    except Missing as missing:
-        yield "missing", str(missing)
+    yield from _in_groups("memory", works, name=name, trials=trials)
+
+
+def _in_groups(job: str, works: Sequence[Work], **arguments: Any) -> Iterator[Found]:
+    """Do a job in a group for each number of ranks."""
+    if not find_spec("torch"):
+        yield "missing", f"torch: torch is not installed: {HOMES['torch'][1]}"
         return
-    for ranks, some in _by_ranks(works):
-        yield from _in_ranks(ranks, "memory", {"works": some, "name": name, "trials": trials})
-
-
-def _by_ranks(works: Sequence[Work]) -> Iterator[tuple[int, list[Work]]]:
     for ranks in dict.fromkeys(work.processes for work in works):
-        yield ranks, [work for work in works if work.processes == ranks]
+        some = [work for work in works if work.processes == ranks]
+        yield from _in_ranks(ranks, job, {"works": some, **arguments})
 
 
 # ---- Starting and ending ------------------------------------------------------------------------
@@ -143,7 +137,9 @@ def serve(
 def _times(works: Sequence[Work], names: Sequence[str], **pace: Any) -> Iterator[Found]:
     from .by_ranks import shard
 
-    who, _ = present(names)
+    who, missing = present(names)
+    yield from missing
+    yield "contenders", [told(one) for one in who]
     for work in works:
         given = shard(work)
         calls, refused = _everywhere(*prepared(who, work, given, 1))
