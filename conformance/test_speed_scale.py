@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -79,11 +80,21 @@ def test_memory_of_ranks_is_that_of_all_of_them() -> None:
     assert 0.99 < found["peak_bytes"] / asked.nbytes < 1.2  # the gradient's slices
 
 
-def test_a_job_that_fails_in_a_rank_says_so_and_leaves_nobody() -> None:
-    before = set(multiprocessing.active_children())
-    with pytest.raises(ranks.RankFailed, match=r"^rank \d: KeyError: 'no such job'\n"):
-        list(ranks._in_ranks(2, "no such job", {}))
+def _first_fails() -> Iterator[tuple[str, Any]]:
+    import torch.distributed
+
+    if torch.distributed.get_rank() == 0:
+        raise KeyError("of the first")
+    time.sleep(60)
+    yield "result", None
+
+
+def test_a_rank_that_fails_says_so_and_the_others_are_ended() -> None:
+    before, start = set(multiprocessing.active_children()), time.monotonic()
+    with pytest.raises(ranks.RankFailed, match=r"^rank 0: KeyError: 'of the first'\n"):
+        list(ranks._in_ranks(2, _first_fails, {}))
     assert set(multiprocessing.active_children()) <= before
+    assert time.monotonic() - start < 50
 
 
 def test_what_a_task_raises_ends_the_run_in_one_line() -> None:
@@ -140,6 +151,27 @@ def test_every_expression_in_dask_is_the_loss(name: str, chunks: tuple[int, int]
         -np.log(p[hot == 1]).mean(), rel=1e-6
     )
     np.testing.assert_allclose(grad.compute(scheduler="sync"), (p - hot) / 16, atol=1e-8, rtol=2e-5)
+
+
+def test_a_cluster_is_timed_when_it_has_forgotten_the_last_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import distributed
+
+    from xloss_conformance.speed import by_dask
+
+    class Scheduler:
+        tasks: ClassVar[list[Any]] = [(f"{by_dask.INPUT}-logits-(4, 60)", 0, 0), ("sum-1", 0), "x"]
+
+    class Client:
+        def run_on_scheduler(self, asked: Any) -> int:
+            found: int = asked(Scheduler)
+            Scheduler.tasks.pop()
+            return found
+
+    monkeypatch.setattr(distributed, "get_client", Client)
+    by_dask.settled()
+    assert Scheduler.tasks == []
 
 
 def test_spots_of_a_gradient_have_the_labels_and_classes_far_apart() -> None:

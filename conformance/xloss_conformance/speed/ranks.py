@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -26,6 +26,7 @@ from .scale import LIMIT
 from .tasks import Found, prepared, present, timed, told, why
 from .work import Work
 
+Job = Callable[..., Iterator[Found]]
 SILENCE = 4 * LIMIT  # seconds after which the ranks are ended; a collective gives up before
 
 
@@ -37,15 +38,15 @@ def ranks_times(
     works: Sequence[Work], names: Sequence[str], threads: int, **pace: Any
 ) -> Iterator[Found]:
     """Time the contenders on each work, in turns; a call takes as long as its slowest rank."""
-    yield from _in_groups("times", works, names=names, **pace)
+    yield from _in_groups(_times, works, names=names, **pace)
 
 
 def ranks_memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
     """Read one contender's peak memory on each work, of all ranks together."""
-    yield from _in_groups("memory", works, name=name, trials=trials)
+    yield from _in_groups(_memory, works, name=name, trials=trials)
 
 
-def _in_groups(job: str, works: Sequence[Work], **arguments: Any) -> Iterator[Found]:
+def _in_groups(job: Job, works: Sequence[Work], **arguments: Any) -> Iterator[Found]:
     """Do a job in a group for each number of ranks."""
     if not find_spec("torch"):
         yield "missing", f"torch: torch is not installed: {HOMES['torch'][1]}"
@@ -58,7 +59,7 @@ def _in_groups(job: str, works: Sequence[Work], **arguments: Any) -> Iterator[Fo
 # ---- Starting and ending ------------------------------------------------------------------------
 
 
-def _in_ranks(ranks: int, job: str, arguments: dict[str, Any]) -> Iterator[Found]:
+def _in_ranks(ranks: int, job: Job, arguments: dict[str, Any]) -> Iterator[Found]:
     """Do a job in so many processes, whose group it is; give what the first one tells."""
     context = get_context("spawn")
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
@@ -107,7 +108,7 @@ def _heard(started: Sequence[tuple[Any, Connection]], silence: float) -> Iterato
 
 
 def serve(
-    pipe: Connection, rank: int, ranks: int, store: str, job: str, arguments: Mapping[str, Any]
+    pipe: Connection, rank: int, ranks: int, store: str, job: Job, arguments: Mapping[str, Any]
 ) -> None:
     """Join the group, do the job, and tell what came of it."""
     os.dup2(2, 1)  # stdout belongs to the report
@@ -121,7 +122,7 @@ def serve(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=ranks,
             timeout=timedelta(seconds=LIMIT),
         )  # fmt: skip
-        for message in JOBS[job](**arguments):
+        for message in job(**arguments):
             if rank == 0:
                 pipe.send(message)
         dist.destroy_process_group()
@@ -226,5 +227,4 @@ def _slowest(times: Sequence[float]) -> list[float]:
     return [max(parts) for parts in zip(*_gathered(times), strict=True)]
 
 
-JOBS: dict[str, Any] = {"times": _times, "memory": _memory}
 TASKS: dict[str, Any] = {"ranks_times": ranks_times, "ranks_memory": ranks_memory}
