@@ -208,7 +208,7 @@ def test_what_is_cut_is_measured_when_asked_for_by_name() -> None:
     assert [len(step.arguments["works"]) for step in times] == [12, 6]
     assert all(step.alone for step in steps(asked))
     names = [work.name for work in works("dask", False)]
-    assert names[0] == "float32 (8192, 32000) in chunks of (1024, 32000), threads, value"
+    assert names[0] == "float32 (4096, 32000) in chunks of (1024, 32000), threads, value"
     assert names[-1].endswith("(2048, 8000), 2 workers, value and gradient")
     assert works("vocab-parallel", False)[0].name == "float32 (4096, 32000) over 2 ranks, value"
     assert len(set(names)) == 12

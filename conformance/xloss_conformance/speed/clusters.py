@@ -27,12 +27,11 @@ def dask_times(
     yield "contenders", [told(one) for one in who]
     for workers, some in _by_workers(works):
         with _scheduler(workers, threads):
-            for work in some:
-                given = _held(work)
+            for work, given in _with_inputs(some):
                 calls, refused = prepared(who, work, given, threads)
                 taken = in_turns(calls, seconds=seconds, least=least, most=most)
                 yield "result", timed(work, calls, refused, taken, ())
-                del given, calls
+                del calls
 
 
 def dask_memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
@@ -44,8 +43,7 @@ def dask_memory(works: Sequence[Work], name: str, threads: int, trials: int) -> 
         return
     for workers, some in _by_workers(works):
         with _scheduler(workers, threads) as client:
-            for work in some:
-                given = _held(work)
+            for work, given in _with_inputs(some):
                 found = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
                 try:
                     call = one.prepare(work, given, threads)
@@ -54,7 +52,6 @@ def dask_memory(works: Sequence[Work], name: str, threads: int, trials: int) -> 
                 except Exception as reason:
                     found["reason"] = why(reason)
                 yield "result", found
-                del given
 
 
 def _peak(call: Call, client: Any) -> int:
@@ -72,6 +69,15 @@ def _peak(call: Call, client: Any) -> int:
 def _by_workers(works: Sequence[Work]) -> Iterator[tuple[int, list[Work]]]:
     for workers in dict.fromkeys(work.processes for work in works):
         yield workers, [work for work in works if work.processes == workers]
+
+
+def _with_inputs(works: Sequence[Work]) -> Iterator[tuple[Work, Data]]:
+    """Give each work with its arguments, which are drawn once for those of the same chunks."""
+    for chunks in dict.fromkeys(work.chunks for work in works):
+        some = [work for work in works if work.chunks == chunks]
+        given = _held(some[0])
+        yield from ((work, given) for work in some)
+        del given
 
 
 def _held(work: Work) -> Data:

@@ -11,7 +11,7 @@ from .work import Work
 
 LIMIT = 120.0  # seconds that anything may take: whoever waits longer gives up
 OPS = {"dask": "dask", "vocab-parallel": "ranks"}  # op -> AT_SCALE's key
-DASK_SHAPE, DASK_CHUNKS = (8192, 32000), ((1024, 32000), (8192, 4000), (2048, 8000))
+DASK_SHAPE, DASK_CHUNKS = (4096, 32000), ((1024, 32000), (4096, 8000), (2048, 8000))
 RANKS = (((4096, 32000), 2), ((2048, 128256), 2), ((4096, 32000), 4))
 WORKERS = 2
 PACE = {"seconds": 2.0, "least": 5, "most": 50}
