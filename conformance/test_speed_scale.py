@@ -218,7 +218,7 @@ def test_a_page_has_its_own_run() -> None:
     one_page(())
     one_page(("dask", "vocab-parallel"))
     one_page(("forward", "linear"))
-    with pytest.raises(BadPlan, match="--publish: dask have a page of their own"):
+    with pytest.raises(BadPlan, match="--publish: a page of its own is for dask"):
         one_page(("forward", "dask"))
 
 

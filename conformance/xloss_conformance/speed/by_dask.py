@@ -151,7 +151,7 @@ def _difference(x: Array, lse: Array, y: Array, ids: Array, rows: int) -> Array:
 # ---- Their calls -------------------------------------------------------------------------------
 
 
-def _call(loss: Callable[[Array, Array, bool], Lazy], work: Work, given: Data) -> Call:
+def _call(loss: Callable[[Array, Array, bool], Lazy], work: Work, given: Data, engine: str) -> Call:
     """Return the call: its graph is built and run, and the gradient stays where its chunks are."""
 
     def run() -> Lazy:
@@ -161,7 +161,11 @@ def _call(loss: Callable[[Array, Array, bool], Lazy], work: Work, given: Data) -
         return (float(made[0].compute()), *made[1:])
 
     before = settled if work.processes else lambda: None
-    return Call(run, before=before, answer=lambda got: (got[0], _some(work, given, got[1:])))
+
+    def answer(got: Lazy) -> tuple[float, Any]:
+        return got[0], _some(work, given, got[1:])
+
+    return Call(run, before=before, answer=answer, engine=engine)
 
 
 def _some(work: Work, given: Data, grads: Lazy) -> Any:
@@ -201,7 +205,7 @@ def _results(dask_scheduler: Any) -> int:
 
 def _contender(name: str, said: str, loss: Any, peer: bool = True) -> Contender:
     def prepare(work: Work, given: Data, threads: int) -> Call:
-        return _call(loss, work, given)
+        return _call(loss, work, given, "" if peer else "chosen in each chunk")
 
     return Contender(name, "dask", said, prepare, peer, "dask" if peer else "")
 

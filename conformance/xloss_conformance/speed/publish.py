@@ -30,8 +30,8 @@ def one_page(ops: Sequence[str]) -> None:
     """Raise BadPlan where a run would be published on two pages."""
     among = [op for op in ops if op in SCALE_OPS]
     if among and not at_scale(ops):
-        raise BadPlan(f"--publish: {' and '.join(among)} have a page of their own: ask for nothing "
-                      "else")  # fmt: skip
+        named = " and ".join(among)
+        raise BadPlan(f"--publish: a page of its own is for {named}: ask for nothing else")
 
 
 def write(record: dict[str, Any], docs: Path) -> None:
