@@ -14,11 +14,11 @@ import pytest
 
 from xloss_conformance.speed import ranks
 from xloss_conformance.speed.contenders import AT_SCALE
+from xloss_conformance.speed.cuts import OPS, spots, works
 from xloss_conformance.speed.markdown_scale import markdown_scale
 from xloss_conformance.speed.plan import BadPlan, Plan, Step, chosen, steps
 from xloss_conformance.speed.processes import BenchFailed, results
 from xloss_conformance.speed.publish import SCALE_DOCUMENT, SCALE_RECORD, one_page, published
-from xloss_conformance.speed.scale import OPS, spots, works
 from xloss_conformance.speed.targets import judged
 from xloss_conformance.speed.work import Work
 

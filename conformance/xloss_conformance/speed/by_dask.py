@@ -15,7 +15,7 @@ import xloss
 
 from .clock import Call
 from .contenders import Contender
-from .scale import LIMIT, spots
+from .cuts import LIMIT, spots
 from .work import Data, Work
 
 INPUT = "xloss-bench-input"  # how the names of the inputs' chunks begin

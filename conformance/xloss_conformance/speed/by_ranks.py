@@ -16,7 +16,7 @@ import xloss
 from ..conventions.torch import F
 from .clock import Call
 from .contenders import Contender, NotOffered
-from .scale import spots
+from .cuts import spots
 from .work import Data, Work
 
 Tensor = Any

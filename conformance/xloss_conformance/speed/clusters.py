@@ -11,8 +11,8 @@ from typing import Any
 from ..homes import Missing
 from .clock import Call, in_turns
 from .contenders import contender
+from .cuts import LIMIT
 from .memory import held_most, held_now, peak
-from .scale import LIMIT
 from .tasks import Found, prepared, present, timed, told, why
 from .work import Data, Work
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..report.markdown import table, text
+from .cuts import names
 from .figures import digits, percent
 from .markdown import contenders, figures, head, marked
-from .scale import names
 
 Record = dict[str, Any]
 HEADINGS = {"dask": "Dask", "vocab-parallel": "Ranks that share the classes"}

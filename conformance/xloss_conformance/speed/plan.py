@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import scale
+from . import cuts
 from .contenders import LINEAR, PEERS, XLOSS
 from .work import Work
 
@@ -15,7 +15,7 @@ OPS = (
     "forward", "gradient", "segmentation", "bfloat16", "small", "linear", "linear-large",
     "classes", "rows", "threads", "memory", "first-call", "dask", "vocab-parallel",
 )  # fmt: skip
-ON_DEMAND = ("linear-large", *scale.OPS)  # takes minutes
+ON_DEMAND = ("linear-large", *cuts.OPS)  # takes minutes
 QUICK_OPS = ("forward", "gradient", "small", "memory")
 QUICK_PEERS = ("torch", "optax")
 SHAPES = ((65536, 10), (8192, 1000), (2048, 32000), (512, 128256))
@@ -91,8 +91,8 @@ def works(op: str, plan: Plan) -> list[Work]:
     if plan.quick:
         shapes = shapes[:3]
     both = (False, True)
-    if op in scale.OPS:
-        return scale.works(op, plan.tiny)
+    if op in cuts.OPS:
+        return cuts.works(op, plan.tiny)
     if op in ("forward", "gradient"):
         return [Work(op, shape, op == "gradient") for shape in dict.fromkeys(shapes)]
     if op == "segmentation":
@@ -165,8 +165,8 @@ def steps(plan: Plan) -> list[Step]:
         if op == "first-call":
             found += _first(plan, names(op, plan, peers), threads)
             continue
-        if op in scale.OPS:
-            found += _at_scale(op, given, threads, short if plan.tiny else scale.PACE)
+        if op in cuts.OPS:
+            found += _at_scale(op, given, threads, short if plan.tiny else cuts.PACE)
             continue
         pace = short if op in ("classes", "rows", "threads") else long
         if op == "small":
@@ -216,7 +216,7 @@ def _memory(given: list[Work], who: Sequence[str], threads: int, trials: int) ->
 
 def _at_scale(op: str, given: list[Work], threads: int, pace: dict[str, Any]) -> list[Step]:
     """Return times in turns, then memory, a process for each contender and number of processes."""
-    who, kind = scale.names(op), scale.OPS[op]
+    who, kind = cuts.names(op), cuts.OPS[op]
     times = {"task": f"{kind}_times", "works": given, "names": who, **pace}
     found = [Step("works", "at_scale", times, threads, len(given), alone=True)]
     for name in who:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .cuts import OPS as SCALE_OPS
 from .markdown import markdown
 from .markdown_scale import markdown_scale
 from .pictures import draw
 from .plan import BadPlan
-from .scale import OPS as SCALE_OPS
 
 RECORD, DOCUMENT = "performance.json", "performance.md"
 SCALE_RECORD, SCALE_DOCUMENT = "performance-scale.json", "performance-scale.md"

@@ -20,9 +20,9 @@ from typing import Any
 from ..homes import HOMES
 from .clock import FEW, Call, enough, once
 from .contenders import contender
+from .cuts import LIMIT
 from .memory import peak
 from .processes import end_with_parent, environment
-from .scale import LIMIT
 from .tasks import Found, prepared, present, timed, told, why
 from .work import Work
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .contenders import AT_SCALE
-from .scale import OPS as SCALE_OPS
+from .cuts import OPS as SCALE_OPS
 
 Record = dict[str, Any]
 ON_NUMPY, ON_TORCH = "xloss numpy", "xloss torch"
