@@ -212,6 +212,16 @@ LAWS_BREAKAGES = [
       "return plain(cx, total_weight(made, math.prod(rows), cx))",
       "return plain(cx, total_weight(made, math.prod(rows), cx) + 1.0)",
       "laws::micro_batches_with_the_whole_normalizer_add_up_to_the_whole"),
+    b("split: a micro-batch's gradient by the normalizer", "backends/default.py",
+      "below = weight if call.normalizer is None else call.normalizer", "below = weight",
+      "data_parallel::padded_micro_batches_add_up_to_the_whole[numpy-float32-plain-index]"),
+    b("split: a linear layer's gradient by the normalizer", "backends/default.py",
+      "below = weight if call.normalizer is None else call.normalizer", "below = weight",
+      "data_parallel::micro_batches_of_a_linear_layer_add_up_to_the_whole"
+      "[numpy-float32-all-index]"),
+    b("split: Dask counts float64 weights", "ops/targets.py",
+      "cx = cx._replace(acc=w.dtype)", "cx = cx._replace(acc=xp.float64)",
+      "data_parallel::padded_micro_batches_add_up_to_the_whole[dask-float64-all-index]"),
 ]  # fmt: skip
 
 OPS_BREAKAGES = [

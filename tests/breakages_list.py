@@ -6,6 +6,7 @@ More than one file can hold: a part of its own in `breakages_NAME.py`, added up 
 from breakages import Breakage
 from breakages_arithmetic import ARITHMETIC
 from breakages_calls import CALLS
+from breakages_cluster import CLUSTER
 from breakages_engine import COMPILED
 from breakages_linear import LINEAR
 from breakages_rules import RULES
@@ -22,4 +23,5 @@ BREAKAGES: list[Breakage] = [
     *LINEAR,
     *COMPILED,
     *THREADS,
+    *CLUSTER,
 ]

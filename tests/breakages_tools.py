@@ -219,7 +219,7 @@ FILES_BREAKAGES = [
 EVAL_BREAKAGES = [
     Breakage(
         rule="eval: logits are read in blocks",
-        file=CLI + "evaluate.py",
+        file=CLI + "piece.py",
         old="max(1, BLOCK // files.classes)",
         new="10**12",
         test=EVAL + "a_large_file_takes_the_memory_of_a_block",
@@ -254,21 +254,21 @@ EVAL_BREAKAGES = [
     ),
     Breakage(
         rule="eval: the findings say why a loss is not finite",
-        file=CLI + "evaluate.py",
+        file=CLI + "piece.py",
         old="look(call, got, found, start)",
         new="pass",
         test=EVAL + "findings_say_why_a_loss_is_not_finite",
     ),
     Breakage(
         rule="eval: a bad label is refused, in the file's own dtype",
-        file=CLI + "evaluate.py",
+        file=CLI + "piece.py",
         old="targets = _labels(targets, start",
         new="_labels(targets.astype(np.int8), start",
         test=EVAL + "what_does_not_fit_is_refused",
     ),
     Breakage(
         rule="eval: a bad label is named by its row in the whole",
-        file=CLI + "evaluate.py",
+        file=CLI + "piece.py",
         old="row = row_name(at, start)",
         new="row = row_name(at, (0,) * len(start))",
         test=EVAL + "a_bad_label_is_named_by_its_place_in_the_whole",
@@ -321,6 +321,14 @@ EVAL_BREAKAGES = [
         old="images.T @ by_logits + by_matrix",
         new="images.T @ by_logits",
         test="tests/test_example_digits.py::test_every_library_and_way_ends_within_rounding_of_numpy",
+    ),
+    Breakage(
+        rule="example: DDP averages the gradients of the ranks",
+        file="examples/data_parallel.py",
+        old="normalizer=count / ranks",
+        new="normalizer=count",
+        test="tests/test_data_parallel.py::"
+        "test_ranks_and_micro_batches_train_as_the_whole_batch[2 ranks of 4]",
     ),
 ]
 

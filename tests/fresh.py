@@ -72,10 +72,12 @@ def python(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def start(script: str, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    script: str, *args: str, env: dict[str, str] | None = None, stdin: int | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **(env or {})}, cwd=Path(__file__).parent,
     )  # fmt: skip
 

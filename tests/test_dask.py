@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -159,3 +160,39 @@ def test_float32_and_dtypes() -> None:
     assert (value.dtype, g.dtype) == (np.float32, np.float32)
     value, g = dask.compute(value, g, scheduler="sync")
     assert (value.dtype, g.dtype) == (np.float32, np.float32)
+
+
+@pytest.mark.parametrize("engine", ["any", "generic"])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "nll_loss"])
+def test_chunks_of_many_classes(name: str, engine: str) -> None:
+    """Chunks of more than one block of rows, and of classes enough for each kernel."""
+    rng = np.random.default_rng(1)
+    rows, classes = (20, 40), 500
+    x = rng.standard_normal((*rows, classes)) * 3
+    x[0, 0, :250] = -np.inf
+    x[0, 1, 3] = np.nan
+    x[1, 1, [3, 400]] = np.inf
+    x = np.asarray(xloss.log_softmax(x)) if name == "nll_loss" else x
+    y = rng.integers(0, classes, rows)
+    y[2, 3] = -100
+    t = rng.random((*rows, classes))
+    weight, sample, where = rng.random(classes), rng.random(rows), rng.random(rows) > 0.2
+    weight[y[4, 4]] = 0.0
+    more = {"z_loss": 0.1, "softcap": 20.0} if name == "cross_entropy" else {}
+    loss = xloss.value_and_grad(getattr(xloss, name))
+    for target, options in itertools.product(
+        (y, t), ({}, {"weight": weight, "sample_weight": sample, "where": where},
+                 {"label_smoothing": 0.1, **more}, {**more, "weight": weight}),
+    ):  # fmt: skip
+        cuts = {"weight": (99,), "sample_weight": rows, "where": (7, 40)}
+        lazy = {k: chunked(v, cuts[k]) if k in cuts else v for k, v in options.items()}
+        target_cut = (20, 40) if target is y else (20, 40, 200)
+        with contextlib.nullcontext() if engine == "any" else xloss.use_engine(engine):
+            given = chunked(x, (20, 40, 200)), chunked(target, target_cut)
+            made = loss(*given, reduction="none", **lazy)
+        value, grad = dask.compute(*made, scheduler="sync")
+        want, want_grad = loss(x, target, reduction="none", **options)
+        np.testing.assert_allclose(value, want, rtol=1e-13)
+        assert (np.isnan(grad) == np.isnan(want_grad)).all()
+        off, largest = np.nan_to_num(abs(grad - want_grad)), np.nan_to_num(abs(want_grad))
+        assert (off <= 32 * 2.0**-52 * largest.max(-1, keepdims=True)).all()

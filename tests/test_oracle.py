@@ -267,7 +267,10 @@ def test_reduce_without_a_contributing_row_or_with_a_nan():
     weightless = softmax_row(CE, LOGITS, SOFT, weight=[0, 0, 1, 0], label_smoothing=0.5)
     got = reduce([None, weightless])
     assert (got.value, got.grads, got.grads_targets) == (0, [None, [0] * 4], [None, [0] * 4])
-    assert reduce([]).value == reduce([None]).value == reduce([weightless], normalizer=2).value == 0
+    assert reduce([]).value == reduce([None]).value == reduce([None], normalizer=2).value == 0
+    # A part of a batch whose other rows weigh something.
+    assert reduce([weightless], normalizer=2).value == weightless.loss / 2 > 0
+    assert reduce([weightless], normalizer=0).value == 0
     bad, good = softmax_row(CE, LOGITS, 4), softmax_row(CE, LOGITS, 1)
     assert mp.isnan(reduce([bad, good]).value)
     assert close(reduce([bad, good]).grads[1], [v / 2 for v in good.grad])

@@ -27,6 +27,8 @@ def test_blocks_run() -> None:
     assert ran >= 4
     rows = names["xloss"].cross_entropy(names["logits"], names["labels"], reduction="none")
     assert f"{rows[1]:.2e}" == "5.02e-08"  # the figure of the table
+    whole = names["xloss"].cross_entropy(names["logits"], names["labels"])
+    assert names["total"] == pytest.approx(whole, rel=2e-7)  # of the micro-batches
 
 
 def test_links_lead_somewhere() -> None:

@@ -267,14 +267,15 @@ def reduce(
 ) -> Batch[G]:
     """Σ loss_i, or the mean (Σ loss_i) / D, D = Σ W_i or ``normalizer``; None is an absent row.
 
-    A mean to which no row contributes (W_i > 0, or NaN) is 0 with zero gradients. Where D = Σ W_i
+    A mean to which no row contributes (W_i > 0, or NaN; with a ``normalizer`` that is not 0, every
+    present row) is 0 with zero gradients. Where D = Σ W_i
     depends on t: d mean/dt_ik = (d loss_i/dt_ik - mean · dW_i/dt_ik) / D.
     """
     mean = reduction == "mean"
     if not mean and (reduction != "sum" or normalizer is not None):
         raise ValueError(f"no such reduction: {reduction!r} with normalizer={normalizer}")
     present = [row for row in rows if row is not None]
-    counted = any(not row.weight <= 0 for row in present)
+    counted = bool(normalizer) or any(not row.weight <= 0 for row in present)
     divisor = sum(row.weight for row in present) if normalizer is None else mp.mpf(normalizer)
 
     def scaled(v: mpf) -> mpf:

@@ -202,12 +202,19 @@ def is_traced(x: Array, lib: str) -> bool:
     torch = sys.modules["torch"]
     if torch.compiler.is_compiling() or x.device.type == "meta":
         return True
+    if spread(x):
+        return True
     # functorch wrappers and fake tensors are read by no public predicate but these.
     return bool(
         torch._C._functorch.is_functorch_wrapped_tensor(x)
         or torch._is_functional_tensor(x)
         or (type(x) is not torch.Tensor and type(x).__name__ == "FakeTensor")
     )
+
+
+def spread(x: Array) -> bool:
+    """Tell whether a tensor is spread over ranks: PyTorch's DTensor."""
+    return type(x).__name__ == "DTensor"
 
 
 def is_tracer(x: Array, lib: str) -> bool:

@@ -12,6 +12,7 @@ from .markdown import markdown
 from .markdown_scale import markdown_scale
 from .pictures import draw
 from .plan import BadPlan
+from .scale import rewrite
 
 RECORD, DOCUMENT = "performance.json", "performance.md"
 SCALE_RECORD, SCALE_DOCUMENT = "performance-scale.json", "performance-scale.md"
@@ -49,6 +50,7 @@ def render(docs: Path) -> dict[str, Any]:
         record = published(docs)
         pictures = draw(record, docs)
         (docs / DOCUMENT).write_text(markdown(record, pictures), encoding="utf-8")
+        rewrite(record, docs)
         records.append(record)
     if (docs / SCALE_RECORD).exists():
         record = published(docs, SCALE_RECORD)

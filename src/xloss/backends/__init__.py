@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from .._xp import Array, Context
+from .._xp import Array, Context, spread
 from ..core.reduce import exact_sum
 from . import default
 from .call import Call
@@ -35,7 +35,7 @@ class Backend(Loss, Protocol):
 
 
 def of_loss(call: Call) -> Loss:
-    """Return what takes a loss: of logits that are there, of features, or of a shard."""
+    """Return what takes a loss: of logits that are there, of features, or of a part."""
     if call.linear is not None:
         from . import linear
 
@@ -44,6 +44,10 @@ def of_loss(call: Call) -> Loss:
         from . import parallel
 
         return parallel
+    if spread(call.operands.x):
+        from . import torch_dtensor
+
+        return torch_dtensor
     return of(call)
 
 

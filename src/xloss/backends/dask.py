@@ -14,6 +14,7 @@ from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
 from ..core.values import check_values
 from ..engines import choose
+from ..engines import pieces as by_chunk
 from .call import Call
 
 ROW_ARRAYS = ("sample_weight", "where")
@@ -157,8 +158,14 @@ def _reduced(call: Call, rows: Array, weights: Array) -> Array:
 
 def _mean(call: Call, total: Array, weight: Array) -> Array:
     below = weight if call.normalizer is None else call.normalizer
-    empty = weight == 0
+    empty = contributing(call, weight) == 0
     return da.where(empty, 0.0, total / da.where(empty, 1.0, below))
+
+
+def contributing(call: Call, weight: Array) -> Array:
+    """Return what is 0 where no row contributes: see core.reduce."""
+    n = call.normalizer
+    return weight if n is None else da.where(weight == 0, n, weight)
 
 
 def value_and_grad(
@@ -181,7 +188,7 @@ def value_and_grad(
     up = Upstream(1.0 if cotangent is None else cotangent)
     if call.spec.reduction == "mean":
         weight = weights.sum()
-        live = weight != 0
+        live = contributing(call, weight) != 0
         below = weight if call.normalizer is None else call.normalizer
         factor = (1.0 if cotangent is None else cotangent) / da.where(live, below, 1.0)
         share = None
@@ -241,7 +248,8 @@ def _checked(got: dict[str, Any], spec: Spec, classes: int) -> Operands:
 
 
 def _stats(got: dict[str, Any], spec: Spec, classes: int, acc: str) -> Array:
-    return pieces.stats(_checked(got, spec, classes), spec, classes, _start(got))[..., None, :]
+    made = by_chunk.stats(_checked(got, spec, classes), spec, classes, _start(got))
+    return made[..., None, :]
 
 
 def _merge(parts: Array, spec: Spec, acc: str) -> Array:
@@ -298,7 +306,7 @@ def _gradient(got: dict[str, Any], spec: Spec, classes: int, want: str) -> Array
     o, up = _operands(got), _upstream(got)
     if "packed" in got:
         sums = got.get("sums")
-        return pieces.gradients(o, got["packed"], sums, up, spec, classes, _start(got), want)
+        return by_chunk.gradients(o, got["packed"], sums, up, spec, classes, _start(got), want)
     need = Need(grad=want == "x", grad_targets=want == "targets")
     made = _evaluate(o, spec, classes, need, up)
     return made.grad if want == "x" else made.grad_targets

@@ -8,7 +8,7 @@ from math import inf, prod
 from typing import Any
 
 from .._xp import Array, cast, plain, quiet
-from ..core.reduce import mean
+from ..core.reduce import contributing, mean
 from ..core.spec import Need, Result, Upstream
 from ..engines import choose
 from .call import Call
@@ -92,6 +92,7 @@ def slope(call: Call, up: Any, weight: Any) -> tuple[Any, Any, Array | None]:
     cx = call.cx
     xp = cx.xp
     below = weight if call.normalizer is None else call.normalizer
+    weight = contributing(cx, weight, call.normalizer)
     with quiet(cx):
         if cx.host and float(weight) != 0:
             return (up / below if float(below) != 0 else up * inf), weight, None

@@ -76,7 +76,7 @@ def shard(group: Group, classes: int, facts: dict[str, int], name: str) -> Shard
     if not sum(sizes):
         raise ValueError(f"{name}: expected at least one class on some rank")
     start = sum(sizes[: group.rank]) if isinstance(group.rank, int) else group.rank * classes
-    return Shard(start, sum(sizes))
+    return Shard(start, classes, sum(sizes), max(sizes))
 
 
 def refuse(group: Group, count: int) -> None:

@@ -67,7 +67,7 @@ def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) 
     cx = _context(o.x, clean)
     weight = None
     if spec.reduction == "mean":
-        o, weight = live_rows(o, spec, cx, classes)
+        o, weight = live_rows(o, spec, cx, classes, normalizer)
     rows = _rows(o, spec, classes, clean)
     if spec.reduction == "none":
         return rows

@@ -9,6 +9,13 @@ import jax
 from .._xp import Array
 
 
+def varies(x: Array, name: str) -> bool:
+    """Tell whether shard_map knows an array to differ along an axis."""
+    kind: Any = jax.typeof(x)
+    found = getattr(kind, "manual_axis_type", None)  # before JAX 0.10 the type's own vma
+    return name in (kind.vma if found is None else found.varying)
+
+
 class Axis:
     """The devices along a named axis: one program, so that shapes and options agree already."""
 
@@ -25,6 +32,13 @@ class Axis:
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Return what every rank has to say: the same."""
         return [facts] * self.size
+
+    def own(self, x: Array) -> Array:
+        """Return a constant as an array that may differ along the axis."""
+        lax: Any = jax.lax
+        if hasattr(lax, "pcast"):  # since JAX 0.8
+            return lax.pcast(x, self.name, to="varying")
+        return lax.pvary(x, self.name)
 
     def maximum(self, x: Array) -> Array:
         """Return the largest over the devices."""

@@ -10,8 +10,7 @@ from .._xp import Array, Context, cast, matmul_add, matmul_into, quiet
 from ..core import linear as cutting
 from ..core.reduce import exact_sum
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Upstream
-from ..engines import choose
-from . import default
+from . import default, exchange
 from .call import Call
 
 
@@ -64,19 +63,26 @@ def run(
     rows = tuple(call.operands.x.shape[:-1])
     if up.row is not None and not isinstance(up.row, float) and up.row.ndim > 1:
         up = up._replace(row=xp.reshape(up.row, (o.x.shape[0],)))
-    step = cutting.block_rows(o.x.shape[0], classes, linear, cx)
+    # The ranks of a group take the same blocks.
+    most = classes if call.shard is None else call.shard.most
+    step = cutting.block_rows(o.x.shape[0], most, linear, cx)
     with quiet(cx):
         made = Result()
         if need.rows or need.total or need.grad or need.grad_targets:
             at = Stage(cx, o, lambda a: a) if stage is None else stage(cx, o)
             made = _Blocks(call, o, at, parts if need.grad else (), need, up, step).made()
         if need.weight:
-            total = cutting.weight_sum(o, call.spec, cx, classes, step)
+            if call.group is None:
+                total = cutting.weight_sum(o, call.spec, cx, classes, step)
+            else:
+                total = exchange.weight_sum(call, o)
             made = made._replace(weight=total)
     if made.rows is not None:
         made = made._replace(rows=xp.reshape(made.rows, rows))
     grads = made.grad
     if grads is not None and "x" in grads:
+        if call.group is not None:  # each rank's classes have a share in every feature
+            grads["x"] = call.group.total(grads["x"])
         grads["x"] = xp.reshape(grads["x"], tuple(call.operands.x.shape))
     if made.grad_targets is not None:
         shape = tuple(argument(call, "targets").shape)
@@ -150,7 +156,8 @@ class _Blocks:
         z = self.z[:count, ...]
         for c, w in self._classes():
             matmul_into(cx, x, w.T, z[:, c])
-        for piece in cutting.cuts(count, cutting.piece_rows(self.call.classes, cx)):
+        few = count if self.call.group is not None else cutting.piece_rows(self.call.classes, cx)
+        for piece in cutting.cuts(count, few):
             self._rows(block, piece)
         if "x" in self.grads:
             g = self.grads["x"][block, ...]
@@ -173,8 +180,7 @@ class _Blocks:
         if bias is not None:
             part += cast(cx, bias, cx.acc)
         o = cutting.part(self.stage.o, at, part)
-        engine = choose(o, call.spec, cx)
-        got = engine.run(
+        got = exchange.stage(call, o, cx).run(
             o, call.spec, cx, call.classes, self.need._replace(weight=False),
             cutting.part_up(self.up, at),
         )  # fmt: skip

@@ -57,7 +57,8 @@ def _logits(call: Call) -> tuple[Call, Array, Array, Array | None]:
     present = None if keep is None else whole._like(keep, x.chunks[:-1])[..., None]  # type: ignore[index]
     if spec.reduction == "mean" and not (spec.indexed and o.class_weight is None):
         weighs = prepare(o, spec, cx, call.classes).weight if not spec.indexed else None
-        live = (whole.weight(call) if weighs is None else weighs.sum()) != 0
+        weight = whole.weight(call) if weighs is None else weighs.sum()
+        live = whole.contributing(call, weight) != 0
         present = live if present is None else present & live
     if present is not None:
         x = da.where(present, x, 0.0)

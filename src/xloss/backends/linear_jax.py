@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,12 @@ from .._xp import Array, cast, context
 from ..core import linear as cutting
 from ..core.linear import Linear
 from ..core.reduce import exact_sum
+from ..core.shards import Shard
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..engines import choose
-from . import default
+from . import default, exchange
 from .call import Call
+from .jax_axis import Axis, varies
 from .linear_blocks import evaluated, gathered, rounded
 
 NAMES = ("x", "weight", "bias", "targets")
@@ -27,6 +29,14 @@ TWICE = (
 # What gradients go to; constants; the options.
 Arrays = tuple[Array, Array, Array | None, Array]
 Constants = tuple[Array | None, Array | None, Array | None, Any]
+
+
+class Static(NamedTuple):
+    """What a compiler specialises on."""
+
+    spec: Spec
+    rows: int | None  # of a block
+    axis: str | None  # along which the classes are spread
 
 
 def value(call: Call) -> Array:
@@ -44,43 +54,54 @@ def value_and_grad(
     return made
 
 
-def _taken(call: Call) -> tuple[Arrays, Constants, Spec, int | None]:
+def _taken(call: Call) -> tuple[Arrays, Constants, Static]:
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.wide)
     arrays = (o.x, linear.weight, linear.bias, o.targets)
     constants = (o.class_weight, o.sample_weight, o.where, n)
-    return arrays, constants, call.spec, linear.block_rows
+    axis = None if call.group is None else call.group.name
+    if axis is not None and not varies(linear.weight, axis):
+        raise ValueError(
+            f"weight: the same along mesh axis {axis!r}, where each device should hold a slice; "
+            "shard_map must know of it (check_vma=True)"
+        )
+    return arrays, constants, Static(call.spec, linear.block_rows, axis)
 
 
-def _call(arrays: Arrays, constants: Constants, spec: Spec, rows: int | None) -> Call:
+def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
+    spec, rows, name = static
     x, weight, bias, targets = arrays
     class_weight, sample_weight, where, n = constants
     o = Operands(x, targets, class_weight, sample_weight, where)
+    axis = shard = None
+    size = weight.shape[0]
+    if name is not None:
+        axis = Axis(name)
+        shard = Shard(axis.rank * size, size, axis.size * size, size)
     return Call(
-        "linear_cross_entropy", spec, context(x, jnp), o, weight.shape[0], -1, n,
-        linear=Linear(weight, bias, rows),
+        "linear_cross_entropy", spec, context(x, jnp), o, size, -1, n,
+        linear=Linear(weight, bias, rows), shard=shard, group=axis,
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _value(arrays: Arrays, constants: Constants, spec: Spec, rows: int | None) -> Array:
-    return _loss(spec, rows, arrays, constants)
+@partial(jax.jit, static_argnums=2)
+def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
+    return _loss(static, arrays, constants)
 
 
-@partial(jax.jit, static_argnums=(2, 3, 5))
+@partial(jax.jit, static_argnums=(2, 4))
 def _value_and_grad(
-    arrays: Arrays, constants: Constants, spec: Spec, rows: int | None, cotangent: Any,
-    wanted: tuple[str, ...],
-) -> tuple[Array, dict[str, Array]]:  # fmt: skip
-    call = _call(arrays, constants, spec, rows)
+    arrays: Arrays, constants: Constants, static: Static, cotangent: Any, wanted: tuple[str, ...]
+) -> tuple[Array, dict[str, Array]]:
+    call = _call(arrays, constants, static)
     got, grads = evaluated(call, partial(run, call), wanted, cotangent)
     return got, rounded(call, grads)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _loss(spec: Spec, rows: int | None, arrays: Arrays, constants: Constants) -> Array:
-    call = _call(arrays, constants, spec, rows)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _loss(static: Static, arrays: Arrays, constants: Constants) -> Array:
+    call = _call(arrays, constants, static)
     return default.value(call, partial(run, call, ()))
 
 
@@ -94,27 +115,27 @@ def _twice(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def _forward(spec: Spec, rows: int | None, given: Any, fixed: Any) -> tuple[Array, Any]:
+def _forward(static: Static, given: Any, fixed: Any) -> tuple[Array, Any]:
     wanted = tuple(
         name for name, a in zip(NAMES, given, strict=True)
         if a is not None and a.perturbed and jnp.issubdtype(a.value.dtype, jnp.floating)
     )  # fmt: skip
     own, constants = jax.tree.map(lambda a: a.value, (given, fixed))
     own = tuple(a if a is None else _once(a) for a in own)
-    call = _call(own, constants, spec, rows)
-    if spec.reduction == "none":
+    call = _call(own, constants, static)
+    if static.spec.reduction == "none":
         got = default.value(call, partial(run, call, ()))
         return got, (own, constants, dict.fromkeys(wanted))
     got, grads = evaluated(call, partial(run, call), wanted, None)
     return got, (own, constants, grads)
 
 
-def _backward(spec: Spec, rows: int | None, kept: Any, up: Any) -> Any:
+def _backward(static: Static, kept: Any, up: Any) -> Any:
     own, constants, grads = kept
-    call = _call(own, constants, spec, rows)
+    call = _call(own, constants, static)
     if isinstance(up, jax.custom_derivatives.SymbolicZero):
         grads = {}
-    elif spec.reduction == "none":
+    elif static.spec.reduction == "none":
         need = Need(grad=bool(set(grads) - {"targets"}), grad_targets="targets" in grads)
         parts = tuple(name for name in grads if name != "targets")
         grads = gathered(run(call, parts, need, Upstream(up)))
@@ -136,7 +157,10 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
     count, width = o.x.shape
     made = Result()
     if need.weight:
-        made = Result(weight=cutting.weight_sum(o, spec, cx, classes, count))
+        if call.group is None:
+            made = Result(weight=cutting.weight_sum(o, spec, cx, classes, count))
+        else:
+            made = Result(weight=exchange.weight_sum(call, o))
     if not (need.rows or need.total or need.grad or need.grad_targets):
         return made
     if not isinstance(up.row, float) and up.row.ndim > 1:
@@ -144,11 +168,17 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
     step = cutting.block_rows(count, classes, linear, cx)
     blocks = -(-count // step)
     keep = cutting.present(o, spec, cx, classes, up)
+    group = call.group
+
+    def own(a: Array) -> Array:
+        """Start a sum of which each rank has its own."""
+        return a if group is None else group.own(a)
+
     room = {
         "x": ((count, width), cx.acc), "weight": ((classes, width), cx.acc),
         "bias": ((classes,), cx.wide),
     }  # fmt: skip
-    start = {name: jnp.zeros(*room[name]) for name in parts if need.grad}
+    start = {name: own(jnp.zeros(*room[name])) for name in parts if need.grad}
     start["rows"] = jnp.zeros((count,), cx.acc)
     if need.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
@@ -178,7 +208,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         else:
             z = by_classes(
                 lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
-                jnp.zeros((step, classes), cx.acc),
+                own(jnp.zeros((step, classes), cx.acc)),
             )
         return z if linear.bias is None else z + cast(cx, linear.bias, cx.acc)
 
@@ -192,7 +222,8 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         part = Operands(logits(x), targets, o.class_weight, sample, where)
         row = up.row if isinstance(up.row, float) or up.row.ndim == 0 else cut(up.row, at)
         asked = need._replace(rows=True, total=False, weight=False)
-        got = choose(part, spec, cx).run(part, spec, cx, classes, asked, up._replace(row=row))
+        stage = exchange.stage(call, part, cx)
+        got = stage.run(part, spec, cx, classes, asked, up._replace(row=row))
         g: Any = got.grad
 
         def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
@@ -207,7 +238,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
 
         sums = {"weight": into["weight"]} if "weight" in into else {}
         if "x" in into:
-            sums["x"] = jnp.zeros((step, width), cx.acc)
+            sums["x"] = own(jnp.zeros((step, width), cx.acc))
         sums = by_classes(products, sums) if sums else sums
         out = {**into, "rows": put(into["rows"], got.rows, at)}
         if "weight" in sums:
@@ -228,6 +259,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
     if "targets" in done:
         made = made._replace(grad_targets=done.pop("targets").reshape(t.shape))
     if "x" in done:
-        done["x"] = done["x"].reshape(shape)
+        # Each rank's classes have a share in every feature.
+        done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
     total = exact_sum(cx, rows) if need.total else None
     return made._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)

@@ -44,7 +44,7 @@ def _by_rows(call: Call, compiling: bool = False) -> Array:
     weight = None
     if call.spec.reduction == "mean":
         # In plain operations: the sum of soft targets is a function of them.
-        o, weight = live_rows(o, call.spec, cx, call.classes)
+        o, weight = live_rows(o, call.spec, cx, call.classes, call.normalizer)
         call = call._replace(operands=o)
     rows = _surrogate(call) if compiling else _recorded(call)
     if call.spec.reduction == "none":

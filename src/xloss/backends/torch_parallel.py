@@ -9,7 +9,7 @@ import torch
 from .._xp import Array
 from ..core.rowstats import RowStats
 from ..core.targets import Targets
-from . import parallel
+from . import exchange
 from . import torch as whole
 from .call import Call
 
@@ -26,7 +26,7 @@ def value(call: Call) -> Array:
         return made
     with torch.no_grad():
         call = _seen(call)
-        return whole._home(parallel.reduced(call, parallel.forward(call)))
+        return whole._home(exchange.reduced(call, exchange.forward(call)))
 
 
 def value_and_grad(
@@ -35,11 +35,11 @@ def value_and_grad(
     """Return the loss and the closed-form gradient, recorded by no autodiff."""
     with torch.no_grad():
         call = _seen(call)
-        made = parallel.forward(call)
+        made = exchange.forward(call)
         if cotangent is not None and call.cx.library == "numpy":
             cotangent = whole._view(cotangent)
-        grad = parallel.gradient(call, made, cotangent)
-        return whole._home(parallel.reduced(call, made)), {"x": whole._home(grad)}
+        grad = exchange.gradient(call, made, cotangent)
+        return whole._home(exchange.reduced(call, made)), {"x": whole._home(grad)}
 
 
 def _seen(call: Call) -> Call:
@@ -54,7 +54,7 @@ class _Spread(torch.autograd.Function):
     def forward(ctx: Any, x: Any, call: Call) -> Any:
         given = call.operands
         seen = _seen(call)
-        made = parallel.forward(seen)
+        made = exchange.forward(seen)
         # Tensors go through autograd, which sees whether they were written to since.
         kept = (*made.stats, *made.targets)
         tensors = [a for a in kept if hasattr(a, "dtype")]
@@ -62,7 +62,7 @@ class _Spread(torch.autograd.Function):
         ctx.rest = [None if hasattr(a, "dtype") else (a,) for a in kept]
         ctx.call = call._replace(operands=given._replace(x=None, targets=None))
         ctx.set_materialize_grads(False)
-        return whole._home(parallel.reduced(seen, made))
+        return whole._home(exchange.reduced(seen, made))
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
@@ -79,5 +79,5 @@ class _Spread(torch.autograd.Function):
         taken = iter(tensors)
         kept = [next(taken) if a is None else a[0] for a in ctx.rest]
         size = len(RowStats._fields)
-        made = parallel.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
-        return whole._home(parallel.gradient(call, made, up)), None
+        made = exchange.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
+        return whole._home(exchange.gradient(call, made, up)), None

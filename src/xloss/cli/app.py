@@ -40,7 +40,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, alone, on stdout.")]
 Names = list[str] | None
-ARRAY = ".npy, .npz or .safetensors; FILE::NAME picks one of several arrays"
+ARRAY = ".npy, .npz or .safetensors; FILE::NAME picks one of several arrays; a folder of .npy"
 
 
 @app.command("eval")
@@ -61,13 +61,26 @@ def eval_command(
     worst: Annotated[
         int, typer.Option(min=0, metavar="N", help="How many of the worst rows to show.")
     ] = 5,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on this Dask cluster, which has the files."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute loss, perplexity and accuracy of LOGITS for TARGETS, block by block."""
-    from .evaluate import Question, evaluate
+    """Compute loss, perplexity and accuracy of LOGITS for TARGETS, block by block.
+
+    Either may be a folder of .npy shards, joined along axis 0 in the order of their names (shard-2
+    before shard-10): TARGETS has a file of the same name for each, or is one file for all.
+
+    With --scheduler tcp://HOST:PORT each shard, or piece of a large one, is a task of a Dask
+    cluster that reads the same paths and has the same xloss; the numbers do not depend on how many
+    workers it has, nor on one that dies.
+    """
+    from .evaluate import evaluate
+    from .shards import Question
 
     question = Question(
-        logits, targets, backend, axis, ignore_index, label_smoothing, weight, worst
+        logits, targets, backend, axis, ignore_index, label_smoothing, weight, worst, scheduler
     )
     with progress_bar(Path(logits).name) as progress:
         result = evaluate(question, progress)

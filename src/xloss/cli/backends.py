@@ -14,12 +14,17 @@ NAMES = ("numpy", "torch", "jax", "cupy")
 To = Callable[[npt.NDArray[Any]], Any]
 
 
-def converter(name: str) -> To:
-    """Return what turns a NumPy block into an array of a library, on its GPU where it has one."""
-    if name == "numpy":
-        return lambda block: block
+def known(name: str) -> None:
+    """Refuse the name of a library that there is none of; nothing is imported."""
     if name not in NAMES:
         fail(f"--backend {name}: expected one of {', '.join(NAMES)}")
+
+
+def converter(name: str) -> To:
+    """Return what turns a NumPy block into an array of a library, on its GPU where it has one."""
+    known(name)
+    if name == "numpy":
+        return lambda block: block
     try:
         return {"torch": _torch, "jax": _jax, "cupy": _cupy}[name]()
     except ImportError as error:

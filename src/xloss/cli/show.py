@@ -35,7 +35,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
         ("rows", "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result)),
         ("logits", f"{result['dtype']}, {shape}"),
         ("computed", f"by {result['backend']}, engine {result['engine']}, "
-                     f"in {result['seconds']:.3f} s"),
+                     f"in {result['seconds']:.3f} s{_by_whom(result)}"),
     ]  # fmt: skip
     for name, text in lines:
         print(f"{name:<11} {text}")
@@ -48,6 +48,11 @@ def show_evaluation(result: dict[str, Any]) -> None:
             for r in result["worst"]
         ]
         print_columns([("row", "label", "predicted", "loss"), *rows])
+
+
+def _by_whom(result: dict[str, Any]) -> str:
+    number = result.get("workers", 0)
+    return f" on {number} {'worker' if number == 1 else 'workers'}" if number else ""
 
 
 def show_machine(result: dict[str, Any]) -> None:

@@ -71,3 +71,16 @@ def row_name(at: Iterable[int], start: tuple[int, ...]) -> int | list[int]:
     """Return a row's position in the whole: an int if there is one row axis, else a list."""
     position = [int(p) + s for p, s in zip(at, start, strict=True)]
     return position[0] if len(position) == 1 else position
+
+
+def worst_of(
+    earlier: list[dict[str, Any]], later: list[dict[str, Any]], limit: int
+) -> list[dict[str, Any]]:
+    """Return the worst of the worst rows of two parts of the whole."""
+
+    def key(entry: dict[str, Any]) -> tuple[bool, float]:
+        undefined = isnan(entry["loss"])
+        return undefined, 0.0 if undefined else entry["loss"]
+
+    # Sorting keeps the order of equal ones, also in reverse.
+    return sorted([*earlier, *later], key=key, reverse=True)[:limit]

@@ -27,9 +27,23 @@ def exact_sum(cx: Context, x: Array) -> Array:
     return xp.sum(high) + xp.sum(low)
 
 
+def contributing(cx: Context, weight: Any, normalizer: Any | None) -> Any:
+    """Return what is 0 where no row contributes to a mean.
+
+    A part of a batch, under the normalizer of the whole, may hold nothing but rows of weight 0,
+    which smoothing gives a loss.
+    """
+    if normalizer is None:
+        return weight
+    if cx.host:
+        return normalizer if float(weight) == 0 else weight
+    return cx.xp.where(weight == 0, normalizer, weight)
+
+
 def mean(cx: Context, total: Array, weight: Any, normalizer: Any | None) -> Array:
     """Return total over the denominator; 0 where no row contributes."""
     xp = cx.xp
+    weight = contributing(cx, weight, normalizer)
     if cx.host:
         if float(weight) == 0:
             return xp.zeros_like(total)

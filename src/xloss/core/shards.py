@@ -16,7 +16,9 @@ class Shard(NamedTuple):
     """Which classes a rank holds: a contiguous slice."""
 
     start: Any  # an int; an array where a compiler numbers the ranks
+    size: int
     classes: int  # of all ranks
+    most: int  # of any rank
 
 
 def targets(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Targets:
@@ -26,16 +28,15 @@ def targets(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Targets:
     """
     xp = cx.xp
     t = prepare(o._replace(class_weight=None), spec, cx, shard.classes)
-    size = o.x.shape[-1]
     labels: Any = t.labels
-    here = (labels >= shard.start) & (labels < shard.start + size)
+    here = (labels >= shard.start) & (labels < shard.start + shard.size)
     local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
     t = t._replace(labels=cast(cx, local, cx.index), here=here)
     if o.class_weight is None:
         return t
     weight = cast(cx, o.class_weight, cx.acc)
     none = xp.zeros(here.shape, dtype=cx.wide, device=cx.device)
-    if size:
+    if shard.size:
         none = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.wide), 0.0)
     return t._replace(class_weight=weight, label_weight=none)
 
@@ -91,21 +92,29 @@ def whole(m: Array, sums: Array, t: Targets, spec: Spec, cx: Context) -> tuple[R
     label_weight = parts[4] if t.label_weight is not None else None
     uniform = parts[-3:] if spec.label_smoothing else (None, None, None)
     s = RowStats(m, rest + (tops - 1.0), 1.0, 1.0, dot, *uniform)
-    # On no rank, or, where ranks were given different labels, on several.
+    # A label that ranks disagree on is found on none of them, or on several.
     bad: Any = here != 1.0
+    if t.bad is not None:
+        bad = bad | t.bad
     if t.keep is not None:
         bad = bad & t.keep
     if cx.host and not bool(xp.any(bad)):
         bad = None
+    return s, weighed(t._replace(bad=bad), label_weight, cx)
+
+
+def weighed(t: Targets, label_weight: Array | None, cx: Context) -> Targets:
+    """Return targets that weigh the rows; label_weight: summed over the ranks."""
+    xp = cx.xp
     weight = t.scale
     if label_weight is not None:
         weight = label_weight if weight is None else weight * label_weight
-        if bad is not None:
-            weight = xp.where(bad, 1.0 if t.scale is None else t.scale, weight)
+        if t.bad is not None:
+            weight = xp.where(t.bad, 1.0 if t.scale is None else t.scale, weight)
     if t.keep is not None:
         kept = cast(cx, t.keep, cx.wide)
         weight = kept if weight is None else xp.where(t.keep, weight, 0.0)
-    return s, t._replace(label_weight=label_weight, weight=weight, bad=bad)
+    return t._replace(label_weight=label_weight, weight=weight)
 
 
 def losses(s: RowStats, t: Targets, spec: Spec, cx: Context) -> Array:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._xp import INTEGERS, Array, Context, c_order, cast, dtype_name, quiet, sum_last, take
-from .reduce import exact_sum
+from .reduce import contributing, exact_sum
 from .spec import Operands, Spec
 
 
@@ -129,8 +129,10 @@ def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
     return sum_last(cx, weighted)
 
 
-def live_rows(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[Operands, Array]:
-    """Return the mean's denominator, and the operands with every row absent where it is 0.
+def live_rows(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any = None
+) -> tuple[Operands, Array]:
+    """Return what a mean is 0 without, and the operands with every row absent where it is 0.
 
     An autodiff multiplies a row's slope by an upstream of 0, which leaves a NaN a NaN.
     """
@@ -140,7 +142,7 @@ def live_rows(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[Opera
         # The rows' gradient and the denominator's are added before 16 bits round them.
         o = o._replace(targets=cast(cx, o.targets, cx.acc))
     t = prepare(o, spec, cx, classes)
-    total = total_weight(t, prod(rows), cx)
+    total = contributing(cx, total_weight(t, prod(rows), cx), normalizer)
     if not classes or spec.kind == "kl_div" or (spec.indexed and o.class_weight is None):
         return o, total  # a row that weighs nothing is absent already
     live = xp.broadcast_to(total != 0, rows)

@@ -31,6 +31,21 @@ def check_values(
     return cx
 
 
+def check_targets(
+    o: Operands, spec: Spec, cx: Context, classes: int, weight: str = "weight"
+) -> Context:
+    """Do the same for logits that are not here: an array of their shape stands in for them."""
+    rows: Any = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
+    empty = cx.xp.zeros((1,) * (len(rows) + 1), dtype=cx.acc, device=cx.device)
+    like = cx.xp.broadcast_to(empty, (*rows, classes))
+    return check_values(o._replace(x=like), spec, cx, classes, weight)
+
+
+def check_labels(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
+    """Do the same where the class weights too are elsewhere."""
+    return check_targets(o._replace(class_weight=None), spec, cx, classes)
+
+
 def _rows(o: Operands, classes: int) -> tuple[int, ...]:
     return tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Position = tuple[int, ...]
 FIRST = 5  # positions that a finding names
+OF_CLASSES = frozenset({"bad_weight"})  # rules that count classes, which all rows have in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Finding:
     explanation: str
 
     def __str__(self) -> str:
-        noun = "class" if self.rule == "bad_weight" else "row"
+        noun = "class" if self.rule in OF_CLASSES else "row"
         many = {"class": "classes", "row": "rows"}[noun]
         head = f"{self.rule}: {self.count:,} {noun if self.count == 1 else many}"
         if self.positions:
@@ -68,6 +69,14 @@ class Findings:
     def once(self, rule: str, explanation: str, count: int, positions: Iterable[Position]) -> None:
         """Add what is the same whichever block one looks at."""
         self._found.setdefault(rule, Finding(rule, count, tuple(positions)[:FIRST], explanation))
+
+    def merge(self, later: Iterable[Finding]) -> None:
+        """Add what was found in rows that come after all of these."""
+        for found in later:
+            if found.rule in OF_CLASSES:
+                self.once(found.rule, found.explanation, found.count, found.positions)
+            else:
+                self.rows(found.rule, found.explanation, found.positions, found.count)
 
     def all(self) -> tuple[Finding, ...]:
         """Return what was found, in the order in which it was."""

@@ -87,12 +87,12 @@ def _compiled_gradient(
         row = row if factor is None else row * factor
     if t.bad is not None:
         row = xp.where(t.bad, xp.nan, row + xp.zeros(rows, dtype=cx.wide, device=cx.device))
-    if not isinstance(row, float) and row.ndim:
-        row = cast(cx, row, cx.wide)
+    if not isinstance(row, float):
+        row = cast(cx, xp.asarray(row), cx.wide)
     bare = Spec("cross_entropy", indexed=True, z_loss=spec.z_loss, engine=spec.engine)
     o = Operands(x, t.labels, None, None, t.keep)
     need, up_row = Need(grad=True), Upstream(row, None, up.live)
-    saved = s.max, s.rest
+    saved = xp.asarray(s.max), xp.asarray(s.rest)  # of one row NumPy makes scalars
     g: Any = cpu.run(o, bare, read(cx, clean=True), x.shape[-1], need, up_row, saved).grad
     # Where the label is elsewhere the kernel took the first class for it.
     first = shards.gradient(x[..., :1], s, t._replace(here=xp.zeros_like(t.here)), spec, cx, up)

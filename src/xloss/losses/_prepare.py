@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import INTEGERS, dtype_name, read
+from .._xp import INTEGERS, dtype_name, read, spread
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
-from ..core.values import check_values
+from ..core.values import check_targets, check_values
 from ..engines import asked_for
 from . import _check as check
 
@@ -41,7 +41,7 @@ def classes_call(
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
     )  # fmt: skip
-    if reads:
+    if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
             cx = check_values(operands, spec, cx, classes)
@@ -78,10 +78,7 @@ def linear_call(
     if reads:
         cx = read(cx)
         if indexed or validate is True:
-            # Checked are the targets alone: for the logits an array of their shape stands in.
-            empty = cx.xp.zeros((1,) * x.ndim, dtype=cx.acc, device=cx.device)
-            like = cx.xp.broadcast_to(empty, logits.shape)
-            cx = check_values(operands._replace(x=like), spec, cx, classes, "class_weight")
+            cx = check_targets(operands, spec, cx, classes, "class_weight")
     names = (first, "weight", "targets", "bias")
     return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)
 

@@ -8,10 +8,9 @@ from typing import Any
 from .._xp import INTEGERS, Array, Context, cast, dtype_name, read
 from ..backends import groups
 from ..backends.call import Call
-from ..core.shards import Shard
 from ..core.spec import Operands, Spec
 from ..core.targets import bounds
-from ..core.values import check_values
+from ..core.values import check_labels, check_values
 from ..engines import asked_for
 from . import _check as check
 
@@ -31,14 +30,10 @@ def shard_call(
         if x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
         t = labels(x, targets, cx, first)
-        reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-        validate, reads = check.validate(validate, t, cx)
-        spec = Spec(
-            kind="cross_entropy", indexed=True, ignore_index=check.ignored(ignore_index, True),
-            label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
-            z_loss=check.number("z_loss", z_loss, 0.0),
-            softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
-            reduction=reduction, validate=validate, engine=asked_for(),
+        spec, normalizer, reads = _spec(
+            t, cx, first, ignore_index=ignore_index, label_smoothing=label_smoothing,
+            z_loss=z_loss, softcap=softcap, reduction=reduction, normalizer=normalizer,
+            validate=validate,
         )  # fmt: skip
         rows = tuple(x.shape[:-1])
         operands = Operands(
@@ -48,17 +43,75 @@ def shard_call(
         )  # fmt: skip
         if reads:
             weights_checked(operands, spec, read(cx), "weight")
-        told = facts(operands, spec, cx, normalizer, reads)
+        told = facts(operands, spec, cx, normalizer, reads, first)
     except Exception:
         groups.refuse(ranks, FACTS)
         raise
     shard = groups.shard(ranks, x.shape[-1], told, first)
     if reads:
-        cx = labels_checked(operands, spec, read(cx), shard)
+        cx = check_labels(operands, spec, read(cx), shard.classes)
     return Call(
         "vocab_parallel_cross_entropy", spec, cx, operands, shard.classes, -1, normalizer,
         (first,), None, shard, ranks,
     )  # fmt: skip
+
+
+def linear_shard_call(
+    features: Any, weight: Any, targets: Any, *, group: Any, bias: Any, class_weight: Any,
+    block_rows: Any, sample_weight: Any, where: Any, ignore_index: Any, label_smoothing: Any,
+    z_loss: Any, softcap: Any, reduction: Any, normalizer: Any, validate: Any,
+) -> Call:  # fmt: skip
+    """Prepare cross-entropy of features that the ranks' slices of a matrix turn into logits."""
+    first = "features"
+    x, cx = check.logits(first, features)
+    ranks = groups.of(group, cx)
+    try:
+        linear = check.linear(x, weight, bias, block_rows, cx)
+        t = labels(x, targets, cx, first)
+        spec, normalizer, reads = _spec(
+            t, cx, first, ignore_index=ignore_index, label_smoothing=label_smoothing,
+            z_loss=z_loss, softcap=softcap, reduction=reduction, normalizer=normalizer,
+            validate=validate,
+        )  # fmt: skip
+        rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
+        operands = Operands(
+            x, t, check.class_weight(class_weight, size, cx, first, "class_weight"),
+            check.row_array("sample_weight", sample_weight, rows, cx, first),
+            check.row_array("where", where, rows, cx, first),
+        )  # fmt: skip
+        if reads:
+            weights_checked(operands, spec, read(cx), "class_weight")
+        told = facts(operands, spec, cx, normalizer, reads, first)
+        told["block_rows: another"] = groups.fact(linear.block_rows)
+        told["features: requires_grad is another"] = groups.fact(getattr(x, "requires_grad", None))
+    except Exception:
+        groups.refuse(ranks, FACTS + 2)
+        raise
+    shard = groups.shard(ranks, size, told, "weight")
+    if reads:
+        cx = check_labels(operands, spec, read(cx), shard.classes)
+    names = (first, "weight", "bias")
+    return Call(
+        "linear_cross_entropy", spec, cx, operands, size, -1, normalizer, names, linear, shard,
+        ranks,
+    )  # fmt: skip
+
+
+def _spec(
+    t: Any, cx: Context, first: str, *, ignore_index: Any, label_smoothing: Any, z_loss: Any,
+    softcap: Any, reduction: Any, normalizer: Any, validate: Any,
+) -> tuple[Spec, Any, bool]:  # fmt: skip
+    """Return the options, the normalizer, and whether the labels may be read."""
+    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
+    validate, reads = check.validate(validate, t, cx)
+    spec = Spec(
+        kind="cross_entropy", indexed=True, ignore_index=check.ignored(ignore_index, True),
+        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
+        z_loss=check.number("z_loss", z_loss, 0.0),
+        softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
+        reduction=reduction, validate=validate, engine=asked_for(),
+    )  # fmt: skip
+    return spec, normalizer, reads
 
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
@@ -76,7 +129,9 @@ def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
     return t
 
 
-def facts(o: Operands, spec: Spec, cx: Context, normalizer: Any, reads: bool) -> dict[str, int]:
+def facts(
+    o: Operands, spec: Spec, cx: Context, normalizer: Any, reads: bool, first: str
+) -> dict[str, int]:
     """Say what must be the same on every rank, in numbers; the names make the error."""
     t: Any = o.targets
     low = high = total = 0
@@ -87,8 +142,8 @@ def facts(o: Operands, spec: Spec, cx: Context, normalizer: Any, reads: bool) ->
     number = normalizer if isinstance(normalizer, float) else None
     rows = tuple(int(n) for n in t.shape)
     return {
-        "logits_shard: other rows": groups.fact(rows),
-        "logits_shard: another dtype": groups.fact(dtype_name(cx.acc)),
+        f"{first}: other rows": groups.fact(rows),
+        f"{first}: another dtype": groups.fact(dtype_name(cx.acc)),
         "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another": (
             groups.fact(spec._replace(engine=None))
         ),
@@ -104,13 +159,3 @@ def weights_checked(o: Operands, spec: Spec, cx: Context, name: str) -> None:
     """With validate=True, refuse negative weights: of classes, where they are another's, not."""
     if spec.validate is True:
         check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
-
-
-def labels_checked(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Context:
-    """Refuse a label that is on no rank; every rank has the same labels, and does the same."""
-    # For the logits an array of their shape stands in.
-    xp = cx.xp
-    t: Any = o.targets
-    empty = xp.zeros((1,) * (t.ndim + 1), dtype=cx.acc, device=cx.device)
-    like = xp.broadcast_to(empty, (*t.shape, shard.classes))
-    return check_values(o._replace(x=like, class_weight=None), spec, cx, shard.classes)

@@ -8,12 +8,13 @@ from .._xp import Array
 from ..backends.call import Call
 from ._call import loss
 from ._prepare import linear_call
+from ._shards import linear_shard_call
 
 
 @loss
 def linear_cross_entropy(
     features: Array, weight: Array, targets: Array, /, *, bias: Array | None = None,
-    class_weight: Array | None = None, block_rows: int | str = "auto",
+    class_weight: Array | None = None, block_rows: int | str = "auto", group: Any = None,
     sample_weight: Array | None = None, where: Array | None = None,
     ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
     softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
@@ -45,6 +46,11 @@ def linear_cross_entropy(
     block_rows
         How many rows of logits are held at once; "auto" chooses from the shape, so that they take
         160 MiB at most (40 where they are traced).
+    group
+        Ranks that each hold a slice of the classes: of ``weight``, ``bias`` and ``class_weight``;
+        features and targets (global class indices) are the same on each. See
+        :func:`vocab_parallel_cross_entropy`, whose two exchanges are done for each block of rows,
+        and one of the features' size for their gradient.
     sample_weight, where, ignore_index, label_smoothing, z_loss, softcap
         As in :func:`cross_entropy`. An absent row's features are not read.
     reduction, normalizer, validate
@@ -82,6 +88,13 @@ def linear_cross_entropy(
     >>> g.shape, h.shape
     ((1, 2), (2, 2))
     """
+    if group is not None:
+        return linear_shard_call(
+            features, weight, targets, group=group, bias=bias, class_weight=class_weight,
+            block_rows=block_rows, sample_weight=sample_weight, where=where,
+            ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
+            softcap=softcap, reduction=reduction, normalizer=normalizer, validate=validate,
+        )  # fmt: skip
     return linear_call(
         features, weight, targets, bias=bias, class_weight=class_weight, block_rows=block_rows,
         sample_weight=sample_weight, where=where, ignore_index=ignore_index,

@@ -149,8 +149,8 @@ def effective_count(
 ) -> Array:  # fmt: skip
     r"""Denominator of the mean cross-entropy: ``sum_i sample_weight_i sum_j weight_j t_ij``.
 
-    Added over micro-batches and ranks it is the ``normalizer`` that makes their losses and
-    gradients those of the whole batch.
+    Added over micro-batches and ranks it is the ``normalizer`` with which their losses and
+    gradients add up to those of the whole batch.
 
     Parameters
     ----------
@@ -199,8 +199,9 @@ def effective_count(
         if weight is not None and getattr(weight, "ndim", None) != 1:
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
-    if any(dtype_name(w.dtype) == "float64" for w in (weight, sample_weight) if w is not None):
-        cx = cx._replace(acc=xp.float64)
+    for w in (weight, sample_weight):
+        if w is not None and dtype_name(w.dtype) == "float64":
+            cx = cx._replace(acc=w.dtype)
     spec = Spec(
         "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
         engine=asked_for(),

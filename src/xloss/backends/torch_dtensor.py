@@ -1,0 +1,161 @@
+"""PyTorch's DTensor: each rank computes on what it holds, and the ranks that share rows agree."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+
+from .._xp import Array, context, namespace, read, readable
+from ..core.shards import Shard as Slice
+from ..core.spec import Operands
+from ..core.targets import prepare, total_weight
+from ..core.values import check_labels
+from . import default, torch_parallel
+from . import torch as whole
+from .call import Call
+from .torch_group import Ranks
+
+
+def value(call: Call) -> Array:
+    """Return the loss, replicated, or the row losses, spread as the rows are."""
+    spread = _Spread(call)
+    got = spread.module.value(spread.local)
+    return spread.result(got)
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients, spread as the logits are."""
+    spread = _Spread(call)
+    if "targets" in wanted and call.spec.reduction == "mean" and spread.rows_are_spread():
+        raise ValueError(
+            "targets: their gradient needs the other ranks' rows; take it by autograd, or of a sum"
+        )
+    if isinstance(cotangent, DTensor):
+        cotangent = spread.rows_of(cotangent) if cotangent.ndim else cotangent.to_local()
+    elif cotangent is not None and cotangent.ndim:
+        cotangent = spread.rows_of(cotangent)
+    with torch.no_grad():
+        return _with_grad(call, spread, wanted, cotangent)
+
+
+def _with_grad(
+    call: Call, spread: _Spread, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    got, grads = spread.module.value_and_grad(spread.local, wanted, cotangent)
+    x = call.operands.x
+    whole_grads = {n: _whole(g, x, x.placements, x.shape) for n, g in grads.items()}
+    return spread.result(got), {n: default.restore(call, g) for n, g in whole_grads.items()}
+
+
+class _Spread:
+    """One call, and the part of it that is this rank's."""
+
+    def __init__(self, call: Call) -> None:
+        x = call.operands.x
+        self.call, self.x, self.mesh = call, x, x.device_mesh
+        last = x.ndim - 1
+        for p in x.placements:
+            if not (type(p) is Shard or type(p) is Replicate):
+                raise ValueError(f"{_name(call)}: is {p}; redistribute it to Shard or Replicate")
+        over = [i for i, p in enumerate(x.placements) if p.is_shard(last)]
+        if len(over) > 1:
+            raise ValueError(f"{_name(call)}: the class axis is sharded over several mesh axes")
+        if over and (call.spec.kind != "cross_entropy" or not call.spec.indexed):
+            raise ValueError(
+                f"{_name(call)}: sharded along the class axis, which only cross_entropy of class "
+                "indices takes; redistribute it"
+            )
+        self.rows: list[Placement] = [Replicate() if p.is_shard(last) else p for p in x.placements]
+        self.over = over[0] if over else None
+        self.module: Any = whole if self.over is None else torch_parallel
+        self.local = self._local()
+
+    def _local(self) -> Call:
+        call, o, spec = self.call, self.call.operands, self.call.spec
+        x = self.x.to_local()
+        cx = context(x, namespace(x))
+        soft = o.targets is not None and o.targets.ndim == o.x.ndim
+        along: list[Placement] = [Replicate()] * len(self.rows)
+        if self.over is not None:
+            along[self.over] = Shard(0)
+        mine = Operands(
+            x, self._part(o.targets, self.x.placements if soft else self.rows),
+            self._part(o.class_weight, along), self.rows_of(o.sample_weight), self.rows_of(o.where),
+        )  # fmt: skip
+        classes, n = call.classes, call.normalizer
+        reads = spec.validate is True or (spec.validate == "auto" and readable(x, cx.xp))
+        if reads and spec.indexed and o.targets is not None:
+            cx = check_labels(mine, spec, read(cx), classes)
+        local = call._replace(cx=cx, operands=mine, axis=-1)
+        if isinstance(n, DTensor):
+            n = n.full_tensor()
+        if spec.reduction == "mean" and n is None and self.rows_are_spread():
+            n = self._weight(mine, classes)
+        local = local._replace(normalizer=n)
+        if self.over is None:
+            return local
+        ranks = Ranks(self.mesh.get_group(self.over), x.device)
+        # As DTensor cuts: pieces of one size, the last shorter, or none.
+        most = -(-classes // ranks.size)
+        start = min(classes, ranks.rank * most)
+        return local._replace(shard=Slice(start, x.shape[-1], classes, most), group=ranks)
+
+    def rows_are_spread(self) -> bool:
+        return any(p.is_shard() for p in self.rows)
+
+    def _weight(self, mine: Operands, classes: int) -> Array:
+        """Return the weights' sum over the rows of all ranks."""
+        call = self.call
+        given = call.operands.class_weight
+        full = given.full_tensor() if isinstance(given, DTensor) else given
+        x = torch.empty((*mine.x.shape[:-1], 0), dtype=mine.x.dtype, device=mine.x.device)
+        cx = context(x, namespace(x))
+        t = prepare(mine._replace(x=x, class_weight=full), call.spec, cx, classes)
+        total = total_weight(t, prod(mine.x.shape[:-1]), cx)
+        return self._summed(total).to_local()
+
+    def _summed(self, a: Array) -> Any:
+        """Add up what the ranks of different rows have."""
+        each = [Partial() if p.is_shard() else Replicate() for p in self.rows]
+        made = DTensor.from_local(a, self.mesh, each, run_check=False)
+        return made.redistribute(placements=[Replicate()] * len(each))
+
+    def rows_of(self, a: Array | None) -> Array | None:
+        """Return this rank's part of an array of the rows."""
+        return self._part(a, self.rows)
+
+    def _part(self, a: Array | None, placements: Any) -> Array | None:
+        if a is None:
+            return None
+        if not isinstance(a, DTensor):
+            same = [Replicate()] * len(placements)
+            a = DTensor.from_local(a, self.mesh, same, run_check=False)
+        return a.redistribute(self.mesh, placements).to_local()
+
+    def result(self, got: Array) -> Array:
+        """Return a local result as the DTensor it is part of."""
+        if self.call.spec.reduction == "none":
+            return _whole(got, self.x, self.rows, self.x.shape[:-1])
+        return self._summed(got)
+
+
+def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
+    """Return a rank's part as the DTensor of a shape."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    made: Array = DTensor.from_local(
+        a.contiguous(), like.device_mesh, placements, run_check=False, shape=torch.Size(shape),
+        stride=tuple(reversed(strides)),
+    )  # fmt: skip
+    return made
+
+
+def _name(call: Call) -> str:
+    return call.arguments[0]

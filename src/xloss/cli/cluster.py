@@ -1,0 +1,155 @@
+"""Pieces of the rows as tasks of a Dask cluster, which reads the files where it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from typing import Any, NoReturn
+
+from .. import __version__
+from .output import fail, one_line
+from .piece import Answer
+from .shards import Piece, Question
+
+CONNECT = 5  # seconds for a scheduler to answer
+NOBODY = 60  # seconds without a worker: one that scales itself may have none at first
+BEAT = 2  # seconds between two looks at who is there
+
+
+def on_workers(question: Question, parts: Iterable[Piece]) -> Generator[Answer]:
+    """Yield what each piece comes to, in their order, from the workers of `question.scheduler`."""
+    address = str(question.scheduler)
+    try:
+        import distributed
+
+        connect: Any = distributed.Client
+    except ModuleNotFoundError as error:
+        fail(f'--scheduler: {error.name} is not installed: pip install "xloss[distributed]"')
+    jobs = [_job(question, piece) for piece in parts]
+    with _hushed():
+        _reach(address)
+        try:
+            client = connect(address, timeout=CONNECT, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            _lost(address, error)
+        try:
+            # Not pure: that would give back what a file of the same name came to before.
+            for job, future in zip(jobs, client.map(_task(), jobs, pure=False), strict=True):
+                yield _checked(address, _result(client, address, job, future))
+        finally:
+            with suppress(Exception):
+                client.close(timeout=BEAT)
+
+
+def _reach(address: str) -> None:
+    """Refuse what is no scheduler: a client that cannot reach one takes long to give it up."""
+    from distributed import Security
+    from distributed.core import rpc
+
+    async def kind() -> str:
+        arguments: Any = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
+        async with rpc(address, timeout=CONNECT, connection_args=arguments) as there:  # type: ignore[no-untyped-call]
+            return str((await there.identity())["type"])
+
+    try:
+        found = asyncio.run(asyncio.wait_for(kind(), CONNECT + 1))
+    except TimeoutError:
+        fail(f"--scheduler {address}: cannot be reached: no answer in {CONNECT} seconds")
+    except (OSError, ValueError) as error:
+        fail(f"--scheduler {address}: cannot be reached: {one_line(error)}")
+    except Exception as error:  # what a stranger says, unpacked as if it were Dask's
+        fail(f"--scheduler {address}: does not talk as a Dask scheduler does: {one_line(error)}")
+    if found != "Scheduler":
+        fail(f"--scheduler {address}: expected a scheduler's address, got that of a {found}")
+
+
+def _job(question: Question, piece: Piece) -> dict[str, Any]:
+    """Return what a worker is told: plain values, and paths that need no current folder."""
+    here = os.getcwd()
+    logits, targets = (os.path.join(here, name) for name in (piece.logits, piece.targets))
+    weight = None if question.weight is None else os.path.join(here, question.weight)
+    return {
+        "question": asdict(replace(question, weight=weight)),
+        "piece": asdict(replace(piece, logits=logits, targets=targets)),
+    }
+
+
+def _task() -> Callable[[dict[str, Any]], Answer]:
+    def task(job: dict[str, Any]) -> Answer:
+        # Pickled by value: the scheduler, which unpickles it too, need not have xloss.
+        from importlib import import_module
+
+        from distributed import get_worker
+
+        worker = {"worker": get_worker().address}
+        try:
+            module: Any = import_module("xloss.cli.piece")
+        except ImportError as error:
+            return {"problem": f"xloss cannot be imported: {error}", **worker}
+        return {**module.answer(job), **worker}
+
+    return task
+
+
+def _result(client: Any, address: str, job: dict[str, Any], future: Any) -> Answer:
+    """Wait for a task, and say in one line what keeps it from ending."""
+    from distributed.scheduler import KilledWorker
+
+    seen = time.monotonic()
+    try:
+        while True:
+            try:
+                answer: Answer = future.result(timeout=BEAT)
+                return answer
+            except TimeoutError:
+                if future.status == "error":
+                    raise
+                if client.nthreads(callback_timeout=NOBODY):
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > NOBODY:
+                    fail(f"--scheduler {address}: has had no worker for {NOBODY} seconds")
+    except KilledWorker as error:
+        fail(
+            f"--scheduler {address}: {error.allowed_failures + 1} workers died at "
+            f"{job['piece']['logits']}, the last of them {error.last_worker.address}"
+        )
+    except CancelledError as error:
+        _lost(address, error)
+    except (OSError, TimeoutError) as error:
+        if future.status == "error":  # the task's own
+            raise
+        _lost(address, error)
+
+
+def _lost(address: str, error: BaseException) -> NoReturn:
+    fail(f"--scheduler {address}: was lost before it was done: {one_line(error)}")
+
+
+def _checked(address: str, answer: Answer) -> Answer:
+    if "problem" in answer:
+        fail(f"{answer['problem']} (on worker {answer['worker']})")
+    if answer["xloss"] != __version__:
+        fail(
+            f"--scheduler {address}: worker {answer['worker']} has xloss {answer['xloss']}, "
+            f"and this is {__version__}"
+        )
+    return answer
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what Dask logs of a lost connection off stderr, which has one line for it."""
+    before = logging.root.manager.disable
+    if not sys.flags.dev_mode:
+        logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,107 @@
+"""Ranks: real processes of gloo or of MPI, and devices of JAX, each told what it holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fresh import PATIENCE
+
+HERE = Path(__file__).parent
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+
+
+def sizes(ranks: int, classes: int) -> list[int]:
+    """How many classes each rank holds: unequal, none where there are few."""
+    if ranks == 1:
+        return [classes]
+    cut = [classes // 3] if ranks == 2 else [classes // 6, classes // 2]
+    cut = [cut[0], 0, cut[1]] if ranks == 4 else cut
+    return [*cut, classes - sum(cut)]
+
+
+def part(ranks: int, rank: int, classes: int) -> slice:
+    """Which classes a rank holds."""
+    held = sizes(ranks, classes)
+    return slice(sum(held[:rank]), sum(held[: rank + 1]))
+
+
+class Ranks:
+    """Processes that run one script of this folder."""
+
+    def __init__(self, kind: str, ranks: int, script: str, *args: str) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "XLOSS_NUM_THREADS"), "1")
+        command = [sys.executable, "-W", "error", str(HERE / script), kind, *args]
+        env = {**os.environ, **threads, "SPREAD_STORE": f"{self.folder.name}/store"}
+        env["PYTHONPATH"] = os.pathsep.join([str(HERE), env.get("PYTHONPATH", "")])
+        if kind == "gloo":
+            each = [{"SPREAD_RANK": str(r), "SPREAD_SIZE": str(ranks)} for r in range(ranks)]
+        elif kind == "mpi":
+            # -m mpi4py: a rank that raises takes the others with it, instead of leaving them wait.
+            command[3:3] = ["-m", "mpi4py"]
+            command = [str(MPIEXEC), "-n", str(ranks), *command]
+            each = [{}]
+        else:
+            each = [{"XLA_FLAGS": f"--xla_force_host_platform_device_count={ranks}"}]
+        self.processes = [
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env={**env, **more}, cwd=HERE, start_new_session=True,
+            )
+            for more in each
+        ]  # fmt: skip
+
+    def said(self, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
+        """Return what each process printed when it ended; none outlives this."""
+        ended = []
+        try:
+            for p in self.processes:
+                out, err = p.communicate(timeout=timeout * PATIENCE)
+                ended.append(subprocess.CompletedProcess(p.args, p.returncode, out, err))
+        finally:
+            for p in self.processes:
+                if p.poll() is None:
+                    os.killpg(p.pid, 9)
+                    p.communicate()
+            self.folder.cleanup()
+        return ended
+
+
+def run(kind: str, ranks: int, script: str, *args: str, timeout: float = 120) -> list[str]:
+    """Run a script on ranks, all of which must end well."""
+    ended = Ranks(kind, ranks, script, *args).said(timeout)
+    for one in ended:
+        assert one.returncode == 0, one.stderr[-3000:]
+    return [one.stdout for one in ended]
+
+
+def group(kind: str, timeout: float = 60) -> Any:
+    """Join the group, in a child: return it, this rank and their number."""
+    if kind == "mpi":
+        from mpi4py import MPI
+
+        return MPI.COMM_WORLD, MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+    from datetime import timedelta
+
+    import torch.distributed as dist
+
+    rank, size = int(os.environ["SPREAD_RANK"]), int(os.environ["SPREAD_SIZE"])
+    store = dist.FileStore(os.environ["SPREAD_STORE"], size)
+    dist.init_process_group(
+        "gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
+    )
+    return dist.group.WORLD, rank, size
+
+
+def leave(kind: str) -> None:
+    """Leave the group: gloo's threads do not bear being left alone."""
+    if kind == "gloo":
+        import torch.distributed as dist
+
+        dist.barrier()
+        dist.destroy_process_group()

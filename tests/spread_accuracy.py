@@ -1,0 +1,83 @@
+"""Child of test_spread.py: the loss and the gradient of cases of accuracy_cases.py, on one rank."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+import xloss
+from spread import group, leave, part
+
+loss = xloss.vocab_parallel_cross_entropy
+
+
+def of_numpy(x: Any, y: Any, comm: Any, options: dict[str, Any]) -> Any:
+    return xloss.value_and_grad(loss)(x, y, group=comm, **options)
+
+
+def of_torch(x: Any, y: Any, ranks: Any, options: dict[str, Any]) -> Any:
+    import torch
+
+    z = torch.from_numpy(x).requires_grad_()
+    given = {k: torch.from_numpy(v) if hasattr(v, "dtype") else v for k, v in options.items()}
+    value = loss(z, torch.from_numpy(y), group=ranks, **given)
+    value.sum().backward()
+    return value.detach().numpy(), z.grad.numpy()  # type: ignore[union-attr]
+
+
+def of_jax(x: Any, y: Any, ranks: int, options: dict[str, Any]) -> Any:
+    """Every device's share at once; the classes in equal slices, filled up with masked ones."""
+    import jax
+    from jax.sharding import AxisType, PartitionSpec
+
+    mesh = jax.make_mesh((ranks,), ("v",), axis_types=(AxisType.Auto,))
+    classes = x.shape[-1]
+    fill = -classes % ranks
+    x = np.pad(x, ((0, 0), (0, fill)), constant_values=-np.inf)
+    weight = options.pop("weight", np.ones(classes, x.dtype))
+    sample = options.pop("sample_weight", np.ones(len(x), x.dtype))
+    spread, whole = PartitionSpec(None, "v"), PartitionSpec()
+
+    def one(x: Any, y: Any, w: Any, s: Any) -> Any:
+        return loss(x, y, group="v", weight=w, sample_weight=s, **options)
+
+    every = jax.shard_map(
+        one, mesh=mesh, in_specs=(spread, whole, PartitionSpec("v"), whole), out_specs=whole
+    )
+    w = np.pad(weight, (0, fill), constant_values=1)
+    value, back = jax.jit(lambda x: jax.vjp(lambda x: every(x, y, w, sample), x))(x)
+    return np.asarray(value), np.asarray(back(jax.numpy.ones_like(value))[0])[:, :classes]
+
+
+def main(kind: str, source: str, target: str, engine: str) -> None:
+    taken = np.load(source, allow_pickle=True)["groups"]
+    made: dict[str, Any] = {}
+    if kind == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        ranks, rank, size = len(jax.devices()), 0, 1
+    else:
+        ranks, rank, size = group(kind)
+    with nullcontext() if engine == "any" else xloss.use_engine(engine):
+        for i, (x, y, options) in enumerate(taken):
+            for dtype in ("float32", "float64"):
+                held = part(size, rank, x.shape[-1])
+                given: dict[str, Any] = {**options, "reduction": "none"}
+                if "weight" in given:
+                    given["weight"] = np.asarray(given["weight"], dtype)[held]
+                if "sample_weight" in given:
+                    given["sample_weight"] = np.full(len(x), given["sample_weight"], dtype)
+                compute = {"mpi": of_numpy, "gloo": of_torch, "jax": of_jax}[kind]
+                z = np.ascontiguousarray(x.astype(dtype)[:, held])
+                value, grad = compute(z, y, ranks, given)
+                made[f"{i} {dtype} value"], made[f"{i} {dtype} grad"] = value, grad
+    np.savez(f"{target}-{rank}.npz", **made)  # type: ignore[arg-type]
+    leave(kind)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

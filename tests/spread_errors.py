@@ -1,0 +1,135 @@
+"""Child of test_spread_errors.py: ranks that disagree, refuse, die or stay away."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+import xloss
+from spread import group, leave
+
+SECONDS = 6.0  # the group's timeout
+
+
+def home(kind: str, a: Any) -> Any:
+    if kind == "mpi":
+        return a
+    import torch
+
+    return torch.from_numpy(a)
+
+
+def said(call: Any) -> str:
+    """What a call raises, in a line."""
+    try:
+        value = call()
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return f"value {float(value.sum())!r}"
+
+
+def disagreeing(kind: str, ranks: Any, rank: int) -> None:
+    """One rank differs from the others; after each error all are in step again."""
+    lines: list[str] = []
+
+    def tell(name: str, what: str) -> None:
+        lines.append(f"{name} {what}\n")
+
+    loss = xloss.vocab_parallel_cross_entropy
+    z, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 5])
+    odd = rank == 1
+
+    def call(z: Any = z, y: Any = y, **options: Any) -> Any:
+        return lambda: loss(home(kind, z), home(kind, y), group=ranks, **options)
+
+    tell("rows", said(call(z[:3], y[:3]) if odd else call()))
+    tell("dtype", said(call(z.astype(np.float64)) if odd else call()))
+    tell("option", said(call(label_smoothing=0.1 if odd else 0.2)))
+    tell("weight", said(call(weight=home(kind, np.ones(3, np.float32)) if odd else None)))
+    tell("normalizer", said(call(normalizer=2.0 if odd else 3.0)))
+    tell("labels", said(call(y=y[::-1].copy() // 2) if odd else call()))
+    tell("refused", said(call(y=y > 0) if odd else call()))
+    negative = np.array([1, -1, 1], np.float32) if odd else np.ones(3, np.float32)
+    tell("negative", said(call(weight=home(kind, negative), validate=True)))
+    tell("bad label", said(call(y=y + 4)))
+    tell("no class", said(call(z[:, :0])))
+    tell("group", said(lambda: loss(home(kind, z), home(kind, y), group="v")))
+    x, w = home(kind, np.ones((4, 2), np.float32)), home(kind, np.ones((3, 2), np.float32))
+    y = home(kind, y)
+    rows = 1 if odd else 2
+    tell("blocks", said(lambda: xloss.linear_cross_entropy(x, w, y, group=ranks, block_rows=rows)))
+    tell("well", said(call()))
+    sys.stdout.write("".join(lines))  # at once: mpiexec mixes what ranks print in pieces
+
+
+def unseen(kind: str, ranks: Any, rank: int) -> None:
+    """Labels that are not read, and differ: a row of NaN, never another number."""
+    y = home(kind, np.array([0, 4 if rank == 1 else 1]))
+    z = home(kind, np.zeros((2, 3), np.float32))
+    options = {"validate": False, "reduction": "none", "group": ranks}
+    rows = xloss.vocab_parallel_cross_entropy(z, y, **options)
+    print(*np.asarray(rows).tolist())
+
+
+def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
+    """Rank 1 dies, or sleeps, before the call or in its middle."""
+    from xloss.backends import torch_group
+
+    z, y = home(kind, np.zeros((4, 3), np.float32)), home(kind, np.array([0, 1, 2, 5]))
+    begun = time.monotonic()
+    if rank == 1:
+        if when == "asleep":
+            time.sleep(SECONDS + 4)
+            os._exit(0)
+        if when == "dead":
+            os._exit(0)
+        step = {"dead at the maximum": "maximum", "dead at the sum": "total"}[when]
+        setattr(torch_group.Ranks, step, lambda *_: os._exit(0))
+    print(said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks)))
+    print(f"{time.monotonic() - begun:.3f}", flush=True)
+    os._exit(0)
+
+
+def counting(ranks: Any, rank: int) -> None:
+    """Every exchange of a forward and a backward pass: what it is, and how many bytes."""
+    import torch
+    import torch.distributed as dist
+
+    counted: list[str] = []
+    for name in [n for n in dir(dist) if n.startswith(("all_", "reduce", "broad", "gather"))]:
+        f = getattr(dist, name)
+
+        def seen(*args: Any, name: str = name, f: Any = f, **kwargs: Any) -> Any:
+            moved = args[1] if name == "all_gather" else args[0]
+            counted.append(f"{name} {moved.numel() * moved.element_size()}")
+            return f(*args, **kwargs)
+
+        setattr(dist, name, seen)
+    z = torch.zeros(7, 3, requires_grad=True)
+    y = torch.zeros(7, dtype=torch.int64)
+    value = xloss.vocab_parallel_cross_entropy(z, y, group=ranks)
+    print(*counted, sep=", ")
+    counted.clear()
+    value.backward()
+    print(len(counted))
+
+
+def main(kind: str, scenario: str, *more: str) -> None:
+    ranks, rank, _ = group(kind, SECONDS)
+    if scenario == "disagreeing":
+        disagreeing(kind, ranks, rank)
+    elif scenario == "unseen":
+        unseen(kind, ranks, rank)
+    elif scenario == "counting":
+        counting(ranks, rank)
+    else:
+        leaving(kind, ranks, rank, *more)
+    leave(kind)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,111 @@
+"""Ranks that disagree, refuse, die or stay away: an error on the others, in time; no number."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import xloss
+from spread import Ranks, run
+from spread_errors import SECONDS
+
+EXPECTED = {
+    "rows": "ValueError: logits_shard: other rows on rank 1 than on rank 0",
+    "dtype": "ValueError: logits_shard: another dtype on rank 1 than on rank 0",
+    "option": "ValueError: label_smoothing, z_loss, softcap, ignore_index, reduction or validate: "
+    "another on rank 1 than on rank 0",
+    "weight": "ValueError: weight, sample_weight, where or normalizer: given otherwise on rank 1 "
+    "than on rank 0",
+    "normalizer": "ValueError: normalizer: another on rank 1 than on rank 0",
+    "labels": "ValueError: targets: another largest label on rank 1 than on rank 0",
+    "refused": "RuntimeError: group: rank 1 refused its arguments; see its own error",
+    "negative": "RuntimeError: group: rank 1 refused its arguments; see its own error",
+    "bad label": r"IndexError: targets: label 9 at position \(3,\) is outside \[0, 9\) for 9 .*",
+    "no class": "ValueError: logits_shard: expected at least one class on some rank",
+    "group": "TypeError: group: expected .* got 'v'",
+    "blocks": "ValueError: block_rows: another on rank 1 than on rank 0",
+    "well": f"value {float(np.float32(np.log(9)))!r}",
+}
+OWN = {
+    "refused": "TypeError: targets: expected an integer array of global class indices, got .*",
+    "negative": r"ValueError: weight: negative at position \(1,\)",
+}  # what rank 1 itself is told
+
+
+@pytest.mark.parametrize("kind", ["mpi", "gloo"])
+def test_ranks_that_disagree_all_raise_and_stay_in_step(kind: str) -> None:
+    said = "".join(run(kind, 3, "spread_errors.py", "disagreeing")).splitlines()
+    for name, expected in EXPECTED.items():
+        lines = sorted(
+            line.removeprefix(f"{name} ") for line in said if line.startswith(f"{name} ")
+        )
+        assert len(lines) == 3, (name, said)
+        wanted = [OWN.get(name, expected), expected, expected]
+        for line in lines:
+            match = next((w for w in wanted if re.fullmatch(w, line)), None)
+            assert match is not None, (name, line)
+            wanted.remove(match)
+
+
+def test_labels_that_are_not_read_and_differ_give_nan() -> None:
+    for out in run("gloo", 2, "spread_errors.py", "unseen"):
+        first, second = map(float, out.split())
+        assert first == pytest.approx(np.log(6), rel=1e-7)
+        assert np.isnan(second)
+
+
+@pytest.mark.parametrize("when", ["dead", "asleep", "dead at the maximum", "dead at the sum"])
+def test_a_rank_that_dies_or_stays_away_is_an_error_in_time(when: str) -> None:
+    """gloo notices a closed connection at once, and silence by the group's timeout."""
+    ended = Ranks("gloo", 3, "spread_errors.py", "leaving", when).said()
+    for rank in (0, 2):
+        told, seconds = ended[rank].stdout.splitlines()
+        assert "Error" in told, (rank, told, ended[rank].stderr[-500:])
+        assert float(seconds) < SECONDS + 4
+
+
+def test_a_rank_that_dies_under_mpi_ends_the_others() -> None:
+    """mpiexec ends the job; MPI itself has no timeout."""
+    (ended,) = Ranks("mpi", 3, "spread_errors.py", "leaving", "dead").said(60)
+    assert "value" not in ended.stdout
+
+
+def test_two_exchanges_of_the_rows_and_none_backward() -> None:
+    """A maximum of 4 bytes a row, four sums of 8; and before them 10 numbers of every rank."""
+    for out in run("gloo", 2, "spread_errors.py", "counting"):
+        forward, backward = out.splitlines()
+        assert forward == f"all_gather 80, all_reduce {7 * 4}, all_reduce {7 * 4 * 8}"
+        assert backward == "0"
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (None, "group: expected an mpi4py communicator for arrays of numpy, got 'NoneType'"),
+        ("v", "group: expected an mpi4py communicator for arrays of numpy, got 'v'"),
+    ],
+)
+def test_what_is_no_group(group: object, message: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        xloss.vocab_parallel_cross_entropy(np.zeros((1, 2)), np.array([0]), group=group)
+
+
+def test_a_mesh_axis_that_is_not_there() -> None:
+    jnp = pytest.importorskip("jax.numpy")
+    with pytest.raises(ValueError, match="group: no mesh axis 'v' here; call inside shard_map"):
+        xloss.vocab_parallel_cross_entropy(jnp.zeros((1, 2)), jnp.array([0]), group="v")
+    with pytest.raises(
+        TypeError, match="group: expected the name of a mesh axis, inside shard_map"
+    ):
+        xloss.vocab_parallel_cross_entropy(jnp.zeros((1, 2)), jnp.array([0]), group=1)
+
+
+def test_libraries_without_ranks() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    z, y = strict.zeros((1, 2)), strict.asarray([0])
+    with pytest.raises(
+        TypeError, match="group: arrays of array_api_strict are spread over no group"
+    ):
+        xloss.vocab_parallel_cross_entropy(z, y, group=object())
