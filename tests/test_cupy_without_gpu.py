@@ -86,6 +86,34 @@ def test_linear_cross_entropy_stays_on_the_device() -> None:
             np.testing.assert_allclose(on_host(g), wanted, atol=1e-6)
 
 
+class Alone:
+    """A group of one rank, which gives back what it gets."""
+
+    rank, size = 0, 1
+
+    def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
+        return [facts]
+
+    def maximum(self, x: Any) -> Any:
+        return x
+
+    total = maximum
+
+
+def test_ranks_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rank computes beside its exchanges, which need MPI and a GPU."""
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    x, y = inputs("cross_entropy", SHAPE).astype(np.float32), np.array([0, 4, 2, 1, 0, 3])
+    f = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
+    for given in options("cross_entropy"):
+        value, grad = f(DeviceArray(x), DeviceArray(y), group=..., **given)
+        with xloss.use_engine("generic"):
+            want, want_grad = f(x, y, group=..., **moved(given))
+        assert value.device == grad.device == DEVICE
+        np.testing.assert_array_max_ulp(on_host(value), want, 2)
+        np.testing.assert_array_max_ulp(on_host(grad), want_grad, 2)
+
+
 def test_ops_stay_on_the_device() -> None:
     """The same for what stands around a loss."""
     x = inputs("cross_entropy", SHAPE).astype(np.float32)

@@ -35,7 +35,7 @@ SIGNATURES = {
     ),
     "entropy": "(logits, /, *, axis=-1)",
     "linear_cross_entropy": CLASSES.replace("logits", "features, weight").replace(
-        "axis=-1, weight=None", "bias=None, class_weight=None, block_rows='auto'"
+        "axis=-1, weight=None", "bias=None, class_weight=None, block_rows='auto', group=None"
     ),
     "value_and_grad": "(loss, argnums=0)",
     "logsumexp": "(x, /, *, axis=-1, keepdims=False)",

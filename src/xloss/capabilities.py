@@ -12,6 +12,7 @@ FEATURES = {
     "higher": "double backward, forward mode, hessian",
     "vmap": "vectorised over a mapped axis",
     "compile": "traced by the library's compiler",
+    "ranks": "classes spread over processes or devices",
     "lazy": "a graph is built, nothing computed",
     "label error": "a bad label raises at once (elsewhere its row is NaN)",
 }
@@ -49,12 +50,14 @@ _ALL = ("float16", "bfloat16", "float32", "float64")
 _EAGER = frozenset({"loss", "value_and_grad"})
 
 SUPPORT = (
-    Support("numpy", ("cpu",), _ALL, _EAGER | {"label error"}, "pip install xloss", ("cpu",)),
+    Support(
+        "numpy", ("cpu",), _ALL, _EAGER | {"ranks", "label error"}, "pip install xloss", ("cpu",)
+    ),
     Support(
         "torch",
         ("cpu", "cuda"),
         _ALL,
-        _EAGER | {"autodiff", "higher", "vmap", "compile", "label error"},
+        _EAGER | {"autodiff", "higher", "vmap", "compile", "ranks", "label error"},
         'pip install "xloss[torch]"',
         ("cpu",),
     ),
@@ -62,7 +65,7 @@ SUPPORT = (
         "jax",
         ("cpu", "gpu", "tpu"),
         _ALL,
-        _EAGER | {"autodiff", "higher", "vmap", "compile"},
+        _EAGER | {"autodiff", "higher", "vmap", "compile", "ranks"},
         'pip install "xloss[jax]"',
         ("cpu",),
     ),
@@ -78,7 +81,7 @@ SUPPORT = (
         "cupy",
         ("cuda",),
         ("float16", "float32", "float64"),
-        _EAGER,
+        _EAGER | {"ranks"},
         'pip install "xloss[cupy]"',
         (),
     ),

@@ -31,10 +31,8 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, spread as the logits are."""
     spread = _Spread(call)
-    if "targets" in wanted and call.spec.reduction == "mean" and spread.rows_are_spread():
-        raise ValueError(
-            "targets: their gradient needs the other ranks' rows; take it by autograd, or of a sum"
-        )
+    if "targets" in wanted:
+        spread.refuse_targets()
     if isinstance(cotangent, DTensor):
         cotangent = spread.rows_of(cotangent) if cotangent.ndim else cotangent.to_local()
     elif cotangent is not None and cotangent.ndim:
@@ -95,6 +93,8 @@ class _Spread:
         if isinstance(n, DTensor):
             n = n.full_tensor()
         if spec.reduction == "mean" and n is None and self.rows_are_spread():
+            if o.targets is not None and o.targets.requires_grad:
+                self.refuse_targets()
             n = self._weight(mine, classes)
         local = local._replace(normalizer=n)
         if self.over is None:
@@ -104,6 +104,14 @@ class _Spread:
         most = -(-classes // ranks.size)
         start = min(classes, ranks.rank * most)
         return local._replace(shard=Slice(start, x.shape[-1], classes, most), group=ranks)
+
+    def refuse_targets(self) -> None:
+        """Refuse the gradient to targets of a mean that other ranks' rows are part of."""
+        if self.call.spec.reduction == "mean" and self.rows_are_spread():
+            raise ValueError(
+                "targets: of a mean over rows on several ranks they have no gradient here; "
+                'take reduction="sum" and divide'
+            )
 
     def rows_are_spread(self) -> bool:
         return any(p.is_shard() for p in self.rows)

@@ -1,0 +1,83 @@
+"""Child of test_spread_torch.py: derivatives along a mesh axis, and arrays sharded over a mesh."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import xloss
+
+jax.config.update("jax_enable_x64", True)
+CLASSES = 16
+COLLECTIVE = re.compile(r" (all-\w+|collective-\w+|reduce-scatter)[\w-]*\(")
+
+
+def close(got: Any, want: Any, ulp: float, what: Any) -> None:
+    got, want = np.asarray(got), np.asarray(want)
+    assert not np.isnan(want).any(), what
+    off = np.max(abs(got - want)) / np.max(abs(want)) / 2.0**-52
+    assert off <= ulp, (what, off)
+
+
+def main() -> None:
+    mesh = jax.make_mesh((4,), ("v",), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    z = np.round(rng.standard_normal((6, CLASSES)) * 4096) / 1024
+    z[1, :4] = -np.inf
+    y = rng.integers(4, CLASSES, 6)
+    y[3] = -100
+    z, y, w = jnp.asarray(z), jnp.asarray(y), jnp.asarray(rng.integers(1, 9, CLASSES) / 8)
+    v = jnp.cos(jnp.arange(CLASSES) + 0.0) + jnp.zeros_like(z)
+    last, whole = PartitionSpec(None, "v"), PartitionSpec()
+    options = {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 8.0}
+
+    def one(z: Any, w: Any) -> Any:
+        return xloss.vocab_parallel_cross_entropy(z, y, group="v", weight=w, **options)
+
+    def dense(z: Any) -> Any:
+        return xloss.cross_entropy(z, y, weight=w, **options)
+
+    slope = jax.jit(jax.grad(dense))(z)
+    for check in (False, True):
+        every = jax.shard_map(
+            one, mesh=mesh, in_specs=(last, PartitionSpec("v")), out_specs=whole,
+            check_vma=check,
+        )  # fmt: skip
+
+        def spread(z: Any, every: Any = every) -> Any:
+            return every(z, w)
+
+        close(jax.jit(spread)(z), dense(z), 8, options)
+        close(jax.jit(jax.grad(spread))(z), slope, 16, (options, check))
+
+    def along(f: Any) -> Any:
+        return jax.jit(lambda z: jax.jvp(f, (z,), (v,))[1])(z)
+
+    close(along(spread), along(dense), 16, "jvp")
+    close(jax.jit(jax.hessian(spread))(z), jax.jit(jax.hessian(dense))(z), 32, "hessian")
+    inside = jax.shard_map(
+        jax.grad(one), mesh=mesh, in_specs=(last, PartitionSpec("v")), out_specs=last
+    )
+    close(jax.jit(inside)(z, w), slope, 16, "gradient taken inside")
+    text = jax.jit(jax.value_and_grad(spread)).lower(z).compile().as_text()
+    # The maximum, the sum; nothing of the header, nothing backward.
+    assert COLLECTIVE.findall(text) == ["all-reduce"] * 2, COLLECTIVE.findall(text)
+    sharded = jax.device_put(z, NamedSharding(mesh, last))
+    step = jax.jit(jax.value_and_grad(lambda z: xloss.cross_entropy(z, y)))
+    value, grad = step(sharded)
+    want = jax.value_and_grad(lambda z: xloss.cross_entropy(z, y))(z)
+    close(value, want[0], 8, "sharded array")
+    close(grad, want[1], 16, "sharded array")
+    assert grad.sharding.spec == last
+    text = step.lower(sharded).compile().as_text()
+    assert "all-reduce" in text
+    assert "all-gather" not in text  # of logits
+
+
+main()
+print("held")

@@ -1,0 +1,17 @@
+"""DTensors, autograd's questions, and JAX's derivatives and sharded arrays, on four ranks."""
+
+from __future__ import annotations
+
+import pytest
+
+from spread import run
+
+
+@pytest.mark.parametrize(("ranks", "what"), [(4, "dtensors"), (1, "dtensors"), (3, "autograd")])
+def test_torch(ranks: int, what: str) -> None:
+    said = run("gloo", ranks, "spread_torch.py", what)
+    assert [out.strip() for out in said] == ["held"] * ranks
+
+
+def test_jax() -> None:
+    assert run("jax", 4, "spread_jax.py")[0].strip() == "held"
