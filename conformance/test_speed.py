@@ -15,7 +15,17 @@ from xloss_conformance.speed import pictures
 from xloss_conformance.speed.contenders import XLOSS, NotOffered, agree, contender, function
 from xloss_conformance.speed.figures import reached
 from xloss_conformance.speed.markdown import markdown
-from xloss_conformance.speed.plan import OPS, BadPlan, Plan, Step, available, chosen, steps, works
+from xloss_conformance.speed.plan import (
+    ON_DEMAND,
+    OPS,
+    BadPlan,
+    Plan,
+    Step,
+    available,
+    chosen,
+    steps,
+    works,
+)
 from xloss_conformance.speed.processes import BenchFailed, results
 from xloss_conformance.speed.publish import DOCUMENT, published
 from xloss_conformance.speed.targets import judged, missed_by, verdict
@@ -196,7 +206,7 @@ def test_what_is_unknown_is_refused(plan: Plan) -> None:
 
 
 def test_a_plan_measures_what_is_asked() -> None:
-    assert set(chosen(Plan())[0]) == set(OPS) - {"linear-large"}
+    assert set(chosen(Plan())[0]) == set(OPS) - set(ON_DEMAND)
     assert chosen(Plan(quick=True, ops=("linear-large",)))[0] == ("linear-large",)
     assert chosen(Plan(quick=True, peers=("scipy",)))[1] == ("scipy",)
     shapes = [w.shape for w in works("forward", Plan())]

@@ -5,6 +5,7 @@ from breakages import Breakage
 AT = "conformance/xloss_conformance/speed/"
 SPEED = "conformance/test_speed.py::test_"
 CLOCK = "conformance/test_clock.py::test_"
+CUTS = "conformance/test_speed_scale.py::test_"
 SCALE = "conformance/test_scale.py::test_"
 BENCH = "tests/test_cli_bench.py::test_"
 
@@ -162,5 +163,40 @@ SPEED_BREAKAGES = [
         old="return 2 * (ranks - 1) / ranks * self.nbytes",
         new="return 2 * self.nbytes",
         test=SCALE + "what_a_rank_sends_adds_up_to_what_must_be_sent",
+    ),
+    Breakage(
+        rule="bench: every expression in Dask that is timed is the loss",
+        file=AT + "by_dask.py",
+        old="np.where(here, found, np.float32(0))",
+        new="found",
+        test=CUTS + "every_expression_in_dask_is_the_loss[chunks1-dask]",
+    ),
+    Breakage(
+        rule="bench: a cluster is timed when the last run's results are forgotten",
+        file=AT + "by_dask.py",
+        old="not str(key).startswith",
+        new='str(key) == "" and not str(key).startswith',
+        test=CUTS + "a_cluster_is_timed_when_it_has_forgotten_the_last_results",
+    ),
+    Breakage(
+        rule="bench: a rank that is silent is not waited for",
+        file=AT + "ranks.py",
+        old="timeout=silence",
+        new="timeout=9 * silence",
+        test=CUTS + "a_rank_that_hangs_or_dies_is_not_waited_for[silent]",
+    ),
+    Breakage(
+        rule="bench: what is measured of ranks is that of the slowest",
+        file=AT + "ranks.py",
+        old="[max(parts) for",
+        new="[min(parts) for",
+        test=CUTS + "a_call_takes_as_long_as_its_slowest_rank",
+    ),
+    Breakage(
+        rule="bench: memory is judged beside each peer",
+        file=AT + "targets.py",
+        old='max(beyond(other), ROOM * entry["nbytes"])',
+        new='beyond(other) + entry["nbytes"]',
+        test=CUTS + "xloss_is_to_be_as_fast_as_each_peer_and_to_hold_no_more",
     ),
 ]

@@ -99,6 +99,10 @@ def test_tables_for_the_eye_and_what_is_published(tmp_path):
         ),
         (("--threads", "100000"), "--threads 100000: this machine has "),
         (("--threads", "0"), "Invalid value for '--threads'"),
+        (
+            ("--op", "dask", "--op", "small", "--publish", "."),
+            "--publish: a page of its own is for dask: ask for nothing else",
+        ),
         (("--render",), "--render: expected --publish FOLDER"),
         (("--publish", "nowhere"), "--publish nowhere: is no folder"),
         (("--publish", ".", "--render"), "performance.json: no record of a run: "),

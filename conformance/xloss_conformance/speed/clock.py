@@ -48,7 +48,7 @@ def in_turns(
     estimate: dict[str, float] = {}
     for name, call in calls.items():
         with call.within():
-            estimate[name] = max(_once(call, clock), 1e-9)
+            estimate[name] = max(once(call, clock), 1e-9)
     playing = list(calls)
     gc.collect()
     enabled = gc.isenabled()
@@ -61,9 +61,9 @@ def in_turns(
                 nap(NAP)
                 with call.within():
                     if estimate[name] < SHORT:
-                        _once(call, clock)
+                        once(call, clock)
                     for _ in range(runs):
-                        taken.append(_once(call, clock))
+                        taken.append(once(call, clock))
                         spent[name] += taken[-1]
             playing = [
                 name
@@ -84,7 +84,7 @@ def enough(spent: float, seconds: float, least: int) -> int:
     return min(FEW, least) if spent > 2 * seconds else least
 
 
-def _once(call: Call, clock: Callable[[], float]) -> float:
+def once(call: Call, clock: Callable[[], float]) -> float:
     """Return the seconds of one run; what it returns is freed after the clock has stopped."""
     call.before()
     start = clock()

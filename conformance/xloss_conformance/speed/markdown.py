@@ -43,20 +43,26 @@ NOTES = """\
   cannot take a call, and under tracing: `xloss jax` leaves the rest to XLA.
 - torch.compile and `jax.jit` compile for the one shape.
 - Keras runs as its `fit` runs it. scikit-learn's loss is the one inside `LogisticRegression`. SciPy
-  has no loss and no gradient: it is timed at the formula that one writes with it, on one thread."""
+  has no loss and no gradient: it is timed at the formula that one writes with it, on one thread.
+- Logits that are cut, into chunks of a Dask array or over processes that share the classes, have a
+  [page of their own](performance-scale.md)."""
 
 
 def markdown(record: Record, pictures: Sequence[str] = ()) -> str:
     """Return the document."""
-    parts = [*_head(record, pictures), *_targets(record), *_summary(record), *_growth(record)]
+    parts = [*head(record, "Performance"), HOW]
+    if pictures:
+        parts.append(f"![Throughput against classes: xloss and its peers]({pictures[0]})")
+    parts += [*_targets(record), *_summary(record), *_growth(record)]
     parts += [*_memory(record, pictures), *_first(record)]
-    parts += ["## Notes", NOTES, *_contenders(record), *_every(record)]
+    parts += ["## Notes", NOTES, *contenders(record), *_every(record)]
     return "\n\n".join(parts) + "\n"
 
 
-def _head(record: Record, pictures: Sequence[str]) -> Iterator[str]:
+def head(record: Record, title: str) -> Iterator[str]:
+    """Give the title, what came of the targets, and on which machine."""
     machine = record["machine"]
-    yield "# Performance"
+    yield f"# {title}"
     made = f", by {code(record['command'])}; no row is edited by hand" if record["command"] else ""
     yield f"This file is generated{made}."
     yield f"**{text(verdict(record)).capitalize()}.**"
@@ -82,9 +88,6 @@ def _head(record: Record, pictures: Sequence[str]) -> Iterator[str]:
     if record["missing"]:
         rows.append(["not on this machine", text("; ".join(record["missing"]))])
     yield table(["", ""], rows)
-    yield HOW
-    if pictures:
-        yield f"![Throughput against classes: xloss and its peers]({pictures[0]})"
 
 
 # ---- Targets -------------------------------------------------------------------------------------
@@ -99,7 +102,7 @@ def _targets(record: Record) -> Iterator[str]:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for target in ratios:
         row = rows.setdefault((target["work"], target["subject"]), {})
-        row[target["against"]] = _marked(target)
+        row[target["against"]] = marked(target)
     if rows:
         yield table(
             ["call", "contender", *HEADS],
@@ -126,10 +129,10 @@ def _linear(target: Record) -> bool:
 def _what(target: Record) -> str:
     return {"share": "memory beyond inputs and gradient: ", "bytes": "memory beyond: "}.get(
         target["kind"], ""
-    ) + _marked(target)
+    ) + marked(target)
 
 
-def _marked(target: Record) -> str:
+def marked(target: Record) -> str:
     said = text(reached(target))
     return said if target["met"] else f"**{said}**"
 
@@ -166,12 +169,12 @@ def _every(record: Record) -> Iterator[str]:
         yield f"### {text(OPS[work['op']])}: {text(work['name'])}"
         bound = work["bound"]
         rows = [
-            [text(run["contender"]), run["engine"] or "–", *_figures(run),
+            [text(run["contender"]), run["engine"] or "–", *figures(run),
              digits(run["gb_s"]), digits(run["elements_s"] / 1e9), _of(bound, run)]
             for run in sorted(work["runs"], key=lambda run: float(run["median_ms"]))
         ]  # fmt: skip
         if bound is not None:
-            rows.append([f"*{text(bound['by'])}*", "–", *_figures(bound), digits(bound["gb_s"]),
+            rows.append([f"*{text(bound['by'])}*", "–", *figures(bound), digits(bound["gb_s"]),
                          "–", "1.00"])  # fmt: skip
         head = ["", "engine", "median ms", "least", "quartiles", "runs", "GB/s", "10⁹ elements/s"]
         yield table([*head, "of the bound's speed"], rows)
@@ -180,7 +183,7 @@ def _every(record: Record) -> Iterator[str]:
             yield f"Not timed: {'; '.join(said)}."
 
 
-def _figures(run: Record) -> list[str]:
+def figures(run: Record) -> list[str]:
     return [
         digits(run["median_ms"]), digits(run["min_ms"]),
         f"{digits(run['q1_ms'])} to {digits(run['q3_ms'])}", str(run["runs"]),
@@ -282,7 +285,8 @@ def _first(record: Record) -> Iterator[str]:
         yield f"`import xloss` adds {digits(entry['import_ms'])} ms to `import numpy`."
 
 
-def _contenders(record: Record) -> Iterator[str]:
+def contenders(record: Record) -> Iterator[str]:
+    """Give the table of who took part."""
     yield "## Who took part"
     rows = [[text(c["name"]), text(c["version"]), code(c["call"])] for c in record["contenders"]]
     yield table(["", "version", "the call"], rows)

@@ -29,6 +29,15 @@ def peak(call: Call, trials: int = 3) -> int:
 
 def _beyond(run: Callable[[], Any], before: Callable[[], None]) -> int:
     before()
+    held = held_now()
+    got = run()
+    most = held_most()
+    del got
+    return max(0, most - held)
+
+
+def held_now() -> int:
+    """Return the bytes that this process holds, and start to count the most from there."""
     gc.collect()
     _give_back()
     try:
@@ -36,11 +45,12 @@ def _beyond(run: Callable[[], Any], before: Callable[[], None]) -> int:
             file.write("5")  # VmHWM starts again from what is held now
     except OSError as error:
         raise NoMemory(f"/proc/self/clear_refs: {error.strerror}") from error
-    held = _status("VmRSS")
-    got = run()
-    most = _status("VmHWM")
-    del got
-    return max(0, most - held)
+    return _status("VmRSS")
+
+
+def held_most() -> int:
+    """Return the most bytes that this process has held since `held_now`."""
+    return _status("VmHWM")
 
 
 def _give_back() -> None:

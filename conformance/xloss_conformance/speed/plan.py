@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import cuts
 from .contenders import LINEAR, PEERS, XLOSS
 from .work import Work
 
 OPS = (
     "forward", "gradient", "segmentation", "bfloat16", "small", "linear", "linear-large",
-    "classes", "rows", "threads", "memory", "first-call",
+    "classes", "rows", "threads", "memory", "first-call", "dask", "vocab-parallel",
 )  # fmt: skip
-ON_DEMAND = ("linear-large",)  # takes minutes
+ON_DEMAND = ("linear-large", *cuts.OPS)  # takes minutes
 QUICK_OPS = ("forward", "gradient", "small", "memory")
 QUICK_PEERS = ("torch", "optax")
 SHAPES = ((65536, 10), (8192, 1000), (2048, 32000), (512, 128256))
@@ -90,6 +91,8 @@ def works(op: str, plan: Plan) -> list[Work]:
     if plan.quick:
         shapes = shapes[:3]
     both = (False, True)
+    if op in cuts.OPS:
+        return cuts.works(op, plan.tiny)
     if op in ("forward", "gradient"):
         return [Work(op, shape, op == "gradient") for shape in dict.fromkeys(shapes)]
     if op == "segmentation":
@@ -162,6 +165,9 @@ def steps(plan: Plan) -> list[Step]:
         if op == "first-call":
             found += _first(plan, names(op, plan, peers), threads)
             continue
+        if op in cuts.OPS:
+            found += _at_scale(op, given, threads, short if plan.tiny else cuts.PACE)
+            continue
         pace = short if op in ("classes", "rows", "threads") else long
         if op == "small":
             pace = {**pace, "most": 10 if plan.tiny else 20000}
@@ -206,6 +212,19 @@ def _memory(given: list[Work], who: Sequence[str], threads: int, trials: int) ->
              len(given), alone=True)
         for name in who
     ]  # fmt: skip
+
+
+def _at_scale(op: str, given: list[Work], threads: int, pace: dict[str, Any]) -> list[Step]:
+    """Return times in turns, then memory, a process for each contender and number of processes."""
+    who, kind = cuts.names(op), cuts.OPS[op]
+    times = {"task": f"{kind}_times", "works": given, "names": who, **pace}
+    found = [Step("works", "at_scale", times, threads, len(given), alone=True)]
+    for name in who:
+        for processes in dict.fromkeys(work.processes for work in given):
+            some = [work for work in given if work.processes == processes]
+            read = {"task": f"{kind}_memory", "works": some, "name": name, "trials": 1}
+            found.append(Step("memory", "at_scale", read, threads, len(some), alone=True))
+    return found
 
 
 def _first(plan: Plan, who: Sequence[str], threads: int) -> list[Step]:

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -54,7 +54,7 @@ class _Process:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, step.threads))
-        with _environment(step.threads, caches):
+        with environment(step.threads, caches):
             self.process.start()
         theirs.close()
 
@@ -85,9 +85,11 @@ class _Process:
 
 
 @contextmanager
-def _environment(threads: int, caches: Path | None) -> Iterator[None]:
+def environment(
+    threads: int, caches: Path | None = None, more: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Set what a new process finds; Ctrl-C does not reach it: the parent ends it."""
-    new = dict.fromkeys(THREADS, str(threads))
+    new = {**dict.fromkeys(THREADS, str(threads)), **(more or {})}
     new["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
     if caches is not None:
         new |= {name: str(caches / name.lower()) for name in CACHES}
@@ -109,7 +111,7 @@ def _environment(threads: int, caches: Path | None) -> Iterator[None]:
 def serve(pipe: Connection, threads: int) -> None:
     """Do one task after another until the pipe is closed."""
     os.dup2(2, 1)  # stdout belongs to the report
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):  # threads of JAX are as many as its cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     from .tasks import TASKS
@@ -131,7 +133,7 @@ def serve(pipe: Connection, threads: int) -> None:
             pipe.send(("failed", f"{said}\n{traceback.format_exc()}"))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Leave when the parent is gone, be it killed: what is being timed takes long."""
     parent = parent_process()
     assert parent is not None

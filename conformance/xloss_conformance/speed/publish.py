@@ -3,42 +3,68 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .cuts import OPS as SCALE_OPS
 from .markdown import markdown
+from .markdown_scale import markdown_scale
 from .pictures import draw
+from .plan import BadPlan
 from .scale import rewrite
 
 RECORD, DOCUMENT = "performance.json", "performance.md"
+SCALE_RECORD, SCALE_DOCUMENT = "performance-scale.json", "performance-scale.md"
 
 
 class NoRecord(Exception):
     """There is no published record to draw again; the message names the file."""
 
 
+def at_scale(ops: Sequence[str]) -> bool:
+    """Tell whether a run of these operations has the page of logits that are cut."""
+    return bool(ops) and set(ops) <= set(SCALE_OPS)
+
+
+def one_page(ops: Sequence[str]) -> None:
+    """Raise BadPlan where a run would be published on two pages."""
+    among = [op for op in ops if op in SCALE_OPS]
+    if among and not at_scale(ops):
+        named = " and ".join(among)
+        raise BadPlan(f"--publish: a page of its own is for {named}: ask for nothing else")
+
+
 def write(record: dict[str, Any], docs: Path) -> None:
     """Write the record, then all else from what stands in it."""
     lines = json.dumps(record, indent=1, allow_nan=False)
-    (docs / RECORD).write_text(lines + "\n", encoding="utf-8")
+    name = SCALE_RECORD if at_scale(record["ops"]) else RECORD
+    (docs / name).write_text(lines + "\n", encoding="utf-8")
     render(docs)
 
 
 def render(docs: Path) -> dict[str, Any]:
-    """Draw document and pictures of the record published there, and return it."""
-    record = published(docs)
-    pictures = draw(record, docs)
-    (docs / DOCUMENT).write_text(markdown(record, pictures), encoding="utf-8")
-    rewrite(record, docs)
-    return record
+    """Draw documents and pictures of the records published there, and return the first."""
+    records = []
+    if (docs / RECORD).exists() or not (docs / SCALE_RECORD).exists():
+        record = published(docs)
+        pictures = draw(record, docs)
+        (docs / DOCUMENT).write_text(markdown(record, pictures), encoding="utf-8")
+        rewrite(record, docs)
+        records.append(record)
+    if (docs / SCALE_RECORD).exists():
+        record = published(docs, SCALE_RECORD)
+        (docs / SCALE_DOCUMENT).write_text(markdown_scale(record), encoding="utf-8")
+        records.append(record)
+    return records[0]
 
 
-def published(docs: Path) -> dict[str, Any]:
-    """Return the record published there."""
+def published(docs: Path, name: str = RECORD) -> dict[str, Any]:
+    """Return a record published there."""
     try:
-        record = json.loads((docs / RECORD).read_text("utf-8"))
+        record = json.loads((docs / name).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise NoRecord(f"{docs / RECORD}: no record of a run: {error}") from error
+        raise NoRecord(f"{docs / name}: no record of a run: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != 1:
-        raise NoRecord(f"{docs / RECORD}: no record of a run")
+        raise NoRecord(f"{docs / name}: no record of a run")
     return record

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .contenders import AT_SCALE
+from .cuts import OPS as SCALE_OPS
+
 Record = dict[str, Any]
 ON_NUMPY, ON_TORCH = "xloss numpy", "xloss torch"
 SUBJECTS = (ON_NUMPY, ON_TORCH)
@@ -54,13 +57,19 @@ RATIOS = (
             (BOUND, 1 / 1.15), ("torch linear", 1.0), ("torch linear, chunked", 1.0),
         )
     ),
+    *(
+        Ratio(op, against, 1.0, subjects=(ours,))
+        for op, (_, (ours, *peers)) in ((op, AT_SCALE[key]) for op, key in SCALE_OPS.items())
+        for against in peers
+    ),
 )  # fmt: skip
 SMALL = {ON_NUMPY: 60.0, ON_TORCH: 100.0}  # microseconds of a value of (32, 10)
 
 
 def judged(record: Record) -> list[Record]:
     """Return every target that the run measured: what was wanted, what came, whether it is met."""
-    return [*_ratios(record), *_small(record), *_memory(record), *_linear_memory(record)]
+    memory = [*_memory(record), *_linear_memory(record), *_scale_memory(record)]
+    return [*_ratios(record), *_small(record), *memory]
 
 
 def _ratios(record: Record) -> Iterator[Record]:
@@ -110,6 +119,18 @@ def _linear_memory(record: Record) -> Iterator[Record]:
             if chunked and other["name"] == entry["name"] and other["peak_bytes"] is not None:
                 wanted = beyond(other)
                 yield _told(entry, "bytes", who, other["contender"], wanted, got, got <= wanted)
+
+
+def _scale_memory(record: Record) -> Iterator[Record]:
+    """At most what each peer holds for the same call, or the room that any call has."""
+    found = {(e["name"], e["contender"]): e for e in record["memory"] if e["op"] in SCALE_OPS}
+    for (name, who), entry in found.items():
+        ours, *peers = AT_SCALE[SCALE_OPS[entry["op"]]][1]
+        for peer in peers if who == ours else ():
+            other = found.get((name, peer))
+            if other and entry["peak_bytes"] is not None and other["peak_bytes"] is not None:
+                got, wanted = beyond(entry), max(beyond(other), ROOM * entry["nbytes"])
+                yield _told(entry, "bytes", who, peer, wanted, got, got <= wanted)
 
 
 def beyond(entry: Record) -> int:

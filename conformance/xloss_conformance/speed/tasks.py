@@ -24,21 +24,28 @@ def times(
     most: int,
 ) -> Iterator[Found]:  # fmt: skip
     """Time the contenders on each work, in turns."""
-    who: list[Contender] = []
+    who, missing = present(names)
+    yield from missing
+    _settle(threads)
+    yield "contenders", [told(one) for one in who]
+    for work in works:
+        given = data(work)
+        calls, refused = prepared(who, work, given, threads)
+        least_of = bounds(work, given, threads)
+        taken = in_turns({**least_of, **calls}, seconds=seconds, least=least, most=most)
+        yield "result", timed(work, calls, refused, taken, list(least_of))
+        del given, calls, least_of
+
+
+def present(names: Sequence[str]) -> tuple[list[Contender], list[Found]]:
+    """Return the contenders that can be measured here, and what to say of the others."""
+    who, missing = [], []
     for name in names:
         try:
             who.append(contender(name))
-        except Missing as missing:
-            yield "missing", str(missing)
-    _settle(threads)
-    yield "contenders", [_told(one) for one in who]
-    for work in works:
-        given = data(work)
-        calls, refused = _prepared(who, work, given, threads)
-        least_of = bounds(work, given, threads)
-        taken = in_turns({**least_of, **calls}, seconds=seconds, least=least, most=most)
-        yield "result", _timed(work, calls, refused, taken, list(least_of))
-        del given, calls, least_of
+        except Missing as said:
+            missing.append(("missing", str(said)))
+    return who, missing
 
 
 def _settle(threads: int) -> None:
@@ -48,14 +55,14 @@ def _settle(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _told(one: Contender) -> dict[str, Any]:
+def told(one: Contender) -> dict[str, Any]:
     return {
         "name": one.name, "peer": one.peer, "library": one.library, "version": one.version,
         "call": one.said,
     }  # fmt: skip
 
 
-def _prepared(
+def prepared(
     who: Sequence[Contender], work: Work, given: Data, threads: int
 ) -> tuple[dict[str, Call], list[dict[str, str]]]:
     """Return the calls of those who offer one, and who does not; the answers are compared."""
@@ -88,22 +95,22 @@ def why(reason: Exception) -> str:
     return f"fails: {type(reason).__name__}: {lines[0]}"
 
 
-def _timed(
+def timed(
     work: Work, calls: dict[str, Call], refused: list[dict[str, str]],
     taken: dict[str, list[float]], bound: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
-    told: dict[str, Any] = {**work.told(), "bound": None, "runs": [], "refused": refused}
+    made: dict[str, Any] = {**work.told(), "bound": None, "runs": [], "refused": refused}
     found = {name: spread(seconds) for name, seconds in taken.items()}
     if bound:
         best = min(bound, key=lambda name: float(found[name]["median_ms"]))
-        told["bound"] = {"by": best, **found[best]}
-        told["bound"]["gb_s"] = work.nbytes / found[best]["median_ms"] / 1e6
+        made["bound"] = {"by": best, **found[best]}
+        made["bound"]["gb_s"] = work.nbytes / found[best]["median_ms"] / 1e6
     for name, call in calls.items():
         ms = found[name]["median_ms"]
         speed = {"gb_s": work.moved / ms / 1e6, "elements_s": work.elements / ms * 1e3}
         run = {"contender": name, "engine": call.engine, **found[name], **speed}
-        told["runs"].append(run)
-    return told
+        made["runs"].append(run)
+    return made
 
 
 def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
@@ -117,17 +124,17 @@ def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Itera
     found = []
     for work in works:
         given = data(work)
-        told = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
+        entry = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
         try:
             call = one.prepare(work, given, threads)
-            told["peak_bytes"] = peak(call, trials)
+            entry["peak_bytes"] = peak(call, trials)
             del call
         except Exception as reason:
-            told["reason"] = why(reason)
-        found.append(told)
+            entry["reason"] = why(reason)
+        found.append(entry)
         del given
-    for told in found:
-        yield "result", told
+    for entry in found:
+        yield "result", entry
 
 
 def first(work: Work, name: str, threads: int) -> Iterator[Found]:
@@ -139,18 +146,18 @@ def first(work: Work, name: str, threads: int) -> Iterator[Found]:
         return
     _settle(threads)
     given = data(work)
-    told: dict[str, Any] = {**work.told(), "contender": name, "reason": ""}
-    told |= {"first_ms": None, "second_ms": None}
+    entry: dict[str, Any] = {**work.told(), "contender": name, "reason": ""}
+    entry |= {"first_ms": None, "second_ms": None}
     try:
         call = one.prepare(work, given, threads)
         for key in ("first_ms", "second_ms"):
             call.before()
             start = time.perf_counter()
             call.run()
-            told[key] = (time.perf_counter() - start) * 1e3
+            entry[key] = (time.perf_counter() - start) * 1e3
     except Exception as reason:
-        told["reason"] = why(reason)
-    yield "result", told
+        entry["reason"] = why(reason)
+    yield "result", entry
 
 
 PROBE = """
@@ -172,4 +179,14 @@ def imports(rounds: int, threads: int) -> Iterator[Found]:
     yield "result", {"import_ms": statistics.median(found[1:])}
 
 
-TASKS = {"times": times, "memory": memory, "first": first, "imports": imports}
+def at_scale(task: str, **arguments: Any) -> Iterator[Found]:
+    """Do a task of the file that needs its library."""
+    from . import clusters, ranks
+
+    found = clusters.TASKS if task in clusters.TASKS else ranks.TASKS
+    yield from found[task](**arguments)
+
+
+TASKS = {
+    "times": times, "memory": memory, "first": first, "imports": imports, "at_scale": at_scale,
+}  # fmt: skip

@@ -15,7 +15,10 @@ LABEL_BYTES = 8  # int64, as PyTorch demands them
 
 @dataclass(frozen=True)
 class Work:
-    """A call; `features` > 0 is linear_cross_entropy, whose logits (shape) are never given."""
+    """A call; `features` > 0 is linear_cross_entropy, whose logits (shape) are never given.
+
+    `chunks` are of a Dask array; `processes` are workers of a cluster, or ranks that share classes.
+    """
 
     op: str
     shape: tuple[int, ...]
@@ -23,6 +26,8 @@ class Work:
     dtype: str = "float32"
     axis: int = -1
     features: int = 0
+    chunks: tuple[int, ...] = ()
+    processes: int = 0
 
     @property
     def classes(self) -> int:
@@ -58,7 +63,14 @@ class Work:
         what = "value and gradient" if self.gradient else "value"
         linear = f", {self.features} features" if self.features else ""
         axis = "" if self.axis == -1 else f", axis {self.axis}"
-        return f"{self.dtype} {self.shape}{axis}{linear}, {what}"
+        return f"{self.dtype} {self.shape}{axis}{linear}{self._where}, {what}"
+
+    @property
+    def _where(self) -> str:
+        if self.chunks:
+            on = f"{self.processes} workers" if self.processes else "threads"
+            return f" in chunks of {self.chunks}, {on}"
+        return f" over {self.processes} ranks" if self.processes else ""
 
     def told(self) -> dict[str, Any]:
         """Return it as the record has it."""
@@ -66,7 +78,7 @@ class Work:
             "op": self.op, "name": self.name, "shape": list(self.shape), "dtype": self.dtype,
             "axis": self.axis, "gradient": self.gradient, "features": self.features,
             "classes": self.classes, "elements": self.elements, "nbytes": self.nbytes,
-            "moved": self.moved,
+            "moved": self.moved, "chunks": list(self.chunks), "processes": self.processes,
         }  # fmt: skip
 
 
