@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from torch.autograd.forward_ad import dual_level, make_dual
 from torch.distributed.tensor import (
     DTensor,
     Partial,
@@ -157,6 +159,26 @@ def autograd(ranks: Any, rank: int, number: int) -> None:
     value = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
     with pytest.raises(RuntimeError, match="second derivatives are not offered"):
         torch.autograd.grad(value, mine, create_graph=True)
+    weight = torch.ones(mine.shape[-1], 9)
+    x = torch.ones(*y.shape, 9) / 8
+
+    def both(mine: Any, weight: Any) -> Any:
+        first = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
+        return first + xloss.linear_cross_entropy(x, weight, y, group=ranks)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dynamo's own, of what it meets between two graphs
+        got = torch.compile(both, backend="eager")(mine, weight)
+    torch.testing.assert_close(got, both(mine, weight), rtol=1e-6, atol=0)
+    with pytest.raises(RuntimeError, match=r"group: ranks do not meet under torch\.func"):
+        torch.func.grad(both)(mine.detach(), weight)
+    with pytest.raises(RuntimeError, match=r"group: ranks do not meet under torch\.func"):
+        torch.func.grad(lambda w: xloss.linear_cross_entropy(x, w, y, group=ranks))(weight)
+    with dual_level(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its own
+        dual = make_dual(weight, weight)
+        with pytest.raises(RuntimeError, match="group: not under forward-mode"):
+            xloss.linear_cross_entropy(x, dual, y, group=ranks)
     with torch.no_grad():
         changed = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
     assert not changed.requires_grad

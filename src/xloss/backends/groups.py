@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 from zlib import crc32
 
-from .._xp import Array, Context
+from .._xp import Array, Context, compiling
 from ..core.shards import Shard
 
 REFUSED, TAKES_PART = 0, 1
+T = TypeVar("T")
 
 
 class Group(Protocol):
@@ -51,6 +53,16 @@ def of(group: Any, cx: Context) -> Group:
         raise TypeError(f"group: arrays of {cx.library} are spread over no group; see Dask")
     got = group if isinstance(group, str) else type(group).__name__
     raise TypeError(f"group: expected {expected} for arrays of {cx.library}, got {got!r}")
+
+
+def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function outside the graph that torch.compile may be tracing."""
+    if not compiling():
+        return function(*args, **kwargs)
+    from . import torch_group
+
+    made: T = torch_group.uncompiled(function, *args, **kwargs)
+    return made
 
 
 def fact(value: Any) -> int:

@@ -30,8 +30,8 @@ def value(call: Call) -> Array:
     compiling = torch.compiler.is_compiling()
     arrays = _arguments(call)
     every: Any = (*call.operands, *arrays)
-    if call.group is not None and (compiling or whole._transformed(every, compiling)):
-        raise RuntimeError("group: not under torch.compile, torch.func or forward-mode autodiff")
+    if call.group is not None and whole._transformed(every, compiling):
+        raise RuntimeError("group: not under forward-mode autodiff")
     if not compiling and (whole._transformed(every, compiling) or not call.cx.eager):
         return _held(call)
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +11,18 @@ import torch.distributed as dist
 
 from .._xp import Array
 
+T = TypeVar("T")
+
 
 def is_one(group: Any) -> bool:
     """Tell whether this is a process group."""
     return dist.is_available() and isinstance(group, dist.ProcessGroup)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function outside the compiled graph, where ranks can meet."""
+    return function(*args, **kwargs)
 
 
 class Ranks:
@@ -22,6 +31,8 @@ class Ranks:
     def __init__(self, group: Any, device: Any) -> None:
         self.group, self.device = group, device
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise RuntimeError("group: ranks do not meet under torch.func")
         if self.rank < 0:
             raise ValueError("group: this process is not one of its ranks")
 

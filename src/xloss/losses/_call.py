@@ -8,6 +8,7 @@ from typing import ParamSpec
 
 from .. import backends
 from .._xp import Array
+from ..backends import groups
 from ..backends.call import Call
 
 P = ParamSpec("P")
@@ -19,6 +20,8 @@ def loss(prepare: Callable[P, Call]) -> Callable[P, Array]:
     @wraps(prepare)
     def public(*args: P.args, **kwargs: P.kwargs) -> Array:
         call = prepare(*args, **kwargs)
+        if call.group is not None:
+            return groups.uncompiled(backends.of_loss(call).value, call)
         return backends.of_loss(call).value(call)
 
     public.prepare = prepare  # type: ignore[attr-defined]  # value_and_grad's way in

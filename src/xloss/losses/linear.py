@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._xp import Array
+from ..backends import groups
 from ..backends.call import Call
 from ._call import loss
 from ._prepare import linear_call
@@ -89,11 +90,12 @@ def linear_cross_entropy(
     ((1, 2), (2, 2))
     """
     if group is not None:
-        return linear_shard_call(
-            features, weight, targets, group=group, bias=bias, class_weight=class_weight,
-            block_rows=block_rows, sample_weight=sample_weight, where=where,
-            ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
-            softcap=softcap, reduction=reduction, normalizer=normalizer, validate=validate,
+        return groups.uncompiled(
+            linear_shard_call, features, weight, targets, group=group, bias=bias,
+            class_weight=class_weight, block_rows=block_rows, sample_weight=sample_weight,
+            where=where, ignore_index=ignore_index, label_smoothing=label_smoothing,
+            z_loss=z_loss, softcap=softcap, reduction=reduction, normalizer=normalizer,
+            validate=validate,
         )  # fmt: skip
     return linear_call(
         features, weight, targets, bias=bias, class_weight=class_weight, block_rows=block_rows,

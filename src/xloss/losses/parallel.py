@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._xp import Array
+from ..backends import groups
 from ..backends.call import Call
 from ._call import loss
 from ._shards import shard_call
@@ -61,6 +62,11 @@ def vocab_parallel_cross_entropy(
         Another rank refused its arguments, or the group's own error: a rank died or did not come
         within the group's timeout.
 
+    Notes
+    -----
+    PyTorch computes it outside the graph of ``torch.compile``, and not under ``torch.func``. JAX
+    differentiates it to any order, forward and backward.
+
     See Also
     --------
     linear_cross_entropy : takes the same group, for a weight whose classes are spread.
@@ -83,8 +89,8 @@ def vocab_parallel_cross_entropy(
     tensor(0.4076)
     >>> dist.destroy_process_group()
     """
-    return shard_call(
-        logits_shard, targets, group=group, weight=weight, sample_weight=sample_weight,
+    return groups.uncompiled(
+        shard_call, logits_shard, targets, group=group, weight=weight, sample_weight=sample_weight,
         where=where, ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
         softcap=softcap, reduction=reduction, normalizer=normalizer, validate=validate,
     )  # fmt: skip
