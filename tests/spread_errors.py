@@ -62,6 +62,11 @@ def disagreeing(kind: str, ranks: Any, rank: int) -> None:
     y = home(kind, y)
     rows = 1 if odd else 2
     tell("blocks", said(lambda: xloss.linear_cross_entropy(x, w, y, group=ranks, block_rows=rows)))
+    linear = lambda: xloss.linear_cross_entropy(x, w, y, group=ranks)  # noqa: E731
+    tell("another loss", said(linear if odd else call()))
+    if kind == "gloo":
+        x.requires_grad_(odd)
+        tell("features", said(linear))
     tell("well", said(call()))
     sys.stdout.write("".join(lines))  # at once: mpiexec mixes what ranks print in pieces
 

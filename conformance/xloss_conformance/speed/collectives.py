@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, log2
 
-HEADER = 10 * 8  # what a rank tells of its call, so that all agree: 10 integers
+HEADER = 13 * 8  # what a rank tells of its call, so that all agree: 13 integers
 HELD = 160 * 2**20  # bytes of float32 logits that linear_cross_entropy holds at once
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from .._xp import INTEGERS, Array, Context, cast, dtype_name, read
 from ..backends import groups
 from ..backends.call import Call
+from ..core.linear import Linear
 from ..core.spec import Operands, Spec
 from ..core.targets import bounds
 from ..core.values import check_labels, check_values
 from ..engines import asked_for
 from . import _check as check
 
-FACTS = 8  # what ranks compare, each a number
+FACTS = 11  # what ranks compare, each a number, whichever loss they call
 
 
 def shard_call(
@@ -43,7 +44,7 @@ def shard_call(
         )  # fmt: skip
         if reads:
             weights_checked(operands, spec, read(cx), "weight")
-        told = facts(operands, spec, cx, normalizer, reads, first)
+        told = facts(operands, spec, cx, normalizer, reads)
     except Exception:
         groups.refuse(ranks, FACTS)
         raise
@@ -81,11 +82,9 @@ def linear_shard_call(
         )  # fmt: skip
         if reads:
             weights_checked(operands, spec, read(cx), "class_weight")
-        told = facts(operands, spec, cx, normalizer, reads, first)
-        told["block_rows: another"] = groups.fact(linear.block_rows)
-        told["features: requires_grad is another"] = groups.fact(getattr(x, "requires_grad", None))
+        told = facts(operands, spec, cx, normalizer, reads, linear)
     except Exception:
-        groups.refuse(ranks, FACTS + 2)
+        groups.refuse(ranks, FACTS)
         raise
     shard = groups.shard(ranks, size, told, "weight")
     if reads:
@@ -130,8 +129,9 @@ def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
 
 
 def facts(
-    o: Operands, spec: Spec, cx: Context, normalizer: Any, reads: bool, first: str
-) -> dict[str, int]:
+    o: Operands, spec: Spec, cx: Context, normalizer: Any, reads: bool,
+    linear: Linear | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Say what must be the same on every rank, in numbers; the names make the error."""
     t: Any = o.targets
     low = high = total = 0
@@ -141,7 +141,11 @@ def facts(
     given = tuple(a is not None for a in (o.class_weight, o.sample_weight, o.where, normalizer))
     number = normalizer if isinstance(normalizer, float) else None
     rows = tuple(int(n) for n in t.shape)
+    first = "logits_shard" if linear is None else "features"
+    # The features' gradient is summed where it is wanted: by all ranks or by none.
+    follows = linear is not None and bool(getattr(o.x, "requires_grad", False))
     return {
+        "group: another loss": groups.fact(linear is None),
         f"{first}: other rows": groups.fact(rows),
         f"{first}: another dtype": groups.fact(dtype_name(cx.acc)),
         "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another": (
@@ -152,6 +156,8 @@ def facts(
         "targets: another least label": groups.fact(low),
         "targets: another largest label": groups.fact(high),
         "targets: another sum of labels": groups.fact(total),
+        "block_rows: another": groups.fact(linear and linear.block_rows),
+        "features: requires_grad is another": groups.fact(follows),
     }
 
 
