@@ -37,6 +37,9 @@ SIGNATURES = {
     "linear_cross_entropy": CLASSES.replace("logits", "features, weight").replace(
         "axis=-1, weight=None", "bias=None, class_weight=None, block_rows='auto', group=None"
     ),
+    "vocab_parallel_cross_entropy": CLASSES.replace("logits", "logits_shard").replace(
+        "axis=-1, weight=None", "group, weight=None"
+    ),
     "value_and_grad": "(loss, argnums=0)",
     "logsumexp": "(x, /, *, axis=-1, keepdims=False)",
     "log_softmax": "(x, /, *, axis=-1)",
