@@ -23,14 +23,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from breakages_server import FORKS, Server
+from breakages_server import FORKS, FRESH, Server
 
 COPIED = (
     "src", "tests", "conformance", "examples", "docs", ".ci",
@@ -39,20 +40,9 @@ COPIED = (
 PYTEST = ("-q", "-p", "no:cacheprovider")
 PYTEST_FAILED = 1  # of pytest's exit codes the only one that says: a test ran and failed
 TIMEOUT = 300  # seconds for one test; a breakage may send it round in circles
-# The tests that need an interpreter of their own, not a child of breakages_server.py, and why.
-FRESH = {
-    "conformance/test_clock.py": "reads the peak memory of its process",
-    "conformance/test_scale.py": "spawns processes, which run the main module anew",
-    "tests/test_cli_bench.py": "counts and ends the processes of a group",
-    "tests/test_cli_cluster.py": "starts clusters, and ends them in the middle",
-    "tests/test_cpu_cache.py": "asks when and under which lock the compiler is imported",
-    "tests/test_cpu_forks.py": "forks, and asks what its hooks did",
-    "tests/test_cpu_pool.py": "counts threads, and asks what they keep alive",
-    "tests/test_cpu_threads.py": "forks, and counts threads",
-    "tests/test_dask_cluster.py": "starts clusters",
-    "tests/test_import_rule.py": "asks what an import brings along",
-    "tests/test_package.py": "asks what an import brings along",
-}
+
+
+Task = TypeVar("Task")
 
 
 @dataclass(frozen=True)
@@ -190,7 +180,7 @@ def ways(breakage: Breakage) -> tuple[Way, ...]:
 
 
 def named(breakages: Sequence[Breakage]) -> list[tuple[Way, list[str]]]:
-    """The tests by file, and by how they are tried first; those that take longest come first."""
+    """The tests by file, and by how they are tried first; new interpreters first."""
     tests: dict[tuple[Way, str], set[str]] = {}
     for breakage in breakages:
         way = ways(breakage)[0]
@@ -214,37 +204,57 @@ def tail(result: subprocess.CompletedProcess[str]) -> str:
     return "\n".join(f"    {line}" for line in result.stdout.splitlines()[-15:])
 
 
+def each(
+    copies: Sequence[Copy], tasks: Sequence[Task], work: Callable[[Copy, Task], str | None]
+) -> Iterator[tuple[Task, str | None, float]]:
+    """Yield every task with what came of it and its seconds, as they end.
+
+    Half of the copies begin at the front, half at the end: where tests that wait stand at one end
+    and tests that compute at the other, somebody computes.
+    """
+    waiting = deque(tasks)
+    done: queue.SimpleQueue[tuple[Task, str | None, float] | BaseException] = queue.SimpleQueue()
+
+    def run(copy: Copy, take: Callable[[], Task]) -> None:
+        with suppress(IndexError):
+            while True:
+                task, begun = take(), time.monotonic()
+                try:
+                    done.put((task, work(copy, task), time.monotonic() - begun))
+                except BaseException as problem:
+                    done.put(problem)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        for i, copy in enumerate(copies):
+            pool.submit(run, copy, waiting.pop if i % 2 else waiting.popleft)
+        try:
+            for _ in tasks:
+                ended = done.get()
+                if isinstance(ended, BaseException):
+                    raise ended
+                yield ended
+        finally:
+            waiting.clear()
+
+
 def run(root: Path, breakages: Sequence[Breakage], workers: int) -> int:
     """Try every breakage on `workers` copies of the tree under `root`; the exit code."""
     started = time.monotonic()
     with ExitStack() as leaves:
         folder = leaves.enter_context(tempfile.TemporaryDirectory(prefix="breakages-"))
         copies = [Copy(root, Path(folder) / f"copy{i}") for i in range(workers)]
-        free: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for copy in copies:
             leaves.callback(copy.close)
-            free.put(copy)
-
-        def on_a_copy(work: Callable[[Copy], str | None]) -> tuple[str | None, float]:
-            copy, begun = free.get(), time.monotonic()
-            try:
-                return work(copy), time.monotonic() - begun
-            finally:
-                free.put(copy)
-
-        pool = leaves.enter_context(ThreadPoolExecutor(workers))
         groups = named(breakages)
-        said = pool.map(on_a_copy, [lambda copy, g=group: copy.unpatched(*g) for group in groups])
-        if red := [text for text, _ in said if text]:
+        red = [text for _, text, _ in each(copies, groups, lambda c, g: c.unpatched(*g)) if text]
+        if red:
             print("the named tests must pass before anything is broken:", *red, sep="\n")
             return 1
         unpatched = time.monotonic() - started
-        # What takes long comes first, or a worker would wait for it at the end.
-        breakages = sorted(breakages, key=lambda breakage: ways(breakage)[0].forked)
+
         failed = 0
-        attempts = [lambda copy, b=breakage: copy.attempt(b) for breakage in breakages]
-        for breakage, tried in zip(breakages, pool.map(on_a_copy, attempts), strict=True):
-            problem, seconds = tried
+        breakages = sorted(breakages, key=lambda breakage: ways(breakage)[0].forked)
+        for breakage, problem, seconds in each(copies, breakages, Copy.attempt):
             failed += problem is not None
             word = "FAILED" if problem else "caught"
             print(f"{word}  {breakage.rule} ({seconds:.0f} s)", flush=True)

@@ -34,6 +34,20 @@ LIBRARIES = (
     "array_api_compat.dask.array", "array_api_strict", "jax.numpy", "ml_dtypes", "mpmath",
     "safetensors.numpy", "typer.testing", "rich.progress", "numba",
 )  # fmt: skip
+# The tests that need an interpreter of their own, and why a child of the server will not do.
+FRESH = {
+    "conformance/test_clock.py": "reads the peak memory of its process",
+    "conformance/test_scale.py": "spawns processes, which run the main module anew",
+    "tests/test_cli_bench.py": "counts and ends the processes of a group",
+    "tests/test_cli_cluster.py": "starts clusters, and ends them in the middle",
+    "tests/test_cpu_cache.py": "asks when and under which lock the compiler is imported",
+    "tests/test_cpu_forks.py": "forks, and asks what its hooks did",
+    "tests/test_cpu_pool.py": "counts threads, and asks what they keep alive",
+    "tests/test_cpu_threads.py": "forks, and counts threads",
+    "tests/test_dask_cluster.py": "starts clusters",
+    "tests/test_import_rule.py": "asks what an import brings along",
+    "tests/test_package.py": "asks what an import brings along",
+}
 CRASHED = 70  # the exit code of a child in which not pytest failed, but what called it
 NAP = 0.003  # seconds between two looks at a child
 
