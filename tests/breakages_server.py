@@ -95,7 +95,8 @@ def serve() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # what a library prints while it is imported is no answer
     folder = os.getcwd()
-    sys.path[0] = folder  # as `python -m pytest` has it, and not what stands beside this file
+    if not sys.flags.safe_path:  # as `python -m pytest` has it, not what stands beside this file
+        sys.path[0] = folder
     get_ready(Path(folder))
     parent = os.getppid()
     for line in asked:
