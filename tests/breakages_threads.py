@@ -123,7 +123,7 @@ THREADS = [
     b("warm: every dtype is compiled ahead", ENGINES + "cpu.py",
       "    for dtype, like in kernels.like.items():\n",
       "    for dtype, like in list(kernels.like.items())[:3]:\n",
-      WARM + "after_it_no_call_compiles"),
+      WARM + "every_dtype_by_rows_and_by_columns"),
     b("warm: what keeps it from running is said", "src/xloss/cli/machine.py",
       "    if reason is not None:\n        fail(", "    if reason is None:\n        fail(",
       WARM + "without_numba_it_is_one_line_and_exit_code_2"),

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import breakages
+import breakages_server
 from breakages import Breakage, run, stale
 from breakages_list import BREAKAGES
 
@@ -29,6 +31,7 @@ CAUGHT = Breakage("doubles", "src/xloss/__init__.py", "x * 2", "x * 3", "tests/t
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the harness sets it
+    monkeypatch.setattr(breakages_server, "LIBRARIES", ())
     root = tmp_path / "project"
     for name, text in {
         "src/xloss/__init__.py": DOUBLE,
@@ -41,7 +44,10 @@ def project(tmp_path, monkeypatch):
     return root
 
 
-def changed(**fields: str) -> Breakage:
+own_process = pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fresh"])
+
+
+def changed(**fields: object) -> Breakage:
     return Breakage(**{**CAUGHT.__dict__, **fields})
 
 
@@ -50,8 +56,9 @@ def outcome(project, capsys, *entries: Breakage, workers: int = 1):
     return code, capsys.readouterr().out
 
 
-def test_a_caught_breakage_passes(project, capsys):
-    code, out = outcome(project, capsys, CAUGHT)
+@own_process
+def test_a_caught_breakage_passes(project, capsys, fresh):
+    code, out = outcome(project, capsys, changed(fresh=fresh))
     assert code == 0
     assert re.fullmatch(r"caught  doubles \(\d+ s\)", out.splitlines()[0])
     assert out.splitlines()[-1] == "1 passed, 0 failed"
@@ -110,11 +117,111 @@ def test_a_test_that_is_red_before_fails(project, capsys):
     assert "must pass before anything is broken" in out
 
 
-def test_a_test_that_never_ends_is_no_catch(project, capsys, monkeypatch):
+@own_process
+def test_a_test_that_never_ends_is_no_catch(project, capsys, monkeypatch, fresh):
     monkeypatch.setattr(breakages, "TIMEOUT", 2)
-    code, out = outcome(project, capsys, changed(new="next(x for _ in iter(int, 1) if 0)"))
+    for_ever = changed(new="next(x for _ in iter(int, 1) if 0)", fresh=fresh)
+    code, out = outcome(project, capsys, for_ever, CAUGHT)
     assert code == 1
     assert "did not end within 2 s" in out
+    assert out.splitlines()[-1] == "1 passed, 1 failed"
+
+
+@pytest.mark.skipif(not breakages_server.FORKS, reason="no test is forked here")
+@pytest.mark.parametrize("then", ["x * 3", "next(x for _ in iter(int, 1) if 0)"], ids=["", "hang"])
+def test_nothing_that_a_test_started_outlives_it(project, capsys, monkeypatch, tmp_path, then):
+    monkeypatch.setattr(breakages, "TIMEOUT", 2)
+    command = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    started = f"__import__('subprocess').Popen([{command!r}], shell=True)"
+    wait = "__import__('time').sleep(0.5)"
+    outcome(project, capsys, changed(new=f"[{started}, {wait}] and {then}"))
+    status = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/status")
+    assert not status.exists() or "zombie" in status.read_text()
+
+
+@own_process
+@pytest.mark.parametrize("sent", ["SIGKILL", "SIGSEGV"])
+def test_a_test_that_crashes_is_no_catch(project, capsys, sent, fresh):
+    crash = f"[m := __import__('signal'), m.raise_signal(m.{sent})] and x * 3"
+    code, out = outcome(project, capsys, changed(new=crash, fresh=fresh), CAUGHT)
+    assert code == 1
+    assert f"did not run (pytest exit -{int(signal.Signals[sent])})" in out
+    assert out.splitlines()[-1] == "1 passed, 1 failed"
+
+
+@own_process
+def test_an_exit_is_no_catch(project, capsys, fresh):
+    code, out = outcome(project, capsys, changed(new="__import__('os')._exit(70)", fresh=fresh))
+    assert code == 1
+    assert "did not run (pytest exit 70)" in out
+
+
+LEAK = """[
+        setattr(__import__("sys"), "leaked", 1),
+        setattr(__import__("numpy"), "leaked", 1),
+        __import__("os").environ.update(LEAKED="1"),
+        __import__("os").chdir("/"),
+        __import__("warnings").simplefilter("ignore"),
+        __import__("signal").signal(2, 1),
+        __import__("threading").Thread(target=__import__("time").sleep, args=(9,)).start(),
+    ] and x * 3"""
+CLEAN = """
+import os, signal, sys, threading, warnings
+import numpy
+import xloss
+
+def test_clean():
+    assert xloss.double(3) == 6
+    assert not hasattr(sys, "leaked") and not hasattr(numpy, "leaked")
+    assert "LEAKED" not in os.environ
+    assert os.getcwd() == os.path.dirname(os.path.dirname(__file__))
+    assert signal.getsignal(2) is not signal.SIG_IGN
+    assert threading.active_count() == 1
+    assert ("ignore", None, Warning, None, 0) not in warnings.filters
+"""
+
+
+def test_what_one_breakage_leaves_the_next_does_not_see(project, capsys, monkeypatch):
+    monkeypatch.setattr(breakages_server, "LIBRARIES", ("numpy",))
+    (project / "tests/test_clean.py").write_text(CLEAN)
+    clean = changed(rule="same", new="x + x", test="tests/test_clean.py")
+    code, out = outcome(project, capsys, changed(new=LEAK), clean, changed(new=LEAK), clean)
+    assert code == 1
+    assert re.findall(r"^(?:caught|FAILED)  \w+", out, re.M) == [
+        "caught  doubles",
+        "FAILED  same",
+        "caught  doubles",
+        "FAILED  same",
+    ]
+    assert out.count("survived: tests/test_clean.py still passes") == 2
+
+
+def test_what_a_breakage_leaves_is_seen_where_it_stays(project, capsys):
+    """Or the test above would hold nothing."""
+    stays = CLEAN.replace("xloss.double(3) == 6", "xloss.double(3)")
+    (project / "tests/test_clean.py").write_text(stays)
+    code, _ = outcome(project, capsys, changed(new=LEAK, test="tests/test_clean.py"))
+    assert code == 0
+
+
+@pytest.mark.skipif(not breakages_server.FORKS, reason="no test is forked here")
+def test_a_server_that_has_imported_the_project_is_refused(project, monkeypatch, capfd):
+    monkeypatch.setattr(breakages_server, "LIBRARIES", ("xloss",))
+    with pytest.raises(RuntimeError, match="the server ended with 1"):
+        run(project, [CAUGHT], 1)
+    assert "imported before the fork: xloss" in capfd.readouterr().err
+
+
+@own_process
+def test_a_test_that_needs_numba_notices_nothing_where_it_is_hidden(project, capsys, fresh):
+    pytest.importorskip("numba")
+    (project / "tests/test_numba.py").write_text(
+        "from importlib.util import find_spec\n"
+        "def test_numba():\n    assert 'without' not in find_spec('numba').origin\n"
+    )
+    code, out = outcome(project, capsys, changed(test="tests/test_numba.py", fresh=fresh))
+    assert code == 1
+    assert "survived: tests/test_numba.py fails unpatched where it seemed to notice" in out
 
 
 def test_every_patch_meets_a_whole_tree_and_the_project_stays_as_it_was(project, capsys):
@@ -122,10 +229,10 @@ def test_every_patch_meets_a_whole_tree_and_the_project_stays_as_it_was(project,
     entries = [changed(rule=str(i), new=f"x * {i}") for i in (3, 4, 2, 5)]
     code, out = outcome(project, capsys, *entries, workers=2)
     assert code == 1
-    assert re.findall(r"^((?:caught|FAILED)  \d) ", out, re.M) == [
+    assert sorted(re.findall(r"^((?:caught|FAILED)  \d) ", out, re.M)) == [
+        "FAILED  2",
         "caught  3",
         "caught  4",
-        "FAILED  2",
         "caught  5",
     ]
     assert out.splitlines()[-1] == "3 passed, 1 failed"
@@ -140,7 +247,10 @@ def test_the_copy_is_what_is_imported(project):
 
 
 def test_the_script_reads_the_list_beside_it(project):
-    shutil.copy(breakages.__file__, project / "tests")
+    for module in (breakages, breakages_server):
+        shutil.copy(module.__file__, project / "tests")
+    server = project / "tests/breakages_server.py"
+    server.write_text(re.sub(r"(?ms)^LIBRARIES = \(.*?^\)", "LIBRARIES = ()", server.read_text()))
     (project / "tests/breakages_list.py").write_text(
         "from breakages import Breakage\n"
         f"BREAKAGES = [{CAUGHT!r}, {changed(rule='same', new='x + x')!r}]\n"

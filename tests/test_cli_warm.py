@@ -10,6 +10,7 @@ pytest.importorskip("rich")
 
 import xloss
 from fresh import said
+from libraries import FLOATS
 from xloss.cli.app import run
 from xloss.engines import cpu
 
@@ -78,6 +79,13 @@ def test_without_numba_it_is_one_line_and_exit_code_2(capsys, monkeypatch):
     code, out, err = warm(capsys)
     assert (code, out) == (2, "")
     assert err == "xloss: engine 'cpu': no Numba: pip install \"xloss[fast]\"\n"
+
+
+@engine
+def test_every_dtype_by_rows_and_by_columns():
+    # Whatever is kept already: with all of it on disk no call would compile, whatever was left out.
+    names = [f"{kernel} {dtype}" for kernel in ("rows", "columns") for dtype in FLOATS]
+    assert sorted(name for name, _ in cpu.warm()) == sorted(names)
 
 
 @engine
