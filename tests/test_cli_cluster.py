@@ -76,7 +76,9 @@ def shards(tmp_path, monkeypatch):
 
 def start(*arguments, before=""):
     """Start the command in a process of its own; `before` is Python that runs first."""
-    code = f"{before}\nfrom xloss.cli import main; main()"
+    # Whatever runs the tests in the background has the interrupt ignored, and hands that down.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}\n{before}\nfrom xloss.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code, "eval", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -45,6 +45,8 @@ def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
         ).stats
         assert got is not None
         m, rest = got
+        # Of NaN and masked classes alone the kernel's maximum is -inf: no class, for a merge.
+        m = xp.where(rest == rest, m, xp.nan)
         at = cast(cx, gather(cx, x, t.labels), cx.acc)
         with quiet(cx):
             gap = xp.where(at == m, 0.0, cast(cx, m, cx.wide) - cast(cx, at, cx.wide))
