@@ -203,5 +203,5 @@ if __name__ == "__main__":
         dtensors(number)
     else:
         autograd(ranks, rank, number)
-    leave("gloo")
     print("held")
+    leave("gloo")

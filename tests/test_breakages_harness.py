@@ -162,7 +162,7 @@ LEAK = """[
         __import__("os").environ.update(LEAKED="1"),
         __import__("os").chdir("/"),
         __import__("warnings").simplefilter("ignore"),
-        __import__("signal").signal(2, 1),
+        __import__("signal").signal(10, 1),
         __import__("threading").Thread(target=__import__("time").sleep, args=(9,)).start(),
     ] and x * 3"""
 CLEAN = """
@@ -175,7 +175,7 @@ def test_clean():
     assert not hasattr(sys, "leaked") and not hasattr(numpy, "leaked")
     assert "LEAKED" not in os.environ
     assert os.getcwd() == os.path.dirname(os.path.dirname(__file__))
-    assert signal.getsignal(2) is not signal.SIG_IGN
+    assert signal.getsignal(10) is not signal.SIG_IGN
     assert threading.active_count() == 1
     assert ("ignore", None, Warning, None, 0) not in warnings.filters
 """
