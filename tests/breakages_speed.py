@@ -139,7 +139,7 @@ SPEED_BREAKAGES = [
     Breakage(
         rule="scale: a newly published run is in the tables",
         file=AT + "publish.py",
-        old="    rewrite(record, docs)\n",
+        old="        rewrite(record, docs)\n",
         new="",
         test=SCALE + "a_new_run_is_a_new_page",
     ),
