@@ -91,6 +91,7 @@ def dtensors(number: int) -> None:
             close(value.full_tensor(), want, ulp, what)
             close(grad.full_tensor(), whole.grad, ulp, what)
     spread_targets(line, z, y, weight)
+    binary(line, z)
     refused(line, z, y)
 
 
@@ -125,7 +126,37 @@ def spread_targets(mesh: Any, z: Any, y: Any, weight: Any) -> None:
     close(xloss.cross_entropy(x, theirs.detach()).full_tensor(), want / 54, 8, "soft")
 
 
+def binary(mesh: Any, z: Any) -> None:
+    """Losses without a class axis: every axis may be spread, the weights with it."""
+    z = torch.where(torch.isinf(z), 0.5, z)
+    t = torch.sigmoid(z.flip(0))
+    weights = torch.linspace(1, 2, z.shape[-1]).double()
+    options: list[dict[str, Any]] = [{}, {"reduction": "none"}, {"sample_weight": weights}]
+    for given in [*options, {"pos_weight": weights}]:
+        for at in range(3):
+            mine = distribute_tensor(z, mesh, [Shard(at)]).requires_grad_()
+            whole = z.clone().requires_grad_()
+            loss = xloss.binary_cross_entropy_with_logits
+            got, want = loss(mine, t, **given), loss(whole, t, **given)
+            got.sum().backward()
+            want.sum().backward()
+            close(got.full_tensor(), want, 8, (at, given))
+            close(mine.grad.full_tensor(), whole.grad, 8, (at, given))
+
+
 def refused(mesh: Any, z: Any, y: Any) -> None:
+    whole = torch.softmax(torch.where(torch.isinf(z), 0.5, z), -1)
+    negative = torch.where(torch.arange(CLASSES) == 9, -1.0, 1.0).double()
+    rows = distribute_tensor(z, mesh, [Shard(0)])
+    with pytest.raises(ValueError, match="targets: negative"):
+        # Rows on every rank: each reads its own.
+        xloss.cross_entropy(distribute_tensor(z[:4], mesh, [Shard(0)]), -whole[:4], validate=True)
+    with pytest.raises(ValueError, match=r"weight: negative at position \(9,\)"):
+        xloss.cross_entropy(
+            distribute_tensor(z, mesh, [Shard(2)]), y, weight=negative, validate=True
+        )
+    with pytest.raises(TypeError, match="DTensors are not taken"):
+        xloss.linear_cross_entropy(rows, torch.ones(4, CLASSES).double(), y)
     mine = distribute_tensor(z, mesh, [Shard(2)])
     partial = DTensor.from_local(z, mesh, [Partial()], run_check=False)
     bad = y + 1 + 200 * (y < 0)

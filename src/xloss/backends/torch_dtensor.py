@@ -12,7 +12,7 @@ from .._xp import Array, context, namespace, read, readable
 from ..core.shards import Shard as Slice
 from ..core.spec import Operands
 from ..core.targets import prepare, total_weight
-from ..core.values import check_labels
+from ..core.values import check_class_weight, check_labels, check_values
 from . import default, torch_parallel
 from . import torch as whole
 from .call import Call
@@ -37,17 +37,11 @@ def value_and_grad(
         cotangent = spread.rows_of(cotangent) if cotangent.ndim else cotangent.to_local()
     elif cotangent is not None and cotangent.ndim:
         cotangent = spread.rows_of(cotangent)
-    with torch.no_grad():
-        return _with_grad(call, spread, wanted, cotangent)
-
-
-def _with_grad(
-    call: Call, spread: _Spread, wanted: tuple[str, ...], cotangent: Any
-) -> tuple[Array, dict[str, Array]]:
-    got, grads = spread.module.value_and_grad(spread.local, wanted, cotangent)
     x = call.operands.x
-    whole_grads = {n: _whole(g, x, x.placements, x.shape) for n, g in grads.items()}
-    return spread.result(got), {n: default.restore(call, g) for n, g in whole_grads.items()}
+    with torch.no_grad():
+        got, grads = spread.module.value_and_grad(spread.local, wanted, cotangent)
+        spread_grads = {n: _whole(g, x, x.placements, x.shape) for n, g in grads.items()}
+        return spread.result(got), {n: default.restore(call, g) for n, g in spread_grads.items()}
 
 
 class _Spread:
@@ -56,7 +50,9 @@ class _Spread:
     def __init__(self, call: Call) -> None:
         x = call.operands.x
         self.call, self.x, self.mesh = call, x, x.device_mesh
-        last = x.ndim - 1
+        # The binary losses have no class axis: every axis is one of rows.
+        last = x.ndim - 1 if call.classes else x.ndim
+        self.shape = tuple(x.shape[:last])
         for p in x.placements:
             if not (type(p) is Shard or type(p) is Replicate):
                 raise ValueError(f"{_name(call)}: is {p}; redistribute it to Shard or Replicate")
@@ -84,14 +80,19 @@ class _Spread:
         mine = Operands(
             x, self._part(o.targets, self.x.placements if soft else self.rows),
             self._part(o.class_weight, along), self.rows_of(o.sample_weight), self.rows_of(o.where),
+            self.rows_of(o.pos_weight),
         )  # fmt: skip
         classes, n = call.classes, call.normalizer
         reads = spec.validate is True or (spec.validate == "auto" and readable(x, cx.xp))
-        if reads and spec.indexed and o.targets is not None:
-            cx = check_labels(mine, spec, read(cx), classes)
+        # Of all the weights: every rank refuses them, or none.
+        check_class_weight(mine._replace(class_weight=_full(o.class_weight)), spec, read(cx))
+        if reads and o.targets is not None:
+            if classes and spec.indexed:
+                cx = check_labels(mine, spec, read(cx), classes)
+            elif spec.indexed or spec.validate is True:
+                check_values(mine, spec, read(cx), classes)
         local = call._replace(cx=cx, operands=mine, axis=-1)
-        if isinstance(n, DTensor):
-            n = n.full_tensor()
+        n = _full(n)
         if spec.reduction == "mean" and n is None and self.rows_are_spread():
             if o.targets is not None and o.targets.requires_grad:
                 self.refuse_targets()
@@ -119,12 +120,11 @@ class _Spread:
     def _weight(self, mine: Operands, classes: int) -> Array:
         """Return the weights' sum over the rows of all ranks."""
         call = self.call
-        given = call.operands.class_weight
-        full = given.full_tensor() if isinstance(given, DTensor) else given
-        x = torch.empty((*mine.x.shape[:-1], 0), dtype=mine.x.dtype, device=mine.x.device)
-        cx = context(x, namespace(x))
-        t = prepare(mine._replace(x=x, class_weight=full), call.spec, cx, classes)
-        total = total_weight(t, prod(mine.x.shape[:-1]), cx)
+        full = _full(call.operands.class_weight)
+        cx = context(mine.x, namespace(mine.x))
+        t = prepare(mine._replace(class_weight=full), call.spec, cx, classes)
+        rows = mine.x.shape[: len(self.shape)]
+        total = total_weight(t, prod(rows), cx)
         return self._summed(total).to_local()
 
     def _summed(self, a: Array) -> Any:
@@ -148,7 +148,7 @@ class _Spread:
     def result(self, got: Array) -> Array:
         """Return a local result as the DTensor it is part of."""
         if self.call.spec.reduction == "none":
-            return _whole(got, self.x, self.rows, self.x.shape[:-1])
+            return _whole(got, self.x, self.rows, self.shape)
         return self._summed(got)
 
 
@@ -163,6 +163,11 @@ def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
         stride=tuple(reversed(strides)),
     )  # fmt: skip
     return made
+
+
+def _full(a: Any) -> Any:
+    """Return all of what may be spread."""
+    return a.full_tensor() if isinstance(a, DTensor) else a
 
 
 def _name(call: Call) -> str:

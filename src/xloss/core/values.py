@@ -41,6 +41,12 @@ def check_targets(
     return check_values(o._replace(x=like), spec, cx, classes, weight)
 
 
+def check_class_weight(o: Operands, spec: Spec, cx: Context, name: str = "weight") -> None:
+    """With validate=True refuse negative class weights, of which there may be only some here."""
+    if spec.validate is True:
+        check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
+
+
 def check_labels(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
     """Do the same where the class weights too are elsewhere."""
     return check_targets(o._replace(class_weight=None), spec, cx, classes)

@@ -20,6 +20,7 @@ from .._xp import (
     library,
     namespace,
     readable,
+    spread,
 )  # fmt: skip
 from ..core.linear import Linear
 
@@ -147,6 +148,10 @@ def linear(
     x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context, *, empty: bool = False
 ) -> Linear:
     """Check what turns features into logits; `empty`: a weight of no class will do."""
+    if spread(x) or spread(weight):
+        raise TypeError(
+            "features, weight: DTensors are not taken; give each rank's own, and group="
+        )
     if x.ndim == 0:
         raise ValueError("features: expected at least one axis, got shape ()")
     width = x.shape[-1]

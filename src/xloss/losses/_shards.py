@@ -11,7 +11,7 @@ from ..backends.call import Call
 from ..core.linear import Linear
 from ..core.spec import Operands, Spec
 from ..core.targets import bounds
-from ..core.values import check_labels, check_values
+from ..core.values import check_class_weight, check_labels
 from ..engines import asked_for
 from . import _check as check
 
@@ -43,7 +43,7 @@ def shard_call(
             check.row_array("where", where, rows, cx, first),
         )  # fmt: skip
         if reads:
-            weights_checked(operands, spec, read(cx), "weight")
+            check_class_weight(operands, spec, read(cx), "weight")
         told = facts(operands, spec, cx, normalizer, reads)
     except Exception:
         groups.refuse(ranks, FACTS)
@@ -81,7 +81,7 @@ def linear_shard_call(
             check.row_array("where", where, rows, cx, first),
         )  # fmt: skip
         if reads:
-            weights_checked(operands, spec, read(cx), "class_weight")
+            check_class_weight(operands, spec, read(cx), "class_weight")
         told = facts(operands, spec, cx, normalizer, reads, linear)
     except Exception:
         groups.refuse(ranks, FACTS)
@@ -159,9 +159,3 @@ def facts(
         "block_rows: another": groups.fact(linear and linear.block_rows),
         "features: requires_grad is another": groups.fact(follows),
     }
-
-
-def weights_checked(o: Operands, spec: Spec, cx: Context, name: str) -> None:
-    """With validate=True, refuse negative weights: of classes, where they are another's, not."""
-    if spec.validate is True:
-        check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
