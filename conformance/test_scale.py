@@ -16,12 +16,6 @@ from xloss_conformance.speed.publish import published
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / scale.DOCUMENT).read_text("utf-8")
-WAITS = pytest.mark.skipif(
-    not hasattr(xloss, "vocab_parallel_cross_entropy"),
-    reason="xloss.vocab_parallel_cross_entropy does not exist yet; runs as soon as it does",
-)
-
-
 DTYPES = {"float32": 4, "bfloat16": 2}
 OPTIONS: tuple[dict[str, Any], ...] = ({}, {"weight": "ones"}, {"label_smoothing": 0.1})
 CALLS = [(dtype, options) for options in OPTIONS for dtype in DTYPES]
@@ -83,7 +77,6 @@ def test_loss_parallel_has_no_label_smoothing(of_torch: Counts) -> None:
         assert rank[CALLS.index(("float32", {"label_smoothing": 0.1}))].keys() == {"refused"}
 
 
-@WAITS
 @pytest.mark.parametrize(("dtype", "options"), CALLS)
 def test_xloss_is_counted_as_the_formulas_say(
     of_xloss: Counts, dtype: str, options: dict[str, Any]

@@ -14,6 +14,7 @@ from expected import BINARY, LOSSES, inputs, soft, targets
 
 pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
+from spread import Alone
 from standin import CALLS, DEVICE, DeviceArray, cupy_namespace
 
 SHAPE = (6, 5)
@@ -84,20 +85,6 @@ def test_linear_cross_entropy_stays_on_the_device() -> None:
         for g, wanted in zip(grads, want_grads, strict=True):
             assert g.device == DEVICE
             np.testing.assert_allclose(on_host(g), wanted, atol=1e-6)
-
-
-class Alone:
-    """A group of one rank, which gives back what it gets."""
-
-    rank, size = 0, 1
-
-    def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
-        return [facts]
-
-    def maximum(self, x: Any) -> Any:
-        return x
-
-    total = maximum
 
 
 def test_ranks_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

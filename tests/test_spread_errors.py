@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
-from spread import Ranks, run
+from spread import Alone, Ranks, run
 from spread_errors import SECONDS
 from xloss.engines import shards
 
@@ -100,17 +99,6 @@ def test_what_is_no_group(group: object, message: str) -> None:
 
 def test_an_engine_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the call, or says why not; the generic one takes all."""
-
-    class Alone:
-        rank, size = 0, 1
-
-        def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
-            return [facts]
-
-        def maximum(self, x: Any) -> Any:
-            return x
-
-        total = maximum
 
     monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
     z, y = np.linspace(0, 1, 600).reshape(2, 300), np.array([0, 299])

@@ -35,10 +35,10 @@ def targets(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Targets:
     if o.class_weight is None:
         return t
     weight = cast(cx, o.class_weight, cx.acc)
-    none = xp.zeros(here.shape, dtype=cx.wide, device=cx.device)
+    label_weight = xp.zeros(here.shape, dtype=cx.wide, device=cx.device)
     if shard.size:
-        none = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.wide), 0.0)
-    return t._replace(class_weight=weight, label_weight=none)
+        label_weight = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.wide), 0.0)
+    return t._replace(class_weight=weight, label_weight=label_weight)
 
 
 def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:

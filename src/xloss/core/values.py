@@ -43,8 +43,7 @@ def check_targets(
 
 def check_class_weight(o: Operands, spec: Spec, cx: Context, name: str = "weight") -> None:
     """With validate=True refuse negative class weights, of which there may be only some here."""
-    if spec.validate is True:
-        check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
+    check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
 
 
 def check_labels(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:

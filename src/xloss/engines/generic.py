@@ -68,7 +68,7 @@ def _block(
 ) -> Result:  # fmt: skip
     known = None if saved is None else tuple(_flat(cx.xp, s[(*piece, ...)]) for s in saved)
     part = cut(cx.xp, o, piece, classes)
-    return evaluate(part, spec, cx, classes, need, _cut_up(cx.xp, up, piece), known)
+    return evaluate(part, spec, cx, classes, need, cut_up(cx.xp, up, piece), known)
 
 
 def _arrays(r: Result) -> tuple[Any, ...]:
@@ -107,7 +107,9 @@ def _flat(xp: Any, a: Array) -> Array:
     return a if a.ndim == 1 else xp.reshape(a, (-1,))
 
 
-def _cut_up(xp: Any, up: Upstream, piece: tuple[slice, ...]) -> Upstream:
+def cut_up(xp: Any, up: Upstream, piece: tuple[slice, ...]) -> Upstream:
+    """Return the upstream of some rows."""
+
     def flat(v: Any) -> Any:
         if v is None or isinstance(v, float) or v.ndim == 0:
             return v

@@ -9,6 +9,7 @@ from ..core import pieces
 from ..core.blocks import cut, cuts
 from ..core.spec import Operands, Spec, Upstream
 from . import shards
+from .generic import cut_up
 
 
 def stats(o: Operands, spec: Spec, classes: int, start: int) -> Array:
@@ -39,17 +40,11 @@ def gradients(
     rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
     out = xp.empty(like.shape, dtype=like.dtype)
 
-    def part(a: Any, block: tuple[slice, ...], inner: int = 0) -> Any:
-        if a is None or isinstance(a, float) or a.ndim == 0:
-            return a
-        return xp.reshape(a[(*block, ...)], (-1, inner) if inner else (-1,))
-
     for block in cuts(rows, max(1, width), cx):
         here = pieces.gradients(
-            cut(xp, o, block, width), part(packed, block, packed.shape[-1]),
-            part(sums, block, 0 if sums is None else sums.shape[-1]),
-            Upstream(part(up.row, block), part(up.weight, block), up.live), spec, classes, start,
-            want,
+            cut(xp, o, block, width), shards.rows_of(xp, packed, block, 2),
+            None if sums is None else shards.rows_of(xp, sums, block, 2), cut_up(xp, up, block),
+            spec, classes, start, want,
         )  # fmt: skip
         place = (*block, ...)
         out[place] = xp.reshape(here, out[place].shape)

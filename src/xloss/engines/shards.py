@@ -12,6 +12,7 @@ from ..core.rowstats import RowStats
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import Targets
 from . import EngineUnavailable, choose, cpu
+from .generic import cut_up
 
 _ROW_FIELDS = ("labels", "label_weight", "scale", "weight", "keep", "bad", "here")
 
@@ -53,7 +54,7 @@ def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
         mass = cast(cx, t.here, cx.wide)
         return RowStats(m, rest, mass, mass, xp.where(t.here, gap, 0.0))
     pieces = list(cuts(rows, max(1, x.shape[-1]), cx))
-    made = [shards.stats(_rows(xp, x, p, 2), _targets(xp, t, p), spec, cx) for p in pieces]
+    made = [shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), spec, cx) for p in pieces]
     if len(made) == 1:
         return RowStats(*(None if a is None else xp.reshape(a, rows) for a in made[0]))
     return RowStats(*(_joined(column, rows, cx) for column in zip(*made, strict=True)))
@@ -75,10 +76,9 @@ def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Ups
     if 0 in x.shape:
         return out
     for p in cuts(rows, x.shape[-1], cx):
-        row = up.row if isinstance(up.row, float) or up.row.ndim == 0 else _rows(xp, up.row, p, 1)
-        part = RowStats(*(_rows(xp, a, p, 1) if hasattr(a, "ndim") else a for a in s))
+        part = RowStats(*(rows_of(xp, a, p, 1) if hasattr(a, "ndim") else a for a in s))
         g = shards.gradient(
-            _rows(xp, x, p, 2), part, _targets(xp, t, p), spec, cx, Upstream(row, None, up.live)
+            rows_of(xp, x, p, 2), part, _targets(xp, t, p), spec, cx, cut_up(xp, up, p)
         )
         place = (*p, ...)
         out[place] = xp.reshape(cast(cx, g, x.dtype), out[place].shape)
@@ -109,7 +109,7 @@ def _compiled_gradient(
     return g
 
 
-def _rows(xp: Any, a: Array, piece: tuple[slice, ...], ndim: int) -> Array:
+def rows_of(xp: Any, a: Array, piece: tuple[slice, ...], ndim: int) -> Array:
     """Return some rows of (*rows) or (*rows, classes) as one axis."""
     part = a[(*piece, ...)]
     shape = (-1,) if ndim == 1 else (prod(part.shape[:-1]), part.shape[-1])
@@ -119,7 +119,7 @@ def _rows(xp: Any, a: Array, piece: tuple[slice, ...], ndim: int) -> Array:
 def _targets(xp: Any, t: Targets, piece: tuple[slice, ...]) -> Targets:
     """Return the targets of some rows."""
     given = {f: getattr(t, f) for f in _ROW_FIELDS}
-    return t._replace(**{f: _rows(xp, a, piece, 1) for f, a in given.items() if a is not None})
+    return t._replace(**{f: rows_of(xp, a, piece, 1) for f, a in given.items() if a is not None})
 
 
 def _joined(parts: Any, rows: tuple[int, ...], cx: Context) -> Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import INTEGERS, dtype_name, read, spread
+from .._xp import INTEGERS, Context, dtype_name, read, spread
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import check_targets, check_values
@@ -48,18 +48,11 @@ def classes_call(
     return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
 
 
-def linear_call(
-    features: Any, weight: Any, targets: Any, *, bias: Any, class_weight: Any, block_rows: Any,
-    sample_weight: Any, where: Any, ignore_index: Any, label_smoothing: Any, z_loss: Any,
-    softcap: Any, reduction: Any, normalizer: Any, validate: Any,
-) -> Call:  # fmt: skip
-    """Prepare cross-entropy of features that a matrix turns into logits."""
-    first = "features"
-    x, cx = check.logits(first, features)
-    linear = check.linear(x, weight, bias, block_rows, cx)
-    classes = int(linear.weight.shape[0])
-    logits = check.Shaped((*x.shape[:-1], classes))
-    t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
+def entropy_spec(
+    t: Any, indexed: bool, cx: Context, first: str, *, ignore_index: Any, label_smoothing: Any,
+    z_loss: Any, softcap: Any, reduction: Any, normalizer: Any, validate: Any,
+) -> tuple[Spec, Any, bool]:  # fmt: skip
+    """Return cross_entropy's options, the normalizer, and whether the targets may be read."""
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     validate, reads = check.validate(validate, t, cx)
     spec = Spec(
@@ -69,6 +62,21 @@ def linear_call(
         softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
         reduction=reduction, validate=validate, engine=asked_for(),
     )  # fmt: skip
+    return spec, normalizer, reads
+
+
+def linear_call(
+    features: Any, weight: Any, targets: Any, *, bias: Any, class_weight: Any, block_rows: Any,
+    sample_weight: Any, where: Any, **options: Any,
+) -> Call:  # fmt: skip
+    """Prepare cross-entropy of features that a matrix turns into logits."""
+    first = "features"
+    x, cx = check.logits(first, features)
+    linear = check.linear(x, weight, bias, block_rows, cx)
+    classes = int(linear.weight.shape[0])
+    logits = check.Shaped((*x.shape[:-1], classes))
+    t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
+    spec, normalizer, reads = entropy_spec(t, indexed, cx, first, **options)
     rows = tuple(x.shape[:-1])
     operands = Operands(
         x, t, check.class_weight(class_weight, classes, cx, first, "class_weight"),
@@ -77,7 +85,7 @@ def linear_call(
     )  # fmt: skip
     if reads:
         cx = read(cx)
-        if indexed or validate is True:
+        if indexed or spec.validate is True:
             cx = check_targets(operands, spec, cx, classes, "class_weight")
     names = (first, "weight", "targets", "bias")
     return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)

@@ -12,16 +12,15 @@ from ..core.linear import Linear
 from ..core.spec import Operands, Spec
 from ..core.targets import bounds
 from ..core.values import check_class_weight, check_labels
-from ..engines import asked_for
 from . import _check as check
+from ._prepare import entropy_spec
 
 FACTS = 11  # what ranks compare, each a number, whichever loss they call
 
 
 def shard_call(
     x: Any, targets: Any, *, group: Any, weight: Any, sample_weight: Any, where: Any,
-    ignore_index: Any, label_smoothing: Any, z_loss: Any, softcap: Any, reduction: Any,
-    normalizer: Any, validate: Any,
+    **options: Any,
 ) -> Call:  # fmt: skip
     """Prepare cross-entropy of the slice of the classes that this rank holds."""
     first = "logits_shard"
@@ -31,11 +30,7 @@ def shard_call(
         if x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
         t = labels(x, targets, cx, first)
-        spec, normalizer, reads = _spec(
-            t, cx, first, ignore_index=ignore_index, label_smoothing=label_smoothing,
-            z_loss=z_loss, softcap=softcap, reduction=reduction, normalizer=normalizer,
-            validate=validate,
-        )  # fmt: skip
+        spec, normalizer, reads = entropy_spec(t, True, cx, first, **options)
         rows = tuple(x.shape[:-1])
         operands = Operands(
             x, t, check.class_weight(weight, x.shape[-1], cx, first),
@@ -59,8 +54,7 @@ def shard_call(
 
 def linear_shard_call(
     features: Any, weight: Any, targets: Any, *, group: Any, bias: Any, class_weight: Any,
-    block_rows: Any, sample_weight: Any, where: Any, ignore_index: Any, label_smoothing: Any,
-    z_loss: Any, softcap: Any, reduction: Any, normalizer: Any, validate: Any,
+    block_rows: Any, sample_weight: Any, where: Any, **options: Any,
 ) -> Call:  # fmt: skip
     """Prepare cross-entropy of features that the ranks' slices of a matrix turn into logits."""
     first = "features"
@@ -69,11 +63,7 @@ def linear_shard_call(
     try:
         linear = check.linear(x, weight, bias, block_rows, cx, empty=True)
         t = labels(x, targets, cx, first)
-        spec, normalizer, reads = _spec(
-            t, cx, first, ignore_index=ignore_index, label_smoothing=label_smoothing,
-            z_loss=z_loss, softcap=softcap, reduction=reduction, normalizer=normalizer,
-            validate=validate,
-        )  # fmt: skip
+        spec, normalizer, reads = entropy_spec(t, True, cx, first, **options)
         rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
         operands = Operands(
             x, t, check.class_weight(class_weight, size, cx, first, "class_weight"),
@@ -94,23 +84,6 @@ def linear_shard_call(
         "linear_cross_entropy", spec, cx, operands, size, -1, normalizer, names, linear, shard,
         ranks,
     )  # fmt: skip
-
-
-def _spec(
-    t: Any, cx: Context, first: str, *, ignore_index: Any, label_smoothing: Any, z_loss: Any,
-    softcap: Any, reduction: Any, normalizer: Any, validate: Any,
-) -> tuple[Spec, Any, bool]:  # fmt: skip
-    """Return the options, the normalizer, and whether the labels may be read."""
-    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-    validate, reads = check.validate(validate, t, cx)
-    spec = Spec(
-        kind="cross_entropy", indexed=True, ignore_index=check.ignored(ignore_index, True),
-        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
-        z_loss=check.number("z_loss", z_loss, 0.0),
-        softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
-        reduction=reduction, validate=validate, engine=asked_for(),
-    )  # fmt: skip
-    return spec, normalizer, reads
 
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
