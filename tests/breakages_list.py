@@ -8,6 +8,7 @@ from breakages_arithmetic import ARITHMETIC
 from breakages_calls import CALLS
 from breakages_cluster import CLUSTER
 from breakages_engine import COMPILED
+from breakages_examples import EXAMPLES
 from breakages_linear import LINEAR
 from breakages_rules import RULES
 from breakages_speed import SPEED_BREAKAGES
@@ -20,6 +21,7 @@ BREAKAGES: list[Breakage] = [
     *ARITHMETIC,
     *CALLS,
     *TOOLS,
+    *EXAMPLES,
     *SPEED_BREAKAGES,
     *LINEAR,
     *COMPILED,

@@ -18,7 +18,7 @@ from xloss.cli import cluster as cluster_module
 from xloss.cli import evaluate as evaluate_module
 from xloss.cli.app import run
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
 
 SIZES = (40, 0, 25, 60, 1, 33, 50, 20, 10, 30, 31, 9)
 # What a worker runs first: a shard with a `.hold` beside it says who is at it, and waits.

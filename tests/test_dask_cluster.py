@@ -13,9 +13,9 @@ import pytest
 import xloss
 from cluster import SECONDS, cluster, kill, say, until
 
-dask = pytest.importorskip("dask")
-da = pytest.importorskip("dask.array")
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
+dask = pytest.importorskip("dask", reason="pip install 'xloss[distributed]'")
+da = pytest.importorskip("dask.array", reason="pip install 'xloss[distributed]'")
 
 RNG = np.random.default_rng(3)
 Z = RNG.standard_normal((12, 10)) * 5
