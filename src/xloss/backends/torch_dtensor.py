@@ -84,8 +84,9 @@ class _Spread:
         )  # fmt: skip
         classes, n = call.classes, call.normalizer
         reads = spec.validate is True or (spec.validate == "auto" and readable(x, cx.xp))
-        # Of all the weights: every rank refuses them, or none.
-        check_class_weight(mine._replace(class_weight=_full(o.class_weight)), spec, read(cx))
+        if spec.validate is True:
+            # Of all the weights: every rank refuses them, or none.
+            check_class_weight(mine._replace(class_weight=_full(o.class_weight)), spec, read(cx))
         if reads and o.targets is not None:
             if classes and spec.indexed:
                 cx = check_labels(mine, spec, read(cx), classes)
