@@ -1,0 +1,208 @@
+// Where rows lie, and how 16 bytes of one are read and written, at whatever address it begins.
+#pragma once
+#include "numbers.cuh"
+
+// Row r begins at (r / inner)*outer_step + (r % inner)*inner_step, its classes class_step apart.
+struct Place {
+    u64 address;  // 0: not wanted
+    i64 inner, outer_step, inner_step, class_step;
+};
+
+// Arrays of one number a row; `type` says how it is stored. Integers: 0 to 3 signed of 1, 2, 4 and
+// 8 bytes, 4 to 7 unsigned.
+struct Column {
+    u64 address;  // 0: not given
+    i64 type;
+};
+
+struct Call {  // the fields are packed by launch.py, in this order, 8 bytes each
+    i64 rows, classes;
+    Place x, g;
+    Column labels;             // (rows)
+    i64 has_ignore, ignore;    // as the bits of an int64
+    u64 where;                 // (rows) bool
+    Column sample_weight;      // (rows)
+    Column class_weight;       // (classes)
+    Column soft;               // (rows, classes), in C order
+    Column up;                 // () or (rows)
+    i64 up_step;               // 0 or 1
+    u64 slope;                 // double[2]: d result/d row loss, and whether anything contributes
+    u64 live;                  // bool: the same
+    double factor, eps, z_loss, cap;
+    u64 losses, weights;       // (rows) Acc; (rows) double
+    u64 maxima, rests;         // (rows) Acc; (rows) double
+    i64 known;                 // they are given
+    u64 work;                  // what blocks of one row leave for each other between launches
+};
+
+struct alignas(16) Vec {
+    u32 w[4];
+};
+
+__device__ inline i64 integer_at(Column c, i64 i) {
+    switch (c.type) {
+        case 0: return ((const signed char*)c.address)[i];
+        case 1: return ((const short*)c.address)[i];
+        case 2: return ((const int*)c.address)[i];
+        case 4: return ((const unsigned char*)c.address)[i];
+        case 5: return ((const u16*)c.address)[i];
+        case 6: return ((const u32*)c.address)[i];
+        default: return ((const i64*)c.address)[i];
+    }
+}
+
+__device__ inline double float_at(Column c, i64 i) {
+    switch (c.type) {
+        case F16: return half_to_float(((const u16*)c.address)[i]);
+        case BF16: return widened<BF16>(((const u16*)c.address)[i]);
+        case F32: return ((const float*)c.address)[i];
+        default: return ((const double*)c.address)[i];
+    }
+}
+
+template <int WIDTH, class T> __device__ inline T shuffle_up(T v);
+
+template <int KIND> struct Elements {
+    typedef typename Number<KIND>::Raw Raw;
+    typedef typename Number<KIND>::Acc Acc;
+    static const int N = 16 / sizeof(Raw);
+
+    __device__ static inline Raw element(const Vec& v, int j) {
+        if constexpr (sizeof(Raw) == 2) return (Raw)(v.w[j / 2] >> (16 * (j % 2)));
+        else if constexpr (sizeof(Raw) == 4) return __uint_as_float(v.w[j]);
+        else return __hiloint2double((int)v.w[2 * j + 1], (int)v.w[2 * j]);
+    }
+
+    __device__ static inline void put(Vec& v, int j, Raw e) {
+        if constexpr (sizeof(Raw) == 2) {
+            u32 shift = 16 * (j % 2);
+            v.w[j / 2] = (v.w[j / 2] & (0xffff0000u >> shift)) | ((u32)e << shift);
+        } else if constexpr (sizeof(Raw) == 4) {
+            v.w[j] = __float_as_uint(e);
+        } else {
+            v.w[2 * j] = (u32)__double2loint(e);
+            v.w[2 * j + 1] = (u32)__double2hiint(e);
+        }
+    }
+
+    __device__ static inline void unpack(const Vec& v, Acc (&z)[N]) {
+#pragma unroll
+        for (int j = 0; j < N; ++j) z[j] = widened<KIND>(element(v, j));
+    }
+
+    __device__ static inline Vec pack(const Acc (&z)[N]) {
+        Vec v;
+        if constexpr (sizeof(Raw) == 2) {
+#pragma unroll
+            for (int j = 0; j < N; j += 2) v.w[j / 2] = rounded_pair<KIND>(z[j], z[j + 1]);
+        } else {
+#pragma unroll
+            for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(z[j]));
+        }
+        return v;
+    }
+};
+
+// The 16 bytes that begin `offset` (0 to 15, whole elements) into a, b.
+__device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
+    u32 w[8] = {a.w[0], a.w[1], a.w[2], a.w[3], b.w[0], b.w[1], b.w[2], b.w[3]};
+    if (offset & 8) {
+#pragma unroll
+        for (int j = 0; j < 6; ++j) w[j] = w[j + 2];
+    }
+    if (offset & 4) {
+#pragma unroll
+        for (int j = 0; j < 7; ++j) w[j] = w[j + 1];
+    }
+    if (offset & 2) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) w[j] = __funnelshift_r(w[j], w[j + 1], 16);
+    }
+    return Vec{{w[0], w[1], w[2], w[3]}};
+}
+
+// One row, as vectors of 16 bytes: vector i holds the classes from i*N on.
+template <int KIND, bool STRIDED> struct RowOf {
+    typedef Elements<KIND> E;
+    typedef typename E::Raw Raw;
+    static const int N = E::N;
+    u64 at;
+    i64 step;
+    i64 classes;
+
+    __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
+        at = p.address +
+             ((row / p.inner) * p.outer_step + (row % p.inner) * p.inner_step) * (i64)sizeof(Raw);
+    }
+
+    __device__ inline Raw& element(i64 j) const {
+        return ((Raw*)at)[STRIDED ? j * step : j];
+    }
+
+    // What stands behind the last class is -inf: nothing.
+    __device__ inline Vec load(i64 i) const {
+        i64 left = classes - i * N;
+        Vec v;
+        if constexpr (STRIDED) {
+            Raw r[N];
+#pragma unroll
+            for (int j = 0; j < N; ++j) r[j] = j < left ? element(i * N + j) : rounded<KIND>(-INF);
+#pragma unroll
+            for (int j = 0; j < N; ++j) E::put(v, j, r[j]);
+            return v;
+        } else {
+            // Words that hold a class of this row lie in its allocation, whole.
+            u32 off = at & 15;
+            const Vec* from = (const Vec*)(at - off) + i;
+            v = load_16(from);
+            if (off) {
+                Vec b = v;
+                if ((i64)(16 - off) < left * (i64)sizeof(Raw)) b = load_16(from + 1);
+                v = joined(v, b, off);
+            }
+            if (left < N) {
+#pragma unroll
+                for (int j = 0; j < N; ++j)
+                    if (j >= left) E::put(v, j, rounded<KIND>(-INF));
+            }
+            return v;
+        }
+    }
+
+    __device__ inline void store_some(i64 i, const Vec& v, int from, i64 to) const {
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+            if (j >= from && j < to) element(i * N + j) = E::element(v, j);
+    }
+
+    // Write vector i, of which `left` classes are in the row; none: only help the neighbours.
+    // Lane l of WIDTH lanes holds vector i, lane l + 1 vector i + 1, of this block's up to `end`.
+    template <int WIDTH> __device__ inline void store(i64 i, i64 end, int lane, const Vec& v) const {
+        i64 left = i < end ? classes - i * N : 0;
+        if constexpr (STRIDED || WIDTH == 1) {
+            store_some(i, v, 0, left);
+        } else {
+            u32 off = at & 15;
+            Vec* to = (Vec*)(at - off) + i;
+            if (!off) {
+                if (left >= N) store_16(to, v);
+                else store_some(i, v, 0, left);
+                return;
+            }
+            // The word at `to` ends the vector before and begins this one.
+            Vec before;
+#pragma unroll
+            for (int j = 0; j < 4; ++j) before.w[j] = shuffle_up<WIDTH>(v.w[j]);
+            int head = (16 - off) / sizeof(Raw);
+            if (lane == 0) {
+                store_some(i, v, 0, left < head ? left : head);
+            } else if (left >= head) {
+                store_16(to, joined(before, v, 16 - off));
+            } else if (left > 0) {
+                store_some(i - 1, before, head, N);
+                store_some(i, v, 0, left);
+            }
+            if (lane == WIDTH - 1 || i + 1 >= end) store_some(i, v, head, left);
+        }
+    }
+};

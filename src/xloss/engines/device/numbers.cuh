@@ -1,0 +1,206 @@
+// Stored numbers, and the elementary functions: the host engine's polynomials (host/functions.py).
+#pragma once
+
+typedef long long i64;
+
+#define F16 0
+#define BF16 1
+#define F32 2
+#define F64 3
+
+#define INF __longlong_as_double(0x7ff0000000000000LL)
+#define NOT_A_NUMBER __longlong_as_double(0x7ff8000000000000LL)
+
+template <int KIND> struct Number;  // how a logit is stored, and what it is computed in
+template <> struct Number<F16> { typedef u16 Raw; typedef float Acc; };
+template <> struct Number<BF16> { typedef u16 Raw; typedef float Acc; };
+template <> struct Number<F32> { typedef float Raw; typedef float Acc; };
+template <> struct Number<F64> { typedef double Raw; typedef double Acc; };
+
+__device__ inline double larger(double a, double b) { return a > b || a != a ? a : b; }
+
+template <int KIND> __device__ inline typename Number<KIND>::Acc widened(typename Number<KIND>::Raw v);
+template <> __device__ inline float widened<F16>(u16 v) { return half_to_float(v); }
+template <> __device__ inline float widened<BF16>(u16 v) { return __uint_as_float((u32)v << 16); }
+template <> __device__ inline float widened<F32>(float v) { return v; }
+template <> __device__ inline double widened<F64>(double v) { return v; }
+
+template <int KIND> __device__ inline typename Number<KIND>::Raw rounded(typename Number<KIND>::Acc v);
+template <> __device__ inline u16 rounded<F16>(float v) { return float_to_half(v); }
+template <> __device__ inline u16 rounded<BF16>(float v) { return float_to_bfloat(v); }
+template <> __device__ inline float rounded<F32>(float v) { return v; }
+template <> __device__ inline double rounded<F64>(double v) { return v; }
+
+template <int KIND> __device__ inline u32 rounded_pair(float low, float high) {
+    return KIND == F16 ? floats_to_halves(low, high) : floats_to_bfloats(low, high);
+}
+
+// exp comes scaled by 2^64: a float keeps what would be subnormal.
+#define UP 18446744073709551616.0
+#define DOWN 5.421010862427522e-20
+#define LOG2E 1.4426950408889634
+// ln 2 in two parts; the first has so few bits that its multiples are exact.
+#define HI8 0.6931471803691238
+#define LO8 1.9082149292705877e-10
+#define HI4 0.693145751953125f
+#define LO4 1.4286068203094173e-06f
+// Adding it rounds to an integer, which then stands in the low bits.
+#define ROUND4 12582912.0f
+#define ROUND8 6755399441055744.0
+
+__device__ inline float tail4(float r) {  // (exp(r) - 1 - r)/r^2, |r| <= ln(2)/2
+    return fmaf(fmaf(fmaf(fmaf(0.0013926213141530752f, r, 0.008363203145563602f), r,
+                          0.041666556149721146f), r, 0.16666576266288757f), r, 0.5f);
+}
+
+// exp(z - m)*2^64 for z <= m, the subtraction without its rounding error; NaN where either is NaN.
+__device__ inline float exp_scaled(float z, float m) {
+    float d = z - m;
+    float b = d - z;
+    float error = (z - (d - b)) - (m + b);
+    bool low = d < -131.0f;
+    d = low ? -131.0f : d;
+    error = low ? 0.0f : error;
+    float shifted = fmaf(d, (float)LOG2E, ROUND4);
+    float k = shifted - ROUND4;
+    float r = fmaf(-k, HI4, d) + fmaf(-k, LO4, error);
+    float p = 1.0f + fmaf(r * r, tail4(r), r);
+    float e = p * __uint_as_float((__float_as_uint(shifted) + (127 + 64)) << 23);
+    return low ? 0.0f : e;
+}
+
+__device__ inline double exp_scaled(double z, double m) {
+    double d = z - m;
+    double b = d - z;
+    double error = (z - (d - b)) - (m + b);
+    bool low = d < -752.0;
+    d = low ? -752.0 : d;
+    error = low ? 0.0 : error;
+    double shifted = fma(d, LOG2E, ROUND8);
+    double k = shifted - ROUND8;
+    double r = fma(-k, HI8, d) + fma(-k, LO8, error);
+    double p = 2.5100424157005067e-08;
+    p = fma(p, r, 2.7620138719733994e-07);
+    p = fma(p, r, 2.7557268378684192e-06);
+    p = fma(p, r, 2.480152119021773e-05);
+    p = fma(p, r, 0.00019841269863105968);
+    p = fma(p, r, 0.0013888888917281794);
+    p = fma(p, r, 0.008333333333330051);
+    p = fma(p, r, 0.04166666666662399);
+    p = fma(p, r, 0.16666666666666669);
+    p = fma(p, r, 0.5);
+    p = 1.0 + fma(r * r, p, r);
+    i64 bits = (__double_as_longlong(shifted) + (1023 + 64)) << 52;
+    double e = p * __longlong_as_double(bits);
+    return low ? 0.0 : e;
+}
+
+// A row whose maximum is this near 0 needs no difference of logits: exp(z)*2^(64 - K), K the
+// integer nearest to max/ln 2. Farther out z - k ln 2 would not be exact, and K not stand beside it.
+#define NEAR 8192.0f
+
+__device__ inline bool is_near(float m) { return fabsf(m) <= NEAR; }
+__device__ inline bool is_near(double) { return false; }
+
+struct Near {
+    float shift;  // ROUND4 - (K - 64): n - K + 64 then stands in the low bits
+    float least;  // below it exp is 2^-126, scaled: less than nothing, at the maximum's side
+};
+
+__device__ inline Near near_of(float k) {
+    return Near{ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
+}
+
+__device__ inline float exp_near(float z, Near n) {
+    z = fmaxf(z, n.least);
+    float shifted = fmaf(z, (float)LOG2E, n.shift);
+    float k = shifted - n.shift;
+    float r = fmaf(-k, LO4, fmaf(-k, HI4, z));
+#ifdef FAST_EXP  // the special-function unit: 2 ulp, for the 16 bits of half precision
+    float p = exp2_fast(r * (float)LOG2E);
+#else
+    float p = fmaf(fmaf(tail4(r), r, 1.0f), r, 1.0f);
+#endif
+    return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));
+}
+
+// K of a maximum; any number where the row is not near.
+__device__ inline float scale_of(float m) {
+    return rintf(fminf(fmaxf(m, -2.0f * NEAR), 2.0f * NEAR) * (float)LOG2E);
+}
+
+__device__ inline double power_of_two(float d) {  // of an integer <= 0
+    int n = (int)fmaxf(d, -1022.0f);
+    return __longlong_as_double((i64)(1023 + n) << 52);
+}
+
+// exp(K ln 2 - m), what exp_near is multiplied by
+__device__ inline double unit_of(float k, double m) {
+    return exp_scaled(((double)k * HI8 - m) + (double)k * LO8, 0.0) * DOWN;
+}
+
+__device__ inline double log_1p(double r) {  // r >= 0, finite or NaN
+    double u = 1.0 + r;
+    double lost = r > 1.0 ? 1.0 - (u - r) : r - (u - 1.0);  // what the addition lost of r, or of 1
+    i64 b = __double_as_longlong(u) + (0x3FF0000000000000LL - 0x3FE6A09E667F3BCDLL);
+    double k = (double)((b >> 52) - 1023);
+    double f = __longlong_as_double((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0;
+    double s = f / (2.0 + f);
+    double w = s * s;
+    double t = 0.14617807153417325;
+    t = fma(t, w, 0.15331611722055008);
+    t = fma(t, w, 0.1818289243253687);
+    t = fma(t, w, 0.22222211089379496);
+    t = fma(t, w, 0.28571428626253836);
+    t = fma(t, w, 0.3999999999989889);
+    t = fma(t, w, 0.666666666666667) * w;
+    double half = 0.5 * f * f;
+    double small = s * (half + t) + (k * LO8 + lost / u);
+    return k * HI8 - ((half - small) - f);
+}
+
+__device__ inline float tanh_of(float u) {
+    float a = fabsf(u), w = u * u;
+    float p = 0.0024876147508621216f;
+    p = fmaf(p, w, -0.008499247953295708f);
+    p = fmaf(p, w, 0.02181190252304077f);
+    p = fmaf(p, w, -0.05396406352519989f);
+    p = fmaf(p, w, 0.133333221077919f);
+    p = fmaf(p, w, -0.3333333432674408f);
+    float near = fmaf(u, w * p, u);
+    float t = exp_scaled(-2.0f * a, 0.0f) * (float)DOWN;
+    float far = 1.0f - 2.0f * t / (1.0f + t);
+    return a < 0.5625f ? near : u < 0.0f ? -far : far;
+}
+
+__device__ inline double tanh_of(double u) {
+    double a = fabs(u), w = u * u;
+    double p = 1.109447179610089e-06;
+    p = fma(p, w, -5.1947033433787385e-06);
+    p = fma(p, w, 1.5247072803260477e-05);
+    p = fma(p, w, -3.903515959721234e-05);
+    p = fma(p, w, 9.685386818269936e-05);
+    p = fma(p, w, -0.00023911808640958085);
+    p = fma(p, w, 0.0005900260395991267);
+    p = fma(p, w, -0.0014558342624481995);
+    p = fma(p, w, 0.003592128029030633);
+    p = fma(p, w, -0.008863235529605828);
+    p = fma(p, w, 0.021869488536148216);
+    p = fma(p, w, -0.05396825396825388);
+    p = fma(p, w, 0.13333333333333333);
+    p = fma(p, w, -0.3333333333333333);
+    double near = fma(u, w * p, u);
+    double t = exp_scaled(-2.0 * a, 0.0) * DOWN;
+    double far = 1.0 - 2.0 * t / (1.0 + t);
+    return a < 0.5625 ? near : u < 0.0 ? -far : far;
+}
+
+template <class Acc> __device__ inline Acc sech_squared(Acc u) {  // 1 - tanh^2 is 0 from 10 on
+    Acc t = exp_scaled((Acc)-2 * (u < 0 ? -u : u), (Acc)0) * (Acc)DOWN;
+    return (Acc)4 * t / (((Acc)1 + t) * ((Acc)1 + t));
+}
+
+// softcap: a masked logit stays masked
+template <class Acc> __device__ inline Acc capped(Acc x, Acc cap) {
+    return x == (Acc)-INF ? x : cap * tanh_of(x / cap);
+}

@@ -1,0 +1,71 @@
+#include "intrinsics.h"
+
+#include "kernels.cu"
+
+static std::vector<unsigned char> stacks;
+static void (*work)();
+
+static void body() {
+    work();
+    machine.now->done = true;
+    ++machine.progress;
+    change();
+}
+
+// Run `work` on every thread; backward: the last thread first. Returns 1 where all wait for good.
+static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
+    const size_t stack = 1 << 16;
+    size_t count = (size_t)threads * cluster;
+    Machine& m = machine;
+    m.grid.x = grid;
+    m.threads.x = threads;
+    m.fibers.resize(count);
+    m.blocks.assign(cluster, Barrier());
+    m.lanes.assign(count + 32, Barrier());
+    m.slots.assign(count + 32, 0);
+    m.cluster = Barrier();
+    if (stacks.size() < count * stack) stacks.resize(count * stack);
+    for (u32 first = 0; first < grid; first += cluster) {
+        // What a block finds in its shared memory is what it happens to be.
+        m.shared.assign(cluster, std::vector<unsigned char>(1 << 14, 0xa5));
+        for (size_t i = 0; i < count; ++i) {
+            Fiber& f = m.fibers[i];
+            f.rank = (int)(i / threads);
+            f.thread.x = (u32)(i % threads);
+            f.block.x = first + (u32)f.rank;
+            f.done = false;
+            getcontext(&f.context);
+            f.context.uc_stack.ss_sp = stacks.data() + i * stack;
+            f.context.uc_stack.ss_size = stack;
+            f.context.uc_link = nullptr;
+            makecontext(&f.context, body, 0);
+        }
+        for (size_t left = count; left;) {
+            u64 before = m.progress;
+            left = 0;
+            for (size_t n = 0; n < count; ++n) {
+                Fiber& f = m.fibers[backward ? count - 1 - n : n];
+                if (f.done) continue;
+                m.now = &f;
+                swapcontext(&m.home, &f.context);
+                left += !f.done;
+            }
+            if (left && m.progress == before) return 1;
+        }
+    }
+    return 0;
+}
+
+#ifdef SUMS
+static const unsigned char* given;
+static void kernel() { sums(*(const Sums*)given, *(const Call*)(given + sizeof(Sums))); }
+#else
+static const Call* given;
+static void kernel() { rows(*given); }
+#endif
+
+extern "C" int launch(u32 grid, u32 threads, u32 cluster, const void* parameters, int backward) {
+    given = (decltype(given))parameters;
+    work = kernel;
+    return run(grid, threads, cluster, backward);
+}

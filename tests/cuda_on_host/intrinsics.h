@@ -1,0 +1,149 @@
+// The CUDA kernels on the host: every CUDA thread a fiber, a cluster of blocks at a time.
+// Threads run one after another and change at shuffles and barriers alone, in one order or, to show
+// what a missing barrier hides, in the other.
+#pragma once
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#define XLOSS_ON_HOST
+#define __device__
+#define __global__
+#define __grid_constant__
+#define __launch_bounds__(n)
+#define __cluster_dims__(x, y, z)
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+struct Index {
+    u32 x;
+};
+
+struct Fiber {
+    ucontext_t context;
+    Index thread, block;
+    int rank;  // of its block in the cluster
+    bool done;
+};
+
+struct Barrier {
+    int arrived = 0;
+    u64 turn = 0;
+};
+
+struct Machine {
+    std::vector<Fiber> fibers;
+    Fiber* now;
+    ucontext_t home;
+    Index grid, threads;
+    std::vector<std::vector<unsigned char>> shared;  // of each block
+    std::vector<Barrier> blocks, lanes;  // a barrier for each block; for each thread that leads lanes
+    Barrier cluster;
+    std::vector<u64> slots;  // what each thread gives to a shuffle
+    u64 progress;
+};
+inline Machine machine;
+
+#define threadIdx (machine.now->thread)
+#define blockIdx (machine.now->block)
+#define gridDim (machine.grid)
+
+inline void change() { swapcontext(&machine.now->context, &machine.home); }
+
+inline void arrive(Barrier& b, int need) {
+    u64 turn = b.turn;
+    ++machine.progress;
+    if (++b.arrived == need) {
+        b.arrived = 0;
+        ++b.turn;
+    } else {
+        while (b.turn == turn) change();
+    }
+}
+
+inline int self() { return machine.now->rank * (int)machine.threads.x + (int)threadIdx.x; }
+inline int warp() { return self() - (int)threadIdx.x % 32; }
+inline void lanes(u32 mask) { arrive(machine.lanes[warp() + __builtin_ctz(mask)], __builtin_popcount(mask)); }
+inline void __syncthreads() { arrive(machine.blocks[machine.now->rank], (int)machine.threads.x); }
+inline void cluster_sync() { arrive(machine.cluster, (int)machine.fibers.size()); }
+
+template <class T> T shuffled(u32 mask, T v, int from) {
+    u64 bits = 0;
+    memcpy(&bits, &v, sizeof(T));
+    if (!(mask >> (threadIdx.x % 32) & 1)) abort();
+    machine.slots[self()] = bits;
+    lanes(mask);
+    bits = machine.slots[warp() + from];
+    lanes(mask);
+    memcpy(&v, &bits, sizeof(T));
+    return v;
+}
+
+template <class T> T __shfl_xor_sync(u32 mask, T v, int o, int) {
+    return shuffled(mask, v, (int)(threadIdx.x % 32) ^ o);
+}
+template <class T> T __shfl_up_sync(u32 mask, T v, int d, int width) {
+    int lane = threadIdx.x % 32;
+    return shuffled(mask, v, lane % width < d ? lane : lane - d);
+}
+inline u32 __ballot_sync(u32 mask, bool b) {
+    u32 all = 0;
+    machine.slots[self()] = b;
+    lanes(mask);
+    for (int l = 0; l < 32; ++l)
+        if (mask >> l & 1) all |= (u32)machine.slots[warp() + l] << l;
+    lanes(mask);
+    return all;
+}
+
+template <class T> T& shared_memory() {
+    auto& bytes = machine.shared[machine.now->rank];
+    if (bytes.size() < sizeof(T) + 16) abort();
+    return *(T*)(((uintptr_t)bytes.data() + 15) / 16 * 16);
+}
+template <class T> T* peer(T* mine, int block) {
+    auto base = [](int b) { return ((uintptr_t)machine.shared[b].data() + 15) / 16 * 16; };
+    return (T*)((uintptr_t)mine - base(machine.now->rank) + base(block));
+}
+
+template <class To, class From> To bits_of(From v) {
+    To out;
+    memcpy(&out, &v, sizeof(To));
+    return out;
+}
+inline u32 __float_as_uint(float v) { return bits_of<u32>(v); }
+inline float __uint_as_float(u32 v) { return bits_of<float>(v); }
+inline long long __double_as_longlong(double v) { return bits_of<long long>(v); }
+inline double __longlong_as_double(long long v) { return bits_of<double>(v); }
+inline int __double2loint(double v) { return (int)(u32)bits_of<u64>(v); }
+inline int __double2hiint(double v) { return (int)(u32)(bits_of<u64>(v) >> 32); }
+inline double __hiloint2double(int hi, int lo) { return bits_of<double>((u64)(u32)hi << 32 | (u32)lo); }
+inline int __ffs(int v) { return __builtin_ffs(v); }
+inline u32 __funnelshift_r(u32 lo, u32 hi, u32 by) { return (u32)(((u64)hi << 32 | lo) >> (by & 31)); }
+
+inline float half_to_float(u16 h) { return (float)bits_of<_Float16>(h); }
+inline u16 float_to_half(float f) { return bits_of<u16>((_Float16)f); }
+inline u16 float_to_bfloat(float f) {
+    u32 b = __float_as_uint(f);
+    return f != f ? 0x7fff : (u16)((b + 0x7fff + (b >> 16 & 1)) >> 16);
+}
+inline u32 floats_to_halves(float a, float b) { return float_to_half(a) | (u32)float_to_half(b) << 16; }
+inline u32 floats_to_bfloats(float a, float b) { return float_to_bfloat(a) | (u32)float_to_bfloat(b) << 16; }
+inline float larger(float a, float b) { return a > b || a != a ? a : b; }
+inline float exp2_fast(float x) { return exp2f(x); }
+
+template <class V> V load_16(const V* from) {
+    if ((uintptr_t)from % 16) abort();
+    return *from;
+}
+template <class V> void store_16(V* to, const V& v) {
+    if ((uintptr_t)to % 16) abort();
+    *to = v;
+}
