@@ -10,11 +10,9 @@ wrong with the cache costs a compilation and nothing else.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache, cached_property
@@ -28,6 +26,7 @@ import numpy as np
 from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 
+from . import kept
 from .forks import wait_for
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
@@ -86,12 +85,8 @@ def cache_folder() -> Path | None:
     ``XLOSS_CACHE_DIR``, else the user's cache directory; in it one folder for each stamp of
     sources, Python and Numba.
     """
-    given = os.environ.get("XLOSS_CACHE_DIR")
-    try:
-        root = Path(given).absolute() if given else _user_caches() / "xloss"
-    except (OSError, RuntimeError):  # no current directory, no home
-        return None
-    return None if _STAMP is None else root / f"kernels-{_STAMP}"
+    root = kept.root()
+    return None if _STAMP is None or root is None else root / f"kernels-{_STAMP}"
 
 
 def kept_in() -> str | None:
@@ -120,14 +115,6 @@ def _stamp() -> str | None:
 _STAMP = _stamp()
 
 
-def _user_caches() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
 def _import_the_rest() -> None:
     """Load what Numba imports when first used, outside its lock: see `forks.importing`."""
     numba.typeof(np.empty(1))
@@ -154,9 +141,8 @@ class _Cache:
             path = self._path(sig, target.codegen())
             if path is None:
                 return None
-            content = path.read_bytes()
-            digest, payload = content[:32], content[32:]
-            if hashlib.sha256(payload).digest() != digest:
+            payload = kept.read(path)
+            if payload is None:
                 return None
             return _numba().rebuild(target, *pickle.loads(payload))
         except Exception:
@@ -169,8 +155,7 @@ class _Cache:
             if path is None or compiled.lifted or compiled.library.has_dynamic_globals:
                 return
             payload = _numba().dumps(compiled._reduce())
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write(path, hashlib.sha256(payload).digest() + payload)
+            kept.write(path, payload)
             _prune(path.parent)
         except Exception:
             return
@@ -250,19 +235,6 @@ def _content(cell: Any) -> Any:
 def _names(code: CodeType) -> set[str]:
     inner = (c for c in code.co_consts if isinstance(c, CodeType))
     return set(code.co_names).union(*map(_names, inner))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that nobody ever sees half written."""
-    handle, name = tempfile.mkstemp(prefix="writing-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,16 @@ def place(x: Array) -> Place | None:
     else:
         strides = list(x.stride())
         address = x.data_ptr()
-    shape = x.shape
+    return _merged(address, x.shape, strides)
+
+
+def places(home: Any, x: Array) -> Place | None:
+    """Say the same of an array on a GPU, which its library's `home` knows."""
+    return _merged(home.address(x), x.shape, home.steps(x))
+
+
+def _merged(address: int, shape: Any, strides: list[int]) -> Place | None:
+    """Merge the axes of rows, as far as they can be."""
     class_step = strides[-1] if shape[-1] > 1 else 1
     merged: list[tuple[int, int]] = []  # (length, step), the innermost first
     for n, step in zip(shape[-2::-1], strides[-2::-1], strict=True):

@@ -1,0 +1,195 @@
+"""Arrays of a GPU as addresses, and launches on the stream of the library that made them."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+from typing import Any, Protocol
+
+from ..._xp import Array
+from .build import compiled
+from .plan import Constants
+
+
+class Home(Protocol):
+    """What the engine asks of an array library; `index` numbers the GPU."""
+
+    def index(self, a: Array) -> int:
+        """Return the GPU that an array is on."""
+
+    def capability(self, index: int) -> int:
+        """Return 90 for compute capability 9.0."""
+
+    def address(self, a: Array) -> int:
+        """Return where its first element lies."""
+
+    def steps(self, a: Array) -> list[int]:
+        """Return its strides, in elements."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+        """Make an array in C order on another's GPU, in the library's own memory."""
+
+    def in_order(self, a: Array) -> Array:
+        """Return the array in C order."""
+
+    def stream(self, index: int) -> int:
+        """Return the current stream's handle."""
+
+
+class _Torch:
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self.stream = torch._C._cuda_getCurrentRawStream
+        self._now = torch._C._cuda_getDevice
+
+    def index(self, a: Array) -> int:
+        return int(a.get_device())
+
+    @cache  # noqa: B019  # one object lives as long as the process
+    def capability(self, index: int) -> int:
+        major, minor = self._torch.cuda.get_device_capability(index)
+        return int(10 * major + minor)
+
+    def address(self, a: Array) -> int:
+        return int(a.data_ptr())
+
+    def steps(self, a: Array) -> list[int]:
+        return list(a.stride())
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+        return self._torch.empty(shape, dtype=dtype, device=like.device)
+
+    def in_order(self, a: Array) -> Array:
+        return a.contiguous()
+
+
+class _CuPy:
+    def __init__(self) -> None:
+        import cupy
+
+        self._cupy = cupy
+
+    def index(self, a: Array) -> int:
+        return int(a.device.id)
+
+    @cache  # noqa: B019  # one object lives as long as the process
+    def capability(self, index: int) -> int:
+        return int(self._cupy.cuda.Device(index).compute_capability)
+
+    def address(self, a: Array) -> int:
+        return int(a.data.ptr)
+
+    def steps(self, a: Array) -> list[int]:
+        return [s // a.itemsize for s in a.strides]
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+        if like.device.id == self._cupy.cuda.runtime.getDevice():
+            return self._cupy.empty(shape, dtype)
+        with like.device:
+            return self._cupy.empty(shape, dtype)
+
+    def in_order(self, a: Array) -> Array:
+        return self._cupy.ascontiguousarray(a)
+
+    def stream(self, index: int) -> int:
+        # The current stream is the current device's; another's work goes to its default stream.
+        if index == self._cupy.cuda.runtime.getDevice():
+            return int(self._cupy.cuda.get_current_stream().ptr)
+        return 0
+
+
+@cache
+def home(library: str) -> Home:
+    """Return what knows the arrays of a library."""
+    return _Torch() if library == "torch" else _CuPy()
+
+
+def missing() -> str | None:
+    """Say why no kernel can run on this machine, or None."""
+    try:
+        from cuda.bindings import driver, nvrtc
+        from cuda.core import ObjectCode, Program  # noqa: F401
+    except ImportError:
+        return 'cuda-core is not installed: pip install "xloss[cuda]"'
+    except Exception as error:  # versions of NVIDIA's packages that do not fit
+        return f"cuda-core cannot be imported: {error}"
+    try:
+        nvrtc.nvrtcVersion()
+    except Exception as error:
+        return f"NVIDIA's run-time compiler cannot be loaded: {_first_line(error)}"
+    try:
+        (error,) = driver.cuInit(0)
+        count = driver.cuDeviceGetCount()[1] if not int(error) else 0
+    except Exception as error:
+        return f"no driver of NVIDIA's is found: {_first_line(error)}"
+    return None if count else "no GPU is found"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_kernels: dict[tuple[Constants, int], tuple[Any, Any]] = {}
+_loading = threading.Lock()
+
+
+def load(constants: Constants, capability: int, index: int) -> Any:
+    """Return a kernel, compiled if need be, ready to launch on any GPU of that capability."""
+    found = _kernels.get((constants, capability))
+    if found is None:
+        from cuda.bindings import driver
+        from cuda.core import Device, ObjectCode
+
+        with _loading:
+            found = _kernels.get((constants, capability))
+            if found is None:
+                code = ObjectCode.from_cubin(compiled(constants, f"sm_{capability}"))
+                Device(index).set_current()
+                name = "sums" if constants[0][0] == "SUMS" else "rows"
+                kernel = code.get_kernel(name)
+                found = driver.CUfunction(int(kernel.handle)), kernel
+                _kernels[constants, capability] = found
+    return found[0]
+
+
+class _Parameters(threading.local):
+    """Room for the parameters of a launch, which copies them."""
+
+    def __init__(self) -> None:
+        self.room = ctypes.create_string_buffer(1024)
+        self.start = ctypes.addressof(self.room)
+        self.pointers = (ctypes.c_void_p * 2)()
+        self.at = ctypes.addressof(self.pointers)
+
+
+_parameters = _Parameters()
+
+
+def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes) -> None:
+    """Launch a kernel; each of `packed` is one parameter, a structure by value."""
+    from cuda.bindings import driver
+
+    p = _parameters
+    used = 0
+    for i, part in enumerate(packed):
+        ctypes.memmove(p.start + used, part, len(part))
+        p.pointers[i] = p.start + used
+        used += len(part)
+    given = (kernel, grid, 1, 1, threads, 1, 1, 0, stream, p.at, 0)
+    (error,) = driver.cuLaunchKernel(*given)
+    if int(error):
+        # A thread that has done nothing on this GPU, or something on another.
+        from cuda.core import Device
+
+        before = Device()
+        Device(index).set_current()
+        try:
+            (error,) = driver.cuLaunchKernel(*given)
+        finally:
+            if before.device_id != index:
+                before.set_current()
+    if int(error):
+        raise RuntimeError(f"CUDA refused a launch: {driver.cuGetErrorString(error)[1].decode()}")
