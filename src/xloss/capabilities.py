@@ -17,14 +17,6 @@ FEATURES = {
     "label error": "a bad label raises at once (elsewhere its row is NaN)",
 }
 
-# Engine -> None, or why this version has it not.
-ENGINES: dict[str, str | None] = {
-    "generic": None,
-    "cpu": None,
-    "cuda": "this version of xloss has no CUDA engine",
-}
-
-
 class Support(NamedTuple):
     """What one library is supported with."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from .._xp import Array, cast, plain, quiet
 from ..core.reduce import contributing, mean
 from ..core.spec import Need, Result, Upstream
-from ..engines import choose
+from ..engines import choose, cuda
 from .call import Call
 
 Run = Callable[..., Result]  # of what is needed, and the upstream
@@ -25,13 +25,22 @@ def runner(call: Call) -> Run:
 def value(call: Call, run: Run | None = None) -> Array:
     """Return the loss."""
     spec, cx = call.spec, call.cx
-    run = runner(call) if run is None else run
+    if run is None:
+        engine = choose(call.operands, spec, cx)
+        if reduces(engine, call):
+            return engine.loss(call.operands, spec, cx, call.classes, call.normalizer)[0]
+        run = partial(engine.run, call.operands, spec, cx, call.classes)
     if spec.reduction == "none":
         return plain(cx, run(Need(rows=True)).rows)
     count = None if spec.reduction == "sum" else known_weight(call)
     unknown = spec.reduction == "mean" and count is None
     got = run(Need(total=True, weight=unknown))
     return reduced(call, got.total, got.weight if unknown else count)
+
+
+def reduces(engine: Any, call: Call) -> bool:
+    """Tell whether an engine goes all the way to the result: on a GPU each step is a launch."""
+    return engine is cuda and call.spec.reduction != "none" and 0 not in call.operands.x.shape
 
 
 def known_weight(call: Call) -> float | None:
@@ -58,7 +67,13 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients to "x" and "targets"."""
     wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
-    got, made = evaluated(call, runner(call), wants, cotangent)
+    o, spec, cx = call.operands, call.spec, call.cx
+    engine = choose(o, spec, cx)
+    if reduces(engine, call) and wants == Need(grad=True):
+        up = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+        loss, grad = engine.gradient(o, spec, cx, call.classes, call.normalizer, up)
+        return loss, named(call, grad, None)
+    got, made = evaluated(call, partial(engine.run, o, spec, cx, call.classes), wants, cotangent)
     return got, named(call, made.grad, made.grad_targets)
 
 

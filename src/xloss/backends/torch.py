@@ -237,6 +237,13 @@ class _Reduced(torch.autograd.Function):
         call = _numpy_call(call) or call
         engine = choose(call.operands, spec, call.cx)
         keep = spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
+        if default.reduces(engine, call):
+            loss, ctx.weight, stats = engine.loss(
+                call.operands, spec, call.cx, call.classes, call.normalizer, stats=True
+            )
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(*args[:6], *stats)
+            return loss
         weight = default.known_weight(call) if spec.reduction == "mean" else 1.0
         need = Need(total=True, weight=weight is None, stats=keep)
         got = default.runner(call)(need)
@@ -258,6 +265,12 @@ class _Reduced(torch.autograd.Function):
         twin = _numpy_call(call)
         if twin is not None:
             call, up, stats = twin, _view(up), tuple(map(_view, stats))
+        engine = choose(call.operands, call.spec, call.cx)
+        if default.reduces(engine, call):
+            got = engine.gradient(
+                o, call.spec, call.cx, call.classes, call.normalizer, up, ctx.weight, stats, False
+            )[1]
+            return got, *none
         run = partial(default.runner(call), saved=stats or None)
         got = default.evaluated(call, run, Need(grad=True), up, ctx.weight, value=False)[1].grad
         return _home(got), *none

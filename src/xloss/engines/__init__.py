@@ -8,9 +8,8 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from .._xp import Array, Context, compiling
-from ..capabilities import ENGINES
 from ..core.spec import Need, Operands, Result, Spec, Upstream
-from . import cpu, generic
+from . import cpu, cuda, generic
 
 __all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "use_engine"]
 
@@ -25,6 +24,9 @@ class Engine(Protocol):
     name: str
     RECOMPUTED: int  # classes up to which a gradient reads no saved statistics
 
+    def unavailable(self) -> str | None:
+        """Say why no call can be taken on this machine, or None."""
+
     def refuses(self, o: Operands, spec: Spec, cx: Context) -> str | None:
         """Say why this call cannot be taken, or None."""
 
@@ -35,7 +37,7 @@ class Engine(Protocol):
         """Compute what is needed."""
 
 
-_ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu}
+_ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu, "cuda": cuda}
 _asked: ContextVar[str | None] = ContextVar("xloss_engine", default=None)
 
 
@@ -48,10 +50,13 @@ def asked_for() -> str | None:
 def choose(o: Operands, spec: Spec, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
     if spec.engine is None:
-        return cpu if cpu.refuses(o, spec, cx) is None else generic
-    engine = _ENGINES.get(spec.engine)
-    reason = ENGINES[spec.engine] if engine is None else engine.refuses(o, spec, cx)
-    if engine is None or reason is not None:
+        for compiled in (cpu, cuda):
+            if compiled.refuses(o, spec, cx) is None:
+                return compiled
+        return generic
+    engine = _ENGINES[spec.engine]
+    reason = engine.unavailable() or engine.refuses(o, spec, cx)
+    if reason is not None:
         raise EngineUnavailable(f"engine {spec.engine!r} cannot take this call: {reason}")
     return engine
 
@@ -63,7 +68,7 @@ def engines() -> dict[str, str | None]:
     >>> xloss.engines()["generic"] is None
     True
     """
-    return {**ENGINES, "cpu": cpu.unavailable()}
+    return {name: engine.unavailable() for name, engine in _ENGINES.items()}
 
 
 @contextmanager
@@ -91,8 +96,8 @@ def use_engine(name: str) -> Iterator[None]:
     ...     float(xloss.cross_entropy(np.zeros((1, 2)), np.array([0])))
     0.6931471805599453
     """
-    if name not in ENGINES:
-        raise ValueError(f"name: expected one of {sorted(ENGINES)}, got {name!r}")
+    if name not in _ENGINES:
+        raise ValueError(f"name: expected one of {sorted(_ENGINES)}, got {name!r}")
     token = _asked.set(name)
     try:
         yield

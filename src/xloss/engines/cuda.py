@@ -258,7 +258,8 @@ class _Call:
         )  # fmt: skip
         # Row weights: as the kernel of rows left them, or of labels, or given as one number.
         weights = self.weights if losses is not None else None
-        weighs = weights is None and weight is None and self.spec.indexed
+        asked = averages or wanted.get("total_weight", False)
+        weighs = asked and weights is None and weight is None and self.spec.indexed
         facts = _CALL.pack(
             self.count if weighs else 0, self.classes, *_NOWHERE, *_NOWHERE, *self.facts,
             *(0,) * 5, *(0.0,) * 4, *(0,) * 6,

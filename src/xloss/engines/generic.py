@@ -15,6 +15,11 @@ name = "generic"
 RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics
 
 
+def unavailable() -> str | None:
+    """It runs on every machine."""
+    return None
+
+
 def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
     """Take every call."""
     return None

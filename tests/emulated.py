@@ -1,0 +1,111 @@
+"""The CUDA engine on the host: tensors of PyTorch's CPU, taken for a GPU's, and kernels that run on
+them thread by thread (`cuda_on_host`). What a GPU adds is speed, and memory that is apart."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss._xp
+from xloss.engines import cuda
+from xloss.engines.device import build, driver
+
+HERE = Path(__file__).parent / "cuda_on_host"
+COMPILER = shutil.which("g++")
+FOLDER = Path(tempfile.gettempdir()) / f"xloss-cuda-on-host-{os.getuid()}"
+
+
+@cache
+def library(constants: Any) -> Any:
+    """Compile a kernel for the host, or find it compiled."""
+    sources = build.sources() + b"".join(p.read_bytes() for p in sorted(HERE.iterdir()))
+    name = hashlib.sha256(sources + repr(constants).encode()).hexdigest()[:32]
+    made = FOLDER / f"{name}.so"
+    if not made.exists():
+        FOLDER.mkdir(exist_ok=True)
+        draft = FOLDER / f"{name}.{os.getpid()}"
+        given = [f"-D{n}={v}" for n, v in constants]
+        command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", *given]
+        folders = [f"-I{HERE}", f"-I{build.HERE}"]
+        subprocess.run([*command, *folders, HERE / "emulator.cpp", "-o", draft], check=True)
+        draft.rename(made)
+    return ctypes.CDLL(str(made))
+
+
+class Host:
+    """What a GPU's library offers, on the host."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self.capable = 90
+
+    def index(self, a: Any) -> int:
+        return 0
+
+    def capability(self, index: int) -> int:
+        return self.capable
+
+    def address(self, a: Any) -> int:
+        return a.data_ptr()
+
+    def steps(self, a: Any) -> list[int]:
+        return list(a.stride())
+
+    def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
+        # What was not written is seen.
+        return self._torch.empty(shape, dtype=dtype).fill_(77)
+
+    def in_order(self, a: Any) -> Any:
+        return a.contiguous()
+
+    def stream(self, index: int) -> int:
+        return 0
+
+
+class Gpu:
+    """Launches that were made, and in which order the threads of a block run."""
+
+    def __init__(self, home: Host) -> None:
+        self.home, self.launches, self.backward = home, [], False
+
+    def load(self, constants: Any, capability: int, index: int) -> Any:
+        return constants, library(constants)
+
+    def launch(self, kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes):
+        constants, code = kernel
+        given = dict(constants)
+        cluster = given.get("PARTS", 1) if given.get("STAGE") == 0 else 1
+        assert grid % cluster == 0
+        self.launches.append((constants, grid))
+        stuck = code.launch(grid, threads, cluster, b"".join(packed), int(self.backward))
+        assert not stuck, "threads wait for each other"
+
+
+@contextmanager
+def emulated(capability: int = 90) -> Iterator[Gpu]:
+    """Take PyTorch's CPU for a GPU."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    gpu = Gpu(Host(torch))
+    gpu.home.capable = capability
+    with pytest.MonkeyPatch.context() as patch:
+        contexts: dict[Any, Any] = {}
+        patch.setattr(xloss._xp, "_contexts", contexts)
+        patch.setattr(xloss._xp, "on_host", lambda lib, dev: lib != "torch")
+        patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == "torch")
+        patch.setattr(cuda, "unavailable", lambda: None)
+        patch.setattr(driver, "home", lambda library: gpu.home)
+        patch.setattr(driver, "load", gpu.load)
+        patch.setattr(driver, "launch", gpu.launch)
+        yield gpu
