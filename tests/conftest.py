@@ -1,12 +1,10 @@
 """Settings that all tests share: a second run draws the same random numbers as the first."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import pytest
 from hypothesis import settings
 
-import xloss
 from libraries import NAMES, Library, library
 
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -17,5 +15,5 @@ settings.load_profile("ci")
 def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Each array library in turn; `indirect` picks some by name."""
     chosen = library(request.param)
-    with xloss.use_engine(chosen.engine) if chosen.engine else nullcontext():
+    with chosen.used():
         yield chosen

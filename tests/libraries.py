@@ -7,6 +7,8 @@ there is a GPU.
 
 from __future__ import annotations
 
+import shutil
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from itertools import product
@@ -16,8 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import xloss
+
+COMPILER = shutil.which("g++")  # runs the CUDA engine's kernels on the host
 GPU = Path("/dev/nvidiactl").exists()
 NAMES = ["numpy", "strict", "device1", "no_x64", "torch", "torch_generic", "jax", "dask"]
+NAMES += ["emulated"] if COMPILER else []
 NAMES += ["cupy", "cuda"] if GPU else []
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -47,6 +53,10 @@ class Library:
 
     def __repr__(self) -> str:
         return self.name
+
+    def used(self) -> AbstractContextManager[Any]:
+        """What its tests run in."""
+        return xloss.use_engine(self.engine) if self.engine else nullcontext()
 
     def has(self, name: str) -> bool:
         """Tell whether there is such a dtype."""
@@ -157,6 +167,17 @@ class TorchGeneric(Torch):
     engine = "generic"
 
 
+class Emulated(Torch):
+    """The CUDA engine, whose kernels run on the host, on tensors taken for a GPU's."""
+
+    reads = False
+
+    def used(self) -> AbstractContextManager[Any]:
+        from emulated import emulated
+
+        return emulated()
+
+
 class Cuda(Torch):
     place = "cuda"
     reads = False
@@ -205,7 +226,7 @@ class CuPy(Library):
 
 KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "no_x64": StrictNoX64,
          "torch": Torch, "torch_generic": TorchGeneric, "jax": Jax, "dask": Dask,
-         "cupy": CuPy, "cuda": Cuda}  # fmt: skip
+         "emulated": Emulated, "cupy": CuPy, "cuda": Cuda}  # fmt: skip
 
 
 @cache

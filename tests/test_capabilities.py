@@ -11,7 +11,7 @@ import pytest
 
 import xloss
 from libraries import GPU, library
-from xloss.capabilities import ENGINES, FEATURES, SUPPORT, matrix
+from xloss.capabilities import FEATURES, SUPPORT, matrix
 
 ROOT = Path(__file__).parent.parent
 STRICT = {"array_api_strict": "strict"}
@@ -101,13 +101,13 @@ def test_no_bad_label_raises_where_none_is_claimed() -> None:
         assert home.reads == ("label error" in s.features)
 
 
-def test_engines_are_those_of_the_table() -> None:
-    """engines() is the table's column; the reason of a missing one reaches the caller."""
-    assert xloss.engines() == ENGINES
-    for name, reason in ENGINES.items():
+def test_the_reason_of_a_missing_engine_reaches_the_caller() -> None:
+    """In the words of engines()."""
+    for name, reason in xloss.engines().items():
         if reason is None:
             continue
-        with xloss.use_engine(name), pytest.raises(xloss.EngineUnavailable, match=reason):
+        error = pytest.raises(xloss.EngineUnavailable, match=re.escape(reason))
+        with xloss.use_engine(name), error:
             xloss.cross_entropy(np.zeros((1, 2)), np.array([0]))
 
 

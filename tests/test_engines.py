@@ -1,5 +1,6 @@
 """Engines: named, asked for inside a block, refused with the reason."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -37,7 +38,10 @@ def test_the_generic_engine_takes_every_call(lib, name):
 def test_an_engine_that_is_not_there_is_refused_with_the_reason(lib, name, engine):
     form = shape(name, 6, 5)
     x, t = lib.like(inputs(name, form)), lib.like(targets(name, form))
-    want = rf"^engine '{engine}' cannot take this call: {xloss.engines()[engine]}$"
+    reason = xloss.engines()[engine]
+    if reason is None:
+        pytest.skip("it is emulated here; the other libraries are refused")
+    want = rf"^engine '{engine}' cannot take this call: {re.escape(reason)}$"
     with xloss.use_engine(engine):
         for run in (loss(name), xloss.value_and_grad(loss(name))):
             with pytest.raises(xloss.EngineUnavailable, match=want):

@@ -17,6 +17,7 @@ FEATURES = {
     "label error": "a bad label raises at once (elsewhere its row is NaN)",
 }
 
+
 class Support(NamedTuple):
     """What one library is supported with."""
 

@@ -26,7 +26,7 @@ def value(call: Call, run: Run | None = None) -> Array:
     """Return the loss."""
     spec, cx = call.spec, call.cx
     if run is None:
-        engine = choose(call.operands, spec, cx)
+        engine: Any = choose(call.operands, spec, cx)
         if reduces(engine, call):
             return engine.loss(call.operands, spec, cx, call.classes, call.normalizer)[0]
         run = partial(engine.run, call.operands, spec, cx, call.classes)
@@ -68,7 +68,7 @@ def value_and_grad(
     """Return the loss and the closed-form gradients to "x" and "targets"."""
     wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
     o, spec, cx = call.operands, call.spec, call.cx
-    engine = choose(o, spec, cx)
+    engine: Any = choose(o, spec, cx)
     if reduces(engine, call) and wants == Need(grad=True):
         up = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
         loss, grad = engine.gradient(o, spec, cx, call.classes, call.normalizer, up)

@@ -235,7 +235,7 @@ class _Reduced(torch.autograd.Function):
         spec = call.spec
         call = call._replace(operands=o)
         call = _numpy_call(call) or call
-        engine = choose(call.operands, spec, call.cx)
+        engine: Any = choose(call.operands, spec, call.cx)
         keep = spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
         if default.reduces(engine, call):
             loss, ctx.weight, stats = engine.loss(
@@ -265,7 +265,7 @@ class _Reduced(torch.autograd.Function):
         twin = _numpy_call(call)
         if twin is not None:
             call, up, stats = twin, _view(up), tuple(map(_view, stats))
-        engine = choose(call.operands, call.spec, call.cx)
+        engine: Any = choose(call.operands, call.spec, call.cx)
         if default.reduces(engine, call):
             got = engine.gradient(
                 o, call.spec, call.cx, call.classes, call.normalizer, up, ctx.weight, stats, False

@@ -11,7 +11,7 @@ from functools import cache
 from math import prod
 from typing import Any
 
-from .._xp import FLOATS, INTEGERS, Array, Context, cast, dtype_name
+from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from . import generic
 from .device import driver
@@ -68,7 +68,9 @@ def run(
 ) -> Result:  # fmt: skip
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     by_label = spec.indexed
-    rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total and not by_label)
+    rest = Need(
+        grad_targets=need.grad_targets, weight=need.weight and not need.total and not by_label
+    )
     others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
     need = need._replace(grad_targets=False, weight=need.weight and not rest.weight)
     if not any(need):
@@ -108,7 +110,7 @@ def gradient(
     o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, up: Any,
     weight: Array | None = None, saved: tuple[Array, ...] | None = None, value: bool = True,
 ) -> tuple[Array | None, Array]:  # fmt: skip
-    """Return the loss if wanted, and the gradient of a mean or a sum; weight: the mean's, if known."""
+    """Return the loss if wanted, and the gradient; weight: what a mean was over, if known."""
     call = _Call(o, spec, cx, classes)
     averages = spec.reduction == "mean"
     slope = None
@@ -201,7 +203,8 @@ class _Call:
             stats = self.empty(cx.acc, *shape), self.empty(cx.wide, *shape)
         elif saved is not None:
             stats = tuple(map(home.in_order, saved))
-        grad, to = None, _NOWHERE
+        grad: Array | None = None
+        to: Any = _NOWHERE
         if need.grad:
             grad = self.empty(x.dtype, *x.shape)
             to = places(home, grad)
@@ -240,8 +243,8 @@ class _Call:
         self, wanted: dict[str, bool], losses: Array | None = None, normalizer: Any = None,
         averages: bool = False, weight: Array | None = None,
     ) -> tuple[Any, Any]:  # fmt: skip
-        """Add up losses and weights; return the first of what is wanted, and the weight if it is."""
-        cx, where, home = self.cx, self.home.address, self.home
+        """Add up losses and weights; return what is wanted, and the weight if that is."""
+        cx, where = self.cx, self.home.address
         kernel = driver.load(sums(self.acc), self.capability, self.index)
         results = []
         for result in ("loss", "total", "total_weight", "slope"):

@@ -16,7 +16,7 @@ RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics
 
 
 def unavailable() -> str | None:
-    """It runs on every machine."""
+    """Say that there is no machine without it."""
     return None
 
 

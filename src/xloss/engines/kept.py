@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def root() -> Path | None:
-    """Return ``XLOSS_CACHE_DIR``, else the user's cache directory for xloss; None: there is none."""
+    """Return ``XLOSS_CACHE_DIR``, else a folder among the user's caches; None: there is no such."""
     given = os.environ.get("XLOSS_CACHE_DIR")
     try:
         return Path(given).absolute() if given else _user_caches() / "xloss"

@@ -121,8 +121,8 @@ def missing() -> str | None:
     except Exception as error:
         return f"NVIDIA's run-time compiler cannot be loaded: {_first_line(error)}"
     try:
-        (error,) = driver.cuInit(0)
-        count = driver.cuDeviceGetCount()[1] if not int(error) else 0
+        refused = int(driver.cuInit(0)[0])
+        count = 0 if refused else driver.cuDeviceGetCount()[1]
     except Exception as error:
         return f"no driver of NVIDIA's is found: {_first_line(error)}"
     return None if count else "no GPU is found"
@@ -179,17 +179,17 @@ def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packe
         p.pointers[i] = p.start + used
         used += len(part)
     given = (kernel, grid, 1, 1, threads, 1, 1, 0, stream, p.at, 0)
-    (error,) = driver.cuLaunchKernel(*given)
-    if int(error):
+    (failed,) = driver.cuLaunchKernel(*given)
+    if int(failed):
         # A thread that has done nothing on this GPU, or something on another.
         from cuda.core import Device
 
         before = Device()
         Device(index).set_current()
         try:
-            (error,) = driver.cuLaunchKernel(*given)
+            (failed,) = driver.cuLaunchKernel(*given)
         finally:
             if before.device_id != index:
                 before.set_current()
-    if int(error):
-        raise RuntimeError(f"CUDA refused a launch: {driver.cuGetErrorString(error)[1].decode()}")
+    if int(failed):
+        raise RuntimeError(f"CUDA refused a launch: {driver.cuGetErrorString(failed)[1].decode()}")
