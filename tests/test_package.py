@@ -79,7 +79,7 @@ def test_the_extras():
         "mpi": {"mpi4py"},
         "cupy": {"cupy-cuda13x"},
         "fast": {"numba"},
-        "cuda": {"cuda-core", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cuda-cccl"},
+        "cuda": {"cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"},
         "cli": {"typer", "rich", "safetensors", "ml_dtypes"},
         "conformance": {"mpmath", "rich", "typer", "ml_dtypes"},
         "all": {"xloss"},

@@ -15,7 +15,7 @@
 #define __device__
 #define __global__
 #define __grid_constant__
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __cluster_dims__(x, y, z)
 
 typedef unsigned short u16;

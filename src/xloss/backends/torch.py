@@ -16,7 +16,7 @@ from ..core.rows import SOFTMAX, formula_gradients
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
 from ..engines import choose
-from . import default
+from . import default, torch_op
 from .call import Call
 from .torch_parts import sigmoid_parts, softmax_parts
 
@@ -30,7 +30,7 @@ def value(call: Call) -> Array:
     )
     transformed = _transformed(o, compiling)
     if not recorded and not transformed:
-        return _plain(call)
+        return _by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
     by_rows = call.spec.reduction == "none" or compiling or transformed
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
         return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
@@ -46,7 +46,10 @@ def _by_rows(call: Call, compiling: bool = False) -> Array:
         # In plain operations: the sum of soft targets is a function of them.
         o, weight = live_rows(o, call.spec, cx, call.classes, call.normalizer)
         call = call._replace(operands=o)
-    rows = _surrogate(call) if compiling else _recorded(call)
+    if compiling:
+        rows = torch_op.rows(call) if torch_op.takes(call) else _surrogate(call)
+    else:
+        rows = _recorded(call)
     if call.spec.reduction == "none":
         return rows
     total = exact_sum(cx, rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from math import prod
+from math import nan, prod
 from typing import Any
 
 from .._xp import INTEGERS, Array, Context, cast, dtype_name
@@ -28,6 +28,9 @@ _LEFT = 112  # bytes that a block leaves for the others of its row between launc
 _SPAN, _WORKERS = 8192, 256  # rows, and threads, to a block that adds up
 _GRID = 2**31 - 1
 _NOWHERE = (0, 1, 0, 0, 1)
+_NONE = (0, 0)
+_NO_FACTS = bytes(_CALL.size)
+_NO_MORE = (0,) * 5 + (0.0,) * 4 + (0,) * 6  # the fields of a call that only rows need
 
 
 @cache
@@ -84,8 +87,8 @@ def run(
             got = call.rows(need, up, saved)
         total = weight = None
         if need.total or need.weight:
-            wanted = {"total": need.total, "total_weight": need.weight}
-            total, weight = call.add(wanted, losses=got.rows if need.total else None)
+            losses = got.rows if need.total else None
+            _, total, weight, _ = call.add(losses, total=need.total, total_weight=need.weight)
         stats = got.stats if need.stats and saved is None else None
         made = Result(got.rows if need.rows else None, total, weight, got.grad, None, stats)
     return made._replace(
@@ -99,9 +102,9 @@ def loss(
     """Return the mean or the sum, what the mean was over but for a normalizer, and statistics."""
     call = _Call(o, spec, cx, classes)
     averages = spec.reduction == "mean"
-    made = call.rows(Need(rows=True, stats=stats, weight=averages), NO_UPSTREAM, None)
-    got, weight = call.add(
-        {"loss": True, "total_weight": averages and stats}, made.rows, normalizer, averages
+    made = call.rows(Need(total=True, stats=stats, weight=averages), NO_UPSTREAM, None)
+    got, _, weight, _ = call.add(
+        made.rows, normalizer, averages, loss=True, total_weight=averages and stats
     )
     return got, weight, made.stats
 
@@ -113,18 +116,17 @@ def gradient(
     """Return the loss if wanted, and the gradient; weight: what a mean was over, if known."""
     call = _Call(o, spec, cx, classes)
     averages = spec.reduction == "mean"
-    slope = None
+    slope = got = None
     if averages:
         if weight is None and not spec.indexed:
             weight = generic.run(o, spec, cx, classes, Need(weight=True)).weight
-        slope, weight = call.add(
-            {"slope": True, "total_weight": weight is None and value},
-            normalizer=normalizer, averages=True, weight=weight,
-        )  # fmt: skip
-    made = call.rows(Need(rows=value, grad=True), Upstream(up), saved, slope)
-    got = None
+        _, _, found, slope = call.add(
+            None, normalizer, True, weight, total_weight=weight is None and value, slope=True
+        )
+        weight = found if weight is None else weight
+    made = call.rows(Need(total=value, grad=True), Upstream(up), saved, slope)
     if value:
-        got, _ = call.add({"loss": True}, made.rows, normalizer, averages, weight)
+        got = call.add(made.rows, normalizer, averages, weight, loss=True)[0]
     assert made.grad is not None
     return got, made.grad
 
@@ -135,55 +137,60 @@ class _Call:
     def __init__(self, o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         self.o, self.spec, self.cx, self.classes = o, spec, cx, classes
         self.home = home = driver.home(cx.library)
-        self.index = home.index(o.x)
-        self.capability = home.capability(self.index)
-        self.stream = home.stream(self.index)
+        self.index = index = home.index(o.x)
+        self.capability = home.capability(index)
+        self.stream = home.stream(index)
         self.shape = tuple(o.x.shape[:-1])
         self.count = prod(self.shape)
+        # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
-        at = places(home, o.x)
-        if at is None:
+        self.weights = 0
+        self.x = self.place(o.x)
+        if self.x is None:
             x = home.in_order(o.x)
             self.held.append(x)
-            at = places(home, x)
-            assert at is not None
-        self.x = at
-        self.acc = dtype_name(cx.acc)
-        self.weights: Array | None = None
-        ignore, ignores = 0, 0
-        labels = soft = (0, 0)
-        self.soft = None
+            self.x = self.place(x)
+        ignore = ignores = 0
+        labels = soft = class_weight = sample_weight = _NONE
+        self.soft: str | None = None
+        t: Any = o.targets
         if spec.indexed:
-            labels = self.column(o.targets, _INTEGERS)
+            labels = self.column(t, _INTEGERS)
             if spec.ignore_index is not None:
-                low, high = INTEGERS[dtype_name(o.targets.dtype)]  # type: ignore[union-attr]
+                low, high = INTEGERS[dtype_name(t.dtype)]
                 if low <= spec.ignore_index <= high:
                     ignores, ignore = 1, (spec.ignore_index + 2**63) % 2**64 - 2**63
         else:
-            t = o.targets
-            if dtype_name(t.dtype) not in (dtype_name(o.x.dtype), self.acc):  # type: ignore[union-attr]
+            if dtype_name(t.dtype) not in (dtype_name(o.x.dtype), dtype_name(cx.acc)):
                 t = cast(cx, t, cx.acc)
-            self.soft = dtype_name(t.dtype)  # type: ignore[union-attr]
+            self.soft = dtype_name(t.dtype)
             soft = self.column(t, KINDS)
-        self.facts = (
-            *labels, ignores, ignore, self.column(o.where, None)[0],
-            *self.column(o.sample_weight, KINDS), *self.column(o.class_weight, KINDS), *soft,
-        )  # fmt: skip
+        if o.class_weight is not None:
+            class_weight = self.column(o.class_weight, KINDS)
+        if o.sample_weight is not None:
+            sample_weight = self.column(o.sample_weight, KINDS)
+        where = 0 if o.where is None else self.address(o.where)
+        self.facts = (*labels, ignores, ignore, where, *sample_weight, *class_weight, *soft)
 
-    def column(self, a: Array | None, kinds: dict[str, int] | None) -> tuple[int, int]:
-        """Return where an array lies in C order, and how its elements are stored."""
-        if a is None:
-            return 0, 0
-        kind = 0
-        if kinds is not None:
-            known = kinds.get(dtype_name(a.dtype))
-            if known is None:
-                a = cast(self.cx, a, self.cx.acc)
-                known = kinds[self.acc]
-            kind = known
+    def place(self, x: Array) -> Any:
+        """Say where rows lie, or None."""
+        if self.home.is_in_order(x):
+            return self.home.address(x), self.count, 0, self.classes, 1
+        return places(self.home, x)
+
+    def address(self, a: Array) -> int:
+        """Return where an array lies, in C order."""
         a = self.home.in_order(a)
         self.held.append(a)
-        return self.home.address(a), kind
+        return self.home.address(a)
+
+    def column(self, a: Array, kinds: dict[str, int]) -> tuple[int, int]:
+        """Return where an array lies, and how its elements are stored."""
+        kind = kinds.get(dtype_name(a.dtype))
+        if kind is None:
+            a = cast(self.cx, a, self.cx.acc)
+            kind = kinds[dtype_name(self.cx.acc)]
+        return self.address(a), kind
 
     def empty(self, dtype: Any, *shape: int) -> Array:
         """Make an array on the GPU."""
@@ -193,82 +200,83 @@ class _Call:
         self, need: Need, up: Upstream, saved: tuple[Array, ...] | None, slope: Array | None = None
     ) -> Result:
         """Compute row losses, statistics and the gradient, in one launch where a GPU can."""
-        cx, spec, home, where = self.cx, self.spec, self.home, self.home.address
+        cx, spec, where = self.cx, self.spec, self.home.address
         x, shape = self.o.x, self.shape
         losses = self.empty(cx.acc, *shape) if need.rows or need.total else None
-        if need.weight or need.total:
-            self.weights = self.empty(cx.wide, *shape)
-        stats = saved
-        if saved is None and need.stats:
-            stats = self.empty(cx.acc, *shape), self.empty(cx.wide, *shape)
-        elif saved is not None:
-            stats = tuple(map(home.in_order, saved))
-        grad: Array | None = None
-        to: Any = _NOWHERE
+        if need.weight:
+            weights = self.empty(cx.wide, self.count)
+            self.held.append(weights)
+            self.weights = where(weights)
+        stats = None
+        if saved is not None:
+            stats = self.address(saved[0]), self.address(saved[1])
+        elif need.stats:
+            made = self.empty(cx.acc, *shape), self.empty(cx.wide, *shape)
+            stats = where(made[0]), where(made[1])
+        grad, to = None, _NOWHERE
         if need.grad:
             grad = self.empty(x.dtype, *x.shape)
-            to = places(home, grad)
-        factor, column, step = 1.0, (0, 0), 0
+            to = where(grad), self.count, 0, self.classes, 1
+        factor, column, step = 1.0, _NONE, 0
         if isinstance(up.row, float):
             factor = up.row
         else:
-            column = self.column(up.row, KINDS)
-            step = int(up.row.ndim > 0)
-        p = plan(self.classes, x.dtype.itemsize, self.x.class_step != 1)
-        launches = stages(p, self.capability)
-        work = None
-        if len(launches) > 1:
-            work = self.empty(cx.wide, self.count * p.parts * _LEFT // 8)
-        live = self.column(up.live, None)[0]
+            column, step = self.column(up.row, KINDS), int(up.row.ndim > 0)
+        kernels, threads, together, parts = _kernels(
+            x.dtype, self.soft, self.classes, self.x[4] != 1, spec.label_smoothing > 0,
+            spec.softcap is not None, need.grad, self.capability, self.index,
+        )  # fmt: skip
+        work = 0
+        if len(kernels) > 1:
+            room = self.empty(cx.wide, self.count * parts * _LEFT // 8)
+            self.held.append(room)
+            work = where(room)
         packed = _CALL.pack(
             self.count, self.classes, *self.x, *to, *self.facts, *column, step,
-            0 if slope is None else where(slope), live, factor, spec.label_smoothing, spec.z_loss,
-            spec.softcap or 0.0, 0 if losses is None else where(losses),
-            where(self.weights) if need.weight or need.total else 0,
-            0 if stats is None else where(stats[0]), 0 if stats is None else where(stats[1]),
-            saved is not None, 0 if work is None else where(work),
+            0 if slope is None else where(slope), 0 if up.live is None else self.address(up.live),
+            factor, spec.label_smoothing, spec.z_loss, spec.softcap or 0.0,
+            0 if losses is None else where(losses), self.weights, *(stats or _NONE),
+            saved is not None, work,
         )  # fmt: skip
-        together = p.threads // p.group
-        grid = min(-(-self.count // together), _GRID // p.parts) * p.parts
-        for stage in launches:
-            made_of = constants(
-                p, dtype_name(x.dtype), self.soft, smooth=spec.label_smoothing > 0,
-                cap=spec.softcap is not None, grad=need.grad, stage=stage,
-            )  # fmt: skip
-            kernel = driver.load(made_of, self.capability, self.index)
-            driver.launch(kernel, self.index, grid, p.threads, self.stream, packed)
-        return Result(rows=losses, grad=grad, stats=stats)
+        grid = min(-(-self.count // together), _GRID // parts) * parts
+        for kernel in kernels:
+            driver.launch(kernel, self.index, grid, threads, self.stream, packed)
+        return Result(rows=losses, grad=grad, stats=made if need.stats and saved is None else None)
 
     def add(
-        self, wanted: dict[str, bool], losses: Array | None = None, normalizer: Any = None,
-        averages: bool = False, weight: Array | None = None,
-    ) -> tuple[Any, Any]:  # fmt: skip
-        """Add up losses and weights; return what is wanted, and the weight if that is."""
+        self, losses: Array | None, normalizer: Any = None, averages: bool = False,
+        weight: Array | None = None, *, loss: bool = False, total: bool = False,
+        total_weight: bool = False, slope: bool = False,
+    ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
+        """Add up losses and weights; return what is wanted of them.
+
+        Row weights are as the kernel of rows left them, or those of labels; `weight`: their sum.
+        """
         cx, where = self.cx, self.home.address
-        kernel = driver.load(sums(self.acc), self.capability, self.index)
-        results = []
-        for result in ("loss", "total", "total_weight", "slope"):
-            dtype, length = (cx.acc if result == "loss" else cx.wide), (2,) * (result == "slope")
-            results.append(self.empty(dtype, *length) if wanted.get(result) else None)
-        divisor, column = float("nan"), (0, 0)
+        results = (
+            self.empty(cx.acc) if loss else None, self.empty(cx.wide) if total else None,
+            self.empty(cx.wide) if total_weight else None,
+            self.empty(cx.wide, 2) if slope else None,
+        )  # fmt: skip
+        divisor, column = nan, _NONE
         if isinstance(normalizer, int | float):
             divisor = float(normalizer)
         elif normalizer is not None:
             column = self.column(normalizer, KINDS)
         tail = (
             0 if weight is None else where(weight), *column, divisor, averages,
-            *(0 if r is None else where(r) for r in results),
+            *[0 if r is None else where(r) for r in results],
         )  # fmt: skip
-        # Row weights: as the kernel of rows left them, or of labels, or given as one number.
-        weights = self.weights if losses is not None else None
-        asked = averages or wanted.get("total_weight", False)
-        weighs = asked and weights is None and weight is None and self.spec.indexed
-        facts = _CALL.pack(
-            self.count if weighs else 0, self.classes, *_NOWHERE, *_NOWHERE, *self.facts,
-            *(0,) * 5, *(0.0,) * 4, *(0,) * 6,
-        )  # fmt: skip
-        there = 0 if losses is None else where(losses), 0 if weights is None else where(weights)
-        count = self.count if any(there) or weighs else 0
+        weighs = (averages or total_weight) and weight is None
+        there = 0 if losses is None else where(losses), self.weights if weighs else 0
+        by_labels = weighs and not self.weights
+        facts = _NO_FACTS
+        if by_labels:
+            facts = _CALL.pack(
+                self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
+            )
+        count = self.count if there != _NONE or by_labels else 0
+        kernel = driver.load(sums(dtype_name(cx.acc)), self.capability, self.index)
         partial = 0
         if count > _SPAN:
             blocks = -(-count // _SPAN)
@@ -280,6 +288,22 @@ class _Call:
             count = blocks
         packed = _SUMS.pack(count, *there, partial, partial != 0, 1, *tail)
         driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, facts)
-        made = dict(zip(("loss", "total", "total_weight", "slope"), results, strict=True))
-        first = next((made[n] for n in ("loss", "total", "slope") if made[n] is not None), None)
-        return first, made["total_weight"] if weight is None else weight
+        return results
+
+
+@cache
+def _kernels(
+    dtype: Any, soft: str | None, classes: int, apart: bool, smooth: bool, cap: bool, grad: bool,
+    capability: int, index: int,
+) -> tuple[tuple[Any, ...], int, int, int]:  # fmt: skip
+    """Return the kernels of rows, the threads of a block, and how rows and blocks go together."""
+    p = plan(classes, dtype.itemsize, apart)
+    kernels = tuple(
+        driver.load(
+            constants(
+                p, dtype_name(dtype), soft, smooth=smooth, cap=cap, grad=grad, stage=stage
+            ), capability, index,
+        )
+        for stage in stages(p, capability)
+    )  # fmt: skip
+    return kernels, p.threads, p.threads // p.group, p.parts

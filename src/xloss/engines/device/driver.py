@@ -30,6 +30,9 @@ class Home(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """Make an array in C order on another's GPU, in the library's own memory."""
 
+    def is_in_order(self, a: Array) -> bool:
+        """Tell whether it is in C order, without gaps."""
+
     def in_order(self, a: Array) -> Array:
         """Return the array in C order."""
 
@@ -62,6 +65,9 @@ class _Torch:
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         return self._torch.empty(shape, dtype=dtype, device=like.device)
 
+    def is_in_order(self, a: Array) -> bool:
+        return bool(a.is_contiguous())
+
     def in_order(self, a: Array) -> Array:
         return a.contiguous()
 
@@ -90,6 +96,9 @@ class _CuPy:
             return self._cupy.empty(shape, dtype)
         with like.device:
             return self._cupy.empty(shape, dtype)
+
+    def is_in_order(self, a: Array) -> bool:
+        return bool(a.flags.c_contiguous)
 
     def in_order(self, a: Array) -> Array:
         return self._cupy.ascontiguousarray(a)
@@ -123,8 +132,8 @@ def missing() -> str | None:
     try:
         refused = int(driver.cuInit(0)[0])
         count = 0 if refused else driver.cuDeviceGetCount()[1]
-    except Exception as error:
-        return f"no driver of NVIDIA's is found: {_first_line(error)}"
+    except Exception:  # the library of the driver cannot be found
+        return "there is no GPU, or no driver for it: none of NVIDIA's is found"
     return None if count else "no GPU is found"
 
 

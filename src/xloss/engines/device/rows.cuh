@@ -405,7 +405,7 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
     }
 }
 
-extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_constant__ Call c) {
+extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, 1024 / THREADS) rows(const __grid_constant__ Call c) {
     Shared& s = shared_memory<Shared>();
     const int TOGETHER = THREADS / GROUP;
     i64 block = blockIdx.x / PARTS, blocks = gridDim.x / PARTS;

@@ -1,0 +1,306 @@
+"""The CUDA engine on the host: every layout, every way to divide a row, and bits."""
+
+import mmap
+from itertools import product
+
+import numpy as np
+import pytest
+
+import xloss
+from emulated import COMPILER, emulated
+from xloss.engines import cuda
+from xloss.engines.device import plan as plans
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+pytestmark = pytest.mark.skipif(
+    COMPILER is None, reason="no g++ here, which compiles the kernels for the host"
+)
+
+KINDS = ("float16", "bfloat16", "float32", "float64")
+# Classes of a float32 row: one thread, 4 to 32 lanes, 2 to 16 warps, 2 to 8 blocks, two strides.
+CLASSES = (3, 8, 40, 100, 250, 500, 1000, 2000, 4000, 8000, 16001, 32000, 50001, 140000)
+both = xloss.value_and_grad(xloss.cross_entropy)
+
+
+def rows(classes, count=3, kind="float64", seed=0):
+    rng = np.random.default_rng([seed, classes])
+    z = torch.tensor(rng.standard_normal((count, classes)) * 4).to(getattr(torch, kind))
+    return z, torch.tensor(rng.integers(0, classes, count))
+
+
+def expected(z, y, **options):
+    """The generic engine's answer in float64."""
+    given = {k: v.double().numpy() if torch.is_tensor(v) else v for k, v in options.items()}
+    with xloss.use_engine("generic"):
+        return both(z.double().numpy(), y.numpy(), **given)
+
+
+def close(got, want, kind, ulp=4, least=0.0):
+    """Within some ulp; `least`: of the largest of a row, what a smoothed gradient may be off."""
+    got = got.double().numpy()
+    eps = torch.finfo(getattr(torch, kind)).eps
+    scale = np.maximum(np.abs(want), least * np.abs(want).max(-1, keepdims=True, initial=0))
+    tiny = torch.finfo(getattr(torch, kind)).smallest_normal
+    assert (np.abs(got - want) <= ulp * eps * np.maximum(scale, tiny)).all()
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_every_division_of_a_row(classes):
+    z, y = rows(classes, kind="float32")
+    z = (z * 1024).round() / 1024  # on the grid: subtractions are exact
+    with emulated() as gpu:
+        losses, grads = both(z, y, reduction="none")
+        assert len(gpu.launches) == 1
+    want, slopes = expected(z, y, reduction="none")
+    close(losses, want, "float32")
+    close(grads, slopes, "float32")
+
+
+def test_the_classes_above_take_every_division():
+    taken = {plans.plan(c, 4, False) for c in CLASSES}
+    assert taken == {plans.plan(c, 4, False) for c in range(1, 200000, 7)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [40, 1001, 20000])
+def test_every_dtype(kind, classes):
+    z, y = rows(classes, kind=kind)
+    with emulated():
+        loss, grad = both(z, y)
+    want, slope = expected(z, y)
+    acc = "float64" if kind == "float64" else "float32"
+    close(loss, want, acc, 32)  # off the grid the generic engine errs too, half an ulp a unit of gap
+    close(grad, slope, kind, 32 if kind in ("float32", "float64") else 1)
+
+
+LAYOUTS = {
+    "rows apart": lambda z: torch.cat([z, z], -1)[..., : z.shape[-1]],
+    "begins between two words": lambda z: torch.cat([z.flatten()[:1], z.flatten()])[1:].view_as(z),
+    "class axis 1": lambda z: z.transpose(-1, -2).contiguous().transpose(-1, -2),
+    "every second class": lambda z: torch.stack([z, z], -1)[..., 0],
+    "expanded rows": lambda z: z[:1].expand(z.shape),
+    "rows of three axes": lambda z: torch.stack([z, z]).permute(1, 0, 2)[:, 0],
+}
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("classes", [3, 37, 999])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout(layout, classes, kind):
+    z, y = rows(classes, 5, kind)
+    z = LAYOUTS[layout](z)
+    with emulated():
+        losses, grads = both(z, y, reduction="none")
+    want, slopes = expected(z, y, reduction="none")
+    close(losses, want, "float64" if kind == "float64" else "float32", 32)
+    close(grads, slopes, kind, 1 if kind == "float16" else 32)
+
+
+def test_a_class_axis_that_is_not_the_last():
+    z, _ = rows(21, 30, "float32")
+    z = z.reshape(2, 3, 5, 21).permute(0, 3, 1, 2).contiguous()
+    y = torch.arange(30).reshape(2, 3, 5) % 21
+    with emulated() as gpu:
+        loss, grad = both(z, y, axis=1)
+        # Nothing is copied: the kernel reads the classes as they lie.
+        assert dict(gpu.launches[1][0])["APART"] == 1
+    with xloss.use_engine("generic"):
+        want, slope = both(z.double().numpy(), y.numpy(), axis=1)
+    close(loss, want, "float32", 32)
+    close(grad, slope, "float32", 32)
+
+
+@pytest.mark.parametrize("classes", [16001, 50001])
+def test_blocks_of_a_row_meet_in_memory_where_there_are_no_clusters(classes):
+    z, y = rows(classes, 4, "float32")
+    z[1] *= 5000
+    y[2] = -100
+    options = {"label_smoothing": 0.1, "weight": torch.rand(classes) + 0.5}
+    for given in ({}, options):
+        with emulated() as gpu:
+            one = both(z, y, reduction="none", **given)
+            assert len(gpu.launches) == 1
+        with emulated(80) as gpu:
+            three = both(z, y, reduction="none", **given)
+            assert [dict(c)["STAGE"] for c, _ in gpu.launches] == [1, 2, 3]
+        assert torch.equal(one[0], three[0])
+        assert torch.equal(one[1], three[1])
+
+
+@pytest.mark.parametrize("classes", [8, 100, 1000, 4001, 50001])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 5.0}])
+def test_the_order_of_threads_changes_no_bit(classes, options):
+    z, y = rows(classes, 4, "float32")
+    z[1] *= 5000
+    found = []
+    for backward, capability in product((False, True), (80, 90)):
+        with emulated(capability) as gpu:
+            gpu.backward = backward
+            found.append(both(z, y, reduction="none", **options))
+    for losses, grads in found[1:]:
+        assert torch.equal(losses, found[0][0])
+        assert torch.equal(grads, found[0][1])
+
+
+@pytest.mark.parametrize("classes", [8, 37, 1000, 20001])
+def test_a_row_has_the_same_bits_in_every_batch_and_every_call(classes):
+    z, y = rows(classes, 9, "float32")
+    with emulated():
+        many = both(z, y, reduction="none")
+        one = both(z[4:5], y[4:5], reduction="none")
+        value = xloss.cross_entropy(z, y, reduction="none")
+    assert torch.equal(many[0][4:5], one[0])
+    assert torch.equal(many[1][4:5], one[1])
+    assert torch.equal(many[0], value)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}])
+def test_autograd_takes_its_forward_s_statistics(reduction, options):
+    z, y = rows(300, 5, "float32")
+    leaf = z.clone().requires_grad_()
+    with emulated() as gpu:
+        xloss.cross_entropy(leaf, y, reduction=reduction, **options).sum().backward()
+        backward = dict(gpu.launches[-1][0])
+        want, slope = both(z, y, reduction=reduction, **options)
+    assert backward["GRAD"] == 1
+    eps = torch.finfo(torch.float32).eps
+    assert (leaf.grad - slope).abs().max() <= 2 * eps * slope.abs().max()
+
+
+def test_more_rows_than_one_block_adds_up():
+    rng = np.random.default_rng(1)
+    z = torch.tensor(rng.standard_normal((20000, 3)), dtype=torch.float32)
+    y = torch.tensor(rng.integers(0, 3, 20000))
+    y[::7] = -100
+    weight = torch.tensor([0.5, 2.0, 1.0])
+    with emulated() as gpu:
+        loss, grad = both(z, y, weight=weight)
+        assert sum("SUMS" in dict(c) for c, _ in gpu.launches) == 4
+    want, slope = expected(z, y, weight=weight)
+    close(loss, want, "float32", 1)
+    close(grad, slope, "float32", 16)
+
+
+def test_offsets_of_more_than_31_bits():
+    """Rows 2^32 bytes apart, in memory of which only they are ever touched."""
+    apart, classes = 2**31, 40
+    unreserved = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's number
+    memory = mmap.mmap(-1, 2 * (2 * apart + classes), flags=unreserved)
+    every = torch.frombuffer(memory, dtype=torch.float16)
+    z = torch.as_strided(every, (3, classes), (apart, 1))
+    good, y = rows(classes, 3, "float16")
+    z[:] = good
+    with emulated():
+        losses = xloss.cross_entropy(z, y, reduction="none")
+        assert torch.equal(losses, xloss.cross_entropy(good, y, reduction="none"))
+
+
+def test_labels_of_every_width():
+    z, _ = rows(200, 4, "float32")
+    with emulated():
+        want = xloss.cross_entropy(z, torch.tensor([0, 3, 100, 127]), reduction="none")
+        for kind in ("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"):
+            y = torch.tensor([0, 3, 100, 127]).to(getattr(torch, kind))
+            assert torch.equal(xloss.cross_entropy(z, y, reduction="none"), want)
+        # 156 is -100 in 8 bits, but not here; and what is past 2^63 is no negative number.
+        wide = torch.tensor([2**64 - 100, 5], dtype=torch.uint64)
+        assert xloss.cross_entropy(z[:2], wide, reduction="none").isnan().tolist() == [True, False]
+        narrow = torch.tensor([156, 5], dtype=torch.uint8)
+        assert not xloss.cross_entropy(z[:2], narrow, reduction="none").isnan().any()
+        held = torch.tensor([255, 5], dtype=torch.uint8)
+        got = xloss.cross_entropy(z[:2], held, reduction="none", ignore_index=255)
+        assert got[0] == 0
+
+
+def test_a_bad_label_is_a_row_of_nan_and_no_fault():
+    z, _ = rows(50, 4, "float32")
+    y = torch.tensor([1, 50, -1, 2**62])
+    with emulated():
+        losses, grads = both(z, y, reduction="none")
+        assert losses.isnan().tolist() == [False, True, True, True]
+        assert grads.isnan().all(-1).tolist() == [False, True, True, True]
+        with pytest.raises(IndexError, match=r"label 50 at position \(1,\)"):
+            xloss.cross_entropy(z, y, validate=True)
+
+
+@pytest.mark.parametrize("classes", [3, 37, 1000, 20000])
+def test_masked_infinite_and_missing_logits(classes):
+    z, y = rows(classes, 8, "float32")
+    y[:] = 1
+    z[0] = -torch.inf
+    z[1, 0] = -torch.inf
+    z[2, 2] = torch.inf
+    z[3, 0] = torch.nan
+    z[4], z[4, 1] = -torch.inf, 3.0
+    z[5] += 20000.0
+    z[6] -= 20000.0
+    z[7, 1:] = z[7, 0]
+    with emulated():
+        losses, grads = both(z, y, reduction="none")
+    want, slopes = expected(z, y, reduction="none")
+    assert (np.isnan(losses.numpy()) == np.isnan(want)).all()
+    assert (np.isnan(grads.numpy()) == np.isnan(slopes)).all()
+    good = ~np.isnan(want) & ~np.isinf(want)
+    assert np.isposinf(want).tolist() == losses.isinf().tolist()
+    close(losses[good], want[good], "float32", 32)
+    close(grads[good], slopes[good], "float32", 32)
+    assert losses[4] == 0
+    assert (grads[4] == 0).all()
+    assert grads[1, 0] == 0
+
+
+@pytest.mark.parametrize("up", [1e-38, 1e-25, 1e15, 1e30])
+def test_a_gradient_of_any_size(up):
+    z, y = rows(300, 4, "float32")
+    z[0, 5] = -torch.inf
+    z[1] += 100.0 * (torch.arange(300) == y[1])
+    with emulated():
+        _, grads = both(z, y, reduction="none", cotangent=torch.full((4,), up))
+    with xloss.use_engine("generic"):
+        _, slopes = both(
+            z.double().numpy(), y.numpy(), reduction="none", cotangent=np.full(4, up)
+        )
+    assert grads[0, 5] == 0
+    close(grads, slopes, "float32", 128)  # at a gap of 100 the generic engine's float32 logits
+
+
+def test_what_it_refuses():
+    z, y = rows(5, kind="float32")
+    with emulated(), xloss.use_engine("cuda"):
+        xloss.cross_entropy(z, y)
+        with pytest.raises(xloss.EngineUnavailable, match="only cross_entropy is compiled"):
+            xloss.focal_loss(z, y)
+        with pytest.raises(xloss.EngineUnavailable, match="memory does not hold its values"):
+            xloss.cross_entropy(torch.complex(z, z).conj().imag, y)
+        with pytest.raises(xloss.EngineUnavailable, match="of CuPy and of torch"):
+            xloss.cross_entropy(z.numpy(), y.numpy())
+
+
+def test_an_empty_batch():
+    with emulated() as gpu:
+        assert xloss.cross_entropy(torch.empty(0, 5), torch.empty(0, dtype=torch.int64)) == 0
+        assert not gpu.launches
+
+
+def test_nothing_is_read_by_the_host(monkeypatch):
+    """A call waits for no result: it may stand in the capture of a graph."""
+    z, y = rows(40, kind="float32")
+
+    def refuse(*_):
+        raise AssertionError("a device array was brought to the host")
+
+    with emulated():
+        leaf = z.clone().requires_grad_()
+        given = [{}, {"weight": torch.ones(40)}, {"normalizer": torch.tensor(3.0)}]
+        for name in ("__bool__", "__float__", "__int__", "item", "tolist", "numpy", "__index__"):
+            monkeypatch.setattr(torch.Tensor, name, refuse)
+        for options in given:
+            both(z, y, **options)
+            xloss.cross_entropy(leaf, y, **options).backward()
+        monkeypatch.undo()
+
+
+def test_the_structures_are_as_long_as_the_kernels_read_them():
+    assert cuda._CALL.size == 38 * 8  # fields of Call, memory.cuh
+    assert cuda._SUMS.size == 15 * 8  # fields of Sums, sums.cuh
