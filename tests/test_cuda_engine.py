@@ -69,7 +69,8 @@ def test_every_dtype(kind, classes):
         loss, grad = both(z, y)
     want, slope = expected(z, y)
     acc = "float64" if kind == "float64" else "float32"
-    close(loss, want, acc, 32)  # off the grid the generic engine errs too, half an ulp a unit of gap
+    # Off the grid the generic engine errs too, by half an ulp a unit of gap.
+    close(loss, want, acc, 32)
     close(grad, slope, kind, 32 if kind in ("float32", "float64") else 1)
 
 
@@ -162,7 +163,7 @@ def test_autograd_takes_its_forward_s_statistics(reduction, options):
     with emulated() as gpu:
         xloss.cross_entropy(leaf, y, reduction=reduction, **options).sum().backward()
         backward = dict(gpu.launches[-1][0])
-        want, slope = both(z, y, reduction=reduction, **options)
+        _, slope = both(z, y, reduction=reduction, **options)
     assert backward["GRAD"] == 1
     eps = torch.finfo(torch.float32).eps
     assert (leaf.grad - slope).abs().max() <= 2 * eps * slope.abs().max()
@@ -258,9 +259,7 @@ def test_a_gradient_of_any_size(up):
     with emulated():
         _, grads = both(z, y, reduction="none", cotangent=torch.full((4,), up))
     with xloss.use_engine("generic"):
-        _, slopes = both(
-            z.double().numpy(), y.numpy(), reduction="none", cotangent=np.full(4, up)
-        )
+        _, slopes = both(z.double().numpy(), y.numpy(), reduction="none", cotangent=np.full(4, up))
     assert grads[0, 5] == 0
     close(grads, slopes, "float32", 128)  # at a gap of 100 the generic engine's float32 logits
 

@@ -71,7 +71,7 @@ def cross_entropy_rows_backward(
     cx = context(x, namespace(x))
     need, saved = Need(grad=True), (maxima, rests)
     made = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need, Upstream(up), saved).grad
-    assert made is not None
+    assert isinstance(made, Tensor)
     return made
 
 

@@ -50,10 +50,8 @@ def asked_for() -> str | None:
 def choose(o: Operands, spec: Spec, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
     if spec.engine is None:
-        for compiled in (cpu, cuda):
-            if compiled.refuses(o, spec, cx) is None:
-                return compiled
-        return generic
+        compiled: Engine = cpu if cx.host else cuda
+        return compiled if compiled.refuses(o, spec, cx) is None else generic
     engine = _ENGINES[spec.engine]
     reason = engine.unavailable() or engine.refuses(o, spec, cx)
     if reason is not None:

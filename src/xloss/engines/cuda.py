@@ -47,8 +47,10 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
         return f"it reads arrays of CuPy and of torch on NVIDIA's GPUs, not of {cx.library} here"
     if not cx.eager:
         return "the call is traced or differentiated by plain operations"
-    if cx.library == "torch" and not all(a is None or has_memory(a) for a in o):
-        return "a tensor's memory does not hold its values"
+    if cx.library == "torch":
+        for a in o:
+            if a is not None and not has_memory(a):
+                return "a tensor's memory does not hold its values"
     return unavailable()
 
 
@@ -87,8 +89,7 @@ def run(
             got = call.rows(need, up, saved)
         total = weight = None
         if need.total or need.weight:
-            losses = got.rows if need.total else None
-            _, total, weight, _ = call.add(losses, total=need.total, total_weight=need.weight)
+            _, total, weight, _ = call.add(total=need.total, total_weight=need.weight)
         stats = got.stats if need.stats and saved is None else None
         made = Result(got.rows if need.rows else None, total, weight, got.grad, None, stats)
     return made._replace(
@@ -103,9 +104,7 @@ def loss(
     call = _Call(o, spec, cx, classes)
     averages = spec.reduction == "mean"
     made = call.rows(Need(total=True, stats=stats, weight=averages), NO_UPSTREAM, None)
-    got, _, weight, _ = call.add(
-        made.rows, normalizer, averages, loss=True, total_weight=averages and stats
-    )
+    got, _, weight, _ = call.add(normalizer, averages, loss=True, total_weight=averages and stats)
     return got, weight, made.stats
 
 
@@ -121,12 +120,12 @@ def gradient(
         if weight is None and not spec.indexed:
             weight = generic.run(o, spec, cx, classes, Need(weight=True)).weight
         _, _, found, slope = call.add(
-            None, normalizer, True, weight, total_weight=weight is None and value, slope=True
+            normalizer, True, weight, total_weight=weight is None and value, slope=True
         )
         weight = found if weight is None else weight
     made = call.rows(Need(total=value, grad=True), Upstream(up), saved, slope)
     if value:
-        got = call.add(made.rows, normalizer, averages, weight, loss=True)[0]
+        got = call.add(normalizer, averages, weight, loss=True)[0]
     assert made.grad is not None
     return got, made.grad
 
@@ -144,7 +143,7 @@ class _Call:
         self.count = prod(self.shape)
         # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
-        self.weights = 0
+        self.losses = self.weights = 0
         self.x = self.place(o.x)
         if self.x is None:
             x = home.in_order(o.x)
@@ -202,11 +201,13 @@ class _Call:
         """Compute row losses, statistics and the gradient, in one launch where a GPU can."""
         cx, spec, where = self.cx, self.spec, self.home.address
         x, shape = self.o.x, self.shape
-        losses = self.empty(cx.acc, *shape) if need.rows or need.total else None
-        if need.weight:
-            weights = self.empty(cx.wide, self.count)
-            self.held.append(weights)
-            self.weights = where(weights)
+        losses = self.empty(cx.acc, *shape) if need.rows else None
+        self.losses = 0 if losses is None else where(losses)
+        if need.total or need.weight:
+            room = self.empty(cx.wide, 2 * self.count)
+            self.held.append(room)
+            self.weights = where(room) if need.weight else 0
+            self.losses = self.losses or where(room) + 8 * self.count
         stats = None
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
@@ -235,7 +236,7 @@ class _Call:
             self.count, self.classes, *self.x, *to, *self.facts, *column, step,
             0 if slope is None else where(slope), 0 if up.live is None else self.address(up.live),
             factor, spec.label_smoothing, spec.z_loss, spec.softcap or 0.0,
-            0 if losses is None else where(losses), self.weights, *(stats or _NONE),
+            self.losses, self.weights, *(stats or _NONE),
             saved is not None, work,
         )  # fmt: skip
         grid = min(-(-self.count // together), _GRID // parts) * parts
@@ -244,9 +245,8 @@ class _Call:
         return Result(rows=losses, grad=grad, stats=made if need.stats and saved is None else None)
 
     def add(
-        self, losses: Array | None, normalizer: Any = None, averages: bool = False,
-        weight: Array | None = None, *, loss: bool = False, total: bool = False,
-        total_weight: bool = False, slope: bool = False,
+        self, normalizer: Any = None, averages: bool = False, weight: Array | None = None, *,
+        loss: bool = False, total: bool = False, total_weight: bool = False, slope: bool = False,
     ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
         """Add up losses and weights; return what is wanted of them.
 
@@ -268,7 +268,7 @@ class _Call:
             *[0 if r is None else where(r) for r in results],
         )  # fmt: skip
         weighs = (averages or total_weight) and weight is None
-        there = 0 if losses is None else where(losses), self.weights if weighs else 0
+        there = self.losses if loss or total else 0, self.weights if weighs else 0
         by_labels = weighs and not self.weights
         facts = _NO_FACTS
         if by_labels:

@@ -118,8 +118,8 @@ __device__ inline Piece<Acc> find_piece(Mine& mine) {
             float m = p.m, e[N];
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-                e[j] = fminf(m, z[j]);
-                m = larger(m, z[j]);
+                e[j] = fminf(m, (float)z[j]);
+                m = larger(m, (float)z[j]);
             }
             p.m = m;
             if (m * (float)LOG2E > p.k + 24.0f) {

@@ -1,0 +1,223 @@
+"""The CUDA kernels: compiled for the GPUs they are for, kept on disk, refused without one."""
+
+import re
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+
+import xloss
+from xloss.engines import cuda
+from xloss.engines.device import build, driver, plan
+
+nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="pip install 'xloss[cuda]'")
+pytest.importorskip("cuda.core", reason="pip install 'xloss[cuda]'")
+try:
+    nvrtc.nvrtcVersion()
+except Exception as error:
+    pytest.skip(f"{error}: pip install 'xloss[cuda]' brings it", allow_module_level=True)
+
+ARCHITECTURES = (80, 90, 100)
+SPILLED = 160  # bytes a thread: what it holds of its row, while float64 settles the row
+
+
+def kernel(classes=4096, stored="bfloat16", grad=True, stage=0, soft=None, **options):
+    """The constants of one kernel of rows."""
+    size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[stored]
+    given = {"smooth": False, "cap": False, **options}
+    return plan.constants(
+        plan.plan(classes, size, False), stored, soft, grad=grad, stage=stage, **given
+    )
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES)
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("classes", [8, 1024, 4096, 32768, 262144])
+def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, capability):
+    for stage in plan.stages(plan.plan(classes, 2, False), capability)[-1:]:
+        made_of = kernel(classes, grad=grad, stage=stage)
+        code, said = build.compile_kernel(made_of, f"sm_{capability}", ("-v",))
+        assert code[:4] == b"\x7fELF"
+        registers = int(re.findall(r"Used (\d+) registers", said)[0])
+        spilled = int(re.findall(r"(\d+) bytes spill stores", said)[0])
+        # Twice a block of 512 threads, or as much, to a multiprocessor.
+        assert registers * dict(made_of)["THREADS"] <= 65536 // (1024 // dict(made_of)["THREADS"])
+        assert spilled <= SPILLED, said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stored": "float64"}, {"stored": "float16", "smooth": True}, {"cap": True},
+        {"soft": "float32"}, {"soft": "bfloat16", "smooth": True, "cap": True},
+        {"classes": 50001, "stage": 1}, {"classes": 50001, "stage": 2},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_option_compiles(options):
+    assert build.compile_kernel(kernel(**options), "sm_90")[0][:4] == b"\x7fELF"
+
+
+def test_sums_compile():
+    for acc, capability in product(("float32", "float64"), ARCHITECTURES):
+        assert build.compile_kernel(plan.sums(acc), f"sm_{capability}")[0][:4] == b"\x7fELF"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path))
+    return tmp_path / "cuda"
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """How many compilations there have been."""
+    made = []
+    compile_kernel = build.compile_kernel
+
+    def counted(*args):
+        made.append(args)
+        return compile_kernel(*args)
+
+    monkeypatch.setattr(build, "compile_kernel", counted)
+    return made
+
+
+SUMS = plan.sums("float32")
+
+
+def test_what_was_compiled_is_kept(folder, count):
+    code = build.compiled(SUMS, "sm_90")
+    assert build.compiled(SUMS, "sm_90") == code
+    assert len(count) == 1
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("other", [(plan.sums("float64"), "sm_90"), (SUMS, "sm_80")])
+def test_other_constants_and_architectures_are_other_files(folder, count, other):
+    build.compiled(SUMS, "sm_90")
+    build.compiled(*other)
+    assert len(count) == len(list(folder.iterdir())) == 2
+
+
+def test_another_source_is_another_file(folder, count, monkeypatch):
+    build.compiled(SUMS, "sm_90")
+    monkeypatch.setattr(build, "sources", lambda: b"edited")
+    build.compiled(SUMS, "sm_90")
+    assert len(count) == len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", None])
+def test_a_damaged_file_is_compiled_anew(folder, count, damage):
+    code = build.compiled(SUMS, "sm_90")
+    (kept,) = folder.iterdir()
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(bytes(content) if damage is None else damage)
+    assert build.compiled(SUMS, "sm_90") == code
+    assert len(count) == 2
+    assert build.compiled(SUMS, "sm_90") == code
+    assert len(count) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_a_compilation(tmp_path, count, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    monkeypatch.setenv("XLOSS_CACHE_DIR", str(blocked))
+    assert build.compiled(SUMS, "sm_90") == build.compiled(SUMS, "sm_90")
+    assert len(count) == 2
+
+
+def test_an_error_of_the_compiler_is_shown():
+    with pytest.raises(Exception, match="error"):
+        build.compile_kernel((("SUMS", 1), ("STORED", 17)), "sm_90")
+
+
+@pytest.mark.skipif(xloss.engines()["cuda"] is None, reason="a GPU is here, and none is missing")
+def test_without_a_gpu_it_says_so():
+    reason = xloss.engines()["cuda"]
+    assert reason == driver.missing() == cuda.unavailable()
+    with (
+        xloss.use_engine("cuda"),
+        pytest.raises(xloss.EngineUnavailable, match=re.escape(reason)),
+    ):
+        xloss.cross_entropy(np.zeros((1, 2)), np.array([0]))
+
+
+@pytest.mark.parametrize("missing", ["cuda.core", "cuda.bindings"])
+def test_without_the_package_it_says_what_to_install(missing):
+    script = f"""
+import sys
+sys.modules[{missing!r}] = None
+import xloss
+assert xloss.engines()["cuda"] == 'cuda-core is not installed: pip install "xloss[cuda]"'
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_importing_the_engine_imports_nothing_of_nvidia_s():
+    script = """
+import sys, xloss, numpy
+xloss.cross_entropy(numpy.zeros((2, 3)), numpy.array([0, 1]))
+assert not any(m == "cuda" or m.startswith("cuda.") for m in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class Driver:
+    """Refuses launches with an error, as often as told."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.devices = []
+
+    def cuLaunchKernel(self, *given):  # NVIDIA's name
+        return (self.errors.pop(0),)
+
+    @staticmethod
+    def cuGetErrorString(error):
+        return 0, f"number {error}".encode()
+
+
+def test_a_launch_from_a_thread_without_a_context_is_tried_again(monkeypatch):
+    fake = Driver(201, 0)
+
+    class Device:
+        def __init__(self, index=0):
+            self.device_id = index
+
+        def set_current(self):
+            fake.devices.append(self.device_id)
+
+    monkeypatch.setattr("cuda.bindings.driver", fake)
+    monkeypatch.setattr("cuda.core.Device", Device)
+    driver.launch(None, 1, 1, 32, 0, b"12345678")
+    assert fake.devices == [1, 0]  # and back to the one it was on
+
+
+def test_a_launch_that_is_refused_is_an_error(monkeypatch):
+    monkeypatch.setattr("cuda.bindings.driver", Driver(1, 1))
+    monkeypatch.setattr("cuda.core.Device", lambda index=0: type("D", (), {
+        "device_id": index, "set_current": lambda self: None,
+    })())  # fmt: skip
+    with pytest.raises(RuntimeError, match="CUDA refused a launch: number 1"):
+        driver.launch(None, 0, 1, 32, 0, b"12345678")
+
+
+def test_parameters_reach_the_kernel_whole(monkeypatch):
+    import ctypes
+
+    seen = []
+
+    class Reads(Driver):
+        def cuLaunchKernel(self, kernel, gx, gy, gz, bx, by, bz, shared, stream, at, extra):
+            pointers = (ctypes.c_void_p * 2).from_address(at)
+            seen.append([ctypes.string_at(pointers[i], n) for i, n in enumerate((5, 3))])
+            seen.append((kernel, gx, gy, gz, bx, by, bz, shared, stream, extra))
+            return (0,)
+
+    monkeypatch.setattr("cuda.bindings.driver", Reads())
+    driver.launch("kernel", 0, 7, 96, 11, b"first", b"two")
+    assert seen == [[b"first", b"two"], ("kernel", 7, 1, 1, 96, 1, 1, 0, 11, 0)]
