@@ -45,6 +45,10 @@ def reached(target: Record) -> str:
         said = f"{digits(got)} µs (≤ {wanted:g} µs)"
     elif target["kind"] == "share":
         said = f"{percent(got)} (≤ {percent(wanted)})"
+    elif target["kind"] == "reach":
+        said = f"{percent(got)} (≥ {percent(wanted)})"
+    elif target["kind"] == "ulp":
+        said = f"{digits(got)} ulp (≤ {wanted:g} ulp)"
     else:
         said = f"{bytes_of(got)} (≤ {bytes_of(wanted)})"
     if target["met"]:
