@@ -45,15 +45,17 @@ class Device:
 
     def fresh(self) -> None:
         """Forget what was compiled for another shape."""
-        jax.clear_caches()
+        forget: Any = jax.clear_caches
+        forget()
 
     def seconds(self, call: Call, runs: int) -> float:
         """Return the time for a call, by the host's clock, of so many that follow each other."""
-        jax.block_until_ready(call.run())
+        wait: Any = jax.block_until_ready
+        wait(call.run())
         start = time.perf_counter()
         for _ in range(runs):
             got = call.run()
-        jax.block_until_ready(got)
+        wait(got)
         return (time.perf_counter() - start) / runs
 
 

@@ -32,13 +32,11 @@ class Device:
         self.device = torch.device(device)
         self.versions = dict.fromkeys(("torch", "torch.compile"), str(torch.__version__))
         # A rehearsal has no events: the host's clock stands in for the GPU's.
-        self.marks: Any = (
-            [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self.on_gpu else []
-        )
+        event: Any = torch.cuda.Event
+        self.marks = [event(enable_timing=True) for _ in range(2)] if self.on_gpu else []
 
     def arrays(self, work: Work, given: Data) -> Data:
-        x, y, _ = (None if a is None else a.to(self.device) for a in by_torch.tensors(work, given))
-        assert x is not None
+        x, y = (a.to(self.device) for a in by_torch.tensors(work, given)[:2])
         if len(x) < work.shape[0]:
             x = x.repeat(work.shape[0] // len(x), 1)
         return Data(x, y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -246,4 +246,9 @@ def said(reason: Exception) -> str:
     return str(reason) if isinstance(reason, NotOffered) else why(reason)
 
 
-TASKS = {"facts": facts, "check": check, "times": times, "host": host}
+TASKS: dict[str, Callable[..., Iterator[Found]]] = {
+    "facts": facts,
+    "check": check,
+    "times": times,
+    "host": host,
+}
