@@ -34,6 +34,7 @@ DTYPES = {
 # Their backward reads the logits, or as many bytes saved of them, a second time.
 AUTOGRAD = ("xloss torch", "xloss torch.compile", "torch", "torch.compile")
 PACE = {"seconds": 0.01, "rounds": 10}  # of a turn; turns of each contender
+COMPILING = 200.0  # seconds of a process after which nobody who compiles is begun
 HOST_PACE = {"runs": 200, "rounds": 30}  # calls in a row, so few that no queue of launches fills
 
 
@@ -101,7 +102,8 @@ def steps(quick: bool, tiny: bool, peers: Sequence[str], threads: int) -> list[d
     for library in libraries:
         some = works(library, quick, tiny)
         who = names(library, peers)
-        step("works", "times", len(some), library=library, works=some, names=who, **pace)
+        step("works", "times", len(some), library=library, works=some, names=who, **pace,
+             limit=COMPILING)  # fmt: skip
         if library in CHECKED:
             one = [name for name in who if "compile" not in name]
             step("works", "host", 1, library=library, names=one, **host)

@@ -87,7 +87,7 @@ def _compared(one: Contender, work: Work, given: Data, answer: gpu_check.Answer)
 
 def times(
     threads: int, device: str, library: str, works: Sequence[Work], names: Sequence[str],
-    seconds: float, rounds: int, engine: str = "",
+    seconds: float, rounds: int, limit: float = gpu.COMPILING, engine: str = "",
 ) -> Iterator[Found]:  # fmt: skip
     """Time a library's contenders on each work, in turns, and a copy of the logits with them."""
     try:
@@ -96,12 +96,17 @@ def times(
         yield "missing", str(missing)
         return
     yield from _who(where, known, names)
+    began = time.monotonic()
     for work in works:
+        late = time.monotonic() - began > limit
         where.fresh()
         drawn = gpu.data(work)
         given = where.arrays(work, drawn)
-        who = [known[name] for name in names]
+        who = [known[name] for name in names if not (late and "compile" in name)]
         calls, refused = prepared(who, work, drawn, given, engine or _engine(device))
+        if late:
+            reason = f"left out: compiling other shapes had taken {limit:.0f} s"
+            refused += [{"contender": n, "reason": reason} for n in names if "compile" in n]
         copy = where.copy(given.x)
         if copy is not None:
             calls["copy"] = copy

@@ -78,8 +78,8 @@ def goals() -> str:
     return f"""\
 - Of a copy's speed in the same run: a value {FORWARD:.0%} from {FEW:,} classes on,
   {FORWARD_FEW:.0%} below; value and gradient in one launch {GRADIENT:.0%}.
-- {eager:g} times as fast as PyTorch's eager loss, {compiled:g} times as `torch.compile`'s, {hand:g} times
-  as the loss written by hand with CuPy.
+- {eager:g} times as fast as PyTorch's eager loss, {compiled:g} times as `torch.compile`'s,
+  {hand:g} times as the loss written by hand with CuPy.
 - In bfloat16, value and gradient: a larger share of the data sheet's memory speed than Quack's own
   figures, below.
 - A small call without a gradient takes the host less than {HOST:g} µs.
