@@ -129,7 +129,7 @@ def data(work: Work) -> Data:
     return Data(drawn.astype(numpy_dtype(work.dtype), copy=False), rng.integers(0, classes, rows))
 
 
-def expected(work: Work, given: Data) -> tuple[float, Array | None]:
+def expected(work: Work, given: Data) -> tuple[float, Any]:
     """Return the mean, and the gradient where `spots` reads it, by NumPy's float64."""
     x = given.x.astype(np.float64)
     top = x.max(-1, keepdims=True)

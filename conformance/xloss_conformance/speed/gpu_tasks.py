@@ -50,7 +50,7 @@ def facts(threads: int, device: str) -> Iterator[Found]:
         has = torch.cuda.get_device_properties(0)
         told |= {
             "name": has.name, "capability": f"{has.major}.{has.minor}",
-            "memory_bytes": has.total_memory, "l2_bytes": has.L2_cache_size,
+            "memory_bytes": has.total_memory, "l2_bytes": getattr(has, "L2_cache_size", 0),
             "processors": has.multi_processor_count, "cuda": str(torch.version.cuda),
         }  # fmt: skip
     yield "result", told
