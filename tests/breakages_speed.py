@@ -9,6 +9,7 @@ CUTS = "conformance/test_speed_scale.py::test_"
 SCALE = "conformance/test_scale.py::test_"
 BENCH = "tests/test_cli_bench.py::test_"
 GPU = "conformance/test_speed_gpu.py::test_"
+GPU_CLOCK = "conformance/test_speed_gpu_events.py::test_"
 GPU_PAGE = "conformance/test_speed_gpu_page.py::test_"
 ON_GPU = "tests/test_bench_gpu.py::test_"
 
@@ -299,5 +300,19 @@ SPEED_BREAKAGES = [
         old="return set(ops) != {GPU_OP}",
         new="return True",
         test=GPU_PAGE + "a_run_on_a_gpu_is_written_alone_and_drawn_again",
+    ),
+    Breakage(
+        rule="bench: a GPU is busy before the first mark",
+        file=AT + "by_torch_gpu.py",
+        old="        call.before()\n        call.run()\n        start = self._now(0)\n",
+        new="        start = self._now(0)\n        call.before()\n        call.run()\n",
+        test=GPU_CLOCK + "torchs_events_stand_around_the_calls_of_a_turn",
+    ),
+    Breakage(
+        rule="bench: CuPy's time is a call's, of the turn's",
+        file=AT + "by_cupy.py",
+        old="/ 1e3 / runs",
+        new="/ 1e3",
+        test=GPU_CLOCK + "cupys_events_stand_around_the_calls_of_a_turn",
     ),
 ]

@@ -129,7 +129,7 @@ def _eager(work: Work, given: Data, threads: int) -> Call:
 def _compiled(work: Work, given: Data, threads: int, ours: bool = False) -> Call:
     loss = xloss.cross_entropy if ours else function("torch")
     call = _trained(torch.compile(loss, fullgraph=True, dynamic=False), work, given)
-    return Call(call.run, call.before, answer=call.answer, engine="traced" if ours else "")
+    return Call(call.run, call.before, answer=call.answer, engine="generic, traced" if ours else "")
 
 
 SAID = f"{F}.cross_entropy; .backward()"

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import xloss
+
 from ..case import Array, numpy_dtype
 from ..homes import Missing
 from .contenders import SOME
@@ -40,18 +42,14 @@ HOST_PACE = {"runs": 200, "rounds": 30}  # calls in a row, so few that no queue 
 
 def present(tiny: bool) -> None:
     """Raise Missing unless the engine can run here; a rehearsal needs none."""
-    from xloss.engines import cuda
-
-    reason = cuda.unavailable()
+    reason = xloss.engines()["cuda"]
     if reason is not None and not tiny:
         raise Missing(f"--op {OP}: nothing is measured: {reason}")
 
 
 def device(tiny: bool) -> str:
     """Return where it runs: a rehearsal without a GPU on the host."""
-    from xloss.engines import cuda
-
-    return "cpu" if tiny and cuda.unavailable() is not None else "cuda"
+    return "cpu" if tiny and xloss.engines()["cuda"] is not None else "cuda"
 
 
 def works(library: str, quick: bool = False, tiny: bool = False) -> list[Work]:
