@@ -8,6 +8,10 @@ CLOCK = "conformance/test_clock.py::test_"
 CUTS = "conformance/test_speed_scale.py::test_"
 SCALE = "conformance/test_scale.py::test_"
 BENCH = "tests/test_cli_bench.py::test_"
+GPU = "conformance/test_speed_gpu.py::test_"
+GPU_CLOCK = "conformance/test_speed_gpu_events.py::test_"
+GPU_PAGE = "conformance/test_speed_gpu_page.py::test_"
+ON_GPU = "tests/test_bench_gpu.py::test_"
 
 SPEED_BREAKAGES = [
     Breakage(
@@ -198,5 +202,117 @@ SPEED_BREAKAGES = [
         old='max(beyond(other), ROOM * entry["nbytes"])',
         new='beyond(other) + entry["nbytes"]',
         test=CUTS + "xloss_is_to_be_as_fast_as_each_peer_and_to_hold_no_more",
+    ),
+    Breakage(
+        rule="bench: without a GPU nothing is measured",
+        file=AT + "gpu.py",
+        old="    if reason is not None and not tiny:",
+        new="    if False:",
+        test=ON_GPU + "without_a_gpu_nothing_is_measured",
+    ),
+    Breakage(
+        rule="bench: a GPU's record needs no installed distribution",
+        file=AT + "bench.py",
+        old='"xloss": xloss.__version__,',
+        new='"xloss": __import__("importlib.metadata").metadata.version("xloss"),',
+        test=ON_GPU + "the_version_is_the_packages_own_word",
+    ),
+    Breakage(
+        rule="bench: a GPU's gradient is compared entry by entry",
+        file=AT + "gpu_check.py",
+        old="_worst(errors(got[1], exactly.hi",
+        new="_worst(errors(exactly.hi, exactly.hi",
+        test=GPU + "an_error_of_one_entry_is_counted_in_ulp_of_its_format",
+    ),
+    Breakage(
+        rule="bench: a GPU's 16-bit gradient may be off by one ulp of 16 bits",
+        file=AT + "gpu_check.py",
+        old="ALLOWED_16 = 1.0",
+        new="ALLOWED_16 = 4.0",
+        test=GPU_PAGE + "errors_beside_the_oracle_are_targets[float16-4.0-1.01-wanted3]",
+    ),
+    Breakage(
+        rule="bench: an answer on a GPU that is not the loss is not timed",
+        file=AT + "gpu_tasks.py",
+        old="            agree(work, (value,",
+        new="            agree(work, (right[0],",
+        test=GPU + "another_answer_and_too_little_memory_are_no_figures",
+    ),
+    Breakage(
+        rule="bench: rows that repeat on a GPU have labels of their own",
+        file=AT + "gpu.py",
+        old="    of = np.arange(work.shape[0]) % len(x)",
+        new="    of = np.arange(work.shape[0]) // (work.shape[0] // len(x))",
+        test=GPU + "rows_that_repeat_have_labels_of_their_own",
+    ),
+    Breakage(
+        rule="bench: what a GPU's turn finds first is not counted",
+        file=AT + "gpu_tasks.py",
+        old="            else:\n                taken[name].append(took)",
+        new="            taken[name].append(took)",
+        test=GPU + "who_runs_out_of_memory_later_leaves_the_others_their_turns",
+    ),
+    Breakage(
+        rule="bench: autograd on a GPU reads the logits twice",
+        file=AT + "gpu.py",
+        old="    if work.gradient and name in AUTOGRAD:",
+        new="    if False:",
+        test=GPU + "bytes_are_those_of_the_way_that_a_call_goes",
+    ),
+    Breakage(
+        rule="bench: who could not be timed on a GPU has reached nothing",
+        file=AT + "gpu_targets.py",
+        old='run["gb_s"] / work["bound"]["gb_s"] if run else 0.0',
+        new='run["gb_s"] / work["bound"]["gb_s"] if run else 1.0',
+        test=GPU_PAGE + "who_could_not_be_timed_has_reached_nothing",
+    ),
+    Breakage(
+        rule="bench: a GPU's share of the peak is of its own data sheet",
+        file=AT + "gpu_targets.py",
+        old='run["gb_s"] * 1e9 / peak',
+        new='run["gb_s"] * 1e9 / QUACK_PEAK',
+        test=GPU_PAGE + "quacks_share_is_of_the_data_sheets_speed",
+    ),
+    Breakage(
+        rule="bench: a GPU's page without a run says that nothing was measured",
+        file=AT + "markdown_gpu.py",
+        old='[f"# {TITLE}", NOT_MEASURED, CALLS,',
+        new='[f"# {TITLE}", CALLS,',
+        test=GPU_PAGE + "a_page_of_nothing_measured_says_so_and_holds_no_figure",
+    ),
+    Breakage(
+        rule="bench: a GPU's page is what its record gives",
+        file=AT + "gpu_targets.py",
+        old="HOST = 25.0",
+        new="HOST = 26.0",
+        test=GPU_PAGE + "the_published_page_is_what_there_is_to_say",
+    ),
+    Breakage(
+        rule="bench: a rehearsal is no figure of a GPU",
+        file=AT + "markdown_gpu.py",
+        old="            yield REHEARSAL\n",
+        new="            pass\n",
+        test=GPU_PAGE + "a_rehearsal_is_named_one",
+    ),
+    Breakage(
+        rule="bench: where the GPU is, no pictures are drawn",
+        file=AT + "publish.py",
+        old="return set(ops) != {GPU_OP}",
+        new="return True",
+        test=GPU_PAGE + "a_run_on_a_gpu_is_written_alone_and_drawn_again",
+    ),
+    Breakage(
+        rule="bench: a GPU is busy before the first mark",
+        file=AT + "by_torch_gpu.py",
+        old="        call.before()\n        call.run()\n        start = self._now(0)\n",
+        new="        start = self._now(0)\n        call.before()\n        call.run()\n",
+        test=GPU_CLOCK + "torchs_events_stand_around_the_calls_of_a_turn",
+    ),
+    Breakage(
+        rule="bench: CuPy's time is a call's, of the turn's",
+        file=AT + "by_cupy.py",
+        old="/ 1e3 / runs",
+        new="/ 1e3",
+        test=GPU_CLOCK + "cupys_events_stand_around_the_calls_of_a_turn",
     ),
 ]

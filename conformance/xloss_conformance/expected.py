@@ -158,16 +158,16 @@ def compute(case: Case, arguments: Stored) -> Expected:
                 token = (id(rows[i]), scales[i])
                 if token not in done:
                     row = part if isinstance(part, list) else [part]
-                    done[token] = _exact([v * scales[i] for v in row])
+                    done[token] = exact([v * scales[i] for v in row])
                 hi[i], lo[i] = done[token]
         back = [v.reshape(x.shape) for v in (hi, lo)]
         return Exact(*(back if binary else (np.moveaxis(v, -1, axis) for v in back)))
 
     if each:
-        pairs = _exact([oracle.ZERO if row is None else row.loss for row in rows])
+        pairs = exact([oracle.ZERO if row is None else row.loss for row in rows])
         value = Exact(pairs.hi.reshape(shape), pairs.lo.reshape(shape))
     else:
-        pairs = _exact([total.value * (case.tile if reduction == "sum" else 1)])
+        pairs = exact([total.value * (case.tile if reduction == "sum" else 1)])
         value = Exact(pairs.hi[0], pairs.lo[0])
     to_targets = gradient(total.grads_targets) if case.to_targets else None
     if linear_arguments is not None:
@@ -183,7 +183,7 @@ def _packed(
     arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
 ) -> Expected:
     """Return the answer for features, weight and bias in one argument, as absent as they are."""
-    pairs = [_exact(row) for row in linear.chain(arguments, by_row)]
+    pairs = [exact(row) for row in linear.chain(arguments, by_row)]
     grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
     rest = np.zeros(len(arguments.x) - len(absent), bool)
     return Expected(value, grad, to_targets, np.concatenate([absent, rest]))
@@ -208,7 +208,7 @@ def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]
     return oracle.softmax_row(loss, x.tolist(), target, sample_weight=s, **options)
 
 
-def _exact(values: Sequence[Any]) -> Exact:
+def exact(values: Sequence[Any]) -> Exact:
     hi = np.array([float(v) for v in values])
     lo = [float(v - h) if np.isfinite(h) else 0.0 for v, h in zip(values, hi.tolist(), strict=True)]
     return Exact(hi, np.array(lo))

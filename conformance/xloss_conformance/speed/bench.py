@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
+
+import xloss
 
 from ..homes import Missing
 from ..report.record import machine, plain, versions
+from . import gpu
 from .plan import Plan, chosen, steps
 from .processes import results
 from .targets import judged
@@ -26,9 +28,13 @@ def bench(
 ) -> dict[str, Any]:
     """Measure what is asked; BadPlan, Missing and BenchFailed say in their first line why not."""
     ops, peers, threads = chosen(plan)
+    if gpu.OP in ops:
+        gpu.present(plan.tiny)
     todo = steps(plan)
     start, load = time.monotonic(), _load()
-    sections: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
+    sections: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in (*SECTIONS, *(step.section for step in todo))
+    }
     contenders: dict[str, dict[str, Any]] = {}
     missing: dict[str, None] = {}
     done, total = 0, sum(step.results for step in todo)
@@ -46,7 +52,7 @@ def bench(
             progress(done, total)
     made: dict[str, Any] = {
         "schema": SCHEMA,
-        "xloss": version("xloss"),
+        "xloss": xloss.__version__,
         "date": datetime.now(UTC).date().isoformat(),
         "mode": "quick" if plan.quick else "full",
         "command": command,

@@ -45,6 +45,10 @@ def reached(target: Record) -> str:
         said = f"{digits(got)} µs (≤ {wanted:g} µs)"
     elif target["kind"] == "share":
         said = f"{percent(got)} (≤ {percent(wanted)})"
+    elif target["kind"] == "reach":
+        said = f"{percent(got)} (≥ {percent(wanted)})"
+    elif target["kind"] == "ulp":
+        said = f"{digits(got)} ulp (≤ {wanted:g} ulp)"
     else:
         said = f"{bytes_of(got)} (≤ {bytes_of(wanted)})"
     if target["met"]:
@@ -55,6 +59,8 @@ def reached(target: Record) -> str:
 
 def against(target: Record) -> str:
     """Return what a target compares with."""
+    if target["kind"] == "ulp":
+        return f"the oracle's {target['against']}"
     linear = target["op"].startswith("linear")
     bound = "the matrix products alone" if linear else "reading the logits once"
     return bound if target["against"] == "bound" else str(target["against"])

@@ -45,7 +45,7 @@ NOTES = """\
 - Keras runs as its `fit` runs it. scikit-learn's loss is the one inside `LogisticRegression`. SciPy
   has no loss and no gradient: it is timed at the formula that one writes with it, on one thread.
 - Logits that are cut, into chunks of a Dask array or over processes that share the classes, have a
-  [page of their own](performance-scale.md)."""
+  [page of their own](performance-scale.md), and so has [a GPU](performance-gpu.md)."""
 
 
 def markdown(record: Record, pictures: Sequence[str] = ()) -> str:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import cuts
+from . import cuts, gpu
 from .contenders import LINEAR, PEERS, XLOSS
 from .work import Work
 
 OPS = (
     "forward", "gradient", "segmentation", "bfloat16", "small", "linear", "linear-large",
-    "classes", "rows", "threads", "memory", "first-call", "dask", "vocab-parallel",
+    "classes", "rows", "threads", "memory", "first-call", "dask", "vocab-parallel", gpu.OP,
 )  # fmt: skip
-ON_DEMAND = ("linear-large", *cuts.OPS)  # takes minutes
+ON_DEMAND = ("linear-large", *cuts.OPS, gpu.OP)  # takes minutes
 QUICK_OPS = ("forward", "gradient", "small", "memory")
 QUICK_PEERS = ("torch", "optax")
 SHAPES = ((65536, 10), (8192, 1000), (2048, 32000), (512, 128256))
@@ -158,6 +158,9 @@ def steps(plan: Plan) -> list[Step]:
     if plan.tiny:
         long = short = {"seconds": 0.01, "least": 3, "most": 5}
     for op in ops:
+        if op == gpu.OP:
+            found += [Step(**one) for one in gpu.steps(plan.quick, plan.tiny, peers, threads)]
+            continue
         given = [] if op == "first-call" else works(op, plan)
         if op == "memory":
             found += _memory(given, names(op, plan, peers), threads, 3)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .cuts import OPS as SCALE_OPS
+from .gpu import OP as GPU_OP
 from .markdown import markdown
+from .markdown_gpu import markdown_gpu
 from .markdown_scale import markdown_scale
 from .pictures import draw
 from .plan import BadPlan
@@ -16,6 +18,7 @@ from .scale import rewrite
 
 RECORD, DOCUMENT = "performance.json", "performance.md"
 SCALE_RECORD, SCALE_DOCUMENT = "performance-scale.json", "performance-scale.md"
+GPU_RECORD, GPU_DOCUMENT = "performance-gpu.json", "performance-gpu.md"
 
 
 class NoRecord(Exception):
@@ -29,15 +32,24 @@ def at_scale(ops: Sequence[str]) -> bool:
 
 def one_page(ops: Sequence[str]) -> None:
     """Raise BadPlan where a run would be published on two pages."""
-    among = [op for op in ops if op in SCALE_OPS]
-    if among and not at_scale(ops):
+    among = [op for op in ops if op in (*SCALE_OPS, GPU_OP)]
+    if among and not at_scale(ops) and set(ops) != {GPU_OP}:
         named = " and ".join(among)
         raise BadPlan(f"--publish: a page of its own is for {named}: ask for nothing else")
+
+
+def has_pictures(ops: Sequence[str]) -> bool:
+    """Tell whether publishing a run of these operations draws pictures."""
+    return set(ops) != {GPU_OP}
 
 
 def write(record: dict[str, Any], docs: Path) -> None:
     """Write the record, then all else from what stands in it."""
     lines = json.dumps(record, indent=1, allow_nan=False)
+    if not has_pictures(record["ops"]):  # nor is matplotlib asked for where the GPU is
+        (docs / GPU_RECORD).write_text(lines + "\n", encoding="utf-8")
+        (docs / GPU_DOCUMENT).write_text(markdown_gpu(record), encoding="utf-8")
+        return
     name = SCALE_RECORD if at_scale(record["ops"]) else RECORD
     (docs / name).write_text(lines + "\n", encoding="utf-8")
     render(docs)
@@ -46,7 +58,8 @@ def write(record: dict[str, Any], docs: Path) -> None:
 def render(docs: Path) -> dict[str, Any]:
     """Draw documents and pictures of the records published there, and return the first."""
     records = []
-    if (docs / RECORD).exists() or not (docs / SCALE_RECORD).exists():
+    others = [name for name in (SCALE_RECORD, GPU_RECORD) if (docs / name).exists()]
+    if (docs / RECORD).exists() or not others:
         record = published(docs)
         pictures = draw(record, docs)
         (docs / DOCUMENT).write_text(markdown(record, pictures), encoding="utf-8")
@@ -56,6 +69,12 @@ def render(docs: Path) -> dict[str, Any]:
         record = published(docs, SCALE_RECORD)
         (docs / SCALE_DOCUMENT).write_text(markdown_scale(record), encoding="utf-8")
         records.append(record)
+    if (docs / GPU_RECORD).exists():
+        record = published(docs, GPU_RECORD)
+        (docs / GPU_DOCUMENT).write_text(markdown_gpu(record), encoding="utf-8")
+        records.append(record)
+    elif (docs / GPU_DOCUMENT).exists():
+        (docs / GPU_DOCUMENT).write_text(markdown_gpu(None), encoding="utf-8")
     return records[0]
 
 

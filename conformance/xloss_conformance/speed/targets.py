@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import gpu_targets
 from .contenders import AT_SCALE
 from .cuts import OPS as SCALE_OPS
 
@@ -69,7 +70,8 @@ SMALL = {ON_NUMPY: 60.0, ON_TORCH: 100.0}  # microseconds of a value of (32, 10)
 def judged(record: Record) -> list[Record]:
     """Return every target that the run measured: what was wanted, what came, whether it is met."""
     memory = [*_memory(record), *_linear_memory(record), *_scale_memory(record)]
-    return [*_ratios(record), *_small(record), *memory]
+    on_gpu = [_told(*one) for one in gpu_targets.judged(record)]
+    return [*_ratios(record), *_small(record), *memory, *on_gpu]
 
 
 def _ratios(record: Record) -> Iterator[Record]:
@@ -152,7 +154,7 @@ def missed_by(target: Record) -> float:
     """Return by what share of the wanted a target is missed; 0 where it is met."""
     if target["met"]:
         return 0.0
-    off = target["wanted"] - target["got"] if target["kind"] == "ratio" else (
+    off = target["wanted"] - target["got"] if target["kind"] in ("ratio", "reach") else (
         target["got"] - target["wanted"]
     )  # fmt: skip
     return float(off / target["wanted"])

@@ -187,6 +187,14 @@ def at_scale(task: str, **arguments: Any) -> Iterator[Found]:
     yield from found[task](**arguments)
 
 
+def on_gpu(task: str, **arguments: Any) -> Iterator[Found]:
+    """Do a task of those for a GPU."""
+    from . import gpu_tasks
+
+    yield from gpu_tasks.TASKS[task](**arguments)
+
+
 TASKS = {
     "times": times, "memory": memory, "first": first, "imports": imports, "at_scale": at_scale,
+    "on_gpu": on_gpu,
 }  # fmt: skip

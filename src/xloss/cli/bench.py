@@ -22,13 +22,14 @@ def bench(asked: Asked, *, publish: str | None, command: str, progress: Progress
     from xloss_conformance.speed.pictures import NoMatplotlib, matplotlib
     from xloss_conformance.speed.plan import BadPlan, Plan
     from xloss_conformance.speed.processes import BenchFailed
-    from xloss_conformance.speed.publish import one_page, write
+    from xloss_conformance.speed.publish import has_pictures, one_page, write
 
     docs = None if publish is None else _folder(publish)
     try:
         if docs is not None:
             one_page(asked["ops"])
-            matplotlib()  # before minutes are spent
+            if has_pictures(asked["ops"]):
+                matplotlib()  # before minutes are spent
         record = run.bench(Plan(**asked), progress, command)
         if docs is not None:
             write(record, docs)
