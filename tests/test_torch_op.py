@@ -4,6 +4,7 @@ import pytest
 
 import xloss
 from emulated import COMPILER, emulated
+from xloss.engines import cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 torch_op = pytest.importorskip("xloss.backends.torch_op")
@@ -26,12 +27,8 @@ def inputs(soft=False):
 @pytest.fixture
 def taken(monkeypatch):
     """Take the host's tensors too."""
-
-    def takes(call):
-        o = call.operands
-        return call.spec.kind == "cross_entropy" and not o.targets.requires_grad
-
-    monkeypatch.setattr(torch_op, "takes", takes)
+    monkeypatch.setattr(torch_op, "DEVICE", "cpu")
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
     torch._dynamo.reset()
 
 
@@ -83,12 +80,21 @@ def test_inductor_compiles_around_it():
     torch.testing.assert_close(mine, z.grad, rtol=1e-5, atol=1e-8)
 
 
-def test_what_it_leaves_to_plain_operations():
-    """On the host everything; and targets that want a gradient, whose rows are no operation."""
-    from xloss.losses.softmax import cross_entropy
-
+@pytest.mark.usefixtures("taken")
+def test_what_it_leaves_to_plain_operations(monkeypatch):
+    """Other losses, targets that want a gradient, an engine asked for; and where it is not."""
     z, soft = inputs(soft=True)
-    assert not torch_op.takes(cross_entropy.prepare(z, soft))
+
+    def taken(loss=xloss.cross_entropy, targets=soft):
+        return torch_op.takes(loss.prepare(z, targets))
+
+    assert taken()
+    assert not taken(xloss.focal_loss)
+    assert not taken(targets=soft.requires_grad_())
+    with xloss.use_engine("generic"):
+        assert not taken()
+    monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU")
+    assert not taken(targets=soft.detach())
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no g++ here, which compiles the kernels for the host")
