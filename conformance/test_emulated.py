@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 
 from xloss_conformance import homes
 from xloss_conformance.case import DTYPES, Case
 from xloss_conformance.cases import catalogue
+from xloss_conformance.cases.arrays import logits
 from xloss_conformance.deviations import FILE, read
 from xloss_conformance.homes import Home, Missing
 from xloss_conformance.report.text import explained
@@ -30,7 +31,7 @@ NAME = "emulated"
 
 
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a home of that name: PyTorch's tensors, as they would be on a GPU."""
     pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
     from xloss_conformance.homes.torch import Torch
@@ -47,7 +48,6 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(homes, "_made", found)
     monkeypatch.setitem(COMPILED, NAME, "cuda")
-    yield
 
 
 def gpu(capability: int = 90) -> AbstractContextManager[Any]:
@@ -66,23 +66,39 @@ def judged(subject: Subject, cases: list[Case]) -> Report:
 @pytest.mark.parametrize("gradient", ["closed form", "autograd"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_kernels_keep_the_contract(dtype: str, gradient: str) -> None:
+    # The kernels are the same; autograd's own way to them is a matter of the quick cases.
+    cases = [c for c in CASES if c.quick or gradient == "closed form"]
     subject = Xloss(NAME, dtype, gradient)
     with gpu() as device:
         assert subject.traits.compiled
         assert subject.traits.same_bits
-        report = judged(subject, CASES)
+        report = judged(subject, cases)
     assert device.launches
-    assert sum(v.status == "pass" for v in report.verdicts) > 100
+    assert sum(v.status == "pass" for v in report.verdicts) > 20
     assert not report.failures, failures(report)
+
+
+def long_rows(dtype: str) -> list[Case]:
+    """Rows that two blocks share, the first of which has but masked classes of one of them."""
+    classes = 8203 if dtype == "float32" else 4103
+    x = logits(2, classes, seed=8)
+    x[0, : classes // 2 + 8] = -np.inf
+    y = np.asarray([classes - 1, 17])
+    t = np.zeros((2, classes))
+    t[[0, 1], y], t[[0, 1], [classes - 5, classes - 1]] = 0.75, 0.25
+    why = "what the blocks of a row found is merged"
+    rows = {"reduction": "none"}
+    given = [("labels", y, {}), ("smoothed", y, {"label_smoothing": 0.125}), ("soft", t, {})]
+    return [Case("parts", name, why, x, to, options={**rows, **more}) for name, to, more in given]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_so_they_do_in_launches_that_meet_in_memory(dtype: str) -> None:
-    long = [c for c in CASES if c.error is None and c.classes * 8 > 32768]
-    with gpu(80) as device:
-        report = judged(Xloss(NAME, dtype), long)
-        assert {dict(c).get("STAGE") for c, _ in device.launches} >= {1, 2, 3}
-    assert not report.failures, failures(report)
+def test_blocks_that_share_a_row_keep_it_too(dtype: str) -> None:
+    with gpu() as device:
+        report = judged(Xloss(NAME, dtype), long_rows(dtype))
+        parts = {dict(c).get("PARTS") for c, _ in device.launches} - {None}
+    assert parts == {2}
+    assert {v.status for v in report.verdicts} == {"pass"}, failures(report)
 
 
 def test_where_there_is_a_gpu_the_stricter_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
