@@ -27,6 +27,7 @@ const bool BY_LABEL = SOFT < 0, MIXED = !BY_LABEL || SMOOTH;
 enum { BELOW, TOPS, MASS, TOTAL, DOT, NUMBER, SHARE, SHARE_DOT };
 const int COUNT = MIXED ? 8 : 2;
 typedef Group<GROUP, PARTS, Acc, COUNT> Threads;
+#define FEW 7.888609052210118e-31  // 2^-100
 
 struct Whole {  // a row, from all its classes
     Acc top, first, second, cap;
@@ -371,7 +372,11 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
                 merge_lanes<32>(p);
             }
             far = !is_near(p.m);
-            if (!far) rest = p.sum * (unit_of(p.k, (double)p.m) * DOWN);
+            if (!far) {
+                rest = p.sum * (unit_of(p.k, (double)p.m) * DOWN);
+                // exp_near has no 0: beside so little, masked classes would be seen.
+                far = rest < FEW;
+            }
         }
         if (MIXED || far) {
             if constexpr (STAGE == 0 || STAGE == 2) {
