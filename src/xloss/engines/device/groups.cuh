@@ -15,16 +15,18 @@ template <bool EXACT> struct Sum {
     double total = 0.0, lost = 0.0;
 
     __device__ inline void add(double v) {
-        if constexpr (EXACT) {
-            double t = total + v, back = t - total;
-            double error = (total - (t - back)) + (v - back);
-            lost += error == error ? error : 0.0;  // of an infinity there is none
-            total = t;
-        } else {
-            total += v;
-        }
+        double t = total + v, back = t - total;
+        double error = (total - (t - back)) + (v - back);
+        lost += error == error ? error : 0.0;  // of an infinity there is none
+        total = t;
     }
     __device__ inline double value() const { return total + lost; }
+};
+template <> struct Sum<false> {
+    double total = 0.0;
+
+    __device__ inline void add(double v) { total += v; }
+    __device__ inline double value() const { return total; }
 };
 
 template <int WIDTH> __device__ inline u32 lanes_of() {

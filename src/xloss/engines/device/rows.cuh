@@ -331,6 +331,7 @@ struct Left {
     Piece<Acc> piece;
     Threads::Sum sums[COUNT];
 };
+static_assert(sizeof(Left) <= 152, "cuda.py makes room for so much");
 
 __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s) {
     bool leads = part == 0 && (GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP) == 0;
