@@ -425,7 +425,11 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
     for (i64 at = block * TOGETHER; at < c.rows; at += blocks * TOGETHER) {
         i64 row = GROUP == THREADS ? at : at + threadIdx.x / GROUP;
         if (row < c.rows) row_by_group(c, row, part, s);
-        if (at + blocks * TOGETHER < c.rows) __syncthreads();
+        if (at + blocks * TOGETHER < c.rows) {
+            // Other blocks may still read what this one found of the row.
+            if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();
+            else __syncthreads();
+        }
     }
     // No block leaves while another may still read what it found.
     if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();
