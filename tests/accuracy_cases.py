@@ -125,6 +125,33 @@ def variants() -> Iterator[Case]:
                     yield Case(name, kind, tuple(x.tolist()), target, given)
 
 
+# To one thread, a few, a warp, a block; to two blocks, four and eight: by how many bytes they take.
+CLASSES = (3, 7, 60, 127, 500, 2000, 8203, 16387, 32771)
+
+
+def divided(dtype: str) -> Iterator[Case]:
+    """Rows as a GPU divides them, their logits on no grid; gaps down to where numbers end."""
+
+    def case(name: str, z: np.ndarray, y: int) -> Case:
+        return Case(name, "cross_entropy", tuple(np.asarray(z, dtype).astype(float).tolist()), y)
+
+    draw = np.random.default_rng(11)
+    for classes in CLASSES:
+        z = np.float32(draw.standard_normal(classes) * 3)
+        yield case(f"{classes} classes", z, classes // 2)
+        yield case(f"{classes} classes, label on top", z, int(z.argmax()))
+        if classes < 9000:
+            yield case(f"{classes} classes far from 0", z - 9e3, classes - 1)
+            tail = np.float32(-12 - draw.random(classes))
+            tail[classes - 1] = 0.0
+            yield case(f"{classes} classes, long tail", tail, classes - 1)
+    for gap in (60.3, 69.4, 87.7, 95.1, 103.9) + (400.7, 740.2) * (dtype == "float64"):
+        for offset in (0.0, 77.7, -8190.3, 9e3):
+            z = np.asarray([offset, offset - gap, offset - gap - 0.3, -np.inf], dtype)
+            yield case(f"gap {gap} offset {offset}", z, 0)
+            yield case(f"gap {gap} offset {offset}, wrong label", z, 2)
+
+
 def binary() -> Iterator[Case]:
     """The binary losses, the divergence and the entropy."""
     z = [0.0, 0.5, -0.5, 8.0, -8.0, 17.0, -17.0, 40.0, -40.0, 80.0, -80.0]

@@ -56,6 +56,11 @@ def main() -> None:
                 e = worst(cases, lib, path, dtype, budget)
                 cells.append(" / ".join(f"{e[n]:.1f}" for n in ("value", "label", "other")))
             print(f"| {lib} {path} | {dtype} | " + " | ".join(cells) + " |", flush=True)
+    if accuracy.COMPILER is not None:
+        for dtype in ("float32", "float64"):
+            rows = list(accuracy.divided(dtype))
+            e = worst(rows, "emulated", "closed", dtype, lambda c: (4, 4, 4, None, None))
+            print(f"rows as a GPU divides them, {dtype}: {e}")
 
 
 if __name__ == "__main__":

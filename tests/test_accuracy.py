@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 import xloss
-from accuracy_cases import Case, answer, binary, plain, variants
-from libraries import library
+from accuracy_cases import Case, answer, binary, divided, plain, variants
+from libraries import COMPILER, library
 from xloss_conformance.oracle import binary_row, mp, ulp_error
 
 # (library, path): closed form, and each library's own way to a gradient.
 PATHS = [
     ("numpy", "closed"), ("strict", "closed"), ("dask", "closed"),
     ("torch", "closed"), ("torch", "generic"), ("torch", "autograd"),
+    *([("emulated", "closed")] if COMPILER else []),
     ("jax", "closed"), ("jax", "autodiff"),
 ]  # fmt: skip
 FLUSH = {"float32": 2.0**-126, "float64": 2.0**-1022}  # XLA flushes subnormals
@@ -37,7 +38,8 @@ def setting(lib: str, dtype: str, path: str) -> Iterator[None]:
         with jax.enable_x64(True):
             yield
     else:
-        yield
+        with library(lib).used():
+            yield
 
 
 def stacked(cases: list[Case]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +130,14 @@ by_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_index_targets(lib: str, path: str, dtype: str) -> None:
     """Value and true-class gradient within 4 ulp, the other entries within 6."""
     check(PLAIN, lib, path, dtype, lambda case: (4, 4, 6, None, None))
+
+
+@by_dtype
+def test_rows_as_a_gpu_divides_them(dtype: str) -> None:
+    """Within 4 ulp: value, true class and all others."""
+    if COMPILER is None:
+        pytest.skip("the kernels are compiled for the host by g++: install it to run this")
+    check(list(divided(dtype)), "emulated", "closed", dtype, lambda case: (4, 4, 4, None, None))
 
 
 def largest_term(case: Case) -> Any:

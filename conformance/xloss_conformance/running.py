@@ -66,9 +66,14 @@ def same(a: Array | None, b: Array | None) -> bool:
 
 
 def run(
-    home: Home, case: Case, given: Stored, call: Call, *, warn: str = "ignore", repeat: bool = True
-) -> Outcome:
-    """Call once for the outcome, again for the same bits, and row by row where the case says so."""
+    home: Home, case: Case, given: Stored, call: Call, *, warn: str = "ignore",
+    repeat: bool = True, same_bits: bool | None = None,
+) -> Outcome:  # fmt: skip
+    """Call once for the outcome, again for the same bits, and row by row where the case says so.
+
+    same_bits: whether rows are to have the same bits alone; None: as the home says.
+    """
+    alone = home.same_bits if same_bits is None else same_bits
     with home.setting(given.dtype), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter(warn)  # type: ignore[arg-type]
         arguments = Arguments(home, case, given)
@@ -82,7 +87,7 @@ def run(
                 for what, a, b in pairs
                 if not same(a, b)
             ]
-        if outcome.error is None and case.split and home.same_bits:
+        if outcome.error is None and case.split and alone:
             outcome.problems += split(home, case, given, call)
     return outcome
 

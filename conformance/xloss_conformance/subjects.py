@@ -43,19 +43,24 @@ class Xloss:
             self.dtype,
             bad_label="raises" if of.reads else "nan",
             flushes=of.flushes,
-            same_bits=of.same_bits and (self.library == "numpy" or self.engine != "generic"),
+            same_bits=self.same_bits,
             compiled=self.compiled,
             gradient=self.gradient,
         )
 
     @property
     def compiled(self) -> bool:
-        """Whether the engine compiled by Numba takes this library's cross_entropy here."""
-        return (
-            self.library in ("numpy", "torch")
-            and self.engine != "generic"
-            and xloss.engines()["cpu"] is None
-        )
+        """Whether a compiled engine takes this library's cross_entropy here."""
+        engine = COMPILED.get(self.library)
+        if engine is None or self.engine == "generic":
+            return False
+        return xloss.engines()[engine] is None
+
+    @property
+    def same_bits(self) -> bool:
+        """Whether a row's bits are its own, whatever the batch; of a compiled engine they are."""
+        theirs = self.library == "numpy" or self.engine != "generic"
+        return self.compiled or (home(self.library).same_bits and theirs)
 
     def refuses(self, case: Case) -> str | None:
         if self.few and not case.quick:
@@ -71,7 +76,9 @@ class Xloss:
         return None
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
-        return run(home(self.library), case, arguments, self._call, warn="error")
+        of = home(self.library)
+        alone = of.same_bits or (self.compiled and case.loss == "cross_entropy")
+        return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:
         return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
@@ -119,6 +126,8 @@ DTYPES_OF = {
     "dask": ("float32", "float64"),
     "cupy": ("float32", "float64", "float16"),
 }
+# Which compiled engine takes a library's cross_entropy, where it can run; generic does it on any.
+COMPILED = {"numpy": "cpu", "torch": "cpu", "cuda": "cuda", "cupy": "cuda"}
 AUTODIFF = {"torch": "autograd", "cuda": "autograd", "jax": "jax.vjp"}
 
 
@@ -131,8 +140,7 @@ def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
         found.append(Xloss(library, dtype))
         if library in AUTODIFF:
             found.append(Xloss(library, dtype, AUTODIFF[library]))
-        # Host arrays go to the compiled engine where it is there; generic does it on any.
-        if library in ("numpy", "torch") and dtype in ("float32", "float64"):
+        if library in COMPILED and dtype in ("float32", "float64"):
             found.append(Xloss(library, dtype, engine="generic"))
     return found
 

@@ -12,6 +12,13 @@ static void body() {
     change();
 }
 
+static void enter(Fiber& f) {
+    if (_setjmp(machine.home)) return;
+    if (f.begun) _longjmp(f.at, 1);
+    f.begun = true;
+    setcontext(&f.context);
+}
+
 // Run `work` on every thread; backward: the last thread first. Returns 1 where all wait for good.
 static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
     const size_t stack = 1 << 16;
@@ -33,7 +40,7 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
             f.rank = (int)(i / threads);
             f.thread.x = (u32)(i % threads);
             f.block.x = first + (u32)f.rank;
-            f.done = false;
+            f.begun = f.done = false;
             getcontext(&f.context);
             f.context.uc_stack.ss_sp = stacks.data() + i * stack;
             f.context.uc_stack.ss_size = stack;
@@ -47,7 +54,7 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
                 Fiber& f = m.fibers[backward ? count - 1 - n : n];
                 if (f.done) continue;
                 m.now = &f;
-                swapcontext(&m.home, &f.context);
+                enter(f);
                 left += !f.done;
             }
             if (left && m.progress == before) return 1;

@@ -188,7 +188,11 @@ def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packe
         p.pointers[i] = p.start + used
         used += len(part)
     given = (kernel, grid, 1, 1, threads, 1, 1, 0, stream, p.at, 0)
-    (failed,) = driver.cuLaunchKernel(*given)
+    # A default stream is 0 on every GPU: where another is current, it would take the launch.
+    unknown, current = driver.cuCtxGetDevice()
+    failed = int(unknown) or int(current) != index
+    if not failed:
+        (failed,) = driver.cuLaunchKernel(*given)
     if int(failed):
         # A thread that has done nothing on this GPU, or something on another.
         from cuda.core import Device

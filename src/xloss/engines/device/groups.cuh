@@ -10,6 +10,25 @@ template <class Acc> struct Piece {
     double sum;
 };
 
+// EXACT: with what rounding lost of it, so that float64 has the same bits however a row is divided.
+template <bool EXACT> struct Sum {
+    double total = 0.0, lost = 0.0;
+
+    __device__ inline void add(double v) {
+        double t = total + v, back = t - total;
+        double error = (total - (t - back)) + (v - back);
+        lost += error == error ? error : 0.0;  // of an infinity there is none
+        total = t;
+    }
+    __device__ inline double value() const { return total + lost; }
+};
+template <> struct Sum<false> {
+    double total = 0.0;
+
+    __device__ inline void add(double v) { total += v; }
+    __device__ inline double value() const { return total; }
+};
+
 template <int WIDTH> __device__ inline u32 lanes_of() {
     if constexpr (WIDTH == 32) return 0xffffffffu;
     else return ((1u << WIDTH) - 1u) << ((threadIdx.x & 31) & ~(WIDTH - 1));
@@ -43,11 +62,15 @@ template <int WIDTH, class Acc> __device__ inline void merge_lanes(Piece<Acc>& p
     p.m = top;
 }
 
-template <int WIDTH, int COUNT> __device__ inline void add_lanes(double (&s)[COUNT]) {
+template <int WIDTH, int COUNT, bool EXACT>
+__device__ inline void add_lanes(Sum<EXACT> (&s)[COUNT]) {
 #pragma unroll
     for (int n = 0; n < COUNT; ++n) {
 #pragma unroll
-        for (int o = WIDTH / 2; o; o >>= 1) s[n] += shuffle_xor<WIDTH>(s[n], o);
+        for (int o = WIDTH / 2; o; o >>= 1) {
+            if constexpr (EXACT) s[n].lost += shuffle_xor<WIDTH>(s[n].lost, o);
+            s[n].add(shuffle_xor<WIDTH>(s[n].total, o));
+        }
     }
 }
 
@@ -55,11 +78,12 @@ template <int WIDTH, int COUNT> __device__ inline void add_lanes(double (&s)[COU
 template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
     static const int WIDTH = LANES < 32 ? LANES : 32;
     static const int WARPS = LANES / WIDTH;
+    typedef ::Sum<sizeof(Acc) == 8> Sum;
     struct Shared {
         Piece<Acc> pieces[32];
-        double sums[32][COUNT];
+        Sum sums[32][COUNT];
         Piece<Acc> piece;
-        double sum[COUNT];
+        Sum sum[COUNT];
     };
 
     __device__ static Piece<Acc> none() {
@@ -78,14 +102,14 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
         }
     }
 
-    __device__ static void add(double (&v)[COUNT], Shared& s) {
+    __device__ static void add(Sum (&v)[COUNT], Shared& s) {
         add_lanes<WIDTH>(v);
         if constexpr (WARPS > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
             for (int n = 0; n < COUNT; ++n)
                 if (lane == 0) s.sums[warp][n] = v[n];
             __syncthreads();
-            for (int n = 0; n < COUNT; ++n) v[n] = lane < WARPS ? s.sums[lane][n] : 0.0;
+            for (int n = 0; n < COUNT; ++n) v[n] = lane < WARPS ? s.sums[lane][n] : Sum{};
             add_lanes<32>(v);
         }
     }
@@ -101,13 +125,13 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
         }
     }
 
-    __device__ static void add_parts(double (&v)[COUNT], Shared& s) {
+    __device__ static void add_parts(Sum (&v)[COUNT], Shared& s) {
         if constexpr (BLOCKS > 1) {
             int lane = threadIdx.x & 31;
             if (threadIdx.x == 0)
                 for (int n = 0; n < COUNT; ++n) s.sum[n] = v[n];
             cluster_sync();
-            for (int n = 0; n < COUNT; ++n) v[n] = lane < BLOCKS ? peer(s.sum, lane)[n] : 0.0;
+            for (int n = 0; n < COUNT; ++n) v[n] = lane < BLOCKS ? peer(s.sum, lane)[n] : Sum{};
             add_lanes<32>(v);
         }
     }

@@ -27,6 +27,7 @@ const bool BY_LABEL = SOFT < 0, MIXED = !BY_LABEL || SMOOTH;
 enum { BELOW, TOPS, MASS, TOTAL, DOT, NUMBER, SHARE, SHARE_DOT };
 const int COUNT = MIXED ? 8 : 2;
 typedef Group<GROUP, PARTS, Acc, COUNT> Threads;
+#define FEW 7.888609052210118e-31  // 2^-100
 
 struct Whole {  // a row, from all its classes
     Acc top, first, second, cap;
@@ -139,19 +140,24 @@ __device__ inline Piece<Acc> find_piece(Mine& mine) {
 __device__ inline Acc exp_below(Acc z, Acc top) { return z == top ? (Acc)0 : exp_scaled(z, top); }
 
 // A second pass, where the first does not do: rows far from 0, float64, mixtures.
-__device__ inline void find_sums(Mine& mine, i64 row, Acc top, bool far, double (&sums)[COUNT]) {
+__device__ inline void find_sums(Mine& mine, i64 row, Acc top, bool far, Threads::Sum (&sums)[COUNT]) {
     const Call& c = mine.call;
     mine.sweep([&](const Vec& v, i64 i) {
         if (i >= mine.end) return;
         Acc z[N];
         mine.logits(v, z);
+        if (far) {
+            double below = 0.0;
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+                below += (double)exp_below(z[j], top);
+                sums[TOPS].total += z[j] == top ? 1.0 : 0.0;
+            }
+            sums[BELOW].add(below);
+        }
 #pragma unroll
         for (int j = 0; j < N; ++j) {
             i64 at = i * N + j;
-            if (far) {
-                sums[BELOW] += (double)exp_below(z[j], top);
-                sums[TOPS] += z[j] == top ? 1.0 : 0.0;
-            }
             if constexpr (MIXED) {
                 if (at >= c.classes) continue;
                 double gap = z[j] == top ? 0.0 : (double)top - (double)z[j];
@@ -159,14 +165,14 @@ __device__ inline void find_sums(Mine& mine, i64 row, Acc top, bool far, double 
                 bool possible = z[j] != (Acc)-INF;
                 if (!BY_LABEL) {
                     Acc a = w * t;
-                    sums[TOTAL] += (double)t;
-                    sums[MASS] += (double)a;
-                    sums[DOT] += a == 0 ? 0.0 : (double)a * gap;
+                    sums[TOTAL].add((double)t);
+                    sums[MASS].add((double)a);
+                    sums[DOT].add(a == 0 ? 0.0 : (double)a * gap);
                 }
                 if (SMOOTH && possible) {
-                    sums[NUMBER] += 1.0;
-                    sums[SHARE] += (double)w;
-                    sums[SHARE_DOT] += w == 0 ? 0.0 : (double)w * gap;
+                    sums[NUMBER].total += 1.0;
+                    sums[SHARE].add((double)w);
+                    sums[SHARE_DOT].add(w == 0 ? 0.0 : (double)w * gap);
                 }
             }
         }
@@ -323,8 +329,9 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
 // What the blocks of one row find, for the next launch.
 struct Left {
     Piece<Acc> piece;
-    double sums[COUNT];
+    Threads::Sum sums[COUNT];
 };
+static_assert(sizeof(Left) <= 152, "cuda.py makes room for so much");
 
 __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s) {
     bool leads = part == 0 && (GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP) == 0;
@@ -343,8 +350,8 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
         }
     } else {
         Piece<Acc> p = Threads::none();
-        double rest = 0.0, sums[COUNT];
-        for (int n = 0; n < COUNT; ++n) sums[n] = 0.0;
+        double rest = 0.0, values[COUNT];
+        Threads::Sum sums[COUNT];
         bool known = c.known, far = false;
         int lane = threadIdx.x & 31;
         if (known) {
@@ -366,7 +373,11 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
                 merge_lanes<32>(p);
             }
             far = !is_near(p.m);
-            if (!far) rest = p.sum * (unit_of(p.k, (double)p.m) * DOWN);
+            if (!far) {
+                rest = p.sum * (unit_of(p.k, (double)p.m) * DOWN);
+                // exp_near has no 0: beside so little, masked classes would be seen.
+                far = rest < FEW;
+            }
         }
         if (MIXED || far) {
             if constexpr (STAGE == 0 || STAGE == 2) {
@@ -377,14 +388,15 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
             if (STAGE == 2 && threadIdx.x == 0)
                 for (int n = 0; n < COUNT; ++n) left[part].sums[n] = sums[n];
             if constexpr (STAGE == 3) {
-                for (int n = 0; n < COUNT; ++n) sums[n] = lane < PARTS ? left[lane].sums[n] : 0.0;
+                for (int n = 0; n < COUNT; ++n) sums[n] = lane < PARTS ? left[lane].sums[n] : Threads::Sum{};
                 add_lanes<32>(sums);
             }
-            if (far) rest = sums[BELOW] * DOWN + (sums[TOPS] - 1.0);
+            if (far) rest = sums[BELOW].value() * DOWN + (sums[TOPS].value() - 1.0);
         }
+        for (int n = 0; n < COUNT; ++n) values[n] = sums[n].value();
         if constexpr (STAGE == 2) return;
         // Of a whole block one warp settles the row: float64 is slow on many a GPU.
-        if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, x, row, f, p.m, rest, sums, leads);
+        if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, x, row, f, p.m, rest, values, leads);
     }
     if constexpr (STAGE == 1 || STAGE == 2) return;
     if constexpr (GRAD) {
@@ -413,7 +425,11 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, 1024 / THREADS) ro
     for (i64 at = block * TOGETHER; at < c.rows; at += blocks * TOGETHER) {
         i64 row = GROUP == THREADS ? at : at + threadIdx.x / GROUP;
         if (row < c.rows) row_by_group(c, row, part, s);
-        if (at + blocks * TOGETHER < c.rows) __syncthreads();
+        if (at + blocks * TOGETHER < c.rows) {
+            // Other blocks may still read what this one found of the row.
+            if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();
+            else __syncthreads();
+        }
     }
     // No block leaves while another may still read what it found.
     if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();

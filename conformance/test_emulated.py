@@ -1,0 +1,117 @@
+"""The catalogue on the CUDA engine, whose kernels run on the host (tests/emulated.py)."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xloss_conformance import homes
+from xloss_conformance.case import DTYPES, Case
+from xloss_conformance.cases import catalogue
+from xloss_conformance.cases.arrays import logits
+from xloss_conformance.deviations import FILE, read
+from xloss_conformance.homes import Home, Missing
+from xloss_conformance.report.text import explained
+from xloss_conformance.subject import Subject
+from xloss_conformance.subjects import COMPILED, DTYPES_OF, Xloss, of
+from xloss_conformance.suite import Report, run
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None,
+    reason="the kernels are compiled for the host by g++: install it to run this",
+)
+
+CASES = [c for c in catalogue() if c.loss == "cross_entropy" and not c.on_demand]
+NAME = "emulated"
+
+
+@pytest.fixture(autouse=True)
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a home of that name: PyTorch's tensors, as they would be on a GPU."""
+    pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    from xloss_conformance.homes.torch import Torch
+
+    class Emulated(Torch):
+        name = NAME
+        reads = False
+        same_bits = False
+
+    made, there = Emulated(), homes._made
+
+    def found(name: str) -> Home | Missing:
+        return made if name == NAME else there(name)
+
+    monkeypatch.setattr(homes, "_made", found)
+    monkeypatch.setitem(COMPILED, NAME, "cuda")
+
+
+def gpu(capability: int = 90) -> AbstractContextManager[Any]:
+    made: AbstractContextManager[Any] = import_module("emulated").emulated(capability)
+    return made
+
+
+def failures(report: Report) -> str:
+    return "\n".join(explained(v) for v in report.failures)
+
+
+def judged(subject: Subject, cases: list[Case]) -> Report:
+    return run([subject], cases, deviations=read(FILE))
+
+
+@pytest.mark.parametrize("gradient", ["closed form", "autograd"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_kernels_keep_the_contract(dtype: str, gradient: str) -> None:
+    # The kernels are the same; autograd's own way to them is a matter of the quick cases.
+    cases = [c for c in CASES if c.quick or gradient == "closed form"]
+    subject = Xloss(NAME, dtype, gradient)
+    with gpu() as device:
+        assert subject.traits.compiled
+        assert subject.traits.same_bits
+        report = judged(subject, cases)
+    assert device.launches
+    assert sum(v.status == "pass" for v in report.verdicts) > 20
+    assert not report.failures, failures(report)
+
+
+def long_rows(dtype: str) -> list[Case]:
+    """Rows that two blocks share, the first of which has but masked classes of one of them."""
+    classes = 8203 if dtype == "float32" else 4103
+    x = logits(2, classes, seed=8)
+    x[0, : classes // 2 + 8] = -np.inf
+    y = np.asarray([classes - 1, 17])
+    t = np.zeros((2, classes))
+    t[[0, 1], y], t[[0, 1], [classes - 5, classes - 1]] = 0.75, 0.25
+    why = "what the blocks of a row found is merged"
+    rows = {"reduction": "none"}
+    given = [("labels", y, {}), ("smoothed", y, {"label_smoothing": 0.125}), ("soft", t, {})]
+    return [Case("parts", name, why, x, to, options={**rows, **more}) for name, to, more in given]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_that_share_a_row_keep_it_too(dtype: str) -> None:
+    with gpu() as device:
+        report = judged(Xloss(NAME, dtype), long_rows(dtype))
+        parts = {dict(c).get("PARTS") for c, _ in device.launches} - {None}
+    assert parts == {2}
+    assert {v.status for v in report.verdicts} == {"pass"}, failures(report)
+
+
+def test_where_there_is_a_gpu_the_stricter_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("cuda", "cupy"):
+        own = homes._made(NAME)
+        monkeypatch.setattr(homes, "_made", lambda name, own=own: own)
+        without = [s.traits.compiled for s in of(library)]
+        assert not any(without)
+        with gpu():
+            subjects = of(library)
+            compiled = {s.name: s.traits.compiled for s in subjects}
+        assert set(compiled.values()) == {True, False}
+        assert [s for s, c in compiled.items() if not c] == [
+            f"xloss {library} generic float32", f"xloss {library} generic float64",
+        ]  # fmt: skip
+        assert {s.dtype for s in subjects} == set(DTYPES_OF.get(library, DTYPES))
