@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -21,6 +22,48 @@ class Played:
     def launch(self, *given: Any) -> tuple[int]:
         self.launched.append(self.current)
         return (201,) if self.current is None else (0,)
+
+
+@pytest.fixture
+def bindings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """NVIDIA's driver, as far as a launch needs it: GPU 0 is current, and takes everything."""
+    found = pytest.importorskip("cuda.bindings.driver", reason="pip install 'xloss[cuda]'")
+    monkeypatch.setattr(found, "cuCtxGetDevice", lambda: (0, 0))
+    monkeypatch.setattr(found, "cuLaunchKernel", lambda *given: (0,))
+    return found
+
+
+def test_a_launch_that_is_refused_is_an_error(
+    bindings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = pytest.importorskip("cuda.core", reason="pip install 'xloss[cuda]'")
+
+    class Device:
+        device_id = 0
+
+        def __init__(self, index: int = 0) -> None: ...
+
+        def set_current(self) -> None: ...
+
+    monkeypatch.setattr(core, "Device", Device)
+    monkeypatch.setattr(bindings, "cuLaunchKernel", lambda *given: (1,))
+    monkeypatch.setattr(bindings, "cuGetErrorString", lambda error: (0, b"number %d" % error))
+    with pytest.raises(RuntimeError, match="CUDA refused a launch: number 1"):
+        driver.launch(None, 0, 1, 32, 0, b"12345678")
+
+
+def test_parameters_reach_the_kernel_whole(bindings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def launch(*given: Any) -> tuple[int]:
+        pointers = (ctypes.c_void_p * 2).from_address(given[9])
+        seen.append([ctypes.string_at(pointers[i], n) for i, n in enumerate((5, 3))])
+        seen.append((*given[:9], given[10]))
+        return (0,)
+
+    monkeypatch.setattr(bindings, "cuLaunchKernel", launch)
+    driver.launch("kernel", 0, 7, 96, 11, b"first", b"two")
+    assert seen == [[b"first", b"two"], ("kernel", 7, 1, 1, 96, 1, 1, 0, 11, 0)]
 
 
 @pytest.mark.parametrize("current", [0, 1, None])

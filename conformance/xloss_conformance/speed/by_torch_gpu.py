@@ -129,7 +129,7 @@ def _eager(work: Work, given: Data, threads: int) -> Call:
 def _compiled(work: Work, given: Data, threads: int, ours: bool = False) -> Call:
     loss = xloss.cross_entropy if ours else function("torch")
     call = _trained(torch.compile(loss, fullgraph=True, dynamic=False), work, given)
-    kept_whole = given.x.device.type == "cuda" and xloss.engines()["cuda"] is None
+    kept_whole = str(given.x.device).startswith("cuda") and xloss.engines()["cuda"] is None
     engine = "cuda" if kept_whole else "generic, traced"
     return Call(call.run, call.before, answer=call.answer, engine=engine if ours else "")
 
