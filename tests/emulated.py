@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xloss._xp
@@ -76,10 +77,42 @@ class Host:
         return 0
 
 
+class StandIn:
+    """The same of the array that stands in for CuPy's."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self.capable = 90
+
+    def index(self, a: Any) -> int:
+        return 0
+
+    def capability(self, index: int) -> int:
+        return self.capable
+
+    def address(self, a: Any) -> int:
+        return a._values.ctypes.data
+
+    def steps(self, a: Any) -> list[int]:
+        return [s // a._values.itemsize for s in a._values.strides]
+
+    def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
+        return self._kind(np.full(shape, 77, dtype))
+
+    def is_in_order(self, a: Any) -> bool:
+        return a._values.flags.c_contiguous
+
+    def in_order(self, a: Any) -> Any:
+        return self._kind(np.ascontiguousarray(a._values))
+
+    def stream(self, index: int) -> int:
+        return 0
+
+
 class Gpu:
     """Launches that were made, and in which order the threads of a block run."""
 
-    def __init__(self, home: Host) -> None:
+    def __init__(self, home: Any) -> None:
         self.home, self.launches, self.backward = home, [], False
 
     def load(self, constants: Any, capability: int, index: int) -> Any:
@@ -96,16 +129,21 @@ class Gpu:
 
 
 @contextmanager
-def emulated(capability: int = 90) -> Iterator[Gpu]:
-    """Take PyTorch's CPU for a GPU."""
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    gpu = Gpu(Host(torch))
+def emulated(capability: int = 90, standin: Any = None) -> Iterator[Gpu]:
+    """Take PyTorch's CPU for a GPU; with `standin`, the class that stands in for CuPy's arrays."""
+    if standin is None:
+        torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+        gpu = Gpu(Host(torch))
+    else:
+        gpu = Gpu(StandIn(standin))
     gpu.home.capable = capability
+    library_of_it = "torch" if standin is None else "cupy"
     with pytest.MonkeyPatch.context() as patch:
         contexts: dict[Any, Any] = {}
         patch.setattr(xloss._xp, "_contexts", contexts)
-        patch.setattr(xloss._xp, "on_host", lambda lib, dev: lib != "torch")
-        patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == "torch")
+        if standin is None:
+            patch.setattr(xloss._xp, "on_host", lambda lib, dev: lib != "torch")
+        patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library_of_it)
         patch.setattr(cuda, "unavailable", lambda: None)
         patch.setattr(driver, "home", lambda library: gpu.home)
         patch.setattr(driver, "load", gpu.load)

@@ -8,6 +8,7 @@ import pytest
 
 import xloss
 from emulated import COMPILER, emulated
+from spread import Alone
 from xloss.engines import cuda
 from xloss.engines.device import plan as plans
 
@@ -280,6 +281,21 @@ def test_an_empty_batch():
     with emulated() as gpu:
         assert xloss.cross_entropy(torch.empty(0, 5), torch.empty(0, dtype=torch.int64)) == 0
         assert not gpu.launches
+
+
+@pytest.mark.parametrize("options", [{}, {"z_loss": 0.01}, {"weight": torch.linspace(0.5, 2, 300)}])
+def test_it_takes_the_classes_that_a_rank_holds(options, monkeypatch):
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    z, y = rows(300, kind="float32")
+    y[1] = -100
+    leaf = z.clone().requires_grad_()
+    with emulated() as gpu:
+        loss = xloss.vocab_parallel_cross_entropy(leaf, y, group="alone", **options)
+        loss.backward()
+        assert [dict(c)["GRAD"] for c, _ in gpu.launches] == [0, 1]
+    want, slope = expected(z, y, **options)
+    close(loss.detach(), want, "float32", 32)
+    close(leaf.grad, slope, "float32", 64)
 
 
 def test_nothing_is_read_by_the_host(monkeypatch):

@@ -52,4 +52,5 @@ def gradients(
 
 
 def _compiled(o: Operands, spec: Spec, cx: Context) -> bool:
-    return spec.kind == "cross_entropy" and spec.indexed and shards.compiled(o.x, spec, cx)
+    by_label = spec.kind == "cross_entropy" and spec.indexed
+    return by_label and shards.compiled(o.x, spec, cx) is not None

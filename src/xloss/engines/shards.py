@@ -11,16 +11,17 @@ from ..core.blocks import cuts
 from ..core.rowstats import RowStats
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import Targets
-from . import EngineUnavailable, choose, cpu
+from . import Engine, EngineUnavailable, choose, generic
 from .generic import cut_up
 
 _ROW_FIELDS = ("labels", "label_weight", "scale", "weight", "keep", "bad", "here")
 
 
-def compiled(x: Array, spec: Spec, cx: Context) -> bool:
-    """Tell whether the compiled engine takes the pass over a shard's logits."""
-    if choose(Operands(x), spec, cx) is not cpu or 0 in x.shape:
-        return False
+def compiled(x: Array, spec: Spec, cx: Context) -> Engine | None:
+    """Return the compiled engine that takes the pass over a shard's logits, if one does."""
+    engine = choose(Operands(x), spec, cx)
+    if engine is generic or 0 in x.shape:
+        return None
     # What smoothing and the cap need of a row leaves the kernels only as part of its loss.
     for option in ("label_smoothing", "softcap"):
         if getattr(spec, option):
@@ -28,8 +29,8 @@ def compiled(x: Array, spec: Spec, cx: Context) -> bool:
                 raise EngineUnavailable(
                     f"engine {spec.engine!r} cannot take this call: {option} of classes in parts"
                 )
-            return False
-    return True
+            return None
+    return engine
 
 
 def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
@@ -38,10 +39,11 @@ def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
         return shards.stats(x, t, spec, cx)
     xp = cx.xp
     rows = tuple(x.shape[:-1])
-    if compiled(x, spec, cx):
+    engine = compiled(x, spec, cx)
+    if engine is not None:
         labels: Any = xp.zeros(rows, dtype=cx.index, device=cx.device)
         bare = Spec("cross_entropy", indexed=True, engine=spec.engine)
-        got = cpu.run(
+        got = engine.run(
             Operands(x, labels), bare, read(cx, clean=True), x.shape[-1], Need(stats=True)
         ).stats
         assert got is not None
@@ -65,12 +67,13 @@ def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Ups
     if not cx.eager:
         return cast(cx, shards.gradient(x, s, t, spec, cx, up), x.dtype)
     xp = cx.xp
+    engine = compiled(x, spec, cx)
     if (
-        x.shape[-1] > cpu.RECOMPUTED
+        engine is not None
+        and x.shape[-1] > engine.RECOMPUTED
         and not (spec.z_loss and t.label_weight is not None)  # lse = inf in a row of weight 0
-        and compiled(x, spec, cx)
     ):
-        return _compiled_gradient(x, s, t, spec, cx, up)
+        return _compiled_gradient(engine, x, s, t, spec, cx, up)
     rows = tuple(x.shape[:-1])
     out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
     if 0 in x.shape:
@@ -86,7 +89,7 @@ def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Ups
 
 
 def _compiled_gradient(
-    x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream
+    engine: Engine, x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream
 ) -> Array:
     xp = cx.xp
     rows = tuple(x.shape[:-1])
@@ -102,7 +105,7 @@ def _compiled_gradient(
     o = Operands(x, t.labels, None, None, t.keep)
     need, up_row = Need(grad=True), Upstream(row, None, up.live)
     saved = xp.asarray(s.max), xp.asarray(s.rest)  # of one row NumPy makes scalars
-    g: Any = cpu.run(o, bare, read(cx, clean=True), x.shape[-1], need, up_row, saved).grad
+    g: Any = engine.run(o, bare, read(cx, clean=True), x.shape[-1], need, up_row, saved).grad
     # Where the label is elsewhere the kernel took the first class for it.
     first = shards.gradient(x[..., :1], s, t._replace(here=xp.zeros_like(t.here)), spec, cx, up)
     g[..., 0] = xp.where(t.here, g[..., 0], cast(cx, first[..., 0], x.dtype))
