@@ -53,7 +53,7 @@ def on_host(x: DeviceArray) -> np.ndarray:
 
 
 def near(got: np.ndarray, want: np.ndarray, gpu: Any) -> None:
-    """Compare gradients: of one arithmetic, or of two, which may differ by some ulp of the largest."""
+    """Compare gradients of one arithmetic, or of two, some ulp of the largest apart."""
     if gpu is None:
         np.testing.assert_array_max_ulp(got, want, 2)
     else:
