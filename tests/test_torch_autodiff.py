@@ -210,3 +210,27 @@ def test_a_reduced_loss_saves_what_its_gradient_reads(classes: int, numbers: int
     assert loss.requires_grad
     others = [a for a in kept if a.data_ptr() not in (z.data_ptr(), t.data_ptr())]
     assert [tuple(a.shape) for a in others] == [(50,)] * numbers
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_activation_checkpointing(reduction: str) -> None:
+    """The forward is run again for the backward, which may ask for what it saved only once."""
+    from torch.utils.checkpoint import checkpoint
+
+    x, y = torch.randn(4, 300, requires_grad=True), torch.arange(4)
+
+    def loss(x: Any) -> Any:
+        return xloss.cross_entropy(2 * x, y, reduction=reduction).sum()
+
+    checkpoint(loss, x, use_reentrant=False).backward()
+    (want,) = torch.autograd.grad(loss(x), x)
+    assert torch.equal(x.grad, want)
+    w = torch.randn(300, 8, requires_grad=True)
+    f = torch.randn(4, 8)
+
+    def linear(w: Any) -> Any:
+        return xloss.linear_cross_entropy(f, w, y)
+
+    checkpoint(linear, w, use_reentrant=False).backward()
+    (want,) = torch.autograd.grad(linear(w), w)
+    assert torch.equal(w.grad, want)

@@ -261,7 +261,8 @@ class _Reduced(torch.autograd.Function):
         none = (None,) * 6
         if up is None:
             return None, *none
-        o, stats = Operands(*ctx.saved_tensors[:6]), ctx.saved_tensors[6:]
+        kept = ctx.saved_tensors  # activation checkpointing gives them once
+        o, stats = Operands(*kept[:6]), kept[6:]
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
             return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
@@ -305,8 +306,8 @@ class _Rows(torch.autograd.Function):
         none = (None,) * 9
         if ups[0] is None:
             return none
-        o = Operands(*ctx.saved_tensors[:6])
-        stats = ctx.saved_tensors[6:]
+        kept = ctx.saved_tensors  # activation checkpointing gives them once
+        o, stats = Operands(*kept[:6]), kept[6:]
         spec, classes, clean = ctx.options
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
@@ -322,7 +323,8 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        o = Operands(*ctx.saved_tensors[:6])
+        kept = ctx.saved_tensors
+        o = Operands(*kept[:6])
         spec, classes, clean = ctx.options
         g, h = _formula(o, spec, classes, clean, 1.0)
         cx = _context(o, clean)
@@ -333,7 +335,7 @@ class _Rows(torch.autograd.Function):
             # A class of slope exactly 0 does not move the loss, infinite though it be.
             term = torch.where(slope == 0, 0.0, cast(cx, slope, cx.acc) * tangent)
             out = out + (term.sum(-1) if classes else term)
-        return (out, *(None for _ in ctx.saved_tensors[6:]))
+        return (out, *(None for _ in kept[6:]))
 
 
 def _formula(
