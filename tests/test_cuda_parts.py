@@ -79,3 +79,19 @@ def test_one_launch_or_three(dtype: str, classes: int, options: str) -> None:
         again = results(capability, dtype, classes, OPTIONS[options], backward)
         for one, other in zip((loss, grad, alone, recorded), again, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_has_the_same_bits_in_another_layout(dtype: str) -> None:
+    import torch
+
+    from emulated import emulated
+
+    draw = np.random.default_rng(5)
+    x = torch.from_numpy(draw.standard_normal((24, 203)) * 3).to(getattr(torch, dtype))
+    y = torch.from_numpy(draw.integers(0, 203, 24))
+    with emulated() as gpu:
+        own = xloss.cross_entropy(x, y, reduction="none")
+        apart = xloss.cross_entropy(x.T.contiguous().T, y, reduction="none")
+        assert [dict(c)["GROUP"] for c, _ in gpu.launches] == [16 if dtype == "float32" else 32, 1]
+    np.testing.assert_array_equal(apart.numpy(), own.numpy())
