@@ -10,10 +10,10 @@ CERTAIN = "cuda_extremes::a_certain_row_loses_nothing_whatever_it_weighs[-inf-5]
 CUDA: list[Breakage] = [
     b("cuda: what float64's sums lose is kept", GROUPS,
       "lost += error == error ? error : 0.0;", "",
-      "cuda_parts::a_row_has_the_same_bits_in_another_layout[float64]"),
+      "cuda_parts::a_row_of_float64_has_the_same_bits_in_another_layout"),
     b("cuda: what lanes lost is added up too", GROUPS,
       "if constexpr (EXACT) s[n].lost += shuffle_xor<WIDTH>(s[n].lost, o);", "",
-      "cuda_parts::a_row_has_the_same_bits_in_another_layout[float64]"),
+      "cuda_parts::a_row_of_float64_has_the_same_bits_in_another_layout"),
     b("cuda: one lane owns the maximum", GROUPS, "if (!owner) sum +=", "sum +=", DIVIDED),
     b("cuda: beside a certain class there is nothing", ROWS,
       "far = rest < FEW;", "far = false;", CERTAIN),
