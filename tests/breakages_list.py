@@ -7,6 +7,7 @@ from breakages import Breakage
 from breakages_arithmetic import ARITHMETIC
 from breakages_calls import CALLS
 from breakages_cluster import CLUSTER
+from breakages_cuda import CUDA
 from breakages_engine import COMPILED
 from breakages_examples import EXAMPLES
 from breakages_linear import LINEAR
@@ -28,4 +29,5 @@ BREAKAGES: list[Breakage] = [
     *THREADS,
     *CLUSTER,
     *SPREAD,
+    *CUDA,
 ]

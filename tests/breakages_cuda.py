@@ -1,0 +1,43 @@
+"""Breakages of the CUDA engine: kernels, which run on the host, and their launches."""
+
+from breakages import Breakage
+from breakages_rules import b
+
+ROWS, GROUPS, MEMORY = (f"engines/device/{name}.cuh" for name in ("rows", "groups", "memory"))
+DIVIDED = "accuracy::rows_as_a_gpu_divides_them[float32]"
+CERTAIN = "cuda_extremes::a_certain_row_loses_nothing_whatever_it_weighs[-inf-5]"
+
+CUDA: list[Breakage] = [
+    b("cuda: what float64's sums lose is kept", GROUPS,
+      "lost += error == error ? error : 0.0;", "",
+      "cuda_parts::a_row_of_float64_has_the_same_bits_in_another_layout"),
+    b("cuda: what lanes lost is added up too", GROUPS,
+      "if constexpr (EXACT) s[n].lost += shuffle_xor<WIDTH>(s[n].lost, o);", "",
+      "cuda_parts::a_row_of_float64_has_the_same_bits_in_another_layout"),
+    b("cuda: one lane owns the maximum", GROUPS, "if (!owner) sum +=", "sum +=", DIVIDED),
+    b("cuda: beside a certain class there is nothing", ROWS,
+      "far = rest < FEW;", "far = false;", CERTAIN),
+    b("cuda: masked classes have nothing of a huge upstream", ROWS,
+      "fabs(factor) > 1073741824.0", "fabs(factor) > INF", CERTAIN),
+    b("cuda: rows begin anywhere", MEMORY,
+      "v = joined(v, b, off);", "v = joined(v, b, 0);", DIVIDED),
+    b("cuda: and so do their gradients", MEMORY,
+      "store_16(to, joined(before, v, 16 - off));", "store_16(to, v);", DIVIDED),
+    b("cuda: the second launch merges what every block left", ROWS,
+      "p = lane < PARTS ? left[lane].piece", "p = lane < 1 ? left[lane].piece",
+      "cuda_parts::one_launch_or_three[float32-8203-labels]"),
+    b("cuda: and the third what they added up", ROWS,
+      "lane < PARTS ? left[lane].sums[n]", "lane < 1 ? left[lane].sums[n]",
+      "cuda_parts::one_launch_or_three[float32-8203-smoothed]"),
+    b("cuda: a label beyond int64 is bad", "engines/device/facts.cuh",
+      "(u64)y >= (u64)c.classes", "y >= c.classes",
+      "rules_targets::the_unsigned_twin_of_minus_100_is_bad_and_not_ignored[emulated-uint64]"),
+    b("cuda: a launch goes to the arrays' GPU", "engines/device/driver.py",
+      "failed = int(unknown) or int(current) != index", "failed = 0",
+      "cuda_driver::a_launch_goes_to_the_arrays_gpu[0]"),
+    Breakage("cuda: its budget is the compiled engines'",
+             "conformance/xloss_conformance/subjects.py",
+             ', "cuda": "cuda", "cupy": "cuda"}', "}",
+             "conformance/test_emulated.py::"
+             "test_where_there_is_a_gpu_the_stricter_budget_holds"),
+]  # fmt: skip
