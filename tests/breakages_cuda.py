@@ -17,7 +17,7 @@ CUDA: list[Breakage] = [
     b("cuda: one lane owns the maximum", GROUPS, "if (!owner) sum +=", "sum +=", DIVIDED),
     b("cuda: beside a certain class there is nothing", ROWS,
       "far = rest < FEW;", "far = false;", CERTAIN),
-    b("cuda: masked classes have nothing of a huge upstream", ROWS,
+    b("cuda: masked classes have nothing of a huge upstream", "engines/device/settle.cuh",
       "fabs(factor) > 1073741824.0", "fabs(factor) > INF", CERTAIN),
     b("cuda: rows begin anywhere", MEMORY,
       "v = joined(v, b, off);", "v = joined(v, b, 0);", DIVIDED),

@@ -33,8 +33,9 @@ def kernel(classes=4096, stored="bfloat16", grad=True, stage=0, soft=None, **opt
 
 
 @pytest.mark.parametrize("capability", ARCHITECTURES)
-@pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("classes", [8, 1024, 4096, 32768, 262144])
+@pytest.mark.parametrize(
+    ("classes", "grad"), [(8, True), (4096, False), (4096, True), (262144, True)]
+)
 def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, capability):
     for stage in plan.stages(plan.plan(classes, 2, False), capability)[-1:]:
         made_of = kernel(classes, grad=grad, stage=stage)

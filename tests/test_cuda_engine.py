@@ -63,7 +63,7 @@ def test_the_classes_above_take_every_division():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("classes", [40, 1001, 20000])
+@pytest.mark.parametrize("classes", [40, 20000])
 def test_every_dtype(kind, classes):
     z, y = rows(classes, kind=kind)
     with emulated():
@@ -85,8 +85,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("classes", [3, 37, 999])
+@pytest.mark.parametrize(("classes", "kind"), [(3, "float32"), (37, "float64"), (999, "float16")])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout(layout, classes, kind):
     z, y = rows(classes, 5, kind)
@@ -112,24 +111,7 @@ def test_a_class_axis_that_is_not_the_last():
     close(grad, slope, "float32", 32)
 
 
-@pytest.mark.parametrize("classes", [16001, 50001])
-def test_blocks_of_a_row_meet_in_memory_where_there_are_no_clusters(classes):
-    z, y = rows(classes, 4, "float32")
-    z[1] *= 5000
-    y[2] = -100
-    options = {"label_smoothing": 0.1, "weight": torch.rand(classes) + 0.5}
-    for given in ({}, options):
-        with emulated() as gpu:
-            one = both(z, y, reduction="none", **given)
-            assert len(gpu.launches) == 1
-        with emulated(80) as gpu:
-            three = both(z, y, reduction="none", **given)
-            assert [dict(c)["STAGE"] for c, _ in gpu.launches] == [1, 2, 3]
-        assert torch.equal(one[0], three[0])
-        assert torch.equal(one[1], three[1])
-
-
-@pytest.mark.parametrize("classes", [8, 100, 1000, 4001, 50001])
+@pytest.mark.parametrize("classes", [100, 4001, 50001])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 5.0}])
 def test_the_order_of_threads_changes_no_bit(classes, options):
     z, y = rows(classes, 4, "float32")
@@ -144,7 +126,7 @@ def test_the_order_of_threads_changes_no_bit(classes, options):
         assert torch.equal(grads, found[0][1])
 
 
-@pytest.mark.parametrize("classes", [8, 37, 1000, 20001])
+@pytest.mark.parametrize("classes", [8, 1000, 20001])
 def test_a_row_has_the_same_bits_in_every_batch_and_every_call(classes):
     z, y = rows(classes, 9, "float32")
     with emulated():

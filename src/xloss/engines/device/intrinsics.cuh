@@ -65,7 +65,7 @@ template <class T> __device__ inline T& shared_memory() {
 
 // All threads of a cluster of blocks; what they wrote before is seen after it.
 __device__ inline void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
 }
 
 // The same place in the shared memory of another block of the cluster.
