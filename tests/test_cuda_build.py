@@ -20,6 +20,7 @@ except Exception as error:
     pytest.skip(f"{error}: pip install 'xloss[cuda]' brings it", allow_module_level=True)
 
 ARCHITECTURES = (80, 90, 100)
+WIDTHS = [(8, True), (4096, False), (4096, True), (262144, True)]
 SPILLED = 192  # bytes a thread: what it holds of its row, while float64 settles the row
 
 
