@@ -145,6 +145,7 @@ def emulated(capability: int = 90, standin: Any = None) -> Iterator[Gpu]:
             patch.setattr(xloss._xp, "on_host", lambda lib, dev: lib != "torch")
         patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library_of_it)
         patch.setattr(cuda, "unavailable", lambda: None)
+        patch.setattr(driver, "unfit", lambda capability: None)
         patch.setattr(driver, "home", lambda library: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)

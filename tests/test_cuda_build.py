@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import xloss
+from emulated import emulated
 from xloss.engines import cuda
 from xloss.engines.device import build, driver, plan
 
@@ -60,6 +61,32 @@ def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, capab
 )  # fmt: skip
 def test_every_option_compiles(options):
     assert build.compile_kernel(kernel(**options), "sm_90")[0][:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize(
+    ("capability", "compiled_for"),
+    [(75, None), (80, "sm_80"), (86, "sm_86"), (89, "sm_89"), (90, "sm_90"), (85, "sm_80"),
+     (999, None)],
+)  # fmt: skip
+def test_a_gpu_runs_what_is_compiled_for_it_or_an_earlier_one_of_its_generation(
+    capability, compiled_for
+):
+    assert build.architecture(capability) == compiled_for
+    assert (driver.unfit(capability) is None) == (compiled_for is not None)
+
+
+def test_a_gpu_that_is_too_old_or_too_new_is_refused_with_the_reason():
+    assert driver.unfit(75) == "this GPU has compute capability 7.5, which is below 8.0"
+    assert "does not know compute capability 99.9" in driver.unfit(999)
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    z, y = torch.zeros(1, 2), torch.tensor([0])
+    with emulated(75) as gpu, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "unfit", lambda capability: f"too old: {capability}")
+        xloss.cross_entropy(z, y)
+        assert not gpu.launches
+        refused = pytest.raises(xloss.EngineUnavailable, match="too old: 75")
+        with xloss.use_engine("cuda"), refused:
+            xloss.cross_entropy(z, y)
 
 
 def test_sums_compile():

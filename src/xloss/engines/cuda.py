@@ -51,7 +51,8 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
         for a in o:
             if a is not None and not has_memory(a):
                 return "a tensor's memory does not hold its values"
-    return unavailable()
+    home = driver.home(cx.library)
+    return unavailable() or driver.unfit(home.capability(home.index(o.x)))
 
 
 def _on_gpu(cx: Context) -> bool:

@@ -18,6 +18,7 @@ from .plan import Constants
 HERE = Path(__file__).parent
 SUFFIX = ".cubin"
 STANDARD = "c++17"
+LEAST = 80  # bfloat16, and a maximum that keeps NaN
 
 
 @cache
@@ -39,6 +40,19 @@ def compiled(constants: Constants, architecture: str) -> bytes:
         with suppress(OSError):
             kept.write(path, made)
     return made
+
+
+@cache
+def architecture(capability: int) -> str | None:
+    """Return what to compile for, so that a GPU can run it; None where the compiler knows nothing.
+
+    Machine code runs on later GPUs of the same generation.
+    """
+    from cuda.bindings import nvrtc
+
+    known = nvrtc.nvrtcGetSupportedArchs()[1:][-1]
+    fits = [a for a in known if a // 10 == capability // 10 and a <= capability]
+    return f"sm_{max(fits)}" if fits and capability >= LEAST else None
 
 
 def compile_kernel(

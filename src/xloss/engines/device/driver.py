@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from ..._xp import Array
-from .build import compiled
+from .build import LEAST, architecture, compiled
 from .plan import Constants
 
 
@@ -137,6 +137,17 @@ def missing() -> str | None:
     return None if count else "no GPU is found"
 
 
+@cache
+def unfit(capability: int) -> str | None:
+    """Say why no kernel can be compiled for a GPU, or None."""
+    if architecture(capability) is not None:
+        return None
+    said = f"compute capability {capability // 10}.{capability % 10}"
+    if capability < LEAST:
+        return f"this GPU has {said}, which is below {LEAST // 10}.{LEAST % 10}"
+    return f"NVIDIA's run-time compiler does not know {said}: a newer nvidia-cuda-nvrtc may"
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -155,7 +166,9 @@ def load(constants: Constants, capability: int, index: int) -> Any:
         with _loading:
             found = _kernels.get((constants, capability))
             if found is None:
-                code = ObjectCode.from_cubin(compiled(constants, f"sm_{capability}"))
+                made_for = architecture(capability)
+                assert made_for is not None
+                code = ObjectCode.from_cubin(compiled(constants, made_for))
                 Device(index).set_current()
                 name = "sums" if constants[0][0] == "SUMS" else "rows"
                 kernel = code.get_kernel(name)
