@@ -43,9 +43,9 @@ __device__ inline float larger(float a, float b) {
     return m;
 }
 
-__device__ inline float exp2_fast(float x) {
+__device__ inline float exp2_fast(float x) {  // |x| <= 1/2
     float e;
-    asm("ex2.approx.f32 %0, %1;" : "=f"(e) : "f"(x));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x));
     return e;
 }
 

@@ -131,8 +131,10 @@ template <int KIND, bool STRIDED> struct RowOf {
     i64 classes;
 
     __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
+        // A division of 64 bits costs as much as some logits: seldom is there one to make.
+        i64 outer = row < p.inner ? 0 : row / p.inner;
         at = p.address +
-             ((row / p.inner) * p.outer_step + (row % p.inner) * p.inner_step) * (i64)sizeof(Raw);
+             (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
     }
 
     __device__ inline Raw& element(i64 j) const {

@@ -115,10 +115,10 @@ __device__ inline float exp_near(float z, Near n) {
     z = fmaxf(z, n.least);
     float shifted = fmaf(z, (float)LOG2E, n.shift);
     float k = shifted - n.shift;
-    float r = fmaf(-k, LO4, fmaf(-k, HI4, z));
-#ifdef FAST_EXP  // the special-function unit: 2 ulp, for the 16 bits of half precision
-    float p = exp2_fast(r * (float)LOG2E);
+#if FAST  // 16 bits come twice as fast: 6 operations for 11, within 2 ulp of float32
+    float p = exp2_fast(fmaf(z, (float)(LOG2E - (float)LOG2E), fmaf(z, (float)LOG2E, -k)));
 #else
+    float r = fmaf(-k, LO4, fmaf(-k, HI4, z));
     float p = fmaf(fmaf(tail4(r), r, 1.0f), r, 1.0f);
 #endif
     return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));

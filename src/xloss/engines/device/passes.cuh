@@ -4,6 +4,7 @@
 //   PARTS          blocks to a row                VECTORS   16 bytes each, that a thread loads at once
 //   APART          classes do not lie side by side
 //   SMOOTH, CAP    label smoothing, softcap       GRAD      the gradient is wanted
+//   FAST           exp by the special-function unit
 //   STAGE          0: blocks of a row are a cluster; 1, 2, 3: they meet in memory between launches
 #pragma once
 #include "facts.cuh"

@@ -45,6 +45,7 @@ def constants(
         "STORED": KINDS[stored], "SOFT": -1 if soft is None else KINDS[soft],
         "THREADS": p.threads, "GROUP": p.group, "PARTS": p.parts, "VECTORS": p.vectors,
         "APART": p.apart, "SMOOTH": smooth, "CAP": cap, "GRAD": grad, "STAGE": stage,
+        "FAST": stored in ("float16", "bfloat16"),
     }  # fmt: skip
     return tuple((name, int(value)) for name, value in values.items())
 
