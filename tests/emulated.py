@@ -4,6 +4,7 @@ them thread by thread (`cuda_on_host`). What a GPU adds is speed, and memory tha
 from __future__ import annotations
 
 import ctypes
+import getpass
 import hashlib
 import os
 import shutil
@@ -24,11 +25,11 @@ from xloss.engines.device import build, driver
 
 HERE = Path(__file__).parent / "cuda_on_host"
 COMPILER = shutil.which("g++")
-FOLDER = Path(tempfile.gettempdir()) / f"xloss-cuda-on-host-{os.getuid()}"
+FOLDER = Path(tempfile.gettempdir()) / f"xloss-cuda-on-host-{getpass.getuser()}"
 
 
 @cache
-def library(constants: Any) -> Any:
+def compiled(constants: Any) -> Any:
     """Compile a kernel for the host, or find it compiled."""
     sources = build.sources() + b"".join(p.read_bytes() for p in sorted(HERE.iterdir()))
     name = hashlib.sha256(sources + repr(constants).encode()).hexdigest()[:32]
@@ -44,18 +45,24 @@ def library(constants: Any) -> Any:
     return ctypes.CDLL(str(made))
 
 
-class Host:
-    """What a GPU's library offers, on the host."""
+class OneGpu:
+    """What is the same of every library: one GPU, and its default stream."""
 
-    def __init__(self, torch: Any) -> None:
-        self._torch = torch
-        self.capable = 90
+    def __init__(self, capability: int) -> None:
+        self._capability = capability
 
     def index(self, a: Any) -> int:
         return 0
 
     def capability(self, index: int) -> int:
-        return self.capable
+        return self._capability
+
+    def stream(self, index: int) -> int:
+        return 0
+
+
+class Tensors(OneGpu):
+    """What PyTorch offers of tensors on a GPU, of those on the host."""
 
     def address(self, a: Any) -> int:
         return a.data_ptr()
@@ -65,7 +72,7 @@ class Host:
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
         # What was not written is seen.
-        return self._torch.empty(shape, dtype=dtype).fill_(77)
+        return like.new_empty(shape, dtype=dtype).fill_(77)
 
     def is_in_order(self, a: Any) -> bool:
         return a.is_contiguous()
@@ -73,22 +80,9 @@ class Host:
     def in_order(self, a: Any) -> Any:
         return a.contiguous()
 
-    def stream(self, index: int) -> int:
-        return 0
 
-
-class StandIn:
+class StandIns(OneGpu):
     """The same of the array that stands in for CuPy's."""
-
-    def __init__(self, kind: Any) -> None:
-        self._kind = kind
-        self.capable = 90
-
-    def index(self, a: Any) -> int:
-        return 0
-
-    def capability(self, index: int) -> int:
-        return self.capable
 
     def address(self, a: Any) -> int:
         return a._values.ctypes.data
@@ -97,16 +91,13 @@ class StandIn:
         return [s // a._values.itemsize for s in a._values.strides]
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
-        return self._kind(np.full(shape, 77, dtype))
+        return type(like)(np.full(shape, 77, dtype))
 
     def is_in_order(self, a: Any) -> bool:
         return a._values.flags.c_contiguous
 
     def in_order(self, a: Any) -> Any:
-        return self._kind(np.ascontiguousarray(a._values))
-
-    def stream(self, index: int) -> int:
-        return 0
+        return type(a)(np.ascontiguousarray(a._values))
 
 
 class Gpu:
@@ -116,7 +107,7 @@ class Gpu:
         self.home, self.launches, self.backward = home, [], False
 
     def load(self, constants: Any, capability: int, index: int) -> Any:
-        return constants, library(constants)
+        return constants, compiled(constants)
 
     def launch(self, kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes):
         constants, code = kernel
@@ -129,24 +120,19 @@ class Gpu:
 
 
 @contextmanager
-def emulated(capability: int = 90, standin: Any = None) -> Iterator[Gpu]:
-    """Take PyTorch's CPU for a GPU; with `standin`, the class that stands in for CuPy's arrays."""
-    if standin is None:
-        torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-        gpu = Gpu(Host(torch))
-    else:
-        gpu = Gpu(StandIn(standin))
-    gpu.home.capable = capability
-    library_of_it = "torch" if standin is None else "cupy"
+def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
+    """Take PyTorch's CPU for a GPU; or, of "cupy", the array that stands in for CuPy's."""
+    if library == "torch":
+        pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    gpu = Gpu((Tensors if library == "torch" else StandIns)(capability))
     with pytest.MonkeyPatch.context() as patch:
-        contexts: dict[Any, Any] = {}
-        patch.setattr(xloss._xp, "_contexts", contexts)
-        if standin is None:
+        patch.setattr(xloss._xp, "_contexts", {})
+        if library == "torch":
             patch.setattr(xloss._xp, "on_host", lambda lib, dev: lib != "torch")
-        patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library_of_it)
+        patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library)
         patch.setattr(cuda, "unavailable", lambda: None)
         patch.setattr(driver, "unfit", lambda capability: None)
-        patch.setattr(driver, "home", lambda library: gpu.home)
+        patch.setattr(driver, "home", lambda name: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
         cuda._kernels.cache_clear()

@@ -31,7 +31,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[Any]:
         return
     if COMPILER is None:
         pytest.skip("no g++ here, which compiles the kernels for the host")
-    with emulated(standin=DeviceArray) as made:
+    with emulated(library="cupy") as made:
         yield made
 
 
