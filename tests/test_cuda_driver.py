@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from xloss.engines.device import driver
+from xloss.engines.device.plan import sums
 
 
 class Played:
@@ -64,6 +66,40 @@ def test_parameters_reach_the_kernel_whole(bindings: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(bindings, "cuLaunchKernel", launch)
     driver.launch("kernel", 0, 7, 96, 11, b"first", b"two")
     assert seen == [[b"first", b"two"], ("kernel", 7, 1, 1, 96, 1, 1, 0, 11, 0)]
+
+
+def test_a_kernel_is_loaded_once_and_the_current_gpu_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bindings = pytest.importorskip("cuda.bindings.driver", reason="pip install 'xloss[cuda]'")
+    core = pytest.importorskip("cuda.core", reason="pip install 'xloss[cuda]'")
+    played, loaded = Played(0), []
+
+    class Device:
+        def __init__(self, index: int | None = None) -> None:
+            self.device_id = (played.current or 0) if index is None else index
+
+        def set_current(self) -> None:
+            played.current = self.device_id
+
+    class Code:
+        @staticmethod
+        def from_cubin(code: bytes) -> Code:
+            return Code()
+
+        def get_kernel(self, name: str) -> Any:
+            loaded.append((name, played.current))
+            return SimpleNamespace(handle=7)
+
+    monkeypatch.setattr(core, "Device", Device)
+    monkeypatch.setattr(core, "ObjectCode", Code)
+    monkeypatch.setattr(driver, "_kernels", {})
+    monkeypatch.setattr(driver, "compiled", lambda constants, made_for: made_for.encode())
+    made = [driver.load(sums("float32"), 90, 1) for _ in range(2)]
+    assert made[0] is made[1]
+    assert isinstance(made[0], bindings.CUfunction)
+    assert loaded == [("sums", 1)]
+    assert played.current == 0
 
 
 @pytest.mark.parametrize("current", [0, 1, None])

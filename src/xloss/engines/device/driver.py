@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol
 
@@ -46,7 +48,6 @@ class _Torch:
 
         self._torch = torch
         self.stream = torch._C._cuda_getCurrentRawStream
-        self._now = torch._C._cuda_getDevice
 
     def index(self, a: Array) -> int:
         return int(a.get_device())
@@ -161,7 +162,7 @@ def load(constants: Constants, capability: int, index: int) -> Any:
     found = _kernels.get((constants, capability))
     if found is None:
         from cuda.bindings import driver
-        from cuda.core import Device, ObjectCode
+        from cuda.core import ObjectCode
 
         with _loading:
             found = _kernels.get((constants, capability))
@@ -169,12 +170,26 @@ def load(constants: Constants, capability: int, index: int) -> Any:
                 made_for = architecture(capability)
                 assert made_for is not None
                 code = ObjectCode.from_cubin(compiled(constants, made_for))
-                Device(index).set_current()
                 name = "sums" if constants[0][0] == "SUMS" else "rows"
-                kernel = code.get_kernel(name)
+                with _current(index):
+                    kernel = code.get_kernel(name)
                 found = driver.CUfunction(int(kernel.handle)), kernel
                 _kernels[constants, capability] = found
     return found[0]
+
+
+@contextmanager
+def _current(index: int) -> Iterator[None]:
+    """Have a GPU current inside a block: the array library's own current one must stay."""
+    from cuda.core import Device
+
+    before = Device()
+    Device(index).set_current()
+    try:
+        yield
+    finally:
+        if before.device_id != index:
+            before.set_current()
 
 
 class _Parameters(threading.local):
@@ -208,14 +223,7 @@ def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packe
         (failed,) = driver.cuLaunchKernel(*given)
     if int(failed):
         # A thread that has done nothing on this GPU, or something on another.
-        from cuda.core import Device
-
-        before = Device()
-        Device(index).set_current()
-        try:
+        with _current(index):
             (failed,) = driver.cuLaunchKernel(*given)
-        finally:
-            if before.device_id != index:
-                before.set_current()
     if int(failed):
         raise RuntimeError(f"CUDA refused a launch: {driver.cuGetErrorString(failed)[1].decode()}")
