@@ -1,8 +1,9 @@
+#include <sys/mman.h>
+
 #include "intrinsics.h"
 
 #include "kernels.cu"
 
-static std::vector<unsigned char> stacks;
 static void (*work)();
 
 static void body() {
@@ -19,9 +20,10 @@ static void enter(Fiber& f) {
     setcontext(&f.context);
 }
 
+static const size_t STACK = 1 << 16;
+
 // Run `work` on every thread; backward: the last thread first. Returns 1 where all wait for good.
-static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
-    const size_t stack = 1 << 16;
+static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char* stacks) {
     size_t count = (size_t)threads * cluster;
     Machine& m = machine;
     m.grid.x = grid;
@@ -31,7 +33,6 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
     m.lanes.assign(count + 32, Barrier());
     m.slots.assign(count + 32, 0);
     m.cluster = Barrier();
-    if (stacks.size() < count * stack) stacks.resize(count * stack);
     for (u32 first = 0; first < grid; first += cluster) {
         // What a block finds in its shared memory is what it happens to be.
         m.shared.assign(cluster, std::vector<unsigned char>(1 << 14, 0xa5));
@@ -42,8 +43,8 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward) {
             f.block.x = first + (u32)f.rank;
             f.begun = f.done = false;
             getcontext(&f.context);
-            f.context.uc_stack.ss_sp = stacks.data() + i * stack;
-            f.context.uc_stack.ss_size = stack;
+            f.context.uc_stack.ss_sp = stacks + i * STACK;
+            f.context.uc_stack.ss_size = STACK;
             f.context.uc_link = nullptr;
             makecontext(&f.context, body, 0);
         }
@@ -74,5 +75,12 @@ static void kernel() { rows(*given); }
 extern "C" int launch(u32 grid, u32 threads, u32 cluster, const void* parameters, int backward) {
     given = (decltype(given))parameters;
     work = kernel;
-    return run(grid, threads, cluster, backward);
+    // Of what is mapped anew only the pages that are used take memory.
+    size_t bytes = (size_t)threads * cluster * STACK;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* stacks = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (stacks == MAP_FAILED) return 2;
+    int stuck = run(grid, threads, cluster, backward, (unsigned char*)stacks);
+    munmap(stacks, bytes);
+    return stuck;
 }
