@@ -10,7 +10,7 @@ import pytest
 import xloss
 from spread import Alone, Ranks, run
 from spread_errors import SECONDS
-from xloss.engines import shards
+from xloss.engines import cpu
 
 EXPECTED = {
     "rows": "ValueError: logits_shard: other rows on rank 1 than on rank 0",
@@ -104,8 +104,8 @@ def test_an_engine_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     z, y = np.linspace(0, 1, 600).reshape(2, 300), np.array([0, 299])
     loss = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
     calls = []
-    real = shards.cpu.run
-    monkeypatch.setattr(shards.cpu, "run", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = cpu.run
+    monkeypatch.setattr(cpu, "run", lambda *a, **k: calls.append(1) or real(*a, **k))
     with xloss.use_engine("generic"):
         plain = loss(z, y, group=...)
     assert not calls
