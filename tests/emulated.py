@@ -105,6 +105,7 @@ class Gpu:
 
     def __init__(self, home: Any) -> None:
         self.home, self.launches, self.backward = home, [], False
+        self.packed: list[bytes] = []  # each launch's parameters
 
     def load(self, constants: Any, capability: int, index: int) -> Any:
         return constants, compiled(constants)
@@ -115,7 +116,8 @@ class Gpu:
         cluster = given.get("PARTS", 1) if given.get("STAGE") == 0 else 1
         assert grid % cluster == 0
         self.launches.append((constants, grid))
-        stuck = code.launch(grid, threads, cluster, b"".join(packed), int(self.backward))
+        self.packed.append(b"".join(packed))
+        stuck = code.launch(grid, threads, cluster, self.packed[-1], int(self.backward))
         assert not stuck, "threads wait for each other"
 
 

@@ -15,7 +15,7 @@ struct Column {
     i64 type;
 };
 
-struct Call {  // the fields are packed by launch.py, in this order, 8 bytes each
+struct Call {  // the fields are packed by cuda.py, in this order, 8 bytes each
     i64 rows, classes;
     Place x, g;
     Column labels;             // (rows)

@@ -3,7 +3,7 @@
 #include "passes.cuh"
 
 struct Whole {  // a row, from all its classes
-    Acc top, first, second, cap;
+    Acc top, first, second;
     Acc unit, unit_inv, rest, inv, b, zc, keep, rem, c, shares, at_label;
     Near near;
     i64 label;

@@ -5,7 +5,7 @@
 typedef Number<STORED>::Acc Acc;
 const int SPAN = 8192, WORKERS = 256;  // rows, and threads, to a block
 
-struct Sums {  // packed by launch.py, in this order, 8 bytes each
+struct Sums {  // packed by cuda.py, in this order, 8 bytes each
     i64 rows;                    // or the number of partial sums; 0: the weight is known
     u64 losses, weights;         // (rows) Acc; (rows) double
     u64 partial;                 // double[2] a block
