@@ -104,8 +104,9 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
     }
 }
 
-// Blocks to a multiprocessor that registers must do for: enough that some load while others compute.
-const int BLOCKS = MIXED || STORED == F64 ? 1 : 1024 / THREADS;
+// Blocks to a multiprocessor that registers must do for: enough that some load while others compute,
+// where 64 registers a thread can hold its part of a row and what is computed of it.
+const int BLOCKS = MIXED || STORED == F64 || VECTORS > 4 ? 1 : 1024 / THREADS;
 
 extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c) {
     Shared& s = shared_memory<Shared>();
