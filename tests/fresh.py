@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-# A breakage that hangs need not be waited for as long as a slow machine may take: see breakages.py.
+# A machine that is slow, or busy, may be given more time: a factor of every limit.
 PATIENCE = float(os.environ.get("XLOSS_TEST_PATIENCE", "1"))
 
 # A child that cannot hang, and its exit code.

@@ -19,7 +19,6 @@ STEPS = [
     "-m ruff format --check .",
     "-m mypy",
     "-m pytest -q --doctest-modules src/xloss",
-    "tests/breakages.py -j 2",
 ]
 
 
