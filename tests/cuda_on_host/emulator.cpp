@@ -36,12 +36,13 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char*
     for (u32 first = 0; first < grid; first += cluster) {
         // What a block finds in its shared memory is what it happens to be.
         m.shared.assign(cluster, std::vector<unsigned char>(1 << 14, 0xa5));
+        m.staged.assign(cluster, std::vector<unsigned char>(m.staging + 16, 0xa5));
         for (size_t i = 0; i < count; ++i) {
             Fiber& f = m.fibers[i];
             f.rank = (int)(i / threads);
             f.thread.x = (u32)(i % threads);
             f.block.x = first + (u32)f.rank;
-            f.begun = f.done = false;
+            f.begun = f.done = f.arrived = false;
             getcontext(&f.context);
             f.context.uc_stack.ss_sp = stacks + i * STACK;
             f.context.uc_stack.ss_size = STACK;
@@ -72,7 +73,9 @@ static const Call* given;
 static void kernel() { rows(*given); }
 #endif
 
-extern "C" int launch(u32 grid, u32 threads, u32 cluster, const void* parameters, int backward) {
+extern "C" int launch(u32 grid, u32 threads, u32 cluster, u32 shared, const void* parameters,
+                      int backward) {
+    machine.staging = shared;
     given = (decltype(given))parameters;
     work = kernel;
     // Of what is mapped anew only the pages that are used take memory.

@@ -33,6 +33,8 @@ struct Fiber {
     Index thread, block;
     int rank;  // of its block in the cluster
     bool begun, done;
+    bool arrived;  // at the cluster's barrier, where it need not wait yet
+    u64 turn;      // of that barrier then
 };
 
 struct Barrier {
@@ -46,6 +48,8 @@ struct Machine {
     jmp_buf home;
     Index grid, threads;
     std::vector<std::vector<unsigned char>> shared;  // of each block
+    std::vector<std::vector<unsigned char>> staged;  // the same of the size that the launch gives
+    size_t staging;
     std::vector<Barrier> blocks, lanes;  // a barrier for each block; for each thread that leads lanes
     Barrier cluster;
     std::vector<u64> slots;  // what each thread gives to a shuffle
@@ -76,7 +80,30 @@ inline int self() { return machine.now->rank * (int)machine.threads.x + (int)thr
 inline int warp() { return self() - (int)threadIdx.x % 32; }
 inline void lanes(u32 mask) { arrive(machine.lanes[warp() + __builtin_ctz(mask)], __builtin_popcount(mask)); }
 inline void __syncthreads() { arrive(machine.blocks[machine.now->rank], (int)machine.threads.x); }
-inline void cluster_sync() { arrive(machine.cluster, (int)machine.fibers.size()); }
+
+// Reaching the cluster's barrier, and waiting there, are two steps; each thread takes them in turn.
+inline void cluster_arrive() {
+    Barrier& b = machine.cluster;
+    Fiber& f = *machine.now;
+    if (f.arrived) abort();
+    f.arrived = true;
+    f.turn = b.turn;
+    ++machine.progress;
+    if (++b.arrived == (int)machine.fibers.size()) {
+        b.arrived = 0;
+        ++b.turn;
+    }
+}
+inline void cluster_wait() {
+    Fiber& f = *machine.now;
+    if (!f.arrived) abort();
+    f.arrived = false;
+    while (machine.cluster.turn == f.turn) change();
+}
+inline void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
 
 template <class T> T shuffled(u32 mask, T v, int from) {
     u64 bits = 0;
@@ -117,6 +144,28 @@ template <class T> T* peer(T* mine, int block) {
     return (T*)((uintptr_t)mine - base(machine.now->rank) + base(block));
 }
 
+inline void* staging_memory() {
+    return (void*)(((uintptr_t)machine.staged[machine.now->rank].data() + 15) / 16 * 16);
+}
+// Copies that are under way are seen late, or not at all, by who does not wait for them.
+struct Copy {
+    void* to;
+    const void* from;
+};
+inline std::vector<Copy>& copies() {
+    static std::vector<std::vector<Copy>> of;
+    if (of.size() < machine.fibers.size()) of.resize(machine.fibers.size());
+    return of[self()];
+}
+template <class V> void copy_async(V* to, const V* from) {
+    if ((uintptr_t)from % 16 || (uintptr_t)to % 16) abort();
+    copies().push_back({to, from});
+}
+inline void copies_arrived() {
+    for (Copy c : copies()) memcpy(c.to, c.from, 16);
+    copies().clear();
+}
+
 template <class To, class From> To bits_of(From v) {
     To out;
     memcpy(&out, &v, sizeof(To));
@@ -140,8 +189,40 @@ inline u16 float_to_bfloat(float f) {
 }
 inline u32 floats_to_halves(float a, float b) { return float_to_half(a) | (u32)float_to_half(b) << 16; }
 inline u32 floats_to_bfloats(float a, float b) { return float_to_bfloat(a) | (u32)float_to_bfloat(b) << 16; }
-inline float larger(float a, float b) { return a > b || a != a ? a : b; }
-inline float exp2_fast(float x) { return exp2f(x); }
+inline float larger(float a, float b) {  // of NaN the GPU makes one pattern
+    return a != a || b != b ? bits_of<float>(0x7fffffffu) : a > b ? a : b;
+}
+inline float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+inline float reciprocal_fast(float x) { return 1.0f / x; }
+template <class T> T choose(bool which, T a, T b) { return which ? a : b; }
+inline u16 float_to_half_up(float f) {
+    u16 h = float_to_half(f);
+    if (half_to_float(h) >= f) return h;
+    return h & 0x8000 ? h - 1 : h + 1;
+}
+inline u32 larger_halves(u32 a, u32 b) {
+    u32 both = 0;
+    for (int s = 0; s < 32; s += 16) {
+        float x = half_to_float((u16)(a >> s)), y = half_to_float((u16)(b >> s));
+        both |= (u32)(x != x || y != y ? 0x7fff : float_to_half(x > y ? x : y)) << s;
+    }
+    return both;
+}
+inline u32 larger_bfloats(u32 a, u32 b) {
+    u32 both = 0;
+    for (int s = 0; s < 32; s += 16) {
+        float x = __uint_as_float(a >> s << 16), y = __uint_as_float(b >> s << 16);
+        both |= (u32)(x != x || y != y ? 0x7fff : float_to_bfloat(x > y ? x : y)) << s;
+    }
+    return both;
+}
+inline int largest_of_warp(int v) {
+    for (int o = 16; o; o >>= 1) {
+        int w = __shfl_xor_sync(0xffffffffu, v, o, 32);
+        v = v > w ? v : w;
+    }
+    return v;
+}
 
 template <class V> V load_16(const V* from) {
     if ((uintptr_t)from % 16) abort();

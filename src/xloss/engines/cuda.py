@@ -224,9 +224,9 @@ class _Call:
             factor = up.row
         else:
             column, step = self.column(up.row, KINDS), int(up.row.ndim > 0)
-        kernels, threads, together, parts = _kernels(
+        kernels, threads, shared, together, parts = _kernels(
             x.dtype, self.soft, self.classes, self.x[4] != 1, spec.label_smoothing > 0,
-            spec.softcap is not None, need.grad, self.capability, self.index,
+            spec.softcap is not None, spec.z_loss > 0, need.grad, self.capability, self.index,
         )  # fmt: skip
         work = 0
         if len(kernels) > 1:
@@ -242,7 +242,7 @@ class _Call:
         )  # fmt: skip
         grid = min(-(-self.count // together), _GRID // parts) * parts
         for kernel in kernels:
-            driver.launch(kernel, self.index, grid, threads, self.stream, packed)
+            driver.launch(kernel, self.index, grid, threads, self.stream, packed, shared=shared)
         return Result(rows=losses, grad=grad, stats=made if need.stats and saved is None else None)
 
     def add(
@@ -294,17 +294,18 @@ class _Call:
 
 @cache
 def _kernels(
-    dtype: Any, soft: str | None, classes: int, apart: bool, smooth: bool, cap: bool, grad: bool,
-    capability: int, index: int,
-) -> tuple[tuple[Any, ...], int, int, int]:  # fmt: skip
-    """Return the kernels of rows, the threads of a block, and how rows and blocks go together."""
+    dtype: Any, soft: str | None, classes: int, apart: bool, smooth: bool, cap: bool, z_loss: bool,
+    grad: bool, capability: int, index: int,
+) -> tuple[tuple[Any, ...], int, int, int, int]:  # fmt: skip
+    """Return the kernels of rows, the threads and shared bytes of a block, its rows, a row's blocks."""
     p = plan(classes, dtype.itemsize, apart)
     kernels = tuple(
         driver.load(
             constants(
-                p, dtype_name(dtype), soft, smooth=smooth, cap=cap, grad=grad, stage=stage
-            ), capability, index,
+                p, dtype_name(dtype), soft, smooth=smooth, cap=cap, z_loss=z_loss,
+                grad=grad, stage=stage,
+            ), capability, index, p.shared,
         )
         for stage in stages(p, capability)
     )  # fmt: skip
-    return kernels, p.threads, p.threads // p.group, p.parts
+    return kernels, p.threads, p.shared, p.threads // p.group, p.parts

@@ -157,8 +157,11 @@ _kernels: dict[tuple[Constants, int], tuple[Any, Any]] = {}
 _loading = threading.Lock()
 
 
-def load(constants: Constants, capability: int, index: int) -> Any:
-    """Return a kernel, compiled if need be, ready to launch on any GPU of that capability."""
+def load(constants: Constants, capability: int, index: int, shared: int = 0) -> Any:
+    """Return a kernel, compiled if need be, ready to launch on any GPU of that capability.
+
+    `shared`: the bytes of shared memory that launches give it; above 48 KB a kernel must be allowed.
+    """
     found = _kernels.get((constants, capability))
     if found is None:
         from cuda.bindings import driver
@@ -173,7 +176,14 @@ def load(constants: Constants, capability: int, index: int) -> Any:
                 name = "sums" if constants[0][0] == "SUMS" else "rows"
                 with _current(index):
                     kernel = code.get_kernel(name)
-                found = driver.CUfunction(int(kernel.handle)), kernel
+                function = driver.CUfunction(int(kernel.handle))
+                if shared:
+                    most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    with _current(index):
+                        (failed,) = driver.cuFuncSetAttribute(function, most, shared)
+                    if int(failed):
+                        raise RuntimeError(f"CUDA refused {shared} bytes of shared memory: {failed.name}")
+                found = function, kernel
                 _kernels[constants, capability] = found
     return found[0]
 
@@ -205,7 +215,9 @@ class _Parameters(threading.local):
 _parameters = _Parameters()
 
 
-def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes) -> None:
+def launch(
+    kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes, shared: int = 0
+) -> None:
     """Launch a kernel; each of `packed` is one parameter, a structure by value."""
     from cuda.bindings import driver
 
@@ -215,7 +227,7 @@ def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packe
         ctypes.memmove(p.start + used, part, len(part))
         p.pointers[i] = p.start + used
         used += len(part)
-    given = (kernel, grid, 1, 1, threads, 1, 1, 0, stream, p.at, 0)
+    given = (kernel, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0)
     # A default stream is 0 on every GPU: where another is current, it would take the launch.
     unknown, current = driver.cuCtxGetDevice()
     failed = int(unknown) or int(current) != index

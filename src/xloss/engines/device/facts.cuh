@@ -2,18 +2,18 @@
 #pragma once
 #include "memory.cuh"
 
-struct Facts {  // of a row, but for its logits
+template <class Acc> struct Facts {  // of a row, but for its logits
     i64 label;
-    double scale, label_weight;
+    Acc scale, label_weight;
     bool absent, wrong;
 };
 
-template <class Acc, bool BY_LABEL> __device__ inline Facts facts_of(const Call& c, i64 row) {
-    Facts f{0, 1.0, 1.0, false, false};
+template <class Acc, bool BY_LABEL> __device__ inline Facts<Acc> facts_of(const Call& c, i64 row) {
+    Facts<Acc> f{0, 1, 1, false, false};
     if (c.where) f.absent = !((const unsigned char*)c.where)[row];
     if (c.sample_weight.address) {
-        f.scale = (double)(Acc)float_at(c.sample_weight, row);
-        f.absent |= f.scale == 0.0;
+        f.scale = (Acc)float_at(c.sample_weight, row);
+        f.absent |= f.scale == 0;
     }
     if constexpr (BY_LABEL) {
         i64 y = integer_at(c.labels, row);
@@ -22,7 +22,7 @@ template <class Acc, bool BY_LABEL> __device__ inline Facts facts_of(const Call&
         f.wrong = (u64)y >= (u64)c.classes && !f.absent;  // of an unsigned one, too
         f.label = f.wrong || f.absent ? 0 : y;
         if (c.class_weight.address && !f.wrong && !f.absent)
-            f.label_weight = (double)(Acc)float_at(c.class_weight, f.label);
+            f.label_weight = (Acc)float_at(c.class_weight, f.label);
     }
     return f;
 }

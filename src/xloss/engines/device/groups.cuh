@@ -2,13 +2,26 @@
 #pragma once
 #include "memory.cuh"
 
-// A piece of a row: its maximum m, and sum = 2^(64 - k) * (the sum of exp over all its classes but
-// one at the maximum). Whoever merges pieces adds the maxima that are left over.
+// A piece of a row: its maximum, the sum of exp(z - maximum) over its classes below the maximum,
+// and the number of classes at it.
 template <class Acc> struct Piece {
-    Acc m;
-    float k;
-    double sum;
+    Acc m, below, tops;
 };
+
+template <class Acc> __device__ inline Piece<Acc> no_piece() {
+    return Piece<Acc>{(Acc)-INF, (Acc)0, (Acc)0};
+}
+
+// A piece as one of a row whose maximum is `top`: its share of the row's `below`.
+template <class Acc> __device__ inline Acc below_of(const Piece<Acc>& p, Acc top) {
+    return p.m == top ? p.below : (p.below + p.tops) * (exp_scaled(p.m, top) * (Acc)DOWN);
+}
+
+template <class Acc> __device__ inline Piece<Acc> merged(const Piece<Acc>& a, const Piece<Acc>& b) {
+    Acc top = larger(a.m, b.m);
+    Acc tops = (a.m == top ? a.tops : (Acc)0) + (b.m == top ? b.tops : (Acc)0);
+    return Piece<Acc>{top, below_of(a, top) + below_of(b, top), tops};
+}
 
 // EXACT: with what rounding lost of it, so that float64 has the same bits however a row is divided.
 template <bool EXACT> struct Sum {
@@ -42,24 +55,30 @@ template <int WIDTH, class T> __device__ inline T shuffle_up(T v) {
     return __shfl_up_sync(lanes_of<WIDTH>(), v, 1, WIDTH);
 }
 
-template <int WIDTH, class Acc> __device__ inline void merge_lanes(Piece<Acc>& p) {
-    if constexpr (WIDTH == 1) return;
-    Acc top = p.m;
+template <int WIDTH, class Acc> __device__ inline Acc largest_of_lanes(Acc v) {
+    if constexpr (WIDTH == 32 && sizeof(Acc) == 4) {
+        // As integers that are ordered as the floats are. A NaN is the largest: max.NaN made it positive.
+        int key = (int)__float_as_uint(larger(v, v));
+        key = largest_of_warp(key ^ ((key >> 31) & 0x7fffffff));
+        return __uint_as_float((u32)(key ^ ((key >> 31) & 0x7fffffff)));
+    } else {
 #pragma unroll
-    for (int o = WIDTH / 2; o; o >>= 1) top = larger(top, shuffle_xor<WIDTH>(top, o));
-    if constexpr (sizeof(Acc) == 4) {
-        u32 mask = lanes_of<WIDTH>();
-        u32 owners = __ballot_sync(mask, p.m == top) & mask;
-        bool owner = owners && (int)(threadIdx.x & 31) == __ffs((int)owners) - 1;
-        float k = scale_of(top);
-        double sum = p.sum * power_of_two(p.k - k);
-        if (!owner) sum += (double)exp_near(p.m, near_of(k));
-#pragma unroll
-        for (int o = WIDTH / 2; o; o >>= 1) sum += shuffle_xor<WIDTH>(sum, o);
-        p.sum = sum;
-        p.k = k;
+        for (int o = WIDTH / 2; o; o >>= 1) v = larger(v, shuffle_xor<WIDTH>(v, o));
+        return v;
     }
-    p.m = top;
+}
+
+template <int WIDTH, class T> __device__ inline T sum_of_lanes(T v) {
+#pragma unroll
+    for (int o = WIDTH / 2; o; o >>= 1) v += shuffle_xor<WIDTH>(v, o);
+    return v;
+}
+
+// Each lane has a piece: merge them.
+template <int WIDTH, class Acc> __device__ inline Piece<Acc> merge_lanes(const Piece<Acc>& p) {
+    Acc top = largest_of_lanes<WIDTH>(p.m);
+    return Piece<Acc>{top, sum_of_lanes<WIDTH>(below_of(p, top)),
+                      sum_of_lanes<WIDTH>(p.m == top ? p.tops : (Acc)0)};
 }
 
 template <int WIDTH, int COUNT, bool EXACT>
@@ -74,35 +93,47 @@ __device__ inline void add_lanes(Sum<EXACT> (&s)[COUNT]) {
     }
 }
 
-// One row to a group: up to 32 lanes of a warp, or a whole block, or BLOCKS blocks.
+// One row to a group: up to 32 lanes of a warp, or a whole block, or a cluster of BLOCKS blocks.
 template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
     static const int WIDTH = LANES < 32 ? LANES : 32;
     static const int WARPS = LANES / WIDTH;
+    static const int PIECES = WARPS * BLOCKS;
     typedef ::Sum<sizeof(Acc) == 8> Sum;
     struct Shared {
-        Piece<Acc> pieces[32];
-        Sum sums[32][COUNT];
-        Piece<Acc> piece;
-        Sum sum[COUNT];
+        Piece<Acc> pieces[PIECES];
+        Sum sums[WARPS][COUNT];
+        Sum parts[BLOCKS][COUNT];
     };
 
-    __device__ static Piece<Acc> none() {
-        return Piece<Acc>{(Acc)-INF, scale_of(-2.0f * NEAR), 0.0};
+    // Every thread of a row calls it some time before `merge`.
+    __device__ static void begin() {
+        if constexpr (BLOCKS > 1) cluster_arrive();
     }
 
-    // Merge over this block's threads.
-    __device__ static void merge(Piece<Acc>& p, Shared& s) {
-        merge_lanes<WIDTH>(p);
-        if constexpr (WARPS > 1) {
+    // Merge what the warps of all blocks found; `part` numbers this block.
+    __device__ static Piece<Acc> merge(Piece<Acc> p, Shared& s, int part) {
+        if constexpr (PIECES > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-            if (lane == 0) s.pieces[warp] = p;
-            __syncthreads();
-            p = lane < WARPS ? s.pieces[lane] : none();
-            merge_lanes<32>(p);
+            if constexpr (BLOCKS > 1) {
+                // Lane b tells block b, which `begin` saw running.
+                cluster_wait();
+                if (lane < BLOCKS) *peer(&s.pieces[part * WARPS + warp], lane) = p;
+                cluster_sync();
+            } else {
+                if (lane == 0) s.pieces[warp] = p;
+                __syncthreads();
+            }
+            p = lane < PIECES ? s.pieces[lane] : no_piece<Acc>();
+#pragma unroll
+            for (int n = 32; n < PIECES; n += 32)
+                if (lane + n < PIECES) p = merged(p, s.pieces[lane + n]);
+            p = merge_lanes<32>(p);
         }
+        return p;
     }
 
-    __device__ static void add(Sum (&v)[COUNT], Shared& s) {
+    // Blocks write into each other's memory and read their own: none need wait for another to leave.
+    __device__ static void add(Sum (&v)[COUNT], Shared& s, int part) {
         add_lanes<WIDTH>(v);
         if constexpr (WARPS > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -112,26 +143,12 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
             for (int n = 0; n < COUNT; ++n) v[n] = lane < WARPS ? s.sums[lane][n] : Sum{};
             add_lanes<32>(v);
         }
-    }
-
-    // Merge over the blocks of a cluster; `of` finds another block's shared memory.
-    __device__ static void merge_parts(Piece<Acc>& p, Shared& s) {
         if constexpr (BLOCKS > 1) {
             int lane = threadIdx.x & 31;
-            if (threadIdx.x == 0) s.piece = p;
+            for (int n = 0; n < COUNT; ++n)
+                if (threadIdx.x < BLOCKS) peer(s.parts[part], lane)[n] = v[n];
             cluster_sync();
-            p = lane < BLOCKS ? *peer(&s.piece, lane) : none();
-            merge_lanes<32>(p);
-        }
-    }
-
-    __device__ static void add_parts(Sum (&v)[COUNT], Shared& s) {
-        if constexpr (BLOCKS > 1) {
-            int lane = threadIdx.x & 31;
-            if (threadIdx.x == 0)
-                for (int n = 0; n < COUNT; ++n) s.sum[n] = v[n];
-            cluster_sync();
-            for (int n = 0; n < COUNT; ++n) v[n] = lane < BLOCKS ? peer(s.sum, lane)[n] : Sum{};
+            for (int n = 0; n < COUNT; ++n) v[n] = lane < BLOCKS ? s.parts[lane][n] : Sum{};
             add_lanes<32>(v);
         }
     }

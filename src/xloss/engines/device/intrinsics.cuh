@@ -36,6 +36,25 @@ __device__ inline u32 floats_to_bfloats(float low, float high) {
     return pair;
 }
 
+__device__ inline u16 float_to_half_up(float f) {  // the next float16 that is not below
+    u16 h;
+    asm("cvt.rp.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+
+// The larger of each half of two words: of two float16 or bfloat16 numbers. A NaN stays.
+__device__ inline u32 larger_halves(u32 a, u32 b) {
+    u32 m;
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
+    return m;
+}
+
+__device__ inline u32 larger_bfloats(u32 a, u32 b) {
+    u32 m;
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
+    return m;
+}
+
 // Unlike fmaxf it keeps a NaN.
 __device__ inline float larger(float a, float b) {
     float m;
@@ -43,7 +62,8 @@ __device__ inline float larger(float a, float b) {
     return m;
 }
 
-__device__ inline float exp2_fast(float x) {  // |x| <= 1/2
+// 2^x to 2 ulp; 0 below 2^-126.
+__device__ inline float exp2_fast(float x) {
     float e;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x));
     return e;
@@ -58,6 +78,45 @@ template <class Vec> __device__ inline void store_16(Vec* to, const Vec& v) {
     __stcs((uint4*)to, make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
 }
 
+// if ? a : b, as the compiler must not write it otherwise: an array indexed by a number that it does
+// not know would leave the registers.
+__device__ inline float choose(bool which, float a, float b) {
+    float v;
+    asm("{.reg .pred p; setp.ne.u32 p, %1, 0; selp.f32 %0, %2, %3, p;}" : "=f"(v) : "r"((u32)which), "f"(a), "f"(b));
+    return v;
+}
+__device__ inline double choose(bool which, double a, double b) {
+    double v;
+    asm("{.reg .pred p; setp.ne.u32 p, %1, 0; selp.f64 %0, %2, %3, p;}" : "=d"(v) : "r"((u32)which), "d"(a), "d"(b));
+    return v;
+}
+
+// Within 2 ulp of 1/x; x is not subnormal.
+__device__ inline float reciprocal_fast(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// The largest of a warp's integers.
+__device__ inline int largest_of_warp(int v) { return __reduce_max_sync(0xffffffffu, v); }
+
+// Copy 16 bytes from memory to shared memory while the thread goes on. What it copied may be read,
+// by this thread alone, after `copies_arrived`.
+template <class Vec> __device__ inline void copy_async(Vec* to, const Vec* from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)),
+                 "l"(from)
+                 : "memory");
+}
+
+__device__ inline void copies_arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// Shared memory whose size the launch gives.
+__device__ inline void* staging_memory() {
+    extern __shared__ uint4 staged[];
+    return staged;
+}
+
 template <class T> __device__ inline T& shared_memory() {
     __shared__ alignas(16) unsigned char bytes[sizeof(T)];
     return *(T*)bytes;
@@ -67,6 +126,10 @@ template <class T> __device__ inline T& shared_memory() {
 __device__ inline void cluster_sync() {
     asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
 }
+
+// The same in two steps, between which a thread may do other work.
+__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive;" ::: "memory"); }
+__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
 
 // The same place in the shared memory of another block of the cluster.
 template <class T> __device__ inline T* peer(T* mine, int block) {

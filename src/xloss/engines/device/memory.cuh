@@ -85,6 +85,49 @@ template <int KIND> struct Elements {
         }
     }
 
+    __device__ static inline Vec masked() {  // nothing but -inf
+        Vec v;
+#pragma unroll
+        for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(-INF));
+        return v;
+    }
+
+    // Two 16-bit numbers a word: the larger of each two, a NaN where either is one.
+    __device__ static inline u32 larger_pair(u32 a, u32 b) {
+        return KIND == F16 ? larger_halves(a, b) : larger_bfloats(a, b);
+    }
+
+    // most[j] = the larger of most[j] and v[j]; where they are of 16 bits, v[i] of all words in the first.
+    __device__ static inline void take_largest(Vec& most, const Vec& v) {
+        if constexpr (sizeof(Raw) == 2) {
+            u32 w = larger_pair(larger_pair(v.w[0], v.w[1]), larger_pair(v.w[2], v.w[3]));
+            most.w[0] = larger_pair(most.w[0], w);
+        } else {
+#pragma unroll
+            for (int j = 0; j < N; ++j) put(most, j, larger(element(most, j), element(v, j)));
+        }
+    }
+
+    __device__ static inline Acc largest(const Vec& most) {
+        Acc z[N];
+        unpack(most, z);
+        Acc m = larger(z[0], z[1]);
+        if constexpr (sizeof(Raw) == 4) m = larger(m, larger(z[2], z[3]));
+        return m;
+    }
+
+    // A 16-bit number that is not below `least`, twice in a word.
+    __device__ static inline u32 pair_above(float least) {
+        u16 h = KIND == F16 ? float_to_half_up(least) : float_to_bfloat_up(least);
+        return (u32)h << 16 | h;
+    }
+
+    // No number of v is below those of a pair, then; a NaN stays.
+    __device__ static inline void raise(Vec& v, u32 pair) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) v.w[j] = larger_pair(v.w[j], pair);
+    }
+
     __device__ static inline void unpack(const Vec& v, Acc (&z)[N]) {
 #pragma unroll
         for (int j = 0; j < N; ++j) z[j] = widened<KIND>(element(v, j));
@@ -136,6 +179,11 @@ template <int KIND, bool STRIDED> struct RowOf {
         at = p.address +
              (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
     }
+
+    __device__ inline bool is_aligned() const { return (at & 15) == 0; }
+
+    // Where vector i lies, if the row is aligned.
+    __device__ inline Vec* vector(i64 i) const { return (Vec*)at + i; }
 
     __device__ inline Raw& element(i64 j) const {
         return ((Raw*)at)[STRIDED ? j * step : j];

@@ -35,6 +35,11 @@ template <int KIND> __device__ inline u32 rounded_pair(float low, float high) {
     return KIND == F16 ? floats_to_halves(low, high) : floats_to_bfloats(low, high);
 }
 
+__device__ inline u16 float_to_bfloat_up(float f) {  // the next bfloat16 that is not below
+    u32 b = __float_as_uint(f);
+    return (u16)((b >> 31 ? b : b + 0xffffu) >> 16);
+}
+
 // exp comes scaled by 2^64: a float keeps what would be subnormal.
 #define UP 18446744073709551616.0
 #define DOWN 5.421010862427522e-20
@@ -102,41 +107,73 @@ __device__ inline double exp_scaled(double z, double m) {
 __device__ inline bool is_near(float m) { return fabsf(m) <= NEAR; }
 __device__ inline bool is_near(double) { return false; }
 
+// What the float nearest to log2(e) lacks of it.
+#define LOG2E_LOST ((float)(LOG2E - (double)(float)LOG2E))
+
 struct Near {
+    float k;
     float shift;  // ROUND4 - (K - 64): n - K + 64 then stands in the low bits
     float least;  // below it exp is 2^-126, scaled: less than nothing, at the maximum's side
 };
 
-__device__ inline Near near_of(float k) {
-    return Near{ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
+// Of a maximum; anything where the row is not near.
+__device__ inline Near near_of(float m) {
+    float k = rintf(fminf(fmaxf(m, -2.0f * NEAR), 2.0f * NEAR) * (float)LOG2E);
+    return Near{k, ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
 }
 
-__device__ inline float exp_near(float z, Near n) {
-    z = fmaxf(z, n.least);
+__device__ inline float exp_small(float r) {  // |r| <= ln(2)/2
+    return 1.0f + fmaf(r * r, tail4(r), r);
+}
+
+// exp(z)*2^(64 - K) of a logit that is not below n.least.
+// SWIFT: 2^(z*(float)LOG2E) instead, by the special-function unit: what is lost of log2(e) a whole
+// sum makes good at once.
+template <bool SWIFT> __device__ inline float exp_near(float z, Near n) {
     float shifted = fmaf(z, (float)LOG2E, n.shift);
     float k = shifted - n.shift;
-#if FAST  // 16 bits come twice as fast: 6 operations for 11, within 2 ulp of float32
-    float p = exp2_fast(fmaf(z, (float)(LOG2E - (float)LOG2E), fmaf(z, (float)LOG2E, -k)));
-#else
-    float r = fmaf(-k, LO4, fmaf(-k, HI4, z));
-    float p = fmaf(fmaf(tail4(r), r, 1.0f), r, 1.0f);
-#endif
+    float p;
+    if constexpr (SWIFT) {
+        p = exp2_fast(fmaf(z, (float)LOG2E, -k));
+    } else {
+        float r = fmaf(-k, LO4, fmaf(-k, HI4, z));
+        p = fmaf(fmaf(tail4(r), r, 1.0f), r, 1.0f);
+    }
     return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));
 }
 
-// K of a maximum; any number where the row is not near.
-__device__ inline float scale_of(float m) {
-    return rintf(fminf(fmaxf(m, -2.0f * NEAR), 2.0f * NEAR) * (float)LOG2E);
+// What exp_near of the maximum must be multiplied by to be 2^64: exp(K ln 2 - m).
+template <bool SWIFT> __device__ inline float unit_of(Near n, float m) {
+    if constexpr (SWIFT) {
+        float h = m * (float)LOG2E, lost = fmaf(m, (float)LOG2E, -h);
+        return exp_small(((n.k - h) - lost) * 0.6931472f);
+    } else {
+        return exp_small(fmaf(n.k, LO4, fmaf(n.k, HI4, -m)));
+    }
 }
 
-__device__ inline double power_of_two(float d) {  // of an integer <= 0
-    int n = (int)fmaxf(d, -1022.0f);
-    return __longlong_as_double((i64)(1023 + n) << 52);
+__device__ inline float reciprocal(float x) {
+    float y = reciprocal_fast(x);
+    float error = fmaf(-x, y, 1.0f);
+    return error == error ? fmaf(y, error, y) : y;  // 1/inf is 0
 }
+__device__ inline double reciprocal(double x) { return 1.0 / x; }
 
-// exp(K ln 2 - m), what exp_near is multiplied by
-__device__ inline double unit_of(float k, double m) {
-    return exp_scaled(((double)k * HI8 - m) + (double)k * LO8, 0.0) * DOWN;
+// log(1 + r), r >= 0, finite or NaN; at most 1.5 ulp off, subnormal r included.
+__device__ inline float log_1p(float r) {
+    float u = 1.0f + r;
+    float lost = r > 1.0f ? 1.0f - (u - r) : r - (u - 1.0f);  // what the addition lost of r, or of 1
+    int b = (int)(__float_as_uint(u) + (0x3F800000u - 0x3F3504F3u));
+    float k = (float)((b >> 23) - 127);
+    float f = __uint_as_float(((u32)b & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
+    float s = f * reciprocal(2.0f + f);
+    float w = s * s;
+    float t = 0.2958204746246338f;
+    t = fmaf(t, w, 0.39988717436790466f);
+    t = fmaf(t, w, 0.6666668653488159f) * w;
+    float half = 0.5f * f * f;
+    float small = s * (half + t) + fmaf(k, LO4, lost * reciprocal(u));
+    return r == r ? k * HI4 - ((half - small) - f) : r;
 }
 
 __device__ inline double log_1p(double r) {  // r >= 0, finite or NaN

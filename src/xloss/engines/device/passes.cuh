@@ -1,10 +1,10 @@
-// What a row is read for: its maximum and sums, in one pass or two. What all is compiled for:
+// What a row is read for: its maximum and sums. What all is compiled for:
 //   STORED         how logits are stored          SOFT      how soft targets are, -1: labels
 //   THREADS        of a block                     GROUP     threads of a block to a row
-//   PARTS          blocks to a row                VECTORS   16 bytes each, that a thread loads at once
-//   APART          classes do not lie side by side
-//   SMOOTH, CAP    label smoothing, softcap       GRAD      the gradient is wanted
-//   FAST           exp by the special-function unit
+//   PARTS          blocks to a row                VECTORS   16 bytes each, that a thread can stage
+//   APART          classes do not lie side by side, or are few
+//   SMOOTH, CAP    label smoothing, softcap       Z_LOSS    z-loss
+//   GRAD           the gradient is wanted
 //   STAGE          0: blocks of a row are a cluster; 1, 2, 3: they meet in memory between launches
 #pragma once
 #include "facts.cuh"
@@ -17,12 +17,21 @@ typedef RowOf<STORED, APART> Row;
 const int N = E::N;
 const int TARGET = SOFT < 0 ? STORED : SOFT;
 const bool BY_LABEL = SOFT < 0, MIXED = !BY_LABEL || SMOOTH;
+const bool HALVES = sizeof(Raw) == 2;
+// 16-bit logits take exp from the special-function unit, where nothing else is computed with it.
+const bool SWIFT = HALVES && !MIXED && !CAP;
+// A row is settled in float32.
+const bool LIGHT = sizeof(Acc) == 4 && !MIXED && !Z_LOSS;
+template <bool FLOAT> struct RestOf { typedef double Type; };
+template <> struct RestOf<true> { typedef float Type; };
+typedef RestOf<LIGHT>::Type Rest;
 // Sums that need the maximum first: exp below it, how many are at it, and of mixtures
 // the mass of the targets, weighed and not, their gaps, the possible classes, their weight and gaps.
 enum { BELOW, TOPS, MASS, TOTAL, DOT, NUMBER, SHARE, SHARE_DOT };
 const int COUNT = MIXED ? 8 : 2;
-typedef Group<GROUP, PARTS, Acc, COUNT> Threads;
-#define FEW 7.888609052210118e-31  // 2^-100
+const int TOGETHER = STAGE == 0 ? PARTS : 1;  // blocks that merge within the launch
+typedef Group<GROUP, TOGETHER, Acc, COUNT> Threads;
+#define FEW 7.888609052210118e-31f  // 2^-100
 
 __device__ inline Acc weight_of(const Call& c, i64 j) {
     return c.class_weight.address ? (Acc)float_at(c.class_weight, j) : (Acc)1;
@@ -32,38 +41,59 @@ __device__ inline Acc target_at(const Call& c, i64 row, i64 j) {
     return BY_LABEL ? 0 : (Acc)widened<TARGET>(((const Number<TARGET>::Raw*)c.soft.address)[row * c.classes + j]);
 }
 
-// This thread's vectors of a row, loaded VECTORS at a time; kept where that is all of them.
+// This thread's vectors of a row, staged in shared memory, VECTORS at a time; no other thread reads
+// them. Several blocks to a multiprocessor, some loading while others compute, keep memory busy.
 struct Mine {
     const Row& row;
     const Call& call;
     i64 first, end;  // the vectors of this block
+    i64 staged;      // the first of those staged
     int thread;
-    Vec held[VECTORS];
-    bool loaded;
+    Vec* room;  // vector k of this thread: room[k * THREADS]
 
-    __device__ Mine(const Row& row, const Call& call, int part) : row(row), call(call), loaded(false) {
+    __device__ Mine(const Row& row, const Call& call, int part) : row(row), call(call), staged(-1) {
         i64 all = (call.classes + N - 1) / N, each = (all + PARTS - 1) / PARTS;
         first = part * each;
         end = first + each < all ? first + each : all;
         thread = GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP;
+        room = (Vec*)staging_memory() + threadIdx.x;
     }
 
+    // How many vectors from `begin` on are wholly in the row, of those that are staged at once.
+    __device__ inline int whole_from(i64 begin) const {
+        i64 full = call.classes / N, stop = full < end ? full : end;
+        return stop - begin < GROUP * VECTORS ? (int)(stop - begin) : GROUP * VECTORS;
+    }
+
+    // Stage `count` vectors for each thread, from vector `begin` on. What is not in the row is -inf.
+    __device__ inline void stage(i64 begin, int count) {
+        staged = begin;
+        int whole = APART || !row.is_aligned() ? 0 : whole_from(begin);
+        const Vec* from = row.vector(begin + thread);
+#pragma unroll 4
+        for (int k = 0; k < count; ++k) {
+            if (k * GROUP + thread < whole) {
+                copy_async(room + k * THREADS, from + k * GROUP);
+            } else {
+                i64 i = begin + k * GROUP + thread;
+                room[k * THREADS] = i < end ? row.load(i) : E::masked();
+            }
+        }
+        copies_arrived();
+    }
+
+    // Call each(begin, count) for what is staged at once: thread t's vector k is begin + k*GROUP + t.
     template <class F> __device__ inline void sweep(F each) {
         const int STEP = GROUP * VECTORS;
-        bool once = first + STEP >= end;
         for (i64 s = first; s < end; s += STEP) {
-            if (!(once && loaded)) {
-#pragma unroll
-                for (int k = 0; k < VECTORS; ++k) {
-                    i64 i = s + k * GROUP + thread;
-                    if (i < end) held[k] = row.load(i);
-                }
-            }
-#pragma unroll
-            for (int k = 0; k < VECTORS; ++k) each(held[k], s + k * GROUP + thread);
+            int left = end - s < STEP ? (int)(end - s) : STEP;
+            int count = (left + GROUP - 1) / GROUP;
+            if (staged != s) stage(s, count);
+            each(s, count);
         }
-        loaded = true;
     }
+
+    __device__ inline Vec vector(int k) const { return room[k * THREADS]; }
 
     __device__ inline void logits(const Vec& v, Acc (&z)[N]) const {
         E::unpack(v, z);
@@ -86,77 +116,114 @@ __device__ inline float total_of(const float (&e)[N]) {
     return s[0];
 }
 
-// One pass: the maximum, and the sum but for it, scaled by a power of two that follows it.
-__device__ inline Piece<Acc> find_piece(Mine& mine) {
-    Piece<Acc> p = Threads::none();
-    Near near = near_of(p.k);
-    mine.sweep([&](const Vec& v, i64 i) {
-        if (i >= mine.end) return;
-        Acc z[N];
-        mine.logits(v, z);
-        if constexpr (sizeof(Acc) == 8) {
-#pragma unroll
-            for (int j = 0; j < N; ++j) p.m = larger(p.m, z[j]);
+// The largest of a thread's staged logits.
+__device__ inline Acc largest_of(const Mine& mine, int count) {
+    Vec most = E::masked();
+#pragma unroll 4
+    for (int k = 0; k < count; ++k) E::take_largest(most, mine.vector(k));
+    Acc m = E::largest(most);
+    return CAP ? capped(m, (Acc)mine.call.cap) : m;
+}
+
+// What one warp, or part of one, finds of the staged part of a row.
+__device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
+    Acc own = largest_of(mine, count), top = largest_of_lanes<Threads::WIDTH>(own);
+#if STORED == F64
+    return Piece<Acc>{top, 0, 0};  // its sums need the row's maximum
+#else
+    Near near = near_of(top);
+    float at_top = exp_near<SWIFT>(fmaxf(top, near.least), near);
+    u32 least = SWIFT ? E::pair_above(near.least) : 0;
+    float sum = 0;
+    int tops = 0;
+#pragma unroll 4
+    for (int k = 0; k < count; ++k) {
+        Vec v = mine.vector(k);
+        float z[N], e[N];
+        if constexpr (SWIFT) {
+            E::raise(v, least);
+            E::unpack(v, z);
         } else {
-            float m = p.m, e[N];
+            mine.logits(v, z);
+        }
+#pragma unroll
+        for (int j = 0; j < N; ++j) e[j] = exp_near<SWIFT>(SWIFT ? z[j] : fmaxf(z[j], near.least), near);
+        float s = total_of(e);
+        // Where the maximum is, the sum is no less than its exp: there, seldom, classes are compared.
+        if (s >= at_top) {
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-                e[j] = fminf(m, (float)z[j]);
-                m = larger(m, (float)z[j]);
+                tops += z[j] == top;
+                e[j] = z[j] == top ? 0.0f : e[j];
             }
-            p.m = m;
-            if (m * (float)LOG2E > p.k + 24.0f) {
-                float k = scale_of(m);
-                p.sum *= power_of_two(p.k - k);
-                p.k = k;
-                near = near_of(k);
-            }
-#pragma unroll
-            for (int j = 0; j < N; ++j) e[j] = exp_near(e[j], near);
-            p.sum += (double)total_of(e);
+            s = total_of(e);
         }
+        sum += s;
+    }
+    if constexpr (SWIFT) {
+        // The thread's largest logits are nearly all of its sum: their error is the sum's.
+        float gap = fmaxf(own, near.least) - fmaxf(top, near.least);
+        sum = fmaf(sum, gap * (LOG2E_LOST * 0.6931472f), sum);
+    }
+    sum = sum_of_lanes<Threads::WIDTH>(sum) * (unit_of<SWIFT>(near, top) * (float)DOWN);
+    return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, sum_of_lanes<Threads::WIDTH>((float)tops)};
+#endif
+}
+
+__device__ inline Piece<Acc> find_piece(Mine& mine) {
+    Piece<Acc> p = no_piece<Acc>();
+    mine.sweep([&](i64 s, int count) {
+        Piece<Acc> found = find_staged(mine, count);
+        p = s == mine.first ? found : merged(p, found);
     });
     return p;
 }
 
-__device__ inline Acc exp_below(Acc z, Acc top) { return z == top ? (Acc)0 : exp_scaled(z, top); }
-
-// A second pass, where the first does not do: rows far from 0, float64, mixtures.
-__device__ inline void find_sums(Mine& mine, i64 row, Acc top, bool far, Threads::Sum (&sums)[COUNT]) {
-    const Call& c = mine.call;
-    mine.sweep([&](const Vec& v, i64 i) {
-        if (i >= mine.end) return;
-        Acc z[N];
-        mine.logits(v, z);
-        if (far) {
+// A second pass, where the first does not do: rows far from 0, and float64.
+__device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]) {
+    mine.sweep([&](i64, int count) {
+        for (int k = 0; k < count; ++k) {
+            Acc z[N];
+            mine.logits(mine.vector(k), z);
             double below = 0.0;
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-                below += (double)exp_below(z[j], top);
+                below += z[j] == top ? 0.0 : (double)exp_scaled(z[j], top);
                 sums[TOPS].total += z[j] == top ? 1.0 : 0.0;
             }
             sums[BELOW].add(below);
         }
+    });
+}
+
+// What a mixture of classes needs: soft targets, smoothing.
+__device__ inline void find_mixture(Mine& mine, i64 row, Acc top, Threads::Sum (&sums)[COUNT]) {
+    if constexpr (MIXED) {
+        const Call& c = mine.call;
+        mine.sweep([&](i64 s, int count) {
+            for (int k = 0; k < count; ++k) {
+                i64 i = s + k * GROUP + mine.thread;
+                Acc z[N];
+                mine.logits(mine.vector(k), z);
 #pragma unroll
-        for (int j = 0; j < N; ++j) {
-            i64 at = i * N + j;
-            if constexpr (MIXED) {
-                if (at >= c.classes) continue;
-                double gap = z[j] == top ? 0.0 : (double)top - (double)z[j];
-                Acc w = weight_of(c, at), t = target_at(c, row, at);
-                bool possible = z[j] != (Acc)-INF;
-                if (!BY_LABEL) {
-                    Acc a = w * t;
-                    sums[TOTAL].add((double)t);
-                    sums[MASS].add((double)a);
-                    sums[DOT].add(a == 0 ? 0.0 : (double)a * gap);
-                }
-                if (SMOOTH && possible) {
-                    sums[NUMBER].total += 1.0;
-                    sums[SHARE].add((double)w);
-                    sums[SHARE_DOT].add(w == 0 ? 0.0 : (double)w * gap);
+                for (int j = 0; j < N; ++j) {
+                    i64 at = i * N + j;
+                    if (i >= mine.end || at >= c.classes) continue;
+                    double gap = z[j] == top ? 0.0 : (double)top - (double)z[j];
+                    Acc w = weight_of(c, at), t = target_at(c, row, at);
+                    if (!BY_LABEL) {
+                        Acc a = w * t;
+                        sums[TOTAL].add((double)t);
+                        sums[MASS].add((double)a);
+                        sums[DOT].add(a == 0 ? 0.0 : (double)a * gap);
+                    }
+                    if (SMOOTH && z[j] != (Acc)-INF) {
+                        sums[NUMBER].total += 1.0;
+                        sums[SHARE].add((double)w);
+                        sums[SHARE_DOT].add(w == 0 ? 0.0 : (double)w * gap);
+                    }
                 }
             }
-        }
-    });
+        });
+    }
 }

@@ -8,14 +8,25 @@ Constants = tuple[tuple[str, int], ...]
 
 VECTOR = 16  # bytes that a thread reads or writes at once
 KINDS = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
-# (16-byte vectors in a row, threads to a row, blocks to a row, vectors a thread has in flight).
-# Up to the last line a row is read once: its threads keep it until its gradient is written.
+# (16-byte vectors in a row, threads to a row, blocks to a row, vectors that a thread stages).
+# Up to the last line a row is read once: it is staged until its gradient is written.
 _SHAPES = (
-    (2, 1, 1, 4), (16, 4, 1, 4), (32, 8, 1, 4), (64, 16, 1, 4), (128, 32, 1, 4), (256, 64, 1, 4),
-    (512, 128, 1, 4), (1024, 256, 1, 4), (2048, 512, 1, 4), (4096, 512, 2, 4), (8192, 512, 4, 4),
-    (16384, 512, 8, 4), (32768, 512, 8, 8),
-)  # fmt: skip
+    (2, 1, 1, 4),
+    (16, 4, 1, 4),
+    (32, 4, 1, 8),
+    (64, 4, 1, 16),
+    (128, 8, 1, 16),
+    (256, 16, 1, 16),
+    (512, 32, 1, 16),
+    (1024, 64, 1, 16),
+    (2048, 128, 1, 16),
+    (4096, 128, 2, 16),
+    (8192, 128, 4, 16),
+    (16384, 128, 8, 16),
+    (32768, 256, 8, 16),
+)
 _BLOCK = 128  # threads, where several rows share a block
+_APART = 16  # vectors that a thread stages of a row whose classes lie apart
 
 
 class Plan(NamedTuple):
@@ -27,26 +38,48 @@ class Plan(NamedTuple):
     vectors: int
     apart: bool  # the classes of a row do not lie side by side, or are few
 
+    @property
+    def shared(self) -> int:
+        """Return the bytes of shared memory in which a block stages its rows."""
+        return VECTOR * self.vectors * self.threads
+
 
 def plan(classes: int, itemsize: int, apart: bool) -> Plan:
     """Divide rows of so many classes."""
     vectors = -(-classes * itemsize // VECTOR)
     if apart or vectors <= _SHAPES[0][0]:
-        return Plan(_BLOCK, 1, 1, 4, True)
+        staged = next((n for n in (2, 4, 8) if vectors <= n), _APART)
+        return Plan(_BLOCK, 1, 1, staged, True)
     _, group, parts, held = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
     return Plan(max(group, _BLOCK if group <= 32 else 0), group, parts, held, False)
 
 
 def constants(
-    p: Plan, stored: str, soft: str | None, *, smooth: bool, cap: bool, grad: bool, stage: int
+    p: Plan,
+    stored: str,
+    soft: str | None,
+    *,
+    smooth: bool,
+    cap: bool,
+    z_loss: bool,
+    grad: bool,
+    stage: int,
 ) -> Constants:
-    """Name the constants of rows.cuh; stage: 0 where the blocks of a row are a cluster."""
+    """Name the constants of passes.cuh; stage: 0 where the blocks of a row are a cluster."""
     values = {
-        "STORED": KINDS[stored], "SOFT": -1 if soft is None else KINDS[soft],
-        "THREADS": p.threads, "GROUP": p.group, "PARTS": p.parts, "VECTORS": p.vectors,
-        "APART": p.apart, "SMOOTH": smooth, "CAP": cap, "GRAD": grad, "STAGE": stage,
-        "FAST": stored in ("float16", "bfloat16"),
-    }  # fmt: skip
+        "STORED": KINDS[stored],
+        "SOFT": -1 if soft is None else KINDS[soft],
+        "THREADS": p.threads,
+        "GROUP": p.group,
+        "PARTS": p.parts,
+        "VECTORS": p.vectors,
+        "APART": p.apart,
+        "SMOOTH": smooth,
+        "CAP": cap,
+        "Z_LOSS": z_loss,
+        "GRAD": grad,
+        "STAGE": stage,
+    }
     return tuple((name, int(value)) for name, value in values.items())
 
 

@@ -1,4 +1,4 @@
-// From the statistics of a row to its loss, and to its gradient.
+// From the statistics of a row to its loss, and to what its gradient is computed from.
 #pragma once
 #include "passes.cuh"
 
@@ -10,13 +10,80 @@ struct Whole {  // a row, from all its classes
     bool is_near, dead;
 };
 
+// d result/d row loss; `live`: whether any row contributes, else all gradients are 0.
+__device__ inline Acc upstream(const Call& c, i64 r, const Facts<Acc>& f, bool& live) {
+    Acc up = (Acc)c.factor;
+    live = true;
+    if (c.up.address) up *= (Acc)float_at(c.up, c.up_step ? r : 0);
+    if (c.slope) {
+        up *= (Acc)((const double*)c.slope)[0];
+        live = ((const double*)c.slope)[1] != 0.0;
+    }
+    if (c.live) live = live && *(const unsigned char*)c.live;
+    return f.wrong ? (Acc)NOT_A_NUMBER : up;
+}
+
+// factor * exp(z - top) of every class but the label's: as exp_near * first, or where that would
+// not do as (exp_scaled * first) * second.
+__device__ inline void set_factors(Whole& w, Acc factor) {
+    Acc size = factor < 0 ? -factor : factor;
+    // Scaled down it would be subnormal; or a masked class would have something of it.
+    bool tiny = size < (Acc)(DOWN * 16.0);
+    w.is_near = is_near(w.top) && !tiny && !(size > (Acc)1073741824.0);
+    w.first = tiny ? (Acc)DOWN : factor * (Acc)DOWN;
+    w.second = tiny ? factor : (Acc)1;
+    if constexpr (sizeof(Acc) == 4) {
+        w.near = near_of(w.top);
+        if (w.is_near) w.first = factor * (unit_of<SWIFT>(w.near, w.top) * (float)DOWN);
+    }
+}
+
+__device__ inline void write_stats(const Call& c, i64 r, Acc top, double rest) {
+    if (c.maxima && !c.known) {
+        ((Acc*)c.maxima)[r] = top;
+        ((double*)c.rests)[r] = rest;
+    }
+}
+
+// Of a class index, without mixtures or z-loss, in float32.
+__device__ inline Whole settle_light(const Call& c, const Row& x, i64 r, const Facts<Acc>& f, Acc top,
+                                     Acc rest, bool writes) {
+    Whole w;
+    Acc at = widened<STORED>(x.element(f.label)), zy = CAP ? capped(at, (Acc)c.cap) : at;
+    Acc dot = zy == top ? (Acc)0 : top - zy;
+    bool possible = top != (Acc)-INF;
+    if (writes) {
+        if (c.losses) {
+            Acc loss = possible ? (Acc)log_1p(rest) + dot : (Acc)NOT_A_NUMBER;
+            loss = f.label_weight == 0 && loss == loss ? (Acc)0 : f.label_weight * loss;
+            ((Acc*)c.losses)[r] = f.wrong ? (Acc)NOT_A_NUMBER : f.scale * loss;
+        }
+        if (c.weights) ((double*)c.weights)[r] = (double)f.scale * (f.wrong ? 1.0 : (double)f.label_weight);
+        write_stats(c, r, top, (double)rest);
+    }
+    if constexpr (GRAD) {
+        bool live;
+        Acc up = upstream(c, r, f, live) * f.scale * f.label_weight;
+        Acc inv = possible ? reciprocal((Acc)1 + rest) : (Acc)NOT_A_NUMBER;
+        w.dead = !live;
+        w.top = top;
+        w.label = f.label;
+        set_factors(w, up * inv);
+        Acc e = exp_scaled(-dot, (Acc)0) * (Acc)DOWN;
+        Acc q = dot == 0 ? rest * inv : ((Acc)1 + (rest - e)) * inv;
+        w.at_label = -up * q;
+        if (CAP) w.at_label *= sech_squared(at / (Acc)c.cap);
+    }
+    return w;
+}
+
 __device__ inline double loss_of(double rise, double lse, double mass, double total, double dot,
-                                 const double (&sums)[COUNT], const Facts& f, double weight,
+                                 const double (&sums)[COUNT], const Facts<Acc>& f, double weight,
                                  double eps, double z_loss) {
     double row = 0.0;
     if (eps < 1.0) {
         row = mass * rise + dot;
-        if (BY_LABEL) row = f.label_weight == 0.0 && row == row ? 0.0 : f.label_weight * row;
+        if (BY_LABEL) row = f.label_weight == 0 && row == row ? 0.0 : f.label_weight * row;
         row = eps > 0.0 ? (1.0 - eps) * row : row;
     }
     if constexpr (SMOOTH) {
@@ -29,8 +96,8 @@ __device__ inline double loss_of(double rise, double lse, double mass, double to
     return row;
 }
 
-// From the statistics to the loss, and to what the gradient's pass needs.
-__device__ inline Whole settle(const Call& c, const Row& x, i64 r, const Facts& f, Acc top, double rest,
+// Of any options, in float64.
+__device__ inline Whole settle(const Call& c, const Row& x, i64 r, const Facts<Acc>& f, Acc top, double rest,
                                const double (&sums)[COUNT], bool writes) {
     Whole w;
     double m = (double)top;
@@ -47,8 +114,8 @@ __device__ inline Whole settle(const Call& c, const Row& x, i64 r, const Facts& 
         dot = sums[DOT];
     }
     if constexpr (MIXED) number = sums[NUMBER], share = sums[SHARE];
-    double rise = possible ? log_1p(rest) : NOT_A_NUMBER;
-    double weight = f.wrong ? f.scale : f.scale * (BY_LABEL ? f.label_weight : mass);
+    double rise = possible ? log_1p(rest) : NOT_A_NUMBER, scale = f.scale, label_weight = f.label_weight;
+    double weight = f.wrong ? scale : scale * (BY_LABEL ? label_weight : mass);
     double lse = m + rise;
     if (weight == 0.0 && lse == lse) lse = 0.0;
     if (writes) {
@@ -57,102 +124,43 @@ __device__ inline Whole settle(const Call& c, const Row& x, i64 r, const Facts& 
             ((Acc*)c.losses)[r] = (Acc)(f.wrong ? NOT_A_NUMBER : loss);
         }
         if (c.weights) ((double*)c.weights)[r] = weight;
-        if (c.maxima && !c.known) {
-            ((Acc*)c.maxima)[r] = top;
-            ((double*)c.rests)[r] = rest;
-        }
+        write_stats(c, r, top, rest);
     }
     if constexpr (GRAD) {
-        double up = c.factor;
-        bool live = true;
-        if (c.up.address) up *= float_at(c.up, c.up_step ? r : 0);
-        if (c.slope) {
-            up *= ((const double*)c.slope)[0];
-            live = ((const double*)c.slope)[1] != 0.0;
-        }
-        if (c.live) live = live && *(const unsigned char*)c.live;
-        if (f.wrong) up = NOT_A_NUMBER;
-        double b = up * f.scale;
+        bool live;
+        double up = (double)upstream(c, r, f, live);
+        double b = up * scale;
         double zc = c.z_loss > 0.0 ? 2.0 * c.z_loss * up * weight * lse : 0.0;
         double whole = possible ? 1.0 + rest : NOT_A_NUMBER;
         double inv = 1.0 / whole;
         w.dead = !live;
-        w.is_near = is_near(top);
-        float k = scale_of((float)top);
-        w.near = near_of(k);
-        double unit = (w.is_near ? unit_of(k, m) : 1.0) * DOWN;
         w.top = top;
         w.label = f.label;
         double mine = 0.0;
         double smoothed = SMOOTH ? c.eps * total / number : 0.0;
         if constexpr (MIXED) {
+            w.is_near = is_near(top);
+            double unit = DOWN;
+            if constexpr (sizeof(Acc) == 4) {
+                w.near = near_of(top);
+                if (w.is_near) unit *= (double)unit_of<SWIFT>(w.near, top);
+            }
             w.unit = (Acc)unit, w.unit_inv = (Acc)(unit / whole), w.rest = (Acc)rest, w.inv = (Acc)inv;
             w.b = (Acc)b, w.zc = (Acc)zc, w.keep = (Acc)(1.0 - c.eps);
-            w.rem = (Acc)(BY_LABEL ? f.label_weight : mass);
+            w.rem = (Acc)(BY_LABEL ? label_weight : mass);
             w.c = (Acc)smoothed, w.shares = (Acc)share;
             mine = smoothed * (zy != (Acc)-INF ? (double)weight_of(c, f.label) : 0.0);
         } else {
-            double factor = (b * f.label_weight + zc) / whole;
-            // Scaled down it would be subnormal; or a masked class would have something of it.
-            bool tiny = fabs(factor) < DOWN * 16.0;
-            if (tiny || fabs(factor) > 1073741824.0) w.is_near = false, unit = DOWN;
-            w.first = (Acc)(w.is_near ? factor * unit : tiny ? DOWN : factor * DOWN);
-            w.second = (Acc)(tiny ? factor : 1.0);
+            set_factors(w, (Acc)((b * label_weight + zc) / whole));
         }
         if constexpr (BY_LABEL) {
             double e = exp_scaled(-dot, 0.0) * DOWN;
             double q = dot == 0.0 ? rest * inv : (1.0 + (rest - e)) * inv, p = e * inv;
-            double v = (p * (smoothed * share - mine) - ((1.0 - c.eps) * f.label_weight + mine) * q) * b;
+            double v = (p * (smoothed * share - mine) - ((1.0 - c.eps) * label_weight + mine) * q) * b;
             v += p == 0.0 ? 0.0 : zc * p;
             if (CAP) v *= (double)sech_squared((Acc)(at / (Acc)c.cap));
             w.at_label = (Acc)v;
         }
     }
     return w;
-}
-
-__device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, const Vec& v, i64 i, Acc (&g)[N]) {
-    const Call& c = mine.call;
-    Acc z[N];
-    mine.logits(v, z);
-    if constexpr (MIXED) {
-        Acc tail = w.rest * w.inv;
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            i64 at = i * N + j;
-            bool inside = at < c.classes, top = z[j] == w.top;
-            Acc e;
-            if constexpr (sizeof(Acc) == 4) e = w.is_near ? exp_near(z[j], w.near) : exp_scaled(z[j], w.top);
-            else e = exp_scaled(z[j], w.top);
-            Acc weight = inside ? weight_of(c, at) : (Acc)0;
-            Acc a = inside ? weight * target_at(c, row, at) : (Acc)0;
-            Acc p = top ? w.inv : z[j] == (Acc)-INF ? (Acc)0 * w.inv : e * w.unit_inv;
-            Acc q = top ? tail : ((Acc)1 + (w.rest - e * w.unit)) * w.inv;
-            Acc share = z[j] == (Acc)-INF ? (Acc)0 : weight;
-            Acc own = w.keep * a + w.c * share;
-            Acc others = w.keep * (w.rem - a) + w.c * (w.shares - share);
-            g[j] = (p * others - own * q) * w.b + (p == 0 ? (Acc)0 : w.zc * p);
-        }
-    } else if (w.is_near) {
-        if constexpr (sizeof(Acc) == 4) {
-#pragma unroll
-            for (int j = 0; j < N; ++j) g[j] = exp_near(z[j], w.near) * w.first;
-        }
-    } else {
-#pragma unroll
-        for (int j = 0; j < N; ++j) {
-            Acc e = z[j] == w.top ? (Acc)UP : exp_scaled(z[j], w.top);
-            g[j] = e == 0 && w.first == w.first ? (Acc)0 : (e * w.first) * w.second;
-        }
-    }
-    if (CAP) {
-        Acc x[N];
-        E::unpack(v, x);
-#pragma unroll
-        for (int j = 0; j < N; ++j) g[j] *= sech_squared(x[j] / (Acc)c.cap);
-    }
-    if (BY_LABEL && w.label >= i * N && w.label < i * N + N) {
-#pragma unroll
-        for (int j = 0; j < N; ++j) g[j] = i * N + j == w.label ? w.at_label : g[j];
-    }
 }

@@ -65,8 +65,9 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
         if (s.weights) {
             p.weight += ((const double*)s.weights)[i];
         } else if (c.rows) {
-            Facts f = facts_of<Acc, true>(c, i);
-            p.weight += f.absent ? 0.0 : f.wrong ? f.scale : f.scale * f.label_weight;
+            Facts<Acc> f = facts_of<Acc, true>(c, i);
+            double weight = f.wrong ? 1.0 : (double)f.label_weight;
+            p.weight += f.absent ? 0.0 : (double)f.scale * weight;
         }
     }
     p = added(p);

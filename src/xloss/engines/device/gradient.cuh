@@ -1,0 +1,84 @@
+// The gradient of a row, vector by vector, from its statistics.
+#pragma once
+#include "settle.cuh"
+
+// Of all classes as if none were the label's.
+__device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, const Vec& v, i64 i, Acc (&g)[N]) {
+    const Call& c = mine.call;
+    Acc z[N];
+    mine.logits(v, z);
+    if constexpr (MIXED) {
+        Acc tail = w.rest * w.inv;
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            i64 at = i * N + j;
+            bool inside = at < c.classes, top = z[j] == w.top;
+            Acc e;
+            if constexpr (sizeof(Acc) == 4)
+                e = w.is_near ? exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) : exp_scaled(z[j], w.top);
+            else e = exp_scaled(z[j], w.top);
+            Acc weight = inside ? weight_of(c, at) : (Acc)0;
+            Acc a = inside ? weight * target_at(c, row, at) : (Acc)0;
+            Acc p = top ? w.inv : z[j] == (Acc)-INF ? (Acc)0 * w.inv : e * w.unit_inv;
+            Acc q = top ? tail : ((Acc)1 + (w.rest - e * w.unit)) * w.inv;
+            Acc share = z[j] == (Acc)-INF ? (Acc)0 : weight;
+            Acc own = w.keep * a + w.c * share;
+            Acc others = w.keep * (w.rem - a) + w.c * (w.shares - share);
+            g[j] = (p * others - own * q) * w.b + (p == 0 ? (Acc)0 : w.zc * p);
+        }
+    } else if (w.is_near) {
+        if constexpr (SWIFT) {
+            // Of 16 bits one multiplication's rounding is not seen: half a thousandth of one's last bit.
+#pragma unroll
+            for (int j = 0; j < N; ++j)
+                g[j] = exp2_fast(fmaf(z[j], (float)LOG2E, 64.0f - w.near.k)) * w.first;
+        } else if constexpr (sizeof(Acc) == 4) {
+#pragma unroll
+            for (int j = 0; j < N; ++j) g[j] = exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) * w.first;
+        }
+    } else {
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            Acc e = z[j] == w.top ? (Acc)UP : exp_scaled(z[j], w.top);
+            g[j] = e == 0 && w.first == w.first ? (Acc)0 : (e * w.first) * w.second;
+        }
+    }
+    if (CAP) {
+        Acc x[N];
+        E::unpack(v, x);
+#pragma unroll
+        for (int j = 0; j < N; ++j) g[j] *= sech_squared(x[j] / (Acc)c.cap);
+    }
+}
+
+__device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
+    const Call& c = mine.call;
+    Row to(c.g, row, c.classes);
+    int lane = GROUP == THREADS ? threadIdx.x & 31 : threadIdx.x % Threads::WIDTH;
+    int label_at = (int)(w.label % N);
+    mine.sweep([&](i64 s, int count) {
+        int whole = APART || !to.is_aligned() ? 0 : mine.whole_from(s);
+        // Which of this thread's vectors has the label; -1: none.
+        i64 ahead = w.label / N - s - mine.thread;
+        int has_label = BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
+        Vec* there = to.vector(s + mine.thread);
+#pragma unroll 2
+        for (int k = 0; k < count; ++k) {
+            i64 i = s + k * GROUP + mine.thread;
+            Acc g[N];
+            if (w.dead) {
+#pragma unroll
+                for (int j = 0; j < N; ++j) g[j] = 0;
+            } else {
+                gradient_of(mine, w, row, mine.vector(k), i, g);
+                if (k == has_label) {
+#pragma unroll
+                    for (int j = 0; j < N; ++j) g[j] = choose(j == label_at, w.at_label, g[j]);
+                }
+            }
+            Vec v = E::pack(g);
+            if (k * GROUP + mine.thread < whole) store_16(there + k * GROUP, v);
+            else to.template store<Threads::WIDTH>(i, mine.end, lane, v);
+        }
+    });
+}
