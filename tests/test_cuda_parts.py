@@ -95,6 +95,6 @@ def test_a_row_of_float64_has_the_same_bits_in_another_layout() -> None:
         own = by_rows(x, y, reduction="sum")
         apart = by_rows(x.T.contiguous().T, y, reduction="sum")
         groups = {dict(c)["GROUP"] for c, _ in gpu.launches if "GROUP" in dict(c)}
-    assert groups == {64, 1}
+    assert groups == {16, 1}
     np.testing.assert_array_equal(apart[1].numpy(), own[1].numpy())
     np.testing.assert_array_equal(apart[0].numpy(), own[0].numpy())

@@ -81,6 +81,16 @@ template <int WIDTH, class Acc> __device__ inline Piece<Acc> merge_lanes(const P
                       sum_of_lanes<WIDTH>(p.m == top ? p.tops : (Acc)0)};
 }
 
+// A warp merges pieces 0 to COUNT - 1 of a row.
+template <int COUNT, class Acc, class F> __device__ inline Piece<Acc> merge_pieces(F piece) {
+    int lane = threadIdx.x & 31;
+    Piece<Acc> p = lane < COUNT ? piece(lane) : no_piece<Acc>();
+#pragma unroll
+    for (int n = 32; n < COUNT; n += 32)
+        if (lane + n < COUNT) p = merged(p, piece(lane + n));
+    return merge_lanes<32>(p);
+}
+
 template <int WIDTH, int COUNT, bool EXACT>
 __device__ inline void add_lanes(Sum<EXACT> (&s)[COUNT]) {
 #pragma unroll
@@ -123,11 +133,7 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
                 if (lane == 0) s.pieces[warp] = p;
                 __syncthreads();
             }
-            p = lane < PIECES ? s.pieces[lane] : no_piece<Acc>();
-#pragma unroll
-            for (int n = 32; n < PIECES; n += 32)
-                if (lane + n < PIECES) p = merged(p, s.pieces[lane + n]);
-            p = merge_lanes<32>(p);
+            p = merge_pieces<PIECES, Acc>([&](int n) { return s.pieces[n]; });
         }
         return p;
     }

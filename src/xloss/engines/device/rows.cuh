@@ -15,10 +15,10 @@ struct Shared {
 
 // What the blocks of one row find, for the next launch.
 struct Left {
-    Piece<Acc> piece;
+    Piece<Acc> pieces[Threads::WARPS];
     Threads::Sum sums[COUNT];
 };
-static_assert(sizeof(Left) <= 152, "cuda.py makes room for so much");
+static_assert(sizeof(Left) <= 320, "cuda.py makes room for so much");
 
 __device__ inline void row_of_nothing(const Call& c, i64 row) {
     if (c.losses) ((Acc*)c.losses)[row] = 0;
@@ -40,15 +40,18 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, Shared& s, Acc& t
         rest = (Rest)((const double*)c.rests)[row];
     } else {
         Piece<Acc> p;
-        if constexpr (STAGE < 2) {
+        if constexpr (STAGE == 0) {
             Threads::begin();
             p = Threads::merge(find_piece(mine), s.threads, part);
         }
+        const int WARPS = Threads::WARPS;
         if constexpr (STAGE == 1) {
-            if (threadIdx.x == 0) left[part].piece = p;
+            p = find_piece(mine);
+            if (lane == 0) left[part].pieces[threadIdx.x >> 5] = p;
             return false;
         }
-        if constexpr (STAGE > 1) p = merge_lanes<32>(lane < PARTS ? left[lane].piece : no_piece<Acc>());
+        if constexpr (STAGE > 1)
+            p = merge_pieces<PARTS * WARPS, Acc>([&](int n) { return left[n / WARPS].pieces[n % WARPS]; });
         top = p.m;
         rest = (Rest)(p.below + (p.tops - 1));
         // exp_near has no 0: beside so little, masked classes would be seen.
