@@ -178,11 +178,15 @@ def load(constants: Constants, capability: int, index: int, shared: int = 0) -> 
                     kernel = code.get_kernel(name)
                 function = driver.CUfunction(int(kernel.handle))
                 if shared:
-                    most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    known = driver.CUfunction_attribute
+                    wanted = {known.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared}
+                    if dict(constants)["PARTS"] > 8:
+                        wanted[known.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED] = 1
                     with _current(index):
-                        (failed,) = driver.cuFuncSetAttribute(function, most, shared)
-                    if int(failed):
-                        raise RuntimeError(f"CUDA refused {shared} bytes of shared memory: {failed.name}")
+                        for attribute, value in wanted.items():
+                            (failed,) = driver.cuFuncSetAttribute(function, attribute, value)
+                            if int(failed):
+                                raise RuntimeError(f"CUDA refused {attribute.name} of {value}: {failed.name}")
                 found = function, kernel
                 _kernels[constants, capability] = found
     return found[0]

@@ -2,6 +2,26 @@
 #pragma once
 #include "settle.cuh"
 
+// Nothing but exp is asked for of a class: no options, float32 or less.
+const bool PLAIN = LIGHT && !CAP;
+
+// Of a vector's classes as if none were the label's, where the row is near 0.
+__device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec& v, Acc (&g)[N]) {
+#if STORED != F64
+    Acc z[N];
+    mine.logits(v, z);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+        if constexpr (SWIFT) {
+            // Of 16 bits one multiplication's rounding is not seen: half a thousandth of one's last bit.
+            g[j] = exp2_fast(fmaf(z[j], (float)LOG2E, 64.0f - w.near.k)) * w.first;
+        } else {
+            g[j] = exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) * w.first;
+        }
+    }
+#endif
+}
+
 // Of all classes as if none were the label's.
 __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, const Vec& v, i64 i, Acc (&g)[N]) {
     const Call& c = mine.call;
@@ -27,15 +47,7 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
             g[j] = (p * others - own * q) * w.b + (p == 0 ? (Acc)0 : w.zc * p);
         }
     } else if (w.is_near) {
-        if constexpr (SWIFT) {
-            // Of 16 bits one multiplication's rounding is not seen: half a thousandth of one's last bit.
-#pragma unroll
-            for (int j = 0; j < N; ++j)
-                g[j] = exp2_fast(fmaf(z[j], (float)LOG2E, 64.0f - w.near.k)) * w.first;
-        } else if constexpr (sizeof(Acc) == 4) {
-#pragma unroll
-            for (int j = 0; j < N; ++j) g[j] = exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) * w.first;
-        }
+        gradient_near(mine, w, v, g);
     } else {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
@@ -51,19 +63,35 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
     }
 }
 
+// What the formula of the label's class gives, in the vector that holds it.
+__device__ inline void put_label(const Whole& w, Acc (&g)[N]) {
+    int at = (int)((u64)w.label % N);
+#pragma unroll
+    for (int j = 0; j < N; ++j) g[j] = choose(j == at, w.at_label, g[j]);
+}
+
 __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
     const Call& c = mine.call;
     Row to(c.g, row, c.classes);
     int lane = GROUP == THREADS ? threadIdx.x & 31 : threadIdx.x % Threads::WIDTH;
-    int label_at = (int)(w.label % N);
     mine.sweep([&](i64 s, int count) {
-        int whole = APART || !to.is_aligned() ? 0 : mine.whole_from(s);
+        int whole = mine.whole_from(to, s);
         // Which of this thread's vectors has the label; -1: none.
         i64 ahead = w.label / N - s - mine.thread;
         int has_label = BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
         Vec* there = to.vector(s + mine.thread);
-#pragma unroll 2
-        for (int k = 0; k < count; ++k) {
+        int k = 0;
+        if (PLAIN && w.is_near && !w.dead) {
+#pragma unroll 4
+            for (; k < whole; ++k) {
+                Acc g[N];
+                gradient_near(mine, w, mine.vector(k), g);
+                if (k == has_label) put_label(w, g);
+                store_16(there, E::pack(g));
+                there += GROUP;
+            }
+        }
+        for (; k < count; ++k) {
             i64 i = s + k * GROUP + mine.thread;
             Acc g[N];
             if (w.dead) {
@@ -71,14 +99,11 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
                 for (int j = 0; j < N; ++j) g[j] = 0;
             } else {
                 gradient_of(mine, w, row, mine.vector(k), i, g);
-                if (k == has_label) {
-#pragma unroll
-                    for (int j = 0; j < N; ++j) g[j] = choose(j == label_at, w.at_label, g[j]);
-                }
+                if (k == has_label) put_label(w, g);
             }
-            Vec v = E::pack(g);
-            if (k * GROUP + mine.thread < whole) store_16(there + k * GROUP, v);
-            else to.template store<Threads::WIDTH>(i, mine.end, lane, v);
+            if (k < whole) store_16(there, E::pack(g));
+            else to.template store<Threads::WIDTH>(i, mine.end, lane, E::pack(g));
+            there += GROUP;
         }
     });
 }

@@ -4,6 +4,7 @@
 //   PARTS          blocks to a row                VECTORS   16 bytes each, that a thread can stage
 //   APART          classes do not lie side by side, or are few
 //   SMOOTH, CAP    label smoothing, softcap       Z_LOSS    z-loss
+//   ONCE           all of a row is staged at once
 //   GRAD           the gradient is wanted
 //   STAGE          0: blocks of a row are a cluster; 1, 2, 3: they meet in memory between launches
 #pragma once
@@ -41,6 +42,8 @@ __device__ inline Acc target_at(const Call& c, i64 row, i64 j) {
     return BY_LABEL ? 0 : (Acc)widened<TARGET>(((const Number<TARGET>::Raw*)c.soft.address)[row * c.classes + j]);
 }
 
+const int UNROLLED = APART ? 4 : 2;  // loads that a thread has under way, where they are not copies
+
 // This thread's vectors of a row, staged in shared memory, VECTORS at a time; no other thread reads
 // them. Several blocks to a multiprocessor, some loading while others compute, keep memory busy.
 struct Mine {
@@ -59,25 +62,27 @@ struct Mine {
         room = (Vec*)staging_memory() + threadIdx.x;
     }
 
-    // How many vectors from `begin` on are wholly in the row, of those that are staged at once.
-    __device__ inline int whole_from(i64 begin) const {
+    // How many of this thread's vectors from `begin` on, of those that are staged at once, are whole:
+    // 16 bytes of this row at an address that 16 divides. They are its first.
+    __device__ inline int whole_from(const Row& of, i64 begin) const {
+        if (APART || !of.is_aligned()) return 0;
         i64 full = call.classes / N, stop = full < end ? full : end;
-        return stop - begin < GROUP * VECTORS ? (int)(stop - begin) : GROUP * VECTORS;
+        int here = stop - begin < GROUP * VECTORS ? (int)(stop - begin) : GROUP * VECTORS;
+        return here > thread ? (here - thread + GROUP - 1) / GROUP : 0;
     }
 
     // Stage `count` vectors for each thread, from vector `begin` on. What is not in the row is -inf.
     __device__ inline void stage(i64 begin, int count) {
         staged = begin;
-        int whole = APART || !row.is_aligned() ? 0 : whole_from(begin);
+        int whole = whole_from(row, begin);
         const Vec* from = row.vector(begin + thread);
+        Vec* to = room;
 #pragma unroll 4
-        for (int k = 0; k < count; ++k) {
-            if (k * GROUP + thread < whole) {
-                copy_async(room + k * THREADS, from + k * GROUP);
-            } else {
-                i64 i = begin + k * GROUP + thread;
-                room[k * THREADS] = i < end ? row.load(i) : E::masked();
-            }
+        for (int k = 0; k < whole; ++k) copy_async(to, from), to += THREADS, from += GROUP;
+#pragma unroll UNROLLED
+        for (int k = whole; k < count; ++k) {
+            i64 i = begin + k * GROUP + thread;
+            room[k * THREADS] = i < end ? row.load(i) : E::masked();
         }
         copies_arrived();
     }
@@ -88,12 +93,13 @@ struct Mine {
         for (i64 s = first; s < end; s += STEP) {
             int left = end - s < STEP ? (int)(end - s) : STEP;
             int count = (left + GROUP - 1) / GROUP;
-            if (staged != s) stage(s, count);
+            if (ONCE ? staged < 0 : staged != s) stage(s, count);
             each(s, count);
+            if (ONCE) return;
         }
     }
 
-    __device__ inline Vec vector(int k) const { return room[k * THREADS]; }
+    __device__ inline const Vec& vector(int k) const { return room[k * THREADS]; }
 
     __device__ inline void logits(const Vec& v, Acc (&z)[N]) const {
         E::unpack(v, z);

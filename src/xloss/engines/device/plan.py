@@ -37,6 +37,7 @@ class Plan(NamedTuple):
     parts: int  # blocks to a row
     vectors: int
     apart: bool  # the classes of a row do not lie side by side, or are few
+    once: bool  # all of a row is staged at once
 
     @property
     def shared(self) -> int:
@@ -49,9 +50,10 @@ def plan(classes: int, itemsize: int, apart: bool) -> Plan:
     vectors = -(-classes * itemsize // VECTOR)
     if apart or vectors <= _SHAPES[0][0]:
         staged = next((n for n in (2, 4, 8) if vectors <= n), _APART)
-        return Plan(_BLOCK, 1, 1, staged, True)
-    _, group, parts, held = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
-    return Plan(max(group, _BLOCK if group <= 32 else 0), group, parts, held, False)
+        return Plan(_BLOCK, 1, 1, staged, True, vectors <= staged)
+    most, group, parts, staged = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
+    threads = max(group, _BLOCK if group <= 32 else 0)
+    return Plan(threads, group, parts, staged, False, vectors <= most)
 
 
 def constants(
@@ -74,6 +76,7 @@ def constants(
         "PARTS": p.parts,
         "VECTORS": p.vectors,
         "APART": p.apart,
+        "ONCE": p.once,
         "SMOOTH": smooth,
         "CAP": cap,
         "Z_LOSS": z_loss,
