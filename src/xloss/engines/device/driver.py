@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import product
 from typing import Any, Protocol
 
 from ..._xp import Array
@@ -182,14 +183,22 @@ def load(constants: Constants, capability: int, index: int, shared: int = 0) -> 
                     wanted = {known.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared}
                     if dict(constants)["PARTS"] > 8:
                         wanted[known.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED] = 1
-                    with _current(index):
-                        for attribute, value in wanted.items():
-                            (failed,) = driver.cuFuncSetAttribute(function, attribute, value)
-                            if int(failed):
-                                raise RuntimeError(f"CUDA refused {attribute.name} of {value}: {failed.name}")
+                    for (attribute, value), device in product(wanted.items(), range(_count())):
+                        (failed,) = driver.cuKernelSetAttribute(
+                            attribute, value, driver.CUkernel(int(kernel.handle)), device
+                        )
+                        if int(failed) and device == index:
+                            raise RuntimeError(f"CUDA refused {attribute.name}: {failed.name}")
                 found = function, kernel
                 _kernels[constants, capability] = found
     return found[0]
+
+
+@cache
+def _count() -> int:
+    from cuda.bindings import driver
+
+    return int(driver.cuDeviceGetCount()[1])
 
 
 @contextmanager
