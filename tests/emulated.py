@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import xloss._xp
-from xloss.engines import cuda
+from xloss.engines import cuda, cuda_call
 from xloss.engines.device import build, driver
 
 HERE = Path(__file__).parent / "cuda_on_host"
@@ -50,6 +50,7 @@ class OneGpu:
 
     def __init__(self, capability: int) -> None:
         self._capability = capability
+        self.capturing = False
 
     def index(self, a: Any) -> int:
         return 0
@@ -60,6 +61,9 @@ class OneGpu:
     def stream(self, index: int) -> int:
         return 0
 
+    def in_turn(self, index: int, stream: int) -> bool:
+        return not self.capturing
+
 
 class Tensors(OneGpu):
     """What PyTorch offers of tensors on a GPU, of those on the host."""
@@ -67,15 +71,12 @@ class Tensors(OneGpu):
     def address(self, a: Any) -> int:
         return a.data_ptr()
 
-    def steps(self, a: Any) -> list[int]:
-        return list(a.stride())
+    def steps(self, a: Any) -> tuple[int, ...]:
+        return a.stride()
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
         # What was not written is seen.
         return like.new_empty(shape, dtype=dtype).fill_(77)
-
-    def is_in_order(self, a: Any) -> bool:
-        return a.is_contiguous()
 
     def in_order(self, a: Any) -> Any:
         return a.contiguous()
@@ -87,14 +88,11 @@ class StandIns(OneGpu):
     def address(self, a: Any) -> int:
         return a._values.ctypes.data
 
-    def steps(self, a: Any) -> list[int]:
-        return [s // a._values.itemsize for s in a._values.strides]
+    def steps(self, a: Any) -> tuple[int, ...]:
+        return tuple(s // a._values.itemsize for s in a._values.strides)
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
         return type(like)(np.full(shape, 77, dtype))
-
-    def is_in_order(self, a: Any) -> bool:
-        return a._values.flags.c_contiguous
 
     def in_order(self, a: Any) -> Any:
         return type(a)(np.ascontiguousarray(a._values))
@@ -137,6 +135,5 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         patch.setattr(driver, "home", lambda name: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
-        cuda._kernels.cache_clear()
+        patch.setattr(cuda_call, "_shared_rooms", {})
         yield gpu
-        cuda._kernels.cache_clear()

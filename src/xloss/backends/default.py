@@ -28,7 +28,7 @@ def value(call: Call, run: Run | None = None) -> Array:
     if run is None:
         engine: Any = choose(call.operands, spec, cx)
         if reduces(engine, call):
-            return engine.loss(call.operands, spec, cx, call.classes, call.normalizer)[0]
+            return engine.loss(call.operands, spec, cx, call.classes, call.normalizer)
         run = partial(engine.run, call.operands, spec, cx, call.classes)
     if spec.reduction == "none":
         return plain(cx, run(Need(rows=True)).rows)

@@ -26,20 +26,20 @@ class Home(Protocol):
     def address(self, a: Array) -> int:
         """Return where its first element lies."""
 
-    def steps(self, a: Array) -> list[int]:
+    def steps(self, a: Array) -> tuple[int, ...]:
         """Return its strides, in elements."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """Make an array in C order on another's GPU, in the library's own memory."""
-
-    def is_in_order(self, a: Array) -> bool:
-        """Tell whether it is in C order, without gaps."""
 
     def in_order(self, a: Array) -> Array:
         """Return the array in C order."""
 
     def stream(self, index: int) -> int:
         """Return the current stream's handle."""
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        """Tell whether launches on it are made now, and one after another."""
 
 
 class _Torch:
@@ -48,6 +48,7 @@ class _Torch:
 
         self._torch = torch
         self.stream = torch._C._cuda_getCurrentRawStream
+        self._capturing = torch.cuda.is_current_stream_capturing
 
     def index(self, a: Array) -> int:
         return int(a.get_device())
@@ -60,17 +61,17 @@ class _Torch:
     def address(self, a: Array) -> int:
         return int(a.data_ptr())
 
-    def steps(self, a: Array) -> list[int]:
-        return list(a.stride())
+    def steps(self, a: Array) -> tuple[int, ...]:
+        return tuple(a.stride())
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        return self._torch.empty(shape, dtype=dtype, device=like.device)
-
-    def is_in_order(self, a: Array) -> bool:
-        return bool(a.is_contiguous())
+        return like.new_empty(shape, dtype=dtype)
 
     def in_order(self, a: Array) -> Array:
         return a.contiguous()
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        return not self._capturing()
 
 
 class _CuPy:
@@ -89,17 +90,14 @@ class _CuPy:
     def address(self, a: Array) -> int:
         return int(a.data.ptr)
 
-    def steps(self, a: Array) -> list[int]:
-        return [s // a.itemsize for s in a.strides]
+    def steps(self, a: Array) -> tuple[int, ...]:
+        return tuple(s // a.itemsize for s in a.strides)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         if like.device.id == self._cupy.cuda.runtime.getDevice():
             return self._cupy.empty(shape, dtype)
         with like.device:
             return self._cupy.empty(shape, dtype)
-
-    def is_in_order(self, a: Array) -> bool:
-        return bool(a.flags.c_contiguous)
 
     def in_order(self, a: Array) -> Array:
         return self._cupy.ascontiguousarray(a)
@@ -109,6 +107,12 @@ class _CuPy:
         if index == self._cupy.cuda.runtime.getDevice():
             return int(self._cupy.cuda.get_current_stream().ptr)
         return 0
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        # One handle, 2, names the default stream of whichever thread asks.
+        runtime = self._cupy.cuda.runtime
+        here = index == runtime.getDevice() and stream != 2
+        return here and not runtime.streamIsCapturing(stream)
 
 
 @cache

@@ -2,6 +2,8 @@
 #pragma once
 #include "settle.cuh"
 
+#include "few.cuh"  // after settle.cuh, whose Acc and THREADS it uses
+
 #if PARTS > 1 && STAGE == 0
 #define CLUSTER __cluster_dims__(PARTS, 1, 1)
 #else
@@ -108,7 +110,12 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
 // where 64 registers a thread can hold its part of a row and what is computed of it.
 const int BLOCKS = MIXED || STORED == F64 || VECTORS > 4 ? 1 : 1024 / THREADS;
 
-extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c) {
+extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {
+    // Hook of few.cuh: before anything is read.
+    if (is_written(c)) return;
+#if ADDS
+    before_rows(c, added_up);
+#endif
     Shared& s = shared_memory<Shared>();
     const int TOGETHER = THREADS / GROUP;
     i64 block = blockIdx.x / PARTS, blocks = gridDim.x / PARTS;
@@ -124,4 +131,8 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, BLOCKS) rows(const
     }
     // No block leaves while another may still read what it found.
     if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();
+    // Hook of few.cuh: after everything is written.
+#if ADDS
+    after_rows(c, added_up);
+#endif
 }
