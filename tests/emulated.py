@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import xloss._xp
+from xloss.backends import alike
 from xloss.engines import cuda, cuda_call
 from xloss.engines.device import build, driver
 
@@ -108,13 +109,16 @@ class Gpu:
     def load(self, constants: Any, capability: int, index: int) -> Any:
         return constants, compiled(constants)
 
-    def launch(self, kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes):
+    def launch(
+        self, kernel: Any, index: int, grid: int, threads: int, stream: int, packed: bytes,
+        second: int = 0,
+    ):  # fmt: skip
         constants, code = kernel
         given = dict(constants)
         cluster = given.get("PARTS", 1) if given.get("STAGE") == 0 else 1
         assert grid % cluster == 0
         self.launches.append((constants, grid))
-        self.packed.append(b"".join(packed))
+        self.packed.append(packed)
         stuck = code.launch(grid, threads, cluster, self.packed[-1], int(self.backward))
         assert not stuck, "threads wait for each other"
 
@@ -136,4 +140,9 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
         patch.setattr(cuda_call, "_shared_rooms", {})
+        patch.setattr(alike, "_calls", {})
+        if library == "torch":
+            from xloss.backends import torch_cuda
+
+            patch.setattr(torch_cuda, "on_gpu", lambda x: True)
         yield gpu

@@ -11,8 +11,10 @@ from typing import Any
 
 from .._xp import Array, Context
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from . import cuda_quick as quick
 from . import generic
 from .cuda_call import Launcher
+from .cuda_quick import Memory
 from .device import driver
 from .places import has_memory
 
@@ -77,46 +79,70 @@ def run(
     )
 
 
-def loss(o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any) -> Array:
+def loss(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any,
+    memory: Memory | None = None,
+) -> Array:  # fmt: skip
     """Return the mean or the sum."""
-    return Launcher(o, spec, cx, classes).reduced(normalizer, 1.0, None, grad=False, keep=False)[0]
+    return _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=False, keep=False)[0]
 
 
 def gradient(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, up: Any
-) -> tuple[Array, Array]:
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, up: Any,
+    memory: Memory | None = None,
+) -> tuple[Array, Array]:  # fmt: skip
     """Return the mean or the sum, and its gradient times `up`."""
-    weight = _weight(o, spec, cx, classes)
-    call = Launcher(o, spec, cx, classes)
-    made, grad, _ = call.reduced(normalizer, up, weight, grad=True, keep=False)
+    got, grad, _ = _reduced(o, spec, cx, classes, normalizer, up, memory, grad=True, keep=False)
     assert grad is not None
-    return made, grad
+    return got, grad
 
 
 def recorded(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, grad: bool
-) -> tuple[Array, Array | None, Array]:
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, grad: bool,
+    memory: Memory | None = None,
+) -> tuple[Array, Array | None, Array]:  # fmt: skip
     """Return the mean or the sum, its gradient if wanted now, and what a later gradient reads."""
-    weight = _weight(o, spec, cx, classes) if grad else None
-    call = Launcher(o, spec, cx, classes)
-    made, slope, kept = call.reduced(normalizer, 1.0, weight, grad=grad, keep=True)
+    got, slope, kept = _reduced(
+        o, spec, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True
+    )
     assert kept is not None
-    return made, slope, kept
+    return got, slope, kept
 
 
 def again(
-    o: Operands, spec: Spec, cx: Context, classes: int, up: Array, kept: Array, grad: Array | None
-) -> Array:
+    o: Operands, spec: Spec, cx: Context, classes: int, up: Array, kept: Array,
+    grad: Array | None, memory: Memory | None = None,
+) -> Array:  # fmt: skip
     """Return the gradient of what was `recorded` times `up`.
 
     grad: that for an upstream of 1, if it was wanted then. It is overwritten, unless the GPU finds
     that `up` is 1: the bits are the same as if there had been none.
     """
-    return Launcher(o, spec, cx, classes).again(up, kept, grad)
+    if memory is not None:
+        known = quick.again(memory, o.x, o.targets, up, kept, grad)
+        if known is not None:
+            return known
+    call = Launcher(o, spec, cx, classes)
+    made = call.again(up, kept, grad)
+    if memory is not None:
+        quick.remember(memory, quick.ANEW if grad is None else quick.WRITTEN, call, up)
+    return made
 
 
-def _weight(o: Operands, spec: Spec, cx: Context, classes: int) -> Array | None:
-    """Return what a mean of soft targets is over, which its gradient needs before the rows."""
-    if spec.indexed or spec.reduction != "mean":
-        return None
-    return generic.run(o, spec, cx, classes, Need(weight=True)).weight
+def _reduced(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, up: Any,
+    memory: Memory | None, *, grad: bool, keep: bool,
+) -> tuple[Array, Array | None, Array | None]:  # fmt: skip
+    if memory is not None:
+        known = quick.reduced(memory, o.x, o.targets, grad, keep)
+        if known is not None:
+            return known
+    weight = None
+    if grad and not spec.indexed and spec.reduction == "mean":
+        # The gradient needs it before the rows are computed.
+        weight = generic.run(o, spec, cx, classes, Need(weight=True)).weight
+    call = Launcher(o, spec, cx, classes)
+    made = call.reduced(normalizer, up, weight, grad=grad, keep=keep)
+    if memory is not None and isinstance(up, float):
+        quick.remember(memory, (grad, keep), call)
+    return made

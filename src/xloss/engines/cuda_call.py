@@ -43,7 +43,7 @@ class Launcher:
     """What the launches of one call share."""
 
     __slots__ = (
-        "classes", "count", "cx", "facts", "few", "held", "home", "index", "o", "shape", "soft",
+        "classes", "count", "cx", "facts", "held", "home", "index", "last", "o", "shape", "soft",
         "spec", "stream", "x",
     )  # fmt: skip
 
@@ -57,6 +57,7 @@ class Launcher:
         self.count = prod(shape)
         # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
+        self.last: Any = None  # a launch that adds up what it computes
         place = places(home, x)
         if place is None:
             x = home.in_order(x)
@@ -144,9 +145,11 @@ class Launcher:
             spec.softcap or 0.0, losses, weights, *stats, known, work,
         )  # fmt: skip
         grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
-        more = () if added is None else (added,)
+        if added is not None:
+            packed += added
+            self.last = kernels[0], grid, threads, packed
         for kernel in kernels:
-            driver.launch(kernel, self.index, grid, threads, self.stream, packed, *more)
+            driver.launch(kernel, self.index, grid, threads, self.stream, packed, CALL.size)
 
     def needed(self, need: Need, up: Upstream, saved: tuple[Array, ...] | None) -> Result:
         """Compute what is needed but for gradients to targets and elements."""
@@ -203,11 +206,11 @@ class Launcher:
         if count > _SPAN:
             blocks = -(-count // _SPAN)
             partial = self.room(self.cx.wide, 2 * blocks)
-            packed = SUMS.pack(count, losses, weights, partial, 0, 0, *tail)
-            driver.launch(kernel, self.index, blocks, _WORKERS, self.stream, packed, facts)
+            packed = SUMS.pack(count, losses, weights, partial, 0, 0, *tail) + facts
+            driver.launch(kernel, self.index, blocks, _WORKERS, self.stream, packed, SUMS.size)
             count = blocks
-        packed = SUMS.pack(count, losses, weights, partial, partial != 0, 1, *tail)
-        driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, facts)
+        packed = SUMS.pack(count, losses, weights, partial, partial != 0, 1, *tail) + facts
+        driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, SUMS.size)
 
     def reduced(
         self, normalizer: Any, up: Array | float, weight: Array | None, *, grad: bool, keep: bool
@@ -227,7 +230,7 @@ class Launcher:
         if keep:
             kept = self.empty(cx.wide, 2 + 2 * count)
             at = address(kept)
-            stats = _stats(at, count)
+            stats = kept_stats(at, count)
         divisor, column = nan, _NONE
         if isinstance(normalizer, int | float):
             divisor = float(normalizer)
@@ -237,7 +240,7 @@ class Launcher:
         weighs = averages and weight is None
         first = averages and grad  # each row's gradient is divided by what the rows weigh
         kernels = self.kernels(grad, count <= FEW)
-        shared = self._shared() if kernels.adds else 0
+        shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
             slope = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24
@@ -269,36 +272,37 @@ class Launcher:
             made = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
         kernels = self.kernels(True, self.count <= FEW)
         self.rows(
-            kernels, stats=_stats(at, self.count), known=1 if grad is None else 2,
+            kernels, stats=kept_stats(at, self.count), known=1 if grad is None else 2,
             grad=self.home.address(made), up=up, slope=at if self.spec.reduction == "mean" else 0,
             added=_NO_SUMS if kernels.adds else None, seldom=grad is not None,
         )  # fmt: skip
         return made
-
-    def _shared(self) -> int:
-        """Return where all launches of a stream count their blocks and leave their losses, or 0.
-
-        They are made one after another, and each leaves the counter at 0. A graph may run beside
-        the stream that it was captured from: it must not take this.
-        """
-        if not self.home.in_turn(self.index, self.stream):
-            return 0
-        key = self.home, self.index, self.stream
-        found = _shared_rooms.get(key)
-        if found is None:
-            if len(_shared_rooms) >= _STREAMS:
-                _shared_rooms.clear()
-            cx = self.cx
-            made = cx.xp.zeros((3 + 2 * FEW,), dtype=cx.xp.float64, device=cx.device)
-            found = _shared_rooms[key] = self.home.address(made), made
-        return found[0]
 
 
 _STREAMS = 64  # whose rooms are kept
 _shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
 
 
-def _stats(kept: int, count: int) -> tuple[int, int]:
+def shared_room(home: Any, index: int, stream: int, cx: Context | None = None) -> int:
+    """Return where all launches of a stream count their blocks and leave their losses, or 0.
+
+    They are made one after another, and each leaves the counter at 0. A graph may run beside the
+    stream that it was captured from: it must not take this. With `cx` it is made if need be.
+    """
+    if not home.in_turn(index, stream):
+        return 0
+    found = _shared_rooms.get((home, index, stream))
+    if found is None:
+        if cx is None:
+            return 0
+        if len(_shared_rooms) >= _STREAMS:
+            _shared_rooms.clear()
+        made = cx.xp.zeros((3 + 2 * FEW,), dtype=cx.xp.float64, device=cx.device)
+        found = _shared_rooms[home, index, stream] = home.address(made), made
+    return found[0]
+
+
+def kept_stats(kept: int, count: int) -> tuple[int, int]:
     """Return where maxima and rests lie in what is kept: a slope, rests, maxima."""
     return kept + 16 + 8 * count, kept + 16
 

@@ -201,24 +201,33 @@ class _Parameters(threading.local):
 
     def __init__(self) -> None:
         self.room = ctypes.create_string_buffer(1024)
+        self.view = memoryview(self.room).cast("B")
         self.start = ctypes.addressof(self.room)
-        self.pointers = (ctypes.c_void_p * 2)()
+        self.pointers = (ctypes.c_void_p * 2)(self.start)
         self.at = ctypes.addressof(self.pointers)
 
 
 _parameters = _Parameters()
 
 
-def launch(kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes) -> None:
-    """Launch a kernel; each of `packed` is one parameter, a structure by value."""
+@cache
+def _bindings() -> Any:
     from cuda.bindings import driver
 
+    return driver
+
+
+def launch(
+    kernel: Any, index: int, grid: int, threads: int, stream: int, packed: bytes, second: int = 0
+) -> None:
+    """Launch a kernel; `packed`: its parameter, a structure by value, or two.
+
+    second: where the second begins.
+    """
+    driver = _bindings()
     p = _parameters
-    used = 0
-    for i, part in enumerate(packed):
-        ctypes.memmove(p.start + used, part, len(part))
-        p.pointers[i] = p.start + used
-        used += len(part)
+    p.view[: len(packed)] = packed
+    p.pointers[1] = p.start + second
     given = (kernel, grid, 1, 1, threads, 1, 1, 0, stream, p.at, 0)
     # A default stream is 0 on every GPU: where another is current, it would take the launch.
     unknown, current = driver.cuCtxGetDevice()
