@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 import xloss._xp
-from xloss.engines import cuda
+from xloss.backends import alike
+from xloss.engines import cuda, cuda_call
 from xloss.engines.device import build, driver
 
 HERE = Path(__file__).parent / "cuda_on_host"
@@ -51,6 +52,7 @@ class OneGpu:
 
     def __init__(self, capability: int) -> None:
         self._capability = capability
+        self.capturing = False
 
     def index(self, a: Any) -> int:
         return 0
@@ -61,6 +63,9 @@ class OneGpu:
     def stream(self, index: int) -> int:
         return 0
 
+    def in_turn(self, index: int, stream: int) -> bool:
+        return not self.capturing
+
 
 class Tensors(OneGpu):
     """What PyTorch offers of tensors on a GPU, of those on the host."""
@@ -68,15 +73,12 @@ class Tensors(OneGpu):
     def address(self, a: Any) -> int:
         return a.data_ptr()
 
-    def steps(self, a: Any) -> list[int]:
-        return list(a.stride())
+    def steps(self, a: Any) -> tuple[int, ...]:
+        return a.stride()
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
         # What was not written is seen.
         return like.new_empty(shape, dtype=dtype).fill_(77)
-
-    def is_in_order(self, a: Any) -> bool:
-        return a.is_contiguous()
 
     def in_order(self, a: Any) -> Any:
         return a.contiguous()
@@ -88,14 +90,11 @@ class StandIns(OneGpu):
     def address(self, a: Any) -> int:
         return a._values.ctypes.data
 
-    def steps(self, a: Any) -> list[int]:
-        return [s // a._values.itemsize for s in a._values.strides]
+    def steps(self, a: Any) -> tuple[int, ...]:
+        return tuple(s // a._values.itemsize for s in a._values.strides)
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
         return type(like)(np.full(shape, 77, dtype))
-
-    def is_in_order(self, a: Any) -> bool:
-        return a._values.flags.c_contiguous
 
     def in_order(self, a: Any) -> Any:
         return type(a)(np.ascontiguousarray(a._values))
@@ -109,7 +108,7 @@ class Gpu:
         self.packed: list[bytes] = []  # each launch's parameters
 
     def load(self, constants: Any, capability: int, index: int, shared: int = 0) -> Any:
-        return constants, compiled(constants)
+        return constants, compiled(constants), shared
 
     def launch(
         self,
@@ -118,15 +117,15 @@ class Gpu:
         grid: int,
         threads: int,
         stream: int,
-        *packed: bytes,
-        shared: int = 0,
+        packed: bytes,
+        second: int = 0,
     ):
-        constants, code = kernel
+        constants, code, shared = kernel
         given = dict(constants)
         cluster = given.get("PARTS", 1) if given.get("STAGE") == 0 else 1
         assert grid % cluster == 0
         self.launches.append((constants, grid))
-        self.packed.append(b"".join(packed))
+        self.packed.append(packed)
         stuck = code.launch(grid, threads, cluster, shared, self.packed[-1], int(self.backward))
         assert not stuck, "threads wait for each other"
 
@@ -147,6 +146,10 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         patch.setattr(driver, "home", lambda name: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
-        cuda._kernels.cache_clear()
+        patch.setattr(cuda_call, "_shared_rooms", {})
+        patch.setattr(alike, "_calls", {})
+        if library == "torch":
+            from xloss.backends import torch_cuda
+
+            patch.setattr(torch_cuda, "on_gpu", lambda x: True)
         yield gpu
-        cuda._kernels.cache_clear()

@@ -64,7 +64,7 @@ def test_parameters_reach_the_kernel_whole(bindings: Any, monkeypatch: pytest.Mo
         return (0,)
 
     monkeypatch.setattr(bindings, "cuLaunchKernel", launch)
-    driver.launch("kernel", 0, 7, 96, 11, b"first", b"two")
+    driver.launch("kernel", 0, 7, 96, 11, b"firsttwo", 5)
     assert seen == [[b"first", b"two"], ("kernel", 7, 1, 1, 96, 1, 1, 0, 11, 0)]
 
 

@@ -22,7 +22,7 @@ static void enter(Fiber& f) {
 
 static const size_t STACK = 1 << 16;
 
-// Run `work` on every thread; backward: the last thread first. Returns 1 where all wait for good.
+// Run `work` on every thread; backward: the last block and thread first. Returns 1 where all wait for good.
 static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char* stacks) {
     size_t count = (size_t)threads * cluster;
     Machine& m = machine;
@@ -33,7 +33,8 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char*
     m.lanes.assign(count + 32, Barrier());
     m.slots.assign(count + 32, 0);
     m.cluster = Barrier();
-    for (u32 first = 0; first < grid; first += cluster) {
+    for (u32 at = 0; at < grid; at += cluster) {
+        u32 first = backward ? grid - cluster - at : at;
         // What a block finds in its shared memory is what it happens to be.
         m.shared.assign(cluster, std::vector<unsigned char>(1 << 14, 0xa5));
         m.staged.assign(cluster, std::vector<unsigned char>(m.staging + 16, 0xa5));
@@ -68,6 +69,9 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char*
 #ifdef SUMS
 static const unsigned char* given;
 static void kernel() { sums(*(const Sums*)given, *(const Call*)(given + sizeof(Sums))); }
+#elif ADDS
+static const unsigned char* given;
+static void kernel() { rows(*(const Call*)given, *(const Sums*)(given + sizeof(Call))); }
 #else
 static const Call* given;
 static void kernel() { rows(*given); }

@@ -178,6 +178,13 @@ inline double __longlong_as_double(long long v) { return bits_of<double>(v); }
 inline int __double2loint(double v) { return (int)(u32)bits_of<u64>(v); }
 inline int __double2hiint(double v) { return (int)(u32)(bits_of<u64>(v) >> 32); }
 inline double __hiloint2double(int hi, int lo) { return bits_of<double>((u64)(u32)hi << 32 | (u32)lo); }
+// Threads run one after another, so what one has written all others see.
+inline void __threadfence() {}
+inline u32 atomicAdd(u32* to, u32 more) {
+    u32 before = *to;
+    *to += more;
+    return before;
+}
 inline int __ffs(int v) { return __builtin_ffs(v); }
 inline u32 __funnelshift_r(u32 lo, u32 hi, u32 by) { return (u32)(((u64)hi << 32 | lo) >> (by & 31)); }
 

@@ -24,3 +24,5 @@ class Call(NamedTuple):
     linear: Linear | None = None  # x are features, which this turns into logits
     shard: Shard | None = None  # the classes are spread over ranks, and these are here
     group: Any = None  # the ranks
+    # What is remembered of calls alike; None: nothing. Not for other operands than these.
+    memory: dict[Any, Any] | None = None

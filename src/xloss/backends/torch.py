@@ -16,13 +16,15 @@ from ..core.rows import SOFTMAX, formula_gradients
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
 from ..engines import choose
-from . import default, torch_op
+from . import default, torch_cuda, torch_op
 from .call import Call
 from .torch_parts import sigmoid_parts, softmax_parts
 
 
 def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
+    if call.memory is not None and torch_cuda.takes(call):
+        return torch_cuda.value(call)
     o = call.operands
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and (
@@ -30,14 +32,16 @@ def value(call: Call) -> Array:
     )
     transformed = _transformed(o, compiling)
     if not recorded and not transformed:
-        return _by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
-    by_rows = call.spec.reduction == "none" or compiling or transformed
-    if not by_rows and (o.targets is None or not o.targets.requires_grad):
+        return by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
+    apart = call.spec.reduction == "none" or compiling or transformed
+    if not apart and (o.targets is None or not o.targets.requires_grad):
+        if default.reduces(choose(o, call.spec, call.cx), call):
+            return torch_cuda.recorded(call)
         return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
-    return _by_rows(call, compiling)
+    return by_rows(call, compiling)
 
 
-def _by_rows(call: Call, compiling: bool = False) -> Array:
+def by_rows(call: Call, compiling: bool = False) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
     cx = functional(call.cx)
     o = call.operands
@@ -240,13 +244,6 @@ class _Reduced(torch.autograd.Function):
         call = _numpy_call(call) or call
         engine: Any = choose(call.operands, spec, call.cx)
         keep = spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
-        if default.reduces(engine, call):
-            loss, ctx.weight, stats = engine.loss(
-                call.operands, spec, call.cx, call.classes, call.normalizer, stats=True
-            )
-            ctx.set_materialize_grads(False)
-            ctx.save_for_backward(*args[:6], *stats)
-            return loss
         weight = default.known_weight(call) if spec.reduction == "mean" else 1.0
         need = Need(total=True, weight=weight is None, stats=keep)
         got = default.runner(call)(need)
@@ -265,16 +262,10 @@ class _Reduced(torch.autograd.Function):
         o, stats = Operands(*kept[:6]), kept[6:]
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
-            return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
+            return torch.autograd.grad(by_rows(call), o.x, up, create_graph=True)[0], *none
         twin = _numpy_call(call)
         if twin is not None:
             call, up, stats = twin, _view(up), tuple(map(_view, stats))
-        engine: Any = choose(call.operands, call.spec, call.cx)
-        if default.reduces(engine, call):
-            got = engine.gradient(
-                o, call.spec, call.cx, call.classes, call.normalizer, up, ctx.weight, stats, False
-            )[1]
-            return got, *none
         run = partial(default.runner(call), saved=stats or None)
         got = default.evaluated(call, run, Need(grad=True), up, ctx.weight, value=False)[1].grad
         return _home(got), *none

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +38,17 @@ def place(x: Array) -> Place | None:
 
 def places(home: Any, x: Array) -> Place | None:
     """Say the same of an array on a GPU, which its library's `home` knows."""
-    return _merged(home.address(x), x.shape, home.steps(x))
+    found = _layout(tuple(x.shape), home.steps(x))
+    return None if found is None else found._replace(address=home.address(x))
 
 
-def _merged(address: int, shape: Any, strides: list[int]) -> Place | None:
+@lru_cache(maxsize=1024)
+def _layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> Place | None:
+    """Remember the same of a shape, but for the address: a call on a small array asks each time."""
+    return _merged(0, shape, strides)
+
+
+def _merged(address: int, shape: Any, strides: Sequence[int]) -> Place | None:
     """Merge the axes of rows, as far as they can be."""
     class_step = strides[-1] if shape[-1] > 1 else 1
     merged: list[tuple[int, int]] = []  # (length, step), the innermost first

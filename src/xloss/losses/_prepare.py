@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._xp import INTEGERS, Context, dtype_name, read, spread
+from ..backends import alike
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import check_targets, check_values
@@ -20,6 +21,19 @@ def classes_call(
     validate: Any = "auto",
 ) -> Call:  # fmt: skip
     """Prepare a loss along a class axis with class indices or probabilities as targets."""
+    key = None
+    if weight is sample_weight is where is normalizer is None:
+        key = alike.key(
+            x, targets, name, kind, axis, ignore_index, label_smoothing, z_loss, softcap, gamma,
+            eps, reduction, validate, asked_for(),
+        )  # fmt: skip
+        known = None if key is None else alike.find(key)
+        if known is not None:
+            if known.axis != -1:
+                x = check.move_last(x, known.axis, known.cx)
+                if not known.spec.indexed:
+                    targets = check.move_last(targets, known.axis, known.cx)
+            return Call(*known[:3], Operands(x, targets), *known[4:])
     x, cx = check.logits(first, x)
     axis, classes = check.class_axis(first, x, axis)
     t, indexed = check.class_targets(x, targets, axis, cx, first)
@@ -45,7 +59,8 @@ def classes_call(
         cx = read(cx)
         if indexed or validate is True:
             cx = check_values(operands, spec, cx, classes)
-    return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
+    call = Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
+    return call if key is None or reads else alike.keep(key, call)
 
 
 def entropy_spec(

@@ -27,20 +27,20 @@ class Home(Protocol):
     def address(self, a: Array) -> int:
         """Return where its first element lies."""
 
-    def steps(self, a: Array) -> list[int]:
+    def steps(self, a: Array) -> tuple[int, ...]:
         """Return its strides, in elements."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """Make an array in C order on another's GPU, in the library's own memory."""
-
-    def is_in_order(self, a: Array) -> bool:
-        """Tell whether it is in C order, without gaps."""
 
     def in_order(self, a: Array) -> Array:
         """Return the array in C order."""
 
     def stream(self, index: int) -> int:
         """Return the current stream's handle."""
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        """Tell whether launches on it are made now, and one after another."""
 
 
 class _Torch:
@@ -49,6 +49,7 @@ class _Torch:
 
         self._torch = torch
         self.stream = torch._C._cuda_getCurrentRawStream
+        self._capturing = torch.cuda.is_current_stream_capturing
 
     def index(self, a: Array) -> int:
         return int(a.get_device())
@@ -61,17 +62,17 @@ class _Torch:
     def address(self, a: Array) -> int:
         return int(a.data_ptr())
 
-    def steps(self, a: Array) -> list[int]:
-        return list(a.stride())
+    def steps(self, a: Array) -> tuple[int, ...]:
+        return tuple(a.stride())
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        return self._torch.empty(shape, dtype=dtype, device=like.device)
-
-    def is_in_order(self, a: Array) -> bool:
-        return bool(a.is_contiguous())
+        return like.new_empty(shape, dtype=dtype)
 
     def in_order(self, a: Array) -> Array:
         return a.contiguous()
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        return not self._capturing()
 
 
 class _CuPy:
@@ -90,17 +91,14 @@ class _CuPy:
     def address(self, a: Array) -> int:
         return int(a.data.ptr)
 
-    def steps(self, a: Array) -> list[int]:
-        return [s // a.itemsize for s in a.strides]
+    def steps(self, a: Array) -> tuple[int, ...]:
+        return tuple(s // a.itemsize for s in a.strides)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         if like.device.id == self._cupy.cuda.runtime.getDevice():
             return self._cupy.empty(shape, dtype)
         with like.device:
             return self._cupy.empty(shape, dtype)
-
-    def is_in_order(self, a: Array) -> bool:
-        return bool(a.flags.c_contiguous)
 
     def in_order(self, a: Array) -> Array:
         return self._cupy.ascontiguousarray(a)
@@ -110,6 +108,12 @@ class _CuPy:
         if index == self._cupy.cuda.runtime.getDevice():
             return int(self._cupy.cuda.get_current_stream().ptr)
         return 0
+
+    def in_turn(self, index: int, stream: int) -> bool:
+        # One handle, 2, names the default stream of whichever thread asks.
+        runtime = self._cupy.cuda.runtime
+        here = index == runtime.getDevice() and stream != 2
+        return here and not runtime.streamIsCapturing(stream)
 
 
 @cache
@@ -189,7 +193,7 @@ def load(constants: Constants, capability: int, index: int, shared: int = 0) -> 
                         )
                         if int(failed) and device == index:
                             raise RuntimeError(f"CUDA refused {attribute.name}: {failed.name}")
-                found = function, kernel
+                found = (function, shared), kernel
                 _kernels[constants, capability] = found
     return found[0]
 
@@ -220,27 +224,35 @@ class _Parameters(threading.local):
 
     def __init__(self) -> None:
         self.room = ctypes.create_string_buffer(1024)
+        self.view = memoryview(self.room).cast("B")
         self.start = ctypes.addressof(self.room)
-        self.pointers = (ctypes.c_void_p * 2)()
+        self.pointers = (ctypes.c_void_p * 2)(self.start)
         self.at = ctypes.addressof(self.pointers)
 
 
 _parameters = _Parameters()
 
 
-def launch(
-    kernel: Any, index: int, grid: int, threads: int, stream: int, *packed: bytes, shared: int = 0
-) -> None:
-    """Launch a kernel; each of `packed` is one parameter, a structure by value."""
+@cache
+def _bindings() -> Any:
     from cuda.bindings import driver
 
+    return driver
+
+
+def launch(
+    kernel: Any, index: int, grid: int, threads: int, stream: int, packed: bytes, second: int = 0
+) -> None:
+    """Launch a kernel; `packed`: its parameter, a structure by value, or two.
+
+    second: where the second begins.
+    """
+    driver = _bindings()
     p = _parameters
-    used = 0
-    for i, part in enumerate(packed):
-        ctypes.memmove(p.start + used, part, len(part))
-        p.pointers[i] = p.start + used
-        used += len(part)
-    given = (kernel, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0)
+    p.view[: len(packed)] = packed
+    p.pointers[1] = p.start + second
+    function, shared = kernel
+    given = (function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0)
     # A default stream is 0 on every GPU: where another is current, it would take the launch.
     unknown, current = driver.cuCtxGetDevice()
     failed = int(unknown) or int(current) != index

@@ -2,6 +2,8 @@
 #pragma once
 #include "gradient.cuh"
 
+#include "few.cuh"  // after settle.cuh, whose Acc and THREADS it uses
+
 #if PARTS > 1 && STAGE == 0
 #define CLUSTER __cluster_dims__(PARTS, 1, 1)
 #else
@@ -108,7 +110,12 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
     }
 }
 
-extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_constant__ Call c) {
+extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_constant__ Call c ADDED) {
+    // Hook of few.cuh: before anything is read.
+    if (is_written(c)) return;
+#if ADDS
+    before_rows(c, added_up);
+#endif
     Shared& s = shared_memory<Shared>();
     const int TOGETHER = THREADS / GROUP;
     i64 block = blockIdx.x / PARTS, blocks = gridDim.x / PARTS;
@@ -122,4 +129,8 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
             else __syncthreads();
         }
     }
+    // Hook of few.cuh: after everything is written.
+#if ADDS
+    after_rows(c, added_up);
+#endif
 }

@@ -1,0 +1,111 @@
+"""PyTorch on a GPU: a mean or a sum whose gradient is computed with it, in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from .._xp import Array
+from ..core.spec import Operands
+from ..engines import choose, cuda
+from . import alike, default
+from .call import Call
+
+_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_batched = torch._C._functorch.is_legacy_batchedtensor
+# Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
+# beside it would defeat the purpose. PyTorch has no public way to ask.
+_packs = torch._C._autograd._top_saved_tensors_default_hooks
+
+
+def look(x: Array, t: Array) -> Hashable | None:
+    """Return what calls on plain tensors of a GPU have in common, None for all others."""
+    if not on_gpu(x) or type(t) is not torch.Tensor:
+        return None
+    for a in (x, t):
+        if (
+            a.layout is not torch.strided
+            or not a.is_contiguous()
+            or a.is_neg()
+            or _wrapped(a)
+            or torch._is_functional_tensor(a)
+        ):
+            return None
+    return x.dtype, x.shape, x.device, t.dtype, t.shape, t.device
+
+
+def on_gpu(x: Array) -> bool:
+    """Tell whether a tensor is on a GPU."""
+    return bool(x.is_cuda)
+
+
+alike.looks[torch.Tensor] = alike.looks[torch.nn.Parameter] = look
+
+
+def takes(call: Call) -> bool:
+    """Tell whether the engine goes all the way to the loss of a call that has a memory."""
+    assert call.memory is not None
+    reduces = call.memory.get("reduces")
+    if reduces is None:
+        engine = choose(call.operands, call.spec, call.cx)
+        reduces = call.memory["reduces"] = default.reduces(engine, call)
+    t = call.operands.targets
+    recorded = t is not None and t.requires_grad and torch.is_grad_enabled()
+    return reduces and not recorded and forward_ad._current_level < 0
+
+
+def value(call: Call) -> Array:
+    """Return the loss of a call that is taken, recorded where the logits want a gradient."""
+    o = call.operands
+    if o.x.requires_grad and torch.is_grad_enabled():
+        return recorded(call)
+    return cuda.loss(o, call.spec, call.cx, call.classes, call.normalizer, call.memory)
+
+
+def recorded(call: Call) -> Array:
+    """Return the loss, recorded by autograd."""
+    o = call.operands
+    return _Loss.apply(*o[:5], call._replace(operands=Operands(None)), _packs(True) is None)  # type: ignore[no-untyped-call]  # torch's
+
+
+class _Loss(torch.autograd.Function):
+    """The sum or the mean of the row losses; its gradient for an upstream of 1 waits for backward.
+
+    The first backward uses that up: the GPU itself looks whether the upstream is 1 and, where it
+    is not, computes the gradient anew in its place. Any other backward computes it anew, from the
+    logits and two numbers a row. So the bits never depend on what was computed ahead.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        o, call = Operands(*args[:5]), args[5]
+        loss, ctx.ahead, kept = cuda.recorded(
+            o, call.spec, call.cx, call.classes, call.normalizer, args[6], call.memory
+        )
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*args[:5], kept)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, up: Any) -> Any:
+        none = (None,) * 6
+        if up is None:
+            return None, *none
+        *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
+        o, call = Operands(*arrays), ctx.call
+        if torch.is_grad_enabled():
+            from .torch import by_rows
+
+            loss = by_rows(call._replace(operands=o))
+            return torch.autograd.grad(loss, o.x, up, create_graph=True)[0], *none
+        if _wrapped(up) or _batched(up):  # a batch of upstreams, whose memory no kernel can read
+            one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
+            slope = cuda.again(o, call.spec, call.cx, call.classes, one, kept, None)
+            return (up * slope).to(o.x.dtype), *none
+        ahead, ctx.ahead = ctx.ahead, None
+        got = cuda.again(o, call.spec, call.cx, call.classes, up, kept, ahead, call.memory)
+        return got, *none

@@ -1,0 +1,78 @@
+// What losses and weights of rows add up to: in float64, in an order that only their number decides.
+#pragma once
+#include "facts.cuh"
+
+const int SPAN = 8192, WORKERS = 256;  // rows to a block of a long sum, and threads
+
+struct Sums {  // packed by cuda_call.py, in this order, 8 bytes each
+    i64 rows;                    // or the number of partial sums; 0: the weight is known
+    u64 losses, weights;         // (rows) Acc; (rows) double
+    u64 partial;                 // double[2] a block
+    i64 gathers;                 // it is these that are added up
+    i64 finishes;                // one block, the last to run
+    u64 weight;                  // double: given, or 0
+    Column normalizer;           // (), or not given
+    double divisor;              // the same as a number; NaN: none
+    i64 averages;                // a mean, else the sum
+    u64 loss, total, total_weight, slope;  // results: Acc; double; double; double[2]
+    u64 counter;                 // u32 that is 0: how many blocks of a launch of rows are done
+    i64 first;                   // the slope is found before the rows
+};
+
+struct Pair {
+    double loss, weight;
+};
+
+// The sum of what `of` gives for each of WORKERS workers, whatever the number of threads; every
+// thread of the block has it. The caller keeps others from `warps` until all have read it.
+template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&warps)[WORKERS / 32], F of) {
+    for (int worker = threadIdx.x; worker < WORKERS; worker += COUNT_OF_THREADS) {
+        Pair p = of(worker);
+        for (int o = 16; o; o >>= 1) {
+            p.loss += __shfl_xor_sync(0xffffffffu, p.loss, o, 32);
+            p.weight += __shfl_xor_sync(0xffffffffu, p.weight, o, 32);
+        }
+        if (worker % 32 == 0) warps[worker / 32] = p;
+    }
+    __syncthreads();
+    Pair all = warps[0];
+    for (int n = 1; n < WORKERS / 32; ++n) {
+        all.loss += warps[n].loss;
+        all.weight += warps[n].weight;
+    }
+    return all;
+}
+
+// The weight of a row by its label, as `settle` has it.
+template <class Acc> __device__ inline double weight_by_label(const Call& c, i64 row) {
+    Facts<Acc> f = facts_of<Acc, true>(c, row);
+    double weight = f.wrong ? 1.0 : (double)f.label_weight;
+    return f.absent ? 0.0 : (double)f.scale * weight;
+}
+
+// What a sum of row losses is divided by.
+struct Divisor {
+    double weight, below;
+    bool live;  // something contributes
+};
+
+__device__ inline Divisor divisor_of(const Sums& s, double weight) {
+    if (s.weight) weight = *(const double*)s.weight;
+    bool divides = s.normalizer.address || s.divisor == s.divisor;
+    double below = s.normalizer.address ? float_at(s.normalizer, 0) : divides ? s.divisor : weight;
+    // Rows of no weight, under the whole batch's normalizer, have their share of it.
+    return Divisor{weight, below, (weight == 0.0 && divides ? below : weight) != 0.0};
+}
+
+__device__ inline void write_slope(const Sums& s, const Divisor& d) {
+    ((double*)s.slope)[0] = d.live ? 1.0 / d.below : 1.0;
+    ((double*)s.slope)[1] = d.live ? 1.0 : 0.0;
+}
+
+template <class Acc> __device__ inline void finish(const Sums& s, Pair p) {
+    Divisor d = divisor_of(s, p.weight);
+    if (s.total) *(double*)s.total = p.loss;
+    if (s.total_weight) *(double*)s.total_weight = d.weight;
+    if (s.loss) *(Acc*)s.loss = (Acc)(!s.averages ? p.loss : d.live ? p.loss / d.below : 0.0);
+    if (s.slope) write_slope(s, d);
+}
