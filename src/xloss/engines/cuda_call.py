@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from .device import driver
-from .device.plan import KINDS, constants, plan, stages, sums
+from .device.plan import ITEMSIZES, KINDS, Asked, constants, plan, stages, sums
 from .places import places
 
 CALL = struct.Struct("<2q5q5q2q2qq2q2q2q2qqqq4d2q2qqq")
@@ -19,7 +19,6 @@ FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 _LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
 _SPAN, _WORKERS = 8192, 256  # rows, and threads, to a block that adds up
-_GRID = 2**31 - 1
 # Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
 _SELDOM = 4096
 _NOWHERE = (0, 1, 0, 0, 1)
@@ -37,6 +36,7 @@ class Kernels(NamedTuple):
     together: int  # rows to a block
     parts: int  # blocks to a row
     adds: bool  # it can also add up the rows
+    resident: int  # blocks that a GPU runs at once
 
 
 class Launcher:
@@ -113,10 +113,19 @@ class Launcher:
     def kernels(self, grad: bool, few: bool) -> Kernels:
         """Return what computes the rows; few: and adds them up, if a GPU can."""
         spec = self.spec
-        return _kernels(
-            self.o.x.dtype, self.soft, self.classes, self.x[4] != 1, spec.label_smoothing > 0,
-            spec.softcap is not None, grad, few, self.home, self.index,
-        )  # fmt: skip
+        o = self.o
+        asked = Asked(
+            stored=dtype_name(o.x.dtype),
+            soft=self.soft,
+            labels=self.facts[1] if spec.indexed else 0,
+            weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
+            flat=self.x[1] >= self.count,
+            smooth=spec.label_smoothing > 0,
+            cap=spec.softcap is not None,
+            z_loss=spec.z_loss > 0,
+            grad=grad,
+        )
+        return _kernels(asked, self.classes, self.x[4] != 1, few, self.home, self.index)
 
     def rows(
         self, of: Kernels, *, losses: int = 0, weights: int = 0, stats: tuple[int, int] = _NONE,
@@ -135,7 +144,7 @@ class Launcher:
             factor = up
         else:
             column, step = self.column(up, KINDS), int(up.ndim > 0)
-        kernels, threads, together, parts, _ = of
+        kernels, threads, together, parts, _, resident = of
         work = 0
         if len(kernels) > 1:
             work = self.room(self.cx.wide, count * parts * _LEFT // 8)
@@ -144,7 +153,7 @@ class Launcher:
             0 if live is None else self.address(live), factor, spec.label_smoothing, spec.z_loss,
             spec.softcap or 0.0, losses, weights, *stats, known, work,
         )  # fmt: skip
-        grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
+        grid = min(-(-count // together), (_SELDOM if seldom else resident) // parts) * parts
         if added is not None:
             packed += added
             self.last = kernels[0], grid, threads, packed
@@ -309,21 +318,18 @@ def kept_stats(kept: int, count: int) -> tuple[int, int]:
 
 @cache
 def _kernels(
-    dtype: Any, soft: str | None, classes: int, apart: bool, smooth: bool, cap: bool, grad: bool,
-    few: bool, home: Any, index: int,
-) -> Kernels:  # fmt: skip
-    p = plan(classes, dtype.itemsize, apart)
+    asked: Asked, classes: int, apart: bool, few: bool, home: Any, index: int
+) -> Kernels:
+    p = plan(classes, ITEMSIZES[asked.stored], apart)
     capability = home.capability(index)
     steps = stages(p, capability)
     adds = few and len(steps) == 1
-    kernels = []
-    for stage in steps:
-        given = constants(
-            p, dtype_name(dtype), soft, smooth=smooth, cap=cap, grad=grad, stage=stage
-        )
-        made_of = (*given, ("ADDS", 1)) if adds else given
-        kernels.append(driver.load(made_of, capability, index))
-    return Kernels(tuple(kernels), p.threads, p.threads // p.group, p.parts, adds)
+    kernels = [
+        driver.load(constants(p, asked, stage, adds), capability, index, p.shared)
+        for stage in steps
+    ]
+    resident = min(driver.resident(k, index, p, s) for k, s in zip(kernels, steps, strict=True))
+    return Kernels(tuple(kernels), p.threads, p.threads // p.group, p.parts, adds, resident)
 
 
 @cache

@@ -23,7 +23,7 @@ __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec
 }
 
 // Of all classes as if none were the label's.
-__device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, const Vec& v, i64 i, Acc (&g)[N]) {
+__device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, const Vec& v, At i, Acc (&g)[N]) {
     const Call& c = mine.call;
     Acc z[N];
     mine.logits(v, z);
@@ -31,8 +31,8 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
         Acc tail = w.rest * w.inv;
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            i64 at = i * N + j;
-            bool inside = at < c.classes, top = z[j] == w.top;
+            At at = i * N + j;
+            bool inside = at < mine.classes, top = z[j] == w.top;
             Acc e;
             if constexpr (sizeof(Acc) == 4)
                 e = w.is_near ? exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) : exp_scaled(z[j], w.top);
@@ -72,12 +72,13 @@ __device__ inline void put_label(const Whole& w, Acc (&g)[N]) {
 
 __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
     const Call& c = mine.call;
-    Row to(c.g, row, c.classes);
+    Target to(c.g, row, c.classes);
     int lane = GROUP == THREADS ? threadIdx.x & 31 : threadIdx.x % Threads::WIDTH;
-    mine.sweep([&](i64 s, int count) {
+    At label_vector = (At)(w.label / N);
+    mine.sweep([&](At s, int count) {
         int whole = mine.whole_from(to, s);
         // Which of this thread's vectors has the label; -1: none.
-        i64 ahead = w.label / N - s - mine.thread;
+        At ahead = label_vector - s - mine.thread;
         int has_label = BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
         Vec* there = to.vector(s + mine.thread);
         int k = 0;
@@ -92,7 +93,7 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
             }
         }
         for (; k < count; ++k) {
-            i64 i = s + k * GROUP + mine.thread;
+            At i = s + k * GROUP + mine.thread;
             Acc g[N];
             if (w.dead) {
 #pragma unroll
@@ -105,5 +106,5 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
             else to.template store<Threads::WIDTH>(i, mine.end, lane, E::pack(g));
             there += GROUP;
         }
-    });
+    }, !w.dead);
 }

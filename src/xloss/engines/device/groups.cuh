@@ -110,30 +110,24 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
     static const int PIECES = WARPS * BLOCKS;
     typedef ::Sum<sizeof(Acc) == 8> Sum;
     struct Shared {
-        Piece<Acc> pieces[PIECES];
+        Piece<Acc> pieces[2][PIECES];  // of a row and of the next: a thread may be one row ahead
         Sum sums[WARPS][COUNT];
         Sum parts[BLOCKS][COUNT];
     };
 
-    // Every thread of a row calls it some time before `merge`.
-    __device__ static void begin() {
-        if constexpr (BLOCKS > 1) cluster_arrive();
-    }
-
-    // Merge what the warps of all blocks found; `part` numbers this block.
-    __device__ static Piece<Acc> merge(Piece<Acc> p, Shared& s, int part) {
+    // Merge what the warps of all blocks found; `part` numbers this block, `turn` alternates with rows.
+    __device__ static Piece<Acc> merge(Piece<Acc> p, Shared& s, int part, int turn) {
         if constexpr (PIECES > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
             if constexpr (BLOCKS > 1) {
-                // Lane b tells block b, which `begin` saw running.
-                cluster_wait();
-                if (lane < BLOCKS) *peer(&s.pieces[part * WARPS + warp], lane) = p;
+                // Lane b tells block b.
+                if (lane < BLOCKS) *peer(&s.pieces[turn][part * WARPS + warp], lane) = p;
                 cluster_sync();
             } else {
-                if (lane == 0) s.pieces[warp] = p;
+                if (lane == 0) s.pieces[turn][warp] = p;
                 __syncthreads();
             }
-            p = merge_pieces<PIECES, Acc>([&](int n) { return s.pieces[n]; });
+            p = merge_pieces<PIECES, Acc>([&](int n) { return s.pieces[turn][n]; });
         }
         return p;
     }

@@ -51,6 +51,9 @@ __device__ inline i64 integer_at(Column c, i64 i) {
     }
 }
 
+// The same where the compiler knows how they are stored.
+template <int TYPE> __device__ inline i64 integer_of(Column c, i64 i) { return integer_at(Column{c.address, TYPE}, i); }
+
 __device__ inline double float_at(Column c, i64 i) {
     switch (c.type) {
         case F16: return half_to_float(((const u16*)c.address)[i]);
@@ -165,7 +168,8 @@ __device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
 }
 
 // One row, as vectors of 16 bytes: vector i holds the classes from i*N on.
-template <int KIND, bool STRIDED> struct RowOf {
+// EVEN: one row after another, at one step.
+template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     typedef Elements<KIND> E;
     typedef typename E::Raw Raw;
     static const int N = E::N;
@@ -174,8 +178,8 @@ template <int KIND, bool STRIDED> struct RowOf {
     i64 classes;
 
     __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
-        // A division of 64 bits costs as much as some logits: seldom is there one to make.
-        i64 outer = row < p.inner ? 0 : row / p.inner;
+        // A division of 64 bits costs as much as some logits.
+        i64 outer = EVEN ? 0 : row / p.inner;
         at = p.address +
              (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
     }

@@ -1,5 +1,7 @@
 // What a row is read for: its maximum and sums. What all is compiled for:
 //   STORED         how logits are stored          SOFT      how soft targets are, -1: labels
+//   LABELS         how labels are                 WEIGHED   there are weights, or `where`
+//   FLAT           rows follow each other at one step
 //   THREADS        of a block                     GROUP     threads of a block to a row
 //   PARTS          blocks to a row                VECTORS   16 bytes each, that a thread can stage
 //   APART          classes do not lie side by side, or are few
@@ -14,7 +16,8 @@
 typedef Elements<STORED> E;
 typedef E::Raw Raw;
 typedef E::Acc Acc;
-typedef RowOf<STORED, APART> Row;
+typedef RowOf<STORED, APART, FLAT> Row;
+typedef RowOf<STORED, APART, true> Target;  // a row of the gradient
 const int N = E::N;
 const int TARGET = SOFT < 0 ? STORED : SOFT;
 const bool BY_LABEL = SOFT < 0, MIXED = !BY_LABEL || SMOOTH;
@@ -23,9 +26,10 @@ const bool HALVES = sizeof(Raw) == 2;
 const bool SWIFT = HALVES && !MIXED && !CAP;
 // A row is settled in float32.
 const bool LIGHT = sizeof(Acc) == 4 && !MIXED && !Z_LOSS;
-template <bool FLOAT> struct RestOf { typedef double Type; };
-template <> struct RestOf<true> { typedef float Type; };
-typedef RestOf<LIGHT>::Type Rest;
+template <bool FIRST, class A, class B> struct Either { typedef A Type; };
+template <class A, class B> struct Either<false, A, B> { typedef B Type; };
+typedef Either<LIGHT, float, double>::Type Rest;
+typedef Either<ONCE, int, i64>::Type At;  // numbers vectors and classes of a row
 // Sums that need the maximum first: exp below it, how many are at it, and of mixtures
 // the mass of the targets, weighed and not, their gaps, the possible classes, their weight and gaps.
 enum { BELOW, TOPS, MASS, TOTAL, DOT, NUMBER, SHARE, SHARE_DOT };
@@ -35,7 +39,7 @@ typedef Group<GROUP, TOGETHER, Acc, COUNT> Threads;
 #define FEW 7.888609052210118e-31f  // 2^-100
 
 __device__ inline Acc weight_of(const Call& c, i64 j) {
-    return c.class_weight.address ? (Acc)float_at(c.class_weight, j) : (Acc)1;
+    return WEIGHED && c.class_weight.address ? (Acc)float_at(c.class_weight, j) : (Acc)1;
 }
 
 __device__ inline Acc target_at(const Call& c, i64 row, i64 j) {
@@ -49,13 +53,15 @@ const int UNROLLED = APART ? 4 : 2;  // loads that a thread has under way, where
 struct Mine {
     const Row& row;
     const Call& call;
-    i64 first, end;  // the vectors of this block
-    i64 staged;      // the first of those staged
+    At classes;
+    At first, end;  // the vectors of this block
+    At staged;      // the first of those staged, or on their way
     int thread;
     Vec* room;  // vector k of this thread: room[k * THREADS]
 
-    __device__ Mine(const Row& row, const Call& call, int part) : row(row), call(call), staged(-1) {
-        i64 all = (call.classes + N - 1) / N, each = (all + PARTS - 1) / PARTS;
+    __device__ Mine(const Row& row, const Call& call, int part)
+        : row(row), call(call), classes((At)call.classes), staged(-1) {
+        At all = (classes + N - 1) / N, each = (all + PARTS - 1) / PARTS;
         first = part * each;
         end = first + each < all ? first + each : all;
         thread = GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP;
@@ -64,15 +70,21 @@ struct Mine {
 
     // How many of this thread's vectors from `begin` on, of those that are staged at once, are whole:
     // 16 bytes of this row at an address that 16 divides. They are its first.
-    __device__ inline int whole_from(const Row& of, i64 begin) const {
+    template <class R> __device__ inline int whole_from(const R& of, At begin) const {
         if (APART || !of.is_aligned()) return 0;
-        i64 full = call.classes / N, stop = full < end ? full : end;
+        At full = classes / N, stop = full < end ? full : end;
         int here = stop - begin < GROUP * VECTORS ? (int)(stop - begin) : GROUP * VECTORS;
         return here > thread ? (here - thread + GROUP - 1) / GROUP : 0;
     }
 
-    // Stage `count` vectors for each thread, from vector `begin` on. What is not in the row is -inf.
-    __device__ inline void stage(i64 begin, int count) {
+    __device__ inline int count_from(At begin) const {
+        int left = end - begin < GROUP * VECTORS ? (int)(end - begin) : GROUP * VECTORS;
+        return (left + GROUP - 1) / GROUP;
+    }
+
+    // Begin to stage from vector `begin` on. What is not in the row is -inf.
+    __device__ inline void stage(At begin) {
+        int count = count_from(begin);
         staged = begin;
         int whole = whole_from(row, begin);
         const Vec* from = row.vector(begin + thread);
@@ -81,20 +93,18 @@ struct Mine {
         for (int k = 0; k < whole; ++k) copy_async(to, from), to += THREADS, from += GROUP;
 #pragma unroll UNROLLED
         for (int k = whole; k < count; ++k) {
-            i64 i = begin + k * GROUP + thread;
+            At i = begin + k * GROUP + thread;
             room[k * THREADS] = i < end ? row.load(i) : E::masked();
         }
-        copies_arrived();
     }
 
     // Call each(begin, count) for what is staged at once: thread t's vector k is begin + k*GROUP + t.
-    template <class F> __device__ inline void sweep(F each) {
-        const int STEP = GROUP * VECTORS;
-        for (i64 s = first; s < end; s += STEP) {
-            int left = end - s < STEP ? (int)(end - s) : STEP;
-            int count = (left + GROUP - 1) / GROUP;
-            if (ONCE ? staged < 0 : staged != s) stage(s, count);
-            each(s, count);
+    // needed: its values are.
+    template <class F> __device__ inline void sweep(F each, bool needed = true) {
+        for (At s = first; s < end; s += GROUP * VECTORS) {
+            if (!ONCE && needed && staged != s) stage(s);
+            copies_arrived();
+            each(s, count_from(s));
             if (ONCE) return;
         }
     }
@@ -172,13 +182,13 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
         sum = fmaf(sum, gap * (LOG2E_LOST * 0.6931472f), sum);
     }
     sum = sum_of_lanes<Threads::WIDTH>(sum) * (unit_of<SWIFT>(near, top) * (float)DOWN);
-    return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, sum_of_lanes<Threads::WIDTH>((float)tops)};
+    return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, (float)sum_of_lanes<Threads::WIDTH>(tops)};
 #endif
 }
 
 __device__ inline Piece<Acc> find_piece(Mine& mine) {
     Piece<Acc> p = no_piece<Acc>();
-    mine.sweep([&](i64 s, int count) {
+    mine.sweep([&](At s, int count) {
         Piece<Acc> found = find_staged(mine, count);
         p = s == mine.first ? found : merged(p, found);
     });
@@ -187,7 +197,7 @@ __device__ inline Piece<Acc> find_piece(Mine& mine) {
 
 // A second pass, where the first does not do: rows far from 0, and float64.
 __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]) {
-    mine.sweep([&](i64, int count) {
+    mine.sweep([&](At, int count) {
         for (int k = 0; k < count; ++k) {
             Acc z[N];
             mine.logits(mine.vector(k), z);
@@ -206,15 +216,15 @@ __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]
 __device__ inline void find_mixture(Mine& mine, i64 row, Acc top, Threads::Sum (&sums)[COUNT]) {
     if constexpr (MIXED) {
         const Call& c = mine.call;
-        mine.sweep([&](i64 s, int count) {
+        mine.sweep([&](At s, int count) {
             for (int k = 0; k < count; ++k) {
-                i64 i = s + k * GROUP + mine.thread;
+                At i = s + k * GROUP + mine.thread;
                 Acc z[N];
                 mine.logits(mine.vector(k), z);
 #pragma unroll
                 for (int j = 0; j < N; ++j) {
-                    i64 at = i * N + j;
-                    if (i >= mine.end || at >= c.classes) continue;
+                    At at = i * N + j;
+                    if (i >= mine.end || at >= mine.classes) continue;
                     double gap = z[j] == top ? 0.0 : (double)top - (double)z[j];
                     Acc w = weight_of(c, at), t = target_at(c, row, at);
                     if (!BY_LABEL) {

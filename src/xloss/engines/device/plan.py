@@ -8,6 +8,7 @@ Constants = tuple[tuple[str, int], ...]
 
 VECTOR = 16  # bytes that a thread reads or writes at once
 KINDS = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
+ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 # (16-byte vectors in a row, threads to a row, blocks to a row, vectors that a thread stages).
 # Up to the last line a row is read once: it is staged until its gradient is written.
 _SHAPES = (
@@ -25,8 +26,8 @@ _SHAPES = (
     (16384, 128, 8, 16),
     (32768, 256, 8, 16),
 )
-_BLOCK = 128  # threads, where several rows share a block
-_APART = 16  # vectors that a thread stages of a row whose classes lie apart
+_BLOCK = 64  # threads, where several rows share a block: many small blocks fill the shared memory
+_APART_BLOCK, _APART = 128, 16  # the same, and the vectors staged, where classes lie apart
 
 
 class Plan(NamedTuple):
@@ -50,38 +51,46 @@ def plan(classes: int, itemsize: int, apart: bool) -> Plan:
     vectors = -(-classes * itemsize // VECTOR)
     if apart or vectors <= _SHAPES[0][0]:
         staged = next((n for n in (2, 4, 8) if vectors <= n), _APART)
-        return Plan(_BLOCK, 1, 1, staged, True, vectors <= staged)
+        return Plan(_APART_BLOCK, 1, 1, staged, True, vectors <= staged)
     most, group, parts, staged = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
     threads = max(group, _BLOCK if group <= 32 else 0)
     return Plan(threads, group, parts, staged, False, vectors <= most)
 
 
-def constants(
-    p: Plan,
-    stored: str,
-    soft: str | None,
-    *,
-    smooth: bool,
-    cap: bool,
-    z_loss: bool,
-    grad: bool,
-    stage: int,
-) -> Constants:
+class Asked(NamedTuple):
+    """What a kernel of rows computes."""
+
+    stored: str  # the logits' dtype
+    soft: str | None  # the soft targets'
+    labels: int  # how class indices are stored, as `integer_at` of memory.cuh counts
+    weighed: bool  # there are weights of rows or classes, or `where`
+    flat: bool  # rows follow each other at one step
+    smooth: bool
+    cap: bool
+    z_loss: bool
+    grad: bool
+
+
+def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Constants:
     """Name the constants of passes.cuh; stage: 0 where the blocks of a row are a cluster."""
     values = {
-        "STORED": KINDS[stored],
-        "SOFT": -1 if soft is None else KINDS[soft],
+        "STORED": KINDS[asked.stored],
+        "SOFT": -1 if asked.soft is None else KINDS[asked.soft],
+        "LABELS": asked.labels,
+        "WEIGHED": asked.weighed,
+        "FLAT": asked.flat,
         "THREADS": p.threads,
         "GROUP": p.group,
         "PARTS": p.parts,
         "VECTORS": p.vectors,
         "APART": p.apart,
         "ONCE": p.once,
-        "SMOOTH": smooth,
-        "CAP": cap,
-        "Z_LOSS": z_loss,
-        "GRAD": grad,
+        "SMOOTH": asked.smooth,
+        "CAP": asked.cap,
+        "Z_LOSS": asked.z_loss,
+        "GRAD": asked.grad,
         "STAGE": stage,
+        "ADDS": adds,
     }
     return tuple((name, int(value)) for name, value in values.items())
 

@@ -29,8 +29,8 @@ __device__ inline void row_of_nothing(const Call& c, i64 row) {
 }
 
 // The row's statistics: over all threads of a row the same. False where a later launch knows them.
-__device__ inline bool find_row(Mine& mine, i64 row, int part, Shared& s, Acc& top, Rest& rest,
-                                double (&values)[COUNT]) {
+__device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared& s, Acc& top,
+                                Rest& rest, double (&values)[COUNT]) {
     const Call& c = mine.call;
     Left* left = (Left*)c.work + row * PARTS;
     Threads::Sum sums[COUNT];
@@ -43,8 +43,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, Shared& s, Acc& t
     } else {
         Piece<Acc> p;
         if constexpr (STAGE == 0) {
-            Threads::begin();
-            p = Threads::merge(find_piece(mine), s.threads, part);
+            p = Threads::merge(find_piece(mine), s.threads, part, turn);
         }
         const int WARPS = Threads::WARPS;
         if constexpr (STAGE == 1) {
@@ -77,9 +76,10 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, Shared& s, Acc& t
     return STAGE != 2;
 }
 
-__device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s) {
+// y: its label.
+__device__ inline void row_by_group(const Call& c, i64 row, i64 y, int part, int turn, Shared& s) {
     bool leads = part == 0 && (GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP) == 0;
-    Facts<Acc> f = facts_of<Acc, BY_LABEL>(c, row);
+    Facts<Acc> f = facts_of<Acc, BY_LABEL, WEIGHED>(c, row, y);
     Row x(c.x, row, c.classes);
     Mine mine(x, c, part);
     Whole w;
@@ -89,15 +89,17 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, Shared& s)
         w.label = -1;
         if (leads) row_of_nothing(c, row);
     } else {
+        mine.stage(mine.first);
+        Acc at = BY_LABEL ? widened<STORED>(x.element(f.label)) : (Acc)0;
         Acc top;
         Rest rest;
         double values[COUNT];
-        if (!find_row(mine, row, part, s, top, rest, values)) return;
+        if (!find_row(mine, row, part, turn, s, top, rest, values)) return;
         if constexpr (LIGHT) {
-            if (GRAD || threadIdx.x < 32 || GROUP <= 32) w = settle_light(c, x, row, f, top, rest, leads);
+            if (GRAD || threadIdx.x < 32 || GROUP <= 32) w = settle_light(c, at, row, f, top, rest, leads);
         } else {
             // Of a whole block one warp settles the row: float64 is slow on many a GPU.
-            if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, x, row, f, top, rest, values, leads);
+            if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, at, row, f, top, rest, values, leads);
         }
     }
     if constexpr (GRAD) {
@@ -118,14 +120,22 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
 #endif
     Shared& s = shared_memory<Shared>();
     const int TOGETHER = THREADS / GROUP;
-    i64 block = blockIdx.x / PARTS, blocks = gridDim.x / PARTS;
-    int part = blockIdx.x % PARTS;
-    for (i64 at = block * TOGETHER; at < c.rows; at += blocks * TOGETHER) {
-        i64 row = GROUP == THREADS ? at : at + threadIdx.x / GROUP;
-        if (row < c.rows) row_by_group(c, row, part, s);
-        if (at + blocks * TOGETHER < c.rows) {
+    const bool IN_CLUSTER = PARTS > 1 && STAGE == 0;
+    int part = blockIdx.x % PARTS, turn = 0;
+    i64 step = (i64)(gridDim.x / PARTS) * TOGETHER;
+    i64 row = (i64)(blockIdx.x / PARTS) * TOGETHER + (GROUP == THREADS ? 0 : threadIdx.x / GROUP);
+    if constexpr (IN_CLUSTER) cluster_sync();  // no block writes into another that does not run yet
+    // A label is read while the row before it is computed.
+    i64 y = BY_LABEL && row < c.rows ? integer_of<LABELS>(c.labels, row) : 0;
+    // Threads of a row that share a barrier share their number of rows.
+    for (; row < c.rows; row += step) {
+        i64 next = BY_LABEL && row + step < c.rows ? integer_of<LABELS>(c.labels, row + step) : 0;
+        row_by_group(c, row, y, part, turn, s);
+        y = next;
+        turn ^= 1;
+        if constexpr (!LIGHT && GROUP > 32) {
             // Other threads may still read what this one found of the row.
-            if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();
+            if constexpr (IN_CLUSTER) cluster_sync();
             else __syncthreads();
         }
     }

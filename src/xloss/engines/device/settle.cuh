@@ -45,11 +45,21 @@ __device__ inline void write_stats(const Call& c, i64 r, Acc top, double rest) {
     }
 }
 
+// exp(-gap), of a label's gap to the maximum
+__device__ inline Acc exp_below(Acc gap) {
+#if STORED == F64
+    return exp_scaled(-gap, 0.0) * DOWN;
+#else
+    return SWIFT ? exp2_fast(-gap * (float)LOG2E) : exp_scaled(-gap, 0.0f) * (float)DOWN;
+#endif
+}
+
 // Of a class index, without mixtures or z-loss, in float32.
-__device__ inline Whole settle_light(const Call& c, const Row& x, i64 r, const Facts<Acc>& f, Acc top,
-                                     Acc rest, bool writes) {
+// at: the logit of its label.
+__device__ inline Whole settle_light(const Call& c, Acc at, i64 r, const Facts<Acc>& f, Acc top, Acc rest,
+                                     bool writes) {
     Whole w;
-    Acc at = widened<STORED>(x.element(f.label)), zy = CAP ? capped(at, (Acc)c.cap) : at;
+    Acc zy = CAP ? capped(at, (Acc)c.cap) : at;
     Acc dot = zy == top ? (Acc)0 : top - zy;
     bool possible = top != (Acc)-INF;
     if (writes) {
@@ -69,7 +79,7 @@ __device__ inline Whole settle_light(const Call& c, const Row& x, i64 r, const F
         w.top = top;
         w.label = f.label;
         set_factors(w, up * inv);
-        Acc e = exp_scaled(-dot, (Acc)0) * (Acc)DOWN;
+        Acc e = exp_below(dot);
         Acc q = dot == 0 ? rest * inv : ((Acc)1 + (rest - e)) * inv;
         w.at_label = -up * q;
         if (CAP) w.at_label *= sech_squared(at / (Acc)c.cap);
@@ -97,15 +107,14 @@ __device__ inline double loss_of(double rise, double lse, double mass, double to
 }
 
 // Of any options, in float64.
-__device__ inline Whole settle(const Call& c, const Row& x, i64 r, const Facts<Acc>& f, Acc top, double rest,
+__device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f, Acc top, double rest,
                                const double (&sums)[COUNT], bool writes) {
     Whole w;
     double m = (double)top;
     bool possible = top != (Acc)-INF;
     double mass = 1.0, total = 1.0, dot = 0.0, number = 1.0, share = 0.0;
-    Acc at = 0, zy = 0;
+    Acc zy = 0;
     if constexpr (BY_LABEL) {
-        at = widened<STORED>(x.element(f.label));
         zy = CAP ? capped(at, (Acc)c.cap) : at;
         dot = zy == top ? 0.0 : m - (double)zy;
     } else {

@@ -45,7 +45,7 @@ template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&war
 
 // The weight of a row by its label, as `settle` has it.
 template <class Acc> __device__ inline double weight_by_label(const Call& c, i64 row) {
-    Facts<Acc> f = facts_of<Acc, true>(c, row);
+    Facts<Acc> f = facts_of<Acc, true, true>(c, row, integer_at(c.labels, row));
     double weight = f.wrong ? 1.0 : (double)f.label_weight;
     return f.absent ? 0.0 : (double)f.scale * weight;
 }
