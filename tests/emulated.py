@@ -110,10 +110,6 @@ class Gpu:
     def load(self, constants: Any, capability: int, index: int, shared: int = 0) -> Any:
         return constants, compiled(constants), shared
 
-    def resident(self, kernel: Any, index: int, plan: Any, stage: int) -> int:
-        # So few that each computes several rows.
-        return 2 * plan.parts
-
     def launch(
         self,
         kernel: Any,
@@ -149,7 +145,6 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         patch.setattr(driver, "unfit", lambda capability: None)
         patch.setattr(driver, "home", lambda name: gpu.home)
         patch.setattr(driver, "load", gpu.load)
-        patch.setattr(driver, "resident", gpu.resident)
         patch.setattr(driver, "launch", gpu.launch)
         patch.setattr(cuda_call, "_shared_rooms", {})
         patch.setattr(alike, "_calls", {})

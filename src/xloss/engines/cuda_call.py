@@ -18,6 +18,7 @@ SUMS = struct.Struct("<7q2qdq4qqq")
 FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 _LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
+_GRID = 2**31 - 1
 _SPAN, _WORKERS = 8192, 256  # rows, and threads, to a block that adds up
 # Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
 _SELDOM = 4096
@@ -36,7 +37,6 @@ class Kernels(NamedTuple):
     together: int  # rows to a block
     parts: int  # blocks to a row
     adds: bool  # it can also add up the rows
-    resident: int  # blocks that a GPU runs at once
 
 
 class Launcher:
@@ -144,7 +144,7 @@ class Launcher:
             factor = up
         else:
             column, step = self.column(up, KINDS), int(up.ndim > 0)
-        kernels, threads, together, parts, _, resident = of
+        kernels, threads, together, parts, _ = of
         work = 0
         if len(kernels) > 1:
             work = self.room(self.cx.wide, count * parts * _LEFT // 8)
@@ -153,7 +153,7 @@ class Launcher:
             0 if live is None else self.address(live), factor, spec.label_smoothing, spec.z_loss,
             spec.softcap or 0.0, losses, weights, *stats, known, work,
         )  # fmt: skip
-        grid = min(-(-count // together), (_SELDOM if seldom else resident) // parts) * parts
+        grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:
             packed += added
             self.last = kernels[0], grid, threads, packed
@@ -328,8 +328,7 @@ def _kernels(
         driver.load(constants(p, asked, stage, adds), capability, index, p.shared)
         for stage in steps
     ]
-    resident = min(driver.resident(k, index, p, s) for k, s in zip(kernels, steps, strict=True))
-    return Kernels(tuple(kernels), p.threads, p.threads // p.group, p.parts, adds, resident)
+    return Kernels(tuple(kernels), p.threads, p.threads // p.group, p.parts, adds)
 
 
 @cache

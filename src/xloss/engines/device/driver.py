@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ..._xp import Array
 from .build import LEAST, architecture, compiled
-from .plan import Constants, Plan
+from .plan import Constants
 
 
 class Home(Protocol):
@@ -196,41 +196,6 @@ def load(constants: Constants, capability: int, index: int, shared: int = 0) -> 
                 found = (function, shared), kernel
                 _kernels[constants, capability] = found
     return found[0]
-
-
-_MOST = 2**31 - 1  # blocks of a launch
-
-
-def resident(kernel: Any, index: int, plan: Plan, stage: int) -> int:
-    """Return how many blocks of a kernel a GPU runs at once: more would wait for these to end.
-
-    A launch has no more of them; each computes one row after another.
-    """
-    from cuda.bindings import driver
-
-    function, shared = kernel
-    with _current(index):
-        parts = plan.parts if stage == 0 else 1
-        failed, code = driver.cuKernelGetFunction(driver.CUkernel(int(function)))
-        if parts == 1:
-            given = code, plan.threads, shared
-            failed, blocks = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(*given)
-            known = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-            _, multiprocessors = driver.cuDeviceGetAttribute(known, index)
-            blocks *= multiprocessors
-        else:
-            cluster = driver.CUlaunchAttribute()
-            cluster.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
-            size = cluster.value.clusterDim
-            size.x, size.y, size.z = parts, 1, 1
-            config = driver.CUlaunchConfig()
-            config.gridDimX, config.gridDimY, config.gridDimZ = parts, 1, 1
-            config.blockDimX, config.blockDimY, config.blockDimZ = plan.threads, 1, 1
-            config.sharedMemBytes = shared
-            config.attrs, config.numAttrs = [cluster], 1
-            failed, blocks = driver.cuOccupancyMaxActiveClusters(code, config)
-            blocks *= parts
-    return _MOST // parts * parts if int(failed) or not blocks else int(blocks)
 
 
 @cache

@@ -76,9 +76,9 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared&
     return STAGE != 2;
 }
 
-// y: its label.
-__device__ inline void row_by_group(const Call& c, i64 row, i64 y, int part, int turn, Shared& s) {
+__device__ inline void row_by_group(const Call& c, i64 row, int part, int turn, Shared& s) {
     bool leads = part == 0 && (GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP) == 0;
+    i64 y = BY_LABEL ? integer_of<LABELS>(c.labels, row) : 0;
     Facts<Acc> f = facts_of<Acc, BY_LABEL, WEIGHED>(c, row, y);
     Row x(c.x, row, c.classes);
     Mine mine(x, c, part);
@@ -125,13 +125,9 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
     i64 step = (i64)(gridDim.x / PARTS) * TOGETHER;
     i64 row = (i64)(blockIdx.x / PARTS) * TOGETHER + (GROUP == THREADS ? 0 : threadIdx.x / GROUP);
     if constexpr (IN_CLUSTER) cluster_sync();  // no block writes into another that does not run yet
-    // A label is read while the row before it is computed.
-    i64 y = BY_LABEL && row < c.rows ? integer_of<LABELS>(c.labels, row) : 0;
-    // Threads of a row that share a barrier share their number of rows.
+    // Seldom more than one: blocks that come and go keep more loads under way than blocks that stay.
     for (; row < c.rows; row += step) {
-        i64 next = BY_LABEL && row + step < c.rows ? integer_of<LABELS>(c.labels, row + step) : 0;
-        row_by_group(c, row, y, part, turn, s);
-        y = next;
+        row_by_group(c, row, part, turn, s);
         turn ^= 1;
         if constexpr (!LIGHT && GROUP > 32) {
             // Other threads may still read what this one found of the row.
