@@ -87,10 +87,11 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
             for (; k < whole; ++k) {
                 Acc g[N];
                 gradient_near(mine, w, mine.vector(k), g);
-                if (k == has_label) put_label(w, g);
                 store_16(there, E::pack(g));
                 there += GROUP;
             }
+            // This thread wrote the label's vector itself, so that its second store comes second.
+            if (has_label >= 0 && has_label < whole) to.element(w.label) = rounded<STORED>(w.at_label);
         }
         for (; k < count; ++k) {
             At i = s + k * GROUP + mine.thread;

@@ -115,12 +115,18 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
         Sum parts[BLOCKS][COUNT];
     };
 
+    // Every thread of a row calls it some time before `merge`.
+    __device__ static void begin() {
+        if constexpr (BLOCKS > 1) cluster_arrive();
+    }
+
     // Merge what the warps of all blocks found; `part` numbers this block, `turn` alternates with rows.
     __device__ static Piece<Acc> merge(Piece<Acc> p, Shared& s, int part, int turn) {
         if constexpr (PIECES > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
             if constexpr (BLOCKS > 1) {
-                // Lane b tells block b.
+                // Lane b tells block b, which runs by now.
+                cluster_wait();
                 if (lane < BLOCKS) *peer(&s.pieces[turn][part * WARPS + warp], lane) = p;
                 cluster_sync();
             } else {

@@ -22,8 +22,8 @@ _SHAPES = (
     (1024, 64, 1, 16),
     (2048, 128, 1, 16),
     (4096, 128, 2, 16),
-    (8192, 128, 4, 16),
-    (16384, 128, 8, 16),
+    (8192, 256, 2, 16),
+    (16384, 256, 4, 16),
     (32768, 256, 8, 16),
 )
 _BLOCK = 64  # threads, where several rows share a block: many small blocks fill the shared memory

@@ -43,6 +43,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared&
     } else {
         Piece<Acc> p;
         if constexpr (STAGE == 0) {
+            Threads::begin();
             p = Threads::merge(find_piece(mine), s.threads, part, turn);
         }
         const int WARPS = Threads::WARPS;
@@ -124,7 +125,6 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
     int part = blockIdx.x % PARTS, turn = 0;
     i64 step = (i64)(gridDim.x / PARTS) * TOGETHER;
     i64 row = (i64)(blockIdx.x / PARTS) * TOGETHER + (GROUP == THREADS ? 0 : threadIdx.x / GROUP);
-    if constexpr (IN_CLUSTER) cluster_sync();  // no block writes into another that does not run yet
     // Seldom more than one: blocks that come and go keep more loads under way than blocks that stay.
     for (; row < c.rows; row += step) {
         row_by_group(c, row, part, turn, s);
