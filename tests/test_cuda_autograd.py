@@ -17,11 +17,15 @@ pytestmark = pytest.mark.skipif(
 
 ULP = {"float16": 1, "bfloat16": 1, "float32": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mean": {}, "sum": {"reduction": "sum"}, "normalizer": {"normalizer": 7.0},
-    "smoothed": {"label_smoothing": 0.1}, "z-loss": {"z_loss": 0.01}, "capped": {"softcap": 9.0},
+    "mean": {},
+    "sum": {"reduction": "sum"},
+    "normalizer": {"normalizer": 7.0},
+    "smoothed": {"label_smoothing": 0.1},
+    "z-loss": {"z_loss": 0.01},
+    "capped": {"softcap": 9.0},
     "weighted": {"weight": torch.linspace(0.5, 2, 50), "ignore_index": 3},
     "absent": {"where": torch.arange(6) != 2},
-}  # fmt: skip
+}
 
 
 def inputs(kind: str = "float32", rows: int = 6, classes: int = 50) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Few rows on the CUDA engine: one launch, added up by its last block; calls alike, planned once."""
+"""Few rows on the CUDA engine: one launch, its last block adds up; calls alike, planned once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ pytestmark = pytest.mark.skipif(
 
 both = xloss.value_and_grad(xloss.cross_entropy)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mean": {}, "sum": {"reduction": "sum"}, "normalizer": {"normalizer": torch.tensor(3.0)},
-    "weighted": {"weight": torch.linspace(0.5, 2, 40)}, "ignored": {"ignore_index": 3},
-}  # fmt: skip
+    "mean": {},
+    "sum": {"reduction": "sum"},
+    "normalizer": {"normalizer": torch.tensor(3.0)},
+    "weighted": {"weight": torch.linspace(0.5, 2, 40)},
+    "ignored": {"ignore_index": 3},
+}
 
 
 def inputs(rows: int, kind: Any = torch.float32) -> tuple[Any, Any]:

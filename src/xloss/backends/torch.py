@@ -24,7 +24,7 @@ from .torch_parts import sigmoid_parts, softmax_parts
 def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     if call.memory is not None and torch_cuda.takes(call):
-        return torch_cuda.value(call)
+        return torch_cuda.value(call, by_rows)
     o = call.operands
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and (
@@ -36,7 +36,7 @@ def value(call: Call) -> Array:
     apart = call.spec.reduction == "none" or compiling or transformed
     if not apart and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.spec, call.cx), call):
-            return torch_cuda.recorded(call)
+            return torch_cuda.recorded(call, by_rows)
         return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
     return by_rows(call, compiling)
 

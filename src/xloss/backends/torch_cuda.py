@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from ..engines import choose, cuda
 from . import alike, default
 from .call import Call
 
+ByRows = Callable[[Call], Array]
+
+_NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _batched = torch._C._functorch.is_legacy_batchedtensor
 # Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
@@ -57,18 +60,21 @@ def takes(call: Call) -> bool:
     return reduces and not recorded and forward_ad._current_level < 0
 
 
-def value(call: Call) -> Array:
-    """Return the loss of a call that is taken, recorded where the logits want a gradient."""
+def value(call: Call, by_rows: ByRows) -> Array:
+    """Return the loss of a call that is taken, recorded where the logits want a gradient.
+
+    by_rows: what returns it in operations that autograd can follow to any order.
+    """
     o = call.operands
     if o.x.requires_grad and torch.is_grad_enabled():
-        return recorded(call)
+        return recorded(call, by_rows)
     return cuda.loss(o, call.spec, call.cx, call.classes, call.normalizer, call.memory)
 
 
-def recorded(call: Call) -> Array:
+def recorded(call: Call, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
-    o = call.operands
-    return _Loss.apply(*o[:5], call._replace(operands=Operands(None)), _packs(True) is None)  # type: ignore[no-untyped-call]  # torch's
+    o, options = call.operands, call.of(_NOTHING)
+    return _Loss.apply(*o[:5], options, _packs(True) is None, by_rows)  # type: ignore[no-untyped-call]  # torch's
 
 
 class _Loss(torch.autograd.Function):
@@ -85,22 +91,20 @@ class _Loss(torch.autograd.Function):
         loss, ctx.ahead, kept = cuda.recorded(
             o, call.spec, call.cx, call.classes, call.normalizer, args[6], call.memory
         )
-        ctx.call = call
+        ctx.call, ctx.by_rows = call, args[7]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*args[:5], kept)
         return loss
 
     @staticmethod
     def backward(ctx: Any, up: Any) -> Any:
-        none = (None,) * 6
+        none = (None,) * 7
         if up is None:
             return None, *none
         *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, call = Operands(*arrays), ctx.call
         if torch.is_grad_enabled():
-            from .torch import by_rows
-
-            loss = by_rows(call._replace(operands=o))
+            loss = ctx.by_rows(call.of(o))
             return torch.autograd.grad(loss, o.x, up, create_graph=True)[0], *none
         if _wrapped(up) or _batched(up):  # a batch of upstreams, whose memory no kernel can read
             one = torch.ones((), dtype=call.cx.acc, device=o.x.device)

@@ -1,0 +1,81 @@
+"""The CUDA engine's kernels by what they are compiled for, and where launches leave sums."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from .._xp import Array, Context, dtype_name
+from .device import driver
+from .device.plan import constants, plan, stages, sums
+
+FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
+_STREAMS = 64  # that have a room
+_shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
+
+
+class Kernels(NamedTuple):
+    """The kernels of one launch of rows, or of the three where a GPU has no clusters."""
+
+    kernels: tuple[Any, ...]
+    threads: int  # of a block
+    together: int  # rows to a block
+    parts: int  # blocks to a row
+    adds: bool  # it can also add up the rows
+
+
+def shared_room(home: Any, index: int, stream: int, cx: Context | None = None) -> int:
+    """Return where all launches of a stream count their blocks and leave their losses, or 0.
+
+    They are made one after another, and each leaves the counter at 0. A graph may run beside the
+    stream that it was captured from: it must not take this. With `cx` it is made if need be.
+    """
+    if not home.in_turn(index, stream):
+        return 0
+    found = _shared_rooms.get((home, index, stream))
+    if found is None:
+        if cx is None or len(_shared_rooms) >= _STREAMS:
+            return 0  # none is ever taken back: another thread may be about to launch with it
+        made = cx.xp.zeros((3 + 2 * FEW,), dtype=cx.xp.float64, device=cx.device)
+        found = _shared_rooms[home, index, stream] = home.address(made), made
+    return found[0]
+
+
+def kept_stats(kept: int, count: int) -> tuple[int, int]:
+    """Return where maxima and rests lie in what is kept: a slope, rests, maxima."""
+    return kept + 16 + 8 * count, kept + 16
+
+
+@cache
+def kernels_of(
+    dtype: Any,
+    soft: str | None,
+    classes: int,
+    apart: bool,
+    smooth: bool,
+    cap: bool,
+    grad: bool,
+    few: bool,
+    home: Any,
+    index: int,
+) -> Kernels:
+    """Return what computes such rows; few: and adds them up, if one launch can."""
+    p = plan(classes, dtype.itemsize, apart)
+    capability = home.capability(index)
+    steps = stages(p, capability)
+    adds = few and len(steps) == 1
+    found = []
+    for stage in steps:
+        given = constants(
+            p, dtype_name(dtype), soft, smooth=smooth, cap=cap, grad=grad, stage=stage
+        )
+        made_of = (*given, ("ADDS", 1)) if adds else given
+        found.append(driver.load(made_of, capability, index))
+    return Kernels(tuple(found), p.threads, p.threads // p.group, p.parts, adds)
+
+
+@cache
+def sums_of(acc: Any, home: Any, index: int) -> Any:
+    """Return what adds up row losses of this dtype."""
+    capability = home.capability(index)
+    return driver.load(sums(dtype_name(acc)), capability, index)
