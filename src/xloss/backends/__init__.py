@@ -36,6 +36,8 @@ class Backend(Loss, Protocol):
 
 def of_loss(call: Call) -> Loss:
     """Return what takes a loss: of logits that are there, of features, or of a part."""
+    if call.memory is not None:
+        return _remembered(call)
     if call.linear is not None:
         from . import linear
 
@@ -49,6 +51,14 @@ def of_loss(call: Call) -> Loss:
 
         return torch_dtensor
     return of(call)
+
+
+def _remembered(call: Call) -> Backend:
+    assert call.memory is not None
+    found: Backend | None = call.memory.get("backend")
+    if found is None:
+        found = call.memory["backend"] = of(call)
+    return found
 
 
 def of(call: Call) -> Backend:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from .._xp import Array, compiling
+from ..engines import asked_now
 from .call import Call
 
 Look = Callable[[Array, Array], Hashable | None]
@@ -26,7 +27,7 @@ def key(x: Array, targets: Array, *options: Any) -> Hashable | None:
         return None
     arrays = looks[type(x)](x, targets)
     # True is equal to 1, and not the same option.
-    return None if arrays is None else (arrays, options, *map(type, options))
+    return None if arrays is None else (arrays, asked_now(), options, *map(type, options))
 
 
 def find(key: Hashable) -> Call | None:

@@ -73,8 +73,7 @@ def value(call: Call, by_rows: ByRows) -> Array:
 
 def recorded(call: Call, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
-    o, options = call.operands, call.of(_NOTHING)
-    return _Loss.apply(*o[:5], options, _packs(True) is None, by_rows)  # type: ignore[no-untyped-call]  # torch's
+    return _apply(call.operands.x, call, _packs(True) is None, by_rows)
 
 
 class _Loss(torch.autograd.Function):
@@ -86,19 +85,19 @@ class _Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        o, call = Operands(*args[:5]), args[5]
+    def forward(ctx: Any, x: Any, call: Call, ahead: bool, by_rows: ByRows) -> Any:  # type: ignore[override]  # torch's
+        o = call.operands
         loss, ctx.ahead, kept = cuda.recorded(
-            o, call.spec, call.cx, call.classes, call.normalizer, args[6], call.memory
+            o, call.spec, call.cx, call.classes, call.normalizer, ahead, call.memory
         )
-        ctx.call, ctx.by_rows = call, args[7]
+        ctx.call, ctx.by_rows = call.of(_NOTHING), by_rows
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:5], kept)
+        ctx.save_for_backward(*o[:5], kept)
         return loss
 
     @staticmethod
     def backward(ctx: Any, up: Any) -> Any:
-        none = (None,) * 7
+        none = (None,) * 3
         if up is None:
             return None, *none
         *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
@@ -113,3 +112,8 @@ class _Loss(torch.autograd.Function):
         ahead, ctx.ahead = ctx.ahead, None
         got = cuda.again(o, call.spec, call.cx, call.classes, up, kept, ahead, call.memory)
         return got, *none
+
+
+# Past Function.apply, which looks for functorch's wrappers first: the operands have none. It also
+# refuses to run while a transformation follows something else.
+_apply: Callable[..., Array] = super(torch.autograd.Function, _Loss).apply

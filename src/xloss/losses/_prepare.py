@@ -37,7 +37,6 @@ def classes_call(
             eps,
             reduction,
             validate,
-            asked_for(),
         )
         known = None if key is None else alike.find(key)
         if known is not None:
