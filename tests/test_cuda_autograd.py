@@ -183,6 +183,15 @@ def test_twice_differentiable_after_the_gradient_was_written() -> None:
     np.testing.assert_allclose(once, 0.0, atol=1e-15)
 
 
+def test_upstreams_whose_values_are_not_in_their_memory() -> None:
+    z, y = inputs()
+    zero = torch._efficientzerotensor((), dtype=torch.float32)
+    with emulated():
+        for up, factor in ((torch._neg_view(torch.tensor(2.0)), -2.0), (zero, 0.0)):
+            (got,) = torch.autograd.grad(xloss.cross_entropy(z, y), z, up)
+            assert_close(got, slope_of(z, y, factor), "float32")
+
+
 def test_a_batch_of_upstreams() -> None:
     z, y = inputs()
     ups = torch.tensor([1.0, 2.0, -3.0])

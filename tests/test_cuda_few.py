@@ -13,9 +13,15 @@ from xloss.backends import alike
 from xloss.engines import cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-pytestmark = pytest.mark.skipif(
-    COMPILER is None, reason="no g++ here, which compiles the kernels for the host"
-)
+from torch.autograd import forward_ad  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(
+        COMPILER is None, reason="no g++ here, which compiles the kernels for the host"
+    ),
+    # PyTorch's own import, with its forward mode.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),
+]
 
 both = xloss.value_and_grad(xloss.cross_entropy)
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -149,11 +155,15 @@ def test_what_is_not_alike() -> None:
         count = len(gpu.launches)
         for x in (torch.cat([z, z], -1)[:, :40], z.T.contiguous().T):
             torch.testing.assert_close(xloss.cross_entropy(x, y), want, rtol=1e-6, atol=0.0)
-        negated = torch.complex(z, -z).conj().imag  # its memory holds -z
-        torch.testing.assert_close(xloss.cross_entropy(negated, y), want, rtol=1e-6, atol=0.0)
+        for x in (torch._neg_view(-z), torch.complex(z, -z).conj().imag):  # their memory holds -z
+            torch.testing.assert_close(xloss.cross_entropy(x, y), want, rtol=1e-6, atol=0.0)
         with xloss.use_engine("generic"):
             torch.testing.assert_close(xloss.cross_entropy(z, y), want, rtol=1e-6, atol=0.0)
         assert len(gpu.launches) == count + 2
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(z, torch.ones_like(z))
+            moved = forward_ad.unpack_dual(xloss.cross_entropy(dual, y)).tangent
+            assert moved is not None
         soft = torch.softmax(z, -1)
         xloss.cross_entropy(z, soft)
         xloss.cross_entropy(z, soft.requires_grad_()).backward()

@@ -33,6 +33,7 @@ def look(x: Array, t: Array) -> Hashable | None:
             a.layout is not torch.strided
             or not a.is_contiguous()
             or a.is_neg()
+            or a._is_zerotensor()
             or _wrapped(a)
             or torch._is_functional_tensor(a)
         ):
@@ -109,6 +110,8 @@ class _Loss(torch.autograd.Function):
             one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
             slope = cuda.again(o, call.spec, call.cx, call.classes, one, kept, None)
             return (up * slope).to(o.x.dtype), *none
+        if up.is_neg() or up._is_zerotensor():  # its values do not stand in its memory
+            up = up.clone().resolve_neg()
         ahead, ctx.ahead = ctx.ahead, None
         got = cuda.again(o, call.spec, call.cx, call.classes, up, kept, ahead, call.memory)
         return got, *none
