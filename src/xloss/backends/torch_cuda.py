@@ -86,7 +86,7 @@ class _Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Any, call: Call, ahead: bool, by_rows: ByRows) -> Any:  # type: ignore[override]  # torch's
+    def forward(ctx: Any, x: Any, call: Call, ahead: bool, by_rows: ByRows) -> Any:
         o = call.operands
         loss, ctx.ahead, kept = cuda.recorded(
             o, call.spec, call.cx, call.classes, call.normalizer, ahead, call.memory
