@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import fsum
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xloss
@@ -194,3 +196,21 @@ def test_what_is_remembered_holds_no_array_and_has_a_bound(monkeypatch: pytest.M
             xloss.cross_entropy(*inputs(rows))
             assert all(call.operands is None for call in alike._calls.values())
         assert len(alike._calls) <= 3
+
+
+def test_arrays_of_cupy_are_told_apart() -> None:
+    """By all that a launch depends on; the arrays themselves need a GPU."""
+
+    class Played:
+        def __init__(self, kind: str, shape: tuple[int, ...], gpu: int = 0, whole: bool = True):
+            self.dtype, self.shape = np.dtype(kind), shape
+            self.device, self.flags = SimpleNamespace(id=gpu), SimpleNamespace(c_contiguous=whole)
+
+    x, t = Played("f4", (2, 3)), Played("i8", (2,))
+    key = alike.look_cupy(x, t)
+    assert key == alike.look_cupy(Played("f4", (2, 3)), t)
+    assert hash(key) is not None
+    others = (Played("f8", (2, 3)), Played("f4", (3, 3)), Played("f4", (2, 3), gpu=1))
+    assert len({key, *(alike.look_cupy(o, t) for o in others)}) == 4
+    assert alike.look_cupy(Played("f4", (2, 3), whole=False), t) is None
+    assert alike.look_cupy(x, np.zeros(2, np.int64)) is None

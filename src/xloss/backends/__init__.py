@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
 from .._xp import Array, Context, spread
 from ..core.reduce import exact_sum
-from . import default
+from . import alike, default
 from .call import Call
 
 __all__ = ["Backend", "of", "of_loss"]
@@ -77,6 +78,8 @@ def of(call: Call) -> Backend:
         from . import dask
 
         return dask
+    if library == "cupy" and "cupy" in sys.modules:
+        alike.looks[sys.modules["cupy"].ndarray] = alike.look_cupy
     return default
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from math import nan, prod
 from typing import Any
 
 from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from ..core.spec import Need, Operands, Result, Spec, Upstream
-from .cuda_kernels import FEW, Kernels, kept_stats, kernels_of, shared_room, sums_of
+from .cuda_kernels import CALL, SUMS, Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
 from .device import driver
 from .device.plan import KINDS
 from .places import places
 
-CALL = struct.Struct("<2q5q5q2q2qq2q2q2q2qqqq4d2q2qqq")
-SUMS = struct.Struct("<7q2qdq4qqq")
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 _LEFT = 152  # bytes that a block leaves for the others of its row between launches, at most
 _SPAN, _WORKERS = 8192, 256  # rows, and threads, to a block that adds up
 _GRID = 2**31 - 1
-_SMALL = 2**22  # logits that a GPU reads in some microseconds
 # Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
 _SELDOM = 4096
 _NOWHERE = (0, 1, 0, 0, 1)
@@ -94,19 +90,15 @@ class Launcher:
         made = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
         return made, self.home.address(made)
 
-    def few(self) -> bool:
-        """Tell whether a launch less is worth the time that each block gives to the sum."""
-        return bool(self.count <= FEW and self.count * self.classes <= _SMALL)
-
     def room(self, dtype: Any, count: int) -> int:
         """Return where an array lies that only this call's launches use."""
         made = self.home.empty((count,), dtype, self.o.x)
         self.held.append(made)
         return int(self.home.address(made))
 
-    def kernels(self, grad: bool, few: bool) -> Kernels:
-        """Return what computes the rows; few: and adds them up, if a GPU can."""
-        spec = self.spec
+    def kernels(self, grad: bool, few: bool = True) -> Kernels:
+        """Return what computes the rows; few: and adds them up, if they are and a GPU can."""
+        spec, few = self.spec, few and is_few(self.count, self.classes)
         return kernels_of(
             self.o.x.dtype,
             self.soft,
@@ -200,7 +192,7 @@ class Launcher:
             weights = self.room(cx.wide, self.count)
         if losses or weights or grad is not None or need.stats:
             self.rows(
-                self.kernels(need.grad, False),
+                self.kernels(need.grad, few=False),
                 losses=losses,
                 weights=weights,
                 stats=stats,
@@ -275,12 +267,12 @@ class Launcher:
         of_mean = (0 if weight is None else self.address(weight), *column, divisor, averages)
         weighs = averages and weight is None
         first = averages and grad  # each row's gradient is divided by what the rows weigh
-        kernels = self.kernels(grad, self.few())
+        kernels = self.kernels(grad)
         shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
             slope = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24
-            weights = losses + 8 * FEW if weighs and not labelled else 0
+            weights = losses + 8 * count if weighs and not labelled else 0
             added: bytes | None = SUMS.pack(
                 count, losses, weights, 0, 0, 1, *of_mean, address(loss), 0, 0, slope, shared, first
             )
@@ -310,7 +302,7 @@ class Launcher:
         """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
         at = self.home.address(kept)
         made, to = self.like_x() if grad is None else (grad, self.home.address(grad))
-        kernels = self.kernels(True, self.few())
+        kernels = self.kernels(True)
         self.rows(
             kernels,
             stats=kept_stats(at, self.count),

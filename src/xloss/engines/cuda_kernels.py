@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -9,7 +10,11 @@ from .._xp import Array, Context, dtype_name
 from .device import driver
 from .device.plan import constants, plan, stages, sums
 
-FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
+# The structures that kernels take by value: Call of memory.cuh, Sums of totals.cuh.
+CALL = struct.Struct("<2q5q5q2q2qq2q2q2q2qqqq4d2q2qqq")
+SUMS = struct.Struct("<7q2qdq4qqq")
+_FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
+_SMALL = 2**22  # logits, at most, where a launch less is worth each block's time for the sum
 _STREAMS = 64  # that have a room
 _shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
 
@@ -36,9 +41,14 @@ def shared_room(home: Any, index: int, stream: int, cx: Context | None = None) -
     if found is None:
         if cx is None or len(_shared_rooms) >= _STREAMS:
             return 0  # none is ever taken back: another thread may be about to launch with it
-        made = cx.xp.zeros((3 + 2 * FEW,), dtype=cx.xp.float64, device=cx.device)
+        made = cx.xp.zeros((3 + 2 * _FEW,), dtype=cx.xp.float64, device=cx.device)
         found = _shared_rooms[home, index, stream] = home.address(made), made
     return found[0]
+
+
+def is_few(count: int, classes: int) -> bool:
+    """Tell whether the launch that computes these rows adds them up."""
+    return count <= _FEW and count * classes <= _SMALL
 
 
 def kept_stats(kept: int, count: int) -> tuple[int, int]:

@@ -10,8 +10,8 @@ import struct
 from typing import Any
 
 from .._xp import Array
-from .cuda_call import CALL, Launcher
-from .cuda_kernels import kept_stats, shared_room
+from .cuda_call import Launcher
+from .cuda_kernels import CALL, kept_stats, shared_room
 from .device import driver
 
 Memory = dict[Any, Any]
