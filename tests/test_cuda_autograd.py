@@ -235,6 +235,17 @@ def test_nothing_is_written_ahead_where_saved_tensors_are_packed() -> None:
     assert_close(z.grad, slope_of(z, y, 2.0), "float32")
 
 
+def test_nothing_is_written_ahead_where_pytorch_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xloss.backends.torch_cuda._packs", None)
+    z, y = inputs()
+    with emulated() as gpu:
+        xloss.cross_entropy(z, y).backward()
+        assert modes(gpu) == [0, 1]
+    assert_close(z.grad, slope_of(z, y, 1.0), "float32")
+
+
 def test_nothing_is_written_ahead_where_nobody_asks() -> None:
     z, y = inputs()
     with emulated() as gpu:

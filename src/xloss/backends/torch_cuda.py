@@ -20,8 +20,8 @@ _NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _batched = torch._C._functorch.is_legacy_batchedtensor
 # Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
-# beside it would defeat the purpose. PyTorch has no public way to ask.
-_packs = torch._C._autograd._top_saved_tensors_default_hooks
+# beside it would defeat the purpose. PyTorch has no public way to ask, and before 2.8 none at all.
+_packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 def look(x: Array, t: Array) -> Hashable | None:
@@ -74,7 +74,8 @@ def value(call: Call, by_rows: ByRows) -> Array:
 
 def recorded(call: Call, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
-    return _apply(call.operands.x, call, _packs(True) is None, by_rows)
+    ahead = _packs is not None and _packs(True) is None
+    return _apply(call.operands.x, call, ahead, by_rows)
 
 
 class _Loss(torch.autograd.Function):

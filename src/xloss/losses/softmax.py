@@ -89,7 +89,8 @@ def cross_entropy(
     backward returns it as it is where the upstream gradient is 1, and computes it anew, with the
     same bits as ever, where it is not; later ones always do. A forward that no backward follows
     pays for it: call it under ``torch.no_grad()``. Under activation checkpointing and other
-    saved-tensor hooks, and for ``reduction="none"``, the gradient is computed in backward alone.
+    saved-tensor hooks, for ``reduction="none"``, and with a PyTorch before 2.8, the gradient is
+    computed in backward alone.
 
     References
     ----------
