@@ -263,3 +263,10 @@ def test_logits_that_were_written_to_are_an_error() -> None:
         x.add_(1.0)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
+
+
+def test_a_transformation_that_follows_something_else() -> None:
+    z, y = inputs()
+    with emulated():
+        got = torch.func.grad(lambda w: (w * w).sum() + xloss.cross_entropy(z, y))(torch.ones(3))
+    assert got.tolist() == [2.0, 2.0, 2.0]
