@@ -74,6 +74,8 @@ def value(call: Call, by_rows: ByRows) -> Array:
 
 def recorded(call: Call, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
+    if torch._C._are_functorch_transforms_active():  # of something else: no operand is followed
+        return by_rows(call)
     ahead = _packs is not None and _packs(True) is None
     return _apply(call.operands.x, call, ahead, by_rows)
 
@@ -118,6 +120,5 @@ class _Loss(torch.autograd.Function):
         return got, *none
 
 
-# Past Function.apply, which looks for functorch's wrappers first: the operands have none. It also
-# refuses to run while a transformation follows something else.
+# Past Function.apply, which looks for functorch's wrappers first: the operands have none.
 _apply: Callable[..., Array] = super(torch.autograd.Function, _Loss).apply
