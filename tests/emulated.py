@@ -21,7 +21,7 @@ import pytest
 
 import xloss._xp
 from xloss.backends import alike
-from xloss.engines import cuda, cuda_call
+from xloss.engines import cuda, cuda_kernels
 from xloss.engines.device import build, driver
 
 HERE = Path(__file__).parent / "cuda_on_host"
@@ -146,7 +146,7 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         patch.setattr(driver, "home", lambda name: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
-        patch.setattr(cuda_call, "_shared_rooms", {})
+        patch.setattr(cuda_kernels, "_shared_rooms", {})
         patch.setattr(alike, "_calls", {})
         if library == "torch":
             from xloss.backends import torch_cuda

@@ -91,6 +91,12 @@ def test_a_gpu_that_is_too_old_or_too_new_is_refused_with_the_reason():
             xloss.cross_entropy(z, y)
 
 
+@pytest.mark.parametrize("capability", ARCHITECTURES)
+def test_a_kernel_of_few_rows_compiles(capability):
+    made_of = (*kernel(1000, "float32"), ("ADDS", 1))
+    assert build.compile_kernel(made_of, f"sm_{capability}")[0][:4] == b"\x7fELF"
+
+
 def test_sums_compile():
     for acc, capability in product(("float32", "float64"), ARCHITECTURES):
         assert build.compile_kernel(plan.sums(acc), f"sm_{capability}")[0][:4] == b"\x7fELF"

@@ -24,7 +24,7 @@ from .torch_parts import sigmoid_parts, softmax_parts
 def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     if call.memory is not None and torch_cuda.takes(call):
-        return torch_cuda.value(call)
+        return torch_cuda.value(call, _by_rows)
     o = call.operands
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and (
@@ -32,16 +32,16 @@ def value(call: Call) -> Array:
     )
     transformed = _transformed(o, compiling)
     if not recorded and not transformed:
-        return by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
-    apart = call.spec.reduction == "none" or compiling or transformed
-    if not apart and (o.targets is None or not o.targets.requires_grad):
+        return _by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
+    by_rows = call.spec.reduction == "none" or compiling or transformed
+    if not by_rows and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.spec, call.cx), call):
-            return torch_cuda.recorded(call)
+            return torch_cuda.recorded(call, _by_rows)
         return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
-    return by_rows(call, compiling)
+    return _by_rows(call, compiling)
 
 
-def by_rows(call: Call, compiling: bool = False) -> Array:
+def _by_rows(call: Call, compiling: bool = False) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
     cx = functional(call.cx)
     o = call.operands
@@ -262,7 +262,7 @@ class _Reduced(torch.autograd.Function):
         o, stats = Operands(*kept[:6]), kept[6:]
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
-            return torch.autograd.grad(by_rows(call), o.x, up, create_graph=True)[0], *none
+            return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
         twin = _numpy_call(call)
         if twin is not None:
             call, up, stats = twin, _view(up), tuple(map(_view, stats))

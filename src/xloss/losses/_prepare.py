@@ -24,16 +24,27 @@ def classes_call(
     key = None
     if weight is sample_weight is where is normalizer is None:
         key = alike.key(
-            x, targets, name, kind, axis, ignore_index, label_smoothing, z_loss, softcap, gamma,
-            eps, reduction, validate, asked_for(),
-        )  # fmt: skip
+            x,
+            targets,
+            name,
+            kind,
+            axis,
+            ignore_index,
+            label_smoothing,
+            z_loss,
+            softcap,
+            gamma,
+            eps,
+            reduction,
+            validate,
+        )
         known = None if key is None else alike.find(key)
         if known is not None:
             if known.axis != -1:
                 x = check.move_last(x, known.axis, known.cx)
                 if not known.spec.indexed:
                     targets = check.move_last(targets, known.axis, known.cx)
-            return Call(*known[:3], Operands(x, targets), *known[4:])
+            return known.of(Operands(x, targets))
     x, cx = check.logits(first, x)
     axis, classes = check.class_axis(first, x, axis)
     t, indexed = check.class_targets(x, targets, axis, cx, first)
