@@ -179,7 +179,7 @@ def in_turns(
             if turn == 0:  # compiles, grows pools; not counted
                 took = max(took, 1e-9)
                 runs[name] = max(1, min(where.most, int(seconds / took)))
-                turns[name] = max(1, min(rounds, int(most / ((runs[name] + 1) * took))))
+                turns[name] = max(1, int(min(rounds, most / ((runs[name] + 1) * took))))
             else:
                 taken[name].append(took)
     return taken

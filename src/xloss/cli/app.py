@@ -204,7 +204,10 @@ def bench_command(
     ] = None,
     peer: Annotated[
         Names,
-        typer.Option(metavar="NAME", help="torch, torch.compile, optax, keras, sklearn, scipy."),
+        typer.Option(
+            metavar="NAME",
+            help="torch, torch.compile, optax, keras, sklearn, scipy; with --op gpu quack, liger.",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Cores to use; all of them.")
@@ -244,7 +247,8 @@ def bench_command(
 @app.command("engines")
 def engines_command(
     warm: Annotated[
-        bool, typer.Option("--warm", help="Compile the CPU engine ahead, for every process after.")
+        bool,
+        typer.Option("--warm", help="Compile ahead, for the CPU and the GPU that is here."),
     ] = False,
     as_json: Json = False,
 ) -> None:
