@@ -126,11 +126,12 @@ def test_rows_that_repeat_have_labels_of_their_own(monkeypatch: pytest.MonkeyPat
     drawn = gpu.data(work.op, work.shape, work.dtype)
     assert (drawn.x.shape, drawn.y.shape) == ((3, 61), (8,))
     given, want = Device("cpu").given(work)
-    z, y = given.x.double(), given.y
+    x: Any = given.x
+    z, y = x.double(), given.y
     losses = torch.logsumexp(z, -1) - z[torch.arange(8), y]
     # The first row's tail is lost to plain subtraction.
     np.testing.assert_allclose(want.losses[1:], losses[1:], rtol=1e-13)
-    np.testing.assert_array_equal(given.x[3:6].numpy(), drawn.x)
+    np.testing.assert_array_equal(x[3:6].numpy(), drawn.x)
 
 
 def test_the_errors_are_counted_in_ulp() -> None:
@@ -229,6 +230,7 @@ def test_what_is_written_by_hand_with_cupy_is_the_loss(dtype: str) -> None:
     loose = 1e-5 if dtype == "float32" else 1e-2
     assert float(got) == pytest.approx(want.value, rel=loose)
     assert float(by_cupy.loss(np, special.log_softmax, drawn.x, drawn.y)) == float(got)
+    assert want.gradient is not None
     np.testing.assert_allclose(gradient, want.gradient, atol=loose / 8)
 
 

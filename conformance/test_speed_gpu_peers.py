@@ -76,7 +76,7 @@ class Fused:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {
+    made: dict[str, dict[str, Any]] = {
         "quack": {},
         "quack.cross_entropy": {
             "cross_entropy": cross_entropy,

@@ -72,7 +72,8 @@ def _liger(work: Work, given: Data, threads: int) -> Call:
 
     # It writes the gradient over the logits: they are a copy of its own, which later turns find
     # changed. That costs no time more or less.
-    own = given._replace(x=given.x.clone()) if work.gradient else given
+    logits: Any = given.x
+    own = given._replace(x=logits.clone()) if work.gradient else given
     call = trained(loss, work, own)
     return Call(call.run, call.before, answer=call.answer, losses=None)
 

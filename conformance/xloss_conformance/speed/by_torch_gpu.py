@@ -60,7 +60,7 @@ class Device:
             return torch.randn(count, work.features, generator=rng, device=self.device)
 
         x, weight = normal(rows).to(kind), (normal(classes) * 3 * work.features**-0.5).to(kind)
-        y = torch.randint(classes, (rows,), generator=rng, device=self.device)
+        y: Any = torch.randint(classes, (rows,), generator=rng, device=self.device)
         wide = weight.float()
         parts = [
             function("torch")(x[at : at + BLOCK].float() @ wide.T, y[at : at + BLOCK]).double()
@@ -76,7 +76,7 @@ class Device:
 
     def bound(self, work: Work, given: Data) -> tuple[str, Call]:
         """Return what every implementation must do: move the logits, or multiply three times."""
-        x = given.x
+        x: Any = given.x
         if not work.features:
             to = torch.empty_like(x)
             return "copy", Call(lambda: to.copy_(x))
@@ -175,10 +175,12 @@ def losses(work: Work, loss: Callable[..., Any], x: Any, y: Any) -> Callable[[],
 
 def trained(loss: Callable[..., Any], work: Work, given: Data) -> Call:
     """Return the loss, with .backward() where there is a gradient."""
-    x, y, weight = given
+    x: Any = given.x
+    y, weight = given.y, given.weight
     if not work.gradient:
         return Call(lambda: loss(x, y), losses=losses(work, loss, x, y))
-    leaves = [a.detach().requires_grad_() for a in (x, weight) if a is not None]
+    asked: list[Any] = [x] if weight is None else [x, weight]
+    leaves = [a.detach().requires_grad_() for a in asked]
 
     def run() -> Any:
         value = loss(*leaves, y)

@@ -53,7 +53,7 @@ ELSEWHERE = {
     SEGMENTATION: ("xloss torch", "xloss torch, closed form", "torch", "torch.compile"),
 }
 # Whoever compiles seconds for every shape is timed on these alone.
-FEWER = {
+FEWER: dict[str, dict[str, tuple[int, ...]]] = {
     "xloss torch.compile": {"bfloat16": (32768,)},
     "torch.compile": {"bfloat16": (1024, 4096, 32768, 131072), "float32": SOME_CLASSES},
     "Quack": {"bfloat16": CLASSES, "float32": SOME_CLASSES},
@@ -199,7 +199,7 @@ def data(op: str, shape: tuple[int, ...], dtype: str, axis: int = -1) -> Data:
     rng = np.random.default_rng(work.classes)
     rows = work.elements // work.classes
     drawn = rng.standard_normal((min(rows, max(1, DISTINCT // work.classes)), work.classes))
-    drawn = drawn.astype(np.float32) * np.float32(3)
+    drawn *= 3
     labels = rng.integers(0, work.classes, rows)
     drawn[0] = 0
     drawn[0, labels[0]] = 20

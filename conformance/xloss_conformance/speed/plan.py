@@ -72,7 +72,7 @@ def among(what: str, names: Sequence[str], known: Sequence[str]) -> None:
 def chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...], int]:
     """Return the operations, the peers and the threads of a plan; BadPlan says what is wrong."""
     among("--op", plan.ops, OPS)
-    known = (*PEERS, *gpu.PEERS)
+    known: tuple[str, ...] = (*PEERS, *gpu.PEERS)
     among("--peer", plan.peers, known)
     threads = plan.threads or available()
     if threads > available():
