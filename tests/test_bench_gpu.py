@@ -119,6 +119,16 @@ def test_what_is_measured_is_kept_at_once(monkeypatch):
     assert kept[0]["schema"] == 1
 
 
+def test_a_run_that_measured_nothing_is_none(monkeypatch):
+    from xloss_conformance.speed import bench
+    from xloss_conformance.speed.plan import Plan, Step
+
+    step = Step("gpu", "on_gpu", {}, 1)
+    monkeypatch.setattr(bench, "results", lambda todo: iter([(step, "missing", "no GPU any more")]))
+    with pytest.raises(bench.BenchFailed, match="nothing was measured: no GPU any more"):
+        bench.bench(Plan(ops=("gpu",), tiny=True))
+
+
 def test_a_process_that_takes_too_long_is_ended_and_one_that_dies_is_a_line():
     from xloss_conformance.speed.plan import Step
     from xloss_conformance.speed.processes import results

@@ -207,3 +207,25 @@ def test_the_gpus_are_named(capsys, monkeypatch):
     assert run(["engines"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split(maxsplit=2)[2] == "cuda:0 NVIDIA H200, compute capability 9.0"
+
+
+def test_the_driver_is_asked_what_they_are(monkeypatch):
+    driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'xloss[cuda]'")
+    told = {"MAJOR": 10, "MINOR": 3}
+    monkeypatch.setattr(gpus, "missing", lambda: None)
+    monkeypatch.setattr(driver, "cuDeviceGetCount", lambda: (0, 2))
+    monkeypatch.setattr(driver, "cuDeviceGet", lambda number: (0, number))
+    monkeypatch.setattr(
+        driver,
+        "cuDeviceGetName",
+        lambda size, device: (0, f"NVIDIA B{device}".encode() + b"\0" * 9),
+    )
+    monkeypatch.setattr(
+        driver, "cuDeviceGetAttribute", lambda asked, device: (0, told[asked.name.split("_")[-1]])
+    )
+    assert gpus.gpus() == [
+        "cuda:0 NVIDIA B0, compute capability 10.3",
+        "cuda:1 NVIDIA B1, compute capability 10.3",
+    ]
+    monkeypatch.setattr(gpus, "missing", lambda: "no GPU is found")
+    assert gpus.gpus() == []

@@ -22,7 +22,8 @@ SCHEMA = 1
 STATUSES = ("pass", "fail", "declared", "refused")
 PACKAGES = (
     "numpy", "array-api-compat", "array-api-strict", "torch", "jax", "dask", "cupy", "numba",
-    "optax", "keras", "scikit-learn", "scipy", "ml_dtypes", "mpmath",
+    "optax", "keras", "scikit-learn", "scipy", "ml_dtypes", "mpmath", "cupy-cuda12x",
+    "cupy-cuda13x", "cuda-core",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ..homes import Missing
 from ..report.record import machine, plain, versions
 from . import gpu
 from .plan import Plan, chosen, steps
-from .processes import results
+from .processes import BenchFailed, results
 from .targets import judged
 
 SCHEMA = 1
@@ -82,6 +82,8 @@ def bench(
             progress(done, total)
             if keep is not None:
                 keep(made())
+    if set(ops) == {gpu.OP} and not sections["works"]:
+        raise BenchFailed(f"--op {gpu.OP}: nothing was measured: {'; '.join(missing)}")
     return made()
 
 

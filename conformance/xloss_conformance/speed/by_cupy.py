@@ -31,7 +31,7 @@ class Device:
 
     def given(self, work: Work) -> tuple[Data, gpu_check.Right]:
         """Return the arguments of a call on the GPU, and what must come out."""
-        drawn = gpu.data(work.op, work.shape, work.dtype)
+        drawn = gpu.data(work.op, work.shape, work.dtype, work.axis)
         x, y = cupy.asarray(drawn.x), cupy.asarray(drawn.y)
         return Data(x[cupy.arange(len(y)) % len(x)], y), gpu_check.right(work)
 

@@ -35,7 +35,7 @@ class Device:
 
     def given(self, work: Work) -> tuple[Data, gpu_check.Right]:
         """Return the arguments of a call on the GPU, and what must come out."""
-        drawn = gpu.data(work.op, work.shape, work.dtype)
+        drawn = gpu.data(work.op, work.shape, work.dtype, work.axis)
         x: Any = jnp.asarray(drawn.x)
         y: Any = jnp.asarray(drawn.y, jnp.int32)
         return Data(x[jnp.arange(len(y)) % len(x)], y), gpu_check.right(work)

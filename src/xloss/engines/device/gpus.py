@@ -17,7 +17,7 @@ def gpus() -> list[str]:
     found = []
     for number in range(driver.cuDeviceGetCount()[1]):
         device = driver.cuDeviceGet(number)[1]
-        name = driver.cuDeviceGetName(128, device)[1].decode().rstrip("\0")
+        name = driver.cuDeviceGetName(128, device)[1].split(b"\0")[0].decode()
         first, second = (driver.cuDeviceGetAttribute(a, device)[1] for a in (major, minor))
         found.append(f"cuda:{number} {name}, compute capability {first}.{second}")
     return found
