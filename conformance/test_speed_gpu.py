@@ -301,3 +301,18 @@ def test_no_call_is_begun_when_the_time_is_over() -> None:
     found = dict(gpu_tasks.times(threads=1, device="cpu", **asked))
     assert list(found) == ["contenders", "missing"]
     assert found["missing"].startswith("no time was left to measure, with torch: float32 (32, 60)")
+
+
+def test_arrays_that_cannot_be_made_leave_the_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Device.given
+
+    def full(self: Any, work: Work) -> Any:
+        if work.gradient:
+            raise OutOfMemoryError
+        return given(self, work)
+
+    monkeypatch.setattr(Device, "given", full)
+    asked: dict[str, Any] = {"library": "torch", "works": CALLS[1:3], "names": ON_TORCH[:1]}
+    found = list(gpu_tasks.times(threads=1, device="cpu", **asked, **PACE))
+    assert [kind for kind, _ in found] == ["contenders", "missing", "result"]
+    assert found[1][1] == f"not measured, with torch: {CALLS[1].name}: out of memory"

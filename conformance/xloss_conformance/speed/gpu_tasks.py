@@ -49,27 +49,31 @@ def times(
             here.append(name)
     yield from _who(where, known, here)
     spent = dict.fromkeys(here, 0.0)
+
+    def measured(work: Work) -> dict[str, Any]:
+        where.fresh()
+        given, want = where.given(work)
+        who = [known[name] for name in here if gpu.takes_part(name, work, tiny)]
+        asked = engine or _engine(device)
+        calls, checks, refused = prepared(who, work, given, want, asked, spent, until)
+        peaks = {name: where.peak(call) for name, call in calls.items()} if work.features else {}
+        if work.op == gpu.HOST:
+            taken = of_the_host(where, calls, rounds, 5 if tiny else gpu.HOST_RUNS)
+        else:
+            bound = where.bound(work, given)
+            calls |= {} if bound is None else dict([bound])
+            taken = in_turns(where, calls, refused, seconds, rounds, most)
+        return _told(work, library, calls, refused, taken, checks, peaks)
+
     for at, work in enumerate(works):
         if time.monotonic() > until:
             left = ", ".join(one.name for one in works[at:])
             yield "missing", f"no time was left to measure, with {library}: {left}"
             return
-        where.fresh()
-        given, want = where.given(work)
-        who = [known[name] for name in here if gpu.takes_part(name, work, tiny)]
-        calls, checks, refused = prepared(
-            who, work, given, want, engine or _engine(device), spent, until
-        )
-        peaks = {name: where.peak(call) for name, call in calls.items()} if work.features else {}
-        bound = None if work.op == gpu.HOST else where.bound(work, given)
-        if bound is not None:
-            calls[bound[0]] = bound[1]
-        if work.op == gpu.HOST:
-            taken = of_the_host(where, calls, rounds, 5 if tiny else gpu.HOST_RUNS)
-        else:
-            taken = in_turns(where, calls, refused, seconds, rounds, most)
-        yield "result", _told(work, library, calls, refused, taken, checks, peaks)
-        del given, calls, bound
+        try:
+            yield "result", measured(work)
+        except Exception as reason:  # of the arrays, or of what all are held against
+            yield "missing", f"not measured, with {library}: {work.name}: {said(reason)}"
 
 
 def _who(where: Any, known: dict[str, Contender], names: Sequence[str]) -> Iterator[Found]:
