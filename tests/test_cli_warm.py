@@ -3,7 +3,9 @@
 import json
 import re
 from concurrent.futures import Future
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 
 pytest.importorskip("typer")
@@ -188,9 +190,10 @@ def test_the_gpu_that_is_here_is_compiled_for(two, capsys, monkeypatch):
 
 @pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype):
+def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype, monkeypatch):
     from xloss.engines.device.plan import KINDS
 
+    monkeypatch.setattr(warm_gpu, "ROWS", (2, 3))
     with emulated() as gpu:
         name, seconds = warm_gpu.calls("torch", dtype, 64)
     assert name == f"cuda {dtype}, 64 classes"
@@ -199,6 +202,22 @@ def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype):
     rows = [c for c in launched if "GRAD" in c]
     assert {c["STORED"] for c in rows} == {KINDS[dtype]}
     assert {c["GRAD"] for c in rows} == {0, 1}
+
+
+def test_what_the_memory_does_not_hold_is_said(monkeypatch):
+    class OutOfMemoryError(Exception):
+        pass
+
+    def cross_entropy(x, y):
+        if len(x) > 2:
+            raise OutOfMemoryError
+
+    monkeypatch.setattr(xloss, "cross_entropy", cross_entropy)
+    monkeypatch.setattr(xloss, "value_and_grad", lambda loss: loss)
+    monkeypatch.setattr(xloss, "use_engine", lambda name: nullcontext())
+    monkeypatch.setattr(warm_gpu, "converter", lambda library: np.asarray)
+    name, _ = warm_gpu.calls("cupy", "float32", 8)
+    assert name == "cuda float32, 8 classes; not for 1100 rows: out of memory"
 
 
 def test_the_gpus_are_named(capsys, monkeypatch):

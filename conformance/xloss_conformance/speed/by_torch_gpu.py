@@ -145,9 +145,13 @@ class Device:
 
 
 def first_calls(device: str, dtype: str, classes: int) -> None:
-    """Call xloss in every way that is timed, on few rows, so that its kernels are compiled."""
-    x: Any = torch.zeros(2, classes, dtype=getattr(torch, dtype), device=device)
-    y = torch.zeros(2, dtype=torch.int64, device=device)
+    """Call xloss in every way that is timed, so that its kernels are compiled.
+
+    There are so many rows that none of those for a small batch is.
+    """
+    rows = 2048 if device == "cuda" else 2
+    x: Any = torch.zeros(rows, classes, dtype=getattr(torch, dtype), device=device)
+    y = torch.zeros(rows, dtype=torch.int64, device=device)
     xloss.cross_entropy(x, y)
     xloss.value_and_grad(xloss.cross_entropy)(x, y)
     xloss.cross_entropy(x.requires_grad_(), y).backward()
