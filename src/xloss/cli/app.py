@@ -204,10 +204,7 @@ def bench_command(
     ] = None,
     peer: Annotated[
         Names,
-        typer.Option(
-            metavar="NAME",
-            help="torch, torch.compile, optax, keras, sklearn, scipy; with --op gpu quack, liger.",
-        ),
+        typer.Option(metavar="NAME", help="torch, torch.compile, optax, keras, sklearn, scipy."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Cores to use; all of them.")
