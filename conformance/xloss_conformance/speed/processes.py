@@ -9,6 +9,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,8 +41,13 @@ def results(steps: Sequence[Step]) -> Iterator[tuple[Step, str, Any]]:
                     process = None
                 if process is None:
                     process = _Process(step, Path(folder))
-                for kind, found in process.do(step):
-                    yield step, kind, found
+                try:
+                    for kind, found in process.do(step):
+                        yield step, kind, found
+                except BenchFailed as failed:
+                    if step.until == float("inf"):
+                        raise
+                    yield step, "missing", str(failed).partition("\n")[0]
         finally:
             if process is not None:
                 process.stop()
@@ -65,6 +71,10 @@ class _Process:
     def do(self, step: Step) -> Iterator[tuple[str, Any]]:
         self.pipe.send((step.task, {**step.arguments, "threads": step.threads}))
         while True:
+            if not self.pipe.poll(_left(step.until)):
+                self.process.kill()
+                yield "missing", f"a process was ended: it took too long to measure {step.section}"
+                return
             try:
                 kind, found = self.pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -82,6 +92,11 @@ class _Process:
         self.process.terminate()
         self.process.join()
         self.pipe.close()
+
+
+def _left(until: float) -> float | None:
+    """Return the seconds until then, by time.monotonic; None: as long as it takes."""
+    return None if until == float("inf") else max(0.0, until - time.monotonic())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def write(record: dict[str, Any], docs: Path) -> None:
     """Write the record, then all else from what stands in it."""
     lines = json.dumps(record, indent=1, allow_nan=False)
     if not has_pictures(record["ops"]):  # nor is matplotlib asked for where the GPU is
-        (docs / GPU_RECORD).write_text(lines + "\n", encoding="utf-8")
+        draft = docs / f"{GPU_RECORD}.{os.getpid()}"  # a run may be cut off while it writes
+        draft.write_text(lines + "\n", encoding="utf-8")
+        draft.replace(docs / GPU_RECORD)
         (docs / GPU_DOCUMENT).write_text(markdown_gpu(record), encoding="utf-8")
         return
     name = SCALE_RECORD if at_scale(record["ops"]) else RECORD

@@ -244,7 +244,8 @@ def bench_command(
 @app.command("engines")
 def engines_command(
     warm: Annotated[
-        bool, typer.Option("--warm", help="Compile the CPU engine ahead, for every process after.")
+        bool,
+        typer.Option("--warm", help="Compile ahead, for the CPU and the GPU that is here."),
     ] = False,
     as_json: Json = False,
 ) -> None:

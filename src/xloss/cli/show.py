@@ -76,6 +76,8 @@ def show_kernel(name: str, seconds: float) -> None:
 def show_warm(result: dict[str, Any]) -> None:
     """Print what `xloss engines --warm` has done."""
     print(f"{result['seconds']:8.2f} s  all {len(result['kernels'])}, Numba's own start included")
+    for entry in result["skipped"]:
+        print(f"engine '{entry['engine']}' is skipped: {entry['reason']}")
     folder = result["cache"]
     print(f"kept in {folder}" if folder else "kept nowhere: the cache cannot be written")
 
