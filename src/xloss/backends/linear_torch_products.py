@@ -59,6 +59,8 @@ def _adds_in_float32(device: Any, dtype: Any) -> bool:
 
 
 class _Short:
+    row_length = staticmethod(row_length)
+
     def __init__(self, weight: Array) -> None:
         self.weight, self.dtype = weight.detach(), weight.dtype
         self.lifted = weight.dtype == torch.float16
@@ -66,7 +68,7 @@ class _Short:
     def gradient(self, z: Array) -> Array:
         """Return room in front of the logits."""
         rows, classes = z.shape
-        step = row_length(classes)
+        step = self.row_length(classes)
         front = z.view(-1).view(self.dtype)[: rows * step]
         return front.view(rows, step)[:, :classes]
 
@@ -102,6 +104,11 @@ class TensorCores(_Short):
 
 class OnHost(_Short):
     """bfloat16 by oneDNN, which adds up in float32 and returns bfloat16: so not for the logits."""
+
+    @staticmethod
+    def row_length(classes: int) -> int:
+        """Leave nothing between rows: oneDNN 3 multiplies a NaN there by 0, on processors with AMX."""
+        return classes
 
     def __init__(self, cx: Context, weight: Array) -> None:
         super().__init__(weight)

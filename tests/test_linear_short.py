@@ -1,0 +1,248 @@
+"""linear_cross_entropy of 16-bit features and weight: they multiply as they are.
+
+What may be off, of p significant bits: each logit's gradient is rounded once, by 2^-p of itself at
+most, so that a sum of products is off by 2^-p of the sum of its terms' sizes; the result is rounded
+once more, by 2^-p of itself. On the host a block's product is rounded as well.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from linear_cases import (
+    CLASSES, OPTIONS, REDUCTIONS, UP, B, Made, T, W, X, Y, check, expected, options_for,
+)  # fmt: skip
+from linear_short import cupy_cores, torch_cores
+from spread import Alone
+from standin import DeviceArray, unwrap
+from xloss.core import linear as cutting
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+U = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+ARGUMENTS = {"x": 0, "weight": 1, "bias": "bias", "targets": 2}
+gradients = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
+
+
+@contextmanager
+def on(place: str) -> Any:
+    """The GPU's way or the host's."""
+    with torch_cores() if place != "host" else nullcontext() as gpu:
+        with xloss.use_engine("generic") if place == "generic" else nullcontext():
+            yield gpu
+
+
+PLACES = pytest.mark.parametrize("place", ["cuda", "generic", "host"])
+KINDS = pytest.mark.parametrize("kind", U)
+
+
+def tensor(values: Any, kind: str) -> Any:
+    values = torch.tensor(values)
+    return values.to(getattr(torch, kind)) if values.is_floating_point() else values
+
+
+def allowed(made: Made, name: str, kind: str, roundings: float = 2, floor: float = 0.0) -> Any:
+    """What a gradient may be off; floor: that of a logit's gradient below float16's normal range."""
+    size = np.abs(made.grads[name])
+    if name in ("bias", "targets"):  # of float32 gradients
+        return made.off[name] * 1.01 + U[kind] * size
+    other = {"x": np.abs(W).sum(0), "weight": np.abs(X).sum(0)}[name]
+    rounded = U[kind] * (made.terms[name] + roundings * size) + floor * other
+    # float16 ends at 2^-24, and rounds to the half of it.
+    return 1.01 * (made.off[name] + rounded) + (2.0**-25 if kind == "float16" else 0)
+
+
+@PLACES
+@KINDS
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+def test_every_option(place, kind, reduction, soft):
+    """Blocks of 3 rows of 7, every gradient, and the value alone."""
+    for name in OPTIONS:
+        given = options_for(name, reduction, soft)
+        t = T if soft else np.where(Y == -100, given.get("ignore_index", -100), Y)
+        up = UP if reduction == "none" else np.float64(-2.0)
+        want = expected(X, W, t, B, given, up)
+        wanted = [n for n in ARGUMENTS if soft or n != "targets"]
+        own = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+        arrays = [tensor(a, kind) for a in (X, W, T if soft else t)]
+        more = {**own, "bias": tensor(B, kind), "block_rows": 3}
+        f = xloss.value_and_grad(xloss.linear_cross_entropy, tuple(ARGUMENTS[n] for n in wanted))
+        with on(place):
+            value, grads = f(*arrays, cotangent=torch.tensor(up), **more)
+            alone = xloss.linear_cross_entropy(*arrays, **more)
+        assert value.dtype == torch.float32
+        check(value, want.value, want.value_off, f"{name}: value")
+        check(alone, want.value, want.value_off, f"{name}: value alone")
+        # A weight of up to 2.5 and an upstream of up to 3 are lifted to 2^14 at least, but for
+        # the room that z_loss takes.
+        floor = 2.0**-25 * 8 * 3 / 2.0**14 * (1 + 2.0**14 * given.get("z_loss", 0))
+        for n, g in zip(wanted, grads, strict=True):
+            assert g.dtype == getattr(torch, kind)
+            off = allowed(want, n, kind, floor=floor * (kind == "float16"))
+            check(g.double(), want.grads[n], off, f"{name}: {n}")
+
+
+@pytest.fixture(scope="module")
+def large() -> Any:
+    """96 rows of 40 features and 1003 classes in bfloat16, and what must come of them."""
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((96, 40)), rng.standard_normal((1003, 40))
+    x, w = (tensor(a, "bfloat16") for a in (x, w))
+    y = rng.integers(0, 1003, 96)
+    return x, w, torch.tensor(y), expected(x.double().numpy(), w.double().numpy(), y, None, {})
+
+
+def exact_blocks(large: Any, rows: int) -> list[np.ndarray]:
+    """Each block's share of the weight's gradient, in float64."""
+    x, w, y, _ = large
+    g = xloss.value_and_grad(xloss.cross_entropy)(x.double() @ w.double().T, y)[1]
+    return [(g[a : a + rows].T @ x[a : a + rows].double()).numpy() for a in range(0, 96, rows)]
+
+
+@PLACES
+@pytest.mark.parametrize("rows", [16, 96])
+def test_a_weight_too_large_for_float32_is_summed_in_its_own_dtype(place, rows, large, monkeypatch):
+    """The sum is rounded once a block, by 2^-8 of itself: of one block not more than any result."""
+    x, w, y, want = large
+    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    with on(place):
+        _, (gx, gw) = gradients(x, w, y, block_rows=rows)
+    so_far = np.abs(np.cumsum(exact_blocks(large, rows), axis=0)).sum(0)
+    u = U["bfloat16"]
+    off = 1.02 * (u * (want.terms["weight"] + so_far) + want.off["weight"])
+    check(gw.double(), want.grads["weight"], off, "weight")
+    check(gx.double(), want.grads["x"], 1.01 * (want.off["x"] + u * (
+        want.terms["x"] + 2 * np.abs(want.grads["x"]))), "x")  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["cuda", "host"])
+def test_what_16_bits_cost_beside_float32(place, large, monkeypatch):
+    """The size of the weight gradient's error beside its own, in units of 2^-8.
+
+    A rounding is off by 2^-8 · m / √12 · 2 in the root mean square, m the mean of 1/mantissa, 0.72:
+    0.41 each. Rounded once: 0.41. Its terms too: √2 · 0.41. Summed in bfloat16 over 8 blocks, whose
+    partial sums grow as √k: √(1 + Σ k/8) · 0.41. A tenth more is left for chance.
+    """
+    x, w, y, want = large
+    exact = want.grads["weight"]
+
+    def off(g: Any) -> float:
+        return float(np.linalg.norm(g.double().numpy() - exact) / np.linalg.norm(exact) * 2**8)
+
+    with on(place):
+        wide = off(gradients(x, w, y, block_rows=12)[1][1])
+        monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+        short = off(gradients(x, w, y, block_rows=12)[1][1])
+    print(f"{place}: {wide:.2f}, {short:.2f}")
+    assert 0.41 < wide < 1.1 * 2**0.5 * 0.41
+    assert wide < short < 1.1 * (1 + 36 / 8) ** 0.5 * 0.41
+
+
+@pytest.mark.parametrize("place", ["cuda", "generic"])
+def test_float16_keeps_what_a_loss_scale_would_lift(place):
+    """2^-20 over 8192 rows is 2^-33, and float16 ends at 2^-24: of 1024 equal logits nothing is
+    left unless it is lifted first, and the weight's gradient is divided only at its end."""
+    x = torch.full((8, 4), 0.5, dtype=torch.float16)
+    w = torch.zeros(1024, 4, dtype=torch.float16)
+    y = torch.zeros(8, dtype=torch.int64)
+    with on(place):
+        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+        loss = xloss.linear_cross_entropy(a, b, y, normalizer=2.0**23, block_rows=3)
+        (loss * 2.0**23).backward()
+    # Of each row: 0.5 · 1/1024 to every class, 0.5 · (1/1024 - 1) to the label.
+    want = np.full((1024, 4), 8 * 0.5 / 1024)
+    want[0] -= 8 * 0.5
+    np.testing.assert_allclose(b.grad.double(), want, rtol=2.0**-10)
+
+
+@pytest.mark.parametrize("sample", [None, 2.0**20, 2.0**-20])
+def test_float16_is_lifted_by_its_weights(sample):
+    """Neither infinite nor lost, whatever all rows are multiplied by."""
+    weights = None if sample is None else torch.full((7,), sample)
+    arrays = [tensor(a, "float16") for a in (X, W, Y)]
+    with on("cuda"):
+        _, (gx, gw) = gradients(*arrays, sample_weight=weights, normalizer=7 * (sample or 1.0))
+    want = expected(X, W, Y, None, {"normalizer": 7.0})
+    for n, g in (("x", gx), ("weight", gw)):
+        check(g.double(), want.grads[n], allowed(want, n, "float16"), n)
+
+
+@pytest.mark.parametrize("up", [1.0, 1 / 3, -2.0])
+@pytest.mark.parametrize("place", ["cuda", "host"])
+def test_a_bfloat16_gradient_is_scaled_by_an_upstream_that_is_not_rounded(place, up, large, monkeypatch):  # fmt: skip
+    """As a 0-d tensor it would be rounded to 8 bits, and err in every entry to the same side."""
+    x, w, y, want = large
+    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    monkeypatch.setattr("xloss.backends.linear_torch.PIECE", 1000)
+    a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+    with on(place):
+        _, grads = gradients(x, w, y, block_rows=24)
+        (xloss.linear_cross_entropy(a, b, y, block_rows=24) * up).backward()
+    for leaf, g in zip((a, b), grads, strict=True):
+        assert leaf.grad.dtype == torch.bfloat16
+        scaled = (g.double() * np.float32(up)).bfloat16()
+        assert torch.equal(leaf.grad, scaled)
+
+
+def test_compiled_for_bfloat16():
+    """The operation's gradients have the dtypes that a compiler was told."""
+    x, w = (tensor(a, "bfloat16").requires_grad_() for a in (X, W))
+    y = torch.tensor(Y)
+    torch._dynamo.reset()
+    loss = torch.compile(
+        lambda x, w: xloss.linear_cross_entropy(x, w, y) / 3,
+        fullgraph=True, backend="aot_eager",
+    )  # fmt: skip
+    loss(x, w).backward()
+    want = expected(X, W, Y, None, {}, np.float64(1 / 3))
+    for n, a in (("x", x), ("weight", w)):
+        check(a.grad.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=3), n)
+
+
+def test_ranks_add_up_in_float32(monkeypatch):
+    """A rank's share of the features' gradient is rounded after the exchange, not before."""
+    seen = []
+
+    class Seen(Alone):
+        def total(self, x: Any) -> Any:
+            seen.append(x.dtype)
+            return x
+
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Seen())
+    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    want = expected(X, W, Y, None, {})
+    with on("cuda"):
+        _, (gx, gw) = gradients(*(tensor(a, "bfloat16") for a in (X, W, Y)), group=..., block_rows=3)
+    for n, g in (("x", gx), ("weight", gw)):
+        check(g.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=4), n)
+    assert torch.bfloat16 not in seen
+    assert torch.float32 in seen
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cupy_multiplies_through_cublas(reduction):
+    """Every option, by addresses and steps: cuBLAS reads columns where CuPy has rows."""
+    for name in OPTIONS:
+        given = options_for(name, reduction, False)
+        y = np.where(Y == -100, given.get("ignore_index", -100), Y)
+        up = UP if reduction == "none" else np.float64(-2.0)
+        want = expected(X, W, y, B, given, up)
+        arrays = [DeviceArray(a.astype(np.float16) if a.dtype.kind == "f" else a) for a in (X, W, y)]
+        own = {k: DeviceArray(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+        f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+        with cupy_cores() as here:
+            bias, rows = DeviceArray(B.astype(np.float16)), {"block_rows": 3}
+            value, grads = f(*arrays, bias=bias, cotangent=DeviceArray(up), **own, **rows)
+        assert here.gpu.launches
+        assert len(here.blas.products) == 3 * 3  # of each of three blocks
+        check(unwrap(value), want.value, want.value_off, f"{name}: value")
+        floor = 2.0**-25 * 8 * 3 / 2.0**14 * (1 + 2.0**14 * given.get("z_loss", 0))
+        for n, g in zip(("x", "weight", "bias"), grads, strict=True):
+            assert unwrap(g).dtype == np.float16
+            check(unwrap(g), want.grads[n], allowed(want, n, "float16", floor=floor), f"{name}: {n}")
+    assert CLASSES % 8  # rows of gradients are apart in memory
