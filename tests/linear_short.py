@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import xloss
 from emulated import Gpu, emulated
+from linear_cases import Made, W, X, expected
 
 FLOAT, HALF = 0, 2  # cudaDataType_t
 
@@ -53,7 +55,7 @@ class Blas:
     def __init__(self) -> None:
         self.products: list[tuple[int, int, int]] = []
 
-    def gemmEx(self, handle: int, *given: Any) -> None:  # noqa: N802  # cuBLAS's name
+    def gemmEx(self, handle: int, *given: Any) -> None:
         ta, tb, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb, beta, c, c_kind, ldc, *how = given
         assert how == [68, -1]
         assert a_kind == b_kind == HALF
@@ -106,3 +108,45 @@ def cupy_cores() -> Iterator[SimpleNamespace]:
         patch.setattr(linear_cupy, "has_tensor_cores", lambda weight: True)
         patch.setattr(linear_cupy, "_blas", lent)
         yield SimpleNamespace(gpu=gpu, blas=blas)
+
+
+U = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+gradients = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
+
+
+@contextmanager
+def on(place: str) -> Any:
+    """The GPU's way or the host's."""
+    gpu = torch_cores() if place != "host" else nullcontext()
+    with gpu, xloss.use_engine("generic") if place == "generic" else nullcontext():
+        yield
+
+
+def tensor(values: Any, kind: str) -> Any:
+    import torch
+
+    values = torch.tensor(values)
+    return values.to(getattr(torch, kind)) if values.is_floating_point() else values
+
+
+def allowed(made: Made, name: str, kind: str, roundings: float = 2, floor: float = 0.0) -> Any:
+    """What a gradient may be off; floor: a logit's gradient below float16's normal range."""
+    size = np.abs(made.grads[name])
+    if name in ("bias", "targets"):  # of float32 gradients
+        return made.off[name] * 1.01 + U[kind] * size
+    other = {"x": np.abs(W).sum(0), "weight": np.abs(X).sum(0)}[name]
+    rounded = U[kind] * (made.terms[name] + roundings * size) + floor * other
+    # float16 ends at 2^-24, and rounds to the half of it.
+    return 1.01 * (made.off[name] + rounded) + (2.0**-25 if kind == "float16" else 0)
+
+
+@pytest.fixture(scope="module")
+def large() -> Any:
+    """96 rows of 40 features and 1003 classes in bfloat16, and what must come of them."""
+    import torch
+
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((96, 40)), rng.standard_normal((1003, 40))
+    x, w = (tensor(a, "bfloat16") for a in (x, w))
+    y = rng.integers(0, 1003, 96)
+    return x, w, torch.tensor(y), expected(x.double().numpy(), w.double().numpy(), y, None, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast, dtype_name, quiet
+from .._xp import FLOATS, Array, Context, cast, dtype_name, quiet
 from ..core import linear as cutting
 from ..core.reduce import exact_sum
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Upstream
@@ -111,7 +111,7 @@ def _plan(call: Call, o: Operands, parts: tuple[str, ...], need: Need, up: Upstr
     by = products(call, need)
     count, width = o.x.shape
     sizes = {"x": count * width, "weight": classes * width}
-    wide = {name: 0 for name in parts}
+    wide = dict.fromkeys(parts, 0)
     if by.dtype != cx.acc:
         kind = dtype_name(by.dtype)
         wide = cutting.wide_sums({n: sizes[n] for n in parts if n in sizes}, kind)
@@ -120,7 +120,10 @@ def _plan(call: Call, o: Operands, parts: tuple[str, ...], need: Need, up: Upstr
     # The ranks of a group take the same blocks, and hold a gradient of each beside its logits.
     most = classes if call.shard is None else call.shard.most
     most *= 2 if call.group is not None and need.grad else 1
-    step = cutting.block_rows(count, most, linear, cx, sum(wide.values()))
+    # A block's own copy of its features, and their gradient before it is rounded.
+    bits = FLOATS[dtype_name(by.dtype)] + FLOATS[dtype_name(cx.acc)]
+    beside = bits // 8 * width
+    step = cutting.block_rows(count, most, linear, cx, sum(wide.values()), beside)
     if by.dtype == cx.acc or not parts:
         return Plan(by, parts, wide, step, up, None)
     scalar = isinstance(up.row, float) or up.row.ndim == 0

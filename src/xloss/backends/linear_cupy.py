@@ -77,11 +77,26 @@ class TensorCores:
         # cuBLAS counts in columns: in its eyes each matrix is its transpose, and outᵀ = bᵀ aᵀ.
         with _blas(home.index(out)) as (blas, handle):
             blas.gemmEx(
-                handle, int(b_across), int(a_across), out.shape[1], out.shape[0], a.shape[1],
-                one.ctypes.data, home.address(b), kind, b_step, home.address(a), kind, a_step,
-                beta.ctypes.data, home.address(out), _TYPES[dtype_name(out.dtype)][0],
-                max(1, out.shape[1]), blas.CUBLAS_COMPUTE_32F, blas.CUBLAS_GEMM_DEFAULT,
-            )  # fmt: skip
+                handle,
+                int(b_across),
+                int(a_across),
+                out.shape[1],
+                out.shape[0],
+                a.shape[1],
+                one.ctypes.data,
+                home.address(b),
+                kind,
+                b_step,
+                home.address(a),
+                kind,
+                a_step,
+                beta.ctypes.data,
+                home.address(out),
+                _TYPES[dtype_name(out.dtype)][0],
+                out.shape[1],
+                blas.CUBLAS_COMPUTE_32F,
+                blas.CUBLAS_GEMM_DEFAULT,
+            )
 
 
 def _laid_out(home: Any, a: Array) -> tuple[Array, bool, int]:
@@ -99,7 +114,7 @@ def _laid_out(home: Any, a: Array) -> tuple[Array, bool, int]:
 def _blas(index: int) -> Iterator[tuple[Any, int]]:
     """Lend CuPy's handle of cuBLAS on a GPU, reading its factors from the host."""
     import cupy
-    from cupy_backends.cuda.libs import cublas
+    from cupy_backends.cuda.libs import cublas  # type: ignore[import-untyped]
 
     with cupy.cuda.Device(index):
         handle = cupy.cuda.device.get_cublas_handle()

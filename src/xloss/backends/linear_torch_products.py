@@ -34,7 +34,7 @@ def has_tensor_cores(weight: Array) -> bool:
     """Tell whether PyTorch returns float32 of 16-bit products on this GPU: 2.8 and later, CUDA."""
     if not weight.is_cuda or torch.version.hip is not None:
         return False
-    if "dtype_out" not in torch.ops.aten.mm.overloads() or torch.cuda.tunable.is_enabled():
+    if not hasattr(torch.ops.aten.mm, "dtype_out") or torch.cuda.tunable.is_enabled():
         return False
     major, _ = torch.cuda.get_device_capability(weight.device)
     return bool(major >= (8 if weight.dtype == torch.bfloat16 else 7))
@@ -43,7 +43,7 @@ def has_tensor_cores(weight: Array) -> bool:
 @cache
 def _host_multiplies() -> bool:
     """Tell whether this processor multiplies bfloat16."""
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @cache
@@ -107,7 +107,7 @@ class OnHost(_Short):
 
     @staticmethod
     def row_length(classes: int) -> int:
-        """Leave nothing between rows: oneDNN 3 multiplies a NaN there by 0, on processors with AMX."""
+        """Leave nothing between rows: with AMX, oneDNN multiplies it by 0, and it may be NaN."""
         return classes
 
     def __init__(self, cx: Context, weight: Array) -> None:

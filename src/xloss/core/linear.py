@@ -14,8 +14,8 @@ from .targets import prepare, total_weight
 
 HELD = 160 * 2**20  # bytes of logits: matrix products gain little from more rows than that
 TRACED = HELD // 4  # where a compiler holds a few arrays of the block's size
-# On a GPU, logits and the sums that are wider than their gradient. Each block passes over the
-# weight's gradient once, which is often larger than its logits: few large blocks are faster.
+# On a GPU, logits, what a block has beside them, and sums that are wider than their gradient. Each
+# block passes over the weight's gradient, often larger than its logits: few large ones are faster.
 ON_GPU = 576 * 2**20
 TILE = 128  # rows that a GPU's matrix product computes together: a part of them costs as much
 PIECE = 2**22  # elements handed to the engine, or of a converted weight, at a time
@@ -29,19 +29,22 @@ class Linear(NamedTuple):
     block_rows: int | None  # None: chosen from the shape
 
 
-def block_rows(rows: int, classes: int, linear: Linear, cx: Context, taken: int = 0) -> int:
+def block_rows(
+    rows: int, classes: int, linear: Linear, cx: Context, taken: int = 0, beside: int = 0
+) -> int:
     """Return how many rows of logits are held at once: from the shape alone, blocks of one size.
 
-    `taken`: bytes of a GPU's room that sums need.
+    Bytes of a GPU's room that others need: `taken` in all, `beside` a row.
     """
     if linear.block_rows is not None:
         return max(1, min(rows, linear.block_rows))
     size = 8 if dtype_name(cx.acc) == "float64" else 4
-    room, tile = (HELD if cx.eager else TRACED), 16
-    if cx.eager and not cx.host:
-        room = ON_GPU - taken
-    most = max(1, room // (size * max(1, classes)))
-    if cx.eager and not cx.host and most >= TILE:
+    tile, room, each = 16, (HELD if cx.eager else TRACED), size * max(1, classes)
+    on_gpu = cx.eager and not cx.host
+    if on_gpu:
+        room, each = ON_GPU - taken, each + beside
+    most = max(1, room // each)
+    if on_gpu and most >= TILE:
         tile = TILE
         most -= most % TILE
     each = -(-rows // max(1, -(-rows // most)))
@@ -57,7 +60,9 @@ def wide_sums(sizes: dict[str, int], kind: str) -> dict[str, int]:
     """
     most = {"weight": ON_GPU // 2, "x": ON_GPU // 8}
     return {
-        name: 4 * size for name, size in sizes.items() if kind == "float16" or 4 * size <= most[name]
+        name: 4 * size
+        for name, size in sizes.items()
+        if kind == "float16" or 4 * size <= most[name]
     }
 
 
