@@ -11,7 +11,7 @@ from ..core.reduce import exact_sum
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Upstream
 from . import default, exchange
 from .call import Call
-from .linear_products import Products, products
+from .linear_products import Converted, Products
 
 
 def evaluated(
@@ -108,7 +108,7 @@ def _plan(call: Call, o: Operands, parts: tuple[str, ...], need: Need, up: Upstr
     """Say how a call of flat operands is computed: from shapes, dtypes and options alone."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
-    by = products(call, need)
+    by = _products(call, need)
     count, width = o.x.shape
     sizes = {"x": count * width, "weight": classes * width}
     wide = dict.fromkeys(parts, 0)
@@ -138,6 +138,29 @@ def _plan(call: Call, o: Operands, parts: tuple[str, ...], need: Need, up: Upstr
         unit = isinstance(up.row, float) and up.row == 1
         return Plan(by, parts, wide, step, up._replace(row=1.0), None if unit else up.row)
     return Plan(by, parts, wide, step, up, None)
+
+
+def _products(call: Call, need: Need) -> Products:
+    """Choose by library, device and dtypes, never by size."""
+    cx, x, linear = call.cx, call.operands.x, call.linear
+    assert linear is not None
+    kind = dtype_name(x.dtype)
+    if kind in ("float16", "bfloat16") and dtype_name(linear.weight.dtype) == kind:
+        made: Products | None = None
+        # A gradient to soft targets comes of the same launch, and may not be lifted with it.
+        if kind == "float16" and need.grad_targets:
+            pass
+        elif cx.library == "torch":
+            from . import linear_torch_products
+
+            made = linear_torch_products.products(cx, x, linear.weight)
+        elif cx.library == "cupy":
+            from . import linear_cupy
+
+            made = linear_cupy.products(cx, linear.weight)
+        if made is not None:
+            return made
+    return Converted(cx, linear.weight)
 
 
 class _Blocks:

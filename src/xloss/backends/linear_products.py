@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from .._xp import Array, Context, cast, dtype_name, matmul_add, matmul_into
+from .._xp import Array, Context, cast, matmul_add, matmul_into
 from ..core import linear as cutting
-from ..core.spec import Need
-from .call import Call
 
-SHORT = ("float16", "bfloat16")
 ALIGNED = 8  # 16-bit elements: where rows begin at multiples of 16 bytes, tensor cores load faster
 
 
@@ -85,26 +82,3 @@ class Converted:
 def row_length(classes: int) -> int:
     """Return the 16-bit elements from one row of gradients to the next, at most twice as many."""
     return -(-classes // ALIGNED) * ALIGNED if classes >= ALIGNED else classes
-
-
-def products(call: Call, need: Need) -> Products:
-    """Choose by library, device and dtypes, never by size."""
-    cx, x, linear = call.cx, call.operands.x, call.linear
-    assert linear is not None
-    kind = dtype_name(x.dtype)
-    if kind in SHORT and dtype_name(linear.weight.dtype) == kind:
-        made: Products | None = None
-        # A gradient to soft targets comes of the same launch, and may not be lifted with it.
-        if kind == "float16" and need.grad_targets:
-            pass
-        elif cx.library == "torch":
-            from . import linear_torch_products
-
-            made = linear_torch_products.products(cx, x, linear.weight)
-        elif cx.library == "cupy":
-            from . import linear_cupy
-
-            made = linear_cupy.products(cx, linear.weight)
-        if made is not None:
-            return made
-    return Converted(cx, linear.weight)
