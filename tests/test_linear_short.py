@@ -184,3 +184,43 @@ def test_ranks_add_up_in_float32(monkeypatch):
         check(g.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=4), n)
     assert torch.bfloat16 not in seen
     assert torch.float32 in seen
+
+
+@PLACES
+@KINDS
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_absent_rows_of_nan_and_weights_of_infinity(place, kind, reduction):
+    """0·NaN in the sum over rows, and 0·inf in that over classes, of a row that is not there."""
+    gone = Y == -100
+    x = np.where(gone[:, None], np.nan, X)
+    w = W.copy()
+    w[4] = np.inf
+    y = np.where(np.arange(7) == 2, -100, np.abs(Y) % 3)
+    with on(place):
+        arrays = [tensor(a, kind) for a in (x, W, Y)]
+        _, (gx, gw) = gradients(*arrays, block_rows=3, reduction=reduction)
+        _, (infinite, _) = gradients(*(tensor(a, kind) for a in (X, w, y)), block_rows=3)
+    assert not gx[torch.tensor(gone)].any()
+    assert not infinite[2].any()
+    want = expected(X, W, Y, None, {"reduction": reduction} if reduction == "none" else {})
+    for n, g in (("x", gx), ("weight", gw)):
+        check(g.double(), want.grads[n], allowed(want, n, kind), n)
+
+
+@KINDS
+def test_rows_of_any_shape(kind):
+    """One row without an axis, rows of two axes, no row; and a class or two."""
+    for rows, classes in (((), 11), ((2, 3), 11), ((0,), 11), ((2, 3), 1), ((4,), 2)):
+        x = np.resize(X, (*rows, X.shape[1]))
+        y, w = np.resize(np.abs(Y) % classes, rows), W[:classes]
+        for place in ("cuda", "host"):
+            with on(place):
+                value, (gx, gw) = gradients(
+                    *(tensor(a, kind) for a in (x, w, y)), reduction="none", block_rows=2
+                )
+            flat = x.reshape(-1, X.shape[1])
+            want = expected(flat, w, y.reshape(-1), None, {"reduction": "none"})
+            check(value, want.value.reshape(rows), want.value_off.reshape(rows), "value")
+            off = allowed(want, "x", kind).reshape(x.shape)
+            check(gx.double(), want.grads["x"].reshape(x.shape), off, "x")
+            check(gw.double(), want.grads["weight"], allowed(want, "weight", kind), "weight")
