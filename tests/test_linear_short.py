@@ -68,7 +68,10 @@ def exact_blocks(large: Any, rows: int) -> list[np.ndarray]:
 def test_a_weight_too_large_for_float32_is_summed_in_its_own_dtype(place, rows, large, monkeypatch):
     """The sum is rounded once a block, by 2^-8 of itself: of one block not more than any result."""
     x, w, y, want = large
-    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    monkeypatch.setattr(cutting, "ON_GPU", 2**13)
+    # Five rows at a time: their gradients go where the logits of none lie that are yet to be read.
+    monkeypatch.setattr(cutting, "DEVICE", 5 * 1003)
+    monkeypatch.setattr(cutting, "PIECE", 5 * 1003)
     with on(place):
         _, (gx, gw) = gradients(x, w, y, block_rows=rows)
     so_far = np.abs(np.cumsum(exact_blocks(large, rows), axis=0)).sum(0)
@@ -103,20 +106,26 @@ def test_what_16_bits_cost_beside_float32(place, large, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["cuda", "generic"])
-def test_float16_keeps_what_a_loss_scale_would_lift(place):
-    """2^-20 over 8192 rows is 2^-33, and float16 ends at 2^-24: of 1024 equal logits nothing is
-    left unless it is lifted first, and the weight's gradient is divided only at its end."""
-    x = torch.full((8, 4), 0.5, dtype=torch.float16)
+def test_float16_keeps_what_a_loss_scale_would_lift(place, monkeypatch):
+    """The label is 18 ahead: e^-18 of the others is below half of float16's least number, 2^-24.
+
+    They are lifted before they are rounded, and neither gradient is rounded before the upstream has
+    multiplied it, though there be no room for its sum in float32.
+    """
+    monkeypatch.setattr(cutting, "ON_GPU", 2**8)
+    x = torch.full((8, 4), 0.5, dtype=torch.float16).requires_grad_()
     w = torch.zeros(1024, 4, dtype=torch.float16)
-    y = torch.zeros(8, dtype=torch.int64)
+    w[0] = 9.0
+    w.requires_grad_()
     with on(place):
-        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
-        loss = xloss.linear_cross_entropy(a, b, y, normalizer=2.0**23, block_rows=3)
-        (loss * 2.0**23).backward()
-    # Of each row: 0.5 · 1/1024 to every class, 0.5 · (1/1024 - 1) to the label.
-    want = np.full((1024, 4), 8 * 0.5 / 1024)
-    want[0] -= 8 * 0.5
-    np.testing.assert_allclose(b.grad.double(), want, rtol=2.0**-10)
+        loss = xloss.linear_cross_entropy(x, w, torch.zeros(8, dtype=torch.int64), block_rows=3)
+        (loss * 2.0**20).backward()
+    p = np.exp(-18.0) / (1 + 1023 * np.exp(-18.0)) * 2.0**20
+    want = np.full((1024, 4), 0.5 * p)
+    want[0] *= -1023
+    # Rounded twice by 2^-11, after float32's error of a few times 2^-24.
+    np.testing.assert_allclose(w.grad.double(), want, rtol=1.01 * 2.0**-10)
+    np.testing.assert_allclose(x.grad.double(), -9 * 1023 * p / 8, rtol=1.01 * 2.0**-10)
 
 
 @pytest.mark.parametrize("sample", [None, 2.0**20, 2.0**-20])
@@ -174,7 +183,7 @@ def test_ranks_add_up_in_float32(monkeypatch):
             return x
 
     monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Seen())
-    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    monkeypatch.setattr(cutting, "ON_GPU", 2**8)
     want = expected(X, W, Y, None, {})
     with on("cuda"):
         _, (gx, gw) = gradients(
