@@ -173,6 +173,20 @@ def test_compiled_for_bfloat16():
         check(a.grad.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=3), n)
 
 
+@KINDS
+def test_a_compiler_is_told_the_dtypes_of_the_gradients(kind):
+    """bfloat16 of bfloat16; float32 of float16, which the upstream is yet to multiply."""
+    import xloss.backends.linear_torch  # noqa: F401  # registers the operation
+
+    x, w = (tensor(a, kind) for a in (X, W))
+    options = (None,) * 6 + (-100, 0.0, 0.0, None, "mean", None, [True, True, False, False])
+    given = (x, w, None, torch.tensor(Y), *options)
+    operation = torch.ops.xloss.linear_cross_entropy.default
+    torch.library.opcheck(operation, given, test_utils=("test_faketensor",))
+    want = torch.bfloat16 if kind == "bfloat16" else torch.float32
+    assert [g.dtype for g in operation(*given)[1:3]] == [want, want]
+
+
 def test_ranks_add_up_in_float32(monkeypatch):
     """A rank's share of the features' gradient is rounded after the exchange, not before."""
     seen = []
