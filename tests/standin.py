@@ -44,6 +44,13 @@ class DeviceArray:
         self._values += unwrap(other)
         return self
 
+    def __imul__(self, other: Any) -> DeviceArray:
+        self._values *= unwrap(other)
+        return self
+
+    def view(self, dtype: Any) -> DeviceArray:
+        return DeviceArray(self._values.view(dtype))
+
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a device array was brought to the host")
 
