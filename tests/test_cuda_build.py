@@ -21,6 +21,7 @@ except Exception as error:
     pytest.skip(f"{error}: pip install 'xloss[cuda]' brings it", allow_module_level=True)
 
 ARCHITECTURES = (80, 90, 100)
+INT64 = 3  # as `integer_at` of memory.cuh counts the types of labels
 WIDTHS = [(8, True), (4096, False), (4096, True), (262144, True)]
 
 
