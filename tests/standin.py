@@ -15,11 +15,30 @@ import array_api_compat.cupy as cupy_namespace
 import numpy as np
 
 CALLS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
-DEVICE = "stand-in GPU"
+
+
+class Device:
+    """A device with no more than CuPy's: an id, an equality, and no hash."""
+
+    def __init__(self, device: int) -> None:
+        self.id = device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
+
+    def __repr__(self) -> str:
+        return f"<stand-in device {self.id}>"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+DEVICE = Device(0)
 
 
 class DeviceArray:
     """An array on a device: no path to the host."""
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, values: Any) -> None:
         self._values = np.asarray(values)
@@ -28,7 +47,7 @@ class DeviceArray:
     shape = property(lambda self: self._values.shape)
     ndim = property(lambda self: self._values.ndim)
     size = property(lambda self: self._values.size)
-    device = property(lambda self: DEVICE)
+    device = property(lambda self: Device(0))  # a new object at each look, as CuPy's
     T = property(lambda self: DeviceArray(self._values.T))
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
@@ -47,7 +66,7 @@ class DeviceArray:
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a device array was brought to the host")
 
-    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = _refuse
+    __array__ = __bool__ = __float__ = __int__ = __complex__ = _refuse
     __iter__ = __len__ = __dlpack__ = tolist = item = get = _refuse
 
 

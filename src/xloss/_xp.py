@@ -131,7 +131,7 @@ def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
     if lib == "jax":  # may be switched at any time
         switched = bool(sys.modules["jax"].config.jax_enable_x64)
         return switched, switched
-    key = (lib, str(dev))
+    key = (lib, _known(dev))
     if key not in _WIDE:
         kinds = xp.__array_namespace_info__().dtypes(device=dev)
         _WIDE[key] = "float64" in kinds, "int64" in kinds
@@ -149,18 +149,23 @@ def context(x: Array, xp: Namespace) -> Context:
     double = dtype_name(x.dtype) == "float64"
     if lib in ("jax", "dask") or is_traced(x, lib):
         return _make(xp, lib, dev, double, eager=False)
-    key = (xp, dev, double, False, False)
+    key = (xp, _known(dev), double, False, False)
     found = _contexts.get(key)
     if found is None:
         found = _contexts[key] = _make(xp, lib, dev, double, eager=True)
     return found
 
 
+def _known(dev: Any) -> Any:
+    """Return what a device is remembered by: CuPy's has an equality and no hash."""
+    return dev if type(dev).__hash__ is not None else str(dev)
+
+
 def read(cx: Context, clean: bool = False) -> Context:
     """Return the context in which the targets' values may be read, or were and are clean."""
     if not cx.eager:
         return cx._replace(readable=True, clean=clean)
-    key = (cx.xp, cx.device, dtype_name(cx.acc) == "float64", True, clean)
+    key = (cx.xp, _known(cx.device), dtype_name(cx.acc) == "float64", True, clean)
     found = _contexts.get(key)
     if found is None:
         found = _contexts[key] = cx._replace(readable=True, clean=clean)
