@@ -18,6 +18,7 @@ from pathlib import Path
 # import each other. `__init__` is the package's own: it collects public names for its users.
 LAYERS = (
     {"_xp"},
+    {"_foreign", "_host_data"},
     {"capabilities"},
     {"core"},
     {"engines"},

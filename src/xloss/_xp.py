@@ -246,16 +246,13 @@ _SILENT = {"torch", "jax", "cupy", "dask"}
 
 
 def fill(cx: Context, x: Array, mask: Array, value: float) -> Array:
-    """Put `value` where `mask`; in place where x is an array of our own."""
-    if not cx.eager:
-        return cx.xp.where(mask, value, x)
-    if cx.library == "torch":
+    """Put `value` where `mask`; in place where x is an array of our own and the library can."""
+    if cx.eager and cx.library == "torch":
         return x.masked_fill_(mask, value)
-    if cx.library == "numpy":
+    if cx.eager and cx.library == "numpy":
         np.copyto(x, value, where=mask)
         return x
-    x[mask] = value
-    return x
+    return cx.xp.where(mask, value, x)  # x[mask] = value is an option of the standard
 
 
 def count_true(cx: Context, mask: Array, every: Array) -> Array:

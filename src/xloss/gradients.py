@@ -9,7 +9,7 @@ from typing import Any
 from . import backends
 from ._xp import Array, dtype_name, is_real_float
 from .backends.call import Call
-from .losses._check import same_home, same_shape
+from .losses._check import beside, same_shape
 
 __all__ = ["value_and_grad"]
 
@@ -118,7 +118,7 @@ def _operand(name: str, call: Call) -> str:
 def _cotangent(cotangent: Any, call: Call) -> Array:
     """Check the cotangent against the value's shape."""
     cx, o = call.cx, call.operands
-    c = same_home("cotangent", cotangent, cx, call.arguments[0], "an array of the value's shape")
+    c = beside("cotangent", cotangent, cx, call.arguments[0], "an array of the value's shape")
     rows = tuple(o.x.shape[:-1]) if call.classes else tuple(o.x.shape)
     shape = rows if call.spec.reduction == "none" else ()
     if not same_shape(tuple(c.shape), shape):

@@ -124,8 +124,8 @@ def _params(params: Any, strength: Any) -> tuple[list[Array], list[Context], flo
     """Check parameters: one array, or several of one library."""
     factor = check.number("strength", strength, 0.0)
     single = namespace(params) is not None
-    if not single and not isinstance(params, Iterable):
-        raise TypeError(f"params: expected arrays, got {check.described(params)}")
+    if not single and (not isinstance(params, Iterable) or hasattr(params, "shape")):
+        check.taken("params", params, "an array or an iterable of arrays")  # raises
     pairs = [check.logits("params", x) for x in ([params] if single else params)]
     if not pairs:
         raise ValueError("params: expected at least one array")
