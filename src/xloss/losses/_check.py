@@ -82,8 +82,8 @@ def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
     return host_data.moved(x, cx)
 
 
-def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
-    """Return the class axis counted from the end, and the number of classes."""
+def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[int, int]:
+    """Return the class axis counted from the end, and the number of classes, which may be 0."""
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
         raise TypeError(f"axis: expected an int, got {described(axis)}")
     n = x.ndim
@@ -95,7 +95,7 @@ def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
     classes = x.shape[axis]
     if classes != classes or classes is None:
         raise ValueError(f"{name}: the class axis must have a known length")
-    if classes == 0:
+    if classes == 0 and not empty:
         raise ValueError(f"{name}: expected at least one class, got shape {tuple(x.shape)}")
     return axis, classes
 
@@ -309,13 +309,18 @@ def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str
     return value, cx.xp.astype(n, cx.wide)
 
 
+def validate_option(value: Any) -> None:
+    """Check what `validate` may be."""
+    if not (isinstance(value, bool) or (isinstance(value, str) and value == "auto")):
+        raise ValueError(f'validate: expected "auto", True or False, got {value!r}')
+
+
 def validate(value: Any, targets: Array, cx: Context, *, on_host: bool = False) -> tuple[Any, bool]:
     """Check the option, and say whether the targets' values may be read.
 
     `on_host`: they came as NumPy arrays, and will be checked as such.
     """
-    if not (isinstance(value, bool) or (isinstance(value, str) and value == "auto")):
-        raise ValueError(f'validate: expected "auto", True or False, got {value!r}')
+    validate_option(value)
     if value is False or targets is None:
         return value, False
     if value is True and not on_host:

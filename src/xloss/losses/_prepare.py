@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from .._host_data import fitted
-from .._xp import INTEGERS, Context, dtype_name, read, spread
+from .._xp import INTEGERS, Context, cast, dtype_name, read, spread
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import check_targets, check_values
@@ -146,9 +147,22 @@ def elements_call(
 
 
 def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> Call:
-    """Prepare a function of logits alone, one number a row."""
+    """Prepare a function of logits alone, one number a row.
+
+    A row of no class is as one whose only class is masked: the call is on that class.
+    """
     x, cx = check.logits(first, x)
-    at, classes = check.class_axis(first, x, axis)
+    at, classes = check.class_axis(first, x, axis, empty=True)
     spec = Spec(kind=name, reduction="none", engine=asked_for())
-    operands = Operands(check.move_last(x, at, cx))
-    return Call(name, spec, cx, operands, classes, at, None, (first,))
+    x = check.move_last(x, at, cx)
+    if classes == 0:
+        # By a sum of nothing, so that an autodiff still sees the argument.
+        x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
+    return Call(name, spec, cx, Operands(x), classes, at, None, (first,))
+
+
+def without_masked(x: Any, made: Any, axis: int) -> Any:
+    """Return what was made elementwise, without the class that stood in for none."""
+    if made.shape[axis] == x.shape[axis]:
+        return made
+    return made[(..., slice(0, 0), *(slice(None),) * (-1 - axis))]
