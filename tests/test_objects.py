@@ -82,10 +82,13 @@ CALLS = {
     "z_loss": [lambda v: xloss.cross_entropy(X, Y, z_loss=v)],
     "softcap": [lambda v: xloss.focal_loss(X, Y, softcap=v)],
     "gamma": [
-        lambda v: xloss.focal_loss(X, Y, gamma=v), lambda v: xloss.sigmoid_focal_loss(X, P, gamma=v),
+        lambda v: xloss.focal_loss(X, Y, gamma=v),
+        lambda v: xloss.sigmoid_focal_loss(X, P, gamma=v),
     ],
     "alpha": [lambda v: xloss.sigmoid_focal_loss(X, P, alpha=v)],
-    "eps": [lambda v: xloss.log_loss(P, Y, eps=v), lambda v: xloss.binary_cross_entropy(P, P, eps=v)],
+    "eps": [
+        lambda v: xloss.log_loss(P, Y, eps=v), lambda v: xloss.binary_cross_entropy(P, P, eps=v),
+    ],
     "ignore_index": [
         lambda v: xloss.cross_entropy(X, Y, ignore_index=v),
         lambda v: xloss.effective_count(Y, ignore_index=v),

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+import xloss
+
 from ..case import Case
 from ..verdict import RULES, Finding, Verdict
 from .snippet import inputs, setup
@@ -35,7 +37,7 @@ def record(report: Report) -> dict[str, Any]:
     made: dict[str, Any] = plain(
         {
             "schema": SCHEMA,
-            "xloss": version("xloss"),
+            "xloss": xloss.__version__,
             "date": datetime.now(UTC).date().isoformat(),
             "mode": report.mode,
             "command": report.command,
