@@ -44,7 +44,8 @@ def test_the_metadata_is_hidden(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(HIDDEN.format(names=("xloss",)))
     ran = subprocess.run(
         [sys.executable, "-c", "from importlib.metadata import version; version('xloss')"],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert "PackageNotFoundError" in ran.stderr
 
