@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 
 from ..case import Array
+from ..loading import installed
 from .base import Home, laid_out
 
 
@@ -20,7 +20,7 @@ class Dask(Home):
     layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 
     def version(self) -> str:
-        return str(dask.__version__)
+        return installed("dask")
 
     def array(self, values: Array, layout: str = "C") -> Any:
         cut = tuple(max(3, -(-n // 5)) for n in values.shape)
