@@ -7,6 +7,7 @@ import pytest
 import xloss
 from expected import BINARY, CLASS, LOSSES, close, expected, inputs, loss, shape, soft, targets
 from libraries import NAMES, library
+from spread import Alone
 
 OTHERS = [n for n in NAMES if n != "numpy"]
 beside = pytest.mark.parametrize("lib", OTHERS, indirect=True)
@@ -64,6 +65,23 @@ def test_linear_cross_entropy(lib):
     got = xloss.linear_cross_entropy(lib.like(x), lib.like(w), y, **options)
     options["weight"] = options.pop("class_weight")
     close(lib.host(got), expected("cross_entropy", x @ w.T, y, **options).value, within=16)
+
+
+@pytest.mark.parametrize("lib", ["torch", "standin"], indirect=True)
+def test_classes_that_ranks_share(lib, monkeypatch):
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    x, y, options = inputs("nll_loss", (6, 5)), targets("nll_loss", (6, 5)), given("nll_loss")
+    want = expected("cross_entropy", x, y, **options)
+    f = xloss.vocab_parallel_cross_entropy
+    close(lib.host(f(lib.like(x), y, group="alone", **options)), want.value)
+    options["class_weight"] = options.pop("weight")
+    linear = xloss.linear_cross_entropy
+    z, eye = lib.like(x), lib.like(np.eye(5))
+    close(lib.host(linear(z, eye, y, group="alone", **options)), want.value)
+    y[2] = 5
+    for call in (lambda: f(z, y, group="alone"), lambda: linear(z, eye, y, group="alone")):
+        with pytest.raises(IndexError, match=r"^targets: label 5 at position \(2,\)"):
+            call()
 
 
 @beside

@@ -33,9 +33,8 @@ def described(x: Any) -> str:
     return f"{type(x).__name__}"
 
 
-def foreign(name: str, x: Any) -> Foreign | None:
-    """Say why an argument cannot be computed on, or None for an array that can."""
-    xp = namespace(x)
+def foreign(name: str, x: Any, xp: Namespace | None) -> Foreign | None:
+    """Say why an argument of this namespace cannot be computed on, or None for one that can."""
     if xp is None:
         return _unknown(name, x)
     lib = library(xp)
@@ -61,7 +60,7 @@ def _chunks(name: str, x: Array) -> Foreign | None:
     meta = getattr(x, "_meta", None)
     if is_odd(meta):
         return Foreign("a Dask array of masked arrays", f"dask.array.ma.filled({name}, value)")
-    found = None if meta is None else foreign("block", meta)
+    found = None if meta is None else foreign("block", meta, namespace(meta))
     if found is None:
         return None
     way = f"{name}.map_blocks(lambda block: {found.instead})"

@@ -37,7 +37,7 @@ def taken(name: str, x: Any, expected: str) -> Namespace:
     xp = namespace(x)
     if xp is np:
         return xp
-    odd = foreign(name, x)
+    odd = foreign(name, x, xp)
     if odd is not None:
         raise TypeError(f"{name}: expected {expected}, got {odd.what}; pass {odd.instead}")
     return xp
