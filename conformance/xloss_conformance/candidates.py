@@ -43,7 +43,9 @@ class Candidate:
     @property
     def traits(self) -> Traits:
         of = home(self.library)
-        return Traits(self.dtype, flushes=of.flushes, gradient=of.gradients, strict=False)
+        return Traits(
+            self.dtype, flushes=self.dtype in of.flushes, gradient=of.gradients, strict=False
+        )
 
     def refuses(self, case: Case) -> str | None:
         if case.loss != self.loss:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,14 @@ SHOWN = 12  # names that a message lists
 
 class LoadError(ValueError):
     """What was named cannot be had; the message says why in one line."""
+
+
+def installed(distribution: str) -> str:
+    """Return a distribution's version; "unknown" where it runs from a source tree, unpacked."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def load_object(spec: str, default: str = "") -> Any:

@@ -21,7 +21,7 @@ class Home:
     name = "numpy"
     gradients = ""  # how the library itself differentiates; "" if it does not
     reads = True  # a concrete host array, whose labels may be read
-    flushes = False  # subnormal results become 0
+    flushes: tuple[str, ...] = ()  # dtypes of logits whose subnormal results become 0
     compiles = False  # each new call, at a price
     same_bits = True  # a sum along a row does not depend on the batch around it
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")

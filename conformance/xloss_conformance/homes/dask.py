@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
 from ..case import Array
+from ..loading import installed
 from .base import Home, laid_out
 
 
@@ -20,7 +20,7 @@ class Dask(Home):
     layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 
     def version(self) -> str:
-        return version("dask")
+        return installed("dask")
 
     def array(self, values: Array, layout: str = "C") -> Any:
         cut = tuple(max(3, -(-n // 5)) for n in values.shape)

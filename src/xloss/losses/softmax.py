@@ -38,7 +38,8 @@ def cross_entropy(
         +inf logits share the whole probability.
     targets
         Class indices, any integer dtype, of the logits' shape without the class axis; or
-        probabilities, any floating dtype, of the logits' shape.
+        probabilities, any floating dtype, of the logits' shape. NumPy arrays too, here and in the
+        arguments below, whatever library the logits are of.
     axis
         The class axis of logits and of soft targets.
     weight
@@ -61,7 +62,8 @@ def cross_entropy(
     normalizer
         A number or 0-d array in place of the mean's denominator: the count of a global batch.
     validate
-        "auto" raises for a bad label where the targets are a concrete host array, and gives
+        "auto" raises for a bad label where the targets are a concrete host array (with NumPy
+        targets beside a device: where the other arrays are NumPy's too), and gives
         that row NaN elsewhere; True reads the values wherever they are, and rejects negative
         weights and targets too; False never reads.
 
