@@ -13,7 +13,7 @@ from typing import Any
 
 from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
-from . import generic
+from . import doors, generic
 from .device import driver
 from .device.plan import KINDS, constants, plan, stages, sums
 from .places import has_memory, places
@@ -135,12 +135,12 @@ class _Call:
     """One call: its arrays as addresses, packed as the kernels read them."""
 
     def __init__(self, o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+        self.shape = doors.check_operands(o, spec, cx, classes)
         self.o, self.spec, self.cx, self.classes = o, spec, cx, classes
         self.home = home = driver.home(cx.library)
         self.index = index = home.index(o.x)
         self.capability = home.capability(index)
         self.stream = home.stream(index)
-        self.shape = tuple(o.x.shape[:-1])
         self.count = prod(self.shape)
         # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
@@ -202,6 +202,7 @@ class _Call:
         """Compute row losses, statistics and the gradient, in one launch where a GPU can."""
         cx, spec, where = self.cx, self.spec, self.home.address
         x, shape = self.o.x, self.shape
+        doors.check_gradient(up, saved, shape, cx)
         losses = self.empty(cx.acc, *shape) if need.rows else None
         self.losses = 0 if losses is None else where(losses)
         if need.total or need.weight:

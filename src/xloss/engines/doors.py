@@ -1,0 +1,107 @@
+"""The door of a compiled engine: what it checks before it takes the address of any array.
+
+A kernel believes its addresses. One label fewer than there are rows, or a byte where it expects
+eight, and it reads or writes memory of others. Whatever a caller checked before, the engine checks
+here: library, device, length and dtype of every array, against the logits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from typing import Any
+
+from .._xp import FLOATS, INTEGERS, Array, Context, device, dtype_name, library, namespace
+from ..core.spec import Operands, Spec, Upstream
+
+BOOLS = ("bool", "bool_")
+NUMBERS = {**FLOATS, **INTEGERS}
+
+
+def fits(
+    name: str, a: Any, shape: tuple[int, ...], kinds: Collection[str], cx: Context, at: str = ""
+) -> None:
+    """Raise unless an array has this shape, one of these dtypes, and the logits' home.
+
+    `at` says where it was met, if not in the call itself: "in a chunk, ".
+    """
+    if namespace(a) is not cx.xp:
+        found = namespace(a)
+        came = type(a).__name__ if found is None else f"one of {library(found)}"
+        raise TypeError(f"{name}: {at}expected an array of {cx.library}, got {came}")
+    if a.shape != shape:
+        raise ValueError(f"{name}: {at}expected shape {shape}, got {tuple(a.shape)}")
+    if dtype_name(a.dtype) not in kinds:
+        raise TypeError(f"{name}: {at}expected {_said(kinds)}, got {dtype_name(a.dtype)}")
+    if cx.library == "numpy":
+        return
+    if device(a) != cx.device:
+        raise ValueError(f"{name}: {at}on device {device(a)}, but the logits are on {cx.device}")
+    if cx.library == "torch":
+        needed = (a.storage_offset() + a.numel()) * a.itemsize  # a microsecond less than `freed`
+        if a.untyped_storage().nbytes() < needed and freed(a):
+            raise ValueError(f"{name}: {at}{FREED}")
+    if not cx.host and _pointer(a, cx) % a.dtype.itemsize:
+        raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
+
+
+def _said(kinds: Collection[str]) -> str:
+    """Name the dtypes that are taken."""
+    names = [name for name in kinds if name != "bool_"]
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+
+
+def _pointer(a: Array, cx: Context) -> int:
+    """Return where an array on a GPU begins."""
+    return int(a.data_ptr() if cx.library == "torch" else a.data.ptr)
+
+
+FREED = (
+    "the tensor's storage is smaller than its shape needs, as fully sharded data parallelism "
+    "leaves parameters that it has freed; gather it first"
+)
+
+
+def freed(x: Array) -> bool:
+    """Tell whether a plain tensor's storage is smaller than its shape needs."""
+    torch = sys.modules["torch"]
+    plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
+    if not plain or x.layout is not torch.strided or x.numel() == 0:
+        return False
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    held: int = x.untyped_storage().nbytes()
+    return held < (x.storage_offset() + last + 1) * x.itemsize
+
+
+def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[int, ...]:
+    """Check all arrays of a call along a class axis; return the shape of the rows."""
+    shape = tuple(o.x.shape)
+    if not shape or shape[-1] != classes:
+        raise ValueError(f"logits: expected {classes} classes along the last axis, got {shape}")
+    rows = shape[:-1]
+    fits("logits", o.x, shape, FLOATS, cx)
+    if o.targets is not None:
+        labels = spec.indexed
+        fits("targets", o.targets, rows if labels else shape, INTEGERS if labels else FLOATS, cx)
+    if o.class_weight is not None:
+        fits("class weight", o.class_weight, (classes,), NUMBERS, cx)
+    if o.sample_weight is not None:
+        fits("sample_weight", o.sample_weight, rows, NUMBERS, cx)
+    if o.where is not None:
+        fits("where", o.where, rows, BOOLS, cx)
+    return rows
+
+
+def check_gradient(
+    up: Upstream, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
+) -> None:
+    """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
+    if not isinstance(up.row, float):
+        fits("cotangent", up.row, rows if up.row.ndim else (), FLOATS, cx)
+    if up.live is not None:
+        fits("cotangent", up.live, (), BOOLS, cx)
+    if saved is not None:
+        for a, dtype in zip(saved, (cx.acc, cx.wide), strict=True):
+            fits("saved statistics", a, rows, (dtype_name(dtype),), cx)
