@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, read
@@ -11,23 +12,25 @@ from .targets import bounds, prepare
 
 
 def check_values(
-    o: Operands, spec: Spec, cx: Context, classes: int, weight: str = "weight"
-) -> Context:
+    o: Operands, spec: Spec, cx: Context, classes: int, weight: str = "weight",
+    named: Callable[[tuple[int, ...]], str] = str,
+) -> Context:  # fmt: skip
     """Raise for the first bad label, in blocks; absent rows are exempt.
 
-    `weight` is what the class weights are called. Return the context, marked clean where no label
-    need be looked at again.
+    `weight` is what the class weights are called, `named` turns a position here into the one that
+    the caller knows, where this is a part of an array. Return the context, marked clean where no
+    label need be looked at again.
     """
     if spec.indexed and o.targets is not None:
         ignore = spec.ignore_index
         least, most = bounds(o.targets, cx)
         inside = least >= 0 and most < (classes or 2)
         if not inside:
-            _first_bad(o, spec, cx, classes)
+            _first_bad(o, spec, cx, classes, named)
         cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
     if spec.validate is True:
         with quiet(cx):
-            _negatives(o, spec, cx, classes, weight)
+            _negatives(o, spec, cx, classes, weight, named)
     return cx
 
 
@@ -55,7 +58,9 @@ def _rows(o: Operands, classes: int) -> tuple[int, ...]:
     return tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
 
 
-def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+def _first_bad(
+    o: Operands, spec: Spec, cx: Context, classes: int, named: Callable[[tuple[int, ...]], str]
+) -> None:
     xp = cx.xp
     rows = _rows(o, classes)
     for piece in cuts(rows, classes, cx):
@@ -66,7 +71,7 @@ def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         part: Any = o.targets
         part = part[piece] if rows else part
         value = _element(xp.reshape(part, (-1,)), at, cx)
-        where = position(at, piece, tuple(part.shape))
+        where = named(position(at, piece, tuple(part.shape)))
         if classes:
             raise IndexError(
                 f"targets: label {value} at position {where} is outside [0, {classes}) "
@@ -92,13 +97,16 @@ def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple
     return tuple(i + s for i, s in zip(reversed(out), starts, strict=True))
 
 
-def _negatives(o: Operands, spec: Spec, cx: Context, classes: int, weight: str) -> None:
+def _negatives(
+    o: Operands, spec: Spec, cx: Context, classes: int, weight: str,
+    named: Callable[[tuple[int, ...]], str],
+) -> None:  # fmt: skip
     xp = cx.xp
-    named: list[tuple[str, Any]] = [(weight, o.class_weight)]
+    arrays: list[tuple[str, Any]] = [(weight, o.class_weight)]
     if not spec.indexed:
-        named.append(("targets", o.targets))
-    named.append(("sample_weight", o.sample_weight))
-    for name, values in named:
+        arrays.append(("targets", o.targets))
+    arrays.append(("sample_weight", o.sample_weight))
+    for name, values in arrays:
         if values is None or dtype_name(values.dtype).startswith("uint"):
             continue
         low = values < 0
@@ -110,4 +118,5 @@ def _negatives(o: Operands, spec: Spec, cx: Context, classes: int, weight: str) 
         if bool(xp.any(low)):
             at = int(xp.argmax(cast(cx, xp.reshape(low, (-1,)), cx.index)))
             where = position(at, (slice(None),) * low.ndim, tuple(low.shape))
-            raise ValueError(f"{name}: negative at position {where}")
+            shown = str(where) if name == weight else named(where)
+            raise ValueError(f"{name}: negative at position {shown}")

@@ -41,7 +41,8 @@ def fits(
         needed = (a.storage_offset() + a.numel()) * a.itemsize  # a microsecond less than `freed`
         if a.untyped_storage().nbytes() < needed and freed(a):
             raise ValueError(f"{name}: {at}{FREED}")
-    if not cx.host and _pointer(a, cx) % a.dtype.itemsize:
+    on_gpu = not cx.host and cx.library in ("torch", "cupy")
+    if on_gpu and _pointer(a, cx) % a.dtype.itemsize:
         raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
 
 
@@ -71,8 +72,7 @@ def freed(x: Array) -> bool:
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return False
     last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    held: int = x.untyped_storage().nbytes()
-    return held < (x.storage_offset() + last + 1) * x.itemsize
+    return bool(x.untyped_storage().nbytes() < (x.storage_offset() + last + 1) * x.itemsize)
 
 
 def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[int, ...]:

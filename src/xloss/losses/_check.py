@@ -243,8 +243,14 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     if shape == rows:
         return w
     tail = rows[len(rows) - len(shape) :] if len(shape) <= len(rows) else None
-    if tail is None or not all(m in (1, n) or n != n for m, n in zip(shape, tail, strict=True)):
+    if tail is None or not all(
+        m in (1, n) or n != n or m != m for m, n in zip(shape, tail, strict=True)
+    ):
         raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
+    if any(n != n for n in (*rows, *shape)):
+        return (
+            w  # Dask's backend compares and broadcasts the chunks, whose lengths it does not know
+        )
     return cx.xp.broadcast_to(w, rows)
 
 
