@@ -13,6 +13,7 @@ from typing import Any
 
 from .._xp import FLOATS, INTEGERS, Array, Context, device, dtype_name, library, namespace
 from ..core.spec import Operands, Spec, Upstream
+from .device import driver
 
 BOOLS = ("bool", "bool_")
 NUMBERS = {**FLOATS, **INTEGERS}
@@ -37,12 +38,9 @@ def fits(
         return
     if device(a) != cx.device:
         raise ValueError(f"{name}: {at}on device {device(a)}, but the logits are on {cx.device}")
-    if cx.library == "torch":
-        needed = (a.storage_offset() + a.numel()) * a.itemsize  # a microsecond less than `freed`
-        if a.untyped_storage().nbytes() < needed and freed(a):
-            raise ValueError(f"{name}: {at}{FREED}")
+    held(name, a, cx, at)
     on_gpu = not cx.host and cx.library in ("torch", "cupy")
-    if on_gpu and _pointer(a, cx) % a.dtype.itemsize:
+    if on_gpu and driver.home(cx.library).address(a) % a.dtype.itemsize:
         raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
 
 
@@ -52,27 +50,30 @@ def _said(kinds: Collection[str]) -> str:
     return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
 
 
-def _pointer(a: Array, cx: Context) -> int:
-    """Return where an array on a GPU begins."""
-    return int(a.data_ptr() if cx.library == "torch" else a.data.ptr)
+def held(name: str, x: Array, cx: Context, at: str = "") -> None:
+    """Raise for a tensor of an eager call whose storage is smaller than its shape needs.
+
+    What it points to is another's memory, which NumPy and any kernel would read.
+    """
+    if cx.library == "torch" and _is_freed(x):
+        raise ValueError(
+            f"{name}: {at}the tensor's storage holds fewer elements than its shape, as fully "
+            "sharded data parallelism leaves a parameter it has freed; gather it first"
+        )
 
 
-FREED = (
-    "the tensor's storage is smaller than its shape needs, as fully sharded data parallelism "
-    "leaves parameters that it has freed; gather it first"
-)
-
-
-def freed(x: Array) -> bool:
-    """Tell whether a plain tensor's storage is smaller than its shape needs."""
+def _is_freed(x: Array) -> bool:
     torch = sys.modules["torch"]
-    plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
-    if not plain or x.layout is not torch.strided or x.numel() == 0:
+    if type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter:
         return False
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if x.layout is not torch.strided or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    size: int = x.untyped_storage().nbytes()
+    first, count = x.storage_offset(), x.numel()
+    if size >= (first + count) * x.itemsize or count == 0:  # nearly always
         return False
     last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    return bool(x.untyped_storage().nbytes() < (x.storage_offset() + last + 1) * x.itemsize)
+    return size < (first + last + 1) * x.itemsize
 
 
 def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ def check_gradient(
 ) -> None:
     """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
     if not isinstance(up.row, float):
-        fits("cotangent", up.row, rows if up.row.ndim else (), FLOATS, cx)
+        fits("cotangent", up.row, rows if getattr(up.row, "ndim", 0) else (), FLOATS, cx)
     if up.live is not None:
         fits("cotangent", up.live, (), BOOLS, cx)
     if saved is not None:

@@ -23,6 +23,7 @@ from .._xp import (
     spread,
 )  # fmt: skip
 from ..core.linear import Linear
+from ..engines.doors import held
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -48,7 +49,10 @@ def logits(name: str, x: Any) -> tuple[Array, Context]:
         raise TypeError(
             f"{name}: expected a real floating dtype ({', '.join(FLOATS)}), got {described(x)}"
         )
-    return x, context(x, xp)
+    cx = context(x, xp)
+    if cx.host:
+        held(name, x, cx)
+    return x, cx
 
 
 def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
@@ -68,6 +72,8 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     there = device(x)
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
+    if cx.host:
+        held(name, x, cx)
     return x
 
 

@@ -200,7 +200,7 @@ def effective_count(
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
     for w in (weight, sample_weight):
-        if w is not None and dtype_name(w.dtype) == "float64":
+        if hasattr(w, "dtype") and dtype_name(w.dtype) == "float64":
             cx = cx._replace(acc=w.dtype)
     spec = Spec(
         "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
