@@ -84,7 +84,7 @@ class _Graph:
         return da.blockwise(  # type: ignore[no-untyped-call]
             steps.step, out, *args, step=step, names=tuple(names), spec=self.spec,
             classes=self.classes, acc=str(self.call.cx.acc), first=self.call.arguments[0],
-            cuts=cuts, new_axes=new or {},
+            cuts=cuts, axis=self.call.axis, new_axes=new or {},
             adjust_chunks=adjust, align_arrays=False, concatenate=True, dtype=dtype,
             meta=np.empty((0,) * len(out), dtype=dtype),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from ..core import pieces
 from ..core.rows import evaluate
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
-from ..core.values import check_values
+from ..core.values import axis_back, check_values
 from ..engines import choose
 from ..engines import pieces as by_chunk
 from ..engines.doors import BOOLS, NUMBERS, fits
@@ -20,15 +20,18 @@ Chunks = dict[str, Any]
 
 def step(
     *chunks: Any, step: Any, names: Any, spec: Spec, classes: int, acc: str, first: str,
-    cuts: Any = None,
+    cuts: Any = None, axis: int = -1,
 ) -> Array:  # fmt: skip
-    """Run one step on one aligned set of chunks; `first` is what the user calls x."""
+    """Run one step on one aligned set of chunks; `first` is what the user calls x.
+
+    `cuts`: the chunks of all rows, where values are to be checked; `axis`: where the classes were.
+    """
     got = dict(zip(names, chunks, strict=True))
     compare(got, spec, classes, first)
     if cuts is not None and "x" in got and "targets" in got:
         check_values(
             operands(got), spec, context(got["x"], namespace(got["x"]))._replace(readable=True),
-            classes, class_weight_name(first), _positions(got, cuts),
+            classes, class_weight_name(first), _positions(got, cuts, axis),
         )  # fmt: skip
     made: Array = step(got, spec, classes, acc)
     return made
@@ -67,21 +70,23 @@ def compare(got: Chunks, spec: Spec, classes: int, first: str) -> None:
         if name in got:
             fits(names.get(name, name), got[name], fitting, kinds, cx, "in a chunk, ")
     if "up" in got:
-        fits("cotangent", got["up"], rows if got["up"].ndim else (), FLOATS, cx, "in a chunk, ")
+        fits("cotangent", got["up"], rows if got["up"].ndim else (), NUMBERS, cx, "in a chunk, ")
 
 
-def _positions(got: Chunks, cuts: Any) -> Callable[[tuple[int, ...]], str]:
+def _positions(got: Chunks, cuts: Any, axis: int) -> Callable[[tuple[int, ...]], str]:
     """Return what names a position in the chunk by that in the array, or by the chunk."""
     block = got["block"]
     starts = [sum(lengths[:i]) for lengths, i in zip(cuts, block, strict=True)]
     if "ids" in got:
         starts.append(_start(got))
 
+    in_order = axis_back(axis, got["x"].ndim)
+
     def named(at: tuple[int, ...]) -> str:
         before = starts[: len(at)]
         if any(n != n for n in before):
-            return f"{at} of chunk {tuple(block)}"
-        return f"{tuple(int(n) + i for n, i in zip(before, at, strict=True))}"
+            return f"{in_order(at)} of chunk {tuple(block)}"
+        return in_order(tuple(int(n) + i for n, i in zip(before, at, strict=True)))
 
     return named
 

@@ -34,6 +34,17 @@ def check_values(
     return cx
 
 
+def axis_back(axis: int, ndim: int) -> Callable[[tuple[int, ...]], str]:
+    """Return what names a position where the class axis, here the last, is where it came from."""
+
+    def named(at: tuple[int, ...]) -> str:
+        if axis == -1 or len(at) < ndim:  # a row's
+            return str(at)
+        return str((*at[: ndim + axis], at[-1], *at[ndim + axis : -1]))
+
+    return named
+
+
 def check_targets(
     o: Operands, spec: Spec, cx: Context, classes: int, weight: str = "weight"
 ) -> Context:

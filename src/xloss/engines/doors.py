@@ -100,7 +100,7 @@ def check_gradient(
 ) -> None:
     """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
     if not isinstance(up.row, float):
-        fits("cotangent", up.row, rows if getattr(up.row, "ndim", 0) else (), FLOATS, cx)
+        fits("cotangent", up.row, rows if getattr(up.row, "ndim", 0) else (), NUMBERS, cx)
     if up.live is not None:
         fits("cotangent", up.live, (), BOOLS, cx)
     if saved is not None:

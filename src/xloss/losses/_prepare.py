@@ -7,7 +7,7 @@ from typing import Any
 from .._xp import INTEGERS, Context, dtype_name, read, spread
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
-from ..core.values import check_targets, check_values
+from ..core.values import axis_back, check_targets, check_values
 from ..engines import asked_for
 from . import _check as check
 
@@ -44,7 +44,7 @@ def classes_call(
     if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
-            cx = check_values(operands, spec, cx, classes)
+            cx = check_values(operands, spec, cx, classes, named=axis_back(axis, x.ndim))
     return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
 
 
