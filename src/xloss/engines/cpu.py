@@ -78,8 +78,7 @@ def run(
     up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
 ) -> Result:  # fmt: skip
     """Compute what is needed of a whole call; the class axis of every array is the last."""
-    rows = doors.check_operands(o, spec, cx, classes)
-    doors.check_gradient(up, saved, rows, cx)
+    doors.check_gradient(up, saved, doors.check_operands(o, spec, cx, classes), cx)
     rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total)
     others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
     need = need._replace(grad_targets=False, weight=need.weight and need.total)
@@ -166,10 +165,8 @@ class _Call:
 
     def host(self, a: Array | None) -> Any:
         """Return a NumPy array on the same memory; bfloat16 has none there and is copied wider."""
-        if a is None or isinstance(a, np.ndarray):
-            return a
-        if isinstance(a, np.generic):
-            return np.asarray(a)
+        if a is None or isinstance(a, np.ndarray | np.generic):
+            return None if a is None else np.asarray(a)
         a = a.detach()
         return (a.float() if dtype_name(a.dtype) == "bfloat16" else a).numpy()
 

@@ -73,7 +73,7 @@ def _is_freed(x: Array) -> bool:
     if size >= (first + count) * x.itemsize or count == 0:  # nearly always
         return False
     last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    return size < (first + last + 1) * x.itemsize
+    return bool(size < (first + last + 1) * x.itemsize)
 
 
 def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[int, ...]:

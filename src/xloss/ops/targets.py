@@ -200,8 +200,9 @@ def effective_count(
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
     for w in (weight, sample_weight):
-        if hasattr(w, "dtype") and dtype_name(w.dtype) == "float64":
-            cx = cx._replace(acc=w.dtype)
+        dtype = getattr(w, "dtype", None)
+        if dtype is not None and dtype_name(dtype) == "float64":
+            cx = cx._replace(acc=dtype)
     spec = Spec(
         "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
         engine=asked_for(),
