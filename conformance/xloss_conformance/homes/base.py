@@ -28,7 +28,9 @@ class Home:
     integers: tuple[str, ...] = tuple(
         f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
     )
-    layouts: tuple[str, ...] = ("C", "F", "reversed", "strided", "broadcast", "readonly")
+    layouts: tuple[str, ...] = (
+        "C", "F", "reversed", "strided", "broadcast", "readonly", "swapped", "misaligned",
+    )  # fmt: skip
 
     def version(self) -> str:
         return str(np.__version__)
@@ -101,6 +103,13 @@ def laid_out(values: Array, layout: str) -> Array:
     if layout == "strided":
         wide = np.zeros(tuple(2 * n for n in values.shape), values.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
+        view[...] = values
+        return view
+    if layout == "swapped":
+        return values.astype(values.dtype.newbyteorder())
+    if layout == "misaligned":
+        room = bytearray(values.nbytes + 1)
+        view = np.frombuffer(room, values.dtype, values.size, offset=1).reshape(values.shape)
         view[...] = values
         return view
     copy = np.array(values, order="C")

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from ..core.spec import Need, Operands, Result, Spec, Upstream
+from . import doors
 from .cuda_kernels import CALL, SUMS, Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
 from .device import driver
 from .device.plan import KINDS, Asked
@@ -29,14 +30,14 @@ class Launcher:
     """What the launches of one call share."""
 
     def __init__(self, o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+        self.shape = doors.check_operands(o, spec, cx, classes)
         self.o, self.spec, self.cx, self.classes = o, spec, cx, classes
         self.home: Any = driver.home(cx.library)
         home = self.home
         x: Any = o.x
         self.index = index = home.index(x)
         self.stream = home.stream(index)
-        self.shape = shape = tuple(x.shape[:-1])
-        self.count = prod(shape)
+        self.count = prod(self.shape)
         # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
         self.last: Any = None  # a launch that adds up what it computes
@@ -173,6 +174,7 @@ class Launcher:
 
     def needed(self, need: Need, up: Upstream, saved: tuple[Array, ...] | None) -> Result:
         """Compute what is needed but for gradients to targets and elements."""
+        doors.check_gradient(up, saved, self.shape, self.cx)
         cx, address = self.cx, self.home.address
         rows = self.empty(cx.acc, *self.shape) if need.rows else None
         losses = weights = 0
@@ -250,6 +252,8 @@ class Launcher:
         weight: what a mean is over, where the kernel of rows cannot find it before its rows.
         """
         cx, address, count = self.cx, self.home.address, self.count
+        doors.check_gradient(Upstream(up), None, self.shape, cx)
+        doors.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.spec.reduction == "mean", self.spec.indexed
         loss = self.empty(cx.acc)
         gradient = kept = None
@@ -301,6 +305,7 @@ class Launcher:
 
     def again(self, up: Array, kept: Array, grad: Array | None) -> Array:
         """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
+        doors.check_again(up, kept, grad, self.o.x, self.shape, self.cx)
         at = self.home.address(kept)
         made, to = self.like_x() if grad is None else (grad, self.home.address(grad))
         kernels = self.kernels(True)

@@ -13,6 +13,7 @@ from .._xp import Array
 from .cuda_call import Launcher
 from .cuda_kernels import CALL, kept_stats, shared_room
 from .device import driver
+from .doors import is_freed
 
 Memory = dict[Any, Any]
 ANEW, WRITTEN = "anew", "written"  # gradients in backward: computed, or there but for an upstream
@@ -82,7 +83,7 @@ def reduced(
 ) -> tuple[Array, Array | None, Array | None] | None:
     """Return what Launcher.reduced would, or None where it must."""
     q: Quick | None = memory.get((grad, keep))
-    if q is None:
+    if q is None or is_freed(x) or is_freed(targets):
         return None
     home = q.home
     stream = home.stream(q.index)
@@ -126,7 +127,7 @@ def again(
 ) -> Array | None:
     """Return what Launcher.again would, or None where it must."""
     q: Quick | None = memory.get(ANEW if grad is None else WRITTEN)
-    if q is None or up.dtype != q.acc or up.ndim:
+    if q is None or up.dtype != q.acc or up.ndim or is_freed(x) or is_freed(targets):
         return None
     home = q.home
     address = home.address

@@ -39,9 +39,11 @@ def measure(call: Call) -> Measured:
     """Return loss, weight and prediction of each row."""
     cx, o, classes = call.cx, call.operands, call.classes
     xp = cx.xp
-    losses = xp.asarray(backends.of(call).value(call))
     rows = tuple(o.x.shape[:-1])
     with quiet(cx):
+        if cx.library == "dask":
+            return _measure_chunks(call)
+        losses = xp.asarray(backends.of(call).value(call))
         if not cx.eager:
             weights, right, predicted = _facts(o, call)
         else:
@@ -50,12 +52,20 @@ def measure(call: Call) -> Measured:
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
     facts = [cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]
-    if all(n == n for n in rows):  # one transfer, and on a lazy library one computation
-        numbers = np.asarray(host(xp.stack(facts)), dtype=np.float64)
-    else:
-        numbers = np.asarray([host(fact) for fact in facts], dtype=np.float64)
+    return _measured(np.asarray(host(xp.stack(facts)), dtype=np.float64), predicted)  # one transfer
+
+
+def _measured(numbers: npt.NDArray[np.float64], predicted: Array) -> Measured:
     here = (numbers[1] != 0) & ~np.isnan(numbers[0])
     return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
+
+
+def _measure_chunks(call: Call) -> Measured:
+    """Do the same of arrays in chunks, of lengths that may be unknown until they are computed."""
+    from ..backends import dask
+
+    losses, weights, right, predicted = dask.facts(call)
+    return _measured(np.asarray([losses, weights, right], dtype=np.float64), predicted)
 
 
 def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:

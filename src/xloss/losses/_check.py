@@ -28,6 +28,7 @@ from .._xp import (
     spread,
 )
 from ..core.linear import Linear
+from ..engines.doors import held
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -52,7 +53,10 @@ def logits(name: str, x: Any) -> tuple[Array, Context]:
         raise TypeError(
             f"{name}: expected a real floating dtype ({', '.join(FLOATS)}), got {described(x)}"
         )
-    return x, context(x, xp)
+    cx = context(x, xp)
+    if cx.host:
+        held(name, x, cx)
+    return x, cx
 
 
 def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
@@ -70,6 +74,8 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     there = device(x)
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
+    if cx.host:
+        held(name, x, cx)
     return x
 
 
@@ -254,8 +260,14 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     if shape == rows:
         return w
     tail = rows[len(rows) - len(shape) :] if len(shape) <= len(rows) else None
-    if tail is None or not all(m in (1, n) or n != n for m, n in zip(shape, tail, strict=True)):
+    if tail is None or not all(
+        m in (1, n) or n != n or m != m for m, n in zip(shape, tail, strict=True)
+    ):
         raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
+    if any(n != n for n in (*rows, *shape)):
+        return (
+            w  # Dask's backend compares and broadcasts the chunks, whose lengths it does not know
+        )
     return cx.xp.broadcast_to(w, rows)
 
 

@@ -10,7 +10,7 @@ from .._xp import INTEGERS, Context, cast, dtype_name, read, spread
 from ..backends import alike
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
-from ..core.values import check_targets, check_values
+from ..core.values import axis_back, check_targets, check_values
 from ..engines import asked_for
 from . import _check as check
 from ._read import Given
@@ -75,7 +75,7 @@ def classes_call(
     if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
-            cx = check_values(operands, spec, cx, classes)
+            cx = check_values(operands, spec, cx, classes, named=axis_back(axis, x.ndim))
     elif on_host:
         given.check(spec, classes, axis)
     call = Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _host_data as host_data
 from .._xp import Context, compiling, context, read
 from ..core.spec import Operands, Spec
-from ..core.values import check_targets, check_values
+from ..core.values import axis_back, check_targets, check_values
 from . import _check as check
 
 
@@ -39,6 +39,7 @@ class Given:
         t = np.asarray(self.targets)
         if not spec.indexed:
             t = np.moveaxis(t, axis, -1)
+        named = axis_back(axis, t.ndim) if classes and not spec.indexed else str
         rows = t.shape if spec.indexed else t.shape[:-1]
         cx = read(context(np.zeros(0), np))
         spec = spec._replace(ignore_index=check.ignored(self.ignore_index, spec.indexed))
@@ -50,6 +51,6 @@ class Given:
             check.row_array("where", self.where, rows, cx, "targets"),
         )
         if classes:
-            check_targets(o, spec, cx, classes, weight)
+            check_targets(o, spec, cx, classes, weight, named)
         else:
             check_values(o, spec, cx, 0)

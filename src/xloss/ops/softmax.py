@@ -53,9 +53,9 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
     out = _logsumexp(x, axis=axis)
     if not keepdims:
         return out
-    xp = namespace(x)
-    n = x.ndim
-    return xp.expand_dims(xp.asarray(out), axis=axis if axis >= 0 else n + axis)
+    place = axis if axis >= 0 else x.ndim + axis
+    # Dask expands no dims of unknown length, and indexes them.
+    return namespace(x).asarray(out)[(slice(None),) * place + (None, ...)]
 
 
 logsumexp.prepare = _logsumexp.prepare  # type: ignore[attr-defined]

@@ -139,7 +139,7 @@ def smooth_labels(
         return (1.0 - share) * t + share * mass / classes
     number = xp.sum(xp.astype(there, cx.acc), axis=at, keepdims=True)
     with quiet(cx):
-        uniform = share * mass / number
+        uniform = share * mass / xp.where(number == 0, 1.0, number)
     return (1.0 - share) * t + xp.where(there, uniform, 0.0)
 
 
