@@ -28,6 +28,7 @@ def conform(
     from xloss_conformance.suite import run
     from xloss_conformance.workers import WorkerFailed
 
+    here()
     page = None if html is None else _writable(html)
     plan = planned.Plan(**asked)
     try:
@@ -56,6 +57,14 @@ def conform(
         except OSError as error:
             fail(f"--html {html}: {one_line(error)}")
     return made
+
+
+def here() -> None:
+    """Refuse to start processes in a folder that is none any more: Python could not."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        fail(f"the current folder: {error.strerror or error}; go to another")
 
 
 def listed(asked: Asked) -> list[dict[str, Any]]:
