@@ -71,6 +71,8 @@ def conform_command(
 
     Without --candidate, --peer or --backend it is xloss, wherever it runs here.
     """
+    if not timeout > 0:
+        fail(f"--timeout {timeout:g}: expected more than 0 seconds")
     if against is not None:
         if a is None:
             fail("--against: expected two losses, xloss conform A --against B")
@@ -88,7 +90,7 @@ def conform_command(
         return compared(
             a, against, convention=convention, arrays=arrays, loss=loss,
             dtype=dtype[0] if dtype else "float32", families=family or (), quick=quick,
-            as_json=as_json,
+            timeout=timeout, as_json=as_json,
         )  # fmt: skip
     if a is not None and candidate is not None:
         fail(f"{a}: one candidate at a time; the other is {candidate}")
@@ -109,7 +111,7 @@ def conform_command(
         return 0
     with progress_bar("conform") as progress:
         record = conform.conform(
-            asked, jobs=jobs, deviations=deviations, html=html, progress=progress,
+            asked, jobs=jobs, timeout=timeout, deviations=deviations, html=html, progress=progress,
             command=str(context.obj),
         )  # fmt: skip
     if as_json:

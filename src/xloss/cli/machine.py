@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import version
 from time import perf_counter
 from typing import Any
 
+from .. import __version__
 from ..capabilities import SUPPORT, Support
 from ..engines import engines
 from .output import fail, one_line
@@ -16,7 +16,7 @@ from .output import fail, one_line
 def machine() -> dict[str, Any]:
     """Return the array libraries found, with version and devices, and the engines."""
     return {
-        "xloss": version("xloss"),
+        "xloss": __version__,
         "backends": [_library(support) for support in SUPPORT],
         "engines": [
             {"name": name, "available": reason is None, "reason": reason}
