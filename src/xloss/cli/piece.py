@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from ..backends.call import Call
 from ..diagnose.report import Findings
 from ..diagnose.rules import look
 from ..engines import choose
+from ..engines.pool import threads
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared
 from . import hints
@@ -86,7 +88,12 @@ class Measure:
         self._open: dict[str, Source] = {}
         # glibc hands the pages of freed temporaries back to the kernel, and takes them again for
         # the next block, until something larger has been freed: half the time of float16 logits.
-        np.empty(BLOCK, np.float32)
+        with suppress(MemoryError):  # it is a hint
+            np.empty(BLOCK, np.float32)
+        try:
+            threads()  # what the variable says, before it is asked in the middle of a run
+        except ValueError as error:
+            fail(one_line(error))
 
     def __call__(self, piece: Piece) -> Answer:
         """Return record, worst rows and findings of a piece, as plain values."""
