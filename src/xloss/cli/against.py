@@ -6,8 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from .conform import here
-from .output import JUDGED_AND_FAILED, fail, one_line, print_json
+from .output import JUDGED_AND_FAILED, current_folder, fail, one_line, print_json
 from .show import progress_bar
 
 
@@ -29,7 +28,7 @@ def against(
     from xloss_conformance.apart import WorkerFailed, call
     from xloss_conformance.report.versus import compared
 
-    here()
+    current_folder()
     try:
         with progress_bar(f"{a} against {b}") as progress:
             found = call(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .output import fail, one_line
+from .output import current_folder, fail, one_line
 
 Asked = dict[str, Any]  # the fields of the suite's Plan
 Progress = Callable[[int, int], None]
@@ -28,7 +28,7 @@ def conform(
     from xloss_conformance.suite import run
     from xloss_conformance.workers import WorkerFailed
 
-    here()
+    current_folder()  # Python could start no process from one that is gone
     page = None if html is None else _writable(html)
     plan = planned.Plan(**asked)
     try:
@@ -57,14 +57,6 @@ def conform(
         except OSError as error:
             fail(f"--html {html}: {one_line(error)}")
     return made
-
-
-def here() -> None:
-    """Refuse to start processes in a folder that is none any more: Python could not."""
-    try:
-        os.getcwd()
-    except OSError as error:
-        fail(f"the current folder: {error.strerror or error}; go to another")
 
 
 def listed(asked: Asked) -> list[dict[str, Any]]:

@@ -120,9 +120,12 @@ class _Npy:
             self._map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         order: Any = "F" if fortran else "C"
         self._array: Block = np.ndarray(shape, dtype, self._map, begin, order=order)
+        self._file = file
         self.shape, self.dtype = shape, dtype.name
 
     def read(self, index: Index) -> Block:
+        if self._map.size() < len(self._map):  # reading beyond its end would kill the process
+            raise FileProblem(f"{self._file}: has become shorter while it was read")
         return _native(np.asarray(self._array[index]))
 
     def release(self) -> None:

@@ -73,6 +73,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def current_folder() -> str:
+    """Return where the command was started; to a folder that has been deleted nothing is sent."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        fail(f"the current folder: {error.strerror or error}; go to another")
+
+
 def open_streams() -> None:
     """Let the numbers 0, 1 and 2 be taken, and stderr be there, whatever was closed before us.
 

@@ -99,7 +99,8 @@ class Measure:
         """Return record, worst rows and findings of a piece, as plain values."""
         question, files = self.question, self._files(piece)
         record, worst, found = Evaluation(), Worst(question.worst), Findings()
-        engine, said, simplex = "", {}, None
+        engine, said = "", dict[str, str]()
+        simplex: bool | None = None
         for rows in files.blocks(max(1, BLOCK // files.classes)):
             logits, targets = files.read(rows)
             start = tuple(s.start + (0 if i else piece.first) for i, s in enumerate(rows))
