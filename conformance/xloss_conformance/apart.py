@@ -6,6 +6,7 @@ leader of a process group of its own: whatever it starts ends with it.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -115,6 +116,7 @@ def _begin(pipe: Connection, target: Callable[..., None], arguments: tuple[Any, 
         os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(2, 1)  # stdout belongs to the report
+    logging.getLogger("xloss").setLevel(logging.ERROR)  # kernels are compiled by the dozen
     target(pipe, _sender(pipe), *arguments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -144,6 +145,8 @@ def run(arguments: Sequence[str]) -> int:
     if sys.stdout is None:
         say("stdout is closed: there is nowhere to print to")
         return COULD_NOT_RUN
+    # What is compiled is told of by a progress bar, if at all: stderr is for what goes wrong.
+    logging.getLogger("xloss").setLevel(logging.ERROR)
     try:
         command: Any = typer.main.get_command(app)
         code = command.main(

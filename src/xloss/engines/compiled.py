@@ -29,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from . import kept
 from .forks import wait_for
+from .waiting import compiling
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
@@ -55,9 +56,23 @@ def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
         compiled = _compiler(function, fastmath)
         if hasattr(compiled, "_cache"):
             compiled._cache = _Cache(compiled)
+        _announce(compiled)
         return compiled
 
     return decorate
+
+
+def _announce(compiled: Any) -> None:
+    """Let a compilation that takes long be told of; what comes from disk is none."""
+    with suppress(AttributeError):
+        compiler, own = compiled._compiler, compiled._compiler.compile
+        what = f"the CPU engine's kernel {compiled.py_func.__name__!r}"
+
+        def compile_(*arguments: Any) -> Any:
+            with compiling(what):
+                return own(*arguments)
+
+        compiler.compile = compile_
 
 
 def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
