@@ -257,6 +257,11 @@ def test_other_commands_wait_for_no_file_either(files, capsys, make):
         assert capsys.readouterr().err == said
 
 
+def test_an_empty_name(files, capsys):
+    for name in ("", "::", "::a"):
+        assert refused(capsys, name, "y.npy") == f"{name!r}: expected the name of a file"
+
+
 def header(shape, descr="'<f4'", version=b"\x01\x00", length=None):
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     text = text.ljust(len(text) + 63 - (len(text) + 10) % 64) + b"\n"

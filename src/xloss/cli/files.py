@@ -77,6 +77,8 @@ def open_array(where: str) -> Source:
     if "::" in where and not os.path.exists(where):
         file, _, name = where.rpartition("::")
     kind = Path(file).suffix.lower()
+    if not file:
+        raise FileProblem(f"{where!r}: expected the name of a file")
     try:
         must_be_a_file(file)
         with open(file, "rb") as f:
