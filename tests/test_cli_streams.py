@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from xloss import __version__
 from xloss.cli import main
 from xloss.cli.app import run
 from xloss.cli.output import visible
@@ -209,3 +210,20 @@ def test_a_module_that_is_imported_runs_nothing():
     code = "import xloss.__main__, xloss.cli"
     assert subprocess.run([sys.executable, "-c", code], check=True, timeout=60).returncode == 0
     assert main.__module__ == "xloss.cli"
+
+
+def test_a_source_tree_without_metadata():
+    """Whoever runs it from a checkout on the path has no installed package to ask."""
+    code = (
+        "import importlib.metadata as m\n"
+        "def version(name):\n"
+        "    raise m.PackageNotFoundError(name)\n"
+        "m.version = version\n"
+        "from xloss.cli import main\n"
+        "main()"
+    )
+    for arguments in (["engines"], ["conform", "--backend", "numpy", "--case", "tail/gap 17"]):
+        command = [sys.executable, "-c", code, *arguments, "--json"]
+        ran = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        assert json.loads(ran.stdout)["xloss"] == __version__
