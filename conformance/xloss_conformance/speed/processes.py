@@ -5,6 +5,7 @@ They are spawned, not forked, so that a first call is one, and so that memory is
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -126,6 +127,7 @@ def environment(
 def serve(pipe: Connection, threads: int) -> None:
     """Do one task after another until the pipe is closed."""
     os.dup2(2, 1)  # stdout belongs to the report
+    logging.getLogger("xloss").setLevel(logging.ERROR)  # what is compiled belongs to what is timed
     threading.Thread(target=end_with_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):  # threads of JAX are as many as its cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -83,10 +83,13 @@ def render(docs: Path) -> dict[str, Any]:
 
 def published(docs: Path, name: str = RECORD) -> dict[str, Any]:
     """Return a record published there."""
+    path = docs / name
+    if path.exists() and not path.is_file():  # a FIFO would be waited for
+        raise NoRecord(f"{path}: no record of a run: it is no file")
     try:
-        record = json.loads((docs / name).read_text("utf-8"))
+        record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise NoRecord(f"{docs / name}: no record of a run: {error}") from error
+        raise NoRecord(f"{path}: no record of a run: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != 1:
-        raise NoRecord(f"{docs / name}: no record of a run")
+        raise NoRecord(f"{path}: no record of a run")
     return record
