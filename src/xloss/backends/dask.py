@@ -9,6 +9,7 @@ import numpy as np
 
 from .._xp import Array, context, namespace
 from ..core import pieces
+from ..core.reduce import LOWER
 from ..core.rows import GIVEN, SOFTMAX, evaluate
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
@@ -150,10 +151,16 @@ def _lifted(call: Call) -> Call:
 def _reduced(call: Call, rows: Array, weights: Array) -> Array:
     if call.spec.reduction == "none":
         return rows.astype(call.cx.acc)
-    total = rows.sum()
+    total = _total(rows)
     if call.spec.reduction == "mean":
         total = _mean(call, total, weights.sum())
     return total.astype(call.cx.acc)
+
+
+def _total(rows: Array) -> Array:
+    """Sum all rows; finite ones of both signs that overflow on the way never to NaN."""
+    total = rows.sum()
+    return da.where(da.isfinite(total), total, (rows * LOWER).sum() / LOWER)
 
 
 def _mean(call: Call, total: Array, weight: Array) -> Array:
@@ -193,7 +200,7 @@ def value_and_grad(
         factor = (1.0 if cotangent is None else cotangent) / da.where(live, below, 1.0)
         share = None
         if depends_on_targets(call) and call.normalizer is None:
-            share = -factor * _mean(call, rows.sum(), weight)
+            share = -factor * _mean(call, _total(rows), weight)
         up = Upstream(factor, share, live)
     return got, {name: restore(call, graph.gradient(name, up)) for name in wanted}
 

@@ -18,7 +18,9 @@ from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
 from ..engines import choose
 from . import default
+from . import jax_sum as _  # exact_sum adds up by it
 from .call import Call
+from .jax_mesh import PartitionSpec, automatic, spread_as
 
 
 def value(call: Call) -> Array:
@@ -63,6 +65,16 @@ def _context(x: Array, clean: bool) -> Context:
 # Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
+    run = partial(_reduced, spec=spec, classes=classes, clean=clean)
+    return automatic(run, _spread(o, spec, classes), o, normalizer)
+
+
+def _spread(o: Operands, spec: Spec, classes: int) -> PartitionSpec:
+    """Return how the value of a loss is spread."""
+    return spread_as(o.x, 1 if classes else 0) if spec.reduction == "none" else PartitionSpec()
+
+
+def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
     o = _constants(o)
     cx = _context(o.x, clean)
     weight = None
@@ -82,12 +94,22 @@ def _value_and_grad(
     o: Operands, normalizer: Any, cotangent: Any, spec: Spec, classes: int, clean: bool,
     wanted: tuple[str, ...],
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
-    call = Call("", spec, _context(o.x, clean), o, classes, -1, normalizer)
-    return default.value_and_grad(call, wanted, cotangent)
+    def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
+        call = Call("", spec, _context(o.x, clean), o, classes, -1, normalizer)
+        return default.value_and_grad(call, wanted, cotangent)
+
+    grads = {name: spread_as(getattr(o, name)) for name in wanted}
+    out = (_spread(o, spec, classes), grads)
+    made: tuple[Array, dict[str, Array]] = automatic(run, out, o, normalizer, cotangent)
+    return made
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _weight(o: Operands, spec: Spec, classes: int) -> Array:
+    return automatic(partial(_total_weight, spec=spec, classes=classes), PartitionSpec(), o)
+
+
+def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
     cx = context(o.x, jnp)
     t = prepare(o, spec, cx, classes)
     rows = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
@@ -97,14 +119,17 @@ def _weight(o: Operands, spec: Spec, classes: int) -> Array:
 @jax.jit
 def square_sum(x: Array) -> Array:
     """Sum the squares of all elements."""
-    return exact_sum(context(x, jnp), x * x)
+    return automatic(lambda x: exact_sum(context(x, jnp), x * x), PartitionSpec(), x)
 
 
 @partial(jax.jit, static_argnums=1)
 def _elements(x: Array, logarithm: bool) -> Array:
-    cx = context(x, jnp)
-    got = _softmax_parts(cast(cx, x, cx.acc))
-    return -got.nll if logarithm else got.p
+    def run(x: Array) -> Array:
+        cx = context(x, jnp)
+        got = _softmax_parts(cast(cx, x, cx.acc))
+        return -got.nll if logarithm else got.p
+
+    return automatic(run, spread_as(x), x)
 
 
 def _constants(o: Operands) -> Operands:

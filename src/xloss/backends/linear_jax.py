@@ -17,8 +17,10 @@ from ..core.shards import Shard
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..engines import choose
 from . import default, exchange
+from . import jax_sum as _  # exact_sum adds up by it
 from .call import Call
 from .jax_axis import Axis, varies
+from .jax_mesh import PartitionSpec, automatic, spread_as
 from .linear_blocks import evaluated, gathered, rounded
 
 NAMES = ("x", "weight", "bias", "targets")
@@ -87,16 +89,26 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
 
 @partial(jax.jit, static_argnums=2)
 def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
-    return _loss(static, arrays, constants)
+    out = spread_as(arrays[0], 1) if static.spec.reduction == "none" else PartitionSpec()
+    return automatic(partial(_loss, static), out, arrays, constants)
 
 
 @partial(jax.jit, static_argnums=(2, 4))
 def _value_and_grad(
     arrays: Arrays, constants: Constants, static: Static, cotangent: Any, wanted: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array]]:
-    call = _call(arrays, constants, static)
-    got, grads = evaluated(call, partial(run, call), wanted, cotangent)
-    return got, rounded(call, grads)
+    def both(
+        arrays: Arrays, constants: Constants, cotangent: Any
+    ) -> tuple[Array, dict[str, Array]]:
+        call = _call(arrays, constants, static)
+        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+        return got, rounded(call, grads)
+
+    given = dict(zip(NAMES, arrays, strict=True))
+    value = spread_as(arrays[0], 1) if static.spec.reduction == "none" else PartitionSpec()
+    out = (value, {name: spread_as(given[name]) for name in wanted})
+    made: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
+    return made
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -165,8 +177,10 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         return made
     if not isinstance(up.row, float) and up.row.ndim > 1:
         up = up._replace(row=up.row.reshape(count))
-    step = cutting.block_rows(count, classes, linear, cx)
-    blocks = -(-count // step)
+    # A length that is a symbol (jax.export) has no part of known length: one block of all.
+    known = all(isinstance(n, int) for n in (count, width, classes))
+    step = cutting.block_rows(count, classes, linear, cx) if known else count
+    blocks = -(-count // step) if known else 1
     keep = cutting.present(o, spec, cx, classes, up)
     group = call.group
 
@@ -190,7 +204,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         """Add: what an earlier block has done is 0 here."""
         return lax.dynamic_update_slice_in_dim(a, cut(a, at) + new, at, 0)
 
-    few = max(1, min(classes, cutting.PIECE // max(1, width)))
+    few = max(1, min(classes, cutting.PIECE // max(1, width))) if known else classes
 
     def by_classes(step: Any, into: Any) -> Any:
         """Fold over pieces of the weight, converted; of the last one the classes yet to come."""
@@ -200,7 +214,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
             w = lax.dynamic_slice_in_dim(linear.weight, at, few)
             return step(into, at, at + jnp.arange(few) >= j * few, cast(cx, w, cx.acc))
 
-        return lax.fori_loop(0, -(-classes // few), one, into)
+        return lax.fori_loop(0, -(-classes // few) if known else 1, one, into)
 
     def logits(x: Array) -> Array:
         if linear.weight.dtype == cx.acc:

@@ -11,6 +11,9 @@ from .spec import Operands, Spec
 from .targets import Targets
 
 
+DEEP = -60.0  # exp of it is far from underflow, and of half of all that float32 reaches is too
+
+
 class Sigmoid(NamedTuple):
     """Elementwise parts of a sigmoid, each by a form that cancels nothing."""
 
@@ -150,15 +153,19 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
     value = product(power, ce, cx)
     endless = ce == xp.inf
-    # power·γ·ce/base, for base^(γ-1) overflows where base is subnormal.
-    bend = power * (gamma * xp.where(endless, 0.0, ce) / base)
-    dx = power * (rest * got.p - y * got.q) + bend * got.p * got.q * (rest - y)
+    # power·γ·ce/base, for base^(γ-1) overflows where base is subnormal; p·(1-p) first, and a
+    # factor of 0 selected, for γ·ce/base overflows where a logit is beyond max/γ.
+    spread = got.p * got.q
+    ratio = xp.where(endless | (spread == 0), 0.0, ce) / base
+    bend = xp.where(power == 0, 0.0, power * (gamma * (spread * ratio)))
+    dx = power * (rest * got.p - y * got.q) + bend * (rest - y)
     weight: Any = 1.0 if alpha is None else alpha * y + (1.0 - alpha) * rest
     turn = 0.0 if alpha is None else 2.0 * alpha - 1.0
     # To the target: (factor·ce)', each product 0 where its coefficient is.
     ce = xp.where(endless & (weight == 0), 0.0, ce)
     once = xp.where(ce == xp.inf, 1.0, ce)
-    dt = power * (turn * once + weight * gamma * (got.q - got.p) * (once / base))
+    bend = xp.where(power == 0, 0.0, power * (gamma * (once / base)))
+    dt = power * turn * once + weight * (got.q - got.p) * bend
     dt = xp.where(ce == xp.inf, product(dt, ce, cx), dt)
     dt = dt + product(weight * power, log_odds(x, y, rest, got, cx), cx)
     return Terms(product(weight, value, cx), weight * dx, dt)
@@ -168,16 +175,24 @@ def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
     """t·(log t - log q); a class with t = 0 is absent, from the gradients too."""
     xp = cx.xp
     t = cast(cx, o.targets, cx.acc)
-    if spec.log_target:
-        nowhere = t == -xp.inf
-        log_t = xp.where(nowhere, 0.0, t)
-        t = xp.where(nowhere, 0.0, xp.exp(log_t))
-    else:
-        nowhere = t == 0
-        log_t = xp.log(xp.where(nowhere, 1.0, t))
+    nowhere = t == (-xp.inf if spec.log_target else 0)
+    log_t = xp.where(nowhere, 0.0, t) if spec.log_target else xp.log(xp.where(nowhere, 1.0, t))
     gap = xp.where(nowhere, 0.0, log_t - xp.where(nowhere, 0.0, x))
     dt = xp.where(nowhere, 0.0, gap + 1.0)
-    return Terms(t * gap, -t, t * dt if spec.log_target else dt)
+    if not spec.log_target:
+        # A negative target has no logarithm: NaN in the gradient as in the value.
+        return Terms(t * gap, xp.where(t < 0, xp.nan, -t), dt)
+    # Where t underflows it is root², each root a factor of its own: its product with a large gap
+    # does not underflow, and with an infinite one it is infinite however small t is.
+    deep = log_t < DEEP
+    root = xp.where(nowhere, 0.0, xp.exp(xp.where(deep, 0.5 * log_t, log_t)))
+    again = xp.where(deep, root, 1.0)
+
+    def times(v: Array) -> Array:
+        endless = (root == 0) & (xp.abs(v) == xp.inf)
+        return xp.where(endless, v, root * xp.where(endless, 0.0, v) * again)
+
+    return Terms(times(gap), -(root * again), times(dt))
 
 
 def losses(made: Terms, t: Targets, spec: Spec, cx: Context) -> Array:

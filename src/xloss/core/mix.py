@@ -97,7 +97,10 @@ def target_gradient(
     h = each * column(cx, up if t.scale is None else up * t.scale)
     per_weight = up_weight
     if spec.z_loss and lse is not None:
-        lse = weighed_lse(cast(cx, lse, cx.wide), t, cx)
+        lse = cast(cx, lse, cx.wide)
+        if t.weight is not None:
+            # The term is linear in the targets: its slope is there in a row of weight 0 as well.
+            lse = xp.where((t.weight == 0) & (lse == xp.inf), 0.0, lse)
         zw = up * spec.z_loss * lse * lse
         per_weight = zw if per_weight is None else per_weight + zw
     if per_weight is not None:

@@ -97,6 +97,8 @@ def _negatives(o: Operands, spec: Spec, cx: Context, classes: int, weight: str) 
     named: list[tuple[str, Any]] = [(weight, o.class_weight)]
     if not spec.indexed:
         named.append(("targets", o.targets))
+    if spec.kind == "log_loss":
+        named.append(("probs", o.x))
     named.append(("sample_weight", o.sample_weight))
     for name, values in named:
         if values is None or dtype_name(values.dtype).startswith("uint"):

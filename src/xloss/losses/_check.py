@@ -74,7 +74,10 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
 def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes."""
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis: expected an int, got {described(axis)}")
+        raise TypeError(
+            f"axis: expected an int, got {described(axis)}"
+            + _fixed_hint("axis", axis).replace("float", "int")
+        )
     n = x.ndim
     if n == 0:
         raise ValueError(f"{name}: expected at least one axis, got shape ()")
@@ -253,7 +256,9 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
     if type(value) is float:  # nearly always, and an abstract class is slow to ask
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {described(value)}")
+        raise TypeError(
+            f"{name}: expected a number, got {described(value)}" + _fixed_hint(name, value)
+        )
     else:
         got = float(value)
     if not low <= got <= high or got == inf or (above and got == low):
@@ -261,6 +266,19 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
         closing = "inf)" if high == inf else f"{high:g}]"
         raise ValueError(f"{name}: expected a number in {opening}{low:g}, {closing}, got {value!r}")
     return got
+
+
+def _fixed_hint(name: str, value: Any) -> str:
+    """Say how an option that came as an array is given: it is no operand, a compiler fixes it."""
+    xp = namespace(value)
+    if xp is None:
+        return ""
+    if is_tracer(value, library(xp)):
+        return (
+            "; an option is a Python number, fixed when the function is traced: with jax.jit name "
+            f"it in static_argnames=({name!r},), or use functools.partial(..., {name}=...)"
+        )
+    return f"; an option is a Python number: pass {name}=float(...)"
 
 
 def clip_eps(eps: Any) -> float | None:
@@ -273,7 +291,10 @@ def ignored(index: Any, indexed: bool) -> int | None:
     if index is None:
         return None
     if isinstance(index, bool) or not isinstance(index, int | np.integer):
-        raise TypeError(f"ignore_index: expected an int or None, got {described(index)}")
+        raise TypeError(
+            f"ignore_index: expected an int or None, got {described(index)}"
+            + _fixed_hint("ignore_index", index).replace("float", "int")
+        )
     if not indexed and index >= 0:
         raise ValueError(
             f"ignore_index: {index} has no meaning with probabilities as targets; "
