@@ -16,6 +16,7 @@ from ..core.reduce import exact_sum, mean
 from ..core.rows import formula_gradients
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
+from ..core.weights import mean_weights
 from ..engines import choose
 from . import default
 from . import jax_sum as _  # exact_sum adds up by it
@@ -77,6 +78,7 @@ def _spread(o: Operands, spec: Spec, classes: int) -> PartitionSpec:
 def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
     o = _constants(o)
     cx = _context(o.x, clean)
+    o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
     weight = None
     if spec.reduction == "mean":
         o, weight = live_rows(o, spec, cx, classes, normalizer)
@@ -95,7 +97,9 @@ def _value_and_grad(
     wanted: tuple[str, ...],
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
-        call = Call("", spec, _context(o.x, clean), o, classes, -1, normalizer)
+        cx = _context(o.x, clean)
+        o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
+        call = Call("", spec, cx, o, classes, -1, normalizer)
         return default.value_and_grad(call, wanted, cotangent)
 
     grads = {name: spread_as(getattr(o, name)) for name in wanted}

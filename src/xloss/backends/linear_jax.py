@@ -15,6 +15,7 @@ from ..core.linear import Linear
 from ..core.reduce import exact_sum
 from ..core.shards import Shard
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.weights import mean_weights
 from ..engines import choose
 from . import default, exchange
 from . import jax_sum as _  # exact_sum adds up by it
@@ -81,8 +82,11 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
     if name is not None:
         axis = Axis(name)
         shard = Shard(axis.rank * size, size, axis.size * size, size)
+    cx = context(x, jnp)
+    total = size if shard is None else shard.classes
+    o, n = mean_weights(o, spec, cx, total, n, group=axis)
     return Call(
-        "linear_cross_entropy", spec, context(x, jnp), o, size, -1, n,
+        "linear_cross_entropy", spec, cx, o, size, -1, n,
         linear=Linear(weight, bias, rows), shard=shard, group=axis,
     )  # fmt: skip
 

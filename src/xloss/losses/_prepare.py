@@ -8,6 +8,7 @@ from .._xp import INTEGERS, Context, dtype_name, read, spread
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import check_targets, check_values
+from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
 
@@ -45,7 +46,20 @@ def classes_call(
         cx = read(cx)
         if indexed or validate is True:
             cx = check_values(operands, spec, cx, classes)
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     return Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
+
+
+def weighed(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+) -> tuple[Operands, Any]:
+    """Bring the weights of a mean near 1.
+
+    JAX's backend does it where it is compiled; of DTensors each rank has some of the rows.
+    """
+    if cx.library == "jax" or spread(o.x):
+        return o, normalizer
+    return mean_weights(o, spec, cx, classes, normalizer, by_label=cx.library != "dask")
 
 
 def entropy_spec(
@@ -87,6 +101,7 @@ def linear_call(
         cx = read(cx)
         if indexed or spec.validate is True:
             cx = check_targets(operands, spec, cx, classes, "class_weight")
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
     return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)
 
@@ -123,6 +138,7 @@ def elements_call(
     )  # fmt: skip
     if indexed and check.validate("auto", t, cx)[1] and dtype_name(t.dtype) in INTEGERS:
         cx = check_values(operands, spec, read(cx), 0)
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
 
 

@@ -13,7 +13,7 @@ from ..core.spec import Operands, Spec
 from ..core.targets import bounds
 from ..core.values import check_class_weight, check_labels
 from . import _check as check
-from ._prepare import entropy_spec
+from ._prepare import entropy_spec, weighed
 
 FACTS = 11  # what ranks compare, each a number, whichever loss they call
 
@@ -46,6 +46,7 @@ def shard_call(
     shard = groups.shard(ranks, x.shape[-1], told, first)
     if reads:
         cx = check_labels(operands, spec, read(cx), shard.classes)
+    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     return Call(
         "vocab_parallel_cross_entropy", spec, cx, operands, shard.classes, -1, normalizer,
         (first,), None, shard, ranks,
@@ -79,11 +80,20 @@ def linear_shard_call(
     shard = groups.shard(ranks, size, told, "weight")
     if reads:
         cx = check_labels(operands, spec, read(cx), shard.classes)
+    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     names = (first, "weight", "bias")
     return Call(
         "linear_cross_entropy", spec, cx, operands, size, -1, normalizer, names, linear, shard,
         ranks,
     )  # fmt: skip
+
+
+def weighed_rows(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+) -> tuple[Operands, Any]:
+    """Bring the rows' weights near 1: of those of the classes each rank sees its own only."""
+    made, normalizer = weighed(o._replace(class_weight=None), spec, cx, classes, normalizer)
+    return made._replace(class_weight=o.class_weight), normalizer
 
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
