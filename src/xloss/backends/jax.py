@@ -16,7 +16,7 @@ from ..core.reduce import exact_sum, mean
 from ..core.rows import formula_gradients
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
-from ..core.weights import mean_weights
+from ..core.weights import Balanced, balance, mean_weights, rescaled
 from ..engines import choose
 from . import default
 from . import jax_sum as _  # exact_sum adds up by it
@@ -115,9 +115,12 @@ def _weight(o: Operands, spec: Spec, classes: int) -> Array:
 
 def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
     cx = context(o.x, jnp)
-    t = prepare(o, spec, cx, classes)
     rows = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
-    return total_weight(t, prod(rows), cx)
+    made = Balanced(o, 0)
+    if o.class_weight is not None or o.sample_weight is not None:
+        made = balance(o, spec, cx, classes)
+    total = total_weight(prepare(made.operands, spec, cx, classes), prod(rows), cx)
+    return rescaled(cx, total, made.shift)
 
 
 @jax.jit

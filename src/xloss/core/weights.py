@@ -62,7 +62,7 @@ def needed(o: Operands, spec: Spec, cx: Context) -> bool:
     if not given:
         return False
     if cx.host:
-        return not all(_moderate(a, cx) for a in given)
+        return not moderate(o, cx)
     if not cx.eager:
         return True
     # Labels' weights and all sums are float64: its range is enough for those of float32.
@@ -70,15 +70,17 @@ def needed(o: Operands, spec: Spec, cx: Context) -> bool:
     return mixes or dtype_name(cx.acc) == dtype_name(cx.wide)
 
 
-def _moderate(a: Array, cx: Context) -> bool:
+def moderate(o: Operands, cx: Context) -> bool:
     """Tell whether every weight is 0, or not so large or small that scaling is of use."""
     xp = cx.xp
-    if prod(a.shape) == 0:
-        return True
-    size = xp.abs(cast(cx, a, cx.acc))
     limit = 2.0 ** (_room(cx) // 3)
-    low = xp.where(size == 0, 1.0, size)
-    return float(xp.max(size)) <= limit and float(xp.min(low)) >= 1.0 / limit
+    for a in (o.class_weight, o.sample_weight):
+        if a is not None and prod(a.shape):
+            size = xp.abs(cast(cx, a, cx.acc))
+            low = xp.where(size == 0, 1.0, size)
+            if not (float(xp.max(size)) <= limit and float(xp.min(low)) >= 1.0 / limit):
+                return False
+    return True
 
 
 def balance(
@@ -124,6 +126,16 @@ def balance(
         down, most = down + rise, most - rise
     factor = _powers.power(cx, down, cx.acc) if sample is None else _scaled(cx, sample, down)
     return Balanced(o._replace(sample_weight=factor), shift + most)
+
+
+def rescaled(cx: Context, total: Array, shift: Any) -> Array:
+    """Return what a sum of balanced weights comes to: total·2^shift."""
+    if isinstance(shift, int):
+        return total * 2.0**shift
+    first = shift // 2
+    for part in (first, shift - first):
+        total = total * cast(cx, _powers.power(cx, _clip(cx, part, -120, 120), cx.acc), cx.wide)
+    return total
 
 
 def _product(a: Split, b: Split) -> Split:

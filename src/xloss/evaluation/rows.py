@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from .._xp import Array, cast, quiet
+from .._xp import Array, cast, quiet, spread
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
 from ..core.spec import Operands
 from ..core.targets import prepare
+from ..core.weights import balance, moderate
 from ..losses.softmax import cross_entropy
 
 
@@ -37,8 +38,10 @@ def prepared(logits: Array, targets: Array, /, **options: Any) -> Call:
 
 def measure(call: Call) -> Measured:
     """Return loss, weight and prediction of each row."""
-    cx, o, classes = call.cx, call.operands, call.classes
+    cx, classes = call.cx, call.classes
     xp = cx.xp
+    call, shift = _balanced(call)
+    o = call.operands
     losses = xp.asarray(backends.of(call).value(call))
     rows = tuple(o.x.shape[:-1])
     with quiet(cx):
@@ -54,8 +57,24 @@ def measure(call: Call) -> Measured:
         numbers = np.asarray(host(xp.stack(facts)), dtype=np.float64)
     else:
         numbers = np.asarray([host(fact) for fact in facts], dtype=np.float64)
+    if shift:
+        numbers[:2] = np.ldexp(numbers[:2], shift)
     here = (numbers[1] != 0) & ~np.isnan(numbers[0])
     return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
+
+
+def _balanced(call: Call) -> tuple[Call, int]:
+    """Return the call with weights 2^-shift of what they were, and the shift.
+
+    A row's loss comes in the logits' dtype, which a weight of 1e38 or of 1e-38 would leave.
+    """
+    cx, o = call.cx, call.operands
+    if (o.class_weight is None and o.sample_weight is None) or spread(o.x):
+        return call, 0
+    if cx.host and moderate(o, cx):
+        return call, 0
+    made = balance(o, call.spec, cx, call.classes, cx.library != "dask")
+    return call._replace(operands=made.operands), int(host(made.shift))
 
 
 def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:
