@@ -119,20 +119,21 @@ def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
     p = x
     clipped = None
     if spec.eps is not None:
-        below, above = beyond(x, spec.eps)
-        clipped = below | above
+        under, above = beyond(x, spec.eps)
+        clipped = under | above
         p = xp.where(clipped, 0.5, x)
     log_p, log_q = logs(p, cx)
     if spec.eps is not None:
         low, high = end_logs(spec.eps)
-        log_p = xp.where(below, low, xp.where(above, high, log_p))
-        log_q = xp.where(below, high, xp.where(above, low, log_q))
+        log_p = xp.where(under, low, xp.where(above, high, log_p))
+        log_q = xp.where(under, high, xp.where(above, low, log_q))
     value = -product(y, log_p, cx) - product(rest, log_q, cx)
     # A safe divisor too: the derivative of an unselected infinity is NaN.
-    dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, p)
+    below = xp.where(p == 0, 0.0, p)  # 1/-0.0 would be -inf
+    dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, below)
     # The difference of two quotients loses p near a soft y; p - y does not.
     hard = (y == 0) | (rest == 0)
-    soft = xp.where(hard, 0.5, p)
+    soft = xp.where(hard, 0.5, below)
     dx = xp.where(hard, dx, (soft - y) / (soft * (1.0 - soft)))
     dx = xp.where(value == value, dx, xp.nan)  # outside [0, 1] the quotients are finite
     if clipped is not None:
@@ -151,8 +152,10 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     nowhere = miss == 0
     base = xp.where(nowhere, 1.0, miss)
     power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
-    value = product(power, ce, cx)
     endless = ce == xp.inf
+    # Of an infinite term a factor that underflows is not 0.
+    size = xp.where(endless & ~nowhere & (power == 0), 1.0, power)
+    value = product(size, ce, cx)
     # power·γ·ce/base, for base^(γ-1) overflows where base is subnormal; p·(1-p) first, and a
     # factor of 0 selected, for γ·ce/base overflows where a logit is beyond max/γ.
     spread = got.p * got.q
@@ -164,10 +167,13 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     # To the target: (factor·ce)', each product 0 where its coefficient is.
     ce = xp.where(endless & (weight == 0), 0.0, ce)
     once = xp.where(ce == xp.inf, 1.0, ce)
-    bend = xp.where(power == 0, 0.0, power * (gamma * (once / base)))
-    dt = power * turn * once + weight * (got.q - got.p) * bend
+    dt = size * turn * once
+    if gamma > 0:
+        # Halved, for once/base may round to beyond the largest logit.
+        bend = xp.where(size == 0, 0.0, weight * size * (0.5 * once / base))
+        dt = dt + (got.q - got.p) * bend * (2.0 * gamma)
     dt = xp.where(ce == xp.inf, product(dt, ce, cx), dt)
-    dt = dt + product(weight * power, log_odds(x, y, rest, got, cx), cx)
+    dt = dt + product(weight * size, log_odds(x, y, rest, got, cx), cx)
     return Terms(product(weight, value, cx), weight * dx, dt)
 
 
@@ -189,8 +195,10 @@ def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
     again = xp.where(deep, root, 1.0)
 
     def times(v: Array) -> Array:
-        endless = (root == 0) & (xp.abs(v) == xp.inf)
-        return xp.where(endless, v, root * xp.where(endless, 0.0, v) * again)
+        # Infinite where log q is; a gap beyond the largest number times less than any is 0.
+        lost = (root == 0) & (xp.abs(v) == xp.inf)
+        made = root * xp.where(lost, 0.0, v) * again
+        return xp.where(lost & (xp.abs(x) == xp.inf), v, made)
 
     return Terms(times(gap), -(root * again), times(dt))
 

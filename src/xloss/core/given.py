@@ -43,7 +43,7 @@ def slope(a: Array, b: Any, x: Array, spec: Spec, cx: Context) -> Array:
     if spec.eps is not None:
         below, above = beyond(x, spec.eps)
         absent = absent | below | above
-    x = xp.where(absent, 1.0, x)
+    x = xp.where(absent, 1.0, xp.where(x == 0, 0.0, x))  # 1/-0.0 would be -inf
     # Neither 1/p, which overflows where p is subnormal and a/p is not, nor a·b unscaled, which
     # underflows where a/p does not.
     lift = 2.0**500 if dtype_name(x.dtype) == "float64" else 2.0**60

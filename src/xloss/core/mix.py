@@ -75,15 +75,20 @@ def target_gradient(
 ) -> Array:  # fmt: skip
     """Return the gradient to soft targets from each class's loss.
 
-    A class with a = 0 and an infinite loss is absent: it adds nothing. Of a piece of a row
-    only with `uniform`, the whole row's mean of weight·loss over the possible classes, and
+    A class with a = 0 whose loss is infinite, not one beyond the largest number, is absent: it adds
+    nothing. Of a piece of a row only with `uniform`, the whole row's mean of weight·loss over the possible classes, and
     `total`, its sum of targets.
     """
     xp = cx.xp
     eps = spec.label_smoothing
     assert t.probs is not None
     w: Any = 1.0 if t.class_weight is None else t.class_weight
-    each = xp.where((value == xp.inf) & ((t.probs * w) == 0), 0.0, value) * w
+    endless = ((value == xp.inf) & ~there) | (value == -xp.inf)
+    if lse is not None:  # a logit of +inf has the whole probability
+        endless = endless | ((value == xp.inf) & (xp.expand_dims(lse, axis=-1) == xp.inf))
+    each = xp.where(endless & ((t.probs * w) == 0), 0.0, value) * w
+    if lse is None and t.class_weight is not None:  # of probabilities, those not read may be NaN
+        each = xp.where(t.class_weight == 0, 0.0, each)
     if eps > 0:
         if uniform is None:
             number = sum_last(cx, cast(cx, there, cx.acc))
