@@ -90,12 +90,13 @@ def target_gradient(
     if lse is None and t.class_weight is not None:  # of probabilities, those not read may be NaN
         each = xp.where(t.class_weight == 0, 0.0, each)
     if eps > 0:
-        if uniform is None:
-            number = sum_last(cx, cast(cx, there, cx.acc))
-            uniform = uniform_sum(value, there, t, cx) / number
         if total is None:
             total = sum_last(cx, t.probs)
-        uniform = xp.where((uniform == xp.inf) & (total == 0), 0.0, uniform)
+        if uniform is None:
+            number = sum_last(cx, cast(cx, there, cx.acc))
+            nothing = endless & xp.expand_dims(total == 0, axis=-1)
+            uniform = uniform_sum(xp.where(nothing, 0.0, value), there, t, cx) / number
+        uniform = xp.where((xp.abs(uniform) == xp.inf) & (total == 0), 0.0, uniform)
         shared = eps * column(cx, uniform)
         # All smoothed, nothing is left of a class's own loss, infinite though it be.
         each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
