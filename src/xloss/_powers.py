@@ -49,7 +49,8 @@ def split(cx: Context, x: Array) -> Split:
 
 def power(cx: Context, exponent: Array, dtype: Any) -> Array:
     """Return 2^exponent, which must be a normal number of the dtype."""
-    _, width, bias = _layout(dtype)
+    name, width, bias = _layout(dtype)
     if cx.library not in _BITS:
         return 2.0 ** cx.xp.astype(exponent, dtype)
+    exponent = cast(cx, exponent, getattr(cx.xp, name))
     return ((exponent + bias) << width).view(dtype)

@@ -23,57 +23,60 @@ class Balanced(NamedTuple):
     shift: Any  # an int, or an integer array of no dimension
 
 
-def _room(cx: Context) -> int:
-    """Return how far below the largest, as a power of two, a weight is told from another."""
-    return 450 if dtype_name(cx.acc) == "float64" else 60
+def _room(cx: Context, both: bool) -> int:
+    """Return how far below the largest, as a power of two, a weight is told from another.
+
+    `both`: it is to be multiplied by another one.
+    """
+    most = 900 if dtype_name(cx.acc) == "float64" else 100
+    return most // 2 if both else most
 
 
 def mean_weights(
     o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any,
-    by_label: bool = True, group: Any = None,
+    by_label: bool = True, group: Any = None, rounded: bool = False,
 ) -> tuple[Operands, Any]:
     """Return operands and the normalizer of a mean, balanced; of other reductions as they are.
 
     `by_label`: labels may be read, and the class weights looked up by them. `group`: the ranks
-    that each hold some of the class weights.
+    that each hold some of the class weights. `rounded`: row losses are rounded to the loss's dtype
+    before they are summed.
     """
-    if spec.reduction != "mean" or not needed(o, spec, cx):
-        return o, normalizer
-    if normalizer is None:
-        return balance(o, spec, cx, classes, by_label, group).operands, None
-    # Half of what is between the weights and the normalizer goes to each.
+    given = o
+    if not rounded and dtype_name(cx.acc) != dtype_name(cx.wide):
+        # In float64, sums of rows and the weights of float32 rows are out of danger; but not what
+        # a class weight is multiplied by, a soft target or a share of smoothing.
+        mixes = not spec.indexed or bool(spec.label_smoothing)
+        o = o._replace(sample_weight=None, class_weight=o.class_weight if mixes else None)
+    if spec.reduction != "mean" or (o.class_weight is o.sample_weight is None):
+        return given, normalizer
+    if cx.host and moderate(o, cx):
+        return given, normalizer
     mantissa: Any
-    size: Any
+    size: Any = None
     if isinstance(normalizer, float):
         mantissa, size = frexp(normalizer)
-    else:
+    elif normalizer is not None:
         mantissa, size, _ = _powers.split(cx, normalizer)
         size = _exponents(cx, size)
     made = balance(o, spec, cx, classes, by_label, group, size)
-    limit = 1000 if dtype_name(cx.acc) == "float64" else 120
-    left = _exponents(cx, size - made.shift)
-    scale = cast(cx, _powers.power(cx, _clip(cx, left, -limit, limit), cx.acc), cx.wide)
-    return made.operands, mantissa * cx.xp.where(left < -limit, 0.0, scale)
-
-
-def needed(o: Operands, spec: Spec, cx: Context) -> bool:
-    """Tell whether weights may be out of the range in which nothing over- or underflows."""
-    given = [a for a in (o.class_weight, o.sample_weight) if a is not None]
-    if not given:
-        return False
-    if cx.host:
-        return not moderate(o, cx)
-    if not cx.eager:
-        return True
-    # Labels' weights and all sums are float64: its range is enough for those of float32.
-    mixes = o.class_weight is not None and (not spec.indexed or bool(spec.label_smoothing))
-    return mixes or dtype_name(cx.acc) == dtype_name(cx.wide)
+    changed = {
+        name: new for name in ("class_weight", "sample_weight")
+        if (new := getattr(made.operands, name)) is not None
+    }  # fmt: skip
+    o = given._replace(**changed)
+    if normalizer is None:
+        return o, None
+    limit = 1000 if dtype_name(cx.wide) == "float64" else 120
+    left = size - made.shift
+    scale = _powers.power(cx, _clip(cx, left, -limit, limit), cx.wide)
+    return o, mantissa * cx.xp.where(left < -limit, 0.0, scale)
 
 
 def moderate(o: Operands, cx: Context) -> bool:
     """Tell whether every weight is 0, or not so large or small that scaling is of use."""
     xp = cx.xp
-    limit = 2.0 ** (_room(cx) // 3)
+    limit = 2.0 ** (_room(cx, True) // 3)
     for a in (o.class_weight, o.sample_weight):
         if a is not None and prod(a.shape):
             size = xp.abs(cast(cx, a, cx.acc))
@@ -92,7 +95,7 @@ def balance(
     Or, for a normalizer, as far above 1 as that is below. What is smaller by more than `_room`
     stays that near, so that no present row becomes absent.
     """
-    xp, room = cx.xp, _room(cx)
+    xp = cx.xp
     sample, each = (
         None if a is None else _powers.split(cx, cast(cx, a, cx.acc))
         for a in (o.sample_weight, o.class_weight)
@@ -109,6 +112,7 @@ def balance(
             of_label = Split(*(take(cx, a, labels) for a in each))
             rows = of_label if sample is None else _product(sample, of_label)
             each = None
+    room = _room(cx, each is not None and rows is not None)
     if each is not None:
         shift = _largest(cx, each, None)
         if group is not None:
@@ -116,13 +120,12 @@ def balance(
         down = _clip(cx, each.exponent - shift, -room, 0)
         o = o._replace(class_weight=_scaled(cx, each, down))
     if rows is None:
-        if size is None:
-            return Balanced(o, shift)
-        rows = _powers.split(cx, xp.ones(o.x.shape[:-1], dtype=cx.acc, device=cx.device))
+        return Balanced(o, shift)
     most = _largest(cx, rows, keep)
     down = _clip(cx, rows.exponent - most, -room, 0)
     if size is not None:
-        rise = _exponents(cx, _clip(cx, (most + shift - size) // 2, -room, room))
+        # Of float32, with what is down already, no more than a normal number has.
+        rise = _exponents(cx, _clip(cx, (most + shift - size) // 2, -20, 60))
         down, most = down + rise, most - rise
     factor = _powers.power(cx, down, cx.acc) if sample is None else _scaled(cx, sample, down)
     return Balanced(o._replace(sample_weight=factor), shift + most)

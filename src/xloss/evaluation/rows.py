@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from .._powers import split
 from .._xp import Array, cast, quiet, spread
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
@@ -40,7 +41,7 @@ def measure(call: Call) -> Measured:
     """Return loss, weight and prediction of each row."""
     cx, classes = call.cx, call.classes
     xp = cx.xp
-    call, shift = _balanced(call)
+    call, shift, sample = _balanced(call)
     o = call.operands
     losses = xp.asarray(backends.of(call).value(call))
     rows = tuple(o.x.shape[:-1])
@@ -57,24 +58,32 @@ def measure(call: Call) -> Measured:
         numbers = np.asarray(host(xp.stack(facts)), dtype=np.float64)
     else:
         numbers = np.asarray([host(fact) for fact in facts], dtype=np.float64)
-    if shift:
-        numbers[:2] = np.ldexp(numbers[:2], shift)
+    with np.errstate(all="ignore"):
+        if sample is not None:  # 0 where absent, though the weight be NaN
+            numbers[:2] *= np.where(numbers[1] == 0, 1.0, host(sample))
+        if shift:
+            numbers[:2] = np.ldexp(numbers[:2], shift)
     here = (numbers[1] != 0) & ~np.isnan(numbers[0])
     return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
 
 
-def _balanced(call: Call) -> tuple[Call, int]:
-    """Return the call with weights 2^-shift of what they were, and the shift.
+def _balanced(call: Call) -> tuple[Call, int, Array | None]:
+    """Return the call with plain weights, and the factors of the rows: 2^shift, and one each.
 
     A row's loss comes in the logits' dtype, which a weight of 1e38 or of 1e-38 would leave.
     """
     cx, o = call.cx, call.operands
-    if (o.class_weight is None and o.sample_weight is None) or spread(o.x):
-        return call, 0
-    if cx.host and moderate(o, cx):
-        return call, 0
-    made = balance(o, call.spec, cx, call.classes, cx.library != "dask")
-    return call._replace(operands=made.operands), int(host(made.shift))
+    plain = o.class_weight is None and o.sample_weight is None
+    if plain or spread(o.x) or (cx.host and moderate(o, cx)):
+        return call, 0, None
+    sample = o.sample_weight
+    if sample is not None:
+        sample = cast(cx, sample, cx.acc)
+        mantissa, _, ordinary = split(cx, sample)
+        there = ordinary | (mantissa != 0)  # where a subnormal counts as 0 it compares equal
+        o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
+    made = balance(o, call.spec, cx, call.classes, by_label=False)
+    return call._replace(operands=made.operands), int(host(made.shift)), sample
 
 
 def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:

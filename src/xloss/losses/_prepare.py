@@ -59,7 +59,8 @@ def weighed(
     """
     if cx.library == "jax" or spread(o.x):
         return o, normalizer
-    return mean_weights(o, spec, cx, classes, normalizer, by_label=cx.library != "dask")
+    lazy = cx.library == "dask"
+    return mean_weights(o, spec, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
 
 
 def entropy_spec(
