@@ -19,9 +19,8 @@ from ..core.targets import live_rows, prepare, total_weight
 from ..core.weights import Balanced, balance, mean_weights, rescaled
 from ..engines import choose
 from . import default
-from . import jax_sum as _  # exact_sum adds up by it
 from .call import Call
-from .jax_mesh import PartitionSpec, automatic, spread_as
+from .jax_mesh import EVERYWHERE, automatic, spread_as
 
 
 def value(call: Call) -> Array:
@@ -70,9 +69,9 @@ def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) 
     return automatic(run, _spread(o, spec, classes), o, normalizer)
 
 
-def _spread(o: Operands, spec: Spec, classes: int) -> PartitionSpec:
+def _spread(o: Operands, spec: Spec, classes: int) -> Any:
     """Return how the value of a loss is spread."""
-    return spread_as(o.x, 1 if classes else 0) if spec.reduction == "none" else PartitionSpec()
+    return spread_as(o.x, 1 if classes else 0) if spec.reduction == "none" else EVERYWHERE
 
 
 def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
@@ -110,7 +109,7 @@ def _value_and_grad(
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _weight(o: Operands, spec: Spec, classes: int) -> Array:
-    return automatic(partial(_total_weight, spec=spec, classes=classes), PartitionSpec(), o)
+    return automatic(partial(_total_weight, spec=spec, classes=classes), EVERYWHERE, o)
 
 
 def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
@@ -126,7 +125,7 @@ def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
 @jax.jit
 def square_sum(x: Array) -> Array:
     """Sum the squares of all elements."""
-    return automatic(lambda x: exact_sum(context(x, jnp), x * x), PartitionSpec(), x)
+    return automatic(lambda x: exact_sum(context(x, jnp), x * x), EVERYWHERE, x)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -18,10 +18,9 @@ from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.weights import mean_weights
 from ..engines import choose
 from . import default, exchange
-from . import jax_sum as _  # exact_sum adds up by it
 from .call import Call
 from .jax_axis import Axis, varies
-from .jax_mesh import PartitionSpec, automatic, spread_as
+from .jax_mesh import EVERYWHERE, automatic, spread_as
 from .linear_blocks import evaluated, gathered, rounded
 
 NAMES = ("x", "weight", "bias", "targets")
@@ -93,7 +92,7 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
 
 @partial(jax.jit, static_argnums=2)
 def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
-    out = spread_as(arrays[0], 1) if static.spec.reduction == "none" else PartitionSpec()
+    out = spread_as(arrays[0], 1) if static.spec.reduction == "none" else EVERYWHERE
     return automatic(partial(_loss, static), out, arrays, constants)
 
 
@@ -109,7 +108,7 @@ def _value_and_grad(
         return got, rounded(call, grads)
 
     given = dict(zip(NAMES, arrays, strict=True))
-    value = spread_as(arrays[0], 1) if static.spec.reduction == "none" else PartitionSpec()
+    value = spread_as(arrays[0], 1) if static.spec.reduction == "none" else EVERYWHERE
     out = (value, {name: spread_as(given[name]) for name in wanted})
     made: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
     return made

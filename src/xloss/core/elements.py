@@ -10,7 +10,6 @@ from .mix import column
 from .spec import Operands, Spec
 from .targets import Targets
 
-
 DEEP = -60.0  # exp of it is far from underflow, and of half of all that float32 reaches is too
 
 

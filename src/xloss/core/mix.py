@@ -75,9 +75,9 @@ def target_gradient(
 ) -> Array:  # fmt: skip
     """Return the gradient to soft targets from each class's loss.
 
-    A class with a = 0 whose loss is infinite, not one beyond the largest number, is absent: it adds
-    nothing. Of a piece of a row only with `uniform`, the whole row's mean of weight·loss over the possible classes, and
-    `total`, its sum of targets.
+    A class with a = 0 whose loss is infinite, not one beyond the largest number, is absent: it
+    adds nothing. Of a piece of a row only with `uniform`, the whole row's mean of weight·loss
+    over the possible classes, and `total`, its sum of targets.
     """
     xp = cx.xp
     eps = spec.label_smoothing

@@ -8,7 +8,6 @@ from typing import Any
 
 from .._xp import Array, Context, cast, dtype_name, quiet, sum_all
 
-
 # What a compiler that knows no lengths while it traces adds up by, in pairs of floats: an operation
 # of its own, entered here by the library's backend.
 PAIRS: dict[str, Callable[[Array], Array]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, read
+from .._xp import INTEGERS, Array, Context, arange, cast, dtype_name, quiet, read
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -62,7 +62,7 @@ def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
         bad = prepare(cut(xp, o, piece, classes), spec, cx, classes).bad
         if bad is None or not bool(xp.any(bad)):
             continue
-        at = int(xp.argmax(cast(cx, bad, cx.index)))
+        at = _first(bad, cx)
         part: Any = o.targets
         part = part[piece] if rows else part
         value = _element(xp.reshape(part, (-1,)), at, cx)
@@ -73,6 +73,13 @@ def _first_bad(o: Operands, spec: Spec, cx: Context, classes: int) -> None:
                 f"for {classes} classes"
             )
         raise ValueError(f"targets: {value} at position {where} is neither 0 nor 1")
+
+
+def _first(mask: Array, cx: Context) -> int:
+    """Return the first position where a mask is true; argmax counts in 64 bits, which some lack."""
+    n = int(mask.shape[0])
+    numbers = arange(cx, n)
+    return int(cx.xp.min(cx.xp.where(mask, numbers, cx.xp.full_like(numbers, n))))
 
 
 def _element(x: Array, at: int, cx: Context) -> int:
@@ -110,6 +117,6 @@ def _negatives(o: Operands, spec: Spec, cx: Context, classes: int, weight: str) 
                 wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)
                 low = low & wide
         if bool(xp.any(low)):
-            at = int(xp.argmax(cast(cx, xp.reshape(low, (-1,)), cx.index)))
+            at = _first(xp.reshape(low, (-1,)), cx)
             where = position(at, (slice(None),) * low.ndim, tuple(low.shape))
             raise ValueError(f"{name}: negative at position {where}")

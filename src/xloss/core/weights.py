@@ -33,8 +33,14 @@ def _room(cx: Context, both: bool) -> int:
 
 
 def mean_weights(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any,
-    by_label: bool = True, group: Any = None, rounded: bool = False,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    by_label: bool = True,
+    group: Any = None,
+    rounded: bool = False,
 ) -> tuple[Operands, Any]:
     """Return operands and the normalizer of a mean, balanced; of other reductions as they are.
 
@@ -61,9 +67,10 @@ def mean_weights(
         size = _exponents(cx, size)
     made = balance(o, spec, cx, classes, by_label, group, size)
     changed = {
-        name: new for name in ("class_weight", "sample_weight")
+        name: new
+        for name in ("class_weight", "sample_weight")
         if (new := getattr(made.operands, name)) is not None
-    }  # fmt: skip
+    }
     o = given._replace(**changed)
     if normalizer is None:
         return o, None
@@ -87,15 +94,19 @@ def moderate(o: Operands, cx: Context) -> bool:
 
 
 def balance(
-    o: Operands, spec: Spec, cx: Context, classes: int, by_label: bool = True,
-    group: Any = None, size: Any = None,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    by_label: bool = True,
+    group: Any = None,
+    size: Any = None,
 ) -> Balanced:
     """Scale the weights so that the largest of the present rows is about 1.
 
     Or, for a normalizer, as far above 1 as that is below. What is smaller by more than `_room`
     stays that near, so that no present row becomes absent.
     """
-    xp = cx.xp
     sample, each = (
         None if a is None else _powers.split(cx, cast(cx, a, cx.acc))
         for a in (o.sample_weight, o.class_weight)

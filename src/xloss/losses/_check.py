@@ -23,6 +23,7 @@ from .._xp import (
     spread,
 )  # fmt: skip
 from ..core.linear import Linear
+from ._hints import fixed_hint
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -75,8 +76,7 @@ def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes."""
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
         raise TypeError(
-            f"axis: expected an int, got {described(axis)}"
-            + _fixed_hint("axis", axis).replace("float", "int")
+            f"axis: expected an int, got {described(axis)}" + fixed_hint("axis", axis, "int")
         )
     n = x.ndim
     if n == 0:
@@ -180,7 +180,10 @@ def linear(
     if isinstance(block_rows, str) and block_rows == "auto":
         return Linear(w, bias, None)
     if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
-        raise TypeError(f'block_rows: expected "auto" or an int, got {described(block_rows)}')
+        raise TypeError(
+            f'block_rows: expected "auto" or an int, got {described(block_rows)}'
+            + fixed_hint("block_rows", block_rows, "int")
+        )
     if block_rows < 1:
         raise ValueError(f"block_rows: expected at least 1, got {block_rows}")
     return Linear(w, bias, int(block_rows))
@@ -257,7 +260,7 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
-            f"{name}: expected a number, got {described(value)}" + _fixed_hint(name, value)
+            f"{name}: expected a number, got {described(value)}" + fixed_hint(name, value)
         )
     else:
         got = float(value)
@@ -266,19 +269,6 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
         closing = "inf)" if high == inf else f"{high:g}]"
         raise ValueError(f"{name}: expected a number in {opening}{low:g}, {closing}, got {value!r}")
     return got
-
-
-def _fixed_hint(name: str, value: Any) -> str:
-    """Say how an option that came as an array is given: it is no operand, a compiler fixes it."""
-    xp = namespace(value)
-    if xp is None:
-        return ""
-    if is_tracer(value, library(xp)):
-        return (
-            "; an option is a Python number, fixed when the function is traced: with jax.jit name "
-            f"it in static_argnames=({name!r},), or use functools.partial(..., {name}=...)"
-        )
-    return f"; an option is a Python number: pass {name}=float(...)"
 
 
 def clip_eps(eps: Any) -> float | None:
@@ -293,7 +283,7 @@ def ignored(index: Any, indexed: bool) -> int | None:
     if isinstance(index, bool) or not isinstance(index, int | np.integer):
         raise TypeError(
             f"ignore_index: expected an int or None, got {described(index)}"
-            + _fixed_hint("ignore_index", index).replace("float", "int")
+            + fixed_hint("ignore_index", index, "int")
         )
     if not indexed and index >= 0:
         raise ValueError(
