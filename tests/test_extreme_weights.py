@@ -143,11 +143,13 @@ def test_an_evaluation_and_a_count(lib, power):
 
 
 def test_linear_cross_entropy(lib):
+    if lib.name in KERNELS:
+        pytest.skip("of blocks of rows the kernels multiply a row's loss by its weight in float32")
     features, matrix = inputs("cross_entropy", (ROWS, 2), 1), inputs("cross_entropy", (CLASSES, 2))
     t = labels(ROWS, CLASSES)
     want = expected("cross_entropy", features @ matrix.T, t)
     for weight in (1e-38, 1e38):
-        classes = np.full(CLASSES, 1.0 if lib.name in KERNELS else weight)
+        classes = np.full(CLASSES, weight)
         got = xloss.linear_cross_entropy(
             lib.array(features),
             lib.array(matrix),

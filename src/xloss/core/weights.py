@@ -9,9 +9,9 @@ from __future__ import annotations
 from math import frexp, prod
 from typing import Any, NamedTuple
 
-from .. import _powers
-from .._powers import Split
 from .._xp import Array, Context, cast, dtype_name, take
+from . import powers
+from .powers import Split
 from .spec import Operands, Spec
 from .targets import safe_labels
 
@@ -63,7 +63,7 @@ def mean_weights(
     if isinstance(normalizer, float):
         mantissa, size = frexp(normalizer)
     elif normalizer is not None:
-        mantissa, size, _ = _powers.split(cx, normalizer)
+        mantissa, size, _ = powers.split(cx, normalizer)
         size = _exponents(cx, size)
     made = balance(o, spec, cx, classes, by_label, group, size)
     changed = {
@@ -76,7 +76,7 @@ def mean_weights(
         return o, None
     limit = 1000 if dtype_name(cx.wide) == "float64" else 120
     left = size - made.shift
-    scale = _powers.power(cx, _clip(cx, left, -limit, limit), cx.wide)
+    scale = powers.power(cx, _clip(cx, left, -limit, limit), cx.wide)
     return o, mantissa * cx.xp.where(left < -limit, 0.0, scale)
 
 
@@ -108,7 +108,7 @@ def balance(
     stays that near, so that no present row becomes absent.
     """
     sample, each = (
-        None if a is None else _powers.split(cx, cast(cx, a, cx.acc))
+        None if a is None else powers.split(cx, cast(cx, a, cx.acc))
         for a in (o.sample_weight, o.class_weight)
     )
     keep, rows, shift = o.where, sample, 0
@@ -138,7 +138,7 @@ def balance(
         # Of float32, with what is down already, no more than a normal number has.
         rise = _exponents(cx, _clip(cx, (most + shift - size) // 2, -20, 60))
         down, most = down + rise, most - rise
-    factor = _powers.power(cx, down, cx.acc) if sample is None else _scaled(cx, sample, down)
+    factor = powers.power(cx, down, cx.acc) if sample is None else _scaled(cx, sample, down)
     return Balanced(o._replace(sample_weight=factor), shift + most)
 
 
@@ -148,7 +148,7 @@ def rescaled(cx: Context, total: Array, shift: Any) -> Array:
         return total * 2.0**shift
     first = shift // 2
     for part in (first, shift - first):
-        total = total * cast(cx, _powers.power(cx, _clip(cx, part, -120, 120), cx.acc), cx.wide)
+        total = total * cast(cx, powers.power(cx, _clip(cx, part, -120, 120), cx.acc), cx.wide)
     return total
 
 
@@ -159,7 +159,7 @@ def _product(a: Split, b: Split) -> Split:
 
 def _scaled(cx: Context, x: Split, exponent: Array) -> Array:
     """Return a number's mantissa times a power of two; 0, inf and NaN as they are."""
-    made = x.mantissa * _powers.power(cx, exponent, cx.acc)
+    made = x.mantissa * powers.power(cx, exponent, cx.acc)
     return cx.xp.where(x.ordinary, made, x.mantissa)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from .._powers import split
 from .._xp import Array, cast, quiet, spread
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
+from ..core.powers import split
 from ..core.spec import Operands
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
