@@ -152,7 +152,7 @@ def weight(call: Call) -> Array:
     if o.targets is None or not (o.targets.requires_grad and torch.is_grad_enabled()):
         return default.weight(call)
     t = prepare(o, call.spec, functional(cx), call.classes)
-    return total_weight(t, 0, cx)
+    return total_weight(t, 0, functional(cx))
 
 
 def _transformed(o: Operands, compiling: bool) -> bool:

@@ -21,16 +21,17 @@ def exact_sum(cx: Context, x: Array) -> Array:
     sum is finite or infinite, never NaN.
     """
     xp = cx.xp
-    total = _sum(cx, x)
+    total = sum_once(cx, x)
     if cx.host:
         if isfinite(float(total)):
             return total
         with quiet(cx):
-            return _sum(cx, x * LOWER) / LOWER
-    return xp.where(xp.isfinite(total), total, _sum(cx, x * LOWER) / LOWER)
+            return sum_once(cx, x * LOWER) / LOWER
+    return xp.where(xp.isfinite(total), total, sum_once(cx, x * LOWER) / LOWER)
 
 
-def _sum(cx: Context, x: Array) -> Array:
+def sum_once(cx: Context, x: Array) -> Array:
+    """Sum all elements; of both signs, those near the largest number may come to NaN."""
     xp = cx.xp
     if dtype_name(cx.wide) == "float64":
         return sum_all(cx, x)

@@ -49,9 +49,9 @@ def mean_weights(
     before they are summed.
     """
     given = o
-    if not rounded and dtype_name(cx.acc) != dtype_name(cx.wide):
-        # In float64, sums of rows and the weights of float32 rows are out of danger; but not what
-        # a class weight is multiplied by, a soft target or a share of smoothing.
+    if not rounded and cx.host and dtype_name(cx.acc) != dtype_name(cx.wide):
+        # On the host, sums of rows and the weights of float32 rows are float64, out of danger; but
+        # not what a class weight is multiplied by, a soft target or a share of smoothing.
         mixes = not spec.indexed or bool(spec.label_smoothing)
         o = o._replace(sample_weight=None, class_weight=o.class_weight if mixes else None)
     if spec.reduction != "mean" or (o.class_weight is o.sample_weight is None):
