@@ -97,4 +97,8 @@ def is_integer(dtype: Any) -> bool:
 
 def device(x: Array) -> Any:
     """Return the array's device; None where a tracer has none."""
-    return "cpu" if type(x) is np.ndarray else getattr(x, "device", None)
+    if type(x) is np.ndarray:
+        return "cpu"
+    found = getattr(x, "device", None)
+    # Of an array on several devices JAX says how it is spread, which fits no other array.
+    return None if hasattr(found, "is_fully_replicated") else found

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Protocol
 
 from .._xp import Array, Context, spread
-from ..core.reduce import exact_sum
+from ..core.reduce import sum_once
 from . import alike, default
 from .call import Call
 
@@ -89,4 +89,4 @@ def square_sum(cx: Context, x: Array) -> Array:
         from . import jax
 
         return jax.square_sum(x)
-    return exact_sum(cx, x * x)
+    return sum_once(cx, x * x)

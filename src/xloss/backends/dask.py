@@ -10,6 +10,7 @@ from dask.layers import ArrayBlockIdDep
 
 from .._xp import Array
 from ..core import pieces
+from ..core.reduce import LOWER
 from ..core.rows import GIVEN, SOFTMAX
 from ..core.spec import Operands, Upstream
 from ..engines import choose
@@ -166,10 +167,16 @@ def lifted(call: Call) -> Call:
 def _reduced(call: Call, rows: Array, weights: Array) -> Array:
     if call.spec.reduction == "none":
         return rows.astype(call.cx.acc)
-    total = rows.sum()
+    total = _total(rows)
     if call.spec.reduction == "mean":
         total = _mean(call, total, weights.sum())
     return total.astype(call.cx.acc)
+
+
+def _total(rows: Array) -> Array:
+    """Sum all rows; finite ones of both signs that overflow on the way never to NaN."""
+    total = rows.sum()
+    return da.where(da.isfinite(total), total, (rows * LOWER).sum() / LOWER)
 
 
 def _mean(call: Call, total: Array, weight: Array) -> Array:
@@ -209,7 +216,7 @@ def value_and_grad(
         factor = (1.0 if cotangent is None else cotangent) / da.where(live, below, 1.0)
         share = None
         if depends_on_targets(call) and call.normalizer is None:
-            share = -factor * _mean(call, rows.sum(), weight)
+            share = -factor * _mean(call, _total(rows), weight)
         up = Upstream(factor, share, live)
     return got, {name: restore(call, graph.gradient(name, up)) for name in wanted}
 

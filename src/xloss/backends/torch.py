@@ -15,6 +15,7 @@ from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
+from ..core.weights import mean_weights
 from ..engines import choose
 from . import default, torch_cuda, torch_op
 from .call import Call
@@ -48,8 +49,10 @@ def _by_rows(call: Call, compiling: bool = False) -> Array:
     weight = None
     if call.spec.reduction == "mean":
         # In plain operations: the sum of soft targets is a function of them.
-        o, weight = live_rows(o, call.spec, cx, call.classes, call.normalizer)
-        call = call._replace(operands=o)
+        n = call.normalizer
+        o, n = mean_weights(o, call.spec, cx, call.classes, n, rounded=True)
+        o, weight = live_rows(o, call.spec, cx, call.classes, n)
+        call = call._replace(operands=o, normalizer=n)
     if compiling:
         rows = torch_op.rows(call) if torch_op.takes(call) else _surrogate(call)
     else:
@@ -153,7 +156,7 @@ def weight(call: Call) -> Array:
     if o.targets is None or not (o.targets.requires_grad and torch.is_grad_enabled()):
         return default.weight(call)
     t = prepare(o, call.spec, functional(cx), call.classes)
-    return total_weight(t, 0, cx)
+    return total_weight(t, 0, functional(cx))
 
 
 def _transformed(o: Operands, compiling: bool) -> bool:

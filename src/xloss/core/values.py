@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, read
+from .._xp import INTEGERS, Array, Context, arange, cast, dtype_name, quiet, read
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -83,7 +83,7 @@ def _first_bad(
         bad = prepare(cut(xp, o, piece, classes), spec, cx, classes).bad
         if bad is None or not bool(xp.any(bad)):
             continue
-        at = int(xp.argmax(cast(cx, bad, cx.index)))
+        at = _first(bad, cx)
         part: Any = o.targets
         part = part[piece] if rows else part
         value = _element(xp.reshape(part, (-1,)), at, cx)
@@ -94,6 +94,13 @@ def _first_bad(
                 f"for {classes} classes"
             )
         raise ValueError(f"targets: {value} at position {where} is neither 0 nor 1")
+
+
+def _first(mask: Array, cx: Context) -> int:
+    """Return the first position where a mask is true; argmax counts in 64 bits, which some lack."""
+    n = int(mask.shape[0])
+    numbers = arange(cx, n)
+    return int(cx.xp.min(cx.xp.where(mask, numbers, cx.xp.full_like(numbers, n))))
 
 
 def _element(x: Array, at: int, cx: Context) -> int:
@@ -121,6 +128,8 @@ def _negatives(
     arrays: list[tuple[str, Any]] = [(weight, o.class_weight)]
     if not spec.indexed:
         arrays.append(("targets", o.targets))
+    if spec.kind == "log_loss":
+        arrays.append(("probs", o.x))
     arrays.append(("sample_weight", o.sample_weight))
     for name, values in arrays:
         if values is None or dtype_name(values.dtype).startswith("uint"):
@@ -132,7 +141,7 @@ def _negatives(
                 wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)
                 low = low & wide
         if bool(xp.any(low)):
-            at = int(xp.argmax(cast(cx, xp.reshape(low, (-1,)), cx.index)))
+            at = _first(xp.reshape(low, (-1,)), cx)
             where = position(at, (slice(None),) * low.ndim, tuple(low.shape))
             shown = str(where) if name == weight else named(where)
             raise ValueError(f"{name}: negative at position {shown}")

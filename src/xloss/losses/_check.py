@@ -29,6 +29,7 @@ from .._xp import (
 )
 from ..core.linear import Linear
 from ..engines.doors import held
+from ._hints import fixed_hint
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -91,7 +92,9 @@ def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
 def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes, which may be 0."""
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis: expected an int, got {described(axis)}")
+        raise TypeError(
+            f"axis: expected an int, got {described(axis)}" + fixed_hint("axis", axis, "int")
+        )
     n = x.ndim
     if n == 0:
         raise ValueError(f"{name}: expected at least one axis, got shape ()")
@@ -194,7 +197,10 @@ def linear(
     if isinstance(block_rows, str) and block_rows == "auto":
         return Linear(w, bias, None)
     if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
-        raise TypeError(f'block_rows: expected "auto" or an int, got {described(block_rows)}')
+        raise TypeError(
+            f'block_rows: expected "auto" or an int, got {described(block_rows)}'
+            + fixed_hint("block_rows", block_rows, "int")
+        )
     if block_rows < 1:
         raise ValueError(f"block_rows: expected at least 1, got {block_rows}")
     return Linear(w, bias, int(block_rows))
@@ -276,7 +282,9 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
     if type(value) is float:  # nearly always, and an abstract class is slow to ask
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {described(value)}")
+        raise TypeError(
+            f"{name}: expected a number, got {described(value)}" + fixed_hint(name, value)
+        )
     else:
         got = float(value)
     if not low <= got <= high or got == inf or (above and got == low):
@@ -296,7 +304,10 @@ def ignored(index: Any, indexed: bool) -> int | None:
     if index is None:
         return None
     if isinstance(index, bool) or not isinstance(index, int | np.integer):
-        raise TypeError(f"ignore_index: expected an int or None, got {described(index)}")
+        raise TypeError(
+            f"ignore_index: expected an int or None, got {described(index)}"
+            + fixed_hint("ignore_index", index, "int")
+        )
     if not indexed and index >= 0:
         raise ValueError(
             f"ignore_index: {index} has no meaning with probabilities as targets; "

@@ -11,6 +11,7 @@ from ..backends import alike
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
 from ..core.values import axis_back, check_targets, check_values
+from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
 from ._read import Given
@@ -78,8 +79,22 @@ def classes_call(
             cx = check_values(operands, spec, cx, classes, named=axis_back(axis, x.ndim))
     elif on_host:
         given.check(spec, classes, axis)
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     call = Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
     return call if key is None or reads else alike.keep(key, call)
+
+
+def weighed(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+) -> tuple[Operands, Any]:
+    """Bring the weights of a mean near 1.
+
+    JAX's backend does it where it is compiled; of DTensors each rank has some of the rows.
+    """
+    if cx.library == "jax" or spread(o.x):
+        return o, normalizer
+    lazy = cx.library == "dask"
+    return mean_weights(o, spec, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
 
 
 def entropy_spec(
@@ -108,7 +123,7 @@ def linear_call(
     first = "features"
     x, cx = check.logits(first, features)
     linear = check.linear(x, weight, bias, block_rows, cx)
-    classes = int(linear.weight.shape[0])
+    classes = linear.weight.shape[0]
     logits = check.Shaped((*x.shape[:-1], classes))
     given = Given(targets, ignore_index, sample_weight, where, class_weight)
     targets, ignore_index = fitted(targets, ignore_index, cx)
@@ -129,6 +144,7 @@ def linear_call(
             cx = check_targets(operands, spec, cx, classes, "class_weight")
     elif on_host:
         given.check(spec, classes, weight="class_weight")
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
     return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)
 
@@ -169,6 +185,7 @@ def elements_call(
             cx = check_values(operands, spec, read(cx), 0)
         elif given.on_host("auto", cx):
             given.check(spec, 0)
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
 
 

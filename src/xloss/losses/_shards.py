@@ -14,7 +14,7 @@ from ..core.spec import Operands, Spec
 from ..core.targets import bounds
 from ..core.values import check_class_weight, check_labels
 from . import _check as check
-from ._prepare import entropy_spec
+from ._prepare import entropy_spec, weighed
 from ._read import Given
 
 FACTS = 11  # what ranks compare, each a number, whichever loss they call
@@ -53,6 +53,7 @@ def shard_call(
         cx = check_labels(operands, spec, read(cx), shard.classes)
     elif on_host:
         given.check(spec, shard.classes)
+    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     return Call(
         "vocab_parallel_cross_entropy", spec, cx, operands, shard.classes, -1, normalizer,
         (first,), None, shard, ranks,
@@ -91,11 +92,20 @@ def linear_shard_call(
         cx = check_labels(operands, spec, read(cx), shard.classes)
     elif on_host:
         given.check(spec, shard.classes)
+    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     names = (first, "weight", "bias")
     return Call(
         "linear_cross_entropy", spec, cx, operands, size, -1, normalizer, names, linear, shard,
         ranks,
     )  # fmt: skip
+
+
+def weighed_rows(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+) -> tuple[Operands, Any]:
+    """Bring the rows' weights near 1: of those of the classes each rank sees its own only."""
+    made, normalizer = weighed(o._replace(class_weight=None), spec, cx, classes, normalizer)
+    return made._replace(class_weight=o.class_weight), normalizer
 
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
