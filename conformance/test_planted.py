@@ -33,7 +33,8 @@ def test_a_right_loss_passes(arrays: str, loss: str, dtype: str) -> None:
     cases = [case for case in CASES if case.loss == loss and dtype in case.dtypes]
     verdicts = [judge(subject, case) for case in cases]
     assert {v.case.name: v.findings for v in verdicts if v.failed} == {}
-    refused = {v.case.name: v.note for v in verdicts if v.status == "refused"}
+    eager = [v for v in verdicts if v.case.layout != "filtered"]  # Dask's alone
+    refused = {v.case.name: v.note for v in eager if v.status == "refused"}
     if (arrays, loss) == ("numpy", "cross_entropy"):
         assert refused == {}
     assert len(refused) < len(cases) or dtype in ("float16", "bfloat16")

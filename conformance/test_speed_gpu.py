@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,18 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xloss_conformance.case import numpy_dtype
+from xloss_conformance import oracle
 from xloss_conformance.speed import gpu, gpu_check
 from xloss_conformance.speed.clock import Call
-from xloss_conformance.speed.contenders import Contender
+from xloss_conformance.speed.contenders import Contender, NotOffered
 from xloss_conformance.speed.plan import Plan, chosen, steps
-from xloss_conformance.speed.work import Data, Work
+from xloss_conformance.speed.work import Work
 
 pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+import torch
+
 from xloss_conformance.speed import gpu_tasks
+from xloss_conformance.speed.by_torch_gpu import Device
 
 Record = dict[str, Any]
-PACE = {"seconds": 1e-4, "rounds": 3}
+PACE: dict[str, Any] = {
+    "seconds": 1e-4,
+    "rounds": 3,
+    "most": 1.0,
+    "until": float("inf"),
+    "tiny": True,
+}
 ON_TORCH = ("xloss torch", "xloss torch, closed form", "torch")
 
 
@@ -33,136 +43,177 @@ def results(task: str, **arguments: Any) -> list[Record]:
 # ---- The plan ------------------------------------------------------------------------------------
 
 
+def planned(monkeypatch: pytest.MonkeyPatch, **asked: Any) -> list[Any]:
+    monkeypatch.setattr(gpu, "device", lambda tiny: "cuda")
+    return steps(Plan(ops=(gpu.OP,), threads=1, **asked))
+
+
 def test_the_gpu_is_measured_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu.OP not in chosen(Plan())[0]
-    monkeypatch.setattr(gpu, "device", lambda tiny: "cuda")
-    planned = steps(Plan(ops=(gpu.OP,), threads=1))
-    assert all(step.alone for step in planned)
-    told = [
-        (step.section, step.arguments.get("library"), step.arguments["task"], step.results)
-        for step in planned
+    found = planned(monkeypatch)
+    assert all(step.alone for step in found)
+    assert [
+        (s.section, s.arguments["task"], s.arguments.get("library"), s.results) for s in found
+    ] == [
+        ("gpu", "facts", None, 1),
+        ("compiled", "compile", None, 1),
+        ("works", "times", "torch", 17),
+        ("works", "times", "torch", 18),
+        ("works", "times", "cupy", 14),
+        ("works", "times", "jax", 8),
     ]
-    assert told == [
-        ("gpu", None, "facts", 1),
-        ("checks", "torch", "check", 28), ("checks", "cupy", "check", 28),
-        ("works", "torch", "times", 28), ("works", "torch", "host", 1),
-        ("works", "cupy", "times", 28), ("works", "cupy", "host", 1),
-        ("works", "jax", "times", 28),
-    ]  # fmt: skip
-    assert {step.arguments["device"] for step in planned} == {"cuda"}
+    assert {step.arguments["device"] for step in found} == {"cuda"}
+
+
+@pytest.mark.parametrize(("quick", "seconds"), [(False, 300), (True, 90)])
+def test_a_run_is_over_in_time(
+    quick: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.monotonic()
+    found = planned(monkeypatch, quick=quick)
+    ends = [step.until - began for step in found]
+    assert ends == sorted(ends)
+    assert ends[-1] <= seconds + 8
+    for step in found[2:]:  # each leaves off by itself before it is ended
+        assert step.arguments["until"] < step.until
 
 
 def test_a_call_has_so_many_logits_whatever_its_classes() -> None:
-    works = gpu.works("torch")
+    works = [w for w in gpu.works("torch") if w.op == gpu.OP]
     assert {work.elements for work in works} == {2**29}
-    assert [w.classes for w in works[:7]] == [1024, 4096, 16384, 32768, 65536, 131072, 262144]
+    assert {w.classes for w in works} == {1024, 4096, 16384, 32768, 65536, 131072, 262144}
     kinds = {(w.dtype, w.gradient) for w in works}
     assert kinds == {(d, g) for d in ("bfloat16", "float32") for g in (False, True)}
     assert {w.dtype for w in gpu.works("cupy")} == {"float16", "float32"}
-    assert {w.shape[0] for w in gpu.checked("torch")} == {8}
-    for work in works:  # rows that are repeated fit a whole number of times
-        assert work.shape[0] % min(work.shape[0], gpu.DISTINCT // work.classes) == 0
+    linear = [w for w in gpu.works("torch") if w.features]
+    assert [(w.shape, w.features, w.dtype) for w in linear] == [((8192, 131072), 4096, "bfloat16")]
+    assert {w.shape for w in gpu.works("torch") if w.axis == 1} == {(8, 21, 512, 512)}
 
 
-def test_who_compiles_is_left_out_with_torch_compile() -> None:
+def test_peers_take_part_when_they_are_asked_for() -> None:
     assert gpu.names("torch", ("torch", "optax")) == ON_TORCH
-    assert gpu.names("jax", ("torch",)) == ()
+    assert gpu.names("torch", ("quack",)) == (*ON_TORCH[:2], "Quack", "Quack, autograd")
+    assert gpu.names("jax", ("torch",)) == ("xloss jax",)
     assert gpu.names("cupy", ()) == ("xloss cupy", "cupy by hand")
+    assert {"quack", "liger"} <= set(chosen(Plan(ops=(gpu.OP,)))[1])
+    assert {"quack", "liger"} <= set(chosen(Plan(ops=(gpu.OP,), quick=True))[1])
+    assert not {"quack", "liger"} & set(chosen(Plan(ops=("forward", "small")))[1])
 
 
-def test_bytes_are_those_of_the_way_that_a_call_goes() -> None:
-    value, both = (Work(gpu.OP, (8, 100), g, "bfloat16") for g in (False, True))
-    assert gpu.moved(value, "torch") == 1600 + 64
-    assert gpu.moved(both, "xloss torch, closed form") == 2 * 1600 + 64
-    assert gpu.moved(both, "cupy by hand") == 2 * 1600 + 64
-    assert gpu.moved(both, "xloss torch") == 3 * 1600 + 2 * 64
-    assert gpu.moved(both, "torch.compile") == 3 * 1600 + 2 * 64
+# ---- What must come out --------------------------------------------------------------------------
 
 
-# ---- Checks --------------------------------------------------------------------------------------
-
-
-def test_every_way_through_xloss_is_compared_with_the_oracle() -> None:
-    works = gpu.checked("torch", tiny=True)
-    found = results("check", library="torch", works=works)
-    assert [entry["name"] for entry in found] == [work.name for work in works]
-    for entry in found:
-        who = [one["contender"] for one in entry["of"]]
-        assert who == (list(ON_TORCH[:2]) if entry["gradient"] else ["xloss torch"])
-        for one in entry["of"]:
-            assert one["reason"] == ""
-            assert 0 <= one["value_ulp"] <= 4
-            assert (one["gradient_ulp"] is not None) == entry["gradient"]
-
-
-def test_an_error_of_one_entry_is_counted_in_ulp_of_its_format() -> None:
-    for dtype, bits in (("float32", 24), ("bfloat16", 8)):
-        work = Work(gpu.OP, (2, 16), True, dtype)
-        (answer,) = gpu_check.answers([work], 1)
-        right = answer.gradient.hi.astype(np.float32).astype(numpy_dtype(dtype))
-        wrong = right.astype(np.float64)
-        exponent = np.frexp(np.abs(wrong[1, 5]))[1] - 1
-        wrong[1, 5] += 3 * 2.0 ** (exponent - (bits - 1))
-        value = float(np.float32(answer.value.hi[0]))
-        good = gpu_check.compared(work, (value, right.astype(np.float64)), answer)
-        assert good["value_ulp"] <= 0.5
-        assert good["gradient_ulp"] <= 0.51
-        bad = gpu_check.compared(work, (np.nextafter(np.float32(value), 9), wrong), answer)
-        assert 0.5 <= bad["value_ulp"] <= 1.5
-        assert 2.4 <= bad["gradient_ulp"] <= 3.6
-    assert gpu_check.compared(work, (float("nan"), wrong), answer)["value_ulp"] == gpu_check.BEYOND
-
-
-def test_the_expected_answer_is_the_oracles() -> None:
-    work = Work(gpu.OP, (8, 60), True, "float32")
-    drawn = gpu.data(work)
-    value, entries = gpu.expected(work, drawn)
-    (answer,) = gpu_check.answers([work], 1)
-    assert value == pytest.approx(float(answer.value.hi[0]), rel=1e-12)
-    np.testing.assert_allclose(entries, gpu.spots(answer.gradient.hi, drawn.y), rtol=1e-9)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_expected_answer_is_the_oracles(dtype: str) -> None:
+    work = Work(gpu.OP, (8, 60), True, dtype)
+    drawn = gpu.data(work.op, work.shape, work.dtype)
+    rows = [
+        oracle.softmax_row("cross_entropy", x.astype(np.float64).tolist(), label)
+        for x, label in zip(drawn.x, drawn.y.tolist(), strict=True)
+    ]
+    want = gpu_check.right(work)
+    assert want.value == pytest.approx(float(sum(r.loss for r in rows) / 8), rel=1e-14)
+    np.testing.assert_allclose(want.losses, [float(r.loss) for r in rows], rtol=1e-14)
+    exact = [[float(v / 8) for v in r.grad] for r in rows]
+    assert want.gradient is not None
+    np.testing.assert_allclose(want.gradient, exact, rtol=1e-13)
+    assert want.losses[0] == pytest.approx(59 * np.exp(-20.0), rel=1e-6)  # the tail
 
 
 def test_rows_that_repeat_have_labels_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Work(gpu.OP, (8, 60), True)
-    monkeypatch.setattr(gpu, "DISTINCT", 120)
-    drawn = gpu.data(work)
-    assert (drawn.x.shape, drawn.y.shape) == ((2, 60), (8,))
-    value, entries = gpu.expected(work, drawn)
-    whole = Data(np.tile(drawn.x, (4, 1)), drawn.y)
-    again, too = gpu.expected(work, whole)
-    assert value == pytest.approx(again, rel=1e-15)
-    # The same rows, divided by the same number: but for the order of the sums, the same.
-    np.testing.assert_allclose(entries, too, rtol=1e-15)
-    from xloss_conformance.speed.by_torch_gpu import Device
+    work = Work(gpu.OP, (8, 61), True)
+    monkeypatch.setattr(gpu, "DISTINCT", 3 * 61)  # three rows: eight are no multiple of them
+    drawn = gpu.data(work.op, work.shape, work.dtype)
+    assert (drawn.x.shape, drawn.y.shape) == ((3, 61), (8,))
+    given, want = Device("cpu").given(work)
+    x: Any = given.x
+    z, y = x.double(), given.y
+    losses = torch.logsumexp(z, -1) - z[torch.arange(8), y]
+    # The first row's tail is lost to plain subtraction.
+    np.testing.assert_allclose(want.losses[1:], losses[1:], rtol=1e-13)
+    np.testing.assert_array_equal(x[3:6].numpy(), drawn.x)
 
-    np.testing.assert_array_equal(np.asarray(Device("cpu").arrays(work, drawn).x), whole.x)
+
+def test_the_errors_are_counted_in_ulp() -> None:
+    for dtype, bits in (("float32", 24), ("bfloat16", 8)):
+        work = Work(gpu.OP, (2, 16), True, dtype)
+        want = gpu_check.right(work)
+        assert want.gradient is not None
+        wrong = want.gradient.copy()
+        exponent = np.frexp(np.abs(wrong[1, 5]))[1] - 1
+        wrong[1, 5] += 3 * 2.0 ** (exponent - (bits - 1))
+        losses = want.losses * np.asarray([0.5, 1 + 2.0**-22])
+
+        def errors(got: Any, losses: Any = losses, work: Work = work) -> dict[str, Any]:
+            call = Call(lambda: None, answer=lambda got: got, losses=lambda: losses)
+            return gpu_check.compared(work, call, got, gpu_check.right(work))
+
+        found = errors((want.value, wrong))
+        assert 2.9 < found["gradient_ulp"] < 3.1
+        assert 2 <= found["value_ulp"] <= 4
+        assert found["tail"] == -0.5
+        assert errors((want.value, want.gradient), want.losses)["gradient_ulp"] == 0
+        with pytest.raises(NotOffered, match="computes something else"):
+            errors((1.1 * want.value, wrong))
+        with pytest.raises(NotOffered, match="another gradient"):
+            errors((want.value, 1.1 * want.gradient))
+        assert errors((want.value, wrong), np.full(2, np.nan))["value_ulp"] == gpu_check.BEYOND
 
 
 # ---- Contenders ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gradient", [False, True])
-def test_the_contenders_of_torch_take_turns_beside_a_copy(gradient: bool) -> None:
-    works = [Work(gpu.OP, (32, 60), gradient, dtype) for dtype in ("float32", "bfloat16")]
-    for found in results("times", library="torch", works=works, names=ON_TORCH, **PACE):
-        who = [run["contender"] for run in found["runs"]]
-        assert who == ([*ON_TORCH] if gradient else ["xloss torch", "torch"])
-        assert (found["refused"], found["library"]) == ([], "torch")
-        assert found["kind"] == ("gradient" if gradient else "forward")
-        work = next(w for w in works if w.name == found["name"])
-        for run in found["runs"]:
-            assert run["runs"] == 3
-            moved = gpu.moved(work, run["contender"])
-            assert run["gb_s"] == pytest.approx(moved / run["median_ms"] / 1e6)
-        assert found["bound"]["gb_s"] > 0
+CALLS = [
+    Work(gpu.OP, (32, 60), True),
+    Work(gpu.OP, (32, 60), True, "bfloat16"),
+    Work(gpu.OP, (32, 60), False, "bfloat16"),
+    Work(gpu.SEGMENTATION, (2, 3, 4, 5), True, "bfloat16", 1),
+    Work(gpu.SEGMENTATION, (2, 3, 4, 5), False, axis=1),
+    Work(gpu.LINEAR, (8, 50), True, "bfloat16", features=16),
+    Work(gpu.HOST, (32, 1000), True),
+    Work(gpu.HOST, (32, 1000)),
+]
 
 
-def test_optax_is_timed_in_a_process_of_its_own() -> None:
+def test_every_kind_of_call_goes_the_whole_way_on_torch() -> None:
+    kinds = [
+        "gradient",
+        "gradient",
+        "forward",
+        "segmentation",
+        "segmentation",
+        "linear",
+        "host",
+        "host",
+    ]
+    found = results("times", library="torch", works=CALLS, names=ON_TORCH, **PACE)
+    assert [entry["kind"] for entry in found] == kinds
+    for work, entry in zip(CALLS, found, strict=True):
+        who = [run["contender"] for run in entry["runs"]]
+        assert who == ([*ON_TORCH] if work.gradient else ["xloss torch", "torch"])
+        assert (entry["refused"], entry["library"]) == ([], "torch")
+        for run in entry["runs"]:
+            assert run["runs"] >= 1
+            # The same bytes, whichever way a call goes.
+            assert run["gb_s"] == pytest.approx(work.moved / run["median_ms"] / 1e6)
+            if run["contender"] != "torch" and not work.features:
+                assert run["value_ulp"] <= 4
+                assert (run["gradient_ulp"] is not None) == work.gradient
+            assert ("peak_bytes" in run) == bool(work.features)
+        if work.op == gpu.HOST:
+            assert entry["bound"] is None
+        else:
+            assert entry["bound"]["gb_s"] > 0
+    assert found[5]["bound"]["by"] == "the three products alone"
+
+
+def test_jax_has_a_process_of_its_own() -> None:
     pytest.importorskip("jax", reason="pip install 'xloss[jax]'")
     pytest.importorskip("optax", reason="pip install optax")
     works = [Work(gpu.OP, (32, 60), gradient, "bfloat16") for gradient in (False, True)]
-    for found in results("times", library="jax", works=works, names=("optax",), **PACE):
-        assert [run["contender"] for run in found["runs"]] == ["optax"]
+    for found in results("times", library="jax", works=works, names=gpu.WHO["jax"], **PACE):
+        runs = {run["contender"]: run["engine"] for run in found["runs"]}
+        assert runs == {"xloss jax": "generic, traced", "optax": ""}
         assert (found["refused"], found["bound"]) == ([], None)
 
 
@@ -173,20 +224,14 @@ def test_what_is_written_by_hand_with_cupy_is_the_loss(dtype: str) -> None:
     from xloss_conformance.speed import by_cupy
 
     work = Work(gpu.OP, (8, 60), True, dtype)
-    drawn = gpu.data(work)
-    value, entries = gpu.expected(work, drawn)
+    drawn, want = gpu.data(work.op, work.shape, dtype), gpu_check.right(work)
     got, gradient = by_cupy.loss_and_gradient(np, special.log_softmax, drawn.x, drawn.y)
     assert gradient.dtype == dtype
     loose = 1e-5 if dtype == "float32" else 1e-2
-    assert float(got) == pytest.approx(value, rel=loose)
+    assert float(got) == pytest.approx(want.value, rel=loose)
     assert float(by_cupy.loss(np, special.log_softmax, drawn.x, drawn.y)) == float(got)
-    np.testing.assert_allclose(gpu.spots(gradient, drawn.y), entries, atol=loose / 8)
-
-
-def test_a_call_of_the_host_is_not_waited_for() -> None:
-    found = results("host", library="torch", names=("xloss torch", "torch"), runs=3, rounds=2)
-    assert [(w["kind"], w["shape"], w["refused"]) for w in found] == [("host", [32, 1000], [])]
-    assert [run["runs"] for run in found[0]["runs"]] == [2, 2]
+    assert want.gradient is not None
+    np.testing.assert_allclose(gradient, want.gradient, atol=loose / 8)
 
 
 class OutOfMemoryError(Exception):
@@ -201,40 +246,73 @@ def test_another_answer_and_too_little_memory_are_no_figures() -> None:
         raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     work = Work(gpu.OP, (8, 60))
-    drawn = gpu.data(work)
-    right, _ = gpu.expected(work, drawn)
-    who = [
-        Contender(name, "torch", "", prepare(answer), True)
-        for name, answer in (
-            ("wrong", lambda: right * 1.01), ("full", full), ("right", lambda: right)
-        )
-    ]  # fmt: skip
-    calls, refused = gpu_tasks.prepared(who, work, drawn, drawn, "cpu")
-    assert list(calls) == ["right"]
+    given, want = Device("cpu").given(work)
+    answers = {"wrong": lambda: want.value * 1.01, "full": full, "right": lambda: want.value}
+    who = [Contender(name, "torch", "", prepare(of), True) for name, of in answers.items()]
+    calls, checks, refused = gpu_tasks.prepared(who, work, given, want, "cpu", {})
+    assert list(calls) == list(checks) == ["right"]
     assert [r["reason"][:24] for r in refused] == ["computes something else:", "out of memory"]
 
 
+def test_who_compiles_longer_than_allowed_is_not_begun_again() -> None:
+    work = Work(gpu.OP, (8, 60))
+    given, want = Device("cpu").given(work)
+    who = [Contender("slow", "torch", "", lambda *call: Call(lambda: want.value), True)]
+    spent = {"slow": 39.0}
+    assert list(gpu_tasks.prepared(who, work, given, want, "cpu", spent)[0]) == ["slow"]
+    spent["slow"] = 41.0
+    calls, _, refused = gpu_tasks.prepared(who, work, given, want, "cpu", spent)
+    assert (calls, refused[0]["reason"]) == ({}, "left out: its first calls had taken 41 s")
+
+
+class Clock:
+    """A device on which a call takes as many seconds as its answer says."""
+
+    most = 5
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def seconds(self, call: Call, runs: int) -> float:
+        self.calls += runs + 1
+        got = call.run()
+        if got == "full" and self.calls > 10:
+            raise OutOfMemoryError
+        return 0.5 if isinstance(got, str) else float(got)
+
+
 def test_who_runs_out_of_memory_later_leaves_the_others_their_turns() -> None:
-    class Device:
-        most = 5
-        turns = 0
-
-        def seconds(self, call: Call, runs: int) -> float:
-            self.turns += 1
-            if call.run() == "full" and self.turns > 2:
-                raise OutOfMemoryError
-            return 0.5
-
     calls = {name: Call(partial(str, name)) for name in ("full", "copy")}
     refused: list[dict[str, str]] = []
-    taken = gpu_tasks.in_turns(Device(), calls, refused, 1.0, 3)
+    taken = gpu_tasks.in_turns(Clock(), calls, refused, 1.0, 3)
     assert taken == {"copy": [0.5] * 3}
     assert refused == [{"contender": "full", "reason": "out of memory"}]
 
 
-def test_who_compiles_is_not_begun_when_minutes_are_spent() -> None:
-    works = [Work(gpu.OP, (8, 60))]
-    names = ("torch", "torch.compile")
-    (found,) = results("times", library="torch", works=works, names=names, limit=-1.0, **PACE)
-    assert [run["contender"] for run in found["runs"]] == ["torch"]
-    assert [r["contender"] for r in found["refused"]] == ["torch.compile"]
+def test_who_is_slow_has_fewer_turns() -> None:
+    calls = {"slow": Call(lambda: 0.8), "slower": Call(lambda: 9.0), "quick": Call(lambda: 1e-3)}
+    taken = gpu_tasks.in_turns(Clock(), calls, [], 0.01, 7, most=2.0)
+    assert {name: len(of) for name, of in taken.items()} == {"slow": 1, "slower": 1, "quick": 7}
+
+
+def test_no_call_is_begun_when_the_time_is_over() -> None:
+    asked: dict[str, Any] = {"library": "torch", "works": CALLS, "names": ON_TORCH, **PACE}
+    asked["until"] = time.monotonic() - 1
+    found = dict(gpu_tasks.times(threads=1, device="cpu", **asked))
+    assert list(found) == ["contenders", "missing"]
+    assert found["missing"].startswith("no time was left to measure, with torch: float32 (32, 60)")
+
+
+def test_arrays_that_cannot_be_made_leave_the_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Device.given
+
+    def full(self: Any, work: Work) -> Any:
+        if work.gradient:
+            raise OutOfMemoryError
+        return given(self, work)
+
+    monkeypatch.setattr(Device, "given", full)
+    asked: dict[str, Any] = {"library": "torch", "works": CALLS[1:3], "names": ON_TORCH[:1]}
+    found = list(gpu_tasks.times(threads=1, device="cpu", **asked, **PACE))
+    assert [kind for kind, _ in found] == ["contenders", "missing", "result"]
+    assert found[1][1] == f"not measured, with torch: {CALLS[1].name}: out of memory"

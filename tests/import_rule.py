@@ -17,7 +17,9 @@ from pathlib import Path
 # From the ground up. A room may import itself and every room below it; rooms of one layer may
 # import each other. `__init__` is the package's own: it collects public names for its users.
 LAYERS = (
+    {"_inspect"},
     {"_xp"},
+    {"_foreign", "_host_data"},
     {"capabilities"},
     {"core"},
     {"engines"},
@@ -203,8 +205,8 @@ def _libraries(modules: dict[str, Module]) -> Iterator[str]:
             if item.top in {"xloss", "numpy"} or item.top in sys.stdlib_module_names:
                 continue
             if item.top == "array_api_compat":
-                if module.room != "_xp":
-                    yield f"{where}: array_api_compat belongs to _xp alone"
+                if module.room != "_inspect":
+                    yield f"{where}: array_api_compat belongs to _inspect alone"
             elif item.top == "xloss_conformance":
                 if module.room != "cli" or not item.lazy:
                     yield f"{where}: only cli imports the conformance suite, inside a function"

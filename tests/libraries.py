@@ -11,6 +11,7 @@ import shutil
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ COMPILER = shutil.which("g++")  # runs the CUDA engine's kernels on the host
 GPU = Path("/dev/nvidiactl").exists()
 NAMES = ["numpy", "strict", "device1", "no_x64", "torch", "torch_generic", "jax", "dask"]
 NAMES += ["emulated"] if COMPILER else []
+NAMES += ["standin"] if find_spec("cupy") else []
 NAMES += ["cupy", "cuda"] if GPU else []
+
+SMALLEST = 2.0**-126  # the smallest normal float32
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
@@ -44,6 +48,7 @@ class Library:
     module: str  # what the library is imported as
     reads = True  # validate="auto" reads its targets: a concrete host array
     writable = True  # its arrays can be written to
+    lost = 0.0  # the least float32 it holds, where smaller ones become 0 on the way
     lacks: frozenset[str] = frozenset()  # dtypes
     engine: str | None = None  # the engine its tests ask for by name
 
@@ -57,6 +62,10 @@ class Library:
     def used(self) -> AbstractContextManager[Any]:
         """What its tests run in."""
         return xloss.use_engine(self.engine) if self.engine else nullcontext()
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """What stands around a function whose result is on the host, as an evaluation's is."""
+        return nullcontext()
 
     def has(self, name: str) -> bool:
         """Tell whether there is such a dtype."""
@@ -188,6 +197,7 @@ class Jax(Library):
 
     module = "jax.numpy"
     reads = False
+    lost = SMALLEST
     writable = False
     lacks = frozenset({"float64", "int64", "uint64"})
 
@@ -215,6 +225,7 @@ class Dask(Library):
 class CuPy(Library):
     module = "cupy"
     reads = False
+    lost = SMALLEST
     lacks = frozenset({"bfloat16"})
 
     def _of(self, values: np.ndarray) -> Any:
@@ -224,9 +235,32 @@ class CuPy(Library):
         return self.xp.asnumpy(x)
 
 
+class StandIn(Library):
+    """CuPy's stand-in: arrays that refuse to come to the host, kernels that flush subnormals."""
+
+    module = "standin"
+    reads = False
+    lost = SMALLEST
+    lacks = frozenset({"bfloat16"})
+    engine = "generic"
+
+    def _of(self, values: np.ndarray) -> Any:
+        return self.xp.DeviceArray(values.copy())
+
+    def _read(self, x: Any) -> np.ndarray:
+        return x._values
+
+    def owns(self, x: Any) -> None:
+        assert isinstance(x, self.xp.DeviceArray), type(x)
+        assert x.device == self.xp.DEVICE
+
+    def reading(self) -> AbstractContextManager[Any]:
+        return self.xp.transfers()
+
+
 KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "no_x64": StrictNoX64,
          "torch": Torch, "torch_generic": TorchGeneric, "jax": Jax, "dask": Dask,
-         "emulated": Emulated, "cupy": CuPy, "cuda": Cuda}  # fmt: skip
+         "emulated": Emulated, "cupy": CuPy, "standin": StandIn, "cuda": Cuda}  # fmt: skip
 
 
 @cache

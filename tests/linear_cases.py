@@ -44,6 +44,7 @@ class Made(NamedTuple):
     grads: dict[str, np.ndarray]
     value_off: np.ndarray
     off: dict[str, np.ndarray]
+    terms: dict[str, np.ndarray]  # the sums of the sizes of each gradient's terms
 
 
 def options_for(name: str, reduction: str, soft: bool) -> dict[str, Any]:
@@ -70,7 +71,8 @@ def expected(
     rows = xloss.cross_entropy(z, t, **{**given, "reduction": "none", "normalizer": None})
     size = np.abs(g).sum(-1, keepdims=True) + np.abs(g).max(initial=0.0)
     off = 12 * eps * size
-    count = CLASSES + ROWS + 4  # roundings of a sum
+    count = sum(z.shape) + 4  # roundings of a sum
+    terms = {"x": abs(g) @ abs(w), "weight": abs(g).T @ abs(x), "bias": abs(g).sum(0)}
     bounds = {
         "x": off * np.abs(w).sum(0) + count * eps * (np.abs(g) @ np.abs(w)),
         "weight": (off * np.ones_like(g)).T @ np.abs(x) + count * eps * (np.abs(g).T @ np.abs(x)),
@@ -83,7 +85,7 @@ def expected(
     each = 16 * eps * np.abs(rows)
     mean = np.abs(value).max(initial=0.0) / max(float(np.abs(rows).sum()), 1e-30)
     value_off = each if options.get("reduction") == "none" else each.sum() * mean
-    return Made(np.asarray(value), made, np.asarray(value_off), bounds)
+    return Made(np.asarray(value), made, np.asarray(value_off), bounds, terms)
 
 
 def check(got: Any, want: np.ndarray, off: Any, what: str) -> None:

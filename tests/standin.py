@@ -7,7 +7,8 @@ records every call on it, so that the calls can be held against CuPy's own signa
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +16,43 @@ import array_api_compat.cupy as cupy_namespace
 import numpy as np
 
 CALLS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
-DEVICE = "stand-in GPU"
+
+
+TRANSFERS: list[list[int]] = []  # of each block that allows them, how many elements each had
+
+
+@contextmanager
+def transfers() -> Iterator[list[int]]:
+    """Allow arrays to come to the host by their method for it, and say how large they were."""
+    TRANSFERS.append([])
+    try:
+        yield TRANSFERS[-1]
+    finally:
+        TRANSFERS.pop()
+
+
+class Device:
+    """A device with no more than CuPy's: an id, an equality, and no hash."""
+
+    def __init__(self, device: int) -> None:
+        self.id = device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
+
+    def __repr__(self) -> str:
+        return f"<stand-in device {self.id}>"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+DEVICE = Device(0)
 
 
 class DeviceArray:
     """An array on a device: no path to the host."""
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, values: Any) -> None:
         self._values = np.asarray(values)
@@ -28,7 +61,7 @@ class DeviceArray:
     shape = property(lambda self: self._values.shape)
     ndim = property(lambda self: self._values.ndim)
     size = property(lambda self: self._values.size)
-    device = property(lambda self: DEVICE)
+    device = property(lambda self: Device(0))  # a new object at each look, as CuPy's
     T = property(lambda self: DeviceArray(self._values.T))
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
@@ -44,19 +77,45 @@ class DeviceArray:
         self._values += unwrap(other)
         return self
 
+    def __imul__(self, other: Any) -> DeviceArray:
+        self._values *= unwrap(other)
+        return self
+
+    def view(self, dtype: Any) -> DeviceArray:
+        return DeviceArray(self._values.view(dtype))
+
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a device array was brought to the host")
 
-    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = _refuse
-    __iter__ = __len__ = __dlpack__ = tolist = item = get = _refuse
+    __array__ = __bool__ = __float__ = __int__ = __complex__ = _refuse
+    __iter__ = __len__ = __dlpack__ = tolist = item = _refuse
+
+    def get(self) -> np.ndarray:
+        """Come to the host, where a test allows it and counts."""
+        if not TRANSFERS:
+            self._refuse()
+        TRANSFERS[-1].append(self._values.size)
+        return self._values.copy()
+
+
+def flushed(x: Any) -> Any:
+    """What an elementwise kernel reads and writes: CuPy compiles them with -ftz=true."""
+    if getattr(x, "dtype", None) != np.float32:
+        return x  # single precision alone
+    return np.where(np.abs(x) < np.finfo(np.float32).smallest_normal, np.copysign(0, x), x)
+
+
+def kernel(function: Callable[..., Any], *args: Any) -> DeviceArray:
+    with np.errstate(all="ignore"):  # a GPU warns of nothing
+        return DeviceArray(flushed(function(*(flushed(unwrap(a)) for a in args))))
 
 
 def _operators() -> None:
     def binary(function: Callable[..., Any]) -> Any:
-        return lambda a, b: DeviceArray(function(unwrap(a), unwrap(b)))
+        return lambda a, b: kernel(function, a, b)
 
     def swapped(function: Callable[..., Any]) -> Any:
-        return lambda a, b: DeviceArray(function(unwrap(b), unwrap(a)))
+        return lambda a, b: kernel(function, b, a)
 
     for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "mod", "floordiv"):
         function = getattr(operator, f"__{name}__")
@@ -66,7 +125,7 @@ def _operators() -> None:
         setattr(DeviceArray, f"__{name}__", binary(getattr(operator, f"__{name}__")))
     for name in ("neg", "invert", "abs"):
         function = getattr(operator, f"__{name}__")
-        setattr(DeviceArray, f"__{name}__", lambda a, f=function: DeviceArray(f(unwrap(a))))
+        setattr(DeviceArray, f"__{name}__", lambda a, f=function: kernel(f, a))
 
 
 _operators()
@@ -95,8 +154,11 @@ class Namespace:
         def call(*args: Any, **kwargs: Any) -> Any:
             CALLS.setdefault(name, []).append((args, kwargs))
             assert kwargs.get("device", DEVICE) == DEVICE, f"{name} on another device"
+            if isinstance(getattr(cupy_namespace, name), cupy_namespace.ufunc):
+                return kernel(mine, *args)
             given = {k: unwrap(v) for k, v in kwargs.items() if k != "device"}
-            return DeviceArray(mine(*(unwrap(a) for a in args), **given))
+            with np.errstate(all="ignore"):
+                return DeviceArray(mine(*(unwrap(a) for a in args), **given))
 
         return call
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -36,49 +37,109 @@ def test_a_rehearsal_runs_the_whole_way_on_the_host(tmp_path):
     assert (ran.returncode, ran.stderr) == (0, "")
     record = json.loads(ran.stdout)
     assert record["gpu"][0]["rehearsal"]
-    assert {(c["library"], one["reason"]) for c in record["checks"] for one in c["of"]} == {
-        ("torch", "")
-    }
+    assert record["compiled"][0]["calls"] == 6
     timed = {(w["library"], w["kind"], w["dtype"]) for w in record["works"]}
-    kinds = [(kind, dtype) for kind in ("forward", "gradient") for dtype in ("bfloat16", "float32")]
-    assert {("torch", *kind) for kind in kinds} | {("torch", "host", "float32")} <= timed
+    kinds = {
+        (kind, dtype)
+        for kind in ("forward", "gradient", "segmentation")
+        for dtype in ("bfloat16", "float32")
+    } | {("linear", "bfloat16"), ("host", "float32")}
+    assert {(kind, dtype) for library, kind, dtype in timed if library == "torch"} == kinds
     assert [w["refused"] for w in record["works"] if w["refused"]] == []
     assert re.search(r"^cupy: ", "\n".join(record["missing"]), re.MULTILINE)
     judged = {(t["kind"], t["against"]) for t in record["targets"]}
     assert judged == {
-        ("ulp", "value"), ("ulp", "gradient"), ("reach", "copy"), ("ratio", "torch"),
+        ("ulp", "value"),
+        ("ulp", "gradient"),
+        ("reach", "copy"),
+        ("ratio", "torch"),
+        ("ratio", "the products alone"),
         ("microseconds", ""),
-    }  # fmt: skip
+    }
     assert {path.name for path in tmp_path.iterdir()} == {
-        "performance-gpu.json", "performance-gpu.md",
-    }  # fmt: skip
+        "performance-gpu.json",
+        "performance-gpu.md",
+    }
+    assert json.loads((tmp_path / "performance-gpu.json").read_text("utf-8")) == record
     page = (tmp_path / "performance-gpu.md").read_text("utf-8")
     assert "no figure here says anything about a GPU" in page
-    assert "Not measured" not in page
+    assert "no GPU was at hand" not in page
 
 
 @pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
 def test_the_engine_itself_is_checked_and_timed():
-    asked = {"library": "torch", "threads": 1, "device": "cpu"}
-    with emulated():
-        found = [
-            *gpu_tasks.check(works=gpu.checked("torch", tiny=True), **asked),
-            *gpu_tasks.times(
-                works=gpu.works("torch", tiny=True), names=gpu.names("torch", ("torch",)),
-                seconds=1e-4, rounds=2, engine="cuda", **asked,
-            ),
-        ]  # fmt: skip
-    results = [entry for kind, entry in found if kind == "result"]
-    checks = [entry for entry in results if "of" in entry]
-    assert len(checks) == 8
-    for one in (one for entry in checks for one in entry["of"]):
-        assert (one["reason"], one["value_ulp"] <= 4) == ("", True)
-    works = [entry for entry in results if "runs" in entry]
-    assert len(works) == 8
-    engines = {run["contender"]: run["engine"] for work in works for run in work["runs"]}
-    assert engines == {
-        "xloss torch": "cuda", "xloss torch, closed form": "cuda", "torch": "",
-    }  # fmt: skip
+    works = [w for w in gpu.works("torch", tiny=True) if w.op == gpu.OP and w.classes == 60]
+    with emulated() as device:
+        found = list(
+            gpu_tasks.times(
+                library="torch",
+                threads=1,
+                device="cpu",
+                works=works,
+                names=gpu.names("torch", ("torch",)),
+                engine="cuda",
+                seconds=1e-4,
+                rounds=1,
+                most=1.0,
+                until=float("inf"),
+                tiny=True,
+            )
+        )
+    assert device.launches
+    entries = [entry for kind, entry in found if kind == "result"]
+    assert [entry["refused"] for entry in entries] == [[]] * 4
+    runs = [one for entry in entries for one in entry["runs"]]
+    engines = {one["contender"]: one["engine"] for one in runs}
+    assert engines == {"xloss torch": "cuda", "xloss torch, closed form": "cuda", "torch": ""}
+    for entry in entries:
+        for one in entry["runs"]:
+            if one["engine"] == "cuda":
+                assert one["value_ulp"] <= 4
+                assert abs(one["tail"]) < 1e-6
+                if entry["gradient"] and entry["dtype"] == "bfloat16":
+                    assert one["gradient_ulp"] <= 1
+
+
+def test_what_is_measured_is_kept_at_once(monkeypatch):
+    from xloss_conformance.speed import bench
+    from xloss_conformance.speed.plan import Plan, Step
+
+    step = Step("gpu", "on_gpu", {}, 1)
+    told = {"rehearsal": True, "name": "none", "versions": {}}
+    kept = []
+
+    def results(todo):
+        yield step, "result", told
+        assert [record["gpu"] for record in kept] == [[told]]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "results", results)
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench(Plan(ops=("gpu",), tiny=True), keep=kept.append)
+    assert kept[0]["schema"] == 1
+
+
+def test_a_run_that_measured_nothing_is_none(monkeypatch):
+    from xloss_conformance.speed import bench
+    from xloss_conformance.speed.plan import Plan, Step
+
+    step = Step("gpu", "on_gpu", {}, 1)
+    monkeypatch.setattr(bench, "results", lambda todo: iter([(step, "missing", "no GPU any more")]))
+    with pytest.raises(bench.BenchFailed, match="nothing was measured: no GPU any more"):
+        bench.bench(Plan(ops=("gpu",), tiny=True))
+
+
+def test_a_process_that_takes_too_long_is_ended_and_one_that_dies_is_a_line():
+    from xloss_conformance.speed.plan import Step
+    from xloss_conformance.speed.processes import results
+
+    # The first is over before its process has started; the second's task is none.
+    late = Step("works", "on_gpu", {"task": "facts"}, 1, alone=True, until=time.monotonic())
+    none = Step("works", "none", {}, 1, alone=True, until=time.monotonic() + 500)
+    said = [(step is late, kind, found) for step, kind, found in results([late, none])]
+    assert [of[:2] for of in said] == [(True, "missing"), (False, "missing")]
+    assert "took too long" in said[0][2]
+    assert "KeyError" in said[1][2]
 
 
 def test_the_version_is_the_packages_own_word(monkeypatch):

@@ -203,7 +203,8 @@ def blocked(folder, names):
         f"    return None if name.partition('.')[0] in {names!r} else own(name, path, target)\n"
         "PathFinder.find_spec = find_spec\n"
     )
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]  # a source tree's own
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def test_only_numpy_is_enough(folder):

@@ -49,11 +49,11 @@ def files(tmp_path, monkeypatch):
     return logits, labels
 
 
-def answer(capsys, *arguments):
-    """Run the command here, and return its JSON."""
-    assert run(["eval", *map(str, arguments), "--json"]) == 0
+def answer(capsys, *arguments, nan=False):
+    """Run the command here, and return its JSON; a NaN loss is told of on stderr."""
+    assert run(["eval", *map(str, arguments), "--json"]) == nan
     out, err = capsys.readouterr()
-    assert err == ""
+    assert re.fullmatch(r"xloss: [^\n]+: the loss is NaN: [^\n]+\n" if nan else "", err)
     return json.loads(out, parse_constant=pytest.fail)
 
 
@@ -98,8 +98,10 @@ def test_json_is_alone_on_stdout(files):
 
 def test_the_first_line_of_the_readme():
     script = Path(sysconfig.get_path("scripts")) / "xloss"
+    # From a source tree nothing is installed: what the script does, without it.
+    begins = [script] if script.exists() else [sys.executable, "-m", "xloss.cli"]
     ran = subprocess.run(
-        [script, "eval", DATA / "digits_logits.npy", DATA / "digits_labels.npy"],
+        [*begins, "eval", DATA / "digits_logits.npy", DATA / "digits_labels.npy"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ran.stderr == ""
@@ -271,13 +273,14 @@ def test_worst_rows_in_order(files, capsys, monkeypatch, block):
     labels = np.array([0, 0, 0, 0, 1, 0, 0, -100, 0])
     np.save("z.npy", logits)
     np.save("y.npy", labels)
-    got = answer(capsys, "z.npy", "y.npy", "--worst", 20)["worst"]
+    got = answer(capsys, "z.npy", "y.npy", "--worst", 20, nan=True)["worst"]
     # NaN before +inf; of equal rows the earlier first; an ignored row never.
     assert [r["row"] for r in got] == [2, 6, 4, 1, 3, 5, 0, 8]
     assert [r["loss"] for r in got[:3]] == ["nan", "nan", "inf"]
     assert [r["predicted"] for r in got[2:6]] == [0, 1, 1, 1]
     for limit in range(8):
-        assert answer(capsys, "z.npy", "y.npy", "--worst", limit)["worst"] == got[:limit]
+        some = answer(capsys, "z.npy", "y.npy", "--worst", limit, nan=True)["worst"]
+        assert some == got[:limit]
 
 
 # ---- Losses that are not finite, and none at all -------------------------------------------------
@@ -289,7 +292,7 @@ def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
     logits[[7, 251], labels[[7, 251]]] = -np.inf
     np.save("z.npy", logits)
     monkeypatch.setattr(piece_module, "BLOCK", 7 * 60)
-    got = answer(capsys, "z.npy", "y.npy")
+    got = answer(capsys, "z.npy", "y.npy", nan=True)
     assert list(got) == [*KEYS, "findings"]
     assert (got["loss"], got["perplexity"]) == ("nan", "nan")
     findings = {f["rule"]: f for f in got["findings"]}
@@ -297,8 +300,11 @@ def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
     assert findings["nan_logit"]["positions"] == [[123]]
     expected = {f.rule: (f.count, f.explanation) for f in diagnose(logits, labels).findings}
     assert {f["rule"]: (f["count"], f["explanation"]) for f in got["findings"]} == expected
-    assert run(["eval", "z.npy", "y.npy"]) == 0
-    out, _ = capsys.readouterr()
+    assert run(["eval", "z.npy", "y.npy"]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("xloss: z.npy: the loss is NaN: masked_target: 2 rows (7, 251): the ")
+    assert "; nan_logit: 1 row (123): a logit is NaN: so is the loss\n" in err
+    assert err.count("\n") == 1
     assert "loss        nan\n" in out
     assert "masked_target: 2 rows (7, 251)\n    the target" in out
 

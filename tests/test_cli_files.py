@@ -221,6 +221,15 @@ def test_a_wrong_file_is_one_clear_line(tmp_path, monkeypatch, name):
     assert os.listdir(tmp_path) == [name]
 
 
+def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
+    """The process would be killed by SIGBUS."""
+    path = saved(tmp_path, ".npy", np.zeros((64, 4096)))
+    source = open_array(path)
+    os.truncate(path, 5000)
+    with pytest.raises(FileProblem, match=r"file.npy: has become shorter while it was read"):
+        source.read((slice(0, 64), slice(0, 4096)))
+
+
 def test_missing_and_unreadable_files(tmp_path):
     with pytest.raises(FileProblem, match=r"none.npy: No such file or directory"):
         open_array(str(tmp_path / "none.npy"))

@@ -46,10 +46,10 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def answer(capsys, *arguments):
-    assert run(["eval", *map(str, arguments), "--json"]) == 0
+def answer(capsys, *arguments, nan=False):
+    assert run(["eval", *map(str, arguments), "--json"]) == nan
     out, err = capsys.readouterr()
-    assert err == ""
+    assert re.fullmatch(r"xloss: [^\n]+: the loss is NaN: [^\n]+\n" if nan else "", err)
     got = json.loads(out, parse_constant=pytest.fail)
     assert 0 < got.pop("seconds") < 60
     return got
@@ -74,10 +74,10 @@ def test_shards_are_one_array_in_the_natural_order_of_their_names(here, capsys, 
     logits[12], labels[12] = logits[7], labels[7]  # of equal rows the earlier is the worse
     written(logits, "z")
     written(labels, "y")
-    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40)
+    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40, nan=True)
     monkeypatch.setattr(evaluate_module, "PIECE", piece)
     monkeypatch.setattr(piece_module, "BLOCK", 7 * 3)
-    assert answer(capsys, "z", "y", "--worst", 40) == expected
+    assert answer(capsys, "z", "y", "--worst", 40, nan=True) == expected
     assert expected["shape"] == [30, 7]
     order = [r["row"] for r in expected["worst"]]
     assert order[:2] == [3, 25]
@@ -116,8 +116,8 @@ def test_more_row_axes_and_soft_targets(here, capsys):
 def test_a_weight_that_is_wrong_is_found_once(here, capsys):
     made()
     np.save("w.npy", np.array([1, 1, np.nan, 1, 1, 1, 1]))
-    expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy")
-    assert answer(capsys, "z", "y", "--weight", "w.npy") == expected
+    expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", nan=True)
+    assert answer(capsys, "z", "y", "--weight", "w.npy", nan=True) == expected
     assert expected["findings"][0]["count"] == 1
 
 

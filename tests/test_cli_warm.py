@@ -2,17 +2,23 @@
 
 import json
 import re
+from concurrent.futures import Future
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 
 pytest.importorskip("typer")
 pytest.importorskip("rich")
 
 import xloss
+from emulated import COMPILER, emulated
 from fresh import said
 from libraries import FLOATS
+from xloss.cli import warm_gpu
 from xloss.cli.app import run
-from xloss.engines import cpu
+from xloss.engines import cpu, cuda
+from xloss.engines.device import gpus
 
 REASON = xloss.engines()["cpu"]
 engine = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
@@ -36,6 +42,7 @@ def two(monkeypatch, tmp_path):
         yield "rows float64", 0.5
 
     monkeypatch.setattr(cpu, "warm", kernels)
+    monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU is found")
     return folder
 
 
@@ -43,10 +50,11 @@ def two(monkeypatch, tmp_path):
 def test_each_kernel_its_seconds_and_the_folder(two, capsys):
     code, out, err = warm(capsys)
     assert (code, err) == (0, "")
-    first, second, total, place = out.splitlines()
+    first, second, total, skipped, place = out.splitlines()
     assert re.fullmatch(r" +1\.25 s  rows float32", first)
     assert re.fullmatch(r" +0\.50 s  rows float64", second)
     assert re.fullmatch(r" +\d+\.\d\d s  all 2, Numba's own start included", total)
+    assert skipped == "engine 'cuda' is skipped: no GPU is found"
     assert place == f"kept in {two}"
 
 
@@ -55,11 +63,12 @@ def test_json_is_alone_on_stdout(two, capsys):
     code, out, err = warm(capsys, "--json")
     assert (code, err) == (0, "")
     got = json.loads(out)
-    assert list(got) == ["schema", "kernels", "seconds", "cache"]
+    assert list(got) == ["schema", "kernels", "skipped", "seconds", "cache"]
     assert got["kernels"] == [
         {"name": "rows float32", "seconds": 1.25},
         {"name": "rows float64", "seconds": 0.5},
     ]
+    assert got["skipped"] == [{"engine": "cuda", "reason": "no GPU is found"}]
     assert got["seconds"] >= 0
     assert got["cache"] == str(two)
 
@@ -74,11 +83,13 @@ def test_nothing_kept_is_said(two, capsys, monkeypatch, tmp_path):
     assert json.loads(warm(capsys, "--json")[1])["cache"] is None
 
 
-def test_without_numba_it_is_one_line_and_exit_code_2(capsys, monkeypatch):
+def test_with_neither_engine_it_is_one_line_and_exit_code_2(capsys, monkeypatch):
+    monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU is found")
     monkeypatch.setattr(cpu, "unavailable", lambda: 'no Numba: pip install "xloss[fast]"')
     code, out, err = warm(capsys)
     assert (code, out) == (2, "")
-    assert err == "xloss: engine 'cpu': no Numba: pip install \"xloss[fast]\"\n"
+    cpus, gpus = 'no Numba: pip install "xloss[fast]"', "no GPU is found"
+    assert err == f"xloss: engine 'cpu': {cpus}; engine 'cuda': {gpus}\n"
 
 
 @engine
@@ -139,3 +150,101 @@ def test_after_it_no_call_compiles():
     print(count > 20)
     """
     assert said(script) == "True"
+
+
+# ---- A GPU ---------------------------------------------------------------------------------------
+
+
+class Inline:
+    """A pool that does at once, here, what it is given."""
+
+    def __init__(self, *options):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, function, *arguments):
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+def test_the_gpu_that_is_here_is_compiled_for(two, capsys, monkeypatch):
+    def calls(library, dtype, classes):
+        return f"cuda {dtype}, {classes:,} classes", 2.0
+
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(warm_gpu, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(warm_gpu, "library", lambda: "cupy")
+    monkeypatch.setattr(warm_gpu, "calls", calls)
+    got = json.loads(warm(capsys, "--json")[1])
+    assert got["skipped"] == []
+    named = {kernel["name"] for kernel in got["kernels"]}
+    assert {"rows float32", "cuda float16, 2 classes", "cuda float64, 262,144 classes"} <= named
+    assert not any("bfloat16" in name for name in named)  # CuPy has none
+
+
+@pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype, monkeypatch):
+    from xloss.engines.device.plan import KINDS
+
+    monkeypatch.setattr(warm_gpu, "ROWS", (2, 3))
+    with emulated() as gpu:
+        name, seconds = warm_gpu.calls("torch", dtype, 64)
+    assert name == f"cuda {dtype}, 64 classes"
+    assert seconds > 0
+    launched = [dict(constants) for constants, _ in gpu.launches]
+    rows = [c for c in launched if "GRAD" in c]
+    assert {c["STORED"] for c in rows} == {KINDS[dtype]}
+    assert {c["GRAD"] for c in rows} == {0, 1}
+
+
+def test_what_the_memory_does_not_hold_is_said(monkeypatch):
+    class OutOfMemoryError(Exception):
+        pass
+
+    def cross_entropy(x, y):
+        if len(x) > 2:
+            raise OutOfMemoryError
+
+    monkeypatch.setattr(xloss, "cross_entropy", cross_entropy)
+    monkeypatch.setattr(xloss, "value_and_grad", lambda loss: loss)
+    monkeypatch.setattr(xloss, "use_engine", lambda name: nullcontext())
+    monkeypatch.setattr(warm_gpu, "converter", lambda library: np.asarray)
+    name, _ = warm_gpu.calls("cupy", "float32", 8)
+    assert name == "cuda float32, 8 classes; not for 1100 rows: out of memory"
+
+
+def test_the_gpus_are_named(capsys, monkeypatch):
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(gpus, "gpus", lambda: ["cuda:0 NVIDIA H200, compute capability 9.0"])
+    assert run(["engines"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split(maxsplit=2)[2] == "cuda:0 NVIDIA H200, compute capability 9.0"
+
+
+def test_the_driver_is_asked_what_they_are(monkeypatch):
+    driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'xloss[cuda]'")
+    told = {"MAJOR": 10, "MINOR": 3}
+    monkeypatch.setattr(gpus, "missing", lambda: None)
+    monkeypatch.setattr(driver, "cuDeviceGetCount", lambda: (0, 2))
+    monkeypatch.setattr(driver, "cuDeviceGet", lambda number: (0, number))
+    monkeypatch.setattr(
+        driver,
+        "cuDeviceGetName",
+        lambda size, device: (0, f"NVIDIA B{device}".encode() + b"\0" * 9),
+    )
+    monkeypatch.setattr(
+        driver, "cuDeviceGetAttribute", lambda asked, device: (0, told[asked.name.split("_")[-1]])
+    )
+    assert gpus.gpus() == [
+        "cuda:0 NVIDIA B0, compute capability 10.3",
+        "cuda:1 NVIDIA B1, compute capability 10.3",
+    ]
+    monkeypatch.setattr(gpus, "missing", lambda: "no GPU is found")
+    assert gpus.gpus() == []

@@ -17,11 +17,15 @@ pytestmark = pytest.mark.skipif(
 
 ULP = {"float16": 1, "bfloat16": 1, "float32": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mean": {}, "sum": {"reduction": "sum"}, "normalizer": {"normalizer": 7.0},
-    "smoothed": {"label_smoothing": 0.1}, "z-loss": {"z_loss": 0.01}, "capped": {"softcap": 9.0},
+    "mean": {},
+    "sum": {"reduction": "sum"},
+    "normalizer": {"normalizer": 7.0},
+    "smoothed": {"label_smoothing": 0.1},
+    "z-loss": {"z_loss": 0.01},
+    "capped": {"softcap": 9.0},
     "weighted": {"weight": torch.linspace(0.5, 2, 50), "ignore_index": 3},
     "absent": {"where": torch.arange(6) != 2},
-}  # fmt: skip
+}
 
 
 def inputs(kind: str = "float32", rows: int = 6, classes: int = 50) -> tuple[Any, Any]:
@@ -179,6 +183,15 @@ def test_twice_differentiable_after_the_gradient_was_written() -> None:
     np.testing.assert_allclose(once, 0.0, atol=1e-15)
 
 
+def test_upstreams_whose_values_are_not_in_their_memory() -> None:
+    z, y = inputs()
+    zero = torch._efficientzerotensor((), dtype=torch.float32)
+    with emulated():
+        for up, factor in ((torch._neg_view(torch.tensor(2.0)), -2.0), (zero, 0.0)):
+            (got,) = torch.autograd.grad(xloss.cross_entropy(z, y), z, up)
+            assert_close(got, slope_of(z, y, factor), "float32")
+
+
 def test_a_batch_of_upstreams() -> None:
     z, y = inputs()
     ups = torch.tensor([1.0, 2.0, -3.0])
@@ -222,6 +235,17 @@ def test_nothing_is_written_ahead_where_saved_tensors_are_packed() -> None:
     assert_close(z.grad, slope_of(z, y, 2.0), "float32")
 
 
+def test_nothing_is_written_ahead_where_pytorch_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xloss.backends.torch_cuda._packs", None)
+    z, y = inputs()
+    with emulated() as gpu:
+        xloss.cross_entropy(z, y).backward()
+        assert modes(gpu) == [0, 1]
+    assert_close(z.grad, slope_of(z, y, 1.0), "float32")
+
+
 def test_nothing_is_written_ahead_where_nobody_asks() -> None:
     z, y = inputs()
     with emulated() as gpu:
@@ -239,3 +263,10 @@ def test_logits_that_were_written_to_are_an_error() -> None:
         x.add_(1.0)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
+
+
+def test_a_transformation_that_follows_something_else() -> None:
+    z, y = inputs()
+    with emulated():
+        got = torch.func.grad(lambda w: (w * w).sum() + xloss.cross_entropy(z, y))(torch.ones(3))
+    assert got.tolist() == [2.0, 2.0, 2.0]

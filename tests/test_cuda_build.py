@@ -21,16 +21,25 @@ except Exception as error:
     pytest.skip(f"{error}: pip install 'xloss[cuda]' brings it", allow_module_level=True)
 
 ARCHITECTURES = (80, 90, 100)
+INT64 = 3  # as `integer_at` of memory.cuh counts the types of labels
 WIDTHS = [(8, True), (4096, False), (4096, True), (262144, True)]
 
 
-def kernel(classes=4096, stored="bfloat16", grad=True, stage=0, soft=None, **options):
+def kernel(classes=4096, stored="bfloat16", stage=0, adds=False, **options):
     """The constants of one kernel of rows."""
-    size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[stored]
-    given = {"smooth": False, "cap": False, **options}
-    return plan.constants(
-        plan.plan(classes, size, False), stored, soft, grad=grad, stage=stage, **given
-    )
+    given = {
+        "soft": None,
+        "labels": 0 if options.get("soft") else INT64,
+        "weighed": False,
+        "flat": True,
+        "smooth": False,
+        "cap": False,
+        "z_loss": False,
+        "grad": True,
+        **options,
+    }
+    asked = plan.Asked(stored=stored, **given)
+    return plan.constants(plan.plan(classes, plan.ITEMSIZES[stored], False), asked, stage, adds)
 
 
 @pytest.mark.parametrize("capability", ARCHITECTURES)
@@ -89,6 +98,12 @@ def test_a_gpu_that_is_too_old_or_too_new_is_refused_with_the_reason():
         refused = pytest.raises(xloss.EngineUnavailable, match="too old: 75")
         with xloss.use_engine("cuda"), refused:
             xloss.cross_entropy(z, y)
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES)
+def test_a_kernel_of_few_rows_compiles(capability):
+    made_of = kernel(1000, "float32", adds=True)
+    assert build.compile_kernel(made_of, f"sm_{capability}")[0][:4] == b"\x7fELF"
 
 
 def test_sums_compile():

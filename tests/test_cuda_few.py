@@ -1,10 +1,12 @@
-"""Few rows on the CUDA engine: one launch, added up by its last block; calls alike, planned once."""
+"""Few rows on the CUDA engine: one launch, its last block adds up; calls alike, planned once."""
 
 from __future__ import annotations
 
 from math import fsum
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xloss
@@ -13,15 +15,24 @@ from xloss.backends import alike
 from xloss.engines import cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-pytestmark = pytest.mark.skipif(
-    COMPILER is None, reason="no g++ here, which compiles the kernels for the host"
-)
+from torch.autograd import forward_ad  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(
+        COMPILER is None, reason="no g++ here, which compiles the kernels for the host"
+    ),
+    # PyTorch's own import, with its forward mode.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),
+]
 
 both = xloss.value_and_grad(xloss.cross_entropy)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mean": {}, "sum": {"reduction": "sum"}, "normalizer": {"normalizer": torch.tensor(3.0)},
-    "weighted": {"weight": torch.linspace(0.5, 2, 40)}, "ignored": {"ignore_index": 3},
-}  # fmt: skip
+    "mean": {},
+    "sum": {"reduction": "sum"},
+    "normalizer": {"normalizer": torch.tensor(3.0)},
+    "weighted": {"weight": torch.linspace(0.5, 2, 40)},
+    "ignored": {"ignore_index": 3},
+}
 
 
 def inputs(rows: int, kind: Any = torch.float32) -> tuple[Any, Any]:
@@ -146,11 +157,15 @@ def test_what_is_not_alike() -> None:
         count = len(gpu.launches)
         for x in (torch.cat([z, z], -1)[:, :40], z.T.contiguous().T):
             torch.testing.assert_close(xloss.cross_entropy(x, y), want, rtol=1e-6, atol=0.0)
-        negated = torch.complex(z, -z).conj().imag  # its memory holds -z
-        torch.testing.assert_close(xloss.cross_entropy(negated, y), want, rtol=1e-6, atol=0.0)
+        for x in (torch._neg_view(-z), torch.complex(z, -z).conj().imag):  # their memory holds -z
+            torch.testing.assert_close(xloss.cross_entropy(x, y), want, rtol=1e-6, atol=0.0)
         with xloss.use_engine("generic"):
             torch.testing.assert_close(xloss.cross_entropy(z, y), want, rtol=1e-6, atol=0.0)
         assert len(gpu.launches) == count + 2
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(z, torch.ones_like(z))
+            moved = forward_ad.unpack_dual(xloss.cross_entropy(dual, y)).tangent
+            assert moved is not None
         soft = torch.softmax(z, -1)
         xloss.cross_entropy(z, soft)
         xloss.cross_entropy(z, soft.requires_grad_()).backward()
@@ -181,3 +196,21 @@ def test_what_is_remembered_holds_no_array_and_has_a_bound(monkeypatch: pytest.M
             xloss.cross_entropy(*inputs(rows))
             assert all(call.operands is None for call in alike._calls.values())
         assert len(alike._calls) <= 3
+
+
+def test_arrays_of_cupy_are_told_apart() -> None:
+    """By all that a launch depends on; the arrays themselves need a GPU."""
+
+    class Played:
+        def __init__(self, kind: str, shape: tuple[int, ...], gpu: int = 0, whole: bool = True):
+            self.dtype, self.shape = np.dtype(kind), shape
+            self.device, self.flags = SimpleNamespace(id=gpu), SimpleNamespace(c_contiguous=whole)
+
+    x, t = Played("f4", (2, 3)), Played("i8", (2,))
+    key = alike.look_cupy(x, t)
+    assert key == alike.look_cupy(Played("f4", (2, 3)), t)
+    assert hash(key) is not None
+    others = (Played("f8", (2, 3)), Played("f4", (3, 3)), Played("f4", (2, 3), gpu=1))
+    assert len({key, *(alike.look_cupy(o, t) for o in others)}) == 4
+    assert alike.look_cupy(Played("f4", (2, 3), whole=False), t) is None
+    assert alike.look_cupy(x, np.zeros(2, np.int64)) is None

@@ -16,7 +16,7 @@ pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
 from emulated import COMPILER, emulated
 from spread import Alone
-from standin import CALLS, DEVICE, DeviceArray, cupy_namespace
+from standin import CALLS, DEVICE, Device, DeviceArray, cupy_namespace
 
 SHAPE = (6, 5)
 
@@ -158,6 +158,22 @@ def test_the_stand_in_refuses() -> None:
     for way in (bool, float, int, np.asarray, list):
         with pytest.raises(AssertionError, match="brought to the host"):
             way(x)
+
+
+def test_the_stand_in_grants_no_more_than_cupy() -> None:
+    """Read from CuPy's own classes: what is unhashable there is so here, and no name is added."""
+    import cupy
+
+    assert cupy.cuda.Device.__hash__ is Device.__hash__ is None
+    assert cupy.ndarray.__hash__ is DeviceArray.__hash__ is None
+    for mine, real in ((Device(0), cupy.cuda.Device), (DeviceArray(np.ones(2)), cupy.ndarray)):
+        own = {n for n in dir(mine) if not n.startswith("_") or n in vars(type(mine))}
+        # `__array_namespace__` stands for array_api_compat's own look at CuPy's class.
+        added = own - set(dir(real)) - {"_values", "_refuse", "__array_namespace__"}
+        assert added <= {"__dict__", "__weakref__", "__module__"}, f"{real}: {added}"
+    one, other = (DeviceArray(np.ones(2)).device for _ in range(2))
+    assert one == other
+    assert one is not other  # CuPy makes a new object at each look
 
 
 def test_cupy_takes_every_call() -> None:

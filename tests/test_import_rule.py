@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 # A small house that keeps the rule in every way the rule allows.
 CLEAN = {
     "src/xloss/__init__.py": "from .losses.softmax import f\nfrom . import ops\n__all__ = ['f']\n",
-    "src/xloss/_xp.py": "import array_api_compat, numpy\ndef f():\n    import ml_dtypes\n",
+    "src/xloss/_inspect.py": "import array_api_compat, numpy\n",
+    "src/xloss/_xp.py": "from . import _inspect\ndef f():\n    import ml_dtypes\n",
     "src/xloss/capabilities.py": "from . import _xp\n",
     "src/xloss/core/__init__.py": "",
     "src/xloss/core/rows.py": "from .. import _xp, capabilities\n",
@@ -40,6 +41,7 @@ CLEAN = {
 
 OFFENCES = {
     "core imports a backend": ("core/rows.py", "from ..backends import get"),
+    "_inspect imports _xp": ("_inspect.py", "from . import _xp"),
     "_xp imports core": ("_xp.py", "from .core import rows"),
     "capabilities imports core": ("capabilities.py", "import xloss.core.rows"),
     "engines import backends inside a function": (
@@ -77,7 +79,7 @@ OFFENCES = {
         "engines/__init__.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import cupy",
     ),
-    "array_api_compat outside _xp": ("core/rows.py", "from array_api_compat import device"),
+    "array_api_compat outside _inspect": ("core/rows.py", "from array_api_compat import device"),
     "array_api_compat in a backend, lazily": (
         "backends/torch.py",
         "def f():\n    import array_api_compat.torch",

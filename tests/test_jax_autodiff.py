@@ -78,7 +78,8 @@ def test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form() -> None:
         return xloss.cross_entropy(x, y, label_smoothing=0.1)
 
     value, gradient = xloss.value_and_grad(xloss.cross_entropy)(z, y, label_smoothing=0.1)
-    np.testing.assert_array_equal(jax.jit(loss)(z), value)
+    # Two programs: XLA contracts and orders the operations of each by itself.
+    np.testing.assert_allclose(jax.jit(loss)(z), value, rtol=4 * np.finfo(float).eps)
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(z), gradient, rtol=1e-14, atol=1e-17)
     v = draw(7)
     np.testing.assert_allclose(jax.jvp(loss, (z,), (v,))[1], (gradient * v).sum(), rtol=1e-13)

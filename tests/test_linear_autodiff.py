@@ -81,14 +81,14 @@ def test_gradcheck(torch, reduction):
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_what_is_frozen_costs_nothing(torch, reduction, monkeypatch):
     """Of a product that no gradient needs, nothing is computed."""
-    from xloss.backends import linear_blocks
+    from xloss.backends import linear_products
 
     products = []
-    into, add = linear_blocks.matmul_into, linear_blocks.matmul_add
+    into, add = linear_products.matmul_into, linear_products.matmul_add
     monkeypatch.setattr(
-        linear_blocks, "matmul_into", lambda *a: (products.append("into"), into(*a))
+        linear_products, "matmul_into", lambda *a: (products.append("into"), into(*a))
     )
-    monkeypatch.setattr(linear_blocks, "matmul_add", lambda *a: (products.append("add"), add(*a)))
+    monkeypatch.setattr(linear_products, "matmul_add", lambda *a: (products.append("add"), add(*a)))
     again = ["into"] * (reduction == "none")  # the logits, in the backward pass
     for grads, count in [((True, False), ["into"]), ((False, True), ["add"]), ((False, False), [])]:
         products.clear()

@@ -77,3 +77,42 @@ def test_the_peak_is_the_gradients_and_less_than_256_mib(library, reduction):
 def test_the_measure_sees_whole_logits():
     """One block of every row does hold them."""
     assert peak("numpy", "block_rows=6144") > 384
+
+
+# 64 rows of 2048 features and 65536 classes in bfloat16: the weight takes 256 MiB, as does its
+# gradient; in float32 either would take 512.
+SHORT = """
+import torch, xloss
+rows, width, classes = 64, 2048, 65536
+
+def data(rows, classes):
+    make = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, width, generator=make).bfloat16()
+    w = torch.randn(classes, width, generator=make, dtype=torch.bfloat16)
+    return x, w, torch.arange(rows) % classes
+
+def run(x, w, y):
+    return xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(x, w, y, block_rows=32)
+
+def kibibytes(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+run(*data(16, 4096))
+given = data(rows, classes)
+before = kibibytes("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+made = run(*given)
+print((kibibytes("VmHWM") - before) // 1024)
+"""
+
+
+@linux
+def test_neither_a_bfloat16_weight_nor_its_gradient_is_there_in_float32():
+    """The gradient, 8 MiB of logits, and what is converted at a time with what a product packs."""
+    torch = pytest.importorskip("torch")
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bfloat16 products: sums are in float32")
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 256 + 128

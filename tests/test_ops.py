@@ -83,9 +83,8 @@ def test_what_they_refuse(name):
     for wrong in (None, 1.0, [0.0], np.zeros(2, int), np.zeros(2, complex)):
         with pytest.raises(TypeError, match=rf"^{first}: expected "):
             run(wrong)
-    for wrong in (np.zeros(()), np.zeros((2, 0))):
-        with pytest.raises(ValueError, match=rf"^{first}: expected at least one "):
-            run(wrong)
+    with pytest.raises(ValueError, match=rf"^{first}: expected at least one axis"):
+        run(np.zeros(()))
     with pytest.raises(ValueError, match=r"^axis: expected -1 <= axis < 1"):
         run(np.zeros(2), axis=1)
     with pytest.raises(TypeError, match="positional"):

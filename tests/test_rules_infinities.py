@@ -100,10 +100,12 @@ def test_every_binary_mixture_of_special_values(lib, name):
         want = expected(name, x, t, reduction="none", **options)
         run = xloss.value_and_grad(loss(name), (0, 1))
         rows, gradients = run(lib.like(x), lib.like(t), reduction="none", **options)
-        close(lib.host(rows), want.rows)
+        lost = 64 * lib.lost  # (1-p)^γ is subnormal at 60 and γ 1.5, and multiplied by 60
+        close(lib.host(rows), want.rows, lost=lost)
         there = ~np.isnan(t)  # what a gradient to a NaN is, is nowhere said
         for got, exact in zip(gradients, (want.grad, want.grad_targets), strict=True):
-            close(lib.host(got)[there], [e for e, k in zip(exact, there, strict=True) if k])
+            exact = [e for e, k in zip(exact, there, strict=True) if k]
+            close(lib.host(got)[there], exact, lost=lost)
 
 
 @pytest.mark.parametrize("log_target", [False, True])

@@ -73,7 +73,7 @@ def check(
 
 def kind(array: Any) -> str:
     """Return "bool", "integer", "float" or another, of an array of NumPy or PyTorch."""
-    name = str(array.dtype).removeprefix("torch.")
+    name = getattr(array.dtype, "name", None) or str(array.dtype).removeprefix("torch.")
     stem = name.rstrip("0123456789")
     return {"int": "integer", "uint": "integer", "bfloat": "float"}.get(stem, stem)
 

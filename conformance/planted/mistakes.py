@@ -49,6 +49,7 @@ NUMPY = [
     Planted("upstream of the first row", n.UpstreamOfTheFirstRow, "upstream", "gradient"),
     Planted("class axis not moved", n.ClassesNotMoved, "axis", "value"),
     Planted("memory order taken for C", n.FlatRows, "layouts", "value"),
+    Planted("the other byte order", n.OtherByteOrder, "layouts", "value"),
     Planted("input overwritten", n.InputOverwritten, "layouts", "input"),
     Planted("running float32 sum", n.RunningSum, "sixteen bits", "value"),
     Planted("last block of rows dropped", n.LastBlockDropped, "sixteen bits", "value"),

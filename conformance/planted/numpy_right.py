@@ -105,7 +105,7 @@ class CrossEntropy:
             value, divisor = self.mean(value, divisor, counted)
         grads = self.kept(keep, self.upstream(grads, own.astype(np.float64), divisor))
         back = np.moveaxis(grads.reshape(*shape, classes), -1, axis)
-        kind = np.float64 if logits.dtype == np.float64 else np.float32
+        kind = np.float64 if logits.dtype.name == "float64" else np.float32
         return value.astype(kind)[()], back.astype(logits.dtype)
 
     # The steps.

@@ -379,3 +379,11 @@ class FlatRows(CrossEntropy):
         if logits.ndim == 2 and logits.flags.f_contiguous and not logits.flags.c_contiguous:
             logits = logits.ravel(order="K").reshape(logits.shape)
         return super().__call__(logits, targets, **options)
+
+
+class OtherByteOrder(CrossEntropy):
+    """Bytes are taken for numbers of this machine's order."""
+
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        logits = logits.view(logits.dtype.newbyteorder("="))
+        return super().__call__(logits, targets, **options)

@@ -95,6 +95,7 @@ def compare(
         loss = "cross_entropy"
     cases = chosen(loss, families, quick)
     found = Comparison(told(one), told(two))
+    progress(0, len(cases))
     for case in cases:
         found.pairs.append(pair(one, two, case))
         progress(len(found.pairs), len(cases))

@@ -16,6 +16,7 @@ with p·A a term, a sum is no more exact than p·A alone |
 | linear: features, weight, bias | twice that of the logits' gradient and two a term, of Σ|terms| |
 | what rounds an exponent, as these two do | relative: up to twice as many ulp below a power of 2 |
 | 16-bit gradients | one rounding of the float32 result: half an ulp and the budget in float32 |
+| linear in 16 bits | each term rounded before the products, and the result of a block: 2 ulp more |
 """
 
 from __future__ import annotations
@@ -115,7 +116,11 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     targets = np.asarray(BASE + 2 * cap)
     bits = FORMATS[arguments.dtype][0]
     if bits < 24:
+        # 16-bit factors multiply as they are: logits' gradients are rounded to the dtype, and
+        # where a product returns 16 bits so is each block's share. Half an ulp of a term is less
+        # than an ulp of the sum of their sizes, whose mantissa may be 1 where theirs are 2.
         grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
+        grad = grad + 2.0
     scale = linear.scales(arguments, by_logit, absent)
     return Budget(np.asarray(BASE + 2 * cap), value, grad, scale, targets, by_targets)
 

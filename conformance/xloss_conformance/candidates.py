@@ -14,10 +14,11 @@ from .conventions import Convention, convention, on
 from .conventions.base import parameters
 from .homes import home
 from .homes.base import rounded
-from .loading import LoadError, load_object
+from .loading import LoadError, load_object, staying
 from .report.snippet import arrays, keywords, shown
 from .running import Called, run
 from .subject import Differs, Outcome, Traits
+from .visible import literal, visible
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return f"{self.label} {self.dtype}"
+        return f"{visible(self.label)} {self.dtype}"
 
     @property
     def library(self) -> str:
@@ -43,7 +44,9 @@ class Candidate:
     @property
     def traits(self) -> Traits:
         of = home(self.library)
-        return Traits(self.dtype, flushes=of.flushes, gradient=of.gradients, strict=False)
+        return Traits(
+            self.dtype, flushes=self.dtype in of.flushes, gradient=of.gradients, strict=False
+        )
 
     def refuses(self, case: Case) -> str | None:
         if case.loss != self.loss:
@@ -75,7 +78,7 @@ class Candidate:
             options += f', arrays="{own}"'
         targets = "None" if case.targets is None else "targets"
         loaded = ":" in self.label
-        spec = f'"{self.label}"' if loaded else self.label
+        spec = literal(self.label) if loaded else self.label
         how = f'{spec}, {self._style()}, "{self.loss}", "{self.dtype}"'
         lines = [
             "from xloss_conformance.candidates import ask",
@@ -93,14 +96,15 @@ class Candidate:
         named = self.convention.origin or (
             self.convention.name if type(self.convention).__module__.startswith(__package__) else ""
         )
-        return f'"{named}"' if named else f"{type(self.convention).__name__}()"
+        return literal(named) if named else f"{type(self.convention).__name__}()"
 
     def _survived(
         self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any
     ) -> Called:
         """Call it; what it throws that is no Exception, SystemExit say, is an outcome too."""
         try:
-            return self._call(case, x, t, options, upstream)
+            with staying():
+                return self._call(case, x, t, options, upstream)
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as thrown:

@@ -17,8 +17,11 @@ CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take cl
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
 LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "linear_cross_entropy")
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
-# "readonly" forbids writing to every argument.
-LAYOUTS = ("C", "F", "reversed", "strided", "broadcast", "readonly")
+# "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
+# at an odd address, "filtered" lazy, of rows whose number is found when they are computed.
+LAYOUTS = (
+    "C", "F", "reversed", "strided", "broadcast", "readonly", "swapped", "misaligned", "filtered",
+)  # fmt: skip
 # Options that are arrays of the inputs' dtype; `where` is one of bools.
 FLOATING = ("weight", "class_weight", "sample_weight", "pos_weight", "normalizer")
 

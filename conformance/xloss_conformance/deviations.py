@@ -54,6 +54,8 @@ class Deviation:
 
 def read(file: Path) -> list[Deviation]:
     """Return the entries of a file."""
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise BadFile(f"{file}: is a FIFO or a device, not a file")  # it would be waited for
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +20,29 @@ class LoadError(ValueError):
     """What was named cannot be had; the message says why in one line."""
 
 
+def installed(distribution: str) -> str:
+    """Return a distribution's version; "unknown" where it runs from a source tree, unpacked."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """Come back to the current folder: a stranger's code may go to another and stay there."""
+    try:
+        before = os.getcwd()
+    except OSError:  # it has been deleted
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chdir(before)
+
+
 def load_object(spec: str, default: str = "") -> Any:
     """Return what a spec names; of one without a name after the colon, the default name."""
     place, colon, name = spec.rpartition(":")
@@ -23,7 +50,8 @@ def load_object(spec: str, default: str = "") -> Any:
         place, name = spec, default
     if not place or not name:
         raise LoadError(f"{spec!r}: expected package.module:function or path/file.py:function")
-    module = _file(place) if place.endswith(".py") else _module(place)
+    with staying():
+        module = _file(place) if place.endswith(".py") else _module(place)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -46,14 +74,15 @@ def _file(place: str) -> ModuleType:
     assert found is not None
     assert found.loader is not None
     module = sys.modules[name] = module_from_spec(found)
-    sys.path.insert(0, str(path.resolve().parent))  # what stands beside it can be imported
+    folder = str(path.resolve().parent)  # now: its code may change the current folder
+    sys.path.insert(0, folder)  # what stands beside it can be imported
     try:
         found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise LoadError(f"{place} fails to import: {_said(error)}") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        _forget(folder)
     return module
 
 
@@ -69,7 +98,12 @@ def _module(place: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise LoadError(f"{place} fails to import: {_said(error)}") from error
     finally:
-        sys.path.remove(here)
+        _forget(here)
+
+
+def _forget(folder: str) -> None:
+    with suppress(ValueError):  # the module may have changed the path too
+        sys.path.remove(folder)
 
 
 def _said(error: BaseException) -> str:

@@ -152,7 +152,8 @@ def softmax_row(
     elif kind == "log_loss":
         z = [_clip(v, eps) for v in given]
         clipped = [z[k] != given[k] and not mp.isnan(z[k]) for k in n]
-        dz = [ZERO if clipped[k] else _over(ONE, z[k]) for k in n]
+        # A negative probability has no logarithm, and no slope of one.
+        dz = [ZERO if clipped[k] else _over(ONE, z[k]) if z[k] >= 0 else NAN for k in n]
         losses = [-mp.log(v) if v >= 0 else NAN for v in z]
     possible = [v != (0 if kind == "log_loss" else -INF) for v in z]
     empty = not any(possible) and (logits or epsilon != 0)
@@ -252,7 +253,7 @@ def kl_row(
     gap = [a - b for a, b in zip(log_t, lp, strict=True)]
     scale = t if log_target else [mp.sign(v) ** 2 for v in t]  # 0 where t_j is, else 1
     t_grad = [s * _times(c, d + 1) for c, d in zip(scale, gap, strict=True)]
-    return Row(s * _dot(t, gap), s, [-s * v for v in t], t_grad)
+    return Row(s * _dot(t, gap), s, [-s * v if v >= 0 else NAN for v in t], t_grad)
 
 
 def _each(function: Callable[..., mpf], *gradients: G | None) -> G | None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 from .candidates import Candidate
 from .case import Case, Stored
 from .conventions import Convention, convention
 from .homes import Missing, home
+from .loading import installed
 from .subject import Differs, Outcome, Traits
 
 PEERS = ("torch", "keras", "optax", "sklearn", "scipy")
@@ -48,7 +48,7 @@ class Peer:
 
     @property
     def version(self) -> str:
-        own = version(self.convention.package)
+        own = installed(self.convention.package)
         if self.library in ("numpy", self.convention.name):
             return own
         return f"{own} on {self.library} {home(self.library).version()}"
@@ -57,7 +57,7 @@ class Peer:
     def traits(self) -> Traits:
         of = home(self.library)
         gradient = of.gradients or ("closed form" if self.convention.name == "sklearn" else "")
-        return Traits(self.dtype, flushes=of.flushes, gradient=gradient, strict=False)
+        return Traits(self.dtype, flushes=self.dtype in of.flushes, gradient=gradient, strict=False)
 
     def of(self, case: Case) -> Candidate:
         """Return the library's own function for a case; KeyError where it has none."""

@@ -109,6 +109,8 @@ def sources(plan: Plan) -> list[Source]:
                 plan.candidate,
                 partial(_candidate, plan, loss, dtype),
                 required=True,
+                stranger=True,
+                before=partial(styled, plan.convention, plan.arrays),
             )
             for dtype in plan.dtypes or ("float32",)
         ]

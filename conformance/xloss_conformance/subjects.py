@@ -42,7 +42,7 @@ class Xloss:
         return Traits(
             self.dtype,
             bad_label="raises" if of.reads else "nan",
-            flushes=of.flushes,
+            flushes=self.dtype in of.flushes,
             same_bits=self.same_bits,
             compiled=self.compiled,
             gradient=self.gradient,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import NamedTuple
 
 from .case import Case
@@ -29,6 +30,10 @@ class Told(NamedTuple):
     version: str
 
 
+def _nothing() -> None:
+    """Prepare nothing."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A subject that whoever runs it makes: no array library is imported before that."""
@@ -37,6 +42,8 @@ class Source:
     make: Callable[[], Subject]  # picklable; Missing says why there is none here
     required: bool = False  # asked for by name: Missing ends the run
     cost: int = 0  # the higher, the earlier it begins: the longest must not come last
+    stranger: bool = False  # a candidate: it may hang
+    before: Callable[[], object] = _nothing  # picklable: imports what is no stranger's
 
 
 class Nonconforming(AssertionError):
@@ -99,11 +106,13 @@ class Collector:
         there = len(self.subjects) - len(self.missing)
         self.progress(sum(map(len, self.verdicts)), there * len(self.cases))
 
-    def at(self, source: int) -> str:
-        """Say what a source was about to answer."""
+    def at(self, source: int, label: str) -> str:
+        """Say what a source, by this label before it has a name, was about to answer."""
         told, done = self.subjects[source], len(self.verdicts[source])
-        if told is None or done == len(self.cases):
-            return "between two subjects"
+        if told is None:
+            return f"loading {label}"
+        if done == len(self.cases):
+            return f"done with {told.name}"
         return f"running {told.name} on {self.cases[done].name}"
 
 
@@ -112,12 +121,14 @@ def run(
     cases: Iterable[Case],
     *,
     jobs: int | None = None,
+    timeout: float = inf,
     progress: Progress = lambda done, total: None,
     deviations: Sequence[Deviation] = (),
 ) -> Report:
     """Judge every subject by every case, in this process or in `jobs` others.
 
-    What goes to others is picklable, and the cases are the catalogue's.
+    What goes to others is picklable, and the cases are the catalogue's. There a stranger may take
+    `timeout` seconds for a case, and any other ten times as long.
     """
     begun = time.perf_counter()
     listed = list(cases)
@@ -126,7 +137,7 @@ def run(
     if jobs is not None:
         from .workers import work
 
-        work(sources, collector, max(1, min(jobs, len(sources))))
+        work(sources, collector, max(1, min(jobs, len(sources))), timeout)
     else:
         for i, source in enumerate(sources):
             for found in answers(source, listed):

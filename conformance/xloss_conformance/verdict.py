@@ -14,6 +14,7 @@ from .expected import Exact, Expected, answer
 from .formats import accumulated
 from .packed import LINEAR
 from .subject import FLUSHED, Differs, Outcome, Subject, Traits
+from .visible import visible
 
 # Rule -> what it says; findings name one of these.
 RULES = {
@@ -114,7 +115,7 @@ def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
 def said(error: Exception) -> str:
     """Return an error's type and first line."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
+    return visible(f"{type(error).__name__}: {lines[0][:200]}")
 
 
 def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -> Iterator[Finding]:

@@ -1,21 +1,15 @@
-"""Worker processes: one source of subjects after another, those of one library in one process.
-
-They are spawned, not forked: JAX and torch have threads, and a child forked from them hangs.
-"""
+"""Worker processes: one source of subjects after another, those of one library in one process."""
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from math import inf
+from multiprocessing.connection import Connection
 from typing import Any
 
+from .apart import START, Apart, Message, Send, WorkerFailed, ready, said
 from .case import Case
 from .cases import catalogue
 from .homes import Missing
@@ -23,67 +17,67 @@ from .loading import LoadError
 from .suite import Collector, Source, answers
 from .verdict import Verdict
 
+__all__ = ["WorkerFailed", "sent", "work"]
+
 STAYS: Any = None  # stands for a case that is not sent
+OURS = 10  # times as long as a stranger may xloss and its peers take, some of which compile
 
 
-class WorkerFailed(Exception):
-    """A process died, or something that no verdict can tell went wrong in it."""
-
-
-def work(sources: Sequence[Source], collector: Collector, jobs: int) -> None:
-    """Run every source in one of `jobs` processes."""
+def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: float = inf) -> None:
+    """Run every source in one of `jobs` processes; a case may take `timeout` seconds."""
     names = [case.name for case in collector.cases]
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with _uninterrupted():
-        workers = [_Worker(names, threads) for _ in range(jobs)]
+    workers: list[_Worker] = []
     left = list(range(len(sources)))
     try:
+        workers += (_Worker(names, threads) for _ in range(jobs))
         for worker in workers:
-            worker.give(sources, left, workers)
-        while busy := {w.pipe: w for w in workers if w.source is not None}:
-            for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
-                assert worker.source is not None
-                kind, found = worker.receive(collector)
+            worker.take_next(sources, left, workers)
+        while busy := [w for w in workers if w.source is not None]:
+            heard = ready(busy)
+            for worker in busy:
+                at = collector.at(worker.place, worker.library)
+                if worker not in heard:
+                    worker.check(worker.patience(timeout, sources[worker.place]), at)
+                    continue
+                kind, found = worker.receive(at)
+                worker.begun = True
                 if kind == "done":
-                    worker.give(sources, left, workers)
+                    worker.take_next(sources, left, workers)
                 elif kind == "cannot":
                     raise found
                 elif kind == "failed":
-                    raise WorkerFailed(f"{collector.at(worker.source)}: {found}")
-                else:
-                    collector.take(worker.source, found)
+                    raise WorkerFailed(f"{at}: {found}")
+                elif kind == "found":
+                    collector.take(worker.place, found)
     finally:
         for worker in workers:
             worker.stop()
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: the parent, which it reaches, ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class _Worker:
+class _Worker(Apart):
     """A process, and what it is at."""
 
     def __init__(self, names: list[str], threads: int) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, names, threads), daemon=True)
-        self.process.start()
-        theirs.close()
+        super().__init__(_serve, names, threads)
         self.source: int | None = None
         self.library = ""
+        self.begun = False  # whether the process and the library of its source are there
 
-    def give(self, sources: Sequence[Source], left: list[int], workers: list[_Worker]) -> None:
+    @property
+    def place(self) -> int:
+        """The place of its source among all."""
+        assert self.source is not None
+        return self.source
+
+    def patience(self, timeout: float, source: Source) -> float:
+        """Return how many seconds it may be silent now."""
+        limit = timeout if source.stranger else OURS * timeout
+        return limit if self.begun else max(limit, START)
+
+    def take_next(
+        self, sources: Sequence[Source], left: list[int], workers: Sequence[_Worker]
+    ) -> None:
         """Hand it a source: of its own library, else of one that nobody is at, else any."""
         if not left:
             self.source = None
@@ -96,46 +90,29 @@ class _Worker:
         )
         left.remove(self.source)
         self.library = sources[self.source].library
-        self.pipe.send(sources[self.source])
-
-    def receive(self, collector: Collector) -> tuple[str, Any]:
-        assert self.source is not None
-        try:
-            received: tuple[str, Any] = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            code = self.process.exitcode or 0
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise WorkerFailed(f"the process {collector.at(self.source)} died: {how}") from None
-        return received
-
-    def stop(self) -> None:
-        self.process.terminate()  # an idle one too: unloading JAX and torch takes time
-        self.process.join()
-        self.pipe.close()
+        self.begun = False
+        self.give(sources[self.source])
 
 
-def _serve(pipe: Connection, names: list[str], threads: int) -> None:
+def _serve(pipe: Connection, send: Send, names: list[str], threads: int) -> None:
     """Answer source after source until the pipe is closed."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is imported
         os.environ.setdefault(variable, str(threads))
-    os.dup2(2, 1)  # stdout belongs to the report
     named = {case.name: case for case in catalogue()}
     cases = [named[name] for name in names]
     while True:
         try:
             source = pipe.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             return
         for message in _messages(source, cases):
-            try:
-                pipe.send(message)
-            except ConnectionError:
-                return
+            send(message)
 
 
-def _messages(source: Source, cases: Sequence[Case]) -> Iterator[tuple[str, Any]]:
+def _messages(source: Source, cases: Sequence[Case]) -> Iterator[Message]:
     try:
+        source.before()
+        yield "begun", None
         for found in answers(source, cases):
             yield "found", sent(found)
         yield "done", None
@@ -144,8 +121,7 @@ def _messages(source: Source, cases: Sequence[Case]) -> Iterator[tuple[str, Any]
     except GeneratorExit:
         raise
     except BaseException as error:
-        said = traceback.format_exception_only(error)[-1].strip()
-        yield "failed", f"{said}\n{traceback.format_exc()}"
+        yield "failed", said(error)
 
 
 def sent(found: Any) -> Any:

@@ -1,27 +1,42 @@
-"""The only importer of array-api-compat: namespaces, devices, dtypes, gathers."""
+"""What may be done with an array: contexts, gathers, sums, and each library's own ways to them."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Array: TypeAlias = Any  # no array type is common to the libraries
-Namespace: TypeAlias = Any
+from ._inspect import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    Namespace,
+    device,
+    dtype_name,
+    is_integer,
+    is_odd,
+    is_real_float,
+    library,
+    namespace,
+)
 
-FLOATS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
-INTEGERS = {
-    "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1),
-    "int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1),
-    "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1),
-    "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1),
-}  # fmt: skip
-
-_namespaces: dict[type, Namespace] = {np.ndarray: np}
-_names: dict[Any, str] = {}
+# What an array is comes from `_inspect`; all else takes it, and what is done with one, from here.
+__all__ = [
+    "FLOATS",
+    "INTEGERS",
+    "Array",
+    "Namespace",
+    "device",
+    "dtype_name",
+    "is_integer",
+    "is_odd",
+    "is_real_float",
+    "library",
+    "namespace",
+]
 # Integer-array indexing, x[i, j], reads and writes a handful of entries without a pass over x.
 _FANCY = {"numpy", "cupy", "torch"}
 
@@ -41,84 +56,6 @@ class Context(NamedTuple):
     clean: bool = False  # they were: every label is in range and none is ignored
 
 
-def namespace(x: Array) -> Namespace:
-    """Find the Array API namespace of an array, or None for anything else."""
-    kind = type(x)
-    found = _namespaces.get(kind)
-    if found is None:
-        found = _find(x)
-        if found is not None:
-            _namespaces[kind] = found
-    return found
-
-
-def _find(x: Array) -> Namespace | None:
-    if isinstance(x, (np.ndarray, np.generic)):
-        return None if is_odd(x) else np
-    if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
-        return None
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(x, torch.Tensor):
-        # Not array_namespace: torch.compile warns at its lru_cache.
-        import array_api_compat.torch as xp
-
-        found: Namespace = xp
-    else:
-        import array_api_compat  # 40 ms that NumPy users need not pay
-
-        if not array_api_compat.is_array_api_obj(x):
-            return None
-        found = array_api_compat.array_namespace(x)
-    return found
-
-
-def is_odd(x: Array) -> bool:
-    """Tell a masked array, which would lose its mask, and a matrix, which would lose its shape."""
-    masked = sys.modules.get("numpy.ma")  # np.ma would import it, at the price of a whole call
-    return isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray))
-
-
-_libraries: dict[str, str] = {}
-
-
-def library(xp: Namespace) -> str:
-    """Name the library of a namespace: the last part that is not an adapter's."""
-    if xp is np:
-        return "numpy"
-    name = str(getattr(xp, "__name__", type(xp).__name__))
-    found = _libraries.get(name)
-    if found is None:
-        parts = name.split(".")
-        found = parts[1] if parts[0] == "array_api_compat" else parts[0]
-        _libraries[name] = found
-    return found
-
-
-def dtype_name(dtype: Any) -> str:
-    """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
-    key = (type(dtype), dtype)  # strict dtypes warn when compared with NumPy's
-    name = _names.get(key)
-    if name is None:
-        name = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
-        _names[key] = name
-    return name
-
-
-def is_real_float(dtype: Any) -> bool:
-    """Tell whether a dtype is float16, bfloat16, float32 or float64."""
-    return dtype_name(dtype) in FLOATS
-
-
-def is_integer(dtype: Any) -> bool:
-    """Tell whether a dtype is a signed or unsigned integer of 8 to 64 bits."""
-    return dtype_name(dtype) in INTEGERS
-
-
-def device(x: Array) -> Any:
-    """Return the array's device; None where a tracer has none."""
-    return "cpu" if type(x) is np.ndarray else getattr(x, "device", None)
-
-
 _WIDE: dict[tuple[str, str], tuple[bool, bool]] = {}
 
 
@@ -131,7 +68,7 @@ def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
     if lib == "jax":  # may be switched at any time
         switched = bool(sys.modules["jax"].config.jax_enable_x64)
         return switched, switched
-    key = (lib, str(dev))
+    key = (lib, _known(dev))
     if key not in _WIDE:
         kinds = xp.__array_namespace_info__().dtypes(device=dev)
         _WIDE[key] = "float64" in kinds, "int64" in kinds
@@ -149,18 +86,23 @@ def context(x: Array, xp: Namespace) -> Context:
     double = dtype_name(x.dtype) == "float64"
     if lib in ("jax", "dask") or is_traced(x, lib):
         return _make(xp, lib, dev, double, eager=False)
-    key = (xp, dev, double, False, False)
+    key = (xp, _known(dev), double, False, False)
     found = _contexts.get(key)
     if found is None:
         found = _contexts[key] = _make(xp, lib, dev, double, eager=True)
     return found
 
 
+def _known(dev: Any) -> Any:
+    """Return what a device is remembered by: CuPy's has an equality and no hash."""
+    return dev if type(dev).__hash__ is not None else str(dev)
+
+
 def read(cx: Context, clean: bool = False) -> Context:
     """Return the context in which the targets' values may be read, or were and are clean."""
     if not cx.eager:
         return cx._replace(readable=True, clean=clean)
-    key = (cx.xp, cx.device, dtype_name(cx.acc) == "float64", True, clean)
+    key = (cx.xp, _known(cx.device), dtype_name(cx.acc) == "float64", True, clean)
     found = _contexts.get(key)
     if found is None:
         found = _contexts[key] = cx._replace(readable=True, clean=clean)
@@ -241,16 +183,13 @@ _SILENT = {"torch", "jax", "cupy", "dask"}
 
 
 def fill(cx: Context, x: Array, mask: Array, value: float) -> Array:
-    """Put `value` where `mask`; in place where x is an array of our own."""
-    if not cx.eager:
-        return cx.xp.where(mask, value, x)
-    if cx.library == "torch":
+    """Put `value` where `mask`; in place where x is an array of our own and the library can."""
+    if cx.eager and cx.library == "torch":
         return x.masked_fill_(mask, value)
-    if cx.library == "numpy":
+    if cx.eager and cx.library == "numpy":
         np.copyto(x, value, where=mask)
         return x
-    x[mask] = value
-    return x
+    return cx.xp.where(mask, value, x)  # x[mask] = value is an option of the standard
 
 
 def count_true(cx: Context, mask: Array, every: Array) -> Array:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import backends
-from ._xp import Array, dtype_name, is_real_float
+from ._foreign import described
+from ._xp import Array, dtype_name, is_integer, is_real_float
 from .backends.call import Call
-from .losses._check import same_home, same_shape
+from .losses._check import beside, same_shape
+from .losses._prepare import without_masked
 
 __all__ = ["value_and_grad"]
 
@@ -66,20 +69,31 @@ def value_and_grad(
     if prepare is None:
         raise TypeError(f"loss: expected a loss of xloss, got {loss!r}")
     names = list(inspect.signature(prepare).parameters)
-    several = isinstance(argnums, tuple)
     asked = argnums if isinstance(argnums, tuple) else (argnums,)
-    wanted = [_name(a, names) for a in asked]
+    wanted = tuple(_name(a, names) for a in asked)
+    # No closure: a partial of a function of this module can be pickled, as its loss can.
+    return partial(_run, loss, wanted, isinstance(argnums, tuple))
 
-    def run(*args: Any, cotangent: Any = None, **kwargs: Any) -> tuple[Array, Any]:
-        call: Call = prepare(*args, **kwargs)
-        keys = tuple(_operand(name, call) for name in wanted)
-        value, grads = backends.of_loss(call).value_and_grad(
-            call, keys, None if cotangent is None else _cotangent(cotangent, call)
-        )
-        out = tuple(grads[key] for key in keys)
-        return value, out if several else out[0]
 
-    return run
+def _run(
+    loss: Any,
+    wanted: tuple[str, ...],
+    several: bool,
+    /,
+    *args: Any,
+    cotangent: Any = None,
+    **kwargs: Any,
+) -> tuple[Array, Any]:
+    """Compute a loss and its gradients to the arguments of these names."""
+    call: Call = loss.prepare(*args, **kwargs)
+    keys = tuple(_operand(name, call) for name in wanted)
+    value, grads = backends.of_loss(call).value_and_grad(
+        call, keys, None if cotangent is None else _cotangent(cotangent, call)
+    )
+    out = tuple(grads[key] for key in keys)
+    if call.operands.targets is None:  # of logits alone, of which there may be none in a row
+        out = tuple(without_masked(args[0], g, call.axis) for g in out)
+    return value, out if several else out[0]
 
 
 def _name(argument: int | str, names: list[str]) -> str:
@@ -118,7 +132,10 @@ def _operand(name: str, call: Call) -> str:
 def _cotangent(cotangent: Any, call: Call) -> Array:
     """Check the cotangent against the value's shape."""
     cx, o = call.cx, call.operands
-    c = same_home("cotangent", cotangent, cx, call.arguments[0], "an array of the value's shape")
+    expected = "a floating array of the value's shape"
+    c = beside("cotangent", cotangent, cx, call.arguments[0], expected)
+    if not (is_real_float(c.dtype) or is_integer(c.dtype)):
+        raise TypeError(f"cotangent: expected {expected}, got {described(cotangent)}")
     rows = tuple(o.x.shape[:-1]) if call.classes else tuple(o.x.shape)
     shape = rows if call.spec.reduction == "none" else ()
     if not same_shape(tuple(c.shape), shape):

@@ -1,6 +1,7 @@
-#include <sys/mman.h>
-
 #include "intrinsics.h"
+
+#include <signal.h>
+#include <sys/mman.h>
 
 #include "kernels.cu"
 
@@ -20,7 +21,7 @@ static void enter(Fiber& f) {
     setcontext(&f.context);
 }
 
-static const size_t STACK = 1 << 16;
+static const size_t STACK = 1 << 18;
 
 // Run `work` on every thread; backward: the last block and thread first. Returns 1 where all wait for good.
 static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char* stacks) {
@@ -78,8 +79,9 @@ static const Call* given;
 static void kernel() { rows(*given); }
 #endif
 
-extern "C" int launch(u32 grid, u32 threads, u32 cluster, u32 shared, const void* parameters,
-                      int backward) {
+// The one name that others see: with all hidden, no two of these libraries share a machine.
+extern "C" __attribute__((visibility("default"))) int launch(
+    u32 grid, u32 threads, u32 cluster, u32 shared, const void* parameters, int backward) {
     machine.staging = shared;
     given = (decltype(given))parameters;
     work = kernel;
@@ -88,7 +90,12 @@ extern "C" int launch(u32 grid, u32 threads, u32 cluster, u32 shared, const void
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void* stacks = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (stacks == MAP_FAILED) return 2;
+    // A handler must not run on a fiber's stack: what a signal saves there may be larger than it.
+    sigset_t every, before;
+    sigfillset(&every);
+    pthread_sigmask(SIG_BLOCK, &every, &before);
     int stuck = run(grid, threads, cluster, backward, (unsigned char*)stacks);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     munmap(stacks, bytes);
     return stuck;
 }

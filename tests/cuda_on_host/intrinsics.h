@@ -2,6 +2,10 @@
 // Threads run one after another and change at shuffles and barriers alone, in one order or, to show
 // what a missing barrier hides, in the other.
 #pragma once
+// Ubuntu's g++ defines it by itself, and then a longjmp to a lower address than the stack pointer's,
+// as from the caller's stack to a fiber's, ends the process: "longjmp causes uninitialized stack
+// frame". Undefined before the first header, which reads it.
+#undef _FORTIFY_SOURCE
 #include <setjmp.h>
 #include <ucontext.h>
 

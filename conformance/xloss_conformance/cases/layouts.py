@@ -80,6 +80,9 @@ def _layouts() -> list[Case]:
         "strided": "rows and classes apart in memory",
         "broadcast": "one row standing for all: stride 0",
         "readonly": "a loss that works in its argument's memory",
+        "swapped": "bytes in the other order, as a file of another machine holds them",
+        "misaligned": "numbers at an odd address, as a record or a mapped file holds them",
+        "filtered": "lazy rows whose number is not known before they are computed",
     }
     see = (
         "https://github.com/NVIDIA/TransformerEngine/issues/2734",
@@ -89,16 +92,31 @@ def _layouts() -> list[Case]:
         "https://github.com/linkedin/Liger-Kernel/issues/343",
         "https://github.com/unslothai/unsloth/issues/5002",
     )
+    seen = {
+        "readonly": inplace,
+        "swapped": ("https://github.com/ratal/mdfreader/issues/59",),
+        "misaligned": (
+            "https://github.com/scikit-learn/scikit-learn/pull/21654",
+            "https://github.com/numpy/numpy/issues/16660",
+        ),
+        "filtered": (
+            "https://github.com/dask/dask-ml/issues/976",
+            "https://github.com/dask/dask-ml/pull/147",
+        ),
+    }
     one = np.broadcast_to(X[:1], X.shape)
     found = []
     for layout in LAYOUTS:
         x = one if layout == "broadcast" else X
-        common: dict[str, Any] = {"layout": layout, "see": inplace * (layout == "readonly") or see}
+        common: dict[str, Any] = {"layout": layout, "see": seen.get(layout, see)}
+        if layout in ("swapped", "misaligned", "filtered"):
+            common["dtypes"] = WIDE  # NumPy's 16-bit floats are of one byte order
         found += [
-            Case("layouts", layout, reason[layout], x, Y, quick=layout in ("F", "readonly"),
-                 **common),
-            Case("layouts", f"{layout}, soft", reason[layout], x, P, dtypes=WIDE,
-                 options={"sample_weight": S}, to_targets=layout == "readonly", **common),
+            Case("layouts", layout, reason[layout], x, Y,
+                 quick=layout in ("F", "readonly", "swapped", "filtered"), **common),
+            Case("layouts", f"{layout}, soft", reason[layout], x, P,
+                 options={"sample_weight": S}, to_targets=layout == "readonly",
+                 **{**common, "dtypes": WIDE}),
         ]  # fmt: skip
     middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
     for layout in ("F", "reversed", "strided", "readonly"):

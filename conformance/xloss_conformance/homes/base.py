@@ -21,14 +21,16 @@ class Home:
     name = "numpy"
     gradients = ""  # how the library itself differentiates; "" if it does not
     reads = True  # a concrete host array, whose labels may be read
-    flushes = False  # subnormal results become 0
+    flushes: tuple[str, ...] = ()  # dtypes of logits whose subnormal results become 0
     compiles = False  # each new call, at a price
     same_bits = True  # a sum along a row does not depend on the batch around it
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     integers: tuple[str, ...] = tuple(
         f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
     )
-    layouts: tuple[str, ...] = ("C", "F", "reversed", "strided", "broadcast", "readonly")
+    layouts: tuple[str, ...] = (
+        "C", "F", "reversed", "strided", "broadcast", "readonly", "swapped", "misaligned",
+    )  # fmt: skip
 
     def version(self) -> str:
         return str(np.__version__)
@@ -101,6 +103,13 @@ def laid_out(values: Array, layout: str) -> Array:
     if layout == "strided":
         wide = np.zeros(tuple(2 * n for n in values.shape), values.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
+        view[...] = values
+        return view
+    if layout == "swapped":
+        return values.astype(values.dtype.newbyteorder())
+    if layout == "misaligned":
+        room = bytearray(values.nbytes + 1)
+        view = np.frombuffer(room, values.dtype, values.size, offset=1).reshape(values.shape)
         view[...] = values
         return view
     copy = np.array(values, order="C")

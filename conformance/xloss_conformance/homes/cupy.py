@@ -15,6 +15,8 @@ class CuPy(Home):
     name = "cupy"
     reads = False
     same_bits = False
+    # CuPy compiles its kernels with -ftz=true, which is about single precision alone.
+    flushes = ("float16", "float32")
     dtypes = ("float32", "float64", "float16")
     layouts = ("C", "F", "reversed", "strided", "broadcast")
 

@@ -20,7 +20,7 @@ class Jax(Home):
     name = "jax"
     gradients = "jax.vjp"
     reads = False
-    flushes = True
+    flushes = ("float16", "bfloat16", "float32", "float64")
     compiles = True
     same_bits = False  # XLA fuses and orders as the whole batch's shape suggests
     integers = ("int8", "int16", "int32", "uint8", "uint16", "uint32")

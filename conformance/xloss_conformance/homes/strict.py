@@ -14,6 +14,7 @@ from .base import Home, laid_out
 class Strict(Home):
     name = "strict"
     dtypes = ("float32", "float64")
+    layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 
     def version(self) -> str:
         return str(xp.__version__)

@@ -16,7 +16,8 @@ class Torch(Home):
     name = "torch"
     gradients = "autograd"
     device = "cpu"
-    layouts = ("C", "F", "strided", "broadcast")  # no negative strides, no read-only memory
+    # No negative strides, no read-only memory.
+    layouts: tuple[str, ...] = ("C", "F", "strided", "broadcast", "misaligned")
 
     def version(self) -> str:
         return str(torch.__version__)
@@ -40,6 +41,9 @@ class Torch(Home):
             wide = x.new_zeros([2 * n for n in x.shape])
             view = wide[tuple(slice(None, None, 2) for _ in x.shape)]
             return view.copy_(x)
+        if layout == "misaligned" and x.numel():
+            room = bytearray(1) + x.numpy().tobytes()
+            return torch.frombuffer(room, dtype=x.dtype, offset=1).reshape(x.shape)
         if layout == "broadcast" and x.ndim:
             return x[:1].clone().expand(x.shape)
         return x.contiguous()
@@ -77,6 +81,7 @@ class Torch(Home):
 
 class Cuda(Torch):
     name = "cuda"
+    layouts = ("C", "F", "strided", "broadcast")  # PyTorch allocates them aligned
     device = "cuda"
     reads = False
     same_bits = False

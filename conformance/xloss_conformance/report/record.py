@@ -9,14 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+import xloss
+
 from ..case import Case
 from ..verdict import RULES, Finding, Verdict
+from ..visible import visible, visible_lines
 from .snippet import inputs, setup
 
 if TYPE_CHECKING:
     from ..suite import Report
 
 SCHEMA = 1
+OF_LINES = {"inputs", "setup", "got", "want", "call", "calls"}
 STATUSES = ("pass", "fail", "declared", "refused")
 PACKAGES = (
     "numpy", "array-api-compat", "array-api-strict", "torch", "jax", "dask", "cupy", "numba",
@@ -35,7 +39,7 @@ def record(report: Report) -> dict[str, Any]:
     made: dict[str, Any] = plain(
         {
             "schema": SCHEMA,
-            "xloss": version("xloss"),
+            "xloss": xloss.__version__,
             "date": datetime.now(UTC).date().isoformat(),
             "mode": report.mode,
             "command": report.command,
@@ -56,14 +60,17 @@ def record(report: Report) -> dict[str, Any]:
     return made
 
 
-def plain(value: Any) -> Any:
-    """Return a value as strict JSON can hold it."""
+def plain(value: Any, key: str = "") -> Any:
+    """Return a value as strict JSON can hold it, and text as a terminal only shows it."""
     if isinstance(value, float) and not isfinite(value):
         return str(value)
+    if isinstance(value, str):
+        return visible_lines(value) if key in OF_LINES else visible(value)
     if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
+        under = {k: key if key in OF_LINES else str(k) for k in value}
+        return {plain(k): plain(v, under[k]) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [plain(v, key) for v in value]
     return value
 
 

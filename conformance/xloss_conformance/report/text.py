@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..verdict import RULES, Finding, Verdict
+from ..visible import visible, visible_lines
 from .snippet import setup
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def summary(report: Report) -> str:
         etc = ", ..." if rest[NAMED:] else ""
         names = ", ".join(v.case.name for v in rest[:NAMED])
         parts.append("\n".join(wrapped(f"{len(rest)} more", f"{names}{etc}", "")))
-    parts += [f"stale deviation: {line}" for line in report.stale]
-    return "\n\n".join(parts)
+    parts += [f"stale deviation: {visible(line)}" for line in report.stale]
+    return visible_lines("\n\n".join(parts))
 
 
 def explained(verdict: Verdict, *, whole: bool = False) -> str:
@@ -47,7 +48,7 @@ def explained(verdict: Verdict, *, whole: bool = False) -> str:
         rule = f"{finding.rule} ({RULES[finding.rule]})" if whole else finding.rule
         lines += wrapped(rule, f"{finding.detail}{_place(finding)}")
     if not whole:
-        return "\n".join(lines)
+        return visible_lines("\n".join(lines))
     for name in dict.fromkeys([*verdict.got, *verdict.want]):
         for kind, values in (("got", verdict.got), ("expected", verdict.want)):
             if name in values:
@@ -55,7 +56,7 @@ def explained(verdict: Verdict, *, whole: bool = False) -> str:
     if verdict.call:
         lines.append("  to see it again:")
         lines.append(textwrap.indent(f"{setup(case)}\n{verdict.call}", "    "))
-    return "\n".join(lines)
+    return visible_lines("\n".join(lines))
 
 
 def _place(finding: Finding) -> str:

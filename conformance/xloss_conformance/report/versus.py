@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..against import Comparison
+from ..against import Comparison, compare
 from ..pairs import STATUSES, Pair
 from ..suite import Told
+from ..visible import visible_lines
 from .record import SCHEMA, machine, plain, versions
 from .snippet import setup
 from .text import table, wrapped
@@ -147,6 +148,19 @@ def record(comparison: Comparison) -> dict[str, Any]:
         }
     )
     return made
+
+
+class Compared(NamedTuple):
+    """A comparison as what another process can be sent."""
+
+    text: str
+    record: dict[str, Any]
+
+
+def compared(a: str, b: str, **options: Any) -> Compared:
+    """Compare two losses, and tell what came of it."""
+    found = compare(a, b, **options)
+    return Compared(visible_lines(text(found)), record(found))
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

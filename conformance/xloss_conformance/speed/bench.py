@@ -14,7 +14,7 @@ from ..homes import Missing
 from ..report.record import machine, plain, versions
 from . import gpu
 from .plan import Plan, chosen, steps
-from .processes import results
+from .processes import BenchFailed, results
 from .targets import judged
 
 SCHEMA = 1
@@ -24,9 +24,16 @@ SECTIONS = (
 
 
 def bench(
-    plan: Plan, progress: Callable[[int, int], None] = lambda done, total: None, command: str = ""
+    plan: Plan,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    command: str = "",
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure what is asked; BadPlan, Missing and BenchFailed say in their first line why not."""
+    """Measure what is asked; BadPlan, Missing and BenchFailed say in their first line why not.
+
+    `keep` is given the record after every result, so that a run that is cut off leaves what it has
+    measured.
+    """
     ops, peers, threads = chosen(plan)
     if gpu.OP in ops:
         gpu.present(plan.tiny)
@@ -37,6 +44,29 @@ def bench(
     }
     contenders: dict[str, dict[str, Any]] = {}
     missing: dict[str, None] = {}
+    where, packages = machine(), versions()
+
+    def made() -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "schema": SCHEMA,
+            "xloss": xloss.__version__,
+            "date": datetime.now(UTC).date().isoformat(),
+            "mode": "quick" if plan.quick else "full",
+            "command": command,
+            "machine": where,
+            "versions": packages,
+            "threads": threads,
+            "load": [load, _load()],
+            "ops": list(ops),
+            "peers": list(peers),
+            "seconds": round(time.monotonic() - start, 3),
+            "contenders": list(contenders.values()),
+            "missing": list(missing),
+            **sections,
+        }
+        record["targets"] = judged(record)
+        return dict(plain(record))
+
     done, total = 0, sum(step.results for step in todo)
     for step, kind, found in results(todo):
         if kind == "missing":
@@ -50,25 +80,11 @@ def bench(
             sections[step.section].append({**step.tag, **found})
             done += 1
             progress(done, total)
-    made: dict[str, Any] = {
-        "schema": SCHEMA,
-        "xloss": xloss.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
-        "mode": "quick" if plan.quick else "full",
-        "command": command,
-        "machine": machine(),
-        "versions": versions(),
-        "threads": threads,
-        "load": [load, _load()],
-        "ops": list(ops),
-        "peers": list(peers),
-        "seconds": round(time.monotonic() - start, 3),
-        "contenders": list(contenders.values()),
-        "missing": list(missing),
-        **sections,
-    }
-    made["targets"] = judged(made)
-    return dict(plain(made))
+            if keep is not None:
+                keep(made())
+    if set(ops) == {gpu.OP} and not sections["works"]:
+        raise BenchFailed(f"--op {gpu.OP}: nothing was measured: {'; '.join(missing)}")
+    return made()
 
 
 def _load() -> float | None:

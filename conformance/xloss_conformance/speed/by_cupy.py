@@ -12,7 +12,7 @@ import numpy as np
 import xloss
 
 from ..homes import home
-from . import gpu
+from . import gpu, gpu_check
 from .clock import Call
 from .contenders import Contender
 from .work import Data, Work
@@ -29,15 +29,16 @@ class Device:
         self.versions = {"cupy by hand": str(cupy.__version__)}
         self.marks = [cupy.cuda.Event() for _ in range(2)]
 
-    def arrays(self, work: Work, given: Data) -> Data:
-        x = cupy.asarray(given.x)
-        if len(x) < work.shape[0]:
-            x = cupy.tile(x, (work.shape[0] // len(x), 1))
-        return Data(x, cupy.asarray(given.y))
+    def given(self, work: Work) -> tuple[Data, gpu_check.Right]:
+        """Return the arguments of a call on the GPU, and what must come out."""
+        drawn = gpu.data(work.op, work.shape, work.dtype, work.axis)
+        x, y = cupy.asarray(drawn.x), cupy.asarray(drawn.y)
+        return Data(x[cupy.arange(len(y)) % len(x)], y), gpu_check.right(work)
 
-    def copy(self, x: Any) -> Call:
-        to = cupy.empty_like(x)
-        return Call(lambda: cupy.copyto(to, x))
+    def bound(self, work: Work, given: Data) -> tuple[str, Call]:
+        """Return a copy of the logits."""
+        to = cupy.empty_like(given.x)
+        return "copy", Call(lambda: cupy.copyto(to, given.x))
 
     def wait(self) -> None:
         cupy.cuda.get_current_stream().synchronize()
@@ -45,6 +46,9 @@ class Device:
     def fresh(self) -> None:
         """Hand unused memory back, before another work."""
         cupy.get_default_memory_pool().free_all_blocks()
+
+    def peak(self, call: Call) -> None:
+        """CuPy's pool does not tell the most that it held."""
 
     def seconds(self, call: Call, runs: int) -> float:
         """Return the GPU's time for a call; one before them keeps it busy while they queue up."""
@@ -74,23 +78,27 @@ def loss_and_gradient(xp: Any, log_softmax: Callable[..., Any], x: Any, y: Any) 
     return value, gradient
 
 
-def _answer(work: Work) -> Callable[[Any], tuple[float, Any]]:
-    at = gpu.rows_read(work)
+def _read(work: Work, rows: Any) -> Any:
+    at = cupy.asarray(gpu_check.rows_read(work))
+    return np.asarray(cupy.asnumpy(rows[at]), np.float64)
 
+
+def _answer(work: Work) -> Callable[[Any], tuple[float, Any]]:
     def answer(got: Any) -> tuple[float, Any]:
-        if not work.gradient:
-            return float(got), None
-        return float(got[0]), np.asarray(cupy.asnumpy(got[1][cupy.asarray(at)]), np.float64)
+        return (float(got[0]), _read(work, got[1])) if work.gradient else (float(got), None)
 
     return answer
 
 
 def _ours(work: Work, given: Data, threads: int) -> Call:
     x, y = given.x, given.y
-    if not work.gradient:
-        return Call(lambda: xloss.cross_entropy(x, y), answer=_answer(work))
+
+    def losses() -> Any:
+        return _read(work, xloss.cross_entropy(x, y, reduction="none"))
+
     both = xloss.value_and_grad(xloss.cross_entropy)
-    return Call(lambda: both(x, y), answer=_answer(work))
+    does: Callable[..., Any] = both if work.gradient else xloss.cross_entropy
+    return Call(lambda: does(x, y), answer=_answer(work), losses=losses)
 
 
 def _by_hand(work: Work, given: Data, threads: int) -> Call:

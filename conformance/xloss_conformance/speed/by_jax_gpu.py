@@ -1,8 +1,10 @@
-"""JAX on the GPU: optax under jax.jit; JAX has no events, so that the host's clock is read."""
+"""JAX on the GPU: xloss and optax under jax.jit; JAX has no events: the host's clock is read."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import xloss
+
 from ..homes import Missing
-from . import gpu
+from . import gpu, gpu_check
 from .by_optax import SAID
 from .clock import Call
 from .contenders import Contender, function
@@ -29,16 +33,15 @@ class Device:
             raise Missing("optax: JAX finds no GPU: a machine with one, and jax's CUDA plugin")
         self.versions = {"optax": f"{optax.__version__}, jax {jax.__version__}"}
 
-    def arrays(self, work: Work, given: Data) -> Data:
-        x: Any = jnp.asarray(given.x)
-        if len(x) < work.shape[0]:
-            x = jnp.tile(x, (work.shape[0] // len(x), 1))
-        y: Any = jnp.asarray(given.y, jnp.int32)
-        return Data(x, y)
+    def given(self, work: Work) -> tuple[Data, gpu_check.Right]:
+        """Return the arguments of a call on the GPU, and what must come out."""
+        drawn = gpu.data(work.op, work.shape, work.dtype, work.axis)
+        x: Any = jnp.asarray(drawn.x)
+        y: Any = jnp.asarray(drawn.y, jnp.int32)
+        return Data(x[jnp.arange(len(y)) % len(x)], y), gpu_check.right(work)
 
-    def copy(self, x: Any) -> None:
+    def bound(self, work: Work, given: Data) -> None:
         """JAX has no copy that is not compiled away; PyTorch's stands beside it."""
-        return
 
     def wait(self) -> None:
         """A turn ends when its last call has."""
@@ -47,6 +50,9 @@ class Device:
         """Forget what was compiled for another shape."""
         forget: Any = jax.clear_caches
         forget()
+
+    def peak(self, call: Call) -> None:
+        """Nothing is read of JAX's memory."""
 
     def seconds(self, call: Call, runs: int) -> float:
         """Return the time for a call, by the host's clock, of so many that follow each other."""
@@ -59,22 +65,34 @@ class Device:
         return (time.perf_counter() - start) / runs
 
 
-def _call(work: Work, given: Data, threads: int) -> Call:
-    rows, x, y = function("optax"), given.x, given.y
-
-    def loss(logits: Any, labels: Any) -> Any:
-        return rows(logits, labels).mean()
-
+def _call(make: Callable[[], Any], work: Work, given: Data, threads: int) -> Call:
+    loss, x, y = make(), given.x, given.y
     if not work.gradient:
         value: Any = jax.jit(loss)
-        return Call(lambda: value(x, y))
+        return Call(lambda: value(x, y), engine="generic, traced")
     both: Any = jax.jit(jax.value_and_grad(loss))
-    at = jnp.asarray(gpu.rows_read(work))
+    at = jnp.asarray(gpu_check.rows_read(work))
 
     def answer(got: Any) -> tuple[float, Any]:
         return float(got[0]), np.asarray(got[1][at], np.float64)
 
-    return Call(lambda: both(x, y), answer=answer)
+    return Call(lambda: both(x, y), answer=answer, engine="generic, traced")
 
 
-CONTENDERS = {"optax": Contender("optax", "jax", f"jax.jit of {SAID}", _call, True)}
+def _optax() -> Any:
+    rows = function("optax")
+    return lambda logits, labels: rows(logits, labels).mean()
+
+
+CONTENDERS = {
+    c.name: c
+    for c in (
+        Contender(
+            "xloss jax",
+            "jax",
+            "jax.jit; jax.value_and_grad under it",
+            partial(_call, lambda: xloss.cross_entropy),
+        ),
+        Contender("optax", "jax", f"jax.jit of {SAID}", partial(_call, _optax), True),
+    )
+}

@@ -27,6 +27,8 @@ class Call:
     # What `run` returned -> the loss, and some of the gradient where there is one.
     answer: Callable[[Any], tuple[float, Any]] = lambda got: (float(got), None)
     engine: str = ""
+    # The losses of the rows that are compared, on a GPU: by the same kernels, one a row.
+    losses: Callable[[], Any] | None = None
 
 
 def in_turns(

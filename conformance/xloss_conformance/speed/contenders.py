@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 import xloss
 
-from ..loading import load_object
+from ..loading import installed, load_object
 from .clock import Call
 from .work import Data, Work
 
@@ -46,7 +45,7 @@ class Contender:
         if not self.peer:
             return xloss.__version__
         if self.distribution:
-            return version(self.distribution)
+            return installed(self.distribution)
         from ..peers import peers
 
         return peers(_library(self.name), ("float32",))[0].version

@@ -60,7 +60,7 @@ def reached(target: Record) -> str:
 def against(target: Record) -> str:
     """Return what a target compares with."""
     if target["kind"] == "ulp":
-        return f"the oracle's {target['against']}"
+        return f"the exact {target['against']}"
     linear = target["op"].startswith("linear")
     bound = "the matrix products alone" if linear else "reading the logits once"
     return bound if target["against"] == "bound" else str(target["against"])

@@ -1,43 +1,80 @@
-"""What is measured on a GPU: works, who takes part, their data, and what must come out."""
+"""What is measured on a GPU: calls, who takes part in which, their data, and how long a run has."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 import xloss
 
-from ..case import Array, numpy_dtype
+from ..case import numpy_dtype
 from ..homes import Missing
-from .contenders import SOME
-from .work import LABEL_BYTES, Data, Work
+from .work import Data, Work
 
 OP = "gpu"
+HOST, LINEAR, SEGMENTATION = "gpu host", "gpu linear", "gpu segmentation"
 CLASSES = (1024, 4096, 16384, 32768, 65536, 131072, 262144)
-QUICK_CLASSES = (1024, 32768, 131072)
+SOME_CLASSES, FEW_CLASSES, ONE_CLASSES = (1024, 32768, 131072), (32768, 131072), (32768,)
 TINY_CLASSES = (16, 60)
 ELEMENTS, TINY_ELEMENTS = 2**29, 2**10
 HOST_SHAPE = (32, 1000)
-CHECKED = {"torch": 8, "cupy": 2}  # rows whose every gradient entry the oracle computes
-READ = 16  # rows of a gradient that are compared; all of those beside the oracle
-DISTINCT = 2**22  # logits that are drawn; rows of more repeat them
+LINEAR_SHAPE, LINEAR_FEATURES = (8192, 131072), 4096
+SEGMENTATION_SHAPE = (8, 21, 512, 512)
+DISTINCT = 2**21  # logits that are drawn; the rows of more repeat them
 # Contenders by the library whose process they run in; CuPy has no bfloat16.
 WHO = {
-    "torch": ("xloss torch", "xloss torch, closed form", "xloss torch.compile", "torch",
-              "torch.compile"),
+    "torch": (
+        "xloss torch",
+        "xloss torch, closed form",
+        "xloss torch.compile",
+        "torch",
+        "torch.compile",
+        "Quack",
+        "Quack, autograd",
+        "Liger",
+    ),
     "cupy": ("xloss cupy", "cupy by hand"),
-    "jax": ("optax",),
-}  # fmt: skip
+    "jax": ("xloss jax", "optax"),
+}
 DTYPES = {
-    "torch": ("bfloat16", "float32"), "cupy": ("float16", "float32"), "jax": ("bfloat16", "float32")
-}  # fmt: skip
-# Their backward reads the logits, or as many bytes saved of them, a second time.
-AUTOGRAD = ("xloss torch", "xloss torch.compile", "torch", "torch.compile")
-PACE = {"seconds": 0.01, "rounds": 10}  # of a turn; turns of each contender
-COMPILING = 200.0  # seconds of a process after which nobody who compiles is begun
-HOST_PACE = {"runs": 200, "rounds": 30}  # calls in a row, so few that no queue of launches fills
+    "torch": ("bfloat16", "float32"),
+    "cupy": ("float16", "float32"),
+    "jax": ("bfloat16", "float32"),
+}
+PEERS = ("quack", "liger")  # as --peer names them, beside those of every operation
+# Who takes part beside calls of one row of logits after the other.
+ELSEWHERE = {
+    HOST: ("xloss torch", "xloss torch, closed form", "torch", "xloss cupy", "cupy by hand"),
+    LINEAR: ("xloss torch", "xloss torch, closed form", "torch", "Liger"),
+    SEGMENTATION: ("xloss torch", "xloss torch, closed form", "torch", "torch.compile"),
+}
+# Whoever compiles seconds for every shape is timed on these alone.
+FEWER: dict[str, dict[str, tuple[int, ...]]] = {
+    "xloss torch.compile": {"bfloat16": (32768,)},
+    "torch.compile": {"bfloat16": (1024, 4096, 32768, 131072), "float32": SOME_CLASSES},
+    "Quack": {"bfloat16": CLASSES, "float32": SOME_CLASSES},
+    "Quack, autograd": {"bfloat16": CLASSES, "float32": SOME_CLASSES},
+}
+# Of a turn; turns of each contender, fewer of those that would take longer than `most` seconds.
+PACE = {"seconds": 0.01, "rounds": 7, "most": 2.0}
+TINY_PACE = {"seconds": 1e-4, "rounds": 3, "most": 2.0}
+HOST_RUNS = 100  # calls in a row, so few that no queue of launches fills
+# Seconds in all.
+SECONDS, QUICK_SECONDS = 290.0, 90.0
+# A process of its own: a library, which of its dtypes, and the share of all seconds by which it
+# begins no further call. What goes wrong on the GPU ends all calls of a process.
+PARTS = (
+    ("torch", "bfloat16", 0.54),
+    ("torch", "float32", 0.76),
+    ("cupy", "", 0.86),
+    ("jax", "", 0.97),
+)
+ALLOWANCE = {"torch.compile": 60.0}  # seconds of a contender's first calls; others have 40
+PROCESSES = 8  # that make first calls side by side
 
 
 def present(tiny: bool) -> None:
@@ -53,101 +90,117 @@ def device(tiny: bool) -> str:
 
 
 def works(library: str, quick: bool = False, tiny: bool = False) -> list[Work]:
-    """Return the calls that a library's process times."""
-    classes = TINY_CLASSES if tiny else QUICK_CLASSES if quick else CLASSES
+    """Return the calls that a library's process times, in the order of what is asked first."""
     elements = TINY_ELEMENTS if tiny else ELEMENTS
-    return [
-        Work(OP, (elements // c, c), gradient, dtype)
-        for dtype in DTYPES[library]
-        for gradient in (False, True)
-        for c in classes
-    ]
+    both = (True, False)
+    first, second = DTYPES[library]
+
+    def rows(dtype: str) -> list[Work]:
+        classes = {"torch": CLASSES, "cupy": SOME_CLASSES, "jax": FEW_CLASSES}[library]
+        if quick:
+            classes = SOME_CLASSES if library == "torch" and dtype == first else ONE_CLASSES
+        if tiny:
+            classes = TINY_CLASSES
+        return [Work(OP, (elements // c, c), g, dtype) for c in classes for g in both]
+
+    host = [Work(HOST, HOST_SHAPE, g, second) for g in both]
+    if library != "torch":
+        return rows(first) + rows(second) + (host if library == "cupy" else [])
+    linear = (8, 50) if tiny else LINEAR_SHAPE
+    pixels = (2, 3, 4, 4) if tiny else SEGMENTATION_SHAPE
+
+    def others(dtype: str) -> list[Work]:
+        return [Work(SEGMENTATION, pixels, g, dtype, 1) for g in both]
+
+    found = [Work(LINEAR, linear, True, first, features=4 if tiny else LINEAR_FEATURES)]
+    return rows(first) + found + others(first) + host + rows(second) + others(second)
 
 
-def checked(library: str, quick: bool = False, tiny: bool = False) -> list[Work]:
-    """Return the same calls on the few rows that are compared with the oracle."""
-    rows = 2 if tiny else CHECKED[library]
-    timed = works(library, quick, tiny)
-    return [Work(OP, (rows, w.classes), w.gradient, w.dtype) for w in timed]
+def takes_part(name: str, work: Work, tiny: bool = False) -> bool:
+    """Tell whether a contender is timed on a call."""
+    if work.op != OP:
+        return name in ELSEWHERE[work.op]
+    return tiny or name not in FEWER or work.classes in FEWER[name].get(work.dtype, ())
 
 
 def names(library: str, peers: Sequence[str]) -> tuple[str, ...]:
     """Return who takes part: xloss and the hand-written always, of the peers those asked for."""
-    left_out = {name for name in ("torch", "torch.compile", "optax") if name not in peers}
-    if "torch.compile" in left_out:
+    left_out = set()
+    if "torch.compile" not in peers:
         left_out.add("xloss torch.compile")
+    for name in WHO[library]:
+        peer = name.partition(",")[0].lower()
+        if not name.startswith("xloss") and peer != "cupy by hand" and peer not in peers:
+            left_out.add(name)
     return tuple(name for name in WHO[library] if name not in left_out)
 
 
 def steps(quick: bool, tiny: bool, peers: Sequence[str], threads: int) -> list[dict[str, Any]]:
     """Return the fields of the plan's steps; each library has a process of its own."""
     where = device(tiny)
-    pace = {"seconds": 1e-4, "rounds": 3} if tiny else PACE
-    host = {"runs": 5, "rounds": 3} if tiny else HOST_PACE
-    libraries = [library for library in WHO if names(library, peers)]
+    seconds, began = QUICK_SECONDS if quick else SECONDS, time.monotonic()
+    if tiny:  # a rehearsal may stand in a queue for a machine's cores
+        seconds = float("inf")
     found: list[dict[str, Any]] = []
 
-    def step(section: str, task: str, results: int, **arguments: Any) -> None:
+    def step(section: str, task: str, share: float, results: int, **arguments: Any) -> None:
         given = {"task": task, "device": where, **arguments}
-        found.append({"section": section, "task": "on_gpu", "arguments": given,
-                      "threads": threads, "results": results, "alone": True})  # fmt: skip
+        # A call that hangs is ended some seconds after its process should have been done.
+        found.append(
+            {
+                "section": section,
+                "task": "on_gpu",
+                "arguments": given,
+                "threads": threads,
+                "results": results,
+                "alone": True,
+                "until": began + seconds * (share + 0.05),
+            }
+        )
 
-    step("gpu", "facts", 1)
-    for library in libraries:
-        if library in CHECKED:
-            some = checked(library, quick, tiny)
-            step("checks", "check", len(some), library=library, works=some)
-    for library in libraries:
-        some = works(library, quick, tiny)
+    timed = {library: works(library, quick, tiny) for library in WHO}
+    step("gpu", "facts", 0.2, 1)
+    first = [(w.dtype, w.classes) for of in ("torch", "cupy") for w in timed[of] if w.op == OP]
+    calls = list(dict.fromkeys(first))
+    step("compiled", "compile", 0.3, 1, calls=calls, quack="quack" in peers)
+    for library, dtype, share in PARTS:
+        some = [work for work in timed[library] if dtype in ("", work.dtype)]
         who = names(library, peers)
-        step("works", "times", len(some), library=library, works=some, names=who, **pace,
-             limit=COMPILING)  # fmt: skip
-        if library in CHECKED:
-            one = [name for name in who if "compile" not in name]
-            step("works", "host", 1, library=library, names=one, **host)
+        if not some or not who or (quick and library == "jax"):
+            continue
+        until = began + seconds * share
+        pace = TINY_PACE if tiny else PACE
+        step(
+            "works",
+            "times",
+            share,
+            len(some),
+            library=library,
+            works=some,
+            names=who,
+            **pace,
+            until=until,
+            tiny=tiny,
+        )
     return found
-
-
-def moved(work: Work, name: str) -> int:
-    """Return the bytes that a contender must move at least, by the way it goes."""
-    if work.gradient and name in AUTOGRAD:
-        return work.moved + work.nbytes + work.rows[0] * LABEL_BYTES
-    return work.moved
 
 
 # ---- Data ----------------------------------------------------------------------------------------
 
 
-def data(work: Work) -> Data:
-    """Return some rows of logits, which the others repeat, and all labels."""
+@lru_cache(1)
+def data(op: str, shape: tuple[int, ...], dtype: str, axis: int = -1) -> Data:
+    """Return some rows of logits, which the others repeat, and all labels.
+
+    The first row's label is 20 ahead of all other classes: its loss is what log(p) of a rounded p
+    loses.
+    """
+    work = Work(op, shape, False, dtype, axis)
     rng = np.random.default_rng(work.classes)
-    rows, classes = work.shape
-    drawn = rng.standard_normal((min(rows, max(1, DISTINCT // classes)), classes), np.float32)
-    drawn *= np.float32(3)
-    return Data(drawn.astype(numpy_dtype(work.dtype), copy=False), rng.integers(0, classes, rows))
-
-
-def expected(work: Work, given: Data) -> tuple[float, Any]:
-    """Return the mean, and the gradient where `spots` reads it, by NumPy's float64."""
-    x = given.x.astype(np.float64)
-    top = x.max(-1, keepdims=True)
-    total = np.log(np.exp(x - top).sum(-1)) + top[:, 0]
-    of = np.arange(work.shape[0]) % len(x)
-    value = float((total[of] - x[of, given.y]).mean())
-    if not work.gradient:
-        return value, None
-    at = rows_read(work)
-    p = np.exp(x[of[at]] - total[of[at], None])
-    p[np.arange(len(at)), given.y[at]] -= 1
-    return value, spots(p / work.shape[0], given.y[at])
-
-
-def rows_read(work: Work) -> Array:
-    """Return the rows of a gradient that a call's answer has: from the first to the last."""
-    return np.unique(np.linspace(0, work.shape[0] - 1, READ).astype(np.int64))
-
-
-def spots(rows: Array, labels: Array) -> Array:
-    """Return entries of some rows of a gradient: those of the labels, and the first classes."""
-    own = rows[np.arange(len(rows)), labels]
-    return np.concatenate([own, rows[:, : (SOME - len(rows)) // len(rows)].reshape(-1)])
+    rows = work.elements // work.classes
+    drawn = rng.standard_normal((min(rows, max(1, DISTINCT // work.classes)), work.classes))
+    drawn *= 3
+    labels = rng.integers(0, work.classes, rows)
+    drawn[0] = 0
+    drawn[0, labels[0]] = 20
+    return Data(drawn.astype(numpy_dtype(dtype), copy=False), labels)

@@ -5,83 +5,106 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .gpu import OP, WHO
+from .gpu import CLASSES, OP
 from .gpu_check import BEYOND, allowed
 
 Record = dict[str, Any]
 Judged = tuple[Record, str, str, str, float, float, bool]
-# Who is judged, by library and kind of call.
-SUBJECTS = {
-    ("torch", "forward"): ("xloss torch",),
-    ("torch", "gradient"): ("xloss torch, closed form", "xloss torch"),
-    ("torch", "host"): ("xloss torch",),
-    ("cupy", "forward"): ("xloss cupy",),
-    ("cupy", "gradient"): ("xloss cupy",),
-    ("cupy", "host"): ("xloss cupy",),
+COPY, PRODUCTS = "copy", "the products alone"
+ONE, TWO = "xloss torch, closed form", "xloss torch"
+# Shares of a copy's speed, by dtype and way, in the order of gpu.CLASSES; bytes are those of logits
+# read once and a gradient written once, whichever way a call goes.
+SHARES: dict[tuple[str, str, str], tuple[float, ...]] = {
+    ("bfloat16", "gradient", ONE): (0.93, 0.96, 0.95, 0.95, 0.90, 0.88, 0.85),
+    ("bfloat16", "gradient", TWO): (0.90, 0.92, 0.92, 0.92, 0.87, 0.85, 0.82),
+    ("bfloat16", "forward", TWO): (0.85, 0.92, 0.92, 0.92, 0.90, 0.88, 0.86),
+    ("float32", "gradient", ONE): (0.96, 0.96, 0.95, 0.95, 0.92, 0.90, 0.88),
+    ("float32", "forward", TWO): (1.04, 1.00, 1.04, 1.02, 1.00, 1.00, 0.95),
 }
-ONE_LAUNCH = ("xloss torch, closed form", "xloss cupy")  # value and gradient read the logits once
-RATIOS = {"torch": 2.0, "torch.compile": 1.15, "cupy by hand": 4.0}
-FORWARD, FORWARD_FEW, FEW = 0.85, 0.70, 4096  # of the copy's speed; with fewer classes
-GRADIENT = 0.80
-HOST = 25.0  # microseconds
-COPY, QUACK = "copy", "Quack"
-# Bytes a second by the data sheet: of a GPU whose name begins so.
-PEAKS = {"NVIDIA H200": 4.8e12, "NVIDIA H100 80GB HBM3": 3.35e12}
-# Quack's own figures, bfloat16 on an H100: logits read once and their gradient written once.
-QUACK_PEAK = 3.35e12
-QUACK_SPEEDS = {
-    1024: 1.902e12, 4096: 2.692e12, 16384: 3.061e12, 32768: 3.021e12, 65536: 3.182e12,
-    131072: 3.163e12, 262144: 3.034e12,
-}  # fmt: skip
+SEGMENTATION = 0.80  # of a copy's speed
+# How many times as fast as another.
+RATIOS: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {
+    ("gradient", ONE): (("torch", 2.0), ("torch.compile", 2.0), ("Quack", 1.0)),
+    ("gradient", TWO): (("torch", 2.0), ("torch.compile", 2.0), ("Quack, autograd", 1.0)),
+    ("forward", TWO): (("torch", 2.0), ("torch.compile", 2.0)),
+    ("gradient", "xloss cupy"): (("cupy by hand", 5.0),),
+    ("forward", "xloss cupy"): (("cupy by hand", 5.0),),
+    ("linear", ONE): (("torch", 1.0), ("Liger", 1.0)),
+    ("host gradient", TWO): (("torch", 1 / 1.5),),
+}
+LINEAR = 1 / 1.2  # of the speed of the three products alone
+LINEAR_ROOM = 768 * 2.0**20  # bytes beyond inputs and gradients
+HOST = 25.0  # microseconds of a call without a gradient
 
 
 def judged(record: Record) -> Iterator[Judged]:
     """Give work, kind, subject, against, wanted, got, and whether it is met."""
-    for entry in record.get("checks", ()):
-        yield from _exact(entry)
-    facts = (record.get("gpu") or [{"name": ""}])[0]
-    for work in record["works"]:
-        if work["op"] == OP:
-            yield from _speed(work, peak(str(facts["name"])))
+    works = [work for work in record["works"] if work["op"].startswith(OP)]
+    for work in works:
+        yield from _speed(work)
+    yield from _exact(works)
 
 
-def peak(name: str) -> float | None:
-    """Return the bytes a second that a GPU's data sheet states, if it is known here."""
-    return next((speed for begin, speed in PEAKS.items() if name.startswith(begin)), None)
+def subjects(work: Record) -> tuple[str, ...]:
+    """Return who of xloss is judged in a call."""
+    if work["library"] == "cupy":
+        return ("xloss cupy",)
+    if work["library"] != "torch":
+        return ()
+    if work["kind"] in ("host", "linear"):
+        return (ONE,) if work["kind"] == "linear" else (TWO,)
+    return (ONE, TWO) if work["gradient"] else (TWO,)
 
 
-def _exact(entry: Record) -> Iterator[Judged]:
-    for one in entry["of"]:
-        for what in ("value", "gradient"):
-            got = one[f"{what}_ulp"]
-            if got is not None:
-                wanted = allowed(entry["dtype"], what == "gradient")
-                yield entry, "ulp", one["contender"], what, wanted, got, got <= wanted
+def share(work: Record, subject: str) -> float | None:
+    """Return the share of a copy's speed that is wanted, if one is."""
+    if work["kind"] == "segmentation":
+        return SEGMENTATION if subject == (ONE if work["gradient"] else TWO) else None
+    of = SHARES.get((work["dtype"], work["kind"], subject))
+    if of is None or work["classes"] not in CLASSES:
+        return None
+    return of[CLASSES.index(work["classes"])]
 
 
-def _speed(work: Record, peak: float | None) -> Iterator[Judged]:
+def _speed(work: Record) -> Iterator[Judged]:
     runs = {run["contender"]: run for run in work["runs"]}
-    for subject in SUBJECTS.get((work["library"], work["kind"]), ()):
+    bound, kind = work["bound"], work["kind"]
+    for subject in subjects(work):
+        # Who could not be timed has reached nothing.
         run = runs.get(subject)
-        if work["kind"] == "host":
-            got = run["median_ms"] * 1e3 if run else BEYOND
-            yield work, "microseconds", subject, "", HOST, got, got < HOST
-            continue
-        if work["bound"] and (not work["gradient"] or subject in ONE_LAUNCH):
-            wanted = GRADIENT
-            if not work["gradient"]:
-                wanted = FORWARD if work["classes"] >= FEW else FORWARD_FEW
-            # Who could not be timed has reached nothing.
-            got = run["gb_s"] / work["bound"]["gb_s"] if run else 0.0
+        ms = run["median_ms"] if run else float("inf")
+        if kind == "host" and not work["gradient"] and subject == TWO:
+            got = ms * 1e3 if run else BEYOND
+            yield work, "microseconds", subject, "", HOST, got, got <= HOST
+        wanted = share(work, subject)
+        if bound and wanted is not None:
+            got = bound["median_ms"] / ms
             yield work, "reach", subject, COPY, wanted, got, got >= wanted
-        for against in WHO[work["library"]]:
-            if against in RATIOS and against in runs:
-                got = runs[against]["median_ms"] / run["median_ms"] if run else 0.0
-                least = RATIOS[against]
+        if bound and kind == "linear":
+            got = bound["median_ms"] / ms
+            yield work, "ratio", subject, PRODUCTS, LINEAR, got, got >= LINEAR
+            if run and run["peak_bytes"] is not None:
+                room = float(run["peak_bytes"])
+                yield work, "bytes", subject, "", LINEAR_ROOM, room, room <= LINEAR_ROOM
+        key = "host gradient" if kind == "host" and work["gradient"] else kind
+        for against, least in RATIOS.get((key, subject), ()):
+            if against in runs:
+                got = runs[against]["median_ms"] / ms
                 yield work, "ratio", subject, against, least, got, got >= least
-        if subject == ONE_LAUNCH[0] and peak and work["dtype"] == "bfloat16":
-            theirs = QUACK_SPEEDS.get(work["classes"])
-            if theirs:
-                got = run["gb_s"] * 1e9 / peak if run else 0.0
-                wanted = theirs / QUACK_PEAK
-                yield work, "reach", subject, QUACK, wanted, got, got > wanted
+
+
+def _exact(works: list[Record]) -> Iterator[Judged]:
+    """Give the worst errors of each way through xloss, of each dtype."""
+    worst: dict[tuple[str, str, str], tuple[float, Record]] = {}
+    for work in works:
+        for run in work["runs"]:
+            for what in ("value", "gradient"):
+                got = run[f"{what}_ulp"]
+                key = (run["contender"], work["dtype"], what)
+                if got is None or run["contender"] not in (ONE, TWO, "xloss cupy"):
+                    continue
+                if key not in worst or got > worst[key][0]:
+                    worst[key] = got, work
+    for (subject, dtype, what), (got, work) in worst.items():
+        wanted = allowed(dtype, what == "gradient")
+        yield work, "ulp", subject, what, wanted, got, got <= wanted

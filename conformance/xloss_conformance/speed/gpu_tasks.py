@@ -1,15 +1,12 @@
-"""What the processes of a run do on a GPU: compare with the oracle, then time in turns."""
+"""What the processes of a run do on a GPU: compare answers, then time calls in turns."""
 
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 import xloss
@@ -17,142 +14,84 @@ import xloss
 from ..homes import Missing
 from . import gpu, gpu_check
 from .clock import Call, spread
-from .contenders import Contender, NotOffered, SameValue, agree
-from .tasks import Found, why
+from .contenders import Contender, NotOffered, SameValue
+from .gpu_ahead import compile_ahead, facts, installed, opened, said
+from .tasks import Found
 from .work import Data, Work
-
-FILES = {"torch": "by_torch_gpu", "cupy": "by_cupy", "jax": "by_jax_gpu"}
-PACKAGES = ("torch", "triton", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "jax", "optax")
-
-
-def opened(library: str, device: str) -> tuple[Any, dict[str, Contender]]:
-    """Return a library's device and its contenders; Missing says why there is none."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes 3/4 of it
-    try:
-        module = import_module(f".{FILES[library]}", __package__)
-    except ModuleNotFoundError as error:
-        raise Missing(f"{library}: {error.name} is not installed") from error
-    return module.Device(device), module.CONTENDERS
-
-
-def facts(threads: int, device: str) -> Iterator[Found]:
-    """Tell which GPU this is, and what runs on it."""
-    import torch
-
-    found = {}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    told: dict[str, Any] = {"rehearsal": device != "cuda", "name": "none", "versions": found}
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise Missing("PyTorch finds no GPU: a CUDA build of it, whatever else is here")
-        has = torch.cuda.get_device_properties(0)
-        told |= {
-            "name": has.name, "capability": f"{has.major}.{has.minor}",
-            "memory_bytes": has.total_memory, "l2_bytes": getattr(has, "L2_cache_size", 0),
-            "processors": has.multi_processor_count, "cuda": str(torch.version.cuda),
-        }  # fmt: skip
-    yield "result", told
-
-
-def check(threads: int, device: str, library: str, works: Sequence[Work]) -> Iterator[Found]:
-    """Compare xloss with the oracle on few rows: each way through it that is timed."""
-    try:
-        where, known = opened(library, device)
-    except Missing as missing:
-        yield "missing", str(missing)
-        return
-    who = [one for one in known.values() if not one.peer and "compile" not in one.name]
-    for work, answer in zip(works, gpu_check.answers(works, threads), strict=True):
-        given = where.arrays(work, gpu.data(work))
-        entry: dict[str, Any] = {**work.told(), "library": library, "of": []}
-        for one in who:
-            with suppress(SameValue):
-                one.prepare(work, given, threads)
-                found = _compared(one, work, given, answer)
-                entry["of"].append({"contender": one.name, **found})
-        yield "result", entry
-
-
-def _compared(one: Contender, work: Work, given: Data, answer: gpu_check.Answer) -> dict[str, Any]:
-    try:
-        call = one.prepare(work, given, 1)
-        call.before()
-        return {**gpu_check.compared(work, call.answer(call.run()), answer), "reason": ""}
-    except Exception as reason:
-        worst = gpu_check.BEYOND
-        return {"value_ulp": worst, "gradient_ulp": worst, "reason": said(reason)}
 
 
 def times(
-    threads: int, device: str, library: str, works: Sequence[Work], names: Sequence[str],
-    seconds: float, rounds: int, limit: float = gpu.COMPILING, engine: str = "",
-) -> Iterator[Found]:  # fmt: skip
+    threads: int,
+    device: str,
+    library: str,
+    works: Sequence[Work],
+    names: Sequence[str],
+    seconds: float,
+    rounds: int,
+    most: float,
+    until: float,
+    tiny: bool = False,
+    engine: str = "",
+) -> Iterator[Found]:
     """Time a library's contenders on each work, in turns, and a copy of the logits with them."""
     try:
         where, known = opened(library, device)
     except Missing as missing:
         yield "missing", str(missing)
         return
-    yield from _who(where, known, names)
-    began = time.monotonic()
-    for work in works:
-        late = time.monotonic() - began > limit
+    here = []
+    for name in names:
+        needed = known[name].distribution
+        if needed and not installed(needed):
+            peer = name.partition(",")[0].lower()
+            yield "missing", f"{peer}: {needed} is not installed: pip install {needed}"
+        else:
+            here.append(name)
+    yield from _who(where, known, here)
+    spent = dict.fromkeys(here, 0.0)
+
+    def measured(work: Work) -> dict[str, Any]:
         where.fresh()
-        drawn = gpu.data(work)
-        given = where.arrays(work, drawn)
-        who = [known[name] for name in names if not (late and "compile" in name)]
-        calls, refused = prepared(who, work, drawn, given, engine or _engine(device))
-        if late:
-            reason = f"left out: compiling other shapes had taken {limit:.0f} s"
-            refused += [{"contender": n, "reason": reason} for n in names if "compile" in n]
-        copy = where.copy(given.x)
-        if copy is not None:
-            calls["copy"] = copy
-        taken = in_turns(where, calls, refused, seconds, rounds)
-        yield "result", _told(work, library, calls, refused, taken)
-        del given, calls, copy
+        given, want = where.given(work)
+        who = [known[name] for name in here if gpu.takes_part(name, work, tiny)]
+        asked = engine or _engine(device)
+        calls, checks, refused = prepared(who, work, given, want, asked, spent, until)
+        peaks = {name: where.peak(call) for name, call in calls.items()} if work.features else {}
+        if work.op == gpu.HOST:
+            taken = of_the_host(where, calls, rounds, 5 if tiny else gpu.HOST_RUNS)
+        else:
+            bound = where.bound(work, given)
+            calls |= {} if bound is None else dict([bound])
+            taken = in_turns(where, calls, refused, seconds, rounds, most)
+        return _told(work, library, calls, refused, taken, checks, peaks)
 
-
-def host(
-    threads: int, device: str, library: str, names: Sequence[str], runs: int, rounds: int,
-    engine: str = "",
-) -> Iterator[Found]:  # fmt: skip
-    """Time what a small call costs the host: many in a row, without waiting for the GPU."""
-    try:
-        where, known = opened(library, device)
-    except Missing:  # as the step before has said
-        return
-    work = Work(gpu.OP, gpu.HOST_SHAPE)
-    drawn = gpu.data(work)
-    given = where.arrays(work, drawn)
-    who = [known[name] for name in names]
-    calls, refused = prepared(who, work, drawn, given, engine or _engine(device))
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    gc.disable()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            call.run()
-            where.wait()
-            start = time.perf_counter()
-            for _ in range(runs):
-                call.run()
-            taken[name].append((time.perf_counter() - start) / runs)
-            where.wait()
-    gc.enable()
-    told = _told(work, library, calls, refused, taken)
-    yield "result", {**told, "kind": "host", "name": f"{work.name}, host"}
+    for at, work in enumerate(works):
+        if time.monotonic() > until:
+            left = ", ".join(one.name for one in works[at:])
+            yield "missing", f"no time was left to measure, with {library}: {left}"
+            return
+        try:
+            yield "result", measured(work)
+        except Exception as reason:  # of the arrays, or of what all are held against
+            yield "missing", f"not measured, with {library}: {work.name}: {said(reason)}"
 
 
 def _who(where: Any, known: dict[str, Contender], names: Sequence[str]) -> Iterator[Found]:
-    yield "contenders", [
-        {
-            "name": one.name, "peer": one.peer, "library": one.library, "call": one.said,
-            "version": where.versions[one.name] if one.peer else xloss.__version__,
-        }
-        for one in (known[name] for name in names)
-    ]  # fmt: skip
+    told = []
+    for one in (known[name] for name in names):
+        number = xloss.__version__
+        if one.peer:
+            number = version(one.distribution) if one.distribution else where.versions[one.name]
+        told.append(
+            {
+                "name": one.name,
+                "peer": one.peer,
+                "library": one.library,
+                "call": one.said,
+                "version": number,
+            }
+        )
+    yield "contenders", told
 
 
 def _engine(device: str) -> str:
@@ -160,26 +99,44 @@ def _engine(device: str) -> str:
 
 
 def prepared(
-    who: Sequence[Contender], work: Work, drawn: Data, given: Data, engine: str
-) -> tuple[dict[str, Call], list[dict[str, str]]]:
-    """Return the calls of those whose answer is right, and why there is none of the others."""
+    who: Sequence[Contender],
+    work: Work,
+    given: Data,
+    want: gpu_check.Right,
+    engine: str,
+    spent: dict[str, float],
+    until: float = float("inf"),
+) -> tuple[dict[str, Call], dict[str, dict[str, Any]], list[dict[str, str]]]:
+    """Return the calls of those whose answer is right, their errors, and why others have none.
+
+    `spent` adds up the seconds of each contender's first calls, which compile: who has had its
+    allowance is left out.
+    """
     calls: dict[str, Call] = {}
+    checks: dict[str, dict[str, Any]] = {}
     refused = []
-    right = gpu.expected(work, drawn)
-    labels = drawn.y[gpu.rows_read(work)]
     for one in who:
+        allowance = gpu.ALLOWANCE.get(one.name, 40.0)
+        reason = ""
+        if spent.get(one.name, 0.0) > allowance:
+            reason = f"left out: its first calls had taken {spent[one.name]:.0f} s"
+        elif time.monotonic() > until:
+            reason = "left out: no time was left"
+        began = time.monotonic()
         try:
+            if reason:
+                raise NotOffered(reason)
             call = one.prepare(work, given, 1)
             call.before()
-            value, rows = call.answer(call.run())
-            agree(work, (value, None if rows is None else gpu.spots(rows, labels)), right)
+            checks[one.name] = gpu_check.compared(work, call, call.run(), want)
             call.before()
-            calls[one.name] = call if one.peer else _chosen(call, engine)
+            calls[one.name] = replace(call, engine="") if one.peer else _chosen(call, engine)
         except SameValue:
             continue
-        except Exception as reason:
-            refused.append({"contender": one.name, "reason": said(reason)})
-    return calls, refused
+        except Exception as error:
+            refused.append({"contender": one.name, "reason": said(error)})
+        spent[one.name] = spent.get(one.name, 0.0) + time.monotonic() - began
+    return calls, checks, refused
 
 
 def _chosen(call: Call, engine: str) -> Call:
@@ -197,17 +154,26 @@ def _chosen(call: Call, engine: str) -> Call:
 
 
 def in_turns(
-    where: Any, calls: dict[str, Call], refused: list[dict[str, str]], seconds: float, rounds: int
+    where: Any,
+    calls: dict[str, Call],
+    refused: list[dict[str, str]],
+    seconds: float,
+    rounds: int,
+    most: float = float("inf"),
 ) -> dict[str, list[float]]:
     """Return the seconds of a call in every turn; who fails, by memory say, is refused after all.
 
-    A turn is as many calls as take so many seconds, and one before them that is not timed.
+    A turn is as many calls as take so many seconds, and one before them that is not timed. Who
+    would take longer than `most` seconds has fewer turns, but one.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     runs: dict[str, int] = {}
+    turns = dict.fromkeys(calls, rounds)
     gc.collect()
     for turn in range(rounds + 1):
         for name in list(calls):
+            if turn > turns[name]:
+                continue
             try:
                 took = where.seconds(calls[name], runs.get(name, 1))
             except Exception as reason:
@@ -215,45 +181,81 @@ def in_turns(
                 del calls[name], taken[name]
                 continue
             if turn == 0:  # compiles, grows pools; not counted
-                runs[name] = max(1, min(where.most, int(seconds / max(took, 1e-9))))
+                took = max(took, 1e-9)
+                runs[name] = max(1, min(where.most, int(seconds / took)))
+                turns[name] = max(1, int(min(rounds, most / ((runs[name] + 1) * took))))
             else:
                 taken[name].append(took)
     return taken
 
 
+def of_the_host(where: Any, calls: dict[str, Call], rounds: int, runs: int) -> Any:
+    """Return what a call costs the host: many in a row, without waiting for the GPU."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            call.before()
+            call.run()
+            where.wait()
+            start = time.perf_counter()
+            for _ in range(runs):
+                call.before()
+                call.run()
+            taken[name].append((time.perf_counter() - start) / runs)
+            where.wait()
+            call.before()
+    gc.enable()
+    return taken
+
+
+KINDS = {gpu.HOST: "host", gpu.LINEAR: "linear", gpu.SEGMENTATION: "segmentation"}
+
+
 def _told(
-    work: Work, library: str, calls: dict[str, Call], refused: list[dict[str, str]],
+    work: Work,
+    library: str,
+    calls: dict[str, Call],
+    refused: list[dict[str, str]],
     taken: dict[str, list[float]],
-) -> dict[str, Any]:  # fmt: skip
-    """Return the record's entry; the bound is what must be moved, at the speed of the copy."""
-    kind = "gradient" if work.gradient else "forward"
+    checks: dict[str, dict[str, Any]],
+    peaks: dict[str, int | None],
+) -> dict[str, Any]:
+    """Return the record's entry; the bound is what must be done, at the speed of the copy."""
+    kind = KINDS.get(work.op, "gradient" if work.gradient else "forward")
     made: dict[str, Any] = {
-        **work.told(), "kind": kind, "library": library, "bound": None, "runs": [],
+        **work.told(),
+        "kind": kind,
+        "library": library,
+        "bound": None,
+        "runs": [],
         "refused": refused,
-    }  # fmt: skip
+    }
+    if kind == "host":
+        made["name"] += ", host"
     for name, call in calls.items():
+        of = spread(taken[name])
+        speed = work.moved / of["median_ms"] / 1e6
         if name == "copy":
             least = [t * work.moved / (2 * work.nbytes) for t in taken[name]]
             made["bound"] = {"by": "at the speed of a copy", **spread(least)}
             made["bound"]["gb_s"] = work.moved / made["bound"]["median_ms"] / 1e6
-            continue
-        of = spread(taken[name])
-        speed = {"gb_s": gpu.moved(work, name) / of["median_ms"] / 1e6,
-                 "elements_s": work.elements / of["median_ms"] * 1e3}  # fmt: skip
-        made["runs"].append({"contender": name, "engine": call.engine, **of, **speed})
+        elif name == "products":
+            made["bound"] = {"by": "the three products alone", **of, "gb_s": speed}
+        else:
+            run = {"contender": name, "engine": call.engine, **of, **checks[name]}
+            run |= {"gb_s": speed, "elements_s": work.elements / of["median_ms"] * 1e3}
+            if name in peaks:
+                peak = peaks[name]
+                # Beyond the inputs, which were there before, and their gradients.
+                run["peak_bytes"] = None if peak is None else max(0, peak - work.nbytes)
+            made["runs"].append(run)
     return made
-
-
-def said(reason: Exception) -> str:
-    """Return in one line why there is no figure; who needs more memory than there is says that."""
-    if "OutOfMemory" in type(reason).__name__ or "RESOURCE_EXHAUSTED" in str(reason):
-        return "out of memory"
-    return str(reason) if isinstance(reason, NotOffered) else why(reason)
 
 
 TASKS: dict[str, Callable[..., Iterator[Found]]] = {
     "facts": facts,
-    "check": check,
+    "compile": compile_ahead,
     "times": times,
-    "host": host,
 }

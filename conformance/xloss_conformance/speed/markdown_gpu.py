@@ -6,20 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..report.markdown import table, text
-from .figures import digits, percent
-from .gpu import CHECKED, ELEMENTS, HOST_SHAPE, WHO
-from .gpu_check import ALLOWED, ALLOWED_16, BEYOND
-from .gpu_targets import (
-    FEW,
-    FORWARD,
-    FORWARD_FEW,
-    GRADIENT,
-    HOST,
-    QUACK,
-    QUACK_PEAK,
-    QUACK_SPEEDS,
-    RATIOS,
+from .figures import against, digits, percent
+from .gpu import (
+    CLASSES,
+    DTYPES,
+    ELEMENTS,
+    HOST_SHAPE,
+    LINEAR_FEATURES,
+    LINEAR_SHAPE,
+    SEGMENTATION_SHAPE,
+    WHO,
 )
+from .gpu_check import ALLOWED, ALLOWED_16, BEYOND, READ
+from .gpu_targets import HOST, LINEAR, LINEAR_ROOM, RATIOS, SEGMENTATION, SHARES
 from .markdown import contenders, head, marked
 
 Record = dict[str, Any]
@@ -27,7 +26,7 @@ TITLE = "Performance on a GPU"
 COMMAND = "xloss bench --op gpu --publish docs"
 NOT_MEASURED = f"""\
 **Not measured: no GPU was at hand.** There are no figures here until this command has run on a
-machine with one; it takes some minutes, and writes this page anew:
+machine with one; it takes at most five minutes, and writes this page anew:
 
 ```sh
 {COMMAND}
@@ -35,61 +34,59 @@ machine with one; it takes some minutes, and writes this page anew:
 REHEARSAL = """\
 **This is a rehearsal of tiny shapes on the host: no figure here says anything about a GPU.**"""
 CALLS = f"""\
-A call has 2²⁹ = {ELEMENTS:,} logits, bfloat16 or float32, normal, of deviation 3; class indices;
-the mean. "Value" is the loss without a gradient, "value and gradient" both: by `value_and_grad`
-(`closed form`), or by autograd, forward and backward."""
-HOW = f"""\
-First of all xloss is compared with the oracle, of {CHECKED["torch"]} rows of the same classes
-(CuPy: {CHECKED["cupy"]}), every gradient entry. Before anybody is timed, its answer on the timed
-arrays is compared with NumPy's in float64. Then the contenders of one library take turns in one
-process; a turn is as many calls as take ten milliseconds, between two CUDA events, after one that
-is not timed and keeps the GPU busy while they queue up; JAX has no events, and is read by the
-host's clock. Figures are medians of the turns. Bytes are what a call must move at least: logits
-read once, the gradient written once, labels; by autograd the logits, or as many bytes saved of
-them, are read a second time. A copy is one of the logits, GPU to GPU, in the same turns, read and
-written. CuPy has no bfloat16: float16 stands in its place."""
-HEADINGS = {"forward": "Value", "gradient": "Value and gradient", "host": "Time of the host"}
-HOSTS = f"""\
-Microseconds of the host for a call on {HOST_SHAPE}, float32, without a gradient: many in a row,
-without waiting for the GPU."""
+A call has 2²⁹ = {ELEMENTS:,} logits, normal, of deviation 3; class indices; the mean. Figures are
+percent of the speed of a copy, GPU to GPU, in the same turns, of what a call must move at least:
+logits read once, the gradient written once, labels; the same bytes whichever way a call goes. A
+kernel that only reads can be faster than a copy."""
+HOW = """\
+Before anybody is timed, its answer on the timed arrays is compared with NumPy's in float64. Then
+the contenders of one library take turns in one process; a turn is as many calls as take ten
+milliseconds, between two CUDA events, after one that is not timed and keeps the GPU busy while they
+queue up; JAX has no events, and is read by the host's clock. Figures are medians of the turns.
+Kernels are compiled before. CuPy has no bfloat16: float16 stands in its place. Liger writes the
+gradient over the logits. Who compiles for every shape is timed on some of them."""
+NONE = "not measured"
+WAYS = {"forward": "value", "gradient": "value and gradient"}
 
 
 def markdown_gpu(record: Record | None) -> str:
     """Return the document; without a record it says that nothing was measured."""
     if record is None:
-        parts = [f"# {TITLE}", NOT_MEASURED, CALLS, "## Targets", goals()]
+        parts = [f"# {TITLE}", NOT_MEASURED, CALLS, *_shares({"works": []})]
+        parts += ["## Targets", goals()]
         return "\n\n".join(parts) + "\n"
-    parts = [*head(record, TITLE), *_machine(record), CALLS, HOW, "## Targets", goals()]
-    parts += [*_targets(record), *_times(record), *_checks(record)]
-    parts += [*contenders(record), *_refused(record)]
+    parts = [*head(record, TITLE), *_machine(record), CALLS, *_shares(record), HOW]
+    parts += ["## Targets", goals(), *_targets(record), *_linear(record), *_host(record)]
+    parts += [*_errors(record), *_times(record), *contenders(record), *_refused(record)]
     return "\n\n".join(parts) + "\n"
 
 
 def goals() -> str:
     """Return what is meant to be reached."""
-    eager, compiled, hand = RATIOS.values()
-    quack = table(
-        ["classes", *(f"{classes:,}" for classes in QUACK_SPEEDS)],
-        [
-            ["GB/s", *(f"{speed / 1e9:,.0f}" for speed in QUACK_SPEEDS.values())],
-            ["share", *(percent(speed / QUACK_PEAK) for speed in QUACK_SPEEDS.values())],
-        ],
+    rows = [
+        [dtype, WAYS[kind], text(who), *(f"{wanted:.0%}" for wanted in of)]
+        for (dtype, kind, who), of in SHARES.items()
+    ]
+    ratios = "\n".join(
+        f"- {kind}, {text(who)}: at least "
+        + ", ".join(f"{digits(least)} times as fast as {text(peer)}" for peer, least in of)
+        + "."
+        for (kind, who), of in RATIOS.items()
     )
     return f"""\
-- Of a copy's speed in the same run: a value {FORWARD:.0%} from {FEW:,} classes on,
-  {FORWARD_FEW:.0%} below; value and gradient in one launch {GRADIENT:.0%}.
-- {eager:g} times as fast as PyTorch's eager loss, {compiled:g} times as `torch.compile`'s,
-  {hand:g} times as the loss written by hand with CuPy.
-- In bfloat16, value and gradient: a larger share of the data sheet's memory speed than Quack's own
-  figures, below.
-- A small call without a gradient takes the host less than {HOST:g} µs.
-- Within {ALLOWED:g} ulp of the oracle, value and every gradient entry; 16-bit gradients within
-  {ALLOWED_16:g} ulp of their format.
+Of a copy's speed in the same run, on an H100 or H200:
 
-Quack's forward and backward in bfloat16 on an H100, of {QUACK_PEAK / 1e9:,.0f} GB/s, logits
-read once and their gradient written once:
+{table(["dtype", "call", "contender", *(f"{c:,}" for c in CLASSES)], rows)}
 
-{quack}"""
+- Segmentation, {SEGMENTATION_SHAPE}, classes on axis 1: {SEGMENTATION:.0%}.
+- `linear_cross_entropy`, {LINEAR_SHAPE[0]:,} rows, {LINEAR_FEATURES:,} features,
+  {LINEAR_SHAPE[1]:,} classes, bfloat16, value and gradients: at most {1 / LINEAR:.2g} times the
+  time of its three matrix products alone, and {LINEAR_ROOM / 2**20:.0f} MiB beyond inputs and
+  gradients.
+- A small call without a gradient takes the host at most {HOST:g} µs.
+- Within {ALLOWED:g} ulp of the exact answer, value and every gradient entry; 16-bit gradients
+  within {ALLOWED_16:g} ulp of their format.
+{ratios}"""
 
 
 def _machine(record: Record) -> Iterator[str]:
@@ -101,111 +98,168 @@ def _machine(record: Record) -> Iterator[str]:
         yield (
             f"GPU: {text(facts['name'])}, compute capability {facts['capability']}, "
             f"{facts['memory_bytes'] / 1e9:,.0f} GB, L2 {facts['l2_bytes'] / 1e6:,.0f} MB, "
-            f"{facts['processors']} multiprocessors; CUDA {facts['cuda']}; {text(versions)}."
+            f"{facts['processors']} multiprocessors; driver {text(facts['driver'])}, "
+            f"CUDA {facts['cuda']}; {text(versions)}."
         )
+    for entry in record.get("compiled", ()):
+        yield (
+            f"The first calls of {entry['calls']} shapes and dtypes, which compile, took "
+            f"{entry['seconds']:.0f} s in {entry['processes']} processes."
+        )
+
+
+# ---- Shares of a copy's speed --------------------------------------------------------------------
+
+
+def _shares(record: Record) -> Iterator[str]:
+    """Give a table for each dtype: contenders and ways down, classes across."""
+    some = [work for work in record["works"] if work["kind"] in WAYS]
+    copies = {
+        (w["dtype"], w["gradient"], w["classes"]): w["bound"]["median_ms"]
+        for w in some
+        if w["bound"] and w["library"] == "torch"
+    }
+    found: dict[tuple[str, str, str, int], str] = {}
+    for work in some:
+        same = (work["dtype"], work["gradient"], work["classes"])
+        bound = work["bound"]["median_ms"] if work["bound"] else copies.get(same)
+        for run in work["runs"]:
+            key = (work["dtype"], run["contender"], work["kind"], work["classes"])
+            if bound is not None:
+                found[key] = percent(bound / run["median_ms"])
+    # A rehearsal has classes of its own.
+    classes = CLASSES if not some else tuple(sorted({work["classes"] for work in some}))
+    for dtype in dict.fromkeys(d for of in DTYPES.values() for d in of):
+        yield f"## {dtype}, percent of a copy's speed"
+        rows = []
+        for name in (n for of in WHO.values() for n in of):
+            for kind, way in WAYS.items():
+                cells = [found.get((dtype, name, kind, c), NONE) for c in classes]
+                wanted = (dtype, kind, name) in SHARES
+                if wanted or any(cell != NONE for cell in cells):
+                    rows.append([text(name), way, *cells])
+        if rows:
+            yield table(["", "", *(f"{c:,}" for c in classes)], rows)
+        else:
+            yield NONE.capitalize() + "."
+
+
+# ---- The rest ------------------------------------------------------------------------------------
 
 
 def _targets(record: Record) -> Iterator[str]:
-    """Give a row a call of whom, and a column each thing it is measured by."""
-    columns = {"copy": "of a copy's speed", **{n: f"beside {n}" for n in RATIOS}, QUACK: QUACK}
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for target in record["targets"]:
-        if target["kind"] in ("reach", "ratio"):
-            row = rows.setdefault((target["work"], target["subject"]), {})
-            row[target["against"]] = marked(target)
+    rows = [
+        [text(t["work"]), text(t["subject"]), text(against(t) if t["against"] else ""), marked(t)]
+        for t in sorted(record["targets"], key=lambda t: bool(t["met"]))
+    ]
     if rows:
-        yield table(
-            ["call", "contender", *columns.values()],
-            [
-                [text(work), text(who), *(row.get(name, "–") for name in columns)]
-                for (work, who), row in rows.items()
-            ],
+        yield "What is missed comes first."
+        yield table(["call", "contender", "beside", ""], rows)
+
+
+def _linear(record: Record) -> Iterator[str]:
+    for work in record["works"]:
+        if work["kind"] != "linear":
+            continue
+        yield "## linear_cross_entropy"
+        yield text(work["name"])
+        rows = [
+            [text(r["contender"]), digits(r["median_ms"]), _mib(r["peak_bytes"])]
+            for r in sorted(work["runs"], key=lambda r: float(r["median_ms"]))
+        ]
+        if work["bound"]:
+            rows.append([f"*{work['bound']['by']}*", digits(work["bound"]["median_ms"]), "–"])
+        yield table(["", "ms", "MiB beyond inputs and gradients"], rows)
+
+
+def _mib(count: float | None) -> str:
+    return NONE if count is None else f"{count / 2**20:,.0f}"
+
+
+def _host(record: Record) -> Iterator[str]:
+    some = [work for work in record["works"] if work["kind"] == "host"]
+    if not some:
+        return
+    yield "## Time of the host"
+    yield (
+        f"Microseconds of the host for a call on {HOST_SHAPE}, float32: many in a row, without "
+        "waiting for the GPU."
+    )
+    rows = []
+    for work in some:
+        for run in work["runs"]:
+            low, high, least = (digits(run[key] * 1e3) for key in ("q1_ms", "q3_ms", "min_ms"))
+            middle, way = digits(run["median_ms"] * 1e3), WAYS[_way(work)]
+            rows.append([text(run["contender"]), way, middle, least, f"{low} to {high}"])
+    yield table(["", "", "median µs", "least", "quartiles"], rows)
+
+
+def _way(work: Record) -> str:
+    return "gradient" if work["gradient"] else "forward"
+
+
+def _errors(record: Record) -> Iterator[str]:
+    """Give the worst errors of each contender and dtype, of the arrays that were timed."""
+    worst: dict[tuple[str, str], dict[str, float]] = {}
+    for work in record["works"]:
+        for run in work["runs"]:
+            row = worst.setdefault((run["contender"], work["dtype"]), {})
+            for what in ("value_ulp", "gradient_ulp", "tail"):
+                if run[what] is not None and abs(run[what]) >= abs(row.get(what, 0.0)):
+                    row[what] = run[what]
+    rows = [
+        [text(who), dtype, _ulp(row.get("value_ulp")), _ulp(row.get("gradient_ulp")), _off(row)]
+        for (who, dtype), row in worst.items()
+        if row
+    ]
+    if rows:
+        yield "## Beside the exact answer"
+        yield (
+            f"The worst errors of the arrays that were timed, in ulp: of the mean and of the "
+            f"losses of {READ} rows, in float32; of every gradient entry of those rows, in its own "
+            "format. The tail is a row whose label is 20 ahead of all other classes: by how much "
+            "its loss is off."
         )
-    others = [t for t in record["targets"] if t["kind"] == "microseconds"]
-    if others:
-        found = [[text(t["work"]), text(t["subject"]), marked(t)] for t in others]
-        yield table(["call", "contender", "the host"], found)
+        yield table(["", "dtype", "value", "gradient", "tail"], rows)
+
+
+def _ulp(found: float | None) -> str:
+    if found is None:
+        return "–"
+    return "**no number**" if found >= BEYOND else digits(found)
+
+
+def _off(row: dict[str, float]) -> str:
+    return f"{row['tail']:+.2g}" if "tail" in row else "–"
 
 
 def _times(record: Record) -> Iterator[str]:
-    for kind, heading in HEADINGS.items():
-        some = [work for work in record["works"] if work["kind"] == kind]
-        if not some:
-            continue
-        yield f"## {heading}"
-        if kind == "host":
-            yield HOSTS
-            runs = [run for work in some for run in work["runs"]]
-            cells = [[text(r["contender"]), r["engine"] or "–", *_spread(r)] for r in runs]
-            yield table(["", "engine", "median µs", "least", "quartiles"], cells)
-            continue
-        yield "Milliseconds; GB/s; share of a copy's speed."
-        for dtype in dict.fromkeys(work["dtype"] for work in some):
-            yield f"{dtype}:"
-            yield _table([work for work in some if work["dtype"] == dtype])
-
-
-def _table(works: list[Record]) -> str:
-    """Return the table of one dtype; what each library's process timed stands in one row."""
-    runs: dict[tuple[int, str], str] = {}
-    copies: dict[int, float] = {}
-    for work in works:
-        if work["bound"]:
-            copies.setdefault(work["classes"], work["bound"]["gb_s"])
-    for work in works:
-        copy = work["bound"]["gb_s"] if work["bound"] else copies.get(work["classes"])
-        for run in work["runs"]:
-            share = "" if copy is None else f"; {percent(run['gb_s'] / copy)}"
-            said = f"{digits(run['median_ms'])}; {digits(run['gb_s'])}{share}"
-            runs[work["classes"], run["contender"]] = said
-    who = [n for names in WHO.values() for n in names if any(name == n for _, name in runs)]
-    shapes = {work["classes"]: work["shape"] for work in works}
-    return table(
-        ["shape", *(text(name) for name in who), "*a copy*, GB/s"],
-        [
-            [
-                f"({', '.join(map(str, shape))})",
-                *(runs.get((classes, name), "–") for name in who),
-                digits(copies[classes]) if classes in copies else "–",
-            ]
-            for classes, shape in shapes.items()
-        ],
-    )
-
-
-def _spread(run: Record) -> list[str]:
-    low, high, least = (run[key] * 1e3 for key in ("q1_ms", "q3_ms", "min_ms"))
-    return [digits(run["median_ms"] * 1e3), digits(least), f"{digits(low)} to {digits(high)}"]
-
-
-def _checks(record: Record) -> Iterator[str]:
-    if not record.get("checks"):
+    some = [w for w in record["works"] if w["kind"] in (*WAYS, "segmentation")]
+    if not some:
         return
-    yield "## Beside the oracle"
-    yield "The worst errors in ulp: of the loss, and of the gradient in its own format."
-    yield table(
-        ["call", "contender", "value", "gradient"],
+    yield "## Milliseconds"
+    rows = [
         [
-            [
-                text(entry["name"]), text(one["contender"]), _ulp(one, "value"),
-                _ulp(one, "gradient"),
-            ]
-            for entry in record["checks"]
-            for one in entry["of"]
-        ],
-    )  # fmt: skip
-
-
-def _ulp(one: Record, what: str) -> str:
-    found = one[f"{what}_ulp"]
-    if found is None:
-        return "–"
-    said = text(one["reason"]) or "no number"
-    return f"**{said}**" if found >= BEYOND else digits(found)
+            text(work["name"]),
+            text(run["contender"]),
+            run["engine"] or "–",
+            digits(run["median_ms"]),
+            f"{digits(run['q1_ms'])} to {digits(run['q3_ms'])}",
+            digits(run["gb_s"]),
+            percent(work["bound"]["median_ms"] / run["median_ms"]) if work["bound"] else "–",
+        ]
+        for work in some
+        for run in work["runs"]
+    ]
+    yield table(["call", "", "engine", "median", "quartiles", "GB/s", "of a copy's speed"], rows)
 
 
 def _refused(record: Record) -> Iterator[str]:
+    lines = [f"- {text(said)}" for said in record["missing"]]
     for work in record["works"]:
         for refused in work["refused"]:
             who, why = text(refused["contender"]), text(refused["reason"])
-            yield f"Not timed, {text(work['name'])}: {who}: {why}."
+            lines.append(f"- {text(work['name'])}: {who}: {why}.")
+    if lines:
+        yield "## Not timed"
+        yield "\n".join(lines)

@@ -54,6 +54,7 @@ class Step:
     alone: bool = False  # in a process of its own
     caches: str = ""  # name of the folder, empty at first, that compilers keep their results in
     tag: dict[str, Any] = field(default_factory=dict)  # goes into each result
+    until: float = float("inf")  # by time.monotonic: a process that still measures then is ended
 
 
 def available() -> int:
@@ -71,15 +72,19 @@ def among(what: str, names: Sequence[str], known: Sequence[str]) -> None:
 def chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...], int]:
     """Return the operations, the peers and the threads of a plan; BadPlan says what is wrong."""
     among("--op", plan.ops, OPS)
-    among("--peer", plan.peers, PEERS)
+    known: tuple[str, ...] = (*PEERS, *gpu.PEERS)
+    among("--peer", plan.peers, known)
     threads = plan.threads or available()
     if threads > available():
         raise BadPlan(f"--threads {threads}: this machine has {available()} cores to use")
     default = QUICK_OPS if plan.quick else tuple(o for o in OPS if o not in ON_DEMAND)
-    peers = plan.peers or (QUICK_PEERS if plan.quick else PEERS)
+    peers = plan.peers or (*(QUICK_PEERS if plan.quick else PEERS), *gpu.PEERS)
+    ops = tuple(o for o in OPS if o in (plan.ops or default))
+    if gpu.OP not in ops:
+        known = PEERS
     return (
-        tuple(o for o in OPS if o in (plan.ops or default)),
-        tuple(p for p in PEERS if p in peers),
+        ops,
+        tuple(p for p in known if p in peers),
         threads,
     )
 
@@ -157,9 +162,11 @@ def steps(plan: Plan) -> list[Step]:
         long = short = {"seconds": 0.15, "least": 3, "most": 50}
     if plan.tiny:
         long = short = {"seconds": 0.01, "least": 3, "most": 5}
+    if gpu.OP in ops:
+        found += [Step(**one) for one in gpu.steps(plan.quick, plan.tiny, peers, threads)]
+    peers = tuple(name for name in peers if name in PEERS)
     for op in ops:
         if op == gpu.OP:
-            found += [Step(**one) for one in gpu.steps(plan.quick, plan.tiny, peers, threads)]
             continue
         given = [] if op == "first-call" else works(op, plan)
         if op == "memory":

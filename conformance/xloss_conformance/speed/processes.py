@@ -5,10 +5,12 @@ They are spawned, not forked, so that a first call is one, and so that memory is
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,8 +42,13 @@ def results(steps: Sequence[Step]) -> Iterator[tuple[Step, str, Any]]:
                     process = None
                 if process is None:
                     process = _Process(step, Path(folder))
-                for kind, found in process.do(step):
-                    yield step, kind, found
+                try:
+                    for kind, found in process.do(step):
+                        yield step, kind, found
+                except BenchFailed as failed:
+                    if step.until == float("inf"):
+                        raise
+                    yield step, "missing", str(failed).partition("\n")[0]
         finally:
             if process is not None:
                 process.stop()
@@ -65,6 +72,10 @@ class _Process:
     def do(self, step: Step) -> Iterator[tuple[str, Any]]:
         self.pipe.send((step.task, {**step.arguments, "threads": step.threads}))
         while True:
+            if not self.pipe.poll(_left(step.until)):
+                self.process.kill()
+                yield "missing", f"a process was ended: it took too long to measure {step.section}"
+                return
             try:
                 kind, found = self.pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -82,6 +93,11 @@ class _Process:
         self.process.terminate()
         self.process.join()
         self.pipe.close()
+
+
+def _left(until: float) -> float | None:
+    """Return the seconds until then, by time.monotonic; None: as long as it takes."""
+    return None if until == float("inf") else max(0.0, until - time.monotonic())
 
 
 @contextmanager
@@ -111,6 +127,7 @@ def environment(
 def serve(pipe: Connection, threads: int) -> None:
     """Do one task after another until the pipe is closed."""
     os.dup2(2, 1)  # stdout belongs to the report
+    logging.getLogger("xloss").setLevel(logging.ERROR)  # what is compiled belongs to what is timed
     threading.Thread(target=end_with_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):  # threads of JAX are as many as its cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

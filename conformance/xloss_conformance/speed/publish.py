@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def write(record: dict[str, Any], docs: Path) -> None:
     """Write the record, then all else from what stands in it."""
     lines = json.dumps(record, indent=1, allow_nan=False)
     if not has_pictures(record["ops"]):  # nor is matplotlib asked for where the GPU is
-        (docs / GPU_RECORD).write_text(lines + "\n", encoding="utf-8")
+        draft = docs / f"{GPU_RECORD}.{os.getpid()}"  # a run may be cut off while it writes
+        draft.write_text(lines + "\n", encoding="utf-8")
+        draft.replace(docs / GPU_RECORD)
         (docs / GPU_DOCUMENT).write_text(markdown_gpu(record), encoding="utf-8")
         return
     name = SCALE_RECORD if at_scale(record["ops"]) else RECORD
@@ -80,10 +83,13 @@ def render(docs: Path) -> dict[str, Any]:
 
 def published(docs: Path, name: str = RECORD) -> dict[str, Any]:
     """Return a record published there."""
+    path = docs / name
+    if path.exists() and not path.is_file():  # a FIFO would be waited for
+        raise NoRecord(f"{path}: no record of a run: it is no file")
     try:
-        record = json.loads((docs / name).read_text("utf-8"))
+        record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise NoRecord(f"{docs / name}: no record of a run: {error}") from error
+        raise NoRecord(f"{path}: no record of a run: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != 1:
-        raise NoRecord(f"{docs / name}: no record of a run")
+        raise NoRecord(f"{path}: no record of a run")
     return record

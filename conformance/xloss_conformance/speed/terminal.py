@@ -38,10 +38,6 @@ def lines(record: Record) -> Iterator[str]:
         ]  # fmt: skip
         yield from (f"  {line}" for line in table(rows, left=True))
         yield ""
-    for entry in record.get("checks", ()):
-        for one in entry["of"]:
-            if one["reason"]:
-                yield f"not compared: {entry['name']}: {one['contender']}: {one['reason']}"
     for entry in record["imports"]:
         yield f"import xloss adds {digits(entry['import_ms'])} ms to import numpy"
     if record["targets"]:

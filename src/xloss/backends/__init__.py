@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
 from .._xp import Array, Context, spread
-from ..core.reduce import exact_sum
-from . import default
+from ..core.reduce import sum_once
+from . import alike, default
 from .call import Call
 
 __all__ = ["Backend", "of", "of_loss"]
@@ -36,6 +37,8 @@ class Backend(Loss, Protocol):
 
 def of_loss(call: Call) -> Loss:
     """Return what takes a loss: of logits that are there, of features, or of a part."""
+    if call.memory is not None:
+        return _remembered(call)
     if call.linear is not None:
         from . import linear
 
@@ -49,6 +52,14 @@ def of_loss(call: Call) -> Loss:
 
         return torch_dtensor
     return of(call)
+
+
+def _remembered(call: Call) -> Backend:
+    assert call.memory is not None
+    found: Backend | None = call.memory.get("backend")
+    if found is None:
+        found = call.memory["backend"] = of(call)
+    return found
 
 
 def of(call: Call) -> Backend:
@@ -67,6 +78,8 @@ def of(call: Call) -> Backend:
         from . import dask
 
         return dask
+    if library == "cupy" and "cupy" in sys.modules:
+        alike.looks[sys.modules["cupy"].ndarray] = alike.look_cupy
     return default
 
 
@@ -76,4 +89,4 @@ def square_sum(cx: Context, x: Array) -> Array:
         from . import jax
 
         return jax.square_sum(x)
-    return exact_sum(cx, x * x)
+    return sum_once(cx, x * x)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from .._xp import Array, compiling
+from ..engines import asked_now
 from .call import Call
 
 Look = Callable[[Array, Array], Hashable | None]
@@ -22,11 +23,18 @@ _calls: dict[Hashable, Call] = {}
 
 def key(x: Array, targets: Array, *options: Any) -> Hashable | None:
     """Return what calls alike have in common, or None where each must be looked at."""
-    if type(x) not in looks or compiling():
+    if compiling() or type(x) not in looks:  # in this order: torch.compile cannot trace a type
         return None
     arrays = looks[type(x)](x, targets)
     # True is equal to 1, and not the same option.
-    return None if arrays is None else (arrays, options, *map(type, options))
+    return None if arrays is None else (arrays, asked_now(), options, *map(type, options))
+
+
+def look_cupy(x: Array, t: Array) -> Hashable | None:
+    """Return what calls on arrays of CuPy have in common, None where classes may lie apart."""
+    if type(t) is not type(x) or not (x.flags.c_contiguous and t.flags.c_contiguous):
+        return None
+    return x.dtype, x.shape, x.device.id, t.dtype, t.shape, t.device.id
 
 
 def find(key: Hashable) -> Call | None:

@@ -26,3 +26,20 @@ class Call(NamedTuple):
     group: Any = None  # the ranks
     # What is remembered of calls alike; None: nothing. Not for other operands than these.
     memory: dict[Any, Any] | None = None
+
+    def of(self, operands: Operands) -> Call:
+        """Return the same call of other arrays; written out, as `_replace` takes a microsecond."""
+        return Call(
+            self.name,
+            self.spec,
+            self.cx,
+            operands,
+            self.classes,
+            self.axis,
+            self.normalizer,
+            self.arguments,
+            self.linear,
+            self.shard,
+            self.group,
+            self.memory,
+        )

@@ -28,9 +28,7 @@ def value(call: Call, run: Run | None = None) -> Array:
     if run is None:
         engine: Any = choose(call.operands, spec, cx)
         if reduces(engine, call):
-            return engine.loss(
-                call.operands, spec, cx, call.classes, call.normalizer, call.memory
-            )
+            return engine.loss(call.operands, spec, cx, call.classes, call.normalizer, call.memory)
         run = partial(engine.run, call.operands, spec, cx, call.classes)
     if spec.reduction == "none":
         return plain(cx, run(Need(rows=True)).rows)
@@ -73,9 +71,8 @@ def value_and_grad(
     engine: Any = choose(o, spec, cx)
     if reduces(engine, call) and wants == Need(grad=True):
         up = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
-        loss, grad = engine.gradient(
-            o, spec, cx, call.classes, call.normalizer, up, call.memory if cotangent is None else None
-        )
+        memory = call.memory if cotangent is None else None
+        loss, grad = engine.gradient(o, spec, cx, call.classes, call.normalizer, up, memory)
         return loss, named(call, grad, None)
     got, made = evaluated(call, partial(engine.run, o, spec, cx, call.classes), wants, cotangent)
     return got, named(call, made.grad, made.grad_targets)

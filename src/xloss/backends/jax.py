@@ -16,9 +16,11 @@ from ..core.reduce import exact_sum, mean
 from ..core.rows import formula_gradients
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
+from ..core.weights import Balanced, balance, mean_weights, rescaled
 from ..engines import choose
 from . import default
 from .call import Call
+from .jax_mesh import EVERYWHERE, automatic, spread_as
 
 
 def value(call: Call) -> Array:
@@ -63,8 +65,19 @@ def _context(x: Array, clean: bool) -> Context:
 # Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
+    run = partial(_reduced, spec=spec, classes=classes, clean=clean)
+    return automatic(run, _spread(o, spec, classes), o, normalizer)
+
+
+def _spread(o: Operands, spec: Spec, classes: int) -> Any:
+    """Return how the value of a loss is spread."""
+    return spread_as(o.x, 1 if classes else 0) if spec.reduction == "none" else EVERYWHERE
+
+
+def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
     o = _constants(o)
     cx = _context(o.x, clean)
+    o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
     weight = None
     if spec.reduction == "mean":
         o, weight = live_rows(o, spec, cx, classes, normalizer)
@@ -82,29 +95,47 @@ def _value_and_grad(
     o: Operands, normalizer: Any, cotangent: Any, spec: Spec, classes: int, clean: bool,
     wanted: tuple[str, ...],
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
-    call = Call("", spec, _context(o.x, clean), o, classes, -1, normalizer)
-    return default.value_and_grad(call, wanted, cotangent)
+    def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
+        cx = _context(o.x, clean)
+        o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
+        call = Call("", spec, cx, o, classes, -1, normalizer)
+        return default.value_and_grad(call, wanted, cotangent)
+
+    grads = {name: spread_as(getattr(o, name)) for name in wanted}
+    out = (_spread(o, spec, classes), grads)
+    made: tuple[Array, dict[str, Array]] = automatic(run, out, o, normalizer, cotangent)
+    return made
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _weight(o: Operands, spec: Spec, classes: int) -> Array:
+    return automatic(partial(_total_weight, spec=spec, classes=classes), EVERYWHERE, o)
+
+
+def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
     cx = context(o.x, jnp)
-    t = prepare(o, spec, cx, classes)
     rows = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
-    return total_weight(t, prod(rows), cx)
+    made = Balanced(o, 0)
+    if o.class_weight is not None or o.sample_weight is not None:
+        made = balance(o, spec, cx, classes)
+    total = total_weight(prepare(made.operands, spec, cx, classes), prod(rows), cx)
+    return rescaled(cx, total, made.shift)
 
 
 @jax.jit
 def square_sum(x: Array) -> Array:
     """Sum the squares of all elements."""
-    return exact_sum(context(x, jnp), x * x)
+    return automatic(lambda x: exact_sum(context(x, jnp), x * x), EVERYWHERE, x)
 
 
 @partial(jax.jit, static_argnums=1)
 def _elements(x: Array, logarithm: bool) -> Array:
-    cx = context(x, jnp)
-    got = _softmax_parts(cast(cx, x, cx.acc))
-    return -got.nll if logarithm else got.p
+    def run(x: Array) -> Array:
+        cx = context(x, jnp)
+        got = _softmax_parts(cast(cx, x, cx.acc))
+        return -got.nll if logarithm else got.p
+
+    return automatic(run, spread_as(x), x)
 
 
 def _constants(o: Operands) -> Operands:

@@ -15,6 +15,7 @@ from ..core.reduce import contributing, exact_sum, mean
 from ..core.rowstats import RowStats, exponentials
 from ..core.spec import Operands, Spec, Upstream
 from ..core.targets import Targets, total_weight
+from ..core.weights import mean_weights
 from ..engines import choose
 from . import exchange
 from .call import Call
@@ -26,6 +27,8 @@ def value(call: Call) -> Array:
     choose(call.operands, call.spec, call.cx)
     o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
     assert shard is not None
+    o, n = mean_weights(o, spec, cx, shard.classes, _denominator(call), group=call.group)
+    call = call._replace(normalizer=n)
     still = o._replace(x=jax.lax.stop_gradient(o.x))
     m, sums, t = exchange.exchanged(call._replace(operands=still))
     weight = None
@@ -51,7 +54,10 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient."""
     choose(call.operands, call.spec, call.cx)
-    call = call._replace(operands=_constants(call.operands), normalizer=_denominator(call))
+    o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
+    assert shard is not None
+    o, n = mean_weights(o, spec, cx, shard.classes, _denominator(call), group=call.group)
+    call = call._replace(operands=o, normalizer=n)
     made = exchange.forward(call)
     return exchange.reduced(call, made), {"x": exchange.gradient(call, made, cotangent)}
 

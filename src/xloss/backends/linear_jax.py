@@ -15,10 +15,12 @@ from ..core.linear import Linear
 from ..core.reduce import exact_sum
 from ..core.shards import Shard
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.weights import mean_weights
 from ..engines import choose
 from . import default, exchange
 from .call import Call
 from .jax_axis import Axis, varies
+from .jax_mesh import EVERYWHERE, automatic, spread_as
 from .linear_blocks import evaluated, gathered, rounded
 
 NAMES = ("x", "weight", "bias", "targets")
@@ -79,24 +81,37 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
     if name is not None:
         axis = Axis(name)
         shard = Shard(axis.rank * size, size, axis.size * size, size)
+    cx = context(x, jnp)
+    total = size if shard is None else shard.classes
+    o, n = mean_weights(o, spec, cx, total, n, group=axis)
     return Call(
-        "linear_cross_entropy", spec, context(x, jnp), o, size, -1, n,
+        "linear_cross_entropy", spec, cx, o, size, -1, n,
         linear=Linear(weight, bias, rows), shard=shard, group=axis,
     )  # fmt: skip
 
 
 @partial(jax.jit, static_argnums=2)
 def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
-    return _loss(static, arrays, constants)
+    out = spread_as(arrays[0], 1) if static.spec.reduction == "none" else EVERYWHERE
+    return automatic(partial(_loss, static), out, arrays, constants)
 
 
 @partial(jax.jit, static_argnums=(2, 4))
 def _value_and_grad(
     arrays: Arrays, constants: Constants, static: Static, cotangent: Any, wanted: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array]]:
-    call = _call(arrays, constants, static)
-    got, grads = evaluated(call, partial(run, call), wanted, cotangent)
-    return got, rounded(call, grads)
+    def both(
+        arrays: Arrays, constants: Constants, cotangent: Any
+    ) -> tuple[Array, dict[str, Array]]:
+        call = _call(arrays, constants, static)
+        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+        return got, rounded(call, grads)
+
+    given = dict(zip(NAMES, arrays, strict=True))
+    value = spread_as(arrays[0], 1) if static.spec.reduction == "none" else EVERYWHERE
+    out = (value, {name: spread_as(given[name]) for name in wanted})
+    made: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
+    return made
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -165,8 +180,10 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         return made
     if not isinstance(up.row, float) and up.row.ndim > 1:
         up = up._replace(row=up.row.reshape(count))
-    step = cutting.block_rows(count, classes, linear, cx)
-    blocks = -(-count // step)
+    # A length that is a symbol (jax.export) has no part of known length: one block of all.
+    known = all(isinstance(n, int) for n in (count, width, classes))
+    step = cutting.block_rows(count, classes, linear, cx) if known else count
+    blocks = -(-count // step) if known else 1
     keep = cutting.present(o, spec, cx, classes, up)
     group = call.group
 
@@ -190,7 +207,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         """Add: what an earlier block has done is 0 here."""
         return lax.dynamic_update_slice_in_dim(a, cut(a, at) + new, at, 0)
 
-    few = max(1, min(classes, cutting.PIECE // max(1, width)))
+    few = max(1, min(classes, cutting.PIECE // max(1, width))) if known else classes
 
     def by_classes(step: Any, into: Any) -> Any:
         """Fold over pieces of the weight, converted; of the last one the classes yet to come."""
@@ -200,7 +217,7 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
             w = lax.dynamic_slice_in_dim(linear.weight, at, few)
             return step(into, at, at + jnp.arange(few) >= j * few, cast(cx, w, cx.acc))
 
-        return lax.fori_loop(0, -(-classes // few), one, into)
+        return lax.fori_loop(0, -(-classes // few) if known else 1, one, into)
 
     def logits(x: Array) -> Array:
         if linear.weight.dtype == cx.acc:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from .._xp import Array, Context, cast, context, functional, namespace
-from ..core.linear import Linear
+from ..core.linear import PIECE, Linear, cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
 from . import default
 from . import torch as whole
 from .call import Call
-from .linear_blocks import Stage, evaluated, gathered, rounded
+from .linear_blocks import Stage, argument, evaluated, gathered, rounded
 from .linear_blocks import run as blocks
 
 NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
@@ -69,8 +69,8 @@ def _stage(spec: Spec, cx: Context, o: Operands) -> Stage:
     if spec.engine is None and cx.host:
         views = whole._views(o._replace(x=o.x[:0, ...].to(cx.acc)))
     if views is None:
-        return Stage(cx, o, lambda a: a)
-    return Stage(whole._numpy_context(views.x, cx), views, _view)
+        return Stage(cx, o, lambda a: a, lambda a: a)
+    return Stage(whole._numpy_context(views.x, cx), views, _view, whole._tensor)
 
 
 def _view(a: Array | None) -> Array | None:
@@ -170,7 +170,14 @@ def _scaled(g: Array, up: Array, cx: Context) -> Array:
     """Return g·up, written into g, which is our own; a pass over the weight is worth saving."""
     if cx.host and float(up) == 1:
         return g
-    return g.mul_(up)
+    if g.dtype in (torch.float32, torch.float64):
+        return g.mul_(up)
+    # As 0-d, the upstream would be rounded to g's 16 bits before it multiplies. On the host the
+    # product is made in float32 first, so a piece at a time.
+    up, flat = up.reshape(1), g.view(-1)
+    for c in cuts(flat.shape[0], PIECE if cx.host else flat.shape[0]):
+        torch.mul(flat[c], up, out=flat[c])
+    return g
 
 
 # What torch.compile calls: an autograd.Function it cannot trace without a warning of its own.
@@ -232,7 +239,13 @@ def _opaque(*args: Any) -> Any:
     else:
         need = Need(grad=bool(parts), grad_targets="targets" in wanted)
         got, grads = none(), gathered(run(call, parts, need, Upstream(up)))
+    grads = {name: _returned(g, argument(call, name)) for name, g in grads.items()}
     return got, *(grads[name] if name in grads else none() for name in NAMES)
+
+
+def _returned(g: Array, a: Array) -> Array:
+    """Return a gradient in the dtype that a compiler was told: bfloat16 of bfloat16, else wide."""
+    return g.to(a.dtype) if a.dtype == torch.bfloat16 and g.dtype == torch.float32 else g
 
 
 @_opaque.register_fake
@@ -241,7 +254,8 @@ def _shapes(*args: Any) -> Any:
     arrays, up, reduction, wanted = args[:4], args[8], args[14], args[16]
     x, targets = arrays[0], arrays[3]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
-    dtypes = (acc, acc, torch.float64, targets.dtype)
+    narrow = [a.dtype if a.dtype == torch.bfloat16 else acc for a in arrays[:2]]
+    dtypes = (*narrow, torch.float64, targets.dtype)
     each = reduction == "none"
     late = each and up is None
     shape = (0,) if each and not late else tuple(x.shape[:-1]) if each else ()
@@ -265,6 +279,8 @@ def _backward(ctx: Any, up: Any, *_: Any) -> Any:
     if ctx.each:
         grads = _opaque(*saved[:8], up, *ctx.options)[1:]
     else:
+        # Not as 0-d: in bfloat16 the upstream would be rounded before it multiplies.
+        up = up.reshape(1)
         grads = [g * up if w else None for g, w in zip(saved[4:], wanted, strict=True)]
     out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
     return (*out, *(None,) * 13)

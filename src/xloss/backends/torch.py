@@ -15,6 +15,7 @@ from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
+from ..core.weights import mean_weights
 from ..engines import choose
 from . import default, torch_cuda, torch_op
 from .call import Call
@@ -24,7 +25,7 @@ from .torch_parts import sigmoid_parts, softmax_parts
 def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     if call.memory is not None and torch_cuda.takes(call):
-        return torch_cuda.value(call)
+        return torch_cuda.value(call, _by_rows)
     o = call.operands
     compiling = torch.compiler.is_compiling()
     recorded = torch.is_grad_enabled() and (
@@ -32,24 +33,26 @@ def value(call: Call) -> Array:
     )
     transformed = _transformed(o, compiling)
     if not recorded and not transformed:
-        return by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
-    apart = call.spec.reduction == "none" or compiling or transformed
-    if not apart and (o.targets is None or not o.targets.requires_grad):
+        return _by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
+    by_rows = call.spec.reduction == "none" or compiling or transformed
+    if not by_rows and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.spec, call.cx), call):
-            return torch_cuda.recorded(call)
+            return torch_cuda.recorded(call, _by_rows)
         return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
-    return by_rows(call, compiling)
+    return _by_rows(call, compiling)
 
 
-def by_rows(call: Call, compiling: bool = False) -> Array:
+def _by_rows(call: Call, compiling: bool = False) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
     cx = functional(call.cx)
     o = call.operands
     weight = None
     if call.spec.reduction == "mean":
         # In plain operations: the sum of soft targets is a function of them.
-        o, weight = live_rows(o, call.spec, cx, call.classes, call.normalizer)
-        call = call._replace(operands=o)
+        n = call.normalizer
+        o, n = mean_weights(o, call.spec, cx, call.classes, n, rounded=True)
+        o, weight = live_rows(o, call.spec, cx, call.classes, n)
+        call = call._replace(operands=o, normalizer=n)
     if compiling:
         rows = torch_op.rows(call) if torch_op.takes(call) else _surrogate(call)
     else:
@@ -153,7 +156,7 @@ def weight(call: Call) -> Array:
     if o.targets is None or not (o.targets.requires_grad and torch.is_grad_enabled()):
         return default.weight(call)
     t = prepare(o, call.spec, functional(cx), call.classes)
-    return total_weight(t, 0, cx)
+    return total_weight(t, 0, functional(cx))
 
 
 def _transformed(o: Operands, compiling: bool) -> bool:
@@ -262,7 +265,7 @@ class _Reduced(torch.autograd.Function):
         o, stats = Operands(*kept[:6]), kept[6:]
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
-            return torch.autograd.grad(by_rows(call), o.x, up, create_graph=True)[0], *none
+            return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
         twin = _numpy_call(call)
         if twin is not None:
             call, up, stats = twin, _view(up), tuple(map(_view, stats))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -14,11 +14,14 @@ from ..engines import choose, cuda
 from . import alike, default
 from .call import Call
 
+ByRows = Callable[[Call], Array]
+
+_NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _batched = torch._C._functorch.is_legacy_batchedtensor
 # Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
-# beside it would defeat the purpose. PyTorch has no public way to ask.
-_packs = torch._C._autograd._top_saved_tensors_default_hooks
+# beside it would defeat the purpose. PyTorch has no public way to ask, and before 2.8 none at all.
+_packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 def look(x: Array, t: Array) -> Hashable | None:
@@ -30,6 +33,7 @@ def look(x: Array, t: Array) -> Hashable | None:
             a.layout is not torch.strided
             or not a.is_contiguous()
             or a.is_neg()
+            or a._is_zerotensor()
             or _wrapped(a)
             or torch._is_functional_tensor(a)
         ):
@@ -57,18 +61,23 @@ def takes(call: Call) -> bool:
     return reduces and not recorded and forward_ad._current_level < 0
 
 
-def value(call: Call) -> Array:
-    """Return the loss of a call that is taken, recorded where the logits want a gradient."""
+def value(call: Call, by_rows: ByRows) -> Array:
+    """Return the loss of a call that is taken, recorded where the logits want a gradient.
+
+    by_rows: what returns it in operations that autograd can follow to any order.
+    """
     o = call.operands
     if o.x.requires_grad and torch.is_grad_enabled():
-        return recorded(call)
+        return recorded(call, by_rows)
     return cuda.loss(o, call.spec, call.cx, call.classes, call.normalizer, call.memory)
 
 
-def recorded(call: Call) -> Array:
+def recorded(call: Call, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
-    o = call.operands
-    return _Loss.apply(*o[:5], call._replace(operands=Operands(None)), _packs(True) is None)  # type: ignore[no-untyped-call]  # torch's
+    if torch._C._are_functorch_transforms_active():  # of something else: no operand is followed
+        return by_rows(call)
+    ahead = _packs is not None and _packs(True) is None
+    return _apply(call.operands.x, call, ahead, by_rows)
 
 
 class _Loss(torch.autograd.Function):
@@ -80,32 +89,36 @@ class _Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        o, call = Operands(*args[:5]), args[5]
+    def forward(ctx: Any, x: Any, call: Call, ahead: bool, by_rows: ByRows) -> Any:
+        o = call.operands
         loss, ctx.ahead, kept = cuda.recorded(
-            o, call.spec, call.cx, call.classes, call.normalizer, args[6], call.memory
+            o, call.spec, call.cx, call.classes, call.normalizer, ahead, call.memory
         )
-        ctx.call = call
+        ctx.call, ctx.by_rows = call.of(_NOTHING), by_rows
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:5], kept)
+        ctx.save_for_backward(*o[:5], kept)
         return loss
 
     @staticmethod
     def backward(ctx: Any, up: Any) -> Any:
-        none = (None,) * 6
+        none = (None,) * 3
         if up is None:
             return None, *none
         *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, call = Operands(*arrays), ctx.call
         if torch.is_grad_enabled():
-            from .torch import by_rows
-
-            loss = by_rows(call._replace(operands=o))
+            loss = ctx.by_rows(call.of(o))
             return torch.autograd.grad(loss, o.x, up, create_graph=True)[0], *none
         if _wrapped(up) or _batched(up):  # a batch of upstreams, whose memory no kernel can read
             one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
             slope = cuda.again(o, call.spec, call.cx, call.classes, one, kept, None)
             return (up * slope).to(o.x.dtype), *none
+        if up.is_neg() or up._is_zerotensor():  # its values do not stand in its memory
+            up = up.clone().resolve_neg()
         ahead, ctx.ahead = ctx.ahead, None
         got = cuda.again(o, call.spec, call.cx, call.classes, up, kept, ahead, call.memory)
         return got, *none
+
+
+# Past Function.apply, which looks for functorch's wrappers first: the operands have none.
+_apply: Callable[..., Array] = super(torch.autograd.Function, _Loss).apply

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from .output import JUDGED_AND_FAILED, fail, one_line, print_json
+from .output import JUDGED_AND_FAILED, current_folder, fail, one_line, print_json
 from .show import progress_bar
 
 
@@ -20,24 +20,33 @@ def against(
     dtype: str,
     families: Sequence[str],
     quick: bool,
+    timeout: float,
     as_json: bool,
 ) -> int:
     """Print what `xloss_conformance.compare` finds; return 0 if they agree, 1 if not."""
-    from xloss_conformance import Missing, compare
-    from xloss_conformance.report.versus import record
+    from xloss_conformance import Missing
+    from xloss_conformance.apart import WorkerFailed, call
+    from xloss_conformance.report.versus import compared
 
+    current_folder()
     try:
         with progress_bar(f"{a} against {b}") as progress:
-            found = compare(
+            found = call(
+                compared, f"{a} and {b}", timeout, (Missing, ValueError), progress,
                 a, b, convention=convention, arrays=arrays, loss=loss, dtype=dtype,
-                families=families or None, quick=quick, progress=progress,
+                families=families or None, quick=quick,
             )  # fmt: skip
     except (Missing, ValueError) as error:
         fail(one_line(error))
+    except WorkerFailed as error:
+        first, _, trace = str(error).partition("\n")
+        if trace and sys.flags.dev_mode:
+            print(trace, file=sys.stderr)
+        fail(first)
     if as_json:
-        print_json(record(found))
+        print_json(found.record)
     else:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # reasons are written with more than ASCII
-        print(found)
-    return 0 if found.ok else JUDGED_AND_FAILED
+        print(found.text)
+    return 0 if found.record["ok"] else JUDGED_AND_FAILED

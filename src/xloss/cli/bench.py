@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ def bench(asked: Asked, *, publish: str | None, command: str, progress: Progress
     from xloss_conformance.speed.publish import has_pictures, one_page, write
 
     docs = None if publish is None else _folder(publish)
+    keep = None
     try:
         if docs is not None:
             one_page(asked["ops"])
             if has_pictures(asked["ops"]):
                 matplotlib()  # before minutes are spent
-        record = run.bench(Plan(**asked), progress, command)
+            else:  # a GPU is lent for minutes: what it has measured is on disk at once
+                keep = partial(write, docs=docs)
+        record = run.bench(Plan(**asked), progress, command, keep)
         if docs is not None:
             write(record, docs)
     except (BadPlan, BenchFailed, Missing, NoMatplotlib) as error:

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from .. import __version__
-from .output import fail, one_line
+from .output import current_folder, fail, one_line
 from .piece import Answer
 from .shards import Piece, Question
 
@@ -72,7 +72,7 @@ def _reach(address: str) -> None:
 
 def _job(question: Question, piece: Piece) -> dict[str, Any]:
     """Return what a worker is told: plain values, and paths that need no current folder."""
-    here = os.getcwd()
+    here = current_folder()
     logits, targets = (os.path.join(here, name) for name in (piece.logits, piece.targets))
     weight = None if question.weight is None else os.path.join(here, question.weight)
     return {

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .output import fail, one_line
+from .output import current_folder, fail, one_line
 
 Asked = dict[str, Any]  # the fields of the suite's Plan
 Progress = Callable[[int, int], None]
 
 
 def conform(
-    asked: Asked, *, jobs: int | None, deviations: str | None, html: str | None, command: str,
-    progress: Progress,
+    asked: Asked, *, jobs: int | None, timeout: float, deviations: str | None, html: str | None,
+    command: str, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the suite as planned; return its record, and write the page if a file is named."""
     from xloss_conformance import deviations as known
@@ -28,6 +28,7 @@ def conform(
     from xloss_conformance.suite import run
     from xloss_conformance.workers import WorkerFailed
 
+    current_folder()  # Python could start no process from one that is gone
     page = None if html is None else _writable(html)
     plan = planned.Plan(**asked)
     try:
@@ -36,14 +37,14 @@ def conform(
             declared += known.read(Path(deviations))
         cases, sources = planned.cases(plan), planned.sources(plan)
         report = run(
-            sources, cases, jobs=jobs or os.cpu_count() or 1, progress=progress,
-            deviations=declared,
+            sources, cases, jobs=jobs or os.cpu_count() or 1, timeout=timeout,
+            progress=progress, deviations=declared,
         )  # fmt: skip
     except (known.BadFile, planned.BadPlan, LoadError, Missing, WorkerFailed) as error:
         trace = str(error).partition("\n")[2]
         if trace and sys.flags.dev_mode:
             print(trace, file=sys.stderr)
-        fail(one_line(Exception(str(error).partition("\n")[0])))
+        fail(str(error).partition("\n")[0].strip())
     report.missing += planned.absent(plan)
     report.mode = "quick" if plan.quick else "full"
     report.command = command
@@ -76,8 +77,10 @@ def listed(asked: Asked) -> list[dict[str, Any]]:
 def _writable(html: str) -> Path:
     """Return the path of a file that can be written, as far as one can tell before the run."""
     path = Path(html)
-    if path.is_dir():
+    if os.path.isdir(path):
         fail(f"--html {html}: is a folder")
+    if path.is_fifo() or path.is_socket():
+        fail(f"--html {html}: is a FIFO or a socket, not a file")
     if not path.absolute().parent.is_dir():
         fail(f"--html {html}: its folder does not exist")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):

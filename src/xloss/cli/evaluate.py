@@ -12,6 +12,7 @@ from typing import Any
 from ..diagnose.report import Finding, Findings
 from ..evaluation import Evaluation
 from .backends import known
+from .output import visible
 from .piece import Answer, Measure
 from .shards import Piece, Question, open_whole
 from .worst import worst_of
@@ -29,6 +30,8 @@ def evaluate(question: Question, progress: Callable[[int, int], None]) -> dict[s
     record, found = Evaluation(), Findings()
     worst: list[dict[str, Any]] = []
     engines, workers = {}, set()
+    said: dict[str, str] = {}  # a hint for each file
+    simplex: list[bool] = []
     with closing(_answers(question, parts)) as answers:
         for answer in answers:
             record += Evaluation.from_dict(answer["record"])
@@ -36,6 +39,8 @@ def evaluate(question: Question, progress: Callable[[int, int], None]) -> dict[s
             worst = worst_of(worst, answer["worst"], question.worst)
             engines[answer["engine"]] = True
             workers.add(answer.get("worker"))
+            said = answer["hints"] | said
+            simplex += [] if answer["simplex"] is None else [answer["simplex"]]
             progress(record.result().rows, prod(whole.rows))
     result = asdict(record.result())
     result.pop("weight")
@@ -54,7 +59,20 @@ def evaluate(question: Question, progress: Callable[[int, int], None]) -> dict[s
             why = "the row losses add up to more than any float64"
             found.once("overflow", why, result["rows"], ())
         result["findings"] = [asdict(finding) for finding in found.all()]
+    if simplex and all(simplex):
+        said[question.logits] = (
+            f"{question.logits}: every row is of numbers from 0 to 1 that sum to 1: are these "
+            "probabilities? Logits are expected, or the probabilities' logarithms"
+        )
+    if said:
+        result["hints"] = [visible(hint) for hint in said.values()]
     return result
+
+
+def why(findings: list[dict[str, Any]]) -> str:
+    """Return in one line what was found."""
+    told = (str(Finding(**finding)).replace("\n    ", ": ") for finding in findings)
+    return "; ".join(told)
 
 
 def _answers(question: Question, parts: Iterable[Piece]) -> Generator[Answer]:

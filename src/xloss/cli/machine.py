@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import version
 from time import perf_counter
 from typing import Any
 
+from .. import __version__
 from ..capabilities import SUPPORT, Support
 from ..engines import engines
 from .output import fail, one_line
@@ -16,32 +16,59 @@ from .output import fail, one_line
 def machine() -> dict[str, Any]:
     """Return the array libraries found, with version and devices, and the engines."""
     return {
-        "xloss": version("xloss"),
+        "xloss": __version__,
         "backends": [_library(support) for support in SUPPORT],
         "engines": [
-            {"name": name, "available": reason is None, "reason": reason}
+            {"name": name, "available": reason is None, "reason": reason, "devices": _gpus(name)}
             for name, reason in engines().items()
         ],
     }
 
 
+def _gpus(engine: str) -> list[str]:
+    """Return the GPUs that an engine computes on, whatever array library sees them."""
+    if engine != "cuda":
+        return []
+    from ..engines.device.gpus import gpus
+
+    return gpus()
+
+
 def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str, Any]:
-    """Compile every kernel of the CPU engine, or find it on disk; tell of each as it comes."""
+    """Compile every kernel of the CPU engine, and the plain ones of the GPU that is here.
+
+    Those that are on disk are found there. `tell` is called with each as it comes. An engine that
+    this machine does not have is skipped, and named with the reason; with neither there is nothing
+    to do.
+    """
     started = perf_counter()
-    reason = engines()["cpu"]
-    if reason is not None:
-        fail(f"engine 'cpu': {reason}")
-    from ..engines import compiled, cpu
+    reasons = {name: engines()[name] for name in ("cpu", "cuda")}
+    skipped = [
+        {"engine": name, "reason": reason} for name, reason in reasons.items() if reason is not None
+    ]
+    if len(skipped) == len(reasons):
+        fail("; ".join(f"engine '{name}': {reason}" for name, reason in reasons.items()))
+    from ..engines import kept
 
     kernels = []
-    for name, seconds in cpu.warm():
-        kernels.append({"name": name, "seconds": seconds})
-        if tell is not None:
-            tell(name, seconds)
+    cache = None if kept.root() is None else str(kept.root())
+    if reasons["cpu"] is None:
+        from ..engines import compiled, cpu
+
+        for name, seconds in cpu.warm():
+            kernels.append({"name": name, "seconds": seconds})
+            if tell is not None:
+                tell(name, seconds)
+        cache = compiled.kept_in()
+    if reasons["cuda"] is None:
+        from . import warm_gpu
+
+        kernels += warm_gpu.warm(tell)
     return {
         "kernels": kernels,
+        "skipped": skipped,
         "seconds": perf_counter() - started,
-        "cache": compiled.kept_in(),
+        "cache": cache,
     }
 
 

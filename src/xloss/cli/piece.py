@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,8 +16,10 @@ from ..backends.call import Call
 from ..diagnose.report import Findings
 from ..diagnose.rules import look
 from ..engines import choose
+from ..engines.pool import threads
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared
+from . import hints
 from .backends import converter
 from .files import FileProblem, Source, open_array
 from .output import Failure, fail, one_line
@@ -78,20 +81,26 @@ class Measure:
     def __init__(self, question: Question) -> None:
         self.question = question
         self._convert = converter(question.backend)
-        self._weight = None
+        self._weight, self._wrong = None, ""
         if question.weight is not None:
-            stored = open_array(question.weight)
-            self._weight = self._convert(stored.read(tuple(slice(0, n) for n in stored.shape)))
+            weight = _all_of(question.weight)
+            self._weight, self._wrong = self._convert(weight), _negative(question.weight, weight)
         self._open: dict[str, Source] = {}
         # glibc hands the pages of freed temporaries back to the kernel, and takes them again for
         # the next block, until something larger has been freed: half the time of float16 logits.
-        np.empty(BLOCK, np.float32)
+        with suppress(MemoryError):  # it is a hint
+            np.empty(BLOCK, np.float32)
+        try:
+            threads()  # what the variable says, before it is asked in the middle of a run
+        except ValueError as error:
+            fail(one_line(error))
 
     def __call__(self, piece: Piece) -> Answer:
         """Return record, worst rows and findings of a piece, as plain values."""
         question, files = self.question, self._files(piece)
         record, worst, found = Evaluation(), Worst(question.worst), Findings()
-        engine = ""
+        engine, said = "", dict[str, str]()
+        simplex: bool | None = None
         for rows in files.blocks(max(1, BLOCK // files.classes)):
             logits, targets = files.read(rows)
             start = tuple(s.start + (0 if i else piece.first) for i, s in enumerate(rows))
@@ -105,9 +114,16 @@ class Measure:
                 )  # fmt: skip
             except (TypeError, ValueError) as error:
                 fail(one_line(error))
+            if self._wrong:
+                fail(self._wrong)
+            if not piece.indexed:
+                said |= _probabilities(targets, start, piece)
             engine = engine or _engine(call)
             got = measure(call)
             record.add(got)
+            if simplex is not False:
+                here = hints.are_probabilities(logits, piece.axis, got.weights != 0)
+                simplex = simplex if here is None else here
             if not np.all(np.isfinite(got.losses)):
                 look(call, got, found, start)
             if question.worst:
@@ -118,6 +134,8 @@ class Measure:
             "worst": worst.rows(),
             "findings": [asdict(finding) for finding in found.all()],
             "engine": engine,
+            "hints": said,
+            "simplex": simplex,
         }
 
     def _files(self, piece: Piece) -> Files:
@@ -141,9 +159,23 @@ def answer(job: dict[str, Any]) -> Answer:
     said: Answer = {"xloss": __version__}
     try:
         said |= Measure(Question(**job["question"]))(Piece(**job["piece"]))
-    except (Failure, FileProblem) as error:
+    except Failure as error:
         said["problem"] = str(error)
     return said
+
+
+def _all_of(where: str) -> Block:
+    source = open_array(where)
+    return source.read(tuple(slice(0, n) for n in source.shape))
+
+
+def _negative(where: str, weight: Block) -> str:
+    """Say which class weight is negative: what it would make is no loss."""
+    found = np.argwhere(weight < 0)
+    if not len(found):
+        return ""
+    at = tuple(map(int, found[0]))
+    return f"{where}: weight {weight[at]} of class {row_name(at, (0,) * len(at))} is negative"
 
 
 def _labels(labels: Block, start: tuple[int, ...], files: Files, question: Question) -> Block:
@@ -152,16 +184,42 @@ def _labels(labels: Block, start: tuple[int, ...], files: Files, question: Quest
     outside = ((labels < 0) | (labels >= classes)) & (labels != ignore)
     if np.any(outside):
         at = np.argwhere(outside)[0]
-        row = row_name(at, start)
-        named = str(row)
-        if piece.skip != piece.first:
-            moved = [p - (0 if i else piece.first - piece.skip) for i, p in enumerate(start)]
-            named = f"{row_name(at, tuple(moved))} ({row} of the whole)"
+        hint = hints.of_labels(labels[outside], labels[labels != ignore], classes)
         fail(
-            f"{piece.targets}: label {labels[tuple(at)]} of row {named} is not in [0, {classes}) "
-            f"and not the ignored {ignore}"
+            f"{piece.targets}: label {labels[tuple(at)]} of row {_named(at, start, piece)} is not "
+            f"in [0, {classes}) and not the ignored {ignore}{hint}"
         )
     return labels.astype(np.int64)
+
+
+def _probabilities(targets: Block, start: tuple[int, ...], piece: Piece) -> dict[str, str]:
+    """Refuse negative soft targets, and return a hint where they are no probabilities."""
+    by_row = np.moveaxis(targets, piece.axis, -1)
+    negative = by_row < 0
+    if np.any(negative):
+        at = np.argwhere(negative)[0]
+        fail(
+            f"{piece.targets}: {by_row[tuple(at)]} of row {_named(at[:-1], start, piece)}, class "
+            f"{at[-1]}: a probability is not negative; are these logits, or the two files swapped?"
+        )
+    off = hints.not_one(by_row, -1)
+    if not np.any(off):
+        return {}
+    at = np.argwhere(off)[0]
+    total = float(by_row[tuple(at)].astype(np.float64).sum())
+    return {
+        piece.targets: f"{piece.targets}: row {_named(at, start, piece)} sums to {total:.6g}: "
+        "are these probabilities?"
+    }
+
+
+def _named(at: Any, start: tuple[int, ...], piece: Piece) -> str:
+    """Name a row of the targets' file, and its place in the whole where that is another."""
+    row = row_name(at, start)
+    if piece.skip == piece.first:
+        return str(row)
+    moved = [p - (0 if i else piece.first - piece.skip) for i, p in enumerate(start)]
+    return f"{row_name(at, tuple(moved))} ({row} of the whole)"
 
 
 def _engine(call: Call) -> str:

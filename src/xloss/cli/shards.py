@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 from .._xp import FLOATS, INTEGERS
+from . import hints
 from .files import FileProblem, open_array
 from .output import fail
 
@@ -99,18 +99,17 @@ def open_whole(question: Question) -> Whole:
         fail(f"{question.targets}: is a folder of shards, and {question.logits} is a file")
     shards = [_array(question.logits)] if logits is None else logits
     whole = _joined(question.logits, shards) if folder else shards[0]
-    axis = _class_axis(whole, question.axis)
+    total = _array(question.targets) if targets is None else _joined(question.targets, targets)
+    axis = _class_axis(whole, question.axis, total)
     if folder and axis == 0:
         fail(f"{question.logits}: shards are joined along axis 0: it cannot be the class axis")
     if targets is None:
-        total = _array(question.targets)
         fits = [total] * len(shards)
         _fit(whole, total, axis)
     else:
         fits = _pairs(question, shards, targets)
         for shard, labels in zip(shards, fits, strict=True):
             _fit(shard, labels, axis)
-        _joined(question.targets, fits)
     found, first = [], 0
     for shard, labels in zip(shards, fits, strict=True):
         found.append(Piece(
@@ -151,7 +150,7 @@ def _array(where: str) -> Array:
 
 def _arrays(where: str) -> list[Array] | None:
     """Return the shards of a folder in the natural order of their names, or None for a file."""
-    if not Path(where).is_dir():
+    if not os.path.isdir(where):
         return None
     try:
         names = [name for name in os.listdir(where) if not name.startswith(".")]
@@ -196,11 +195,12 @@ def _pairs(question: Question, shards: list[Array], targets: list[Array]) -> lis
     return [named[name] for name in names]
 
 
-def _class_axis(logits: Array, axis: int) -> int:
+def _class_axis(logits: Array, axis: int, targets: Array) -> int:
     """Return the class axis counted from the front, of logits that can be such."""
     shape = logits.shape
     if logits.dtype not in FLOATS:
-        fail(f"{logits.where}: expected floating logits, got {logits}")
+        hint = hints.of_logits(shape, targets.shape, targets.dtype)
+        fail(f"{logits.where}: expected floating logits, got {logits}{hint}")
     if not -len(shape) <= axis < len(shape):
         fail(f"{logits.where}: has no axis {axis}: its shape is {shape}")
     axis %= len(shape)
@@ -211,18 +211,17 @@ def _class_axis(logits: Array, axis: int) -> int:
 
 def _fit(logits: Array, targets: Array, axis: int) -> None:
     """Refuse targets that are not those of the logits."""
-    shape = logits.shape
-    if targets.dtype in INTEGERS:
-        rows = without(shape, axis)
-        if targets.shape != rows:
-            fits = [i for i in range(len(shape)) if without(shape, i) == targets.shape]
-            hint = f"; did you mean --axis {fits[0]}?" if fits else ""
-            fail(
-                f"{targets.where}: expected labels of shape {rows}, that of the logits "
-                f"{shape} without the class axis {axis}; got {targets}{hint}"
-            )
-    elif targets.dtype not in FLOATS or targets.shape != shape:
+    shape, rows = logits.shape, without(logits.shape, axis)
+    indexed = targets.dtype in INTEGERS
+    if (targets.dtype in FLOATS or indexed) and targets.shape == (rows if indexed else shape):
+        return
+    hint = hints.of_shapes(shape, targets.shape, targets.dtype, targets.where, axis)
+    if indexed:
         fail(
-            f"{targets.where}: expected integer labels, or probabilities of the logits' shape "
-            f"{shape}; got {targets}"
+            f"{targets.where}: expected labels of shape {rows}, that of the logits {shape} without "
+            f"the class axis {axis}; got {targets}{hint}"
         )
+    fail(
+        f"{targets.where}: expected integer labels, or probabilities of the logits' shape "
+        f"{shape}; got {targets}{hint}"
+    )

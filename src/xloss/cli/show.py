@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..diagnose import Finding
+from .output import visible
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: None
         return
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(escape(title), total=None)
+        task = progress.add_task(escape(visible(title)), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -76,6 +77,8 @@ def show_kernel(name: str, seconds: float) -> None:
 def show_warm(result: dict[str, Any]) -> None:
     """Print what `xloss engines --warm` has done."""
     print(f"{result['seconds']:8.2f} s  all {len(result['kernels'])}, Numba's own start included")
+    for entry in result["skipped"]:
+        print(f"engine '{entry['engine']}' is skipped: {entry['reason']}")
     folder = result["cache"]
     print(f"kept in {folder}" if folder else "kept nowhere: the cache cannot be written")
 
@@ -95,7 +98,8 @@ def show_cases(cases: Sequence[dict[str, Any]]) -> None:
 
 
 def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of text, indented and aligned."""
+    """Print rows of text, indented and aligned; what libraries say of themselves is among it."""
+    rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))

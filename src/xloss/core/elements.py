@@ -10,6 +10,8 @@ from .mix import column
 from .spec import Operands, Spec
 from .targets import Targets
 
+DEEP = -60.0  # exp of it is far from underflow, and of half of all that float32 reaches is too
+
 
 class Sigmoid(NamedTuple):
     """Elementwise parts of a sigmoid, each by a form that cancels nothing."""
@@ -116,20 +118,21 @@ def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
     p = x
     clipped = None
     if spec.eps is not None:
-        below, above = beyond(x, spec.eps)
-        clipped = below | above
+        under, above = beyond(x, spec.eps)
+        clipped = under | above
         p = xp.where(clipped, 0.5, x)
     log_p, log_q = logs(p, cx)
     if spec.eps is not None:
         low, high = end_logs(spec.eps)
-        log_p = xp.where(below, low, xp.where(above, high, log_p))
-        log_q = xp.where(below, high, xp.where(above, low, log_q))
+        log_p = xp.where(under, low, xp.where(above, high, log_p))
+        log_q = xp.where(under, high, xp.where(above, low, log_q))
     value = -product(y, log_p, cx) - product(rest, log_q, cx)
     # A safe divisor too: the derivative of an unselected infinity is NaN.
-    dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, p)
+    below = xp.where(p == 0, 0.0, p)  # 1/-0.0 would be -inf
+    dx = rest / xp.where(rest == 0, 1.0, 1.0 - p) - y / xp.where(y == 0, 1.0, below)
     # The difference of two quotients loses p near a soft y; p - y does not.
     hard = (y == 0) | (rest == 0)
-    soft = xp.where(hard, 0.5, p)
+    soft = xp.where(hard, 0.5, below)
     dx = xp.where(hard, dx, (soft - y) / (soft * (1.0 - soft)))
     dx = xp.where(value == value, dx, xp.nan)  # outside [0, 1] the quotients are finite
     if clipped is not None:
@@ -148,19 +151,28 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     nowhere = miss == 0
     base = xp.where(nowhere, 1.0, miss)
     power = xp.where(nowhere, 1.0 if gamma == 0 else 0.0, base**gamma)
-    value = product(power, ce, cx)
     endless = ce == xp.inf
-    # power·γ·ce/base, for base^(γ-1) overflows where base is subnormal.
-    bend = power * (gamma * xp.where(endless, 0.0, ce) / base)
-    dx = power * (rest * got.p - y * got.q) + bend * got.p * got.q * (rest - y)
+    # Of an infinite term a factor that underflows is not 0.
+    size = xp.where(endless & ~nowhere & (power == 0), 1.0, power)
+    value = product(size, ce, cx)
+    # power·γ·ce/base, for base^(γ-1) overflows where base is subnormal; p·(1-p) first, and a
+    # factor of 0 selected, for γ·ce/base overflows where a logit is beyond max/γ.
+    spread = got.p * got.q
+    ratio = xp.where(endless | (spread == 0), 0.0, ce) / base
+    bend = xp.where(power == 0, 0.0, power * (gamma * (spread * ratio)))
+    dx = power * (rest * got.p - y * got.q) + bend * (rest - y)
     weight: Any = 1.0 if alpha is None else alpha * y + (1.0 - alpha) * rest
     turn = 0.0 if alpha is None else 2.0 * alpha - 1.0
     # To the target: (factor·ce)', each product 0 where its coefficient is.
     ce = xp.where(endless & (weight == 0), 0.0, ce)
     once = xp.where(ce == xp.inf, 1.0, ce)
-    dt = power * (turn * once + weight * gamma * (got.q - got.p) * (once / base))
+    dt = size * turn * once
+    if gamma > 0:
+        # Halved, for once/base may round to beyond the largest logit.
+        bend = xp.where(size == 0, 0.0, weight * size * (0.5 * once / base))
+        dt = dt + (got.q - got.p) * bend * (2.0 * gamma)
     dt = xp.where(ce == xp.inf, product(dt, ce, cx), dt)
-    dt = dt + product(weight * power, log_odds(x, y, rest, got, cx), cx)
+    dt = dt + product(weight * size, log_odds(x, y, rest, got, cx), cx)
     return Terms(product(weight, value, cx), weight * dx, dt)
 
 
@@ -168,16 +180,26 @@ def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
     """t·(log t - log q); a class with t = 0 is absent, from the gradients too."""
     xp = cx.xp
     t = cast(cx, o.targets, cx.acc)
-    if spec.log_target:
-        nowhere = t == -xp.inf
-        log_t = xp.where(nowhere, 0.0, t)
-        t = xp.where(nowhere, 0.0, xp.exp(log_t))
-    else:
-        nowhere = t == 0
-        log_t = xp.log(xp.where(nowhere, 1.0, t))
+    nowhere = t == (-xp.inf if spec.log_target else 0)
+    log_t = xp.where(nowhere, 0.0, t) if spec.log_target else xp.log(xp.where(nowhere, 1.0, t))
     gap = xp.where(nowhere, 0.0, log_t - xp.where(nowhere, 0.0, x))
     dt = xp.where(nowhere, 0.0, gap + 1.0)
-    return Terms(t * gap, -t, t * dt if spec.log_target else dt)
+    if not spec.log_target:
+        # A negative target has no logarithm: NaN in the gradient as in the value.
+        return Terms(t * gap, xp.where(t < 0, xp.nan, -t), dt)
+    # Where t underflows it is root², each root a factor of its own: its product with a large gap
+    # does not underflow, and with an infinite one it is infinite however small t is.
+    deep = log_t < DEEP
+    root = xp.where(nowhere, 0.0, xp.exp(xp.where(deep, 0.5 * log_t, log_t)))
+    again = xp.where(deep, root, 1.0)
+
+    def times(v: Array) -> Array:
+        # Infinite where log q is; a gap beyond the largest number times less than any is 0.
+        lost = (root == 0) & (xp.abs(v) == xp.inf)
+        made = root * xp.where(lost, 0.0, v) * again
+        return xp.where(lost & (xp.abs(x) == xp.inf), v, made)
+
+    return Terms(times(gap), -(root * again), times(dt))
 
 
 def losses(made: Terms, t: Targets, spec: Spec, cx: Context) -> Array:

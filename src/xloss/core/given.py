@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import Array, Context, cast, gather, scatter, sum_last
+from .._xp import Array, Context, cast, dtype_name, gather, scatter, sum_last
 from .clip import beyond, end_logs
 from .mix import column, mix
 from .rowstats import RowStats
@@ -34,16 +34,23 @@ def possible(x: Array, spec: Spec, cx: Context) -> Array:
     return ~(x <= 0) if spec.eps == 0 else cx.xp.ones_like(x, dtype=cx.xp.bool)
 
 
-def slope(x: Array, spec: Spec, cx: Context) -> Array:
-    """Return d log p/d x: 1, or 1/p, and 0 where p was clipped."""
+def slope(a: Array, b: Any, x: Array, spec: Spec, cx: Context) -> Array:
+    """Return a·b·d log p/d x: a·b, or a·b/p; 0 where a is, or where p was clipped."""
     xp = cx.xp
     if spec.kind == "nll_loss":
-        return xp.ones_like(x)
-    if spec.eps is None:
-        return 1.0 / x
-    below, above = beyond(x, spec.eps)
-    clipped = below | above
-    return xp.where(clipped, 0.0, 1.0 / xp.where(clipped, 1.0, x))
+        return xp.where(a == 0, 0.0, a * b)
+    absent = a == 0
+    if spec.eps is not None:
+        below, above = beyond(x, spec.eps)
+        absent = absent | below | above
+    x = xp.where(absent, 1.0, xp.where(x == 0, 0.0, x))  # 1/-0.0 would be -inf
+    # Neither 1/p, which overflows where p is subnormal and a/p is not, nor a·b unscaled, which
+    # underflows where a/p does not.
+    lift = 2.0**500 if dtype_name(x.dtype) == "float64" else 2.0**60
+    tiny = x < 1.0 / lift
+    made = xp.where(tiny, a * lift, a) * b / xp.where(tiny, x * lift, x)
+    # A negative probability has no logarithm: NaN in the gradient as in the value.
+    return xp.where(absent, 0.0, xp.where(x < 0, xp.nan, made))
 
 
 def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
@@ -86,10 +93,8 @@ def gradient(
     xp = cx.xp
     b = up if t.scale is None else up * t.scale
     if t.labels is not None and not spec.label_smoothing and t.here is None:
-        at = slope(cast(cx, gather(cx, x, t.labels), cx.wide), spec, cx)
-        if t.label_weight is not None:
-            at = xp.where(t.label_weight == 0, 0.0, t.label_weight * at)
-        return scatter(cx, xp.zeros_like(x), t.labels, -b * at)
+        at = cast(cx, gather(cx, x, t.labels), cx.wide)
+        mine = xp.ones_like(at) if t.label_weight is None else t.label_weight
+        return scatter(cx, xp.zeros_like(x), t.labels, -slope(mine, b, at, spec, cx))
     a = mix(x, t, spec, cx, possible(x, spec, cx), s).a
-    nowhere = a == 0
-    return -a * column(cx, b) * xp.where(nowhere, 0.0, slope(xp.where(nowhere, 1.0, x), spec, cx))
+    return -slope(a, column(cx, b), x, spec, cx)

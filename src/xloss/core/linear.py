@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
-from .._xp import Array, Context, dtype_name
+from .._xp import Array, Context, cast, dtype_name
 from .blocks import DEVICE
 from .reduce import exact_sum
 from .spec import Operands, Spec, Upstream
@@ -14,6 +14,10 @@ from .targets import prepare, total_weight
 
 HELD = 160 * 2**20  # bytes of logits: matrix products gain little from more rows than that
 TRACED = HELD // 4  # where a compiler holds a few arrays of the block's size
+# On a GPU, logits, what a block has beside them, and sums that are wider than their gradient. Each
+# block passes over the weight's gradient, often larger than its logits: few large ones are faster.
+ON_GPU = 576 * 2**20
+TILE = 128  # rows that a GPU's matrix product computes together: a part of them costs as much
 PIECE = 2**22  # elements handed to the engine, or of a converted weight, at a time
 
 
@@ -25,14 +29,70 @@ class Linear(NamedTuple):
     block_rows: int | None  # None: chosen from the shape
 
 
-def block_rows(rows: int, classes: int, linear: Linear, cx: Context) -> int:
-    """Return how many rows of logits are held at once: from the shape alone, blocks of one size."""
+def block_rows(
+    rows: int, classes: int, linear: Linear, cx: Context, taken: int = 0, beside: int = 0
+) -> int:
+    """Return how many rows of logits are held at once: from the shape alone, blocks of one size.
+
+    Bytes of a GPU's room that others need: `taken` in all, `beside` a row.
+    """
     if linear.block_rows is not None:
         return max(1, min(rows, linear.block_rows))
     size = 8 if dtype_name(cx.acc) == "float64" else 4
-    most = max(1, (HELD if cx.eager else TRACED) // (size * classes))
+    tile, room, each = 16, (HELD if cx.eager else TRACED), size * max(1, classes)
+    on_gpu = cx.eager and not cx.host
+    if on_gpu:
+        room, each = ON_GPU - taken, each + beside
+    most = max(1, room // each)
+    if on_gpu and most >= TILE:
+        tile = TILE
+        most -= most % TILE
     each = -(-rows // max(1, -(-rows // most)))
-    return max(1, min(most, -(-each // 16) * 16, rows))
+    return max(1, min(most, -(-each // tile) * tile, rows))
+
+
+def wide_sums(sizes: dict[str, int], kind: str) -> dict[str, int]:
+    """Return which gradients of 16-bit arrays are summed in float32, and the bytes of each sum.
+
+    A large weight's sum in float32 would be larger than all else together: it is kept in bfloat16,
+    which rounds it once a block. float16 could not hold it: it ends at 65504 and at 6e-8, and what
+    a loss scale in the backward pass would have lifted is lost by then.
+    """
+    most = {"weight": ON_GPU // 2, "x": ON_GPU // 8}
+    return {
+        name: 4 * size
+        for name, size in sizes.items()
+        if kind == "float16" or 4 * size <= most[name]
+    }
+
+
+def lift(o: Operands, spec: Spec, cx: Context, up: Array | float) -> Array:
+    """Return a power of 2 by which logits' gradients fill float16, none of them infinite.
+
+    A probability of 1e-6 over 8192 rows is below float16's least number: gradients are multiplied
+    by this before they are rounded, and the products divided by it. A logit's gradient is at most
+    upstream · sample weight · largest class weight · sum of the targets; the term of z_loss stays
+    within its room up to a logsumexp of 2^13.
+    """
+    xp = cx.xp
+
+    def largest(a: Array) -> Array:
+        a = xp.abs(cast(cx, a, cx.acc))
+        # What an absent row holds is exempt from every rule.
+        return xp.max(xp.where(xp.isfinite(a), a, xp.zeros_like(a)))
+
+    bound = xp.ones((), dtype=cx.acc, device=cx.device)
+    for a in (o.class_weight, o.sample_weight, None if isinstance(up, float) else up):
+        if a is not None and a.ndim and 0 not in a.shape:
+            bound = bound * largest(a)
+    t = o.targets
+    if not spec.indexed and t is not None and 0 not in t.shape:
+        total = largest(xp.sum(t, axis=-1, dtype=cx.acc))
+        bound = bound * xp.where(total > 1, total, xp.ones_like(total))
+    room = 2.0**15 / (1 + 2 * spec.z_loss * 2.0**13)
+    scale = xp.pow(xp.full_like(bound, 2.0), xp.floor(xp.log2(room / bound)))
+    usable = xp.isfinite(scale) & (scale > 0)
+    return xp.where(usable, scale, xp.ones_like(scale))
 
 
 def cuts(count: int, step: int) -> Iterator[slice]:
@@ -41,9 +101,14 @@ def cuts(count: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
-def piece_rows(classes: int, cx: Context) -> int:
-    """Return how many rows of a block the engine is handed at once."""
-    return max(1, (PIECE if cx.host else DEVICE) // classes)
+def piece_rows(classes: int, cx: Context, grad: bool) -> int:
+    """Return how many rows of a block the engine is handed at once.
+
+    What it makes of them is a gradient as large as they are; without one a GPU takes them all.
+    """
+    if not cx.host and not grad:
+        return 2**31
+    return max(1, (PIECE if cx.host else DEVICE) // max(1, classes))
 
 
 def flat(o: Operands, classes: int, cx: Context) -> Operands:

@@ -75,29 +75,38 @@ def target_gradient(
 ) -> Array:  # fmt: skip
     """Return the gradient to soft targets from each class's loss.
 
-    A class with a = 0 and an infinite loss is absent: it adds nothing. Of a piece of a row
-    only with `uniform`, the whole row's mean of weight·loss over the possible classes, and
-    `total`, its sum of targets.
+    A class with a = 0 whose loss is infinite, not one beyond the largest number, is absent: it
+    adds nothing. Of a piece of a row only with `uniform`, the whole row's mean of weight·loss
+    over the possible classes, and `total`, its sum of targets.
     """
     xp = cx.xp
     eps = spec.label_smoothing
     assert t.probs is not None
     w: Any = 1.0 if t.class_weight is None else t.class_weight
-    each = xp.where((value == xp.inf) & ((t.probs * w) == 0), 0.0, value) * w
+    endless = ((value == xp.inf) & ~there) | (value == -xp.inf)
+    if lse is not None:  # a logit of +inf has the whole probability
+        endless = endless | ((value == xp.inf) & (xp.expand_dims(lse, axis=-1) == xp.inf))
+    each = xp.where(endless & ((t.probs * w) == 0), 0.0, value) * w
+    if lse is None and t.class_weight is not None:  # of probabilities, those not read may be NaN
+        each = xp.where(t.class_weight == 0, 0.0, each)
     if eps > 0:
-        if uniform is None:
-            number = sum_last(cx, cast(cx, there, cx.acc))
-            uniform = uniform_sum(value, there, t, cx) / number
         if total is None:
             total = sum_last(cx, t.probs)
-        uniform = xp.where((uniform == xp.inf) & (total == 0), 0.0, uniform)
+        if uniform is None:
+            number = sum_last(cx, cast(cx, there, cx.acc))
+            nothing = endless & xp.expand_dims(total == 0, axis=-1)
+            uniform = uniform_sum(xp.where(nothing, 0.0, value), there, t, cx) / number
+        uniform = xp.where((xp.abs(uniform) == xp.inf) & (total == 0), 0.0, uniform)
         shared = eps * column(cx, uniform)
         # All smoothed, nothing is left of a class's own loss, infinite though it be.
         each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
     h = each * column(cx, up if t.scale is None else up * t.scale)
     per_weight = up_weight
     if spec.z_loss and lse is not None:
-        lse = weighed_lse(cast(cx, lse, cx.wide), t, cx)
+        lse = cast(cx, lse, cx.wide)
+        if t.weight is not None:
+            # The term is linear in the targets: its slope is there in a row of weight 0 as well.
+            lse = xp.where((t.weight == 0) & (lse == xp.inf), 0.0, lse)
         zw = up * spec.z_loss * lse * lse
         per_weight = zw if per_weight is None else per_weight + zw
     if per_weight is not None:

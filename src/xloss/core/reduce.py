@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
-from .._xp import Array, Context, cast, dtype_name, sum_all
+from .._xp import Array, Context, cast, dtype_name, quiet, sum_all
+
+# What a compiler that knows no lengths while it traces adds up by, in pairs of floats: an operation
+# of its own, entered here by the library's backend.
+PAIRS: dict[str, Callable[[Array], Array]] = {}
+LOWER = 2.0**-40  # of terms scaled by it a sum overflows only where the rounded sum does
 
 
 def exact_sum(cx: Context, x: Array) -> Array:
-    """Sum all elements in float64, or in pairs of floats where there is none."""
+    """Sum all elements in float64, or in pairs of floats where there is none.
+
+    Finite terms of both signs whose sum overflows on the way are added again, scaled down: their
+    sum is finite or infinite, never NaN.
+    """
+    xp = cx.xp
+    total = sum_once(cx, x)
+    if cx.host:
+        if isfinite(float(total)):
+            return total
+        with quiet(cx):
+            return sum_once(cx, x * LOWER) / LOWER
+    return xp.where(xp.isfinite(total), total, sum_once(cx, x * LOWER) / LOWER)
+
+
+def sum_once(cx: Context, x: Array) -> Array:
+    """Sum all elements; of both signs, those near the largest number may come to NaN."""
     xp = cx.xp
     if dtype_name(cx.wide) == "float64":
         return sum_all(cx, x)
+    if cx.library in PAIRS:
+        return PAIRS[cx.library](cast(cx, x, cx.wide))
     high = xp.reshape(cast(cx, x, cx.wide), (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:

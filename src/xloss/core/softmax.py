@@ -132,7 +132,11 @@ def losses(
             assert s.possible_weight is not None
             assert s.possible_dot is not None
             uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
-            if t.labels is None:
+            if t.labels is None and spec.kind in ("nll_loss", "log_loss"):
+                # A NaN among probabilities is in its own term, which is absent here.
+                absent = (s.total == 0) & (s.possible != 0)
+                uniform = xp.where(absent, 0.0, s.total * uniform)
+            elif t.labels is None:
                 uniform = absent_if_zero(s.total, uniform, cx)
             row = uniform if row is None else row + uniform
     assert row is not None

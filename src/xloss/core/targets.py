@@ -67,8 +67,7 @@ def safe_labels(
         inside = inside & keep
     else:
         bad = ~inside
-    zero = xp.zeros_like(safe)
-    return xp.where(inside, safe, zero), keep, bad
+    return xp.where(inside, safe, 0), keep, bad  # no array of zeros: lengths may be unknown
 
 
 def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:

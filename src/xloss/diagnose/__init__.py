@@ -76,8 +76,7 @@ def diagnose(
     masked_target: 1 row (1)
         the target has weight on a class whose logit is -inf: the loss is +inf
     """
-    if validate not in ("auto", True, False):
-        raise ValueError(f'validate: expected "auto", True or False, got {validate!r}')
+    check.validate_option(validate)
     call = prepared(
         logits, targets, axis=axis, weight=weight, sample_weight=sample_weight, where=where,
         ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,

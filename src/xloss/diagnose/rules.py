@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._xp import cast, dtype_name
+from .._host_data import moved
+from .._xp import Array, Context, cast, dtype_name
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
 from ..core.softmax import link
@@ -68,7 +69,7 @@ def conclude(
 def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
     """Yield the rules that apply to a block of rows."""
     spec, cx = call.spec, call.cx
-    targets = host(o.targets if spec.indexed else cast(cx, o.targets, cx.acc))
+    targets = host(o.targets) if spec.indexed else None
     keep = np.ones(losses.shape, dtype=bool)
     if spec.indexed and spec.ignore_index is not None:
         keep &= targets != spec.ignore_index
@@ -81,7 +82,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
         odd = _odd(scale) & keep
         explained |= odd
         yield "bad_sample_weight", odd, "sample_weight is NaN, infinite or negative"
-    if spec.indexed:
+    if targets is not None:
         odd = ((targets < 0) | (targets >= call.classes)) & keep
         explained |= odd
         if odd.any():
@@ -94,14 +95,19 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
             )  # fmt: skip
             targets = np.where(odd, 0, targets)
     else:
-        odd = _some(_odd(targets)) & keep
+        t = cast(cx, o.targets, cx.acc)  # where it is: only what is found comes to the host
+        odd = host(cx.xp.any(~(t >= 0) | (t == np.inf), axis=-1)) & keep
         explained |= odd
         yield "bad_target", odd, "a target is NaN, infinite or negative: no probability"
     failed = keep & ~np.isfinite(losses)
     if not failed.any():
         return
-    z = host(link(o.x, spec, cx))[failed]
-    for rule, of_failed, why in _from_logits(z, targets[failed], weights, call):
+    z = _rows(o.x, failed, cx, lambda x: link(x, spec, cx))
+    if targets is None:
+        asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.acc))
+    else:
+        asked = targets[failed]
+    for rule, of_failed, why in _from_logits(z, asked, weights, call):
         mask = np.zeros_like(keep)
         mask[failed] = of_failed
         explained |= mask
@@ -146,6 +152,14 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
     if not spec.indexed:
         asked = np.ones_like(asked)  # a target of 0 times a weight of inf or NaN is NaN
     yield "bad_weight", _some(asked & broken), ""
+
+
+def _rows(x: Array | None, mask: Mask, cx: Context, convert: Callable[[Array], Array]) -> Values:
+    """Return some rows on the host, of an array elsewhere only these."""
+    if cx.library == "dask":  # a chunk is on the host when it is there at all
+        return host(convert(x))[mask]
+    index = moved(np.flatnonzero(mask), cx)
+    return host(convert(cx.xp.take(x, index, axis=0)))
 
 
 def _odd(x: Values) -> Mask:

@@ -13,9 +13,10 @@ import hashlib
 import pickle
 import shutil
 import sys
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from . import kept
 from .forks import wait_for
+from .waiting import compiling
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
@@ -54,9 +56,23 @@ def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
         compiled = _compiler(function, fastmath)
         if hasattr(compiled, "_cache"):
             compiled._cache = _Cache(compiled)
+        _announce(compiled)
         return compiled
 
     return decorate
+
+
+def _announce(compiled: Any) -> None:
+    """Let a compilation that takes long be told of; what comes from disk is none."""
+    with suppress(AttributeError):
+        compiler, own = compiled._compiler, compiled._compiler.compile
+        what = f"the CPU engine's kernel {compiled.py_func.__name__!r}"
+
+        def compile_(*arguments: Any) -> Any:
+            with compiling(what):
+                return own(*arguments)
+
+        compiler.compile = compile_
 
 
 def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
@@ -125,7 +141,55 @@ def _import_the_rest() -> None:
         cpu_target.target_context.refresh()
 
 
-_import_the_rest()
+@contextmanager
+def _without_blas() -> Iterator[None]:
+    """Keep Numba from loading SciPy's linear algebra to see whether it is there.
+
+    No kernel has any, and SciPy's OpenBLAS allocates for all its threads when it is loaded: under a
+    limit of 150 MB it never ends. Code that does call it still loads it, when it is compiled.
+    """
+    try:
+        from numba.np import linalg
+
+        own = linalg.ensure_blas
+    except (ImportError, AttributeError):  # a Numba that does it otherwise
+        yield
+        return
+
+    def found() -> None:
+        if find_spec("scipy") is None:
+            raise ImportError("scipy is required for linear algebra")
+
+    linalg.ensure_blas = found
+    try:
+        yield
+    finally:
+        linalg.ensure_blas = own
+
+
+def _need_no_folder() -> None:
+    """Let Numba compile in a folder that has been deleted.
+
+    It tells where its errors come from by a path relative to the current folder, those errors too
+    that it raises and catches itself while it compiles.
+    """
+    with suppress(ImportError, AttributeError):
+        from numba.core.ir import Loc
+
+        own = Loc._get_path
+
+        def path(self: Any) -> Any:
+            try:
+                return own(self)
+            except OSError:
+                return self.filename
+
+        Loc._get_path = path
+
+
+with _without_blas():
+    _import_the_rest()
+_need_no_folder()
 
 
 class _Cache:

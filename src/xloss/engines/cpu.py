@@ -20,8 +20,8 @@ from .._xp import Array, Context, cast, context, dtype_name, read
 from ..core.blocks import cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
-from . import forks, generic, pool
-from .places import Place, has_memory, place
+from . import doors, forks, generic, pool
+from .places import Place, element, has_memory, place, readable_labels
 
 name = "cpu"
 
@@ -78,6 +78,7 @@ def run(
     up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
 ) -> Result:  # fmt: skip
     """Compute what is needed of a whole call; the class axis of every array is the last."""
+    doors.check_gradient(up, saved, doors.check_operands(o, spec, cx, classes), cx)
     rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total)
     others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
     need = need._replace(grad_targets=False, weight=need.weight and need.total)
@@ -118,7 +119,7 @@ class _Call:
         )  # fmt: skip
         bare = cx.clean and weight is o.sample_weight is o.where is None
         # Where labels begin that need nothing done to them.
-        self.labels = _as_they_lie(self.operands.targets) if bare else 0
+        self.labels = readable_labels(self.operands.targets) if bare else 0
         self.up, self.ups = 1.0, None
         if isinstance(up.row, float) or up.row.ndim == 0:
             self.up = float(up.row)
@@ -164,8 +165,8 @@ class _Call:
 
     def host(self, a: Array | None) -> Any:
         """Return a NumPy array on the same memory; bfloat16 has none there and is copied wider."""
-        if a is None or isinstance(a, np.ndarray):
-            return a
+        if a is None or isinstance(a, np.ndarray | np.generic):
+            return None if a is None else np.asarray(a)
         a = a.detach()
         return (a.float() if dtype_name(a.dtype) == "bfloat16" else a).numpy()
 
@@ -222,6 +223,7 @@ class _Call:
         if at is None:
             if self.cx.library == "torch":
                 x = self.x.detach()[piece].contiguous()
+                x = x.clone() if place(x) is None else x  # its memory is not aligned
             else:
                 x = np.require(self.x[piece], self.x.dtype.newbyteorder("="), REQUIRED)
             held.append(x)
@@ -230,10 +232,10 @@ class _Call:
             at = Place(at.address - first * classes * self.like.itemsize, 2**60, 0, classes, 1)
         spec = self.spec
         self.kernel(
-            self.like, first, count, classes, *at, *targets, _from(self.ups, first), self.up,
+            self.like, first, count, classes, *at, *targets, element(self.ups, first), self.up,
             self.dead, spec.label_smoothing, spec.z_loss, spec.softcap or 0.0, self.known,
-            _from(self.losses, first), _from(totals, 0) if self.need.total else 0,
-            _from(self.maxima, first), _from(self.rests, first), *self.to,
+            element(self.losses, first), element(totals, 0) if self.need.total else 0,
+            element(self.maxima, first), element(self.rests, first), *self.to,
         )  # fmt: skip
 
     def targets(self, piece: tuple[slice, ...], count: int) -> tuple[tuple[int, ...], list[Any]]:
@@ -290,19 +292,6 @@ class _Call:
             weight=home(_sum(totals[:, 2:])) if need.weight else None,
             grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype), stats=stats,
         )  # fmt: skip
-
-
-def _as_they_lie(labels: Any) -> int:
-    """Return where labels begin that the kernels can read; 0 for others, and for None."""
-    if labels is None or labels.ndim == 0 or labels.dtype != np.int64:
-        return 0
-    good = labels.flags.c_contiguous and labels.flags.aligned
-    return _from(labels, 0) if good else 0
-
-
-def _from(a: Any, first: int) -> int:
-    """Return where an array's row begins; 0 for None."""
-    return 0 if a is None else int(a.__array_interface__["data"][0]) + first * a.itemsize
 
 
 def _sum(parts: Any) -> Any:

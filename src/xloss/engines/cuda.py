@@ -58,9 +58,14 @@ def _is_rocm() -> bool:
 
 
 def run(
-    o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
-    up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
-) -> Result:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream = NO_UPSTREAM,
+    saved: tuple[Array, ...] | None = None,
+) -> Result:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     by_label = spec.indexed
     rest = Need(
@@ -80,17 +85,26 @@ def run(
 
 
 def loss(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
     memory: Memory | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Return the mean or the sum."""
     return _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=False, keep=False)[0]
 
 
 def gradient(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, up: Any,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    up: Any,
     memory: Memory | None = None,
-) -> tuple[Array, Array]:  # fmt: skip
+) -> tuple[Array, Array]:
     """Return the mean or the sum, and its gradient times `up`."""
     got, grad, _ = _reduced(o, spec, cx, classes, normalizer, up, memory, grad=True, keep=False)
     assert grad is not None
@@ -98,21 +112,30 @@ def gradient(
 
 
 def recorded(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, grad: bool,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    grad: bool,
     memory: Memory | None = None,
-) -> tuple[Array, Array | None, Array]:  # fmt: skip
+) -> tuple[Array, Array | None, Array]:
     """Return the mean or the sum, its gradient if wanted now, and what a later gradient reads."""
-    got, slope, kept = _reduced(
-        o, spec, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True
-    )
+    got, slope, kept = _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True)
     assert kept is not None
     return got, slope, kept
 
 
 def again(
-    o: Operands, spec: Spec, cx: Context, classes: int, up: Array, kept: Array,
-    grad: Array | None, memory: Memory | None = None,
-) -> Array:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    up: Array,
+    kept: Array,
+    grad: Array | None,
+    memory: Memory | None = None,
+) -> Array:
     """Return the gradient of what was `recorded` times `up`.
 
     grad: that for an upstream of 1, if it was wanted then. It is overwritten, unless the GPU finds
@@ -130,9 +153,17 @@ def again(
 
 
 def _reduced(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any, up: Any,
-    memory: Memory | None, *, grad: bool, keep: bool,
-) -> tuple[Array, Array | None, Array | None]:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    up: Any,
+    memory: Memory | None,
+    *,
+    grad: bool,
+    keep: bool,
+) -> tuple[Array, Array | None, Array | None]:
     if memory is not None:
         known = quick.reduced(memory, o.x, o.targets, grad, keep)
         if known is not None:

@@ -1,21 +1,18 @@
-"""One call of the CUDA engine: its arrays as addresses, packed as the kernels read them, launched."""
+"""One call of the CUDA engine: its arrays as addresses, packed as the kernels read them."""
 
 from __future__ import annotations
 
-import struct
-from functools import cache
 from math import nan, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._xp import INTEGERS, Array, Context, cast, dtype_name
 from ..core.spec import Need, Operands, Result, Spec, Upstream
+from . import doors
+from .cuda_kernels import CALL, SUMS, Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
 from .device import driver
-from .device.plan import ITEMSIZES, KINDS, Asked, constants, plan, stages, sums
+from .device.plan import KINDS, Asked
 from .places import places
 
-CALL = struct.Struct("<2q5q5q2q2qq2q2q2q2qqqq4d2q2qqq")
-SUMS = struct.Struct("<7q2qdq4qqq")
-FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 _LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
 _GRID = 2**31 - 1
@@ -29,41 +26,26 @@ _NO_SUMS = bytes(SUMS.size)
 _NO_MORE = (0,) * 5 + (0.0,) * 4 + (0,) * 6  # the fields of a call that only rows need
 
 
-class Kernels(NamedTuple):
-    """The kernels of one launch of rows, or of the three where a GPU has no clusters."""
-
-    kernels: tuple[Any, ...]
-    threads: int  # of a block
-    together: int  # rows to a block
-    parts: int  # blocks to a row
-    adds: bool  # it can also add up the rows
-
-
 class Launcher:
     """What the launches of one call share."""
 
-    __slots__ = (
-        "classes", "count", "cx", "facts", "held", "home", "index", "last", "o", "shape", "soft",
-        "spec", "stream", "x",
-    )  # fmt: skip
-
     def __init__(self, o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+        self.shape = doors.check_operands(o, spec, cx, classes)
         self.o, self.spec, self.cx, self.classes = o, spec, cx, classes
-        self.home = home = driver.home(cx.library)
+        self.home: Any = driver.home(cx.library)
+        home = self.home
         x: Any = o.x
         self.index = index = home.index(x)
         self.stream = home.stream(index)
-        self.shape = shape = tuple(x.shape[:-1])
-        self.count = prod(shape)
+        self.count = prod(self.shape)
         # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
         self.last: Any = None  # a launch that adds up what it computes
-        place = places(home, x)
-        if place is None:
+        self.x: Any = places(home, x)
+        if self.x is None:
             x = home.in_order(x)
             self.held.append(x)
-            place = places(home, x)
-        self.x = place
+            self.x = places(home, x)
         ignore = ignores = 0
         labels = soft = class_weight = sample_weight = _NONE
         self.soft: str | None = None
@@ -90,7 +72,7 @@ class Launcher:
         """Return where an array lies, in C order."""
         a = self.home.in_order(a)
         self.held.append(a)
-        return self.home.address(a)
+        return int(self.home.address(a))
 
     def column(self, a: Array, kinds: dict[str, int]) -> tuple[int, int]:
         """Return where an array lies, and how its elements are stored."""
@@ -104,16 +86,20 @@ class Launcher:
         """Make an array on the GPU."""
         return self.home.empty(shape, dtype, self.o.x)
 
+    def like_x(self) -> tuple[Array, int]:
+        """Make an array for a gradient, and say where it lies."""
+        made = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
+        return made, self.home.address(made)
+
     def room(self, dtype: Any, count: int) -> int:
         """Return where an array lies that only this call's launches use."""
         made = self.home.empty((count,), dtype, self.o.x)
         self.held.append(made)
-        return self.home.address(made)
+        return int(self.home.address(made))
 
-    def kernels(self, grad: bool, few: bool) -> Kernels:
-        """Return what computes the rows; few: and adds them up, if a GPU can."""
-        spec = self.spec
-        o = self.o
+    def kernels(self, grad: bool, few: bool = True) -> Kernels:
+        """Return what computes the rows; few: and adds them up, if they are and a GPU can."""
+        spec, o = self.spec, self.o
         asked = Asked(
             stored=dtype_name(o.x.dtype),
             soft=self.soft,
@@ -125,13 +111,24 @@ class Launcher:
             z_loss=spec.z_loss > 0,
             grad=grad,
         )
-        return _kernels(asked, self.classes, self.x[4] != 1, few, self.home, self.index)
+        few = few and is_few(self.count, self.classes)
+        return kernels_of(asked, self.classes, self.x[4] != 1, few, self.home, self.index)
 
     def rows(
-        self, of: Kernels, *, losses: int = 0, weights: int = 0, stats: tuple[int, int] = _NONE,
-        known: int = 0, grad: int = 0, up: Array | float = 1.0, live: Array | None = None,
-        slope: int = 0, added: bytes | None = None, seldom: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        of: Kernels,
+        *,
+        losses: int = 0,
+        weights: int = 0,
+        stats: tuple[int, int] = _NONE,
+        known: int = 0,
+        grad: int = 0,
+        up: Array | float = 1.0,
+        live: Array | None = None,
+        slope: int = 0,
+        added: bytes | None = None,
+        seldom: bool = False,
+    ) -> None:
         """Launch what computes the rows; all that it reads and writes is given by address.
 
         known: 1 where the statistics are read and not written; 2 where the gradient for an
@@ -149,10 +146,25 @@ class Launcher:
         if len(kernels) > 1:
             work = self.room(self.cx.wide, count * parts * _LEFT // 8)
         packed = CALL.pack(
-            count, self.classes, *self.x, *to, *self.facts, *column, step, slope,
-            0 if live is None else self.address(live), factor, spec.label_smoothing, spec.z_loss,
-            spec.softcap or 0.0, losses, weights, *stats, known, work,
-        )  # fmt: skip
+            count,
+            self.classes,
+            *self.x,
+            *to,
+            *self.facts,
+            *column,
+            step,
+            slope,
+            0 if live is None else self.address(live),
+            factor,
+            spec.label_smoothing,
+            spec.z_loss,
+            spec.softcap or 0.0,
+            losses,
+            weights,
+            *stats,
+            known,
+            work,
+        )
         grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:
             packed += added
@@ -162,6 +174,7 @@ class Launcher:
 
     def needed(self, need: Need, up: Upstream, saved: tuple[Array, ...] | None) -> Result:
         """Compute what is needed but for gradients to targets and elements."""
+        doors.check_gradient(up, saved, self.shape, self.cx)
         cx, address = self.cx, self.home.address
         rows = self.empty(cx.acc, *self.shape) if need.rows else None
         losses = weights = 0
@@ -169,38 +182,48 @@ class Launcher:
             losses = address(rows)
         elif need.total:
             losses = self.room(cx.acc, self.count)
-        made = grad = None
-        stats = _NONE
+        made = grad = total = weight = None
+        to, stats = 0, _NONE
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
         elif need.stats:
             made = self.empty(cx.acc, *self.shape), self.empty(cx.wide, *self.shape)
             stats = address(made[0]), address(made[1])
         if need.grad:
-            grad = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
+            grad, to = self.like_x()
         if need.weight and not self.spec.indexed:
             weights = self.room(cx.wide, self.count)
         if losses or weights or grad is not None or need.stats:
             self.rows(
-                self.kernels(need.grad, False), losses=losses, weights=weights, stats=stats,
-                known=int(saved is not None), grad=0 if grad is None else address(grad),
-                up=up.row, live=up.live,
-            )  # fmt: skip
-        total = self.empty(cx.wide) if need.total else None
-        weight = self.empty(cx.wide) if need.weight else None
+                self.kernels(need.grad, few=False),
+                losses=losses,
+                weights=weights,
+                stats=stats,
+                known=int(saved is not None),
+                grad=to,
+                up=up.row,
+                live=up.live,
+            )
         if need.total or need.weight:
-            results = (
-                0, 0 if total is None else address(total), 0 if weight is None else address(weight),
-                0,
-            )  # fmt: skip
+            into = [0, 0]
+            if need.total:
+                total = self.empty(cx.wide)
+                into[0] = address(total)
+            if need.weight:
+                weight = self.empty(cx.wide)
+                into[1] = address(weight)
             of_mean = (0, *_NONE, nan, 0)
-            self.add(losses if need.total else 0, weights, need.weight, of_mean, results)
+            self.add(losses if need.total else 0, weights, need.weight, of_mean, (0, *into, 0))
         return Result(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
     def add(
-        self, losses: int, weights: int, weighs: bool, of_mean: tuple[Any, ...],
+        self,
+        losses: int,
+        weights: int,
+        weighs: bool,
+        of_mean: tuple[Any, ...],
         results: tuple[int, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Add up row losses, and row weights: those written there, or those of labels."""
         by_labels = weighs and not weights
         facts = _NO_FACTS
@@ -209,7 +232,7 @@ class Launcher:
                 self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
             )
         count = self.count if losses or weighs else 0
-        kernel = _sums(self.cx.acc, self.home, self.index)
+        kernel = sums_of(self.cx.acc, self.home, self.index)
 
         def launch(rows: int, blocks: int, partial: int, counter: int, gathers: bool) -> None:
             finishes = blocks == 1
@@ -239,13 +262,14 @@ class Launcher:
         weight: what a mean is over, where the kernel of rows cannot find it before its rows.
         """
         cx, address, count = self.cx, self.home.address, self.count
+        doors.check_gradient(Upstream(up), None, self.shape, cx)
+        doors.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.spec.reduction == "mean", self.spec.indexed
         loss = self.empty(cx.acc)
         gradient = kept = None
         to, at, stats = 0, 0, _NONE
         if grad:
-            gradient = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
-            to = address(gradient)
+            gradient, to = self.like_x()
         if keep:
             kept = self.empty(cx.wide, 2 + 2 * count)
             at = address(kept)
@@ -258,13 +282,13 @@ class Launcher:
         of_mean = (0 if weight is None else self.address(weight), *column, divisor, averages)
         weighs = averages and weight is None
         first = averages and grad  # each row's gradient is divided by what the rows weigh
-        kernels = self.kernels(grad, count <= FEW)
+        kernels = self.kernels(grad)
         shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
             slope = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24
-            weights = losses + 8 * FEW if weighs and not labelled else 0
-            added = SUMS.pack(
+            weights = losses + 8 * count if weighs and not labelled else 0
+            added: bytes | None = SUMS.pack(
                 count, losses, weights, 0, 0, 1, *of_mean, address(loss), 0, 0, slope, shared, first
             )
         else:
@@ -275,73 +299,34 @@ class Launcher:
             if first:
                 self.add(0, 0, weighs, of_mean, (0, 0, 0, slope))
         self.rows(
-            kernels, losses=losses, weights=weights, stats=stats, grad=to, up=up,
-            slope=slope if grad else 0, added=added,
-        )  # fmt: skip
+            kernels,
+            losses=losses,
+            weights=weights,
+            stats=stats,
+            grad=to,
+            up=up,
+            slope=slope if grad else 0,
+            added=added,
+        )
         if not shared:
             results = (address(loss), 0, 0, 0 if first else slope)
             self.add(losses, weights, weighs, of_mean, results)
         return loss, gradient, kept
 
     def again(self, up: Array, kept: Array, grad: Array | None) -> Array:
-        """Return the gradient of what `reduced` kept times `up`; grad: that for 1, to be used up."""
+        """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
+        doors.check_again(up, kept, grad, self.o.x, self.shape, self.cx)
         at = self.home.address(kept)
-        made = grad
-        if made is None:
-            made = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
-        kernels = self.kernels(True, self.count <= FEW)
+        made, to = self.like_x() if grad is None else (grad, self.home.address(grad))
+        kernels = self.kernels(True)
         self.rows(
-            kernels, stats=kept_stats(at, self.count), known=1 if grad is None else 2,
-            grad=self.home.address(made), up=up, slope=at if self.spec.reduction == "mean" else 0,
-            added=_NO_SUMS if kernels.adds else None, seldom=grad is not None,
-        )  # fmt: skip
+            kernels,
+            stats=kept_stats(at, self.count),
+            known=1 if grad is None else 2,
+            grad=to,
+            up=up,
+            slope=at if self.spec.reduction == "mean" else 0,
+            added=_NO_SUMS if kernels.adds else None,
+            seldom=grad is not None,
+        )
         return made
-
-
-_STREAMS = 64  # whose rooms are kept
-_shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
-
-
-def shared_room(home: Any, index: int, stream: int, cx: Context | None = None) -> int:
-    """Return where all launches of a stream count their blocks and leave their losses, or 0.
-
-    They are made one after another, and each leaves the counter at 0. A graph may run beside the
-    stream that it was captured from: it must not take this. With `cx` it is made if need be.
-    """
-    if not home.in_turn(index, stream):
-        return 0
-    found = _shared_rooms.get((home, index, stream))
-    if found is None:
-        if cx is None:
-            return 0
-        if len(_shared_rooms) >= _STREAMS:
-            _shared_rooms.clear()
-        made = cx.xp.zeros((3 + 2 * FEW,), dtype=cx.xp.float64, device=cx.device)
-        found = _shared_rooms[home, index, stream] = home.address(made), made
-    return found[0]
-
-
-def kept_stats(kept: int, count: int) -> tuple[int, int]:
-    """Return where maxima and rests lie in what is kept: a slope, rests, maxima."""
-    return kept + 16 + 8 * count, kept + 16
-
-
-@cache
-def _kernels(
-    asked: Asked, classes: int, apart: bool, few: bool, home: Any, index: int
-) -> Kernels:
-    p = plan(classes, ITEMSIZES[asked.stored], apart)
-    capability = home.capability(index)
-    steps = stages(p, capability)
-    adds = few and len(steps) == 1
-    kernels = [
-        driver.load(constants(p, asked, stage, adds), capability, index, p.shared)
-        for stage in steps
-    ]
-    return Kernels(tuple(kernels), p.threads, p.threads // p.group, p.parts, adds)
-
-
-@cache
-def _sums(acc: Any, home: Any, index: int) -> Any:
-    capability = home.capability(index)
-    return driver.load(sums(dtype_name(acc)), capability, index)

@@ -10,8 +10,10 @@ import struct
 from typing import Any
 
 from .._xp import Array
-from .cuda_call import CALL, Launcher, kept_stats, shared_room
+from .cuda_call import Launcher
+from .cuda_kernels import CALL, kept_stats, shared_room
 from .device import driver
+from .doors import is_freed
 
 Memory = dict[Any, Any]
 ANEW, WRITTEN = "anew", "written"  # gradients in backward: computed, or there but for an upstream
@@ -20,9 +22,7 @@ ANEW, WRITTEN = "anew", "written"  # gradients in backward: computed, or there b
 _X, _GRAD, _LABELS, _UP, _SLOPE, _LOSSES, _MAXIMA, _RESTS = 2, 7, 12, 23, 26, 32, 34, 35
 _BEHIND = CALL.size // 8
 _ADDED, _LOSS, _FOUND, _COUNTER = _BEHIND + 1, _BEHIND + 11, _BEHIND + 14, _BEHIND + 15
-_REDUCED = (
-    _X, _GRAD, _LABELS, _SLOPE, _LOSSES, _MAXIMA, _RESTS, _ADDED, _LOSS, _FOUND, _COUNTER
-)  # fmt: skip
+_REDUCED = (_X, _GRAD, _LABELS, _SLOPE, _LOSSES, _MAXIMA, _RESTS, _ADDED, _LOSS, _FOUND, _COUNTER)
 _AGAIN = (_X, _GRAD, _LABELS, _UP, _SLOPE, _MAXIMA, _RESTS)
 
 
@@ -30,9 +30,20 @@ class Quick:
     """A launch that was made, but for the addresses at some fields."""
 
     __slots__ = (
-        "acc", "averages", "count", "grid", "home", "index", "kernel", "moved", "pack", "parts",
-        "shape", "threads", "wide",
-    )  # fmt: skip
+        "acc",
+        "averages",
+        "count",
+        "grid",
+        "home",
+        "index",
+        "kernel",
+        "moved",
+        "pack",
+        "parts",
+        "shape",
+        "threads",
+        "wide",
+    )
 
     def __init__(self, call: Launcher, fields: tuple[int, ...]) -> None:
         self.home, self.index, self.count = call.home, call.index, call.count
@@ -54,9 +65,7 @@ class Quick:
         parts = self.parts[:]
         parts[1::2] = addresses
         packed = self.pack(*parts)
-        driver.launch(
-            self.kernel, self.index, self.grid, self.threads, stream, packed, CALL.size
-        )
+        driver.launch(self.kernel, self.index, self.grid, self.threads, stream, packed, CALL.size)
 
 
 def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
@@ -74,7 +83,7 @@ def reduced(
 ) -> tuple[Array, Array | None, Array | None] | None:
     """Return what Launcher.reduced would, or None where it must."""
     q: Quick | None = memory.get((grad, keep))
-    if q is None:
+    if q is None or is_freed(x) or is_freed(targets):
         return None
     home = q.home
     stream = home.stream(q.index)
@@ -97,10 +106,19 @@ def reduced(
     q.launch(
         stream,
         (
-            address(x), to, address(targets), slope if grad else 0, losses, maxima, rests,
-            losses, address(loss), slope, shared,
+            address(x),
+            to,
+            address(targets),
+            slope if grad else 0,
+            losses,
+            maxima,
+            rests,
+            losses,
+            address(loss),
+            slope,
+            shared,
         ),
-    )  # fmt: skip
+    )
     return loss, gradient, kept
 
 
@@ -109,7 +127,7 @@ def again(
 ) -> Array | None:
     """Return what Launcher.again would, or None where it must."""
     q: Quick | None = memory.get(ANEW if grad is None else WRITTEN)
-    if q is None or up.dtype != q.acc or up.ndim:
+    if q is None or up.dtype != q.acc or up.ndim or is_freed(x) or is_freed(targets):
         return None
     home = q.home
     address = home.address
@@ -119,8 +137,13 @@ def again(
     q.launch(
         home.stream(q.index),
         (
-            address(x), address(made), address(targets), address(up),
-            at if q.averages else 0, maxima, rests,
+            address(x),
+            address(made),
+            address(targets),
+            address(up),
+            at if q.averages else 0,
+            maxima,
+            rests,
         ),
-    )  # fmt: skip
+    )
     return made

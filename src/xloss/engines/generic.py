@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -62,9 +63,11 @@ def _keep_pages() -> None:
     """Free one large array, once.
 
     Until it has seen that, glibc hands the pages of freed temporaries back to the kernel and takes
-    them again for the next block: two thirds of the time at 128,256 classes.
+    them again for the next block: two thirds of the time at 128,256 classes. It is a hint: under a
+    tight limit of memory there may be no room for it, and all for the blocks.
     """
-    bytearray(2**24)
+    with suppress(MemoryError):
+        bytearray(2**24)
 
 
 def _block(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -24,11 +25,18 @@ def _user_caches() -> Path:
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # By its specification a relative one counts for nothing.
+    return Path(named) if os.path.isabs(named) else Path.home() / ".cache"
 
 
 def read(path: Path) -> bytes | None:
-    """Return what was kept under a name; None where that is not whole."""
+    """Return what was kept under a name; None where that is not whole, or not a file.
+
+    What is no file is not even opened: a FIFO would be waited for, and a device has no end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
     content = path.read_bytes()
     digest, payload = content[:32], content[32:]
     return payload if hashlib.sha256(payload).digest() == digest else None

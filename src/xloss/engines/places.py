@@ -25,14 +25,16 @@ class Place(NamedTuple):
 def place(x: Array) -> Place | None:
     """Say where the rows of (*rows, classes) lie; None where they must be copied to be read."""
     if isinstance(x, np.ndarray):
-        if not (x.dtype.isnative and x.flags.aligned):
-            return None
         size = x.itemsize
+        if not (x.dtype.isnative and x.flags.aligned) or any(s % size for s in x.strides):
+            return None
         strides = [s // size for s in x.strides]
         address = x.__array_interface__["data"][0]
     else:
         strides = list(x.stride())
         address = x.data_ptr()
+        if address % x.itemsize:
+            return None
     return _merged(address, x.shape, strides)
 
 
@@ -64,6 +66,18 @@ def _merged(address: int, shape: Any, strides: Sequence[int]) -> Place | None:
     inner, inner_step = merged[0] if merged else (1, 0)
     outer_step = merged[1][1] if len(merged) == 2 else 0
     return Place(address, inner, outer_step, inner_step, class_step)
+
+
+def element(a: Any, i: int) -> int:
+    """Return where element i of a NumPy array in C order lies; 0 for None."""
+    return 0 if a is None else int(a.__array_interface__["data"][0]) + i * a.itemsize
+
+
+def readable_labels(labels: Any) -> int:
+    """Return where labels begin that kernels can read as they lie; 0 for others, and for None."""
+    if labels is None or labels.ndim == 0 or labels.dtype != np.int64:
+        return 0
+    return element(labels, 0) if labels.flags.c_contiguous and labels.flags.aligned else 0
 
 
 def has_memory(a: Array) -> bool:

@@ -7,6 +7,7 @@ itself. What the threads share is rebuilt in a forked child, where they do not e
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -14,14 +15,16 @@ from queue import SimpleQueue
 __all__ = ["run", "threads"]
 
 Task = Callable[[int], None]
+SHOWN = 40  # characters of a wrong value
 
 
 def threads() -> int:
     """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process."""
     given = os.environ.get("XLOSS_NUM_THREADS")
     if given:
-        if not (given.isascii() and given.strip().isdigit() and int(given) > 0):
-            raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {given!r}")
+        if not re.fullmatch(r"[ \t]*0*[1-9][0-9]{0,8}[ \t]*", given):
+            shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
+            raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {shown!r}")
         return int(given)
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from .._xp import Array, cast, quiet
+from .._xp import Array, cast, quiet, spread
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
+from ..core.powers import split
 from ..core.spec import Operands
 from ..core.targets import prepare
+from ..core.weights import balance, moderate
 from ..losses.softmax import cross_entropy
 
 
@@ -37,11 +39,19 @@ def prepared(logits: Array, targets: Array, /, **options: Any) -> Call:
 
 def measure(call: Call) -> Measured:
     """Return loss, weight and prediction of each row."""
-    cx, o, classes = call.cx, call.operands, call.classes
+    cx, classes = call.cx, call.classes
     xp = cx.xp
-    losses = xp.asarray(backends.of(call).value(call))
+    call, shift, sample = _balanced(call)
+    o = call.operands
     rows = tuple(o.x.shape[:-1])
     with quiet(cx):
+        if cx.library == "dask":
+            from ..backends import dask
+
+            *computed, predicted = dask.facts(call)
+            numbers = np.array(computed, dtype=np.float64)
+            return _measured(numbers, shift, sample, predicted)
+        losses = xp.asarray(backends.of(call).value(call))
         if not cx.eager:
             weights, right, predicted = _facts(o, call)
         else:
@@ -50,12 +60,41 @@ def measure(call: Call) -> Measured:
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
     facts = [cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]
-    if all(n == n for n in rows):  # one transfer, and on a lazy library one computation
-        numbers = np.asarray(host(xp.stack(facts)), dtype=np.float64)
-    else:
-        numbers = np.asarray([host(fact) for fact in facts], dtype=np.float64)
+    numbers = np.array(host(xp.stack(facts)), dtype=np.float64)  # one transfer
+    return _measured(numbers, shift, sample, predicted)
+
+
+def _measured(
+    numbers: npt.NDArray[np.float64], shift: int, sample: Array | None, predicted: Array
+) -> Measured:
+    """Give the rows' losses and weights the factors that the call was spared."""
+    with np.errstate(all="ignore"):
+        if sample is not None:  # 0 where absent, though the weight be NaN
+            numbers[:2] *= np.where(numbers[1] == 0, 1.0, host(sample))
+        if shift:
+            numbers[:2] = np.ldexp(numbers[:2], shift)
     here = (numbers[1] != 0) & ~np.isnan(numbers[0])
     return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
+
+
+def _balanced(call: Call) -> tuple[Call, int, Array | None]:
+    """Return the call with plain weights, and the factors of the rows: 2^shift, and one each.
+
+    A row's loss comes in the logits' dtype, which a weight of 1e38 or of 1e-38 would leave.
+    """
+    cx, o = call.cx, call.operands
+    plain = o.class_weight is None and o.sample_weight is None
+    plain = plain or any(n != n for n in o.x.shape)  # chunks whose lengths Dask does not know
+    if plain or spread(o.x) or (cx.host and moderate(o, cx)):
+        return call, 0, None
+    sample = o.sample_weight
+    if sample is not None:
+        sample = cast(cx, sample, cx.acc)
+        mantissa, _, ordinary = split(cx, sample)
+        there = ordinary | (mantissa != 0)  # where a subnormal counts as 0 it compares equal
+        o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
+    made = balance(o, call.spec, cx, call.classes, by_label=False)
+    return call._replace(operands=made.operands), int(host(made.shift)), sample
 
 
 def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:

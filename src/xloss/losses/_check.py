@@ -8,11 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _host_data as host_data
+from .._foreign import described as described
+from .._foreign import foreign
 from .._xp import (
     FLOATS,
     INTEGERS,
     Array,
     Context,
+    Namespace,
+    compiling,
     context,
     device,
     dtype_name,
@@ -21,34 +26,38 @@ from .._xp import (
     namespace,
     readable,
     spread,
-)  # fmt: skip
+)
 from ..core.linear import Linear
+from ..engines.doors import held
+from ._hints import fixed_hint
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def described(x: Any) -> str:
-    """Describe what came: dtype and shape of an array, else the type."""
-    if hasattr(x, "dtype") and hasattr(x, "shape"):
-        return f"{type(x).__name__} of dtype {dtype_name(x.dtype)} and shape {tuple(x.shape)}"
-    return f"{type(x).__name__}"
+def taken(name: str, x: Any, expected: str) -> Namespace:
+    """Return the namespace of an array, or say what stands in its place and what to pass."""
+    xp = namespace(x)
+    if xp is np:
+        return xp
+    odd = foreign(name, x, xp)
+    if odd is not None:
+        raise TypeError(f"{name}: expected {expected}, got {odd.what}; pass {odd.instead}")
+    return xp
 
 
 def logits(name: str, x: Any) -> tuple[Array, Context]:
     """Check the array that decides library, device and dtype."""
-    xp = namespace(x)
-    if xp is None:
-        raise TypeError(
-            f"{name}: expected an array of an Array API library, got {described(x)}; "
-            "lists, scalars, masked arrays and matrices are not taken"
-        )
+    xp = taken(name, x, "a dense array of an Array API library")
     if isinstance(x, np.generic):
         x = np.asarray(x)
     if dtype_name(x.dtype) not in FLOATS:
         raise TypeError(
             f"{name}: expected a real floating dtype ({', '.join(FLOATS)}), got {described(x)}"
         )
-    return x, context(x, xp)
+    cx = context(x, xp)
+    if cx.host:
+        held(name, x, cx)
+    return x, cx
 
 
 def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
@@ -56,9 +65,7 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     xp = cx.xp
     if xp is np and type(x) is np.ndarray:
         return x
-    found = namespace(x)
-    if found is None:
-        raise TypeError(f"{name}: expected {expected}, got {described(x)}")
+    found = taken(name, x, expected)
     if found is not xp:
         raise TypeError(
             f"{name}: expected an array of {cx.library} as {first} is, got one of {library(found)}"
@@ -68,13 +75,26 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     there = device(x)
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
+    if cx.host:
+        held(name, x, cx)
     return x
 
 
-def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
-    """Return the class axis counted from the end, and the number of classes."""
+def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
+    """Check labels or weights, which may be NumPy's beside logits of any library."""
+    if cx.xp is np or not host_data.is_host(x):
+        return same_home(name, x, cx, first, expected)
+    if not compiling() and not host_data.movable(x):
+        raise TypeError(f"{name}: expected {expected}, got {described(x)}")
+    return host_data.moved(x, cx)
+
+
+def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[int, int]:
+    """Return the class axis counted from the end, and the number of classes, which may be 0."""
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"axis: expected an int, got {described(axis)}")
+        raise TypeError(
+            f"axis: expected an int, got {described(axis)}" + fixed_hint("axis", axis, "int")
+        )
     n = x.ndim
     if n == 0:
         raise ValueError(f"{name}: expected at least one axis, got shape ()")
@@ -84,7 +104,7 @@ def class_axis(name: str, x: Array, axis: Any) -> tuple[int, int]:
     classes = x.shape[axis]
     if classes != classes or classes is None:
         raise ValueError(f"{name}: the class axis must have a known length")
-    if classes == 0:
+    if classes == 0 and not empty:
         raise ValueError(f"{name}: expected at least one class, got shape {tuple(x.shape)}")
     return axis, classes
 
@@ -113,7 +133,7 @@ def is_label(x: Array) -> bool:
 def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) -> tuple[Array, bool]:
     """Check class indices or probabilities against the logits' shape."""
     expected = "an integer array of class indices or a floating array of probabilities"
-    t = same_home("targets", targets, cx, first, expected)
+    t = beside("targets", targets, cx, first, expected)
     name = dtype_name(t.dtype)
     if name in INTEGERS:
         n = x.ndim
@@ -177,7 +197,10 @@ def linear(
     if isinstance(block_rows, str) and block_rows == "auto":
         return Linear(w, bias, None)
     if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
-        raise TypeError(f'block_rows: expected "auto" or an int, got {described(block_rows)}')
+        raise TypeError(
+            f'block_rows: expected "auto" or an int, got {described(block_rows)}'
+            + fixed_hint("block_rows", block_rows, "int")
+        )
     if block_rows < 1:
         raise ValueError(f"block_rows: expected at least 1, got {block_rows}")
     return Linear(w, bias, int(block_rows))
@@ -188,7 +211,7 @@ def element_targets(
 ) -> tuple[Array, bool]:
     """Check targets of the logits' own shape; the binary losses also take bool and integers."""
     expected = f"a floating array of the shape of {first}" + (", or bool, or 0 and 1" * binary)
-    t = same_home("targets", targets, cx, first, expected)
+    t = beside("targets", targets, cx, first, expected)
     name = dtype_name(t.dtype)
     indexed = binary and (name in INTEGERS or name in ("bool", "bool_"))
     if name not in FLOATS and not indexed:
@@ -221,7 +244,7 @@ def class_weight(w: Any, classes: int, cx: Context, first: str, name: str = "wei
 
 
 def _number_array(name: str, w: Any, cx: Context, first: str, expected: str) -> Array:
-    w = same_home(name, w, cx, first, expected)
+    w = beside(name, w, cx, first, expected)
     if dtype_name(w.dtype) not in FLOATS and dtype_name(w.dtype) not in INTEGERS:
         raise TypeError(f"{name}: expected {expected}, got {described(w)}")
     if cx.library == "torch" and w.requires_grad:
@@ -234,7 +257,7 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     if w is None:
         return None
     if name == "where":
-        w = same_home(name, w, cx, first, "a bool array")
+        w = beside(name, w, cx, first, "a bool array")
         if dtype_name(w.dtype) not in ("bool", "bool_"):
             raise TypeError(f"where: expected a bool array, got {described(w)}")
     else:
@@ -243,8 +266,14 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     if shape == rows:
         return w
     tail = rows[len(rows) - len(shape) :] if len(shape) <= len(rows) else None
-    if tail is None or not all(m in (1, n) or n != n for m, n in zip(shape, tail, strict=True)):
+    if tail is None or not all(
+        m in (1, n) or n != n or m != m for m, n in zip(shape, tail, strict=True)
+    ):
         raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
+    if any(n != n for n in (*rows, *shape)):
+        return (
+            w  # Dask's backend compares and broadcasts the chunks, whose lengths it does not know
+        )
     return cx.xp.broadcast_to(w, rows)
 
 
@@ -253,7 +282,9 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
     if type(value) is float:  # nearly always, and an abstract class is slow to ask
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {described(value)}")
+        raise TypeError(
+            f"{name}: expected a number, got {described(value)}" + fixed_hint(name, value)
+        )
     else:
         got = float(value)
     if not low <= got <= high or got == inf or (above and got == low):
@@ -273,7 +304,10 @@ def ignored(index: Any, indexed: bool) -> int | None:
     if index is None:
         return None
     if isinstance(index, bool) or not isinstance(index, int | np.integer):
-        raise TypeError(f"ignore_index: expected an int or None, got {described(index)}")
+        raise TypeError(
+            f"ignore_index: expected an int or None, got {described(index)}"
+            + fixed_hint("ignore_index", index, "int")
+        )
     if not indexed and index >= 0:
         raise ValueError(
             f"ignore_index: {index} has no meaning with probabilities as targets; "
@@ -298,13 +332,21 @@ def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str
     return value, cx.xp.astype(n, cx.wide)
 
 
-def validate(value: Any, targets: Array, cx: Context) -> tuple[Any, bool]:
-    """Check the option, and say whether the targets' values may be read."""
+def validate_option(value: Any) -> None:
+    """Check what `validate` may be."""
     if not (isinstance(value, bool) or (isinstance(value, str) and value == "auto")):
         raise ValueError(f'validate: expected "auto", True or False, got {value!r}')
+
+
+def validate(value: Any, targets: Array, cx: Context, *, on_host: bool = False) -> tuple[Any, bool]:
+    """Check the option, and say whether the targets' values may be read.
+
+    `on_host`: they came as NumPy arrays, and will be checked as such.
+    """
+    validate_option(value)
     if value is False or targets is None:
         return value, False
-    if value is True:
+    if value is True and not on_host:
         if is_tracer(targets, cx.library):
             raise ValueError("validate: True would read values that tracing does not have")
         return value, cx.library != "dask"  # on Dask the chunks are read, at compute

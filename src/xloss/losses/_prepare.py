@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
-from .._xp import INTEGERS, Context, dtype_name, read, spread
+from .._host_data import fitted
+from .._xp import INTEGERS, Context, cast, dtype_name, read, spread
 from ..backends import alike
 from ..backends.call import Call
 from ..core.spec import Operands, Spec
-from ..core.values import check_targets, check_values
+from ..core.values import axis_back, check_targets, check_values
+from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
+from ._read import Given
 
 
 def classes_call(
@@ -24,21 +28,35 @@ def classes_call(
     key = None
     if weight is sample_weight is where is normalizer is None:
         key = alike.key(
-            x, targets, name, kind, axis, ignore_index, label_smoothing, z_loss, softcap, gamma,
-            eps, reduction, validate, asked_for(),
-        )  # fmt: skip
+            x,
+            targets,
+            name,
+            kind,
+            axis,
+            ignore_index,
+            label_smoothing,
+            z_loss,
+            softcap,
+            gamma,
+            eps,
+            reduction,
+            validate,
+        )
         known = None if key is None else alike.find(key)
         if known is not None:
             if known.axis != -1:
                 x = check.move_last(x, known.axis, known.cx)
                 if not known.spec.indexed:
                     targets = check.move_last(targets, known.axis, known.cx)
-            return Call(*known[:3], Operands(x, targets), *known[4:])
+            return known.of(Operands(x, targets))
     x, cx = check.logits(first, x)
     axis, classes = check.class_axis(first, x, axis)
+    given = Given(targets, ignore_index, sample_weight, where, weight)
+    targets, ignore_index = fitted(targets, ignore_index, cx)
     t, indexed = check.class_targets(x, targets, axis, cx, first)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-    validate, reads = check.validate(validate, t, cx)
+    on_host = given.on_host(validate, cx)
+    validate, reads = check.validate(validate, t, cx, on_host=on_host)
     spec = Spec(
         kind=kind or name, indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
         label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
@@ -58,18 +76,35 @@ def classes_call(
     if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
-            cx = check_values(operands, spec, cx, classes)
+            cx = check_values(operands, spec, cx, classes, named=axis_back(axis, x.ndim))
+    elif on_host:
+        given.check(spec, classes, axis)
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     call = Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
     return call if key is None or reads else alike.keep(key, call)
 
 
+def weighed(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+) -> tuple[Operands, Any]:
+    """Bring the weights of a mean near 1.
+
+    JAX's backend does it where it is compiled; of DTensors each rank has some of the rows.
+    """
+    if cx.library == "jax" or spread(o.x):
+        return o, normalizer
+    lazy = cx.library == "dask"
+    return mean_weights(o, spec, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
+
+
 def entropy_spec(
-    t: Any, indexed: bool, cx: Context, first: str, *, ignore_index: Any, label_smoothing: Any,
-    z_loss: Any, softcap: Any, reduction: Any, normalizer: Any, validate: Any,
+    t: Any, indexed: bool, cx: Context, first: str, on_host: bool, *, ignore_index: Any,
+    label_smoothing: Any, z_loss: Any, softcap: Any, reduction: Any, normalizer: Any,
+    validate: Any,
 ) -> tuple[Spec, Any, bool]:  # fmt: skip
     """Return cross_entropy's options, the normalizer, and whether the targets may be read."""
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-    validate, reads = check.validate(validate, t, cx)
+    validate, reads = check.validate(validate, t, cx, on_host=on_host)
     spec = Spec(
         kind="cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
         label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
@@ -82,16 +117,21 @@ def entropy_spec(
 
 def linear_call(
     features: Any, weight: Any, targets: Any, *, bias: Any, class_weight: Any, block_rows: Any,
-    sample_weight: Any, where: Any, **options: Any,
+    sample_weight: Any, where: Any, ignore_index: Any, **options: Any,
 ) -> Call:  # fmt: skip
     """Prepare cross-entropy of features that a matrix turns into logits."""
     first = "features"
     x, cx = check.logits(first, features)
     linear = check.linear(x, weight, bias, block_rows, cx)
-    classes = int(linear.weight.shape[0])
+    classes = linear.weight.shape[0]
     logits = check.Shaped((*x.shape[:-1], classes))
+    given = Given(targets, ignore_index, sample_weight, where, class_weight)
+    targets, ignore_index = fitted(targets, ignore_index, cx)
     t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
-    spec, normalizer, reads = entropy_spec(t, indexed, cx, first, **options)
+    on_host = given.on_host(options["validate"], cx)
+    spec, normalizer, reads = entropy_spec(
+        t, indexed, cx, first, on_host, ignore_index=ignore_index, **options
+    )
     rows = tuple(x.shape[:-1])
     operands = Operands(
         x, t, check.class_weight(class_weight, classes, cx, first, "class_weight"),
@@ -102,6 +142,9 @@ def linear_call(
         cx = read(cx)
         if indexed or spec.validate is True:
             cx = check_targets(operands, spec, cx, classes, "class_weight")
+    elif on_host:
+        given.check(spec, classes, weight="class_weight")
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
     return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)
 
@@ -118,6 +161,7 @@ def elements_call(
     at = -1
     if not binary:
         at, classes = check.class_axis(first, x, axis)
+    given = Given(targets, None, sample_weight, where)
     t, indexed = check.element_targets(x, targets, cx, first, binary=binary)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     if not isinstance(log_target, bool):
@@ -136,15 +180,32 @@ def elements_call(
         check.row_array("where", where, rows, cx, first),
         check.row_array("pos_weight", pos_weight, rows, cx, first),
     )  # fmt: skip
-    if indexed and check.validate("auto", t, cx)[1] and dtype_name(t.dtype) in INTEGERS:
-        cx = check_values(operands, spec, read(cx), 0)
+    if dtype_name(t.dtype) in INTEGERS:
+        if check.validate("auto", t, cx)[1]:
+            cx = check_values(operands, spec, read(cx), 0)
+        elif given.on_host("auto", cx):
+            given.check(spec, 0)
+    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
 def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> Call:
-    """Prepare a function of logits alone, one number a row."""
+    """Prepare a function of logits alone, one number a row.
+
+    A row of no class is as one whose only class is masked: the call is on that class.
+    """
     x, cx = check.logits(first, x)
-    at, classes = check.class_axis(first, x, axis)
+    at, classes = check.class_axis(first, x, axis, empty=True)
     spec = Spec(kind=name, reduction="none", engine=asked_for())
-    operands = Operands(check.move_last(x, at, cx))
-    return Call(name, spec, cx, operands, classes, at, None, (first,))
+    x = check.move_last(x, at, cx)
+    if classes == 0:
+        # By a sum of nothing, so that an autodiff still sees the argument.
+        x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
+    return Call(name, spec, cx, Operands(x), classes, at, None, (first,))
+
+
+def without_masked(x: Any, made: Any, axis: int) -> Any:
+    """Return what was made elementwise, without the class that stood in for none."""
+    if made.shape[axis] == x.shape[axis]:
+        return made
+    return made[(..., slice(0, 0), *(slice(None),) * (-1 - axis))]

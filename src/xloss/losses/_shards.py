@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from .._host_data import fitted
 from .._xp import INTEGERS, Array, Context, cast, dtype_name, read
 from ..backends import groups
 from ..backends.call import Call
@@ -13,7 +14,8 @@ from ..core.spec import Operands, Spec
 from ..core.targets import bounds
 from ..core.values import check_class_weight, check_labels
 from . import _check as check
-from ._prepare import entropy_spec
+from ._prepare import entropy_spec, weighed
+from ._read import Given
 
 FACTS = 11  # what ranks compare, each a number, whichever loss they call
 
@@ -29,8 +31,11 @@ def shard_call(
     try:
         if x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
+        given = Given(targets, options["ignore_index"], sample_weight, where)
+        targets, options["ignore_index"] = fitted(targets, options["ignore_index"], cx)
         t = labels(x, targets, cx, first)
-        spec, normalizer, reads = entropy_spec(t, True, cx, first, **options)
+        on_host = options["validate"] == "auto" and given.on_host("auto", cx)
+        spec, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **options)
         rows = tuple(x.shape[:-1])
         operands = Operands(
             x, t, check.class_weight(weight, x.shape[-1], cx, first),
@@ -46,6 +51,9 @@ def shard_call(
     shard = groups.shard(ranks, x.shape[-1], told, first)
     if reads:
         cx = check_labels(operands, spec, read(cx), shard.classes)
+    elif on_host:
+        given.check(spec, shard.classes)
+    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     return Call(
         "vocab_parallel_cross_entropy", spec, cx, operands, shard.classes, -1, normalizer,
         (first,), None, shard, ranks,
@@ -62,8 +70,11 @@ def linear_shard_call(
     ranks = groups.of(group, cx)
     try:
         linear = check.linear(x, weight, bias, block_rows, cx, empty=True)
+        given = Given(targets, options["ignore_index"], sample_weight, where)
+        targets, options["ignore_index"] = fitted(targets, options["ignore_index"], cx)
         t = labels(x, targets, cx, first)
-        spec, normalizer, reads = entropy_spec(t, True, cx, first, **options)
+        on_host = options["validate"] == "auto" and given.on_host("auto", cx)
+        spec, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **options)
         rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
         operands = Operands(
             x, t, check.class_weight(class_weight, size, cx, first, "class_weight"),
@@ -79,6 +90,9 @@ def linear_shard_call(
     shard = groups.shard(ranks, size, told, "weight")
     if reads:
         cx = check_labels(operands, spec, read(cx), shard.classes)
+    elif on_host:
+        given.check(spec, shard.classes)
+    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     names = (first, "weight", "bias")
     return Call(
         "linear_cross_entropy", spec, cx, operands, size, -1, normalizer, names, linear, shard,
@@ -86,10 +100,18 @@ def linear_shard_call(
     )  # fmt: skip
 
 
+def weighed_rows(
+    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+) -> tuple[Operands, Any]:
+    """Bring the rows' weights near 1: of those of the classes each rank sees its own only."""
+    made, normalizer = weighed(o._replace(class_weight=None), spec, cx, classes, normalizer)
+    return made._replace(class_weight=o.class_weight), normalizer
+
+
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
     """Check the labels, which are the only targets that every rank can hold."""
     expected = "an integer array of global class indices"
-    t = check.same_home("targets", targets, cx, first, expected)
+    t = check.beside("targets", targets, cx, first, expected)
     if dtype_name(t.dtype) not in INTEGERS:
         raise TypeError(f"targets: expected {expected}, got {check.described(targets)}")
     rows = tuple(x.shape[:-1])

@@ -38,7 +38,8 @@ def cross_entropy(
         +inf logits share the whole probability.
     targets
         Class indices, any integer dtype, of the logits' shape without the class axis; or
-        probabilities, any floating dtype, of the logits' shape.
+        probabilities, any floating dtype, of the logits' shape. NumPy arrays too, here and in the
+        arguments below, whatever library the logits are of.
     axis
         The class axis of logits and of soft targets.
     weight
@@ -61,7 +62,8 @@ def cross_entropy(
     normalizer
         A number or 0-d array in place of the mean's denominator: the count of a global batch.
     validate
-        "auto" raises for a bad label where the targets are a concrete host array, and gives
+        "auto" raises for a bad label where the targets are a concrete host array (with NumPy
+        targets beside a device: where the other arrays are NumPy's too), and gives
         that row NaN elsewhere; True reads the values wherever they are, and rejects negative
         weights and targets too; False never reads.
 
@@ -82,6 +84,15 @@ def cross_entropy(
     Differs from PyTorch where PyTorch surprises: the mean over no row is 0 and not NaN, a
     smoothed target spreads over possible classes only, and the weighted mean of soft targets
     divides by the weights. With ``weight=None`` and one-hot targets all agree.
+
+    On PyTorch's CUDA tensors a mean or a sum of logits that require a gradient, in grad mode,
+    computes that gradient in the forward pass, which reads the logits once, and holds it, an array
+    of the logits' size and dtype, until the first backward or until the graph is freed. That
+    backward returns it as it is where the upstream gradient is 1, and computes it anew, with the
+    same bits as ever, where it is not; later ones always do. A forward that no backward follows
+    pays for it: call it under ``torch.no_grad()``. Under activation checkpointing and other
+    saved-tensor hooks, for ``reduction="none"``, and with a PyTorch before 2.8, the gradient is
+    computed in backward alone.
 
     References
     ----------

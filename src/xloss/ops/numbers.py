@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from .. import backends
-from .._xp import Array, Context, cast, dtype_name, namespace, plain, quiet
+from .._xp import Array, Context, cast, dtype_name, is_real_float, namespace, plain, quiet
 from ..losses import _check as check
 
 
@@ -84,6 +86,10 @@ def l2_penalty(params: Any, /, *, strength: float) -> Array:
     7.0
     """
     arrays, contexts, factor, _ = _params(params, strength)
+    return _half_squares(arrays, contexts, factor)
+
+
+def _half_squares(arrays: list[Array], contexts: list[Context], factor: float) -> Array:
     cx = contexts[0]
     total: Any = None
     for x, own in zip(arrays, contexts, strict=True):
@@ -97,20 +103,31 @@ def l2_penalty(params: Any, /, *, strength: float) -> Array:
 def _l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
     several = isinstance(argnums, tuple)
     for argument in argnums if several else (argnums,):
-        if argument not in (0, "params"):
+        if isinstance(argument, bool | np.bool_) or argument not in (0, "params"):
             raise ValueError(f"argnums: l2_penalty has a gradient to params only, got {argument!r}")
+    # No closure: a partial of a function of this module can be pickled.
+    return partial(_l2_run, several)
 
-    def run(params: Any, /, *, strength: float, cotangent: Any = 1.0) -> tuple[Array, Any]:
-        params = params if namespace(params) is not None else tuple(params)
-        arrays, contexts, factor, single = _params(params, strength)
-        grads = tuple(
-            cast(c, cast(c, x, c.acc) * _number(factor * cotangent, c), x.dtype)
-            for x, c in zip(arrays, contexts, strict=True)
-        )
-        gradient = grads[0] if single else grads
-        return l2_penalty(params, strength=strength), (gradient,) if several else gradient
 
-    return run
+def _l2_run(
+    several: bool, params: Any, /, *, strength: float, cotangent: Any = 1.0
+) -> tuple[Array, Any]:
+    arrays, contexts, factor, single = _params(params, strength)
+    if isinstance(cotangent, Real) and not isinstance(cotangent, bool):
+        up: Any = float(cotangent)
+    else:
+        expected = "a number or a 0-d array"
+        up = check.beside("cotangent", cotangent, contexts[0], "params", expected)
+        if not is_real_float(up.dtype):
+            raise TypeError(f"cotangent: expected {expected}, got {check.described(cotangent)}")
+        if tuple(up.shape) != ():
+            raise ValueError(f"cotangent: expected shape (), got {tuple(up.shape)}")
+    grads = tuple(
+        cast(c, cast(c, x, c.acc) * _number(factor * up, c), x.dtype)
+        for x, c in zip(arrays, contexts, strict=True)
+    )
+    gradient = grads[0] if single else grads
+    return _half_squares(arrays, contexts, factor), (gradient,) if several else gradient
 
 
 l2_penalty.value_and_grad = _l2_value_and_grad  # type: ignore[attr-defined]
@@ -124,8 +141,8 @@ def _params(params: Any, strength: Any) -> tuple[list[Array], list[Context], flo
     """Check parameters: one array, or several of one library."""
     factor = check.number("strength", strength, 0.0)
     single = namespace(params) is not None
-    if not single and not isinstance(params, Iterable):
-        raise TypeError(f"params: expected arrays, got {check.described(params)}")
+    if not single and (not isinstance(params, Iterable) or hasattr(params, "shape")):
+        check.taken("params", params, "an array or an iterable of arrays")  # raises
     pairs = [check.logits("params", x) for x in ([params] if single else params)]
     if not pairs:
         raise ValueError("params: expected at least one array")

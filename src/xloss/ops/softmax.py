@@ -6,7 +6,7 @@ from .. import backends
 from .._xp import Array, namespace
 from ..backends.call import Call
 from ..losses._call import loss
-from ..losses._prepare import logits_call
+from ..losses._prepare import logits_call, without_masked
 
 
 @loss
@@ -22,7 +22,7 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
     Parameters
     ----------
     x
-        Floating array. Rows of -inf alone give -inf; +inf gives +inf.
+        Floating array. Rows of -inf alone, or of no class, give -inf; +inf gives +inf.
     axis
         The axis summed over.
     keepdims
@@ -53,9 +53,9 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
     out = _logsumexp(x, axis=axis)
     if not keepdims:
         return out
-    xp = namespace(x)
-    n = x.ndim
-    return xp.expand_dims(xp.asarray(out), axis=axis if axis >= 0 else n + axis)
+    place = axis if axis >= 0 else x.ndim + axis
+    # Dask expands no dims of unknown length, and indexes them.
+    return namespace(x).asarray(out)[(slice(None),) * place + (None, ...)]
 
 
 logsumexp.prepare = _logsumexp.prepare  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
     array([-4.00000000e+01, -4.24835426e-18])
     """
     call = logits_call("log_softmax", x, axis=axis, first="x")
-    return backends.of(call).elements(call)
+    return without_masked(x, backends.of(call).elements(call), call.axis)
 
 
 def softmax(x: Array, /, *, axis: int = -1) -> Array:
@@ -130,4 +130,4 @@ def softmax(x: Array, /, *, axis: int = -1) -> Array:
     array([0.5, 0.5, 0. ])
     """
     call = logits_call("softmax", x, axis=axis, first="x")
-    return backends.of(call).elements(call)
+    return without_masked(x, backends.of(call).elements(call), call.axis)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, namespace, plain, quiet
+from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, plain, quiet
 from ..backends.call import Call
 from ..core.rowstats import hot
 from ..core.spec import Operands, Spec
@@ -57,13 +57,14 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     array([[0., 1., 0.],
            [1., 0., 0.]])
     """
-    xp = namespace(labels)
-    if xp is None or dtype_name(labels.dtype) not in INTEGERS:
+    xp = check.taken("labels", labels, "an integer array")
+    if dtype_name(labels.dtype) not in INTEGERS:
         raise TypeError(f"labels: expected an integer array, got {check.described(labels)}")
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
         raise TypeError(f"num_classes: expected an int, got {check.described(num_classes)}")
     if num_classes < 1:
         raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
+    num_classes = int(num_classes)
     labels = np.asarray(labels) if isinstance(labels, np.generic) else labels
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
         raise TypeError(f"axis: expected an int, got {check.described(axis)}")
@@ -138,7 +139,7 @@ def smooth_labels(
         return (1.0 - share) * t + share * mass / classes
     number = xp.sum(xp.astype(there, cx.acc), axis=at, keepdims=True)
     with quiet(cx):
-        uniform = share * mass / number
+        uniform = share * mass / xp.where(number == 0, 1.0, number)
     return (1.0 - share) * t + xp.where(there, uniform, 0.0)
 
 
@@ -183,9 +184,12 @@ def effective_count(
     >>> float(effective_count(np.array([3, -100, 1])))
     2.0
     """
-    xp = namespace(targets)
-    if xp is None:
-        raise TypeError(f"targets: expected an array, got {check.described(targets)}")
+    xp = check.taken("targets", targets, "an array of class indices or of probabilities")
+    for name, w in (("weight", weight), ("sample_weight", sample_weight)):
+        if w is not None:
+            check.taken(name, w, "a floating array")
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis: expected an int, got {check.described(axis)}")
     indexed = check.is_label(targets)
     if not indexed:
         t, cx = check.logits("targets", targets)
@@ -201,7 +205,7 @@ def effective_count(
         classes = 2**31 - 1 if weight is None else weight.shape[0]
     for w in (weight, sample_weight):
         if w is not None and dtype_name(w.dtype) == "float64":
-            cx = cx._replace(acc=w.dtype)
+            cx = cx._replace(acc=cx.wide)
     spec = Spec(
         "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
         engine=asked_for(),

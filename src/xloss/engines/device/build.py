@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 
 from .. import kept
+from ..waiting import compiling
 from .plan import Constants
 
 HERE = Path(__file__).parent
@@ -35,7 +36,8 @@ def compiled(constants: Constants, architecture: str) -> bytes:
         found = None if path is None else kept.read(path)
         if found is not None:
             return found
-    made = compile_kernel(constants, architecture)[0]
+    with compiling(f"a kernel of the CUDA engine for {architecture}"):
+        made = compile_kernel(constants, architecture)[0]
     if path is not None:
         with suppress(OSError):
             kept.write(path, made)

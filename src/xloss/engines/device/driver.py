@@ -49,6 +49,7 @@ class _Torch:
 
         self._torch = torch
         self.stream = torch._C._cuda_getCurrentRawStream
+        self._current = torch._C._cuda_getDevice
         self._capturing = torch.cuda.is_current_stream_capturing
 
     def index(self, a: Array) -> int:
@@ -72,7 +73,8 @@ class _Torch:
         return a.contiguous()
 
     def in_turn(self, index: int, stream: int) -> bool:
-        return not self._capturing()
+        # Whether the current device's stream is captured is known, of no other.
+        return index == self._current() and not self._capturing()
 
 
 class _CuPy:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..compiled import inline
 
 
@@ -44,7 +46,8 @@ def add(sums: Any, at: int, v: float) -> None:
     """Add to a sum and to what rounding lost of it."""
     s = sums[at] + v
     lost = (sums[at] - s) + v if abs(sums[at]) >= abs(v) else (v - s) + sums[at]
-    sums[at + 1] += lost if lost == lost else 0.0
+    # Where the sum has overflowed the difference is infinite, not what rounding lost.
+    sums[at + 1] += lost if abs(lost) < np.inf else 0.0
     sums[at] = s
 
 

@@ -113,7 +113,8 @@ def columns(
         if by_label:
             mine_of = label[start : start + nb]
             for i in range(len(mine_of)):
-                z_label[i] = z[mine_of[i], i]
+                y = mine_of[i]
+                z_label[i] = z[y, i] if 0 <= y < classes else np.nan
             for i in range(LANES):
                 dot[i] = 0.0 if z_label[i] == f8(m[i]) else f8(m[i]) - z_label[i]
         else:
@@ -181,7 +182,8 @@ def columns(
         if by_label:
             for i in range(nb if smooth else 0):
                 y = label[start + i]
-                mine[i] = uniform[i] * f8(w[y]) if z[y, i] != -INF else 0.0
+                there = 0 <= y < classes and z[y, i] != -INF
+                mine[i] = uniform[i] * f8(w[y]) if there else 0.0
             label_gradient(dot, rest, inv, b, zc, wy, 1.0 - eps, mine, shares, at_label)
         if smooth or soft_rows:
             for i in range(LANES):
@@ -194,7 +196,8 @@ def columns(
             softmax_lanes(e, factor, factors[0], factors[1], one)
         if by_label:
             for i in range(nb):
-                e[label[start + i], i] = acc(at_label[i], one)
+                y = label[start + i]
+                e[y if 0 <= y < classes else 0, i] = acc(at_label[i], one)
         if capping:
             slope_all(x_raw, c4, e)
         for i in range(nb if dead or keep != 0 else 0):

@@ -68,7 +68,8 @@ def rows(
     with row `first`. soft: (count, classes), class_weight: (classes,), losses, maxima: (count,),
     in the arithmetic's dtype. labels: (count,) int64; keep, bad: (count,) bool; scales,
     label_weights, ups, rests: (count,) float64. totals: Σ losses and Σ weights, each with what
-    rounding lost. saved: maxima and rests are given.
+    rounding lost. saved: maxima and rests are given. A label out of range makes its row NaN: labels
+    were checked, but another thread may write to them, or anybody between a loss and its gradient.
     """
     one = acc(1.0, like)
     zero = one - one
@@ -172,6 +173,8 @@ def rows(
                 share_dot += f8(sum_possible_gaps(w, z, top, zero))
         rest += lost
         y = label[i] if by_label else 0
+        if y < 0 or y >= classes:  # written to since it was checked
+            y, wrong_label = 0, True
         at = wide(row[y])
         zy = at
         if by_label:

@@ -1,0 +1,77 @@
+"""The catalogue on the array that stands in for CuPy's: no way to the host, subnormals flushed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xloss_conformance import homes
+from xloss_conformance.case import Array
+from xloss_conformance.cases import catalogue
+from xloss_conformance.deviations import FILE, read
+from xloss_conformance.homes import Home, Missing
+from xloss_conformance.report.text import explained
+from xloss_conformance.subjects import Xloss
+from xloss_conformance.suite import run
+
+cupy = pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
+
+NAME = "standin"
+# What CuPy's own home has of the dtypes; it cannot be made without a GPU.
+DTYPES = ("float32", "float64", "float16")
+# The emulated kernels of the compiled engine have the cases of cross_entropy in test_emulated.py.
+CASES = [c for c in catalogue() if not c.on_demand and (c.quick or "focal" in c.loss)]
+
+
+@pytest.fixture(autouse=True)
+def standin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a home of that name."""
+    arrays: Any = import_module("standin")
+    real = import_module("xloss_conformance.homes.cupy").CuPy
+
+    class StandIn(Home):
+        name = NAME
+        reads = False
+        flushes = real.flushes
+        same_bits = real.same_bits
+        dtypes = real.dtypes
+        layouts = ("C", "F", "reversed", "strided", "broadcast")
+
+        def array(self, values: Array, layout: str = "C") -> Any:
+            return arrays.DeviceArray(super().array(values, layout))
+
+        def host(self, x: Any) -> Array:
+            return super().host(x._values)
+
+        def misplaced(self, x: Any) -> str | None:
+            return None if isinstance(x, arrays.DeviceArray) else f"a {type(x).__name__}"
+
+    made, there = StandIn(), homes._made
+
+    def found(name: str) -> Home | Missing:
+        return made if name == NAME else there(name)
+
+    monkeypatch.setattr(homes, "_made", found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_keeps_the_contract(dtype: str) -> None:
+    subject = Xloss(NAME, dtype, engine="generic")
+    assert subject.traits.flushes == (dtype != "float64")
+    report = run([subject], CASES, deviations=read(FILE))
+    assert sum(v.status == "pass" for v in report.verdicts) > 40
+    assert not report.failures, "\n".join(explained(v) for v in report.failures)
+
+
+def test_it_flushes_as_cupy_does() -> None:
+    """The two sums that an H200 was seen to make."""
+    arrays: Any = import_module("standin")
+    x = arrays.DeviceArray(np.asarray([-88.0, 1.2e-38], np.float32))
+    assert arrays.NAMESPACE.exp(x)._values[0] == 0
+    assert (x * 0.5)._values[1] == 0
+    wide = arrays.DeviceArray(np.asarray([-708.5, 2.3e-308]))
+    assert arrays.NAMESPACE.exp(wide)._values[0] > 0
+    assert (wide * 0.5)._values[1] > 0

@@ -1,0 +1,104 @@
+"""What an array is: its library's namespace, the standard's name of its dtype, its device."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any  # no array type is common to the libraries
+Namespace: TypeAlias = Any
+
+FLOATS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
+INTEGERS = {
+    "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1),
+    "int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1),
+    "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1),
+    "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1),
+}  # fmt: skip
+
+_namespaces: dict[type, Namespace] = {np.ndarray: np}
+_names: dict[Any, str] = {}
+
+
+def namespace(x: Array) -> Namespace:
+    """Find the Array API namespace of an array, or None for anything else."""
+    kind = type(x)
+    found = _namespaces.get(kind)
+    if found is None:
+        found = _find(x)
+        if found is not None:
+            _namespaces[kind] = found
+    return found
+
+
+def _find(x: Array) -> Namespace | None:
+    if isinstance(x, (np.ndarray, np.generic)):
+        return None if is_odd(x) else np
+    if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
+        return None
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        # Not array_namespace: torch.compile warns at its lru_cache.
+        import array_api_compat.torch as xp
+
+        found: Namespace = xp
+    else:
+        import array_api_compat  # 40 ms that NumPy users need not pay
+
+        if not array_api_compat.is_array_api_obj(x):
+            return None
+        found = array_api_compat.array_namespace(x)
+    return found
+
+
+def is_odd(x: Array) -> bool:
+    """Tell a masked array, which would lose its mask, and a matrix, which would lose its shape."""
+    masked = sys.modules.get("numpy.ma")  # np.ma would import it, at the price of a whole call
+    return isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray))
+
+
+_libraries: dict[str, str] = {}
+
+
+def library(xp: Namespace) -> str:
+    """Name the library of a namespace: the last part that is not an adapter's."""
+    if xp is np:
+        return "numpy"
+    name = str(getattr(xp, "__name__", type(xp).__name__))
+    found = _libraries.get(name)
+    if found is None:
+        parts = name.split(".")
+        found = parts[1] if parts[0] == "array_api_compat" else parts[0]
+        _libraries[name] = found
+    return found
+
+
+def dtype_name(dtype: Any) -> str:
+    """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
+    key = (type(dtype), dtype)  # strict dtypes warn when compared with NumPy's
+    name = _names.get(key)
+    if name is None:
+        name = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
+        _names[key] = name
+    return name
+
+
+def is_real_float(dtype: Any) -> bool:
+    """Tell whether a dtype is float16, bfloat16, float32 or float64."""
+    return dtype_name(dtype) in FLOATS
+
+
+def is_integer(dtype: Any) -> bool:
+    """Tell whether a dtype is a signed or unsigned integer of 8 to 64 bits."""
+    return dtype_name(dtype) in INTEGERS
+
+
+def device(x: Array) -> Any:
+    """Return the array's device; None where a tracer has none."""
+    if type(x) is np.ndarray:
+        return "cpu"
+    found = getattr(x, "device", None)
+    # Of an array on several devices JAX says how it is spread, which fits no other array.
+    return None if hasattr(found, "is_fully_replicated") else found

@@ -1,0 +1,121 @@
+"""`xloss conform`: what it takes, and how its result is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .options import Json, Names
+from .output import JUDGED_AND_FAILED, fail, print_json
+from .show import progress_bar, show_cases
+
+
+def conform_command(
+    context: typer.Context,
+    a: Annotated[
+        str | None,
+        typer.Argument(metavar="A", help="The same as --candidate; with --against, one of two."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="B", help="Where A and B first differ; which is right.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few cases of each family.")] = False,
+    candidate: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="package.module:function or path/file.py:function."),
+    ] = None,
+    convention: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="How the candidate is called.")
+    ] = "xloss",
+    loss: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the candidate computes.")
+    ] = None,
+    arrays: Annotated[
+        str | None, typer.Option(metavar="LIB", help="Whose arrays the candidate takes.")
+    ] = None,
+    value_only: Annotated[
+        bool, typer.Option("--value-only", help="The candidate is a metric: take no gradient.")
+    ] = False,
+    dtype: Annotated[Names, typer.Option(help="float32, float64, float16, bfloat16.")] = None,
+    peer: Annotated[
+        Names, typer.Option(metavar="NAME", help="torch, keras, optax, sklearn, scipy.")
+    ] = None,
+    backend: Annotated[Names, typer.Option(metavar="NAME", help="xloss on this library.")] = None,
+    family: Annotated[Names, typer.Option(metavar="NAME", help="Cases of this family.")] = None,
+    case: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Cases of this name, such as 'tail/*'.")
+    ] = None,
+    on_demand: Annotated[
+        bool, typer.Option("--on-demand", help="The cases too that take long, or much memory.")
+    ] = False,
+    deviations: Annotated[
+        str | None, typer.Option(metavar="FILE", help="TOML of failures known and explained.")
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the page of this run.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes; as many as cores.")
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="How long a candidate may take for one case; peers ten times."
+        ),
+    ] = 60.0,
+    as_list: Annotated[bool, typer.Option("--list", help="Print the cases, and why.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Judge xloss on this machine, or any loss, by the conformance suite.
+
+    Without --candidate, --peer or --backend it is xloss, wherever it runs here.
+    """
+    if not timeout > 0:
+        fail(f"--timeout {timeout:g}: expected more than 0 seconds")
+    if against is not None:
+        if a is None:
+            fail("--against: expected two losses, xloss conform A --against B")
+        from .against import against as compared
+
+        idle = {
+            "--candidate": candidate, "--peer": peer, "--backend": backend, "--case": case,
+            "--on-demand": on_demand, "--deviations": deviations, "--html": html,
+            "--jobs": jobs, "--list": as_list, "--value-only": value_only,
+            "--dtype, more than one,": dtype and dtype[1:],
+        }  # fmt: skip
+        for name, given in idle.items():
+            if given:
+                fail(f"{name} says nothing of two losses: not with --against")
+        return compared(
+            a, against, convention=convention, arrays=arrays, loss=loss,
+            dtype=dtype[0] if dtype else "float32", families=family or (), quick=quick,
+            timeout=timeout, as_json=as_json,
+        )  # fmt: skip
+    if a is not None and candidate is not None:
+        fail(f"{a}: one candidate at a time; the other is {candidate}")
+    from . import conform
+
+    asked: dict[str, Any] = {
+        "quick": quick, "on_demand": on_demand, "families": family or (), "case": case,
+        "loss": loss, "dtypes": dtype or (), "backends": backend or (), "peers": peer or (),
+        "candidate": candidate or a, "convention": convention, "arrays": arrays,
+        "value_only": value_only,
+    }  # fmt: skip
+    if as_list:
+        cases = conform.listed(asked)
+        if as_json:
+            print_json({"cases": cases})
+        else:
+            show_cases(cases)
+        return 0
+    with progress_bar("conform") as progress:
+        record = conform.conform(
+            asked, jobs=jobs, timeout=timeout, deviations=deviations, html=html, progress=progress,
+            command=str(context.obj),
+        )  # fmt: skip
+    if as_json:
+        print_json(record)
+    else:
+        conform.show(record)
+    return 0 if record["ok"] else JUDGED_AND_FAILED

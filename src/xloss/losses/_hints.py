@@ -1,0 +1,20 @@
+"""What to pass instead, where an option came as an array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._xp import is_tracer, library, namespace
+
+
+def fixed_hint(name: str, value: Any, kind: str = "float") -> str:
+    """Say how an option that came as an array is given: it is no operand, a compiler fixes it."""
+    xp = namespace(value)
+    if xp is None:
+        return ""
+    if is_tracer(value, library(xp)):
+        return (
+            "; an option is a Python number, fixed when the function is traced: with jax.jit name "
+            f"it in static_argnames=({name!r},), or use functools.partial(..., {name}=...)"
+        )
+    return f"; an option is a Python number: pass {name}={kind}(...)"

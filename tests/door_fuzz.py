@@ -1,0 +1,190 @@
+"""Calls of any kind of array that may or may not fit, run where a crash is seen: a process alone.
+
+``main("engine" or "public", seed, count)`` prints a line for each outcome that is neither a result
+nor an error of one of the kinds that name an argument.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xloss
+from xloss._xp import context, read
+from xloss.core.spec import Need, Operands, Spec, Upstream
+from xloss.engines import cpu
+
+NAMES = (
+    "logits", "probs", "log_probs", "x", "features", "weight", "class weight", "class_weight",
+    "targets", "labels", "sample_weight", "where", "pos_weight", "cotangent", "bias", "params",
+    "loss", "saved statistics", "ignore_index", "axis", "argnums", "a tensor",
+)  # fmt: skip
+TORCH = find_spec("torch") is not None
+DTYPES = ["f2", "f4", "f8", "i1", "i4", "i8", "u1", "u8", "?", "c8", "O", "U3"]
+
+
+class Arrays:
+    """Arrays drawn by chance: as they should be, stored oddly, or not as they should be."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.folder = Path(tempfile.mkdtemp())
+        self.files = itertools.count()
+
+    def chance(self, p: float) -> bool:
+        return bool(self.rng.random() < p)
+
+    def stored_oddly(self, a: np.ndarray) -> np.ndarray:
+        """Return the same values, elsewhere in memory."""
+        kind = self.rng.integers(10)
+        if kind == 0:
+            return a.astype(a.dtype.newbyteorder(">"))
+        if kind == 1:  # one byte off
+            b = np.frombuffer(bytearray(a.nbytes + 1), a.dtype, a.size, 1).reshape(a.shape)
+            b[...] = a
+            return b
+        if kind == 2 and a.size:
+            file = self.folder / f"{next(self.files)}"
+            a.tofile(file)
+            return np.memmap(file, a.dtype, "r", shape=a.shape)
+        if kind == 3:
+            a = a.copy()
+            a.flags.writeable = False
+            return a
+        if kind == 4 and a.ndim:
+            return np.asfortranarray(a)
+        if kind == 5 and a.ndim:
+            return np.ascontiguousarray(a[::-1])[::-1]
+        if kind == 6:  # a field of a record: strides that are no multiple of the item's size
+            records = np.zeros(a.shape, [("pad", "u1"), ("value", a.dtype)])
+            records["value"] = a
+            return records["value"]
+        if kind == 7 and a.ndim:
+            wide = np.repeat(a, 2, axis=-1)
+            return wide[..., ::2]
+        return a
+
+    def misfit(self, a: np.ndarray) -> Any:
+        """Return something else."""
+        flat = a.reshape(-1)
+        made = (
+            lambda: a[:-1] if a.ndim else a[None], lambda: np.concatenate([flat, flat]),
+            lambda: a[None], lambda: flat[:0], lambda: flat[:1], lambda: a.T,
+            lambda: a.astype(self.rng.choice(DTYPES)), lambda: a.astype(self.rng.choice(DTYPES)),
+            lambda: np.ma.masked_array(a), lambda: a.tolist(),
+            lambda: np.broadcast_to(a, (2, *a.shape)),
+        )  # fmt: skip
+        return made[self.rng.integers(len(made))]()
+
+    def drawn(self, a: np.ndarray, spoilt: float) -> Any:
+        """Return an array, more or less as it is."""
+        return self.misfit(a) if self.chance(spoilt) else self.stored_oddly(a)
+
+    def tensor(self, a: Any) -> Any:
+        """Return a tensor on an array's memory, where PyTorch can make one."""
+        import torch
+
+        try:
+            return torch.from_numpy(a)
+        except (TypeError, ValueError):  # a list; an order of bytes or strides that it has not
+            return a
+
+
+def engine_call(arrays: Arrays) -> None:
+    """Go in at the engine's own door, past every check of the public functions."""
+    rng, chance = arrays.rng, arrays.chance
+    classes = int(rng.choice([1, 3, 96, 97, 300]))
+    rows = ((int(rng.choice([1, 2, 5, 300])),), (2, 3), ())[rng.integers(3)]
+    x = rng.random((*rows, classes)).astype(rng.choice(["f2", "f4", "f8"]))
+    by_label = chance(0.6)
+    labels = rng.integers(0, classes, rows)
+    t = labels if by_label else rng.random((*rows, classes))
+    given = {"class_weight": rng.random(classes), "sample_weight": rng.random(rows),
+             "where": np.asarray(rng.random(rows) > 0.3)}  # fmt: skip
+    given = {k: arrays.drawn(np.asarray(v), 0.2) for k, v in given.items() if chance(0.4)}
+    x = arrays.stored_oddly(x) if chance(0.9) else x[..., :-1].copy()
+    o = Operands(x, arrays.drawn(np.asarray(t), 0.3), **given)
+    smooth = float(rng.choice([0.0, 0.1]))
+    spec = Spec("cross_entropy", indexed=by_label, ignore_index=None, label_smoothing=smooth)
+    cx = read(context(x, np), chance(0.3))
+    saved = None
+    if chance(0.4):
+        saved = arrays.drawn(np.ones(rows, cx.acc), 0.2), arrays.drawn(np.ones(rows), 0.2)
+    up: Any = 1.0 if chance(0.4) else arrays.drawn(np.asarray(rng.random(rows)), 0.3)
+    live = None if chance(0.7) else arrays.drawn(np.asarray(True), 0.3)
+    need = Need(*(chance(0.5) for _ in range(4)), grad_targets=not by_label, stats=chance(0.3))
+    cpu.run(o, spec, cx, classes, need, Upstream(up, None, live), saved)
+
+
+def public_call(arrays: Arrays) -> None:
+    """Call any function, or take its gradient, on any engine."""
+    rng, chance = arrays.rng, arrays.chance
+    n, classes = int(rng.choice([1, 2, 3, 17, 200])), int(rng.choice([1, 2, 3, 97, 300]))
+    rows = ((n,), (1, n), (n, 2), ())[rng.integers(4)]
+    x = rng.standard_normal((*rows, classes)).astype(rng.choice(["f2", "f4", "f8"]))
+    p = np.asarray(xloss.softmax(x), x.dtype)
+    t = np.asarray(rng.random((*rows, classes)), rng.choice(["f4", "f8"]))
+    y = np.asarray(rng.integers(0, min(classes, 100), rows)).astype(rng.choice(["i1", "i8", "u1"]))
+    target = y if chance(0.5) else t
+    row = {
+        "sample_weight": np.asarray(rng.random(rows)),
+        "where": np.asarray(rng.random(rows) > 0.3),
+    }
+    wide = {k: np.broadcast_to(v[..., None], x.shape) for k, v in row.items()}
+    weight = {"weight": rng.random(classes)}
+    features, matrix = rng.standard_normal((*rows, 7)), rng.standard_normal((classes, 7))
+    calls: list[tuple[str, list[Any], dict[str, Any]]] = [
+        *((name, [x, target], {**row, **weight}) for name in ("cross_entropy", "focal_loss")),
+        *((name, [p, target], {**row, **weight}) for name in ("nll_loss", "log_loss")),
+        ("kl_div", [p, t], row), ("binary_cross_entropy_with_logits", [x, t], wide),
+        ("binary_cross_entropy", [p, t], wide), ("sigmoid_focal_loss", [x, t], wide),
+        *((name, [x], {}) for name in ("logsumexp", "softmax", "log_softmax")),
+        ("entropy", [x], {}), ("perplexity", [x], {}),
+        ("one_hot", [y, classes], {}), ("smooth_labels", [t, 0.1], {}),
+        ("effective_count", [target], {**row, **weight}), ("l2_penalty", [x], {"strength": 0.1}),
+        ("linear_cross_entropy", [features, matrix, target], {**row, "bias": rng.random(classes)}),
+        ("diagnose", [x, target], row), ("Evaluation", [x, target], row),
+    ]  # fmt: skip
+    name, args, options = calls[rng.integers(len(calls))]
+    args = [arrays.drawn(a, 0.2) if isinstance(a, np.ndarray) else a for a in args]
+    options = {
+        k: arrays.drawn(v, 0.2) if isinstance(v, np.ndarray) else v
+        for k, v in options.items()
+        if not isinstance(v, np.ndarray) or chance(0.5)
+    }
+    if TORCH and chance(0.4):
+        args = [arrays.tensor(a) for a in args]
+        options = {k: arrays.tensor(v) for k, v in options.items()}
+    if name == "Evaluation":
+        xloss.Evaluation().update(*args, **options)
+        return
+    function = getattr(xloss, name)
+    if hasattr(function, "prepare") and chance(0.5):
+        function = xloss.value_and_grad(function)
+    function(*args, **options)
+
+
+def main(what: str, seed: int, count: int) -> None:
+    arrays = Arrays(seed)
+    call = {"engine": engine_call, "public": public_call}[what]
+    outcomes = {"computed": 0, "refused": 0}
+    warnings.simplefilter("ignore")
+    for _ in range(count):
+        try:
+            with np.errstate(all="ignore"):
+                call(arrays)
+            outcomes["computed"] += 1
+        except (TypeError, ValueError, IndexError) as error:
+            outcomes["refused"] += 1
+            if str(error).partition(":")[0] not in NAMES:
+                print("unnamed:", type(error).__name__, error)
+        except Exception as error:
+            print("odd:", type(error).__name__, error)
+    # Both must happen, or the draw tests nothing.
+    assert min(outcomes.values()) > count // 10, outcomes

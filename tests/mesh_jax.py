@@ -1,0 +1,110 @@
+"""Four devices of JAX on the host: every loss of arrays spread along axes of type Explicit.
+
+Run by test_jax_mesh.py in a process of its own, for JAX counts its devices once. Prints what
+differs from the same call on one device, the oracle's answer to which other tests hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import xloss
+from xloss import value_and_grad
+
+ROWS, CLASSES, WIDTH = 8, 12, 16
+draw = np.random.default_rng(0)
+z = draw.normal(size=(ROWS, CLASSES)).astype(np.float32)
+y = draw.integers(0, CLASSES, ROWS).astype(np.int32)
+y[3] = -100
+t = (np.exp(z) / np.exp(z).sum(-1, keepdims=True)).astype(np.float32)
+features = draw.normal(size=(ROWS, WIDTH)).astype(np.float32)
+matrix = draw.normal(size=(CLASSES, WIDTH)).astype(np.float32)
+each = {
+    "weight": draw.random(CLASSES).astype(np.float32),
+    "sample_weight": draw.random(ROWS).astype(np.float32),
+    "where": np.arange(ROWS) % 3 != 0,
+}
+CASES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
+    "mean": (xloss.cross_entropy, (z, y), {}),
+    "sum": (xloss.cross_entropy, (z, y), {"reduction": "sum"}),
+    "none": (xloss.cross_entropy, (z, y), {"reduction": "none"}),
+    "weights": (xloss.cross_entropy, (z, y), each),
+    "soft": (xloss.cross_entropy, (z, t), {"label_smoothing": 0.125, "z_loss": 0.125}),
+    "focal": (xloss.focal_loss, (z, y), {}),
+    "nll": (xloss.nll_loss, (np.log(t), y), each),
+    "log": (xloss.log_loss, (t, y), {}),
+    "binary": (xloss.binary_cross_entropy_with_logits, (z, t), {}),
+    "kl": (xloss.kl_div, (np.log(t), t), {}),
+    "entropy": (xloss.entropy, (z,), {}),
+    "softmax": (xloss.softmax, (z,), {}),
+    "linear": (xloss.linear_cross_entropy, (features, matrix, y), {"block_rows": 4}),
+    "l2": (lambda a: xloss.l2_penalty(a, strength=1.0), (z,), {}),
+    "count": (xloss.effective_count, (y,), {}),
+    "one_hot": (lambda labels: xloss.one_hot(abs(labels) % CLASSES, CLASSES), (y,), {}),
+    "evaluation": (lambda *a: jnp.asarray(xloss.Evaluation().update(*a).result().loss), (z, y), {}),
+}
+# Each call is compiled: what differs in kind is tried in every way, the rest as it is called.
+EVERY_WAY = {"mean", "soft", "linear"}
+EVERY_LAYOUT = {"mean", "weights", "linear", "softmax", "evaluation"}
+line = jax.make_mesh((4,), ("data",))
+square = jax.make_mesh((2, 2), ("data", "model"))
+LAYOUTS = {"rows": (line, "data", None), "both": (square, "data", "model")}
+
+
+def spread(a: Any, layout: str) -> Any:
+    """Spread an array's rows, and its classes where it has them."""
+    mesh, rows, classes = LAYOUTS[layout]
+    names = {ROWS: rows, CLASSES: classes}
+    return jax.device_put(jnp.asarray(a), NamedSharding(mesh, P(*(names.get(n) for n in a.shape))))
+
+
+def same(what: str, got: Any, want: Any) -> None:
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        try:
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=2e-5, atol=1e-6)
+        except AssertionError as error:
+            print(what, " ".join(str(error).split()))
+
+
+def main() -> None:
+    """Try every case in every layout: eager, jitted, with gradients of both kinds."""
+    for name, (loss, args, options) in CASES.items():
+        alone = tuple(map(jnp.asarray, args))
+        kept = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        for layout, (mesh, _, _) in LAYOUTS.items():
+            if layout != "rows" and name not in EVERY_LAYOUT:
+                continue
+            own = tuple(spread(a, layout) for a in args)
+            more = {
+                k: spread(v, layout) if isinstance(v, np.ndarray) else v for k, v in options.items()
+            }
+            calls: dict[str, Any] = {"eager": lambda a, k, f=loss: f(*a, **k)}
+            if name in EVERY_WAY:
+                calls["jit"] = lambda a, k, f=loss: jax.jit(lambda *b: f(*b, **k))(*a)
+            if hasattr(loss, "prepare") and name != "softmax":
+                calls["closed form"] = lambda a, k, f=loss: value_and_grad(f)(*a, **k)
+            if name in EVERY_WAY:
+                calls["grad"] = lambda a, k, f=loss: jax.grad(lambda x: jnp.sum(f(x, *a[1:], **k)))(
+                    a[0]
+                )
+            for how, call in calls.items():
+                # JAX's own derivatives need the mesh in their context.
+                with jax.set_mesh(mesh) if how == "grad" else contextlib.nullcontext():
+                    try:
+                        got = call(own, more)
+                    except Exception as error:  # whatever it is, it is what this is looking for
+                        print(name, layout, how, type(error).__name__, str(error)[:200])
+                        continue
+                same(f"{name} {layout} {how}", got, call(alone, kept))
+    print("done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""xloss eval: what the user probably meant; what is no loss is refused or failed, never printed."""
+
+import json
+import os
+import re
+import socket
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from xloss import cross_entropy
+from xloss.cli import files as files_module
+from xloss.cli import piece as piece_module
+from xloss.cli.app import run
+
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """300 rows of 7 classes in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    logits = RNG.normal(scale=3, size=(300, 7)).astype(np.float32)
+    labels = RNG.integers(0, 7, 300)
+    np.save("z.npy", logits)
+    np.save("y.npy", labels)
+    return logits, labels
+
+
+def refused(capsys, *arguments):
+    assert run(["eval", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"xloss: [^\n]+\n", err)
+    return err[7:-1]
+
+
+def hinted(capsys, *arguments):
+    """Return the loss and the hint of a command that is done."""
+    assert run(["eval", *map(str, arguments), "--json"]) == 0
+    out, err = capsys.readouterr()
+    got = json.loads(out)
+    lines = [f"xloss: {hint}\n" for hint in got.get("hints", ())]
+    assert err == "".join(lines)
+    return got["loss"], err[7:-1]
+
+
+def softmax(logits):
+    e = np.exp(np.float64(logits) - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+# ---- Labels --------------------------------------------------------------------------------------
+
+WRONG = {
+    "void": (lambda y: np.where(y == 3, 255, y), "label 255", "did you mean --ignore-index 255?"),
+    "byte": (lambda y: np.where(y == 3, -100, y).astype("u1"), "156", "mean --ignore-index 156?"),
+    "padding": (lambda y: np.where(y == 3, -1, y), "label -1", "did you mean --ignore-index -1?"),
+    "from 1": (lambda y: y + 1, "label 7", "do the labels begin at 1? they begin at 0 here"),
+    "column": (lambda y: y[:, None], "(300, 1)", "axis of length 1: save y.reshape((300,))"),
+    "float": (lambda y: y.astype("f8"), "float64", "values are whole; labels are integers: save "
+              "y.astype(np.int64)"),
+    "float column": (lambda y: y[:, None].astype("f4"), "float32", "labels are integers: save "
+                     "y.reshape((300,)).astype(np.int64)"),
+    "bool": (lambda y: y > 3, "bool", "labels are integers: save y.astype(np.int64)"),
+    "one-hot": (lambda y: np.eye(7, dtype="i8")[y], "got int64 of shape (300, 7)",
+                "one-hot labels? save them as class indices, y.argmax(1)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_labels_of_another_kind(files, capsys, case):
+    change, wrong, hint = WRONG[case]
+    np.save("y.npy", change(files[1]))
+    said = refused(capsys, "z.npy", "y.npy")
+    assert said.startswith("y.npy: ")
+    assert wrong in said
+    assert hint in said
+
+
+def test_a_hint_that_is_followed_works(files, capsys):
+    logits, labels = files
+    expected = cross_entropy(logits, labels).item()
+    np.save("y.npy", np.eye(7, dtype=np.int64)[labels].argmax(1))
+    assert hinted(capsys, "z.npy", "y.npy")[0] == pytest.approx(expected, rel=1e-6)
+    np.save("y.npy", labels[:, None].astype("f4").reshape((300,)).astype(np.int64))
+    assert hinted(capsys, "z.npy", "y.npy")[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_hint_where_there_is_none_to_give(files, capsys):
+    labels = files[1].copy()
+    labels[:2] = 255, 254
+    np.save("y.npy", labels)
+    assert "did you mean" not in refused(capsys, "z.npy", "y.npy")
+    np.save("y.npy", files[1] + 0.5)
+    assert "labels are integers" not in refused(capsys, "z.npy", "y.npy")
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_two_files_swapped(files, capsys, soft):
+    logits, labels = files
+    np.save("y.npy", labels.astype("f4") if soft else labels)
+    said = refused(capsys, "y.npy", "z.npy")
+    assert said.endswith("; are the two files swapped?")
+    np.save("p.npy", softmax(logits))
+    assert "are these logits, or the two files swapped?" in refused(capsys, "p.npy", "z.npy")
+
+
+# ---- Probabilities -------------------------------------------------------------------------------
+
+
+def test_logits_given_as_probabilities_are_refused(files, capsys, monkeypatch):
+    monkeypatch.setattr(piece_module, "BLOCK", 7 * 40)
+    target = softmax(RNG.normal(size=(300, 7)))
+    target[123, 4] = -0.25
+    np.save("t.npy", target)
+    said = refused(capsys, "z.npy", "t.npy")
+    assert said.startswith("t.npy: -0.25 of row 123, class 4: a probability is not negative")
+
+
+def test_a_negative_class_weight_is_refused(files, capsys):
+    np.save("w.npy", np.array([1, 1, -2.0, 1, 1, 1, 1]))
+    said = refused(capsys, "z.npy", "y.npy", "--weight", "w.npy")
+    assert said == "w.npy: weight -2.0 of class 2 is negative"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_probabilities_given_as_logits_are_told_of(files, capsys, monkeypatch, dtype):
+    monkeypatch.setattr(piece_module, "BLOCK", 7 * 40)
+    logits, labels = files
+    labels[5] = -100
+    probs = softmax(logits).astype(dtype if dtype != "bfloat16" else ml_dtypes.bfloat16)
+    probs[5] = 0  # a row that is left out tells nothing
+    np.save("y.npy", labels)
+    save_file({"p": probs}, "p.safetensors")
+    loss, hint = hinted(capsys, "p.safetensors", "y.npy")
+    expected = cross_entropy(probs.astype(np.float64), labels).item()
+    assert loss == pytest.approx(expected, rel=1e-3)
+    assert hint.startswith("p.safetensors: every row is of numbers from 0 to 1 that sum to 1: are ")
+    probs[299] += probs[299]
+    save_file({"p": probs}, "p.safetensors")
+    assert hinted(capsys, "p.safetensors", "y.npy")[1] == ""
+
+
+def test_log_probabilities_are_logits(files, capsys):
+    np.save("z.npy", np.log(softmax(files[0])))
+    loss, hint = hinted(capsys, "z.npy", "y.npy")
+    assert loss == pytest.approx(cross_entropy(*files).item(), rel=1e-6)
+    assert hint == ""
+
+
+def test_soft_targets_that_do_not_sum_to_1_are_told_of(files, capsys):
+    target = softmax(RNG.normal(size=(300, 7)))
+    np.save("t.npy", target.astype(np.float16))
+    assert hinted(capsys, "z.npy", "t.npy")[1] == ""
+    target[7] = 0  # left out
+    target[9] *= 3
+    np.save("t.npy", target)
+    hint = hinted(capsys, "z.npy", "t.npy")[1]
+    assert hint == "t.npy: row 9 sums to 3: are these probabilities?"
+
+
+# ---- A loss that is none -------------------------------------------------------------------------
+
+
+def test_a_loss_of_nan_is_judged_and_failed(files, capsys):
+    logits, _ = files
+    logits[17, 2] = np.nan
+    np.save("z.npy", logits)
+    for flag in ([], ["--json"]):
+        assert run(["eval", "z.npy", "y.npy", *flag]) == 1
+        out, err = capsys.readouterr()
+        assert err == (
+            "xloss: z.npy: the loss is NaN: nan_logit: 1 row (17): a logit is NaN: so is the loss\n"
+        )
+        assert "nan" in out
+    logits[17, 2] = -np.inf
+    np.save("z.npy", logits)
+    np.save("y.npy", np.full(300, 2))
+    assert run(["eval", "z.npy", "y.npy", "--json"]) == 0  # +inf is the loss by its definition
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["loss"], err) == ("inf", "")
+
+
+# ---- Files that are none -------------------------------------------------------------------------
+
+
+def made_fifo(name):
+    os.mkfifo(name)
+
+
+def made_socket(name):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+
+
+def made_device(name):
+    os.symlink("/dev/zero", name)
+
+
+def made_loop(name):
+    os.symlink(name, name)
+
+
+KINDS = {
+    made_fifo: "is a FIFO, not a file",
+    made_socket: "is a socket, not a file",
+    made_device: "is a device, not a file",
+    made_loop: "Too many levels of symbolic links",
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
+def test_what_is_no_file_is_refused_and_never_waited_for(files, capsys, make, kind):
+    name = f"x.{kind}"
+    make(name)
+    for given in ([name, "y.npy"], ["z.npy", name], ["z.npy", "y.npy", "--weight", name],
+                  [f"{name}::a", "y.npy"]):  # fmt: skip
+        if kind == "npy" and "::" in given[0]:
+            continue
+        assert refused(capsys, *given) == f"{name}: {KINDS[make]}"
+    if kind == "npy":
+        os.mkdir("shards")
+        os.rename(name, f"shards/{name}")
+        if make is made_loop:
+            os.unlink(f"shards/{name}")
+            os.symlink(name, f"shards/{name}")
+        assert refused(capsys, "shards", "y.npy") == f"shards/{name}: {KINDS[make]}"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
+@pytest.mark.parametrize("make", [made_fifo, made_device], ids=lambda make: make.__name__)
+def test_other_commands_wait_for_no_file_either(files, capsys, make):
+    make("x.toml")
+    make("x.html")
+    make("x.py")
+    for arguments, said in (
+        (["--deviations", "x.toml"], "x.toml: is a FIFO or a device, not a file"),
+        (["x.py:f"], "x.py: no such file"),
+        (["json:dumps", "--convention", "x.py"], "x.py: no such file"),
+    ):
+        assert run(["conform", *arguments, "--case", "tail/gap 17", "--backend", "numpy"]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", f"xloss: {said}\n")
+    os.mkdir("docs")
+    make("docs/performance.json")
+    assert run(["bench", "--render", "--publish", "docs"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "xloss: docs/performance.json: no record of a run: it is no file\n")
+    if make is made_fifo:
+        assert run(["conform", "--html", "x.html", "--backend", "numpy"]) == 2
+        said = "xloss: --html x.html: is a FIFO or a socket, not a file\n"
+        assert capsys.readouterr().err == said
+
+
+def test_an_empty_name(files, capsys):
+    for name in ("", "::", "::a"):
+        assert refused(capsys, name, "y.npy") == f"{name!r}: expected the name of a file"
+
+
+def header(shape, descr="'<f4'", version=b"\x01\x00", length=None):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text = text.ljust(len(text) + 63 - (len(text) + 10) % 64) + b"\n"
+    size = 2 if version == b"\x01\x00" else 4
+    return b"\x93NUMPY" + version + (length or len(text)).to_bytes(size, "little") + text
+
+
+SHAPES = {
+    "(4611686018427387904, 4, 0)": "no array is so large",
+    "(True, 5)": r"shape \(True, 5\)",
+    f"({'1, ' * 70})": "70 axes, and an array has at most 64",
+    "(-3, 5)": r"shape \(-3, 5\)",
+    "(2.0, 5)": "broken .npy header",
+    "[3, 5]": "broken .npy header",
+    "5": "broken .npy header",
+    "(9223372036854775808,)": "truncated: 0 of",
+    "(0, 9223372036854775808)": "no array is so large",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_a_header_of_impossible_shape(files, capsys, shape, kind):
+    if kind == "npy":
+        with open("x.npy", "wb") as f:
+            f.write(header(shape))
+    else:
+        zipfile = files_module.zipfile
+        with zipfile.ZipFile("x.npz", "w") as archive:
+            archive.writestr("a.npy", header(shape))
+    said = refused(capsys, f"x.{kind}", "y.npy")
+    assert said.startswith(f"x.{kind}: " if kind == "npy" else "x.npz::a: ")
+    assert re.search(SHAPES[shape], said)
+    assert "-X dev" not in said
+
+
+@pytest.mark.parametrize("shape", [[2**62, 4, 0], [1] * 70, [0, 2**63]], ids=len)
+def test_a_safetensors_header_of_impossible_shape(files, capsys, shape):
+    size = 4 * int(np.prod(shape, dtype=object))
+    entry = {"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
+    text = json.dumps(entry).encode()
+    with open("x.safetensors", "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text + b"\0" * size)
+    said = refused(capsys, "x.safetensors", "y.npy")
+    assert said.startswith("x.safetensors: broken .safetensors file: ")
+
+
+def test_a_huge_header_is_not_read(files, capsys):
+    with open("x.npy", "wb") as f:
+        f.write(header("(3, 5)", version=b"\x02\x00", length=2**32 - 1))
+        f.truncate(2**33)  # sparse
+    said = refused(capsys, "x.npy", "y.npy")
+    assert said == "x.npy: broken .npy header: it is 4,294,967,295 bytes long"

@@ -1,0 +1,221 @@
+"""Dask: chunks of any kind: none of a class, none of a row, one row alone, other dtypes, other
+things than they are said to be; and errors that name a position in the array."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+RNG = np.random.default_rng(0)
+Z = RNG.standard_normal((10, 5))
+Y = np.arange(10) % 5
+T = RNG.random((10, 5))
+SAMPLE, WEIGHT = RNG.random(10), RNG.random(5)
+
+
+def of_chunks(parts: list[Any], chunks: Any, dtype: Any) -> Any:
+    """Return a Dask array whose chunks are these, whatever they are."""
+    name = f"chunks-{next(COUNT)}"
+    blocks = itertools.product(*(range(len(c)) for c in chunks))
+    graph = {(name, *block): part for block, part in zip(blocks, parts, strict=True)}
+    return da.Array(graph, name, chunks, dtype=dtype)
+
+
+COUNT = itertools.count()
+
+
+def in_class_chunks(a: np.ndarray, widths: tuple[int, ...]) -> Any:
+    """Cut rows in two and classes as told."""
+    ends = np.cumsum((0, *widths))
+    parts = [a[r : r + 5, i:j] for r in (0, 5) for i, j in itertools.pairwise(ends)]
+    return of_chunks(parts, ((5, 5), widths), a.dtype)
+
+
+def close(got: Any, want: Any) -> None:
+    got, want = np.asarray(got), np.asarray(want)
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-15)
+
+
+def computed(made: Any) -> Any:
+    return dask.compute(made, scheduler="sync")[0]
+
+
+@pytest.mark.parametrize("widths", [(0, 2, 3), (2, 0, 3), (2, 3, 0), (0, 5), (5, 0)])
+def test_class_chunks_of_length_0(widths: tuple[int, ...]) -> None:
+    """The statistics of no class are none; slicing and concatenating leave such chunks."""
+    y = da.from_array(Y, chunks=5)
+    x, t = in_class_chunks(Z, widths), in_class_chunks(T, widths)
+    for loss, target, plain in (
+        (xloss.cross_entropy, y, Y), (xloss.cross_entropy, t, T), (xloss.focal_loss, t, T),
+        (xloss.binary_cross_entropy_with_logits, t, T),
+    ):  # fmt: skip
+        value, grad = computed(xloss.value_and_grad(loss)(x, target))
+        want, want_grad = xloss.value_and_grad(loss)(Z, plain)
+        close(value, want)
+        close(grad, want_grad)
+    close(computed(xloss.softmax(x)), xloss.softmax(Z))
+    # The weight of a linear layer, whose first axis is the classes.
+    ends = itertools.pairwise(np.cumsum((0, *widths)))
+    matrix = of_chunks([T.T[i:j, :3] for i, j in ends], (widths, (3,)), T.dtype)
+    features = da.from_array(Z[:, :3], chunks=(4, 2))
+    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
+    want, want_grads = f(Z[:, :3], T.T[:, :3], Y)
+    got, grads = computed(f(features, matrix, y))
+    close(got, want)
+    close(grads[0], want_grads[0])
+    close(grads[1], want_grads[1])
+
+
+def test_no_row_at_all() -> None:
+    """Two chunks of no rows: the mean of nothing is 0."""
+    x = of_chunks([Z[:0], Z[:0]], ((np.nan, np.nan), (5,)), Z.dtype)
+    y = of_chunks([Y[:0], Y[:0]], ((np.nan, np.nan),), Y.dtype)
+    value, grad = computed(xloss.value_and_grad(xloss.cross_entropy)(x, y))
+    assert (float(value), grad.shape) == (0.0, (0, 5))
+    assert xloss.Evaluation().update(x, y).result().rows == 0
+
+
+@pytest.mark.parametrize("classes", [5, 2])
+def test_logits_of_one_row_alone(classes: int) -> None:
+    """1-D logits take a 0-d label; weights and a cotangent have no axis either."""
+    x, none = da.from_array(Z[0], chunks=classes), np.asarray
+    y, w, k = (da.from_array(none(a)) for a in (Y[0], 0.3, True))
+    options: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {}), ({"sample_weight": w}, {"sample_weight": none(0.3)}),
+        ({"where": k}, {"where": none(True)}),
+        ({"weight": da.from_array(WEIGHT, chunks=2)}, {"weight": WEIGHT}),
+        ({"reduction": "none", "cotangent": w}, {"reduction": "none", "cotangent": none(0.3)}),
+    ]  # fmt: skip
+    for name in ("cross_entropy", "focal_loss", "nll_loss"):
+        f = xloss.value_and_grad(getattr(xloss, name))
+        for (lazy, plain), soft in itertools.product(options, (False, True)):
+            t, target = (da.from_array(T[0], chunks=3), T[0]) if soft else (y, none(Y[0]))
+            got, want = computed(f(x, t, **lazy)), f(Z[0], target, **plain)
+            for a, b in zip(got, want, strict=True):
+                close(a, b)
+    for name in ("softmax", "log_softmax", "logsumexp", "entropy"):
+        close(computed(getattr(xloss, name)(x)), getattr(xloss, name)(Z[0]))
+    record = xloss.Evaluation().update(x, y, where=k)
+    assert record.result() == xloss.Evaluation().update(Z[0], none(Y[0])).result()
+    which: Any = (0, 1, "bias")
+    linear = xloss.value_and_grad(xloss.linear_cross_entropy, which)
+    matrix = da.from_array(T[:, :5], chunks=2)
+    got = computed(linear(x, matrix, y, bias=da.from_array(SAMPLE, chunks=3), sample_weight=w))
+    want = linear(Z[0], T[:, :5], none(Y[0]), bias=SAMPLE, sample_weight=none(0.3))
+    for a, b in zip((got[0], *got[1]), (want[0], *want[1]), strict=True):
+        close(a, b)
+
+
+def test_a_cotangent_in_other_chunks() -> None:
+    """Each row meets its own: chunks of the same number and other lengths were paired."""
+    x, y = da.from_array(Z, chunks=(3, 5)), da.from_array(Y, chunks=10)
+    up = da.from_array(SAMPLE, chunks=((4, 1, 1, 4),))
+    f = xloss.value_and_grad(xloss.cross_entropy)
+    got = computed(f(x, y, reduction="none", cotangent=up)[1])
+    p = np.exp(Z) / np.exp(Z).sum(1, keepdims=True)
+    p[np.arange(10), Y] -= 1.0
+    np.testing.assert_allclose(got, SAMPLE[:, None] * p, rtol=1e-12, atol=1e-15)
+
+
+LABELS = np.where(np.arange(10) == 7, 9, Y)
+
+
+@pytest.mark.parametrize("classes", [5, 2])
+def test_validate_names_the_position_in_the_array(classes: int) -> None:
+    """Label 9 at row 7, in chunks of 4, is not at row 3."""
+    x, y = da.from_array(Z, chunks=(4, classes)), da.from_array(Y, chunks=4)
+    bad, matrix = da.from_array(LABELS, chunks=4), da.from_array(T[:5], chunks=3)
+    for made in (
+        xloss.cross_entropy(x, bad, validate=True),
+        xloss.value_and_grad(xloss.cross_entropy)(x, bad, validate=True, reduction="sum")[1],
+        xloss.linear_cross_entropy(x, matrix, bad, validate=True),
+    ):
+        with pytest.raises(IndexError, match=r"^targets: label 9 at position \(7,\) "):
+            computed(made)
+    t, w, c = T.copy(), SAMPLE.copy(), WEIGHT.copy()
+    t[7, 3] = w[8] = c[4] = -1.0
+    soft, sample, weight = (da.from_array(a, chunks=3) for a in (t, w, c))
+    with pytest.raises(ValueError, match=r"^targets: negative at position \(7, 3\)$"):
+        computed(xloss.cross_entropy(x, soft, validate=True))
+    with pytest.raises(ValueError, match=r"^sample_weight: negative at position \(8,\)$"):
+        computed(xloss.cross_entropy(x, y, sample_weight=sample, validate=True))
+    with pytest.raises(ValueError, match=r"^weight: negative at position \(4,\)$"):
+        computed(xloss.cross_entropy(x, y, weight=weight, validate=True))
+    with pytest.raises(ValueError, match=r"^class_weight: negative at position \(4,\)$"):
+        computed(xloss.linear_cross_entropy(x, matrix, y, class_weight=weight, validate=True))
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_position_counts_the_class_axis_where_it_is(lazily: bool) -> None:
+    """Of soft targets whose classes are not the last axis."""
+    x, t = np.zeros((4, 5, 3)), np.ones((4, 5, 3))
+    t[3, 1, 2] = -1.0
+    if lazily:
+        x, t = da.from_array(x, chunks=(2, 2, 2)), da.from_array(t, chunks=(2, 5, 3))
+    with pytest.raises(ValueError, match=r"^targets: negative at position \(3, 1, 2\)$"):
+        np.asarray(xloss.cross_entropy(x, t, axis=1, validate=True))
+
+
+def test_a_position_in_a_chunk_of_unknown_length() -> None:
+    """Where the chunk begins nobody knows, so the chunk is named."""
+    keep = da.from_array(np.arange(10) != 4, chunks=5)
+    x, y = da.from_array(Z, chunks=(5, 2))[keep], da.from_array(LABELS, chunks=5)[keep]
+    with pytest.raises(IndexError, match=r"^targets: label 9 at position \(2,\) of chunk \(1,\) "):
+        computed(xloss.cross_entropy(x, y, validate=True))
+
+
+HALVES = ((5, 5),)
+MASKED = [np.ma.masked_array(Y[:5]), np.ma.masked_array(Y[5:])]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [([Y[:5] * 1.0, Y[5:] * 1.0], "one of int8"), ([Y[:5].tolist()] * 2, "an array of numpy"),
+     (MASKED, "an array of numpy"), ([None, None], "an array of numpy"),
+     ([Y[:5] > 1] * 2, "one of int8")],
+    ids=["floats", "lists", "masked", "None", "bool"],
+)  # fmt: skip
+def test_chunks_that_are_not_what_the_array_says(labels: list[Any], expected: str) -> None:
+    """Dask believes the dtype that it is told, a kernel must not."""
+    y = of_chunks(labels, HALVES, np.int64)
+    for classes in (5, 2):
+        with pytest.raises(TypeError, match=f"^targets: in a chunk, expected {expected}"):
+            computed(xloss.cross_entropy(da.from_array(Z, chunks=(5, classes)), y))
+
+
+def test_logits_that_are_not_what_the_array_says() -> None:
+    """Fewer classes in a chunk, no floats, no array."""
+    y = da.from_array(Y, chunks=5)
+    narrow = [Z[:5, :2], Z[:5, 2:4], Z[5:, :2], Z[5:, 2:]]
+    with pytest.raises(ValueError, match=r"^logits: in a chunk, expected shape \(5, 3\)"):
+        computed(xloss.cross_entropy(of_chunks(narrow, ((5, 5), (2, 3)), "f8"), y))
+    with pytest.raises(ValueError, match=r"^logits: in a chunk, expected shape \(5, 5\)"):
+        computed(xloss.cross_entropy(of_chunks([Z[:5, :4]] * 2, ((5, 5), (5,)), "f8"), y))
+    for wrong in ([Z[:5].tolist()] * 2, [Z[:5].astype(np.int64)] * 2):
+        with pytest.raises(TypeError, match=r"^logits: in a chunk, expected "):
+            computed(xloss.cross_entropy(of_chunks(wrong, ((5, 5), (5,)), "f8"), y))
+
+
+def test_chunks_stored_otherwise() -> None:
+    """Other byte orders, other integers, Fortran order, reversed, read-only."""
+    first = Z[:5].copy()
+    first.flags.writeable = False
+    for parts in ([Z[:5].astype(">f8"), Z[5:]], [np.asfortranarray(Z[:5]), Z[5:]],
+                  [first, np.ascontiguousarray(Z[9:4:-1])[::-1]]):  # fmt: skip
+        for labels in ([Y[:5].astype(">i4"), Y[5:].astype("u1")], [Y[4::-1][::-1], Y[5:]]):
+            x = of_chunks(parts, ((5, 5), (5,)), "f8")
+            value, grad = computed(
+                xloss.value_and_grad(xloss.cross_entropy)(x, of_chunks(labels, HALVES, "i8"))
+            )
+            want, want_grad = xloss.value_and_grad(xloss.cross_entropy)(Z, Y)
+            close(value, want)
+            close(grad.astype("f8"), want_grad)  # each chunk of its own byte order

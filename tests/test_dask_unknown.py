@@ -1,0 +1,228 @@
+"""Dask: rows of unknown number. What was filtered alike computes, whatever the function and the
+chunks; what does not fit is refused when it is computed, and the error names the argument."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from fresh import python
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+RNG = np.random.default_rng(0)
+N, C, D = 13, 5, 3
+Z = RNG.standard_normal((N, C)) * 3
+P = np.asarray(xloss.softmax(Z))
+T = RNG.random((N, C))
+Y = RNG.integers(0, C, N)
+SAMPLE, WHERE, WEIGHT, UP = RNG.random(N), RNG.random(N) > 0.3, RNG.random(C), RNG.random(N)
+KEEP = np.arange(N) % 3 != 1
+FEATURES, MATRIX, BIAS = RNG.random((N, D)), RNG.random((C, D)), RNG.random(C)
+INPUTS = {"cross_entropy": Z, "focal_loss": Z, "nll_loss": np.log(P), "log_loss": P,
+          "kl_div": np.log(P), "binary_cross_entropy_with_logits": Z, "binary_cross_entropy": P,
+          "sigmoid_focal_loss": Z}  # fmt: skip
+
+
+def filtered(a: np.ndarray, chunks: Any) -> Any:
+    """Return a filtered Dask array: the lengths of its chunks are not known."""
+    rows = chunks[0] if isinstance(chunks, tuple) else chunks
+    return da.from_array(a, chunks=chunks)[da.from_array(KEEP, chunks=rows)]
+
+
+def close(got: Any, want: Any) -> None:
+    """Equal within a few roundings of float64, in sums of a dozen."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-15)
+
+
+def definition(x: np.ndarray, labels: np.ndarray, w: np.ndarray) -> Any:
+    """The weighted mean of -log softmax, in more digits."""
+    wide = x.astype(np.longdouble)
+    rows = np.log(np.exp(wide).sum(1)) - np.take_along_axis(wide, labels[:, None], 1)[:, 0]
+    return np.float64((w * rows).sum() / w.sum())
+
+
+def test_the_mean_over_filtered_rows_is_that_of_the_definition() -> None:
+    """X[m] beside Y[m], and the weights filtered by the same mask."""
+    x, y, w, k = (filtered(a, 4) for a in (Z, Y, SAMPLE, WHERE))
+    got = [xloss.cross_entropy(x, y, sample_weight=w), xloss.cross_entropy(x, y, where=k)]
+    one, other = dask.compute(*got, scheduler="sync")
+    close(one, definition(Z[KEEP], Y[KEEP], SAMPLE[KEEP]))
+    close(other, definition(Z[KEEP], Y[KEEP], WHERE[KEEP].astype(float)))
+
+
+def rows_cut_otherwise(a: np.ndarray) -> list[Any]:
+    """The same rows in the logits' chunks, in other ones, and of known lengths."""
+    wide = a.shape[1:]
+    known = [da.from_array(a[KEEP], chunks=(n, *wide)) for n in (5, N)]
+    return [filtered(a, (4, *wide)), filtered(a, (7, *wide)), *known]
+
+
+@pytest.mark.parametrize("cut", range(4))
+@pytest.mark.parametrize("classes", [C, 2])
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_loss_and_its_gradients(name: str, classes: int, cut: int) -> None:
+    """Labels and soft targets, weights, a cotangent: each cut as the logits are, or otherwise."""
+    binary = "binary" in name or "sigmoid" in name
+    x = INPUTS[name]
+    f = xloss.value_and_grad
+    loss = getattr(xloss, name)
+    targets = [T] if binary or name == "kl_div" else [Y, T]
+    row = (SAMPLE, WHERE) if not binary else (T, T > 0.3)
+    lazy_row = [rows_cut_otherwise(a)[cut] for a in row]
+    for t, how in itertools.product(targets, ("mean", "none")):
+        which: Any = (0, 1) if t is T else (0,)
+        options = {"sample_weight": row[0][KEEP], "where": row[1][KEEP], "reduction": how}
+        lazy = {"sample_weight": lazy_row[0], "where": lazy_row[1], "reduction": how}
+        if not binary and name != "kl_div":
+            options["weight"], lazy["weight"] = WEIGHT, da.from_array(WEIGHT, chunks=2)
+        if how == "none":
+            up = T if binary else UP
+            options["cotangent"], lazy["cotangent"] = up[KEEP], rows_cut_otherwise(up)[cut]
+        lazy_x, lazy_t = filtered(x, (4, classes)), rows_cut_otherwise(t)[cut]
+        value, grads = f(loss, which)(lazy_x, lazy_t, **lazy)
+        want, want_grads = f(loss, which)(x[KEEP], t[KEEP], **options)
+        got = dask.compute(value, *grads, scheduler="sync")
+        for a, b in zip(got, (want, *want_grads), strict=True):
+            close(a, b)
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_linear_cross_entropy(cut: int) -> None:
+    """Features whose number is unknown, and every gradient."""
+    for t, how in itertools.product((Y, T), ("mean", "sum", "none")):
+        which = (0, 1, "bias", 2) if t is T else (0, 1, "bias")
+        f = xloss.value_and_grad(xloss.linear_cross_entropy, which)
+        options: dict[str, Any] = {"reduction": how}
+        lazy = dict(options)
+        if how == "none":
+            options["cotangent"], lazy["cotangent"] = UP[KEEP], rows_cut_otherwise(UP)[cut]
+        for k, a in (("sample_weight", SAMPLE), ("where", WHERE)):
+            options[k], lazy[k] = a[KEEP], rows_cut_otherwise(a)[cut]
+        options["class_weight"], lazy["class_weight"] = WEIGHT, da.from_array(WEIGHT, chunks=3)
+        lazy["bias"] = da.from_array(BIAS, chunks=3)
+        matrix = da.from_array(MATRIX, chunks=2)
+        made = f(filtered(FEATURES, (4, 2)), matrix, rows_cut_otherwise(t)[cut], **lazy)
+        want = f(FEATURES[KEEP], MATRIX, t[KEEP], bias=BIAS, **options)
+        got = dask.compute(made[0], *made[1], scheduler="sync")
+        for a, b in zip(got, (want[0], *want[1]), strict=True):
+            close(a, b)
+
+
+def test_what_is_broadcast_to_rows_of_unknown_number() -> None:
+    """A weight of one row stands for all, one of no axis too."""
+    x, y = filtered(Z, (4, 2)), filtered(Y, 4)
+    for w in (np.array([0.3]), np.asarray(0.3)):
+        got = xloss.cross_entropy(x, y, sample_weight=da.from_array(w), reduction="sum")
+        close(got.compute(scheduler="sync"), xloss.cross_entropy(
+            Z[KEEP], Y[KEEP], sample_weight=w, reduction="sum"))  # fmt: skip
+    t = filtered(T, (4, 5))
+    for w in (WEIGHT, SAMPLE[:1, None]):
+        got = xloss.binary_cross_entropy_with_logits(x, t, sample_weight=da.from_array(w))
+        close(got.compute(scheduler="sync"), xloss.binary_cross_entropy_with_logits(
+            Z[KEEP], T[KEEP], sample_weight=w))  # fmt: skip
+
+
+def test_functions_around_a_loss() -> None:
+    """Each op, the record and the diagnosis."""
+    x, t, y, w = filtered(Z, (4, 2)), filtered(T, (4, 5)), filtered(Y, 4), filtered(SAMPLE, 7)
+    for name in ("softmax", "log_softmax", "logsumexp", "entropy"):
+        close(getattr(xloss, name)(x).compute(scheduler="sync"), getattr(xloss, name)(Z[KEEP]))
+    kept = xloss.logsumexp(x, keepdims=True)
+    close(kept.compute(scheduler="sync"), xloss.logsumexp(Z[KEEP], keepdims=True))
+    for axis in (-1, 0):
+        hot = xloss.one_hot(y, C, axis=axis).compute(scheduler="sync")
+        assert (hot.argmax(axis) == Y[KEEP]).all()
+        assert (hot.sum(axis) == 1).all()
+    close(xloss.smooth_labels(t, 0.1).compute(scheduler="sync"), xloss.smooth_labels(T[KEEP], 0.1))
+    for lazy, a in ((y, Y), (t, T)):
+        count = xloss.effective_count(lazy, sample_weight=w, weight=da.from_array(WEIGHT))
+        want = xloss.effective_count(a[KEEP], sample_weight=SAMPLE[KEEP], weight=WEIGHT)
+        close(count.compute(scheduler="sync"), want)
+        given: dict[str, Any] = {"sample_weight": w, "weight": da.from_array(WEIGHT)}
+        plain: dict[str, Any] = {"sample_weight": SAMPLE[KEEP], "weight": WEIGHT}
+        got = xloss.Evaluation().update(x, lazy, **given).result()
+        whole = xloss.Evaluation().update(Z[KEEP], a[KEEP], **plain).result()
+        assert got.loss == pytest.approx(whole.loss, rel=1e-14)
+        assert (got.rows, got.accuracy) == (whole.rows, whole.accuracy)
+        report = xloss.diagnose(x, lazy, **given)
+        assert str(report) == str(xloss.diagnose(Z[KEEP], a[KEEP], **plain))
+
+
+LABELS_SCRIPT = """
+import numpy as np, dask.array as da, xloss
+x, y = np.zeros((1000, 5)), np.zeros(1000, np.int64)
+m1, m2 = (da.from_array(np.arange(1000) % n == 0, chunks=250) for n in (1, 100))
+X = da.from_array(x, chunks=(250, -1))[m1]
+Y = da.from_array(y, chunks=250)[m2]
+try:
+    xloss.cross_entropy(X, Y).compute()
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_labels_filtered_otherwise_end_no_process() -> None:
+    """Chunks of labels shorter than those of the logits: a kernel read beyond them."""
+    ran = python(LABELS_SCRIPT)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("targets: in a chunk, expected shape (")
+
+
+# Two chunks of 5 rows, beside these of something else.
+PARTS = [(5, 4), (1, 9), (0, 10), (9, 1), (5, 1)]
+
+
+def in_parts(a: np.ndarray, first: int, then: int) -> Any:
+    """Return two chunks that Dask knows no length of."""
+    cut = [a[:first], a[10 - then : 10]] if first + then <= 10 else [a[:first], a[:then]]
+    return da.concatenate([
+        da.from_delayed(dask.delayed(p), (np.nan, *a.shape[1:]), dtype=a.dtype) for p in cut
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("what", ["targets", "soft", "sample_weight", "where", "cotangent"])
+@pytest.mark.parametrize("classes", [C, 2])
+def test_chunks_that_do_not_fit(classes: int, what: str, parts: tuple[int, int]) -> None:
+    """No broadcasting of a chunk of one row, no reading beyond it: the argument is named."""
+    arrays = {"targets": Y, "soft": T, "sample_weight": SAMPLE, "where": WHERE, "cotangent": UP}
+    odd = in_parts(arrays[what], *parts)
+    x = in_parts(Z, 5, 5)
+    x = x.rechunk({1: classes})
+    features = in_parts(FEATURES, 5, 5)
+    right: dict[str, Any] = {"targets": in_parts(T if what == "soft" else Y, 5, 5)}
+    right["targets" if what == "soft" else what] = odd
+    t = right.pop("targets")
+    name = "targets" if what == "soft" else what
+    how = {"reduction": "none"} if what == "cotangent" else {"reduction": "sum"}
+    f = xloss.value_and_grad
+    for loss in ("cross_entropy", "focal_loss", "nll_loss", "log_loss"):
+        with pytest.raises(ValueError, match=f"^{name}: in a chunk"):
+            f(getattr(xloss, loss))(x, t, **right, **how)[1].compute(scheduler="sync")
+    with pytest.raises(ValueError, match=f"^{name}: in a chunk"):
+        f(xloss.linear_cross_entropy)(features, da.from_array(MATRIX), t, **right, **how)[
+            1].compute(scheduler="sync")  # fmt: skip
+    if what != "cotangent":
+        for g in (xloss.Evaluation().update, xloss.diagnose):
+            with pytest.raises(ValueError, match=f"^{name}: in a chunk"):
+                g(x, t, **right)
+
+
+def test_a_whole_that_does_not_fit() -> None:
+    """Arrays of other numbers of chunks are compared by their lengths."""
+    x = filtered(Z, (4, 2))
+    count = int(KEEP.sum())
+    labels = da.from_array(Y[: count - 1], chunks=3)
+    with pytest.raises(ValueError, match=rf"^targets: expected length {count} along axis 0"):
+        xloss.cross_entropy(x, labels).compute(scheduler="sync")
+    weights = da.from_array(SAMPLE[: count - 1], chunks=3)
+    with pytest.raises(ValueError, match=rf"^sample_weight: expected length {count} along axis 0"):
+        xloss.cross_entropy(x, filtered(Y, 4), sample_weight=weights).compute(scheduler="sync")

@@ -1,0 +1,170 @@
+"""A mean does not depend on the scale of the weights: tiny, huge and subnormal ones alike.
+
+Expected is the oracle's mean with weights near 1: times a power of two, they are the same mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, CLASS, close, expected, inputs, labels, loss, shape, targets
+from libraries import NAMES, Library, library
+from xloss import Evaluation, value_and_grad
+
+ROWS, CLASSES = 5, 4
+SMALL, LARGE = -120, 120  # powers of two that float32 has, and whose product with others it has not
+ROW_WEIGHT = np.array([1.0, 1.5, 0.5, 1.25, 1.75])
+CLASS_WEIGHT = np.array([1.0, 0.5, 1.75, 1.25])
+LOSSES = (*CLASS, *BINARY, "kl_div")
+FEW = ("cross_entropy", "sigmoid_focal_loss")  # on JAX each call is compiled
+
+
+@pytest.fixture(params=NAMES)
+def lib(request):
+    got = library(request.param)
+    with got.used():
+        yield got
+
+
+def given(lib: Library, options: dict[str, Any]) -> dict[str, Any]:
+    return {k: lib.array(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
+
+def agrees(lib: Library, name: str, scaled: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Hold value and gradient under the scaled weights to the oracle's under the plain ones."""
+    x = inputs(name, shape(name, ROWS, CLASSES))
+    t = targets(name, x.shape)
+    want = expected(name, x, t, **plain)
+    x, t = lib.array(x), lib.like(t)
+    value, grad = value_and_grad(loss(name))(x, t, **given(lib, scaled))
+    close(lib.host(value), want.value, within=32)
+    close(lib.host(grad), want.grad, within=32, scale=np.abs(want.grad).max())
+
+
+@pytest.mark.parametrize("power", [SMALL, LARGE])
+@pytest.mark.parametrize("name", LOSSES)
+def test_sample_weights(lib, name, power):
+    if lib.name == "jax" and name not in FEW:
+        pytest.skip("the same code as the other losses'; each is compiled for seconds")
+    agrees(lib, name, {"sample_weight": np.ldexp(ROW_WEIGHT, power)}, {"sample_weight": ROW_WEIGHT})
+
+
+@pytest.mark.parametrize("weight", [1e-43, 1e-38, 1e38, 3e38])
+def test_one_weight_for_all_is_the_plain_mean(lib, weight):
+    agrees(lib, "cross_entropy", {"sample_weight": np.full(ROWS, weight)}, {})
+    agrees(lib, "cross_entropy", {"weight": np.full(CLASSES, weight)}, {})
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+@pytest.mark.parametrize(
+    ("rows", "classes"), [(0, SMALL), (SMALL, SMALL), (LARGE, SMALL), (0, LARGE)]
+)
+def test_class_weights(lib, smoothing, rows, classes):
+    plain = {"sample_weight": ROW_WEIGHT, "weight": CLASS_WEIGHT, "label_smoothing": smoothing}
+    scaled = {
+        "sample_weight": np.ldexp(ROW_WEIGHT, rows),
+        "weight": np.ldexp(CLASS_WEIGHT, classes),
+        "label_smoothing": smoothing,
+    }
+    agrees(lib, "cross_entropy", scaled, plain)
+
+
+@pytest.mark.parametrize("power", [SMALL, LARGE])
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_normalizer_of_the_weights_size(lib, power, as_array):
+    if lib.name == "jax" and power == SMALL and as_array:
+        power += 8  # the same, of fewer bits
+    size = np.ldexp(3.0, power)
+    scaled = {
+        "sample_weight": np.ldexp(ROW_WEIGHT, power),
+        "normalizer": lib.array(size) if as_array else float(size),
+    }
+    agrees(lib, "cross_entropy", scaled, {"sample_weight": ROW_WEIGHT, "normalizer": 3.0})
+
+
+def test_a_huge_weight_that_nothing_meets_changes_nothing(lib):
+    """That of a row whose label is ignored, or of a class that is no row's."""
+    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES - 1)
+    t[1] = -100
+    want = expected("cross_entropy", x, t)
+    rows, classes = np.full(ROWS, 1e-38), np.full(CLASSES, 1e-38)
+    rows[1] = classes[-1] = 1e38
+    for weights in ({"sample_weight": rows}, {"weight": classes}):
+        if lib.name == "dask" and "weight" not in weights:
+            continue  # its labels are read in their chunks alone; the row's weight is a bound
+        got = xloss.cross_entropy(lib.array(x), lib.like(t), **given(lib, weights))
+        close(lib.host(got), want.value, within=32)
+
+
+@pytest.mark.parametrize("power", [-1000, 1000])
+def test_float64(power):
+    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES)
+    want = expected("cross_entropy", x, t, sample_weight=ROW_WEIGHT, weight=CLASS_WEIGHT)
+    value, grad = value_and_grad(xloss.cross_entropy)(
+        x, t, sample_weight=np.ldexp(ROW_WEIGHT, power), weight=np.ldexp(CLASS_WEIGHT, power)
+    )
+    np.testing.assert_allclose(value, float(want.value), rtol=1e-14)
+    np.testing.assert_allclose(grad, np.asarray(want.grad, float), rtol=1e-13)
+
+
+@pytest.mark.parametrize("power", [-110, 110])
+def test_an_evaluation_and_a_count(lib, power):
+    if lib.name == "no_x64":
+        pytest.skip("argmax counts in int64, which this device has not")
+    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES)
+    want = expected("cross_entropy", x, t, sample_weight=ROW_WEIGHT, weight=CLASS_WEIGHT)
+    both = {
+        "sample_weight": lib.array(np.ldexp(ROW_WEIGHT, power)),
+        "weight": lib.array(np.ldexp(CLASS_WEIGHT, power)),
+    }
+    batches = Evaluation().update(lib.array(x), lib.like(t), **both)
+    batches += Evaluation().update(lib.array(x), lib.like(t), **both)
+    got = batches.result()
+    close(np.asarray(got.loss), want.value, within=32)
+    weight = np.sum(ROW_WEIGHT * CLASS_WEIGHT[t])
+    np.testing.assert_allclose(got.weight, 2 * weight * 2.0 ** (2 * power), rtol=1e-12)
+    count = xloss.effective_count(lib.like(t), sample_weight=both["sample_weight"])
+    np.testing.assert_allclose(
+        float(lib.host(count)), np.ldexp(np.sum(ROW_WEIGHT), power), rtol=1e-6
+    )
+
+
+def test_linear_cross_entropy(lib):
+    features, matrix = inputs("cross_entropy", (ROWS, 2), 1), inputs("cross_entropy", (CLASSES, 2))
+    t = labels(ROWS, CLASSES)
+    want = expected("cross_entropy", features @ matrix.T, t)
+    for weight in (1e-38, 1e38):
+        classes = np.full(CLASSES, weight)
+        got = xloss.linear_cross_entropy(
+            lib.array(features),
+            lib.array(matrix),
+            lib.like(t),
+            sample_weight=lib.array(np.full(ROWS, weight)),
+            class_weight=lib.array(classes),
+        )
+        close(lib.host(got), want.value, within=64)
+
+
+@pytest.mark.parametrize("power", [SMALL, LARGE])
+def test_autodiff_that_sums_rounded_rows(power):
+    torch = pytest.importorskip("torch")
+    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES)
+    want = expected("cross_entropy", x, t, sample_weight=ROW_WEIGHT)
+    y = torch.tensor(t)
+    weight = torch.tensor(np.ldexp(ROW_WEIGHT, power), dtype=torch.float32)
+
+    def loss_of(z):
+        return xloss.cross_entropy(z, y, sample_weight=weight)
+
+    z = torch.tensor(x, dtype=torch.float32)
+    grads = [
+        torch.func.grad(loss_of)(z),
+        torch.func.vmap(torch.func.grad(loss_of))(z[None])[0],
+        torch.compile(torch.func.grad(loss_of), backend="eager")(z),
+    ]
+    for grad in grads:
+        close(grad.numpy(), want.grad, within=32, scale=np.abs(want.grad).max())

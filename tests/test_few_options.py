@@ -1,0 +1,220 @@
+"""Libraries with fewer of the standard's options; and what is no array that can be computed on."""
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import CLASS, LOSSES, close, expected, inputs, loss, shape, soft, targets
+
+strict = pytest.importorskip("array_api_strict", reason="pip install array-api-strict")
+
+FLAGS = {
+    "no boolean indexing": {"boolean_indexing": False},
+    "no shapes that depend on data": {"data_dependent_shapes": False},
+    "no extension": {"enabled_extensions": ()},
+    "the oldest standard": {"api_version": "2024.12"},
+    "none of these": {
+        "boolean_indexing": False, "data_dependent_shapes": False, "enabled_extensions": (),
+        "api_version": "2024.12",
+    },
+}  # fmt: skip
+PLACES = ("CPU_DEVICE", "device1")
+
+
+@pytest.fixture
+def flags(request):
+    strict.set_array_api_strict_flags(**request.param)
+    yield
+    strict.reset_array_api_strict_flags()
+
+
+def given(name):
+    yield {}
+    rows = np.array([1.0, 2.0, 0.0, 0.5, 1.0, 1.0])
+    yield {"sample_weight": rows, "where": np.array([1, 1, 1, 0, 1, 1], bool)}
+    if name in CLASS:
+        yield {"weight": np.array([0.5, 1.0, 2.0, 1.0, 0.25]), "label_smoothing": 0.125}
+    if name == "cross_entropy":
+        yield {"softcap": 8.0, "z_loss": 0.125}
+
+
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=[*FLAGS], indirect=True)
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_on_the_least_that_the_standard_asks(name, flags):
+    form = shape(name, 6, 5)
+    x = inputs(name, form)
+    kinds = [targets(name, form), soft(form)] if name in CLASS else [targets(name, form)]
+    for place in PLACES:
+
+        def make(values, place=place):
+            if not isinstance(values, np.ndarray):
+                return values
+            return strict.asarray(values, device=strict.Device(place))
+
+        for t in kinds:
+            for options in given(name):
+                want = expected(name, x, t, **options)
+                made = {k: make(v) for k, v in options.items()}
+                if name in CLASS:
+                    made["validate"] = True
+                value, grad = xloss.value_and_grad(loss(name))(make(x), make(t), **made)
+                home = strict.Device("CPU_DEVICE")
+                close(np.from_dlpack(value.to_device(home)), want.value, "float64", 16)
+                close(np.from_dlpack(grad.to_device(home)), want.grad, "float64", 64)
+
+
+@pytest.mark.parametrize("flags", [FLAGS["none of these"]], ids=["none"], indirect=True)
+def test_what_stands_around_a_loss_too(flags):
+    x, y = inputs("cross_entropy", (6, 5)), np.array([0, 4, -100, 1, 2, 3])
+    z, t = strict.asarray(x), strict.asarray(y)
+    for op in (xloss.logsumexp, xloss.softmax, xloss.log_softmax, xloss.entropy):
+        np.testing.assert_allclose(np.from_dlpack(op(z)), op(x), rtol=1e-15)
+    made = xloss.one_hot(strict.asarray(abs(y)), 101)
+    np.testing.assert_array_equal(np.from_dlpack(made), np.eye(101)[abs(y)])
+    smooth = xloss.smooth_labels(strict.asarray(abs(x)), 0.125, where=z != 0)
+    np.testing.assert_allclose(
+        np.from_dlpack(smooth), xloss.smooth_labels(abs(x), 0.125, where=x != 0), rtol=1e-15
+    )
+    assert float(xloss.effective_count(t)) == 5
+    assert float(xloss.l2_penalty([z, z], strength=1.0)) == (x * x).sum()
+    want = expected("cross_entropy", x, y).value
+    assert xloss.Evaluation().update(z, t).result().loss == pytest.approx(float(want), rel=1e-15)
+    x[1, 4] = -np.inf
+    report = xloss.diagnose(strict.asarray(x), t)
+    assert [f.rule for f in report.findings] == ["masked_target"]
+    features, weight = (strict.asarray(inputs("cross_entropy", s)) for s in ((6, 3), (5, 3)))
+    xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(features, weight, t, block_rows=4)
+
+
+@pytest.mark.parametrize("version", ["2022.12", "2023.12"])
+def test_an_older_standard_is_refused_in_one_sentence(version):
+    x, y = strict.asarray(np.zeros((2, 3))), strict.asarray(np.array([0, 1]))
+    xloss.cross_entropy(x, y)  # what is remembered of these classes is no excuse
+    strict.set_array_api_strict_flags(api_version=version)
+    try:
+        with pytest.raises(TypeError, match=rf"^logits: .*version {version} .*2024\.12"):
+            xloss.cross_entropy(x, y)
+    finally:
+        strict.reset_array_api_strict_flags()
+
+
+def like(module, **attributes):
+    """An object of a class of that module, which looks like an array of numbers."""
+    values = np.ones((6, 5))
+    looks = {"dtype": values.dtype, "shape": values.shape, "ndim": 2, "size": 30}
+    looks["__array__"] = lambda self, dtype=None, copy=None: values
+    kind = type("Thing", (), {**looks, **attributes})
+    kind.__module__ = module
+    return kind()
+
+
+def dask_of(sample):
+    da = pytest.importorskip("dask.array", reason="pip install 'xloss[dask]'")
+    made = da.ones((6, 5), chunks=3)
+    made._meta = sample  # what Dask keeps to know its chunks by
+    return made
+
+
+def tensor(how):
+    def make():
+        torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+        return how(torch, torch.ones(6, 5))
+
+    return make
+
+
+def nested(torch, x, **layout):
+    return torch.nested.nested_tensor([x, x[:2]], **layout)
+
+
+METHOD = {"__array_namespace__": lambda self, **kwargs: strict}
+# What it is -> how it is made, and what the error says to pass.
+THINGS = {
+    "pandas": (lambda: like("pandas.core.frame", to_numpy=0), r"\.to_numpy\(\)$"),
+    "polars": (lambda: like("polars.series.series", to_numpy=0), r"\.to_numpy\(\)$"),
+    "dask frames": (lambda: like("dask.dataframe", to_dask_array=0), r"lengths=True\)$"),
+    "xarray": (lambda: like("xarray.core.dataarray", to_numpy=0), r"\.data$"),
+    "pint": (lambda: like("pint.registry", **METHOD), r"\.magnitude$"),
+    "sparse": (lambda: like("sparse.numba_backend._coo.core", **METHOD), r"\.todense\(\)$"),
+    "ndonnx": (lambda: like("ndonnx._array", **METHOD), r"\.unwrap_numpy\(\)$"),
+    "mlx": (lambda: like("mlx.core", **METHOD), r"numpy\.asarray\(\w+\)$"),
+    "scipy": (lambda: like("scipy.sparse._csr", toarray=0, todense=0), r"\.toarray\(\)$"),
+    "jax sparse": (lambda: like("jax.experimental.sparse.bcoo", todense=0), r"\.todense\(\)$"),
+    "tensorflow": (lambda: like("tensorflow", numpy=0), r"\.numpy\(\)$"),
+    "a list": (lambda: [[1.0, 0.0]], r"numpy\.asarray\(\w+\)$"),
+    "masked": (lambda: np.ma.ones((6, 5)), r"\.filled\(value\), with where="),
+    "a matrix": (lambda: np.ones((6, 5)).view(np.matrix), r"numpy\.asarray\(\w+\)$"),
+    "Dask of masked": (lambda: dask_of(np.ma.ones((0, 0))), r"dask\.array\.ma\.filled\(\w+, value"),
+    "Dask of sparse": (
+        lambda: dask_of(like("sparse.core", **METHOD)), r"map_blocks\(lambda block: block\.todense",
+    ),
+    "COO": (tensor(lambda torch, x: x.to_sparse()), r"\.to_dense\(\)$"),
+    "CSR": (tensor(lambda torch, x: x.to_sparse_csr()), r"\.to_dense\(\)$"),
+    "mkldnn": (tensor(lambda torch, x: x.to_mkldnn()), r"\.to_dense\(\)$"),
+    "nested": (tensor(nested), r"to_padded_tensor\(\w+, 0\.0\)"),
+    "jagged": (tensor(lambda torch, x: nested(torch, x, layout=torch.jagged)), "to_padded_tensor"),
+}  # fmt: skip
+
+
+def every_call(x):
+    """Name each argument that takes an array, and give it."""
+    a, y = np.ones((6, 5)), np.zeros(6, int)
+    f = xloss.cross_entropy
+    yield "logits", lambda: f(x, y)
+    yield "logits", lambda: xloss.value_and_grad(f)(x, y)
+    yield "logits", lambda: xloss.Evaluation().update(x, y)
+    yield "logits", lambda: xloss.diagnose(x, y)
+    yield "log_probs", lambda: xloss.kl_div(x, a)
+    yield "logits", lambda: xloss.binary_cross_entropy_with_logits(x, a)
+    yield "features", lambda: xloss.linear_cross_entropy(x, a, y)
+    yield "weight", lambda: xloss.linear_cross_entropy(a, x, y)
+    yield "bias", lambda: xloss.linear_cross_entropy(a, a, y, bias=x)
+    for name in ("weight", "sample_weight", "where", "normalizer"):
+        yield name, lambda name=name: f(a, y, **{name: x})
+    yield "targets", lambda: f(a, x)
+    yield "pos_weight", lambda: xloss.binary_cross_entropy_with_logits(a, a, pos_weight=x)
+    yield "cotangent", lambda: xloss.value_and_grad(f)(a, y, cotangent=x)
+    for op in (xloss.logsumexp, xloss.softmax, xloss.log_softmax):
+        yield "x", lambda op=op: op(x)
+    yield "labels", lambda: xloss.one_hot(x, 5)
+    yield "probs", lambda: xloss.smooth_labels(x, 0.1)
+    yield "where", lambda: xloss.smooth_labels(a, 0.1, where=x)
+    yield "targets", lambda: xloss.effective_count(x)
+    yield "weight", lambda: xloss.effective_count(y, weight=x)
+    yield "sample_weight", lambda: xloss.effective_count(y, sample_weight=x)
+    yield "params", lambda: xloss.l2_penalty([x], strength=1.0)
+    yield "params", lambda: xloss.value_and_grad(xloss.l2_penalty)((a, x), strength=1.0)
+    yield "loss", lambda: xloss.perplexity(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*(beta|prototype)")  # PyTorch's, of the tensors themselves
+@pytest.mark.parametrize("thing", THINGS)
+def test_what_is_no_array_is_one_sentence(thing):
+    make, pattern = THINGS[thing]
+    x = make()
+    for name, call in every_call(x):
+        with pytest.raises(
+            TypeError, match=rf"^{name}: expected .*, got .*; pass .*{pattern}"
+        ) as got:
+            call()
+        assert "\n" not in str(got.value)
+
+
+REAL = {
+    "pandas": (lambda m: m.DataFrame(np.ones((6, 5))), r"\.to_numpy\(\)$"),
+    "xarray": (lambda m: m.DataArray(np.ones((6, 5))), r"\.data$"),
+    "pint": (lambda m: np.ones((6, 5)) * m.UnitRegistry().m, r"\.magnitude$"),
+    "sparse": (lambda m: m.COO(np.ones((6, 5))), r"\.todense\(\)$"),
+    "ndonnx": (lambda m: m.asarray(np.ones((6, 5))), r"\.unwrap_numpy\(\)$"),
+    "scipy.sparse": (lambda m: m.csr_array(np.ones((6, 5))), r"\.toarray\(\)$"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", REAL)
+def test_the_real_ones_too_where_they_are_installed(module):
+    make, pattern = REAL[module]
+    x = make(pytest.importorskip(module, reason="of other projects: pip install it to run this"))
+    for name, call in every_call(x):
+        with pytest.raises(TypeError, match=rf"^{name}: expected .*, got .*; pass .*{pattern}"):
+            call()

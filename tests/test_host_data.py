@@ -1,0 +1,271 @@
+"""NumPy's labels and weights beside logits of any other library: taken, moved, checked at once."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, CLASS, LOSSES, close, expected, inputs, loss, shape, soft, targets
+from libraries import NAMES, library
+from spread import Alone
+
+OTHERS = [n for n in NAMES if n != "numpy"]
+beside = pytest.mark.parametrize("lib", OTHERS, indirect=True)
+
+
+def by_terms(options):
+    """How large the terms of a gradient are, which pos_weight lets cancel; 0: the gradient is."""
+    return 0.25 if "pos_weight" in options else 0.0
+
+
+def given(name):
+    """Every array that may be NumPy's, but for the targets."""
+    rows = np.array([1.0, 2.0, 0.0, 0.5, 1.0, 1.0])
+    options = {"sample_weight": rows, "where": np.array([1, 1, 1, 0, 1, 1], bool)}
+    if name in CLASS:
+        options["weight"] = np.array([0.5, 1.0, 2.0, 1.0, 0.25])
+    if name == "binary_cross_entropy_with_logits":
+        options["pos_weight"] = rows + 0.5
+    return options
+
+
+@beside
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_takes_them(lib, name):
+    form = shape(name, 6, 5)
+    x, t = inputs(name, form), targets(name, form)
+    run = xloss.value_and_grad(loss(name))
+    few = [{}, given(name)] if lib.name != "jax" or name in CLASS[:1] else [given(name)]
+    for options in few:
+        want = expected(name, x, t, **options)
+        value, grad = run(lib.like(x), t, **options)
+        close(lib.host(value), want.value)
+        close(lib.host(grad), want.grad, scale=by_terms(options))
+    want = expected(name, x, t, normalizer=3.0)
+    close(lib.host(loss(name)(lib.like(x), t, normalizer=np.float32(3))), want.value)
+
+
+@beside
+def test_soft_targets_and_a_cotangent(lib):
+    form = (6, 5)
+    x, t = inputs("cross_entropy", form), soft(form)
+    run = xloss.value_and_grad(xloss.cross_entropy, (0, 1))
+    want = expected("cross_entropy", x, t)
+    value, grads = run(lib.like(x), t.astype(np.float32), cotangent=np.float32(1))
+    close(lib.host(value), want.value)
+    close(lib.host(grads[0]), want.grad, within=16)
+    close(lib.host(grads[1]), want.grad_targets, within=16)
+
+
+@beside
+def test_linear_cross_entropy(lib):
+    x, w = inputs("cross_entropy", (6, 3)) / 4, inputs("cross_entropy", (5, 3), 1) / 4
+    y, options = targets("cross_entropy", (6, 5)), given("cross_entropy")
+    options["class_weight"] = options.pop("weight")
+    got = xloss.linear_cross_entropy(lib.like(x), lib.like(w), y, **options)
+    options["weight"] = options.pop("class_weight")
+    close(lib.host(got), expected("cross_entropy", x @ w.T, y, **options).value, within=16)
+
+
+@pytest.mark.parametrize("lib", ["torch", "standin"], indirect=True)
+def test_classes_that_ranks_share(lib, monkeypatch):
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    x, y, options = inputs("nll_loss", (6, 5)), targets("nll_loss", (6, 5)), given("nll_loss")
+    want = expected("cross_entropy", x, y, **options)
+    f = xloss.vocab_parallel_cross_entropy
+    close(lib.host(f(lib.like(x), y, group="alone", **options)), want.value)
+    options["class_weight"] = options.pop("weight")
+    linear = xloss.linear_cross_entropy
+    z, eye = lib.like(x), lib.like(np.eye(5))
+    close(lib.host(linear(z, eye, y, group="alone", **options)), want.value)
+    y[2] = 5
+    for call in (lambda: f(z, y, group="alone"), lambda: linear(z, eye, y, group="alone")):
+        with pytest.raises(IndexError, match=r"^targets: label 5 at position \(2,\)"):
+            call()
+
+
+@beside
+def test_what_evaluates_and_explains(lib):
+    if lib.name == "no_x64":
+        pytest.skip("array_api_strict's argmax makes int64 on a device that has none")
+    form = (6, 5)
+    x, y, options = inputs("cross_entropy", form), targets("cross_entropy", form), given("nll_loss")
+    y[1], x[4] = -100, np.nan
+    x[4] = 0.0
+    want = expected("cross_entropy", x, y, **options)
+    with lib.reading():
+        result = xloss.Evaluation().update(lib.like(x), y, **options).result()
+        report = xloss.diagnose(lib.like(x), y, **options, normalizer=np.float64(2))
+    close(np.float32(result.loss), want.value)
+    close(np.float32(report.loss), expected("cross_entropy", x, y, **options, normalizer=2.0).value)
+    assert not report.findings
+    count = xloss.effective_count(lib.like(y), **options)
+    total = sum(
+        s * options["weight"][k]
+        for s, k, w in zip(options["sample_weight"], y, options["where"], strict=True)
+        if w and k != -100
+    )
+    assert float(lib.host(count)) == total
+
+
+@beside
+@pytest.mark.parametrize("name", CLASS)
+def test_a_bad_label_is_named_at_once(lib, name):
+    """The labels are on the host, wherever the logits are; but for rows that are absent."""
+    if lib.name == "jax" and name != "cross_entropy":
+        return
+    x, y = inputs(name, (6, 5)), targets(name, (6, 5))
+    y[2], y[4] = 7, -1
+    f = loss(name)
+    for validate in ("auto", True):
+        with pytest.raises(IndexError, match=r"^targets: label 7 at position \(2,\) is outside"):
+            f(lib.like(x), y, validate=validate)
+        present = np.array([1, 1, 0, 1, 1, 1])
+        with pytest.raises(IndexError, match=r"label -1 at position \(4,\)"):
+            f(lib.like(x), y, sample_weight=present, where=present > 0, validate=validate)
+        present[4] = 0
+        f(lib.like(x), y, where=present > 0, validate=validate)
+    rows = lib.host(f(lib.like(x), y, validate=False, reduction="none"))
+    assert np.isnan(rows).tolist() == [False, False, True, False, True, False]
+    if not library(lib.name).reads:  # the mask is not on the host: which row is absent is not known
+        masked = f(lib.like(x), y, where=lib.like(present > 0))
+        assert np.isfinite(lib.host(masked))
+
+
+@beside
+@pytest.mark.parametrize("name", BINARY)
+def test_a_bad_binary_target_too(lib, name):
+    x = lib.like(inputs(name, (6,)))
+    with pytest.raises(ValueError, match=r"^targets: 2 at position \(3,\) is neither 0 nor 1"):
+        loss(name)(x, np.array([0, 1, 1, 2, 0, 1]))
+    close(
+        lib.host(loss(name)(x, np.array([0, 1, 1, 0, 0, 1], bool))),
+        expected(name, inputs(name, (6,)), np.array([0.0, 1, 1, 0, 0, 1])).value,
+    )
+
+
+@beside
+def test_validate_refuses_negative_weights_of_the_host(lib):
+    x, y, w = inputs("cross_entropy", (6, 5)), targets("cross_entropy", (6, 5)), np.ones(6)
+    w[3] = -1
+    t = soft((6, 5))
+    t[1, 2] = -0.5
+    f = xloss.cross_entropy
+    with pytest.raises(ValueError, match=r"^sample_weight: negative at position \(3,\)"):
+        f(lib.like(x), y, sample_weight=w, validate=True)
+    with pytest.raises(ValueError, match=r"^weight: negative at position \(3,\)"):
+        f(lib.like(x), y, weight=w[:5], validate=True)
+    with pytest.raises(ValueError, match=r"^targets: negative at position \(1, 2\)"):
+        f(lib.like(x), t, validate=True)
+    with pytest.raises(ValueError, match=r"^targets: negative"):
+        f(lib.like(x.T), t.T, axis=0, validate=True)
+
+
+FORMS = {
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+    "backwards": lambda a: a[::-1].copy()[::-1],
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "a field": lambda a: np.rec.fromarrays([a, np.zeros(len(a), np.int8)]).f0,
+    "16 bits": lambda a: a.astype(ml_dtypes.bfloat16 if a.dtype.kind == "f" else np.uint16),
+    "half": lambda a: a.astype(np.float16 if a.dtype.kind == "f" else np.uint64),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", FORMS)
+@beside
+def test_any_memory_and_dtype(lib, form):
+    x, y, w = inputs("cross_entropy", (6, 5)), targets("cross_entropy", (6, 5)), np.arange(6) / 4
+    want = expected("cross_entropy", x, y, sample_weight=w).value
+    own = np.array(y), np.array(w)
+    got = xloss.cross_entropy(lib.like(x), FORMS[form](y), sample_weight=FORMS[form](w))
+    close(lib.host(got), want)
+    np.testing.assert_array_equal(own, (y, w))
+
+
+@pytest.mark.parametrize("lib", ["jax", "no_x64"], indirect=True)
+def test_wide_labels_do_not_wrap_where_there_are_no_64_bits(lib):
+    """Narrowed, 2^32 + 1 would be label 1."""
+    x = lib.like(inputs("cross_entropy", (4, 5)))
+    for kind in (np.int64, np.uint64):
+        y = np.array([0, 2**32 + 1, 2**40, 3], kind)
+        with pytest.raises(IndexError, match=r"label 4294967297 at position \(1,\)"):
+            xloss.cross_entropy(x, y)
+        for ignore in (-100, None, -1):
+            rows = xloss.cross_entropy(x, y, validate=False, ignore_index=ignore, reduction="none")
+            assert np.isnan(lib.host(rows)).tolist() == [False, True, True, False]
+        rows = xloss.cross_entropy(x, y, validate=False, ignore_index=2**40, reduction="none")
+        assert np.isnan(lib.host(rows)).tolist() == [False, True, False, False]
+        assert lib.host(rows)[2] == 0
+
+
+@beside
+def test_what_is_no_number_is_refused(lib):
+    x, y = lib.like(inputs("cross_entropy", (6, 5))), targets("cross_entropy", (6, 5))
+    for t in (y.astype(object), y.astype(complex), y.astype(str), y > 2, y.astype("M8[s]")):
+        with pytest.raises(TypeError, match=r"^targets: expected an integer array of class"):
+            xloss.cross_entropy(x, t)
+    with pytest.raises(TypeError, match=r"^where: expected a bool array"):
+        xloss.cross_entropy(x, y, where=y)
+    with pytest.raises(TypeError, match=r"^targets: .*masked"):
+        xloss.cross_entropy(x, np.ma.masked_array(y))
+    with pytest.raises(ValueError, match=r"^sample_weight: shape \(7,\) does not broadcast"):
+        xloss.cross_entropy(x, y, sample_weight=np.ones(7))
+    with pytest.raises(TypeError, match=r"^weight: expected an array of .* as features is, got"):
+        xloss.linear_cross_entropy(x, np.ones((3, 5)), np.zeros(6, int))  # no data: a parameter
+
+
+def test_under_jit():
+    """Constants of a traced function, which JAX's own transformations see nothing of."""
+    jax = pytest.importorskip("jax", reason="pip install 'xloss[jax]'")
+    x, y, options = inputs("nll_loss", (6, 5)), targets("nll_loss", (6, 5)), given("nll_loss")
+    z = jax.numpy.asarray(x, "float32")
+    want = expected("cross_entropy", x, y, **options)
+    f = jax.jit(jax.value_and_grad(lambda z: xloss.cross_entropy(z, y, **options)))
+    close(np.asarray(f(z)[0]), want.value)
+    close(np.asarray(f(z)[1]), want.grad)
+    g = jax.jit(xloss.cross_entropy)
+    close(np.asarray(g(z, y)), expected("cross_entropy", x, y).value)
+    with pytest.raises(IndexError, match="label 5 at position"):
+        jax.jit(lambda z: xloss.cross_entropy(z, np.full(6, 5)))(z)
+    checked = jax.jit(lambda z: xloss.cross_entropy(z, y, **options, validate=True))
+    close(np.asarray(checked(z)), want.value)
+    with pytest.raises(ValueError, match=r"^sample_weight: negative"):
+        jax.jit(lambda z: xloss.cross_entropy(z, y, sample_weight=-np.ones(6), validate=True))(z)
+
+
+def test_under_torch_compile():
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    x, y, options = inputs("nll_loss", (6, 5)), targets("nll_loss", (6, 5)), given("nll_loss")
+    z = torch.tensor(x, dtype=torch.float32)
+    want = expected("cross_entropy", x, y, **options)
+    f = torch.compile(
+        lambda z, y: xloss.cross_entropy(z, y, **options), backend="eager", fullgraph=True
+    )
+    close(f(z, y).numpy(), want.value)
+    leaf = z.clone().requires_grad_()
+    xloss.cross_entropy(leaf, y, **options).backward()
+    close(leaf.grad.numpy(), want.grad)
+    per_row = torch.func.vmap(lambda z: xloss.cross_entropy(z, np.int64(2)))(z)
+    close(per_row.numpy(), expected("cross_entropy", x, np.full(6, 2)).rows)
+
+
+@pytest.mark.filterwarnings("error")
+def test_beside_a_device_that_refuses_to_come_to_the_host():
+    """CuPy's stand-in: the labels go there, nothing comes back."""
+    pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
+    from standin import DEVICE, DeviceArray
+
+    with xloss.use_engine("generic"):
+        for name in LOSSES:
+            form = shape(name, 6, 5)
+            x, t = inputs(name, form).astype(np.float32), targets(name, form)
+            options = given(name) | {"normalizer": np.float64(3)}
+            value, grad = xloss.value_and_grad(loss(name))(DeviceArray(x), t, **options)
+            want = expected(name, x, t, **options)
+            assert value.device == grad.device == DEVICE
+            close(value._values, want.value)
+            close(grad._values, want.grad, scale=by_terms(options))
+            if name in CLASS:
+                with pytest.raises(IndexError, match="label 5 at position"):
+                    loss(name)(DeviceArray(x), np.full(6, 5))

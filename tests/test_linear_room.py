@@ -1,0 +1,143 @@
+"""What 16-bit linear_cross_entropy multiplies and holds: no weight in float32, no room exceeded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from emulated import emulated
+from linear_cases import CLASSES, OPTIONS, UP, B, W, X, Y, check, expected, options_for
+from linear_short import U, allowed, cupy_cores, gradients, large, on
+from standin import DeviceArray, unwrap
+from xloss._xp import context, namespace
+from xloss.core import linear as cutting
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+__all__ = ["large"]  # a fixture
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cupy_multiplies_through_cublas(reduction):
+    """Every option, by addresses and steps: cuBLAS reads columns where CuPy has rows."""
+    for name in OPTIONS:
+        given = options_for(name, reduction, False)
+        y = np.where(Y == -100, given.get("ignore_index", -100), Y)
+        up = UP if reduction == "none" else np.float64(-2.0)
+        want = expected(X, W, y, B, given, up)
+        arrays = [
+            DeviceArray(a.astype(np.float16) if a.dtype.kind == "f" else a) for a in (X, W, y)
+        ]
+        own = {k: DeviceArray(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+        f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+        with cupy_cores() as here:
+            bias, rows = DeviceArray(B.astype(np.float16)), {"block_rows": 3}
+            value, grads = f(*arrays, bias=bias, cotangent=DeviceArray(up), **own, **rows)
+        assert here.gpu.launches
+        assert len(here.blas.products) == 3 * 3  # of each of three blocks
+        check(unwrap(value), want.value, want.value_off, f"{name}: value")
+        floor = 2.0**-25 * 8 * 3 / 2.0**14 * (1 + 2.0**14 * given.get("z_loss", 0))
+        for n, g in zip(("x", "weight", "bias"), grads, strict=True):
+            assert unwrap(g).dtype == np.float16
+            check(
+                unwrap(g), want.grads[n], allowed(want, n, "float16", floor=floor), f"{name}: {n}"
+            )
+    assert CLASSES % 8  # rows of gradients are apart in memory
+
+
+class Operations:
+    """Every operation of PyTorch and what it returned, and the products among them."""
+
+    def __init__(self) -> None:
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        made, self.wide, self.products = self, {}, []
+
+        class Mode(TorchDispatchMode):
+            def __torch_dispatch__(
+                self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+            ) -> Any:
+                out = operation(*args, **(kwargs or {}))
+                if str(operation).startswith(("aten.mm", "aten.addmm", "aten.matmul", "aten.bmm")):
+                    made.products.append([a.dtype for a in args if torch.is_tensor(a)])
+                if torch.is_tensor(out) and out.dtype == torch.float32 and out.ndim:
+                    # Of memory, not of elements: a number expanded takes none.
+                    size = out.untyped_storage().nbytes() // 4
+                    made.wide[str(operation)] = max(size, made.wide.get(str(operation), 0))
+                return out
+
+        self.mode = Mode()
+
+
+@pytest.mark.parametrize("way", ["value", "value_and_grad", "autograd"])
+@pytest.mark.parametrize("place", ["cuda", "host"])
+def test_a_16_bit_weight_is_never_whole_in_float32(place, way, large, monkeypatch):
+    """Nor its gradient, where there is no room; and no tensor core waits for a float32 product."""
+    x, w, y = (a.clone() for a in large[:3])
+    monkeypatch.setattr(cutting, "PIECE", w.numel() // 8)
+    monkeypatch.setattr(cutting, "ON_GPU", 4 * 16 * w.shape[0])
+    seen = Operations()
+    if way == "autograd":
+        x.requires_grad_(), w.requires_grad_()
+    with on(place), seen.mode:
+        if way == "value_and_grad":
+            gradients(x, w, y, block_rows=16)
+        else:
+            loss = xloss.linear_cross_entropy(x, w, y, block_rows=16)
+            if way == "autograd":
+                (loss / 3).backward()
+    assert seen.products
+    assert max(seen.wide.values()) <= w.numel() // 2, seen.wide  # 16 rows of logits are 0.4 of it
+    if place == "cuda":
+        for dtypes in seen.products:
+            assert torch.float32 not in dtypes[:2]
+
+
+def test_without_tensor_cores_pieces_are_converted(large):
+    """On a GPU that has none, or whose PyTorch has no such product: as before."""
+    x, w, y, want = large
+    with emulated():
+        value, (gx, gw) = gradients(x, w, y, block_rows=16)
+    check(value, want.value, want.value_off, "value")
+    for n, g in (("x", gx), ("weight", gw)):
+        off = want.off[n] + U["bfloat16"] * np.abs(want.grads[n])
+        check(g.double(), want.grads[n], 1.01 * off, n)
+
+
+def test_a_product_that_cannot_add_to_float32_adds_pieces(large, monkeypatch):
+    """PyTorch 2.8 refuses a float32 sum beside 16-bit factors."""
+    from xloss.backends import linear_torch_products as products
+
+    x, w, y, _ = large
+    with on("cuda"):
+        want = gradients(x, w, y, block_rows=16)[1][1]
+        monkeypatch.setattr(products, "_adds_in_float32", lambda device, dtype: False)
+        monkeypatch.setattr(products, "_SLICE", 1000)
+        got = gradients(x, w, y, block_rows=16)[1][1]
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+def test_blocks_and_sums_of_a_gpu_stay_in_768_mib():
+    """Logits, float32 sums, one piece of gradients, a block's own features and their gradient: with
+    64 MiB left for what the products themselves need."""
+    cx = context(torch.empty(0), namespace(torch.empty(0)))._replace(host=False)
+    for rows, width, classes in [
+        (8192, 4096, 131072),
+        (8192, 4096, 128256),
+        (16384, 2048, 32000),
+        (8192, 3584, 151936),
+        (4096, 768, 50257),
+        (2**20, 1024, 1000),
+        (128, 8192, 262144),
+    ]:
+        sizes = {"x": rows * width, "weight": classes * width}
+        sums = sum(cutting.wide_sums(sizes, "bfloat16").values())
+        linear = cutting.Linear(None, None, None)
+        step = cutting.block_rows(rows, classes, linear, cx, sums, 6 * width)
+        few = min(step, cutting.piece_rows(classes, cx, True))
+        beyond = sums + 4 * step * classes + 4 * few * classes + 6 * step * width
+        assert beyond <= (768 - 64) * 2**20, (rows, width, classes)
+        assert step == rows or step % 128 == 0
+    assert cutting.block_rows(8192, 131072, linear, cx, 0, 6 * 4096) == 1024

@@ -1,0 +1,249 @@
+"""linear_cross_entropy of 16-bit features and weight: they multiply as they are.
+
+What may be off, of p significant bits: each logit's gradient is rounded once, by 2^-p of itself at
+most, so that a sum of products is off by 2^-p of the sum of its terms' sizes; the result is rounded
+once more, by 2^-p of itself. On the host a block's product is rounded as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from linear_cases import OPTIONS, REDUCTIONS, UP, B, T, W, X, Y, check, expected, options_for
+from linear_short import U, allowed, gradients, large, on, tensor
+from spread import Alone
+from xloss.core import linear as cutting
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+__all__ = ["large"]  # a fixture
+ARGUMENTS = {"x": 0, "weight": 1, "bias": "bias", "targets": 2}
+PLACES = pytest.mark.parametrize("place", ["cuda", "generic", "host"])
+KINDS = pytest.mark.parametrize("kind", U)
+
+
+@PLACES
+@KINDS
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+def test_every_option(place, kind, reduction, soft):
+    """Blocks of 3 rows of 7, every gradient, and the value alone."""
+    for name in OPTIONS:
+        given = options_for(name, reduction, soft)
+        t = T if soft else np.where(Y == -100, given.get("ignore_index", -100), Y)
+        up = UP if reduction == "none" else np.float64(-2.0)
+        want = expected(X, W, t, B, given, up)
+        wanted = [n for n in ARGUMENTS if soft or n != "targets"]
+        own = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+        arrays = [tensor(a, kind) for a in (X, W, T if soft else t)]
+        more = {**own, "bias": tensor(B, kind), "block_rows": 3}
+        f = xloss.value_and_grad(xloss.linear_cross_entropy, tuple(ARGUMENTS[n] for n in wanted))
+        with on(place):
+            value, grads = f(*arrays, cotangent=torch.tensor(up), **more)
+            alone = xloss.linear_cross_entropy(*arrays, **more)
+        assert value.dtype == torch.float32
+        check(value, want.value, want.value_off, f"{name}: value")
+        check(alone, want.value, want.value_off, f"{name}: value alone")
+        # A weight of up to 2.5 and an upstream of up to 3 are lifted to 2^14 at least, but for
+        # the room that z_loss takes.
+        floor = 2.0**-25 * 8 * 3 / 2.0**14 * (1 + 2.0**14 * given.get("z_loss", 0))
+        for n, g in zip(wanted, grads, strict=True):
+            assert g.dtype == getattr(torch, kind)
+            off = allowed(want, n, kind, floor=floor * (kind == "float16"))
+            check(g.double(), want.grads[n], off, f"{name}: {n}")
+
+
+def exact_blocks(large: Any, rows: int) -> list[np.ndarray]:
+    """Each block's share of the weight's gradient, in float64."""
+    x, w, y, _ = large
+    g = xloss.value_and_grad(xloss.cross_entropy)(x.double() @ w.double().T, y)[1]
+    return [(g[a : a + rows].T @ x[a : a + rows].double()).numpy() for a in range(0, 96, rows)]
+
+
+@PLACES
+@pytest.mark.parametrize("rows", [16, 96])
+def test_a_weight_too_large_for_float32_is_summed_in_its_own_dtype(place, rows, large, monkeypatch):
+    """The sum is rounded once a block, by 2^-8 of itself: of one block not more than any result."""
+    x, w, y, want = large
+    monkeypatch.setattr(cutting, "ON_GPU", 2**13)
+    # Five rows at a time: their gradients go where the logits of none lie that are yet to be read.
+    monkeypatch.setattr(cutting, "DEVICE", 5 * 1003)
+    monkeypatch.setattr(cutting, "PIECE", 5 * 1003)
+    with on(place):
+        _, (gx, gw) = gradients(x, w, y, block_rows=rows)
+    so_far = np.abs(np.cumsum(exact_blocks(large, rows), axis=0)).sum(0)
+    u = U["bfloat16"]
+    off = 1.02 * (u * (want.terms["weight"] + so_far) + want.off["weight"])
+    check(gw.double(), want.grads["weight"], off, "weight")
+    off = 1.01 * (want.off["x"] + u * (want.terms["x"] + 2 * np.abs(want.grads["x"])))
+    check(gx.double(), want.grads["x"], off, "x")
+
+
+@pytest.mark.parametrize("place", ["cuda", "host"])
+def test_what_16_bits_cost_beside_float32(place, large, monkeypatch):
+    """The size of the weight gradient's error beside its own, in units of 2^-8.
+
+    A rounding is off by 2^-8 · m / √12 · 2 in the root mean square, m the mean of 1/mantissa, 0.72:
+    0.41 each. Rounded once: 0.41. Its terms too: √2 · 0.41. Summed in bfloat16 over 8 blocks, whose
+    partial sums grow as √k: √(1 + Σ k/8) · 0.41. A tenth more is left for chance.
+    """
+    x, w, y, want = large
+    exact = want.grads["weight"]
+
+    def off(g: Any) -> float:
+        return float(np.linalg.norm(g.double().numpy() - exact) / np.linalg.norm(exact) * 2**8)
+
+    with on(place):
+        wide = off(gradients(x, w, y, block_rows=12)[1][1])
+        monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+        short = off(gradients(x, w, y, block_rows=12)[1][1])
+    print(f"{place}: {wide:.2f}, {short:.2f}")
+    assert 0.41 < wide < 1.1 * 2**0.5 * 0.41
+    assert wide < short < 1.1 * (1 + 36 / 8) ** 0.5 * 0.41
+
+
+@pytest.mark.parametrize("place", ["cuda", "generic"])
+def test_float16_keeps_what_a_loss_scale_would_lift(place, monkeypatch):
+    """The label is 18 ahead: e^-18 of the others is below half of float16's least number, 2^-24.
+
+    They are lifted before they are rounded, and neither gradient is rounded before the upstream has
+    multiplied it, though there be no room for its sum in float32.
+    """
+    monkeypatch.setattr(cutting, "ON_GPU", 2**8)
+    x = torch.full((8, 4), 0.5, dtype=torch.float16).requires_grad_()
+    w = torch.zeros(1024, 4, dtype=torch.float16)
+    w[0] = 9.0
+    w.requires_grad_()
+    with on(place):
+        loss = xloss.linear_cross_entropy(x, w, torch.zeros(8, dtype=torch.int64), block_rows=3)
+        (loss * 2.0**20).backward()
+    p = np.exp(-18.0) / (1 + 1023 * np.exp(-18.0)) * 2.0**20
+    want = np.full((1024, 4), 0.5 * p)
+    want[0] *= -1023
+    # Rounded twice by 2^-11, after float32's error of a few times 2^-24.
+    np.testing.assert_allclose(w.grad.double(), want, rtol=1.01 * 2.0**-10)
+    np.testing.assert_allclose(x.grad.double(), -9 * 1023 * p / 8, rtol=1.01 * 2.0**-10)
+
+
+@pytest.mark.parametrize("sample", [None, 2.0**20, 2.0**-20])
+def test_float16_is_lifted_by_its_weights(sample):
+    """Neither infinite nor lost, whatever all rows are multiplied by."""
+    weights = None if sample is None else torch.full((7,), sample)
+    arrays = [tensor(a, "float16") for a in (X, W, Y)]
+    with on("cuda"):
+        _, (gx, gw) = gradients(*arrays, sample_weight=weights, normalizer=7 * (sample or 1.0))
+    want = expected(X, W, Y, None, {"normalizer": 7.0})
+    for n, g in (("x", gx), ("weight", gw)):
+        check(g.double(), want.grads[n], allowed(want, n, "float16"), n)
+
+
+@pytest.mark.parametrize("up", [1.0, 1 / 3, -2.0])
+@pytest.mark.parametrize("place", ["cuda", "host"])
+def test_an_upstream_is_not_rounded_before_it_scales(place, up, large, monkeypatch):
+    """As a 0-d tensor it would be rounded to 8 bits, and err in every entry to the same side."""
+    x, w, y, _ = large
+    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    monkeypatch.setattr("xloss.backends.linear_torch.PIECE", 1000)
+    a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+    with on(place):
+        _, grads = gradients(x, w, y, block_rows=24)
+        (xloss.linear_cross_entropy(a, b, y, block_rows=24) * up).backward()
+    for leaf, g in zip((a, b), grads, strict=True):
+        assert leaf.grad.dtype == torch.bfloat16
+        scaled = (g.double() * np.float32(up)).bfloat16()
+        assert torch.equal(leaf.grad, scaled)
+
+
+def test_compiled_for_bfloat16():
+    """The operation's gradients have the dtypes that a compiler was told."""
+    x, w = (tensor(a, "bfloat16").requires_grad_() for a in (X, W))
+    y = torch.tensor(Y)
+    torch._dynamo.reset()
+    loss = torch.compile(
+        lambda x, w: xloss.linear_cross_entropy(x, w, y) / 3,
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    loss(x, w).backward()
+    want = expected(X, W, Y, None, {}, np.float64(1 / 3))
+    for n, a in (("x", x), ("weight", w)):
+        check(a.grad.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=3), n)
+
+
+@KINDS
+def test_a_compiler_is_told_the_dtypes_of_the_gradients(kind):
+    """bfloat16 of bfloat16; float32 of float16, which the upstream is yet to multiply."""
+    import xloss.backends.linear_torch  # noqa: F401  # registers the operation
+
+    x, w = (tensor(a, kind) for a in (X, W))
+    options = (None,) * 6 + (-100, 0.0, 0.0, None, "mean", None, [True, True, False, False])
+    given = (x, w, None, torch.tensor(Y), *options)
+    operation = torch.ops.xloss.linear_cross_entropy.default
+    torch.library.opcheck(operation, given, test_utils=("test_faketensor",))
+    want = torch.bfloat16 if kind == "bfloat16" else torch.float32
+    assert [g.dtype for g in operation(*given)[1:3]] == [want, want]
+
+
+def test_ranks_add_up_in_float32(monkeypatch):
+    """A rank's share of the features' gradient is rounded after the exchange, not before."""
+    seen = []
+
+    class Seen(Alone):
+        def total(self, x: Any) -> Any:
+            seen.append(x.dtype)
+            return x
+
+    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Seen())
+    monkeypatch.setattr(cutting, "ON_GPU", 2**8)
+    want = expected(X, W, Y, None, {})
+    with on("cuda"):
+        _, (gx, gw) = gradients(
+            *(tensor(a, "bfloat16") for a in (X, W, Y)), group=..., block_rows=3
+        )
+    for n, g in (("x", gx), ("weight", gw)):
+        check(g.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=4), n)
+    assert torch.bfloat16 not in seen
+    assert torch.float32 in seen
+
+
+@PLACES
+@KINDS
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_absent_rows_of_nan_and_weights_of_infinity(place, kind, reduction):
+    """0·NaN in the sum over rows, and 0·inf in that over classes, of a row that is not there."""
+    gone = Y == -100
+    x = np.where(gone[:, None], np.nan, X)
+    w = W.copy()
+    w[4] = np.inf
+    y = np.where(np.arange(7) == 2, -100, np.abs(Y) % 3)
+    with on(place):
+        arrays = [tensor(a, kind) for a in (x, W, Y)]
+        _, (gx, gw) = gradients(*arrays, block_rows=3, reduction=reduction)
+        _, (infinite, _) = gradients(*(tensor(a, kind) for a in (X, w, y)), block_rows=3)
+    assert not gx[torch.tensor(gone)].any()
+    assert not infinite[2].any()
+    want = expected(X, W, Y, None, {"reduction": reduction} if reduction == "none" else {})
+    for n, g in (("x", gx), ("weight", gw)):
+        check(g.double(), want.grads[n], allowed(want, n, kind), n)
+
+
+@KINDS
+def test_rows_of_any_shape(kind):
+    """One row without an axis, rows of two axes, no row; and a class or two."""
+    for rows, classes in (((), 11), ((2, 3), 11), ((0,), 11), ((2, 3), 1), ((4,), 2)):
+        x = np.resize(X, (*rows, X.shape[1]))
+        y, w = np.resize(np.abs(Y) % classes, rows), W[:classes]
+        for place in ("cuda", "host"):
+            with on(place):
+                value, (gx, gw) = gradients(
+                    *(tensor(a, kind) for a in (x, w, y)), reduction="none", block_rows=2
+                )
+            flat = x.reshape(-1, X.shape[1])
+            want = expected(flat, w, y.reshape(-1), None, {"reduction": "none"})
+            check(value, want.value.reshape(rows), want.value_off.reshape(rows), "value")
+            off = allowed(want, "x", kind).reshape(x.shape)
+            check(gx.double(), want.grads["x"].reshape(x.shape), off, "x")
+            check(gw.double(), want.grads["weight"], allowed(want, "weight", kind), "weight")

@@ -1,0 +1,137 @@
+"""Objects that travel: value_and_grad pickles; and a bool is no number, wherever one is meant."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import LOSSES, close, expected, inputs, loss, shape, targets
+
+WEIGHT = np.array([0.5, 1.0, 2.0, 1.0, 0.25])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy, copy.copy])
+def test_value_and_grad_travels(name, travel):
+    form = shape(name, 6, 5)
+    x, t = inputs(name, form), targets(name, form)
+    for argnums in (0, "targets", (0, "targets")):
+        if argnums != 0 and t.dtype.kind == "i":
+            continue
+        made = travel(xloss.value_and_grad(loss(name), argnums))
+        f = pickle.loads(made) if isinstance(made, bytes) else made
+        value, grads = f(x, t)
+        want = expected(name, x, t)
+        close(value, want.value, "float64")
+        if argnums == 0:
+            close(grads, want.grad, "float64", 16)
+
+
+def test_so_does_that_of_every_other_loss():
+    x, y = inputs("cross_entropy", (6, 5)), targets("cross_entropy", (6, 5))
+    for f, arguments in (
+        (xloss.entropy, (x,)), (xloss.logsumexp, (x,)),
+        (xloss.CrossEntropyLoss(weight=WEIGHT), (x, y)),
+        (xloss.linear_cross_entropy, (x, np.eye(5), y)),
+    ):  # fmt: skip
+        grads = xloss.value_and_grad(f)
+        for one in (pickle.loads(pickle.dumps(grads)), copy.deepcopy(grads)):
+            for got, want in zip(one(*arguments), grads(*arguments), strict=True):
+                np.testing.assert_array_equal(got, want)
+    penalty = pickle.loads(pickle.dumps(xloss.value_and_grad(xloss.l2_penalty, ("params",))))
+    value, ((one, two),) = penalty((x[0], x[1]), strength=2.0)
+    assert value == (x[:2] ** 2).sum()
+    np.testing.assert_array_equal((one, two), 2 * x[:2])
+    assert isinstance(pickle.loads(pickle.dumps(xloss.Evaluation())), xloss.Evaluation)
+
+
+def test_an_iterable_of_parameters_is_read_once():
+    value, grads = xloss.value_and_grad(xloss.l2_penalty)((np.ones(2) for _ in "ab"), strength=3.0)
+    assert value == 6
+    assert len(grads) == 2
+
+
+def test_a_cotangent_of_the_penalty(lib):
+    x = lib.like(np.array([1.0, 2.0]))
+    run = xloss.value_and_grad(xloss.l2_penalty)
+    for cotangent in (-2.0, -2, np.float32(-2), np.array(-2.0), lib.like(np.array(-2.0))):
+        _, grad = run(x, strength=0.5, cotangent=cotangent)
+        np.testing.assert_array_equal(lib.host(grad), [-1.0, -2.0])
+    for wrong in (np.ones(1), lib.like(np.ones(2))):
+        with pytest.raises(ValueError, match=r"^cotangent: expected shape \(\)"):
+            run(x, strength=0.5, cotangent=wrong)
+
+
+X, Y, P = np.zeros((6, 5)), np.zeros(6, int), np.full((6, 5), 0.2)
+CALLS = {
+    "axis": [
+        lambda v: xloss.cross_entropy(X, Y, axis=v), lambda v: xloss.softmax(X, axis=v),
+        lambda v: xloss.logsumexp(X, axis=v), lambda v: xloss.one_hot(Y, 5, axis=v),
+        lambda v: xloss.smooth_labels(P, 0.1, axis=v), lambda v: xloss.effective_count(P, axis=v),
+        lambda v: xloss.effective_count(Y, axis=v), lambda v: xloss.diagnose(X, Y, axis=v),
+        lambda v: xloss.Evaluation().update(X, Y, axis=v), lambda v: xloss.kl_div(X, P, axis=v),
+    ],
+    "label_smoothing": [
+        lambda v: xloss.cross_entropy(X, Y, label_smoothing=v),
+        lambda v: xloss.log_loss(P, Y, label_smoothing=v),
+        lambda v: xloss.binary_cross_entropy_with_logits(X, P, label_smoothing=v),
+        lambda v: xloss.linear_cross_entropy(X, np.eye(5), Y, label_smoothing=v),
+    ],
+    "z_loss": [lambda v: xloss.cross_entropy(X, Y, z_loss=v)],
+    "softcap": [lambda v: xloss.focal_loss(X, Y, softcap=v)],
+    "gamma": [
+        lambda v: xloss.focal_loss(X, Y, gamma=v),
+        lambda v: xloss.sigmoid_focal_loss(X, P, gamma=v),
+    ],
+    "alpha": [lambda v: xloss.sigmoid_focal_loss(X, P, alpha=v)],
+    "eps": [
+        lambda v: xloss.log_loss(P, Y, eps=v), lambda v: xloss.binary_cross_entropy(P, P, eps=v),
+    ],
+    "ignore_index": [
+        lambda v: xloss.cross_entropy(X, Y, ignore_index=v),
+        lambda v: xloss.effective_count(Y, ignore_index=v),
+    ],
+    "normalizer": [
+        lambda v: xloss.cross_entropy(X, Y, normalizer=v),
+        lambda v: xloss.binary_cross_entropy(P, P, normalizer=v),
+    ],
+    "weight": [lambda v: xloss.cross_entropy(X, Y, weight=np.full(5, v))],
+    "sample_weight": [lambda v: xloss.cross_entropy(X, Y, sample_weight=np.full(6, v))],
+    "pos_weight": [
+        lambda v: xloss.binary_cross_entropy_with_logits(X, P, pos_weight=np.full(5, v)),
+    ],
+    "epsilon": [lambda v: xloss.smooth_labels(P, v)],
+    "num_classes": [lambda v: xloss.one_hot(Y, v)],
+    "strength": [lambda v: xloss.l2_penalty(X, strength=v)],
+    "loss": [lambda v: xloss.perplexity(v)],
+    "block_rows": [lambda v: xloss.linear_cross_entropy(X, np.eye(5), Y, block_rows=v)],
+    "cotangent": [
+        lambda v: xloss.value_and_grad(xloss.cross_entropy)(X, Y, cotangent=v),
+        lambda v: xloss.value_and_grad(xloss.l2_penalty)(X, strength=1.0, cotangent=v),
+    ],
+    "argnums": [
+        lambda v: xloss.value_and_grad(xloss.cross_entropy, v),
+        lambda v: xloss.value_and_grad(xloss.cross_entropy, (v,)),
+        lambda v: xloss.value_and_grad(xloss.l2_penalty, v),
+        lambda v: xloss.value_and_grad(xloss.l2_penalty, (v, 0)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_, np.False_, np.array(True)], ids=repr)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_bool_is_no_number(name, value):
+    for call in CALLS[name]:
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}: "):
+            call(value)
+
+
+@pytest.mark.parametrize("value", [1, 0, 1.0, None, "yes", np.array(1)])
+def test_a_number_is_no_bool(value):
+    for call in (xloss.cross_entropy, xloss.diagnose, xloss.Evaluation().update):
+        with pytest.raises(ValueError, match=r"^validate: expected"):
+            call(X, Y, validate=value)
+    with pytest.raises(TypeError, match=r"^log_target: expected True or False"):
+        xloss.kl_div(X, P, log_target=value)

@@ -1,0 +1,78 @@
+"""Whoever waits for a compiler is told of it, once that takes long, on the logger "xloss"."""
+
+import logging
+import threading
+import time
+
+import pytest
+
+from fresh import KERNEL, python
+from xloss.engines import waiting
+from xloss.engines.device import build
+
+NOW = "from xloss.engines import waiting\nwaiting.PATIENCE = {}\n"
+
+
+def ended():
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)
+
+
+def test_only_what_takes_long_is_told_of(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("xloss"), "level", logging.NOTSET)
+    monkeypatch.setattr(waiting, "PATIENCE", 60)
+    with waiting.compiling("this"):
+        pass
+    ended()
+    assert caplog.messages == []
+    monkeypatch.setattr(waiting, "PATIENCE", 0.01)
+    with waiting.compiling("that"):
+        time.sleep(0.5)
+    ended()
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("xloss", "WARNING")
+    assert record.getMessage().startswith("compiling that; ")
+
+
+def test_where_no_thread_can_be_started_nothing_is_told(caplog, monkeypatch):
+    def none(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(waiting, "PATIENCE", 0)
+    monkeypatch.setattr(threading.Timer, "start", none)
+    with waiting.compiling("this"):
+        pass
+    assert caplog.messages == []
+
+
+def test_the_cpu_engine_tells_once_and_never_of_what_comes_from_disk(tmp_path):
+    pytest.importorskip("numba")
+    env = {"XLOSS_CACHE_DIR": str(tmp_path)}
+    script = NOW.format(0) + KERNEL + "\ncomputed()\ncomputed()\n"
+    silent = "import logging\nlogging.getLogger('xloss').setLevel(logging.ERROR)\n"
+    told = "compiling the CPU engine's kernel 'steps'; later calls and processes need not, and "
+    ran = python(script, env=env)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr == f"{told}`xloss engines --warm` does it ahead\n"
+    ran = python(script, env=env)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    ran = python(silent + script, env={"XLOSS_CACHE_DIR": str(tmp_path / "other")})
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_cuda_engine_tells_too(tmp_path, caplog, monkeypatch):
+    def slow(constants, architecture):
+        time.sleep(0.5)
+        return b"code", ""
+
+    monkeypatch.setattr(logging.getLogger("xloss"), "level", logging.NOTSET)
+    monkeypatch.setattr(waiting, "PATIENCE", 0.01)
+    monkeypatch.setattr(build, "compile_kernel", slow)
+    monkeypatch.setattr(build, "_path", lambda constants, architecture: tmp_path / "x.cubin")
+    for _ in range(2):
+        assert build.compiled((), "sm_90") == b"code"
+        ended()
+    assert [m.partition(";")[0] for m in caplog.messages] == [
+        "compiling a kernel of the CUDA engine for sm_90"
+    ]
