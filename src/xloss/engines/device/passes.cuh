@@ -25,6 +25,8 @@ const bool HALVES = sizeof(Raw) == 2;
 // 16-bit logits take exp from the special-function unit, where nothing else is computed with it.
 const bool SWIFT = HALVES && !MIXED && !CAP;
 // A row is settled in float32.
+// The sums are found with the maximum; else in a second pass, in float64.
+#define SUMS_AT_ONCE (STORED != F64 && SOFT < 0 && !SMOOTH)
 #define LIGHTLY (STORED != F64 && SOFT < 0 && !SMOOTH && !Z_LOSS)
 const bool LIGHT = LIGHTLY;
 template <bool FIRST, class A, class B> struct Either { typedef A Type; };
@@ -145,8 +147,8 @@ __device__ inline Acc largest_of(const Mine& mine, int count) {
 // What one warp, or part of one, finds of the staged part of a row.
 __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
     Acc top = largest_of_lanes<Threads::WIDTH>(largest_of(mine, count));
-#if STORED == F64
-    return Piece<Acc>{top, 0, 0};  // its sums need the row's maximum
+#if !SUMS_AT_ONCE
+    return Piece<Acc>{top, 0, 0};
 #else
     Near near = near_of(top);
     float at_top = exp_near<SWIFT>(fmaxf(top, near.least), near);
@@ -197,7 +199,7 @@ __device__ inline Piece<Acc> find_piece(Mine& mine) {
     return p;
 }
 
-// A second pass, where the first does not do: rows far from 0, and float64.
+// A second pass, where the first does not do: rows far from 0, float64, mixtures.
 __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]) {
     mine.sweep([&](At, int count) {
         for (int k = 0; k < count; ++k) {

@@ -57,7 +57,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared&
         top = p.m;
         rest = (Rest)(p.below + (p.tops - 1));
         // exp_near has no 0: beside so little, masked classes would be seen.
-        far = !is_near(top) || rest < FEW;
+        far = !SUMS_AT_ONCE || !is_near(top) || rest < FEW;
     }
     if (MIXED || far) {
         if constexpr (STAGE == 0 || STAGE == 2) {

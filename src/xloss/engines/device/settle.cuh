@@ -156,7 +156,7 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
             double unit = DOWN;
             if constexpr (sizeof(Acc) == 4) {
                 w.near = near_of(top);
-                if (w.is_near) unit *= (double)unit_of<SWIFT>(w.near, top);
+                if (w.is_near) unit *= 1.0 + (double)unit_rise<SWIFT>(w.near, top);
             }
             w.unit = (Acc)unit, w.unit_inv = (Acc)(unit / whole), w.rest = (Acc)rest, w.inv = (Acc)inv;
             w.b = (Acc)b, w.zc = (Acc)zc, w.keep = (Acc)(1.0 - c.eps);
