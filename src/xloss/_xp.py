@@ -20,7 +20,7 @@ INTEGERS = {
     "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1),
 }  # fmt: skip
 
-_namespaces: dict[type, Namespace] = {np.ndarray: np}
+_namespaces: dict[type, Namespace] = {}
 _names: dict[Any, str] = {}
 # Integer-array indexing, x[i, j], reads and writes a handful of entries without a pass over x.
 _FANCY = {"numpy", "cupy", "torch"}
@@ -44,6 +44,10 @@ class Context(NamedTuple):
 def namespace(x: Array) -> Namespace:
     """Find the Array API namespace of an array, or None for anything else."""
     kind = type(x)
+    if kind is np.ndarray:
+        return np
+    if compiling():  # which would trace again whenever what it read of a cache has changed
+        return _find(x)
     found = _namespaces.get(kind)
     if found is None:
         found = _find(x)
@@ -85,6 +89,8 @@ def library(xp: Namespace) -> str:
     """Name the library of a namespace: the last part that is not an adapter's."""
     if xp is np:
         return "numpy"
+    if compiling():
+        return "torch"
     name = str(getattr(xp, "__name__", type(xp).__name__))
     found = _libraries.get(name)
     if found is None:
@@ -96,6 +102,8 @@ def library(xp: Namespace) -> str:
 
 def dtype_name(dtype: Any) -> str:
     """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
+    if type(dtype).__module__ == "torch":  # kept in no cache: see `namespace`
+        return str(dtype).rsplit(".", 1)[-1]
     key = (type(dtype), dtype)  # strict dtypes warn when compared with NumPy's
     name = _names.get(key)
     if name is None:
@@ -298,7 +306,10 @@ def gather(cx: Context, x: Array, labels: Array) -> Array:
     if cx.library in _FANCY and x.ndim == 2 and cx.eager:
         return x[arange(cx, x.shape[0]), labels]
     xp = cx.xp
-    return xp.squeeze(xp.take_along_axis(x, xp.expand_dims(labels, axis=-1), axis=-1), axis=-1)
+    at = xp.expand_dims(labels, axis=-1)
+    # torch's take_along_axis broadcasts, for which torch.compile fixes every size.
+    found = xp.gather(x, -1, at) if cx.library == "torch" else xp.take_along_axis(x, at, axis=-1)
+    return xp.squeeze(found, axis=-1)
 
 
 def scatter(cx: Context, x: Array, labels: Array, values: Array) -> Array:

@@ -48,6 +48,8 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
+        if torch.compiler.is_compiling() and call.group is None:
+            return _traced_gradients(call, wanted, cotangent)
         got, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return got, rounded(call, grads)
 
@@ -185,17 +187,37 @@ SCHEMA = (
 
 def _traced(call: Call, arrays: tuple[Any, ...], recorded: bool) -> Array:
     """Return the loss by an operation that a compiler leaves alone."""
+    wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
+    made: Array = _asked(call, wanted)[0]
+    return made
+
+
+def _traced_gradients(
+    call: Call, wanted: tuple[str, ...], up: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and its gradients by the same operation."""
+    flags = [name in wanted for name in NAMES]
+    if call.spec.reduction == "none":
+        got = _asked(call, [False] * len(NAMES))[0]
+        out = _asked(call, flags, torch.ones_like(got) if up is None else up)
+    else:
+        out = _asked(call, flags, up)
+        got = out[0]
+    named = dict(zip(NAMES, out[1:], strict=True))
+    return got, rounded(call, {name: named[name] for name in wanted})
+
+
+def _asked(call: Call, wanted: list[bool], up: Any = None) -> tuple[Array, ...]:
+    """Ask the operation for the loss and for the gradients that are wanted."""
     o, spec, linear = call.operands, call.spec, call.linear
     assert linear is not None
-    wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
     n = call.normalizer
     tensor = torch.is_tensor(n)
-    out = _opaque(
-        *arrays, o.class_weight, o.sample_weight, o.where, n if tensor else None, None,
+    made: tuple[Array, ...] = _opaque(
+        *_arguments(call), o.class_weight, o.sample_weight, o.where, n if tensor else None, up,
         None if tensor or n is None else float(n), spec.ignore_index, spec.label_smoothing,
         spec.z_loss, spec.softcap, spec.reduction, linear.block_rows, wanted,
     )  # fmt: skip
-    made: Array = out[0]
     return made
 
 

@@ -73,7 +73,7 @@ def linear_call(
     first = "features"
     x, cx = check.logits(first, features)
     linear = check.linear(x, weight, bias, block_rows, cx)
-    classes = int(linear.weight.shape[0])
+    classes = linear.weight.shape[0]
     logits = check.Shaped((*x.shape[:-1], classes))
     t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
     spec, normalizer, reads = entropy_spec(t, indexed, cx, first, **options)

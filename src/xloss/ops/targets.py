@@ -199,6 +199,8 @@ def effective_count(
         if weight is not None and getattr(weight, "ndim", None) != 1:
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
+        if check.is_empty(classes):
+            raise ValueError("weight: expected at least one class, got shape (0,)")
     for w in (weight, sample_weight):
         if w is not None and dtype_name(w.dtype) == "float64":
             cx = cx._replace(acc=w.dtype)
