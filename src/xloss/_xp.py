@@ -155,6 +155,11 @@ def context(x: Array, xp: Namespace) -> Context:
     lib = library(xp)
     dev = device(x)
     double = dtype_name(x.dtype) == "float64"
+    if lib == "torch" and sys.modules["torch"]._C._get_tracing_state() is not None:
+        raise RuntimeError(
+            "torch.jit.trace would keep this call's sizes and values as constants; "
+            "take torch.export or torch.compile"
+        )
     if lib in ("jax", "dask") or is_traced(x, lib):
         return _make(xp, lib, dev, double, eager=False)
     key = (xp, dev, double, False, False)
@@ -208,15 +213,44 @@ def is_traced(x: Array, lib: str) -> bool:
     if lib != "torch":
         return False
     torch = sys.modules["torch"]
-    if torch.compiler.is_compiling() or x.device.type == "meta":
+    if torch.compiler.is_compiling() or x.device.type == "meta" or is_wrapper(x) or spread(x):
         return True
-    if spread(x):
-        return True
-    # functorch wrappers and fake tensors are read by no public predicate but these.
+    # functorch wrappers are read by no public predicate but these; make_fx, and what exports by
+    # it, records the operations on plain tensors, and would keep a value read as a constant.
     return bool(
         torch._C._functorch.is_functorch_wrapped_tensor(x)
         or torch._is_functional_tensor(x)
-        or (type(x) is not torch.Tensor and type(x).__name__ == "FakeTensor")
+        or (
+            torch._C._len_torch_dispatch_stack()
+            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
+        )
+    )
+
+
+def is_wrapper(x: Array) -> bool:
+    """Tell a tensor subclass that says itself what an operation on it is.
+
+    Its values may stand anywhere: in tensors that it holds, on other ranks, nowhere.
+    """
+    plain: Any = sys.modules["torch"].Tensor
+    return type(x).__torch_dispatch__ is not plain.__torch_dispatch__
+
+
+def has_memory(x: Array) -> bool:
+    """Tell whether a tensor's values stand where it points, and nobody follows what is done.
+
+    They do not in a wrapper, a sparse tensor, a negated view and the zeros that autograd makes.
+    Inside a transformation of torch.func even a plain tensor is handed out wrapped.
+    """
+    torch = sys.modules["torch"]
+    plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
+    return bool(
+        plain
+        and x.layout is torch.strided
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
     )
 
 

@@ -22,10 +22,19 @@ def takes(call: Call) -> bool:
         and spec.engine is None
         and not (o.targets is not None and o.targets.requires_grad)
         and _available()
+        and not transforming()
     )
 
 
 DEVICE = "cuda"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def transforming() -> bool:
+    """Tell whether torch.func is at work: an operation has no derivative forward, and no rule of
+    vmap's. A compiler, which enters its levels while it traces, asks once.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

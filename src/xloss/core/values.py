@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name, quiet, read
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, is_tracer, quiet, read
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -16,8 +16,13 @@ def check_values(
     """Raise for the first bad label, in blocks; absent rows are exempt.
 
     `weight` is what the class weights are called. Return the context, marked clean where no label
-    need be looked at again.
+    `weight` is what the class weights are called. Return the context, marked clean where no label
+    need be looked at again. Where a transformation hides which rows are there, nothing is read.
     """
+    if any(a is not None and is_tracer(a, cx.library) for a in (o.sample_weight, o.where)):
+        if spec.validate is True:
+            raise ValueError("validate: True would read values that tracing does not have")
+        return cx._replace(readable=False, clean=False)
     if spec.indexed and o.targets is not None:
         ignore = spec.ignore_index
         least, most = bounds(o.targets, cx)

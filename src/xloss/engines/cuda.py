@@ -11,12 +11,12 @@ from functools import cache
 from math import nan, prod
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, cast, dtype_name
+from .._xp import INTEGERS, Array, Context, cast, dtype_name, has_memory
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from . import generic
 from .device import driver
 from .device.plan import KINDS, constants, plan, stages, sums
-from .places import has_memory, places
+from .places import places
 
 name = "cuda"
 RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics

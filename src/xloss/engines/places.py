@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,9 +55,3 @@ def _merged(address: int, shape: Any, strides: list[int]) -> Place | None:
     outer_step = merged[1][1] if len(merged) == 2 else 0
     return Place(address, inner, outer_step, inner_step, class_step)
 
-
-def has_memory(a: Array) -> bool:
-    """Tell whether a tensor's values stand where it points: no subclass, sparse or negated view."""
-    torch = sys.modules["torch"]
-    plain = type(a) is torch.Tensor or type(a) is torch.nn.Parameter
-    return plain and a.layout is torch.strided and not a.is_neg()

@@ -85,7 +85,9 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     if bad is not None:
         out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
         out = cast(cx, out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
-    return xp.moveaxis(out, -1, axis)
+    axes = list(range(n - 1))
+    axes.insert(axis % n, n - 1)
+    return out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
 
 
 def smooth_labels(
