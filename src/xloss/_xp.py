@@ -259,6 +259,11 @@ def spread(x: Array) -> bool:
     return type(x).__name__ == "DTensor"
 
 
+def gathered(x: Array) -> Array:
+    """Return all of a tensor that is spread over ranks; anything else as it is."""
+    return x.full_tensor() if spread(x) else x
+
+
 def is_tracer(x: Array, lib: str) -> bool:
     """Tell whether no price buys the array's values: inside a transformation or a compiler."""
     if lib == "jax":

@@ -25,6 +25,8 @@ def value(call: Call) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     o = call.operands
     compiling = torch.compiler.is_compiling()
+    if compiling:
+        torch_op.refuse_second("torch.compile")
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
@@ -126,6 +128,8 @@ def elements(call: Call) -> Array:
     """Return softmax or its logarithm, recorded by autograd where something asks for it."""
     x, cx = call.operands.x, call.cx
     compiling = torch.compiler.is_compiling()
+    if compiling:
+        torch_op.refuse_second("torch.compile")
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not _transformed(call.operands, compiling):
         return default.elements(call)
@@ -160,15 +164,10 @@ def _transformed(o: Operands, compiling: bool) -> bool:
 
 def _functionalized() -> bool:
     """Tell whether torch.func.functionalize is at work, which refuses every autograd.Function."""
-    kind = torch._C._functorch.TransformType
-    levels = [one.key() for one in torch._C._functorch.get_interpreter_stack() or ()]
-    if kind.Functionalize not in levels:
+    kind = torch._C._functorch.TransformType.Functionalize
+    if all(one.key() != kind for one in torch._C._functorch.get_interpreter_stack() or ()):
         return False
-    if sum(level in (kind.Grad, kind.Jvp) for level in levels) > 1:
-        raise RuntimeError(
-            "torch.func.functionalize: of a loss it follows a first derivative, no second; "
-            "take make_fx or torch.export"
-        )
+    torch_op.refuse_second("torch.func.functionalize")
     return True
 
 
@@ -325,7 +324,9 @@ class _Rows(torch.autograd.Function):
         each = []
         for i in range(info.batch_size):
             weight = args[2].select(in_dims[2], i)
-            one = (a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True))
+            one = (
+                a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True)
+            )
             each.append(call(*one))
         return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
 

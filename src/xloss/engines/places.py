@@ -54,4 +54,3 @@ def _merged(address: int, shape: Any, strides: list[int]) -> Place | None:
     inner, inner_step = merged[0] if merged else (1, 0)
     outer_step = merged[1][1] if len(merged) == 2 else 0
     return Place(address, inner, outer_step, inner_step, class_step)
-

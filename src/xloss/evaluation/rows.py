@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .. import backends
 from .._xp import (
-    Array, cast, compiling, dtype_name, is_traced, is_wrapper, library, namespace, quiet, spread,
+    Array, cast, compiling, dtype_name, gathered, is_traced, is_wrapper, library, namespace, quiet,
 )  # fmt: skip
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
@@ -86,8 +86,7 @@ def at_hand(name: str, x: Any) -> Any:
     xp = namespace(x)
     if xp is None or library(xp) != "torch" or compiling():
         return x
-    if spread(x):
-        x = x.full_tensor()
+    x = gathered(x)
     if is_traced(x, "torch"):
         raise TypeError(
             f"{name}: {type(x).__name__} on device {x.device} has no values here that can be read; "

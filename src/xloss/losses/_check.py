@@ -339,7 +339,7 @@ def validate(value: Any, targets: Array, cx: Context) -> tuple[Any, bool]:
     if value is False or targets is None:
         return value, False
     if value is True:
-        if is_tracer(targets, cx.library):
+        if is_tracer(targets, cx.library) and (compiling() or not spread(targets)):
             raise ValueError("validate: True would read values that tracing does not have")
         return value, cx.library != "dask"  # on Dask the chunks are read, at compute
     return value, readable(targets, cx.xp)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, namespace, plain, quiet
+from .._xp import (
+    INTEGERS, Array, cast, context, dtype_name, functional, gathered, namespace, plain, quiet,
+)  # fmt: skip
 from ..backends.call import Call
 from ..core.rowstats import hot
 from ..core.spec import Operands, Spec
@@ -188,6 +190,8 @@ def effective_count(
     xp = namespace(targets)
     if xp is None:
         raise TypeError(f"targets: expected an array, got {check.described(targets)}")
+    # Of all ranks' rows: a rank's own count would be no denominator of the whole's loss.
+    targets, weight, sample_weight, where = map(gathered, (targets, weight, sample_weight, where))
     indexed = check.is_label(targets)
     if not indexed:
         t, cx = check.logits("targets", targets)
