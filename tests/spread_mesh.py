@@ -41,16 +41,17 @@ def bad_labels(mesh: Any) -> None:
                 xloss.cross_entropy(Z[:7], LABELS[:7]), placed,
             )  # fmt: skip
     x = distribute_tensor(Z, mesh, [Shard(0)])
+    wrong = torch.zeros(8, 8, dtype=torch.int64)
+    wrong[7, 0] = 5
+    wrong = distribute_tensor(wrong, mesh, [Shard(0)])
     with pytest.raises(ValueError, match=r"^targets: 5 at position \(7, 0\) is neither 0 nor 1"):
-        wrong = torch.zeros(8, 8, dtype=torch.int64)
-        wrong[7, 0] = 5
-        xloss.binary_cross_entropy_with_logits(x, distribute_tensor(wrong, mesh, [Shard(0)]))
+        xloss.binary_cross_entropy_with_logits(x, wrong)
     negative = PROBS.clone()
     negative[6, 3] = -1.0
     with pytest.raises(ValueError, match=r"^targets: negative at position \(6, 3\)"):
         xloss.cross_entropy(x, distribute_tensor(negative, mesh, [Shard(0)]), validate=True)
+    down = distribute_tensor(-(torch.arange(8.0) > 6).double(), mesh, [Shard(0)])
     with pytest.raises(ValueError, match=r"^sample_weight: negative at position \(7,\)"):
-        down = distribute_tensor(-(torch.arange(8.0) > 6).double(), mesh, [Shard(0)])
         xloss.cross_entropy(x, LABELS, sample_weight=down, validate=True)
 
 
@@ -94,7 +95,7 @@ def plain_beside(mesh: Any) -> None:
                 loss(x, target, **more)
     w = torch.linspace(-1, 1, 40, dtype=torch.float64).reshape(5, 8)
     alone = distribute_tensor(LABELS % 5, mesh, [Shard(0)])
-    with pytest.raises(TypeError, match="^targets: is a DTensor, but features is none"):
+    with pytest.raises(TypeError, match=r"^targets: is a DTensor, but features is none"):
         xloss.linear_cross_entropy(Z, w, alone)
 
 

@@ -46,7 +46,7 @@ def value(call: Call) -> Array:
 def _needs_logits(call: Call, arrays: Any) -> bool:
     """Tell whether blocks cannot be written to, because something follows what is done."""
     if torch.compiler.is_compiling():
-        return torch_op.transforming()
+        return bool(torch_op.transforming())
     wrapped = any(a is not None and is_wrapper(a) for a in arrays)
     return wrapped or not call.cx.eager or whole._transformed(arrays, False)
 

@@ -28,12 +28,13 @@ def primals(*saved: Any) -> tuple[Any, ...]:
     PyTorch keeps all forward mode out of a Function's own jvp, the levels around it too: with two
     of them a second derivative would be 0. See `following`.
     """
-    return tuple(None if a is None else forward_ad.unpack_dual(a).primal for a in saved)
+    unpack: Any = forward_ad.unpack_dual
+    return tuple(None if a is None else unpack(a).primal for a in saved)
 
 
 def following() -> Any:
     """Return the context in which the outer levels of forward mode follow a Function's jvp."""
-    return forward_ad._set_fwd_grad_enabled(True)  # type: ignore[no-untyped-call]
+    return forward_ad._set_fwd_grad_enabled(True)
 
 
 def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:

@@ -13,7 +13,7 @@ def same_length(m: Any, n: Any) -> bool:
     decide = getattr(symbolic_shapes, "guard_or_true", bool)  # torch 2.6 has no such lengths
     if not decide(m == n):
         return False
-    torch._check(m == n)
+    torch._check(m == n)  # type: ignore[no-untyped-call]  # torch's
     return True
 
 
@@ -27,7 +27,7 @@ def is_empty(n: Any) -> bool:
     """Tell whether a length is 0; where a compiler cannot, say no, and check at run time."""
     if is_length(n, 0):
         return True
-    torch._check(n > 0)
+    torch._check(n > 0)  # type: ignore[no-untyped-call]  # torch's
     return False
 
 

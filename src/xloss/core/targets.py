@@ -6,7 +6,16 @@ from math import prod
 from typing import Any, NamedTuple
 
 from .._xp import (
-    INTEGERS, Array, Context, c_order, cast, dtype_name, has_memory, quiet, sum_last, take,
+    INTEGERS,
+    Array,
+    Context,
+    c_order,
+    cast,
+    dtype_name,
+    has_memory,
+    quiet,
+    sum_last,
+    take,
 )  # fmt: skip
 from .reduce import contributing, exact_sum
 from .spec import Operands, Spec

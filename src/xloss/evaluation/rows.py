@@ -10,7 +10,16 @@ import numpy.typing as npt
 
 from .. import backends
 from .._xp import (
-    Array, cast, compiling, dtype_name, gathered, is_traced, is_wrapper, library, namespace, quiet,
+    Array,
+    cast,
+    compiling,
+    dtype_name,
+    gathered,
+    is_traced,
+    is_wrapper,
+    library,
+    namespace,
+    quiet,
 )  # fmt: skip
 from ..backends.call import Call
 from ..core.blocks import cut, cuts

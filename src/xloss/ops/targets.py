@@ -9,7 +9,16 @@ import numpy as np
 
 from .. import backends
 from .._xp import (
-    INTEGERS, Array, cast, context, dtype_name, functional, gathered, namespace, plain, quiet,
+    INTEGERS,
+    Array,
+    cast,
+    context,
+    dtype_name,
+    functional,
+    gathered,
+    namespace,
+    plain,
+    quiet,
 )  # fmt: skip
 from ..backends.call import Call
 from ..core.rowstats import hot
