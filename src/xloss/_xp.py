@@ -41,6 +41,16 @@ class Context(NamedTuple):
     clean: bool = False  # they were: every label is in range and none is ignored
 
 
+# Where it was imported first, torch.compile need not look into sys.modules: it reads a dictionary
+# by going over all of it, and fails where an import makes it grow meanwhile.
+_torch: Any = sys.modules.get("torch")
+
+
+def torch_module() -> Any:
+    """Return PyTorch where it has been imported."""
+    return sys.modules.get("torch") if _torch is None else _torch
+
+
 def namespace(x: Array) -> Namespace:
     """Find the Array API namespace of an array, or None for anything else."""
     kind = type(x)
@@ -61,7 +71,7 @@ def _find(x: Array) -> Namespace | None:
         return None if is_odd(x) else np
     if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
         return None
-    torch = sys.modules.get("torch")
+    torch = torch_module()
     if torch is not None and isinstance(x, torch.Tensor):
         # Not array_namespace: torch.compile warns at its lru_cache.
         import array_api_compat.torch as xp
@@ -155,7 +165,7 @@ def context(x: Array, xp: Namespace) -> Context:
     lib = library(xp)
     dev = device(x)
     double = dtype_name(x.dtype) == "float64"
-    if lib == "torch" and sys.modules["torch"]._C._get_tracing_state() is not None:
+    if lib == "torch" and not compiling() and torch_module()._C._get_tracing_state() is not None:
         raise RuntimeError(
             "torch.jit.trace would keep this call's sizes and values as constants; "
             "take torch.export or torch.compile"
@@ -212,7 +222,7 @@ def is_traced(x: Array, lib: str) -> bool:
         return True
     if lib != "torch":
         return False
-    torch = sys.modules["torch"]
+    torch = torch_module()
     if torch.compiler.is_compiling() or x.device.type == "meta" or is_wrapper(x) or spread(x):
         return True
     # functorch wrappers are read by no public predicate but these; make_fx, and what exports by
@@ -232,7 +242,7 @@ def is_wrapper(x: Array) -> bool:
 
     Its values may stand anywhere: in tensors that it holds, on other ranks, nowhere.
     """
-    plain: Any = sys.modules["torch"].Tensor
+    plain: Any = torch_module().Tensor
     return type(x).__torch_dispatch__ is not plain.__torch_dispatch__
 
 
@@ -242,7 +252,7 @@ def has_memory(x: Array) -> bool:
     They do not in a wrapper, a sparse tensor, a negated view and the zeros that autograd makes.
     Inside a transformation of torch.func even a plain tensor is handed out wrapped.
     """
-    torch = sys.modules["torch"]
+    torch = torch_module()
     plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
     return bool(
         plain
@@ -427,5 +437,5 @@ def functional(cx: Context) -> Context:
 
 def compiling() -> bool:
     """Tell whether torch.compile is tracing this very code."""
-    torch = sys.modules.get("torch")
+    torch = torch_module()
     return torch is not None and bool(torch.compiler.is_compiling())
