@@ -41,8 +41,8 @@ class Context(NamedTuple):
     clean: bool = False  # they were: every label is in range and none is ignored
 
 
-# Where it was imported first, torch.compile need not look into sys.modules: it reads a dictionary
-# by going over all of it, and fails where an import makes it grow meanwhile.
+# Kept when xloss is imported or first sees an array of a type, so that torch.compile need not look
+# into sys.modules: it goes over all of a dictionary, and fails where an import makes it grow.
 _torch: Any = sys.modules.get("torch")
 
 
@@ -63,6 +63,7 @@ def namespace(x: Array) -> Namespace:
         found = _find(x)
         if found is not None:
             _namespaces[kind] = found
+            globals()["_torch"] = sys.modules.get("torch")
     return found
 
 
