@@ -104,7 +104,7 @@ def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[
     classes = x.shape[axis]
     if classes != classes or classes is None:
         raise ValueError(f"{name}: the class axis must have a known length")
-    if classes == 0 and not empty:
+    if not empty and is_empty(classes):
         raise ValueError(f"{name}: expected at least one class, got shape {tuple(x.shape)}")
     return axis, classes
 
@@ -119,10 +119,35 @@ def move_last(x: Array, axis: int, cx: Context) -> Array:
 
 
 def same_shape(a: Any, b: Any) -> bool:
-    """Compare shapes, taking an unknown length (Dask's NaN, a None) as equal."""
-    return len(a) == len(b) and all(
-        m == n or m != m or n != n or m is None or n is None for m, n in zip(a, b, strict=True)
-    )
+    """Compare shapes, taking an unknown length as equal."""
+    return len(a) == len(b) and all(same_length(m, n) for m, n in zip(a, b, strict=True))
+
+
+def same_length(m: Any, n: Any) -> bool:
+    """Compare lengths, taking an unknown one (Dask's NaN, a None, torch's unbacked) as equal."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        return torch_sizes.same_length(m, n)
+    return bool(m == n or m != m or n != n or m is None or n is None)
+
+
+def is_length(m: Any, n: int) -> bool:
+    """Tell whether a length is known to be this number."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        return torch_sizes.is_length(m, n)
+    return bool(m == n)
+
+
+def is_empty(n: Any) -> bool:
+    """Tell whether a length is 0."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        return torch_sizes.is_empty(n)
+    return bool(n == 0)
 
 
 def is_label(x: Array) -> bool:
@@ -182,17 +207,18 @@ def linear(
             raise TypeError(f"{name}: expected {expected}, got {described(a)}")
         return a
 
-    w = floating("weight", weight, f"a floating array of shape (classes, {width})")
+    # No length goes into a text that may not be needed: torch.compile would fix it for good.
+    w = floating("weight", weight, "a floating array of shape (classes, features)")
     if w.ndim != 2 or not same_shape((width,), tuple(w.shape[1:])):
         raise ValueError(f"weight: expected shape (classes, {width}), got {tuple(w.shape)}")
     classes = w.shape[0]
     if classes != classes or classes is None:
         raise ValueError("weight: the class axis must have a known length")
-    if classes == 0 and not empty:
+    if not empty and is_empty(classes):
         raise ValueError(f"weight: expected at least one class, got shape {tuple(w.shape)}")
     if bias is not None:
-        bias = floating("bias", bias, f"a floating array of shape ({classes},)")
-        if tuple(bias.shape) != (classes,):
+        bias = floating("bias", bias, "a floating array of shape (classes,)")
+        if not same_shape(tuple(bias.shape), (classes,)):
             raise ValueError(f"bias: expected shape ({classes},), got {tuple(bias.shape)}")
     if isinstance(block_rows, str) and block_rows == "auto":
         return Linear(w, bias, None)
@@ -237,8 +263,8 @@ def class_weight(w: Any, classes: int, cx: Context, first: str, name: str = "wei
     """Check a weight for each class."""
     if w is None:
         return None
-    w = _number_array(name, w, cx, first, f"a floating array of shape ({classes},)")
-    if tuple(w.shape) != (classes,):
+    w = _number_array(name, w, cx, first, "a floating array of shape (classes,)")
+    if not same_shape(tuple(w.shape), (classes,)):
         raise ValueError(f"{name}: expected shape ({classes},), got {tuple(w.shape)}")
     return w
 
@@ -263,22 +289,25 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     else:
         w = _number_array(name, w, cx, first, "a floating array that broadcasts to the rows")
     shape = tuple(w.shape)
-    if shape == rows:
+    if not compiling() and shape == rows:
         return w
     tail = rows[len(rows) - len(shape) :] if len(shape) <= len(rows) else None
-    if tail is None or not all(
-        m in (1, n) or n != n or m != m for m, n in zip(shape, tail, strict=True)
-    ):
+    fits = tail is not None and all(
+        is_length(m, 1) or same_length(m, n) for m, n in zip(shape, tail, strict=True)
+    )
+    if not fits:
         raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
-    if any(n != n for n in (*rows, *shape)):
-        return (
-            w  # Dask's backend compares and broadcasts the chunks, whose lengths it does not know
-        )
+    if cx.library == "dask" and any(n != n for n in (*rows, *shape)):
+        return w  # its backend compares and broadcasts the chunks, whose lengths Dask does not know
     return cx.xp.broadcast_to(w, rows)
 
 
 def number(name: str, value: Any, low: float, high: float = inf, *, above: bool = False) -> float:
     """Check a Python number in [low, high] (above: low itself excluded), finite."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        value = torch_sizes.constant(value)
     if type(value) is float:  # nearly always, and an abstract class is slow to ask
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
@@ -347,7 +376,7 @@ def validate(value: Any, targets: Array, cx: Context, *, on_host: bool = False) 
     if value is False or targets is None:
         return value, False
     if value is True and not on_host:
-        if is_tracer(targets, cx.library):
+        if is_tracer(targets, cx.library) and (compiling() or not spread(targets)):
             raise ValueError("validate: True would read values that tracing does not have")
         return value, cx.library != "dask"  # on Dask the chunks are read, at compute
     return value, readable(targets, cx.xp)
