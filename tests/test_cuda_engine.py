@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 KINDS = ("float16", "bfloat16", "float32", "float64")
 # Classes of a float32 row: one thread, 4 to 32 lanes, 2 to 16 warps, 2 to 8 blocks, two strides.
-CLASSES = (3, 8, 40, 100, 250, 500, 1000, 2000, 4000, 8000, 16001, 32000, 50001, 140000)
+CLASSES = (3, 8, 40, 100, 250, 500, 1000, 2000, 4000, 8000, 16001, 32000, 50001, 70001, 140000)
 both = xloss.value_and_grad(xloss.cross_entropy)
 
 
@@ -163,7 +163,7 @@ def test_more_rows_than_one_block_adds_up():
     weight = torch.tensor([0.5, 2.0, 1.0])
     with emulated() as gpu:
         loss, grad = both(z, y, weight=weight)
-        assert sum("SUMS" in dict(c) for c, _ in gpu.launches) == 4
+        assert sum("SUMS" in dict(c) for c, _ in gpu.launches) == 2
     want, slope = expected(z, y, weight=weight)
     close(loss, want, "float32", 1)
     close(grad, slope, "float32", 16)

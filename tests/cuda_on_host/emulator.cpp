@@ -45,6 +45,7 @@ static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char*
             f.thread.x = (u32)(i % threads);
             f.block.x = first + (u32)f.rank;
             f.begun = f.done = f.arrived = false;
+            if (i < copies().size()) copies()[i].clear();
             getcontext(&f.context);
             f.context.uc_stack.ss_sp = stacks + i * STACK;
             f.context.uc_stack.ss_size = STACK;

@@ -156,18 +156,18 @@ struct Copy {
     void* to;
     const void* from;
 };
-inline std::vector<Copy>& copies() {
+inline std::vector<std::vector<Copy>>& copies() {  // of each thread
     static std::vector<std::vector<Copy>> of;
     if (of.size() < machine.fibers.size()) of.resize(machine.fibers.size());
-    return of[self()];
+    return of;
 }
 template <class V> void copy_async(V* to, const V* from) {
     if ((uintptr_t)from % 16 || (uintptr_t)to % 16) abort();
-    copies().push_back({to, from});
+    copies()[self()].push_back({to, from});
 }
 inline void copies_arrived() {
-    for (Copy c : copies()) memcpy(c.to, c.from, 16);
-    copies().clear();
+    for (Copy c : copies()[self()]) memcpy(c.to, c.from, 16);
+    copies()[self()].clear();
 }
 
 template <class To, class From> To bits_of(From v) {

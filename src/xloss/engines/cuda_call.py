@@ -16,7 +16,7 @@ from .places import places
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 _LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
 _GRID = 2**31 - 1
-_SPAN, _WORKERS = 8192, 256  # rows, and threads, to a block that adds up
+_SPAN, _WORKERS = 1024, 256  # rows, and threads, to a block that adds up
 # Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
 _SELDOM = 4096
 _NOWHERE = (0, 1, 0, 0, 1)
@@ -232,17 +232,27 @@ class Launcher:
                 self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
             )
         count = self.count if losses or weighs else 0
-        tail = (*of_mean, *results, 0, 0)
         kernel = sums_of(self.cx.acc, self.home, self.index)
-        partial = 0
-        if count > _SPAN:
-            blocks = -(-count // _SPAN)
-            partial = self.room(self.cx.wide, 2 * blocks)
-            packed = SUMS.pack(count, losses, weights, partial, 0, 0, *tail) + facts
-            driver.launch(kernel, self.index, blocks, _WORKERS, self.stream, packed, SUMS.size)
-            count = blocks
-        packed = SUMS.pack(count, losses, weights, partial, partial != 0, 1, *tail) + facts
-        driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, SUMS.size)
+
+        def launch(rows: int, blocks: int, partial: int, counter: int, gathers: bool) -> None:
+            finishes = blocks == 1
+            packed = SUMS.pack(
+                rows, losses, weights, partial, gathers, finishes, *of_mean, *results, counter, 0
+            )
+            driver.launch(
+                kernel, self.index, blocks, _WORKERS, self.stream, packed + facts, SUMS.size
+            )
+
+        if count <= _SPAN:
+            launch(count, 1, 0, 0, False)
+            return
+        blocks = -(-count // _SPAN)
+        partial = self.room(self.cx.wide, 2 * blocks)
+        # The last block to end finishes, where blocks can be counted; else one more launch does.
+        counter = shared_room(self.home, self.index, self.stream, self.cx)
+        launch(count, blocks, partial, counter, False)
+        if not counter:
+            launch(blocks, 1, partial, 0, True)
 
     def reduced(
         self, normalizer: Any, up: Array | float, weight: Array | None, *, grad: bool, keep: bool

@@ -167,7 +167,7 @@ _loading = threading.Lock()
 def load(constants: Constants, capability: int, index: int, shared: int = 0) -> Any:
     """Return a kernel, compiled if need be, ready to launch on any GPU of that capability.
 
-    `shared`: the bytes of shared memory of a launch; above 48 KB a kernel must be allowed.
+    shared: the bytes of shared memory that launches give it; more than 48 KB must be allowed.
     """
     found = _kernels.get((constants, capability))
     if found is None:

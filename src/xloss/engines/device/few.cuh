@@ -39,18 +39,9 @@ __device__ inline void before_rows(const Call& c, const Sums& s) {
 // The last block to come here adds up, in the order of rows: who comes last changes no bit.
 __device__ inline void after_rows(const Call& c, const Sums& s) {
     if (!s.counter) return;
-    bool& last = shared_memory<Few>().last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) last = atomicAdd((u32*)s.counter, 1u) == gridDim.x - 1;
-    __syncthreads();
-    if (!last) return;
-    __threadfence();
+    if (!comes_last(s.counter, shared_memory<Few>().last)) return;
     Pair p = add_few(c, s, true);
-    if (threadIdx.x == 0) {
-        finish<Acc>(s, p);
-        *(u32*)s.counter = 0;  // for the next launch
-    }
+    if (threadIdx.x == 0) finish<Acc>(s, p);
 }
 #else
 #define ADDED

@@ -102,7 +102,7 @@ struct Mine {
     // needed: its values are.
     template <class F> __device__ inline void sweep(F each, bool needed = true) {
         for (At s = first; s < end; s += GROUP * VECTORS) {
-            if (!ONCE && needed && staged != s) stage(s);
+            if ((!ONCE || STAGE == 2) && needed && staged != s) stage(s);
             copies_arrived();
             each(s, count_from(s));
             if (ONCE) return;

@@ -90,7 +90,8 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int turn, 
         w.label = -1;
         if (leads) row_of_nothing(c, row);
     } else {
-        mine.stage(mine.first);
+        // The second launch of three seldom needs them, the third for the gradient alone.
+        if (STAGE < 2 || (STAGE == 3 && GRAD)) mine.stage(mine.first);
         Acc at = BY_LABEL ? widened<STORED>(x.element(f.label)) : (Acc)0;
         Acc top;
         Rest rest;

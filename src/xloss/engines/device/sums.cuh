@@ -4,27 +4,57 @@
 
 typedef Number<STORED>::Acc Acc;
 
-// Call: where the rows' weights come from, if not from memory.
-__device__ inline void add_up(const Sums& s, const Call& c) {
-    i64 first = (i64)blockIdx.x * SPAN, end = s.finishes ? s.rows : first + SPAN;
-    if (end > s.rows) end = s.rows;
-    Pair p = added<WORKERS>(shared_memory<Pair[WORKERS / 32]>(), [&](int worker) {
+struct Adding {
+    Pair warps[WORKERS / 32];
+    bool last;
+};
+
+// What the rows from `first` to `end` add up to. Call: where their weights come from, if not from memory.
+__device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 first, i64 end) {
+    return added<WORKERS>(room.warps, [&](int worker) {
         Pair p{0.0, 0.0};
+#pragma unroll 4
         for (i64 i = first + worker; i < end; i += WORKERS) {
-            if (s.gathers) {
-                p.loss += ((const Pair*)s.partial)[i].loss;
-                p.weight += ((const Pair*)s.partial)[i].weight;
-                continue;
-            }
             if (s.losses) p.loss += (double)((const Acc*)s.losses)[i];
             if (s.weights) p.weight += ((const double*)s.weights)[i];
             else if (c.rows) p.weight += weight_by_label<Acc>(c, i);
         }
         return p;
     });
+}
+
+// What the sums of blocks add up to.
+__device__ inline Pair add_blocks(const Sums& s, Adding& room, i64 count) {
+    return added<WORKERS>(room.warps, [&](int worker) {
+        Pair p{0.0, 0.0};
+#pragma unroll 4
+        for (i64 i = worker; i < count; i += WORKERS) {
+            // Other blocks may just have written them: volatile, so that no cache of this one answers.
+            p.loss += ((const volatile Pair*)s.partial)[i].loss;
+            p.weight += ((const volatile Pair*)s.partial)[i].weight;
+        }
+        return p;
+    });
+}
+
+__device__ inline void add_up(const Sums& s, const Call& c) {
+    Adding& room = shared_memory<Adding>();
+    if (s.gathers) {
+        Pair p = add_blocks(s, room, s.rows);
+        if (threadIdx.x == 0) finish<Acc>(s, p);
+        return;
+    }
+    i64 first = (i64)blockIdx.x * SPAN, end = first + SPAN < s.rows ? first + SPAN : s.rows;
+    Pair p = add_rows(s, c, room, first, end);
     if (threadIdx.x == 0) {
         if (s.finishes) finish<Acc>(s, p);
         else ((Pair*)s.partial)[blockIdx.x] = p;
+    }
+    if (!s.counter) return;
+    // The last block to come here adds up, in the order of blocks: who comes last changes no bit.
+    if (comes_last(s.counter, room.last)) {
+        p = add_blocks(s, room, gridDim.x);
+        if (threadIdx.x == 0) finish<Acc>(s, p);
     }
 }
 

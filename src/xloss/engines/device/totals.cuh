@@ -2,26 +2,39 @@
 #pragma once
 #include "facts.cuh"
 
-const int SPAN = 8192, WORKERS = 256;  // rows to a block of a long sum, and threads
+const int SPAN = 1024, WORKERS = 256;  // rows to a block of a long sum, and threads
 
 struct Sums {  // packed by cuda_call.py, in this order, 8 bytes each
     i64 rows;                    // or the number of partial sums; 0: the weight is known
     u64 losses, weights;         // (rows) Acc; (rows) double
     u64 partial;                 // double[2] a block
-    i64 gathers;                 // it is these that are added up
-    i64 finishes;                // one block, the last to run
+    i64 gathers;                 // it is these that are added up, by one block, which finishes
+    i64 finishes;                // there is one block
     u64 weight;                  // double: given, or 0
     Column normalizer;           // (), or not given
     double divisor;              // the same as a number; NaN: none
     i64 averages;                // a mean, else the sum
     u64 loss, total, total_weight, slope;  // results: Acc; double; double; double[2]
-    u64 counter;                 // u32 that is 0: how many blocks of a launch of rows are done
+    u64 counter;                 // u32 that is 0: how many blocks of a launch are done; the last finishes
     i64 first;                   // the slope is found before the rows
 };
 
 struct Pair {
     double loss, weight;
 };
+
+// Tell all threads of a block whether it is the last to come here; `counter` is then 0 again.
+__device__ inline bool comes_last(u64 counter, bool& shared) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        shared = atomicAdd((u32*)counter, 1u) == gridDim.x - 1;
+        if (shared) *(u32*)counter = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return shared;
+}
 
 // The sum of what `of` gives for each of WORKERS workers, whatever the number of threads; every
 // thread of the block has it. The caller keeps others from `warps` until all have read it.
