@@ -198,7 +198,7 @@ def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> Call:
     at, classes = check.class_axis(first, x, axis, empty=True)
     spec = Spec(kind=name, reduction="none", engine=asked_for())
     x = check.move_last(x, at, cx)
-    if classes == 0:
+    if check.is_empty(classes):
         # By a sum of nothing, so that an autodiff still sees the argument.
         x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
     return Call(name, spec, cx, Operands(x), classes, at, None, (first,))
