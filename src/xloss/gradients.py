@@ -10,7 +10,8 @@ from . import backends
 from ._foreign import described
 from ._xp import Array, dtype_name, is_integer, is_real_float
 from .backends.call import Call
-from .losses._check import beside, same_shape
+from .losses._check import beside
+from .losses._lengths import same_shape
 from .losses._prepare import without_masked
 
 __all__ = ["value_and_grad"]

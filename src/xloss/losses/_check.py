@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from .._xp import (
     readable,
     spread,
 )
-from ..core.linear import Linear
 from ..engines.doors import held
 from ._hints import fixed_hint
+from ._lengths import is_empty, is_length, same_length, same_shape
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -118,38 +118,6 @@ def move_last(x: Array, axis: int, cx: Context) -> Array:
     return cx.xp.permute_dims(x, (*order, n + axis))
 
 
-def same_shape(a: Any, b: Any) -> bool:
-    """Compare shapes, taking an unknown length as equal."""
-    return len(a) == len(b) and all(same_length(m, n) for m, n in zip(a, b, strict=True))
-
-
-def same_length(m: Any, n: Any) -> bool:
-    """Compare lengths, taking an unknown one (Dask's NaN, a None, torch's unbacked) as equal."""
-    if compiling():
-        from ..backends import torch_sizes
-
-        return torch_sizes.same_length(m, n)
-    return bool(m == n or m != m or n != n or m is None or n is None)
-
-
-def is_length(m: Any, n: int) -> bool:
-    """Tell whether a length is known to be this number."""
-    if compiling():
-        from ..backends import torch_sizes
-
-        return torch_sizes.is_length(m, n)
-    return bool(m == n)
-
-
-def is_empty(n: Any) -> bool:
-    """Tell whether a length is 0."""
-    if compiling():
-        from ..backends import torch_sizes
-
-        return torch_sizes.is_empty(n)
-    return bool(n == 0)
-
-
 def is_label(x: Array) -> bool:
     """Tell class indices from probabilities by dtype."""
     return dtype_name(x.dtype) in INTEGERS
@@ -177,59 +145,6 @@ def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) ->
             f"got {tuple(t.shape)}; class indices must have an integer dtype"
         )
     return t, False
-
-
-class Shaped(NamedTuple):
-    """The shape of logits that are not there."""
-
-    shape: tuple[Any, ...]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-
-def linear(
-    x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context, *, empty: bool = False
-) -> Linear:
-    """Check what turns features into logits; `empty`: a weight of no class will do."""
-    if spread(x) or spread(weight):
-        raise TypeError(
-            "features, weight: DTensors are not taken; give each rank's own, and group="
-        )
-    if x.ndim == 0:
-        raise ValueError("features: expected at least one axis, got shape ()")
-    width = x.shape[-1]
-
-    def floating(name: str, a: Any, expected: str) -> Array:
-        a = same_home(name, a, cx, "features", expected)
-        if dtype_name(a.dtype) not in FLOATS:
-            raise TypeError(f"{name}: expected {expected}, got {described(a)}")
-        return a
-
-    # No length goes into a text that may not be needed: torch.compile would fix it for good.
-    w = floating("weight", weight, "a floating array of shape (classes, features)")
-    if w.ndim != 2 or not same_shape((width,), tuple(w.shape[1:])):
-        raise ValueError(f"weight: expected shape (classes, {width}), got {tuple(w.shape)}")
-    classes = w.shape[0]
-    if classes != classes or classes is None:
-        raise ValueError("weight: the class axis must have a known length")
-    if not empty and is_empty(classes):
-        raise ValueError(f"weight: expected at least one class, got shape {tuple(w.shape)}")
-    if bias is not None:
-        bias = floating("bias", bias, "a floating array of shape (classes,)")
-        if not same_shape(tuple(bias.shape), (classes,)):
-            raise ValueError(f"bias: expected shape ({classes},), got {tuple(bias.shape)}")
-    if isinstance(block_rows, str) and block_rows == "auto":
-        return Linear(w, bias, None)
-    if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
-        raise TypeError(
-            f'block_rows: expected "auto" or an int, got {described(block_rows)}'
-            + fixed_hint("block_rows", block_rows, "int")
-        )
-    if block_rows < 1:
-        raise ValueError(f"block_rows: expected at least 1, got {block_rows}")
-    return Linear(w, bias, int(block_rows))
 
 
 def element_targets(

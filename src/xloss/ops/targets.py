@@ -16,6 +16,7 @@ from ..core.targets import prepare, safe_labels, total_weight
 from ..core.values import check_values
 from ..engines import asked_for
 from ..losses import _check as check
+from ..losses._lengths import is_empty
 
 
 def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = None) -> Array:
@@ -207,7 +208,7 @@ def effective_count(
         if weight is not None and getattr(weight, "ndim", None) != 1:
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
-        if check.is_empty(classes):
+        if is_empty(classes):
             raise ValueError("weight: expected at least one class, got shape (0,)")
     for w in (weight, sample_weight):
         if w is not None and dtype_name(w.dtype) == "float64":
