@@ -8,7 +8,8 @@ there is a GPU.
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -256,6 +257,15 @@ class StandIn(Library):
 
     def reading(self) -> AbstractContextManager[Any]:
         return self.xp.transfers()
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        from xloss.backends import linear_cupy
+
+        with pytest.MonkeyPatch.context() as patch, super().used():
+            # There is no GPU to ask, and no cuBLAS.
+            patch.setattr(linear_cupy, "has_tensor_cores", lambda weight: False)
+            yield
 
 
 KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "no_x64": StrictNoX64,

@@ -117,7 +117,8 @@ def _operators() -> None:
     def swapped(function: Callable[..., Any]) -> Any:
         return lambda a, b: kernel(function, b, a)
 
-    for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "mod", "floordiv"):
+    numbers = ("add", "sub", "mul", "truediv", "pow", "mod", "floordiv")
+    for name in (*numbers, "and", "or", "lshift", "rshift"):
         function = getattr(operator, f"__{name}__")
         setattr(DeviceArray, f"__{name}__", binary(function))
         setattr(DeviceArray, f"__r{name}__", swapped(function))

@@ -51,7 +51,7 @@ def test_a_launch_that_is_refused_is_an_error(
     monkeypatch.setattr(bindings, "cuLaunchKernel", lambda *given: (1,))
     monkeypatch.setattr(bindings, "cuGetErrorString", lambda error: (0, b"number %d" % error))
     with pytest.raises(RuntimeError, match="CUDA refused a launch: number 1"):
-        driver.launch(None, 0, 1, 32, 0, b"12345678")
+        driver.launch((None, 0), 0, 1, 32, 0, b"12345678")
 
 
 def test_parameters_reach_the_kernel_whole(bindings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +64,8 @@ def test_parameters_reach_the_kernel_whole(bindings: Any, monkeypatch: pytest.Mo
         return (0,)
 
     monkeypatch.setattr(bindings, "cuLaunchKernel", launch)
-    driver.launch("kernel", 0, 7, 96, 11, b"firsttwo", 5)
-    assert seen == [[b"first", b"two"], ("kernel", 7, 1, 1, 96, 1, 1, 0, 11, 0)]
+    driver.launch(("kernel", 4096), 0, 7, 96, 11, b"firsttwo", 5)
+    assert seen == [[b"first", b"two"], ("kernel", 7, 1, 1, 96, 1, 1, 4096, 11, 0)]
 
 
 def test_a_kernel_is_loaded_once_and_the_current_gpu_stays(
@@ -94,10 +94,12 @@ def test_a_kernel_is_loaded_once_and_the_current_gpu_stays(
     monkeypatch.setattr(core, "Device", Device)
     monkeypatch.setattr(core, "ObjectCode", Code)
     monkeypatch.setattr(driver, "_kernels", {})
+    monkeypatch.setattr(driver, "architecture", lambda capability: f"sm_{capability}")
     monkeypatch.setattr(driver, "compiled", lambda constants, made_for: made_for.encode())
     made = [driver.load(sums("float32"), 90, 1) for _ in range(2)]
     assert made[0] is made[1]
-    assert isinstance(made[0], bindings.CUfunction)
+    function, shared = made[0]
+    assert (isinstance(function, bindings.CUfunction), shared) == (True, 0)
     assert loaded == [("sums", 1)]
     assert played.current == 0
 
@@ -120,6 +122,6 @@ def test_a_launch_goes_to_the_arrays_gpu(
     monkeypatch.setattr(core, "Device", Device)
     monkeypatch.setattr(bindings, "cuCtxGetDevice", played.get)
     monkeypatch.setattr(bindings, "cuLaunchKernel", played.launch)
-    driver.launch(0, 1, 1, 128, 0, b"12345678")
+    driver.launch((0, 0), 1, 1, 128, 0, b"12345678")
     assert played.launched == [1]
     assert played.current == (current or 0)  # as it was

@@ -121,9 +121,10 @@ def test_an_evaluation_and_a_count(lib, power):
         "sample_weight": lib.array(np.ldexp(ROW_WEIGHT, power)),
         "weight": lib.array(np.ldexp(CLASS_WEIGHT, power)),
     }
-    batches = Evaluation().update(lib.array(x), lib.like(t), **both)
-    batches += Evaluation().update(lib.array(x), lib.like(t), **both)
-    got = batches.result()
+    with lib.reading():
+        batches = Evaluation().update(lib.array(x), lib.like(t), **both)
+        batches += Evaluation().update(lib.array(x), lib.like(t), **both)
+        got = batches.result()
     close(np.asarray(got.loss), want.value, within=32)
     weight = np.sum(ROW_WEIGHT * CLASS_WEIGHT[t])
     np.testing.assert_allclose(got.weight, 2 * weight * 2.0 ** (2 * power), rtol=1e-12)

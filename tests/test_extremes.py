@@ -70,7 +70,7 @@ def test_kl_div_of_a_log_target_that_underflows_against_a_large_gap(any_lib):
 
 @pytest.mark.parametrize("target", ["label", "soft"])
 def test_log_loss_slope_where_1_over_p_overflows_and_the_slope_does_not(any_lib, target):
-    if any_lib.name in FLUSHING or any_lib.name in ("cupy", "cuda"):
+    if any_lib.name in FLUSHING or any_lib.name in ("cupy", "standin", "cuda"):
         pytest.skip("a subnormal probability is 0 there, of infinite loss")
     p = float(np.float32(1e-40))
     if target == "soft":
@@ -119,6 +119,8 @@ def test_a_negative_probability_under_a_label_is_nan_and_elsewhere_it_is_not_rea
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_validate_refuses_a_negative_probability_of_a_present_row(any_lib, soft):
+    if any_lib.name == "standin":
+        pytest.skip("its arrays refuse to be read, as validate=True asks")
     probs = any_lib.array([[0.5, 0.5], [1.5, -0.5]])
     targets = any_lib.array([[1, 0], [1, 0]]) if soft else any_lib.array([0, 0], "int32")
 

@@ -102,7 +102,7 @@ def test_binary_targets_have_the_logits_shape(name):
 @pytest.mark.parametrize("name", CLASS)
 def test_weight(name):
     for wrong in ([1.0] * 5, 1.0, np.ma.ones(5), np.ones(5, bool), np.ones(5, complex)):
-        want = r"^weight: expected a floating array of shape \(5,\), got "
+        want = r"^weight: expected a floating array of shape \(classes,\), got "
         refused(name, TypeError, want, weight=wrong)
     for wrong in (np.ones(4), np.ones(6), np.ones(()), np.ones((1, 5)), np.ones((6, 5))):
         want = rf"^weight: expected shape \(5,\), got {re.escape(str(wrong.shape))}$"

@@ -18,18 +18,38 @@ INTEGERS = {
     "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1),
 }  # fmt: skip
 
-_namespaces: dict[type, Namespace] = {np.ndarray: np}
+_namespaces: dict[type, Namespace] = {}
 _names: dict[Any, str] = {}
+
+# Kept when xloss is imported or first sees an array of a type, so that torch.compile need not look
+# into sys.modules: it goes over all of a dictionary, and fails where an import makes it grow.
+_torch: Any = sys.modules.get("torch")
+
+
+def torch_module() -> Any:
+    """Return PyTorch where it has been imported."""
+    return sys.modules.get("torch") if _torch is None else _torch
+
+
+def compiling() -> bool:
+    """Tell whether torch.compile is tracing this very code."""
+    torch = torch_module()
+    return torch is not None and bool(torch.compiler.is_compiling())
 
 
 def namespace(x: Array) -> Namespace:
     """Find the Array API namespace of an array, or None for anything else."""
     kind = type(x)
+    if kind is np.ndarray:
+        return np
+    if compiling():  # which would trace again whenever what it read of a cache has changed
+        return _find(x)
     found = _namespaces.get(kind)
     if found is None:
         found = _find(x)
         if found is not None:
             _namespaces[kind] = found
+            globals()["_torch"] = sys.modules.get("torch")
     return found
 
 
@@ -38,7 +58,7 @@ def _find(x: Array) -> Namespace | None:
         return None if is_odd(x) else np
     if isinstance(x, (bool, int, float, complex, str, bytes, list, tuple, dict)):
         return None
-    torch = sys.modules.get("torch")
+    torch = torch_module()
     if torch is not None and isinstance(x, torch.Tensor):
         # Not array_namespace: torch.compile warns at its lru_cache.
         import array_api_compat.torch as xp
@@ -66,6 +86,8 @@ def library(xp: Namespace) -> str:
     """Name the library of a namespace: the last part that is not an adapter's."""
     if xp is np:
         return "numpy"
+    if compiling():
+        return "torch"
     name = str(getattr(xp, "__name__", type(xp).__name__))
     found = _libraries.get(name)
     if found is None:
@@ -77,6 +99,8 @@ def library(xp: Namespace) -> str:
 
 def dtype_name(dtype: Any) -> str:
     """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
+    if type(dtype).__module__ == "torch":  # kept in no cache: see `namespace`
+        return str(dtype).rsplit(".", 1)[-1]
     key = (type(dtype), dtype)  # strict dtypes warn when compared with NumPy's
     name = _names.get(key)
     if name is None:

@@ -14,6 +14,7 @@ from ._inspect import (
     INTEGERS,
     Array,
     Namespace,
+    compiling,
     device,
     dtype_name,
     is_integer,
@@ -21,6 +22,7 @@ from ._inspect import (
     is_real_float,
     library,
     namespace,
+    torch_module,
 )
 
 # What an array is comes from `_inspect`; all else takes it, and what is done with one, from here.
@@ -29,6 +31,7 @@ __all__ = [
     "INTEGERS",
     "Array",
     "Namespace",
+    "compiling",
     "device",
     "dtype_name",
     "is_integer",
@@ -36,6 +39,7 @@ __all__ = [
     "is_real_float",
     "library",
     "namespace",
+    "torch_module",
 ]
 # Integer-array indexing, x[i, j], reads and writes a handful of entries without a pass over x.
 _FANCY = {"numpy", "cupy", "torch"}
@@ -84,6 +88,11 @@ def context(x: Array, xp: Namespace) -> Context:
     lib = library(xp)
     dev = device(x)
     double = dtype_name(x.dtype) == "float64"
+    if lib == "torch" and not compiling() and torch_module()._C._get_tracing_state() is not None:
+        raise RuntimeError(
+            "torch.jit.trace would keep this call's sizes and values as constants; "
+            "take torch.export or torch.compile"
+        )
     if lib in ("jax", "dask") or is_traced(x, lib):
         return _make(xp, lib, dev, double, eager=False)
     key = (xp, _known(dev), double, False, False)
@@ -141,22 +150,56 @@ def is_traced(x: Array, lib: str) -> bool:
         return True
     if lib != "torch":
         return False
-    torch = sys.modules["torch"]
-    if torch.compiler.is_compiling() or x.device.type == "meta":
+    torch = torch_module()
+    if torch.compiler.is_compiling() or x.device.type == "meta" or is_wrapper(x) or spread(x):
         return True
-    if spread(x):
-        return True
-    # functorch wrappers and fake tensors are read by no public predicate but these.
+    # functorch wrappers are read by no public predicate but these; make_fx, and what exports by
+    # it, records the operations on plain tensors, and would keep a value read as a constant.
     return bool(
         torch._C._functorch.is_functorch_wrapped_tensor(x)
         or torch._is_functional_tensor(x)
-        or (type(x) is not torch.Tensor and type(x).__name__ == "FakeTensor")
+        or (
+            torch._C._len_torch_dispatch_stack()
+            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
+        )
+    )
+
+
+def is_wrapper(x: Array) -> bool:
+    """Tell a tensor subclass that says itself what an operation on it is.
+
+    Its values may stand anywhere: in tensors that it holds, on other ranks, nowhere.
+    """
+    plain: Any = torch_module().Tensor
+    return type(x).__torch_dispatch__ is not plain.__torch_dispatch__
+
+
+def has_memory(x: Array) -> bool:
+    """Tell whether a tensor's values stand where it points, and nobody follows what is done.
+
+    They do not in a wrapper, a sparse tensor, a negated view and the zeros that autograd makes.
+    Inside a transformation of torch.func even a plain tensor is handed out wrapped.
+    """
+    torch = torch_module()
+    plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
+    return bool(
+        plain
+        and x.layout is torch.strided
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
     )
 
 
 def spread(x: Array) -> bool:
     """Tell whether a tensor is spread over ranks: PyTorch's DTensor."""
     return type(x).__name__ == "DTensor"
+
+
+def gathered(x: Array) -> Array:
+    """Return all of a tensor that is spread over ranks; anything else as it is."""
+    return x.full_tensor() if spread(x) else x
 
 
 def is_tracer(x: Array, lib: str) -> bool:
@@ -237,7 +280,10 @@ def gather(cx: Context, x: Array, labels: Array) -> Array:
     if cx.library in _FANCY and x.ndim == 2 and cx.eager:
         return x[arange(cx, x.shape[0]), labels]
     xp = cx.xp
-    return xp.squeeze(xp.take_along_axis(x, xp.expand_dims(labels, axis=-1), axis=-1), axis=-1)
+    at = xp.expand_dims(labels, axis=-1)
+    # torch's take_along_axis broadcasts, for which torch.compile fixes every size.
+    found = xp.gather(x, -1, at) if cx.library == "torch" else xp.take_along_axis(x, at, axis=-1)
+    return xp.squeeze(found, axis=-1)
 
 
 def scatter(cx: Context, x: Array, labels: Array, values: Array) -> Array:
@@ -312,9 +358,3 @@ def plain(cx: Context, x: Array) -> Array:
 def functional(cx: Context) -> Context:
     """Return the context in which nothing is written in place: for code an autodiff records."""
     return cx._replace(eager=False, host=False)
-
-
-def compiling() -> bool:
-    """Tell whether torch.compile is tracing this very code."""
-    torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.compiler.is_compiling())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +10,8 @@ from . import backends
 from ._foreign import described
 from ._xp import Array, dtype_name, is_integer, is_real_float
 from .backends.call import Call
-from .losses._check import beside, same_shape
+from .losses._check import beside
+from .losses._lengths import same_shape
 from .losses._prepare import without_masked
 
 __all__ = ["value_and_grad"]
@@ -68,7 +68,7 @@ def value_and_grad(
     prepare = getattr(loss, "prepare", None)
     if prepare is None:
         raise TypeError(f"loss: expected a loss of xloss, got {loss!r}")
-    names = list(inspect.signature(prepare).parameters)
+    names: tuple[str, ...] = prepare.names
     asked = argnums if isinstance(argnums, tuple) else (argnums,)
     wanted = tuple(_name(a, names) for a in asked)
     # No closure: a partial of a function of this module can be pickled, as its loss can.
@@ -96,13 +96,13 @@ def _run(
     return value, out if several else out[0]
 
 
-def _name(argument: int | str, names: list[str]) -> str:
+def _name(argument: int | str, names: tuple[str, ...]) -> str:
     """Return the name of an argument given by position or name."""
     if isinstance(argument, bool) or not isinstance(argument, int | str):
         raise TypeError(f"argnums: expected ints or names, got {argument!r}")
     if isinstance(argument, str):
         if argument not in names:
-            raise ValueError(f"argnums: no argument {argument!r} among {names}")
+            raise ValueError(f"argnums: no argument {argument!r} among {list(names)}")
         return argument
     if not -len(names) <= argument < len(names):
         raise ValueError(f"argnums: no argument at position {argument} of {len(names)}")

@@ -6,12 +6,12 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import xloss
 
 from ..homes import Missing
+from ..loading import installed as version_of
 from . import gpu, gpu_check
 from .clock import Call, spread
 from .contenders import Contender, NotOffered, SameValue
@@ -79,9 +79,12 @@ def times(
 def _who(where: Any, known: dict[str, Contender], names: Sequence[str]) -> Iterator[Found]:
     told = []
     for one in (known[name] for name in names):
-        number = xloss.__version__
-        if one.peer:
-            number = version(one.distribution) if one.distribution else where.versions[one.name]
+        if not one.peer:
+            number = xloss.__version__
+        elif one.distribution:
+            number = version_of(one.distribution)
+        else:
+            number = where.versions[one.name]
         told.append(
             {
                 "name": one.name,

@@ -39,6 +39,8 @@ def of_loss(call: Call) -> Loss:
     """Return what takes a loss: of logits that are there, of features, or of a part."""
     if call.memory is not None:
         return _remembered(call)
+    if call.cx.library == "torch":
+        _refuse_spread(call)
     if call.linear is not None:
         from . import linear
 
@@ -60,6 +62,21 @@ def _remembered(call: Call) -> Backend:
     if found is None:
         found = call.memory["backend"] = of(call)
     return found
+
+
+def _refuse_spread(call: Call) -> None:
+    """Refuse a DTensor beside a first argument that is none: this rank's part says nothing."""
+    o = call.operands
+    if spread(o.x):
+        return
+    linear = call.linear is not None or call.group is not None
+    names = ("targets", "class_weight" if linear else "weight", *o._fields[3:])
+    for name, a in (*zip(names, o[1:], strict=True), ("normalizer", call.normalizer)):
+        if a is not None and spread(a):
+            raise TypeError(
+                f"{name}: is a DTensor, but {call.arguments[0]} is none; pass its full_tensor(), "
+                f"or {call.arguments[0]} as a DTensor"
+            )
 
 
 def of(call: Call) -> Backend:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from .._xp import Array, Context, cast, context, functional, namespace
+from .._xp import Array, Context, cast, context, functional, is_wrapper, namespace
 from ..core.linear import PIECE, Linear, cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
-from . import default
+from . import default, torch_op
 from . import torch as whole
 from .call import Call
 from .linear_blocks import Stage, argument, evaluated, gathered, rounded
@@ -32,7 +32,7 @@ def value(call: Call) -> Array:
     every: Any = (*call.operands, *arrays)
     if call.group is not None and whole._transformed(every, compiling):
         raise RuntimeError("group: not under forward-mode autodiff")
-    if not compiling and (whole._transformed(every, compiling) or not call.cx.eager):
+    if _needs_logits(call, every):
         return _held(call)
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     if compiling:
@@ -43,11 +43,24 @@ def value(call: Call) -> Array:
     return made
 
 
+def _needs_logits(call: Call, arrays: Any) -> bool:
+    """Tell whether blocks cannot be written to, because something follows what is done."""
+    if torch.compiler.is_compiling():
+        return bool(torch_op.transforming())
+    wrapped = any(a is not None and is_wrapper(a) for a in arrays)
+    return wrapped or not call.cx.eager or whole._transformed(arrays, False)
+
+
 def value_and_grad(
     call: Call, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
+        if call.group is None:
+            if _needs_logits(call, (*call.operands, *_arguments(call))):
+                return _held_gradients(call, wanted, cotangent)
+            if torch.compiler.is_compiling():
+                return _traced_gradients(call, wanted, cotangent)
         got, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return got, rounded(call, grads)
 
@@ -103,17 +116,47 @@ def _with(call: Call, arrays: Any) -> Call:
 
 def _held(call: Call) -> Array:
     """Return the loss of logits that are all there, as torch.func and forward mode need them."""
+    o = call.operands._replace(x=_products(call)[3])
+    return whole.value(call._replace(operands=o, linear=None))
+
+
+def _products(call: Call) -> tuple[Array | None, Array, Array, Array]:
+    """Return which rows are there, the features, the weight and the logits."""
     o, linear, spec = call.operands, call.linear, call.spec
     assert linear is not None
     cx = functional(call.cx)
     keep = prepare(o if spec.indexed else o._replace(targets=None), spec, cx, call.classes).keep
-    x = cast(cx, o.x, cx.acc)
+    keep = None if keep is None else keep.unsqueeze(-1)
+    x, weight = cast(cx, o.x, cx.acc), cast(cx, linear.weight, cx.acc)
     if keep is not None:
-        x = torch.where(keep.unsqueeze(-1), x, 0.0)
-    z = x @ cast(cx, linear.weight, cx.acc).mT
+        x = torch.where(keep, x, 0.0)
+    z = x @ weight.mT
     if linear.bias is not None:
         z = z + cast(cx, linear.bias, cx.acc)
-    return whole.value(call._replace(operands=o._replace(x=z), linear=None))
+    return keep, x, weight, z
+
+
+def _held_gradients(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and its gradients by way of the logits'."""
+    keep, x, weight, z = _products(call)
+    o, cx = call.operands._replace(x=z), functional(call.cx)
+    inner = tuple({name if name == "targets" else "x" for name in wanted})
+    got, grads = whole.value_and_grad(
+        call._replace(operands=o, linear=None, cx=cx), inner, cotangent
+    )
+    if "x" in grads:
+        g = grads.pop("x")
+        features = g @ weight
+        rows, flat = x.reshape(-1, x.shape[-1]), g.reshape(-1, call.classes)
+        made = {
+            "x": features if keep is None else torch.where(keep, features, 0.0),
+            "weight": flat.mT @ rows,
+            "bias": torch.sum(flat, 0, dtype=cx.wide),
+        }
+        grads |= {name: made[name] for name in wanted if name != "targets"}
+    return got, rounded(call, grads)
 
 
 class _Linear(torch.autograd.Function):
@@ -192,17 +235,37 @@ SCHEMA = (
 
 def _traced(call: Call, arrays: tuple[Any, ...], recorded: bool) -> Array:
     """Return the loss by an operation that a compiler leaves alone."""
+    wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
+    made: Array = _asked(call, wanted)[0]
+    return made
+
+
+def _traced_gradients(
+    call: Call, wanted: tuple[str, ...], up: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and its gradients by the same operation."""
+    flags = [name in wanted for name in NAMES]
+    if call.spec.reduction == "none":
+        got = _asked(call, [False] * len(NAMES))[0]
+        out = _asked(call, flags, torch.ones_like(got) if up is None else up)
+    else:
+        out = _asked(call, flags, up)
+        got = out[0]
+    named = dict(zip(NAMES, out[1:], strict=True))
+    return got, rounded(call, {name: named[name] for name in wanted})
+
+
+def _asked(call: Call, wanted: list[bool], up: Any = None) -> tuple[Array, ...]:
+    """Ask the operation for the loss and for the gradients that are wanted."""
     o, spec, linear = call.operands, call.spec, call.linear
     assert linear is not None
-    wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
     n = call.normalizer
     tensor = torch.is_tensor(n)
-    out = _opaque(
-        *arrays, o.class_weight, o.sample_weight, o.where, n if tensor else None, None,
+    made: tuple[Array, ...] = _opaque(
+        *_arguments(call), o.class_weight, o.sample_weight, o.where, n if tensor else None, up,
         None if tensor or n is None else float(n), spec.ignore_index, spec.label_smoothing,
         spec.z_loss, spec.softcap, spec.reduction, linear.block_rows, wanted,
     )  # fmt: skip
-    made: Array = out[0]
     return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .._xp import Array, Context, cast, context, functional, namespace, read
+from .._xp import Array, Context, cast, context, functional, has_memory, is_wrapper, namespace, read
 from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
@@ -19,7 +19,7 @@ from ..core.weights import mean_weights
 from ..engines import choose
 from . import default, torch_cuda, torch_op
 from .call import Call
-from .torch_parts import sigmoid_parts, softmax_parts
+from .torch_parts import following, mapped, primals, sigmoid_parts, softmax_parts
 
 
 def value(call: Call) -> Array:
@@ -28,13 +28,18 @@ def value(call: Call) -> Array:
         return torch_cuda.value(call, _by_rows)
     o = call.operands
     compiling = torch.compiler.is_compiling()
+    if compiling:
+        torch_op.refuse_second("torch.compile")
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
     transformed = _transformed(o, compiling)
+    if transformed and _functionalized():
+        return _by_rows(call, True)
     if not recorded and not transformed:
         return _by_rows(call, True) if compiling and torch_op.takes(call) else _plain(call)
-    by_rows = call.spec.reduction == "none" or compiling or transformed
+    # What torch.func follows may be something else: it takes no Function with a context of its own.
+    by_rows = call.spec.reduction == "none" or compiling or transformed or torch_op.transforming()
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.spec, call.cx), call):
             return torch_cuda.recorded(call, _by_rows)
@@ -108,13 +113,10 @@ def _views(o: Operands) -> Operands | None:
     """Return the operands as NumPy views; None for a dtype or a kind of tensor without one."""
     views = []
     for a in o:
-        if a is not None and (type(a) not in _PLAIN or a.dtype == torch.bfloat16 or a.is_neg()):
+        if a is not None and (a.dtype == torch.bfloat16 or not has_memory(a)):
             return None
         views.append(None if a is None else _view(a))
     return Operands(*views)
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _view(a: Array) -> Array:
@@ -134,13 +136,15 @@ def elements(call: Call) -> Array:
     """Return softmax or its logarithm, recorded by autograd where something asks for it."""
     x, cx = call.operands.x, call.cx
     compiling = torch.compiler.is_compiling()
+    if compiling:
+        torch_op.refuse_second("torch.compile")
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not _transformed(call.operands, compiling):
         return default.elements(call)
     choose(call.operands, call.spec, cx)
     logarithm = call.spec.kind == "log_softmax"
     z = cast(cx, x, cx.acc)
-    if compiling:
+    if compiling or (_followed(call.operands) and _functionalized()):
         # The value is ours, the derivative that of the compiler's own softmax.
         twin = torch.log_softmax(z, -1) if logarithm else torch.softmax(z, -1)
         mine = softmax.parts(z.detach(), functional(cx))
@@ -166,6 +170,15 @@ def _transformed(o: Operands, compiling: bool) -> bool:
     return forward_ad._current_level >= 0 or _followed(o)
 
 
+def _functionalized() -> bool:
+    """Tell whether torch.func.functionalize is at work, which refuses every autograd.Function."""
+    kind = torch._C._functorch.TransformType.Functionalize
+    if all(one.key() != kind for one in torch._C._functorch.get_interpreter_stack() or ()):
+        return False
+    torch_op.refuse_second("torch.func.functionalize")
+    return True
+
+
 def _followed(o: Operands) -> bool:
     """Tell whether torch.func follows one of the operands: labels and weights count too."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -186,6 +199,7 @@ def _surrogate(call: Call) -> Array:
     cannot trace without a warning of its own. First order only, as under torch.compile always.
     """
     o, spec = call.operands, call.spec
+    compiling = torch.compiler.is_compiling()
     cx = functional(call.cx)
     fixed = Operands(
         o.x.detach(), None if o.targets is None else o.targets.detach(),
@@ -194,7 +208,8 @@ def _surrogate(call: Call) -> Array:
     rows: Any = choose(fixed, spec, cx).run(fixed, spec, cx, call.classes, Need(rows=True)).rows
     g, h = formula_gradients(fixed, spec, cx, call.classes, Upstream(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
-        if x is None or slope is None or not x.requires_grad:
+        # What torch.func follows says that of itself only in the innermost of its levels.
+        if x is None or slope is None or (compiling and not x.requires_grad):
             continue
         zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.acc), 0.0)
         slope = cast(cx, slope, cx.acc)
@@ -211,12 +226,23 @@ def _context(o: Operands, clean: bool) -> Context:
     return functional(cx) if _followed(o) else cx
 
 
+def _upstream(up: Array, cx: Context) -> tuple[Array, Context]:
+    """Return an upstream that an engine can read, or the context of plain operations."""
+    if cx.eager and not has_memory(up):
+        if is_wrapper(up):
+            return up, functional(cx)
+        up = up.clone().resolve_neg()  # a negated view; zeros without memory
+    return up, cx
+
+
 def _run(
     o: Operands, spec: Spec, classes: int, clean: bool, need: Need, up: Any = 1.0,
     saved: tuple[Array, ...] | None = None,
 ) -> Result:  # fmt: skip
     """Run the engine on the tensors, or on NumPy views of them."""
     cx = _context(o, clean)
+    if not isinstance(up, float):
+        up, cx = _upstream(up, cx)
     twin = _views(o) if spec.engine is None and cx.host else None
     if twin is None:
         return choose(o, spec, cx).run(o, spec, cx, classes, need, Upstream(up), saved)
@@ -266,6 +292,8 @@ class _Reduced(torch.autograd.Function):
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
             return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
+        up, cx = _upstream(up, call.cx)
+        call = call._replace(cx=cx)
         twin = _numpy_call(call)
         if twin is not None:
             call, up, stats = twin, _view(up), tuple(map(_view, stats))
@@ -277,7 +305,25 @@ class _Reduced(torch.autograd.Function):
 class _Rows(torch.autograd.Function):
     """Row losses; saves its inputs and two numbers a row."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        def call(*others: Any) -> Any:
+            made = *others[:2], weight, *others[2:]
+            return _Rows.apply(*made)  # type: ignore[no-untyped-call]
+
+        weight = args[2]
+        rest, dims = (*args[:2], *args[3:]), (*in_dims[:2], *in_dims[3:])
+        if in_dims[2] is None:
+            return mapped(call, info, dims, *rest)
+        # Other class weights in each call, which one call has no place for.
+        each = []
+        for i in range(info.batch_size):
+            weight = args[2].select(in_dims[2], i)
+            one = (
+                a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True)
+            )
+            each.append(call(*one))
+        return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
 
     @staticmethod
     def forward(*args: Any) -> Any:
@@ -317,18 +363,20 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        kept = ctx.saved_tensors
-        o = Operands(*kept[:6])
         spec, classes, clean = ctx.options
-        g, h = _formula(o, spec, classes, clean, 1.0)
-        cx = _context(o, clean)
-        out: Any = 0.0
-        for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
-            if slope is None or tangent is None:
-                continue
-            # A class of slope exactly 0 does not move the loss, infinite though it be.
-            term = torch.where(slope == 0, 0.0, cast(cx, slope, cx.acc) * tangent)
-            out = out + (term.sum(-1) if classes else term)
+        with following():
+            kept = primals(*ctx.saved_tensors)
+            o = Operands(*kept[:6])
+            g, h = _formula(o, spec, classes, clean, 1.0)
+            cx = _context(o, clean)
+            out: Any = 0.0
+            for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
+                if slope is None or tangent is None:
+                    continue
+                # A class of slope exactly 0 does not move the loss, infinitely though it moves.
+                still = (slope == 0) & ~torch.isfinite(tangent)
+                term = cast(cx, slope, cx.acc) * torch.where(still, 0.0, tangent)
+                out = out + (term.sum(-1) if classes else term)
         return (out, *(None for _ in kept[6:]))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from .._xp import Array
+from .._xp import Array, has_memory
 from ..core.spec import Operands
 from ..engines import choose, cuda
 from . import alike, default
@@ -30,10 +30,8 @@ def look(x: Array, t: Array) -> Hashable | None:
         return None
     for a in (x, t):
         if (
-            a.layout is not torch.strided
+            not has_memory(a)
             or not a.is_contiguous()
-            or a.is_neg()
-            or a._is_zerotensor()
             or _wrapped(a)
             or torch._is_functional_tensor(a)
         ):
@@ -74,8 +72,6 @@ def value(call: Call, by_rows: ByRows) -> Array:
 
 def recorded(call: Call, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
-    if torch._C._are_functorch_transforms_active():  # of something else: no operand is followed
-        return by_rows(call)
     ahead = _packs is not None and _packs(True) is None
     return _apply(call.operands.x, call, ahead, by_rows)
 

@@ -6,13 +6,14 @@ from math import prod
 from typing import Any
 
 import torch
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
-from .._xp import Array, context, namespace, read, readable
+from .._xp import Array, Context, context, namespace, read, readable
 from ..core.shards import Shard as Slice
 from ..core.spec import Operands
 from ..core.targets import prepare, total_weight
-from ..core.values import check_class_weight, check_labels, check_values
+from ..core.values import check_values
 from . import default, torch_parallel
 from . import torch as whole
 from .call import Call
@@ -71,7 +72,7 @@ class _Spread:
 
     def _local(self) -> Call:
         call, o, spec = self.call, self.call.operands, self.call.spec
-        x = self.x.to_local()
+        x = _local(self.x)
         cx = context(x, namespace(x))
         soft = o.targets is not None and o.targets.ndim == o.x.ndim
         along: list[Placement] = [Replicate()] * len(self.rows)
@@ -84,14 +85,8 @@ class _Spread:
         )  # fmt: skip
         classes, n = call.classes, call.normalizer
         reads = spec.validate is True or (spec.validate == "auto" and readable(x, cx.xp))
-        if spec.validate is True:
-            # Of all the weights: every rank refuses them, or none.
-            check_class_weight(mine._replace(class_weight=_full(o.class_weight)), spec, read(cx))
         if reads and o.targets is not None:
-            if classes and spec.indexed:
-                cx = check_labels(mine, spec, read(cx), classes)
-            elif spec.indexed or spec.validate is True:
-                check_values(mine, spec, read(cx), classes)
+            cx = self._checked(x, cx)
         local = call._replace(cx=cx, operands=mine, axis=-1)
         n = _full(n)
         if spec.reduction == "mean" and n is None and self.rows_are_spread():
@@ -106,6 +101,18 @@ class _Spread:
         most = -(-classes // ranks.size)
         start = min(classes, ranks.rank * most)
         return local._replace(shard=Slice(start, x.shape[-1], classes, most), group=ranks)
+
+    def _checked(self, x: Array, cx: Context) -> Context:
+        """Check the values of all ranks on every rank: all of them refuse, or none waits.
+
+        Of the labels and weights of the others, which are little beside the logits.
+        """
+        o, spec, classes = self.call.operands, self.call.spec, self.call.classes
+        if not spec.indexed and spec.validate is not True:
+            return cx
+        like = x.new_empty(()).expand(self.x.shape)
+        every = Operands(like, *map(_full, o[1:]))
+        return check_values(every, spec, read(cx), classes)
 
     def refuse_targets(self) -> None:
         """Refuse the gradient to targets of a mean that other ranks' rows are part of."""
@@ -126,7 +133,7 @@ class _Spread:
         t = prepare(mine._replace(class_weight=full), call.spec, cx, classes)
         rows = mine.x.shape[: len(self.shape)]
         total = total_weight(t, prod(rows), cx)
-        return self._summed(total).to_local()
+        return _local(self._summed(total))
 
     def _summed(self, a: Array) -> Any:
         """Add up what the ranks of different rows have."""
@@ -144,7 +151,7 @@ class _Spread:
         if not isinstance(a, DTensor):
             same = [Replicate()] * len(placements)
             a = DTensor.from_local(a, self.mesh, same, run_check=False)
-        return a.redistribute(self.mesh, placements).to_local()
+        return _local(a.redistribute(self.mesh, placements))
 
     def result(self, got: Array) -> Array:
         """Return a local result as the DTensor it is part of."""
@@ -164,6 +171,12 @@ def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
         stride=tuple(reversed(strides)),
     )  # fmt: skip
     return made
+
+
+def _local(a: Any) -> Any:
+    """Return this rank's part, arrived: an exchange under way is a wrapper that holds nothing."""
+    part = a.to_local()
+    return part.wait() if isinstance(part, AsyncCollectiveTensor) else part
 
 
 def _full(a: Any) -> Any:

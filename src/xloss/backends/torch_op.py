@@ -22,10 +22,37 @@ def takes(call: Call) -> bool:
         and spec.engine is None
         and not (o.targets is not None and o.targets.requires_grad)
         and _available()
+        and not transforming()
     )
 
 
 DEVICE = "cuda"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def transforming() -> bool:
+    """Tell whether torch.func is at work; a compiler enters its levels while it traces.
+
+    An operation has no derivative in forward mode, and no rule of vmap's.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def derivatives() -> int:
+    """Return how many derivatives of torch.func follow the call, one of another."""
+    kind = torch._C._functorch.TransformType
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return sum(level.key() in (kind.Grad, kind.Jvp) for level in levels)
+
+
+def refuse_second(where: str) -> None:
+    """Refuse derivatives that operations whose first is put beside them do not have."""
+    if derivatives() > 1:
+        raise RuntimeError(
+            f"{where} follows a first derivative of a loss, no second: call it without, and the "
+            "loss has derivatives of any order"
+        )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

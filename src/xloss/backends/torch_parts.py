@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from .._xp import context, functional, namespace
 from ..core import elements as binary
@@ -21,6 +22,36 @@ def sigmoid_parts(z: Any) -> binary.Sigmoid:
     return binary.Sigmoid(*_SigmoidParts.apply(z))  # type: ignore[no-untyped-call]
 
 
+def primals(*saved: Any) -> tuple[Any, ...]:
+    """Return saved tensors as constants of the forward-mode level that asks for a derivative.
+
+    PyTorch keeps all forward mode out of a Function's own jvp, the levels around it too: with two
+    of them a second derivative would be 0. See `following`.
+    """
+    unpack: Any = forward_ad.unpack_dual
+    return tuple(None if a is None else unpack(a).primal for a in saved)
+
+
+def following() -> Any:
+    """Return the context in which the outer levels of forward mode follow a Function's jvp."""
+    return forward_ad._set_fwd_grad_enabled(True)
+
+
+def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
+    """Return a function of arrays that vmap maps over, and where: the axis is one more of rows.
+
+    The rule that PyTorch can make itself fails where forward mode is mapped and followed again.
+    """
+
+    def front(a: Any, dim: int | None) -> Any:
+        if not torch.is_tensor(a):
+            return a
+        return a.expand(info.batch_size, *a.shape) if dim is None else a.movedim(dim, 0)
+
+    out = function(*map(front, args, in_dims))
+    return out, (0,) * len(out)
+
+
 def _plus(*terms: Any) -> Any:
     """Add what is there of the terms; None where nothing is."""
     out = None
@@ -33,7 +64,9 @@ def _plus(*terms: Any) -> Any:
 class _SoftmaxParts(torch.autograd.Function):
     """(lse, -log p, p, 1 - p) of the rows of z, with their derivatives by p itself."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, z: Any) -> Any:
+        return mapped(_SoftmaxParts.apply, info, in_dims, z)
 
     @staticmethod
     def forward(z: Any) -> Any:
@@ -60,16 +93,19 @@ class _SoftmaxParts(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:
-        (p,) = ctx.saved_tensors
-        average = (p * v).sum(-1, keepdim=True)
-        moved = p * (v - average)
-        return average.squeeze(-1), average - v, moved, -moved
+        with following():
+            (p,) = primals(*ctx.saved_tensors)
+            average = (p * v).sum(-1, keepdim=True)
+            moved = p * (v - average)
+            return average.squeeze(-1), average - v, moved, -moved
 
 
 class _SigmoidParts(torch.autograd.Function):
     """(p, 1 - p, softplus(z), softplus(-z)), with their derivatives by p and 1 - p."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, z: Any) -> Any:
+        return mapped(_SigmoidParts.apply, info, in_dims, z)
 
     @staticmethod
     def forward(z: Any) -> Any:
@@ -94,6 +130,7 @@ class _SigmoidParts(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:
-        p, q = ctx.saved_tensors
-        moved = p * q * v
-        return moved, -moved, p * v, -q * v
+        with following():
+            p, q = primals(*ctx.saved_tensors)
+            moved = p * q * v
+            return moved, -moved, p * v, -q * v

@@ -36,7 +36,8 @@ def tanh(u: Array, cx: Context) -> Array:
         return xp.tanh(u)
     t = xp.exp(-2.0 * xp.abs(u))
     # Nearer 0 the subtraction would cancel, and the error of the library's is small beside 1.
-    return xp.where(xp.abs(u) < 0.5, xp.tanh(u), xp.sign(u) * (1.0 - 2.0 * t / (1.0 + t)))
+    far = 1.0 - 2.0 * t / (1.0 + t)
+    return xp.where(xp.abs(u) < 0.5, xp.tanh(u), xp.where(u < 0, -far, far))
 
 
 def link_slope(x: Array, spec: Spec, cx: Context) -> Array | None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
-from .._xp import INTEGERS, Array, Context, c_order, cast, dtype_name, quiet, sum_last, take
+from .._xp import (
+    INTEGERS,
+    Array,
+    Context,
+    c_order,
+    cast,
+    dtype_name,
+    has_memory,
+    quiet,
+    sum_last,
+    take,
+)  # fmt: skip
 from .reduce import contributing, exact_sum
 from .spec import Operands, Spec
 
@@ -32,7 +43,7 @@ def bounds(labels: Array, cx: Context) -> tuple[int, int]:
     """Return the smallest and the largest label, exactly; (0, 0) where there is none."""
     if prod(labels.shape) == 0:
         return 0, 0
-    if cx.library == "torch" and cx.host and type(labels).__name__ == "Tensor":
+    if cx.library == "torch" and cx.host and has_memory(labels):
         # torch wakes threads for it, which then spin in the time of ours.
         seen = labels.numpy()
         return int(seen.min()), int(seen.max())
@@ -55,6 +66,8 @@ def safe_labels(
     if ignore is not None and not low <= ignore <= high:
         ignore = None  # the dtype cannot hold it: uint8 156 is not -100
     if cx.clean:
+        if cx.library == "torch" and labels.is_neg():  # indexing reads past the sign
+            labels = labels.resolve_neg()
         return cast(cx, labels, cx.index), None, None
     # An unsigned value that the index dtype cannot hold turns negative, thus bad: lossless.
     safe = cast(cx, labels, cx.index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._xp import INTEGERS, Array, Context, arange, cast, dtype_name, quiet, read
+from .._xp import INTEGERS, Array, Context, arange, cast, dtype_name, is_tracer, quiet, read
 from .blocks import cut, cuts
 from .spec import Operands, Spec
 from .targets import bounds, prepare
@@ -19,8 +19,13 @@ def check_values(
 
     `weight` is what the class weights are called, `named` turns a position here into the one that
     the caller knows, where this is a part of an array. Return the context, marked clean where no
-    label need be looked at again.
+    label need be looked at again. Where a transformation hides which rows are there, nothing is
+    read.
     """
+    if any(a is not None and is_tracer(a, cx.library) for a in (o.sample_weight, o.where)):
+        if spec.validate is True:
+            raise ValueError("validate: True would read values that tracing does not have")
+        return cx._replace(readable=False, clean=False)
     if spec.indexed and o.targets is not None:
         ignore = spec.ignore_index
         least, most = bounds(o.targets, cx)

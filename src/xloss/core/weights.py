@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import frexp, prod
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast, dtype_name, take
+from .._xp import Array, Context, cast, compiling, dtype_name, is_tracer, take
 from . import powers
 from .powers import Split
 from .spec import Operands, Spec
@@ -85,7 +85,11 @@ def moderate(o: Operands, cx: Context) -> bool:
     xp = cx.xp
     limit = 2.0 ** (_room(cx, True) // 3)
     for a in (o.class_weight, o.sample_weight):
-        if a is not None and prod(a.shape):
+        if a is None:
+            continue
+        if is_tracer(a, cx.library):  # a transformation follows the weights alone
+            return False
+        if prod(a.shape):
             size = xp.abs(cast(cx, a, cx.acc))
             low = xp.where(size == 0, 1.0, size)
             if not (float(xp.max(size)) <= limit and float(xp.min(low)) >= 1.0 / limit):
@@ -168,9 +172,12 @@ def _largest(cx: Context, s: Split, keep: Array | None) -> Array:
     xp = cx.xp
     there = s.ordinary if keep is None else s.ordinary & keep
     none = xp.full((), -(2**20), dtype=s.exponent.dtype, device=cx.device)
-    if prod(s.exponent.shape) == 0:
+    found = xp.where(there, s.exponent, none)
+    if compiling():  # without a question that would fix the number of rows
+        found = xp.concat([xp.reshape(found, (-1,)), none[None]])
+    elif prod(found.shape) == 0:
         return xp.zeros_like(none)
-    most = xp.max(xp.where(there, s.exponent, none))
+    most = xp.max(found)
     return xp.where(most == none, xp.zeros_like(most), most)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._xp import Array, dtype_name
-from ..evaluation.rows import host, measure, prepared
+from ..evaluation.rows import at_hand, host, measure, prepared
 from ..losses import _check as check
 from .report import Finding, Findings, Report
 from .rules import conclude, look
@@ -82,6 +82,7 @@ def diagnose(
         ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
         softcap=softcap, validate=False,
     )  # fmt: skip
+    normalizer = at_hand("normalizer", normalizer)
     reduction, below = check.reduction(reduction, normalizer, call.cx, "logits")
     got = measure(call)
     found = Findings()

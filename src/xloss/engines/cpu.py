@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .._xp import Array, Context, cast, context, dtype_name, read
+from .._xp import Array, Context, cast, context, dtype_name, has_memory, read
 from ..core.blocks import cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
 from . import doors, forks, generic, pool
-from .places import Place, element, has_memory, place, readable_labels
+from .places import Place, element, place, readable_labels
 
 name = "cpu"
 
@@ -167,8 +167,8 @@ class _Call:
         """Return a NumPy array on the same memory; bfloat16 has none there and is copied wider."""
         if a is None or isinstance(a, np.ndarray | np.generic):
             return None if a is None else np.asarray(a)
-        a = a.detach()
-        return (a.float() if dtype_name(a.dtype) == "bfloat16" else a).numpy()
+        a = a.detach()  # force: an upstream may be a negated view, or autograd's zeros
+        return (a.float() if dtype_name(a.dtype) == "bfloat16" else a).numpy(force=True)
 
     def flat(self, a: Array, dtype: Any) -> Any:
         """Return one number a row of the whole call."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from .._xp import Array, Context
+from .._xp import Array, Context, has_memory
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from . import cuda_quick as quick
 from . import generic
 from .cuda_call import Launcher
 from .cuda_quick import Memory
 from .device import driver
-from .places import has_memory
 
 name = "cuda"
 RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics

@@ -7,12 +7,21 @@ here: library, device, length and dtype of every array, against the logits.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from math import prod
 from typing import Any
 
-from .._xp import FLOATS, INTEGERS, Array, Context, device, dtype_name, library, namespace
+from .._xp import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    Context,
+    device,
+    dtype_name,
+    library,
+    namespace,
+    torch_module,
+)
 from ..core.spec import Operands, Spec, Upstream
 from .device import driver
 
@@ -72,7 +81,7 @@ def held(name: str, x: Array, cx: Context, at: str = "") -> None:
 
 def is_freed(x: Array) -> bool:
     """Tell whether an array is a tensor whose storage is smaller than its shape needs."""
-    torch = sys.modules.get("torch")
+    torch = torch_module()
     if torch is None:
         return False
     if type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -78,10 +77,3 @@ def readable_labels(labels: Any) -> int:
     if labels is None or labels.ndim == 0 or labels.dtype != np.int64:
         return 0
     return element(labels, 0) if labels.flags.c_contiguous and labels.flags.aligned else 0
-
-
-def has_memory(a: Array) -> bool:
-    """Tell whether a tensor's values stand where it points: no subclass, sparse or negated view."""
-    torch = sys.modules["torch"]
-    plain = type(a) is torch.Tensor or type(a) is torch.nn.Parameter
-    return plain and a.layout is torch.strided and not a.is_neg()

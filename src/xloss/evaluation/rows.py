@@ -9,7 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from .._xp import Array, cast, quiet, spread
+from .._xp import (
+    Array,
+    cast,
+    compiling,
+    dtype_name,
+    gathered,
+    is_traced,
+    is_wrapper,
+    library,
+    namespace,
+    quiet,
+    spread,
+)
 from ..backends.call import Call
 from ..core.blocks import cut, cuts
 from ..core.powers import split
@@ -31,6 +43,8 @@ class Measured:
 
 def prepared(logits: Array, targets: Array, /, **options: Any) -> Call:
     """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
+    logits, targets = at_hand("logits", logits), at_hand("targets", targets)
+    options = {name: at_hand(name, value) for name, value in options.items()}
     call: Call = cross_entropy.prepare(  # type: ignore[attr-defined]
         constant(logits), constant(targets), reduction="none", **options
     )
@@ -116,6 +130,20 @@ def constant(x: Array) -> Array:
     return x if detach is None else detach()
 
 
+def at_hand(name: str, x: Any) -> Any:
+    """Return an argument whose values can be read here: all of a DTensor, never of a wrapper."""
+    xp = namespace(x)
+    if xp is None or library(xp) != "torch" or compiling():
+        return x
+    x = gathered(x)
+    if is_traced(x, "torch"):
+        raise TypeError(
+            f"{name}: {type(x).__name__} on device {x.device} has no values here that can be read; "
+            "pass plain tensors, outside of any transformation"
+        )
+    return x
+
+
 def host(x: Array) -> npt.NDArray[Any]:
     """Return the values of an array of any library as a NumPy array."""
     # A lazy graph; a torch device; a CuPy device.
@@ -123,6 +151,11 @@ def host(x: Array) -> npt.NDArray[Any]:
         method = getattr(x, leave, None)
         if method is not None:
             x = method()
+    if library(namespace(x)) == "torch":
+        if is_wrapper(x):
+            raise TypeError(f"a {type(x).__name__} has no values here that can be read")
+        x = x.float() if dtype_name(x.dtype) == "bfloat16" else x
+        return np.asarray(x.numpy(force=True))
     try:
         return np.asarray(x)
     except (RuntimeError, TypeError):

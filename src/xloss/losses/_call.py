@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
@@ -24,5 +25,8 @@ def loss(prepare: Callable[P, Call]) -> Callable[P, Array]:
             return groups.uncompiled(backends.of_loss(call).value, call)
         return backends.of_loss(call).value(call)
 
-    public.prepare = prepare  # type: ignore[attr-defined]  # value_and_grad's way in
+    # value_and_grad's way in. The names are taken here: torch.compile, where it traces that call,
+    # sees a default that inspect.signature has read before as a tensor.
+    public.prepare = prepare  # type: ignore[attr-defined]
+    prepare.names = tuple(inspect.signature(prepare).parameters)  # type: ignore[attr-defined]
     return public

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from .._xp import (
     readable,
     spread,
 )
-from ..core.linear import Linear
 from ..engines.doors import held
 from ._hints import fixed_hint
+from ._lengths import is_empty, is_length, same_length, same_shape
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -104,7 +104,7 @@ def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[
     classes = x.shape[axis]
     if classes != classes or classes is None:
         raise ValueError(f"{name}: the class axis must have a known length")
-    if classes == 0 and not empty:
+    if not empty and is_empty(classes):
         raise ValueError(f"{name}: expected at least one class, got shape {tuple(x.shape)}")
     return axis, classes
 
@@ -116,13 +116,6 @@ def move_last(x: Array, axis: int, cx: Context) -> Array:
     n = x.ndim
     order = [i for i in range(n) if i != n + axis]
     return cx.xp.permute_dims(x, (*order, n + axis))
-
-
-def same_shape(a: Any, b: Any) -> bool:
-    """Compare shapes, taking an unknown length (Dask's NaN, a None) as equal."""
-    return len(a) == len(b) and all(
-        m == n or m != m or n != n or m is None or n is None for m, n in zip(a, b, strict=True)
-    )
 
 
 def is_label(x: Array) -> bool:
@@ -152,58 +145,6 @@ def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) ->
             f"got {tuple(t.shape)}; class indices must have an integer dtype"
         )
     return t, False
-
-
-class Shaped(NamedTuple):
-    """The shape of logits that are not there."""
-
-    shape: tuple[Any, ...]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-
-def linear(
-    x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context, *, empty: bool = False
-) -> Linear:
-    """Check what turns features into logits; `empty`: a weight of no class will do."""
-    if spread(x) or spread(weight):
-        raise TypeError(
-            "features, weight: DTensors are not taken; give each rank's own, and group="
-        )
-    if x.ndim == 0:
-        raise ValueError("features: expected at least one axis, got shape ()")
-    width = x.shape[-1]
-
-    def floating(name: str, a: Any, expected: str) -> Array:
-        a = same_home(name, a, cx, "features", expected)
-        if dtype_name(a.dtype) not in FLOATS:
-            raise TypeError(f"{name}: expected {expected}, got {described(a)}")
-        return a
-
-    w = floating("weight", weight, f"a floating array of shape (classes, {width})")
-    if w.ndim != 2 or not same_shape((width,), tuple(w.shape[1:])):
-        raise ValueError(f"weight: expected shape (classes, {width}), got {tuple(w.shape)}")
-    classes = w.shape[0]
-    if classes != classes or classes is None:
-        raise ValueError("weight: the class axis must have a known length")
-    if classes == 0 and not empty:
-        raise ValueError(f"weight: expected at least one class, got shape {tuple(w.shape)}")
-    if bias is not None:
-        bias = floating("bias", bias, f"a floating array of shape ({classes},)")
-        if tuple(bias.shape) != (classes,):
-            raise ValueError(f"bias: expected shape ({classes},), got {tuple(bias.shape)}")
-    if isinstance(block_rows, str) and block_rows == "auto":
-        return Linear(w, bias, None)
-    if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
-        raise TypeError(
-            f'block_rows: expected "auto" or an int, got {described(block_rows)}'
-            + fixed_hint("block_rows", block_rows, "int")
-        )
-    if block_rows < 1:
-        raise ValueError(f"block_rows: expected at least 1, got {block_rows}")
-    return Linear(w, bias, int(block_rows))
 
 
 def element_targets(
@@ -237,8 +178,8 @@ def class_weight(w: Any, classes: int, cx: Context, first: str, name: str = "wei
     """Check a weight for each class."""
     if w is None:
         return None
-    w = _number_array(name, w, cx, first, f"a floating array of shape ({classes},)")
-    if tuple(w.shape) != (classes,):
+    w = _number_array(name, w, cx, first, "a floating array of shape (classes,)")
+    if not same_shape(tuple(w.shape), (classes,)):
         raise ValueError(f"{name}: expected shape ({classes},), got {tuple(w.shape)}")
     return w
 
@@ -263,22 +204,25 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     else:
         w = _number_array(name, w, cx, first, "a floating array that broadcasts to the rows")
     shape = tuple(w.shape)
-    if shape == rows:
+    if not compiling() and shape == rows:
         return w
     tail = rows[len(rows) - len(shape) :] if len(shape) <= len(rows) else None
-    if tail is None or not all(
-        m in (1, n) or n != n or m != m for m, n in zip(shape, tail, strict=True)
-    ):
+    fits = tail is not None and all(
+        is_length(m, 1) or same_length(m, n) for m, n in zip(shape, tail, strict=True)
+    )
+    if not fits:
         raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
-    if any(n != n for n in (*rows, *shape)):
-        return (
-            w  # Dask's backend compares and broadcasts the chunks, whose lengths it does not know
-        )
+    if cx.library == "dask" and any(n != n for n in (*rows, *shape)):
+        return w  # its backend compares and broadcasts the chunks, whose lengths Dask does not know
     return cx.xp.broadcast_to(w, rows)
 
 
 def number(name: str, value: Any, low: float, high: float = inf, *, above: bool = False) -> float:
     """Check a Python number in [low, high] (above: low itself excluded), finite."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        value = torch_sizes.constant(value)
     if type(value) is float:  # nearly always, and an abstract class is slow to ask
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
@@ -347,7 +291,7 @@ def validate(value: Any, targets: Array, cx: Context, *, on_host: bool = False) 
     if value is False or targets is None:
         return value, False
     if value is True and not on_host:
-        if is_tracer(targets, cx.library):
+        if is_tracer(targets, cx.library) and (compiling() or not spread(targets)):
             raise ValueError("validate: True would read values that tracing does not have")
         return value, cx.library != "dask"  # on Dask the chunks are read, at compute
     return value, readable(targets, cx.xp)

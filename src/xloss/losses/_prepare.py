@@ -14,6 +14,8 @@ from ..core.values import axis_back, check_targets, check_values
 from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
+from . import _check_linear as check_linear
+from ._lengths import is_empty
 from ._read import Given
 
 
@@ -122,9 +124,9 @@ def linear_call(
     """Prepare cross-entropy of features that a matrix turns into logits."""
     first = "features"
     x, cx = check.logits(first, features)
-    linear = check.linear(x, weight, bias, block_rows, cx)
+    linear = check_linear.checked(x, weight, bias, block_rows, cx)
     classes = linear.weight.shape[0]
-    logits = check.Shaped((*x.shape[:-1], classes))
+    logits = check_linear.Shaped((*x.shape[:-1], classes))
     given = Given(targets, ignore_index, sample_weight, where, class_weight)
     targets, ignore_index = fitted(targets, ignore_index, cx)
     t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
@@ -198,7 +200,7 @@ def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> Call:
     at, classes = check.class_axis(first, x, axis, empty=True)
     spec = Spec(kind=name, reduction="none", engine=asked_for())
     x = check.move_last(x, at, cx)
-    if classes == 0:
+    if is_empty(classes):
         # By a sum of nothing, so that an autodiff still sees the argument.
         x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
     return Call(name, spec, cx, Operands(x), classes, at, None, (first,))

@@ -14,6 +14,7 @@ from ..core.spec import Operands, Spec
 from ..core.targets import bounds
 from ..core.values import check_class_weight, check_labels
 from . import _check as check
+from . import _check_linear as check_linear
 from ._prepare import entropy_spec, weighed
 from ._read import Given
 
@@ -69,7 +70,7 @@ def linear_shard_call(
     x, cx = check.logits(first, features)
     ranks = groups.of(group, cx)
     try:
-        linear = check.linear(x, weight, bias, block_rows, cx, empty=True)
+        linear = check_linear.checked(x, weight, bias, block_rows, cx, empty=True)
         given = Given(targets, options["ignore_index"], sample_weight, where)
         targets, options["ignore_index"] = fitted(targets, options["ignore_index"], cx)
         t = labels(x, targets, cx, first)

@@ -316,3 +316,5 @@ class CrossEntropyLoss:
         """Prepare the call, for :func:`value_and_grad`."""
         call: Call = cross_entropy.prepare(logits, targets, **self._options())  # type: ignore[attr-defined]
         return call
+
+    prepare.names = ("logits", "targets")  # type: ignore[attr-defined]

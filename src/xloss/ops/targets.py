@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, plain, quiet
+from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, gathered, plain, quiet
 from ..backends.call import Call
 from ..core.rowstats import hot
 from ..core.spec import Operands, Spec
@@ -16,6 +16,7 @@ from ..core.targets import prepare, safe_labels, total_weight
 from ..core.values import check_values
 from ..engines import asked_for
 from ..losses import _check as check
+from ..losses._lengths import is_empty
 
 
 def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = None) -> Array:
@@ -86,7 +87,9 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     if bad is not None:
         out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
         out = cast(cx, out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
-    return xp.moveaxis(out, -1, axis)
+    axes = list(range(n - 1))
+    axes.insert(axis % n, n - 1)
+    return out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
 
 
 def smooth_labels(
@@ -184,6 +187,8 @@ def effective_count(
     >>> float(effective_count(np.array([3, -100, 1])))
     2.0
     """
+    # Of all ranks' rows: a rank's own count would be no denominator of the whole's loss.
+    targets, weight, sample_weight, where = map(gathered, (targets, weight, sample_weight, where))
     xp = check.taken("targets", targets, "an array of class indices or of probabilities")
     for name, w in (("weight", weight), ("sample_weight", sample_weight)):
         if w is not None:
@@ -203,6 +208,8 @@ def effective_count(
         if weight is not None and getattr(weight, "ndim", None) != 1:
             raise ValueError("weight: expected one axis, the classes")
         classes = 2**31 - 1 if weight is None else weight.shape[0]
+        if is_empty(classes):
+            raise ValueError("weight: expected at least one class, got shape (0,)")
     for w in (weight, sample_weight):
         if w is not None and dtype_name(w.dtype) == "float64":
             cx = cx._replace(acc=cx.wide)

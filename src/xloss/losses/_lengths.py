@@ -1,0 +1,39 @@
+"""Lengths and shapes compared, of which a lazy library or a compiler may not know all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._xp import compiling
+
+
+def same_shape(a: Any, b: Any) -> bool:
+    """Compare shapes, taking an unknown length as equal."""
+    return len(a) == len(b) and all(same_length(m, n) for m, n in zip(a, b, strict=True))
+
+
+def same_length(m: Any, n: Any) -> bool:
+    """Compare lengths, taking an unknown one (Dask's NaN, a None, torch's unbacked) as equal."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        return torch_sizes.same_length(m, n)
+    return bool(m == n or m != m or n != n or m is None or n is None)
+
+
+def is_length(m: Any, n: int) -> bool:
+    """Tell whether a length is known to be this number."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        return torch_sizes.is_length(m, n)
+    return bool(m == n)
+
+
+def is_empty(n: Any) -> bool:
+    """Tell whether a length is 0."""
+    if compiling():
+        from ..backends import torch_sizes
+
+        return torch_sizes.is_empty(n)
+    return bool(n == 0)

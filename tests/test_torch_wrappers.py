@@ -1,0 +1,166 @@
+"""Tensors whose memory does not hold their values: nowhere is it read, and arguments are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import xloss
+
+torch = pytest.importorskip("torch")
+
+X = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.0, 1.0]])
+Y, WEIGHT, ROW = torch.tensor([0, 1, 2, 1]), torch.tensor([0.5, 1.0, 2.0]), torch.ones(4)
+
+
+class Holds(torch.Tensor):  # type: ignore[misc]  # torch is untyped here
+    """A wrapper as PyTorch's guide to extending it writes one: no memory of its own."""
+
+    @staticmethod
+    def __new__(cls, held: Any) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype)
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    @classmethod
+    def __torch_dispatch__(cls, f: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from torch.utils._pytree import tree_map_only
+
+        args, kwargs = tree_map_only(cls, lambda a: a.held, (args, kwargs or {}))
+        return tree_map_only(torch.Tensor, cls, f(*args, **kwargs))
+
+
+def two(a: Any) -> Any:
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    return TwoTensor(a.clone(), a.clone())
+
+
+def fake(a: Any) -> Any:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode().from_tensor(a)
+
+
+WRAPPERS = {"TwoTensor": two, "Holds": Holds, "FakeTensor": fake, "Tensor": lambda a: a.to("meta")}
+ARGUMENTS = {
+    "logits": X, "targets": Y, "weight": WEIGHT, "sample_weight": ROW, "where": ROW > 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_no_foreign_memory_is_read(kind: str, argument: str) -> None:
+    """A record, and a diagnosis, were numbers that stood where a pointer of no meaning points."""
+    given = {**ARGUMENTS, argument: WRAPPERS[kind](ARGUMENTS[argument])}
+    x, y = given.pop("logits"), given.pop("targets")
+    for read in (xloss.Evaluation().update, xloss.diagnose):
+        with pytest.raises(TypeError, match=rf"^{argument}: {kind} .* no values here"):
+            read(x, y, **given)
+
+
+def test_a_normalizer_that_wraps() -> None:
+    with pytest.raises(TypeError, match=r"^normalizer: TwoTensor .* no values here"):
+        xloss.diagnose(X, Y, normalizer=two(torch.tensor(2.0)))
+
+
+def test_no_record_inside_a_transformation() -> None:
+    def loss(x: Any, y: Any) -> Any:
+        return torch.tensor(xloss.Evaluation().update(x, y).result().loss)
+
+    for transform in (torch.func.vmap, torch.func.grad, torch.func.functionalize):
+        with pytest.raises(TypeError, match=r"^logits: Tensor .* outside of any transformation"):
+            transform(loss)(X[None], Y[None])
+
+
+CALLS: dict[str, Any] = {
+    "cross_entropy": lambda mk: xloss.cross_entropy(mk(X), mk(Y), weight=mk(WEIGHT)),
+    "logits alone": lambda mk: xloss.cross_entropy(mk(X), Y),
+    "labels alone": lambda mk: xloss.cross_entropy(X, mk(Y)),
+    "gradient": lambda mk: xloss.value_and_grad(xloss.cross_entropy)(mk(X), mk(Y))[1],
+    "kl_div": lambda mk: xloss.kl_div(mk(X.log_softmax(-1)), mk(X.flip(0).softmax(-1))),
+    "binary": lambda mk: xloss.binary_cross_entropy_with_logits(mk(X), mk(X.sigmoid())),
+    "linear": lambda mk: xloss.linear_cross_entropy(mk(X), mk(torch.eye(3) * 2), mk(Y)),
+    "linear, features alone": lambda mk: xloss.linear_cross_entropy(mk(X), torch.eye(3) * 2, Y),
+    "linear, weight alone": lambda mk: xloss.linear_cross_entropy(X, mk(torch.eye(3) * 2), Y),
+    "linear gradient": lambda mk: xloss.value_and_grad(xloss.linear_cross_entropy, "weight")(
+        mk(X), mk(torch.eye(3) * 2), mk(Y)
+    )[1],
+    "softmax": lambda mk: xloss.softmax(mk(X)),
+    "one_hot": lambda mk: xloss.one_hot(mk(Y), 3),
+    "effective_count": lambda mk: xloss.effective_count(mk(Y), sample_weight=mk(ROW)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("kind", ["TwoTensor", "Holds"])
+def test_losses_go_by_the_operations_of_a_wrapper(kind: str, name: str) -> None:
+    held = "a" if kind == "TwoTensor" else "held"
+    got = CALLS[name](WRAPPERS[kind])
+    assert type(got).__name__ == kind
+    torch.testing.assert_close(getattr(got, held), CALLS[name](lambda a: a), rtol=2e-6, atol=1e-7)
+
+
+def test_no_value_of_a_wrapper_is_read() -> None:
+    """Its labels may not be there: a bad one is NaN, as on a device."""
+    got = xloss.cross_entropy(X, two(torch.tensor([0, 1, 7, 1])), reduction="none")
+    assert torch.isnan(got.a).tolist() == [False, False, True, False]
+
+
+def views() -> list[tuple[str, Any]]:
+    zeros = torch._efficientzerotensor
+    return [
+        ("negated", lambda a: torch._neg_view(-a)),
+        ("zeros", lambda a: zeros(a.shape, dtype=a.dtype)),
+    ]
+
+
+@pytest.mark.parametrize(("kind", "make"), views())
+def test_views_that_memory_does_not_show(kind: str, make: Any) -> None:
+    """A negated view, and the zeros that autograd makes, as logits, labels and upstreams."""
+    want = xloss.cross_entropy(make(X).clone().contiguous() + 0, Y)
+    assert torch.equal(xloss.cross_entropy(make(X), Y), want) or kind == "negated"
+    torch.testing.assert_close(xloss.cross_entropy(make(X), Y), want)
+    if kind == "negated":
+        torch.testing.assert_close(xloss.cross_entropy(X, make(Y)), xloss.cross_entropy(X, Y))
+    for reduction, up in (
+        ("none", torch.tensor([1.0, 2.0, 3.0, 4.0])),
+        ("mean", torch.tensor(2.0)),
+    ):
+        for dtype in (torch.float32, torch.bfloat16):
+            x = X.to(dtype).requires_grad_()
+            loss = xloss.cross_entropy(x, Y, reduction=reduction)
+            (got,) = torch.autograd.grad(loss, x, make(up), retain_graph=True)
+            (plain,) = torch.autograd.grad(loss, x, make(up) + 0)
+            assert torch.equal(got, plain)
+    record = xloss.Evaluation().update(make(X), Y).result()
+    assert abs(record.loss - float(want)) < 1e-6
+
+
+def test_an_upstream_that_wraps() -> None:
+    x = X.clone().requires_grad_()
+    loss = xloss.cross_entropy(x, Y, reduction="none")
+    (got,) = torch.autograd.grad(loss, x, two(torch.arange(4.0)), retain_graph=True)
+    (want,) = torch.autograd.grad(loss, x, torch.arange(4.0))
+    torch.testing.assert_close(got.a, want, rtol=2e-6, atol=1e-7)
+
+
+def test_a_mode_sees_every_operation() -> None:
+    """No engine reads memory past a mode that follows what is done to plain tensors."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Mode(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, f: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(f))
+            return f(*args, **(kwargs or {}))
+
+    with Mode():
+        got = xloss.cross_entropy(X, Y)
+        assert any("exp" in name for name in seen)
+        with pytest.raises(IndexError, match="label 7"):
+            xloss.cross_entropy(X, Y + 6 * (Y == 1))
+    torch.testing.assert_close(got, xloss.cross_entropy(X, Y))
