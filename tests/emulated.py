@@ -86,6 +86,11 @@ class Tensors(OneGpu):
         # What was not written is seen.
         return like.new_empty(shape, dtype=dtype).fill_(77)
 
+    def empty_like(self, a: Any) -> Any:
+        import torch
+
+        return torch.empty_like(a.detach()).fill_(77)
+
     def in_order(self, a: Any) -> Any:
         return a.contiguous()
 
@@ -101,6 +106,11 @@ class StandIns(OneGpu):
 
     def empty(self, shape: Any, dtype: Any, like: Any) -> Any:
         return type(like)(np.full(shape, 77, dtype))
+
+    def empty_like(self, a: Any) -> Any:
+        made = np.empty_like(a._values)
+        made.fill(77)
+        return type(a)(made)
 
     def in_order(self, a: Any) -> Any:
         return type(a)(np.ascontiguousarray(a._values))

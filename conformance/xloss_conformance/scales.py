@@ -83,7 +83,8 @@ def _underflow(p: Array, power: float, dtype: str, flushes: bool) -> Array:
     exact = p**power
     if flushes:
         least = np.maximum(exact, np.finfo(np.float64).smallest_subnormal ** power)
-        lost = np.where(np.minimum(p, exact) < normal, least, 0.0)
+        # A number just above is lost as soon as it is halved.
+        lost = np.where(np.minimum(p, exact) < 4 * normal, least, 0.0)
     else:
         off = np.maximum((p + unit) ** power - exact, exact - np.maximum(p - unit, 0.0) ** power)
         lost = np.maximum(off, np.where(exact < normal, unit, 0.0))

@@ -32,6 +32,9 @@ class CuPy(Home):
         return str(cupy.__version__)
 
     def array(self, values: Array, layout: str = "C") -> Any:
+        if layout == "F" and values.ndim and values.shape[0] == 1:
+            # Alone a row would lie in C order: it is laid as one of two.
+            return cupy.asarray(np.repeat(values, 2, axis=0), order="F")[:1]
         made = cupy.asarray(np.array(values), order="F" if layout == "F" else "C")
         if layout == "reversed":
             return cupy.flip(cupy.flip(made).copy())

@@ -36,6 +36,9 @@ class Torch(Home):
     def _laid(self, x: Any, layout: str) -> Any:
         if layout == "F" and x.ndim:
             order = tuple(reversed(range(x.ndim)))
+            if x.shape[0] == 1:
+                # Alone a row would lie in C order: it is laid as one of two.
+                return self._laid(x.repeat(2, *[1] * (x.ndim - 1)), layout)[:1]
             return x.permute(order).contiguous().permute(order)
         if layout == "strided" and x.ndim:
             wide = x.new_zeros([2 * n for n in x.shape])

@@ -86,10 +86,18 @@ class Launcher:
         """Make an array on the GPU."""
         return self.home.empty(shape, dtype, self.o.x)
 
-    def like_x(self) -> tuple[Array, int]:
+    def like_x(self) -> tuple[Array, tuple[int, ...]]:
         """Make an array for a gradient, and say where it lies."""
-        made = self.home.empty(tuple(self.o.x.shape), self.o.x.dtype, self.o.x)
-        return made, self.home.address(made)
+        x: Any = self.o.x
+        if self.x[4] != 1:
+            # In the logits' own order: neighbouring threads, which read neighbouring numbers of
+            # one class, would otherwise write far from each other.
+            made = self.home.empty_like(x)
+            place = places(self.home, made)
+            if place is not None:
+                return made, place
+        made = self.home.empty(tuple(x.shape), x.dtype, x)
+        return made, (self.home.address(made), self.count, 0, self.classes, 1)
 
     def room(self, dtype: Any, count: int) -> int:
         """Return where an array lies that only this call's launches use."""
@@ -122,7 +130,7 @@ class Launcher:
         weights: int = 0,
         stats: tuple[int, int] = _NONE,
         known: int = 0,
-        grad: int = 0,
+        grad: tuple[int, ...] | None = None,
         up: Array | float = 1.0,
         live: Array | None = None,
         slope: int = 0,
@@ -135,7 +143,7 @@ class Launcher:
         upstream of 1 is written too, and stands if the upstream is 1.
         """
         spec, count = self.spec, self.count
-        to = (grad, count, 0, self.classes, 1) if grad else _NOWHERE
+        to = grad or _NOWHERE
         factor, column, step = 1.0, _NONE, 0
         if isinstance(up, float):
             factor = up
@@ -183,7 +191,8 @@ class Launcher:
         elif need.total:
             losses = self.room(cx.acc, self.count)
         made = grad = total = weight = None
-        to, stats = 0, _NONE
+        to: tuple[int, ...] | None = None
+        stats = _NONE
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
         elif need.stats:
@@ -267,7 +276,8 @@ class Launcher:
         averages, labelled = self.spec.reduction == "mean", self.spec.indexed
         loss = self.empty(cx.acc)
         gradient = kept = None
-        to, at, stats = 0, 0, _NONE
+        to: tuple[int, ...] | None = None
+        at, stats = 0, _NONE
         if grad:
             gradient, to = self.like_x()
         if keep:
@@ -317,7 +327,11 @@ class Launcher:
         """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
         doors.check_again(up, kept, grad, self.o.x, self.shape, self.cx)
         at = self.home.address(kept)
-        made, to = self.like_x() if grad is None else (grad, self.home.address(grad))
+        if grad is None:
+            made, to = self.like_x()
+        else:
+            made = grad
+            to = places(self.home, grad) or _NOWHERE
         kernels = self.kernels(True)
         self.rows(
             kernels,

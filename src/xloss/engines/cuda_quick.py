@@ -74,7 +74,7 @@ def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
     plain = len(call.held) == len(arrays) and all(
         a is b for a, b in zip(call.held, arrays, strict=True)
     )
-    if call.last is not None and plain and call.spec.indexed:
+    if call.last is not None and plain and call.spec.indexed and call.x[4] == 1:
         memory[key] = Quick(call, _AGAIN if others else _REDUCED)
 
 

@@ -33,6 +33,9 @@ class Home(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """Make an array in C order on another's GPU, in the library's own memory."""
 
+    def empty_like(self, a: Array) -> Array:
+        """Make an array with another's strides, where that leaves no gaps."""
+
     def in_order(self, a: Array) -> Array:
         """Return the array in C order."""
 
@@ -69,6 +72,9 @@ class _Torch:
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         return like.new_empty(shape, dtype=dtype)
 
+    def empty_like(self, a: Array) -> Array:
+        return self._torch.empty_like(a)
+
     def in_order(self, a: Array) -> Array:
         return a.contiguous()
 
@@ -101,6 +107,12 @@ class _CuPy:
             return self._cupy.empty(shape, dtype)
         with like.device:
             return self._cupy.empty(shape, dtype)
+
+    def empty_like(self, a: Array) -> Array:
+        if a.device.id == self._cupy.cuda.runtime.getDevice():
+            return self._cupy.empty_like(a)
+        with a.device:
+            return self._cupy.empty_like(a)
 
     def in_order(self, a: Array) -> Array:
         return self._cupy.ascontiguousarray(a)

@@ -17,7 +17,8 @@ typedef Elements<STORED> E;
 typedef E::Raw Raw;
 typedef E::Acc Acc;
 typedef RowOf<STORED, APART, FLAT> Row;
-typedef RowOf<STORED, APART, true> Target;  // a row of the gradient
+// A row of the gradient: in C order, or in the order of the logits.
+typedef RowOf<STORED, APART, APART ? FLAT : true> Target;
 const int N = E::N;
 const int TARGET = SOFT < 0 ? STORED : SOFT;
 const bool BY_LABEL = SOFT < 0, MIXED = !BY_LABEL || SMOOTH;
