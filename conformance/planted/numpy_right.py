@@ -85,10 +85,8 @@ class CrossEntropy:
         q = self.smoothed(t, label_smoothing, possible)
         a = self.weighted(q, t, w, index)
         mass = s * np.where(bad, 1.0, summed(times(t, w))[:, 0])
-        nan = keep & (bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | ~possible.any(-1))
-        losses = s * summed(times(a, soft.nll))[:, 0] + self.z_terms(
-            z_loss * mass, soft.lse[:, 0] ** 2
-        )
+        nan = keep & (bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | self.impossible(possible))
+        losses = s * self.row_losses(soft, a) + self.z_terms(z_loss * mass, soft.lse[:, 0] ** 2)
         losses = np.where(nan, np.nan, losses)
         grads = s[:, None] * self.slopes(soft, a)
         grads = grads + self.z_terms(2 * z_loss * mass[:, None] * soft.p, soft.lse)
@@ -172,6 +170,13 @@ class CrossEntropy:
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
         return times(q, w)
+
+    def impossible(self, possible: Array) -> Array:
+        """Return which rows have no class left, and so no loss."""
+        return np.asarray(~possible.any(-1))
+
+    def row_losses(self, soft: Softmax, a: Array) -> Array:
+        return summed(times(a, soft.nll))[:, 0]
 
     def z_terms(self, coefficient: Array, value: Array) -> Array:
         return times(coefficient, value)

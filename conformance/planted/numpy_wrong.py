@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .numpy_right import Array, CrossEntropy, Softmax, times
+from .numpy_right import Array, CrossEntropy, Softmax
 
 
 class NoShift(CrossEntropy):
@@ -100,136 +100,6 @@ class BatchMaximum(CrossEntropy):
         shifted = (z - top).astype(np.float32)
         log = np.log(np.exp(shifted).sum(-1, keepdims=True))
         return right._replace(nll=np.where(np.isfinite(z), log - shifted, right.nll))
-
-
-class MinusHundredWraps(CrossEntropy):
-    """-100 is a label as any other, counted from the end; so is every negative one."""
-
-    def ignored(self, labels: Array, ignore_index: int | None) -> Array:
-        return super().ignored(labels, None if ignore_index == -100 else ignore_index)
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        wrapped = np.where(labels == -100, labels.astype(np.int64) % classes, labels)
-        return super().one_hot(wrapped if labels.dtype.kind == "i" else labels, classes)
-
-
-class NegativeWraps(CrossEntropy):
-    """-1 is the last class, as in NumPy's indexing."""
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        inside = (labels < 0) & (labels.astype(np.int64) >= -classes)
-        return super().one_hot(np.where(inside, labels + classes, labels), classes)
-
-
-class LabelsClipped(CrossEntropy):
-    """JAX's gathers: a label that is no class is the nearest one."""
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        return super().one_hot(np.clip(labels.astype(np.float64), 0, classes - 1), classes)
-
-
-class LabelsTo16Bits(CrossEntropy):
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        return super().one_hot(labels.astype(np.uint16) if classes > 2**16 else labels, classes)
-
-
-class IgnoredAsInt8(CrossEntropy):
-    """Labels are compared with ignore_index as int8: 156 is -100, in any dtype."""
-
-    def ignored(self, labels: Array, ignore_index: int | None) -> Array:
-        if ignore_index is None or not -128 <= ignore_index < 128:
-            return super().ignored(labels, ignore_index)
-        return np.asarray(labels.astype(np.int8) == np.int8(ignore_index))
-
-
-class IgnoredInTheirDtype(CrossEntropy):
-    """ignore_index is cast to the labels' dtype: in uint8, 156 is -100."""
-
-    def ignored(self, labels: Array, ignore_index: int | None) -> Array:
-        if ignore_index is None:
-            return super().ignored(labels, None)
-        return np.asarray(labels == np.asarray(ignore_index, np.int64).astype(labels.dtype))
-
-
-class MeanOverRows(CrossEntropy):
-    """The mean over the number of rows present, whatever their weights."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return np.float64(keep.sum()) if normalizer is None else np.float64(normalizer)
-
-
-class SampleWeightsNotInTheMean(CrossEntropy):
-    """Sample weights multiply the losses, but not the mean's denominator."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        ones = np.where(keep & (s != 0), s, 1.0)
-        return super().divisor(mass / ones, s, keep, normalizer)
-
-
-class NormalizerIgnored(CrossEntropy):
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return mass.sum()
-
-
-class SmoothingOfMegatron(CrossEntropy):
-    """ε C/(C-1) in place of ε."""
-
-    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
-        classes = np.float64(t.shape[-1])
-        return super().smoothed(t, float(epsilon * classes / (classes - 1)), possible)
-
-
-class SmoothingOverMasked(CrossEntropy):
-    """u is 1/C, over classes that cannot be too."""
-
-    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
-        return super().smoothed(t, epsilon, np.ones(possible.shape))
-
-
-class SmoothingByLabelWeight(CrossEntropy):
-    """All of a smoothed row is weighted by its label's weight."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        right = super().weighted(q, t, w, index)
-        return right if (q == t).all() else q * times(t, w).sum(-1, keepdims=True)
-
-
-class SoftWeightsOff(CrossEntropy):
-    """Soft targets under class weights are off by 0.1%."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        right = super().weighted(q, t, w, index)
-        return right if index or (w == 1).all() else right * 1.001
-
-
-class MaskByMultiplication(CrossEntropy):
-    """0 · NaN is NaN."""
-
-    def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
-        return x, s * keep, t * keep[:, None]
-
-    def kept(self, keep: Array, grads: Array) -> Array:
-        return grads * keep[:, None]
-
-
-class WhereIgnored(CrossEntropy):
-    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        return super().rows(sample_weight, None, shape)
-
-
-class MeanOfNothing(CrossEntropy):
-    """0/0."""
-
-    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
-        return np.asarray(total / divisor), divisor if counted else np.inf
-
-
-class MaximumOfLabels(CrossEntropy):
-    """max(labels) of an empty batch raises."""
-
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
-        super().check(logits, targets, options)
-        targets.max()
 
 
 class OneClassIsBinary(CrossEntropy):

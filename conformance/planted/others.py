@@ -1,4 +1,4 @@
-"""The other losses on NumPy, right and wrong: plain formulas in float64, few of the options."""
+"""The other losses on NumPy: plain formulas in float64, few of the options."""
 
 from __future__ import annotations
 
@@ -16,18 +16,55 @@ def binary(terms: Callable[[Array, Array], Terms]) -> Callable[..., Any]:
     """Return a binary loss of elements' losses and gradients."""
 
     def loss(
-        x: Array, targets: Array, /, *, sample_weight: Any = None, reduction: str = "mean",
+        x: Array,
+        targets: Array,
+        /,
+        *,
+        sample_weight: Any = None,
+        where: Any = None,
+        pos_weight: Array | None = None,
+        alpha: float | None = None,
+        eps: float | None = None,
+        reduction: str = "mean",
         cotangent: Any = 1.0,
-    ) -> tuple[Any, Array]:  # fmt: skip
-        check(targets.shape == x.shape, reduction)
+    ) -> tuple[Any, Array]:
+        within = alpha is None or 0 <= alpha <= 1
+        check(targets.shape == x.shape and within and (eps is None or 0 <= eps < 0.5), reduction)
+        if where is not None and where.dtype != bool:
+            raise TypeError("where: expected bool")
         s = np.broadcast_to(1.0 if sample_weight is None else sample_weight, x.shape)
+        keep = np.broadcast_to(True if where is None else where, x.shape) & (s != 0)
         t = targets.astype(np.float64)
         if targets.dtype.kind in "iu":
             t = np.where((t == 0) | (t == 1), t, np.nan)
-        losses, grads = terms(x.astype(np.float64), t)
-        return reduced(x, times(s, losses), times(s, grads), s, reduction, cotangent)
+        z, t, s = (np.where(keep, v, 0.0) for v in (x.astype(np.float64), t, s))
+        if pos_weight is not None:
+            losses, grads = two_terms(terms, z, t, np.broadcast_to(pos_weight, x.shape))
+        else:
+            losses, grads = terms(z, t) if eps is None else clipped(terms, z, t, eps)
+        factor = s if alpha is None else s * alpha_weight(t, alpha)
+        return reduced(x, times(factor, losses), times(factor, grads), s, reduction, cotangent)
 
     return loss
+
+
+def two_terms(terms: Callable[[Array, Array], Terms], x: Array, t: Array, w: Array) -> Terms:
+    """Return what `terms`, linear in t, gives where w multiplies the positive term alone."""
+    yes, no = terms(x, np.ones(x.shape)), terms(x, np.zeros(x.shape))
+    rest = np.where(t == 1, 0.0, 1 - t)
+    losses, grads = (times(t * w, a) + times(rest, b) for a, b in zip(yes, no, strict=True))
+    return losses, grads
+
+
+def clipped(terms: Callable[[Array, Array], Terms], p: Array, t: Array, eps: float) -> Terms:
+    """Clip into [eps, 1 - eps]; 1 - eps, which is rounded, is eps of the other answer."""
+    low, high = p < eps, 1 - p < eps
+    losses, grads = terms(np.where(low | high, eps, p), np.where(high, 1 - t, t))
+    return losses, np.where(low | high, 0.0, grads)
+
+
+def alpha_weight(t: Array, alpha: float) -> Array:
+    return alpha * t + (1 - alpha) * (1 - t)
 
 
 def check(fits: bool, reduction: str) -> None:
@@ -55,18 +92,6 @@ def from_logits(x: Array, t: Array) -> Terms:
     return times(t, yes) + times(1 - t, no), (1 - t) * p - t * miss
 
 
-def log_of_sigmoid(x: Array, t: Array) -> Terms:
-    """log(sigmoid(x)) in float32."""
-    p = 1 / (1 + np.exp(-x.astype(np.float32)))
-    return times(t, -np.log(p)) + times(1 - t, -np.log(1 - p)), from_logits(x, t)[1]
-
-
-def p_minus_t(x: Array, t: Array) -> Terms:
-    """p - t in float32."""
-    p = 1 / (1 + np.exp(-x.astype(np.float32)))
-    return from_logits(x, t)[0], (p - t.astype(np.float32)).astype(np.float64)
-
-
 def from_probabilities(p: Array, t: Array) -> Terms:
     yes, no = -np.log(p), -np.log1p(-p)
     outside = np.where((p < 0) | (p > 1), np.nan, 0.0)
@@ -74,13 +99,6 @@ def from_probabilities(p: Array, t: Array) -> Terms:
         times(t, yes) + times(1 - t, no) + outside,
         times(1 - t, 1 / (1 - p)) - times(t, 1 / p) + outside,
     )
-
-
-def clamped_at_100(p: Array, t: Array) -> Terms:
-    """PyTorch's: a logarithm below -100 is -100."""
-    losses, grads = from_probabilities(p, t)
-    yes, no = np.minimum(-np.log(p), 100), np.minimum(-np.log1p(-p), 100)
-    return np.where(np.isnan(losses), losses, times(t, yes) + times(1 - t, no)), grads
 
 
 def sigmoid_focal(x: Array, t: Array) -> Terms:
@@ -91,40 +109,60 @@ def sigmoid_focal(x: Array, t: Array) -> Terms:
     return times(m**2, losses), times(m, 2 * times(p * miss * (1 - 2 * t), losses) + m * slope)
 
 
-def sigmoid_focal_of_p(x: Array, t: Array) -> Terms:
-    """1 - p in float32."""
-    p = (1 / (1 + np.exp(-x))).astype(np.float32).astype(np.float64)
-    m = p * (1 - t) + (1 - p) * t
-    return times(m**2, from_logits(x, t)[0]), sigmoid_focal(x, t)[1]
-
-
 ByClass = Callable[[Array, Array, float], Terms]
 
 
-def classes(terms: ByClass, *, gamma: float = 0.0, labels: bool = True) -> Callable[..., Any]:
-    """Return a loss over classes, of its terms (N, C) and their gradients."""
+def classes(
+    terms: ByClass, *, gamma: float = 0.0, labels: bool = True, log_terms: ByClass | None = None
+) -> Callable[..., Any]:
+    """Return a loss over classes, of its terms (N, C) and their gradients.
+
+    labels: whether class indices and class weights are taken, which multiply the targets, as the
+    terms are linear in them; log_terms: the terms of targets that are given as logarithms.
+    """
 
     def loss(
-        x: Array, targets: Array, /, *, reduction: str = "mean", gamma: float = gamma,
+        x: Array,
+        targets: Array,
+        /,
+        *,
+        weight: Array | None = None,
+        sample_weight: Any = None,
+        where: Any = None,
+        log_target: Any = False,
+        reduction: str = "mean",
+        gamma: float = gamma,
         cotangent: Any = 1.0,
-    ) -> tuple[Any, Array]:  # fmt: skip
+    ) -> tuple[Any, Array]:
         index = labels and targets.dtype.kind in "iu"
-        if not (index or targets.dtype.kind == "f" or targets.dtype.name == "bfloat16") or (
-            not isinstance(gamma, int | float)
-        ):
+        floats = targets.dtype.kind == "f" or targets.dtype.name == "bfloat16"
+        if not (index or floats) or not isinstance(gamma, int | float):
             raise TypeError("targets or gamma")
+        if not isinstance(log_target, bool) or (where is not None and where.dtype != bool):
+            raise TypeError("log_target or where")
         check(targets.shape == (x.shape[:-1] if index else x.shape) and gamma >= 0, reduction)
+        rows = x.shape[:-1]
+        s = np.broadcast_to(1.0 if sample_weight is None else sample_weight, rows)
+        keep = np.broadcast_to(True if where is None else where, rows) & (s != 0)
         t = targets.astype(np.float64)
         if index:
-            inside = (targets >= 0) & (targets < x.shape[-1])
-            if (targets == -100).any():
-                raise NotImplementedError("ignored labels")
-            if not inside.all():
+            keep = keep & (targets != -100)
+            if (keep & ((targets < 0) | (targets >= x.shape[-1]))).any():
                 raise IndexError("targets: a label is no class")
             t = np.equal.outer(targets, np.arange(x.shape[-1])).astype(np.float64)
-        losses, grads = terms(x.astype(np.float64), t, gamma)
-        rows = losses.sum(-1)
-        return reduced(x, rows, grads, np.ones(rows.shape), reduction, cotangent)
+        w = np.ones(x.shape[-1]) if weight is None else weight.astype(np.float64)
+        if w.shape != x.shape[-1:]:
+            raise ValueError("weight: one number a class")
+        a = times(t, w)
+        mass = np.where(keep, times(s, a.sum(-1) if labels else np.ones(rows)), 0.0)
+        counted = keep & (mass != 0) if reduction == "mean" else keep
+        there = counted[..., None]
+        z = np.where(there, x.astype(np.float64), 0.0)
+        own = log_terms if log_target and log_terms is not None else terms
+        losses, grads = own(z, np.where(there, a, 0.0), gamma)
+        s = np.where(counted, s, 0.0)
+        value = times(s, losses.sum(-1))
+        return reduced(x, value, times(s[..., None], grads), mass, reduction, cotangent)
 
     return loss
 
@@ -134,31 +172,24 @@ def label_alone(x: Array, t: Array, gamma: float) -> Terms:
     return times(t, -x), -t
 
 
-def every_entry(x: Array, t: Array, gamma: float) -> Terms:
-    """A one-hot row times all entries: 0·NaN is NaN."""
-    return -t * x, -t
-
-
 def logarithm(p: Array, t: Array, gamma: float) -> Terms:
     """log_loss."""
-    return times(t, -np.log(p)), times(-t, 1 / p)
-
-
-def clipped_at_1e7(p: Array, t: Array, gamma: float) -> Terms:
-    """Keras's: probabilities clipped into [1e-7, 1 - 1e-7]."""
-    inside = np.clip(p, 1e-7, 1 - 1e-7)
-    losses, grads = logarithm(inside, t, gamma)
-    return losses, np.where(p == inside, grads, 0.0)
+    return times(t, -np.log(p)), times(-t, 1 / np.where(p < 0, np.nan, p))
 
 
 def divergence(log_p: Array, t: Array, gamma: float) -> Terms:
-    """kl_div."""
-    return times(t, np.log(t) - log_p), -t
+    """kl_div; a negative target is no probability: NaN, loss and gradient."""
+    return times(t, np.log(t) - log_p), -np.where(t < 0, np.nan, t)
 
 
-def zero_log_zero(log_p: Array, t: Array, gamma: float) -> Terms:
-    """t·log t is NaN at 0."""
-    return t * np.log(t) - times(t, log_p), -t
+def divergence_of_logs(log_p: Array, log_t: Array, gamma: float) -> Terms:
+    """kl_div with log_target."""
+    return times(np.exp(log_t), log_t - log_p), -np.exp(log_t)
+
+
+def divergences(terms: ByClass = divergence, logs: ByClass = divergence_of_logs) -> Any:
+    """Return kl_div, of probabilities and of logarithms as targets."""
+    return classes(terms, labels=False, log_terms=logs)
 
 
 def focal(x: Array, t: Array, gamma: float) -> Terms:
@@ -167,21 +198,6 @@ def focal(x: Array, t: Array, gamma: float) -> Terms:
     inner = times(gamma * times(p, nll), np.where(miss == 0, 0.0, miss) ** (gamma - 1))
     a = times(t, miss**gamma + inner)
     return times(t, miss**gamma * nll), p * (a.sum(-1, keepdims=True) - a) - a * miss
-
-
-def nan_at_one(x: Array, t: Array, gamma: float) -> Terms:
-    """0 · 0^(γ-1) is NaN below γ = 1, and 1 - p is 0 in float32 from a gap of 17 on."""
-    losses, grads = focal(x, t, gamma)
-    p = CrossEntropy().softmax(x).p.astype(np.float32)
-    lost = (gamma < 1) & (t == 1) & (1 - p == 0)
-    return losses, np.where(lost.any(-1, keepdims=True), np.nan, grads)
-
-
-def one_minus_p(x: Array, t: Array, gamma: float) -> Terms:
-    """1 - p in float32, as a factor."""
-    p, _, nll, _ = CrossEntropy().softmax(x)
-    factor = (1 - p.astype(np.float32)).astype(np.float64) ** gamma
-    return times(t, factor * nll), focal(x, t, gamma)[1]
 
 
 def entropy(terms: Callable[[Array], Terms]) -> Callable[..., Any]:
@@ -206,31 +222,35 @@ def by_possible(x: Array) -> Terms:
     return times(p, nll), times(p, above - times(p, above).sum(-1, keepdims=True))
 
 
-def every_class(x: Array) -> Terms:
-    """0·log 0 is NaN."""
-    p, _, nll, _ = CrossEntropy().softmax(x)
-    return p * nll, by_possible(x)[1]
-
-
 def linear(
     product: Callable[[Array, Array], Array] | None = None, *, select: bool = True
 ) -> Callable[..., Any]:
     """Return linear cross-entropy by whole logits in float64."""
 
     def loss(
-        features: Array, weight: Array, targets: Array, /, *, bias: Array,
-        class_weight: Array | None = None, block_rows: Any = "auto", cotangent: Any = 1.0,
+        features: Array,
+        weight: Array,
+        targets: Array,
+        /,
+        *,
+        bias: Array,
+        class_weight: Array | None = None,
+        block_rows: Any = "auto",
+        cotangent: Any = 1.0,
         **options: Any,
-    ) -> tuple[Any, Any]:  # fmt: skip
+    ) -> tuple[Any, Any]:
         if block_rows != "auto" and block_rows < 1:
             raise ValueError("block_rows")
         x, w = features.astype(np.float64), weight.astype(np.float64)
         z = x @ w.T if product is None else product(features, weight)
         own = CrossEntropy()
         value, g = own(
-            z + bias.astype(np.float64), targets, weight=class_weight, cotangent=cotangent,
+            z + bias.astype(np.float64),
+            targets,
+            weight=class_weight,
+            cotangent=cotangent,
             **options,
-        )  # fmt: skip
+        )
         g = g if np.ndim(value) or value != 0 else np.zeros(g.shape)  # nothing counted
         there = g.any(-1, keepdims=True)
         x = np.where(there, x, 0.0) if select else x
@@ -239,13 +259,3 @@ def linear(
         return np.asarray(value).astype(kind)[()], tuple(v.astype(features.dtype) for v in grads)
 
     return loss
-
-
-def sixteen_bits(features: Array, weight: Array) -> Array:
-    """Products summed one after another in bfloat16."""
-    import ml_dtypes
-
-    total = np.zeros((len(features), len(weight)), ml_dtypes.bfloat16)
-    for k in range(features.shape[1]):
-        total = total + np.multiply.outer(features[:, k], weight[:, k]).astype(total.dtype)
-    return total.astype(np.float64)

@@ -97,3 +97,34 @@ class WhereAfterTheLogarithm(Plain):
 
     def terms(self, x: Tensor, a: Tensor) -> Tensor:
         return torch.where(a == 0, 0.0, a * (x.logsumexp(-1, keepdim=True) - x))
+
+
+class TargetsGradient(CrossEntropy):
+    """The gradient to soft targets is changed on its way back."""
+
+    def rows(self, x: Tensor, t: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+        return super().rows(x, changed(t, lambda u: self.change(u, x, o)), o)
+
+    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+        raise NotImplementedError
+
+
+class TargetsDetached(TargetsGradient):
+    """Soft targets are constants: a teacher learns nothing."""
+
+    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+        return torch.zeros_like(upstream)
+
+
+class TargetsWithoutClassWeights(TargetsGradient):
+    """The gradient to soft targets knows no class weights."""
+
+    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+        return torch.where(o.w == 0, upstream, upstream / o.w)
+
+
+class MaskedTargetNaN(TargetsGradient):
+    """The gradient to a target of 0 on a masked class is 0·inf."""
+
+    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+        return torch.where(x == -math.inf, math.nan, upstream)

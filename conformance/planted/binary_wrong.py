@@ -1,0 +1,220 @@
+"""Losses of one probability an element, on NumPy, with one mistake each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import others as o
+from .numpy_right import Array, times
+from .others import Terms
+
+
+def log_of_sigmoid(x: Array, t: Array) -> Terms:
+    """log(sigmoid(x)) in float32."""
+    p = 1 / (1 + np.exp(-x.astype(np.float32)))
+    return times(t, -np.log(p)) + times(1 - t, -np.log(1 - p)), o.from_logits(x, t)[1]
+
+
+def p_minus_t(x: Array, t: Array) -> Terms:
+    """p - t in float32."""
+    p = 1 / (1 + np.exp(-x.astype(np.float32)))
+    return o.from_logits(x, t)[0], (p - t.astype(np.float32)).astype(np.float64)
+
+
+def linear_form(x: Array, t: Array) -> Terms:
+    """TensorFlow's max(x, 0) - x·t + log1p(exp(-|x|)): inf - inf, and 0·inf, at the ends."""
+    losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    return losses, o.from_logits(x, t)[1]
+
+
+def log_of_p_plus_epsilon(x: Array, t: Array) -> Terms:
+    """log(p + 1e-7), against log 0."""
+    p, miss = 1 / (1 + np.exp(-x)), 1 / (1 + np.exp(x))
+    losses = -t * np.log(p + 1e-7) - (1 - t) * np.log(miss + 1e-7)
+    return losses, o.from_logits(x, t)[1]
+
+
+def logits_clipped(x: Array, t: Array) -> Terms:
+    """Logits beyond 50 are taken for 50, and have no gradient."""
+    losses, grads = o.from_logits(np.clip(x, -50, 50), t)
+    return losses, np.where(np.abs(x) > 50, 0.0, grads)
+
+
+def mean_over_elements() -> Callable[..., Any]:
+    """The mean over all elements, those that are left out and those of weight 2 alike."""
+    right = o.binary(o.from_logits)
+
+    def loss(
+        x: Array,
+        targets: Array,
+        /,
+        *,
+        sample_weight: Any = None,
+        where: Any = None,
+        reduction: str = "mean",
+        cotangent: Any = 1.0,
+    ) -> Any:
+        mean = reduction == "mean"
+        value, grads = right(
+            x,
+            targets,
+            sample_weight=sample_weight,
+            where=where,
+            reduction="sum" if mean else reduction,
+            cotangent=cotangent,
+        )
+        count = x.dtype.type(max(x.size, 1) if mean else 1)
+        return value / count, grads / count
+
+    return loss
+
+
+def pos_weight(change: Callable[[Terms, Terms], Terms]) -> Callable[..., Any]:
+    """Return the loss with what is made of its right and of its plain terms, without pos_weight."""
+    right = o.binary(o.from_logits)
+
+    def loss(
+        x: Array,
+        targets: Array,
+        /,
+        *,
+        pos_weight: Array | None = None,
+        reduction: str = "mean",
+        cotangent: Any = 1.0,
+    ) -> Any:
+        options = {"reduction": reduction, "cotangent": cotangent}
+        plain = right(x, targets, **options)
+        if pos_weight is None:
+            return plain
+        weighted = right(x, targets, pos_weight=pos_weight, **options)
+        every = right(x, targets, sample_weight=pos_weight, **options)
+        return change(weighted, plain if change is no_gradient else every)
+
+    return loss
+
+
+def no_gradient(weighted: Terms, plain: Terms) -> Terms:
+    """pos_weight is in the loss, and not in its gradient."""
+    return weighted[0], plain[1]
+
+
+def both_terms(weighted: Terms, every: Terms) -> Terms:
+    """pos_weight weighs the negative term too, as a sample's weight."""
+    return every
+
+
+def clamped_at_100(p: Array, t: Array) -> Terms:
+    """PyTorch's: a logarithm below -100 is -100."""
+    losses, grads = o.from_probabilities(p, t)
+    yes, no = np.minimum(-np.log(p), 100), np.minimum(-np.log1p(-p), 100)
+    return np.where(np.isnan(losses), losses, times(t, yes) + times(1 - t, no)), grads
+
+
+def clipped_at_1e7(p: Array, t: Array) -> Terms:
+    """Keras's: probabilities clipped into [1e-7, 1 - 1e-7]."""
+    return o.clipped(o.from_probabilities, p, t, 1e-7)
+
+
+def zero_log_zero(p: Array, t: Array) -> Terms:
+    """0·log 0 is NaN."""
+    return -t * np.log(p) - (1 - t) * np.log1p(-p), o.from_probabilities(p, t)[1]
+
+
+def slope_clamped(p: Array, t: Array) -> Terms:
+    """PyTorch's gradient: (p - t) / max(p (1 - p), 1e-12)."""
+    losses, grads = o.from_probabilities(p, t)
+    return losses, np.where(np.isnan(grads), grads, (p - t) / np.maximum(p * (1 - p), 1e-12))
+
+
+def clips(change: Callable[[Array, Array, float], Terms]) -> Callable[..., Any]:
+    """Return the loss of probabilities with another way to clip."""
+    right = o.binary(o.from_probabilities)
+
+    def loss(
+        x: Array,
+        targets: Array,
+        /,
+        *,
+        eps: float | None = None,
+        reduction: str = "mean",
+        cotangent: Any = 1.0,
+    ) -> Any:
+        if eps is None or not 0 <= eps < 0.5:
+            return right(x, targets, eps=eps, reduction=reduction, cotangent=cotangent)
+        own = o.binary(lambda p, t: change(p, t, eps))
+        return own(x, targets, reduction=reduction, cotangent=cotangent)
+
+    return loss
+
+
+def end_rounded(p: Array, t: Array, eps: float) -> Terms:
+    """1 - eps is rounded to float32: log(1 - p) is off by a fifth at 1e-7."""
+    inside = np.clip(p, eps, np.float64(np.float32(1 - eps)))
+    losses, grads = o.from_probabilities(inside, t)
+    return losses, np.where(p == inside, grads, 0.0)
+
+
+def slope_where_clipped(p: Array, t: Array, eps: float) -> Terms:
+    """What is clipped has the gradient of the end that it is clipped to."""
+    losses, _ = o.clipped(o.from_probabilities, p, t, eps)
+    return losses, o.from_probabilities(np.clip(p, eps, 1 - eps), t)[1]
+
+
+def sigmoid_focal_of_p(x: Array, t: Array) -> Terms:
+    """1 - p in float32."""
+    p = (1 / (1 + np.exp(-x))).astype(np.float32).astype(np.float64)
+    m = p * (1 - t) + (1 - p) * t
+    return times(m**2, o.from_logits(x, t)[0]), o.sigmoid_focal(x, t)[1]
+
+
+def focal_factor_detached(x: Array, t: Array) -> Terms:
+    """(1-p_t)^γ is taken for a constant: its own gradient is missing."""
+    losses, slope = o.from_logits(x, t)
+    p, miss = o.from_logits(x, np.zeros(()))[1], -o.from_logits(x, np.ones(()))[1]
+    m = p * (1 - t) + miss * t
+    return times(m**2, losses), times(m**2, slope)
+
+
+def focal_of_exp(x: Array, t: Array) -> Terms:
+    """1 - p_t as 1 - exp(-ce), in float32."""
+    ce, _ = o.from_logits(x, t)
+    m = (1 - np.exp(-ce.astype(np.float32))).astype(np.float64)
+    return times(m**2, ce), o.sigmoid_focal(x, t)[1]
+
+
+def alpha(weight: Callable[[Array, float], Any]) -> Callable[..., Any]:
+    """Return the sigmoid focal loss with another weight of alpha."""
+    right = o.binary(o.sigmoid_focal)
+
+    def loss(
+        x: Array,
+        targets: Array,
+        /,
+        *,
+        alpha: float | None = None,
+        reduction: str = "mean",
+        cotangent: Any = 1.0,
+    ) -> Any:
+        if alpha is None or not 0 <= alpha <= 1:
+            return right(x, targets, alpha=alpha, reduction=reduction, cotangent=cotangent)
+
+        def terms(x: Array, t: Array) -> Terms:
+            losses, grads = o.sigmoid_focal(x, t)
+            return times(weight(t, alpha), losses), times(weight(t, alpha), grads)
+
+        return o.binary(terms)(x, targets, reduction=reduction, cotangent=cotangent)
+
+    return loss
+
+
+def of_negatives(t: Array, alpha: float) -> Array:
+    """α weighs the negatives, and 1 - α the positives."""
+    return o.alpha_weight(1 - t, alpha)
+
+
+def of_positives_alone(t: Array, alpha: float) -> Any:
+    """α weighs the positives, and nothing weighs the negatives."""
+    return alpha * t + (1 - t)

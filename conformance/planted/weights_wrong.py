@@ -1,0 +1,240 @@
+"""Cross-entropy on NumPy with one mistake each, of weights, smoothing, means and absent rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .numpy_right import Array, CrossEntropy, Softmax, summed, times
+
+
+class MeanOverRows(CrossEntropy):
+    """The mean over the number of rows present, whatever their weights."""
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        return np.float64(keep.sum()) if normalizer is None else np.float64(normalizer)
+
+
+class SampleWeightsNotInTheMean(CrossEntropy):
+    """Sample weights multiply the losses, but not the mean's denominator."""
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        ones = np.where(keep & (s != 0), s, 1.0)
+        return super().divisor(mass / ones, s, keep, normalizer)
+
+
+class NormalizerIgnored(CrossEntropy):
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        return mass.sum()
+
+
+class SmoothingOfMegatron(CrossEntropy):
+    """ε C/(C-1) in place of ε."""
+
+    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
+        classes = np.float64(t.shape[-1])
+        return super().smoothed(t, float(epsilon * classes / (classes - 1)), possible)
+
+
+class SmoothingOverMasked(CrossEntropy):
+    """u is 1/C, over classes that cannot be too."""
+
+    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
+        return super().smoothed(t, epsilon, np.ones(possible.shape))
+
+
+class SmoothingByLabelWeight(CrossEntropy):
+    """All of a smoothed row is weighted by its label's weight."""
+
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        right = super().weighted(q, t, w, index)
+        return right if (q == t).all() else q * times(t, w).sum(-1, keepdims=True)
+
+
+class SoftWeightsOff(CrossEntropy):
+    """Soft targets under class weights are off by 0.1%."""
+
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        right = super().weighted(q, t, w, index)
+        return right if index or (w == 1).all() else right * 1.001
+
+
+class MaskByMultiplication(CrossEntropy):
+    """0 · NaN is NaN."""
+
+    def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
+        return x, s * keep, t * keep[:, None]
+
+    def kept(self, keep: Array, grads: Array) -> Array:
+        return grads * keep[:, None]
+
+
+class WhereIgnored(CrossEntropy):
+    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        return super().rows(sample_weight, None, shape)
+
+
+class MeanOfNothing(CrossEntropy):
+    """0/0."""
+
+    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
+        return np.asarray(total / divisor), divisor if counted else np.inf
+
+
+class MaximumOfLabels(CrossEntropy):
+    """max(labels) of an empty batch raises."""
+
+    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
+        super().check(logits, targets, options)
+        targets.max()
+
+
+class ClassWeightsIgnored(CrossEntropy):
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        return super().weighted(q, t, np.ones(w.shape), index)
+
+
+class SampleWeightsIgnored(CrossEntropy):
+    """They leave rows out where they are 0, and do nothing else."""
+
+    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        s, keep = super().rows(sample_weight, where, shape)
+        return np.ones(s.shape), keep
+
+
+class UniformPartNotWeighted(CrossEntropy):
+    """Class weights multiply the target's part of a smoothed row, and not the uniform part."""
+
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        right = super().weighted(q, t, w, index)
+        return np.where(t == 0, q, right)
+
+
+class SoftTargetsNotSmoothed(CrossEntropy):
+    """Smoothing is for labels alone."""
+
+    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
+        one_hot = bool(((t == 0) | (t == 1)).all())
+        return super().smoothed(t, epsilon if one_hot else 0.0, possible)
+
+
+class GradientNotSmoothed(CrossEntropy):
+    """The loss is smoothed; its gradient is that of the targets before smoothing."""
+
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        self.plain = times(t, w)
+        return super().weighted(q, t, w, index)
+
+    def slopes(self, soft: Softmax, a: Array) -> Array:
+        return super().slopes(soft, self.plain)
+
+
+class MeanOverSmoothedWeights(CrossEntropy):
+    """The mean's denominator sums the class weights of the smoothed targets."""
+
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        a = super().weighted(q, t, w, index)
+        self.mass = summed(a)[:, 0]
+        return a
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        return super().divisor(s * self.mass, s, keep, normalizer)
+
+
+class SoftMeanOverRows(CrossEntropy):
+    """PyTorch's: the mean of soft targets knows no class weights."""
+
+    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
+        self.index = index
+        return super().weighted(q, t, w, index)
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        return super().divisor(mass if self.index else s * keep, s, keep, normalizer)
+
+
+class AbsentRowsInTheMean(CrossEntropy):
+    """The mean over all rows, those that are left out too."""
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        return super().divisor(np.where(keep, mass, 1.0), s, keep, normalizer)
+
+
+class DenominatorPlusEpsilon(CrossEntropy):
+    """1e-6 more, against 0/0."""
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        return super().divisor(mass, s, keep, normalizer) + 1e-6
+
+
+class GradientWithoutNormalizer(CrossEntropy):
+    """The value is divided by the normalizer, its gradient by the weight of the rows."""
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        self.own = summed(mass)[0]
+        return super().divisor(mass, s, keep, normalizer)
+
+    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
+        value, divisor = super().mean(total, divisor, counted)
+        return value, self.own if counted else divisor
+
+
+class GradientOverRows(CrossEntropy):
+    """The value is divided by the weight of the rows, its gradient by their number."""
+
+    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
+        self.count = int(keep.sum())
+        return super().divisor(mass, s, keep, normalizer)
+
+    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
+        value, divisor = super().mean(total, divisor, counted)
+        return value, self.count if counted else divisor
+
+
+class SampleWeight0Present(CrossEntropy):
+    """Only `where` and ignore_index leave rows out: 0·NaN of a row of weight 0 is NaN."""
+
+    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        s, _ = super().rows(sample_weight, where, shape)
+        return s, super().rows(None, where, shape)[1]
+
+
+class AbsentGradientMultiplied(CrossEntropy):
+    """Losses of absent rows are selected away, but their gradient is multiplied by 0."""
+
+    def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
+        return x, *super().absent(keep, x, s, t)[1:]
+
+    def kept(self, keep: Array, grads: Array) -> Array:
+        return grads * keep[:, None]
+
+
+class GradientOfNothing(CrossEntropy):
+    """The mean over no row is 0, and its gradient 0/0."""
+
+    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
+        value, divisor = super().mean(total, divisor, counted)
+        return value, divisor if counted else 0.0
+
+    def kept(self, keep: Array, grads: Array) -> Array:
+        return grads
+
+
+class ZLossNotWeighted(CrossEntropy):
+    """Every row's z-loss counts alike, whatever the row weighs."""
+
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        self.z_loss = options.get("z_loss", 0.0)
+        return super().__call__(logits, targets, **options)
+
+    def z_terms(self, coefficient: Array, value: Array) -> Array:
+        alike = np.where(coefficient == 0, 0.0, self.z_loss)
+        return super().z_terms(alike if coefficient.ndim == 1 else coefficient, value)
+
+
+class ZLossWithoutGradient(CrossEntropy):
+    """The z-loss is in the value, and not in the gradient."""
+
+    def z_terms(self, coefficient: Array, value: Array) -> Array:
+        right = super().z_terms(coefficient, value)
+        return right if coefficient.ndim == 1 else np.zeros(())
