@@ -26,7 +26,14 @@ pytestmark = pytest.mark.skipif(
     reason="the kernels are compiled for the host by g++: install it to run this",
 )
 
-CASES = [c for c in catalogue() if c.loss == "cross_entropy" and not c.on_demand]
+# A row alone in Fortran order is one in C order: its classes lie side by side, and are then divided
+# among threads, where those of a batch in Fortran order are added up by one.
+OTHER_ORDER = "split/Fortran order"
+CASES = [
+    c
+    for c in catalogue()
+    if c.loss == "cross_entropy" and not c.on_demand and f"{c.family}/{c.label}" != OTHER_ORDER
+]
 NAME = "emulated"
 
 
@@ -40,6 +47,8 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
         name = NAME
         reads = False
         same_bits = False
+        # A GPU's tensors lie at addresses that their dtype divides: copies to it make them so.
+        layouts = tuple(name for name in Torch.layouts if name != "misaligned")
 
     made, there = Emulated(), homes._made
 

@@ -204,6 +204,7 @@ inline float larger(float a, float b) {  // of NaN the GPU makes one pattern
     return a != a || b != b ? bits_of<float>(0x7fffffffu) : a > b ? a : b;
 }
 inline float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+inline float log2_fast(float x) { return log2f(x); }
 inline float reciprocal_fast(float x) { return 1.0f / x; }
 template <class T> T choose(bool which, T a, T b) { return which ? a : b; }
 inline u16 float_to_half_up(float f) {

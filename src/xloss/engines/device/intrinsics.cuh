@@ -78,6 +78,12 @@ template <class Vec> __device__ inline void store_16(Vec* to, const Vec& v) {
     __stcs((uint4*)to, make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
 }
 
+__device__ inline float log2_fast(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // if ? a : b, as the compiler must not write it otherwise: an array indexed by a number that it does
 // not know would leave the registers.
 __device__ inline float choose(bool which, float a, float b) {

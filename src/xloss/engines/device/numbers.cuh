@@ -122,9 +122,6 @@ __device__ inline Near near_of(float m) {
     return Near{k, ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
 }
 
-__device__ inline float exp_small(float r) {  // |r| <= ln(2)/2
-    return 1.0f + fmaf(r * r, tail4(r), r);
-}
 
 // exp(z)*2^(64 - K) of a logit that is not below n.least.
 // SWIFT: 2^(z*(float)LOG2E) instead, by the special-function unit: what is lost of log2(e) a whole
@@ -142,21 +139,33 @@ template <bool SWIFT> __device__ inline float exp_near(float z, Near n) {
     return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));
 }
 
-// What exp_near of the maximum must be multiplied by to be 2^64: exp(K ln 2 - m).
-template <bool SWIFT> __device__ inline float unit_of(Near n, float m) {
+// What exp_near of the maximum must be multiplied by to be 2^64 is exp(K ln 2 - m): 1 + this.
+template <bool SWIFT> __device__ inline float unit_rise(Near n, float m) {
+    float r;
     if constexpr (SWIFT) {
         float h = m * (float)LOG2E, lost = fmaf(m, (float)LOG2E, -h);
-        return exp_small(((n.k - h) - lost) * 0.6931472f);
+        r = ((n.k - h) - lost) * 0.6931472f;
     } else {
-        return exp_small(fmaf(n.k, LO4, fmaf(n.k, HI4, -m)));
+        r = fmaf(n.k, LO4, fmaf(n.k, HI4, -m));
     }
+    return fmaf(r * r, tail4(r), r);
 }
+template <bool SWIFT> __device__ inline float unit_of(Near n, float m) { return 1.0f + unit_rise<SWIFT>(n, m); }
 
 __device__ inline float reciprocal(float x) {  // finite
     float y = reciprocal_fast(x);
     return fmaf(y, fmaf(-x, y, 1.0f), y);
 }
-__device__ inline double reciprocal(double x) { return 1.0 / x; }
+
+// 1/(1 + r) is y*(1 + lost).
+struct Inverse {
+    float y, lost;
+};
+
+__device__ inline Inverse inverse_of(float r) {
+    float w = 1.0f + r, behind = r > 1.0f ? 1.0f - (w - r) : r - (w - 1.0f), y = reciprocal(w);
+    return Inverse{y, fmaf(-w, y, 1.0f) - behind * y};
+}
 
 // log(1 + r), r >= 0, finite or NaN; at most 1.5 ulp off, subnormal r included.
 __device__ inline float log_1p(float r) {

@@ -25,7 +25,10 @@ const bool HALVES = sizeof(Raw) == 2;
 // 16-bit logits take exp from the special-function unit, where nothing else is computed with it.
 const bool SWIFT = HALVES && !MIXED && !CAP;
 // A row is settled in float32.
-const bool LIGHT = sizeof(Acc) == 4 && !MIXED && !Z_LOSS;
+// The sums are found with the maximum; else in a second pass, in float64.
+#define SUMS_AT_ONCE (STORED != F64 && SOFT < 0 && !SMOOTH)
+#define LIGHTLY (STORED != F64 && SOFT < 0 && !SMOOTH && !Z_LOSS)
+const bool LIGHT = LIGHTLY;
 template <bool FIRST, class A, class B> struct Either { typedef A Type; };
 template <class A, class B> struct Either<false, A, B> { typedef B Type; };
 typedef Either<LIGHT, float, double>::Type Rest;
@@ -143,9 +146,9 @@ __device__ inline Acc largest_of(const Mine& mine, int count) {
 
 // What one warp, or part of one, finds of the staged part of a row.
 __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
-    Acc own = largest_of(mine, count), top = largest_of_lanes<Threads::WIDTH>(own);
-#if STORED == F64
-    return Piece<Acc>{top, 0, 0};  // its sums need the row's maximum
+    Acc top = largest_of_lanes<Threads::WIDTH>(largest_of(mine, count));
+#if !SUMS_AT_ONCE
+    return Piece<Acc>{top, 0, 0};
 #else
     Near near = near_of(top);
     float at_top = exp_near<SWIFT>(fmaxf(top, near.least), near);
@@ -177,9 +180,10 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
         sum += s;
     }
     if constexpr (SWIFT) {
-        // The thread's largest logits are nearly all of its sum: their error is the sum's.
-        float gap = fmaxf(own, near.least) - fmaxf(top, near.least);
-        sum = fmaf(sum, gap * (LOG2E_LOST * 0.6931472f), sum);
+        // Each 2^(z*(float)LOG2E) lacks 2^((z - top)*LOG2E_LOST). What makes up the sum lies at most
+        // ln(128) below its logarithm, where it has 128 terms: that far this is right for all.
+        float gap = fmaxf(fminf(log2_fast(sum) - 64.0f, 0.0f), -190.0f);
+        sum = fmaf(sum, gap * (LOG2E_LOST * 0.480453f), sum);
     }
     sum = sum_of_lanes<Threads::WIDTH>(sum) * (unit_of<SWIFT>(near, top) * (float)DOWN);
     return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, (float)sum_of_lanes<Threads::WIDTH>(tops)};
@@ -195,7 +199,7 @@ __device__ inline Piece<Acc> find_piece(Mine& mine) {
     return p;
 }
 
-// A second pass, where the first does not do: rows far from 0, and float64.
+// A second pass, where the first does not do: rows far from 0, float64, mixtures.
 __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]) {
     mine.sweep([&](At, int count) {
         for (int k = 0; k < count; ++k) {

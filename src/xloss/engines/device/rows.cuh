@@ -57,7 +57,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared&
         top = p.m;
         rest = (Rest)(p.below + (p.tops - 1));
         // exp_near has no 0: beside so little, masked classes would be seen.
-        far = !is_near(top) || rest < FEW;
+        far = !SUMS_AT_ONCE || !is_near(top) || rest < FEW;
     }
     if (MIXED || far) {
         if constexpr (STAGE == 0 || STAGE == 2) {
@@ -97,12 +97,12 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int turn, 
         Rest rest;
         double values[COUNT];
         if (!find_row(mine, row, part, turn, s, top, rest, values)) return;
-        if constexpr (LIGHT) {
-            if (GRAD || threadIdx.x < 32 || GROUP <= 32) w = settle_light(c, at, row, f, top, rest, leads);
-        } else {
-            // Of a whole block one warp settles the row: float64 is slow on many a GPU.
-            if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, at, row, f, top, rest, values, leads);
-        }
+#if LIGHTLY
+        if (GRAD || threadIdx.x < 32 || GROUP <= 32) w = settle_light(c, at, row, f, top, rest, leads);
+#else
+        // Of a whole block one warp settles the row: float64 is slow on many a GPU.
+        if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, at, row, f, top, rest, values, leads);
+#endif
     }
     if constexpr (GRAD) {
         if constexpr (GROUP > 32 && !LIGHT) {

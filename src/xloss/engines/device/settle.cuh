@@ -32,10 +32,10 @@ __device__ inline void set_factors(Whole& w, Acc factor) {
     w.is_near = is_near(w.top) && !tiny && !(size > (Acc)1073741824.0);
     w.first = tiny ? (Acc)DOWN : factor * (Acc)DOWN;
     w.second = tiny ? factor : (Acc)1;
-    if constexpr (sizeof(Acc) == 4) {
-        w.near = near_of(w.top);
-        if (w.is_near) w.first = factor * (unit_of<SWIFT>(w.near, w.top) * (float)DOWN);
-    }
+#if STORED != F64
+    w.near = near_of(w.top);
+    if (w.is_near) w.first = factor * (unit_of<SWIFT>(w.near, w.top) * (float)DOWN);
+#endif
 }
 
 __device__ inline void write_stats(const Call& c, i64 r, Acc top, double rest) {
@@ -46,46 +46,50 @@ __device__ inline void write_stats(const Call& c, i64 r, Acc top, double rest) {
 }
 
 // exp(-gap), of a label's gap to the maximum
-__device__ inline Acc exp_below(Acc gap) {
-#if STORED == F64
-    return exp_scaled(-gap, 0.0) * DOWN;
-#else
+__device__ inline float exp_below(float gap) {
     return SWIFT ? exp2_fast(-gap * (float)LOG2E) : exp_scaled(-gap, 0.0f) * (float)DOWN;
-#endif
 }
 
-// Of a class index, without mixtures or z-loss, in float32.
-// at: the logit of its label.
-__device__ inline Whole settle_light(const Call& c, Acc at, i64 r, const Facts<Acc>& f, Acc top, Acc rest,
-                                     bool writes) {
+
+#if STORED != F64
+// Of a class index, without mixtures or z-loss, in float32; at: the logit of its label.
+__device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts<Acc>& f, float top,
+                                     float rest, bool writes) {
     Whole w;
-    Acc zy = CAP ? capped(at, (Acc)c.cap) : at;
-    Acc dot = zy == top ? (Acc)0 : top - zy;
-    bool possible = top != (Acc)-INF;
+    float zy = CAP ? capped(at, (float)c.cap) : at;
+    float dot = zy == top ? 0.0f : top - zy;
+    bool possible = top != (float)-INF;
     if (writes) {
         if (c.losses) {
-            Acc loss = possible ? (Acc)log_1p(rest) + dot : (Acc)NOT_A_NUMBER;
-            loss = f.label_weight == 0 && loss == loss ? (Acc)0 : f.label_weight * loss;
-            ((Acc*)c.losses)[r] = f.wrong ? (Acc)NOT_A_NUMBER : f.scale * loss;
+            float loss = possible ? log_1p(rest) + dot : (float)NOT_A_NUMBER;
+            loss = f.label_weight == 0 && loss == loss ? 0.0f : f.label_weight * loss;
+            ((float*)c.losses)[r] = f.wrong ? (float)NOT_A_NUMBER : f.scale * loss;
         }
         if (c.weights) ((double*)c.weights)[r] = (double)f.scale * (f.wrong ? 1.0 : (double)f.label_weight);
         write_stats(c, r, top, (double)rest);
     }
     if constexpr (GRAD) {
         bool live;
-        Acc up = upstream(c, r, f, live) * f.scale * f.label_weight;
-        Acc inv = possible ? reciprocal((Acc)1 + rest) : (Acc)NOT_A_NUMBER;
+        float up = upstream(c, r, f, live) * f.scale * f.label_weight;
+        Inverse inv = inverse_of(possible ? rest : (float)NOT_A_NUMBER);
         w.dead = !live;
         w.top = top;
         w.label = f.label;
-        set_factors(w, up * inv);
-        Acc e = exp_below(dot);
-        Acc q = dot == 0 ? rest * inv : ((Acc)1 + (rest - e)) * inv;
+        float factor = up * inv.y;
+        set_factors(w, factor);
+        if (w.is_near) {
+            // One rounding for all factors: the entries have 4 ulp in all.
+            float rise = unit_rise<SWIFT>(w.near, top) + inv.lost;
+            w.first = (factor + fmaf(factor, rise, fmaf(up, inv.y, -factor))) * (float)DOWN;
+        }
+        float e = exp_below(dot);
+        float q = dot == 0 ? rest * inv.y : (1.0f + (rest - e)) * inv.y;
         w.at_label = -up * q;
-        if (CAP) w.at_label *= sech_squared(at / (Acc)c.cap);
+        if (CAP) w.at_label *= sech_squared(at / (float)c.cap);
     }
     return w;
 }
+#endif
 
 __device__ inline double loss_of(double rise, double lse, double mass, double total, double dot,
                                  const double (&sums)[COUNT], const Facts<Acc>& f, double weight,
@@ -152,7 +156,7 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
             double unit = DOWN;
             if constexpr (sizeof(Acc) == 4) {
                 w.near = near_of(top);
-                if (w.is_near) unit *= (double)unit_of<SWIFT>(w.near, top);
+                if (w.is_near) unit *= 1.0 + (double)unit_rise<SWIFT>(w.near, top);
             }
             w.unit = (Acc)unit, w.unit_inv = (Acc)(unit / whole), w.rest = (Acc)rest, w.inv = (Acc)inv;
             w.b = (Acc)b, w.zc = (Acc)zc, w.keep = (Acc)(1.0 - c.eps);
