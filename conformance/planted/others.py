@@ -141,7 +141,7 @@ def every_entry(x: Array, t: Array, gamma: float) -> Terms:
 
 def logarithm(p: Array, t: Array, gamma: float) -> Terms:
     """log_loss."""
-    return times(t, -np.log(p)), times(-t, 1 / p)
+    return times(t, -np.log(p)), times(-t, np.where(p < 0, np.nan, 1 / p))
 
 
 def clipped_at_1e7(p: Array, t: Array, gamma: float) -> Terms:
@@ -153,7 +153,7 @@ def clipped_at_1e7(p: Array, t: Array, gamma: float) -> Terms:
 
 def divergence(log_p: Array, t: Array, gamma: float) -> Terms:
     """kl_div."""
-    return times(t, np.log(t) - log_p), -t
+    return times(t, np.log(t) - log_p), np.where(t < 0, np.nan, -t)
 
 
 def zero_log_zero(log_p: Array, t: Array, gamma: float) -> Terms:
