@@ -55,6 +55,8 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> None:
         return made if name == NAME else there(name)
 
     monkeypatch.setattr(homes, "_made", found)
+    # There is no GPU to ask, and no cuBLAS.
+    monkeypatch.setattr("xloss.backends.linear_cupy.has_tensor_cores", lambda weight: False)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

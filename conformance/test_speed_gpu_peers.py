@@ -94,7 +94,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         vars(module).update(of)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(gpu_tasks, "installed", lambda name: True)
-    monkeypatch.setattr(gpu_tasks, "version", lambda name: "0.6.5")
+    monkeypatch.setattr(gpu_tasks, "version_of", lambda name: "0.6.5")
 
 
 def times(works: list[Work]) -> tuple[dict[str, Any], list[Any]]:

@@ -168,8 +168,8 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     once = xp.where(ce == xp.inf, 1.0, ce)
     dt = size * turn * once
     if gamma > 0:
-        # Halved, for once/base may round to beyond the largest logit.
-        bend = xp.where(size == 0, 0.0, weight * size * (0.5 * once / base))
+        # Halved, for once/base may round to beyond the largest logit; half of `once` may underflow.
+        bend = xp.where(size == 0, 0.0, weight * size * (once / (2.0 * base)))
         dt = dt + (got.q - got.p) * bend * (2.0 * gamma)
     dt = xp.where(ce == xp.inf, product(dt, ce, cx), dt)
     dt = dt + product(weight * size, log_odds(x, y, rest, got, cx), cx)
