@@ -9,6 +9,7 @@ from . import Planted, numpy_right, torch_right
 from . import numpy_wrong as n
 from . import others as o
 from . import torch_wrong as t
+from .extremes_wrong import EXTREMES
 
 NUMPY = [
     Planted("no maximum taken off", n.NoShift, "offsets", "value"),
@@ -97,7 +98,7 @@ OTHERS = [
     Planted("linear: products summed in bfloat16", lambda: o.linear(o.sixteen_bits), "linear",
             "value", loss=LINEAR),
 ]  # fmt: skip
-MISTAKES = [*NUMPY, *TORCH, *OTHERS]
+MISTAKES = [*NUMPY, *TORCH, *OTHERS, *EXTREMES]
 
 # (library of the arrays, loss) -> what makes a right one.
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
