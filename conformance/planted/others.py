@@ -155,7 +155,7 @@ def clipped_at_1e7(p: Array, t: Array, gamma: float) -> Terms:
 
 def divergence(log_p: Array, t: Array, gamma: float) -> Terms:
     """kl_div."""
-    return times(t, np.log(t) - log_p), -t
+    return times(t, np.log(t) - log_p), np.where(t < 0, np.nan, -t)
 
 
 def zero_log_zero(log_p: Array, t: Array, gamma: float) -> Terms:
