@@ -17,6 +17,7 @@ from . import others as o
 from . import softmax_wrong as so
 from . import torch_wrong as t
 from . import weights_wrong as w
+from .extremes_wrong import EXTREMES
 
 Make = Callable[[], Callable[..., Any]]
 
@@ -249,7 +250,7 @@ BY_LOSS = [
     linear("upstream to the features alone", li.upstream_of_features_alone),
     linear("the weight's gradient summed in 16 bits", li.sixteen_bit_sum, dtype="float16"),
 ]
-MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS]
+MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS, *EXTREMES]
 
 # (library of the arrays, loss) -> what makes a right one.
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {

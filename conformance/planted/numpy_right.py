@@ -64,6 +64,8 @@ class CrossEntropy:
         x = last.reshape(count, classes).astype(np.float64, order="C")
         s, keep = self.rows(sample_weight, where, shape)
         w = np.ones(classes) if weight is None else weight.astype(np.float64)
+        if reduction == "mean" and normalizer is None:
+            s, w = self.weights_of_a_mean(s), self.weights_of_a_mean(w)
         bad = np.zeros(count, bool)
         if index:
             labels = targets.ravel()
@@ -121,6 +123,12 @@ class CrossEntropy:
         keep = np.broadcast_to(True if where is None else where, shape)
         s = s.ravel().astype(np.float64)
         return s, keep.ravel() & (s != 0)
+
+    def weights_of_a_mean(self, weights: Array) -> Array:
+        """Bring the largest near 1 by a power of 2: it changes no mean, and sums stay finite."""
+        most = np.frexp(np.max(np.abs(weights), initial=0.0))[1]
+        half = most // 2  # 2^-most itself may be infinite
+        return np.asarray(np.ldexp(np.ldexp(weights, -half), half - most))
 
     def ignored(self, labels: Array, ignore_index: int | None) -> Array:
         """Compare as Python's integers do, of any size and sign."""

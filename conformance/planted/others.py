@@ -76,7 +76,8 @@ def reduced(
     x: Array, losses: Array, grads: Array, weights: Array, reduction: str, cotangent: Any
 ) -> tuple[Any, Array]:
     divisor = weights.sum(dtype=np.float64) if reduction == "mean" else 1.0
-    value = losses if reduction == "none" else losses.sum() / (divisor or 1.0)
+    total = (losses / 1024).sum() * 1024  # infinities of both signs on the way would make it NaN
+    value = losses if reduction == "none" else total / (divisor or 1.0)
     upstream = np.asarray(cotangent, np.float64) / (divisor or 1.0)
     if upstream.ndim and grads.ndim > upstream.ndim:
         upstream = upstream[..., None]
@@ -174,7 +175,8 @@ def label_alone(x: Array, t: Array, gamma: float) -> Terms:
 
 def logarithm(p: Array, t: Array, gamma: float) -> Terms:
     """log_loss."""
-    return times(t, -np.log(p)), times(-t, 1 / np.where(p < 0, np.nan, p))
+    slope = np.where(p < 0, np.nan, np.where(t == 0, 0.0, -t / p))
+    return times(t, -np.log(p)), np.where(t == 0, 0.0, slope)
 
 
 def divergence(log_p: Array, t: Array, gamma: float) -> Terms:

@@ -42,6 +42,13 @@ def summed(a: Tensor) -> Tensor:
     return torch.where(a.isfinite(), a + lost, a) if a.shape[-1] else a.sum(-1, keepdim=True)
 
 
+def near_one(weights: Tensor) -> Tensor:
+    """Bring the largest near 1 by a power of 2, which changes no mean, and keeps sums finite."""
+    most = int(torch.frexp(weights.abs().max()).exponent) if weights.numel() else 0
+    half = most // 2  # 2^-most itself may be infinite
+    return weights * 2.0**-half * 2.0 ** (half - most)
+
+
 def row_terms(x: Tensor, t: Tensor, o: Options) -> tuple[Tensor, ...]:
     """Return rows' losses and weights W, and d loss/dx, d loss/dt and d W/dt; float64."""
     row = o.keep[:, None]
@@ -114,6 +121,8 @@ class CrossEntropy:
         keep = torch.as_tensor(True if where is None else where).broadcast_to(shape).reshape(-1)
         keep = keep & (s != 0)
         w = x.new_ones(classes) if weight is None else weight.double()
+        if reduction == "mean" and normalizer is None:
+            s, w = near_one(s), near_one(w)
         bad = torch.zeros_like(keep)
         if targets.is_floating_point():
             t = targets.movedim(axis, -1).reshape(x.shape).double()

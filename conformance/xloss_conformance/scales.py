@@ -27,7 +27,8 @@ def scales_of(
         value = np.where(keep, rows, 0.0) / (1.0 if case.loss == "entropy" else total)
         reduction = arguments.options.get("reduction", "mean")
         if case.loss != "entropy" and reduction != "none":
-            value = np.asarray(np.sum(value))
+            # Terms that overflow in their sum alone have a scale all the same.
+            value = np.asarray(np.minimum(np.sum(value), np.finfo(np.float64).max))
         upstream = np.abs(np.asarray(arguments.upstream, np.float64)) / total
         if case.loss not in BINARY and np.ndim(upstream):
             upstream = np.expand_dims(upstream, case.axis)

@@ -8,6 +8,8 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
+import numpy as np
+
 import xloss
 
 from . import packed
@@ -65,7 +67,10 @@ class Xloss:
     def refuses(self, case: Case) -> str | None:
         if self.few and not case.quick:
             return "JAX compiles every call anew: autodiff but in float32 answers the quick cases"
-        return home(self.library).refuses(stored(case, self.dtype), case.layout)
+        of, arguments = home(self.library), stored(case, self.dtype)
+        if self.dtype in of.flushes and _subnormal(arguments):
+            return f"{self.library} takes a subnormal argument for 0"
+        return of.refuses(arguments, case.layout)
 
     @property
     def few(self) -> bool:
@@ -112,6 +117,13 @@ class Xloss:
         if not lib.compiles:
             value = loss(*arguments, **options)
         return value, *(grads if wanted == 2 else (grads, None))
+
+
+def _subnormal(arguments: Stored) -> bool:
+    """Tell whether the first argument holds numbers below the smallest normal one."""
+    least = 2.0**-1022 if arguments.dtype == "float64" else 2.0**-126
+    size = np.abs(np.asarray(arguments.x, np.float64))
+    return bool(np.any((size > 0) & (size < least)))
 
 
 def _with(

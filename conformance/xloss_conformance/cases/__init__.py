@@ -9,7 +9,7 @@ from ..case import Case
 
 FILES = (
     "tail", "extremes", "masks", "absent", "labels", "options", "layouts", "sizes", "gradients",
-    "errors", "given", "focal", "binary", "divergence", "linear",
+    "errors", "given", "focal", "binary", "divergence", "linear", "ranges",
 )  # fmt: skip
 
 
