@@ -186,7 +186,10 @@ def divergence(log_p: Array, t: Array, gamma: float) -> Terms:
 
 def divergence_of_logs(log_p: Array, log_t: Array, gamma: float) -> Terms:
     """kl_div with log_target."""
-    return times(np.exp(log_t), log_t - log_p), -np.exp(log_t)
+    t = np.exp(log_t)
+    # A target too small for exp is still more than a probability of 0 allows.
+    impossible = (log_p == -np.inf) & (log_t > -np.inf)
+    return np.where(impossible, np.inf, times(t, log_t - log_p)), -t
 
 
 def divergences(terms: ByClass = divergence, logs: ByClass = divergence_of_logs) -> Any:
