@@ -65,8 +65,9 @@ def main() -> None:
     )
     close(jax.jit(inside)(z, w), slope, 16, "gradient taken inside")
     text = jax.jit(jax.value_and_grad(spread)).lower(z).compile().as_text()
-    # The maximum, the sum; nothing of the header, nothing backward.
-    assert COLLECTIVE.findall(text) == ["all-reduce"] * 2, COLLECTIVE.findall(text)
+    # The maximum, the sum, and of class weights one number, the largest; nothing of the header,
+    # nothing backward.
+    assert COLLECTIVE.findall(text) == ["all-reduce"] * 3, COLLECTIVE.findall(text)
     sharded = jax.device_put(z, NamedSharding(mesh, last))
     step = jax.jit(jax.value_and_grad(lambda z: xloss.cross_entropy(z, y)))
     value, grad = step(sharded)

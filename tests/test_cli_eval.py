@@ -451,7 +451,12 @@ def test_engines_tells_what_is_here_and_what_installs_the_rest():
     dask = backends["dask"]
     assert (dask["available"], dask["reason"]) == (False, "not installed")
     assert dask["install"] == 'pip install "xloss[dask]"'
-    assert got["engines"][0] == {"name": "generic", "available": True, "reason": None}
+    assert got["engines"][0] == {
+        "name": "generic",
+        "available": True,
+        "reason": None,
+        "devices": [],
+    }
     for engine in got["engines"]:
         assert engine["available"] == (engine["reason"] is None)
 

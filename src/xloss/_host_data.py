@@ -63,8 +63,10 @@ def _lacks(library: str, name: str) -> bool:
 
 def _tensor(values: HostArray, cx: Context) -> Array:
     torch = sys.modules["torch"]
-    if not values.flags.writeable:
-        values = values.copy()  # torch warns of memory that it must not write to
+    # torch warns of memory that it must not write to, and takes no negative stride, which an array
+    # of one element may still have.
+    if not values.flags.writeable or any(step < 0 for step in values.strides):
+        values = values.copy()
     if dtype_name(values.dtype) == "bfloat16":  # which torch does not know from ml_dtypes
         return torch.as_tensor(values.view(np.int16), device=cx.device).view(torch.bfloat16)
     return torch.as_tensor(values, device=cx.device)

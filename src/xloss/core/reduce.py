@@ -8,9 +8,9 @@ from typing import Any
 
 from .._xp import Array, Context, cast, dtype_name, quiet, sum_all
 
-# What a compiler that knows no lengths while it traces adds up by, in pairs of floats: an operation
-# of its own, entered here by the library's backend.
-PAIRS: dict[str, Callable[[Array], Array]] = {}
+# Where arrays cannot be cut into halves, as of a length that is not known while a compiler traces,
+# a library adds up by an operation of its own, entered here by its backend: None where they can.
+WHOLE: dict[str, Callable[[Array], Array | None]] = {}
 LOWER = 2.0**-40  # of terms scaled by it a sum overflows only where the rounded sum does
 
 
@@ -35,9 +35,11 @@ def sum_once(cx: Context, x: Array) -> Array:
     xp = cx.xp
     if dtype_name(cx.wide) == "float64":
         return sum_all(cx, x)
-    if cx.library in PAIRS:
-        return PAIRS[cx.library](cast(cx, x, cx.wide))
-    high = xp.reshape(cast(cx, x, cx.wide), (-1,))
+    x = cast(cx, x, cx.wide)
+    whole = WHOLE[cx.library](x) if cx.library in WHOLE else None
+    if whole is not None:
+        return whole
+    high = xp.reshape(x, (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:
         half = n // 2

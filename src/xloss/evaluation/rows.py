@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from .._foreign import foreign
 from .._xp import (
     Array,
     cast,
@@ -136,7 +137,7 @@ def at_hand(name: str, x: Any) -> Any:
     if xp is None or library(xp) != "torch" or compiling():
         return x
     x = gathered(x)
-    if is_traced(x, "torch"):
+    if is_traced(x, "torch") and not foreign(name, x, xp):  # what else it is, its own check says
         raise TypeError(
             f"{name}: {type(x).__name__} on device {x.device} has no values here that can be read; "
             "pass plain tensors, outside of any transformation"

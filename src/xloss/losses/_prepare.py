@@ -93,7 +93,7 @@ def weighed(
 
     JAX's backend does it where it is compiled; of DTensors each rank has some of the rows.
     """
-    if cx.library == "jax" or spread(o.x):
+    if cx.library == "jax" or any(spread(a) for a in o if a is not None):
         return o, normalizer
     lazy = cx.library == "dask"
     return mean_weights(o, spec, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
