@@ -28,7 +28,8 @@ def vocab_parallel_cross_entropy(
 
     and the gradient goes to the rank's own slice. No rank ever holds more than its slice. Beside
     one exchange of a few numbers (shapes, options, slice sizes: ranks that disagree raise) there
-    are two of O(rows) numbers, a maximum and a sum, and none for the gradient.
+    are two of O(rows) numbers, a maximum and a sum, and none for the gradient; under JAX one number
+    more where classes have weights, the exponent of the largest.
 
     Parameters
     ----------

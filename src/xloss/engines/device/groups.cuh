@@ -120,7 +120,8 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
         if constexpr (BLOCKS > 1) cluster_arrive();
     }
 
-    // Merge what the warps of all blocks found; `part` numbers this block, `turn` alternates with rows.
+    // Merge what the warps of all blocks found; `part` numbers this block; `turn` is 0 and 1
+    // in turn, row by row of those that are merged: an absent row has no barrier to keep threads together.
     __device__ static Piece<Acc> merge(Piece<Acc> p, Shared& s, int part, int turn) {
         if constexpr (PIECES > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

@@ -29,7 +29,7 @@ __device__ inline void row_of_nothing(const Call& c, i64 row) {
 }
 
 // The row's statistics: over all threads of a row the same. False where a later launch knows them.
-__device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared& s, Acc& top,
+__device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared& s, Acc& top,
                                 Rest& rest, double (&values)[COUNT]) {
     const Call& c = mine.call;
     Left* left = (Left*)c.work + row * PARTS;
@@ -45,6 +45,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared&
         if constexpr (STAGE == 0) {
             Threads::begin();
             p = Threads::merge(find_piece(mine), s.threads, part, turn);
+            turn ^= 1;
         }
         const int WARPS = Threads::WARPS;
         if constexpr (STAGE == 1) {
@@ -77,7 +78,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int turn, Shared&
     return STAGE != 2;
 }
 
-__device__ inline void row_by_group(const Call& c, i64 row, int part, int turn, Shared& s) {
+__device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn, Shared& s) {
     bool leads = part == 0 && (GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP) == 0;
     i64 y = BY_LABEL ? integer_of<LABELS>(c.labels, row) : 0;
     Facts<Acc> f = facts_of<Acc, BY_LABEL, WEIGHED>(c, row, y);
@@ -129,7 +130,6 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
     // Seldom more than one: blocks that come and go keep more loads under way than blocks that stay.
     for (; row < c.rows; row += step) {
         row_by_group(c, row, part, turn, s);
-        turn ^= 1;
         if constexpr (!LIGHT && GROUP > 32) {
             // Other threads may still read what this one found of the row.
             if constexpr (IN_CLUSTER) cluster_sync();
