@@ -109,10 +109,13 @@ print((kibibytes("VmHWM") - before) // 1024)
 
 @linux
 def test_neither_a_bfloat16_weight_nor_its_gradient_is_there_in_float32():
-    """The gradient, 8 MiB of logits, and what is converted at a time with what a product packs."""
+    """The gradient, 8 MiB of logits, 16 of a weight's part in float32, and what a product packs.
+
+    Parts each in memory of their own took 72 to 169 MiB: what is freed stays as fragments.
+    """
     torch = pytest.importorskip("torch")
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("this processor has no bfloat16 products: sums are in float32")
     done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 256 + 128
+    assert int(done.stdout) < 256 + 64

@@ -338,6 +338,11 @@ def cast(cx: Context, x: Array, dtype: Any) -> Array:
     return cx.xp.astype(x, dtype, copy=False)
 
 
+def cast_into(cx: Context, x: Array, out: Array) -> None:
+    """Convert into an array of our own: without another in between, where a library can."""
+    out[...] = x if cx.library in ("numpy", "torch", "cupy") else cast(cx, x, out.dtype)
+
+
 def c_order(cx: Context, x: Array) -> Array:
     """Copy to C order unless it is: the bits of NumPy's sums depend on memory order."""
     if cx.library == "torch":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from .._xp import Array, Context, cast, matmul_add, matmul_into
+from .._xp import Array, Context, cast_into, matmul_add, matmul_into
 from ..core import linear as cutting
 
 ALIGNED = 8  # 16-bit elements: where rows begin at multiples of 16 bytes, tensor cores load faster
@@ -51,9 +51,18 @@ class Converted:
 
     def pieces(self) -> Iterator[tuple[slice, Array]]:
         """Yield the weight, converted in pieces where it must be."""
-        step = max(1, self.classes) if self.weight.dtype == self.cx.acc else self.few
-        for c in cutting.cuts(self.classes, step):
-            yield c, cast(self.cx, self.weight[c, ...], self.cx.acc)
+        if self.weight.dtype == self.cx.acc:
+            if self.classes:
+                yield slice(0, self.classes), self.weight
+            return
+        # One room for all pieces: fresh ones, freed, stay with the process as fragments, several
+        # times a piece's size.
+        shape = self.few, self.weight.shape[1]
+        room = self.cx.xp.empty(shape, dtype=self.cx.acc, device=self.cx.device)
+        for c in cutting.cuts(self.classes, self.few):
+            w = room[: c.stop - c.start, ...]
+            cast_into(self.cx, self.weight[c, ...], w)
+            yield c, w
 
     def gradient(self, z: Array) -> Array:
         """Let it replace the logits."""
