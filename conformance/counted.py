@@ -31,9 +31,11 @@ RANKS, ROWS, CLASSES = (
 )  # what is held for a row or a class is under 0.1 byte an element
 SHARD = ROWS * CLASSES // RANKS
 KINDS = {
-    "all_reduce": "all-reduce", "allreduce": "all-reduce",
-    "all_gather": "all-gather", "allgather": "all-gather",
-}  # fmt: skip
+    "all_reduce": "all-reduce",
+    "allreduce": "all-reduce",
+    "all_gather": "all-gather",
+    "allgather": "all-gather",
+}
 Loss = Callable[..., Any]
 _weakly: Any = reductions.StorageWeakRef  # has no types
 Around = Callable[[], AbstractContextManager[Any]]
@@ -79,8 +81,11 @@ class Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ig
 
 def _plain(tree: Any) -> list[Any]:
     """Return the tensors that have memory: neither fake nor meta."""
-    return [t for t in tree_leaves(tree) if type(t) in (torch.Tensor, torch.nn.Parameter)
-            and t.device.type != "meta"]  # fmt: skip
+    return [
+        t
+        for t in tree_leaves(tree)
+        if type(t) in (torch.Tensor, torch.nn.Parameter) and t.device.type != "meta"
+    ]
 
 
 def _storage(tensor: Any) -> tuple[int, Any]:
@@ -152,7 +157,10 @@ def _counted(z: Any, labels: Any, loss: Loss) -> dict[str, Any]:
     with Watch() as backward:
         value.backward()
     return {
-        "loss": str(value.dtype), "saved": sum(saved.values()) / SHARD,
-        "forward": forward.sent, "forward most": forward.most / SHARD,
-        "backward": backward.sent, "backward most": backward.most / SHARD,
-    }  # fmt: skip
+        "loss": str(value.dtype),
+        "saved": sum(saved.values()) / SHARD,
+        "forward": forward.sent,
+        "forward most": forward.most / SHARD,
+        "backward": backward.sent,
+        "backward most": backward.most / SHARD,
+    }

@@ -14,31 +14,48 @@ MASKS = "a masked class of target 0 is absent, not NaN"
 
 def subject(name: str, kind: str, library: str, dtype: str = "float32") -> Record:
     return {
-        "name": name, "kind": kind, "library": library, "engine": "", "device": "cpu",
-        "dtype": dtype, "gradient": "closed form", "version": "1.2.3",
-    }  # fmt: skip
+        "name": name,
+        "kind": kind,
+        "library": library,
+        "engine": "",
+        "device": "cpu",
+        "dtype": dtype,
+        "gradient": "closed form",
+        "version": "1.2.3",
+    }
 
 
 def case(family: str, label: str, reason: str, gap: float | None = None) -> Record:
     return {
-        "name": f"{family}/{label}", "family": family, "label": label, "loss": "cross_entropy",
-        "reason": reason, "see": ["https://github.com/scipy/scipy/issues/18295"], "gap": gap,
-        "quick": True, "inputs": f"x = [[0.0, -{gap or 1}]]\ntargets = [0]",
+        "name": f"{family}/{label}",
+        "family": family,
+        "label": label,
+        "loss": "cross_entropy",
+        "reason": reason,
+        "see": ["https://github.com/scipy/scipy/issues/18295"],
+        "gap": gap,
+        "quick": True,
+        "inputs": f"x = [[0.0, -{gap or 1}]]\ntargets = [0]",
         "setup": f"import numpy as np\nx = np.array([[0.0, -{gap or 1}]])\ntargets = np.array([0])",
-    }  # fmt: skip
+    }
 
 
 def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 0.625, **more: Any) -> Record:
     lost = {"rule": "value", "detail": "1 of 1 beyond the budget", "ulp": ulp, "at": [0]}
     refused = status == "refused"
     return {
-        "case": of["name"], "subject": by["name"], "status": status,
-        "value_ulp": None if refused else ulp, "grad_ulp": None if refused else 1.25, "note": "",
+        "case": of["name"],
+        "subject": by["name"],
+        "status": status,
+        "value_ulp": None if refused else ulp,
+        "grad_ulp": None if refused else 1.25,
+        "note": "",
         "findings": [{**lost, "got": 0.0, "want": 2.5e-07}] if status == "fail" else [],
         "got": {} if refused else {"value": "[0, 0.5]"},
         "want": {} if refused else {"value": "[2.5e-07, 0.5]"},
-        "call": "" if refused else f"import {by['library']}\nprint('{by['name']}')", **more,
-    }  # fmt: skip
+        "call": "" if refused else f"import {by['library']}\nprint('{by['name']}')",
+        **more,
+    }
 
 
 def record(subjects: list[Record], cases: list[Record], cells: list[Record]) -> Record:
@@ -50,17 +67,29 @@ def record(subjects: list[Record], cases: list[Record], cells: list[Record]) -> 
         for status in ("pass", "fail", "declared", "refused")
     }
     return {
-        "schema": 1, "xloss": "0.1.0", "date": "2026-11-22", "mode": "full",
+        "schema": 1,
+        "xloss": "0.1.0",
+        "date": "2026-11-22",
+        "mode": "full",
         "command": "xloss conform --peer torch",
-        "machine": {"python": "3.12.4", "platform": "Linux x86_64", "processor": "A processor",
-                    "cores": 2},
-        "versions": {"numpy": "2.4.6", "torch": "2.13.0"}, "seconds": 12.3, "subjects": subjects,
+        "machine": {
+            "python": "3.12.4",
+            "platform": "Linux x86_64",
+            "processor": "A processor",
+            "cores": 2,
+        },
+        "versions": {"numpy": "2.4.6", "torch": "2.13.0"},
+        "seconds": 12.3,
+        "subjects": subjects,
         "missing": ["cupy: CuPy finds no GPU"],
         "families": [{"name": name, "cases": n} for name, n in families.items()],
-        "rules": RULES, "cases": cases, "cells": cells,
-        "deviations": {"declared": summary["declared"], "stale": []}, "summary": summary,
+        "rules": RULES,
+        "cases": cases,
+        "cells": cells,
+        "deviations": {"declared": summary["declared"], "stale": []},
+        "summary": summary,
         "ok": not summary["fail"],
-    }  # fmt: skip
+    }
 
 
 def small() -> Record:
@@ -104,9 +133,13 @@ def hostile() -> Record:
         one["see"] = ["javascript:window.pwned='see'", bad("see")]
         one |= {"inputs": bad("inputs"), "setup": bad("setup"), "loss": bad("loss")}
     finding = {
-        "rule": bad("rule"), "detail": bad("detail"), "ulp": "inf", "at": None, "got": "nan",
+        "rule": bad("rule"),
+        "detail": bad("detail"),
+        "ulp": "inf",
+        "at": None,
+        "got": "nan",
         "want": 1.0,
-    }  # fmt: skip
+    }
     sides = {"got": {bad("key"): bad("got")}, "want": {bad("key"): bad("want")}}
     cells = [
         cell(of, subjects[0], "fail", "inf", note=bad("note") + " javascript:alert(1)", **sides)

@@ -18,10 +18,30 @@ from xloss_conformance.subjects import Xloss
 from xloss_conformance.verdict import judge
 
 CROSS_ENTROPY = {
-    "tail", "offsets", "masks", "infinities", "ties", "absent", "all absent", "empty", "one class",
-    "labels", "options", "z-loss", "softcap", "axis", "layouts", "sixteen bits", "vocabulary",
-    "upstream", "soft gradient", "split", "errors", "size", "range",
-}  # fmt: skip
+    "tail",
+    "offsets",
+    "masks",
+    "infinities",
+    "ties",
+    "absent",
+    "all absent",
+    "empty",
+    "one class",
+    "labels",
+    "options",
+    "z-loss",
+    "softcap",
+    "axis",
+    "layouts",
+    "sixteen bits",
+    "vocabulary",
+    "upstream",
+    "soft gradient",
+    "split",
+    "errors",
+    "size",
+    "range",
+}
 CASES = catalogue()
 
 

@@ -96,8 +96,12 @@ def test_a_spread_is_median_least_and_quartiles_in_milliseconds() -> None:
         {"runs": 5, "median_ms": 3.0, "min_ms": 1.0, "q1_ms": 2.0, "q3_ms": 5.0}
     )
     assert spread([0.002]) == {
-        "runs": 1, "median_ms": 2.0, "min_ms": 2.0, "q1_ms": 2.0, "q3_ms": 2.0,
-    }  # fmt: skip
+        "runs": 1,
+        "median_ms": 2.0,
+        "min_ms": 2.0,
+        "q1_ms": 2.0,
+        "q3_ms": 2.0,
+    }
 
 
 # ---- Memory --------------------------------------------------------------------------------------

@@ -53,14 +53,18 @@ DIFFERING = {
     # Mean over nothing.
     "torch: nothing but ignored rows": ("torch", made(Z, LABELS * 0 - 100), "0/0"),
     "torch: classes of weight 0": (
-        "torch", made(Z, LABELS * 0, weight=np.array([0.0, 1, 1])), "0/0",
+        "torch",
+        made(Z, LABELS * 0, weight=np.array([0.0, 1, 1])),
+        "0/0",
     ),
     "torch: no row": ("torch", made(EMPTY, np.zeros(0, int)), "0/0"),
     "torch: no row, soft": ("torch", made(EMPTY, EMPTY), "0/0"),
     "torch: no log-probabilities": ("torch", made(EMPTY, np.zeros(0, int), "nll_loss"), "0/0"),
     "torch: no divergence": ("torch", made(EMPTY, EMPTY, "kl_div"), "0/0"),
     "torch: no element": (
-        "torch", made(EMPTY, EMPTY, BCE_LOGITS, sample_weight=np.ones(3)), "0/0",
+        "torch",
+        made(EMPTY, EMPTY, BCE_LOGITS, sample_weight=np.ones(3)),
+        "0/0",
     ),
     "optax: where nowhere": ("optax", made(Z, LABELS, where=np.zeros(4, bool)), "NaN"),
     "scipy: no row": ("scipy", made(EMPTY, np.zeros(0, int)), "0/0"),
@@ -69,10 +73,14 @@ DIFFERING = {
     "torch: mean of uneven soft": ("torch", made(Z, UNEVEN), "over the rows"),
     "torch: gradient to soft targets": ("torch", made(Z, SOFT, to_targets=True), "over the rows"),
     "torch: weighted elements": (
-        "torch", made(Z, BITS, BCE_LOGITS, sample_weight=ROW_WEIGHT[:, None]), "elements",
+        "torch",
+        made(Z, BITS, BCE_LOGITS, sample_weight=ROW_WEIGHT[:, None]),
+        "elements",
     ),
     "torch: batchmean": (
-        "torch", made(LOG_P.reshape(2, 2, 3), P.reshape(2, 2, 3), "kl_div"), "batchmean",
+        "torch",
+        made(LOG_P.reshape(2, 2, 3), P.reshape(2, 2, 3), "kl_div"),
+        "batchmean",
     ),
     "keras: weighted rows": ("keras", made(Z, LABELS, sample_weight=ROW_WEIGHT), "whatever"),
     "keras: uneven soft": ("keras", made(Z, UNEVEN), "whatever"),
@@ -82,35 +90,53 @@ DIFFERING = {
     # Smoothing.
     **{
         f"{name}: smoothing of uneven soft": (
-            name, made(Z, UNEVEN, label_smoothing=0.1, reduction="sum"), "ε/C",
-        ) for name in ("torch", "keras", "optax")
+            name,
+            made(Z, UNEVEN, label_smoothing=0.1, reduction="sum"),
+            "ε/C",
+        )
+        for name in ("torch", "keras", "optax")
     },
     **{
         f"{name}: gradient to smoothed targets": (
-            name, made(Z, SOFT, label_smoothing=0.1, reduction="sum", to_targets=True), "ε/C",
-        ) for name in ("torch", "keras", "optax")
+            name,
+            made(Z, SOFT, label_smoothing=0.1, reduction="sum", to_targets=True),
+            "ε/C",
+        )
+        for name in ("torch", "keras", "optax")
     },
     # Clipping.
     "torch: certain and wrong": (
-        "torch", made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE), "-100",
+        "torch",
+        made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE),
+        "-100",
     ),
     "keras: certain and wrong": (
-        "keras", made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE), "clips",
+        "keras",
+        made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE),
+        "clips",
     ),
     "keras: uneven probabilities": ("keras", made(P * 0.5, LABELS, "log_loss"), "sum"),
     "keras: a probability of 0": (
-        "keras", made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"), "clips",
+        "keras",
+        made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"),
+        "clips",
     ),
     "keras: a target of 0": (
-        "keras", made(LOG_P, np.eye(3)[LABELS], "kl_div", reduction="none"), "clips",
+        "keras",
+        made(LOG_P, np.eye(3)[LABELS], "kl_div", reduction="none"),
+        "clips",
     ),
     "sklearn: a probability of 0": (
-        "sklearn", made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"), "clips",
+        "sklearn",
+        made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss"),
+        "clips",
     ),
     "sklearn: certain and wrong": (
-        "sklearn", made(np.array([0.0, 0.5]), np.array([1.0, 0]), BCE), "clips",
+        "sklearn",
+        made(np.array([0.0, 0.5]), np.array([1.0, 0]), BCE),
+        "clips",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DIFFERING)
@@ -139,27 +165,37 @@ NO_CONVENTION = {
     **{f"{name}: lost digits": (name, HEADSTRONG, "value") for name in PEERS},
     "torch: 0 log 0": ("torch", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
     "torch: smoothing over a masked class": (
-        "torch", made(MASKED, np.array([1, 2, 1, 2]), label_smoothing=0.1), "value",
+        "torch",
+        made(MASKED, np.array([1, 2, 1, 2]), label_smoothing=0.1),
+        "value",
     ),
     "torch: NaN of an ignored row": (
-        "torch", made(NAN_ROW, np.array([0, -100, 1, 2])), "nothing",
+        "torch",
+        made(NAN_ROW, np.array([0, -100, 1, 2])),
+        "nothing",
     ),
     "keras: NaN under a weight of 0": (
-        "keras", made(NAN_ROW, LABELS, sample_weight=np.array([1.0, 0, 1, 1])), "nothing",
+        "keras",
+        made(NAN_ROW, LABELS, sample_weight=np.array([1.0, 0, 1, 1])),
+        "nothing",
     ),
     "keras: no row": ("keras", made(EMPTY, np.zeros(0, int)), "shape"),
     "keras: a masked class": ("keras", made(MASKED, np.array([1, 2, 1, 2])), "value"),
     "keras: a focal loss of the surely wrong": (
-        "keras", made(np.array([[-40.0, 0, 0]]), np.array([0]), "focal_loss"), "value",
+        "keras",
+        made(np.array([[-40.0, 0, 0]]), np.array([0]), "focal_loss"),
+        "value",
     ),
     "optax: a negative label": ("optax", made(Z, np.array([2, -1, 1, 1])), "value"),
     "optax: 0 log 0": ("optax", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
     "optax: the offset": ("optax", made(Z + 60000, LABELS), "value"),
     "sklearn: a masked class": (
-        "sklearn", made(np.array([[np.inf, 0, 0]]), np.array([0])), "value",
+        "sklearn",
+        made(np.array([[np.inf, 0, 0]]), np.array([0])),
+        "value",
     ),
     "scipy: 0 log 0": ("scipy", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NO_CONVENTION)
@@ -176,9 +212,13 @@ def test_what_is_wrong_is_no_convention(name: str) -> None:
 
 
 def _torch_right(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100,
-    reduction: str = "mean", label_smoothing: float = 0.0,
-) -> Any:  # fmt: skip
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
     import torch
 
     axis = min(1, input.ndim - 1)
@@ -219,13 +259,21 @@ def _optax_right(logits: Any, labels: Any, axis: int = -1, where: Any = None) ->
 
 
 def _sklearn_right(
-    y_true: Any, y_proba: Any, *, labels: Any = None, normalize: bool = True,
+    y_true: Any,
+    y_proba: Any,
+    *,
+    labels: Any = None,
+    normalize: bool = True,
     sample_weight: Any = None,
-) -> Any:  # fmt: skip
+) -> Any:
     return xloss.log_loss(
-        y_proba, y_true, eps=float(np.finfo(y_proba.dtype).eps), ignore_index=None,
-        sample_weight=sample_weight, reduction="mean" if normalize else "sum",
-    )  # fmt: skip
+        y_proba,
+        y_true,
+        eps=float(np.finfo(y_proba.dtype).eps),
+        ignore_index=None,
+        sample_weight=sample_weight,
+        reduction="mean" if normalize else "sum",
+    )
 
 
 def _scipy_right(logits: Any, targets: Any, axis: int = -1) -> Any:
@@ -259,10 +307,13 @@ def _asked(name: str, loss: str) -> list[Case]:
             made(P, np.array([2, -100, 1, 1]), loss),
         ]
     return [
-        case for case in catalogue()
-        if case.loss == loss and case.family in FAMILIES and not case.on_demand
+        case
+        for case in catalogue()
+        if case.loss == loss
+        and case.family in FAMILIES
+        and not case.on_demand
         and (case.quick or not QUICK[name])
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", PEERS)

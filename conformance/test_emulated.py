@@ -114,6 +114,7 @@ def test_where_there_is_a_gpu_the_stricter_budget_holds(monkeypatch: pytest.Monk
             compiled = {s.name: s.traits.compiled for s in subjects}
         assert set(compiled.values()) == {True, False}
         assert [s for s, c in compiled.items() if not c] == [
-            f"xloss {library} generic float32", f"xloss {library} generic float64",
-        ]  # fmt: skip
+            f"xloss {library} generic float32",
+            f"xloss {library} generic float64",
+        ]
         assert {s.dtype for s in subjects} == set(DTYPES_OF.get(library, DTYPES))

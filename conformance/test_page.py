@@ -17,9 +17,14 @@ def test_the_head_says_what_was_judged_where_and_the_verdict(opened: Open) -> No
         assert part in facts
     tiles = dict(zip(texts(d, ".tiles dt"), texts(d, ".tiles dd"), strict=True))
     assert tiles == {
-        "cases": "7", "subjects": "5", "calls judged": "33", "xloss fails": "0", "peers fail": "8",
-        "declared": "1", "not offered": "2",
-    }  # fmt: skip
+        "cases": "7",
+        "subjects": "5",
+        "calls judged": "33",
+        "xloss fails": "0",
+        "peers fail": "8",
+        "declared": "1",
+        "not offered": "2",
+    }
 
 
 def test_the_matrix_shows_every_status_in_words_and_signs(opened: Open) -> None:
@@ -77,8 +82,10 @@ def test_filters_narrow_the_matrix_and_stand_in_the_address(opened: Open) -> Non
     find(d, "#search")[0].send_keys(" nonsense")
     assert "No case and subject match" in texts(d, "#box")[0]
     click(d, "#box button")
-    d.execute_script("const f = document.getElementById('family'); f.value = 'masks';"
-                     "f.dispatchEvent(new Event('change'))")  # fmt: skip
+    d.execute_script(
+        "const f = document.getElementById('family'); f.value = 'masks';"
+        "f.dispatchEvent(new Event('change'))"
+    )
     assert texts(d, "tr[data-case] > th") == ["index", "soft", "smoothed"]
     assert "family=masks" in d.current_url
 

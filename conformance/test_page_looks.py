@@ -61,8 +61,22 @@ def test_text_of_others_is_never_markup(opened: Open) -> None:
     hrefs = [a.get_attribute("href") for a in find(d, "a")]
     assert hrefs == []
     panel = texts(d, "#panel")[0]
-    for where in ("subject", "label 17", "reason", "note", "rule", "detail", "got", "want",
-                  "inputs", "setup", "call", "see", "version", "loss"):  # fmt: skip
+    for where in (
+        "subject",
+        "label 17",
+        "reason",
+        "note",
+        "rule",
+        "detail",
+        "got",
+        "want",
+        "inputs",
+        "setup",
+        "call",
+        "see",
+        "version",
+        "loss",
+    ):
         assert made_record.HOSTILE.format(where) in panel
     head = texts(d, "header")[0]
     for where in ("subject", "command", "date", "processor", "missing", "stale"):
@@ -128,12 +142,23 @@ def test_a_record_of_full_size_stays_light_and_quick(opened: Open, files: dict[s
 CSS = (Path(__file__).parent / "xloss_conformance/report/assets/page.css").read_text("utf-8")
 ON = ["s0", "s1", "s2", "s3", "s4", "ground", "raised", "mark"]
 PAIRS = [
-    *(("ink", on) for on in ON), ("quiet", "ground"), ("quiet", "raised"), ("link", "ground"),
-    ("on-fail", "fail"), ("on-lost", "lost"), ("on-declared", "declared"), ("bad", "ground"),
+    *(("ink", on) for on in ON),
+    ("quiet", "ground"),
+    ("quiet", "raised"),
+    ("link", "ground"),
+    ("on-fail", "fail"),
+    ("on-lost", "lost"),
+    ("on-declared", "declared"),
+    ("bad", "ground"),
     ("ground", "ink"),
-]  # fmt: skip
-MARKS = [*((f"c{k}", "ground") for k in range(7)), ("edge", "ground"), ("focus", "ground"),
-         ("lost", "ground"), ("focus", "s4")]  # fmt: skip
+]
+MARKS = [
+    *((f"c{k}", "ground") for k in range(7)),
+    ("edge", "ground"),
+    ("focus", "ground"),
+    ("lost", "ground"),
+    ("focus", "s4"),
+]
 
 
 def luminance(colour: str) -> float:

@@ -58,12 +58,21 @@ def _of_every_kind() -> list[Case]:
 @pytest.mark.parametrize("name", PEERS)
 def test_an_option_that_is_refused_is_no_parameter_of_the_peers_own_function(name: str) -> None:
     options = {
-        "weight": CLASS_WEIGHT, "class_weight": CLASS_WEIGHT, "sample_weight": ROW_WEIGHT,
+        "weight": CLASS_WEIGHT,
+        "class_weight": CLASS_WEIGHT,
+        "sample_weight": ROW_WEIGHT,
         "where": np.ones(4, bool),
-        "ignore_index": -1, "label_smoothing": 0.1, "z_loss": 0.1, "softcap": 2.0,
-        "normalizer": 4.0, "pos_weight": CLASS_WEIGHT, "gamma": 1.0, "alpha": 0.5, "eps": 1e-5,
+        "ignore_index": -1,
+        "label_smoothing": 0.1,
+        "z_loss": 0.1,
+        "softcap": 2.0,
+        "normalizer": 4.0,
+        "pos_weight": CLASS_WEIGHT,
+        "gamma": 1.0,
+        "alpha": 0.5,
+        "eps": 1e-5,
         "log_target": True,
-    }  # fmt: skip
+    }
     assert set(options) > set(FLOATING)
     subject, refused = peer(name), 0
     for case in _of_every_kind():
@@ -117,14 +126,18 @@ def _sklearn_calls() -> dict[str, Any]:
 
 REFUSED = {
     "torch": (
-        made(Z, LABELS, ignore_index=None), made(LOG_P, SOFT, "nll_loss"),
-        made(Z, LABELS.astype(np.uint64)), made(P * 3, BITS, BCE),
+        made(Z, LABELS, ignore_index=None),
+        made(LOG_P, SOFT, "nll_loss"),
+        made(Z, LABELS.astype(np.uint64)),
+        made(P * 3, BITS, BCE),
     ),
     "sklearn": (
-        made(P, SOFT, "log_loss"), made(P * 3, LABELS, "log_loss"),
-        made(EMPTY, np.zeros(0, int), "log_loss"), made(Z.reshape(2, 2, 3), LABELS.reshape(2, 2)),
+        made(P, SOFT, "log_loss"),
+        made(P * 3, LABELS, "log_loss"),
+        made(EMPTY, np.zeros(0, int), "log_loss"),
+        made(Z.reshape(2, 2, 3), LABELS.reshape(2, 2)),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

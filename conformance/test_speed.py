@@ -42,32 +42,66 @@ def work(op: str, shape: tuple[int, ...], gradient: bool, ms: dict[str, float]) 
     told = Work(op, shape, gradient, axis=1 if len(shape) == 4 else -1).told()
     runs = [
         {
-            "contender": name, "engine": "cpu" if name.startswith("xloss") else "", "runs": 5,
-            "median_ms": t, "min_ms": t, "q1_ms": t, "q3_ms": t, "gb_s": 1.0, "elements_s": 1e9 / t,
+            "contender": name,
+            "engine": "cpu" if name.startswith("xloss") else "",
+            "runs": 5,
+            "median_ms": t,
+            "min_ms": t,
+            "q1_ms": t,
+            "q3_ms": t,
+            "gb_s": 1.0,
+            "elements_s": 1e9 / t,
         }
-        for name, t in ms.items() if name != "bound"
-    ]  # fmt: skip
+        for name, t in ms.items()
+        if name != "bound"
+    ]
     bound = None
     if "bound" in ms:
         t = ms["bound"]
-        bound = {"by": "torch.sum, 2 threads", "gb_s": 30.0, "runs": 5,
-                 "median_ms": t, "min_ms": t, "q1_ms": t, "q3_ms": t}  # fmt: skip
+        bound = {
+            "by": "torch.sum, 2 threads",
+            "gb_s": 30.0,
+            "runs": 5,
+            "median_ms": t,
+            "min_ms": t,
+            "q1_ms": t,
+            "q3_ms": t,
+        }
     return {**told, "runs": runs, "bound": bound, "refused": []}
 
 
 def record(*works: Record, memory: tuple[Record, ...] = ()) -> Record:
     made: Record = {
-        "schema": 1, "xloss": "0.1.0", "date": "2026-11-22", "mode": "full", "threads": 2,
+        "schema": 1,
+        "xloss": "0.1.0",
+        "date": "2026-11-22",
+        "mode": "full",
+        "threads": 2,
         "load": [0.1, 2.0],
-        "command": "xloss bench --publish docs", "ops": ["forward"], "peers": ["torch"],
+        "command": "xloss bench --publish docs",
+        "ops": ["forward"],
+        "peers": ["torch"],
         "machine": {"python": "3.11", "platform": "Linux", "processor": "a CPU", "cores": 2},
-        "versions": {"numpy": "2.4.6"}, "seconds": 12.0, "missing": ["keras: not here"],
-        "contenders": [{"name": "torch", "peer": True, "library": "torch", "version": "2.13",
-                        "call": "cross_entropy"}],
-        "works": list(works), "memory": list(memory), "by_rows": [], "by_threads": [],
+        "versions": {"numpy": "2.4.6"},
+        "seconds": 12.0,
+        "missing": ["keras: not here"],
+        "contenders": [
+            {
+                "name": "torch",
+                "peer": True,
+                "library": "torch",
+                "version": "2.13",
+                "call": "cross_entropy",
+            }
+        ],
+        "works": list(works),
+        "memory": list(memory),
+        "by_rows": [],
+        "by_threads": [],
         "by_classes": [w for w in works if w["op"] in ("forward", "gradient")],
-        "first_call": [], "imports": [{"import_ms": 15.0}],
-    }  # fmt: skip
+        "first_call": [],
+        "imports": [{"import_ms": 15.0}],
+    }
     made["targets"] = judged(made)
     return made
 
@@ -92,9 +126,16 @@ def test_a_ratio_is_met_from_the_wanted_on() -> None:
 
 @pytest.mark.parametrize(
     ("classes", "gradient", "wanted"),
-    [(10, False, 5.0), (1000, False, 1.5), (32000, False, 4.0), (128256, False, 4.0),
-     (10, True, 3.0), (1000, True, 4.0), (32000, True, 4.0)],
-)  # fmt: skip
+    [
+        (10, False, 5.0),
+        (1000, False, 1.5),
+        (32000, False, 4.0),
+        (128256, False, 4.0),
+        (10, True, 3.0),
+        (1000, True, 4.0),
+        (32000, True, 4.0),
+    ],
+)
 def test_what_is_wanted_beside_torch_depends_on_the_classes(
     classes: int, gradient: bool, wanted: float
 ) -> None:
@@ -121,8 +162,9 @@ def test_a_small_call_is_judged_in_microseconds_and_by_its_value_alone() -> None
     made = record(work("small", (32, 10), False, ms), work("small", (32, 10), True, ms))
     assert told(made) == {("xloss numpy", "", 60.0, True), ("xloss torch", "", 100.0, False)}
     assert [reached(t) for t in made["targets"]] == [
-        "60.0 µs (≤ 60 µs) met", "101 µs (≤ 100 µs) missed by 1.0 %",
-    ]  # fmt: skip
+        "60.0 µs (≤ 60 µs) met",
+        "101 µs (≤ 100 µs) missed by 1.0 %",
+    ]
 
 
 def test_memory_beyond_the_gradient_is_five_percent_of_the_logits() -> None:

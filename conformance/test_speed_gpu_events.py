@@ -68,15 +68,19 @@ def standin(stream: Stream) -> Any:
     """Return NumPy with what the benchmarks ask of CuPy, each of which CuPy must have."""
     cupy = pytest.importorskip("cupy", reason="pip install 'xloss[cupy]'")
     made = SimpleNamespace(
-        **{name: getattr(np, name) for name in
-           ("asarray", "tile", "empty_like", "copyto", "arange", "exp")},
-        asnumpy=np.asarray, __version__="0",
+        **{
+            name: getattr(np, name)
+            for name in ("asarray", "tile", "empty_like", "copyto", "arange", "exp")
+        },
+        asnumpy=np.asarray,
+        __version__="0",
         get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
         cuda=SimpleNamespace(
-            Event=stream.event, get_elapsed_time=lambda start, end: start.elapsed_time(end),
+            Event=stream.event,
+            get_elapsed_time=lambda start, end: start.elapsed_time(end),
             get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
         ),
-    )  # fmt: skip
+    )
     for name in vars(made):
         assert hasattr(cupy, name), name
     for name in vars(made.cuda):

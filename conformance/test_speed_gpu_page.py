@@ -67,17 +67,33 @@ def timed(
 
 def record(*works: Record) -> Record:
     facts = {
-        "rehearsal": False, "name": "NVIDIA H200", "versions": {"torch": "2.11.0"},
-        "memory_bytes": 141e9, "l2_bytes": 60e6, "processors": 132, "cuda": "13.0",
-        "driver": "580.159.04", "capability": "9.0",
-    }  # fmt: skip
+        "rehearsal": False,
+        "name": "NVIDIA H200",
+        "versions": {"torch": "2.11.0"},
+        "memory_bytes": 141e9,
+        "l2_bytes": 60e6,
+        "processors": 132,
+        "cuda": "13.0",
+        "driver": "580.159.04",
+        "capability": "9.0",
+    }
     made: Record = {
-        "schema": 1, "xloss": "0.1.0", "date": "2026-11-23", "threads": 2, "load": [0.1, 2.0],
-        "command": COMMAND, "ops": ["gpu"], "works": list(works),
-        "gpu": [facts], "memory": [], "contenders": [], "missing": [], "versions": {},
+        "schema": 1,
+        "xloss": "0.1.0",
+        "date": "2026-11-23",
+        "threads": 2,
+        "load": [0.1, 2.0],
+        "command": COMMAND,
+        "ops": ["gpu"],
+        "works": list(works),
+        "gpu": [facts],
+        "memory": [],
+        "contenders": [],
+        "missing": [],
+        "versions": {},
         "machine": {"python": "3.12", "platform": "Linux", "processor": "a CPU", "cores": 2},
         "seconds": 1.0,
-    }  # fmt: skip
+    }
     made["targets"] = judged(made)
     return made
 

@@ -145,8 +145,10 @@ def test_every_expression_in_dask_is_the_loss(name: str, chunks: tuple[int, int]
     p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
     hot = np.eye(60)[labels]
     losses = {
-        "xloss dask": by_dask.ours, "dask": by_dask.operations, "dask, by chunk": by_dask.reduction
-    }  # fmt: skip
+        "xloss dask": by_dask.ours,
+        "dask": by_dask.operations,
+        "dask, by chunk": by_dask.reduction,
+    }
     value, grad = losses[name](x, y, True)
     assert grad.chunks == x.chunks
     assert grad.dtype == np.float32
@@ -236,13 +238,28 @@ def made(shares: dict[str, float], ms: dict[str, float]) -> dict[str, Any]:
         for who, share in shares.items()
     ]
     record: dict[str, Any] = {
-        "schema": 1, "xloss": "0.1.0", "date": "2026-11-23", "threads": 2, "load": [0.1, 2.0],
-        "command": "xloss bench --op vocab-parallel --publish docs", "ops": ["vocab-parallel"],
+        "schema": 1,
+        "xloss": "0.1.0",
+        "date": "2026-11-23",
+        "threads": 2,
+        "load": [0.1, 2.0],
+        "command": "xloss bench --op vocab-parallel --publish docs",
+        "ops": ["vocab-parallel"],
         "machine": {"python": "3.11", "platform": "Linux", "processor": "a CPU", "cores": 2},
-        "versions": {}, "seconds": 1.0, "missing": [], "contenders": [], "memory": memory,
-        "works": [{**told, "runs": runs, "bound": None,
-                   "refused": [{"contender": "torch by hand", "reason": "fails"}]}],
-    }  # fmt: skip
+        "versions": {},
+        "seconds": 1.0,
+        "missing": [],
+        "contenders": [],
+        "memory": memory,
+        "works": [
+            {
+                **told,
+                "runs": runs,
+                "bound": None,
+                "refused": [{"contender": "torch by hand", "reason": "fails"}],
+            }
+        ],
+    }
     record["targets"] = judged(record)
     return record
 

@@ -188,9 +188,24 @@ def test_without_a_name_everything_runs_that_is_here() -> None:
 # ---- The record ----------------------------------------------------------------------------------
 
 KEYS = [
-    "schema", "xloss", "date", "mode", "command", "machine", "versions", "seconds", "subjects",
-    "missing", "families", "rules", "cases", "cells", "deviations", "summary", "ok",
-]  # fmt: skip
+    "schema",
+    "xloss",
+    "date",
+    "mode",
+    "command",
+    "machine",
+    "versions",
+    "seconds",
+    "subjects",
+    "missing",
+    "families",
+    "rules",
+    "cases",
+    "cells",
+    "deviations",
+    "summary",
+    "ok",
+]
 
 
 def test_a_record_has_its_keys_and_is_strict_json(file: Path) -> None:
@@ -206,17 +221,41 @@ def test_a_record_has_its_keys_and_is_strict_json(file: Path) -> None:
     assert not made["ok"]
     subject = made["subjects"][0]
     assert list(subject) == [
-        "name", "kind", "library", "engine", "device", "dtype", "gradient", "version",
-    ]  # fmt: skip
+        "name",
+        "kind",
+        "library",
+        "engine",
+        "device",
+        "dtype",
+        "gradient",
+        "version",
+    ]
     assert [s["kind"] for s in made["subjects"]] == ["xloss", "xloss", "candidate"]
     assert list(made["cases"][0]) == [
-        "name", "family", "label", "loss", "reason", "see", "gap", "quick", "inputs", "setup",
-    ]  # fmt: skip
+        "name",
+        "family",
+        "label",
+        "loss",
+        "reason",
+        "see",
+        "gap",
+        "quick",
+        "inputs",
+        "setup",
+    ]
     cell = made["cells"][-1]
     assert list(cell) == [
-        "case", "subject", "status", "value_ulp", "grad_ulp", "note", "findings", "got", "want",
+        "case",
+        "subject",
+        "status",
+        "value_ulp",
+        "grad_ulp",
+        "note",
+        "findings",
+        "got",
+        "want",
         "call",
-    ]  # fmt: skip
+    ]
     assert list(cell["findings"][0]) == ["rule", "detail", "ulp", "at", "got", "want"]
     assert cell["got"] == {"value": "nan"}
     assert (cell["value_ulp"], cell["findings"][0]["got"]) == ("inf", "nan")

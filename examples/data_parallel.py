@@ -187,8 +187,11 @@ def draw(runs, path, title):
         left.plot(steps, runs[way, "float32"][0], style, label=f"{way}, float32")
     left.set(title=title, xlabel="step", ylabel="loss")
     left.legend(fontsize=7)
-    drawn = {("mean of means", "float32"): "C3.-", ("normalizer", "float32"): "C1.-",
-             ("normalizer", "float64"): "C2.-"}  # fmt: skip
+    drawn = {
+        ("mean of means", "float32"): "C3.-",
+        ("normalizer", "float32"): "C1.-",
+        ("normalizer", "float64"): "C2.-",
+    }
     for i, axes in enumerate(right):
         for (way, dtype), style in drawn.items():
             far, eps = apart(runs, way, dtype)[i], np.finfo(dtype).eps

@@ -92,13 +92,20 @@ def variants() -> Iterator[Case]:
     t = list(soft(12, 6))
     t[0] += t[2] + t[7]
     t[2] = t[7] = 0.0
-    rows = {"spread": random(12, 4), "masked": masked, "gap 17": confident(17, 0.0, 12),
-            "gap 40 offset 1000": confident(40, 1e3, 12)}  # fmt: skip
+    rows = {
+        "spread": random(12, 4),
+        "masked": masked,
+        "gap 17": confident(17, 0.0, 12),
+        "gap 40 offset 1000": confident(40, 1e3, 12),
+    }
     options: dict[str, dict[str, Any]] = {
-        "plain": {}, "weight": {"weight": WEIGHT}, "smooth": {"label_smoothing": 0.1},
-        "smooth all": {"label_smoothing": 1.0}, "sample weight": {"sample_weight": 0.375},
+        "plain": {},
+        "weight": {"weight": WEIGHT},
+        "smooth": {"label_smoothing": 0.1},
+        "smooth all": {"label_smoothing": 1.0},
+        "sample weight": {"sample_weight": 0.375},
         "weight smooth": {"weight": WEIGHT, "label_smoothing": 0.25},
-    }  # fmt: skip
+    }
     extra: dict[str, dict[str, dict[str, Any]]] = {
         "cross_entropy": {
             "z": {"z_loss": 2.0**-7},

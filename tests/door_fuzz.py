@@ -21,10 +21,29 @@ from xloss.core.spec import Need, Operands, Spec, Upstream
 from xloss.engines import cpu
 
 NAMES = (
-    "logits", "probs", "log_probs", "x", "features", "weight", "class weight", "class_weight",
-    "targets", "labels", "sample_weight", "where", "pos_weight", "cotangent", "bias", "params",
-    "loss", "saved statistics", "ignore_index", "axis", "argnums", "a tensor",
-)  # fmt: skip
+    "logits",
+    "probs",
+    "log_probs",
+    "x",
+    "features",
+    "weight",
+    "class weight",
+    "class_weight",
+    "targets",
+    "labels",
+    "sample_weight",
+    "where",
+    "pos_weight",
+    "cotangent",
+    "bias",
+    "params",
+    "loss",
+    "saved statistics",
+    "ignore_index",
+    "axis",
+    "argnums",
+    "a tensor",
+)
 TORCH = find_spec("torch") is not None
 DTYPES = ["f2", "f4", "f8", "i1", "i4", "i8", "u1", "u8", "?", "c8", "O", "U3"]
 
@@ -74,12 +93,18 @@ class Arrays:
         """Return something else."""
         flat = a.reshape(-1)
         made = (
-            lambda: a[:-1] if a.ndim else a[None], lambda: np.concatenate([flat, flat]),
-            lambda: a[None], lambda: flat[:0], lambda: flat[:1], lambda: a.T,
-            lambda: a.astype(self.rng.choice(DTYPES)), lambda: a.astype(self.rng.choice(DTYPES)),
-            lambda: np.ma.masked_array(a), lambda: a.tolist(),
+            lambda: a[:-1] if a.ndim else a[None],
+            lambda: np.concatenate([flat, flat]),
+            lambda: a[None],
+            lambda: flat[:0],
+            lambda: flat[:1],
+            lambda: a.T,
+            lambda: a.astype(self.rng.choice(DTYPES)),
+            lambda: a.astype(self.rng.choice(DTYPES)),
+            lambda: np.ma.masked_array(a),
+            lambda: a.tolist(),
             lambda: np.broadcast_to(a, (2, *a.shape)),
-        )  # fmt: skip
+        )
         return made[self.rng.integers(len(made))]()
 
     def drawn(self, a: np.ndarray, spoilt: float) -> Any:
@@ -105,8 +130,11 @@ def engine_call(arrays: Arrays) -> None:
     by_label = chance(0.6)
     labels = rng.integers(0, classes, rows)
     t = labels if by_label else rng.random((*rows, classes))
-    given = {"class_weight": rng.random(classes), "sample_weight": rng.random(rows),
-             "where": np.asarray(rng.random(rows) > 0.3)}  # fmt: skip
+    given = {
+        "class_weight": rng.random(classes),
+        "sample_weight": rng.random(rows),
+        "where": np.asarray(rng.random(rows) > 0.3),
+    }
     given = {k: arrays.drawn(np.asarray(v), 0.2) for k, v in given.items() if chance(0.4)}
     x = arrays.stored_oddly(x) if chance(0.9) else x[..., :-1].copy()
     o = Operands(x, arrays.drawn(np.asarray(t), 0.3), **given)
@@ -142,15 +170,21 @@ def public_call(arrays: Arrays) -> None:
     calls: list[tuple[str, list[Any], dict[str, Any]]] = [
         *((name, [x, target], {**row, **weight}) for name in ("cross_entropy", "focal_loss")),
         *((name, [p, target], {**row, **weight}) for name in ("nll_loss", "log_loss")),
-        ("kl_div", [p, t], row), ("binary_cross_entropy_with_logits", [x, t], wide),
-        ("binary_cross_entropy", [p, t], wide), ("sigmoid_focal_loss", [x, t], wide),
+        ("kl_div", [p, t], row),
+        ("binary_cross_entropy_with_logits", [x, t], wide),
+        ("binary_cross_entropy", [p, t], wide),
+        ("sigmoid_focal_loss", [x, t], wide),
         *((name, [x], {}) for name in ("logsumexp", "softmax", "log_softmax")),
-        ("entropy", [x], {}), ("perplexity", [x], {}),
-        ("one_hot", [y, classes], {}), ("smooth_labels", [t, 0.1], {}),
-        ("effective_count", [target], {**row, **weight}), ("l2_penalty", [x], {"strength": 0.1}),
+        ("entropy", [x], {}),
+        ("perplexity", [x], {}),
+        ("one_hot", [y, classes], {}),
+        ("smooth_labels", [t, 0.1], {}),
+        ("effective_count", [target], {**row, **weight}),
+        ("l2_penalty", [x], {"strength": 0.1}),
         ("linear_cross_entropy", [features, matrix, target], {**row, "bias": rng.random(classes)}),
-        ("diagnose", [x, target], row), ("Evaluation", [x, target], row),
-    ]  # fmt: skip
+        ("diagnose", [x, target], row),
+        ("Evaluation", [x, target], row),
+    ]
     name, args, options = calls[rng.integers(len(calls))]
     args = [arrays.drawn(a, 0.2) if isinstance(a, np.ndarray) else a for a in args]
     options = {

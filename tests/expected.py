@@ -69,9 +69,17 @@ class Expected:
 
 
 def expected(
-    name: str, x: Any, t: Any, *, sample_weight: Any = None, where: Any = None,
-    ignore_index: int | None = -100, reduction: str = "mean", normalizer: Any = None, **options: Any
-) -> Expected:  # fmt: skip
+    name: str,
+    x: Any,
+    t: Any,
+    *,
+    sample_weight: Any = None,
+    where: Any = None,
+    ignore_index: int | None = -100,
+    reduction: str = "mean",
+    normalizer: Any = None,
+    **options: Any,
+) -> Expected:
     """The oracle's answer to a call on rows: x is (N, C), or (N) for a binary loss."""
     x, t = np.asarray(x), np.asarray(t)
     s = np.ones(len(x)) if sample_weight is None else np.broadcast_to(sample_weight, len(x))
@@ -134,9 +142,13 @@ def errors(got: Any, want: Any, dtype: str, scale: float = 0.0) -> list[float]:
 
 
 def close(
-    got: Any, want: Any, dtype: str = "float32", within: float = 8, scale: float = 0.0,
+    got: Any,
+    want: Any,
+    dtype: str = "float32",
+    within: float = 8,
+    scale: float = 0.0,
     lost: float = 0.0,
-) -> None:  # fmt: skip
+) -> None:
     """Assert that got is want to a few units in the last place; NaN and infinities exactly.
 
     `scale` is for a difference: the size of its two terms. `lost`: what a result may be off where a

@@ -67,9 +67,12 @@ def main() -> None:
         "sparse": (shown["sparse_loss"], sparse(from_logits=True), labels, None),
         "one-hot, weighted": (shown["one_hot_loss"], dense, onehot, weight),
         "ignoring, a column": (
-            shown["ignoring_loss"], sparse(from_logits=True, ignore_class=-100), some[:, None], None
+            shown["ignoring_loss"],
+            sparse(from_logits=True, ignore_class=-100),
+            some[:, None],
+            None,
         ),
-    }  # fmt: skip
+    }
     result = {
         kind: {
             "xloss": train(keras, ours, x, y, sample_weight),

@@ -268,9 +268,20 @@ class StandIn(Library):
             yield
 
 
-KINDS = {"numpy": NumPy, "strict": Strict, "device1": StrictDevice1, "no_x64": StrictNoX64,
-         "torch": Torch, "torch_generic": TorchGeneric, "jax": Jax, "dask": Dask,
-         "emulated": Emulated, "cupy": CuPy, "standin": StandIn, "cuda": Cuda}  # fmt: skip
+KINDS = {
+    "numpy": NumPy,
+    "strict": Strict,
+    "device1": StrictDevice1,
+    "no_x64": StrictNoX64,
+    "torch": Torch,
+    "torch_generic": TorchGeneric,
+    "jax": Jax,
+    "dask": Dask,
+    "emulated": Emulated,
+    "cupy": CuPy,
+    "standin": StandIn,
+    "cuda": Cuda,
+}
 
 
 @cache

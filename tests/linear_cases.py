@@ -28,13 +28,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weights": {"class_weight": np.arange(CLASSES) / 4, "sample_weight": SAMPLE, "where": KEEP},
     "smooth, z, cap": {"label_smoothing": 0.125, "z_loss": 0.0625, "softcap": 8.0},
     "ignored": {"ignore_index": 3, "sample_weight": SAMPLE},
-    "all": {"class_weight": np.arange(CLASSES) / 4, "sample_weight": SAMPLE, "where": KEEP,
-            "label_smoothing": 0.125, "z_loss": 0.0625, "softcap": 8.0},
-}  # fmt: skip
+    "all": {
+        "class_weight": np.arange(CLASSES) / 4,
+        "sample_weight": SAMPLE,
+        "where": KEEP,
+        "label_smoothing": 0.125,
+        "z_loss": 0.0625,
+        "softcap": 8.0,
+    },
+}
 REDUCTIONS: dict[str, dict[str, Any]] = {
-    "mean": {}, "sum": {"reduction": "sum"}, "none": {"reduction": "none"},
+    "mean": {},
+    "sum": {"reduction": "sum"},
+    "none": {"reduction": "none"},
     "normalizer": {"normalizer": 16.0},
-}  # fmt: skip
+}
 
 
 class Made(NamedTuple):
@@ -54,9 +62,14 @@ def options_for(name: str, reduction: str, soft: bool) -> dict[str, Any]:
 
 
 def expected(
-    x: np.ndarray, w: np.ndarray, t: np.ndarray, b: np.ndarray | None, options: dict[str, Any],
-    cotangent: np.ndarray | None = None, eps: float = 2.0**-23,
-) -> Made:  # fmt: skip
+    x: np.ndarray,
+    w: np.ndarray,
+    t: np.ndarray,
+    b: np.ndarray | None,
+    options: dict[str, Any],
+    cotangent: np.ndarray | None = None,
+    eps: float = 2.0**-23,
+) -> Made:
     """cross_entropy of the whole logits, and the chain rule; absent rows hold no NaN here."""
     z = x @ w.T + (0 if b is None else b)
     given = {"weight" if k == "class_weight" else k: v for k, v in options.items()}

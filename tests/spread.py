@@ -55,11 +55,16 @@ class Ranks:
             each = [{"XLA_FLAGS": f"--xla_force_host_platform_device_count={ranks}"}]
         self.processes = [
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env={**env, **more}, cwd=HERE, start_new_session=True,
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**env, **more},
+                cwd=HERE,
+                start_new_session=True,
             )
             for more in each
-        ]  # fmt: skip
+        ]
 
     def said(self, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
         """Return what each process printed when it ended; none outlives this."""

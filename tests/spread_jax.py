@@ -45,9 +45,12 @@ def main() -> None:
     slope = jax.jit(jax.grad(dense))(z)
     for check in (False, True):
         every = jax.shard_map(
-            one, mesh=mesh, in_specs=(last, PartitionSpec("v")), out_specs=whole,
+            one,
+            mesh=mesh,
+            in_specs=(last, PartitionSpec("v")),
+            out_specs=whole,
             check_vma=check,
-        )  # fmt: skip
+        )
 
         def spread(z: Any, every: Any = every) -> Any:
             return every(z, w)

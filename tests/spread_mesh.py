@@ -38,8 +38,9 @@ def bad_labels(mesh: Any) -> None:
             where = distribute_tensor(torch.arange(8) < 7, mesh, [Shard(0)])
             same(
                 xloss.cross_entropy(x, t, where=where),
-                xloss.cross_entropy(Z[:7], LABELS[:7]), placed,
-            )  # fmt: skip
+                xloss.cross_entropy(Z[:7], LABELS[:7]),
+                placed,
+            )
     x = distribute_tensor(Z, mesh, [Shard(0)])
     wrong = torch.zeros(8, 8, dtype=torch.int64)
     wrong[7, 0] = 5
@@ -83,9 +84,10 @@ def plain_beside(mesh: Any) -> None:
             target = placed(t) if case.get("targets") else t
             for extra in ({}, {"normalizer": torch.tensor(3.0).double()}):
                 same(
-                    loss(spread_x, target, **given, **extra), loss(x, t, **options, **extra),
+                    loss(spread_x, target, **given, **extra),
+                    loss(x, t, **options, **extra),
                     (name, case),
-                )  # fmt: skip
+                )
         given = {"targets": t, **options, "normalizer": torch.tensor(3.0).double()}
         for argument, value in given.items():
             alone = distribute_tensor(value, mesh, [Replicate()])

@@ -29,12 +29,15 @@ def drawn(dtype: str) -> dict[str, Any]:
     weight = rng.integers(0, 9, CLASSES) / 8
     weight[0] = 0.375  # where a bad label is read, for want of its own
     return {
-        "z": z.astype(dtype), "y": y, "weight": weight.astype(dtype),
-        "sample": (rng.integers(0, 3, (3, 4)) / 2).astype(dtype), "where": rng.random((3, 4)) > 0.3,
+        "z": z.astype(dtype),
+        "y": y,
+        "weight": weight.astype(dtype),
+        "sample": (rng.integers(0, 3, (3, 4)) / 2).astype(dtype),
+        "where": rng.random((3, 4)) > 0.3,
         "features": rng.standard_normal((3, 4, WIDTH)).astype(dtype),
         "matrix": rng.standard_normal((CLASSES, WIDTH)).astype(dtype),
         "bias": rng.standard_normal(CLASSES).astype(dtype),
-    }  # fmt: skip
+    }
 
 
 def calls(d: dict[str, Any]) -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
@@ -78,9 +81,14 @@ def close(got: Any, want: Any, ulp: float, name: str) -> None:
 
 # JAX compiles each; of no rows XLA itself refuses to, inside shard_map.
 FEW = {
-    "infinite none", "infinite weighted", "clean all", "nothing counts", "weighs nothing",
-    "bad label, weighted", "one row",
-}  # fmt: skip
+    "infinite none",
+    "infinite weighted",
+    "clean all",
+    "nothing counts",
+    "weighs nothing",
+    "bad label, weighted",
+    "one row",
+}
 
 
 def check(

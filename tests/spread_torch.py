@@ -60,10 +60,15 @@ def dtensors(number: int) -> None:
         layouts += [(square, [Shard(0), Shard(2)]), (square, [Shard(2), Shard(1)])]
     weighted = {"weight": weight, "sample_weight": sample}
     options: list[dict[str, Any]] = [
-        {}, {"z_loss": 0.1}, {"axis": 1}, weighted, {"reduction": "none"},
+        {},
+        {"z_loss": 0.1},
+        {"axis": 1},
+        weighted,
+        {"reduction": "none"},
         {**weighted, "label_smoothing": 0.1, "z_loss": 0.1, "softcap": 8.0},
-        {"sample_weight": sample, "reduction": "sum"}, {"normalizer": 7.0},
-    ]  # fmt: skip
+        {"sample_weight": sample, "reduction": "sum"},
+        {"normalizer": 7.0},
+    ]
     for mesh, placements in layouts:
         for given in options:
             x, placed = z, list(placements)

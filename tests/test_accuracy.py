@@ -16,11 +16,16 @@ from xloss_conformance.oracle import binary_row, mp, ulp_error
 
 # (library, path): closed form, and each library's own way to a gradient.
 PATHS = [
-    ("numpy", "closed"), ("strict", "closed"), ("dask", "closed"),
-    ("torch", "closed"), ("torch", "generic"), ("torch", "autograd"),
+    ("numpy", "closed"),
+    ("strict", "closed"),
+    ("dask", "closed"),
+    ("torch", "closed"),
+    ("torch", "generic"),
+    ("torch", "autograd"),
     *([("emulated", "closed")] if COMPILER else []),
-    ("jax", "closed"), ("jax", "autodiff"),
-]  # fmt: skip
+    ("jax", "closed"),
+    ("jax", "autodiff"),
+]
 FLUSH = {"float32": 2.0**-126, "float64": 2.0**-1022}  # XLA flushes subnormals
 PLAIN, VARIANTS, BINARY = list(plain()), list(variants()), list(binary())
 ELEMENTWISE = {"binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss"}

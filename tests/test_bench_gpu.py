@@ -30,10 +30,26 @@ def test_without_a_gpu_nothing_is_measured(capsys, tmp_path, monkeypatch):
 @pytest.mark.skipif(cuda.unavailable() is None, reason="here is a GPU: it would be measured")
 def test_a_rehearsal_runs_the_whole_way_on_the_host(tmp_path):
     ran = subprocess.run(
-        [sys.executable, "-m", "xloss.cli", "bench", "--tiny", "--op", "gpu", "--peer", "torch",
-         "--peer", "optax", "--publish", str(tmp_path), "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "xloss.cli",
+            "bench",
+            "--tiny",
+            "--op",
+            "gpu",
+            "--peer",
+            "torch",
+            "--peer",
+            "optax",
+            "--publish",
+            str(tmp_path),
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     record = json.loads(ran.stdout)
     assert record["gpu"][0]["rehearsal"]

@@ -19,8 +19,11 @@ def xloss(*arguments, **options):
     """Run the command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "xloss.cli", "bench", *map(str, arguments)],
-        capture_output=True, text=True, check=False, **options,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def refused(capsys, *arguments):
@@ -33,21 +36,53 @@ def refused(capsys, *arguments):
 
 
 def test_json_is_alone_on_stdout_and_whole():
-    ran = xloss("--tiny", "--op", "gradient", "--op", "small", "--op", "memory",
-                "--peer", "torch", "--peer", "scipy", "--json")  # fmt: skip
+    ran = xloss(
+        "--tiny",
+        "--op",
+        "gradient",
+        "--op",
+        "small",
+        "--op",
+        "memory",
+        "--peer",
+        "torch",
+        "--peer",
+        "scipy",
+        "--json",
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     record = json.loads(ran.stdout)
     assert record["schema"] == 1
     assert set(record) == {
-        "schema", "xloss", "date", "mode", "command", "machine", "versions", "threads", "load",
+        "schema",
+        "xloss",
+        "date",
+        "mode",
+        "command",
+        "machine",
+        "versions",
+        "threads",
+        "load",
         "ops",
-        "peers", "seconds", "contenders", "missing", "works", "by_classes", "by_rows",
-        "by_threads", "memory", "first_call", "imports", "targets",
-    }  # fmt: skip
+        "peers",
+        "seconds",
+        "contenders",
+        "missing",
+        "works",
+        "by_classes",
+        "by_rows",
+        "by_threads",
+        "memory",
+        "first_call",
+        "imports",
+        "targets",
+    }
     assert (record["ops"], record["peers"]) == (["gradient", "small", "memory"], ["torch", "scipy"])
     assert {(w["op"], w["gradient"]) for w in record["works"]} == {
-        ("gradient", True), ("small", False), ("small", True),
-    }  # fmt: skip
+        ("gradient", True),
+        ("small", False),
+        ("small", True),
+    }
     for work in record["works"]:
         runs = {r["contender"]: r for r in work["runs"]}
         assert {"xloss numpy", "xloss torch", "torch"} <= set(runs)
@@ -71,8 +106,9 @@ def test_json_is_alone_on_stdout_and_whole():
 
 def test_tables_for_the_eye_and_what_is_published(tmp_path):
     pytest.importorskip("matplotlib")
-    ran = xloss("--tiny", "--op", "forward", "--op", "classes", "--peer", "torch",
-                "--publish", tmp_path)  # fmt: skip
+    ran = xloss(
+        "--tiny", "--op", "forward", "--op", "classes", "--peer", "torch", "--publish", tmp_path
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.search(r"^float32 \(64, 10\), value$", ran.stdout, re.MULTILINE)
     assert re.search(r"\d+ of 8 targets met; \d+ threads, in \d+ s\n$", ran.stdout)
@@ -148,9 +184,13 @@ def test_a_signal_ends_it_and_its_processes(tmp_path, sent, code):
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", heard, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=environment, start_new_session=True,
-    ) as process:  # fmt: skip
+        [sys.executable, "-c", heard, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
         until = time.monotonic() + 60
         while not (began.exists() and began.read_text()) and time.monotonic() < until:
             time.sleep(0.05)

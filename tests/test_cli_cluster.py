@@ -81,8 +81,10 @@ def start(*arguments, before=""):
     code = f"{heard}\n{before}\nfrom xloss.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code, "eval", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def ended(process, code=0):
@@ -170,9 +172,20 @@ def test_one_file_and_every_option_go_to_the_workers(shards, workers, capsys):
     np.save("one.npy", rng.normal(size=(7, 50, 3)))
     np.savez("labels.npz", y=np.where(rng.random((50, 3)) < 0.2, 255, rng.integers(0, 7, (50, 3))))
     given = (
-        "one.npy", "labels.npz::y", "--axis", 0, "--ignore-index", 255, "--label-smoothing", 0.2,
-        "--weight", "w.npy", "--worst", 3, "--json",
-    )  # fmt: skip
+        "one.npy",
+        "labels.npz::y",
+        "--axis",
+        0,
+        "--ignore-index",
+        255,
+        "--label-smoothing",
+        0.2,
+        "--weight",
+        "w.npy",
+        "--worst",
+        3,
+        "--json",
+    )
     got = here(capsys, *given, "--scheduler", address.removeprefix("tcp://"))
     assert got.pop("workers") == 1
     assert got == here(capsys, *given)

@@ -70,8 +70,11 @@ def xloss(*arguments, before="", **options):
         command[3:] = ["-c", f"{before}; from xloss.cli import main; main()"]
     return subprocess.run(
         [*command, "conform", *map(str, arguments)],
-        capture_output=True, text=True, check=False, **options,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +102,9 @@ def test_a_run_that_passes():
     ran = xloss(*NUMPY)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.search(r"^tail +\d+( +\d\.\d / \d\.\d)+$", ran.stdout, re.MULTILINE)
-    assert re.search(r"^PASS  xloss 0.1.0 on numpy: all \d+ answers keep every rule", ran.stdout,
-                     re.MULTILINE)  # fmt: skip
+    assert re.search(
+        r"^PASS  xloss 0.1.0 on numpy: all \d+ answers keep every rule", ran.stdout, re.MULTILINE
+    )
     assert "\x1b" not in ran.stdout
 
 
@@ -129,9 +133,24 @@ def test_json_is_alone_on_stdout_and_strict(folder):
     assert (ran.returncode, ran.stderr) == (1, "")
     got = json.loads(ran.stdout, parse_constant=pytest.fail)
     assert list(got) == [
-        "schema", "xloss", "date", "mode", "command", "machine", "versions", "seconds", "subjects",
-        "missing", "families", "rules", "cases", "cells", "deviations", "summary", "ok",
-    ]  # fmt: skip
+        "schema",
+        "xloss",
+        "date",
+        "mode",
+        "command",
+        "machine",
+        "versions",
+        "seconds",
+        "subjects",
+        "missing",
+        "families",
+        "rules",
+        "cases",
+        "cells",
+        "deviations",
+        "summary",
+        "ok",
+    ]
     assert got["schema"] == 1
     assert (got["mode"], got["ok"]) == ("full", False)
     assert (
@@ -237,8 +256,10 @@ def test_eval_does_not_pay_for_it():
     )
     ran = subprocess.run(
         [sys.executable, "-c", f"{before}; from xloss.cli import main; main()", "engines"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ran.stderr == "[]"
 
 
@@ -314,8 +335,16 @@ def test_cases_are_listed_with_their_reasons(capsys):
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_table_fits_its_terminal(width):
-    ran = xloss("--backend", "numpy", "--backend", "strict", "--family", "tail", "--quick",
-                env={**os.environ, "COLUMNS": str(width)})  # fmt: skip
+    ran = xloss(
+        "--backend",
+        "numpy",
+        "--backend",
+        "strict",
+        "--family",
+        "tail",
+        "--quick",
+        env={**os.environ, "COLUMNS": str(width)},
+    )
     assert ran.returncode == 0
     table = ran.stdout.partition("\nPASS")[0].splitlines()
     assert max(map(len, table)) <= width

@@ -21,9 +21,20 @@ from xloss.cli.app import run
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 KEYS = [
-    "schema", "loss", "perplexity", "accuracy", "rows", "counted", "ignored", "worst", "dtype",
-    "shape", "backend", "engine", "seconds",
-]  # fmt: skip
+    "schema",
+    "loss",
+    "perplexity",
+    "accuracy",
+    "rows",
+    "counted",
+    "ignored",
+    "worst",
+    "dtype",
+    "shape",
+    "backend",
+    "engine",
+    "seconds",
+]
 RNG = np.random.default_rng(5)
 
 
@@ -102,8 +113,10 @@ def test_the_first_line_of_the_readme():
     begins = [script] if script.exists() else [sys.executable, "-m", "xloss.cli"]
     ran = subprocess.run(
         [*begins, "eval", DATA / "digits_logits.npy", DATA / "digits_labels.npy"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ran.stderr == ""
     said = dict(line.split(None, 1) for line in ran.stdout.splitlines()[:6])
     assert said["loss"].startswith("0.28379")
@@ -144,8 +157,10 @@ def test_a_reader_that_leaves_is_no_failure_to_talk_about(files):
     os.close(read)
     ran = subprocess.run(
         [sys.executable, "-m", "xloss.cli", "eval", "z.npy", "y.npy"],
-        stdout=write, stderr=subprocess.PIPE, check=False,
-    )  # fmt: skip
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
     os.close(write)
     assert ran.stderr == b""
     assert ran.returncode == 2
@@ -231,9 +246,18 @@ def test_options_reach_the_loss(files, capsys):
     np.savez("w.npz", w=weight)
     np.save("y.npy", np.where(labels < 0, 255, labels).astype(np.uint8))
     got = answer(
-        capsys, "z.npy", "y.npy", "--ignore-index", 255, "--label-smoothing", 0.2,
-        "--weight", "w.npz::w", "--worst", 0,
-    )  # fmt: skip
+        capsys,
+        "z.npy",
+        "y.npy",
+        "--ignore-index",
+        255,
+        "--label-smoothing",
+        0.2,
+        "--weight",
+        "w.npz::w",
+        "--worst",
+        0,
+    )
     expected = cross_entropy(logits, labels, weight=weight, label_smoothing=0.2)
     assert got["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert got["worst"] == []

@@ -164,10 +164,14 @@ def test_nothing_is_ever_unpickled(tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize(
     "array",
-    [np.array([1j]), np.array(["a"]), np.array([(1, 2.0)], dtype="i4,f4"),
-     np.array(["2020-01-01"], dtype="M8[D]")],
+    [
+        np.array([1j]),
+        np.array(["a"]),
+        np.array([(1, 2.0)], dtype="i4,f4"),
+        np.array(["2020-01-01"], dtype="M8[D]"),
+    ],
     ids=["complex", "text", "structured", "date"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", [".npy", ".npz"])
 def test_what_is_no_number_is_refused(tmp_path, kind, array):
     with pytest.raises(FileProblem, match=r"has dtype .*, which is not supported"):

@@ -60,14 +60,23 @@ WRONG = {
     "padding": (lambda y: np.where(y == 3, -1, y), "label -1", "did you mean --ignore-index -1?"),
     "from 1": (lambda y: y + 1, "label 7", "do the labels begin at 1? they begin at 0 here"),
     "column": (lambda y: y[:, None], "(300, 1)", "axis of length 1: save y.reshape((300,))"),
-    "float": (lambda y: y.astype("f8"), "float64", "values are whole; labels are integers: save "
-              "y.astype(np.int64)"),
-    "float column": (lambda y: y[:, None].astype("f4"), "float32", "labels are integers: save "
-                     "y.reshape((300,)).astype(np.int64)"),
+    "float": (
+        lambda y: y.astype("f8"),
+        "float64",
+        "values are whole; labels are integers: save y.astype(np.int64)",
+    ),
+    "float column": (
+        lambda y: y[:, None].astype("f4"),
+        "float32",
+        "labels are integers: save y.reshape((300,)).astype(np.int64)",
+    ),
     "bool": (lambda y: y > 3, "bool", "labels are integers: save y.astype(np.int64)"),
-    "one-hot": (lambda y: np.eye(7, dtype="i8")[y], "got int64 of shape (300, 7)",
-                "one-hot labels? save them as class indices, y.argmax(1)"),
-}  # fmt: skip
+    "one-hot": (
+        lambda y: np.eye(7, dtype="i8")[y],
+        "got int64 of shape (300, 7)",
+        "one-hot labels? save them as class indices, y.argmax(1)",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -218,8 +227,12 @@ KINDS = {
 def test_what_is_no_file_is_refused_and_never_waited_for(files, capsys, make, kind):
     name = f"x.{kind}"
     make(name)
-    for given in ([name, "y.npy"], ["z.npy", name], ["z.npy", "y.npy", "--weight", name],
-                  [f"{name}::a", "y.npy"]):  # fmt: skip
+    for given in (
+        [name, "y.npy"],
+        ["z.npy", name],
+        ["z.npy", "y.npy", "--weight", name],
+        [f"{name}::a", "y.npy"],
+    ):
         if kind == "npy" and "::" in given[0]:
             continue
         assert refused(capsys, *given) == f"{name}: {KINDS[make]}"

@@ -140,8 +140,11 @@ def alive(pid):
 def conform(*arguments, seconds=120):
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "xloss", "conform", *arguments],
-        capture_output=True, text=True, check=False, timeout=seconds,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
 
 
 @pytest.mark.parametrize("name", ["hangs", "spins", "deaf", "stops"])
@@ -201,8 +204,17 @@ def test_one_that_comes_back_twice_answers_once():
 
 def test_one_that_goes_to_another_folder():
     """The same relative name is loaded again for the second dtype, in the same process."""
-    ran = conform("mine.py:goes_elsewhere", *TWO, "--jobs", "1", "--dtype", "float32",
-                  "--dtype", "float16", "--json")  # fmt: skip
+    ran = conform(
+        "mine.py:goes_elsewhere",
+        *TWO,
+        "--jobs",
+        "1",
+        "--dtype",
+        "float32",
+        "--dtype",
+        "float16",
+        "--json",
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert {s["dtype"] for s in json.loads(ran.stdout)["subjects"]} == {"float32", "float16"}
 

@@ -31,9 +31,13 @@ def shell(script, **options):
     """Run a line of the shell in which $X is the command; it cannot hang."""
     environment = {**os.environ, "X": f"{sys.executable} -W error -m xloss"}
     return subprocess.run(
-        ["bash", "-c", script], capture_output=True, timeout=120, check=False,
-        env=environment, **options,
-    )  # fmt: skip
+        ["bash", "-c", script],
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env=environment,
+        **options,
+    )
 
 
 def line(capsys, *arguments):

@@ -44,9 +44,22 @@ def exact(z, t, **options):
 
 
 CLASSES = [
-    1, 2, 3, 4, 5, 10, FEW - 1, FEW, FEW + 1, 130, 1000, PART_OF_A_ROW - 1, PART_OF_A_ROW,
-    PART_OF_A_ROW + 1, 2 * PART_OF_A_ROW + 130,
-]  # fmt: skip
+    1,
+    2,
+    3,
+    4,
+    5,
+    10,
+    FEW - 1,
+    FEW,
+    FEW + 1,
+    130,
+    1000,
+    PART_OF_A_ROW - 1,
+    PART_OF_A_ROW,
+    PART_OF_A_ROW + 1,
+    2 * PART_OF_A_ROW + 130,
+]
 
 
 @pytest.mark.parametrize("kind", ["index", "soft"])

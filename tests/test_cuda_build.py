@@ -64,21 +64,32 @@ def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, capab
 @pytest.mark.parametrize(
     "options",
     [
-        {"stored": "float64"}, {"stored": "float16", "smooth": True}, {"cap": True},
-        {"soft": "float32"}, {"soft": "bfloat16", "smooth": True, "cap": True},
-        {"classes": 50001, "stage": 1}, {"classes": 50001, "stage": 2},
+        {"stored": "float64"},
+        {"stored": "float16", "smooth": True},
+        {"cap": True},
+        {"soft": "float32"},
+        {"soft": "bfloat16", "smooth": True, "cap": True},
+        {"classes": 50001, "stage": 1},
+        {"classes": 50001, "stage": 2},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_every_option_compiles(options):
     assert build.compile_kernel(kernel(**options), "sm_90")[0][:4] == b"\x7fELF"
 
 
 @pytest.mark.parametrize(
     ("capability", "compiled_for"),
-    [(75, None), (80, "sm_80"), (86, "sm_86"), (89, "sm_89"), (90, "sm_90"), (85, "sm_80"),
-     (999, None)],
-)  # fmt: skip
+    [
+        (75, None),
+        (80, "sm_80"),
+        (86, "sm_86"),
+        (89, "sm_89"),
+        (90, "sm_90"),
+        (85, "sm_80"),
+        (999, None),
+    ],
+)
 def test_a_gpu_runs_what_is_compiled_for_it_or_an_earlier_one_of_its_generation(
     capability, compiled_for
 ):

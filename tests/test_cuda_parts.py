@@ -15,9 +15,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "labels": {}, "weighted": {"weight": 3.0, "z_loss": 0.25}, "smoothed": {"label_smoothing": 0.1},
-    "soft": {"soft": 1}, "capped": {"softcap": 20.0}, "masked": {"where": 1},
-}  # fmt: skip
+    "labels": {},
+    "weighted": {"weight": 3.0, "z_loss": 0.25},
+    "smoothed": {"label_smoothing": 0.1},
+    "soft": {"soft": 1},
+    "capped": {"softcap": 20.0},
+    "masked": {"where": 1},
+}
 
 
 def results(
@@ -64,9 +68,11 @@ def results(
 
 # Classes that two, four and eight blocks share, the last vector of 16 bytes not whole.
 CASES = [
-    *(("float32", 8203, name) for name in OPTIONS), ("float32", 32771, "labels"),
-    ("float64", 8201, "smoothed"), ("bfloat16", 32777, "soft"),
-]  # fmt: skip
+    *(("float32", 8203, name) for name in OPTIONS),
+    ("float32", 32771, "labels"),
+    ("float64", 8201, "smoothed"),
+    ("bfloat16", 32777, "soft"),
+]
 
 
 @pytest.mark.parametrize(("dtype", "classes", "options"), CASES)

@@ -181,9 +181,14 @@ def test_chunks_of_many_classes(name: str, engine: str) -> None:
     more = {"z_loss": 0.1, "softcap": 20.0} if name == "cross_entropy" else {}
     loss = xloss.value_and_grad(getattr(xloss, name))
     for target, options in itertools.product(
-        (y, t), ({}, {"weight": weight, "sample_weight": sample, "where": where},
-                 {"label_smoothing": 0.1, **more}, {**more, "weight": weight}),
-    ):  # fmt: skip
+        (y, t),
+        (
+            {},
+            {"weight": weight, "sample_weight": sample, "where": where},
+            {"label_smoothing": 0.1, **more},
+            {**more, "weight": weight},
+        ),
+    ):
         cuts = {"weight": (99,), "sample_weight": rows, "where": (7, 40)}
         lazy = {k: chunked(v, cuts[k]) if k in cuts else v for k, v in options.items()}
         target_cut = (20, 40) if target is y else (20, 40, 200)

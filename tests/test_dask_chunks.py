@@ -55,9 +55,11 @@ def test_class_chunks_of_length_0(widths: tuple[int, ...]) -> None:
     y = da.from_array(Y, chunks=5)
     x, t = in_class_chunks(Z, widths), in_class_chunks(T, widths)
     for loss, target, plain in (
-        (xloss.cross_entropy, y, Y), (xloss.cross_entropy, t, T), (xloss.focal_loss, t, T),
+        (xloss.cross_entropy, y, Y),
+        (xloss.cross_entropy, t, T),
+        (xloss.focal_loss, t, T),
         (xloss.binary_cross_entropy_with_logits, t, T),
-    ):  # fmt: skip
+    ):
         value, grad = computed(xloss.value_and_grad(loss)(x, target))
         want, want_grad = xloss.value_and_grad(loss)(Z, plain)
         close(value, want)
@@ -90,11 +92,12 @@ def test_logits_of_one_row_alone(classes: int) -> None:
     x, none = da.from_array(Z[0], chunks=classes), np.asarray
     y, w, k = (da.from_array(none(a)) for a in (Y[0], 0.3, True))
     options: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        ({}, {}), ({"sample_weight": w}, {"sample_weight": none(0.3)}),
+        ({}, {}),
+        ({"sample_weight": w}, {"sample_weight": none(0.3)}),
         ({"where": k}, {"where": none(True)}),
         ({"weight": da.from_array(WEIGHT, chunks=2)}, {"weight": WEIGHT}),
         ({"reduction": "none", "cotangent": w}, {"reduction": "none", "cotangent": none(0.3)}),
-    ]  # fmt: skip
+    ]
     for name in ("cross_entropy", "focal_loss", "nll_loss"):
         f = xloss.value_and_grad(getattr(xloss, name))
         for (lazy, plain), soft in itertools.product(options, (False, True)):
@@ -179,11 +182,15 @@ MASKED = [np.ma.masked_array(Y[:5]), np.ma.masked_array(Y[5:])]
 
 @pytest.mark.parametrize(
     ("labels", "expected"),
-    [([Y[:5] * 1.0, Y[5:] * 1.0], "one of int8"), ([Y[:5].tolist()] * 2, "an array of numpy"),
-     (MASKED, "an array of numpy"), ([None, None], "an array of numpy"),
-     ([Y[:5] > 1] * 2, "one of int8")],
+    [
+        ([Y[:5] * 1.0, Y[5:] * 1.0], "one of int8"),
+        ([Y[:5].tolist()] * 2, "an array of numpy"),
+        (MASKED, "an array of numpy"),
+        ([None, None], "an array of numpy"),
+        ([Y[:5] > 1] * 2, "one of int8"),
+    ],
     ids=["floats", "lists", "masked", "None", "bool"],
-)  # fmt: skip
+)
 def test_chunks_that_are_not_what_the_array_says(labels: list[Any], expected: str) -> None:
     """Dask believes the dtype that it is told, a kernel must not."""
     y = of_chunks(labels, HALVES, np.int64)
@@ -209,8 +216,11 @@ def test_chunks_stored_otherwise() -> None:
     """Other byte orders, other integers, Fortran order, reversed, read-only."""
     first = Z[:5].copy()
     first.flags.writeable = False
-    for parts in ([Z[:5].astype(">f8"), Z[5:]], [np.asfortranarray(Z[:5]), Z[5:]],
-                  [first, np.ascontiguousarray(Z[9:4:-1])[::-1]]):  # fmt: skip
+    for parts in (
+        [Z[:5].astype(">f8"), Z[5:]],
+        [np.asfortranarray(Z[:5]), Z[5:]],
+        [first, np.ascontiguousarray(Z[9:4:-1])[::-1]],
+    ):
         for labels in ([Y[:5].astype(">i4"), Y[5:].astype("u1")], [Y[4::-1][::-1], Y[5:]]):
             x = of_chunks(parts, ((5, 5), (5,)), "f8")
             value, grad = computed(

@@ -24,9 +24,16 @@ Y = RNG.integers(0, C, N)
 SAMPLE, WHERE, WEIGHT, UP = RNG.random(N), RNG.random(N) > 0.3, RNG.random(C), RNG.random(N)
 KEEP = np.arange(N) % 3 != 1
 FEATURES, MATRIX, BIAS = RNG.random((N, D)), RNG.random((C, D)), RNG.random(C)
-INPUTS = {"cross_entropy": Z, "focal_loss": Z, "nll_loss": np.log(P), "log_loss": P,
-          "kl_div": np.log(P), "binary_cross_entropy_with_logits": Z, "binary_cross_entropy": P,
-          "sigmoid_focal_loss": Z}  # fmt: skip
+INPUTS = {
+    "cross_entropy": Z,
+    "focal_loss": Z,
+    "nll_loss": np.log(P),
+    "log_loss": P,
+    "kl_div": np.log(P),
+    "binary_cross_entropy_with_logits": Z,
+    "binary_cross_entropy": P,
+    "sigmoid_focal_loss": Z,
+}
 
 
 def filtered(a: np.ndarray, chunks: Any) -> Any:
@@ -121,13 +128,17 @@ def test_what_is_broadcast_to_rows_of_unknown_number() -> None:
     x, y = filtered(Z, (4, 2)), filtered(Y, 4)
     for w in (np.array([0.3]), np.asarray(0.3)):
         got = xloss.cross_entropy(x, y, sample_weight=da.from_array(w), reduction="sum")
-        close(got.compute(scheduler="sync"), xloss.cross_entropy(
-            Z[KEEP], Y[KEEP], sample_weight=w, reduction="sum"))  # fmt: skip
+        close(
+            got.compute(scheduler="sync"),
+            xloss.cross_entropy(Z[KEEP], Y[KEEP], sample_weight=w, reduction="sum"),
+        )
     t = filtered(T, (4, 5))
     for w in (WEIGHT, SAMPLE[:1, None]):
         got = xloss.binary_cross_entropy_with_logits(x, t, sample_weight=da.from_array(w))
-        close(got.compute(scheduler="sync"), xloss.binary_cross_entropy_with_logits(
-            Z[KEEP], T[KEEP], sample_weight=w))  # fmt: skip
+        close(
+            got.compute(scheduler="sync"),
+            xloss.binary_cross_entropy_with_logits(Z[KEEP], T[KEEP], sample_weight=w),
+        )
 
 
 def test_functions_around_a_loss() -> None:
@@ -183,9 +194,9 @@ PARTS = [(5, 4), (1, 9), (0, 10), (9, 1), (5, 1)]
 def in_parts(a: np.ndarray, first: int, then: int) -> Any:
     """Return two chunks that Dask knows no length of."""
     cut = [a[:first], a[10 - then : 10]] if first + then <= 10 else [a[:first], a[:then]]
-    return da.concatenate([
-        da.from_delayed(dask.delayed(p), (np.nan, *a.shape[1:]), dtype=a.dtype) for p in cut
-    ])  # fmt: skip
+    return da.concatenate(
+        [da.from_delayed(dask.delayed(p), (np.nan, *a.shape[1:]), dtype=a.dtype) for p in cut]
+    )
 
 
 @pytest.mark.parametrize("parts", PARTS)
@@ -209,7 +220,8 @@ def test_chunks_that_do_not_fit(classes: int, what: str, parts: tuple[int, int])
             f(getattr(xloss, loss))(x, t, **right, **how)[1].compute(scheduler="sync")
     with pytest.raises(ValueError, match=f"^{name}: in a chunk"):
         f(xloss.linear_cross_entropy)(features, da.from_array(MATRIX), t, **right, **how)[
-            1].compute(scheduler="sync")  # fmt: skip
+            1
+        ].compute(scheduler="sync")
     if what != "cotangent":
         for g in (xloss.Evaluation().update, xloss.diagnose):
             with pytest.raises(ValueError, match=f"^{name}: in a chunk"):

@@ -26,9 +26,14 @@ OPTIONS = {
     "class weights": {"weight": np.where(CLASS_WEIGHT == 2, 0, CLASS_WEIGHT)},
     "row weights": {"sample_weight": ..., "where": ...},
     "smooth, z": {"label_smoothing": 0.125, "z_loss": 0.0625},
-    "all": {"weight": CLASS_WEIGHT, "sample_weight": ..., "where": ...,
-            "label_smoothing": 0.125, "z_loss": 0.0625},
-}  # fmt: skip
+    "all": {
+        "weight": CLASS_WEIGHT,
+        "sample_weight": ...,
+        "where": ...,
+        "label_smoothing": 0.125,
+        "z_loss": 0.0625,
+    },
+}
 COUNTED = ("weight", "sample_weight", "where")
 # Row losses are not negative, so that no sum cancels. float32: the loss of each micro-batch and of
 # the whole is rounded once, twice where there is no float64: at most 1 ulp each time, of the whole
@@ -77,9 +82,10 @@ class Batch:
         for rows in self.split:
             options = {
                 k: padded(v, rows, True if k == "where" else np.nan)
-                if k in ("sample_weight", "where") else v
+                if k in ("sample_weight", "where")
+                else v
                 for k, v in self.options.items()
-            }  # fmt: skip
+            }
             x, t = padded(self.x, rows, np.nan), padded(self.t, rows, np.nan if self.soft else 0)
             yield self.made(x, t, options, np.arange(LONG) < len(rows))
 
@@ -205,10 +211,21 @@ ROW = re.compile(rf"^(.+?) +(float\d\d) +{NUMBER} +{NUMBER}, {NUMBER}, {NUMBER} 
 def ran(folder, *arguments):
     """The example's figures: by way and dtype, the last loss and the three differences in eps."""
     result = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE), "--out", str(folder / "new" / "curves.png"),
-         *arguments],
-        capture_output=True, text=True, check=False, cwd=folder, timeout=240 * PATIENCE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-W",
+            "error",
+            str(EXAMPLE),
+            "--out",
+            str(folder / "new" / "curves.png"),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=240 * PATIENCE,
+    )
     assert result.returncode == 0, result.stderr
     picture = (folder / "new" / "curves.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n")

@@ -24,38 +24,68 @@ CASES = {  # logits, targets, options, what is found
     "label too large": ([FINE, FINE], [0, 3], {}, {"label_out_of_range": [1]}),
     "label negative": ([FINE, FINE], [-1, 0], {}, {"label_out_of_range": [0]}),
     "label -100 that is not ignored": (
-        [FINE], [-100], {"ignore_index": None}, {"label_out_of_range": [0]}),
+        [FINE],
+        [-100],
+        {"ignore_index": None},
+        {"label_out_of_range": [0]},
+    ),
     "NaN logit": ([FINE, [nan, 0, 0]], [0, 1], {}, {"nan_logit": [1]}),
     "NaN logit beside infinities": (
-        [[nan, inf, -inf]], [2], {}, {"nan_logit": [0], "masked_target": [0],
-                                      "infinite_logit": [0]}),
+        [[nan, inf, -inf]],
+        [2],
+        {},
+        {"nan_logit": [0], "masked_target": [0], "infinite_logit": [0]},
+    ),
     "no possible class": ([[-inf] * 3, FINE], [0, 0], {}, {"no_possible_class": [0]}),
     "target masked": ([FINE, [-inf, 0, 0]], [0, 0], {}, {"masked_target": [1]}),
     "another class masked": ([FINE, [-inf, 0, 0]], [0, 1], {}, {}),
     "masked class and smoothing": ([[-inf, 0, 0]], [1], {"label_smoothing": 0.1}, {}),
     "masked target, smoothed away": ([[-inf, 0, 0]], [0], {"label_smoothing": 1.0}, {}),
-    "masked target without weight": ([[-inf, 0, 0]], [0], {"weight": [0.0, 1, 1]},
-                                     {"nothing_counted": []}),
+    "masked target without weight": (
+        [[-inf, 0, 0]],
+        [0],
+        {"weight": [0.0, 1, 1]},
+        {"nothing_counted": []},
+    ),
     "soft target masked": ([[-inf, 0, 0]], [[0.1, 0.9, 0]], {}, {"masked_target": [0]}),
     "soft target not on the mask": ([[-inf, 0, 0]], [[0.0, 0.9, 0.1]], {}, {}),
     "+inf elsewhere": ([[0, inf, 0], FINE], [0, 0], {}, {"infinite_logit": [0]}),
     "+inf at the target": ([[0, inf, 0]], [1], {}, {}),
     "+inf shared": ([[0, inf, inf]], [1], {}, {}),
     "+inf at the target and smoothing": (
-        [[0, inf, 0]], [1], {"label_smoothing": 0.1}, {"infinite_logit": [0]}),
-    "+inf at the target and z_loss": (
-        [[0, inf, 0]], [1], {"z_loss": 0.1}, {"infinite_logit": [0]}),
+        [[0, inf, 0]],
+        [1],
+        {"label_smoothing": 0.1},
+        {"infinite_logit": [0]},
+    ),
+    "+inf at the target and z_loss": ([[0, inf, 0]], [1], {"z_loss": 0.1}, {"infinite_logit": [0]}),
     "+inf elsewhere, capped": ([[0, inf, 0]], [0], {"softcap": 5.0}, {}),
     "+inf and soft": ([[0, inf, 0]], [[0.5, 0.5, 0]], {}, {"infinite_logit": [0]}),
-    "sample_weight NaN": ([FINE, FINE], [0, 0], {"sample_weight": [1.0, nan]},
-                          {"bad_sample_weight": [1]}),
-    "sample_weight infinite": ([FINE, FINE], [0, 0], {"sample_weight": [inf, 1.0]},
-                               {"bad_sample_weight": [0]}),
-    "sample_weight negative": ([FINE, FINE], [0, 0], {"sample_weight": [-2.0, 1.0]},
-                               {"bad_sample_weight": [0]}),
+    "sample_weight NaN": (
+        [FINE, FINE],
+        [0, 0],
+        {"sample_weight": [1.0, nan]},
+        {"bad_sample_weight": [1]},
+    ),
+    "sample_weight infinite": (
+        [FINE, FINE],
+        [0, 0],
+        {"sample_weight": [inf, 1.0]},
+        {"bad_sample_weight": [0]},
+    ),
+    "sample_weight negative": (
+        [FINE, FINE],
+        [0, 0],
+        {"sample_weight": [-2.0, 1.0]},
+        {"bad_sample_weight": [0]},
+    ),
     "weight NaN": ([FINE, FINE], [0, 2], {"weight": [1.0, 1.0, nan]}, {"bad_weight": [2]}),
-    "weight infinite, negative": ([FINE], [0], {"weight": [1.0, inf, -1.0]},
-                                  {"bad_weight": [1, 2]}),
+    "weight infinite, negative": (
+        [FINE],
+        [0],
+        {"weight": [1.0, inf, -1.0]},
+        {"bad_weight": [1, 2]},
+    ),
     "soft target NaN": ([FINE, FINE], [[1, 0, 0], [nan, 0, 0]], {}, {"bad_target": [1]}),
     "soft target negative": ([FINE, FINE], [[1, 0, 0], [1.5, -0.5, 0]], {}, {"bad_target": [1]}),
     "soft target infinite": ([FINE], [[0, inf, 0]], {}, {"bad_target": [0]}),
@@ -66,12 +96,19 @@ CASES = {  # logits, targets, options, what is found
     "normalizer 0": ([FINE], [0], {"normalizer": 0.0}, {"bad_normalizer": []}),
     "normalizer NaN": ([FINE], [0], {"normalizer": np.array(nan)}, {"bad_normalizer": []}),
     "masked class without weight beside a NaN": (
-        [[-inf, nan, 0]], [[0.5, 0.5, 0]], {"weight": [0.0, 1, 1]}, {"nan_logit": [0]}),
+        [[-inf, nan, 0]],
+        [[0.5, 0.5, 0]],
+        {"weight": [0.0, 1, 1]},
+        {"nan_logit": [0]},
+    ),
     "+inf elsewhere, capped, in a bad row": (
-        [[0, inf, 0]], [0], {"softcap": 5.0, "sample_weight": [nan]}, {"bad_sample_weight": [0]}),
-    "two rules in one row": ([[nan, 0, 0]], [7], {}, {"label_out_of_range": [0],
-                                                      "nan_logit": [0]}),
-}  # fmt: skip
+        [[0, inf, 0]],
+        [0],
+        {"softcap": 5.0, "sample_weight": [nan]},
+        {"bad_sample_weight": [0]},
+    ),
+    "two rules in one row": ([[nan, 0, 0]], [7], {}, {"label_out_of_range": [0], "nan_logit": [0]}),
+}
 
 
 def arrays(logits, targets, options):
@@ -91,9 +128,12 @@ def test_each_rule(case):
     loss = cross_entropy(logits, targets, validate=False, **options)
     np.testing.assert_equal(np.float64(report.loss), loss)
     rows = cross_entropy(
-        logits, targets, validate=False, reduction="none",
+        logits,
+        targets,
+        validate=False,
+        reduction="none",
         **{k: v for k, v in options.items() if k != "normalizer"},
-    )  # fmt: skip
+    )
     assert report.not_finite == np.sum(~np.isfinite(rows))
     if not np.isfinite(report.loss):
         assert report.findings, "a loss that is not finite must have a reason"

@@ -26,10 +26,14 @@ def given(classes: int, soft: bool = False) -> dict[str, Any]:
     return {
         "x": RNG.standard_normal((ROWS, classes)),
         "targets": RNG.random((ROWS, classes)) if soft else RNG.integers(0, classes, ROWS),
-        "class_weight": RNG.random(classes), "sample_weight": RNG.random(ROWS),
-        "where": np.ones(ROWS, np.bool_), "up": RNG.random(ROWS), "live": np.asarray(True),
-        "maxima": np.ones(ROWS), "rests": np.ones(ROWS),
-    }  # fmt: skip
+        "class_weight": RNG.random(classes),
+        "sample_weight": RNG.random(ROWS),
+        "where": np.ones(ROWS, np.bool_),
+        "up": RNG.random(ROWS),
+        "live": np.asarray(True),
+        "maxima": np.ones(ROWS),
+        "rests": np.ones(ROWS),
+    }
 
 
 def run(engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False) -> Any:
@@ -48,10 +52,16 @@ def run(engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False) -
 # What the error calls each, and what is wrong with it.
 CALLED = {
     # The others are measured by the logits: of wrong ones the first that differs may be told of.
-    "x": "(logits|targets)", "targets": "targets", "class_weight": "class weight",
-    "sample_weight": "sample_weight", "where": "where", "up": "cotangent", "live": "cotangent",
-    "maxima": "saved statistics", "rests": "saved statistics",
-}  # fmt: skip
+    "x": "(logits|targets)",
+    "targets": "targets",
+    "class_weight": "class weight",
+    "sample_weight": "sample_weight",
+    "where": "where",
+    "up": "cotangent",
+    "live": "cotangent",
+    "maxima": "saved statistics",
+    "rests": "saved statistics",
+}
 WRONG = {
     "one too few": lambda a: a[:-1] if a.ndim else a[None],
     "one too many": lambda a: np.concatenate([a, a[:1]]) if a.ndim else a[None],
@@ -174,8 +184,12 @@ def test_labels_written_to_between_forward_and_backward() -> None:
 def test_a_tensor_whose_storage_was_freed(name: str) -> None:
     """FSDP frees a parameter by making its storage empty: the pointer then is nobody's."""
     torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    made = {"logits": torch.zeros(4, 3), "targets": torch.tensor([0, 1, 2, 0]),
-            "sample_weight": torch.ones(4), "weight": torch.ones(3)}  # fmt: skip
+    made = {
+        "logits": torch.zeros(4, 3),
+        "targets": torch.tensor([0, 1, 2, 0]),
+        "sample_weight": torch.ones(4),
+        "weight": torch.ones(3),
+    }
     made[name].untyped_storage().resize_(4 if name == "weight" else 0)
     x, t = made.pop("logits"), made.pop("targets")
     for f in (xloss.cross_entropy, xloss.value_and_grad(xloss.cross_entropy)):

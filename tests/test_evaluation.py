@@ -37,9 +37,12 @@ OPTIONS = [
     {"label_smoothing": 0.1, "weight": np.array([1.0, 2.0, 0.5, 0.0, 3.0])},
     {"z_loss": 1e-3, "softcap": 5.0},
     {"targets": SOFT, "sample_weight": RNG.uniform(size=200)},
-    {"logits": LOGITS.reshape(10, 20, 5).transpose(0, 2, 1), "targets": LABELS.reshape(10, 20),
-     "axis": 1},
-]  # fmt: skip
+    {
+        "logits": LOGITS.reshape(10, 20, 5).transpose(0, 2, 1),
+        "targets": LABELS.reshape(10, 20),
+        "axis": 1,
+    },
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: ",".join(o) or "plain")

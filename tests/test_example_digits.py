@@ -17,10 +17,23 @@ DATA = EXAMPLES / "data"
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     result = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "digits.py"), "--steps", "3",
-         "--out", str(folder / "curves.png"), "--data", str(folder / "data")],
-        capture_output=True, text=True, check=False, cwd=folder,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-W",
+            "error",
+            str(EXAMPLES / "digits.py"),
+            "--steps",
+            "3",
+            "--out",
+            str(folder / "curves.png"),
+            "--data",
+            str(folder / "data"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
     assert result.returncode == 0, result.stderr
     return folder, result.stdout
 

@@ -29,9 +29,13 @@ VALUES = {
     "probs": (0.0, -0.0, LEAST, TINY, 1e-10, 0.5, 1 - 2**-24, 1, -0.5, NAN),
     "targets": (0.0, -0.0, 1e-10, 0.25, 0.5, 1 - 2**-24, 1),
     "log_targets": (0.0, -1, -20, -104, -120, -1e20, -INF, NAN),
-}  # fmt: skip
-GIVEN = {"nll_loss": "log_probs", "kl_div": "log_probs", "log_loss": "probs",
-         "binary_cross_entropy": "probs"}  # fmt: skip
+}
+GIVEN = {
+    "nll_loss": "log_probs",
+    "kl_div": "log_probs",
+    "log_loss": "probs",
+    "binary_cross_entropy": "probs",
+}
 WEIGHT = np.array([1, 0, 2], np.float32)
 CLASS_OPTIONS = (
     {},
@@ -48,7 +52,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "binary_cross_entropy": ({}, {"label_smoothing": 0.125}, {"eps": 0.0}, {"eps": 2**-10}),
     "sigmoid_focal_loss": ({}, {"alpha": 0.0}, {"alpha": 1.0}, {"gamma": 0.0}, {"gamma": 0.5}),
     "kl_div": ({}, {"log_target": True}),
-}  # fmt: skip
+}
 BY_LABEL = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")
 CASES = [
     (name, options, soft)

@@ -14,10 +14,12 @@ FLAGS = {
     "no extension": {"enabled_extensions": ()},
     "the oldest standard": {"api_version": "2024.12"},
     "none of these": {
-        "boolean_indexing": False, "data_dependent_shapes": False, "enabled_extensions": (),
+        "boolean_indexing": False,
+        "data_dependent_shapes": False,
+        "enabled_extensions": (),
         "api_version": "2024.12",
     },
-}  # fmt: skip
+}
 PLACES = ("CPU_DEVICE", "device1")
 
 
@@ -146,14 +148,15 @@ THINGS = {
     "a matrix": (lambda: np.ones((6, 5)).view(np.matrix), r"numpy\.asarray\(\w+\)$"),
     "Dask of masked": (lambda: dask_of(np.ma.ones((0, 0))), r"dask\.array\.ma\.filled\(\w+, value"),
     "Dask of sparse": (
-        lambda: dask_of(like("sparse.core", **METHOD)), r"map_blocks\(lambda block: block\.todense",
+        lambda: dask_of(like("sparse.core", **METHOD)),
+        r"map_blocks\(lambda block: block\.todense",
     ),
     "COO": (tensor(lambda torch, x: x.to_sparse()), r"\.to_dense\(\)$"),
     "CSR": (tensor(lambda torch, x: x.to_sparse_csr()), r"\.to_dense\(\)$"),
     "mkldnn": (tensor(lambda torch, x: x.to_mkldnn()), r"\.to_dense\(\)$"),
     "nested": (tensor(nested), r"to_padded_tensor\(\w+, 0\.0\)"),
     "jagged": (tensor(lambda torch, x: nested(torch, x, layout=torch.jagged)), "to_padded_tensor"),
-}  # fmt: skip
+}
 
 
 def every_call(x):

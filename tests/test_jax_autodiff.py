@@ -39,9 +39,14 @@ def check(function: Callable[..., Any], *args: Any) -> None:
     from jax.test_util import check_grads
 
     check_grads(
-        lambda *a: function(*map(jnp.asarray, a)), args, order=2, modes=["fwd", "rev"],
-        atol=2e-5, rtol=2e-5, eps=1e-5,
-    )  # fmt: skip
+        lambda *a: function(*map(jnp.asarray, a)),
+        args,
+        order=2,
+        modes=["fwd", "rev"],
+        atol=2e-5,
+        rtol=2e-5,
+        eps=1e-5,
+    )
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "log_loss", "focal_loss"])
@@ -149,8 +154,10 @@ def test_softcap_is_as_exact_as_the_exponential() -> None:
     x = np.linspace(30.0, 360.0, 20_001, dtype=np.float32)
     rows = xloss.cross_entropy(
         jnp.stack([jnp.asarray(x), jnp.zeros(x.shape, jnp.float32)], axis=1),
-        jnp.ones(x.shape, jnp.int32), softcap=30.0, reduction="none",
-    )  # fmt: skip
+        jnp.ones(x.shape, jnp.int32),
+        softcap=30.0,
+        reduction="none",
+    )
     want = np.logaddexp(0.0, 30.0 * np.tanh(x.astype(np.float64) / 30.0))
     off = np.abs(np.asarray(rows, np.float64) - want) / np.spacing(want.astype(np.float32))
     assert off.max() <= 2.5

@@ -108,8 +108,10 @@ def test_rows_of_any_shape(lib, rows):
 
 
 ABSENT = {
-    "ignored": {}, "where": {"where": KEEP}, "sample_weight": {"sample_weight": SAMPLE},
-}  # fmt: skip
+    "ignored": {},
+    "where": {"where": KEEP},
+    "sample_weight": {"sample_weight": SAMPLE},
+}
 
 
 @across()
@@ -150,9 +152,13 @@ def test_where_no_row_weighs_anything_all_is_zero(lib):
     weight = np.ones(CLASSES)
     weight[3] = 0
     value, grads = gradients(
-        lib.like(x), lib.like(W), lib.like(np.full(ROWS, 3)), bias=lib.like(B),
-        class_weight=lib.like(weight), block_rows=3,
-    )  # fmt: skip
+        lib.like(x),
+        lib.like(W),
+        lib.like(np.full(ROWS, 3)),
+        bias=lib.like(B),
+        class_weight=lib.like(weight),
+        block_rows=3,
+    )
     assert float(lib.host(value)) == 0
     assert not any(lib.host(g).any() for g in grads)
 
@@ -190,8 +196,10 @@ def test_float64_features_compute_in_float64(lib):
     )
     want = expected(X, W, Y, None, {}, eps=2.0**-52)
     assert (lib.dtype_of(value), lib.dtype_of(gx), lib.dtype_of(gw)) == (
-        "float64", "float64", "float32",
-    )  # fmt: skip
+        "float64",
+        "float64",
+        "float32",
+    )
     check(lib.host(value), want.value, want.value_off, "value")
     check(lib.host(gx), want.grads["x"], want.off["x"], "x")
 
@@ -213,8 +221,7 @@ def test_16_bits_are_summed_in_32(lib, kind):
     b = np.array([0.0, ones - ones // 2])  # and by this back again: the two are equal, and odd
     y = np.zeros(rows, int)
     a = [lib.array(v, kind) for v in (x, w)]
-    value, (gx, gw, gb) = gradients(*a, lib.like(y), bias=lib.array(b, kind),
-                                    block_rows=8)  # fmt: skip
+    value, (gx, gw, gb) = gradients(*a, lib.like(y), bias=lib.array(b, kind), block_rows=8)
     assert lib.dtype_of(value) == "float32"
     assert {lib.dtype_of(g) for g in (gx, gw, gb)} == {kind}
     log2 = np.log(2.0)
@@ -300,27 +307,32 @@ ERRORS = [
     ("features", {"features": np.float64(1.0)}, ValueError),
     ("weight", {"weight": W.tolist()}, TypeError),
     ("weight", {"weight": W.astype(int)}, TypeError),
-    ("weight", {"weight": W[:, :4]}, ValueError), ("weight", {"weight": W[0]}, ValueError),
+    ("weight", {"weight": W[:, :4]}, ValueError),
+    ("weight", {"weight": W[0]}, ValueError),
     ("weight", {"weight": W[:0]}, ValueError),
-    ("bias", {"bias": B[:3]}, ValueError), ("bias", {"bias": 1.0}, TypeError),
+    ("bias", {"bias": B[:3]}, ValueError),
+    ("bias", {"bias": 1.0}, TypeError),
     ("bias", {"bias": B.astype(int)}, TypeError),
-    ("targets", {"targets": Y[:3]}, ValueError), ("targets", {"targets": T[:, :4]}, ValueError),
+    ("targets", {"targets": Y[:3]}, ValueError),
+    ("targets", {"targets": T[:, :4]}, ValueError),
     ("targets", {"targets": Y > 0}, TypeError),
     ("class_weight", {"class_weight": np.ones(4)}, ValueError),
-    ("block_rows", {"block_rows": 0}, ValueError), ("block_rows", {"block_rows": 2.0}, TypeError),
+    ("block_rows", {"block_rows": 0}, ValueError),
+    ("block_rows", {"block_rows": 2.0}, TypeError),
     ("block_rows", {"block_rows": True}, TypeError),
     ("block_rows", {"block_rows": "all"}, TypeError),
     ("sample_weight", {"sample_weight": np.ones(3)}, ValueError),
     ("where", {"where": np.ones(ROWS)}, TypeError),
     ("label_smoothing", {"label_smoothing": 2.0}, ValueError),
-    ("z_loss", {"z_loss": -1.0}, ValueError), ("softcap", {"softcap": 0.0}, ValueError),
+    ("z_loss", {"z_loss": -1.0}, ValueError),
+    ("softcap", {"softcap": 0.0}, ValueError),
     ("reduction", {"reduction": "average"}, ValueError),
     ("normalizer", {"normalizer": 2.0, "reduction": "sum"}, ValueError),
     ("validate", {"validate": "no"}, ValueError),
     ("ignore_index", {"ignore_index": 0.5}, TypeError),
     ("class_weight", {"class_weight": -np.ones(CLASSES), "validate": True}, ValueError),
     ("sample_weight", {"sample_weight": -np.ones(ROWS), "validate": True}, ValueError),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "given", "error"), ERRORS, ids=lambda v: str(v)[:24])

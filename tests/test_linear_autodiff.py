@@ -196,8 +196,10 @@ def test_a_fresh_process_compiles_without_a_warning(torch, backend):
 def test_compiled_for_rows_of_any_number(torch):
     traced = torch.compile(
         lambda x, w, y: xloss.linear_cross_entropy(x, w, y),
-        fullgraph=True, backend="aot_eager", dynamic=True,
-    )  # fmt: skip
+        fullgraph=True,
+        backend="aot_eager",
+        dynamic=True,
+    )
     for n in (3, 5, 7):
         x, w = leaves(torch, X[:n], W)
         y = torch.tensor(Y[:n])

@@ -36,9 +36,10 @@ def data(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 CALLS: dict[str, dict[str, Any]] = {
-    "plain": {}, "ignored rows": {"ignore_index": 3},
+    "plain": {},
+    "ignored rows": {"ignore_index": 3},
     "smooth, z, cap": {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 9.0},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("options", CALLS.values(), ids=CALLS)

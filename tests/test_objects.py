@@ -32,10 +32,11 @@ def test_value_and_grad_travels(name, travel):
 def test_so_does_that_of_every_other_loss():
     x, y = inputs("cross_entropy", (6, 5)), targets("cross_entropy", (6, 5))
     for f, arguments in (
-        (xloss.entropy, (x,)), (xloss.logsumexp, (x,)),
+        (xloss.entropy, (x,)),
+        (xloss.logsumexp, (x,)),
         (xloss.CrossEntropyLoss(weight=WEIGHT), (x, y)),
         (xloss.linear_cross_entropy, (x, np.eye(5), y)),
-    ):  # fmt: skip
+    ):
         grads = xloss.value_and_grad(f)
         for one in (pickle.loads(pickle.dumps(grads)), copy.deepcopy(grads)):
             for got, want in zip(one(*arguments), grads(*arguments), strict=True):
@@ -67,11 +68,16 @@ def test_a_cotangent_of_the_penalty(lib):
 X, Y, P = np.zeros((6, 5)), np.zeros(6, int), np.full((6, 5), 0.2)
 CALLS = {
     "axis": [
-        lambda v: xloss.cross_entropy(X, Y, axis=v), lambda v: xloss.softmax(X, axis=v),
-        lambda v: xloss.logsumexp(X, axis=v), lambda v: xloss.one_hot(Y, 5, axis=v),
-        lambda v: xloss.smooth_labels(P, 0.1, axis=v), lambda v: xloss.effective_count(P, axis=v),
-        lambda v: xloss.effective_count(Y, axis=v), lambda v: xloss.diagnose(X, Y, axis=v),
-        lambda v: xloss.Evaluation().update(X, Y, axis=v), lambda v: xloss.kl_div(X, P, axis=v),
+        lambda v: xloss.cross_entropy(X, Y, axis=v),
+        lambda v: xloss.softmax(X, axis=v),
+        lambda v: xloss.logsumexp(X, axis=v),
+        lambda v: xloss.one_hot(Y, 5, axis=v),
+        lambda v: xloss.smooth_labels(P, 0.1, axis=v),
+        lambda v: xloss.effective_count(P, axis=v),
+        lambda v: xloss.effective_count(Y, axis=v),
+        lambda v: xloss.diagnose(X, Y, axis=v),
+        lambda v: xloss.Evaluation().update(X, Y, axis=v),
+        lambda v: xloss.kl_div(X, P, axis=v),
     ],
     "label_smoothing": [
         lambda v: xloss.cross_entropy(X, Y, label_smoothing=v),
@@ -87,7 +93,8 @@ CALLS = {
     ],
     "alpha": [lambda v: xloss.sigmoid_focal_loss(X, P, alpha=v)],
     "eps": [
-        lambda v: xloss.log_loss(P, Y, eps=v), lambda v: xloss.binary_cross_entropy(P, P, eps=v),
+        lambda v: xloss.log_loss(P, Y, eps=v),
+        lambda v: xloss.binary_cross_entropy(P, P, eps=v),
     ],
     "ignore_index": [
         lambda v: xloss.cross_entropy(X, Y, ignore_index=v),
@@ -117,7 +124,7 @@ CALLS = {
         lambda v: xloss.value_and_grad(xloss.l2_penalty, v),
         lambda v: xloss.value_and_grad(xloss.l2_penalty, (v, 0)),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("value", [True, False, np.True_, np.False_, np.array(True)], ids=repr)

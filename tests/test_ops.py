@@ -12,9 +12,17 @@ from xloss_conformance import oracle
 
 INF, NAN = np.inf, np.nan
 ROWS = np.array(
-    [[0.0, 17.5, 0.0, -1.0], [60, 60, -60, 0], [-INF, 0, 1, -INF], [-INF] * 4, [INF, 0, INF, -INF],
-     [0, NAN, 0, 0], [1000, 1000.5, 999, 1000], [-60000, -60001, -60000, -60017]]
-)  # fmt: skip
+    [
+        [0.0, 17.5, 0.0, -1.0],
+        [60, 60, -60, 0],
+        [-INF, 0, 1, -INF],
+        [-INF] * 4,
+        [INF, 0, INF, -INF],
+        [0, NAN, 0, 0],
+        [1000, 1000.5, 999, 1000],
+        [-60000, -60001, -60000, -60017],
+    ]
+)
 ELEMENTWISE = {"softmax": oracle.softmax_row_probs, "log_softmax": oracle.log_softmax_row}
 
 
@@ -151,9 +159,11 @@ def test_smooth_labels_is_what_label_smoothing_does(lib, axis):
     x = np.where(masked, x, -INF)
     t[:, 3] = 0
     smoothed = xloss.smooth_labels(
-        lib.array(np.moveaxis(t, -1, axis)), 0.125, axis=axis,
+        lib.array(np.moveaxis(t, -1, axis)),
+        0.125,
+        axis=axis,
         where=lib.like(np.moveaxis(np.broadcast_to(masked, (6, 5)), -1, axis)),
-    )  # fmt: skip
+    )
     want = 0.875 * t + 0.125 * t.sum(-1, keepdims=True) * masked / 4
     np.testing.assert_allclose(np.moveaxis(lib.host(smoothed), axis, -1), want, rtol=1e-6)
     x, t = (lib.array(np.moveaxis(a, -1, axis)) for a in (x, t))
@@ -202,9 +212,11 @@ def test_perplexity_of_a_python_number():
             xloss.perplexity(wrong)
 
 
-WEIGHTS = {"weight": np.array([1.0, 2.5, 0.5, 0.0, 3.0]),
-           "sample_weight": np.array([1.0, 0.5, 2.0, 0.25, 3.0, 0.0]),
-           "where": np.array([True, False, True, True, True, True])}  # fmt: skip
+WEIGHTS = {
+    "weight": np.array([1.0, 2.5, 0.5, 0.0, 3.0]),
+    "sample_weight": np.array([1.0, 0.5, 2.0, 0.25, 3.0, 0.0]),
+    "where": np.array([True, False, True, True, True, True]),
+}
 
 
 def test_effective_count_is_the_mean_s_denominator(lib):

@@ -20,17 +20,27 @@ LOGITS = [1.5, -0.25, 3.0, 0.125]
 ROW = {CE: LOGITS, FOCAL: LOGITS, NLL: [-2.5, -0.75, -1.25, -1.5], LOG: [0.1, 0.4, 0.3, 0.2]}
 WEIGHTED = {"weight": WEIGHT, "sample_weight": 1.75, "label_smoothing": 0.1}
 OPTIONS = [
-    (CE, {}), (CE, WEIGHTED), (CE, {"weight": WEIGHT, "z_loss": 0.25, "sample_weight": 3}),
+    (CE, {}),
+    (CE, WEIGHTED),
+    (CE, {"weight": WEIGHT, "z_loss": 0.25, "sample_weight": 3}),
     (CE, {"z_loss": 0.25, "softcap": 2.5, "label_smoothing": 0.1}),
-    (NLL, {}), (NLL, WEIGHTED), (LOG, {}), (LOG, {"eps": 0.15, **WEIGHTED}),
-    (FOCAL, {}), (FOCAL, {"gamma": 0.5, "softcap": 2.5, **WEIGHTED}), (FOCAL, {"gamma": 0}),
-]  # fmt: skip
+    (NLL, {}),
+    (NLL, WEIGHTED),
+    (LOG, {}),
+    (LOG, {"eps": 0.15, **WEIGHTED}),
+    (FOCAL, {}),
+    (FOCAL, {"gamma": 0.5, "softcap": 2.5, **WEIGHTED}),
+    (FOCAL, {"gamma": 0}),
+]
 BINARY = [
-    (BCE_LOGITS, {}), (BCE_LOGITS, {"pos_weight": 3, "sample_weight": 2, "label_smoothing": 0.1}),
-    (BCE, {}), (BCE, {"sample_weight": 1.75, "label_smoothing": 0.1, "eps": 0.05}),
-    (SIGMOID_FOCAL, {}), (SIGMOID_FOCAL, {"gamma": 0, "alpha": 0.25}),
+    (BCE_LOGITS, {}),
+    (BCE_LOGITS, {"pos_weight": 3, "sample_weight": 2, "label_smoothing": 0.1}),
+    (BCE, {}),
+    (BCE, {"sample_weight": 1.75, "label_smoothing": 0.1, "eps": 0.05}),
+    (SIGMOID_FOCAL, {}),
+    (SIGMOID_FOCAL, {"gamma": 0, "alpha": 0.25}),
     (SIGMOID_FOCAL, {"gamma": 0.5, "alpha": 0.25, "sample_weight": 1.75}),
-]  # fmt: skip
+]
 
 
 def close(got, want):
@@ -130,36 +140,51 @@ class TestSoftmaxRow:
             assert close(hv, want)
 
 
-@pytest.mark.parametrize(("kind", "x", "target", "options", "want"), [
-    (CE, [0.0, 0.0], 0, {}, [LOG2, -0.5, 0.5]), (CE, [5.0], 0, {}, [0, 0]),
-    (CE, [INF, 0.0], [1, 0], {}, [0] * 5), (CE, [INF, 0.0], 1, {}, [INF, 1, -1]),
-    (CE, [INF, INF, 0.0], 0, {}, [LOG2, -0.5, 0.5, 0]),
-    (CE, [0.0, -INF], [0.5, 0.5], {}, [INF, 0.5, -0.5, 0, INF]),
-    (CE, [0, -INF], [0.5, 0.5], {"label_smoothing": 0.5}, [INF, 0.25, -0.25, 0, INF]),
-    (CE, [INF, 0], [0.5, 0.5], {}, [INF, 0.5, -0.5, 0, INF]),
-    (CE, [0, -INF], [1, 1], {"weight": [1, 0]}, [0] * 5),
-    (CE, [0, -INF], [1, 0], {"label_smoothing": 0.5}, [0] * 5),
-    (CE, [0.0, 0.0, -INF], 0, {"label_smoothing": 0.5}, [LOG2, -0.25, 0.25, 0]),
-    (CE, [INF, 0.0], [1, 0], {"z_loss": 1, "weight": [0, 1]}, [0] * 5),
-    (CE, [INF, -INF], 0, {"softcap": 2}, [0, 0, 0]),
-    (CE, [INF, -INF, INF], 0, {"softcap": 2}, [LOG2, 0, 0, 0]),
-    (CE, [-INF, -INF], 0, {}, [NAN] * 3), (FOCAL, [-INF, -INF], [0, 0], {}, [NAN] * 5),
-    (FOCAL, [0.0, 0.0], 0, {}, [LOG2 / 4, -LOG2 / 4 - 0.125, LOG2 / 4 + 0.125]),
-    (FOCAL, [0.0, -INF], 0, {"gamma": 0.5}, [0] * 3), (FOCAL, [0, -INF], 1, {}, [INF, 1, -1]),
-    (NLL, [-1.0, -2.0], [1, 2], {}, [5, -1, -2, 1, 2]), (NLL, [-1, -INF], 1, {}, [INF, 0, -1]),
-    (NLL, [-INF, -INF], 0, {"label_smoothing": 0.5}, [NAN] * 3),
-    (LOG, [0.25, 0.75], 0, {}, [2 * LOG2, -4, 0]), (LOG, [0, 1], [0, 1], {}, [0, 0, -1, 0, 0]),
-    (LOG, [0, 1], [1, 0], {}, [INF, -INF, 0, INF, 0]), (LOG, [-0.5, 1], 0, {}, [NAN, NAN, 0]),
-    (LOG, [0, 1], 0, {"eps": 0.25}, [2 * LOG2, 0, 0]), (LOG, [0, 1], 1, {"eps": 0.5}, [LOG2, 0, 0]),
-    (NLL, [NAN, -2], 1, {}, [2, 0, -1]), (NLL, [NAN, -2], 0, {}, [NAN, -1, 0]),
-    (LOG, [NAN, 0.25], 1, {}, [2 * LOG2, 0, -4]), (LOG, [NAN, 0.25], 0, {}, [NAN, NAN, 0]),
-    (NLL, [NAN, -2], [0, 1], {}, [2, 0, -1, NAN, 2]), (NLL, [-1, -2], [NAN, 1], {},
-     [NAN, NAN, -1, 1, 2]), (NLL, [NAN, -2], [1, 1], {"weight": [0, 1]}, [2, 0, -1, 0, 2]),
-    (NLL, [NAN, -2], 0, {"weight": [0, 1]}, [0] * 3), (LOG, [NAN, 0.75], 0, {"eps": 0.25},
-     [NAN, NAN, 0]), (LOG, [NAN, 1], 0, {"weight": [0, 1]}, [0] * 3),
-    (NLL, [NAN, -2], 1, {"label_smoothing": 0.5}, [NAN, -0.25, -0.75]),
-    (LOG, [-1, 0.5], 1, {"label_smoothing": 0.5}, [NAN, NAN, -1.5]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "x", "target", "options", "want"),
+    [
+        (CE, [0.0, 0.0], 0, {}, [LOG2, -0.5, 0.5]),
+        (CE, [5.0], 0, {}, [0, 0]),
+        (CE, [INF, 0.0], [1, 0], {}, [0] * 5),
+        (CE, [INF, 0.0], 1, {}, [INF, 1, -1]),
+        (CE, [INF, INF, 0.0], 0, {}, [LOG2, -0.5, 0.5, 0]),
+        (CE, [0.0, -INF], [0.5, 0.5], {}, [INF, 0.5, -0.5, 0, INF]),
+        (CE, [0, -INF], [0.5, 0.5], {"label_smoothing": 0.5}, [INF, 0.25, -0.25, 0, INF]),
+        (CE, [INF, 0], [0.5, 0.5], {}, [INF, 0.5, -0.5, 0, INF]),
+        (CE, [0, -INF], [1, 1], {"weight": [1, 0]}, [0] * 5),
+        (CE, [0, -INF], [1, 0], {"label_smoothing": 0.5}, [0] * 5),
+        (CE, [0.0, 0.0, -INF], 0, {"label_smoothing": 0.5}, [LOG2, -0.25, 0.25, 0]),
+        (CE, [INF, 0.0], [1, 0], {"z_loss": 1, "weight": [0, 1]}, [0] * 5),
+        (CE, [INF, -INF], 0, {"softcap": 2}, [0, 0, 0]),
+        (CE, [INF, -INF, INF], 0, {"softcap": 2}, [LOG2, 0, 0, 0]),
+        (CE, [-INF, -INF], 0, {}, [NAN] * 3),
+        (FOCAL, [-INF, -INF], [0, 0], {}, [NAN] * 5),
+        (FOCAL, [0.0, 0.0], 0, {}, [LOG2 / 4, -LOG2 / 4 - 0.125, LOG2 / 4 + 0.125]),
+        (FOCAL, [0.0, -INF], 0, {"gamma": 0.5}, [0] * 3),
+        (FOCAL, [0, -INF], 1, {}, [INF, 1, -1]),
+        (NLL, [-1.0, -2.0], [1, 2], {}, [5, -1, -2, 1, 2]),
+        (NLL, [-1, -INF], 1, {}, [INF, 0, -1]),
+        (NLL, [-INF, -INF], 0, {"label_smoothing": 0.5}, [NAN] * 3),
+        (LOG, [0.25, 0.75], 0, {}, [2 * LOG2, -4, 0]),
+        (LOG, [0, 1], [0, 1], {}, [0, 0, -1, 0, 0]),
+        (LOG, [0, 1], [1, 0], {}, [INF, -INF, 0, INF, 0]),
+        (LOG, [-0.5, 1], 0, {}, [NAN, NAN, 0]),
+        (LOG, [0, 1], 0, {"eps": 0.25}, [2 * LOG2, 0, 0]),
+        (LOG, [0, 1], 1, {"eps": 0.5}, [LOG2, 0, 0]),
+        (NLL, [NAN, -2], 1, {}, [2, 0, -1]),
+        (NLL, [NAN, -2], 0, {}, [NAN, -1, 0]),
+        (LOG, [NAN, 0.25], 1, {}, [2 * LOG2, 0, -4]),
+        (LOG, [NAN, 0.25], 0, {}, [NAN, NAN, 0]),
+        (NLL, [NAN, -2], [0, 1], {}, [2, 0, -1, NAN, 2]),
+        (NLL, [-1, -2], [NAN, 1], {}, [NAN, NAN, -1, 1, 2]),
+        (NLL, [NAN, -2], [1, 1], {"weight": [0, 1]}, [2, 0, -1, 0, 2]),
+        (NLL, [NAN, -2], 0, {"weight": [0, 1]}, [0] * 3),
+        (LOG, [NAN, 0.75], 0, {"eps": 0.25}, [NAN, NAN, 0]),
+        (LOG, [NAN, 1], 0, {"weight": [0, 1]}, [0] * 3),
+        (NLL, [NAN, -2], 1, {"label_smoothing": 0.5}, [NAN, -0.25, -0.75]),
+        (LOG, [-1, 0.5], 1, {"label_smoothing": 0.5}, [NAN, NAN, -1.5]),
+    ],
+)
 def test_softmax_rows_by_hand(kind, x, target, options, want):
     assert close(flat(softmax_row(kind, x, target, **options)), [mp.mpf(v) for v in want])
 
@@ -187,15 +212,21 @@ def test_binary_values_and_gradients(kind, options, x, t):
     assert flat(binary_row(kind, NAN, t, **{**options, "sample_weight": 0})) == [0, 0, 0]
 
 
-@pytest.mark.parametrize(("kind", "x", "t", "options", "want"), [
-    (BCE_LOGITS, 0.0, 1, {"pos_weight": 3}, [3 * LOG2, -1.5, 2 * LOG2]),
-    (BCE_LOGITS, -INF, 0, {}, [0, 0, 0]), (BCE_LOGITS, INF, 0, {}, [INF, 1, -INF]),
-    (BCE, 0.0, 0, {}, [0, 1, 0]), (BCE, 1, 0, {}, [INF, INF, -INF]), (BCE, 1.5, 0, {}, [NAN] * 3),
-    (BCE, 0.0, 1, {"eps": 0.25}, [2 * LOG2, 0, mp.log(3)]),
-    (SIGMOID_FOCAL, 0.0, 1, {"alpha": 0.25}, [LOG2 / 16, -(LOG2 + 0.5) / 16, -LOG2 / 8]),
-    (SIGMOID_FOCAL, INF, 1, {"gamma": 0.5}, [0, 0, 0]),
-    (SIGMOID_FOCAL, INF, 0, {"alpha": 1}, [0, 0, 0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "x", "t", "options", "want"),
+    [
+        (BCE_LOGITS, 0.0, 1, {"pos_weight": 3}, [3 * LOG2, -1.5, 2 * LOG2]),
+        (BCE_LOGITS, -INF, 0, {}, [0, 0, 0]),
+        (BCE_LOGITS, INF, 0, {}, [INF, 1, -INF]),
+        (BCE, 0.0, 0, {}, [0, 1, 0]),
+        (BCE, 1, 0, {}, [INF, INF, -INF]),
+        (BCE, 1.5, 0, {}, [NAN] * 3),
+        (BCE, 0.0, 1, {"eps": 0.25}, [2 * LOG2, 0, mp.log(3)]),
+        (SIGMOID_FOCAL, 0.0, 1, {"alpha": 0.25}, [LOG2 / 16, -(LOG2 + 0.5) / 16, -LOG2 / 8]),
+        (SIGMOID_FOCAL, INF, 1, {"gamma": 0.5}, [0, 0, 0]),
+        (SIGMOID_FOCAL, INF, 0, {"alpha": 1}, [0, 0, 0]),
+    ],
+)
 def test_binary_by_hand(kind, x, t, options, want):
     assert close(flat(binary_row(kind, x, t, **options)), [mp.mpf(v) for v in want])
 
@@ -282,24 +313,44 @@ def test_ulp_error_is_math_ulp(x):
     assert ulp_error(0.0, 3 * mp.mpf(math.ulp(x)), "float64", scale=mp.mpf(x)) == 3
 
 
-@pytest.mark.parametrize(("got", "want", "dtype", "error"), [
-    (1 + 2**-23, 1, "float32", 1), (1 - 2**-24, 1, "float32", 0.5), (-2.5, -2, "bfloat16", 32),
-    (2**-24, 0, "float16", 1), (2**-133, 0, "bfloat16", 1), (2**-149, 0, "float32", 1),
-    (2**-15 + 2**-24, 2**-15, "float16", 1), (65504.0, 65536, "float16", 0.5),
-    (INF, 65520, "float16", 0), (INF, 65519, "float16", INF), (-INF, 1e9, "float16", INF),
-    (INF, INF, "float32", 0), (INF, -INF, "float32", INF), (NAN, NAN, "float32", 0),
-    (NAN, 1, "float32", INF), (1.0, NAN, "float32", INF), (1.0, INF, "float32", INF),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("got", "want", "dtype", "error"),
+    [
+        (1 + 2**-23, 1, "float32", 1),
+        (1 - 2**-24, 1, "float32", 0.5),
+        (-2.5, -2, "bfloat16", 32),
+        (2**-24, 0, "float16", 1),
+        (2**-133, 0, "bfloat16", 1),
+        (2**-149, 0, "float32", 1),
+        (2**-15 + 2**-24, 2**-15, "float16", 1),
+        (65504.0, 65536, "float16", 0.5),
+        (INF, 65520, "float16", 0),
+        (INF, 65519, "float16", INF),
+        (-INF, 1e9, "float16", INF),
+        (INF, INF, "float32", 0),
+        (INF, -INF, "float32", INF),
+        (NAN, NAN, "float32", 0),
+        (NAN, 1, "float32", INF),
+        (1.0, NAN, "float32", INF),
+        (1.0, INF, "float32", INF),
+    ],
+)
 def test_ulp_error_by_hand(got, want, dtype, error):
     assert ulp_error(got, mp.mpf(want), dtype) == error
 
 
-@pytest.mark.parametrize(("function", "args", "options"), [
-    (softmax_row, (BCE, LOGITS, 0), {}), (softmax_row, (NLL, LOGITS, 0), {"z_loss": 1}),
-    (softmax_row, (FOCAL, LOGITS, 0), {"eps": 0.1}), (binary_row, (CE, 0.0, 0), {}),
-    (binary_row, (BCE, 0.0, 0), {"pos_weight": 2}), (reduce, ([],), {"reduction": "none"}),
-    (reduce, ([],), {"reduction": "sum", "normalizer": 2}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "args", "options"),
+    [
+        (softmax_row, (BCE, LOGITS, 0), {}),
+        (softmax_row, (NLL, LOGITS, 0), {"z_loss": 1}),
+        (softmax_row, (FOCAL, LOGITS, 0), {"eps": 0.1}),
+        (binary_row, (CE, 0.0, 0), {}),
+        (binary_row, (BCE, 0.0, 0), {"pos_weight": 2}),
+        (reduce, ([],), {"reduction": "none"}),
+        (reduce, ([],), {"reduction": "sum", "normalizer": 2}),
+    ],
+)
 def test_what_is_not_defined_is_refused(function, args, options):
     with pytest.raises(ValueError, match="no such"):
         function(*args, **options)

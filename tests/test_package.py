@@ -123,9 +123,20 @@ def test_importing_xloss_imports_nothing_optional():
     assert "numpy" in loaded
     tops = {name.partition(".")[0] for name in loaded}
     unwanted = {
-        "array_api_strict", "cupy", "dask", "jax", "keras", "ml_dtypes", "numba", "rich",
-        "safetensors", "scipy", "torch", "typer", "xloss_conformance",
-    }  # fmt: skip
+        "array_api_strict",
+        "cupy",
+        "dask",
+        "jax",
+        "keras",
+        "ml_dtypes",
+        "numba",
+        "rich",
+        "safetensors",
+        "scipy",
+        "torch",
+        "typer",
+        "xloss_conformance",
+    }
     assert not tops & unwanted
     assert "array_api_compat.numpy" not in loaded  # costs twice what all of xloss may
 

@@ -10,8 +10,12 @@ from expected import BINARY, CLASS, inputs, loss, shape, soft, targets
 
 SOFTMAX = ("cross_entropy", "focal_loss")
 LOSSES = (*CLASS, "kl_div", *BINARY)
-FIRST = {"nll_loss": "log_probs", "log_loss": "probs", "kl_div": "log_probs",
-         "binary_cross_entropy": "probs"}  # fmt: skip
+FIRST = {
+    "nll_loss": "log_probs",
+    "log_loss": "probs",
+    "kl_div": "log_probs",
+    "binary_cross_entropy": "probs",
+}
 SMOOTHED = (*CLASS, "binary_cross_entropy_with_logits", "binary_cross_entropy")
 NAN, INF = float("nan"), float("inf")
 
@@ -33,11 +37,21 @@ def refused(name, error, pattern, x=None, t=None, **options):
 
 @pytest.mark.parametrize(
     "wrong",
-    [None, 1.0, [[0.0, 1.0]], (0.0, 1.0), "logits", np.zeros((6, 5), int), np.zeros((6, 5), bool),
-     np.zeros((6, 5), complex), np.ma.zeros((6, 5)), np.zeros((6, 5), object),
-     np.zeros((6, 5)).view(np.matrix)],
+    [
+        None,
+        1.0,
+        [[0.0, 1.0]],
+        (0.0, 1.0),
+        "logits",
+        np.zeros((6, 5), int),
+        np.zeros((6, 5), bool),
+        np.zeros((6, 5), complex),
+        np.ma.zeros((6, 5)),
+        np.zeros((6, 5), object),
+        np.zeros((6, 5)).view(np.matrix),
+    ],
     ids=lambda w: f"{type(w).__name__}-{getattr(w, 'dtype', '')}",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", LOSSES)
 def test_logits_are_a_floating_array(name, wrong):
     first = FIRST.get(name, "logits")
@@ -52,9 +66,11 @@ def test_logits_have_a_class_axis(name):
         name, ValueError, rf"^{first}: expected at least one axis, got shape \(\)", np.array(0.0)
     )
     refused(
-        name, ValueError, rf"^{first}: expected at least one class, got shape \(6, 0\)",
+        name,
+        ValueError,
+        rf"^{first}: expected at least one class, got shape \(6, 0\)",
         np.zeros((6, 0)),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", [*CLASS, "kl_div"])

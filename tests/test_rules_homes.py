@@ -9,8 +9,15 @@ from libraries import library
 
 LOSSES = (*CLASS, "kl_div", *BINARY)
 # NumPy's arrays beside another library's logits are taken: test_host_data.py.
-PAIRS = [("numpy", "torch"), ("torch", "strict"), ("jax", "torch"), ("numpy", "strict"),
-         ("strict", "torch"), ("torch", "jax"), ("dask", "torch")]  # fmt: skip
+PAIRS = [
+    ("numpy", "torch"),
+    ("torch", "strict"),
+    ("jax", "torch"),
+    ("numpy", "strict"),
+    ("strict", "torch"),
+    ("torch", "jax"),
+    ("dask", "torch"),
+]
 
 
 def beside(name: str) -> dict[str, np.ndarray]:

@@ -32,9 +32,12 @@ def said(folder, *arguments, names=("xloss",)):
     paths = [folder, ROOT / "src", ROOT / "conformance"]
     ran = subprocess.run(
         [sys.executable, "-m", "xloss.cli", *arguments],
-        capture_output=True, text=True, check=False, cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
-    )  # fmt: skip
+    )
     assert ran.returncode in (0, 1), ran.stderr  # a peer may be judged and fail
     return json.loads(ran.stdout)
 
@@ -44,9 +47,11 @@ def test_the_metadata_is_hidden(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(HIDDEN.format(names=("xloss",)))
     ran = subprocess.run(
         [sys.executable, "-c", "from importlib.metadata import version; version('xloss')"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert "PackageNotFoundError" in ran.stderr
 
 

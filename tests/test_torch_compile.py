@@ -33,8 +33,10 @@ def test_first_call_in_a_fresh_process_is_compiled() -> None:
     """With warnings as errors, and nothing of xloss warm: what a training script does."""
     got = subprocess.run(
         [sys.executable, "-c", FRESH.format(backend="inductor")],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert got.returncode == 0, got.stderr[-2000:]
     assert got.stdout.strip() == "compiled"
 

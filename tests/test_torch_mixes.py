@@ -48,32 +48,37 @@ def capped(z: Any) -> Any:
 
 # What is differentiated, the same written in PyTorch's own operations, and where.
 PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Any]] = {
-    "cross_entropy": (
-        lambda z: xloss.cross_entropy(z, Y), lambda z: F.cross_entropy(z, Y), Z
-    ),
+    "cross_entropy": (lambda z: xloss.cross_entropy(z, Y), lambda z: F.cross_entropy(z, Y), Z),
     "rows": (
         lambda z: (xloss.cross_entropy(z, Y, reduction="none") ** 2).sum(),
-        lambda z: (F.cross_entropy(z, Y, reduction="none") ** 2).sum(), Z,
+        lambda z: (F.cross_entropy(z, Y, reduction="none") ** 2).sum(),
+        Z,
     ),
     "options": (
         lambda z: xloss.cross_entropy(z, Y, label_smoothing=0.1, z_loss=0.1, softcap=3.0),
-        capped, Z,
+        capped,
+        Z,
     ),
     "to soft targets": (
         lambda t: xloss.cross_entropy(Z, t, reduction="sum") ** 2,
-        lambda t: F.cross_entropy(Z, t, reduction="sum") ** 2, T,
+        lambda t: F.cross_entropy(Z, t, reduction="sum") ** 2,
+        T,
     ),
     "nll_loss": (
-        lambda x: xloss.nll_loss(x, LABELS) ** 2, lambda x: F.nll_loss(x, LABELS) ** 2,
+        lambda x: xloss.nll_loss(x, LABELS) ** 2,
+        lambda x: F.nll_loss(x, LABELS) ** 2,
         Z.log_softmax(-1),
     ),
     "log_loss": (
-        lambda p: xloss.log_loss(p, LABELS), lambda p: F.nll_loss(p.log(), LABELS), Z.softmax(-1)
+        lambda p: xloss.log_loss(p, LABELS),
+        lambda p: F.nll_loss(p.log(), LABELS),
+        Z.softmax(-1),
     ),
     "focal_loss": (lambda z: xloss.focal_loss(z, T), plain_focal, Z),
     "binary": (
         lambda z: xloss.binary_cross_entropy_with_logits(z, T),
-        lambda z: F.binary_cross_entropy_with_logits(z, T), Z,
+        lambda z: F.binary_cross_entropy_with_logits(z, T),
+        Z,
     ),
     "binary of a target that is met": (
         lambda z: xloss.binary_cross_entropy_with_logits(z, torch.full_like(T, 0.5)),
@@ -81,30 +86,39 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Any]] = {
         torch.zeros(3, 4, dtype=torch.float64),
     ),
     "binary_cross_entropy": (
-        lambda p: xloss.binary_cross_entropy(p, T), lambda p: F.binary_cross_entropy(p, T),
+        lambda p: xloss.binary_cross_entropy(p, T),
+        lambda p: F.binary_cross_entropy(p, T),
         Z.sigmoid(),
     ),
     "sigmoid_focal_loss": (lambda z: xloss.sigmoid_focal_loss(z, T), log_sigmoid_focal, Z),
     "kl_div": (
         lambda t: xloss.kl_div(Z.log_softmax(-1), t),
-        lambda t: (t * (t.log() - Z.log_softmax(-1))).sum() / 3, T,
+        lambda t: (t * (t.log() - Z.log_softmax(-1))).sum() / 3,
+        T,
     ),
     "entropy": (
         lambda z: xloss.entropy(z).sum(),
-        lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(), Z,
+        lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(),
+        Z,
     ),
     "logsumexp": (lambda z: xloss.logsumexp(z).sum(), lambda z: torch.logsumexp(z, -1).sum(), Z),
     "softmax": (lambda z: (xloss.softmax(z) * T).sum(), lambda z: (z.softmax(-1) * T).sum(), Z),
     "log_softmax": (
-        lambda z: (xloss.log_softmax(z) * T).sum(), lambda z: (z.log_softmax(-1) * T).sum(), Z
+        lambda z: (xloss.log_softmax(z) * T).sum(),
+        lambda z: (z.log_softmax(-1) * T).sum(),
+        Z,
     ),
     "linear": (
-        lambda x: xloss.linear_cross_entropy(x, W, Y), lambda x: F.cross_entropy(x @ W.T, Y), Z
+        lambda x: xloss.linear_cross_entropy(x, W, Y),
+        lambda x: F.cross_entropy(x @ W.T, Y),
+        Z,
     ),
     "linear to its weight": (
-        lambda w: xloss.linear_cross_entropy(Z, w, Y), lambda w: F.cross_entropy(Z @ w.T, Y), W
+        lambda w: xloss.linear_cross_entropy(Z, w, Y),
+        lambda w: F.cross_entropy(Z @ w.T, Y),
+        W,
     ),
-}  # fmt: skip
+}
 
 
 def forward(f: Any, d: Any) -> Any:
@@ -165,8 +179,10 @@ def test_vmap_over_any_argument() -> None:
     got = vmap(lambda y: xloss.cross_entropy(Z, y))(torch.stack([LABELS, LABELS.flip(0)]))
     assert got.tolist() == [xloss.cross_entropy(Z, y).item() for y in (LABELS, LABELS.flip(0))]
     assert vmap(lambda y: xloss.one_hot(y, 3, axis=0))(LABELS[None])[0].T.argmax(-1).tolist() == [
-        0, 2, 1,
-    ]  # fmt: skip
+        0,
+        2,
+        1,
+    ]
 
 
 def test_value_and_grad_of_linear_under_vmap() -> None:

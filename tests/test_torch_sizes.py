@@ -47,13 +47,16 @@ Case = tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ...]]]
 CASES: dict[str, Case] = {
     "cross_entropy": (xloss.cross_entropy, lambda n, c: (logits(n, c), labels(n, c))),
     "cross_entropy recorded": (
-        xloss.cross_entropy, lambda n, c: (logits(n, c).requires_grad_(), labels(n, c))
+        xloss.cross_entropy,
+        lambda n, c: (logits(n, c).requires_grad_(), labels(n, c)),
     ),
     "cross_entropy of soft targets": (
-        xloss.cross_entropy, lambda n, c: (logits(n, c), probs(n, c).requires_grad_())
+        xloss.cross_entropy,
+        lambda n, c: (logits(n, c), probs(n, c).requires_grad_()),
     ),
     "cross_entropy with weights": (
-        weighted, lambda n, c: (logits(n, c), labels(n, c), row(c), row(n), row(n) > 0.5)
+        weighted,
+        lambda n, c: (logits(n, c), labels(n, c), row(c), row(n), row(n) > 0.5),
     ),
     "cross_entropy along axis 1": (
         lambda x, y: xloss.cross_entropy(x, y, axis=1),
@@ -74,8 +77,10 @@ CASES: dict[str, Case] = {
     "sigmoid_focal_loss": (xloss.sigmoid_focal_loss, lambda n, c: (logits(n, c), probs(n, c))),
     "kl_div": (xloss.kl_div, lambda n, c: (logits(n, c).log_softmax(-1), probs(n, c))),
     "entropy": (xloss.entropy, lambda n, c: (logits(n, c),)),
-    "logsumexp": (lambda x: xloss.logsumexp(x, axis=0, keepdims=True),
-                  lambda n, c: (logits(n, c),)),
+    "logsumexp": (
+        lambda x: xloss.logsumexp(x, axis=0, keepdims=True),
+        lambda n, c: (logits(n, c),),
+    ),
     "softmax": (xloss.softmax, lambda n, c: (logits(n, c).requires_grad_(),)),
     "smooth_labels": (
         lambda t, m: xloss.smooth_labels(t, 0.1, where=m),
@@ -83,7 +88,8 @@ CASES: dict[str, Case] = {
     ),
     "one_hot": (lambda y: xloss.one_hot(y, 13), lambda n, c: (labels(n, 13),)),
     "effective_count": (
-        lambda y, w: xloss.effective_count(y, weight=w), lambda n, c: (labels(n, c), row(c))
+        lambda y, w: xloss.effective_count(y, weight=w),
+        lambda n, c: (labels(n, c), row(c)),
     ),
     "linear": (
         xloss.linear_cross_entropy,
@@ -94,7 +100,8 @@ CASES: dict[str, Case] = {
         lambda n, c: (logits(n, 5), logits(c, 5), labels(n, c), row(c)),
     ),
     "linear, n features": (
-        xloss.linear_cross_entropy, lambda n, c: (logits(6, n), logits(c, n), labels(6, c))
+        xloss.linear_cross_entropy,
+        lambda n, c: (logits(6, n), logits(c, n), labels(6, c)),
     ),
     "gradients": (both(xloss.cross_entropy), lambda n, c: (logits(n, c), probs(n, c))),
     "linear gradients": (
@@ -107,7 +114,7 @@ CASES: dict[str, Case] = {
         ),
         lambda n, c: (logits(n, 5), logits(c, 5), labels(n, c), row(n)),
     ),
-}  # fmt: skip
+}
 
 
 def same(got: Any, want: Any) -> None:

@@ -36,9 +36,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "effective_count": (lambda y, s: xloss.effective_count(y, sample_weight=s), (Y, P[:, 0])),
     "gradient": (lambda x, y: xloss.value_and_grad(xloss.cross_entropy)(x, y)[1], (X, Y)),
     "linear gradient": (
-        lambda x, w, y: xloss.value_and_grad(xloss.linear_cross_entropy, 1)(x, w, y)[1], (X, W, Y)
+        lambda x, w, y: xloss.value_and_grad(xloss.linear_cross_entropy, 1)(x, w, y)[1],
+        (X, W, Y),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")

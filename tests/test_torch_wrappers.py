@@ -46,8 +46,12 @@ def fake(a: Any) -> Any:
 
 WRAPPERS = {"TwoTensor": two, "Holds": Holds, "FakeTensor": fake, "Tensor": lambda a: a.to("meta")}
 ARGUMENTS = {
-    "logits": X, "targets": Y, "weight": WEIGHT, "sample_weight": ROW, "where": ROW > 0,
-}  # fmt: skip
+    "logits": X,
+    "targets": Y,
+    "weight": WEIGHT,
+    "sample_weight": ROW,
+    "where": ROW > 0,
+}
 
 
 @pytest.mark.parametrize("argument", ARGUMENTS)
@@ -91,7 +95,7 @@ CALLS: dict[str, Any] = {
     "softmax": lambda mk: xloss.softmax(mk(X)),
     "one_hot": lambda mk: xloss.one_hot(mk(Y), 3),
     "effective_count": lambda mk: xloss.effective_count(mk(Y), sample_weight=mk(ROW)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -11,8 +11,12 @@ from expected import BINARY, CLASS, inputs, labels, loss, shape, soft, targets
 from libraries import across
 
 LOSSES = (*CLASS, "kl_div", *BINARY)
-FIRST = {"nll_loss": "log_probs", "log_loss": "probs", "kl_div": "log_probs",
-         "binary_cross_entropy": "probs"}  # fmt: skip
+FIRST = {
+    "nll_loss": "log_probs",
+    "log_loss": "probs",
+    "kl_div": "log_probs",
+    "binary_cross_entropy": "probs",
+}
 
 
 def soft_call(name):
@@ -28,10 +32,17 @@ def test_argnums_by_position_and_by_name(name):
     assert gx.shape == gt.shape == x.shape
     first = FIRST.get(name, "logits")
     for argnums, want in (
-        (0, gx), (first, gx), ("targets", gt), ((0,), (gx,)), ((0, 1), (gx, gt)),
-        ((1, 0), (gt, gx)), ((first, "targets"), (gx, gt)), ((0, "targets"), (gx, gt)),
-        ((0, first), (gx, gx)), ((), ()),
-    ):  # fmt: skip
+        (0, gx),
+        (first, gx),
+        ("targets", gt),
+        ((0,), (gx,)),
+        ((0, 1), (gx, gt)),
+        ((1, 0), (gt, gx)),
+        ((first, "targets"), (gx, gt)),
+        ((0, "targets"), (gx, gt)),
+        ((0, first), (gx, gx)),
+        ((), ()),
+    ):
         _, got = xloss.value_and_grad(loss(name), argnums)(x, t)
         assert isinstance(got, tuple) == isinstance(want, tuple), argnums
         pairs = zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]
@@ -98,8 +109,11 @@ def test_the_cotangent_multiplies_the_gradient(lib, name):
     form = shape(name, 6, 5)
     x, t = lib.like(inputs(name, form)), lib.like(targets(name, form))
     run = xloss.value_and_grad(loss(name))
-    for how, cotangent in (("mean", np.array(-4.0)), ("sum", np.array(0.5)),
-                           ("none", np.array([1, -2, 0.5, 0, 4, 8]))):  # fmt: skip
+    for how, cotangent in (
+        ("mean", np.array(-4.0)),
+        ("sum", np.array(0.5)),
+        ("none", np.array([1, -2, 0.5, 0, 4, 8])),
+    ):
         want, plain = (lib.host(a) for a in run(x, t, reduction=how))
         value, scaled = run(x, t, reduction=how, cotangent=lib.like(cotangent))
         np.testing.assert_array_equal(lib.host(value), want)
@@ -144,8 +158,13 @@ def test_nothing_is_recorded_by_autograd():
     assert x.grad is None
 
 
-OPTIONS = {"weight": np.arange(1.0, 6), "label_smoothing": 0.125, "z_loss": 0.25,
-           "reduction": "sum", "ignore_index": 2}  # fmt: skip
+OPTIONS = {
+    "weight": np.arange(1.0, 6),
+    "label_smoothing": 0.125,
+    "z_loss": 0.25,
+    "reduction": "sum",
+    "ignore_index": 2,
+}
 
 
 class TestCrossEntropyLoss:

@@ -8,10 +8,22 @@ import numpy as np
 
 
 def check(
-    logits: Any, targets: Any, *, axis: Any, weight: Any, sample_weight: Any, where: Any,
-    ignore_index: Any, label_smoothing: Any, z_loss: Any, softcap: Any, reduction: Any,
-    normalizer: Any, validate: Any, cotangent: Any = 1.0,
-) -> None:  # fmt: skip
+    logits: Any,
+    targets: Any,
+    *,
+    axis: Any,
+    weight: Any,
+    sample_weight: Any,
+    where: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    softcap: Any,
+    reduction: Any,
+    normalizer: Any,
+    validate: Any,
+    cotangent: Any = 1.0,
+) -> None:
     """Raise TypeError or ValueError, naming the argument, or return None."""
     for name, array in (("logits", logits), ("targets", targets)):
         if not hasattr(array, "dtype"):

@@ -117,48 +117,117 @@ NUMPY = [
 TORCH = [
     Planted("autograd: detached", t.Detached, "upstream", "gradient", "torch"),
     Planted("autograd: upstream ignored", t.UpstreamIgnored, "upstream", "gradient", "torch"),
-    Planted("autograd: upstream of the first row", t.UpstreamOfTheFirstRow, "upstream",
-            "gradient", "torch"),
-    Planted("autograd: the mean's denominator detached", t.DenominatorDetached, "soft gradient",
-            "targets gradient", "torch"),
+    Planted(
+        "autograd: upstream of the first row",
+        t.UpstreamOfTheFirstRow,
+        "upstream",
+        "gradient",
+        "torch",
+    ),
+    Planted(
+        "autograd: the mean's denominator detached",
+        t.DenominatorDetached,
+        "soft gradient",
+        "targets gradient",
+        "torch",
+    ),
     Planted("autograd: maximum of one tied", t.MaximumOfOneTied, "ties", "gradient", "torch"),
-    Planted("autograd: soft targets detached", t.TargetsDetached, "soft gradient",
-            "targets gradient", "torch"),
-    Planted("autograd: targets' gradient without weight", t.TargetsWithoutClassWeights,
-            "soft gradient", "targets gradient", "torch"),
-    Planted("autograd: NaN to a masked target", t.MaskedTargetNaN, "soft gradient",
-            "targets gradient", "torch"),
-    Planted("autograd: where after the logarithm", t.WhereAfterTheLogarithm, "absent", "nothing",
-            "torch"),
-]  # fmt: skip
+    Planted(
+        "autograd: soft targets detached",
+        t.TargetsDetached,
+        "soft gradient",
+        "targets gradient",
+        "torch",
+    ),
+    Planted(
+        "autograd: targets' gradient without weight",
+        t.TargetsWithoutClassWeights,
+        "soft gradient",
+        "targets gradient",
+        "torch",
+    ),
+    Planted(
+        "autograd: NaN to a masked target",
+        t.MaskedTargetNaN,
+        "soft gradient",
+        "targets gradient",
+        "torch",
+    ),
+    Planted(
+        "autograd: where after the logarithm",
+        t.WhereAfterTheLogarithm,
+        "absent",
+        "nothing",
+        "torch",
+    ),
+]
 BINARY = "binary_cross_entropy_with_logits"
 PROBABILITIES = "binary_cross_entropy"
 LINEAR = "linear_cross_entropy"
 OTHERS = [
-    Planted("log(sigmoid)", lambda: o.binary(b.log_of_sigmoid), "binary logits", "value",
-            loss=BINARY),
+    Planted(
+        "log(sigmoid)", lambda: o.binary(b.log_of_sigmoid), "binary logits", "value", loss=BINARY
+    ),
     Planted("p - t", lambda: o.binary(b.p_minus_t), "binary logits", "gradient", loss=BINARY),
-    Planted("logarithms clamped at -100", lambda: o.binary(b.clamped_at_100),
-            "binary probabilities", "value", loss=PROBABILITIES),
-    Planted("focal: NaN at p = 1", lambda: o.classes(c.nan_at_one, gamma=2.0), "focal", "gradient",
-            loss="focal_loss"),
-    Planted("focal: 1 - p", lambda: o.classes(c.one_minus_p, gamma=2.0), "focal", "value",
-            loss="focal_loss"),
-    Planted("nll: every entry read", lambda: o.classes(c.every_entry), "nll", "value",
-            loss="nll_loss"),
-    Planted("log loss: clipped at 1e-7", lambda: o.classes(c.clipped_at_1e7), "log loss", "value",
-            loss="log_loss"),
-    Planted("sigmoid focal: 1 - p", lambda: o.binary(b.sigmoid_focal_of_p), "sigmoid focal",
-            "value", loss="sigmoid_focal_loss"),
-    Planted("entropy: 0·log 0", lambda: o.entropy(c.every_class), "entropy", "value",
-            loss="entropy"),
-    Planted("kl: t·log t at 0", lambda: o.divergences(c.zero_log_zero), "kl", "value",
-            loss="kl_div"),
-    Planted("linear: 0·NaN in the sum over rows", lambda: o.linear(select=False), "linear",
-            "gradient", loss=LINEAR),
-    Planted("linear: products summed in bfloat16", lambda: o.linear(li.sixteen_bits), "linear",
-            "value", loss=LINEAR),
-]  # fmt: skip
+    Planted(
+        "logarithms clamped at -100",
+        lambda: o.binary(b.clamped_at_100),
+        "binary probabilities",
+        "value",
+        loss=PROBABILITIES,
+    ),
+    Planted(
+        "focal: NaN at p = 1",
+        lambda: o.classes(c.nan_at_one, gamma=2.0),
+        "focal",
+        "gradient",
+        loss="focal_loss",
+    ),
+    Planted(
+        "focal: 1 - p",
+        lambda: o.classes(c.one_minus_p, gamma=2.0),
+        "focal",
+        "value",
+        loss="focal_loss",
+    ),
+    Planted(
+        "nll: every entry read", lambda: o.classes(c.every_entry), "nll", "value", loss="nll_loss"
+    ),
+    Planted(
+        "log loss: clipped at 1e-7",
+        lambda: o.classes(c.clipped_at_1e7),
+        "log loss",
+        "value",
+        loss="log_loss",
+    ),
+    Planted(
+        "sigmoid focal: 1 - p",
+        lambda: o.binary(b.sigmoid_focal_of_p),
+        "sigmoid focal",
+        "value",
+        loss="sigmoid_focal_loss",
+    ),
+    Planted(
+        "entropy: 0·log 0", lambda: o.entropy(c.every_class), "entropy", "value", loss="entropy"
+    ),
+    Planted(
+        "kl: t·log t at 0", lambda: o.divergences(c.zero_log_zero), "kl", "value", loss="kl_div"
+    ),
+    Planted(
+        "linear: 0·NaN in the sum over rows",
+        lambda: o.linear(select=False),
+        "linear",
+        "gradient",
+        loss=LINEAR,
+    ),
+    Planted(
+        "linear: products summed in bfloat16",
+        lambda: o.linear(li.sixteen_bits),
+        "linear",
+        "value",
+        loss=LINEAR,
+    ),
+]
 
 
 def binary_logits(mistake: str, make: Make, rule: str = "value") -> Planted:

@@ -49,12 +49,24 @@ class CrossEntropy:
     """value, gradient = CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
     def __call__(
-        self, logits: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-        sample_weight: Any = None, where: Any = None, ignore_index: int | None = -100,
-        label_smoothing: float = 0.0, z_loss: float = 0.0, softcap: float | None = None,
-        reduction: str = "mean", normalizer: Any = None, validate: Any = "auto",
+        self,
+        logits: Array,
+        targets: Array,
+        /,
+        *,
+        axis: int = -1,
+        weight: Array | None = None,
+        sample_weight: Any = None,
+        where: Any = None,
+        ignore_index: int | None = -100,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        reduction: str = "mean",
+        normalizer: Any = None,
+        validate: Any = "auto",
         cotangent: Any = 1.0,
-    ) -> tuple[Any, Array]:  # fmt: skip
+    ) -> tuple[Any, Array]:
         options = {k: v for k, v in locals().items() if k not in ("self", "logits", "targets")}
         self.check(logits, targets, options)
         classes, index = logits.shape[axis], targets.dtype.kind in "iu"

@@ -106,11 +106,23 @@ class CrossEntropy:
     """CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
     def __call__(
-        self, logits: Tensor, targets: Tensor, /, *, axis: int = -1, weight: Tensor | None = None,
-        sample_weight: Any = None, where: Any = None, ignore_index: int | None = -100,
-        label_smoothing: float = 0.0, z_loss: float = 0.0, softcap: float | None = None,
-        reduction: str = "mean", normalizer: Any = None, validate: Any = "auto",
-    ) -> Tensor:  # fmt: skip
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        /,
+        *,
+        axis: int = -1,
+        weight: Tensor | None = None,
+        sample_weight: Any = None,
+        where: Any = None,
+        ignore_index: int | None = -100,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        reduction: str = "mean",
+        normalizer: Any = None,
+        validate: Any = "auto",
+    ) -> Tensor:
         options = {k: v for k, v in locals().items() if k not in ("self", "logits", "targets")}
         check(logits, targets, **options)
         last = logits.movedim(axis, -1)

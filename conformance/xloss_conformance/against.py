@@ -105,9 +105,12 @@ def compare(
 
 
 def subject(
-    given: str | Callable[..., Any], convention: str | Convention, arrays: str | None,
-    loss: str, dtype: str,
-) -> Subject:  # fmt: skip
+    given: str | Callable[..., Any],
+    convention: str | Convention,
+    arrays: str | None,
+    loss: str,
+    dtype: str,
+) -> Subject:
     """Return what a name or a function stands for."""
     (dtype,) = dtypes(dtype)
     if not isinstance(given, str):

@@ -161,9 +161,14 @@ def _sender(pipe: Connection) -> Send:
 
 
 def call(
-    function: Callable[..., Any], at: str, timeout: float, refused: tuple[type[Exception], ...],
-    progress: Callable[[int, int], None], *arguments: Any, **options: Any,
-) -> Any:  # fmt: skip
+    function: Callable[..., Any],
+    at: str,
+    timeout: float,
+    refused: tuple[type[Exception], ...],
+    progress: Callable[[int, int], None],
+    *arguments: Any,
+    **options: Any,
+) -> Any:
     """Call `function(..., progress=)` in a process that may be silent for so many seconds.
 
     What it raises of the refused is raised here; anything else is a `WorkerFailed`.
@@ -192,9 +197,13 @@ def call(
 
 
 def _answer(
-    pipe: Connection, send: Send, function: Callable[..., Any],
-    refused: tuple[type[Exception], ...], arguments: tuple[Any, ...], options: dict[str, Any],
-) -> None:  # fmt: skip
+    pipe: Connection,
+    send: Send,
+    function: Callable[..., Any],
+    refused: tuple[type[Exception], ...],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+) -> None:
     def progress(done: int, total: int) -> None:
         send(("progress", (done, total)))
 

@@ -181,15 +181,32 @@ def load(
 
 
 def ask(
-    spec: str | Callable[..., Any], style: str | Convention, loss: str, dtype: str,
-    x: Array, targets: Array | None, *, arrays: str | None = None,
-    upstream: Any = 1.0, to_targets: bool = False, layout: str = "C", **options: Any,
-) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    spec: str | Callable[..., Any],
+    style: str | Convention,
+    loss: str,
+    dtype: str,
+    x: Array,
+    targets: Array | None,
+    *,
+    arrays: str | None = None,
+    upstream: Any = 1.0,
+    to_targets: bool = False,
+    layout: str = "C",
+    **options: Any,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Call a candidate on NumPy arrays; return value and gradients as it gives them, or raise."""
     asked = Case(
-        "asked", loss, "", np.asarray(x, np.float64), targets, loss, options,
-        upstream=upstream, to_targets=to_targets, layout=layout,
-    )  # fmt: skip
+        "asked",
+        loss,
+        "",
+        np.asarray(x, np.float64),
+        targets,
+        loss,
+        options,
+        upstream=upstream,
+        to_targets=to_targets,
+        layout=layout,
+    )
     made = convention(style, arrays) if isinstance(style, str) else on(style, arrays)
     if isinstance(spec, str):
         candidate = load(spec, made, loss=loss, dtype=dtype)

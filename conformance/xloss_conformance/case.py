@@ -20,8 +20,16 @@ LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "linear_cross_entropy")
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
 # at an odd address, "filtered" lazy, of rows whose number is found when they are computed.
 LAYOUTS = (
-    "C", "F", "reversed", "strided", "broadcast", "readonly", "swapped", "misaligned", "filtered",
-)  # fmt: skip
+    "C",
+    "F",
+    "reversed",
+    "strided",
+    "broadcast",
+    "readonly",
+    "swapped",
+    "misaligned",
+    "filtered",
+)
 # Options that are arrays of the inputs' dtype; `where` is one of bools.
 FLOATING = ("weight", "class_weight", "sample_weight", "pos_weight", "normalizer")
 

@@ -76,9 +76,15 @@ def check(
 
 
 def judged(
-    function: Callable[..., Any], style: Convention, loss: str, kinds: Sequence[str],
-    cases: Sequence[Case], deviations: Sequence[Deviation], *, value_only: bool = False,
-) -> Report:  # fmt: skip
+    function: Callable[..., Any],
+    style: Convention,
+    loss: str,
+    kinds: Sequence[str],
+    cases: Sequence[Case],
+    deviations: Sequence[Deviation],
+    *,
+    value_only: bool = False,
+) -> Report:
     """Run a function in each dtype; deviations of other subjects are not asked for here."""
     subjects = [
         Candidate(label(function), function, style, loss, kind, value_only) for kind in kinds

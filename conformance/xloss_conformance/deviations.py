@@ -121,9 +121,10 @@ def stale(deviations: Sequence[Deviation], report: Report) -> list[str]:
         elif not by:
             lines.append(f"{entry}: there is no such subject")
         elif (
-            here and here <= set(subjects)
+            here
+            and here <= set(subjects)
             and all(name in run or later for name, later in of.items())
-        ):  # fmt: skip
+        ):
             found = [v for v in report.verdicts if entry.names(v)]
             if not any(f.rule == entry.rule for v in found for f in v.findings):
                 lines.append(f"{entry}: none of its {len(found)} cells breaks that rule any more")

@@ -52,17 +52,20 @@ def chain(arguments: Stored, by_row: list[Any]) -> list[list[Any]]:
     features, weight, _ = (v.tolist() for v in floats(arguments))
     zero, width = oracle.ZERO, arguments.x.shape[1] - 1
     left = [
-        [zero] * width if g is None
+        [zero] * width
+        if g is None
         else [sum((g[j] * w[k] for j, w in enumerate(weight)), zero) for k in range(width)]
         for g in by_row
-    ]  # fmt: skip
+    ]
     # Where no row weighs anything every gradient is 0, whatever stands in the features.
     there = [(g, x) for g, x in zip(by_row, features, strict=True) if g is not None and any(g)]
     below = [
-        [*(sum((g[j] * x[k] for g, x in there), zero) for k in range(width)),
-         sum((g[j] for g, _ in there), zero)]
+        [
+            *(sum((g[j] * x[k] for g, x in there), zero) for k in range(width)),
+            sum((g[j] for g, _ in there), zero),
+        ]
         for j in range(len(weight))
-    ]  # fmt: skip
+    ]
     return [[*row, zero] for row in left] + below
 
 

@@ -107,10 +107,18 @@ def entropy_row(x: Reals) -> Row[list[mpf]]:
 
 
 def softmax_row(
-    kind: str, x: Reals, target: int | Reals, *,
-    weight: Reals | None = None, sample_weight: Real = 1, label_smoothing: Real = 0,
-    z_loss: Real = 0, softcap: Real | None = None, gamma: Real = 2, eps: Real | None = None,
-) -> Row[list[mpf]]:  # fmt: skip
+    kind: str,
+    x: Reals,
+    target: int | Reals,
+    *,
+    weight: Reals | None = None,
+    sample_weight: Real = 1,
+    label_smoothing: Real = 0,
+    z_loss: Real = 0,
+    softcap: Real | None = None,
+    gamma: Real = 2,
+    eps: Real | None = None,
+) -> Row[list[mpf]]:
     """One row of a loss over classes; s is the sample weight, t the target (or its one-hot row).
 
     loss = s Σ_j w_j q_j ℓ_j + λ W lse², W = s Σ_j w_j t_j, q = (1-ε) t + ε (Σ_j t_j) u,
@@ -124,8 +132,12 @@ def softmax_row(
     a softmax, for smoothing), and where a logit or its t_j is NaN: they meet in the sum. A NaN
     among x_j that are (log-)probabilities is in its own term alone. With s = 0 all is exactly 0.
     """
-    foreign = {"cross_entropy": [eps], "focal_loss": [eps, z_loss],
-               "nll_loss": [eps, z_loss, softcap], "log_loss": [z_loss, softcap]}  # fmt: skip
+    foreign = {
+        "cross_entropy": [eps],
+        "focal_loss": [eps, z_loss],
+        "nll_loss": [eps, z_loss, softcap],
+        "log_loss": [z_loss, softcap],
+    }
     if kind not in foreign or any(foreign[kind]):
         raise ValueError(f"{kind!r} is unknown, or has no such option: {foreign.get(kind)}")
     logits = kind in ("cross_entropy", "focal_loss")
@@ -193,9 +205,17 @@ def hessian_vector(kind: str, x: Reals, target: int | Reals, v: Reals, **options
 
 
 def binary_row(
-    kind: str, x: Real, t: Real, *, pos_weight: Real = 1, sample_weight: Real = 1,
-    label_smoothing: Real = 0, gamma: Real = 2, alpha: Real | None = None, eps: Real | None = None,
-) -> Row[mpf]:  # fmt: skip
+    kind: str,
+    x: Real,
+    t: Real,
+    *,
+    pos_weight: Real = 1,
+    sample_weight: Real = 1,
+    label_smoothing: Real = 0,
+    gamma: Real = 2,
+    alpha: Real | None = None,
+    eps: Real | None = None,
+) -> Row[mpf]:
     """One element of a binary loss, of weight W = s; T = t (1-ε) + ε/2, gradients to x and t.
 
     - binary_cross_entropy_with_logits: s·ce, ce = -(ω T log p + (1-T) log(1-p)), p = sigmoid(x)
@@ -204,9 +224,11 @@ def binary_row(
 
     A term of coefficient 0 is absent. NaN where x or t is, and for a probability outside [0, 1].
     """
-    foreign = {"binary_cross_entropy_with_logits": [alpha, eps],
-               "binary_cross_entropy": [alpha, pos_weight - 1],
-               "sigmoid_focal_loss": [label_smoothing, pos_weight - 1, eps]}  # fmt: skip
+    foreign = {
+        "binary_cross_entropy_with_logits": [alpha, eps],
+        "binary_cross_entropy": [alpha, pos_weight - 1],
+        "sigmoid_focal_loss": [label_smoothing, pos_weight - 1, eps],
+    }
     if kind not in foreign or any(foreign[kind]):
         raise ValueError(f"{kind!r} is unknown, or has no such option: {foreign.get(kind)}")
     probs = kind == "binary_cross_entropy"

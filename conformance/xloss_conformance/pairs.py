@@ -111,17 +111,27 @@ class Side:
         allowed = budget(self.asked, arguments, expected, traits)
         got, want, ulp, scale, dtype = {
             "value": (
-                outcome.value, expected.value, np.asarray(allowed.value), allowed.value_scale,
+                outcome.value,
+                expected.value,
+                np.asarray(allowed.value),
+                allowed.value_scale,
                 accumulated(traits.dtype),
             ),
             "gradient": (
-                outcome.grad, expected.grad, allowed.grad, allowed.grad_scale, traits.dtype
+                outcome.grad,
+                expected.grad,
+                allowed.grad,
+                allowed.grad_scale,
+                traits.dtype,
             ),
             "targets gradient": (
-                outcome.grad_targets, expected.grad_targets, np.asarray(allowed.targets),
-                allowed.targets_scale, traits.dtype,
+                outcome.grad_targets,
+                expected.grad_targets,
+                np.asarray(allowed.targets),
+                allowed.targets_scale,
+                traits.dtype,
             ),
-        }[part]  # fmt: skip
+        }[part]
         if got is None or want is None:
             return None
         classes = 1 if self.asked.loss in BINARY else arguments.x.shape[self.asked.axis]
@@ -170,10 +180,18 @@ def _part(case: Case, part: str, a: Side, b: Side) -> Pair | None:
             at = np.unravel_index(int(np.argmax(np.where(beyond, ulp / allowed, -1.0))), shape)
             wanted = dict.fromkeys(f"{n.want.hi[at]:.9g}" for n in (one, two))
             return Pair(
-                case, status, part, "", float(ulp[at]), float(allowed[at]), float(size[at]),
-                tuple(int(i) for i in at), f"{one.got[at]:.9g}", f"{two.got[at]:.9g}",
+                case,
+                status,
+                part,
+                "",
+                float(ulp[at]),
+                float(allowed[at]),
+                float(size[at]),
+                tuple(int(i) for i in at),
+                f"{one.got[at]:.9g}",
+                f"{two.got[at]:.9g}",
                 " or ".join(wanted),
-            )  # fmt: skip
+            )
     return None
 
 

@@ -46,9 +46,14 @@ class Item:
         __tracebackhide__ = True
         own = [d for d in self.deviations if fnmatchcase(self.case.name, d.case)]
         report = judged(
-            function, self.convention, self.case.loss, [self.dtype], [self.case], own,
+            function,
+            self.convention,
+            self.case.loss,
+            [self.dtype],
+            [self.case],
+            own,
             value_only=self.value_only,
-        )  # fmt: skip
+        )
         verdict = report.verdicts[0]
         if verdict.status == "refused":
             pytest.skip(verdict.note)

@@ -66,12 +66,13 @@ def cases(plan: Plan) -> list[Case]:
     _among("--loss", [plan.loss] if plan.loss else [], LOSSES)
     loss = plan.loss or ("cross_entropy" if plan.candidate else None)
     found = [
-        case for case in everything
+        case
+        for case in everything
         if loss in (None, case.loss)
         and (not plan.families or case.family in plan.families)
         and (plan.case in (None, case.name) or fnmatchcase(case.name, str(plan.case)))
         and (case.quick or not plan.quick)
-    ]  # fmt: skip
+    ]
     now = [case for case in found if plan.on_demand or not case.on_demand]
     if found and not now:
         raise BadPlan("these cases run on demand only: --on-demand")

@@ -66,9 +66,15 @@ def same(a: Array | None, b: Array | None) -> bool:
 
 
 def run(
-    home: Home, case: Case, given: Stored, call: Call, *, warn: str = "ignore",
-    repeat: bool = True, same_bits: bool | None = None,
-) -> Outcome:  # fmt: skip
+    home: Home,
+    case: Case,
+    given: Stored,
+    call: Call,
+    *,
+    warn: str = "ignore",
+    repeat: bool = True,
+    same_bits: bool | None = None,
+) -> Outcome:
     """Call once for the outcome, again for the same bits, and row by row where the case says so.
 
     same_bits: whether rows are to have the same bits alone; None: as the home says.
@@ -130,10 +136,11 @@ def split(home: Home, case: Case, given: Stored, call: Call) -> list[Problem]:
     found = []
     for i in range(rows):
         own = {
-            k: v[i : i + 1] if k in ("sample_weight", "where") and np.ndim(v) and len(v) == rows
+            k: v[i : i + 1]
+            if k in ("sample_weight", "where") and np.ndim(v) and len(v) == rows
             else v
             for k, v in options.items()
-        }  # fmt: skip
+        }
         targets = None if given.targets is None else given.targets[i : i + 1]
         part = given._replace(x=given.x[i : i + 1], targets=targets, options=own)
         one = once(home, alone, Arguments(home, alone, part), 1.0, call)

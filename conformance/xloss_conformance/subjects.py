@@ -97,9 +97,13 @@ class Xloss:
         return self._way(case, loss, (x, *targets), options, upstream)
 
     def _way(
-        self, case: Case, loss: Callable[..., Any], arguments: tuple[Any, ...],
-        options: dict[str, Any], upstream: Any,
-    ) -> Called:  # fmt: skip
+        self,
+        case: Case,
+        loss: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        upstream: Any,
+    ) -> Called:
         if case.value_only:
             return loss(*arguments, **options), None, None
         lib = home(self.library)

@@ -152,17 +152,27 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
         elif not traits.strict and _narrower(dtype, loss_dtype):
             yield Finding("dtype", f"the value is {dtype}, narrower than {loss_dtype}")
         verdict.value_ulp, found = _numbers(
-            "value", outcome.value, expected.value, loss_dtype,
-            np.asarray(allowed.value), allowed.value_scale, flush,
-        )  # fmt: skip
+            "value",
+            outcome.value,
+            expected.value,
+            loss_dtype,
+            np.asarray(allowed.value),
+            allowed.value_scale,
+            flush,
+        )
         yield from found
     if case.value_only:
         return
     pairs = [
         ("gradient", outcome.grad, expected.grad, allowed.grad, allowed.grad_scale),
-        ("targets gradient", outcome.grad_targets, expected.grad_targets,
-         np.asarray(allowed.targets), allowed.targets_scale),
-    ]  # fmt: skip
+        (
+            "targets gradient",
+            outcome.grad_targets,
+            expected.grad_targets,
+            np.asarray(allowed.targets),
+            allowed.targets_scale,
+        ),
+    ]
     for rule, got, want, ulp, scale in pairs:
         if got is None or want is None:
             continue

@@ -11,9 +11,12 @@ STANDARD = "2024.12"  # the version of the Array API standard that xloss is writ
 # Known by class: what these libraries call their namespace says nothing of it, and that their
 # arrays look like an array of the standard would only lead to an error further on.
 _WRAPPERS = {
-    "xarray": "{}.data", "pint": "{}.magnitude", "sparse": "{}.todense()",
-    "ndonnx": "{}.unwrap_numpy()", "mlx": "numpy.asarray({})",
-}  # fmt: skip
+    "xarray": "{}.data",
+    "pint": "{}.magnitude",
+    "sparse": "{}.todense()",
+    "ndonnx": "{}.unwrap_numpy()",
+    "mlx": "numpy.asarray({})",
+}
 # What other classes call the way to a plain array: data frames, sparse matrices, tensors.
 _WAYS = ("to_dask_array", "toarray", "todense", "to_dense", "to_numpy", "numpy")
 _OWN = {"numpy", "torch", "jax", "cupy", "dask"}  # array_api_compat completes these

@@ -8,9 +8,23 @@ from importlib import import_module
 from ..case import Case
 
 FILES = (
-    "tail", "extremes", "masks", "absent", "labels", "options", "layouts", "sizes", "gradients",
-    "errors", "given", "focal", "binary", "divergence", "linear", "ranges",
-)  # fmt: skip
+    "tail",
+    "extremes",
+    "masks",
+    "absent",
+    "labels",
+    "options",
+    "layouts",
+    "sizes",
+    "gradients",
+    "errors",
+    "given",
+    "focal",
+    "binary",
+    "divergence",
+    "linear",
+    "ranges",
+)
 
 
 @cache

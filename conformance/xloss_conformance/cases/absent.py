@@ -32,8 +32,11 @@ def _ways() -> dict[str, tuple[Array, dict[str, Any]]]:
 
 def _absent() -> list[Case]:
     nan = np.where(GONE[:, None], NAN, X)
-    junk = {"NaN": nan, "inf": np.where(GONE[:, None], INF, X), "-inf": np.where(
-        GONE[:, None], -INF, X)}  # fmt: skip
+    junk = {
+        "NaN": nan,
+        "inf": np.where(GONE[:, None], INF, X),
+        "-inf": np.where(GONE[:, None], -INF, X),
+    }
     soft_nan = np.where(GONE[:, None], NAN, P)
 
     def case(label: str, x: Array, t: Array, options: dict[str, Any], **rest: Any) -> Case:
@@ -44,14 +47,27 @@ def _absent() -> list[Case]:
     for way, (labels, options) in _ways().items():
         for what, x in junk.items():
             found.append(
-                case(f"{way}, {what}", x, labels, options, quick=what == "NaN",
-                     dtypes=WIDE if what == "-inf" else ("float32", "float64", "float16"))
-            )  # fmt: skip
+                case(
+                    f"{way}, {what}",
+                    x,
+                    labels,
+                    options,
+                    quick=what == "NaN",
+                    dtypes=WIDE if what == "-inf" else ("float32", "float64", "float16"),
+                )
+            )
         found.append(case(f"{way}, rows", nan, labels, {**options, **NONE}))
         found.append(
-            case(f"{way}, smoothed", nan, labels, {**options, "label_smoothing": 0.1}, see=SMOOTH,
-                 reason="the uniform part counts absent rows, or leaks their NaN", dtypes=WIDE)
-        )  # fmt: skip
+            case(
+                f"{way}, smoothed",
+                nan,
+                labels,
+                {**options, "label_smoothing": 0.1},
+                see=SMOOTH,
+                reason="the uniform part counts absent rows, or leaks their NaN",
+                dtypes=WIDE,
+            )
+        )
         found.append(case(f"{way}, z-loss", nan, labels, {**options, "z_loss": 0.5}, dtypes=ONE))
         found.append(case(f"{way}, softcap", nan, labels, {**options, "softcap": 8.0}, dtypes=ONE))
         if way != "ignored":
@@ -66,18 +82,44 @@ def _absent() -> list[Case]:
     return [
         *found,
         case("where, bad labels", X, bad, {"where": KEEP}, reason=exempt),
-        case("sample weight 0, bad labels", X, bad, {"sample_weight": np.where(GONE, 0.0, S)},
-             reason=exempt),
-        case("where, bad labels, weighted", nan, bad, {"where": KEEP, "weight": W}, reason=exempt,
-             dtypes=ONE),
+        case(
+            "sample weight 0, bad labels",
+            X,
+            bad,
+            {"sample_weight": np.where(GONE, 0.0, S)},
+            reason=exempt,
+        ),
+        case(
+            "where, bad labels, weighted",
+            nan,
+            bad,
+            {"where": KEEP, "weight": W},
+            reason=exempt,
+            dtypes=ONE,
+        ),
         case("where, NaN weights", nan, Y, {"where": KEEP, "sample_weight": hidden}, dtypes=WIDE),
-        case("where, inf weights", X, Y, {"where": KEEP, "sample_weight": infinite, **NONE},
-             dtypes=WIDE),
-        case("ignored, NaN weights", nan, np.where(GONE, -100, Y), {"sample_weight": hidden},
-             dtypes=WIDE),
-        case("all three ways", nan, changed(Y, 0, -100), {"where": KEEP,
-             "sample_weight": changed(S, 4, 0.0)}, dtypes=WIDE),
-    ]  # fmt: skip
+        case(
+            "where, inf weights",
+            X,
+            Y,
+            {"where": KEEP, "sample_weight": infinite, **NONE},
+            dtypes=WIDE,
+        ),
+        case(
+            "ignored, NaN weights",
+            nan,
+            np.where(GONE, -100, Y),
+            {"sample_weight": hidden},
+            dtypes=WIDE,
+        ),
+        case(
+            "all three ways",
+            nan,
+            changed(Y, 0, -100),
+            {"where": KEEP, "sample_weight": changed(S, 4, 0.0)},
+            dtypes=WIDE,
+        ),
+    ]
 
 
 def _all_absent() -> list[Case]:
@@ -131,12 +173,18 @@ def _empty() -> list[Case]:
         case("sum", (0, 5), none, options={"reduction": "sum"}),
         case("rows", (0, 5), none, options=NONE),
         case("soft", (0, 5), np.zeros((0, 5)), to_targets=True, dtypes=WIDE),
-        case("weighted", (0, 5), none, options={"weight": W, "sample_weight": np.zeros(0)},
-             dtypes=ONE),
+        case(
+            "weighted",
+            (0, 5),
+            none,
+            options={"weight": W, "sample_weight": np.zeros(0)},
+            dtypes=ONE,
+        ),
         case("two row axes", (2, 0, 5), np.zeros((2, 0), np.int64), options=NONE, dtypes=WIDE),
-        case("class axis 1", (0, 5, 3), np.zeros((0, 3), np.int64), options={"axis": 1},
-             dtypes=WIDE),
-    ]  # fmt: skip
+        case(
+            "class axis 1", (0, 5, 3), np.zeros((0, 3), np.int64), options={"axis": 1}, dtypes=WIDE
+        ),
+    ]
 
 
 def _one_class() -> list[Case]:

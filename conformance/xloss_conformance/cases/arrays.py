@@ -66,9 +66,16 @@ S = weights(6)
 KEEP = np.array([True, True, False, True, True, False])
 # Two or three classes masked in every row, the label's never.
 MASK = np.array(
-    [[0, 1, 0, 1, 0], [1, 0, 1, 0, 0], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 0, 0, 1],
-     [1, 0, 0, 1, 1]], bool,
-)  # fmt: skip
+    [
+        [0, 1, 0, 1, 0],
+        [1, 0, 1, 0, 0],
+        [0, 0, 1, 1, 1],
+        [1, 1, 0, 0, 0],
+        [0, 1, 0, 0, 1],
+        [1, 0, 0, 1, 1],
+    ],
+    bool,
+)
 MASKED = np.where(MASK, -INF, X)
 # P with what lies on masked classes moved to the label.
 P_MASKED = np.where(MASK, 0.0, P)

@@ -20,12 +20,25 @@ def cases() -> list[Case]:
     """Return the family."""
 
     def case(
-        label: str, error: type[Exception], names: str, reason: str, t: Array = Y,
-        options: dict[str, Any] | None = None, **rest: Any,
-    ) -> Case:  # fmt: skip
+        label: str,
+        error: type[Exception],
+        names: str,
+        reason: str,
+        t: Array = Y,
+        options: dict[str, Any] | None = None,
+        **rest: Any,
+    ) -> Case:
         given = {"x": X, "dtypes": ONE, "value_only": True, **rest}
-        return Case("errors", label, reason, targets=t, options=options or {}, error=error,
-                    names=names, **given)  # fmt: skip
+        return Case(
+            "errors",
+            label,
+            reason,
+            targets=t,
+            options=options or {},
+            error=error,
+            names=names,
+            **given,
+        )
 
     def wrong(label: str, names: str, **instead: Any) -> Case:
         return case(label, TypeError, names, LISTS, instead=instead, quick="bool" in label)
@@ -33,8 +46,14 @@ def cases() -> list[Case]:
     def shape(label: str, t: Array, names: str = "targets", **rest: Any) -> Case:
         return case(label, ValueError, names, SHAPES, t, **rest)
 
-    def option(label: str, name: str, value: Any, error: type[Exception] = ValueError,
-               reason: str = OPTIONS, **rest: Any) -> Case:  # fmt: skip
+    def option(
+        label: str,
+        name: str,
+        value: Any,
+        error: type[Exception] = ValueError,
+        reason: str = OPTIONS,
+        **rest: Any,
+    ) -> Case:
         options = {name: value, **rest.pop("options", {})}
         return case(label, error, name, reason, options=options, **rest)
 
@@ -75,18 +94,37 @@ def cases() -> list[Case]:
         option("weight too short", "weight", W[:4], reason=SHAPES, quick=True),
         option("weight a row", "weight", W[None], reason=SHAPES),
         option("sample weight too long", "sample_weight", np.ones(7), reason=SHAPES),
-        option("sample weight enlarging", "sample_weight", np.ones((2, 6)), reason=ENLARGED,
-               quick=True),
+        option(
+            "sample weight enlarging", "sample_weight", np.ones((2, 6)), reason=ENLARGED, quick=True
+        ),
         option("a weight an element", "sample_weight", np.ones((6, 5)), reason=ENLARGED),
         option("where enlarging", "where", np.ones((2, 6), bool), reason=ENLARGED),
         option("where a column", "where", np.ones((6, 1), bool), reason=ENLARGED),
         option("where of integers", "where", np.ones(6, np.int64), TypeError, LISTS),
         case("validate, -1", IndexError, "-1", READ, changed(Y, 4, -1), {"validate": True}),
         case("validate, 5", IndexError, "5", READ, changed(Y, 4, 5), {"validate": True}),
-        case("validate, a weight negative", ValueError, "weight", READ, Y,
-             {"validate": True, "weight": negative}),
-        case("validate, a target negative", ValueError, "targets", READ, changed(P, (3, 1), -0.5),
-             {"validate": True}),
-        case("validate, a sample weight negative", ValueError, "sample_weight", READ, Y,
-             {"validate": True, "sample_weight": changed(S, 2, -1.0)}),
-    ]  # fmt: skip
+        case(
+            "validate, a weight negative",
+            ValueError,
+            "weight",
+            READ,
+            Y,
+            {"validate": True, "weight": negative},
+        ),
+        case(
+            "validate, a target negative",
+            ValueError,
+            "targets",
+            READ,
+            changed(P, (3, 1), -0.5),
+            {"validate": True},
+        ),
+        case(
+            "validate, a sample weight negative",
+            ValueError,
+            "sample_weight",
+            READ,
+            Y,
+            {"validate": True, "sample_weight": changed(S, 2, -1.0)},
+        ),
+    ]

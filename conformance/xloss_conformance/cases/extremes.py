@@ -26,16 +26,27 @@ def _offsets() -> list[Case]:
     )
     found = [
         Case(
-            "offsets", f"{offset:g}", reason, X + offset, Y, see=see, quick=offset in (1000, 1e8),
+            "offsets",
+            f"{offset:g}",
+            reason,
+            X + offset,
+            Y,
+            see=see,
+            quick=offset in (1000, 1e8),
             dtypes=tuple(d for d, most in LARGEST.items() if abs(offset) + 16 < most),
         )
         for offset in (88, 1000, -1000, 1e4, -6e4, 1e6, 1e8, 1e30, -3e38)
-    ]  # fmt: skip
+    ]
     apart = np.array([[3e38, -3e38, 0, 1, 2], [0, 0, -3e38, 1, 0]])
     far = Case(
-        "offsets", "both ends", "the difference of two finite logits overflows, and inf - inf",
-        np.concatenate([apart, X[2:]]), np.array([1, 2, *Y[2:]]), options=NONE, dtypes=WIDE,
-    )  # fmt: skip
+        "offsets",
+        "both ends",
+        "the difference of two finite logits overflows, and inf - inf",
+        np.concatenate([apart, X[2:]]),
+        np.array([1, 2, *Y[2:]]),
+        options=NONE,
+        dtypes=WIDE,
+    )
     return [*found, far]
 
 
@@ -75,12 +86,18 @@ def _infinities() -> list[Case]:
         row("NaN", [1, NAN, 2, 0, 1], 3, nan, see=(), quick=True),
         row("NaN at the label", [1, NAN, 2, 0, 1], 1, nan, see=()),
         row("NaN beside inf", [1, NAN, INF, -INF, 1], 2, nan, see=()),
-        row("NaN under soft targets of 0", [1, NAN, 2, 0, 1], changed(two, [1, 2], [0, 0.25]), nan,
-            see=()),
+        row(
+            "NaN under soft targets of 0",
+            [1, NAN, 2, 0, 1],
+            changed(two, [1, 2], [0, 0.25]),
+            nan,
+            see=(),
+        ),
         row("NaN, smoothed", [1, NAN, 2, 0, 1], 3, nan, options=smoothed, see=()),
-        row("NaN, mean", [1, NAN, 2, 0, 1], 3, "the mean over a NaN row is NaN", options={},
-            see=()),
-    ]  # fmt: skip
+        row(
+            "NaN, mean", [1, NAN, 2, 0, 1], 3, "the mean over a NaN row is NaN", options={}, see=()
+        ),
+    ]
 
 
 def _ties() -> list[Case]:
@@ -101,9 +118,24 @@ def _ties() -> list[Case]:
         Case("ties", "0 and -0", "-0.0 equals 0.0: a maximum by bits finds one of them", zeros, Y),
         Case("ties", "soft", reason, two, P, see=see, dtypes=WIDE),
         Case("ties", "masked", reason, np.where(MASKED == -INF, -INF, 2.5), Y, see=see),
-        Case("ties", "far above the rest", reason, np.where(two == two.max(1, keepdims=True), 40.0,
-             two), Y, options=NONE, see=see),
-        Case("ties", "all, smoothed", reason, level, Y, options={"label_smoothing": 0.1}, see=see,
-             dtypes=WIDE),
+        Case(
+            "ties",
+            "far above the rest",
+            reason,
+            np.where(two == two.max(1, keepdims=True), 40.0, two),
+            Y,
+            options=NONE,
+            see=see,
+        ),
+        Case(
+            "ties",
+            "all, smoothed",
+            reason,
+            level,
+            Y,
+            options={"label_smoothing": 0.1},
+            see=see,
+            dtypes=WIDE,
+        ),
         Case("ties", "all, soft", reason, level, soft(6, 5, 3), see=see, dtypes=WIDE),
-    ]  # fmt: skip
+    ]

@@ -62,127 +62,271 @@ def _family(family: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     t = soft(6, 5, seed=2)
     hot = np.eye(5)[LABELS]
     yield case("mean", "the plain call", x, LABELS)
-    yield rows("rows", "a gradient scaled by one upstream number is wrong where each has its own",
-               x, LABELS, split=True, quick=True)  # fmt: skip
+    yield rows(
+        "rows",
+        "a gradient scaled by one upstream number is wrong where each has its own",
+        x,
+        LABELS,
+        split=True,
+        quick=True,
+    )
     for layout in ("F", "reversed"):
-        yield rows(f"layout {layout}", "flat indexing reads another row's label", x, LABELS,
-                   layout=layout)  # fmt: skip
+        yield rows(
+            f"layout {layout}", "flat indexing reads another row's label", x, LABELS, layout=layout
+        )
     yield rows(
-        "never, elsewhere", "0·(-inf) is NaN: a class of probability 0 adds nothing where the "
-        "target is elsewhere", put(x, (0, 1, never), (1, 0, never), (5, 4, never)), LABELS,
-    )  # fmt: skip
+        "never, elsewhere",
+        "0·(-inf) is NaN: a class of probability 0 adds nothing where the target is elsewhere",
+        put(x, (0, 1, never), (1, 0, never), (5, 4, never)),
+        LABELS,
+    )
     yield rows(
-        "never, at the label", "certainty of the wrong answer costs +inf; clipping hides it",
-        put(x, (1, 1, never), (4, 4, never)), LABELS, see=(f"{SKLEARN}/17399",),
-    )  # fmt: skip
+        "never, at the label",
+        "certainty of the wrong answer costs +inf; clipping hides it",
+        put(x, (1, 1, never), (4, 4, never)),
+        LABELS,
+        see=(f"{SKLEARN}/17399",),
+    )
     yield rows(
-        "NaN that no term reads", "with class indices only the label's entry of a row is read",
-        put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)), LABELS, quick=True,
-    )  # fmt: skip
+        "NaN that no term reads",
+        "with class indices only the label's entry of a row is read",
+        put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)),
+        LABELS,
+        quick=True,
+    )
     yield rows(
-        "NaN at the label", "a NaN must not be clipped away, nor reach another row",
-        put(x, (1, 1, NAN)), LABELS,
-    )  # fmt: skip
+        "NaN at the label",
+        "a NaN must not be clipped away, nor reach another row",
+        put(x, (1, 1, NAN)),
+        LABELS,
+    )
     yield rows(
-        "ignored rows of NaN", "an ignored row contributes exactly nothing, whatever stands there",
-        put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)), np.array([0, -100, 2, -100, 4, 0]),
-        see=(f"{TORCH}/20406",), quick=True,
-    )  # fmt: skip
+        "ignored rows of NaN",
+        "an ignored row contributes exactly nothing, whatever stands there",
+        put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)),
+        np.array([0, -100, 2, -100, 4, 0]),
+        see=(f"{TORCH}/20406",),
+        quick=True,
+    )
     yield rows(
-        "bad labels", "a label of -1 wraps to the last class; one of C reads the next row",
-        x, np.array([0, -1, 2, 5, 4, 0]), see=(f"{TORCH}/39769", f"{TORCH}/66872"),
-    )  # fmt: skip
+        "bad labels",
+        "a label of -1 wraps to the last class; one of C reads the next row",
+        x,
+        np.array([0, -1, 2, 5, 4, 0]),
+        see=(f"{TORCH}/39769", f"{TORCH}/66872"),
+    )
     yield rows(
-        "bad labels, not read", "with validate=False the row is NaN, never another class's loss",
-        x, np.array([0, -1, 2, 5, 4, 0]), options={**NONE, "validate": False},
+        "bad labels, not read",
+        "with validate=False the row is NaN, never another class's loss",
+        x,
+        np.array([0, -1, 2, 5, 4, 0]),
+        options={**NONE, "validate": False},
         see=(f"{TORCH}/66076",),
-    )  # fmt: skip
+    )
     yield rows(
-        "unsigned labels", "156 is not -100, and 2^8 - 1 is not -1", x,
-        np.array([0, 156, 2, 255, 4, 0], np.uint8), dtypes=ONE, see=(f"{TORCH}/89369",),
-    )  # fmt: skip
+        "unsigned labels",
+        "156 is not -100, and 2^8 - 1 is not -1",
+        x,
+        np.array([0, 156, 2, 255, 4, 0], np.uint8),
+        dtypes=ONE,
+        see=(f"{TORCH}/89369",),
+    )
     yield case(
-        "all ignored", "0/0 is NaN; the mean over no row is 0", x, np.full(6, -100),
+        "all ignored",
+        "0/0 is NaN; the mean over no row is 0",
+        x,
+        np.full(6, -100),
         see=(f"{TORCH}/70348", f"{TORCH}/116349"),
-    )  # fmt: skip
-    yield case("empty", "0/0 is NaN, and a maximum over nothing raises", x[:0], LABELS[:0],
-               dtypes=ONE, see=(f"{TORCH}/51910",))  # fmt: skip
-    yield rows("one class", "nothing else to spread to", x[:, :1], np.array([0, 0, -100, 0, 0, 0]),
-               dtypes=ONE)  # fmt: skip
+    )
+    yield case(
+        "empty",
+        "0/0 is NaN, and a maximum over nothing raises",
+        x[:0],
+        LABELS[:0],
+        dtypes=ONE,
+        see=(f"{TORCH}/51910",),
+    )
+    yield rows(
+        "one class",
+        "nothing else to spread to",
+        x[:, :1],
+        np.array([0, 0, -100, 0, 0, 0]),
+        dtypes=ONE,
+    )
 
     # Soft targets, with the gradient to them.
     mixed = partial(rows, to_targets=True)
-    yield mixed("soft", "the gradient to soft targets is each class's own loss", x, t, quick=True,
-                dtypes=DTYPES)  # fmt: skip
+    yield mixed(
+        "soft",
+        "the gradient to soft targets is each class's own loss",
+        x,
+        t,
+        quick=True,
+        dtypes=DTYPES,
+    )
     yield mixed("one-hot", "an index is its one-hot row, tail included", x, hot)
-    yield mixed("soft, 0 log 0", "0·(-inf) is NaN, in the gradient to the targets too",
-                np.where(t == 0, never, x), t)  # fmt: skip
-    yield mixed("soft, never", "a target on a class of probability 0 costs +inf, not NaN",
-                put(x, (1, int(np.argmax(t[1])), never)), t)  # fmt: skip
-    yield mixed("soft, NaN that no term reads", "as for an index: a target of 0 reads nothing",
-                np.where((t == 0) & KEEP[:, None], NAN, x), t)  # fmt: skip
-    yield mixed("soft, nothing", "a row whose targets are all 0 has no loss", x,
-                t * KEEP[:, None])  # fmt: skip
+    yield mixed(
+        "soft, 0 log 0",
+        "0·(-inf) is NaN, in the gradient to the targets too",
+        np.where(t == 0, never, x),
+        t,
+    )
+    yield mixed(
+        "soft, never",
+        "a target on a class of probability 0 costs +inf, not NaN",
+        put(x, (1, int(np.argmax(t[1])), never)),
+        t,
+    )
+    yield mixed(
+        "soft, NaN that no term reads",
+        "as for an index: a target of 0 reads nothing",
+        np.where((t == 0) & KEEP[:, None], NAN, x),
+        t,
+    )
+    yield mixed("soft, nothing", "a row whose targets are all 0 has no loss", x, t * KEEP[:, None])
 
     # Weights and smoothing.
     weighed = partial(case, options={"weight": WEIGHT, **ROWS}, dtypes=ONE)
-    yield weighed("weighted mean", "the denominator is Σ of the weights of the rows that are "
-                  "there, not their number", x, LABELS, see=(f"{TORCH}/31295", f"{TORCH}/72047"),
-                  quick=True)  # fmt: skip
-    yield weighed("weighted mean, absent NaN", "NaN in rows left out by where or by weight 0",
-                  put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN)), LABELS)  # fmt: skip
+    yield weighed(
+        "weighted mean",
+        "the denominator is Σ of the weights of the rows that are there, not their number",
+        x,
+        LABELS,
+        see=(f"{TORCH}/31295", f"{TORCH}/72047"),
+        quick=True,
+    )
+    yield weighed(
+        "weighted mean, absent NaN",
+        "NaN in rows left out by where or by weight 0",
+        put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN)),
+        LABELS,
+    )
     light: dict[str, Any] = {"weight": WEIGHT * (WEIGHT != 1.5), **ROWS}
-    yield case("class weight 0", "a label of weight 0 counts neither above nor below, infinite or "
-               "NaN though its loss be", put(x, (4, 4, NAN), (1, 0, never)), LABELS,
-               options=light, dtypes=ONE)  # fmt: skip
-    yield case("class weight 0, never", "0·inf: an infinite loss of weight 0 is absent",
-               put(x, (4, 4, never)), LABELS, options=light, dtypes=ONE)  # fmt: skip
-    yield case("no row weighs", "all labels of weight 0: 0, not 0/0, though a row be NaN",
-               put(x, (1, 4, NAN)), np.full(6, 4), options=light, dtypes=ONE)  # fmt: skip
+    yield case(
+        "class weight 0",
+        "a label of weight 0 counts neither above nor below, infinite or NaN though its loss be",
+        put(x, (4, 4, NAN), (1, 0, never)),
+        LABELS,
+        options=light,
+        dtypes=ONE,
+    )
+    yield case(
+        "class weight 0, never",
+        "0·inf: an infinite loss of weight 0 is absent",
+        put(x, (4, 4, never)),
+        LABELS,
+        options=light,
+        dtypes=ONE,
+    )
+    yield case(
+        "no row weighs",
+        "all labels of weight 0: 0, not 0/0, though a row be NaN",
+        put(x, (1, 4, NAN)),
+        np.full(6, 4),
+        options=light,
+        dtypes=ONE,
+    )
     smooth = partial(rows, options=SMOOTH, dtypes=ONE)
     yield smooth("smoothed", "the target's share is spread over all classes", x, LABELS)
-    yield smooth("smoothed, never", "u is uniform over the classes possible in that row: spread "
-                 "over an impossible one it costs +inf", put(x, (0, 1, never), (1, 0, never),
-                 (1, 2, never)), LABELS)  # fmt: skip
-    yield smooth("smoothed, nothing possible", "NaN in that row and no other",
-                 put(x, *((1, j, never) for j in range(5))), LABELS)  # fmt: skip
-    yield smooth("smoothed, NaN", "smoothing reads every class of a row", put(x, (1, 3, NAN)),
-                 LABELS)  # fmt: skip
+    yield smooth(
+        "smoothed, never",
+        "u is uniform over the classes possible in that row: spread "
+        "over an impossible one it costs +inf",
+        put(x, (0, 1, never), (1, 0, never), (1, 2, never)),
+        LABELS,
+    )
+    yield smooth(
+        "smoothed, nothing possible",
+        "NaN in that row and no other",
+        put(x, *((1, j, never) for j in range(5))),
+        LABELS,
+    )
+    yield smooth(
+        "smoothed, NaN", "smoothing reads every class of a row", put(x, (1, 3, NAN)), LABELS
+    )
     every = {"weight": WEIGHT, **ROWS, "label_smoothing": 0.125}
-    yield case("sum, all options", "weights multiply the smoothed target, class by class", x,
-               LABELS, options={**every, "reduction": "sum"}, upstream=-2.0, dtypes=ONE,
-               see=(f"{TORCH}/104776",))  # fmt: skip
-    yield case("soft mean, all options", "the denominator is a function of soft targets: their "
-               "gradient has a second term", x, t, options=every, to_targets=True)  # fmt: skip
-    yield case("soft rows, all options", "smoothed soft targets under weights", x, t,
-               options={**every, "reduction": "none"}, upstream=UPSTREAM, to_targets=True,
-               dtypes=ONE)  # fmt: skip
-    yield case("normalizer", "the count of a global batch in place of this one's", x, LABELS,
-               options={"sample_weight": SAMPLE, "normalizer": np.array(16.0)},
-               dtypes=ONE)  # fmt: skip
-    yield case("class axis 0", "the class axis is the caller's", x.T.copy(), t.T.copy(),
-               options={"axis": 0}, to_targets=True, dtypes=ONE)  # fmt: skip
-    yield case("class axis 1 of 3", "rows lie before and after the class axis",
-               np.stack([x, x[::-1]], axis=-1), np.stack([LABELS, LABELS], axis=-1),
-               options={"axis": 1}, dtypes=ONE)  # fmt: skip
+    yield case(
+        "sum, all options",
+        "weights multiply the smoothed target, class by class",
+        x,
+        LABELS,
+        options={**every, "reduction": "sum"},
+        upstream=-2.0,
+        dtypes=ONE,
+        see=(f"{TORCH}/104776",),
+    )
+    yield case(
+        "soft mean, all options",
+        "the denominator is a function of soft targets: their gradient has a second term",
+        x,
+        t,
+        options=every,
+        to_targets=True,
+    )
+    yield case(
+        "soft rows, all options",
+        "smoothed soft targets under weights",
+        x,
+        t,
+        options={**every, "reduction": "none"},
+        upstream=UPSTREAM,
+        to_targets=True,
+        dtypes=ONE,
+    )
+    yield case(
+        "normalizer",
+        "the count of a global batch in place of this one's",
+        x,
+        LABELS,
+        options={"sample_weight": SAMPLE, "normalizer": np.array(16.0)},
+        dtypes=ONE,
+    )
+    yield case(
+        "class axis 0",
+        "the class axis is the caller's",
+        x.T.copy(),
+        t.T.copy(),
+        options={"axis": 0},
+        to_targets=True,
+        dtypes=ONE,
+    )
+    yield case(
+        "class axis 1 of 3",
+        "rows lie before and after the class axis",
+        np.stack([x, x[::-1]], axis=-1),
+        np.stack([LABELS, LABELS], axis=-1),
+        options={"axis": 1},
+        dtypes=ONE,
+    )
 
 
 def _errors(x: Array) -> Iterator[Case]:
     case = partial(Case, "nll", loss="nll_loss", dtypes=ONE)
     wrong = "a wrong argument broadcasts, and a number comes out"
     yield case("error: labels' shape", wrong, x, LABELS[:, None], error=ValueError, names="targets")
-    yield case("error: soft targets' shape", wrong, x, soft(6, 4), error=ValueError,
-               names="targets")  # fmt: skip
-    yield case("error: bool targets", "True is not class 1", x, LABELS > 0, error=TypeError,
-               names="targets")  # fmt: skip
+    yield case(
+        "error: soft targets' shape", wrong, x, soft(6, 4), error=ValueError, names="targets"
+    )
+    yield case(
+        "error: bool targets",
+        "True is not class 1",
+        x,
+        LABELS > 0,
+        error=TypeError,
+        names="targets",
+    )
     for name, value, kind in [
-        ("weight", np.ones(4), ValueError), ("sample_weight", np.ones(5), ValueError),
-        ("where", np.ones(6), TypeError), ("label_smoothing", 1.5, ValueError),
-        ("reduction", "average", ValueError), ("axis", 2, ValueError),
+        ("weight", np.ones(4), ValueError),
+        ("sample_weight", np.ones(5), ValueError),
+        ("where", np.ones(6), TypeError),
+        ("label_smoothing", 1.5, ValueError),
+        ("reduction", "average", ValueError),
+        ("axis", 2, ValueError),
         ("ignore_index", 0.5, TypeError),
-    ]:  # fmt: skip
-        yield case(f"error: {name}", wrong, x, LABELS, options={name: value}, error=kind,
-                   names=name)  # fmt: skip
+    ]:
+        yield case(
+            f"error: {name}", wrong, x, LABELS, options={name: value}, error=kind, names=name
+        )
 
 
 def _log_probs_only() -> Iterator[Case]:
@@ -190,43 +334,104 @@ def _log_probs_only() -> Iterator[Case]:
     x = log_probs()
     yield from _errors(x)
     tail = np.exp(-np.array([5.0, 17.0, 30.0, 50.0, 70.0, 82.0]))
-    yield rows("near certainty", "exp and log again lose a log-probability of -4e-8",
-               put(x, *((i, LABELS[i], -tail[i]) for i in range(6))), LABELS)  # fmt: skip
+    yield rows(
+        "near certainty",
+        "exp and log again lose a log-probability of -4e-8",
+        put(x, *((i, LABELS[i], -tail[i]) for i in range(6))),
+        LABELS,
+    )
     far = (-82.0, -1000.0, -1e6, -1e30, 0.0, -3.0)
-    yield rows("far", "a loss is not clipped at 100", dtypes=WIDE, targets=LABELS,
-               x=put(x, *((i, LABELS[i], far[i]) for i in range(6))))  # fmt: skip
-    yield rows("positive", "what is given need not be normalised: it is taken as it is", x + 2,
-               LABELS, dtypes=WIDE)  # fmt: skip
+    yield rows(
+        "far",
+        "a loss is not clipped at 100",
+        dtypes=WIDE,
+        targets=LABELS,
+        x=put(x, *((i, LABELS[i], far[i]) for i in range(6))),
+    )
+    yield rows(
+        "positive",
+        "what is given need not be normalised: it is taken as it is",
+        x + 2,
+        LABELS,
+        dtypes=WIDE,
+    )
 
 
 def _probs_only() -> Iterator[Case]:
     rows = partial(Case, "log loss", loss="log_loss", options=NONE, upstream=UPSTREAM)
     x = probs()
     near = 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24])
-    yield rows("near certainty", "-log(1 - 2^-24) is 6e-8, and clipping into [1e-7, 1 - 1e-7] "
-               "makes it 1e-7, with gradient 0", targets=LABELS, x=put(x, *((i, LABELS[i], near[i])
-               for i in range(6))), see=(f"{KERAS}/9664",), quick=True)  # fmt: skip
+    yield rows(
+        "near certainty",
+        "-log(1 - 2^-24) is 6e-8, and clipping into [1e-7, 1 - 1e-7] "
+        "makes it 1e-7, with gradient 0",
+        targets=LABELS,
+        x=put(x, *((i, LABELS[i], near[i]) for i in range(6))),
+        see=(f"{KERAS}/9664",),
+        quick=True,
+    )
     far = (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)
-    yield rows("far", "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves", dtypes=WIDE,
-               x=put(x, *((i, LABELS[i], far[i]) for i in range(6))), targets=LABELS,
-               see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595",))  # fmt: skip
-    yield rows("not normalised", "rows are taken as they are, and not divided by their sum",
-               x * 2, LABELS, dtypes=WIDE)  # fmt: skip
-    yield rows("negative", "the logarithm of a negative number is NaN", put(x, (1, 1, -0.25)),
-               LABELS, dtypes=WIDE)  # fmt: skip
+    yield rows(
+        "far",
+        "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves",
+        dtypes=WIDE,
+        x=put(x, *((i, LABELS[i], far[i]) for i in range(6))),
+        targets=LABELS,
+        see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595",),
+    )
+    yield rows(
+        "not normalised",
+        "rows are taken as they are, and not divided by their sum",
+        x * 2,
+        LABELS,
+        dtypes=WIDE,
+    )
+    yield rows(
+        "negative",
+        "the logarithm of a negative number is NaN",
+        put(x, (1, 1, -0.25)),
+        LABELS,
+        dtypes=WIDE,
+    )
     clipped = partial(rows, options={**NONE, "eps": 2.0**-6}, dtypes=WIDE)
     ends = put(x, (0, 0, 0), (1, 1, 1), (2, 2, 2.0**-7), (3, 3, 2.0**-6), (4, 4, 1 - 2.0**-7))
     yield clipped("eps", "clipped into [eps, 1 - eps], with gradient 0 where clipped", ends, LABELS)
-    yield clipped("eps, NaN", "a comparison with NaN is false: clipping must not make it a "
-                  "number", put(x, (1, 1, NAN), (0, 3, NAN)), LABELS)  # fmt: skip
-    yield clipped("eps, soft", "the gradient to a target is the clipped logarithm", ends,
-                  soft(6, 5, seed=2), to_targets=True)  # fmt: skip
+    yield clipped(
+        "eps, NaN",
+        "a comparison with NaN is false: clipping must not make it a number",
+        put(x, (1, 1, NAN), (0, 3, NAN)),
+        LABELS,
+    )
+    yield clipped(
+        "eps, soft",
+        "the gradient to a target is the clipped logarithm",
+        ends,
+        soft(6, 5, seed=2),
+        to_targets=True,
+    )
     small = {**NONE, "eps": 1e-15}
-    yield rows("eps below the dtype's", "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, "
-               "and 0·inf NaN", put(x, (0, 0, 1), (1, 1, 0), (2, 1, 1)), LABELS, options=small,
-               dtypes=WIDE, see=(f"{SKLEARN}/24315", f"{KERAS}/377"))  # fmt: skip
-    for label, value, kind in [("0.75", 0.75, ValueError), ("negative", -1e-7, ValueError),
-                               ("a word", "auto", TypeError)]:  # fmt: skip
-        yield rows(f"error: eps {label}", "clipped into an interval that is none", x, LABELS,
-                   options={"eps": value}, upstream=1.0, error=kind, names="eps",
-                   dtypes=ONE)  # fmt: skip
+    yield rows(
+        "eps below the dtype's",
+        "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN",
+        put(x, (0, 0, 1), (1, 1, 0), (2, 1, 1)),
+        LABELS,
+        options=small,
+        dtypes=WIDE,
+        see=(f"{SKLEARN}/24315", f"{KERAS}/377"),
+    )
+    for label, value, kind in [
+        ("0.75", 0.75, ValueError),
+        ("negative", -1e-7, ValueError),
+        ("a word", "auto", TypeError),
+    ]:
+        yield rows(
+            f"error: eps {label}",
+            "clipped into an interval that is none",
+            x,
+            LABELS,
+            options={"eps": value},
+            upstream=1.0,
+            error=kind,
+            names="eps",
+            dtypes=ONE,
+        )

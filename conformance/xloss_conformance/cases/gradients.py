@@ -24,7 +24,7 @@ from .arrays import (
     confident,
     one_hot,
     soft,
-)  # fmt: skip
+)
 
 NONE = {"reduction": "none"}
 UP = np.array([0.0, 1.0, -2.5, 0.125, 1000.0, -0.75])
@@ -79,8 +79,15 @@ def _soft_gradient() -> list[Case]:
         label: str, options: Any = None, t: Array = P, reason: str = reason, **rest: Any
     ) -> Case:
         given = {"x": X, "dtypes": ONE, "see": see, **rest}
-        return Case("soft gradient", label, reason, targets=t, options=options or {},
-                    to_targets=True, **given)  # fmt: skip
+        return Case(
+            "soft gradient",
+            label,
+            reason,
+            targets=t,
+            options=options or {},
+            to_targets=True,
+            **given,
+        )
 
     return [
         case("mean", reason=mean, quick=True, dtypes=("float32", "float64", "bfloat16")),
@@ -103,8 +110,13 @@ def _soft_gradient() -> list[Case]:
         case("masked", t=P_MASKED, x=MASKED, reason=masked, quick=True),
         case("masked, sum", {"reduction": "sum"}, P_MASKED, masked, x=MASKED),
         case("masked, smoothed", {"label_smoothing": 0.1}, P_MASKED, masked, x=MASKED),
-        case("target on a masked class", {"reduction": "sum"}, changed(P_MASKED, (1, 0), 0.25),
-             "where the loss is +inf the gradient is the same formula", x=MASKED),
+        case(
+            "target on a masked class",
+            {"reduction": "sum"},
+            changed(P_MASKED, (1, 0), 0.25),
+            "where the loss is +inf the gradient is the same formula",
+            x=MASKED,
+        ),
         case("infinite", {"reduction": "sum"}, one_hot(Y, 5), x=changed(X, (2, Y[2]), INF)),
         case("rows of other sums", t=sums, reason="targets need not sum to 1: a row's weight does"),
         case("rows of other sums, smoothed", {"label_smoothing": 0.1}, sums, mean),
@@ -112,4 +124,4 @@ def _soft_gradient() -> list[Case]:
         case("confident", {"reduction": "sum"}, one_hot(np.array([0]), 10), x=confident(20)),
         case("upstream", NONE, upstream=UP),
         case("another batch", {"reduction": "mean"}, soft(6, 5, 5), mean, upstream=2.5),
-    ]  # fmt: skip
+    ]

@@ -42,14 +42,23 @@ def cases() -> list[Case]:
     for dtype in SIGNED:
         last = 127 if dtype == "int8" else 199
         found.append(
-            case(dtype, "-100 is ignored, 0 and the last class are classes",
-                 labelled(dtype, last, -100, 0), quick=dtype == "int8")
-        )  # fmt: skip
+            case(
+                dtype,
+                "-100 is ignored, 0 and the last class are classes",
+                labelled(dtype, last, -100, 0),
+                quick=dtype == "int8",
+            )
+        )
     for dtype in UNSIGNED:
         found.append(
-            case(dtype, "as a signed byte 156 is -100, but it is a class", see=BYTE,
-                 t=labelled(dtype, 199, 156, 0), quick=dtype == "uint8")
-        )  # fmt: skip
+            case(
+                dtype,
+                "as a signed byte 156 is -100, but it is a class",
+                see=BYTE,
+                t=labelled(dtype, 199, 156, 0),
+                quick=dtype == "uint8",
+            )
+        )
     return [*found, *_ignored(), *_bad(), *_unread()]
 
 
@@ -57,28 +66,57 @@ def _ignored() -> list[Case]:
     chosen = "ignore_index is compared in a dtype that holds both"
     at = (labelled("int64", 7, 99, 7, 126), {"ignore_index": 7})
     return [
-        case("ignore 255", chosen, labelled("uint8", 199, 255, 0), options={"ignore_index": 255},
-             quick=True),
+        case(
+            "ignore 255",
+            chosen,
+            labelled("uint8", 199, 255, 0),
+            options={"ignore_index": 255},
+            quick=True,
+        ),
         case("ignore -1", chosen, labelled("int64", 199, -1, 0), options={"ignore_index": -1}),
         case("ignore a class", "a label in range that is ignored", at[0], options=at[1]),
-        case("ignore 2^64-100", chosen, labelled("uint64", 199, 2**64 - 100, 0),
-             options={"ignore_index": 2**64 - 100, **NONE}),
-        case("ignore 300 of bytes", "beyond the dtype: 300 is no byte, and 44 is not ignored",
-             labelled("uint8", 44, 199, 0), options={"ignore_index": 300}),
-        case("ignore 156 of signed bytes", "as a signed byte 156 is -100: a bad label here",
-             labelled("int8", 127, -100, 0), options={"ignore_index": 156, **NONE}),
-        case("ignore None", "-100 is a bad label where nothing is ignored",
-             labelled("int64", 199, -100, 0), options={"ignore_index": None, **NONE}),
-        case("ignore None, good", "no label is ignored", labelled("int64", 199, 5, 0),
-             options={"ignore_index": None}),
-    ]  # fmt: skip
+        case(
+            "ignore 2^64-100",
+            chosen,
+            labelled("uint64", 199, 2**64 - 100, 0),
+            options={"ignore_index": 2**64 - 100, **NONE},
+        ),
+        case(
+            "ignore 300 of bytes",
+            "beyond the dtype: 300 is no byte, and 44 is not ignored",
+            labelled("uint8", 44, 199, 0),
+            options={"ignore_index": 300},
+        ),
+        case(
+            "ignore 156 of signed bytes",
+            "as a signed byte 156 is -100: a bad label here",
+            labelled("int8", 127, -100, 0),
+            options={"ignore_index": 156, **NONE},
+        ),
+        case(
+            "ignore None",
+            "-100 is a bad label where nothing is ignored",
+            labelled("int64", 199, -100, 0),
+            options={"ignore_index": None, **NONE},
+        ),
+        case(
+            "ignore None, good",
+            "no label is ignored",
+            labelled("int64", 199, 5, 0),
+            options={"ignore_index": None},
+        ),
+    ]
 
 
 def _bad() -> list[Case]:
     def bad(dtype: str, value: int, reason: str, name: str = "", **rest: Any) -> Case:
         label = f"{name or value} as {dtype}"
-        return case(label, reason, labelled(dtype, 199 if dtype != "int8" else 127, value),
-                    **{"options": NONE, "see": SEE, **rest})  # fmt: skip
+        return case(
+            label,
+            reason,
+            labelled(dtype, 199 if dtype != "int8" else 127, value),
+            **{"options": NONE, "see": SEE, **rest},
+        )
 
     return [
         bad("int8", -1, NEGATIVE),
@@ -94,13 +132,28 @@ def _bad() -> list[Case]:
         bad("uint32", 2**32 - 100, WRAPPED, "2^32-100"),
         bad("uint64", 2**64 - 100, WRAPPED, "2^64-100", see=BYTE),
         bad("uint64", 2**32 + 5, WRAPPED, "2^32+5"),
-        bad("int64", -1, "the mean over a bad label is NaN, not a plausible number", "mean of -1",
-            options={}),
-        bad("int64", 200, "a bad label has no class weight, and its row is NaN", "weighted 200",
-            options={"weight": np.ones(200), **NONE}),
-        bad("int64", -1, "smoothing gives no row back to a bad label", "smoothed -1",
-            options={"label_smoothing": 0.1, **NONE}),
-    ]  # fmt: skip
+        bad(
+            "int64",
+            -1,
+            "the mean over a bad label is NaN, not a plausible number",
+            "mean of -1",
+            options={},
+        ),
+        bad(
+            "int64",
+            200,
+            "a bad label has no class weight, and its row is NaN",
+            "weighted 200",
+            options={"weight": np.ones(200), **NONE},
+        ),
+        bad(
+            "int64",
+            -1,
+            "smoothing gives no row back to a bad label",
+            "smoothed -1",
+            options={"label_smoothing": 0.1, **NONE},
+        ),
+    ]
 
 
 def _unread() -> list[Case]:
@@ -111,6 +164,10 @@ def _unread() -> list[Case]:
         case("unread, 200", reason, labelled("int32", 200, 199, -100), options=never),
         case("unread, 2^64-100", reason, labelled("uint64", 199, 2**64 - 100), options=never),
         case("unread, good", reason, labelled("int64", 199, -100), options={"validate": False}),
-        case("validated, good", "validate=True reads the labels and finds nothing",
-             changed(labelled("int64", 199, -100), 5, 12), options={"validate": True}),
-    ]  # fmt: skip
+        case(
+            "validated, good",
+            "validate=True reads the labels and finds nothing",
+            changed(labelled("int64", 199, -100), 5, 12),
+            options={"validate": True},
+        ),
+    ]

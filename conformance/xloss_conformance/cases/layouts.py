@@ -22,7 +22,7 @@ from .arrays import (
     logits,
     soft,
     weights,
-)  # fmt: skip
+)
 
 NONE = {"reduction": "none"}
 
@@ -56,20 +56,46 @@ def _axis() -> list[Case]:
         case("2 of 3, rows", last, y, 2, options=NONE),
         case("1 of 3, rows", middle, y, 1, options=NONE),
         case("1 of 3, soft", middle, p, 1, to_targets=True, dtypes=ONE),
-        case("1 of 3, soft and smoothed", middle, p, 1, options={"label_smoothing": 0.1, "weight":
-             W}, dtypes=ONE),
+        case(
+            "1 of 3, soft and smoothed",
+            middle,
+            p,
+            1,
+            options={"label_smoothing": 0.1, "weight": W},
+            dtypes=ONE,
+        ),
         case("1 of 3, every weight", middle, y, 1, options=both, quick=True, dtypes=ONE),
-        case("1 of 3, a weight a column", middle, y, 1, dtypes=ONE, reason=broadcast,
-             options={"sample_weight": S[:3]}),
-        case("1 of 3, a weight a line", middle, y, 1, dtypes=ONE, reason=broadcast,
-             options={"sample_weight": S[:2, None], "where": np.array([True, False, True])}),
-        case("1 of 3, upstream", middle, y, 1, options=NONE, upstream=S.reshape(2, 3) - 1,
-             dtypes=ONE),
+        case(
+            "1 of 3, a weight a column",
+            middle,
+            y,
+            1,
+            dtypes=ONE,
+            reason=broadcast,
+            options={"sample_weight": S[:3]},
+        ),
+        case(
+            "1 of 3, a weight a line",
+            middle,
+            y,
+            1,
+            dtypes=ONE,
+            reason=broadcast,
+            options={"sample_weight": S[:2, None], "where": np.array([True, False, True])},
+        ),
+        case(
+            "1 of 3, upstream", middle, y, 1, options=NONE, upstream=S.reshape(2, 3) - 1, dtypes=ONE
+        ),
         case("a single row", X[0], np.array(Y[0]), 0, dtypes=ONE),
         case("a single row, soft", X[0], P[0], -1, dtypes=ONE),
-        case("1 of 4, as images", logits(24, 5).reshape(2, 3, 4, 5).transpose(0, 3, 1, 2),
-             labels(24, 5).reshape(2, 3, 4), 1, dtypes=ONE),
-    ]  # fmt: skip
+        case(
+            "1 of 4, as images",
+            logits(24, 5).reshape(2, 3, 4, 5).transpose(0, 3, 1, 2),
+            labels(24, 5).reshape(2, 3, 4),
+            1,
+            dtypes=ONE,
+        ),
+    ]
 
 
 def _layouts() -> list[Case]:
@@ -112,18 +138,41 @@ def _layouts() -> list[Case]:
         if layout in ("swapped", "misaligned", "filtered"):
             common["dtypes"] = WIDE  # NumPy's 16-bit floats are of one byte order
         found += [
-            Case("layouts", layout, reason[layout], x, Y,
-                 quick=layout in ("F", "readonly", "swapped", "filtered"), **common),
-            Case("layouts", f"{layout}, soft", reason[layout], x, P,
-                 options={"sample_weight": S}, to_targets=layout == "readonly",
-                 **{**common, "dtypes": WIDE}),
-        ]  # fmt: skip
+            Case(
+                "layouts",
+                layout,
+                reason[layout],
+                x,
+                Y,
+                quick=layout in ("F", "readonly", "swapped", "filtered"),
+                **common,
+            ),
+            Case(
+                "layouts",
+                f"{layout}, soft",
+                reason[layout],
+                x,
+                P,
+                options={"sample_weight": S},
+                to_targets=layout == "readonly",
+                **{**common, "dtypes": WIDE},
+            ),
+        ]
     middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
     for layout in ("F", "reversed", "strided", "readonly"):
         found.append(
-            Case("layouts", f"{layout}, axis 1", reason[layout], middle, Y.reshape(2, 3), see=see,
-                 layout=layout, options={"axis": 1}, dtypes=ONE)
-        )  # fmt: skip
+            Case(
+                "layouts",
+                f"{layout}, axis 1",
+                reason[layout],
+                middle,
+                Y.reshape(2, 3),
+                see=see,
+                layout=layout,
+                options={"axis": 1},
+                dtypes=ONE,
+            )
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from .arrays import (
     changed,
     confident,
     one_hot,
-)  # fmt: skip
+)
 
 NONE = {"reduction": "none"}
 WEIGHTED = ("https://github.com/pytorch/pytorch/issues/107680",)
@@ -38,10 +38,15 @@ def cases() -> list[Case]:
 def _options() -> list[Case]:
     found = []
     arrays = {"weight": W, "sample_weight": S, "where": KEEP}
-    quick = {"weight, mean, soft", "sample_weight, mean, index", "where, mean, index",
-             "smoothed, mean, index", "weight, sample_weight, where, smoothed, mean, soft",
-             "weight, sample_weight, where, smoothed, mean, index",
-             "weight, sum, index"}  # fmt: skip
+    quick = {
+        "weight, mean, soft",
+        "sample_weight, mean, index",
+        "where, mean, index",
+        "smoothed, mean, index",
+        "weight, sample_weight, where, smoothed, mean, soft",
+        "weight, sample_weight, where, smoothed, mean, index",
+        "weight, sum, index",
+    }
     for flags in product((False, True), repeat=4):
         used = [name for name, on in zip((*arrays, "smoothed"), flags, strict=True) if on]
         given: dict[str, Any] = {name: arrays[name] for name in used if name in arrays}
@@ -54,18 +59,34 @@ def _options() -> list[Case]:
             if reduction == "mean":
                 see = (*WEIGHTED * flags[0], *SAMPLES * flags[1])
             found.append(
-                Case("options", label, _reason(flags, reduction, kind), X, Y if kind == "index"
-                     else P, options=options, dtypes=ONE, quick=label in quick,
-                     see=(*see, *SMOOTHED * flags[3]))
-            )  # fmt: skip
+                Case(
+                    "options",
+                    label,
+                    _reason(flags, reduction, kind),
+                    X,
+                    Y if kind == "index" else P,
+                    options=options,
+                    dtypes=ONE,
+                    quick=label in quick,
+                    see=(*see, *SMOOTHED * flags[3]),
+                )
+            )
     whole = (
         "the denominator is what is given, the tokens of a whole batch say, and no sum of weights"
     )
     for label, t in (("index", Y), ("soft", P)):
         found.append(
-            Case("options", f"normalizer, {label}", whole, X, t, dtypes=ONE, quick=label == "index",
-                 options={**arrays, "normalizer": 4.0})
-        )  # fmt: skip
+            Case(
+                "options",
+                f"normalizer, {label}",
+                whole,
+                X,
+                t,
+                dtypes=ONE,
+                quick=label == "index",
+                options={**arrays, "normalizer": 4.0},
+            )
+        )
     return found
 
 
@@ -89,8 +110,12 @@ def _z_loss() -> list[Case]:
 
     def case(label: str, t: Array = Y, reason: str = reason, **rest: Any) -> Case:
         options = {"z_loss": 0.5, **rest.pop("options", {})}
-        return Case("z-loss", label, reason, **{"x": X, "targets": t, "dtypes": ONE, "see": see,
-                    "options": options, **rest})  # fmt: skip
+        return Case(
+            "z-loss",
+            label,
+            reason,
+            **{"x": X, "targets": t, "dtypes": ONE, "see": see, "options": options, **rest},
+        )
 
     all_weights = {"weight": W, "sample_weight": S}
     ones = changed(np.ones(5), 3, 0.0)
@@ -105,16 +130,25 @@ def _z_loss() -> list[Case]:
         case("ignored", np.where(KEEP, Y, -100), "an ignored row has no z-loss"),
         case("large lse", x=X + 1000, reason="lse² is of the logits as given, not shifted"),
         case("negative lse", x=X - 20, reason="the gradient has the sign of lse"),
-        case("lse of 0", x=X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024,
-             reason="m and log(1 + r) cancel in lse"),
+        case(
+            "lse of 0",
+            x=X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024,
+            reason="m and log(1 + r) cancel in lse",
+        ),
         case("confident", np.array([0]), x=confident(20), reason="the tail stays beside the term"),
         case("masked", x=MASKED, reason="lse is of the possible classes"),
-        case("soft rows of other sums", P * np.array([[0.5], [1], [2], [0], [1], [1]]),
-             "W is the sum of the row's targets: a row of 0 has no z-loss"),
-        case("class weight 0", options={"weight": ones, **NONE},
-             reason="W is 0 with the label's weight: no z-loss"),
+        case(
+            "soft rows of other sums",
+            P * np.array([[0.5], [1], [2], [0], [1], [1]]),
+            "W is the sum of the row's targets: a row of 0 has no z-loss",
+        ),
+        case(
+            "class weight 0",
+            options={"weight": ones, **NONE},
+            reason="W is 0 with the label's weight: no z-loss",
+        ),
         case("normalizer", options={"normalizer": 4.0}, reason="the term is divided as the rest"),
-    ]  # fmt: skip
+    ]
 
 
 def _softcap() -> list[Case]:
@@ -126,8 +160,12 @@ def _softcap() -> list[Case]:
 
     def case(label: str, x: Array, t: Array = Y, reason: str = reason, **rest: Any) -> Case:
         options = {"softcap": 30.0, **rest.pop("options", {})}
-        return Case("softcap", label, reason, **{"x": x, "targets": t, "dtypes": ONE, "see": see,
-                    "options": options, **rest})  # fmt: skip
+        return Case(
+            "softcap",
+            label,
+            reason,
+            **{"x": x, "targets": t, "dtypes": ONE, "see": see, "options": options, **rest},
+        )
 
     infinite = changed(changed(X, 1, [1, INF, 2, 0, 1]), 4, [INF, 1, -INF, 0, INF])
     weighted = {"label_smoothing": 0.1, "weight": W}
@@ -141,10 +179,22 @@ def _softcap() -> list[Case]:
         case("soft", spread, P),
         case("smoothed and weighted", spread, options=weighted),
         case("z-loss", spread, options={"z_loss": 0.5}, reason="lse is of the capped logits"),
-        case("masked", np.where(MASKED == -INF, -INF, spread), quick=True, see=padded,
-             options={"softcap": 8.0}, reason="tanh(-inf) is -1: a masked class comes back as -c"),
-        case("masked, soft, smoothed", np.where(MASKED == -INF, -INF, spread), P_MASKED, see=padded,
-             options={"label_smoothing": 0.1}, reason="tanh(-inf) is -1"),
+        case(
+            "masked",
+            np.where(MASKED == -INF, -INF, spread),
+            quick=True,
+            see=padded,
+            options={"softcap": 8.0},
+            reason="tanh(-inf) is -1: a masked class comes back as -c",
+        ),
+        case(
+            "masked, soft, smoothed",
+            np.where(MASKED == -INF, -INF, spread),
+            P_MASKED,
+            see=padded,
+            options={"label_smoothing": 0.1},
+            reason="tanh(-inf) is -1",
+        ),
         case("one-hot, masked", MASKED, one_hot(Y, 5), see=padded, reason="tanh(-inf) is -1"),
         case("+inf", infinite, options=NONE, reason="a cap makes +inf c, with slope 0"),
-    ]  # fmt: skip
+    ]

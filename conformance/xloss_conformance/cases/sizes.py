@@ -33,8 +33,12 @@ def _sixteen_bits() -> list[Case]:
     small = "float16", "bfloat16", "float32"
 
     def case(label: str, **rest: Any) -> Case:
-        return Case("sixteen bits", label, reason, **{"x": x, "targets": y, "dtypes": small,
-                    "see": see, **rest})  # fmt: skip
+        return Case(
+            "sixteen bits",
+            label,
+            reason,
+            **{"x": x, "targets": y, "dtypes": small, "see": see, **rest},
+        )
 
     few = np.resize(y, 6)
     return [
@@ -43,9 +47,14 @@ def _sixteen_bits() -> list[Case]:
         case("mean, ignored", targets=np.where(np.arange(ROWS) % 3 == 0, -100, y)),
         case("mean, weighted", options={"sample_weight": np.resize([0.5, 1, 2, 4], ROWS)}),
         case("rows", x=x[:6] / 3, targets=few, options={"reduction": "none"}),
-        case("upstream", x=x[:6] / 3, targets=few, options={"reduction": "none"},
-             upstream=np.array([1, -2, 0.25, 0, 3, 1024])),
-    ]  # fmt: skip
+        case(
+            "upstream",
+            x=x[:6] / 3,
+            targets=few,
+            options={"reduction": "none"},
+            upstream=np.array([1, -2, 0.25, 0, 3, 1024]),
+        ),
+    ]
 
 
 def _vocabulary() -> list[Case]:
@@ -78,7 +87,18 @@ def _size() -> list[Case]:
     y = rng.integers(0, 293, 7)
     times = 2**31 // x.size + 1
     return [
-        Case("size", f"2^31 elements, {how}", reason, x, y, options={"reduction": how}, see=see,
-             value_only=True, on_demand=True, tile=times, dtypes=("float16", "float32"))
+        Case(
+            "size",
+            f"2^31 elements, {how}",
+            reason,
+            x,
+            y,
+            options={"reduction": how},
+            see=see,
+            value_only=True,
+            on_demand=True,
+            tile=times,
+            dtypes=("float16", "float32"),
+        )
         for how in ("mean", "sum")
-    ]  # fmt: skip
+    ]

@@ -17,18 +17,28 @@ def cases() -> list[Case]:
     zero = np.array([0])
     found = [
         Case(
-            "tail", f"gap {gap}", LOST, confident(gap), zero,
-            gap=float(gap), quick=gap in (5, 12, 17, 40, 80), see=SEE,
+            "tail",
+            f"gap {gap}",
+            LOST,
+            confident(gap),
+            zero,
+            gap=float(gap),
+            quick=gap in (5, 12, 17, 40, 80),
+            see=SEE,
         )
         for gap in GAPS
-    ]  # fmt: skip
+    ]
     found += [
         Case(
-            "tail", f"gap {gap}, one-hot", "a one-hot row is its label: the same tail survives",
-            confident(gap), one_hot(zero, 10), see=SEE,
+            "tail",
+            f"gap {gap}, one-hot",
+            "a one-hot row is its label: the same tail survives",
+            confident(gap),
+            one_hot(zero, 10),
+            see=SEE,
         )
         for gap in (17, 40, 80)
-    ]  # fmt: skip
+    ]
     # Row i is confident of its own label Y[i].
     rows = np.concatenate([confident(gap, classes=5) for gap in (9, 17, 25, 40, 60, 80)])
     turned = np.stack([np.roll(row, label) for row, label in zip(rows, Y, strict=True)])
@@ -38,7 +48,11 @@ def cases() -> list[Case]:
         Case("tail", "six gaps", LOST, turned, Y, options={"reduction": "none"}, see=SEE),
         Case("tail", "six gaps, weighted", LOST, turned, Y, options=weighted, see=SEE),
         Case(
-            "tail", "confident and wrong", "the loss is the gap: it must not be clipped",
-            turned, (Y + 1) % 5, options={"reduction": "none"},
+            "tail",
+            "confident and wrong",
+            "the loss is the gap: it must not be clipped",
+            turned,
+            (Y + 1) % 5,
+            options={"reduction": "none"},
         ),
-    ]  # fmt: skip
+    ]

@@ -42,9 +42,10 @@ class Convention:
         """Return the options that the case cannot do without: those that are no default."""
         own = inspect.signature(getattr(xloss, case.loss)).parameters
         return {
-            k for k, v in case.options.items()
+            k
+            for k, v in case.options.items()
             if isinstance(v, np.ndarray) or k not in own or v != own[k].default
-        }  # fmt: skip
+        }
 
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         """Return what of the case the convention, or this function, does not offer; or None."""
@@ -75,10 +76,13 @@ class Convention:
         """Return the options without defaults that the function has no parameter for."""
         known, needed = parameters(function), self.needs(case)
         return {
-            k: v for k, v in options.items()
-            if k in needed or known is None or self.theirs(case, k) in known
+            k: v
+            for k, v in options.items()
+            if k in needed
+            or known is None
+            or self.theirs(case, k) in known
             or self.theirs(case, k) == ""
-        }  # fmt: skip
+        }
 
     def lacks(self, case: Case) -> str | None:
         """Return what else of a case that has an answer is not offered, or None."""

@@ -68,25 +68,33 @@ class Keras(Convention):
     }
     _common: ClassVar[Mapping[str, str]] = {"sample_weight": "", "reduction": ""}
     _sparse: ClassVar[Mapping[str, str]] = {
-        "axis": "axis", "ignore_index": "ignore_class", **_common,
-    }  # fmt: skip
+        "axis": "axis",
+        "ignore_index": "ignore_class",
+        **_common,
+    }
     _dense: ClassVar[Mapping[str, str]] = {
-        "axis": "axis", "label_smoothing": "label_smoothing", "ignore_index": "", **_common,
-    }  # fmt: skip
+        "axis": "axis",
+        "label_smoothing": "label_smoothing",
+        "ignore_index": "",
+        **_common,
+    }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "cross_entropy": _sparse,
         "cross_entropy soft": _dense,
         "log_loss": _sparse,
         "log_loss soft": _dense,
         "focal_loss": {
-            "axis": "axis", "label_smoothing": "label_smoothing", "gamma": "gamma",
-            "weight": "alpha", **_common,
+            "axis": "axis",
+            "label_smoothing": "label_smoothing",
+            "gamma": "gamma",
+            "weight": "alpha",
+            **_common,
         },
         "binary_cross_entropy_with_logits": {"label_smoothing": "label_smoothing", **_common},
         "binary_cross_entropy": {"label_smoothing": "label_smoothing", **_common},
         "sigmoid_focal_loss": {"gamma": "gamma", "alpha": "", **_common},
         "kl_div": {"axis": "", **_common},
-    }  # fmt: skip
+    }
 
     def __init__(self) -> None:
         self.home = str(keras.backend.backend())

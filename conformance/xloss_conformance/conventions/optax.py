@@ -30,14 +30,17 @@ class Optax(Convention):
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "cross_entropy": {"axis": "axis", "where": "where", "reduction": ""},
         "cross_entropy soft": {
-            "axis": "axis", "where": "where", "label_smoothing": "", "ignore_index": "",
+            "axis": "axis",
+            "where": "where",
+            "label_smoothing": "",
+            "ignore_index": "",
             "reduction": "",
         },
         "binary_cross_entropy_with_logits": {"reduction": ""},
         "sigmoid_focal_loss": {"alpha": "alpha", "gamma": "gamma", "reduction": ""},
         "kl_div": {"axis": "axis", "where": "where", "log_target": "", "reduction": ""},
         "kl_div log": {"axis": "axis", "where": "where", "log_target": "", "reduction": ""},
-    }  # fmt: skip
+    }
 
     def kind(self, case: Case) -> str:
         return "kl_div log" if case.options.get("log_target") else super().kind(case)

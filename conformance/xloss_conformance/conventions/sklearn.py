@@ -16,18 +16,26 @@ LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}
 
 
 def half_multinomial(
-    labels: Array, logits: Array, *, sample_weight: Array | None = None, reduction: str = "mean",
+    labels: Array,
+    logits: Array,
+    *,
+    sample_weight: Array | None = None,
+    reduction: str = "mean",
     cotangent: Any = 1.0,
-) -> tuple[Any, Array]:  # fmt: skip
+) -> tuple[Any, Array]:
     """Return the loss that LogisticRegression minimises, and its gradient, as its solver does."""
     loss = HalfMultinomialLoss(n_classes=logits.shape[1])
     return _linear(loss, labels, logits, sample_weight, reduction, cotangent)
 
 
 def half_binomial(
-    targets: Array, logits: Array, *, sample_weight: Array | None = None, reduction: str = "mean",
+    targets: Array,
+    logits: Array,
+    *,
+    sample_weight: Array | None = None,
+    reduction: str = "mean",
     cotangent: Any = 1.0,
-) -> tuple[Any, Array]:  # fmt: skip
+) -> tuple[Any, Array]:
     """Return the same of two classes."""
     return _linear(HalfBinomialLoss(), targets, logits, sample_weight, reduction, cotangent)
 

@@ -49,21 +49,28 @@ class Torch(Convention):
     }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "cross_entropy": {
-            "axis": "", "weight": "weight", "ignore_index": "ignore_index",
-            "label_smoothing": "label_smoothing", "reduction": "reduction",
+            "axis": "",
+            "weight": "weight",
+            "ignore_index": "ignore_index",
+            "label_smoothing": "label_smoothing",
+            "reduction": "reduction",
         },
         "nll_loss": {
-            "axis": "", "weight": "weight", "ignore_index": "ignore_index",
+            "axis": "",
+            "weight": "weight",
+            "ignore_index": "ignore_index",
             "reduction": "reduction",
         },
         "binary_cross_entropy_with_logits": {
-            "sample_weight": "weight", "pos_weight": "pos_weight", "reduction": "reduction",
+            "sample_weight": "weight",
+            "pos_weight": "pos_weight",
+            "reduction": "reduction",
         },
         "binary_cross_entropy": {"sample_weight": "weight", "reduction": "reduction"},
         "sigmoid_focal_loss": {"alpha": "alpha", "gamma": "gamma", "reduction": "reduction"},
         "kl_div": {"axis": "", "log_target": "log_target", "reduction": "reduction"},
         "entropy": {"axis": ""},
-    }  # fmt: skip
+    }
 
     def lacks(self, case: Case) -> str | None:
         if case.options.get("ignore_index", 0) is None:

@@ -29,8 +29,15 @@ class Home:
         f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
     )
     layouts: tuple[str, ...] = (
-        "C", "F", "reversed", "strided", "broadcast", "readonly", "swapped", "misaligned",
-    )  # fmt: skip
+        "C",
+        "F",
+        "reversed",
+        "strided",
+        "broadcast",
+        "readonly",
+        "swapped",
+        "misaligned",
+    )
 
     def version(self) -> str:
         return str(np.__version__)

@@ -29,8 +29,14 @@ def browser() -> Any:
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     # No sandbox: as root, in a container, Chromium would not start with one.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-                     "--hide-scrollbars", "--lang=en"):  # fmt: skip
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--lang=en",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # With its path given, Selenium does not look for a driver on the network.

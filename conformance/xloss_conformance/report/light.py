@@ -33,9 +33,13 @@ def light(subject: Subject, verdict: Verdict) -> Verdict:
             want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
     lines = [] if verdict.status == "refused" else _snippet(subject, case)
     return replace(
-        verdict, outcome=None, expected=None, call="\n".join(lines),
-        got={k: v for k, v in got.items() if v}, want={k: v for k, v in want.items() if v},
-    )  # fmt: skip
+        verdict,
+        outcome=None,
+        expected=None,
+        call="\n".join(lines),
+        got={k: v for k, v in got.items() if v},
+        want={k: v for k, v in want.items() if v},
+    )
 
 
 def _snippet(subject: Subject, case: Case) -> list[str]:

@@ -36,9 +36,12 @@ def judged(jobs: int) -> dict[str, Any]:
     everything = plan.Plan()
     peers = plan.Plan(peers=PEERS)
     report = suite.run(
-        [*plan.sources(everything), *plan.sources(peers)], plan.cases(everything), jobs=jobs,
-        deviations=deviations.read(deviations.FILE), progress=_progress,
-    )  # fmt: skip
+        [*plan.sources(everything), *plan.sources(peers)],
+        plan.cases(everything),
+        jobs=jobs,
+        deviations=deviations.read(deviations.FILE),
+        progress=_progress,
+    )
     report.mode, report.command = "full", AGAIN
     return record(report)
 

@@ -23,9 +23,21 @@ SCHEMA = 1
 OF_LINES = {"inputs", "setup", "got", "want", "call", "calls"}
 STATUSES = ("pass", "fail", "declared", "refused")
 PACKAGES = (
-    "numpy", "array-api-compat", "array-api-strict", "torch", "jax", "dask", "cupy", "numba",
-    "optax", "keras", "scikit-learn", "scipy", "ml_dtypes", "mpmath",
-)  # fmt: skip
+    "numpy",
+    "array-api-compat",
+    "array-api-strict",
+    "torch",
+    "jax",
+    "dask",
+    "cupy",
+    "numba",
+    "optax",
+    "keras",
+    "scikit-learn",
+    "scipy",
+    "ml_dtypes",
+    "mpmath",
+)
 
 
 def record(report: Report) -> dict[str, Any]:

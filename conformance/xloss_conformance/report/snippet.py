@@ -59,10 +59,11 @@ def one(upstream: Any) -> bool:
 def floats(case: Case) -> list[str]:
     """Return the names of those of them that are rounded to the dtype of x."""
     return [
-        k for k, v in arrays(case).items()
+        k
+        for k, v in arrays(case).items()
         if (k in ("x", *FLOATING) or (k == "targets" and v.dtype.kind == "f"))
         and k not in case.instead
-    ]  # fmt: skip
+    ]
 
 
 def keywords(case: Case) -> str:
@@ -78,9 +79,12 @@ def literal(value: Any) -> str:
         return _number(value) if isinstance(value, float) else repr(value)
     if value.dtype.kind == "f":
         body = np.array2string(
-            value, separator=", ", threshold=10**6, max_line_width=96,
+            value,
+            separator=", ",
+            threshold=10**6,
+            max_line_width=96,
             formatter={"float_kind": lambda v: _number(float(v))},
-        )  # fmt: skip
+        )
     else:
         body = np.array2string(value, separator=", ", threshold=10**6, max_line_width=96)
     if not value.size:
@@ -226,8 +230,11 @@ def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str)
         body = [f'with xloss.use_engine("{engine}"):', *(f"    {line}" for line in body)]
     results = ["value", *filter(None, grads.split(", "))]
     return [
-        *library_imports(library, dtype), "import xloss",
-        *([f"from xloss_conformance.packed import {LINEAR}"] if linear else []), "",
-        *as_arrays(case, library, dtype), *body,
+        *library_imports(library, dtype),
+        "import xloss",
+        *([f"from xloss_conformance.packed import {LINEAR}"] if linear else []),
+        "",
+        *as_arrays(case, library, dtype),
+        *body,
         *(shown(case, library, name) for name in results),
-    ]  # fmt: skip
+    ]

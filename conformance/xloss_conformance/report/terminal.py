@@ -107,9 +107,11 @@ def _table(console: Console, title: str) -> Table:
 
 
 def _families(
-    console: Console, families: Sequence[dict[str, Any]], columns: Sequence[str],
+    console: Console,
+    families: Sequence[dict[str, Any]],
+    columns: Sequence[str],
     tallies: dict[tuple[str, str], Tally],
-) -> None:  # fmt: skip
+) -> None:
     table = _table(console, "Worst error in ulp, value / gradient")
     table.add_column("family")
     table.add_column("cases", justify="right")
@@ -131,9 +133,13 @@ def _subjects(console: Console, record: Record, judged: Sequence[dict[str, Any]]
         tally = _of(record, subject)
         failed = Text(str(tally.counts["fail"]), "bold red" if tally.counts["fail"] else "green")
         table.add_row(
-            escape(subject["name"]), str(tally.judged), failed, str(tally.counts["refused"]),
-            _ulp(tally.value), _ulp(tally.grad),
-        )  # fmt: skip
+            escape(subject["name"]),
+            str(tally.judged),
+            failed,
+            str(tally.counts["refused"]),
+            _ulp(tally.value),
+            _ulp(tally.grad),
+        )
     console.print(table)
     console.print()
 
@@ -204,9 +210,12 @@ def _say(console: Console, head: str, text: str) -> None:
     """Print a paragraph, indented, its head dim; words longer than a line stay whole."""
     width = max(20, console.width - 4)
     first, *rest = textwrap.wrap(
-        f"{head}: {text}", width, subsequent_indent="  ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        f"{head}: {text}",
+        width,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     styled = Text(f"  {first}")
     styled.stylize("dim", 2, 3 + len(head))
     console.print(styled, soft_wrap=True)

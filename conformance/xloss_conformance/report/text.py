@@ -114,7 +114,8 @@ def ulp(values: Iterable[float | None]) -> str:
 
 
 def _notes(verdicts: list[Verdict]) -> Iterator[str]:
-    unjudged = sum("gradient" in v.want and "value" in v.got and "gradient" not in v.got
-                   for v in verdicts)  # fmt: skip
+    unjudged = sum(
+        "gradient" in v.want and "value" in v.got and "gradient" not in v.got for v in verdicts
+    )
     if unjudged:
         yield f"no gradient was given in {unjudged} cases, and none was judged"

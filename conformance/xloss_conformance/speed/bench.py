@@ -19,8 +19,14 @@ from .targets import judged
 
 SCHEMA = 1
 SECTIONS = (
-    "works", "by_classes", "by_rows", "by_threads", "memory", "first_call", "imports",
-)  # fmt: skip
+    "works",
+    "by_classes",
+    "by_rows",
+    "by_threads",
+    "memory",
+    "first_call",
+    "imports",
+)
 
 
 def bench(

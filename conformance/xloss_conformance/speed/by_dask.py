@@ -30,10 +30,12 @@ def arrays(work: Work) -> tuple[Array, Array]:
         labels, chunks=(work.chunks[0],), name=f"{INPUT}-labels-{work.chunks}"
     )
     x = da.map_blocks(  # type: ignore[no-untyped-call]
-        _normal, name=f"{INPUT}-logits-{work.chunks}", dtype=np.float32,
+        _normal,
+        name=f"{INPUT}-logits-{work.chunks}",
+        dtype=np.float32,
         meta=np.empty((0, 0), np.float32),
         chunks=tuple(_cut(n, size) for n, size in zip(work.shape, work.chunks, strict=True)),
-    )  # fmt: skip
+    )
     return x, y
 
 
@@ -79,16 +81,34 @@ def reduction(x: Array, y: Array, gradient: bool) -> Lazy:
     As fast as one writes it with NumPy: no array that was made is made twice.
     """
     lse = da.reduction(  # type: ignore[no-untyped-call]
-        x, chunk=_max_and_sum, combine=_combined, aggregate=_logarithm, axis=-1, dtype=np.float32,
-        concatenate=False, meta=np.empty((0,), np.float32),
-    )  # fmt: skip
+        x,
+        chunk=_max_and_sum,
+        combine=_combined,
+        aggregate=_logarithm,
+        axis=-1,
+        dtype=np.float32,
+        concatenate=False,
+        meta=np.empty((0,), np.float32),
+    )
     value = (lse - _picked(x, y)).mean()
     if not gradient:
         return (value,)
     grad = da.blockwise(  # type: ignore[no-untyped-call]
-        _difference, "ij", x, "ij", lse, "i", y, "i", _ids(x), "j", rows=len(x), dtype=x.dtype,
-        align_arrays=False, meta=np.empty((0, 0), np.float32),
-    )  # fmt: skip
+        _difference,
+        "ij",
+        x,
+        "ij",
+        lse,
+        "i",
+        y,
+        "i",
+        _ids(x),
+        "j",
+        rows=len(x),
+        dtype=x.dtype,
+        align_arrays=False,
+        meta=np.empty((0, 0), np.float32),
+    )
     return value, grad
 
 
@@ -99,9 +119,19 @@ def _ids(x: Array) -> Array:
 def _picked(x: Array, y: Array) -> Array:
     """Return the label's logit of each row: of each chunk what stands in it, else 0, summed."""
     parts = da.blockwise(  # type: ignore[no-untyped-call]
-        _in_chunk, "ij", x, "ij", y, "i", _ids(x), "j", adjust_chunks={"j": 1}, dtype=x.dtype,
-        align_arrays=False, meta=np.empty((0, 0), np.float32),
-    )  # fmt: skip
+        _in_chunk,
+        "ij",
+        x,
+        "ij",
+        y,
+        "i",
+        _ids(x),
+        "j",
+        adjust_chunks={"j": 1},
+        dtype=x.dtype,
+        align_arrays=False,
+        meta=np.empty((0, 0), np.float32),
+    )
     return parts.sum(axis=-1)
 
 
@@ -215,12 +245,16 @@ CONTENDERS = {
     for c in (
         _contender("xloss dask", "cross_entropy; value_and_grad", ours, False),
         _contender(
-            "dask", "max, exp, sum and log of dask.array, the label's logit by da.blockwise; "
-            "exp(x - lse) - onehot", operations,
+            "dask",
+            "max, exp, sum and log of dask.array, the label's logit by da.blockwise; "
+            "exp(x - lse) - onehot",
+            operations,
         ),
         _contender(
-            "dask, by chunk", "da.reduction, of each chunk maximum and sum in one NumPy function; "
-            "of the gradient another, in place", reduction,
+            "dask, by chunk",
+            "da.reduction, of each chunk maximum and sum in one NumPy function; "
+            "of the gradient another, in place",
+            reduction,
         ),
     )
-}  # fmt: skip
+}

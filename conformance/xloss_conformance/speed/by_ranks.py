@@ -120,17 +120,27 @@ CONTENDERS = {
     c.name: c
     for c in (
         Contender(
-            "xloss vocab-parallel", "torch",
-            "vocab_parallel_cross_entropy(shard, labels, group=group); .backward()", _ours,
+            "xloss vocab-parallel",
+            "torch",
+            "vocab_parallel_cross_entropy(shard, labels, group=group); .backward()",
+            _ours,
         ),
         Contender(
-            "loss_parallel", "torch", f"{F}.cross_entropy of a DTensor, Shard(1), under "
+            "loss_parallel",
+            "torch",
+            f"{F}.cross_entropy of a DTensor, Shard(1), under "
             "torch.distributed.tensor.parallel.loss_parallel(); .backward()",
-            _loss_parallel, True, "torch",
+            _loss_parallel,
+            True,
+            "torch",
         ),
         Contender(
-            "torch by hand", "torch", "Megatron-LM's algorithm as an autograd.Function that leaves "
-            "the logits as they are", _by_hand, True, "torch",
+            "torch by hand",
+            "torch",
+            "Megatron-LM's algorithm as an autograd.Function that leaves the logits as they are",
+            _by_hand,
+            True,
+            "torch",
         ),
     )
-}  # fmt: skip
+}

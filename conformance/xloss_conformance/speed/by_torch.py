@@ -121,8 +121,11 @@ CONTENDERS = {
         ),
         Contender("torch linear", "torch", f"{F}.linear_cross_entropy", _linear, True),
         Contender(
-            "torch linear, chunked", "torch", "the same with LinearCrossEntropyOptions()",
-            partial(_linear, chunked=True), True,
+            "torch linear, chunked",
+            "torch",
+            "the same with LinearCrossEntropyOptions()",
+            partial(_linear, chunked=True),
+            True,
         ),
     )
-}  # fmt: skip
+}

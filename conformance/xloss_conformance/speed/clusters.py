@@ -18,9 +18,14 @@ from .work import Data, Work
 
 
 def dask_times(
-    works: Sequence[Work], names: Sequence[str], threads: int, *, seconds: float, least: int,
+    works: Sequence[Work],
+    names: Sequence[str],
+    threads: int,
+    *,
+    seconds: float,
+    least: int,
     most: int,
-) -> Iterator[Found]:  # fmt: skip
+) -> Iterator[Found]:
     """Time the contenders on each work, in turns; the inputs are in memory before."""
     who, missing = present(names)
     yield from missing
@@ -107,12 +112,17 @@ def _scheduler(workers: int, threads: int) -> Iterator[Any]:
         TemporaryDirectory(prefix="xloss-bench-") as folder,
         dask.config.set({"distributed.comm.timeouts.connect": LIMIT}),
         distributed.LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address="127.0.0.1:0", memory_limit=0, local_directory=folder,
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            local_directory=folder,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, timeout=LIMIT) as client,  # type: ignore[no-untyped-call]
-    ):  # fmt: skip
+    ):
         yield client
 
 

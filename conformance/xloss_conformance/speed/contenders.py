@@ -201,20 +201,26 @@ XLOSS = {
         Contender("xloss numpy", "numpy", "cross_entropy; value_and_grad", _on_numpy),
         Contender("xloss torch", "torch", "cross_entropy; .backward()", _on_torch),
         Contender(
-            "xloss torch, closed form", "torch", "value_and_grad",
+            "xloss torch, closed form",
+            "torch",
+            "value_and_grad",
             partial(_on_torch, closed_form=True),
         ),
         Contender("xloss jax", "jax", "jax.jit; jax.value_and_grad under it", _on_jax),
         Contender(
-            "xloss numpy, generic", "numpy", 'the same under use_engine("generic")',
+            "xloss numpy, generic",
+            "numpy",
+            'the same under use_engine("generic")',
             partial(_on_numpy, engine="generic"),
         ),
         Contender(
-            "xloss torch, generic", "torch", 'the same under use_engine("generic")',
+            "xloss torch, generic",
+            "torch",
+            'the same under use_engine("generic")',
             partial(_on_torch, engine="generic"),
         ),
     )
-}  # fmt: skip
+}
 PEERS = ("torch", "torch.compile", "optax", "keras", "sklearn", "scipy")
 # What stands beside linear_cross_entropy alone.
 LINEAR = ("torch linear", "torch linear, chunked")

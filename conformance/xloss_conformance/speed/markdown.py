@@ -11,11 +11,14 @@ from .targets import beyond, verdict
 
 Record = dict[str, Any]
 OPS = {
-    "forward": "cross_entropy", "gradient": "cross_entropy",
-    "segmentation": "cross_entropy of images", "bfloat16": "cross_entropy in bfloat16",
-    "small": "a small call", "linear": "linear_cross_entropy",
+    "forward": "cross_entropy",
+    "gradient": "cross_entropy",
+    "segmentation": "cross_entropy of images",
+    "bfloat16": "cross_entropy in bfloat16",
+    "small": "a small call",
+    "linear": "linear_cross_entropy",
     "linear-large": "linear_cross_entropy, large",
-}  # fmt: skip
+}
 COLUMNS = ("torch", "torch.compile", "optax", "bound")
 HEADS = ("torch eager", "torch.compile", "JAX jit (optax)", "reading the logits once")
 HOW = """\
@@ -151,9 +154,7 @@ def _summary(record: Record) -> Iterator[str]:
         if not works:
             continue
         yield f"{'Value and gradient' if gradient else 'Value'}:"
-        rows = [
-            [text(name), *(_ms(found.get((w["name"], name))) for w in works)] for name in names
-        ]  # fmt: skip
+        rows = [[text(name), *(_ms(found.get((w["name"], name))) for w in works)] for name in names]
         rows.append(["*bound*", *(_ms(w["bound"]) for w in works)])
         yield table(["", *(text(call(w)) for w in works)], rows)
 
@@ -169,13 +170,20 @@ def _every(record: Record) -> Iterator[str]:
         yield f"### {text(OPS[work['op']])}: {text(work['name'])}"
         bound = work["bound"]
         rows = [
-            [text(run["contender"]), run["engine"] or "–", *figures(run),
-             digits(run["gb_s"]), digits(run["elements_s"] / 1e9), _of(bound, run)]
+            [
+                text(run["contender"]),
+                run["engine"] or "–",
+                *figures(run),
+                digits(run["gb_s"]),
+                digits(run["elements_s"] / 1e9),
+                _of(bound, run),
+            ]
             for run in sorted(work["runs"], key=lambda run: float(run["median_ms"]))
-        ]  # fmt: skip
+        ]
         if bound is not None:
-            rows.append([f"*{text(bound['by'])}*", "–", *figures(bound), digits(bound["gb_s"]),
-                         "–", "1.00"])  # fmt: skip
+            rows.append(
+                [f"*{text(bound['by'])}*", "–", *figures(bound), digits(bound["gb_s"]), "–", "1.00"]
+            )
         head = ["", "engine", "median ms", "least", "quartiles", "runs", "GB/s", "10⁹ elements/s"]
         yield table([*head, "of the bound's speed"], rows)
         if work["refused"]:
@@ -185,9 +193,11 @@ def _every(record: Record) -> Iterator[str]:
 
 def figures(run: Record) -> list[str]:
     return [
-        digits(run["median_ms"]), digits(run["min_ms"]),
-        f"{digits(run['q1_ms'])} to {digits(run['q3_ms'])}", str(run["runs"]),
-    ]  # fmt: skip
+        digits(run["median_ms"]),
+        digits(run["min_ms"]),
+        f"{digits(run['q1_ms'])} to {digits(run['q3_ms'])}",
+        str(run["runs"]),
+    ]
 
 
 def _of(bound: Record | None, run: Record) -> str:
@@ -249,18 +259,24 @@ def _memory(record: Record, pictures: Sequence[str]) -> Iterator[str]:
         cells = {(e["classes"], e["gradient"], e["contender"]): e for e in found}
         keys = sorted({(e["gradient"], e["classes"]) for e in found})
         rows = [
-            [f"{classes:,}", "value and gradient" if gradient else "value",
-             *(_share(cells.get((classes, gradient, name))) for name in names)]
+            [
+                f"{classes:,}",
+                "value and gradient" if gradient else "value",
+                *(_share(cells.get((classes, gradient, name))) for name in names),
+            ]
             for gradient, classes in keys
-        ]  # fmt: skip
+        ]
         yield table(["classes", "", *(text(name) for name in names)], rows)
     if linear:
         yield "linear_cross_entropy, beyond inputs and gradients:"
         rows = [
-            [text(call(e)), text(e["contender"]),
-             text(e["reason"]) if e["peak_bytes"] is None else bytes_of(beyond(e))]
+            [
+                text(call(e)),
+                text(e["contender"]),
+                text(e["reason"]) if e["peak_bytes"] is None else bytes_of(beyond(e)),
+            ]
             for e in linear
-        ]  # fmt: skip
+        ]
         yield table(["shape", "", "peak"], rows)
 
 
@@ -275,11 +291,16 @@ def _first(record: Record) -> Iterator[str]:
         yield "## The first call"
         yield FIRST
         rows = [
-            [text(e["contender"]), e["caches"],
-             *(digits(e[key]) if e[key] is not None else text(e["reason"])
-               for key in ("first_ms", "second_ms"))]
+            [
+                text(e["contender"]),
+                e["caches"],
+                *(
+                    digits(e[key]) if e[key] is not None else text(e["reason"])
+                    for key in ("first_ms", "second_ms")
+                ),
+            ]
             for e in record["first_call"]
-        ]  # fmt: skip
+        ]
         yield table(["", "caches", "first, ms", "second, ms"], rows)
     for entry in record["imports"]:
         yield f"`import xloss` adds {digits(entry['import_ms'])} ms to `import numpy`."

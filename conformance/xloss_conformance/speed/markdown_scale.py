@@ -54,19 +54,13 @@ def _op(record: Record, op: str) -> Iterator[str]:
     yield "Milliseconds:"
     yield table(
         ["", *who],
-        [
-            [text(w["name"]), *(_ms(runs.get((w["name"], name))) for name in who)]
-            for w in works
-        ],
-    )  # fmt: skip
+        [[text(w["name"]), *(_ms(runs.get((w["name"], name))) for name in who)] for w in works],
+    )
     yield "Peak memory:"
     yield table(
         ["", *who],
-        [
-            [text(w["name"]), *(_share(read.get((w["name"], name))) for name in who)]
-            for w in works
-        ],
-    )  # fmt: skip
+        [[text(w["name"]), *(_share(read.get((w["name"], name))) for name in who)] for w in works],
+    )
     yield """\
 Targets: how many times as fast as a peer; and memory beyond inputs and gradient, at most the
 peer's, or 5 % of the logits where that is more."""
@@ -99,11 +93,16 @@ def _share(entry: Record | None) -> str:
 def _every(record: Record) -> Iterator[str]:
     yield "## Every call"
     rows = [
-        [text(w["name"]), text(run["contender"]), run["engine"] or "–", *figures(run),
-         digits(run["gb_s"])]
+        [
+            text(w["name"]),
+            text(run["contender"]),
+            run["engine"] or "–",
+            *figures(run),
+            digits(run["gb_s"]),
+        ]
         for w in record["works"]
         for run in sorted(w["runs"], key=lambda run: float(run["median_ms"]))
-    ]  # fmt: skip
+    ]
     yield table(["", "", "engine", "median ms", "least", "quartiles", "runs", "GB/s"], rows)
     for w in record["works"]:
         for refused in w["refused"]:

@@ -8,15 +8,28 @@ from typing import Any
 Record = dict[str, Any]
 THROUGHPUT, MEMORY = "performance-throughput.svg", "performance-memory.svg"
 COLOURS = {
-    "xloss numpy": "#c2410c", "xloss torch": "#fb923c", "xloss jax": "#fdba74",
-    "torch": "#1d4ed8", "torch.compile": "#60a5fa", "optax": "#15803d", "keras": "#a855f7",
-    "sklearn": "#78716c", "scipy": "#b45309", "reading once": "#737373",
-}  # fmt: skip
+    "xloss numpy": "#c2410c",
+    "xloss torch": "#fb923c",
+    "xloss jax": "#fdba74",
+    "torch": "#1d4ed8",
+    "torch.compile": "#60a5fa",
+    "optax": "#15803d",
+    "keras": "#a855f7",
+    "sklearn": "#78716c",
+    "scipy": "#b45309",
+    "reading once": "#737373",
+}
 LABELS = {
-    "xloss numpy": "xloss, NumPy", "xloss torch": "xloss, PyTorch", "xloss jax": "xloss, jax.jit",
-    "torch": "PyTorch eager", "torch.compile": "torch.compile", "optax": "optax, jax.jit",
-    "keras": "Keras", "sklearn": "scikit-learn", "scipy": "SciPy",
-}  # fmt: skip
+    "xloss numpy": "xloss, NumPy",
+    "xloss torch": "xloss, PyTorch",
+    "xloss jax": "xloss, jax.jit",
+    "torch": "PyTorch eager",
+    "torch.compile": "torch.compile",
+    "optax": "optax, jax.jit",
+    "keras": "Keras",
+    "sklearn": "scikit-learn",
+    "scipy": "SciPy",
+}
 Lines = dict[str, list[tuple[float, float]]]
 
 
@@ -82,9 +95,11 @@ def _figure(
 ) -> None:
     library = matplotlib()
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": "xloss", "font.size": 10,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "xloss",
+        "font.size": 10,
         "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
-    }  # fmt: skip
+    }
     with library.rc_context(settings):
         figure = library.figure.Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
@@ -93,12 +108,16 @@ def _figure(
                 xs, ys = zip(*sorted(points), strict=True)
                 bound = name == "reading once"
                 axis.plot(
-                    xs, ys, label=LABELS.get(name, name), color=COLOURS.get(name, "#000000"),
-                    marker="" if bound else "o", markersize=3.5,
+                    xs,
+                    ys,
+                    label=LABELS.get(name, name),
+                    color=COLOURS.get(name, "#000000"),
+                    marker="" if bound else "o",
+                    markersize=3.5,
                     linestyle=":" if bound else "-",
                     linewidth=2.2 if name.startswith("xloss") else 1.4,
                     zorder=3 if name.startswith("xloss") else 2,
-                )  # fmt: skip
+                )
             axis.set(xscale="log", xlabel="classes", title=f"{title}: {what}")
             if log:
                 axis.set_yscale("log")

@@ -12,9 +12,22 @@ from .contenders import LINEAR, PEERS, XLOSS
 from .work import Work
 
 OPS = (
-    "forward", "gradient", "segmentation", "bfloat16", "small", "linear", "linear-large",
-    "classes", "rows", "threads", "memory", "first-call", "dask", "vocab-parallel", gpu.OP,
-)  # fmt: skip
+    "forward",
+    "gradient",
+    "segmentation",
+    "bfloat16",
+    "small",
+    "linear",
+    "linear-large",
+    "classes",
+    "rows",
+    "threads",
+    "memory",
+    "first-call",
+    "dask",
+    "vocab-parallel",
+    gpu.OP,
+)
 ON_DEMAND = ("linear-large", *cuts.OPS, gpu.OP)  # takes minutes
 QUICK_OPS = ("forward", "gradient", "small", "memory")
 QUICK_PEERS = ("torch", "optax")
@@ -65,8 +78,9 @@ def available() -> int:
 def among(what: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise BadPlan(f"{what} {name}: there is none of that name; expected one of "
-                          f"{', '.join(known)}")  # fmt: skip
+            raise BadPlan(
+                f"{what} {name}: there is none of that name; expected one of {', '.join(known)}"
+            )
 
 
 def chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...], int]:
@@ -218,10 +232,16 @@ def _powers(threads: int) -> list[int]:
 def _memory(given: list[Work], who: Sequence[str], threads: int, trials: int) -> list[Step]:
     """Return the readings of memory, a process for each contender."""
     return [
-        Step("memory", "memory", {"works": given, "name": name, "trials": trials}, threads,
-             len(given), alone=True)
+        Step(
+            "memory",
+            "memory",
+            {"works": given, "name": name, "trials": trials},
+            threads,
+            len(given),
+            alone=True,
+        )
         for name in who
-    ]  # fmt: skip
+    ]
 
 
 def _at_scale(op: str, given: list[Work], threads: int, pace: dict[str, Any]) -> list[Step]:
@@ -241,10 +261,17 @@ def _first(plan: Plan, who: Sequence[str], threads: int) -> list[Step]:
     """Return the first calls of a process: with empty caches on disk, then with what it left."""
     work = Work("first-call", (16, 50) if plan.tiny else (512, 1000), True)
     first = [
-        Step("first_call", "first", {"work": work, "name": name}, threads, alone=True, caches=name,
-             tag={"caches": caches})
+        Step(
+            "first_call",
+            "first",
+            {"work": work, "name": name},
+            threads,
+            alone=True,
+            caches=name,
+            tag={"caches": caches},
+        )
         for name in who
         for caches in ("empty", "filled")
-    ]  # fmt: skip
+    ]
     rounds = 1 if plan.tiny else 5
     return [*first, Step("imports", "imports", {"rounds": rounds}, threads, alone=True)]

@@ -119,9 +119,12 @@ def serve(
 
         torch.set_num_threads(1)
         dist.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=rank, world_size=ranks,
+            "gloo",
+            init_method=f"file://{store}",
+            rank=rank,
+            world_size=ranks,
             timeout=timedelta(seconds=LIMIT),
-        )  # fmt: skip
+        )
         for message in job(**arguments):
             if rank == 0:
                 pipe.send(message)

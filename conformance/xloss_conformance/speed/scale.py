@@ -89,17 +89,29 @@ def _stated(record: Record) -> str:
     took = {dtype: measured(record, dtype) * 1e9 for dtype in ("float32", "bfloat16")}
     where = f"{machine['processor']}, {machine['cores']} cores, {record['date']}"
     rows = [
-        ["local pass", "**measured**", f"{took['bfloat16']:.2f} ns an element of bfloat16, "
-         f"{took['float32']:.2f} of float32: `cross_entropy` and `.backward()` of {CLASSES[0]:,} "
-         f"classes in one process ([performance](performance.md); {where})"],
-        ["an H200", "stated", f"{MEMORY / 1e12:g} TB/s, {FLOPS / 1e12:g}·10¹² bfloat16 operations "
-         "a second, both reached in full"],
-    ]  # fmt: skip
+        [
+            "local pass",
+            "**measured**",
+            f"{took['bfloat16']:.2f} ns an element of bfloat16, "
+            f"{took['float32']:.2f} of float32: `cross_entropy` and `.backward()` of "
+            f"{CLASSES[0]:,} classes in one process ([performance](performance.md); {where})",
+        ],
+        [
+            "an H200",
+            "stated",
+            f"{MEMORY / 1e12:g} TB/s, {FLOPS / 1e12:g}·10¹² bfloat16 operations "
+            "a second, both reached in full",
+        ],
+    ]
     rows += [
-        [net.name, "stated", f"{net.speed / 1e9:g} GB/s each way for every rank, "
-         f"{net.hop * 1e6:g} µs a hop" + (" (no source: assumed)" if net.hop > 6e-6 else "")]
+        [
+            net.name,
+            "stated",
+            f"{net.speed / 1e9:g} GB/s each way for every rank, "
+            f"{net.hop * 1e6:g} µs a hop" + (" (no source: assumed)" if net.hop > 6e-6 else ""),
+        ]
         for net in NETWORKS
-    ]  # fmt: skip
+    ]
     rows.append(["a collective", "stated", f"{START * 1e6:g} µs to start"])
     return table(["what", "", "figure"], rows)
 
@@ -112,12 +124,26 @@ def _collectives() -> str:
         kinds = [
             f"{sum(c.kind == kind for c in calls)} {kind}" for kind in ("all-reduce", "all-gather")
         ]
-        rows.append([
-            name, " + ".join(kind for kind in kinds if kind[0] != "0"), _a_row(moves(1, 4)),
-            _a_row(calls), "none", f"{wide.saved}, {narrow.saved}", f"{wide.peak}, {narrow.peak}",
-        ])  # fmt: skip
-    heads = ["", "forward", "bytes a row, float32", "bfloat16", "backward",
-             "saved, bytes an element: float32, bfloat16", "most held at once"]  # fmt: skip
+        rows.append(
+            [
+                name,
+                " + ".join(kind for kind in kinds if kind[0] != "0"),
+                _a_row(moves(1, 4)),
+                _a_row(calls),
+                "none",
+                f"{wide.saved}, {narrow.saved}",
+                f"{wide.peak}, {narrow.peak}",
+            ]
+        )
+    heads = [
+        "",
+        "forward",
+        "bytes a row, float32",
+        "bfloat16",
+        "backward",
+        "saved, bytes an element: float32, bfloat16",
+        "most held at once",
+    ]
     return table(heads, rows)
 
 
@@ -158,14 +184,32 @@ def _steps(record: Record) -> str:
             head = 3 * 2 * elements * HIDDEN[0] / FLOPS
             took = [by.seconds(by.xloss(ROWS, SIZE), T, net, START) for net in NETWORKS[:2]]
             mean = by.seconds(_mean(), D, NETWORKS[1], START)
-            rows.append([
-                f"{T * D:,} = {T} × {D}", f"{classes:,}", _size(SIZE * elements),
-                _time(each * elements), _time(local), _time(head), *map(_time, took),
-                *(percent(t / (t + local + head)) for t in took), _time(mean) if D > 1 else "–",
-            ])  # fmt: skip
-    heads = ["P = T × D", "C", "logits of a rank", "local pass, 2 cores", "local pass, stated",
-             "head's products, stated", "xloss's collectives, NVLink", "InfiniBand",
-             "share of these, NVLink", "share, InfiniBand", "mean over D, InfiniBand"]  # fmt: skip
+            rows.append(
+                [
+                    f"{T * D:,} = {T} × {D}",
+                    f"{classes:,}",
+                    _size(SIZE * elements),
+                    _time(each * elements),
+                    _time(local),
+                    _time(head),
+                    *map(_time, took),
+                    *(percent(t / (t + local + head)) for t in took),
+                    _time(mean) if D > 1 else "–",
+                ]
+            )
+    heads = [
+        "P = T × D",
+        "C",
+        "logits of a rank",
+        "local pass, 2 cores",
+        "local pass, stated",
+        "head's products, stated",
+        "xloss's collectives, NVLink",
+        "InfiniBand",
+        "share of these, NVLink",
+        "share, InfiniBand",
+        "mean over D, InfiniBand",
+    ]
     return table(heads, rows)
 
 

@@ -55,7 +55,9 @@ RATIOS = (
         Ratio(op, against, wanted)
         for op in ("linear", "linear-large")
         for against, wanted in (
-            (BOUND, 1 / 1.15), ("torch linear", 1.0), ("torch linear, chunked", 1.0),
+            (BOUND, 1 / 1.15),
+            ("torch linear", 1.0),
+            ("torch linear, chunked", 1.0),
         )
     ),
     *(
@@ -63,7 +65,7 @@ RATIOS = (
         for op, (_, (ours, *peers)) in ((op, AT_SCALE[key]) for op, key in SCALE_OPS.items())
         for against in peers
     ),
-)  # fmt: skip
+)
 SMALL = {ON_NUMPY: 60.0, ON_TORCH: 100.0}  # microseconds of a value of (32, 10)
 
 
@@ -144,19 +146,28 @@ def _told(
     work: Record, kind: str, subject: str, against: str, wanted: float, got: float, met: bool
 ) -> Record:
     return {
-        "op": work["op"], "work": work["name"], "shape": work["shape"],
-        "gradient": work["gradient"], "kind": kind, "subject": subject, "against": against,
-        "wanted": wanted, "got": got, "met": met,
-    }  # fmt: skip
+        "op": work["op"],
+        "work": work["name"],
+        "shape": work["shape"],
+        "gradient": work["gradient"],
+        "kind": kind,
+        "subject": subject,
+        "against": against,
+        "wanted": wanted,
+        "got": got,
+        "met": met,
+    }
 
 
 def missed_by(target: Record) -> float:
     """Return by what share of the wanted a target is missed; 0 where it is met."""
     if target["met"]:
         return 0.0
-    off = target["wanted"] - target["got"] if target["kind"] in ("ratio", "reach") else (
-        target["got"] - target["wanted"]
-    )  # fmt: skip
+    off = (
+        target["wanted"] - target["got"]
+        if target["kind"] in ("ratio", "reach")
+        else (target["got"] - target["wanted"])
+    )
     return float(off / target["wanted"])
 
 

@@ -20,9 +20,14 @@ Found = tuple[str, Any]
 
 
 def times(
-    works: Sequence[Work], names: Sequence[str], threads: int, *, seconds: float, least: int,
+    works: Sequence[Work],
+    names: Sequence[str],
+    threads: int,
+    *,
+    seconds: float,
+    least: int,
     most: int,
-) -> Iterator[Found]:  # fmt: skip
+) -> Iterator[Found]:
     """Time the contenders on each work, in turns."""
     who, missing = present(names)
     yield from missing
@@ -57,9 +62,12 @@ def _settle(threads: int) -> None:
 
 def told(one: Contender) -> dict[str, Any]:
     return {
-        "name": one.name, "peer": one.peer, "library": one.library, "version": one.version,
+        "name": one.name,
+        "peer": one.peer,
+        "library": one.library,
+        "version": one.version,
         "call": one.said,
-    }  # fmt: skip
+    }
 
 
 def prepared(
@@ -96,9 +104,12 @@ def why(reason: Exception) -> str:
 
 
 def timed(
-    work: Work, calls: dict[str, Call], refused: list[dict[str, str]],
-    taken: dict[str, list[float]], bound: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+    work: Work,
+    calls: dict[str, Call],
+    refused: list[dict[str, str]],
+    taken: dict[str, list[float]],
+    bound: Sequence[str],
+) -> dict[str, Any]:
     made: dict[str, Any] = {**work.told(), "bound": None, "runs": [], "refused": refused}
     found = {name: spread(seconds) for name, seconds in taken.items()}
     if bound:
@@ -195,6 +206,10 @@ def on_gpu(task: str, **arguments: Any) -> Iterator[Found]:
 
 
 TASKS = {
-    "times": times, "memory": memory, "first": first, "imports": imports, "at_scale": at_scale,
+    "times": times,
+    "memory": memory,
+    "first": first,
+    "imports": imports,
+    "at_scale": at_scale,
     "on_gpu": on_gpu,
-}  # fmt: skip
+}

@@ -32,10 +32,14 @@ def lines(record: Record) -> Iterator[str]:
     if record["first_call"]:
         yield "the first call of a process, and the second"
         rows = [
-            (e["contender"], f"caches {e['caches']}", e["reason"] or
-             f"{digits(e['first_ms'])} ms", "" if e["reason"] else f"{digits(e['second_ms'])} ms")
+            (
+                e["contender"],
+                f"caches {e['caches']}",
+                e["reason"] or f"{digits(e['first_ms'])} ms",
+                "" if e["reason"] else f"{digits(e['second_ms'])} ms",
+            )
             for e in record["first_call"]
-        ]  # fmt: skip
+        ]
         yield from (f"  {line}" for line in table(rows, left=True))
         yield ""
     for entry in record["imports"]:

@@ -75,11 +75,20 @@ class Work:
     def told(self) -> dict[str, Any]:
         """Return it as the record has it."""
         return {
-            "op": self.op, "name": self.name, "shape": list(self.shape), "dtype": self.dtype,
-            "axis": self.axis, "gradient": self.gradient, "features": self.features,
-            "classes": self.classes, "elements": self.elements, "nbytes": self.nbytes,
-            "moved": self.moved, "chunks": list(self.chunks), "processes": self.processes,
-        }  # fmt: skip
+            "op": self.op,
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "axis": self.axis,
+            "gradient": self.gradient,
+            "features": self.features,
+            "classes": self.classes,
+            "elements": self.elements,
+            "nbytes": self.nbytes,
+            "moved": self.moved,
+            "chunks": list(self.chunks),
+            "processes": self.processes,
+        }
 
 
 class Data(NamedTuple):

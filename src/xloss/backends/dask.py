@@ -54,9 +54,15 @@ class _Graph:
         self.packed = self.sums = None
 
     def map(
-        self, step: Any, out: tuple[int, ...], *more: Any, x: bool = True, dtype: Any = np.float64,
-        new: dict[int, int] | None = None, adjust: dict[int, int] | None = None,
-    ) -> Array:  # fmt: skip
+        self,
+        step: Any,
+        out: tuple[int, ...],
+        *more: Any,
+        x: bool = True,
+        dtype: Any = np.float64,
+        new: dict[int, int] | None = None,
+        adjust: dict[int, int] | None = None,
+    ) -> Array:
         """Apply `step(spec, classes, names, *chunks)` to aligned chunks."""
         names: list[str] = []
         args: list[Any] = []
@@ -83,12 +89,24 @@ class _Graph:
             cuts = self.x.chunks[: len(self.rows)]
             add("block", ArrayBlockIdDep(cuts), self.rows)
         return da.blockwise(  # type: ignore[no-untyped-call]
-            steps.step, out, *args, step=step, names=tuple(names), spec=self.spec,
-            classes=self.classes, acc=str(self.call.cx.acc), first=self.call.arguments[0],
-            cuts=cuts, axis=self.call.axis, new_axes=new or {},
-            adjust_chunks=adjust, align_arrays=False, concatenate=True, dtype=dtype,
+            steps.step,
+            out,
+            *args,
+            step=step,
+            names=tuple(names),
+            spec=self.spec,
+            classes=self.classes,
+            acc=str(self.call.cx.acc),
+            first=self.call.arguments[0],
+            cuts=cuts,
+            axis=self.call.axis,
+            new_axes=new or {},
+            adjust_chunks=adjust,
+            align_arrays=False,
+            concatenate=True,
+            dtype=dtype,
             meta=np.empty((0,) * len(out), dtype=dtype),
-        )  # fmt: skip
+        )
 
     def prepare_stats(self) -> None:
         """Build the merged statistics, and the second sums where the kind has them."""
@@ -97,16 +115,26 @@ class _Graph:
             steps.stats, (*self.rows, c, f), new={f: len(pieces.FIELDS)}, adjust={c: 1}
         )
         self.packed = da.blockwise(  # type: ignore[no-untyped-call]
-            steps.merge, (*self.rows, f), parts, (*self.rows, c, f), spec=self.spec,
-            acc=str(self.call.cx.acc), concatenate=True, align_arrays=False, dtype=np.float64,
+            steps.merge,
+            (*self.rows, f),
+            parts,
+            (*self.rows, c, f),
+            spec=self.spec,
+            acc=str(self.call.cx.acc),
+            concatenate=True,
+            align_arrays=False,
+            dtype=np.float64,
             meta=np.empty((0,) * len(self.index), dtype=np.float64),
-        )  # fmt: skip
+        )
         if pieces.needs_seconds(self.spec):
             number = 1 if self.spec.kind == "entropy" else 3
             shares = self.map(
-                steps.seconds, (*self.rows, c, f), ("packed", self.packed, (*self.rows, f + 1)),
-                new={f: number}, adjust={c: 1},
-            )  # fmt: skip
+                steps.seconds,
+                (*self.rows, c, f),
+                ("packed", self.packed, (*self.rows, f + 1)),
+                new={f: number},
+                adjust={c: 1},
+            )
             self.sums = shares.sum(axis=-2)
 
     def stat_args(self) -> list[Any]:
@@ -255,8 +283,15 @@ def facts(call: Call) -> tuple[Any, Any, Any, Array]:
     if graph.soft:
         target = da.argmax(target, axis=-1)
     right = da.blockwise(  # type: ignore[no-untyped-call]
-        steps.equal, graph.rows, predicted, graph.rows, target, graph.rows, align_arrays=False,
-        dtype=np.bool_, meta=np.empty((0,) * len(graph.rows), dtype=np.bool_),
-    )  # fmt: skip
+        steps.equal,
+        graph.rows,
+        predicted,
+        graph.rows,
+        target,
+        graph.rows,
+        align_arrays=False,
+        dtype=np.bool_,
+        meta=np.empty((0,) * len(graph.rows), dtype=np.bool_),
+    )
     computed = da.compute(losses, weights, right)  # type: ignore[no-untyped-call]
     return (*computed, predicted)

@@ -40,10 +40,18 @@ def spread_like(name: str, a: Array, x: Array, rows: tuple[int, ...]) -> Array:
     kept = tuple(axis for k, axis in enumerate(axes) if k not in alone)
     lead = x[(..., *(0,) * (x.ndim - len(rows)))]
     return da.blockwise(  # type: ignore[no-untyped-call]
-        _spread, rows, lead, rows, cut_like(name, part, x, kept), kept, argument=name,
-        axes=tuple(rows.index(axis) for axis in kept), align_arrays=False, dtype=a.dtype,
+        _spread,
+        rows,
+        lead,
+        rows,
+        cut_like(name, part, x, kept),
+        kept,
+        argument=name,
+        axes=tuple(rows.index(axis) for axis in kept),
+        align_arrays=False,
+        dtype=a.dtype,
         meta=np.empty((0,) * len(rows), dtype=a.dtype),
-    )  # fmt: skip
+    )
 
 
 def _spread(lead: Array, a: Array, argument: str, axes: tuple[int, ...]) -> Array:
@@ -63,17 +71,35 @@ def _cut_by_lengths(name: str, a: Array, k: int, x: Array, axis: int) -> Array:
     n, every = a.ndim, tuple(range(x.ndim))
     options: dict[str, Any] = {"align_arrays": False, "dtype": np.int64}
     lengths = da.blockwise(  # type: ignore[no-untyped-call]
-        _length, (axis,), x, every, axis=axis, adjust_chunks={axis: 1},
-        meta=np.empty((0,), np.int64), **options,
-    )  # fmt: skip
+        _length,
+        (axis,),
+        x,
+        every,
+        axis=axis,
+        adjust_chunks={axis: 1},
+        meta=np.empty((0,), np.int64),
+        **options,
+    )
     ends = da.cumsum(lengths, axis=0)
     options = {"align_arrays": False, "concatenate": True, "dtype": a.dtype, "meta": a._meta}
     index, whole = tuple(range(n)), tuple(n if i == k else i for i in range(n))
     a = da.blockwise(_as_it_is, whole, a, index, new_axes={n: nan}, **options)  # type: ignore[no-untyped-call]
     return da.blockwise(  # type: ignore[no-untyped-call]
-        _part, index, a, whole, lengths, (k,), ends, (k,), ends[-1:], (n + 1,), argument=name,
-        axis=k, adjust_chunks={k: nan}, **options,
-    )  # fmt: skip
+        _part,
+        index,
+        a,
+        whole,
+        lengths,
+        (k,),
+        ends,
+        (k,),
+        ends[-1:],
+        (n + 1,),
+        argument=name,
+        axis=k,
+        adjust_chunks={k: nan},
+        **options,
+    )
 
 
 def _length(blocks: Any, axis: int) -> Array:

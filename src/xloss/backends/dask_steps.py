@@ -19,9 +19,16 @@ Chunks = dict[str, Any]
 
 
 def step(
-    *chunks: Any, step: Any, names: Any, spec: Spec, classes: int, acc: str, first: str,
-    cuts: Any = None, axis: int = -1,
-) -> Array:  # fmt: skip
+    *chunks: Any,
+    step: Any,
+    names: Any,
+    spec: Spec,
+    classes: int,
+    acc: str,
+    first: str,
+    cuts: Any = None,
+    axis: int = -1,
+) -> Array:
     """Run one step on one aligned set of chunks; `first` is what the user calls x.
 
     `cuts`: the chunks of all rows, where values are to be checked; `axis`: where the classes were.
@@ -30,9 +37,13 @@ def step(
     compare(got, spec, classes, first)
     if cuts is not None and "x" in got and "targets" in got:
         check_values(
-            operands(got), spec, context(got["x"], namespace(got["x"]))._replace(readable=True),
-            classes, class_weight_name(first), _positions(got, cuts, axis),
-        )  # fmt: skip
+            operands(got),
+            spec,
+            context(got["x"], namespace(got["x"]))._replace(readable=True),
+            classes,
+            class_weight_name(first),
+            _positions(got, cuts, axis),
+        )
     made: Array = step(got, spec, classes, acc)
     return made
 
@@ -63,9 +74,11 @@ def compare(got: Chunks, spec: Spec, classes: int, first: str) -> None:
     expected: dict[str, tuple[tuple[int, ...], Any]] = {
         "x": (shape, FLOATS),
         "targets": (shape if soft else rows, labels if spec.indexed else FLOATS),
-        "class_weight": ((classes,), NUMBERS), "sample_weight": (rows, NUMBERS),
-        "where": (rows, BOOLS), "pos_weight": (rows, NUMBERS),
-    }  # fmt: skip
+        "class_weight": ((classes,), NUMBERS),
+        "sample_weight": (rows, NUMBERS),
+        "where": (rows, BOOLS),
+        "pos_weight": (rows, NUMBERS),
+    }
     for name, (fitting, kinds) in expected.items():
         if name in got:
             fits(names.get(name, name), got[name], fitting, kinds, cx, "in a chunk, ")

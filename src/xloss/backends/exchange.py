@@ -58,9 +58,14 @@ class Spread(NamedTuple):
     call: Call
 
     def run(
-        self, o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
+        self,
+        o: Operands,
+        spec: Spec,
+        cx: Context,
+        classes: int,
+        need: Need,
         up: Upstream = NO_UPSTREAM,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         """Compute what is needed; every rank runs the same blocks."""
         made = forward(self.call._replace(operands=o, cx=cx))
         total = exact_sum(cx, made.rows) if need.total else None

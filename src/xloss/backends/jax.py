@@ -92,9 +92,14 @@ def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _value_and_grad(
-    o: Operands, normalizer: Any, cotangent: Any, spec: Spec, classes: int, clean: bool,
+    o: Operands,
+    normalizer: Any,
+    cotangent: Any,
+    spec: Spec,
+    classes: int,
+    clean: bool,
     wanted: tuple[str, ...],
-) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+) -> tuple[Array, dict[str, Array]]:
     def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
         cx = _context(o.x, clean)
         o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
@@ -160,9 +165,14 @@ def _rows_jvp(
     cx = _context(o.x, clean)
     rows = _rows(o, spec, classes, clean)
     g, h = formula_gradients(
-        o, spec, cx, classes, Upstream(1.0),
-        lambda z, _: _softmax_parts(z), lambda z, _: _sigmoid_parts(z),
-    )  # fmt: skip
+        o,
+        spec,
+        cx,
+        classes,
+        Upstream(1.0),
+        lambda z, _: _softmax_parts(z),
+        lambda z, _: _sigmoid_parts(z),
+    )
     out = jnp.zeros_like(rows)
     for slope, tangent in ((g, v.x), (h, v.targets)):
         if slope is None or tangent is None:

@@ -262,9 +262,13 @@ class _Blocks:
             part += cast(cx, bias, cx.acc)
         o = cutting.part(self.stage.o, at, part)
         got = exchange.stage(call, o, cx).run(
-            o, call.spec, cx, call.classes, self.need._replace(weight=False),
+            o,
+            call.spec,
+            cx,
+            call.classes,
+            self.need._replace(weight=False),
             cutting.part_up(self.up, at),
-        )  # fmt: skip
+        )
         if self.need.total:
             self.totals.append(got.total)
         if rows is not None:

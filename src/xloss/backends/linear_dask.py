@@ -96,10 +96,19 @@ def _soft_weight(call: Call, present: dict[str, Array]) -> Array:
     for name, a in arrays.items():
         args += [a, index[-1:] if name == "class_weight" else index[:-1]]
     parts = da.blockwise(  # type: ignore[no-untyped-call]
-        _weigh, index, t, index, *args, names=tuple(arrays), spec=call.spec, acc=call.cx.acc.name,
-        adjust_chunks={index[-1]: 1}, align_arrays=False, dtype=call.cx.wide,
+        _weigh,
+        index,
+        t,
+        index,
+        *args,
+        names=tuple(arrays),
+        spec=call.spec,
+        acc=call.cx.acc.name,
+        adjust_chunks={index[-1]: 1},
+        align_arrays=False,
+        dtype=call.cx.wide,
         meta=np.empty((0,) * t.ndim, dtype=call.cx.wide),
-    )  # fmt: skip
+    )
     return parts.sum()
 
 
@@ -119,9 +128,18 @@ def _selected(call: Call, x: Array, present: dict[str, Array]) -> Array:
     for a in present.values():
         args += [a, index[: a.ndim]]
     return da.blockwise(  # type: ignore[no-untyped-call]
-        _select, index, x, index, *args, names=tuple(present), spec=call.spec,
-        classes=call.classes, align_arrays=False, dtype=x.dtype, meta=x._meta,
-    )  # fmt: skip
+        _select,
+        index,
+        x,
+        index,
+        *args,
+        names=tuple(present),
+        spec=call.spec,
+        classes=call.classes,
+        align_arrays=False,
+        dtype=x.dtype,
+        meta=x._meta,
+    )
 
 
 def _select(x: Array, *chunks: Any, names: tuple[str, ...], spec: Any, classes: int) -> Array:
@@ -142,10 +160,18 @@ def _product(
     over = tuple(i for i in a_index if i in b_index)
     axes = [[index.index(i) for i in over] for index in (a_index, b_index)]
     parts = da.blockwise(  # type: ignore[no-untyped-call]
-        _piece, (*over, *out), a, a_index, b, b_index, axes=axes, align_arrays=False,
-        adjust_chunks=dict.fromkeys(over, 1), dtype=a.dtype,
+        _piece,
+        (*over, *out),
+        a,
+        a_index,
+        b,
+        b_index,
+        axes=axes,
+        align_arrays=False,
+        adjust_chunks=dict.fromkeys(over, 1),
+        dtype=a.dtype,
         meta=np.empty((0,) * (len(over) + len(out)), dtype=a.dtype),
-    )  # fmt: skip
+    )
     return parts.sum(axis=tuple(range(len(over))))
 
 

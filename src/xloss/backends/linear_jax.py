@@ -85,9 +85,17 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
     total = size if shard is None else shard.classes
     o, n = mean_weights(o, spec, cx, total, n, group=axis)
     return Call(
-        "linear_cross_entropy", spec, cx, o, size, -1, n,
-        linear=Linear(weight, bias, rows), shard=shard, group=axis,
-    )  # fmt: skip
+        "linear_cross_entropy",
+        spec,
+        cx,
+        o,
+        size,
+        -1,
+        n,
+        linear=Linear(weight, bias, rows),
+        shard=shard,
+        group=axis,
+    )
 
 
 @partial(jax.jit, static_argnums=2)
@@ -132,9 +140,10 @@ def _twice(primals: Any, tangents: Any) -> Any:
 
 def _forward(static: Static, given: Any, fixed: Any) -> tuple[Array, Any]:
     wanted = tuple(
-        name for name, a in zip(NAMES, given, strict=True)
+        name
+        for name, a in zip(NAMES, given, strict=True)
         if a is not None and a.perturbed and jnp.issubdtype(a.value.dtype, jnp.floating)
-    )  # fmt: skip
+    )
     own, constants = jax.tree.map(lambda a: a.value, (given, fixed))
     own = tuple(a if a is None else _once(a) for a in own)
     call = _call(own, constants, static)
@@ -192,9 +201,10 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         return a if group is None else group.own(a)
 
     room = {
-        "x": ((count, width), cx.acc), "weight": ((classes, width), cx.acc),
+        "x": ((count, width), cx.acc),
+        "weight": ((classes, width), cx.acc),
         "bias": ((classes,), cx.wide),
-    }  # fmt: skip
+    }
     start = {name: own(jnp.zeros(*room[name])) for name in parts if need.grad}
     start["rows"] = jnp.zeros((count,), cx.acc)
     if need.grad_targets and o.targets is not None:

@@ -262,10 +262,21 @@ def _asked(call: Call, wanted: list[bool], up: Any = None) -> tuple[Array, ...]:
     n = call.normalizer
     tensor = torch.is_tensor(n)
     made: tuple[Array, ...] = _opaque(
-        *_arguments(call), o.class_weight, o.sample_weight, o.where, n if tensor else None, up,
-        None if tensor or n is None else float(n), spec.ignore_index, spec.label_smoothing,
-        spec.z_loss, spec.softcap, spec.reduction, linear.block_rows, wanted,
-    )  # fmt: skip
+        *_arguments(call),
+        o.class_weight,
+        o.sample_weight,
+        o.where,
+        n if tensor else None,
+        up,
+        None if tensor or n is None else float(n),
+        spec.ignore_index,
+        spec.label_smoothing,
+        spec.z_loss,
+        spec.softcap,
+        spec.reduction,
+        linear.block_rows,
+        wanted,
+    )
     return made
 
 
@@ -274,15 +285,27 @@ def _call(*args: Any) -> tuple[Call, Any, tuple[str, ...]]:
     x, weight, bias, targets, class_weight, sample_weight, where, normalizer, up, count = args[:10]
     ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
     spec = Spec(
-        "cross_entropy", not targets.is_floating_point(), ignore, smoothing, z_loss, softcap,
-        reduction=reduction, validate=False,
-    )  # fmt: skip
+        "cross_entropy",
+        not targets.is_floating_point(),
+        ignore,
+        smoothing,
+        z_loss,
+        softcap,
+        reduction=reduction,
+        validate=False,
+    )
     o = Operands(x, targets, class_weight, sample_weight, where)
     n = count if normalizer is None else normalizer
     call = Call(
-        "linear_cross_entropy", spec, context(x, namespace(x)), o, weight.shape[0], -1, n,
+        "linear_cross_entropy",
+        spec,
+        context(x, namespace(x)),
+        o,
+        weight.shape[0],
+        -1,
+        n,
         linear=Linear(weight, bias, rows),
-    )  # fmt: skip
+    )
     return call, up, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
 
 

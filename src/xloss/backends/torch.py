@@ -202,9 +202,13 @@ def _surrogate(call: Call) -> Array:
     compiling = torch.compiler.is_compiling()
     cx = functional(call.cx)
     fixed = Operands(
-        o.x.detach(), None if o.targets is None else o.targets.detach(),
-        o.class_weight, o.sample_weight, o.where, o.pos_weight,
-    )  # fmt: skip
+        o.x.detach(),
+        None if o.targets is None else o.targets.detach(),
+        o.class_weight,
+        o.sample_weight,
+        o.where,
+        o.pos_weight,
+    )
     rows: Any = choose(fixed, spec, cx).run(fixed, spec, cx, call.classes, Need(rows=True)).rows
     g, h = formula_gradients(fixed, spec, cx, call.classes, Upstream(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
@@ -236,9 +240,14 @@ def _upstream(up: Array, cx: Context) -> tuple[Array, Context]:
 
 
 def _run(
-    o: Operands, spec: Spec, classes: int, clean: bool, need: Need, up: Any = 1.0,
+    o: Operands,
+    spec: Spec,
+    classes: int,
+    clean: bool,
+    need: Need,
+    up: Any = 1.0,
     saved: tuple[Array, ...] | None = None,
-) -> Result:  # fmt: skip
+) -> Result:
     """Run the engine on the tensors, or on NumPy views of them."""
     cx = _context(o, clean)
     if not isinstance(up, float):
@@ -385,6 +394,11 @@ def _formula(
 ) -> tuple[Array, Array | None]:
     cx = functional(_context(o, clean))
     return formula_gradients(
-        o, spec, cx, classes, Upstream(up),
-        lambda z, _: softmax_parts(z), lambda z, _: sigmoid_parts(z),
-    )  # fmt: skip
+        o,
+        spec,
+        cx,
+        classes,
+        Upstream(up),
+        lambda z, _: softmax_parts(z),
+        lambda z, _: sigmoid_parts(z),
+    )

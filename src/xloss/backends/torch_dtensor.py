@@ -79,10 +79,13 @@ class _Spread:
         if self.over is not None:
             along[self.over] = Shard(0)
         mine = Operands(
-            x, self._part(o.targets, self.x.placements if soft else self.rows),
-            self._part(o.class_weight, along), self.rows_of(o.sample_weight), self.rows_of(o.where),
+            x,
+            self._part(o.targets, self.x.placements if soft else self.rows),
+            self._part(o.class_weight, along),
+            self.rows_of(o.sample_weight),
+            self.rows_of(o.where),
             self.rows_of(o.pos_weight),
-        )  # fmt: skip
+        )
         classes, n = call.classes, call.normalizer
         reads = spec.validate is True or (spec.validate == "auto" and readable(x, cx.xp))
         if reads and o.targets is not None:
@@ -167,9 +170,13 @@ def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
         strides.append(step)
         step *= n
     made: Array = DTensor.from_local(
-        a.contiguous(), like.device_mesh, placements, run_check=False, shape=torch.Size(shape),
+        a.contiguous(),
+        like.device_mesh,
+        placements,
+        run_check=False,
+        shape=torch.Size(shape),
         stride=tuple(reversed(strides)),
-    )  # fmt: skip
+    )
     return made
 
 

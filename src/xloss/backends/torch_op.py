@@ -66,19 +66,32 @@ def rows(call: Call) -> Tensor:
     o, s = call.operands, call.spec
     assert o.targets is not None
     out = cross_entropy_rows(
-        o.x, o.targets, o.class_weight, o.sample_weight, o.where, s.ignore_index,
-        s.label_smoothing, s.z_loss, s.softcap,
-    )  # fmt: skip
+        o.x,
+        o.targets,
+        o.class_weight,
+        o.sample_weight,
+        o.where,
+        s.ignore_index,
+        s.label_smoothing,
+        s.z_loss,
+        s.softcap,
+    )
     first: Tensor = out[0]
     return first
 
 
 @torch.library.custom_op("xloss::cross_entropy_rows", mutates_args=())
 def cross_entropy_rows(
-    x: Tensor, targets: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None,
-    where: Tensor | None, ignore_index: int | None, label_smoothing: float, z_loss: float,
+    x: Tensor,
+    targets: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    where: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
     softcap: float | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
     o = Operands(x, targets, class_weight, sample_weight, where)
     spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
@@ -92,10 +105,19 @@ def cross_entropy_rows(
 
 @torch.library.custom_op("xloss::cross_entropy_rows_backward", mutates_args=())
 def cross_entropy_rows_backward(
-    up: Tensor, x: Tensor, targets: Tensor, class_weight: Tensor | None,
-    sample_weight: Tensor | None, where: Tensor | None, maxima: Tensor, rests: Tensor,
-    ignore_index: int | None, label_smoothing: float, z_loss: float, softcap: float | None,
-) -> Tensor:  # fmt: skip
+    up: Tensor,
+    x: Tensor,
+    targets: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    where: Tensor | None,
+    maxima: Tensor,
+    rests: Tensor,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+) -> Tensor:
     """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
     o = Operands(x, targets, class_weight, sample_weight, where)
     spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
@@ -107,13 +129,20 @@ def cross_entropy_rows_backward(
 
 
 def _spec(
-    targets: Tensor, ignore_index: int | None, label_smoothing: float, z_loss: float,
+    targets: Tensor,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
     softcap: float | None,
-) -> Spec:  # fmt: skip
+) -> Spec:
     return Spec(
-        "cross_entropy", indexed=not targets.is_floating_point(), ignore_index=ignore_index,
-        label_smoothing=label_smoothing, z_loss=z_loss, softcap=softcap,
-    )  # fmt: skip
+        "cross_entropy",
+        indexed=not targets.is_floating_point(),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+    )
 
 
 @cross_entropy_rows.register_fake

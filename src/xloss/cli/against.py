@@ -32,10 +32,20 @@ def against(
     try:
         with progress_bar(f"{a} against {b}") as progress:
             found = call(
-                compared, f"{a} and {b}", timeout, (Missing, ValueError), progress,
-                a, b, convention=convention, arrays=arrays, loss=loss, dtype=dtype,
-                families=families or None, quick=quick,
-            )  # fmt: skip
+                compared,
+                f"{a} and {b}",
+                timeout,
+                (Missing, ValueError),
+                progress,
+                a,
+                b,
+                convention=convention,
+                arrays=arrays,
+                loss=loss,
+                dtype=dtype,
+                families=families or None,
+                quick=quick,
+            )
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:

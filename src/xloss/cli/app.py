@@ -151,9 +151,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         command: Any = typer.main.get_command(app)
         code = command.main(
-            list(arguments) or ["--help"], prog_name="xloss", standalone_mode=False,
+            list(arguments) or ["--help"],
+            prog_name="xloss",
+            standalone_mode=False,
             obj=shlex.join(["xloss", *arguments]),
-        )  # fmt: skip
+        )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (typer.Abort, KeyboardInterrupt):

@@ -16,9 +16,15 @@ Progress = Callable[[int, int], None]
 
 
 def conform(
-    asked: Asked, *, jobs: int | None, timeout: float, deviations: str | None, html: str | None,
-    command: str, progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
+    asked: Asked,
+    *,
+    jobs: int | None,
+    timeout: float,
+    deviations: str | None,
+    html: str | None,
+    command: str,
+    progress: Progress,
+) -> dict[str, Any]:
     """Run the suite as planned; return its record, and write the page if a file is named."""
     from xloss_conformance import deviations as known
     from xloss_conformance import plan as planned
@@ -37,9 +43,13 @@ def conform(
             declared += known.read(Path(deviations))
         cases, sources = planned.cases(plan), planned.sources(plan)
         report = run(
-            sources, cases, jobs=jobs or os.cpu_count() or 1, timeout=timeout,
-            progress=progress, deviations=declared,
-        )  # fmt: skip
+            sources,
+            cases,
+            jobs=jobs or os.cpu_count() or 1,
+            timeout=timeout,
+            progress=progress,
+            deviations=declared,
+        )
     except (known.BadFile, planned.BadPlan, LoadError, Missing, WorkerFailed) as error:
         trace = str(error).partition("\n")[2]
         if trace and sys.flags.dev_mode:
@@ -68,10 +78,17 @@ def listed(asked: Asked) -> list[dict[str, Any]]:
     except planned.BadPlan as error:
         fail(str(error))
     return [
-        {"name": c.name, "family": c.family, "loss": c.loss, "reason": c.reason, "see": list(c.see),
-         "quick": c.quick, "on_demand": c.on_demand}
+        {
+            "name": c.name,
+            "family": c.family,
+            "loss": c.loss,
+            "reason": c.reason,
+            "see": list(c.see),
+            "quick": c.quick,
+            "on_demand": c.on_demand,
+        }
         for c in cases
-    ]  # fmt: skip
+    ]
 
 
 def _writable(html: str) -> Path:

@@ -27,16 +27,28 @@ Index = tuple[slice, ...]
 
 MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz"}
 SAFE_DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-}  # fmt: skip
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+}
 
 
 NO_FILES = {
-    stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}  # fmt: skip
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 AXES = 64  # of NumPy's arrays
 HEADER = 10_000  # bytes: NumPy parses no longer header of a .npy file
 NAME = 60  # characters of an array's name that a message lists
@@ -207,8 +219,13 @@ def _npz(file: str, name: str | None) -> _Whole:
             with archive.open(chosen) as f:
                 return _Whole(npy.read_array(f, allow_pickle=False))
     except (
-        zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError,
-    ) as error:  # fmt: skip
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise FileProblem(f"{file}: broken .npz file: {one_line(error)}") from None
     except MemoryError:
         raise FileProblem(

@@ -79,29 +79,51 @@ def conform_command(
         from .against import against as compared
 
         idle = {
-            "--candidate": candidate, "--peer": peer, "--backend": backend, "--case": case,
-            "--on-demand": on_demand, "--deviations": deviations, "--html": html,
-            "--jobs": jobs, "--list": as_list, "--value-only": value_only,
+            "--candidate": candidate,
+            "--peer": peer,
+            "--backend": backend,
+            "--case": case,
+            "--on-demand": on_demand,
+            "--deviations": deviations,
+            "--html": html,
+            "--jobs": jobs,
+            "--list": as_list,
+            "--value-only": value_only,
             "--dtype, more than one,": dtype and dtype[1:],
-        }  # fmt: skip
+        }
         for name, given in idle.items():
             if given:
                 fail(f"{name} says nothing of two losses: not with --against")
         return compared(
-            a, against, convention=convention, arrays=arrays, loss=loss,
-            dtype=dtype[0] if dtype else "float32", families=family or (), quick=quick,
-            timeout=timeout, as_json=as_json,
-        )  # fmt: skip
+            a,
+            against,
+            convention=convention,
+            arrays=arrays,
+            loss=loss,
+            dtype=dtype[0] if dtype else "float32",
+            families=family or (),
+            quick=quick,
+            timeout=timeout,
+            as_json=as_json,
+        )
     if a is not None and candidate is not None:
         fail(f"{a}: one candidate at a time; the other is {candidate}")
     from . import conform
 
     asked: dict[str, Any] = {
-        "quick": quick, "on_demand": on_demand, "families": family or (), "case": case,
-        "loss": loss, "dtypes": dtype or (), "backends": backend or (), "peers": peer or (),
-        "candidate": candidate or a, "convention": convention, "arrays": arrays,
+        "quick": quick,
+        "on_demand": on_demand,
+        "families": family or (),
+        "case": case,
+        "loss": loss,
+        "dtypes": dtype or (),
+        "backends": backend or (),
+        "peers": peer or (),
+        "candidate": candidate or a,
+        "convention": convention,
+        "arrays": arrays,
         "value_only": value_only,
-    }  # fmt: skip
+    }
     if as_list:
         cases = conform.listed(asked)
         if as_json:
@@ -111,9 +133,14 @@ def conform_command(
         return 0
     with progress_bar("conform") as progress:
         record = conform.conform(
-            asked, jobs=jobs, timeout=timeout, deviations=deviations, html=html, progress=progress,
+            asked,
+            jobs=jobs,
+            timeout=timeout,
+            deviations=deviations,
+            html=html,
+            progress=progress,
             command=str(context.obj),
-        )  # fmt: skip
+        )
     if as_json:
         print_json(record)
     else:

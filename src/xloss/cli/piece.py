@@ -108,10 +108,13 @@ class Measure:
                 targets = _labels(targets, start, files, question)
             try:
                 call = prepared(
-                    self._convert(logits), self._convert(targets), axis=piece.axis,
-                    weight=self._weight, ignore_index=question.ignore_index,
+                    self._convert(logits),
+                    self._convert(targets),
+                    axis=piece.axis,
+                    weight=self._weight,
+                    ignore_index=question.ignore_index,
                     label_smoothing=question.label_smoothing,
-                )  # fmt: skip
+                )
             except (TypeError, ValueError) as error:
                 fail(one_line(error))
             if self._wrong:

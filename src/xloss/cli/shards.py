@@ -112,10 +112,19 @@ def open_whole(question: Question) -> Whole:
             _fit(shard, labels, axis)
     found, first = [], 0
     for shard, labels in zip(shards, fits, strict=True):
-        found.append(Piece(
-            shard.where, labels.where, shard.shape, shard.dtype, axis, labels.dtype in INTEGERS,
-            first, first if targets is None else 0, (),
-        ))  # fmt: skip
+        found.append(
+            Piece(
+                shard.where,
+                labels.where,
+                shard.shape,
+                shard.dtype,
+                axis,
+                labels.dtype in INTEGERS,
+                first,
+                first if targets is None else 0,
+                (),
+            )
+        )
         first += shard.shape[0] if folder else 0
     return Whole(whole.shape, whole.dtype, axis, tuple(found))
 

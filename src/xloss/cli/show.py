@@ -35,9 +35,12 @@ def show_evaluation(result: dict[str, Any]) -> None:
         ("accuracy", f"{result['accuracy']:.2%}"),
         ("rows", "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result)),
         ("logits", f"{result['dtype']}, {shape}"),
-        ("computed", f"by {result['backend']}, engine {result['engine']}, "
-                     f"in {result['seconds']:.3f} s{_by_whom(result)}"),
-    ]  # fmt: skip
+        (
+            "computed",
+            f"by {result['backend']}, engine {result['engine']}, "
+            f"in {result['seconds']:.3f} s{_by_whom(result)}",
+        ),
+    ]
     for name, text in lines:
         print(f"{name:<11} {text}")
     for entry in result.get("findings", ()):

@@ -40,9 +40,12 @@ def bench_command(
     from . import bench
 
     asked: dict[str, Any] = {
-        "quick": quick, "ops": op or (), "peers": peer or (), "threads": threads or 0,
+        "quick": quick,
+        "ops": op or (),
+        "peers": peer or (),
+        "threads": threads or 0,
         "tiny": tiny,
-    }  # fmt: skip
+    }
     if render:
         if publish is None:
             fail("--render: expected --publish FOLDER, whose record is drawn")

@@ -50,6 +50,10 @@ def cut(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes: int) -> Op
     has_classes = classes > 0
     soft = has_classes and o.targets is not None and o.targets.ndim == o.x.ndim
     return Operands(
-        flat(o.x, has_classes), flat(o.targets, soft), o.class_weight,
-        flat(o.sample_weight, False), flat(o.where, False), flat(o.pos_weight, False),
-    )  # fmt: skip
+        flat(o.x, has_classes),
+        flat(o.targets, soft),
+        o.class_weight,
+        flat(o.sample_weight, False),
+        flat(o.where, False),
+        flat(o.pos_weight, False),
+    )

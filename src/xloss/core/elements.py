@@ -32,9 +32,11 @@ def sigmoid(z: Array, cx: Context) -> Sigmoid:
     zero = xp.zeros_like(z)
     bad = z != z
     return Sigmoid(
-        xp.where(up, large, small), xp.where(up, small, large),
-        xp.where(up | bad, z, zero) + tail, xp.where(up, zero, -z) + tail,
-    )  # fmt: skip
+        xp.where(up, large, small),
+        xp.where(up, small, large),
+        xp.where(up | bad, z, zero) + tail,
+        xp.where(up, zero, -z) + tail,
+    )
 
 
 def product(t: Array, value: Array, cx: Context) -> Array:

@@ -122,9 +122,12 @@ def flat(o: Operands, classes: int, cx: Context) -> Operands:
 
     soft = o.targets is not None and o.targets.ndim == o.x.ndim
     return Operands(
-        cx.xp.reshape(o.x, (rows, o.x.shape[-1])), one(o.targets, classes if soft else 0),
-        o.class_weight, one(o.sample_weight), one(o.where),
-    )  # fmt: skip
+        cx.xp.reshape(o.x, (rows, o.x.shape[-1])),
+        one(o.targets, classes if soft else 0),
+        o.class_weight,
+        one(o.sample_weight),
+        one(o.where),
+    )
 
 
 def part(o: Operands, piece: slice, x: Array) -> Operands:

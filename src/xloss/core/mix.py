@@ -70,9 +70,17 @@ def absent_if_zero(weight: Array | None, value: Array, cx: Context) -> Array:
 
 
 def target_gradient(
-    value: Array, there: Array, lse: Array | None, t: Targets, spec: Spec, cx: Context,
-    up: Any, up_weight: Any, uniform: Array | None = None, total: Array | None = None,
-) -> Array:  # fmt: skip
+    value: Array,
+    there: Array,
+    lse: Array | None,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    up: Any,
+    up_weight: Any,
+    uniform: Array | None = None,
+    total: Array | None = None,
+) -> Array:
     """Return the gradient to soft targets from each class's loss.
 
     A class with a = 0 whose loss is infinite, not one beyond the largest number, is absent: it

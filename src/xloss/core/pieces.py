@@ -66,10 +66,14 @@ def pack(s: RowStats, cx: Context) -> Array:
     zero = xp.zeros_like(s.rest)
     values = (getattr(s, name) for name in FIELDS)
     return xp.stack(
-        [zero + (0.0 if v is None else v) if v is None or isinstance(v, float)
-         else cast(cx, v, cx.wide) for v in values],
+        [
+            zero + (0.0 if v is None else v)
+            if v is None or isinstance(v, float)
+            else cast(cx, v, cx.wide)
+            for v in values
+        ],
         axis=-1,
-    )  # fmt: skip
+    )
 
 
 def unpack(packed: Array, cx: Context) -> RowStats:
@@ -135,9 +139,15 @@ def rows(
 
 
 def gradients(
-    o: Operands, packed: Array, sums: Array | None, up: Upstream, spec: Spec, classes: int,
-    start: int, want: str,
-) -> Array:  # fmt: skip
+    o: Operands,
+    packed: Array,
+    sums: Array | None,
+    up: Upstream,
+    spec: Spec,
+    classes: int,
+    start: int,
+    want: str,
+) -> Array:
     """Return a piece's gradient to x or to soft targets."""
     x, o, t, cx = piece(o, spec, classes, start)
     with quiet(cx):
@@ -159,9 +169,15 @@ def gradients(
 
 
 def _target_gradient(
-    x: Array, o: Operands, t: Targets, s: RowStats, sums: softmax.Sums | None, spec: Spec,
-    cx: Context, up: Upstream,
-) -> Array:  # fmt: skip
+    x: Array,
+    o: Operands,
+    t: Targets,
+    s: RowStats,
+    sums: softmax.Sums | None,
+    spec: Spec,
+    cx: Context,
+    up: Upstream,
+) -> Array:
     uniform = lse = None
     if spec.kind in GIVEN:
         value, there = given.surprise(x, spec, cx), given.possible(x, spec, cx)

@@ -23,9 +23,14 @@ Maker = Callable[[Array, Context], Any]
 
 
 def evaluate(
-    o: Operands, spec: Spec, cx: Context, classes: int, need: Need, up: Upstream,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream,
     saved: tuple[Array, ...] | None = None,
-) -> Result:  # fmt: skip
+) -> Result:
     """Compute what is needed of one block; its arrays are (*rows, classes) and (*rows).
 
     `saved` are the statistics of an earlier call on the same logits.
@@ -97,9 +102,15 @@ def settle_grad(g: Array, t: Targets, spec: Spec, cx: Context, up: Upstream) -> 
 
 
 def _softmax(
-    x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, need: Need, up: Upstream,
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    need: Need,
+    up: Upstream,
     saved: tuple[Array, ...] | None,
-) -> Result:  # fmt: skip
+) -> Result:
     z = softmax.link(x, spec, cx)
     e = exponentials(z, cx, None if saved is None else RowStats(*saved))
     wants_rows = need.rows or need.total
@@ -130,9 +141,15 @@ def soft_target_gradient(
 
 
 def _given(
-    x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, need: Need, up: Upstream,
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    need: Need,
+    up: Upstream,
     saved: tuple[Array, ...] | None,
-) -> Result:  # fmt: skip
+) -> Result:
     rows = grad = grad_targets = None
     if need.rows or need.total:
         rows = softmax.losses(given.row_stats(x, t, spec, cx), t, spec, cx)
@@ -145,22 +162,35 @@ def _given(
 
 
 def _terms(
-    x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, need: Need, up: Upstream,
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    need: Need,
+    up: Upstream,
     saved: tuple[Array, ...] | None,
-) -> Result:  # fmt: skip
+) -> Result:
     got = elements.sigmoid(x, cx) if spec.kind in SIGMOID else None
     made = elements.terms(x, o, t, spec, cx, got)
     return Result(
-        elements.losses(made, t, spec, cx) if need.rows or need.total else None, None, None,
+        elements.losses(made, t, spec, cx) if need.rows or need.total else None,
+        None,
+        None,
         elements.gradient(made.dx, t, spec, cx, up.row) if need.grad else None,
         elements.gradient(made.dt, t, spec, cx, up.row) if need.grad_targets else None,
-    )  # fmt: skip
+    )
 
 
 def formula_gradients(
-    o: Operands, spec: Spec, cx: Context, classes: int, up: Upstream,
-    softmax_parts: Maker = softmax.parts, sigmoid_parts: Maker = elements.sigmoid,
-) -> tuple[Array, Array | None]:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    up: Upstream,
+    softmax_parts: Maker = softmax.parts,
+    sigmoid_parts: Maker = elements.sigmoid,
+) -> tuple[Array, Array | None]:
     """Return both gradients by plain operations an autodiff can follow to any order.
 
     The two makers carry their own derivative rules: through a maximum autodiff is wrong on ties.
@@ -175,9 +205,15 @@ def formula_gradients(
 
 
 def _formula(
-    x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, up: Upstream,
-    softmax_parts: Maker, sigmoid_parts: Maker,
-) -> tuple[Array, Array | None]:  # fmt: skip
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    up: Upstream,
+    softmax_parts: Maker,
+    sigmoid_parts: Maker,
+) -> tuple[Array, Array | None]:
     soft = not spec.indexed and o.targets is not None
     if spec.kind in SOFTMAX:
         z = softmax.link(x, spec, cx)

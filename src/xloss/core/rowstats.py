@@ -123,12 +123,17 @@ def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
         return None if x is None or y is None else x + y
 
     return RowStats(
-        m, rest, plus(a.mass, b.mass), plus(a.total, b.total),
+        m,
+        rest,
+        plus(a.mass, b.mass),
+        plus(a.total, b.total),
         plus(dots(a.dot, a.mass, da), dots(b.dot, b.mass, db)),
-        plus(a.possible, b.possible), plus(a.possible_weight, b.possible_weight),
-        plus(dots(a.possible_dot, a.possible_weight, da),
-             dots(b.possible_dot, b.possible_weight, db)),
-    )  # fmt: skip
+        plus(a.possible, b.possible),
+        plus(a.possible_weight, b.possible_weight),
+        plus(
+            dots(a.possible_dot, a.possible_weight, da), dots(b.possible_dot, b.possible_weight, db)
+        ),
+    )
 
 
 def log1p_rest(s: RowStats, cx: Context) -> Array:

@@ -204,9 +204,16 @@ def label_gradient(
 
 
 def gradient(
-    x: Array, z: Array, t: Targets, spec: Spec, cx: Context, up: Any, got: Parts,
-    s: RowStats | None = None, sums: Sums | None = None,
-) -> Array:  # fmt: skip
+    x: Array,
+    z: Array,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    up: Any,
+    got: Parts,
+    s: RowStats | None = None,
+    sums: Sums | None = None,
+) -> Array:
     """Return the gradient to x of Σ up·row from the parts of the softmax of z.
 
     Differentiable as it stands, where `got` is: p and 1 - p enter linearly. Of a piece of a row

@@ -16,7 +16,7 @@ from .._xp import (
     quiet,
     sum_last,
     take,
-)  # fmt: skip
+)
 from .reduce import contributing, exact_sum
 from .spec import Operands, Spec
 
@@ -127,9 +127,16 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
     if keep is not None:
         weight = cast(cx, keep, cx.wide) if weight is None else xp.where(keep, weight, 0.0)
     return Targets(
-        labels, probs, class_weight, label_weight, scale, weight, keep, bad,
+        labels,
+        probs,
+        class_weight,
+        label_weight,
+        scale,
+        weight,
+        keep,
+        bad,
         pos_weight=None if o.pos_weight is None else cast(cx, o.pos_weight, cx.acc),
-    )  # fmt: skip
+    )
 
 
 def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:

@@ -12,9 +12,13 @@ from .targets import bounds, prepare
 
 
 def check_values(
-    o: Operands, spec: Spec, cx: Context, classes: int, weight: str = "weight",
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    weight: str = "weight",
     named: Callable[[tuple[int, ...]], str] = str,
-) -> Context:  # fmt: skip
+) -> Context:
     """Raise for the first bad label, in blocks; absent rows are exempt.
 
     `weight` is what the class weights are called, `named` turns a position here into the one that
@@ -126,9 +130,13 @@ def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple
 
 
 def _negatives(
-    o: Operands, spec: Spec, cx: Context, classes: int, weight: str,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    weight: str,
     named: Callable[[tuple[int, ...]], str],
-) -> None:  # fmt: skip
+) -> None:
     xp = cx.xp
     arrays: list[tuple[str, Any]] = [(weight, o.class_weight)]
     if not spec.indexed:

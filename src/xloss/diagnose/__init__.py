@@ -16,12 +16,22 @@ __all__ = ["Finding", "Report", "diagnose"]
 
 
 def diagnose(
-    logits: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
-    softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Report:  # fmt: skip
+) -> Report:
     """Say why the loss of a call of :func:`cross_entropy` is NaN or infinite.
 
     The report's loss is that of the call, ``sum_i row_i / sum_i W_i``; each finding is a rule that
@@ -78,10 +88,18 @@ def diagnose(
     """
     check.validate_option(validate)
     call = prepared(
-        logits, targets, axis=axis, weight=weight, sample_weight=sample_weight, where=where,
-        ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
-        softcap=softcap, validate=False,
-    )  # fmt: skip
+        logits,
+        targets,
+        axis=axis,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        validate=False,
+    )
     normalizer = at_hand("normalizer", normalizer)
     reduction, below = check.reduction(reduction, normalizer, call.cx, "logits")
     got = measure(call)

@@ -31,9 +31,11 @@ def look(call: Call, got: Measured, found: Findings, start: tuple[int, ...]) -> 
         odd = _odd(weights)
         if odd.any():
             found.once(
-                "bad_weight", "the weight of the class is NaN, infinite or negative",
-                int(np.count_nonzero(odd)), places(odd, odd.shape, (0,)),
-            )  # fmt: skip
+                "bad_weight",
+                "the weight of the class is NaN, infinite or negative",
+                int(np.count_nonzero(odd)),
+                places(odd, odd.shape, (0,)),
+            )
     rows = tuple(o.x.shape[:-1])
     known = all(n == n for n in rows)
     for piece in cuts(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
@@ -89,10 +91,11 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
             other = "" if spec.ignore_index is None else f" and not {spec.ignore_index}"
             value = int(targets[odd][0])
             yield (
-                "label_out_of_range", odd,
+                "label_out_of_range",
+                odd,
                 f"a label, as the first {value}, is not in [0, {call.classes}){other}: the loss "
                 "is NaN",
-            )  # fmt: skip
+            )
             targets = np.where(odd, 0, targets)
     else:
         t = cast(cx, o.targets, cx.acc)  # where it is: only what is found comes to the host
@@ -114,9 +117,10 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
         if rule != "bad_weight":
             yield rule, mask, why
     yield (
-        "overflow", failed & ~explained,
+        "overflow",
+        failed & ~explained,
         f"nothing is wrong with the row, but its loss is larger than any {dtype_name(cx.acc)}",
-    )  # fmt: skip
+    )
 
 
 def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
@@ -136,18 +140,20 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
     asked &= (share != 0) & (spec.label_smoothing < 1)
     lost = _some(asked & masked) & ~nothing
     yield (
-        "masked_target", lost,
+        "masked_target",
+        lost,
         "the target has weight on a class whose logit is -inf: the loss is +inf",
-    )  # fmt: skip
+    )
     top = np.isposinf(z)
     if spec.label_smoothing:
         asked = asked | ((share != 0) & ~masked)
     elsewhere = _some(asked & ~top) | (spec.z_loss > 0)
     yield (
-        "infinite_logit", _some(top) & elsewhere,
+        "infinite_logit",
+        _some(top) & elsewhere,
         "a logit of +inf takes the whole probability, and the target has weight on another class "
         "(or z_loss squares an infinite number): the loss is +inf",
-    )  # fmt: skip
+    )
     broken = ~np.isfinite(share)
     if not spec.indexed:
         asked = np.ones_like(asked)  # a target of 0 times a weight of inf or NaN is NaN

@@ -31,9 +31,15 @@ class Engine(Protocol):
         """Say why this call cannot be taken, or None."""
 
     def run(
-        self, o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
-        up: Upstream = ..., saved: tuple[Array, ...] | None = None,
-    ) -> Result:  # fmt: skip
+        self,
+        o: Operands,
+        spec: Spec,
+        cx: Context,
+        classes: int,
+        need: Need,
+        up: Upstream = ...,
+        saved: tuple[Array, ...] | None = None,
+    ) -> Result:
         """Compute what is needed."""
 
 

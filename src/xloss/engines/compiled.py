@@ -90,9 +90,12 @@ def _compiler(function: Any, fastmath: Collection[str], **options: bool) -> Any:
         made_of = _describe((function, frozenset(fastmath)), set())
         function.__qualname__ += f"_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
     return numba.njit(
-        nogil=True, error_model="numpy", boundscheck=False, fastmath=set(fastmath) or False,
+        nogil=True,
+        error_model="numpy",
+        boundscheck=False,
+        fastmath=set(fastmath) or False,
         **options,
-    )(function)  # fmt: skip
+    )(function)
 
 
 def cache_folder() -> Path | None:

@@ -74,9 +74,14 @@ REQUIRED: Any = ("C", "ALIGNED")
 
 
 def run(
-    o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
-    up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
-) -> Result:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream = NO_UPSTREAM,
+    saved: tuple[Array, ...] | None = None,
+) -> Result:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     doors.check_gradient(up, saved, doors.check_operands(o, spec, cx, classes), cx)
     rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total)
@@ -97,9 +102,15 @@ class _Call:
     """One call: its arrays as NumPy sees them, cut into pieces that threads take in turn."""
 
     def __init__(
-        self, o: Operands, spec: Spec, cx: Context, classes: int, need: Need, up: Upstream,
+        self,
+        o: Operands,
+        spec: Spec,
+        cx: Context,
+        classes: int,
+        need: Need,
+        up: Upstream,
         saved: tuple[Array, ...] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.x, self.spec, self.cx, self.classes, self.need = o.x, spec, cx, classes, need
         self.rows = tuple(o.x.shape[:-1])
         self.count = prod(self.rows)
@@ -114,9 +125,12 @@ class _Call:
         self.class_weight = weight
         # Soft targets are read by the kernel; what a row weighs but for them is found beside it.
         self.operands = Operands(
-            None, self.host(o.targets) if spec.indexed else None, weight if spec.indexed else None,
-            self.host(o.sample_weight), self.host(o.where),
-        )  # fmt: skip
+            None,
+            self.host(o.targets) if spec.indexed else None,
+            weight if spec.indexed else None,
+            self.host(o.sample_weight),
+            self.host(o.where),
+        )
         bare = cx.clean and weight is o.sample_weight is o.where is None
         # Where labels begin that need nothing done to them.
         self.labels = readable_labels(self.operands.targets) if bare else 0
@@ -232,11 +246,25 @@ class _Call:
             at = Place(at.address - first * classes * self.like.itemsize, 2**60, 0, classes, 1)
         spec = self.spec
         self.kernel(
-            self.like, first, count, classes, *at, *targets, element(self.ups, first), self.up,
-            self.dead, spec.label_smoothing, spec.z_loss, spec.softcap or 0.0, self.known,
-            element(self.losses, first), element(totals, 0) if self.need.total else 0,
-            element(self.maxima, first), element(self.rests, first), *self.to,
-        )  # fmt: skip
+            self.like,
+            first,
+            count,
+            classes,
+            *at,
+            *targets,
+            element(self.ups, first),
+            self.up,
+            self.dead,
+            spec.label_smoothing,
+            spec.z_loss,
+            spec.softcap or 0.0,
+            self.known,
+            element(self.losses, first),
+            element(totals, 0) if self.need.total else 0,
+            element(self.maxima, first),
+            element(self.rests, first),
+            *self.to,
+        )
 
     def targets(self, piece: tuple[slice, ...], count: int) -> tuple[tuple[int, ...], list[Any]]:
         """Make a piece's targets safe; return where they begin, and what must live meanwhile."""
@@ -269,10 +297,14 @@ class _Call:
             return int(a.__array_interface__["data"][0])
 
         places = (
-            address(soft, self.acc), address(self.class_weight, self.acc),
-            address(t.labels, np.int64), address(t.keep, np.bool_), address(t.bad, np.bool_),
-            address(t.scale, np.float64), address(t.label_weight, np.float64),
-        )  # fmt: skip
+            address(soft, self.acc),
+            address(self.class_weight, self.acc),
+            address(t.labels, np.int64),
+            address(t.keep, np.bool_),
+            address(t.bad, np.bool_),
+            address(t.scale, np.float64),
+            address(t.label_weight, np.float64),
+        )
         return places, held
 
     def made(self, totals: Any) -> Result:
@@ -290,8 +322,9 @@ class _Call:
             rows=shaped(self.losses),
             total=home(_sum(totals[:, :2])) if need.total else None,
             weight=home(_sum(totals[:, 2:])) if need.weight else None,
-            grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype), stats=stats,
-        )  # fmt: skip
+            grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype),
+            stats=stats,
+        )
 
 
 def _sum(parts: Any) -> Any:
@@ -312,7 +345,29 @@ def warm() -> Iterator[tuple[str, float]]:
             start = perf_counter()
             none = Place(0, 1, 0, 0, 1)
             kernel(
-                like, 0, 0, 1, *none, 0, 0, 0, 0, 0, 0, 0, 0, 1.0, False, 0.0, 0.0, 0.0, False,
-                0, 0, 0, 0, *none,
-            )  # fmt: skip
+                like,
+                0,
+                0,
+                1,
+                *none,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                1.0,
+                False,
+                0.0,
+                0.0,
+                0.0,
+                False,
+                0,
+                0,
+                0,
+                0,
+                *none,
+            )
             yield f"{kernel.__name__} {dtype}", perf_counter() - start

@@ -27,9 +27,14 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
 
 
 def run(
-    o: Operands, spec: Spec, cx: Context, classes: int, need: Need,
-    up: Upstream = NO_UPSTREAM, saved: tuple[Array, ...] | None = None,
-) -> Result:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream = NO_UPSTREAM,
+    saved: tuple[Array, ...] | None = None,
+) -> Result:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     if not cx.eager:
         return evaluate(o, spec, cx, classes, need, up, saved)
@@ -71,9 +76,15 @@ def _keep_pages() -> None:
 
 
 def _block(
-    o: Operands, spec: Spec, cx: Context, classes: int, need: Need, up: Upstream,
-    saved: tuple[Array, ...] | None, piece: tuple[slice, ...],
-) -> Result:  # fmt: skip
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream,
+    saved: tuple[Array, ...] | None,
+    piece: tuple[slice, ...],
+) -> Result:
     known = None if saved is None else tuple(_flat(cx.xp, s[(*piece, ...)]) for s in saved)
     part = cut(cx.xp, o, piece, classes)
     return evaluate(part, spec, cx, classes, need, cut_up(cx.xp, up, piece), known)
@@ -104,11 +115,14 @@ def _shaped(r: Result, o: Operands, rows: tuple[int, ...], xp: Any) -> Result:
         return None if a is None else xp.reshape(a, tuple(to))
 
     return Result(
-        shape(r.rows, rows), r.total, r.weight, shape(r.grad, o.x.shape),
+        shape(r.rows, rows),
+        r.total,
+        r.weight,
+        shape(r.grad, o.x.shape),
         None if o.targets is None else shape(r.grad_targets, o.targets.shape),
         None if r.stats is None else tuple(shape(s, rows) for s in r.stats),
         shape(r.elements, o.x.shape),
-    )  # fmt: skip
+    )
 
 
 def _flat(xp: Any, a: Array) -> Array:

@@ -27,9 +27,15 @@ def stats(o: Operands, spec: Spec, classes: int, start: int) -> Array:
 
 
 def gradients(
-    o: Operands, packed: Array, sums: Array | None, up: Upstream, spec: Spec, classes: int,
-    start: int, want: str,
-) -> Array:  # fmt: skip
+    o: Operands,
+    packed: Array,
+    sums: Array | None,
+    up: Upstream,
+    spec: Spec,
+    classes: int,
+    start: int,
+    want: str,
+) -> Array:
     """Return a piece's gradient to x or to soft targets: see core.pieces."""
     cx = pieces.chunk_context(o.x)
     if want == "x" and _compiled(o, spec, cx):
@@ -42,10 +48,15 @@ def gradients(
 
     for block in cuts(rows, max(1, width), cx):
         here = pieces.gradients(
-            cut(xp, o, block, width), shards.rows_of(xp, packed, block, 2),
-            None if sums is None else shards.rows_of(xp, sums, block, 2), cut_up(xp, up, block),
-            spec, classes, start, want,
-        )  # fmt: skip
+            cut(xp, o, block, width),
+            shards.rows_of(xp, packed, block, 2),
+            None if sums is None else shards.rows_of(xp, sums, block, 2),
+            cut_up(xp, up, block),
+            spec,
+            classes,
+            start,
+            want,
+        )
         place = (*block, ...)
         out[place] = xp.reshape(here, out[place].shape)
     return out

@@ -108,11 +108,21 @@ class Evaluation:
     _right: int = 0
 
     def update(
-        self, logits: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-        sample_weight: Array | None = None, where: Array | None = None,
-        ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
-        softcap: float | None = None, validate: bool | str = "auto",
-    ) -> Evaluation:  # fmt: skip
+        self,
+        logits: Array,
+        targets: Array,
+        /,
+        *,
+        axis: int = -1,
+        weight: Array | None = None,
+        sample_weight: Array | None = None,
+        where: Array | None = None,
+        ignore_index: int | None = -100,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        validate: bool | str = "auto",
+    ) -> Evaluation:
         """Add a batch to this record, and return the record itself.
 
         ``loss += sum_i row_i; weight += sum_i W_i``, and likewise the counts. Nothing of the
@@ -143,10 +153,18 @@ class Evaluation:
         2.0
         """
         call = prepared(
-            logits, targets, axis=axis, weight=weight, sample_weight=sample_weight, where=where,
-            ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
-            softcap=softcap, validate=validate,
-        )  # fmt: skip
+            logits,
+            targets,
+            axis=axis,
+            weight=weight,
+            sample_weight=sample_weight,
+            where=where,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            validate=validate,
+        )
         self.add(measure(call))
         return self
 

@@ -20,12 +20,26 @@ from ._read import Given
 
 
 def classes_call(
-    name: str, x: Any, targets: Any, *, first: str = "logits", kind: str | None = None,
-    axis: Any = -1, weight: Any = None, sample_weight: Any = None, where: Any = None,
-    ignore_index: Any = None, label_smoothing: Any = 0.0, z_loss: Any = 0.0, softcap: Any = None,
-    gamma: Any = 0.0, eps: Any = None, reduction: Any = "mean", normalizer: Any = None,
+    name: str,
+    x: Any,
+    targets: Any,
+    *,
+    first: str = "logits",
+    kind: str | None = None,
+    axis: Any = -1,
+    weight: Any = None,
+    sample_weight: Any = None,
+    where: Any = None,
+    ignore_index: Any = None,
+    label_smoothing: Any = 0.0,
+    z_loss: Any = 0.0,
+    softcap: Any = None,
+    gamma: Any = 0.0,
+    eps: Any = None,
+    reduction: Any = "mean",
+    normalizer: Any = None,
     validate: Any = "auto",
-) -> Call:  # fmt: skip
+) -> Call:
     """Prepare a loss along a class axis with class indices or probabilities as targets."""
     key = None
     if weight is sample_weight is where is normalizer is None:
@@ -60,21 +74,27 @@ def classes_call(
     on_host = given.on_host(validate, cx)
     validate, reads = check.validate(validate, t, cx, on_host=on_host)
     spec = Spec(
-        kind=kind or name, indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
+        kind=kind or name,
+        indexed=indexed,
+        ignore_index=check.ignored(ignore_index, indexed),
         label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
         z_loss=check.number("z_loss", z_loss, 0.0),
         softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
-        gamma=check.number("gamma", gamma, 0.0), eps=check.clip_eps(eps), reduction=reduction,
-        validate=validate, engine=asked_for(),
-    )  # fmt: skip
+        gamma=check.number("gamma", gamma, 0.0),
+        eps=check.clip_eps(eps),
+        reduction=reduction,
+        validate=validate,
+        engine=asked_for(),
+    )
     x = check.move_last(x, axis, cx)
     rows = tuple(x.shape[:-1])
     operands = Operands(
-        x, t if indexed else check.move_last(t, axis, cx),
+        x,
+        t if indexed else check.move_last(t, axis, cx),
         check.class_weight(weight, classes, cx, first),
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
-    )  # fmt: skip
+    )
     if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
@@ -100,27 +120,50 @@ def weighed(
 
 
 def entropy_spec(
-    t: Any, indexed: bool, cx: Context, first: str, on_host: bool, *, ignore_index: Any,
-    label_smoothing: Any, z_loss: Any, softcap: Any, reduction: Any, normalizer: Any,
+    t: Any,
+    indexed: bool,
+    cx: Context,
+    first: str,
+    on_host: bool,
+    *,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    softcap: Any,
+    reduction: Any,
+    normalizer: Any,
     validate: Any,
-) -> tuple[Spec, Any, bool]:  # fmt: skip
+) -> tuple[Spec, Any, bool]:
     """Return cross_entropy's options, the normalizer, and whether the targets may be read."""
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     validate, reads = check.validate(validate, t, cx, on_host=on_host)
     spec = Spec(
-        kind="cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
+        kind="cross_entropy",
+        indexed=indexed,
+        ignore_index=check.ignored(ignore_index, indexed),
         label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
         z_loss=check.number("z_loss", z_loss, 0.0),
         softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
-        reduction=reduction, validate=validate, engine=asked_for(),
-    )  # fmt: skip
+        reduction=reduction,
+        validate=validate,
+        engine=asked_for(),
+    )
     return spec, normalizer, reads
 
 
 def linear_call(
-    features: Any, weight: Any, targets: Any, *, bias: Any, class_weight: Any, block_rows: Any,
-    sample_weight: Any, where: Any, ignore_index: Any, **options: Any,
-) -> Call:  # fmt: skip
+    features: Any,
+    weight: Any,
+    targets: Any,
+    *,
+    bias: Any,
+    class_weight: Any,
+    block_rows: Any,
+    sample_weight: Any,
+    where: Any,
+    ignore_index: Any,
+    **options: Any,
+) -> Call:
     """Prepare cross-entropy of features that a matrix turns into logits."""
     first = "features"
     x, cx = check.logits(first, features)
@@ -136,10 +179,12 @@ def linear_call(
     )
     rows = tuple(x.shape[:-1])
     operands = Operands(
-        x, t, check.class_weight(class_weight, classes, cx, first, "class_weight"),
+        x,
+        t,
+        check.class_weight(class_weight, classes, cx, first, "class_weight"),
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
-    )  # fmt: skip
+    )
     if reads:
         cx = read(cx)
         if indexed or spec.validate is True:
@@ -152,11 +197,24 @@ def linear_call(
 
 
 def elements_call(
-    name: str, x: Any, targets: Any, *, first: str = "logits", binary: bool = True, axis: Any = -1,
-    pos_weight: Any = None, sample_weight: Any = None, where: Any = None,
-    label_smoothing: Any = 0.0, gamma: Any = 0.0, alpha: Any = None, eps: Any = None,
-    log_target: Any = False, reduction: Any = "mean", normalizer: Any = None,
-) -> Call:  # fmt: skip
+    name: str,
+    x: Any,
+    targets: Any,
+    *,
+    first: str = "logits",
+    binary: bool = True,
+    axis: Any = -1,
+    pos_weight: Any = None,
+    sample_weight: Any = None,
+    where: Any = None,
+    label_smoothing: Any = 0.0,
+    gamma: Any = 0.0,
+    alpha: Any = None,
+    eps: Any = None,
+    log_target: Any = False,
+    reduction: Any = "mean",
+    normalizer: Any = None,
+) -> Call:
     """Prepare a loss of elementwise terms: binary, or summed along a class axis."""
     x, cx = check.logits(first, x)
     classes = 0
@@ -169,19 +227,27 @@ def elements_call(
     if not isinstance(log_target, bool):
         raise TypeError(f"log_target: expected True or False, got {check.described(log_target)}")
     spec = Spec(
-        kind=name, indexed=indexed, gamma=check.number("gamma", gamma, 0.0),
+        kind=name,
+        indexed=indexed,
+        gamma=check.number("gamma", gamma, 0.0),
         label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
         alpha=None if alpha is None else check.number("alpha", alpha, 0.0, 1.0),
-        eps=check.clip_eps(eps), log_target=log_target, reduction=reduction, engine=asked_for(),
-    )  # fmt: skip
+        eps=check.clip_eps(eps),
+        log_target=log_target,
+        reduction=reduction,
+        engine=asked_for(),
+    )
     if not binary:
         x, t = check.move_last(x, at, cx), check.move_last(t, at, cx)
     rows = tuple(x.shape[:-1]) if classes else tuple(x.shape)
     operands = Operands(
-        x, t, None, check.row_array("sample_weight", sample_weight, rows, cx, first),
+        x,
+        t,
+        None,
+        check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
         check.row_array("pos_weight", pos_weight, rows, cx, first),
-    )  # fmt: skip
+    )
     if dtype_name(t.dtype) in INTEGERS:
         if check.validate("auto", t, cx)[1]:
             cx = check_values(operands, spec, read(cx), 0)

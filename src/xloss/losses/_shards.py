@@ -22,9 +22,15 @@ FACTS = 11  # what ranks compare, each a number, whichever loss they call
 
 
 def shard_call(
-    x: Any, targets: Any, *, group: Any, weight: Any, sample_weight: Any, where: Any,
+    x: Any,
+    targets: Any,
+    *,
+    group: Any,
+    weight: Any,
+    sample_weight: Any,
+    where: Any,
     **options: Any,
-) -> Call:  # fmt: skip
+) -> Call:
     """Prepare cross-entropy of the slice of the classes that this rank holds."""
     first = "logits_shard"
     x, cx = check.logits(first, x)
@@ -39,10 +45,12 @@ def shard_call(
         spec, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **options)
         rows = tuple(x.shape[:-1])
         operands = Operands(
-            x, t, check.class_weight(weight, x.shape[-1], cx, first),
+            x,
+            t,
+            check.class_weight(weight, x.shape[-1], cx, first),
             check.row_array("sample_weight", sample_weight, rows, cx, first),
             check.row_array("where", where, rows, cx, first),
-        )  # fmt: skip
+        )
         if reads:
             check_class_weight(operands, spec, read(cx), "weight")
         told = facts(operands, spec, cx, normalizer, reads)
@@ -56,15 +64,33 @@ def shard_call(
         given.check(spec, shard.classes)
     operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     return Call(
-        "vocab_parallel_cross_entropy", spec, cx, operands, shard.classes, -1, normalizer,
-        (first,), None, shard, ranks,
-    )  # fmt: skip
+        "vocab_parallel_cross_entropy",
+        spec,
+        cx,
+        operands,
+        shard.classes,
+        -1,
+        normalizer,
+        (first,),
+        None,
+        shard,
+        ranks,
+    )
 
 
 def linear_shard_call(
-    features: Any, weight: Any, targets: Any, *, group: Any, bias: Any, class_weight: Any,
-    block_rows: Any, sample_weight: Any, where: Any, **options: Any,
-) -> Call:  # fmt: skip
+    features: Any,
+    weight: Any,
+    targets: Any,
+    *,
+    group: Any,
+    bias: Any,
+    class_weight: Any,
+    block_rows: Any,
+    sample_weight: Any,
+    where: Any,
+    **options: Any,
+) -> Call:
     """Prepare cross-entropy of features that the ranks' slices of a matrix turn into logits."""
     first = "features"
     x, cx = check.logits(first, features)
@@ -78,10 +104,12 @@ def linear_shard_call(
         spec, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **options)
         rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
         operands = Operands(
-            x, t, check.class_weight(class_weight, size, cx, first, "class_weight"),
+            x,
+            t,
+            check.class_weight(class_weight, size, cx, first, "class_weight"),
             check.row_array("sample_weight", sample_weight, rows, cx, first),
             check.row_array("where", where, rows, cx, first),
-        )  # fmt: skip
+        )
         if reads:
             check_class_weight(operands, spec, read(cx), "class_weight")
         told = facts(operands, spec, cx, normalizer, reads, linear)
@@ -96,9 +124,18 @@ def linear_shard_call(
     operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
     names = (first, "weight", "bias")
     return Call(
-        "linear_cross_entropy", spec, cx, operands, size, -1, normalizer, names, linear, shard,
+        "linear_cross_entropy",
+        spec,
+        cx,
+        operands,
+        size,
+        -1,
+        normalizer,
+        names,
+        linear,
+        shard,
         ranks,
-    )  # fmt: skip
+    )
 
 
 def weighed_rows(
@@ -125,9 +162,13 @@ def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
 
 
 def facts(
-    o: Operands, spec: Spec, cx: Context, normalizer: Any, reads: bool,
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    normalizer: Any,
+    reads: bool,
     linear: Linear | None = None,
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """Say what must be the same on every rank, in numbers; the names make the error."""
     t: Any = o.targets
     low = high = total = 0

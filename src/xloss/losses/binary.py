@@ -12,10 +12,17 @@ from ._prepare import elements_call
 
 @loss
 def binary_cross_entropy_with_logits(
-    logits: Array, targets: Array, /, *, pos_weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    label_smoothing: float = 0.0, reduction: str = "mean", normalizer: Any = None,
-) -> Call:  # fmt: skip
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    pos_weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Call:
     r"""Binary cross-entropy between sigmoid(logits) and targets in [0, 1].
 
     Each element gives, with s its sample weight ::
@@ -65,18 +72,31 @@ def binary_cross_entropy_with_logits(
     0.34657359027997264
     """
     return elements_call(
-        "binary_cross_entropy_with_logits", logits, targets, pos_weight=pos_weight,
-        sample_weight=sample_weight, where=where, label_smoothing=label_smoothing,
-        reduction=reduction, normalizer=normalizer,
-    )  # fmt: skip
+        "binary_cross_entropy_with_logits",
+        logits,
+        targets,
+        pos_weight=pos_weight,
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        normalizer=normalizer,
+    )
 
 
 @loss
 def binary_cross_entropy(
-    probs: Array, targets: Array, /, *, sample_weight: Array | None = None,
-    where: Array | None = None, label_smoothing: float = 0.0, eps: float | None = None,
-    reduction: str = "mean", normalizer: Any = None,
-) -> Call:  # fmt: skip
+    probs: Array,
+    targets: Array,
+    /,
+    *,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    label_smoothing: float = 0.0,
+    eps: float | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
+) -> Call:
     r"""Binary cross-entropy between probabilities and targets in [0, 1].
 
     Each element gives ``s * (-t log p - (1 - t) log(1 - p))``, with s its sample weight, t
@@ -116,18 +136,32 @@ def binary_cross_entropy(
     0.34657359027997264
     """
     return elements_call(
-        "binary_cross_entropy", probs, targets, first="probs", sample_weight=sample_weight,
-        where=where, label_smoothing=label_smoothing, eps=eps, reduction=reduction,
+        "binary_cross_entropy",
+        probs,
+        targets,
+        first="probs",
+        sample_weight=sample_weight,
+        where=where,
+        label_smoothing=label_smoothing,
+        eps=eps,
+        reduction=reduction,
         normalizer=normalizer,
-    )  # fmt: skip
+    )
 
 
 @loss
 def sigmoid_focal_loss(
-    logits: Array, targets: Array, /, *, gamma: float = 2.0, alpha: float | None = None,
-    sample_weight: Array | None = None, where: Array | None = None, reduction: str = "mean",
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    reduction: str = "mean",
     normalizer: Any = None,
-) -> Call:  # fmt: skip
+) -> Call:
     r"""Binary cross-entropy that turns down the elements already well predicted.
 
     Each element gives ``s * alpha_t * (1 - p_t)**gamma * ce``, with p = sigmoid(logits),
@@ -167,6 +201,13 @@ def sigmoid_focal_loss(
     0.04332169878499658
     """
     return elements_call(
-        "sigmoid_focal_loss", logits, targets, gamma=gamma, alpha=alpha,
-        sample_weight=sample_weight, where=where, reduction=reduction, normalizer=normalizer,
-    )  # fmt: skip
+        "sigmoid_focal_loss",
+        logits,
+        targets,
+        gamma=gamma,
+        alpha=alpha,
+        sample_weight=sample_weight,
+        where=where,
+        reduction=reduction,
+        normalizer=normalizer,
+    )

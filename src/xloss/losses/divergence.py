@@ -12,10 +12,17 @@ from ._prepare import elements_call, logits_call
 
 @loss
 def kl_div(
-    log_probs: Array, targets: Array, /, *, axis: int = -1, log_target: bool = False,
-    sample_weight: Array | None = None, where: Array | None = None, reduction: str = "mean",
+    log_probs: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    log_target: bool = False,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    reduction: str = "mean",
     normalizer: Any = None,
-) -> Call:  # fmt: skip
+) -> Call:
     r"""Kullback-Leibler divergence of the targets from log-probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j t_ij (log t_ij - log_probs_ij)``, a class with t = 0
@@ -59,10 +66,18 @@ def kl_div(
     0.6931471805599453
     """
     return elements_call(
-        "kl_div", log_probs, targets, first="log_probs", binary=False, axis=axis,
-        log_target=log_target, sample_weight=sample_weight, where=where, reduction=reduction,
+        "kl_div",
+        log_probs,
+        targets,
+        first="log_probs",
+        binary=False,
+        axis=axis,
+        log_target=log_target,
+        sample_weight=sample_weight,
+        where=where,
+        reduction=reduction,
         normalizer=normalizer,
-    )  # fmt: skip
+    )
 
 
 @loss

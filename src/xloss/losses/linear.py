@@ -14,13 +14,25 @@ from ._shards import linear_shard_call
 
 @loss
 def linear_cross_entropy(
-    features: Array, weight: Array, targets: Array, /, *, bias: Array | None = None,
-    class_weight: Array | None = None, block_rows: int | str = "auto", group: Any = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
-    softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
+    features: Array,
+    weight: Array,
+    targets: Array,
+    /,
+    *,
+    bias: Array | None = None,
+    class_weight: Array | None = None,
+    block_rows: int | str = "auto",
+    group: Any = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:  # fmt: skip
+) -> Call:
     r"""Cross-entropy of ``features @ weight.T + bias``, without ever holding all those logits.
 
     Rows are taken in blocks: their logits, losses and, in the same pass, the gradients ::
@@ -103,15 +115,38 @@ def linear_cross_entropy(
     """
     if group is not None:
         return groups.uncompiled(
-            linear_shard_call, features, weight, targets, group=group, bias=bias,
-            class_weight=class_weight, block_rows=block_rows, sample_weight=sample_weight,
-            where=where, ignore_index=ignore_index, label_smoothing=label_smoothing,
-            z_loss=z_loss, softcap=softcap, reduction=reduction, normalizer=normalizer,
+            linear_shard_call,
+            features,
+            weight,
+            targets,
+            group=group,
+            bias=bias,
+            class_weight=class_weight,
+            block_rows=block_rows,
+            sample_weight=sample_weight,
+            where=where,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            reduction=reduction,
+            normalizer=normalizer,
             validate=validate,
-        )  # fmt: skip
+        )
     return linear_call(
-        features, weight, targets, bias=bias, class_weight=class_weight, block_rows=block_rows,
-        sample_weight=sample_weight, where=where, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, z_loss=z_loss, softcap=softcap, reduction=reduction,
-        normalizer=normalizer, validate=validate,
-    )  # fmt: skip
+        features,
+        weight,
+        targets,
+        bias=bias,
+        class_weight=class_weight,
+        block_rows=block_rows,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        reduction=reduction,
+        normalizer=normalizer,
+        validate=validate,
+    )

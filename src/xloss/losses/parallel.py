@@ -13,12 +13,22 @@ from ._shards import shard_call
 
 @loss
 def vocab_parallel_cross_entropy(
-    logits_shard: Array, targets: Array, /, *, group: Any, weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
-    softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
+    logits_shard: Array,
+    targets: Array,
+    /,
+    *,
+    group: Any,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:  # fmt: skip
+) -> Call:
     r"""Cross-entropy of logits whose classes are spread over the ranks of a group.
 
     Every rank holds the logits of a contiguous slice of the classes, in rank order; the loss, on
@@ -91,7 +101,18 @@ def vocab_parallel_cross_entropy(
     >>> dist.destroy_process_group()
     """
     return groups.uncompiled(
-        shard_call, logits_shard, targets, group=group, weight=weight, sample_weight=sample_weight,
-        where=where, ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
-        softcap=softcap, reduction=reduction, normalizer=normalizer, validate=validate,
-    )  # fmt: skip
+        shard_call,
+        logits_shard,
+        targets,
+        group=group,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        reduction=reduction,
+        normalizer=normalizer,
+        validate=validate,
+    )

@@ -13,12 +13,22 @@ from ._prepare import classes_call
 
 @loss
 def cross_entropy(
-    logits: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, z_loss: float = 0.0,
-    softcap: float | None = None, reduction: str = "mean", normalizer: Any = None,
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:  # fmt: skip
+) -> Call:
     r"""Cross-entropy between softmax(logits) and class indices or probabilities.
 
     With p = softmax(z), z = logits (or ``softcap * tanh(logits / softcap)``), each row gives ::
@@ -109,19 +119,39 @@ def cross_entropy(
     ['0.4076', '5.022e-08']
     """
     return classes_call(
-        "cross_entropy", logits, targets, axis=axis, weight=weight, sample_weight=sample_weight,
-        where=where, ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss,
-        softcap=softcap, reduction=reduction, normalizer=normalizer, validate=validate,
-    )  # fmt: skip
+        "cross_entropy",
+        logits,
+        targets,
+        axis=axis,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        reduction=reduction,
+        normalizer=normalizer,
+        validate=validate,
+    )
 
 
 @loss
 def nll_loss(
-    log_probs: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, reduction: str = "mean",
-    normalizer: Any = None, validate: bool | str = "auto",
-) -> Call:  # fmt: skip
+    log_probs: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+    validate: bool | str = "auto",
+) -> Call:
     r"""Negative log-likelihood of log-probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j weight_j q_ij (-log_probs_ij)``, with q, W and the mean as
@@ -160,20 +190,39 @@ def nll_loss(
     1.3862943611198906
     """
     return classes_call(
-        "nll_loss", log_probs, targets, first="log_probs", axis=axis, weight=weight,
-        sample_weight=sample_weight, where=where, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, reduction=reduction, normalizer=normalizer,
+        "nll_loss",
+        log_probs,
+        targets,
+        first="log_probs",
+        axis=axis,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        normalizer=normalizer,
         validate=validate,
-    )  # fmt: skip
+    )
 
 
 @loss
 def log_loss(
-    probs: Array, targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, reduction: str = "mean",
-    normalizer: Any = None, validate: bool | str = "auto", eps: float | None = None,
-) -> Call:  # fmt: skip
+    probs: Array,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: Any = None,
+    validate: bool | str = "auto",
+    eps: float | None = None,
+) -> Call:
     r"""Cross-entropy of probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j weight_j q_ij (-log probs_ij)``, with q, W and the mean as
@@ -214,20 +263,41 @@ def log_loss(
     0.6931471805599453
     """
     return classes_call(
-        "log_loss", probs, targets, first="probs", axis=axis, weight=weight,
-        sample_weight=sample_weight, where=where, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, reduction=reduction, normalizer=normalizer,
-        validate=validate, eps=eps,
-    )  # fmt: skip
+        "log_loss",
+        probs,
+        targets,
+        first="probs",
+        axis=axis,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        normalizer=normalizer,
+        validate=validate,
+        eps=eps,
+    )
 
 
 @loss
 def focal_loss(
-    logits: Array, targets: Array, /, *, gamma: float = 2.0, axis: int = -1,
-    weight: Array | None = None, sample_weight: Array | None = None, where: Array | None = None,
-    ignore_index: int | None = -100, label_smoothing: float = 0.0, softcap: float | None = None,
-    reduction: str = "mean", normalizer: Any = None, validate: bool | str = "auto",
-) -> Call:  # fmt: skip
+    logits: Array,
+    targets: Array,
+    /,
+    *,
+    gamma: float = 2.0,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+    normalizer: Any = None,
+    validate: bool | str = "auto",
+) -> Call:
     r"""Cross-entropy that turns down the classes already well predicted.
 
     ``row_i = sample_weight_i * sum_j weight_j q_ij (1 - p_ij)**gamma (-log p_ij)``, with p, q, W
@@ -266,11 +336,21 @@ def focal_loss(
     0.17328679513998632
     """
     return classes_call(
-        "focal_loss", logits, targets, gamma=gamma, axis=axis, weight=weight,
-        sample_weight=sample_weight, where=where, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, softcap=softcap, reduction=reduction,
-        normalizer=normalizer, validate=validate,
-    )  # fmt: skip
+        "focal_loss",
+        logits,
+        targets,
+        gamma=gamma,
+        axis=axis,
+        weight=weight,
+        sample_weight=sample_weight,
+        where=where,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        softcap=softcap,
+        reduction=reduction,
+        normalizer=normalizer,
+        validate=validate,
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -147,10 +147,15 @@ def smooth_labels(
 
 
 def effective_count(
-    targets: Array, /, *, axis: int = -1, weight: Array | None = None,
-    sample_weight: Array | None = None, where: Array | None = None,
+    targets: Array,
+    /,
+    *,
+    axis: int = -1,
+    weight: Array | None = None,
+    sample_weight: Array | None = None,
+    where: Array | None = None,
     ignore_index: int | None = -100,
-) -> Array:  # fmt: skip
+) -> Array:
     r"""Denominator of the mean cross-entropy: ``sum_i sample_weight_i sum_j weight_j t_ij``.
 
     Added over micro-batches and ranks it is the ``normalizer`` with which their losses and
@@ -214,14 +219,18 @@ def effective_count(
         if w is not None and dtype_name(w.dtype) == "float64":
             cx = cx._replace(acc=cx.wide)
     spec = Spec(
-        "cross_entropy", indexed=indexed, ignore_index=check.ignored(ignore_index, indexed),
+        "cross_entropy",
+        indexed=indexed,
+        ignore_index=check.ignored(ignore_index, indexed),
         engine=asked_for(),
-    )  # fmt: skip
+    )
     o = Operands(
-        t, t, check.class_weight(weight, classes, cx, "targets"),
+        t,
+        t,
+        check.class_weight(weight, classes, cx, "targets"),
         check.row_array("sample_weight", sample_weight, rows, cx, "targets"),
         check.row_array("where", where, rows, cx, "targets"),
-    )  # fmt: skip
+    )
     call = Call("effective_count", spec, cx, o, classes, at, None, ("targets", "targets"))
     if indexed and cx.library == "dask":
         call = call._replace(operands=o._replace(x=t[..., None]))  # rows, and a class axis

@@ -76,10 +76,13 @@ def compile_kernel(
     log = StringIO()
     given = ProgramOptions(
         # Products and sums rounded where the source says so: the bits that the tests see.
-        arch=architecture, std=STANDARD, fma=False, include_path=[str(HERE)],
+        arch=architecture,
+        std=STANDARD,
+        fma=False,
+        include_path=[str(HERE)],
         define_macro=[(name, str(value)) for name, value in constants],
         ptxas_options=list(options) or None,
-    )  # fmt: skip
+    )
     source = (HERE / "kernels.cu").read_text("utf-8")
     code = Program(source, "c++", given).compile("cubin", logs=log).code
     return bytes(code), log.getvalue()

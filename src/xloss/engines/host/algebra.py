@@ -11,10 +11,21 @@ from ..compiled import inline
 
 @inline()
 def row_loss(
-    rise: float, lse: float, mass: float, total: float, dot: float, number: float, share: float,
-    share_dot: float, by_label: bool, label_weight: float, scale: float, weight: float,
-    eps: float, z_loss: float,
-) -> float:  # fmt: skip
+    rise: float,
+    lse: float,
+    mass: float,
+    total: float,
+    dot: float,
+    number: float,
+    share: float,
+    share_dot: float,
+    by_label: bool,
+    label_weight: float,
+    scale: float,
+    weight: float,
+    eps: float,
+    z_loss: float,
+) -> float:
     """Return a row's loss from its statistics, as core.softmax.losses does."""
     row = 0.0
     if eps < 1.0:

@@ -77,9 +77,13 @@ def acc(v: Any, like: Any) -> Any:
 
 
 _STORED = {
-    types.float32: f4, types.float64: f8, types.uint16: u2, types.int16: i2, types.int64: i8,
+    types.float32: f4,
+    types.float64: f8,
+    types.uint16: u2,
+    types.int16: i2,
+    types.int64: i8,
     types.uint8: u1,
-}  # fmt: skip
+}
 
 
 @overload(stored, strict=False)

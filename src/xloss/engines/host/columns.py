@@ -54,12 +54,39 @@ def places(
 
 @kernel()
 def columns(
-    like: Any, first: int, count: int, classes: int, x: int, inner: int, outer_step: int,
-    inner_step: int, class_step: int, soft: int, class_weight: int, labels: int, keep: int,
-    bad: int, scales: int, label_weights: int, ups: int, up: float, dead: bool, eps: float,
-    z_loss: float, cap: float, saved: bool, losses: int, totals: int, maxima: int, rests: int,
-    g: int, g_inner: int, g_outer_step: int, g_inner_step: int, g_class_step: int,
-) -> None:  # fmt: skip
+    like: Any,
+    first: int,
+    count: int,
+    classes: int,
+    x: int,
+    inner: int,
+    outer_step: int,
+    inner_step: int,
+    class_step: int,
+    soft: int,
+    class_weight: int,
+    labels: int,
+    keep: int,
+    bad: int,
+    scales: int,
+    label_weights: int,
+    ups: int,
+    up: float,
+    dead: bool,
+    eps: float,
+    z_loss: float,
+    cap: float,
+    saved: bool,
+    losses: int,
+    totals: int,
+    maxima: int,
+    rests: int,
+    g: int,
+    g_inner: int,
+    g_outer_step: int,
+    g_inner_step: int,
+    g_class_step: int,
+) -> None:
     """Losses, statistics and gradients of `count` rows; an address of 0: not given, not wanted.
 
     The arguments of `rows`, but that classes lie class_step and g_class_step apart. What was saved
@@ -144,9 +171,21 @@ def columns(
                 v = f8(m[i]) + rise[i]
                 lse[i] = 0.0 if weight[i] == 0.0 and v == v else v
                 loss[i] = row_loss(
-                    rise[i], lse[i], mass[i], total[i], dot[i], number[i], share[i], share_dot[i],
-                    by_label, wy[i], scale[i], weight[i], eps, z_loss,
-                )  # fmt: skip
+                    rise[i],
+                    lse[i],
+                    mass[i],
+                    total[i],
+                    dot[i],
+                    number[i],
+                    share[i],
+                    share_dot[i],
+                    by_label,
+                    wy[i],
+                    scale[i],
+                    weight[i],
+                    eps,
+                    z_loss,
+                )
         for i in range(nb if bad != 0 else 0):
             loss[i] = np.nan if wrong[start + i] != 0 else loss[i]
         for i in range(nb if keep != 0 else 0):

@@ -69,7 +69,7 @@ def copy_out(lane: Any, target: Any, like: Any) -> None:
 @inline(fastmath=CONTRACT)
 def store(
     made: Any, gs: Any, at: Any, beside: bool, apart: int, class_step: int, nb: int, like: Any
-) -> None:  # fmt: skip
+) -> None:
     """Round a block into its place."""
     classes = len(made)
     if beside:
@@ -247,9 +247,17 @@ def uniform_sums(z: Any, w: Any, m: Any, one: Any, number: Any, share: Any, shar
 
 @inline(fastmath=CONTRACT)
 def label_gradient(
-    dot: Any, rest: Any, inv: Any, b: Any, zc: Any, wy: Any, keep: float, mine: Any, shares: Any,
+    dot: Any,
+    rest: Any,
+    inv: Any,
+    b: Any,
+    zc: Any,
+    wy: Any,
+    keep: float,
+    mine: Any,
+    shares: Any,
     out: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Write the gradient at the label; `mine` is the label's part of the uniform `shares`."""
     for i in range(LANES):
         e = exp_scaled(-dot[i], 0.0) * DOWN

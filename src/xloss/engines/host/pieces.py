@@ -192,9 +192,24 @@ def far_softmax(z: Any, m: Any, first: Any, second: Any, one: Any, out: Any) -> 
 
 @inline(fastmath=CONTRACT)
 def mixed_gradient(
-    z: Any, e: Any, a: Any, w: Any, m: Any, unit: Any, unit_inv: Any, rest: Any, inv: Any, b: Any,
-    zc: Any, keep: Any, rem: Any, c: Any, shares: Any, one: Any, out: Any,
-) -> None:  # fmt: skip
+    z: Any,
+    e: Any,
+    a: Any,
+    w: Any,
+    m: Any,
+    unit: Any,
+    unit_inv: Any,
+    rest: Any,
+    inv: Any,
+    b: Any,
+    zc: Any,
+    keep: Any,
+    rem: Any,
+    c: Any,
+    shares: Any,
+    one: Any,
+    out: Any,
+) -> None:
     """Write b [p (A - α) - α (1-p)] + zc p, α_j = keep a_j + c w_j over the possible classes.
 
     A - α_j is keep (rem - a_j) + c (shares - w_j); exp(z - m) is e·unit.

@@ -30,7 +30,7 @@ from .pieces import (
     sum_possible,
     sum_possible_gaps,
     written,
-)  # fmt: skip
+)
 from .strips import LANES, fill_masks, largest_each, near_sum, take_rest
 
 PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
@@ -55,12 +55,39 @@ def fill(out: Any, value: Any, like: Any) -> None:
 
 @kernel()
 def rows(
-    like: Any, first: int, count: int, classes: int, x: int, inner: int, outer_step: int,
-    inner_step: int, class_step: int, soft: int, class_weight: int, labels: int, keep: int,
-    bad: int, scales: int, label_weights: int, ups: int, up: float, dead: bool, eps: float,
-    z_loss: float, cap: float, saved: bool, losses: int, totals: int, maxima: int, rests: int,
-    g: int, g_inner: int, g_outer_step: int, g_inner_step: int, g_class_step: int,
-) -> None:  # fmt: skip
+    like: Any,
+    first: int,
+    count: int,
+    classes: int,
+    x: int,
+    inner: int,
+    outer_step: int,
+    inner_step: int,
+    class_step: int,
+    soft: int,
+    class_weight: int,
+    labels: int,
+    keep: int,
+    bad: int,
+    scales: int,
+    label_weights: int,
+    ups: int,
+    up: float,
+    dead: bool,
+    eps: float,
+    z_loss: float,
+    cap: float,
+    saved: bool,
+    losses: int,
+    totals: int,
+    maxima: int,
+    rests: int,
+    g: int,
+    g_inner: int,
+    g_outer_step: int,
+    g_inner_step: int,
+    g_class_step: int,
+) -> None:
     """Losses, statistics and gradients of `count` rows; an address of 0: not given, not wanted.
 
     Row r = first + i of x begins at (r // inner)·outer_step + (r % inner)·inner_step, its classes
@@ -189,9 +216,21 @@ def rows(
         lse = 0.0 if weight == 0.0 and lse == lse else lse
         if losses != 0 or totals != 0:
             loss = row_loss(
-                rise, lse, mass, total, dot, number, share, share_dot, by_label, wy, scale,
-                weight, eps, z_loss,
-            )  # fmt: skip
+                rise,
+                lse,
+                mass,
+                total,
+                dot,
+                number,
+                share,
+                share_dot,
+                by_label,
+                wy,
+                scale,
+                weight,
+                eps,
+                z_loss,
+            )
             loss = np.nan if wrong_label else loss
             if losses != 0:
                 loss_of[i] = acc(loss, one)
@@ -239,11 +278,24 @@ def rows(
                 e = exps[:n]
                 exponentials(z, near, top, low, bias, e)
                 mixed_gradient(
-                    z, e, t, weights[a : a + n] if weighted else ones[:n], top,
-                    acc(unit * DOWN, one), acc(unit * DOWN / whole, one), acc(rest, one),
-                    acc(inv, one), acc(b, one), acc(zc, one), acc(1.0 - eps, one),
-                    acc(wy if by_label else mass, one), acc(c, one), acc(share, one), one, to,
-                )  # fmt: skip
+                    z,
+                    e,
+                    t,
+                    weights[a : a + n] if weighted else ones[:n],
+                    top,
+                    acc(unit * DOWN, one),
+                    acc(unit * DOWN / whole, one),
+                    acc(rest, one),
+                    acc(inv, one),
+                    acc(b, one),
+                    acc(zc, one),
+                    acc(1.0 - eps, one),
+                    acc(wy if by_label else mass, one),
+                    acc(c, one),
+                    acc(share, one),
+                    one,
+                    to,
+                )
             if cap > 0.0:
                 slope_times(x_piece, c4, to)
             encode(to, out[a : a + n], like)
