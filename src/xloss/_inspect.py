@@ -130,3 +130,81 @@ def device(x: Array) -> Any:
     found = getattr(x, "device", None)
     # Of an array on several devices JAX says how it is spread, which fits no other array.
     return None if hasattr(found, "is_fully_replicated") else found
+
+
+def on_host(lib: str, dev: Any) -> bool:
+    """Tell whether values on this device may be read without a transfer."""
+    if lib == "torch":
+        return bool(dev.type == "cpu")
+    return lib == "numpy" or (lib == "array_api_strict" and "CPU_DEVICE" in str(dev))
+
+
+def is_traced(x: Array, lib: str) -> bool:
+    """Tell whether the array stands for values that are not there to be read."""
+    if lib in ("jax", "dask"):
+        return True
+    if lib != "torch":
+        return False
+    torch = torch_module()
+    if torch.compiler.is_compiling() or x.device.type == "meta" or is_wrapper(x) or spread(x):
+        return True
+    # functorch wrappers are read by no public predicate but these; make_fx, and what exports by
+    # it, records the operations on plain tensors, and would keep a value read as a constant.
+    return bool(
+        torch._C._functorch.is_functorch_wrapped_tensor(x)
+        or torch._is_functional_tensor(x)
+        or (
+            torch._C._len_torch_dispatch_stack()
+            and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
+        )
+    )
+
+
+def is_wrapper(x: Array) -> bool:
+    """Tell a tensor subclass that says itself what an operation on it is.
+
+    Its values may stand anywhere: in tensors that it holds, on other ranks, nowhere.
+    """
+    plain: Any = torch_module().Tensor
+    return type(x).__torch_dispatch__ is not plain.__torch_dispatch__
+
+
+def has_memory(x: Array) -> bool:
+    """Tell whether a tensor's values stand where it points, and nobody follows what is done.
+
+    They do not in a wrapper, a sparse tensor, a negated view and the zeros that autograd makes.
+    Inside a transformation of torch.func even a plain tensor is handed out wrapped.
+    """
+    torch = torch_module()
+    plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
+    return bool(
+        plain
+        and x.layout is torch.strided
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def spread(x: Array) -> bool:
+    """Tell whether a tensor is spread over ranks: PyTorch's DTensor."""
+    return type(x).__name__ == "DTensor"
+
+
+def gathered(x: Array) -> Array:
+    """Return all of a tensor that is spread over ranks; anything else as it is."""
+    return x.full_tensor() if spread(x) else x
+
+
+def is_tracer(x: Array, lib: str) -> bool:
+    """Tell whether no price buys the array's values: inside a transformation or a compiler."""
+    if lib == "jax":
+        return isinstance(x, sys.modules["jax"].core.Tracer)
+    return lib == "torch" and is_traced(x, lib)
+
+
+def readable(x: Array, xp: Namespace) -> bool:
+    """Tell whether an array's values may be read at no cost: a concrete host array."""
+    lib = library(xp)
+    return lib == "numpy" or (on_host(lib, device(x)) and not is_traced(x, lib))

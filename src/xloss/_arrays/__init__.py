@@ -1,0 +1,1 @@
+"""Arrays of any library: the only room that imports array-api-compat."""
