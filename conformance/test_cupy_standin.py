@@ -56,7 +56,9 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(homes, "_made", found)
     # There is no GPU to ask, and no cuBLAS.
-    monkeypatch.setattr("xloss.backends.linear_cupy.has_tensor_cores", lambda weight: False)
+    monkeypatch.setattr(
+        "xloss.backends.cupy.linear_products.has_tensor_cores", lambda weight: False
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 import xloss
-from xloss._xp import context, read
-from xloss.core.spec import Need, Operands, Spec, Upstream
-from xloss.engines import cpu
+from xloss._arrays.context import context, read
+from xloss.core.options import Need, Operands, Spec, Upstream
+from xloss.engines.cpu import engine as cpu
 
 NAMES = (
     "logits",

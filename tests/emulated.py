@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import xloss._xp
-from xloss.backends import alike
-from xloss.engines import cuda, cuda_kernels
-from xloss.engines.device import build, driver
+import xloss._arrays.context
+from xloss.backends import fingerprints
+from xloss.engines.cuda import build, driver, kernel_variants
+from xloss.engines.cuda import engine as cuda
 
 HERE = Path(__file__).parent / "cuda_on_host"
 COMPILER = shutil.which("g++")
@@ -153,19 +153,19 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
     gpu = Gpu((Tensors if library == "torch" else StandIns)(capability))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xloss._xp, "_contexts", {})
+        patch.setattr(xloss._arrays.context, "_contexts", {})
         if library == "torch":
-            patch.setattr(xloss._xp, "on_host", lambda lib, dev: lib != "torch")
+            patch.setattr(xloss._arrays.context, "on_host", lambda lib, dev: lib != "torch")
         patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library)
         patch.setattr(cuda, "unavailable", lambda: None)
         patch.setattr(driver, "unfit", lambda capability: None)
         patch.setattr(driver, "home", lambda name: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
-        patch.setattr(cuda_kernels, "_shared_rooms", {})
-        patch.setattr(alike, "_calls", {})
+        patch.setattr(kernel_variants, "_shared_rooms", {})
+        patch.setattr(fingerprints, "_calls", {})
         if library == "torch":
-            from xloss.backends import torch_cuda
+            from xloss.backends.torch import cuda as torch_cuda
 
             patch.setattr(torch_cuda, "on_gpu", lambda x: True)
         yield gpu

@@ -260,11 +260,11 @@ class StandIn(Library):
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        from xloss.backends import linear_cupy
+        from xloss.backends.cupy import linear_products
 
         with pytest.MonkeyPatch.context() as patch, super().used():
             # There is no GPU to ask, and no cuBLAS.
-            patch.setattr(linear_cupy, "has_tensor_cores", lambda weight: False)
+            patch.setattr(linear_products, "has_tensor_cores", lambda weight: False)
             yield
 
 

@@ -85,18 +85,18 @@ def columns(address: int, kind: int, rows: int, count: int, step: int) -> Any:
 def torch_cores() -> Iterator[Gpu]:
     """Take PyTorch's CPU for a GPU that has tensor cores."""
     pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    from xloss.backends import linear_torch_products
+    from xloss.backends.torch import linear_products
 
     _registered()
     with emulated() as gpu, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_torch_products, "has_tensor_cores", lambda weight: True)
+        patch.setattr(linear_products, "has_tensor_cores", lambda weight: True)
         yield gpu
 
 
 @contextmanager
 def cupy_cores() -> Iterator[SimpleNamespace]:
     """The same of the array that stands in for CuPy's."""
-    from xloss.backends import linear_cupy
+    from xloss.backends.cupy import linear_products
 
     blas = Blas()
 
@@ -105,8 +105,8 @@ def cupy_cores() -> Iterator[SimpleNamespace]:
         yield blas, 0
 
     with emulated(library="cupy") as gpu, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_cupy, "has_tensor_cores", lambda weight: True)
-        patch.setattr(linear_cupy, "_blas", lent)
+        patch.setattr(linear_products, "has_tensor_cores", lambda weight: True)
+        patch.setattr(linear_products, "_blas", lent)
         yield SimpleNamespace(gpu=gpu, blas=blas)
 
 

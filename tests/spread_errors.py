@@ -82,7 +82,7 @@ def unseen(kind: str, ranks: Any, rank: int) -> None:
 
 def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
     """Rank 1 dies, or sleeps, before the call or in its middle."""
-    from xloss.backends import torch_group
+    from xloss.backends.torch import process_group
 
     z, y = home(kind, np.zeros((4, 3), np.float32)), home(kind, np.array([0, 1, 2, 5]))
     begun = time.monotonic()
@@ -93,7 +93,7 @@ def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
         if when == "dead":
             os._exit(0)
         step = {"dead at the maximum": "maximum", "dead at the sum": "total"}[when]
-        setattr(torch_group.Ranks, step, lambda *_: os._exit(0))
+        setattr(process_group.Ranks, step, lambda *_: os._exit(0))
     print(said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks)))
     print(f"{time.monotonic() - begun:.3f}", flush=True)
     os._exit(0)

@@ -11,7 +11,7 @@ import pytest
 import xloss
 from emulated import COMPILER, emulated
 from xloss.cli.app import run
-from xloss.engines import cuda
+from xloss.engines.cuda import engine as cuda
 
 pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytest.importorskip("mpmath", reason="pip install 'xloss[conformance]'")

@@ -17,8 +17,9 @@ from fresh import said
 from libraries import FLOATS
 from xloss.cli import warm_gpu
 from xloss.cli.app import run
-from xloss.engines import cpu, cuda
-from xloss.engines.device import gpus
+from xloss.engines.cpu import engine as cpu
+from xloss.engines.cuda import engine as cuda
+from xloss.engines.cuda import gpus
 
 REASON = xloss.engines()["cpu"]
 engine = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
@@ -31,7 +32,7 @@ def warm(capsys, *arguments):
 @pytest.fixture
 def two(monkeypatch, tmp_path):
     """Two kernels, compiled in no time; one is kept."""
-    compiled = pytest.importorskip("xloss.engines.compiled")
+    compiled = pytest.importorskip("xloss.engines.cpu.engine.kernel_cache")
     monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path))
     folder = compiled.cache_folder()
 
@@ -191,7 +192,7 @@ def test_the_gpu_that_is_here_is_compiled_for(two, capsys, monkeypatch):
 @pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype, monkeypatch):
-    from xloss.engines.device.plan import KINDS
+    from xloss.engines.cuda.launch_plan import KINDS
 
     monkeypatch.setattr(warm_gpu, "ROWS", (2, 3))
     with emulated() as gpu:

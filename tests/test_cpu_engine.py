@@ -8,9 +8,9 @@ import xloss
 if xloss.engines()["cpu"] is not None:
     pytest.skip(f"no compiled engine here: {xloss.engines()['cpu']}", allow_module_level=True)
 
-from xloss.engines.cpu import FEW, PIECE, ROWS
-from xloss.engines.host.lanes import LANES
-from xloss.engines.host.rows import PIECE as PART_OF_A_ROW
+from xloss.engines.cpu.engine import FEW, PIECE, ROWS
+from xloss.engines.cpu.kernels.lanes import LANES
+from xloss.engines.cpu.kernels.rows import PIECE as PART_OF_A_ROW
 
 both = xloss.value_and_grad(xloss.cross_entropy)
 # Of a float32 sum of the terms below: 4 ulp of the largest, section 4's budget.

@@ -7,7 +7,7 @@ pytest.importorskip("numba", reason="no compiled engine here: pip install 'xloss
 import mpmath as mp
 from numba import njit
 
-from xloss.engines.host import bits, functions
+from xloss.engines.cpu.kernels import bits, functions
 
 BITS = {"float32": 24, "float64": 53}
 SMALLEST = {"float32": -149, "float64": -1074}

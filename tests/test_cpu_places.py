@@ -10,7 +10,8 @@ import pytest
 
 import xloss
 from fresh import KERNEL, python, said
-from xloss.engines import generic, kept, pool
+from xloss.engines import disk_cache, generic
+from xloss.engines.cpu import thread_pool
 
 COMPILED = """
 import numpy as np, xloss
@@ -43,9 +44,9 @@ def test_a_relative_cache_folder_counts_for_nothing(monkeypatch):
     if sys.platform in ("win32", "darwin"):
         pytest.skip("XDG_CACHE_HOME is for other systems")
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
-    assert kept.root() == Path.home() / ".cache" / "xloss"
+    assert disk_cache.root() == Path.home() / ".cache" / "xloss"
     monkeypatch.setenv("XDG_CACHE_HOME", "/there")
-    assert kept.root() == Path("/there/xloss")
+    assert disk_cache.root() == Path("/there/xloss")
 
 
 # ---- What lies where a kernel is expected --------------------------------------------------------
@@ -92,9 +93,9 @@ def test_what_is_no_file_is_never_waited_for(tmp_path, monkeypatch, made):
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
 def test_a_kernel_of_another_engine_is_read_the_same_way(tmp_path):
     fifo(tmp_path / "x.cubin")
-    assert kept.read(tmp_path / "x.cubin") is None
-    kept.write(tmp_path / "x.cubin", b"code")  # in its place
-    assert kept.read(tmp_path / "x.cubin") == b"code"
+    assert disk_cache.read(tmp_path / "x.cubin") is None
+    disk_cache.write(tmp_path / "x.cubin", b"code")  # in its place
+    assert disk_cache.read(tmp_path / "x.cubin") == b"code"
 
 
 # ---- Memory --------------------------------------------------------------------------------------
@@ -165,13 +166,13 @@ def test_a_tight_limit_of_memory(tmp_path):
 def test_a_number_of_threads_that_is_none_names_the_variable(monkeypatch, given):
     monkeypatch.setenv("XLOSS_NUM_THREADS", given)
     with pytest.raises(ValueError, match=r"^XLOSS_NUM_THREADS: expected a positive integer, got '"):
-        pool.threads()
+        thread_pool.threads()
 
 
 @pytest.mark.parametrize(("given", "number"), [("3", 3), (" 3 ", 3), ("007", 7), ("10000", 10000)])
 def test_a_number_of_threads(monkeypatch, given, number):
     monkeypatch.setenv("XLOSS_NUM_THREADS", given)
-    assert pool.threads() == number
+    assert thread_pool.threads() == number
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path, monkeypatch, capsys):

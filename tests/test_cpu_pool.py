@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from fresh import python, said
-from xloss.engines import pool
+from xloss.engines.cpu import thread_pool
 
 POOL = "import os, signal, sys, threading, time\nfrom xloss.engines import pool\n"
 
@@ -40,7 +40,7 @@ def busy_helpers():
         release.wait(60)
 
     with ThreadPoolExecutor(1) as other:
-        call = other.submit(pool.run, hold, 3)
+        call = other.submit(thread_pool.run, hold, 3)
         while len(held) < 3:
             time.sleep(0.001)
         try:
@@ -53,7 +53,7 @@ def busy_helpers():
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
 def test_every_task_runs_once(count):
     ran = []
-    pool.run(ran.append, count)
+    thread_pool.run(ran.append, count)
     assert sorted(ran) == list(range(count))
 
 
@@ -65,7 +65,7 @@ def test_as_many_threads_as_asked_for_work_on_one_call():
         meet()
         seen.add(threading.get_ident())
 
-    pool.run(task, 3)
+    thread_pool.run(task, 3)
     assert len(seen) == 3
     assert threading.get_ident() in seen
 
@@ -76,10 +76,10 @@ def test_helpers_do_not_keep_the_process():
 
 
 def test_helpers_stay():
-    pool.run(lambda i: time.sleep(0.01), 6)
+    thread_pool.run(lambda i: time.sleep(0.01), 6)
     before = {t.ident for t in threading.enumerate() if t.name == "xloss"}
     for _ in range(20):
-        pool.run(lambda i: None, 6)
+        thread_pool.run(lambda i: None, 6)
     assert {t.ident for t in threading.enumerate() if t.name == "xloss"} == before
 
 
@@ -106,7 +106,7 @@ def test_the_first_exception_is_raised_and_no_task_is_started_after_it():
         time.sleep(0.001)
 
     with pytest.raises(KeyError, match=r"^5$"):
-        pool.run(task, 10_000)
+        thread_pool.run(task, 10_000)
     assert len(started) < 100
 
 
@@ -120,8 +120,8 @@ def test_an_exception_of_a_helper_arrives():
             raise ZeroDivisionError("by a helper")
 
     with pytest.raises(ZeroDivisionError, match="by a helper"):
-        pool.run(task, 2)
-    pool.run(lambda i: None, 2)
+        thread_pool.run(task, 2)
+    thread_pool.run(lambda i: None, 2)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -138,7 +138,7 @@ def test_what_is_running_ends_before_the_exception_is_raised(error):
         ended.append(i)
 
     with pytest.raises(error):
-        pool.run(task, 2)
+        thread_pool.run(task, 2)
     assert len(ended) == 1
 
 
@@ -154,7 +154,7 @@ def test_an_error_leaves_nothing_of_the_call_alive():
             raise ValueError(big)
 
         with pytest.raises(ValueError, match="Big"):
-            pool.run(task, 8)
+            thread_pool.run(task, 8)
 
     gc.disable()
     try:
@@ -171,7 +171,7 @@ def test_an_error_leaves_nothing_of_the_call_alive():
 def test_a_call_whose_helpers_are_busy_does_its_work_alone():
     seen = set()
     with busy_helpers():
-        pool.run(lambda i: seen.add(threading.get_ident()), 50)
+        thread_pool.run(lambda i: seen.add(threading.get_ident()), 50)
     assert seen == {threading.get_ident()}
 
 
@@ -179,9 +179,9 @@ def test_calls_inside_tasks_end():
     ran = Counter()
 
     def outer(i):
-        pool.run(lambda j: ran.update([(i, j)]), 5)
+        thread_pool.run(lambda j: ran.update([(i, j)]), 5)
 
-    pool.run(outer, 8)
+    thread_pool.run(outer, 8)
     assert sorted(ran) == [(i, j) for i in range(8) for j in range(5)]
     assert set(ran.values()) == {1}
 
@@ -194,7 +194,7 @@ def test_many_threads_at_once_each_get_their_own_answers():
             out[i] = seed * 1000 + i
 
         for _ in range(50):
-            pool.run(task, 40)
+            thread_pool.run(task, 40)
             assert out == [seed * 1000 + i for i in range(40)]
             out[:] = [0] * 40
 
@@ -204,29 +204,29 @@ def test_many_threads_at_once_each_get_their_own_answers():
 
 
 def test_a_call_right_after_one_that_ended_too_soon_for_its_helpers_has_them():
-    pool.run(lambda i: time.sleep(0.01), 6)
+    thread_pool.run(lambda i: time.sleep(0.01), 6)
     for _ in range(50):
         meet = helpers_do(3)
-        pool.run(lambda i: None, 3)
-        pool.run(lambda i: meet(), 3)  # noqa: B023
+        thread_pool.run(lambda i: None, 3)
+        thread_pool.run(lambda i: meet(), 3)  # noqa: B023
 
 
 def test_calls_do_not_pile_up_before_busy_helpers():
     with busy_helpers():
         for _ in range(1000):
-            pool.run(lambda i: None, 3)
-        assert pool._current.calls.qsize() <= 2
-        assert len(pool._current.jobs) == 1
+            thread_pool.run(lambda i: None, 3)
+        assert thread_pool._current.calls.qsize() <= 2
+        assert len(thread_pool._current.jobs) == 1
 
 
 def test_where_no_thread_can_be_started_the_caller_works(monkeypatch):
     def refused(self):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(pool, "_current", pool._Pool())
+    monkeypatch.setattr(thread_pool, "_current", thread_pool._Pool())
     monkeypatch.setattr(threading.Thread, "start", refused)
     ran = []
-    pool.run(ran.append, 7)
+    thread_pool.run(ran.append, 7)
     assert sorted(ran) == list(range(7))
 
 
@@ -235,18 +235,18 @@ def test_a_bad_number_of_threads_is_an_error(monkeypatch, given):
     monkeypatch.setenv("XLOSS_NUM_THREADS", given)
     want = f"^XLOSS_NUM_THREADS: expected a positive integer, got '{given}'$"
     with pytest.raises(ValueError, match=want):
-        pool.run(lambda i: None, 2)
+        thread_pool.run(lambda i: None, 2)
 
 
 def test_the_number_of_threads(monkeypatch):
-    assert pool.threads() == 3
+    assert thread_pool.threads() == 3
     monkeypatch.setenv("XLOSS_NUM_THREADS", "")
     if hasattr(os, "process_cpu_count"):
-        assert pool.threads() == os.process_cpu_count()
+        assert thread_pool.threads() == os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):
-        assert pool.threads() == len(os.sched_getaffinity(0))
+        assert thread_pool.threads() == len(os.sched_getaffinity(0))
     else:
-        assert pool.threads() == os.cpu_count()
+        assert thread_pool.threads() == os.cpu_count()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")

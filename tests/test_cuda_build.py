@@ -10,8 +10,8 @@ import pytest
 
 import xloss
 from emulated import emulated
-from xloss.engines import cuda
-from xloss.engines.device import build, driver, plan
+from xloss.engines.cuda import build, driver, launch_plan
+from xloss.engines.cuda import engine as cuda
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="pip install 'xloss[cuda]'")
 pytest.importorskip("cuda.core", reason="pip install 'xloss[cuda]'")
@@ -38,8 +38,10 @@ def kernel(classes=4096, stored="bfloat16", stage=0, adds=False, **options):
         "grad": True,
         **options,
     }
-    asked = plan.Asked(stored=stored, **given)
-    return plan.constants(plan.plan(classes, plan.ITEMSIZES[stored], False), asked, stage, adds)
+    asked = launch_plan.Asked(stored=stored, **given)
+    return launch_plan.constants(
+        launch_plan.plan(classes, launch_plan.ITEMSIZES[stored], False), asked, stage, adds
+    )
 
 
 @pytest.mark.parametrize("capability", ARCHITECTURES)
@@ -47,7 +49,7 @@ def kernel(classes=4096, stored="bfloat16", stage=0, adds=False, **options):
     ("classes", "grad"), [(8, True), (4096, False), (4096, True), (262144, True)]
 )
 def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, capability):
-    for stage in plan.stages(plan.plan(classes, 2, False), capability)[-1:]:
+    for stage in launch_plan.stages(launch_plan.plan(classes, 2, False), capability)[-1:]:
         made_of = kernel(classes, grad=grad, stage=stage)
         given = dict(made_of)
         code, said = build.compile_kernel(made_of, f"sm_{capability}", ("-v",))
@@ -119,7 +121,7 @@ def test_a_kernel_of_few_rows_compiles(capability):
 
 def test_sums_compile():
     for acc, capability in product(("float32", "float64"), ARCHITECTURES):
-        assert build.compile_kernel(plan.sums(acc), f"sm_{capability}")[0][:4] == b"\x7fELF"
+        assert build.compile_kernel(launch_plan.sums(acc), f"sm_{capability}")[0][:4] == b"\x7fELF"
 
 
 @pytest.fixture
@@ -142,7 +144,7 @@ def count(monkeypatch):
     return made
 
 
-SUMS = plan.sums("float32")
+SUMS = launch_plan.sums("float32")
 
 
 def test_what_was_compiled_is_kept(folder, count):
@@ -152,7 +154,7 @@ def test_what_was_compiled_is_kept(folder, count):
     assert len(list(folder.iterdir())) == 1
 
 
-@pytest.mark.parametrize("other", [(plan.sums("float64"), "sm_90"), (SUMS, "sm_80")])
+@pytest.mark.parametrize("other", [(launch_plan.sums("float64"), "sm_90"), (SUMS, "sm_80")])
 def test_other_constants_and_architectures_are_other_files(folder, count, other):
     build.compiled(SUMS, "sm_90")
     build.compiled(*other)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xloss.engines.device import build, plan
+from xloss.engines.cuda import build, launch_plan
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="pip install 'xloss[cuda]'")
 pytest.importorskip("cuda.core", reason="pip install 'xloss[cuda]'")
@@ -38,9 +38,9 @@ def disassembler() -> str:
 @cache
 def compiled(classes, stored, grad, architecture="sm_90"):
     """A plain kernel: labels of int64, whole rows, no options; and what the compiler said."""
-    p = plan.plan(classes, plan.ITEMSIZES[stored], False)
-    asked = plan.Asked(stored, None, 3, False, True, False, False, False, grad)
-    return p, *build.compile_kernel(plan.constants(p, asked), architecture, ("-v",))
+    p = launch_plan.plan(classes, launch_plan.ITEMSIZES[stored], False)
+    asked = launch_plan.Asked(stored, None, 3, False, True, False, False, False, grad)
+    return p, *build.compile_kernel(launch_plan.constants(p, asked), architecture, ("-v",))
 
 
 def loops(code, tmp_path):

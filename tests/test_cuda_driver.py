@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from xloss.engines.device import driver
-from xloss.engines.device.plan import sums
+from xloss.engines.cuda import driver
+from xloss.engines.cuda.launch_plan import sums
 
 
 class Played:

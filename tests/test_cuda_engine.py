@@ -9,8 +9,8 @@ import pytest
 import xloss
 from emulated import COMPILER, emulated
 from spread import Alone
-from xloss.engines import cuda_call
-from xloss.engines.device import plan as plans
+from xloss.engines.cuda import call as cuda_call
+from xloss.engines.cuda import launch_plan as plans
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytestmark = pytest.mark.skipif(
@@ -270,7 +270,7 @@ def test_an_empty_batch():
 
 @pytest.mark.parametrize("options", [{}, {"z_loss": 0.01}, {"weight": torch.linspace(0.5, 2, 300)}])
 def test_it_takes_the_classes_that_a_rank_holds(options, monkeypatch):
-    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Alone())
     z, y = rows(300, kind="float32")
     y[1] = -100
     leaf = z.clone().requires_grad_()

@@ -116,7 +116,7 @@ def test_linear_cross_entropy_stays_on_the_device(gpu: Any) -> None:
 
 def test_ranks_stay_on_the_device(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a rank computes beside its exchanges, which need MPI and a GPU."""
-    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Alone())
     x, y = inputs("cross_entropy", SHAPE).astype(np.float32), np.array([0, 4, 2, 1, 0, 3])
     f = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
     for given in options("cross_entropy"):

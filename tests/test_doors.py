@@ -10,10 +10,12 @@ import pytest
 import xloss
 from emulated import emulated
 from fresh import python
-from xloss._xp import context, namespace, read
-from xloss.core.spec import Need, Operands, Spec, Upstream
-from xloss.engines import cpu, cuda
-from xloss.engines.places import place
+from xloss._arrays.context import context, read
+from xloss._arrays.inspect import namespace
+from xloss.core.options import Need, Operands, Spec, Upstream
+from xloss.engines.cpu import engine as cpu
+from xloss.engines.cuda import engine as cuda
+from xloss.engines.row_layout import place
 
 RNG = np.random.default_rng(0)
 CLASSES = (5, 130)  # of the kernel of few classes, and of that of many

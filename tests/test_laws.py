@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import xloss
 from expected import CLASS, FROM_PROBS, inputs, labels, loss
 from libraries import across
-from xloss.core.pieces import FIELDS, merged, stats
-from xloss.core.spec import Operands, Spec
+from xloss.core.class_slices import FIELDS, merged, stats
+from xloss.core.options import Operands, Spec
 
 EXAMPLES = settings(max_examples=80)
 EIGHTHS = st.integers(0, 24).map(lambda n: n / 8)

@@ -255,7 +255,7 @@ def test_weights_that_are_converted_are_converted_in_pieces(monkeypatch):
 
 def test_blocks_are_chosen_from_the_shape_and_stay_in_their_room():
     """Of one size, and no more than the room; an int is taken as it is."""
-    from xloss._xp import context
+    from xloss._arrays.context import context
 
     for dtype, size in (("float32", 4), ("float64", 8)):
         cx = context(np.empty(0, dtype), np)

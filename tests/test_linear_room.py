@@ -12,7 +12,8 @@ from emulated import emulated
 from linear_cases import CLASSES, OPTIONS, UP, B, W, X, Y, check, expected, options_for
 from linear_short import U, allowed, cupy_cores, gradients, large, on
 from standin import DeviceArray, unwrap
-from xloss._xp import context, namespace
+from xloss._arrays.context import context
+from xloss._arrays.inspect import namespace
 from xloss.core import linear as cutting
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
@@ -108,7 +109,7 @@ def test_without_tensor_cores_pieces_are_converted(large):
 
 def test_a_product_that_cannot_add_to_float32_adds_pieces(large, monkeypatch):
     """PyTorch 2.8 refuses a float32 sum beside 16-bit factors."""
-    from xloss.backends import linear_torch_products as products
+    from xloss.backends.torch import linear_products as products
 
     x, w, y, _ = large
     with on("cuda"):

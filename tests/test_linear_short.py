@@ -146,7 +146,7 @@ def test_an_upstream_is_not_rounded_before_it_scales(place, up, large, monkeypat
     """As a 0-d tensor it would be rounded to 8 bits, and err in every entry to the same side."""
     x, w, y, _ = large
     monkeypatch.setattr(cutting, "ON_GPU", 2**14)
-    monkeypatch.setattr("xloss.backends.linear_torch.PIECE", 1000)
+    monkeypatch.setattr("xloss.backends.torch.backend.linear.PIECE", 1000)
     a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
     with on(place):
         _, grads = gradients(x, w, y, block_rows=24)
@@ -176,7 +176,7 @@ def test_compiled_for_bfloat16():
 @KINDS
 def test_a_compiler_is_told_the_dtypes_of_the_gradients(kind):
     """bfloat16 of bfloat16; float32 of float16, which the upstream is yet to multiply."""
-    import xloss.backends.linear_torch  # noqa: F401  # registers the operation
+    import xloss.backends.torch.linear  # noqa: F401  # registers the operation
 
     x, w = (tensor(a, kind) for a in (X, W))
     options = (None,) * 6 + (-100, 0.0, 0.0, None, "mean", None, [True, True, False, False])
@@ -196,7 +196,7 @@ def test_ranks_add_up_in_float32(monkeypatch):
             seen.append(x.dtype)
             return x
 
-    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Seen())
+    monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Seen())
     monkeypatch.setattr(cutting, "ON_GPU", 2**8)
     want = expected(X, W, Y, None, {})
     with on("cuda"):

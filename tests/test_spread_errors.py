@@ -10,7 +10,7 @@ import pytest
 import xloss
 from spread import Alone, Ranks, run
 from spread_errors import SECONDS
-from xloss.engines import cpu
+from xloss.engines.cpu import engine as cpu
 
 EXPECTED = {
     "rows": "ValueError: logits_shard: other rows on rank 1 than on rank 0",
@@ -100,7 +100,7 @@ def test_what_is_no_group(group: object, message: str) -> None:
 def test_an_engine_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the call, or says why not; the generic one takes all."""
 
-    monkeypatch.setattr("xloss.backends.groups.of", lambda group, cx: Alone())
+    monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Alone())
     z, y = np.linspace(0, 1, 600).reshape(2, 300), np.array([0, 299])
     loss = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
     calls = []

@@ -4,10 +4,10 @@ import pytest
 
 import xloss
 from emulated import COMPILER, emulated
-from xloss.engines import cuda
+from xloss.engines.cuda import engine as cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-torch_op = pytest.importorskip("xloss.backends.torch_op")
+torch_op = pytest.importorskip("xloss.backends.torch.backend.custom_op")
 
 OPTIONS = {
     "plain": {},

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from fresh import KERNEL, python
-from xloss.engines import waiting
-from xloss.engines.device import build
+from xloss.engines import compile_notice
+from xloss.engines.cuda import build
 
 NOW = "from xloss.engines import waiting\nwaiting.PATIENCE = {}\n"
 
@@ -21,13 +21,13 @@ def ended():
 
 def test_only_what_takes_long_is_told_of(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("xloss"), "level", logging.NOTSET)
-    monkeypatch.setattr(waiting, "PATIENCE", 60)
-    with waiting.compiling("this"):
+    monkeypatch.setattr(compile_notice, "PATIENCE", 60)
+    with compile_notice.compiling("this"):
         pass
     ended()
     assert caplog.messages == []
-    monkeypatch.setattr(waiting, "PATIENCE", 0.01)
-    with waiting.compiling("that"):
+    monkeypatch.setattr(compile_notice, "PATIENCE", 0.01)
+    with compile_notice.compiling("that"):
         time.sleep(0.5)
     ended()
     (record,) = caplog.records
@@ -39,9 +39,9 @@ def test_where_no_thread_can_be_started_nothing_is_told(caplog, monkeypatch):
     def none(self):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(waiting, "PATIENCE", 0)
+    monkeypatch.setattr(compile_notice, "PATIENCE", 0)
     monkeypatch.setattr(threading.Timer, "start", none)
-    with waiting.compiling("this"):
+    with compile_notice.compiling("this"):
         pass
     assert caplog.messages == []
 
@@ -67,7 +67,7 @@ def test_the_cuda_engine_tells_too(tmp_path, caplog, monkeypatch):
         return b"code", ""
 
     monkeypatch.setattr(logging.getLogger("xloss"), "level", logging.NOTSET)
-    monkeypatch.setattr(waiting, "PATIENCE", 0.01)
+    monkeypatch.setattr(compile_notice, "PATIENCE", 0.01)
     monkeypatch.setattr(build, "compile_kernel", slow)
     monkeypatch.setattr(build, "_path", lambda constants, architecture: tmp_path / "x.cubin")
     for _ in range(2):

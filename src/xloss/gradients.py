@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from . import backends
-from ._foreign import described
-from ._xp import Array, dtype_name, is_integer, is_real_float
-from .backends.call import Call
+from ._arrays.foreign import described
+from ._arrays.inspect import Array, dtype_name, is_integer, is_real_float
+from .core.call import Call
 from .losses._check import beside
 from .losses._lengths import same_shape
 from .losses._prepare import without_masked

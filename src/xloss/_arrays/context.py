@@ -8,8 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .inspect import (
-    Array, Namespace, compiling, device, dtype_name, is_traced, library, on_host, torch_module
+    Array,
+    Namespace,
+    compiling,
+    device,
+    dtype_name,
+    is_traced,
+    library,
+    on_host,
+    torch_module,
 )
+
 
 class Context(NamedTuple):
     """What the arithmetic may use in one call."""

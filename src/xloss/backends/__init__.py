@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
-from .._xp import Array, Context, spread
+from .._arrays.context import Context
+from .._arrays.inspect import Array, spread
+from ..core.call import Call
 from ..core.reduce import sum_once
-from . import alike, default
-from .call import Call
+from . import fingerprints
+from .eager import dense as default
 
 __all__ = ["Backend", "of", "of_loss"]
 
@@ -50,9 +52,9 @@ def of_loss(call: Call) -> Loss:
 
         return parallel
     if spread(call.operands.x):
-        from . import torch_dtensor
+        from .torch import dtensor
 
-        return torch_dtensor
+        return dtensor
     return of(call)
 
 
@@ -84,26 +86,26 @@ def of(call: Call) -> Backend:
     # Statements, not import_module: torch.compile traces these.
     library = call.cx.library
     if library == "torch":
-        from . import torch
+        from .torch import backend as torch
 
         return torch
     if library == "jax":
-        from . import jax
+        from .jax import backend as jax
 
         return jax
     if library == "dask":
-        from . import dask
+        from .dask import backend as dask
 
         return dask
     if library == "cupy" and "cupy" in sys.modules:
-        alike.looks[sys.modules["cupy"].ndarray] = alike.look_cupy
+        fingerprints.looks[sys.modules["cupy"].ndarray] = fingerprints.look_cupy
     return default
 
 
 def square_sum(cx: Context, x: Array) -> Array:
     """Sum the squares of all elements."""
     if cx.library == "jax":
-        from . import jax
+        from .jax import backend as jax
 
         return jax.square_sum(x)
     return sum_once(cx, x * x)

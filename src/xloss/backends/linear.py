@@ -5,25 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from .._xp import Array
-from . import default
-from .call import Call
-from .linear_blocks import evaluated, rounded, run
+from .._arrays.inspect import Array
+from ..core.call import Call
+from .eager import dense as default
+from .eager.linear import evaluated, rounded, run
 
 
 def _own(call: Call) -> Any:
     """Return the module of a library that needs one, imported with the first array in hand."""
     library = call.cx.library
     if library == "torch":
-        from . import linear_torch
+        from .torch import linear as linear_torch
 
         return linear_torch
     if library == "jax":
-        from . import linear_jax
+        from .jax import linear as linear_jax
 
         return linear_jax
     if library == "dask":
-        from . import linear_dask
+        from .dask import linear as linear_dask
 
         return linear_dask
     return None

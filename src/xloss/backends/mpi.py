@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .._xp import Array
+from .._arrays.inspect import Array
 
 
 class Ranks:

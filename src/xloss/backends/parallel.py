@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import Array
-from . import exchange
-from .call import Call
+from .._arrays.inspect import Array
+from ..core.call import Call
+from .eager import sharded as exchange
 
 
 def _own(call: Call) -> Any:
     """Return the module of a library that needs one, imported with the first array in hand."""
     library = call.cx.library
     if library == "torch":
-        from . import torch_parallel
+        from .torch import sharded as torch_parallel
 
         return torch_parallel
     if library == "jax":
-        from . import jax_parallel
+        from .jax import sharded as jax_parallel
 
         return jax_parallel
     return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._xp import FLOATS, INTEGERS
+from .._arrays.inspect import FLOATS, INTEGERS
 from .files import open_array
 
 Values = npt.NDArray[Any]

@@ -29,7 +29,7 @@ def _gpus(engine: str) -> list[str]:
     """Return the GPUs that an engine computes on, whatever array library sees them."""
     if engine != "cuda":
         return []
-    from ..engines.device.gpus import gpus
+    from ..engines.cuda.gpus import gpus
 
     return gpus()
 
@@ -48,18 +48,19 @@ def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str,
     ]
     if len(skipped) == len(reasons):
         fail("; ".join(f"engine '{name}': {reason}" for name, reason in reasons.items()))
-    from ..engines import kept
+    from ..engines import disk_cache
 
     kernels = []
-    cache = None if kept.root() is None else str(kept.root())
+    cache = None if disk_cache.root() is None else str(disk_cache.root())
     if reasons["cpu"] is None:
-        from ..engines import compiled, cpu
+        from ..engines.cpu import engine as cpu
+        from ..engines.cpu import kernel_cache
 
         for name, seconds in cpu.warm():
             kernels.append({"name": name, "seconds": seconds})
             if tell is not None:
                 tell(name, seconds)
-        cache = compiled.kept_in()
+        cache = kernel_cache.kept_in()
     if reasons["cuda"] is None:
         from . import warm_gpu
 

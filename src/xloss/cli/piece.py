@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
-from ..backends.call import Call
+from ..core.call import Call
 from ..diagnose.report import Findings
 from ..diagnose.rules import look
 from ..engines import choose
-from ..engines.pool import threads
+from ..engines.cpu.thread_pool import threads
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared
 from . import hints

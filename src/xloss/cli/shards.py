@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from .._xp import FLOATS, INTEGERS
+from .._arrays.inspect import FLOATS, INTEGERS
 from . import hints
 from .files import FileProblem, open_array
 from .output import fail

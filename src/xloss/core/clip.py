@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf, log, log1p
 
-from .._xp import Array
+from .._arrays.inspect import Array
 
 
 def beyond(x: Array, eps: float) -> tuple[Array, Array]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
-from .._xp import Array, Context, cast, dtype_name
-from .blocks import DEVICE
+from .._arrays.context import Context
+from .._arrays.inspect import Array, dtype_name
+from .._arrays.ops import cast
+from .options import Operands, Spec, Upstream
 from .reduce import exact_sum
-from .spec import Operands, Spec, Upstream
+from .row_blocks import DEVICE
 from .targets import prepare, total_weight
 
 HELD = 160 * 2**20  # bytes of logits: matrix products gain little from more rows than that

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast, dtype_name
+from .._arrays.context import Context
+from .._arrays.inspect import Array, dtype_name
+from .._arrays.ops import cast
 
 
 def _seen(x: Array) -> bool:

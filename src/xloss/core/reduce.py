@@ -6,7 +6,9 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from .._xp import Array, Context, cast, dtype_name, quiet, sum_all
+from .._arrays.context import Context
+from .._arrays.inspect import Array, dtype_name
+from .._arrays.ops import cast, quiet, sum_all
 
 # Where arrays cannot be cut into halves, as of a length that is not known while a compiler traces,
 # a library adds up by an operation of its own, entered here by its backend: None where they can.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast, fill, scatter, sum_last
-from .mix import absent_if_zero, column, mix, uniform_sum, weighed_lse
-from .rowstats import Exponentials, RowStats, exponentials, gaps, log1p_rest
-from .spec import Spec
+from .._arrays.context import Context
+from .._arrays.inspect import Array
+from .._arrays.ops import cast, fill, scatter, sum_last
+from .options import Spec
+from .row_stats import Exponentials, RowStats, exponentials, gaps, log1p_rest
+from .smoothing import absent_if_zero, column, mix, uniform_sum, weighed_lse
 from .targets import Targets
 
 

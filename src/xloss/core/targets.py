@@ -5,20 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
-from .._xp import (
-    INTEGERS,
-    Array,
-    Context,
-    c_order,
-    cast,
-    dtype_name,
-    has_memory,
-    quiet,
-    sum_last,
-    take,
-)
+from .._arrays.context import Context
+from .._arrays.inspect import INTEGERS, Array, dtype_name, has_memory
+from .._arrays.ops import c_order, cast, quiet, sum_last, take
+from .options import Operands, Spec
 from .reduce import contributing, exact_sum
-from .spec import Operands, Spec
 
 
 class Targets(NamedTuple):

@@ -9,10 +9,12 @@ from __future__ import annotations
 from math import frexp, prod
 from typing import Any, NamedTuple
 
-from .._xp import Array, Context, cast, compiling, dtype_name, is_tracer, take
+from .._arrays.context import Context
+from .._arrays.inspect import Array, compiling, dtype_name, is_tracer
+from .._arrays.ops import cast, take
 from . import powers
+from .options import Operands, Spec
 from .powers import Split
-from .spec import Operands, Spec
 from .targets import safe_labels
 
 

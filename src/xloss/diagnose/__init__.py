@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._xp import Array, dtype_name
+from .._arrays.inspect import Array, dtype_name
 from ..evaluation.rows import at_hand, host, measure, prepared
 from ..losses import _check as check
 from .report import Finding, Findings, Report

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._host_data import moved
-from .._xp import Array, Context, cast, dtype_name
-from ..backends.call import Call
-from ..core.blocks import cut, cuts
+from .._arrays.context import Context
+from .._arrays.host_data import moved
+from .._arrays.inspect import Array, dtype_name
+from .._arrays.ops import cast
+from ..core.call import Call
+from ..core.options import Operands
+from ..core.row_blocks import cut, cuts
 from ..core.softmax import link
-from ..core.spec import Operands
 from ..evaluation.record import Sum
 from ..evaluation.rows import Measured, host
 from .report import Findings, places

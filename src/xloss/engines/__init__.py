@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from .._xp import Array, Context, compiling
-from ..core.spec import Need, Operands, Result, Spec, Upstream
-from . import cpu, cuda, generic
+from .._arrays.context import Context
+from .._arrays.inspect import Array, compiling
+from ..core.options import Need, Operands, Result, Spec, Upstream
+from . import generic
+from .cpu import engine as cpu
+from .cuda import engine as cuda
 
 __all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "use_engine"]
 

@@ -6,11 +6,12 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from .._xp import Array, Context
-from ..core.blocks import HOST, cut, cuts
+from .._arrays.context import Context
+from .._arrays.inspect import Array
+from ..core.family import evaluate
+from ..core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.reduce import exact_sum
-from ..core.rows import evaluate
-from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.row_blocks import HOST, cut, cuts
 
 name = "generic"
 RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._xp import Array
+from .._arrays.inspect import Array
 from ..ops import perplexity
 from .rows import Measured, measure, prepared
 

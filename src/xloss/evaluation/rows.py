@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from .._foreign import foreign
-from .._xp import (
+from .._arrays.foreign import foreign
+from .._arrays.inspect import (
     Array,
-    cast,
     compiling,
     dtype_name,
     gathered,
@@ -20,13 +19,13 @@ from .._xp import (
     is_wrapper,
     library,
     namespace,
-    quiet,
     spread,
 )
-from ..backends.call import Call
-from ..core.blocks import cut, cuts
+from .._arrays.ops import cast, quiet
+from ..core.call import Call
+from ..core.options import Operands
 from ..core.powers import split
-from ..core.spec import Operands
+from ..core.row_blocks import cut, cuts
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
 from ..losses.softmax import cross_entropy
@@ -61,7 +60,7 @@ def measure(call: Call) -> Measured:
     rows = tuple(o.x.shape[:-1])
     with quiet(cx):
         if cx.library == "dask":
-            from ..backends import dask
+            from ..backends.dask import backend as dask
 
             *computed, predicted = dask.facts(call)
             numbers = np.array(computed, dtype=np.float64)

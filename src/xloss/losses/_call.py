@@ -8,9 +8,9 @@ from functools import wraps
 from typing import ParamSpec
 
 from .. import backends
-from .._xp import Array
-from ..backends import groups
-from ..backends.call import Call
+from .._arrays.inspect import Array
+from ..backends import process_groups
+from ..core.call import Call
 
 P = ParamSpec("P")
 
@@ -22,7 +22,7 @@ def loss(prepare: Callable[P, Call]) -> Callable[P, Array]:
     def public(*args: P.args, **kwargs: P.kwargs) -> Array:
         call = prepare(*args, **kwargs)
         if call.group is not None:
-            return groups.uncompiled(backends.of_loss(call).value, call)
+            return process_groups.uncompiled(backends.of_loss(call).value, call)
         return backends.of_loss(call).value(call)
 
     # value_and_grad's way in. The names are taken here: torch.compile, where it traces that call,

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import _host_data as host_data
-from .._foreign import described as described
-from .._foreign import foreign
-from .._xp import (
+from .._arrays import host_data as host_data
+from .._arrays.context import Context, context
+from .._arrays.foreign import described as described
+from .._arrays.foreign import foreign
+from .._arrays.inspect import (
     FLOATS,
     INTEGERS,
     Array,
-    Context,
     Namespace,
     compiling,
-    context,
     device,
     dtype_name,
     is_tracer,
@@ -27,7 +26,7 @@ from .._xp import (
     readable,
     spread,
 )
-from ..engines.doors import held
+from ..engines.memory_checks import held
 from ._hints import fixed_hint
 from ._lengths import is_empty, is_length, same_length, same_shape
 
@@ -220,7 +219,7 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
 def number(name: str, value: Any, low: float, high: float = inf, *, above: bool = False) -> float:
     """Check a Python number in [low, high] (above: low itself excluded), finite."""
     if compiling():
-        from ..backends import torch_sizes
+        from ..backends.torch import sizes as torch_sizes
 
         value = torch_sizes.constant(value)
     if type(value) is float:  # nearly always, and an abstract class is slow to ask

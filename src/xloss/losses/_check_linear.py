@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._xp import FLOATS, Array, Context, dtype_name, spread
+from .._arrays.context import Context
+from .._arrays.inspect import FLOATS, Array, dtype_name, spread
 from ..core.linear import Linear
 from . import _check as check
 from ._hints import fixed_hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import is_tracer, library, namespace
+from .._arrays.inspect import is_tracer, library, namespace
 
 
 def fixed_hint(name: str, value: Any, kind: str = "float") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import compiling
+from .._arrays.inspect import compiling
 
 
 def same_shape(a: Any, b: Any) -> bool:
@@ -15,7 +15,7 @@ def same_shape(a: Any, b: Any) -> bool:
 def same_length(m: Any, n: Any) -> bool:
     """Compare lengths, taking an unknown one (Dask's NaN, a None, torch's unbacked) as equal."""
     if compiling():
-        from ..backends import torch_sizes
+        from ..backends.torch import sizes as torch_sizes
 
         return torch_sizes.same_length(m, n)
     return bool(m == n or m != m or n != n or m is None or n is None)
@@ -24,7 +24,7 @@ def same_length(m: Any, n: Any) -> bool:
 def is_length(m: Any, n: int) -> bool:
     """Tell whether a length is known to be this number."""
     if compiling():
-        from ..backends import torch_sizes
+        from ..backends.torch import sizes as torch_sizes
 
         return torch_sizes.is_length(m, n)
     return bool(m == n)
@@ -33,7 +33,7 @@ def is_length(m: Any, n: int) -> bool:
 def is_empty(n: Any) -> bool:
     """Tell whether a length is 0."""
     if compiling():
-        from ..backends import torch_sizes
+        from ..backends.torch import sizes as torch_sizes
 
         return torch_sizes.is_empty(n)
     return bool(n == 0)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from .._host_data import fitted
-from .._xp import INTEGERS, Context, cast, dtype_name, read, spread
-from ..backends import alike
-from ..backends.call import Call
-from ..core.spec import Operands, Spec
-from ..core.values import axis_back, check_targets, check_values
+from .._arrays.context import Context, read
+from .._arrays.host_data import fitted
+from .._arrays.inspect import INTEGERS, dtype_name, spread
+from .._arrays.ops import cast
+from ..backends import fingerprints
+from ..core.call import Call
+from ..core.options import Operands, Spec
+from ..core.value_checks import axis_back, check_targets, check_values
 from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
 from . import _check_linear as check_linear
+from ._host_targets import Given
 from ._lengths import is_empty
-from ._read import Given
 
 
 def classes_call(
@@ -43,7 +45,7 @@ def classes_call(
     """Prepare a loss along a class axis with class indices or probabilities as targets."""
     key = None
     if weight is sample_weight is where is normalizer is None:
-        key = alike.key(
+        key = fingerprints.key(
             x,
             targets,
             name,
@@ -58,7 +60,7 @@ def classes_call(
             reduction,
             validate,
         )
-        known = None if key is None else alike.find(key)
+        known = None if key is None else fingerprints.find(key)
         if known is not None:
             if known.axis != -1:
                 x = check.move_last(x, known.axis, known.cx)
@@ -103,7 +105,7 @@ def classes_call(
         given.check(spec, classes, axis)
     operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
     call = Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
-    return call if key is None or reads else alike.keep(key, call)
+    return call if key is None or reads else fingerprints.keep(key, call)
 
 
 def weighed(

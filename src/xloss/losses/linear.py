@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import Array
-from ..backends import groups
-from ..backends.call import Call
+from .._arrays.inspect import Array
+from ..backends import process_groups
+from ..core.call import Call
 from ._call import loss
+from ._class_shards import linear_shard_call
 from ._prepare import linear_call
-from ._shards import linear_shard_call
 
 
 @loss
@@ -114,7 +114,7 @@ def linear_cross_entropy(
     ((1, 2), (2, 2))
     """
     if group is not None:
-        return groups.uncompiled(
+        return process_groups.uncompiled(
             linear_shard_call,
             features,
             weight,

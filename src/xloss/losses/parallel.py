@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._xp import Array
-from ..backends import groups
-from ..backends.call import Call
+from .._arrays.inspect import Array
+from ..backends import process_groups
+from ..core.call import Call
 from ._call import loss
-from ._shards import shard_call
+from ._class_shards import shard_call
 
 
 @loss
@@ -100,7 +100,7 @@ def vocab_parallel_cross_entropy(
     tensor(0.4076)
     >>> dist.destroy_process_group()
     """
-    return groups.uncompiled(
+    return process_groups.uncompiled(
         shard_call,
         logits_shard,
         targets,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._xp import Array
-from ..backends.call import Call
+from .._arrays.inspect import Array
+from ..core.call import Call
 from ._call import loss
 from ._prepare import classes_call
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from .._xp import Array, Context, cast, dtype_name, is_real_float, namespace, plain, quiet
+from .._arrays.context import Context
+from .._arrays.inspect import Array, dtype_name, is_real_float, namespace
+from .._arrays.ops import cast, plain, quiet
 from ..losses import _check as check
 
 

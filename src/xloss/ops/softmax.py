@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import backends
-from .._xp import Array, namespace
-from ..backends.call import Call
+from .._arrays.inspect import Array, namespace
+from ..core.call import Call
 from ..losses._call import loss
 from ..losses._prepare import logits_call, without_masked
 

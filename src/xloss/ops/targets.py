@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from .._xp import INTEGERS, Array, cast, context, dtype_name, functional, gathered, plain, quiet
-from ..backends.call import Call
-from ..core.rowstats import hot
-from ..core.spec import Operands, Spec
+from .._arrays.context import context, functional
+from .._arrays.inspect import INTEGERS, Array, dtype_name, gathered
+from .._arrays.ops import cast, plain, quiet
+from ..core.call import Call
+from ..core.options import Operands, Spec
+from ..core.row_stats import hot
 from ..core.targets import prepare, safe_labels, total_weight
-from ..core.values import check_values
+from ..core.value_checks import check_values
 from ..engines import asked_for
 from ..losses import _check as check
 from ..losses._lengths import is_empty

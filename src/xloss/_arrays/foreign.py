@@ -1,0 +1,105 @@
+"""Array-likes that nothing here computes on, and what a user passes in their place."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from .inspect import Array, Namespace, dtype_name, is_odd, library, namespace
+
+STANDARD = "2024.12"  # the version of the Array API standard that xloss is written against
+# Known by class: what these libraries call their namespace says nothing of it, and that their
+# arrays look like an array of the standard would only lead to an error further on.
+_WRAPPERS = {
+    "xarray": "{}.data",
+    "pint": "{}.magnitude",
+    "sparse": "{}.todense()",
+    "ndonnx": "{}.unwrap_numpy()",
+    "mlx": "numpy.asarray({})",
+}
+# What other classes call the way to a plain array: data frames, sparse matrices, tensors.
+_WAYS = ("to_dask_array", "toarray", "todense", "to_dense", "to_numpy", "numpy")
+_OWN = {"numpy", "torch", "jax", "cupy", "dask"}  # array_api_compat completes these
+
+
+class Foreign(NamedTuple):
+    """What an argument is, and what to pass instead of it."""
+
+    what: str
+    instead: str
+
+
+def described(x: Any) -> str:
+    """Describe what came: dtype and shape of an array, else the type."""
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        return f"{type(x).__name__} of dtype {dtype_name(x.dtype)} and shape {tuple(x.shape)}"
+    return f"{type(x).__name__}"
+
+
+def foreign(name: str, x: Any, xp: Namespace | None) -> Foreign | None:
+    """Say why an argument of this namespace cannot be computed on, or None for one that can."""
+    if xp is None:
+        return _unknown(name, x)
+    lib = library(xp)
+    if lib == "torch":
+        return _tensor(name, x)
+    if lib == "dask":
+        return _chunks(name, x)
+    return None if lib in _OWN else _other(name, x, xp)
+
+
+def _tensor(name: str, x: Array) -> Foreign | None:
+    """Refuse tensors whose memory is not one dense block: most operations do not take them."""
+    if x.is_nested:
+        padded = f"torch.nested.to_padded_tensor({name}, 0.0), with where= for what is padding"
+        return Foreign("a nested tensor", padded)
+    if x.layout is not sys.modules["torch"].strided:
+        return Foreign(f"a tensor of layout {x.layout}", f"{name}.to_dense()")
+    return None
+
+
+def _chunks(name: str, x: Array) -> Foreign | None:
+    """Refuse Dask arrays whose chunks are refused; the sample that Dask keeps of them tells."""
+    meta = getattr(x, "_meta", None)
+    if is_odd(meta):
+        return Foreign("a Dask array of masked arrays", f"dask.array.ma.filled({name}, value)")
+    found = None if meta is None else foreign("block", meta, namespace(meta))
+    if found is None:
+        return None
+    way = f"{name}.map_blocks(lambda block: {found.instead})"
+    return Foreign(f"a Dask array of chunks that are each {found.what}", way)
+
+
+def _other(name: str, x: Array, xp: Namespace) -> Foreign | None:
+    """Refuse a library that follows an older standard, or that is known not to do."""
+    found = _wrapper(name, x)
+    version = str(getattr(xp, "__array_api_version__", "none"))
+    if found is None and not (version[:4].isdigit() and version >= STANDARD):
+        what = f"an array of {library(xp)}, which follows version {version} of the standard"
+        return Foreign(what, f"an array of a library that follows {STANDARD} or a later one")
+    return found
+
+
+def _wrapper(name: str, x: Any) -> Foreign | None:
+    for kind in type(x).__mro__:
+        top = kind.__module__.partition(".")[0]
+        if top in _WRAPPERS:
+            return Foreign(f"{top}.{type(x).__name__}", _WRAPPERS[top].format(name))
+    return None
+
+
+def _unknown(name: str, x: Any) -> Foreign:
+    """Describe what belongs to no array library."""
+    found = _wrapper(name, x)
+    if found is not None:
+        return found
+    what = described(x)
+    if hasattr(type(x), "filled") and is_odd(x):
+        return Foreign(what, f"{name}.filled(value), with where= for what is masked")
+    if isinstance(x, list | tuple) or is_odd(x):
+        return Foreign(what, f"numpy.asarray({name})")
+    for way in _WAYS:
+        if hasattr(type(x), way):
+            lengths = "lengths=True" if way == "to_dask_array" else ""
+            return Foreign(what, f"{name}.{way}({lengths})")
+    return Foreign(what, "an array of an Array API library")

@@ -1,0 +1,1 @@
+"""CuPy: what its own libraries of NVIDIA's offer beyond the standard."""

@@ -1,0 +1,157 @@
+"""Any array library: the engine's result, reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import inf, prod
+from typing import Any
+
+from ..._arrays.inspect import Array
+from ..._arrays.ops import cast, plain, quiet
+from ...core.call import Call
+from ...core.options import Need, Result, Upstream
+from ...core.reduce import contributing, mean
+from ...engines import choose
+from ...engines.cuda import engine as cuda
+
+Run = Callable[..., Result]  # of what is needed, and the upstream
+
+
+def runner(call: Call) -> Run:
+    """Return the engine's run of a call."""
+    engine = choose(call.operands, call.spec, call.cx)
+    return partial(engine.run, call.operands, call.spec, call.cx, call.classes)
+
+
+def value(call: Call, run: Run | None = None) -> Array:
+    """Return the loss."""
+    spec, cx = call.spec, call.cx
+    if run is None:
+        engine: Any = choose(call.operands, spec, cx)
+        if reduces(engine, call):
+            return engine.loss(call.operands, spec, cx, call.classes, call.normalizer, call.memory)
+        run = partial(engine.run, call.operands, spec, cx, call.classes)
+    if spec.reduction == "none":
+        return plain(cx, run(Need(rows=True)).rows)
+    count = None if spec.reduction == "sum" else known_weight(call)
+    unknown = spec.reduction == "mean" and count is None
+    got = run(Need(total=True, weight=unknown))
+    return reduced(call, got.total, got.weight if unknown else count)
+
+
+def reduces(engine: Any, call: Call) -> bool:
+    """Tell whether an engine goes all the way to the result: on a GPU each step is a launch."""
+    return engine is cuda and call.spec.reduction != "none" and 0 not in call.operands.x.shape
+
+
+def known_weight(call: Call) -> float | None:
+    """Return the mean's denominator where it is the number of rows, else None."""
+    o = call.operands
+    if not (
+        call.cx.clean and call.cx.host and o.class_weight is o.sample_weight is o.where is None
+    ):
+        return None
+    return float(prod(o.targets.shape))  # type: ignore[union-attr]
+
+
+def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
+    """Return the sum or the mean in the loss dtype."""
+    cx = call.cx
+    with quiet(cx):  # a total beyond the loss dtype is infinite
+        if weight is not None:
+            total = mean(cx, total, weight, call.normalizer)
+        return plain(cx, cast(cx, total, cx.acc))
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients to "x" and "targets"."""
+    wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
+    o, spec, cx = call.operands, call.spec, call.cx
+    engine: Any = choose(o, spec, cx)
+    if reduces(engine, call) and wants == Need(grad=True):
+        up = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+        memory = call.memory if cotangent is None else None
+        loss, grad = engine.gradient(o, spec, cx, call.classes, call.normalizer, up, memory)
+        return loss, named(call, grad, None)
+    got, made = evaluated(call, partial(engine.run, o, spec, cx, call.classes), wants, cotangent)
+    return got, named(call, made.grad, made.grad_targets)
+
+
+def evaluated(
+    call: Call, run: Run, wants: Need, cotangent: Any, weight: Any = None, value: bool = True
+) -> tuple[Array | None, Result]:
+    """Return the loss if wanted, and a result with the gradients; weight: the mean's, if known."""
+    spec, cx = call.spec, call.cx
+    up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+    if spec.reduction == "none":
+        got = run(wants._replace(rows=True), Upstream(up))
+        return plain(cx, got.rows), got
+    if spec.reduction == "sum":
+        got = run(wants._replace(total=value), Upstream(up))
+        return reduced(call, got.total, None) if value else None, got
+    weight = known_weight(call) if weight is None else weight
+    if weight is None:
+        weight = run(Need(weight=True)).weight
+    factor, weight, live = slope(call, up, weight)
+    share = None
+    if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
+        total = run(Need(total=True)).total
+        with quiet(cx):
+            share = -factor * mean(cx, total, weight, None)
+    got = run(wants._replace(total=value), Upstream(factor, share, live))
+    return reduced(call, got.total, weight) if value else None, got
+
+
+def slope(call: Call, up: Any, weight: Any) -> tuple[Any, Any, Array | None]:
+    """Return d result/d row loss of a mean, its weight, and whether anything contributes."""
+    cx = call.cx
+    xp = cx.xp
+    below = weight if call.normalizer is None else call.normalizer
+    weight = contributing(cx, weight, call.normalizer)
+    with quiet(cx):
+        if cx.host and float(weight) != 0:
+            return (up / below if float(below) != 0 else up * inf), weight, None
+        weight = xp.asarray(weight, dtype=cx.wide)
+        live = weight != 0
+        return up / xp.where(live, below, xp.ones_like(weight)), weight, live
+
+
+def depends_on_targets(call: Call) -> bool:
+    """Tell whether the mean's denominator is a sum of soft targets."""
+    return call.classes > 0 and call.spec.kind != "kl_div" and not call.spec.indexed
+
+
+def named(call: Call, grad: Array | None, grad_targets: Array | None) -> dict[str, Array]:
+    """Name the gradients, each with the class axis where its argument has it."""
+    out = {}
+    if grad is not None:
+        out["x"] = restore(call, grad)
+    if grad_targets is not None:
+        out["targets"] = restore(call, grad_targets)
+    return out
+
+
+def restore(call: Call, g: Array) -> Array:
+    """Move the class axis back to where it was."""
+    if not call.classes or call.axis == -1:
+        return g
+    n = g.ndim
+    axes = list(range(n - 1))
+    axes.insert(n + call.axis, n - 1)
+    return call.cx.xp.permute_dims(g, tuple(axes))
+
+
+def elements(call: Call) -> Array:
+    """Return softmax or its logarithm, elementwise."""
+    engine = choose(call.operands, call.spec, call.cx)
+    got = engine.run(call.operands, call.spec, call.cx, call.classes, Need(elements=True)).elements
+    return restore(call, got)
+
+
+def weight(call: Call) -> Array:
+    """Return the mean's denominator."""
+    engine = choose(call.operands, call.spec, call.cx)
+    return engine.run(call.operands, call.spec, call.cx, call.classes, Need(weight=True)).weight

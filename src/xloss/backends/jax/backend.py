@@ -1,0 +1,212 @@
+"""JAX: one custom_jvp around the rows, jitted where arrays are concrete."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._arrays.context import Context, context
+from ..._arrays.inspect import Array
+from ..._arrays.ops import cast
+from ...core import elementwise as binary
+from ...core import softmax
+from ...core.call import Call
+from ...core.family import formula_gradients
+from ...core.options import Need, Operands, Spec, Upstream
+from ...core.reduce import exact_sum, mean
+from ...core.targets import live_rows, prepare, total_weight
+from ...core.weights import Balanced, balance, mean_weights, rescaled
+from ...engines import choose
+from ..eager import dense as default
+from .mesh import EVERYWHERE, automatic, spread_as
+
+
+def value(call: Call) -> Array:
+    """Return the loss."""
+    choose(call.operands, call.spec, call.cx)
+    return _value(call.operands, _denominator(call), call.spec, call.classes, call.cx.clean)
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients."""
+    choose(call.operands, call.spec, call.cx)
+    got, grads = _value_and_grad(
+        call.operands, _denominator(call), cotangent, call.spec, call.classes, call.cx.clean, wanted
+    )
+    return got, {name: default.restore(call, g) for name, g in grads.items()}
+
+
+def elements(call: Call) -> Array:
+    """Return softmax or its logarithm."""
+    choose(call.operands, call.spec, call.cx)
+    out = _elements(call.operands.x, call.spec.kind == "log_softmax")
+    return default.restore(call, out)
+
+
+def weight(call: Call) -> Array:
+    """Return the mean's denominator."""
+    choose(call.operands, call.spec, call.cx)
+    return _weight(call.operands, call.spec, call.classes)
+
+
+def _denominator(call: Call) -> Any:
+    n = call.normalizer
+    return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.wide))
+
+
+def _context(x: Array, clean: bool) -> Context:
+    return context(x, jnp)._replace(clean=clean)
+
+
+# Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
+    run = partial(_reduced, spec=spec, classes=classes, clean=clean)
+    return automatic(run, _spread(o, spec, classes), o, normalizer)
+
+
+def _spread(o: Operands, spec: Spec, classes: int) -> Any:
+    """Return how the value of a loss is spread."""
+    return spread_as(o.x, 1 if classes else 0) if spec.reduction == "none" else EVERYWHERE
+
+
+def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
+    o = _constants(o)
+    cx = _context(o.x, clean)
+    o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
+    weight = None
+    if spec.reduction == "mean":
+        o, weight = live_rows(o, spec, cx, classes, normalizer)
+    rows = _rows(o, spec, classes, clean)
+    if spec.reduction == "none":
+        return rows
+    total = exact_sum(cx, rows)
+    if weight is not None:
+        total = mean(cx, total, weight, normalizer)
+    return cast(cx, total, cx.acc)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _value_and_grad(
+    o: Operands,
+    normalizer: Any,
+    cotangent: Any,
+    spec: Spec,
+    classes: int,
+    clean: bool,
+    wanted: tuple[str, ...],
+) -> tuple[Array, dict[str, Array]]:
+    def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
+        cx = _context(o.x, clean)
+        o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
+        call = Call("", spec, cx, o, classes, -1, normalizer)
+        return default.value_and_grad(call, wanted, cotangent)
+
+    grads = {name: spread_as(getattr(o, name)) for name in wanted}
+    out = (_spread(o, spec, classes), grads)
+    made: tuple[Array, dict[str, Array]] = automatic(run, out, o, normalizer, cotangent)
+    return made
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _weight(o: Operands, spec: Spec, classes: int) -> Array:
+    return automatic(partial(_total_weight, spec=spec, classes=classes), EVERYWHERE, o)
+
+
+def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
+    cx = context(o.x, jnp)
+    rows = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
+    made = Balanced(o, 0)
+    if o.class_weight is not None or o.sample_weight is not None:
+        made = balance(o, spec, cx, classes)
+    total = total_weight(prepare(made.operands, spec, cx, classes), prod(rows), cx)
+    return rescaled(cx, total, made.shift)
+
+
+@jax.jit
+def square_sum(x: Array) -> Array:
+    """Sum the squares of all elements."""
+    return automatic(lambda x: exact_sum(context(x, jnp), x * x), EVERYWHERE, x)
+
+
+@partial(jax.jit, static_argnums=1)
+def _elements(x: Array, logarithm: bool) -> Array:
+    def run(x: Array) -> Array:
+        cx = context(x, jnp)
+        got = _softmax_parts(cast(cx, x, cx.acc))
+        return -got.nll if logarithm else got.p
+
+    return automatic(run, spread_as(x), x)
+
+
+def _constants(o: Operands) -> Operands:
+    """Stop gradients to what is a constant of the loss."""
+    stop = jax.lax.stop_gradient
+    names = ("class_weight", "sample_weight", "pos_weight")
+    given = {n: stop(getattr(o, n)) for n in names if getattr(o, n) is not None}
+    return o._replace(**given)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _rows(o: Operands, spec: Spec, classes: int, clean: bool) -> Array:
+    cx = _context(o.x, clean)
+    return choose(o, spec, cx).run(o, spec, cx, classes, Need(rows=True)).rows
+
+
+@_rows.defjvp
+def _rows_jvp(
+    spec: Spec, classes: int, clean: bool, primals: Any, tangents: Any
+) -> tuple[Array, Array]:
+    (o,), (v,) = primals, tangents
+    cx = _context(o.x, clean)
+    rows = _rows(o, spec, classes, clean)
+    g, h = formula_gradients(
+        o,
+        spec,
+        cx,
+        classes,
+        Upstream(1.0),
+        lambda z, _: _softmax_parts(z),
+        lambda z, _: _sigmoid_parts(z),
+    )
+    out = jnp.zeros_like(rows)
+    for slope, tangent in ((g, v.x), (h, v.targets)):
+        if slope is None or tangent is None:
+            continue
+        # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
+        term = cast(cx, slope, cx.acc) * cast(cx, tangent, cx.acc)
+        out = out + (jnp.sum(term, axis=-1) if classes else term)
+    return rows, out
+
+
+@jax.custom_jvp
+def _softmax_parts(z: Array) -> softmax.Parts:
+    return softmax.parts(z, context(z, jnp))
+
+
+@_softmax_parts.defjvp
+def _softmax_parts_jvp(primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
+    got = _softmax_parts(*primals)
+    (v,) = tangents
+    average = jnp.sum(got.p * v, axis=-1, keepdims=True)
+    moved = got.p * (v - average)
+    return got, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
+
+
+@jax.custom_jvp
+def _sigmoid_parts(z: Array) -> binary.Sigmoid:
+    return binary.sigmoid(z, context(z, jnp))
+
+
+@_sigmoid_parts.defjvp
+def _sigmoid_parts_jvp(primals: Any, tangents: Any) -> tuple[binary.Sigmoid, binary.Sigmoid]:
+    got = _sigmoid_parts(*primals)
+    (v,) = tangents
+    moved = got.p * got.q * v
+    return got, binary.Sigmoid(moved, -moved, got.p * v, -got.q * v)

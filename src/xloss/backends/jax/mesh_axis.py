@@ -1,0 +1,49 @@
+"""JAX: the devices along a mesh axis, inside shard_map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from ..._arrays.inspect import Array
+
+
+def varies(x: Array, name: str) -> bool:
+    """Tell whether shard_map knows an array to differ along an axis."""
+    kind: Any = jax.typeof(x)
+    found = getattr(kind, "manual_axis_type", None)  # before JAX 0.10 the type's own vma
+    return name in (kind.vma if found is None else found.varying)
+
+
+class Axis:
+    """The devices along a named axis: one program, so that shapes and options agree already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            self.size = int(jax.lax.axis_size(name))
+        except NameError as error:
+            raise ValueError(
+                f"group: no mesh axis {name!r} here; call inside shard_map over it"
+            ) from error
+        self.rank: Any = jax.lax.axis_index(name)
+
+    def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return what every rank has to say: the same."""
+        return [facts] * self.size
+
+    def own(self, x: Array) -> Array:
+        """Return a constant as an array that may differ along the axis."""
+        lax: Any = jax.lax
+        if hasattr(lax, "pcast"):  # since JAX 0.8
+            return lax.pcast(x, self.name, to="varying")
+        return lax.pvary(x, self.name)
+
+    def maximum(self, x: Array) -> Array:
+        """Return the largest over the devices."""
+        return jax.lax.pmax(x, self.name)  # type: ignore[no-untyped-call]
+
+    def total(self, x: Array) -> Array:
+        """Return the sum over the devices."""
+        return jax.lax.psum(x, self.name)  # type: ignore[no-untyped-call]

@@ -1,0 +1,97 @@
+"""Ranks that work on one call: what each has to say, a maximum and a sum over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+from zlib import crc32
+
+from .._arrays.context import Context
+from .._arrays.inspect import Array, compiling
+from ..core.class_shards import Shard
+
+REFUSED, TAKES_PART = 0, 1
+T = TypeVar("T")
+
+
+class Group(Protocol):
+    """What a group of ranks offers; its arrays are new ones, and may be written to."""
+
+    rank: Any  # an int; an array where a compiler numbers the ranks
+    size: int
+
+    def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return what every rank has to say, in rank order; as many numbers from each."""
+
+    def maximum(self, x: Array) -> Array:
+        """Return the largest over the ranks, elementwise; no NaN is among them."""
+
+    def total(self, x: Array) -> Array:
+        """Return the sum over the ranks, elementwise."""
+
+
+def of(group: Any, cx: Context) -> Group:
+    """Return the group that a user gives for arrays of a library."""
+    if cx.library == "torch":
+        from .torch import process_group
+
+        if process_group.is_one(group):
+            return process_group.Ranks(group, cx.device)
+        expected = "a torch.distributed ProcessGroup"
+    elif cx.library == "jax":
+        if isinstance(group, str):
+            from .jax import mesh_axis
+
+            return mesh_axis.Axis(group)
+        expected = "the name of a mesh axis, inside shard_map"
+    elif cx.library in ("numpy", "cupy"):
+        if type(group).__module__.partition(".")[0] == "mpi4py":
+            from . import mpi
+
+            return mpi.Ranks(group)
+        expected = "an mpi4py communicator"
+    else:
+        raise TypeError(f"group: arrays of {cx.library} are spread over no group; see Dask")
+    got = group if isinstance(group, str) else type(group).__name__
+    raise TypeError(f"group: expected {expected} for arrays of {cx.library}, got {got!r}")
+
+
+def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function outside the graph that torch.compile may be tracing."""
+    if not compiling():
+        return function(*args, **kwargs)
+    from .torch import process_group
+
+    made: T = process_group.uncompiled(function, *args, **kwargs)
+    return made
+
+
+def fact(value: Any) -> int:
+    """Return a number that tells one description from another."""
+    return crc32(repr(value).encode())
+
+
+def shard(group: Group, classes: int, facts: dict[str, int], name: str) -> Shard:
+    """Say how many classes this rank has, and hear it of the others: all must agree on the facts.
+
+    The one exchange of constant size: without it ranks that disagree would wait for each other,
+    or add up what does not belong together.
+    """
+    every = group.agree((TAKES_PART, classes, *facts.values()))
+    for rank, (status, *_) in enumerate(every):
+        if status != TAKES_PART:
+            raise RuntimeError(f"group: rank {rank} refused its arguments; see its own error")
+    for i, what in enumerate(facts, 2):
+        for rank, theirs in enumerate(every):
+            if theirs[i] != every[0][i]:
+                raise ValueError(f"{what} on rank {rank} than on rank 0")
+    sizes = [theirs[1] for theirs in every]
+    if not sum(sizes):
+        raise ValueError(f"{name}: expected at least one class on some rank")
+    start = sum(sizes[: group.rank]) if isinstance(group.rank, int) else group.rank * classes
+    return Shard(start, classes, sum(sizes), max(sizes))
+
+
+def refuse(group: Group, count: int) -> None:
+    """Tell the others that this rank takes no part: they raise instead of waiting for it."""
+    group.agree((REFUSED,) + (0,) * (count + 1))

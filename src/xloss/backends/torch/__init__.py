@@ -1,0 +1,1 @@
+"""PyTorch: autograd to any order, torch.func, torch.compile, DTensor, process groups."""

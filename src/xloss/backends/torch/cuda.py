@@ -1,0 +1,122 @@
+"""PyTorch on a GPU: a mean or a sum whose gradient is computed with it, in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from ..._arrays.inspect import Array, has_memory
+from ...core.call import Call
+from ...core.options import Operands
+from ...engines import choose
+from ...engines.cuda import engine as cuda
+from .. import fingerprints
+from ..eager import dense as default
+
+ByRows = Callable[[Call], Array]
+
+_NOTHING = Operands(None)
+_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_batched = torch._C._functorch.is_legacy_batchedtensor
+# Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
+# beside it would defeat the purpose. PyTorch has no public way to ask, and before 2.8 none at all.
+_packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+
+
+def look(x: Array, t: Array) -> Hashable | None:
+    """Return what calls on plain tensors of a GPU have in common, None for all others."""
+    if not on_gpu(x) or type(t) is not torch.Tensor:
+        return None
+    for a in (x, t):
+        if (
+            not has_memory(a)
+            or not a.is_contiguous()
+            or _wrapped(a)
+            or torch._is_functional_tensor(a)
+        ):
+            return None
+    return x.dtype, x.shape, x.device, t.dtype, t.shape, t.device
+
+
+def on_gpu(x: Array) -> bool:
+    """Tell whether a tensor is on a GPU."""
+    return bool(x.is_cuda)
+
+
+fingerprints.looks[torch.Tensor] = fingerprints.looks[torch.nn.Parameter] = look
+
+
+def takes(call: Call) -> bool:
+    """Tell whether the engine goes all the way to the loss of a call that has a memory."""
+    assert call.memory is not None
+    reduces = call.memory.get("reduces")
+    if reduces is None:
+        engine = choose(call.operands, call.spec, call.cx)
+        reduces = call.memory["reduces"] = default.reduces(engine, call)
+    t = call.operands.targets
+    recorded = t is not None and t.requires_grad and torch.is_grad_enabled()
+    return reduces and not recorded and forward_ad._current_level < 0
+
+
+def value(call: Call, by_rows: ByRows) -> Array:
+    """Return the loss of a call that is taken, recorded where the logits want a gradient.
+
+    by_rows: what returns it in operations that autograd can follow to any order.
+    """
+    o = call.operands
+    if o.x.requires_grad and torch.is_grad_enabled():
+        return recorded(call, by_rows)
+    return cuda.loss(o, call.spec, call.cx, call.classes, call.normalizer, call.memory)
+
+
+def recorded(call: Call, by_rows: ByRows) -> Array:
+    """Return the loss, recorded by autograd."""
+    ahead = _packs is not None and _packs(True) is None
+    return _apply(call.operands.x, call, ahead, by_rows)
+
+
+class _Loss(torch.autograd.Function):
+    """The sum or the mean of the row losses; its gradient for an upstream of 1 waits for backward.
+
+    The first backward uses that up: the GPU itself looks whether the upstream is 1 and, where it
+    is not, computes the gradient anew in its place. Any other backward computes it anew, from the
+    logits and two numbers a row. So the bits never depend on what was computed ahead.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, call: Call, ahead: bool, by_rows: ByRows) -> Any:
+        o = call.operands
+        loss, ctx.ahead, kept = cuda.recorded(
+            o, call.spec, call.cx, call.classes, call.normalizer, ahead, call.memory
+        )
+        ctx.call, ctx.by_rows = call.of(_NOTHING), by_rows
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*o[:5], kept)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, up: Any) -> Any:
+        none = (None,) * 3
+        if up is None:
+            return None, *none
+        *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
+        o, call = Operands(*arrays), ctx.call
+        if torch.is_grad_enabled():
+            loss = ctx.by_rows(call.of(o))
+            return torch.autograd.grad(loss, o.x, up, create_graph=True)[0], *none
+        if _wrapped(up) or _batched(up):  # a batch of upstreams, whose memory no kernel can read
+            one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
+            slope = cuda.again(o, call.spec, call.cx, call.classes, one, kept, None)
+            return (up * slope).to(o.x.dtype), *none
+        if up.is_neg() or up._is_zerotensor():  # its values do not stand in its memory
+            up = up.clone().resolve_neg()
+        ahead, ctx.ahead = ctx.ahead, None
+        got = cuda.again(o, call.spec, call.cx, call.classes, up, kept, ahead, call.memory)
+        return got, *none
+
+
+# Past Function.apply, which looks for functorch's wrappers first: the operands have none.
+_apply: Callable[..., Array] = super(torch.autograd.Function, _Loss).apply

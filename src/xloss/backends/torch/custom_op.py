@@ -1,0 +1,180 @@
+"""Row losses as an operation of PyTorch's: what a compiler keeps whole, the dispatcher handles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._arrays.context import context
+from ..._arrays.inspect import namespace
+from ...core.call import Call
+from ...core.options import Need, Operands, Spec, Upstream
+from ...engines import choose
+from ...engines.cuda import engine as cuda
+
+
+def takes(call: Call) -> bool:
+    """Tell whether a traced call is kept whole: where the CUDA engine will run it."""
+    o, spec = call.operands, call.spec
+    return (
+        spec.kind == "cross_entropy"
+        and o.x.device.type == DEVICE
+        and spec.engine is None
+        and not (o.targets is not None and o.targets.requires_grad)
+        and _available()
+        and not transforming()
+    )
+
+
+DEVICE = "cuda"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def transforming() -> bool:
+    """Tell whether torch.func is at work; a compiler enters its levels while it traces.
+
+    An operation has no derivative in forward mode, and no rule of vmap's.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def derivatives() -> int:
+    """Return how many derivatives of torch.func follow the call, one of another."""
+    kind = torch._C._functorch.TransformType
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return sum(level.key() in (kind.Grad, kind.Jvp) for level in levels)
+
+
+def refuse_second(where: str) -> None:
+    """Refuse derivatives that operations whose first is put beside them do not have."""
+    if derivatives() > 1:
+        raise RuntimeError(
+            f"{where} follows a first derivative of a loss, no second: call it without, and the "
+            "loss has derivatives of any order"
+        )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _available() -> bool:
+    """Tell whether the engine is here; a compiler asks once, and does not look inside."""
+    return cuda.unavailable() is None
+
+
+def rows(call: Call) -> Tensor:
+    """Return row losses, differentiable once."""
+    o, s = call.operands, call.spec
+    assert o.targets is not None
+    out = cross_entropy_rows(
+        o.x,
+        o.targets,
+        o.class_weight,
+        o.sample_weight,
+        o.where,
+        s.ignore_index,
+        s.label_smoothing,
+        s.z_loss,
+        s.softcap,
+    )
+    first: Tensor = out[0]
+    return first
+
+
+@torch.library.custom_op("xloss::cross_entropy_rows", mutates_args=())
+def cross_entropy_rows(
+    x: Tensor,
+    targets: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    where: Tensor | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one loss a row of x (..., classes), and its maximum and rest."""
+    o = Operands(x, targets, class_weight, sample_weight, where)
+    spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    cx = context(x, namespace(x))
+    need = Need(rows=True, stats=True)
+    got = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need)
+    assert got.rows is not None
+    assert got.stats is not None
+    return got.rows, got.stats[0], got.stats[1]
+
+
+@torch.library.custom_op("xloss::cross_entropy_rows_backward", mutates_args=())
+def cross_entropy_rows_backward(
+    up: Tensor,
+    x: Tensor,
+    targets: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    where: Tensor | None,
+    maxima: Tensor,
+    rests: Tensor,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+) -> Tensor:
+    """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
+    o = Operands(x, targets, class_weight, sample_weight, where)
+    spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    cx = context(x, namespace(x))
+    need, saved = Need(grad=True), (maxima, rests)
+    made = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need, Upstream(up), saved).grad
+    assert isinstance(made, Tensor)
+    return made
+
+
+def _spec(
+    targets: Tensor,
+    ignore_index: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+) -> Spec:
+    return Spec(
+        "cross_entropy",
+        indexed=not targets.is_floating_point(),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+    )
+
+
+@cross_entropy_rows.register_fake
+def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+    shape = x.shape[:-1]
+    rows = x.new_empty(shape, dtype=acc)
+    return rows, x.new_empty(shape, dtype=acc), x.new_empty(shape, dtype=torch.float64)
+
+
+@cross_entropy_rows_backward.register_fake
+def _like_x(up: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output[1:])
+    ctx.options = inputs[5:]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, up: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    x, targets, class_weight, sample_weight, where, maxima, rests = ctx.saved_tensors
+    none = (None,) * 8
+    if up is None:
+        return None, *none
+    made = cross_entropy_rows_backward(
+        up, x, targets, class_weight, sample_weight, where, maxima, rests, *ctx.options
+    )
+    return made, *none
+
+
+cross_entropy_rows.register_autograd(_backward, setup_context=_keep)

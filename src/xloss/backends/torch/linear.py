@@ -1,0 +1,378 @@
+"""Linear cross-entropy on PyTorch: gradients made in the forward pass, scaled in the backward."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import isfinite
+from typing import Any
+
+import torch
+
+from ..._arrays.context import Context, context, functional
+from ..._arrays.inspect import Array, is_wrapper, namespace
+from ..._arrays.ops import cast
+from ...core.call import Call
+from ...core.linear import PIECE, Linear, cuts
+from ...core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ...core.targets import prepare
+from ..eager import dense as default
+from ..eager.linear import Stage, argument, evaluated, gathered, rounded
+from ..eager.linear import run as blocks
+from . import backend as whole
+from . import custom_op
+
+NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
+TWICE = (
+    "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "
+    "forward pass; cross_entropy(features @ weight.T + bias, targets) has them"
+)
+
+
+def value(call: Call) -> Array:
+    """Return the loss, recorded by autograd where something asks for it."""
+    compiling = torch.compiler.is_compiling()
+    arrays = _arguments(call)
+    every: Any = (*call.operands, *arrays)
+    if call.group is not None and whole._transformed(every, compiling):
+        raise RuntimeError("group: not under forward-mode autodiff")
+    if _needs_logits(call, every):
+        return _held(call)
+    recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
+    if compiling:
+        return _traced(call, arrays, recorded)
+    if not recorded:
+        return default.value(call, partial(run, call, ()))
+    made: Array = _Linear.apply(*arrays, _without(call))  # type: ignore[no-untyped-call]
+    return made
+
+
+def _needs_logits(call: Call, arrays: Any) -> bool:
+    """Tell whether blocks cannot be written to, because something follows what is done."""
+    if torch.compiler.is_compiling():
+        return bool(custom_op.transforming())
+    wrapped = any(a is not None and is_wrapper(a) for a in arrays)
+    return wrapped or not call.cx.eager or whole._transformed(arrays, False)
+
+
+def value_and_grad(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients, recorded by no autodiff."""
+    with torch.no_grad():
+        if call.group is None:
+            if _needs_logits(call, (*call.operands, *_arguments(call))):
+                return _held_gradients(call, wanted, cotangent)
+            if torch.compiler.is_compiling():
+                return _traced_gradients(call, wanted, cotangent)
+        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+        return got, rounded(call, grads)
+
+
+def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTREAM) -> Result:
+    """Go over the blocks with autograd off: products by torch, rows on NumPy views on the host."""
+    with torch.no_grad():
+        made = blocks(call, parts, need, up, partial(_stage, call.spec))
+    return made._replace(total=_tensor(made.total))
+
+
+def _tensor(a: Any) -> Any:
+    return a if a is None or torch.is_tensor(a) else whole._tensor(a)
+
+
+def _stage(spec: Spec, cx: Context, o: Operands) -> Stage:
+    """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
+    views = None
+    if spec.engine is None and cx.host:
+        views = whole._views(o._replace(x=o.x[:0, ...].to(cx.acc)))
+    if views is None:
+        return Stage(cx, o, lambda a: a, lambda a: a)
+    return Stage(whole._numpy_context(views.x, cx), views, _view, whole._tensor)
+
+
+def _view(a: Array | None) -> Array | None:
+    if a is None:
+        return None
+    return whole._view(a.float() if a.dtype == torch.bfloat16 else a)
+
+
+def _arguments(call: Call) -> tuple[Any, ...]:
+    """Return the arrays that gradients may go to, in the order of NAMES."""
+    o, linear = call.operands, call.linear
+    assert linear is not None
+    return o.x, linear.weight, linear.bias, o.targets
+
+
+def _without(call: Call) -> Call:
+    """Return the call without those arrays, for autograd to keep."""
+    assert call.linear is not None
+    bare = call.linear._replace(weight=None, bias=None)
+    return call._replace(operands=call.operands._replace(x=None, targets=None), linear=bare)
+
+
+def _with(call: Call, arrays: Any) -> Call:
+    """Return the call with those arrays."""
+    assert call.linear is not None
+    x, weight, bias, targets = arrays
+    linear = call.linear._replace(weight=weight, bias=bias)
+    return call._replace(operands=call.operands._replace(x=x, targets=targets), linear=linear)
+
+
+def _held(call: Call) -> Array:
+    """Return the loss of logits that are all there, as torch.func and forward mode need them."""
+    o = call.operands._replace(x=_products(call)[3])
+    return whole.value(call._replace(operands=o, linear=None))
+
+
+def _products(call: Call) -> tuple[Array | None, Array, Array, Array]:
+    """Return which rows are there, the features, the weight and the logits."""
+    o, linear, spec = call.operands, call.linear, call.spec
+    assert linear is not None
+    cx = functional(call.cx)
+    keep = prepare(o if spec.indexed else o._replace(targets=None), spec, cx, call.classes).keep
+    keep = None if keep is None else keep.unsqueeze(-1)
+    x, weight = cast(cx, o.x, cx.acc), cast(cx, linear.weight, cx.acc)
+    if keep is not None:
+        x = torch.where(keep, x, 0.0)
+    z = x @ weight.mT
+    if linear.bias is not None:
+        z = z + cast(cx, linear.bias, cx.acc)
+    return keep, x, weight, z
+
+
+def _held_gradients(
+    call: Call, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and its gradients by way of the logits'."""
+    keep, x, weight, z = _products(call)
+    o, cx = call.operands._replace(x=z), functional(call.cx)
+    inner = tuple({name if name == "targets" else "x" for name in wanted})
+    got, grads = whole.value_and_grad(
+        call._replace(operands=o, linear=None, cx=cx), inner, cotangent
+    )
+    if "x" in grads:
+        g = grads.pop("x")
+        features = g @ weight
+        rows, flat = x.reshape(-1, x.shape[-1]), g.reshape(-1, call.classes)
+        made = {
+            "x": features if keep is None else torch.where(keep, features, 0.0),
+            "weight": flat.mT @ rows,
+            "bias": torch.sum(flat, 0, dtype=cx.wide),
+        }
+        grads |= {name: made[name] for name in wanted if name != "targets"}
+    return got, rounded(call, grads)
+
+
+class _Linear(torch.autograd.Function):
+    """The loss; of a mean or a sum the gradients too, up to the upstream still to come."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        *arrays, bare = args
+        call = _with(bare, arrays)
+        ctx.bare, ctx.grads = bare, None
+        ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
+        ctx.save_for_backward(*arrays)
+        ctx.set_materialize_grads(False)
+        if call.spec.reduction == "none":
+            return default.value(call, partial(run, call, ()))
+        got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
+        return got
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        if ups[0] is None:
+            return (None,) * 5
+        arrays = ctx.saved_tensors
+        made, ctx.grads = ctx.grads, None  # scaled in place: once
+        grads = _Gradients.apply(ups[0], *arrays, ctx.bare, ctx.wanted, made)  # type: ignore[no-untyped-call]
+        named = dict(zip(ctx.wanted, grads, strict=True))
+        return (*(named.get(name) for name in NAMES), None)
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradients times the upstream; a Function of its own, to say that it has no derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        up, *arrays, bare, wanted, grads = args
+        call = _with(bare, arrays)
+        if grads is not None and not (call.cx.host and not isfinite(float(up))):
+            grads = {name: _scaled(g, up, call.cx) for name, g in grads.items()}
+        elif call.spec.reduction == "none":
+            parts = tuple(name for name in wanted if name != "targets")
+            need = Need(grad=bool(parts), grad_targets="targets" in wanted)
+            grads = gathered(run(call, parts, need, Upstream(up)))
+        else:
+            # Through a retained graph a second time; or an infinity, which is not to meet a 0.
+            grads = evaluated(call, partial(run, call), wanted, up)[1]
+        return tuple(rounded(call, grads)[name] for name in wanted)
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        raise RuntimeError(TWICE)
+
+
+def _scaled(g: Array, up: Array, cx: Context) -> Array:
+    """Return g·up, written into g, which is our own; a pass over the weight is worth saving."""
+    if cx.host and float(up) == 1:
+        return g
+    if g.dtype in (torch.float32, torch.float64):
+        return g.mul_(up)
+    # As 0-d, the upstream would be rounded to g's 16 bits before it multiplies. On the host the
+    # product is made in float32 first, so a piece at a time.
+    up, flat = up.reshape(1), g.view(-1)
+    for c in cuts(flat.shape[0], PIECE if cx.host else flat.shape[0]):
+        torch.mul(flat[c], up, out=flat[c])
+    return g
+
+
+# What torch.compile calls: an autograd.Function it cannot trace without a warning of its own.
+
+SCHEMA = (
+    "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
+    "Tensor? sample_weight, Tensor? where, Tensor? normalizer, Tensor? up, float? count, "
+    "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction, "
+    "int? block_rows, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _traced(call: Call, arrays: tuple[Any, ...], recorded: bool) -> Array:
+    """Return the loss by an operation that a compiler leaves alone."""
+    wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
+    made: Array = _asked(call, wanted)[0]
+    return made
+
+
+def _traced_gradients(
+    call: Call, wanted: tuple[str, ...], up: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and its gradients by the same operation."""
+    flags = [name in wanted for name in NAMES]
+    if call.spec.reduction == "none":
+        got = _asked(call, [False] * len(NAMES))[0]
+        out = _asked(call, flags, torch.ones_like(got) if up is None else up)
+    else:
+        out = _asked(call, flags, up)
+        got = out[0]
+    named = dict(zip(NAMES, out[1:], strict=True))
+    return got, rounded(call, {name: named[name] for name in wanted})
+
+
+def _asked(call: Call, wanted: list[bool], up: Any = None) -> tuple[Array, ...]:
+    """Ask the operation for the loss and for the gradients that are wanted."""
+    o, spec, linear = call.operands, call.spec, call.linear
+    assert linear is not None
+    n = call.normalizer
+    tensor = torch.is_tensor(n)
+    made: tuple[Array, ...] = _opaque(
+        *_arguments(call),
+        o.class_weight,
+        o.sample_weight,
+        o.where,
+        n if tensor else None,
+        up,
+        None if tensor or n is None else float(n),
+        spec.ignore_index,
+        spec.label_smoothing,
+        spec.z_loss,
+        spec.softcap,
+        spec.reduction,
+        linear.block_rows,
+        wanted,
+    )
+    return made
+
+
+def _call(*args: Any) -> tuple[Call, Any, tuple[str, ...]]:
+    """Return the call that an operation's arguments describe, its upstream and what it wants."""
+    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, up, count = args[:10]
+    ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
+    spec = Spec(
+        "cross_entropy",
+        not targets.is_floating_point(),
+        ignore,
+        smoothing,
+        z_loss,
+        softcap,
+        reduction=reduction,
+        validate=False,
+    )
+    o = Operands(x, targets, class_weight, sample_weight, where)
+    n = count if normalizer is None else normalizer
+    call = Call(
+        "linear_cross_entropy",
+        spec,
+        context(x, namespace(x)),
+        o,
+        weight.shape[0],
+        -1,
+        n,
+        linear=Linear(weight, bias, rows),
+    )
+    return call, up, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
+
+
+@torch.library.custom_op("xloss::linear_cross_entropy", mutates_args=(), schema=SCHEMA)
+def _opaque(*args: Any) -> Any:
+    """Return the loss and the gradients that are wanted; empty arrays in place of the others."""
+    call, up, wanted = _call(*args)
+    parts = tuple(name for name in wanted if name != "targets")
+
+    def none() -> Array:  # a new one each: an operation's results share no memory
+        return call.operands.x.new_empty(0)
+
+    if call.spec.reduction != "none":
+        got, grads = evaluated(call, partial(run, call), wanted, up)
+    elif up is None:
+        got, grads = default.value(call, partial(run, call, ())), {}
+    else:
+        need = Need(grad=bool(parts), grad_targets="targets" in wanted)
+        got, grads = none(), gathered(run(call, parts, need, Upstream(up)))
+    grads = {name: _returned(g, argument(call, name)) for name, g in grads.items()}
+    return got, *(grads[name] if name in grads else none() for name in NAMES)
+
+
+def _returned(g: Array, a: Array) -> Array:
+    """Return a gradient in the dtype that a compiler was told: bfloat16 of bfloat16, else wide."""
+    return g.to(a.dtype) if a.dtype == torch.bfloat16 and g.dtype == torch.float32 else g
+
+
+@_opaque.register_fake
+def _shapes(*args: Any) -> Any:
+    # Nothing of xloss is called: while a compiler traces, its own view of our caches must hold.
+    arrays, up, reduction, wanted = args[:4], args[8], args[14], args[16]
+    x, targets = arrays[0], arrays[3]
+    acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+    narrow = [a.dtype if a.dtype == torch.bfloat16 else acc for a in arrays[:2]]
+    dtypes = (*narrow, torch.float64, targets.dtype)
+    each = reduction == "none"
+    late = each and up is None
+    shape = (0,) if each and not late else tuple(x.shape[:-1]) if each else ()
+
+    def like(a: Any, dtype: Any, want: bool) -> Any:
+        return x.new_empty(a.shape, dtype=dtype) if want and not late else x.new_empty(0)
+
+    out = x.new_empty(shape, dtype=acc)
+    return out, *map(like, arrays, dtypes, wanted)
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.options = inputs[9:]
+    ctx.each = inputs[14] == "none"
+    ctx.save_for_backward(*(inputs[:9] if ctx.each else (*inputs[:4], *output[1:])))
+
+
+def _backward(ctx: Any, up: Any, *_: Any) -> Any:
+    saved = ctx.saved_tensors
+    arrays, wanted = saved[:4], ctx.options[-1]
+    if ctx.each:
+        grads = _opaque(*saved[:8], up, *ctx.options)[1:]
+    else:
+        # Not as 0-d: in bfloat16 the upstream would be rounded before it multiplies.
+        up = up.reshape(1)
+        grads = [g * up if w else None for g, w in zip(saved[4:], wanted, strict=True)]
+    out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
+    return (*out, *(None,) * 13)
+
+
+_opaque.register_autograd(_backward, setup_context=_setup)

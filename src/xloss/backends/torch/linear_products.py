@@ -1,0 +1,141 @@
+"""PyTorch's products of 16-bit matrices: float32 logits from tensor cores, oneDNN's on the host.
+
+Every product writes into an array that is given: those are the calls that autocast leaves alone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from ..._arrays.context import Context
+from ..._arrays.inspect import Array
+from ...core import linear as cutting
+from ..eager.linear_products import Converted, Products, row_length
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_SLICE = 2**24  # elements of a product that is added to a sum apart
+
+
+def products(cx: Context, x: Array, weight: Array) -> Products | None:
+    """Return what multiplies 16-bit matrices as they are, or None."""
+    if type(x) not in _PLAIN or type(weight) not in _PLAIN:
+        return None
+    if not cx.host:
+        return TensorCores(weight) if has_tensor_cores(weight) else None
+    # oneDNN's float16 product has no room above 65504 for what it returns: bfloat16 alone.
+    if weight.dtype == torch.bfloat16 and _host_multiplies():
+        return OnHost(cx, weight)
+    return None
+
+
+def has_tensor_cores(weight: Array) -> bool:
+    """Tell whether PyTorch returns float32 of 16-bit products on this GPU: 2.8 and later, CUDA."""
+    if not weight.is_cuda or torch.version.hip is not None:
+        return False
+    if not hasattr(torch.ops.aten.mm, "dtype_out") or torch.cuda.tunable.is_enabled():
+        return False
+    major, _ = torch.cuda.get_device_capability(weight.device)
+    return bool(major >= (8 if weight.dtype == torch.bfloat16 else 7))
+
+
+@cache
+def _host_multiplies() -> bool:
+    """Tell whether this processor multiplies bfloat16."""
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@cache
+def _adds_in_float32(device: Any, dtype: Any) -> bool:
+    """Tell whether a product is added to float32 as it is made: not in every release."""
+    a = torch.zeros(16, 16, dtype=dtype, device=device)
+    total = torch.zeros(16, 16, dtype=torch.float32, device=device)
+    try:
+        torch.addmm(total, a, a, out_dtype=torch.float32, out=total)
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Short:
+    row_length = staticmethod(row_length)
+
+    def __init__(self, weight: Array) -> None:
+        self.weight, self.dtype = weight.detach(), weight.dtype
+        self.lifted = weight.dtype == torch.float16
+
+    def gradient(self, z: Array) -> Array:
+        """Return room in front of the logits."""
+        rows, classes = z.shape
+        step = self.row_length(classes)
+        front = z.view(-1).view(self.dtype)[: rows * step]
+        return front.view(rows, step)[:, :classes]
+
+
+class TensorCores(_Short):
+    """16-bit factors, float32 sums, and float32 results but for a sum that is kept in 16 bits."""
+
+    def logits(self, x: Array, z: Array) -> None:
+        """Put x @ weight.T into z."""
+        torch.mm(x, self.weight.T, out_dtype=torch.float32, out=z)
+
+    def features(self, g: Array, out: Array) -> None:
+        """Put g @ weight into out."""
+        torch.mm(g, self.weight, out_dtype=torch.float32, out=out)
+
+    def add(self, total: Array, g: Array, x: Array, first: bool) -> None:
+        """Add g.T @ x to the gradient to the weight; one in 16 bits is rounded once."""
+        if total.dtype == self.dtype:
+            if first:
+                torch.mm(g.T, x, out=total)
+            else:
+                total.addmm_(g.T, x)
+        elif first:
+            torch.mm(g.T, x, out_dtype=torch.float32, out=total)
+        elif _adds_in_float32(total.device, self.dtype):
+            torch.addmm(total, g.T, x, out_dtype=torch.float32, out=total)
+        else:
+            few = max(1, _SLICE // max(1, total.shape[1]))
+            for c in cutting.cuts(total.shape[0], few):
+                made = torch.empty_like(total[c])
+                total[c] += torch.mm(g.T[c], x, out_dtype=torch.float32, out=made)
+
+
+class OnHost(_Short):
+    """bfloat16 by oneDNN, which adds up in float32 and returns bfloat16: so not for the logits."""
+
+    @staticmethod
+    def row_length(classes: int) -> int:
+        """Leave nothing between rows: with AMX, oneDNN multiplies it by 0, and it may be NaN."""
+        return classes
+
+    def __init__(self, cx: Context, weight: Array) -> None:
+        super().__init__(weight)
+        self.whole = Converted(cx, self.weight)
+
+    def logits(self, x: Array, z: Array) -> None:
+        """Put x @ weight.T into z: in float32, pieces of the weight converted one by one."""
+        self.whole.logits(x.float(), z)
+
+    def features(self, g: Array, out: Array) -> None:
+        """Put g @ weight into out."""
+        made = torch.empty(out.shape, dtype=self.dtype)
+        out.copy_(torch.mm(g, self.weight, out=made))
+
+    def add(self, total: Array, g: Array, x: Array, first: bool) -> None:
+        """Add g.T @ x to the gradient to the weight: each block's share is rounded once."""
+        if total.dtype == self.dtype:
+            if first:
+                torch.mm(g.T, x, out=total)
+            else:
+                total.addmm_(g.T, x)
+            return
+        made = torch.empty(self.whole.few, x.shape[1], dtype=self.dtype)
+        for c in cutting.cuts(total.shape[0], self.whole.few):
+            share = torch.mm(g.T[c], x, out=made[: c.stop - c.start])
+            if first:
+                total[c] = share
+            else:
+                total[c] += share

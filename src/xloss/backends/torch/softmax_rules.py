@@ -1,0 +1,137 @@
+"""PyTorch: softmax and sigmoid with derivative rules of their own, for formulas of any order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from ..._arrays.context import context, functional
+from ..._arrays.inspect import namespace
+from ...core import elementwise as binary
+from ...core import softmax
+
+
+def softmax_parts(z: Any) -> softmax.Parts:
+    """Return softmax.parts of a tensor, recorded."""
+    return softmax.Parts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
+
+
+def sigmoid_parts(z: Any) -> binary.Sigmoid:
+    """Return elements.sigmoid of a tensor, recorded."""
+    return binary.Sigmoid(*_SigmoidParts.apply(z))  # type: ignore[no-untyped-call]
+
+
+def primals(*saved: Any) -> tuple[Any, ...]:
+    """Return saved tensors as constants of the forward-mode level that asks for a derivative.
+
+    PyTorch keeps all forward mode out of a Function's own jvp, the levels around it too: with two
+    of them a second derivative would be 0. See `following`.
+    """
+    unpack: Any = forward_ad.unpack_dual
+    return tuple(None if a is None else unpack(a).primal for a in saved)
+
+
+def following() -> Any:
+    """Return the context in which the outer levels of forward mode follow a Function's jvp."""
+    return forward_ad._set_fwd_grad_enabled(True)
+
+
+def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
+    """Return a function of arrays that vmap maps over, and where: the axis is one more of rows.
+
+    The rule that PyTorch can make itself fails where forward mode is mapped and followed again.
+    """
+
+    def front(a: Any, dim: int | None) -> Any:
+        if not torch.is_tensor(a):
+            return a
+        return a.expand(info.batch_size, *a.shape) if dim is None else a.movedim(dim, 0)
+
+    out = function(*map(front, args, in_dims))
+    return out, (0,) * len(out)
+
+
+def _plus(*terms: Any) -> Any:
+    """Add what is there of the terms; None where nothing is."""
+    out = None
+    for term in terms:
+        if term is not None:
+            out = term if out is None else out + term
+    return out
+
+
+class _SoftmaxParts(torch.autograd.Function):
+    """(lse, -log p, p, 1 - p) of the rows of z, with their derivatives by p itself."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, z: Any) -> Any:
+        return mapped(_SoftmaxParts.apply, info, in_dims, z)
+
+    @staticmethod
+    def forward(z: Any) -> Any:
+        got = softmax.parts(z, functional(context(z, namespace(z))))
+        return got.lse, got.nll, got.p, got.q
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[2])
+        ctx.save_for_forward(output[2])
+
+    @staticmethod
+    def backward(ctx: Any, lse: Any, nll: Any, p: Any, q: Any) -> Any:
+        (prob,) = ctx.saved_tensors
+        back = _plus(p, None if q is None else -q)
+        out = None
+        if back is not None:
+            out = prob * (back - (prob * back).sum(-1, keepdim=True))
+        share = _plus(lse, None if nll is None else nll.sum(-1))
+        if share is not None:
+            out = _plus(out, prob * share.unsqueeze(-1))
+        return out if nll is None else _plus(out, -nll)
+
+    @staticmethod
+    def jvp(ctx: Any, v: Any) -> Any:
+        with following():
+            (p,) = primals(*ctx.saved_tensors)
+            average = (p * v).sum(-1, keepdim=True)
+            moved = p * (v - average)
+            return average.squeeze(-1), average - v, moved, -moved
+
+
+class _SigmoidParts(torch.autograd.Function):
+    """(p, 1 - p, softplus(z), softplus(-z)), with their derivatives by p and 1 - p."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, z: Any) -> Any:
+        return mapped(_SigmoidParts.apply, info, in_dims, z)
+
+    @staticmethod
+    def forward(z: Any) -> Any:
+        got = binary.sigmoid(z, functional(context(z, namespace(z))))
+        return got.p, got.q, got.rise, got.fall
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[0], output[1])
+        ctx.save_for_forward(output[0], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, p: Any, q: Any, rise: Any, fall: Any) -> Any:
+        one, other = ctx.saved_tensors
+        back = _plus(p, None if q is None else -q)
+        return _plus(
+            None if back is None else one * other * back,
+            None if rise is None else one * rise,
+            None if fall is None else -other * fall,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, v: Any) -> Any:
+        with following():
+            p, q = primals(*ctx.saved_tensors)
+            moved = p * q * v
+            return moved, -moved, p * v, -q * v

@@ -1,0 +1,140 @@
+"""Rows whose classes are spread over ranks: what each finds, one maximum, one sum, one gradient."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .._arrays.context import Context
+from .._arrays.inspect import Array
+from .._arrays.ops import cast, quiet, take
+from . import softmax
+from .family import settle_grad, settle_rows, settle_up
+from .options import Operands, Spec, Upstream
+from .row_stats import RowStats, exponentials, row_stats
+from .targets import Targets, prepare
+
+
+class Shard(NamedTuple):
+    """Which classes a rank holds: a contiguous slice."""
+
+    start: Any  # an int; an array where a compiler numbers the ranks
+    size: int
+    classes: int  # of all ranks
+    most: int  # of any rank
+
+
+def targets(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Targets:
+    """Return the targets as one rank sees them: labels counted from its first class.
+
+    The label's weight is 0 on ranks that do not hold the label; `weight` is without it.
+    """
+    xp = cx.xp
+    t = prepare(o._replace(class_weight=None), spec, cx, shard.classes)
+    labels: Any = t.labels
+    here = (labels >= shard.start) & (labels < shard.start + shard.size)
+    local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
+    t = t._replace(labels=cast(cx, local, cx.index), here=here)
+    if o.class_weight is None:
+        return t
+    weight = cast(cx, o.class_weight, cx.acc)
+    label_weight = xp.zeros(here.shape, dtype=cx.wide, device=cx.device)
+    if shard.size:
+        label_weight = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.wide), 0.0)
+    return t._replace(class_weight=weight, label_weight=label_weight)
+
+
+def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
+    """Return the statistics of the shard of a block of rows."""
+    with quiet(cx):
+        if x.shape[-1] == 0:
+            return _nothing(t, spec, cx)
+        return row_stats(softmax.link(x, spec, cx), t, spec, cx)
+
+
+def _nothing(t: Targets, spec: Spec, cx: Context) -> RowStats:
+    """Return the statistics of no class, which change nothing they are merged with."""
+    labels: Any = t.labels
+    none = cx.xp.zeros(labels.shape, dtype=cx.wide, device=cx.device)
+    lowest = cx.xp.full(labels.shape, -cx.xp.inf, dtype=cx.acc, device=cx.device)
+    uniform = (none, none, none) if spec.label_smoothing else (None, None, None)
+    return RowStats(lowest, none - 1.0, none, none, none, *uniform)
+
+
+def maximum(s: RowStats, cx: Context) -> Array:
+    """Return what a rank gives to the common maximum: a NaN reaches the others by the sum."""
+    return cx.xp.where(s.max == s.max, s.max, -cx.xp.inf)
+
+
+def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
+    """Return what a rank gives to the one sum, (numbers, *rows), wide; m: the common maximum."""
+    xp = cx.xp
+    with quiet(cx):
+        top = s.max == m
+        d = xp.where(top, 0.0, cast(cx, s.max, cx.wide) - cast(cx, m, cx.wide))
+        # At the maximum the rest as it is: 1 + rest would lose the tail.
+        rest = xp.where(top, s.rest, (1.0 + s.rest) * xp.exp(d))
+
+        def shifted(dot: Any, mass: Any) -> Array:
+            return xp.where(mass == 0, 0.0, dot - mass * d)
+
+        out = [rest, cast(cx, top, cx.wide), s.mass, shifted(s.dot, s.mass)]
+        if t.label_weight is not None:
+            out.append(t.label_weight)
+        if s.possible is not None:
+            weight = s.possible_weight
+            out += [s.possible, weight, shifted(s.possible_dot, weight)]
+        return xp.stack([cast(cx, xp.asarray(a), cx.wide) for a in out])
+
+
+def whole(m: Array, sums: Array, t: Targets, spec: Spec, cx: Context) -> tuple[RowStats, Targets]:
+    """Return the whole rows' statistics, and targets that weigh them."""
+    xp = cx.xp
+    parts = [sums[i, ...] for i in range(sums.shape[0])]
+    rest, tops, here, dot = parts[:4]
+    label_weight = parts[4] if t.label_weight is not None else None
+    uniform = parts[-3:] if spec.label_smoothing else (None, None, None)
+    s = RowStats(m, rest + (tops - 1.0), 1.0, 1.0, dot, *uniform)
+    # A label that ranks disagree on is found on none of them, or on several.
+    bad: Any = here != 1.0
+    if t.bad is not None:
+        bad = bad | t.bad
+    if t.keep is not None:
+        bad = bad & t.keep
+    if cx.host and not bool(xp.any(bad)):
+        bad = None
+    return s, weighed(t._replace(bad=bad), label_weight, cx)
+
+
+def weighed(t: Targets, label_weight: Array | None, cx: Context) -> Targets:
+    """Return targets that weigh the rows; label_weight: summed over the ranks."""
+    xp = cx.xp
+    weight = t.scale
+    if label_weight is not None:
+        weight = label_weight if weight is None else weight * label_weight
+        if t.bad is not None:
+            weight = xp.where(t.bad, 1.0 if t.scale is None else t.scale, weight)
+    if t.keep is not None:
+        kept = cast(cx, t.keep, cx.wide)
+        weight = kept if weight is None else xp.where(t.keep, weight, 0.0)
+    return t._replace(label_weight=label_weight, weight=weight)
+
+
+def losses(s: RowStats, t: Targets, spec: Spec, cx: Context) -> Array:
+    """Return row losses, wide."""
+    with quiet(cx):
+        return settle_rows(softmax.losses(s, t, spec, cx), t, cx)
+
+
+def gradient(
+    x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream, parts: Any = None
+) -> Array:
+    """Return the gradient to the shard of a block of rows, not rounded; s: of the whole rows.
+
+    `parts` makes softmax.Parts of z, where an autodiff is to follow them.
+    """
+    with quiet(cx):
+        z = softmax.link(x, spec, cx)
+        got = softmax.parts(z, cx, exponentials(z, cx, s)) if parts is None else parts(z)
+        eff = settle_up(up, t, cx)
+        g = softmax.gradient(x, z, t, spec, cx, eff.row, got, s)
+        return settle_grad(g, t, spec, cx, up)

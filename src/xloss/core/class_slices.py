@@ -1,0 +1,205 @@
+"""Rows cut along the class axis: statistics of each piece, merged, then used on each piece."""
+
+from __future__ import annotations
+
+from .._arrays.context import Context, context
+from .._arrays.inspect import Array, namespace
+from .._arrays.ops import c_order, cast, quiet
+from . import probabilities, softmax
+from .family import GIVEN, TARGETLESS, settle_grad, settle_rows, settle_up
+from .options import Operands, Spec, Upstream
+from .row_stats import RowStats, exponentials, log1p_rest, merge, row_stats
+from .smoothing import target_gradient
+from .targets import Targets, prepare
+
+FIELDS = RowStats._fields
+
+
+def chunk_context(x: Array) -> Context:
+    """Return the context of one piece of data; its values are read for no check."""
+    return context(x, namespace(x))
+
+
+def piece_targets(o: Operands, spec: Spec, cx: Context, classes: int, start: int) -> Targets:
+    """Return the targets as the piece of classes that begins at `start` sees them."""
+    t = prepare(o, spec, cx, classes)
+    stop = start + o.x.shape[-1]
+    weight = None if t.class_weight is None else t.class_weight[start:stop]
+    if t.labels is None:
+        return t._replace(class_weight=weight)
+    here = (t.labels >= start) & (t.labels < stop)
+    local = cx.xp.where(here, t.labels - start, cx.xp.zeros_like(t.labels))
+    return t._replace(labels=local, here=here, class_weight=weight)
+
+
+def soft_operands(o: Operands, start: int) -> Operands:
+    """Cut the class weights of a piece with soft targets, whose every array is local."""
+    if o.class_weight is None or o.targets is None or o.targets.ndim != o.x.ndim:
+        return o
+    return o._replace(class_weight=o.class_weight[start : start + o.x.shape[-1]])
+
+
+def piece(
+    o: Operands, spec: Spec, classes: int, start: int
+) -> tuple[Array, Operands, Targets, Context]:
+    """Return (x or z) in C order, operands, targets and context of a piece."""
+    cx = chunk_context(o.x)
+    if spec.indexed:
+        t = piece_targets(o, spec, cx, classes, start)
+    else:
+        o = soft_operands(o, start)
+        t = prepare(o, spec, cx, o.x.shape[-1])
+    return c_order(cx, cast(cx, o.x, cx.acc)), o, t, cx
+
+
+def stats(o: Operands, spec: Spec, classes: int, start: int) -> Array:
+    """Return a piece's statistics, (*rows, len(FIELDS)), wide."""
+    x, o, t, cx = piece(o, spec, classes, start)
+    with quiet(cx):
+        if spec.kind in GIVEN:
+            return pack(probabilities.row_stats(x, t, spec, cx), cx)
+        z = softmax.link(x, spec, cx)
+        return pack(row_stats(z, t, spec, cx), cx)
+
+
+def pack(s: RowStats, cx: Context) -> Array:
+    """Put statistics side by side."""
+    xp = cx.xp
+    zero = xp.zeros_like(s.rest)
+    values = (getattr(s, name) for name in FIELDS)
+    return xp.stack(
+        [
+            zero + (0.0 if v is None else v)
+            if v is None or isinstance(v, float)
+            else cast(cx, v, cx.wide)
+            for v in values
+        ],
+        axis=-1,
+    )
+
+
+def unpack(packed: Array, cx: Context) -> RowStats:
+    """Take packed statistics apart."""
+    made = RowStats(*(packed[..., i] for i in range(len(FIELDS))))
+    return made._replace(max=cast(cx, made.max, cx.acc))
+
+
+def merged(packed: list[Array], spec: Spec, like: Array) -> Array:
+    """Merge the statistics of the pieces of the same rows: in pairs, as rounding grows least."""
+    cx = chunk_context(like)
+    with quiet(cx):
+        while len(packed) > 1:
+            pairs = zip(packed[::2], packed[1::2], strict=False)
+            odd = packed[-1:] if len(packed) % 2 else []
+            packed = [_joined(a, b, spec, cx) for a, b in pairs] + odd
+        return packed[0]
+
+
+def _joined(a: Array, b: Array, spec: Spec, cx: Context) -> Array:
+    if spec.kind in GIVEN:  # sums about a maximum of 0
+        return a + b
+    return pack(merge(unpack(a, cx), unpack(b, cx), cx), cx)
+
+
+def seconds(o: Operands, packed: Array, spec: Spec, classes: int, start: int) -> Array | None:
+    """Return a piece's share of the sums that need the whole row's statistics."""
+    x, o, t, cx = piece(o, spec, classes, start)
+    with quiet(cx):
+        z = softmax.link(x, spec, cx)
+        sums = softmax.second_sums(z, unpack(packed, cx), t, spec, cx)
+        return None if sums is None else cx.xp.stack(list(sums), axis=-1)
+
+
+def needs_seconds(spec: Spec) -> bool:
+    """Tell whether a kind has sums that need the whole row's statistics."""
+    return spec.kind == "entropy" or (
+        spec.kind == "focal_loss" and not (spec.indexed and not spec.label_smoothing)
+    )
+
+
+def row_targets(o: Operands, s: RowStats, spec: Spec, cx: Context, classes: int) -> Targets:
+    """Return targets for the row stage: soft ones weigh what their pieces summed to."""
+    if spec.indexed or spec.kind in TARGETLESS:
+        return prepare(o, spec, cx, classes)
+    bare = o._replace(targets=None, class_weight=None)
+    t = prepare(bare, spec, cx, classes)
+    weight = s.mass if t.scale is None else t.scale * s.mass
+    return t._replace(weight=weight if t.keep is None else cx.xp.where(t.keep, weight, 0.0))
+
+
+def rows(
+    o: Operands, packed: Array, sums: Array | None, spec: Spec, classes: int, like: Array
+) -> tuple[Array, Array]:
+    """Return row losses and row weights, wide."""
+    cx = chunk_context(like)
+    with quiet(cx):
+        s = unpack(packed, cx)
+        t = row_targets(o, s, spec, cx, classes)
+        second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
+        made = settle_rows(softmax.losses(s, t, spec, cx, second), t, cx)
+        return made, cx.xp.ones_like(made) if t.weight is None else t.weight
+
+
+def gradients(
+    o: Operands,
+    packed: Array,
+    sums: Array | None,
+    up: Upstream,
+    spec: Spec,
+    classes: int,
+    start: int,
+    want: str,
+) -> Array:
+    """Return a piece's gradient to x or to soft targets."""
+    x, o, t, cx = piece(o, spec, classes, start)
+    with quiet(cx):
+        s = unpack(packed, cx)
+        whole = row_targets(o, s, spec, cx, classes)
+        t = t._replace(weight=whole.weight)
+        second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
+        eff = settle_up(up, t, cx)
+        if want == "targets":
+            g = _target_gradient(x, o, t, s, second, spec, cx, eff)
+            return cast(cx, settle_grad(g, t, spec, cx, up), o.targets.dtype)  # type: ignore[union-attr]
+        if spec.kind in GIVEN:
+            g = probabilities.gradient(x, t, spec, cx, eff.row, s)
+        else:
+            z = softmax.link(x, spec, cx)
+            got = softmax.parts(z, cx, exponentials(z, cx, s))
+            g = softmax.gradient(x, z, t, spec, cx, eff.row, got, s, second)
+        return cast(cx, settle_grad(g, t, spec, cx, up), o.x.dtype)
+
+
+def _target_gradient(
+    x: Array,
+    o: Operands,
+    t: Targets,
+    s: RowStats,
+    sums: softmax.Sums | None,
+    spec: Spec,
+    cx: Context,
+    up: Upstream,
+) -> Array:
+    uniform = lse = None
+    if spec.kind in GIVEN:
+        value, there = probabilities.surprise(x, spec, cx), probabilities.possible(x, spec, cx)
+        if spec.label_smoothing and s.possible_dot is not None:
+            uniform = s.possible_dot / s.possible
+    else:
+        z = softmax.link(x, spec, cx)
+        got = softmax.parts(z, cx, exponentials(z, cx, s))
+        value, there, lse = softmax.class_losses(got, spec, cx), z != -cx.xp.inf, got.lse
+        if spec.label_smoothing and sums is not None:
+            uniform = sums[2] / s.possible
+        elif spec.label_smoothing:
+            uniform = (s.possible_weight * log1p_rest(s, cx) + s.possible_dot) / s.possible
+    return target_gradient(value, there, lse, t, spec, cx, up.row, up.weight, uniform, s.total)
+
+
+def elements(o: Operands, packed: Array, spec: Spec) -> Array:
+    """Return a piece of softmax or of its logarithm."""
+    cx = chunk_context(o.x)
+    with quiet(cx):
+        z = c_order(cx, cast(cx, o.x, cx.acc))
+        got = softmax.parts(z, cx, exponentials(z, cx, unpack(packed, cx)))
+        return got.p if spec.kind == "softmax" else -got.nll

@@ -1,0 +1,235 @@
+"""One block of rows from operands to losses and gradients, for every kind of loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from .._arrays.context import Context
+from .._arrays.inspect import Array
+from .._arrays.ops import c_order, cast, quiet
+from . import elementwise, probabilities, softmax
+from .options import Need, Operands, Result, Spec, Upstream
+from .reduce import exact_sum
+from .row_stats import RowStats, exponentials, row_stats
+from .smoothing import target_gradient
+from .targets import Targets, prepare, total_weight
+
+TARGETLESS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
+SOFTMAX = TARGETLESS | {"cross_entropy", "focal_loss"}
+GIVEN = frozenset({"nll_loss", "log_loss"})
+SIGMOID = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
+
+Maker = Callable[[Array, Context], Any]
+
+
+def evaluate(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream,
+    saved: tuple[Array, ...] | None = None,
+) -> Result:
+    """Compute what is needed of one block; its arrays are (*rows, classes) and (*rows).
+
+    `saved` are the statistics of an earlier call on the same logits.
+    """
+    with quiet(cx):
+        if need.elements:
+            got = softmax.parts(c_order(cx, cast(cx, o.x, cx.acc)), cx)
+            return Result(elements=got.p if spec.kind == "softmax" else -got.nll)
+        t = prepare(o, spec, cx, classes)
+        rows = total = weight = None
+        made = Result()
+        if need.rows or need.total or need.grad or need.grad_targets:
+            x = c_order(cx, cast(cx, o.x, cx.acc))
+            family = _softmax if spec.kind in SOFTMAX else _given if spec.kind in GIVEN else _terms
+            settled = settle_up(up, t, cx) if need.grad or need.grad_targets else up
+            made = family(x, o, t, spec, cx, need, settled, saved)
+        if made.rows is not None:
+            rows = settle_rows(made.rows, t, cx)
+            total = exact_sum(cx, rows) if need.total else None
+            rows = cast(cx, rows, cx.acc)
+        if need.weight:
+            weight = total_weight(t, prod(o.x.shape[:-1] if classes else o.x.shape), cx)
+        grad, grad_targets = made.grad, made.grad_targets
+        if grad is not None:
+            grad = cast(cx, settle_grad(grad, t, spec, cx, up), o.x.dtype)
+        if grad_targets is not None and o.targets is not None:
+            grad_targets = settle_grad(grad_targets, t, spec, cx, up)
+            grad_targets = cast(cx, grad_targets, o.targets.dtype)
+    return Result(rows if need.rows else None, total, weight, grad, grad_targets, made.stats)
+
+
+def settle_up(up: Upstream, t: Targets, cx: Context) -> Upstream:
+    """Give a bad row a NaN upstream, and every row 0 where nothing contributes."""
+    row = up.row
+    if up.live is not None:
+        row = cx.xp.where(up.live, row, 0.0)
+    if t.bad is not None:
+        if isinstance(row, float):  # two Python scalars do not mix in the standard's where
+            row = cx.xp.full((), row, dtype=cx.wide, device=cx.device)
+        row = cx.xp.where(t.bad, cx.xp.nan, row)
+    if not isinstance(row, float):
+        row = cast(cx, row, cx.wide)
+    return Upstream(row, up.weight, up.live)
+
+
+def settle_rows(rows: Array, t: Targets, cx: Context) -> Array:
+    """Select absent rows to exactly 0 and bad ones to NaN."""
+    if t.keep is not None:
+        rows = cx.xp.where(t.keep, rows, 0.0)
+    return rows if t.bad is None else cx.xp.where(t.bad, cx.xp.nan, rows)
+
+
+def settle_grad(g: Array, t: Targets, spec: Spec, cx: Context, up: Upstream) -> Array:
+    """Select the gradient of absent rows to exactly 0, and a bad row's to NaN."""
+    xp = cx.xp
+    keep = t.keep
+    if up.live is not None:
+        keep = up.live if keep is None else keep & up.live
+
+    def wide(mask: Array) -> Array:
+        return xp.expand_dims(mask, axis=-1) if 0 < mask.ndim < g.ndim else mask
+
+    if keep is not None:
+        g = xp.where(wide(keep), g, 0.0)
+    # The softmax gradient is NaN all over by its upstream; these have zeros that stay.
+    if t.bad is not None and spec.kind in GIVEN:
+        g = xp.where(wide(t.bad), xp.nan, g)
+    return g
+
+
+def _softmax(
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    need: Need,
+    up: Upstream,
+    saved: tuple[Array, ...] | None,
+) -> Result:
+    z = softmax.link(x, spec, cx)
+    e = exponentials(z, cx, None if saved is None else RowStats(*saved))
+    wants_rows = need.rows or need.total
+    by_label = t.labels is not None and not spec.label_smoothing and cx.eager
+    rows = grad = grad_targets = s = None
+    if wants_rows or by_label:
+        s = row_stats(z, t, spec, cx, e)
+    if wants_rows and s is not None:
+        rows = softmax.losses(s, t, spec, cx, softmax.second_sums(z, s, t, spec, cx, e))
+    if need.grad and by_label and s is not None:
+        grad = softmax.label_gradient(x, s, t, spec, cx, up.row, e)
+    elif need.grad or need.grad_targets:
+        got = softmax.parts(z, cx, e)
+        if need.grad:
+            grad = softmax.gradient(x, z, t, spec, cx, up.row, got)
+        if need.grad_targets:
+            grad_targets = soft_target_gradient(z, t, spec, cx, up, got)
+    stats = (cx.xp.squeeze(e.max, axis=-1), e.rest) if need.stats else None
+    return Result(rows, None, None, grad, grad_targets, stats)
+
+
+def soft_target_gradient(
+    z: Array, t: Targets, spec: Spec, cx: Context, up: Upstream, got: softmax.Parts
+) -> Array:
+    """Return the gradient to soft targets of the losses from logits."""
+    value = softmax.class_losses(got, spec, cx)
+    return target_gradient(value, z != -cx.xp.inf, got.lse, t, spec, cx, up.row, up.weight)
+
+
+def _given(
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    need: Need,
+    up: Upstream,
+    saved: tuple[Array, ...] | None,
+) -> Result:
+    rows = grad = grad_targets = None
+    if need.rows or need.total:
+        rows = softmax.losses(probabilities.row_stats(x, t, spec, cx), t, spec, cx)
+    if need.grad:
+        grad = probabilities.gradient(x, t, spec, cx, up.row)
+    if need.grad_targets:
+        value, there = probabilities.surprise(x, spec, cx), probabilities.possible(x, spec, cx)
+        grad_targets = target_gradient(value, there, None, t, spec, cx, up.row, up.weight)
+    return Result(rows, None, None, grad, grad_targets)
+
+
+def _terms(
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    need: Need,
+    up: Upstream,
+    saved: tuple[Array, ...] | None,
+) -> Result:
+    got = elementwise.sigmoid(x, cx) if spec.kind in SIGMOID else None
+    made = elementwise.terms(x, o, t, spec, cx, got)
+    return Result(
+        elementwise.losses(made, t, spec, cx) if need.rows or need.total else None,
+        None,
+        None,
+        elementwise.gradient(made.dx, t, spec, cx, up.row) if need.grad else None,
+        elementwise.gradient(made.dt, t, spec, cx, up.row) if need.grad_targets else None,
+    )
+
+
+def formula_gradients(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    up: Upstream,
+    softmax_parts: Maker = softmax.parts,
+    sigmoid_parts: Maker = elementwise.sigmoid,
+) -> tuple[Array, Array | None]:
+    """Return both gradients by plain operations an autodiff can follow to any order.
+
+    The two makers carry their own derivative rules: through a maximum autodiff is wrong on ties.
+    """
+    with quiet(cx):
+        t = prepare(o, spec, cx, classes)
+        x = cast(cx, o.x, cx.acc)
+        g, h = _formula(x, o, t, spec, cx, settle_up(up, t, cx), softmax_parts, sigmoid_parts)
+        # Not rounded to 16 bits: what an autodiff multiplies it by is still to come.
+        g = settle_grad(g, t, spec, cx, up)
+        return g, None if h is None else settle_grad(h, t, spec, cx, up)
+
+
+def _formula(
+    x: Array,
+    o: Operands,
+    t: Targets,
+    spec: Spec,
+    cx: Context,
+    up: Upstream,
+    softmax_parts: Maker,
+    sigmoid_parts: Maker,
+) -> tuple[Array, Array | None]:
+    soft = not spec.indexed and o.targets is not None
+    if spec.kind in SOFTMAX:
+        z = softmax.link(x, spec, cx)
+        got = softmax_parts(z, cx)
+        g = softmax.gradient(x, z, t, spec, cx, up.row, got)
+        return g, soft_target_gradient(z, t, spec, cx, up, got) if soft else None
+    if spec.kind in GIVEN:
+        g = probabilities.gradient(x, t, spec, cx, up.row)
+        if not soft:
+            return g, None
+        value, there = probabilities.surprise(x, spec, cx), probabilities.possible(x, spec, cx)
+        return g, target_gradient(value, there, None, t, spec, cx, up.row, up.weight)
+    made = elementwise.terms(
+        x, o, t, spec, cx, sigmoid_parts(x, cx) if spec.kind in SIGMOID else None
+    )
+    h = elementwise.gradient(made.dt, t, spec, cx, up.row) if soft else None
+    return elementwise.gradient(made.dx, t, spec, cx, up.row), h

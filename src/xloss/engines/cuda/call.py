@@ -1,0 +1,357 @@
+"""One call of the CUDA engine: its arrays as addresses, packed as the kernels read them."""
+
+from __future__ import annotations
+
+from math import nan, prod
+from typing import Any
+
+from ..._arrays.context import Context
+from ..._arrays.inspect import INTEGERS, Array, dtype_name
+from ..._arrays.ops import cast
+from ...core.options import Need, Operands, Result, Spec, Upstream
+from .. import memory_checks
+from ..row_layout import places
+from . import driver
+from .kernel_variants import (
+    CALL,
+    SUMS,
+    Kernels,
+    is_few,
+    kept_stats,
+    kernels_of,
+    shared_room,
+    sums_of,
+)
+from .launch_plan import KINDS, Asked
+
+_INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
+_LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
+_GRID = 2**31 - 1
+_SPAN, _WORKERS = 1024, 256  # rows, and threads, to a block that adds up
+# Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
+_SELDOM = 4096
+_NOWHERE = (0, 1, 0, 0, 1)
+_NONE = (0, 0)
+_NO_FACTS = bytes(CALL.size)
+_NO_SUMS = bytes(SUMS.size)
+_NO_MORE = (0,) * 5 + (0.0,) * 4 + (0,) * 6  # the fields of a call that only rows need
+
+
+class Launcher:
+    """What the launches of one call share."""
+
+    def __init__(self, o: Operands, spec: Spec, cx: Context, classes: int) -> None:
+        self.shape = memory_checks.check_operands(o, spec, cx, classes)
+        self.o, self.spec, self.cx, self.classes = o, spec, cx, classes
+        self.home: Any = driver.home(cx.library)
+        home = self.home
+        x: Any = o.x
+        self.index = index = home.index(x)
+        self.stream = home.stream(index)
+        self.count = prod(self.shape)
+        # What must live until its last launch; what lives on a stream may be freed after that.
+        self.held: list[Any] = []
+        self.last: Any = None  # a launch that adds up what it computes
+        self.x: Any = places(home, x)
+        if self.x is None:
+            x = home.in_order(x)
+            self.held.append(x)
+            self.x = places(home, x)
+        ignore = ignores = 0
+        labels = soft = class_weight = sample_weight = _NONE
+        self.soft: str | None = None
+        t: Any = o.targets
+        if spec.indexed:
+            labels = self.column(t, _INTEGERS)
+            if spec.ignore_index is not None:
+                low, high = INTEGERS[dtype_name(t.dtype)]
+                if low <= spec.ignore_index <= high:
+                    ignores, ignore = 1, (spec.ignore_index + 2**63) % 2**64 - 2**63
+        else:
+            if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.acc)):
+                t = cast(cx, t, cx.acc)
+            self.soft = dtype_name(t.dtype)
+            soft = self.column(t, KINDS)
+        if o.class_weight is not None:
+            class_weight = self.column(o.class_weight, KINDS)
+        if o.sample_weight is not None:
+            sample_weight = self.column(o.sample_weight, KINDS)
+        where = 0 if o.where is None else self.address(o.where)
+        self.facts = (*labels, ignores, ignore, where, *sample_weight, *class_weight, *soft)
+
+    def address(self, a: Array) -> int:
+        """Return where an array lies, in C order."""
+        a = self.home.in_order(a)
+        self.held.append(a)
+        return int(self.home.address(a))
+
+    def column(self, a: Array, kinds: dict[str, int]) -> tuple[int, int]:
+        """Return where an array lies, and how its elements are stored."""
+        kind = kinds.get(dtype_name(a.dtype))
+        if kind is None:
+            a = cast(self.cx, a, self.cx.acc)
+            kind = kinds[dtype_name(self.cx.acc)]
+        return self.address(a), kind
+
+    def empty(self, dtype: Any, *shape: int) -> Array:
+        """Make an array on the GPU."""
+        return self.home.empty(shape, dtype, self.o.x)
+
+    def like_x(self) -> tuple[Array, tuple[int, ...]]:
+        """Make an array for a gradient, and say where it lies."""
+        x: Any = self.o.x
+        if self.x[4] != 1:
+            # In the logits' own order: neighbouring threads, which read neighbouring numbers of
+            # one class, would otherwise write far from each other.
+            made = self.home.empty_like(x)
+            place = places(self.home, made)
+            if place is not None:
+                return made, place
+        made = self.home.empty(tuple(x.shape), x.dtype, x)
+        return made, (self.home.address(made), self.count, 0, self.classes, 1)
+
+    def room(self, dtype: Any, count: int) -> int:
+        """Return where an array lies that only this call's launches use."""
+        made = self.home.empty((count,), dtype, self.o.x)
+        self.held.append(made)
+        return int(self.home.address(made))
+
+    def kernels(self, grad: bool, few: bool = True) -> Kernels:
+        """Return what computes the rows; few: and adds them up, if they are and a GPU can."""
+        spec, o = self.spec, self.o
+        asked = Asked(
+            stored=dtype_name(o.x.dtype),
+            soft=self.soft,
+            labels=self.facts[1] if spec.indexed else 0,
+            weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
+            flat=self.x[1] >= self.count,
+            smooth=spec.label_smoothing > 0,
+            cap=spec.softcap is not None,
+            z_loss=spec.z_loss > 0,
+            grad=grad,
+        )
+        few = few and is_few(self.count, self.classes)
+        return kernels_of(asked, self.classes, self.x[4] != 1, few, self.home, self.index)
+
+    def rows(
+        self,
+        of: Kernels,
+        *,
+        losses: int = 0,
+        weights: int = 0,
+        stats: tuple[int, int] = _NONE,
+        known: int = 0,
+        grad: tuple[int, ...] | None = None,
+        up: Array | float = 1.0,
+        live: Array | None = None,
+        slope: int = 0,
+        added: bytes | None = None,
+        seldom: bool = False,
+    ) -> None:
+        """Launch what computes the rows; all that it reads and writes is given by address.
+
+        known: 1 where the statistics are read and not written; 2 where the gradient for an
+        upstream of 1 is written too, and stands if the upstream is 1.
+        """
+        spec, count = self.spec, self.count
+        to = grad or _NOWHERE
+        factor, column, step = 1.0, _NONE, 0
+        if isinstance(up, float):
+            factor = up
+        else:
+            column, step = self.column(up, KINDS), int(up.ndim > 0)
+        kernels, threads, together, parts, _ = of
+        work = 0
+        if len(kernels) > 1:
+            work = self.room(self.cx.wide, count * parts * _LEFT // 8)
+        packed = CALL.pack(
+            count,
+            self.classes,
+            *self.x,
+            *to,
+            *self.facts,
+            *column,
+            step,
+            slope,
+            0 if live is None else self.address(live),
+            factor,
+            spec.label_smoothing,
+            spec.z_loss,
+            spec.softcap or 0.0,
+            losses,
+            weights,
+            *stats,
+            known,
+            work,
+        )
+        grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
+        if added is not None:
+            packed += added
+            self.last = kernels[0], grid, threads, packed
+        for kernel in kernels:
+            driver.launch(kernel, self.index, grid, threads, self.stream, packed, CALL.size)
+
+    def needed(self, need: Need, up: Upstream, saved: tuple[Array, ...] | None) -> Result:
+        """Compute what is needed but for gradients to targets and elements."""
+        memory_checks.check_gradient(up, saved, self.shape, self.cx)
+        cx, address = self.cx, self.home.address
+        rows = self.empty(cx.acc, *self.shape) if need.rows else None
+        losses = weights = 0
+        if rows is not None:
+            losses = address(rows)
+        elif need.total:
+            losses = self.room(cx.acc, self.count)
+        made = grad = total = weight = None
+        to: tuple[int, ...] | None = None
+        stats = _NONE
+        if saved is not None:
+            stats = self.address(saved[0]), self.address(saved[1])
+        elif need.stats:
+            made = self.empty(cx.acc, *self.shape), self.empty(cx.wide, *self.shape)
+            stats = address(made[0]), address(made[1])
+        if need.grad:
+            grad, to = self.like_x()
+        if need.weight and not self.spec.indexed:
+            weights = self.room(cx.wide, self.count)
+        if losses or weights or grad is not None or need.stats:
+            self.rows(
+                self.kernels(need.grad, few=False),
+                losses=losses,
+                weights=weights,
+                stats=stats,
+                known=int(saved is not None),
+                grad=to,
+                up=up.row,
+                live=up.live,
+            )
+        if need.total or need.weight:
+            into = [0, 0]
+            if need.total:
+                total = self.empty(cx.wide)
+                into[0] = address(total)
+            if need.weight:
+                weight = self.empty(cx.wide)
+                into[1] = address(weight)
+            of_mean = (0, *_NONE, nan, 0)
+            self.add(losses if need.total else 0, weights, need.weight, of_mean, (0, *into, 0))
+        return Result(rows=rows, total=total, weight=weight, grad=grad, stats=made)
+
+    def add(
+        self,
+        losses: int,
+        weights: int,
+        weighs: bool,
+        of_mean: tuple[Any, ...],
+        results: tuple[int, ...],
+    ) -> None:
+        """Add up row losses, and row weights: those written there, or those of labels."""
+        by_labels = weighs and not weights
+        facts = _NO_FACTS
+        if by_labels:
+            facts = CALL.pack(
+                self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
+            )
+        count = self.count if losses or weighs else 0
+        kernel = sums_of(self.cx.acc, self.home, self.index)
+
+        def launch(rows: int, blocks: int, partial: int, counter: int, gathers: bool) -> None:
+            finishes = blocks == 1
+            packed = SUMS.pack(
+                rows, losses, weights, partial, gathers, finishes, *of_mean, *results, counter, 0
+            )
+            driver.launch(
+                kernel, self.index, blocks, _WORKERS, self.stream, packed + facts, SUMS.size
+            )
+
+        if count <= _SPAN:
+            launch(count, 1, 0, 0, False)
+            return
+        blocks = -(-count // _SPAN)
+        partial = self.room(self.cx.wide, 2 * blocks)
+        # The last block to end finishes, where blocks can be counted; else one more launch does.
+        counter = shared_room(self.home, self.index, self.stream, self.cx)
+        launch(count, blocks, partial, counter, False)
+        if not counter:
+            launch(blocks, 1, partial, 0, True)
+
+    def reduced(
+        self, normalizer: Any, up: Array | float, weight: Array | None, *, grad: bool, keep: bool
+    ) -> tuple[Array, Array | None, Array | None]:
+        """Return the mean or the sum, its gradient times `up`, and what `again` reads of it.
+
+        weight: what a mean is over, where the kernel of rows cannot find it before its rows.
+        """
+        cx, address, count = self.cx, self.home.address, self.count
+        memory_checks.check_gradient(Upstream(up), None, self.shape, cx)
+        memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
+        averages, labelled = self.spec.reduction == "mean", self.spec.indexed
+        loss = self.empty(cx.acc)
+        gradient = kept = None
+        to: tuple[int, ...] | None = None
+        at, stats = 0, _NONE
+        if grad:
+            gradient, to = self.like_x()
+        if keep:
+            kept = self.empty(cx.wide, 2 + 2 * count)
+            at = address(kept)
+            stats = kept_stats(at, count)
+        divisor, column = nan, _NONE
+        if isinstance(normalizer, int | float):
+            divisor = float(normalizer)
+        elif normalizer is not None:
+            column = self.column(normalizer, KINDS)
+        of_mean = (0 if weight is None else self.address(weight), *column, divisor, averages)
+        weighs = averages and weight is None
+        first = averages and grad  # each row's gradient is divided by what the rows weigh
+        kernels = self.kernels(grad)
+        shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
+        if shared:
+            slope = (at or shared + 8) if averages and (grad or keep) else 0
+            losses = shared + 24
+            weights = losses + 8 * count if weighs and not labelled else 0
+            added: bytes | None = SUMS.pack(
+                count, losses, weights, 0, 0, 1, *of_mean, address(loss), 0, 0, slope, shared, first
+            )
+        else:
+            slope = (at or self.room(cx.wide, 2)) if averages and (grad or keep) else 0
+            losses = self.room(cx.acc, count)
+            weights = self.room(cx.wide, count) if weighs and not labelled else 0
+            added = _NO_SUMS if kernels.adds else None
+            if first:
+                self.add(0, 0, weighs, of_mean, (0, 0, 0, slope))
+        self.rows(
+            kernels,
+            losses=losses,
+            weights=weights,
+            stats=stats,
+            grad=to,
+            up=up,
+            slope=slope if grad else 0,
+            added=added,
+        )
+        if not shared:
+            results = (address(loss), 0, 0, 0 if first else slope)
+            self.add(losses, weights, weighs, of_mean, results)
+        return loss, gradient, kept
+
+    def again(self, up: Array, kept: Array, grad: Array | None) -> Array:
+        """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
+        memory_checks.check_again(up, kept, grad, self.o.x, self.shape, self.cx)
+        at = self.home.address(kept)
+        if grad is None:
+            made, to = self.like_x()
+        else:
+            made = grad
+            to = places(self.home, grad) or _NOWHERE
+        kernels = self.kernels(True)
+        self.rows(
+            kernels,
+            stats=kept_stats(at, self.count),
+            known=1 if grad is None else 2,
+            grad=to,
+            up=up,
+            slope=at if self.spec.reduction == "mean" else 0,
+            added=_NO_SUMS if kernels.adds else None,
+            seldom=grad is not None,
+        )
+        return made

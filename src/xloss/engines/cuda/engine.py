@@ -1,0 +1,179 @@
+"""The engine compiled for NVIDIA's GPUs: cross-entropy of PyTorch's and CuPy's arrays.
+
+Kernels run on the current stream of the arrays' library, in its memory, and nothing waits for them:
+a call may stand in the capture of a CUDA graph, once it has been made before.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ..._arrays.context import Context
+from ..._arrays.inspect import Array, has_memory
+from ...core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from .. import generic
+from . import driver
+from . import relaunch as quick
+from .call import Launcher
+from .relaunch import Memory
+
+name = "cuda"
+RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics
+
+
+@cache
+def unavailable() -> str | None:
+    """Say why no call can be taken on this machine, or None."""
+    return driver.missing()
+
+
+def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
+    """Say why this call cannot be taken, or None; never by its size."""
+    if spec.kind != "cross_entropy":
+        return f"only cross_entropy is compiled, not {spec.kind}"
+    if not _on_gpu(cx):
+        return f"it reads arrays of CuPy and of torch on NVIDIA's GPUs, not of {cx.library} here"
+    if not cx.eager:
+        return "the call is traced or differentiated by plain operations"
+    if cx.library == "torch":
+        for a in o:
+            if a is not None and not has_memory(a):
+                return "a tensor's memory does not hold its values"
+    home = driver.home(cx.library)
+    return unavailable() or driver.unfit(home.capability(home.index(o.x)))
+
+
+def _on_gpu(cx: Context) -> bool:
+    if cx.library == "torch":
+        return getattr(cx.device, "type", None) == "cuda" and not _is_rocm()
+    return cx.library == "cupy"
+
+
+@cache
+def _is_rocm() -> bool:
+    import torch
+
+    return torch.version.hip is not None
+
+
+def run(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    need: Need,
+    up: Upstream = NO_UPSTREAM,
+    saved: tuple[Array, ...] | None = None,
+) -> Result:
+    """Compute what is needed of a whole call; the class axis of every array is the last."""
+    by_label = spec.indexed
+    rest = Need(
+        grad_targets=need.grad_targets, weight=need.weight and not need.total and not by_label
+    )
+    others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
+    need = need._replace(grad_targets=False, weight=need.weight and not rest.weight)
+    if not any(need):
+        return others
+    if 0 in o.x.shape:
+        made = generic.run(o, spec, cx, classes, need, up, saved)
+    else:
+        made = Launcher(o, spec, cx, classes).needed(need, up, saved)
+    return made._replace(
+        grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
+    )
+
+
+def loss(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    memory: Memory | None = None,
+) -> Array:
+    """Return the mean or the sum."""
+    return _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=False, keep=False)[0]
+
+
+def gradient(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    up: Any,
+    memory: Memory | None = None,
+) -> tuple[Array, Array]:
+    """Return the mean or the sum, and its gradient times `up`."""
+    got, grad, _ = _reduced(o, spec, cx, classes, normalizer, up, memory, grad=True, keep=False)
+    assert grad is not None
+    return got, grad
+
+
+def recorded(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    grad: bool,
+    memory: Memory | None = None,
+) -> tuple[Array, Array | None, Array]:
+    """Return the mean or the sum, its gradient if wanted now, and what a later gradient reads."""
+    got, slope, kept = _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True)
+    assert kept is not None
+    return got, slope, kept
+
+
+def again(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    up: Array,
+    kept: Array,
+    grad: Array | None,
+    memory: Memory | None = None,
+) -> Array:
+    """Return the gradient of what was `recorded` times `up`.
+
+    grad: that for an upstream of 1, if it was wanted then. It is overwritten, unless the GPU finds
+    that `up` is 1: the bits are the same as if there had been none.
+    """
+    if memory is not None:
+        known = quick.again(memory, o.x, o.targets, up, kept, grad)
+        if known is not None:
+            return known
+    call = Launcher(o, spec, cx, classes)
+    made = call.again(up, kept, grad)
+    if memory is not None:
+        quick.remember(memory, quick.ANEW if grad is None else quick.WRITTEN, call, up)
+    return made
+
+
+def _reduced(
+    o: Operands,
+    spec: Spec,
+    cx: Context,
+    classes: int,
+    normalizer: Any,
+    up: Any,
+    memory: Memory | None,
+    *,
+    grad: bool,
+    keep: bool,
+) -> tuple[Array, Array | None, Array | None]:
+    if memory is not None:
+        known = quick.reduced(memory, o.x, o.targets, grad, keep)
+        if known is not None:
+            return known
+    weight = None
+    if grad and not spec.indexed and spec.reduction == "mean":
+        # The gradient needs it before the rows are computed.
+        weight = generic.run(o, spec, cx, classes, Need(weight=True)).weight
+    call = Launcher(o, spec, cx, classes)
+    made = call.reduced(normalizer, up, weight, grad=grad, keep=keep)
+    if memory is not None and isinstance(up, float):
+        quick.remember(memory, (grad, keep), call)
+    return made

@@ -1,0 +1,138 @@
+"""The door of a compiled engine: what it checks before it takes the address of any array.
+
+A kernel believes its addresses. One label fewer than there are rows, or a byte where it expects
+eight, and it reads or writes memory of others. Whatever a caller checked before, the engine checks
+here: library, device, length and dtype of every array, against the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import prod
+from typing import Any
+
+from .._arrays.context import Context
+from .._arrays.inspect import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    device,
+    dtype_name,
+    library,
+    namespace,
+    torch_module,
+)
+from ..core.options import Operands, Spec, Upstream
+from .cuda import driver
+
+BOOLS = ("bool", "bool_")
+NUMBERS = {**FLOATS, **INTEGERS}
+
+
+def fits(
+    name: str, a: Any, shape: tuple[int, ...], kinds: Collection[str], cx: Context, at: str = ""
+) -> None:
+    """Raise unless an array has this shape, one of these dtypes, and the logits' home.
+
+    `at` says where it was met, if not in the call itself: "in a chunk, ".
+    """
+    if namespace(a) is not cx.xp:
+        found = namespace(a)
+        came = type(a).__name__ if found is None else f"one of {library(found)}"
+        raise TypeError(f"{name}: {at}expected an array of {cx.library}, got {came}")
+    if a.shape != shape:
+        raise ValueError(f"{name}: {at}expected shape {shape}, got {tuple(a.shape)}")
+    if dtype_name(a.dtype) not in kinds:
+        raise TypeError(f"{name}: {at}expected {_said(kinds)}, got {dtype_name(a.dtype)}")
+    if cx.library == "numpy":
+        return
+    if device(a) != cx.device:
+        raise ValueError(f"{name}: {at}on device {device(a)}, but the logits are on {cx.device}")
+    held(name, a, cx, at)
+    on_gpu = not cx.host and cx.library in ("torch", "cupy")
+    if on_gpu and driver.home(cx.library).address(a) % a.dtype.itemsize:
+        raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
+
+
+def check_numbers(cx: Context, **numbers: Any) -> None:
+    """Check what may be a number, an array of no axis, or None."""
+    for name, a in numbers.items():
+        if a is not None and not isinstance(a, int | float):
+            fits(name, a, (), NUMBERS, cx)
+
+
+def _said(kinds: Collection[str]) -> str:
+    """Name the dtypes that are taken."""
+    names = [name for name in kinds if name != "bool_"]
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+
+
+def held(name: str, x: Array, cx: Context, at: str = "") -> None:
+    """Raise for a tensor of an eager call whose storage is smaller than its shape needs.
+
+    What it points to is another's memory, which NumPy and any kernel would read.
+    """
+    if cx.library == "torch" and is_freed(x):
+        raise ValueError(
+            f"{name}: {at}the tensor's storage holds fewer elements than its shape, as fully "
+            "sharded data parallelism leaves a parameter it has freed; gather it first"
+        )
+
+
+def is_freed(x: Array) -> bool:
+    """Tell whether an array is a tensor whose storage is smaller than its shape needs."""
+    torch = torch_module()
+    if torch is None:
+        return False
+    if type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter:
+        return False
+    if x.layout is not torch.strided or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    size: int = x.untyped_storage().nbytes()
+    first, count = x.storage_offset(), x.numel()
+    if size >= (first + count) * x.itemsize or count == 0:  # nearly always
+        return False
+    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    return bool(size < (first + last + 1) * x.itemsize)
+
+
+def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[int, ...]:
+    """Check all arrays of a call along a class axis; return the shape of the rows."""
+    shape = tuple(o.x.shape)
+    if not shape or shape[-1] != classes:
+        raise ValueError(f"logits: expected {classes} classes along the last axis, got {shape}")
+    rows = shape[:-1]
+    fits("logits", o.x, shape, FLOATS, cx)
+    if o.targets is not None:
+        labels = spec.indexed
+        fits("targets", o.targets, rows if labels else shape, INTEGERS if labels else FLOATS, cx)
+    if o.class_weight is not None:
+        fits("class weight", o.class_weight, (classes,), NUMBERS, cx)
+    if o.sample_weight is not None:
+        fits("sample_weight", o.sample_weight, rows, NUMBERS, cx)
+    if o.where is not None:
+        fits("where", o.where, rows, BOOLS, cx)
+    return rows
+
+
+def check_gradient(
+    up: Upstream, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
+) -> None:
+    """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
+    if not isinstance(up.row, float):
+        fits("cotangent", up.row, rows if getattr(up.row, "ndim", 0) else (), NUMBERS, cx)
+    if up.live is not None:
+        fits("cotangent", up.live, (), BOOLS, cx)
+    if saved is not None:
+        for a, dtype in zip(saved, (cx.acc, cx.wide), strict=True):
+            fits("saved statistics", a, rows, (dtype_name(dtype),), cx)
+
+
+def check_again(
+    up: Array, kept: Array, grad: Array | None, x: Array, rows: tuple[int, ...], cx: Context
+) -> None:
+    """Check what a gradient starts from that one pass with its loss left room for."""
+    check_gradient(Upstream(up), None, rows, cx)
+    fits("saved statistics", kept, (2 + 2 * prod(rows),), (dtype_name(cx.wide),), cx)
+    if grad is not None:
+        fits("saved gradient", grad, tuple(x.shape), (dtype_name(x.dtype),), cx)

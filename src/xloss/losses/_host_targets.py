@@ -1,0 +1,57 @@
+"""Targets and weights that came as NumPy arrays are checked as such, wherever the logits are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._arrays import host_data as host_data
+from .._arrays.context import Context, context, read
+from .._arrays.inspect import compiling
+from ..core.options import Operands, Spec
+from ..core.value_checks import axis_back, check_targets, check_values
+from . import _check as check
+
+
+class Given:
+    """The arrays whose values a check reads, as the caller gave them."""
+
+    def __init__(
+        self, targets: Any, ignore_index: Any, sample_weight: Any, where: Any, weight: Any = None
+    ) -> None:
+        self.targets, self.ignore_index, self.weight = targets, ignore_index, weight
+        self.sample_weight, self.where = sample_weight, where
+
+    def on_host(self, validate: Any, cx: Context) -> bool:
+        """Tell whether all of them are NumPy's, beside logits that the host cannot read.
+
+        Absent rows are exempt from every check, so that a mask elsewhere forbids it.
+        """
+        if cx.host or compiling() or not host_data.is_host(self.targets):
+            return False
+        others = [self.sample_weight, self.where, *([self.weight] if validate is True else [])]
+        return all(a is None or host_data.is_host(a) for a in others)
+
+    def check(self, spec: Spec, classes: int, axis: int = -1, weight: str = "weight") -> None:
+        """Raise for the first bad label, and with validate=True for negative weights."""
+        if spec.validate is False or not (spec.indexed or spec.validate is True):
+            return
+        t = np.asarray(self.targets)
+        if not spec.indexed:
+            t = np.moveaxis(t, axis, -1)
+        named = axis_back(axis, t.ndim) if classes and not spec.indexed else str
+        rows = t.shape if spec.indexed else t.shape[:-1]
+        cx = read(context(np.zeros(0), np))
+        spec = spec._replace(ignore_index=check.ignored(self.ignore_index, spec.indexed))
+        o = Operands(
+            t,
+            t,
+            self.weight if spec.validate is True else None,
+            check.row_array("sample_weight", self.sample_weight, rows, cx, "targets"),
+            check.row_array("where", self.where, rows, cx, "targets"),
+        )
+        if classes:
+            check_targets(o, spec, cx, classes, weight, named)
+        else:
+            check_values(o, spec, cx, 0)
