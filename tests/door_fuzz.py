@@ -17,7 +17,7 @@ import numpy as np
 
 import xloss
 from xloss._arrays.context import context, read
-from xloss.core.options import Need, Operands, Spec, Upstream
+from xloss.core.options import Outputs, Operands, Options, Cotangent
 from xloss.engines.cpu import engine as cpu
 
 NAMES = (
@@ -139,15 +139,15 @@ def engine_call(arrays: Arrays) -> None:
     x = arrays.stored_oddly(x) if chance(0.9) else x[..., :-1].copy()
     o = Operands(x, arrays.drawn(np.asarray(t), 0.3), **given)
     smooth = float(rng.choice([0.0, 0.1]))
-    spec = Spec("cross_entropy", indexed=by_label, ignore_index=None, label_smoothing=smooth)
+    options = Options("cross_entropy", indexed=by_label, ignore_index=None, label_smoothing=smooth)
     cx = read(context(x, np), chance(0.3))
     saved = None
     if chance(0.4):
         saved = arrays.drawn(np.ones(rows, cx.acc), 0.2), arrays.drawn(np.ones(rows), 0.2)
-    up: Any = 1.0 if chance(0.4) else arrays.drawn(np.asarray(rng.random(rows)), 0.3)
+    cotangent: Any = 1.0 if chance(0.4) else arrays.drawn(np.asarray(rng.random(rows)), 0.3)
     live = None if chance(0.7) else arrays.drawn(np.asarray(True), 0.3)
-    need = Need(*(chance(0.5) for _ in range(4)), grad_targets=not by_label, stats=chance(0.3))
-    cpu.run(o, spec, cx, classes, need, Upstream(up, None, live), saved)
+    outputs = Outputs(*(chance(0.5) for _ in range(4)), grad_targets=not by_label, stats=chance(0.3))
+    cpu.run(o, options, cx, classes, outputs, Cotangent(cotangent, None, live), saved)
 
 
 def public_call(arrays: Arrays) -> None:

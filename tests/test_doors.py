@@ -12,7 +12,7 @@ from emulated import emulated
 from fresh import python
 from xloss._arrays.context import context, read
 from xloss._arrays.inspect import namespace
-from xloss.core.options import Need, Operands, Spec, Upstream
+from xloss.core.options import Outputs, Operands, Options, Cotangent
 from xloss.engines.cpu import engine as cpu
 from xloss.engines.cuda import engine as cuda
 from xloss.engines.row_layout import place
@@ -42,13 +42,13 @@ def run(engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False) -
     """Hand arrays to an engine, past every check of the public functions."""
     names = ("x", "targets", "class_weight", "sample_weight", "where")
     o = Operands(*(arrays[name] for name in names))
-    spec = Spec("cross_entropy", indexed=not soft, ignore_index=None if soft else -100)
-    up = Upstream(arrays["up"], None, arrays["live"])
+    options = Options("cross_entropy", indexed=not soft, ignore_index=None if soft else -100)
+    cotangent = Cotangent(arrays["up"], None, arrays["live"])
     saved = arrays["maxima"], arrays["rests"]
     like = np.asarray(o.x) if isinstance(o.x, np.ndarray) else o.x
     cx = context(like, namespace(like))
-    need = Need(rows=True, total=True, grad=True)
-    return engine.run(o, spec, cx, classes, need, up, saved)
+    outputs = Outputs(rows=True, total=True, grad=True)
+    return engine.run(o, options, cx, classes, outputs, cotangent, saved)
 
 
 # What the error calls each, and what is wrong with it.
@@ -153,14 +153,14 @@ def test_no_array_ends_the_process(what: str) -> None:
 def test_labels_written_to_after_they_were_checked(classes: int, smooth: float) -> None:
     """Another thread does so, or anybody between a loss and its gradient: NaN, and no other row."""
     x, labels = RNG.standard_normal((ROWS, classes)), RNG.integers(0, classes, ROWS)
-    spec = Spec("cross_entropy", indexed=True, label_smoothing=smooth)
+    options = Options("cross_entropy", indexed=True, label_smoothing=smooth)
     cx = read(context(x, np), clean=True)
-    need = Need(rows=True, grad=True)
-    right = cpu.run(Operands(x, labels), spec, cx, classes, need)
+    outputs = Outputs(rows=True, grad=True)
+    right = cpu.run(Operands(x, labels), options, cx, classes, outputs)
     for bad in (classes, classes + 3, -1, -(10**6), 2**40):
         labels_now = labels.copy()
         labels_now[3] = bad
-        got: Any = cpu.run(Operands(x, labels_now), spec, cx, classes, need)
+        got: Any = cpu.run(Operands(x, labels_now), options, cx, classes, outputs)
         assert np.isnan(got.rows).tolist() == [i == 3 for i in range(ROWS)]
         assert np.isnan(got.grad[3]).any()
         others = np.arange(ROWS) != 3

@@ -13,7 +13,7 @@ import xloss
 from expected import CLASS, FROM_PROBS, inputs, labels, loss
 from libraries import across
 from xloss.core.class_slices import FIELDS, merged, stats
-from xloss.core.options import Operands, Spec
+from xloss.core.options import Operands, Options
 
 EXAMPLES = settings(max_examples=80)
 EIGHTHS = st.integers(0, 24).map(lambda n: n / 8)
@@ -258,23 +258,23 @@ def pieces_of_rows(draw):
 @given(pieces_of_rows(), st.sampled_from([0.0, 0.25]))
 def test_merging_pieces_is_associative_and_equal_to_the_whole(soft, rows, smoothing):
     x, cuts, y, t, weight = rows
-    spec = Spec("cross_entropy", indexed=not soft, label_smoothing=smoothing, ignore_index=None)
+    options = Options("cross_entropy", indexed=not soft, label_smoothing=smoothing, ignore_index=None)
 
     def piece(start, stop):
         cut = slice(start, stop)
-        return stats(Operands(x[:, cut], t[:, cut] if soft else y, weight), spec, x.shape[1], start)
+        return stats(Operands(x[:, cut], t[:, cut] if soft else y, weight), options, x.shape[1], start)
 
     whole = piece(0, x.shape[1])
     parts = [piece(a, b) for a, b in pairwise(cuts)]
     left = parts[0]
     for part in parts[1:]:
-        left = merged([left, part], spec, x)
+        left = merged([left, part], options, x)
     right = parts[-1]
     for part in parts[-2::-1]:
-        right = merged([part, right], spec, x)
+        right = merged([part, right], options, x)
     fields = list(FIELDS)
     tail = fields.index("rest")
-    for got in (merged(parts, spec, x), left, right):
+    for got in (merged(parts, options, x), left, right):
         np.testing.assert_array_equal(got[:, fields.index("max")], whole[:, fields.index("max")])
         near(got[:, tail], whole[:, tail], 16)
         shown = np.isfinite(x).any(-1) & ~np.isnan(x).any(-1) & ~np.isposinf(x).any(-1)

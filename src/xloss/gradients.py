@@ -9,7 +9,7 @@ from typing import Any
 from . import backends
 from ._arrays.foreign import described
 from ._arrays.inspect import Array, dtype_name, is_integer, is_real_float
-from .core.call import Call
+from .core.call import LossCall
 from .losses._check import beside
 from .losses._lengths import same_shape
 from .losses._prepare import without_masked
@@ -85,7 +85,7 @@ def _run(
     **kwargs: Any,
 ) -> tuple[Array, Any]:
     """Compute a loss and its gradients to the arguments of these names."""
-    call: Call = loss.prepare(*args, **kwargs)
+    call: LossCall = loss.prepare(*args, **kwargs)
     keys = tuple(_operand(name, call) for name in wanted)
     value, grads = backends.of_loss(call).value_and_grad(
         call, keys, None if cotangent is None else _cotangent(cotangent, call)
@@ -109,7 +109,7 @@ def _name(argument: int | str, names: tuple[str, ...]) -> str:
     return names[argument]
 
 
-def _operand(name: str, call: Call) -> str:
+def _operand(name: str, call: LossCall) -> str:
     """Return which operand an argument is, if it can be differentiated."""
     if name not in call.arguments:
         raise ValueError(
@@ -129,7 +129,7 @@ def _operand(name: str, call: Call) -> str:
     return "targets"
 
 
-def _cotangent(cotangent: Any, call: Call) -> Array:
+def _cotangent(cotangent: Any, call: LossCall) -> Array:
     """Check the cotangent against the value's shape."""
     cx, o = call.cx, call.operands
     expected = "a floating array of the value's shape"
@@ -137,7 +137,7 @@ def _cotangent(cotangent: Any, call: Call) -> Array:
     if not (is_real_float(c.dtype) or is_integer(c.dtype)):
         raise TypeError(f"cotangent: expected {expected}, got {described(cotangent)}")
     rows = tuple(o.x.shape[:-1]) if call.classes else tuple(o.x.shape)
-    shape = rows if call.spec.reduction == "none" else ()
+    shape = rows if call.options.reduction == "none" else ()
     if not same_shape(tuple(c.shape), shape):
         raise ValueError(f"cotangent: expected shape {shape}, got {tuple(c.shape)}")
     return c

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, spread
-from ..core.call import Call
+from ..core.call import LossCall
 from ..core.reduce import sum_once
 from . import fingerprints
 from .eager import dense as default
@@ -18,11 +18,11 @@ __all__ = ["Backend", "of", "of_loss"]
 class Loss(Protocol):
     """What computes a loss."""
 
-    def value(self, call: Call) -> Array:
+    def value(self, call: LossCall) -> Array:
         """Return the loss."""
 
     def value_and_grad(
-        self, call: Call, wanted: tuple[str, ...], cotangent: Any
+        self, call: LossCall, wanted: tuple[str, ...], cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
         """Return the loss and the closed-form gradients to what is wanted."""
 
@@ -30,14 +30,14 @@ class Loss(Protocol):
 class Backend(Loss, Protocol):
     """What a backend offers."""
 
-    def elements(self, call: Call) -> Array:
+    def elements(self, call: LossCall) -> Array:
         """Return softmax or log-softmax, elementwise."""
 
-    def weight(self, call: Call) -> Array:
+    def weight(self, call: LossCall) -> Array:
         """Return the sum of the row weights, the mean's denominator."""
 
 
-def of_loss(call: Call) -> Loss:
+def of_loss(call: LossCall) -> Loss:
     """Return what takes a loss: of logits that are there, of features, or of a part."""
     if call.memory is not None:
         return _remembered(call)
@@ -58,7 +58,7 @@ def of_loss(call: Call) -> Loss:
     return of(call)
 
 
-def _remembered(call: Call) -> Backend:
+def _remembered(call: LossCall) -> Backend:
     assert call.memory is not None
     found: Backend | None = call.memory.get("backend")
     if found is None:
@@ -66,7 +66,7 @@ def _remembered(call: Call) -> Backend:
     return found
 
 
-def _refuse_spread(call: Call) -> None:
+def _refuse_spread(call: LossCall) -> None:
     """Refuse a DTensor beside a first argument that is none: this rank's part says nothing."""
     o = call.operands
     if spread(o.x):
@@ -81,7 +81,7 @@ def _refuse_spread(call: Call) -> None:
             )
 
 
-def of(call: Call) -> Backend:
+def of(call: LossCall) -> Backend:
     """Return the backend of the call's library, imported with the first array of it in hand."""
     # Statements, not import_module: torch.compile traces these.
     library = call.cx.library

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from .._arrays.inspect import Array, compiling
-from ..core.call import Call
+from ..core.call import LossCall
 from ..engines import asked_now
 
 Look = Callable[[Array, Array], Hashable | None]
@@ -18,7 +18,7 @@ Look = Callable[[Array, Array], Hashable | None]
 # By the type of the logits: what returns all that a call depends on but for values, or None.
 looks: dict[type, Look] = {}
 _MOST = 1024  # calls that are remembered
-_calls: dict[Hashable, Call] = {}
+_calls: dict[Hashable, LossCall] = {}
 
 
 def key(x: Array, targets: Array, *options: Any) -> Hashable | None:
@@ -37,7 +37,7 @@ def look_cupy(x: Array, t: Array) -> Hashable | None:
     return x.dtype, x.shape, x.device.id, t.dtype, t.shape, t.device.id
 
 
-def find(key: Hashable) -> Call | None:
+def find(key: Hashable) -> LossCall | None:
     """Return a call like it, if there was one: its operands are nobody's."""
     try:
         return _calls.get(key)
@@ -45,7 +45,7 @@ def find(key: Hashable) -> Call | None:
         return None
 
 
-def keep(key: Hashable, call: Call) -> Call:
+def keep(key: Hashable, call: LossCall) -> LossCall:
     """Remember a call, but not its arrays; return it with room for what others find out of it."""
     call = call._replace(memory={})
     if len(_calls) >= _MOST:

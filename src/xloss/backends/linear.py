@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 from .._arrays.inspect import Array
-from ..core.call import Call
+from ..core.call import LossCall
 from .eager import dense as default
 from .eager.linear import evaluated, rounded, run
 
 
-def _own(call: Call) -> Any:
+def _own(call: LossCall) -> Any:
     """Return the module of a library that needs one, imported with the first array in hand."""
     library = call.cx.library
     if library == "torch":
@@ -29,7 +29,7 @@ def _own(call: Call) -> Any:
     return None
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss."""
     own = _own(call)
     made: Array = default.value(call, partial(run, call, ())) if own is None else own.value(call)
@@ -37,7 +37,7 @@ def value(call: Call) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, in one pass."""
     own = _own(call)

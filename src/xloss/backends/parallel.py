@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.inspect import Array
-from ..core.call import Call
+from ..core.call import LossCall
 from .eager import sharded as exchange
 
 
-def _own(call: Call) -> Any:
+def _own(call: LossCall) -> Any:
     """Return the module of a library that needs one, imported with the first array in hand."""
     library = call.cx.library
     if library == "torch":
@@ -23,7 +23,7 @@ def _own(call: Call) -> Any:
     return None
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss."""
     own = _own(call)
     if own is not None:
@@ -33,7 +33,7 @@ def value(call: Call) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient of this rank's slice."""
     own = _own(call)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
-from ..core.call import Call
+from ..core.call import LossCall
 from ..diagnose.report import Findings
 from ..diagnose.rules import look
 from ..engines import choose
@@ -225,6 +225,6 @@ def _named(at: Any, start: tuple[int, ...], piece: Piece) -> str:
     return f"{row_name(at, tuple(moved))} ({row} of the whole)"
 
 
-def _engine(call: Call) -> str:
+def _engine(call: LossCall) -> str:
     """Name the engine that takes these calls."""
-    return choose(call.operands, call.spec, call.cx).name
+    return choose(call.operands, call.options, call.cx).name

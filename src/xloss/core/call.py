@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from .._arrays.context import Context
 from .class_shards import Shard
 from .linear import Linear
-from .options import Operands, Spec
+from .options import Operands, Options
 
 
-class Call(NamedTuple):
+class LossCall(NamedTuple):
     """One loss on one set of arrays, the class axis moved to the end."""
 
     name: str  # the public function
-    spec: Spec
+    options: Options
     cx: Context
     operands: Operands
     classes: int  # 0: no class axis
@@ -27,11 +27,11 @@ class Call(NamedTuple):
     # What is remembered of calls alike; None: nothing. Not for other operands than these.
     memory: dict[Any, Any] | None = None
 
-    def of(self, operands: Operands) -> Call:
+    def of(self, operands: Operands) -> LossCall:
         """Return the same call of other arrays; written out, as `_replace` takes a microsecond."""
-        return Call(
+        return LossCall(
             self.name,
-            self.spec,
+            self.options,
             self.cx,
             operands,
             self.classes,

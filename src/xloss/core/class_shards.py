@@ -9,7 +9,7 @@ from .._arrays.inspect import Array
 from .._arrays.ops import cast, quiet, take
 from . import softmax
 from .family import settle_grad, settle_rows, settle_up
-from .options import Operands, Spec, Upstream
+from .options import Operands, Options, Cotangent
 from .row_stats import RowStats, exponentials, row_stats
 from .targets import Targets, prepare
 
@@ -23,13 +23,13 @@ class Shard(NamedTuple):
     most: int  # of any rank
 
 
-def targets(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Targets:
+def targets(o: Operands, options: Options, cx: Context, shard: Shard) -> Targets:
     """Return the targets as one rank sees them: labels counted from its first class.
 
     The label's weight is 0 on ranks that do not hold the label; `weight` is without it.
     """
     xp = cx.xp
-    t = prepare(o._replace(class_weight=None), spec, cx, shard.classes)
+    t = prepare(o._replace(class_weight=None), options, cx, shard.classes)
     labels: Any = t.labels
     here = (labels >= shard.start) & (labels < shard.start + shard.size)
     local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
@@ -43,20 +43,20 @@ def targets(o: Operands, spec: Spec, cx: Context, shard: Shard) -> Targets:
     return t._replace(class_weight=weight, label_weight=label_weight)
 
 
-def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
+def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the statistics of the shard of a block of rows."""
     with quiet(cx):
         if x.shape[-1] == 0:
-            return _nothing(t, spec, cx)
-        return row_stats(softmax.link(x, spec, cx), t, spec, cx)
+            return _nothing(t, options, cx)
+        return row_stats(softmax.link(x, options, cx), t, options, cx)
 
 
-def _nothing(t: Targets, spec: Spec, cx: Context) -> RowStats:
+def _nothing(t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the statistics of no class, which change nothing they are merged with."""
     labels: Any = t.labels
     none = cx.xp.zeros(labels.shape, dtype=cx.wide, device=cx.device)
     lowest = cx.xp.full(labels.shape, -cx.xp.inf, dtype=cx.acc, device=cx.device)
-    uniform = (none, none, none) if spec.label_smoothing else (None, None, None)
+    uniform = (none, none, none) if options.label_smoothing else (None, None, None)
     return RowStats(lowest, none - 1.0, none, none, none, *uniform)
 
 
@@ -86,13 +86,13 @@ def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
         return xp.stack([cast(cx, xp.asarray(a), cx.wide) for a in out])
 
 
-def whole(m: Array, sums: Array, t: Targets, spec: Spec, cx: Context) -> tuple[RowStats, Targets]:
+def whole(m: Array, sums: Array, t: Targets, options: Options, cx: Context) -> tuple[RowStats, Targets]:
     """Return the whole rows' statistics, and targets that weigh them."""
     xp = cx.xp
     parts = [sums[i, ...] for i in range(sums.shape[0])]
     rest, tops, here, dot = parts[:4]
     label_weight = parts[4] if t.label_weight is not None else None
-    uniform = parts[-3:] if spec.label_smoothing else (None, None, None)
+    uniform = parts[-3:] if options.label_smoothing else (None, None, None)
     s = RowStats(m, rest + (tops - 1.0), 1.0, 1.0, dot, *uniform)
     # A label that ranks disagree on is found on none of them, or on several.
     bad: Any = here != 1.0
@@ -119,22 +119,22 @@ def weighed(t: Targets, label_weight: Array | None, cx: Context) -> Targets:
     return t._replace(label_weight=label_weight, weight=weight)
 
 
-def losses(s: RowStats, t: Targets, spec: Spec, cx: Context) -> Array:
+def losses(s: RowStats, t: Targets, options: Options, cx: Context) -> Array:
     """Return row losses, wide."""
     with quiet(cx):
-        return settle_rows(softmax.losses(s, t, spec, cx), t, cx)
+        return settle_rows(softmax.losses(s, t, options, cx), t, cx)
 
 
 def gradient(
-    x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream, parts: Any = None
+    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent, parts: Any = None
 ) -> Array:
     """Return the gradient to the shard of a block of rows, not rounded; s: of the whole rows.
 
     `parts` makes softmax.Parts of z, where an autodiff is to follow them.
     """
     with quiet(cx):
-        z = softmax.link(x, spec, cx)
+        z = softmax.link(x, options, cx)
         got = softmax.parts(z, cx, exponentials(z, cx, s)) if parts is None else parts(z)
-        eff = settle_up(up, t, cx)
-        g = softmax.gradient(x, z, t, spec, cx, eff.row, got, s)
-        return settle_grad(g, t, spec, cx, up)
+        eff = settle_up(cotangent, t, cx)
+        g = softmax.gradient(x, z, t, options, cx, eff.row, got, s)
+        return settle_grad(g, t, options, cx, cotangent)

@@ -7,7 +7,7 @@ from .._arrays.inspect import Array, namespace
 from .._arrays.ops import c_order, cast, quiet
 from . import probabilities, softmax
 from .family import GIVEN, TARGETLESS, settle_grad, settle_rows, settle_up
-from .options import Operands, Spec, Upstream
+from .options import Operands, Options, Cotangent
 from .row_stats import RowStats, exponentials, log1p_rest, merge, row_stats
 from .smoothing import target_gradient
 from .targets import Targets, prepare
@@ -20,9 +20,9 @@ def chunk_context(x: Array) -> Context:
     return context(x, namespace(x))
 
 
-def piece_targets(o: Operands, spec: Spec, cx: Context, classes: int, start: int) -> Targets:
+def piece_targets(o: Operands, options: Options, cx: Context, classes: int, start: int) -> Targets:
     """Return the targets as the piece of classes that begins at `start` sees them."""
-    t = prepare(o, spec, cx, classes)
+    t = prepare(o, options, cx, classes)
     stop = start + o.x.shape[-1]
     weight = None if t.class_weight is None else t.class_weight[start:stop]
     if t.labels is None:
@@ -40,26 +40,26 @@ def soft_operands(o: Operands, start: int) -> Operands:
 
 
 def piece(
-    o: Operands, spec: Spec, classes: int, start: int
+    o: Operands, options: Options, classes: int, start: int
 ) -> tuple[Array, Operands, Targets, Context]:
     """Return (x or z) in C order, operands, targets and context of a piece."""
     cx = chunk_context(o.x)
-    if spec.indexed:
-        t = piece_targets(o, spec, cx, classes, start)
+    if options.indexed:
+        t = piece_targets(o, options, cx, classes, start)
     else:
         o = soft_operands(o, start)
-        t = prepare(o, spec, cx, o.x.shape[-1])
+        t = prepare(o, options, cx, o.x.shape[-1])
     return c_order(cx, cast(cx, o.x, cx.acc)), o, t, cx
 
 
-def stats(o: Operands, spec: Spec, classes: int, start: int) -> Array:
+def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
     """Return a piece's statistics, (*rows, len(FIELDS)), wide."""
-    x, o, t, cx = piece(o, spec, classes, start)
+    x, o, t, cx = piece(o, options, classes, start)
     with quiet(cx):
-        if spec.kind in GIVEN:
-            return pack(probabilities.row_stats(x, t, spec, cx), cx)
-        z = softmax.link(x, spec, cx)
-        return pack(row_stats(z, t, spec, cx), cx)
+        if options.kind in GIVEN:
+            return pack(probabilities.row_stats(x, t, options, cx), cx)
+        z = softmax.link(x, options, cx)
+        return pack(row_stats(z, t, options, cx), cx)
 
 
 def pack(s: RowStats, cx: Context) -> Array:
@@ -84,59 +84,59 @@ def unpack(packed: Array, cx: Context) -> RowStats:
     return made._replace(max=cast(cx, made.max, cx.acc))
 
 
-def merged(packed: list[Array], spec: Spec, like: Array) -> Array:
+def merged(packed: list[Array], options: Options, like: Array) -> Array:
     """Merge the statistics of the pieces of the same rows: in pairs, as rounding grows least."""
     cx = chunk_context(like)
     with quiet(cx):
         while len(packed) > 1:
             pairs = zip(packed[::2], packed[1::2], strict=False)
             odd = packed[-1:] if len(packed) % 2 else []
-            packed = [_joined(a, b, spec, cx) for a, b in pairs] + odd
+            packed = [_joined(a, b, options, cx) for a, b in pairs] + odd
         return packed[0]
 
 
-def _joined(a: Array, b: Array, spec: Spec, cx: Context) -> Array:
-    if spec.kind in GIVEN:  # sums about a maximum of 0
+def _joined(a: Array, b: Array, options: Options, cx: Context) -> Array:
+    if options.kind in GIVEN:  # sums about a maximum of 0
         return a + b
     return pack(merge(unpack(a, cx), unpack(b, cx), cx), cx)
 
 
-def seconds(o: Operands, packed: Array, spec: Spec, classes: int, start: int) -> Array | None:
+def seconds(o: Operands, packed: Array, options: Options, classes: int, start: int) -> Array | None:
     """Return a piece's share of the sums that need the whole row's statistics."""
-    x, o, t, cx = piece(o, spec, classes, start)
+    x, o, t, cx = piece(o, options, classes, start)
     with quiet(cx):
-        z = softmax.link(x, spec, cx)
-        sums = softmax.second_sums(z, unpack(packed, cx), t, spec, cx)
+        z = softmax.link(x, options, cx)
+        sums = softmax.second_sums(z, unpack(packed, cx), t, options, cx)
         return None if sums is None else cx.xp.stack(list(sums), axis=-1)
 
 
-def needs_seconds(spec: Spec) -> bool:
+def needs_seconds(options: Options) -> bool:
     """Tell whether a kind has sums that need the whole row's statistics."""
-    return spec.kind == "entropy" or (
-        spec.kind == "focal_loss" and not (spec.indexed and not spec.label_smoothing)
+    return options.kind == "entropy" or (
+        options.kind == "focal_loss" and not (options.indexed and not options.label_smoothing)
     )
 
 
-def row_targets(o: Operands, s: RowStats, spec: Spec, cx: Context, classes: int) -> Targets:
+def row_targets(o: Operands, s: RowStats, options: Options, cx: Context, classes: int) -> Targets:
     """Return targets for the row stage: soft ones weigh what their pieces summed to."""
-    if spec.indexed or spec.kind in TARGETLESS:
-        return prepare(o, spec, cx, classes)
+    if options.indexed or options.kind in TARGETLESS:
+        return prepare(o, options, cx, classes)
     bare = o._replace(targets=None, class_weight=None)
-    t = prepare(bare, spec, cx, classes)
+    t = prepare(bare, options, cx, classes)
     weight = s.mass if t.scale is None else t.scale * s.mass
     return t._replace(weight=weight if t.keep is None else cx.xp.where(t.keep, weight, 0.0))
 
 
 def rows(
-    o: Operands, packed: Array, sums: Array | None, spec: Spec, classes: int, like: Array
+    o: Operands, packed: Array, sums: Array | None, options: Options, classes: int, like: Array
 ) -> tuple[Array, Array]:
     """Return row losses and row weights, wide."""
     cx = chunk_context(like)
     with quiet(cx):
         s = unpack(packed, cx)
-        t = row_targets(o, s, spec, cx, classes)
+        t = row_targets(o, s, options, cx, classes)
         second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
-        made = settle_rows(softmax.losses(s, t, spec, cx, second), t, cx)
+        made = settle_rows(softmax.losses(s, t, options, cx, second), t, cx)
         return made, cx.xp.ones_like(made) if t.weight is None else t.weight
 
 
@@ -144,30 +144,30 @@ def gradients(
     o: Operands,
     packed: Array,
     sums: Array | None,
-    up: Upstream,
-    spec: Spec,
+    cotangent: Cotangent,
+    options: Options,
     classes: int,
     start: int,
     want: str,
 ) -> Array:
     """Return a piece's gradient to x or to soft targets."""
-    x, o, t, cx = piece(o, spec, classes, start)
+    x, o, t, cx = piece(o, options, classes, start)
     with quiet(cx):
         s = unpack(packed, cx)
-        whole = row_targets(o, s, spec, cx, classes)
+        whole = row_targets(o, s, options, cx, classes)
         t = t._replace(weight=whole.weight)
         second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
-        eff = settle_up(up, t, cx)
+        eff = settle_up(cotangent, t, cx)
         if want == "targets":
-            g = _target_gradient(x, o, t, s, second, spec, cx, eff)
-            return cast(cx, settle_grad(g, t, spec, cx, up), o.targets.dtype)  # type: ignore[union-attr]
-        if spec.kind in GIVEN:
-            g = probabilities.gradient(x, t, spec, cx, eff.row, s)
+            g = _target_gradient(x, o, t, s, second, options, cx, eff)
+            return cast(cx, settle_grad(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
+        if options.kind in GIVEN:
+            g = probabilities.gradient(x, t, options, cx, eff.row, s)
         else:
-            z = softmax.link(x, spec, cx)
+            z = softmax.link(x, options, cx)
             got = softmax.parts(z, cx, exponentials(z, cx, s))
-            g = softmax.gradient(x, z, t, spec, cx, eff.row, got, s, second)
-        return cast(cx, settle_grad(g, t, spec, cx, up), o.x.dtype)
+            g = softmax.gradient(x, z, t, options, cx, eff.row, got, s, second)
+        return cast(cx, settle_grad(g, t, options, cx, cotangent), o.x.dtype)
 
 
 def _target_gradient(
@@ -176,30 +176,30 @@ def _target_gradient(
     t: Targets,
     s: RowStats,
     sums: softmax.Sums | None,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    up: Upstream,
+    cotangent: Cotangent,
 ) -> Array:
     uniform = lse = None
-    if spec.kind in GIVEN:
-        value, there = probabilities.surprise(x, spec, cx), probabilities.possible(x, spec, cx)
-        if spec.label_smoothing and s.possible_dot is not None:
+    if options.kind in GIVEN:
+        value, there = probabilities.surprise(x, options, cx), probabilities.possible(x, options, cx)
+        if options.label_smoothing and s.possible_dot is not None:
             uniform = s.possible_dot / s.possible
     else:
-        z = softmax.link(x, spec, cx)
+        z = softmax.link(x, options, cx)
         got = softmax.parts(z, cx, exponentials(z, cx, s))
-        value, there, lse = softmax.class_losses(got, spec, cx), z != -cx.xp.inf, got.lse
-        if spec.label_smoothing and sums is not None:
+        value, there, lse = softmax.class_losses(got, options, cx), z != -cx.xp.inf, got.lse
+        if options.label_smoothing and sums is not None:
             uniform = sums[2] / s.possible
-        elif spec.label_smoothing:
+        elif options.label_smoothing:
             uniform = (s.possible_weight * log1p_rest(s, cx) + s.possible_dot) / s.possible
-    return target_gradient(value, there, lse, t, spec, cx, up.row, up.weight, uniform, s.total)
+    return target_gradient(value, there, lse, t, options, cx, cotangent.row, cotangent.weight, uniform, s.total)
 
 
-def elements(o: Operands, packed: Array, spec: Spec) -> Array:
+def elements(o: Operands, packed: Array, options: Options) -> Array:
     """Return a piece of softmax or of its logarithm."""
     cx = chunk_context(o.x)
     with quiet(cx):
         z = c_order(cx, cast(cx, o.x, cx.acc))
         got = softmax.parts(z, cx, exponentials(z, cx, unpack(packed, cx)))
-        return got.p if spec.kind == "softmax" else -got.nll
+        return got.p if options.kind == "softmax" else -got.nll

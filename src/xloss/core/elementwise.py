@@ -8,7 +8,7 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .._arrays.ops import cast, sum_last
 from .clip import beyond, end_logs
-from .options import Operands, Spec
+from .options import Operands, Options
 from .smoothing import column
 from .targets import Targets
 
@@ -29,15 +29,15 @@ def sigmoid(z: Array, cx: Context) -> Sigmoid:
     xp = cx.xp
     e = xp.exp(-xp.abs(z))
     large, small = 1.0 / (1.0 + e), e / (1.0 + e)
-    up = z >= 0
+    cotangent = z >= 0
     tail = xp.log1p(e)
     zero = xp.zeros_like(z)
     bad = z != z
     return Sigmoid(
-        xp.where(up, large, small),
-        xp.where(up, small, large),
-        xp.where(up | bad, z, zero) + tail,
-        xp.where(up, zero, -z) + tail,
+        xp.where(cotangent, large, small),
+        xp.where(cotangent, small, large),
+        xp.where(cotangent | bad, z, zero) + tail,
+        xp.where(cotangent, zero, -z) + tail,
     )
 
 
@@ -46,11 +46,11 @@ def product(t: Array, value: Array, cx: Context) -> Array:
     return cx.xp.where((t == 0) & (value == value), 0.0, t * value)
 
 
-def smooth(o: Operands, spec: Spec, cx: Context) -> tuple[Array, Array]:
+def smooth(o: Operands, options: Options, cx: Context) -> tuple[Array, Array]:
     """Return the smoothed target t(1-ε) + ε/2 and 1 minus it."""
     t = cast(cx, o.targets, cx.acc)
     rest = 1.0 - t
-    eps = spec.label_smoothing
+    eps = options.label_smoothing
     if eps == 0:
         return t, rest
     return (1.0 - eps) * t + eps / 2, (1.0 - eps) * rest + eps / 2
@@ -75,20 +75,20 @@ class Terms(NamedTuple):
     dt: Array
 
 
-def terms(x: Array, o: Operands, t: Targets, spec: Spec, cx: Context, got: Sigmoid | None) -> Terms:
+def terms(x: Array, o: Operands, t: Targets, options: Options, cx: Context, got: Sigmoid | None) -> Terms:
     """Return the elementwise terms; differentiable as they stand, where `got` is."""
-    if spec.kind == "kl_div":
-        return divergence(x, o, spec, cx)
-    y, rest = smooth(o, spec, cx)
-    if spec.kind == "binary_cross_entropy":
-        made = binary(x, y, rest, spec, cx)
-    elif spec.kind == "sigmoid_focal_loss":
+    if options.kind == "kl_div":
+        return divergence(x, o, options, cx)
+    y, rest = smooth(o, options, cx)
+    if options.kind == "binary_cross_entropy":
+        made = binary(x, y, rest, options, cx)
+    elif options.kind == "sigmoid_focal_loss":
         assert got is not None
-        made = sigmoid_focal(x, y, rest, got, spec, cx)
+        made = sigmoid_focal(x, y, rest, got, options, cx)
     else:
         assert got is not None
         made = logistic(x, y, rest, t.pos_weight, got, cx)
-    scale = 1.0 - spec.label_smoothing
+    scale = 1.0 - options.label_smoothing
     return made if scale == 1 else Terms(made.value, made.dx, made.dt * scale)
 
 
@@ -116,18 +116,18 @@ def log_odds(
     return xp.where(xp.abs(x) == xp.inf, fall - rise, -x)
 
 
-def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
+def binary(x: Array, y: Array, rest: Array, options: Options, cx: Context) -> Terms:
     """-(t·log p + (1-t)·log(1-p)), and the same formula's gradient where it is infinite."""
     xp = cx.xp
     p = x
     clipped = None
-    if spec.eps is not None:
-        under, above = beyond(x, spec.eps)
+    if options.eps is not None:
+        under, above = beyond(x, options.eps)
         clipped = under | above
         p = xp.where(clipped, 0.5, x)
     log_p, log_q = logs(p, cx)
-    if spec.eps is not None:
-        low, high = end_logs(spec.eps)
+    if options.eps is not None:
+        low, high = end_logs(options.eps)
         log_p = xp.where(under, low, xp.where(above, high, log_p))
         log_q = xp.where(under, high, xp.where(above, low, log_q))
     value = -product(y, log_p, cx) - product(rest, log_q, cx)
@@ -146,10 +146,10 @@ def binary(x: Array, y: Array, rest: Array, spec: Spec, cx: Context) -> Terms:
     return Terms(value, dx, log_q - log_p)
 
 
-def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx: Context) -> Terms:
+def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, options: Options, cx: Context) -> Terms:
     """α_t (1-p_t)^γ ce, with 1 - p_t = (1-t)·p + t·(1-p): no term is negative."""
     xp = cx.xp
-    gamma, alpha = spec.gamma, spec.alpha
+    gamma, alpha = options.gamma, options.alpha
     ce = product(rest, got.rise, cx) + product(y, got.fall, cx)
     miss = rest * got.p + y * got.q
     nowhere = miss == 0
@@ -180,15 +180,15 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, spec: Spec, cx:
     return Terms(product(weight, value, cx), weight * dx, dt)
 
 
-def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
+def divergence(x: Array, o: Operands, options: Options, cx: Context) -> Terms:
     """t·(log t - log q); a class with t = 0 is absent, from the gradients too."""
     xp = cx.xp
     t = cast(cx, o.targets, cx.acc)
-    nowhere = t == (-xp.inf if spec.log_target else 0)
-    log_t = xp.where(nowhere, 0.0, t) if spec.log_target else xp.log(xp.where(nowhere, 1.0, t))
+    nowhere = t == (-xp.inf if options.log_target else 0)
+    log_t = xp.where(nowhere, 0.0, t) if options.log_target else xp.log(xp.where(nowhere, 1.0, t))
     gap = xp.where(nowhere, 0.0, log_t - xp.where(nowhere, 0.0, x))
     dt = xp.where(nowhere, 0.0, gap + 1.0)
-    if not spec.log_target:
+    if not options.log_target:
         # A negative target has no logarithm: NaN in the gradient as in the value.
         return Terms(t * gap, xp.where(t < 0, xp.nan, -t), dt)
     # Where t underflows it is root², each root a factor of its own: its product with a large gap
@@ -206,16 +206,16 @@ def divergence(x: Array, o: Operands, spec: Spec, cx: Context) -> Terms:
     return Terms(times(gap), -(root * again), times(dt))
 
 
-def losses(made: Terms, t: Targets, spec: Spec, cx: Context) -> Array:
+def losses(made: Terms, t: Targets, options: Options, cx: Context) -> Array:
     """Return row losses, wide, before absent and bad rows are put right."""
     value = made.value
-    row = sum_last(cx, value) if spec.kind == "kl_div" else cast(cx, value, cx.wide)
+    row = sum_last(cx, value) if options.kind == "kl_div" else cast(cx, value, cx.wide)
     return row if t.scale is None else t.scale * row
 
 
-def gradient(slope: Array, t: Targets, spec: Spec, cx: Context, up: Any) -> Array:
+def gradient(slope: Array, t: Targets, options: Options, cx: Context, cotangent: Any) -> Array:
     """Scale an elementwise derivative by its row's share of the result."""
-    b = up if t.scale is None else up * t.scale
-    if spec.kind == "kl_div":
+    b = cotangent if t.scale is None else cotangent * t.scale
+    if options.kind == "kl_div":
         return slope * column(cx, b)
     return slope * (b if isinstance(b, float) else cast(cx, b, cx.acc))

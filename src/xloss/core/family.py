@@ -10,7 +10,7 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .._arrays.ops import c_order, cast, quiet
 from . import elementwise, probabilities, softmax
-from .options import Need, Operands, Result, Spec, Upstream
+from .options import Outputs, Operands, Outcome, Options, Cotangent
 from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
 from .smoothing import target_gradient
@@ -26,56 +26,56 @@ Maker = Callable[[Array, Context], Any]
 
 def evaluate(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    need: Need,
-    up: Upstream,
+    outputs: Outputs,
+    cotangent: Cotangent,
     saved: tuple[Array, ...] | None = None,
-) -> Result:
+) -> Outcome:
     """Compute what is needed of one block; its arrays are (*rows, classes) and (*rows).
 
     `saved` are the statistics of an earlier call on the same logits.
     """
     with quiet(cx):
-        if need.elements:
+        if outputs.elements:
             got = softmax.parts(c_order(cx, cast(cx, o.x, cx.acc)), cx)
-            return Result(elements=got.p if spec.kind == "softmax" else -got.nll)
-        t = prepare(o, spec, cx, classes)
+            return Outcome(elements=got.p if options.kind == "softmax" else -got.nll)
+        t = prepare(o, options, cx, classes)
         rows = total = weight = None
-        made = Result()
-        if need.rows or need.total or need.grad or need.grad_targets:
+        made = Outcome()
+        if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             x = c_order(cx, cast(cx, o.x, cx.acc))
-            family = _softmax if spec.kind in SOFTMAX else _given if spec.kind in GIVEN else _terms
-            settled = settle_up(up, t, cx) if need.grad or need.grad_targets else up
-            made = family(x, o, t, spec, cx, need, settled, saved)
+            family = _softmax if options.kind in SOFTMAX else _given if options.kind in GIVEN else _terms
+            settled = settle_up(cotangent, t, cx) if outputs.grad or outputs.grad_targets else cotangent
+            made = family(x, o, t, options, cx, outputs, settled, saved)
         if made.rows is not None:
             rows = settle_rows(made.rows, t, cx)
-            total = exact_sum(cx, rows) if need.total else None
+            total = exact_sum(cx, rows) if outputs.total else None
             rows = cast(cx, rows, cx.acc)
-        if need.weight:
+        if outputs.weight:
             weight = total_weight(t, prod(o.x.shape[:-1] if classes else o.x.shape), cx)
         grad, grad_targets = made.grad, made.grad_targets
         if grad is not None:
-            grad = cast(cx, settle_grad(grad, t, spec, cx, up), o.x.dtype)
+            grad = cast(cx, settle_grad(grad, t, options, cx, cotangent), o.x.dtype)
         if grad_targets is not None and o.targets is not None:
-            grad_targets = settle_grad(grad_targets, t, spec, cx, up)
+            grad_targets = settle_grad(grad_targets, t, options, cx, cotangent)
             grad_targets = cast(cx, grad_targets, o.targets.dtype)
-    return Result(rows if need.rows else None, total, weight, grad, grad_targets, made.stats)
+    return Outcome(rows if outputs.rows else None, total, weight, grad, grad_targets, made.stats)
 
 
-def settle_up(up: Upstream, t: Targets, cx: Context) -> Upstream:
+def settle_up(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
     """Give a bad row a NaN upstream, and every row 0 where nothing contributes."""
-    row = up.row
-    if up.live is not None:
-        row = cx.xp.where(up.live, row, 0.0)
+    row = cotangent.row
+    if cotangent.live is not None:
+        row = cx.xp.where(cotangent.live, row, 0.0)
     if t.bad is not None:
         if isinstance(row, float):  # two Python scalars do not mix in the standard's where
             row = cx.xp.full((), row, dtype=cx.wide, device=cx.device)
         row = cx.xp.where(t.bad, cx.xp.nan, row)
     if not isinstance(row, float):
         row = cast(cx, row, cx.wide)
-    return Upstream(row, up.weight, up.live)
+    return Cotangent(row, cotangent.weight, cotangent.live)
 
 
 def settle_rows(rows: Array, t: Targets, cx: Context) -> Array:
@@ -85,12 +85,12 @@ def settle_rows(rows: Array, t: Targets, cx: Context) -> Array:
     return rows if t.bad is None else cx.xp.where(t.bad, cx.xp.nan, rows)
 
 
-def settle_grad(g: Array, t: Targets, spec: Spec, cx: Context, up: Upstream) -> Array:
+def settle_grad(g: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent) -> Array:
     """Select the gradient of absent rows to exactly 0, and a bad row's to NaN."""
     xp = cx.xp
     keep = t.keep
-    if up.live is not None:
-        keep = up.live if keep is None else keep & up.live
+    if cotangent.live is not None:
+        keep = cotangent.live if keep is None else keep & cotangent.live
 
     def wide(mask: Array) -> Array:
         return xp.expand_dims(mask, axis=-1) if 0 < mask.ndim < g.ndim else mask
@@ -98,7 +98,7 @@ def settle_grad(g: Array, t: Targets, spec: Spec, cx: Context, up: Upstream) -> 
     if keep is not None:
         g = xp.where(wide(keep), g, 0.0)
     # The softmax gradient is NaN all over by its upstream; these have zeros that stay.
-    if t.bad is not None and spec.kind in GIVEN:
+    if t.bad is not None and options.kind in GIVEN:
         g = xp.where(wide(t.bad), xp.nan, g)
     return g
 
@@ -107,89 +107,89 @@ def _softmax(
     x: Array,
     o: Operands,
     t: Targets,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    need: Need,
-    up: Upstream,
+    outputs: Outputs,
+    cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
-) -> Result:
-    z = softmax.link(x, spec, cx)
+) -> Outcome:
+    z = softmax.link(x, options, cx)
     e = exponentials(z, cx, None if saved is None else RowStats(*saved))
-    wants_rows = need.rows or need.total
-    by_label = t.labels is not None and not spec.label_smoothing and cx.eager
+    wants_rows = outputs.rows or outputs.total
+    by_label = t.labels is not None and not options.label_smoothing and cx.eager
     rows = grad = grad_targets = s = None
     if wants_rows or by_label:
-        s = row_stats(z, t, spec, cx, e)
+        s = row_stats(z, t, options, cx, e)
     if wants_rows and s is not None:
-        rows = softmax.losses(s, t, spec, cx, softmax.second_sums(z, s, t, spec, cx, e))
-    if need.grad and by_label and s is not None:
-        grad = softmax.label_gradient(x, s, t, spec, cx, up.row, e)
-    elif need.grad or need.grad_targets:
+        rows = softmax.losses(s, t, options, cx, softmax.second_sums(z, s, t, options, cx, e))
+    if outputs.grad and by_label and s is not None:
+        grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row, e)
+    elif outputs.grad or outputs.grad_targets:
         got = softmax.parts(z, cx, e)
-        if need.grad:
-            grad = softmax.gradient(x, z, t, spec, cx, up.row, got)
-        if need.grad_targets:
-            grad_targets = soft_target_gradient(z, t, spec, cx, up, got)
-    stats = (cx.xp.squeeze(e.max, axis=-1), e.rest) if need.stats else None
-    return Result(rows, None, None, grad, grad_targets, stats)
+        if outputs.grad:
+            grad = softmax.gradient(x, z, t, options, cx, cotangent.row, got)
+        if outputs.grad_targets:
+            grad_targets = soft_target_gradient(z, t, options, cx, cotangent, got)
+    stats = (cx.xp.squeeze(e.max, axis=-1), e.rest) if outputs.stats else None
+    return Outcome(rows, None, None, grad, grad_targets, stats)
 
 
 def soft_target_gradient(
-    z: Array, t: Targets, spec: Spec, cx: Context, up: Upstream, got: softmax.Parts
+    z: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent, got: softmax.Parts
 ) -> Array:
     """Return the gradient to soft targets of the losses from logits."""
-    value = softmax.class_losses(got, spec, cx)
-    return target_gradient(value, z != -cx.xp.inf, got.lse, t, spec, cx, up.row, up.weight)
+    value = softmax.class_losses(got, options, cx)
+    return target_gradient(value, z != -cx.xp.inf, got.lse, t, options, cx, cotangent.row, cotangent.weight)
 
 
 def _given(
     x: Array,
     o: Operands,
     t: Targets,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    need: Need,
-    up: Upstream,
+    outputs: Outputs,
+    cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
-) -> Result:
+) -> Outcome:
     rows = grad = grad_targets = None
-    if need.rows or need.total:
-        rows = softmax.losses(probabilities.row_stats(x, t, spec, cx), t, spec, cx)
-    if need.grad:
-        grad = probabilities.gradient(x, t, spec, cx, up.row)
-    if need.grad_targets:
-        value, there = probabilities.surprise(x, spec, cx), probabilities.possible(x, spec, cx)
-        grad_targets = target_gradient(value, there, None, t, spec, cx, up.row, up.weight)
-    return Result(rows, None, None, grad, grad_targets)
+    if outputs.rows or outputs.total:
+        rows = softmax.losses(probabilities.row_stats(x, t, options, cx), t, options, cx)
+    if outputs.grad:
+        grad = probabilities.gradient(x, t, options, cx, cotangent.row)
+    if outputs.grad_targets:
+        value, there = probabilities.surprise(x, options, cx), probabilities.possible(x, options, cx)
+        grad_targets = target_gradient(value, there, None, t, options, cx, cotangent.row, cotangent.weight)
+    return Outcome(rows, None, None, grad, grad_targets)
 
 
 def _terms(
     x: Array,
     o: Operands,
     t: Targets,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    need: Need,
-    up: Upstream,
+    outputs: Outputs,
+    cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
-) -> Result:
-    got = elementwise.sigmoid(x, cx) if spec.kind in SIGMOID else None
-    made = elementwise.terms(x, o, t, spec, cx, got)
-    return Result(
-        elementwise.losses(made, t, spec, cx) if need.rows or need.total else None,
+) -> Outcome:
+    got = elementwise.sigmoid(x, cx) if options.kind in SIGMOID else None
+    made = elementwise.terms(x, o, t, options, cx, got)
+    return Outcome(
+        elementwise.losses(made, t, options, cx) if outputs.rows or outputs.total else None,
         None,
         None,
-        elementwise.gradient(made.dx, t, spec, cx, up.row) if need.grad else None,
-        elementwise.gradient(made.dt, t, spec, cx, up.row) if need.grad_targets else None,
+        elementwise.gradient(made.dx, t, options, cx, cotangent.row) if outputs.grad else None,
+        elementwise.gradient(made.dt, t, options, cx, cotangent.row) if outputs.grad_targets else None,
     )
 
 
 def formula_gradients(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    up: Upstream,
+    cotangent: Cotangent,
     softmax_parts: Maker = softmax.parts,
     sigmoid_parts: Maker = elementwise.sigmoid,
 ) -> tuple[Array, Array | None]:
@@ -198,38 +198,38 @@ def formula_gradients(
     The two makers carry their own derivative rules: through a maximum autodiff is wrong on ties.
     """
     with quiet(cx):
-        t = prepare(o, spec, cx, classes)
+        t = prepare(o, options, cx, classes)
         x = cast(cx, o.x, cx.acc)
-        g, h = _formula(x, o, t, spec, cx, settle_up(up, t, cx), softmax_parts, sigmoid_parts)
+        g, h = _formula(x, o, t, options, cx, settle_up(cotangent, t, cx), softmax_parts, sigmoid_parts)
         # Not rounded to 16 bits: what an autodiff multiplies it by is still to come.
-        g = settle_grad(g, t, spec, cx, up)
-        return g, None if h is None else settle_grad(h, t, spec, cx, up)
+        g = settle_grad(g, t, options, cx, cotangent)
+        return g, None if h is None else settle_grad(h, t, options, cx, cotangent)
 
 
 def _formula(
     x: Array,
     o: Operands,
     t: Targets,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    up: Upstream,
+    cotangent: Cotangent,
     softmax_parts: Maker,
     sigmoid_parts: Maker,
 ) -> tuple[Array, Array | None]:
-    soft = not spec.indexed and o.targets is not None
-    if spec.kind in SOFTMAX:
-        z = softmax.link(x, spec, cx)
+    soft = not options.indexed and o.targets is not None
+    if options.kind in SOFTMAX:
+        z = softmax.link(x, options, cx)
         got = softmax_parts(z, cx)
-        g = softmax.gradient(x, z, t, spec, cx, up.row, got)
-        return g, soft_target_gradient(z, t, spec, cx, up, got) if soft else None
-    if spec.kind in GIVEN:
-        g = probabilities.gradient(x, t, spec, cx, up.row)
+        g = softmax.gradient(x, z, t, options, cx, cotangent.row, got)
+        return g, soft_target_gradient(z, t, options, cx, cotangent, got) if soft else None
+    if options.kind in GIVEN:
+        g = probabilities.gradient(x, t, options, cx, cotangent.row)
         if not soft:
             return g, None
-        value, there = probabilities.surprise(x, spec, cx), probabilities.possible(x, spec, cx)
-        return g, target_gradient(value, there, None, t, spec, cx, up.row, up.weight)
+        value, there = probabilities.surprise(x, options, cx), probabilities.possible(x, options, cx)
+        return g, target_gradient(value, there, None, t, options, cx, cotangent.row, cotangent.weight)
     made = elementwise.terms(
-        x, o, t, spec, cx, sigmoid_parts(x, cx) if spec.kind in SIGMOID else None
+        x, o, t, options, cx, sigmoid_parts(x, cx) if options.kind in SIGMOID else None
     )
-    h = elementwise.gradient(made.dt, t, spec, cx, up.row) if soft else None
-    return elementwise.gradient(made.dx, t, spec, cx, up.row), h
+    h = elementwise.gradient(made.dt, t, options, cx, cotangent.row) if soft else None
+    return elementwise.gradient(made.dx, t, options, cx, cotangent.row), h

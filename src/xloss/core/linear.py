@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
 from .._arrays.ops import cast
-from .options import Operands, Spec, Upstream
+from .options import Operands, Options, Cotangent
 from .reduce import exact_sum
 from .row_blocks import DEVICE
 from .targets import prepare, total_weight
@@ -68,7 +68,7 @@ def wide_sums(sizes: dict[str, int], kind: str) -> dict[str, int]:
     }
 
 
-def lift(o: Operands, spec: Spec, cx: Context, up: Array | float) -> Array:
+def lift(o: Operands, options: Options, cx: Context, cotangent: Array | float) -> Array:
     """Return a power of 2 by which logits' gradients fill float16, none of them infinite.
 
     A probability of 1e-6 over 8192 rows is below float16's least number: gradients are multiplied
@@ -84,14 +84,14 @@ def lift(o: Operands, spec: Spec, cx: Context, up: Array | float) -> Array:
         return xp.max(xp.where(xp.isfinite(a), a, xp.zeros_like(a)))
 
     bound = xp.ones((), dtype=cx.acc, device=cx.device)
-    for a in (o.class_weight, o.sample_weight, None if isinstance(up, float) else up):
+    for a in (o.class_weight, o.sample_weight, None if isinstance(cotangent, float) else cotangent):
         if a is not None and a.ndim and 0 not in a.shape:
             bound = bound * largest(a)
     t = o.targets
-    if not spec.indexed and t is not None and 0 not in t.shape:
+    if not options.indexed and t is not None and 0 not in t.shape:
         total = largest(xp.sum(t, axis=-1, dtype=cx.acc))
         bound = bound * xp.where(total > 1, total, xp.ones_like(total))
-    room = 2.0**15 / (1 + 2 * spec.z_loss * 2.0**13)
+    room = 2.0**15 / (1 + 2 * options.z_loss * 2.0**13)
     scale = xp.pow(xp.full_like(bound, 2.0), xp.floor(xp.log2(room / bound)))
     usable = xp.isfinite(scale) & (scale > 0)
     return xp.where(usable, scale, xp.ones_like(scale))
@@ -140,33 +140,33 @@ def part(o: Operands, piece: slice, x: Array) -> Operands:
     return Operands(x, targets, o.class_weight, sample, where)
 
 
-def part_up(up: Upstream, piece: slice) -> Upstream:
+def part_up(cotangent: Cotangent, piece: slice) -> Cotangent:
     """Return some rows' upstream."""
 
     def one(v: Array | float | None) -> Array | float | None:
         return v if v is None or isinstance(v, float) or v.ndim == 0 else v[piece]
 
-    return Upstream(one(up.row), one(up.weight), up.live)
+    return Cotangent(one(cotangent.row), one(cotangent.weight), cotangent.live)
 
 
-def present(o: Operands, spec: Spec, cx: Context, classes: int, up: Upstream) -> Array | None:
+def present(o: Operands, options: Options, cx: Context, classes: int, cotangent: Cotangent) -> Array | None:
     """Mark the rows that are there, or None for all.
 
     The others' features are selected to 0 before the product that sums over rows: there a NaN
     times a gradient of 0 would reach every class.
     """
-    keep = prepare(o if spec.indexed else o._replace(targets=None), spec, cx, classes).keep
-    if up.live is None:
+    keep = prepare(o if options.indexed else o._replace(targets=None), options, cx, classes).keep
+    if cotangent.live is None:
         return keep
-    return cx.xp.broadcast_to(up.live, (o.x.shape[0],)) if keep is None else keep & up.live
+    return cx.xp.broadcast_to(cotangent.live, (o.x.shape[0],)) if keep is None else keep & cotangent.live
 
 
-def weight_sum(o: Operands, spec: Spec, cx: Context, classes: int, step: int) -> Array:
+def weight_sum(o: Operands, options: Options, cx: Context, classes: int, step: int) -> Array:
     """Return the mean's denominator; soft targets are converted a block at a time."""
-    if spec.indexed or not cx.eager:
-        return total_weight(prepare(o, spec, cx, classes), o.x.shape[0], cx)
+    if options.indexed or not cx.eager:
+        return total_weight(prepare(o, options, cx, classes), o.x.shape[0], cx)
     parts = [
-        total_weight(prepare(part(o, c, o.x[c, ...]), spec, cx, classes), c.stop - c.start, cx)
+        total_weight(prepare(part(o, c, o.x[c, ...]), options, cx, classes), c.stop - c.start, cx)
         for c in cuts(o.x.shape[0], step)
     ]
     zero = cx.xp.zeros((), dtype=cx.wide, device=cx.device)

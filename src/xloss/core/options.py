@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .._arrays.inspect import Array
 
 
-class Spec(NamedTuple):
+class Options(NamedTuple):
     """The options of one call, scalars only: hashable, so that a compiler can specialise on it."""
 
     kind: str
@@ -40,7 +40,7 @@ class Operands(NamedTuple):
     pos_weight: Array | None = None
 
 
-class Need(NamedTuple):
+class Outputs(NamedTuple):
     """What an engine is asked to return."""
 
     rows: bool = False  # one loss a row
@@ -52,7 +52,7 @@ class Need(NamedTuple):
     elements: bool = False  # softmax or its logarithm
 
 
-class Upstream(NamedTuple):
+class Cotangent(NamedTuple):
     """What the gradient is multiplied by: d result/d row loss, and d result/d row weight."""
 
     row: Array | float = 1.0  # a scalar or (*rows)
@@ -60,10 +60,10 @@ class Upstream(NamedTuple):
     live: Array | None = None  # False: nothing contributes, every gradient is 0
 
 
-NO_UPSTREAM = Upstream()
+UNIT_COTANGENT = Cotangent()
 
 
-class Result(NamedTuple):
+class Outcome(NamedTuple):
     """What an engine returns; what was not asked for is None."""
 
     rows: Array | None = None

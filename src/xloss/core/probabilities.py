@@ -8,42 +8,42 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
 from .._arrays.ops import cast, gather, scatter, sum_last
 from .clip import beyond, end_logs
-from .options import Spec
+from .options import Options
 from .row_stats import RowStats
 from .smoothing import column, mix
 from .targets import Targets
 
 
-def surprise(x: Array, spec: Spec, cx: Context) -> Array:
+def surprise(x: Array, options: Options, cx: Context) -> Array:
     """Return -log p: the negated log-probability, or the log of a (clipped) probability."""
     xp = cx.xp
-    if spec.kind == "nll_loss":
+    if options.kind == "nll_loss":
         return -x
-    if spec.eps is None:
+    if options.eps is None:
         return -xp.log(x)
-    below, above = beyond(x, spec.eps)
-    low, high = end_logs(spec.eps)
+    below, above = beyond(x, options.eps)
+    low, high = end_logs(options.eps)
     inside = -xp.log(xp.where(below | above, 1.0, x))
     return xp.where(below, -low, xp.where(above, -high, inside))
 
 
-def possible(x: Array, spec: Spec, cx: Context) -> Array:
+def possible(x: Array, options: Options, cx: Context) -> Array:
     """Mark the classes whose probability is not 0; a NaN may be anything else."""
-    if spec.kind == "nll_loss":
+    if options.kind == "nll_loss":
         return x != -cx.xp.inf
-    if spec.eps is None:
+    if options.eps is None:
         return x != 0
-    return ~(x <= 0) if spec.eps == 0 else cx.xp.ones_like(x, dtype=cx.xp.bool)
+    return ~(x <= 0) if options.eps == 0 else cx.xp.ones_like(x, dtype=cx.xp.bool)
 
 
-def slope(a: Array, b: Any, x: Array, spec: Spec, cx: Context) -> Array:
+def slope(a: Array, b: Any, x: Array, options: Options, cx: Context) -> Array:
     """Return a·b·d log p/d x: a·b, or a·b/p; 0 where a is, or where p was clipped."""
     xp = cx.xp
-    if spec.kind == "nll_loss":
+    if options.kind == "nll_loss":
         return xp.where(a == 0, 0.0, a * b)
     absent = a == 0
-    if spec.eps is not None:
-        below, above = beyond(x, spec.eps)
+    if options.eps is not None:
+        below, above = beyond(x, options.eps)
         absent = absent | below | above
     x = xp.where(absent, 1.0, xp.where(x == 0, 0.0, x))  # 1/-0.0 would be -inf
     # Neither 1/p, which overflows where p is subnormal and a/p is not, nor a·b unscaled, which
@@ -55,13 +55,13 @@ def slope(a: Array, b: Any, x: Array, spec: Spec, cx: Context) -> Array:
     return xp.where(absent, 0.0, xp.where(x < 0, xp.nan, made))
 
 
-def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
+def row_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the sums about a maximum of 0 and a rest of 0: log-probabilities are normalised."""
     xp = cx.xp
     w = t.class_weight
     number = weight = uniform = None
     if t.labels is not None:
-        dot = surprise(cast(cx, gather(cx, x, t.labels), cx.wide), spec, cx)
+        dot = surprise(cast(cx, gather(cx, x, t.labels), cx.wide), options, cx)
         if t.label_weight is not None:  # absent, and not read: as a class of target 0 is
             dot = xp.where(t.label_weight == 0, 0.0, dot)
         mass: Array | float = 1.0
@@ -73,13 +73,13 @@ def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
         assert t.probs is not None
         a = t.probs if w is None else t.probs * w
         mass = total = sum_last(cx, a)
-        if w is not None and spec.label_smoothing:
+        if w is not None and options.label_smoothing:
             total = sum_last(cx, t.probs)
-        dot = sum_last(cx, xp.where(a == 0, 0.0, a * surprise(x, spec, cx)))
-    if spec.label_smoothing:
-        there = possible(x, spec, cx)
+        dot = sum_last(cx, xp.where(a == 0, 0.0, a * surprise(x, options, cx)))
+    if options.label_smoothing:
+        there = possible(x, options, cx)
         number = weight = sum_last(cx, cast(cx, there, cx.acc))
-        value = surprise(x, spec, cx)
+        value = surprise(x, options, cx)
         if w is not None:
             weight = sum_last(cx, xp.where(there, w, 0.0))
             there, value = there & (w != 0), w * value
@@ -89,14 +89,14 @@ def row_stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
 
 
 def gradient(
-    x: Array, t: Targets, spec: Spec, cx: Context, up: Any, s: RowStats | None = None
+    x: Array, t: Targets, options: Options, cx: Context, cotangent: Any, s: RowStats | None = None
 ) -> Array:
     """Return -s a_j d log p_j/d x_j, 0 for an absent term."""
     xp = cx.xp
-    b = up if t.scale is None else up * t.scale
-    if t.labels is not None and not spec.label_smoothing and t.here is None:
+    b = cotangent if t.scale is None else cotangent * t.scale
+    if t.labels is not None and not options.label_smoothing and t.here is None:
         at = cast(cx, gather(cx, x, t.labels), cx.wide)
         mine = xp.ones_like(at) if t.label_weight is None else t.label_weight
-        return scatter(cx, xp.zeros_like(x), t.labels, -slope(mine, b, at, spec, cx))
-    a = mix(x, t, spec, cx, possible(x, spec, cx), s).a
-    return -slope(a, column(cx, b), x, spec, cx)
+        return scatter(cx, xp.zeros_like(x), t.labels, -slope(mine, b, at, options, cx))
+    a = mix(x, t, options, cx, possible(x, options, cx), s).a
+    return -slope(a, column(cx, b), x, options, cx)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .._arrays.ops import arange, cast, count_true, fill, gather, max_last, sum_last
-from .options import Spec
+from .options import Options
 from .targets import Targets
 
 
@@ -58,7 +58,7 @@ def gaps(z: Array, m: Array, top: Array, cx: Context) -> Array:
 
 
 def row_stats(
-    z: Array, t: Targets, spec: Spec, cx: Context, made: Exponentials | None = None
+    z: Array, t: Targets, options: Options, cx: Context, made: Exponentials | None = None
 ) -> RowStats:
     """Return the statistics of a block of rows (..., classes)."""
     xp = cx.xp
@@ -67,7 +67,7 @@ def row_stats(
     mass: Array | float | None = None
     total: Array | float | None = None
     dot = possible = possible_weight = possible_dot = None
-    smooth = spec.label_smoothing > 0
+    smooth = options.label_smoothing > 0
     gap = None
     if t.labels is not None:
         at = gather(cx, z, t.labels)

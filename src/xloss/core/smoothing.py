@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .._arrays.ops import cast, sum_last
-from .options import Spec
+from .options import Options
 from .row_stats import RowStats, hot
 from .targets import Targets
 
@@ -27,14 +27,14 @@ class Mix(NamedTuple):
 
 
 def mix(
-    x: Array, t: Targets, spec: Spec, cx: Context, there: Array, s: RowStats | None = None
+    x: Array, t: Targets, options: Options, cx: Context, there: Array, s: RowStats | None = None
 ) -> Mix:
     """Return a_j = w_j ((1-ε) t_j + ε T u_j); `there` marks the possible classes.
 
     Of a piece of a row only with the whole row's statistics.
     """
     xp = cx.xp
-    eps = spec.label_smoothing
+    eps = options.label_smoothing
     w: Any = 1.0 if t.class_weight is None else t.class_weight
 
     def row_sum(known: Any, values: Array) -> Array:
@@ -76,9 +76,9 @@ def target_gradient(
     there: Array,
     lse: Array | None,
     t: Targets,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    up: Any,
+    cotangent: Any,
     up_weight: Any,
     uniform: Array | None = None,
     total: Array | None = None,
@@ -90,7 +90,7 @@ def target_gradient(
     over the possible classes, and `total`, its sum of targets.
     """
     xp = cx.xp
-    eps = spec.label_smoothing
+    eps = options.label_smoothing
     assert t.probs is not None
     w: Any = 1.0 if t.class_weight is None else t.class_weight
     endless = ((value == xp.inf) & ~there) | (value == -xp.inf)
@@ -110,14 +110,14 @@ def target_gradient(
         shared = eps * column(cx, uniform)
         # All smoothed, nothing is left of a class's own loss, infinite though it be.
         each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
-    h = each * column(cx, up if t.scale is None else up * t.scale)
+    h = each * column(cx, cotangent if t.scale is None else cotangent * t.scale)
     per_weight = up_weight
-    if spec.z_loss and lse is not None:
+    if options.z_loss and lse is not None:
         lse = cast(cx, lse, cx.wide)
         if t.weight is not None:
             # The term is linear in the targets: its slope is there in a row of weight 0 as well.
             lse = xp.where((t.weight == 0) & (lse == xp.inf), 0.0, lse)
-        zw = up * spec.z_loss * lse * lse
+        zw = cotangent * options.z_loss * lse * lse
         per_weight = zw if per_weight is None else per_weight + zw
     if per_weight is not None:
         share = column(cx, per_weight if t.scale is None else per_weight * t.scale) * w

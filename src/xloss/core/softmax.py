@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .._arrays.ops import cast, fill, scatter, sum_last
-from .options import Spec
+from .options import Options
 from .row_stats import Exponentials, RowStats, exponentials, gaps, log1p_rest
 from .smoothing import absent_if_zero, column, mix, uniform_sum, weighed_lse
 from .targets import Targets
@@ -22,10 +22,10 @@ class Parts(NamedTuple):
     q: Array  # 1 - p
 
 
-def link(x: Array, spec: Spec, cx: Context) -> Array:
+def link(x: Array, options: Options, cx: Context) -> Array:
     """Return the capped logits c·tanh(x/c); a masked logit stays masked."""
     z = cast(cx, x, cx.acc)
-    c = spec.softcap
+    c = options.softcap
     if c is None:
         return z
     return cx.xp.where(z == -cx.xp.inf, -cx.xp.inf, c * tanh(z / c, cx))
@@ -42,11 +42,11 @@ def tanh(u: Array, cx: Context) -> Array:
     return xp.where(xp.abs(u) < 0.5, xp.tanh(u), xp.where(u < 0, -far, far))
 
 
-def link_slope(x: Array, spec: Spec, cx: Context) -> Array | None:
+def link_slope(x: Array, options: Options, cx: Context) -> Array | None:
     """Return dz/dx = sech²(x/c) as 4t/(1+t)², t = exp(-2|x/c|): 1 - tanh² is 0 from 10 on."""
-    if spec.softcap is None:
+    if options.softcap is None:
         return None
-    t = cx.xp.exp(-2.0 * cx.xp.abs(cast(cx, x, cx.acc) / spec.softcap))
+    t = cx.xp.exp(-2.0 * cx.xp.abs(cast(cx, x, cx.acc) / options.softcap))
     return 4.0 * t / ((1.0 + t) * (1.0 + t))
 
 
@@ -95,35 +95,35 @@ def label_parts(s: RowStats, cx: Context) -> tuple[Array, Array, Array]:
     return log1p_rest(s, cx) + s.dot, e * inv, q
 
 
-def z_term(s: RowStats, t: Targets, spec: Spec, cx: Context) -> tuple[Array, Array]:
+def z_term(s: RowStats, t: Targets, options: Options, cx: Context) -> tuple[Array, Array]:
     """Return λ·W·lse² and 2λ·W·lse."""
     lse = cast(cx, s.max, cx.wide) + log1p_rest(s, cx)
     if t.weight is None:
-        return spec.z_loss * lse * lse, 2.0 * spec.z_loss * lse
+        return options.z_loss * lse * lse, 2.0 * options.z_loss * lse
     lse = weighed_lse(lse, t, cx)
-    weighted = spec.z_loss * t.weight * lse
+    weighted = options.z_loss * t.weight * lse
     return weighted * lse, 2.0 * weighted
 
 
 def losses(
-    s: RowStats, t: Targets, spec: Spec, cx: Context, sums: tuple[Array, ...] | None = None
+    s: RowStats, t: Targets, options: Options, cx: Context, sums: tuple[Array, ...] | None = None
 ) -> Array:
     """Return row losses, wide, before absent and bad rows are put right."""
     xp = cx.xp
     rise = log1p_rest(s, cx)
-    if spec.kind == "logsumexp":
+    if options.kind == "logsumexp":
         # Every class impossible is a sum of zero, not an undefined one.
         return xp.where(s.max == -xp.inf, -xp.inf, cast(cx, s.max, cx.wide) + rise)
-    if spec.kind == "entropy":
+    if options.kind == "entropy":
         assert sums is not None
         return rise + sums[0]
     if sums is not None:  # focal, from the whole mixture
         row = sums[0]
-    elif spec.kind == "focal_loss":
+    elif options.kind == "focal_loss":
         nll, p, q = label_parts(s, cx)
-        row = absent_if_zero(t.label_weight, focal(p, q, nll, spec.gamma, cx)[0], cx)
+        row = absent_if_zero(t.label_weight, focal(p, q, nll, options.gamma, cx)[0], cx)
     else:
-        eps = spec.label_smoothing
+        eps = options.label_smoothing
         row = None
         if eps < 1:
             row = s.mass * rise + s.dot
@@ -135,7 +135,7 @@ def losses(
             assert s.possible_weight is not None
             assert s.possible_dot is not None
             uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
-            if t.labels is None and spec.kind in ("nll_loss", "log_loss"):
+            if t.labels is None and options.kind in ("nll_loss", "log_loss"):
                 # A NaN among probabilities is in its own term, which is absent here.
                 absent = (s.total == 0) & (s.possible != 0)
                 uniform = xp.where(absent, 0.0, s.total * uniform)
@@ -145,8 +145,8 @@ def losses(
     assert row is not None
     if t.scale is not None:
         row = t.scale * row
-    if spec.z_loss:
-        row = row + z_term(s, t, spec, cx)[0]
+    if options.z_loss:
+        row = row + z_term(s, t, options, cx)[0]
     return row
 
 
@@ -154,7 +154,7 @@ Sums = tuple[Array, ...]
 
 
 def second_sums(
-    z: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, e: Exponentials | None = None
+    z: Array, s: RowStats, t: Targets, options: Options, cx: Context, e: Exponentials | None = None
 ) -> Sums | None:
     """Return the sums that need the whole row's statistics first, each (...,) and wide.
 
@@ -162,46 +162,46 @@ def second_sums(
     classes. None for the others.
     """
     xp = cx.xp
-    if spec.kind == "entropy":
+    if options.kind == "entropy":
         e = exponentials(z, cx, s) if e is None else e
         product = xp.where(e.below == 0, 0.0, e.below * gaps(z, e.max, e.top, cx))
         return (sum_last(cx, product) / (1.0 + s.rest),)
-    if spec.kind != "focal_loss" or (spec.indexed and not spec.label_smoothing):
+    if options.kind != "focal_loss" or (options.indexed and not options.label_smoothing):
         return None
     got = parts(z, cx, exponentials(z, cx, s) if e is None else e)
     there = z != -xp.inf
-    a = mix(z, t, spec, cx, there, s).a
-    f, slope = focal(got.p, got.q, got.nll, spec.gamma, cx)
+    a = mix(z, t, options, cx, there, s).a
+    f, slope = focal(got.p, got.q, got.nll, options.gamma, cx)
     each = xp.where((a == 0) & (f == f), 0.0, a * f)
     return (
         sum_last(cx, each),
         sum_last(cx, a * slope),
-        uniform_sum(f, there, t, cx) if spec.label_smoothing else xp.zeros_like(s.rest),
+        uniform_sum(f, there, t, cx) if options.label_smoothing else xp.zeros_like(s.rest),
     )
 
 
 def label_gradient(
-    x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Any, e: Exponentials
+    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Any, e: Exponentials
 ) -> Array:
     """Return the gradient for unsmoothed labels: a scaled softmax, and one entry a row."""
     xp = cx.xp
     nll, p, q = label_parts(s, cx)
-    b = up if t.scale is None else up * t.scale
+    b = cotangent if t.scale is None else cotangent * t.scale
     if t.label_weight is not None:
         b = b * t.label_weight
-    if spec.kind == "focal_loss":
-        b = b * focal(p, q, nll, spec.gamma, cx)[1]
+    if options.kind == "focal_loss":
+        b = b * focal(p, q, nll, options.gamma, cx)[1]
     coefficient, at_label = b, -b * q
-    if spec.z_loss:
-        zc = up * z_term(s, t, spec, cx)[1]
+    if options.z_loss:
+        zc = cotangent * z_term(s, t, options, cx)[1]
         coefficient, at_label = b + zc, at_label + xp.where(p == 0, 0.0, zc * p)
     inv = xp.where(s.max == -xp.inf, xp.nan, 1.0 / (1.0 + s.rest))
     every = fill(cx, e.below, e.top, 1.0)
     g = every * column(cx, coefficient * inv)
-    if spec.z_loss:  # lse = inf times a probability of exactly 0
+    if options.z_loss:  # lse = inf times a probability of exactly 0
         g = fill(cx, g, every == 0, 0.0)
     g = scatter(cx, g, t.labels, at_label)
-    slope = link_slope(x, spec, cx)
+    slope = link_slope(x, options, cx)
     return g if slope is None else g * slope
 
 
@@ -209,9 +209,9 @@ def gradient(
     x: Array,
     z: Array,
     t: Targets,
-    spec: Spec,
+    options: Options,
     cx: Context,
-    up: Any,
+    cotangent: Any,
     got: Parts,
     s: RowStats | None = None,
     sums: Sums | None = None,
@@ -223,39 +223,39 @@ def gradient(
     """
     xp = cx.xp
     p, q = got.p, got.q
-    if spec.kind == "logsumexp":
-        g = p * column(cx, up)
-    elif spec.kind == "entropy":
+    if options.kind == "logsumexp":
+        g = p * column(cx, cotangent)
+    elif options.kind == "entropy":
         nll = xp.where(p == 0, 0.0, got.nll)
         h = sum_last(cx, p * nll) if s is None or sums is None else log1p_rest(s, cx) + sums[0]
-        g = p * (nll - column(cx, h)) * column(cx, up)
+        g = p * (nll - column(cx, h)) * column(cx, cotangent)
     else:
-        a = mix(p, t, spec, cx, z != -xp.inf, s)
+        a = mix(p, t, options, cx, z != -xp.inf, s)
         mine, others = a.a, a.others
-        if spec.kind == "focal_loss":
-            slope = focal(p, q, got.nll, spec.gamma, cx)[1]
+        if options.kind == "focal_loss":
+            slope = focal(p, q, got.nll, options.gamma, cx)[1]
             mine = a.a * slope
-            by_label = spec.indexed and not spec.label_smoothing
+            by_label = options.indexed and not options.label_smoothing
             if s is not None and by_label:
                 nll, p_label, q_label = label_parts(s, cx)
-                total = focal(p_label, q_label, nll, spec.gamma, cx)[1]
+                total = focal(p_label, q_label, nll, options.gamma, cx)[1]
                 total = total if t.label_weight is None else total * t.label_weight
             else:
                 total = sum_last(cx, mine) if sums is None else sums[1]
             others = column(cx, total)
             others = xp.where(a.a != 0, 0.0, others) if by_label else others - mine
-        b = up if t.scale is None else up * t.scale
+        b = cotangent if t.scale is None else cotangent * t.scale
         g = (p * others - mine * q) * column(cx, b)
-        if spec.z_loss:
-            weighted = up if t.weight is None else up * t.weight
-            zc = 2.0 * spec.z_loss * column(cx, weighted) * column(cx, weighed_lse(got.lse, t, cx))
+        if options.z_loss:
+            weighted = cotangent if t.weight is None else cotangent * t.weight
+            zc = 2.0 * options.z_loss * column(cx, weighted) * column(cx, weighed_lse(got.lse, t, cx))
             g = g + xp.where(p == 0, 0.0, zc * p)
-    slope = link_slope(x, spec, cx)
+    slope = link_slope(x, options, cx)
     return g if slope is None else g * slope
 
 
-def class_losses(got: Parts, spec: Spec, cx: Context) -> Array:
+def class_losses(got: Parts, options: Options, cx: Context) -> Array:
     """Return the loss of each class of a row, were it the target."""
-    if spec.kind == "focal_loss":
-        return focal(got.p, got.q, got.nll, spec.gamma, cx)[0]
+    if options.kind == "focal_loss":
+        return focal(got.p, got.q, got.nll, options.gamma, cx)[0]
     return got.nll

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import INTEGERS, Array, dtype_name, has_memory
 from .._arrays.ops import c_order, cast, quiet, sum_last, take
-from .options import Operands, Spec
+from .options import Operands, Options
 from .reduce import contributing, exact_sum
 
 
@@ -74,7 +74,7 @@ def safe_labels(
     return xp.where(inside, safe, 0), keep, bad  # no array of zeros: lengths may be unknown
 
 
-def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
+def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets:
     """Make one block's targets safe and weigh its rows."""
     xp = cx.xp
     keep = bad = labels = probs = label_weight = None
@@ -82,11 +82,11 @@ def prepare(o: Operands, spec: Spec, cx: Context, classes: int) -> Targets:
     if o.targets is not None:
         if not classes:
             # The binary losses take 0 and 1; any other integer is a bad label.
-            if spec.indexed and dtype_name(o.targets.dtype) in INTEGERS:
+            if options.indexed and dtype_name(o.targets.dtype) in INTEGERS:
                 bad = safe_labels(o.targets, 2, None, cx)[2]
-        elif spec.indexed:
-            labels, keep, bad = safe_labels(o.targets, classes, spec.ignore_index, cx)
-        elif spec.kind != "kl_div":
+        elif options.indexed:
+            labels, keep, bad = safe_labels(o.targets, classes, options.ignore_index, cx)
+        elif options.kind != "kl_div":
             probs = c_order(cx, cast(cx, o.targets, cx.acc))
     if o.where is not None:
         keep = o.where if keep is None else keep & o.where
@@ -140,7 +140,7 @@ def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
 
 
 def live_rows(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any = None
+    o: Operands, options: Options, cx: Context, classes: int, normalizer: Any = None
 ) -> tuple[Operands, Array]:
     """Return what a mean is 0 without, and the operands with every row absent where it is 0.
 
@@ -148,12 +148,12 @@ def live_rows(
     """
     xp = cx.xp
     rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
-    if classes and spec.kind != "kl_div" and not spec.indexed:
+    if classes and options.kind != "kl_div" and not options.indexed:
         # The rows' gradient and the denominator's are added before 16 bits round them.
         o = o._replace(targets=cast(cx, o.targets, cx.acc))
-    t = prepare(o, spec, cx, classes)
+    t = prepare(o, options, cx, classes)
     total = contributing(cx, total_weight(t, prod(rows), cx), normalizer)
-    if not classes or spec.kind == "kl_div" or (spec.indexed and o.class_weight is None):
+    if not classes or options.kind == "kl_div" or (options.indexed and o.class_weight is None):
         return o, total  # a row that weighs nothing is absent already
     live = xp.broadcast_to(total != 0, rows)
     return o._replace(where=live if o.where is None else o.where & live), total

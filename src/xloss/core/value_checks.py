@@ -8,14 +8,14 @@ from typing import Any
 from .._arrays.context import Context, read
 from .._arrays.inspect import INTEGERS, Array, dtype_name, is_tracer
 from .._arrays.ops import arange, cast, quiet
-from .options import Operands, Spec
+from .options import Operands, Options
 from .row_blocks import cut, cuts
 from .targets import bounds, prepare
 
 
 def check_values(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     weight: str = "weight",
@@ -29,19 +29,19 @@ def check_values(
     read.
     """
     if any(a is not None and is_tracer(a, cx.library) for a in (o.sample_weight, o.where)):
-        if spec.validate is True:
+        if options.validate is True:
             raise ValueError("validate: True would read values that tracing does not have")
         return cx._replace(readable=False, clean=False)
-    if spec.indexed and o.targets is not None:
-        ignore = spec.ignore_index
+    if options.indexed and o.targets is not None:
+        ignore = options.ignore_index
         least, most = bounds(o.targets, cx)
         inside = least >= 0 and most < (classes or 2)
         if not inside:
-            _first_bad(o, spec, cx, classes, named)
+            _first_bad(o, options, cx, classes, named)
         cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
-    if spec.validate is True:
+    if options.validate is True:
         with quiet(cx):
-            _negatives(o, spec, cx, classes, weight, named)
+            _negatives(o, options, cx, classes, weight, named)
     return cx
 
 
@@ -58,27 +58,27 @@ def axis_back(axis: int, ndim: int) -> Callable[[tuple[int, ...]], str]:
 
 def check_targets(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     weight: str = "weight",
     named: Callable[[tuple[int, ...]], str] = str,
 ) -> Context:
     """Do the same for logits that are not here: an array of their shape stands in for them."""
-    rows: Any = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
+    rows: Any = o.targets.shape if options.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
     empty = cx.xp.zeros((1,) * (len(rows) + 1), dtype=cx.acc, device=cx.device)
     like = cx.xp.broadcast_to(empty, (*rows, classes))
-    return check_values(o._replace(x=like), spec, cx, classes, weight, named)
+    return check_values(o._replace(x=like), options, cx, classes, weight, named)
 
 
-def check_class_weight(o: Operands, spec: Spec, cx: Context, name: str = "weight") -> None:
+def check_class_weight(o: Operands, options: Options, cx: Context, name: str = "weight") -> None:
     """With validate=True refuse negative class weights, of which there may be only some here."""
-    check_values(Operands(o.x, None, o.class_weight), spec, cx, 1, name)
+    check_values(Operands(o.x, None, o.class_weight), options, cx, 1, name)
 
 
-def check_labels(o: Operands, spec: Spec, cx: Context, classes: int) -> Context:
+def check_labels(o: Operands, options: Options, cx: Context, classes: int) -> Context:
     """Do the same where the class weights too are elsewhere."""
-    return check_targets(o._replace(class_weight=None), spec, cx, classes)
+    return check_targets(o._replace(class_weight=None), options, cx, classes)
 
 
 def _rows(o: Operands, classes: int) -> tuple[int, ...]:
@@ -86,12 +86,12 @@ def _rows(o: Operands, classes: int) -> tuple[int, ...]:
 
 
 def _first_bad(
-    o: Operands, spec: Spec, cx: Context, classes: int, named: Callable[[tuple[int, ...]], str]
+    o: Operands, options: Options, cx: Context, classes: int, named: Callable[[tuple[int, ...]], str]
 ) -> None:
     xp = cx.xp
     rows = _rows(o, classes)
     for piece in cuts(rows, classes, cx):
-        bad = prepare(cut(xp, o, piece, classes), spec, cx, classes).bad
+        bad = prepare(cut(xp, o, piece, classes), options, cx, classes).bad
         if bad is None or not bool(xp.any(bad)):
             continue
         at = _first(bad, cx)
@@ -133,7 +133,7 @@ def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple
 
 def _negatives(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     weight: str,
@@ -141,9 +141,9 @@ def _negatives(
 ) -> None:
     xp = cx.xp
     arrays: list[tuple[str, Any]] = [(weight, o.class_weight)]
-    if not spec.indexed:
+    if not options.indexed:
         arrays.append(("targets", o.targets))
-    if spec.kind == "log_loss":
+    if options.kind == "log_loss":
         arrays.append(("probs", o.x))
     arrays.append(("sample_weight", o.sample_weight))
     for name, values in arrays:
@@ -151,7 +151,7 @@ def _negatives(
             continue
         low = values < 0
         if name != weight:
-            keep = prepare(o, spec, cx, classes).keep
+            keep = prepare(o, options, cx, classes).keep
             if keep is not None:
                 wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)
                 low = low & wide

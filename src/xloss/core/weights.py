@@ -13,7 +13,7 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling, dtype_name, is_tracer
 from .._arrays.ops import cast, take
 from . import powers
-from .options import Operands, Spec
+from .options import Operands, Options
 from .powers import Split
 from .targets import safe_labels
 
@@ -36,7 +36,7 @@ def _room(cx: Context, both: bool) -> int:
 
 def mean_weights(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     normalizer: Any,
@@ -54,9 +54,9 @@ def mean_weights(
     if not rounded and cx.host and dtype_name(cx.acc) != dtype_name(cx.wide):
         # On the host, sums of rows and the weights of float32 rows are float64, out of danger; but
         # not what a class weight is multiplied by, a soft target or a share of smoothing.
-        mixes = not spec.indexed or bool(spec.label_smoothing)
+        mixes = not options.indexed or bool(options.label_smoothing)
         o = o._replace(sample_weight=None, class_weight=o.class_weight if mixes else None)
-    if spec.reduction != "mean" or (o.class_weight is o.sample_weight is None):
+    if options.reduction != "mean" or (o.class_weight is o.sample_weight is None):
         return given, normalizer
     if cx.host and moderate(o, cx):
         return given, normalizer
@@ -67,7 +67,7 @@ def mean_weights(
     elif normalizer is not None:
         mantissa, size, _ = powers.split(cx, normalizer)
         size = _exponents(cx, size)
-    made = balance(o, spec, cx, classes, by_label, group, size)
+    made = balance(o, options, cx, classes, by_label, group, size)
     changed = {
         name: new
         for name in ("class_weight", "sample_weight")
@@ -101,7 +101,7 @@ def moderate(o: Operands, cx: Context) -> bool:
 
 def balance(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     by_label: bool = True,
@@ -118,11 +118,11 @@ def balance(
         for a in (o.sample_weight, o.class_weight)
     )
     keep, rows, shift = o.where, sample, 0
-    if by_label and classes and spec.indexed:
-        labels, kept, _ = safe_labels(o.targets, classes, spec.ignore_index, cx)
+    if by_label and classes and options.indexed:
+        labels, kept, _ = safe_labels(o.targets, classes, options.ignore_index, cx)
         if kept is not None:
             keep = kept if keep is None else keep & kept
-        if each is not None and not spec.label_smoothing and group is None:
+        if each is not None and not options.label_smoothing and group is None:
             # A row's label has one class weight: its power of two goes to the row, so that no
             # class that is not met counts among the largest.
             o = o._replace(class_weight=each.mantissa)

@@ -12,7 +12,7 @@ from .._arrays.context import Context
 from .._arrays.host_data import moved
 from .._arrays.inspect import Array, dtype_name
 from .._arrays.ops import cast
-from ..core.call import Call
+from ..core.call import LossCall
 from ..core.options import Operands
 from ..core.row_blocks import cut, cuts
 from ..core.softmax import link
@@ -25,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 Hit = tuple[str, Mask, str]  # a rule, the rows of a block that it applies to, why
 
 
-def look(call: Call, got: Measured, found: Findings, start: tuple[int, ...]) -> None:
+def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...]) -> None:
     """Add what explains the losses of these rows, whose first stands at `start` in the whole."""
     cx, o, classes = call.cx, call.operands, call.classes
     weights = None if o.class_weight is None else host(cast(cx, o.class_weight, cx.acc))
@@ -70,13 +70,13 @@ def conclude(
     return loss
 
 
-def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
+def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) -> Iterator[Hit]:
     """Yield the rules that apply to a block of rows."""
-    spec, cx = call.spec, call.cx
-    targets = host(o.targets) if spec.indexed else None
+    options, cx = call.options, call.cx
+    targets = host(o.targets) if options.indexed else None
     keep = np.ones(losses.shape, dtype=bool)
-    if spec.indexed and spec.ignore_index is not None:
-        keep &= targets != spec.ignore_index
+    if options.indexed and options.ignore_index is not None:
+        keep &= targets != options.ignore_index
     if o.where is not None:
         keep &= host(o.where)
     explained = np.zeros_like(keep)
@@ -90,7 +90,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
         odd = ((targets < 0) | (targets >= call.classes)) & keep
         explained |= odd
         if odd.any():
-            other = "" if spec.ignore_index is None else f" and not {spec.ignore_index}"
+            other = "" if options.ignore_index is None else f" and not {options.ignore_index}"
             value = int(targets[odd][0])
             yield (
                 "label_out_of_range",
@@ -107,7 +107,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
     failed = keep & ~np.isfinite(losses)
     if not failed.any():
         return
-    z = _rows(o.x, failed, cx, lambda x: link(x, spec, cx))
+    z = _rows(o.x, failed, cx, lambda x: link(x, options, cx))
     if targets is None:
         asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.acc))
     else:
@@ -125,21 +125,21 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: Call) -> I
     )
 
 
-def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call) -> Iterator[Hit]:
+def _from_logits(z: Values, targets: Values, weights: Values | None, call: LossCall) -> Iterator[Hit]:
     """Yield the rules that apply to rows of logits (count, classes) whose loss is not finite."""
-    spec = call.spec
+    options = call.options
     undefined = _some(np.isnan(z))
     yield "nan_logit", undefined, "a logit is NaN: so is the loss"
     masked = z == -np.inf
     nothing = ~_some(~masked)
     yield "no_possible_class", nothing, "every logit is -inf, no class is possible: the loss is NaN"
     share = np.ones(call.classes) if weights is None else weights
-    if spec.indexed:
+    if options.indexed:
         asked = np.zeros(z.shape, dtype=bool)
         asked[np.arange(len(z)), targets.astype(np.intp)] = True
     else:
         asked = targets != 0
-    asked &= (share != 0) & (spec.label_smoothing < 1)
+    asked &= (share != 0) & (options.label_smoothing < 1)
     lost = _some(asked & masked) & ~nothing
     yield (
         "masked_target",
@@ -147,9 +147,9 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
         "the target has weight on a class whose logit is -inf: the loss is +inf",
     )
     top = np.isposinf(z)
-    if spec.label_smoothing:
+    if options.label_smoothing:
         asked = asked | ((share != 0) & ~masked)
-    elsewhere = _some(asked & ~top) | (spec.z_loss > 0)
+    elsewhere = _some(asked & ~top) | (options.z_loss > 0)
     yield (
         "infinite_logit",
         _some(top) & elsewhere,
@@ -157,7 +157,7 @@ def _from_logits(z: Values, targets: Values, weights: Values | None, call: Call)
         "(or z_loss squares an infinite number): the loss is +inf",
     )
     broken = ~np.isfinite(share)
-    if not spec.indexed:
+    if not options.indexed:
         asked = np.ones_like(asked)  # a target of 0 times a weight of inf or NaN is NaN
     yield "bad_weight", _some(asked & broken), ""
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
-from ..core.options import Need, Operands, Result, Spec, Upstream
+from ..core.options import Outputs, Operands, Outcome, Options, Cotangent
 from . import generic
 from .cpu import engine as cpu
 from .cuda import engine as cuda
@@ -30,19 +30,19 @@ class Engine(Protocol):
     def unavailable(self) -> str | None:
         """Say why no call can be taken on this machine, or None."""
 
-    def refuses(self, o: Operands, spec: Spec, cx: Context) -> str | None:
+    def refuses(self, o: Operands, options: Options, cx: Context) -> str | None:
         """Say why this call cannot be taken, or None."""
 
     def run(
         self,
         o: Operands,
-        spec: Spec,
+        options: Options,
         cx: Context,
         classes: int,
-        need: Need,
-        up: Upstream = ...,
+        outputs: Outputs,
+        cotangent: Cotangent = ...,
         saved: tuple[Array, ...] | None = None,
-    ) -> Result:
+    ) -> Outcome:
         """Compute what is needed."""
 
 
@@ -57,15 +57,15 @@ def asked_for() -> str | None:
     return None if compiling() else _asked.get()
 
 
-def choose(o: Operands, spec: Spec, cx: Context) -> Engine:
+def choose(o: Operands, options: Options, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
-    if spec.engine is None:
+    if options.engine is None:
         compiled: Engine = cpu if cx.host else cuda
-        return compiled if compiled.refuses(o, spec, cx) is None else generic
-    engine = _ENGINES[spec.engine]
-    reason = engine.unavailable() or engine.refuses(o, spec, cx)
+        return compiled if compiled.refuses(o, options, cx) is None else generic
+    engine = _ENGINES[options.engine]
+    reason = engine.unavailable() or engine.refuses(o, options, cx)
     if reason is not None:
-        raise EngineUnavailable(f"engine {spec.engine!r} cannot take this call: {reason}")
+        raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")
     return engine
 
 

@@ -9,7 +9,7 @@ from .._arrays.context import Context, read
 from .._arrays.inspect import Array
 from .._arrays.ops import cast, gather, quiet
 from ..core import class_shards
-from ..core.options import Need, Operands, Spec, Upstream
+from ..core.options import Outputs, Operands, Options, Cotangent
 from ..core.row_blocks import cuts
 from ..core.row_stats import RowStats
 from ..core.targets import Targets
@@ -19,34 +19,34 @@ from .generic import cut_up
 _ROW_FIELDS = ("labels", "label_weight", "scale", "weight", "keep", "bad", "here")
 
 
-def compiled(x: Array, spec: Spec, cx: Context) -> Engine | None:
+def compiled(x: Array, options: Options, cx: Context) -> Engine | None:
     """Return the compiled engine that takes the pass over a shard's logits, if one does."""
-    engine = choose(Operands(x), spec, cx)
+    engine = choose(Operands(x), options, cx)
     if engine is generic or 0 in x.shape:
         return None
     # What smoothing and the cap need of a row leaves the kernels only as part of its loss.
     for option in ("label_smoothing", "softcap"):
-        if getattr(spec, option):
-            if spec.engine is not None:
+        if getattr(options, option):
+            if options.engine is not None:
                 raise EngineUnavailable(
-                    f"engine {spec.engine!r} cannot take this call: {option} of classes in parts"
+                    f"engine {options.engine!r} cannot take this call: {option} of classes in parts"
                 )
             return None
     return engine
 
 
-def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
+def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the statistics of a shard (*rows, classes)."""
     if not cx.eager:
-        return class_shards.stats(x, t, spec, cx)
+        return class_shards.stats(x, t, options, cx)
     xp = cx.xp
     rows = tuple(x.shape[:-1])
-    engine = compiled(x, spec, cx)
+    engine = compiled(x, options, cx)
     if engine is not None:
         labels: Any = xp.zeros(rows, dtype=cx.index, device=cx.device)
-        bare = Spec("cross_entropy", indexed=True, engine=spec.engine)
+        bare = Options("cross_entropy", indexed=True, engine=options.engine)
         got = engine.run(
-            Operands(x, labels), bare, read(cx, clean=True), x.shape[-1], Need(stats=True)
+            Operands(x, labels), bare, read(cx, clean=True), x.shape[-1], Outputs(stats=True)
         ).stats
         assert got is not None
         m, rest = got
@@ -58,24 +58,24 @@ def stats(x: Array, t: Targets, spec: Spec, cx: Context) -> RowStats:
         mass = cast(cx, t.here, cx.wide)
         return RowStats(m, rest, mass, mass, xp.where(t.here, gap, 0.0))
     pieces = list(cuts(rows, max(1, x.shape[-1]), cx))
-    made = [class_shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), spec, cx) for p in pieces]
+    made = [class_shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), options, cx) for p in pieces]
     if len(made) == 1:
         return RowStats(*(None if a is None else xp.reshape(a, rows) for a in made[0]))
     return RowStats(*(_joined(column, rows, cx) for column in zip(*made, strict=True)))
 
 
-def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream) -> Array:
+def gradient(x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent) -> Array:
     """Return the gradient to a shard, in its dtype."""
     if not cx.eager:
-        return cast(cx, class_shards.gradient(x, s, t, spec, cx, up), x.dtype)
+        return cast(cx, class_shards.gradient(x, s, t, options, cx, cotangent), x.dtype)
     xp = cx.xp
-    engine = compiled(x, spec, cx)
+    engine = compiled(x, options, cx)
     if (
         engine is not None
         and x.shape[-1] > engine.RECOMPUTED
-        and not (spec.z_loss and t.label_weight is not None)  # lse = inf in a row of weight 0
+        and not (options.z_loss and t.label_weight is not None)  # lse = inf in a row of weight 0
     ):
-        return _compiled_gradient(engine, x, s, t, spec, cx, up)
+        return _compiled_gradient(engine, x, s, t, options, cx, cotangent)
     rows = tuple(x.shape[:-1])
     out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
     if 0 in x.shape:
@@ -83,7 +83,7 @@ def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Ups
     for p in cuts(rows, x.shape[-1], cx):
         part = RowStats(*(rows_of(xp, a, p, 1) if hasattr(a, "ndim") else a for a in s))
         g = class_shards.gradient(
-            rows_of(xp, x, p, 2), part, _targets(xp, t, p), spec, cx, cut_up(xp, up, p)
+            rows_of(xp, x, p, 2), part, _targets(xp, t, p), options, cx, cut_up(xp, cotangent, p)
         )
         place = (*p, ...)
         out[place] = xp.reshape(cast(cx, g, x.dtype), out[place].shape)
@@ -91,26 +91,26 @@ def gradient(x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Ups
 
 
 def _compiled_gradient(
-    engine: Engine, x: Array, s: RowStats, t: Targets, spec: Spec, cx: Context, up: Upstream
+    engine: Engine, x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent
 ) -> Array:
     xp = cx.xp
     rows = tuple(x.shape[:-1])
     # What a row weighs goes with its upstream: the kernel sees plain labels.
-    row: Any = up.row
+    row: Any = cotangent.row
     for factor in (t.scale, t.label_weight):
         row = row if factor is None else row * factor
     if t.bad is not None:
         row = xp.where(t.bad, xp.nan, row + xp.zeros(rows, dtype=cx.wide, device=cx.device))
     if not isinstance(row, float):
         row = cast(cx, xp.asarray(row), cx.wide)
-    bare = Spec("cross_entropy", indexed=True, z_loss=spec.z_loss, engine=spec.engine)
+    bare = Options("cross_entropy", indexed=True, z_loss=options.z_loss, engine=options.engine)
     o = Operands(x, t.labels, None, None, t.keep)
-    need, up_row = Need(grad=True), Upstream(row, None, up.live)
+    outputs, up_row = Outputs(grad=True), Cotangent(row, None, cotangent.live)
     saved = xp.asarray(s.max), xp.asarray(s.rest)  # of one row NumPy makes scalars
-    g: Any = engine.run(o, bare, read(cx, clean=True), x.shape[-1], need, up_row, saved).grad
+    g: Any = engine.run(o, bare, read(cx, clean=True), x.shape[-1], outputs, up_row, saved).grad
     # Where the label is elsewhere the kernel took the first class for it.
     first = class_shards.gradient(
-        x[..., :1], s, t._replace(here=xp.zeros_like(t.here)), spec, cx, up
+        x[..., :1], s, t._replace(here=xp.zeros_like(t.here)), options, cx, cotangent
     )
     g[..., 0] = xp.where(t.here, g[..., 0], cast(cx, first[..., 0], x.dtype))
     return g

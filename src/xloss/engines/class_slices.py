@@ -7,21 +7,21 @@ from typing import Any
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core import class_slices
-from ..core.options import Operands, Spec, Upstream
+from ..core.options import Operands, Options, Cotangent
 from ..core.row_blocks import cut, cuts
 from . import class_shards
 from .generic import cut_up
 
 
-def stats(o: Operands, spec: Spec, classes: int, start: int) -> Array:
+def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
     """Return a piece's statistics, (*rows, numbers), wide: see core.pieces."""
     cx = class_slices.chunk_context(o.x)
-    if _compiled(o, spec, cx):
-        t = class_slices.piece_targets(o, spec, cx, classes, start)
-        return class_slices.pack(class_shards.stats(o.x, t, spec, cx), cx)
+    if _compiled(o, options, cx):
+        t = class_slices.piece_targets(o, options, cx, classes, start)
+        return class_slices.pack(class_shards.stats(o.x, t, options, cx), cx)
     rows = tuple(o.x.shape[:-1])
     made = [
-        class_slices.stats(cut(cx.xp, o, block, o.x.shape[-1]), spec, classes, start)
+        class_slices.stats(cut(cx.xp, o, block, o.x.shape[-1]), options, classes, start)
         for block in cuts(rows, max(1, o.x.shape[-1]), cx)
     ]
     return cx.xp.reshape(cx.xp.concat(made), (*rows, made[0].shape[-1]))
@@ -31,17 +31,17 @@ def gradients(
     o: Operands,
     packed: Array,
     sums: Array | None,
-    up: Upstream,
-    spec: Spec,
+    cotangent: Cotangent,
+    options: Options,
     classes: int,
     start: int,
     want: str,
 ) -> Array:
     """Return a piece's gradient to x or to soft targets: see core.pieces."""
     cx = class_slices.chunk_context(o.x)
-    if want == "x" and _compiled(o, spec, cx):
-        t = class_slices.piece_targets(o, spec, cx, classes, start)
-        return class_shards.gradient(o.x, class_slices.unpack(packed, cx), t, spec, cx, up)
+    if want == "x" and _compiled(o, options, cx):
+        t = class_slices.piece_targets(o, options, cx, classes, start)
+        return class_shards.gradient(o.x, class_slices.unpack(packed, cx), t, options, cx, cotangent)
     xp = cx.xp
     like: Any = o.x if want == "x" else o.targets
     rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
@@ -52,8 +52,8 @@ def gradients(
             cut(xp, o, block, width),
             class_shards.rows_of(xp, packed, block, 2),
             None if sums is None else class_shards.rows_of(xp, sums, block, 2),
-            cut_up(xp, up, block),
-            spec,
+            cut_up(xp, cotangent, block),
+            options,
             classes,
             start,
             want,
@@ -63,6 +63,6 @@ def gradients(
     return out
 
 
-def _compiled(o: Operands, spec: Spec, cx: Context) -> bool:
-    by_label = spec.kind == "cross_entropy" and spec.indexed
-    return by_label and class_shards.compiled(o.x, spec, cx) is not None
+def _compiled(o: Operands, options: Options, cx: Context) -> bool:
+    by_label = options.kind == "cross_entropy" and options.indexed
+    return by_label and class_shards.compiled(o.x, options, cx) is not None

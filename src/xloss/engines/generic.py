@@ -9,7 +9,7 @@ from typing import Any
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core.family import evaluate
-from ..core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
 from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, cut, cuts
 
@@ -22,45 +22,45 @@ def unavailable() -> str | None:
     return None
 
 
-def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
+def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     """Take every call."""
     return None
 
 
 def run(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    need: Need,
-    up: Upstream = NO_UPSTREAM,
+    outputs: Outputs,
+    cotangent: Cotangent = UNIT_COTANGENT,
     saved: tuple[Array, ...] | None = None,
-) -> Result:
+) -> Outcome:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     if not cx.eager:
-        return evaluate(o, spec, cx, classes, need, up, saved)
+        return evaluate(o, options, cx, classes, outputs, cotangent, saved)
     xp = cx.xp
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
     if len(rows) == 1 and rows[0] * max(1, classes) <= HOST:
-        return evaluate(o, spec, cx, classes, need, up, saved)
+        return evaluate(o, options, cx, classes, outputs, cotangent, saved)
     pieces = list(cuts(rows, classes, cx))
     if len(pieces) <= 1:
-        got = _block(o, spec, cx, classes, need, up, saved, (slice(None),) * len(rows))
+        got = _block(o, options, cx, classes, outputs, cotangent, saved, (slice(None),) * len(rows))
         return got if len(rows) == 1 else _shaped(got, o, rows, xp)
     if cx.library == "numpy":
         _keep_pages()
-    out = _room(o, rows, need, cx)
+    out = _room(o, rows, outputs, cx)
     totals, weights = [], []
     for piece in pieces:
-        got = _block(o, spec, cx, classes, need, up, saved, piece)
+        got = _block(o, options, cx, classes, outputs, cotangent, saved, piece)
         totals.append(got.total)
         weights.append(got.weight)
         for whole, new in zip(_arrays(out), _arrays(got), strict=True):
             if whole is not None:
                 place = (*piece, ...)
                 whole[place] = xp.reshape(new, whole[place].shape)
-    total = exact_sum(cx, xp.stack(totals)) if need.total else None
-    weight = exact_sum(cx, xp.stack(weights)) if need.weight else None
+    total = exact_sum(cx, xp.stack(totals)) if outputs.total else None
+    weight = exact_sum(cx, xp.stack(weights)) if outputs.weight else None
     return out._replace(total=total, weight=weight)
 
 
@@ -78,44 +78,44 @@ def _keep_pages() -> None:
 
 def _block(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    need: Need,
-    up: Upstream,
+    outputs: Outputs,
+    cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
     piece: tuple[slice, ...],
-) -> Result:
+) -> Outcome:
     known = None if saved is None else tuple(_flat(cx.xp, s[(*piece, ...)]) for s in saved)
     part = cut(cx.xp, o, piece, classes)
-    return evaluate(part, spec, cx, classes, need, cut_up(cx.xp, up, piece), known)
+    return evaluate(part, options, cx, classes, outputs, cut_up(cx.xp, cotangent, piece), known)
 
 
-def _arrays(r: Result) -> tuple[Any, ...]:
+def _arrays(r: Outcome) -> tuple[Any, ...]:
     return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()))
 
 
-def _room(o: Operands, rows: tuple[int, ...], need: Need, cx: Context) -> Result:
+def _room(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> Outcome:
     """Make the arrays that the blocks are written into."""
 
     def room(wanted: bool, shape: Any, dtype: Any) -> Array | None:
         return cx.xp.empty(tuple(shape), dtype=dtype, device=cx.device) if wanted else None
 
     t = o.targets
-    return Result(
-        rows=room(need.rows, rows, cx.acc),
-        grad=room(need.grad, o.x.shape, o.x.dtype),
-        grad_targets=None if t is None else room(need.grad_targets, t.shape, t.dtype),
-        stats=(room(True, rows, cx.acc), room(True, rows, cx.wide)) if need.stats else None,
-        elements=room(need.elements, o.x.shape, cx.acc),
+    return Outcome(
+        rows=room(outputs.rows, rows, cx.acc),
+        grad=room(outputs.grad, o.x.shape, o.x.dtype),
+        grad_targets=None if t is None else room(outputs.grad_targets, t.shape, t.dtype),
+        stats=(room(True, rows, cx.acc), room(True, rows, cx.wide)) if outputs.stats else None,
+        elements=room(outputs.elements, o.x.shape, cx.acc),
     )
 
 
-def _shaped(r: Result, o: Operands, rows: tuple[int, ...], xp: Any) -> Result:
+def _shaped(r: Outcome, o: Operands, rows: tuple[int, ...], xp: Any) -> Outcome:
     def shape(a: Array | None, to: Any) -> Array | None:
         return None if a is None else xp.reshape(a, tuple(to))
 
-    return Result(
+    return Outcome(
         shape(r.rows, rows),
         r.total,
         r.weight,
@@ -130,7 +130,7 @@ def _flat(xp: Any, a: Array) -> Array:
     return a if a.ndim == 1 else xp.reshape(a, (-1,))
 
 
-def cut_up(xp: Any, up: Upstream, piece: tuple[slice, ...]) -> Upstream:
+def cut_up(xp: Any, cotangent: Cotangent, piece: tuple[slice, ...]) -> Cotangent:
     """Return the upstream of some rows."""
 
     def flat(v: Any) -> Any:
@@ -138,4 +138,4 @@ def cut_up(xp: Any, up: Upstream, piece: tuple[slice, ...]) -> Upstream:
             return v
         return _flat(xp, v[(*piece, ...)])
 
-    return Upstream(flat(up.row), flat(up.weight), up.live)
+    return Cotangent(flat(cotangent.row), flat(cotangent.weight), cotangent.live)

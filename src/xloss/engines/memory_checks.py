@@ -22,7 +22,7 @@ from .._arrays.inspect import (
     namespace,
     torch_module,
 )
-from ..core.options import Operands, Spec, Upstream
+from ..core.options import Operands, Options, Cotangent
 from .cuda import driver
 
 BOOLS = ("bool", "bool_")
@@ -96,7 +96,7 @@ def is_freed(x: Array) -> bool:
     return bool(size < (first + last + 1) * x.itemsize)
 
 
-def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[int, ...]:
+def check_operands(o: Operands, options: Options, cx: Context, classes: int) -> tuple[int, ...]:
     """Check all arrays of a call along a class axis; return the shape of the rows."""
     shape = tuple(o.x.shape)
     if not shape or shape[-1] != classes:
@@ -104,7 +104,7 @@ def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[
     rows = shape[:-1]
     fits("logits", o.x, shape, FLOATS, cx)
     if o.targets is not None:
-        labels = spec.indexed
+        labels = options.indexed
         fits("targets", o.targets, rows if labels else shape, INTEGERS if labels else FLOATS, cx)
     if o.class_weight is not None:
         fits("class weight", o.class_weight, (classes,), NUMBERS, cx)
@@ -116,23 +116,23 @@ def check_operands(o: Operands, spec: Spec, cx: Context, classes: int) -> tuple[
 
 
 def check_gradient(
-    up: Upstream, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
+    cotangent: Cotangent, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
 ) -> None:
     """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
-    if not isinstance(up.row, float):
-        fits("cotangent", up.row, rows if getattr(up.row, "ndim", 0) else (), NUMBERS, cx)
-    if up.live is not None:
-        fits("cotangent", up.live, (), BOOLS, cx)
+    if not isinstance(cotangent.row, float):
+        fits("cotangent", cotangent.row, rows if getattr(cotangent.row, "ndim", 0) else (), NUMBERS, cx)
+    if cotangent.live is not None:
+        fits("cotangent", cotangent.live, (), BOOLS, cx)
     if saved is not None:
         for a, dtype in zip(saved, (cx.acc, cx.wide), strict=True):
             fits("saved statistics", a, rows, (dtype_name(dtype),), cx)
 
 
 def check_again(
-    up: Array, kept: Array, grad: Array | None, x: Array, rows: tuple[int, ...], cx: Context
+    cotangent: Array, kept: Array, grad: Array | None, x: Array, rows: tuple[int, ...], cx: Context
 ) -> None:
     """Check what a gradient starts from that one pass with its loss left room for."""
-    check_gradient(Upstream(up), None, rows, cx)
+    check_gradient(Cotangent(cotangent), None, rows, cx)
     fits("saved statistics", kept, (2 + 2 * prod(rows),), (dtype_name(cx.wide),), cx)
     if grad is not None:
         fits("saved gradient", grad, tuple(x.shape), (dtype_name(x.dtype),), cx)

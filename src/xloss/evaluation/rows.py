@@ -22,7 +22,7 @@ from .._arrays.inspect import (
     spread,
 )
 from .._arrays.ops import cast, quiet
-from ..core.call import Call
+from ..core.call import LossCall
 from ..core.options import Operands
 from ..core.powers import split
 from ..core.row_blocks import cut, cuts
@@ -41,17 +41,17 @@ class Measured:
     predicted: Array  # (*rows), the first class of the largest logit
 
 
-def prepared(logits: Array, targets: Array, /, **options: Any) -> Call:
+def prepared(logits: Array, targets: Array, /, **options: Any) -> LossCall:
     """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
     logits, targets = at_hand("logits", logits), at_hand("targets", targets)
     options = {name: at_hand(name, value) for name, value in options.items()}
-    call: Call = cross_entropy.prepare(  # type: ignore[attr-defined]
+    call: LossCall = cross_entropy.prepare(  # type: ignore[attr-defined]
         constant(logits), constant(targets), reduction="none", **options
     )
     return call
 
 
-def measure(call: Call) -> Measured:
+def measure(call: LossCall) -> Measured:
     """Return loss, weight and prediction of each row."""
     cx, classes = call.cx, call.classes
     xp = cx.xp
@@ -91,7 +91,7 @@ def _measured(
     return Measured(numbers[0], numbers[1], (numbers[2] != 0) & here, predicted)
 
 
-def _balanced(call: Call) -> tuple[Call, int, Array | None]:
+def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
     """Return the call with plain weights, and the factors of the rows: 2^shift, and one each.
 
     A row's loss comes in the logits' dtype, which a weight of 1e38 or of 1e-38 would leave.
@@ -107,15 +107,15 @@ def _balanced(call: Call) -> tuple[Call, int, Array | None]:
         mantissa, _, ordinary = split(cx, sample)
         there = ordinary | (mantissa != 0)  # where a subnormal counts as 0 it compares equal
         o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
-    made = balance(o, call.spec, cx, call.classes, by_label=False)
+    made = balance(o, call.options, cx, call.classes, by_label=False)
     return call._replace(operands=made.operands), int(host(made.shift)), sample
 
 
-def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:
+def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
     """Return W of each row, whether the prediction is the label, and the prediction."""
     cx = call.cx
     xp = cx.xp
-    t = prepare(o, call.spec, cx, call.classes)
+    t = prepare(o, call.options, cx, call.classes)
     predicted = xp.argmax(cast(cx, o.x, cx.acc), axis=-1)
     labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
     weights = t.weight

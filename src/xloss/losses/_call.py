@@ -10,12 +10,12 @@ from typing import ParamSpec
 from .. import backends
 from .._arrays.inspect import Array
 from ..backends import process_groups
-from ..core.call import Call
+from ..core.call import LossCall
 
 P = ParamSpec("P")
 
 
-def loss(prepare: Callable[P, Call]) -> Callable[P, Array]:
+def loss(prepare: Callable[P, LossCall]) -> Callable[P, Array]:
     """Turn a function that prepares a call into the public one that returns its value."""
 
     @wraps(prepare)

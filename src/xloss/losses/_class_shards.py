@@ -10,9 +10,9 @@ from .._arrays.host_data import fitted
 from .._arrays.inspect import INTEGERS, Array, dtype_name
 from .._arrays.ops import cast
 from ..backends import process_groups
-from ..core.call import Call
+from ..core.call import LossCall
 from ..core.linear import Linear
-from ..core.options import Operands, Spec
+from ..core.options import Operands, Options
 from ..core.targets import bounds
 from ..core.value_checks import check_class_weight, check_labels
 from . import _check as check
@@ -31,8 +31,8 @@ def shard_call(
     weight: Any,
     sample_weight: Any,
     where: Any,
-    **options: Any,
-) -> Call:
+    **keywords: Any,
+) -> LossCall:
     """Prepare cross-entropy of the slice of the classes that this rank holds."""
     first = "logits_shard"
     x, cx = check.logits(first, x)
@@ -40,11 +40,11 @@ def shard_call(
     try:
         if x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
-        given = Given(targets, options["ignore_index"], sample_weight, where)
-        targets, options["ignore_index"] = fitted(targets, options["ignore_index"], cx)
+        given = Given(targets, keywords["ignore_index"], sample_weight, where)
+        targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
         t = labels(x, targets, cx, first)
-        on_host = options["validate"] == "auto" and given.on_host("auto", cx)
-        spec, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **options)
+        on_host = keywords["validate"] == "auto" and given.on_host("auto", cx)
+        options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
         rows = tuple(x.shape[:-1])
         operands = Operands(
             x,
@@ -54,20 +54,20 @@ def shard_call(
             check.row_array("where", where, rows, cx, first),
         )
         if reads:
-            check_class_weight(operands, spec, read(cx), "weight")
-        told = facts(operands, spec, cx, normalizer, reads)
+            check_class_weight(operands, options, read(cx), "weight")
+        told = facts(operands, options, cx, normalizer, reads)
     except Exception:
         process_groups.refuse(ranks, FACTS)
         raise
     shard = process_groups.shard(ranks, x.shape[-1], told, first)
     if reads:
-        cx = check_labels(operands, spec, read(cx), shard.classes)
+        cx = check_labels(operands, options, read(cx), shard.classes)
     elif on_host:
-        given.check(spec, shard.classes)
-    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
-    return Call(
+        given.check(options, shard.classes)
+    operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
+    return LossCall(
         "vocab_parallel_cross_entropy",
-        spec,
+        options,
         cx,
         operands,
         shard.classes,
@@ -91,19 +91,19 @@ def linear_shard_call(
     block_rows: Any,
     sample_weight: Any,
     where: Any,
-    **options: Any,
-) -> Call:
+    **keywords: Any,
+) -> LossCall:
     """Prepare cross-entropy of features that the ranks' slices of a matrix turn into logits."""
     first = "features"
     x, cx = check.logits(first, features)
     ranks = process_groups.of(group, cx)
     try:
         linear = check_linear.checked(x, weight, bias, block_rows, cx, empty=True)
-        given = Given(targets, options["ignore_index"], sample_weight, where)
-        targets, options["ignore_index"] = fitted(targets, options["ignore_index"], cx)
+        given = Given(targets, keywords["ignore_index"], sample_weight, where)
+        targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
         t = labels(x, targets, cx, first)
-        on_host = options["validate"] == "auto" and given.on_host("auto", cx)
-        spec, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **options)
+        on_host = keywords["validate"] == "auto" and given.on_host("auto", cx)
+        options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
         rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
         operands = Operands(
             x,
@@ -113,21 +113,21 @@ def linear_shard_call(
             check.row_array("where", where, rows, cx, first),
         )
         if reads:
-            check_class_weight(operands, spec, read(cx), "class_weight")
-        told = facts(operands, spec, cx, normalizer, reads, linear)
+            check_class_weight(operands, options, read(cx), "class_weight")
+        told = facts(operands, options, cx, normalizer, reads, linear)
     except Exception:
         process_groups.refuse(ranks, FACTS)
         raise
     shard = process_groups.shard(ranks, size, told, "weight")
     if reads:
-        cx = check_labels(operands, spec, read(cx), shard.classes)
+        cx = check_labels(operands, options, read(cx), shard.classes)
     elif on_host:
-        given.check(spec, shard.classes)
-    operands, normalizer = weighed_rows(operands, spec, cx, shard.classes, normalizer)
+        given.check(options, shard.classes)
+    operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
     names = (first, "weight", "bias")
-    return Call(
+    return LossCall(
         "linear_cross_entropy",
-        spec,
+        options,
         cx,
         operands,
         size,
@@ -141,10 +141,10 @@ def linear_shard_call(
 
 
 def weighed_rows(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+    o: Operands, options: Options, cx: Context, classes: int, normalizer: Any
 ) -> tuple[Operands, Any]:
     """Bring the rows' weights near 1: of those of the classes each rank sees its own only."""
-    made, normalizer = weighed(o._replace(class_weight=None), spec, cx, classes, normalizer)
+    made, normalizer = weighed(o._replace(class_weight=None), options, cx, classes, normalizer)
     return made._replace(class_weight=o.class_weight), normalizer
 
 
@@ -165,7 +165,7 @@ def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
 
 def facts(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     normalizer: Any,
     reads: bool,
@@ -188,7 +188,7 @@ def facts(
         f"{first}: other rows": process_groups.fact(rows),
         f"{first}: another dtype": process_groups.fact(dtype_name(cx.acc)),
         "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another": (
-            process_groups.fact(spec._replace(engine=None))
+            process_groups.fact(options._replace(engine=None))
         ),
         "weight, sample_weight, where or normalizer: given otherwise": process_groups.fact(given),
         "normalizer: another": process_groups.fact(number),

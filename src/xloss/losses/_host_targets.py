@@ -9,7 +9,7 @@ import numpy as np
 from .._arrays import host_data as host_data
 from .._arrays.context import Context, context, read
 from .._arrays.inspect import compiling
-from ..core.options import Operands, Spec
+from ..core.options import Operands, Options
 from ..core.value_checks import axis_back, check_targets, check_values
 from . import _check as check
 
@@ -33,25 +33,25 @@ class Given:
         others = [self.sample_weight, self.where, *([self.weight] if validate is True else [])]
         return all(a is None or host_data.is_host(a) for a in others)
 
-    def check(self, spec: Spec, classes: int, axis: int = -1, weight: str = "weight") -> None:
+    def check(self, options: Options, classes: int, axis: int = -1, weight: str = "weight") -> None:
         """Raise for the first bad label, and with validate=True for negative weights."""
-        if spec.validate is False or not (spec.indexed or spec.validate is True):
+        if options.validate is False or not (options.indexed or options.validate is True):
             return
         t = np.asarray(self.targets)
-        if not spec.indexed:
+        if not options.indexed:
             t = np.moveaxis(t, axis, -1)
-        named = axis_back(axis, t.ndim) if classes and not spec.indexed else str
-        rows = t.shape if spec.indexed else t.shape[:-1]
+        named = axis_back(axis, t.ndim) if classes and not options.indexed else str
+        rows = t.shape if options.indexed else t.shape[:-1]
         cx = read(context(np.zeros(0), np))
-        spec = spec._replace(ignore_index=check.ignored(self.ignore_index, spec.indexed))
+        options = options._replace(ignore_index=check.ignored(self.ignore_index, options.indexed))
         o = Operands(
             t,
             t,
-            self.weight if spec.validate is True else None,
+            self.weight if options.validate is True else None,
             check.row_array("sample_weight", self.sample_weight, rows, cx, "targets"),
             check.row_array("where", self.where, rows, cx, "targets"),
         )
         if classes:
-            check_targets(o, spec, cx, classes, weight, named)
+            check_targets(o, options, cx, classes, weight, named)
         else:
-            check_values(o, spec, cx, 0)
+            check_values(o, options, cx, 0)

@@ -10,8 +10,8 @@ from .._arrays.host_data import fitted
 from .._arrays.inspect import INTEGERS, dtype_name, spread
 from .._arrays.ops import cast
 from ..backends import fingerprints
-from ..core.call import Call
-from ..core.options import Operands, Spec
+from ..core.call import LossCall
+from ..core.options import Operands, Options
 from ..core.value_checks import axis_back, check_targets, check_values
 from ..core.weights import mean_weights
 from ..engines import asked_for
@@ -41,7 +41,7 @@ def classes_call(
     reduction: Any = "mean",
     normalizer: Any = None,
     validate: Any = "auto",
-) -> Call:
+) -> LossCall:
     """Prepare a loss along a class axis with class indices or probabilities as targets."""
     key = None
     if weight is sample_weight is where is normalizer is None:
@@ -64,7 +64,7 @@ def classes_call(
         if known is not None:
             if known.axis != -1:
                 x = check.move_last(x, known.axis, known.cx)
-                if not known.spec.indexed:
+                if not known.options.indexed:
                     targets = check.move_last(targets, known.axis, known.cx)
             return known.of(Operands(x, targets))
     x, cx = check.logits(first, x)
@@ -75,7 +75,7 @@ def classes_call(
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     on_host = given.on_host(validate, cx)
     validate, reads = check.validate(validate, t, cx, on_host=on_host)
-    spec = Spec(
+    options = Options(
         kind=kind or name,
         indexed=indexed,
         ignore_index=check.ignored(ignore_index, indexed),
@@ -100,16 +100,16 @@ def classes_call(
     if reads and not spread(x):  # of a DTensor each rank reads its own
         cx = read(cx)
         if indexed or validate is True:
-            cx = check_values(operands, spec, cx, classes, named=axis_back(axis, x.ndim))
+            cx = check_values(operands, options, cx, classes, named=axis_back(axis, x.ndim))
     elif on_host:
-        given.check(spec, classes, axis)
-    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
-    call = Call(name, spec, cx, operands, classes, axis, normalizer, (first, "targets"))
+        given.check(options, classes, axis)
+    operands, normalizer = weighed(operands, options, cx, classes, normalizer)
+    call = LossCall(name, options, cx, operands, classes, axis, normalizer, (first, "targets"))
     return call if key is None or reads else fingerprints.keep(key, call)
 
 
 def weighed(
-    o: Operands, spec: Spec, cx: Context, classes: int, normalizer: Any
+    o: Operands, options: Options, cx: Context, classes: int, normalizer: Any
 ) -> tuple[Operands, Any]:
     """Bring the weights of a mean near 1.
 
@@ -118,7 +118,7 @@ def weighed(
     if cx.library == "jax" or any(spread(a) for a in o if a is not None):
         return o, normalizer
     lazy = cx.library == "dask"
-    return mean_weights(o, spec, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
+    return mean_weights(o, options, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
 
 
 def entropy_spec(
@@ -135,11 +135,11 @@ def entropy_spec(
     reduction: Any,
     normalizer: Any,
     validate: Any,
-) -> tuple[Spec, Any, bool]:
+) -> tuple[Options, Any, bool]:
     """Return cross_entropy's options, the normalizer, and whether the targets may be read."""
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     validate, reads = check.validate(validate, t, cx, on_host=on_host)
-    spec = Spec(
+    options = Options(
         kind="cross_entropy",
         indexed=indexed,
         ignore_index=check.ignored(ignore_index, indexed),
@@ -150,7 +150,7 @@ def entropy_spec(
         validate=validate,
         engine=asked_for(),
     )
-    return spec, normalizer, reads
+    return options, normalizer, reads
 
 
 def linear_call(
@@ -164,8 +164,8 @@ def linear_call(
     sample_weight: Any,
     where: Any,
     ignore_index: Any,
-    **options: Any,
-) -> Call:
+    **keywords: Any,
+) -> LossCall:
     """Prepare cross-entropy of features that a matrix turns into logits."""
     first = "features"
     x, cx = check.logits(first, features)
@@ -175,9 +175,9 @@ def linear_call(
     given = Given(targets, ignore_index, sample_weight, where, class_weight)
     targets, ignore_index = fitted(targets, ignore_index, cx)
     t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
-    on_host = given.on_host(options["validate"], cx)
-    spec, normalizer, reads = entropy_spec(
-        t, indexed, cx, first, on_host, ignore_index=ignore_index, **options
+    on_host = given.on_host(keywords["validate"], cx)
+    options, normalizer, reads = entropy_spec(
+        t, indexed, cx, first, on_host, ignore_index=ignore_index, **keywords
     )
     rows = tuple(x.shape[:-1])
     operands = Operands(
@@ -189,13 +189,13 @@ def linear_call(
     )
     if reads:
         cx = read(cx)
-        if indexed or spec.validate is True:
-            cx = check_targets(operands, spec, cx, classes, "class_weight")
+        if indexed or options.validate is True:
+            cx = check_targets(operands, options, cx, classes, "class_weight")
     elif on_host:
-        given.check(spec, classes, weight="class_weight")
-    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
+        given.check(options, classes, weight="class_weight")
+    operands, normalizer = weighed(operands, options, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
-    return Call("linear_cross_entropy", spec, cx, operands, classes, -1, normalizer, names, linear)
+    return LossCall("linear_cross_entropy", options, cx, operands, classes, -1, normalizer, names, linear)
 
 
 def elements_call(
@@ -216,7 +216,7 @@ def elements_call(
     log_target: Any = False,
     reduction: Any = "mean",
     normalizer: Any = None,
-) -> Call:
+) -> LossCall:
     """Prepare a loss of elementwise terms: binary, or summed along a class axis."""
     x, cx = check.logits(first, x)
     classes = 0
@@ -228,7 +228,7 @@ def elements_call(
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     if not isinstance(log_target, bool):
         raise TypeError(f"log_target: expected True or False, got {check.described(log_target)}")
-    spec = Spec(
+    options = Options(
         kind=name,
         indexed=indexed,
         gamma=check.number("gamma", gamma, 0.0),
@@ -252,26 +252,26 @@ def elements_call(
     )
     if dtype_name(t.dtype) in INTEGERS:
         if check.validate("auto", t, cx)[1]:
-            cx = check_values(operands, spec, read(cx), 0)
+            cx = check_values(operands, options, read(cx), 0)
         elif given.on_host("auto", cx):
-            given.check(spec, 0)
-    operands, normalizer = weighed(operands, spec, cx, classes, normalizer)
-    return Call(name, spec, cx, operands, classes, at, normalizer, (first, "targets"))
+            given.check(options, 0)
+    operands, normalizer = weighed(operands, options, cx, classes, normalizer)
+    return LossCall(name, options, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
-def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> Call:
+def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> LossCall:
     """Prepare a function of logits alone, one number a row.
 
     A row of no class is as one whose only class is masked: the call is on that class.
     """
     x, cx = check.logits(first, x)
     at, classes = check.class_axis(first, x, axis, empty=True)
-    spec = Spec(kind=name, reduction="none", engine=asked_for())
+    options = Options(kind=name, reduction="none", engine=asked_for())
     x = check.move_last(x, at, cx)
     if is_empty(classes):
         # By a sum of nothing, so that an autodiff still sees the argument.
         x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
-    return Call(name, spec, cx, Operands(x), classes, at, None, (first,))
+    return LossCall(name, options, cx, Operands(x), classes, at, None, (first,))
 
 
 def without_masked(x: Any, made: Any, axis: int) -> Any:

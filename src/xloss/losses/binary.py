@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.inspect import Array
-from ..core.call import Call
+from ..core.call import LossCall
 from ._call import loss
 from ._prepare import elements_call
 
@@ -22,7 +22,7 @@ def binary_cross_entropy_with_logits(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     normalizer: Any = None,
-) -> Call:
+) -> LossCall:
     r"""Binary cross-entropy between sigmoid(logits) and targets in [0, 1].
 
     Each element gives, with s its sample weight ::
@@ -96,7 +96,7 @@ def binary_cross_entropy(
     eps: float | None = None,
     reduction: str = "mean",
     normalizer: Any = None,
-) -> Call:
+) -> LossCall:
     r"""Binary cross-entropy between probabilities and targets in [0, 1].
 
     Each element gives ``s * (-t log p - (1 - t) log(1 - p))``, with s its sample weight, t
@@ -161,7 +161,7 @@ def sigmoid_focal_loss(
     where: Array | None = None,
     reduction: str = "mean",
     normalizer: Any = None,
-) -> Call:
+) -> LossCall:
     r"""Binary cross-entropy that turns down the elements already well predicted.
 
     Each element gives ``s * alpha_t * (1 - p_t)**gamma * ce``, with p = sigmoid(logits),

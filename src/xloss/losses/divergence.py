@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.inspect import Array
-from ..core.call import Call
+from ..core.call import LossCall
 from ._call import loss
 from ._prepare import elements_call, logits_call
 
@@ -22,7 +22,7 @@ def kl_div(
     where: Array | None = None,
     reduction: str = "mean",
     normalizer: Any = None,
-) -> Call:
+) -> LossCall:
     r"""Kullback-Leibler divergence of the targets from log-probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j t_ij (log t_ij - log_probs_ij)``, a class with t = 0
@@ -81,7 +81,7 @@ def kl_div(
 
 
 @loss
-def entropy(logits: Array, /, *, axis: int = -1) -> Call:
+def entropy(logits: Array, /, *, axis: int = -1) -> LossCall:
     r"""Entropy of softmax(logits), one number a row: ``-sum_j p_j log p_j``, in nats.
 
     Parameters

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._arrays.inspect import Array
 from ..backends import process_groups
-from ..core.call import Call
+from ..core.call import LossCall
 from ._call import loss
 from ._class_shards import linear_shard_call
 from ._prepare import linear_call
@@ -32,7 +32,7 @@ def linear_cross_entropy(
     reduction: str = "mean",
     normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:
+) -> LossCall:
     r"""Cross-entropy of ``features @ weight.T + bias``, without ever holding all those logits.
 
     Rows are taken in blocks: their logits, losses and, in the same pass, the gradients ::

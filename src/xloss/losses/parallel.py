@@ -6,7 +6,7 @@ from typing import Any
 
 from .._arrays.inspect import Array
 from ..backends import process_groups
-from ..core.call import Call
+from ..core.call import LossCall
 from ._call import loss
 from ._class_shards import shard_call
 
@@ -28,7 +28,7 @@ def vocab_parallel_cross_entropy(
     reduction: str = "mean",
     normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:
+) -> LossCall:
     r"""Cross-entropy of logits whose classes are spread over the ranks of a group.
 
     Every rank holds the logits of a contiguous slice of the classes, in rank order; the loss, on

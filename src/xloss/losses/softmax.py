@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .._arrays.inspect import Array
-from ..core.call import Call
+from ..core.call import LossCall
 from ._call import loss
 from ._prepare import classes_call
 
@@ -28,7 +28,7 @@ def cross_entropy(
     reduction: str = "mean",
     normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:
+) -> LossCall:
     r"""Cross-entropy between softmax(logits) and class indices or probabilities.
 
     With p = softmax(z), z = logits (or ``softcap * tanh(logits / softcap)``), each row gives ::
@@ -151,7 +151,7 @@ def nll_loss(
     reduction: str = "mean",
     normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:
+) -> LossCall:
     r"""Negative log-likelihood of log-probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j weight_j q_ij (-log_probs_ij)``, with q, W and the mean as
@@ -222,7 +222,7 @@ def log_loss(
     normalizer: Any = None,
     validate: bool | str = "auto",
     eps: float | None = None,
-) -> Call:
+) -> LossCall:
     r"""Cross-entropy of probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j weight_j q_ij (-log probs_ij)``, with q, W and the mean as
@@ -297,7 +297,7 @@ def focal_loss(
     reduction: str = "mean",
     normalizer: Any = None,
     validate: bool | str = "auto",
-) -> Call:
+) -> LossCall:
     r"""Cross-entropy that turns down the classes already well predicted.
 
     ``row_i = sample_weight_i * sum_j weight_j q_ij (1 - p_ij)**gamma (-log p_ij)``, with p, q, W
@@ -392,9 +392,9 @@ class CrossEntropyLoss:
         """Return ``cross_entropy(logits, targets, **options)``."""
         return cross_entropy(logits, targets, **self._options())
 
-    def prepare(self, logits: Array, targets: Array, /) -> Call:
+    def prepare(self, logits: Array, targets: Array, /) -> LossCall:
         """Prepare the call, for :func:`value_and_grad`."""
-        call: Call = cross_entropy.prepare(logits, targets, **self._options())  # type: ignore[attr-defined]
+        call: LossCall = cross_entropy.prepare(logits, targets, **self._options())  # type: ignore[attr-defined]
         return call
 
     prepare.names = ("logits", "targets")  # type: ignore[attr-defined]

@@ -116,16 +116,16 @@ def _l2_run(
 ) -> tuple[Array, Any]:
     arrays, contexts, factor, single = _params(params, strength)
     if isinstance(cotangent, Real) and not isinstance(cotangent, bool):
-        up: Any = float(cotangent)
+        cot: Any = float(cotangent)
     else:
         expected = "a number or a 0-d array"
-        up = check.beside("cotangent", cotangent, contexts[0], "params", expected)
-        if not is_real_float(up.dtype):
+        cot = check.beside("cotangent", cotangent, contexts[0], "params", expected)
+        if not is_real_float(cot.dtype):
             raise TypeError(f"cotangent: expected {expected}, got {check.described(cotangent)}")
-        if tuple(up.shape) != ():
-            raise ValueError(f"cotangent: expected shape (), got {tuple(up.shape)}")
+        if tuple(cot.shape) != ():
+            raise ValueError(f"cotangent: expected shape (), got {tuple(cot.shape)}")
     grads = tuple(
-        cast(c, cast(c, x, c.acc) * _number(factor * up, c), x.dtype)
+        cast(c, cast(c, x, c.acc) * _number(factor * cot, c), x.dtype)
         for x, c in zip(arrays, contexts, strict=True)
     )
     gradient = grads[0] if single else grads

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .. import backends
 from .._arrays.inspect import Array, namespace
-from ..core.call import Call
+from ..core.call import LossCall
 from ..losses._call import loss
 from ..losses._prepare import logits_call, without_masked
 
 
 @loss
-def _logsumexp(x: Array, /, *, axis: int = -1) -> Call:
+def _logsumexp(x: Array, /, *, axis: int = -1) -> LossCall:
     return logits_call("logsumexp", x, axis=axis, first="x")
 
 

@@ -11,8 +11,8 @@ from .. import backends
 from .._arrays.context import context, functional
 from .._arrays.inspect import INTEGERS, Array, dtype_name, gathered
 from .._arrays.ops import cast, plain, quiet
-from ..core.call import Call
-from ..core.options import Operands, Spec
+from ..core.call import LossCall
+from ..core.options import Operands, Options
 from ..core.row_stats import hot
 from ..core.targets import prepare, safe_labels, total_weight
 from ..core.value_checks import check_values
@@ -78,11 +78,11 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
         info = xp.__array_namespace_info__()
         dtype = info.default_dtypes(device=context(labels, xp).device)["real floating"]
     cx = functional(context(labels, xp))
-    spec = Spec("one_hot", indexed=True, validate="auto")
+    options = Options("one_hot", indexed=True, validate="auto")
     if check.validate("auto", labels, cx)[1]:
         shape = (*labels.shape, num_classes)
         check_values(
-            Operands(xp.broadcast_to(labels[..., None], shape), labels), spec, cx, num_classes
+            Operands(xp.broadcast_to(labels[..., None], shape), labels), options, cx, num_classes
         )
     safe, _, bad = safe_labels(labels, num_classes, None, cx)
     out = xp.astype(hot(safe, num_classes, cx), dtype)
@@ -220,7 +220,7 @@ def effective_count(
     for w in (weight, sample_weight):
         if w is not None and dtype_name(w.dtype) == "float64":
             cx = cx._replace(acc=cx.wide)
-    spec = Spec(
+    options = Options(
         "cross_entropy",
         indexed=indexed,
         ignore_index=check.ignored(ignore_index, indexed),
@@ -233,17 +233,17 @@ def effective_count(
         check.row_array("sample_weight", sample_weight, rows, cx, "targets"),
         check.row_array("where", where, rows, cx, "targets"),
     )
-    call = Call("effective_count", spec, cx, o, classes, at, None, ("targets", "targets"))
+    call = LossCall("effective_count", options, cx, o, classes, at, None, ("targets", "targets"))
     if indexed and cx.library == "dask":
         call = call._replace(operands=o._replace(x=t[..., None]))  # rows, and a class axis
     elif indexed and cx.library != "jax":
         cx = cx._replace(readable=check.validate("auto", t, cx)[1])
         with quiet(cx):
-            made = prepare(o, spec, cx, classes)
+            made = prepare(o, options, cx, classes)
         if cx.readable and made.bad is not None:
             shaped = Operands(
                 xp.broadcast_to(t[..., None], (*rows, 1)), t, None, o.sample_weight, o.where
             )
-            check_values(shaped, spec, cx, classes)
+            check_values(shaped, options, cx, classes)
         return plain(cx, total_weight(made, math.prod(rows), cx))
     return plain(cx, backends.of(call).weight(call))

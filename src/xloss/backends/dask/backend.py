@@ -10,9 +10,9 @@ from dask.layers import ArrayBlockIdDep
 
 from ..._arrays.inspect import Array
 from ...core import class_slices
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.family import GIVEN, SOFTMAX
-from ...core.options import Operands, Upstream
+from ...core.options import Operands, Cotangent
 from ...core.reduce import LOWER
 from ...engines import choose
 from . import graph as steps
@@ -24,9 +24,9 @@ ROW_ARRAYS = ("sample_weight", "where", "pos_weight")
 class _Graph:
     """One call's arrays, chunked alike, and the blockwise steps over them."""
 
-    def __init__(self, call: Call) -> None:
-        choose(call.operands, call.spec, call.cx)
-        self.call, self.spec, self.classes = call, call.spec, call.classes
+    def __init__(self, call: LossCall) -> None:
+        choose(call.operands, call.options, call.cx)
+        self.call, self.options, self.classes = call, call.options, call.classes
         o = call.operands
         self.x = without_empty(o.x) if call.classes else o.x
         n = o.x.ndim
@@ -48,8 +48,8 @@ class _Graph:
         whole = bool(call.classes) and o.x.shape[-1] == call.classes
         self.ids = da.arange(call.classes, chunks=(self.x.chunks[-1],)) if whole else None
         # Chunks of whole rows go to an engine as they are: nothing is there to merge.
-        self.merges = self.spec.kind in SOFTMAX or self.spec.kind in GIVEN
-        if self.spec.kind == "cross_entropy" and len(self.x.chunks[-1]) == 1:
+        self.merges = self.options.kind in SOFTMAX or self.options.kind in GIVEN
+        if self.options.kind == "cross_entropy" and len(self.x.chunks[-1]) == 1:
             self.merges = False
         self.packed = self.sums = None
 
@@ -85,7 +85,7 @@ class _Graph:
         for name, array, index in more:
             add(name, array, index)
         cuts = None
-        if self.spec.validate is True and x:
+        if self.options.validate is True and x:
             cuts = self.x.chunks[: len(self.rows)]
             add("block", ArrayBlockIdDep(cuts), self.rows)
         return da.blockwise(  # type: ignore[no-untyped-call]
@@ -94,7 +94,7 @@ class _Graph:
             *args,
             step=step,
             names=tuple(names),
-            spec=self.spec,
+            options=self.options,
             classes=self.classes,
             acc=str(self.call.cx.acc),
             first=self.call.arguments[0],
@@ -119,15 +119,15 @@ class _Graph:
             (*self.rows, f),
             parts,
             (*self.rows, c, f),
-            spec=self.spec,
+            options=self.options,
             acc=str(self.call.cx.acc),
             concatenate=True,
             align_arrays=False,
             dtype=np.float64,
             meta=np.empty((0,) * len(self.index), dtype=np.float64),
         )
-        if class_slices.needs_seconds(self.spec):
-            number = 1 if self.spec.kind == "entropy" else 3
+        if class_slices.needs_seconds(self.options):
+            number = 1 if self.options.kind == "entropy" else 3
             shares = self.map(
                 steps.seconds,
                 (*self.rows, c, f),
@@ -156,12 +156,12 @@ class _Graph:
             both = self.map(steps.row_shares, (*self.rows, f), new={f: 2})
         return both[..., 0], both[..., 1]
 
-    def gradient(self, want: str, up: Upstream) -> Array:
+    def gradient(self, want: str, cotangent: Cotangent) -> Array:
         """Return the gradient to x or to soft targets."""
         more: list[Any] = []
         if self.packed is not None:
             more = self.stat_args()
-        for name, value in (("up", up.row), ("share", up.weight), ("live", up.live)):
+        for name, value in (("up", cotangent.row), ("share", cotangent.weight), ("live", cotangent.live)):
             if value is None or isinstance(value, float):
                 continue
             axes = self.rows if value.ndim else ()
@@ -171,7 +171,7 @@ class _Graph:
         return self.map(step, self.index, *more, dtype=target.dtype)
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss, lazily."""
     if is_one_row(call):
         alone = value(lifted(call))
@@ -180,23 +180,23 @@ def value(call: Call) -> Array:
     return _reduced(call, rows, weights)
 
 
-def is_one_row(call: Call) -> bool:
+def is_one_row(call: LossCall) -> bool:
     """Tell whether a call has no axis of rows, and its row arrays no axis at all."""
     return bool(call.operands.x.ndim == (1 if call.classes else 0))
 
 
-def lifted(call: Call) -> Call:
+def lifted(call: LossCall) -> LossCall:
     """Return the call on one row: Dask maps no chunk of no dimension to one that has one."""
     o = call.operands
     lifted = Operands(*(None if a is None else a[None] for a in o))
     return call._replace(operands=lifted._replace(class_weight=o.class_weight), axis=-1)
 
 
-def _reduced(call: Call, rows: Array, weights: Array) -> Array:
-    if call.spec.reduction == "none":
+def _reduced(call: LossCall, rows: Array, weights: Array) -> Array:
+    if call.options.reduction == "none":
         return rows.astype(call.cx.acc)
     total = _total(rows)
-    if call.spec.reduction == "mean":
+    if call.options.reduction == "mean":
         total = _mean(call, total, weights.sum())
     return total.astype(call.cx.acc)
 
@@ -207,37 +207,37 @@ def _total(rows: Array) -> Array:
     return da.where(da.isfinite(total), total, (rows * LOWER).sum() / LOWER)
 
 
-def _mean(call: Call, total: Array, weight: Array) -> Array:
+def _mean(call: LossCall, total: Array, weight: Array) -> Array:
     below = weight if call.normalizer is None else call.normalizer
     empty = contributing(call, weight) == 0
     return da.where(empty, 0.0, total / da.where(empty, 1.0, below))
 
 
-def contributing(call: Call, weight: Array) -> Array:
+def contributing(call: LossCall, weight: Array) -> Array:
     """Return what is 0 where no row contributes: see core.reduce."""
     n = call.normalizer
     return weight if n is None else da.where(weight == 0, n, weight)
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
     if is_one_row(call):
-        up = (
+        cot = (
             cotangent[None]
-            if cotangent is not None and call.spec.reduction == "none"
+            if cotangent is not None and call.options.reduction == "none"
             else cotangent
         )
-        got, grads = value_and_grad(lifted(call), wanted, up)
+        got, grads = value_and_grad(lifted(call), wanted, cot)
         return got[0] if got.ndim else got, {name: g[0] for name, g in grads.items()}
     from ..eager.dense import depends_on_targets, restore
 
     graph = _Graph(call)
     rows, weights = graph.rows_and_weights()
     got = _reduced(call, rows, weights)
-    up = Upstream(1.0 if cotangent is None else cotangent)
-    if call.spec.reduction == "mean":
+    cot = Cotangent(1.0 if cotangent is None else cotangent)
+    if call.options.reduction == "mean":
         weight = weights.sum()
         live = contributing(call, weight) != 0
         below = weight if call.normalizer is None else call.normalizer
@@ -245,11 +245,11 @@ def value_and_grad(
         share = None
         if depends_on_targets(call) and call.normalizer is None:
             share = -factor * _mean(call, _total(rows), weight)
-        up = Upstream(factor, share, live)
-    return got, {name: restore(call, graph.gradient(name, up)) for name in wanted}
+        cot = Cotangent(factor, share, live)
+    return got, {name: restore(call, graph.gradient(name, cot)) for name in wanted}
 
 
-def elements(call: Call) -> Array:
+def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, lazily."""
     from ..eager.dense import restore
 
@@ -261,15 +261,15 @@ def elements(call: Call) -> Array:
     return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.acc))
 
 
-def weight(call: Call) -> Array:
+def weight(call: LossCall) -> Array:
     """Return the mean's denominator, lazily."""
     graph = _Graph(lifted(call) if is_one_row(call) else call)
-    if call.spec.indexed:
+    if call.options.indexed:
         return graph.map(steps.weights, graph.rows, x=False).sum()
     return graph.rows_and_weights()[1].sum()
 
 
-def facts(call: Call) -> tuple[Any, Any, Any, Array]:
+def facts(call: LossCall) -> tuple[Any, Any, Any, Array]:
     """Compute row losses, row weights and where the prediction is the target.
 
     And name the prediction, the first class of the largest logit, which stays lazy.

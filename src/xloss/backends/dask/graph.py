@@ -9,7 +9,7 @@ from ..._arrays.context import context
 from ..._arrays.inspect import FLOATS, INTEGERS, Array, namespace
 from ...core import class_slices
 from ...core.family import evaluate
-from ...core.options import Need, Operands, Result, Spec, Upstream
+from ...core.options import Outputs, Operands, Outcome, Options, Cotangent
 from ...core.targets import prepare
 from ...core.value_checks import axis_back, check_values
 from ...engines import choose
@@ -23,7 +23,7 @@ def step(
     *chunks: Any,
     step: Any,
     names: Any,
-    spec: Spec,
+    options: Options,
     classes: int,
     acc: str,
     first: str,
@@ -35,17 +35,17 @@ def step(
     `cuts`: the chunks of all rows, where values are to be checked; `axis`: where the classes were.
     """
     got = dict(zip(names, chunks, strict=True))
-    compare(got, spec, classes, first)
+    compare(got, options, classes, first)
     if cuts is not None and "x" in got and "targets" in got:
         check_values(
             operands(got),
-            spec,
+            options,
             context(got["x"], namespace(got["x"]))._replace(readable=True),
             classes,
             class_weight_name(first),
             _positions(got, cuts, axis),
         )
-    made: Array = step(got, spec, classes, acc)
+    made: Array = step(got, options, classes, acc)
     return made
 
 
@@ -54,7 +54,7 @@ def class_weight_name(first: str) -> str:
     return "class_weight" if first == "features" else "weight"
 
 
-def compare(got: Chunks, spec: Spec, classes: int, first: str) -> None:
+def compare(got: Chunks, options: Options, classes: int, first: str) -> None:
     """Check chunks against each other: they know their lengths, which Dask may not.
 
     NumPy would broadcast a chunk of one row, and a compiled engine read beyond it.
@@ -67,14 +67,14 @@ def compare(got: Chunks, spec: Spec, classes: int, first: str) -> None:
         came = type(a).__name__
         raise TypeError(f"{names.get(lead, lead)}: in a chunk, expected an array, got {came}")
     cx, shape = context(a, xp), tuple(a.shape)
-    soft = bool(classes) and not spec.indexed
+    soft = bool(classes) and not options.indexed
     rows = shape[:-1] if classes and (lead != "targets" or soft) else shape
     if "ids" in got:  # how many classes Dask takes the chunk to have
         shape = (*rows, len(got["ids"]))
     labels = INTEGERS if classes else (*INTEGERS, *BOOLS)
     expected: dict[str, tuple[tuple[int, ...], Any]] = {
         "x": (shape, FLOATS),
-        "targets": (shape if soft else rows, labels if spec.indexed else FLOATS),
+        "targets": (shape if soft else rows, labels if options.indexed else FLOATS),
         "class_weight": ((classes,), NUMBERS),
         "sample_weight": (rows, NUMBERS),
         "where": (rows, BOOLS),
@@ -115,31 +115,31 @@ def _start(got: Chunks) -> int:
     return int(got["ids"][0])
 
 
-def stats(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def stats(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return the statistics of a part of the classes."""
-    return by_chunk.stats(operands(got), spec, classes, _start(got))[..., None, :]
+    return by_chunk.stats(operands(got), options, classes, _start(got))[..., None, :]
 
 
-def merge(parts: Array, spec: Spec, acc: str) -> Array:
+def merge(parts: Array, options: Options, acc: str) -> Array:
     """Merge the statistics of all parts of the classes."""
     xp = namespace(parts)
     like = xp.empty((0,), dtype=acc)
     each = [parts[..., i, :] for i in range(parts.shape[-2])]
-    return class_slices.merged(each, spec, like)
+    return class_slices.merged(each, options, like)
 
 
-def seconds(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def seconds(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return a part's share of the sums that need the whole row's statistics."""
-    sums = class_slices.seconds(operands(got), got["packed"], spec, classes, _start(got))
+    sums = class_slices.seconds(operands(got), got["packed"], options, classes, _start(got))
     return sums[..., None, :]  # type: ignore[index]
 
 
-def rows(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def rows(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return row losses and row weights from merged statistics."""
     packed = got["packed"]
     xp = namespace(packed)
     like = xp.empty((0,), dtype=acc)
-    both = class_slices.rows(operands(got, packed), packed, got.get("sums"), spec, classes, like)
+    both = class_slices.rows(operands(got, packed), packed, got.get("sums"), options, classes, like)
     return xp.stack(list(both), axis=-1)
 
 
@@ -150,55 +150,55 @@ def equal(predicted: Array, target: Array) -> Array:
     return predicted == target
 
 
-def weights(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def weights(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return row weights from labels alone."""
     labels = got["targets"]
     xp = namespace(labels)
     cx = context(xp.empty((0,), dtype=acc), xp)
-    weight = prepare(operands(got, labels), spec, cx, classes).weight
+    weight = prepare(operands(got, labels), options, cx, classes).weight
     return xp.ones(labels.shape) if weight is None else weight
 
 
-def row_shares(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def row_shares(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return row losses and row weights of chunks that need no merging."""
     o = operands(got)
-    made = _evaluate(o, spec, classes, Need(rows=True), Upstream())
+    made = _evaluate(o, options, classes, Outputs(rows=True), Cotangent())
     xp = namespace(o.x)
     cx = context(o.x, xp)
-    t = prepare(o, spec, cx, classes)
+    t = prepare(o, options, cx, classes)
     losses = xp.astype(made.rows, cx.wide)
     both = xp.stack([losses, xp.ones_like(losses) if t.weight is None else t.weight], axis=-1)
     return both[..., None, :] if classes else both
 
 
-def _evaluate(o: Operands, spec: Spec, classes: int, need: Need, up: Upstream) -> Result:
+def _evaluate(o: Operands, options: Options, classes: int, outputs: Outputs, cotangent: Cotangent) -> Outcome:
     cx = context(o.x, namespace(o.x))
-    if spec.kind == "cross_entropy":  # whole rows; of the others a chunk may be part of a row
-        return choose(o, spec, cx).run(o, spec, cx, classes, need, up)
-    return evaluate(o, spec, cx, classes, need, up)
+    if options.kind == "cross_entropy":  # whole rows; of the others a chunk may be part of a row
+        return choose(o, options, cx).run(o, options, cx, classes, outputs, cotangent)
+    return evaluate(o, options, cx, classes, outputs, cotangent)
 
 
-def _gradient(got: Chunks, spec: Spec, classes: int, want: str) -> Array:
+def _gradient(got: Chunks, options: Options, classes: int, want: str) -> Array:
     o = operands(got)
-    up = Upstream(got.get("up", 1.0), got.get("share"), got.get("live"))
+    cotangent = Cotangent(got.get("up", 1.0), got.get("share"), got.get("live"))
     if "packed" in got:
         sums = got.get("sums")
-        return by_chunk.gradients(o, got["packed"], sums, up, spec, classes, _start(got), want)
-    need = Need(grad=want == "x", grad_targets=want == "targets")
-    made = _evaluate(o, spec, classes, need, up)
+        return by_chunk.gradients(o, got["packed"], sums, cotangent, options, classes, _start(got), want)
+    outputs = Outputs(grad=want == "x", grad_targets=want == "targets")
+    made = _evaluate(o, options, classes, outputs, cotangent)
     return made.grad if want == "x" else made.grad_targets
 
 
-def gradient_x(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def gradient_x(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return the gradient to x."""
-    return _gradient(got, spec, classes, "x")
+    return _gradient(got, options, classes, "x")
 
 
-def gradient_targets(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def gradient_targets(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return the gradient to soft targets."""
-    return _gradient(got, spec, classes, "targets")
+    return _gradient(got, options, classes, "targets")
 
 
-def elements(got: Chunks, spec: Spec, classes: int, acc: str) -> Array:
+def elements(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return softmax or its logarithm."""
-    return class_slices.elements(operands(got), got["packed"], spec)
+    return class_slices.elements(operands(got), got["packed"], options)

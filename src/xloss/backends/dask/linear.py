@@ -10,7 +10,7 @@ import numpy as np
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ..._arrays.ops import cast, quiet
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.options import Operands
 from ...core.targets import prepare
 from ..eager.linear import rounded
@@ -19,7 +19,7 @@ from . import graph as steps
 from .chunks import cut_like, spread_like, without_empty
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss, lazily."""
     if whole.is_one_row(call):
         alone = value(whole.lifted(call))
@@ -28,13 +28,13 @@ def value(call: Call) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
     if whole.is_one_row(call):
-        per_row = cotangent is not None and call.spec.reduction == "none"
-        up = cotangent[None] if per_row else cotangent
-        got, grads = value_and_grad(whole.lifted(call), wanted, up)
+        per_row = cotangent is not None and call.options.reduction == "none"
+        cot = cotangent[None] if per_row else cotangent
+        got, grads = value_and_grad(whole.lifted(call), wanted, cot)
         of_rows = ("x", "targets")
         grads = {name: g[0] if name in of_rows else g for name, g in grads.items()}
         return got[0] if got.ndim else got, grads
@@ -58,12 +58,12 @@ def value_and_grad(
     return got, rounded(call, grads)
 
 
-def _logits(call: Call) -> tuple[Call, Array, Array, dict[str, Array]]:
+def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     """Return the call on logits, a chunk for each chunk of rows and of classes.
 
     And features and weight whose chunks hold whole rows, and what says which features are read.
     """
-    o, linear, spec, cx = call.operands, call.linear, call.spec, call.cx
+    o, linear, options, cx = call.operands, call.linear, call.options, call.cx
     assert linear is not None
     x = cast(cx, o.x, cx.acc).rechunk({o.x.ndim - 1: -1})
     w = without_empty(cast(cx, linear.weight, cx.acc).rechunk({1: -1}), 0)
@@ -75,9 +75,9 @@ def _logits(call: Call) -> tuple[Call, Array, Array, dict[str, Array]]:
             named[name] = spread_like(name, a, x, rows)
     o = o._replace(**named)
     call = call._replace(operands=o)
-    present = named if spec.indexed else {n: a for n, a in named.items() if n != "targets"}
-    if spec.reduction == "mean" and not (spec.indexed and o.class_weight is None):
-        weight = whole.weight(call) if spec.indexed else _soft_weight(call, present)
+    present = named if options.indexed else {n: a for n, a in named.items() if n != "targets"}
+    if options.reduction == "mean" and not (options.indexed and o.class_weight is None):
+        weight = whole.weight(call) if options.indexed else _soft_weight(call, present)
         present = {**present, "live": whole.contributing(call, weight) != 0}
     x = _selected(call, x, present)
     z = _product(x, (*rows, len(rows)), w, (len(rows) + 1, len(rows)), (*rows, len(rows) + 1))
@@ -86,7 +86,7 @@ def _logits(call: Call) -> tuple[Call, Array, Array, dict[str, Array]]:
     return call._replace(operands=o._replace(x=z), linear=None), x, w, present
 
 
-def _soft_weight(call: Call, present: dict[str, Array]) -> Array:
+def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
     """Return the mean's denominator for soft targets, a sum over chunks of rows and of classes."""
     o = call.operands
     t: Any = o.targets
@@ -104,7 +104,7 @@ def _soft_weight(call: Call, present: dict[str, Array]) -> Array:
         index,
         *args,
         names=tuple(arrays),
-        spec=call.spec,
+        options=call.options,
         acc=call.cx.acc.name,
         adjust_chunks={index[-1]: 1},
         align_arrays=False,
@@ -114,16 +114,16 @@ def _soft_weight(call: Call, present: dict[str, Array]) -> Array:
     return parts.sum()
 
 
-def _weigh(t: Array, *chunks: Any, names: tuple[str, ...], spec: Any, acc: str) -> Array:
+def _weigh(t: Array, *chunks: Any, names: tuple[str, ...], options: Any, acc: str) -> Array:
     got = {"targets": t, **dict(zip(names, chunks, strict=True))}
     classes = t.shape[-1]
-    steps.compare(got, spec, classes, "features")
+    steps.compare(got, options, classes, "features")
     xp = namespace(t)
     cx = context(xp.empty((0,), dtype=acc), xp)
-    return prepare(steps.operands(got, t), spec, cx, classes).weight[..., None]  # type: ignore[index]
+    return prepare(steps.operands(got, t), options, cx, classes).weight[..., None]  # type: ignore[index]
 
 
-def _selected(call: Call, x: Array, present: dict[str, Array]) -> Array:
+def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
     """Return features, or their gradient, with the rows that are absent 0."""
     index = tuple(range(x.ndim))
     args: list[Any] = []
@@ -136,7 +136,7 @@ def _selected(call: Call, x: Array, present: dict[str, Array]) -> Array:
         index,
         *args,
         names=tuple(present),
-        spec=call.spec,
+        options=call.options,
         classes=call.classes,
         align_arrays=False,
         dtype=x.dtype,
@@ -144,12 +144,12 @@ def _selected(call: Call, x: Array, present: dict[str, Array]) -> Array:
     )
 
 
-def _select(x: Array, *chunks: Any, names: tuple[str, ...], spec: Any, classes: int) -> Array:
+def _select(x: Array, *chunks: Any, names: tuple[str, ...], options: Any, classes: int) -> Array:
     got = {"x": x, **dict(zip(names, chunks, strict=True))}
-    steps.compare(got, spec, classes, "features")
+    steps.compare(got, options, classes, "features")
     xp = namespace(x)
     o = Operands(x, got.get("targets"), None, got.get("sample_weight"), got.get("where"))
-    keep = prepare(o, spec, context(x, xp), classes).keep
+    keep = prepare(o, options, context(x, xp), classes).keep
     if "live" in got:
         keep = got["live"] if keep is None else keep & got["live"]
     return x if keep is None else xp.where(xp.asarray(keep)[..., None], x, 0.0)

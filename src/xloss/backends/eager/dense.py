@@ -9,43 +9,43 @@ from typing import Any
 
 from ..._arrays.inspect import Array
 from ..._arrays.ops import cast, plain, quiet
-from ...core.call import Call
-from ...core.options import Need, Result, Upstream
+from ...core.call import LossCall
+from ...core.options import Outputs, Outcome, Cotangent
 from ...core.reduce import contributing, mean
 from ...engines import choose
 from ...engines.cuda import engine as cuda
 
-Run = Callable[..., Result]  # of what is needed, and the upstream
+Run = Callable[..., Outcome]  # of what is needed, and the upstream
 
 
-def runner(call: Call) -> Run:
+def runner(call: LossCall) -> Run:
     """Return the engine's run of a call."""
-    engine = choose(call.operands, call.spec, call.cx)
-    return partial(engine.run, call.operands, call.spec, call.cx, call.classes)
+    engine = choose(call.operands, call.options, call.cx)
+    return partial(engine.run, call.operands, call.options, call.cx, call.classes)
 
 
-def value(call: Call, run: Run | None = None) -> Array:
+def value(call: LossCall, run: Run | None = None) -> Array:
     """Return the loss."""
-    spec, cx = call.spec, call.cx
+    options, cx = call.options, call.cx
     if run is None:
-        engine: Any = choose(call.operands, spec, cx)
+        engine: Any = choose(call.operands, options, cx)
         if reduces(engine, call):
-            return engine.loss(call.operands, spec, cx, call.classes, call.normalizer, call.memory)
-        run = partial(engine.run, call.operands, spec, cx, call.classes)
-    if spec.reduction == "none":
-        return plain(cx, run(Need(rows=True)).rows)
-    count = None if spec.reduction == "sum" else known_weight(call)
-    unknown = spec.reduction == "mean" and count is None
-    got = run(Need(total=True, weight=unknown))
+            return engine.loss(call.operands, options, cx, call.classes, call.normalizer, call.memory)
+        run = partial(engine.run, call.operands, options, cx, call.classes)
+    if options.reduction == "none":
+        return plain(cx, run(Outputs(rows=True)).rows)
+    count = None if options.reduction == "sum" else known_weight(call)
+    unknown = options.reduction == "mean" and count is None
+    got = run(Outputs(total=True, weight=unknown))
     return reduced(call, got.total, got.weight if unknown else count)
 
 
-def reduces(engine: Any, call: Call) -> bool:
+def reduces(engine: Any, call: LossCall) -> bool:
     """Tell whether an engine goes all the way to the result: on a GPU each step is a launch."""
-    return engine is cuda and call.spec.reduction != "none" and 0 not in call.operands.x.shape
+    return engine is cuda and call.options.reduction != "none" and 0 not in call.operands.x.shape
 
 
-def known_weight(call: Call) -> float | None:
+def known_weight(call: LossCall) -> float | None:
     """Return the mean's denominator where it is the number of rows, else None."""
     o = call.operands
     if not (
@@ -55,7 +55,7 @@ def known_weight(call: Call) -> float | None:
     return float(prod(o.targets.shape))  # type: ignore[union-attr]
 
 
-def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
+def reduced(call: LossCall, total: Array, weight: Array | float | None) -> Array:
     """Return the sum or the mean in the loss dtype."""
     cx = call.cx
     with quiet(cx):  # a total beyond the loss dtype is infinite
@@ -65,47 +65,47 @@ def reduced(call: Call, total: Array, weight: Array | float | None) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients to "x" and "targets"."""
-    wants = Need(grad="x" in wanted, grad_targets="targets" in wanted)
-    o, spec, cx = call.operands, call.spec, call.cx
-    engine: Any = choose(o, spec, cx)
-    if reduces(engine, call) and wants == Need(grad=True):
-        up = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+    wants = Outputs(grad="x" in wanted, grad_targets="targets" in wanted)
+    o, options, cx = call.operands, call.options, call.cx
+    engine: Any = choose(o, options, cx)
+    if reduces(engine, call) and wants == Outputs(grad=True):
+        cot = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
         memory = call.memory if cotangent is None else None
-        loss, grad = engine.gradient(o, spec, cx, call.classes, call.normalizer, up, memory)
+        loss, grad = engine.gradient(o, options, cx, call.classes, call.normalizer, cot, memory)
         return loss, named(call, grad, None)
-    got, made = evaluated(call, partial(engine.run, o, spec, cx, call.classes), wants, cotangent)
+    got, made = evaluated(call, partial(engine.run, o, options, cx, call.classes), wants, cotangent)
     return got, named(call, made.grad, made.grad_targets)
 
 
 def evaluated(
-    call: Call, run: Run, wants: Need, cotangent: Any, weight: Any = None, value: bool = True
-) -> tuple[Array | None, Result]:
+    call: LossCall, run: Run, wants: Outputs, cotangent: Any, weight: Any = None, value: bool = True
+) -> tuple[Array | None, Outcome]:
     """Return the loss if wanted, and a result with the gradients; weight: the mean's, if known."""
-    spec, cx = call.spec, call.cx
-    up: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
-    if spec.reduction == "none":
-        got = run(wants._replace(rows=True), Upstream(up))
+    options, cx = call.options, call.cx
+    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+    if options.reduction == "none":
+        got = run(wants._replace(rows=True), Cotangent(cot))
         return plain(cx, got.rows), got
-    if spec.reduction == "sum":
-        got = run(wants._replace(total=value), Upstream(up))
+    if options.reduction == "sum":
+        got = run(wants._replace(total=value), Cotangent(cot))
         return reduced(call, got.total, None) if value else None, got
     weight = known_weight(call) if weight is None else weight
     if weight is None:
-        weight = run(Need(weight=True)).weight
-    factor, weight, live = slope(call, up, weight)
+        weight = run(Outputs(weight=True)).weight
+    factor, weight, live = slope(call, cot, weight)
     share = None
     if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
-        total = run(Need(total=True)).total
+        total = run(Outputs(total=True)).total
         with quiet(cx):
             share = -factor * mean(cx, total, weight, None)
-    got = run(wants._replace(total=value), Upstream(factor, share, live))
+    got = run(wants._replace(total=value), Cotangent(factor, share, live))
     return reduced(call, got.total, weight) if value else None, got
 
 
-def slope(call: Call, up: Any, weight: Any) -> tuple[Any, Any, Array | None]:
+def slope(call: LossCall, cotangent: Any, weight: Any) -> tuple[Any, Any, Array | None]:
     """Return d result/d row loss of a mean, its weight, and whether anything contributes."""
     cx = call.cx
     xp = cx.xp
@@ -113,18 +113,18 @@ def slope(call: Call, up: Any, weight: Any) -> tuple[Any, Any, Array | None]:
     weight = contributing(cx, weight, call.normalizer)
     with quiet(cx):
         if cx.host and float(weight) != 0:
-            return (up / below if float(below) != 0 else up * inf), weight, None
+            return (cotangent / below if float(below) != 0 else cotangent * inf), weight, None
         weight = xp.asarray(weight, dtype=cx.wide)
         live = weight != 0
-        return up / xp.where(live, below, xp.ones_like(weight)), weight, live
+        return cotangent / xp.where(live, below, xp.ones_like(weight)), weight, live
 
 
-def depends_on_targets(call: Call) -> bool:
+def depends_on_targets(call: LossCall) -> bool:
     """Tell whether the mean's denominator is a sum of soft targets."""
-    return call.classes > 0 and call.spec.kind != "kl_div" and not call.spec.indexed
+    return call.classes > 0 and call.options.kind != "kl_div" and not call.options.indexed
 
 
-def named(call: Call, grad: Array | None, grad_targets: Array | None) -> dict[str, Array]:
+def named(call: LossCall, grad: Array | None, grad_targets: Array | None) -> dict[str, Array]:
     """Name the gradients, each with the class axis where its argument has it."""
     out = {}
     if grad is not None:
@@ -134,7 +134,7 @@ def named(call: Call, grad: Array | None, grad_targets: Array | None) -> dict[st
     return out
 
 
-def restore(call: Call, g: Array) -> Array:
+def restore(call: LossCall, g: Array) -> Array:
     """Move the class axis back to where it was."""
     if not call.classes or call.axis == -1:
         return g
@@ -144,14 +144,14 @@ def restore(call: Call, g: Array) -> Array:
     return call.cx.xp.permute_dims(g, tuple(axes))
 
 
-def elements(call: Call) -> Array:
+def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, elementwise."""
-    engine = choose(call.operands, call.spec, call.cx)
-    got = engine.run(call.operands, call.spec, call.cx, call.classes, Need(elements=True)).elements
+    engine = choose(call.operands, call.options, call.cx)
+    got = engine.run(call.operands, call.options, call.cx, call.classes, Outputs(elements=True)).elements
     return restore(call, got)
 
 
-def weight(call: Call) -> Array:
+def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
-    engine = choose(call.operands, call.spec, call.cx)
-    return engine.run(call.operands, call.spec, call.cx, call.classes, Need(weight=True)).weight
+    engine = choose(call.operands, call.options, call.cx)
+    return engine.run(call.operands, call.options, call.cx, call.classes, Outputs(weight=True)).weight

@@ -9,8 +9,8 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import FLOATS, Array, dtype_name
 from ..._arrays.ops import cast, quiet
 from ...core import linear as cutting
-from ...core.call import Call
-from ...core.options import NO_UPSTREAM, Need, Operands, Result, Upstream
+from ...core.call import LossCall
+from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Cotangent
 from ...core.reduce import exact_sum
 from . import dense as default
 from . import sharded as exchange
@@ -18,16 +18,16 @@ from .linear_products import Converted, Products
 
 
 def evaluated(
-    call: Call, runs: Any, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, runs: Any, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the gradients, those to features, weight and bias not yet rounded."""
     parts = tuple(name for name in wanted if name != "targets")
-    wants = Need(grad=bool(parts), grad_targets="targets" in wanted)
+    wants = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
     got, made = default.evaluated(call, partial(runs, parts), wants, cotangent)
     return got, gathered(made)
 
 
-def gathered(made: Result) -> dict[str, Array]:
+def gathered(made: Outcome) -> dict[str, Array]:
     """Name the gradients of a result."""
     grads = dict(made.grad or {})
     if made.grad_targets is not None:
@@ -35,14 +35,14 @@ def gathered(made: Result) -> dict[str, Array]:
     return grads
 
 
-def argument(call: Call, name: str) -> Array:
+def argument(call: LossCall, name: str) -> Array:
     """Return the array that a gradient goes to."""
     assert call.linear is not None
     o = call.operands
     return {"x": o.x, "targets": o.targets}.get(name, getattr(call.linear, name, None))
 
 
-def rounded(call: Call, grads: dict[str, Array]) -> dict[str, Array]:
+def rounded(call: LossCall, grads: dict[str, Array]) -> dict[str, Array]:
     """Give each gradient its argument's dtype."""
     with quiet(call.cx):  # what 16 bits do not reach is infinite
         return {name: cast(call.cx, g, argument(call, name).dtype) for name, g in grads.items()}
@@ -64,29 +64,29 @@ class Plan(NamedTuple):
     parts: tuple[str, ...]  # what gradients go to
     wide: dict[str, int]  # those summed in the dtype of the arithmetic: all, unless it is wider
     step: int  # rows of a block
-    up: Upstream  # of the rows
+    cotangent: Cotangent  # of the rows
     after: Array | float | None  # what the products are multiplied by
 
 
 def run(
-    call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTREAM, stage: Any = None
-) -> Result:
+    call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, stage: Any = None
+) -> Outcome:
     """Compute what is needed; `grad` is a dict of the gradients to `parts`."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
     xp, o = cx.xp, cutting.flat(call.operands, classes, cx)
     rows = tuple(call.operands.x.shape[:-1])
-    if up.row is not None and not isinstance(up.row, float) and up.row.ndim > 1:
-        up = up._replace(row=xp.reshape(up.row, (o.x.shape[0],)))
+    if cotangent.row is not None and not isinstance(cotangent.row, float) and cotangent.row.ndim > 1:
+        cotangent = cotangent._replace(row=xp.reshape(cotangent.row, (o.x.shape[0],)))
     with quiet(cx):
-        plan = _plan(call, o, parts if need.grad else (), need, up)
-        made = Result()
-        if need.rows or need.total or need.grad or need.grad_targets:
+        plan = _plan(call, o, parts if outputs.grad else (), outputs, cotangent)
+        made = Outcome()
+        if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             at = Stage(cx, o, _same, _same) if stage is None else stage(cx, o)
-            made = _Blocks(call, o, at, need, plan).made()
-        if need.weight:
+            made = _Blocks(call, o, at, outputs, plan).made()
+        if outputs.weight:
             if call.group is None:
-                total = cutting.weight_sum(o, call.spec, cx, classes, plan.step)
+                total = cutting.weight_sum(o, call.options, cx, classes, plan.step)
             else:
                 total = exchange.weight_sum(call, o)
             made = made._replace(weight=total)
@@ -107,11 +107,11 @@ def _same(a: Array | None) -> Array | None:
     return a
 
 
-def _plan(call: Call, o: Operands, parts: tuple[str, ...], need: Need, up: Upstream) -> Plan:
+def _plan(call: LossCall, o: Operands, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent) -> Plan:
     """Say how a call of flat operands is computed: from shapes, dtypes and options alone."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
-    by = _products(call, need)
+    by = _products(call, outputs)
     count, width = o.x.shape
     sizes = {"x": count * width, "weight": classes * width}
     wide = dict.fromkeys(parts, 0)
@@ -122,28 +122,28 @@ def _plan(call: Call, o: Operands, parts: tuple[str, ...], need: Need, up: Upstr
             wide["x"] = 4 * sizes["x"]  # what the ranks add up
     # The ranks of a group take the same blocks, and hold a gradient of each beside its logits.
     most = classes if call.shard is None else call.shard.most
-    most *= 2 if call.group is not None and need.grad else 1
+    most *= 2 if call.group is not None and outputs.grad else 1
     # A block's own copy of its features, and their gradient before it is rounded.
     bits = FLOATS[dtype_name(by.dtype)] + FLOATS[dtype_name(cx.acc)]
     beside = bits // 8 * width
     step = cutting.block_rows(count, most, linear, cx, sum(wide.values()), beside)
     if by.dtype == cx.acc or not parts:
-        return Plan(by, parts, wide, step, up, None)
-    scalar = isinstance(up.row, float) or up.row.ndim == 0
+        return Plan(by, parts, wide, step, cotangent, None)
+    scalar = isinstance(cotangent.row, float) or cotangent.row.ndim == 0
     if by.lifted:
-        scale = cutting.lift(o, call.spec, cx, up.row)
-        inner = scale if scalar else up.row * scale
-        after = (up.row if scalar else 1.0) / cast(cx, scale, cx.wide)
-        return Plan(by, parts, wide, step, up._replace(row=inner), after)
-    if scalar and not need.grad_targets and ("weight" in wide or "weight" not in parts):
+        scale = cutting.lift(o, call.options, cx, cotangent.row)
+        inner = scale if scalar else cotangent.row * scale
+        after = (cotangent.row if scalar else 1.0) / cast(cx, scale, cx.wide)
+        return Plan(by, parts, wide, step, cotangent._replace(row=inner), after)
+    if scalar and not outputs.grad_targets and ("weight" in wide or "weight" not in parts):
         # A gradient of a half is exact in 16 bits, that over 600 rows is not, and always errs to
         # one side: what all rows have in common multiplies the sums.
-        unit = isinstance(up.row, float) and up.row == 1
-        return Plan(by, parts, wide, step, up._replace(row=1.0), None if unit else up.row)
-    return Plan(by, parts, wide, step, up, None)
+        unit = isinstance(cotangent.row, float) and cotangent.row == 1
+        return Plan(by, parts, wide, step, cotangent._replace(row=1.0), None if unit else cotangent.row)
+    return Plan(by, parts, wide, step, cotangent, None)
 
 
-def _products(call: Call, need: Need) -> Products:
+def _products(call: LossCall, outputs: Outputs) -> Products:
     """Choose by library, device and dtypes, never by size."""
     cx, x, linear = call.cx, call.operands.x, call.linear
     assert linear is not None
@@ -151,7 +151,7 @@ def _products(call: Call, need: Need) -> Products:
     if kind in ("float16", "bfloat16") and dtype_name(linear.weight.dtype) == kind:
         made: Products | None = None
         # A gradient to soft targets comes of the same launch, and may not be lifted with it.
-        if kind == "float16" and need.grad_targets:
+        if kind == "float16" and outputs.grad_targets:
             pass
         elif cx.library == "torch":
             from ..torch import linear_products as torch_products
@@ -169,9 +169,9 @@ def _products(call: Call, need: Need) -> Products:
 class _Blocks:
     """The pass over blocks of rows: every array it writes to is its own."""
 
-    def __init__(self, call: Call, o: Operands, stage: Stage, need: Need, plan: Plan) -> None:
+    def __init__(self, call: LossCall, o: Operands, stage: Stage, outputs: Outputs, plan: Plan) -> None:
         self.call, self.cx, self.o, self.stage = call, call.cx, o, stage
-        self.need, self.plan, self.by = need, plan, plan.by
+        self.outputs, self.plan, self.by = outputs, plan, plan.by
         assert call.linear is not None
         self.bias = call.linear.bias
         count, width = o.x.shape
@@ -180,7 +180,7 @@ class _Blocks:
         # The gradient of a block takes the place of its logits.
         self.short = self.by.dtype != cx.acc and bool(parts)
         self.g = self.by.gradient(self.z) if self.short else self.z
-        self.keep = cutting.present(o, call.spec, cx, classes, plan.up)
+        self.keep = cutting.present(o, call.options, cx, classes, plan.cotangent)
         self.grads: dict[str, Array] = {}
         self.made_x: Array | None = None
         if "x" in parts:
@@ -193,14 +193,14 @@ class _Blocks:
             self.grads["weight"] = make((classes, width), dtype=dtype, device=cx.device)
         if "bias" in parts:
             self.grads["bias"] = cx.xp.zeros((classes,), dtype=cx.wide, device=cx.device)
-        self.rows = self._room((count,)) if need.rows else None
+        self.rows = self._room((count,)) if outputs.rows else None
         t = o.targets
         self.grad_targets = None
-        if need.grad_targets and t is not None:
+        if outputs.grad_targets and t is not None:
             self.grad_targets = cx.xp.empty(t.shape, dtype=t.dtype, device=cx.device)
         self.totals: list[Array] = []
         view = stage.view
-        self.up = Upstream(*(view(v) if hasattr(v, "dtype") else v for v in plan.up))
+        self.cotangent = Cotangent(*(view(v) if hasattr(v, "dtype") else v for v in plan.cotangent))
         self.seen = [view(a) for a in (self.z, self.bias, self.rows, self.grad_targets)]
         self.seen_bias_grad = view(self.grads.get("bias"))
 
@@ -209,19 +209,19 @@ class _Blocks:
         wide = name is None or name in self.plan.wide
         return cx.xp.empty(shape, dtype=cx.acc if wide else self.by.dtype, device=cx.device)
 
-    def made(self) -> Result:
+    def made(self) -> Outcome:
         """Go over the blocks, and return what is needed."""
         for block in cutting.cuts(self.o.x.shape[0], self.plan.step):
             self._block(block)
         cx, total = self.stage.cx, None
-        if self.need.total:
+        if self.outputs.total:
             zero = cx.xp.zeros((), dtype=cx.wide, device=cx.device)
             total = exact_sum(cx, cx.xp.stack(self.totals)) if self.totals else zero
         grads = self.grads or None
         if self.plan.after is not None:
             for name in {"weight", "bias"} & self.grads.keys():
                 self.grads[name] *= self.plan.after
-        return Result(self.rows, total, None, grads, self.grad_targets)
+        return Outcome(self.rows, total, None, grads, self.grad_targets)
 
     def _block(self, block: slice) -> None:
         cx, by = self.cx, self.by
@@ -234,7 +234,7 @@ class _Blocks:
         by.logits(x, self.z[:count, ...])
         few = count
         if self.call.group is None:
-            few = cutting.piece_rows(self.call.classes, cx, self.need.grad)
+            few = cutting.piece_rows(self.call.classes, cx, self.outputs.grad)
         for piece in cutting.cuts(count, few):
             self._rows(block, piece)
         g = self.g[:count, ...]
@@ -266,13 +266,13 @@ class _Blocks:
         o = cutting.part(self.stage.o, at, part)
         got = exchange.stage(call, o, cx).run(
             o,
-            call.spec,
+            call.options,
             cx,
             call.classes,
-            self.need._replace(weight=False),
-            cutting.part_up(self.up, at),
+            self.outputs._replace(weight=False),
+            cutting.part_up(self.cotangent, at),
         )
-        if self.need.total:
+        if self.outputs.total:
             self.totals.append(got.total)
         if rows is not None:
             rows[at] = got.rows

@@ -14,9 +14,9 @@ from ..._arrays.inspect import Array
 from ..._arrays.ops import cast
 from ...core import elementwise as binary
 from ...core import softmax
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.family import formula_gradients
-from ...core.options import Need, Operands, Spec, Upstream
+from ...core.options import Outputs, Operands, Options, Cotangent
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
 from ...core.weights import Balanced, balance, mean_weights, rescaled
@@ -25,37 +25,37 @@ from ..eager import dense as default
 from .mesh import EVERYWHERE, automatic, spread_as
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss."""
-    choose(call.operands, call.spec, call.cx)
-    return _value(call.operands, _denominator(call), call.spec, call.classes, call.cx.clean)
+    choose(call.operands, call.options, call.cx)
+    return _value(call.operands, _denominator(call), call.options, call.classes, call.cx.clean)
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    choose(call.operands, call.spec, call.cx)
+    choose(call.operands, call.options, call.cx)
     got, grads = _value_and_grad(
-        call.operands, _denominator(call), cotangent, call.spec, call.classes, call.cx.clean, wanted
+        call.operands, _denominator(call), cotangent, call.options, call.classes, call.cx.clean, wanted
     )
     return got, {name: default.restore(call, g) for name, g in grads.items()}
 
 
-def elements(call: Call) -> Array:
+def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm."""
-    choose(call.operands, call.spec, call.cx)
-    out = _elements(call.operands.x, call.spec.kind == "log_softmax")
+    choose(call.operands, call.options, call.cx)
+    out = _elements(call.operands.x, call.options.kind == "log_softmax")
     return default.restore(call, out)
 
 
-def weight(call: Call) -> Array:
+def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
-    choose(call.operands, call.spec, call.cx)
-    return _weight(call.operands, call.spec, call.classes)
+    choose(call.operands, call.options, call.cx)
+    return _weight(call.operands, call.options, call.classes)
 
 
-def _denominator(call: Call) -> Any:
+def _denominator(call: LossCall) -> Any:
     n = call.normalizer
     return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.wide))
 
@@ -66,25 +66,25 @@ def _context(x: Array, clean: bool) -> Context:
 
 # Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
 @partial(jax.jit, static_argnums=(2, 3, 4))
-def _value(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
-    run = partial(_reduced, spec=spec, classes=classes, clean=clean)
-    return automatic(run, _spread(o, spec, classes), o, normalizer)
+def _value(o: Operands, normalizer: Any, options: Options, classes: int, clean: bool) -> Array:
+    run = partial(_reduced, options=options, classes=classes, clean=clean)
+    return automatic(run, _spread(o, options, classes), o, normalizer)
 
 
-def _spread(o: Operands, spec: Spec, classes: int) -> Any:
+def _spread(o: Operands, options: Options, classes: int) -> Any:
     """Return how the value of a loss is spread."""
-    return spread_as(o.x, 1 if classes else 0) if spec.reduction == "none" else EVERYWHERE
+    return spread_as(o.x, 1 if classes else 0) if options.reduction == "none" else EVERYWHERE
 
 
-def _reduced(o: Operands, normalizer: Any, spec: Spec, classes: int, clean: bool) -> Array:
+def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean: bool) -> Array:
     o = _constants(o)
     cx = _context(o.x, clean)
-    o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
+    o, normalizer = mean_weights(o, options, cx, classes, normalizer)
     weight = None
-    if spec.reduction == "mean":
-        o, weight = live_rows(o, spec, cx, classes, normalizer)
-    rows = _rows(o, spec, classes, clean)
-    if spec.reduction == "none":
+    if options.reduction == "mean":
+        o, weight = live_rows(o, options, cx, classes, normalizer)
+    rows = _rows(o, options, classes, clean)
+    if options.reduction == "none":
         return rows
     total = exact_sum(cx, rows)
     if weight is not None:
@@ -97,35 +97,35 @@ def _value_and_grad(
     o: Operands,
     normalizer: Any,
     cotangent: Any,
-    spec: Spec,
+    options: Options,
     classes: int,
     clean: bool,
     wanted: tuple[str, ...],
 ) -> tuple[Array, dict[str, Array]]:
     def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
         cx = _context(o.x, clean)
-        o, normalizer = mean_weights(o, spec, cx, classes, normalizer)
-        call = Call("", spec, cx, o, classes, -1, normalizer)
+        o, normalizer = mean_weights(o, options, cx, classes, normalizer)
+        call = LossCall("", options, cx, o, classes, -1, normalizer)
         return default.value_and_grad(call, wanted, cotangent)
 
     grads = {name: spread_as(getattr(o, name)) for name in wanted}
-    out = (_spread(o, spec, classes), grads)
+    out = (_spread(o, options, classes), grads)
     made: tuple[Array, dict[str, Array]] = automatic(run, out, o, normalizer, cotangent)
     return made
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _weight(o: Operands, spec: Spec, classes: int) -> Array:
-    return automatic(partial(_total_weight, spec=spec, classes=classes), EVERYWHERE, o)
+def _weight(o: Operands, options: Options, classes: int) -> Array:
+    return automatic(partial(_total_weight, options=options, classes=classes), EVERYWHERE, o)
 
 
-def _total_weight(o: Operands, spec: Spec, classes: int) -> Array:
+def _total_weight(o: Operands, options: Options, classes: int) -> Array:
     cx = context(o.x, jnp)
-    rows = o.targets.shape if spec.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
+    rows = o.targets.shape if options.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
     made = Balanced(o, 0)
     if o.class_weight is not None or o.sample_weight is not None:
-        made = balance(o, spec, cx, classes)
-    total = total_weight(prepare(made.operands, spec, cx, classes), prod(rows), cx)
+        made = balance(o, options, cx, classes)
+    total = total_weight(prepare(made.operands, options, cx, classes), prod(rows), cx)
     return rescaled(cx, total, made.shift)
 
 
@@ -154,24 +154,24 @@ def _constants(o: Operands) -> Operands:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _rows(o: Operands, spec: Spec, classes: int, clean: bool) -> Array:
+def _rows(o: Operands, options: Options, classes: int, clean: bool) -> Array:
     cx = _context(o.x, clean)
-    return choose(o, spec, cx).run(o, spec, cx, classes, Need(rows=True)).rows
+    return choose(o, options, cx).run(o, options, cx, classes, Outputs(rows=True)).rows
 
 
 @_rows.defjvp
 def _rows_jvp(
-    spec: Spec, classes: int, clean: bool, primals: Any, tangents: Any
+    options: Options, classes: int, clean: bool, primals: Any, tangents: Any
 ) -> tuple[Array, Array]:
     (o,), (v,) = primals, tangents
     cx = _context(o.x, clean)
-    rows = _rows(o, spec, classes, clean)
+    rows = _rows(o, options, classes, clean)
     g, h = formula_gradients(
         o,
-        spec,
+        options,
         cx,
         classes,
-        Upstream(1.0),
+        Cotangent(1.0),
         lambda z, _: _softmax_parts(z),
         lambda z, _: _sigmoid_parts(z),
     )

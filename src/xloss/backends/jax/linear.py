@@ -13,10 +13,10 @@ from ..._arrays.context import context
 from ..._arrays.inspect import Array
 from ..._arrays.ops import cast
 from ...core import linear as cutting
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.class_shards import Shard
 from ...core.linear import Linear
-from ...core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
 from ...core.reduce import exact_sum
 from ...core.weights import mean_weights
 from ...engines import choose
@@ -39,27 +39,27 @@ Constants = tuple[Array | None, Array | None, Array | None, Any]
 class Static(NamedTuple):
     """What a compiler specialises on."""
 
-    spec: Spec
+    options: Options
     rows: int | None  # of a block
     axis: str | None  # along which the classes are spread
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss."""
-    choose(call.operands, call.spec, call.cx)
+    choose(call.operands, call.options, call.cx)
     return _value(*_taken(call))
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    choose(call.operands, call.spec, call.cx)
+    choose(call.operands, call.options, call.cx)
     made: tuple[Array, dict[str, Array]] = _value_and_grad(*_taken(call), cotangent, wanted)
     return made
 
 
-def _taken(call: Call) -> tuple[Arrays, Constants, Static]:
+def _taken(call: LossCall) -> tuple[Arrays, Constants, Static]:
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.wide)
@@ -71,11 +71,11 @@ def _taken(call: Call) -> tuple[Arrays, Constants, Static]:
             f"weight: the same along mesh axis {axis!r}, where each device should hold a slice; "
             "shard_map must know of it (check_vma=True)"
         )
-    return arrays, constants, Static(call.spec, linear.block_rows, axis)
+    return arrays, constants, Static(call.options, linear.block_rows, axis)
 
 
-def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
-    spec, rows, name = static
+def _call(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
+    options, rows, name = static
     x, weight, bias, targets = arrays
     class_weight, sample_weight, where, n = constants
     o = Operands(x, targets, class_weight, sample_weight, where)
@@ -86,10 +86,10 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
         shard = Shard(axis.rank * size, size, axis.size * size, size)
     cx = context(x, jnp)
     total = size if shard is None else shard.classes
-    o, n = mean_weights(o, spec, cx, total, n, group=axis)
-    return Call(
+    o, n = mean_weights(o, options, cx, total, n, group=axis)
+    return LossCall(
         "linear_cross_entropy",
-        spec,
+        options,
         cx,
         o,
         size,
@@ -103,7 +103,7 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> Call:
 
 @partial(jax.jit, static_argnums=2)
 def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
-    out = spread_as(arrays[0], 1) if static.spec.reduction == "none" else EVERYWHERE
+    out = spread_as(arrays[0], 1) if static.options.reduction == "none" else EVERYWHERE
     return automatic(partial(_loss, static), out, arrays, constants)
 
 
@@ -119,7 +119,7 @@ def _value_and_grad(
         return got, rounded(call, grads)
 
     given = dict(zip(NAMES, arrays, strict=True))
-    value = spread_as(arrays[0], 1) if static.spec.reduction == "none" else EVERYWHERE
+    value = spread_as(arrays[0], 1) if static.options.reduction == "none" else EVERYWHERE
     out = (value, {name: spread_as(given[name]) for name in wanted})
     made: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
     return made
@@ -150,24 +150,24 @@ def _forward(static: Static, given: Any, fixed: Any) -> tuple[Array, Any]:
     own, constants = jax.tree.map(lambda a: a.value, (given, fixed))
     own = tuple(a if a is None else _once(a) for a in own)
     call = _call(own, constants, static)
-    if static.spec.reduction == "none":
+    if static.options.reduction == "none":
         got = default.value(call, partial(run, call, ()))
         return got, (own, constants, dict.fromkeys(wanted))
     got, grads = evaluated(call, partial(run, call), wanted, None)
     return got, (own, constants, grads)
 
 
-def _backward(static: Static, kept: Any, up: Any) -> Any:
+def _backward(static: Static, kept: Any, cotangent: Any) -> Any:
     own, constants, grads = kept
     call = _call(own, constants, static)
-    if isinstance(up, jax.custom_derivatives.SymbolicZero):
+    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
-    elif static.spec.reduction == "none":
-        need = Need(grad=bool(set(grads) - {"targets"}), grad_targets="targets" in grads)
+    elif static.options.reduction == "none":
+        outputs = Outputs(grad=bool(set(grads) - {"targets"}), grad_targets="targets" in grads)
         parts = tuple(name for name in grads if name != "targets")
-        grads = gathered(run(call, parts, need, Upstream(up)))
+        grads = gathered(run(call, parts, outputs, Cotangent(cotangent)))
     else:
-        grads = {name: g * up for name, g in grads.items()}
+        grads = {name: g * cotangent for name, g in grads.items()}
     made = rounded(call, grads)
     return tuple(made.get(name) for name in NAMES), None
 
@@ -175,28 +175,28 @@ def _backward(static: Static, kept: Any, up: Any) -> Any:
 _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTREAM) -> Result:
+def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT) -> Outcome:
     """Compute what is needed in a scan over blocks; the last one begins early, to be full."""
-    cx, spec, classes, linear = call.cx, call.spec, call.classes, call.linear
+    cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
     assert linear is not None
     shape = tuple(call.operands.x.shape)
     o = cutting.flat(call.operands, classes, cx)
     count, width = o.x.shape
-    made = Result()
-    if need.weight:
+    made = Outcome()
+    if outputs.weight:
         if call.group is None:
-            made = Result(weight=cutting.weight_sum(o, spec, cx, classes, count))
+            made = Outcome(weight=cutting.weight_sum(o, options, cx, classes, count))
         else:
-            made = Result(weight=exchange.weight_sum(call, o))
-    if not (need.rows or need.total or need.grad or need.grad_targets):
+            made = Outcome(weight=exchange.weight_sum(call, o))
+    if not (outputs.rows or outputs.total or outputs.grad or outputs.grad_targets):
         return made
-    if not isinstance(up.row, float) and up.row.ndim > 1:
-        up = up._replace(row=up.row.reshape(count))
+    if not isinstance(cotangent.row, float) and cotangent.row.ndim > 1:
+        cotangent = cotangent._replace(row=cotangent.row.reshape(count))
     # A length that is a symbol (jax.export) has no part of known length: one block of all.
     known = all(isinstance(n, int) for n in (count, width, classes))
     step = cutting.block_rows(count, classes, linear, cx) if known else count
     blocks = -(-count // step) if known else 1
-    keep = cutting.present(o, spec, cx, classes, up)
+    keep = cutting.present(o, options, cx, classes, cotangent)
     group = call.group
 
     def own(a: Array) -> Array:
@@ -208,9 +208,9 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         "weight": ((classes, width), cx.acc),
         "bias": ((classes,), cx.wide),
     }
-    start = {name: own(jnp.zeros(*room[name])) for name in parts if need.grad}
+    start = {name: own(jnp.zeros(*room[name])) for name in parts if outputs.grad}
     start["rows"] = jnp.zeros((count,), cx.acc)
-    if need.grad_targets and o.targets is not None:
+    if outputs.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
 
     def cut(a: Array | None, at: Any) -> Array | None:
@@ -250,10 +250,10 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
         where = new if o.where is None else new & cut(o.where, at)
         targets, sample = cut(o.targets, at), cut(o.sample_weight, at)
         part = Operands(logits(x), targets, o.class_weight, sample, where)
-        row = up.row if isinstance(up.row, float) or up.row.ndim == 0 else cut(up.row, at)
-        asked = need._replace(rows=True, total=False, weight=False)
+        row = cotangent.row if isinstance(cotangent.row, float) or cotangent.row.ndim == 0 else cut(cotangent.row, at)
+        asked = outputs._replace(rows=True, total=False, weight=False)
         stage = exchange.stage(call, part, cx)
-        got = stage.run(part, spec, cx, classes, asked, up._replace(row=row))
+        got = stage.run(part, options, cx, classes, asked, cotangent._replace(row=row))
         g: Any = got.grad
 
         def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
@@ -291,5 +291,5 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
     if "x" in done:
         # Each rank's classes have a share in every feature.
         done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
-    total = exact_sum(cx, rows) if need.total else None
+    total = exact_sum(cx, rows) if outputs.total else None
     return made._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)

@@ -13,8 +13,8 @@ from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
 from ..._arrays.ops import cast
 from ...core import class_shards, softmax
-from ...core.call import Call
-from ...core.options import Operands, Spec, Upstream
+from ...core.call import LossCall
+from ...core.options import Operands, Options, Cotangent
 from ...core.reduce import contributing, exact_sum, mean
 from ...core.row_stats import RowStats, exponentials
 from ...core.targets import Targets, total_weight
@@ -24,26 +24,26 @@ from ..eager import sharded as exchange
 from .backend import _constants, _denominator
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss."""
-    choose(call.operands, call.spec, call.cx)
-    o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
+    choose(call.operands, call.options, call.cx)
+    o, options, cx, shard = _constants(call.operands), call.options, call.cx, call.shard
     assert shard is not None
-    o, n = mean_weights(o, spec, cx, shard.classes, _denominator(call), group=call.group)
+    o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
     call = call._replace(normalizer=n)
     still = o._replace(x=jax.lax.stop_gradient(o.x))
     m, sums, t = exchange.exchanged(call._replace(operands=still))
     weight = None
-    if spec.reduction == "mean":
+    if options.reduction == "mean":
         rows = tuple(o.x.shape[:-1])
-        weight = total_weight(class_shards.whole(m, sums, t, spec, cx)[1], prod(rows), cx)
+        weight = total_weight(class_shards.whole(m, sums, t, options, cx)[1], prod(rows), cx)
         weight = contributing(cx, weight, _denominator(call))
         if o.class_weight is not None:
             # Autodiff multiplies a row's slope by an upstream of 0, which leaves a NaN a NaN.
             live = jnp.broadcast_to(weight != 0, rows)
             o = o._replace(where=live if o.where is None else o.where & live)
-    losses = _rows(o, m, sums, shard.start, spec, shard[1:], call.group.name)
-    if spec.reduction == "none":
+    losses = _rows(o, m, sums, shard.start, options, shard[1:], call.group.name)
+    if options.reduction == "none":
         return cast(cx, losses, cx.acc)
     total = exact_sum(cx, losses)
     if weight is not None:
@@ -52,49 +52,49 @@ def value(call: Call) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient."""
-    choose(call.operands, call.spec, call.cx)
-    o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
+    choose(call.operands, call.options, call.cx)
+    o, options, cx, shard = _constants(call.operands), call.options, call.cx, call.shard
     assert shard is not None
-    o, n = mean_weights(o, spec, cx, shard.classes, _denominator(call), group=call.group)
+    o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
     call = call._replace(operands=o, normalizer=n)
     made = exchange.forward(call)
     return exchange.reduced(call, made), {"x": exchange.gradient(call, made, cotangent)}
 
 
 def _whole(
-    o: Operands, m: Array, sums: Array, start: Any, spec: Spec, sizes: tuple[int, ...]
+    o: Operands, m: Array, sums: Array, start: Any, options: Options, sizes: tuple[int, ...]
 ) -> tuple[RowStats, Targets, Context]:
     cx = context(o.x, jnp)
-    t = class_shards.targets(o, spec, cx, class_shards.Shard(start, *sizes))
-    return *class_shards.whole(m, sums, t, spec, cx), cx
+    t = class_shards.targets(o, options, cx, class_shards.Shard(start, *sizes))
+    return *class_shards.whole(m, sums, t, options, cx), cx
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
 def _rows(
-    o: Operands, m: Array, sums: Array, start: Any, spec: Spec, sizes: tuple[int, ...], name: str
+    o: Operands, m: Array, sums: Array, start: Any, options: Options, sizes: tuple[int, ...], name: str
 ) -> Array:
     """Return row losses, wide; m and sums are what the exchanges left, constants to autodiff."""
-    s, t, cx = _whole(o, m, sums, start, spec, sizes)
-    return class_shards.losses(s, t, spec, cx)
+    s, t, cx = _whole(o, m, sums, start, options, sizes)
+    return class_shards.losses(s, t, options, cx)
 
 
 @_rows.defjvp
 def _rows_jvp(
-    spec: Spec, sizes: tuple[int, ...], name: str, primals: Any, tangents: Any
+    options: Options, sizes: tuple[int, ...], name: str, primals: Any, tangents: Any
 ) -> tuple[Array, Array]:
     o, m, sums, start = primals
     v = tangents[0].x
-    s, t, cx = _whole(o, m, sums, start, spec, sizes)
+    s, t, cx = _whole(o, m, sums, start, options, sizes)
     x = cast(cx, o.x, cx.acc)
     g = class_shards.gradient(
-        x, s, t, spec, cx, Upstream(1.0), lambda z: _parts(z, s.max, s.rest, name)
+        x, s, t, options, cx, Cotangent(1.0), lambda z: _parts(z, s.max, s.rest, name)
     )
     # The sum over the ranks: its transpose, in a backward pass, costs no exchange.
     out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.acc), axis=-1), name)  # type: ignore[no-untyped-call]
-    return _rows(o, m, sums, start, spec, sizes, name), cast(cx, out, cx.wide)
+    return _rows(o, m, sums, start, options, sizes, name), cast(cx, out, cx.wide)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))

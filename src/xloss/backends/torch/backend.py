@@ -13,9 +13,9 @@ from ..._arrays.context import Context, context, functional, read
 from ..._arrays.inspect import Array, has_memory, is_wrapper, namespace
 from ..._arrays.ops import cast
 from ...core import softmax
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.family import SOFTMAX, formula_gradients
-from ...core.options import Need, Operands, Result, Spec, Upstream
+from ...core.options import Outputs, Operands, Outcome, Options, Cotangent
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
 from ...core.weights import mean_weights
@@ -26,7 +26,7 @@ from . import custom_op
 from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     if call.memory is not None and torch_cuda.takes(call):
         return torch_cuda.value(call, _by_rows)
@@ -43,30 +43,30 @@ def value(call: Call) -> Array:
     if not recorded and not transformed:
         return _by_rows(call, True) if compiling and custom_op.takes(call) else _plain(call)
     # What torch.func follows may be something else: it takes no Function with a context of its own.
-    by_rows = call.spec.reduction == "none" or compiling or transformed or custom_op.transforming()
+    by_rows = call.options.reduction == "none" or compiling or transformed or custom_op.transforming()
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
-        if default.reduces(choose(o, call.spec, call.cx), call):
+        if default.reduces(choose(o, call.options, call.cx), call):
             return torch_cuda.recorded(call, _by_rows)
         return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
     return _by_rows(call, compiling)
 
 
-def _by_rows(call: Call, compiling: bool = False) -> Array:
+def _by_rows(call: LossCall, compiling: bool = False) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
     cx = functional(call.cx)
     o = call.operands
     weight = None
-    if call.spec.reduction == "mean":
+    if call.options.reduction == "mean":
         # In plain operations: the sum of soft targets is a function of them.
         n = call.normalizer
-        o, n = mean_weights(o, call.spec, cx, call.classes, n, rounded=True)
-        o, weight = live_rows(o, call.spec, cx, call.classes, n)
+        o, n = mean_weights(o, call.options, cx, call.classes, n, rounded=True)
+        o, weight = live_rows(o, call.options, cx, call.classes, n)
         call = call._replace(operands=o, normalizer=n)
     if compiling:
         rows = custom_op.rows(call) if custom_op.takes(call) else _surrogate(call)
     else:
         rows = _recorded(call)
-    if call.spec.reduction == "none":
+    if call.options.reduction == "none":
         return rows
     total = exact_sum(cx, rows)
     if weight is not None:
@@ -75,7 +75,7 @@ def _by_rows(call: Call, compiling: bool = False) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
@@ -87,18 +87,18 @@ def value_and_grad(
         return _tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
 
 
-def _plain(call: Call) -> Array:
+def _plain(call: LossCall) -> Array:
     twin = _numpy_call(call)
     return default.value(call) if twin is None else _tensor(default.value(twin))
 
 
-def _numpy_call(call: Call) -> Call | None:
+def _numpy_call(call: LossCall) -> LossCall | None:
     """Return the call on NumPy views of its tensors, or None where they have none.
 
     On the host NumPy's elementwise operations take a third of the time of torch's own, and give
     the same bits whatever the batch. Asking for the generic engine keeps torch's namespace.
     """
-    if call.spec.engine is not None or not call.cx.host:
+    if call.options.engine is not None or not call.cx.host:
         return None
     o = _views(call.operands)
     if o is None:
@@ -136,7 +136,7 @@ def _home(a: Array) -> Array:
     return a if torch.is_tensor(a) else _tensor(a)
 
 
-def elements(call: Call) -> Array:
+def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, recorded by autograd where something asks for it."""
     x, cx = call.operands.x, call.cx
     compiling = torch.compiler.is_compiling()
@@ -145,8 +145,8 @@ def elements(call: Call) -> Array:
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not _transformed(call.operands, compiling):
         return default.elements(call)
-    choose(call.operands, call.spec, cx)
-    logarithm = call.spec.kind == "log_softmax"
+    choose(call.operands, call.options, cx)
+    logarithm = call.options.kind == "log_softmax"
     z = cast(cx, x, cx.acc)
     if compiling or (_followed(call.operands) and _functionalized()):
         # The value is ours, the derivative that of the compiler's own softmax.
@@ -158,12 +158,12 @@ def elements(call: Call) -> Array:
     return default.restore(call, -got.nll if logarithm else got.p)
 
 
-def weight(call: Call) -> Array:
+def weight(call: LossCall) -> Array:
     """Return the mean's denominator; a sum of soft targets is recorded where they are."""
     o, cx = call.operands, call.cx
     if o.targets is None or not (o.targets.requires_grad and torch.is_grad_enabled()):
         return default.weight(call)
-    t = prepare(o, call.spec, functional(cx), call.classes)
+    t = prepare(o, call.options, functional(cx), call.classes)
     return total_weight(t, 0, functional(cx))
 
 
@@ -189,20 +189,20 @@ def _followed(o: Operands) -> bool:
     return any(a is not None and wrapped(a) for a in o)
 
 
-def _recorded(call: Call) -> Array:
+def _recorded(call: LossCall) -> Array:
     o = call.operands
     arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.spec, call.classes, call.cx.clean)  # type: ignore[no-untyped-call]
+    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.clean)  # type: ignore[no-untyped-call]
     return out[0] if isinstance(out, tuple) else out
 
 
-def _surrogate(call: Call) -> Array:
+def _surrogate(call: LossCall) -> Array:
     """Return rows whose recorded derivative is the closed form: value + Σ g (x - x.detach()).
 
     A compiler differentiates this to the gradient that keeps the tail; an autograd.Function it
     cannot trace without a warning of its own. First order only, as under torch.compile always.
     """
-    o, spec = call.operands, call.spec
+    o, options = call.operands, call.options
     compiling = torch.compiler.is_compiling()
     cx = functional(call.cx)
     fixed = Operands(
@@ -213,8 +213,8 @@ def _surrogate(call: Call) -> Array:
         o.where,
         o.pos_weight,
     )
-    rows: Any = choose(fixed, spec, cx).run(fixed, spec, cx, call.classes, Need(rows=True)).rows
-    g, h = formula_gradients(fixed, spec, cx, call.classes, Upstream(1.0))
+    rows: Any = choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
+    g, h = formula_gradients(fixed, options, cx, call.classes, Cotangent(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
         # What torch.func follows says that of itself only in the innermost of its levels.
         if x is None or slope is None or (compiling and not x.requires_grad):
@@ -234,36 +234,36 @@ def _context(o: Operands, clean: bool) -> Context:
     return functional(cx) if _followed(o) else cx
 
 
-def _upstream(up: Array, cx: Context) -> tuple[Array, Context]:
+def _upstream(cotangent: Array, cx: Context) -> tuple[Array, Context]:
     """Return an upstream that an engine can read, or the context of plain operations."""
-    if cx.eager and not has_memory(up):
-        if is_wrapper(up):
-            return up, functional(cx)
-        up = up.clone().resolve_neg()  # a negated view; zeros without memory
-    return up, cx
+    if cx.eager and not has_memory(cotangent):
+        if is_wrapper(cotangent):
+            return cotangent, functional(cx)
+        cotangent = cotangent.clone().resolve_neg()  # a negated view; zeros without memory
+    return cotangent, cx
 
 
 def _run(
     o: Operands,
-    spec: Spec,
+    options: Options,
     classes: int,
     clean: bool,
-    need: Need,
-    up: Any = 1.0,
+    outputs: Outputs,
+    cotangent: Any = 1.0,
     saved: tuple[Array, ...] | None = None,
-) -> Result:
+) -> Outcome:
     """Run the engine on the tensors, or on NumPy views of them."""
     cx = _context(o, clean)
-    if not isinstance(up, float):
-        up, cx = _upstream(up, cx)
-    twin = _views(o) if spec.engine is None and cx.host else None
+    if not isinstance(cotangent, float):
+        cotangent, cx = _upstream(cotangent, cx)
+    twin = _views(o) if options.engine is None and cx.host else None
     if twin is None:
-        return choose(o, spec, cx).run(o, spec, cx, classes, need, Upstream(up), saved)
+        return choose(o, options, cx).run(o, options, cx, classes, outputs, Cotangent(cotangent), saved)
     cx = _numpy_context(twin.x, cx)
-    up = up if isinstance(up, float) else _view(up)
+    cotangent = cotangent if isinstance(cotangent, float) else _view(cotangent)
     known = None if saved is None else tuple(map(_view, saved))
-    got = choose(twin, spec, cx).run(twin, spec, cx, classes, need, Upstream(up), known)
-    return Result(
+    got = choose(twin, options, cx).run(twin, options, cx, classes, outputs, Cotangent(cotangent), known)
+    return Outcome(
         rows=None if got.rows is None else _tensor(got.rows),
         grad=None if got.grad is None else _tensor(got.grad),
         grad_targets=None if got.grad_targets is None else _tensor(got.grad_targets),
@@ -281,37 +281,37 @@ class _Reduced(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> Any:
         o, call = Operands(*args[:6]), args[6]
         ctx.call = call
-        spec = call.spec
+        options = call.options
         call = call._replace(operands=o)
         call = _numpy_call(call) or call
-        engine: Any = choose(call.operands, spec, call.cx)
-        keep = spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
-        weight = default.known_weight(call) if spec.reduction == "mean" else 1.0
-        need = Need(total=True, weight=weight is None, stats=keep)
-        got = default.runner(call)(need)
+        engine: Any = choose(call.operands, options, call.cx)
+        keep = options.kind in SOFTMAX and call.classes > engine.RECOMPUTED
+        weight = default.known_weight(call) if options.reduction == "mean" else 1.0
+        outputs = Outputs(total=True, weight=weight is None, stats=keep)
+        got = default.runner(call)(outputs)
         weight = got.weight if weight is None else weight
-        ctx.weight = weight if spec.reduction == "mean" else None
+        ctx.weight = weight if options.reduction == "mean" else None
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*args[:6], *map(_home, got.stats or ()))
         return _home(default.reduced(call, got.total, ctx.weight))
 
     @staticmethod
-    def backward(ctx: Any, up: Any) -> Any:
+    def backward(ctx: Any, cotangent: Any) -> Any:
         none = (None,) * 6
-        if up is None:
+        if cotangent is None:
             return None, *none
         kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, stats = Operands(*kept[:6]), kept[6:]
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
-            return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
-        up, cx = _upstream(up, call.cx)
+            return torch.autograd.grad(_by_rows(call), o.x, cotangent, create_graph=True)[0], *none
+        cotangent, cx = _upstream(cotangent, call.cx)
         call = call._replace(cx=cx)
         twin = _numpy_call(call)
         if twin is not None:
-            call, up, stats = twin, _view(up), tuple(map(_view, stats))
+            call, cotangent, stats = twin, _view(cotangent), tuple(map(_view, stats))
         run = partial(default.runner(call), saved=stats or None)
-        got = default.evaluated(call, run, Need(grad=True), up, ctx.weight, value=False)[1].grad
+        got = default.evaluated(call, run, Outputs(grad=True), cotangent, ctx.weight, value=False)[1].grad
         return _home(got), *none
 
 
@@ -341,8 +341,8 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any) -> Any:
         o = Operands(*args[:6])
-        spec, classes, clean = args[6:]
-        got = _run(o, spec, classes, clean, Need(rows=True, stats=spec.kind in SOFTMAX))
+        options, classes, clean = args[6:]
+        got = _run(o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX))
         return (got.rows, *(got.stats or ()))
 
     @staticmethod
@@ -361,26 +361,26 @@ class _Rows(torch.autograd.Function):
             return none
         kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, stats = Operands(*kept[:6]), kept[6:]
-        spec, classes, clean = ctx.options
+        options, classes, clean = ctx.options
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            g, h = _formula(o, spec, classes, clean, ups[0])
+            g, h = _formula(o, options, classes, clean, ups[0])
             cx = _context(o, clean)
             g = cast(cx, g, o.x.dtype)
             h = None if h is None or o.targets is None else cast(cx, h, o.targets.dtype)
         else:
-            need = Need(grad=wants[0], grad_targets=wants[1])
-            got = _run(o, spec, classes, clean, need, ups[0], tuple(stats) or None)
+            outputs = Outputs(grad=wants[0], grad_targets=wants[1])
+            got = _run(o, options, classes, clean, outputs, ups[0], tuple(stats) or None)
             g, h = got.grad, got.grad_targets
         return (g if wants[0] else None, h if wants[1] else None, *none[2:])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        spec, classes, clean = ctx.options
+        options, classes, clean = ctx.options
         with following():
             kept = primals(*ctx.saved_tensors)
             o = Operands(*kept[:6])
-            g, h = _formula(o, spec, classes, clean, 1.0)
+            g, h = _formula(o, options, classes, clean, 1.0)
             cx = _context(o, clean)
             out: Any = 0.0
             for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
@@ -394,15 +394,15 @@ class _Rows(torch.autograd.Function):
 
 
 def _formula(
-    o: Operands, spec: Spec, classes: int, clean: bool, up: Any
+    o: Operands, options: Options, classes: int, clean: bool, cotangent: Any
 ) -> tuple[Array, Array | None]:
     cx = functional(_context(o, clean))
     return formula_gradients(
         o,
-        spec,
+        options,
         cx,
         classes,
-        Upstream(up),
+        Cotangent(cotangent),
         lambda z, _: softmax_parts(z),
         lambda z, _: sigmoid_parts(z),
     )

@@ -9,14 +9,14 @@ import torch
 from torch.autograd import forward_ad
 
 from ..._arrays.inspect import Array, has_memory
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.options import Operands
 from ...engines import choose
 from ...engines.cuda import engine as cuda
 from .. import fingerprints
 from ..eager import dense as default
 
-ByRows = Callable[[Call], Array]
+ByRows = Callable[[LossCall], Array]
 
 _NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -49,19 +49,19 @@ def on_gpu(x: Array) -> bool:
 fingerprints.looks[torch.Tensor] = fingerprints.looks[torch.nn.Parameter] = look
 
 
-def takes(call: Call) -> bool:
+def takes(call: LossCall) -> bool:
     """Tell whether the engine goes all the way to the loss of a call that has a memory."""
     assert call.memory is not None
     reduces = call.memory.get("reduces")
     if reduces is None:
-        engine = choose(call.operands, call.spec, call.cx)
+        engine = choose(call.operands, call.options, call.cx)
         reduces = call.memory["reduces"] = default.reduces(engine, call)
     t = call.operands.targets
     recorded = t is not None and t.requires_grad and torch.is_grad_enabled()
     return reduces and not recorded and forward_ad._current_level < 0
 
 
-def value(call: Call, by_rows: ByRows) -> Array:
+def value(call: LossCall, by_rows: ByRows) -> Array:
     """Return the loss of a call that is taken, recorded where the logits want a gradient.
 
     by_rows: what returns it in operations that autograd can follow to any order.
@@ -69,10 +69,10 @@ def value(call: Call, by_rows: ByRows) -> Array:
     o = call.operands
     if o.x.requires_grad and torch.is_grad_enabled():
         return recorded(call, by_rows)
-    return cuda.loss(o, call.spec, call.cx, call.classes, call.normalizer, call.memory)
+    return cuda.loss(o, call.options, call.cx, call.classes, call.normalizer, call.memory)
 
 
-def recorded(call: Call, by_rows: ByRows) -> Array:
+def recorded(call: LossCall, by_rows: ByRows) -> Array:
     """Return the loss, recorded by autograd."""
     ahead = _packs is not None and _packs(True) is None
     return _apply(call.operands.x, call, ahead, by_rows)
@@ -87,10 +87,10 @@ class _Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Any, call: Call, ahead: bool, by_rows: ByRows) -> Any:
+    def forward(ctx: Any, x: Any, call: LossCall, ahead: bool, by_rows: ByRows) -> Any:
         o = call.operands
         loss, ctx.ahead, kept = cuda.recorded(
-            o, call.spec, call.cx, call.classes, call.normalizer, ahead, call.memory
+            o, call.options, call.cx, call.classes, call.normalizer, ahead, call.memory
         )
         ctx.call, ctx.by_rows = call.of(_NOTHING), by_rows
         ctx.set_materialize_grads(False)
@@ -98,23 +98,23 @@ class _Loss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, up: Any) -> Any:
+    def backward(ctx: Any, cotangent: Any) -> Any:
         none = (None,) * 3
-        if up is None:
+        if cotangent is None:
             return None, *none
         *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, call = Operands(*arrays), ctx.call
         if torch.is_grad_enabled():
             loss = ctx.by_rows(call.of(o))
-            return torch.autograd.grad(loss, o.x, up, create_graph=True)[0], *none
-        if _wrapped(up) or _batched(up):  # a batch of upstreams, whose memory no kernel can read
+            return torch.autograd.grad(loss, o.x, cotangent, create_graph=True)[0], *none
+        if _wrapped(cotangent) or _batched(cotangent):  # a batch of upstreams, whose memory no kernel can read
             one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
-            slope = cuda.again(o, call.spec, call.cx, call.classes, one, kept, None)
-            return (up * slope).to(o.x.dtype), *none
-        if up.is_neg() or up._is_zerotensor():  # its values do not stand in its memory
-            up = up.clone().resolve_neg()
+            slope = cuda.again(o, call.options, call.cx, call.classes, one, kept, None)
+            return (cotangent * slope).to(o.x.dtype), *none
+        if cotangent.is_neg() or cotangent._is_zerotensor():  # its values do not stand in its memory
+            cotangent = cotangent.clone().resolve_neg()
         ahead, ctx.ahead = ctx.ahead, None
-        got = cuda.again(o, call.spec, call.cx, call.classes, up, kept, ahead, call.memory)
+        got = cuda.again(o, call.options, call.cx, call.classes, cotangent, kept, ahead, call.memory)
         return got, *none
 
 

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from ..._arrays.context import context
 from ..._arrays.inspect import namespace
-from ...core.call import Call
-from ...core.options import Need, Operands, Spec, Upstream
+from ...core.call import LossCall
+from ...core.options import Outputs, Operands, Options, Cotangent
 from ...engines import choose
 from ...engines.cuda import engine as cuda
 
 
-def takes(call: Call) -> bool:
+def takes(call: LossCall) -> bool:
     """Tell whether a traced call is kept whole: where the CUDA engine will run it."""
-    o, spec = call.operands, call.spec
+    o, options = call.operands, call.options
     return (
-        spec.kind == "cross_entropy"
+        options.kind == "cross_entropy"
         and o.x.device.type == DEVICE
-        and spec.engine is None
+        and options.engine is None
         and not (o.targets is not None and o.targets.requires_grad)
         and _available()
         and not transforming()
@@ -63,9 +63,9 @@ def _available() -> bool:
     return cuda.unavailable() is None
 
 
-def rows(call: Call) -> Tensor:
+def rows(call: LossCall) -> Tensor:
     """Return row losses, differentiable once."""
-    o, s = call.operands, call.spec
+    o, s = call.operands, call.options
     assert o.targets is not None
     out = cross_entropy_rows(
         o.x,
@@ -96,10 +96,10 @@ def cross_entropy_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    options = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
-    need = Need(rows=True, stats=True)
-    got = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need)
+    outputs = Outputs(rows=True, stats=True)
+    got = choose(o, options, cx).run(o, options, cx, x.shape[-1], outputs)
     assert got.rows is not None
     assert got.stats is not None
     return got.rows, got.stats[0], got.stats[1]
@@ -107,7 +107,7 @@ def cross_entropy_rows(
 
 @torch.library.custom_op("xloss::cross_entropy_rows_backward", mutates_args=())
 def cross_entropy_rows_backward(
-    up: Tensor,
+    cotangent: Tensor,
     x: Tensor,
     targets: Tensor,
     class_weight: Tensor | None,
@@ -122,10 +122,10 @@ def cross_entropy_rows_backward(
 ) -> Tensor:
     """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    options = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
-    need, saved = Need(grad=True), (maxima, rests)
-    made = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need, Upstream(up), saved).grad
+    outputs, saved = Outputs(grad=True), (maxima, rests)
+    made = choose(o, options, cx).run(o, options, cx, x.shape[-1], outputs, Cotangent(cotangent), saved).grad
     assert isinstance(made, Tensor)
     return made
 
@@ -136,8 +136,8 @@ def _spec(
     label_smoothing: float,
     z_loss: float,
     softcap: float | None,
-) -> Spec:
-    return Spec(
+) -> Options:
+    return Options(
         "cross_entropy",
         indexed=not targets.is_floating_point(),
         ignore_index=ignore_index,
@@ -156,7 +156,7 @@ def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @cross_entropy_rows_backward.register_fake
-def _like_x(up: Tensor, x: Tensor, *_: Any) -> Tensor:
+def _like_x(cotangent: Tensor, x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
@@ -166,13 +166,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, up: Tensor | None, *_: Any) -> tuple[Any, ...]:
+def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
     x, targets, class_weight, sample_weight, where, maxima, rests = ctx.saved_tensors
     none = (None,) * 8
-    if up is None:
+    if cotangent is None:
         return None, *none
     made = cross_entropy_rows_backward(
-        up, x, targets, class_weight, sample_weight, where, maxima, rests, *ctx.options
+        cotangent, x, targets, class_weight, sample_weight, where, maxima, rests, *ctx.options
     )
     return made, *none
 

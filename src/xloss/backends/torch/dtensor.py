@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 
 from ..._arrays.context import Context, context, read
 from ..._arrays.inspect import Array, namespace, readable
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.class_shards import Shard as Slice
 from ...core.options import Operands
 from ...core.targets import prepare, total_weight
@@ -22,7 +22,7 @@ from . import sharded as torch_parallel
 from .process_group import Ranks
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss, replicated, or the row losses, spread as the rows are."""
     spread = _Spread(call)
     got = spread.module.value(spread.local)
@@ -30,7 +30,7 @@ def value(call: Call) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, spread as the logits are."""
     spread = _Spread(call)
@@ -50,7 +50,7 @@ def value_and_grad(
 class _Spread:
     """One call, and the part of it that is this rank's."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: LossCall) -> None:
         x = call.operands.x
         self.call, self.x, self.mesh = call, x, x.device_mesh
         # The binary losses have no class axis: every axis is one of rows.
@@ -62,7 +62,7 @@ class _Spread:
         over = [i for i, p in enumerate(x.placements) if p.is_shard(last)]
         if len(over) > 1:
             raise ValueError(f"{_name(call)}: the class axis is sharded over several mesh axes")
-        if over and (call.spec.kind != "cross_entropy" or not call.spec.indexed):
+        if over and (call.options.kind != "cross_entropy" or not call.options.indexed):
             raise ValueError(
                 f"{_name(call)}: sharded along the class axis, which only cross_entropy of class "
                 "indices takes; redistribute it"
@@ -72,8 +72,8 @@ class _Spread:
         self.module: Any = whole if self.over is None else torch_parallel
         self.local = self._local()
 
-    def _local(self) -> Call:
-        call, o, spec = self.call, self.call.operands, self.call.spec
+    def _local(self) -> LossCall:
+        call, o, options = self.call, self.call.operands, self.call.options
         x = _local(self.x)
         cx = context(x, namespace(x))
         soft = o.targets is not None and o.targets.ndim == o.x.ndim
@@ -89,12 +89,12 @@ class _Spread:
             self.rows_of(o.pos_weight),
         )
         classes, n = call.classes, call.normalizer
-        reads = spec.validate is True or (spec.validate == "auto" and readable(x, cx.xp))
+        reads = options.validate is True or (options.validate == "auto" and readable(x, cx.xp))
         if reads and o.targets is not None:
             cx = self._checked(x, cx)
         local = call._replace(cx=cx, operands=mine, axis=-1)
         n = _full(n)
-        if spec.reduction == "mean" and n is None and self.rows_are_spread():
+        if options.reduction == "mean" and n is None and self.rows_are_spread():
             if o.targets is not None and o.targets.requires_grad:
                 self.refuse_targets()
             n = self._weight(mine, classes)
@@ -112,16 +112,16 @@ class _Spread:
 
         Of the labels and weights of the others, which are little beside the logits.
         """
-        o, spec, classes = self.call.operands, self.call.spec, self.call.classes
-        if not spec.indexed and spec.validate is not True:
+        o, options, classes = self.call.operands, self.call.options, self.call.classes
+        if not options.indexed and options.validate is not True:
             return cx
         like = x.new_empty(()).expand(self.x.shape)
         every = Operands(like, *map(_full, o[1:]))
-        return check_values(every, spec, read(cx), classes)
+        return check_values(every, options, read(cx), classes)
 
     def refuse_targets(self) -> None:
         """Refuse the gradient to targets of a mean that other ranks' rows are part of."""
-        if self.call.spec.reduction == "mean" and self.rows_are_spread():
+        if self.call.options.reduction == "mean" and self.rows_are_spread():
             raise ValueError(
                 "targets: of a mean over rows on several ranks they have no gradient here; "
                 'take reduction="sum" and divide'
@@ -135,7 +135,7 @@ class _Spread:
         call = self.call
         full = _full(call.operands.class_weight)
         cx = context(mine.x, namespace(mine.x))
-        t = prepare(mine._replace(class_weight=full), call.spec, cx, classes)
+        t = prepare(mine._replace(class_weight=full), call.options, cx, classes)
         rows = mine.x.shape[: len(self.shape)]
         total = total_weight(t, prod(rows), cx)
         return _local(self._summed(total))
@@ -160,7 +160,7 @@ class _Spread:
 
     def result(self, got: Array) -> Array:
         """Return a local result as the DTensor it is part of."""
-        if self.call.spec.reduction == "none":
+        if self.call.options.reduction == "none":
             return _whole(got, self.x, self.rows, self.shape)
         return self._summed(got)
 
@@ -193,5 +193,5 @@ def _full(a: Any) -> Any:
     return a.full_tensor() if isinstance(a, DTensor) else a
 
 
-def _name(call: Call) -> str:
+def _name(call: LossCall) -> str:
     return call.arguments[0]

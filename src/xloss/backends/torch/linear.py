@@ -11,9 +11,9 @@ import torch
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, is_wrapper, namespace
 from ..._arrays.ops import cast
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.linear import PIECE, Linear, cuts
-from ...core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
 from ...core.targets import prepare
 from ..eager import dense as default
 from ..eager.linear import Stage, argument, evaluated, gathered, rounded
@@ -28,7 +28,7 @@ TWICE = (
 )
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     compiling = torch.compiler.is_compiling()
     arrays = _arguments(call)
@@ -46,7 +46,7 @@ def value(call: Call) -> Array:
     return made
 
 
-def _needs_logits(call: Call, arrays: Any) -> bool:
+def _needs_logits(call: LossCall, arrays: Any) -> bool:
     """Tell whether blocks cannot be written to, because something follows what is done."""
     if torch.compiler.is_compiling():
         return bool(custom_op.transforming())
@@ -55,7 +55,7 @@ def _needs_logits(call: Call, arrays: Any) -> bool:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
@@ -68,10 +68,10 @@ def value_and_grad(
         return got, rounded(call, grads)
 
 
-def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTREAM) -> Result:
+def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT) -> Outcome:
     """Go over the blocks with autograd off: products by torch, rows on NumPy views on the host."""
     with torch.no_grad():
-        made = blocks(call, parts, need, up, partial(_stage, call.spec))
+        made = blocks(call, parts, outputs, cotangent, partial(_stage, call.options))
     return made._replace(total=_tensor(made.total))
 
 
@@ -79,10 +79,10 @@ def _tensor(a: Any) -> Any:
     return a if a is None or torch.is_tensor(a) else whole._tensor(a)
 
 
-def _stage(spec: Spec, cx: Context, o: Operands) -> Stage:
+def _stage(options: Options, cx: Context, o: Operands) -> Stage:
     """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
     views = None
-    if spec.engine is None and cx.host:
+    if options.engine is None and cx.host:
         views = whole._views(o._replace(x=o.x[:0, ...].to(cx.acc)))
     if views is None:
         return Stage(cx, o, lambda a: a, lambda a: a)
@@ -95,21 +95,21 @@ def _view(a: Array | None) -> Array | None:
     return whole._view(a.float() if a.dtype == torch.bfloat16 else a)
 
 
-def _arguments(call: Call) -> tuple[Any, ...]:
+def _arguments(call: LossCall) -> tuple[Any, ...]:
     """Return the arrays that gradients may go to, in the order of NAMES."""
     o, linear = call.operands, call.linear
     assert linear is not None
     return o.x, linear.weight, linear.bias, o.targets
 
 
-def _without(call: Call) -> Call:
+def _without(call: LossCall) -> LossCall:
     """Return the call without those arrays, for autograd to keep."""
     assert call.linear is not None
     bare = call.linear._replace(weight=None, bias=None)
     return call._replace(operands=call.operands._replace(x=None, targets=None), linear=bare)
 
 
-def _with(call: Call, arrays: Any) -> Call:
+def _with(call: LossCall, arrays: Any) -> LossCall:
     """Return the call with those arrays."""
     assert call.linear is not None
     x, weight, bias, targets = arrays
@@ -117,18 +117,18 @@ def _with(call: Call, arrays: Any) -> Call:
     return call._replace(operands=call.operands._replace(x=x, targets=targets), linear=linear)
 
 
-def _held(call: Call) -> Array:
+def _held(call: LossCall) -> Array:
     """Return the loss of logits that are all there, as torch.func and forward mode need them."""
     o = call.operands._replace(x=_products(call)[3])
     return whole.value(call._replace(operands=o, linear=None))
 
 
-def _products(call: Call) -> tuple[Array | None, Array, Array, Array]:
+def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
     """Return which rows are there, the features, the weight and the logits."""
-    o, linear, spec = call.operands, call.linear, call.spec
+    o, linear, options = call.operands, call.linear, call.options
     assert linear is not None
     cx = functional(call.cx)
-    keep = prepare(o if spec.indexed else o._replace(targets=None), spec, cx, call.classes).keep
+    keep = prepare(o if options.indexed else o._replace(targets=None), options, cx, call.classes).keep
     keep = None if keep is None else keep.unsqueeze(-1)
     x, weight = cast(cx, o.x, cx.acc), cast(cx, linear.weight, cx.acc)
     if keep is not None:
@@ -140,7 +140,7 @@ def _products(call: Call) -> tuple[Array | None, Array, Array, Array]:
 
 
 def _held_gradients(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and its gradients by way of the logits'."""
     keep, x, weight, z = _products(call)
@@ -173,7 +173,7 @@ class _Linear(torch.autograd.Function):
         ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
         ctx.save_for_backward(*arrays)
         ctx.set_materialize_grads(False)
-        if call.spec.reduction == "none":
+        if call.options.reduction == "none":
             return default.value(call, partial(run, call, ()))
         got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
         return got
@@ -194,17 +194,17 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
-        up, *arrays, bare, wanted, grads = args
+        cotangent, *arrays, bare, wanted, grads = args
         call = _with(bare, arrays)
-        if grads is not None and not (call.cx.host and not isfinite(float(up))):
-            grads = {name: _scaled(g, up, call.cx) for name, g in grads.items()}
-        elif call.spec.reduction == "none":
+        if grads is not None and not (call.cx.host and not isfinite(float(cotangent))):
+            grads = {name: _scaled(g, cotangent, call.cx) for name, g in grads.items()}
+        elif call.options.reduction == "none":
             parts = tuple(name for name in wanted if name != "targets")
-            need = Need(grad=bool(parts), grad_targets="targets" in wanted)
-            grads = gathered(run(call, parts, need, Upstream(up)))
+            outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
+            grads = gathered(run(call, parts, outputs, Cotangent(cotangent)))
         else:
             # Through a retained graph a second time; or an infinity, which is not to meet a 0.
-            grads = evaluated(call, partial(run, call), wanted, up)[1]
+            grads = evaluated(call, partial(run, call), wanted, cotangent)[1]
         return tuple(rounded(call, grads)[name] for name in wanted)
 
     @staticmethod
@@ -212,17 +212,17 @@ class _Gradients(torch.autograd.Function):
         raise RuntimeError(TWICE)
 
 
-def _scaled(g: Array, up: Array, cx: Context) -> Array:
+def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
     """Return g·up, written into g, which is our own; a pass over the weight is worth saving."""
-    if cx.host and float(up) == 1:
+    if cx.host and float(cotangent) == 1:
         return g
     if g.dtype in (torch.float32, torch.float64):
-        return g.mul_(up)
+        return g.mul_(cotangent)
     # As 0-d, the upstream would be rounded to g's 16 bits before it multiplies. On the host the
     # product is made in float32 first, so a piece at a time.
-    up, flat = up.reshape(1), g.view(-1)
+    cotangent, flat = cotangent.reshape(1), g.view(-1)
     for c in cuts(flat.shape[0], PIECE if cx.host else flat.shape[0]):
-        torch.mul(flat[c], up, out=flat[c])
+        torch.mul(flat[c], cotangent, out=flat[c])
     return g
 
 
@@ -236,7 +236,7 @@ SCHEMA = (
 )
 
 
-def _traced(call: Call, arrays: tuple[Any, ...], recorded: bool) -> Array:
+def _traced(call: LossCall, arrays: tuple[Any, ...], recorded: bool) -> Array:
     """Return the loss by an operation that a compiler leaves alone."""
     wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
     made: Array = _asked(call, wanted)[0]
@@ -244,23 +244,23 @@ def _traced(call: Call, arrays: tuple[Any, ...], recorded: bool) -> Array:
 
 
 def _traced_gradients(
-    call: Call, wanted: tuple[str, ...], up: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and its gradients by the same operation."""
     flags = [name in wanted for name in NAMES]
-    if call.spec.reduction == "none":
+    if call.options.reduction == "none":
         got = _asked(call, [False] * len(NAMES))[0]
-        out = _asked(call, flags, torch.ones_like(got) if up is None else up)
+        out = _asked(call, flags, torch.ones_like(got) if cotangent is None else cotangent)
     else:
-        out = _asked(call, flags, up)
+        out = _asked(call, flags, cotangent)
         got = out[0]
     named = dict(zip(NAMES, out[1:], strict=True))
     return got, rounded(call, {name: named[name] for name in wanted})
 
 
-def _asked(call: Call, wanted: list[bool], up: Any = None) -> tuple[Array, ...]:
+def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[Array, ...]:
     """Ask the operation for the loss and for the gradients that are wanted."""
-    o, spec, linear = call.operands, call.spec, call.linear
+    o, options, linear = call.operands, call.options, call.linear
     assert linear is not None
     n = call.normalizer
     tensor = torch.is_tensor(n)
@@ -270,24 +270,24 @@ def _asked(call: Call, wanted: list[bool], up: Any = None) -> tuple[Array, ...]:
         o.sample_weight,
         o.where,
         n if tensor else None,
-        up,
+        cotangent,
         None if tensor or n is None else float(n),
-        spec.ignore_index,
-        spec.label_smoothing,
-        spec.z_loss,
-        spec.softcap,
-        spec.reduction,
+        options.ignore_index,
+        options.label_smoothing,
+        options.z_loss,
+        options.softcap,
+        options.reduction,
         linear.block_rows,
         wanted,
     )
     return made
 
 
-def _call(*args: Any) -> tuple[Call, Any, tuple[str, ...]]:
+def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     """Return the call that an operation's arguments describe, its upstream and what it wants."""
-    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, up, count = args[:10]
+    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = args[:10]
     ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
-    spec = Spec(
+    options = Options(
         "cross_entropy",
         not targets.is_floating_point(),
         ignore,
@@ -299,9 +299,9 @@ def _call(*args: Any) -> tuple[Call, Any, tuple[str, ...]]:
     )
     o = Operands(x, targets, class_weight, sample_weight, where)
     n = count if normalizer is None else normalizer
-    call = Call(
+    call = LossCall(
         "linear_cross_entropy",
-        spec,
+        options,
         context(x, namespace(x)),
         o,
         weight.shape[0],
@@ -309,25 +309,25 @@ def _call(*args: Any) -> tuple[Call, Any, tuple[str, ...]]:
         n,
         linear=Linear(weight, bias, rows),
     )
-    return call, up, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
+    return call, cotangent, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
 
 
 @torch.library.custom_op("xloss::linear_cross_entropy", mutates_args=(), schema=SCHEMA)
 def _opaque(*args: Any) -> Any:
     """Return the loss and the gradients that are wanted; empty arrays in place of the others."""
-    call, up, wanted = _call(*args)
+    call, cotangent, wanted = _call(*args)
     parts = tuple(name for name in wanted if name != "targets")
 
     def none() -> Array:  # a new one each: an operation's results share no memory
         return call.operands.x.new_empty(0)
 
-    if call.spec.reduction != "none":
-        got, grads = evaluated(call, partial(run, call), wanted, up)
-    elif up is None:
+    if call.options.reduction != "none":
+        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+    elif cotangent is None:
         got, grads = default.value(call, partial(run, call, ())), {}
     else:
-        need = Need(grad=bool(parts), grad_targets="targets" in wanted)
-        got, grads = none(), gathered(run(call, parts, need, Upstream(up)))
+        outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
+        got, grads = none(), gathered(run(call, parts, outputs, Cotangent(cotangent)))
     grads = {name: _returned(g, argument(call, name)) for name, g in grads.items()}
     return got, *(grads[name] if name in grads else none() for name in NAMES)
 
@@ -340,13 +340,13 @@ def _returned(g: Array, a: Array) -> Array:
 @_opaque.register_fake
 def _shapes(*args: Any) -> Any:
     # Nothing of xloss is called: while a compiler traces, its own view of our caches must hold.
-    arrays, up, reduction, wanted = args[:4], args[8], args[14], args[16]
+    arrays, cotangent, reduction, wanted = args[:4], args[8], args[14], args[16]
     x, targets = arrays[0], arrays[3]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     narrow = [a.dtype if a.dtype == torch.bfloat16 else acc for a in arrays[:2]]
     dtypes = (*narrow, torch.float64, targets.dtype)
     each = reduction == "none"
-    late = each and up is None
+    late = each and cotangent is None
     shape = (0,) if each and not late else tuple(x.shape[:-1]) if each else ()
 
     def like(a: Any, dtype: Any, want: bool) -> Any:
@@ -362,15 +362,15 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(*(inputs[:9] if ctx.each else (*inputs[:4], *output[1:])))
 
 
-def _backward(ctx: Any, up: Any, *_: Any) -> Any:
+def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
     saved = ctx.saved_tensors
     arrays, wanted = saved[:4], ctx.options[-1]
     if ctx.each:
-        grads = _opaque(*saved[:8], up, *ctx.options)[1:]
+        grads = _opaque(*saved[:8], cotangent, *ctx.options)[1:]
     else:
         # Not as 0-d: in bfloat16 the upstream would be rounded before it multiplies.
-        up = up.reshape(1)
-        grads = [g * up if w else None for g, w in zip(saved[4:], wanted, strict=True)]
+        cotangent = cotangent.reshape(1)
+        grads = [g * cotangent if w else None for g, w in zip(saved[4:], wanted, strict=True)]
     out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
     return (*out, *(None,) * 13)
 

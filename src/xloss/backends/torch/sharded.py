@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..._arrays.inspect import Array
-from ...core.call import Call
+from ...core.call import LossCall
 from ...core.row_stats import RowStats
 from ...core.targets import Targets
 from ..eager import sharded as exchange
@@ -19,7 +19,7 @@ TWICE = (
 )
 
 
-def value(call: Call) -> Array:
+def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     if torch.is_grad_enabled() and call.operands.x.requires_grad:
         made: Array = _Spread.apply(call.operands.x, call)  # type: ignore[no-untyped-call]
@@ -30,7 +30,7 @@ def value(call: Call) -> Array:
 
 
 def value_and_grad(
-    call: Call, wanted: tuple[str, ...], cotangent: Any
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient, recorded by no autodiff."""
     with torch.no_grad():
@@ -42,7 +42,7 @@ def value_and_grad(
         return whole._home(exchange.reduced(call, made)), {"x": whole._home(grad)}
 
 
-def _seen(call: Call) -> Call:
+def _seen(call: LossCall) -> LossCall:
     """Return the call on NumPy views of its tensors where they have them."""
     return whole._numpy_call(call) or call
 
@@ -51,7 +51,7 @@ class _Spread(torch.autograd.Function):
     """The loss of this rank's slice and the others'; saves the slice and O(rows) numbers."""
 
     @staticmethod
-    def forward(ctx: Any, x: Any, call: Call) -> Any:
+    def forward(ctx: Any, x: Any, call: LossCall) -> Any:
         given = call.operands
         seen = _seen(call)
         made = exchange.forward(seen)
@@ -66,8 +66,8 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
-        up = ups[0]
-        if up is None:
+        cotangent = ups[0]
+        if cotangent is None:
             return None, None
         if torch.is_grad_enabled():
             raise RuntimeError(TWICE)
@@ -75,9 +75,9 @@ class _Spread(torch.autograd.Function):
         o = ctx.call.operands._replace(x=x)
         call = _seen(ctx.call._replace(operands=o))
         if call.cx.library == "numpy":
-            up, tensors = whole._view(up), [whole._view(a) for a in tensors]
+            cotangent, tensors = whole._view(cotangent), [whole._view(a) for a in tensors]
         taken = iter(tensors)
         kept = [next(taken) if a is None else a[0] for a in ctx.rest]
         size = len(RowStats._fields)
         made = exchange.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
-        return whole._home(exchange.gradient(call, made, up)), None
+        return whole._home(exchange.gradient(call, made, cotangent)), None

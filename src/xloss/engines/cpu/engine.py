@@ -19,7 +19,7 @@ import numpy as np
 from ..._arrays.context import Context, context, read
 from ..._arrays.inspect import Array, dtype_name, has_memory
 from ..._arrays.ops import cast
-from ...core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
 from ...core.row_blocks import cuts
 from ...core.targets import prepare
 from .. import fork_safety, generic, memory_checks
@@ -60,10 +60,10 @@ def _load() -> Any:
         return SimpleNamespace(like=LIKE, rows=rows, columns=columns)
 
 
-def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
+def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     """Say why this call cannot be taken, or None; never by its size."""
-    if spec.kind != "cross_entropy":
-        return f"only cross_entropy is compiled, not {spec.kind}"
+    if options.kind != "cross_entropy":
+        return f"only cross_entropy is compiled, not {options.kind}"
     if cx.library not in ("numpy", "torch") or not cx.host:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.eager:
@@ -78,24 +78,24 @@ REQUIRED: Any = ("C", "ALIGNED")
 
 def run(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    need: Need,
-    up: Upstream = NO_UPSTREAM,
+    outputs: Outputs,
+    cotangent: Cotangent = UNIT_COTANGENT,
     saved: tuple[Array, ...] | None = None,
-) -> Result:
+) -> Outcome:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
-    memory_checks.check_gradient(up, saved, memory_checks.check_operands(o, spec, cx, classes), cx)
-    rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total)
-    others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
-    need = need._replace(grad_targets=False, weight=need.weight and need.total)
-    if not any(need):
+    memory_checks.check_gradient(cotangent, saved, memory_checks.check_operands(o, options, cx, classes), cx)
+    rest = Outputs(grad_targets=outputs.grad_targets, weight=outputs.weight and not outputs.total)
+    others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
+    outputs = outputs._replace(grad_targets=False, weight=outputs.weight and outputs.total)
+    if not any(outputs):
         return others
     if 0 in o.x.shape:
-        made = generic.run(o, spec, cx, classes, need, up, saved)
+        made = generic.run(o, options, cx, classes, outputs, cotangent, saved)
     else:
-        made = _Call(o, spec, cx, classes, need, up, saved).result()
+        made = _Call(o, options, cx, classes, outputs, cotangent, saved).result()
     return made._replace(
         grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
     )
@@ -107,14 +107,14 @@ class _Call:
     def __init__(
         self,
         o: Operands,
-        spec: Spec,
+        options: Options,
         cx: Context,
         classes: int,
-        need: Need,
-        up: Upstream,
+        outputs: Outputs,
+        cotangent: Cotangent,
         saved: tuple[Array, ...] | None,
     ) -> None:
-        self.x, self.spec, self.cx, self.classes, self.need = o.x, spec, cx, classes, need
+        self.x, self.options, self.cx, self.classes, self.outputs = o.x, options, cx, classes, outputs
         self.rows = tuple(o.x.shape[:-1])
         self.count = prod(self.rows)
         kernels = _load()
@@ -123,44 +123,44 @@ class _Call:
         self.np = (
             cx if cx.library == "numpy" else read(context(np.empty(0, self.acc), np), cx.clean)
         )
-        self.soft = None if spec.indexed else o.targets
+        self.soft = None if options.indexed else o.targets
         weight = None if o.class_weight is None else self.numbers(o.class_weight)
         self.class_weight = weight
         # Soft targets are read by the kernel; what a row weighs but for them is found beside it.
         self.operands = Operands(
             None,
-            self.host(o.targets) if spec.indexed else None,
-            weight if spec.indexed else None,
+            self.host(o.targets) if options.indexed else None,
+            weight if options.indexed else None,
             self.host(o.sample_weight),
             self.host(o.where),
         )
         bare = cx.clean and weight is o.sample_weight is o.where is None
         # Where labels begin that need nothing done to them.
         self.labels = readable_labels(self.operands.targets) if bare else 0
-        self.up, self.ups = 1.0, None
-        if isinstance(up.row, float) or up.row.ndim == 0:
-            self.up = float(up.row)
+        self.cotangent, self.ups = 1.0, None
+        if isinstance(cotangent.row, float) or cotangent.row.ndim == 0:
+            self.cotangent = float(cotangent.row)
         else:
-            self.ups = self.flat(up.row, np.float64)
-        self.dead = up.live is not None and not bool(up.live)
-        self.place_arrays(need, saved)
+            self.ups = self.flat(cotangent.row, np.float64)
+        self.dead = cotangent.live is not None and not bool(cotangent.live)
+        self.place_arrays(outputs, saved)
         self.kernel = kernels.rows if self.by_rows else kernels.columns
 
-    def place_arrays(self, need: Need, saved: tuple[Array, ...] | None) -> None:
+    def place_arrays(self, outputs: Outputs, saved: tuple[Array, ...] | None) -> None:
         """Find where the logits lie, and make room for what is wanted."""
         self.at = place(self.x)
         self.by_rows = self.classes > FEW
         if self.by_rows and self.at is not None and self.at.class_step != 1:
             self.at = None
-        self.losses = np.empty(self.count, self.acc) if need.rows else None
+        self.losses = np.empty(self.count, self.acc) if outputs.rows else None
         self.maxima = self.rests = self.grad = None
         self.to = Place(0, 1, 0, 0, 1)
-        self.known = saved is not None and self.spec.indexed and not self.spec.label_smoothing
+        self.known = saved is not None and self.options.indexed and not self.options.label_smoothing
         if saved is not None and self.known:
             self.maxima, self.rests = self.flat(saved[0], self.acc), self.flat(saved[1], np.float64)
-        elif need.stats:
+        elif outputs.stats:
             self.maxima, self.rests = np.empty(self.count, self.acc), np.empty(self.count)
-        if need.grad:
+        if outputs.grad:
             xp, x = self.cx.xp, self.x
             numpy = self.cx.library == "numpy"
             dtype = x.dtype.newbyteorder("=") if numpy else x.dtype
@@ -205,7 +205,7 @@ class _Call:
         elements = min(most, max(ALONE, self.count * self.classes // PIECES))
         return max(1, min(int(elements // self.classes), ROWS))
 
-    def result(self) -> Result:
+    def result(self) -> Outcome:
         """Compute all pieces."""
         budget = self.budget()
         if self.count <= budget:
@@ -247,7 +247,7 @@ class _Call:
             at = place(x)
             assert at is not None
             at = Place(at.address - first * classes * self.like.itemsize, 2**60, 0, classes, 1)
-        spec = self.spec
+        options = self.options
         self.kernel(
             self.like,
             first,
@@ -256,14 +256,14 @@ class _Call:
             *at,
             *targets,
             element(self.ups, first),
-            self.up,
+            self.cotangent,
             self.dead,
-            spec.label_smoothing,
-            spec.z_loss,
-            spec.softcap or 0.0,
+            options.label_smoothing,
+            options.z_loss,
+            options.softcap or 0.0,
             self.known,
             element(self.losses, first),
-            element(totals, 0) if self.need.total else 0,
+            element(totals, 0) if self.outputs.total else 0,
             element(self.maxima, first),
             element(self.rests, first),
             *self.to,
@@ -283,7 +283,7 @@ class _Call:
             )
         soft = None
         with np.errstate(all="ignore"):
-            t = prepare(o, self.spec, self.np, self.classes)
+            t = prepare(o, self.options, self.np, self.classes)
             if self.soft is not None:
                 soft = self.numbers(self.soft if whole else self.soft[piece])
         held: list[Any] = [t, soft]
@@ -310,9 +310,9 @@ class _Call:
         )
         return places, held
 
-    def made(self, totals: Any) -> Result:
+    def made(self, totals: Any) -> Outcome:
         """Return what was asked for as arrays of the input's library."""
-        cx, need = self.cx, self.need
+        cx, outputs = self.cx, self.outputs
 
         def shaped(a: Any) -> Any:
             return None if a is None else home(a.reshape(self.rows))
@@ -320,11 +320,11 @@ class _Call:
         def home(a: Any) -> Any:
             return a if cx.library == "numpy" else cx.xp.from_numpy(np.asarray(a))
 
-        stats = (shaped(self.maxima), shaped(self.rests)) if need.stats and not self.known else None
-        return Result(
+        stats = (shaped(self.maxima), shaped(self.rests)) if outputs.stats and not self.known else None
+        return Outcome(
             rows=shaped(self.losses),
-            total=home(_sum(totals[:, :2])) if need.total else None,
-            weight=home(_sum(totals[:, 2:])) if need.weight else None,
+            total=home(_sum(totals[:, :2])) if outputs.total else None,
+            weight=home(_sum(totals[:, 2:])) if outputs.weight else None,
             grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype),
             stats=stats,
         )

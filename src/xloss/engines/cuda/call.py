@@ -8,7 +8,7 @@ from typing import Any
 from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
-from ...core.options import Need, Operands, Result, Spec, Upstream
+from ...core.options import Outputs, Operands, Outcome, Options, Cotangent
 from .. import memory_checks
 from ..row_layout import places
 from . import driver
@@ -40,9 +40,9 @@ _NO_MORE = (0,) * 5 + (0.0,) * 4 + (0,) * 6  # the fields of a call that only ro
 class Launcher:
     """What the launches of one call share."""
 
-    def __init__(self, o: Operands, spec: Spec, cx: Context, classes: int) -> None:
-        self.shape = memory_checks.check_operands(o, spec, cx, classes)
-        self.o, self.spec, self.cx, self.classes = o, spec, cx, classes
+    def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
+        self.shape = memory_checks.check_operands(o, options, cx, classes)
+        self.o, self.options, self.cx, self.classes = o, options, cx, classes
         self.home: Any = driver.home(cx.library)
         home = self.home
         x: Any = o.x
@@ -61,12 +61,12 @@ class Launcher:
         labels = soft = class_weight = sample_weight = _NONE
         self.soft: str | None = None
         t: Any = o.targets
-        if spec.indexed:
+        if options.indexed:
             labels = self.column(t, _INTEGERS)
-            if spec.ignore_index is not None:
+            if options.ignore_index is not None:
                 low, high = INTEGERS[dtype_name(t.dtype)]
-                if low <= spec.ignore_index <= high:
-                    ignores, ignore = 1, (spec.ignore_index + 2**63) % 2**64 - 2**63
+                if low <= options.ignore_index <= high:
+                    ignores, ignore = 1, (options.ignore_index + 2**63) % 2**64 - 2**63
         else:
             if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.acc)):
                 t = cast(cx, t, cx.acc)
@@ -118,16 +118,16 @@ class Launcher:
 
     def kernels(self, grad: bool, few: bool = True) -> Kernels:
         """Return what computes the rows; few: and adds them up, if they are and a GPU can."""
-        spec, o = self.spec, self.o
+        options, o = self.options, self.o
         asked = Asked(
             stored=dtype_name(o.x.dtype),
             soft=self.soft,
-            labels=self.facts[1] if spec.indexed else 0,
+            labels=self.facts[1] if options.indexed else 0,
             weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
             flat=self.x[1] >= self.count,
-            smooth=spec.label_smoothing > 0,
-            cap=spec.softcap is not None,
-            z_loss=spec.z_loss > 0,
+            smooth=options.label_smoothing > 0,
+            cap=options.softcap is not None,
+            z_loss=options.z_loss > 0,
             grad=grad,
         )
         few = few and is_few(self.count, self.classes)
@@ -142,7 +142,7 @@ class Launcher:
         stats: tuple[int, int] = _NONE,
         known: int = 0,
         grad: tuple[int, ...] | None = None,
-        up: Array | float = 1.0,
+        cotangent: Array | float = 1.0,
         live: Array | None = None,
         slope: int = 0,
         added: bytes | None = None,
@@ -153,13 +153,13 @@ class Launcher:
         known: 1 where the statistics are read and not written; 2 where the gradient for an
         upstream of 1 is written too, and stands if the upstream is 1.
         """
-        spec, count = self.spec, self.count
+        options, count = self.options, self.count
         to = grad or _NOWHERE
         factor, column, step = 1.0, _NONE, 0
-        if isinstance(up, float):
-            factor = up
+        if isinstance(cotangent, float):
+            factor = cotangent
         else:
-            column, step = self.column(up, KINDS), int(up.ndim > 0)
+            column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
         kernels, threads, together, parts, _ = of
         work = 0
         if len(kernels) > 1:
@@ -175,9 +175,9 @@ class Launcher:
             slope,
             0 if live is None else self.address(live),
             factor,
-            spec.label_smoothing,
-            spec.z_loss,
-            spec.softcap or 0.0,
+            options.label_smoothing,
+            options.z_loss,
+            options.softcap or 0.0,
             losses,
             weights,
             *stats,
@@ -191,50 +191,50 @@ class Launcher:
         for kernel in kernels:
             driver.launch(kernel, self.index, grid, threads, self.stream, packed, CALL.size)
 
-    def needed(self, need: Need, up: Upstream, saved: tuple[Array, ...] | None) -> Result:
+    def needed(self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None) -> Outcome:
         """Compute what is needed but for gradients to targets and elements."""
-        memory_checks.check_gradient(up, saved, self.shape, self.cx)
+        memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
         cx, address = self.cx, self.home.address
-        rows = self.empty(cx.acc, *self.shape) if need.rows else None
+        rows = self.empty(cx.acc, *self.shape) if outputs.rows else None
         losses = weights = 0
         if rows is not None:
             losses = address(rows)
-        elif need.total:
+        elif outputs.total:
             losses = self.room(cx.acc, self.count)
         made = grad = total = weight = None
         to: tuple[int, ...] | None = None
         stats = _NONE
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
-        elif need.stats:
+        elif outputs.stats:
             made = self.empty(cx.acc, *self.shape), self.empty(cx.wide, *self.shape)
             stats = address(made[0]), address(made[1])
-        if need.grad:
+        if outputs.grad:
             grad, to = self.like_x()
-        if need.weight and not self.spec.indexed:
+        if outputs.weight and not self.options.indexed:
             weights = self.room(cx.wide, self.count)
-        if losses or weights or grad is not None or need.stats:
+        if losses or weights or grad is not None or outputs.stats:
             self.rows(
-                self.kernels(need.grad, few=False),
+                self.kernels(outputs.grad, few=False),
                 losses=losses,
                 weights=weights,
                 stats=stats,
                 known=int(saved is not None),
                 grad=to,
-                up=up.row,
-                live=up.live,
+                cotangent=cotangent.row,
+                live=cotangent.live,
             )
-        if need.total or need.weight:
+        if outputs.total or outputs.weight:
             into = [0, 0]
-            if need.total:
+            if outputs.total:
                 total = self.empty(cx.wide)
                 into[0] = address(total)
-            if need.weight:
+            if outputs.weight:
                 weight = self.empty(cx.wide)
                 into[1] = address(weight)
             of_mean = (0, *_NONE, nan, 0)
-            self.add(losses if need.total else 0, weights, need.weight, of_mean, (0, *into, 0))
-        return Result(rows=rows, total=total, weight=weight, grad=grad, stats=made)
+            self.add(losses if outputs.total else 0, weights, outputs.weight, of_mean, (0, *into, 0))
+        return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
     def add(
         self,
@@ -275,16 +275,16 @@ class Launcher:
             launch(blocks, 1, partial, 0, True)
 
     def reduced(
-        self, normalizer: Any, up: Array | float, weight: Array | None, *, grad: bool, keep: bool
+        self, normalizer: Any, cotangent: Array | float, weight: Array | None, *, grad: bool, keep: bool
     ) -> tuple[Array, Array | None, Array | None]:
         """Return the mean or the sum, its gradient times `up`, and what `again` reads of it.
 
         weight: what a mean is over, where the kernel of rows cannot find it before its rows.
         """
         cx, address, count = self.cx, self.home.address, self.count
-        memory_checks.check_gradient(Upstream(up), None, self.shape, cx)
+        memory_checks.check_gradient(Cotangent(cotangent), None, self.shape, cx)
         memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
-        averages, labelled = self.spec.reduction == "mean", self.spec.indexed
+        averages, labelled = self.options.reduction == "mean", self.options.indexed
         loss = self.empty(cx.acc)
         gradient = kept = None
         to: tuple[int, ...] | None = None
@@ -325,7 +325,7 @@ class Launcher:
             weights=weights,
             stats=stats,
             grad=to,
-            up=up,
+            cotangent=cotangent,
             slope=slope if grad else 0,
             added=added,
         )
@@ -334,9 +334,9 @@ class Launcher:
             self.add(losses, weights, weighs, of_mean, results)
         return loss, gradient, kept
 
-    def again(self, up: Array, kept: Array, grad: Array | None) -> Array:
+    def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
         """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
-        memory_checks.check_again(up, kept, grad, self.o.x, self.shape, self.cx)
+        memory_checks.check_again(cotangent, kept, grad, self.o.x, self.shape, self.cx)
         at = self.home.address(kept)
         if grad is None:
             made, to = self.like_x()
@@ -349,8 +349,8 @@ class Launcher:
             stats=kept_stats(at, self.count),
             known=1 if grad is None else 2,
             grad=to,
-            up=up,
-            slope=at if self.spec.reduction == "mean" else 0,
+            cotangent=cotangent,
+            slope=at if self.options.reduction == "mean" else 0,
             added=_NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
         )

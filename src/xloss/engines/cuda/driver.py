@@ -15,7 +15,7 @@ from .build import LEAST, architecture, compiled
 from .launch_plan import Constants
 
 
-class Home(Protocol):
+class GpuArrays(Protocol):
     """What the engine asks of an array library; `index` numbers the GPU."""
 
     def index(self, a: Array) -> int:
@@ -131,7 +131,7 @@ class _CuPy:
 
 
 @cache
-def home(library: str) -> Home:
+def home(library: str) -> GpuArrays:
     """Return what knows the arrays of a library."""
     return _Torch() if library == "torch" else _CuPy()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
-from ...core.options import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
 from .. import generic
 from . import driver
 from . import relaunch as quick
@@ -28,10 +28,10 @@ def unavailable() -> str | None:
     return driver.missing()
 
 
-def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
+def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     """Say why this call cannot be taken, or None; never by its size."""
-    if spec.kind != "cross_entropy":
-        return f"only cross_entropy is compiled, not {spec.kind}"
+    if options.kind != "cross_entropy":
+        return f"only cross_entropy is compiled, not {options.kind}"
     if not _on_gpu(cx):
         return f"it reads arrays of CuPy and of torch on NVIDIA's GPUs, not of {cx.library} here"
     if not cx.eager:
@@ -59,26 +59,26 @@ def _is_rocm() -> bool:
 
 def run(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    need: Need,
-    up: Upstream = NO_UPSTREAM,
+    outputs: Outputs,
+    cotangent: Cotangent = UNIT_COTANGENT,
     saved: tuple[Array, ...] | None = None,
-) -> Result:
+) -> Outcome:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
-    by_label = spec.indexed
-    rest = Need(
-        grad_targets=need.grad_targets, weight=need.weight and not need.total and not by_label
+    by_label = options.indexed
+    rest = Outputs(
+        grad_targets=outputs.grad_targets, weight=outputs.weight and not outputs.total and not by_label
     )
-    others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()
-    need = need._replace(grad_targets=False, weight=need.weight and not rest.weight)
-    if not any(need):
+    others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
+    outputs = outputs._replace(grad_targets=False, weight=outputs.weight and not rest.weight)
+    if not any(outputs):
         return others
     if 0 in o.x.shape:
-        made = generic.run(o, spec, cx, classes, need, up, saved)
+        made = generic.run(o, options, cx, classes, outputs, cotangent, saved)
     else:
-        made = Launcher(o, spec, cx, classes).needed(need, up, saved)
+        made = Launcher(o, options, cx, classes).needed(outputs, cotangent, saved)
     return made._replace(
         grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
     )
@@ -86,34 +86,34 @@ def run(
 
 def loss(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     normalizer: Any,
     memory: Memory | None = None,
 ) -> Array:
     """Return the mean or the sum."""
-    return _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=False, keep=False)[0]
+    return _reduced(o, options, cx, classes, normalizer, 1.0, memory, grad=False, keep=False)[0]
 
 
 def gradient(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     normalizer: Any,
-    up: Any,
+    cotangent: Any,
     memory: Memory | None = None,
 ) -> tuple[Array, Array]:
     """Return the mean or the sum, and its gradient times `up`."""
-    got, grad, _ = _reduced(o, spec, cx, classes, normalizer, up, memory, grad=True, keep=False)
+    got, grad, _ = _reduced(o, options, cx, classes, normalizer, cotangent, memory, grad=True, keep=False)
     assert grad is not None
     return got, grad
 
 
 def recorded(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     normalizer: Any,
@@ -121,17 +121,17 @@ def recorded(
     memory: Memory | None = None,
 ) -> tuple[Array, Array | None, Array]:
     """Return the mean or the sum, its gradient if wanted now, and what a later gradient reads."""
-    got, slope, kept = _reduced(o, spec, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True)
+    got, slope, kept = _reduced(o, options, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True)
     assert kept is not None
     return got, slope, kept
 
 
 def again(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
-    up: Array,
+    cotangent: Array,
     kept: Array,
     grad: Array | None,
     memory: Memory | None = None,
@@ -142,23 +142,23 @@ def again(
     that `up` is 1: the bits are the same as if there had been none.
     """
     if memory is not None:
-        known = quick.again(memory, o.x, o.targets, up, kept, grad)
+        known = quick.again(memory, o.x, o.targets, cotangent, kept, grad)
         if known is not None:
             return known
-    call = Launcher(o, spec, cx, classes)
-    made = call.again(up, kept, grad)
+    call = Launcher(o, options, cx, classes)
+    made = call.again(cotangent, kept, grad)
     if memory is not None:
-        quick.remember(memory, quick.ANEW if grad is None else quick.WRITTEN, call, up)
+        quick.remember(memory, quick.ANEW if grad is None else quick.WRITTEN, call, cotangent)
     return made
 
 
 def _reduced(
     o: Operands,
-    spec: Spec,
+    options: Options,
     cx: Context,
     classes: int,
     normalizer: Any,
-    up: Any,
+    cotangent: Any,
     memory: Memory | None,
     *,
     grad: bool,
@@ -169,11 +169,11 @@ def _reduced(
         if known is not None:
             return known
     weight = None
-    if grad and not spec.indexed and spec.reduction == "mean":
+    if grad and not options.indexed and options.reduction == "mean":
         # The gradient needs it before the rows are computed.
-        weight = generic.run(o, spec, cx, classes, Need(weight=True)).weight
-    call = Launcher(o, spec, cx, classes)
-    made = call.reduced(normalizer, up, weight, grad=grad, keep=keep)
-    if memory is not None and isinstance(up, float):
+        weight = generic.run(o, options, cx, classes, Outputs(weight=True)).weight
+    call = Launcher(o, options, cx, classes)
+    made = call.reduced(normalizer, cotangent, weight, grad=grad, keep=keep)
+    if memory is not None and isinstance(cotangent, float):
         quick.remember(memory, (grad, keep), call)
     return made

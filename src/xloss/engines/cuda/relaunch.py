@@ -48,7 +48,7 @@ class Quick:
     def __init__(self, call: Launcher, fields: tuple[int, ...]) -> None:
         self.home, self.index, self.count = call.home, call.index, call.count
         self.acc, self.wide = call.cx.acc, call.cx.wide
-        self.averages = call.spec.reduction == "mean"
+        self.averages = call.options.reduction == "mean"
         self.shape = tuple(call.o.x.shape)
         self.kernel, self.grid, self.threads, packed = call.last
         form, parts, start = "<", [], 0
@@ -74,7 +74,7 @@ def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
     plain = len(call.held) == len(arrays) and all(
         a is b for a, b in zip(call.held, arrays, strict=True)
     )
-    if call.last is not None and plain and call.spec.indexed and call.x[4] == 1:
+    if call.last is not None and plain and call.options.indexed and call.x[4] == 1:
         memory[key] = Quick(call, _AGAIN if others else _REDUCED)
 
 
@@ -123,11 +123,11 @@ def reduced(
 
 
 def again(
-    memory: Memory, x: Array, targets: Array, up: Array, kept: Array, grad: Array | None
+    memory: Memory, x: Array, targets: Array, cotangent: Array, kept: Array, grad: Array | None
 ) -> Array | None:
     """Return what Launcher.again would, or None where it must."""
     q: Quick | None = memory.get(ANEW if grad is None else WRITTEN)
-    if q is None or up.dtype != q.acc or up.ndim or is_freed(x) or is_freed(targets):
+    if q is None or cotangent.dtype != q.acc or cotangent.ndim or is_freed(x) or is_freed(targets):
         return None
     home = q.home
     address = home.address
@@ -140,7 +140,7 @@ def again(
             address(x),
             address(made),
             address(targets),
-            address(up),
+            address(cotangent),
             at if q.averages else 0,
             maxima,
             rests,

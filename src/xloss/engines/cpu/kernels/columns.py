@@ -71,7 +71,7 @@ def columns(
     scales: int,
     label_weights: int,
     ups: int,
-    up: float,
+    cotangent: float,
     dead: bool,
     eps: float,
     z_loss: float,
@@ -205,7 +205,7 @@ def columns(
             continue
         # ---- gradient, in place of the exponentials
         for i in range(LANES):
-            upstream[i] = up
+            upstream[i] = cotangent
         if ups != 0:
             upstream[:nb] = up_of[start : start + nb]
         for i in range(nb if bad != 0 else 0):

@@ -72,7 +72,7 @@ def rows(
     scales: int,
     label_weights: int,
     ups: int,
-    up: float,
+    cotangent: float,
     dead: bool,
     eps: float,
     z_loss: float,
@@ -245,7 +245,7 @@ def rows(
         if dead:
             fill(out, zero, like)
             continue
-        upstream = up_of[i] if ups != 0 else up
+        upstream = up_of[i] if ups != 0 else cotangent
         upstream = np.nan if wrong_label else upstream
         b = upstream * scale
         zc = 2.0 * z_loss * upstream * weight * lse if z_loss > 0.0 else 0.0
