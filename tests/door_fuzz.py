@@ -17,7 +17,7 @@ import numpy as np
 
 import xloss
 from xloss._arrays.context import context, read
-from xloss.core.options import Outputs, Operands, Options, Cotangent
+from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 
 NAMES = (
@@ -146,7 +146,9 @@ def engine_call(arrays: Arrays) -> None:
         saved = arrays.drawn(np.ones(rows, cx.acc), 0.2), arrays.drawn(np.ones(rows), 0.2)
     cotangent: Any = 1.0 if chance(0.4) else arrays.drawn(np.asarray(rng.random(rows)), 0.3)
     live = None if chance(0.7) else arrays.drawn(np.asarray(True), 0.3)
-    outputs = Outputs(*(chance(0.5) for _ in range(4)), grad_targets=not by_label, stats=chance(0.3))
+    outputs = Outputs(
+        *(chance(0.5) for _ in range(4)), grad_targets=not by_label, stats=chance(0.3)
+    )
     cpu.run(o, options, cx, classes, outputs, Cotangent(cotangent, None, live), saved)
 
 

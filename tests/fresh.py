@@ -32,9 +32,10 @@ KERNEL = (
     CHILD
     + """
 import numpy as np
-from xloss.engines import forks, pool
-with forks.importing:
-    from xloss.engines.compiled import cache_folder, inline, kernel, kept_in
+from xloss.engines import fork_safety
+from xloss.engines.cpu import thread_pool
+with fork_safety.importing:
+    from xloss.engines.cpu.kernel_cache import cache_folder, inline, kernel, kept_in
 
 SHIFT = 1.0
 

@@ -223,7 +223,7 @@ def on_jax() -> None:
 
 if __name__ == "__main__":
     # Some rows a block, and for the smaller slices fewer blocks: ranks must cut alike.
-    cutting.HELD = 4 * CLASSES * 5
+    cutting.LOGITS_BUDGET_BYTES = 4 * CLASSES * 5
     {"mpi": on_mpi, "gloo": on_gloo, "jax": on_jax}[sys.argv[1]]()
     print("held")
     leave(sys.argv[1])

@@ -32,7 +32,7 @@ def warm(capsys, *arguments):
 @pytest.fixture
 def two(monkeypatch, tmp_path):
     """Two kernels, compiled in no time; one is kept."""
-    compiled = pytest.importorskip("xloss.engines.cpu.engine.kernel_cache")
+    compiled = pytest.importorskip("xloss.engines.cpu.kernel_cache")
     monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path))
     folder = compiled.cache_folder()
 

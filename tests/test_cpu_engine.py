@@ -8,9 +8,9 @@ import xloss
 if xloss.engines()["cpu"] is not None:
     pytest.skip(f"no compiled engine here: {xloss.engines()['cpu']}", allow_module_level=True)
 
-from xloss.engines.cpu.engine import FEW, PIECE, ROWS
+from xloss.engines.cpu.engine import COLUMN_KERNEL_MAX_CLASSES, ROWS, THREAD_CHUNK
 from xloss.engines.cpu.kernels.lanes import LANES
-from xloss.engines.cpu.kernels.rows import PIECE as PART_OF_A_ROW
+from xloss.engines.cpu.kernels.rows import L1_CHUNK
 
 both = xloss.value_and_grad(xloss.cross_entropy)
 # Of a float32 sum of the terms below: 4 ulp of the largest, section 4's budget.
@@ -50,15 +50,15 @@ CLASSES = [
     4,
     5,
     10,
-    FEW - 1,
-    FEW,
-    FEW + 1,
+    COLUMN_KERNEL_MAX_CLASSES - 1,
+    COLUMN_KERNEL_MAX_CLASSES,
+    COLUMN_KERNEL_MAX_CLASSES + 1,
     130,
     1000,
-    PART_OF_A_ROW - 1,
-    PART_OF_A_ROW,
-    PART_OF_A_ROW + 1,
-    2 * PART_OF_A_ROW + 130,
+    L1_CHUNK - 1,
+    L1_CHUNK,
+    L1_CHUNK + 1,
+    2 * L1_CHUNK + 130,
 ]
 
 
@@ -117,7 +117,9 @@ def layouts(z):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("rows", [1, LANES - 1, LANES, LANES + 1, 2 * LANES + 5])
-@pytest.mark.parametrize("classes", [3, FEW, FEW + 1, 300])
+@pytest.mark.parametrize(
+    "classes", [3, COLUMN_KERNEL_MAX_CLASSES, COLUMN_KERNEL_MAX_CLASSES + 1, 300]
+)
 def test_no_layout_changes_a_bit(classes, rows, dtype):
     rng = np.random.default_rng(rows)
     z = (rng.standard_normal((rows, classes)) * 4).astype(dtype)
@@ -140,7 +142,7 @@ def test_segmentation(shape):
     want, want_grad = exact(z, t, axis=1, reduction="none")
     close(value, want, "float32")
     close(grad, want_grad, "float32")
-    assert grad.flags.c_contiguous == (shape[1] <= FEW)  # as the logits lie
+    assert grad.flags.c_contiguous == (shape[1] <= COLUMN_KERNEL_MAX_CLASSES)  # as the logits lie
 
 
 def test_a_shifted_language_model_is_read_in_place():
@@ -181,7 +183,7 @@ def test_an_upstream_of_any_size(classes, size):
 
 
 @pytest.mark.parametrize("rows", [8, 9, 2 * LANES + 21])
-@pytest.mark.parametrize("classes", [8, 10, 16, 21, FEW])
+@pytest.mark.parametrize("classes", [8, 10, 16, 21, COLUMN_KERNEL_MAX_CLASSES])
 def test_rows_turned_in_tiles(classes, rows):
     rng = np.random.default_rng(classes)
     wide = rng.standard_normal((rows, classes + 5)).astype(np.float32) * 4
@@ -199,16 +201,16 @@ def test_rows_turned_in_tiles(classes, rows):
 
 def test_a_negative_nan_among_masked_classes_alone_is_seen():
     """It is no maximum, and the first piece of the row has no other number."""
-    z = np.zeros((2, PART_OF_A_ROW + 100), np.float32)
-    z[:, :PART_OF_A_ROW] = -np.inf
+    z = np.zeros((2, L1_CHUNK + 100), np.float32)
+    z[:, :L1_CHUNK] = -np.inf
     z[1, 7] = -np.nan
-    value, grad = on("cpu", z, np.full(2, PART_OF_A_ROW + 3), reduction="none")
+    value, grad = on("cpu", z, np.full(2, L1_CHUNK + 3), reduction="none")
     assert abs(value[0] - np.log(100)) < 1e-6
     assert np.isnan(value[1])
-    assert np.isnan(grad[1, PART_OF_A_ROW + 3])
+    assert np.isnan(grad[1, L1_CHUNK + 3])
 
 
-@pytest.mark.parametrize("classes", [10, 2 * PART_OF_A_ROW])
+@pytest.mark.parametrize("classes", [10, 2 * L1_CHUNK])
 @pytest.mark.parametrize("nan", [np.nan, -np.nan])
 def test_a_nan_anywhere_is_the_rows_alone(classes, nan):
     for at in {0, 1, classes // 2, classes - 1}:
@@ -225,11 +227,11 @@ def test_a_nan_anywhere_is_the_rows_alone(classes, nan):
 
 
 def test_the_maximum_may_come_last_and_twice():
-    n = 3 * PART_OF_A_ROW
+    n = 3 * L1_CHUNK
     z = np.full((4, n), -3.0, np.float32)
     z[0, -1] = z[1, 0] = 5.0
     z[2, [0, n - 1]] = 5.0  # in two pieces
-    z[3, :PART_OF_A_ROW] = -np.inf  # a first piece of masked classes alone
+    z[3, :L1_CHUNK] = -np.inf  # a first piece of masked classes alone
     t = np.array([n - 1, 0, 0, n - 1])
     for kind in (t, np.full((4, n), 1 / n, np.float32)):
         for eps in (0.0, 0.25):
@@ -242,7 +244,7 @@ def test_the_maximum_may_come_last_and_twice():
 def test_more_rows_than_a_piece():
     """Pieces of a call agree with the call: same bits a row, sums that lose nothing."""
     rng = np.random.default_rng(6)
-    for shape in ((2 * ROWS + 3, 4), (PIECE // 1000 + 9, 1000)):
+    for shape in ((2 * ROWS + 3, 4), (THREAD_CHUNK // 1000 + 9, 1000)):
         z = rng.standard_normal(shape).astype(np.float32)
         t = rng.integers(0, shape[1], shape[0])
         for options in {}, {"sample_weight": rng.random(shape[0]).astype(np.float32)}:

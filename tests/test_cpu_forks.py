@@ -62,7 +62,7 @@ def many():
         steps(np.arange(4.0), out[i])
         seen.add(threading.get_ident())
         time.sleep(0.001)
-    pool.run(task, 200)
+    thread_pool.run(task, 200)
     assert (out == [1, 4, 7, 10]).all()
     assert len(seen) > 1, seen
 
@@ -84,14 +84,14 @@ def test_a_child_forked_from_a_busy_process(env):
         + """
 def loop():
     while not over:
-        pool.run(lambda i: computed(), 6)
+        thread_pool.run(lambda i: computed(), 6)
 
 over = []
 computed()
 threads = [threading.Thread(target=loop) for _ in range(3)]
 for thread in threads:
     thread.start()
-codes = [in_a_child(lambda: pool.run(lambda i: computed(), 50)) for _ in range(20)]
+codes = [in_a_child(lambda: thread_pool.run(lambda i: computed(), 50)) for _ in range(20)]
 over.append(True)
 for thread in threads:
     thread.join()
@@ -108,7 +108,7 @@ def test_a_child_forked_without_hooks(env):
         + """
 import ctypes
 steps_before = computed()
-pool.run(lambda i: time.sleep(0.01), 6)
+thread_pool.run(lambda i: time.sleep(0.01), 6)
 libc = ctypes.PyDLL(None)
 pid = libc.fork()
 if pid == 0:
@@ -119,7 +119,7 @@ if pid == 0:
         seen.add(threading.get_ident())
         time.sleep(0.01)
     try:
-        pool.run(task, 20)
+        thread_pool.run(task, 20)
         os._exit(0 if len(seen) > 1 else 2)
     except BaseException:
         os._exit(1)
@@ -174,7 +174,7 @@ thread = threading.Thread(target=computed, args=(slow,))
 thread.start()
 assert compiling.wait(60)
 start = time.monotonic()
-print(in_a_child(use_both), time.monotonic() - start < forks.PATIENCE / 2)
+print(in_a_child(use_both), time.monotonic() - start < fork_safety.PATIENCE / 2)
 thread.join()
 """
     )
@@ -214,7 +214,7 @@ def test_a_lock_that_is_never_released_does_not_keep_a_fork_for_ever(env, name):
         + f"""
 from llvmlite.binding import ffi
 import numba.core.compiler_lock
-forks.PATIENCE = 0.5
+fork_safety.PATIENCE = 0.5
 held = threading.Event()
 
 def hold():
@@ -244,7 +244,7 @@ def test_a_fork_while_another_thread_imports_the_engine(env, tmp_path):
 sys.path.insert(0, sys.argv[1])
 
 def load():
-    with forks.importing:
+    with fork_safety.importing:
         import slow_import
         assert slow_import.done
 
@@ -269,10 +269,10 @@ importing = threading.Event()
 
 def first_call():
     compiler.lock.acquire()
-    with forks.importing:
+    with fork_safety.importing:
         importing.set()
         time.sleep(0.5)
-        forks.wait_for(compiler, "lock")
+        fork_safety.wait_for(compiler, "lock")
     time.sleep(0.5)
     compiler.lock.release()
 

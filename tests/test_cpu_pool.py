@@ -15,7 +15,7 @@ import pytest
 from fresh import python, said
 from xloss.engines.cpu import thread_pool
 
-POOL = "import os, signal, sys, threading, time\nfrom xloss.engines import pool\n"
+POOL = "import os, signal, sys, threading, time\nfrom xloss.engines.cpu import thread_pool\n"
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_as_many_threads_as_asked_for_work_on_one_call():
 
 
 def test_helpers_do_not_keep_the_process():
-    script = POOL + "pool.run(lambda i: time.sleep(0.01), 6)"
+    script = POOL + "thread_pool.run(lambda i: time.sleep(0.01), 6)"
     assert python(script, env={"XLOSS_NUM_THREADS": "3"}, timeout=60).returncode == 0
 
 
@@ -87,9 +87,9 @@ def test_one_thread_or_one_task_starts_none():
     script = (
         POOL
         + """
-pool.run(lambda i: None, 1)
+thread_pool.run(lambda i: None, 1)
 os.environ["XLOSS_NUM_THREADS"] = "1"
-pool.run(lambda i: None, 100)
+thread_pool.run(lambda i: None, 100)
 print(threading.active_count())
 """
     )
@@ -251,7 +251,7 @@ def test_the_number_of_threads(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_the_cpus_that_this_process_may_use_count():
-    script = POOL + "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(pool.threads())"
+    script = POOL + "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(thread_pool.threads())"
     assert said(script, env={"XLOSS_NUM_THREADS": ""}) == "1"
 
 
@@ -273,7 +273,7 @@ def task(i):
 
 def interrupt(number, frame):
     while frame is not None:
-        if frame.f_code is pool.run.__code__:
+        if frame.f_code is thread_pool.run.__code__:
             raise KeyboardInterrupt
         frame = frame.f_back
 
@@ -286,7 +286,7 @@ threading.Thread(target=ring, daemon=True).start()
 end = time.monotonic() + 4
 while time.monotonic() < end:
     try:
-        pool.run(task, 4)
+        thread_pool.run(task, 4)
         calls += 1
     except KeyboardInterrupt:
         late += len(running)
@@ -294,7 +294,7 @@ while time.monotonic() < end:
 over.set()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 all_three = threading.Barrier(3)
-pool.run(lambda i: all_three.wait(60), 3)
+thread_pool.run(lambda i: all_three.wait(60), 3)
 print(calls > 100, interrupts > 100, late)
 """
     )
@@ -307,7 +307,7 @@ def test_the_process_ends_while_daemon_threads_are_in_the_middle():
         + """
 def loop():
     while True:
-        pool.run(lambda i: sum(range(2000)), 8)
+        thread_pool.run(lambda i: sum(range(2000)), 8)
 
 for _ in range(3):
     threading.Thread(target=loop, daemon=True).start()
@@ -327,12 +327,12 @@ import atexit
 
 def last():
     done = []
-    pool.run(done.append, 50)
+    thread_pool.run(done.append, 50)
     print(len(done))
 
 atexit.register(last)
 if len(sys.argv) > 1:
-    pool.run(lambda i: None, 50)
+    thread_pool.run(lambda i: None, 50)
 """
     )
     for used in ([], ["used"]):

@@ -12,7 +12,7 @@ from emulated import emulated
 from fresh import python
 from xloss._arrays.context import context, read
 from xloss._arrays.inspect import namespace
-from xloss.core.options import Outputs, Operands, Options, Cotangent
+from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 from xloss.engines.cuda import engine as cuda
 from xloss.engines.row_layout import place

@@ -258,11 +258,15 @@ def pieces_of_rows(draw):
 @given(pieces_of_rows(), st.sampled_from([0.0, 0.25]))
 def test_merging_pieces_is_associative_and_equal_to_the_whole(soft, rows, smoothing):
     x, cuts, y, t, weight = rows
-    options = Options("cross_entropy", indexed=not soft, label_smoothing=smoothing, ignore_index=None)
+    options = Options(
+        "cross_entropy", indexed=not soft, label_smoothing=smoothing, ignore_index=None
+    )
 
     def piece(start, stop):
         cut = slice(start, stop)
-        return stats(Operands(x[:, cut], t[:, cut] if soft else y, weight), options, x.shape[1], start)
+        return stats(
+            Operands(x[:, cut], t[:, cut] if soft else y, weight), options, x.shape[1], start
+        )
 
     whole = piece(0, x.shape[1])
     parts = [piece(a, b) for a, b in pairwise(cuts)]

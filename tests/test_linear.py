@@ -29,7 +29,7 @@ from linear_cases import (
     options_for,
 )
 from xloss.core import linear as cutting
-from xloss.core.linear import HELD, PIECE, Linear, block_rows
+from xloss.core.linear import LOGITS_BUDGET_BYTES, WEIGHT_CHUNK, Linear, block_rows
 from xloss_conformance import oracle
 
 NAMES = {"x": 0, "weight": 1, "bias": "bias", "targets": 2}
@@ -246,7 +246,7 @@ def test_weights_that_are_converted_are_converted_in_pieces(monkeypatch):
     """A 16-bit weight is never held in 32 bits whole: pieces of two classes give the same."""
     half = [a.astype(np.float16) for a in (X, W)]
     want = gradients(*half, Y, bias=B.astype(np.float16), block_rows=3)
-    monkeypatch.setattr(cutting, "PIECE", 2 * WIDTH)
+    monkeypatch.setattr(cutting, "WEIGHT_CHUNK", 2 * WIDTH)
     got = gradients(*half, Y, bias=B.astype(np.float16), block_rows=3)
     np.testing.assert_array_max_ulp(got[0], want[0], 2)
     for g, w in zip(got[1], want[1], strict=True):
@@ -268,13 +268,13 @@ def test_blocks_are_chosen_from_the_shape_and_stay_in_their_room():
         ]:
             got = block_rows(rows, classes, Linear(W, None, None), cx)
             assert 1 <= got <= rows
-            assert got == 1 or got * classes * size <= HELD
+            assert got == 1 or got * classes * size <= LOGITS_BUDGET_BYTES
             blocks = -(-rows // got)
             # One block more than the room asks for at most, for rows in sixteens.
-            assert blocks <= -(-rows // max(1, HELD // size // classes)) + 1
+            assert blocks <= -(-rows // max(1, LOGITS_BUDGET_BYTES // size // classes)) + 1
         assert block_rows(100, 10, Linear(W, None, 7), cx) == 7
         assert block_rows(5, 10, Linear(W, None, 7), cx) == 5
-    assert PIECE * 4 < HELD
+    assert WEIGHT_CHUNK * 4 < LOGITS_BUDGET_BYTES
 
 
 @pytest.mark.parametrize("layout", ["F", "reversed", "readonly", "broadcast"])

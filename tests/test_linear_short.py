@@ -71,7 +71,7 @@ def test_a_weight_too_large_for_float32_is_summed_in_its_own_dtype(place, rows, 
     monkeypatch.setattr(cutting, "ON_GPU", 2**13)
     # Five rows at a time: their gradients go where the logits of none lie that are yet to be read.
     monkeypatch.setattr(cutting, "DEVICE", 5 * 1003)
-    monkeypatch.setattr(cutting, "PIECE", 5 * 1003)
+    monkeypatch.setattr(cutting, "WEIGHT_CHUNK", 5 * 1003)
     with on(place):
         _, (gx, gw) = gradients(x, w, y, block_rows=rows)
     so_far = np.abs(np.cumsum(exact_blocks(large, rows), axis=0)).sum(0)
@@ -146,7 +146,7 @@ def test_an_upstream_is_not_rounded_before_it_scales(place, up, large, monkeypat
     """As a 0-d tensor it would be rounded to 8 bits, and err in every entry to the same side."""
     x, w, y, _ = large
     monkeypatch.setattr(cutting, "ON_GPU", 2**14)
-    monkeypatch.setattr("xloss.backends.torch.backend.linear.PIECE", 1000)
+    monkeypatch.setattr("xloss.backends.torch.linear.WEIGHT_CHUNK", 1000)
     a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
     with on(place):
         _, grads = gradients(x, w, y, block_rows=24)

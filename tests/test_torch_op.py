@@ -7,7 +7,7 @@ from emulated import COMPILER, emulated
 from xloss.engines.cuda import engine as cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-torch_op = pytest.importorskip("xloss.backends.torch.backend.custom_op")
+torch_op = pytest.importorskip("xloss.backends.torch.custom_op")
 
 OPTIONS = {
     "plain": {},

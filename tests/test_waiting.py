@@ -10,7 +10,7 @@ from fresh import KERNEL, python
 from xloss.engines import compile_notice
 from xloss.engines.cuda import build
 
-NOW = "from xloss.engines import waiting\nwaiting.PATIENCE = {}\n"
+NOW = "from xloss.engines import compile_notice\ncompile_notice.PATIENCE = {}\n"
 
 
 def ended():

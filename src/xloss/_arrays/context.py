@@ -1,4 +1,4 @@
-"""What the arithmetic may do with the arrays of one call: dtypes, device, and whose memory it is."""
+"""What the arithmetic of one call may do: its dtypes, its device, and which memory it may write."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Context(NamedTuple):
     xp: Namespace
     library: str  # "numpy", "torch", "jax", "cupy", "dask", "array_api_strict", ...
     device: Any  # None where the library traces
-    acc: Any  # dtype of the arithmetic and the loss: float32 or float64
-    wide: Any  # dtype of the sums: float64 where the device has it, else acc
-    index: Any  # dtype of safe labels
-    eager: bool  # blocks may be written in place into arrays of our own
-    host: bool  # the logits' values may steer Python at no cost
-    readable: bool = False  # the targets' values may be read
-    clean: bool = False  # they were: every label is in range and none is ignored
+    compute_dtype: Any  # dtype of the arithmetic and the loss: float32 or float64
+    sum_dtype: Any  # dtype of the sums: float64 where the device has it, else acc
+    label_dtype: Any  # dtype of safe labels
+    inplace_ok: bool  # blocks may be written in place into arrays of our own
+    on_host: bool  # the logits' values may steer Python at no cost
+    values_readable: bool = False  # the targets' values may be read
+    labels_verified: bool = False  # they were: every label is in range and none is ignored
 
 
 _WIDE: dict[tuple[str, str], tuple[bool, bool]] = {}
@@ -84,12 +84,12 @@ def _known(dev: Any) -> Any:
 
 def read(cx: Context, clean: bool = False) -> Context:
     """Return the context in which the targets' values may be read, or were and are clean."""
-    if not cx.eager:
-        return cx._replace(readable=True, clean=clean)
-    key = (cx.xp, _known(cx.device), dtype_name(cx.acc) == "float64", True, clean)
+    if not cx.inplace_ok:
+        return cx._replace(values_readable=True, labels_verified=clean)
+    key = (cx.xp, _known(cx.device), dtype_name(cx.compute_dtype) == "float64", True, clean)
     found = _contexts.get(key)
     if found is None:
-        found = _contexts[key] = cx._replace(readable=True, clean=clean)
+        found = _contexts[key] = cx._replace(values_readable=True, labels_verified=clean)
     return found
 
 
@@ -104,14 +104,14 @@ def _make(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Conte
         xp=xp,
         library=lib,
         device=dev,
-        acc=acc,
-        wide=dtype("float64") if wide else acc,
-        index=dtype("int64" if long else "int32"),
-        eager=eager,
-        host=eager and on_host(lib, dev),
+        compute_dtype=acc,
+        sum_dtype=dtype("float64") if wide else acc,
+        label_dtype=dtype("int64" if long else "int32"),
+        inplace_ok=eager,
+        on_host=eager and on_host(lib, dev),
     )
 
 
 def functional(cx: Context) -> Context:
     """Return the context in which nothing is written in place: for code an autodiff records."""
-    return cx._replace(eager=False, host=False)
+    return cx._replace(inplace_ok=False, on_host=False)

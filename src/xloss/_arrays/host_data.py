@@ -41,7 +41,7 @@ def moved(x: Any, cx: Context) -> Array:
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     name = dtype_name(values.dtype)
-    if name == "float64" and dtype_name(cx.wide) != name:
+    if name == "float64" and dtype_name(cx.sum_dtype) != name:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
     elif name in ("int64", "uint64") and dtype_name(cx.index) == "int32":

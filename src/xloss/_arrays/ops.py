@@ -27,9 +27,9 @@ _SILENT = {"torch", "jax", "cupy", "dask"}
 
 def fill(cx: Context, x: Array, mask: Array, value: float) -> Array:
     """Put `value` where `mask`; in place where x is an array of our own and the library can."""
-    if cx.eager and cx.library == "torch":
+    if cx.inplace_ok and cx.library == "torch":
         return x.masked_fill_(mask, value)
-    if cx.eager and cx.library == "numpy":
+    if cx.inplace_ok and cx.library == "numpy":
         np.copyto(x, value, where=mask)
         return x
     return cx.xp.where(mask, value, x)  # x[mask] = value is an option of the standard
@@ -39,25 +39,25 @@ def count_true(cx: Context, mask: Array, every: Array) -> Array:
     """Count along the last axis; `every` is one row value, NaN where a row may have none."""
     xp = cx.xp
     # A count along an axis costs as much as the exponential, a count of all nothing.
-    if cx.host and int(xp.count_nonzero(mask)) == prod(every.shape):
+    if cx.on_host and int(xp.count_nonzero(mask)) == prod(every.shape):
         check = float(sum_all(cx, every))
         if check == check:
-            return xp.ones(every.shape[:-1], dtype=cx.wide, device=cx.device)
-    return sum_last(cx, xp.astype(mask, cx.acc))
+            return xp.ones(every.shape[:-1], dtype=cx.sum_dtype, device=cx.device)
+    return sum_last(cx, xp.astype(mask, cx.compute_dtype))
 
 
 def sum_last(cx: Context, x: Array) -> Array:
     """Sum along the last axis, wide."""
     if cx.library == "numpy":
-        return np.add.reduce(x, axis=-1, dtype=cx.wide)
-    return cx.xp.sum(x, axis=-1, dtype=cx.wide)
+        return np.add.reduce(x, axis=-1, dtype=cx.sum_dtype)
+    return cx.xp.sum(x, axis=-1, dtype=cx.sum_dtype)
 
 
 def sum_all(cx: Context, x: Array) -> Array:
     """Sum all elements, wide."""
     if cx.library == "numpy":
-        return np.add.reduce(x, axis=None, dtype=cx.wide)
-    return cx.xp.sum(x, dtype=cx.wide)
+        return np.add.reduce(x, axis=None, dtype=cx.sum_dtype)
+    return cx.xp.sum(x, dtype=cx.sum_dtype)
 
 
 def max_last(cx: Context, x: Array) -> Array:
@@ -74,7 +74,7 @@ def arange(cx: Context, n: int) -> Array:
 
 def gather(cx: Context, x: Array, labels: Array) -> Array:
     """Return x[..., labels], one entry a row; labels must be safe."""
-    if cx.library in _FANCY and x.ndim == 2 and cx.eager:
+    if cx.library in _FANCY and x.ndim == 2 and cx.inplace_ok:
         return x[arange(cx, x.shape[0]), labels]
     xp = cx.xp
     at = xp.expand_dims(labels, axis=-1)
@@ -86,7 +86,7 @@ def gather(cx: Context, x: Array, labels: Array) -> Array:
 def scatter(cx: Context, x: Array, labels: Array, values: Array) -> Array:
     """Put one value a row at x[..., labels]; in place where x is an array of our own."""
     values = cx.xp.astype(values, x.dtype, copy=False)
-    if cx.library in _FANCY and x.ndim == 2 and cx.eager:
+    if cx.library in _FANCY and x.ndim == 2 and cx.inplace_ok:
         x[arange(cx, x.shape[0]), labels] = values
         return x
     hot = arange(cx, x.shape[-1]) == cx.xp.expand_dims(labels, axis=-1)
@@ -95,7 +95,7 @@ def scatter(cx: Context, x: Array, labels: Array, values: Array) -> Array:
 
 def take(cx: Context, x: Array, labels: Array) -> Array:
     """Return x[labels] for a one-dimensional x; labels must be safe."""
-    if cx.library in _FANCY and cx.eager:
+    if cx.library in _FANCY and cx.inplace_ok:
         return x[labels]
     xp = cx.xp
     return xp.reshape(xp.take(x, xp.reshape(labels, (-1,)), axis=0), labels.shape)
@@ -143,8 +143,8 @@ def cast_into(cx: Context, x: Array, out: Array) -> None:
 def c_order(cx: Context, x: Array) -> Array:
     """Copy to C order unless it is: the bits of NumPy's sums depend on memory order."""
     if cx.library == "torch":
-        return x.contiguous() if cx.eager else x
-    if not cx.eager:
+        return x.contiguous() if cx.inplace_ok else x
+    if not cx.inplace_ok:
         return x
     copy = getattr(cx.xp, "ascontiguousarray", None)
     if copy is not None:

@@ -9,7 +9,7 @@ from .._arrays.inspect import Array
 from .._arrays.ops import cast, quiet, take
 from . import softmax
 from .family import settle_grad, settle_rows, settle_up
-from .options import Operands, Options, Cotangent
+from .options import Cotangent, Operands, Options
 from .row_stats import RowStats, exponentials, row_stats
 from .targets import Targets, prepare
 
@@ -33,13 +33,13 @@ def targets(o: Operands, options: Options, cx: Context, shard: Shard) -> Targets
     labels: Any = t.labels
     here = (labels >= shard.start) & (labels < shard.start + shard.size)
     local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
-    t = t._replace(labels=cast(cx, local, cx.index), here=here)
+    t = t._replace(labels=cast(cx, local, cx.index), label_local=here)
     if o.class_weight is None:
         return t
-    weight = cast(cx, o.class_weight, cx.acc)
-    label_weight = xp.zeros(here.shape, dtype=cx.wide, device=cx.device)
+    weight = cast(cx, o.class_weight, cx.compute_dtype)
+    label_weight = xp.zeros(here.shape, dtype=cx.sum_dtype, device=cx.device)
     if shard.size:
-        label_weight = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.wide), 0.0)
+        label_weight = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.sum_dtype), 0.0)
     return t._replace(class_weight=weight, label_weight=label_weight)
 
 
@@ -54,8 +54,8 @@ def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
 def _nothing(t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the statistics of no class, which change nothing they are merged with."""
     labels: Any = t.labels
-    none = cx.xp.zeros(labels.shape, dtype=cx.wide, device=cx.device)
-    lowest = cx.xp.full(labels.shape, -cx.xp.inf, dtype=cx.acc, device=cx.device)
+    none = cx.xp.zeros(labels.shape, dtype=cx.sum_dtype, device=cx.device)
+    lowest = cx.xp.full(labels.shape, -cx.xp.inf, dtype=cx.compute_dtype, device=cx.device)
     uniform = (none, none, none) if options.label_smoothing else (None, None, None)
     return RowStats(lowest, none - 1.0, none, none, none, *uniform)
 
@@ -70,23 +70,30 @@ def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
     xp = cx.xp
     with quiet(cx):
         top = s.max == m
-        d = xp.where(top, 0.0, cast(cx, s.max, cx.wide) - cast(cx, m, cx.wide))
+        d = xp.where(top, 0.0, cast(cx, s.max, cx.sum_dtype) - cast(cx, m, cx.sum_dtype))
         # At the maximum the rest as it is: 1 + rest would lose the tail.
-        rest = xp.where(top, s.rest, (1.0 + s.rest) * xp.exp(d))
+        rest = xp.where(top, s.tail_sum, (1.0 + s.tail_sum) * xp.exp(d))
 
         def shifted(dot: Any, mass: Any) -> Array:
             return xp.where(mass == 0, 0.0, dot - mass * d)
 
-        out = [rest, cast(cx, top, cx.wide), s.mass, shifted(s.dot, s.mass)]
+        out = [
+            rest,
+            cast(cx, top, cx.sum_dtype),
+            s.target_weight,
+            shifted(s.target_gap, s.target_weight),
+        ]
         if t.label_weight is not None:
             out.append(t.label_weight)
         if s.possible is not None:
             weight = s.possible_weight
             out += [s.possible, weight, shifted(s.possible_dot, weight)]
-        return xp.stack([cast(cx, xp.asarray(a), cx.wide) for a in out])
+        return xp.stack([cast(cx, xp.asarray(a), cx.sum_dtype) for a in out])
 
 
-def whole(m: Array, sums: Array, t: Targets, options: Options, cx: Context) -> tuple[RowStats, Targets]:
+def whole(
+    m: Array, sums: Array, t: Targets, options: Options, cx: Context
+) -> tuple[RowStats, Targets]:
     """Return the whole rows' statistics, and targets that weigh them."""
     xp = cx.xp
     parts = [sums[i, ...] for i in range(sums.shape[0])]
@@ -96,27 +103,29 @@ def whole(m: Array, sums: Array, t: Targets, options: Options, cx: Context) -> t
     s = RowStats(m, rest + (tops - 1.0), 1.0, 1.0, dot, *uniform)
     # A label that ranks disagree on is found on none of them, or on several.
     bad: Any = here != 1.0
-    if t.bad is not None:
-        bad = bad | t.bad
-    if t.keep is not None:
-        bad = bad & t.keep
-    if cx.host and not bool(xp.any(bad)):
+    if t.label_invalid is not None:
+        bad = bad | t.label_invalid
+    if t.row_present is not None:
+        bad = bad & t.row_present
+    if cx.on_host and not bool(xp.any(bad)):
         bad = None
-    return s, weighed(t._replace(bad=bad), label_weight, cx)
+    return s, weighed(t._replace(label_invalid=bad), label_weight, cx)
 
 
 def weighed(t: Targets, label_weight: Array | None, cx: Context) -> Targets:
     """Return targets that weigh the rows; label_weight: summed over the ranks."""
     xp = cx.xp
-    weight = t.scale
+    weight = t.sample_weight
     if label_weight is not None:
         weight = label_weight if weight is None else weight * label_weight
-        if t.bad is not None:
-            weight = xp.where(t.bad, 1.0 if t.scale is None else t.scale, weight)
-    if t.keep is not None:
-        kept = cast(cx, t.keep, cx.wide)
-        weight = kept if weight is None else xp.where(t.keep, weight, 0.0)
-    return t._replace(label_weight=label_weight, weight=weight)
+        if t.label_invalid is not None:
+            weight = xp.where(
+                t.label_invalid, 1.0 if t.sample_weight is None else t.sample_weight, weight
+            )
+    if t.row_present is not None:
+        kept = cast(cx, t.row_present, cx.sum_dtype)
+        weight = kept if weight is None else xp.where(t.row_present, weight, 0.0)
+    return t._replace(label_weight=label_weight, row_weight=weight)
 
 
 def losses(s: RowStats, t: Targets, options: Options, cx: Context) -> Array:
@@ -126,7 +135,13 @@ def losses(s: RowStats, t: Targets, options: Options, cx: Context) -> Array:
 
 
 def gradient(
-    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent, parts: Any = None
+    x: Array,
+    s: RowStats,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+    parts: Any = None,
 ) -> Array:
     """Return the gradient to the shard of a block of rows, not rounded; s: of the whole rows.
 
@@ -136,5 +151,5 @@ def gradient(
         z = softmax.link(x, options, cx)
         got = softmax.parts(z, cx, exponentials(z, cx, s)) if parts is None else parts(z)
         eff = settle_up(cotangent, t, cx)
-        g = softmax.gradient(x, z, t, options, cx, eff.row, got, s)
+        g = softmax.gradient(x, z, t, options, cx, eff.row_loss, got, s)
         return settle_grad(g, t, options, cx, cotangent)

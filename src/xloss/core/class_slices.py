@@ -7,7 +7,7 @@ from .._arrays.inspect import Array, namespace
 from .._arrays.ops import c_order, cast, quiet
 from . import probabilities, softmax
 from .family import GIVEN, TARGETLESS, settle_grad, settle_rows, settle_up
-from .options import Operands, Options, Cotangent
+from .options import Cotangent, Operands, Options
 from .row_stats import RowStats, exponentials, log1p_rest, merge, row_stats
 from .smoothing import target_gradient
 from .targets import Targets, prepare
@@ -29,7 +29,7 @@ def piece_targets(o: Operands, options: Options, cx: Context, classes: int, star
         return t._replace(class_weight=weight)
     here = (t.labels >= start) & (t.labels < stop)
     local = cx.xp.where(here, t.labels - start, cx.xp.zeros_like(t.labels))
-    return t._replace(labels=local, here=here, class_weight=weight)
+    return t._replace(labels=local, label_local=here, class_weight=weight)
 
 
 def soft_operands(o: Operands, start: int) -> Operands:
@@ -49,7 +49,7 @@ def piece(
     else:
         o = soft_operands(o, start)
         t = prepare(o, options, cx, o.x.shape[-1])
-    return c_order(cx, cast(cx, o.x, cx.acc)), o, t, cx
+    return c_order(cx, cast(cx, o.x, cx.compute_dtype)), o, t, cx
 
 
 def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
@@ -65,13 +65,13 @@ def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
 def pack(s: RowStats, cx: Context) -> Array:
     """Put statistics side by side."""
     xp = cx.xp
-    zero = xp.zeros_like(s.rest)
+    zero = xp.zeros_like(s.tail_sum)
     values = (getattr(s, name) for name in FIELDS)
     return xp.stack(
         [
             zero + (0.0 if v is None else v)
             if v is None or isinstance(v, float)
-            else cast(cx, v, cx.wide)
+            else cast(cx, v, cx.sum_dtype)
             for v in values
         ],
         axis=-1,
@@ -81,7 +81,7 @@ def pack(s: RowStats, cx: Context) -> Array:
 def unpack(packed: Array, cx: Context) -> RowStats:
     """Take packed statistics apart."""
     made = RowStats(*(packed[..., i] for i in range(len(FIELDS))))
-    return made._replace(max=cast(cx, made.max, cx.acc))
+    return made._replace(max=cast(cx, made.max, cx.compute_dtype))
 
 
 def merged(packed: list[Array], options: Options, like: Array) -> Array:
@@ -123,8 +123,10 @@ def row_targets(o: Operands, s: RowStats, options: Options, cx: Context, classes
         return prepare(o, options, cx, classes)
     bare = o._replace(targets=None, class_weight=None)
     t = prepare(bare, options, cx, classes)
-    weight = s.mass if t.scale is None else t.scale * s.mass
-    return t._replace(weight=weight if t.keep is None else cx.xp.where(t.keep, weight, 0.0))
+    weight = s.target_weight if t.sample_weight is None else t.sample_weight * s.target_weight
+    return t._replace(
+        row_weight=weight if t.row_present is None else cx.xp.where(t.row_present, weight, 0.0)
+    )
 
 
 def rows(
@@ -137,7 +139,7 @@ def rows(
         t = row_targets(o, s, options, cx, classes)
         second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
         made = settle_rows(softmax.losses(s, t, options, cx, second), t, cx)
-        return made, cx.xp.ones_like(made) if t.weight is None else t.weight
+        return made, cx.xp.ones_like(made) if t.row_weight is None else t.row_weight
 
 
 def gradients(
@@ -155,18 +157,18 @@ def gradients(
     with quiet(cx):
         s = unpack(packed, cx)
         whole = row_targets(o, s, options, cx, classes)
-        t = t._replace(weight=whole.weight)
+        t = t._replace(row_weight=whole.row_weight)
         second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
         eff = settle_up(cotangent, t, cx)
         if want == "targets":
             g = _target_gradient(x, o, t, s, second, options, cx, eff)
             return cast(cx, settle_grad(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
         if options.kind in GIVEN:
-            g = probabilities.gradient(x, t, options, cx, eff.row, s)
+            g = probabilities.gradient(x, t, options, cx, eff.row_loss, s)
         else:
             z = softmax.link(x, options, cx)
             got = softmax.parts(z, cx, exponentials(z, cx, s))
-            g = softmax.gradient(x, z, t, options, cx, eff.row, got, s, second)
+            g = softmax.gradient(x, z, t, options, cx, eff.row_loss, got, s, second)
         return cast(cx, settle_grad(g, t, options, cx, cotangent), o.x.dtype)
 
 
@@ -182,7 +184,10 @@ def _target_gradient(
 ) -> Array:
     uniform = lse = None
     if options.kind in GIVEN:
-        value, there = probabilities.surprise(x, options, cx), probabilities.possible(x, options, cx)
+        value, there = (
+            probabilities.surprise(x, options, cx),
+            probabilities.possible(x, options, cx),
+        )
         if options.label_smoothing and s.possible_dot is not None:
             uniform = s.possible_dot / s.possible
     else:
@@ -193,13 +198,24 @@ def _target_gradient(
             uniform = sums[2] / s.possible
         elif options.label_smoothing:
             uniform = (s.possible_weight * log1p_rest(s, cx) + s.possible_dot) / s.possible
-    return target_gradient(value, there, lse, t, options, cx, cotangent.row, cotangent.weight, uniform, s.total)
+    return target_gradient(
+        value,
+        there,
+        lse,
+        t,
+        options,
+        cx,
+        cotangent.row_loss,
+        cotangent.row_weight,
+        uniform,
+        s.target_sum,
+    )
 
 
 def elements(o: Operands, packed: Array, options: Options) -> Array:
     """Return a piece of softmax or of its logarithm."""
     cx = chunk_context(o.x)
     with quiet(cx):
-        z = c_order(cx, cast(cx, o.x, cx.acc))
+        z = c_order(cx, cast(cx, o.x, cx.compute_dtype))
         got = softmax.parts(z, cx, exponentials(z, cx, unpack(packed, cx)))
         return got.p if options.kind == "softmax" else -got.nll

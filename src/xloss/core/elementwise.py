@@ -48,7 +48,7 @@ def product(t: Array, value: Array, cx: Context) -> Array:
 
 def smooth(o: Operands, options: Options, cx: Context) -> tuple[Array, Array]:
     """Return the smoothed target t(1-ε) + ε/2 and 1 minus it."""
-    t = cast(cx, o.targets, cx.acc)
+    t = cast(cx, o.targets, cx.compute_dtype)
     rest = 1.0 - t
     eps = options.label_smoothing
     if eps == 0:
@@ -75,7 +75,9 @@ class Terms(NamedTuple):
     dt: Array
 
 
-def terms(x: Array, o: Operands, t: Targets, options: Options, cx: Context, got: Sigmoid | None) -> Terms:
+def terms(
+    x: Array, o: Operands, t: Targets, options: Options, cx: Context, got: Sigmoid | None
+) -> Terms:
     """Return the elementwise terms; differentiable as they stand, where `got` is."""
     if options.kind == "kl_div":
         return divergence(x, o, options, cx)
@@ -146,7 +148,9 @@ def binary(x: Array, y: Array, rest: Array, options: Options, cx: Context) -> Te
     return Terms(value, dx, log_q - log_p)
 
 
-def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, options: Options, cx: Context) -> Terms:
+def sigmoid_focal(
+    x: Array, y: Array, rest: Array, got: Sigmoid, options: Options, cx: Context
+) -> Terms:
     """α_t (1-p_t)^γ ce, with 1 - p_t = (1-t)·p + t·(1-p): no term is negative."""
     xp = cx.xp
     gamma, alpha = options.gamma, options.alpha
@@ -183,7 +187,7 @@ def sigmoid_focal(x: Array, y: Array, rest: Array, got: Sigmoid, options: Option
 def divergence(x: Array, o: Operands, options: Options, cx: Context) -> Terms:
     """t·(log t - log q); a class with t = 0 is absent, from the gradients too."""
     xp = cx.xp
-    t = cast(cx, o.targets, cx.acc)
+    t = cast(cx, o.targets, cx.compute_dtype)
     nowhere = t == (-xp.inf if options.log_target else 0)
     log_t = xp.where(nowhere, 0.0, t) if options.log_target else xp.log(xp.where(nowhere, 1.0, t))
     gap = xp.where(nowhere, 0.0, log_t - xp.where(nowhere, 0.0, x))
@@ -209,13 +213,13 @@ def divergence(x: Array, o: Operands, options: Options, cx: Context) -> Terms:
 def losses(made: Terms, t: Targets, options: Options, cx: Context) -> Array:
     """Return row losses, wide, before absent and bad rows are put right."""
     value = made.value
-    row = sum_last(cx, value) if options.kind == "kl_div" else cast(cx, value, cx.wide)
-    return row if t.scale is None else t.scale * row
+    row = sum_last(cx, value) if options.kind == "kl_div" else cast(cx, value, cx.sum_dtype)
+    return row if t.sample_weight is None else t.sample_weight * row
 
 
 def gradient(slope: Array, t: Targets, options: Options, cx: Context, cotangent: Any) -> Array:
     """Scale an elementwise derivative by its row's share of the result."""
-    b = cotangent if t.scale is None else cotangent * t.scale
+    b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
     if options.kind == "kl_div":
         return slope * column(cx, b)
-    return slope * (b if isinstance(b, float) else cast(cx, b, cx.acc))
+    return slope * (b if isinstance(b, float) else cast(cx, b, cx.compute_dtype))

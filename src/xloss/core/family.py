@@ -10,7 +10,7 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .._arrays.ops import c_order, cast, quiet
 from . import elementwise, probabilities, softmax
-from .options import Outputs, Operands, Outcome, Options, Cotangent
+from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
 from .smoothing import target_gradient
@@ -39,20 +39,24 @@ def evaluate(
     """
     with quiet(cx):
         if outputs.elements:
-            got = softmax.parts(c_order(cx, cast(cx, o.x, cx.acc)), cx)
+            got = softmax.parts(c_order(cx, cast(cx, o.x, cx.compute_dtype)), cx)
             return Outcome(elements=got.p if options.kind == "softmax" else -got.nll)
         t = prepare(o, options, cx, classes)
         rows = total = weight = None
         made = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
-            x = c_order(cx, cast(cx, o.x, cx.acc))
-            family = _softmax if options.kind in SOFTMAX else _given if options.kind in GIVEN else _terms
-            settled = settle_up(cotangent, t, cx) if outputs.grad or outputs.grad_targets else cotangent
+            x = c_order(cx, cast(cx, o.x, cx.compute_dtype))
+            family = (
+                _softmax if options.kind in SOFTMAX else _given if options.kind in GIVEN else _terms
+            )
+            settled = (
+                settle_up(cotangent, t, cx) if outputs.grad or outputs.grad_targets else cotangent
+            )
             made = family(x, o, t, options, cx, outputs, settled, saved)
         if made.rows is not None:
             rows = settle_rows(made.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
-            rows = cast(cx, rows, cx.acc)
+            rows = cast(cx, rows, cx.compute_dtype)
         if outputs.weight:
             weight = total_weight(t, prod(o.x.shape[:-1] if classes else o.x.shape), cx)
         grad, grad_targets = made.grad, made.grad_targets
@@ -66,31 +70,31 @@ def evaluate(
 
 def settle_up(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
     """Give a bad row a NaN upstream, and every row 0 where nothing contributes."""
-    row = cotangent.row
-    if cotangent.live is not None:
-        row = cx.xp.where(cotangent.live, row, 0.0)
-    if t.bad is not None:
+    row = cotangent.row_loss
+    if cotangent.any_row_counts is not None:
+        row = cx.xp.where(cotangent.any_row_counts, row, 0.0)
+    if t.label_invalid is not None:
         if isinstance(row, float):  # two Python scalars do not mix in the standard's where
-            row = cx.xp.full((), row, dtype=cx.wide, device=cx.device)
-        row = cx.xp.where(t.bad, cx.xp.nan, row)
+            row = cx.xp.full((), row, dtype=cx.sum_dtype, device=cx.device)
+        row = cx.xp.where(t.label_invalid, cx.xp.nan, row)
     if not isinstance(row, float):
-        row = cast(cx, row, cx.wide)
-    return Cotangent(row, cotangent.weight, cotangent.live)
+        row = cast(cx, row, cx.sum_dtype)
+    return Cotangent(row, cotangent.row_weight, cotangent.any_row_counts)
 
 
 def settle_rows(rows: Array, t: Targets, cx: Context) -> Array:
     """Select absent rows to exactly 0 and bad ones to NaN."""
-    if t.keep is not None:
-        rows = cx.xp.where(t.keep, rows, 0.0)
-    return rows if t.bad is None else cx.xp.where(t.bad, cx.xp.nan, rows)
+    if t.row_present is not None:
+        rows = cx.xp.where(t.row_present, rows, 0.0)
+    return rows if t.label_invalid is None else cx.xp.where(t.label_invalid, cx.xp.nan, rows)
 
 
 def settle_grad(g: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent) -> Array:
     """Select the gradient of absent rows to exactly 0, and a bad row's to NaN."""
     xp = cx.xp
-    keep = t.keep
-    if cotangent.live is not None:
-        keep = cotangent.live if keep is None else keep & cotangent.live
+    keep = t.row_present
+    if cotangent.any_row_counts is not None:
+        keep = cotangent.any_row_counts if keep is None else keep & cotangent.any_row_counts
 
     def wide(mask: Array) -> Array:
         return xp.expand_dims(mask, axis=-1) if 0 < mask.ndim < g.ndim else mask
@@ -98,8 +102,8 @@ def settle_grad(g: Array, t: Targets, options: Options, cx: Context, cotangent: 
     if keep is not None:
         g = xp.where(wide(keep), g, 0.0)
     # The softmax gradient is NaN all over by its upstream; these have zeros that stay.
-    if t.bad is not None and options.kind in GIVEN:
-        g = xp.where(wide(t.bad), xp.nan, g)
+    if t.label_invalid is not None and options.kind in GIVEN:
+        g = xp.where(wide(t.label_invalid), xp.nan, g)
     return g
 
 
@@ -116,18 +120,18 @@ def _softmax(
     z = softmax.link(x, options, cx)
     e = exponentials(z, cx, None if saved is None else RowStats(*saved))
     wants_rows = outputs.rows or outputs.total
-    by_label = t.labels is not None and not options.label_smoothing and cx.eager
+    by_label = t.labels is not None and not options.label_smoothing and cx.inplace_ok
     rows = grad = grad_targets = s = None
     if wants_rows or by_label:
         s = row_stats(z, t, options, cx, e)
     if wants_rows and s is not None:
         rows = softmax.losses(s, t, options, cx, softmax.second_sums(z, s, t, options, cx, e))
     if outputs.grad and by_label and s is not None:
-        grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row, e)
+        grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row_loss, e)
     elif outputs.grad or outputs.grad_targets:
         got = softmax.parts(z, cx, e)
         if outputs.grad:
-            grad = softmax.gradient(x, z, t, options, cx, cotangent.row, got)
+            grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, got)
         if outputs.grad_targets:
             grad_targets = soft_target_gradient(z, t, options, cx, cotangent, got)
     stats = (cx.xp.squeeze(e.max, axis=-1), e.rest) if outputs.stats else None
@@ -139,7 +143,9 @@ def soft_target_gradient(
 ) -> Array:
     """Return the gradient to soft targets of the losses from logits."""
     value = softmax.class_losses(got, options, cx)
-    return target_gradient(value, z != -cx.xp.inf, got.lse, t, options, cx, cotangent.row, cotangent.weight)
+    return target_gradient(
+        value, z != -cx.xp.inf, got.lse, t, options, cx, cotangent.row_loss, cotangent.row_weight
+    )
 
 
 def _given(
@@ -156,10 +162,15 @@ def _given(
     if outputs.rows or outputs.total:
         rows = softmax.losses(probabilities.row_stats(x, t, options, cx), t, options, cx)
     if outputs.grad:
-        grad = probabilities.gradient(x, t, options, cx, cotangent.row)
+        grad = probabilities.gradient(x, t, options, cx, cotangent.row_loss)
     if outputs.grad_targets:
-        value, there = probabilities.surprise(x, options, cx), probabilities.possible(x, options, cx)
-        grad_targets = target_gradient(value, there, None, t, options, cx, cotangent.row, cotangent.weight)
+        value, there = (
+            probabilities.surprise(x, options, cx),
+            probabilities.possible(x, options, cx),
+        )
+        grad_targets = target_gradient(
+            value, there, None, t, options, cx, cotangent.row_loss, cotangent.row_weight
+        )
     return Outcome(rows, None, None, grad, grad_targets)
 
 
@@ -179,8 +190,10 @@ def _terms(
         elementwise.losses(made, t, options, cx) if outputs.rows or outputs.total else None,
         None,
         None,
-        elementwise.gradient(made.dx, t, options, cx, cotangent.row) if outputs.grad else None,
-        elementwise.gradient(made.dt, t, options, cx, cotangent.row) if outputs.grad_targets else None,
+        elementwise.gradient(made.dx, t, options, cx, cotangent.row_loss) if outputs.grad else None,
+        elementwise.gradient(made.dt, t, options, cx, cotangent.row_loss)
+        if outputs.grad_targets
+        else None,
     )
 
 
@@ -199,8 +212,10 @@ def formula_gradients(
     """
     with quiet(cx):
         t = prepare(o, options, cx, classes)
-        x = cast(cx, o.x, cx.acc)
-        g, h = _formula(x, o, t, options, cx, settle_up(cotangent, t, cx), softmax_parts, sigmoid_parts)
+        x = cast(cx, o.x, cx.compute_dtype)
+        g, h = _formula(
+            x, o, t, options, cx, settle_up(cotangent, t, cx), softmax_parts, sigmoid_parts
+        )
         # Not rounded to 16 bits: what an autodiff multiplies it by is still to come.
         g = settle_grad(g, t, options, cx, cotangent)
         return g, None if h is None else settle_grad(h, t, options, cx, cotangent)
@@ -220,16 +235,21 @@ def _formula(
     if options.kind in SOFTMAX:
         z = softmax.link(x, options, cx)
         got = softmax_parts(z, cx)
-        g = softmax.gradient(x, z, t, options, cx, cotangent.row, got)
+        g = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, got)
         return g, soft_target_gradient(z, t, options, cx, cotangent, got) if soft else None
     if options.kind in GIVEN:
-        g = probabilities.gradient(x, t, options, cx, cotangent.row)
+        g = probabilities.gradient(x, t, options, cx, cotangent.row_loss)
         if not soft:
             return g, None
-        value, there = probabilities.surprise(x, options, cx), probabilities.possible(x, options, cx)
-        return g, target_gradient(value, there, None, t, options, cx, cotangent.row, cotangent.weight)
+        value, there = (
+            probabilities.surprise(x, options, cx),
+            probabilities.possible(x, options, cx),
+        )
+        return g, target_gradient(
+            value, there, None, t, options, cx, cotangent.row_loss, cotangent.row_weight
+        )
     made = elementwise.terms(
         x, o, t, options, cx, sigmoid_parts(x, cx) if options.kind in SIGMOID else None
     )
-    h = elementwise.gradient(made.dt, t, options, cx, cotangent.row) if soft else None
-    return elementwise.gradient(made.dx, t, options, cx, cotangent.row), h
+    h = elementwise.gradient(made.dt, t, options, cx, cotangent.row_loss) if soft else None
+    return elementwise.gradient(made.dx, t, options, cx, cotangent.row_loss), h

@@ -9,18 +9,20 @@ from typing import NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
 from .._arrays.ops import cast
-from .options import Operands, Options, Cotangent
+from .options import Cotangent, Operands, Options
 from .reduce import exact_sum
 from .row_blocks import DEVICE
 from .targets import prepare, total_weight
 
-HELD = 160 * 2**20  # bytes of logits: matrix products gain little from more rows than that
-TRACED = HELD // 4  # where a compiler holds a few arrays of the block's size
+LOGITS_BUDGET_BYTES = (
+    160 * 2**20
+)  # bytes of logits: matrix products gain little from more rows than that
+TRACED = LOGITS_BUDGET_BYTES // 4  # where a compiler holds a few arrays of the block's size
 # On a GPU, logits, what a block has beside them, and sums that are wider than their gradient. Each
 # block passes over the weight's gradient, often larger than its logits: few large ones are faster.
 ON_GPU = 576 * 2**20
 TILE = 128  # rows that a GPU's matrix product computes together: a part of them costs as much
-PIECE = 2**22  # elements handed to the engine, or of a converted weight, at a time
+WEIGHT_CHUNK = 2**22  # elements handed to the engine, or of a converted weight, at a time
 
 
 class Linear(NamedTuple):
@@ -40,9 +42,13 @@ def block_rows(
     """
     if linear.block_rows is not None:
         return max(1, min(rows, linear.block_rows))
-    size = 8 if dtype_name(cx.acc) == "float64" else 4
-    tile, room, each = 16, (HELD if cx.eager else TRACED), size * max(1, classes)
-    on_gpu = cx.eager and not cx.host
+    size = 8 if dtype_name(cx.compute_dtype) == "float64" else 4
+    tile, room, each = (
+        16,
+        (LOGITS_BUDGET_BYTES if cx.inplace_ok else TRACED),
+        size * max(1, classes),
+    )
+    on_gpu = cx.inplace_ok and not cx.on_host
     if on_gpu:
         room, each = ON_GPU - taken, each + beside
     most = max(1, room // each)
@@ -79,17 +85,17 @@ def lift(o: Operands, options: Options, cx: Context, cotangent: Array | float) -
     xp = cx.xp
 
     def largest(a: Array) -> Array:
-        a = xp.abs(cast(cx, a, cx.acc))
+        a = xp.abs(cast(cx, a, cx.compute_dtype))
         # What an absent row holds is exempt from every rule.
         return xp.max(xp.where(xp.isfinite(a), a, xp.zeros_like(a)))
 
-    bound = xp.ones((), dtype=cx.acc, device=cx.device)
+    bound = xp.ones((), dtype=cx.compute_dtype, device=cx.device)
     for a in (o.class_weight, o.sample_weight, None if isinstance(cotangent, float) else cotangent):
         if a is not None and a.ndim and 0 not in a.shape:
             bound = bound * largest(a)
     t = o.targets
     if not options.indexed and t is not None and 0 not in t.shape:
-        total = largest(xp.sum(t, axis=-1, dtype=cx.acc))
+        total = largest(xp.sum(t, axis=-1, dtype=cx.compute_dtype))
         bound = bound * xp.where(total > 1, total, xp.ones_like(total))
     room = 2.0**15 / (1 + 2 * options.z_loss * 2.0**13)
     scale = xp.pow(xp.full_like(bound, 2.0), xp.floor(xp.log2(room / bound)))
@@ -108,9 +114,9 @@ def piece_rows(classes: int, cx: Context, grad: bool) -> int:
 
     What it makes of them is a gradient as large as they are; without one a GPU takes them all.
     """
-    if not cx.host and not grad:
+    if not cx.on_host and not grad:
         return 2**31
-    return max(1, (PIECE if cx.host else DEVICE) // max(1, classes))
+    return max(1, (WEIGHT_CHUNK if cx.on_host else DEVICE) // max(1, classes))
 
 
 def flat(o: Operands, classes: int, cx: Context) -> Operands:
@@ -146,28 +152,36 @@ def part_up(cotangent: Cotangent, piece: slice) -> Cotangent:
     def one(v: Array | float | None) -> Array | float | None:
         return v if v is None or isinstance(v, float) or v.ndim == 0 else v[piece]
 
-    return Cotangent(one(cotangent.row), one(cotangent.weight), cotangent.live)
+    return Cotangent(one(cotangent.row_loss), one(cotangent.row_weight), cotangent.any_row_counts)
 
 
-def present(o: Operands, options: Options, cx: Context, classes: int, cotangent: Cotangent) -> Array | None:
+def present(
+    o: Operands, options: Options, cx: Context, classes: int, cotangent: Cotangent
+) -> Array | None:
     """Mark the rows that are there, or None for all.
 
     The others' features are selected to 0 before the product that sums over rows: there a NaN
     times a gradient of 0 would reach every class.
     """
-    keep = prepare(o if options.indexed else o._replace(targets=None), options, cx, classes).keep
-    if cotangent.live is None:
+    keep = prepare(
+        o if options.indexed else o._replace(targets=None), options, cx, classes
+    ).row_present
+    if cotangent.any_row_counts is None:
         return keep
-    return cx.xp.broadcast_to(cotangent.live, (o.x.shape[0],)) if keep is None else keep & cotangent.live
+    return (
+        cx.xp.broadcast_to(cotangent.any_row_counts, (o.x.shape[0],))
+        if keep is None
+        else keep & cotangent.any_row_counts
+    )
 
 
 def weight_sum(o: Operands, options: Options, cx: Context, classes: int, step: int) -> Array:
     """Return the mean's denominator; soft targets are converted a block at a time."""
-    if options.indexed or not cx.eager:
+    if options.indexed or not cx.inplace_ok:
         return total_weight(prepare(o, options, cx, classes), o.x.shape[0], cx)
     parts = [
         total_weight(prepare(part(o, c, o.x[c, ...]), options, cx, classes), c.stop - c.start, cx)
         for c in cuts(o.x.shape[0], step)
     ]
-    zero = cx.xp.zeros((), dtype=cx.wide, device=cx.device)
+    zero = cx.xp.zeros((), dtype=cx.sum_dtype, device=cx.device)
     return exact_sum(cx, cx.xp.stack(parts)) if parts else zero

@@ -55,9 +55,9 @@ class Outputs(NamedTuple):
 class Cotangent(NamedTuple):
     """What the gradient is multiplied by: d result/d row loss, and d result/d row weight."""
 
-    row: Array | float = 1.0  # a scalar or (*rows)
-    weight: Array | float | None = None
-    live: Array | None = None  # False: nothing contributes, every gradient is 0
+    row_loss: Array | float = 1.0  # a scalar or (*rows)
+    row_weight: Array | float | None = None
+    any_row_counts: Array | None = None  # False: nothing contributes, every gradient is 0
 
 
 UNIT_COTANGENT = Cotangent()

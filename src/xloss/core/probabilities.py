@@ -61,14 +61,14 @@ def row_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     w = t.class_weight
     number = weight = uniform = None
     if t.labels is not None:
-        dot = surprise(cast(cx, gather(cx, x, t.labels), cx.wide), options, cx)
+        dot = surprise(cast(cx, gather(cx, x, t.labels), cx.sum_dtype), options, cx)
         if t.label_weight is not None:  # absent, and not read: as a class of target 0 is
             dot = xp.where(t.label_weight == 0, 0.0, dot)
         mass: Array | float = 1.0
         total: Array | float = 1.0
-        if t.here is not None:
-            mass = total = cast(cx, t.here, cx.wide)
-            dot = xp.where(t.here, dot, 0.0)
+        if t.label_local is not None:
+            mass = total = cast(cx, t.label_local, cx.sum_dtype)
+            dot = xp.where(t.label_local, dot, 0.0)
     else:
         assert t.probs is not None
         a = t.probs if w is None else t.probs * w
@@ -78,14 +78,16 @@ def row_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
         dot = sum_last(cx, xp.where(a == 0, 0.0, a * surprise(x, options, cx)))
     if options.label_smoothing:
         there = possible(x, options, cx)
-        number = weight = sum_last(cx, cast(cx, there, cx.acc))
+        number = weight = sum_last(cx, cast(cx, there, cx.compute_dtype))
         value = surprise(x, options, cx)
         if w is not None:
             weight = sum_last(cx, xp.where(there, w, 0.0))
             there, value = there & (w != 0), w * value
         uniform = sum_last(cx, xp.where(there, value, 0.0))
     zero = xp.zeros_like(dot)
-    return RowStats(cast(cx, zero, cx.acc), zero, mass, total, dot, number, weight, uniform)
+    return RowStats(
+        cast(cx, zero, cx.compute_dtype), zero, mass, total, dot, number, weight, uniform
+    )
 
 
 def gradient(
@@ -93,9 +95,9 @@ def gradient(
 ) -> Array:
     """Return -s a_j d log p_j/d x_j, 0 for an absent term."""
     xp = cx.xp
-    b = cotangent if t.scale is None else cotangent * t.scale
-    if t.labels is not None and not options.label_smoothing and t.here is None:
-        at = cast(cx, gather(cx, x, t.labels), cx.wide)
+    b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
+    if t.labels is not None and not options.label_smoothing and t.label_local is None:
+        at = cast(cx, gather(cx, x, t.labels), cx.sum_dtype)
         mine = xp.ones_like(at) if t.label_weight is None else t.label_weight
         return scatter(cx, xp.zeros_like(x), t.labels, -slope(mine, b, at, options, cx))
     a = mix(x, t, options, cx, possible(x, options, cx), s).a

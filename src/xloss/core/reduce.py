@@ -24,7 +24,7 @@ def exact_sum(cx: Context, x: Array) -> Array:
     """
     xp = cx.xp
     total = sum_once(cx, x)
-    if cx.host:
+    if cx.on_host:
         if isfinite(float(total)):
             return total
         with quiet(cx):
@@ -35,9 +35,9 @@ def exact_sum(cx: Context, x: Array) -> Array:
 def sum_once(cx: Context, x: Array) -> Array:
     """Sum all elements; of both signs, those near the largest number may come to NaN."""
     xp = cx.xp
-    if dtype_name(cx.wide) == "float64":
+    if dtype_name(cx.sum_dtype) == "float64":
         return sum_all(cx, x)
-    x = cast(cx, x, cx.wide)
+    x = cast(cx, x, cx.sum_dtype)
     whole = WHOLE[cx.library](x) if cx.library in WHOLE else None
     if whole is not None:
         return whole
@@ -64,7 +64,7 @@ def contributing(cx: Context, weight: Any, normalizer: Any | None) -> Any:
     """
     if normalizer is None:
         return weight
-    if cx.host:
+    if cx.on_host:
         return normalizer if float(weight) == 0 else weight
     return cx.xp.where(weight == 0, normalizer, weight)
 
@@ -73,7 +73,7 @@ def mean(cx: Context, total: Array, weight: Any, normalizer: Any | None) -> Arra
     """Return total over the denominator; 0 where no row contributes."""
     xp = cx.xp
     weight = contributing(cx, weight, normalizer)
-    if cx.host:
+    if cx.on_host:
         if float(weight) == 0:
             return xp.zeros_like(total)
         return total / (weight if normalizer is None else normalizer)

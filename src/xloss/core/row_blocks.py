@@ -20,7 +20,7 @@ def cuts(
 
     The cut depends on shape alone, and no row is ever divided. `budget`: rows instead.
     """
-    budget = budget or max(1, (HOST if cx.host else DEVICE) // max(1, classes))
+    budget = budget or max(1, (HOST if cx.on_host else DEVICE) // max(1, classes))
     inner = 1
     axis = len(rows)
     while axis and inner * rows[axis - 1] <= budget:

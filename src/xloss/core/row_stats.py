@@ -21,10 +21,10 @@ class RowStats(NamedTuple):
     """
 
     max: Array  # in the arithmetic's dtype
-    rest: Array  # Σ_{z≠m} exp(z - m) + #{z = m} - 1, wide
-    mass: Array | float | None = None
-    total: Array | float | None = None
-    dot: Array | None = None
+    tail_sum: Array  # Σ_{z≠m} exp(z - m) + #{z = m} - 1, wide
+    target_weight: Array | float | None = None
+    target_sum: Array | float | None = None
+    target_gap: Array | None = None
     possible: Array | None = None
     possible_weight: Array | None = None
     possible_dot: Array | None = None
@@ -47,7 +47,7 @@ def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Expone
     # Selected, not multiplied: where m is infinite z - m is NaN; a NaN logit must stay.
     below = fill(cx, xp.exp(z - m), top, 0.0)
     if known is not None:
-        return Exponentials(m, top, below, known.rest)
+        return Exponentials(m, top, below, known.tail_sum)
     ties = count_true(cx, top, m) - 1.0
     return Exponentials(m, top, below, sum_last(cx, below) + ties)
 
@@ -71,11 +71,11 @@ def row_stats(
     gap = None
     if t.labels is not None:
         at = gather(cx, z, t.labels)
-        dot = xp.where(at == m, 0.0, cast(cx, m, cx.wide) - cast(cx, at, cx.wide))
+        dot = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
         mass = total = 1.0
-        if t.here is not None:
-            mass = total = cast(cx, t.here, cx.wide)
-            dot = xp.where(t.here, dot, 0.0)
+        if t.label_local is not None:
+            mass = total = cast(cx, t.label_local, cx.sum_dtype)
+            dot = xp.where(t.label_local, dot, 0.0)
     elif t.probs is not None:
         a = t.probs if t.class_weight is None else t.probs * t.class_weight
         gap = gaps(z, e.max, e.top, cx)
@@ -86,7 +86,7 @@ def row_stats(
     if smooth:
         gap = gaps(z, e.max, e.top, cx) if gap is None else gap
         there = z != -xp.inf
-        possible = sum_last(cx, cast(cx, there, cx.acc))
+        possible = sum_last(cx, cast(cx, there, cx.compute_dtype))
         if t.class_weight is None:
             possible_weight = possible
             share = xp.where(there, gap, 0.0)
@@ -106,13 +106,13 @@ def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
     m = xp.where(a.max == a.max, m, a.max)
 
     def shift(s: RowStats) -> Array:
-        return xp.where(s.max == m, 0.0, cast(cx, s.max, cx.wide) - cast(cx, m, cx.wide))
+        return xp.where(s.max == m, 0.0, cast(cx, s.max, cx.sum_dtype) - cast(cx, m, cx.sum_dtype))
 
     da, db = shift(a), shift(b)
     a_top = a.max == m
-    one = xp.asarray(1.0, dtype=cx.wide, device=cx.device)
-    first = xp.where(a_top, a.rest, b.rest)
-    other = xp.where(a_top, one + b.rest, one + a.rest)
+    one = xp.asarray(1.0, dtype=cx.sum_dtype, device=cx.device)
+    first = xp.where(a_top, a.tail_sum, b.tail_sum)
+    other = xp.where(a_top, one + b.tail_sum, one + a.tail_sum)
     delta = xp.where(a_top, db, da)
     # An all -inf piece is the identity; two of them stay one row whose maximum is -inf.
     empty = xp.where(a_top, b.max, a.max) == -xp.inf
@@ -127,9 +127,9 @@ def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
     return RowStats(
         m,
         rest,
-        plus(a.mass, b.mass),
-        plus(a.total, b.total),
-        plus(dots(a.dot, a.mass, da), dots(b.dot, b.mass, db)),
+        plus(a.target_weight, b.target_weight),
+        plus(a.target_sum, b.target_sum),
+        plus(dots(a.target_gap, a.target_weight, da), dots(b.target_gap, b.target_weight, db)),
         plus(a.possible, b.possible),
         plus(a.possible_weight, b.possible_weight),
         plus(
@@ -141,7 +141,7 @@ def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
 def log1p_rest(s: RowStats, cx: Context) -> Array:
     """Return L = lse - m, wide; NaN for a row with no possible class."""
     xp = cx.xp
-    return xp.where(s.max == -xp.inf, xp.nan, xp.log1p(s.rest))
+    return xp.where(s.max == -xp.inf, xp.nan, xp.log1p(s.tail_sum))
 
 
 def hot(labels: Array, classes: int, cx: Context) -> Array:

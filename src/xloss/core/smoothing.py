@@ -15,8 +15,8 @@ from .targets import Targets
 def column(cx: Context, v: Any) -> Any:
     """Turn one number a row into a column of the arithmetic's dtype; a scalar stays one."""
     if isinstance(v, float) or v.ndim == 0:
-        return v if isinstance(v, float) else cast(cx, v, cx.acc)
-    return cx.xp.expand_dims(cast(cx, v, cx.acc), axis=-1)
+        return v if isinstance(v, float) else cast(cx, v, cx.compute_dtype)
+    return cx.xp.expand_dims(cast(cx, v, cx.compute_dtype), axis=-1)
 
 
 class Mix(NamedTuple):
@@ -40,13 +40,13 @@ def mix(
     def row_sum(known: Any, values: Array) -> Array:
         if s is not None:
             return known if isinstance(known, float) else column(cx, known)
-        total = xp.sum(values, axis=-1, keepdims=True, dtype=cx.wide)
-        return cast(cx, total, cx.acc)
+        total = xp.sum(values, axis=-1, keepdims=True, dtype=cx.sum_dtype)
+        return cast(cx, total, cx.compute_dtype)
 
     if t.labels is not None:
         one = hot(t.labels, x.shape[-1], cx)
-        if t.here is not None:
-            one = one & xp.expand_dims(t.here, axis=-1)
+        if t.label_local is not None:
+            one = one & xp.expand_dims(t.label_local, axis=-1)
         wy: Any = 1.0 if t.label_weight is None else column(cx, t.label_weight)
         full = xp.zeros_like(x) + wy
         a = xp.where(one, full, 0.0)
@@ -54,12 +54,12 @@ def mix(
     else:
         assert t.probs is not None
         a = t.probs * w
-        rem = row_sum(s and s.mass, a) - a
-        mass = row_sum(s and s.total, t.probs) if eps > 0 else 1.0
+        rem = row_sum(s and s.target_weight, a) - a
+        mass = row_sum(s and s.target_sum, t.probs) if eps > 0 else 1.0
     if eps == 0:
         return Mix(a, rem)
     share = xp.where(there, w + xp.zeros_like(x), 0.0)
-    c = eps * mass / row_sum(s and s.possible, cast(cx, there, cx.acc))
+    c = eps * mass / row_sum(s and s.possible, cast(cx, there, cx.compute_dtype))
     shares = row_sum(s and s.possible_weight, share)
     return Mix((1.0 - eps) * a + c * share, (1.0 - eps) * rem + c * (shares - share))
 
@@ -103,24 +103,26 @@ def target_gradient(
         if total is None:
             total = sum_last(cx, t.probs)
         if uniform is None:
-            number = sum_last(cx, cast(cx, there, cx.acc))
+            number = sum_last(cx, cast(cx, there, cx.compute_dtype))
             nothing = endless & xp.expand_dims(total == 0, axis=-1)
             uniform = uniform_sum(xp.where(nothing, 0.0, value), there, t, cx) / number
         uniform = xp.where((xp.abs(uniform) == xp.inf) & (total == 0), 0.0, uniform)
         shared = eps * column(cx, uniform)
         # All smoothed, nothing is left of a class's own loss, infinite though it be.
         each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
-    h = each * column(cx, cotangent if t.scale is None else cotangent * t.scale)
+    h = each * column(cx, cotangent if t.sample_weight is None else cotangent * t.sample_weight)
     per_weight = up_weight
     if options.z_loss and lse is not None:
-        lse = cast(cx, lse, cx.wide)
-        if t.weight is not None:
+        lse = cast(cx, lse, cx.sum_dtype)
+        if t.row_weight is not None:
             # The term is linear in the targets: its slope is there in a row of weight 0 as well.
-            lse = xp.where((t.weight == 0) & (lse == xp.inf), 0.0, lse)
+            lse = xp.where((t.row_weight == 0) & (lse == xp.inf), 0.0, lse)
         zw = cotangent * options.z_loss * lse * lse
         per_weight = zw if per_weight is None else per_weight + zw
     if per_weight is not None:
-        share = column(cx, per_weight if t.scale is None else per_weight * t.scale) * w
+        share = (
+            column(cx, per_weight if t.sample_weight is None else per_weight * t.sample_weight) * w
+        )
         # A class of weight 0 has no share of the denominator, though the loss be infinite.
         h = h + (share if t.class_weight is None else xp.where(t.class_weight == 0, 0.0, share))
     return h
@@ -136,4 +138,6 @@ def uniform_sum(value: Array, there: Array, t: Targets, cx: Context) -> Array:
 
 def weighed_lse(lse: Array, t: Targets, cx: Context) -> Array:
     """Return log-sum-exp, but 0 where the row weighs nothing: its term is absent."""
-    return lse if t.weight is None else cx.xp.where((t.weight == 0) & (lse == lse), 0.0, lse)
+    return (
+        lse if t.row_weight is None else cx.xp.where((t.row_weight == 0) & (lse == lse), 0.0, lse)
+    )

@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
 def link(x: Array, options: Options, cx: Context) -> Array:
     """Return the capped logits c·tanh(x/c); a masked logit stays masked."""
-    z = cast(cx, x, cx.acc)
+    z = cast(cx, x, cx.compute_dtype)
     c = options.softcap
     if c is None:
         return z
@@ -34,7 +34,7 @@ def link(x: Array, options: Options, cx: Context) -> Array:
 def tanh(u: Array, cx: Context) -> Array:
     """Return tanh(u); where a compiler takes it, through exp: XLA's own errs by up to 4.4 ulp."""
     xp = cx.xp
-    if cx.eager:
+    if cx.inplace_ok:
         return xp.tanh(u)
     t = xp.exp(-2.0 * xp.abs(u))
     # Nearer 0 the subtraction would cancel, and the error of the library's is small beside 1.
@@ -46,7 +46,7 @@ def link_slope(x: Array, options: Options, cx: Context) -> Array | None:
     """Return dz/dx = sech²(x/c) as 4t/(1+t)², t = exp(-2|x/c|): 1 - tanh² is 0 from 10 on."""
     if options.softcap is None:
         return None
-    t = cx.xp.exp(-2.0 * cx.xp.abs(cast(cx, x, cx.acc) / options.softcap))
+    t = cx.xp.exp(-2.0 * cx.xp.abs(cast(cx, x, cx.compute_dtype) / options.softcap))
     return 4.0 * t / ((1.0 + t) * (1.0 + t))
 
 
@@ -59,14 +59,14 @@ def parts(z: Array, cx: Context, e: Exponentials | None = None) -> Parts:
     e = exponentials(z, cx) if e is None else e
     s = RowStats(xp.squeeze(e.max, axis=-1), e.rest)
     rise = log1p_rest(s, cx)
-    rest = xp.where(s.max == -xp.inf, xp.nan, s.rest)
+    rest = xp.where(s.max == -xp.inf, xp.nan, s.tail_sum)
     inv = 1.0 / (1.0 + rest)
     one, tail, others, log = (column(cx, v) for v in (inv, rest * inv, rest, rise))
     # 1 + (r - e): the sum of the other terms, where the row's maximum is among them.
     q = xp.where(e.top, tail, (1.0 + (others - e.below)) * one)
     p = xp.where(e.top, one, e.below * one)
     nll = gaps(z, e.max, e.top, cx) + log
-    lse = cast(cx, cast(cx, s.max, cx.wide) + rise, cx.acc)
+    lse = cast(cx, cast(cx, s.max, cx.sum_dtype) + rise, cx.compute_dtype)
     return Parts(lse, nll, p, q)
 
 
@@ -87,21 +87,21 @@ def focal(p: Array, q: Array, nll: Array, gamma: float, cx: Context) -> tuple[Ar
 def label_parts(s: RowStats, cx: Context) -> tuple[Array, Array, Array]:
     """Return nll, p and 1 - p of each row's label, wide, from the statistics of the row."""
     xp = cx.xp
-    assert s.dot is not None
-    inv = 1.0 / (1.0 + s.rest)
+    assert s.target_gap is not None
+    inv = 1.0 / (1.0 + s.tail_sum)
     inv = xp.where(s.max == -xp.inf, xp.nan, inv)
-    e = xp.exp(-s.dot)
-    q = xp.where(s.dot == 0, s.rest, 1.0 + (s.rest - e)) * inv
-    return log1p_rest(s, cx) + s.dot, e * inv, q
+    e = xp.exp(-s.target_gap)
+    q = xp.where(s.target_gap == 0, s.tail_sum, 1.0 + (s.tail_sum - e)) * inv
+    return log1p_rest(s, cx) + s.target_gap, e * inv, q
 
 
 def z_term(s: RowStats, t: Targets, options: Options, cx: Context) -> tuple[Array, Array]:
     """Return λ·W·lse² and 2λ·W·lse."""
-    lse = cast(cx, s.max, cx.wide) + log1p_rest(s, cx)
-    if t.weight is None:
+    lse = cast(cx, s.max, cx.sum_dtype) + log1p_rest(s, cx)
+    if t.row_weight is None:
         return options.z_loss * lse * lse, 2.0 * options.z_loss * lse
     lse = weighed_lse(lse, t, cx)
-    weighted = options.z_loss * t.weight * lse
+    weighted = options.z_loss * t.row_weight * lse
     return weighted * lse, 2.0 * weighted
 
 
@@ -113,7 +113,7 @@ def losses(
     rise = log1p_rest(s, cx)
     if options.kind == "logsumexp":
         # Every class impossible is a sum of zero, not an undefined one.
-        return xp.where(s.max == -xp.inf, -xp.inf, cast(cx, s.max, cx.wide) + rise)
+        return xp.where(s.max == -xp.inf, -xp.inf, cast(cx, s.max, cx.sum_dtype) + rise)
     if options.kind == "entropy":
         assert sums is not None
         return rise + sums[0]
@@ -126,7 +126,7 @@ def losses(
         eps = options.label_smoothing
         row = None
         if eps < 1:
-            row = s.mass * rise + s.dot
+            row = s.target_weight * rise + s.target_gap
             if t.labels is not None:
                 row = absent_if_zero(t.label_weight, row, cx)
             row = row if eps == 0 else (1.0 - eps) * row
@@ -137,14 +137,14 @@ def losses(
             uniform = eps / s.possible * (s.possible_weight * rise + s.possible_dot)
             if t.labels is None and options.kind in ("nll_loss", "log_loss"):
                 # A NaN among probabilities is in its own term, which is absent here.
-                absent = (s.total == 0) & (s.possible != 0)
-                uniform = xp.where(absent, 0.0, s.total * uniform)
+                absent = (s.target_sum == 0) & (s.possible != 0)
+                uniform = xp.where(absent, 0.0, s.target_sum * uniform)
             elif t.labels is None:
-                uniform = absent_if_zero(s.total, uniform, cx)
+                uniform = absent_if_zero(s.target_sum, uniform, cx)
             row = uniform if row is None else row + uniform
     assert row is not None
-    if t.scale is not None:
-        row = t.scale * row
+    if t.sample_weight is not None:
+        row = t.sample_weight * row
     if options.z_loss:
         row = row + z_term(s, t, options, cx)[0]
     return row
@@ -165,7 +165,7 @@ def second_sums(
     if options.kind == "entropy":
         e = exponentials(z, cx, s) if e is None else e
         product = xp.where(e.below == 0, 0.0, e.below * gaps(z, e.max, e.top, cx))
-        return (sum_last(cx, product) / (1.0 + s.rest),)
+        return (sum_last(cx, product) / (1.0 + s.tail_sum),)
     if options.kind != "focal_loss" or (options.indexed and not options.label_smoothing):
         return None
     got = parts(z, cx, exponentials(z, cx, s) if e is None else e)
@@ -176,17 +176,23 @@ def second_sums(
     return (
         sum_last(cx, each),
         sum_last(cx, a * slope),
-        uniform_sum(f, there, t, cx) if options.label_smoothing else xp.zeros_like(s.rest),
+        uniform_sum(f, there, t, cx) if options.label_smoothing else xp.zeros_like(s.tail_sum),
     )
 
 
 def label_gradient(
-    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Any, e: Exponentials
+    x: Array,
+    s: RowStats,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Any,
+    e: Exponentials,
 ) -> Array:
     """Return the gradient for unsmoothed labels: a scaled softmax, and one entry a row."""
     xp = cx.xp
     nll, p, q = label_parts(s, cx)
-    b = cotangent if t.scale is None else cotangent * t.scale
+    b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
     if t.label_weight is not None:
         b = b * t.label_weight
     if options.kind == "focal_loss":
@@ -195,7 +201,7 @@ def label_gradient(
     if options.z_loss:
         zc = cotangent * z_term(s, t, options, cx)[1]
         coefficient, at_label = b + zc, at_label + xp.where(p == 0, 0.0, zc * p)
-    inv = xp.where(s.max == -xp.inf, xp.nan, 1.0 / (1.0 + s.rest))
+    inv = xp.where(s.max == -xp.inf, xp.nan, 1.0 / (1.0 + s.tail_sum))
     every = fill(cx, e.below, e.top, 1.0)
     g = every * column(cx, coefficient * inv)
     if options.z_loss:  # lse = inf times a probability of exactly 0
@@ -244,11 +250,16 @@ def gradient(
                 total = sum_last(cx, mine) if sums is None else sums[1]
             others = column(cx, total)
             others = xp.where(a.a != 0, 0.0, others) if by_label else others - mine
-        b = cotangent if t.scale is None else cotangent * t.scale
+        b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
         g = (p * others - mine * q) * column(cx, b)
         if options.z_loss:
-            weighted = cotangent if t.weight is None else cotangent * t.weight
-            zc = 2.0 * options.z_loss * column(cx, weighted) * column(cx, weighed_lse(got.lse, t, cx))
+            weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
+            zc = (
+                2.0
+                * options.z_loss
+                * column(cx, weighted)
+                * column(cx, weighed_lse(got.lse, t, cx))
+            )
             g = g + xp.where(p == 0, 0.0, zc * p)
     slope = link_slope(x, options, cx)
     return g if slope is None else g * slope

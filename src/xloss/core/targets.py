@@ -22,11 +22,11 @@ class Targets(NamedTuple):
     probs: Array | None = None  # in the arithmetic's dtype
     class_weight: Array | None = None  # (classes,), likewise
     label_weight: Array | None = None  # the label's class weight, wide
-    scale: Array | None = None  # sample weight, wide; 0 where absent
-    weight: Array | None = None  # the row's share of the mean's denominator, wide
-    keep: Array | None = None  # False: the row contributes exactly nothing
-    bad: Array | None = None  # True: a label out of range, the row is NaN
-    here: Array | None = None  # False: the label is in another piece of the row
+    sample_weight: Array | None = None  # sample weight, wide; 0 where absent
+    row_weight: Array | None = None  # the row's share of the mean's denominator, wide
+    row_present: Array | None = None  # False: the row contributes exactly nothing
+    label_invalid: Array | None = None  # True: a label out of range, the row is NaN
+    label_local: Array | None = None  # False: the label is in another piece of the row
     pos_weight: Array | None = None
 
 
@@ -34,7 +34,7 @@ def bounds(labels: Array, cx: Context) -> tuple[int, int]:
     """Return the smallest and the largest label, exactly; (0, 0) where there is none."""
     if prod(labels.shape) == 0:
         return 0, 0
-    if cx.library == "torch" and cx.host and has_memory(labels):
+    if cx.library == "torch" and cx.on_host and has_memory(labels):
         # torch wakes threads for it, which then spin in the time of ours.
         seen = labels.numpy()
         return int(seen.min()), int(seen.max())
@@ -56,7 +56,7 @@ def safe_labels(
     low, high = INTEGERS[dtype_name(labels.dtype)]
     if ignore is not None and not low <= ignore <= high:
         ignore = None  # the dtype cannot hold it: uint8 156 is not -100
-    if cx.clean:
+    if cx.labels_verified:
         if cx.library == "torch" and labels.is_neg():  # indexing reads past the sign
             labels = labels.resolve_neg()
         return cast(cx, labels, cx.index), None, None
@@ -78,7 +78,7 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
     """Make one block's targets safe and weigh its rows."""
     xp = cx.xp
     keep = bad = labels = probs = label_weight = None
-    class_weight = None if o.class_weight is None else cast(cx, o.class_weight, cx.acc)
+    class_weight = None if o.class_weight is None else cast(cx, o.class_weight, cx.compute_dtype)
     if o.targets is not None:
         if not classes:
             # The binary losses take 0 and 1; any other integer is a bad label.
@@ -87,26 +87,26 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         elif options.indexed:
             labels, keep, bad = safe_labels(o.targets, classes, options.ignore_index, cx)
         elif options.kind != "kl_div":
-            probs = c_order(cx, cast(cx, o.targets, cx.acc))
+            probs = c_order(cx, cast(cx, o.targets, cx.compute_dtype))
     if o.where is not None:
         keep = o.where if keep is None else keep & o.where
     scale = None
     if o.sample_weight is not None:
-        scale = cast(cx, cast(cx, o.sample_weight, cx.acc), cx.wide)
+        scale = cast(cx, cast(cx, o.sample_weight, cx.compute_dtype), cx.sum_dtype)
         present = scale != 0  # a NaN is present
         keep = present if keep is None else keep & present
-    if keep is not None and cx.readable and cx.host and bool(xp.all(keep)):
+    if keep is not None and cx.values_readable and cx.on_host and bool(xp.all(keep)):
         keep = None
     if bad is not None:
         bad = bad if keep is None else bad & keep
-        if cx.readable and cx.host and not bool(xp.any(bad)):
+        if cx.values_readable and cx.on_host and not bool(xp.any(bad)):
             bad = None
     if keep is not None and scale is not None:
         # Before it multiplies: to autodiff 0·NaN is NaN even where it is not selected.
         scale = xp.where(keep, scale, 0.0)
     weight = scale
     if labels is not None and class_weight is not None:
-        label_weight = cast(cx, take(cx, class_weight, labels), cx.wide)
+        label_weight = cast(cx, take(cx, class_weight, labels), cx.sum_dtype)
         weight = label_weight if scale is None else scale * label_weight
     elif probs is not None:
         with quiet(cx):  # of an absent row anything may be summed
@@ -116,7 +116,7 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         # A bad label has no class weight: the row counts once, and is NaN.
         weight = xp.where(bad, 1.0 if scale is None else scale, weight)
     if keep is not None:
-        weight = cast(cx, keep, cx.wide) if weight is None else xp.where(keep, weight, 0.0)
+        weight = cast(cx, keep, cx.sum_dtype) if weight is None else xp.where(keep, weight, 0.0)
     return Targets(
         labels,
         probs,
@@ -126,13 +126,13 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         weight,
         keep,
         bad,
-        pos_weight=None if o.pos_weight is None else cast(cx, o.pos_weight, cx.acc),
+        pos_weight=None if o.pos_weight is None else cast(cx, o.pos_weight, cx.compute_dtype),
     )
 
 
 def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
     """Return Σ_j weight_j t_ij."""
-    if class_weight is not None and not cx.eager:
+    if class_weight is not None and not cx.inplace_ok:
         # To autodiff an infinite upstream times a weight of 0 is NaN, unless selected away.
         probs = cx.xp.where(class_weight == 0, 0.0, probs)
     weighted = probs if class_weight is None else probs * class_weight
@@ -150,7 +150,7 @@ def live_rows(
     rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
     if classes and options.kind != "kl_div" and not options.indexed:
         # The rows' gradient and the denominator's are added before 16 bits round them.
-        o = o._replace(targets=cast(cx, o.targets, cx.acc))
+        o = o._replace(targets=cast(cx, o.targets, cx.compute_dtype))
     t = prepare(o, options, cx, classes)
     total = contributing(cx, total_weight(t, prod(rows), cx), normalizer)
     if not classes or options.kind == "kl_div" or (options.indexed and o.class_weight is None):
@@ -161,6 +161,6 @@ def live_rows(
 
 def total_weight(t: Targets, count: int, cx: Context) -> Array:
     """Return Σ_i W_i of a block of `count` rows."""
-    if t.weight is None:
-        return cx.xp.full((), count, dtype=cx.wide, device=cx.device)
-    return exact_sum(cx, t.weight)
+    if t.row_weight is None:
+        return cx.xp.full((), count, dtype=cx.sum_dtype, device=cx.device)
+    return exact_sum(cx, t.row_weight)

@@ -31,7 +31,7 @@ def check_values(
     if any(a is not None and is_tracer(a, cx.library) for a in (o.sample_weight, o.where)):
         if options.validate is True:
             raise ValueError("validate: True would read values that tracing does not have")
-        return cx._replace(readable=False, clean=False)
+        return cx._replace(values_readable=False, labels_verified=False)
     if options.indexed and o.targets is not None:
         ignore = options.ignore_index
         least, most = bounds(o.targets, cx)
@@ -66,7 +66,7 @@ def check_targets(
 ) -> Context:
     """Do the same for logits that are not here: an array of their shape stands in for them."""
     rows: Any = o.targets.shape if options.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
-    empty = cx.xp.zeros((1,) * (len(rows) + 1), dtype=cx.acc, device=cx.device)
+    empty = cx.xp.zeros((1,) * (len(rows) + 1), dtype=cx.compute_dtype, device=cx.device)
     like = cx.xp.broadcast_to(empty, (*rows, classes))
     return check_values(o._replace(x=like), options, cx, classes, weight, named)
 
@@ -86,12 +86,16 @@ def _rows(o: Operands, classes: int) -> tuple[int, ...]:
 
 
 def _first_bad(
-    o: Operands, options: Options, cx: Context, classes: int, named: Callable[[tuple[int, ...]], str]
+    o: Operands,
+    options: Options,
+    cx: Context,
+    classes: int,
+    named: Callable[[tuple[int, ...]], str],
 ) -> None:
     xp = cx.xp
     rows = _rows(o, classes)
     for piece in cuts(rows, classes, cx):
-        bad = prepare(cut(xp, o, piece, classes), options, cx, classes).bad
+        bad = prepare(cut(xp, o, piece, classes), options, cx, classes).label_invalid
         if bad is None or not bool(xp.any(bad)):
             continue
         at = _first(bad, cx)
@@ -151,7 +155,7 @@ def _negatives(
             continue
         low = values < 0
         if name != weight:
-            keep = prepare(o, options, cx, classes).keep
+            keep = prepare(o, options, cx, classes).row_present
             if keep is not None:
                 wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)
                 low = low & wide

@@ -30,7 +30,7 @@ def _room(cx: Context, both: bool) -> int:
 
     `both`: it is to be multiplied by another one.
     """
-    most = 900 if dtype_name(cx.acc) == "float64" else 100
+    most = 900 if dtype_name(cx.compute_dtype) == "float64" else 100
     return most // 2 if both else most
 
 
@@ -51,14 +51,14 @@ def mean_weights(
     before they are summed.
     """
     given = o
-    if not rounded and cx.host and dtype_name(cx.acc) != dtype_name(cx.wide):
+    if not rounded and cx.on_host and dtype_name(cx.compute_dtype) != dtype_name(cx.sum_dtype):
         # On the host, sums of rows and the weights of float32 rows are float64, out of danger; but
         # not what a class weight is multiplied by, a soft target or a share of smoothing.
         mixes = not options.indexed or bool(options.label_smoothing)
         o = o._replace(sample_weight=None, class_weight=o.class_weight if mixes else None)
     if options.reduction != "mean" or (o.class_weight is o.sample_weight is None):
         return given, normalizer
-    if cx.host and moderate(o, cx):
+    if cx.on_host and moderate(o, cx):
         return given, normalizer
     mantissa: Any
     size: Any = None
@@ -76,9 +76,9 @@ def mean_weights(
     o = given._replace(**changed)
     if normalizer is None:
         return o, None
-    limit = 1000 if dtype_name(cx.wide) == "float64" else 120
+    limit = 1000 if dtype_name(cx.sum_dtype) == "float64" else 120
     left = size - made.shift
-    scale = powers.power(cx, _clip(cx, left, -limit, limit), cx.wide)
+    scale = powers.power(cx, _clip(cx, left, -limit, limit), cx.sum_dtype)
     return o, mantissa * cx.xp.where(left < -limit, 0.0, scale)
 
 
@@ -92,7 +92,7 @@ def moderate(o: Operands, cx: Context) -> bool:
         if is_tracer(a, cx.library):  # a transformation follows the weights alone
             return False
         if prod(a.shape):
-            size = xp.abs(cast(cx, a, cx.acc))
+            size = xp.abs(cast(cx, a, cx.compute_dtype))
             low = xp.where(size == 0, 1.0, size)
             if not (float(xp.max(size)) <= limit and float(xp.min(low)) >= 1.0 / limit):
                 return False
@@ -114,7 +114,7 @@ def balance(
     stays that near, so that no present row becomes absent.
     """
     sample, each = (
-        None if a is None else powers.split(cx, cast(cx, a, cx.acc))
+        None if a is None else powers.split(cx, cast(cx, a, cx.compute_dtype))
         for a in (o.sample_weight, o.class_weight)
     )
     keep, rows, shift = o.where, sample, 0
@@ -144,7 +144,9 @@ def balance(
         # Of float32, with what is down already, no more than a normal number has.
         rise = _exponents(cx, _clip(cx, (most + shift - size) // 2, -20, 60))
         down, most = down + rise, most - rise
-    factor = powers.power(cx, down, cx.acc) if sample is None else _scaled(cx, sample, down)
+    factor = (
+        powers.power(cx, down, cx.compute_dtype) if sample is None else _scaled(cx, sample, down)
+    )
     return Balanced(o._replace(sample_weight=factor), shift + most)
 
 
@@ -154,7 +156,9 @@ def rescaled(cx: Context, total: Array, shift: Any) -> Array:
         return total * 2.0**shift
     first = shift // 2
     for part in (first, shift - first):
-        total = total * cast(cx, powers.power(cx, _clip(cx, part, -120, 120), cx.acc), cx.wide)
+        total = total * cast(
+            cx, powers.power(cx, _clip(cx, part, -120, 120), cx.compute_dtype), cx.sum_dtype
+        )
     return total
 
 
@@ -165,7 +169,7 @@ def _product(a: Split, b: Split) -> Split:
 
 def _scaled(cx: Context, x: Split, exponent: Array) -> Array:
     """Return a number's mantissa times a power of two; 0, inf and NaN as they are."""
-    made = x.mantissa * powers.power(cx, exponent, cx.acc)
+    made = x.mantissa * powers.power(cx, exponent, cx.compute_dtype)
     return cx.xp.where(x.ordinary, made, x.mantissa)
 
 
@@ -187,7 +191,7 @@ def _exponents(cx: Context, x: Array) -> Array:
     """Return an exponent of another dtype's as one of the arithmetic's; a number as it is."""
     if isinstance(x, int):
         return x
-    return cast(cx, x, cx.xp.int64 if dtype_name(cx.acc) == "float64" else cx.xp.int32)
+    return cast(cx, x, cx.xp.int64 if dtype_name(cx.compute_dtype) == "float64" else cx.xp.int32)
 
 
 def _clip(cx: Context, x: Array, low: int, high: int) -> Array:

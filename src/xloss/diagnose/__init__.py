@@ -106,5 +106,5 @@ def diagnose(
     found = Findings()
     look(call, got, found, (0,) * got.losses.ndim)
     divisor = None if below is None else float(host(below) if hasattr(below, "dtype") else below)
-    loss = conclude(got, found, reduction, divisor, dtype_name(call.cx.acc))
+    loss = conclude(got, found, reduction, divisor, dtype_name(call.cx.compute_dtype))
     return Report(loss, got.losses.size, int(np.sum(~np.isfinite(got.losses))), found.all())

@@ -28,7 +28,7 @@ Hit = tuple[str, Mask, str]  # a rule, the rows of a block that it applies to, w
 def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...]) -> None:
     """Add what explains the losses of these rows, whose first stands at `start` in the whole."""
     cx, o, classes = call.cx, call.operands, call.classes
-    weights = None if o.class_weight is None else host(cast(cx, o.class_weight, cx.acc))
+    weights = None if o.class_weight is None else host(cast(cx, o.class_weight, cx.compute_dtype))
     if weights is not None:
         odd = _odd(weights)
         if odd.any():
@@ -81,7 +81,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
         keep &= host(o.where)
     explained = np.zeros_like(keep)
     if o.sample_weight is not None:
-        scale = host(cast(cx, o.sample_weight, cx.acc))
+        scale = host(cast(cx, o.sample_weight, cx.compute_dtype))
         keep &= scale != 0
         odd = _odd(scale) & keep
         explained |= odd
@@ -100,7 +100,9 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
             )
             targets = np.where(odd, 0, targets)
     else:
-        t = cast(cx, o.targets, cx.acc)  # where it is: only what is found comes to the host
+        t = cast(
+            cx, o.targets, cx.compute_dtype
+        )  # where it is: only what is found comes to the host
         odd = host(cx.xp.any(~(t >= 0) | (t == np.inf), axis=-1)) & keep
         explained |= odd
         yield "bad_target", odd, "a target is NaN, infinite or negative: no probability"
@@ -109,7 +111,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
         return
     z = _rows(o.x, failed, cx, lambda x: link(x, options, cx))
     if targets is None:
-        asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.acc))
+        asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.compute_dtype))
     else:
         asked = targets[failed]
     for rule, of_failed, why in _from_logits(z, asked, weights, call):
@@ -121,11 +123,13 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
     yield (
         "overflow",
         failed & ~explained,
-        f"nothing is wrong with the row, but its loss is larger than any {dtype_name(cx.acc)}",
+        f"nothing is wrong with the row, but its loss is larger than any {dtype_name(cx.compute_dtype)}",
     )
 
 
-def _from_logits(z: Values, targets: Values, weights: Values | None, call: LossCall) -> Iterator[Hit]:
+def _from_logits(
+    z: Values, targets: Values, weights: Values | None, call: LossCall
+) -> Iterator[Hit]:
     """Yield the rules that apply to rows of logits (count, classes) whose loss is not finite."""
     options = call.options
     undefined = _some(np.isnan(z))

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
-from ..core.options import Outputs, Operands, Outcome, Options, Cotangent
+from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
 from . import generic
 from .cpu import engine as cpu
 from .cuda import engine as cuda
@@ -25,7 +25,7 @@ class Engine(Protocol):
     """What an engine offers."""
 
     name: str
-    RECOMPUTED: int  # classes up to which a gradient reads no saved statistics
+    save_stats_from: int  # classes from which a gradient starts from saved statistics
 
     def unavailable(self) -> str | None:
         """Say why no call can be taken on this machine, or None."""
@@ -60,7 +60,7 @@ def asked_for() -> str | None:
 def choose(o: Operands, options: Options, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
     if options.engine is None:
-        compiled: Engine = cpu if cx.host else cuda
+        compiled: Engine = cpu if cx.on_host else cuda
         return compiled if compiled.refuses(o, options, cx) is None else generic
     engine = _ENGINES[options.engine]
     reason = engine.unavailable() or engine.refuses(o, options, cx)

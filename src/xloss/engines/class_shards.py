@@ -9,7 +9,7 @@ from .._arrays.context import Context, read
 from .._arrays.inspect import Array
 from .._arrays.ops import cast, gather, quiet
 from ..core import class_shards
-from ..core.options import Outputs, Operands, Options, Cotangent
+from ..core.options import Cotangent, Operands, Options, Outputs
 from ..core.row_blocks import cuts
 from ..core.row_stats import RowStats
 from ..core.targets import Targets
@@ -37,13 +37,13 @@ def compiled(x: Array, options: Options, cx: Context) -> Engine | None:
 
 def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the statistics of a shard (*rows, classes)."""
-    if not cx.eager:
+    if not cx.inplace_ok:
         return class_shards.stats(x, t, options, cx)
     xp = cx.xp
     rows = tuple(x.shape[:-1])
     engine = compiled(x, options, cx)
     if engine is not None:
-        labels: Any = xp.zeros(rows, dtype=cx.index, device=cx.device)
+        labels: Any = xp.zeros(rows, dtype=cx.label_dtype, device=cx.device)
         bare = Options("cross_entropy", indexed=True, engine=options.engine)
         got = engine.run(
             Operands(x, labels), bare, read(cx, clean=True), x.shape[-1], Outputs(stats=True)
@@ -52,27 +52,31 @@ def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
         m, rest = got
         # Of NaN and masked classes alone the kernel's maximum is -inf: no class, for a merge.
         m = xp.where(rest == rest, m, xp.nan)
-        at = cast(cx, gather(cx, x, t.labels), cx.acc)
+        at = cast(cx, gather(cx, x, t.labels), cx.compute_dtype)
         with quiet(cx):
-            gap = xp.where(at == m, 0.0, cast(cx, m, cx.wide) - cast(cx, at, cx.wide))
-        mass = cast(cx, t.here, cx.wide)
-        return RowStats(m, rest, mass, mass, xp.where(t.here, gap, 0.0))
+            gap = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
+        mass = cast(cx, t.label_local, cx.sum_dtype)
+        return RowStats(m, rest, mass, mass, xp.where(t.label_local, gap, 0.0))
     pieces = list(cuts(rows, max(1, x.shape[-1]), cx))
-    made = [class_shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), options, cx) for p in pieces]
+    made = [
+        class_shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), options, cx) for p in pieces
+    ]
     if len(made) == 1:
         return RowStats(*(None if a is None else xp.reshape(a, rows) for a in made[0]))
     return RowStats(*(_joined(column, rows, cx) for column in zip(*made, strict=True)))
 
 
-def gradient(x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent) -> Array:
+def gradient(
+    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent
+) -> Array:
     """Return the gradient to a shard, in its dtype."""
-    if not cx.eager:
+    if not cx.inplace_ok:
         return cast(cx, class_shards.gradient(x, s, t, options, cx, cotangent), x.dtype)
     xp = cx.xp
     engine = compiled(x, options, cx)
     if (
         engine is not None
-        and x.shape[-1] > engine.RECOMPUTED
+        and x.shape[-1] >= engine.save_stats_from
         and not (options.z_loss and t.label_weight is not None)  # lse = inf in a row of weight 0
     ):
         return _compiled_gradient(engine, x, s, t, options, cx, cotangent)
@@ -91,28 +95,36 @@ def gradient(x: Array, s: RowStats, t: Targets, options: Options, cx: Context, c
 
 
 def _compiled_gradient(
-    engine: Engine, x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent
+    engine: Engine,
+    x: Array,
+    s: RowStats,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
 ) -> Array:
     xp = cx.xp
     rows = tuple(x.shape[:-1])
     # What a row weighs goes with its upstream: the kernel sees plain labels.
-    row: Any = cotangent.row
-    for factor in (t.scale, t.label_weight):
+    row: Any = cotangent.row_loss
+    for factor in (t.sample_weight, t.label_weight):
         row = row if factor is None else row * factor
-    if t.bad is not None:
-        row = xp.where(t.bad, xp.nan, row + xp.zeros(rows, dtype=cx.wide, device=cx.device))
+    if t.label_invalid is not None:
+        row = xp.where(
+            t.label_invalid, xp.nan, row + xp.zeros(rows, dtype=cx.sum_dtype, device=cx.device)
+        )
     if not isinstance(row, float):
-        row = cast(cx, xp.asarray(row), cx.wide)
+        row = cast(cx, xp.asarray(row), cx.sum_dtype)
     bare = Options("cross_entropy", indexed=True, z_loss=options.z_loss, engine=options.engine)
-    o = Operands(x, t.labels, None, None, t.keep)
-    outputs, up_row = Outputs(grad=True), Cotangent(row, None, cotangent.live)
-    saved = xp.asarray(s.max), xp.asarray(s.rest)  # of one row NumPy makes scalars
+    o = Operands(x, t.labels, None, None, t.row_present)
+    outputs, up_row = Outputs(grad=True), Cotangent(row, None, cotangent.any_row_counts)
+    saved = xp.asarray(s.max), xp.asarray(s.tail_sum)  # of one row NumPy makes scalars
     g: Any = engine.run(o, bare, read(cx, clean=True), x.shape[-1], outputs, up_row, saved).grad
     # Where the label is elsewhere the kernel took the first class for it.
     first = class_shards.gradient(
-        x[..., :1], s, t._replace(here=xp.zeros_like(t.here)), options, cx, cotangent
+        x[..., :1], s, t._replace(label_local=xp.zeros_like(t.label_local)), options, cx, cotangent
     )
-    g[..., 0] = xp.where(t.here, g[..., 0], cast(cx, first[..., 0], x.dtype))
+    g[..., 0] = xp.where(t.label_local, g[..., 0], cast(cx, first[..., 0], x.dtype))
     return g
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core import class_slices
-from ..core.options import Operands, Options, Cotangent
+from ..core.options import Cotangent, Operands, Options
 from ..core.row_blocks import cut, cuts
 from . import class_shards
 from .generic import cut_up
@@ -41,7 +41,9 @@ def gradients(
     cx = class_slices.chunk_context(o.x)
     if want == "x" and _compiled(o, options, cx):
         t = class_slices.piece_targets(o, options, cx, classes, start)
-        return class_shards.gradient(o.x, class_slices.unpack(packed, cx), t, options, cx, cotangent)
+        return class_shards.gradient(
+            o.x, class_slices.unpack(packed, cx), t, options, cx, cotangent
+        )
     xp = cx.xp
     like: Any = o.x if want == "x" else o.targets
     rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]

@@ -9,12 +9,12 @@ from typing import Any
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core.family import evaluate
-from ..core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
+from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, cut, cuts
 
 name = "generic"
-RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics
+save_stats_from = 1  # classes from which a gradient starts from saved statistics
 
 
 def unavailable() -> str | None:
@@ -37,7 +37,7 @@ def run(
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
-    if not cx.eager:
+    if not cx.inplace_ok:
         return evaluate(o, options, cx, classes, outputs, cotangent, saved)
     xp = cx.xp
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
@@ -103,11 +103,13 @@ def _room(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> 
 
     t = o.targets
     return Outcome(
-        rows=room(outputs.rows, rows, cx.acc),
+        rows=room(outputs.rows, rows, cx.compute_dtype),
         grad=room(outputs.grad, o.x.shape, o.x.dtype),
         grad_targets=None if t is None else room(outputs.grad_targets, t.shape, t.dtype),
-        stats=(room(True, rows, cx.acc), room(True, rows, cx.wide)) if outputs.stats else None,
-        elements=room(outputs.elements, o.x.shape, cx.acc),
+        stats=(room(True, rows, cx.compute_dtype), room(True, rows, cx.sum_dtype))
+        if outputs.stats
+        else None,
+        elements=room(outputs.elements, o.x.shape, cx.compute_dtype),
     )
 
 
@@ -138,4 +140,4 @@ def cut_up(xp: Any, cotangent: Cotangent, piece: tuple[slice, ...]) -> Cotangent
             return v
         return _flat(xp, v[(*piece, ...)])
 
-    return Cotangent(flat(cotangent.row), flat(cotangent.weight), cotangent.live)
+    return Cotangent(flat(cotangent.row_loss), flat(cotangent.row_weight), cotangent.any_row_counts)

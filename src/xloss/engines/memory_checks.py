@@ -22,7 +22,7 @@ from .._arrays.inspect import (
     namespace,
     torch_module,
 )
-from ..core.options import Operands, Options, Cotangent
+from ..core.options import Cotangent, Operands, Options
 from .cuda import driver
 
 BOOLS = ("bool", "bool_")
@@ -49,7 +49,7 @@ def fits(
     if device(a) != cx.device:
         raise ValueError(f"{name}: {at}on device {device(a)}, but the logits are on {cx.device}")
     held(name, a, cx, at)
-    on_gpu = not cx.host and cx.library in ("torch", "cupy")
+    on_gpu = not cx.on_host and cx.library in ("torch", "cupy")
     if on_gpu and driver.home(cx.library).address(a) % a.dtype.itemsize:
         raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
 
@@ -119,12 +119,18 @@ def check_gradient(
     cotangent: Cotangent, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
 ) -> None:
     """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
-    if not isinstance(cotangent.row, float):
-        fits("cotangent", cotangent.row, rows if getattr(cotangent.row, "ndim", 0) else (), NUMBERS, cx)
-    if cotangent.live is not None:
-        fits("cotangent", cotangent.live, (), BOOLS, cx)
+    if not isinstance(cotangent.row_loss, float):
+        fits(
+            "cotangent",
+            cotangent.row_loss,
+            rows if getattr(cotangent.row_loss, "ndim", 0) else (),
+            NUMBERS,
+            cx,
+        )
+    if cotangent.any_row_counts is not None:
+        fits("cotangent", cotangent.any_row_counts, (), BOOLS, cx)
     if saved is not None:
-        for a, dtype in zip(saved, (cx.acc, cx.wide), strict=True):
+        for a, dtype in zip(saved, (cx.compute_dtype, cx.sum_dtype), strict=True):
             fits("saved statistics", a, rows, (dtype_name(dtype),), cx)
 
 
@@ -133,6 +139,6 @@ def check_again(
 ) -> None:
     """Check what a gradient starts from that one pass with its loss left room for."""
     check_gradient(Cotangent(cotangent), None, rows, cx)
-    fits("saved statistics", kept, (2 + 2 * prod(rows),), (dtype_name(cx.wide),), cx)
+    fits("saved statistics", kept, (2 + 2 * prod(rows),), (dtype_name(cx.sum_dtype),), cx)
     if grad is not None:
         fits("saved gradient", grad, tuple(x.shape), (dtype_name(x.dtype),), cx)

@@ -66,14 +66,14 @@ def measure(call: LossCall) -> Measured:
             numbers = np.array(computed, dtype=np.float64)
             return _measured(numbers, shift, sample, predicted)
         losses = xp.asarray(backends.of(call).value(call))
-        if not cx.eager:
+        if not cx.inplace_ok:
             weights, right, predicted = _facts(o, call)
         else:
             parts = [_facts(cut(xp, o, piece, classes), call) for piece in cuts(rows, classes, cx)]
             weights, right, predicted = (
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
-    facts = [cast(cx, losses, cx.wide), weights, cast(cx, right, cx.wide)]
+    facts = [cast(cx, losses, cx.sum_dtype), weights, cast(cx, right, cx.sum_dtype)]
     numbers = np.array(host(xp.stack(facts)), dtype=np.float64)  # one transfer
     return _measured(numbers, shift, sample, predicted)
 
@@ -99,11 +99,11 @@ def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
     cx, o = call.cx, call.operands
     plain = o.class_weight is None and o.sample_weight is None
     plain = plain or any(n != n for n in o.x.shape)  # chunks whose lengths Dask does not know
-    if plain or spread(o.x) or (cx.host and moderate(o, cx)):
+    if plain or spread(o.x) or (cx.on_host and moderate(o, cx)):
         return call, 0, None
     sample = o.sample_weight
     if sample is not None:
-        sample = cast(cx, sample, cx.acc)
+        sample = cast(cx, sample, cx.compute_dtype)
         mantissa, _, ordinary = split(cx, sample)
         there = ordinary | (mantissa != 0)  # where a subnormal counts as 0 it compares equal
         o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
@@ -116,11 +116,11 @@ def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
     cx = call.cx
     xp = cx.xp
     t = prepare(o, call.options, cx, call.classes)
-    predicted = xp.argmax(cast(cx, o.x, cx.acc), axis=-1)
+    predicted = xp.argmax(cast(cx, o.x, cx.compute_dtype), axis=-1)
     labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
-    weights = t.weight
+    weights = t.row_weight
     if weights is None:
-        weights = xp.ones_like(predicted, dtype=cx.wide)
+        weights = xp.ones_like(predicted, dtype=cx.sum_dtype)
     return weights, predicted == cast(cx, labels, predicted.dtype), predicted
 
 

@@ -54,7 +54,7 @@ def logits(name: str, x: Any) -> tuple[Array, Context]:
             f"{name}: expected a real floating dtype ({', '.join(FLOATS)}), got {described(x)}"
         )
     cx = context(x, xp)
-    if cx.host:
+    if cx.on_host:
         held(name, x, cx)
     return x, cx
 
@@ -74,7 +74,7 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     there = device(x)
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
-    if cx.host:
+    if cx.on_host:
         held(name, x, cx)
     return x
 
@@ -272,7 +272,7 @@ def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str
     n = _number_array("normalizer", normalizer, cx, first, "a number or a 0-d array")
     if tuple(n.shape) != ():
         raise ValueError(f"normalizer: expected a number or a 0-d array, got {described(n)}")
-    return value, cx.xp.astype(n, cx.wide)
+    return value, cx.xp.astype(n, cx.sum_dtype)
 
 
 def validate_option(value: Any) -> None:

@@ -176,7 +176,7 @@ def facts(
     low = high = total = 0
     if reads and prod(t.shape):
         low, high = bounds(t, cx)
-        total = int(cx.xp.sum(cast(cx, t, cx.index)))
+        total = int(cx.xp.sum(cast(cx, t, cx.label_dtype)))
     given = tuple(a is not None for a in (o.class_weight, o.sample_weight, o.where, normalizer))
     number = normalizer if isinstance(normalizer, float) else None
     rows = tuple(int(n) for n in t.shape)
@@ -186,7 +186,7 @@ def facts(
     return {
         "group: another loss": process_groups.fact(linear is None),
         f"{first}: other rows": process_groups.fact(rows),
-        f"{first}: another dtype": process_groups.fact(dtype_name(cx.acc)),
+        f"{first}: another dtype": process_groups.fact(dtype_name(cx.compute_dtype)),
         "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another": (
             process_groups.fact(options._replace(engine=None))
         ),

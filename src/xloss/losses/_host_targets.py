@@ -28,7 +28,7 @@ class Given:
 
         Absent rows are exempt from every check, so that a mask elsewhere forbids it.
         """
-        if cx.host or compiling() or not host_data.is_host(self.targets):
+        if cx.on_host or compiling() or not host_data.is_host(self.targets):
             return False
         others = [self.sample_weight, self.where, *([self.weight] if validate is True else [])]
         return all(a is None or host_data.is_host(a) for a in others)

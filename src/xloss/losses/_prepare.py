@@ -195,7 +195,9 @@ def linear_call(
         given.check(options, classes, weight="class_weight")
     operands, normalizer = weighed(operands, options, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
-    return LossCall("linear_cross_entropy", options, cx, operands, classes, -1, normalizer, names, linear)
+    return LossCall(
+        "linear_cross_entropy", options, cx, operands, classes, -1, normalizer, names, linear
+    )
 
 
 def elements_call(

@@ -52,7 +52,7 @@ def perplexity(loss: Any, /) -> Any:
             return math.inf
     x, cx = check.logits("loss", loss)
     with quiet(cx):
-        return plain(cx, cx.xp.exp(cast(cx, x, cx.acc)))
+        return plain(cx, cx.xp.exp(cast(cx, x, cx.compute_dtype)))
 
 
 def l2_penalty(params: Any, /, *, strength: float) -> Array:
@@ -95,11 +95,11 @@ def _half_squares(arrays: list[Array], contexts: list[Context], factor: float) -
     cx = contexts[0]
     total: Any = None
     for x, own in zip(arrays, contexts, strict=True):
-        x = cast(own, x, own.acc)
-        part = cast(own, backends.square_sum(own, x), cx.wide)
+        x = cast(own, x, own.compute_dtype)
+        part = cast(own, backends.square_sum(own, x), cx.sum_dtype)
         total = part if total is None else total + part
-    wide = any(dtype_name(own.acc) == "float64" for own in contexts)
-    return plain(cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.acc))
+    wide = any(dtype_name(own.compute_dtype) == "float64" for own in contexts)
+    return plain(cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.compute_dtype))
 
 
 def _l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
@@ -125,7 +125,7 @@ def _l2_run(
         if tuple(cot.shape) != ():
             raise ValueError(f"cotangent: expected shape (), got {tuple(cot.shape)}")
     grads = tuple(
-        cast(c, cast(c, x, c.acc) * _number(factor * cot, c), x.dtype)
+        cast(c, cast(c, x, c.compute_dtype) * _number(factor * cot, c), x.dtype)
         for x, c in zip(arrays, contexts, strict=True)
     )
     gradient = grads[0] if single else grads
@@ -136,7 +136,7 @@ l2_penalty.value_and_grad = _l2_value_and_grad  # type: ignore[attr-defined]
 
 
 def _number(value: Any, cx: Context) -> Any:
-    return cast(cx, value, cx.acc) if hasattr(value, "dtype") else value
+    return cast(cx, value, cx.compute_dtype) if hasattr(value, "dtype") else value
 
 
 def _params(params: Any, strength: Any) -> tuple[list[Array], list[Context], float, bool]:

@@ -138,11 +138,11 @@ def smooth_labels(
     share = check.number("epsilon", epsilon, 0.0, 1.0)
     there = check.row_array("where", where, tuple(t.shape), cx, "probs")
     xp = cx.xp
-    t = cast(cx, t, cx.acc)
-    mass = cast(cx, xp.sum(t, axis=at, keepdims=True, dtype=cx.wide), cx.acc)
+    t = cast(cx, t, cx.compute_dtype)
+    mass = cast(cx, xp.sum(t, axis=at, keepdims=True, dtype=cx.sum_dtype), cx.compute_dtype)
     if there is None:
         return (1.0 - share) * t + share * mass / classes
-    number = xp.sum(xp.astype(there, cx.acc), axis=at, keepdims=True)
+    number = xp.sum(xp.astype(there, cx.compute_dtype), axis=at, keepdims=True)
     with quiet(cx):
         uniform = share * mass / xp.where(number == 0, 1.0, number)
     return (1.0 - share) * t + xp.where(there, uniform, 0.0)
@@ -219,7 +219,7 @@ def effective_count(
             raise ValueError("weight: expected at least one class, got shape (0,)")
     for w in (weight, sample_weight):
         if w is not None and dtype_name(w.dtype) == "float64":
-            cx = cx._replace(acc=cx.wide)
+            cx = cx._replace(compute_dtype=cx.sum_dtype)
     options = Options(
         "cross_entropy",
         indexed=indexed,
@@ -237,10 +237,10 @@ def effective_count(
     if indexed and cx.library == "dask":
         call = call._replace(operands=o._replace(x=t[..., None]))  # rows, and a class axis
     elif indexed and cx.library != "jax":
-        cx = cx._replace(readable=check.validate("auto", t, cx)[1])
+        cx = cx._replace(values_readable=check.validate("auto", t, cx)[1])
         with quiet(cx):
             made = prepare(o, options, cx, classes)
-        if cx.readable and made.bad is not None:
+        if cx.values_readable and made.label_invalid is not None:
             shaped = Operands(
                 xp.broadcast_to(t[..., None], (*rows, 1)), t, None, o.sample_weight, o.where
             )

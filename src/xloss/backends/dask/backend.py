@@ -12,7 +12,7 @@ from ..._arrays.inspect import Array
 from ...core import class_slices
 from ...core.call import LossCall
 from ...core.family import GIVEN, SOFTMAX
-from ...core.options import Operands, Cotangent
+from ...core.options import Cotangent, Operands
 from ...core.reduce import LOWER
 from ...engines import choose
 from . import graph as steps
@@ -96,7 +96,7 @@ class _Graph:
             names=tuple(names),
             options=self.options,
             classes=self.classes,
-            acc=str(self.call.cx.acc),
+            acc=str(self.call.cx.compute_dtype),
             first=self.call.arguments[0],
             cuts=cuts,
             axis=self.call.axis,
@@ -120,7 +120,7 @@ class _Graph:
             parts,
             (*self.rows, c, f),
             options=self.options,
-            acc=str(self.call.cx.acc),
+            acc=str(self.call.cx.compute_dtype),
             concatenate=True,
             align_arrays=False,
             dtype=np.float64,
@@ -161,7 +161,11 @@ class _Graph:
         more: list[Any] = []
         if self.packed is not None:
             more = self.stat_args()
-        for name, value in (("up", cotangent.row), ("share", cotangent.weight), ("live", cotangent.live)):
+        for name, value in (
+            ("up", cotangent.row_loss),
+            ("share", cotangent.row_weight),
+            ("live", cotangent.any_row_counts),
+        ):
             if value is None or isinstance(value, float):
                 continue
             axes = self.rows if value.ndim else ()
@@ -194,11 +198,11 @@ def lifted(call: LossCall) -> LossCall:
 
 def _reduced(call: LossCall, rows: Array, weights: Array) -> Array:
     if call.options.reduction == "none":
-        return rows.astype(call.cx.acc)
+        return rows.astype(call.cx.compute_dtype)
     total = _total(rows)
     if call.options.reduction == "mean":
         total = _mean(call, total, weights.sum())
-    return total.astype(call.cx.acc)
+    return total.astype(call.cx.compute_dtype)
 
 
 def _total(rows: Array) -> Array:
@@ -258,7 +262,7 @@ def elements(call: LossCall) -> Array:
     graph = _Graph(call)
     graph.prepare_stats()
     more = ("packed", graph.packed, (*graph.rows, len(graph.index)))
-    return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.acc))
+    return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.compute_dtype))
 
 
 def weight(call: LossCall) -> Array:

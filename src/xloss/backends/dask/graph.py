@@ -9,7 +9,7 @@ from ..._arrays.context import context
 from ..._arrays.inspect import FLOATS, INTEGERS, Array, namespace
 from ...core import class_slices
 from ...core.family import evaluate
-from ...core.options import Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.targets import prepare
 from ...core.value_checks import axis_back, check_values
 from ...engines import choose
@@ -40,7 +40,7 @@ def step(
         check_values(
             operands(got),
             options,
-            context(got["x"], namespace(got["x"]))._replace(readable=True),
+            context(got["x"], namespace(got["x"]))._replace(values_readable=True),
             classes,
             class_weight_name(first),
             _positions(got, cuts, axis),
@@ -155,7 +155,7 @@ def weights(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     labels = got["targets"]
     xp = namespace(labels)
     cx = context(xp.empty((0,), dtype=acc), xp)
-    weight = prepare(operands(got, labels), options, cx, classes).weight
+    weight = prepare(operands(got, labels), options, cx, classes).row_weight
     return xp.ones(labels.shape) if weight is None else weight
 
 
@@ -166,12 +166,16 @@ def row_shares(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     xp = namespace(o.x)
     cx = context(o.x, xp)
     t = prepare(o, options, cx, classes)
-    losses = xp.astype(made.rows, cx.wide)
-    both = xp.stack([losses, xp.ones_like(losses) if t.weight is None else t.weight], axis=-1)
+    losses = xp.astype(made.rows, cx.sum_dtype)
+    both = xp.stack(
+        [losses, xp.ones_like(losses) if t.row_weight is None else t.row_weight], axis=-1
+    )
     return both[..., None, :] if classes else both
 
 
-def _evaluate(o: Operands, options: Options, classes: int, outputs: Outputs, cotangent: Cotangent) -> Outcome:
+def _evaluate(
+    o: Operands, options: Options, classes: int, outputs: Outputs, cotangent: Cotangent
+) -> Outcome:
     cx = context(o.x, namespace(o.x))
     if options.kind == "cross_entropy":  # whole rows; of the others a chunk may be part of a row
         return choose(o, options, cx).run(o, options, cx, classes, outputs, cotangent)
@@ -183,7 +187,9 @@ def _gradient(got: Chunks, options: Options, classes: int, want: str) -> Array:
     cotangent = Cotangent(got.get("up", 1.0), got.get("share"), got.get("live"))
     if "packed" in got:
         sums = got.get("sums")
-        return by_chunk.gradients(o, got["packed"], sums, cotangent, options, classes, _start(got), want)
+        return by_chunk.gradients(
+            o, got["packed"], sums, cotangent, options, classes, _start(got), want
+        )
     outputs = Outputs(grad=want == "x", grad_targets=want == "targets")
     made = _evaluate(o, options, classes, outputs, cotangent)
     return made.grad if want == "x" else made.grad_targets

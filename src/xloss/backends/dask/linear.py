@@ -54,7 +54,7 @@ def value_and_grad(
             over = _product(g, (*rows, classes), x, (*rows, width), (classes, width))
             grads["weight"] = over
         if "bias" in parts:
-            grads["bias"] = da.sum(g, axis=rows, dtype=call.cx.wide)
+            grads["bias"] = da.sum(g, axis=rows, dtype=call.cx.sum_dtype)
     return got, rounded(call, grads)
 
 
@@ -65,8 +65,8 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     """
     o, linear, options, cx = call.operands, call.linear, call.options, call.cx
     assert linear is not None
-    x = cast(cx, o.x, cx.acc).rechunk({o.x.ndim - 1: -1})
-    w = without_empty(cast(cx, linear.weight, cx.acc).rechunk({1: -1}), 0)
+    x = cast(cx, o.x, cx.compute_dtype).rechunk({o.x.ndim - 1: -1})
+    w = without_empty(cast(cx, linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
     rows = tuple(range(x.ndim - 1))
     named = {"targets": cut_like("targets", o.targets, x, rows)}
     for name in ("sample_weight", "where"):
@@ -82,7 +82,7 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     x = _selected(call, x, present)
     z = _product(x, (*rows, len(rows)), w, (len(rows) + 1, len(rows)), (*rows, len(rows) + 1))
     if linear.bias is not None:
-        z = z + cast(cx, linear.bias, cx.acc).rechunk((w.chunks[0],))
+        z = z + cast(cx, linear.bias, cx.compute_dtype).rechunk((w.chunks[0],))
     return call._replace(operands=o._replace(x=z), linear=None), x, w, present
 
 
@@ -105,11 +105,11 @@ def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
         *args,
         names=tuple(arrays),
         options=call.options,
-        acc=call.cx.acc.name,
+        acc=call.cx.compute_dtype.name,
         adjust_chunks={index[-1]: 1},
         align_arrays=False,
-        dtype=call.cx.wide,
-        meta=np.empty((0,) * t.ndim, dtype=call.cx.wide),
+        dtype=call.cx.sum_dtype,
+        meta=np.empty((0,) * t.ndim, dtype=call.cx.sum_dtype),
     )
     return parts.sum()
 
@@ -120,7 +120,7 @@ def _weigh(t: Array, *chunks: Any, names: tuple[str, ...], options: Any, acc: st
     steps.compare(got, options, classes, "features")
     xp = namespace(t)
     cx = context(xp.empty((0,), dtype=acc), xp)
-    return prepare(steps.operands(got, t), options, cx, classes).weight[..., None]  # type: ignore[index]
+    return prepare(steps.operands(got, t), options, cx, classes).row_weight[..., None]  # type: ignore[index]
 
 
 def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
@@ -149,7 +149,7 @@ def _select(x: Array, *chunks: Any, names: tuple[str, ...], options: Any, classe
     steps.compare(got, options, classes, "features")
     xp = namespace(x)
     o = Operands(x, got.get("targets"), None, got.get("sample_weight"), got.get("where"))
-    keep = prepare(o, options, context(x, xp), classes).keep
+    keep = prepare(o, options, context(x, xp), classes).row_present
     if "live" in got:
         keep = got["live"] if keep is None else keep & got["live"]
     return x if keep is None else xp.where(xp.asarray(keep)[..., None], x, 0.0)

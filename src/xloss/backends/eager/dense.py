@@ -10,7 +10,7 @@ from typing import Any
 from ..._arrays.inspect import Array
 from ..._arrays.ops import cast, plain, quiet
 from ...core.call import LossCall
-from ...core.options import Outputs, Outcome, Cotangent
+from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
 from ...engines import choose
 from ...engines.cuda import engine as cuda
@@ -30,7 +30,9 @@ def value(call: LossCall, run: Run | None = None) -> Array:
     if run is None:
         engine: Any = choose(call.operands, options, cx)
         if reduces(engine, call):
-            return engine.loss(call.operands, options, cx, call.classes, call.normalizer, call.memory)
+            return engine.loss(
+                call.operands, options, cx, call.classes, call.normalizer, call.memory
+            )
         run = partial(engine.run, call.operands, options, cx, call.classes)
     if options.reduction == "none":
         return plain(cx, run(Outputs(rows=True)).rows)
@@ -49,7 +51,9 @@ def known_weight(call: LossCall) -> float | None:
     """Return the mean's denominator where it is the number of rows, else None."""
     o = call.operands
     if not (
-        call.cx.clean and call.cx.host and o.class_weight is o.sample_weight is o.where is None
+        call.cx.labels_verified
+        and call.cx.on_host
+        and o.class_weight is o.sample_weight is o.where is None
     ):
         return None
     return float(prod(o.targets.shape))  # type: ignore[union-attr]
@@ -61,7 +65,7 @@ def reduced(call: LossCall, total: Array, weight: Array | float | None) -> Array
     with quiet(cx):  # a total beyond the loss dtype is infinite
         if weight is not None:
             total = mean(cx, total, weight, call.normalizer)
-        return plain(cx, cast(cx, total, cx.acc))
+        return plain(cx, cast(cx, total, cx.compute_dtype))
 
 
 def value_and_grad(
@@ -72,7 +76,7 @@ def value_and_grad(
     o, options, cx = call.operands, call.options, call.cx
     engine: Any = choose(o, options, cx)
     if reduces(engine, call) and wants == Outputs(grad=True):
-        cot = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+        cot = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
         memory = call.memory if cotangent is None else None
         loss, grad = engine.gradient(o, options, cx, call.classes, call.normalizer, cot, memory)
         return loss, named(call, grad, None)
@@ -85,7 +89,7 @@ def evaluated(
 ) -> tuple[Array | None, Outcome]:
     """Return the loss if wanted, and a result with the gradients; weight: the mean's, if known."""
     options, cx = call.options, call.cx
-    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
     if options.reduction == "none":
         got = run(wants._replace(rows=True), Cotangent(cot))
         return plain(cx, got.rows), got
@@ -112,9 +116,9 @@ def slope(call: LossCall, cotangent: Any, weight: Any) -> tuple[Any, Any, Array 
     below = weight if call.normalizer is None else call.normalizer
     weight = contributing(cx, weight, call.normalizer)
     with quiet(cx):
-        if cx.host and float(weight) != 0:
+        if cx.on_host and float(weight) != 0:
             return (cotangent / below if float(below) != 0 else cotangent * inf), weight, None
-        weight = xp.asarray(weight, dtype=cx.wide)
+        weight = xp.asarray(weight, dtype=cx.sum_dtype)
         live = weight != 0
         return cotangent / xp.where(live, below, xp.ones_like(weight)), weight, live
 
@@ -147,11 +151,15 @@ def restore(call: LossCall, g: Array) -> Array:
 def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, elementwise."""
     engine = choose(call.operands, call.options, call.cx)
-    got = engine.run(call.operands, call.options, call.cx, call.classes, Outputs(elements=True)).elements
+    got = engine.run(
+        call.operands, call.options, call.cx, call.classes, Outputs(elements=True)
+    ).elements
     return restore(call, got)
 
 
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
     engine = choose(call.operands, call.options, call.cx)
-    return engine.run(call.operands, call.options, call.cx, call.classes, Outputs(weight=True)).weight
+    return engine.run(
+        call.operands, call.options, call.cx, call.classes, Outputs(weight=True)
+    ).weight

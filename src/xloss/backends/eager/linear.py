@@ -10,7 +10,7 @@ from ..._arrays.inspect import FLOATS, Array, dtype_name
 from ..._arrays.ops import cast, quiet
 from ...core import linear as cutting
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Cotangent
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
 from ...core.reduce import exact_sum
 from . import dense as default
 from . import sharded as exchange
@@ -69,15 +69,23 @@ class Plan(NamedTuple):
 
 
 def run(
-    call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, stage: Any = None
+    call: LossCall,
+    parts: tuple[str, ...],
+    outputs: Outputs,
+    cotangent: Cotangent = UNIT_COTANGENT,
+    stage: Any = None,
 ) -> Outcome:
     """Compute what is needed; `grad` is a dict of the gradients to `parts`."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
     xp, o = cx.xp, cutting.flat(call.operands, classes, cx)
     rows = tuple(call.operands.x.shape[:-1])
-    if cotangent.row is not None and not isinstance(cotangent.row, float) and cotangent.row.ndim > 1:
-        cotangent = cotangent._replace(row=xp.reshape(cotangent.row, (o.x.shape[0],)))
+    if (
+        cotangent.row_loss is not None
+        and not isinstance(cotangent.row_loss, float)
+        and cotangent.row_loss.ndim > 1
+    ):
+        cotangent = cotangent._replace(row_loss=xp.reshape(cotangent.row_loss, (o.x.shape[0],)))
     with quiet(cx):
         plan = _plan(call, o, parts if outputs.grad else (), outputs, cotangent)
         made = Outcome()
@@ -107,7 +115,9 @@ def _same(a: Array | None) -> Array | None:
     return a
 
 
-def _plan(call: LossCall, o: Operands, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent) -> Plan:
+def _plan(
+    call: LossCall, o: Operands, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent
+) -> Plan:
     """Say how a call of flat operands is computed: from shapes, dtypes and options alone."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
@@ -115,7 +125,7 @@ def _plan(call: LossCall, o: Operands, parts: tuple[str, ...], outputs: Outputs,
     count, width = o.x.shape
     sizes = {"x": count * width, "weight": classes * width}
     wide = dict.fromkeys(parts, 0)
-    if by.dtype != cx.acc:
+    if by.dtype != cx.compute_dtype:
         kind = dtype_name(by.dtype)
         wide = cutting.wide_sums({n: sizes[n] for n in parts if n in sizes}, kind)
         if "x" in parts and call.group is not None:
@@ -124,22 +134,29 @@ def _plan(call: LossCall, o: Operands, parts: tuple[str, ...], outputs: Outputs,
     most = classes if call.shard is None else call.shard.most
     most *= 2 if call.group is not None and outputs.grad else 1
     # A block's own copy of its features, and their gradient before it is rounded.
-    bits = FLOATS[dtype_name(by.dtype)] + FLOATS[dtype_name(cx.acc)]
+    bits = FLOATS[dtype_name(by.dtype)] + FLOATS[dtype_name(cx.compute_dtype)]
     beside = bits // 8 * width
     step = cutting.block_rows(count, most, linear, cx, sum(wide.values()), beside)
-    if by.dtype == cx.acc or not parts:
+    if by.dtype == cx.compute_dtype or not parts:
         return Plan(by, parts, wide, step, cotangent, None)
-    scalar = isinstance(cotangent.row, float) or cotangent.row.ndim == 0
+    scalar = isinstance(cotangent.row_loss, float) or cotangent.row_loss.ndim == 0
     if by.lifted:
-        scale = cutting.lift(o, call.options, cx, cotangent.row)
-        inner = scale if scalar else cotangent.row * scale
-        after = (cotangent.row if scalar else 1.0) / cast(cx, scale, cx.wide)
-        return Plan(by, parts, wide, step, cotangent._replace(row=inner), after)
+        scale = cutting.lift(o, call.options, cx, cotangent.row_loss)
+        inner = scale if scalar else cotangent.row_loss * scale
+        after = (cotangent.row_loss if scalar else 1.0) / cast(cx, scale, cx.sum_dtype)
+        return Plan(by, parts, wide, step, cotangent._replace(row_loss=inner), after)
     if scalar and not outputs.grad_targets and ("weight" in wide or "weight" not in parts):
         # A gradient of a half is exact in 16 bits, that over 600 rows is not, and always errs to
         # one side: what all rows have in common multiplies the sums.
-        unit = isinstance(cotangent.row, float) and cotangent.row == 1
-        return Plan(by, parts, wide, step, cotangent._replace(row=1.0), None if unit else cotangent.row)
+        unit = isinstance(cotangent.row_loss, float) and cotangent.row_loss == 1
+        return Plan(
+            by,
+            parts,
+            wide,
+            step,
+            cotangent._replace(row_loss=1.0),
+            None if unit else cotangent.row_loss,
+        )
     return Plan(by, parts, wide, step, cotangent, None)
 
 
@@ -169,7 +186,9 @@ def _products(call: LossCall, outputs: Outputs) -> Products:
 class _Blocks:
     """The pass over blocks of rows: every array it writes to is its own."""
 
-    def __init__(self, call: LossCall, o: Operands, stage: Stage, outputs: Outputs, plan: Plan) -> None:
+    def __init__(
+        self, call: LossCall, o: Operands, stage: Stage, outputs: Outputs, plan: Plan
+    ) -> None:
         self.call, self.cx, self.o, self.stage = call, call.cx, o, stage
         self.outputs, self.plan, self.by = outputs, plan, plan.by
         assert call.linear is not None
@@ -178,7 +197,7 @@ class _Blocks:
         classes, cx, parts = call.classes, call.cx, plan.parts
         self.z = self._room((min(plan.step, count), classes))
         # The gradient of a block takes the place of its logits.
-        self.short = self.by.dtype != cx.acc and bool(parts)
+        self.short = self.by.dtype != cx.compute_dtype and bool(parts)
         self.g = self.by.gradient(self.z) if self.short else self.z
         self.keep = cutting.present(o, call.options, cx, classes, plan.cotangent)
         self.grads: dict[str, Array] = {}
@@ -189,10 +208,10 @@ class _Blocks:
                 self.made_x = self._room((self.z.shape[0], width))
         if "weight" in parts:
             make = cx.xp.empty if self.short and count else cx.xp.zeros
-            dtype = cx.acc if "weight" in plan.wide else self.by.dtype
+            dtype = cx.compute_dtype if "weight" in plan.wide else self.by.dtype
             self.grads["weight"] = make((classes, width), dtype=dtype, device=cx.device)
         if "bias" in parts:
-            self.grads["bias"] = cx.xp.zeros((classes,), dtype=cx.wide, device=cx.device)
+            self.grads["bias"] = cx.xp.zeros((classes,), dtype=cx.sum_dtype, device=cx.device)
         self.rows = self._room((count,)) if outputs.rows else None
         t = o.targets
         self.grad_targets = None
@@ -207,7 +226,9 @@ class _Blocks:
     def _room(self, shape: tuple[int, ...], name: str | None = None) -> Array:
         cx = self.cx
         wide = name is None or name in self.plan.wide
-        return cx.xp.empty(shape, dtype=cx.acc if wide else self.by.dtype, device=cx.device)
+        return cx.xp.empty(
+            shape, dtype=cx.compute_dtype if wide else self.by.dtype, device=cx.device
+        )
 
     def made(self) -> Outcome:
         """Go over the blocks, and return what is needed."""
@@ -215,7 +236,7 @@ class _Blocks:
             self._block(block)
         cx, total = self.stage.cx, None
         if self.outputs.total:
-            zero = cx.xp.zeros((), dtype=cx.wide, device=cx.device)
+            zero = cx.xp.zeros((), dtype=cx.sum_dtype, device=cx.device)
             total = exact_sum(cx, cx.xp.stack(self.totals)) if self.totals else zero
         grads = self.grads or None
         if self.plan.after is not None:
@@ -262,7 +283,7 @@ class _Blocks:
         at = slice(block.start + piece.start, block.start + piece.stop)
         part = z[piece, ...]
         if bias is not None:
-            part += cast(cx, bias, cx.acc)
+            part += cast(cx, bias, cx.compute_dtype)
         o = cutting.part(self.stage.o, at, part)
         got = exchange.stage(call, o, cx).run(
             o,
@@ -281,7 +302,7 @@ class _Blocks:
         if got.grad is not None:
             if self.seen_bias_grad is not None:
                 total = self.seen_bias_grad
-                total += cast(cx, cx.xp.sum(got.grad, axis=0, dtype=cx.acc), cx.wide)
+                total += cast(cx, cx.xp.sum(got.grad, axis=0, dtype=cx.compute_dtype), cx.sum_dtype)
             if self.short:
                 # Over logits of this and earlier rows, which nothing reads again.
                 self.g[piece, ...] = self.stage.home(got.grad)

@@ -46,21 +46,21 @@ class Converted:
     lifted = False
 
     def __init__(self, cx: Context, weight: Array) -> None:
-        self.cx, self.weight, self.dtype = cx, weight, cx.acc
+        self.cx, self.weight, self.dtype = cx, weight, cx.compute_dtype
         self.classes = weight.shape[0]
         # Classes whose weights are converted at once: never all of a large weight.
-        self.few = max(1, min(self.classes, cutting.PIECE // max(1, weight.shape[1])))
+        self.few = max(1, min(self.classes, cutting.WEIGHT_CHUNK // max(1, weight.shape[1])))
 
     def pieces(self) -> Iterator[tuple[slice, Array]]:
         """Yield the weight, converted in pieces where it must be."""
-        if self.weight.dtype == self.cx.acc:
+        if self.weight.dtype == self.cx.compute_dtype:
             if self.classes:
                 yield slice(0, self.classes), self.weight
             return
         # One room for all pieces: fresh ones, freed, stay with the process as fragments, several
         # times a piece's size.
         shape = self.few, self.weight.shape[1]
-        room = self.cx.xp.empty(shape, dtype=self.cx.acc, device=self.cx.device)
+        room = self.cx.xp.empty(shape, dtype=self.cx.compute_dtype, device=self.cx.device)
         for c in cutting.cuts(self.classes, self.few):
             w = room[: c.stop - c.start, ...]
             cast_into(self.cx, self.weight[c, ...], w)

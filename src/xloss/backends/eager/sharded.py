@@ -10,7 +10,7 @@ from ..._arrays.inspect import Array
 from ..._arrays.ops import cast, plain
 from ...core import class_shards
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, total_weight
@@ -74,7 +74,9 @@ class ShardedRowStage(NamedTuple):
         grad = None
         if outputs.grad:
             grad = engine.gradient(o.x, made.stats, made.targets, options, cx, cotangent)
-        return Outcome(cast(cx, made.rows, cx.acc) if outputs.rows else None, total, None, grad)
+        return Outcome(
+            cast(cx, made.rows, cx.compute_dtype) if outputs.rows else None, total, None, grad
+        )
 
 
 def stage(call: LossCall, o: Operands, cx: Context) -> Any:
@@ -86,7 +88,7 @@ def reduced(call: LossCall, made: Made) -> Array:
     """Return the sum, the mean or the row losses."""
     cx = call.cx
     if call.options.reduction == "none":
-        return plain(cx, cast(cx, made.rows, cx.acc))
+        return plain(cx, cast(cx, made.rows, cx.compute_dtype))
     weight = None if call.options.reduction == "sum" else _weight(call, made.targets)
     return default.reduced(call, exact_sum(cx, made.rows), weight)
 
@@ -94,7 +96,7 @@ def reduced(call: LossCall, made: Made) -> Array:
 def gradient(call: LossCall, made: Made, cotangent: Any) -> Array:
     """Return the gradient of this rank's slice; no rank waits for another."""
     o, options, cx = call.operands, call.options, call.cx
-    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.wide)
+    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
     live = None
     if options.reduction == "mean":
         cot, _, live = default.slope(call, cot, _weight(call, made.targets))

@@ -16,7 +16,7 @@ from ...core import elementwise as binary
 from ...core import softmax
 from ...core.call import LossCall
 from ...core.family import formula_gradients
-from ...core.options import Outputs, Operands, Options, Cotangent
+from ...core.options import Cotangent, Operands, Options, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
 from ...core.weights import Balanced, balance, mean_weights, rescaled
@@ -28,7 +28,9 @@ from .mesh import EVERYWHERE, automatic, spread_as
 def value(call: LossCall) -> Array:
     """Return the loss."""
     choose(call.operands, call.options, call.cx)
-    return _value(call.operands, _denominator(call), call.options, call.classes, call.cx.clean)
+    return _value(
+        call.operands, _denominator(call), call.options, call.classes, call.cx.labels_verified
+    )
 
 
 def value_and_grad(
@@ -37,7 +39,13 @@ def value_and_grad(
     """Return the loss and the closed-form gradients."""
     choose(call.operands, call.options, call.cx)
     got, grads = _value_and_grad(
-        call.operands, _denominator(call), cotangent, call.options, call.classes, call.cx.clean, wanted
+        call.operands,
+        _denominator(call),
+        cotangent,
+        call.options,
+        call.classes,
+        call.cx.labels_verified,
+        wanted,
     )
     return got, {name: default.restore(call, g) for name, g in grads.items()}
 
@@ -57,11 +65,11 @@ def weight(call: LossCall) -> Array:
 
 def _denominator(call: LossCall) -> Any:
     n = call.normalizer
-    return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.wide))
+    return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.sum_dtype))
 
 
 def _context(x: Array, clean: bool) -> Context:
-    return context(x, jnp)._replace(clean=clean)
+    return context(x, jnp)._replace(labels_verified=clean)
 
 
 # Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
@@ -89,7 +97,7 @@ def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean
     total = exact_sum(cx, rows)
     if weight is not None:
         total = mean(cx, total, weight, normalizer)
-    return cast(cx, total, cx.acc)
+    return cast(cx, total, cx.compute_dtype)
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
@@ -139,7 +147,7 @@ def square_sum(x: Array) -> Array:
 def _elements(x: Array, logarithm: bool) -> Array:
     def run(x: Array) -> Array:
         cx = context(x, jnp)
-        got = _softmax_parts(cast(cx, x, cx.acc))
+        got = _softmax_parts(cast(cx, x, cx.compute_dtype))
         return -got.nll if logarithm else got.p
 
     return automatic(run, spread_as(x), x)
@@ -180,7 +188,7 @@ def _rows_jvp(
         if slope is None or tangent is None:
             continue
         # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
-        term = cast(cx, slope, cx.acc) * cast(cx, tangent, cx.acc)
+        term = cast(cx, slope, cx.compute_dtype) * cast(cx, tangent, cx.compute_dtype)
         out = out + (jnp.sum(term, axis=-1) if classes else term)
     return rows, out
 

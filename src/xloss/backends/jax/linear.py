@@ -16,7 +16,7 @@ from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.class_shards import Shard
 from ...core.linear import Linear
-from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.weights import mean_weights
 from ...engines import choose
@@ -62,7 +62,7 @@ def value_and_grad(
 def _taken(call: LossCall) -> tuple[Arrays, Constants, Static]:
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
-    n = None if n is None else jnp.asarray(n, dtype=call.cx.wide)
+    n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)
     arrays = (o.x, linear.weight, linear.bias, o.targets)
     constants = (o.class_weight, o.sample_weight, o.where, n)
     axis = None if call.group is None else call.group.name
@@ -175,7 +175,9 @@ def _backward(static: Static, kept: Any, cotangent: Any) -> Any:
 _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT) -> Outcome:
+def run(
+    call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
+) -> Outcome:
     """Compute what is needed in a scan over blocks; the last one begins early, to be full."""
     cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
     assert linear is not None
@@ -190,8 +192,8 @@ def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cot
             made = Outcome(weight=exchange.weight_sum(call, o))
     if not (outputs.rows or outputs.total or outputs.grad or outputs.grad_targets):
         return made
-    if not isinstance(cotangent.row, float) and cotangent.row.ndim > 1:
-        cotangent = cotangent._replace(row=cotangent.row.reshape(count))
+    if not isinstance(cotangent.row_loss, float) and cotangent.row_loss.ndim > 1:
+        cotangent = cotangent._replace(row_loss=cotangent.row_loss.reshape(count))
     # A length that is a symbol (jax.export) has no part of known length: one block of all.
     known = all(isinstance(n, int) for n in (count, width, classes))
     step = cutting.block_rows(count, classes, linear, cx) if known else count
@@ -204,12 +206,12 @@ def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cot
         return a if group is None else group.own(a)
 
     room = {
-        "x": ((count, width), cx.acc),
-        "weight": ((classes, width), cx.acc),
-        "bias": ((classes,), cx.wide),
+        "x": ((count, width), cx.compute_dtype),
+        "weight": ((classes, width), cx.compute_dtype),
+        "bias": ((classes,), cx.sum_dtype),
     }
     start = {name: own(jnp.zeros(*room[name])) for name in parts if outputs.grad}
-    start["rows"] = jnp.zeros((count,), cx.acc)
+    start["rows"] = jnp.zeros((count,), cx.compute_dtype)
     if outputs.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
 
@@ -220,7 +222,7 @@ def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cot
         """Add: what an earlier block has done is 0 here."""
         return lax.dynamic_update_slice_in_dim(a, cut(a, at) + new, at, 0)
 
-    few = max(1, min(classes, cutting.PIECE // max(1, width))) if known else classes
+    few = max(1, min(classes, cutting.WEIGHT_CHUNK // max(1, width))) if known else classes
 
     def by_classes(step: Any, into: Any) -> Any:
         """Fold over pieces of the weight, converted; of the last one the classes yet to come."""
@@ -228,32 +230,36 @@ def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cot
         def one(j: Any, into: Any) -> Any:
             at = jnp.minimum(j * few, classes - few)
             w = lax.dynamic_slice_in_dim(linear.weight, at, few)
-            return step(into, at, at + jnp.arange(few) >= j * few, cast(cx, w, cx.acc))
+            return step(into, at, at + jnp.arange(few) >= j * few, cast(cx, w, cx.compute_dtype))
 
         return lax.fori_loop(0, -(-classes // few) if known else 1, one, into)
 
     def logits(x: Array) -> Array:
-        if linear.weight.dtype == cx.acc:
+        if linear.weight.dtype == cx.compute_dtype:
             z = jnp.matmul(x, linear.weight.T)
         else:
             z = by_classes(
                 lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
-                own(jnp.zeros((step, classes), cx.acc)),
+                own(jnp.zeros((step, classes), cx.compute_dtype)),
             )
-        return z if linear.bias is None else z + cast(cx, linear.bias, cx.acc)
+        return z if linear.bias is None else z + cast(cx, linear.bias, cx.compute_dtype)
 
     def body(into: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
         at = jnp.minimum(i * step, count - step)
         new = at + jnp.arange(step) >= i * step
         there = new if keep is None else new & cut(keep, at)
-        x = jnp.where(there[:, None], cast(cx, cut(o.x, at), cx.acc), 0.0)
+        x = jnp.where(there[:, None], cast(cx, cut(o.x, at), cx.compute_dtype), 0.0)
         where = new if o.where is None else new & cut(o.where, at)
         targets, sample = cut(o.targets, at), cut(o.sample_weight, at)
         part = Operands(logits(x), targets, o.class_weight, sample, where)
-        row = cotangent.row if isinstance(cotangent.row, float) or cotangent.row.ndim == 0 else cut(cotangent.row, at)
+        row = (
+            cotangent.row_loss
+            if isinstance(cotangent.row_loss, float) or cotangent.row_loss.ndim == 0
+            else cut(cotangent.row_loss, at)
+        )
         asked = outputs._replace(rows=True, total=False, weight=False)
         stage = exchange.stage(call, part, cx)
-        got = stage.run(part, options, cx, classes, asked, cotangent._replace(row=row))
+        got = stage.run(part, options, cx, classes, asked, cotangent._replace(row_loss=row))
         g: Any = got.grad
 
         def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
@@ -268,7 +274,7 @@ def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cot
 
         sums = {"weight": into["weight"]} if "weight" in into else {}
         if "x" in into:
-            sums["x"] = own(jnp.zeros((step, width), cx.acc))
+            sums["x"] = own(jnp.zeros((step, width), cx.compute_dtype))
         sums = by_classes(products, sums) if sums else sums
         out = {**into, "rows": put(into["rows"], got.rows, at)}
         if "weight" in sums:
@@ -276,7 +282,7 @@ def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cot
         if "x" in sums:
             out["x"] = put(into["x"], jnp.where(there[:, None], sums["x"], 0.0), at)
         if "bias" in into:
-            out["bias"] = into["bias"] + cast(cx, jnp.sum(g, axis=0), cx.wide)
+            out["bias"] = into["bias"] + cast(cx, jnp.sum(g, axis=0), cx.sum_dtype)
         if "targets" in into:
             out["targets"] = put(into["targets"], got.grad_targets, at)
         return out, None

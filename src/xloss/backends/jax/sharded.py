@@ -14,7 +14,7 @@ from ..._arrays.inspect import Array
 from ..._arrays.ops import cast
 from ...core import class_shards, softmax
 from ...core.call import LossCall
-from ...core.options import Operands, Options, Cotangent
+from ...core.options import Cotangent, Operands, Options
 from ...core.reduce import contributing, exact_sum, mean
 from ...core.row_stats import RowStats, exponentials
 from ...core.targets import Targets, total_weight
@@ -44,11 +44,11 @@ def value(call: LossCall) -> Array:
             o = o._replace(where=live if o.where is None else o.where & live)
     losses = _rows(o, m, sums, shard.start, options, shard[1:], call.group.name)
     if options.reduction == "none":
-        return cast(cx, losses, cx.acc)
+        return cast(cx, losses, cx.compute_dtype)
     total = exact_sum(cx, losses)
     if weight is not None:
         total = mean(cx, total, weight, _denominator(call))
-    return cast(cx, total, cx.acc)
+    return cast(cx, total, cx.compute_dtype)
 
 
 def value_and_grad(
@@ -74,7 +74,13 @@ def _whole(
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
 def _rows(
-    o: Operands, m: Array, sums: Array, start: Any, options: Options, sizes: tuple[int, ...], name: str
+    o: Operands,
+    m: Array,
+    sums: Array,
+    start: Any,
+    options: Options,
+    sizes: tuple[int, ...],
+    name: str,
 ) -> Array:
     """Return row losses, wide; m and sums are what the exchanges left, constants to autodiff."""
     s, t, cx = _whole(o, m, sums, start, options, sizes)
@@ -88,13 +94,13 @@ def _rows_jvp(
     o, m, sums, start = primals
     v = tangents[0].x
     s, t, cx = _whole(o, m, sums, start, options, sizes)
-    x = cast(cx, o.x, cx.acc)
+    x = cast(cx, o.x, cx.compute_dtype)
     g = class_shards.gradient(
-        x, s, t, options, cx, Cotangent(1.0), lambda z: _parts(z, s.max, s.rest, name)
+        x, s, t, options, cx, Cotangent(1.0), lambda z: _parts(z, s.max, s.tail_sum, name)
     )
     # The sum over the ranks: its transpose, in a backward pass, costs no exchange.
-    out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.acc), axis=-1), name)  # type: ignore[no-untyped-call]
-    return _rows(o, m, sums, start, options, sizes, name), cast(cx, out, cx.wide)
+    out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.compute_dtype), axis=-1), name)  # type: ignore[no-untyped-call]
+    return _rows(o, m, sums, start, options, sizes, name), cast(cx, out, cx.sum_dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))

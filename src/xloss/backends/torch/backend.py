@@ -15,7 +15,7 @@ from ..._arrays.ops import cast
 from ...core import softmax
 from ...core.call import LossCall
 from ...core.family import SOFTMAX, formula_gradients
-from ...core.options import Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
 from ...core.weights import mean_weights
@@ -43,7 +43,9 @@ def value(call: LossCall) -> Array:
     if not recorded and not transformed:
         return _by_rows(call, True) if compiling and custom_op.takes(call) else _plain(call)
     # What torch.func follows may be something else: it takes no Function with a context of its own.
-    by_rows = call.options.reduction == "none" or compiling or transformed or custom_op.transforming()
+    by_rows = (
+        call.options.reduction == "none" or compiling or transformed or custom_op.transforming()
+    )
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.options, call.cx), call):
             return torch_cuda.recorded(call, _by_rows)
@@ -71,7 +73,7 @@ def _by_rows(call: LossCall, compiling: bool = False) -> Array:
     total = exact_sum(cx, rows)
     if weight is not None:
         total = mean(cx, total, weight, call.normalizer)
-    return cast(cx, total, cx.acc)
+    return cast(cx, total, cx.compute_dtype)
 
 
 def value_and_grad(
@@ -98,7 +100,7 @@ def _numpy_call(call: LossCall) -> LossCall | None:
     On the host NumPy's elementwise operations take a third of the time of torch's own, and give
     the same bits whatever the batch. Asking for the generic engine keeps torch's namespace.
     """
-    if call.options.engine is not None or not call.cx.host:
+    if call.options.engine is not None or not call.cx.on_host:
         return None
     o = _views(call.operands)
     if o is None:
@@ -110,7 +112,7 @@ def _numpy_call(call: LossCall) -> LossCall | None:
 
 def _numpy_context(x: Array, cx: Context) -> Context:
     made = context(x, namespace(x))
-    return read(made, cx.clean) if cx.readable or cx.clean else made
+    return read(made, cx.labels_verified) if cx.values_readable or cx.labels_verified else made
 
 
 def _views(o: Operands) -> Operands | None:
@@ -147,7 +149,7 @@ def elements(call: LossCall) -> Array:
         return default.elements(call)
     choose(call.operands, call.options, cx)
     logarithm = call.options.kind == "log_softmax"
-    z = cast(cx, x, cx.acc)
+    z = cast(cx, x, cx.compute_dtype)
     if compiling or (_followed(call.operands) and _functionalized()):
         # The value is ours, the derivative that of the compiler's own softmax.
         twin = torch.log_softmax(z, -1) if logarithm else torch.softmax(z, -1)
@@ -192,7 +194,7 @@ def _followed(o: Operands) -> bool:
 def _recorded(call: LossCall) -> Array:
     o = call.operands
     arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.clean)  # type: ignore[no-untyped-call]
+    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
     return out[0] if isinstance(out, tuple) else out
 
 
@@ -213,14 +215,16 @@ def _surrogate(call: LossCall) -> Array:
         o.where,
         o.pos_weight,
     )
-    rows: Any = choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
+    rows: Any = (
+        choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
+    )
     g, h = formula_gradients(fixed, options, cx, call.classes, Cotangent(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
         # What torch.func follows says that of itself only in the innermost of its levels.
         if x is None or slope is None or (compiling and not x.requires_grad):
             continue
-        zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.acc), 0.0)
-        slope = cast(cx, slope, cx.acc)
+        zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.compute_dtype), 0.0)
+        slope = cast(cx, slope, cx.compute_dtype)
         infinite = torch.isinf(slope)
         # The square root's slope at 0 is inf: an infinite derivative of a term that is 0.
         steep = torch.sqrt(torch.where(infinite, zero, 1.0)) * torch.sign(slope)
@@ -230,13 +234,13 @@ def _surrogate(call: LossCall) -> Array:
 
 
 def _context(o: Operands, clean: bool) -> Context:
-    cx = context(o.x, namespace(o.x))._replace(clean=clean)
+    cx = context(o.x, namespace(o.x))._replace(labels_verified=clean)
     return functional(cx) if _followed(o) else cx
 
 
 def _upstream(cotangent: Array, cx: Context) -> tuple[Array, Context]:
     """Return an upstream that an engine can read, or the context of plain operations."""
-    if cx.eager and not has_memory(cotangent):
+    if cx.inplace_ok and not has_memory(cotangent):
         if is_wrapper(cotangent):
             return cotangent, functional(cx)
         cotangent = cotangent.clone().resolve_neg()  # a negated view; zeros without memory
@@ -256,13 +260,17 @@ def _run(
     cx = _context(o, clean)
     if not isinstance(cotangent, float):
         cotangent, cx = _upstream(cotangent, cx)
-    twin = _views(o) if options.engine is None and cx.host else None
+    twin = _views(o) if options.engine is None and cx.on_host else None
     if twin is None:
-        return choose(o, options, cx).run(o, options, cx, classes, outputs, Cotangent(cotangent), saved)
+        return choose(o, options, cx).run(
+            o, options, cx, classes, outputs, Cotangent(cotangent), saved
+        )
     cx = _numpy_context(twin.x, cx)
     cotangent = cotangent if isinstance(cotangent, float) else _view(cotangent)
     known = None if saved is None else tuple(map(_view, saved))
-    got = choose(twin, options, cx).run(twin, options, cx, classes, outputs, Cotangent(cotangent), known)
+    got = choose(twin, options, cx).run(
+        twin, options, cx, classes, outputs, Cotangent(cotangent), known
+    )
     return Outcome(
         rows=None if got.rows is None else _tensor(got.rows),
         grad=None if got.grad is None else _tensor(got.grad),
@@ -285,7 +293,7 @@ class _Reduced(torch.autograd.Function):
         call = call._replace(operands=o)
         call = _numpy_call(call) or call
         engine: Any = choose(call.operands, options, call.cx)
-        keep = options.kind in SOFTMAX and call.classes > engine.RECOMPUTED
+        keep = options.kind in SOFTMAX and call.classes >= engine.save_stats_from
         weight = default.known_weight(call) if options.reduction == "mean" else 1.0
         outputs = Outputs(total=True, weight=weight is None, stats=keep)
         got = default.runner(call)(outputs)
@@ -311,7 +319,9 @@ class _Reduced(torch.autograd.Function):
         if twin is not None:
             call, cotangent, stats = twin, _view(cotangent), tuple(map(_view, stats))
         run = partial(default.runner(call), saved=stats or None)
-        got = default.evaluated(call, run, Outputs(grad=True), cotangent, ctx.weight, value=False)[1].grad
+        got = default.evaluated(call, run, Outputs(grad=True), cotangent, ctx.weight, value=False)[
+            1
+        ].grad
         return _home(got), *none
 
 
@@ -388,7 +398,7 @@ class _Rows(torch.autograd.Function):
                     continue
                 # A class of slope exactly 0 does not move the loss, infinitely though it moves.
                 still = (slope == 0) & ~torch.isfinite(tangent)
-                term = cast(cx, slope, cx.acc) * torch.where(still, 0.0, tangent)
+                term = cast(cx, slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
                 out = out + (term.sum(-1) if classes else term)
         return (out, *(None for _ in kept[6:]))
 

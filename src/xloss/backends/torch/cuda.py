@@ -107,14 +107,20 @@ class _Loss(torch.autograd.Function):
         if torch.is_grad_enabled():
             loss = ctx.by_rows(call.of(o))
             return torch.autograd.grad(loss, o.x, cotangent, create_graph=True)[0], *none
-        if _wrapped(cotangent) or _batched(cotangent):  # a batch of upstreams, whose memory no kernel can read
+        if _wrapped(cotangent) or _batched(
+            cotangent
+        ):  # a batch of upstreams, whose memory no kernel can read
             one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
             slope = cuda.again(o, call.options, call.cx, call.classes, one, kept, None)
             return (cotangent * slope).to(o.x.dtype), *none
-        if cotangent.is_neg() or cotangent._is_zerotensor():  # its values do not stand in its memory
+        if (
+            cotangent.is_neg() or cotangent._is_zerotensor()
+        ):  # its values do not stand in its memory
             cotangent = cotangent.clone().resolve_neg()
         ahead, ctx.ahead = ctx.ahead, None
-        got = cuda.again(o, call.options, call.cx, call.classes, cotangent, kept, ahead, call.memory)
+        got = cuda.again(
+            o, call.options, call.cx, call.classes, cotangent, kept, ahead, call.memory
+        )
         return got, *none
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._arrays.context import context
 from ..._arrays.inspect import namespace
 from ...core.call import LossCall
-from ...core.options import Outputs, Operands, Options, Cotangent
+from ...core.options import Cotangent, Operands, Options, Outputs
 from ...engines import choose
 from ...engines.cuda import engine as cuda
 
@@ -125,7 +125,11 @@ def cross_entropy_rows_backward(
     options = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     outputs, saved = Outputs(grad=True), (maxima, rests)
-    made = choose(o, options, cx).run(o, options, cx, x.shape[-1], outputs, Cotangent(cotangent), saved).grad
+    made = (
+        choose(o, options, cx)
+        .run(o, options, cx, x.shape[-1], outputs, Cotangent(cotangent), saved)
+        .grad
+    )
     assert isinstance(made, Tensor)
     return made
 

@@ -12,8 +12,8 @@ from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, is_wrapper, namespace
 from ..._arrays.ops import cast
 from ...core.call import LossCall
-from ...core.linear import PIECE, Linear, cuts
-from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
+from ...core.linear import WEIGHT_CHUNK, Linear, cuts
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.targets import prepare
 from ..eager import dense as default
 from ..eager.linear import Stage, argument, evaluated, gathered, rounded
@@ -51,7 +51,7 @@ def _needs_logits(call: LossCall, arrays: Any) -> bool:
     if torch.compiler.is_compiling():
         return bool(custom_op.transforming())
     wrapped = any(a is not None and is_wrapper(a) for a in arrays)
-    return wrapped or not call.cx.eager or whole._transformed(arrays, False)
+    return wrapped or not call.cx.inplace_ok or whole._transformed(arrays, False)
 
 
 def value_and_grad(
@@ -68,7 +68,9 @@ def value_and_grad(
         return got, rounded(call, grads)
 
 
-def run(call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT) -> Outcome:
+def run(
+    call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
+) -> Outcome:
     """Go over the blocks with autograd off: products by torch, rows on NumPy views on the host."""
     with torch.no_grad():
         made = blocks(call, parts, outputs, cotangent, partial(_stage, call.options))
@@ -82,8 +84,8 @@ def _tensor(a: Any) -> Any:
 def _stage(options: Options, cx: Context, o: Operands) -> Stage:
     """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
     views = None
-    if options.engine is None and cx.host:
-        views = whole._views(o._replace(x=o.x[:0, ...].to(cx.acc)))
+    if options.engine is None and cx.on_host:
+        views = whole._views(o._replace(x=o.x[:0, ...].to(cx.compute_dtype)))
     if views is None:
         return Stage(cx, o, lambda a: a, lambda a: a)
     return Stage(whole._numpy_context(views.x, cx), views, _view, whole._tensor)
@@ -128,14 +130,16 @@ def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
     o, linear, options = call.operands, call.linear, call.options
     assert linear is not None
     cx = functional(call.cx)
-    keep = prepare(o if options.indexed else o._replace(targets=None), options, cx, call.classes).keep
+    keep = prepare(
+        o if options.indexed else o._replace(targets=None), options, cx, call.classes
+    ).row_present
     keep = None if keep is None else keep.unsqueeze(-1)
-    x, weight = cast(cx, o.x, cx.acc), cast(cx, linear.weight, cx.acc)
+    x, weight = cast(cx, o.x, cx.compute_dtype), cast(cx, linear.weight, cx.compute_dtype)
     if keep is not None:
         x = torch.where(keep, x, 0.0)
     z = x @ weight.mT
     if linear.bias is not None:
-        z = z + cast(cx, linear.bias, cx.acc)
+        z = z + cast(cx, linear.bias, cx.compute_dtype)
     return keep, x, weight, z
 
 
@@ -156,7 +160,7 @@ def _held_gradients(
         made = {
             "x": features if keep is None else torch.where(keep, features, 0.0),
             "weight": flat.mT @ rows,
-            "bias": torch.sum(flat, 0, dtype=cx.wide),
+            "bias": torch.sum(flat, 0, dtype=cx.sum_dtype),
         }
         grads |= {name: made[name] for name in wanted if name != "targets"}
     return got, rounded(call, grads)
@@ -196,7 +200,7 @@ class _Gradients(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> Any:
         cotangent, *arrays, bare, wanted, grads = args
         call = _with(bare, arrays)
-        if grads is not None and not (call.cx.host and not isfinite(float(cotangent))):
+        if grads is not None and not (call.cx.on_host and not isfinite(float(cotangent))):
             grads = {name: _scaled(g, cotangent, call.cx) for name, g in grads.items()}
         elif call.options.reduction == "none":
             parts = tuple(name for name in wanted if name != "targets")
@@ -214,14 +218,14 @@ class _Gradients(torch.autograd.Function):
 
 def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
     """Return g·up, written into g, which is our own; a pass over the weight is worth saving."""
-    if cx.host and float(cotangent) == 1:
+    if cx.on_host and float(cotangent) == 1:
         return g
     if g.dtype in (torch.float32, torch.float64):
         return g.mul_(cotangent)
     # As 0-d, the upstream would be rounded to g's 16 bits before it multiplies. On the host the
     # product is made in float32 first, so a piece at a time.
     cotangent, flat = cotangent.reshape(1), g.view(-1)
-    for c in cuts(flat.shape[0], PIECE if cx.host else flat.shape[0]):
+    for c in cuts(flat.shape[0], WEIGHT_CHUNK if cx.on_host else flat.shape[0]):
         torch.mul(flat[c], cotangent, out=flat[c])
     return g
 
@@ -285,7 +289,9 @@ def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[A
 
 def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     """Return the call that an operation's arguments describe, its upstream and what it wants."""
-    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = args[:10]
+    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = (
+        args[:10]
+    )
     ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
     options = Options(
         "cross_entropy",

@@ -23,7 +23,7 @@ def products(cx: Context, x: Array, weight: Array) -> Products | None:
     """Return what multiplies 16-bit matrices as they are, or None."""
     if type(x) not in _PLAIN or type(weight) not in _PLAIN:
         return None
-    if not cx.host:
+    if not cx.on_host:
         return TensorCores(weight) if has_tensor_cores(weight) else None
     # oneDNN's float16 product has no room above 65504 for what it returns: bfloat16 alone.
     if weight.dtype == torch.bfloat16 and _host_multiplies():

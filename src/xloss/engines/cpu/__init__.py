@@ -1,1 +1,1 @@
-"""The engine compiled for the host by Numba, and what it stands on: kernels, their cache, threads."""
+"""The engine compiled for the host by Numba: its kernels, their cache on disk, its threads."""

@@ -19,7 +19,7 @@ import numpy as np
 from ..._arrays.context import Context, context, read
 from ..._arrays.inspect import Array, dtype_name, has_memory
 from ..._arrays.ops import cast
-from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.row_blocks import cuts
 from ...core.targets import prepare
 from .. import fork_safety, generic, memory_checks
@@ -30,13 +30,13 @@ name = "cpu"
 
 # Classes: up to here several rows to a vector are faster than several classes. Beyond, rows whose
 # classes lie apart are copied to C order piece by piece: the bits depend on no layout.
-FEW = 96
-RECOMPUTED = FEW  # up to here a gradient reads no saved statistics
-PIECE = 2**20  # elements handed to a thread at once
-PIECES = 8  # so many at least, where none has fewer than ALONE elements
+COLUMN_KERNEL_MAX_CLASSES = 96
+save_stats_from = COLUMN_KERNEL_MAX_CLASSES + 1  # below, a gradient costs less anew
+THREAD_CHUNK = 2**20  # elements handed to a thread at once
+PIECES = 8  # so many at least, where none has fewer than SINGLE_THREAD_MAX elements
 COPIED = 2**18  # elements, where a piece of many classes is copied
 ROWS = 2**14  # rows: labels and weights that need it are copied piece by piece
-ALONE = 2**16  # elements: below, waking another thread costs more than it saves
+SINGLE_THREAD_MAX = 2**16  # elements: below, waking another thread costs more than it saves
 
 
 def unavailable() -> str | None:
@@ -64,9 +64,9 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     """Say why this call cannot be taken, or None; never by its size."""
     if options.kind != "cross_entropy":
         return f"only cross_entropy is compiled, not {options.kind}"
-    if cx.library not in ("numpy", "torch") or not cx.host:
+    if cx.library not in ("numpy", "torch") or not cx.on_host:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
-    if not cx.eager:
+    if not cx.inplace_ok:
         return "the call is traced or differentiated by plain operations"
     if cx.library == "torch" and not all(a is None or has_memory(a) for a in o):
         return "a tensor's memory does not hold its values"
@@ -86,7 +86,9 @@ def run(
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
-    memory_checks.check_gradient(cotangent, saved, memory_checks.check_operands(o, options, cx, classes), cx)
+    memory_checks.check_gradient(
+        cotangent, saved, memory_checks.check_operands(o, options, cx, classes), cx
+    )
     rest = Outputs(grad_targets=outputs.grad_targets, weight=outputs.weight and not outputs.total)
     others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
     outputs = outputs._replace(grad_targets=False, weight=outputs.weight and outputs.total)
@@ -114,14 +116,22 @@ class _Call:
         cotangent: Cotangent,
         saved: tuple[Array, ...] | None,
     ) -> None:
-        self.x, self.options, self.cx, self.classes, self.outputs = o.x, options, cx, classes, outputs
+        self.x, self.options, self.cx, self.classes, self.outputs = (
+            o.x,
+            options,
+            cx,
+            classes,
+            outputs,
+        )
         self.rows = tuple(o.x.shape[:-1])
         self.count = prod(self.rows)
         kernels = _load()
         self.like = kernels.like[dtype_name(o.x.dtype)]
-        self.acc = np.dtype(dtype_name(cx.acc))
+        self.acc = np.dtype(dtype_name(cx.compute_dtype))
         self.np = (
-            cx if cx.library == "numpy" else read(context(np.empty(0, self.acc), np), cx.clean)
+            cx
+            if cx.library == "numpy"
+            else read(context(np.empty(0, self.acc), np), cx.labels_verified)
         )
         self.soft = None if options.indexed else o.targets
         weight = None if o.class_weight is None else self.numbers(o.class_weight)
@@ -134,22 +144,22 @@ class _Call:
             self.host(o.sample_weight),
             self.host(o.where),
         )
-        bare = cx.clean and weight is o.sample_weight is o.where is None
+        bare = cx.labels_verified and weight is o.sample_weight is o.where is None
         # Where labels begin that need nothing done to them.
         self.labels = readable_labels(self.operands.targets) if bare else 0
         self.cotangent, self.ups = 1.0, None
-        if isinstance(cotangent.row, float) or cotangent.row.ndim == 0:
-            self.cotangent = float(cotangent.row)
+        if isinstance(cotangent.row_loss, float) or cotangent.row_loss.ndim == 0:
+            self.cotangent = float(cotangent.row_loss)
         else:
-            self.ups = self.flat(cotangent.row, np.float64)
-        self.dead = cotangent.live is not None and not bool(cotangent.live)
+            self.ups = self.flat(cotangent.row_loss, np.float64)
+        self.dead = cotangent.any_row_counts is not None and not bool(cotangent.any_row_counts)
         self.place_arrays(outputs, saved)
         self.kernel = kernels.rows if self.by_rows else kernels.columns
 
     def place_arrays(self, outputs: Outputs, saved: tuple[Array, ...] | None) -> None:
         """Find where the logits lie, and make room for what is wanted."""
         self.at = place(self.x)
-        self.by_rows = self.classes > FEW
+        self.by_rows = self.classes > COLUMN_KERNEL_MAX_CLASSES
         if self.by_rows and self.at is not None and self.at.class_step != 1:
             self.at = None
         self.losses = np.empty(self.count, self.acc) if outputs.rows else None
@@ -201,8 +211,8 @@ class _Call:
         Of shapes alone where the columns kernel adds up a block of losses: its bits depend on where
         a block begins. The rows kernel adds them exactly enough, wherever a piece ends.
         """
-        most = COPIED if self.at is None and self.by_rows else PIECE
-        elements = min(most, max(ALONE, self.count * self.classes // PIECES))
+        most = COPIED if self.at is None and self.by_rows else THREAD_CHUNK
+        elements = min(most, max(SINGLE_THREAD_MAX, self.count * self.classes // PIECES))
         return max(1, min(int(elements // self.classes), ROWS))
 
     def result(self) -> Outcome:
@@ -222,7 +232,7 @@ class _Call:
         def step(i: int) -> None:
             self.step(pieces[i], firsts[i], firsts[i + 1] - firsts[i], totals[i])
 
-        if self.count * self.classes < ALONE:
+        if self.count * self.classes < SINGLE_THREAD_MAX:
             for i in range(len(pieces)):
                 step(i)
         else:
@@ -303,9 +313,9 @@ class _Call:
             address(soft, self.acc),
             address(self.class_weight, self.acc),
             address(t.labels, np.int64),
-            address(t.keep, np.bool_),
-            address(t.bad, np.bool_),
-            address(t.scale, np.float64),
+            address(t.row_present, np.bool_),
+            address(t.label_invalid, np.bool_),
+            address(t.sample_weight, np.float64),
             address(t.label_weight, np.float64),
         )
         return places, held
@@ -320,7 +330,9 @@ class _Call:
         def home(a: Any) -> Any:
             return a if cx.library == "numpy" else cx.xp.from_numpy(np.asarray(a))
 
-        stats = (shaped(self.maxima), shaped(self.rests)) if outputs.stats and not self.known else None
+        stats = (
+            (shaped(self.maxima), shaped(self.rests)) if outputs.stats and not self.known else None
+        )
         return Outcome(
             rows=shaped(self.losses),
             total=home(_sum(totals[:, :2])) if outputs.total else None,

@@ -8,7 +8,7 @@ from typing import Any
 from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
-from ...core.options import Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from .. import memory_checks
 from ..row_layout import places
 from . import driver
@@ -68,8 +68,8 @@ class Launcher:
                 if low <= options.ignore_index <= high:
                     ignores, ignore = 1, (options.ignore_index + 2**63) % 2**64 - 2**63
         else:
-            if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.acc)):
-                t = cast(cx, t, cx.acc)
+            if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.compute_dtype)):
+                t = cast(cx, t, cx.compute_dtype)
             self.soft = dtype_name(t.dtype)
             soft = self.column(t, KINDS)
         if o.class_weight is not None:
@@ -89,8 +89,8 @@ class Launcher:
         """Return where an array lies, and how its elements are stored."""
         kind = kinds.get(dtype_name(a.dtype))
         if kind is None:
-            a = cast(self.cx, a, self.cx.acc)
-            kind = kinds[dtype_name(self.cx.acc)]
+            a = cast(self.cx, a, self.cx.compute_dtype)
+            kind = kinds[dtype_name(self.cx.compute_dtype)]
         return self.address(a), kind
 
     def empty(self, dtype: Any, *shape: int) -> Array:
@@ -163,7 +163,7 @@ class Launcher:
         kernels, threads, together, parts, _ = of
         work = 0
         if len(kernels) > 1:
-            work = self.room(self.cx.wide, count * parts * _LEFT // 8)
+            work = self.room(self.cx.sum_dtype, count * parts * _LEFT // 8)
         packed = CALL.pack(
             count,
             self.classes,
@@ -191,28 +191,30 @@ class Launcher:
         for kernel in kernels:
             driver.launch(kernel, self.index, grid, threads, self.stream, packed, CALL.size)
 
-    def needed(self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None) -> Outcome:
+    def needed(
+        self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
+    ) -> Outcome:
         """Compute what is needed but for gradients to targets and elements."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
         cx, address = self.cx, self.home.address
-        rows = self.empty(cx.acc, *self.shape) if outputs.rows else None
+        rows = self.empty(cx.compute_dtype, *self.shape) if outputs.rows else None
         losses = weights = 0
         if rows is not None:
             losses = address(rows)
         elif outputs.total:
-            losses = self.room(cx.acc, self.count)
+            losses = self.room(cx.compute_dtype, self.count)
         made = grad = total = weight = None
         to: tuple[int, ...] | None = None
         stats = _NONE
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
         elif outputs.stats:
-            made = self.empty(cx.acc, *self.shape), self.empty(cx.wide, *self.shape)
+            made = self.empty(cx.compute_dtype, *self.shape), self.empty(cx.sum_dtype, *self.shape)
             stats = address(made[0]), address(made[1])
         if outputs.grad:
             grad, to = self.like_x()
         if outputs.weight and not self.options.indexed:
-            weights = self.room(cx.wide, self.count)
+            weights = self.room(cx.sum_dtype, self.count)
         if losses or weights or grad is not None or outputs.stats:
             self.rows(
                 self.kernels(outputs.grad, few=False),
@@ -221,19 +223,21 @@ class Launcher:
                 stats=stats,
                 known=int(saved is not None),
                 grad=to,
-                cotangent=cotangent.row,
-                live=cotangent.live,
+                cotangent=cotangent.row_loss,
+                live=cotangent.any_row_counts,
             )
         if outputs.total or outputs.weight:
             into = [0, 0]
             if outputs.total:
-                total = self.empty(cx.wide)
+                total = self.empty(cx.sum_dtype)
                 into[0] = address(total)
             if outputs.weight:
-                weight = self.empty(cx.wide)
+                weight = self.empty(cx.sum_dtype)
                 into[1] = address(weight)
             of_mean = (0, *_NONE, nan, 0)
-            self.add(losses if outputs.total else 0, weights, outputs.weight, of_mean, (0, *into, 0))
+            self.add(
+                losses if outputs.total else 0, weights, outputs.weight, of_mean, (0, *into, 0)
+            )
         return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
     def add(
@@ -252,7 +256,7 @@ class Launcher:
                 self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
             )
         count = self.count if losses or weighs else 0
-        kernel = sums_of(self.cx.acc, self.home, self.index)
+        kernel = sums_of(self.cx.compute_dtype, self.home, self.index)
 
         def launch(rows: int, blocks: int, partial: int, counter: int, gathers: bool) -> None:
             finishes = blocks == 1
@@ -267,7 +271,7 @@ class Launcher:
             launch(count, 1, 0, 0, False)
             return
         blocks = -(-count // _SPAN)
-        partial = self.room(self.cx.wide, 2 * blocks)
+        partial = self.room(self.cx.sum_dtype, 2 * blocks)
         # The last block to end finishes, where blocks can be counted; else one more launch does.
         counter = shared_room(self.home, self.index, self.stream, self.cx)
         launch(count, blocks, partial, counter, False)
@@ -275,7 +279,13 @@ class Launcher:
             launch(blocks, 1, partial, 0, True)
 
     def reduced(
-        self, normalizer: Any, cotangent: Array | float, weight: Array | None, *, grad: bool, keep: bool
+        self,
+        normalizer: Any,
+        cotangent: Array | float,
+        weight: Array | None,
+        *,
+        grad: bool,
+        keep: bool,
     ) -> tuple[Array, Array | None, Array | None]:
         """Return the mean or the sum, its gradient times `up`, and what `again` reads of it.
 
@@ -285,14 +295,14 @@ class Launcher:
         memory_checks.check_gradient(Cotangent(cotangent), None, self.shape, cx)
         memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.options.reduction == "mean", self.options.indexed
-        loss = self.empty(cx.acc)
+        loss = self.empty(cx.compute_dtype)
         gradient = kept = None
         to: tuple[int, ...] | None = None
         at, stats = 0, _NONE
         if grad:
             gradient, to = self.like_x()
         if keep:
-            kept = self.empty(cx.wide, 2 + 2 * count)
+            kept = self.empty(cx.sum_dtype, 2 + 2 * count)
             at = address(kept)
             stats = kept_stats(at, count)
         divisor, column = nan, _NONE
@@ -313,9 +323,9 @@ class Launcher:
                 count, losses, weights, 0, 0, 1, *of_mean, address(loss), 0, 0, slope, shared, first
             )
         else:
-            slope = (at or self.room(cx.wide, 2)) if averages and (grad or keep) else 0
-            losses = self.room(cx.acc, count)
-            weights = self.room(cx.wide, count) if weighs and not labelled else 0
+            slope = (at or self.room(cx.sum_dtype, 2)) if averages and (grad or keep) else 0
+            losses = self.room(cx.compute_dtype, count)
+            weights = self.room(cx.sum_dtype, count) if weighs and not labelled else 0
             added = _NO_SUMS if kernels.adds else None
             if first:
                 self.add(0, 0, weighs, of_mean, (0, 0, 0, slope))

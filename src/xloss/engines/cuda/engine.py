@@ -11,7 +11,7 @@ from typing import Any
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
-from ...core.options import UNIT_COTANGENT, Outputs, Operands, Outcome, Options, Cotangent
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from .. import generic
 from . import driver
 from . import relaunch as quick
@@ -19,7 +19,7 @@ from .call import Launcher
 from .relaunch import Memory
 
 name = "cuda"
-RECOMPUTED = 0  # classes up to which a gradient reads no saved statistics
+save_stats_from = 1  # classes from which a gradient starts from saved statistics
 
 
 @cache
@@ -34,7 +34,7 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
         return f"only cross_entropy is compiled, not {options.kind}"
     if not _on_gpu(cx):
         return f"it reads arrays of CuPy and of torch on NVIDIA's GPUs, not of {cx.library} here"
-    if not cx.eager:
+    if not cx.inplace_ok:
         return "the call is traced or differentiated by plain operations"
     if cx.library == "torch":
         for a in o:
@@ -69,7 +69,8 @@ def run(
     """Compute what is needed of a whole call; the class axis of every array is the last."""
     by_label = options.indexed
     rest = Outputs(
-        grad_targets=outputs.grad_targets, weight=outputs.weight and not outputs.total and not by_label
+        grad_targets=outputs.grad_targets,
+        weight=outputs.weight and not outputs.total and not by_label,
     )
     others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
     outputs = outputs._replace(grad_targets=False, weight=outputs.weight and not rest.weight)
@@ -106,7 +107,9 @@ def gradient(
     memory: Memory | None = None,
 ) -> tuple[Array, Array]:
     """Return the mean or the sum, and its gradient times `up`."""
-    got, grad, _ = _reduced(o, options, cx, classes, normalizer, cotangent, memory, grad=True, keep=False)
+    got, grad, _ = _reduced(
+        o, options, cx, classes, normalizer, cotangent, memory, grad=True, keep=False
+    )
     assert grad is not None
     return got, grad
 
@@ -121,7 +124,9 @@ def recorded(
     memory: Memory | None = None,
 ) -> tuple[Array, Array | None, Array]:
     """Return the mean or the sum, its gradient if wanted now, and what a later gradient reads."""
-    got, slope, kept = _reduced(o, options, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True)
+    got, slope, kept = _reduced(
+        o, options, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True
+    )
     assert kept is not None
     return got, slope, kept
 

@@ -47,7 +47,7 @@ class Quick:
 
     def __init__(self, call: Launcher, fields: tuple[int, ...]) -> None:
         self.home, self.index, self.count = call.home, call.index, call.count
-        self.acc, self.wide = call.cx.acc, call.cx.wide
+        self.acc, self.wide = call.cx.compute_dtype, call.cx.sum_dtype
         self.averages = call.options.reduction == "mean"
         self.shape = tuple(call.o.x.shape)
         self.kernel, self.grid, self.threads, packed = call.last

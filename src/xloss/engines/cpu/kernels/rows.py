@@ -33,8 +33,8 @@ from .slice_loops import (
 )
 from .strips import LANES, fill_masks, largest_each, near_sum, take_rest
 
-PIECE = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
-GAP = 8 * PIECE + 320  # bytes between buffers; at equal places in their pages they would collide
+L1_CHUNK = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
+GAP = 8 * L1_CHUNK + 320  # bytes between buffers; at equal places in their pages they would collide
 
 
 @inline()
@@ -111,14 +111,14 @@ def rows(
     # Views by address: Numba counts no references to them, and they lie apart by more than a page.
     memory = np.empty(10 * GAP + 64, np.uint8)
     free = (memory.ctypes.data + 63) // 64 * 64
-    raw, logits = stored(free, PIECE, one), stored(free + GAP, PIECE, one)
-    made, exps = stored(free + 2 * GAP, PIECE, one), stored(free + 3 * GAP, PIECE, one)
-    product = stored(free + 4 * GAP, PIECE, one)
-    ones, zeros = stored(free + 5 * GAP, PIECE, one), stored(free + 6 * GAP, PIECE, one)
-    tops, left = stored(free + 7 * GAP, PIECE, one), stored(free + 8 * GAP, LANES, one)
+    raw, logits = stored(free, L1_CHUNK, one), stored(free + GAP, L1_CHUNK, one)
+    made, exps = stored(free + 2 * GAP, L1_CHUNK, one), stored(free + 3 * GAP, L1_CHUNK, one)
+    product = stored(free + 4 * GAP, L1_CHUNK, one)
+    ones, zeros = stored(free + 5 * GAP, L1_CHUNK, one), stored(free + 6 * GAP, L1_CHUNK, one)
+    tops, left = stored(free + 7 * GAP, L1_CHUNK, one), stored(free + 8 * GAP, LANES, one)
     mask = stored(free + 9 * GAP, 2 * LANES, one)
     fill_masks(mask, one)
-    for j in range(PIECE):
+    for j in range(L1_CHUNK):
         ones[j], zeros[j] = one, zero
     by_label, weighted = labels != 0, class_weight != 0
     c4 = acc(cap, one)
@@ -149,8 +149,8 @@ def rows(
             if near:
                 at_k, unit = reference(f8(top))
                 low, bias = near_of(at_k, one)
-        for a in range(0, 0 if saved else classes, PIECE):
-            n = min(PIECE, classes - a)
+        for a in range(0, 0 if saved else classes, L1_CHUNK):
+            n = min(L1_CHUNK, classes - a)
             z = decoded(row[a : a + n], raw)
             if cap > 0.0:
                 capped(z, c4, logits)
@@ -255,8 +255,8 @@ def rows(
         plain = by_label and eps == 0.0
         factor = (b * wy + zc) / whole
         tiny = abs(factor) < 2.0**-60  # scaled down it would be subnormal
-        for a in range(0, classes, PIECE):
-            n = min(PIECE, classes - a)
+        for a in range(0, classes, L1_CHUNK):
+            n = min(L1_CHUNK, classes - a)
             x_piece = decoded(row[a : a + n], raw)
             z = x_piece
             if cap > 0.0:
