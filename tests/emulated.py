@@ -155,7 +155,8 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(xloss._arrays.context, "_contexts", {})
         if library == "torch":
-            patch.setattr(xloss._arrays.context, "on_host", lambda lib, dev: lib != "torch")
+            for module in (xloss._arrays.context, xloss._arrays.inspect):
+                patch.setattr(module, "on_host", lambda lib, dev: lib != "torch")
         patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library)
         patch.setattr(cuda, "unavailable", lambda: None)
         patch.setattr(driver, "unfit", lambda capability: None)

@@ -44,7 +44,7 @@ def moved(x: Any, cx: Context) -> Array:
     if name == "float64" and dtype_name(cx.sum_dtype) != name:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
-    elif name in ("int64", "uint64") and dtype_name(cx.index) == "int32":
+    elif name in ("int64", "uint64") and dtype_name(cx.label_dtype) == "int32":
         values = narrowed(values, None)[0]
     elif _lacks(cx.library, name):
         values = values.astype(np.float32)
@@ -78,7 +78,7 @@ def fitted(targets: Any, ignore: Any, cx: Context) -> tuple[Any, Any]:
 
     JAX without 64 bits would take 2^32 + 1 for 1, silently.
     """
-    if cx.library == "numpy" or dtype_name(cx.index) != "int32" or not is_host(targets):
+    if cx.library == "numpy" or dtype_name(cx.label_dtype) != "int32" or not is_host(targets):
         return targets, ignore
     if dtype_name(targets.dtype) not in ("int64", "uint64") or isinstance(ignore, bool):
         return targets, ignore

@@ -69,7 +69,7 @@ def max_last(cx: Context, x: Array) -> Array:
 
 def arange(cx: Context, n: int) -> Array:
     """Return 0..n-1 as safe-label dtype on the call's device."""
-    return cx.xp.arange(n, dtype=cx.index, device=cx.device)
+    return cx.xp.arange(n, dtype=cx.label_dtype, device=cx.device)
 
 
 def gather(cx: Context, x: Array, labels: Array) -> Array:

@@ -33,7 +33,7 @@ def targets(o: Operands, options: Options, cx: Context, shard: Shard) -> Targets
     labels: Any = t.labels
     here = (labels >= shard.start) & (labels < shard.start + shard.size)
     local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
-    t = t._replace(labels=cast(cx, local, cx.index), label_local=here)
+    t = t._replace(labels=cast(cx, local, cx.label_dtype), label_local=here)
     if o.class_weight is None:
         return t
     weight = cast(cx, o.class_weight, cx.compute_dtype)

@@ -40,7 +40,7 @@ def bounds(labels: Array, cx: Context) -> tuple[int, int]:
         return int(seen.min()), int(seen.max())
     # torch orders no unsigned type but uint8.
     if cx.library == "torch" and dtype_name(labels.dtype).startswith("uint"):
-        values = cast(cx, labels, cx.index)
+        values = cast(cx, labels, cx.label_dtype)
         low, high = int(values.min()), int(values.max())
         return (low, high) if low >= 0 else (0, 2**64 - 1)
     if cx.library in ("numpy", "torch"):
@@ -59,13 +59,13 @@ def safe_labels(
     if cx.labels_verified:
         if cx.library == "torch" and labels.is_neg():  # indexing reads past the sign
             labels = labels.resolve_neg()
-        return cast(cx, labels, cx.index), None, None
+        return cast(cx, labels, cx.label_dtype), None, None
     # An unsigned value that the index dtype cannot hold turns negative, thus bad: lossless.
-    safe = cast(cx, labels, cx.index)
+    safe = cast(cx, labels, cx.label_dtype)
     inside = (safe >= 0) & (safe < classes)
     keep = None
     if ignore is not None:
-        most = INTEGERS[dtype_name(cx.index)][1]
+        most = INTEGERS[dtype_name(cx.label_dtype)][1]
         keep = safe != (ignore if ignore <= most else ignore - 2 * (most + 1))
         bad = keep & ~inside
         inside = inside & keep

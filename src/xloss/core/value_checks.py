@@ -120,9 +120,9 @@ def _first(mask: Array, cx: Context) -> int:
 
 def _element(x: Array, at: int, cx: Context) -> int:
     """Return an integer exactly; torch converts no uint64 beyond int64."""
-    value = int(cast(cx, x[at : at + 1], cx.index)[0])
+    value = int(cast(cx, x[at : at + 1], cx.label_dtype)[0])
     wraps = value < 0 and dtype_name(x.dtype).startswith("uint")
-    return value + 2 * (INTEGERS[dtype_name(cx.index)][1] + 1) if wraps else value
+    return value + 2 * (INTEGERS[dtype_name(cx.label_dtype)][1] + 1) if wraps else value
 
 
 def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

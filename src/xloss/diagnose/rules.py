@@ -123,7 +123,8 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
     yield (
         "overflow",
         failed & ~explained,
-        f"nothing is wrong with the row, but its loss is larger than any {dtype_name(cx.compute_dtype)}",
+        "nothing is wrong with the row, but its loss is larger than any "
+        f"{dtype_name(cx.compute_dtype)}",
     )
 
 

@@ -16,7 +16,15 @@ from ..core.targets import Targets
 from . import Engine, EngineUnavailable, choose, generic
 from .generic import cut_up
 
-_ROW_FIELDS = ("labels", "label_weight", "scale", "weight", "keep", "bad", "here")
+_ROW_FIELDS = (
+    "labels",
+    "label_weight",
+    "sample_weight",
+    "row_weight",
+    "row_present",
+    "label_invalid",
+    "label_local",
+)
 
 
 def compiled(x: Array, options: Options, cx: Context) -> Engine | None:
