@@ -9,7 +9,7 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
-from .. import memory_checks
+from .. import gpu_arrays, memory_checks
 from ..row_layout import places
 from . import driver
 from .kernel_variants import (
@@ -43,7 +43,7 @@ class Launcher:
     def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
         self.shape = memory_checks.check_operands(o, options, cx, classes)
         self.o, self.options, self.cx, self.classes = o, options, cx, classes
-        self.home: Any = driver.home(cx.library)
+        self.home: Any = gpu_arrays.of(cx.library)
         home = self.home
         x: Any = o.x
         self.index = index = home.index(x)

@@ -12,7 +12,7 @@ from typing import Any
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
-from .. import generic
+from .. import generic, gpu_arrays
 from . import driver
 from . import relaunch as quick
 from .call import Launcher
@@ -40,7 +40,7 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
         for a in o:
             if a is not None and not has_memory(a):
                 return "a tensor's memory does not hold its values"
-    home = driver.home(cx.library)
+    home = gpu_arrays.of(cx.library)
     return unavailable() or driver.unfit(home.capability(home.index(o.x)))
 
 
