@@ -143,7 +143,7 @@ def engine_call(arrays: Arrays) -> None:
     cx = read(context(x, np), chance(0.3))
     saved = None
     if chance(0.4):
-        saved = arrays.drawn(np.ones(rows, cx.acc), 0.2), arrays.drawn(np.ones(rows), 0.2)
+        saved = arrays.drawn(np.ones(rows, cx.compute_dtype), 0.2), arrays.drawn(np.ones(rows), 0.2)
     cotangent: Any = 1.0 if chance(0.4) else arrays.drawn(np.asarray(rng.random(rows)), 0.3)
     live = None if chance(0.7) else arrays.drawn(np.asarray(True), 0.3)
     outputs = Outputs(

@@ -44,6 +44,11 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     return unavailable() or driver.unfit(home.capability(home.index(o.x)))
 
 
+def reduces(o: Operands, options: Options) -> bool:
+    """Go all the way to the sum or the mean: on a GPU every further step would be a launch."""
+    return options.reduction != "none" and 0 not in o.x.shape
+
+
 def _on_gpu(cx: Context) -> bool:
     if cx.library == "torch":
         return getattr(cx.device, "type", None) == "cuda" and not _is_rocm()
@@ -106,7 +111,7 @@ def gradient(
     cotangent: Any,
     memory: Memory | None = None,
 ) -> tuple[Array, Array]:
-    """Return the mean or the sum, and its gradient times `up`."""
+    """Return the mean or the sum, and its gradient times the cotangent."""
     got, grad, _ = _reduced(
         o, options, cx, classes, normalizer, cotangent, memory, grad=True, keep=False
     )
@@ -141,10 +146,10 @@ def again(
     grad: Array | None,
     memory: Memory | None = None,
 ) -> Array:
-    """Return the gradient of what was `recorded` times `up`.
+    """Return the gradient of what was `recorded`, times the cotangent.
 
-    grad: that for an upstream of 1, if it was wanted then. It is overwritten, unless the GPU finds
-    that `up` is 1: the bits are the same as if there had been none.
+    grad: the gradient for a cotangent of 1, if it was computed in the forward pass. The GPU
+    overwrites it unless it finds that the cotangent is 1; the bits are the same either way.
     """
     if memory is not None:
         known = quick.again(memory, o.x, o.targets, cotangent, kept, grad)
