@@ -17,6 +17,7 @@ from pathlib import Path
 # From the ground up. A room may import itself and every room below it; rooms of one layer may
 # import each other. `__init__` is the package's own: it collects public names for its users.
 LAYERS = (
+    {"_typing"},
     {"_inspect"},
     {"_xp"},
     {"_foreign", "_host_data"},

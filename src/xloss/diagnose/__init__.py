@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .._xp import Array, dtype_name
+from .._typing import Array, Normalizer, Reduction, Validate
+from .._xp import dtype_name
 from ..evaluation.rows import at_hand, host, measure, prepared
 from ..losses import _check as check
 from .report import Finding, Findings, Report
@@ -28,9 +27,9 @@ def diagnose(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     softcap: float | None = None,
-    reduction: str = "mean",
-    normalizer: Any = None,
-    validate: bool | str = "auto",
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+    validate: Validate = "auto",
 ) -> Report:
     """Say why the loss of a call of :func:`cross_entropy` is NaN or infinite.
 
@@ -101,10 +100,10 @@ def diagnose(
         validate=False,
     )
     normalizer = at_hand("normalizer", normalizer)
-    reduction, below = check.reduction(reduction, normalizer, call.cx, "logits")
+    checked, below = check.reduction(reduction, normalizer, call.cx, "logits")
     got = measure(call)
     found = Findings()
     look(call, got, found, (0,) * got.losses.ndim)
     divisor = None if below is None else float(host(below) if hasattr(below, "dtype") else below)
-    loss = conclude(got, found, reduction, divisor, dtype_name(call.cx.acc))
+    loss = conclude(got, found, checked, divisor, dtype_name(call.cx.acc))
     return Report(loss, got.losses.size, int(np.sum(~np.isfinite(got.losses))), found.all())

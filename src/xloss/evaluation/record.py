@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._xp import Array
+from .._typing import Array, Validate
 from ..ops import perplexity
 from .rows import Measured, measure, prepared
 
@@ -121,7 +121,7 @@ class Evaluation:
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         softcap: float | None = None,
-        validate: bool | str = "auto",
+        validate: Validate = "auto",
     ) -> Evaluation:
         """Add a batch to this record, and return the record itself.
 

@@ -15,10 +15,22 @@ from ..core.targets import bounds
 from ..core.values import check_class_weight, check_labels
 from . import _check as check
 from . import _check_linear as check_linear
-from ._prepare import entropy_spec, weighed
+from ._prepare import entropy_spec, linear_call, weighed
 from ._read import Given
 
 FACTS = 11  # what ranks compare, each a number, whichever loss they call
+
+
+def prepare_shard(x: Any, targets: Any, *, group: Any, **options: Any) -> Call:
+    """Prepare cross-entropy of a slice of the classes; torch.compile cannot trace the exchange."""
+    return groups.uncompiled(shard_call, x, targets, group=group, **options)
+
+
+def prepare_linear(features: Any, weight: Any, targets: Any, *, group: Any, **options: Any) -> Call:
+    """Prepare cross-entropy of features, whose matrix is whole or a slice on each rank."""
+    if group is None:
+        return linear_call(features, weight, targets, **options)
+    return groups.uncompiled(linear_shard_call, features, weight, targets, group=group, **options)
 
 
 def shard_call(
