@@ -152,6 +152,7 @@ def test_what_is_no_loss_of_xloss_is_refused(wrong):
         ("nll_loss", (Z, Y), {"first": "x"}, "got an unexpected keyword argument 'first'"),
         ("logsumexp", (Z,), {"keepdims": True}, "got an unexpected keyword argument 'keepdims'"),
         ("vocab_parallel_cross_entropy", (Z, Y), {}, "missing a required .*argument: 'group'"),
+        ("vocab_parallel_cross_entropy", (Z, Y, 0), {}, "too many positional arguments"),
     ],
 )
 def test_wrong_arguments_are_told_in_the_function_s_own_name(name, args, keywords, message):

@@ -39,7 +39,7 @@ __all__ = ["value_and_grad"]
 class Differentiable(NamedTuple):
     """How the call of a public function is prepared, and what its arguments are named."""
 
-    prepare: Callable[..., Call]  # takes the function's arguments, all keywords given
+    prepare: Callable[..., Call]  # takes the function's arguments, every keyword given
     signature: Signature
     names: tuple[str, ...]  # of all arguments, in the order in which argnums counts them
     positional: int  # so many of them are positional
@@ -188,7 +188,8 @@ def prepared(loss: Any, /, *args: Any, **kwargs: Any) -> Call:
         return loss.prepare(*args, **kwargs)
     entry = _entry(loss)
     options = {**entry.defaults, **kwargs}
-    # As many keywords as the function has, and none that it has not: all of them.
+    # `prepare` also takes options of other losses, and names itself in Python's own errors. Binding
+    # to the function's signature names the function, but takes longer than a small loss.
     if (
         len(args) != entry.positional
         or len(args) + len(options) != len(entry.names)
