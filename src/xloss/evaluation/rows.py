@@ -28,7 +28,8 @@ from ..core.powers import split
 from ..core.row_blocks import cut, cuts
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
-from ..losses._prepare import classes_call
+from ..gradients import prepared as call_of
+from ..losses.cross_entropy import cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +39,19 @@ class Measured:
     losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
     weights: npt.NDArray[np.float64]  # W, 0 where absent
     right: npt.NDArray[np.bool_]
-    predicted: Array  # (*rows), the first class of the largest logit
+    predicted: Array  # (*rows), the first class of the largest logit; of a binary loss 0 or 1
 
 
-def prepared(
-    logits: Array, targets: Array, /, *, ignore_index: int | None, **options: Any
-) -> LossCall:
-    """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
-    logits, targets = at_hand("logits", logits), at_hand("targets", targets)
+def prepared(logits: Array, targets: Array, /, **options: Any) -> LossCall:
+    """Prepare a call of :func:`cross_entropy` with one loss a row, detached from any autodiff."""
+    return prepared_for(cross_entropy, "logits", logits, targets, **options)
+
+
+def prepared_for(loss: Any, first: str, x: Array, targets: Array, /, **options: Any) -> LossCall:
+    """Prepare a call of any public loss for its rows; `first` is the name of its first argument."""
+    x, targets = at_hand(first, x), at_hand("targets", targets)
     options = {name: at_hand(name, value) for name, value in options.items()}
-    return classes_call(
-        "cross_entropy",
-        constant(logits),
-        constant(targets),
-        ignore_index=ignore_index,
-        reduction="none",
-        **options,
-    )
+    return call_of(loss, constant(x), constant(targets), reduction="none", **options)
 
 
 def measure(call: LossCall) -> Measured:
@@ -63,7 +60,7 @@ def measure(call: LossCall) -> Measured:
     xp = cx.xp
     call, shift, sample = _balanced(call)
     o = call.operands
-    rows = tuple(o.x.shape[:-1])
+    rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
     with quiet(cx):
         if cx.library == "dask":
             from ..backends.dask import backend as dask
@@ -122,8 +119,19 @@ def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
     cx = call.cx
     xp = cx.xp
     t = prepare(o, call.options, cx, call.classes)
-    predicted = xp.argmax(cast(cx, o.x, cx.compute_dtype), axis=-1)
-    labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
+    x = cast(cx, o.x, cx.compute_dtype)
+    if not call.classes:  # one probability an element: class 1 is predicted above one half
+        half = 0.5 if call.options.kind == "binary_cross_entropy" else 0.0
+        predicted = cast(cx, x > half, cx.label_dtype)
+        labels = cast(cx, o.targets, cx.compute_dtype) > 0.5
+    else:
+        predicted = xp.argmax(x, axis=-1)
+        if t.labels is not None:
+            labels = t.labels
+        else:  # the divergence takes its targets as they come
+            labels = xp.argmax(
+                cast(cx, o.targets, cx.compute_dtype) if t.probs is None else t.probs, axis=-1
+            )
     weights = t.row_weight
     if weights is None:
         weights = xp.ones_like(predicted, dtype=cx.sum_dtype)
