@@ -24,10 +24,10 @@ SIZES = (40, 0, 25, 60, 1, 33, 50, 20, 10, 30, 31, 9)
 # What a worker runs first: a shard with a `.hold` beside it says who is at it, and waits.
 HOLD = """
 import os, pathlib, time
-from xloss.cli import piece
+from xloss.cli import run_task
 
-def held(job, answer=piece.answer):
-    hold = pathlib.Path(job["piece"]["logits"] + ".hold")
+def held(job, answer=run_task.run_task):
+    hold = pathlib.Path(job["task"]["logits"] + ".hold")
     if hold.exists():
         draft = hold.with_suffix(f".{os.getpid()}")
         draft.write_text(str(os.getpid()))
@@ -37,7 +37,7 @@ def held(job, answer=piece.answer):
             time.sleep(0.01)
     return answer(job)
 
-piece.answer = held
+run_task.run_task = held
 """
 HIDE = "import sys; sys.modules['xloss'] = None"
 
@@ -148,11 +148,11 @@ def test_a_cluster_gives_the_numbers_of_one_process(shards, workers, capsys, mon
     assert expected["findings"][0]["positions"] == [[47], [129], [143]]
     given = ("z", "y", "--worst", 40, "--json", "--scheduler", address)
     whole = here(capsys, *given, code=1)
-    cut = ended(start(*given, before="import xloss.cli.evaluate as e; e.PIECE = 7 * 4"), code=1)
+    cut = ended(start(*given, before="import xloss.cli.evaluate as e; e.TASK_LOGITS = 7 * 4"), code=1)
     assert [whole.pop("workers") in (1, 2, 3), cut.pop("workers") in (2, 3)] == [True, True]
     assert whole == expected
     assert cut == expected
-    monkeypatch.setattr(evaluate_module, "PIECE", 7 * 4)
+    monkeypatch.setattr(evaluate_module, "TASK_LOGITS", 7 * 4)
     assert here(capsys, "z", "y", "--worst", 40, "--json", code=1) == expected
 
 

@@ -15,8 +15,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from xloss import cross_entropy, diagnose, engines, evaluation
-from xloss.cli import piece as piece_module
-from xloss.cli import shards as shards_module
+from xloss.cli import run_task as task_module
+from xloss.cli import inputs as inputs_module
 from xloss.cli.app import run
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
@@ -31,6 +31,8 @@ KEYS = [
     "worst",
     "dtype",
     "shape",
+    "function",
+    "shift",
     "backend",
     "engine",
     "seconds",
@@ -172,7 +174,7 @@ def test_a_reader_that_leaves_is_no_failure_to_talk_about(files):
 @pytest.mark.parametrize("block", [1, 7 * 13, 7 * 300, 10**9])
 def test_blocks_do_not_show(files, capsys, monkeypatch, block):
     expected = answer(capsys, "z.npy", "y.npy", "--worst", 40)
-    monkeypatch.setattr(piece_module, "BLOCK", block)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
     got = answer(capsys, "z.npy", "y.npy", "--worst", 40)
     for key in set(KEYS) - {"seconds"}:
         assert got[key] == expected[key], key
@@ -186,7 +188,7 @@ def test_any_class_axis_in_blocks(files, capsys, monkeypatch, shape, axis, block
     labels = RNG.integers(0, 7, rows)
     np.save("z.npy", logits)
     np.save("y.npy", labels)
-    monkeypatch.setattr(piece_module, "BLOCK", block)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
     got = answer(capsys, "z.npy", "y.npy", "--axis", axis, "--worst", 3)
     losses = cross_entropy(logits, labels, axis=axis, reduction="none")
     assert got["loss"] == pytest.approx(losses.mean(dtype=np.float64), rel=1e-12)
@@ -203,7 +205,7 @@ def test_pieces_cover_every_row_once():
     for rows in [(), (0,), (5,), (3, 0, 2), (2, 3, 4), (1, 1, 9), (7, 2)]:
         for limit in (1, 2, 5, 6, 24, 100):
             seen = np.zeros(rows, dtype=int)
-            for piece in shards_module.pieces(rows, limit):
+            for piece in inputs_module.row_blocks(rows, limit):
                 assert seen[piece].size <= limit
                 seen[piece] += 1
             assert (seen == 1).all()
@@ -291,7 +293,7 @@ def test_backends_agree(files, capsys, backend):
 
 @pytest.mark.parametrize("block", [2, 4, 8, 100])
 def test_worst_rows_in_order(files, capsys, monkeypatch, block):
-    monkeypatch.setattr(piece_module, "BLOCK", block)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
     logits = np.zeros((9, 2))
     logits[:, 1] = [1, 5, np.nan, 5, -np.inf, 2, np.nan, 9, 0]
     labels = np.array([0, 0, 0, 0, 1, 0, 0, -100, 0])
@@ -315,7 +317,7 @@ def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
     logits[123, 2] = np.nan
     logits[[7, 251], labels[[7, 251]]] = -np.inf
     np.save("z.npy", logits)
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 60)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 60)
     got = answer(capsys, "z.npy", "y.npy", nan=True)
     assert list(got) == [*KEYS, "findings"]
     assert (got["loss"], got["perplexity"]) == ("nan", "nan")
@@ -396,7 +398,7 @@ def test_what_does_not_fit_is_refused(files, capsys, case):
 
 
 def test_a_bad_label_is_named_by_its_place_in_the_whole(files, capsys, monkeypatch):
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 3)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 3)
     logits, labels = files
     labels = labels.reshape(10, 30)
     labels[8, 29] = -7
@@ -438,7 +440,7 @@ def test_what_nobody_foresaw_is_one_line_too(files, capsys, monkeypatch):
     def broken(call):
         raise RuntimeError("CUDA error:\nunspecified launch failure")
 
-    monkeypatch.setattr(piece_module, "measure", broken)
+    monkeypatch.setattr(task_module, "measure", broken)
     said = refused(capsys, "eval", "z.npy", "y.npy")
     assert said.startswith("RuntimeError: CUDA error: unspecified launch failure")
 
@@ -447,7 +449,7 @@ def test_ctrl_c(files, capsys, monkeypatch):
     def interrupted(call):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(piece_module, "measure", interrupted)
+    monkeypatch.setattr(task_module, "measure", interrupted)
     assert run(["eval", "z.npy", "y.npy"]) == 130
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from xloss.cli.files import FileProblem, open_array
+from xloss.cli.array_files import FileProblem, open_array
 
 RNG = np.random.default_rng(11)
 ARRAY = RNG.normal(size=(6, 5, 4)).astype(np.float32)
@@ -207,9 +207,8 @@ REFUSED = {
     "cut.npz": (b"PK\x03\x04 and so on", "broken .npz file"),
     "other.safetensors": (npy(FLOATS % "()", b"\0" * 4), "is a .npy file, not a .safetensors"),
     "text.safetensors": (b"0.5 0.5 0.5 0.5\n", "broken .safetensors file"),
-    "logits.txt": (b"0.5 0.5\n", "expected a .npy, .npz or .safetensors file"),
-    "logits": (b"0.5 0.5\n", "expected a .npy, .npz or .safetensors file"),
-    "logits.pt": (b"PK\x03\x04", "expected a .npy, .npz or .safetensors file"),
+    "logits.txt": (b"0.5 0.5\n", "expected a .npy, .npz, .safetensors or .csv file"),
+    "logits": (b"0.5 0.5\n", "expected a .npy, .npz, .safetensors or .csv file"),
 }
 
 

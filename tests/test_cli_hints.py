@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from xloss import cross_entropy
-from xloss.cli import files as files_module
-from xloss.cli import piece as piece_module
+from xloss.cli import npy_files as npy_module
+from xloss.cli import run_task as task_module
 from xloss.cli.app import run
 
 RNG = np.random.default_rng(3)
@@ -59,7 +59,7 @@ WRONG = {
     "byte": (lambda y: np.where(y == 3, -100, y).astype("u1"), "156", "mean --ignore-index 156?"),
     "padding": (lambda y: np.where(y == 3, -1, y), "label -1", "did you mean --ignore-index -1?"),
     "from 1": (lambda y: y + 1, "label 7", "do the labels begin at 1? they begin at 0 here"),
-    "column": (lambda y: y[:, None], "(300, 1)", "axis of length 1: save y.reshape((300,))"),
+    "row": (lambda y: y[None], "(1, 300)", "axis of length 1: save y.reshape((300,))"),
     "float": (
         lambda y: y.astype("f8"),
         "float64",
@@ -121,7 +121,7 @@ def test_the_two_files_swapped(files, capsys, soft):
 
 
 def test_logits_given_as_probabilities_are_refused(files, capsys, monkeypatch):
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 40)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 40)
     target = softmax(RNG.normal(size=(300, 7)))
     target[123, 4] = -0.25
     np.save("t.npy", target)
@@ -137,7 +137,7 @@ def test_a_negative_class_weight_is_refused(files, capsys):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_probabilities_given_as_logits_are_told_of(files, capsys, monkeypatch, dtype):
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 40)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 40)
     logits, labels = files
     labels[5] = -100
     probs = softmax(logits).astype(dtype if dtype != "bfloat16" else ml_dtypes.bfloat16)
@@ -302,7 +302,7 @@ def test_a_header_of_impossible_shape(files, capsys, shape, kind):
         with open("x.npy", "wb") as f:
             f.write(header(shape))
     else:
-        zipfile = files_module.zipfile
+        zipfile = npy_module.zipfile
         with zipfile.ZipFile("x.npz", "w") as archive:
             archive.writestr("a.npy", header(shape))
     said = refused(capsys, f"x.{kind}", "y.npy")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xloss.cli import evaluate as evaluate_module
-from xloss.cli import piece as piece_module
+from xloss.cli import run_task as task_module
 from xloss.cli.app import run
 
 SIZES = {"shard-1": 5, "shard-2": 0, "shard-10": 17, "shard-9": 8}
@@ -75,8 +75,8 @@ def test_shards_are_one_array_in_the_natural_order_of_their_names(here, capsys, 
     written(logits, "z")
     written(labels, "y")
     expected = answer(capsys, "z.npy", "y.npy", "--worst", 40, nan=True)
-    monkeypatch.setattr(evaluate_module, "PIECE", piece)
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 3)
+    monkeypatch.setattr(evaluate_module, "TASK_LOGITS", piece)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 3)
     assert answer(capsys, "z", "y", "--worst", 40, nan=True) == expected
     assert expected["shape"] == [30, 7]
     order = [r["row"] for r in expected["worst"]]
@@ -190,12 +190,12 @@ def test_a_bad_label_is_named_by_file_and_row(here, capsys):
 
 def test_a_file_that_changes_while_it_is_read_is_refused(here, capsys, monkeypatch):
     made()
-    opened = evaluate_module.open_whole
+    opened = evaluate_module.open_inputs
 
     def late(question):
         whole = opened(question)
         np.save("z/shard-10.npy", np.zeros((18, 7), np.float32))
         return whole
 
-    monkeypatch.setattr(evaluate_module, "open_whole", late)
+    monkeypatch.setattr(evaluate_module, "open_inputs", late)
     assert "z/shard-10.npy: is float32 of shape (18, 7), and was" in refused(capsys, "z", "y")

@@ -14,25 +14,26 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from .. import __version__
+from .inputs import Task
 from .output import current_folder, fail, one_line
-from .piece import Answer
-from .shards import Piece, Question
+from .request import Request
+from .run_task import TaskResult
 
 CONNECT = 5  # seconds for a scheduler to answer
 NOBODY = 60  # seconds without a worker: one that scales itself may have none at first
 BEAT = 2  # seconds between two looks at who is there
 
 
-def on_workers(question: Question, parts: Iterable[Piece]) -> Generator[Answer]:
-    """Yield what each piece comes to, in their order, from the workers of `question.scheduler`."""
-    address = str(question.scheduler)
+def on_workers(request: Request, tasks: Iterable[Task]) -> Generator[TaskResult]:
+    """Yield what each task comes to, in their order, from the workers of `request.scheduler`."""
+    address = str(request.scheduler)
     try:
         import distributed
 
         connect: Any = distributed.Client
     except ModuleNotFoundError as error:
         fail(f'--scheduler: {error.name} is not installed: pip install "xloss[distributed]"')
-    jobs = [_job(question, piece) for piece in parts]
+    jobs = [_job(request, task) for task in tasks]
     with _hushed():
         _reach(address)
         try:
@@ -70,19 +71,19 @@ def _reach(address: str) -> None:
         fail(f"--scheduler {address}: expected a scheduler's address, got that of a {found}")
 
 
-def _job(question: Question, piece: Piece) -> dict[str, Any]:
+def _job(request: Request, task: Task) -> dict[str, Any]:
     """Return what a worker is told: plain values, and paths that need no current folder."""
     here = current_folder()
-    logits, targets = (os.path.join(here, name) for name in (piece.logits, piece.targets))
-    weight = None if question.weight is None else os.path.join(here, question.weight)
+    logits, targets = (os.path.join(here, name) for name in (task.logits, task.targets))
+    weight = None if request.weight is None else os.path.join(here, request.weight)
     return {
-        "question": asdict(replace(question, weight=weight)),
-        "piece": asdict(replace(piece, logits=logits, targets=targets)),
+        "request": asdict(replace(request, weight=weight)),
+        "task": asdict(replace(task, logits=logits, targets=targets)),
     }
 
 
-def _task() -> Callable[[dict[str, Any]], Answer]:
-    def task(job: dict[str, Any]) -> Answer:
+def _task() -> Callable[[dict[str, Any]], TaskResult]:
+    def task(job: dict[str, Any]) -> TaskResult:
         # Pickled by value: the scheduler, which unpickles it too, need not have xloss.
         from importlib import import_module
 
@@ -90,15 +91,15 @@ def _task() -> Callable[[dict[str, Any]], Answer]:
 
         worker = {"worker": get_worker().address}
         try:
-            module: Any = import_module("xloss.cli.piece")
+            module: Any = import_module("xloss.cli.run_task")
         except ImportError as error:
             return {"problem": f"xloss cannot be imported: {error}", **worker}
-        return {**module.answer(job), **worker}
+        return {**module.run_task(job), **worker}
 
     return task
 
 
-def _result(client: Any, address: str, job: dict[str, Any], future: Any) -> Answer:
+def _result(client: Any, address: str, job: dict[str, Any], future: Any) -> TaskResult:
     """Wait for a task, and say in one line what keeps it from ending."""
     from distributed.scheduler import KilledWorker
 
@@ -106,7 +107,7 @@ def _result(client: Any, address: str, job: dict[str, Any], future: Any) -> Answ
     try:
         while True:
             try:
-                answer: Answer = future.result(timeout=BEAT)
+                answer: TaskResult = future.result(timeout=BEAT)
                 return answer
             except TimeoutError:
                 if future.status == "error":
@@ -118,7 +119,7 @@ def _result(client: Any, address: str, job: dict[str, Any], future: Any) -> Answ
     except KilledWorker as error:
         fail(
             f"--scheduler {address}: {error.allowed_failures + 1} workers died at "
-            f"{job['piece']['logits']}, the last of them {error.last_worker.address}"
+            f"{job['task']['logits']}, the last of them {error.last_worker.address}"
         )
     except CancelledError as error:
         _lost(address, error)
@@ -132,7 +133,7 @@ def _lost(address: str, error: BaseException) -> NoReturn:
     fail(f"--scheduler {address}: was lost before it was done: {one_line(error)}")
 
 
-def _checked(address: str, answer: Answer) -> Answer:
+def _checked(address: str, answer: TaskResult) -> TaskResult:
     if "problem" in answer:
         fail(f"{answer['problem']} (on worker {answer['worker']})")
     if answer["xloss"] != __version__:

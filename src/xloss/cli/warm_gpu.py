@@ -19,7 +19,7 @@ import numpy as np
 
 import xloss
 
-from .backends import converter
+from .array_converters import converter
 from .output import fail
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")

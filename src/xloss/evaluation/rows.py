@@ -39,16 +39,19 @@ class Measured:
     losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
     weights: npt.NDArray[np.float64]  # W, 0 where absent
     right: npt.NDArray[np.bool_]
-    predicted: Array  # (*rows), the first class of the largest logit
+    predicted: Array  # (*rows), the first class of the largest logit; of a binary loss 0 or 1
 
 
 def prepared(logits: Array, targets: Array, /, **options: Any) -> Call:
     """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
-    logits, targets = at_hand("logits", logits), at_hand("targets", targets)
+    return prepared_for(cross_entropy, "logits", logits, targets, **options)
+
+
+def prepared_for(loss: Any, first: str, x: Array, targets: Array, /, **options: Any) -> Call:
+    """Prepare a call of any public loss for its rows; `first` is the name of its first argument."""
+    x, targets = at_hand(first, x), at_hand("targets", targets)
     options = {name: at_hand(name, value) for name, value in options.items()}
-    call: Call = cross_entropy.prepare(  # type: ignore[attr-defined]
-        constant(logits), constant(targets), reduction="none", **options
-    )
+    call: Call = loss.prepare(constant(x), constant(targets), reduction="none", **options)
     return call
 
 
@@ -58,7 +61,7 @@ def measure(call: Call) -> Measured:
     xp = cx.xp
     call, shift, sample = _balanced(call)
     o = call.operands
-    rows = tuple(o.x.shape[:-1])
+    rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
     with quiet(cx):
         if cx.library == "dask":
             from ..backends import dask
@@ -117,8 +120,17 @@ def _facts(o: Operands, call: Call) -> tuple[Array, Array, Array]:
     cx = call.cx
     xp = cx.xp
     t = prepare(o, call.spec, cx, call.classes)
-    predicted = xp.argmax(cast(cx, o.x, cx.acc), axis=-1)
-    labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
+    x = cast(cx, o.x, cx.acc)
+    if not call.classes:  # one probability an element: class 1 is predicted above one half
+        half = 0.5 if call.spec.kind == "binary_cross_entropy" else 0.0
+        predicted = cast(cx, x > half, cx.index)
+        labels = cast(cx, o.targets, cx.acc) > 0.5
+    else:
+        predicted = xp.argmax(x, axis=-1)
+        if t.labels is not None:
+            labels = t.labels
+        else:  # the divergence takes its targets as they come
+            labels = xp.argmax(cast(cx, o.targets, cx.acc) if t.probs is None else t.probs, axis=-1)
     weights = t.weight
     if weights is None:
         weights = xp.ones_like(predicted, dtype=cx.wide)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..diagnose import Finding
+from .loss_choices import SCORES, choice_of
 from .output import visible
 
 
@@ -29,12 +30,16 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print what `xloss eval` found."""
     shape = " x ".join(map(str, result["shape"]))
+    function, reads = result["function"], choice_of(result["function"]).reads
+    which = "" if function == "cross_entropy" else f" ({function})"
+    label, kind = ("logits", "") if reads == SCORES else ("input", f"{reads}, ")
+    shifted = ", judged with the label of the next position" if result["shift"] else ""
     lines = [
-        ("loss", f"{result['loss']:.9g}"),
-        ("perplexity", f"{result['perplexity']:.9g}"),
+        ("loss", f"{result['loss']:.9g}{which}"),
+        ("perplexity", _perplexity(result)),
         ("accuracy", f"{result['accuracy']:.2%}"),
         ("rows", "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result)),
-        ("logits", f"{result['dtype']}, {shape}"),
+        (label, f"{kind}{result['dtype']}, {shape}{shifted}"),
         (
             "computed",
             f"by {result['backend']}, engine {result['engine']}, "
@@ -52,6 +57,12 @@ def show_evaluation(result: dict[str, Any]) -> None:
             for r in result["worst"]
         ]
         print_columns([("row", "label", "predicted", "loss"), *rows])
+
+
+def _perplexity(result: dict[str, Any]) -> str:
+    if result["perplexity"] is None:
+        return f"none: {result['not_given']['perplexity']}"
+    return f"{result['perplexity']:.9g}"
 
 
 def _by_whom(result: dict[str, Any]) -> str:

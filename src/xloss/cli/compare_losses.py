@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from .output import JUDGED_AND_FAILED, current_folder, fail, one_line, print_json
-from .show import progress_bar
+from .terminal import progress_bar
 
 
-def against(
+def compare_losses(
     a: str,
     b: str,
     *,

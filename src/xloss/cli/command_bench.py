@@ -8,7 +8,7 @@ import typer
 
 from .options import Json, Names
 from .output import fail, print_json
-from .show import progress_bar
+from .terminal import progress_bar
 
 
 def bench_command(

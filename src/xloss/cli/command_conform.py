@@ -8,7 +8,7 @@ import typer
 
 from .options import Json, Names
 from .output import JUDGED_AND_FAILED, fail, print_json
-from .show import progress_bar, show_cases
+from .terminal import progress_bar, show_cases
 
 
 def conform_command(
@@ -76,7 +76,8 @@ def conform_command(
     if against is not None:
         if a is None:
             fail("--against: expected two losses, xloss conform A --against B")
-        from .against import against as compared
+        from .compare_losses import compare_losses
+
 
         idle = {
             "--candidate": candidate,
@@ -94,7 +95,7 @@ def conform_command(
         for name, given in idle.items():
             if given:
                 fail(f"{name} says nothing of two losses: not with --against")
-        return compared(
+        return compare_losses(
             a,
             against,
             convention=convention,

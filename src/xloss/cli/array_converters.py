@@ -14,7 +14,7 @@ NAMES = ("numpy", "torch", "jax", "cupy")
 To = Callable[[npt.NDArray[Any]], Any]
 
 
-def known(name: str) -> None:
+def must_be_known(name: str) -> None:
     """Refuse the name of a library that there is none of; nothing is imported."""
     if name not in NAMES:
         fail(f"--backend {name}: expected one of {', '.join(NAMES)}")
@@ -22,7 +22,7 @@ def known(name: str) -> None:
 
 def converter(name: str) -> To:
     """Return what turns a NumPy block into an array of a library, on its GPU where it has one."""
-    known(name)
+    must_be_known(name)
     if name == "numpy":
         return lambda block: block
     try:

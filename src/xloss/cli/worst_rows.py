@@ -15,7 +15,7 @@ from ..evaluation.rows import Measured, host
 Key = tuple[bool, float, int]
 
 
-class Worst:
+class WorstRows:
     """The `limit` counted rows of the largest loss, NaN before +inf, the earlier of equal ones."""
 
     def __init__(self, limit: int) -> None:
@@ -73,7 +73,7 @@ def row_name(at: Iterable[int], start: tuple[int, ...]) -> int | list[int]:
     return position[0] if len(position) == 1 else position
 
 
-def worst_of(
+def merge_worst(
     earlier: list[dict[str, Any]], later: list[dict[str, Any]], limit: int
 ) -> list[dict[str, Any]]:
     """Return the worst of the worst rows of two parts of the whole."""
