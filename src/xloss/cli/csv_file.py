@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .file_problem import FileProblem, chosen_name, shortened
 from .output import one_line, visible
 
-EVERY = 2**10  # rows between two places in the file that reading can begin at
+ROWS_PER_MARK = 2**10  # rows between two places in the file where reading can begin
 LONGEST = 2**20  # bytes of a line: a file of another kind may have no line end at all
 FIELDS = 20  # characters of a field that a message shows
 INT64 = (-(2**63), 2**63 - 1)
@@ -33,7 +33,7 @@ class CsvFile:
 
     def __init__(self, file: str, name: str | None) -> None:
         self._file = file
-        self._places: list[tuple[int, int]] = []  # (byte, line) where every EVERY-th row begins
+        self._marks: list[tuple[int, int]] = []  # (byte, line) where every ROWS_PER_MARK-th row begins
         rows, whole = 0, True
         blank = 0  # the line of the first blank one, which may only be followed by others
         header: Row | None = None
@@ -49,8 +49,8 @@ class CsvFile:
             else:
                 if rows == 0 and header is None:
                     self._choose([str(i) for i in range(len(row))], name)
-                if rows % EVERY == 0:
-                    self._places.append((begin, before))
+                if rows % ROWS_PER_MARK == 0:
+                    self._marks.append((begin, before))
                 whole &= all(isinstance(n, int) for n in self._numbers(row, line))
                 rows += 1
             begin, before = end, line
@@ -65,9 +65,9 @@ class CsvFile:
         size = (stop - start, len(self._columns))
         block = np.empty(size, self.dtype)
         if start < stop:
-            at = start // EVERY
-            rows = self._rows(*self._places[at])
-            for number in range(at * EVERY, stop):
+            at = start // ROWS_PER_MARK
+            rows = self._rows(*self._marks[at])
+            for number in range(at * ROWS_PER_MARK, stop):
                 row, line, _ = next(rows, ([], 0, 0))
                 if not row:
                     raise FileProblem(f"{self._file}: has become shorter while it was read")

@@ -129,7 +129,7 @@ def row_blocks(rows: Shape, limit: int) -> Iterator[Index]:
     while axis and inner * rows[axis - 1] <= limit:
         axis -= 1
         inner *= rows[axis]
-    if axis == 0:
+    if axis == 0 or 0 in rows:  # a block without rows too: the options are checked with it
         yield tuple(slice(0, n) for n in rows)
         return
     step = max(1, limit // inner)
