@@ -148,7 +148,9 @@ def test_a_cluster_gives_the_numbers_of_one_process(shards, workers, capsys, mon
     assert expected["findings"][0]["positions"] == [[47], [129], [143]]
     given = ("z", "y", "--worst", 40, "--json", "--scheduler", address)
     whole = here(capsys, *given, code=1)
-    cut = ended(start(*given, before="import xloss.cli.evaluate as e; e.TASK_LOGITS = 7 * 4"), code=1)
+    cut = ended(
+        start(*given, before="import xloss.cli.evaluate as e; e.TASK_LOGITS = 7 * 4"), code=1
+    )
     assert [whole.pop("workers") in (1, 2, 3), cut.pop("workers") in (2, 3)] == [True, True]
     assert whole == expected
     assert cut == expected

@@ -15,8 +15,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from xloss import cross_entropy, diagnose, engines, evaluation
-from xloss.cli import run_task as task_module
 from xloss.cli import inputs as inputs_module
+from xloss.cli import run_task as task_module
 from xloss.cli.app import run
 
 DATA = Path(__file__).parents[1] / "examples" / "data"

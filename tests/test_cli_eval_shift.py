@@ -103,7 +103,9 @@ def test_what_cannot_be_shifted_is_refused(sequences, capsys):
     np.save("flat.npy", z.reshape(-1, CLASSES))
     np.save("flat_y.npy", y.reshape(-1))
     said = refused(capsys, "flat.npy", "flat_y.npy", "--shift")
-    assert said.startswith("--shift: expected flat.npy of shape (batch, time, classes), got (30, 4)")
+    assert said.startswith(
+        "--shift: expected flat.npy of shape (batch, time, classes), got (30, 4)"
+    )
     for name, array in (("zs", z.reshape(-1, CLASSES)), ("ys", y.reshape(-1))):
         Path(name).mkdir()
         np.save(f"{name}/0.npy", array[:12])
@@ -114,4 +116,6 @@ def test_what_cannot_be_shifted_is_refused(sequences, capsys):
     assert said.startswith("--shift: expected integer labels in z.npy, got float64 of shape")
     for loss in ("kl_div", "binary_cross_entropy_with_logits"):
         said = refused(capsys, "z.npy", "z.npy", "--shift", "--loss", loss)
-        assert said.startswith(f"--shift: {loss} has no such option; only cross_entropy, nll_loss, ")
+        assert said.startswith(
+            f"--shift: {loss} has no such option; only cross_entropy, nll_loss, "
+        )

@@ -46,6 +46,11 @@ class BlockPlace:
         return f"{row_name(at, tuple(moved))} ({row} of the whole)"
 
 
+def class_last(block: Block, task: Task) -> Block:
+    """Return a block with its class axis last; a binary loss's elements are rows of one number."""
+    return block[..., None] if task.axis is None else np.moveaxis(block, task.axis, -1)
+
+
 def check_labels(labels: Block, place: BlockPlace, ignore: int) -> Block:
     """Return labels as int64, and refuse bad ones, tested in the file's own dtype."""
     classes = place.task.classes
@@ -63,10 +68,7 @@ def check_labels(labels: Block, place: BlockPlace, ignore: int) -> Block:
 def check_soft(targets: Block, place: BlockPlace) -> dict[str, str]:
     """Refuse targets that are no probabilities; return a hint where a row does not sum to 1."""
     task = place.task
-    if task.axis is None:
-        _check_elements(targets, place)
-        return {}
-    by_row = np.moveaxis(targets, task.axis, -1)
+    by_row = class_last(targets, task)
     negative = by_row < 0
     if np.any(negative):
         at = np.argwhere(negative)[0]
@@ -85,7 +87,7 @@ def check_soft(targets: Block, place: BlockPlace) -> dict[str, str]:
     }
 
 
-def _check_elements(targets: Block, place: BlockPlace) -> None:
+def check_elements(targets: Block, place: BlockPlace) -> None:
     """Refuse a target of a binary loss that is not in [0, 1], or, of integers, not 0 or 1."""
     if targets.dtype == bool:
         return
@@ -110,7 +112,7 @@ def check_first(
     NaN is left to the findings, and rows that do not count may hold anything.
     """
     task = place.task
-    by_row = given[..., None] if task.axis is None else np.moveaxis(given, task.axis, -1)
+    by_row = class_last(given, task)
     if choice.reads == PROBABILITIES:
         slack = 0.0 if task.axis is None else hints.tolerance(given.dtype.name)
         outside = ((by_row < 0) | (by_row > 1 + slack)) & counted[..., None]

@@ -78,7 +78,6 @@ def conform_command(
             fail("--against: expected two losses, xloss conform A --against B")
         from .compare_losses import compare_losses
 
-
         idle = {
             "--candidate": candidate,
             "--peer": peer,

@@ -33,7 +33,9 @@ class CsvFile:
 
     def __init__(self, file: str, name: str | None) -> None:
         self._file = file
-        self._marks: list[tuple[int, int]] = []  # (byte, line) where every ROWS_PER_MARK-th row begins
+        self._marks: list[
+            tuple[int, int]
+        ] = []  # (byte, line) where every ROWS_PER_MARK-th row begins
         rows, whole = 0, True
         blank = 0  # the line of the first blank one, which may only be followed by others
         header: Row | None = None

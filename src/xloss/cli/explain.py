@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..diagnose.report import Findings, places
 from ..evaluation.rows import Measured
-from .block_checks import BlockPlace
+from .block_checks import BlockPlace, class_last
 
 Block = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -24,10 +24,8 @@ def explain(
     bad_weights: Mask,
 ) -> None:
     """Add what explains the losses of these rows that are not finite, each by one rule."""
-    axis = place.task.axis
     shape = got.losses.shape
     failed = (got.weights != 0) & ~np.isfinite(got.losses)
-    by_row = given[..., None] if axis is None else np.moveaxis(given, axis, -1)
 
     def add(rule: str, mask: Mask, why: str) -> Mask:
         flat = mask.reshape(-1)
@@ -43,11 +41,10 @@ def explain(
             places(bad_weights, bad_weights.shape, (0,)),
         )
         return
-    undefined = np.isnan(by_row).any(-1)
+    undefined = np.isnan(class_last(given, place.task)).any(-1)
     failed = add("nan_input", failed & undefined, "an input is NaN: so is the loss")
     if np.issubdtype(targets.dtype, np.floating):
-        row_targets = targets[..., None] if axis is None else np.moveaxis(targets, axis, -1)
-        odd = ~np.isfinite(row_targets).all(-1)
+        odd = ~np.isfinite(class_last(targets, place.task)).all(-1)
         failed = add("bad_target", failed & odd, "a target is NaN or infinite: no probability")
     failed = add(
         "impossible_target",

@@ -22,7 +22,14 @@ from ..evaluation.rows import measure, prepared_for
 from . import hints
 from .array_converters import converter
 from .array_files import FileProblem, Source, open_array
-from .block_checks import BlockPlace, check_first, check_labels, check_soft, negative_weight
+from .block_checks import (
+    BlockPlace,
+    check_elements,
+    check_first,
+    check_labels,
+    check_soft,
+    negative_weight,
+)
 from .explain import explain
 from .inputs import Index, Task, row_blocks
 from .loss_choices import SCORES
@@ -118,13 +125,15 @@ class TaskRunner:
         loss = getattr(xloss, choice.name)
         options = request.loss_options(task.axis, self._weight)
         record, worst, found = Evaluation(), WorstRows(request.worst), Findings()
-        engine, said = "", dict[str, str]()
+        engine, said = "", dict[str, str]()  # the first hint of each file
         simplex: bool | None = None
         for rows in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
             logits, targets = files.read(rows)
             start = tuple(s.start + (0 if i else task.first) for i, s in enumerate(rows))
             place = BlockPlace(task, start)
-            if task.indexed and task.axis is not None:
+            if task.axis is None:
+                check_elements(targets, place)
+            elif task.indexed:
                 targets = check_labels(targets, place, request.ignored)
             try:
                 call = prepared_for(
@@ -134,14 +143,14 @@ class TaskRunner:
                 fail(one_line(error))
             if self._wrong_weight:
                 fail(self._wrong_weight)
-            if not task.indexed or task.axis is None:
-                said |= check_soft(targets, place)
+            if not task.indexed:
+                said = check_soft(targets, place) | said
             engine = engine or choose(call.operands, call.spec, call.cx).name
             got = measure(call)
             record.add(got)
             counted = got.weights != 0
             if choice.reads != SCORES:
-                said |= check_first(logits, counted, place, choice)
+                said = check_first(logits, counted, place, choice) | said
             elif task.axis is not None and simplex is not False:
                 here = hints.are_probabilities(logits, task.axis, counted)
                 simplex = simplex if here is None else here
