@@ -1,15 +1,14 @@
 """xloss eval on folders of shards: the numbers of the one array that they are together."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cli_runs import answer, refused
 from xloss.cli import evaluate as evaluate_module
 from xloss.cli import run_task as task_module
-from xloss.cli.app import run
 
 SIZES = {"shard-1": 5, "shard-2": 0, "shard-10": 17, "shard-9": 8}
 ORDER = ("shard-1", "shard-2", "shard-9", "shard-10")
@@ -46,23 +45,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def answer(capsys, *arguments, nan=False):
-    assert run(["eval", *map(str, arguments), "--json"]) == nan
-    out, err = capsys.readouterr()
-    assert re.fullmatch(r"xloss: [^\n]+: the loss is NaN: [^\n]+\n" if nan else "", err)
-    got = json.loads(out, parse_constant=pytest.fail)
-    assert 0 < got.pop("seconds") < 60
-    return got
-
-
-def refused(capsys, *arguments):
-    assert run(["eval", *map(str, arguments)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(r"xloss: [^\n]+\n", err)
-    return err[7:-1]
-
-
 # ---- One array in many files ---------------------------------------------------------------------
 
 
@@ -74,10 +56,10 @@ def test_shards_are_one_array_in_the_natural_order_of_their_names(here, capsys, 
     logits[12], labels[12] = logits[7], labels[7]  # of equal rows the earlier is the worse
     written(logits, "z")
     written(labels, "y")
-    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40, nan=True)
+    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40, code=1)
     monkeypatch.setattr(evaluate_module, "TASK_LOGITS", piece)
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 3)
-    assert answer(capsys, "z", "y", "--worst", 40, nan=True) == expected
+    assert answer(capsys, "z", "y", "--worst", 40, code=1) == expected
     assert expected["shape"] == [30, 7]
     order = [r["row"] for r in expected["worst"]]
     assert order[:2] == [3, 25]
@@ -116,8 +98,8 @@ def test_more_row_axes_and_soft_targets(here, capsys):
 def test_a_weight_that_is_wrong_is_found_once(here, capsys):
     made()
     np.save("w.npy", np.array([1, 1, np.nan, 1, 1, 1, 1]))
-    expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", nan=True)
-    assert answer(capsys, "z", "y", "--weight", "w.npy", nan=True) == expected
+    expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", code=1)
+    assert answer(capsys, "z", "y", "--weight", "w.npy", code=1) == expected
     assert expected["findings"][0]["count"] == 1
 
 
