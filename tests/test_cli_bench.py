@@ -140,7 +140,7 @@ def test_tables_for_the_eye_and_what_is_published(tmp_path):
             "--publish: a page of its own is for dask: ask for nothing else",
         ),
         (("--render",), "--render: expected --publish FOLDER"),
-        (("--publish", "nowhere"), "--publish nowhere: is no folder"),
+        (("--publish", "nowhere"), "--publish nowhere: is not a folder"),
         (("--publish", ".", "--render"), "performance.json: no record of a run: "),
     ],
 )

@@ -58,8 +58,8 @@ def test_workers_with_another_xloss(shards, workers, capsys, monkeypatch):
 
 
 def test_a_cluster_without_a_worker(shards, capsys, monkeypatch):
-    monkeypatch.setattr(cluster_module, "NOBODY", 1)
-    monkeypatch.setattr(cluster_module, "BEAT", 0.5)
+    monkeypatch.setattr(cluster_module, "MAX_IDLE_SECONDS", 1)
+    monkeypatch.setattr(cluster_module, "POLL_SECONDS", 0.5)
     with cluster(0) as (address, _):
         said = here(capsys, "z", "y", "--scheduler", address, code=2)
     assert said == f"--scheduler {address}: has had no worker for 1 seconds"
@@ -67,7 +67,7 @@ def test_a_cluster_without_a_worker(shards, capsys, monkeypatch):
 
 def test_addresses_of_no_scheduler(shards, workers, capsys, monkeypatch):
     """A closed port, one that is silent, one that speaks otherwise, a worker's, and no address."""
-    monkeypatch.setattr(cluster_module, "CONNECT", 1)
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1)
     _, client = workers
     worker = next(iter(client.scheduler_info()["workers"]))
     with socket.socket() as closed, socket.socket() as silent, socket.socket() as other:

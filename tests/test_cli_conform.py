@@ -248,7 +248,10 @@ REFUSED = {
     "no candidate": (["mine.py:none", *ONE], "mine.py has no none; it has textbook, exact, nan"),
     "no file": (["none.py:none", *ONE], "none.py: no such file"),
     "no colon": (["none", *ONE], "'none': expected package.module:function or path/file.py:fun"),
-    "two": (["mine.py:nan", "--candidate", "mine.py:exact"], "one candidate at a time"),
+    "two": (
+        ["mine.py:nan", "--candidate", "mine.py:exact"],
+        "expected one candidate, and --candidate mine.py:exact is another",
+    ),
     "convention": (["mine.py:nan", "--convention", "caffe", *ONE], "'caffe' is unknown; expected"),
     "folder": (["--html", "none/page.html"], "--html none/page.html: its folder does not exist"),
     "a folder": (["--html", "."], "--html .: is a folder"),

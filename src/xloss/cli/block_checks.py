@@ -108,8 +108,8 @@ def check_first(
 ) -> dict[str, str]:
     """Look at what is said to be probabilities or log-probabilities; return a hint, by file.
 
-    A number that is no probability is refused: the loss of such a row would be NaN or negative. A
-    NaN is left to the findings, and rows that do not count may hold anything.
+    A number outside [0, 1] is refused: the loss of its row would be NaN or negative. A NaN passes,
+    since the findings name it, and so does everything in rows that do not count.
     """
     task = place.task
     by_row = class_last(given, task)

@@ -14,29 +14,50 @@ from .terminal import progress_bar
 def bench_command(
     context: typer.Context,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Half a minute: the largest peers, three shapes.")
+        bool,
+        typer.Option(
+            "--quick", help="Measure only the main peers on three shapes, in about half a minute."
+        ),
     ] = False,
     op: Annotated[
-        Names, typer.Option(metavar="NAME", help="forward, gradient, memory, ...; all but a few.")
+        Names,
+        typer.Option(
+            metavar="NAME",
+            help="Measure only this: forward, gradient, memory, ... May be given several times.",
+        ),
     ] = None,
     peer: Annotated[
         Names,
-        typer.Option(metavar="NAME", help="torch, torch.compile, optax, keras, sklearn, scipy."),
+        typer.Option(
+            metavar="NAME",
+            help="Compare only with: torch, torch.compile, optax, keras, sklearn or scipy. May "
+            "be given several times.",
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Cores to use; all of them.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Cores to use; without this option all of them."),
     ] = None,
     publish: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Write performance.md, .json and pictures there."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Write performance.md, performance.json and pictures into this folder.",
+        ),
     ] = None,
     render: Annotated[
-        bool, typer.Option("--render", help="With --publish: of the record there; measure nothing.")
+        bool,
+        typer.Option(
+            "--render", help="Measure nothing; draw the documents in the folder of --publish again."
+        ),
     ] = False,
     tiny: Annotated[bool, typer.Option("--tiny", hidden=True)] = False,
     as_json: Json = False,
 ) -> None:
-    """Time xloss and every peer installed, in turns; read their memory; judge xloss's targets."""
+    """Measure the time and memory of xloss beside every installed peer, and judge xloss's targets.
+
+    Contenders take turns, so that what else the machine does meets all of them.
+    """
     from . import bench
 
     asked: dict[str, Any] = {
@@ -48,7 +69,7 @@ def bench_command(
     }
     if render:
         if publish is None:
-            fail("--render: expected --publish FOLDER, whose record is drawn")
+            fail("--render: expected --publish FOLDER as well, the folder whose record is drawn")
         record = bench.render(publish)
     else:
         with progress_bar("bench") as progress:

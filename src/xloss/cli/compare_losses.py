@@ -1,4 +1,4 @@
-"""`xloss conform A --against B`: where two losses first differ, and which is right."""
+"""Run `xloss conform A --against B`: where two losses first differ, and which is right."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def compare_losses(
         print_json(found.record)
     else:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # reasons are written with more than ASCII
+            sys.stdout.reconfigure(errors="replace")  # the text has characters beyond ASCII
         print(found.text)
     return 0 if found.record["ok"] else JUDGED_AND_FAILED

@@ -142,7 +142,7 @@ class CsvFile:
 
 
 def _is_data(row: Row) -> bool:
-    """Tell a first row of numbers from a header, which has at least one field that is none."""
+    """Tell whether a first row is data: in a header at least one field is not a number."""
     try:
         for field in row:
             _number(field)

@@ -22,7 +22,7 @@ TASK_LOGITS = 2**26  # of one task: a quarter of a GiB in float32, read a block 
 
 
 def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Return what `xloss eval` prints; `progress` is told the rows done, and their number."""
+    """Return what `xloss eval` prints; `progress` gets the rows done and the number of all rows."""
     must_be_known(request.backend)
     choice = request.choice
     inputs = open_inputs(request)
@@ -78,9 +78,9 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
 
 
 def reason_for_nan(findings: list[dict[str, Any]]) -> str:
-    """Return in one line what was found."""
-    told = (str(Finding(**finding)).replace("\n    ", ": ") for finding in findings)
-    return "; ".join(told)
+    """Return the findings as one line."""
+    lines = (str(Finding(**finding)).replace("\n    ", ": ") for finding in findings)
+    return "; ".join(lines)
 
 
 def _results(request: Request, tasks: Iterable[Task]) -> Generator[TaskResult]:

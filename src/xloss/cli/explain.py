@@ -52,4 +52,8 @@ def explain(
         "the target has weight on a class to which the input gives the probability 0: the loss "
         "is +inf",
     )
-    add("overflow", failed, "nothing is wrong with the row, but its loss is no finite number")
+    add(
+        "overflow",
+        failed,
+        "the row holds nothing wrong, but its loss is larger than any number of its dtype",
+    )

@@ -95,7 +95,7 @@ def _read_member(file: str, name: str | None) -> Block:
 
 
 def _header(f: IO[bytes], file: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of a .npy file, and refuse what is no array of numbers."""
+    """Read the header of a .npy file, and refuse an array that holds anything but numbers."""
     try:
         version = npy.read_magic(f)
         if version not in ((1, 0), (2, 0)):

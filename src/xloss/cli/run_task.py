@@ -120,7 +120,7 @@ class TaskRunner:
             fail(one_line(error))
 
     def __call__(self, task: Task) -> TaskResult:
-        """Return record, worst rows and findings of a task, as plain values."""
+        """Return record, worst rows, findings and hints of a task, as plain values."""
         request, choice, files = self.request, self.request.choice, self._files(task)
         loss = getattr(xloss, choice.name)
         options = request.loss_options(task.axis, self._weight)
@@ -185,10 +185,10 @@ class TaskRunner:
 
 
 def run_task(job: dict[str, Any]) -> TaskResult:
-    """Return what a task comes to, in a process that is told of it in plain values.
+    """Run a task that was sent to this process as plain values.
 
-    What the user has to know of is a line in `problem`: an exception that is pickled on its way
-    back would lose which worker it comes from.
+    A failure that the user has to see comes back as a line in `problem`: a pickled exception would
+    not say which worker it comes from.
     """
     said: TaskResult = {"xloss": xloss.__version__}
     try:

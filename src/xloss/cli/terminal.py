@@ -1,4 +1,4 @@
-"""Results for the eye: a few lines on stdout, a progress bar on stderr if that is a terminal."""
+"""Results as text on stdout, and a progress bar on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .output import visible
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what to call with the rows done and their number."""
+    """Yield the function to call with the number of rows done and the number of all rows."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda done, total: None
@@ -84,21 +84,23 @@ def show_machine(result: dict[str, Any]) -> None:
 
 
 def show_kernel(name: str, seconds: float) -> None:
-    """Print a kernel as soon as it is compiled."""
+    """Print the name of a kernel that has been compiled, and how long it took."""
     print(f"{seconds:8.2f} s  {name}", flush=True)
 
 
 def show_warm(result: dict[str, Any]) -> None:
     """Print what `xloss engines --warm` has done."""
-    print(f"{result['seconds']:8.2f} s  all {len(result['kernels'])}, Numba's own start included")
+    print(
+        f"{result['seconds']:8.2f} s  all {len(result['kernels'])} kernels, with the start of Numba"
+    )
     for entry in result["skipped"]:
         print(f"engine '{entry['engine']}' is skipped: {entry['reason']}")
     folder = result["cache"]
-    print(f"kept in {folder}" if folder else "kept nowhere: the cache cannot be written")
+    print(f"kept in {folder}" if folder else "not kept on disk: the cache cannot be written")
 
 
 def show_cases(cases: Sequence[dict[str, Any]]) -> None:
-    """Print what `xloss conform --list` lists: the cases of each family, and why they are there."""
+    """Print the cases of each family and their reasons, for `xloss conform --list`."""
     family = ""
     for case in cases:
         if case["family"] != family:
@@ -112,7 +114,7 @@ def show_cases(cases: Sequence[dict[str, Any]]) -> None:
 
 
 def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of text, indented and aligned; what libraries say of themselves is among it."""
+    """Print rows of text, indented and aligned; some of it are messages of other libraries."""
     rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
