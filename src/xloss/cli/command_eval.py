@@ -23,7 +23,7 @@ def eval_command(
     logits: Annotated[
         str,
         typer.Argument(
-            metavar="LOGITS", help=f"Floating array, what the loss reads (see --loss): {FILE}."
+            metavar="LOGITS", help=f"Floating array of logits, or of what --loss reads: {FILE}."
         ),
     ],
     targets: Annotated[
