@@ -154,6 +154,16 @@ def test_a_file_that_changes_while_it_is_read():
         source.read((slice(0, 20),))
 
 
+def test_a_line_is_counted_though_a_row_has_two():
+    written([["text", "y"], *(["a\nb", i] for i in range(12))])
+    source = open_array("y.csv::y")
+    written([["text", "y"], *(["a\nb", "x" if i == 9 else i] for i in range(12))])
+    with pytest.raises(
+        FileProblem, match=r"y\.csv: line 21: column 'y': expected a number, got 'x'"
+    ):
+        source.read((slice(8, 12),))
+
+
 def test_a_header_without_rows(capsys):
     np.save("z.npy", np.zeros((0, CLASSES)))
     written([["y"]])
