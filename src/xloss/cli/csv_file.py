@@ -87,26 +87,25 @@ class CsvFile:
         """Yield each row from a place on, the number of its last line, and the byte after it."""
         with open(self._file, "rb") as f:
             f.seek(byte)
-            self._line = line
 
             def lines() -> Iterator[str]:
+                nonlocal byte, line
                 while raw := f.readline(LONGEST):
-                    self._line += 1
+                    line += 1
                     if len(raw) == LONGEST:
-                        self._fail(self._line, f"is longer than {LONGEST:,} bytes")
+                        self._fail(line, f"is longer than {LONGEST:,} bytes")
                     # Other columns may hold text in any encoding; numbers are ASCII in all of them.
                     text = raw.decode("utf-8", errors="replace")
-                    yield text.removeprefix("\ufeff") if f.tell() == len(raw) else text
+                    text = text if byte else text.removeprefix("\ufeff")
+                    byte += len(raw)
+                    yield text
 
             reader = csv.reader(lines(), strict=True)
-            while True:
-                try:
-                    row = next(reader, None)
-                except csv.Error as error:
-                    self._fail(self._line, one_line(error))
-                if row is None:
-                    return
-                yield row, self._line, f.tell()
+            try:
+                for row in reader:
+                    yield row, line, byte
+            except csv.Error as error:
+                self._fail(line, one_line(error))
 
     def _choose(self, names: Row, name: str | None) -> None:
         """Decide which columns are read, from the names that the first line gives them."""
