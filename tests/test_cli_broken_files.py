@@ -57,7 +57,7 @@ KINDS = {
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
-def test_what_is_no_file_is_refused_and_never_waited_for(files, capsys, make, kind):
+def test_fifos_sockets_and_devices_are_refused_and_never_waited_for(files, capsys, make, kind):
     name = f"x.{kind}"
     make(name)
     for given in (

@@ -160,7 +160,7 @@ def test_a_shard_that_kills_its_workers_is_named(shards, workers):
     assert re.match(rf"--scheduler {address}: 1 workers died at .*/z/shard-10.npy, the last", said)
 
 
-def test_what_keeps_a_worker_from_a_shard_is_said(shards, workers):
+def test_a_shard_that_a_worker_cannot_read_is_named(shards, workers):
     address, client = workers
     client.wait_for_workers(1, timeout=SECONDS)
     with held(shards, "z", "y", "--scheduler", address) as (process, _):
@@ -179,7 +179,7 @@ def test_a_bad_label_is_named_by_file_and_row(shards, workers, capsys):
     assert f"{shards}/y/shard-3.npy: label 7 of row 7 (72 of the whole) is not in" in said
 
 
-def test_a_scheduler_that_dies_in_the_middle_is_said(shards):
+def test_a_scheduler_that_dies_in_the_middle_is_reported(shards):
     with (
         cluster(1, env=preloaded(HOLD)) as (address, head),
         held(shards, "z", "y", "--scheduler", address) as (process, _),

@@ -108,7 +108,7 @@ def test_a_run_that_passes():
     assert "\x1b" not in ran.stdout
 
 
-def test_a_candidate_that_fails_is_told_where_why_and_how_to_see_it_again():
+def test_a_failure_says_where_why_and_how_to_run_it_again():
     ran = xloss("mine.py:textbook", *ONE)
     assert (ran.returncode, ran.stderr) == (1, "")
     assert "FAILED tail/gap 17 on mine.py:textbook float32\n" in ran.stdout

@@ -60,7 +60,7 @@ def test_without_the_extra_the_command_says_what_to_install(name):
     assert ran.stderr.startswith(f"xloss: the command line needs {name}: pip install")
 
 
-def test_eval_does_not_pay_for_it():
+def test_other_commands_do_not_import_the_suite():
     before = (
         "import atexit, sys; atexit.register(lambda: sys.stderr.write(str("
         "[m for m in sys.modules if m.startswith('xloss_conformance') or m.endswith('.conform')])))"

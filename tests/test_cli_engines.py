@@ -42,7 +42,7 @@ def test_engines_tells_what_is_here_and_what_installs_the_rest():
         assert engine["available"] == (engine["reason"] is None)
 
 
-def test_engines_for_the_eye(capsys):
+def test_engines_as_text(capsys):
     assert run(["engines"]) == 0
     out, err = capsys.readouterr()
     assert re.search(rf"^  numpy +{re.escape(np.__version__)} +cpu$", out, re.MULTILINE)

@@ -121,7 +121,7 @@ def test_the_progress_bar_is_for_a_terminal_on_stderr(files):
     assert b"z.npy" in drawn
 
 
-def test_a_reader_that_leaves_is_no_failure_to_talk_about(files):
+def test_a_closed_pipe_prints_no_error(files):
     read, write = os.pipe()
     os.close(read)
     ran = subprocess.run(
@@ -238,7 +238,7 @@ def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
     assert "masked_target: 2 rows (7, 251)\n    the target" in out
 
 
-def test_infinity_is_spelled_out(files, capsys):
+def test_an_infinite_loss_is_the_string_inf_in_json(files, capsys):
     np.save("z.npy", np.array([[0.0, 1.7e308], [0.0, 1.7e308]]))
     np.save("y.npy", np.array([0, 0]))
     got = answer(capsys, "z.npy", "y.npy")

@@ -26,7 +26,7 @@ def files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("block", [1, 7 * 13, 7 * 300, 10**9])
-def test_blocks_do_not_show(files, capsys, monkeypatch, block):
+def test_the_block_size_changes_no_number(files, capsys, monkeypatch, block):
     expected = answer(capsys, "z.npy", "y.npy", "--worst", 40)
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
     got = answer(capsys, "z.npy", "y.npy", "--worst", 40)
@@ -54,7 +54,7 @@ def test_any_class_axis_in_blocks(files, capsys, monkeypatch, shape, axis, block
         assert row["label"] == labels[position]
 
 
-def test_pieces_cover_every_row_once():
+def test_row_blocks_cover_every_row_once():
     for rows in [(), (0,), (5,), (3, 0, 2), (2, 3, 4), (1, 1, 9), (7, 2)]:
         for limit in (1, 2, 5, 6, 24, 100):
             seen = np.zeros(rows, dtype=int)

@@ -112,7 +112,7 @@ def test_probabilities_given_as_logits_name_the_loss(capsys):
 # ---- Targets of the binary losses ----------------------------------------------------------------
 
 
-def test_binary_targets_that_are_none(capsys):
+def test_binary_targets_outside_0_and_1_are_refused(capsys):
     loss = ("--loss", "binary_cross_entropy_with_logits")
     changed("bits", (11, 3), 2, into="two")
     said = refused(capsys, "z.npy", "two.npy", *loss)

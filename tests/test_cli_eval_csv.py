@@ -56,7 +56,7 @@ def test_labels(capsys, case):
         assert [LABELS[r["row"]] for r in got["worst"]] == [r["label"] for r in got["worst"]]
 
 
-def test_what_spreadsheets_add(capsys):
+def test_files_as_spreadsheets_write_them(capsys):
     """A byte order mark, quotes, text that is no UTF-8, no line end or blank lines at the end."""
     lines = ['"label","caf\xe9"', *(f'"{y}","na\xefve"' for y in LABELS)]
     for end in ("", "\r\n", "\r\n\r\n\r\n"):

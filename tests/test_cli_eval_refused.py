@@ -51,7 +51,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused(files, capsys, case):
+def test_arguments_that_do_not_fit_are_refused(files, capsys, case):
     _, labels = files
     np.save("float.npy", labels.astype(float))
     np.save("few.npy", labels[:9])
@@ -102,7 +102,7 @@ def test_without_safetensors_npy_still_works(files, capsys):
     assert ran.stderr.count("\n") == 1
 
 
-def test_what_nobody_foresaw_is_one_line_too(files, capsys, monkeypatch):
+def test_an_unexpected_exception_is_one_line(files, capsys, monkeypatch):
     def broken(call):
         raise RuntimeError("CUDA error:\nunspecified launch failure")
 

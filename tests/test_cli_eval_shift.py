@@ -55,7 +55,7 @@ def test_the_next_label_judges_within_each_sequence(sequences, capsys):
 
 
 @pytest.mark.parametrize("block", [1, CLASSES * 3, CLASSES * 7, 10**9])
-def test_blocks_and_shards_do_not_show(sequences, capsys, monkeypatch, block):
+def test_block_size_and_shards_change_no_number(sequences, capsys, monkeypatch, block):
     expected = answer(capsys, "z.npy", "y.npy", "--shift", "--worst", 100)
     for name in ("z", "y"):
         Path(name).mkdir()

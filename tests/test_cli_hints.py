@@ -69,7 +69,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_labels_of_another_kind(files, capsys, case):
+def test_wrong_labels_are_refused_with_a_hint(files, capsys, case):
     change, wrong, hint = WRONG[case]
     np.save("y.npy", change(files[1]))
     said = refused(capsys, "z.npy", "y.npy")
@@ -125,7 +125,7 @@ def test_a_negative_class_weight_is_refused(files, capsys):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_probabilities_given_as_logits_are_told_of(files, capsys, monkeypatch, dtype):
+def test_probabilities_given_as_logits_are_hinted_at(files, capsys, monkeypatch, dtype):
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 40)
     logits, labels = files
     labels[5] = -100
@@ -149,7 +149,7 @@ def test_log_probabilities_are_logits(files, capsys):
     assert hint == ""
 
 
-def test_soft_targets_that_do_not_sum_to_1_are_told_of(files, capsys):
+def test_soft_targets_that_do_not_sum_to_1_are_hinted_at(files, capsys):
     target = softmax(RNG.normal(size=(300, 7)))
     np.save("t.npy", target.astype(np.float16))
     assert hinted(capsys, "z.npy", "t.npy")[1] == ""

@@ -95,7 +95,7 @@ def test_more_row_axes_and_soft_targets(here, capsys):
     assert answer(capsys, "z", "y", *given) == answer(capsys, "z.npy", "y.npy", *given)
 
 
-def test_a_weight_that_is_wrong_is_found_once(here, capsys):
+def test_a_nan_class_weight_is_counted_once_for_all_shards(here, capsys):
     made()
     np.save("w.npy", np.array([1, 1, np.nan, 1, 1, 1, 1]))
     expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", code=1)

@@ -74,7 +74,7 @@ def test_json_is_alone_on_stdout(two, capsys):
 
 
 @engine
-def test_nothing_kept_is_said(two, capsys, monkeypatch, tmp_path):
+def test_an_unwritable_cache_is_reported(two, capsys, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path / "file"))
     assert warm(capsys)[1].splitlines()[-1].startswith("not kept on disk")
@@ -204,7 +204,7 @@ def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype, monkeypatch):
     assert {c["GRAD"] for c in rows} == {0, 1}
 
 
-def test_what_the_memory_does_not_hold_is_said(monkeypatch):
+def test_kernels_too_large_for_the_gpu_are_named(monkeypatch):
     class OutOfMemoryError(Exception):
         pass
 
