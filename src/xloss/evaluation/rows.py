@@ -89,9 +89,7 @@ def _measured(
 ) -> Measured:
     """Multiply losses and weights by the factors that `_balanced` took out of the call."""
     with np.errstate(all="ignore"):
-        if (
-            sample is not None
-        ):  # losses and weights of absent rows stay 0, even if their sample weight is NaN
+        if sample is not None:  # an absent row stays 0, even where its sample weight is NaN
             numbers[:2] *= np.where(numbers[1] == 0, 1.0, host(sample))
         if shift:
             numbers[:2] = np.ldexp(numbers[:2], shift)

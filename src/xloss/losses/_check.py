@@ -152,7 +152,7 @@ def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) ->
 def element_targets(
     x: Array, targets: Any, cx: Context, first: str, *, binary: bool
 ) -> tuple[Array, bool]:
-    """Check targets that have the shape of the logits; binary losses also take bool and integers."""
+    """Check targets of the logits' shape; binary losses also take bool and integers."""
     expected = f"a floating array of the shape of {first}" + (", or bool, or 0 and 1" * binary)
     t = beside("targets", targets, cx, first, expected)
     name = dtype_name(t.dtype)

@@ -15,7 +15,7 @@ from . import _check as check
 
 
 class HostData:
-    """Targets and weights as the caller passed them, before they are moved to the logits' device."""
+    """Targets and weights as the caller passed them, before they are moved to another device."""
 
     def __init__(
         self, targets: Any, ignore_index: Any, sample_weight: Any, where: Any, weight: Any = None
