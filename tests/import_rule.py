@@ -26,12 +26,15 @@ LAYERS = (
     {"backends"},
     {"losses", "ops", "gradients", "evaluation", "diagnose"},
     {"__init__"},
+    {"adapters"},
     {"cli"},
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 # Array libraries and whatever else comes from outside: lazily, in these rooms.
 LAZY_ROOMS = {"backends", "engines", "cli"}
+# Of these rooms' files each is loaded by itself, when it is needed.
+LOADED_BY_FILE = {"adapters", "backends", "engines"}
 # ml_dtypes gives NumPy its 16-bit floats, which `_xp` has to know.
 LAZY_MODULES = {"ml_dtypes": {"_xp"}}
 # What a command line is made of is no array library: anywhere in cli, which nobody else imports.
@@ -167,8 +170,8 @@ def target(item: Import, modules: dict[str, Module]) -> str:
 def violations(root: Path) -> list[str]:
     """Every offence against the rule in the tree under `root`, as `path:line: what`."""
     source = read(root / "src" / "xloss", root)
-    found = [*_rooms(source), *_libraries(source), *_cycles(source)]
     public = source["xloss"].all if "xloss" in source else set()
+    found = [*_rooms(source), *_libraries(source), *_cycles(source), *_adapters(source, public)]
     for module in read(root / "conformance", root).values():
         found += _conformance(module, public)
     return sorted(found)
@@ -191,7 +194,7 @@ def _rooms(modules: dict[str, Module]) -> Iterator[str]:
                 taken = [*loaded.split("."), item.name or ""]
                 if any(part.startswith("_") for part in taken):
                     yield f"{where}: __init__ imports public names only ({item.name or loaded})"
-                elif room == "cli":
+                elif HEIGHT[room] > HEIGHT["__init__"]:
                     yield f"{where}: imports point down"
             elif HEIGHT[room] > HEIGHT[module.room]:
                 yield f"{where}: imports point down"
@@ -213,6 +216,9 @@ def _libraries(modules: dict[str, Module]) -> Iterator[str]:
             elif item.top in CLI_LIBRARIES:
                 if module.room != "cli":
                     yield f"{where}: what makes a command line belongs to cli"
+            elif module.room == "adapters":
+                if item.top != module.dotted.rpartition(".")[2]:
+                    yield f"{where}: an adapter imports the library of its own name alone"
             elif not item.typing:
                 if module.room not in LAZY_ROOMS | LAZY_MODULES.get(item.top, set()):
                     yield f"{where}: a library is imported in backends, engines or cli only"
@@ -223,12 +229,12 @@ def _libraries(modules: dict[str, Module]) -> Iterator[str]:
 def _eagerly_loaded(modules: dict[str, Module]) -> set[str]:
     """What is loaded before any function is called, whichever part of the package is imported.
 
-    A file in backends/ or engines/ that nobody loads so is itself lazy: it may import its library
-    at its top.
+    A file in adapters/, backends/ or engines/ that nobody loads so is itself lazy: it may import
+    its library at its top.
     """
 
     def waits(module: Module) -> bool:
-        return module.room in {"backends", "engines"} and module.dotted.count(".") > 1
+        return module.room in LOADED_BY_FILE and module.dotted.count(".") > 1
 
     loaded: set[str] = set()
     queue = [name for name, module in modules.items() if not waits(module)]
@@ -266,18 +272,31 @@ def _cycles(modules: dict[str, Module]) -> Iterator[str]:
         yield from walk(name, [])
 
 
+def _adapters(modules: dict[str, Module], public: set[str]) -> Iterator[str]:
+    """An adapter is written with what every user has: xloss's public names."""
+    for module in modules.values():
+        if module.room == "adapters":
+            yield from _public_only(module, public, "an adapter")
+
+
 def _conformance(module: Module, public: set[str]) -> Iterator[str]:
     oracle = "oracle" in module.dotted.split(".")
     for item in module.imports:
         where = f"{module.path}:{item.line}:"
         if oracle and item.top not in ORACLE_LIBRARIES | sys.stdlib_module_names:
             yield f"{where} the oracle imports {item.module}"
+    yield from _public_only(module, public, "conformance")
+
+
+def _public_only(module: Module, public: set[str], who: str) -> Iterator[str]:
+    for item in module.imports:
+        where = f"{module.path}:{item.line}:"
         if item.top != "xloss":
             continue
         if item.module != "xloss":
-            yield f"{where} conformance imports {item.module}, a room of xloss"
+            yield f"{where} {who} imports {item.module}, a room of xloss"
         elif item.name and item.name not in public | {"*"}:
-            yield f"{where} conformance takes {item.name}, which xloss does not make public"
+            yield f"{where} {who} takes {item.name}, which xloss does not make public"
     for name, line in module.attributes:
         if name not in public and not name.startswith("__"):
-            yield f"{module.path}:{line}: conformance uses xloss.{name}, which is not public"
+            yield f"{module.path}:{line}: {who} uses xloss.{name}, which is not public"

@@ -30,6 +30,8 @@ CLEAN = {
     ),
     "src/xloss/ops.py": "from .core.rows import r\n",
     "src/xloss/gradients.py": "from .losses import softmax\n",
+    "src/xloss/adapters/__init__.py": "",
+    "src/xloss/adapters/torch.py": "import torch\nfrom xloss import f\n",
     "src/xloss/cli/__init__.py": (
         "from xloss import f\nimport typer\n"
         "def main():\n    import torch\n    from xloss_conformance import check\n"
@@ -65,6 +67,15 @@ OFFENCES = {
     "__init__ imports a private module": ("__init__.py", "from . import _xp"),
     "__init__ imports a private name": ("__init__.py", "from .ops import _secret"),
     "__init__ imports the command line": ("__init__.py", "from .cli import main"),
+    "__init__ imports an adapter": ("__init__.py", "from .adapters import torch"),
+    "a loss imports an adapter, lazily": (
+        "losses/softmax.py",
+        "def f():\n    from ..adapters import torch",
+    ),
+    "an adapter imports a room": ("adapters/torch.py", "from ..losses.softmax import f"),
+    "an adapter takes a private name": ("adapters/torch.py", "from xloss import _xp"),
+    "an adapter imports another's library": ("adapters/torch.py", "def f():\n    import jax"),
+    "the adapters' package imports one": ("adapters/__init__.py", "from . import torch"),
     "a file in no room": ("helpers.py", ""),
     "an import of no room": ("core/rows.py", "from .. import helpers\nfrom ..helpers import h"),
     "torch in core, lazily": ("core/rows.py", "def f():\n    import torch"),
