@@ -80,8 +80,8 @@ def patch_loss(model: Any, *, fuse_head: bool = False, **options: Any) -> None:
     own = model.loss_function
     if own is not ForCausalLMLoss:
         raise ValueError(
-            f"model: its loss is {getattr(own, '__name__', own)}, expected ForCausalLMLoss, that of "
-            "a causal language model; for another, write a compute_loss_func for Trainer"
+            f"model: its loss is {getattr(own, '__name__', own)}, expected the ForCausalLMLoss of "
+            "causal language models; for another, write a compute_loss_func for Trainer"
         )
     model.loss_function = partial(_model_loss, options=options)
     if fuse_head:
