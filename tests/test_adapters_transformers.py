@@ -195,9 +195,15 @@ def test_a_fused_head_makes_logits_where_they_are_asked_for():
     for train, passed in ((True, {}), (False, {}), (False, {"labels": one["labels"]})):
         theirs, ours = (m.train(train)(input_ids=ids, **passed) for m in (own, model))
         torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=0)
+    adapter.patch_loss(model, fuse_head=True)
+    hidden = torch.ones(2, 16)
+    assert model.lm_head(hidden).shape == (2, VOCABULARY)  # outside of a forward pass
     first, second = model.train()(**one, return_dict=False), own.train()(**one, return_dict=False)
     assert len(first) == len(second) - 1
     torch.testing.assert_close(first[0], second[0], rtol=1e-6, atol=0)
+    with pytest.raises(IndexError):
+        model(input_ids=ids + VOCABULARY, labels=ids)
+    assert model.lm_head(hidden).shape == (2, VOCABULARY)  # after one, though it failed
 
 
 def test_autocast_computes_in_its_dtype():
@@ -261,6 +267,18 @@ def test_unpatched_as_before_and_copies_are_their_own():
     assert again.logits is not None
     assert len(model._forward_hooks) == len(model._forward_pre_hooks) == 0
     assert pickle.loads(pickle.dumps(model))(**one).loss.item() == before
+
+
+def test_the_model_within_an_adapter_of_weights_is_patched():
+    class Peft:
+        def get_base_model(self):
+            return model
+
+    model = llama().train()
+    adapter.patch_loss(Peft(), fuse_head=True)
+    assert model(**batch()).logits is None
+    adapter.unpatch_loss(Peft())
+    assert model(**batch()).logits is not None
 
 
 class Scaled(torch.nn.Linear):

@@ -73,8 +73,7 @@ def log_loss(
         proba = proba[:, 0]
     if truth.ndim == 2 and truth.shape[1] > 1:
         if normalize:  # by rows, whatever a row of the truth adds up to
-            count = float(np.sum(options.get("sample_weight", len(truth))))
-            options["normalizer"] = count or 1.0
+            options["normalizer"] = float(np.sum(options.get("sample_weight", len(truth))))
         return float(xloss.log_loss(proba, truth.astype(proba.dtype), **options))
     truth = truth.reshape(-1)
     classes = np.unique(truth) if labels is None else np.unique(_plain(labels))

@@ -50,7 +50,7 @@ def _mean_over(count: int, loss: nn.Module, x: Tensor) -> dict[str, Any]:
     if loss.reduction != "mean":
         return {}
     if isinstance(count, int):
-        return {"normalizer": count or 1}
+        return {"normalizer": count}
     # torch.export counts in symbols, which are no numbers; a tensor may be made of one.
     return {"normalizer": torch.full((), count, dtype=torch.int64, device=x.device)}
 
