@@ -126,6 +126,8 @@ def test_what_is_not_keras_is_the_closed_form(backend):
         "focal of labels": 0.5 * log2,
         "focal of a column": 0.5 * log2,
         "smoothed label": -0.75 * math.log(0.75) - 0.25 * math.log(0.25),
+        "unnormalised": -math.log(0.75),
+        "focal, unnormalised": -0.25 * math.log(0.75),
         "z": log2 + log2**2,
         "divergence": log2,
         "divergence of logits": log2,
