@@ -114,9 +114,9 @@ def neg_log_loss(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> f
 
     Examples
     --------
-    >>> from sklearn.dummy import DummyClassifier  # doctest: +SKIP
-    >>> model = DummyClassifier().fit([[0], [1]], [0, 1])  # doctest: +SKIP
-    >>> neg_log_loss(model, [[0]], [0])  # doctest: +SKIP
+    >>> from sklearn.dummy import DummyClassifier
+    >>> model = DummyClassifier().fit([[0], [1]], [0, 1])
+    >>> neg_log_loss(model, [[0]], [0])
     -0.6931471805599453
     """
     return -log_loss(
