@@ -23,7 +23,7 @@ import xloss.adapters.transformers as adapter  # noqa: E402  and transformers to
 from tiny_models import LENGTH, MODELS, VOCABULARY, batch, llama, sequences  # noqa: E402
 
 
-def trained(tmp_path, model, *, batch_size, steps, **options):
+def trained(tmp_path, model, *, batch_size, steps, bf16=False, **options):
     """Take one optimizer step over 16 sequences; return the loss that is logged and the weights."""
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path),
@@ -38,6 +38,7 @@ def trained(tmp_path, model, *, batch_size, steps, **options):
         save_strategy="no",
         report_to=[],
         use_cpu=True,
+        bf16=bf16,
         disable_tqdm=True,
         train_sampling_strategy="sequential",
         dataloader_pin_memory=False,
@@ -68,6 +69,15 @@ def test_trainer_takes_the_step_of_its_own_loss(tmp_path, way, steps):
     assert got == pytest.approx(loss, rel=1e-6)
     torch.testing.assert_close(stepped, weights, rtol=0, atol=4e-7)
     assert (stepped - torch.cat([p.ravel() for p in llama().parameters()])).abs().max() > 1e-3
+
+
+def test_trainer_in_mixed_precision(tmp_path):
+    """Accelerate then wraps the forward pass and converts what it returns."""
+    loss, _ = trained(tmp_path, llama(), batch_size=4, steps=4, bf16=True)
+    model = llama()
+    adapter.patch_loss(model, fuse_head=True)
+    got, _ = trained(tmp_path, model, batch_size=4, steps=4, bf16=True)
+    assert got == pytest.approx(loss, rel=2**-8)
 
 
 def test_the_entry_of_loss_mapping_is_left_alone(tmp_path, monkeypatch):
