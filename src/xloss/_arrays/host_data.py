@@ -46,31 +46,9 @@ def moved(x: Any, cx: Context) -> Array:
             values = values.astype(np.float32)
     elif name in ("int64", "uint64") and dtype_name(cx.label_dtype) == "int32":
         values = narrowed(values, None)[0]
-    elif _lacks(cx.library, name):
-        values = values.astype(np.float32)
-    if cx.library == "torch":
-        return _tensor(values, cx)
-    if cx.library in ("jax", "dask"):
-        return cx.xp.asarray(values)  # JAX: on no device in particular, so on that of the logits
-    return cx.xp.asarray(values, device=cx.device)
-
-
-def _lacks(library: str, name: str) -> bool:
-    """Tell whether a library has no such 16-bit dtype; float32 holds its every value."""
-    if library in ("torch", "jax") or FLOATS.get(name) != 16:
-        return False
-    return name == "bfloat16" or library not in ("cupy", "dask")
-
-
-def _tensor(values: HostArray, cx: Context) -> Array:
-    torch = sys.modules["torch"]
-    # torch warns of memory that it must not write to, and takes no negative stride, which an array
-    # of one element may still have.
-    if not values.flags.writeable or any(step < 0 for step in values.strides):
-        values = values.copy()
-    if dtype_name(values.dtype) == "bfloat16":  # which torch does not know from ml_dtypes
-        return torch.as_tensor(values.view(np.int16), device=cx.device).view(torch.bfloat16)
-    return torch.as_tensor(values, device=cx.device)
+    elif FLOATS.get(name) == 16 and not cx.takes_half(name):
+        values = values.astype(np.float32)  # which holds each of its values
+    return cx.from_host(values)
 
 
 def fitted(targets: Any, ignore: Any, cx: Context) -> tuple[Any, Any]:

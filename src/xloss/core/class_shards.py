@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, quiet, take
 from . import softmax
 from .family import settle_grad, settle_rows, settle_up
 from .options import Cotangent, Operands, Options
@@ -33,19 +32,19 @@ def targets(o: Operands, options: Options, cx: Context, shard: Shard) -> Targets
     labels: Any = t.labels
     here = (labels >= shard.start) & (labels < shard.start + shard.size)
     local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
-    t = t._replace(labels=cast(cx, local, cx.label_dtype), label_local=here)
+    t = t._replace(labels=cx.cast(local, cx.label_dtype), label_local=here)
     if o.class_weight is None:
         return t
-    weight = cast(cx, o.class_weight, cx.compute_dtype)
+    weight = cx.cast(o.class_weight, cx.compute_dtype)
     label_weight = xp.zeros(here.shape, dtype=cx.sum_dtype, device=cx.device)
     if shard.size:
-        label_weight = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.sum_dtype), 0.0)
+        label_weight = xp.where(here, cx.cast(cx.take(weight, t.labels), cx.sum_dtype), 0.0)
     return t._replace(class_weight=weight, label_weight=label_weight)
 
 
 def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     """Return the statistics of the shard of a block of rows."""
-    with quiet(cx):
+    with cx.quiet():
         if x.shape[-1] == 0:
             return _nothing(t, options, cx)
         return row_stats(softmax.link(x, options, cx), t, options, cx)
@@ -68,9 +67,9 @@ def maximum(s: RowStats, cx: Context) -> Array:
 def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
     """Return what a rank gives to the one sum, (numbers, *rows), wide; m: the common maximum."""
     xp = cx.xp
-    with quiet(cx):
+    with cx.quiet():
         top = s.max == m
-        d = xp.where(top, 0.0, cast(cx, s.max, cx.sum_dtype) - cast(cx, m, cx.sum_dtype))
+        d = xp.where(top, 0.0, cx.cast(s.max, cx.sum_dtype) - cx.cast(m, cx.sum_dtype))
         # At the maximum the rest as it is: 1 + rest would lose the tail.
         rest = xp.where(top, s.tail_sum, (1.0 + s.tail_sum) * xp.exp(d))
 
@@ -79,7 +78,7 @@ def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
 
         out = [
             rest,
-            cast(cx, top, cx.sum_dtype),
+            cx.cast(top, cx.sum_dtype),
             s.target_weight,
             shifted(s.target_gap, s.target_weight),
         ]
@@ -88,7 +87,7 @@ def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
         if s.possible is not None:
             weight = s.possible_weight
             out += [s.possible, weight, shifted(s.possible_dot, weight)]
-        return xp.stack([cast(cx, xp.asarray(a), cx.sum_dtype) for a in out])
+        return xp.stack([cx.cast(xp.asarray(a), cx.sum_dtype) for a in out])
 
 
 def whole(
@@ -123,14 +122,14 @@ def weighed(t: Targets, label_weight: Array | None, cx: Context) -> Targets:
                 t.label_invalid, 1.0 if t.sample_weight is None else t.sample_weight, weight
             )
     if t.row_present is not None:
-        kept = cast(cx, t.row_present, cx.sum_dtype)
+        kept = cx.cast(t.row_present, cx.sum_dtype)
         weight = kept if weight is None else xp.where(t.row_present, weight, 0.0)
     return t._replace(label_weight=label_weight, row_weight=weight)
 
 
 def losses(s: RowStats, t: Targets, options: Options, cx: Context) -> Array:
     """Return row losses, wide."""
-    with quiet(cx):
+    with cx.quiet():
         return settle_rows(softmax.losses(s, t, options, cx), t, cx)
 
 
@@ -147,7 +146,7 @@ def gradient(
 
     `parts` makes softmax.Parts of z, where an autodiff is to follow them.
     """
-    with quiet(cx):
+    with cx.quiet():
         z = softmax.link(x, options, cx)
         got = softmax.parts(z, cx, exponentials(z, cx, s)) if parts is None else parts(z)
         eff = settle_up(cotangent, t, cx)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .._arrays.context import Context, context
 from .._arrays.inspect import Array, namespace
-from .._arrays.ops import c_order, cast, quiet
 from . import probabilities, softmax
 from .family import GIVEN, TARGETLESS, settle_grad, settle_rows, settle_up
 from .options import Cotangent, Operands, Options
@@ -49,13 +48,13 @@ def piece(
     else:
         o = soft_operands(o, start)
         t = prepare(o, options, cx, o.x.shape[-1])
-    return c_order(cx, cast(cx, o.x, cx.compute_dtype)), o, t, cx
+    return cx.c_order(cx.cast(o.x, cx.compute_dtype)), o, t, cx
 
 
 def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
     """Return a piece's statistics, (*rows, len(FIELDS)), wide."""
     x, o, t, cx = piece(o, options, classes, start)
-    with quiet(cx):
+    with cx.quiet():
         if options.kind in GIVEN:
             return pack(probabilities.row_stats(x, t, options, cx), cx)
         z = softmax.link(x, options, cx)
@@ -71,7 +70,7 @@ def pack(s: RowStats, cx: Context) -> Array:
         [
             zero + (0.0 if v is None else v)
             if v is None or isinstance(v, float)
-            else cast(cx, v, cx.sum_dtype)
+            else cx.cast(v, cx.sum_dtype)
             for v in values
         ],
         axis=-1,
@@ -81,13 +80,13 @@ def pack(s: RowStats, cx: Context) -> Array:
 def unpack(packed: Array, cx: Context) -> RowStats:
     """Take packed statistics apart."""
     made = RowStats(*(packed[..., i] for i in range(len(FIELDS))))
-    return made._replace(max=cast(cx, made.max, cx.compute_dtype))
+    return made._replace(max=cx.cast(made.max, cx.compute_dtype))
 
 
 def merged(packed: list[Array], options: Options, like: Array) -> Array:
     """Merge the statistics of the pieces of the same rows: in pairs, as rounding grows least."""
     cx = chunk_context(like)
-    with quiet(cx):
+    with cx.quiet():
         while len(packed) > 1:
             pairs = zip(packed[::2], packed[1::2], strict=False)
             odd = packed[-1:] if len(packed) % 2 else []
@@ -104,7 +103,7 @@ def _joined(a: Array, b: Array, options: Options, cx: Context) -> Array:
 def seconds(o: Operands, packed: Array, options: Options, classes: int, start: int) -> Array | None:
     """Return a piece's share of the sums that need the whole row's statistics."""
     x, o, t, cx = piece(o, options, classes, start)
-    with quiet(cx):
+    with cx.quiet():
         z = softmax.link(x, options, cx)
         sums = softmax.second_sums(z, unpack(packed, cx), t, options, cx)
         return None if sums is None else cx.xp.stack(list(sums), axis=-1)
@@ -134,7 +133,7 @@ def rows(
 ) -> tuple[Array, Array]:
     """Return row losses and row weights, wide."""
     cx = chunk_context(like)
-    with quiet(cx):
+    with cx.quiet():
         s = unpack(packed, cx)
         t = row_targets(o, s, options, cx, classes)
         second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
@@ -154,7 +153,7 @@ def gradients(
 ) -> Array:
     """Return a piece's gradient to x or to soft targets."""
     x, o, t, cx = piece(o, options, classes, start)
-    with quiet(cx):
+    with cx.quiet():
         s = unpack(packed, cx)
         whole = row_targets(o, s, options, cx, classes)
         t = t._replace(row_weight=whole.row_weight)
@@ -162,14 +161,14 @@ def gradients(
         eff = settle_up(cotangent, t, cx)
         if want == "targets":
             g = _target_gradient(x, o, t, s, second, options, cx, eff)
-            return cast(cx, settle_grad(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
+            return cx.cast(settle_grad(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
         if options.kind in GIVEN:
             g = probabilities.gradient(x, t, options, cx, eff.row_loss, s)
         else:
             z = softmax.link(x, options, cx)
             got = softmax.parts(z, cx, exponentials(z, cx, s))
             g = softmax.gradient(x, z, t, options, cx, eff.row_loss, got, s, second)
-        return cast(cx, settle_grad(g, t, options, cx, cotangent), o.x.dtype)
+        return cx.cast(settle_grad(g, t, options, cx, cotangent), o.x.dtype)
 
 
 def _target_gradient(
@@ -215,7 +214,7 @@ def _target_gradient(
 def elements(o: Operands, packed: Array, options: Options) -> Array:
     """Return a piece of softmax or of its logarithm."""
     cx = chunk_context(o.x)
-    with quiet(cx):
-        z = c_order(cx, cast(cx, o.x, cx.compute_dtype))
+    with cx.quiet():
+        z = cx.c_order(cx.cast(o.x, cx.compute_dtype))
         got = softmax.parts(z, cx, exponentials(z, cx, unpack(packed, cx)))
         return got.p if options.kind == "softmax" else -got.nll

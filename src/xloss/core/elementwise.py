@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, sum_last
 from .clip import beyond, end_logs
 from .options import Operands, Options
 from .smoothing import column
@@ -48,7 +47,7 @@ def product(t: Array, value: Array, cx: Context) -> Array:
 
 def smooth(o: Operands, options: Options, cx: Context) -> tuple[Array, Array]:
     """Return the smoothed target t(1-ε) + ε/2 and 1 minus it."""
-    t = cast(cx, o.targets, cx.compute_dtype)
+    t = cx.cast(o.targets, cx.compute_dtype)
     rest = 1.0 - t
     eps = options.label_smoothing
     if eps == 0:
@@ -187,7 +186,7 @@ def sigmoid_focal(
 def divergence(x: Array, o: Operands, options: Options, cx: Context) -> Terms:
     """t·(log t - log q); a class with t = 0 is absent, from the gradients too."""
     xp = cx.xp
-    t = cast(cx, o.targets, cx.compute_dtype)
+    t = cx.cast(o.targets, cx.compute_dtype)
     nowhere = t == (-xp.inf if options.log_target else 0)
     log_t = xp.where(nowhere, 0.0, t) if options.log_target else xp.log(xp.where(nowhere, 1.0, t))
     gap = xp.where(nowhere, 0.0, log_t - xp.where(nowhere, 0.0, x))
@@ -213,7 +212,7 @@ def divergence(x: Array, o: Operands, options: Options, cx: Context) -> Terms:
 def losses(made: Terms, t: Targets, options: Options, cx: Context) -> Array:
     """Return row losses, wide, before absent and bad rows are put right."""
     value = made.value
-    row = sum_last(cx, value) if options.kind == "kl_div" else cast(cx, value, cx.sum_dtype)
+    row = cx.sum_last(value) if options.kind == "kl_div" else cx.cast(value, cx.sum_dtype)
     return row if t.sample_weight is None else t.sample_weight * row
 
 
@@ -222,4 +221,4 @@ def gradient(slope: Array, t: Targets, options: Options, cx: Context, cotangent:
     b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
     if options.kind == "kl_div":
         return slope * column(cx, b)
-    return slope * (b if isinstance(b, float) else cast(cx, b, cx.compute_dtype))
+    return slope * (b if isinstance(b, float) else cx.cast(b, cx.compute_dtype))

@@ -8,7 +8,6 @@ from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import c_order, cast, quiet
 from . import elementwise, probabilities, softmax
 from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
@@ -37,15 +36,15 @@ def evaluate(
 
     `saved` are the statistics of an earlier call on the same logits.
     """
-    with quiet(cx):
+    with cx.quiet():
         if outputs.elements:
-            got = softmax.parts(c_order(cx, cast(cx, o.x, cx.compute_dtype)), cx)
+            got = softmax.parts(cx.c_order(cx.cast(o.x, cx.compute_dtype)), cx)
             return Outcome(elements=got.p if options.kind == "softmax" else -got.nll)
         t = prepare(o, options, cx, classes)
         rows = total = weight = None
         made = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
-            x = c_order(cx, cast(cx, o.x, cx.compute_dtype))
+            x = cx.c_order(cx.cast(o.x, cx.compute_dtype))
             family = (
                 _softmax if options.kind in SOFTMAX else _given if options.kind in GIVEN else _terms
             )
@@ -56,15 +55,15 @@ def evaluate(
         if made.rows is not None:
             rows = settle_rows(made.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
-            rows = cast(cx, rows, cx.compute_dtype)
+            rows = cx.cast(rows, cx.compute_dtype)
         if outputs.weight:
             weight = total_weight(t, prod(o.x.shape[:-1] if classes else o.x.shape), cx)
         grad, grad_targets = made.grad, made.grad_targets
         if grad is not None:
-            grad = cast(cx, settle_grad(grad, t, options, cx, cotangent), o.x.dtype)
+            grad = cx.cast(settle_grad(grad, t, options, cx, cotangent), o.x.dtype)
         if grad_targets is not None and o.targets is not None:
             grad_targets = settle_grad(grad_targets, t, options, cx, cotangent)
-            grad_targets = cast(cx, grad_targets, o.targets.dtype)
+            grad_targets = cx.cast(grad_targets, o.targets.dtype)
     return Outcome(rows if outputs.rows else None, total, weight, grad, grad_targets, made.stats)
 
 
@@ -78,7 +77,7 @@ def settle_up(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
             row = cx.xp.full((), row, dtype=cx.sum_dtype, device=cx.device)
         row = cx.xp.where(t.label_invalid, cx.xp.nan, row)
     if not isinstance(row, float):
-        row = cast(cx, row, cx.sum_dtype)
+        row = cx.cast(row, cx.sum_dtype)
     return Cotangent(row, cotangent.row_weight, cotangent.any_row_counts)
 
 
@@ -210,9 +209,9 @@ def formula_gradients(
 
     The two makers carry their own derivative rules: through a maximum autodiff is wrong on ties.
     """
-    with quiet(cx):
+    with cx.quiet():
         t = prepare(o, options, cx, classes)
-        x = cast(cx, o.x, cx.compute_dtype)
+        x = cx.cast(o.x, cx.compute_dtype)
         g, h = _formula(
             x, o, t, options, cx, settle_up(cotangent, t, cx), softmax_parts, sigmoid_parts
         )

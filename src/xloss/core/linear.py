@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast
 from .options import Cotangent, Operands, Options
 from .reduce import exact_sum
 from .row_blocks import DEVICE
@@ -85,7 +84,7 @@ def lift(o: Operands, options: Options, cx: Context, cotangent: Array | float) -
     xp = cx.xp
 
     def largest(a: Array) -> Array:
-        a = xp.abs(cast(cx, a, cx.compute_dtype))
+        a = xp.abs(cx.cast(a, cx.compute_dtype))
         # What an absent row holds is exempt from every rule.
         return xp.max(xp.where(xp.isfinite(a), a, xp.zeros_like(a)))
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast
 
 
 def _seen(x: Array) -> bool:
@@ -46,7 +45,7 @@ def split(cx: Context, x: Array) -> Split:
     ordinary = (exponent != 2 * bias + 1) & ((exponent != 0) | (fraction != 0))
     # A subnormal is its fraction, a whole number, times the smallest of all.
     tiny = exponent == 0
-    whole = cast(cx, fraction, x.dtype).view(kind)
+    whole = cx.cast(fraction, x.dtype).view(kind)
     exponent = xp.where(tiny, (whole >> width) - bias + 1 - bias - width, exponent - bias)
     fraction = xp.where(tiny, whole & low, fraction)
     sign = bits & (-1 << (31 if width == 23 else 63))
@@ -60,5 +59,5 @@ def power(cx: Context, exponent: Array, dtype: Any) -> Array:
     name, width, bias = _layout(dtype)
     if not _seen(exponent):
         return 2.0 ** cx.xp.astype(exponent, dtype)
-    exponent = cast(cx, exponent, getattr(cx.xp, name))
+    exponent = cx.cast(exponent, getattr(cx.xp, name))
     return ((exponent + bias) << width).view(dtype)

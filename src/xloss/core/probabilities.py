@@ -6,7 +6,6 @@ from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast, gather, scatter, sum_last
 from .clip import beyond, end_logs
 from .options import Options
 from .row_stats import RowStats
@@ -61,32 +60,32 @@ def row_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     w = t.class_weight
     number = weight = uniform = None
     if t.labels is not None:
-        dot = surprise(cast(cx, gather(cx, x, t.labels), cx.sum_dtype), options, cx)
+        dot = surprise(cx.cast(cx.gather(x, t.labels), cx.sum_dtype), options, cx)
         if t.label_weight is not None:  # absent, and not read: as a class of target 0 is
             dot = xp.where(t.label_weight == 0, 0.0, dot)
         mass: Array | float = 1.0
         total: Array | float = 1.0
         if t.label_local is not None:
-            mass = total = cast(cx, t.label_local, cx.sum_dtype)
+            mass = total = cx.cast(t.label_local, cx.sum_dtype)
             dot = xp.where(t.label_local, dot, 0.0)
     else:
         assert t.probs is not None
         a = t.probs if w is None else t.probs * w
-        mass = total = sum_last(cx, a)
+        mass = total = cx.sum_last(a)
         if w is not None and options.label_smoothing:
-            total = sum_last(cx, t.probs)
-        dot = sum_last(cx, xp.where(a == 0, 0.0, a * surprise(x, options, cx)))
+            total = cx.sum_last(t.probs)
+        dot = cx.sum_last(xp.where(a == 0, 0.0, a * surprise(x, options, cx)))
     if options.label_smoothing:
         there = possible(x, options, cx)
-        number = weight = sum_last(cx, cast(cx, there, cx.compute_dtype))
+        number = weight = cx.sum_last(cx.cast(there, cx.compute_dtype))
         value = surprise(x, options, cx)
         if w is not None:
-            weight = sum_last(cx, xp.where(there, w, 0.0))
+            weight = cx.sum_last(xp.where(there, w, 0.0))
             there, value = there & (w != 0), w * value
-        uniform = sum_last(cx, xp.where(there, value, 0.0))
+        uniform = cx.sum_last(xp.where(there, value, 0.0))
     zero = xp.zeros_like(dot)
     return RowStats(
-        cast(cx, zero, cx.compute_dtype), zero, mass, total, dot, number, weight, uniform
+        cx.cast(zero, cx.compute_dtype), zero, mass, total, dot, number, weight, uniform
     )
 
 
@@ -97,8 +96,8 @@ def gradient(
     xp = cx.xp
     b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
     if t.labels is not None and not options.label_smoothing and t.label_local is None:
-        at = cast(cx, gather(cx, x, t.labels), cx.sum_dtype)
+        at = cx.cast(cx.gather(x, t.labels), cx.sum_dtype)
         mine = xp.ones_like(at) if t.label_weight is None else t.label_weight
-        return scatter(cx, xp.zeros_like(x), t.labels, -slope(mine, b, at, options, cx))
+        return cx.scatter(xp.zeros_like(x), t.labels, -slope(mine, b, at, options, cx))
     a = mix(x, t, options, cx, possible(x, options, cx), s).a
     return -slope(a, column(cx, b), x, options, cx)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast, quiet, sum_all
 
-# Where arrays cannot be cut into halves, as of a length that is not known while a compiler traces,
-# a library adds up by an operation of its own, entered here by its backend: None where they can.
-WHOLE: dict[str, Callable[[Array], Array | None]] = {}
 LOWER = 2.0**-40  # of terms scaled by it a sum overflows only where the rounded sum does
 
 
@@ -27,7 +22,7 @@ def exact_sum(cx: Context, x: Array) -> Array:
     if cx.on_host:
         if isfinite(float(total)):
             return total
-        with quiet(cx):
+        with cx.quiet():
             return sum_once(cx, x * LOWER) / LOWER
     return xp.where(xp.isfinite(total), total, sum_once(cx, x * LOWER) / LOWER)
 
@@ -36,11 +31,11 @@ def sum_once(cx: Context, x: Array) -> Array:
     """Sum all elements; of both signs, those near the largest number may come to NaN."""
     xp = cx.xp
     if dtype_name(cx.sum_dtype) == "float64":
-        return sum_all(cx, x)
-    x = cast(cx, x, cx.sum_dtype)
-    whole = WHOLE[cx.library](x) if cx.library in WHOLE else None
-    if whole is not None:
-        return whole
+        return cx.sum_all(x)
+    x = cx.cast(x, cx.sum_dtype)
+    uncut = cx.uncut_sum(x)
+    if uncut is not None:
+        return uncut
     high = xp.reshape(x, (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:

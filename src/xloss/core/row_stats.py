@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import arange, cast, count_true, fill, gather, max_last, sum_last
 from .options import Options
 from .targets import Targets
 
@@ -42,19 +41,19 @@ class Exponentials(NamedTuple):
 def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Exponentials:
     """Exponentiate a block of rows about their maxima, which may be known already."""
     xp = cx.xp
-    m = max_last(cx, z) if known is None else xp.expand_dims(known.max, axis=-1)
+    m = cx.max_last(z) if known is None else xp.expand_dims(known.max, axis=-1)
     top = z == m
     # Selected, not multiplied: where m is infinite z - m is NaN; a NaN logit must stay.
-    below = fill(cx, xp.exp(z - m), top, 0.0)
+    below = cx.fill(xp.exp(z - m), top, 0.0)
     if known is not None:
         return Exponentials(m, top, below, known.tail_sum)
-    ties = count_true(cx, top, m) - 1.0
-    return Exponentials(m, top, below, sum_last(cx, below) + ties)
+    ties = cx.count_true(top, m) - 1.0
+    return Exponentials(m, top, below, cx.sum_last(below) + ties)
 
 
 def gaps(z: Array, m: Array, top: Array, cx: Context) -> Array:
     """Return m - z, 0 where z = m though both be infinite."""
-    return fill(cx, m - z, top, 0.0)
+    return cx.fill(m - z, top, 0.0)
 
 
 def row_stats(
@@ -70,31 +69,31 @@ def row_stats(
     smooth = options.label_smoothing > 0
     gap = None
     if t.labels is not None:
-        at = gather(cx, z, t.labels)
-        dot = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
+        at = cx.gather(z, t.labels)
+        dot = xp.where(at == m, 0.0, cx.cast(m, cx.sum_dtype) - cx.cast(at, cx.sum_dtype))
         mass = total = 1.0
         if t.label_local is not None:
-            mass = total = cast(cx, t.label_local, cx.sum_dtype)
+            mass = total = cx.cast(t.label_local, cx.sum_dtype)
             dot = xp.where(t.label_local, dot, 0.0)
     elif t.probs is not None:
         a = t.probs if t.class_weight is None else t.probs * t.class_weight
         gap = gaps(z, e.max, e.top, cx)
-        mass = total = sum_last(cx, a)
+        mass = total = cx.sum_last(a)
         if t.class_weight is not None and smooth:
-            total = sum_last(cx, t.probs)
-        dot = sum_last(cx, xp.where(a == 0, 0.0, a * gap))
+            total = cx.sum_last(t.probs)
+        dot = cx.sum_last(xp.where(a == 0, 0.0, a * gap))
     if smooth:
         gap = gaps(z, e.max, e.top, cx) if gap is None else gap
         there = z != -xp.inf
-        possible = sum_last(cx, cast(cx, there, cx.compute_dtype))
+        possible = cx.sum_last(cx.cast(there, cx.compute_dtype))
         if t.class_weight is None:
             possible_weight = possible
             share = xp.where(there, gap, 0.0)
         else:
             w = t.class_weight
-            possible_weight = sum_last(cx, xp.where(there, w, 0.0))
+            possible_weight = cx.sum_last(xp.where(there, w, 0.0))
             share = xp.where(there & (w != 0), w * gap, 0.0)
-        possible_dot = sum_last(cx, share)
+        possible_dot = cx.sum_last(share)
     return RowStats(m, e.rest, mass, total, dot, possible, possible_weight, possible_dot)
 
 
@@ -106,7 +105,7 @@ def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
     m = xp.where(a.max == a.max, m, a.max)
 
     def shift(s: RowStats) -> Array:
-        return xp.where(s.max == m, 0.0, cast(cx, s.max, cx.sum_dtype) - cast(cx, m, cx.sum_dtype))
+        return xp.where(s.max == m, 0.0, cx.cast(s.max, cx.sum_dtype) - cx.cast(m, cx.sum_dtype))
 
     da, db = shift(a), shift(b)
     a_top = a.max == m
@@ -146,4 +145,4 @@ def log1p_rest(s: RowStats, cx: Context) -> Array:
 
 def hot(labels: Array, classes: int, cx: Context) -> Array:
     """Return the mask j = y."""
-    return arange(cx, classes) == labels[..., None]  # Dask expands no dims of unknown length
+    return cx.arange(classes) == labels[..., None]  # Dask expands no dims of unknown length

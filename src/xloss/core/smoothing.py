@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, sum_last
 from .options import Options
 from .row_stats import RowStats, hot
 from .targets import Targets
@@ -15,8 +14,8 @@ from .targets import Targets
 def column(cx: Context, v: Any) -> Any:
     """Turn one number a row into a column of the arithmetic's dtype; a scalar stays one."""
     if isinstance(v, float) or v.ndim == 0:
-        return v if isinstance(v, float) else cast(cx, v, cx.compute_dtype)
-    return cx.xp.expand_dims(cast(cx, v, cx.compute_dtype), axis=-1)
+        return v if isinstance(v, float) else cx.cast(v, cx.compute_dtype)
+    return cx.xp.expand_dims(cx.cast(v, cx.compute_dtype), axis=-1)
 
 
 class Mix(NamedTuple):
@@ -41,7 +40,7 @@ def mix(
         if s is not None:
             return known if isinstance(known, float) else column(cx, known)
         total = xp.sum(values, axis=-1, keepdims=True, dtype=cx.sum_dtype)
-        return cast(cx, total, cx.compute_dtype)
+        return cx.cast(total, cx.compute_dtype)
 
     if t.labels is not None:
         one = hot(t.labels, x.shape[-1], cx)
@@ -59,7 +58,7 @@ def mix(
     if eps == 0:
         return Mix(a, rem)
     share = xp.where(there, w + xp.zeros_like(x), 0.0)
-    c = eps * mass / row_sum(s and s.possible, cast(cx, there, cx.compute_dtype))
+    c = eps * mass / row_sum(s and s.possible, cx.cast(there, cx.compute_dtype))
     shares = row_sum(s and s.possible_weight, share)
     return Mix((1.0 - eps) * a + c * share, (1.0 - eps) * rem + c * (shares - share))
 
@@ -101,9 +100,9 @@ def target_gradient(
         each = xp.where(t.class_weight == 0, 0.0, each)
     if eps > 0:
         if total is None:
-            total = sum_last(cx, t.probs)
+            total = cx.sum_last(t.probs)
         if uniform is None:
-            number = sum_last(cx, cast(cx, there, cx.compute_dtype))
+            number = cx.sum_last(cx.cast(there, cx.compute_dtype))
             nothing = endless & xp.expand_dims(total == 0, axis=-1)
             uniform = uniform_sum(xp.where(nothing, 0.0, value), there, t, cx) / number
         uniform = xp.where((xp.abs(uniform) == xp.inf) & (total == 0), 0.0, uniform)
@@ -113,7 +112,7 @@ def target_gradient(
     h = each * column(cx, cotangent if t.sample_weight is None else cotangent * t.sample_weight)
     per_weight = up_weight
     if options.z_loss and lse is not None:
-        lse = cast(cx, lse, cx.sum_dtype)
+        lse = cx.cast(lse, cx.sum_dtype)
         if t.row_weight is not None:
             # The term is linear in the targets: its slope is there in a row of weight 0 as well.
             lse = xp.where((t.row_weight == 0) & (lse == xp.inf), 0.0, lse)
@@ -133,7 +132,7 @@ def uniform_sum(value: Array, there: Array, t: Targets, cx: Context) -> Array:
     w = t.class_weight
     if w is not None:
         there, value = there & (w != 0), w * value
-    return sum_last(cx, cx.xp.where(there, value, 0.0))
+    return cx.sum_last(cx.xp.where(there, value, 0.0))
 
 
 def weighed_lse(lse: Array, t: Targets, cx: Context) -> Array:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, fill, scatter, sum_last
 from .options import Options
 from .row_stats import Exponentials, RowStats, exponentials, gaps, log1p_rest
 from .smoothing import absent_if_zero, column, mix, uniform_sum, weighed_lse
@@ -24,7 +23,7 @@ class Parts(NamedTuple):
 
 def link(x: Array, options: Options, cx: Context) -> Array:
     """Return the capped logits c·tanh(x/c); a masked logit stays masked."""
-    z = cast(cx, x, cx.compute_dtype)
+    z = cx.cast(x, cx.compute_dtype)
     c = options.softcap
     if c is None:
         return z
@@ -46,7 +45,7 @@ def link_slope(x: Array, options: Options, cx: Context) -> Array | None:
     """Return dz/dx = sech²(x/c) as 4t/(1+t)², t = exp(-2|x/c|): 1 - tanh² is 0 from 10 on."""
     if options.softcap is None:
         return None
-    t = cx.xp.exp(-2.0 * cx.xp.abs(cast(cx, x, cx.compute_dtype) / options.softcap))
+    t = cx.xp.exp(-2.0 * cx.xp.abs(cx.cast(x, cx.compute_dtype) / options.softcap))
     return 4.0 * t / ((1.0 + t) * (1.0 + t))
 
 
@@ -66,7 +65,7 @@ def parts(z: Array, cx: Context, e: Exponentials | None = None) -> Parts:
     q = xp.where(e.top, tail, (1.0 + (others - e.below)) * one)
     p = xp.where(e.top, one, e.below * one)
     nll = gaps(z, e.max, e.top, cx) + log
-    lse = cast(cx, cast(cx, s.max, cx.sum_dtype) + rise, cx.compute_dtype)
+    lse = cx.cast(cx.cast(s.max, cx.sum_dtype) + rise, cx.compute_dtype)
     return Parts(lse, nll, p, q)
 
 
@@ -97,7 +96,7 @@ def label_parts(s: RowStats, cx: Context) -> tuple[Array, Array, Array]:
 
 def z_term(s: RowStats, t: Targets, options: Options, cx: Context) -> tuple[Array, Array]:
     """Return λ·W·lse² and 2λ·W·lse."""
-    lse = cast(cx, s.max, cx.sum_dtype) + log1p_rest(s, cx)
+    lse = cx.cast(s.max, cx.sum_dtype) + log1p_rest(s, cx)
     if t.row_weight is None:
         return options.z_loss * lse * lse, 2.0 * options.z_loss * lse
     lse = weighed_lse(lse, t, cx)
@@ -113,7 +112,7 @@ def losses(
     rise = log1p_rest(s, cx)
     if options.kind == "logsumexp":
         # Every class impossible is a sum of zero, not an undefined one.
-        return xp.where(s.max == -xp.inf, -xp.inf, cast(cx, s.max, cx.sum_dtype) + rise)
+        return xp.where(s.max == -xp.inf, -xp.inf, cx.cast(s.max, cx.sum_dtype) + rise)
     if options.kind == "entropy":
         assert sums is not None
         return rise + sums[0]
@@ -165,7 +164,7 @@ def second_sums(
     if options.kind == "entropy":
         e = exponentials(z, cx, s) if e is None else e
         product = xp.where(e.below == 0, 0.0, e.below * gaps(z, e.max, e.top, cx))
-        return (sum_last(cx, product) / (1.0 + s.tail_sum),)
+        return (cx.sum_last(product) / (1.0 + s.tail_sum),)
     if options.kind != "focal_loss" or (options.indexed and not options.label_smoothing):
         return None
     got = parts(z, cx, exponentials(z, cx, s) if e is None else e)
@@ -174,8 +173,8 @@ def second_sums(
     f, slope = focal(got.p, got.q, got.nll, options.gamma, cx)
     each = xp.where((a == 0) & (f == f), 0.0, a * f)
     return (
-        sum_last(cx, each),
-        sum_last(cx, a * slope),
+        cx.sum_last(each),
+        cx.sum_last(a * slope),
         uniform_sum(f, there, t, cx) if options.label_smoothing else xp.zeros_like(s.tail_sum),
     )
 
@@ -202,11 +201,11 @@ def label_gradient(
         zc = cotangent * z_term(s, t, options, cx)[1]
         coefficient, at_label = b + zc, at_label + xp.where(p == 0, 0.0, zc * p)
     inv = xp.where(s.max == -xp.inf, xp.nan, 1.0 / (1.0 + s.tail_sum))
-    every = fill(cx, e.below, e.top, 1.0)
+    every = cx.fill(e.below, e.top, 1.0)
     g = every * column(cx, coefficient * inv)
     if options.z_loss:  # lse = inf times a probability of exactly 0
-        g = fill(cx, g, every == 0, 0.0)
-    g = scatter(cx, g, t.labels, at_label)
+        g = cx.fill(g, every == 0, 0.0)
+    g = cx.scatter(g, t.labels, at_label)
     slope = link_slope(x, options, cx)
     return g if slope is None else g * slope
 
@@ -233,7 +232,7 @@ def gradient(
         g = p * column(cx, cotangent)
     elif options.kind == "entropy":
         nll = xp.where(p == 0, 0.0, got.nll)
-        h = sum_last(cx, p * nll) if s is None or sums is None else log1p_rest(s, cx) + sums[0]
+        h = cx.sum_last(p * nll) if s is None or sums is None else log1p_rest(s, cx) + sums[0]
         g = p * (nll - column(cx, h)) * column(cx, cotangent)
     else:
         a = mix(p, t, options, cx, z != -xp.inf, s)
@@ -247,7 +246,7 @@ def gradient(
                 total = focal(p_label, q_label, nll, options.gamma, cx)[1]
                 total = total if t.label_weight is None else total * t.label_weight
             else:
-                total = sum_last(cx, mine) if sums is None else sums[1]
+                total = cx.sum_last(mine) if sums is None else sums[1]
             others = column(cx, total)
             others = xp.where(a.a != 0, 0.0, others) if by_label else others - mine
         b = cotangent if t.sample_weight is None else cotangent * t.sample_weight

@@ -6,8 +6,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from .._arrays.context import Context
-from .._arrays.inspect import INTEGERS, Array, dtype_name, has_memory
-from .._arrays.ops import c_order, cast, quiet, sum_last, take
+from .._arrays.inspect import INTEGERS, Array, dtype_name
 from .options import Operands, Options
 from .reduce import contributing, exact_sum
 
@@ -32,20 +31,7 @@ class Targets(NamedTuple):
 
 def bounds(labels: Array, cx: Context) -> tuple[int, int]:
     """Return the smallest and the largest label, exactly; (0, 0) where there is none."""
-    if prod(labels.shape) == 0:
-        return 0, 0
-    if cx.library == "torch" and cx.on_host and has_memory(labels):
-        # torch wakes threads for it, which then spin in the time of ours.
-        seen = labels.numpy()
-        return int(seen.min()), int(seen.max())
-    # torch orders no unsigned type but uint8.
-    if cx.library == "torch" and dtype_name(labels.dtype).startswith("uint"):
-        values = cast(cx, labels, cx.label_dtype)
-        low, high = int(values.min()), int(values.max())
-        return (low, high) if low >= 0 else (0, 2**64 - 1)
-    if cx.library in ("numpy", "torch"):
-        return int(labels.min()), int(labels.max())
-    return int(cx.xp.min(labels)), int(cx.xp.max(labels))
+    return (0, 0) if prod(labels.shape) == 0 else cx.label_bounds(labels)
 
 
 def safe_labels(
@@ -57,11 +43,9 @@ def safe_labels(
     if ignore is not None and not low <= ignore <= high:
         ignore = None  # the dtype cannot hold it: uint8 156 is not -100
     if cx.labels_verified:
-        if cx.library == "torch" and labels.is_neg():  # indexing reads past the sign
-            labels = labels.resolve_neg()
-        return cast(cx, labels, cx.label_dtype), None, None
+        return cx.cast(cx.indexable(labels), cx.label_dtype), None, None
     # An unsigned value that the index dtype cannot hold turns negative, thus bad: lossless.
-    safe = cast(cx, labels, cx.label_dtype)
+    safe = cx.cast(labels, cx.label_dtype)
     inside = (safe >= 0) & (safe < classes)
     keep = None
     if ignore is not None:
@@ -78,7 +62,7 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
     """Make one block's targets safe and weigh its rows."""
     xp = cx.xp
     keep = bad = labels = probs = label_weight = None
-    class_weight = None if o.class_weight is None else cast(cx, o.class_weight, cx.compute_dtype)
+    class_weight = None if o.class_weight is None else cx.cast(o.class_weight, cx.compute_dtype)
     if o.targets is not None:
         if not classes:
             # The binary losses take 0 and 1; any other integer is a bad label.
@@ -87,12 +71,12 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         elif options.indexed:
             labels, keep, bad = safe_labels(o.targets, classes, options.ignore_index, cx)
         elif options.kind != "kl_div":
-            probs = c_order(cx, cast(cx, o.targets, cx.compute_dtype))
+            probs = cx.c_order(cx.cast(o.targets, cx.compute_dtype))
     if o.where is not None:
         keep = o.where if keep is None else keep & o.where
     scale = None
     if o.sample_weight is not None:
-        scale = cast(cx, cast(cx, o.sample_weight, cx.compute_dtype), cx.sum_dtype)
+        scale = cx.cast(cx.cast(o.sample_weight, cx.compute_dtype), cx.sum_dtype)
         present = scale != 0  # a NaN is present
         keep = present if keep is None else keep & present
     if keep is not None and cx.values_readable and cx.on_host and bool(xp.all(keep)):
@@ -106,17 +90,17 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         scale = xp.where(keep, scale, 0.0)
     weight = scale
     if labels is not None and class_weight is not None:
-        label_weight = cast(cx, take(cx, class_weight, labels), cx.sum_dtype)
+        label_weight = cx.cast(cx.take(class_weight, labels), cx.sum_dtype)
         weight = label_weight if scale is None else scale * label_weight
     elif probs is not None:
-        with quiet(cx):  # of an absent row anything may be summed
+        with cx.quiet():  # of an absent row anything may be summed
             mass = target_sum(probs, class_weight, cx)
             weight = mass if scale is None else scale * mass
     if bad is not None and weight is not None:
         # A bad label has no class weight: the row counts once, and is NaN.
         weight = xp.where(bad, 1.0 if scale is None else scale, weight)
     if keep is not None:
-        weight = cast(cx, keep, cx.sum_dtype) if weight is None else xp.where(keep, weight, 0.0)
+        weight = cx.cast(keep, cx.sum_dtype) if weight is None else xp.where(keep, weight, 0.0)
     return Targets(
         labels,
         probs,
@@ -126,7 +110,7 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         weight,
         keep,
         bad,
-        pos_weight=None if o.pos_weight is None else cast(cx, o.pos_weight, cx.compute_dtype),
+        pos_weight=None if o.pos_weight is None else cx.cast(o.pos_weight, cx.compute_dtype),
     )
 
 
@@ -136,7 +120,7 @@ def target_sum(probs: Array, class_weight: Array | None, cx: Context) -> Array:
         # To autodiff an infinite upstream times a weight of 0 is NaN, unless selected away.
         probs = cx.xp.where(class_weight == 0, 0.0, probs)
     weighted = probs if class_weight is None else probs * class_weight
-    return sum_last(cx, weighted)
+    return cx.sum_last(weighted)
 
 
 def live_rows(
@@ -150,7 +134,7 @@ def live_rows(
     rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
     if classes and options.kind != "kl_div" and not options.indexed:
         # The rows' gradient and the denominator's are added before 16 bits round them.
-        o = o._replace(targets=cast(cx, o.targets, cx.compute_dtype))
+        o = o._replace(targets=cx.cast(o.targets, cx.compute_dtype))
     t = prepare(o, options, cx, classes)
     total = contributing(cx, total_weight(t, prod(rows), cx), normalizer)
     if not classes or options.kind == "kl_div" or (options.indexed and o.class_weight is None):

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.context import Context, read
-from .._arrays.inspect import INTEGERS, Array, dtype_name, is_tracer
-from .._arrays.ops import arange, cast, quiet
+from .._arrays.inspect import INTEGERS, Array, dtype_name
 from .options import Operands, Options
 from .row_blocks import cut, cuts
 from .targets import bounds, prepare
@@ -28,7 +27,7 @@ def check_values(
     label need be looked at again. Where a transformation hides which rows are there, nothing is
     read.
     """
-    if any(a is not None and is_tracer(a, cx.library) for a in (o.sample_weight, o.where)):
+    if any(a is not None and cx.is_tracer(a) for a in (o.sample_weight, o.where)):
         if options.validate is True:
             raise ValueError("validate: True would read values that tracing does not have")
         return cx._replace(values_readable=False, labels_verified=False)
@@ -40,7 +39,7 @@ def check_values(
             _first_bad(o, options, cx, classes, named)
         cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
     if options.validate is True:
-        with quiet(cx):
+        with cx.quiet():
             _negatives(o, options, cx, classes, weight, named)
     return cx
 
@@ -114,13 +113,13 @@ def _first_bad(
 def _first(mask: Array, cx: Context) -> int:
     """Return the first position where a mask is true; argmax counts in 64 bits, which some lack."""
     n = int(mask.shape[0])
-    numbers = arange(cx, n)
+    numbers = cx.arange(n)
     return int(cx.xp.min(cx.xp.where(mask, numbers, cx.xp.full_like(numbers, n))))
 
 
 def _element(x: Array, at: int, cx: Context) -> int:
     """Return an integer exactly; torch converts no uint64 beyond int64."""
-    value = int(cast(cx, x[at : at + 1], cx.label_dtype)[0])
+    value = int(cx.cast(x[at : at + 1], cx.label_dtype)[0])
     wraps = value < 0 and dtype_name(x.dtype).startswith("uint")
     return value + 2 * (INTEGERS[dtype_name(cx.label_dtype)][1] + 1) if wraps else value
 

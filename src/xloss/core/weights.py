@@ -10,8 +10,7 @@ from math import frexp, prod
 from typing import Any, NamedTuple
 
 from .._arrays.context import Context
-from .._arrays.inspect import Array, compiling, dtype_name, is_tracer
-from .._arrays.ops import cast, take
+from .._arrays.inspect import Array, compiling, dtype_name
 from . import powers
 from .options import Operands, Options
 from .powers import Split
@@ -89,10 +88,10 @@ def moderate(o: Operands, cx: Context) -> bool:
     for a in (o.class_weight, o.sample_weight):
         if a is None:
             continue
-        if is_tracer(a, cx.library):  # a transformation follows the weights alone
+        if cx.is_tracer(a):  # a transformation follows the weights alone
             return False
         if prod(a.shape):
-            size = xp.abs(cast(cx, a, cx.compute_dtype))
+            size = xp.abs(cx.cast(a, cx.compute_dtype))
             low = xp.where(size == 0, 1.0, size)
             if not (float(xp.max(size)) <= limit and float(xp.min(low)) >= 1.0 / limit):
                 return False
@@ -114,7 +113,7 @@ def balance(
     stays that near, so that no present row becomes absent.
     """
     sample, each = (
-        None if a is None else powers.split(cx, cast(cx, a, cx.compute_dtype))
+        None if a is None else powers.split(cx, cx.cast(a, cx.compute_dtype))
         for a in (o.sample_weight, o.class_weight)
     )
     keep, rows, shift = o.where, sample, 0
@@ -126,7 +125,7 @@ def balance(
             # A row's label has one class weight: its power of two goes to the row, so that no
             # class that is not met counts among the largest.
             o = o._replace(class_weight=each.mantissa)
-            of_label = Split(*(take(cx, a, labels) for a in each))
+            of_label = Split(*(cx.take(a, labels) for a in each))
             rows = of_label if sample is None else _product(sample, of_label)
             each = None
     room = _room(cx, each is not None and rows is not None)
@@ -156,8 +155,8 @@ def rescaled(cx: Context, total: Array, shift: Any) -> Array:
         return total * 2.0**shift
     first = shift // 2
     for part in (first, shift - first):
-        total = total * cast(
-            cx, powers.power(cx, _clip(cx, part, -120, 120), cx.compute_dtype), cx.sum_dtype
+        total = total * cx.cast(
+            powers.power(cx, _clip(cx, part, -120, 120), cx.compute_dtype), cx.sum_dtype
         )
     return total
 
@@ -191,7 +190,7 @@ def _exponents(cx: Context, x: Array) -> Array:
     """Return an exponent of another dtype's as one of the arithmetic's; a number as it is."""
     if isinstance(x, int):
         return x
-    return cast(cx, x, cx.xp.int64 if dtype_name(cx.compute_dtype) == "float64" else cx.xp.int32)
+    return cx.cast(x, cx.xp.int64 if dtype_name(cx.compute_dtype) == "float64" else cx.xp.int32)
 
 
 def _clip(cx: Context, x: Array, low: int, high: int) -> Array:

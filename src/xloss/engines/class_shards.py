@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays.context import Context, read
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, gather, quiet
+from .._arrays.ops import cast, quiet
 from ..core import class_shards
 from ..core.options import Cotangent, Operands, Options, Outputs
 from ..core.row_blocks import cuts
@@ -60,7 +60,7 @@ def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
         m, rest = got
         # Of NaN and masked classes alone the kernel's maximum is -inf: no class, for a merge.
         m = xp.where(rest == rest, m, xp.nan)
-        at = cast(cx, gather(cx, x, t.labels), cx.compute_dtype)
+        at = cast(cx, cx.gather(x, t.labels), cx.compute_dtype)
         with quiet(cx):
             gap = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
         mass = cast(cx, t.label_local, cx.sum_dtype)

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from ..._arrays.inspect import Array
-from ...core.reduce import WHOLE
+from ..._arrays.ops import UNCUT_SUMS
 
 Pair = tuple[Array, Array]
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on each device
@@ -85,4 +85,4 @@ def whole_sum(x: Array) -> Array | None:
     return pair_sum(x) if symbolic or _explicit_mesh(x) is not None else None
 
 
-WHOLE["jax"] = whole_sum
+UNCUT_SUMS["jax"] = whole_sum
