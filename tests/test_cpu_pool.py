@@ -251,7 +251,10 @@ def test_the_number_of_threads(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_the_cpus_that_this_process_may_use_count():
-    script = POOL + "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(thread_pool.threads())"
+    script = (
+        POOL
+        + "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(thread_pool.threads())"
+    )
     assert said(script, env={"XLOSS_NUM_THREADS": ""}) == "1"
 
 

@@ -18,7 +18,8 @@ from .inspect import (
     on_host,
     torch_module,
 )
-from .ops import CONTEXTS, Context
+from .ops import CONTEXTS
+from .standard import Context
 
 __all__ = ["Context", "context", "functional", "has_64_bits", "read"]
 

@@ -10,7 +10,7 @@ from .._arrays.inspect import Array
 from .._arrays.ops import cast, quiet
 from ..core import class_shards
 from ..core.options import Cotangent, Operands, Options, Outputs
-from ..core.row_blocks import cuts
+from ..core.row_blocks import block_slices
 from ..core.row_stats import RowStats
 from ..core.targets import Targets
 from . import Engine, EngineUnavailable, choose, generic
@@ -65,7 +65,7 @@ def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
             gap = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
         mass = cast(cx, t.label_local, cx.sum_dtype)
         return RowStats(m, rest, mass, mass, xp.where(t.label_local, gap, 0.0))
-    pieces = list(cuts(rows, max(1, x.shape[-1]), cx))
+    pieces = list(block_slices(rows, max(1, x.shape[-1]), cx))
     made = [
         class_shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), options, cx) for p in pieces
     ]
@@ -92,7 +92,7 @@ def gradient(
     out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
     if 0 in x.shape:
         return out
-    for p in cuts(rows, x.shape[-1], cx):
+    for p in block_slices(rows, x.shape[-1], cx):
         part = RowStats(*(rows_of(xp, a, p, 1) if hasattr(a, "ndim") else a for a in s))
         g = class_shards.gradient(
             rows_of(xp, x, p, 2), part, _targets(xp, t, p), options, cx, cut_up(xp, cotangent, p)

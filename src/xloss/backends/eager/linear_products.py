@@ -60,7 +60,7 @@ class Converted:
         # times a piece's size.
         shape = self.few, self.weight.shape[1]
         room = self.cx.xp.empty(shape, dtype=self.cx.compute_dtype, device=self.cx.device)
-        for c in cutting.cuts(self.classes, self.few):
+        for c in cutting.spans(self.classes, self.few):
             w = room[: c.stop - c.start, ...]
             self.cx.cast_into(self.weight[c, ...], w)
             yield c, w

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from ..._arrays.inspect import Array
-from ..._arrays.ops import UNCUT_SUMS
+from ..._arrays.standard import UNCUT_SUMS
 
 Pair = tuple[Array, Array]
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on each device

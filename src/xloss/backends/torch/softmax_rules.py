@@ -13,9 +13,9 @@ from ...core import elementwise as binary
 from ...core import softmax
 
 
-def softmax_parts(z: Any) -> softmax.Parts:
+def softmax_parts(z: Any) -> softmax.SoftmaxParts:
     """Return softmax.parts of a tensor, recorded."""
-    return softmax.Parts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
+    return softmax.SoftmaxParts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
 
 
 def sigmoid_parts(z: Any) -> binary.Sigmoid:
