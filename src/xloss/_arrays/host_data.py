@@ -1,7 +1,8 @@
-"""NumPy arrays beside logits of another library: data of the host, moved to where the logits are.
+"""NumPy arrays beside logits of another library are moved to where the logits are.
 
-Labels and weights come from a data loader, which knows nothing of the model's library; under a
-compiler NumPy arguments are taken too, so that eager calls must not refuse them.
+Labels and weights often come from a data loader that does not know the model's library. JAX and
+torch.compile take NumPy arguments as well, so that an eager call must not refuse what a compiled
+one takes.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ def is_host(x: Any) -> bool:
 
 
 def movable(x: Any) -> bool:
-    """Tell whether the standard has the array's dtype, or it is one of 16 bits."""
+    """Tell whether a NumPy array has a dtype of the standard, or float16 or bfloat16."""
     name = dtype_name(x.dtype)
     return name in FLOATS or name in INTEGERS or name == "bool"
 
 
 def moved(x: Any, cx: Context) -> Array:
-    """Return a NumPy array as one of the logits' library, on their device; values are kept.
+    """Return a NumPy array as one of the logits' library, on their device.
 
-    But for float64 where the device has none: there all arithmetic is in float32.
+    No value changes, except that float64 becomes float32 on a device without float64, where all
+    arithmetic is in float32.
     """
     if cx.library == "torch" and compiling():
         return sys.modules["torch"].as_tensor(x, device=cx.device)
@@ -52,9 +54,9 @@ def moved(x: Any, cx: Context) -> Array:
 
 
 def fitted(targets: Any, ignore: Any, cx: Context) -> tuple[Any, Any]:
-    """Return labels that the library's integers hold, and the label that is ignored.
+    """Return labels that fit the label dtype, and the ignored label among them.
 
-    JAX without 64 bits would take 2^32 + 1 for 1, silently.
+    Without its 64-bit switch JAX would silently take 2^32 + 1 for 1.
     """
     if cx.library == "numpy" or dtype_name(cx.label_dtype) != "int32" or not is_host(targets):
         return targets, ignore
@@ -64,15 +66,18 @@ def fitted(targets: Any, ignore: Any, cx: Context) -> tuple[Any, Any]:
 
 
 def narrowed(labels: HostArray, ignore: Any) -> tuple[HostArray, Any]:
-    """Return 64-bit labels in 32 bits: those that do not fit become a bad label, or the ignored."""
+    """Return 64-bit labels in 32 bits, and the ignored label.
+
+    A label that does not fit becomes an invalid one, or the ignored one if it was ignored.
+    """
     least, most = INTEGERS["int32"]
     inside = (labels >= least) & (labels <= most)
     if inside.all():
         return labels.astype(np.int32), ignore
-    bad = -2 if ignore == -1 else -1
+    invalid = -2 if ignore == -1 else -1
     out = np.where(inside, labels, 0).astype(np.int32)
-    out[~inside] = bad
+    out[~inside] = invalid
     if isinstance(ignore, int | np.integer) and not least <= ignore <= most:
-        out[labels == ignore] = least  # of labels none is so low but by mistake
+        out[labels == ignore] = least  # a valid label is never so low
         ignore = least
     return out, ignore
