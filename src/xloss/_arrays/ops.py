@@ -45,6 +45,10 @@ class NumpyContext(IndexingContext):
 
     __slots__ = ()
 
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """Convert by the method, without a call in between."""
+        return x if x.dtype == dtype else x.astype(dtype, copy=False)
+
     def astype(self, x: Array, dtype: Any) -> Array:
         """Convert by the method: np.astype is a Python function around it."""
         return x.astype(dtype, copy=False)
