@@ -77,7 +77,7 @@ class Operations:
 def test_a_16_bit_weight_is_never_whole_in_float32(place, way, large, monkeypatch):
     """Nor its gradient, where there is no room; and no tensor core waits for a float32 product."""
     x, w, y = (a.clone() for a in large[:3])
-    monkeypatch.setattr(cutting, "PIECE", w.numel() // 8)
+    monkeypatch.setattr(cutting, "WEIGHT_CHUNK", w.numel() // 8)
     monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 4 * 16 * w.shape[0])
     seen = Operations()
     if way == "autograd":
