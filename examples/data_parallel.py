@@ -1,20 +1,21 @@
-"""Data-parallel training with gradient accumulation whose loss and gradients are the whole batch's.
+"""Data-parallel training with gradient accumulation that equals training on the whole batch.
 
     python examples/data_parallel.py [--steps 60] [--ranks 2] [--micro-batches 4]
                                      [--out examples/data-parallel.png]
 
-A small network learns to tell the next character of the paragraphs of LICENSE, from the three
-before it. A batch is 24 paragraphs of 15 to 160 characters. It is trained three times from the same
-start by the same SGD:
+A small network learns to predict the next character in the paragraphs of LICENSE from the three
+characters before it. A batch is 24 paragraphs of 15 to 160 characters. The network is trained three
+times, from the same start and with the same SGD:
 
-    whole          one process, the batch in one go: the mean over all its characters
-    normalizer     ranks x micro-batches, each loss a share of the mean over the whole batch
-    mean of means  ranks x micro-batches, each loss its own mean, and then the mean of those
+    whole          one process, the batch at once: the loss is the mean over all its characters
+    normalizer     ranks x micro-batches: each loss is a share of the mean over the whole batch
+    mean of means  ranks x micro-batches: each loss is its own mean, and these are averaged
 
-The second is the first but for rounding, and this prints by how many roundings. The third is the
-usual way, and another loss: a character counts for more the fewer there are around it.
+The second way equals the first up to rounding, and this program prints by how many roundings they
+differ. The third way is the usual one, and it minimises another loss: a character in a micro-batch
+with few characters counts for more than one in a micro-batch with many.
 
-The ranks are processes under torch's DistributedDataParallel and gloo. matplotlib draws.
+The ranks are processes under torch's DistributedDataParallel with gloo. matplotlib draws curves.
 """
 
 import argparse
@@ -36,10 +37,10 @@ from torch.nn.parallel import DistributedDataParallel
 from xloss import cross_entropy, effective_count
 
 HERE = Path(__file__).resolve().parent
-PARAGRAPHS, LENGTH = 24, 160  # of a batch; of a paragraph at most
-BEFORE = 3  # characters that the network sees
+PARAGRAPHS, LENGTH = 24, 160  # paragraphs in a batch; characters in a paragraph, at most
+BEFORE = 3  # how many characters the network sees
 CHARACTERS = 128  # ASCII
-RATE = 0.5  # of SGD
+RATE = 0.5  # the learning rate
 PADDING = -100  # cross_entropy's ignore_index
 DTYPES = ("float32", "float64")
 
@@ -47,7 +48,7 @@ DTYPES = ("float32", "float64")
 
 
 def whole(model, parts):
-    """One process, the batch in one go."""
+    """Take the mean over the whole batch in one process."""
     ((before, character),) = parts
     loss = cross_entropy(model(before), character)
     loss.backward()
@@ -55,22 +56,22 @@ def whole(model, parts):
 
 
 def normalizer(model, parts):
-    """Each micro-batch's share of the loss of the whole batch."""
+    """Take each micro-batch's share of the loss of the whole batch."""
     ranks = distributed.get_world_size()
-    count = sum(effective_count(character) for _, character in parts)  # of all micro-batches ...
-    distributed.all_reduce(count)  # ... of all ranks
-    # DDP divides the sum of the ranks' gradients by their number. Wanted is the sum: so each rank's
-    # loss has to be `ranks` times its share, and the denominator that many times smaller.
+    count = sum(effective_count(character) for _, character in parts)  # all micro-batches here
+    distributed.all_reduce(count)  # those of the other ranks are added
+    # DDP divides the sum of the ranks' gradients by the number of ranks, but the sum is wanted. So
+    # each rank's loss must be `ranks` times its share: the denominator is divided by `ranks`.
     return accumulated(model, parts, lambda z, t: cross_entropy(z, t, normalizer=count / ranks))
 
 
 def mean_of_means(model, parts):
-    """Each micro-batch's own mean, averaged: wrong unless all are of one size."""
+    """Average the means of the micro-batches, which is wrong unless all have the same size."""
     return accumulated(model, parts, lambda z, t: cross_entropy(z, t) / len(parts))
 
 
 def accumulated(model, parts, loss):
-    """The gradients added up, and exchanged once: in the last micro-batch's backward pass."""
+    """Add up the gradients; DDP exchanges them once, in the backward pass of the last part."""
     total = 0.0
     for i, (before, character) in enumerate(parts, 1):
         with model.no_sync() if i < len(parts) else nullcontext():
@@ -78,7 +79,7 @@ def accumulated(model, parts, loss):
             share.backward()
         total += share.detach()
     distributed.all_reduce(total)
-    return total / distributed.get_world_size()  # the mean over the ranks, as DDP's of gradients
+    return total / distributed.get_world_size()  # the mean over ranks, as DDP takes of gradients
 
 
 WAYS = {"whole": whole, "normalizer": normalizer, "mean of means": mean_of_means}
@@ -87,20 +88,20 @@ WAYS = {"whole": whole, "normalizer": normalizer, "mean of means": mean_of_means
 
 
 def batches(steps):
-    """The same random paragraphs for everyone, a list of arrays of characters each step."""
+    """Yield the random paragraphs of each step, as arrays of characters: the same on each rank."""
     text = (HERE.parent / "LICENSE").read_text(encoding="ascii")
     paragraphs = [" ".join(p.split())[:LENGTH] for p in re.split(r"\n\s*\n", text)]
     paragraphs = [np.frombuffer(p.encode(), np.uint8).astype(np.int64) for p in paragraphs]
     rng = np.random.default_rng(0)
     for _ in range(steps):
         chosen = rng.choice(len(paragraphs), PARAGRAPHS, replace=False)
-        # By length, as any loader does that does not want to compute padding.
+        # Sorted by length, as data loaders do so that little padding is computed.
         yield sorted((paragraphs[i] for i in chosen), key=len)
 
 
 def padded(paragraphs):
-    """The characters before each character, and itself; PADDING after the end of a paragraph."""
-    rows = max(len(paragraphs), 1)  # a micro-batch that got none is all padding
+    """Return the characters before each character, and the character or PADDING."""
+    rows = max(len(paragraphs), 1)  # a micro-batch without paragraphs is one row of padding
     length = max(map(len, paragraphs), default=1)
     text = np.zeros((rows, BEFORE + length), np.int64)
     character = np.full((rows, length), PADDING)
@@ -112,13 +113,13 @@ def padded(paragraphs):
 
 
 def micro_batches(paragraphs, number):
-    """As many paragraphs in each, but for one."""
+    """Divide the paragraphs evenly: the sizes differ by one at most."""
     bounds = [i * len(paragraphs) // number for i in range(number + 1)]
     return [padded(paragraphs[a:b]) for a, b in pairwise(bounds)]
 
 
 def train(way, dtype, steps, rank=0, ranks=1, micro=1):
-    """The loss and the gradient of every step."""
+    """Train; return the loss and the gradient of every step."""
     torch.manual_seed(0)
     layers = nn.Embedding(CHARACTERS, 16), nn.Flatten(2), nn.Linear(16 * BEFORE, 64), nn.Tanh()
     model = nn.Sequential(*layers, nn.Linear(64, CHARACTERS)).to(getattr(torch, dtype))
@@ -136,10 +137,10 @@ def train(way, dtype, steps, rank=0, ranks=1, micro=1):
 
 
 def work(rank, ranks, micro, steps, folder):
-    """What one of the processes does."""
+    """Run both ways as one rank; rank 0 writes what came out."""
     torch.set_num_threads(1)
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # every rank is here
     store, patience = (Path(folder) / "store").as_uri(), timedelta(seconds=60)
     distributed.init_process_group("gloo", store, patience, ranks, rank)
     ways = product(("normalizer", "mean of means"), DTYPES)
@@ -147,11 +148,11 @@ def work(rank, ranks, micro, steps, folder):
     if rank == 0:
         (Path(folder) / "runs").write_bytes(pickle.dumps(runs))
     distributed.destroy_process_group()
-    os._exit(0)  # gloo's threads abort, rarely, a process that ends by itself
+    os._exit(0)  # gloo's threads sometimes abort a process that exits normally
 
 
 def run(ranks, micro, steps):
-    """Losses and gradients of every step, by way and dtype."""
+    """Train in every way and dtype; return the losses and gradients of every step."""
     runs = {("whole", dtype): train("whole", dtype, steps) for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(work, (ranks, micro, steps, folder), nprocs=ranks)
@@ -162,14 +163,14 @@ def run(ranks, micro, steps):
 
 
 def apart(runs, way, dtype):
-    """The relative difference from the whole of each step's loss, and of its gradient (2-norms)."""
+    """Return the relative difference from "whole" of each loss and each gradient (2-norms)."""
     (loss, gradient), (loss_, gradient_) = runs["whole", dtype], runs[way, dtype]
     norm = np.linalg.norm
     return abs(loss_ - loss) / loss, norm(gradient_ - gradient, axis=1) / norm(gradient, axis=1)
 
 
 def report(runs):
-    print("farthest from the whole batch in: the first gradient, any gradient, any loss")
+    print("largest difference from the whole batch: first gradient, any gradient, any loss")
     for way, dtype in runs:
         if way != "whole":
             loss, gradient = (each / np.finfo(dtype).eps for each in apart(runs, way, dtype))
@@ -178,7 +179,7 @@ def report(runs):
 
 
 def draw(runs, path, title):
-    from matplotlib.figure import Figure  # without pyplot: no display is asked for
+    from matplotlib.figure import Figure  # not pyplot, which may look for a display
 
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     left, *right = figure.subplots(1, 3)
@@ -195,7 +196,7 @@ def draw(runs, path, title):
     for i, axes in enumerate(right):
         for (way, dtype), style in drawn.items():
             far, eps = apart(runs, way, dtype)[i], np.finfo(dtype).eps
-            far = np.where(far > 0, far, np.nan)  # equal to the last bit: no point on a log axis
+            far = np.where(far > 0, far, np.nan)  # no point on the log axis if equal
             axes.semilogy(steps, far, style, label=f"{way}, {dtype}", linewidth=1)
             if way == "normalizer":
                 axes.axhline(eps, color="grey", linestyle=":", linewidth=1)

@@ -4,16 +4,16 @@
 
 The model is one matrix and one bias; the loss is the mean cross-entropy of 1,437 images plus an L2
 penalty on the matrix. Each array library trains it from the same start, by plain gradient descent,
-in float64 and in float32: once with the gradient that xloss computes in closed form, and, where the
-library has autodiff, once with the library's own. All the curves are the same curve but for
-rounding, and this prints by how many roundings they differ.
+in float64 and in float32: once with the gradient that xloss computes in closed form and, where the
+library has autodiff, once with the library's own. All loss curves agree up to rounding, and this
+program prints by how many roundings they differ.
 
-At the end the float32 logits of the 360 held-out images are written, with their labels, for
+At the end it writes the float32 logits of the 360 held-out images and their labels, for
 
     xloss eval examples/data/digits_logits.npy examples/data/digits_labels.npy
 
-Needs scikit-learn and matplotlib, and those of torch, jax, array_api_strict and cupy that are to
-take part.
+It needs scikit-learn and matplotlib. Of torch, jax, array_api_strict and cupy, those that are
+installed take part.
 """
 
 import argparse
@@ -24,19 +24,19 @@ import numpy as np
 
 from xloss import cross_entropy, l2_penalty, value_and_grad
 
-STRENGTH = 1e-3  # of the L2 penalty
-RATE = 0.5  # of gradient descent
+STRENGTH = 1e-3  # the factor of the L2 penalty
+RATE = 0.5  # the learning rate
 
 # ---- What is learned: the same lines for every library ------------------------------------------
 
 
 def objective(images, labels, matrix, bias):
-    """The L2-regularised loss: mean cross-entropy + STRENGTH/2 * |matrix|^2."""
+    """Return the L2-regularised loss: mean cross-entropy + STRENGTH/2 * |matrix|^2."""
     return cross_entropy(images @ matrix + bias, labels) + l2_penalty(matrix, strength=STRENGTH)
 
 
 def closed_form(xp, images, labels):
-    """The loss and its gradient without autodiff: xloss differentiates by the logits."""
+    """Return the loss and its gradient without autodiff, from xloss's gradient to the logits."""
 
     def loss_and_gradient(matrix, bias):
         loss, by_logits = value_and_grad(cross_entropy)(images @ matrix + bias, labels)
@@ -47,7 +47,7 @@ def closed_form(xp, images, labels):
 
 
 def train(loss_and_gradient, matrix, bias, steps):
-    """Gradient descent; returns the loss before each step, and what was learned."""
+    """Run gradient descent; return the loss before each step, the matrix and the bias."""
     curve = []
     for _ in range(steps):
         loss, by_matrix, by_bias = loss_and_gradient(matrix, bias)
@@ -92,7 +92,7 @@ AUTODIFF = {"torch": torch_autodiff, "jax": jax_autodiff}
 
 
 def libraries():
-    """The array libraries found here, by name; NumPy comes first."""
+    """Yield the array libraries found here with their names; NumPy comes first."""
     for name in ("numpy", "torch", "jax", "array_api_strict", "cupy"):
         try:
             xp = importlib.import_module("jax.numpy" if name == "jax" else name)
@@ -110,7 +110,7 @@ def libraries():
 
 
 def digits():
-    """Images of 8 x 8 grey values in [0, 1] and their digits; every fifth one is held out."""
+    """Return images of 8 x 8 grey values in [0, 1] and their digits; every fifth is held out."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -120,7 +120,7 @@ def digits():
 
 
 def run(steps):
-    """Train everywhere; returns the curves, and NumPy's float32 parameters."""
+    """Train on every library; return the curves, and NumPy's float32 parameters."""
     images, labels, _, _ = digits()
     curves, learned = {}, None
     for name, xp in libraries():
@@ -140,7 +140,7 @@ def run(steps):
 
 
 def roundings(curves, name, way, dtype):
-    """How far a curve is from NumPy's at each step, in units of the dtype's rounding."""
+    """Return the distance of a curve from NumPy's at each step, in eps of the dtype."""
     reference = curves["numpy", "value_and_grad", dtype]
     return np.abs(curves[name, way, dtype] - reference) / (np.finfo(dtype).eps * reference)
 
@@ -180,7 +180,7 @@ def draw(curves, path):
 
 
 def write(matrix, bias, folder):
-    """Write the logits of the held-out images, and say how good they are."""
+    """Write the logits of the held-out images; print their loss and accuracy."""
     _, _, images, labels = digits()
     logits = images.astype("float32") @ matrix + bias
     folder.mkdir(parents=True, exist_ok=True)

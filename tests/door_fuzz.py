@@ -19,6 +19,7 @@ import xloss
 from xloss._arrays.context import context, read
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
+from xloss.gradients import DIFFERENTIABLE
 
 NAMES = (
     "logits",
@@ -143,7 +144,7 @@ def engine_call(arrays: Arrays) -> None:
     cx = read(context(x, np), chance(0.3))
     saved = None
     if chance(0.4):
-        saved = arrays.drawn(np.ones(rows, cx.acc), 0.2), arrays.drawn(np.ones(rows), 0.2)
+        saved = arrays.drawn(np.ones(rows, cx.compute_dtype), 0.2), arrays.drawn(np.ones(rows), 0.2)
     cotangent: Any = 1.0 if chance(0.4) else arrays.drawn(np.asarray(rng.random(rows)), 0.3)
     live = None if chance(0.7) else arrays.drawn(np.asarray(True), 0.3)
     outputs = Outputs(
@@ -201,7 +202,7 @@ def public_call(arrays: Arrays) -> None:
         xloss.Evaluation().update(*args, **options)
         return
     function = getattr(xloss, name)
-    if hasattr(function, "prepare") and chance(0.5):
+    if function in DIFFERENTIABLE and chance(0.5):
         function = xloss.value_and_grad(function)
     function(*args, **options)
 

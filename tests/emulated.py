@@ -21,6 +21,7 @@ import pytest
 
 import xloss._arrays.context
 from xloss.backends import fingerprints
+from xloss.engines import gpu_arrays
 from xloss.engines.cuda import build, driver, kernel_variants
 from xloss.engines.cuda import engine as cuda
 
@@ -160,7 +161,7 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
         patch.setattr(cuda, "_on_gpu", lambda cx: cx.library == library)
         patch.setattr(cuda, "unavailable", lambda: None)
         patch.setattr(driver, "unfit", lambda capability: None)
-        patch.setattr(driver, "home", lambda name: gpu.home)
+        patch.setattr(gpu_arrays, "of", lambda library: gpu.home)
         patch.setattr(driver, "load", gpu.load)
         patch.setattr(driver, "launch", gpu.launch)
         patch.setattr(kernel_variants, "_shared_rooms", {})

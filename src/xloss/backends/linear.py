@@ -8,7 +8,7 @@ from typing import Any
 from .._arrays.inspect import Array
 from ..core.call import LossCall
 from .eager import dense as default
-from .eager.linear import evaluated, rounded, run
+from .eager.linear import ChooseProducts, evaluated, rounded, run
 
 
 def _own(call: LossCall) -> Any:
@@ -29,11 +29,22 @@ def _own(call: LossCall) -> Any:
     return None
 
 
+def _products(call: LossCall) -> ChooseProducts | None:
+    """Return what CuPy multiplies 16-bit matrices by: cuBLAS's own call."""
+    if call.cx.library != "cupy":
+        return None
+    from .cupy import linear_products
+
+    return linear_products.products
+
+
 def value(call: LossCall) -> Array:
     """Return the loss."""
     own = _own(call)
-    made: Array = default.value(call, partial(run, call, ())) if own is None else own.value(call)
-    return made
+    if own is not None:
+        made: Array = own.value(call)
+        return made
+    return default.value(call, partial(run, call, (), products=_products(call)))
 
 
 def value_and_grad(
@@ -44,5 +55,6 @@ def value_and_grad(
     if own is not None:
         made: tuple[Array, dict[str, Array]] = own.value_and_grad(call, wanted, cotangent)
         return made
-    got, grads = evaluated(call, partial(run, call), wanted, cotangent)
+    runs = partial(run, call, products=_products(call))
+    got, grads = evaluated(call, runs, wanted, cotangent)
     return got, rounded(call, grads)

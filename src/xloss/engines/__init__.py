@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
@@ -33,6 +33,9 @@ class Engine(Protocol):
     def refuses(self, o: Operands, options: Options, cx: Context) -> str | None:
         """Say why this call cannot be taken, or None."""
 
+    def reduces(self, o: Operands, options: Options) -> bool:
+        """Tell whether it goes all the way to the sum or the mean, as a `ReducingEngine`."""
+
     def run(
         self,
         o: Operands,
@@ -44,6 +47,33 @@ class Engine(Protocol):
         saved: tuple[Array, ...] | None = None,
     ) -> Outcome:
         """Compute what is needed."""
+
+
+class ReducingEngine(Engine, Protocol):
+    """What an engine offers beside, whose `reduces` is true; memory is what calls alike share."""
+
+    def loss(
+        self,
+        o: Operands,
+        options: Options,
+        cx: Context,
+        classes: int,
+        normalizer: Any,
+        memory: dict[Any, Any] | None = None,
+    ) -> Array:
+        """Return the mean or the sum."""
+
+    def gradient(
+        self,
+        o: Operands,
+        options: Options,
+        cx: Context,
+        classes: int,
+        normalizer: Any,
+        cotangent: Any,
+        memory: dict[Any, Any] | None = None,
+    ) -> tuple[Array, Array]:
+        """Return the mean or the sum, and its gradient times the cotangent."""
 
 
 _ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu, "cuda": cuda}

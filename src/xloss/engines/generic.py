@@ -27,6 +27,11 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     return None
 
 
+def reduces(o: Operands, options: Options) -> bool:
+    """Leave the sum and the mean to whoever asked for the rows."""
+    return False
+
+
 def run(
     o: Operands,
     options: Options,

@@ -23,7 +23,7 @@ from .._arrays.inspect import (
     torch_module,
 )
 from ..core.options import Cotangent, Operands, Options
-from .cuda import driver
+from . import gpu_arrays
 
 BOOLS = ("bool", "bool_")
 NUMBERS = {**FLOATS, **INTEGERS}
@@ -50,7 +50,7 @@ def fits(
         raise ValueError(f"{name}: {at}on device {device(a)}, but the logits are on {cx.device}")
     held(name, a, cx, at)
     on_gpu = not cx.on_host and cx.library in ("torch", "cupy")
-    if on_gpu and driver.home(cx.library).address(a) % a.dtype.itemsize:
+    if on_gpu and gpu_arrays.of(cx.library).address(a) % a.dtype.itemsize:
         raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
 
 

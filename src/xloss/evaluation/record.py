@@ -1,4 +1,4 @@
-"""The record: sums that lose nothing, counts, and what they come to."""
+"""The record of an evaluation: exact sums, counts, and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays.inspect import Array
+from .._typing import Array, Validate
 from ..ops import perplexity
 from .rows import Measured, measure, prepared
 
@@ -18,13 +18,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an :class:`Evaluation` comes to: plain numbers."""
+    """The metrics of an :class:`Evaluation`, as plain numbers."""
 
     loss: float  # Σ row losses / Σ W; 0.0 where nothing is counted
     perplexity: float  # exp(loss)
     accuracy: float  # right / counted; NaN where nothing is counted
     rows: int
-    counted: int  # present, and of a weight W that is not 0
+    counted: int  # rows that are present and have a weight W other than 0
     ignored: int  # rows - counted
     weight: float  # Σ W, the denominator of the loss
 
@@ -58,7 +58,7 @@ class Sum:
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """Return a + b rounded, and what the rounding took away (Knuth)."""
+    """Return a + b rounded, and the rounding error (Knuth's two-sum)."""
     total = a + b
     shadow = total - a
     return total, (a - (total - shadow)) + (b - shadow)
@@ -121,7 +121,7 @@ class Evaluation:
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         softcap: float | None = None,
-        validate: bool | str = "auto",
+        validate: Validate = "auto",
     ) -> Evaluation:
         """Add a batch to this record, and return the record itself.
 
@@ -130,10 +130,28 @@ class Evaluation:
 
         Parameters
         ----------
-        logits, targets
-            As in :func:`cross_entropy`, of any array library; a batch of no rows changes nothing.
-        axis, weight, sample_weight, where, ignore_index, label_smoothing, z_loss, softcap, validate
-            As in :func:`cross_entropy`.
+        logits : floating array of shape (*rows, classes)
+            Of any array library. A batch of no rows changes nothing.
+        targets : array, integer or floating
+            Class indices of shape (*rows), or soft targets of the logits' shape.
+        axis : int, default -1
+            The class axis of logits and of soft targets.
+        weight : array of shape (classes,), optional
+            A weight for each class.
+        sample_weight : array that broadcasts to (*rows), optional
+            A weight for each row. A row of weight 0 is absent.
+        where : array of bool that broadcasts to (*rows), optional
+            False makes a row absent.
+        ignore_index : int or None, default -100
+            The label of absent rows.
+        label_smoothing : float in [0, 1], default 0.0
+            The share of each target that is spread evenly over the possible classes.
+        z_loss : float >= 0, default 0.0
+            Factor of the squared log-sum-exp.
+        softcap : float > 0, optional
+            Bound of the logits: ``softcap * tanh(logits / softcap)`` takes their place.
+        validate : {"auto", True, False}, default "auto"
+            Whether bad values raise: the ``validate`` of :func:`cross_entropy`.
 
         Returns
         -------
@@ -143,7 +161,7 @@ class Evaluation:
         Raises
         ------
         TypeError, ValueError, IndexError
-            As in :func:`cross_entropy`; the record is then as it was.
+            What :func:`cross_entropy` raises of these arguments. The record is then as it was.
 
         Examples
         --------
@@ -169,7 +187,7 @@ class Evaluation:
         return self
 
     def add(self, batch: Measured) -> None:
-        """Add rows that are measured already."""
+        """Add the rows of a batch after they were measured."""
         self._loss += Sum.of(batch.losses)
         self._weight += Sum.of(batch.weights)
         self._rows += batch.losses.size
@@ -184,7 +202,7 @@ class Evaluation:
         return Evaluation(*(a + b for a, b in pairs))
 
     def result(self) -> EvaluationResult:
-        """Return what the batches come to, as plain numbers.
+        """Return the metrics of all batches, as plain numbers.
 
         ``loss = sum_i row_i / sum_i W_i``, 0.0 where the weights sum to 0, as the mean of
         :func:`cross_entropy` is; the accuracy of no row is NaN.
@@ -286,7 +304,7 @@ class Evaluation:
 
 
 def _quotient(above: Sum, below: Sum) -> float:
-    """Return above / below to an ulp: the low parts weigh as much as a rounding of the high."""
+    """Return above / below within an ulp, for which the low parts of both are needed."""
     first = above.high / below.high
     correction = (above.low - first * below.low) / below.high
     return first + correction if isfinite(correction) else first

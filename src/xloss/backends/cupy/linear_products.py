@@ -13,14 +13,14 @@ import numpy as np
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, dtype_name
-from ...engines.cuda import driver
+from ...engines import gpu_arrays
 from ..eager.linear_products import Products, row_length
 
 # cudaDataType_t, and the least compute capability whose tensor cores take it.
 _TYPES = {"float16": (2, 70), "bfloat16": (14, 80), "float32": (0, 0)}
 
 
-def products(cx: Context, weight: Array) -> Products | None:
+def products(cx: Context, x: Array, weight: Array) -> Products | None:
     """Return what multiplies 16-bit matrices as they are, or None."""
     return TensorCores(cx, weight) if has_tensor_cores(weight) else None
 
@@ -31,7 +31,7 @@ def has_tensor_cores(weight: Array) -> bool:
 
     if cupy.cuda.runtime.is_hip:
         return False
-    home = driver.home("cupy")
+    home = gpu_arrays.of("cupy")
     return home.capability(home.index(weight)) >= _TYPES[dtype_name(weight.dtype)][1]
 
 
@@ -64,7 +64,7 @@ class TensorCores:
 
     def _multiply(self, a: Array, b: Array, out: Array, add: bool = False) -> None:
         """Put a @ b into out, which is in C order, or add it."""
-        home = driver.home(self.cx.library)
+        home = gpu_arrays.of(self.cx.library)
         if 0 in out.shape:
             return
         if not a.shape[1]:

@@ -13,7 +13,6 @@ from ...core.call import LossCall
 from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
 from ...engines import choose
-from ...engines.cuda import engine as cuda
 
 Run = Callable[..., Outcome]  # of what is needed, and the upstream
 
@@ -43,8 +42,8 @@ def value(call: LossCall, run: Run | None = None) -> Array:
 
 
 def reduces(engine: Any, call: LossCall) -> bool:
-    """Tell whether an engine goes all the way to the result: on a GPU each step is a launch."""
-    return engine is cuda and call.options.reduction != "none" and 0 not in call.operands.x.shape
+    """Tell whether an engine goes all the way to the sum or the mean."""
+    return bool(engine.reduces(call.operands, call.options))
 
 
 def known_weight(call: LossCall) -> float | None:

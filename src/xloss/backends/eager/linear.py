@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from ...core.reduce import exact_sum
 from . import dense as default
 from . import sharded as exchange
 from .linear_products import Converted, Products
+
+# A library's own products of 16-bit matrices, by context, features and weight; None: it has none.
+ChooseProducts = Callable[[Context, Array, Array], Products | None]
 
 
 def evaluated(
@@ -74,6 +78,7 @@ def run(
     outputs: Outputs,
     cotangent: Cotangent = UNIT_COTANGENT,
     stage: Any = None,
+    products: ChooseProducts | None = None,
 ) -> Outcome:
     """Compute what is needed; `grad` is a dict of the gradients to `parts`."""
     cx, linear, classes = call.cx, call.linear, call.classes
@@ -87,7 +92,7 @@ def run(
     ):
         cotangent = cotangent._replace(row_loss=xp.reshape(cotangent.row_loss, (o.x.shape[0],)))
     with quiet(cx):
-        plan = _plan(call, o, parts if outputs.grad else (), outputs, cotangent)
+        plan = _plan(call, o, parts if outputs.grad else (), outputs, cotangent, products)
         made = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             at = Stage(cx, o, _same, _same) if stage is None else stage(cx, o)
@@ -116,12 +121,17 @@ def _same(a: Array | None) -> Array | None:
 
 
 def _plan(
-    call: LossCall, o: Operands, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent
+    call: LossCall,
+    o: Operands,
+    parts: tuple[str, ...],
+    outputs: Outputs,
+    cotangent: Cotangent,
+    products: ChooseProducts | None,
 ) -> Plan:
     """Say how a call of flat operands is computed: from shapes, dtypes and options alone."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
-    by = _products(call, outputs)
+    by = _products(call, outputs, products)
     count, width = o.x.shape
     sizes = {"x": count * width, "weight": classes * width}
     wide = dict.fromkeys(parts, 0)
@@ -160,26 +170,18 @@ def _plan(
     return Plan(by, parts, wide, step, cotangent, None)
 
 
-def _products(call: LossCall, outputs: Outputs) -> Products:
+def _products(call: LossCall, outputs: Outputs, products: ChooseProducts | None) -> Products:
     """Choose by library, device and dtypes, never by size."""
     cx, x, linear = call.cx, call.operands.x, call.linear
     assert linear is not None
     kind = dtype_name(x.dtype)
-    if kind in ("float16", "bfloat16") and dtype_name(linear.weight.dtype) == kind:
-        made: Products | None = None
-        # A gradient to soft targets comes of the same launch, and may not be lifted with it.
-        if kind == "float16" and outputs.grad_targets:
-            pass
-        elif cx.library == "torch":
-            from ..torch import linear_products as torch_products
-
-            made = torch_products.products(cx, x, linear.weight)
-        elif cx.library == "cupy":
-            from ..cupy import linear_products as cupy_products
-
-            made = cupy_products.products(cx, linear.weight)
-        if made is not None:
-            return made
+    short = kind in ("float16", "bfloat16") and dtype_name(linear.weight.dtype) == kind
+    # A gradient to soft targets comes of the same launch as that to float16 logits, and may not be
+    # lifted with it.
+    if short and products is not None and not (kind == "float16" and outputs.grad_targets):
+        own = products(cx, x, linear.weight)
+        if own is not None:
+            return own
     return Converted(cx, linear.weight)
 
 

@@ -110,7 +110,7 @@ class _Loss(torch.autograd.Function):
         if _wrapped(cotangent) or _batched(
             cotangent
         ):  # a batch of upstreams, whose memory no kernel can read
-            one = torch.ones((), dtype=call.cx.acc, device=o.x.device)
+            one = torch.ones((), dtype=call.cx.compute_dtype, device=o.x.device)
             slope = cuda.again(o, call.options, call.cx, call.classes, one, kept, None)
             return (cotangent * slope).to(o.x.dtype), *none
         if (

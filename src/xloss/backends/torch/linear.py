@@ -19,7 +19,7 @@ from ..eager import dense as default
 from ..eager.linear import Stage, argument, evaluated, gathered, rounded
 from ..eager.linear import run as blocks
 from . import backend as whole
-from . import custom_op
+from . import custom_op, linear_products
 
 NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
 TWICE = (
@@ -73,7 +73,8 @@ def run(
 ) -> Outcome:
     """Go over the blocks with autograd off: products by torch, rows on NumPy views on the host."""
     with torch.no_grad():
-        made = blocks(call, parts, outputs, cotangent, partial(_stage, call.options))
+        stage = partial(_stage, call.options)
+        made = blocks(call, parts, outputs, cotangent, stage, linear_products.products)
     return made._replace(total=_tensor(made.total))
 
 

@@ -73,6 +73,11 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     return unavailable()
 
 
+def reduces(o: Operands, options: Options) -> bool:
+    """Leave the sum and the mean to whoever asked for the rows."""
+    return False
+
+
 REQUIRED: Any = ("C", "ALIGNED")
 
 

@@ -1,4 +1,4 @@
-"""One call of the CUDA engine: its arrays as addresses, packed as the kernels read them."""
+"""One call of the CUDA engine: takes the addresses of its arrays and launches the kernels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
-from .. import memory_checks
-from ..row_layout import places
+from .. import gpu_arrays, memory_checks
+from ..row_layout import Place, places
 from . import driver
-from .kernel_variants import (
+from .arguments import (
     CALL,
+    NOWHERE,
     SUMS,
+    Column,
+    RowArguments,
+    SumArguments,
+    TargetArguments,
+)
+from .kernel_variants import (
     Kernels,
     is_few,
     kept_stats,
@@ -25,16 +32,14 @@ from .kernel_variants import (
 from .launch_plan import KINDS, Asked
 
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
-_LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
+_LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
-_SPAN, _WORKERS = 1024, 256  # rows, and threads, to a block that adds up
-# Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
+_SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
+# Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
 _SELDOM = 4096
-_NOWHERE = (0, 1, 0, 0, 1)
-_NONE = (0, 0)
-_NO_FACTS = bytes(CALL.size)
+_NO_ROWS = bytes(CALL.size)
 _NO_SUMS = bytes(SUMS.size)
-_NO_MORE = (0,) * 5 + (0.0,) * 4 + (0,) * 6  # the fields of a call that only rows need
+_NOT_GIVEN = Column()
 
 
 class Launcher:
@@ -43,22 +48,23 @@ class Launcher:
     def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
         self.shape = memory_checks.check_operands(o, options, cx, classes)
         self.o, self.options, self.cx, self.classes = o, options, cx, classes
-        self.home: Any = driver.home(cx.library)
-        home = self.home
+        self.arrays: Any = gpu_arrays.of(cx.library)
+        arrays = self.arrays
         x: Any = o.x
-        self.index = index = home.index(x)
-        self.stream = home.stream(index)
+        self.index = index = arrays.index(x)
+        self.stream = arrays.stream(index)
         self.count = prod(self.shape)
-        # What must live until its last launch; what lives on a stream may be freed after that.
+        # Arrays that must live until the last launch. They may be freed after it, because the
+        # library reuses their memory on the same stream only.
         self.held: list[Any] = []
-        self.last: Any = None  # a launch that adds up what it computes
-        self.x: Any = places(home, x)
+        self.last: Any = None  # the launch of rows, if it also adds them up
+        self.x: Any = places(arrays, x)
         if self.x is None:
-            x = home.in_order(x)
+            x = arrays.in_order(x)
             self.held.append(x)
-            self.x = places(home, x)
+            self.x = places(arrays, x)
         ignore = ignores = 0
-        labels = soft = class_weight = sample_weight = _NONE
+        labels = soft = class_weight = sample_weight = _NOT_GIVEN
         self.soft: str | None = None
         t: Any = o.targets
         if options.indexed:
@@ -77,61 +83,63 @@ class Launcher:
         if o.sample_weight is not None:
             sample_weight = self.column(o.sample_weight, KINDS)
         where = 0 if o.where is None else self.address(o.where)
-        self.facts = (*labels, ignores, ignore, where, *sample_weight, *class_weight, *soft)
+        self.targets = TargetArguments(
+            labels, ignores, ignore, where, sample_weight, class_weight, soft
+        )
 
     def address(self, a: Array) -> int:
-        """Return where an array lies, in C order."""
-        a = self.home.in_order(a)
+        """Return the address of an array, copied to C order where it is in another."""
+        a = self.arrays.in_order(a)
         self.held.append(a)
-        return int(self.home.address(a))
+        return int(self.arrays.address(a))
 
-    def column(self, a: Array, kinds: dict[str, int]) -> tuple[int, int]:
-        """Return where an array lies, and how its elements are stored."""
+    def column(self, a: Array, kinds: dict[str, int]) -> Column:
+        """Return the address of an array, and how its elements are stored."""
         kind = kinds.get(dtype_name(a.dtype))
         if kind is None:
             a = cast(self.cx, a, self.cx.compute_dtype)
             kind = kinds[dtype_name(self.cx.compute_dtype)]
-        return self.address(a), kind
+        return Column(self.address(a), kind)
 
     def empty(self, dtype: Any, *shape: int) -> Array:
         """Make an array on the GPU."""
-        return self.home.empty(shape, dtype, self.o.x)
+        return self.arrays.empty(shape, dtype, self.o.x)
 
-    def like_x(self) -> tuple[Array, tuple[int, ...]]:
-        """Make an array for a gradient, and say where it lies."""
+    def like_x(self) -> tuple[Array, Place]:
+        """Make an array for the gradient to the logits; return it and where its rows lie."""
         x: Any = self.o.x
-        if self.x[4] != 1:
-            # In the logits' own order: neighbouring threads, which read neighbouring numbers of
-            # one class, would otherwise write far from each other.
-            made = self.home.empty_like(x)
-            place = places(self.home, made)
+        if self.x.class_step != 1:
+            # In the memory order of the logits. Neighbouring threads read neighbouring numbers of
+            # one class; in C order they would write far from each other, at a sixth of the speed.
+            made = self.arrays.empty_like(x)
+            place = places(self.arrays, made)
             if place is not None:
                 return made, place
-        made = self.home.empty(tuple(x.shape), x.dtype, x)
-        return made, (self.home.address(made), self.count, 0, self.classes, 1)
+        made = self.arrays.empty(tuple(x.shape), x.dtype, x)
+        return made, Place(self.arrays.address(made), self.count, 0, self.classes, 1)
 
     def room(self, dtype: Any, count: int) -> int:
-        """Return where an array lies that only this call's launches use."""
-        made = self.home.empty((count,), dtype, self.o.x)
+        """Return the address of a new array that only this call's launches use."""
+        made = self.arrays.empty((count,), dtype, self.o.x)
         self.held.append(made)
-        return int(self.home.address(made))
+        return int(self.arrays.address(made))
 
     def kernels(self, grad: bool, few: bool = True) -> Kernels:
-        """Return what computes the rows; few: and adds them up, if they are and a GPU can."""
+        """Return the kernels for the rows; few: one launch may add them up too, if they are few."""
         options, o = self.options, self.o
         asked = Asked(
             stored=dtype_name(o.x.dtype),
             soft=self.soft,
-            labels=self.facts[1] if options.indexed else 0,
+            labels=self.targets.labels.type if options.indexed else 0,
             weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
-            flat=self.x[1] >= self.count,
+            flat=self.x.inner >= self.count,
             smooth=options.label_smoothing > 0,
             cap=options.softcap is not None,
             z_loss=options.z_loss > 0,
             grad=grad,
         )
         few = few and is_few(self.count, self.classes)
-        return kernels_of(asked, self.classes, self.x[4] != 1, few, self.home, self.index)
+        return kernels_of(asked, self.classes, self.x.class_step != 1, few, self.arrays, self.index)
 
     def rows(
         self,
@@ -139,51 +147,50 @@ class Launcher:
         *,
         losses: int = 0,
         weights: int = 0,
-        stats: tuple[int, int] = _NONE,
-        known: int = 0,
-        grad: tuple[int, ...] | None = None,
+        stats: tuple[int, int] = (0, 0),
+        given_statistics: int = 0,
+        grad: Place | None = None,
         cotangent: Array | float = 1.0,
-        live: Array | None = None,
-        slope: int = 0,
+        any_row_counts: Array | None = None,
+        row_factor: int = 0,
         added: bytes | None = None,
         seldom: bool = False,
     ) -> None:
-        """Launch what computes the rows; all that it reads and writes is given by address.
+        """Launch the kernels of rows; what they read and write is given by address, 0 for nothing.
 
-        known: 1 where the statistics are read and not written; 2 where the gradient for an
-        upstream of 1 is written too, and stands if the upstream is 1.
+        given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
+        a cotangent of 1 is there too, which stands if the cotangent is 1.
         """
         options, count = self.options, self.count
-        to = grad or _NOWHERE
-        factor, column, step = 1.0, _NONE, 0
+        value, column, step = 1.0, _NOT_GIVEN, 0
         if isinstance(cotangent, float):
-            factor = cotangent
+            value = cotangent
         else:
             column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
         kernels, threads, together, parts, _ = of
         work = 0
         if len(kernels) > 1:
             work = self.room(self.cx.sum_dtype, count * parts * _LEFT // 8)
-        packed = CALL.pack(
+        packed = RowArguments(
             count,
             self.classes,
-            *self.x,
-            *to,
-            *self.facts,
-            *column,
+            self.x,
+            grad or NOWHERE,
+            self.targets,
+            column,
             step,
-            slope,
-            0 if live is None else self.address(live),
-            factor,
+            row_factor,
+            0 if any_row_counts is None else self.address(any_row_counts),
+            value,
             options.label_smoothing,
             options.z_loss,
             options.softcap or 0.0,
             losses,
             weights,
             *stats,
-            known,
+            given_statistics,
             work,
-        )
+        ).packed()
         grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:
             packed += added
@@ -194,9 +201,9 @@ class Launcher:
     def needed(
         self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
     ) -> Outcome:
-        """Compute what is needed but for gradients to targets and elements."""
+        """Compute the outputs asked for, except elements and gradients to targets."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
-        cx, address = self.cx, self.home.address
+        cx, address = self.cx, self.arrays.address
         rows = self.empty(cx.compute_dtype, *self.shape) if outputs.rows else None
         losses = weights = 0
         if rows is not None:
@@ -204,8 +211,8 @@ class Launcher:
         elif outputs.total:
             losses = self.room(cx.compute_dtype, self.count)
         made = grad = total = weight = None
-        to: tuple[int, ...] | None = None
-        stats = _NONE
+        to: Place | None = None
+        stats = (0, 0)
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
         elif outputs.stats:
@@ -221,62 +228,51 @@ class Launcher:
                 losses=losses,
                 weights=weights,
                 stats=stats,
-                known=int(saved is not None),
+                given_statistics=int(saved is not None),
                 grad=to,
                 cotangent=cotangent.row_loss,
-                live=cotangent.any_row_counts,
+                any_row_counts=cotangent.any_row_counts,
             )
         if outputs.total or outputs.weight:
-            into = [0, 0]
+            sums = SumArguments(self.count, losses if outputs.total else 0, weights)
             if outputs.total:
                 total = self.empty(cx.sum_dtype)
-                into[0] = address(total)
+                sums = sums._replace(total=address(total))
             if outputs.weight:
                 weight = self.empty(cx.sum_dtype)
-                into[1] = address(weight)
-            of_mean = (0, *_NONE, nan, 0)
-            self.add(
-                losses if outputs.total else 0, weights, outputs.weight, of_mean, (0, *into, 0)
-            )
+                sums = sums._replace(total_weight=address(weight))
+            self.add(sums, outputs.weight)
         return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
-    def add(
-        self,
-        losses: int,
-        weights: int,
-        weighs: bool,
-        of_mean: tuple[Any, ...],
-        results: tuple[int, ...],
-    ) -> None:
-        """Add up row losses, and row weights: those written there, or those of labels."""
-        by_labels = weighs and not weights
-        facts = _NO_FACTS
-        if by_labels:
-            facts = CALL.pack(
-                self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
-            )
-        count = self.count if losses or weighs else 0
-        kernel = sums_of(self.cx.compute_dtype, self.home, self.index)
+    def add(self, sums: SumArguments, weighs: bool) -> None:
+        """Add up row losses and, if `weighs`, row weights: as written, or found from the labels."""
+        rows = _NO_ROWS
+        if weighs and not sums.weights:  # the kernel finds them from labels and class weights
+            rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
+        count = self.count if sums.losses or weighs else 0
+        kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
 
-        def launch(rows: int, blocks: int, partial: int, counter: int, gathers: bool) -> None:
-            finishes = blocks == 1
-            packed = SUMS.pack(
-                rows, losses, weights, partial, gathers, finishes, *of_mean, *results, counter, 0
-            )
-            driver.launch(
-                kernel, self.index, blocks, _WORKERS, self.stream, packed + facts, SUMS.size
-            )
+        def launch(count: int, blocks: int, partial: int = 0, counter: int = 0) -> None:
+            packed = sums._replace(
+                rows=count,
+                partial=partial,
+                adds_partial_sums=int(blocks == 1 and partial != 0),
+                finishes=int(blocks == 1),
+                counter=counter,
+            ).packed()
+            stream = self.stream
+            driver.launch(kernel, self.index, blocks, _WORKERS, stream, packed + rows, SUMS.size)
 
         if count <= _SPAN:
-            launch(count, 1, 0, 0, False)
+            launch(count, 1)
             return
         blocks = -(-count // _SPAN)
         partial = self.room(self.cx.sum_dtype, 2 * blocks)
-        # The last block to end finishes, where blocks can be counted; else one more launch does.
-        counter = shared_room(self.home, self.index, self.stream, self.cx)
-        launch(count, blocks, partial, counter, False)
+        # Where blocks can be counted, the last one to end adds up their sums; else one more launch.
+        counter = shared_room(self.arrays, self.index, self.stream, self.cx)
+        launch(count, blocks, partial, counter)
         if not counter:
-            launch(blocks, 1, partial, 0, True)
+            launch(blocks, 1, partial)
 
     def reduced(
         self,
@@ -287,48 +283,61 @@ class Launcher:
         grad: bool,
         keep: bool,
     ) -> tuple[Array, Array | None, Array | None]:
-        """Return the mean or the sum, its gradient times `up`, and what `again` reads of it.
+        """Return the mean or the sum, its gradient times the cotangent, and what `again` reads.
 
-        weight: what a mean is over, where the kernel of rows cannot find it before its rows.
+        weight: the denominator of a mean, where the kernel of rows cannot find it before its rows.
         """
-        cx, address, count = self.cx, self.home.address, self.count
+        cx, address, count = self.cx, self.arrays.address, self.count
         memory_checks.check_gradient(Cotangent(cotangent), None, self.shape, cx)
         memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.options.reduction == "mean", self.options.indexed
         loss = self.empty(cx.compute_dtype)
         gradient = kept = None
-        to: tuple[int, ...] | None = None
-        at, stats = 0, _NONE
+        to: Place | None = None
+        at, stats = 0, (0, 0)
         if grad:
             gradient, to = self.like_x()
         if keep:
             kept = self.empty(cx.sum_dtype, 2 + 2 * count)
             at = address(kept)
             stats = kept_stats(at, count)
-        divisor, column = nan, _NONE
+        divisor, column = nan, _NOT_GIVEN
         if isinstance(normalizer, int | float):
             divisor = float(normalizer)
         elif normalizer is not None:
             column = self.column(normalizer, KINDS)
-        of_mean = (0 if weight is None else self.address(weight), *column, divisor, averages)
+        sums = SumArguments(
+            count,
+            0,
+            0,
+            weight=0 if weight is None else self.address(weight),
+            normalizer=column,
+            divisor=divisor,
+            is_mean=averages,
+        )
         weighs = averages and weight is None
-        first = averages and grad  # each row's gradient is divided by what the rows weigh
+        first = averages and grad  # the gradient of every row needs the sum of the weights
         kernels = self.kernels(grad)
-        shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
+        shared = shared_room(self.arrays, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
-            slope = (at or shared + 8) if averages and (grad or keep) else 0
+            row_factor = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24
             weights = losses + 8 * count if weighs and not labelled else 0
-            added: bytes | None = SUMS.pack(
-                count, losses, weights, 0, 0, 1, *of_mean, address(loss), 0, 0, slope, shared, first
-            )
+            added: bytes | None = sums._replace(
+                losses=losses,
+                weights=weights,
+                loss=address(loss),
+                row_factor=row_factor,
+                counter=shared,
+                before_rows=first,
+            ).packed()
         else:
-            slope = (at or self.room(cx.sum_dtype, 2)) if averages and (grad or keep) else 0
+            row_factor = (at or self.room(cx.sum_dtype, 2)) if averages and (grad or keep) else 0
             losses = self.room(cx.compute_dtype, count)
             weights = self.room(cx.sum_dtype, count) if weighs and not labelled else 0
             added = _NO_SUMS if kernels.adds else None
             if first:
-                self.add(0, 0, weighs, of_mean, (0, 0, 0, slope))
+                self.add(sums._replace(row_factor=row_factor), weighs)
         self.rows(
             kernels,
             losses=losses,
@@ -336,31 +345,34 @@ class Launcher:
             stats=stats,
             grad=to,
             cotangent=cotangent,
-            slope=slope if grad else 0,
+            row_factor=row_factor if grad else 0,
             added=added,
         )
         if not shared:
-            results = (address(loss), 0, 0, 0 if first else slope)
-            self.add(losses, weights, weighs, of_mean, results)
+            sums = sums._replace(losses=losses, weights=weights, loss=address(loss))
+            self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
         return loss, gradient, kept
 
     def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
-        """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
+        """Return the gradient of what `reduced` kept, times the cotangent.
+
+        grad: the gradient for a cotangent of 1, which is overwritten unless the cotangent is 1.
+        """
         memory_checks.check_again(cotangent, kept, grad, self.o.x, self.shape, self.cx)
-        at = self.home.address(kept)
+        at = self.arrays.address(kept)
         if grad is None:
             made, to = self.like_x()
         else:
             made = grad
-            to = places(self.home, grad) or _NOWHERE
+            to = places(self.arrays, grad) or NOWHERE
         kernels = self.kernels(True)
         self.rows(
             kernels,
             stats=kept_stats(at, self.count),
-            known=1 if grad is None else 2,
+            given_statistics=1 if grad is None else 2,
             grad=to,
             cotangent=cotangent,
-            slope=at if self.options.reduction == "mean" else 0,
+            row_factor=at if self.options.reduction == "mean" else 0,
             added=_NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
         )

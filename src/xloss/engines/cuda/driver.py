@@ -1,4 +1,4 @@
-"""Arrays of a GPU as addresses, and launches on the stream of the library that made them."""
+"""NVIDIA's driver: whether kernels can run here, loading them, and launching them on a stream."""
 
 from __future__ import annotations
 
@@ -8,132 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
-from ..._arrays.inspect import Array
 from .build import LEAST, architecture, compiled
 from .launch_plan import Constants
-
-
-class GpuArrays(Protocol):
-    """What the engine asks of an array library; `index` numbers the GPU."""
-
-    def index(self, a: Array) -> int:
-        """Return the GPU that an array is on."""
-
-    def capability(self, index: int) -> int:
-        """Return 90 for compute capability 9.0."""
-
-    def address(self, a: Array) -> int:
-        """Return where its first element lies."""
-
-    def steps(self, a: Array) -> tuple[int, ...]:
-        """Return its strides, in elements."""
-
-    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        """Make an array in C order on another's GPU, in the library's own memory."""
-
-    def empty_like(self, a: Array) -> Array:
-        """Make an array with another's strides, where that leaves no gaps."""
-
-    def in_order(self, a: Array) -> Array:
-        """Return the array in C order."""
-
-    def stream(self, index: int) -> int:
-        """Return the current stream's handle."""
-
-    def in_turn(self, index: int, stream: int) -> bool:
-        """Tell whether launches on it are made now, and one after another."""
-
-
-class _Torch:
-    def __init__(self) -> None:
-        import torch
-
-        self._torch = torch
-        self.stream = torch._C._cuda_getCurrentRawStream
-        self._current = torch._C._cuda_getDevice
-        self._capturing = torch.cuda.is_current_stream_capturing
-
-    def index(self, a: Array) -> int:
-        return int(a.get_device())
-
-    @cache  # noqa: B019  # one object lives as long as the process
-    def capability(self, index: int) -> int:
-        major, minor = self._torch.cuda.get_device_capability(index)
-        return int(10 * major + minor)
-
-    def address(self, a: Array) -> int:
-        return int(a.data_ptr())
-
-    def steps(self, a: Array) -> tuple[int, ...]:
-        return tuple(a.stride())
-
-    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        return like.new_empty(shape, dtype=dtype)
-
-    def empty_like(self, a: Array) -> Array:
-        return self._torch.empty_like(a)
-
-    def in_order(self, a: Array) -> Array:
-        return a.contiguous()
-
-    def in_turn(self, index: int, stream: int) -> bool:
-        # Whether the current device's stream is captured is known, of no other.
-        return index == self._current() and not self._capturing()
-
-
-class _CuPy:
-    def __init__(self) -> None:
-        import cupy
-
-        self._cupy = cupy
-
-    def index(self, a: Array) -> int:
-        return int(a.device.id)
-
-    @cache  # noqa: B019  # one object lives as long as the process
-    def capability(self, index: int) -> int:
-        return int(self._cupy.cuda.Device(index).compute_capability)
-
-    def address(self, a: Array) -> int:
-        return int(a.data.ptr)
-
-    def steps(self, a: Array) -> tuple[int, ...]:
-        return tuple(s // a.itemsize for s in a.strides)
-
-    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        if like.device.id == self._cupy.cuda.runtime.getDevice():
-            return self._cupy.empty(shape, dtype)
-        with like.device:
-            return self._cupy.empty(shape, dtype)
-
-    def empty_like(self, a: Array) -> Array:
-        if a.device.id == self._cupy.cuda.runtime.getDevice():
-            return self._cupy.empty_like(a)
-        with a.device:
-            return self._cupy.empty_like(a)
-
-    def in_order(self, a: Array) -> Array:
-        return self._cupy.ascontiguousarray(a)
-
-    def stream(self, index: int) -> int:
-        # The current stream is the current device's; another's work goes to its default stream.
-        if index == self._cupy.cuda.runtime.getDevice():
-            return int(self._cupy.cuda.get_current_stream().ptr)
-        return 0
-
-    def in_turn(self, index: int, stream: int) -> bool:
-        # One handle, 2, names the default stream of whichever thread asks.
-        runtime = self._cupy.cuda.runtime
-        here = index == runtime.getDevice() and stream != 2
-        return here and not runtime.streamIsCapturing(stream)
-
-
-@cache
-def home(library: str) -> GpuArrays:
-    """Return what knows the arrays of a library."""
-    return _Torch() if library == "torch" else _CuPy()
 
 
 def missing() -> str | None:
@@ -221,7 +99,7 @@ def _count() -> int:
 
 @contextmanager
 def _current(index: int) -> Iterator[None]:
-    """Have a GPU current inside a block: the array library's own current one must stay."""
+    """Make a GPU the current one inside a block; the array library's current one is restored."""
     from cuda.core import Device
 
     before = Device()
@@ -234,7 +112,7 @@ def _current(index: int) -> Iterator[None]:
 
 
 class _Parameters(threading.local):
-    """Room for the parameters of a launch, which copies them."""
+    """Memory for the parameters of a launch, one for each thread; the driver copies them."""
 
     def __init__(self) -> None:
         self.room = ctypes.create_string_buffer(1024)
@@ -267,13 +145,14 @@ def launch(
     p.pointers[1] = p.start + second
     function, shared = kernel
     given = (function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0)
-    # A default stream is 0 on every GPU: where another is current, it would take the launch.
+    # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
+    # would get the launch.
     unknown, current = driver.cuCtxGetDevice()
     failed = int(unknown) or int(current) != index
     if not failed:
         (failed,) = driver.cuLaunchKernel(*given)
     if int(failed):
-        # A thread that has done nothing on this GPU, or something on another.
+        # This thread has not used any GPU yet, or last used another one.
         with _current(index):
             (failed,) = driver.cuLaunchKernel(*given)
     if int(failed):

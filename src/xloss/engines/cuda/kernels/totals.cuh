@@ -1,29 +1,31 @@
-// What losses and weights of rows add up to: in float64, in an order that only their number decides.
+// Sums of row losses and row weights, in float64, in an order that depends on the number of rows alone.
 #pragma once
 #include "facts.cuh"
 
-const int SPAN = 1024, WORKERS = 256;  // rows to a block of a long sum, and threads
+const int SPAN = 1024, WORKERS = 256;  // rows that a block of a long sum adds up, and its threads
 
-struct Sums {  // packed by cuda_call.py, in this order, 8 bytes each
-    i64 rows;                    // or the number of partial sums; 0: the weight is known
+// What a kernel that adds up rows is given by value. `SumArguments` of arguments.py packs it.
+struct Sums {
+    i64 rows;                    // or the number of partial sums; 0: the weight is given
     u64 losses, weights;         // (rows) Acc; (rows) double
     u64 partial;                 // double[2] a block
-    i64 gathers;                 // it is these that are added up, by one block, which finishes
+    i64 adds_partial_sums;       // one block adds up those of all blocks, and finishes
     i64 finishes;                // there is one block
     u64 weight;                  // double: given, or 0
     Column normalizer;           // (), or not given
     double divisor;              // the same as a number; NaN: none
-    i64 averages;                // a mean, else the sum
-    u64 loss, total, total_weight, slope;  // results: Acc; double; double; double[2]
+    i64 is_mean;                 // else the sum
+    u64 loss, total, total_weight, row_factor;  // results: Acc; double; double; double[2]
     u64 counter;                 // u32 that is 0: how many blocks of a launch are done; the last finishes
-    i64 first;                   // the slope is found before the rows
+    i64 before_rows;             // the row factor is found before the rows are computed
 };
 
 struct Pair {
     double loss, weight;
 };
 
-// Tell all threads of a block whether it is the last to come here; `counter` is then 0 again.
+// Tell all threads of a block whether it is the last of the launch to arrive here. The last one sets
+// the counter to 0 again, for the next launch.
 __device__ inline bool comes_last(u64 counter, bool& shared) {
     __threadfence();
     __syncthreads();
@@ -36,8 +38,8 @@ __device__ inline bool comes_last(u64 counter, bool& shared) {
     return shared;
 }
 
-// The sum of what `of` gives for each of WORKERS workers, whatever the number of threads; every
-// thread of the block has it. The caller keeps others from `warps` until all have read it.
+// The sum of of(0) to of(WORKERS - 1), in one order whatever the number of threads; every thread of the
+// block gets it. The caller must not let `warps` be overwritten before all threads have read it.
 template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&warps)[WORKERS / 32], F of) {
     for (int worker = threadIdx.x; worker < WORKERS; worker += COUNT_OF_THREADS) {
         Pair p = of(worker);
@@ -56,36 +58,36 @@ template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&war
     return all;
 }
 
-// The weight of a row by its label, as `settle` has it.
+// The weight of a row by its label, as `settle` computes it.
 template <class Acc> __device__ inline double weight_by_label(const Call& c, i64 row) {
     Facts<Acc> f = facts_of<Acc, true, true>(c, row, integer_at(c.labels, row));
     double weight = f.wrong ? 1.0 : (double)f.label_weight;
     return f.absent ? 0.0 : (double)f.scale * weight;
 }
 
-// What a sum of row losses is divided by.
+// What the sum of row losses is divided by.
 struct Divisor {
     double weight, below;
-    bool live;  // something contributes
+    bool live;  // some row counts
 };
 
 __device__ inline Divisor divisor_of(const Sums& s, double weight) {
     if (s.weight) weight = *(const double*)s.weight;
     bool divides = s.normalizer.address || s.divisor == s.divisor;
     double below = s.normalizer.address ? float_at(s.normalizer, 0) : divides ? s.divisor : weight;
-    // Rows of no weight, under the whole batch's normalizer, have their share of it.
+    // With a normalizer, rows of weight 0 still have their share of the result.
     return Divisor{weight, below, (weight == 0.0 && divides ? below : weight) != 0.0};
 }
 
-__device__ inline void write_slope(const Sums& s, const Divisor& d) {
-    ((double*)s.slope)[0] = d.live ? 1.0 / d.below : 1.0;
-    ((double*)s.slope)[1] = d.live ? 1.0 : 0.0;
+__device__ inline void write_row_factor(const Sums& s, const Divisor& d) {
+    ((double*)s.row_factor)[0] = d.live ? 1.0 / d.below : 1.0;
+    ((double*)s.row_factor)[1] = d.live ? 1.0 : 0.0;
 }
 
 template <class Acc> __device__ inline void finish(const Sums& s, Pair p) {
     Divisor d = divisor_of(s, p.weight);
     if (s.total) *(double*)s.total = p.loss;
     if (s.total_weight) *(double*)s.total_weight = d.weight;
-    if (s.loss) *(Acc*)s.loss = (Acc)(!s.averages ? p.loss : d.live ? p.loss / d.below : 0.0);
-    if (s.slope) write_slope(s, d);
+    if (s.loss) *(Acc*)s.loss = (Acc)(!s.is_mean ? p.loss : d.live ? p.loss / d.below : 0.0);
+    if (s.row_factor) write_row_factor(s, d);
 }
