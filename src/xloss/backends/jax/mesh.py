@@ -47,7 +47,7 @@ def spread_as(x: Array, drop: int = 0) -> Any:
     """Return how an array is spread, less the last `drop` axes."""
     if _explicit_mesh(x) is None:
         return EVERYWHERE
-    known = tuple(jax.typeof(x).sharding.options)
+    known = tuple(jax.typeof(x).sharding.spec)
     return PartitionSpec(*known[: x.ndim - drop])  # type: ignore[no-untyped-call]  # JAX's
 
 
