@@ -123,7 +123,7 @@ def test_a_product_that_cannot_add_to_float32_adds_pieces(large, monkeypatch):
 def test_blocks_and_sums_of_a_gpu_stay_in_768_mib():
     """Logits, float32 sums, one piece of gradients, a block's own features and their gradient: with
     64 MiB left for what the products themselves need."""
-    cx = context(torch.empty(0), namespace(torch.empty(0)))._replace(host=False)
+    cx = context(torch.empty(0), namespace(torch.empty(0)))._replace(on_host=False)
     for rows, width, classes in [
         (8192, 4096, 131072),
         (8192, 4096, 128256),
