@@ -14,8 +14,8 @@ from .._arrays.inspect import Array, dtype_name
 from .._arrays.ops import cast
 from ..core.call import LossCall
 from ..core.options import Operands
-from ..core.row_blocks import cut, cuts
-from ..core.softmax import link
+from ..core.row_blocks import block_operands, block_slices
+from ..core.softmax import softcapped
 from ..evaluation.record import Sum
 from ..evaluation.rows import Measured, host
 from .report import Findings, places
@@ -40,11 +40,11 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
             )
     rows = tuple(o.x.shape[:-1])
     known = all(n == n for n in rows)
-    for piece in cuts(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
+    for piece in block_slices(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
         losses = np.asarray(got.losses[piece])
         here = tuple(a + (s.start or 0) for a, s in zip(start, piece, strict=True))
         for rule, mask, why in _block(
-            cut(cx.xp, o, piece, classes), losses.reshape(-1), weights, call
+            block_operands(cx.xp, o, piece, classes), losses.reshape(-1), weights, call
         ):
             found.rows(rule, why, places(mask, losses.shape, here), int(np.count_nonzero(mask)))
 
@@ -109,7 +109,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
     failed = keep & ~np.isfinite(losses)
     if not failed.any():
         return
-    z = _rows(o.x, failed, cx, lambda x: link(x, options, cx))
+    z = _rows(o.x, failed, cx, lambda x: softcapped(x, options, cx))
     if targets is None:
         asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.compute_dtype))
     else:

@@ -24,8 +24,8 @@ from .._arrays.inspect import (
 from .._arrays.ops import cast, quiet
 from ..core.call import LossCall
 from ..core.options import Operands
-from ..core.powers import split
-from ..core.row_blocks import cut, cuts
+from ..core.powers import decompose
+from ..core.row_blocks import block_operands, block_slices
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
 from ..gradients import prepared as call_of
@@ -72,7 +72,10 @@ def measure(call: LossCall) -> Measured:
         if not cx.inplace_ok:
             weights, right, predicted = _facts(o, call)
         else:
-            parts = [_facts(cut(xp, o, piece, classes), call) for piece in cuts(rows, classes, cx)]
+            parts = [
+                _facts(block_operands(xp, o, piece, classes), call)
+                for piece in block_slices(rows, classes, cx)
+            ]
             weights, right, predicted = (
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
@@ -107,10 +110,9 @@ def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
     sample = o.sample_weight
     if sample is not None:
         sample = cast(cx, sample, cx.compute_dtype)
-        mantissa, _, ordinary = split(cx, sample)
-        there = ordinary | (
-            mantissa != 0
-        )  # a library that flushes subnormals to 0 must not take their rows as absent
+        mantissa, _, ordinary = decompose(cx, sample)
+        # A library that flushes subnormals to 0 must not take their rows as absent.
+        there = ordinary | (mantissa != 0)
         o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
     made = balance(o, call.options, cx, call.classes, by_label=False)
     return call._replace(operands=made.operands), int(host(made.shift)), sample

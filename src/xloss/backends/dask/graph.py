@@ -130,7 +130,7 @@ def merge(parts: Array, options: Options, acc: str) -> Array:
 
 def seconds(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return a part's share of the sums that need the whole row's statistics."""
-    sums = class_slices.seconds(operands(got), got["packed"], options, classes, _start(got))
+    sums = class_slices.second_sums(operands(got), got["packed"], options, classes, _start(got))
     return sums[..., None, :]  # type: ignore[index]
 
 

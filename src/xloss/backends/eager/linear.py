@@ -83,7 +83,7 @@ def run(
     """Compute what is needed; `grad` is a dict of the gradients to `parts`."""
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
-    xp, o = cx.xp, cutting.flat(call.operands, classes, cx)
+    xp, o = cx.xp, cutting.one_row_axis(call.operands, classes, cx)
     rows = tuple(call.operands.x.shape[:-1])
     if (
         cotangent.row_loss is not None
@@ -151,7 +151,7 @@ def _plan(
         return Plan(by, parts, wide, step, cotangent, None)
     scalar = isinstance(cotangent.row_loss, float) or cotangent.row_loss.ndim == 0
     if by.lifted:
-        scale = cutting.lift(o, call.options, cx, cotangent.row_loss)
+        scale = cutting.gradient_scale(o, call.options, cx, cotangent.row_loss)
         inner = scale if scalar else cotangent.row_loss * scale
         after = (cotangent.row_loss if scalar else 1.0) / cast(cx, scale, cx.sum_dtype)
         return Plan(by, parts, wide, step, cotangent._replace(row_loss=inner), after)
@@ -201,7 +201,7 @@ class _Blocks:
         # The gradient of a block takes the place of its logits.
         self.short = self.by.dtype != cx.compute_dtype and bool(parts)
         self.g = self.by.gradient(self.z) if self.short else self.z
-        self.keep = cutting.present(o, call.options, cx, classes, plan.cotangent)
+        self.keep = cutting.present_rows(o, call.options, cx, classes, plan.cotangent)
         self.grads: dict[str, Array] = {}
         self.made_x: Array | None = None
         if "x" in parts:
@@ -234,7 +234,7 @@ class _Blocks:
 
     def made(self) -> Outcome:
         """Go over the blocks, and return what is needed."""
-        for block in cutting.cuts(self.o.x.shape[0], self.plan.step):
+        for block in cutting.spans(self.o.x.shape[0], self.plan.step):
             self._block(block)
         cx, total = self.stage.cx, None
         if self.outputs.total:
@@ -257,8 +257,8 @@ class _Blocks:
         by.logits(x, self.z[:count, ...])
         few = count
         if self.call.group is None:
-            few = cutting.piece_rows(self.call.classes, cx, self.outputs.grad)
-        for piece in cutting.cuts(count, few):
+            few = cutting.engine_rows(self.call.classes, cx, self.outputs.grad)
+        for piece in cutting.spans(count, few):
             self._rows(block, piece)
         g = self.g[:count, ...]
         if "x" in self.grads:
@@ -286,14 +286,14 @@ class _Blocks:
         part = z[piece, ...]
         if bias is not None:
             part += cast(cx, bias, cx.compute_dtype)
-        o = cutting.part(self.stage.o, at, part)
+        o = cutting.rows_of(self.stage.o, at, part)
         got = exchange.stage(call, o, cx).run(
             o,
             call.options,
             cx,
             call.classes,
             self.outputs._replace(weight=False),
-            cutting.part_up(self.cotangent, at),
+            cutting.cotangent_of(self.cotangent, at),
         )
         if self.outputs.total:
             self.totals.append(got.total)

@@ -182,7 +182,7 @@ def run(
     cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
     assert linear is not None
     shape = tuple(call.operands.x.shape)
-    o = cutting.flat(call.operands, classes, cx)
+    o = cutting.one_row_axis(call.operands, classes, cx)
     count, width = o.x.shape
     made = Outcome()
     if outputs.weight:
@@ -198,7 +198,7 @@ def run(
     known = all(isinstance(n, int) for n in (count, width, classes))
     step = cutting.block_rows(count, classes, linear, cx) if known else count
     blocks = -(-count // step) if known else 1
-    keep = cutting.present(o, options, cx, classes, cotangent)
+    keep = cutting.present_rows(o, options, cx, classes, cotangent)
     group = call.group
 
     def own(a: Array) -> Array:

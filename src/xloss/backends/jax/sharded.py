@@ -104,15 +104,17 @@ def _rows_jvp(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _parts(z: Array, m: Array, rest: Array, name: str) -> softmax.Parts:
+def _parts(z: Array, m: Array, rest: Array, name: str) -> softmax.SoftmaxParts:
     cx = context(z, jnp)
     return softmax.parts(z, cx, exponentials(z, cx, RowStats(m, rest)))
 
 
 @_parts.defjvp
-def _parts_jvp(name: str, primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
+def _parts_jvp(
+    name: str, primals: Any, tangents: Any
+) -> tuple[softmax.SoftmaxParts, softmax.SoftmaxParts]:
     got = _parts(*primals, name)
     v = tangents[0]
     average = jax.lax.psum(jnp.sum(got.p * v, axis=-1, keepdims=True), name)  # type: ignore[no-untyped-call]
     moved = got.p * (v - average)
-    return got, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
+    return got, softmax.SoftmaxParts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)

@@ -22,7 +22,7 @@ _NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _batched = torch._C._functorch.is_legacy_batchedtensor
 # With saved-tensor hooks (activation checkpointing, offloading) a gradient kept beside the saved
-# tensors would defeat their purpose. PyTorch has no public way to ask for them, and none before 2.8.
+# tensors would defeat their purpose. PyTorch has no public way to ask, and none before 2.8.
 _packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 

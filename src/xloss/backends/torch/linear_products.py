@@ -98,7 +98,7 @@ class TensorCores(_Short):
             torch.addmm(total, g.T, x, out_dtype=torch.float32, out=total)
         else:
             few = max(1, _SLICE // max(1, total.shape[1]))
-            for c in cutting.cuts(total.shape[0], few):
+            for c in cutting.spans(total.shape[0], few):
                 made = torch.empty_like(total[c])
                 total[c] += torch.mm(g.T[c], x, out_dtype=torch.float32, out=made)
 
@@ -133,7 +133,7 @@ class OnHost(_Short):
                 total.addmm_(g.T, x)
             return
         made = torch.empty(self.whole.few, x.shape[1], dtype=self.dtype)
-        for c in cutting.cuts(total.shape[0], self.whole.few):
+        for c in cutting.spans(total.shape[0], self.whole.few):
             share = torch.mm(g.T[c], x, out=made[: c.stop - c.start])
             if first:
                 total[c] = share

@@ -13,9 +13,9 @@ from ...core import elementwise as binary
 from ...core import softmax
 
 
-def softmax_parts(z: Any) -> softmax.Parts:
-    """Return `softmax.parts` of a tensor, recorded by autograd."""
-    return softmax.Parts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
+def softmax_parts(z: Any) -> softmax.SoftmaxParts:
+    """Return softmax.parts of a tensor, recorded."""
+    return softmax.SoftmaxParts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
 
 
 def sigmoid_parts(z: Any) -> binary.Sigmoid:
