@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from ..._arrays.context import Context, context, functional, read
-from ..._arrays.inspect import Array, has_memory, is_wrapper, namespace
+from ..._arrays.context import Context, context, functional
+from ..._arrays.inspect import Array, namespace
 from ..._arrays.ops import cast
 from ...core import softmax
 from ...core.call import LossCall
@@ -21,8 +19,10 @@ from ...core.targets import live_rows, prepare, total_weight
 from ...core.weights import mean_weights
 from ...engines import choose
 from ..eager import dense as default
+from . import autograd as torch_reduced
 from . import cuda as torch_cuda
-from . import custom_op
+from . import custom_op, custom_op_host
+from .numpy_views import numpy_call, numpy_context, tensor, view, views
 from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
 
 
@@ -34,6 +34,9 @@ def value(call: LossCall) -> Array:
     compiling = torch.compiler.is_compiling()
     if compiling:
         custom_op.refuse_second("torch.compile")
+        if custom_op_host.takes(call):
+            mapped_over = custom_op.transforming()
+            return _by_rows(call, True) if mapped_over else custom_op_host.value(call)
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
@@ -49,7 +52,7 @@ def value(call: LossCall) -> Array:
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.options, call.cx), call):
             return torch_cuda.recorded(call, _by_rows)
-        return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
+        return torch_reduced.recorded(call, _by_rows)
     return _by_rows(call, compiling)
 
 
@@ -65,7 +68,9 @@ def _by_rows(call: LossCall, compiling: bool = False) -> Array:
         o, weight = live_rows(o, call.options, cx, call.classes, n)
         call = call._replace(operands=o, normalizer=n)
     if compiling:
-        rows = custom_op.rows(call) if custom_op.takes(call) else _surrogate(call)
+        ops = (custom_op, custom_op_host, custom_op_formula)
+        op = next((op for op in ops if op.takes(call)), None)
+        rows = _surrogate(call) if op is None else op.rows(call)
     else:
         rows = _recorded(call)
     if call.options.reduction == "none":
@@ -81,61 +86,20 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
-        twin = _numpy_call(call)
+        if wanted == ("x",) and custom_op_host.takes(call):
+            got, grad = custom_op_host.value_and_grad(call, cotangent)
+            return got, default.named(call, grad, None)
+        twin = numpy_call(call)
         if twin is None:
             return default.value_and_grad(call, wanted, cotangent)
-        given = None if cotangent is None else _view(cotangent)
+        given = None if cotangent is None else view(cotangent)
         got, grads = default.value_and_grad(twin, wanted, given)
-        return _tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
+        return tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
 
 
 def _plain(call: LossCall) -> Array:
-    twin = _numpy_call(call)
-    return default.value(call) if twin is None else _tensor(default.value(twin))
-
-
-def _numpy_call(call: LossCall) -> LossCall | None:
-    """Return the call on NumPy views of its tensors, or None where they have none.
-
-    On the host NumPy's elementwise operations take a third of the time of torch's own, and give
-    the same bits whatever the batch. Asking for the generic engine keeps torch's namespace.
-    """
-    if call.options.engine is not None or not call.cx.on_host:
-        return None
-    o = _views(call.operands)
-    if o is None:
-        return None
-    n = call.normalizer
-    cx = _numpy_context(o.x, call.cx)
-    return call._replace(cx=cx, operands=o, normalizer=_view(n) if torch.is_tensor(n) else n)
-
-
-def _numpy_context(x: Array, cx: Context) -> Context:
-    made = context(x, namespace(x))
-    return read(made, cx.labels_verified) if cx.values_readable or cx.labels_verified else made
-
-
-def _views(o: Operands) -> Operands | None:
-    """Return the operands as NumPy views; None for a dtype or a kind of tensor without one."""
-    views = []
-    for a in o:
-        if a is not None and (a.dtype == torch.bfloat16 or not has_memory(a)):
-            return None
-        views.append(None if a is None else _view(a))
-    return Operands(*views)
-
-
-def _view(a: Array) -> Array:
-    return a.detach().numpy() if a.requires_grad else a.numpy()
-
-
-def _tensor(a: Array) -> Array:
-    """Return a tensor on a NumPy array's memory, or of a NumPy scalar."""
-    return torch.from_numpy(np.asarray(a))
-
-
-def _home(a: Array) -> Array:
-    return a if torch.is_tensor(a) else _tensor(a)
+    twin = numpy_call(call)
+    return default.value(call) if twin is None else tensor(default.value(twin))
 
 
 def elements(call: LossCall) -> Array:
@@ -238,15 +202,6 @@ def _context(o: Operands, clean: bool) -> Context:
     return functional(cx) if _followed(o) else cx
 
 
-def _upstream(cotangent: Array, cx: Context) -> tuple[Array, Context]:
-    """Return an upstream that an engine can read, or the context of plain operations."""
-    if cx.inplace_ok and not has_memory(cotangent):
-        if is_wrapper(cotangent):
-            return cotangent, functional(cx)
-        cotangent = cotangent.clone().resolve_neg()  # a negated view; zeros without memory
-    return cotangent, cx
-
-
 def _run(
     o: Operands,
     options: Options,
@@ -259,70 +214,24 @@ def _run(
     """Run the engine on the tensors, or on NumPy views of them."""
     cx = _context(o, clean)
     if not isinstance(cotangent, float):
-        cotangent, cx = _upstream(cotangent, cx)
-    twin = _views(o) if options.engine is None and cx.on_host else None
+        cotangent, cx = torch_reduced.cotangent(cotangent, cx)
+    twin = views(o) if options.engine is None and cx.on_host else None
     if twin is None:
         return choose(o, options, cx).run(
             o, options, cx, classes, outputs, Cotangent(cotangent), saved
         )
-    cx = _numpy_context(twin.x, cx)
-    cotangent = cotangent if isinstance(cotangent, float) else _view(cotangent)
-    known = None if saved is None else tuple(map(_view, saved))
+    cx = numpy_context(twin.x, cx)
+    cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
+    known = None if saved is None else tuple(map(view, saved))
     got = choose(twin, options, cx).run(
         twin, options, cx, classes, outputs, Cotangent(cotangent), known
     )
     return Outcome(
-        rows=None if got.rows is None else _tensor(got.rows),
-        grad=None if got.grad is None else _tensor(got.grad),
-        grad_targets=None if got.grad_targets is None else _tensor(got.grad_targets),
-        stats=None if got.stats is None else tuple(map(_tensor, got.stats)),
+        rows=None if got.rows is None else tensor(got.rows),
+        grad=None if got.grad is None else tensor(got.grad),
+        grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
+        stats=None if got.stats is None else tuple(map(tensor, got.stats)),
     )
-
-
-class _Reduced(torch.autograd.Function):
-    """The sum or the mean of the row losses; saves its inputs, two numbers a row of many classes.
-
-    Its gradient is value_and_grad's, its second derivative that of the rows.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        o, call = Operands(*args[:6]), args[6]
-        ctx.call = call
-        options = call.options
-        call = call._replace(operands=o)
-        call = _numpy_call(call) or call
-        engine: Any = choose(call.operands, options, call.cx)
-        keep = options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from
-        weight = default.known_weight(call) if options.reduction == "mean" else 1.0
-        outputs = Outputs(total=True, weight=weight is None, stats=keep)
-        got = default.runner(call)(outputs)
-        weight = got.weight if weight is None else weight
-        ctx.weight = weight if options.reduction == "mean" else None
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:6], *map(_home, got.stats or ()))
-        return _home(default.reduced(call, got.total, ctx.weight))
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Any) -> Any:
-        none = (None,) * 6
-        if cotangent is None:
-            return None, *none
-        kept = ctx.saved_tensors  # activation checkpointing gives them once
-        o, stats = Operands(*kept[:6]), kept[6:]
-        call = ctx.call._replace(operands=o)
-        if torch.is_grad_enabled():
-            return torch.autograd.grad(_by_rows(call), o.x, cotangent, create_graph=True)[0], *none
-        cotangent, cx = _upstream(cotangent, call.cx)
-        call = call._replace(cx=cx)
-        twin = _numpy_call(call)
-        if twin is not None:
-            call, cotangent, stats = twin, _view(cotangent), tuple(map(_view, stats))
-        run = partial(default.runner(call), saved=stats or None)
-        got = default.evaluated(call, run, Outputs(grad=True), cotangent, ctx.weight, value=False)[
-            1
-        ].grad
-        return _home(got), *none
 
 
 class _Rows(torch.autograd.Function):

@@ -11,24 +11,41 @@ from ..._arrays.context import context
 from ..._arrays.inspect import namespace
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Options, Outputs
-from ...engines import choose
+from ...engines import asked_now, choose
 from ...engines.cuda import engine as cuda
+
+DEVICE = "cuda"
 
 
 def takes(call: LossCall) -> bool:
     """Tell whether a traced call is kept whole: where the CUDA engine will run it."""
-    o, options = call.operands, call.options
     return (
-        options.kind == "cross_entropy"
-        and o.x.device.type == DEVICE
-        and options.engine is None
-        and not (o.targets is not None and o.targets.requires_grad)
+        call.operands.x.device.type == DEVICE
+        and keeps(call)
         and _available()
         and not transforming()
     )
 
 
-DEVICE = "cuda"
+def keeps(call: LossCall) -> bool:
+    """Tell whether an operation has a place for what is asked for.
+
+    It gives no gradient to soft targets, and its schema holds integers of 64 bits. A program that
+    is exported runs where xloss may be missing: it is made of PyTorch's own operations.
+    """
+    t, s = call.operands.targets, call.options
+    return (
+        s.kind == "cross_entropy"
+        and s.engine is None
+        and not (t is not None and t.requires_grad and torch.is_grad_enabled())
+        and (s.ignore_index is None or -(2**63) <= s.ignore_index < 2**63)
+        and not exporting()
+    )
+
+
+def exporting() -> bool:
+    """Tell whether torch.export is at work: PyTorch says so from 2.7 on."""
+    return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -38,6 +55,14 @@ def transforming() -> bool:
     An operation has no derivative in forward mode, and no rule of vmap's.
     """
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def only_mapped() -> bool:
+    """Tell whether nothing of torch.func is at work, but for vmap."""
+    kind = torch._C._functorch.TransformType.Vmap
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return all(level.key() == kind for level in levels)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -51,16 +76,21 @@ def derivatives() -> int:
 def refuse_second(where: str) -> None:
     """Refuse derivatives that operations whose first is put beside them do not have."""
     if derivatives() > 1:
-        raise RuntimeError(
-            f"{where} follows a first derivative of a loss, no second: call it without, and the "
-            "loss has derivatives of any order"
-        )
+        raise second(where)
+
+
+def second(where: str) -> RuntimeError:
+    """Return the error of whoever asks for a second derivative where there is only a first."""
+    return RuntimeError(
+        f"{where} follows a first derivative of a loss, no second: call it without, and the "
+        "loss has derivatives of any order"
+    )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _available() -> bool:
-    """Tell whether the engine is here; a compiler asks once, and does not look inside."""
-    return cuda.unavailable() is None
+    """Tell whether the engine is here and no other is asked for; a compiler asks once."""
+    return asked_now() in (None, "cuda") and cuda.unavailable() is None
 
 
 def rows(call: LossCall) -> Tensor:
@@ -96,7 +126,7 @@ def cross_entropy_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    options = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    options = options(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     outputs = Outputs(rows=True, stats=True)
     got = choose(o, options, cx).run(o, options, cx, x.shape[-1], outputs)
@@ -122,7 +152,7 @@ def cross_entropy_rows_backward(
 ) -> Tensor:
     """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    options = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    options = options(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     outputs, saved = Outputs(grad=True), (maxima, rests)
     made = (
@@ -134,13 +164,14 @@ def cross_entropy_rows_backward(
     return made
 
 
-def _spec(
+def options(
     targets: Tensor,
     ignore_index: int | None,
     label_smoothing: float,
     z_loss: float,
     softcap: float | None,
 ) -> Options:
+    """Return the options of a call, which an operation takes one by one."""
     return Options(
         "cross_entropy",
         indexed=not targets.is_floating_point(),
@@ -148,6 +179,7 @@ def _spec(
         label_smoothing=label_smoothing,
         z_loss=z_loss,
         softcap=softcap,
+        engine=asked_now(),
     )
 
 

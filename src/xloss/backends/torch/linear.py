@@ -19,7 +19,7 @@ from ..eager import dense as default
 from ..eager.linear import Stage, argument, evaluated, gathered, rounded
 from ..eager.linear import run as blocks
 from . import backend as whole
-from . import custom_op, linear_products
+from . import custom_op, linear_products, numpy_views
 
 NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
 TWICE = (
@@ -79,23 +79,23 @@ def run(
 
 
 def _tensor(a: Any) -> Any:
-    return a if a is None or torch.is_tensor(a) else whole._tensor(a)
+    return a if a is None or torch.is_tensor(a) else numpy_views.tensor(a)
 
 
 def _stage(options: Options, cx: Context, o: Operands) -> Stage:
     """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
     views = None
     if options.engine is None and cx.on_host:
-        views = whole._views(o._replace(x=o.x[:0, ...].to(cx.compute_dtype)))
+        views = numpy_views.views(o._replace(x=o.x[:0, ...].to(cx.compute_dtype)))
     if views is None:
         return Stage(cx, o, lambda a: a, lambda a: a)
-    return Stage(whole._numpy_context(views.x, cx), views, _view, whole._tensor)
+    return Stage(numpy_views.numpy_context(views.x, cx), views, _view, numpy_views.tensor)
 
 
 def _view(a: Array | None) -> Array | None:
     if a is None:
         return None
-    return whole._view(a.float() if a.dtype == torch.bfloat16 else a)
+    return numpy_views.view(a.float() if a.dtype == torch.bfloat16 else a)
 
 
 def _arguments(call: LossCall) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from ...core.call import LossCall
 from ...core.row_stats import RowStats
 from ...core.targets import Targets
 from ..eager import sharded as exchange
-from . import backend as whole
+from . import numpy_views
 
 TWICE = (
     "vocab_parallel_cross_entropy: second derivatives are not offered, for they need the other "
@@ -26,7 +26,7 @@ def value(call: LossCall) -> Array:
         return made
     with torch.no_grad():
         call = _seen(call)
-        return whole._home(exchange.reduced(call, exchange.forward(call)))
+        return numpy_views.home(exchange.reduced(call, exchange.forward(call)))
 
 
 def value_and_grad(
@@ -37,14 +37,14 @@ def value_and_grad(
         call = _seen(call)
         made = exchange.forward(call)
         if cotangent is not None and call.cx.library == "numpy":
-            cotangent = whole._view(cotangent)
+            cotangent = numpy_views.view(cotangent)
         grad = exchange.gradient(call, made, cotangent)
-        return whole._home(exchange.reduced(call, made)), {"x": whole._home(grad)}
+        return numpy_views.home(exchange.reduced(call, made)), {"x": numpy_views.home(grad)}
 
 
 def _seen(call: LossCall) -> LossCall:
     """Return the call on NumPy views of its tensors where they have them."""
-    return whole._numpy_call(call) or call
+    return numpy_views.numpy_call(call) or call
 
 
 class _Spread(torch.autograd.Function):
@@ -58,11 +58,11 @@ class _Spread(torch.autograd.Function):
         # Tensors go through autograd, which sees whether they were written to since.
         kept = (*made.stats, *made.targets)
         tensors = [a for a in kept if hasattr(a, "dtype")]
-        ctx.save_for_backward(x, *map(whole._home, tensors))
+        ctx.save_for_backward(x, *map(numpy_views.home, tensors))
         ctx.rest = [None if hasattr(a, "dtype") else (a,) for a in kept]
         ctx.call = call._replace(operands=given._replace(x=None, targets=None))
         ctx.set_materialize_grads(False)
-        return whole._home(exchange.reduced(seen, made))
+        return numpy_views.home(exchange.reduced(seen, made))
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
@@ -75,9 +75,9 @@ class _Spread(torch.autograd.Function):
         o = ctx.call.operands._replace(x=x)
         call = _seen(ctx.call._replace(operands=o))
         if call.cx.library == "numpy":
-            cotangent, tensors = whole._view(cotangent), [whole._view(a) for a in tensors]
+            cotangent, tensors = numpy_views.view(cotangent), [numpy_views.view(a) for a in tensors]
         taken = iter(tensors)
         kept = [next(taken) if a is None else a[0] for a in ctx.rest]
         size = len(RowStats._fields)
         made = exchange.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
-        return whole._home(exchange.gradient(call, made, cotangent)), None
+        return numpy_views.home(exchange.gradient(call, made, cotangent)), None

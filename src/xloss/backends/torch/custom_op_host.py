@@ -1,0 +1,306 @@
+"""Cross-entropy on the host as operations of PyTorch's, which torch.compile keeps whole.
+
+A compiled graph holds their names and runs the compiled engine through them, as an uncompiled call
+does: same bits, one pass over the logits forward and one back. Of few classes the gradient is
+computed with the loss, in one launch, and backward returns it where the cotangent is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._arrays.context import context, read
+from ..._arrays.inspect import Array, namespace
+from ...core.call import LossCall
+from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.targets import bounds
+from ...engines import asked_now, choose
+from ...engines.cpu import engine as cpu
+from ..eager import dense as default
+from . import autograd as torch_reduced
+from . import custom_op, gradient_ahead
+from .autograd import GRADIENT, NOTHING, STATS
+from .numpy_views import home, numpy_call, view
+from .sizes import is_at_most
+
+
+def takes(call: LossCall) -> bool:
+    """Tell whether a traced call is kept whole: where the CPU engine will run it."""
+    return (
+        torch.compiler.is_compiling()
+        and call.operands.x.device.type == "cpu"
+        and custom_op.keeps(call)
+        and _available()
+        and custom_op.only_mapped()
+    )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _available() -> bool:
+    """Tell whether the engine is here and no other is asked for; a compiler asks once.
+
+    A graph made where another engine is asked for holds plain operations from then on. One that
+    holds the operation asks again whenever it runs.
+    """
+    return asked_now() in (None, "cpu") and cpu.unavailable() is None
+
+
+def value(call: LossCall) -> Array:
+    """Return the loss of a call that is taken."""
+    x = call.operands.x
+    few = is_at_most(call.classes, cpu.save_stats_from)
+    # What vmap maps over says of itself that it needs no gradient.
+    recorded = torch.is_grad_enabled() and (x.requires_grad or custom_op.transforming())
+    if not recorded or (few and call.options.reduction == "none"):
+        saves = NOTHING
+    else:
+        saves = GRADIENT if few else STATS
+    return host_cross_entropy(*_arguments(call), saves)[0]
+
+
+def rows(call: LossCall) -> Array:
+    """Return the row losses of a call that is taken."""
+    return value(call._replace(options=call.options._replace(reduction="none"), normalizer=None))
+
+
+def value_and_grad(call: LossCall, given: Array | None) -> tuple[Array, Array]:
+    """Return the loss of a call that is taken, and its gradient to the logits."""
+    loss, gradient = host_cross_entropy_gradient(given, *_arguments(call))
+    return loss, gradient
+
+
+def _arguments(call: LossCall) -> tuple[Any, ...]:
+    o, s, n = call.operands, call.options, call.normalizer
+    number = isinstance(n, float)
+    options = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap, s.reduction)
+    return (*o[:5], None if number else n, n if number else None, *options)
+
+
+# The arguments of every operation here, in the schema's types. Whoever changes what an operation
+# takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
+# this package, and knows an operation by nothing but its name.
+_ARRAYS = (
+    "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
+    "Tensor? normalizer, float? number"
+)
+_OPTIONS = "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
+
+
+@torch.library.custom_op(
+    "xloss::host_cross_entropy",
+    mutates_args=(),
+    schema=f"({_ARRAYS}, {_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
+    """Return the loss, and what a gradient can start from: what is not kept is empty.
+
+    That is the mean's denominator, the rows' maxima and rests, and a token for the gradient to x.
+    """
+    *given, saves = arguments
+    waits = saves == GRADIENT
+    call = _call(given)
+    x, acc, wide = call.operands.x, call.cx.compute_dtype, torch.float64
+    if call.options.reduction == "none":
+        got = _rows(call, Outputs(rows=True, stats=saves == STATS))
+        made = torch_reduced.Made(home(got.rows), None, tuple(map(home, got.stats or ())))
+        weight = x.new_empty(0, dtype=wide)
+    else:
+        if saves == GRADIENT:
+            engine: Any = choose(call.operands, call.options, call.cx)
+            saves = GRADIENT if gradient_ahead.pays(engine, call.classes) else NOTHING
+        made = torch_reduced.forward(call, saves)
+        weight = torch.full((), 1.0 if made.weight is None else float(made.weight), dtype=wide)
+    maxima, rests = made.stats or (x.new_empty(0, dtype=acc), x.new_empty(0, dtype=wide))
+    gradient = None if made.gradient is None else _laid(made.gradient, x)
+    token = gradient_ahead.token(gradient) if waits else x.new_empty(0, dtype=wide)
+    return made.value, weight, maxima, rests, token
+
+
+@torch.library.custom_op(
+    "xloss::host_cross_entropy_backward",
+    mutates_args=(),
+    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor token, {_ARRAYS}, "
+    f"{_OPTIONS}) -> Tensor",
+)
+def host_cross_entropy_backward(
+    cotangent: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, token: Tensor, *given: Any
+) -> Tensor:
+    """Return the gradient to x times the cotangent `up`, from what the loss kept."""
+    x = given[0]
+    ahead: Tensor | None = gradient_ahead.taken(token)
+    if ahead is not None and gradient_ahead.is_one(cotangent):
+        return ahead
+    call = _call(given)
+    stats = (maxima, rests) if maxima.shape == x.shape[:-1] else ()
+    if call.options.reduction == "none":
+        cotangent, cx = torch_reduced.cotangent(cotangent, call.cx)
+        made = _rows(call._replace(cx=cx), Outputs(grad=True), cotangent, stats).grad
+    else:
+        mean = float(weight) if call.options.reduction == "mean" else None
+        made = torch_reduced.backward(call, cotangent, mean, stats)
+    return _laid(home(made), x)
+
+
+@torch.library.custom_op(
+    "xloss::host_cross_entropy_gradient",
+    mutates_args=(),
+    schema=f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)",
+)
+def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient to x times the cotangent `up`."""
+    call = _call(given)
+    x = call.operands.x
+    call = numpy_call(call) or call
+    if cotangent is not None and call.cx.library == "numpy":
+        cotangent = view(cotangent)
+    loss, grads = default.value_and_grad(call, ("x",), cotangent)
+    return home(loss), _laid(home(grads["x"]), x)
+
+
+def _call(given: Sequence[Any]) -> LossCall:
+    """Return the call that the arguments stand for, its labels looked at as outside a graph."""
+    *arrays, normalizer, number, ignore, smoothing, z_loss, softcap, reduction = given
+    o = Operands(*arrays)
+    x, targets = o.x, arrays[1]
+    options = Options(
+        "cross_entropy",
+        indexed=not targets.is_floating_point(),
+        ignore_index=ignore,
+        label_smoothing=smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        reduction=reduction,
+        engine=asked_now(),
+    )
+    classes = x.shape[-1]
+    cx = context(x, namespace(x))
+    clean = False
+    if options.indexed and cx.on_host:
+        least, most = bounds(targets, cx)
+        clean = least >= 0 and most < classes and (ignore is None or not least <= ignore <= most)
+    n = normalizer if number is None else number
+    return LossCall("cross_entropy", options, read(cx, clean), o, classes, -1, n)
+
+
+def _rows(
+    call: LossCall, outputs: Outputs, cotangent: Any = 1.0, stats: tuple[Tensor, ...] = ()
+) -> Outcome:
+    """Run the engine for what is needed of rows that are not reduced."""
+    twin = numpy_call(call)
+    if twin is not None:
+        call, stats = twin, tuple(map(view, stats))
+        cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
+    o, options, cx = call.operands, call.options, call.cx
+    engine = choose(o, options, cx)
+    return engine.run(o, options, cx, call.classes, outputs, Cotangent(cotangent), stats or None)
+
+
+def _laid(g: Tensor, x: Tensor) -> Tensor:
+    """Return a gradient that lies in memory as a compiler was told that it will."""
+    if g.stride() == x.stride() and g.is_contiguous():
+        return g
+    want = torch.empty_like(x)
+    return g if g.stride() == want.stride() else want.copy_(g)
+
+
+@host_cross_entropy.register_fake
+def _like(x: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    reduction, saves = others[-2:]
+    acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+    rows = x.shape[:-1]
+    stats = rows if saves == STATS else (0,)
+    return (
+        x.new_empty(rows if reduction == "none" else (), dtype=acc),
+        x.new_empty((0,) if reduction == "none" else (), dtype=torch.float64),
+        x.new_empty(stats, dtype=acc),
+        x.new_empty(stats, dtype=torch.float64),
+        x.new_empty((1 if saves == GRADIENT else 0,), dtype=torch.float64),
+    )
+
+
+@host_cross_entropy_backward.register_fake
+def _like_x(
+    cotangent: Tensor,
+    weight: Tensor,
+    maxima: Tensor,
+    rests: Tensor,
+    token: Tensor,
+    x: Tensor,
+    *_: Any,
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+@host_cross_entropy_gradient.register_fake
+def _like_both(cotangent: Tensor | None, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+    shape = x.shape[:-1] if others[-1] == "none" else ()
+    return x.new_empty(shape, dtype=acc), torch.empty_like(x)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:6], *output[1:])
+    ctx.options = inputs[6:-1]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    none = (None,) * 12
+    if cotangent is None:
+        return None, *none
+    *arrays, weight, maxima, rests, token = ctx.saved_tensors
+    made = host_cross_entropy_backward(
+        cotangent, weight, maxima, rests, token, *arrays, *ctx.options
+    )
+    return made, *none
+
+
+host_cross_entropy.register_autograd(_backward, setup_context=_keep)
+
+
+def _mapped(operation: Any, count: int) -> None:
+    """Register what vmap does with an operation that returns `count` tensors.
+
+    Rows are rows: an axis that is mapped over is one more of them, unless a whole call is reduced
+    or class weights differ from call to call.
+    """
+
+    def rule(info: Any, dims: tuple[int | None, ...], *args: Any) -> Any:
+        at = len(args) - _GIVEN - (count == _KEPT)
+        alone = {at + 2, at + 5}  # the class weights, the normalizer
+        if args[at + _GIVEN - 1] != "none" or any(dims[i] is not None for i in alone):
+            each = [
+                operation(
+                    *(a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True))
+                )
+                for i in range(info.batch_size)
+            ]
+            if count == 1:
+                return torch.stack(each), 0
+            return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * count
+
+        def front(i: int, a: Any, d: int | None) -> Any:
+            if i in alone or not torch.is_tensor(a):
+                return a
+            return a.expand(info.batch_size, *a.shape) if d is None else a.movedim(d, 0)
+
+        out = operation(*(front(i, a, d) for i, (a, d) in enumerate(zip(args, dims, strict=True))))
+        if count != _KEPT:
+            return out, 0 if count == 1 else (0,) * count
+        stats = 0 if args[-1] == STATS else None  # what is empty has no axis to map over
+        return out, (0, None, stats, stats, None)
+
+    operation.register_vmap(rule)
+
+
+_GIVEN, _KEPT = 12, 5  # arguments that every operation has; tensors that the first returns
+for _operator, _count in (
+    (host_cross_entropy, _KEPT),
+    (host_cross_entropy_backward, 1),
+    (host_cross_entropy_gradient, 2),
+):
+    _mapped(_operator, _count)
