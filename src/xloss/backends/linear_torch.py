@@ -12,7 +12,7 @@ from .._xp import Array, Context, cast, context, functional, is_wrapper, namespa
 from ..core.linear import PIECE, Linear, cuts
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import prepare
-from . import default, torch_op
+from . import default, torch_op, torch_views
 from . import torch as whole
 from .call import Call
 from .linear_blocks import Stage, argument, evaluated, gathered, rounded
@@ -73,23 +73,23 @@ def run(call: Call, parts: tuple[str, ...], need: Need, up: Upstream = NO_UPSTRE
 
 
 def _tensor(a: Any) -> Any:
-    return a if a is None or torch.is_tensor(a) else whole._tensor(a)
+    return a if a is None or torch.is_tensor(a) else torch_views.tensor(a)
 
 
 def _stage(spec: Spec, cx: Context, o: Operands) -> Stage:
     """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
     views = None
     if spec.engine is None and cx.host:
-        views = whole._views(o._replace(x=o.x[:0, ...].to(cx.acc)))
+        views = torch_views.views(o._replace(x=o.x[:0, ...].to(cx.acc)))
     if views is None:
         return Stage(cx, o, lambda a: a, lambda a: a)
-    return Stage(whole._numpy_context(views.x, cx), views, _view, whole._tensor)
+    return Stage(torch_views.numpy_context(views.x, cx), views, _view, torch_views.tensor)
 
 
 def _view(a: Array | None) -> Array | None:
     if a is None:
         return None
-    return whole._view(a.float() if a.dtype == torch.bfloat16 else a)
+    return torch_views.view(a.float() if a.dtype == torch.bfloat16 else a)
 
 
 def _arguments(call: Call) -> tuple[Any, ...]:

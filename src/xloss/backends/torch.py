@@ -17,9 +17,10 @@ from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
 from ..core.weights import mean_weights
 from ..engines import choose
-from . import default, torch_cuda, torch_op
+from . import default, torch_cuda, torch_op, torch_op_host, torch_reduced
 from .call import Call
 from .torch_parts import following, mapped, primals, sigmoid_parts, softmax_parts
+from .torch_views import numpy_call, numpy_context, tensor, view, views
 
 
 def value(call: Call) -> Array:
@@ -30,6 +31,8 @@ def value(call: Call) -> Array:
     compiling = torch.compiler.is_compiling()
     if compiling:
         torch_op.refuse_second("torch.compile")
+        if torch_op_host.takes(call):
+            return torch_op_host.value(call, o.x.requires_grad and torch.is_grad_enabled())
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
@@ -43,7 +46,7 @@ def value(call: Call) -> Array:
     if not by_rows and (o.targets is None or not o.targets.requires_grad):
         if default.reduces(choose(o, call.spec, call.cx), call):
             return torch_cuda.recorded(call, _by_rows)
-        return _Reduced.apply(*o, call._replace(operands=Operands(None)))  # type: ignore[no-untyped-call]  # torch's
+        return torch_reduced.recorded(call, _by_rows)
     return _by_rows(call, compiling)
 
 
@@ -75,61 +78,20 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
-        twin = _numpy_call(call)
+        if torch.compiler.is_compiling() and wanted == ("x",) and torch_op_host.takes(call):
+            got, grad = torch_op_host.value_and_grad(call, cotangent)
+            return got, default.named(call, grad, None)
+        twin = numpy_call(call)
         if twin is None:
             return default.value_and_grad(call, wanted, cotangent)
-        given = None if cotangent is None else _view(cotangent)
+        given = None if cotangent is None else view(cotangent)
         got, grads = default.value_and_grad(twin, wanted, given)
-        return _tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
+        return tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
 
 
 def _plain(call: Call) -> Array:
-    twin = _numpy_call(call)
-    return default.value(call) if twin is None else _tensor(default.value(twin))
-
-
-def _numpy_call(call: Call) -> Call | None:
-    """Return the call on NumPy views of its tensors, or None where they have none.
-
-    On the host NumPy's elementwise operations take a third of the time of torch's own, and give
-    the same bits whatever the batch. Asking for the generic engine keeps torch's namespace.
-    """
-    if call.spec.engine is not None or not call.cx.host:
-        return None
-    o = _views(call.operands)
-    if o is None:
-        return None
-    n = call.normalizer
-    cx = _numpy_context(o.x, call.cx)
-    return call._replace(cx=cx, operands=o, normalizer=_view(n) if torch.is_tensor(n) else n)
-
-
-def _numpy_context(x: Array, cx: Context) -> Context:
-    made = context(x, namespace(x))
-    return read(made, cx.clean) if cx.readable or cx.clean else made
-
-
-def _views(o: Operands) -> Operands | None:
-    """Return the operands as NumPy views; None for a dtype or a kind of tensor without one."""
-    views = []
-    for a in o:
-        if a is not None and (a.dtype == torch.bfloat16 or not has_memory(a)):
-            return None
-        views.append(None if a is None else _view(a))
-    return Operands(*views)
-
-
-def _view(a: Array) -> Array:
-    return a.detach().numpy() if a.requires_grad else a.numpy()
-
-
-def _tensor(a: Array) -> Array:
-    """Return a tensor on a NumPy array's memory, or of a NumPy scalar."""
-    return torch.from_numpy(np.asarray(a))
-
-
-def _home(a: Array) -> Array:
-    return a if torch.is_tensor(a) else _tensor(a)
+    twin = numpy_call(call)
+    return default.value(call) if twin is None else tensor(default.value(twin))
 
 
 def elements(call: Call) -> Array:
@@ -230,15 +192,6 @@ def _context(o: Operands, clean: bool) -> Context:
     return functional(cx) if _followed(o) else cx
 
 
-def _upstream(up: Array, cx: Context) -> tuple[Array, Context]:
-    """Return an upstream that an engine can read, or the context of plain operations."""
-    if cx.eager and not has_memory(up):
-        if is_wrapper(up):
-            return up, functional(cx)
-        up = up.clone().resolve_neg()  # a negated view; zeros without memory
-    return up, cx
-
-
 def _run(
     o: Operands,
     spec: Spec,
@@ -251,64 +204,20 @@ def _run(
     """Run the engine on the tensors, or on NumPy views of them."""
     cx = _context(o, clean)
     if not isinstance(up, float):
-        up, cx = _upstream(up, cx)
-    twin = _views(o) if spec.engine is None and cx.host else None
+        up, cx = torch_reduced.cotangent(up, cx)
+    twin = views(o) if spec.engine is None and cx.host else None
     if twin is None:
         return choose(o, spec, cx).run(o, spec, cx, classes, need, Upstream(up), saved)
-    cx = _numpy_context(twin.x, cx)
-    up = up if isinstance(up, float) else _view(up)
-    known = None if saved is None else tuple(map(_view, saved))
+    cx = numpy_context(twin.x, cx)
+    up = up if isinstance(up, float) else view(up)
+    known = None if saved is None else tuple(map(view, saved))
     got = choose(twin, spec, cx).run(twin, spec, cx, classes, need, Upstream(up), known)
     return Result(
-        rows=None if got.rows is None else _tensor(got.rows),
-        grad=None if got.grad is None else _tensor(got.grad),
-        grad_targets=None if got.grad_targets is None else _tensor(got.grad_targets),
-        stats=None if got.stats is None else tuple(map(_tensor, got.stats)),
+        rows=None if got.rows is None else tensor(got.rows),
+        grad=None if got.grad is None else tensor(got.grad),
+        grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
+        stats=None if got.stats is None else tuple(map(tensor, got.stats)),
     )
-
-
-class _Reduced(torch.autograd.Function):
-    """The sum or the mean of the row losses; saves its inputs, two numbers a row of many classes.
-
-    Its gradient is value_and_grad's, its second derivative that of the rows.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        o, call = Operands(*args[:6]), args[6]
-        ctx.call = call
-        spec = call.spec
-        call = call._replace(operands=o)
-        call = _numpy_call(call) or call
-        engine: Any = choose(call.operands, spec, call.cx)
-        keep = spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
-        weight = default.known_weight(call) if spec.reduction == "mean" else 1.0
-        need = Need(total=True, weight=weight is None, stats=keep)
-        got = default.runner(call)(need)
-        weight = got.weight if weight is None else weight
-        ctx.weight = weight if spec.reduction == "mean" else None
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:6], *map(_home, got.stats or ()))
-        return _home(default.reduced(call, got.total, ctx.weight))
-
-    @staticmethod
-    def backward(ctx: Any, up: Any) -> Any:
-        none = (None,) * 6
-        if up is None:
-            return None, *none
-        kept = ctx.saved_tensors  # activation checkpointing gives them once
-        o, stats = Operands(*kept[:6]), kept[6:]
-        call = ctx.call._replace(operands=o)
-        if torch.is_grad_enabled():
-            return torch.autograd.grad(_by_rows(call), o.x, up, create_graph=True)[0], *none
-        up, cx = _upstream(up, call.cx)
-        call = call._replace(cx=cx)
-        twin = _numpy_call(call)
-        if twin is not None:
-            call, up, stats = twin, _view(up), tuple(map(_view, stats))
-        run = partial(default.runner(call), saved=stats or None)
-        got = default.evaluated(call, run, Need(grad=True), up, ctx.weight, value=False)[1].grad
-        return _home(got), *none
 
 
 class _Rows(torch.autograd.Function):

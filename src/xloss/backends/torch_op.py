@@ -13,20 +13,38 @@ from ..engines import choose, cuda
 from .call import Call
 
 
+DEVICE = "cuda"
+
+
 def takes(call: Call) -> bool:
     """Tell whether a traced call is kept whole: where the CUDA engine will run it."""
-    o, spec = call.operands, call.spec
     return (
-        spec.kind == "cross_entropy"
-        and o.x.device.type == DEVICE
-        and spec.engine is None
-        and not (o.targets is not None and o.targets.requires_grad)
+        call.operands.x.device.type == DEVICE
+        and keeps(call)
         and _available()
         and not transforming()
     )
 
 
-DEVICE = "cuda"
+def keeps(call: Call) -> bool:
+    """Tell whether an operation has a place for what is asked for.
+
+    It gives no gradient to soft targets, and its schema holds integers of 64 bits. A program that
+    is exported runs where xloss may be missing: it is made of PyTorch's own operations.
+    """
+    t, s = call.operands.targets, call.spec
+    return (
+        s.kind == "cross_entropy"
+        and s.engine is None
+        and not (t is not None and t.requires_grad and torch.is_grad_enabled())
+        and (s.ignore_index is None or -(2**63) <= s.ignore_index < 2**63)
+        and not exporting()
+    )
+
+
+def exporting() -> bool:
+    """Tell whether torch.export is at work: PyTorch says so from 2.7 on."""
+    return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

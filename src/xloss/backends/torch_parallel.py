@@ -9,8 +9,7 @@ import torch
 from .._xp import Array
 from ..core.rowstats import RowStats
 from ..core.targets import Targets
-from . import exchange
-from . import torch as whole
+from . import exchange, torch_views
 from .call import Call
 
 TWICE = (
@@ -26,7 +25,7 @@ def value(call: Call) -> Array:
         return made
     with torch.no_grad():
         call = _seen(call)
-        return whole._home(exchange.reduced(call, exchange.forward(call)))
+        return torch_views.home(exchange.reduced(call, exchange.forward(call)))
 
 
 def value_and_grad(
@@ -37,14 +36,14 @@ def value_and_grad(
         call = _seen(call)
         made = exchange.forward(call)
         if cotangent is not None and call.cx.library == "numpy":
-            cotangent = whole._view(cotangent)
+            cotangent = torch_views.view(cotangent)
         grad = exchange.gradient(call, made, cotangent)
-        return whole._home(exchange.reduced(call, made)), {"x": whole._home(grad)}
+        return torch_views.home(exchange.reduced(call, made)), {"x": torch_views.home(grad)}
 
 
 def _seen(call: Call) -> Call:
     """Return the call on NumPy views of its tensors where they have them."""
-    return whole._numpy_call(call) or call
+    return torch_views.numpy_call(call) or call
 
 
 class _Spread(torch.autograd.Function):
@@ -58,11 +57,11 @@ class _Spread(torch.autograd.Function):
         # Tensors go through autograd, which sees whether they were written to since.
         kept = (*made.stats, *made.targets)
         tensors = [a for a in kept if hasattr(a, "dtype")]
-        ctx.save_for_backward(x, *map(whole._home, tensors))
+        ctx.save_for_backward(x, *map(torch_views.home, tensors))
         ctx.rest = [None if hasattr(a, "dtype") else (a,) for a in kept]
         ctx.call = call._replace(operands=given._replace(x=None, targets=None))
         ctx.set_materialize_grads(False)
-        return whole._home(exchange.reduced(seen, made))
+        return torch_views.home(exchange.reduced(seen, made))
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
@@ -75,9 +74,9 @@ class _Spread(torch.autograd.Function):
         o = ctx.call.operands._replace(x=x)
         call = _seen(ctx.call._replace(operands=o))
         if call.cx.library == "numpy":
-            up, tensors = whole._view(up), [whole._view(a) for a in tensors]
+            up, tensors = torch_views.view(up), [torch_views.view(a) for a in tensors]
         taken = iter(tensors)
         kept = [next(taken) if a is None else a[0] for a in ctx.rest]
         size = len(RowStats._fields)
         made = exchange.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
-        return whole._home(exchange.gradient(call, made, up)), None
+        return torch_views.home(exchange.gradient(call, made, up)), None

@@ -23,6 +23,12 @@ def is_length(m: Any, n: int) -> bool:
     return bool(decide(m == n))
 
 
+def is_at_most(m: Any, n: int) -> bool:
+    """Tell whether a length is known to be no more than this number."""
+    decide = getattr(symbolic_shapes, "guard_or_false", bool)
+    return bool(decide(m <= n))
+
+
 def is_empty(n: Any) -> bool:
     """Tell whether a length is 0; where a compiler cannot, say no, and check at run time."""
     if is_length(n, 0):

@@ -1,0 +1,236 @@
+"""Cross-entropy on the host as operations of PyTorch's, which torch.compile keeps whole.
+
+A compiled graph holds their names and runs the compiled engine through them, as an uncompiled call
+does: same bits, one pass over the logits forward and one back. Of few classes the gradient is
+computed with the loss, in one launch, and backward returns it where the cotangent is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._xp import Array, cast, context, namespace, read
+from ..core.spec import Need, Operands, Result, Spec, Upstream
+from ..core.targets import bounds
+from ..engines import asked_now, choose, cpu
+from . import default, torch_op, torch_reduced
+from .call import Call
+from .torch_reduced import GRADIENT, NOTHING, STATS
+from .torch_sizes import is_at_most
+from .torch_views import home, numpy_call, view
+
+
+def takes(call: Call) -> bool:
+    """Tell whether a traced call is kept whole: where the CPU engine will run it."""
+    return (
+        call.operands.x.device.type == "cpu"
+        and torch_op.keeps(call)
+        and _available()
+        and not torch_op.transforming()
+    )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _available() -> bool:
+    """Tell whether the engine is here and no other is asked for; a compiler asks once.
+
+    A graph made where another engine is asked for holds plain operations from then on. One that
+    holds the operation asks again whenever it runs.
+    """
+    return asked_now() in (None, "cpu") and cpu.unavailable() is None
+
+
+def value(call: Call, recorded: bool) -> Array:
+    """Return the loss of a call that is taken; `recorded`: a gradient will follow."""
+    few = is_at_most(call.classes, cpu.RECOMPUTED)
+    if not recorded or (few and call.spec.reduction == "none"):
+        saves = NOTHING
+    else:
+        saves = GRADIENT if few else STATS
+    return cross_entropy_host(*_arguments(call), saves)[0]
+
+
+def value_and_grad(call: Call, given: Array | None) -> tuple[Array, Array]:
+    """Return the loss of a call that is taken, and its gradient to the logits."""
+    return cross_entropy_host_gradient(given, *_arguments(call))
+
+
+def _arguments(call: Call) -> tuple[Any, ...]:
+    o, s, n = call.operands, call.spec, call.normalizer
+    number = isinstance(n, float)
+    options = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap, s.reduction)
+    return (*o[:5], None if number else n, n if number else None, *options)
+
+
+# The arguments of every operation here, in the schema's types.
+_ARRAYS = (
+    "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
+    "Tensor? normalizer, float? number"
+)
+_OPTIONS = (
+    "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
+)
+
+
+def _operation(name: str, schema: str) -> Any:
+    return partial(torch.library.custom_op, f"xloss::{name}", mutates_args=(), schema=schema)()
+
+
+@_operation(
+    "cross_entropy_host",
+    f"({_ARRAYS}, {_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def cross_entropy_host(*arguments: Any) -> tuple[Tensor, ...]:
+    """Return the loss, and what a gradient can start from: what is not kept is empty.
+
+    That is the mean's denominator, the rows' maxima and rests, and the gradient to x.
+    """
+    *given, saves = arguments
+    call = _call(given)
+    x, acc, wide = call.operands.x, call.cx.acc, torch.float64
+    if call.spec.reduction == "none":
+        got = _rows(call, Need(rows=True, stats=saves == STATS))
+        made = torch_reduced.Made(home(got.rows), None, tuple(map(home, got.stats or ())))
+        weight = x.new_empty(0, dtype=wide)
+    else:
+        made = torch_reduced.forward(call, saves)
+        weight = torch.full((), 1.0 if made.weight is None else float(made.weight), dtype=wide)
+    maxima, rests = made.stats or (x.new_empty(0, dtype=acc), x.new_empty(0, dtype=wide))
+    gradient = x.new_empty(0) if made.gradient is None else _laid(made.gradient, x)
+    return made.value, weight, maxima, rests, gradient
+
+
+@_operation(
+    "cross_entropy_host_backward",
+    f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor gradient, {_ARRAYS}, "
+    f"{_OPTIONS}) -> Tensor",
+)
+def cross_entropy_host_backward(
+    up: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, gradient: Tensor, *given: Any
+) -> Tensor:
+    """Return the gradient to x times the cotangent `up`, from what the loss kept."""
+    x = given[0]
+    if gradient.shape == x.shape and up.ndim == 0 and float(up) == 1.0:
+        return gradient.clone()
+    call = _call(given)
+    stats = (maxima, rests) if maxima.shape == x.shape[:-1] else ()
+    if call.spec.reduction == "none":
+        up, cx = torch_reduced.cotangent(up, call.cx)
+        made = _rows(call._replace(cx=cx), Need(grad=True), up, stats).grad
+    else:
+        mean = float(weight) if call.spec.reduction == "mean" else None
+        made = torch_reduced.backward(call, up, mean, stats)
+    return _laid(home(made), x)
+
+
+@_operation(
+    "cross_entropy_host_gradient", f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)"
+)
+def cross_entropy_host_gradient(up: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient to x times the cotangent `up`."""
+    call = _call(given)
+    x = call.operands.x
+    call = numpy_call(call) or call
+    if up is not None and call.cx.library == "numpy":
+        up = view(up)
+    loss, grads = default.value_and_grad(call, ("x",), up)
+    return home(loss), _laid(home(grads["x"]), x)
+
+
+def _call(given: Sequence[Any]) -> Call:
+    """Return the call that the arguments stand for, its labels looked at as outside a graph."""
+    *arrays, normalizer, number, ignore, smoothing, z_loss, softcap, reduction = given
+    o = Operands(*arrays)
+    x, targets = o.x, arrays[1]
+    spec = Spec(
+        "cross_entropy",
+        indexed=not targets.is_floating_point(),
+        ignore_index=ignore,
+        label_smoothing=smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        reduction=reduction,
+        engine=asked_now(),
+    )
+    classes = x.shape[-1]
+    cx = context(x, namespace(x))
+    clean = False
+    if spec.indexed and cx.host:
+        least, most = bounds(targets, cx)
+        clean = 0 <= least and most < classes and (ignore is None or not least <= ignore <= most)
+    n = normalizer if number is None else number
+    return Call("cross_entropy", spec, read(cx, clean), o, classes, -1, n)
+
+
+def _rows(
+    call: Call, need: Need, up: Any = 1.0, stats: tuple[Tensor, ...] = ()
+) -> Result:
+    """Run the engine for what is needed of rows that are not reduced."""
+    twin = numpy_call(call)
+    if twin is not None:
+        call, stats = twin, tuple(map(view, stats))
+        up = up if isinstance(up, float) else view(up)
+    o, spec, cx = call.operands, call.spec, call.cx
+    engine = choose(o, spec, cx)
+    return engine.run(o, spec, cx, call.classes, need, Upstream(up), stats or None)
+
+
+def _laid(g: Tensor, x: Tensor) -> Tensor:
+    """Return a gradient that lies in memory as a compiler was told that it will."""
+    if g.stride() == x.stride() and g.is_contiguous():
+        return g
+    want = torch.empty_like(x)
+    return g if g.stride() == want.stride() else want.copy_(g)
+
+
+@cross_entropy_host.register_fake
+def _like(x: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    reduction, saves = others[-2:]
+    acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+    rows = x.shape[:-1]
+    stats = rows if saves == STATS else (0,)
+    return (
+        x.new_empty(rows if reduction == "none" else (), dtype=acc),
+        x.new_empty((0,) if reduction == "none" else (), dtype=torch.float64),
+        x.new_empty(stats, dtype=acc),
+        x.new_empty(stats, dtype=torch.float64),
+        torch.empty_like(x) if saves == GRADIENT else x.new_empty(0),
+    )
+
+
+@cross_entropy_host_backward.register_fake
+def _like_x(
+    up: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, gradient: Tensor, x: Tensor, *_: Any
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+@cross_entropy_host_gradient.register_fake
+def _like_both(up: Tensor | None, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+    shape = x.shape[:-1] if others[-1] == "none" else ()
+    return x.new_empty(shape, dtype=acc), torch.empty_like(x)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:6], *output[1:])
+    ctx.options = inputs[6:-1]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, up: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    none = (None,) * 12
+    if up is None:
+        return None, *none
+    *arrays, weight, maxima, rests, gradient = ctx.saved_tensors
+    return cross_entropy_host_backward(
+        up, weight, maxima, rests, gradient, *arrays, *ctx.options
+    ), *none
+
+
+cross_entropy_host.register_autograd(_backward, setup_context=_keep)
