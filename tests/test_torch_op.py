@@ -8,6 +8,7 @@ from xloss.engines import cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 torch_op = pytest.importorskip("xloss.backends.torch_op")
+torch_op_host = pytest.importorskip("xloss.backends.torch_op_host")
 
 OPTIONS = {
     "plain": {},
@@ -26,8 +27,9 @@ def inputs(soft=False):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Take the host's tensors too."""
+    """Take the host's tensors too, and not by the host's own operation."""
     monkeypatch.setattr(torch_op, "DEVICE", "cpu")
+    monkeypatch.setattr(torch_op_host, "takes", lambda call: False)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
     torch._dynamo.reset()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .._xp import Array, Context, cast, context, functional, has_memory, is_wrapper, namespace, read
+from .._xp import Array, Context, cast, context, functional, namespace
 from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import SOFTMAX, formula_gradients
@@ -32,7 +30,8 @@ def value(call: Call) -> Array:
     if compiling:
         torch_op.refuse_second("torch.compile")
         if torch_op_host.takes(call):
-            return torch_op_host.value(call, o.x.requires_grad and torch.is_grad_enabled())
+            mapped_over = torch_op.transforming()
+            return _by_rows(call, True) if mapped_over else torch_op_host.value(call)
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
@@ -62,7 +61,8 @@ def _by_rows(call: Call, compiling: bool = False) -> Array:
         o, weight = live_rows(o, call.spec, cx, call.classes, n)
         call = call._replace(operands=o, normalizer=n)
     if compiling:
-        rows = torch_op.rows(call) if torch_op.takes(call) else _surrogate(call)
+        op = next((op for op in (torch_op, torch_op_host) if op.takes(call)), None)
+        rows = _surrogate(call) if op is None else op.rows(call)
     else:
         rows = _recorded(call)
     if call.spec.reduction == "none":
@@ -78,7 +78,7 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
-        if torch.compiler.is_compiling() and wanted == ("x",) and torch_op_host.takes(call):
+        if wanted == ("x",) and torch_op_host.takes(call):
             got, grad = torch_op_host.value_and_grad(call, cotangent)
             return got, default.named(call, grad, None)
         twin = numpy_call(call)

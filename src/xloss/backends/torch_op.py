@@ -12,7 +12,6 @@ from ..core.spec import Need, Operands, Spec, Upstream
 from ..engines import choose, cuda
 from .call import Call
 
-
 DEVICE = "cuda"
 
 
@@ -54,6 +53,14 @@ def transforming() -> bool:
     An operation has no derivative in forward mode, and no rule of vmap's.
     """
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def only_mapped() -> bool:
+    """Tell whether nothing of torch.func is at work, but for vmap."""
+    kind = torch._C._functorch.TransformType.Vmap
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return all(level.key() == kind for level in levels)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -8,13 +8,12 @@ computed with the loss, in one launch, and backward returns it where the cotange
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._xp import Array, cast, context, namespace, read
+from .._xp import Array, context, namespace, read
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import bounds
 from ..engines import asked_now, choose, cpu
@@ -28,10 +27,11 @@ from .torch_views import home, numpy_call, view
 def takes(call: Call) -> bool:
     """Tell whether a traced call is kept whole: where the CPU engine will run it."""
     return (
-        call.operands.x.device.type == "cpu"
+        torch.compiler.is_compiling()
+        and call.operands.x.device.type == "cpu"
         and torch_op.keeps(call)
         and _available()
-        and not torch_op.transforming()
+        and torch_op.only_mapped()
     )
 
 
@@ -45,9 +45,12 @@ def _available() -> bool:
     return asked_now() in (None, "cpu") and cpu.unavailable() is None
 
 
-def value(call: Call, recorded: bool) -> Array:
-    """Return the loss of a call that is taken; `recorded`: a gradient will follow."""
+def value(call: Call) -> Array:
+    """Return the loss of a call that is taken."""
+    x = call.operands.x
     few = is_at_most(call.classes, cpu.RECOMPUTED)
+    # What vmap maps over says of itself that it needs no gradient.
+    recorded = torch.is_grad_enabled() and (x.requires_grad or torch_op.transforming())
     if not recorded or (few and call.spec.reduction == "none"):
         saves = NOTHING
     else:
@@ -55,9 +58,15 @@ def value(call: Call, recorded: bool) -> Array:
     return cross_entropy_host(*_arguments(call), saves)[0]
 
 
+def rows(call: Call) -> Array:
+    """Return the row losses of a call that is taken."""
+    return value(call._replace(spec=call.spec._replace(reduction="none"), normalizer=None))
+
+
 def value_and_grad(call: Call, given: Array | None) -> tuple[Array, Array]:
     """Return the loss of a call that is taken, and its gradient to the logits."""
-    return cross_entropy_host_gradient(given, *_arguments(call))
+    loss, gradient = cross_entropy_host_gradient(given, *_arguments(call))
+    return loss, gradient
 
 
 def _arguments(call: Call) -> tuple[Any, ...]:
@@ -72,18 +81,13 @@ _ARRAYS = (
     "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
     "Tensor? normalizer, float? number"
 )
-_OPTIONS = (
-    "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
-)
+_OPTIONS = "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
 
 
-def _operation(name: str, schema: str) -> Any:
-    return partial(torch.library.custom_op, f"xloss::{name}", mutates_args=(), schema=schema)()
-
-
-@_operation(
-    "cross_entropy_host",
-    f"({_ARRAYS}, {_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+@torch.library.custom_op(
+    "xloss::cross_entropy_host",
+    mutates_args=(),
+    schema=f"({_ARRAYS}, {_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def cross_entropy_host(*arguments: Any) -> tuple[Tensor, ...]:
     """Return the loss, and what a gradient can start from: what is not kept is empty.
@@ -105,9 +109,10 @@ def cross_entropy_host(*arguments: Any) -> tuple[Tensor, ...]:
     return made.value, weight, maxima, rests, gradient
 
 
-@_operation(
-    "cross_entropy_host_backward",
-    f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor gradient, {_ARRAYS}, "
+@torch.library.custom_op(
+    "xloss::cross_entropy_host_backward",
+    mutates_args=(),
+    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor gradient, {_ARRAYS}, "
     f"{_OPTIONS}) -> Tensor",
 )
 def cross_entropy_host_backward(
@@ -128,8 +133,10 @@ def cross_entropy_host_backward(
     return _laid(home(made), x)
 
 
-@_operation(
-    "cross_entropy_host_gradient", f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)"
+@torch.library.custom_op(
+    "xloss::cross_entropy_host_gradient",
+    mutates_args=(),
+    schema=f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)",
 )
 def cross_entropy_host_gradient(up: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient to x times the cotangent `up`."""
@@ -162,14 +169,12 @@ def _call(given: Sequence[Any]) -> Call:
     clean = False
     if spec.indexed and cx.host:
         least, most = bounds(targets, cx)
-        clean = 0 <= least and most < classes and (ignore is None or not least <= ignore <= most)
+        clean = least >= 0 and most < classes and (ignore is None or not least <= ignore <= most)
     n = normalizer if number is None else number
     return Call("cross_entropy", spec, read(cx, clean), o, classes, -1, n)
 
 
-def _rows(
-    call: Call, need: Need, up: Any = 1.0, stats: tuple[Tensor, ...] = ()
-) -> Result:
+def _rows(call: Call, need: Need, up: Any = 1.0, stats: tuple[Tensor, ...] = ()) -> Result:
     """Run the engine for what is needed of rows that are not reduced."""
     twin = numpy_call(call)
     if twin is not None:
@@ -234,3 +239,47 @@ def _backward(ctx: Any, up: Tensor | None, *_: Any) -> tuple[Any, ...]:
 
 
 cross_entropy_host.register_autograd(_backward, setup_context=_keep)
+
+
+def _mapped(operation: Any, count: int) -> None:
+    """Register what vmap does with an operation that returns `count` tensors.
+
+    Rows are rows: an axis that is mapped over is one more of them, unless a whole call is reduced
+    or class weights differ from call to call.
+    """
+
+    def rule(info: Any, dims: tuple[int | None, ...], *args: Any) -> Any:
+        at = len(args) - _GIVEN - (count == _KEPT)
+        alone = {at + 2, at + 5}  # the class weights, the normalizer
+        if args[at + _GIVEN - 1] != "none" or any(dims[i] is not None for i in alone):
+            each = [
+                operation(
+                    *(a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True))
+                )
+                for i in range(info.batch_size)
+            ]
+            if count == 1:
+                return torch.stack(each), 0
+            return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * count
+
+        def front(i: int, a: Any, d: int | None) -> Any:
+            if i in alone or not torch.is_tensor(a):
+                return a
+            return a.expand(info.batch_size, *a.shape) if d is None else a.movedim(d, 0)
+
+        out = operation(*(front(i, a, d) for i, (a, d) in enumerate(zip(args, dims, strict=True))))
+        if count != _KEPT:
+            return out, 0 if count == 1 else (0,) * count
+        stats = 0 if args[-1] == STATS else None  # what is empty has no axis to map over
+        return out, (0, None, stats, stats, None)
+
+    operation.register_vmap(rule)
+
+
+_GIVEN, _KEPT = 12, 5  # arguments that every operation has; tensors that the first returns
+for _operator, _count in (
+    (cross_entropy_host, _KEPT),
+    (cross_entropy_host_backward, 1),
+    (cross_entropy_host_gradient, 2),
+):
+    _mapped(_operator, _count)

@@ -71,7 +71,7 @@ def cotangent(up: Array, cx: Context) -> tuple[Array, Context]:
     return up, cx
 
 
-class Reduced(torch.autograd.Function):
+class _Reduced(torch.autograd.Function):
     """The sum or the mean of the row losses; saves its inputs, two numbers a row of many classes.
 
     Its gradient is value_and_grad's, its second derivative that of the rows.
@@ -110,5 +110,5 @@ def recorded(call: Call, by_rows: Callable[[Call], Array]) -> Array:
     by_rows: what returns it in operations that autograd can follow to any order.
     """
     bare = call._replace(operands=Operands(None))
-    made: Array = Reduced.apply(*call.operands, bare, by_rows)  # type: ignore[no-untyped-call]
+    made: Array = _Reduced.apply(*call.operands, bare, by_rows)  # type: ignore[no-untyped-call]
     return made

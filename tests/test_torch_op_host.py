@@ -1,0 +1,235 @@
+"""torch.compile on the host keeps the compiled engine, as operations that PyTorch checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import expected
+import xloss
+from xloss.engines import cpu, generic
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+pytest.importorskip("numba", reason="the engine is Numba's: pip install 'xloss[fast]'")
+torch_op_host = pytest.importorskip("xloss.backends.torch_op_host")
+torch_reduced = pytest.importorskip("xloss.backends.torch_reduced")
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+ROWS, FEW, MANY = 7, 5, 150  # numbers of classes on both sides of 96
+
+
+class Runs:
+    """How often each engine ran."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cpu = self.generic = 0
+        for engine in (cpu, generic):
+            monkeypatch.setattr(engine, "run", self._counted(engine, engine.run))
+
+    def _counted(self, engine: Any, run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            setattr(self, engine.name, getattr(self, engine.name) + 1)
+            return run(*args, **kwargs)
+
+        return counted
+
+    def of(self, work: Callable[[], Any]) -> tuple[int, int]:
+        self.cpu = self.generic = 0
+        work()
+        return self.cpu, self.generic
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    torch._dynamo.reset()
+    return Runs(monkeypatch)
+
+
+def data(classes: int, dtype: str = "float32", soft: bool = False) -> tuple[Any, Any]:
+    shape = (ROWS, classes)
+    z = torch.from_numpy(expected.inputs("cross_entropy", shape)).to(getattr(torch, dtype))
+    t = expected.soft(shape) if soft else expected.labels(ROWS, classes)
+    return z.requires_grad_(), torch.from_numpy(t)
+
+
+def options(classes: int) -> dict[str, dict[str, Any]]:
+    """What the engine takes, in numbers that every dtype holds."""
+    weight = torch.arange(1, classes + 1) / 256
+    return {
+        "plain": {},
+        "sum": {"reduction": "sum"},
+        "rows": {"reduction": "none"},
+        "all": {"label_smoothing": 0.125, "z_loss": 0.0625, "softcap": 4.0},
+        "weighted": {"weight": weight, "sample_weight": torch.arange(ROWS) / 8, "ignore_index": 3},
+        "where": {"where": torch.arange(ROWS) != 2, "weight": weight, "label_smoothing": 0.5},
+        "normalizer": {"normalizer": 3.0, "sample_weight": torch.arange(ROWS) / 4},
+        "normalizer array": {"normalizer": torch.tensor(3.0), "z_loss": 0.5},
+    }
+
+
+def compiled(function: Callable[..., Any], backend: Any = "aot_eager", **how: Any) -> Any:
+    return torch.compile(function, fullgraph=True, backend=backend, **how)
+
+
+def given(classes: int, name: str, soft: bool) -> dict[str, Any]:
+    chosen = options(classes)[name]
+    return {k: v for k, v in chosen.items() if not (soft and k == "ignore_index")}
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("name", options(FEW))
+@pytest.mark.parametrize("classes", [FEW, MANY])
+def test_the_same_bits_by_the_same_engine(classes: int, name: str, soft: bool, runs: Runs) -> None:
+    """Value and gradient, recorded and closed form, and without a gradient."""
+    chosen = given(classes, name, soft)
+    z, t = data(classes, soft=soft)
+
+    def loss(z: Any, t: Any) -> Any:
+        return xloss.cross_entropy(z, t, **chosen)
+
+    got, both = compiled(loss), compiled(lambda z, t: xloss.value_and_grad(loss_of(chosen))(z, t))
+    want = loss(z, t)
+    (slope,) = torch.autograd.grad(want.sum(), z)
+    made = got(z, t)
+    assert torch.equal(made, want)
+    assert torch.equal(torch.autograd.grad(made.sum(), z)[0], slope)
+    with torch.no_grad():
+        assert torch.equal(got(z, t), want)
+    value, gradient = both(z, t)
+    assert torch.equal(value, want)
+    assert torch.equal(gradient, slope)
+    # Of few classes one launch gives loss and gradient; the weights are summed by plain operations.
+    launches, plain = runs.of(lambda: got(z, t).sum().backward())
+    assert launches - plain == (1 if classes == FEW and chosen.get("reduction") != "none" else 2)
+    assert runs.of(lambda: both(z, t))[0] >= 1
+
+
+def loss_of(chosen: dict[str, Any]) -> Any:
+    return xloss.CrossEntropyLoss(**chosen)
+
+
+@pytest.mark.parametrize("classes", [FEW, MANY])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_against_the_oracle(dtype: str, classes: int, runs: Runs) -> None:
+    """Numbers of 60 digits, rounded once; the engine runs in each."""
+    chosen: dict[str, Any] = {"label_smoothing": 0.125, "sample_weight": torch.arange(ROWS) / 8}
+    z, t = data(classes, dtype)
+    got = compiled(lambda z, t: xloss.cross_entropy(z, t, **chosen))
+    assert runs.of(lambda: got(z, t).backward())[0] >= 1
+    exact = z.detach().double().numpy()
+    want = expected.expected(
+        "cross_entropy", exact, t.numpy(), label_smoothing=0.125, sample_weight=np.arange(ROWS) / 8
+    )
+    acc = "float64" if dtype == "float64" else "float32"
+    expected.close(got(z, t).item(), want.value, acc, within=4)
+    grad = z.grad.double().numpy()
+    if dtype in ("float64", "float32"):
+        expected.close(grad, want.grad, dtype, within=4)
+    else:  # half a unit of the last place, and a little
+        digits = {"bfloat16": 8, "float16": 11}[dtype]
+        exact_grad = np.array([[float(v) for v in row] for row in want.grad])
+        unit = 2.0 ** (np.floor(np.log2(np.abs(exact_grad) + 2.0**-24)) + 1 - digits)
+        least = 2.0**-25 if dtype == "float16" else 0.0  # subnormal numbers
+        assert np.all(np.abs(grad - exact_grad) <= np.maximum(0.51 * unit, least))
+
+
+CHECKED = {
+    "labels": lambda: (data(FEW)[0], data(FEW)[1], None, None, None, None, None),
+    "weights": lambda: (
+        *data(MANY, "float64"),
+        torch.ones(MANY),
+        torch.rand(ROWS),
+        torch.arange(ROWS) > 1,
+        torch.tensor(2.0, dtype=torch.float64),
+        None,
+    ),
+    "soft": lambda: (*data(MANY, "bfloat16", soft=True), None, None, None, None, 2.0),
+}
+
+
+@pytest.mark.parametrize("saves", ["nothing", "stats", "gradient"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", CHECKED)
+def test_pytorch_s_own_checks(name: str, reduction: str, saves: str) -> None:
+    """Schema, autograd registration, fake kernel and the compiler's view, by opcheck."""
+    arrays = CHECKED[name]()
+    if reduction == "none" and saves == "gradient":
+        saves = "nothing"  # what `value` asks for
+    soft = arrays[1].is_floating_point()
+    chosen = (None if soft else -100, 0.125, 0.0625, 5.0, reduction)
+    torch.library.opcheck(torch.ops.xloss.cross_entropy_host.default, (*arrays, *chosen, saves))
+    plain = (arrays[0].detach(), *arrays[1:])
+    out = torch.ops.xloss.cross_entropy_host(*plain, *chosen, saves)
+    for factor in (1.0, 0.5):
+        up = torch.full_like(out[0], factor)
+        back = (up, *out[1:], *plain, *chosen)
+        torch.library.opcheck(torch.ops.xloss.cross_entropy_host_backward.default, back)
+    torch.library.opcheck(
+        torch.ops.xloss.cross_entropy_host_gradient.default, (up, *plain, *chosen)
+    )
+
+
+def test_other_cotangents_and_a_second_backward(runs: Runs) -> None:
+    """What was computed ahead serves a cotangent of 1 alone; float16 needs the others exact."""
+    with torch._functorch.config.patch(donated_buffer=False):  # for retain_graph
+        for classes in (FEW, MANY):
+            z, y = data(classes, "float16")
+            got = compiled(lambda z, y: xloss.cross_entropy(z, y))
+            for factor in (1.0, 2.0**14, 2.0**-8, 0.0, torch.inf):
+                up = torch.tensor(factor)
+                loss = got(z, y)
+                (want,) = torch.autograd.grad(xloss.cross_entropy(z, y), z, up)
+                for _ in range(2):
+                    (mine,) = torch.autograd.grad(loss, z, up, retain_graph=True)
+                    assert torch.equal(mine.nan_to_num(7.0), want.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("classes", [FEW, MANY])
+def test_graphs_that_serve_all_batches(classes: int, dynamic: bool | None, runs: Runs) -> None:
+    """Two graphs where the compiler first learns that a length varies, else one; backward too."""
+    counted = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    got = compiled(lambda z, y: xloss.cross_entropy(z, y), counted, dynamic=dynamic)
+    graphs = []
+    for n in (4, 6, 9, 13):
+        z = torch.randn(n, classes, requires_grad=True)
+        y = torch.arange(n) % classes
+        assert runs.of(lambda z=z, y=y: got(z, y).backward())[0] >= 1
+        (want,) = torch.autograd.grad(xloss.cross_entropy(z, y), z)
+        assert torch.equal(z.grad, want)
+        graphs.append(counted.frame_count)
+    # With dynamic=True the compiler may trace the first call twice, to make constants of options.
+    assert graphs == ([graphs[0]] * 4 if dynamic else [1, 2, 2, 2])
+
+
+def strided() -> dict[str, Callable[[], tuple[Any, Any, int]]]:
+    """Logits whose classes, or rows, lie apart."""
+    y = torch.arange(6).reshape(2, 3)
+    return {
+        "axis 1": lambda: (torch.randn(2, MANY, 3), y, 1),
+        "few along axis 1": lambda: (torch.randn(2, 7, 3), y, 1),
+        "transposed": lambda: (torch.randn(3, 2, 7).transpose(0, 1), y, -1),
+        "every second": lambda: (torch.randn(2, 3, 2 * MANY)[..., ::2], y, -1),
+        "one row for all": lambda: (torch.randn(1, 1, 7).expand(2, 3, 7), y, -1),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("name", strided())
+def test_strides(name: str, backend: str, runs: Runs) -> None:
+    """A gradient lies as the compiler was told, which an operation that says otherwise breaks."""
+    x, y, axis = strided()[name]()
+    z = x.detach().requires_grad_()
+    got = compiled(lambda z, y: xloss.cross_entropy(2 * z, y, axis=axis), backend)
+    (mine,) = torch.autograd.grad(got(z, y), z)
+    (want,) = torch.autograd.grad(xloss.cross_entropy(2 * z, y, axis=axis), z)
+    assert torch.equal(mine, want)
+    direct = compiled(lambda z, y: xloss.value_and_grad(xloss.cross_entropy)(z, y, axis=axis))
+    assert torch.equal(
+        direct(z, y)[1], torch.autograd.grad(xloss.cross_entropy(z, y, axis=axis), z)[0]
+    )
+    assert runs.of(lambda: got(z, y))[0] >= 1

@@ -1,0 +1,266 @@
+"""Where the host's operation runs and where plain operations do; what a cache on disk keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import xloss
+from fresh import said
+from xloss.engines import cpu
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+pytest.importorskip("numba", reason="the engine is Numba's: pip install 'xloss[fast]'")
+torch_op = pytest.importorskip("xloss.backends.torch_op")
+torch_op_host = pytest.importorskip("xloss.backends.torch_op_host")
+
+B, N = 3, 7
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def operations(function: Callable[..., Any], *given: Any) -> list[str]:
+    """Return the operations of xloss in the graph that a function is compiled to."""
+    seen: list[str] = []
+
+    def look(graph: Any, _: Any) -> Any:
+        seen.extend(str(n.target) for n in graph.graph.nodes if "xloss" in str(n.target))
+        return graph.forward
+
+    torch.compile(function, fullgraph=True, backend=look)(*given)
+    return seen
+
+
+def data(classes: int = 5) -> tuple[Any, Any]:
+    z = torch.randn(B, N, classes, generator=torch.Generator().manual_seed(1))
+    return z.requires_grad_(), torch.arange(B * N).reshape(B, N) % classes
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count what the engine is asked for."""
+    count, run = [0], cpu.run
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        count[0] += 1
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(cpu, "run", counted)
+    return count
+
+
+WEIGHTS = torch.linspace(0.5, 2.0, B * 5).reshape(B, 5)
+MAPPED: dict[str, tuple[Callable[..., Any], int]] = {
+    "rows": (
+        lambda z, y: torch.vmap(lambda a, b: xloss.cross_entropy(a, b, reduction="none"))(z, y),
+        1,
+    ),
+    "means": (lambda z, y: torch.vmap(lambda a, b: xloss.cross_entropy(a, b))(z, y), 1),
+    "one target for all": (lambda z, y: torch.vmap(lambda a: xloss.cross_entropy(a, y[0]))(z), 1),
+    "another axis": (
+        lambda z, y: torch.vmap(xloss.cross_entropy, (1, 1))(z, y),
+        1,
+    ),
+    "twice": (lambda z, y: torch.vmap(torch.vmap(xloss.cross_entropy))(z, y), 1),
+    "class weights": (
+        lambda z, y: torch.vmap(lambda a, b, w: xloss.cross_entropy(a, b, weight=w))(z, y, WEIGHTS),
+        B,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_vmap(name: str, launches: list[int]) -> None:
+    """Rows are rows: one launch, but where class weights differ."""
+    function, expected = MAPPED[name]
+    z, y = data()
+    got = torch.compile(function, fullgraph=True, backend="aot_eager")
+    made = got(z, y)
+    assert launches[0] == expected
+    (mine,) = torch.autograd.grad(made.sum(), z)
+    assert launches[0] == 2 * expected
+    want = function(z, y)
+    torch.testing.assert_close(made, want, rtol=2e-7, atol=0)
+    (slope,) = torch.autograd.grad(want.sum(), z)
+    torch.testing.assert_close(mine, slope, rtol=5e-7, atol=1e-9)
+
+
+def test_vmap_of_the_closed_form(launches: list[int]) -> None:
+    def both(z: Any, y: Any) -> Any:
+        return xloss.value_and_grad(xloss.cross_entropy)(z, y)
+
+    z, y = data()
+    got = torch.compile(torch.vmap(both), fullgraph=True, backend="aot_eager")(z.detach(), y)
+    assert launches[0] == B
+    for i in range(B):
+        for mine, want in zip(got, both(z[i].detach(), y[i]), strict=True):
+            assert torch.equal(mine[i], want)
+
+
+def test_derivatives_of_torch_func_are_of_plain_operations() -> None:
+    """An operation has no rule of theirs; as ever a second derivative is refused."""
+    z, y = data()
+
+    def first(z: Any) -> Any:
+        return torch.func.grad(lambda a: xloss.cross_entropy(a, y))(z)
+
+    assert operations(first, z.detach()) == []
+    got = torch.compile(first, fullgraph=True, backend="aot_eager")(z.detach())
+    (want,) = torch.autograd.grad(xloss.cross_entropy(z, y), z)
+    torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-8)
+    twice = torch.compile(
+        lambda z: torch.func.grad(lambda a: first(a).sum())(z), fullgraph=True, backend="eager"
+    )
+    with pytest.raises(Exception, match="follows a first derivative"):
+        twice(z.detach())
+
+
+def test_a_second_derivative_of_a_compiled_loss_is_an_error() -> None:
+    z, y = data()
+    loss = torch.compile(xloss.cross_entropy, fullgraph=True, backend="aot_eager")(z, y)
+    (slope,) = torch.autograd.grad(loss, z, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        torch.autograd.grad(slope.sum(), z)
+
+
+@pytest.mark.parametrize("classes", [5, 150])
+def test_activation_checkpointing(classes: int) -> None:
+    """Inside the compiled function, and around it."""
+    from torch.utils.checkpoint import checkpoint
+
+    z, y = data(classes)
+
+    def inside(z: Any) -> Any:
+        return checkpoint(lambda a: xloss.cross_entropy(torch.sin(a), y), z, use_reentrant=False)
+
+    (want,) = torch.autograd.grad(xloss.cross_entropy(torch.sin(z), y), z)
+    got = torch.compile(inside, fullgraph=True, backend="aot_eager")(z)
+    torch.testing.assert_close(torch.autograd.grad(got, z)[0], want, rtol=5e-7, atol=1e-9)
+    body = torch.compile(
+        lambda a: xloss.cross_entropy(torch.sin(a), y), fullgraph=True, backend="aot_eager"
+    )
+    around = checkpoint(body, z, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(around, z)[0], want, rtol=5e-7, atol=1e-9)
+
+
+def test_what_is_left_to_plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other losses, soft targets that want a gradient, labels of another width; no engine here."""
+    z, y = data()
+    soft = z.detach().softmax(-1)
+    assert operations(xloss.cross_entropy, z, y) == ["xloss.cross_entropy_host.default"]
+    assert len(operations(xloss.cross_entropy, z, soft)) == 1
+    assert operations(xloss.focal_loss, z, y) == []
+    assert operations(xloss.cross_entropy, z, soft.requires_grad_()) == []
+    with torch.no_grad():
+        assert len(operations(xloss.cross_entropy, z, soft)) == 1
+    wide = y.to(torch.uint64)
+    assert len(operations(xloss.cross_entropy, z, wide)) == 1
+    assert operations(lambda z: xloss.cross_entropy(z, wide, ignore_index=2**64 - 100), z) == []
+    both = xloss.value_and_grad(xloss.cross_entropy, (0, 1))
+    assert operations(both, z, soft.detach()) == []
+    assert len(operations(xloss.value_and_grad(xloss.cross_entropy), z, y)) == 1
+    monkeypatch.setattr(cpu, "unavailable", lambda: "no Numba")
+    torch._dynamo.reset()
+    assert operations(xloss.cross_entropy, z, y) == []
+
+
+def test_an_engine_asked_for(launches: list[int]) -> None:
+    """What is compiled under use_engine holds plain operations; what runs under it obeys."""
+    z, y = data()
+    with xloss.use_engine("generic"):
+        assert operations(xloss.cross_entropy, z, y) == []
+    torch._dynamo.reset()
+    got = torch.compile(xloss.cross_entropy, fullgraph=True, backend="aot_eager")
+    want = got(z, y)
+    assert launches[0] == 1
+    with xloss.use_engine("generic"):
+        torch.testing.assert_close(got(z, y), want, rtol=2e-7, atol=0)
+    assert launches[0] == 1
+    with xloss.use_engine("cpu"):
+        assert torch.equal(got(z, y), want)
+    with xloss.use_engine("cuda"), pytest.raises(xloss.EngineUnavailable, match=r"^engine 'cuda'"):
+        got(z, y)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_an_exported_program_is_of_pytorch_s_operations(
+    gpu: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs where xloss is missing; the GPU's operation is left out likewise."""
+    if gpu:
+        monkeypatch.setattr(torch_op, "DEVICE", "cpu")
+        monkeypatch.setattr(torch_op, "_available", lambda: True)
+        monkeypatch.setattr(torch_op_host, "takes", lambda call: False)
+
+    class Module(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+        def forward(self, z: Any, y: Any) -> Any:
+            return xloss.cross_entropy(z, y)
+
+    z, y = data()
+    with torch.no_grad():
+        program = torch.export.export(Module(), (z.detach(), y), strict=strict)
+    assert not [n for n in program.graph.nodes if "xloss" in str(n.target)]
+    torch.testing.assert_close(program.module()(z.detach(), y), xloss.cross_entropy(z.detach(), y))
+
+
+def test_an_exported_program_needs_no_xloss(tmp_path: Path) -> None:
+    class Module(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+        def forward(self, z: Any, y: Any) -> Any:
+            return xloss.cross_entropy(z, y)
+
+    z, y = data()
+    path = tmp_path / "loss.pt2"
+    torch.export.save(torch.export.export(Module(), (z.detach(), y)), path)
+    script = """
+    import sys
+    sys.modules["xloss"] = None  # an import of it fails
+    import torch
+    z = torch.zeros(3, 7, 5)
+    print(torch.export.load(sys.argv[1]).module()(z, torch.zeros(3, 7, dtype=torch.int64)).item())
+    """
+    assert float(said(script, str(path))) == pytest.approx(1.6094379, rel=1e-7)  # log 5
+
+
+COMPILED = """
+import warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", message="`torch.jit.script")  # inductor's own import
+import torch, xloss
+from torch._dynamo.utils import counters
+from xloss.engines import cpu
+run, launches = cpu.run, []
+def counted(*args, **kwargs):
+    launches.append(1)
+    return run(*args, **kwargs)
+cpu.run = counted
+z = torch.zeros(4, 150, requires_grad=True)
+y = torch.arange(4)
+def train(z, y):
+    return xloss.cross_entropy(2 * z, y)
+loss = torch.compile(train, fullgraph=True)(z, y)
+loss.backward()
+print(loss.item(), z.grad[0, :2].tolist(), len(launches))
+print(counters["inductor"]["fxgraph_cache_hit"], counters["aot_autograd"]["autograd_cache_hit"])
+"""
+
+
+def test_another_process_takes_the_graph_from_disk(tmp_path: Path) -> None:
+    """Nothing of one process, as an address, stands in what inductor and autograd keep."""
+    env = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    first, hits = said(COMPILED, env=env).splitlines()
+    again, found = said(COMPILED, env=env).splitlines()
+    assert first == again
+    value, *_, ran = first.replace("[", "").replace("]", "").replace(",", "").split()
+    assert float(value) == pytest.approx(5.0106353, rel=1e-7)  # log 150
+    assert ran == "2"
+    assert hits == "0 0"
+    assert found.split()[1] == "1" or int(found.split()[0]) >= 2
