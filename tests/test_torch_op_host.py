@@ -160,15 +160,15 @@ def test_pytorch_s_own_checks(name: str, reduction: str, saves: str) -> None:
         saves = "nothing"  # what `value` asks for
     soft = arrays[1].is_floating_point()
     chosen = (None if soft else -100, 0.125, 0.0625, 5.0, reduction)
-    torch.library.opcheck(torch.ops.xloss.cross_entropy_host.default, (*arrays, *chosen, saves))
+    torch.library.opcheck(torch.ops.xloss.host_cross_entropy.default, (*arrays, *chosen, saves))
     plain = (arrays[0].detach(), *arrays[1:])
-    out = torch.ops.xloss.cross_entropy_host(*plain, *chosen, saves)
+    out = torch.ops.xloss.host_cross_entropy(*plain, *chosen, saves)
     for factor in (1.0, 0.5):
         up = torch.full_like(out[0], factor)
         back = (up, *out[1:], *plain, *chosen)
-        torch.library.opcheck(torch.ops.xloss.cross_entropy_host_backward.default, back)
+        torch.library.opcheck(torch.ops.xloss.host_cross_entropy_backward.default, back)
     torch.library.opcheck(
-        torch.ops.xloss.cross_entropy_host_gradient.default, (up, *plain, *chosen)
+        torch.ops.xloss.host_cross_entropy_gradient.default, (up, *plain, *chosen)
     )
 
 
@@ -203,6 +203,48 @@ def test_graphs_that_serve_all_batches(classes: int, dynamic: bool | None, runs:
         graphs.append(counted.frame_count)
     # With dynamic=True the compiler may trace the first call twice, to make constants of options.
     assert graphs == ([graphs[0]] * 4 if dynamic else [1, 2, 2, 2])
+
+
+def test_a_number_that_normalizes_is_an_argument(runs: Runs) -> None:
+    """A float of the caller's, and an array, which may differ from call to call."""
+    z, y = data(FEW)
+
+    def loss(z: Any, y: Any, n: Any) -> Any:
+        return xloss.cross_entropy(z, y, normalizer=n)
+
+    for dynamic in (None, True):
+        torch._dynamo.reset()
+        got = compiled(loss, dynamic=dynamic)
+        for n in (3.0, 4.0, torch.tensor(5.0), torch.tensor(6.0)):
+            assert torch.equal(got(z, y, n), loss(z, y, n))
+
+
+def test_no_rows(runs: Runs) -> None:
+    z, y = torch.empty(0, FEW, requires_grad=True), torch.empty(0, dtype=torch.int64)
+    for reduction in ("mean", "none"):
+        got = compiled(lambda z, y, how=reduction: xloss.cross_entropy(z, y, reduction=how))(z, y)
+        (grad,) = torch.autograd.grad(got.sum(), z)
+        assert grad.shape == z.shape
+        assert got.tolist() == (0.0 if reduction == "mean" else [])
+
+
+def test_one_row_without_an_axis_of_rows(runs: Runs) -> None:
+    for classes in (FEW, MANY):
+        z, y = data(classes)
+        z, y = z[0].detach().requires_grad_(), y[0]
+        got = compiled(xloss.cross_entropy)(z, y)
+        want = xloss.cross_entropy(z, y)
+        assert torch.equal(got, want)
+        assert torch.equal(torch.autograd.grad(got, z)[0], torch.autograd.grad(want, z)[0])
+
+
+def test_bad_and_ignored_labels(runs: Runs) -> None:
+    """No value of a graph is read to raise: a bad label's row is NaN, an ignored one's 0."""
+    z = torch.zeros(3, 4)
+    y = torch.tensor([1, 4, -100])
+    got = compiled(lambda z, y: xloss.cross_entropy(z, y, reduction="none"))(z, y)
+    assert got.isnan().tolist() == [False, True, False]
+    assert got[2] == 0
 
 
 def strided() -> dict[str, Callable[[], tuple[Any, Any, int]]]:

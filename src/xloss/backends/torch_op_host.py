@@ -17,7 +17,7 @@ from .._xp import Array, context, namespace, read
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import bounds
 from ..engines import asked_now, choose, cpu
-from . import default, torch_op, torch_reduced
+from . import default, torch_ahead, torch_op, torch_reduced
 from .call import Call
 from .torch_reduced import GRADIENT, NOTHING, STATS
 from .torch_sizes import is_at_most
@@ -55,7 +55,7 @@ def value(call: Call) -> Array:
         saves = NOTHING
     else:
         saves = GRADIENT if few else STATS
-    return cross_entropy_host(*_arguments(call), saves)[0]
+    return host_cross_entropy(*_arguments(call), saves)[0]
 
 
 def rows(call: Call) -> Array:
@@ -65,7 +65,7 @@ def rows(call: Call) -> Array:
 
 def value_and_grad(call: Call, given: Array | None) -> tuple[Array, Array]:
     """Return the loss of a call that is taken, and its gradient to the logits."""
-    loss, gradient = cross_entropy_host_gradient(given, *_arguments(call))
+    loss, gradient = host_cross_entropy_gradient(given, *_arguments(call))
     return loss, gradient
 
 
@@ -76,7 +76,9 @@ def _arguments(call: Call) -> tuple[Any, ...]:
     return (*o[:5], None if number else n, n if number else None, *options)
 
 
-# The arguments of every operation here, in the schema's types.
+# The arguments of every operation here, in the schema's types. Whoever changes what an operation
+# takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
+# this package, and knows an operation by nothing but its name.
 _ARRAYS = (
     "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
     "Tensor? normalizer, float? number"
@@ -85,16 +87,17 @@ _OPTIONS = "int? ignore_index, float label_smoothing, float z_loss, float? softc
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_host",
+    "xloss::host_cross_entropy",
     mutates_args=(),
     schema=f"({_ARRAYS}, {_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def cross_entropy_host(*arguments: Any) -> tuple[Tensor, ...]:
+def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
     """Return the loss, and what a gradient can start from: what is not kept is empty.
 
-    That is the mean's denominator, the rows' maxima and rests, and the gradient to x.
+    That is the mean's denominator, the rows' maxima and rests, and a token for the gradient to x.
     """
     *given, saves = arguments
+    waits = saves == GRADIENT
     call = _call(given)
     x, acc, wide = call.operands.x, call.cx.acc, torch.float64
     if call.spec.reduction == "none":
@@ -102,26 +105,31 @@ def cross_entropy_host(*arguments: Any) -> tuple[Tensor, ...]:
         made = torch_reduced.Made(home(got.rows), None, tuple(map(home, got.stats or ())))
         weight = x.new_empty(0, dtype=wide)
     else:
+        if saves == GRADIENT:
+            engine: Any = choose(call.operands, call.spec, call.cx)
+            saves = GRADIENT if torch_ahead.pays(engine, call.classes) else NOTHING
         made = torch_reduced.forward(call, saves)
         weight = torch.full((), 1.0 if made.weight is None else float(made.weight), dtype=wide)
     maxima, rests = made.stats or (x.new_empty(0, dtype=acc), x.new_empty(0, dtype=wide))
-    gradient = x.new_empty(0) if made.gradient is None else _laid(made.gradient, x)
-    return made.value, weight, maxima, rests, gradient
+    gradient = None if made.gradient is None else _laid(made.gradient, x)
+    token = torch_ahead.token(gradient) if waits else x.new_empty(0, dtype=wide)
+    return made.value, weight, maxima, rests, token
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_host_backward",
+    "xloss::host_cross_entropy_backward",
     mutates_args=(),
-    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor gradient, {_ARRAYS}, "
+    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor token, {_ARRAYS}, "
     f"{_OPTIONS}) -> Tensor",
 )
-def cross_entropy_host_backward(
-    up: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, gradient: Tensor, *given: Any
+def host_cross_entropy_backward(
+    up: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, token: Tensor, *given: Any
 ) -> Tensor:
     """Return the gradient to x times the cotangent `up`, from what the loss kept."""
     x = given[0]
-    if gradient.shape == x.shape and up.ndim == 0 and float(up) == 1.0:
-        return gradient.clone()
+    ahead: Tensor | None = torch_ahead.taken(token)
+    if ahead is not None and torch_ahead.is_one(up):
+        return ahead
     call = _call(given)
     stats = (maxima, rests) if maxima.shape == x.shape[:-1] else ()
     if call.spec.reduction == "none":
@@ -134,11 +142,11 @@ def cross_entropy_host_backward(
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_host_gradient",
+    "xloss::host_cross_entropy_gradient",
     mutates_args=(),
     schema=f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)",
 )
-def cross_entropy_host_gradient(up: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
+def host_cross_entropy_gradient(up: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient to x times the cotangent `up`."""
     call = _call(given)
     x = call.operands.x
@@ -193,7 +201,7 @@ def _laid(g: Tensor, x: Tensor) -> Tensor:
     return g if g.stride() == want.stride() else want.copy_(g)
 
 
-@cross_entropy_host.register_fake
+@host_cross_entropy.register_fake
 def _like(x: Tensor, *others: Any) -> tuple[Tensor, ...]:
     reduction, saves = others[-2:]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -204,18 +212,18 @@ def _like(x: Tensor, *others: Any) -> tuple[Tensor, ...]:
         x.new_empty((0,) if reduction == "none" else (), dtype=torch.float64),
         x.new_empty(stats, dtype=acc),
         x.new_empty(stats, dtype=torch.float64),
-        torch.empty_like(x) if saves == GRADIENT else x.new_empty(0),
+        x.new_empty((1 if saves == GRADIENT else 0,), dtype=torch.float64),
     )
 
 
-@cross_entropy_host_backward.register_fake
+@host_cross_entropy_backward.register_fake
 def _like_x(
-    up: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, gradient: Tensor, x: Tensor, *_: Any
+    up: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, token: Tensor, x: Tensor, *_: Any
 ) -> Tensor:
     return torch.empty_like(x)
 
 
-@cross_entropy_host_gradient.register_fake
+@host_cross_entropy_gradient.register_fake
 def _like_both(up: Tensor | None, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     shape = x.shape[:-1] if others[-1] == "none" else ()
@@ -232,13 +240,12 @@ def _backward(ctx: Any, up: Tensor | None, *_: Any) -> tuple[Any, ...]:
     none = (None,) * 12
     if up is None:
         return None, *none
-    *arrays, weight, maxima, rests, gradient = ctx.saved_tensors
-    return cross_entropy_host_backward(
-        up, weight, maxima, rests, gradient, *arrays, *ctx.options
-    ), *none
+    *arrays, weight, maxima, rests, token = ctx.saved_tensors
+    made = host_cross_entropy_backward(up, weight, maxima, rests, token, *arrays, *ctx.options)
+    return made, *none
 
 
-cross_entropy_host.register_autograd(_backward, setup_context=_keep)
+host_cross_entropy.register_autograd(_backward, setup_context=_keep)
 
 
 def _mapped(operation: Any, count: int) -> None:
@@ -278,8 +285,8 @@ def _mapped(operation: Any, count: int) -> None:
 
 _GIVEN, _KEPT = 12, 5  # arguments that every operation has; tensors that the first returns
 for _operator, _count in (
-    (cross_entropy_host, _KEPT),
-    (cross_entropy_host_backward, 1),
-    (cross_entropy_host_gradient, 2),
+    (host_cross_entropy, _KEPT),
+    (host_cross_entropy_backward, 1),
+    (host_cross_entropy_gradient, 2),
 ):
     _mapped(_operator, _count)

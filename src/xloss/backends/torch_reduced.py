@@ -12,7 +12,7 @@ from .._xp import Array, Context, functional, has_memory, is_wrapper
 from ..core.rows import SOFTMAX
 from ..core.spec import Need, Operands
 from ..engines import choose
-from . import default
+from . import default, torch_ahead
 from .call import Call
 from .torch_views import home, numpy_call, view
 
@@ -53,6 +53,9 @@ def _denominator(call: Call, weight: Any) -> Any:
 
 def backward(call: Call, up: Array, weight: Any, stats: tuple[Array, ...]) -> Array:
     """Return the gradient to the logits, times the loss's cotangent."""
+    if torch._C._functorch.is_legacy_batchedtensor(up):  # whose memory no engine can read
+        one = torch.ones((), dtype=call.cx.acc, device=call.operands.x.device)
+        return (up * backward(call, one, weight, stats)).to(call.operands.x.dtype)
     up, cx = cotangent(up, call.cx)
     call = call._replace(cx=cx)
     twin = numpy_call(call)
@@ -74,7 +77,9 @@ def cotangent(up: Array, cx: Context) -> tuple[Array, Context]:
 class _Reduced(torch.autograd.Function):
     """The sum or the mean of the row losses; saves its inputs, two numbers a row of many classes.
 
-    Its gradient is value_and_grad's, its second derivative that of the rows.
+    Its gradient is value_and_grad's, its second derivative that of the rows. Of few classes, whose
+    gradient starts from nothing saved, the compiled engine gives it with the loss in one launch: it
+    waits for the first backward, which returns it where the cotangent is 1.
     """
 
     @staticmethod
@@ -83,9 +88,12 @@ class _Reduced(torch.autograd.Function):
         ctx.call = call
         call = call._replace(operands=o)
         engine: Any = choose(call.operands, call.spec, call.cx)
-        keep = call.spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED
-        made = forward(call, STATS if keep else NOTHING)
-        ctx.weight = made.weight
+        if call.spec.kind in SOFTMAX and call.classes > engine.RECOMPUTED:
+            saves = STATS
+        else:
+            saves = GRADIENT if torch_ahead.pays(engine, call.classes) else NOTHING
+        made = forward(call, saves)
+        ctx.weight, ctx.ahead = made.weight, made.gradient
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*args[:6], *made.stats)
         return made.value
@@ -97,6 +105,9 @@ class _Reduced(torch.autograd.Function):
             return None, *none
         kept = ctx.saved_tensors  # activation checkpointing gives them once
         o, stats = Operands(*kept[:6]), kept[6:]
+        ahead, ctx.ahead = ctx.ahead, None
+        if ahead is not None and not torch.is_grad_enabled() and torch_ahead.is_one(up):
+            return ahead, *none
         call = ctx.call._replace(operands=o)
         if torch.is_grad_enabled():
             loss = ctx.by_rows(call)
