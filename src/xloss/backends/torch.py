@@ -15,7 +15,7 @@ from ..core.spec import Need, Operands, Result, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
 from ..core.weights import mean_weights
 from ..engines import choose
-from . import default, torch_cuda, torch_op, torch_op_host, torch_reduced
+from . import default, torch_cuda, torch_op, torch_op_formula, torch_op_host, torch_reduced
 from .call import Call
 from .torch_parts import following, mapped, primals, sigmoid_parts, softmax_parts
 from .torch_views import numpy_call, numpy_context, tensor, view, views
@@ -61,7 +61,8 @@ def _by_rows(call: Call, compiling: bool = False) -> Array:
         o, weight = live_rows(o, call.spec, cx, call.classes, n)
         call = call._replace(operands=o, normalizer=n)
     if compiling:
-        op = next((op for op in (torch_op, torch_op_host) if op.takes(call)), None)
+        ops = (torch_op, torch_op_host, torch_op_formula)
+        op = next((op for op in ops if op.takes(call)), None)
         rows = _surrogate(call) if op is None else op.rows(call)
     else:
         rows = _recorded(call)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._xp import context, namespace
 from ..core.spec import Need, Operands, Spec, Upstream
-from ..engines import choose, cuda
+from ..engines import asked_now, choose, cuda
 from .call import Call
 
 DEVICE = "cuda"
@@ -82,8 +82,8 @@ def refuse_second(where: str) -> None:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _available() -> bool:
-    """Tell whether the engine is here; a compiler asks once, and does not look inside."""
-    return cuda.unavailable() is None
+    """Tell whether the engine is here and no other is asked for; a compiler asks once."""
+    return asked_now() in (None, "cuda") and cuda.unavailable() is None
 
 
 def rows(call: Call) -> Tensor:
@@ -119,7 +119,7 @@ def cross_entropy_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    spec = options(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     need = Need(rows=True, stats=True)
     got = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need)
@@ -145,7 +145,7 @@ def cross_entropy_rows_backward(
 ) -> Tensor:
     """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    spec = _spec(targets, ignore_index, label_smoothing, z_loss, softcap)
+    spec = options(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     need, saved = Need(grad=True), (maxima, rests)
     made = choose(o, spec, cx).run(o, spec, cx, x.shape[-1], need, Upstream(up), saved).grad
@@ -153,13 +153,14 @@ def cross_entropy_rows_backward(
     return made
 
 
-def _spec(
+def options(
     targets: Tensor,
     ignore_index: int | None,
     label_smoothing: float,
     z_loss: float,
     softcap: float | None,
 ) -> Spec:
+    """Return the options of a call, which an operation takes one by one."""
     return Spec(
         "cross_entropy",
         indexed=not targets.is_floating_point(),
@@ -167,6 +168,7 @@ def _spec(
         label_smoothing=label_smoothing,
         z_loss=z_loss,
         softcap=softcap,
+        engine=asked_now(),
     )
 
 

@@ -50,7 +50,7 @@ asked_now = _asked.get  # asked_for where nothing is traced
 
 def asked_for() -> str | None:
     """Return the engine asked for in this context; captured into each call's options."""
-    # torch.compile cannot trace a context variable, and runs the generic engine anyway.
+    # torch.compile cannot trace a context variable: what it keeps whole looks when it runs.
     return None if compiling() else _asked.get()
 
 
@@ -80,7 +80,9 @@ def engines() -> dict[str, str | None]:
 def use_engine(name: str) -> Iterator[None]:
     """Ask for one engine by name inside a `with` block.
 
-    The choice lives in a context variable: threads of a pool do not inherit it.
+    The choice lives in a context variable: threads of a pool do not inherit it. A function that
+    torch.compile compiles inside the block for another engine than the compiled one keeps plain
+    operations; one compiled outside the block obeys it where it calls the compiled engine.
 
     Parameters
     ----------

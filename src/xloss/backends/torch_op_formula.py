@@ -1,0 +1,86 @@
+"""Row losses where no compiled engine takes them: an operation that a compiler sees through.
+
+PyTorch's compiler traces an autograd.Function with a warning of its own, and what is differentiated
+without one keeps arrays of the logits' size. The rule of this operation's gradient is PyTorch's
+own to follow: its compiler meets the plain operations of both passes, fuses each into one, and
+saves two numbers a row. No graph that runs holds the operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._xp import context, functional, namespace
+from ..core.rows import evaluate
+from ..core.spec import Need, Operands, Result, Spec, Upstream
+from . import torch_op
+from .call import Call
+
+
+def takes(call: Call) -> bool:
+    """Tell whether a traced call has its gradient by a rule: what torch.func follows has not."""
+    return torch.compiler.is_compiling() and torch_op.keeps(call) and not torch_op.transforming()
+
+
+def rows(call: Call) -> Tensor:
+    """Return row losses, differentiable once."""
+    o, s = call.operands, call.spec
+    options = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap)
+    made: Tensor = torch.ops.xloss.cross_entropy_formula(*o[:5], *options)
+    return made
+
+
+def _evaluated(o: Operands, spec: Spec, need: Need, up: Any = 1.0, stats: Any = None) -> Result:
+    cx = functional(context(o.x, namespace(o.x)))
+    return evaluate(o, spec, cx, o.x.shape[-1], need, Upstream(up), stats)
+
+
+class _Rows(torch.autograd.Function):
+    """Row losses; saves its inputs and two numbers a row."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        o, ctx.spec = Operands(*args[:5]), args[5]
+        got = _evaluated(o, ctx.spec, Need(rows=True, stats=True))
+        assert got.stats is not None
+        ctx.save_for_backward(*o[:5], *got.stats)
+        return got.rows
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, up: Any) -> Any:
+        *arrays, maxima, rests = ctx.saved_tensors
+        made = _evaluated(Operands(*arrays), ctx.spec, Need(grad=True), up, (maxima, rests))
+        return made.grad, *(None,) * 5
+
+
+def _given(*given: Any) -> tuple[Operands, Spec]:
+    x, targets, *others = given
+    return Operands(x, targets, *others[:3]), torch_op.options(targets, *others[3:])
+
+
+def _recorded(*given: Any) -> Any:
+    o, spec = _given(*given)
+    if torch.is_grad_enabled() and o.x.requires_grad:
+        return _Rows.apply(*o[:5], spec)  # type: ignore[no-untyped-call]
+    return _evaluated(o, spec, Need(rows=True)).rows
+
+
+def _plain(*given: Any) -> Any:
+    o, spec = _given(*given)
+    return _evaluated(o, spec, Need(rows=True)).rows
+
+
+_LIBRARY = torch.library.Library("xloss", "FRAGMENT")
+_LIBRARY.define(
+    "cross_entropy_formula(Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, "
+    "Tensor? where, int? ignore_index, float label_smoothing, float z_loss, float? softcap) "
+    "-> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.impl("cross_entropy_formula", _recorded, "Autograd")
+_LIBRARY.impl("cross_entropy_formula", _plain, "CompositeExplicitAutograd")
