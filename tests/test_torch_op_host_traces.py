@@ -28,11 +28,11 @@ def _forgotten() -> Iterator[None]:
 
 
 def operations(function: Callable[..., Any], *given: Any) -> list[str]:
-    """Return the operations of xloss in the graph that a function is compiled to."""
+    """Return the engine's operations in the graph that a function is compiled to."""
     seen: list[str] = []
 
     def look(graph: Any, _: Any) -> Any:
-        seen.extend(str(n.target) for n in graph.graph.nodes if "xloss" in str(n.target))
+        seen.extend(str(n.target) for n in graph.graph.nodes if "xloss.host" in str(n.target))
         return graph.forward
 
     torch.compile(function, fullgraph=True, backend=look)(*given)

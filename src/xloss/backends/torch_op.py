@@ -74,10 +74,15 @@ def derivatives() -> int:
 def refuse_second(where: str) -> None:
     """Refuse derivatives that operations whose first is put beside them do not have."""
     if derivatives() > 1:
-        raise RuntimeError(
-            f"{where} follows a first derivative of a loss, no second: call it without, and the "
-            "loss has derivatives of any order"
-        )
+        raise second(where)
+
+
+def second(where: str) -> RuntimeError:
+    """Return the error of whoever asks for a second derivative where there is only a first."""
+    return RuntimeError(
+        f"{where} follows a first derivative of a loss, no second: call it without, and the "
+        "loss has derivatives of any order"
+    )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -2,8 +2,8 @@
 
 PyTorch's compiler traces an autograd.Function with a warning of its own, and what is differentiated
 without one keeps arrays of the logits' size. The rule of this operation's gradient is PyTorch's
-own to follow: its compiler meets the plain operations of both passes, fuses each into one, and
-saves two numbers a row. No graph that runs holds the operation.
+own to follow: its compiler meets the plain operations of both passes and fuses each; of labels a
+few numbers a row are saved. No graph that runs holds the operation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .._xp import context, functional, namespace
 from ..core.rows import evaluate
@@ -51,8 +50,9 @@ class _Rows(torch.autograd.Function):
         return got.rows
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, up: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise torch_op.second("torch.compile")
         *arrays, maxima, rests = ctx.saved_tensors
         made = _evaluated(Operands(*arrays), ctx.spec, Need(grad=True), up, (maxima, rests))
         return made.grad, *(None,) * 5
@@ -75,7 +75,7 @@ def _plain(*given: Any) -> Any:
     return _evaluated(o, spec, Need(rows=True)).rows
 
 
-_LIBRARY = torch.library.Library("xloss", "FRAGMENT")
+_LIBRARY: Any = torch.library.Library("xloss", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
     "cross_entropy_formula(Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, "
     "Tensor? where, int? ignore_index, float label_smoothing, float z_loss, float? softcap) "
