@@ -18,6 +18,7 @@ from libraries import FLOATS
 from xloss.cli import warm_gpu
 from xloss.cli.app import run
 from xloss.engines.cpu import engine as cpu
+from xloss.engines.cpu import xla_ffi
 from xloss.engines.cuda import engine as cuda
 from xloss.engines.cuda import gpus
 
@@ -43,6 +44,7 @@ def two(monkeypatch, tmp_path):
         yield "rows float64", 0.5
 
     monkeypatch.setattr(cpu, "warm", kernels)
+    monkeypatch.setattr(xla_ffi, "warm", lambda: iter(()))
     monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU is found")
     return folder
 

@@ -209,6 +209,16 @@ class JaxContext(Context):
         """Take float16 and bfloat16."""
         return True
 
+    @property
+    def fuses_sums(self) -> bool:
+        """Tell XLA's: it fuses arithmetic terms into their sum."""
+        return True
+
+    def apart(self, *arrays: Array) -> tuple[Array, ...]:
+        """Return the arrays behind a barrier, at which XLA does not see that they are the same."""
+        made: tuple[Array, ...] = sys.modules["jax"].lax.optimization_barrier(arrays)
+        return made
+
     def from_host(self, values: npt.NDArray[Any]) -> Array:
         """Return a NumPy array committed to no device, so that it follows the logits."""
         return self.xp.asarray(values)

@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from .inspect import Array, Namespace, is_tracer
 
-# Where a library has a compensated sum of its own, its backend enters it here by the library's
-# name: it returns None for an array that can be cut into halves. See `Context.uncut_sum`.
-UNCUT_SUMS: dict[str, Callable[[Array], Array | None]] = {}
+# Where a library has an exact sum of its own, its backend enters it here by the library's name.
+OWN_SUMS: dict[str, Callable[[Array], Array]] = {}
 
 
 class Context(NamedTuple):
@@ -120,13 +119,22 @@ class Context(NamedTuple):
         """Sum all elements in the dtype of the sums."""
         return self.xp.sum(x, dtype=self.sum_dtype)
 
-    def uncut_sum(self, x: Array) -> Array | None:
-        """Sum an array that cannot be cut into halves; None for one that can.
+    def own_sum(self, x: Array) -> Array | None:
+        """Sum exactly by the library's own way, where its backend has entered one; else None.
 
-        While a compiler traces, the length may be a symbol, or spread over a mesh of devices.
+        Halves cannot be cut where a length is a symbol or is spread over a mesh of devices.
         """
-        own = UNCUT_SUMS.get(self.library)
+        own = OWN_SUMS.get(self.library)
         return None if own is None else own(x)
+
+    @property
+    def fuses_sums(self) -> bool:
+        """Tell whether a compiler adds up arithmetic terms without writing them to memory first."""
+        return False
+
+    def apart(self, *arrays: Array) -> tuple[Array, ...]:
+        """Return the arrays so that a compiler computes with them twice instead of keeping it."""
+        return arrays
 
     def max_last(self, x: Array) -> Array:
         """Return the maxima along the last axis, kept with length 1; a NaN wins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -54,9 +55,9 @@ def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str,
     cache = None if disk_cache.root() is None else str(disk_cache.root())
     if reasons["cpu"] is None:
         from ..engines.cpu import engine as cpu
-        from ..engines.cpu import kernel_cache
+        from ..engines.cpu import kernel_cache, xla_ffi
 
-        for name, seconds in cpu.warm():
+        for name, seconds in chain(cpu.warm(), xla_ffi.warm()):
             kernels.append({"name": name, "seconds": seconds})
             if tell is not None:
                 tell(name, seconds)

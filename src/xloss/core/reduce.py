@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -20,6 +21,15 @@ def exact_sum(cx: Context, x: Array) -> Array:
     A sum that is not finite is therefore repeated with terms scaled down: that of finite terms is
     finite or infinite, never NaN.
     """
+    if dtype_name(cx.sum_dtype) != "float64":
+        own = cx.own_sum(cx.cast(x, cx.sum_dtype))
+        if own is not None:
+            return own
+    return rescued(cx, x, sum_once)
+
+
+def rescued(cx: Context, x: Array, sum_once: Callable[[Context, Array], Array]) -> Array:
+    """Sum by `sum_once`, and once more scaled down where the sum is not finite."""
     xp = cx.xp
     total = sum_once(cx, x)
     if cx.on_host:
@@ -33,13 +43,16 @@ def exact_sum(cx: Context, x: Array) -> Array:
 
 def sum_once(cx: Context, x: Array) -> Array:
     """Sum all elements; terms of both signs near the largest number may come to NaN."""
-    xp = cx.xp
     if dtype_name(cx.sum_dtype) == "float64":
         return cx.sum_all(x)
     x = cx.cast(x, cx.sum_dtype)
-    uncut = cx.uncut_sum(x)
-    if uncut is not None:
-        return uncut
+    own = cx.own_sum(x)
+    return halved_sum(cx, x) if own is None else own
+
+
+def halved_sum(cx: Context, x: Array) -> Array:
+    """Sum all elements in pairs of floats, cutting the array into halves again and again."""
+    xp = cx.xp
     high = xp.reshape(x, (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:

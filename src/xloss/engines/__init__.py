@@ -14,7 +14,7 @@ from . import generic
 from .cpu import engine as cpu
 from .cuda import engine as cuda
 
-__all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "use_engine"]
+__all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "refuse_compiled", "use_engine"]
 
 
 class EngineUnavailable(RuntimeError):
@@ -90,13 +90,19 @@ def asked_for() -> str | None:
 def choose(o: Operands, options: Options, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
     if options.engine is None:
-        compiled: Engine = cpu if cx.on_host else cuda
+        compiled: Engine = cpu if cx.on_host or cx.library in cpu.TRACED else cuda
         return compiled if compiled.refuses(o, options, cx) is None else generic
     engine = _ENGINES[options.engine]
     reason = engine.unavailable() or engine.refuses(o, options, cx)
     if reason is not None:
         raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")
     return engine
+
+
+def refuse_compiled(options: Options, reason: str) -> None:
+    """Raise where a compiled engine is asked for by name, for a call that only core computes."""
+    if options.engine not in (None, "generic"):
+        raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")
 
 
 def engines() -> dict[str, str | None]:

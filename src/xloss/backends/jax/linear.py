@@ -19,10 +19,11 @@ from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.weights import mean_weights
-from ...engines import choose
+from ...engines import choose, refuse_compiled
 from ..eager import dense as default
 from ..eager import sharded as exchange
 from ..eager.linear import evaluated, gathered, rounded
+from .ffi import SPLIT
 from .mesh import EVERYWHERE, automatic, spread_as
 from .mesh_axis import Axis, varies
 
@@ -46,7 +47,7 @@ class Static(NamedTuple):
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    choose(call.operands, call.options, call.cx)
+    _choose(call)
     return _value(*_taken(call))
 
 
@@ -54,9 +55,17 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    choose(call.operands, call.options, call.cx)
+    _choose(call)
     made: tuple[Array, dict[str, Array]] = _value_and_grad(*_taken(call), cotangent, wanted)
     return made
+
+
+def _choose(call: LossCall) -> None:
+    """Raise where an engine is asked for that cannot take the logits."""
+    if call.group is None:
+        choose(call.operands, call.options, call.cx)
+    else:
+        refuse_compiled(call.options, SPLIT)
 
 
 def _taken(call: LossCall) -> tuple[Arrays, Constants, Static]:

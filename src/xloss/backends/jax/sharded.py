@@ -19,14 +19,15 @@ from ...core.reduce import contributing, exact_sum, mean
 from ...core.row_stats import RowStats, exponentials
 from ...core.targets import Targets, total_weight
 from ...core.weights import mean_weights
-from ...engines import choose
+from ...engines import refuse_compiled
 from ..eager import sharded as exchange
 from .backend import _constants, _denominator
+from .ffi import SPLIT
 
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    choose(call.operands, call.options, call.cx)
+    refuse_compiled(call.options, SPLIT)
     o, options, cx, shard = _constants(call.operands), call.options, call.cx, call.shard
     assert shard is not None
     o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
@@ -55,7 +56,7 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient."""
-    choose(call.operands, call.options, call.cx)
+    refuse_compiled(call.options, SPLIT)
     o, options, cx, shard = _constants(call.operands), call.options, call.cx, call.shard
     assert shard is not None
     o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)

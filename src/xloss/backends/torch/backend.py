@@ -21,7 +21,7 @@ from ...engines import choose
 from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import cuda as torch_cuda
-from . import custom_op, custom_op_host
+from . import custom_op, custom_op_formula, custom_op_host
 from .numpy_views import numpy_call, numpy_context, tensor, view, views
 from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
 

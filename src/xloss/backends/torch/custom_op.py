@@ -126,7 +126,7 @@ def cross_entropy_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    options = options(targets, ignore_index, label_smoothing, z_loss, softcap)
+    options = options_of(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     outputs = Outputs(rows=True, stats=True)
     got = choose(o, options, cx).run(o, options, cx, x.shape[-1], outputs)
@@ -152,7 +152,7 @@ def cross_entropy_rows_backward(
 ) -> Tensor:
     """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
     o = Operands(x, targets, class_weight, sample_weight, where)
-    options = options(targets, ignore_index, label_smoothing, z_loss, softcap)
+    options = options_of(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))
     outputs, saved = Outputs(grad=True), (maxima, rests)
     made = (
@@ -164,7 +164,7 @@ def cross_entropy_rows_backward(
     return made
 
 
-def options(
+def options_of(
     targets: Tensor,
     ignore_index: int | None,
     label_smoothing: float,

@@ -65,7 +65,7 @@ class _Rows(torch.autograd.Function):
 
 def _given(*given: Any) -> tuple[Operands, Options]:
     x, targets, *others = given
-    return Operands(x, targets, *others[:3]), custom_op.options(targets, *others[3:])
+    return Operands(x, targets, *others[:3]), custom_op.options_of(targets, *others[3:])
 
 
 def _recorded(*given: Any) -> Any:

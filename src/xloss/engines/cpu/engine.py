@@ -64,6 +64,9 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     """Say why this call cannot be taken, or None; never by its size."""
     if options.kind != "cross_entropy":
         return f"only cross_entropy is compiled, not {options.kind}"
+    if cx.library in TRACED:
+        known = all(isinstance(n, int) for n in o.x.shape)
+        return unavailable() if known else "a length is a symbol"
     if cx.library not in ("numpy", "torch") or not cx.on_host:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.inplace_ok:
@@ -79,6 +82,8 @@ def reduces(o: Operands, options: Options) -> bool:
 
 
 REQUIRED: Any = ("C", "ALIGNED")
+# A library whose compiler calls the kernels from its programs: entered by its backend.
+TRACED: dict[str, Any] = {}
 
 
 def run(
@@ -91,6 +96,9 @@ def run(
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
+    if cx.library in TRACED:
+        traced: Outcome = TRACED[cx.library](o, options, cx, classes, outputs, cotangent, saved)
+        return traced
     memory_checks.check_gradient(
         cotangent, saved, memory_checks.check_operands(o, options, cx, classes), cx
     )

@@ -1,0 +1,159 @@
+"""The host engine as a target of XLA's foreign function interface, for programs of JAX on the CPU.
+
+A target's name says everything that a compiled program may keep of it; addresses stand only in a
+table of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .. import fork_safety
+from . import thread_pool
+from .kernels import xla_layout as at
+
+__all__ = ["TARGET", "options", "unavailable", "warm"]
+
+TARGET = "xloss_rows_1"  # the number changes with the operands or the options
+
+
+@cache
+def unavailable() -> str | None:
+    """Say why no XLA program of this process can call the engine, or None; registers the target."""
+    from . import engine as cpu
+
+    reason = cpu.unavailable()
+    if reason is not None:
+        return reason
+    with fork_safety.importing:
+        try:
+            from .kernels import xla_call
+        except Exception as error:  # a Numba that does otherwise what is taken of it
+            return f"the handler of XLA's calls cannot be compiled: {error}"
+    if xla_call.MACHINE is None:
+        return "the handler of XLA's calls is written for x86-64 and 64-bit ARM"
+    return _register()
+
+
+def _register() -> str | None:
+    """Compile the handler and name it to XLA; return what speaks against it."""
+    import jax
+
+    if not hasattr(jax, "ffi"):
+        return "this JAX has no foreign function interface, jax.ffi"
+    from numba.core import types
+
+    from .kernels import xla_call, xla_handler
+
+    try:
+        jax.local_devices(backend="cpu")  # until it is there a refusal would be its failure
+    except RuntimeError as error:
+        return f"JAX has no CPU here: {error}"
+    table = xla_call.TABLE
+    handler, task = (
+        _entry(f, (types.int64,), c=True) for f in (xla_handler.xla_handler, xla_handler.xla_task)
+    )
+    table[at.TASK] = task
+    table[at.SEEN_MAJOR : at.SEEN_MINOR + 1] = -1
+    try:
+        jax.ffi.register_ffi_target(TARGET, _capsule(handler), platform="cpu")
+        jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
+    except Exception as error:  # XLA's own refusal of a version
+        return f"XLA does not take the handler: {error}"
+    return _version_refused(*table[at.SEEN_MAJOR : at.SEEN_MINOR + 1].tolist())
+
+
+def _version_refused(major: int, minor: int) -> str | None:
+    """Say why a version of XLA's interface is not the one that the handler reads, or None."""
+    if major == at.MAJOR and minor >= at.MINOR:
+        return None
+    return (
+        f"the handler reads version {at.MAJOR}.{at.MINOR} of XLA's foreign function "
+        f"interface or a later {at.MAJOR}.x, and this XLA has {major}.{minor}"
+    )
+
+
+def _entry(function: Any, kinds: tuple[Any, ...], c: bool = False) -> int:
+    """Compile for a signature, or find it on disk; return where the code begins."""
+    function.compile(kinds)
+    made = function.overloads[kinds]
+    name = made.fndesc.llvm_cfunc_wrapper_name if c else made.fndesc.llvm_func_name
+    return int(made.library.get_pointer_to_function(name))
+
+
+def _capsule(address: int) -> Any:
+    import ctypes
+
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    return make(("PyCapsule_New", ctypes.pythonapi))(address, None, None)
+
+
+def warm() -> Iterator[tuple[str, float]]:
+    """Compile what calls of XLA's need beside the kernels, where JAX is installed."""
+    if find_spec("jax") is None:
+        return
+    from numba.core import types
+
+    from .kernels import xla_handler
+
+    for function in (xla_handler.xla_handler, xla_handler.xla_task):
+        start = perf_counter()
+        _entry(function, (types.int64,), c=True)
+        yield function.__name__, perf_counter() - start
+
+
+@cache
+def _ready(dtype: str, by_rows: bool) -> None:
+    """Compile the kernel that a program is about to call, and enter it into the table."""
+    from numba import typeof
+    from numba.core import types
+
+    from . import engine as cpu
+    from .kernels import xla_call
+
+    kernels = cpu._load()
+    like = kernels.like[dtype]
+    kind = typeof(like)
+    whole, real, truth = types.int64, types.float64, types.boolean
+    signature = (
+        kind,
+        *(whole,) * 16,
+        real,
+        truth,
+        real,
+        real,
+        real,
+        truth,
+        *(whole,) * 9,
+    )
+    function = kernels.rows if by_rows else kernels.columns
+    place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows
+    xla_call.TABLE[place] = _entry(function, signature)
+
+
+def options(form: Any, dtype: str, by_rows: bool) -> Any:
+    """Return a call's options as the handler reads them, once the kernel is there to be called."""
+    from .kernels import xla_call
+
+    _ready(dtype, by_rows)
+    xla_call.TABLE[at.THREADS] = thread_pool.threads()
+    options, outputs = form.options, form.outputs
+    made = np.zeros(at.OPTION_COUNT, np.int64)
+    made[at.KIND] = at.DTYPES[dtype]
+    made[at.BY_ROWS] = by_rows
+    made[at.GIVEN] = sum(bool(there) << i for i, there in enumerate(form[1:7]))
+    made[at.WANTED] = outputs.rows | outputs.stats << 1 | outputs.grad << 2
+    made[at.INDEXED] = options.indexed
+    made[at.IGNORES] = options.ignore_index is not None
+    made[at.IGNORED] = options.ignore_index or 0
+    numbers = made.view(np.float64)
+    numbers[at.EPS] = options.label_smoothing
+    numbers[at.Z_LOSS] = options.z_loss
+    numbers[at.CAP] = options.softcap or 0.0
+    return made
