@@ -8,17 +8,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._xp import Array, Context, cast, context
 from ..core import elements as binary
-from ..core import softmax
 from ..core.reduce import exact_sum, mean
 from ..core.rows import formula_gradients
 from ..core.spec import Need, Operands, Spec, Upstream
 from ..core.targets import live_rows, prepare, total_weight
 from ..core.weights import Balanced, balance, mean_weights, rescaled
-from ..engines import choose
-from . import default
+from ..engines import choose, cpu
+from . import default, jax_ffi
 from .call import Call
 from .jax_mesh import EVERYWHERE, automatic, spread_as
 
@@ -137,7 +137,7 @@ def square_sum(x: Array) -> Array:
 def _elements(x: Array, logarithm: bool) -> Array:
     def run(x: Array) -> Array:
         cx = context(x, jnp)
-        got = _softmax_parts(cast(cx, x, cx.acc))
+        got = jax_ffi.softmax_parts(cast(cx, x, cx.acc))
         return -got.nll if logarithm else got.p
 
     return automatic(run, spread_as(x), x)
@@ -161,40 +161,54 @@ def _rows(o: Operands, spec: Spec, classes: int, clean: bool) -> Array:
 def _rows_jvp(
     spec: Spec, classes: int, clean: bool, primals: Any, tangents: Any
 ) -> tuple[Array, Array]:
+    made, moved = _kept_rows_jvp(spec, classes, clean, primals, tangents)
+    return made[0], moved[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _kept_rows(o: Operands, spec: Spec, classes: int, clean: bool) -> tuple[Array, Any]:
+    """Return row losses, and the statistics that make a gradient one pass, if an engine has any."""
+    cx = _context(o.x, clean)
+    engine: Any = choose(o, spec, cx)
+    keeps = engine is cpu and 0 not in o.x.shape and jax_ffi.keeps_stats(spec, classes)
+    got = engine.run(o, spec, cx, classes, Need(rows=True, stats=keeps))
+    return got.rows, got.stats
+
+
+@_kept_rows.defjvp
+def _kept_rows_jvp(
+    spec: Spec, classes: int, clean: bool, primals: Any, tangents: Any
+) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
     (o,), (v,) = primals, tangents
     cx = _context(o.x, clean)
-    rows = _rows(o, spec, classes, clean)
-    g, h = formula_gradients(
-        o,
-        spec,
-        cx,
-        classes,
-        Upstream(1.0),
-        lambda z, _: _softmax_parts(z),
-        lambda z, _: _sigmoid_parts(z),
-    )
+    rows, saved = made = _kept_rows(o, spec, classes, clean)
+    compiled = choose(o, spec, cx) is cpu and 0 not in o.x.shape
+    g = h = None
+    if not (compiled and spec.indexed):
+        g, h = formula_gradients(
+            o,
+            spec,
+            cx,
+            classes,
+            Upstream(1.0),
+            lambda z, _: jax_ffi.softmax_parts(z),
+            lambda z, _: _sigmoid_parts(z),
+        )
     out = jnp.zeros_like(rows)
+    if compiled:
+        g, out = None, jax_ffi.tangent(v.x, o, spec, cx, saved)
     for slope, tangent in ((g, v.x), (h, v.targets)):
         if slope is None or tangent is None:
             continue
         # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
         term = cast(cx, slope, cx.acc) * cast(cx, tangent, cx.acc)
         out = out + (jnp.sum(term, axis=-1) if classes else term)
-    return rows, out
+    return made, (out, jax.tree.map(_no_tangent, saved))
 
 
-@jax.custom_jvp
-def _softmax_parts(z: Array) -> softmax.Parts:
-    return softmax.parts(z, context(z, jnp))
-
-
-@_softmax_parts.defjvp
-def _softmax_parts_jvp(primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
-    got = _softmax_parts(*primals)
-    (v,) = tangents
-    average = jnp.sum(got.p * v, axis=-1, keepdims=True)
-    moved = got.p * (v - average)
-    return got, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
+def _no_tangent(a: Array) -> Any:
+    """Return the tangent of what is a constant to autodiff."""
+    return np.zeros(a.shape, jax.dtypes.float0) if a.dtype == jnp.uint32 else jnp.zeros_like(a)
 
 
 @jax.custom_jvp

@@ -57,7 +57,7 @@ def asked_for() -> str | None:
 def choose(o: Operands, spec: Spec, cx: Context) -> Engine:
     """Return the engine asked for, or the first that takes the call."""
     if spec.engine is None:
-        compiled: Engine = cpu if cx.host else cuda
+        compiled: Engine = cpu if cx.host or cx.library in cpu.TRACED else cuda
         return compiled if compiled.refuses(o, spec, cx) is None else generic
     engine = _ENGINES[spec.engine]
     reason = engine.unavailable() or engine.refuses(o, spec, cx)

@@ -61,6 +61,8 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
     """Say why this call cannot be taken, or None; never by its size."""
     if spec.kind != "cross_entropy":
         return f"only cross_entropy is compiled, not {spec.kind}"
+    if cx.library in TRACED:
+        return unavailable()
     if cx.library not in ("numpy", "torch") or not cx.host:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.eager:
@@ -71,6 +73,8 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
 
 
 REQUIRED: Any = ("C", "ALIGNED")
+# A library whose compiler calls the kernels from its programs: entered by its backend.
+TRACED: dict[str, Any] = {}
 
 
 def run(
@@ -83,6 +87,9 @@ def run(
     saved: tuple[Array, ...] | None = None,
 ) -> Result:
     """Compute what is needed of a whole call; the class axis of every array is the last."""
+    if cx.library in TRACED:
+        traced: Result = TRACED[cx.library](o, spec, cx, classes, need, up, saved)
+        return traced
     doors.check_gradient(up, saved, doors.check_operands(o, spec, cx, classes), cx)
     rest = Need(grad_targets=need.grad_targets, weight=need.weight and not need.total)
     others = generic.run(o, spec, cx, classes, rest, up) if any(rest) else Result()

@@ -81,6 +81,7 @@ _STORED = {
     types.float64: f8,
     types.uint16: u2,
     types.int16: i2,
+    types.int32: i4,
     types.int64: i8,
     types.uint8: u1,
 }

@@ -1,0 +1,80 @@
+"""How a program of JAX's calls the compiled engine, and when it holds core's formula instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import jax
+from jax.extend.mlir import ir
+from jax.interpreters import mlir
+
+from .._xp import dtype_name
+from ..engines import EngineUnavailable, cpu, xla_ffi
+
+Lowering = Callable[..., Any]
+
+
+def elsewhere(formula: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
+    """Lower for a device that is not the host's processor."""
+    return _formula(formula, "this program is not for the CPU", ctx, *operands, form=form)
+
+
+def host(formula: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
+    """Lower for the host's processor: a call of the engine where it can be called."""
+    reason = _refused(ctx)
+    if reason is not None:
+        return _formula(formula, reason, ctx, *operands, form=form)
+    x = ctx.avals_in[0]
+    options = xla_ffi.options(form, dtype_name(x.dtype), x.shape[-1] > cpu.FEW)
+    call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, form))
+    return call(ctx, *operands, options=options)
+
+
+def _formula(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any) -> Any:
+    if form.spec.engine == "cpu":
+        raise EngineUnavailable(f"engine 'cpu' cannot take this call: {reason}")
+    return formula(ctx, *operands, form=form)
+
+
+def _refused(ctx: Any) -> str | None:
+    """Say why a program cannot call the engine, or None."""
+    lowering = getattr(ctx.module_context, "lowering_parameters", None)
+    if getattr(lowering, "for_export", True):
+        return "an exported program must run where the engine is not"
+    shapes = [n for a in (*ctx.avals_in, *ctx.avals_out) for n in a.shape]
+    if not all(isinstance(n, int) for n in shapes):
+        return "a length is a symbol"
+    return xla_ffi.unavailable()
+
+
+def _spread(ctx: Any, x: Any, form: Any) -> dict[str, Any]:
+    """Say that rows may be spread over devices, each device's by themselves.
+
+    In the words of both of XLA's partitioners: the leading axes are the same rows in every array.
+    """
+    rows = len(x.shape) - 1
+    fresh = map(_factor, count())
+    names = [next(fresh) for _ in range(rows)]
+    sizes = dict(zip(names, x.shape, strict=False))
+
+    def axes(i: int, shape: tuple[int, ...]) -> str:
+        shared = 0 if form.class_weight and i == 2 else rows
+        own = [next(fresh) for _ in shape[shared:]]
+        sizes.update(zip(own, shape[shared:], strict=True))
+        return f"[{', '.join([*names[:shared], *own])}]"
+
+    taken = ", ".join(axes(i, a.shape) for i, a in enumerate(ctx.avals_in))
+    made = ", ".join(axes(-1, a.shape) for a in ctx.avals_out)
+    lengths = ", ".join(f"{name}={n}" for name, n in sizes.items())
+    rule = f"#sdy.op_sharding_rule<({taken})->({made}) {{{lengths}}}>"
+    return {
+        "mhlo.frontend_attributes": mlir.ir_attribute({"num_batch_dims": str(rows)}),
+        "sdy.sharding_rule": ir.Attribute.parse(rule),
+    }
+
+
+def _factor(k: int) -> str:
+    """Return Shardy's name of a factor: i to z, then z_1 and on."""
+    return chr(ord("i") + k) if k < 18 else f"z_{k - 17}"

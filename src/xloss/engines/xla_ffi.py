@@ -1,0 +1,131 @@
+"""The host engine as a target of XLA's foreign function interface, for programs of JAX on the CPU.
+
+A target's name says everything that a compiled program may keep of it; addresses stand only in a
+table of this process.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import forks, pool
+
+__all__ = ["TARGET", "options", "unavailable"]
+
+TARGET = "xloss_rows_1"  # the number changes with the operands or the options
+
+
+@cache
+def unavailable() -> str | None:
+    """Say why no XLA program of this process can call the engine, or None; registers the target."""
+    from . import cpu
+
+    reason = cpu.unavailable()
+    if reason is not None:
+        return reason
+    with forks.importing:
+        try:
+            from . import xla_call
+        except Exception as error:  # a Numba that does otherwise what is taken of it
+            return f"the handler of XLA's calls cannot be compiled: {error}"
+    if xla_call.MACHINE is None:
+        return "the handler of XLA's calls is written for x86-64 and 64-bit ARM"
+    return _register()
+
+
+def _register() -> str | None:
+    """Compile the handler and name it to XLA; return what speaks against it."""
+    import jax
+
+    if not hasattr(jax, "ffi"):
+        return "this JAX has no foreign function interface, jax.ffi"
+    from numba.core import types
+
+    from . import xla_call, xla_rows
+
+    try:
+        jax.local_devices(backend="cpu")  # until it is there a refusal would be its failure
+    except RuntimeError as error:
+        return f"JAX has no CPU here: {error}"
+    table = xla_call.TABLE
+    handler, task = (_entry(f, (types.int64,), c=True) for f in (xla_rows.xla_rows, xla_rows.xla_task))
+    table[xla_call.TASK] = task
+    table[xla_call.SEEN_MAJOR : xla_call.SEEN_MINOR + 1] = -1
+    try:
+        jax.ffi.register_ffi_target(TARGET, _capsule(handler), platform="cpu")
+        jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
+    except Exception as error:  # XLA's own refusal of a version
+        return f"XLA does not take the handler: {error}"
+    return _version_refused(*table[xla_call.SEEN_MAJOR : xla_call.SEEN_MINOR + 1].tolist())
+
+
+def _version_refused(major: int, minor: int) -> str | None:
+    """Say why a version of XLA's interface is not the one that the handler reads, or None."""
+    from . import xla_call
+
+    if major == xla_call.MAJOR and minor >= xla_call.MINOR:
+        return None
+    return (
+        f"the handler reads version {xla_call.MAJOR}.{xla_call.MINOR} of XLA's foreign function "
+        f"interface or a later {xla_call.MAJOR}.x, and this XLA has {major}.{minor}"
+    )
+
+
+def _entry(function: Any, kinds: tuple[Any, ...], c: bool = False) -> int:
+    """Compile for a signature, or find it on disk; return where the code begins."""
+    function.compile(kinds)
+    made = function.overloads[kinds]
+    name = made.fndesc.llvm_cfunc_wrapper_name if c else made.fndesc.llvm_func_name
+    return int(made.library.get_pointer_to_function(name))
+
+
+def _capsule(address: int) -> Any:
+    import ctypes
+
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    return make(("PyCapsule_New", ctypes.pythonapi))(address, None, None)
+
+
+@cache
+def _ready(dtype: str, by_rows: bool) -> None:
+    """Compile the kernel that a program is about to call, and enter it into the table."""
+    from numba import typeof
+    from numba.core import types
+
+    from . import cpu, xla_call
+
+    kernels = cpu._load()
+    like = kernels.like[dtype]
+    kind = typeof(like)
+    whole, real, truth = types.int64, types.float64, types.boolean
+    signature = (
+        kind, *(whole,) * 16, real, truth, real, real, real, truth, *(whole,) * 9,
+    )
+    function = kernels.rows if by_rows else kernels.columns
+    place = xla_call.KERNELS + 2 * list(xla_call.CODE).index(dtype) + by_rows
+    xla_call.TABLE[place] = _entry(function, signature)
+
+
+def options(form: Any, dtype: str, by_rows: bool) -> Any:
+    """Return a call's options as the handler reads them, once the kernel is there to be called."""
+    from . import xla_call
+
+    _ready(dtype, by_rows)
+    xla_call.TABLE[xla_call.THREADS] = pool.threads()
+    spec, need = form.spec, form.need
+    made = np.zeros(xla_call.OPTIONS, np.int64)
+    made[xla_call.KIND] = xla_call.CODE[dtype]
+    made[xla_call.BY_ROWS] = by_rows
+    made[xla_call.GIVEN] = sum(bool(there) << i for i, there in enumerate(form[1:6]))
+    made[xla_call.WANTS] = need.rows | need.stats << 1 | need.grad << 2
+    made[xla_call.INDEXED] = spec.indexed
+    made[xla_call.IGNORES] = spec.ignore_index is not None
+    made[xla_call.IGNORED] = spec.ignore_index or 0
+    numbers = made.view(np.float64)
+    numbers[xla_call.EPS] = spec.label_smoothing
+    numbers[xla_call.Z_LOSS] = spec.z_loss
+    numbers[xla_call.CAP] = spec.softcap or 0.0
+    return made
