@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 from jax.sharding import PartitionSpec
 
-from .._xp import Array
-from ..core.reduce import WHOLE
+from .._xp import Array, Context, context
+from ..core.reduce import WHOLE, halved_sum, rescued
 
 Pair = tuple[Array, Array]
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on each device
@@ -76,13 +80,68 @@ def _pair_sum_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return pair_sum(*primals), jnp.sum(*tangents)
 
 
-def whole_sum(x: Array) -> Array | None:
-    """Sum an array that cannot be cut into halves; None for one that can.
+@jax.custom_jvp
+def _sum(x: Array) -> Array:
+    (made,) = sum_p.bind(x, kept=0)
+    return made
 
-    Its number of rows is a symbol, or its rows are spread over an explicit mesh axis.
-    """
-    symbolic = not all(isinstance(n, int) for n in x.shape)
-    return pair_sum(x) if symbolic or _explicit_mesh(x) is not None else None
+
+@_sum.defjvp
+def _sum_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _sum(*primals), jnp.sum(*tangents)
+
+
+def _sum_kind(x: Any, *, kept: int) -> list[Any]:
+    spec = PartitionSpec(*tuple(x.sharding.spec)[:kept])  # type: ignore[no-untyped-call]
+    return [x.update(shape=x.shape[:kept], weak_type=False, sharding=x.sharding.update(spec=spec))]
+
+
+def _sum_batched(arrays: Any, dims: Any, *, kept: int) -> Any:
+    return sum_p.bind(jnp.moveaxis(arrays[0], dims[0], 0), kept=kept + 1), [0]
+
+
+def _sum_in_double(x: Array, *, kept: int) -> list[Array]:
+    """Sum in float64, which a processor has though arrays of JAX's may not be of it."""
+    with jax.enable_x64(True):
+        total = lax.reduce(
+            lax.convert_element_type(x, np.float64),
+            np.float64(0),
+            lax.add,
+            tuple(range(kept, x.ndim)),
+        )
+        return [lax.convert_element_type(total, x.dtype)]
+
+
+def _sum_in_pairs(x: Array, *, kept: int) -> list[Array]:
+    """Sum in pairs of floats, cut into halves where the length is known."""
+    known = all(isinstance(n, int) for n in x.shape)
+    once = halved_sum if known else _pair_sum
+    made: Any = partial(rescued, context(x, jnp), sum_once=once)
+    for _ in range(kept):
+        made = jax.vmap(made)
+    return [made(x)]
+
+
+sum_p = Primitive("xloss_sum")
+sum_p.multiple_results = True
+sum_p.def_abstract_eval(_sum_kind)
+sum_p.def_impl(lambda x, kept: jax.jit(lambda x: sum_p.bind(x, kept=kept))(x))
+batching.primitive_batchers[sum_p] = _sum_batched
+mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_pairs, multiple_results=True))
+mlir.register_lowering(
+    sum_p, mlir.lower_fun(_sum_in_double, multiple_results=True), platform="cpu"
+)
+
+
+def whole_sum(x: Array) -> Array:
+    """Sum an array exactly; its length may be a symbol, its rows be spread over a mesh axis."""
+    if _explicit_mesh(x) is not None:
+        return rescued(context(x, jnp), x, _pair_sum)
+    return _sum(x)
+
+
+def _pair_sum(cx: Context, x: Array) -> Array:
+    return pair_sum(x)
 
 
 WHOLE["jax"] = whole_sum

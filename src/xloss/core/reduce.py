@@ -9,8 +9,8 @@ from typing import Any
 from .._xp import Array, Context, cast, dtype_name, quiet, sum_all
 
 # Where arrays cannot be cut into halves, as of a length that is not known while a compiler traces,
-# a library adds up by an operation of its own, entered here by its backend: None where they can.
-WHOLE: dict[str, Callable[[Array], Array | None]] = {}
+# a library adds up float32 by an operation of its own, entered here by its backend.
+WHOLE: dict[str, Callable[[Array], Array]] = {}
 LOWER = 2.0**-40  # of terms scaled by it a sum overflows only where the rounded sum does
 
 
@@ -20,6 +20,13 @@ def exact_sum(cx: Context, x: Array) -> Array:
     Finite terms of both signs whose sum overflows on the way are added again, scaled down: their
     sum is finite or infinite, never NaN.
     """
+    if cx.library in WHOLE and dtype_name(cx.wide) != "float64":
+        return WHOLE[cx.library](cast(cx, x, cx.wide))
+    return rescued(cx, x, sum_once)
+
+
+def rescued(cx: Context, x: Array, sum_once: Callable[[Context, Array], Array]) -> Array:
+    """Sum, and again scaled down where the sum is not finite."""
     xp = cx.xp
     total = sum_once(cx, x)
     if cx.host:
@@ -36,9 +43,12 @@ def sum_once(cx: Context, x: Array) -> Array:
     if dtype_name(cx.wide) == "float64":
         return sum_all(cx, x)
     x = cast(cx, x, cx.wide)
-    whole = WHOLE[cx.library](x) if cx.library in WHOLE else None
-    if whole is not None:
-        return whole
+    return WHOLE[cx.library](x) if cx.library in WHOLE else halved_sum(cx, x)
+
+
+def halved_sum(cx: Context, x: Array) -> Array:
+    """Sum all elements in pairs of floats, an array cut into halves again and again."""
+    xp = cx.xp
     high = xp.reshape(x, (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:

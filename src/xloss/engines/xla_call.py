@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
+from contextlib import suppress
 from typing import Any
 
 import llvmlite.binding
@@ -26,7 +28,7 @@ from .host.bits import f4, f8, float8, i2, i4, i8, stored, u1, u2
 
 # The process's own addresses, which compiled code that is kept on disk finds by the symbol's name.
 SYMBOL = "xloss_xla_table"
-THREADS, TASK, ALLOCATE, FREE, SEEN_MAJOR, SEEN_MINOR, MESSAGES, KERNELS = 0, 1, 2, 3, 4, 5, 8, 16
+THREADS, TASK, ALLOCATE, FREE, ADVISE, SEEN_MAJOR, SEEN_MINOR, MESSAGES, KERNELS = 0, 1, 2, 3, 4, 5, 6, 8, 16
 TABLE: Any = np.zeros(64, np.int64)
 
 # What may go wrong; the code is one of XLA_FFI_Error_Code.
@@ -58,10 +60,14 @@ WORDS = 48
 
 # Sizes as in the engine for NumPy.
 PIECE, PIECE_COUNT, MOST_ROWS, ALONE = 2**20, 8, 2**14, 2**16
+LARGE, PAGE, HUGE_PAGES = 2**22, 2**12, 14  # from so many bytes on pages are asked to be large
 
 _raw = ctypes.pythonapi
 TABLE[ALLOCATE] = ctypes.cast(_raw.PyMem_RawMalloc, ctypes.c_void_p).value
 TABLE[FREE] = ctypes.cast(_raw.PyMem_RawFree, ctypes.c_void_p).value
+if sys.platform == "linux":
+    with suppress(AttributeError):  # a C library without it
+        TABLE[ADVISE] = ctypes.cast(ctypes.CDLL(None).madvise, ctypes.c_void_p).value
 TABLE[MESSAGES : MESSAGES + len(_held)] = [ctypes.addressof(text) for text in _held]
 llvmlite.binding.add_symbol(SYMBOL, TABLE.ctypes.data)
 
@@ -93,6 +99,19 @@ def call_c(typingctx: Any, address: Any, argument: Any) -> Any:
         return builder.call(builder.inttoptr(args[0], kind), (args[1],))
 
     return types.int64(types.int64, types.int64), code
+
+
+@intrinsic
+def call_c3(typingctx: Any, address: Any, a: Any, b: Any, c: Any) -> Any:
+    """Call a C function of an address, a size and an int."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = ir.IntType(32)
+        kind = ir.FunctionType(number, (_word, _word, number)).as_pointer()
+        given = (args[1], args[2], builder.trunc(args[3], number))
+        return builder.sext(builder.call(builder.inttoptr(args[0], kind), given), _word)
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), code
 
 
 @intrinsic

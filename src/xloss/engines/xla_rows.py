@@ -5,6 +5,7 @@ from __future__ import annotations
 from .compiled import inline, kernel
 from .host.bits import EVER, f4, f8, float8, i2, i4, i8, stored, u1, u2
 from .xla_call import (
+    ADVISE,
     ALLOCATE,
     ALONE,
     API,
@@ -29,12 +30,14 @@ from .xla_call import (
     HAS_SAVED,
     HAS_UPS,
     HAS_WHERE,
+    HUGE_PAGES,
     IGNORED,
     IGNORES,
     INDEXED,
     KERNEL,
     KERNELS,
     KIND,
+    LARGE,
     LOSSES,
     MAJOR,
     MAXIMA,
@@ -45,6 +48,7 @@ from .xla_call import (
     OPERANDS,
     OPTION,
     OPTIONS,
+    PAGE,
     PER_PIECE,
     PIECE,
     PIECE_COUNT,
@@ -73,6 +77,7 @@ from .xla_call import (
     X,
     Z_LOSS,
     call_c,
+    call_c3,
     call_kernel,
     error,
     fetch_add,
@@ -340,6 +345,21 @@ def read_frame(frame: int, s: int) -> bool:
     return fits and at == n_rets
 
 
+@inline()
+def item(kind: int) -> int:
+    """Return the bytes of a number."""
+    return 8 if kind == F64 else 4 if kind == F32 else 2
+
+
+@inline()
+def ask_large_pages(address: int, size: int) -> None:
+    """Ask for large pages, as NumPy does: filling fresh memory takes twice as long without."""
+    advise = stored(table(), 64, i8(0))[ADVISE]
+    if address != 0 and size >= LARGE and advise != 0:
+        start = (address + PAGE - 1) // PAGE * PAGE
+        call_c3(advise, start, address + size - start, HUGE_PAGES)
+
+
 @kernel()
 def xla_rows(frame: int) -> int:
     """Take a call of XLA's: the rows of one device's part of an array; return an error or 0."""
@@ -367,6 +387,7 @@ def xla_rows(frame: int) -> int:
     state[PER_PIECE], state[PIECES] = per, (rows + per - 1) // per
     state[NEXT], state[DONE], state[FAILED], state[USERS] = 0, 0, 0, 1
     state[API], state[FUTURE] = api, 0
+    ask_large_pages(state[GRAD], rows * classes * item(state[OPTION + KIND]))
     helpers = min(state[PIECES], known[THREADS]) - 1
     at = s + 8 * CALL
     call = stored(at, 5, i8(0))
