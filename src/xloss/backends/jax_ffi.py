@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from .._xp import INTEGERS, Array, Context, cast, context, dtype_name
+from .._xp import INTEGERS, Array, Context, cast, context, dtype_name, take
 from ..core import softmax
 from ..core.reduce import exact_sum
 from ..core.rows import evaluate, formula_gradients
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
+from ..core.targets import safe_labels
 from ..engines import cpu, generic
 from . import jax_lowering
 
@@ -29,7 +30,8 @@ class Form(NamedTuple):
     """What a call of the primitive is specialised on: options, arrays given, results wanted."""
 
     spec: Spec
-    class_weight: bool
+    class_weight: bool  # one a class
+    label_weight: bool  # one a row instead, its label's
     where: bool
     sample_weight: bool
     upstream: bool
@@ -111,7 +113,7 @@ def _formed(
     spec = spec._replace(
         ignore_index=ignored if spec.indexed else None, reduction="none", validate="auto"
     )
-    given = (class_weight, o.where, sample_weight, up)
+    given = (class_weight, None, o.where, sample_weight, up)
     form = Form(spec, *(a is not None for a in given), saved is not None, need)
     return form, [o.x, targets, *(a for a in (*given, *(saved or ())) if a is not None)]
 
@@ -119,8 +121,8 @@ def _formed(
 def _operands(form: Form, arrays: Any) -> tuple[Operands, Any]:
     """Name the arrays of a call; return the operands and the upstream's."""
     left = list(arrays[2:])
-    named = [left.pop(0) if there else None for there in form[1:5]]
-    class_weight, where, sample_weight, up = named
+    named = [left.pop(0) if there else None for there in form[1:6]]
+    class_weight, _, where, sample_weight, up = named
     return Operands(arrays[0], arrays[1], class_weight, sample_weight, where), up
 
 
@@ -193,6 +195,16 @@ def _plain(*arrays: Array, form: Form) -> Any:
     return (*out, made.grad) if need.grad else tuple(out)
 
 
+def _by_label(*arrays: Array, form: Form) -> Any:
+    """Call with the class weight of each row's label: rows may be spread, classes may not."""
+    o, _ = _operands(form, arrays)
+    cx = context(o.x, jnp)
+    labels = safe_labels(o.targets, o.x.shape[-1], form.spec.ignore_index, cx)[0]
+    weights = take(cx, o.class_weight, labels)
+    form = form._replace(class_weight=False, label_weight=True)
+    return rows_p.bind(*arrays[:2], weights, *arrays[3:], form=form)
+
+
 def _kinds(x: Any, *_: Any, form: Form) -> list[Any]:
     """Return the types of what a call makes."""
     acc = jnp.dtype("float64" if x.dtype == jnp.float64 else "float32")
@@ -235,9 +247,10 @@ rows_p.multiple_results = True
 rows_p.def_abstract_eval(_kinds)
 rows_p.def_impl(lambda *arrays, form: _compiled(rows_p, form)(*arrays))
 batching.primitive_batchers[rows_p] = _batched
-_plain_lowering = mlir.lower_fun(_plain, multiple_results=True)
-mlir.register_lowering(rows_p, partial(jax_lowering.elsewhere, _plain_lowering))
-mlir.register_lowering(rows_p, partial(jax_lowering.host, _plain_lowering), platform="cpu")
+_formula = mlir.lower_fun(_plain, multiple_results=True)
+_weighed = mlir.lower_fun(_by_label, multiple_results=True)
+mlir.register_lowering(rows_p, partial(jax_lowering.elsewhere, _formula))
+mlir.register_lowering(rows_p, partial(jax_lowering.host, _formula, _weighed), platform="cpu")
 
 
 def _compiled(primitive: Any, form: Form) -> Any:
@@ -264,7 +277,7 @@ def _slope_transposed(up: Any, v: Any, *arrays: Any, form: Form) -> Any:
     if type(up[0]) is ad.Zero:
         return [ad.Zero(v.aval), *none]
     left = list(arrays)
-    at = 2 + sum(form[1:4])
+    at = 2 + sum(form[1:5])
     given = form._replace(upstream=True, need=Need(grad=True))
     (made,) = _call(given, [*left[:at], up[0], *left[at:]])
     return [made, *none]

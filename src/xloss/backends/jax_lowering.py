@@ -21,11 +21,16 @@ def elsewhere(formula: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
     return _formula(formula, "this program is not for the CPU", ctx, *operands, form=form)
 
 
-def host(formula: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
-    """Lower for the host's processor: a call of the engine where it can be called."""
-    reason = _refused(ctx)
+def host(formula: Lowering, by_label: Lowering, ctx: Any, *operands: Any, form: Any) -> Any:
+    """Lower for the host's processor: a call of the engine where it can be called.
+
+    by_label: a call with each row's own weight in place of the classes'.
+    """
+    reason = _refused(ctx, form)
     if reason is not None:
         return _formula(formula, reason, ctx, *operands, form=form)
+    if form.class_weight and not _needs_classes(form):
+        return by_label(ctx, *operands, form=form)
     x = ctx.avals_in[0]
     options = xla_ffi.options(form, dtype_name(x.dtype), x.shape[-1] > cpu.FEW)
     call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, form))
@@ -38,7 +43,12 @@ def _formula(formula: Lowering, reason: str, ctx: Any, *operands: Any, form: Any
     return formula(ctx, *operands, form=form)
 
 
-def _refused(ctx: Any) -> str | None:
+def _needs_classes(form: Any) -> bool:
+    """Tell whether every class's weight counts in a row, not its label's alone."""
+    return not form.spec.indexed or bool(form.spec.label_smoothing)
+
+
+def _refused(ctx: Any, form: Any) -> str | None:
     """Say why a program cannot call the engine, or None."""
     lowering = getattr(ctx.module_context, "lowering_parameters", None)
     if getattr(lowering, "for_export", True):
@@ -46,6 +56,14 @@ def _refused(ctx: Any) -> str | None:
     shapes = [n for a in (*ctx.avals_in, *ctx.avals_out) for n in a.shape]
     if not all(isinstance(n, int) for n in shapes):
         return "a length is a symbol"
+    axes = ctx.module_context.axis_context
+    spread = getattr(axes, "num_devices", 1) not in (None, 1)
+    if hasattr(axes, "mesh"):  # inside a shard_map, all of whose axes may be its own
+        spread = set(axes.mesh.axis_names) != set(axes.manual_axes)
+    if spread and form.spec.engine != "cpu":
+        return "XLA may spread the classes over devices, which the engine would gather"
+    if spread and form.class_weight and _needs_classes(form):
+        return "XLA's partitioner takes class weights for rows, and would spread them"
     return xla_ffi.unavailable()
 
 

@@ -16,15 +16,17 @@ from ..core.rowstats import RowStats, exponentials
 from ..core.spec import Operands, Spec, Upstream
 from ..core.targets import Targets, total_weight
 from ..core.weights import mean_weights
-from ..engines import choose
+from ..engines import refuse_compiled
 from . import exchange
 from .call import Call
 from .jax import _constants, _denominator
 
+SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
+
 
 def value(call: Call) -> Array:
     """Return the loss."""
-    choose(call.operands, call.spec, call.cx)
+    refuse_compiled(call.spec, SPLIT)
     o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
     assert shard is not None
     o, n = mean_weights(o, spec, cx, shard.classes, _denominator(call), group=call.group)
@@ -53,7 +55,7 @@ def value_and_grad(
     call: Call, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient."""
-    choose(call.operands, call.spec, call.cx)
+    refuse_compiled(call.spec, SPLIT)
     o, spec, cx, shard = _constants(call.operands), call.spec, call.cx, call.shard
     assert shard is not None
     o, n = mean_weights(o, spec, cx, shard.classes, _denominator(call), group=call.group)

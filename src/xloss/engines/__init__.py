@@ -11,7 +11,7 @@ from .._xp import Array, Context, compiling
 from ..core.spec import Need, Operands, Result, Spec, Upstream
 from . import cpu, cuda, generic
 
-__all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "use_engine"]
+__all__ = ["EngineUnavailable", "asked_for", "choose", "engines", "refuse_compiled", "use_engine"]
 
 
 class EngineUnavailable(RuntimeError):
@@ -64,6 +64,12 @@ def choose(o: Operands, spec: Spec, cx: Context) -> Engine:
     if reason is not None:
         raise EngineUnavailable(f"engine {spec.engine!r} cannot take this call: {reason}")
     return engine
+
+
+def refuse_compiled(spec: Spec, reason: str) -> None:
+    """Raise where a compiled engine is asked for by name, for a call that only core computes."""
+    if spec.engine not in (None, "generic"):
+        raise EngineUnavailable(f"engine {spec.engine!r} cannot take this call: {reason}")
 
 
 def engines() -> dict[str, str | None]:

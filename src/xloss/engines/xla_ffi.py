@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import forks, pool
+from .host import xla_layout as at
 
 __all__ = ["TARGET", "options", "unavailable"]
 
@@ -28,7 +29,7 @@ def unavailable() -> str | None:
         return reason
     with forks.importing:
         try:
-            from . import xla_call
+            from .host import xla_call
         except Exception as error:  # a Numba that does otherwise what is taken of it
             return f"the handler of XLA's calls cannot be compiled: {error}"
     if xla_call.MACHINE is None:
@@ -44,33 +45,33 @@ def _register() -> str | None:
         return "this JAX has no foreign function interface, jax.ffi"
     from numba.core import types
 
-    from . import xla_call, xla_rows
+    from .host import xla_call, xla_handler
 
     try:
         jax.local_devices(backend="cpu")  # until it is there a refusal would be its failure
     except RuntimeError as error:
         return f"JAX has no CPU here: {error}"
     table = xla_call.TABLE
-    handler, task = (_entry(f, (types.int64,), c=True) for f in (xla_rows.xla_rows, xla_rows.xla_task))
-    table[xla_call.TASK] = task
-    table[xla_call.SEEN_MAJOR : xla_call.SEEN_MINOR + 1] = -1
+    handler, task = (_entry(f, (types.int64,), c=True) for f in (xla_handler.xla_handler, xla_handler.xla_task))
+    table[at.TASK] = task
+    table[at.SEEN_MAJOR : at.SEEN_MINOR + 1] = -1
     try:
         jax.ffi.register_ffi_target(TARGET, _capsule(handler), platform="cpu")
         jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
     except Exception as error:  # XLA's own refusal of a version
         return f"XLA does not take the handler: {error}"
-    return _version_refused(*table[xla_call.SEEN_MAJOR : xla_call.SEEN_MINOR + 1].tolist())
+    return _version_refused(*table[at.SEEN_MAJOR : at.SEEN_MINOR + 1].tolist())
 
 
 def _version_refused(major: int, minor: int) -> str | None:
     """Say why a version of XLA's interface is not the one that the handler reads, or None."""
-    from . import xla_call
+    from .host import xla_call
 
-    if major == xla_call.MAJOR and minor >= xla_call.MINOR:
+    if major == at.MAJOR and minor >= at.MINOR:
         return None
     return (
-        f"the handler reads version {xla_call.MAJOR}.{xla_call.MINOR} of XLA's foreign function "
-        f"interface or a later {xla_call.MAJOR}.x, and this XLA has {major}.{minor}"
+        f"the handler reads version {at.MAJOR}.{at.MINOR} of XLA's foreign function "
+        f"interface or a later {at.MAJOR}.x, and this XLA has {major}.{minor}"
     )
 
 
@@ -95,7 +96,8 @@ def _ready(dtype: str, by_rows: bool) -> None:
     from numba import typeof
     from numba.core import types
 
-    from . import cpu, xla_call
+    from . import cpu
+    from .host import xla_call
 
     kernels = cpu._load()
     like = kernels.like[dtype]
@@ -105,27 +107,27 @@ def _ready(dtype: str, by_rows: bool) -> None:
         kind, *(whole,) * 16, real, truth, real, real, real, truth, *(whole,) * 9,
     )
     function = kernels.rows if by_rows else kernels.columns
-    place = xla_call.KERNELS + 2 * list(xla_call.CODE).index(dtype) + by_rows
+    place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows
     xla_call.TABLE[place] = _entry(function, signature)
 
 
 def options(form: Any, dtype: str, by_rows: bool) -> Any:
     """Return a call's options as the handler reads them, once the kernel is there to be called."""
-    from . import xla_call
+    from .host import xla_call
 
     _ready(dtype, by_rows)
-    xla_call.TABLE[xla_call.THREADS] = pool.threads()
+    xla_call.TABLE[at.THREADS] = pool.threads()
     spec, need = form.spec, form.need
-    made = np.zeros(xla_call.OPTIONS, np.int64)
-    made[xla_call.KIND] = xla_call.CODE[dtype]
-    made[xla_call.BY_ROWS] = by_rows
-    made[xla_call.GIVEN] = sum(bool(there) << i for i, there in enumerate(form[1:6]))
-    made[xla_call.WANTS] = need.rows | need.stats << 1 | need.grad << 2
-    made[xla_call.INDEXED] = spec.indexed
-    made[xla_call.IGNORES] = spec.ignore_index is not None
-    made[xla_call.IGNORED] = spec.ignore_index or 0
+    made = np.zeros(at.OPTION_COUNT, np.int64)
+    made[at.KIND] = at.DTYPES[dtype]
+    made[at.BY_ROWS] = by_rows
+    made[at.GIVEN] = sum(bool(there) << i for i, there in enumerate(form[1:7]))
+    made[at.WANTED] = need.rows | need.stats << 1 | need.grad << 2
+    made[at.INDEXED] = spec.indexed
+    made[at.IGNORES] = spec.ignore_index is not None
+    made[at.IGNORED] = spec.ignore_index or 0
     numbers = made.view(np.float64)
-    numbers[xla_call.EPS] = spec.label_smoothing
-    numbers[xla_call.Z_LOSS] = spec.z_loss
-    numbers[xla_call.CAP] = spec.softcap or 0.0
+    numbers[at.EPS] = spec.label_smoothing
+    numbers[at.Z_LOSS] = spec.z_loss
+    numbers[at.CAP] = spec.softcap or 0.0
     return made

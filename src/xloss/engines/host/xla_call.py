@@ -1,13 +1,4 @@
-"""The handler that XLA's compiled programs call, compiled by Numba: no Python runs in it.
-
-XLA hands over a call frame, whose layout is that of xla/ffi/api/c_api.h, version 0.3. The rows are
-cut into pieces as for NumPy, and each piece goes to the same compiled kernel, by its address. The
-calling thread and threads of XLA's own pool take the pieces in turn; whoever ends the last one
-completes XLA's future. Nobody waits: a helper that comes late finds nothing and leaves.
-
-Nothing here may raise: an exception would leave XLA without an answer. Memory comes from Python's
-raw allocator, and a failure is an XLA_FFI_Error.
-"""
+"""What compiled code needs to talk to XLA: memory, calls by address, this process's table."""
 
 from __future__ import annotations
 
@@ -23,58 +14,58 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compiled import inline, kernel
-from .host.bits import f4, f8, float8, i2, i4, i8, stored, u1, u2
+from ..compiled import inline
+from . import xla_layout as at
+from .bits import i4, i8
 
-# The process's own addresses, which compiled code that is kept on disk finds by the symbol's name.
+# Compiled code that is kept on disk finds the table of each process by the symbol's name.
 SYMBOL = "xloss_xla_table"
-THREADS, TASK, ALLOCATE, FREE, ADVISE, SEEN_MAJOR, SEEN_MINOR, MESSAGES, KERNELS = 0, 1, 2, 3, 4, 5, 6, 8, 16
-TABLE: Any = np.zeros(64, np.int64)
+TABLE: Any = np.zeros(at.TABLE_SIZE, np.int64)
 
-# What may go wrong; the code is one of XLA_FFI_Error_Code.
-OPERANDS, MEMORY, KERNEL = 0, 1, 2
-CODES = (3, 8, 13)
-TEXTS = (
-    b"xloss: the compiled row kernels got operands other than they were lowered for",
-    b"xloss: the compiled row kernels found no memory for their buffers",
-    b"xloss: a compiled row kernel failed, most likely for want of memory",
-)
-_held = [ctypes.create_string_buffer(text) for text in TEXTS]
-
-MAJOR, MINOR = 0, 3  # the version of the interface that the offsets below belong to
-EXECUTE = 3
-S32, S64, F16, F32, F64, BF16, PRED = 4, 5, 10, 11, 12, 16, 1
-CODE = {"float32": F32, "float64": F64, "bfloat16": BF16, "float16": F16}
-
-# The options, one array of int64: the floats by their bits.
-(KIND, BY_ROWS, GIVEN, WANTS, INDEXED, IGNORES, IGNORED, EPS, Z_LOSS, CAP, OPTIONS) = range(11)
-HAS_CLASS_WEIGHT, HAS_WHERE, HAS_SAMPLE_WEIGHT, HAS_UPS, HAS_SAVED = 1, 2, 4, 8, 16
-WANTS_ROWS, WANTS_STATS, WANTS_GRAD = 1, 2, 4
-
-# The words of a call's state, which the threads share.
-(NEXT, DONE, USERS, PIECES, PER_PIECE, ROWS, CLASSES, FAILED, API, FUTURE) = range(10)
-(X, T, T_KIND, W, WHERE, SCALE, UPS, MAXIMA, RESTS, LOSSES, GRAD) = range(10, 21)
-OPTION = 24  # where the options are copied to
-CALL = 40  # the arguments of a call of XLA's
-WORDS = 48
-
-# Sizes as in the engine for NumPy.
-PIECE, PIECE_COUNT, MOST_ROWS, ALONE = 2**20, 8, 2**14, 2**16
-LARGE, PAGE, HUGE_PAGES = 2**22, 2**12, 14  # from so many bytes on pages are asked to be large
+_sentences = {
+    at.NOT_AS_LOWERED: b"xloss: the compiled row kernels got other arrays than the program said",
+    at.NO_MEMORY: b"xloss: no memory for the buffers of the compiled row kernels",
+    at.KERNEL_FAILED: b"xloss: a compiled row kernel failed for want of memory",
+}
+_held = {what: ctypes.create_string_buffer(text) for what, text in _sentences.items()}
 
 _raw = ctypes.pythonapi
-TABLE[ALLOCATE] = ctypes.cast(_raw.PyMem_RawMalloc, ctypes.c_void_p).value
-TABLE[FREE] = ctypes.cast(_raw.PyMem_RawFree, ctypes.c_void_p).value
+TABLE[at.ALLOCATE] = ctypes.cast(_raw.PyMem_RawMalloc, ctypes.c_void_p).value
+TABLE[at.FREE] = ctypes.cast(_raw.PyMem_RawFree, ctypes.c_void_p).value
 if sys.platform == "linux":
     with suppress(AttributeError):  # a C library without it
-        TABLE[ADVISE] = ctypes.cast(ctypes.CDLL(None).madvise, ctypes.c_void_p).value
-TABLE[MESSAGES : MESSAGES + len(_held)] = [ctypes.addressof(text) for text in _held]
+        TABLE[at.ADVISE] = ctypes.cast(ctypes.CDLL(None).madvise, ctypes.c_void_p).value
+for _what, _text in _held.items():
+    TABLE[at.MESSAGES + _what] = ctypes.addressof(_text)
 llvmlite.binding.add_symbol(SYMBOL, TABLE.ctypes.data)
 
 MACHINES = {"x86_64": "x86", "amd64": "x86", "arm64": "arm", "aarch64": "arm"}
 MACHINE = MACHINES.get(platform.machine().lower())
 
 _word = ir.IntType(64)
+
+
+@intrinsic
+def load(typingctx: Any, address: Any, like: Any) -> Any:
+    """Read a number at an address."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = context.get_value_type(signature.return_type)
+        return builder.load(builder.inttoptr(args[0], kind.as_pointer()), align=1)
+
+    return like(types.int64, like), code
+
+
+@intrinsic
+def store(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write a number at an address."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
+        builder.store(args[1], pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), code
 
 
 @intrinsic
@@ -198,26 +189,60 @@ def _declared(builder: Any, kind: Any, name: str) -> Any:
 
 @inline()
 def word(address: int, offset: int) -> int:
-    """Read a word of a structure."""
-    return stored(address + offset, 1, i8(0))[0]
+    """Read a word of a structure of XLA's."""
+    return load(address + offset, i8(0))
 
 
 @inline()
 def half(address: int, offset: int) -> int:
-    """Read an int of a structure."""
-    return stored(address + offset, 1, i8(0))[0] & 0xFFFFFFFF
+    """Read an int of one."""
+    return i8(load(address + offset, i4(0)))
+
+
+@inline()
+def get(s: int, i: int) -> int:
+    """Read a word of a state, or of the table."""
+    return load(s + 8 * i, i8(0))
+
+
+@inline()
+def put(s: int, i: int, value: int) -> None:
+    """Write a word of a state."""
+    store(s + 8 * i, i8(value))
+
+
+@inline()
+def allocate(size: int) -> int:
+    """Return so many bytes, or 0."""
+    return call_c(get(table(), at.ALLOCATE), size)
+
+
+@inline()
+def free(address: int) -> None:
+    """Give memory back."""
+    call_c(get(table(), at.FREE), address)
 
 
 @inline()
 def error(api: int, what: int) -> int:
-    """Make an XLA_FFI_Error."""
-    known = stored(table(), 64, i8(0))
-    room = call_c(known[ALLOCATE], 32)
-    if room == 0:
+    """Make an XLA_FFI_Error; 0 where there is no memory even for that."""
+    request = allocate(32)
+    if request == 0:
         return 0
-    made = stored(room, 4, i8(0))
-    made[0], made[1], made[2] = 28, 0, known[MESSAGES + what]
-    made[3] = 3 if what == OPERANDS else 8 if what == MEMORY else 13
-    got = call_c(word(api, 48), room)
-    call_c(known[FREE], room)
-    return got
+    put(request, 0, 28)
+    put(request, 1, 0)
+    put(request, 2, get(table(), at.MESSAGES + what))
+    code = at.INVALID_ARGUMENT if what == at.NOT_AS_LOWERED else at.RESOURCE_EXHAUSTED
+    put(request, 3, code)
+    made = call_c(word(api, at.ERROR_CREATE), request)
+    free(request)
+    return made
+
+
+@inline()
+def destroy(api: int, what: int, request: int) -> None:
+    """Destroy an XLA_FFI_Error; `request` is room for three words."""
+    put(request, 0, 24)
+    put(request, 1, 0)
+    put(request, 2, what)
+    call_c(word(api, at.ERROR_DESTROY), request)
