@@ -246,6 +246,17 @@ def count_true(cx: Context, mask: Array, every: Array) -> Array:
     return sum_last(cx, xp.astype(mask, cx.acc))
 
 
+def fuses_sums(cx: Context) -> bool:
+    """Tell whether a compiler adds up terms without writing them, if they are arithmetic."""
+    return cx.library == "jax"
+
+
+def apart(cx: Context, *arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays as ones that a compiler takes for others: it computes twice, not keeps."""
+    made: tuple[Array, ...] = sys.modules["jax"].lax.optimization_barrier(arrays)
+    return made
+
+
 # NumPy's sum and max spend a microsecond or two before they call these reductions.
 
 

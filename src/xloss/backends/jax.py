@@ -21,6 +21,7 @@ from ..engines import choose, cpu
 from . import default, jax_ffi
 from .call import Call
 from .jax_mesh import EVERYWHERE, automatic, spread_as
+from .jax_softmax import softmax_parts
 
 
 def value(call: Call) -> Array:
@@ -137,7 +138,7 @@ def square_sum(x: Array) -> Array:
 def _elements(x: Array, logarithm: bool) -> Array:
     def run(x: Array) -> Array:
         cx = context(x, jnp)
-        got = jax_ffi.softmax_parts(cast(cx, x, cx.acc))
+        got = softmax_parts(cast(cx, x, cx.acc))
         return -got.nll if logarithm else got.p
 
     return automatic(run, spread_as(x), x)
@@ -191,7 +192,7 @@ def _kept_rows_jvp(
             cx,
             classes,
             Upstream(1.0),
-            lambda z, _: jax_ffi.softmax_parts(z),
+            lambda z, _: softmax_parts(z),
             lambda z, _: _sigmoid_parts(z),
         )
     out = jnp.zeros_like(rows)

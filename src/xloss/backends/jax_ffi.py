@@ -17,13 +17,13 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .._xp import INTEGERS, Array, Context, cast, context, dtype_name, take
-from ..core import softmax
 from ..core.reduce import exact_sum
 from ..core.rows import evaluate, formula_gradients
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.targets import safe_labels
 from ..engines import cpu, generic
 from . import jax_lowering
+from .jax_softmax import softmax_parts
 
 
 class Form(NamedTuple):
@@ -107,7 +107,9 @@ def _formed(
             ignored -= 2 * (most + 1)
     else:
         targets = cast(cx, targets, cx.acc)
-    numbers = (None if a is None else cast(cx, a, cx.acc) for a in (o.class_weight, o.sample_weight))
+    numbers = (
+        None if a is None else cast(cx, a, cx.acc) for a in (o.class_weight, o.sample_weight)
+    )
     class_weight, sample_weight = numbers
     # What makes no other program does not make another call either.
     spec = spec._replace(
@@ -230,16 +232,20 @@ def _batched(arrays: Any, dims: Any, *, form: Form) -> Any:
     if class_weight:  # of each mapped call its own: the formula takes them
         made = jax.vmap(partial(_plain, form=form), in_axes=dims)(*arrays)
         return made, [0] * len(made)
+    moved = _in_front(arrays, dims, 2 if form.class_weight else None)
+    made = rows_p.bind(*moved, form=form)
+    return made, [0] * len(made)
+
+
+def _in_front(arrays: Any, dims: Any, shared: int | None) -> list[Array]:
+    """Move the mapped axis of every array to the front; `shared` is one that has no rows."""
     size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
     moved = []
     for i, (a, d) in enumerate(zip(arrays, dims, strict=True)):
-        if form.class_weight and i == 2:
-            moved.append(a)
-        else:
-            new = jnp.broadcast_to(a, (size, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
-            moved.append(new)
-    made = rows_p.bind(*moved, form=form)
-    return made, [0] * len(made)
+        if i != shared:
+            a = jnp.broadcast_to(a, (size, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
+        moved.append(a)
+    return moved
 
 
 rows_p = Primitive("xloss_rows")
@@ -288,14 +294,7 @@ def _slope_batched(arrays: Any, dims: Any, *, form: Form) -> Any:
     if class_weight:
         made = jax.vmap(partial(_slope, form=form), in_axes=dims)(*arrays)
         return made, [0] * len(made)
-    size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
-    moved = []
-    for i, (a, d) in enumerate(zip(arrays, dims, strict=True)):
-        if form.class_weight and i == 3:
-            moved.append(a)
-        else:
-            new = jnp.broadcast_to(a, (size, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
-            moved.append(new)
+    moved = _in_front(arrays, dims, 3 if form.class_weight else None)
     return tangent_p.bind(*moved, form=form), [0]
 
 
@@ -311,18 +310,3 @@ ad.primitive_jvps[tangent_p] = _slope_jvp
 ad.primitive_transposes[tangent_p] = _slope_transposed
 batching.primitive_batchers[tangent_p] = _slope_batched
 mlir.register_lowering(tangent_p, mlir.lower_fun(_slope, multiple_results=True))
-
-
-@jax.custom_jvp
-def softmax_parts(z: Array) -> softmax.Parts:
-    """Return a softmax's parts, whose derivatives are their own: autodiff errs on ties."""
-    return softmax.parts(z, context(z, jnp))
-
-
-@softmax_parts.defjvp
-def _softmax_parts_jvp(primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
-    got = softmax_parts(*primals)
-    (v,) = tangents
-    average = jnp.sum(got.p * v, axis=-1, keepdims=True)
-    moved = got.p * (v - average)
-    return got, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)

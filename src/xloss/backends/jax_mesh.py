@@ -128,9 +128,7 @@ sum_p.def_abstract_eval(_sum_kind)
 sum_p.def_impl(lambda x, kept: jax.jit(lambda x: sum_p.bind(x, kept=kept))(x))
 batching.primitive_batchers[sum_p] = _sum_batched
 mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_pairs, multiple_results=True))
-mlir.register_lowering(
-    sum_p, mlir.lower_fun(_sum_in_double, multiple_results=True), platform="cpu"
-)
+mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_double, multiple_results=True), platform="cpu")
 
 
 def whole_sum(x: Array) -> Array:

@@ -39,7 +39,6 @@ def rescued(cx: Context, x: Array, sum_once: Callable[[Context, Array], Array]) 
 
 def sum_once(cx: Context, x: Array) -> Array:
     """Sum all elements; of both signs, those near the largest number may come to NaN."""
-    xp = cx.xp
     if dtype_name(cx.wide) == "float64":
         return sum_all(cx, x)
     x = cast(cx, x, cx.wide)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._xp import Array, Context, arange, cast, count_true, fill, gather, max_last, sum_last
+from .._xp import (
+    Array,
+    Context,
+    apart,
+    arange,
+    cast,
+    count_true,
+    fill,
+    fuses_sums,
+    gather,
+    max_last,
+    sum_last,
+)
 from .spec import Spec
 from .targets import Targets
 
@@ -46,8 +58,27 @@ def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Expone
     below = fill(cx, xp.exp(z - m), top, 0.0)
     if known is not None:
         return Exponentials(m, top, below, known.rest)
+    if fuses_sums(cx):
+        return Exponentials(m, top, below, fused_rest(z, m, cx))
     ties = count_true(cx, top, m) - 1.0
     return Exponentials(m, top, below, sum_last(cx, below) + ties)
+
+
+def fused_rest(z: Array, m: Array, cx: Context) -> Array:
+    """Return the rest by two sums of nothing but arithmetic.
+
+    XLA's compiler for processors writes an array of the logits' size before it adds up what holds a
+    comparison or a selection, and where two sums share what they add. What is at the maximum is
+    told by the sign of its gap, 0. In a row whose maximum is infinite finite logits are halved, so
+    that none is taken for the largest number, which stands for infinity.
+    """
+    xp = cx.xp
+    most = float(xp.finfo(cx.acc).max)
+    half, top = xp.where(m == xp.inf, 0.5, 1.0), xp.minimum(m, most)
+    gap = top - xp.minimum(z * half, most)
+    half, top = apart(cx, half, top)
+    number = sum_last(cx, xp.sign(top + xp.maximum(z * -half, -most)))
+    return sum_last(cx, xp.exp(-gap) * xp.sign(gap)) + (z.shape[-1] - 1 - number)
 
 
 def gaps(z: Array, m: Array, top: Array, cx: Context) -> Array:

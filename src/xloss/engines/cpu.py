@@ -62,7 +62,8 @@ def refuses(o: Operands, spec: Spec, cx: Context) -> str | None:
     if spec.kind != "cross_entropy":
         return f"only cross_entropy is compiled, not {spec.kind}"
     if cx.library in TRACED:
-        return unavailable()
+        known = all(isinstance(n, int) for n in o.x.shape)
+        return unavailable() if known else "a length is a symbol"
     if cx.library not in ("numpy", "torch") or not cx.host:
         return f"it reads arrays of NumPy and of torch in host memory, not of {cx.library}"
     if not cx.eager:

@@ -52,7 +52,9 @@ def _register() -> str | None:
     except RuntimeError as error:
         return f"JAX has no CPU here: {error}"
     table = xla_call.TABLE
-    handler, task = (_entry(f, (types.int64,), c=True) for f in (xla_handler.xla_handler, xla_handler.xla_task))
+    handler, task = (
+        _entry(f, (types.int64,), c=True) for f in (xla_handler.xla_handler, xla_handler.xla_task)
+    )
     table[at.TASK] = task
     table[at.SEEN_MAJOR : at.SEEN_MINOR + 1] = -1
     try:
@@ -65,8 +67,6 @@ def _register() -> str | None:
 
 def _version_refused(major: int, minor: int) -> str | None:
     """Say why a version of XLA's interface is not the one that the handler reads, or None."""
-    from .host import xla_call
-
     if major == at.MAJOR and minor >= at.MINOR:
         return None
     return (
@@ -104,7 +104,15 @@ def _ready(dtype: str, by_rows: bool) -> None:
     kind = typeof(like)
     whole, real, truth = types.int64, types.float64, types.boolean
     signature = (
-        kind, *(whole,) * 16, real, truth, real, real, real, truth, *(whole,) * 9,
+        kind,
+        *(whole,) * 16,
+        real,
+        truth,
+        real,
+        real,
+        real,
+        truth,
+        *(whole,) * 9,
     )
     function = kernels.rows if by_rows else kernels.columns
     place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows

@@ -27,7 +27,15 @@ _sentences = {
     at.NO_MEMORY: b"xloss: no memory for the buffers of the compiled row kernels",
     at.KERNEL_FAILED: b"xloss: a compiled row kernel failed for want of memory",
 }
-_held = {what: ctypes.create_string_buffer(text) for what, text in _sentences.items()}
+_codes = {at.NOT_AS_LOWERED: at.INVALID_ARGUMENT}
+# What XLA makes each error of, ready: where there is no memory, none can be asked for.
+_held = []
+for _what, _sentence in _sentences.items():
+    _text = ctypes.create_string_buffer(_sentence)
+    _code = _codes.get(_what, at.RESOURCE_EXHAUSTED)
+    _request = (ctypes.c_int64 * 4)(at.ERROR_REQUEST, 0, ctypes.addressof(_text), _code)
+    _held += [_text, _request]
+    TABLE[at.MESSAGES + _what] = ctypes.addressof(_request)
 
 _raw = ctypes.pythonapi
 TABLE[at.ALLOCATE] = ctypes.cast(_raw.PyMem_RawMalloc, ctypes.c_void_p).value
@@ -35,8 +43,6 @@ TABLE[at.FREE] = ctypes.cast(_raw.PyMem_RawFree, ctypes.c_void_p).value
 if sys.platform == "linux":
     with suppress(AttributeError):  # a C library without it
         TABLE[at.ADVISE] = ctypes.cast(ctypes.CDLL(None).madvise, ctypes.c_void_p).value
-for _what, _text in _held.items():
-    TABLE[at.MESSAGES + _what] = ctypes.addressof(_text)
 llvmlite.binding.add_symbol(SYMBOL, TABLE.ctypes.data)
 
 MACHINES = {"x86_64": "x86", "amd64": "x86", "arm64": "arm", "aarch64": "arm"}
@@ -225,24 +231,14 @@ def free(address: int) -> None:
 
 @inline()
 def error(api: int, what: int) -> int:
-    """Make an XLA_FFI_Error; 0 where there is no memory even for that."""
-    request = allocate(32)
-    if request == 0:
-        return 0
-    put(request, 0, 28)
-    put(request, 1, 0)
-    put(request, 2, get(table(), at.MESSAGES + what))
-    code = at.INVALID_ARGUMENT if what == at.NOT_AS_LOWERED else at.RESOURCE_EXHAUSTED
-    put(request, 3, code)
-    made = call_c(word(api, at.ERROR_CREATE), request)
-    free(request)
-    return made
+    """Make an XLA_FFI_Error."""
+    return call_c(word(api, at.ERROR_CREATE), get(table(), at.MESSAGES + what))
 
 
 @inline()
 def destroy(api: int, what: int, request: int) -> None:
     """Destroy an XLA_FFI_Error; `request` is room for three words."""
-    put(request, 0, 24)
+    put(request, 0, at.SHORT_REQUEST)
     put(request, 1, 0)
     put(request, 2, what)
     call_c(word(api, at.ERROR_DESTROY), request)

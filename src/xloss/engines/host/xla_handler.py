@@ -124,10 +124,10 @@ def read_arrays(frame: int, s: int) -> bool:
         i += 2
     if wanted & at.GRAD != 0:
         put(s, at.GRADIENT, buffer(results, i, kind, rows * classes))
+    fits = True
     for j in range(at.LOGITS, at.OPTION):
-        if get(s, j) == -1:
-            return False
-    return True
+        fits = fits and get(s, j) != -1
+    return fits
 
 
 @inline()
@@ -164,7 +164,7 @@ def plan(s: int) -> int:
 def promise(s: int, api: int) -> None:
     """Make a future of XLA's; without one the calling thread does all the work."""
     request = s + 8 * at.REQUEST
-    put(request, 0, 24)
+    put(request, 0, at.SHORT_REQUEST)
     put(request, 1, 0)
     put(request, 2, 0)
     refused = call_c(word(api, at.FUTURE_CREATE), request)
@@ -177,10 +177,10 @@ def promise(s: int, api: int) -> None:
 @inline()
 def call_helpers(s: int, api: int, context: int, helpers: int) -> None:
     """Ask XLA for threads; as many as it gives."""
-    request = allocate(40)
+    request = allocate(at.SCHEDULE_REQUEST)
     for _ in range(helpers if request != 0 else 0):
         fetch_add(s + 8 * at.USERS, 1)
-        put(request, 0, 40)
+        put(request, 0, at.SCHEDULE_REQUEST)
         put(request, 1, 0)
         put(request, 2, context)
         put(request, 3, get(table(), at.TASK))

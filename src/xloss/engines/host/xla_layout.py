@@ -25,6 +25,10 @@ API_MAJOR, API_MINOR = 32, 36
 ERROR_CREATE, ERROR_DESTROY = 48, 64
 SCHEDULE, FUTURE_CREATE, SET_AVAILABLE, SET_ERROR = 136, 152, 160, 168
 
+# The sizes of what its functions take: of one, two and three words after the usual two, and an
+# error's, which ends with an int.
+SHORT_REQUEST, LONG_REQUEST, SCHEDULE_REQUEST, ERROR_REQUEST = 24, 32, 40, 28
+
 # XLA_FFI_Buffer, and XLA_FFI_Array
 DTYPE, DATA, RANK, DIMS = 16, 24, 32, 40
 ARRAY_SIZE, ARRAY_DATA = 8, 16
@@ -39,7 +43,7 @@ MESSAGES, KERNELS, TABLE_SIZE = 8, 16, 24
 
 # What may go wrong: the place of its sentence, and its XLA_FFI_Error_Code.
 NOT_AS_LOWERED, NO_MEMORY, KERNEL_FAILED = 1, 2, 3
-INVALID_ARGUMENT, RESOURCE_EXHAUSTED, INTERNAL = 3, 8, 13
+INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 3, 8
 
 # A call's options, an array of int64; of the floats the bits.
 (

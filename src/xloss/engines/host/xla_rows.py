@@ -44,6 +44,32 @@ def number(address: int, i: int, double: bool) -> float:
 
 
 @inline()
+def copy_labels(s: int, first: int, count: int, labels: int) -> bool:
+    """Copy labels as the kernels read them; say whether one is ignored or out of range."""
+    targets, classes = get(s, at.TARGETS), get(s, at.CLASSES)
+    ignored = get(s, at.OPTION + at.IGNORED) if get(s, at.OPTION + at.IGNORES) != 0 else -1
+    odd = 0
+    if get(s, at.TARGETS_KIND) == at.S64:
+        for i in range(count):
+            y = load(targets + 8 * (first + i), i8(0))
+            store(labels + 8 * i, y)
+            odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
+    else:
+        for i in range(count):
+            y = i8(load(targets + 4 * (first + i), i4(0)))
+            store(labels + 8 * i, y)
+            odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
+    return odd != 0
+
+
+@inline()
+def widen(source: int, first: int, count: int, double: bool, out: int) -> None:
+    """Copy one number a row, as float64."""
+    for i in range(count):
+        store(out + 8 * i, number(source, first + i, double))
+
+
+@inline()
 def run_piece(s: int, first: int, count: int, room: int) -> int:
     """Compute `count` rows, what the kernel reads of them beside `room`; return its status."""
     classes, kind = get(s, at.CLASSES), get(s, at.OPTION + at.KIND)
@@ -52,36 +78,40 @@ def run_piece(s: int, first: int, count: int, room: int) -> int:
     size = 8 if double else 4
     labels, scales, weights = room, room + 8 * count, room + 16 * count
     ups, keep, bad = room + 24 * count, room + 32 * count, room + 33 * count
-    ignores, ignored = get(s, at.OPTION + at.IGNORES) != 0, get(s, at.OPTION + at.IGNORED)
     targets, weight, where = get(s, at.TARGETS), get(s, at.WEIGHTS), get(s, at.PRESENT)
     scale_of, up_of = get(s, at.SCALES), get(s, at.UPS)
-    long, by_row = get(s, at.TARGETS_KIND) == at.S64, given & at.LABEL_WEIGHT != 0
+    by_row = given & at.LABEL_WEIGHT != 0
+    ignores, ignored = get(s, at.OPTION + at.IGNORES) != 0, get(s, at.OPTION + at.IGNORED)
+    odd = copy_labels(s, first, count, labels) if indexed else False
     absent, wrong = False, False
-    for i in range(count):
-        r = first + i
-        there, outside = True, False
-        if indexed:
-            y = load(targets + 8 * r, i8(0)) if long else i8(load(targets + 4 * r, i4(0)))
-            inside = 0 <= y and y < classes
-            there = not (ignores and y == ignored)
-            outside = there and not inside
-            y = y if inside and there else 0
-            store(labels + 8 * i, i8(y))
-            if weight != 0:
-                store(weights + 8 * i, number(weight, r if by_row else y, double))
-        if where != 0:
-            there = there and load(where + r, u1(0)) != 0
-        if scale_of != 0:
-            scale = number(scale_of, r, double)
-            there = there and scale != 0.0
-            store(scales + 8 * i, scale if there else 0.0)
-        if up_of != 0:
-            store(ups + 8 * i, number(up_of, r, double))
-        outside = outside and there
-        store(keep + i, u1(1 if there else 0))
-        store(bad + i, u1(1 if outside else 0))
-        absent = absent or not there
-        wrong = wrong or outside
+    if odd or where != 0 or scale_of != 0:
+        for i in range(count):
+            there, outside = True, False
+            if odd:
+                y = load(labels + 8 * i, i8(0))
+                there = not (ignores and y == ignored)
+                inside = y >= 0 and y < classes
+                outside = there and not inside
+                store(labels + 8 * i, y if inside and there else i8(0))
+            if where != 0:
+                there = there and load(where + first + i, u1(0)) != 0
+            if scale_of != 0:
+                scale = number(scale_of, first + i, double)
+                there = there and scale != 0.0
+                store(scales + 8 * i, scale if there else 0.0)
+            outside = outside and there
+            store(keep + i, u1(1 if there else 0))
+            store(bad + i, u1(1 if outside else 0))
+            absent = absent or not there
+            wrong = wrong or outside
+    if up_of != 0:
+        widen(up_of, first, count, double, ups)
+    if by_row:
+        widen(weight, first, count, double, weights)
+    elif indexed and weight != 0:
+        for i in range(count):
+            y = load(labels + 8 * i, i8(0))
+            store(weights + 8 * i, number(weight, y, double))
     # In two halves: of more than 30 numbers Numba makes no tuple.
     arrays = (
         first,
@@ -135,10 +165,10 @@ def complete(s: int) -> None:
     put(request, 1, 0)
     put(request, 2, get(s, at.PROMISE))
     if failed == 0:
-        put(request, 0, 24)
+        put(request, 0, at.SHORT_REQUEST)
         refused = call_c(word(api, at.SET_AVAILABLE), request)
     else:
-        put(request, 0, 32)
+        put(request, 0, at.LONG_REQUEST)
         put(request, 3, error(api, failed))
         refused = call_c(word(api, at.SET_ERROR), request)
     if refused != 0:

@@ -1,0 +1,147 @@
+"""Four devices of JAX on the host: what the compiled engine does with rows that are spread.
+
+Run by test_jax_ffi_devices.py in a process of its own, for JAX counts its devices once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import xloss
+from xloss import EngineUnavailable, value_and_grad
+
+ROWS, CLASSES = 64, 130
+draw = np.random.default_rng(0)
+x = draw.standard_normal((ROWS, CLASSES), np.float32)
+y = draw.integers(0, CLASSES, ROWS).astype(np.int32)
+y[5] = -100
+t = (np.exp(x) / np.exp(x).sum(-1, keepdims=True)).astype(np.float32)
+weight = draw.random(CLASSES).astype(np.float32)
+sample = draw.random(ROWS).astype(np.float32)
+GATHERED = re.compile(r" (all-gather|all-to-all|collective-permute)\w*\(")
+CALLED = "xloss_rows_1"
+
+
+def loss(x: Any, t: Any, **options: Any) -> Any:
+    with xloss.use_engine("cpu"):
+        return xloss.cross_entropy(x, t, reduction="none", **options)
+
+
+def both(x: Any, t: Any, **options: Any) -> Any:
+    with xloss.use_engine("cpu"):
+        made = value_and_grad(xloss.cross_entropy)(x, t, reduction="none", **options)
+    return made
+
+
+def back(x: Any, t: Any, **options: Any) -> Any:
+    return jax.grad(lambda x: loss(x, t, **options).sum())(x)
+
+
+def automatic(kind: Any) -> None:
+    """Rows spread by the types of arrays, or by the compiler: each device has its own."""
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(kind,))
+
+    def spread(a: np.ndarray, *names: Any) -> Any:
+        return jax.device_put(a, NamedSharding(mesh, P(*names)))
+
+    given = {"weight": spread(weight, None), "sample_weight": spread(sample, "d")}
+    plain = {"weight": weight, "sample_weight": sample}
+    for targets, options, kept in ((y, {}, {}), (y, given, plain), (t, {}, {})):
+        arrays = spread(x, "d"), spread(targets, "d")
+        want = value_and_grad(xloss.cross_entropy)(x, targets, reduction="none", **kept)
+        for function, expected in ((loss, want[0]), (both, want), (back, want[1])):
+            compiled = jax.jit(function).lower(*arrays, **options).compile()
+            text = compiled.as_text()
+            assert CALLED in text, (function, kept)
+            assert not GATHERED.search(text), (function, kept, GATHERED.findall(text))
+            got = compiled(*arrays, **options)
+            for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+                np.testing.assert_array_equal(np.asarray(a), b)
+                assert a.sharding.spec[0] == "d", a.sharding
+    # Not asked for, it would gather classes that are spread: core's formula gathers nothing.
+    classes = spread(x, None, "d")
+    quiet = jax.jit(jax.value_and_grad(xloss.cross_entropy)).lower(classes, y).compile()
+    assert CALLED not in quiet.as_text()
+    assert "all-gather" not in quiet.as_text()
+    smooth = jax.jit(lambda x, y, w: loss(x, y, weight=w, label_smoothing=0.1))
+    try:
+        smooth(spread(x, "d"), spread(y, "d"), spread(weight, None))
+    except EngineUnavailable as error:
+        assert "class weights" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError("class weights beside rows that are spread")
+    made = jax.jit(lambda x, y, w: xloss.cross_entropy(x, y, weight=w, label_smoothing=0.1))
+    got = made(spread(x, "d"), spread(y, "d"), spread(weight, None))
+    want = xloss.cross_entropy(x, y, weight=weight, label_smoothing=0.1)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def manual() -> None:
+    """Inside shard_map an array is this device's: every option, asked for or not."""
+    mesh = jax.make_mesh((4,), ("d",))
+    rows, whole = P("d"), P()
+    options = {"weight": weight, "label_smoothing": 0.125, "z_loss": 0.25}
+    want = value_and_grad(xloss.cross_entropy)(x, y, reduction="none", **options)
+    for check in (True, False):
+
+        def each(x: Any, y: Any) -> Any:
+            return value_and_grad(xloss.cross_entropy)(x, y, reduction="none", **options)
+
+        call = jax.jit(
+            jax.shard_map(
+                each, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, rows), check_vma=check
+            )
+        )
+        assert CALLED in call.lower(x, y).compile().as_text()
+        for a, b in zip(call(x, y), want, strict=True):
+            np.testing.assert_array_equal(np.asarray(a), b)
+
+        def total(x: Any, y: Any) -> Any:
+            own = xloss.cross_entropy(x, y, reduction="sum", **options)
+            return jax.lax.psum(own, "d")  # type: ignore[no-untyped-call]
+
+        summed = jax.shard_map(
+            total, mesh=mesh, in_specs=(rows, rows), out_specs=whole, check_vma=check
+        )
+        got = jax.jit(jax.grad(summed))(x, y)
+        np.testing.assert_array_equal(np.asarray(got), want[1])
+        # Labels that are the same on every device, beside logits that are not.
+        alone = jax.shard_map(
+            lambda x, y: xloss.cross_entropy(x, y, reduction="none"),
+            mesh=mesh,
+            in_specs=(rows, whole),
+            out_specs=rows,
+            check_vma=check,
+        )
+        few = xloss.cross_entropy(x, np.tile(y[:16], 4), reduction="none")
+        np.testing.assert_array_equal(np.asarray(jax.jit(alone)(x, y[:16])), few)
+
+
+def sums() -> None:
+    """Sums of rows that are spread: exact, and no row leaves its device."""
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+    spread = NamedSharding(mesh, P("d"))
+    big = np.full(4096, 1 + 2.0**-20, np.float32)
+    big[::2] = 2.0**-12
+    call = jax.jit(lambda a: xloss.l2_penalty(jnp.sqrt(a), strength=2.0))
+    call(jax.device_put(big, spread)).block_until_ready()
+    many = jax.jit(lambda x, y: xloss.cross_entropy(x, y))
+    arrays = jax.device_put(x, NamedSharding(mesh, P("d", None))), jax.device_put(y, spread)
+    text = many.lower(*arrays).compile().as_text()
+    assert not GATHERED.search(text), GATHERED.findall(text)
+    want = xloss.cross_entropy(x, y)
+    np.testing.assert_array_max_ulp(np.asarray(many(*arrays)), want, 2)
+
+
+automatic(AxisType.Auto)
+automatic(AxisType.Explicit)
+manual()
+sums()
+print("held")

@@ -1,0 +1,213 @@
+"""When the compiled engine is not called from JAX: silently, or said where it was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from fresh import said
+from xloss import EngineUnavailable, value_and_grad
+from xloss.engines import cpu
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+export = pytest.importorskip("jax.export")
+
+REASON = xloss.engines()["cpu"]
+engine = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
+X = np.array([[1, 2, 4], [0, 0, -1]], np.float32)
+Y = np.array([0, 1], np.int32)
+TARGET = "xloss_rows_1"
+
+
+def asked(x: Any, y: Any, **options: Any) -> Any:
+    with xloss.use_engine("cpu"):
+        return xloss.cross_entropy(x, y, **options)
+
+
+@engine
+def test_it_is_called_where_nothing_is_asked_for():
+    text = jax.jit(xloss.cross_entropy).lower(X, Y).as_text()
+    assert f"@{TARGET}" in text
+    assert f"@{TARGET}" in jax.jit(xloss.linear_cross_entropy).lower(X, X, Y).as_text()
+
+
+@engine
+def test_the_generic_engine_where_it_is_asked_for():
+    def loss(x: Any, y: Any) -> Any:
+        with xloss.use_engine("generic"):
+            return xloss.cross_entropy(x, y)
+
+    for function in (loss, jax.grad(loss), jax.vmap(loss)):
+        assert TARGET not in jax.jit(function).lower(X, Y).as_text()
+
+
+@engine
+def test_an_exported_program_holds_the_formula():
+    """It runs in processes, and on devices, where the engine is not."""
+    made = export.export(jax.jit(jax.value_and_grad(xloss.cross_entropy)))(X, Y)
+    assert TARGET not in made.mlir_module()
+    value, gradient = export.deserialize(made.serialize()).call(X, Y)
+    want = value_and_grad(xloss.cross_entropy)(X, Y)
+    np.testing.assert_allclose(value, want[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, want[1], rtol=1e-6)
+    for platform in ("cuda", "tpu"):
+        both = export.export(jax.jit(xloss.cross_entropy), platforms=("cpu", platform))(X, Y)
+        assert TARGET not in both.mlir_module()
+    with pytest.raises(EngineUnavailable, match=r"^engine 'cpu' .*: an exported program"):
+        export.export(jax.jit(asked))(X, Y)
+
+
+@engine
+def test_another_device_has_the_formula():
+    lowered = jax.jit(xloss.cross_entropy).trace(X, Y).lower(lowering_platforms=("tpu",))
+    assert TARGET not in lowered.as_text()
+    with pytest.raises(EngineUnavailable, match="this program is not for the CPU"):
+        jax.jit(asked).trace(X, Y).lower(lowering_platforms=("tpu",))
+
+
+@engine
+def test_another_loss_is_refused_where_it_is_asked_for():
+    with xloss.use_engine("cpu"):
+        with pytest.raises(EngineUnavailable, match="only cross_entropy is compiled"):
+            xloss.focal_loss(jnp.asarray(X), jnp.asarray(Y))
+    mesh = jax.make_mesh((1,), ("v",))
+    part = jax.sharding.PartitionSpec(None, "v")
+
+    def spread(x: Any) -> Any:
+        with xloss.use_engine("cpu"):
+            return xloss.vocab_parallel_cross_entropy(x, Y, group="v")
+
+    call = jax.shard_map(spread, mesh=mesh, in_specs=part, out_specs=jax.sharding.PartitionSpec())
+    with pytest.raises(EngineUnavailable, match="the classes are spread over devices"):
+        jax.jit(call)(X)
+
+
+def test_numba_is_missing(monkeypatch):
+    """Silently the formula; by name, the sentence that says what to install."""
+    monkeypatch.setattr(cpu, "_load", lambda: "Numba is not installed: pip install it")
+    text = jax.jit(lambda x, y: xloss.cross_entropy(x, y)).lower(X, Y).as_text()
+    assert TARGET not in text
+    with pytest.raises(EngineUnavailable, match="Numba is not installed"):
+        asked(jnp.asarray(X), jnp.asarray(Y))
+
+
+# What the handler has seen of XLA when it was registered is something else.
+SEEN = """real = jax.ffi.register_ffi_target
+    def registered(*a, **k):
+        real(*a, **k)
+        xla_call.TABLE[{}
+    jax.ffi.register_ffi_target = registered"""
+ANOTHER = """
+    import jax, numpy as np, xloss
+    from xloss.engines.host import xla_call, xla_layout as at
+    {change}
+    x, y = np.array([[1, 2, 4]], np.float32), np.array([0], np.int32)
+    call = jax.jit(xloss.cross_entropy)
+    assert "xloss_rows" not in call.lower(x, y).as_text()
+    print(f"{{float(call(x, y)):.4f}}")
+    try:
+        with xloss.use_engine("cpu"):
+            jax.jit(lambda x, y: xloss.cross_entropy(x, y))(x, y)
+    except xloss.EngineUnavailable as error:
+        print(error)
+"""
+
+
+@engine
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (SEEN.format("at.SEEN_MAJOR] = 1"), "and this XLA has 1.3"),
+        (SEEN.format("at.SEEN_MINOR] = 2"), "and this XLA has 0.2"),
+        (SEEN.format("at.SEEN_MAJOR : 6] = -1"), "and this XLA has -1.-1"),
+        (SEEN.format("9999] = 0"), "XLA does not take the handler"),
+        ("del jax.ffi", "no foreign function interface"),
+        ("xla_call.MACHINE = None", "written for x86-64"),
+    ],
+)
+def test_another_version_of_xla_s_interface(change, reason):
+    """The program is core's formula; asked for by name, the version is in the error."""
+    value, sentence = said(ANOTHER.format(change=change)).splitlines()
+    assert value == "3.1698"
+    assert sentence.startswith("engine 'cpu' cannot take this call: ")
+    assert reason in sentence
+
+
+@engine
+def test_arrays_other_than_the_program_said_are_an_error():
+    """No address is read; the process goes on."""
+    from xloss.backends.jax_ffi import Form
+    from xloss.core.spec import Need, Spec
+    from xloss.engines import xla_ffi
+
+    assert xla_ffi.unavailable() is None
+    form = Form(Spec("cross_entropy", True), *[False] * 6, Need(rows=True))
+    kept = xla_ffi.options(form, "float32", False)
+    rows = jax.ShapeDtypeStruct((2,), np.float32)
+    short = jax.ShapeDtypeStruct((1,), np.float32)
+    wide = X.astype(np.float16)
+    weighted = kept.copy()
+    weighted[2] = 1  # an array is announced that is not there
+    wrong: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (short, (X, Y), {"options": kept}),
+        (rows, (wide, Y), {"options": kept}),
+        (rows, (X, Y[:1]), {"options": kept}),
+        (rows, (X, Y.astype(np.int16)), {"options": kept}),
+        (rows, (X,), {"options": kept}),
+        (rows, (X, Y, Y), {"options": kept}),
+        ((rows, rows), (X, Y), {"options": kept}),
+        (rows, (X, Y), {"options": weighted}),
+        (rows, (X, Y), {"options": kept[:3]}),
+        (rows, (X, Y), {"options": kept.astype(np.float64)}),
+        (rows, (X, Y), {"options": 3}),
+        (rows, (X, Y), {}),
+        (rows, (np.float32(1), Y), {"options": kept}),
+    ]
+    for result, arrays, attributes in wrong:
+        call = jax.jit(lambda *a, r=result, k=attributes: jax.ffi.ffi_call(TARGET, r)(*a, **k))
+        with pytest.raises(Exception, match="xloss: the compiled row kernels got other arrays"):
+            jax.block_until_ready(call(*arrays))
+    good = jax.jit(lambda x, y: jax.ffi.ffi_call(TARGET, rows)(x, y, options=kept))
+    np.testing.assert_array_equal(good(X, Y), xloss.cross_entropy(X, Y, reduction="none"))
+
+
+FAILING = """
+    import numba, numpy as np, jax, xloss
+    from xloss.engines.host import xla_call, xla_layout as at
+
+    rows, columns = 30_000, 12
+    x, y = np.zeros((rows, columns), np.float32), np.zeros(rows, np.int32)
+    call = jax.jit(lambda x, y: xloss.cross_entropy(x, y, reduction="none"))
+    call(x, y).block_until_ready()
+    kept = xla_call.TABLE.copy()
+    # A kernel that fails with a status other than 0, on several threads and on one.
+    one = numba.types.int64
+    wrong = numba.cfunc(one(one))(lambda n: 1)
+    for threads in (2, 1):
+        xla_call.TABLE[at.THREADS] = threads
+        xla_call.TABLE[at.KERNELS] = wrong.address
+        try:
+            call(x, y).block_until_ready()
+        except Exception as error:
+            print("for want of memory" in str(error))
+        xla_call.TABLE[:] = kept
+        print(np.all(np.abs(call(x, y) - np.log(columns)) < 1e-5))
+    # No memory for the handler, nor for the buffers of a thread.
+    none = numba.cfunc(one(one))(lambda n: 0)
+    xla_call.TABLE[at.ALLOCATE] = none.address
+    try:
+        call(x, y).block_until_ready()
+    except Exception as error:
+        print("no memory for the buffers" in str(error))
+    xla_call.TABLE[:] = kept
+    print(np.all(np.abs(call(x, y) - np.log(columns)) < 1e-5))
+"""
+
+
+@engine
+def test_a_kernel_that_fails_is_an_error_of_the_call():
+    assert said(FAILING).split() == ["True"] * 6
