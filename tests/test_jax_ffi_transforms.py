@@ -41,13 +41,14 @@ def plain(classes: int) -> tuple[Any, Any]:
 def test_autodiff_has_the_closed_form_s_bits(classes):
     """The upstream reaches the kernel, and nothing is rounded before it."""
     x, y = drawn(classes)
+    labels = jnp.asarray(y)  # NumPy's would be read, and the wrong one refused
     up = np.linspace(-1, 2, ROWS, dtype=np.float32)
     for options in ({}, {"label_smoothing": 0.25}, {"sample_weight": SAMPLE}):
         rows = partial(loss, reduction="none", **options)
 
         @jax.jit
         def back(x: Any, up: Any, rows: Any = rows) -> Any:
-            value, pull = jax.vjp(lambda x: rows(x, y), x)
+            value, pull = jax.vjp(lambda x: rows(x, labels), x)
             return value, pull(up)[0]
 
         want = value_and_grad(xloss.cross_entropy)(
@@ -113,14 +114,17 @@ def test_mapped_rows_are_rows():
     slopes = value_and_grad(xloss.cross_entropy)(x, y, reduction="sum", validate=False)[1]
     same(jax.vmap(partial(loss, reduction="none"))(x, y), want)
     same(jax.jit(jax.vmap(jax.grad(partial(loss, reduction="sum"))))(x, y), slopes)
-    three = jax.vmap(partial(loss, reduction="none"), in_axes=(1, 0))
+    three = jax.vmap(partial(loss, reduction="none"), in_axes=(1, None), out_axes=1)
+    x, y = jnp.asarray(x), jnp.asarray(y)
     same(three(np.stack([x] * 3, 1), y), np.broadcast_to(want[:, None], (ROWS, 3)))
     # Labels mapped over the same logits, and the other way.
     several = jax.vmap(partial(loss, reduction="none"), in_axes=(None, 0))(x, np.stack([y, y]))
     same(several, np.stack([want, want]))
     weight = np.linspace(0, 2, 5, dtype=np.float32)
     mapped = jax.vmap(lambda w: loss(x, y, weight=w, reduction="none"))
-    again = xloss.cross_entropy(x, y, weight=weight, reduction="none", validate=False)
+    again = xloss.cross_entropy(
+        np.asarray(x), np.asarray(y), weight=weight, reduction="none", validate=False
+    )
     np.testing.assert_allclose(mapped(np.stack([weight] * 2))[1], again, rtol=1e-5)
     assert f"@{TARGET}" in jax.jit(jax.vmap(loss)).lower(x, y).as_text()
 

@@ -143,7 +143,7 @@ DTYPES_OF = {
     "cupy": ("float32", "float64", "float16"),
 }
 # Which compiled engine takes a library's cross_entropy, where it can run; generic does it on any.
-COMPILED = {"numpy": "cpu", "torch": "cpu", "cuda": "cuda", "cupy": "cuda"}
+COMPILED = {"numpy": "cpu", "torch": "cpu", "jax": "cpu", "cuda": "cuda", "cupy": "cuda"}
 AUTODIFF = {"torch": "autograd", "cuda": "autograd", "jax": "jax.vjp"}
 
 

@@ -25,6 +25,8 @@ from ..engines import cpu, generic
 from . import jax_lowering
 from .jax_softmax import softmax_parts
 
+SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
+
 
 class Form(NamedTuple):
     """What a call of the primitive is specialised on: options, arrays given, results wanted."""

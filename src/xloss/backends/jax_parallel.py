@@ -20,8 +20,7 @@ from ..engines import refuse_compiled
 from . import exchange
 from .call import Call
 from .jax import _constants, _denominator
-
-SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
+from .jax_ffi import SPLIT
 
 
 def value(call: Call) -> Array:

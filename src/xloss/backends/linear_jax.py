@@ -16,10 +16,11 @@ from ..core.reduce import exact_sum
 from ..core.shards import Shard
 from ..core.spec import NO_UPSTREAM, Need, Operands, Result, Spec, Upstream
 from ..core.weights import mean_weights
-from ..engines import choose
+from ..engines import choose, refuse_compiled
 from . import default, exchange
 from .call import Call
 from .jax_axis import Axis, varies
+from .jax_ffi import SPLIT
 from .jax_mesh import EVERYWHERE, automatic, spread_as
 from .linear_blocks import evaluated, gathered, rounded
 
@@ -43,7 +44,7 @@ class Static(NamedTuple):
 
 def value(call: Call) -> Array:
     """Return the loss."""
-    choose(call.operands, call.spec, call.cx)
+    _choose(call)
     return _value(*_taken(call))
 
 
@@ -51,9 +52,17 @@ def value_and_grad(
     call: Call, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    choose(call.operands, call.spec, call.cx)
+    _choose(call)
     made: tuple[Array, dict[str, Array]] = _value_and_grad(*_taken(call), cotangent, wanted)
     return made
+
+
+def _choose(call: Call) -> None:
+    """Raise where an engine is asked for that cannot take the logits."""
+    if call.group is None:
+        choose(call.operands, call.spec, call.cx)
+    else:
+        refuse_compiled(call.spec, SPLIT)
 
 
 def _taken(call: Call) -> tuple[Arrays, Constants, Static]:
