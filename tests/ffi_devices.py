@@ -85,7 +85,7 @@ def automatic(kind: Any) -> None:
 
 def manual() -> None:
     """Inside shard_map an array is this device's: every option, asked for or not."""
-    mesh = jax.make_mesh((4,), ("d",))
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
     rows, whole = P("d"), P()
     options = {"weight": weight, "label_smoothing": 0.125, "z_loss": 0.25}
     want = value_and_grad(xloss.cross_entropy)(x, y, reduction="none", **options)

@@ -17,7 +17,7 @@ from fresh import said
 from libraries import FLOATS
 from xloss.cli import warm_gpu
 from xloss.cli.app import run
-from xloss.engines import cpu, cuda
+from xloss.engines import cpu, cuda, xla_ffi
 from xloss.engines.device import gpus
 
 REASON = xloss.engines()["cpu"]
@@ -42,6 +42,7 @@ def two(monkeypatch, tmp_path):
         yield "rows float64", 0.5
 
     monkeypatch.setattr(cpu, "warm", kernels)
+    monkeypatch.setattr(xla_ffi, "warm", lambda: iter(()))
     monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU is found")
     return folder
 

@@ -118,7 +118,8 @@ def _formed(
         ignore_index=ignored if spec.indexed else None, reduction="none", validate="auto"
     )
     given = (class_weight, None, o.where, sample_weight, up)
-    form = Form(spec, *(a is not None for a in given), saved is not None, need)
+    there = [a is not None for a in (*given, saved)]
+    form = Form._make((spec, *there, need))
     return form, [o.x, targets, *(a for a in (*given, *(saved or ())) if a is not None)]
 
 
@@ -216,7 +217,7 @@ def _kinds(x: Any, *_: Any, form: Form) -> list[Any]:
     def kind(shape: tuple[int, ...], dtype: Any) -> Any:
         spread = tuple(x.sharding.spec)[: len(x.shape) - 1]
         spread = (*spread, *(None,) * (len(shape) - len(spread)))
-        spec = jax.sharding.PartitionSpec(*spread)
+        spec = jax.sharding.PartitionSpec(*spread)  # type: ignore[no-untyped-call]
         return x.update(
             shape=shape, dtype=dtype, weak_type=False, sharding=x.sharding.update(spec=spec)
         )
@@ -250,7 +251,7 @@ def _in_front(arrays: Any, dims: Any, shared: int | None) -> list[Array]:
     return moved
 
 
-rows_p = Primitive("xloss_rows")
+rows_p: Any = Primitive("xloss_rows")
 rows_p.multiple_results = True
 rows_p.def_abstract_eval(_kinds)
 rows_p.def_impl(lambda *arrays, form: _compiled(rows_p, form)(*arrays))
@@ -275,7 +276,8 @@ def _slope(v: Array, *arrays: Array, form: Form) -> Any:
 
 
 def _slope_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
-    full = [ad.instantiate_zeros(t) for t in tangents]
+    zeros: Any = ad.instantiate_zeros
+    full = [zeros(t) for t in tangents]
     return jax.jvp(partial(_slope, form=form), tuple(primals), tuple(full))
 
 
@@ -304,7 +306,7 @@ def _slope_kinds(v: Any, x: Any, *arrays: Any, form: Form) -> Any:
     return _kinds(x, form=form._replace(need=Need(rows=True)))
 
 
-tangent_p = Primitive("xloss_tangent")
+tangent_p: Any = Primitive("xloss_tangent")
 tangent_p.multiple_results = True
 tangent_p.def_abstract_eval(_slope_kinds)
 tangent_p.def_impl(lambda *arrays, form: _compiled(tangent_p, form)(*arrays))

@@ -122,7 +122,7 @@ def _sum_in_pairs(x: Array, *, kept: int) -> list[Array]:
     return [made(x)]
 
 
-sum_p = Primitive("xloss_sum")
+sum_p: Any = Primitive("xloss_sum")
 sum_p.multiple_results = True
 sum_p.def_abstract_eval(_sum_kind)
 sum_p.def_impl(lambda x, kept: jax.jit(lambda x: sum_p.bind(x, kept=kept))(x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -53,9 +54,9 @@ def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str,
     kernels = []
     cache = None if kept.root() is None else str(kept.root())
     if reasons["cpu"] is None:
-        from ..engines import compiled, cpu
+        from ..engines import compiled, cpu, xla_ffi
 
-        for name, seconds in cpu.warm():
+        for name, seconds in chain(cpu.warm(), xla_ffi.warm()):
             kernels.append({"name": name, "seconds": seconds})
             if tell is not None:
                 tell(name, seconds)

@@ -6,7 +6,10 @@ table of this process.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from . import forks, pool
 from .host import xla_layout as at
 
-__all__ = ["TARGET", "options", "unavailable"]
+__all__ = ["TARGET", "options", "unavailable", "warm"]
 
 TARGET = "xloss_rows_1"  # the number changes with the operands or the options
 
@@ -88,6 +91,20 @@ def _capsule(address: int) -> Any:
 
     make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
     return make(("PyCapsule_New", ctypes.pythonapi))(address, None, None)
+
+
+def warm() -> Iterator[tuple[str, float]]:
+    """Compile what calls of XLA's need beside the kernels, where JAX is installed."""
+    if find_spec("jax") is None:
+        return
+    from numba.core import types
+
+    from .host import xla_handler
+
+    for function in (xla_handler.xla_handler, xla_handler.xla_task):
+        start = perf_counter()
+        _entry(function, (types.int64,), c=True)
+        yield function.__name__, perf_counter() - start
 
 
 @cache

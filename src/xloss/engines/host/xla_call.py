@@ -194,19 +194,19 @@ def _declared(builder: Any, kind: Any, name: str) -> Any:
 
 
 @inline()
-def word(address: int, offset: int) -> int:
+def word(address: int, offset: int) -> Any:
     """Read a word of a structure of XLA's."""
     return load(address + offset, i8(0))
 
 
 @inline()
-def half(address: int, offset: int) -> int:
+def half(address: int, offset: int) -> Any:
     """Read an int of one."""
     return i8(load(address + offset, i4(0)))
 
 
 @inline()
-def get(s: int, i: int) -> int:
+def get(s: int, i: int) -> Any:
     """Read a word of a state, or of the table."""
     return load(s + 8 * i, i8(0))
 
@@ -218,7 +218,7 @@ def put(s: int, i: int, value: int) -> None:
 
 
 @inline()
-def allocate(size: int) -> int:
+def allocate(size: int) -> Any:
     """Return so many bytes, or 0."""
     return call_c(get(table(), at.ALLOCATE), size)
 
@@ -230,7 +230,7 @@ def free(address: int) -> None:
 
 
 @inline()
-def error(api: int, what: int) -> int:
+def error(api: int, what: int) -> Any:
     """Make an XLA_FFI_Error."""
     return call_c(word(api, at.ERROR_CREATE), get(table(), at.MESSAGES + what))
 

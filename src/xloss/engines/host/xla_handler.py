@@ -6,6 +6,8 @@ those that NumPy's arrays go to, are called by the addresses in the table.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..compiled import inline, kernel
 from . import xla_layout as at
 from .bits import i4
@@ -195,7 +197,7 @@ def call_helpers(s: int, api: int, context: int, helpers: int) -> None:
 
 
 @kernel()
-def xla_handler(frame: int) -> int:
+def xla_handler(frame: int) -> Any:
     """Take a call of XLA's on the rows of one device; return an error or 0."""
     extension, api = word(frame, at.EXTENSION), word(frame, at.INTERFACE)
     if extension != 0 and half(extension, at.EXTENSION_TYPE) == at.IS_METADATA:

@@ -7,6 +7,8 @@ ends the last piece completes XLA's future.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..compiled import inline
 from . import xla_layout as at
 from .bits import EVER, f4, f8, float8, i2, i4, i8, u1, u2
@@ -38,7 +40,7 @@ def moved(address: int, size: int) -> int:
 
 
 @inline()
-def number(address: int, i: int, double: bool) -> float:
+def number(address: int, i: int, double: bool) -> Any:
     """Return a float32 or a float64 as the latter."""
     return load(address + 8 * i, f8(0)) if double else f8(load(address + 4 * i, f4(0)))
 
@@ -70,7 +72,7 @@ def widen(source: int, first: int, count: int, double: bool, out: int) -> None:
 
 
 @inline()
-def run_piece(s: int, first: int, count: int, room: int) -> int:
+def run_piece(s: int, first: int, count: int, room: int) -> Any:
     """Compute `count` rows, what the kernel reads of them beside `room`; return its status."""
     classes, kind = get(s, at.CLASSES), get(s, at.OPTION + at.KIND)
     indexed, given = get(s, at.OPTION + at.INDEXED) != 0, get(s, at.OPTION + at.GIVEN)
