@@ -78,7 +78,9 @@ def fused_rest(z: Array, m: Array, cx: Context) -> Array:
     gap = top - xp.minimum(z * half, most)
     half, top = apart(cx, half, top)
     number = sum_last(cx, xp.sign(top + xp.maximum(z * -half, -most)))
-    return sum_last(cx, xp.exp(-gap) * xp.sign(gap)) + (z.shape[-1] - 1 - number)
+    rest = sum_last(cx, xp.exp(-gap) * xp.sign(gap)) + (z.shape[-1] - 1 - number)
+    # Where all is masked every class is at the maximum, though the gaps be NaN.
+    return xp.where(xp.squeeze(m, axis=-1) == -xp.inf, z.shape[-1] - 1.0, rest)
 
 
 def gaps(z: Array, m: Array, top: Array, cx: Context) -> Array:
