@@ -1,0 +1,89 @@
+"""The generic engine under XLA: no array of the logits' size before a sum, and its values right.
+
+optax' loss holds none either; a comparison or a selection among what is added makes XLA's compiler
+for processors write one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from xloss import value_and_grad
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+
+
+def generic(function: Any) -> Any:
+    def call(*arguments: Any) -> Any:
+        with xloss.use_engine("generic"):
+            return function(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("shape", [(2048, 1000), (256, 32_000)])
+def test_no_array_of_the_logits_size_is_held(shape):
+    x, y = jax.ShapeDtypeStruct(shape, np.float32), jax.ShapeDtypeStruct(shape[:1], np.int32)
+    size = 4 * shape[0] * shape[1]
+    loss = xloss.cross_entropy
+    for function in (loss, jax.value_and_grad(loss), value_and_grad(loss)):
+        made = jax.jit(generic(function)).lower(x, y).compile().memory_analysis()
+        assert made.temp_size_in_bytes < size // 20
+
+
+def test_extreme_rows():
+    """Ties, masked and infinite classes, the largest number beside infinity, NaN, subnormals."""
+    inf, nan, most = np.inf, np.nan, float(np.finfo(np.float32).max)
+    rows = {
+        (1.0, 1.0, 1.0): np.log(3),
+        (0.0, -20.0, -20.0): np.log1p(2 * np.exp(-20.0)),
+        (0.0, -inf, -inf): 0.0,
+        (-inf, -inf, -inf): nan,
+        (inf, 0.0, most): 0.0,
+        (inf, inf, most): np.log(2),
+        (inf, -inf, -most): 0.0,
+        (0.0, inf, most): inf,
+        (most, most, 0.0): np.log(2),
+        (most, -most, -inf): 0.0,
+        (-most, -most, -most): np.log(3),
+        (0.0, nan, 0.0): nan,
+        (nan, inf, -inf): nan,
+        (0.0, -inf, -87.0): np.log1p(np.exp(-87.0)),
+        (0.0, -1e-8, -30.0): np.log1p(np.exp(-1e-8) + np.exp(-30.0)),
+    }
+    x = np.array(list(rows), np.float32)
+    call = generic(lambda x: xloss.cross_entropy(x, jnp.zeros(len(x), int), reduction="none"))
+    for function in (call, jax.jit(call)):
+        got = np.asarray(function(jnp.asarray(x)), np.float64)
+        want = np.array(list(rows.values()))
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        np.testing.assert_allclose(got, want, rtol=4 * 2.0**-23)
+        # What a row comes to is its own: reversed classes are the same sums.
+        again = generic(xloss.logsumexp)(jnp.asarray(x[:, ::-1]))
+        np.testing.assert_array_equal(again, generic(xloss.logsumexp)(jnp.asarray(x)))
+
+
+@pytest.mark.parametrize("count", [1, 1000, 65_537])
+def test_a_mean_s_sum_is_exact(count):
+    """In float64 on the host, though JAX's arrays have no 64 bits."""
+    x = np.zeros((count, 2), np.float32)
+    x[:, 1] = np.linspace(-12, 3, count, dtype=np.float32)
+    rows = np.asarray(
+        xloss.cross_entropy(jnp.asarray(x), jnp.zeros(count, int), reduction="none"), np.float64
+    )
+    total = jax.jit(lambda x: xloss.cross_entropy(x, jnp.zeros(count, int), reduction="sum"))(x)
+    assert total.dtype == np.float32
+    assert np.asarray(total) == np.float32(rows.sum())
+    text = jax.jit(lambda x: xloss.cross_entropy(x, jnp.zeros(count, int))).lower(x).as_text()
+    assert text.count("stablehlo.concatenate") == 0
+    gradient = jax.grad(lambda x: xloss.cross_entropy(x, jnp.zeros(count, int)))(x)
+    p = 1 / (1 + np.exp(-x[:, 1].astype(np.float64)))
+    np.testing.assert_allclose(gradient[:, 1], p / count, rtol=2e-6)
+    mapped = jax.vmap(lambda x: xloss.cross_entropy(x, jnp.zeros(count, int)))(np.stack([x, x]))
+    np.testing.assert_array_equal(mapped[0], mapped[1])
+    np.testing.assert_allclose(mapped[0], rows.mean(), rtol=3e-7)
