@@ -105,7 +105,7 @@ SEEN = """real = jax.ffi.register_ffi_target
     jax.ffi.register_ffi_target = registered"""
 ANOTHER = """
     import jax, numpy as np, xloss
-    from xloss.engines.host import xla_call, xla_layout as at
+    from xloss.engines.cpu.kernels import xla_call, xla_layout as at
     {change}
     x, y = np.array([[1, 2, 4]], np.float32), np.array([0], np.int32)
     call = jax.jit(xloss.cross_entropy)
@@ -179,7 +179,7 @@ def test_arrays_other_than_the_program_said_are_an_error():
 
 FAILING = """
     import numba, numpy as np, jax, xloss
-    from xloss.engines.host import xla_call, xla_layout as at
+    from xloss.engines.cpu.kernels import xla_call, xla_layout as at
 
     rows, columns = 30_000, 12
     x, y = np.zeros((rows, columns), np.float32), np.zeros(rows, np.int32)

@@ -84,7 +84,7 @@ cpu.TRACED["jax"] = run
 
 def keeps_stats(options: Options, classes: int) -> bool:
     """Tell whether a gradient is one pass where an earlier one has left the rows' statistics."""
-    return classes > cpu.save_stats_from and options.indexed and not options.label_smoothing
+    return classes >= cpu.save_stats_from and options.indexed and not options.label_smoothing
 
 
 def tangent(
