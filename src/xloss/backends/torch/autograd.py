@@ -90,7 +90,7 @@ class _Reduced(torch.autograd.Function):
         ctx.call = call
         call = call._replace(operands=o)
         engine: Any = choose(call.operands, call.options, call.cx)
-        if call.options.kind in SOFTMAX_KINDS and call.classes > engine.save_stats_from:
+        if call.options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from:
             saves = STATS
         else:
             saves = GRADIENT if gradient_ahead.pays(engine, call.classes) else NOTHING
