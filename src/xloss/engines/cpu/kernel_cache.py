@@ -29,7 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import disk_cache
 from ..compile_notice import compiling
-from ..fork_safety import wait_for
+from .fork_safety import wait_for
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
@@ -288,7 +288,8 @@ def _describe(value: Any, seen: set[Any]) -> str:
     if isinstance(value, tuple | list):
         return repr([_describe(v, seen) for v in value])
     if isinstance(value, ModuleType | type):
-        return value.__name__
+        # A named tuple's fields: code reads them by their positions.
+        return f"{value.__name__}{getattr(value, '_fields', '')}"
     return repr(value)
 
 

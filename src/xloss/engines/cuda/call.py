@@ -10,7 +10,7 @@ from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from .. import gpu_arrays, memory_checks
-from ..row_layout import places
+from ..row_layout import gpu_row_layout as places
 from . import driver
 from .kernel_variants import (
     CALL,
