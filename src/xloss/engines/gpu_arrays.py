@@ -1,4 +1,4 @@
-"""Arrays on a GPU, as the engines need to know them: device, address, strides, memory, stream."""
+"""What an engine needs to know of arrays on a GPU: device, address, strides, memory, stream."""
 
 from __future__ import annotations
 
@@ -9,34 +9,37 @@ from .._arrays.inspect import Array
 
 
 class GpuArrays(Protocol):
-    """What the engine asks of an array library; `index` numbers the GPU."""
+    """One array library's answers; `index` is the number of a GPU."""
 
     def index(self, a: Array) -> int:
-        """Return the GPU that an array is on."""
+        """Return the number of the GPU that an array is on."""
 
     def capability(self, index: int) -> int:
-        """Return 90 for compute capability 9.0."""
+        """Return the compute capability as one number: 90 for 9.0."""
 
     def address(self, a: Array) -> int:
-        """Return where its first element lies."""
+        """Return the address of its first element."""
 
     def steps(self, a: Array) -> tuple[int, ...]:
         """Return its strides, in elements."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        """Make an array in C order on another's GPU, in the library's own memory."""
+        """Make an array in C order on the GPU of `like`, by the library's own allocator."""
 
     def empty_like(self, a: Array) -> Array:
-        """Make an array with another's strides, where that leaves no gaps."""
+        """Make an array with another's strides, or with dense ones where those leave gaps."""
 
     def in_order(self, a: Array) -> Array:
         """Return the array in C order."""
 
     def stream(self, index: int) -> int:
-        """Return the current stream's handle."""
+        """Return the handle of the current stream."""
 
     def in_turn(self, index: int, stream: int) -> bool:
-        """Tell whether launches on it are made now, and one after another."""
+        """Return whether launches on a stream run at once, and one after another.
+
+        A stream that is captured into a graph runs them later, perhaps several times.
+        """
 
 
 class _TorchArrays:
@@ -72,7 +75,7 @@ class _TorchArrays:
         return a.contiguous()
 
     def in_turn(self, index: int, stream: int) -> bool:
-        # Whether the current device's stream is captured is known, of no other.
+        # torch tells of the current device's stream alone whether it is captured.
         return index == self._current() and not self._capturing()
 
 
@@ -111,13 +114,13 @@ class _CuPyArrays:
         return self._cupy.ascontiguousarray(a)
 
     def stream(self, index: int) -> int:
-        # The current stream is the current device's; another's work goes to its default stream.
+        # The current stream belongs to the current device. Another device gets its default stream.
         if index == self._cupy.cuda.runtime.getDevice():
             return int(self._cupy.cuda.get_current_stream().ptr)
         return 0
 
     def in_turn(self, index: int, stream: int) -> bool:
-        # One handle, 2, names the default stream of whichever thread asks.
+        # Handle 2 stands for a different stream in each thread: the default one of the caller's.
         runtime = self._cupy.cuda.runtime
         here = index == runtime.getDevice() and stream != 2
         return here and not runtime.streamIsCapturing(stream)
@@ -125,5 +128,5 @@ class _CuPyArrays:
 
 @cache
 def of(library: str) -> GpuArrays:
-    """Return what knows the arrays of a library."""
+    """Return the answers of a library, "torch" or "cupy"."""
     return _TorchArrays() if library == "torch" else _CuPyArrays()

@@ -1,10 +1,15 @@
-"""Locks that a fork waits for, so that a forked child never finds one held by a thread it lacks."""
+"""Locks that a fork waits for.
+
+A forked child has only the thread that forked. A lock that another thread held at that moment stays
+locked in the child for ever.
+"""
 
 from __future__ import annotations
 
-# What registers last runs first before a fork, and logging's hook takes a lock that Numba takes too
-# while it compiles: a fork must not hold it when it waits for Numba. And a first call must import
-# nothing that is not under the lock below.
+# Imported here so that its hook registers before this module's: what registers last runs first
+# before a fork. logging's hook takes a lock that Numba takes too while it compiles: a fork that
+# held that lock and waited for Numba would wait in vain. And a first call must not import any
+# module without the lock below, logging included.
 import logging  # noqa: F401
 import os
 import threading
@@ -12,12 +17,11 @@ from typing import Any
 
 __all__ = ["importing", "wait_for"]
 
-# Longer than any one import or compilation. A fork goes on after that: the thread that holds the
-# lock may itself be waiting for something that the forking thread holds.
+# Seconds that a fork waits for a lock, longer than any one import or compilation. Then it goes on:
+# the thread that holds the lock may itself be waiting for something that the forking thread holds.
 PATIENCE = 60.0
 
-# Held while a compiled engine is imported: a module that another thread was importing when the
-# process forked stays locked in the child for ever.
+# Held while a compiled engine is imported, because a module's import lock is one of those locks.
 importing = threading.RLock()
 
 _locks: list[tuple[dict[str, Any], str]] = [(globals(), "importing")]
@@ -25,15 +29,16 @@ _taken = threading.local()
 
 
 def wait_for(owner: Any, name: str) -> None:
-    """Let forks hold the RLock at `owner.name` too, after those already named."""
+    """Make forks take the RLock `owner.name` too, after those that were named before."""
     _locks.append((vars(owner), name))
 
 
 def _before() -> None:
     taken: list[Any] = []
-    for place, name in _locks:  # which is longer when an import that was waited for has ended
-        lock = place[name]
-        taken.append((place, name, lock, lock.acquire(timeout=PATIENCE)))
+    # The list may grow meanwhile: waiting for `importing` lets an import end that calls wait_for.
+    for namespace, name in _locks:
+        lock = namespace[name]
+        taken.append((namespace, name, lock, lock.acquire(timeout=PATIENCE)))
     _stack().append(taken)
 
 
@@ -44,15 +49,15 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    for place, name, lock, held in reversed(_stack().pop()):
+    for namespace, name, lock, held in reversed(_stack().pop()):
         if held:
             lock.release()
-        else:  # by a thread that does not exist here
-            place[name] = threading.RLock()
+        else:  # a thread holds it that does not exist in the child
+            namespace[name] = threading.RLock()
 
 
 def _stack() -> list[Any]:
-    """Return what each unfinished fork of this thread holds."""
+    """Return the locks that each unfinished fork of this thread has taken."""
     stack: list[Any] = _taken.__dict__.setdefault("stack", [])
     return stack
 

@@ -13,14 +13,14 @@ from ...row_layout import RowLayout
 
 
 class RowRange(NamedTuple):
-    """Which rows a call computes: `count` of them from row `first` on, of `classes` classes each.
+    """Which rows a call computes: `rows` of them from row `first` on, of `classes` classes each.
 
     `first` counts the rows of the logits and of their gradient, which are passed whole. All other
     arrays of rows begin with row `first`.
     """
 
     first: int
-    count: int
+    rows: int
     classes: int
 
 
@@ -31,19 +31,19 @@ class TargetsIn(NamedTuple):
     any class in range.
     """
 
-    soft: int = 0  # (count, classes) in the compute dtype
+    soft: int = 0  # (rows, classes) in the compute dtype
     class_weight: int = 0  # (classes,) in the compute dtype
-    labels: int = 0  # (count,) int64
-    row_present: int = 0  # (count,) bool
-    label_invalid: int = 0  # (count,) bool
-    sample_weight: int = 0  # (count,) float64
-    label_weight: int = 0  # (count,) float64: the class weight at the label
+    labels: int = 0  # (rows,) int64
+    row_present: int = 0  # (rows,) bool
+    label_invalid: int = 0  # (rows,) bool
+    sample_weight: int = 0  # (rows,) float64
+    label_weight: int = 0  # (rows,) float64: the class weight at the label
 
 
 class CotangentIn(NamedTuple):
     """What each row's gradient is multiplied by."""
 
-    each: int = 0  # address of (count,) float64; 0: the same for all rows
+    each: int = 0  # address of (rows,) float64; 0: the same for all rows
     same: float = 1.0
     no_row_counts: bool = False  # every gradient is 0
 
@@ -60,10 +60,10 @@ class RowsOut(NamedTuple):
     """Where what is computed of a row is written, in C order; 0 for what is not wanted."""
 
     stats_saved: bool = False  # maxima and tail_sums are read, as an earlier call wrote them
-    losses: int = 0  # (count,) in the compute dtype
+    losses: int = 0  # (rows,) in the compute dtype
     totals: int = 0  # (4,) float64: sum of losses, what rounding lost of it, and so of weights
-    maxima: int = 0  # (count,) in the compute dtype
-    tail_sums: int = 0  # (count,) float64
+    maxima: int = 0  # (rows,) in the compute dtype
+    tail_sums: int = 0  # (rows,) float64
 
 
 # Where each record begins among a kernel's numbers.
