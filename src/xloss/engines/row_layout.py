@@ -32,17 +32,23 @@ def row_layout(x: Array) -> RowLayout | None:
     that are no whole elements or negative, or more than two that do not merge.
     """
     if isinstance(x, np.ndarray):
-        size = x.itemsize
-        if not (x.dtype.isnative and x.flags.aligned) or any(s % size for s in x.strides):
+        size, flags = x.itemsize, x.flags
+        if not (x.dtype.isnative and flags.aligned):
             return None
-        strides = [s // size for s in x.strides]
         address = x.__array_interface__["data"][0]
+        in_order, count = flags.c_contiguous, x.size
+        strides: Sequence[int] = x.strides
     else:
-        strides = list(x.stride())
-        address = x.data_ptr()
+        size, address = 1, x.data_ptr()
         if address % x.itemsize:
             return None
-    return _merged(address, x.shape, strides)
+        in_order, count, strides = x.is_contiguous(), x.numel(), x.stride()
+    if in_order and count:  # nearly every array; what follows takes longer than a small loss
+        classes = x.shape[-1]
+        return RowLayout(address, count // classes, 0, classes, 1)
+    if any(step % size for step in strides):
+        return None
+    return _merged(address, x.shape, [step // size for step in strides])
 
 
 def gpu_row_layout(library: Any, x: Array) -> RowLayout | None:
