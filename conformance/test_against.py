@@ -31,7 +31,7 @@ def right(logits: Any, targets: Any, **options: Any) -> Any:
 def finer(logits: Any, targets: Any, **options: Any) -> Any:
     """Right, with other last digits."""
     value, gradient = BOTH(logits.astype(np.float64), targets, **options)
-    return np.float32(value), gradient.astype(np.float32)
+    return np.float32(value), np.asarray(gradient).astype(np.float32)
 
 
 def noisy(logits: Any, targets: Any, **options: Any) -> Any:

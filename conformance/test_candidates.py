@@ -220,7 +220,7 @@ def test_rows_are_split_only_where_rows_are_offered() -> None:
     split = Case("hand", "split", "", Z, LABELS, split=True)
     assert judge(candidate(lambda logits, targets: BOTH(logits, targets)), split).status == "pass"
 
-    def batched(logits: Any, targets: Any, reduction: str = "mean") -> Any:
+    def batched(logits: Any, targets: Any, reduction: Any = "mean") -> Any:
         wide = logits.astype(np.float64) * (1 + len(logits) * 2.0**-24)
         return np.float32(xloss.cross_entropy(wide, targets, reduction=reduction))
 

@@ -210,7 +210,7 @@ def test_a_convention_whose_library_is_not_here() -> None:
 def test_a_metric_is_judged_by_its_value_alone() -> None:
     import torch
 
-    def metric(input: Any, target: Any, reduction: str = "mean") -> Any:
+    def metric(input: Any, target: Any, reduction: Any = "mean") -> Any:
         exact = xloss.cross_entropy(input.detach(), target, reduction=reduction)
         assert isinstance(exact, torch.Tensor)
         return exact

@@ -216,7 +216,7 @@ def _torch_right(
     target: Any,
     weight: Any = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Any = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
     import torch

@@ -19,6 +19,7 @@ import xloss
 from xloss._arrays.context import context, read
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
+from xloss.gradients import DIFFERENTIABLE
 
 NAMES = (
     "logits",
@@ -201,7 +202,7 @@ def public_call(arrays: Arrays) -> None:
         xloss.Evaluation().update(*args, **options)
         return
     function = getattr(xloss, name)
-    if hasattr(function, "prepare") and chance(0.5):
+    if function in DIFFERENTIABLE and chance(0.5):
         function = xloss.value_and_grad(function)
     function(*args, **options)
 

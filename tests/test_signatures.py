@@ -1,10 +1,16 @@
 """What users see: the signatures of the contract, to the letter."""
 
 import inspect
+import json
+import operator
+import pickle
+import typing
+from types import FunctionType
 
 import pytest
 
 import xloss
+from xloss._typing import Array
 
 CLASSES = (
     "(logits, targets, /, *, axis=-1, weight=None, sample_weight=None, where=None, "
@@ -73,15 +79,90 @@ def test_what_is_public_is_there_and_documented(name):
     assert thing.__doc__.strip().splitlines()[0].endswith((".", "``.", ":"))
 
 
-SECTIONS = ("Parameters", "Returns", "Raises", "References", "Examples")
+# A generator's annotation is what `contextmanager` asks for, and it keeps the generator as
+# `__wrapped__`: `use_engine` is all the decorated there is.
+PLAIN = sorted(set(SIGNATURES) - {"use_engine"})
+RETURNS = {
+    "value_and_grad": "Callable[..., tuple[Array, Any]]",
+    "perplexity": "Array | float",
+    "engines": "dict[str, str | None]",
+}
 
 
-@pytest.mark.parametrize("name", sorted(set(SIGNATURES) - {"engines", "use_engine"}))
-def test_a_docstring_has_every_section_and_names_every_parameter(name):
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_returned_is_said(name):
+    function = getattr(xloss, name)
+    said = inspect.signature(function).return_annotation
+    assert said == RETURNS.get(name, "Array")
+    if said == "Array":
+        assert typing.get_type_hints(function)["return"] is Array
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_public_function_is_itself(name):
+    """Neither decorated nor a place to keep things: its own lines are what a traceback shows."""
+    function = getattr(xloss, name)
+    assert type(function) is FunctionType
+    assert vars(function) == {}
+    assert function.__code__.co_name == function.__name__ == name
+    assert f"def {name}(" in inspect.getsource(function)
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_options_have_types(name):
+    """`Any` is what a group of ranks and a library's own dtype are: nobody has a type for these."""
+    hints = inspect.signature(getattr(xloss, name)).parameters
+    loose = {p.name for p in hints.values() if p.annotation in ("Any", p.empty, "str")}
+    assert loose <= {"group", "dtype"}
+
+
+SECTIONS = ("Parameters", "Returns", "Raises", "See Also", "References", "Examples")
+DOCUMENTED = sorted(set(SIGNATURES) - {"engines", "use_engine"})
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_docstring_has_every_section(name):
     text = inspect.getdoc(getattr(xloss, name))
-    positions = [text.find(f"\n{section}\n---") for section in SECTIONS]
+    positions = [text.find(f"\n{section}\n{'-' * len(section)}\n") for section in SECTIONS]
     assert -1 not in positions, dict(zip(SECTIONS, positions, strict=True))
     assert positions == sorted(positions)
-    head = text[positions[0] : positions[1]]
-    named = {n.strip() for line in head.splitlines() if line[:1].strip() for n in line.split(",")}
-    assert set(inspect.signature(getattr(xloss, name)).parameters) <= named
+
+
+def parameters(thing):
+    """Return what a docstring says a parameter is, by its name: the text after the colon."""
+    text = inspect.getdoc(thing)
+    head = text[text.index("\nParameters\n") :].split("\n\n")[0]
+    lines = [line for line in head.splitlines()[3:] if line[:1].strip()]
+    said = [line.partition(" : ")[::2] for line in lines]
+    return {name: what for names, what in said for name in names.split(", ")}
+
+
+SAID = [*DOCUMENTED, "CrossEntropyLoss", "diagnose", "Evaluation.update"]
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_docstring_says_what_each_parameter_is_and_its_default(name):
+    thing = operator.attrgetter(name)(xloss)
+    said = parameters(thing)
+    taken = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
+    assert list(said) == [p.name for p in taken]
+    for parameter in taken:
+        what = said[parameter.name]
+        if parameter.default is parameter.empty:
+            assert "default" not in what
+            assert "optional" not in what
+        elif parameter.default is None:
+            assert what.endswith("optional")
+        else:
+            shown = parameter.default
+            shown = json.dumps(shown) if isinstance(shown, str) else repr(shown)
+            assert what.endswith(f", default {shown}")
+    assert {n for n, what in said.items() if not what} <= {"group"}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_no_docstring_sends_its_reader_elsewhere_for_a_parameter(name):
+    text = inspect.getdoc(operator.attrgetter(name)(xloss))
+    assert "As in" not in text
+    assert ", as in :func:" not in text

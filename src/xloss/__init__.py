@@ -10,10 +10,14 @@ from .losses.binary import (
     binary_cross_entropy_with_logits,
     sigmoid_focal_loss,
 )
+from .losses.cross_entropy import cross_entropy
+from .losses.cross_entropy_class import CrossEntropyLoss
 from .losses.divergence import entropy, kl_div
+from .losses.focal import focal_loss
 from .losses.linear import linear_cross_entropy
+from .losses.log_loss import log_loss
+from .losses.nll import nll_loss
 from .losses.parallel import vocab_parallel_cross_entropy
-from .losses.softmax import CrossEntropyLoss, cross_entropy, focal_loss, log_loss, nll_loss
 from .ops import (
     effective_count,
     l2_penalty,

@@ -154,7 +154,8 @@ def first_calls(device: str, dtype: str, classes: int) -> None:
     y = torch.zeros(rows, dtype=torch.int64, device=device)
     xloss.cross_entropy(x, y)
     xloss.value_and_grad(xloss.cross_entropy)(x, y)
-    xloss.cross_entropy(x.requires_grad_(), y).backward()
+    loss: Any = xloss.cross_entropy(x.requires_grad_(), y)
+    loss.backward()
 
 
 def read(work: Work, gradient: Any) -> Any:

@@ -74,7 +74,8 @@ def calls(library: str, dtype: str, classes: int) -> tuple[str, float]:
                 xloss.cross_entropy(x, y)
                 xloss.value_and_grad(xloss.cross_entropy)(x, y)
                 if library == "torch":
-                    xloss.cross_entropy(x.requires_grad_(), y).backward()
+                    loss: Any = xloss.cross_entropy(x.requires_grad_(), y)
+                    loss.backward()
         except Exception as error:
             if "OutOfMemory" not in type(error).__name__:
                 raise

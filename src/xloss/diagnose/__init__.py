@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .._arrays.inspect import Array, dtype_name
+from .._arrays.inspect import dtype_name
+from .._typing import Array, Normalizer, Reduction, Validate
 from ..evaluation.rows import at_hand, host, measure, prepared
 from ..losses import _check as check
 from .report import Finding, Findings, Report
@@ -28,9 +27,9 @@ def diagnose(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     softcap: float | None = None,
-    reduction: str = "mean",
-    normalizer: Any = None,
-    validate: bool | str = "auto",
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+    validate: Validate = "auto",
 ) -> Report:
     """Say why the loss of a call of :func:`cross_entropy` is NaN or infinite.
 
@@ -56,13 +55,39 @@ def diagnose(
 
     Parameters
     ----------
-    logits, targets
-        As in :func:`cross_entropy`.
-    axis, weight, sample_weight, where, ignore_index, label_smoothing, z_loss, softcap
-        As in :func:`cross_entropy`.
-    reduction, normalizer
-        As in :func:`cross_entropy`.
-    validate
+    logits : floating array of shape (*rows, classes)
+        The class axis may stand anywhere (see ``axis``).
+    targets : array, integer or floating
+        Class indices of any integer dtype and of shape (*rows), which is the shape of logits
+        without the class axis; or soft targets, which are probabilities of any floating dtype, of
+        the shape of logits. This and the arrays below may be NumPy's beside logits of any
+        library.
+    axis : int, default -1
+        The class axis of logits and of soft targets.
+    weight : array of shape (classes,), optional
+        A constant weight for each class, of any integer or floating dtype. Absent: 1 for each.
+    sample_weight : array that broadcasts to (*rows), optional
+        A constant weight for each row, of any integer or floating dtype. A row of weight 0 is
+        absent.
+    where : array of bool that broadcasts to (*rows), optional
+        False makes a row absent: it contributes exactly nothing to loss and gradient, whatever
+        stands in it, NaN included.
+    ignore_index : int or None, default -100
+        The label of absent rows; None: no label is special. With soft targets it is unused, and
+        an error if it is 0 or more.
+    label_smoothing : float in [0, 1], default 0.0
+        The share of each target that is spread evenly over the possible classes of its row.
+    z_loss : float >= 0, default 0.0
+        Factor of the squared log-sum-exp, which keeps the logits near normalisation.
+    softcap : float > 0, optional
+        Bound of the logits: ``softcap * tanh(logits / softcap)`` takes their place.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" is the sum of the row losses divided by the sum of the row weights W, and 0 where no
+        row counts; "sum" is the sum alone; "none" returns one loss a row.
+    normalizer : float or 0-d array, optional
+        Takes the place of the mean's denominator: the count of a whole global batch, for example.
+        It needs ``reduction="mean"``.
+    validate : {"auto", True, False}, default "auto"
         Taken so that any call of :func:`cross_entropy` can be diagnosed as it stands. A bad label
         is found and never raised.
 
@@ -73,8 +98,15 @@ def diagnose(
 
     Raises
     ------
-    TypeError, ValueError
-        As in :func:`cross_entropy` for arguments of the wrong type, dtype, shape or library.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    cross_entropy : the loss that is diagnosed.
+    Evaluation : loss, perplexity and accuracy over many batches.
 
     Examples
     --------
@@ -101,10 +133,10 @@ def diagnose(
         validate=False,
     )
     normalizer = at_hand("normalizer", normalizer)
-    reduction, below = check.reduction(reduction, normalizer, call.cx, "logits")
+    checked, below = check.reduction(reduction, normalizer, call.cx, "logits")
     got = measure(call)
     found = Findings()
     look(call, got, found, (0,) * got.losses.ndim)
     divisor = None if below is None else float(host(below) if hasattr(below, "dtype") else below)
-    loss = conclude(got, found, reduction, divisor, dtype_name(call.cx.compute_dtype))
+    loss = conclude(got, found, checked, divisor, dtype_name(call.cx.compute_dtype))
     return Report(loss, got.losses.size, int(np.sum(~np.isfinite(got.losses))), found.all())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays.inspect import Array
+from .._typing import Array, Validate
 from ..ops import perplexity
 from .rows import Measured, measure, prepared
 
@@ -121,7 +121,7 @@ class Evaluation:
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
         softcap: float | None = None,
-        validate: bool | str = "auto",
+        validate: Validate = "auto",
     ) -> Evaluation:
         """Add a batch to this record, and return the record itself.
 
@@ -130,10 +130,28 @@ class Evaluation:
 
         Parameters
         ----------
-        logits, targets
-            As in :func:`cross_entropy`, of any array library; a batch of no rows changes nothing.
-        axis, weight, sample_weight, where, ignore_index, label_smoothing, z_loss, softcap, validate
-            As in :func:`cross_entropy`.
+        logits : floating array of shape (*rows, classes)
+            Of any array library. A batch of no rows changes nothing.
+        targets : array, integer or floating
+            Class indices of shape (*rows), or soft targets of the logits' shape.
+        axis : int, default -1
+            The class axis of logits and of soft targets.
+        weight : array of shape (classes,), optional
+            A weight for each class.
+        sample_weight : array that broadcasts to (*rows), optional
+            A weight for each row. A row of weight 0 is absent.
+        where : array of bool that broadcasts to (*rows), optional
+            False makes a row absent.
+        ignore_index : int or None, default -100
+            The label of absent rows.
+        label_smoothing : float in [0, 1], default 0.0
+            The share of each target that is spread evenly over the possible classes.
+        z_loss : float >= 0, default 0.0
+            Factor of the squared log-sum-exp.
+        softcap : float > 0, optional
+            Bound of the logits: ``softcap * tanh(logits / softcap)`` takes their place.
+        validate : {"auto", True, False}, default "auto"
+            Whether bad values raise: the ``validate`` of :func:`cross_entropy`.
 
         Returns
         -------
@@ -143,7 +161,7 @@ class Evaluation:
         Raises
         ------
         TypeError, ValueError, IndexError
-            As in :func:`cross_entropy`; the record is then as it was.
+            What :func:`cross_entropy` raises of these arguments. The record is then as it was.
 
         Examples
         --------

@@ -28,7 +28,7 @@ from ..core.powers import split
 from ..core.row_blocks import cut, cuts
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
-from ..losses.softmax import cross_entropy
+from ..losses._prepare import classes_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,20 @@ class Measured:
     predicted: Array  # (*rows), the first class of the largest logit
 
 
-def prepared(logits: Array, targets: Array, /, **options: Any) -> LossCall:
+def prepared(
+    logits: Array, targets: Array, /, *, ignore_index: int | None, **options: Any
+) -> LossCall:
     """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
     logits, targets = at_hand("logits", logits), at_hand("targets", targets)
     options = {name: at_hand(name, value) for name, value in options.items()}
-    call: LossCall = cross_entropy.prepare(  # type: ignore[attr-defined]
-        constant(logits), constant(targets), reduction="none", **options
+    return classes_call(
+        "cross_entropy",
+        constant(logits),
+        constant(targets),
+        ignore_index=ignore_index,
+        reduction="none",
+        **options,
     )
-    return call
 
 
 def measure(call: LossCall) -> Measured:

@@ -1,32 +1,19 @@
-"""The one way every loss goes: prepare -> rows -> reduce; with gradient on request."""
+"""The last step of every loss: a prepared call is computed."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec
 
 from .. import backends
-from .._arrays.inspect import Array
+from .._typing import Array
 from ..backends import process_groups
 from ..core.call import LossCall
 
-P = ParamSpec("P")
 
-
-def loss(prepare: Callable[P, LossCall]) -> Callable[P, Array]:
-    """Turn a function that prepares a call into the public one that returns its value."""
-
-    @wraps(prepare)
-    def public(*args: P.args, **kwargs: P.kwargs) -> Array:
-        call = prepare(*args, **kwargs)
-        if call.group is not None:
-            return process_groups.uncompiled(backends.of_loss(call).value, call)
-        return backends.of_loss(call).value(call)
-
-    # value_and_grad's way in. The names are taken here: torch.compile, where it traces that call,
-    # sees a default that inspect.signature has read before as a tensor.
-    public.prepare = prepare  # type: ignore[attr-defined]
-    prepare.names = tuple(inspect.signature(prepare).parameters)  # type: ignore[attr-defined]
-    return public
+def evaluate(call: LossCall) -> Array:
+    """Return the value of a call, by the backend of its library."""
+    compute: Callable[[LossCall], Array] = backends.of_loss(call).value
+    if call.group is not None:
+        # The ranks' exchange is no operation that torch.compile could put into its graph.
+        return process_groups.uncompiled(compute, call)
+    return compute(call)

@@ -18,9 +18,25 @@ from ..core.value_checks import check_class_weight, check_labels
 from . import _check as check
 from . import _check_linear as check_linear
 from ._host_targets import Given
-from ._prepare import entropy_spec, weighed
+from ._prepare import entropy_spec, linear_call, weighed
 
 FACTS = 11  # what ranks compare, each a number, whichever loss they call
+
+
+def prepare_shard(x: Any, targets: Any, *, group: Any, **keywords: Any) -> LossCall:
+    """Prepare cross-entropy of a slice of the classes; torch.compile cannot trace the exchange."""
+    return process_groups.uncompiled(shard_call, x, targets, group=group, **keywords)
+
+
+def prepare_linear(
+    features: Any, weight: Any, targets: Any, *, group: Any, **keywords: Any
+) -> LossCall:
+    """Prepare cross-entropy of features, whose matrix is whole or a slice on each rank."""
+    if group is None:
+        return linear_call(features, weight, targets, **keywords)
+    return process_groups.uncompiled(
+        linear_shard_call, features, weight, targets, group=group, **keywords
+    )
 
 
 def shard_call(

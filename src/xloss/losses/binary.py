@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from .._arrays.inspect import Array
-from ..core.call import LossCall
-from ._call import loss
+from .._typing import Array, Normalizer, Reduction
+from ._call import evaluate
 from ._prepare import elements_call
 
 
-@loss
 def binary_cross_entropy_with_logits(
     logits: Array,
     targets: Array,
@@ -20,9 +16,9 @@ def binary_cross_entropy_with_logits(
     sample_weight: Array | None = None,
     where: Array | None = None,
     label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    normalizer: Any = None,
-) -> LossCall:
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+) -> Array:
     r"""Binary cross-entropy between sigmoid(logits) and targets in [0, 1].
 
     Each element gives, with s its sample weight ::
@@ -34,31 +30,46 @@ def binary_cross_entropy_with_logits(
 
     Parameters
     ----------
-    logits
-        Floating array of any shape.
-    targets
-        Of the logits' shape: floating, bool, or integers 0 and 1. Another integer is a
-        ValueError on a concrete host array, and NaN for that element elsewhere.
-    pos_weight
-        Constant weight of the positive term, broadcast to the logits' shape.
-    sample_weight
-        Constant weight of each element, broadcast to the logits' shape. 0 makes it absent.
-    where
-        bool, broadcast to the logits' shape; False makes an element absent.
-    label_smoothing
-        In [0, 1].
-    reduction, normalizer
-        As in :func:`cross_entropy`.
+    logits : floating array of any shape
+        Logits of -inf and +inf are probabilities of 0 and 1.
+    targets : array of the shape of logits
+        Floating, in [0, 1]; or bool; or integers 0 and 1. Another integer is a ValueError on a
+        concrete host array, and NaN for that element elsewhere. This and the arrays below may be
+        NumPy's beside logits of any library.
+    pos_weight : array that broadcasts to the shape of logits, optional
+        A constant weight of the positive term, of any integer or floating dtype.
+    sample_weight : array that broadcasts to the shape of logits, optional
+        A constant weight for each element, of any integer or floating dtype. An element of weight
+        0 is absent.
+    where : array of bool that broadcasts to the shape of logits, optional
+        False makes an element absent: it contributes exactly nothing to loss and gradient,
+        whatever stands in it, NaN included.
+    label_smoothing : float in [0, 1], default 0.0
+        Targets become ``t * (1 - label_smoothing) + label_smoothing / 2``.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" is the sum of the elements' losses divided by the sum of their sample weights, and 0
+        where no element counts; "sum" is the sum alone; "none" returns one loss an element.
+    normalizer : float or 0-d array, optional
+        Takes the place of the mean's denominator: the count of a whole global batch, for example.
+        It needs ``reduction="mean"``.
 
     Returns
     -------
     Array
-        0-d, or of the logits' shape; float64 for float64 logits, else float32.
+        0-d, or of the shape of logits; float64 for float64 logits, else float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype, shape, library or device, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    binary_cross_entropy : the same loss of probabilities.
+    sigmoid_focal_loss : the same loss with the easy elements turned down.
+    cross_entropy : the loss of classes that exclude each other.
 
     References
     ----------
@@ -71,7 +82,7 @@ def binary_cross_entropy_with_logits(
     >>> float(binary_cross_entropy_with_logits(np.array([0.0, 40.0]), np.array([1, 1])))
     0.34657359027997264
     """
-    return elements_call(
+    call = elements_call(
         "binary_cross_entropy_with_logits",
         logits,
         targets,
@@ -82,9 +93,9 @@ def binary_cross_entropy_with_logits(
         reduction=reduction,
         normalizer=normalizer,
     )
+    return evaluate(call)
 
 
-@loss
 def binary_cross_entropy(
     probs: Array,
     targets: Array,
@@ -94,35 +105,58 @@ def binary_cross_entropy(
     where: Array | None = None,
     label_smoothing: float = 0.0,
     eps: float | None = None,
-    reduction: str = "mean",
-    normalizer: Any = None,
-) -> LossCall:
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+) -> Array:
     r"""Binary cross-entropy between probabilities and targets in [0, 1].
 
-    Each element gives ``s * (-t log p - (1 - t) log(1 - p))``, with s its sample weight, t
-    smoothed as in :func:`binary_cross_entropy_with_logits`, and 0 log 0 = 0.
+    Each element gives ``s * (-t log p - (1 - t) log(1 - p))``, with s its sample weight and
+    0 log 0 = 0, where ``t <- t * (1 - label_smoothing) + label_smoothing / 2``. "mean" divides
+    the sum by the sum of the sample weights: by the number of elements present.
 
     Parameters
     ----------
-    probs
-        Floating array of any shape. Outside [0, 1] the result is NaN.
-    targets, sample_weight, where, label_smoothing
-        As in :func:`binary_cross_entropy_with_logits`.
-    eps
-        Probabilities are first clipped into [eps, 1 - eps], with gradient 0 where clipped.
-        None is exact: certainty of the wrong answer costs +inf (PyTorch stops at 100).
-    reduction, normalizer
-        As in :func:`cross_entropy`.
+    probs : floating array of any shape
+        Probabilities. Outside [0, 1] the result is NaN.
+    targets : array of the shape of probs
+        Floating, in [0, 1]; or bool; or integers 0 and 1. Another integer is a ValueError on a
+        concrete host array, and NaN for that element elsewhere. This and the arrays below may be
+        NumPy's beside probs of any library.
+    sample_weight : array that broadcasts to the shape of probs, optional
+        A constant weight for each element, of any integer or floating dtype. An element of weight
+        0 is absent.
+    where : array of bool that broadcasts to the shape of probs, optional
+        False makes an element absent: it contributes exactly nothing to loss and gradient,
+        whatever stands in it, NaN included.
+    label_smoothing : float in [0, 1], default 0.0
+        Targets become ``t * (1 - label_smoothing) + label_smoothing / 2``.
+    eps : float in [0, 0.5], optional
+        Probabilities are first clipped into [eps, 1 - eps], with gradient 0 where they were
+        clipped. Absent is exact: certainty of the wrong answer costs +inf (PyTorch stops at 100).
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" is the sum of the elements' losses divided by the sum of their sample weights, and 0
+        where no element counts; "sum" is the sum alone; "none" returns one loss an element.
+    normalizer : float or 0-d array, optional
+        Takes the place of the mean's denominator: the count of a whole global batch, for example.
+        It needs ``reduction="mean"``.
 
     Returns
     -------
     Array
-        0-d, or of the input's shape; float64 for float64 input, else float32.
+        0-d, or of the shape of probs; float64 for float64 probs, else float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype, shape, library or device, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : the same loss of logits, which keeps the digits that a
+        sigmoid rounds away.
+    log_loss : the loss of probabilities of classes that exclude each other.
 
     References
     ----------
@@ -135,7 +169,7 @@ def binary_cross_entropy(
     >>> float(binary_cross_entropy(np.array([0.5, 1.0]), np.array([1.0, 1.0])))
     0.34657359027997264
     """
-    return elements_call(
+    call = elements_call(
         "binary_cross_entropy",
         probs,
         targets,
@@ -147,9 +181,9 @@ def binary_cross_entropy(
         reduction=reduction,
         normalizer=normalizer,
     )
+    return evaluate(call)
 
 
-@loss
 def sigmoid_focal_loss(
     logits: Array,
     targets: Array,
@@ -159,9 +193,9 @@ def sigmoid_focal_loss(
     alpha: float | None = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
-    reduction: str = "mean",
-    normalizer: Any = None,
-) -> LossCall:
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+) -> Array:
     r"""Binary cross-entropy that turns down the elements already well predicted.
 
     Each element gives ``s * alpha_t * (1 - p_t)**gamma * ce``, with p = sigmoid(logits),
@@ -170,24 +204,46 @@ def sigmoid_focal_loss(
 
     Parameters
     ----------
-    logits, targets, sample_weight, where
-        As in :func:`binary_cross_entropy_with_logits`.
-    gamma
-        Exponent >= 0 of 1 - p_t.
-    alpha
-        Weight in [0, 1] of the positive elements, 1 - alpha of the negative ones; or None.
-    reduction, normalizer
-        As in :func:`cross_entropy`. (torchvision's default is "none".)
+    logits : floating array of any shape
+        Logits of -inf and +inf are probabilities of 0 and 1.
+    targets : array of the shape of logits
+        Floating, in [0, 1]; or bool; or integers 0 and 1. Another integer is a ValueError on a
+        concrete host array, and NaN for that element elsewhere. This and the arrays below may be
+        NumPy's beside logits of any library.
+    gamma : float >= 0, default 2.0
+        Exponent of 1 - p_t.
+    alpha : float in [0, 1], optional
+        Weight of the positive elements; the negative ones have 1 - alpha. Absent: 1 for both.
+    sample_weight : array that broadcasts to the shape of logits, optional
+        A constant weight for each element, of any integer or floating dtype. An element of weight
+        0 is absent.
+    where : array of bool that broadcasts to the shape of logits, optional
+        False makes an element absent: it contributes exactly nothing to loss and gradient,
+        whatever stands in it, NaN included.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" is the sum of the elements' losses divided by the sum of their sample weights, and 0
+        where no element counts; "sum" is the sum alone; "none" returns one loss an element.
+        (torchvision's default is "none".)
+    normalizer : float or 0-d array, optional
+        Takes the place of the mean's denominator: the count of a whole global batch, for example.
+        It needs ``reduction="mean"``.
 
     Returns
     -------
     Array
-        0-d, or of the logits' shape; float64 for float64 logits, else float32.
+        0-d, or of the shape of logits; float64 for float64 logits, else float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype, shape, library or device, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : the loss without the factors.
+    focal_loss : the focal loss of classes that exclude each other.
 
     References
     ----------
@@ -200,7 +256,7 @@ def sigmoid_focal_loss(
     >>> float(sigmoid_focal_loss(np.zeros(1), np.ones(1), alpha=0.25))
     0.04332169878499658
     """
-    return elements_call(
+    call = elements_call(
         "sigmoid_focal_loss",
         logits,
         targets,
@@ -211,3 +267,4 @@ def sigmoid_focal_loss(
         reduction=reduction,
         normalizer=normalizer,
     )
+    return evaluate(call)

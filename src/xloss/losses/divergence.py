@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from .._arrays.inspect import Array
-from ..core.call import LossCall
-from ._call import loss
+from .._typing import Array, Normalizer, Reduction
+from ._call import evaluate
 from ._prepare import elements_call, logits_call
 
 
-@loss
 def kl_div(
     log_probs: Array,
     targets: Array,
@@ -20,9 +16,9 @@ def kl_div(
     log_target: bool = False,
     sample_weight: Array | None = None,
     where: Array | None = None,
-    reduction: str = "mean",
-    normalizer: Any = None,
-) -> LossCall:
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+) -> Array:
     r"""Kullback-Leibler divergence of the targets from log-probabilities that are given.
 
     ``row_i = sample_weight_i * sum_j t_ij (log t_ij - log_probs_ij)``, a class with t = 0
@@ -31,28 +27,45 @@ def kl_div(
 
     Parameters
     ----------
-    log_probs
-        Floating array (*rows, classes), the class axis anywhere.
-    targets
-        Probabilities of the same shape, or their logarithms.
-    axis
-        The class axis.
-    log_target
+    log_probs : floating array of shape (*rows, classes)
+        The class axis may stand anywhere (see ``axis``).
+    targets : floating array of the shape of log_probs
+        Probabilities, or their logarithms (see ``log_target``). This and the arrays below may be
+        NumPy's beside log_probs of any library.
+    axis : int, default -1
+        The class axis of log_probs and targets.
+    log_target : bool, default False
         True: targets are log-probabilities.
-    sample_weight, where
-        A constant weight, or a truth value, for each row, as in :func:`cross_entropy`.
-    reduction, normalizer
-        As in :func:`cross_entropy`.
+    sample_weight : array that broadcasts to (*rows), optional
+        A constant weight for each row, of any integer or floating dtype. A row of weight 0 is
+        absent.
+    where : array of bool that broadcasts to (*rows), optional
+        False makes a row absent: it contributes exactly nothing to loss and gradient, whatever
+        stands in it, NaN included.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" is the sum of the row losses divided by the sum of the sample weights, and 0 where no
+        row counts; "sum" is the sum alone; "none" returns one divergence a row.
+    normalizer : float or 0-d array, optional
+        Takes the place of the mean's denominator: the count of a whole global batch, for example.
+        It needs ``reduction="mean"``.
 
     Returns
     -------
     Array
-        0-d, or one divergence a row, in nats; float64 for float64 input, else float32.
+        0-d, or one divergence a row, in nats; float64 for float64 log_probs, else float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype, shape, library or device, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    cross_entropy : differs by the entropy of the targets, which has no gradient to the logits.
+    entropy : of softmax(logits).
+    log_softmax : makes log-probabilities of logits.
 
     References
     ----------
@@ -65,7 +78,7 @@ def kl_div(
     >>> float(kl_div(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]])))
     0.6931471805599453
     """
-    return elements_call(
+    call = elements_call(
         "kl_div",
         log_probs,
         targets,
@@ -78,28 +91,36 @@ def kl_div(
         reduction=reduction,
         normalizer=normalizer,
     )
+    return evaluate(call)
 
 
-@loss
-def entropy(logits: Array, /, *, axis: int = -1) -> LossCall:
+def entropy(logits: Array, /, *, axis: int = -1) -> Array:
     r"""Entropy of softmax(logits), one number a row: ``-sum_j p_j log p_j``, in nats.
 
     Parameters
     ----------
-    logits
-        Floating array (*rows, classes), the class axis anywhere; -inf masks a class.
-    axis
+    logits : floating array of shape (*rows, classes)
+        The class axis may stand anywhere (see ``axis``). -inf masks a class.
+    axis : int, default -1
         The class axis.
 
     Returns
     -------
     Array
-        Of the logits' shape without the class axis; float64 for float64 logits, else float32.
+        Of shape (*rows), the logits' without the class axis; float64 for float64 logits, else
+        float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or shape, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    kl_div : the divergence of one distribution from another.
+    logsumexp, softmax : of the same logits.
 
     References
     ----------
@@ -112,4 +133,5 @@ def entropy(logits: Array, /, *, axis: int = -1) -> LossCall:
     >>> entropy(np.array([[0.0, 0.0], [0.0, -np.inf]]))
     array([0.69314718, 0.        ])
     """
-    return logits_call("entropy", logits, axis=axis)
+    call = logits_call("entropy", logits, axis=axis)
+    return evaluate(call)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._arrays.inspect import Array
-from ..backends import process_groups
-from ..core.call import LossCall
-from ._call import loss
-from ._class_shards import linear_shard_call
-from ._prepare import linear_call
+from .._typing import Array, BlockRows, Normalizer, Reduction, Validate
+from ._call import evaluate
+from ._class_shards import prepare_linear
 
 
-@loss
 def linear_cross_entropy(
     features: Array,
     weight: Array,
@@ -21,7 +17,7 @@ def linear_cross_entropy(
     *,
     bias: Array | None = None,
     class_weight: Array | None = None,
-    block_rows: int | str = "auto",
+    block_rows: BlockRows = "auto",
     group: Any = None,
     sample_weight: Array | None = None,
     where: Array | None = None,
@@ -29,10 +25,10 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     softcap: float | None = None,
-    reduction: str = "mean",
-    normalizer: Any = None,
-    validate: bool | str = "auto",
-) -> LossCall:
+    reduction: Reduction = "mean",
+    normalizer: Normalizer | None = None,
+    validate: Validate = "auto",
+) -> Array:
     r"""Cross-entropy of ``features @ weight.T + bias``, without ever holding all those logits.
 
     Rows are taken in blocks: their logits, losses and, in the same pass, the gradients ::
@@ -47,29 +43,54 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    features
-        Floating array (*rows, D). Its dtype decides that of the arithmetic.
-    weight
-        Floating array (classes, D), as of a linear layer.
-    targets
-        Class indices (*rows), any integer dtype; or probabilities (*rows, classes).
-    bias
-        Floating array (classes,); -inf masks a class.
-    class_weight
-        (classes,), a constant weight for each class: :func:`cross_entropy`'s ``weight``.
-    block_rows
+    features : floating array of shape (*rows, D)
+        Its dtype decides that of the arithmetic.
+    weight : floating array of shape (classes, D)
+        As of a linear layer.
+    targets : array, integer or floating
+        Class indices of any integer dtype and of shape (*rows); or soft targets, which are
+        probabilities of any floating dtype and of shape (*rows, classes). This and the arrays of
+        class and row weights below may be NumPy's beside features of any library.
+    bias : floating array of shape (classes,), optional
+        Added to the logits of each row; -inf masks a class.
+    class_weight : array of shape (classes,), optional
+        A constant weight for each class, of any integer or floating dtype: the ``weight`` of
+        :func:`cross_entropy`. Absent: 1 for each.
+    block_rows : int >= 1 or "auto", default "auto"
         How many rows of logits are held at once; "auto" chooses from the shape, so that they take
         160 MiB at most (40 where they are traced; on a GPU 576 together with sums that are wider
         than their gradient).
-    group
+    group : optional
         Ranks that each hold a slice of the classes: of ``weight``, ``bias`` and ``class_weight``;
-        features and targets (global class indices) are the same on each. See
-        :func:`vocab_parallel_cross_entropy`, whose two exchanges are done for each block of rows,
-        and one of the features' size for their gradient.
-    sample_weight, where, ignore_index, label_smoothing, z_loss, softcap
-        As in :func:`cross_entropy`. An absent row's features are not read.
-    reduction, normalizer, validate
-        As in :func:`cross_entropy`.
+        features and targets (global class indices) are the same on each. What a group is, and its
+        two exchanges, are those of :func:`vocab_parallel_cross_entropy`; they are done for each
+        block of rows, and one more of the features' size for their gradient.
+    sample_weight : array that broadcasts to (*rows), optional
+        A constant weight for each row, of any integer or floating dtype. A row of weight 0 is
+        absent.
+    where : array of bool that broadcasts to (*rows), optional
+        False makes a row absent: it contributes exactly nothing to loss and gradients, and
+        its features are not read.
+    ignore_index : int or None, default -100
+        The label of absent rows; None: no label is special. With soft targets it is unused, and
+        an error if it is 0 or more.
+    label_smoothing : float in [0, 1], default 0.0
+        The share of each target that is spread evenly over the possible classes of its row.
+    z_loss : float >= 0, default 0.0
+        Factor of the squared log-sum-exp, which keeps the logits near normalisation.
+    softcap : float > 0, optional
+        Bound of the logits: ``softcap * tanh(logits / softcap)`` takes their place.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" is the sum of the row losses divided by the sum of the row weights W, and 0 where no
+        row counts; "sum" is the sum alone; "none" returns one loss a row.
+    normalizer : float or 0-d array, optional
+        Takes the place of the mean's denominator: the count of a whole global batch, for example.
+        It needs ``reduction="mean"``.
+    validate : {"auto", True, False}, default "auto"
+        "auto" raises for a bad label where the targets are a concrete host array (with NumPy
+        targets beside a device: where the other arrays are NumPy's too). Elsewhere loss and
+        gradient of that row are NaN. True reads the values wherever they are, at the price of a
+        transfer, and rejects negative weights and soft targets too. False never reads.
 
     Returns
     -------
@@ -78,10 +99,19 @@ def linear_cross_entropy(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As in :func:`cross_entropy`.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+    IndexError
+        A label outside [0, classes) that is not ``ignore_index`` (see ``validate``).
     RuntimeError
         A second derivative is asked for: ``cross_entropy(features @ weight.T + bias)`` has it.
+
+    See Also
+    --------
+    cross_entropy : the same loss of logits that are held.
+    vocab_parallel_cross_entropy : the loss of logits whose classes are spread over ranks.
 
     Notes
     -----
@@ -113,33 +143,14 @@ def linear_cross_entropy(
     >>> g.shape, h.shape
     ((1, 2), (2, 2))
     """
-    if group is not None:
-        return process_groups.uncompiled(
-            linear_shard_call,
-            features,
-            weight,
-            targets,
-            group=group,
-            bias=bias,
-            class_weight=class_weight,
-            block_rows=block_rows,
-            sample_weight=sample_weight,
-            where=where,
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            softcap=softcap,
-            reduction=reduction,
-            normalizer=normalizer,
-            validate=validate,
-        )
-    return linear_call(
+    call = prepare_linear(
         features,
         weight,
         targets,
         bias=bias,
         class_weight=class_weight,
         block_rows=block_rows,
+        group=group,
         sample_weight=sample_weight,
         where=where,
         ignore_index=ignore_index,
@@ -150,3 +161,4 @@ def linear_cross_entropy(
         normalizer=normalizer,
         validate=validate,
     )
+    return evaluate(call)

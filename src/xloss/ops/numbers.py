@@ -6,34 +6,49 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from .. import backends
 from .._arrays.context import Context
-from .._arrays.inspect import Array, dtype_name, is_real_float, namespace
+from .._arrays.inspect import dtype_name, is_real_float, namespace
 from .._arrays.ops import cast, plain, quiet
+from .._typing import Array
 from ..losses import _check as check
 
 
-def perplexity(loss: Any, /) -> Any:
+@overload
+def perplexity(loss: float, /) -> float: ...
+
+
+@overload
+def perplexity(loss: Array, /) -> Array: ...
+
+
+def perplexity(loss: Array | float, /) -> Array | float:
     r"""Perplexity of a mean cross-entropy in nats: ``exp(loss)``.
 
     Parameters
     ----------
-    loss
-        A floating array of any shape, or a Python float.
+    loss : floating array of any shape, or float
+        A mean cross-entropy, or one for each row.
 
     Returns
     -------
     Array or float
-        Of the same type; inf where it overflows.
+        A float for a float. For an array, one of its shape: float64 for float64, else float32.
+        inf where the exponential overflows.
 
     Raises
     ------
     TypeError
-        Anything else.
+        Anything else. The message says what came.
+
+    See Also
+    --------
+    cross_entropy : the loss.
+    Evaluation : loss and perplexity over many batches.
 
     References
     ----------
@@ -52,18 +67,20 @@ def perplexity(loss: Any, /) -> Any:
             return math.inf
     x, cx = check.logits("loss", loss)
     with quiet(cx):
-        return plain(cx, cx.xp.exp(cast(cx, x, cx.compute_dtype)))
+        result: Array = plain(cx, cx.xp.exp(cast(cx, x, cx.compute_dtype)))
+    return result
 
 
-def l2_penalty(params: Any, /, *, strength: float) -> Array:
+def l2_penalty(params: Array | Iterable[Array], /, *, strength: float) -> Array:
     r"""Half the squared Euclidean norm of the parameters: ``strength / 2 * sum ||p||**2``.
 
     Parameters
     ----------
-    params
-        A floating array, or an iterable of floating arrays of one library.
-    strength
-        Factor >= 0. With a mean loss over n rows, scikit-learn's C is 1 / (n * strength).
+    params : floating array, or iterable of floating arrays
+        Of any shapes and dtypes, and of one library.
+    strength : float >= 0
+        Factor of the penalty. With a mean loss over n rows, scikit-learn's C is
+        1 / (n * strength).
 
     Returns
     -------
@@ -73,8 +90,15 @@ def l2_penalty(params: Any, /, *, strength: float) -> Array:
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or library, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    value_and_grad : the penalty and its gradient.
+    cross_entropy : the loss that it is added to.
 
     References
     ----------
@@ -99,10 +123,14 @@ def _half_squares(arrays: list[Array], contexts: list[Context], factor: float) -
         part = cast(own, backends.square_sum(own, x), cx.sum_dtype)
         total = part if total is None else total + part
     wide = any(dtype_name(own.compute_dtype) == "float64" for own in contexts)
-    return plain(cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.compute_dtype))
+    half: Array = plain(
+        cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.compute_dtype)
+    )
+    return half
 
 
-def _l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
+def l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
+    """Return what computes the penalty and its gradient, for `value_and_grad`."""
     several = isinstance(argnums, tuple)
     for argument in argnums if several else (argnums,):
         if isinstance(argument, bool | np.bool_) or argument not in (0, "params"):
@@ -130,9 +158,6 @@ def _l2_run(
     )
     gradient = grads[0] if single else grads
     return _half_squares(arrays, contexts, factor), (gradient,) if several else gradient
-
-
-l2_penalty.value_and_grad = _l2_value_and_grad  # type: ignore[attr-defined]
 
 
 def _number(value: Any, cx: Context) -> Any:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from .. import backends
-from .._arrays.inspect import Array, namespace
-from ..core.call import LossCall
-from ..losses._call import loss
+from .._arrays.inspect import namespace
+from .._typing import Array
+from ..losses._call import evaluate
 from ..losses._prepare import logits_call, without_masked
-
-
-@loss
-def _logsumexp(x: Array, /, *, axis: int = -1) -> LossCall:
-    return logits_call("logsumexp", x, axis=axis, first="x")
 
 
 def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
@@ -21,22 +16,29 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
 
     Parameters
     ----------
-    x
-        Floating array. Rows of -inf alone, or of no class, give -inf; +inf gives +inf.
-    axis
-        The axis summed over.
-    keepdims
-        Keep that axis with length 1.
+    x : floating array of at least one axis
+        A row of -inf alone, or of no class, gives -inf; +inf gives +inf.
+    axis : int, default -1
+        The axis that is summed over.
+    keepdims : bool, default False
+        True keeps that axis in the result, with length 1.
 
     Returns
     -------
     Array
-        float64 for float64 input, else float32.
+        Of the shape of x without the axis; float64 for float64 x, else float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or shape, named.
+    TypeError
+        An argument of the wrong type or dtype. The message names it.
+    ValueError
+        An argument of the wrong shape. The message names it.
+
+    See Also
+    --------
+    softmax, log_softmax : the probabilities that this normalises, and their logarithms.
+    cross_entropy : a log-sum-exp minus the logit of the label.
 
     References
     ----------
@@ -50,15 +52,14 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
     >>> float(logsumexp(np.array([0.0, 0.0])))
     0.6931471805599453
     """
-    out = _logsumexp(x, axis=axis)
+    call = logits_call("logsumexp", x, axis=axis, first="x")
+    out = evaluate(call)
     if not keepdims:
         return out
     place = axis if axis >= 0 else x.ndim + axis
     # Dask expands no dims of unknown length, and indexes them.
-    return namespace(x).asarray(out)[(slice(None),) * place + (None, ...)]
-
-
-logsumexp.prepare = _logsumexp.prepare  # type: ignore[attr-defined]
+    expanded: Array = namespace(x).asarray(out)[(slice(None),) * place + (None, ...)]
+    return expanded
 
 
 def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
@@ -68,24 +69,32 @@ def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    x
-        Floating array; -inf masks a class, whose log-probability is -inf.
-    axis
+    x : floating array of at least one axis
+        -inf masks a class, whose log-probability is -inf.
+    axis : int, default -1
         The class axis.
 
     Returns
     -------
     Array
-        Of x's shape; float64 for float64 input, else float32. A row of -inf alone is NaN.
+        Of the shape of x; float64 for float64 x, else float32. A row of -inf alone is NaN.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or shape, named.
+    TypeError
+        An argument of the wrong type or dtype. The message names it.
+    ValueError
+        An argument of the wrong shape. The message names it.
+
+    See Also
+    --------
+    softmax : the probabilities themselves.
+    nll_loss : the loss of log-probabilities.
 
     References
     ----------
-    Blanchard, Higham and Higham, as for :func:`logsumexp`.
+    Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions",
+    IMA J. Numer. Anal. 41 (2021).
 
     Examples
     --------
@@ -95,7 +104,8 @@ def log_softmax(x: Array, /, *, axis: int = -1) -> Array:
     array([-4.00000000e+01, -4.24835426e-18])
     """
     call = logits_call("log_softmax", x, axis=axis, first="x")
-    return without_masked(x, backends.of(call).elements(call), call.axis)
+    out: Array = without_masked(x, backends.of(call).elements(call), call.axis)
+    return out
 
 
 def softmax(x: Array, /, *, axis: int = -1) -> Array:
@@ -103,24 +113,32 @@ def softmax(x: Array, /, *, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    x
-        Floating array; -inf masks a class, +inf logits share the whole probability.
-    axis
+    x : floating array of at least one axis
+        -inf masks a class, whose probability is 0; +inf logits share the whole probability.
+    axis : int, default -1
         The class axis.
 
     Returns
     -------
     Array
-        Of x's shape; float64 for float64 input, else float32. A row of -inf alone is NaN.
+        Of the shape of x; float64 for float64 x, else float32. A row of -inf alone is NaN.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or shape, named.
+    TypeError
+        An argument of the wrong type or dtype. The message names it.
+    ValueError
+        An argument of the wrong shape. The message names it.
+
+    See Also
+    --------
+    log_softmax : the logarithms, without rounding the probabilities near 1 first.
+    log_loss : the loss of probabilities.
 
     References
     ----------
-    Blanchard, Higham and Higham, as for :func:`logsumexp`.
+    Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions",
+    IMA J. Numer. Anal. 41 (2021).
 
     Examples
     --------
@@ -130,4 +148,5 @@ def softmax(x: Array, /, *, axis: int = -1) -> Array:
     array([0.5, 0.5, 0. ])
     """
     call = logits_call("softmax", x, axis=axis, first="x")
-    return without_masked(x, backends.of(call).elements(call), call.axis)
+    out: Array = without_masked(x, backends.of(call).elements(call), call.axis)
+    return out

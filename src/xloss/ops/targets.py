@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import backends
 from .._arrays.context import context, functional
-from .._arrays.inspect import INTEGERS, Array, dtype_name, gathered
+from .._arrays.inspect import INTEGERS, dtype_name, gathered
 from .._arrays.ops import cast, plain, quiet
+from .._typing import Array
 from ..core.call import LossCall
 from ..core.options import Operands, Options
 from ..core.row_stats import hot
@@ -26,14 +27,14 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
 
     Parameters
     ----------
-    labels
-        Integer array.
-    num_classes
+    labels : integer array of any shape
+        Class indices of any integer dtype.
+    num_classes : int >= 1
         Length of the new axis.
-    axis
+    axis : int, default -1
         Where the new axis stands in the result.
-    dtype
-        Of the result; the library's default floating dtype where None.
+    dtype : optional
+        The library's own dtype object for the result. Absent: its default floating dtype.
 
     Returns
     -------
@@ -43,10 +44,17 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or shape, named.
+    TypeError
+        An argument of the wrong type or dtype. The message names it.
+    ValueError
+        An argument of the wrong shape or value. The message names it.
     IndexError
         A label outside [0, num_classes) in a concrete host array.
+
+    See Also
+    --------
+    smooth_labels : spreads a share of each of these over the other classes.
+    cross_entropy : takes the labels themselves.
 
     References
     ----------
@@ -91,7 +99,8 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
         out = cast(cx, out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
     axes = list(range(n - 1))
     axes.insert(axis % n, n - 1)
-    return out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
+    placed: Array = out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
+    return placed
 
 
 def smooth_labels(
@@ -103,24 +112,31 @@ def smooth_labels(
 
     Parameters
     ----------
-    probs
-        Floating array of probabilities, the class axis anywhere.
-    epsilon
-        Share in [0, 1].
-    axis
+    probs : floating array of at least one axis
+        Soft targets: probabilities along the class axis, which may stand anywhere.
+    epsilon : float in [0, 1]
+        The share of each target that is spread.
+    axis : int, default -1
         The class axis.
-    where
-        bool, broadcast to the shape of probs: the possible classes; all where None.
+    where : array of bool that broadcasts to the shape of probs, optional
+        The possible classes, over which the share is spread. Absent: all.
 
     Returns
     -------
     Array
-        Of the shape of probs; float64 for float64 input, else float32.
+        Of the shape of probs; float64 for float64 probs, else float32.
 
     Raises
     ------
-    TypeError, ValueError
-        An argument of the wrong type, dtype or shape, named.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+
+    See Also
+    --------
+    one_hot : makes soft targets of class indices.
+    cross_entropy : does the same by its ``label_smoothing``, without the array.
 
     References
     ----------
@@ -141,11 +157,14 @@ def smooth_labels(
     t = cast(cx, t, cx.compute_dtype)
     mass = cast(cx, xp.sum(t, axis=at, keepdims=True, dtype=cx.sum_dtype), cx.compute_dtype)
     if there is None:
-        return (1.0 - share) * t + share * mass / classes
-    number = xp.sum(xp.astype(there, cx.compute_dtype), axis=at, keepdims=True)
-    with quiet(cx):
-        uniform = share * mass / xp.where(number == 0, 1.0, number)
-    return (1.0 - share) * t + xp.where(there, uniform, 0.0)
+        spread = share * mass / classes
+    else:
+        number = xp.sum(xp.astype(there, cx.compute_dtype), axis=at, keepdims=True)
+        with quiet(cx):
+            uniform = share * mass / xp.where(number == 0, 1.0, number)
+        spread = xp.where(there, uniform, 0.0)
+    smoothed: Array = (1.0 - share) * t + spread
+    return smoothed
 
 
 def effective_count(
@@ -165,23 +184,41 @@ def effective_count(
 
     Parameters
     ----------
-    targets
-        Class indices, or floating probabilities with a class axis.
-    axis
-        The class axis of floating targets.
-    weight, sample_weight, where, ignore_index
-        As in :func:`cross_entropy`.
+    targets : array, integer or floating
+        Class indices of any integer dtype and of shape (*rows), or soft targets of any floating
+        dtype, with a class axis.
+    axis : int, default -1
+        The class axis of soft targets.
+    weight : array of shape (classes,), optional
+        A constant weight for each class, of any integer or floating dtype. Absent: 1 for each.
+    sample_weight : array that broadcasts to (*rows), optional
+        A constant weight for each row, of any integer or floating dtype. A row of weight 0 is
+        absent.
+    where : array of bool that broadcasts to (*rows), optional
+        False makes a row absent: it contributes exactly nothing, whatever stands in it, NaN
+        included.
+    ignore_index : int or None, default -100
+        The label of absent rows; None: no label is special. With soft targets it is unused, and
+        an error if it is 0 or more.
 
     Returns
     -------
     Array
-        0-d, float64 where the device has it.
+        0-d; float64 where the device has it, else float32.
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As in :func:`cross_entropy`; without ``weight`` the number of classes is not known, and
-        only negative labels are bad.
+    TypeError
+        An argument of the wrong type, dtype or library. The message names it.
+    ValueError
+        An argument of the wrong shape, value or device. The message names it.
+    IndexError
+        A label outside [0, classes) that is not ``ignore_index``, in a concrete host array. Without
+        ``weight`` the number of classes is not known, and only negative labels are bad.
+
+    See Also
+    --------
+    cross_entropy : takes the count of a whole batch as its ``normalizer``.
 
     References
     ----------
@@ -245,5 +282,7 @@ def effective_count(
                 xp.broadcast_to(t[..., None], (*rows, 1)), t, None, o.sample_weight, o.where
             )
             check_values(shaped, options, cx, classes)
-        return plain(cx, total_weight(made, math.prod(rows), cx))
-    return plain(cx, backends.of(call).weight(call))
+        count: Array = plain(cx, total_weight(made, math.prod(rows), cx))
+        return count
+    count = plain(cx, backends.of(call).weight(call))
+    return count

@@ -10,11 +10,18 @@ from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from .. import gpu_arrays, memory_checks
-from ..row_layout import gpu_row_layout as places
+from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
-from .kernel_variants import (
+from .arguments import (
     CALL,
+    NOWHERE,
     SUMS,
+    Column,
+    RowArguments,
+    SumArguments,
+    TargetArguments,
+)
+from .kernel_variants import (
     Kernels,
     is_few,
     kept_stats,
@@ -30,11 +37,9 @@ _GRID = 2**31 - 1
 _SPAN, _WORKERS = 1024, 256  # rows, and threads, to a block that adds up
 # Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
 _SELDOM = 4096
-_NOWHERE = (0, 1, 0, 0, 1)
-_NONE = (0, 0)
-_NO_FACTS = bytes(CALL.size)
+_NO_ROWS = bytes(CALL.size)
 _NO_SUMS = bytes(SUMS.size)
-_NO_MORE = (0,) * 5 + (0.0,) * 4 + (0,) * 6  # the fields of a call that only rows need
+_NOT_GIVEN = Column()
 
 
 class Launcher:
@@ -52,13 +57,13 @@ class Launcher:
         # What must live until its last launch; what lives on a stream may be freed after that.
         self.held: list[Any] = []
         self.last: Any = None  # a launch that adds up what it computes
-        self.x: Any = places(home, x)
+        self.x: Any = gpu_row_layout(home, x)
         if self.x is None:
             x = home.in_order(x)
             self.held.append(x)
-            self.x = places(home, x)
+            self.x = gpu_row_layout(home, x)
         ignore = ignores = 0
-        labels = soft = class_weight = sample_weight = _NONE
+        labels = soft = class_weight = sample_weight = _NOT_GIVEN
         self.soft: str | None = None
         t: Any = o.targets
         if options.indexed:
@@ -77,7 +82,9 @@ class Launcher:
         if o.sample_weight is not None:
             sample_weight = self.column(o.sample_weight, KINDS)
         where = 0 if o.where is None else self.address(o.where)
-        self.facts = (*labels, ignores, ignore, where, *sample_weight, *class_weight, *soft)
+        self.targets = TargetArguments(
+            labels, ignores, ignore, where, sample_weight, class_weight, soft
+        )
 
     def address(self, a: Array) -> int:
         """Return where an array lies, in C order."""
@@ -85,30 +92,30 @@ class Launcher:
         self.held.append(a)
         return int(self.home.address(a))
 
-    def column(self, a: Array, kinds: dict[str, int]) -> tuple[int, int]:
+    def column(self, a: Array, kinds: dict[str, int]) -> Column:
         """Return where an array lies, and how its elements are stored."""
         kind = kinds.get(dtype_name(a.dtype))
         if kind is None:
             a = cast(self.cx, a, self.cx.compute_dtype)
             kind = kinds[dtype_name(self.cx.compute_dtype)]
-        return self.address(a), kind
+        return Column(self.address(a), kind)
 
     def empty(self, dtype: Any, *shape: int) -> Array:
         """Make an array on the GPU."""
         return self.home.empty(shape, dtype, self.o.x)
 
-    def like_x(self) -> tuple[Array, tuple[int, ...]]:
+    def like_x(self) -> tuple[Array, RowLayout]:
         """Make an array for a gradient, and say where it lies."""
         x: Any = self.o.x
-        if self.x[4] != 1:
+        if self.x.class_step != 1:
             # In the logits' own order: neighbouring threads, which read neighbouring numbers of
             # one class, would otherwise write far from each other.
             made = self.home.empty_like(x)
-            place = places(self.home, made)
+            place = gpu_row_layout(self.home, made)
             if place is not None:
                 return made, place
         made = self.home.empty(tuple(x.shape), x.dtype, x)
-        return made, (self.home.address(made), self.count, 0, self.classes, 1)
+        return made, RowLayout(self.home.address(made), self.count, 0, self.classes, 1)
 
     def room(self, dtype: Any, count: int) -> int:
         """Return where an array lies that only this call's launches use."""
@@ -122,16 +129,16 @@ class Launcher:
         asked = Asked(
             stored=dtype_name(o.x.dtype),
             soft=self.soft,
-            labels=self.facts[1] if options.indexed else 0,
+            labels=self.targets.labels.type if options.indexed else 0,
             weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
-            flat=self.x[1] >= self.count,
+            flat=self.x.inner >= self.count,
             smooth=options.label_smoothing > 0,
             cap=options.softcap is not None,
             z_loss=options.z_loss > 0,
             grad=grad,
         )
         few = few and is_few(self.count, self.classes)
-        return kernels_of(asked, self.classes, self.x[4] != 1, few, self.home, self.index)
+        return kernels_of(asked, self.classes, self.x.class_step != 1, few, self.home, self.index)
 
     def rows(
         self,
@@ -139,51 +146,50 @@ class Launcher:
         *,
         losses: int = 0,
         weights: int = 0,
-        stats: tuple[int, int] = _NONE,
-        known: int = 0,
-        grad: tuple[int, ...] | None = None,
+        stats: tuple[int, int] = (0, 0),
+        given_statistics: int = 0,
+        grad: RowLayout | None = None,
         cotangent: Array | float = 1.0,
-        live: Array | None = None,
-        slope: int = 0,
+        any_row_counts: Array | None = None,
+        row_factor: int = 0,
         added: bytes | None = None,
         seldom: bool = False,
     ) -> None:
         """Launch what computes the rows; all that it reads and writes is given by address.
 
-        known: 1 where the statistics are read and not written; 2 where the gradient for an
-        upstream of 1 is written too, and stands if the upstream is 1.
+        given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
+        a cotangent of 1 is there too, which stands if the cotangent is 1.
         """
         options, count = self.options, self.count
-        to = grad or _NOWHERE
-        factor, column, step = 1.0, _NONE, 0
+        value, column, step = 1.0, _NOT_GIVEN, 0
         if isinstance(cotangent, float):
-            factor = cotangent
+            value = cotangent
         else:
             column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
         kernels, threads, together, parts, _ = of
         work = 0
         if len(kernels) > 1:
             work = self.room(self.cx.sum_dtype, count * parts * _LEFT // 8)
-        packed = CALL.pack(
+        packed = RowArguments(
             count,
             self.classes,
-            *self.x,
-            *to,
-            *self.facts,
-            *column,
+            self.x,
+            grad or NOWHERE,
+            self.targets,
+            column,
             step,
-            slope,
-            0 if live is None else self.address(live),
-            factor,
+            row_factor,
+            0 if any_row_counts is None else self.address(any_row_counts),
+            value,
             options.label_smoothing,
             options.z_loss,
             options.softcap or 0.0,
             losses,
             weights,
             *stats,
-            known,
+            given_statistics,
             work,
-        )
+        ).packed()
         grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:
             packed += added
@@ -204,8 +210,8 @@ class Launcher:
         elif outputs.total:
             losses = self.room(cx.compute_dtype, self.count)
         made = grad = total = weight = None
-        to: tuple[int, ...] | None = None
-        stats = _NONE
+        to: RowLayout | None = None
+        stats = (0, 0)
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
         elif outputs.stats:
@@ -221,62 +227,51 @@ class Launcher:
                 losses=losses,
                 weights=weights,
                 stats=stats,
-                known=int(saved is not None),
+                given_statistics=int(saved is not None),
                 grad=to,
                 cotangent=cotangent.row_loss,
-                live=cotangent.any_row_counts,
+                any_row_counts=cotangent.any_row_counts,
             )
         if outputs.total or outputs.weight:
-            into = [0, 0]
+            sums = SumArguments(self.count, losses if outputs.total else 0, weights)
             if outputs.total:
                 total = self.empty(cx.sum_dtype)
-                into[0] = address(total)
+                sums = sums._replace(total=address(total))
             if outputs.weight:
                 weight = self.empty(cx.sum_dtype)
-                into[1] = address(weight)
-            of_mean = (0, *_NONE, nan, 0)
-            self.add(
-                losses if outputs.total else 0, weights, outputs.weight, of_mean, (0, *into, 0)
-            )
+                sums = sums._replace(total_weight=address(weight))
+            self.add(sums, outputs.weight)
         return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
-    def add(
-        self,
-        losses: int,
-        weights: int,
-        weighs: bool,
-        of_mean: tuple[Any, ...],
-        results: tuple[int, ...],
-    ) -> None:
+    def add(self, sums: SumArguments, weighs: bool) -> None:
         """Add up row losses, and row weights: those written there, or those of labels."""
-        by_labels = weighs and not weights
-        facts = _NO_FACTS
-        if by_labels:
-            facts = CALL.pack(
-                self.count, self.classes, *_NOWHERE, *_NOWHERE, *self.facts, *_NO_MORE
-            )
-        count = self.count if losses or weighs else 0
+        rows = _NO_ROWS
+        if weighs and not sums.weights:  # the kernel reads labels and weights anew
+            rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
+        count = self.count if sums.losses or weighs else 0
         kernel = sums_of(self.cx.compute_dtype, self.home, self.index)
 
-        def launch(rows: int, blocks: int, partial: int, counter: int, gathers: bool) -> None:
-            finishes = blocks == 1
-            packed = SUMS.pack(
-                rows, losses, weights, partial, gathers, finishes, *of_mean, *results, counter, 0
-            )
-            driver.launch(
-                kernel, self.index, blocks, _WORKERS, self.stream, packed + facts, SUMS.size
-            )
+        def launch(count: int, blocks: int, partial: int = 0, counter: int = 0) -> None:
+            packed = sums._replace(
+                rows=count,
+                partial=partial,
+                adds_partial_sums=int(blocks == 1 and partial != 0),
+                finishes=int(blocks == 1),
+                counter=counter,
+            ).packed()
+            stream = self.stream
+            driver.launch(kernel, self.index, blocks, _WORKERS, stream, packed + rows, SUMS.size)
 
         if count <= _SPAN:
-            launch(count, 1, 0, 0, False)
+            launch(count, 1)
             return
         blocks = -(-count // _SPAN)
         partial = self.room(self.cx.sum_dtype, 2 * blocks)
         # The last block to end finishes, where blocks can be counted; else one more launch does.
         counter = shared_room(self.home, self.index, self.stream, self.cx)
-        launch(count, blocks, partial, counter, False)
+        launch(count, blocks, partial, counter)
         if not counter:
-            launch(blocks, 1, partial, 0, True)
+            launch(blocks, 1, partial)
 
     def reduced(
         self,
@@ -287,7 +282,7 @@ class Launcher:
         grad: bool,
         keep: bool,
     ) -> tuple[Array, Array | None, Array | None]:
-        """Return the mean or the sum, its gradient times `up`, and what `again` reads of it.
+        """Return the mean or the sum, its gradient times the cotangent, and what `again` reads.
 
         weight: what a mean is over, where the kernel of rows cannot find it before its rows.
         """
@@ -297,38 +292,51 @@ class Launcher:
         averages, labelled = self.options.reduction == "mean", self.options.indexed
         loss = self.empty(cx.compute_dtype)
         gradient = kept = None
-        to: tuple[int, ...] | None = None
-        at, stats = 0, _NONE
+        to: RowLayout | None = None
+        at, stats = 0, (0, 0)
         if grad:
             gradient, to = self.like_x()
         if keep:
             kept = self.empty(cx.sum_dtype, 2 + 2 * count)
             at = address(kept)
             stats = kept_stats(at, count)
-        divisor, column = nan, _NONE
+        divisor, column = nan, _NOT_GIVEN
         if isinstance(normalizer, int | float):
             divisor = float(normalizer)
         elif normalizer is not None:
             column = self.column(normalizer, KINDS)
-        of_mean = (0 if weight is None else self.address(weight), *column, divisor, averages)
+        sums = SumArguments(
+            count,
+            0,
+            0,
+            weight=0 if weight is None else self.address(weight),
+            normalizer=column,
+            divisor=divisor,
+            is_mean=averages,
+        )
         weighs = averages and weight is None
         first = averages and grad  # each row's gradient is divided by what the rows weigh
         kernels = self.kernels(grad)
         shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
-            slope = (at or shared + 8) if averages and (grad or keep) else 0
+            row_factor = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24
             weights = losses + 8 * count if weighs and not labelled else 0
-            added: bytes | None = SUMS.pack(
-                count, losses, weights, 0, 0, 1, *of_mean, address(loss), 0, 0, slope, shared, first
-            )
+            added: bytes | None = sums._replace(
+                losses=losses,
+                weights=weights,
+                loss=address(loss),
+                row_factor=row_factor,
+                counter=shared,
+                before_rows=first,
+            ).packed()
         else:
-            slope = (at or self.room(cx.sum_dtype, 2)) if averages and (grad or keep) else 0
+            row_factor = (at or self.room(cx.sum_dtype, 2)) if averages and (grad or keep) else 0
             losses = self.room(cx.compute_dtype, count)
             weights = self.room(cx.sum_dtype, count) if weighs and not labelled else 0
             added = _NO_SUMS if kernels.adds else None
             if first:
-                self.add(0, 0, weighs, of_mean, (0, 0, 0, slope))
+                self.add(sums._replace(row_factor=row_factor), weighs)
         self.rows(
             kernels,
             losses=losses,
@@ -336,31 +344,34 @@ class Launcher:
             stats=stats,
             grad=to,
             cotangent=cotangent,
-            slope=slope if grad else 0,
+            row_factor=row_factor if grad else 0,
             added=added,
         )
         if not shared:
-            results = (address(loss), 0, 0, 0 if first else slope)
-            self.add(losses, weights, weighs, of_mean, results)
+            sums = sums._replace(losses=losses, weights=weights, loss=address(loss))
+            self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
         return loss, gradient, kept
 
     def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
-        """Return the gradient of what `reduced` kept times `up`; grad: that for 1, used up."""
+        """Return the gradient of what `reduced` kept, times the cotangent.
+
+        grad: the gradient for a cotangent of 1, which is overwritten unless the cotangent is 1.
+        """
         memory_checks.check_again(cotangent, kept, grad, self.o.x, self.shape, self.cx)
         at = self.home.address(kept)
         if grad is None:
             made, to = self.like_x()
         else:
             made = grad
-            to = places(self.home, grad) or _NOWHERE
+            to = gpu_row_layout(self.home, grad) or NOWHERE
         kernels = self.kernels(True)
         self.rows(
             kernels,
             stats=kept_stats(at, self.count),
-            known=1 if grad is None else 2,
+            given_statistics=1 if grad is None else 2,
             grad=to,
             cotangent=cotangent,
-            slope=at if self.options.reduction == "mean" else 0,
+            row_factor=at if self.options.reduction == "mean" else 0,
             added=_NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,9 +10,6 @@ from ..._arrays.inspect import Array, dtype_name
 from . import driver
 from .launch_plan import ITEMSIZES, Asked, constants, plan, stages, sums
 
-# The structures that kernels take by value: Call of memory.cuh, Sums of totals.cuh.
-CALL = struct.Struct("<2q5q5q2q2qq2q2q2q2qqqq4d2q2qqq")
-SUMS = struct.Struct("<7q2qdq4qqq")
 _FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
 _SMALL = 2**22  # logits, at most, where a launch less is worth each block's time for the sum
 _STREAMS = 64  # that have a room
@@ -53,7 +49,7 @@ def is_few(count: int, classes: int) -> bool:
 
 
 def kept_stats(kept: int, count: int) -> tuple[int, int]:
-    """Return where maxima and rests lie in what is kept: a slope, rests, maxima."""
+    """Return where maxima and tail sums lie in what is kept: a row factor, tail sums, maxima."""
     return kept + 16 + 8 * count, kept + 16
 
 

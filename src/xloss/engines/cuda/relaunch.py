@@ -12,18 +12,36 @@ from typing import Any
 from ..._arrays.inspect import Array
 from ..memory_checks import is_freed
 from . import driver
+from .arguments import CALL, WORD, row_word, sum_word
 from .call import Launcher
-from .kernel_variants import CALL, kept_stats, shared_room
+from .kernel_variants import kept_stats, shared_room
 
 Memory = dict[Any, Any]
 ANEW, WRITTEN = "anew", "written"  # gradients in backward: computed, or there but for an upstream
 
-# Where addresses stand among a call's fields and, behind them, the fields of its sums.
-_X, _GRAD, _LABELS, _UP, _SLOPE, _LOSSES, _MAXIMA, _RESTS = 2, 7, 12, 23, 26, 32, 34, 35
-_BEHIND = CALL.size // 8
-_ADDED, _LOSS, _FOUND, _COUNTER = _BEHIND + 1, _BEHIND + 11, _BEHIND + 14, _BEHIND + 15
-_REDUCED = (_X, _GRAD, _LABELS, _SLOPE, _LOSSES, _MAXIMA, _RESTS, _ADDED, _LOSS, _FOUND, _COUNTER)
-_AGAIN = (_X, _GRAD, _LABELS, _UP, _SLOPE, _MAXIMA, _RESTS)
+# Which words of the arguments are addresses, other ones in every call.
+_REDUCED = (
+    row_word("x.address"),
+    row_word("gradient.address"),
+    row_word("labels.address"),
+    row_word("row_factor"),
+    row_word("losses"),
+    row_word("maxima"),
+    row_word("tail_sums"),
+    sum_word("losses"),
+    sum_word("loss"),
+    sum_word("row_factor"),
+    sum_word("counter"),
+)
+_AGAIN = (
+    row_word("x.address"),
+    row_word("gradient.address"),
+    row_word("labels.address"),
+    row_word("cotangent.address"),
+    row_word("row_factor"),
+    row_word("maxima"),
+    row_word("tail_sums"),
+)
 
 
 class Quick:
@@ -53,9 +71,10 @@ class Quick:
         self.kernel, self.grid, self.threads, packed = call.last
         form, parts, start = "<", [], 0
         for field in fields:
-            form += f"{8 * field - start}sQ"
-            parts += [packed[start : 8 * field], 0]
-            start = 8 * field + 8
+            at = WORD * field
+            form += f"{at - start}sQ"
+            parts += [packed[start:at], 0]
+            start = at + WORD
         parts.append(packed[start:])
         self.pack = struct.Struct(f"{form}{len(packed) - start}s").pack
         self.parts: list[Any] = parts
@@ -74,7 +93,7 @@ def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
     plain = len(call.held) == len(arrays) and all(
         a is b for a, b in zip(call.held, arrays, strict=True)
     )
-    if call.last is not None and plain and call.options.indexed and call.x[4] == 1:
+    if call.last is not None and plain and call.options.indexed and call.x.class_step == 1:
         memory[key] = Quick(call, _AGAIN if others else _REDUCED)
 
 

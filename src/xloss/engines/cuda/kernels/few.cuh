@@ -4,7 +4,7 @@
 #include "totals.cuh"
 
 // The gradient was written for an upstream of 1: it stands if that is what came.
-__device__ inline bool is_written(const Call& c) { return c.known == 2 && float_at(c.up, 0) == 1.0; }
+__device__ inline bool is_written(const Call& c) { return c.given_statistics == 2 && float_at(c.cotangent, 0) == 1.0; }
 
 #if ADDS
 #define ADDED , const __grid_constant__ Sums added_up
@@ -21,7 +21,7 @@ __device__ inline Pair add_few(const Call& c, const Sums& s, bool losses) {
             // Other blocks have just written them: volatile, so that no cache of this one answers.
             if (losses) p.loss += (double)((const volatile Acc*)s.losses)[i];
             if (s.weights) p.weight += ((const volatile double*)s.weights)[i];
-            else if (s.averages && !s.weight) p.weight += weight_by_label<Acc>(c, i);
+            else if (s.is_mean && !s.weight) p.weight += weight_by_label<Acc>(c, i);
         }
         return p;
     });
@@ -29,10 +29,10 @@ __device__ inline Pair add_few(const Call& c, const Sums& s, bool losses) {
 
 // Every block finds the same slope and writes it to the same place: no block waits for another.
 __device__ inline void before_rows(const Call& c, const Sums& s) {
-    if (!s.first) return;
+    if (!s.before_rows) return;
     Pair p{0.0, 0.0};
     if (!s.weight) p = add_few(c, s, false);
-    if (threadIdx.x == 0) write_slope(s, divisor_of(s, p.weight));
+    if (threadIdx.x == 0) write_row_factor(s, divisor_of(s, p.weight));
     __syncthreads();
 }
 

@@ -59,7 +59,7 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
         Acc x[N];
         E::unpack(v, x);
 #pragma unroll
-        for (int j = 0; j < N; ++j) g[j] *= sech_squared(x[j] / (Acc)c.cap);
+        for (int j = 0; j < N; ++j) g[j] *= sech_squared(x[j] / (Acc)c.softcap);
     }
 }
 
@@ -72,7 +72,7 @@ __device__ inline void put_label(const Whole& w, Acc (&g)[N]) {
 
 __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
     const Call& c = mine.call;
-    Target to(c.g, row, c.classes);
+    Target to(c.gradient, row, c.classes);
     int lane = GROUP == THREADS ? threadIdx.x & 31 : threadIdx.x % Threads::WIDTH;
     At label_vector = (At)(w.label / N);
     mine.sweep([&](At s, int count) {

@@ -15,23 +15,25 @@ struct Column {
     i64 type;
 };
 
-struct Call {  // the fields are packed by cuda.py, in this order, 8 bytes each
+// What a kernel of rows is given by value. `RowArguments` of arguments.py packs it: the same fields
+// in the same order, each word of 8 bytes. tests/test_cuda_arguments.py compares the two.
+struct Call {
     i64 rows, classes;
-    Place x, g;
+    Place x, gradient;         // (rows, classes)
     Column labels;             // (rows)
     i64 has_ignore, ignore;    // as the bits of an int64
     u64 where;                 // (rows) bool
     Column sample_weight;      // (rows)
     Column class_weight;       // (classes)
     Column soft;               // (rows, classes), in C order
-    Column up;                 // () or (rows)
-    i64 up_step;               // 0 or 1
-    u64 slope;                 // double[2]: d result/d row loss, and whether anything contributes
-    u64 live;                  // bool: the same
-    double factor, eps, z_loss, cap;
+    Column cotangent;          // () or (rows)
+    i64 cotangent_step;        // 0 where it is one number, 1 where there is one a row
+    u64 row_factor;            // double[2]: d result/d row loss, and whether any row counts
+    u64 any_row_counts;        // bool
+    double cotangent_value, label_smoothing, z_loss, softcap;
     u64 losses, weights;       // (rows) Acc; (rows) double
-    u64 maxima, rests;         // (rows) Acc; (rows) double
-    i64 known;                 // they are given
+    u64 maxima, tail_sums;     // (rows) Acc; (rows) double
+    i64 given_statistics;      // 1: maxima and tail sums are read; 2: the gradient for 1 is there too
     u64 work;                  // what blocks of one row leave for each other between launches
 };
 

@@ -119,7 +119,7 @@ struct Mine {
         E::unpack(v, z);
         if (CAP) {
 #pragma unroll
-            for (int j = 0; j < N; ++j) z[j] = capped(z[j], (Acc)call.cap);
+            for (int j = 0; j < N; ++j) z[j] = capped(z[j], (Acc)call.softcap);
         }
     }
 };
@@ -142,7 +142,7 @@ __device__ inline Acc largest_of(const Mine& mine, int count) {
 #pragma unroll 4
     for (int k = 0; k < count; ++k) E::take_largest(most, mine.vector(k));
     Acc m = E::largest(most);
-    return CAP ? capped(m, (Acc)mine.call.cap) : m;
+    return CAP ? capped(m, (Acc)mine.call.softcap) : m;
 }
 
 // What one warp, or part of one, finds of the staged part of a row.

@@ -36,10 +36,10 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared
     Threads::Sum sums[COUNT];
     bool far = false;
     int lane = threadIdx.x & 31;
-    if (c.known) {
+    if (c.given_statistics) {
         if constexpr (STAGE == 1) return false;
         top = ((const Acc*)c.maxima)[row];
-        rest = (Rest)((const double*)c.rests)[row];
+        rest = (Rest)((const double*)c.tail_sums)[row];
     } else {
         Piece<Acc> p;
         if constexpr (STAGE == 0) {

@@ -12,14 +12,14 @@ struct Whole {  // a row, from all its classes
 
 // d result/d row loss; `live`: whether any row contributes, else all gradients are 0.
 __device__ inline Acc upstream(const Call& c, i64 r, const Facts<Acc>& f, bool& live) {
-    Acc up = (Acc)c.factor;
+    Acc up = (Acc)c.cotangent_value;
     live = true;
-    if (c.up.address) up *= (Acc)float_at(c.up, c.up_step ? r : 0);
-    if (c.slope) {
-        up *= (Acc)((const double*)c.slope)[0];
-        live = ((const double*)c.slope)[1] != 0.0;
+    if (c.cotangent.address) up *= (Acc)float_at(c.cotangent, c.cotangent_step ? r : 0);
+    if (c.row_factor) {
+        up *= (Acc)((const double*)c.row_factor)[0];
+        live = ((const double*)c.row_factor)[1] != 0.0;
     }
-    if (c.live) live = live && *(const unsigned char*)c.live;
+    if (c.any_row_counts) live = live && *(const unsigned char*)c.any_row_counts;
     return f.wrong ? (Acc)NOT_A_NUMBER : up;
 }
 
@@ -39,9 +39,9 @@ __device__ inline void set_factors(Whole& w, Acc factor) {
 }
 
 __device__ inline void write_stats(const Call& c, i64 r, Acc top, double rest) {
-    if (c.maxima && !c.known) {
+    if (c.maxima && !c.given_statistics) {
         ((Acc*)c.maxima)[r] = top;
-        ((double*)c.rests)[r] = rest;
+        ((double*)c.tail_sums)[r] = rest;
     }
 }
 
@@ -56,7 +56,7 @@ __device__ inline float exp_below(float gap) {
 __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts<Acc>& f, float top,
                                      float rest, bool writes) {
     Whole w;
-    float zy = CAP ? capped(at, (float)c.cap) : at;
+    float zy = CAP ? capped(at, (float)c.softcap) : at;
     float dot = zy == top ? 0.0f : top - zy;
     bool possible = top != (float)-INF;
     if (writes) {
@@ -85,7 +85,7 @@ __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts
         float e = exp_below(dot);
         float q = dot == 0 ? rest * inv.y : (1.0f + (rest - e)) * inv.y;
         w.at_label = -up * q;
-        if (CAP) w.at_label *= sech_squared(at / (float)c.cap);
+        if (CAP) w.at_label *= sech_squared(at / (float)c.softcap);
     }
     return w;
 }
@@ -119,7 +119,7 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
     double mass = 1.0, total = 1.0, dot = 0.0, number = 1.0, share = 0.0;
     Acc zy = 0;
     if constexpr (BY_LABEL) {
-        zy = CAP ? capped(at, (Acc)c.cap) : at;
+        zy = CAP ? capped(at, (Acc)c.softcap) : at;
         dot = zy == top ? 0.0 : m - (double)zy;
     } else {
         mass = sums[MASS];
@@ -133,7 +133,7 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
     if (weight == 0.0 && lse == lse) lse = 0.0;
     if (writes) {
         if (c.losses) {
-            double loss = loss_of(rise, lse, mass, total, dot, sums, f, weight, c.eps, c.z_loss);
+            double loss = loss_of(rise, lse, mass, total, dot, sums, f, weight, c.label_smoothing, c.z_loss);
             ((Acc*)c.losses)[r] = (Acc)(f.wrong ? NOT_A_NUMBER : loss);
         }
         if (c.weights) ((double*)c.weights)[r] = weight;
@@ -150,7 +150,7 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
         w.top = top;
         w.label = f.label;
         double mine = 0.0;
-        double smoothed = SMOOTH ? c.eps * total / number : 0.0;
+        double smoothed = SMOOTH ? c.label_smoothing * total / number : 0.0;
         if constexpr (MIXED) {
             w.is_near = is_near(top);
             double unit = DOWN;
@@ -159,7 +159,7 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
                 if (w.is_near) unit *= 1.0 + (double)unit_rise<SWIFT>(w.near, top);
             }
             w.unit = (Acc)unit, w.unit_inv = (Acc)(unit / whole), w.rest = (Acc)rest, w.inv = (Acc)inv;
-            w.b = (Acc)b, w.zc = (Acc)zc, w.keep = (Acc)(1.0 - c.eps);
+            w.b = (Acc)b, w.zc = (Acc)zc, w.keep = (Acc)(1.0 - c.label_smoothing);
             w.rem = (Acc)(BY_LABEL ? label_weight : mass);
             w.c = (Acc)smoothed, w.shares = (Acc)share;
             mine = smoothed * (zy != (Acc)-INF ? (double)weight_of(c, f.label) : 0.0);
@@ -169,9 +169,9 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
         if constexpr (BY_LABEL) {
             double e = exp_scaled(-dot, 0.0) * DOWN;
             double q = dot == 0.0 ? rest * inv : (1.0 + (rest - e)) * inv, p = e * inv;
-            double v = (p * (smoothed * share - mine) - ((1.0 - c.eps) * label_weight + mine) * q) * b;
+            double v = (p * (smoothed * share - mine) - ((1.0 - c.label_smoothing) * label_weight + mine) * q) * b;
             v += p == 0.0 ? 0.0 : zc * p;
-            if (CAP) v *= (double)sech_squared((Acc)(at / (Acc)c.cap));
+            if (CAP) v *= (double)sech_squared((Acc)(at / (Acc)c.softcap));
             w.at_label = (Acc)v;
         }
     }

@@ -39,7 +39,7 @@ __device__ inline Pair add_blocks(const Sums& s, Adding& room, i64 count) {
 
 __device__ inline void add_up(const Sums& s, const Call& c) {
     Adding& room = shared_memory<Adding>();
-    if (s.gathers) {
+    if (s.adds_partial_sums) {
         Pair p = add_blocks(s, room, s.rows);
         if (threadIdx.x == 0) finish<Acc>(s, p);
         return;

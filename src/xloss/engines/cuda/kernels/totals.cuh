@@ -4,19 +4,20 @@
 
 const int SPAN = 1024, WORKERS = 256;  // rows to a block of a long sum, and threads
 
-struct Sums {  // packed by cuda_call.py, in this order, 8 bytes each
-    i64 rows;                    // or the number of partial sums; 0: the weight is known
+// What a kernel that adds up rows is given by value. `SumArguments` of arguments.py packs it.
+struct Sums {
+    i64 rows;                    // or the number of partial sums; 0: the weight is given
     u64 losses, weights;         // (rows) Acc; (rows) double
     u64 partial;                 // double[2] a block
-    i64 gathers;                 // it is these that are added up, by one block, which finishes
+    i64 adds_partial_sums;       // one block adds up those of all blocks, and finishes
     i64 finishes;                // there is one block
     u64 weight;                  // double: given, or 0
     Column normalizer;           // (), or not given
     double divisor;              // the same as a number; NaN: none
-    i64 averages;                // a mean, else the sum
-    u64 loss, total, total_weight, slope;  // results: Acc; double; double; double[2]
+    i64 is_mean;                 // else the sum
+    u64 loss, total, total_weight, row_factor;  // results: Acc; double; double; double[2]
     u64 counter;                 // u32 that is 0: how many blocks of a launch are done; the last finishes
-    i64 first;                   // the slope is found before the rows
+    i64 before_rows;             // the row factor is found before the rows are computed
 };
 
 struct Pair {
@@ -77,15 +78,15 @@ __device__ inline Divisor divisor_of(const Sums& s, double weight) {
     return Divisor{weight, below, (weight == 0.0 && divides ? below : weight) != 0.0};
 }
 
-__device__ inline void write_slope(const Sums& s, const Divisor& d) {
-    ((double*)s.slope)[0] = d.live ? 1.0 / d.below : 1.0;
-    ((double*)s.slope)[1] = d.live ? 1.0 : 0.0;
+__device__ inline void write_row_factor(const Sums& s, const Divisor& d) {
+    ((double*)s.row_factor)[0] = d.live ? 1.0 / d.below : 1.0;
+    ((double*)s.row_factor)[1] = d.live ? 1.0 : 0.0;
 }
 
 template <class Acc> __device__ inline void finish(const Sums& s, Pair p) {
     Divisor d = divisor_of(s, p.weight);
     if (s.total) *(double*)s.total = p.loss;
     if (s.total_weight) *(double*)s.total_weight = d.weight;
-    if (s.loss) *(Acc*)s.loss = (Acc)(!s.averages ? p.loss : d.live ? p.loss / d.below : 0.0);
-    if (s.slope) write_slope(s, d);
+    if (s.loss) *(Acc*)s.loss = (Acc)(!s.is_mean ? p.loss : d.live ? p.loss / d.below : 0.0);
+    if (s.row_factor) write_row_factor(s, d);
 }
