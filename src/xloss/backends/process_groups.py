@@ -66,7 +66,7 @@ def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return made
 
 
-def fact(value: Any) -> int:
+def fingerprint(value: Any) -> int:
     """Return a number that tells one description from another."""
     return crc32(repr(value).encode())
 

@@ -1,4 +1,4 @@
-"""What an engine needs to know of arrays on a GPU: device, address, strides, memory, stream."""
+"""Arrays on a GPU, as the engines need to know them: device, address, strides, memory, stream."""
 
 from __future__ import annotations
 
@@ -9,37 +9,34 @@ from .._arrays.inspect import Array
 
 
 class GpuArrays(Protocol):
-    """One array library's answers; `index` is the number of a GPU."""
+    """What the engines ask of an array library about its arrays; a GPU is known by its index."""
 
     def index(self, a: Array) -> int:
-        """Return the number of the GPU that an array is on."""
+        """Return the index of the GPU that an array is on."""
 
     def capability(self, index: int) -> int:
-        """Return the compute capability as one number: 90 for 9.0."""
+        """Return a GPU's compute capability, 90 for 9.0."""
 
     def address(self, a: Array) -> int:
-        """Return the address of its first element."""
+        """Return the address of the first element."""
 
     def steps(self, a: Array) -> tuple[int, ...]:
-        """Return its strides, in elements."""
+        """Return the strides, in elements."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """Make an array in C order on the GPU of `like`, by the library's own allocator."""
 
     def empty_like(self, a: Array) -> Array:
-        """Make an array with another's strides, or with dense ones where those leave gaps."""
+        """Make an array with the strides of `a`, or in C order where those leave gaps."""
 
     def in_order(self, a: Array) -> Array:
-        """Return the array in C order."""
+        """Return the array in C order, a copy where it is not."""
 
     def stream(self, index: int) -> int:
-        """Return the handle of the current stream."""
+        """Return the handle of the current stream on a GPU."""
 
     def in_turn(self, index: int, stream: int) -> bool:
-        """Return whether launches on a stream run at once, and one after another.
-
-        A stream that is captured into a graph runs them later, perhaps several times.
-        """
+        """Tell whether launches on a stream run one after another, and none is being captured."""
 
 
 class _TorchArrays:
@@ -75,7 +72,7 @@ class _TorchArrays:
         return a.contiguous()
 
     def in_turn(self, index: int, stream: int) -> bool:
-        # torch tells of the current device's stream alone whether it is captured.
+        # PyTorch tells only of the current device's stream whether it is being captured.
         return index == self._current() and not self._capturing()
 
 
@@ -114,13 +111,14 @@ class _CuPyArrays:
         return self._cupy.ascontiguousarray(a)
 
     def stream(self, index: int) -> int:
-        # The current stream belongs to the current device. Another device gets its default stream.
+        # CuPy's current stream belongs to the current device. On another device work goes to the
+        # default stream.
         if index == self._cupy.cuda.runtime.getDevice():
             return int(self._cupy.cuda.get_current_stream().ptr)
         return 0
 
     def in_turn(self, index: int, stream: int) -> bool:
-        # Handle 2 stands for a different stream in each thread: the default one of the caller's.
+        # Handle 2 names the calling thread's own default stream: two threads have two streams.
         runtime = self._cupy.cuda.runtime
         here = index == runtime.getDevice() and stream != 2
         return here and not runtime.streamIsCapturing(stream)
@@ -128,5 +126,5 @@ class _CuPyArrays:
 
 @cache
 def of(library: str) -> GpuArrays:
-    """Return the answers of a library, "torch" or "cupy"."""
+    """Return what knows the arrays of a library, "torch" or "cupy"."""
     return _TorchArrays() if library == "torch" else _CuPyArrays()
