@@ -117,7 +117,7 @@ def _start(got: Chunks) -> int:
 
 def stats(got: Chunks, options: Options, classes: int, acc: str) -> Array:
     """Return the statistics of a part of the classes."""
-    return by_chunk.stats(operands(got), options, classes, _start(got))[..., None, :]
+    return by_chunk.chunk_stats(operands(got), options, classes, _start(got))[..., None, :]
 
 
 def merge(parts: Array, options: Options, acc: str) -> Array:
@@ -187,7 +187,7 @@ def _gradient(got: Chunks, options: Options, classes: int, want: str) -> Array:
     cotangent = Cotangent(got.get("up", 1.0), got.get("share"), got.get("live"))
     if "packed" in got:
         sums = got.get("sums")
-        return by_chunk.gradients(
+        return by_chunk.chunk_gradients(
             o, got["packed"], sums, cotangent, options, classes, _start(got), want
         )
     outputs = Outputs(grad=want == "x", grad_targets=want == "targets")

@@ -15,7 +15,7 @@ from ...core.reduce import exact_sum
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, total_weight
 from ...engines import choose
-from ...engines import class_shards as engine
+from ...engines import class_slices as engine
 from . import dense as default
 
 
@@ -32,7 +32,7 @@ def exchanged(call: LossCall) -> tuple[Array, Array, Targets]:
     o, options, cx = call.operands, call.options, call.cx
     assert call.shard is not None
     t = class_shards.targets(o, options, cx, call.shard)
-    mine = engine.stats(o.x, t, options, cx)
+    mine = engine.shard_stats(o.x, t, options, cx)
     m = call.group.maximum(class_shards.maximum(mine, cx))
     return m, call.group.total(class_shards.addends(mine, m, t, cx)), t
 
@@ -73,7 +73,7 @@ class ShardedRowStage(NamedTuple):
         total = exact_sum(cx, made.rows) if outputs.total else None
         grad = None
         if outputs.grad:
-            grad = engine.gradient(o.x, made.stats, made.targets, options, cx, cotangent)
+            grad = engine.shard_gradient(o.x, made.stats, made.targets, options, cx, cotangent)
         return Outcome(
             cast(cx, made.rows, cx.compute_dtype) if outputs.rows else None, total, None, grad
         )
@@ -100,7 +100,9 @@ def gradient(call: LossCall, made: Made, cotangent: Any) -> Array:
     live = None
     if options.reduction == "mean":
         cot, _, live = default.slope(call, cot, _weight(call, made.targets))
-    return engine.gradient(o.x, made.stats, made.targets, options, cx, Cotangent(cot, None, live))
+    return engine.shard_gradient(
+        o.x, made.stats, made.targets, options, cx, Cotangent(cot, None, live)
+    )
 
 
 def _weight(call: LossCall, t: Targets) -> Any:
