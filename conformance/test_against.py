@@ -288,7 +288,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         (("xloss", "--against", "nobody"), "'nobody' is unknown"),
         (("xloss", "--against", f"{mine}:quiet"), "has no quiet"),
         (("--against", "xloss"), "expected two losses"),
-        (("xloss", "--against", "torch", "--html", "f"), "--html says nothing of two losses"),
+        (("xloss", "--against", "torch", "--html", "f"), "--html cannot be used with --against"),
     ]:
         refused = xloss_conform(*wrong)
         assert (refused.returncode, refused.stdout) == (2, "")

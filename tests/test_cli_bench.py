@@ -104,7 +104,7 @@ def test_json_is_alone_on_stdout_and_whole():
     assert ("small", "xloss numpy", "") in judged
 
 
-def test_tables_for_the_eye_and_what_is_published(tmp_path):
+def test_tables_as_text_and_published_documents(tmp_path):
     pytest.importorskip("matplotlib")
     ran = xloss(
         "--tiny", "--op", "forward", "--op", "classes", "--peer", "torch", "--publish", tmp_path
@@ -140,7 +140,7 @@ def test_tables_for_the_eye_and_what_is_published(tmp_path):
             "--publish: a page of its own is for dask: ask for nothing else",
         ),
         (("--render",), "--render: expected --publish FOLDER"),
-        (("--publish", "nowhere"), "--publish nowhere: is no folder"),
+        (("--publish", "nowhere"), "--publish nowhere: is not a folder"),
         (("--publish", ".", "--render"), "performance.json: no record of a run: "),
     ],
 )

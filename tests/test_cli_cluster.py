@@ -1,137 +1,40 @@
-"""xloss eval --scheduler: real worker processes, the same numbers, and one line where it fails."""
+"""xloss eval --scheduler: real worker processes, the same numbers, and workers that die."""
 
-import contextlib
-import json
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
 
-from cluster import CLUSTER, SECONDS, cluster, kill, until
-from xloss.cli import cluster as cluster_module
+from cli_cluster import (
+    HOLD,
+    ended,
+    held,
+    here,
+    preloaded,
+    saved_shards,
+    start,
+    three_workers,
+)
+from cluster import SECONDS, cluster, kill
 from xloss.cli import evaluate as evaluate_module
-from xloss.cli.app import run
 
 distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
-
-SIZES = (40, 0, 25, 60, 1, 33, 50, 20, 10, 30, 31, 9)
-# What a worker runs first: a shard with a `.hold` beside it says who is at it, and waits.
-HOLD = """
-import os, pathlib, time
-from xloss.cli import piece
-
-def held(job, answer=piece.answer):
-    hold = pathlib.Path(job["piece"]["logits"] + ".hold")
-    if hold.exists():
-        draft = hold.with_suffix(f".{os.getpid()}")
-        draft.write_text(str(os.getpid()))
-        draft.rename(hold.with_suffix(".waits"))
-        late = time.monotonic() + 60
-        while hold.exists() and time.monotonic() < late:
-            time.sleep(0.01)
-    return answer(job)
-
-piece.answer = held
-"""
-HIDE = "import sys; sys.modules['xloss'] = None"
-
-
-def preloaded(code):
-    """Return the environment in which workers run this code first."""
-    return {"DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([code])}
 
 
 @pytest.fixture(scope="module")
 def workers():
     """A cluster of three worker processes: its address, and a client to disturb it by."""
-    with (
-        cluster(3, env=preloaded(HOLD)) as (address, _),
-        distributed.Client(address, timeout=SECONDS, set_as_default=False) as client,
-    ):
-        client.wait_for_workers(3, timeout=SECONDS)
-        yield address, client
+    with three_workers() as made:
+        yield made
 
 
 @pytest.fixture
 def shards(tmp_path, monkeypatch):
     """Twelve shards of 7 classes in the current folder, and their labels."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(2)
-    for name in ("z", "y"):
-        (tmp_path / name).mkdir()
-    for i, rows in enumerate(SIZES):
-        logits = rng.normal(scale=4, size=(rows, 7)).astype(np.float32)
-        labels = rng.integers(0, 7, rows)
-        labels[::9] = -100
-        np.save(f"z/shard-{i}.npy", logits)
-        np.save(f"y/shard-{i}.npy", labels)
+    saved_shards(tmp_path)
     return tmp_path
-
-
-def start(*arguments, before=""):
-    """Start the command in a process of its own; `before` is Python that runs first."""
-    # Whatever runs the tests in the background has the interrupt ignored, and hands that down.
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{heard}\n{before}\nfrom xloss.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, "eval", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process, code=0):
-    """Return what the command says: JSON, or the line in which it refuses."""
-    try:
-        out, err = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-    assert process.returncode == code, err
-    if code == 2:
-        assert out == ""
-        assert re.fullmatch(r"xloss: [^\n]+\n", err), err
-        return err[7:-1]
-    assert bool(err) == bool(code)  # a NaN loss
-    got = json.loads(out, parse_constant=pytest.fail)
-    assert got.pop("seconds") > 0
-    return got
-
-
-@contextlib.contextmanager
-def limited():
-    """Fail what hangs in this process."""
-
-    def late(*_):
-        pytest.fail("did not end")  # no Exception: the command would make a line of it
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def here(capsys, *arguments, code=0):
-    """Run the command in this process; return what it says."""
-    with limited():
-        assert run(["eval", *map(str, arguments)]) == code
-    out, err = capsys.readouterr()
-    if code == 2:
-        assert out == ""
-        assert re.fullmatch(r"xloss: [^\n]+\n", err), err
-        return err[7:-1]
-    got = json.loads(out)
-    got.pop("seconds")
-    return got
 
 
 # ---- The same numbers ----------------------------------------------------------------------------
@@ -148,11 +51,13 @@ def test_a_cluster_gives_the_numbers_of_one_process(shards, workers, capsys, mon
     assert expected["findings"][0]["positions"] == [[47], [129], [143]]
     given = ("z", "y", "--worst", 40, "--json", "--scheduler", address)
     whole = here(capsys, *given, code=1)
-    cut = ended(start(*given, before="import xloss.cli.evaluate as e; e.PIECE = 7 * 4"), code=1)
+    cut = ended(
+        start(*given, before="import xloss.cli.evaluate as e; e.TASK_LOGITS = 7 * 4"), code=1
+    )
     assert [whole.pop("workers") in (1, 2, 3), cut.pop("workers") in (2, 3)] == [True, True]
     assert whole == expected
     assert cut == expected
-    monkeypatch.setattr(evaluate_module, "PIECE", 7 * 4)
+    monkeypatch.setattr(evaluate_module, "TASK_LOGITS", 7 * 4)
     assert here(capsys, "z", "y", "--worst", 40, "--json", code=1) == expected
 
 
@@ -192,20 +97,36 @@ def test_one_file_and_every_option_go_to_the_workers(shards, workers, capsys):
     assert got["ignored"] > 0
 
 
+def test_every_kind_of_loss_and_of_file_goes_to_the_workers(shards, workers, capsys):
+    """Shifted labels, a .csv of labels, probabilities, and one target for each element."""
+    address, _ = workers
+    rng = np.random.default_rng(6)
+    z, y = rng.normal(size=(9, 6, 7)), rng.integers(0, 7, (9, 6))
+    for name, array in (("many", z), ("labels", y[..., None])):
+        (shards / name).mkdir()
+        for i in range(3):
+            np.save(f"{name}/{i}.npy", array[3 * i : 3 * i + 3])
+    p = np.exp(z[:, 0]) / np.exp(z[:, 0]).sum(-1, keepdims=True)
+    np.save("p.npy", p)
+    (shards / "y.csv").write_text(
+        "id,label\n" + "".join(f"{i},{c}\n" for i, c in enumerate(y[:, 0]))
+    )
+    np.save("bits.npy", rng.integers(0, 2, p.shape))
+    for given in (
+        ("many", "labels", "--shift"),
+        ("p.npy", "y.csv::label", "--loss", "log_loss", "--eps", 1e-3),
+        ("p.npy", "bits.npy", "--loss", "binary_cross_entropy", "--label-smoothing", 0.1),
+    ):
+        got = here(capsys, *given, "--json", "--scheduler", address)
+        assert got.pop("workers") >= 1
+        assert got == here(capsys, *given, "--json")
+        assert got["counted"] > 0
+    given = ("z/shard-0.npy", "z/shard-0.npy", "--loss", "sigmoid_focal_loss")
+    said = here(capsys, *given, "--scheduler", address, code=2)
+    assert re.search(r"expected a target in \[0, 1\] \(on worker tcp://[\d.:]+\)$", said)
+
+
 # ---- Workers that die, files that go -------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def held(folder, *arguments):
-    """Start the command, and stop in the middle: one worker is at a shard; yield its process."""
-    hold = folder / "z" / "shard-10.npy.hold"
-    hold.touch()
-    process = start(*arguments)
-    try:
-        yield process, int(until(hold.with_suffix(".waits")))
-        hold.unlink(missing_ok=True)
-    finally:
-        hold.unlink(missing_ok=True)
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing(shards, workers, capsys):
@@ -239,7 +160,7 @@ def test_a_shard_that_kills_its_workers_is_named(shards, workers):
     assert re.match(rf"--scheduler {address}: 1 workers died at .*/z/shard-10.npy, the last", said)
 
 
-def test_what_keeps_a_worker_from_a_shard_is_said(shards, workers):
+def test_a_shard_that_a_worker_cannot_read_is_named(shards, workers):
     address, client = workers
     client.wait_for_workers(1, timeout=SECONDS)
     with held(shards, "z", "y", "--scheduler", address) as (process, _):
@@ -258,7 +179,7 @@ def test_a_bad_label_is_named_by_file_and_row(shards, workers, capsys):
     assert f"{shards}/y/shard-3.npy: label 7 of row 7 (72 of the whole) is not in" in said
 
 
-def test_a_scheduler_that_dies_in_the_middle_is_said(shards):
+def test_a_scheduler_that_dies_in_the_middle_is_reported(shards):
     with (
         cluster(1, env=preloaded(HOLD)) as (address, head),
         held(shards, "z", "y", "--scheduler", address) as (process, _),
@@ -266,80 +187,3 @@ def test_a_scheduler_that_dies_in_the_middle_is_said(shards):
         kill(head.pid)
         said = ended(process, 2)
     assert said.startswith(f"--scheduler {address}: was lost before it was done: ")
-
-
-# ---- What cannot begin ---------------------------------------------------------------------------
-
-
-def test_workers_and_scheduler_without_xloss(shards):
-    """The scheduler does without; of a worker the line says what it lacks."""
-    with cluster(1, script=f"{HIDE}\n{CLUSTER}", env=preloaded(HIDE)) as (address, _):
-        said = ended(start("z", "y", "--scheduler", address), 2)
-    assert re.match("xloss cannot be imported: .*xloss.* \\(on worker tcp://", said)
-
-
-def test_workers_with_another_xloss(shards, workers, capsys, monkeypatch):
-    address, _ = workers
-    monkeypatch.setattr(cluster_module, "__version__", "9.0")
-    said = here(capsys, "z", "y", "--scheduler", address, code=2)
-    assert re.search(r"worker tcp://[\d.:]+ has xloss 0[\d.]+, and this is 9.0", said)
-
-
-def test_a_cluster_without_a_worker(shards, capsys, monkeypatch):
-    monkeypatch.setattr(cluster_module, "NOBODY", 1)
-    monkeypatch.setattr(cluster_module, "BEAT", 0.5)
-    with cluster(0) as (address, _):
-        said = here(capsys, "z", "y", "--scheduler", address, code=2)
-    assert said == f"--scheduler {address}: has had no worker for 1 seconds"
-
-
-def test_addresses_of_no_scheduler(shards, workers, capsys, monkeypatch):
-    """A closed port, one that is silent, one that speaks otherwise, a worker's, and no address."""
-    monkeypatch.setattr(cluster_module, "CONNECT", 1)
-    _, client = workers
-    worker = next(iter(client.scheduler_info()["workers"]))
-    with socket.socket() as closed, socket.socket() as silent, socket.socket() as other:
-        for s in (closed, silent, other):
-            s.bind(("127.0.0.1", 0))
-        ports = [s.getsockname()[1] for s in (closed, silent, other)]
-        silent.listen()
-        other.listen()
-        threading.Thread(target=speak, args=(other,), daemon=True).start()
-        for address, expected in {
-            f"tcp://127.0.0.1:{ports[0]}": "cannot be reached: Timed out",
-            f"tcp://127.0.0.1:{ports[1]}": "cannot be reached: no answer in 1 seconds",
-            f"tcp://127.0.0.1:{ports[2]}": "does not talk as a Dask scheduler does: ",
-            worker: "expected a scheduler's address, got that of a Worker",
-            "nonsense": "cannot be reached: missing port",
-            "": "cannot be reached: missing port",
-        }.items():
-            said = here(capsys, "z", "y", "--scheduler", address, code=2)
-            assert said.startswith(f"--scheduler {address}: {expected}")
-
-
-def speak(listening):
-    with contextlib.suppress(OSError):
-        while True:
-            there, _ = listening.accept()
-            with there:
-                there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9)
-
-
-def test_an_unreachable_scheduler_leaves_one_line(shards):
-    assert "cannot be reached" in ended(start("z", "y", "--scheduler", "nonsense"), 2)
-
-
-def test_without_distributed_the_line_says_what_to_install(shards):
-    hide = "import sys; sys.modules['distributed'] = None"
-    said = ended(start("z", "y", "--scheduler", "tcp://127.0.0.1:1", before=hide), 2)
-    expected = '--scheduler: distributed is not installed: pip install "xloss[distributed]"'
-    assert said == expected
-    assert ended(start("z", "y", "--json", before=hide))["rows"] == sum(SIZES)
-
-
-def test_ctrl_c_ends_it(shards, workers):
-    address, _ = workers
-    with held(shards, "z", "y", "--scheduler", address) as (process, _):
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=SECONDS)
-    assert (process.returncode, out, err) == (130, "", "")

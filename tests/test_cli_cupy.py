@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xloss
-from xloss.cli import backends, piece
+from xloss.cli import array_converters, run_task
 from xloss.cli.app import run
 
 pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
@@ -32,7 +32,7 @@ def brought(tmp_path, monkeypatch):
         return self._values.copy()
 
     monkeypatch.setattr(DeviceArray, "get", get)
-    monkeypatch.setitem(vars(backends), "_cupy", lambda: DeviceArray)
+    monkeypatch.setitem(vars(array_converters), "_cupy", lambda: DeviceArray)
     return sizes
 
 
@@ -52,7 +52,7 @@ def answer(capsys, *arguments):
     [("y.npy",), ("y.npy", "--weight", "w.npy", "--label-smoothing", "0.1"), ("t.npy",)],
 )
 def test_rows_alone_come_back_to_the_host(brought, capsys, monkeypatch, arguments):
-    monkeypatch.setattr(piece, "BLOCK", 16 * CLASSES)
+    monkeypatch.setattr(run_task, "BLOCK_LOGITS", 16 * CLASSES)
     expected = answer(capsys, "z.npy", *arguments)
     assert brought == []
     got = answer(capsys, "z.npy", *arguments, "--backend", "cupy")

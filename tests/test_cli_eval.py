@@ -1,9 +1,8 @@
-"""xloss eval and xloss engines: what is printed where, exit codes, how little memory it takes."""
+"""xloss eval: what is printed where, options, and losses that are not finite."""
 
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -14,11 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from cli_runs import answer, process, saved_rows
 from xloss import cross_entropy, diagnose, engines, evaluation
-from xloss.cli import piece as piece_module
-from xloss.cli import shards as shards_module
+from xloss.cli import run_task as task_module
 from xloss.cli.app import run
 
+RNG = np.random.default_rng(5)
 DATA = Path(__file__).parents[1] / "examples" / "data"
 KEYS = [
     "schema",
@@ -31,50 +31,19 @@ KEYS = [
     "worst",
     "dtype",
     "shape",
+    "function",
+    "shift",
     "backend",
     "engine",
     "seconds",
 ]
-RNG = np.random.default_rng(5)
-
-
-def xloss(*arguments, before="", **options):
-    """Run the command in a process of its own; `before` is Python that runs first."""
-    command = [sys.executable, "-W", "error", "-m", "xloss.cli"]
-    if before:
-        command[3:] = ["-c", f"{before}; from xloss.cli import main; main()"]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, **options
-    )
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    logits = RNG.normal(scale=3, size=(300, 7)).astype(np.float32)
-    labels = RNG.integers(0, 7, 300)
-    labels[::10] = -100
-    np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    return logits, labels
-
-
-def answer(capsys, *arguments, nan=False):
-    """Run the command here, and return its JSON; a NaN loss is told of on stderr."""
-    assert run(["eval", *map(str, arguments), "--json"]) == nan
-    out, err = capsys.readouterr()
-    assert re.fullmatch(r"xloss: [^\n]+: the loss is NaN: [^\n]+\n" if nan else "", err)
-    return json.loads(out, parse_constant=pytest.fail)
-
-
-def refused(capsys, *arguments):
-    """Run the command here, which must refuse; return its line."""
-    assert run(list(map(str, arguments))) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(r"xloss: [^\n]+\n", err)
-    return err[7:-1]
+    return saved_rows()
 
 
 # ---- What is printed -----------------------------------------------------------------------------
@@ -82,7 +51,7 @@ def refused(capsys, *arguments):
 
 def test_json_is_alone_on_stdout(files):
     logits, labels = files
-    ran = xloss("eval", "z.npy", "y.npy", "--json", "--worst", 2)
+    ran = process("eval", "z.npy", "y.npy", "--json", "--worst", 2)
     assert (ran.returncode, ran.stderr) == (0, "")
     got = json.loads(ran.stdout)
     assert list(got) == KEYS
@@ -152,7 +121,7 @@ def test_the_progress_bar_is_for_a_terminal_on_stderr(files):
     assert b"z.npy" in drawn
 
 
-def test_a_reader_that_leaves_is_no_failure_to_talk_about(files):
+def test_a_closed_pipe_prints_no_error(files):
     read, write = os.pipe()
     os.close(read)
     ran = subprocess.run(
@@ -166,75 +135,11 @@ def test_a_reader_that_leaves_is_no_failure_to_talk_about(files):
     assert ran.returncode == 2
 
 
-# ---- Blocks --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("block", [1, 7 * 13, 7 * 300, 10**9])
-def test_blocks_do_not_show(files, capsys, monkeypatch, block):
-    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40)
-    monkeypatch.setattr(piece_module, "BLOCK", block)
-    got = answer(capsys, "z.npy", "y.npy", "--worst", 40)
-    for key in set(KEYS) - {"seconds"}:
-        assert got[key] == expected[key], key
-
-
-@pytest.mark.parametrize("block", [1, 60, 1000, 10**9])
-@pytest.mark.parametrize(("shape", "axis"), [((4, 7, 9, 5), 1), ((7, 20), 0), ((3, 1, 11, 7), -1)])
-def test_any_class_axis_in_blocks(files, capsys, monkeypatch, shape, axis, block):
-    logits = RNG.normal(size=shape).astype(np.float32)
-    rows = tuple(np.delete(shape, axis))
-    labels = RNG.integers(0, 7, rows)
-    np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    monkeypatch.setattr(piece_module, "BLOCK", block)
-    got = answer(capsys, "z.npy", "y.npy", "--axis", axis, "--worst", 3)
-    losses = cross_entropy(logits, labels, axis=axis, reduction="none")
-    assert got["loss"] == pytest.approx(losses.mean(dtype=np.float64), rel=1e-12)
-    assert got["rows"] == losses.size
-    order = np.argsort(-losses.reshape(-1), kind="stable")[:3]
-    for row, at in zip(got["worst"], order, strict=True):
-        position = tuple(map(int, np.unravel_index(at, rows)))
-        assert row["row"] == (position[0] if len(rows) == 1 else list(position))
-        assert row["loss"] == losses[position]
-        assert row["label"] == labels[position]
-
-
-def test_pieces_cover_every_row_once():
-    for rows in [(), (0,), (5,), (3, 0, 2), (2, 3, 4), (1, 1, 9), (7, 2)]:
-        for limit in (1, 2, 5, 6, 24, 100):
-            seen = np.zeros(rows, dtype=int)
-            for piece in shards_module.pieces(rows, limit):
-                assert seen[piece].size <= limit
-                seen[piece] += 1
-            assert (seen == 1).all()
-
-
-@pytest.mark.parametrize("kind", ["npy", "safetensors"])
-def test_a_large_file_takes_the_memory_of_a_block(tmp_path, kind):
-    # The file is sparse: it takes no room on the disk either.
-    def peak(rows):
-        path = tmp_path / f"{rows}.{kind}"
-        with path.open("wb") as f:
-            if kind == "npy":
-                header = {"descr": "<f4", "fortran_order": False, "shape": (rows, 2**16)}
-                np.lib.format.write_array_header_1_0(f, header)
-            else:
-                entry = {"dtype": "F32", "shape": [rows, 2**16], "data_offsets": [0, rows * 2**18]}
-                header = json.dumps({"z": entry}).encode()
-                f.write(len(header).to_bytes(8, "little") + header)
-            f.truncate(f.tell() + rows * 2**18)
-        np.save(tmp_path / "y.npy", np.zeros(rows, np.int16))
-        tell = (
-            "import atexit, pathlib, re, sys; atexit.register(lambda: sys.stderr.write("
-            "re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]))"
-        )
-        ran = xloss("eval", path, tmp_path / "y.npy", "--json", "--worst", 0, before=tell)
-        assert json.loads(ran.stdout)["loss"] == pytest.approx(math.log(2**16))
-        return int(ran.stderr)  # kB
-
-    if not os.path.exists("/proc/self/status"):
-        pytest.skip("no /proc/self/status here")
-    assert peak(1024) - peak(64) < 40_000  # 256 MiB of logits; 16 MiB are read at a time
+def test_the_measured_rows_are_those_of_the_evaluation(files):
+    logits, labels = files
+    record = evaluation.Evaluation().update(logits, labels).result()
+    ran = process("eval", "z.npy", "y.npy", "--json")
+    assert json.loads(ran.stdout)["loss"] == record.loss
 
 
 # ---- Options -------------------------------------------------------------------------------------
@@ -280,7 +185,7 @@ def test_backends_agree(files, capsys, backend):
     np.save("z64.npy", logits.astype(np.float64) + 1e-9)
     for name, rel in (("z.npy", 2e-7), ("z.safetensors", 2e-7), ("z64.npy", 1e-15)):
         expected = answer(capsys, name, "y.npy")
-        ran = xloss("eval", name, "y.npy", "--json", "--backend", backend)
+        ran = process("eval", name, "y.npy", "--json", "--backend", backend)
         assert ran.stderr == ""
         got = json.loads(ran.stdout)
         assert got["backend"] == backend
@@ -291,19 +196,19 @@ def test_backends_agree(files, capsys, backend):
 
 @pytest.mark.parametrize("block", [2, 4, 8, 100])
 def test_worst_rows_in_order(files, capsys, monkeypatch, block):
-    monkeypatch.setattr(piece_module, "BLOCK", block)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
     logits = np.zeros((9, 2))
     logits[:, 1] = [1, 5, np.nan, 5, -np.inf, 2, np.nan, 9, 0]
     labels = np.array([0, 0, 0, 0, 1, 0, 0, -100, 0])
     np.save("z.npy", logits)
     np.save("y.npy", labels)
-    got = answer(capsys, "z.npy", "y.npy", "--worst", 20, nan=True)["worst"]
+    got = answer(capsys, "z.npy", "y.npy", "--worst", 20, code=1)["worst"]
     # NaN before +inf; of equal rows the earlier first; an ignored row never.
     assert [r["row"] for r in got] == [2, 6, 4, 1, 3, 5, 0, 8]
     assert [r["loss"] for r in got[:3]] == ["nan", "nan", "inf"]
     assert [r["predicted"] for r in got[2:6]] == [0, 1, 1, 1]
     for limit in range(8):
-        some = answer(capsys, "z.npy", "y.npy", "--worst", limit, nan=True)["worst"]
+        some = answer(capsys, "z.npy", "y.npy", "--worst", limit, code=1)["worst"]
         assert some == got[:limit]
 
 
@@ -315,9 +220,9 @@ def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
     logits[123, 2] = np.nan
     logits[[7, 251], labels[[7, 251]]] = -np.inf
     np.save("z.npy", logits)
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 60)
-    got = answer(capsys, "z.npy", "y.npy", nan=True)
-    assert list(got) == [*KEYS, "findings"]
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 60)
+    got = answer(capsys, "z.npy", "y.npy", code=1)
+    assert list(got) == [*KEYS[:-1], "findings"]
     assert (got["loss"], got["perplexity"]) == ("nan", "nan")
     findings = {f["rule"]: f for f in got["findings"]}
     assert findings["masked_target"]["positions"] == [[7], [251]]
@@ -333,7 +238,7 @@ def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
     assert "masked_target: 2 rows (7, 251)\n    the target" in out
 
 
-def test_infinity_is_spelled_out(files, capsys):
+def test_an_infinite_loss_is_the_string_inf_in_json(files, capsys):
     np.save("z.npy", np.array([[0.0, 1.7e308], [0.0, 1.7e308]]))
     np.save("y.npy", np.array([0, 0]))
     got = answer(capsys, "z.npy", "y.npy")
@@ -348,153 +253,3 @@ def test_nothing_counted(files, capsys, rows):
     got = answer(capsys, "z.npy", "y.npy")
     assert (got["loss"], got["accuracy"], got["worst"]) == (0.0, "nan", [])
     assert (got["counted"], got["ignored"]) == (0, rows)
-
-
-# ---- What is refused -----------------------------------------------------------------------------
-
-
-def test_a_refusal_is_one_line_and_exit_code_2(files):
-    for arguments in (["eval", "z.npy", "none.npy"], ["eval", "z.npy"], ["nonsense"]):
-        ran = xloss(*arguments)
-        assert ran.returncode == 2
-        assert ran.stdout == ""
-        assert re.fullmatch(r"xloss: [^\n]+\n", ran.stderr)
-
-
-REFUSED = {
-    "missing": (["none.npy", "y.npy"], "none.npy: No such file"),
-    "integer logits": (["y.npy", "y.npy"], r"y.npy: expected floating logits, got int64 of shape"),
-    "float labels": (["z.npy", "float.npy"], "float.npy: expected integer labels, or probab"),
-    "too few labels": (["z.npy", "few.npy"], r"few.npy: expected labels of shape \(300,\), that"),
-    "other axis": (["z.npy", "seven.npy"], "did you mean --axis 0"),
-    "no such axis": (["z.npy", "y.npy", "--axis", 2], r"z.npy: has no axis 2: its shape is \(300,"),
-    "bad label": (["z.npy", "bad.npy"], r"bad.npy: label 7 of row 299 is not in \[0, 7\) and not"),
-    "unsigned": (["z.npy", "byte.npy"], r"byte.npy: label 156 of row 0 is not in \[0, 7\)"),
-    "no class": (["none-classes.npy", "y.npy"], "expected at least one class"),
-    "wrong weight": (["z.npy", "y.npy", "--weight", "few.npy"], r"weight: expected shape \(7,\)"),
-    "no weight": (["z.npy", "y.npy", "--weight", "w.npy"], "w.npy: No such file"),
-    "smoothing": (["z.npy", "y.npy", "--label-smoothing", 2], "label_smoothing: expected a number"),
-    "soft ignored": (["z.npy", "z.npy", "--ignore-index", 3], "ignore_index: 3 has no meaning"),
-    "backend": (["z.npy", "y.npy", "--backend", "numpyy"], "--backend numpyy: expected one of"),
-    "worst": (["z.npy", "y.npy", "--worst", "-1"], "Invalid value for '--worst'"),
-    "no number": (["z.npy", "y.npy", "--axis", "one"], "Invalid value for '--axis'"),
-    "no such option": (["z.npy", "y.npy", "--fast"], "No such option: --fast"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused(files, capsys, case):
-    _, labels = files
-    np.save("float.npy", labels.astype(float))
-    np.save("few.npy", labels[:9])
-    np.save("seven.npy", np.arange(7))
-    np.save("bad.npy", np.append(labels[1:], 7))
-    np.save("byte.npy", labels.astype(np.uint8))  # -100 is 156 there, and is not ignored
-    np.save("none-classes.npy", np.zeros((300, 0)))
-    arguments, message = REFUSED[case]
-    assert re.search(message, refused(capsys, "eval", *arguments))
-
-
-def test_a_bad_label_is_named_by_its_place_in_the_whole(files, capsys, monkeypatch):
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 3)
-    logits, labels = files
-    labels = labels.reshape(10, 30)
-    labels[8, 29] = -7
-    np.save("z.npy", logits.reshape(10, 30, 7))
-    np.save("y.npy", labels)
-    assert "label -7 of row [8, 29] is not in [0, 7)" in refused(capsys, "eval", "z.npy", "y.npy")
-
-
-@pytest.mark.parametrize("name", ["torch", "jax", "cupy"])
-def test_a_backend_that_is_not_installed(files, name):
-    hide = f"import sys; sys.modules[{name!r}] = None"
-    ran = xloss("eval", "z.npy", "y.npy", "--backend", name, before=hide)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    expected = f'xloss: --backend {name}: {name} is not installed: pip install "xloss[{name}]"\n'
-    assert ran.stderr == expected
-
-
-@pytest.mark.parametrize("name", ["typer", "rich"])
-def test_without_the_extra_the_command_says_what_to_install(files, name):
-    hide = f"import sys; sys.modules[{name!r}] = None"
-    for arguments in (["eval", "z.npy", "y.npy"], []):
-        ran = xloss(*arguments, before=hide)
-        assert (ran.returncode, ran.stdout) == (2, "")
-        message = f'xloss: the command line needs {name}: pip install "xloss[cli]"\n'
-        assert ran.stderr == message
-
-
-def test_without_safetensors_npy_still_works(files, capsys):
-    save_file({"z": files[0]}, "z.safetensors")
-    hide = "import sys; sys.modules['safetensors'] = sys.modules['ml_dtypes'] = None"
-    assert xloss("eval", "z.npy", "y.npy", before=hide).returncode == 0
-    ran = xloss("eval", "z.safetensors", "y.npy", before=hide)
-    assert ran.returncode == 2
-    assert 'pip install "xloss[cli]"' in ran.stderr
-    assert ran.stderr.count("\n") == 1
-
-
-def test_what_nobody_foresaw_is_one_line_too(files, capsys, monkeypatch):
-    def broken(call):
-        raise RuntimeError("CUDA error:\nunspecified launch failure")
-
-    monkeypatch.setattr(piece_module, "measure", broken)
-    said = refused(capsys, "eval", "z.npy", "y.npy")
-    assert said.startswith("RuntimeError: CUDA error: unspecified launch failure")
-
-
-def test_ctrl_c(files, capsys, monkeypatch):
-    def interrupted(call):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(piece_module, "measure", interrupted)
-    assert run(["eval", "z.npy", "y.npy"]) == 130
-
-
-# ---- Help, and what the machine can run ----------------------------------------------------------
-
-
-def test_help(capsys):
-    for arguments in ([], ["--help"], ["eval", "--help"], ["engines", "--help"]):
-        assert run(arguments) == 0
-        out, err = capsys.readouterr()
-        assert "Usage: xloss" in out
-        assert err == ""
-
-
-def test_engines_tells_what_is_here_and_what_installs_the_rest():
-    ran = xloss("engines", "--json", before="import sys; sys.modules['dask'] = None")
-    assert ran.returncode == 0, ran.stderr
-    got = json.loads(ran.stdout)
-    assert list(got) == ["schema", "xloss", "backends", "engines"]
-    backends = {b["name"]: b for b in got["backends"]}
-    assert next(iter(backends)) == "numpy"
-    assert backends["numpy"]["version"] == np.__version__
-    assert backends["torch"]["devices"][0] == "cpu"
-    assert backends["jax"]["available"]
-    dask = backends["dask"]
-    assert (dask["available"], dask["reason"]) == (False, "not installed")
-    assert dask["install"] == 'pip install "xloss[dask]"'
-    assert got["engines"][0] == {
-        "name": "generic",
-        "available": True,
-        "reason": None,
-        "devices": [],
-    }
-    for engine in got["engines"]:
-        assert engine["available"] == (engine["reason"] is None)
-
-
-def test_engines_for_the_eye(capsys):
-    assert run(["engines"]) == 0
-    out, err = capsys.readouterr()
-    assert re.search(rf"^  numpy +{re.escape(np.__version__)} +cpu$", out, re.MULTILINE)
-    assert re.search(r"^  generic +- +ready$", out, re.MULTILINE)
-    assert err == ""
-
-
-def test_the_measured_rows_are_those_of_the_evaluation(files):
-    logits, labels = files
-    record = evaluation.Evaluation().update(logits, labels).result()
-    ran = xloss("eval", "z.npy", "y.npy", "--json")
-    assert json.loads(ran.stdout)["loss"] == record.loss

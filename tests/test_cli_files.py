@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from xloss.cli.files import FileProblem, open_array
+from xloss.cli.array_files import FileProblem, open_array
 
 RNG = np.random.default_rng(11)
 ARRAY = RNG.normal(size=(6, 5, 4)).astype(np.float32)
@@ -63,7 +63,7 @@ def test_an_array_without_axes(tmp_path, kind):
 
 @pytest.mark.parametrize("array", [np.asfortranarray(ARRAY), ARRAY.astype(">f4")], ids=["F", ">"])
 @pytest.mark.parametrize("kind", [".npy", ".npz"])
-def test_memory_order_and_byte_order_do_not_show(tmp_path, kind, array):
+def test_memory_order_and_byte_order_change_no_value(tmp_path, kind, array):
     block = open_array(saved(tmp_path, kind, array)).read(INDEX)
     assert block.dtype.isnative
     np.testing.assert_array_equal(block, ARRAY[INDEX])
@@ -76,7 +76,7 @@ def test_no_rows(tmp_path, kind):
     assert source.read((slice(0, 0), slice(0, 5), slice(0, 4))).shape == (0, 5, 4)
 
 
-def test_what_is_read_is_given_back(tmp_path):
+def test_release_gives_back_the_memory_that_was_read(tmp_path):
     path = tmp_path / "large.npy"
     np.save(path, np.zeros((64, 2**16), np.float32))  # 16 MiB
     source = open_array(str(path))
@@ -173,7 +173,7 @@ def test_nothing_is_ever_unpickled(tmp_path, monkeypatch, kind):
     ids=["complex", "text", "structured", "date"],
 )
 @pytest.mark.parametrize("kind", [".npy", ".npz"])
-def test_what_is_no_number_is_refused(tmp_path, kind, array):
+def test_arrays_of_anything_but_numbers_are_refused(tmp_path, kind, array):
     with pytest.raises(FileProblem, match=r"has dtype .*, which is not supported"):
         open_array(saved(tmp_path, kind, array))
 
@@ -207,9 +207,8 @@ REFUSED = {
     "cut.npz": (b"PK\x03\x04 and so on", "broken .npz file"),
     "other.safetensors": (npy(FLOATS % "()", b"\0" * 4), "is a .npy file, not a .safetensors"),
     "text.safetensors": (b"0.5 0.5 0.5 0.5\n", "broken .safetensors file"),
-    "logits.txt": (b"0.5 0.5\n", "expected a .npy, .npz or .safetensors file"),
-    "logits": (b"0.5 0.5\n", "expected a .npy, .npz or .safetensors file"),
-    "logits.pt": (b"PK\x03\x04", "expected a .npy, .npz or .safetensors file"),
+    "logits.txt": (b"0.5 0.5\n", "expected a .npy, .npz, .safetensors or .csv file"),
+    "logits": (b"0.5 0.5\n", "expected a .npy, .npz, .safetensors or .csv file"),
 }
 
 

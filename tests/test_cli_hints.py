@@ -1,18 +1,15 @@
 """xloss eval: what the user probably meant; what is no loss is refused or failed, never printed."""
 
 import json
-import os
-import re
-import socket
 
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from cli_runs import refused
 from xloss import cross_entropy
-from xloss.cli import files as files_module
-from xloss.cli import piece as piece_module
+from xloss.cli import run_task as task_module
 from xloss.cli.app import run
 
 RNG = np.random.default_rng(3)
@@ -27,14 +24,6 @@ def files(tmp_path, monkeypatch):
     np.save("z.npy", logits)
     np.save("y.npy", labels)
     return logits, labels
-
-
-def refused(capsys, *arguments):
-    assert run(["eval", *map(str, arguments)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(r"xloss: [^\n]+\n", err)
-    return err[7:-1]
 
 
 def hinted(capsys, *arguments):
@@ -59,7 +48,7 @@ WRONG = {
     "byte": (lambda y: np.where(y == 3, -100, y).astype("u1"), "156", "mean --ignore-index 156?"),
     "padding": (lambda y: np.where(y == 3, -1, y), "label -1", "did you mean --ignore-index -1?"),
     "from 1": (lambda y: y + 1, "label 7", "do the labels begin at 1? they begin at 0 here"),
-    "column": (lambda y: y[:, None], "(300, 1)", "axis of length 1: save y.reshape((300,))"),
+    "row": (lambda y: y[None], "(1, 300)", "axis of length 1: save y.reshape((300,))"),
     "float": (
         lambda y: y.astype("f8"),
         "float64",
@@ -80,7 +69,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_labels_of_another_kind(files, capsys, case):
+def test_wrong_labels_are_refused_with_a_hint(files, capsys, case):
     change, wrong, hint = WRONG[case]
     np.save("y.npy", change(files[1]))
     said = refused(capsys, "z.npy", "y.npy")
@@ -121,7 +110,7 @@ def test_the_two_files_swapped(files, capsys, soft):
 
 
 def test_logits_given_as_probabilities_are_refused(files, capsys, monkeypatch):
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 40)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 40)
     target = softmax(RNG.normal(size=(300, 7)))
     target[123, 4] = -0.25
     np.save("t.npy", target)
@@ -136,8 +125,8 @@ def test_a_negative_class_weight_is_refused(files, capsys):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_probabilities_given_as_logits_are_told_of(files, capsys, monkeypatch, dtype):
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 40)
+def test_probabilities_given_as_logits_are_hinted_at(files, capsys, monkeypatch, dtype):
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 40)
     logits, labels = files
     labels[5] = -100
     probs = softmax(logits).astype(dtype if dtype != "bfloat16" else ml_dtypes.bfloat16)
@@ -160,7 +149,7 @@ def test_log_probabilities_are_logits(files, capsys):
     assert hint == ""
 
 
-def test_soft_targets_that_do_not_sum_to_1_are_told_of(files, capsys):
+def test_soft_targets_that_do_not_sum_to_1_are_hinted_at(files, capsys):
     target = softmax(RNG.normal(size=(300, 7)))
     np.save("t.npy", target.astype(np.float16))
     assert hinted(capsys, "z.npy", "t.npy")[1] == ""
@@ -191,140 +180,3 @@ def test_a_loss_of_nan_is_judged_and_failed(files, capsys):
     assert run(["eval", "z.npy", "y.npy", "--json"]) == 0  # +inf is the loss by its definition
     out, err = capsys.readouterr()
     assert (json.loads(out)["loss"], err) == ("inf", "")
-
-
-# ---- Files that are none -------------------------------------------------------------------------
-
-
-def made_fifo(name):
-    os.mkfifo(name)
-
-
-def made_socket(name):
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(name)
-
-
-def made_device(name):
-    os.symlink("/dev/zero", name)
-
-
-def made_loop(name):
-    os.symlink(name, name)
-
-
-KINDS = {
-    made_fifo: "is a FIFO, not a file",
-    made_socket: "is a socket, not a file",
-    made_device: "is a device, not a file",
-    made_loop: "Too many levels of symbolic links",
-}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
-@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
-def test_what_is_no_file_is_refused_and_never_waited_for(files, capsys, make, kind):
-    name = f"x.{kind}"
-    make(name)
-    for given in (
-        [name, "y.npy"],
-        ["z.npy", name],
-        ["z.npy", "y.npy", "--weight", name],
-        [f"{name}::a", "y.npy"],
-    ):
-        if kind == "npy" and "::" in given[0]:
-            continue
-        assert refused(capsys, *given) == f"{name}: {KINDS[make]}"
-    if kind == "npy":
-        os.mkdir("shards")
-        os.rename(name, f"shards/{name}")
-        if make is made_loop:
-            os.unlink(f"shards/{name}")
-            os.symlink(name, f"shards/{name}")
-        assert refused(capsys, "shards", "y.npy") == f"shards/{name}: {KINDS[make]}"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
-@pytest.mark.parametrize("make", [made_fifo, made_device], ids=lambda make: make.__name__)
-def test_other_commands_wait_for_no_file_either(files, capsys, make):
-    make("x.toml")
-    make("x.html")
-    make("x.py")
-    for arguments, said in (
-        (["--deviations", "x.toml"], "x.toml: is a FIFO or a device, not a file"),
-        (["x.py:f"], "x.py: no such file"),
-        (["json:dumps", "--convention", "x.py"], "x.py: no such file"),
-    ):
-        assert run(["conform", *arguments, "--case", "tail/gap 17", "--backend", "numpy"]) == 2
-        out, err = capsys.readouterr()
-        assert (out, err) == ("", f"xloss: {said}\n")
-    os.mkdir("docs")
-    make("docs/performance.json")
-    assert run(["bench", "--render", "--publish", "docs"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", "xloss: docs/performance.json: no record of a run: it is no file\n")
-    if make is made_fifo:
-        assert run(["conform", "--html", "x.html", "--backend", "numpy"]) == 2
-        said = "xloss: --html x.html: is a FIFO or a socket, not a file\n"
-        assert capsys.readouterr().err == said
-
-
-def test_an_empty_name(files, capsys):
-    for name in ("", "::", "::a"):
-        assert refused(capsys, name, "y.npy") == f"{name!r}: expected the name of a file"
-
-
-def header(shape, descr="'<f4'", version=b"\x01\x00", length=None):
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
-    text = text.ljust(len(text) + 63 - (len(text) + 10) % 64) + b"\n"
-    size = 2 if version == b"\x01\x00" else 4
-    return b"\x93NUMPY" + version + (length or len(text)).to_bytes(size, "little") + text
-
-
-SHAPES = {
-    "(4611686018427387904, 4, 0)": "no array is so large",
-    "(True, 5)": r"shape \(True, 5\)",
-    f"({'1, ' * 70})": "70 axes, and an array has at most 64",
-    "(-3, 5)": r"shape \(-3, 5\)",
-    "(2.0, 5)": "broken .npy header",
-    "[3, 5]": "broken .npy header",
-    "5": "broken .npy header",
-    "(9223372036854775808,)": "truncated: 0 of",
-    "(0, 9223372036854775808)": "no array is so large",
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_a_header_of_impossible_shape(files, capsys, shape, kind):
-    if kind == "npy":
-        with open("x.npy", "wb") as f:
-            f.write(header(shape))
-    else:
-        zipfile = files_module.zipfile
-        with zipfile.ZipFile("x.npz", "w") as archive:
-            archive.writestr("a.npy", header(shape))
-    said = refused(capsys, f"x.{kind}", "y.npy")
-    assert said.startswith(f"x.{kind}: " if kind == "npy" else "x.npz::a: ")
-    assert re.search(SHAPES[shape], said)
-    assert "-X dev" not in said
-
-
-@pytest.mark.parametrize("shape", [[2**62, 4, 0], [1] * 70, [0, 2**63]], ids=len)
-def test_a_safetensors_header_of_impossible_shape(files, capsys, shape):
-    size = 4 * int(np.prod(shape, dtype=object))
-    entry = {"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
-    text = json.dumps(entry).encode()
-    with open("x.safetensors", "wb") as f:
-        f.write(len(text).to_bytes(8, "little") + text + b"\0" * size)
-    said = refused(capsys, "x.safetensors", "y.npy")
-    assert said.startswith("x.safetensors: broken .safetensors file: ")
-
-
-def test_a_huge_header_is_not_read(files, capsys):
-    with open("x.npy", "wb") as f:
-        f.write(header("(3, 5)", version=b"\x02\x00", length=2**32 - 1))
-        f.truncate(2**33)  # sparse
-    said = refused(capsys, "x.npy", "y.npy")
-    assert said == "x.npy: broken .npy header: it is 4,294,967,295 bytes long"

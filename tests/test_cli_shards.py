@@ -1,15 +1,14 @@
 """xloss eval on folders of shards: the numbers of the one array that they are together."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cli_runs import answer, refused
 from xloss.cli import evaluate as evaluate_module
-from xloss.cli import piece as piece_module
-from xloss.cli.app import run
+from xloss.cli import run_task as task_module
 
 SIZES = {"shard-1": 5, "shard-2": 0, "shard-10": 17, "shard-9": 8}
 ORDER = ("shard-1", "shard-2", "shard-9", "shard-10")
@@ -46,23 +45,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def answer(capsys, *arguments, nan=False):
-    assert run(["eval", *map(str, arguments), "--json"]) == nan
-    out, err = capsys.readouterr()
-    assert re.fullmatch(r"xloss: [^\n]+: the loss is NaN: [^\n]+\n" if nan else "", err)
-    got = json.loads(out, parse_constant=pytest.fail)
-    assert 0 < got.pop("seconds") < 60
-    return got
-
-
-def refused(capsys, *arguments):
-    assert run(["eval", *map(str, arguments)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(r"xloss: [^\n]+\n", err)
-    return err[7:-1]
-
-
 # ---- One array in many files ---------------------------------------------------------------------
 
 
@@ -74,10 +56,10 @@ def test_shards_are_one_array_in_the_natural_order_of_their_names(here, capsys, 
     logits[12], labels[12] = logits[7], labels[7]  # of equal rows the earlier is the worse
     written(logits, "z")
     written(labels, "y")
-    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40, nan=True)
-    monkeypatch.setattr(evaluate_module, "PIECE", piece)
-    monkeypatch.setattr(piece_module, "BLOCK", 7 * 3)
-    assert answer(capsys, "z", "y", "--worst", 40, nan=True) == expected
+    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40, code=1)
+    monkeypatch.setattr(evaluate_module, "TASK_LOGITS", piece)
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 3)
+    assert answer(capsys, "z", "y", "--worst", 40, code=1) == expected
     assert expected["shape"] == [30, 7]
     order = [r["row"] for r in expected["worst"]]
     assert order[:2] == [3, 25]
@@ -113,11 +95,11 @@ def test_more_row_axes_and_soft_targets(here, capsys):
     assert answer(capsys, "z", "y", *given) == answer(capsys, "z.npy", "y.npy", *given)
 
 
-def test_a_weight_that_is_wrong_is_found_once(here, capsys):
+def test_a_nan_class_weight_is_counted_once_for_all_shards(here, capsys):
     made()
     np.save("w.npy", np.array([1, 1, np.nan, 1, 1, 1, 1]))
-    expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", nan=True)
-    assert answer(capsys, "z", "y", "--weight", "w.npy", nan=True) == expected
+    expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", code=1)
+    assert answer(capsys, "z", "y", "--weight", "w.npy", code=1) == expected
     assert expected["findings"][0]["count"] == 1
 
 
@@ -190,12 +172,12 @@ def test_a_bad_label_is_named_by_file_and_row(here, capsys):
 
 def test_a_file_that_changes_while_it_is_read_is_refused(here, capsys, monkeypatch):
     made()
-    opened = evaluate_module.open_whole
+    opened = evaluate_module.open_inputs
 
     def late(question):
         whole = opened(question)
         np.save("z/shard-10.npy", np.zeros((18, 7), np.float32))
         return whole
 
-    monkeypatch.setattr(evaluate_module, "open_whole", late)
+    monkeypatch.setattr(evaluate_module, "open_inputs", late)
     assert "z/shard-10.npy: is float32 of shape (18, 7), and was" in refused(capsys, "z", "y")

@@ -53,7 +53,7 @@ def line(capsys, *arguments):
 # ---- Names ---------------------------------------------------------------------------------------
 
 
-def test_what_a_terminal_would_obey_becomes_visible():
+def test_control_characters_are_escaped():
     assert visible("Datei äöü 日本.npy") == "Datei äöü 日本.npy"
     assert visible("a\x1b[31mb\nc\r\td") == r"a\x1b[31mb\nc\r\td"
     assert visible("\x7f\x9b\u2028" + RIGHT_TO_LEFT) == r"\x7f\x9b\u2028\u202e"
@@ -145,14 +145,14 @@ def test_the_progress_bar_shows_a_name_escaped():
 
 
 @pytest.mark.parametrize("command", ["eval z.npy y.npy", "eval z.npy y.npy --json", "engines"])
-def test_a_closed_stdout_is_told_of(command):
+def test_a_closed_stdout_is_reported(command):
     ran = shell(f"$X {command} >&-")
     assert ran.returncode == 2
     assert ran.stderr == b"xloss: stdout is closed: there is nowhere to print to\n"
 
 
 @pytest.mark.parametrize("command", ["eval z.npy y.npy", "eval z.npy y.npy --json", "--version"])
-def test_a_full_disk_is_told_of(command):
+def test_a_full_disk_is_reported(command):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     ran = shell(f"$X {command} >/dev/full")
@@ -173,7 +173,7 @@ def test_a_closed_or_full_stderr_changes_no_exit_code():
 
 
 @pytest.mark.parametrize("closed", ["", "2>&-"])
-def test_a_reader_that_leaves_is_not_talked_of(closed):
+def test_a_closed_pipe_prints_no_error(closed):
     ran = shell(f"$X eval z.npy y.npy --json {closed} | true; exit ${{PIPESTATUS[0]}}")
     assert (ran.returncode, ran.stderr) in ((2, b""), (0, b""))  # it may leave after all is read
 

@@ -54,7 +54,7 @@ def test_each_kernel_its_seconds_and_the_folder(two, capsys):
     first, second, total, skipped, place = out.splitlines()
     assert re.fullmatch(r" +1\.25 s  rows float32", first)
     assert re.fullmatch(r" +0\.50 s  rows float64", second)
-    assert re.fullmatch(r" +\d+\.\d\d s  all 2, Numba's own start included", total)
+    assert re.fullmatch(r" +\d+\.\d\d s  all 2 kernels, with the start of Numba", total)
     assert skipped == "engine 'cuda' is skipped: no GPU is found"
     assert place == f"kept in {two}"
 
@@ -75,10 +75,10 @@ def test_json_is_alone_on_stdout(two, capsys):
 
 
 @engine
-def test_nothing_kept_is_said(two, capsys, monkeypatch, tmp_path):
+def test_an_unwritable_cache_is_reported(two, capsys, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path / "file"))
-    assert warm(capsys)[1].splitlines()[-1].startswith("kept nowhere")
+    assert warm(capsys)[1].splitlines()[-1].startswith("not kept on disk")
     two.joinpath("rows-1.kernel").unlink()
     two.rmdir()
     assert json.loads(warm(capsys, "--json")[1])["cache"] is None
@@ -205,7 +205,7 @@ def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype, monkeypatch):
     assert {c["GRAD"] for c in rows} == {0, 1}
 
 
-def test_what_the_memory_does_not_hold_is_said(monkeypatch):
+def test_kernels_too_large_for_the_gpu_are_named(monkeypatch):
     class OutOfMemoryError(Exception):
         pass
 

@@ -99,7 +99,7 @@ def check(name, given, monkeypatch, **always):
             args = tuple(np.ascontiguousarray(a.T) for a in given)
         function(*args, **always, **chosen)
         mine = prepared(function, *args, **always, **chosen)
-        for field in ("name", "spec", "operands", "classes", "axis", "normalizer", "arguments"):
+        for field in ("name", "options", "operands", "classes", "axis", "normalizer", "arguments"):
             assert same(getattr(mine, field), getattr(seen[-1], field)), (chosen, field)
         assert same(mine.linear, seen[-1].linear), chosen
     assert seen

@@ -41,6 +41,7 @@ def test_every_contract_is_kept():
         ("conformance/xloss_conformance/oracle.py", "import numpy", "The oracle shares nothing"),
         ("conformance/xloss_conformance/cases/tail.py", "import xloss.core", "public names"),
         ("src/xloss/backends/jax/mesh.py", "from ..torch import sizes", "never another library's"),
+        ("src/xloss/adapters/torch.py", "from xloss.core import reduce", "An adapter uses"),
         ("src/xloss/engines/cpu/engine.py", "from ..cuda import build", "never each other"),
     ],
 )

@@ -277,7 +277,7 @@ def test_merging_pieces_is_associative_and_equal_to_the_whole(soft, rows, smooth
     for part in parts[-2::-1]:
         right = merged([part, right], options, x)
     fields = list(FIELDS)
-    tail = fields.index("rest")
+    tail = fields.index("tail_sum")
     for got in (merged(parts, options, x), left, right):
         np.testing.assert_array_equal(got[:, fields.index("max")], whole[:, fields.index("max")])
         near(got[:, tail], whole[:, tail], 16)

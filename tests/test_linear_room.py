@@ -77,8 +77,8 @@ class Operations:
 def test_a_16_bit_weight_is_never_whole_in_float32(place, way, large, monkeypatch):
     """Nor its gradient, where there is no room; and no tensor core waits for a float32 product."""
     x, w, y = (a.clone() for a in large[:3])
-    monkeypatch.setattr(cutting, "PIECE", w.numel() // 8)
-    monkeypatch.setattr(cutting, "ON_GPU", 4 * 16 * w.shape[0])
+    monkeypatch.setattr(cutting, "WEIGHT_CHUNK", w.numel() // 8)
+    monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 4 * 16 * w.shape[0])
     seen = Operations()
     if way == "autograd":
         x.requires_grad_(), w.requires_grad_()
@@ -123,7 +123,7 @@ def test_a_product_that_cannot_add_to_float32_adds_pieces(large, monkeypatch):
 def test_blocks_and_sums_of_a_gpu_stay_in_768_mib():
     """Logits, float32 sums, one piece of gradients, a block's own features and their gradient: with
     64 MiB left for what the products themselves need."""
-    cx = context(torch.empty(0), namespace(torch.empty(0)))._replace(host=False)
+    cx = context(torch.empty(0), namespace(torch.empty(0)))._replace(on_host=False)
     for rows, width, classes in [
         (8192, 4096, 131072),
         (8192, 4096, 128256),
@@ -137,7 +137,7 @@ def test_blocks_and_sums_of_a_gpu_stay_in_768_mib():
         sums = sum(cutting.wide_sums(sizes, "bfloat16").values())
         linear = cutting.Linear(None, None, None)
         step = cutting.block_rows(rows, classes, linear, cx, sums, 6 * width)
-        few = min(step, cutting.piece_rows(classes, cx, True))
+        few = min(step, cutting.engine_rows(classes, cx, True))
         beyond = sums + 4 * step * classes + 4 * few * classes + 6 * step * width
         assert beyond <= (768 - 64) * 2**20, (rows, width, classes)
         assert step == rows or step % 128 == 0

@@ -68,7 +68,7 @@ def exact_blocks(large: Any, rows: int) -> list[np.ndarray]:
 def test_a_weight_too_large_for_float32_is_summed_in_its_own_dtype(place, rows, large, monkeypatch):
     """The sum is rounded once a block, by 2^-8 of itself: of one block not more than any result."""
     x, w, y, want = large
-    monkeypatch.setattr(cutting, "ON_GPU", 2**13)
+    monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 2**13)
     # Five rows at a time: their gradients go where the logits of none lie that are yet to be read.
     monkeypatch.setattr(cutting, "DEVICE", 5 * 1003)
     monkeypatch.setattr(cutting, "WEIGHT_CHUNK", 5 * 1003)
@@ -98,7 +98,7 @@ def test_what_16_bits_cost_beside_float32(place, large, monkeypatch):
 
     with on(place):
         wide = off(gradients(x, w, y, block_rows=12)[1][1])
-        monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+        monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 2**14)
         short = off(gradients(x, w, y, block_rows=12)[1][1])
     print(f"{place}: {wide:.2f}, {short:.2f}")
     assert 0.41 < wide < 1.1 * 2**0.5 * 0.41
@@ -112,7 +112,7 @@ def test_float16_keeps_what_a_loss_scale_would_lift(place, monkeypatch):
     They are lifted before they are rounded, and neither gradient is rounded before the upstream has
     multiplied it, though there be no room for its sum in float32.
     """
-    monkeypatch.setattr(cutting, "ON_GPU", 2**8)
+    monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 2**8)
     x = torch.full((8, 4), 0.5, dtype=torch.float16).requires_grad_()
     w = torch.zeros(1024, 4, dtype=torch.float16)
     w[0] = 9.0
@@ -145,7 +145,7 @@ def test_float16_is_lifted_by_its_weights(sample):
 def test_an_upstream_is_not_rounded_before_it_scales(place, up, large, monkeypatch):
     """As a 0-d tensor it would be rounded to 8 bits, and err in every entry to the same side."""
     x, w, y, _ = large
-    monkeypatch.setattr(cutting, "ON_GPU", 2**14)
+    monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 2**14)
     monkeypatch.setattr("xloss.backends.torch.linear.WEIGHT_CHUNK", 1000)
     a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
     with on(place):
@@ -197,7 +197,7 @@ def test_ranks_add_up_in_float32(monkeypatch):
             return x
 
     monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Seen())
-    monkeypatch.setattr(cutting, "ON_GPU", 2**8)
+    monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 2**8)
     want = expected(X, W, Y, None, {})
     with on("cuda"):
         _, (gx, gw) = gradients(

@@ -1,4 +1,4 @@
-"""The one table: backend x device x dtype x feature; tests, README and command line read it."""
+"""What is supported: backend x device x dtype x feature, for tests, README and command line."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ FEATURES = {
     "higher": "double backward, forward mode, hessian",
     "vmap": "vectorised over a mapped axis",
     "compile": "traced by the library's compiler",
-    "ranks": "classes spread over processes or devices",
+    "ranks": "classes sharded over processes or devices",
     "lazy": "a graph is built, nothing computed",
     "label error": "a bad label raises at once (elsewhere its row is NaN)",
 }
 
 
 class Support(NamedTuple):
-    """What one library is supported with."""
+    """Devices, dtypes and features that are supported for one library."""
 
     library: str
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     features: frozenset[str]
-    install: str  # the line that installs it
-    tested: tuple[str, ...]  # devices that the test suite runs on where it finds them
+    install: str  # the command that installs it
+    tested: tuple[str, ...]  # devices on which the tests run if they find them
 
 
 class Capability(NamedTuple):

@@ -1,4 +1,4 @@
-"""The same call, with its closed-form gradient: on every array library, without autodiff."""
+"""Closed-form gradients of the losses, on every array library and without autodiff."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ __all__ = ["value_and_grad"]
 class Differentiable(NamedTuple):
     """How the call of a public function is prepared, and what its arguments are named."""
 
-    prepare: Callable[..., LossCall]  # takes the function's arguments, every keyword given
+    prepare: Callable[..., LossCall]  # takes all arguments of the function, its defaults filled in
     signature: Signature
-    names: tuple[str, ...]  # of all arguments, in the order in which argnums counts them
-    positional: int  # so many of them are positional
-    defaults: dict[str, Any]  # of the keywords that have one
+    names: tuple[str, ...]  # the names of all arguments, in the order that argnums counts
+    positional: int  # how many of them are positional
+    defaults: dict[str, Any]  # of the keyword arguments
 
 
 def _differentiable(
     function: Callable[..., Array], prepare: Callable[..., LossCall], without: tuple[str, ...] = ()
 ) -> Differentiable:
-    """Describe a public function by its own signature, but for keywords that are not taken."""
+    """Describe a public function by its signature, without keywords that are not differentiated."""
     taken = [p for p in signature(function).parameters.values() if p.name not in without]
     keywords = [p for p in taken if p.kind is p.KEYWORD_ONLY]
     return Differentiable(
@@ -166,7 +166,7 @@ def value_and_grad(
     >>> gradient
     array([[-0.5,  0.5]])
     """
-    if loss is l2_penalty:  # it prepares no call: its gradient is its parameters, scaled
+    if loss is l2_penalty:  # its gradient needs no prepared call: strength times its parameters
         return l2_value_and_grad(argnums)
     names = ("logits", "targets") if isinstance(loss, CrossEntropyLoss) else _entry(loss).names
     asked = argnums if isinstance(argnums, tuple) else (argnums,)
@@ -176,14 +176,14 @@ def value_and_grad(
 
 
 def _entry(loss: Any) -> Differentiable:
-    """Return the entry of exactly this function: of nothing that merely wraps it."""
+    """Return the entry of this very function; a function that wraps it has none."""
     if not isinstance(loss, FunctionType) or loss not in DIFFERENTIABLE:
         raise TypeError(f"loss: expected a loss of xloss, got {loss!r}")
     return DIFFERENTIABLE[loss]
 
 
 def prepared(loss: Any, /, *args: Any, **kwargs: Any) -> LossCall:
-    """Return the call that a loss of xloss would evaluate, of the same arguments."""
+    """Return the call that a loss of xloss evaluates for these arguments."""
     if isinstance(loss, CrossEntropyLoss):
         return loss.prepare(*args, **kwargs)
     entry = _entry(loss)
@@ -218,7 +218,7 @@ def _run(
         call, keys, None if cotangent is None else _cotangent(cotangent, call)
     )
     out = tuple(grads[key] for key in keys)
-    if call.operands.targets is None:  # of logits alone, of which there may be none in a row
+    if call.operands.targets is None:  # `logits_call` may have put a class in the place of none
         out = tuple(without_masked(args[0], g, call.axis) for g in out)
     return value, out if several else out[0]
 

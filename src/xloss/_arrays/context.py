@@ -1,9 +1,9 @@
-"""What the arithmetic of one call may do: its dtypes, its device, and which memory it may write."""
+"""Which context a call has: its library's operations, its dtypes, and the memory it may write."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +18,12 @@ from .inspect import (
     on_host,
     torch_module,
 )
+from .ops import CONTEXTS
+from .standard import Context
 
+__all__ = ["Context", "context", "functional", "has_64_bits", "read"]
 
-class Context(NamedTuple):
-    """What the arithmetic may use in one call."""
-
-    xp: Namespace
-    library: str  # "numpy", "torch", "jax", "cupy", "dask", "array_api_strict", ...
-    device: Any  # None where the library traces
-    compute_dtype: Any  # dtype of the arithmetic and the loss: float32 or float64
-    sum_dtype: Any  # dtype of the sums: float64 where the device has it, else acc
-    label_dtype: Any  # dtype of safe labels
-    inplace_ok: bool  # blocks may be written in place into arrays of our own
-    on_host: bool  # the logits' values may steer Python at no cost
-    values_readable: bool = False  # the targets' values may be read
-    labels_verified: bool = False  # they were: every label is in range and none is ignored
-
-
-_WIDE: dict[tuple[str, str], tuple[bool, bool]] = {}
+_has_64_bits: dict[tuple[str, str], tuple[bool, bool]] = {}
 
 
 def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
@@ -44,22 +32,22 @@ def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
         return True, True
     if lib == "torch":
         return dev.type != "mps", True
-    if lib == "jax":  # may be switched at any time
+    if lib == "jax":  # a setting that may change at any time
         switched = bool(sys.modules["jax"].config.jax_enable_x64)
         return switched, switched
-    key = (lib, _known(dev))
-    if key not in _WIDE:
+    key = (lib, _device_key(dev))
+    if key not in _has_64_bits:
         kinds = xp.__array_namespace_info__().dtypes(device=dev)
-        _WIDE[key] = "float64" in kinds, "int64" in kinds
-    return _WIDE[key]
+        _has_64_bits[key] = "float64" in kinds, "int64" in kinds
+    return _has_64_bits[key]
 
 
-# Contexts of concrete arrays, made once: a call on a small array is all overhead.
+# Contexts of concrete arrays, each made once: in a call on a small array every microsecond shows.
 _contexts: dict[tuple[Any, ...], Context] = {}
 
 
 def context(x: Array, xp: Namespace) -> Context:
-    """Say what the arithmetic may do with these logits."""
+    """Return the context of a call on these logits."""
     lib = library(xp)
     dev = device(x)
     double = dtype_name(x.dtype) == "float64"
@@ -69,44 +57,47 @@ def context(x: Array, xp: Namespace) -> Context:
             "take torch.export or torch.compile"
         )
     if lib in ("jax", "dask") or is_traced(x, lib):
-        return _make(xp, lib, dev, double, eager=False)
-    key = (xp, _known(dev), double, False, False)
+        return _new_context(xp, lib, dev, double, eager=False)
+    key = (xp, _device_key(dev), double, False, False)
     found = _contexts.get(key)
     if found is None:
-        found = _contexts[key] = _make(xp, lib, dev, double, eager=True)
+        found = _contexts[key] = _new_context(xp, lib, dev, double, eager=True)
     return found
 
 
-def _known(dev: Any) -> Any:
-    """Return what a device is remembered by: CuPy's has an equality and no hash."""
+def _device_key(dev: Any) -> Any:
+    """Return what stands for a device in a key: CuPy's have an equality and no hash."""
     return dev if type(dev).__hash__ is not None else str(dev)
 
 
 def read(cx: Context, clean: bool = False) -> Context:
-    """Return the context in which the targets' values may be read, or were and are clean."""
+    """Return the context in which the targets' values may be read.
+
+    `clean`: they were, and every label is in range and none is ignored.
+    """
     if not cx.inplace_ok:
         return cx._replace(values_readable=True, labels_verified=clean)
-    key = (cx.xp, _known(cx.device), dtype_name(cx.compute_dtype) == "float64", True, clean)
+    key = (cx.xp, _device_key(cx.device), dtype_name(cx.compute_dtype) == "float64", True, clean)
     found = _contexts.get(key)
     if found is None:
         found = _contexts[key] = cx._replace(values_readable=True, labels_verified=clean)
     return found
 
 
-def _make(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Context:
+def _new_context(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -> Context:
     def dtype(name: str) -> Any:
-        # numpy.float32 and jax.numpy.float32 are no dtypes.
+        # numpy.float32 and jax.numpy.float32 are scalar types, which compare unequal to a dtype.
         return np.dtype(name) if lib in ("numpy", "jax", "dask", "cupy") else getattr(xp, name)
 
-    wide, long = has_64_bits(xp, lib, dev)
-    acc = dtype("float64" if double else "float32")
-    return Context(
+    float64, int64 = has_64_bits(xp, lib, dev)
+    compute_dtype = dtype("float64" if double else "float32")
+    return CONTEXTS.get(lib, Context)(
         xp=xp,
         library=lib,
         device=dev,
-        compute_dtype=acc,
-        sum_dtype=dtype("float64") if wide else acc,
-        label_dtype=dtype("int64" if long else "int32"),
+        compute_dtype=compute_dtype,
+        sum_dtype=dtype("float64") if float64 else compute_dtype,
+        label_dtype=dtype("int64" if int64 else "int32"),
         inplace_ok=eager,
         on_host=eager and on_host(lib, dev),
     )

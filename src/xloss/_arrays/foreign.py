@@ -1,4 +1,4 @@
-"""Array-likes that nothing here computes on, and what a user passes in their place."""
+"""Array-likes that xloss does not compute on, and what a user can pass in their place."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from .inspect import Array, Namespace, dtype_name, is_odd, library, namespace
 
 STANDARD = "2024.12"  # the version of the Array API standard that xloss is written against
-# Known by class: what these libraries call their namespace says nothing of it, and that their
-# arrays look like an array of the standard would only lead to an error further on.
+# Recognised by class. Arrays of these libraries look like arrays of the standard, and would only
+# fail later, in an operation that their wrapper does not support.
 _WRAPPERS = {
     "xarray": "{}.data",
     "pint": "{}.magnitude",
@@ -17,9 +17,10 @@ _WRAPPERS = {
     "ndonnx": "{}.unwrap_numpy()",
     "mlx": "numpy.asarray({})",
 }
-# What other classes call the way to a plain array: data frames, sparse matrices, tensors.
-_WAYS = ("to_dask_array", "toarray", "todense", "to_dense", "to_numpy", "numpy")
-_OWN = {"numpy", "torch", "jax", "cupy", "dask"}  # array_api_compat completes these
+# Methods by which other classes return a plain array: data frames, sparse matrices, tensors.
+_CONVERSIONS = ("to_dask_array", "toarray", "todense", "to_dense", "to_numpy", "numpy")
+# array_api_compat adds what these lack of the standard, so that no version is asked for.
+_COMPLETED = {"numpy", "torch", "jax", "cupy", "dask"}
 
 
 class Foreign(NamedTuple):
@@ -30,14 +31,14 @@ class Foreign(NamedTuple):
 
 
 def described(x: Any) -> str:
-    """Describe what came: dtype and shape of an array, else the type."""
+    """Describe an argument for an error message: an array's dtype and shape, else the type."""
     if hasattr(x, "dtype") and hasattr(x, "shape"):
         return f"{type(x).__name__} of dtype {dtype_name(x.dtype)} and shape {tuple(x.shape)}"
     return f"{type(x).__name__}"
 
 
 def foreign(name: str, x: Any, xp: Namespace | None) -> Foreign | None:
-    """Say why an argument of this namespace cannot be computed on, or None for one that can."""
+    """Describe an argument that cannot be computed on; return None for one that can."""
     if xp is None:
         return _unknown(name, x)
     lib = library(xp)
@@ -45,11 +46,11 @@ def foreign(name: str, x: Any, xp: Namespace | None) -> Foreign | None:
         return _tensor(name, x)
     if lib == "dask":
         return _chunks(name, x)
-    return None if lib in _OWN else _other(name, x, xp)
+    return None if lib in _COMPLETED else _other(name, x, xp)
 
 
 def _tensor(name: str, x: Array) -> Foreign | None:
-    """Refuse tensors whose memory is not one dense block: most operations do not take them."""
+    """Describe a nested or sparse tensor, which most operations do not take."""
     if x.is_nested:
         padded = f"torch.nested.to_padded_tensor({name}, 0.0), with where= for what is padding"
         return Foreign("a nested tensor", padded)
@@ -59,7 +60,7 @@ def _tensor(name: str, x: Array) -> Foreign | None:
 
 
 def _chunks(name: str, x: Array) -> Foreign | None:
-    """Refuse Dask arrays whose chunks are refused; the sample that Dask keeps of them tells."""
+    """Describe a Dask array of chunks that cannot be computed on, by Dask's empty sample of one."""
     meta = getattr(x, "_meta", None)
     if is_odd(meta):
         return Foreign("a Dask array of masked arrays", f"dask.array.ma.filled({name}, value)")
@@ -71,7 +72,7 @@ def _chunks(name: str, x: Array) -> Foreign | None:
 
 
 def _other(name: str, x: Array, xp: Namespace) -> Foreign | None:
-    """Refuse a library that follows an older standard, or that is known not to do."""
+    """Describe an array of a wrapper, or of a library that follows an older standard."""
     found = _wrapper(name, x)
     version = str(getattr(xp, "__array_api_version__", "none"))
     if found is None and not (version[:4].isdigit() and version >= STANDARD):
@@ -81,6 +82,7 @@ def _other(name: str, x: Array, xp: Namespace) -> Foreign | None:
 
 
 def _wrapper(name: str, x: Any) -> Foreign | None:
+    """Describe an array of one of the libraries in _WRAPPERS, or of a class made from one."""
     for kind in type(x).__mro__:
         top = kind.__module__.partition(".")[0]
         if top in _WRAPPERS:
@@ -89,7 +91,7 @@ def _wrapper(name: str, x: Any) -> Foreign | None:
 
 
 def _unknown(name: str, x: Any) -> Foreign:
-    """Describe what belongs to no array library."""
+    """Describe an argument that belongs to no array library."""
     found = _wrapper(name, x)
     if found is not None:
         return found
@@ -98,7 +100,7 @@ def _unknown(name: str, x: Any) -> Foreign:
         return Foreign(what, f"{name}.filled(value), with where= for what is masked")
     if isinstance(x, list | tuple) or is_odd(x):
         return Foreign(what, f"numpy.asarray({name})")
-    for way in _WAYS:
+    for way in _CONVERSIONS:
         if hasattr(type(x), way):
             lengths = "lengths=True" if way == "to_dask_array" else ""
             return Foreign(what, f"{name}.{way}({lengths})")

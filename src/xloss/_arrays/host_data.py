@@ -1,7 +1,8 @@
-"""NumPy arrays beside logits of another library: data of the host, moved to where the logits are.
+"""NumPy arrays beside logits of another library are moved to where the logits are.
 
-Labels and weights come from a data loader, which knows nothing of the model's library; under a
-compiler NumPy arguments are taken too, so that eager calls must not refuse them.
+Labels and weights often come from a data loader that does not know the model's library. JAX and
+torch.compile take NumPy arguments as well, so that an eager call must not refuse what a compiled
+one takes.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ def is_host(x: Any) -> bool:
 
 
 def movable(x: Any) -> bool:
-    """Tell whether the standard has the array's dtype, or it is one of 16 bits."""
+    """Tell whether a NumPy array has a dtype of the standard, or float16 or bfloat16."""
     name = dtype_name(x.dtype)
     return name in FLOATS or name in INTEGERS or name == "bool"
 
 
 def moved(x: Any, cx: Context) -> Array:
-    """Return a NumPy array as one of the logits' library, on their device; values are kept.
+    """Return a NumPy array as one of the logits' library, on their device.
 
-    But for float64 where the device has none: there all arithmetic is in float32.
+    No value changes, except that float64 becomes float32 on a device without float64, where all
+    arithmetic is in float32.
     """
     if cx.library == "torch" and compiling():
         return sys.modules["torch"].as_tensor(x, device=cx.device)
@@ -46,37 +48,15 @@ def moved(x: Any, cx: Context) -> Array:
             values = values.astype(np.float32)
     elif name in ("int64", "uint64") and dtype_name(cx.label_dtype) == "int32":
         values = narrowed(values, None)[0]
-    elif _lacks(cx.library, name):
-        values = values.astype(np.float32)
-    if cx.library == "torch":
-        return _tensor(values, cx)
-    if cx.library in ("jax", "dask"):
-        return cx.xp.asarray(values)  # JAX: on no device in particular, so on that of the logits
-    return cx.xp.asarray(values, device=cx.device)
-
-
-def _lacks(library: str, name: str) -> bool:
-    """Tell whether a library has no such 16-bit dtype; float32 holds its every value."""
-    if library in ("torch", "jax") or FLOATS.get(name) != 16:
-        return False
-    return name == "bfloat16" or library not in ("cupy", "dask")
-
-
-def _tensor(values: HostArray, cx: Context) -> Array:
-    torch = sys.modules["torch"]
-    # torch warns of memory that it must not write to, and takes no negative stride, which an array
-    # of one element may still have.
-    if not values.flags.writeable or any(step < 0 for step in values.strides):
-        values = values.copy()
-    if dtype_name(values.dtype) == "bfloat16":  # which torch does not know from ml_dtypes
-        return torch.as_tensor(values.view(np.int16), device=cx.device).view(torch.bfloat16)
-    return torch.as_tensor(values, device=cx.device)
+    elif FLOATS.get(name) == 16 and not cx.takes_half(name):
+        values = values.astype(np.float32)  # which holds each of its values
+    return cx.from_host(values)
 
 
 def fitted(targets: Any, ignore: Any, cx: Context) -> tuple[Any, Any]:
-    """Return labels that the library's integers hold, and the label that is ignored.
+    """Return labels that fit the label dtype, and the ignored label among them.
 
-    JAX without 64 bits would take 2^32 + 1 for 1, silently.
+    Without its 64-bit switch JAX would silently take 2^32 + 1 for 1.
     """
     if cx.library == "numpy" or dtype_name(cx.label_dtype) != "int32" or not is_host(targets):
         return targets, ignore
@@ -86,15 +66,18 @@ def fitted(targets: Any, ignore: Any, cx: Context) -> tuple[Any, Any]:
 
 
 def narrowed(labels: HostArray, ignore: Any) -> tuple[HostArray, Any]:
-    """Return 64-bit labels in 32 bits: those that do not fit become a bad label, or the ignored."""
+    """Return 64-bit labels in 32 bits, and the ignored label.
+
+    A label that does not fit becomes an invalid one, or the ignored one if it was ignored.
+    """
     least, most = INTEGERS["int32"]
     inside = (labels >= least) & (labels <= most)
     if inside.all():
         return labels.astype(np.int32), ignore
-    bad = -2 if ignore == -1 else -1
+    invalid = -2 if ignore == -1 else -1
     out = np.where(inside, labels, 0).astype(np.int32)
-    out[~inside] = bad
+    out[~inside] = invalid
     if isinstance(ignore, int | np.integer) and not least <= ignore <= most:
-        out[labels == ignore] = least  # of labels none is so low but by mistake
+        out[labels == ignore] = least  # a valid label is never so low
         ignore = least
     return out, ignore

@@ -1,4 +1,4 @@
-"""What an array is: its library's namespace, the standard's name of its dtype, its device."""
+"""What an array is: its library's namespace, its dtype by the standard's name, its device."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Array: TypeAlias = Any  # no array type is common to the libraries
+Array: TypeAlias = Any  # the libraries' array types have no common base
 Namespace: TypeAlias = Any
 
+# dtypes by the standard's names: the bits of a float, the bounds of an integer
 FLOATS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 INTEGERS = {
     "int8": (-(2**7), 2**7 - 1),
@@ -25,18 +26,19 @@ INTEGERS = {
 _namespaces: dict[type, Namespace] = {}
 _names: dict[Any, str] = {}
 
-# Kept when xloss is imported or first sees an array of a type, so that torch.compile need not look
-# into sys.modules: it goes over all of a dictionary, and fails where an import makes it grow.
+# Stored when xloss is imported or first sees an array of a type, so that code which torch.compile
+# traces does not read sys.modules: it guards on the whole dictionary, and recompiles or fails when
+# an import adds to it.
 _torch: Any = sys.modules.get("torch")
 
 
 def torch_module() -> Any:
-    """Return PyTorch where it has been imported."""
+    """Return PyTorch, or None where it has not been imported."""
     return sys.modules.get("torch") if _torch is None else _torch
 
 
 def compiling() -> bool:
-    """Tell whether torch.compile is tracing this very code."""
+    """Tell whether torch.compile is tracing the code that calls this."""
     torch = torch_module()
     return torch is not None and bool(torch.compiler.is_compiling())
 
@@ -46,7 +48,7 @@ def namespace(x: Array) -> Namespace:
     kind = type(x)
     if kind is np.ndarray:
         return np
-    if compiling():  # which would trace again whenever what it read of a cache has changed
+    if compiling():  # torch.compile would trace again whenever a cache that it read has changed
         return _find(x)
     found = _namespaces.get(kind)
     if found is None:
@@ -64,12 +66,12 @@ def _find(x: Array) -> Namespace | None:
         return None
     torch = torch_module()
     if torch is not None and isinstance(x, torch.Tensor):
-        # Not array_namespace: torch.compile warns at its lru_cache.
+        # Not array_namespace, whose lru_cache torch.compile warns of.
         import array_api_compat.torch as xp
 
         found: Namespace = xp
     else:
-        import array_api_compat  # 40 ms that NumPy users need not pay
+        import array_api_compat  # an import of 40 ms, which users of NumPy alone need not wait for
 
         if not array_api_compat.is_array_api_obj(x):
             return None
@@ -78,8 +80,8 @@ def _find(x: Array) -> Namespace | None:
 
 
 def is_odd(x: Array) -> bool:
-    """Tell a masked array, which would lose its mask, and a matrix, which would lose its shape."""
-    masked = sys.modules.get("numpy.ma")  # np.ma would import it, at the price of a whole call
+    """Tell whether an array is masked or a matrix: converted, it would lose its mask or shape."""
+    masked = sys.modules.get("numpy.ma")  # to read np.ma would import it, which costs a whole call
     return isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray))
 
 
@@ -87,7 +89,7 @@ _libraries: dict[str, str] = {}
 
 
 def library(xp: Namespace) -> str:
-    """Name the library of a namespace: the last part that is not an adapter's."""
+    """Name the library of a namespace: "torch" for array_api_compat.torch too."""
     if xp is np:
         return "numpy"
     if compiling():
@@ -103,7 +105,7 @@ def library(xp: Namespace) -> str:
 
 def dtype_name(dtype: Any) -> str:
     """Name a dtype as the standard does: "float32", "int64", "bfloat16"."""
-    if type(dtype).__module__ == "torch":  # kept in no cache: see `namespace`
+    if type(dtype).__module__ == "torch":  # no cache is read or written while torch.compile traces
         return str(dtype).rsplit(".", 1)[-1]
     key = (type(dtype), dtype)  # strict dtypes warn when compared with NumPy's
     name = _names.get(key)
@@ -124,23 +126,23 @@ def is_integer(dtype: Any) -> bool:
 
 
 def device(x: Array) -> Any:
-    """Return the array's device; None where a tracer has none."""
+    """Return the array's device; None for tracers without one and arrays on several devices."""
     if type(x) is np.ndarray:
         return "cpu"
     found = getattr(x, "device", None)
-    # Of an array on several devices JAX says how it is spread, which fits no other array.
+    # For an array on several devices JAX returns its sharding, which no other array is placed by.
     return None if hasattr(found, "is_fully_replicated") else found
 
 
 def on_host(lib: str, dev: Any) -> bool:
-    """Tell whether values on this device may be read without a transfer."""
+    """Tell whether values on this device can be read without a transfer."""
     if lib == "torch":
         return bool(dev.type == "cpu")
     return lib == "numpy" or (lib == "array_api_strict" and "CPU_DEVICE" in str(dev))
 
 
 def is_traced(x: Array, lib: str) -> bool:
-    """Tell whether the array stands for values that are not there to be read."""
+    """Tell whether the array stands for values that do not exist yet, or not in its memory."""
     if lib in ("jax", "dask"):
         return True
     if lib != "torch":
@@ -148,8 +150,8 @@ def is_traced(x: Array, lib: str) -> bool:
     torch = torch_module()
     if torch.compiler.is_compiling() or x.device.type == "meta" or is_wrapper(x) or spread(x):
         return True
-    # functorch wrappers are read by no public predicate but these; make_fx, and what exports by
-    # it, records the operations on plain tensors, and would keep a value read as a constant.
+    # No public predicate tells functorch's wrappers. make_fx, and the exporters built on it, record
+    # operations on plain tensors: a value that Python read would be recorded as a constant.
     return bool(
         torch._C._functorch.is_functorch_wrapped_tensor(x)
         or torch._is_functional_tensor(x)
@@ -161,19 +163,20 @@ def is_traced(x: Array, lib: str) -> bool:
 
 
 def is_wrapper(x: Array) -> bool:
-    """Tell a tensor subclass that says itself what an operation on it is.
+    """Tell whether a tensor's class defines what every operation on it does.
 
-    Its values may stand anywhere: in tensors that it holds, on other ranks, nowhere.
+    The values of such a tensor may be anywhere: in tensors that it holds, on other ranks, nowhere.
     """
     plain: Any = torch_module().Tensor
     return type(x).__torch_dispatch__ is not plain.__torch_dispatch__
 
 
 def has_memory(x: Array) -> bool:
-    """Tell whether a tensor's values stand where it points, and nobody follows what is done.
+    """Tell whether a kernel may read a tensor's values at its address, unseen by PyTorch.
 
-    They do not in a wrapper, a sparse tensor, a negated view and the zeros that autograd makes.
-    Inside a transformation of torch.func even a plain tensor is handed out wrapped.
+    The memory of a wrapper, a sparse tensor, a negated view and the zeros that autograd makes does
+    not hold the values. Inside a transformation of torch.func even a plain tensor is passed on
+    wrapped, and a dispatch mode has to see every operation.
     """
     torch = torch_module()
     plain = type(x) is torch.Tensor or type(x) is torch.nn.Parameter
@@ -188,23 +191,23 @@ def has_memory(x: Array) -> bool:
 
 
 def spread(x: Array) -> bool:
-    """Tell whether a tensor is spread over ranks: PyTorch's DTensor."""
+    """Tell whether a tensor is PyTorch's DTensor, whose values are spread over ranks."""
     return type(x).__name__ == "DTensor"
 
 
 def gathered(x: Array) -> Array:
-    """Return all of a tensor that is spread over ranks; anything else as it is."""
+    """Return the full tensor of a DTensor, and anything else as it is."""
     return x.full_tensor() if spread(x) else x
 
 
 def is_tracer(x: Array, lib: str) -> bool:
-    """Tell whether no price buys the array's values: inside a transformation or a compiler."""
+    """Tell whether the array's values cannot be read even by a transfer, for a trace hides them."""
     if lib == "jax":
         return isinstance(x, sys.modules["jax"].core.Tracer)
     return lib == "torch" and is_traced(x, lib)
 
 
 def readable(x: Array, xp: Namespace) -> bool:
-    """Tell whether an array's values may be read at no cost: a concrete host array."""
+    """Tell whether an array is a concrete host array, whose values are read at no cost."""
     lib = library(xp)
     return lib == "numpy" or (on_host(lib, device(x)) and not is_traced(x, lib))

@@ -1,157 +1,236 @@
-"""Operations that an array library has its own best way to do: gathers, sums, products, casts."""
+"""The operations that an array library has its own best way to do, a subclass a library."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
-from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .context import Context
-from .inspect import Array
+from .inspect import Array, dtype_name, has_memory
+from .standard import Context
 
-# Integer-array indexing, x[i, j], reads and writes a handful of entries without a pass over x.
-_FANCY = {"numpy", "cupy", "torch"}
+
+class IndexingContext(Context):
+    """A library whose x[i, j] reads and writes a few entries without a pass over all of x."""
+
+    __slots__ = ()
+
+    def gather(self, x: Array, labels: Array) -> Array:
+        """Return x[..., labels] by integer indices."""
+        if x.ndim == 2 and self.inplace_ok:
+            return x[self.arange(x.shape[0]), labels]
+        return Context.gather(self, x, labels)
+
+    def scatter(self, x: Array, labels: Array, values: Array) -> Array:
+        """Put values at x[..., labels] by integer indices."""
+        if x.ndim == 2 and self.inplace_ok:
+            x[self.arange(x.shape[0]), labels] = self.xp.astype(values, x.dtype, copy=False)
+            return x
+        return Context.scatter(self, x, labels, values)
+
+    def take(self, x: Array, labels: Array) -> Array:
+        """Return x[labels] by integer indices."""
+        return x[labels] if self.inplace_ok else Context.take(self, x, labels)
+
+    def cast_into(self, x: Array, out: Array) -> None:
+        """Convert in the assignment itself, without a third array."""
+        out[...] = x
+
+
+class NumpyContext(IndexingContext):
+    """NumPy: its ufuncs and methods, which cost less a call than the namespace's functions."""
+
+    __slots__ = ()
+
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """Convert by the method, without a call in between."""
+        return x if x.dtype == dtype else x.astype(dtype, copy=False)
+
+    def astype(self, x: Array, dtype: Any) -> Array:
+        """Convert by the method: np.astype is a Python function around it."""
+        return x.astype(dtype, copy=False)
+
+    def plain(self, x: Array) -> Array:
+        """Return a 0-d array as the scalar that NumPy's own functions return."""
+        return x[()] if x.ndim == 0 else x
+
+    def fill(self, x: Array, mask: Array, value: float) -> Array:
+        """Put `value` where `mask`, in place."""
+        if not self.inplace_ok:
+            return np.where(mask, value, x)
+        np.copyto(x, value, where=mask)
+        return x
+
+    def label_bounds(self, labels: Array) -> tuple[int, int]:
+        """Return the smallest and the largest label by the array's methods."""
+        return int(labels.min()), int(labels.max())
+
+    def sum_last(self, x: Array) -> Array:
+        """Sum along the last axis by the ufunc's own reduction."""
+        return np.add.reduce(x, axis=-1, dtype=self.sum_dtype)
+
+    def sum_all(self, x: Array) -> Array:
+        """Sum all elements by the ufunc's own reduction."""
+        return np.add.reduce(x, axis=None, dtype=self.sum_dtype)
+
+    def max_last(self, x: Array) -> Array:
+        """Return the maxima along the last axis by the ufunc's own reduction."""
+        return np.maximum.reduce(x, axis=-1, keepdims=True)
+
+    def matmul_into(self, a: Array, b: Array, out: Array) -> None:
+        """Put a @ b into `out`, by whichever of it and its transpose is faster."""
+        if a.shape[1] > b.shape[1]:
+            # A long sum for few rows takes OpenBLAS up to twice as long as its transpose.
+            out[...] = np.matmul(b.T, a.T).T
+        else:
+            np.matmul(a, b, out=out)
+
+    def matmul_add(self, total: Array, a: Array, b: Array, block_rows: int) -> None:
+        """Add a @ b in blocks of rows, each product made in the same memory."""
+        room = np.empty((block_rows, b.shape[1]), total.dtype)
+        for start in range(0, total.shape[0], block_rows):
+            block = total[start : start + block_rows]
+            block += np.matmul(a[start : start + block_rows], b, out=room[: block.shape[0]])
+
+
+class TorchContext(IndexingContext):
+    """PyTorch, eager or traced by torch.compile, which follows every method here."""
+
+    __slots__ = ()
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Do nothing: PyTorch prints no such warnings."""
+        return nullcontext()
+
+    def c_order(self, x: Array) -> Array:
+        """Copy to C order unless it is; what autodiff or a compiler follows stays as it is."""
+        return x.contiguous() if self.inplace_ok else x
+
+    def fill(self, x: Array, mask: Array, value: float) -> Array:
+        """Put `value` where `mask`, in place where that is allowed."""
+        return x.masked_fill_(mask, value) if self.inplace_ok else self.xp.where(mask, value, x)
+
+    def gather(self, x: Array, labels: Array) -> Array:
+        """Return x[..., labels] without a broadcast."""
+        if x.ndim == 2 and self.inplace_ok:
+            return x[self.arange(x.shape[0]), labels]
+        # take_along_axis broadcasts, for which torch.compile fixes every size.
+        xp = self.xp
+        return xp.squeeze(xp.gather(x, -1, xp.expand_dims(labels, axis=-1)), axis=-1)
+
+    def label_bounds(self, labels: Array) -> tuple[int, int]:
+        """Return the smallest and the largest label, read as NumPy reads them where it can."""
+        if self.on_host and has_memory(labels):
+            # PyTorch's own minimum wakes its threads, which then spin while ours compute.
+            seen = labels.numpy()
+            return int(seen.min()), int(seen.max())
+        # PyTorch orders no unsigned dtype but uint8. What the labels' dtype cannot hold turns
+        # negative, and is reported as out of any range.
+        if dtype_name(labels.dtype).startswith("uint"):
+            values = self.cast(labels, self.label_dtype)
+            low, high = int(values.min()), int(values.max())
+            return (low, high) if low >= 0 else (0, 2**64 - 1)
+        return int(labels.min()), int(labels.max())
+
+    def indexable(self, labels: Array) -> Array:
+        """Return labels whose memory holds their values."""
+        # A negated view holds the values before the sign, and indexing reads those.
+        return labels.resolve_neg() if labels.is_neg() else labels
+
+    def matmul_into(self, a: Array, b: Array, out: Array) -> None:
+        """Put a @ b into `out`."""
+        self.xp.matmul(a, b, out=out)
+
+    def matmul_add(self, total: Array, a: Array, b: Array, block_rows: int) -> None:
+        """Add a @ b in one call, which needs no memory for the product."""
+        total.addmm_(a, b)
+
+    def takes_half(self, name: str) -> bool:
+        """Take float16 and bfloat16."""
+        return True
+
+    def from_host(self, values: npt.NDArray[Any]) -> Array:
+        """Return a NumPy array as a tensor on the device."""
+        torch = sys.modules["torch"]
+        # PyTorch warns of memory that it must not write to, and takes no negative stride, which an
+        # array of one element may still have.
+        if not values.flags.writeable or any(step < 0 for step in values.strides):
+            values = values.copy()
+        if dtype_name(values.dtype) == "bfloat16":  # which PyTorch does not know from ml_dtypes
+            return torch.as_tensor(values.view(np.int16), device=self.device).view(torch.bfloat16)
+        return torch.as_tensor(values, device=self.device)
+
+
+class CupyContext(IndexingContext):
+    """CuPy: indexing as in NumPy, and no warnings."""
+
+    __slots__ = ()
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Do nothing: CuPy prints no such warnings."""
+        return nullcontext()
+
+    def takes_half(self, name: str) -> bool:
+        """Take float16 alone."""
+        return name == "float16"
+
+
+class DaskContext(Context):
+    """Dask: nothing is computed, so that there is nothing to silence."""
+
+    __slots__ = ()
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Do nothing: warnings are a matter of the computation, not of building the graph."""
+        return nullcontext()
+
+    def takes_half(self, name: str) -> bool:
+        """Take float16 alone."""
+        return name == "float16"
+
+    def from_host(self, values: npt.NDArray[Any]) -> Array:
+        """Return a NumPy array as a Dask array; there is no device to name."""
+        return self.xp.asarray(values)
+
+
+class JaxContext(Context):
+    """JAX: every operation as the standard has it, for XLA to fuse."""
+
+    __slots__ = ()
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Do nothing: JAX prints no such warnings."""
+        return nullcontext()
+
+    def takes_half(self, name: str) -> bool:
+        """Take float16 and bfloat16."""
+        return True
+
+    def from_host(self, values: npt.NDArray[Any]) -> Array:
+        """Return a NumPy array committed to no device, so that it follows the logits."""
+        return self.xp.asarray(values)
+
+
+CONTEXTS: dict[str, type[Context]] = {
+    "numpy": NumpyContext,
+    "torch": TorchContext,
+    "cupy": CupyContext,
+    "dask": DaskContext,
+    "jax": JaxContext,
+}
+
+# For the layers above: the two operations that they call most, and the scalar of a result.
+cast = Context.cast
 
 
 def quiet(cx: Context) -> AbstractContextManager[Any]:
-    """Silence NumPy's floating-point warnings: inf - inf and log 0 are selected away."""
-    if cx.library in ("numpy", "array_api_strict") or cx.library not in _SILENT:
-        return np.errstate(all="ignore")
-    return nullcontext()
-
-
-_SILENT = {"torch", "jax", "cupy", "dask"}
-
-
-def fill(cx: Context, x: Array, mask: Array, value: float) -> Array:
-    """Put `value` where `mask`; in place where x is an array of our own and the library can."""
-    if cx.inplace_ok and cx.library == "torch":
-        return x.masked_fill_(mask, value)
-    if cx.inplace_ok and cx.library == "numpy":
-        np.copyto(x, value, where=mask)
-        return x
-    return cx.xp.where(mask, value, x)  # x[mask] = value is an option of the standard
-
-
-def count_true(cx: Context, mask: Array, every: Array) -> Array:
-    """Count along the last axis; `every` is one row value, NaN where a row may have none."""
-    xp = cx.xp
-    # A count along an axis costs as much as the exponential, a count of all nothing.
-    if cx.on_host and int(xp.count_nonzero(mask)) == prod(every.shape):
-        check = float(sum_all(cx, every))
-        if check == check:
-            return xp.ones(every.shape[:-1], dtype=cx.sum_dtype, device=cx.device)
-    return sum_last(cx, xp.astype(mask, cx.compute_dtype))
-
-
-def sum_last(cx: Context, x: Array) -> Array:
-    """Sum along the last axis, wide."""
-    if cx.library == "numpy":
-        return np.add.reduce(x, axis=-1, dtype=cx.sum_dtype)
-    return cx.xp.sum(x, axis=-1, dtype=cx.sum_dtype)
-
-
-def sum_all(cx: Context, x: Array) -> Array:
-    """Sum all elements, wide."""
-    if cx.library == "numpy":
-        return np.add.reduce(x, axis=None, dtype=cx.sum_dtype)
-    return cx.xp.sum(x, dtype=cx.sum_dtype)
-
-
-def max_last(cx: Context, x: Array) -> Array:
-    """Return the maxima along the last axis, kept with length 1; a NaN wins."""
-    if cx.library == "numpy":
-        return np.maximum.reduce(x, axis=-1, keepdims=True)
-    return cx.xp.max(x, axis=-1, keepdims=True)
-
-
-def arange(cx: Context, n: int) -> Array:
-    """Return 0..n-1 as safe-label dtype on the call's device."""
-    return cx.xp.arange(n, dtype=cx.label_dtype, device=cx.device)
-
-
-def gather(cx: Context, x: Array, labels: Array) -> Array:
-    """Return x[..., labels], one entry a row; labels must be safe."""
-    if cx.library in _FANCY and x.ndim == 2 and cx.inplace_ok:
-        return x[arange(cx, x.shape[0]), labels]
-    xp = cx.xp
-    at = xp.expand_dims(labels, axis=-1)
-    # torch's take_along_axis broadcasts, for which torch.compile fixes every size.
-    found = xp.gather(x, -1, at) if cx.library == "torch" else xp.take_along_axis(x, at, axis=-1)
-    return xp.squeeze(found, axis=-1)
-
-
-def scatter(cx: Context, x: Array, labels: Array, values: Array) -> Array:
-    """Put one value a row at x[..., labels]; in place where x is an array of our own."""
-    values = cx.xp.astype(values, x.dtype, copy=False)
-    if cx.library in _FANCY and x.ndim == 2 and cx.inplace_ok:
-        x[arange(cx, x.shape[0]), labels] = values
-        return x
-    hot = arange(cx, x.shape[-1]) == cx.xp.expand_dims(labels, axis=-1)
-    return cx.xp.where(hot, cx.xp.expand_dims(values, axis=-1), x)
-
-
-def take(cx: Context, x: Array, labels: Array) -> Array:
-    """Return x[labels] for a one-dimensional x; labels must be safe."""
-    if cx.library in _FANCY and cx.inplace_ok:
-        return x[labels]
-    xp = cx.xp
-    return xp.reshape(xp.take(x, xp.reshape(labels, (-1,)), axis=0), labels.shape)
-
-
-def matmul_into(cx: Context, a: Array, b: Array, out: Array) -> None:
-    """Put a @ b into an array of our own."""
-    if cx.library == "numpy" and a.shape[1] > b.shape[1]:
-        # A long sum for few rows takes OpenBLAS up to twice as long as its transpose.
-        out[...] = np.matmul(b.T, a.T).T
-    elif cx.library in ("numpy", "torch"):
-        cx.xp.matmul(a, b, out=out)
-    else:
-        out[...] = cx.xp.matmul(a, b)
-
-
-def matmul_add(cx: Context, total: Array, a: Array, b: Array, most: int) -> None:
-    """Add a @ b to an array of our own; `most` rows at a time, where the product needs room."""
-    if cx.library == "torch":
-        total.addmm_(a, b)
-        return
-    room = np.empty((most, b.shape[1]), total.dtype) if cx.library == "numpy" else None
-    for start in range(0, total.shape[0], most):
-        part, rows = total[start : start + most, ...], a[start : start + most, ...]
-        if room is None:
-            part += cx.xp.matmul(rows, b)
-        else:
-            part += np.matmul(rows, b, out=room[: part.shape[0]])
-
-
-def cast(cx: Context, x: Array, dtype: Any) -> Array:
-    """Convert without a copy where nothing changes."""
-    if x.dtype == dtype:
-        return x
-    if cx.library == "numpy":
-        return x.astype(dtype, copy=False)
-    return cx.xp.astype(x, dtype, copy=False)
-
-
-def cast_into(cx: Context, x: Array, out: Array) -> None:
-    """Convert into an array of our own: without another in between, where a library can."""
-    out[...] = x if cx.library in ("numpy", "torch", "cupy") else cast(cx, x, out.dtype)
-
-
-def c_order(cx: Context, x: Array) -> Array:
-    """Copy to C order unless it is: the bits of NumPy's sums depend on memory order."""
-    if cx.library == "torch":
-        return x.contiguous() if cx.inplace_ok else x
-    if not cx.inplace_ok:
-        return x
-    copy = getattr(cx.xp, "ascontiguousarray", None)
-    if copy is not None:
-        return copy(x)
-    return cx.xp.reshape(cx.xp.reshape(x, (-1,)), x.shape)  # both are in C order
+    """Silence NumPy's floating-point warnings where the library prints them."""
+    return cx.quiet()
 
 
 def plain(cx: Context, x: Array) -> Array:
     """Return a 0-d NumPy array as the scalar that NumPy's own functions return."""
-    return x[()] if cx.library == "numpy" and x.ndim == 0 else x
+    return cx.plain(x)

@@ -66,7 +66,7 @@ def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return result
 
 
-def fact(value: Any) -> int:
+def fingerprint(value: Any) -> int:
     """Return a number by which ranks compare a value without exchanging it."""
     return crc32(repr(value).encode())
 

@@ -9,7 +9,7 @@ from .output import COULD_NOT_RUN, INTERRUPTED, open_streams, say
 
 __all__ = ["main"]
 
-NEEDED = {"typer", "rich", "click"}
+EXTRA = {"typer", "rich", "click"}  # what the extra "cli" installs
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from .app import run
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        if name not in NEEDED:
+        if name not in EXTRA:
             raise
         say(f'the command line needs {name}: pip install "xloss[cli]"')
         raise SystemExit(COULD_NOT_RUN) from None

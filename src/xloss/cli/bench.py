@@ -1,4 +1,4 @@
-"""`xloss bench`: time and memory of xloss and its peers on this machine."""
+"""Run `xloss bench`: time and memory of xloss and its peers on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 
 def bench(asked: Asked, *, publish: str | None, command: str, progress: Progress) -> dict[str, Any]:
-    """Measure as planned; return the record, and write the documents if a folder is named."""
+    """Measure what was asked for, write the documents if `publish` is given; return the record."""
     from xloss_conformance.homes import Missing
     from xloss_conformance.speed import bench as run
     from xloss_conformance.speed.pictures import NoMatplotlib, matplotlib
@@ -31,24 +31,24 @@ def bench(asked: Asked, *, publish: str | None, command: str, progress: Progress
         if docs is not None:
             one_page(asked["ops"])
             if has_pictures(asked["ops"]):
-                matplotlib()  # before minutes are spent
-            else:  # a GPU is lent for minutes: what it has measured is on disk at once
+                matplotlib()  # raises now if it is missing, and not after minutes of measuring
+            else:  # a GPU may be taken away at any time: write each measurement at once
                 keep = partial(write, docs=docs)
         record = run.bench(Plan(**asked), progress, command, keep)
         if docs is not None:
             write(record, docs)
     except (BadPlan, BenchFailed, Missing, NoMatplotlib) as error:
-        said, _, trace = str(error).partition("\n")
+        message, _, trace = str(error).partition("\n")
         if trace and sys.flags.dev_mode:
             print(trace, file=sys.stderr)
-        fail(said)
+        fail(message)
     except OSError as error:
         fail(f"--publish {publish}: {one_line(error)}")
     return record
 
 
 def render(publish: str) -> dict[str, Any]:
-    """Draw the documents of the record published in a folder again."""
+    """Draw the documents again from the record that is in the folder."""
     from xloss_conformance.speed.pictures import NoMatplotlib
     from xloss_conformance.speed.publish import NoRecord
     from xloss_conformance.speed.publish import render as drawn
@@ -62,17 +62,17 @@ def render(publish: str) -> dict[str, Any]:
 def _folder(publish: str) -> Path:
     path = Path(publish)
     if not path.is_dir():
-        fail(f"--publish {publish}: is no folder")
+        fail(f"--publish {publish}: is not a folder")
     if not os.access(path, os.W_OK):
-        fail(f"--publish {publish}: must not be written")
+        fail(f"--publish {publish}: cannot be written")
     return path
 
 
 def show(record: dict[str, Any]) -> None:
-    """Print a run for the eye."""
+    """Print a record as text."""
     from xloss_conformance.speed.terminal import lines
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # figures are written with more than ASCII
+        sys.stdout.reconfigure(errors="replace")  # the text has characters beyond ASCII
     for line in lines(record):
         print(line)

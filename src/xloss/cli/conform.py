@@ -1,4 +1,4 @@
-"""`xloss conform`: the conformance suite on this machine, or on somebody's loss."""
+"""Run `xloss conform`: the conformance suite on xloss, on a peer or on any other loss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def conform(
     command: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Run the suite as planned; return its record, and write the page if a file is named."""
+    """Run the suite and return its record; write the page if a file is named."""
     from xloss_conformance import deviations as known
     from xloss_conformance import plan as planned
     from xloss_conformance.homes import Missing
@@ -34,7 +34,7 @@ def conform(
     from xloss_conformance.suite import run
     from xloss_conformance.workers import WorkerFailed
 
-    current_folder()  # Python could start no process from one that is gone
+    current_folder()  # from a deleted folder Python cannot start a process
     page = None if html is None else _writable(html)
     plan = planned.Plan(**asked)
     try:
@@ -92,7 +92,7 @@ def listed(asked: Asked) -> list[dict[str, Any]]:
 
 
 def _writable(html: str) -> Path:
-    """Return the path of a file that can be written, as far as one can tell before the run."""
+    """Return the path of the page, and refuse before the run what could not be written after it."""
     path = Path(html)
     if os.path.isdir(path):
         fail(f"--html {html}: is a folder")
@@ -101,16 +101,16 @@ def _writable(html: str) -> Path:
     if not path.absolute().parent.is_dir():
         fail(f"--html {html}: its folder does not exist")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        fail(f"--html {html}: must not be written")
+        fail(f"--html {html}: cannot be written")
     return path
 
 
 def show(record: dict[str, Any]) -> None:
-    """Print a run for the eye."""
+    """Print a record as text."""
     from rich.console import Console
 
     from xloss_conformance.report.terminal import show
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # reasons are written with more than ASCII
+        sys.stdout.reconfigure(errors="replace")  # the text has characters beyond ASCII
     show(record, Console(highlight=False))

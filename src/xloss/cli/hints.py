@@ -9,18 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays.inspect import FLOATS, INTEGERS
-from .files import open_array
+from .array_files import open_array
+from .loss_choices import LOG_PROBABILITIES
 
 Values = npt.NDArray[Any]
 Shape = tuple[int, ...]
-LOOKED_AT = 2**16  # values that show what a file holds
-ROWS = 8  # that show that a block holds no probabilities
-NEAR = {"float16": 4e-3, "bfloat16": 3e-2}  # a sum of probabilities to 1, else NEARER
-NEARER = 1e-4
+SAMPLE_VALUES = 2**16  # of a file, enough to tell whether it holds whole numbers
+SAMPLE_ROWS = 8  # of a block, enough to tell that it holds no probabilities
+# How far from 1 the rounded probabilities of a row may sum.
+TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2}
+USUAL_TOLERANCE = 1e-4
+
+
+def tolerance(dtype: str) -> float:
+    """Return how far from 1 the sum of a row of probabilities of this dtype may be."""
+    return TOLERANCE.get(dtype, USUAL_TOLERANCE)
 
 
 def of_shapes(logits: Shape, targets: Shape, dtype: str, where: str, axis: int) -> str:
-    """Return a hint for targets that do not fit the logits."""
+    """Return a hint for targets whose shape or dtype does not fit the logits."""
     rows = logits[:axis] + logits[axis + 1 :]
     if dtype in INTEGERS:
         if targets == logits:
@@ -33,6 +40,8 @@ def of_shapes(logits: Shape, targets: Shape, dtype: str, where: str, axis: int) 
             return f"; did you mean --axis {fits[0]}?"
     elif any(targets[:i] + targets[i + 1 :] == logits for i in range(len(targets))):
         return "; are the two files swapped?"
+    if where.lower().endswith(".csv") and len(targets) == 2 and targets[:1] == rows:
+        return f"; pick the column of the labels by {where}::NAME"
     if not _as_rows(targets, rows):
         return ""
     fitting = "" if targets == rows else f".reshape({rows})"
@@ -54,6 +63,8 @@ def of_logits(logits: Shape, targets: Shape, targets_dtype: str) -> str:
 def of_labels(bad: Values, labels: Values, classes: int) -> str:
     """Return a hint for labels that are no classes."""
     first = int(bad[0])
+    if classes == 1 and np.all((labels == 0) | (labels == 1)):
+        return "; one logit a row? that is --loss binary_cross_entropy_with_logits"
     if first == classes and np.all((labels >= 1) & (labels <= classes)):
         return "; do the labels begin at 1? they begin at 0 here"
     return f"; did you mean --ignore-index {first}?" if np.all(bad == first) else ""
@@ -61,28 +72,43 @@ def of_labels(bad: Values, labels: Values, classes: int) -> str:
 
 def are_probabilities(block: Values, axis: int, counted: npt.NDArray[np.bool_]) -> bool | None:
     """Whether every row is of probabilities, and not all of them 0 or 1; None: no row counts."""
-    by_row, near = np.moveaxis(block, axis, -1), NEAR.get(block.dtype.name, NEARER)
+    by_row, near = np.moveaxis(block, axis, -1), tolerance(block.dtype.name)
     places = np.argwhere(counted)
     if not len(places) or block.shape[axis] < 2:
         return None
-    for at in (places[:ROWS], places):  # nearly always the first few tell that they are none
+    for at in (places[:SAMPLE_ROWS], places):  # nearly always a few rows tell that they are none
         some = by_row[tuple(at.T)]
-        if not (np.all(some >= 0) and np.all(abs(_sum(some, -1) - 1) <= near)):
+        if not (np.all(some >= 0) and np.all(abs(_sum(some) - 1) <= near)):
             return False
     return bool(np.any(some % 1))
 
 
-def not_one(targets: Values, axis: int) -> npt.NDArray[np.bool_]:
-    """Mark the rows of soft targets that do not sum to 1; one of zeros has been left out."""
-    total = _sum(targets, axis)
-    off = abs(total - 1) > NEAR.get(targets.dtype.name, NEARER)
+def first_total(
+    by_row: Values, counted: npt.NDArray[np.bool_], reads: str
+) -> tuple[tuple[int, ...], float] | None:
+    """Return the first of a few counted rows whose probabilities do not sum to 1, and their sum."""
+    places = np.argwhere(counted)[:SAMPLE_ROWS]
+    some = by_row[tuple(places.T)].astype(np.float64)
+    with np.errstate(all="ignore"):
+        total = _sum(np.exp(some) if reads == LOG_PROBABILITIES else some)
+    off = abs(total - 1) > tolerance(by_row.dtype.name)  # a NaN is not off: the findings name it
+    if not np.any(off):
+        return None
+    first = int(off.argmax())
+    return tuple(map(int, places[first])), float(total[first])
+
+
+def not_one(by_row: Values) -> npt.NDArray[np.bool_]:
+    """Mark the rows of soft targets that do not sum to 1; a row of zeros is one left out."""
+    total = _sum(by_row)
+    off = abs(total - 1) > tolerance(by_row.dtype.name)
     marked: npt.NDArray[np.bool_] = np.asarray(off & (total != 0))
     return marked
 
 
-def _sum(block: Values, axis: int) -> npt.NDArray[np.float64]:
+def _sum(block: Values) -> npt.NDArray[np.float64]:
     with np.errstate(all="ignore"):
-        total: npt.NDArray[np.float64] = block.astype(np.float64).sum(axis)
+        total: npt.NDArray[np.float64] = block.astype(np.float64).sum(-1)
     return total
 
 
@@ -95,6 +121,6 @@ def _whole(where: str) -> bool:
     """Whether the first values of a file are whole numbers."""
     source = open_array(where)
     size, *inner = source.shape or (1,)
-    some = slice(0, min(size, max(1, LOOKED_AT // max(1, prod(inner)))))
+    some = slice(0, min(size, max(1, SAMPLE_VALUES // max(1, prod(inner)))))
     first = source.read((some, *(slice(0, n) for n in inner)) if source.shape else ())
     return first.size > 0 and bool(np.all(first == np.rint(first)))

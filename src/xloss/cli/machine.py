@@ -1,4 +1,4 @@
-"""`xloss engines`: what this machine can run, what installs the rest; compiling it ahead."""
+"""Run `xloss engines`: what this machine can run, what installs the rest, and compiling ahead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
 
 
 def _gpus(engine: str) -> list[str]:
-    """Return the GPUs that an engine computes on, whatever array library sees them."""
+    """Return the GPUs that an engine computes on, as the driver lists them."""
     if engine != "cuda":
         return []
     from ..engines.cuda.gpus import gpus
@@ -35,11 +35,11 @@ def _gpus(engine: str) -> list[str]:
 
 
 def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str, Any]:
-    """Compile every kernel of the CPU engine, and the plain ones of the GPU that is here.
+    """Compile every kernel of the CPU engine and the usual ones of the GPU engine.
 
-    Those that are on disk are found there. `tell` is called with each as it comes. An engine that
-    this machine does not have is skipped, and named with the reason; with neither there is nothing
-    to do.
+    Kernels that are on disk already are loaded from there. `tell` is called with the name and the
+    seconds of each. An engine that cannot run here is skipped and named with the reason; if neither
+    can, the command fails.
     """
     started = perf_counter()
     reasons = {name: engines()[name] for name in ("cpu", "cuda")}
@@ -74,7 +74,7 @@ def compile_ahead(tell: Callable[[str, float], None] | None = None) -> dict[str,
 
 
 def _library(support: Support) -> dict[str, Any]:
-    """Return what is known of one array library; it is imported for that."""
+    """Import one array library, and return its version and devices, or why it cannot be used."""
     name = support.library
     found: dict[str, Any] = {"name": name, "available": False, "version": None, "devices": []}
     found |= {"dtypes": list(support.dtypes), "features": sorted(support.features)}
@@ -88,7 +88,7 @@ def _library(support: Support) -> dict[str, Any]:
         if error.name == name:
             reason = "not installed"
         return found | {"reason": reason, "install": support.install}
-    except Exception as error:  # no driver, a broken build: errors of the library's own
+    except Exception as error:  # a missing driver or a broken build, by any error of the library
         return found | {"reason": one_line(error)}
     return found | {"available": True}
 

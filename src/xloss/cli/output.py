@@ -1,4 +1,4 @@
-"""What every command says the same way: numbers for JSON, one line for a failure."""
+"""How every command prints JSON, and how it fails: one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 SCHEMA = 1
 JUDGED_AND_FAILED = 1
 COULD_NOT_RUN = 2
-INTERRUPTED = 130  # as a shell has it for Ctrl-C
+INTERRUPTED = 130  # the exit code that shells give a command stopped by Ctrl-C
 
 
 class Failure(Exception):
@@ -28,21 +28,17 @@ def fail(message: str) -> NoReturn:
 
 
 def visible(text: str) -> str:
-    r"""Return text as one line that a terminal only shows.
+    r"""Return text as one line that a terminal shows and does not obey.
 
-    The names of files and arrays come from strangers: an escape sequence among them would be obeyed
-    by the terminal, a line feed would forge a second line, and a byte that is no UTF-8 cannot be
+    The names of files and arrays may be chosen by anybody: the terminal would obey an escape
+    sequence in one, a line feed would forge a second line, and a byte that is no UTF-8 cannot be
     written at all. Such characters become escapes: ``\x1b``, ``\n``, ``\u202e``.
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
+    from xloss_conformance.visible import visible as escaped  # the suite's reports need the same
 
-
-def _escape(c: str) -> str:
-    if "\udc80" <= c <= "\udcff":  # how Python holds a byte that is no UTF-8
-        return f"\\x{ord(c) - 0xDC00:02x}"
-    return c.encode("unicode_escape").decode("ascii")
+    return escaped(text)
 
 
 def plain(value: Any) -> Any:
@@ -63,18 +59,18 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def say(message: str) -> None:
-    """Print one line on stderr; where that cannot be written, the exit code has to do."""
+    """Print one line on stderr; if stderr cannot be written, only the exit code tells."""
     with suppress(OSError):
         print(f"xloss: {visible(message)}", file=sys.stderr, flush=True)
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says in one line."""
+    """Return the message of an error as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def current_folder() -> str:
-    """Return where the command was started; to a folder that has been deleted nothing is sent."""
+    """Return the current folder, or fail if it has been deleted: no path starts from it then."""
     try:
         return os.getcwd()
     except OSError as error:
@@ -82,20 +78,21 @@ def current_folder() -> str:
 
 
 def open_streams() -> None:
-    """Let the numbers 0, 1 and 2 be taken, and stderr be there, whatever was closed before us.
+    """Open file descriptors 0, 1 and 2 if the command was started with them closed.
 
-    Else the next file that is opened gets such a number, and what is printed would go into it.
+    Otherwise the next file that is opened gets one of these numbers, and what is printed is written
+    into that file.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace")
 
 
 def give_up(stream: TextIO | None) -> None:
-    """Send a stream that cannot be written nowhere, or Python fails once more when it exits."""
+    """Point a stream that cannot be written to the null device; at exit Python flushes it again."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]

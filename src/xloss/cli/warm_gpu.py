@@ -1,7 +1,7 @@
-"""`xloss engines --warm` of a GPU: plain calls of every dtype and length of row, which compile.
+"""Run `xloss engines --warm` on a GPU: call losses of every dtype and row length once.
 
-Kernels are compiled in processes side by side, each of which keeps what it compiles on disk: one
-process compiles one kernel at a time, and there are about a hundred.
+A call compiles its kernel and keeps it on disk. There are about a hundred kernels and a process
+compiles one at a time, so several processes share them.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy as np
 
 import xloss
 
-from .backends import converter
+from .array_converters import converter
 from .output import fail
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-# How a row is divided changes where its length doubles, and with where its rows begin.
+# The kernel changes where the length of a row doubles, and with the alignment of the rows.
 LENGTHS = tuple(2**k for k in range(1, 19))
-# The launch that computes few rows adds them up too; of more that is another kernel's.
+# One kernel computes few rows and their sum; of more rows another kernel makes the sum.
 ROWS = (2, 1100)
-PROCESSES = 8  # each holds some hundred MB of the GPU's memory, and the longest rows some GB
+PROCESSES = 8  # each takes some hundred MB of the GPU's memory, and a few GB for the longest rows
 Kernel = dict[str, Any]
 
 
 def library() -> str:
-    """Return whose arrays the kernels can be called with: of PyTorch, else of CuPy."""
+    """Return the array library to call the kernels with: PyTorch if it is there, else CuPy."""
     if find_spec("torch") is not None:
         import torch
 
@@ -44,7 +44,7 @@ def library() -> str:
 
 
 def warm(tell: Callable[[str, float], None] | None = None) -> list[Kernel]:
-    """Compile the plain kernels, or find them on disk; tell of each length of row as it comes."""
+    """Compile the usual kernels, or load them from disk; `tell` hears of each row length."""
     name = library()
     dtypes = [d for d in DTYPES if name == "torch" or d != "bfloat16"]
     workers = max(1, min(PROCESSES, (os.cpu_count() or 2) // 2))
@@ -60,7 +60,7 @@ def warm(tell: Callable[[str, float], None] | None = None) -> list[Kernel]:
 
 
 def calls(library: str, dtype: str, classes: int) -> tuple[str, float]:
-    """Make the plain calls of rows that are so long, or one class shorter."""
+    """Call the losses on rows of this length, and on rows one class shorter."""
     if dtype == "bfloat16":
         import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 once this is imported
     convert = converter(library)

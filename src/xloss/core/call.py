@@ -1,4 +1,4 @@
-"""A prepared call: everything checked, nothing computed."""
+"""A prepared call: its arguments are checked, and nothing is computed yet."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ class LossCall(NamedTuple):
     options: Options
     cx: Context
     operands: Operands
-    classes: int  # 0: no class axis
-    axis: int = -1  # where the class axis was
+    classes: int  # 0: the loss has no class axis
+    axis: int = -1  # where the class axis was in the user's array
     normalizer: Any = None
-    arguments: tuple[str, ...] = ("logits", "targets")  # what gradients go to; the first is x
-    linear: Linear | None = None  # x are features, which this turns into logits
-    shard: Shard | None = None  # the classes are spread over ranks, and these are here
-    group: Any = None  # the ranks
-    # What is remembered of calls alike; None: nothing. Not for other operands than these.
+    arguments: tuple[str, ...] = ("logits", "targets")  # what may be differentiated; the first is x
+    linear: Linear | None = None  # set: x are features, which this turns into logits
+    shard: Shard | None = None  # set: the classes are spread over ranks, and this rank holds these
+    group: Any = None  # the process group of those ranks
+    # What earlier calls on arrays of the same shapes and dtypes found out; None: nothing is kept.
+    # Another call's memory must not be passed on with operands that differ from it in those.
     memory: dict[Any, Any] | None = None
 
     def of(self, operands: Operands) -> LossCall:
-        """Return the same call of other arrays; written out, as `_replace` takes a microsecond."""
+        """Return the same call on other arrays; written out, for `_replace` takes a microsecond."""
         return LossCall(
             self.name,
             self.options,

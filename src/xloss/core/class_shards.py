@@ -1,4 +1,9 @@
-"""Rows whose classes are spread over ranks: what each finds, one maximum, one sum, one gradient."""
+"""Rows whose classes are spread over the ranks of a process group, one shard a rank.
+
+Each rank computes the statistics of its shard; one maximum and one sum over the group turn them
+into those of the whole rows, from which each rank computes the losses and its own gradient. In
+`class_slices` all parts of a row are in one process instead, and are merged in pairs.
+"""
 
 from __future__ import annotations
 
@@ -6,80 +11,86 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, quiet, take
 from . import softmax
-from .family import settle_grad, settle_rows, settle_up
+from .family import select_cotangent, select_gradient, select_rows
 from .options import Cotangent, Operands, Options
 from .row_stats import RowStats, exponentials, row_stats
 from .targets import Targets, prepare
 
 
 class Shard(NamedTuple):
-    """Which classes a rank holds: a contiguous slice."""
+    """The contiguous classes that a rank holds."""
 
-    start: Any  # an int; an array where a compiler numbers the ranks
+    start: Any  # an int; a 0-d array where a compiler numbers the ranks
     size: int
     classes: int  # of all ranks
-    most: int  # of any rank
+    most: int  # the largest size of any rank
 
 
 def targets(o: Operands, options: Options, cx: Context, shard: Shard) -> Targets:
     """Return the targets as one rank sees them: labels counted from its first class.
 
-    The label's weight is 0 on ranks that do not hold the label; `weight` is without it.
+    `label_weight` is 0 on ranks that do not hold the label, and `row_weight` is still without it:
+    `weighed` adds it once it is summed over the group.
     """
     xp = cx.xp
     t = prepare(o._replace(class_weight=None), options, cx, shard.classes)
     labels: Any = t.labels
-    here = (labels >= shard.start) & (labels < shard.start + shard.size)
-    local = xp.where(here, labels - shard.start, xp.zeros_like(labels))
-    t = t._replace(labels=cast(cx, local, cx.label_dtype), label_local=here)
+    local = (labels >= shard.start) & (labels < shard.start + shard.size)
+    local_labels = xp.where(local, labels - shard.start, xp.zeros_like(labels))
+    t = t._replace(labels=cx.cast(local_labels, cx.label_dtype), label_local=local)
     if o.class_weight is None:
         return t
-    weight = cast(cx, o.class_weight, cx.compute_dtype)
-    label_weight = xp.zeros(here.shape, dtype=cx.sum_dtype, device=cx.device)
+    weight = cx.cast(o.class_weight, cx.compute_dtype)
+    label_weight = xp.zeros(local.shape, dtype=cx.sum_dtype, device=cx.device)
     if shard.size:
-        label_weight = xp.where(here, cast(cx, take(cx, weight, t.labels), cx.sum_dtype), 0.0)
+        label_weight = xp.where(local, cx.cast(cx.take(weight, t.labels), cx.sum_dtype), 0.0)
     return t._replace(class_weight=weight, label_weight=label_weight)
 
 
 def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
-    """Return the statistics of the shard of a block of rows."""
-    with quiet(cx):
+    """Return the statistics of the shard of a block of rows, x of shape (*rows, shard.size)."""
+    with cx.quiet():
         if x.shape[-1] == 0:
-            return _nothing(t, options, cx)
-        return row_stats(softmax.link(x, options, cx), t, options, cx)
+            return _empty_stats(t, options, cx)
+        return row_stats(softmax.softcapped(x, options, cx), t, options, cx)
 
 
-def _nothing(t: Targets, options: Options, cx: Context) -> RowStats:
-    """Return the statistics of no class, which change nothing they are merged with."""
+def _empty_stats(t: Targets, options: Options, cx: Context) -> RowStats:
+    """Return the statistics of no class, which change nothing that they are merged with."""
     labels: Any = t.labels
-    none = cx.xp.zeros(labels.shape, dtype=cx.sum_dtype, device=cx.device)
+    zero = cx.xp.zeros(labels.shape, dtype=cx.sum_dtype, device=cx.device)
     lowest = cx.xp.full(labels.shape, -cx.xp.inf, dtype=cx.compute_dtype, device=cx.device)
-    uniform = (none, none, none) if options.label_smoothing else (None, None, None)
-    return RowStats(lowest, none - 1.0, none, none, none, *uniform)
+    uniform = (zero, zero, zero) if options.label_smoothing else (None, None, None)
+    return RowStats(lowest, zero - 1.0, zero, zero, zero, *uniform)
 
 
 def maximum(s: RowStats, cx: Context) -> Array:
-    """Return what a rank gives to the common maximum: a NaN reaches the others by the sum."""
+    """Return what a rank gives to the maximum over the group, (*rows).
+
+    -inf for a NaN: a group's maximum may drop a NaN, while the sum carries it to every rank.
+    """
     return cx.xp.where(s.max == s.max, s.max, -cx.xp.inf)
 
 
 def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
-    """Return what a rank gives to the one sum, (numbers, *rows), wide; m: the common maximum."""
-    xp = cx.xp
-    with quiet(cx):
-        top = s.max == m
-        d = xp.where(top, 0.0, cast(cx, s.max, cx.sum_dtype) - cast(cx, m, cx.sum_dtype))
-        # At the maximum the rest as it is: 1 + rest would lose the tail.
-        rest = xp.where(top, s.tail_sum, (1.0 + s.tail_sum) * xp.exp(d))
+    """Return what a rank gives to the sum over the group, (numbers, *rows), in the sums' dtype.
 
-        def shifted(dot: Any, mass: Any) -> Array:
-            return xp.where(mass == 0, 0.0, dot - mass * d)
+    m is the maximum over the group, (*rows).
+    """
+    xp = cx.xp
+    with cx.quiet():
+        at_max = s.max == m
+        shift = xp.where(at_max, 0.0, cx.cast(s.max, cx.sum_dtype) - cx.cast(m, cx.sum_dtype))
+        # The shard at the maximum gives its tail sum as it is: 1 + tail_sum would round it away.
+        tail_sum = xp.where(at_max, s.tail_sum, (1.0 + s.tail_sum) * xp.exp(shift))
+
+        def shifted(gap: Any, weight: Any) -> Array:
+            return xp.where(weight == 0, 0.0, gap - weight * shift)
 
         out = [
-            rest,
-            cast(cx, top, cx.sum_dtype),
+            tail_sum,
+            cx.cast(at_max, cx.sum_dtype),
             s.target_weight,
             shifted(s.target_gap, s.target_weight),
         ]
@@ -87,51 +98,53 @@ def addends(s: RowStats, m: Array, t: Targets, cx: Context) -> Array:
             out.append(t.label_weight)
         if s.possible is not None:
             weight = s.possible_weight
-            out += [s.possible, weight, shifted(s.possible_dot, weight)]
-        return xp.stack([cast(cx, xp.asarray(a), cx.sum_dtype) for a in out])
+            out += [s.possible, weight, shifted(s.possible_gap, weight)]
+        return xp.stack([cx.cast(xp.asarray(a), cx.sum_dtype) for a in out])
 
 
 def whole(
     m: Array, sums: Array, t: Targets, options: Options, cx: Context
 ) -> tuple[RowStats, Targets]:
-    """Return the whole rows' statistics, and targets that weigh them."""
+    """Return the statistics of the whole rows, and targets that weigh them.
+
+    m is the maximum over the group, `sums` what `addends` come to.
+    """
     xp = cx.xp
     parts = [sums[i, ...] for i in range(sums.shape[0])]
-    rest, tops, here, dot = parts[:4]
+    tail_sum, shards_at_max, label_count, target_gap = parts[:4]
     label_weight = parts[4] if t.label_weight is not None else None
     uniform = parts[-3:] if options.label_smoothing else (None, None, None)
-    s = RowStats(m, rest + (tops - 1.0), 1.0, 1.0, dot, *uniform)
-    # A label that ranks disagree on is found on none of them, or on several.
-    bad: Any = here != 1.0
+    s = RowStats(m, tail_sum + (shards_at_max - 1.0), 1.0, 1.0, target_gap, *uniform)
+    # Ranks that were passed different labels find one of them on no rank, or on several.
+    invalid: Any = label_count != 1.0
     if t.label_invalid is not None:
-        bad = bad | t.label_invalid
+        invalid = invalid | t.label_invalid
     if t.row_present is not None:
-        bad = bad & t.row_present
-    if cx.on_host and not bool(xp.any(bad)):
-        bad = None
-    return s, weighed(t._replace(label_invalid=bad), label_weight, cx)
+        invalid = invalid & t.row_present
+    if cx.on_host and not bool(xp.any(invalid)):
+        invalid = None
+    return s, weighed(t._replace(label_invalid=invalid), label_weight, cx)
 
 
 def weighed(t: Targets, label_weight: Array | None, cx: Context) -> Targets:
-    """Return targets that weigh the rows; label_weight: summed over the ranks."""
+    """Return targets that weigh the rows; `label_weight` is summed over the group, (*rows)."""
     xp = cx.xp
     weight = t.sample_weight
     if label_weight is not None:
         weight = label_weight if weight is None else weight * label_weight
         if t.label_invalid is not None:
-            weight = xp.where(
-                t.label_invalid, 1.0 if t.sample_weight is None else t.sample_weight, weight
-            )
+            of_invalid = 1.0 if t.sample_weight is None else t.sample_weight
+            weight = xp.where(t.label_invalid, of_invalid, weight)
     if t.row_present is not None:
-        kept = cast(cx, t.row_present, cx.sum_dtype)
-        weight = kept if weight is None else xp.where(t.row_present, weight, 0.0)
+        present = cx.cast(t.row_present, cx.sum_dtype)
+        weight = present if weight is None else xp.where(t.row_present, weight, 0.0)
     return t._replace(label_weight=label_weight, row_weight=weight)
 
 
 def losses(s: RowStats, t: Targets, options: Options, cx: Context) -> Array:
-    """Return row losses, wide."""
-    with quiet(cx):
-        return settle_rows(softmax.losses(s, t, options, cx), t, cx)
+    """Return row losses from the statistics of the whole rows, in the sums' dtype."""
+    with cx.quiet():
+        return select_rows(softmax.losses(s, t, options, cx), t, cx)
 
 
 def gradient(
@@ -143,13 +156,14 @@ def gradient(
     cotangent: Cotangent,
     parts: Any = None,
 ) -> Array:
-    """Return the gradient to the shard of a block of rows, not rounded; s: of the whole rows.
+    """Return the gradient to the shard of a block of rows in the arithmetic's dtype.
 
-    `parts` makes softmax.Parts of z, where an autodiff is to follow them.
+    s are the statistics of the whole rows. `parts` makes the softmax.SoftmaxParts of the capped
+    logits, where an autodiff is to follow them.
     """
-    with quiet(cx):
-        z = softmax.link(x, options, cx)
-        got = softmax.parts(z, cx, exponentials(z, cx, s)) if parts is None else parts(z)
-        eff = settle_up(cotangent, t, cx)
-        g = softmax.gradient(x, z, t, options, cx, eff.row_loss, got, s)
-        return settle_grad(g, t, options, cx, cotangent)
+    with cx.quiet():
+        z = softmax.softcapped(x, options, cx)
+        found = softmax.parts(z, cx, exponentials(z, cx, s)) if parts is None else parts(z)
+        selected = select_cotangent(cotangent, t, cx)
+        g = softmax.gradient(x, z, t, options, cx, selected.row_loss, found, s)
+        return select_gradient(g, t, options, cx, cotangent)

@@ -1,14 +1,24 @@
-"""Rows cut along the class axis: statistics of each piece, merged, then used on each piece."""
+"""Rows cut along the class axis in one process: statistics of each class slice, merged in pairs.
+
+Every function here takes the operands of one slice, whose first class is `start`, and `classes`,
+the number of classes of the whole rows. Packed statistics are one array (*rows, len(FIELDS)) in the
+dtype of the sums. In `class_shards` the slices are on several ranks instead.
+"""
 
 from __future__ import annotations
 
 from .._arrays.context import Context, context
 from .._arrays.inspect import Array, namespace
-from .._arrays.ops import c_order, cast, quiet
 from . import probabilities, softmax
-from .family import GIVEN, TARGETLESS, settle_grad, settle_rows, settle_up
+from .family import (
+    PROBABILITY_KINDS,
+    TARGETLESS_KINDS,
+    select_cotangent,
+    select_gradient,
+    select_rows,
+)
 from .options import Cotangent, Operands, Options
-from .row_stats import RowStats, exponentials, log1p_rest, merge, row_stats
+from .row_stats import RowStats, exponentials, log1p_tail, merge, row_stats
 from .smoothing import target_gradient
 from .targets import Targets, prepare
 
@@ -16,54 +26,54 @@ FIELDS = RowStats._fields
 
 
 def chunk_context(x: Array) -> Context:
-    """Return the context of one piece of data; its values are read for no check."""
+    """Return the context of one slice's data, none of whose values are read by Python."""
     return context(x, namespace(x))
 
 
-def piece_targets(o: Operands, options: Options, cx: Context, classes: int, start: int) -> Targets:
-    """Return the targets as the piece of classes that begins at `start` sees them."""
+def slice_targets(o: Operands, options: Options, cx: Context, classes: int, start: int) -> Targets:
+    """Return the targets as the slice sees them: labels counted from its first class."""
     t = prepare(o, options, cx, classes)
     stop = start + o.x.shape[-1]
     weight = None if t.class_weight is None else t.class_weight[start:stop]
     if t.labels is None:
         return t._replace(class_weight=weight)
-    here = (t.labels >= start) & (t.labels < stop)
-    local = cx.xp.where(here, t.labels - start, cx.xp.zeros_like(t.labels))
-    return t._replace(labels=local, label_local=here, class_weight=weight)
+    local = (t.labels >= start) & (t.labels < stop)
+    local_labels = cx.xp.where(local, t.labels - start, cx.xp.zeros_like(t.labels))
+    return t._replace(labels=local_labels, label_local=local, class_weight=weight)
 
 
-def soft_operands(o: Operands, start: int) -> Operands:
-    """Cut the class weights of a piece with soft targets, whose every array is local."""
+def _with_slice_weight(o: Operands, start: int) -> Operands:
+    """Cut the class weights beside soft targets, which are a slice already."""
     if o.class_weight is None or o.targets is None or o.targets.ndim != o.x.ndim:
         return o
     return o._replace(class_weight=o.class_weight[start : start + o.x.shape[-1]])
 
 
-def piece(
+def _slice_inputs(
     o: Operands, options: Options, classes: int, start: int
 ) -> tuple[Array, Operands, Targets, Context]:
-    """Return (x or z) in C order, operands, targets and context of a piece."""
+    """Return x in C order, operands, targets and context of a slice."""
     cx = chunk_context(o.x)
     if options.indexed:
-        t = piece_targets(o, options, cx, classes, start)
+        t = slice_targets(o, options, cx, classes, start)
     else:
-        o = soft_operands(o, start)
+        o = _with_slice_weight(o, start)
         t = prepare(o, options, cx, o.x.shape[-1])
-    return c_order(cx, cast(cx, o.x, cx.compute_dtype)), o, t, cx
+    return cx.c_order(cx.cast(o.x, cx.compute_dtype)), o, t, cx
 
 
 def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
-    """Return a piece's statistics, (*rows, len(FIELDS)), wide."""
-    x, o, t, cx = piece(o, options, classes, start)
-    with quiet(cx):
-        if options.kind in GIVEN:
+    """Return a slice's packed statistics."""
+    x, o, t, cx = _slice_inputs(o, options, classes, start)
+    with cx.quiet():
+        if options.kind in PROBABILITY_KINDS:
             return pack(probabilities.row_stats(x, t, options, cx), cx)
-        z = softmax.link(x, options, cx)
+        z = softmax.softcapped(x, options, cx)
         return pack(row_stats(z, t, options, cx), cx)
 
 
 def pack(s: RowStats, cx: Context) -> Array:
-    """Put statistics side by side."""
+    """Put statistics side by side; a statistic that is not there becomes 0."""
     xp = cx.xp
     zero = xp.zeros_like(s.tail_sum)
     values = (getattr(s, name) for name in FIELDS)
@@ -71,7 +81,7 @@ def pack(s: RowStats, cx: Context) -> Array:
         [
             zero + (0.0 if v is None else v)
             if v is None or isinstance(v, float)
-            else cast(cx, v, cx.sum_dtype)
+            else cx.cast(v, cx.sum_dtype)
             for v in values
         ],
         axis=-1,
@@ -80,46 +90,51 @@ def pack(s: RowStats, cx: Context) -> Array:
 
 def unpack(packed: Array, cx: Context) -> RowStats:
     """Take packed statistics apart."""
-    made = RowStats(*(packed[..., i] for i in range(len(FIELDS))))
-    return made._replace(max=cast(cx, made.max, cx.compute_dtype))
+    s = RowStats(*(packed[..., i] for i in range(len(FIELDS))))
+    return s._replace(max=cx.cast(s.max, cx.compute_dtype))
 
 
 def merged(packed: list[Array], options: Options, like: Array) -> Array:
-    """Merge the statistics of the pieces of the same rows: in pairs, as rounding grows least."""
+    """Merge the packed statistics of all slices of the same rows; `like` has the logits' dtype.
+
+    In pairs: the rounding error then grows with the logarithm of their number.
+    """
     cx = chunk_context(like)
-    with quiet(cx):
+    with cx.quiet():
         while len(packed) > 1:
             pairs = zip(packed[::2], packed[1::2], strict=False)
             odd = packed[-1:] if len(packed) % 2 else []
-            packed = [_joined(a, b, options, cx) for a, b in pairs] + odd
+            packed = [_merged_pair(a, b, options, cx) for a, b in pairs] + odd
         return packed[0]
 
 
-def _joined(a: Array, b: Array, options: Options, cx: Context) -> Array:
-    if options.kind in GIVEN:  # sums about a maximum of 0
+def _merged_pair(a: Array, b: Array, options: Options, cx: Context) -> Array:
+    if options.kind in PROBABILITY_KINDS:  # every slice's sums are about the same maximum, 0
         return a + b
     return pack(merge(unpack(a, cx), unpack(b, cx), cx), cx)
 
 
-def seconds(o: Operands, packed: Array, options: Options, classes: int, start: int) -> Array | None:
-    """Return a piece's share of the sums that need the whole row's statistics."""
-    x, o, t, cx = piece(o, options, classes, start)
-    with quiet(cx):
-        z = softmax.link(x, options, cx)
+def second_sums(
+    o: Operands, packed: Array, options: Options, classes: int, start: int
+) -> Array | None:
+    """Return a slice's share of the sums that need the whole rows' statistics, (*rows, sums)."""
+    x, o, t, cx = _slice_inputs(o, options, classes, start)
+    with cx.quiet():
+        z = softmax.softcapped(x, options, cx)
         sums = softmax.second_sums(z, unpack(packed, cx), t, options, cx)
         return None if sums is None else cx.xp.stack(list(sums), axis=-1)
 
 
-def needs_seconds(options: Options) -> bool:
-    """Tell whether a kind has sums that need the whole row's statistics."""
+def needs_second_sums(options: Options) -> bool:
+    """Tell whether a loss has sums that need the whole rows' statistics."""
     return options.kind == "entropy" or (
         options.kind == "focal_loss" and not (options.indexed and not options.label_smoothing)
     )
 
 
-def row_targets(o: Operands, s: RowStats, options: Options, cx: Context, classes: int) -> Targets:
-    """Return targets for the row stage: soft ones weigh what their pieces summed to."""
-    if options.indexed or options.kind in TARGETLESS:
+def _row_targets(o: Operands, s: RowStats, options: Options, cx: Context, classes: int) -> Targets:
+    """Return targets that weigh the rows: soft ones by the sums over all slices."""
+    if options.indexed or options.kind in TARGETLESS_KINDS:
         return prepare(o, options, cx, classes)
     bare = o._replace(targets=None, class_weight=None)
     t = prepare(bare, options, cx, classes)
@@ -132,14 +147,17 @@ def row_targets(o: Operands, s: RowStats, options: Options, cx: Context, classes
 def rows(
     o: Operands, packed: Array, sums: Array | None, options: Options, classes: int, like: Array
 ) -> tuple[Array, Array]:
-    """Return row losses and row weights, wide."""
+    """Return row losses and row weights in the sums' dtype, from the whole rows' statistics."""
     cx = chunk_context(like)
-    with quiet(cx):
+    with cx.quiet():
         s = unpack(packed, cx)
-        t = row_targets(o, s, options, cx, classes)
-        second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
-        made = settle_rows(softmax.losses(s, t, options, cx, second), t, cx)
-        return made, cx.xp.ones_like(made) if t.row_weight is None else t.row_weight
+        t = _row_targets(o, s, options, cx, classes)
+        losses = select_rows(softmax.losses(s, t, options, cx, _unstacked(sums)), t, cx)
+        return losses, cx.xp.ones_like(losses) if t.row_weight is None else t.row_weight
+
+
+def _unstacked(sums: Array | None) -> softmax.Sums | None:
+    return None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
 
 
 def gradients(
@@ -152,29 +170,30 @@ def gradients(
     start: int,
     want: str,
 ) -> Array:
-    """Return a piece's gradient to x or to soft targets."""
-    x, o, t, cx = piece(o, options, classes, start)
-    with quiet(cx):
+    """Return a slice's gradient to x or, where `want` is "targets", to soft targets.
+
+    `packed` and `sums` are the statistics and the second sums of the whole rows.
+    """
+    x, o, t, cx = _slice_inputs(o, options, classes, start)
+    with cx.quiet():
         s = unpack(packed, cx)
-        whole = row_targets(o, s, options, cx, classes)
-        t = t._replace(row_weight=whole.row_weight)
-        second = None if sums is None else tuple(sums[..., i] for i in range(sums.shape[-1]))
-        eff = settle_up(cotangent, t, cx)
+        t = t._replace(row_weight=_row_targets(o, s, options, cx, classes).row_weight)
+        second = _unstacked(sums)
+        selected = select_cotangent(cotangent, t, cx)
         if want == "targets":
-            g = _target_gradient(x, o, t, s, second, options, cx, eff)
-            return cast(cx, settle_grad(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
-        if options.kind in GIVEN:
-            g = probabilities.gradient(x, t, options, cx, eff.row_loss, s)
+            g = _target_gradient(x, t, s, second, options, cx, selected)
+            return cx.cast(select_gradient(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
+        if options.kind in PROBABILITY_KINDS:
+            g = probabilities.gradient(x, t, options, cx, selected.row_loss, s)
         else:
-            z = softmax.link(x, options, cx)
-            got = softmax.parts(z, cx, exponentials(z, cx, s))
-            g = softmax.gradient(x, z, t, options, cx, eff.row_loss, got, s, second)
-        return cast(cx, settle_grad(g, t, options, cx, cotangent), o.x.dtype)
+            z = softmax.softcapped(x, options, cx)
+            parts = softmax.parts(z, cx, exponentials(z, cx, s))
+            g = softmax.gradient(x, z, t, options, cx, selected.row_loss, parts, s, second)
+        return cx.cast(select_gradient(g, t, options, cx, cotangent), o.x.dtype)
 
 
 def _target_gradient(
     x: Array,
-    o: Operands,
     t: Targets,
     s: RowStats,
     sums: softmax.Sums | None,
@@ -183,24 +202,23 @@ def _target_gradient(
     cotangent: Cotangent,
 ) -> Array:
     uniform = lse = None
-    if options.kind in GIVEN:
-        value, there = (
-            probabilities.surprise(x, options, cx),
-            probabilities.possible(x, options, cx),
-        )
-        if options.label_smoothing and s.possible_dot is not None:
-            uniform = s.possible_dot / s.possible
+    if options.kind in PROBABILITY_KINDS:
+        class_loss = probabilities.nll(x, options, cx)
+        possible = probabilities.possible(x, options, cx)
+        if options.label_smoothing and s.possible_gap is not None:
+            uniform = s.possible_gap / s.possible
     else:
-        z = softmax.link(x, options, cx)
-        got = softmax.parts(z, cx, exponentials(z, cx, s))
-        value, there, lse = softmax.class_losses(got, options, cx), z != -cx.xp.inf, got.lse
+        z = softmax.softcapped(x, options, cx)
+        parts = softmax.parts(z, cx, exponentials(z, cx, s))
+        class_loss, lse = softmax.class_losses(parts, options, cx), parts.lse
+        possible = z != -cx.xp.inf
         if options.label_smoothing and sums is not None:
             uniform = sums[2] / s.possible
         elif options.label_smoothing:
-            uniform = (s.possible_weight * log1p_rest(s, cx) + s.possible_dot) / s.possible
+            uniform = (s.possible_weight * log1p_tail(s, cx) + s.possible_gap) / s.possible
     return target_gradient(
-        value,
-        there,
+        class_loss,
+        possible,
         lse,
         t,
         options,
@@ -213,9 +231,9 @@ def _target_gradient(
 
 
 def elements(o: Operands, packed: Array, options: Options) -> Array:
-    """Return a piece of softmax or of its logarithm."""
+    """Return a slice of the softmax or of its logarithm."""
     cx = chunk_context(o.x)
-    with quiet(cx):
-        z = c_order(cx, cast(cx, o.x, cx.compute_dtype))
-        got = softmax.parts(z, cx, exponentials(z, cx, unpack(packed, cx)))
-        return got.p if options.kind == "softmax" else -got.nll
+    with cx.quiet():
+        z = cx.c_order(cx.cast(o.x, cx.compute_dtype))
+        parts = softmax.parts(z, cx, exponentials(z, cx, unpack(packed, cx)))
+        return parts.p if options.kind == "softmax" else -parts.nll

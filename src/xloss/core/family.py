@@ -8,7 +8,6 @@ from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import c_order, cast, quiet
 from . import elementwise, probabilities, softmax
 from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
@@ -16,12 +15,12 @@ from .row_stats import RowStats, exponentials, row_stats
 from .smoothing import target_gradient
 from .targets import Targets, prepare, total_weight
 
-TARGETLESS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
-SOFTMAX = TARGETLESS | {"cross_entropy", "focal_loss"}
-GIVEN = frozenset({"nll_loss", "log_loss"})
-SIGMOID = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
+TARGETLESS_KINDS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
+SOFTMAX_KINDS = TARGETLESS_KINDS | {"cross_entropy", "focal_loss"}
+PROBABILITY_KINDS = frozenset({"nll_loss", "log_loss"})
+SIGMOID_KINDS = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
 
-Maker = Callable[[Array, Context], Any]
+PartsMaker = Callable[[Array, Context], Any]
 
 
 def evaluate(
@@ -33,43 +32,50 @@ def evaluate(
     cotangent: Cotangent,
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
-    """Compute what is needed of one block; its arrays are (*rows, classes) and (*rows).
+    """Compute the outputs of one block; its arrays are (*rows, classes) and (*rows).
 
-    `saved` are the statistics of an earlier call on the same logits.
+    `saved` are the statistics that an earlier call on the same logits returned.
     """
-    with quiet(cx):
+    with cx.quiet():
         if outputs.elements:
-            got = softmax.parts(c_order(cx, cast(cx, o.x, cx.compute_dtype)), cx)
-            return Outcome(elements=got.p if options.kind == "softmax" else -got.nll)
+            parts = softmax.parts(cx.c_order(cx.cast(o.x, cx.compute_dtype)), cx)
+            return Outcome(elements=parts.p if options.kind == "softmax" else -parts.nll)
         t = prepare(o, options, cx, classes)
         rows = total = weight = None
-        made = Outcome()
+        found = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
-            x = c_order(cx, cast(cx, o.x, cx.compute_dtype))
-            family = (
-                _softmax if options.kind in SOFTMAX else _given if options.kind in GIVEN else _terms
+            x = cx.c_order(cx.cast(o.x, cx.compute_dtype))
+            kind = options.kind
+            compute = (
+                _from_logits
+                if kind in SOFTMAX_KINDS
+                else _from_probabilities
+                if kind in PROBABILITY_KINDS
+                else _elementwise
             )
-            settled = (
-                settle_up(cotangent, t, cx) if outputs.grad or outputs.grad_targets else cotangent
+            selected = (
+                select_cotangent(cotangent, t, cx)
+                if outputs.grad or outputs.grad_targets
+                else cotangent
             )
-            made = family(x, o, t, options, cx, outputs, settled, saved)
-        if made.rows is not None:
-            rows = settle_rows(made.rows, t, cx)
+            found = compute(x, o, t, options, cx, outputs, selected, saved)
+        if found.rows is not None:
+            rows = select_rows(found.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
-            rows = cast(cx, rows, cx.compute_dtype)
+            rows = cx.cast(rows, cx.compute_dtype)
         if outputs.weight:
             weight = total_weight(t, prod(o.x.shape[:-1] if classes else o.x.shape), cx)
-        grad, grad_targets = made.grad, made.grad_targets
+        grad, grad_targets = found.grad, found.grad_targets
         if grad is not None:
-            grad = cast(cx, settle_grad(grad, t, options, cx, cotangent), o.x.dtype)
+            grad = cx.cast(select_gradient(grad, t, options, cx, cotangent), o.x.dtype)
         if grad_targets is not None and o.targets is not None:
-            grad_targets = settle_grad(grad_targets, t, options, cx, cotangent)
-            grad_targets = cast(cx, grad_targets, o.targets.dtype)
-    return Outcome(rows if outputs.rows else None, total, weight, grad, grad_targets, made.stats)
+            grad_targets = select_gradient(grad_targets, t, options, cx, cotangent)
+            grad_targets = cx.cast(grad_targets, o.targets.dtype)
+    return Outcome(rows if outputs.rows else None, total, weight, grad, grad_targets, found.stats)
 
 
-def settle_up(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
-    """Give a bad row a NaN upstream, and every row 0 where nothing contributes."""
+def select_cotangent(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
+    """Make the cotangent of invalid labels NaN, and the whole of it 0 where no row counts."""
     row = cotangent.row_loss
     if cotangent.any_row_counts is not None:
         row = cx.xp.where(cotangent.any_row_counts, row, 0.0)
@@ -78,36 +84,43 @@ def settle_up(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
             row = cx.xp.full((), row, dtype=cx.sum_dtype, device=cx.device)
         row = cx.xp.where(t.label_invalid, cx.xp.nan, row)
     if not isinstance(row, float):
-        row = cast(cx, row, cx.sum_dtype)
+        row = cx.cast(row, cx.sum_dtype)
     return Cotangent(row, cotangent.row_weight, cotangent.any_row_counts)
 
 
-def settle_rows(rows: Array, t: Targets, cx: Context) -> Array:
-    """Select absent rows to exactly 0 and bad ones to NaN."""
+def select_rows(rows: Array, t: Targets, cx: Context) -> Array:
+    """Select the losses of absent rows to exactly 0, and those of invalid labels to NaN."""
     if t.row_present is not None:
         rows = cx.xp.where(t.row_present, rows, 0.0)
     return rows if t.label_invalid is None else cx.xp.where(t.label_invalid, cx.xp.nan, rows)
 
 
-def settle_grad(g: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent) -> Array:
-    """Select the gradient of absent rows to exactly 0, and a bad row's to NaN."""
-    xp = cx.xp
-    keep = t.row_present
-    if cotangent.any_row_counts is not None:
-        keep = cotangent.any_row_counts if keep is None else keep & cotangent.any_row_counts
+def select_gradient(
+    g: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent
+) -> Array:
+    """Select the gradient of absent rows to exactly 0, and that of invalid labels to NaN.
 
-    def wide(mask: Array) -> Array:
+    g is (*rows, classes), or (*rows) for the binary losses.
+    """
+    xp = cx.xp
+    counts = t.row_present
+    if cotangent.any_row_counts is not None:
+        any_counts = cotangent.any_row_counts
+        counts = any_counts if counts is None else counts & any_counts
+
+    def per_class(mask: Array) -> Array:
         return xp.expand_dims(mask, axis=-1) if 0 < mask.ndim < g.ndim else mask
 
-    if keep is not None:
-        g = xp.where(wide(keep), g, 0.0)
-    # The softmax gradient is NaN all over by its upstream; these have zeros that stay.
-    if t.label_invalid is not None and options.kind in GIVEN:
-        g = xp.where(wide(t.label_invalid), xp.nan, g)
+    if counts is not None:
+        g = xp.where(per_class(counts), g, 0.0)
+    # A NaN cotangent reaches every class of a softmax, whose gradient is dense. The gradient to
+    # (log-)probabilities is 0 by selection except at the label, and needs the NaN put in.
+    if t.label_invalid is not None and options.kind in PROBABILITY_KINDS:
+        g = xp.where(per_class(t.label_invalid), xp.nan, g)
     return g
 
 
-def _softmax(
+def _from_logits(
     x: Array,
     o: Operands,
     t: Targets,
@@ -117,7 +130,7 @@ def _softmax(
     cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
 ) -> Outcome:
-    z = softmax.link(x, options, cx)
+    z = softmax.softcapped(x, options, cx)
     e = exponentials(z, cx, None if saved is None else RowStats(*saved))
     wants_rows = outputs.rows or outputs.total
     by_label = t.labels is not None and not options.label_smoothing and cx.inplace_ok
@@ -129,26 +142,39 @@ def _softmax(
     if outputs.grad and by_label and s is not None:
         grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row_loss, e)
     elif outputs.grad or outputs.grad_targets:
-        got = softmax.parts(z, cx, e)
+        parts = softmax.parts(z, cx, e)
         if outputs.grad:
-            grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, got)
+            grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts)
         if outputs.grad_targets:
-            grad_targets = soft_target_gradient(z, t, options, cx, cotangent, got)
-    stats = (cx.xp.squeeze(e.max, axis=-1), e.rest) if outputs.stats else None
+            grad_targets = soft_target_gradient(z, t, options, cx, cotangent, parts)
+    stats = (cx.xp.squeeze(e.max, axis=-1), e.tail_sum) if outputs.stats else None
     return Outcome(rows, None, None, grad, grad_targets, stats)
 
 
 def soft_target_gradient(
-    z: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent, got: softmax.Parts
+    z: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+    parts: softmax.SoftmaxParts,
 ) -> Array:
     """Return the gradient to soft targets of the losses from logits."""
-    value = softmax.class_losses(got, options, cx)
+    class_loss = softmax.class_losses(parts, options, cx)
+    possible = z != -cx.xp.inf
     return target_gradient(
-        value, z != -cx.xp.inf, got.lse, t, options, cx, cotangent.row_loss, cotangent.row_weight
+        class_loss,
+        possible,
+        parts.lse,
+        t,
+        options,
+        cx,
+        cotangent.row_loss,
+        cotangent.row_weight,
     )
 
 
-def _given(
+def _from_probabilities(
     x: Array,
     o: Operands,
     t: Targets,
@@ -164,17 +190,26 @@ def _given(
     if outputs.grad:
         grad = probabilities.gradient(x, t, options, cx, cotangent.row_loss)
     if outputs.grad_targets:
-        value, there = (
-            probabilities.surprise(x, options, cx),
-            probabilities.possible(x, options, cx),
-        )
-        grad_targets = target_gradient(
-            value, there, None, t, options, cx, cotangent.row_loss, cotangent.row_weight
-        )
+        grad_targets = _probability_target_gradient(x, t, options, cx, cotangent)
     return Outcome(rows, None, None, grad, grad_targets)
 
 
-def _terms(
+def _probability_target_gradient(
+    x: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent
+) -> Array:
+    return target_gradient(
+        probabilities.nll(x, options, cx),
+        probabilities.possible(x, options, cx),
+        None,
+        t,
+        options,
+        cx,
+        cotangent.row_loss,
+        cotangent.row_weight,
+    )
+
+
+def _elementwise(
     x: Array,
     o: Operands,
     t: Targets,
@@ -184,17 +219,17 @@ def _terms(
     cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
 ) -> Outcome:
-    got = elementwise.sigmoid(x, cx) if options.kind in SIGMOID else None
-    made = elementwise.terms(x, o, t, options, cx, got)
-    return Outcome(
-        elementwise.losses(made, t, options, cx) if outputs.rows or outputs.total else None,
-        None,
-        None,
-        elementwise.gradient(made.dx, t, options, cx, cotangent.row_loss) if outputs.grad else None,
-        elementwise.gradient(made.dt, t, options, cx, cotangent.row_loss)
-        if outputs.grad_targets
-        else None,
-    )
+    sigmoid = elementwise.sigmoid(x, cx) if options.kind in SIGMOID_KINDS else None
+    terms = elementwise.terms(x, o, t, options, cx, sigmoid)
+    row_cotangent = cotangent.row_loss
+    rows = grad = grad_targets = None
+    if outputs.rows or outputs.total:
+        rows = elementwise.losses(terms, t, options, cx)
+    if outputs.grad:
+        grad = elementwise.gradient(terms.dx, t, options, cx, row_cotangent)
+    if outputs.grad_targets:
+        grad_targets = elementwise.gradient(terms.dt, t, options, cx, row_cotangent)
+    return Outcome(rows, None, None, grad, grad_targets)
 
 
 def formula_gradients(
@@ -203,22 +238,22 @@ def formula_gradients(
     cx: Context,
     classes: int,
     cotangent: Cotangent,
-    softmax_parts: Maker = softmax.parts,
-    sigmoid_parts: Maker = elementwise.sigmoid,
+    softmax_parts: PartsMaker = softmax.parts,
+    sigmoid_parts: PartsMaker = elementwise.sigmoid,
 ) -> tuple[Array, Array | None]:
-    """Return both gradients by plain operations an autodiff can follow to any order.
+    """Return both gradients by plain operations that an autodiff can follow to any order.
 
-    The two makers carry their own derivative rules: through a maximum autodiff is wrong on ties.
+    `softmax_parts` and `sigmoid_parts` bring derivative rules of their own: the derivative that
+    autodiff takes of a maximum is wrong where logits tie.
     """
-    with quiet(cx):
+    with cx.quiet():
         t = prepare(o, options, cx, classes)
-        x = cast(cx, o.x, cx.compute_dtype)
-        g, h = _formula(
-            x, o, t, options, cx, settle_up(cotangent, t, cx), softmax_parts, sigmoid_parts
-        )
-        # Not rounded to 16 bits: what an autodiff multiplies it by is still to come.
-        g = settle_grad(g, t, options, cx, cotangent)
-        return g, None if h is None else settle_grad(h, t, options, cx, cotangent)
+        x = cx.cast(o.x, cx.compute_dtype)
+        selected = select_cotangent(cotangent, t, cx)
+        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts)
+        # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
+        g = select_gradient(g, t, options, cx, cotangent)
+        return g, None if h is None else select_gradient(h, t, options, cx, cotangent)
 
 
 def _formula(
@@ -228,28 +263,21 @@ def _formula(
     options: Options,
     cx: Context,
     cotangent: Cotangent,
-    softmax_parts: Maker,
-    sigmoid_parts: Maker,
+    softmax_parts: PartsMaker,
+    sigmoid_parts: PartsMaker,
 ) -> tuple[Array, Array | None]:
+    """Return the gradients to x and, where targets are soft, to the targets."""
     soft = not options.indexed and o.targets is not None
-    if options.kind in SOFTMAX:
-        z = softmax.link(x, options, cx)
-        got = softmax_parts(z, cx)
-        g = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, got)
-        return g, soft_target_gradient(z, t, options, cx, cotangent, got) if soft else None
-    if options.kind in GIVEN:
-        g = probabilities.gradient(x, t, options, cx, cotangent.row_loss)
-        if not soft:
-            return g, None
-        value, there = (
-            probabilities.surprise(x, options, cx),
-            probabilities.possible(x, options, cx),
-        )
-        return g, target_gradient(
-            value, there, None, t, options, cx, cotangent.row_loss, cotangent.row_weight
-        )
-    made = elementwise.terms(
-        x, o, t, options, cx, sigmoid_parts(x, cx) if options.kind in SIGMOID else None
-    )
-    h = elementwise.gradient(made.dt, t, options, cx, cotangent.row_loss) if soft else None
-    return elementwise.gradient(made.dx, t, options, cx, cotangent.row_loss), h
+    row_cotangent = cotangent.row_loss
+    if options.kind in SOFTMAX_KINDS:
+        z = softmax.softcapped(x, options, cx)
+        parts = softmax_parts(z, cx)
+        g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
+        return g, soft_target_gradient(z, t, options, cx, cotangent, parts) if soft else None
+    if options.kind in PROBABILITY_KINDS:
+        g = probabilities.gradient(x, t, options, cx, row_cotangent)
+        return g, _probability_target_gradient(x, t, options, cx, cotangent) if soft else None
+    sigmoid = sigmoid_parts(x, cx) if options.kind in SIGMOID_KINDS else None
+    terms = elementwise.terms(x, o, t, options, cx, sigmoid)
+    h = elementwise.gradient(terms.dt, t, options, cx, row_cotangent) if soft else None
+    return elementwise.gradient(terms.dx, t, options, cx, row_cotangent), h

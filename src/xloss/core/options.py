@@ -1,4 +1,4 @@
-"""What a call asks for: hashable options, and the arrays they apply to."""
+"""The records that flow through a call: options, operands, outputs, cotangent, outcome."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .._arrays.inspect import Array
 
 
 class Options(NamedTuple):
-    """The options of one call, scalars only: hashable, so that a compiler can specialise on it."""
+    """The options of one call: scalars only, so that a compiler can specialise on their hash."""
 
-    kind: str
+    kind: str  # the loss, by the name of its public function
     indexed: bool = False  # targets are class indices
     ignore_index: int | None = None
     label_smoothing: float = 0.0
@@ -26,7 +26,7 @@ class Options(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """The arrays of one call, as they came, the class axis last; nothing converted yet.
+    """The arrays of one call with the class axis last, in the dtypes in which they came.
 
     `x` and soft `targets` are (*rows, classes); labels, `sample_weight` and `where` are (*rows);
     `class_weight` is (classes,). The binary losses have no class axis: every array is (*rows).
@@ -46,25 +46,25 @@ class Outputs(NamedTuple):
     rows: bool = False  # one loss a row
     total: bool = False  # the sum of the row losses
     weight: bool = False  # the sum of the row weights
-    grad: bool = False  # gradient to x
-    grad_targets: bool = False  # gradient to floating targets
-    stats: bool = False  # what a later gradient can start from
-    elements: bool = False  # softmax or its logarithm
+    grad: bool = False  # the gradient to x
+    grad_targets: bool = False  # the gradient to floating targets
+    stats: bool = False  # row statistics, from which a later gradient can start
+    elements: bool = False  # softmax or log-softmax, of the shape of x
 
 
 class Cotangent(NamedTuple):
-    """What the gradient is multiplied by: d result/d row loss, and d result/d row weight."""
+    """The derivatives of the result to the row losses and to the row weights."""
 
     row_loss: Array | float = 1.0  # a scalar or (*rows)
     row_weight: Array | float | None = None
-    any_row_counts: Array | None = None  # False: nothing contributes, every gradient is 0
+    any_row_counts: Array | None = None  # 0-d; False: no row does, every gradient is 0
 
 
 UNIT_COTANGENT = Cotangent()
 
 
 class Outcome(NamedTuple):
-    """What an engine returns; what was not asked for is None."""
+    """What an engine returns; an output that was not requested is None."""
 
     rows: Array | None = None
     total: Array | None = None

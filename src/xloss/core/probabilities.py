@@ -1,34 +1,47 @@
-"""Row losses and gradients of the losses taken from (log-)probabilities along a class axis."""
+"""Row losses and gradients of the losses taken from (log-)probabilities along a class axis.
+
+With `eps` a probability is clipped into [eps, 1-eps]. Whether it was clipped, and the logarithms of
+the two bounds, are computed from eps itself: 1-eps as a float is rounded, for a small eps to 1.
+"""
 
 from __future__ import annotations
 
+from math import inf, log, log1p
 from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast, gather, scatter, sum_last
-from .clip import beyond, end_logs
 from .options import Options
 from .row_stats import RowStats
-from .smoothing import column, mix
+from .smoothing import column, smoothed_targets
 from .targets import Targets
 
 
-def surprise(x: Array, options: Options, cx: Context) -> Array:
-    """Return -log p: the negated log-probability, or the log of a (clipped) probability."""
+def clipped(x: Array, eps: float) -> tuple[Array, Array]:
+    """Mark the probabilities below eps and those above 1-eps; a NaN is neither."""
+    return x < eps, 1.0 - x < eps
+
+
+def bound_logs(eps: float) -> tuple[float, float]:
+    """Return the logarithms of eps and of 1-eps."""
+    return log(eps) if eps else -inf, log1p(-eps)
+
+
+def nll(x: Array, options: Options, cx: Context) -> Array:
+    """Return -log p from log-probabilities, or from probabilities that are clipped first."""
     xp = cx.xp
     if options.kind == "nll_loss":
         return -x
     if options.eps is None:
         return -xp.log(x)
-    below, above = beyond(x, options.eps)
-    low, high = end_logs(options.eps)
+    below, above = clipped(x, options.eps)
+    low, high = bound_logs(options.eps)
     inside = -xp.log(xp.where(below | above, 1.0, x))
     return xp.where(below, -low, xp.where(above, -high, inside))
 
 
 def possible(x: Array, options: Options, cx: Context) -> Array:
-    """Mark the classes whose probability is not 0; a NaN may be anything else."""
+    """Mark the classes whose (clipped) probability is not 0; a NaN counts as possible."""
     if options.kind == "nll_loss":
         return x != -cx.xp.inf
     if options.eps is None:
@@ -36,69 +49,87 @@ def possible(x: Array, options: Options, cx: Context) -> Array:
     return ~(x <= 0) if options.eps == 0 else cx.xp.ones_like(x, dtype=cx.xp.bool)
 
 
-def slope(a: Array, b: Any, x: Array, options: Options, cx: Context) -> Array:
-    """Return a·b·d log p/d x: a·b, or a·b/p; 0 where a is, or where p was clipped."""
+def log_p_gradient(a: Array, b: Any, x: Array, options: Options, cx: Context) -> Array:
+    """Return a·b·d log p/dx: a·b from log-probabilities, a·b/p from probabilities.
+
+    0 where a is 0, and where p was clipped. a and x have one shape; b broadcasts to it.
+    """
     xp = cx.xp
     if options.kind == "nll_loss":
         return xp.where(a == 0, 0.0, a * b)
     absent = a == 0
     if options.eps is not None:
-        below, above = beyond(x, options.eps)
+        below, above = clipped(x, options.eps)
         absent = absent | below | above
     x = xp.where(absent, 1.0, xp.where(x == 0, 0.0, x))  # 1/-0.0 would be -inf
-    # Neither 1/p, which overflows where p is subnormal and a/p is not, nor a·b unscaled, which
-    # underflows where a/p does not.
+    # 1/p overflows where p is subnormal and a/p is not; a·b underflows where a·b/p does not. So a
+    # and p are both scaled up first.
     lift = 2.0**500 if dtype_name(x.dtype) == "float64" else 2.0**60
     tiny = x < 1.0 / lift
-    made = xp.where(tiny, a * lift, a) * b / xp.where(tiny, x * lift, x)
-    # A negative probability has no logarithm: NaN in the gradient as in the value.
-    return xp.where(absent, 0.0, xp.where(x < 0, xp.nan, made))
+    quotient = xp.where(tiny, a * lift, a) * b / xp.where(tiny, x * lift, x)
+    # A negative probability has no logarithm: the gradient is NaN, as the value is.
+    return xp.where(absent, 0.0, xp.where(x < 0, xp.nan, quotient))
 
 
 def row_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
-    """Return the sums about a maximum of 0 and a rest of 0: log-probabilities are normalised."""
+    """Return statistics with maximum 0 and tail sum 0, for log-probabilities are normalised.
+
+    The gaps m - z are then the losses -log p of the classes. x is (*rows, classes).
+    """
     xp = cx.xp
     w = t.class_weight
-    number = weight = uniform = None
+    possible_count = possible_weight = possible_gap = None
     if t.labels is not None:
-        dot = surprise(cast(cx, gather(cx, x, t.labels), cx.sum_dtype), options, cx)
-        if t.label_weight is not None:  # absent, and not read: as a class of target 0 is
-            dot = xp.where(t.label_weight == 0, 0.0, dot)
-        mass: Array | float = 1.0
-        total: Array | float = 1.0
+        target_gap = nll(cx.cast(cx.gather(x, t.labels), cx.sum_dtype), options, cx)
+        if t.label_weight is not None:  # absent: no rule reads the probability, which may be NaN
+            target_gap = xp.where(t.label_weight == 0, 0.0, target_gap)
+        target_weight: Array | float = 1.0
+        target_sum: Array | float = 1.0
         if t.label_local is not None:
-            mass = total = cast(cx, t.label_local, cx.sum_dtype)
-            dot = xp.where(t.label_local, dot, 0.0)
+            target_weight = target_sum = cx.cast(t.label_local, cx.sum_dtype)
+            target_gap = xp.where(t.label_local, target_gap, 0.0)
     else:
         assert t.probs is not None
         a = t.probs if w is None else t.probs * w
-        mass = total = sum_last(cx, a)
+        target_weight = target_sum = cx.sum_last(a)
         if w is not None and options.label_smoothing:
-            total = sum_last(cx, t.probs)
-        dot = sum_last(cx, xp.where(a == 0, 0.0, a * surprise(x, options, cx)))
+            target_sum = cx.sum_last(t.probs)
+        target_gap = cx.sum_last(xp.where(a == 0, 0.0, a * nll(x, options, cx)))
     if options.label_smoothing:
-        there = possible(x, options, cx)
-        number = weight = sum_last(cx, cast(cx, there, cx.compute_dtype))
-        value = surprise(x, options, cx)
+        counted = possible(x, options, cx)
+        possible_count = possible_weight = cx.sum_last(cx.cast(counted, cx.compute_dtype))
+        class_loss = nll(x, options, cx)
         if w is not None:
-            weight = sum_last(cx, xp.where(there, w, 0.0))
-            there, value = there & (w != 0), w * value
-        uniform = sum_last(cx, xp.where(there, value, 0.0))
-    zero = xp.zeros_like(dot)
+            possible_weight = cx.sum_last(xp.where(counted, w, 0.0))
+            counted, class_loss = counted & (w != 0), w * class_loss
+        possible_gap = cx.sum_last(xp.where(counted, class_loss, 0.0))
+    zero = xp.zeros_like(target_gap)
     return RowStats(
-        cast(cx, zero, cx.compute_dtype), zero, mass, total, dot, number, weight, uniform
+        cx.cast(zero, cx.compute_dtype),
+        zero,
+        target_weight,
+        target_sum,
+        target_gap,
+        possible_count,
+        possible_weight,
+        possible_gap,
     )
 
 
 def gradient(
     x: Array, t: Targets, options: Options, cx: Context, cotangent: Any, s: RowStats | None = None
 ) -> Array:
-    """Return -s a_j d log p_j/d x_j, 0 for an absent term."""
+    """Return -s a_j d log p_j/dx_j, 0 for an absent term.
+
+    x is (*rows, classes), cotangent a scalar or (*rows). Where x is a class slice, `s` must be the
+    statistics of the whole rows.
+    """
     xp = cx.xp
     b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
     if t.labels is not None and not options.label_smoothing and t.label_local is None:
-        at = cast(cx, gather(cx, x, t.labels), cx.sum_dtype)
-        mine = xp.ones_like(at) if t.label_weight is None else t.label_weight
-        return scatter(cx, xp.zeros_like(x), t.labels, -slope(mine, b, at, options, cx))
-    a = mix(x, t, options, cx, possible(x, options, cx), s).a
-    return -slope(a, column(cx, b), x, options, cx)
+        at_label = cx.cast(cx.gather(x, t.labels), cx.sum_dtype)
+        weight = xp.ones_like(at_label) if t.label_weight is None else t.label_weight
+        entry = -log_p_gradient(weight, b, at_label, options, cx)
+        return cx.scatter(xp.zeros_like(x), t.labels, entry)
+    a = smoothed_targets(x, t, options, cx, possible(x, options, cx), s).a
+    return -log_p_gradient(a, column(cx, b), x, options, cx)

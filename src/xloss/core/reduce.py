@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast, quiet, sum_all
 
-# Where arrays cannot be cut into halves, as of a length that is not known while a compiler traces,
-# a library adds up by an operation of its own, entered here by its backend: None where they can.
-WHOLE: dict[str, Callable[[Array], Array | None]] = {}
-LOWER = 2.0**-40  # of terms scaled by it a sum overflows only where the rounded sum does
+# Terms multiplied by this power of 2 have partial sums that overflow only where the whole sum,
+# multiplied back, does.
+OVERFLOW_SCALE = 2.0**-40
 
 
 def exact_sum(cx: Context, x: Array) -> Array:
-    """Sum all elements in float64, or in pairs of floats where there is none.
+    """Sum all elements in float64, or in pairs of floats where the device has no float64.
 
-    Finite terms of both signs whose sum overflows on the way are added again, scaled down: their
-    sum is finite or infinite, never NaN.
+    Finite terms of both signs may overflow on the way to a finite sum, and come to inf - inf.
+    A sum that is not finite is therefore repeated with terms scaled down: that of finite terms is
+    finite or infinite, never NaN.
     """
     xp = cx.xp
     total = sum_once(cx, x)
     if cx.on_host:
         if isfinite(float(total)):
             return total
-        with quiet(cx):
-            return sum_once(cx, x * LOWER) / LOWER
-    return xp.where(xp.isfinite(total), total, sum_once(cx, x * LOWER) / LOWER)
+        with cx.quiet():
+            return sum_once(cx, x * OVERFLOW_SCALE) / OVERFLOW_SCALE
+    scaled = sum_once(cx, x * OVERFLOW_SCALE) / OVERFLOW_SCALE
+    return xp.where(xp.isfinite(total), total, scaled)
 
 
 def sum_once(cx: Context, x: Array) -> Array:
-    """Sum all elements; of both signs, those near the largest number may come to NaN."""
+    """Sum all elements; terms of both signs near the largest number may come to NaN."""
     xp = cx.xp
     if dtype_name(cx.sum_dtype) == "float64":
-        return sum_all(cx, x)
-    x = cast(cx, x, cx.sum_dtype)
-    whole = WHOLE[cx.library](x) if cx.library in WHOLE else None
-    if whole is not None:
-        return whole
+        return cx.sum_all(x)
+    x = cx.cast(x, cx.sum_dtype)
+    uncut = cx.uncut_sum(x)
+    if uncut is not None:
+        return uncut
     high = xp.reshape(x, (-1,))
     low = xp.zeros_like(high)
     while (n := high.shape[0]) > 1:
@@ -57,10 +56,10 @@ def sum_once(cx: Context, x: Array) -> Array:
 
 
 def contributing(cx: Context, weight: Any, normalizer: Any | None) -> Any:
-    """Return what is 0 where no row contributes to a mean.
+    """Return a number that is 0 exactly where no row contributes to a mean.
 
-    A part of a batch, under the normalizer of the whole, may hold nothing but rows of weight 0,
-    which smoothing gives a loss.
+    `weight` is the sum of the row weights. Under a normalizer it may be 0 although rows
+    contribute: smoothing gives a loss even to a row whose label has class weight 0.
     """
     if normalizer is None:
         return weight
@@ -70,7 +69,10 @@ def contributing(cx: Context, weight: Any, normalizer: Any | None) -> Any:
 
 
 def mean(cx: Context, total: Array, weight: Any, normalizer: Any | None) -> Array:
-    """Return total over the denominator; 0 where no row contributes."""
+    """Return the total over the mean's denominator, 0 where no row contributes.
+
+    `weight` is the sum of the row weights, the denominator unless there is a normalizer.
+    """
     xp = cx.xp
     weight = contributing(cx, weight, normalizer)
     if cx.on_host:
@@ -78,7 +80,7 @@ def mean(cx: Context, total: Array, weight: Any, normalizer: Any | None) -> Arra
             return xp.zeros_like(total)
         return total / (weight if normalizer is None else normalizer)
     empty = weight == 0
-    below = weight if normalizer is None else normalizer
+    denominator = weight if normalizer is None else normalizer
     return xp.where(
-        empty, xp.zeros_like(total), total / xp.where(empty, xp.ones_like(weight), below)
+        empty, xp.zeros_like(total), total / xp.where(empty, xp.ones_like(weight), denominator)
     )

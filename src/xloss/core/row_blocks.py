@@ -1,4 +1,4 @@
-"""Cutting a call into blocks of rows, so that temporaries stay in cache or in a budget."""
+"""Cutting a call into blocks of rows, so that temporaries stay in cache or under a budget."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array, Namespace
 from .options import Operands
 
-HOST = 2**17  # elements: a few float32 temporaries stay in a 2 MiB cache
-DEVICE = 2**24  # elements: enough to fill a GPU, some hundred MB of temporaries
+HOST = 2**17  # elements a block: a few float32 temporaries of it stay in a 2 MiB cache
+DEVICE = 2**24  # elements a block: enough to fill a GPU, at some hundred MB of temporaries
 
 
-def cuts(
+def block_slices(
     rows: tuple[int, ...], classes: int, cx: Context, budget: int = 0
 ) -> Iterator[tuple[slice, ...]]:
     """Yield slices of the row shape in C order, each of at most one block's elements.
 
-    The cut depends on shape alone, and no row is ever divided. `budget`: rows instead.
+    They depend on the shape alone, and no row is ever divided. `budget` is a number of rows that
+    replaces the block's number of elements.
     """
     budget = budget or max(1, (HOST if cx.on_host else DEVICE) // max(1, classes))
+    # Axes from `axis` on are whole in every block; the one before is cut, the others are fixed.
     inner = 1
     axis = len(rows)
     while axis and inner * rows[axis - 1] <= budget:
@@ -38,23 +40,23 @@ def cuts(
             yield (*fixed, slice(start, min(start + step, rows[axis - 1])), *whole)
 
 
-def cut(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes: int) -> Operands:
-    """Return one block of the call as (count, classes) and (count,) arrays."""
+def block_operands(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes: int) -> Operands:
+    """Return one block of the operands as (count, classes) and (count,) arrays."""
 
-    def flat(a: Array | None, wide: bool) -> Array | None:
+    def block(a: Array | None, has_class_axis: bool) -> Array | None:
         if a is None:
             return None
         part = a[(*rows, ...)]
-        shape = (-1, classes) if wide else (-1,)
+        shape = (-1, classes) if has_class_axis else (-1,)
         return part if part.ndim == len(shape) else xp.reshape(part, shape)
 
     has_classes = classes > 0
     soft = has_classes and o.targets is not None and o.targets.ndim == o.x.ndim
     return Operands(
-        flat(o.x, has_classes),
-        flat(o.targets, soft),
+        block(o.x, has_classes),
+        block(o.targets, soft),
         o.class_weight,
-        flat(o.sample_weight, False),
-        flat(o.where, False),
-        flat(o.pos_weight, False),
+        block(o.sample_weight, False),
+        block(o.where, False),
+        block(o.pos_weight, False),
     )

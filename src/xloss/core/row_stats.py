@@ -1,4 +1,4 @@
-"""What one pass over a row leaves: exact in the tail, mergeable with another piece's."""
+"""Row statistics: what one pass over a row leaves, exact in the tail, and how two are merged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .._arrays.ops import arange, cast, count_true, fill, gather, max_last, sum_last
 from .options import Options
 from .targets import Targets
 
@@ -14,136 +13,159 @@ from .targets import Targets
 class RowStats(NamedTuple):
     """Statistics of a row z with maximum m, one number a row each.
 
-    `mass`, `total` and `dot` describe the target: for labels 1, 1 and m - z_y (all 0 where the
-    label is in another piece), for probabilities Σ w t, Σ t and Σ w t (m - z). The last three
-    describe the uniform part of smoothed targets, over the possible classes: their number, Σ w
-    and Σ w (m - z).
+    The three `target_` fields describe the target. For labels they are 1, 1 and m - z_y (all 0
+    where another class slice holds the label), for probabilities Σ w t, Σ t and Σ w t (m - z).
+    The three `possible` fields describe the uniform part of smoothed targets, over the possible
+    classes: their number, Σ w and Σ w (m - z).
     """
 
-    max: Array  # in the arithmetic's dtype
-    tail_sum: Array  # Σ_{z≠m} exp(z - m) + #{z = m} - 1, wide
+    max: Array  # (*rows), in the dtype of the arithmetic
+    tail_sum: Array  # Σ_{z≠m} exp(z - m) + #{z = m} - 1, (*rows), in the dtype of the sums
     target_weight: Array | float | None = None
     target_sum: Array | float | None = None
     target_gap: Array | None = None
     possible: Array | None = None
     possible_weight: Array | None = None
-    possible_dot: Array | None = None
+    possible_gap: Array | None = None
 
 
 class Exponentials(NamedTuple):
-    """The elementwise part of the pass: exp(z - m) with 0 where z = m."""
+    """The elementwise part of the pass."""
 
-    max: Array  # (..., 1)
-    top: Array  # z = m
-    below: Array  # exp(z - m), 0 where top
-    rest: Array  # (...)
+    max: Array  # m, (*rows, 1)
+    at_max: Array  # z = m, (*rows, classes)
+    below_max: Array  # exp(z - m), 0 where z = m, (*rows, classes)
+    tail_sum: Array  # (*rows)
 
 
 def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Exponentials:
-    """Exponentiate a block of rows about their maxima, which may be known already."""
+    """Exponentiate a block of rows about their maxima, which may be known already.
+
+    z is (*rows, classes).
+    """
     xp = cx.xp
-    m = max_last(cx, z) if known is None else xp.expand_dims(known.max, axis=-1)
-    top = z == m
-    # Selected, not multiplied: where m is infinite z - m is NaN; a NaN logit must stay.
-    below = fill(cx, xp.exp(z - m), top, 0.0)
+    m = cx.max_last(z) if known is None else xp.expand_dims(known.max, axis=-1)
+    at_max = z == m
+    # Selected, not multiplied: z - m is NaN where m is infinite, and a NaN logit must stay NaN.
+    below_max = cx.fill(xp.exp(z - m), at_max, 0.0)
     if known is not None:
-        return Exponentials(m, top, below, known.tail_sum)
-    ties = count_true(cx, top, m) - 1.0
-    return Exponentials(m, top, below, sum_last(cx, below) + ties)
+        return Exponentials(m, at_max, below_max, known.tail_sum)
+    ties = cx.count_true(at_max, m) - 1.0
+    return Exponentials(m, at_max, below_max, cx.sum_last(below_max) + ties)
 
 
-def gaps(z: Array, m: Array, top: Array, cx: Context) -> Array:
-    """Return m - z, 0 where z = m though both be infinite."""
-    return fill(cx, m - z, top, 0.0)
+def gaps(z: Array, m: Array, at_max: Array, cx: Context) -> Array:
+    """Return m - z, and 0 where z = m even if both are infinite."""
+    return cx.fill(m - z, at_max, 0.0)
 
 
 def row_stats(
-    z: Array, t: Targets, options: Options, cx: Context, made: Exponentials | None = None
+    z: Array, t: Targets, options: Options, cx: Context, known: Exponentials | None = None
 ) -> RowStats:
-    """Return the statistics of a block of rows (..., classes)."""
+    """Return the statistics of a block of rows (*rows, classes)."""
     xp = cx.xp
-    e = exponentials(z, cx) if made is None else made
+    e = exponentials(z, cx) if known is None else known
     m = xp.squeeze(e.max, axis=-1)
-    mass: Array | float | None = None
-    total: Array | float | None = None
-    dot = possible = possible_weight = possible_dot = None
+    target_weight: Array | float | None = None
+    target_sum: Array | float | None = None
+    target_gap = possible_count = possible_weight = possible_gap = None
     smooth = options.label_smoothing > 0
     gap = None
     if t.labels is not None:
-        at = gather(cx, z, t.labels)
-        dot = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
-        mass = total = 1.0
+        at_label = cx.gather(z, t.labels)
+        # At the maximum the gap is 0 by selection: where both are infinite, m - z_y is NaN.
+        gap_at_label = cx.cast(m, cx.sum_dtype) - cx.cast(at_label, cx.sum_dtype)
+        target_gap = xp.where(at_label == m, 0.0, gap_at_label)
+        target_weight = target_sum = 1.0
         if t.label_local is not None:
-            mass = total = cast(cx, t.label_local, cx.sum_dtype)
-            dot = xp.where(t.label_local, dot, 0.0)
+            target_weight = target_sum = cx.cast(t.label_local, cx.sum_dtype)
+            target_gap = xp.where(t.label_local, target_gap, 0.0)
     elif t.probs is not None:
         a = t.probs if t.class_weight is None else t.probs * t.class_weight
-        gap = gaps(z, e.max, e.top, cx)
-        mass = total = sum_last(cx, a)
+        gap = gaps(z, e.max, e.at_max, cx)
+        target_weight = target_sum = cx.sum_last(a)
         if t.class_weight is not None and smooth:
-            total = sum_last(cx, t.probs)
-        dot = sum_last(cx, xp.where(a == 0, 0.0, a * gap))
+            target_sum = cx.sum_last(t.probs)
+        target_gap = cx.sum_last(xp.where(a == 0, 0.0, a * gap))
     if smooth:
-        gap = gaps(z, e.max, e.top, cx) if gap is None else gap
-        there = z != -xp.inf
-        possible = sum_last(cx, cast(cx, there, cx.compute_dtype))
+        gap = gaps(z, e.max, e.at_max, cx) if gap is None else gap
+        possible = z != -xp.inf
+        possible_count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
         if t.class_weight is None:
-            possible_weight = possible
-            share = xp.where(there, gap, 0.0)
+            possible_weight = possible_count
+            weighted_gap = xp.where(possible, gap, 0.0)
         else:
             w = t.class_weight
-            possible_weight = sum_last(cx, xp.where(there, w, 0.0))
-            share = xp.where(there & (w != 0), w * gap, 0.0)
-        possible_dot = sum_last(cx, share)
-    return RowStats(m, e.rest, mass, total, dot, possible, possible_weight, possible_dot)
+            possible_weight = cx.sum_last(xp.where(possible, w, 0.0))
+            weighted_gap = xp.where(possible & (w != 0), w * gap, 0.0)
+        possible_gap = cx.sum_last(weighted_gap)
+    return RowStats(
+        m,
+        e.tail_sum,
+        target_weight,
+        target_sum,
+        target_gap,
+        possible_count,
+        possible_weight,
+        possible_gap,
+    )
 
 
 def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:
-    """Merge the statistics of two pieces of the same rows: associative, tail kept."""
+    """Merge the statistics of two class slices of the same rows.
+
+    The merge is associative, and keeps tail sums far below 1: it never forms 1 + tail_sum of the
+    slice that holds the maximum.
+    """
     xp = cx.xp
     m = xp.where(a.max >= b.max, a.max, b.max)
-    # A NaN maximum compares false: let it win, whichever side it is on.
+    # Every comparison with a NaN is false: b's maximum is taken then, and a's NaN is put back.
     m = xp.where(a.max == a.max, m, a.max)
 
     def shift(s: RowStats) -> Array:
-        return xp.where(s.max == m, 0.0, cast(cx, s.max, cx.sum_dtype) - cast(cx, m, cx.sum_dtype))
+        return xp.where(s.max == m, 0.0, cx.cast(s.max, cx.sum_dtype) - cx.cast(m, cx.sum_dtype))
 
-    da, db = shift(a), shift(b)
-    a_top = a.max == m
+    shift_a, shift_b = shift(a), shift(b)
+    a_is_max = a.max == m
     one = xp.asarray(1.0, dtype=cx.sum_dtype, device=cx.device)
-    first = xp.where(a_top, a.tail_sum, b.tail_sum)
-    other = xp.where(a_top, one + b.tail_sum, one + a.tail_sum)
-    delta = xp.where(a_top, db, da)
-    # An all -inf piece is the identity; two of them stay one row whose maximum is -inf.
-    empty = xp.where(a_top, b.max, a.max) == -xp.inf
-    rest = first + xp.where(empty, 0.0, other * xp.exp(delta))
+    at_max = xp.where(a_is_max, a.tail_sum, b.tail_sum)
+    other = xp.where(a_is_max, one + b.tail_sum, one + a.tail_sum)
+    other_shift = xp.where(a_is_max, shift_b, shift_a)
+    # A slice whose logits are all -inf adds nothing, and exp(-inf - -inf) would be NaN.
+    other_is_empty = xp.where(a_is_max, b.max, a.max) == -xp.inf
+    tail_sum = at_max + xp.where(other_is_empty, 0.0, other * xp.exp(other_shift))
 
-    def dots(dot: Array | None, mass: Array | float | None, d: Array) -> Array | None:
-        return None if dot is None else xp.where(mass == 0, dot, dot - mass * d)
+    def shifted(gap: Array | None, weight: Array | float | None, by: Array) -> Array | None:
+        return None if gap is None else xp.where(weight == 0, gap, gap - weight * by)
 
     def plus(x: Array | float | None, y: Array | float | None) -> Array | None:
         return None if x is None or y is None else x + y
 
     return RowStats(
         m,
-        rest,
+        tail_sum,
         plus(a.target_weight, b.target_weight),
         plus(a.target_sum, b.target_sum),
-        plus(dots(a.target_gap, a.target_weight, da), dots(b.target_gap, b.target_weight, db)),
+        plus(
+            shifted(a.target_gap, a.target_weight, shift_a),
+            shifted(b.target_gap, b.target_weight, shift_b),
+        ),
         plus(a.possible, b.possible),
         plus(a.possible_weight, b.possible_weight),
         plus(
-            dots(a.possible_dot, a.possible_weight, da), dots(b.possible_dot, b.possible_weight, db)
+            shifted(a.possible_gap, a.possible_weight, shift_a),
+            shifted(b.possible_gap, b.possible_weight, shift_b),
         ),
     )
 
 
-def log1p_rest(s: RowStats, cx: Context) -> Array:
-    """Return L = lse - m, wide; NaN for a row with no possible class."""
+def log1p_tail(s: RowStats, cx: Context) -> Array:
+    """Return log1p(tail sum) = lse - m in the dtype of the sums; NaN for no possible class."""
     xp = cx.xp
     return xp.where(s.max == -xp.inf, xp.nan, xp.log1p(s.tail_sum))
 
 
-def hot(labels: Array, classes: int, cx: Context) -> Array:
-    """Return the mask j = y."""
-    return arange(cx, classes) == labels[..., None]  # Dask expands no dims of unknown length
+def label_mask(labels: Array, classes: int, cx: Context) -> Array:
+    """Return the mask j = y, (*rows, classes)."""
+    # Not expand_dims, which fails on a lazy array whose number of rows is unknown.
+    return cx.arange(classes) == labels[..., None]

@@ -1,4 +1,4 @@
-"""Checks that read values: bad labels, and with validate=True negative weights and targets."""
+"""Checks that read values: invalid labels, and with validate=True negative weights and targets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.context import Context, read
-from .._arrays.inspect import INTEGERS, Array, dtype_name, is_tracer
-from .._arrays.ops import arange, cast, quiet
+from .._arrays.inspect import INTEGERS, Array, dtype_name
 from .options import Operands, Options
-from .row_blocks import cut, cuts
+from .row_blocks import block_operands, block_slices
 from .targets import bounds, prepare
+
+ShowPosition = Callable[[tuple[int, ...]], str]
 
 
 def check_values(
@@ -19,37 +20,38 @@ def check_values(
     cx: Context,
     classes: int,
     weight: str = "weight",
-    named: Callable[[tuple[int, ...]], str] = str,
+    named: ShowPosition = str,
 ) -> Context:
-    """Raise for the first bad label, in blocks; absent rows are exempt.
+    """Raise for the first invalid label, in blocks; absent rows are exempt.
 
-    `weight` is what the class weights are called, `named` turns a position here into the one that
-    the caller knows, where this is a part of an array. Return the context, marked clean where no
-    label need be looked at again. Where a transformation hides which rows are there, nothing is
-    read.
+    `weight` is what the user calls the class weights. `named` turns a position in these operands
+    into the one in the user's array, of which they may be a part. Return the context, with
+    `labels_verified` set where no label need be looked at again. Where a transformation hides
+    which rows are present, nothing is read.
     """
-    if any(a is not None and is_tracer(a, cx.library) for a in (o.sample_weight, o.where)):
+    if any(a is not None and cx.is_tracer(a) for a in (o.sample_weight, o.where)):
         if options.validate is True:
             raise ValueError("validate: True would read values that tracing does not have")
         return cx._replace(values_readable=False, labels_verified=False)
     if options.indexed and o.targets is not None:
         ignore = options.ignore_index
-        least, most = bounds(o.targets, cx)
-        inside = least >= 0 and most < (classes or 2)
+        smallest, largest = bounds(o.targets, cx)
+        inside = smallest >= 0 and largest < (classes or 2)
         if not inside:
-            _first_bad(o, options, cx, classes, named)
-        cx = read(cx, inside and (ignore is None or not least <= ignore <= most))
+            _raise_for_first_invalid(o, options, cx, classes, named)
+        none_ignored = ignore is None or not smallest <= ignore <= largest
+        cx = read(cx, inside and none_ignored)
     if options.validate is True:
-        with quiet(cx):
-            _negatives(o, options, cx, classes, weight, named)
+        with cx.quiet():
+            _raise_for_first_negative(o, options, cx, classes, weight, named)
     return cx
 
 
-def axis_back(axis: int, ndim: int) -> Callable[[tuple[int, ...]], str]:
-    """Return what names a position where the class axis, here the last, is where it came from."""
+def axis_back(axis: int, ndim: int) -> ShowPosition:
+    """Return what shows a position with the class axis, here the last, back where it came from."""
 
     def named(at: tuple[int, ...]) -> str:
-        if axis == -1 or len(at) < ndim:  # a row's
+        if axis == -1 or len(at) < ndim:  # the position of a row, which has no class axis
             return str(at)
         return str((*at[: ndim + axis], at[-1], *at[ndim + axis : -1]))
 
@@ -62,9 +64,9 @@ def check_targets(
     cx: Context,
     classes: int,
     weight: str = "weight",
-    named: Callable[[tuple[int, ...]], str] = str,
+    named: ShowPosition = str,
 ) -> Context:
-    """Do the same for logits that are not here: an array of their shape stands in for them."""
+    """Check values where the logits are elsewhere: an array of their shape stands in for them."""
     rows: Any = o.targets.shape if options.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
     empty = cx.xp.zeros((1,) * (len(rows) + 1), dtype=cx.compute_dtype, device=cx.device)
     like = cx.xp.broadcast_to(empty, (*rows, classes))
@@ -72,12 +74,12 @@ def check_targets(
 
 
 def check_class_weight(o: Operands, options: Options, cx: Context, name: str = "weight") -> None:
-    """With validate=True refuse negative class weights, of which there may be only some here."""
+    """With validate=True refuse negative class weights; o may hold a part of the classes."""
     check_values(Operands(o.x, None, o.class_weight), options, cx, 1, name)
 
 
 def check_labels(o: Operands, options: Options, cx: Context, classes: int) -> Context:
-    """Do the same where the class weights too are elsewhere."""
+    """Check values where the logits and the class weights are elsewhere."""
     return check_targets(o._replace(class_weight=None), options, cx, classes)
 
 
@@ -85,24 +87,21 @@ def _rows(o: Operands, classes: int) -> tuple[int, ...]:
     return tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
 
 
-def _first_bad(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    named: Callable[[tuple[int, ...]], str],
+def _raise_for_first_invalid(
+    o: Operands, options: Options, cx: Context, classes: int, named: ShowPosition
 ) -> None:
     xp = cx.xp
     rows = _rows(o, classes)
-    for piece in cuts(rows, classes, cx):
-        bad = prepare(cut(xp, o, piece, classes), options, cx, classes).label_invalid
-        if bad is None or not bool(xp.any(bad)):
+    for block in block_slices(rows, classes, cx):
+        operands = block_operands(xp, o, block, classes)
+        invalid = prepare(operands, options, cx, classes).label_invalid
+        if invalid is None or not bool(xp.any(invalid)):
             continue
-        at = _first(bad, cx)
-        part: Any = o.targets
-        part = part[piece] if rows else part
-        value = _element(xp.reshape(part, (-1,)), at, cx)
-        where = named(position(at, piece, tuple(part.shape)))
+        at = _first(invalid, cx)
+        labels: Any = o.targets
+        labels = labels[block] if rows else labels
+        value = _element(xp.reshape(labels, (-1,)), at, cx)
+        where = named(position(at, block, tuple(labels.shape)))
         if classes:
             raise IndexError(
                 f"targets: label {value} at position {where} is outside [0, {classes}) "
@@ -112,36 +111,34 @@ def _first_bad(
 
 
 def _first(mask: Array, cx: Context) -> int:
-    """Return the first position where a mask is true; argmax counts in 64 bits, which some lack."""
+    """Return the first position where a mask is true.
+
+    By a minimum: argmax returns 64-bit integers, which some devices lack.
+    """
     n = int(mask.shape[0])
-    numbers = arange(cx, n)
+    numbers = cx.arange(n)
     return int(cx.xp.min(cx.xp.where(mask, numbers, cx.xp.full_like(numbers, n))))
 
 
 def _element(x: Array, at: int, cx: Context) -> int:
-    """Return an integer exactly; torch converts no uint64 beyond int64."""
-    value = int(cast(cx, x[at : at + 1], cx.label_dtype)[0])
+    """Return an integer exactly, a uint64 beyond int64 too, which some libraries cannot convert."""
+    value = int(cx.cast(x[at : at + 1], cx.label_dtype)[0])
     wraps = value < 0 and dtype_name(x.dtype).startswith("uint")
     return value + 2 * (INTEGERS[dtype_name(cx.label_dtype)][1] + 1) if wraps else value
 
 
-def position(at: int, piece: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+def position(at: int, block: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the position in the whole array of a flat position in one block of it."""
-    out = []
+    in_block = []
     for n in reversed(shape):
-        out.append(at % n)
+        in_block.append(at % n)
         at //= n
-    starts = [s.start or 0 for s in piece]
-    return tuple(i + s for i, s in zip(reversed(out), starts, strict=True))
+    starts = [s.start or 0 for s in block]
+    return tuple(i + s for i, s in zip(reversed(in_block), starts, strict=True))
 
 
-def _negatives(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    weight: str,
-    named: Callable[[tuple[int, ...]], str],
+def _raise_for_first_negative(
+    o: Operands, options: Options, cx: Context, classes: int, weight: str, named: ShowPosition
 ) -> None:
     xp = cx.xp
     arrays: list[tuple[str, Any]] = [(weight, o.class_weight)]
@@ -153,14 +150,14 @@ def _negatives(
     for name, values in arrays:
         if values is None or dtype_name(values.dtype).startswith("uint"):
             continue
-        low = values < 0
+        negative = values < 0
         if name != weight:
-            keep = prepare(o, options, cx, classes).row_present
-            if keep is not None:
-                wide = keep if keep.ndim == low.ndim else xp.expand_dims(keep, axis=-1)
-                low = low & wide
-        if bool(xp.any(low)):
-            at = _first(xp.reshape(low, (-1,)), cx)
-            where = position(at, (slice(None),) * low.ndim, tuple(low.shape))
+            present = prepare(o, options, cx, classes).row_present
+            if present is not None:
+                same_rank = present.ndim == negative.ndim
+                negative = negative & (present if same_rank else xp.expand_dims(present, axis=-1))
+        if bool(xp.any(negative)):
+            at = _first(xp.reshape(negative, (-1,)), cx)
+            where = position(at, (slice(None),) * negative.ndim, tuple(negative.shape))
             shown = str(where) if name == weight else named(where)
             raise ValueError(f"{name}: negative at position {shown}")

@@ -1,4 +1,4 @@
-"""What was found: which rule, how often, where first, and why it matters."""
+"""The report: which rules were met, how often, where first, and what follows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 Position = tuple[int, ...]
 FIRST = 5  # positions that a finding names
-OF_CLASSES = frozenset({"bad_weight"})  # rules that count classes, which all rows have in common
+OF_CLASSES = frozenset({"bad_weight"})  # rules about classes instead of rows
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule that the arguments run into."""
+    """One rule that the arguments meet."""
 
     rule: str  # "nan_logit", ...: stable, for programs
-    count: int  # of rows; of bad_weight, of classes
+    count: int  # rows; for bad_weight: classes
     positions: tuple[Position, ...]  # the first few of them
     explanation: str
 
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Why a loss is what it is; ``str(report)`` says it in words.
+    """Why a loss has the value that it has; ``str(report)`` says it in words.
 
     Nothing is found in arguments whose loss is finite and counts at least one row, but for
     negative weights and targets, which are named though they make no loss infinite.
@@ -53,13 +53,13 @@ class Report:
 
 
 class Findings:
-    """Findings as they come in, block by block."""
+    """Collects findings block by block."""
 
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
 
     def rows(self, rule: str, explanation: str, positions: Iterable[Position], count: int) -> None:
-        """Add rows of one block to a rule; the first explanation stands."""
+        """Add rows of one block to a rule; its first explanation is kept."""
         if not count:
             return
         old = self._found.get(rule) or Finding(rule, 0, (), explanation)
@@ -67,11 +67,11 @@ class Findings:
         self._found[rule] = Finding(rule, old.count + count, places[:FIRST], old.explanation)
 
     def once(self, rule: str, explanation: str, count: int, positions: Iterable[Position]) -> None:
-        """Add what is the same whichever block one looks at."""
+        """Add a finding that does not depend on the block."""
         self._found.setdefault(rule, Finding(rule, count, tuple(positions)[:FIRST], explanation))
 
     def merge(self, later: Iterable[Finding]) -> None:
-        """Add what was found in rows that come after all of these."""
+        """Add the findings of rows that come after all of these."""
         for found in later:
             if found.rule in OF_CLASSES:
                 self.once(found.rule, found.explanation, found.count, found.positions)
@@ -79,7 +79,7 @@ class Findings:
                 self.rows(found.rule, found.explanation, found.positions, found.count)
 
     def all(self) -> tuple[Finding, ...]:
-        """Return what was found, in the order in which it was."""
+        """Return the findings in the order in which they were made."""
         return tuple(self._found.values())
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The rules by which a row's loss is NaN or infinite, tried on the values of a call."""
+"""The rules that make the loss of a row NaN or infinite, tried on the values of a call."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .._arrays.inspect import Array, dtype_name
 from .._arrays.ops import cast
 from ..core.call import LossCall
 from ..core.options import Operands
-from ..core.row_blocks import cut, cuts
-from ..core.softmax import link
+from ..core.row_blocks import block_operands, block_slices
+from ..core.softmax import softcapped
 from ..evaluation.record import Sum
 from ..evaluation.rows import Measured, host
 from .report import Findings, places
@@ -26,7 +26,7 @@ Hit = tuple[str, Mask, str]  # a rule, the rows of a block that it applies to, w
 
 
 def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...]) -> None:
-    """Add what explains the losses of these rows, whose first stands at `start` in the whole."""
+    """Add what explains the losses of a block of rows, of which `start` is the first."""
     cx, o, classes = call.cx, call.operands, call.classes
     weights = None if o.class_weight is None else host(cast(cx, o.class_weight, cx.compute_dtype))
     if weights is not None:
@@ -40,11 +40,11 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
             )
     rows = tuple(o.x.shape[:-1])
     known = all(n == n for n in rows)
-    for piece in cuts(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
+    for piece in block_slices(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
         losses = np.asarray(got.losses[piece])
         here = tuple(a + (s.start or 0) for a, s in zip(start, piece, strict=True))
         for rule, mask, why in _block(
-            cut(cx.xp, o, piece, classes), losses.reshape(-1), weights, call
+            block_operands(cx.xp, o, piece, classes), losses.reshape(-1), weights, call
         ):
             found.rows(rule, why, places(mask, losses.shape, here), int(np.count_nonzero(mask)))
 
@@ -52,7 +52,7 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
 def conclude(
     got: Measured, found: Findings, reduction: str, divisor: float | None, dtype: str
 ) -> float | None:
-    """Return the loss that the rows come to, and add what explains it beyond single rows."""
+    """Return the reduced loss, and add findings about it that are not about single rows."""
     counted = bool(np.any(got.weights))
     if not counted:
         found.once("nothing_counted", "no row is present and has a weight", got.losses.size, ())
@@ -102,14 +102,14 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
     else:
         t = cast(
             cx, o.targets, cx.compute_dtype
-        )  # where it is: only what is found comes to the host
+        )  # on the array's own device: only affected rows are copied to the host
         odd = host(cx.xp.any(~(t >= 0) | (t == np.inf), axis=-1)) & keep
         explained |= odd
         yield "bad_target", odd, "a target is NaN, infinite or negative: no probability"
     failed = keep & ~np.isfinite(losses)
     if not failed.any():
         return
-    z = _rows(o.x, failed, cx, lambda x: link(x, options, cx))
+    z = _rows(o.x, failed, cx, lambda x: softcapped(x, options, cx))
     if targets is None:
         asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.compute_dtype))
     else:
@@ -168,20 +168,20 @@ def _from_logits(
 
 
 def _rows(x: Array | None, mask: Mask, cx: Context, convert: Callable[[Array], Array]) -> Values:
-    """Return some rows on the host, of an array elsewhere only these."""
-    if cx.library == "dask":  # a chunk is on the host when it is there at all
+    """Return the rows of a mask on the host; from another device only these are copied."""
+    if cx.library == "dask":  # computed chunks are on the host already
         return host(convert(x))[mask]
     index = moved(np.flatnonzero(mask), cx)
     return host(convert(cx.xp.take(x, index, axis=0)))
 
 
 def _odd(x: Values) -> Mask:
-    """Mark what no weight and no probability is: NaN, infinite, negative."""
+    """Mark what is neither a weight nor a probability: NaN, infinite or negative."""
     odd: Mask = ~(x >= 0) | (x == np.inf)
     return odd
 
 
 def _some(mask: Mask) -> Mask:
-    """Tell for each row whether it has a mark."""
+    """Tell for each row whether any of its entries is marked."""
     marked: Mask = np.asarray(mask.any(axis=-1))
     return marked

@@ -7,10 +7,10 @@ from typing import Any
 
 from .._arrays.context import Context, read
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, gather, quiet
+from .._arrays.ops import cast, quiet
 from ..core import class_shards
 from ..core.options import Cotangent, Operands, Options, Outputs
-from ..core.row_blocks import cuts
+from ..core.row_blocks import block_slices
 from ..core.row_stats import RowStats
 from ..core.targets import Targets
 from . import Engine, EngineUnavailable, choose, generic
@@ -60,12 +60,12 @@ def stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
         m, rest = got
         # Of NaN and masked classes alone the kernel's maximum is -inf: no class, for a merge.
         m = xp.where(rest == rest, m, xp.nan)
-        at = cast(cx, gather(cx, x, t.labels), cx.compute_dtype)
+        at = cast(cx, cx.gather(x, t.labels), cx.compute_dtype)
         with quiet(cx):
             gap = xp.where(at == m, 0.0, cast(cx, m, cx.sum_dtype) - cast(cx, at, cx.sum_dtype))
         mass = cast(cx, t.label_local, cx.sum_dtype)
         return RowStats(m, rest, mass, mass, xp.where(t.label_local, gap, 0.0))
-    pieces = list(cuts(rows, max(1, x.shape[-1]), cx))
+    pieces = list(block_slices(rows, max(1, x.shape[-1]), cx))
     made = [
         class_shards.stats(rows_of(xp, x, p, 2), _targets(xp, t, p), options, cx) for p in pieces
     ]
@@ -92,7 +92,7 @@ def gradient(
     out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
     if 0 in x.shape:
         return out
-    for p in cuts(rows, x.shape[-1], cx):
+    for p in block_slices(rows, x.shape[-1], cx):
         part = RowStats(*(rows_of(xp, a, p, 1) if hasattr(a, "ndim") else a for a in s))
         g = class_shards.gradient(
             rows_of(xp, x, p, 2), part, _targets(xp, t, p), options, cx, cut_up(xp, cotangent, p)

@@ -11,7 +11,7 @@ from .._arrays.inspect import Array
 from ..core.family import evaluate
 from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ..core.reduce import exact_sum
-from ..core.row_blocks import HOST, cut, cuts
+from ..core.row_blocks import HOST, block_operands, block_slices
 
 name = "generic"
 save_stats_from = 1  # classes from which a gradient starts from saved statistics
@@ -48,7 +48,7 @@ def run(
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
     if len(rows) == 1 and rows[0] * max(1, classes) <= HOST:
         return evaluate(o, options, cx, classes, outputs, cotangent, saved)
-    pieces = list(cuts(rows, classes, cx))
+    pieces = list(block_slices(rows, classes, cx))
     if len(pieces) <= 1:
         got = _block(o, options, cx, classes, outputs, cotangent, saved, (slice(None),) * len(rows))
         return got if len(rows) == 1 else _shaped(got, o, rows, xp)
@@ -92,7 +92,7 @@ def _block(
     piece: tuple[slice, ...],
 ) -> Outcome:
     known = None if saved is None else tuple(_flat(cx.xp, s[(*piece, ...)]) for s in saved)
-    part = cut(cx.xp, o, piece, classes)
+    part = block_operands(cx.xp, o, piece, classes)
     return evaluate(part, options, cx, classes, outputs, cut_up(cx.xp, cotangent, piece), known)
 
 

@@ -9,34 +9,34 @@ from .._arrays.inspect import Array
 
 
 class GpuArrays(Protocol):
-    """What the engine asks of an array library; `index` numbers the GPU."""
+    """What the engines ask of an array library about its arrays; a GPU is known by its index."""
 
     def index(self, a: Array) -> int:
-        """Return the GPU that an array is on."""
+        """Return the index of the GPU that an array is on."""
 
     def capability(self, index: int) -> int:
-        """Return 90 for compute capability 9.0."""
+        """Return a GPU's compute capability, 90 for 9.0."""
 
     def address(self, a: Array) -> int:
-        """Return where its first element lies."""
+        """Return the address of the first element."""
 
     def steps(self, a: Array) -> tuple[int, ...]:
-        """Return its strides, in elements."""
+        """Return the strides, in elements."""
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        """Make an array in C order on another's GPU, in the library's own memory."""
+        """Make an array in C order on the GPU of `like`, by the library's own allocator."""
 
     def empty_like(self, a: Array) -> Array:
-        """Make an array with another's strides, where that leaves no gaps."""
+        """Make an array with the strides of `a`, or in C order where those leave gaps."""
 
     def in_order(self, a: Array) -> Array:
-        """Return the array in C order."""
+        """Return the array in C order, a copy where it is not."""
 
     def stream(self, index: int) -> int:
-        """Return the current stream's handle."""
+        """Return the handle of the current stream on a GPU."""
 
     def in_turn(self, index: int, stream: int) -> bool:
-        """Tell whether launches on it are made now, and one after another."""
+        """Tell whether launches on a stream run one after another, and none is being captured."""
 
 
 class _TorchArrays:
@@ -72,7 +72,7 @@ class _TorchArrays:
         return a.contiguous()
 
     def in_turn(self, index: int, stream: int) -> bool:
-        # Whether the current device's stream is captured is known, of no other.
+        # PyTorch tells only of the current device's stream whether it is being captured.
         return index == self._current() and not self._capturing()
 
 
@@ -111,13 +111,14 @@ class _CuPyArrays:
         return self._cupy.ascontiguousarray(a)
 
     def stream(self, index: int) -> int:
-        # The current stream is the current device's; another's work goes to its default stream.
+        # CuPy's current stream belongs to the current device. On another device work goes to the
+        # default stream.
         if index == self._cupy.cuda.runtime.getDevice():
             return int(self._cupy.cuda.get_current_stream().ptr)
         return 0
 
     def in_turn(self, index: int, stream: int) -> bool:
-        # One handle, 2, names the default stream of whichever thread asks.
+        # Handle 2 names the calling thread's own default stream: two threads have two streams.
         runtime = self._cupy.cuda.runtime
         here = index == runtime.getDevice() and stream != 2
         return here and not runtime.streamIsCapturing(stream)
@@ -125,5 +126,5 @@ class _CuPyArrays:
 
 @cache
 def of(library: str) -> GpuArrays:
-    """Return what knows the arrays of a library."""
+    """Return what knows the arrays of a library, "torch" or "cupy"."""
     return _TorchArrays() if library == "torch" else _CuPyArrays()

@@ -1,4 +1,4 @@
-"""The record: sums that lose nothing, counts, and what they come to."""
+"""The record of an evaluation: exact sums, counts, and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an :class:`Evaluation` comes to: plain numbers."""
+    """The metrics of an :class:`Evaluation`, as plain numbers."""
 
     loss: float  # Σ row losses / Σ W; 0.0 where nothing is counted
     perplexity: float  # exp(loss)
     accuracy: float  # right / counted; NaN where nothing is counted
     rows: int
-    counted: int  # present, and of a weight W that is not 0
+    counted: int  # rows that are present and have a weight W other than 0
     ignored: int  # rows - counted
     weight: float  # Σ W, the denominator of the loss
 
@@ -58,7 +58,7 @@ class Sum:
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """Return a + b rounded, and what the rounding took away (Knuth)."""
+    """Return a + b rounded, and the rounding error (Knuth's two-sum)."""
     total = a + b
     shadow = total - a
     return total, (a - (total - shadow)) + (b - shadow)
@@ -187,7 +187,7 @@ class Evaluation:
         return self
 
     def add(self, batch: Measured) -> None:
-        """Add rows that are measured already."""
+        """Add the rows of a batch after they were measured."""
         self._loss += Sum.of(batch.losses)
         self._weight += Sum.of(batch.weights)
         self._rows += batch.losses.size
@@ -202,7 +202,7 @@ class Evaluation:
         return Evaluation(*(a + b for a, b in pairs))
 
     def result(self) -> EvaluationResult:
-        """Return what the batches come to, as plain numbers.
+        """Return the metrics of all batches, as plain numbers.
 
         ``loss = sum_i row_i / sum_i W_i``, 0.0 where the weights sum to 0, as the mean of
         :func:`cross_entropy` is; the accuracy of no row is NaN.
@@ -304,7 +304,7 @@ class Evaluation:
 
 
 def _quotient(above: Sum, below: Sum) -> float:
-    """Return above / below to an ulp: the low parts weigh as much as a rounding of the high."""
+    """Return above / below within an ulp, for which the low parts of both are needed."""
     first = above.high / below.high
     correction = (above.low - first * below.low) / below.high
     return first + correction if isfinite(correction) else first

@@ -1,4 +1,4 @@
-"""One batch, row by row: loss, weight and prediction, brought to the host."""
+"""Measures one batch: the loss, the weight and the prediction of each row, on the host."""
 
 from __future__ import annotations
 
@@ -24,37 +24,34 @@ from .._arrays.inspect import (
 from .._arrays.ops import cast, quiet
 from ..core.call import LossCall
 from ..core.options import Operands
-from ..core.powers import split
-from ..core.row_blocks import cut, cuts
+from ..core.powers import decompose
+from ..core.row_blocks import block_operands, block_slices
 from ..core.targets import prepare
 from ..core.weights import balance, moderate
-from ..losses._prepare import classes_call
+from ..gradients import prepared as call_of
+from ..losses.cross_entropy import cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One batch, row by row, on the host; what the rows are predicted to be stays where it was."""
+    """The rows of one batch on the host; the predictions stay on the device of the logits."""
 
     losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
     weights: npt.NDArray[np.float64]  # W, 0 where absent
     right: npt.NDArray[np.bool_]
-    predicted: Array  # (*rows), the first class of the largest logit
+    predicted: Array  # (*rows), the first class of the largest logit; of a binary loss 0 or 1
 
 
-def prepared(
-    logits: Array, targets: Array, /, *, ignore_index: int | None, **options: Any
-) -> LossCall:
-    """Prepare a call of :func:`cross_entropy` for its rows, out of reach of any autodiff."""
-    logits, targets = at_hand("logits", logits), at_hand("targets", targets)
+def prepared(logits: Array, targets: Array, /, **options: Any) -> LossCall:
+    """Prepare a call of :func:`cross_entropy` with one loss a row, detached from any autodiff."""
+    return prepared_for(cross_entropy, "logits", logits, targets, **options)
+
+
+def prepared_for(loss: Any, first: str, x: Array, targets: Array, /, **options: Any) -> LossCall:
+    """Prepare a call of any public loss for its rows; `first` is the name of its first argument."""
+    x, targets = at_hand(first, x), at_hand("targets", targets)
     options = {name: at_hand(name, value) for name, value in options.items()}
-    return classes_call(
-        "cross_entropy",
-        constant(logits),
-        constant(targets),
-        ignore_index=ignore_index,
-        reduction="none",
-        **options,
-    )
+    return call_of(loss, constant(x), constant(targets), reduction="none", **options)
 
 
 def measure(call: LossCall) -> Measured:
@@ -63,7 +60,7 @@ def measure(call: LossCall) -> Measured:
     xp = cx.xp
     call, shift, sample = _balanced(call)
     o = call.operands
-    rows = tuple(o.x.shape[:-1])
+    rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
     with quiet(cx):
         if cx.library == "dask":
             from ..backends.dask import backend as dask
@@ -75,7 +72,10 @@ def measure(call: LossCall) -> Measured:
         if not cx.inplace_ok:
             weights, right, predicted = _facts(o, call)
         else:
-            parts = [_facts(cut(xp, o, piece, classes), call) for piece in cuts(rows, classes, cx)]
+            parts = [
+                _facts(block_operands(xp, o, piece, classes), call)
+                for piece in block_slices(rows, classes, cx)
+            ]
             weights, right, predicted = (
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
@@ -87,9 +87,9 @@ def measure(call: LossCall) -> Measured:
 def _measured(
     numbers: npt.NDArray[np.float64], shift: int, sample: Array | None, predicted: Array
 ) -> Measured:
-    """Give the rows' losses and weights the factors that the call was spared."""
+    """Multiply losses and weights by the factors that `_balanced` took out of the call."""
     with np.errstate(all="ignore"):
-        if sample is not None:  # 0 where absent, though the weight be NaN
+        if sample is not None:  # an absent row stays 0, even where its sample weight is NaN
             numbers[:2] *= np.where(numbers[1] == 0, 1.0, host(sample))
         if shift:
             numbers[:2] = np.ldexp(numbers[:2], shift)
@@ -98,9 +98,9 @@ def _measured(
 
 
 def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
-    """Return the call with plain weights, and the factors of the rows: 2^shift, and one each.
+    """Take extreme weights out of a call; return it, a power of two, and a factor for each row.
 
-    A row's loss comes in the logits' dtype, which a weight of 1e38 or of 1e-38 would leave.
+    A row's loss has the dtype of the logits, in whose range it might not be with a weight of 1e38.
     """
     cx, o = call.cx, call.operands
     plain = o.class_weight is None and o.sample_weight is None
@@ -110,8 +110,9 @@ def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
     sample = o.sample_weight
     if sample is not None:
         sample = cast(cx, sample, cx.compute_dtype)
-        mantissa, _, ordinary = split(cx, sample)
-        there = ordinary | (mantissa != 0)  # where a subnormal counts as 0 it compares equal
+        mantissa, _, ordinary = decompose(cx, sample)
+        # A library that flushes subnormals to 0 must not take their rows as absent.
+        there = ordinary | (mantissa != 0)
         o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
     made = balance(o, call.options, cx, call.classes, by_label=False)
     return call._replace(operands=made.operands), int(host(made.shift)), sample
@@ -122,8 +123,19 @@ def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
     cx = call.cx
     xp = cx.xp
     t = prepare(o, call.options, cx, call.classes)
-    predicted = xp.argmax(cast(cx, o.x, cx.compute_dtype), axis=-1)
-    labels = t.labels if t.labels is not None else xp.argmax(t.probs, axis=-1)
+    x = cast(cx, o.x, cx.compute_dtype)
+    if not call.classes:  # one probability an element: class 1 is predicted above one half
+        half = 0.5 if call.options.kind == "binary_cross_entropy" else 0.0
+        predicted = cast(cx, x > half, cx.label_dtype)
+        labels = cast(cx, o.targets, cx.compute_dtype) > 0.5
+    else:
+        predicted = xp.argmax(x, axis=-1)
+        if t.labels is not None:
+            labels = t.labels
+        else:  # the divergence takes its targets as they come
+            labels = xp.argmax(
+                cast(cx, o.targets, cx.compute_dtype) if t.probs is None else t.probs, axis=-1
+            )
     weights = t.row_weight
     if weights is None:
         weights = xp.ones_like(predicted, dtype=cx.sum_dtype)
@@ -131,18 +143,20 @@ def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
 
 
 def constant(x: Array) -> Array:
-    """Take an array out of its library's autodiff, where that is a property of arrays."""
+    """Detach an array from autodiff, in a library whose arrays record it."""
     detach = getattr(x, "detach", None)
     return x if detach is None else detach()
 
 
 def at_hand(name: str, x: Any) -> Any:
-    """Return an argument whose values can be read here: all of a DTensor, never of a wrapper."""
+    """Return an argument whose values can be read: the whole of a DTensor; other wrappers raise."""
     xp = namespace(x)
     if xp is None or library(xp) != "torch" or compiling():
         return x
     x = gathered(x)
-    if is_traced(x, "torch") and not foreign(name, x, xp):  # what else it is, its own check says
+    if is_traced(x, "torch") and not foreign(
+        name, x, xp
+    ):  # anything else is refused by its own check
         raise TypeError(
             f"{name}: {type(x).__name__} on device {x.device} has no values here that can be read; "
             "pass plain tensors, outside of any transformation"
@@ -152,7 +166,7 @@ def at_hand(name: str, x: Any) -> Any:
 
 def host(x: Array) -> npt.NDArray[Any]:
     """Return the values of an array of any library as a NumPy array."""
-    # A lazy graph; a torch device; a CuPy device.
+    # In turn: a lazy graph, a torch device, a CuPy device.
     for leave in ("compute", "cpu", "get"):
         method = getattr(x, leave, None)
         if method is not None:

@@ -1,1 +1,1 @@
-"""The front desk: signatures, docstrings, arguments checked and handed on."""
+"""The public losses: each checks its arguments, prepares a call and evaluates it."""

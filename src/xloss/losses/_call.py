@@ -1,4 +1,4 @@
-"""The last step of every loss: a prepared call is computed."""
+"""The last step of every loss: evaluate a prepared call."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def evaluate(call: LossCall) -> Array:
     """Return the value of a call, by the backend of its library."""
     compute: Callable[[LossCall], Array] = backends.of_loss(call).value
     if call.group is not None:
-        # The ranks' exchange is no operation that torch.compile could put into its graph.
+        # torch.compile cannot put the exchange between ranks into its graph.
         return process_groups.uncompiled(compute, call)
     return compute(call)

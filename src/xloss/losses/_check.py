@@ -1,4 +1,7 @@
-"""Arguments checked before any arithmetic: each error names the argument, what came, what fits."""
+"""Checks of arguments, before any arithmetic.
+
+Each error names the argument and says what it was and what was expected.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def taken(name: str, x: Any, expected: str) -> Namespace:
-    """Return the namespace of an array, or say what stands in its place and what to pass."""
+    """Return the namespace of an array; for anything else raise, saying what to pass instead."""
     xp = namespace(x)
     if xp is np:
         return xp
@@ -45,7 +48,7 @@ def taken(name: str, x: Any, expected: str) -> Namespace:
 
 
 def logits(name: str, x: Any) -> tuple[Array, Context]:
-    """Check the array that decides library, device and dtype."""
+    """Check the first argument, which decides library, device and dtype of the call."""
     xp = taken(name, x, "a dense array of an Array API library")
     if isinstance(x, np.generic):
         x = np.asarray(x)
@@ -80,7 +83,7 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
 
 
 def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
-    """Check labels or weights, which may be NumPy's beside logits of any library."""
+    """Check labels or weights, which may be NumPy arrays whatever the library of the logits."""
     if cx.xp is np or not host_data.is_host(x):
         return same_home(name, x, cx, first, expected)
     if not compiling() and not host_data.movable(x):
@@ -118,7 +121,7 @@ def move_last(x: Array, axis: int, cx: Context) -> Array:
 
 
 def is_label(x: Array) -> bool:
-    """Tell class indices from probabilities by dtype."""
+    """Tell by the dtype of targets whether they are class indices or probabilities."""
     return dtype_name(x.dtype) in INTEGERS
 
 
@@ -149,7 +152,7 @@ def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) ->
 def element_targets(
     x: Array, targets: Any, cx: Context, first: str, *, binary: bool
 ) -> tuple[Array, bool]:
-    """Check targets of the logits' own shape; the binary losses also take bool and integers."""
+    """Check targets of the logits' shape; binary losses also take bool and integers."""
     expected = f"a floating array of the shape of {first}" + (", or bool, or 0 and 1" * binary)
     t = beside("targets", targets, cx, first, expected)
     name = dtype_name(t.dtype)
@@ -193,7 +196,7 @@ def _number_array(name: str, w: Any, cx: Context, first: str, expected: str) -> 
 
 
 def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str) -> Any:
-    """Check and broadcast a number or a truth value a row; never enlarges the rows."""
+    """Check and broadcast an array with one number or bool a row; it must not enlarge the rows."""
     if w is None:
         return None
     if name == "where":
@@ -212,7 +215,7 @@ def row_array(name: str, w: Any, rows: tuple[Any, ...], cx: Context, first: str)
     if not fits:
         raise ValueError(f"{name}: shape {shape} does not broadcast to the row shape {rows}")
     if cx.library == "dask" and any(n != n for n in (*rows, *shape)):
-        return w  # its backend compares and broadcasts the chunks, whose lengths Dask does not know
+        return w  # Dask may not know the lengths: its backend compares and broadcasts the chunks
     return cx.xp.broadcast_to(w, rows)
 
 
@@ -222,7 +225,7 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
         from ..backends.torch import sizes as torch_sizes
 
         value = torch_sizes.constant(value)
-    if type(value) is float:  # nearly always, and an abstract class is slow to ask
+    if type(value) is float:  # the usual case: asking the abstract class Real is slow
         got = value
     elif isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
@@ -238,7 +241,7 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
 
 
 def clip_eps(eps: Any) -> float | None:
-    """Check the bound that probabilities are clipped by."""
+    """Check `eps`: probabilities are clipped into [eps, 1 - eps]."""
     return None if eps is None else number("eps", eps, 0.0, 0.5)
 
 
@@ -260,7 +263,7 @@ def ignored(index: Any, indexed: bool) -> int | None:
 
 
 def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str, Any]:
-    """Check the reduction and the denominator that may replace the mean's."""
+    """Check `reduction`, and `normalizer`, which replaces the denominator of a mean."""
     if value not in REDUCTIONS:
         raise ValueError(f"reduction: expected one of {REDUCTIONS}, got {value!r}")
     if normalizer is None:
@@ -276,13 +279,13 @@ def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str
 
 
 def validate_option(value: Any) -> None:
-    """Check what `validate` may be."""
+    """Check the value of `validate`."""
     if not (isinstance(value, bool) or (isinstance(value, str) and value == "auto")):
         raise ValueError(f'validate: expected "auto", True or False, got {value!r}')
 
 
 def validate(value: Any, targets: Array, cx: Context, *, on_host: bool = False) -> tuple[Any, bool]:
-    """Check the option, and say whether the targets' values may be read.
+    """Check `validate`, and tell whether the values of targets may be read.
 
     `on_host`: they came as NumPy arrays, and will be checked as such.
     """
@@ -292,5 +295,5 @@ def validate(value: Any, targets: Array, cx: Context, *, on_host: bool = False) 
     if value is True and not on_host:
         if is_tracer(targets, cx.library) and (compiling() or not spread(targets)):
             raise ValueError("validate: True would read values that tracing does not have")
-        return value, cx.library != "dask"  # on Dask the chunks are read, at compute
+        return value, cx.library != "dask"  # on Dask each chunk is read when it is computed
     return value, readable(targets, cx.xp)

@@ -1,4 +1,4 @@
-"""The weight and the bias that turn features into logits, checked as `_check` checks others."""
+"""Checks of the weight and the bias that turn features into logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._lengths import is_empty, same_shape
 
 
 class Shaped(NamedTuple):
-    """The shape of logits that are not there."""
+    """The shape of logits that are never computed as a whole."""
 
     shape: tuple[Any, ...]
 
@@ -27,7 +27,7 @@ class Shaped(NamedTuple):
 def checked(
     x: Array, weight: Any, bias: Any, block_rows: Any, cx: Context, *, empty: bool = False
 ) -> Linear:
-    """Check what turns features into logits; `empty`: a weight of no class will do."""
+    """Check weight, bias and block_rows; empty: a weight may have no classes, as on some ranks."""
     if spread(x) or spread(weight):
         raise TypeError(
             "features, weight: DTensors are not taken; give each rank's own, and group="
@@ -42,7 +42,8 @@ def checked(
             raise TypeError(f"{name}: expected {expected}, got {check.described(a)}")
         return a
 
-    # No length goes into a text that may not be needed: torch.compile would fix it for good.
+    # A message is formatted only where it is raised: formatting a length makes torch.compile treat
+    # it as a constant.
     w = floating("weight", weight, "a floating array of shape (classes, features)")
     if w.ndim != 2 or not same_shape((width,), tuple(w.shape[1:])):
         raise ValueError(f"weight: expected shape (classes, {width}), got {tuple(w.shape)}")

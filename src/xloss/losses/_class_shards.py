@@ -1,4 +1,4 @@
-"""From the arguments of a loss whose classes are spread over ranks to a prepared call."""
+"""Prepares the call of a loss whose classes are sharded over ranks."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from ..core.targets import bounds
 from ..core.value_checks import check_class_weight, check_labels
 from . import _check as check
 from . import _check_linear as check_linear
-from ._host_targets import Given
+from ._host_targets import HostData
 from ._prepare import entropy_spec, linear_call, weighed
 
-FACTS = 11  # what ranks compare, each a number, whichever loss they call
+# Numbers by which ranks compare their arguments: as many whichever loss a rank calls, so that ranks
+# that call different losses find that out instead of waiting for each other.
+FINGERPRINTS = 11
 
 
 def prepare_shard(x: Any, targets: Any, *, group: Any, **keywords: Any) -> LossCall:
-    """Prepare cross-entropy of a slice of the classes; torch.compile cannot trace the exchange."""
+    """Prepare cross-entropy of a shard of the classes, outside of torch.compile."""
     return process_groups.uncompiled(shard_call, x, targets, group=group, **keywords)
 
 
 def prepare_linear(
     features: Any, weight: Any, targets: Any, *, group: Any, **keywords: Any
 ) -> LossCall:
-    """Prepare cross-entropy of features, whose matrix is whole or a slice on each rank."""
+    """Prepare cross-entropy of features with a weight that is whole, or a shard on each rank."""
     if group is None:
         return linear_call(features, weight, targets, **keywords)
     return process_groups.uncompiled(
@@ -49,17 +51,17 @@ def shard_call(
     where: Any,
     **keywords: Any,
 ) -> LossCall:
-    """Prepare cross-entropy of the slice of the classes that this rank holds."""
+    """Prepare cross-entropy of the shard of the classes that this rank holds."""
     first = "logits_shard"
     x, cx = check.logits(first, x)
     ranks = process_groups.of(group, cx)
     try:
         if x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
-        given = Given(targets, keywords["ignore_index"], sample_weight, where)
+        host_data = HostData(targets, keywords["ignore_index"], sample_weight, where)
         targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
         t = labels(x, targets, cx, first)
-        on_host = keywords["validate"] == "auto" and given.on_host("auto", cx)
+        on_host = keywords["validate"] == "auto" and host_data.on_host("auto", cx)
         options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
         rows = tuple(x.shape[:-1])
         operands = Operands(
@@ -71,15 +73,15 @@ def shard_call(
         )
         if reads:
             check_class_weight(operands, options, read(cx), "weight")
-        told = facts(operands, options, cx, normalizer, reads)
+        fingerprints = fingerprints_of(operands, options, cx, normalizer, reads)
     except Exception:
-        process_groups.refuse(ranks, FACTS)
+        process_groups.refuse(ranks, FINGERPRINTS)
         raise
-    shard = process_groups.shard(ranks, x.shape[-1], told, first)
+    shard = process_groups.shard(ranks, x.shape[-1], fingerprints, first)
     if reads:
         cx = check_labels(operands, options, read(cx), shard.classes)
     elif on_host:
-        given.check(options, shard.classes)
+        host_data.check(options, shard.classes)
     operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
     return LossCall(
         "vocab_parallel_cross_entropy",
@@ -109,16 +111,16 @@ def linear_shard_call(
     where: Any,
     **keywords: Any,
 ) -> LossCall:
-    """Prepare cross-entropy of features that the ranks' slices of a matrix turn into logits."""
+    """Prepare cross-entropy of features with a weight of which each rank holds a shard."""
     first = "features"
     x, cx = check.logits(first, features)
     ranks = process_groups.of(group, cx)
     try:
         linear = check_linear.checked(x, weight, bias, block_rows, cx, empty=True)
-        given = Given(targets, keywords["ignore_index"], sample_weight, where)
+        host_data = HostData(targets, keywords["ignore_index"], sample_weight, where)
         targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
         t = labels(x, targets, cx, first)
-        on_host = keywords["validate"] == "auto" and given.on_host("auto", cx)
+        on_host = keywords["validate"] == "auto" and host_data.on_host("auto", cx)
         options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
         rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
         operands = Operands(
@@ -130,15 +132,15 @@ def linear_shard_call(
         )
         if reads:
             check_class_weight(operands, options, read(cx), "class_weight")
-        told = facts(operands, options, cx, normalizer, reads, linear)
+        fingerprints = fingerprints_of(operands, options, cx, normalizer, reads, linear)
     except Exception:
-        process_groups.refuse(ranks, FACTS)
+        process_groups.refuse(ranks, FINGERPRINTS)
         raise
-    shard = process_groups.shard(ranks, size, told, "weight")
+    shard = process_groups.shard(ranks, size, fingerprints, "weight")
     if reads:
         cx = check_labels(operands, options, read(cx), shard.classes)
     elif on_host:
-        given.check(options, shard.classes)
+        host_data.check(options, shard.classes)
     operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
     names = (first, "weight", "bias")
     return LossCall(
@@ -159,13 +161,13 @@ def linear_shard_call(
 def weighed_rows(
     o: Operands, options: Options, cx: Context, classes: int, normalizer: Any
 ) -> tuple[Operands, Any]:
-    """Bring the rows' weights near 1: of those of the classes each rank sees its own only."""
+    """Scale the sample weights to near 1; class weights stay, as each rank has only its own."""
     made, normalizer = weighed(o._replace(class_weight=None), options, cx, classes, normalizer)
     return made._replace(class_weight=o.class_weight), normalizer
 
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
-    """Check the labels, which are the only targets that every rank can hold."""
+    """Check the labels. Soft targets are refused: a rank would need those of all classes."""
     expected = "an integer array of global class indices"
     t = check.beside("targets", targets, cx, first, expected)
     if dtype_name(t.dtype) not in INTEGERS:
@@ -179,7 +181,7 @@ def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
     return t
 
 
-def facts(
+def fingerprints_of(
     o: Operands,
     options: Options,
     cx: Context,
@@ -187,7 +189,10 @@ def facts(
     reads: bool,
     linear: Linear | None = None,
 ) -> dict[str, int]:
-    """Say what must be the same on every rank, in numbers; the names make the error."""
+    """Return a fingerprint of everything that must be the same on all ranks.
+
+    The keys are the errors that are raised where ranks differ.
+    """
     t: Any = o.targets
     low = high = total = 0
     if reads and prod(t.shape):
@@ -197,20 +202,22 @@ def facts(
     number = normalizer if isinstance(normalizer, float) else None
     rows = tuple(int(n) for n in t.shape)
     first = "logits_shard" if linear is None else "features"
-    # The features' gradient is summed where it is wanted: by all ranks or by none.
+    # The gradient to features is summed over ranks in backward: all ranks must want it, or none.
     follows = linear is not None and bool(getattr(o.x, "requires_grad", False))
     return {
-        "group: another loss": process_groups.fact(linear is None),
-        f"{first}: other rows": process_groups.fact(rows),
-        f"{first}: another dtype": process_groups.fact(dtype_name(cx.compute_dtype)),
+        "group: another loss": process_groups.fingerprint(linear is None),
+        f"{first}: other rows": process_groups.fingerprint(rows),
+        f"{first}: another dtype": process_groups.fingerprint(dtype_name(cx.compute_dtype)),
         "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another": (
-            process_groups.fact(options._replace(engine=None))
+            process_groups.fingerprint(options._replace(engine=None))
         ),
-        "weight, sample_weight, where or normalizer: given otherwise": process_groups.fact(given),
-        "normalizer: another": process_groups.fact(number),
-        "targets: another least label": process_groups.fact(low),
-        "targets: another largest label": process_groups.fact(high),
-        "targets: another sum of labels": process_groups.fact(total),
-        "block_rows: another": process_groups.fact(linear and linear.block_rows),
-        "features: requires_grad is another": process_groups.fact(follows),
+        "weight, sample_weight, where or normalizer: given otherwise": process_groups.fingerprint(
+            given
+        ),
+        "normalizer: another": process_groups.fingerprint(number),
+        "targets: another least label": process_groups.fingerprint(low),
+        "targets: another largest label": process_groups.fingerprint(high),
+        "targets: another sum of labels": process_groups.fingerprint(total),
+        "block_rows: another": process_groups.fingerprint(linear and linear.block_rows),
+        "features: requires_grad is another": process_groups.fingerprint(follows),
     }

@@ -1,4 +1,4 @@
-"""What to pass instead, where an option came as an array."""
+"""Hints for options that were passed as arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._arrays.inspect import is_tracer, library, namespace
 
 
 def fixed_hint(name: str, value: Any, kind: str = "float") -> str:
-    """Say how an option that came as an array is given: it is no operand, a compiler fixes it."""
+    """Say how to pass an option that came as an array: options are Python values, not operands."""
     xp = namespace(value)
     if xp is None:
         return ""

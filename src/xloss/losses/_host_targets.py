@@ -1,4 +1,4 @@
-"""Targets and weights that came as NumPy arrays are checked as such, wherever the logits are."""
+"""Checks of targets and weights that came as NumPy arrays, on whichever device the logits are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import host_data as host_data
+from .._arrays import host_data
 from .._arrays.context import Context, context, read
 from .._arrays.inspect import compiling
 from ..core.options import Operands, Options
@@ -14,8 +14,8 @@ from ..core.value_checks import axis_back, check_targets, check_values
 from . import _check as check
 
 
-class Given:
-    """The arrays whose values a check reads, as the caller gave them."""
+class HostData:
+    """Targets and weights as the caller passed them, before they are moved to another device."""
 
     def __init__(
         self, targets: Any, ignore_index: Any, sample_weight: Any, where: Any, weight: Any = None
@@ -24,9 +24,9 @@ class Given:
         self.sample_weight, self.where = sample_weight, where
 
     def on_host(self, validate: Any, cx: Context) -> bool:
-        """Tell whether all of them are NumPy's, beside logits that the host cannot read.
+        """Tell whether all are NumPy arrays, while the logits are where the host cannot read.
 
-        Absent rows are exempt from every check, so that a mask elsewhere forbids it.
+        A mask on another device forbids the check, because absent rows must not be checked.
         """
         if cx.on_host or compiling() or not host_data.is_host(self.targets):
             return False

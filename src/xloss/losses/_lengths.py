@@ -1,4 +1,4 @@
-"""Lengths and shapes compared, of which a lazy library or a compiler may not know all."""
+"""Compares lengths and shapes, of which a lazy library or a compiler may not know all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .._arrays.inspect import compiling
 
 
 def same_shape(a: Any, b: Any) -> bool:
-    """Compare shapes, taking an unknown length as equal."""
+    """Compare shapes; an unknown length counts as equal."""
     return len(a) == len(b) and all(same_length(m, n) for m, n in zip(a, b, strict=True))
 
 
 def same_length(m: Any, n: Any) -> bool:
-    """Compare lengths, taking an unknown one (Dask's NaN, a None, torch's unbacked) as equal."""
+    """Compare lengths; an unknown one (NaN on Dask, None, unbacked in torch) counts as equal."""
     if compiling():
         from ..backends.torch import sizes as torch_sizes
 

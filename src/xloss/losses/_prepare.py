@@ -1,4 +1,4 @@
-"""From a public function's arguments to a prepared call."""
+"""Prepares calls: checks the arguments of a public function and collects them in a `LossCall`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
 from . import _check_linear as check_linear
-from ._host_targets import Given
+from ._host_targets import HostData
 from ._lengths import is_empty
 
 
@@ -69,11 +69,11 @@ def classes_call(
             return known.of(Operands(x, targets))
     x, cx = check.logits(first, x)
     axis, classes = check.class_axis(first, x, axis)
-    given = Given(targets, ignore_index, sample_weight, where, weight)
+    host_data = HostData(targets, ignore_index, sample_weight, where, weight)
     targets, ignore_index = fitted(targets, ignore_index, cx)
     t, indexed = check.class_targets(x, targets, axis, cx, first)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-    on_host = given.on_host(validate, cx)
+    on_host = host_data.on_host(validate, cx)
     validate, reads = check.validate(validate, t, cx, on_host=on_host)
     options = Options(
         kind=kind or name,
@@ -97,12 +97,12 @@ def classes_call(
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
     )
-    if reads and not spread(x):  # of a DTensor each rank reads its own
+    if reads and not spread(x):  # each rank of a DTensor checks its own labels
         cx = read(cx)
         if indexed or validate is True:
             cx = check_values(operands, options, cx, classes, named=axis_back(axis, x.ndim))
     elif on_host:
-        given.check(options, classes, axis)
+        host_data.check(options, classes, axis)
     operands, normalizer = weighed(operands, options, cx, classes, normalizer)
     call = LossCall(name, options, cx, operands, classes, axis, normalizer, (first, "targets"))
     return call if key is None or reads else fingerprints.keep(key, call)
@@ -111,9 +111,9 @@ def classes_call(
 def weighed(
     o: Operands, options: Options, cx: Context, classes: int, normalizer: Any
 ) -> tuple[Operands, Any]:
-    """Bring the weights of a mean near 1.
+    """Scale the weights of a mean to near 1, so that their sums neither overflow nor underflow.
 
-    JAX's backend does it where it is compiled; of DTensors each rank has some of the rows.
+    On JAX the backend does it inside jit. DTensors are left alone, as no rank has all rows.
     """
     if cx.library == "jax" or any(spread(a) for a in o if a is not None):
         return o, normalizer
@@ -166,16 +166,16 @@ def linear_call(
     ignore_index: Any,
     **keywords: Any,
 ) -> LossCall:
-    """Prepare cross-entropy of features that a matrix turns into logits."""
+    """Prepare cross-entropy of features and a weight, whose product is the logits."""
     first = "features"
     x, cx = check.logits(first, features)
     linear = check_linear.checked(x, weight, bias, block_rows, cx)
     classes = linear.weight.shape[0]
     logits = check_linear.Shaped((*x.shape[:-1], classes))
-    given = Given(targets, ignore_index, sample_weight, where, class_weight)
+    host_data = HostData(targets, ignore_index, sample_weight, where, class_weight)
     targets, ignore_index = fitted(targets, ignore_index, cx)
     t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
-    on_host = given.on_host(keywords["validate"], cx)
+    on_host = host_data.on_host(keywords["validate"], cx)
     options, normalizer, reads = entropy_spec(
         t, indexed, cx, first, on_host, ignore_index=ignore_index, **keywords
     )
@@ -192,7 +192,7 @@ def linear_call(
         if indexed or options.validate is True:
             cx = check_targets(operands, options, cx, classes, "class_weight")
     elif on_host:
-        given.check(options, classes, weight="class_weight")
+        host_data.check(options, classes, weight="class_weight")
     operands, normalizer = weighed(operands, options, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
     return LossCall(
@@ -219,13 +219,13 @@ def elements_call(
     reduction: Any = "mean",
     normalizer: Any = None,
 ) -> LossCall:
-    """Prepare a loss of elementwise terms: binary, or summed along a class axis."""
+    """Prepare a loss of elementwise terms: a binary loss, or the divergence of class axes."""
     x, cx = check.logits(first, x)
     classes = 0
     at = -1
     if not binary:
         at, classes = check.class_axis(first, x, axis)
-    given = Given(targets, None, sample_weight, where)
+    host_data = HostData(targets, None, sample_weight, where)
     t, indexed = check.element_targets(x, targets, cx, first, binary=binary)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     if not isinstance(log_target, bool):
@@ -255,29 +255,29 @@ def elements_call(
     if dtype_name(t.dtype) in INTEGERS:
         if check.validate("auto", t, cx)[1]:
             cx = check_values(operands, options, read(cx), 0)
-        elif given.on_host("auto", cx):
-            given.check(options, 0)
+        elif host_data.on_host("auto", cx):
+            host_data.check(options, 0)
     operands, normalizer = weighed(operands, options, cx, classes, normalizer)
     return LossCall(name, options, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
 def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> LossCall:
-    """Prepare a function of logits alone, one number a row.
+    """Prepare a function of logits alone that returns one number a row.
 
-    A row of no class is as one whose only class is masked: the call is on that class.
+    A row without classes is treated as a row with one masked class, which gives the same result.
     """
     x, cx = check.logits(first, x)
     at, classes = check.class_axis(first, x, axis, empty=True)
     options = Options(kind=name, reduction="none", engine=asked_for())
     x = check.move_last(x, at, cx)
     if is_empty(classes):
-        # By a sum of nothing, so that an autodiff still sees the argument.
+        # Made from a sum over no classes, so that an autodiff still sees the argument.
         x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
     return LossCall(name, options, cx, Operands(x), classes, at, None, (first,))
 
 
 def without_masked(x: Any, made: Any, axis: int) -> Any:
-    """Return what was made elementwise, without the class that stood in for none."""
+    """Drop the class that `logits_call` put in the place of none from an elementwise result."""
     if made.shape[axis] == x.shape[axis]:
         return made
     return made[(..., slice(0, 0), *(slice(None),) * (-1 - axis))]

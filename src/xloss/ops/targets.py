@@ -14,7 +14,7 @@ from .._arrays.ops import cast, plain, quiet
 from .._typing import Array
 from ..core.call import LossCall
 from ..core.options import Operands, Options
-from ..core.row_stats import hot
+from ..core.row_stats import label_mask
 from ..core.targets import prepare, safe_labels, total_weight
 from ..core.value_checks import check_values
 from ..engines import asked_for
@@ -93,7 +93,7 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
             Operands(xp.broadcast_to(labels[..., None], shape), labels), options, cx, num_classes
         )
     safe, _, bad = safe_labels(labels, num_classes, None, cx)
-    out = xp.astype(hot(safe, num_classes, cx), dtype)
+    out = xp.astype(label_mask(safe, num_classes, cx), dtype)
     if bad is not None:
         out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
         out = cast(cx, out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float

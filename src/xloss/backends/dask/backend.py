@@ -11,9 +11,9 @@ from dask.layers import ArrayBlockIdDep
 from ..._arrays.inspect import Array
 from ...core import class_slices
 from ...core.call import LossCall
-from ...core.family import GIVEN, SOFTMAX
+from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
 from ...core.options import Cotangent, Operands
-from ...core.reduce import LOWER
+from ...core.reduce import OVERFLOW_SCALE
 from ...engines import choose
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
@@ -54,7 +54,7 @@ class _Graph:
         whole = bool(call.classes) and o.x.shape[-1] == call.classes
         self.class_ids = da.arange(call.classes, chunks=(self.x.chunks[-1],)) if whole else None
         # Chunks of whole rows go to an engine as they are: there is nothing to merge.
-        self.merges = self.options.kind in SOFTMAX or self.options.kind in GIVEN
+        self.merges = self.options.kind in SOFTMAX_KINDS or self.options.kind in PROBABILITY_KINDS
         if self.options.kind == "cross_entropy" and len(self.x.chunks[-1]) == 1:
             self.merges = False
         self.packed = self.second_sums = None
@@ -135,7 +135,7 @@ class _Graph:
             dtype=np.float64,
             meta=np.empty((0,) * len(self.index), dtype=np.float64),
         )
-        if class_slices.needs_seconds(self.options):
+        if class_slices.needs_second_sums(self.options):
             number = 1 if self.options.kind == "entropy" else 3
             shares = self.map(
                 steps.second_sums,
@@ -221,7 +221,7 @@ def _total(rows: Array) -> Array:
     computed again of smaller numbers.
     """
     total = rows.sum()
-    return da.where(da.isfinite(total), total, (rows * LOWER).sum() / LOWER)
+    return da.where(da.isfinite(total), total, (rows * OVERFLOW_SCALE).sum() / OVERFLOW_SCALE)
 
 
 def _mean(call: LossCall, total: Array, weight: Array) -> Array:

@@ -92,7 +92,7 @@ def run(
     """
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
-    xp, o = cx.xp, cutting.flat(call.operands, classes, cx)
+    xp, o = cx.xp, cutting.one_row_axis(call.operands, classes, cx)
     rows = tuple(call.operands.x.shape[:-1])
     if (
         cotangent.row_loss is not None

@@ -49,7 +49,7 @@ class BlockPass:
         # A gradient in 16 bits lies in the memory of the block's logits; another replaces them.
         self.short = self.products.dtype != cx.compute_dtype and bool(parts)
         self.g = self.products.gradient(self.z) if self.short else self.z
-        self.row_present = cutting.present(o, call.options, cx, classes, plan.cotangent)
+        self.row_present = cutting.present_rows(o, call.options, cx, classes, plan.cotangent)
         self.grads: dict[str, Array] = {}
         self.block_grad_x: Array | None = None  # in the dtype of the arithmetic, before rounding
         if "x" in parts:
@@ -82,7 +82,7 @@ class BlockPass:
 
     def outcome(self) -> Outcome:
         """Go over the blocks, and return the outputs."""
-        for block in cutting.cuts(self.o.x.shape[0], self.plan.block_rows):
+        for block in cutting.spans(self.o.x.shape[0], self.plan.block_rows):
             self._block(block)
         cx, total = self.stage.cx, None
         if self.outputs.total:
@@ -107,8 +107,8 @@ class BlockPass:
         products.logits(x, self.z[:count, ...])
         rows_at_once = count
         if self.call.group is None:
-            rows_at_once = cutting.piece_rows(self.call.classes, cx, self.outputs.grad)
-        for part in cutting.cuts(count, rows_at_once):
+            rows_at_once = cutting.engine_rows(self.call.classes, cx, self.outputs.grad)
+        for part in cutting.spans(count, rows_at_once):
             self._rows(block, part)
         g = self.g[:count, ...]
         if "x" in self.grads:
@@ -139,14 +139,14 @@ class BlockPass:
         logits = z[part, ...]
         if bias is not None:
             logits += cast(cx, bias, cx.compute_dtype)
-        o = cutting.part(self.stage.o, at, logits)
+        o = cutting.rows_of(self.stage.o, at, logits)
         outcome = sharded.stage(call, o, cx).run(
             o,
             call.options,
             cx,
             call.classes,
             self.outputs._replace(weight=False),
-            cutting.part_up(self.cotangent, at),
+            cutting.cotangent_of(self.cotangent, at),
         )
         if self.outputs.total:
             self.totals.append(outcome.total)

@@ -68,7 +68,7 @@ def plan(
     row_loss = cotangent.row_loss
     scalar = isinstance(row_loss, float) or row_loss.ndim == 0
     if products.lifted:
-        lift = cutting.lift(o, call.options, cx, row_loss)
+        lift = cutting.gradient_scale(o, call.options, cx, row_loss)
         lifted = lift if scalar else row_loss * lift
         scale = (row_loss if scalar else 1.0) / cast(cx, lift, cx.sum_dtype)
         return as_given._replace(cotangent=cotangent._replace(row_loss=lifted), scale=scale)

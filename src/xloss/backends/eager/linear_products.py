@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast_into, matmul_add, matmul_into
 from ...core import linear as cutting
 
 ALIGNED = 8  # 16-bit elements, or 16 bytes: tensor cores load rows faster that begin at a multiple
@@ -66,9 +65,9 @@ class Converted:
         # the process that add up to several times a slice's size.
         shape = self.few, self.weight.shape[1]
         buffer = self.cx.xp.empty(shape, dtype=self.cx.compute_dtype, device=self.cx.device)
-        for c in cutting.cuts(self.classes, self.few):
+        for c in cutting.spans(self.classes, self.few):
             w = buffer[: c.stop - c.start, ...]
-            cast_into(self.cx, self.weight[c, ...], w)
+            self.cx.cast_into(self.weight[c, ...], w)
             yield c, w
 
     def gradient(self, z: Array) -> Array:
@@ -78,7 +77,7 @@ class Converted:
     def logits(self, x: Array, z: Array) -> None:
         """Put x @ weight.T into z."""
         for c, w in self.pieces():
-            matmul_into(self.cx, x, w.T, z[:, c])
+            self.cx.matmul_into(x, w.T, z[:, c])
 
     def features(self, g: Array, out: Array) -> None:
         """Put g @ weight into out."""
@@ -86,13 +85,13 @@ class Converted:
             out[...] = 0.0
         for i, (c, w) in enumerate(self.pieces()):
             if i:
-                matmul_add(self.cx, out, g[:, c], w, g.shape[0])
+                self.cx.matmul_add(out, g[:, c], w, g.shape[0])
             else:
-                matmul_into(self.cx, g[:, c], w, out)
+                self.cx.matmul_into(g[:, c], w, out)
 
     def add(self, total: Array, g: Array, x: Array, first: bool) -> None:
         """Add g.T @ x to a sum that began as zeros."""
-        matmul_add(self.cx, total, g.T, x, self.few)
+        self.cx.matmul_add(total, g.T, x, self.few)
 
 
 def row_length(classes: int) -> int:

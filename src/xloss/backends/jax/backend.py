@@ -196,17 +196,19 @@ def _rows_jvp(
 
 
 @jax.custom_jvp
-def _softmax_parts(z: Array) -> softmax.Parts:
+def _softmax_parts(z: Array) -> softmax.SoftmaxParts:
     return softmax.parts(z, context(z, jnp))
 
 
 @_softmax_parts.defjvp
-def _softmax_parts_jvp(primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
+def _softmax_parts_jvp(
+    primals: Any, tangents: Any
+) -> tuple[softmax.SoftmaxParts, softmax.SoftmaxParts]:
     got = _softmax_parts(*primals)
     (v,) = tangents
     average = jnp.sum(got.p * v, axis=-1, keepdims=True)
     moved = got.p * (v - average)
-    return got, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
+    return got, softmax.SoftmaxParts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
 
 
 @jax.custom_jvp

@@ -190,7 +190,7 @@ def run(
     cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
     assert linear is not None
     shape = tuple(call.operands.x.shape)
-    o = cutting.flat(call.operands, classes, cx)
+    o = cutting.one_row_axis(call.operands, classes, cx)
     count, width = o.x.shape
     outcome = Outcome()
     if outputs.weight:
@@ -206,7 +206,7 @@ def run(
     known = all(isinstance(n, int) for n in (count, width, classes))
     step = cutting.block_rows(count, classes, linear, cx) if known else count
     blocks = -(-count // step) if known else 1
-    row_present = cutting.present(o, options, cx, classes, cotangent)
+    row_present = cutting.present_rows(o, options, cx, classes, cotangent)
     group = call.group
 
     def varying(a: Array) -> Array:

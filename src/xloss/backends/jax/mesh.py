@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from ..._arrays.inspect import Array
-from ...core.reduce import WHOLE
+from ..._arrays.standard import UNCUT_SUMS
 
 Pair = tuple[Array, Array]
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on every device
@@ -47,7 +47,7 @@ def spread_as(x: Array, drop: int = 0) -> Any:
     """Return how an array is spread along its axes but the last `drop`."""
     if _explicit_mesh(x) is None:
         return EVERYWHERE
-    known = tuple(jax.typeof(x).sharding.options)
+    known = tuple(jax.typeof(x).sharding.spec)
     return PartitionSpec(*known[: x.ndim - drop])  # type: ignore[no-untyped-call]  # JAX's
 
 
@@ -85,4 +85,4 @@ def whole_sum(x: Array) -> Array | None:
     return pair_sum(x) if symbolic or _explicit_mesh(x) is not None else None
 
 
-WHOLE["jax"] = whole_sum
+UNCUT_SUMS["jax"] = whole_sum

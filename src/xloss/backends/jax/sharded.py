@@ -105,15 +105,19 @@ def _rows_jvp(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _parts(z: Array, m: Array, tail_sum: Array, name: str) -> softmax.Parts:
+def _parts(z: Array, m: Array, tail_sum: Array, name: str) -> softmax.SoftmaxParts:
     cx = context(z, jnp)
     return softmax.parts(z, cx, exponentials(z, cx, RowStats(m, tail_sum)))
 
 
 @_parts.defjvp
-def _parts_jvp(name: str, primals: Any, tangents: Any) -> tuple[softmax.Parts, softmax.Parts]:
+def _parts_jvp(
+    name: str, primals: Any, tangents: Any
+) -> tuple[softmax.SoftmaxParts, softmax.SoftmaxParts]:
     parts = _parts(*primals, name)
     v = tangents[0]
     average = jax.lax.psum(jnp.sum(parts.p * v, axis=-1, keepdims=True), name)  # type: ignore[no-untyped-call]
     p_tangent = parts.p * (v - average)
-    return parts, softmax.Parts(jnp.squeeze(average, axis=-1), average - v, p_tangent, -p_tangent)
+    return parts, softmax.SoftmaxParts(
+        jnp.squeeze(average, axis=-1), average - v, p_tangent, -p_tangent
+    )

@@ -14,7 +14,7 @@ from ..._arrays.inspect import Array, has_memory, is_wrapper, namespace
 from ..._arrays.ops import cast
 from ...core import softmax
 from ...core.call import LossCall
-from ...core.family import SOFTMAX, formula_gradients
+from ...core.family import SOFTMAX_KINDS, formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
@@ -293,7 +293,7 @@ class _Reduced(torch.autograd.Function):
         call = call._replace(operands=o)
         call = _numpy_call(call) or call
         engine: Any = choose(call.operands, options, call.cx)
-        keep = options.kind in SOFTMAX and call.classes >= engine.save_stats_from
+        keep = options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from
         weight = default.known_weight(call) if options.reduction == "mean" else 1.0
         outputs = Outputs(total=True, weight=weight is None, stats=keep)
         got = default.runner(call)(outputs)
@@ -352,7 +352,9 @@ class _Rows(torch.autograd.Function):
     def forward(*args: Any) -> Any:
         o = Operands(*args[:6])
         options, classes, clean = args[6:]
-        got = _run(o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX))
+        got = _run(
+            o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX_KINDS)
+        )
         return (got.rows, *(got.stats or ()))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""PyTorch on a GPU: a mean or a sum whose gradient is computed with it, in the same pass."""
+"""PyTorch on a GPU: a mean or a sum, and its gradient in the same pass over the logits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ByRows = Callable[[LossCall], Array]
 _NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _batched = torch._C._functorch.is_legacy_batchedtensor
-# Where someone packs what autograd saves (activation checkpointing, offloading), a gradient kept
-# beside it would defeat the purpose. PyTorch has no public way to ask, and before 2.8 none at all.
+# With saved-tensor hooks (activation checkpointing, offloading) a gradient kept beside the saved
+# tensors would defeat their purpose. PyTorch has no public way to ask, and none before 2.8.
 _packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 def look(x: Array, t: Array) -> Hashable | None:
-    """Return what calls on plain tensors of a GPU have in common, None for all others."""
+    """Return the fingerprint of a call on plain GPU tensors; None for any other call."""
     if not on_gpu(x) or type(t) is not torch.Tensor:
         return None
     for a in (x, t):
@@ -50,7 +50,7 @@ fingerprints.looks[torch.Tensor] = fingerprints.looks[torch.nn.Parameter] = look
 
 
 def takes(call: LossCall) -> bool:
-    """Tell whether the engine goes all the way to the loss of a call that has a memory."""
+    """Tell whether the engine computes the reduced loss of a call that has a memory."""
     assert call.memory is not None
     reduces = call.memory.get("reduces")
     if reduces is None:
@@ -62,7 +62,7 @@ def takes(call: LossCall) -> bool:
 
 
 def value(call: LossCall, by_rows: ByRows) -> Array:
-    """Return the loss of a call that is taken, recorded where the logits want a gradient.
+    """Return the loss of a call that `takes` accepted; recorded if the logits require a gradient.
 
     by_rows: what returns it in operations that autograd can follow to any order.
     """
@@ -79,11 +79,11 @@ def recorded(call: LossCall, by_rows: ByRows) -> Array:
 
 
 class _Loss(torch.autograd.Function):
-    """The sum or the mean of the row losses; its gradient for an upstream of 1 waits for backward.
+    """The sum or the mean of the row losses, with the gradient for a cotangent of 1 computed ahead.
 
-    The first backward uses that up: the GPU itself looks whether the upstream is 1 and, where it
-    is not, computes the gradient anew in its place. Any other backward computes it anew, from the
-    logits and two numbers a row. So the bits never depend on what was computed ahead.
+    The first backward consumes that gradient: a kernel reads the cotangent on the GPU and, where it
+    is not 1, computes the gradient anew in the same memory. Later backwards compute it from the
+    logits and two numbers a row. The bits are the same in every case.
     """
 
     @staticmethod
@@ -102,20 +102,17 @@ class _Loss(torch.autograd.Function):
         none = (None,) * 3
         if cotangent is None:
             return None, *none
-        *arrays, kept = ctx.saved_tensors  # activation checkpointing gives them once
+        *arrays, kept = ctx.saved_tensors  # to be read once, under activation checkpointing
         o, call = Operands(*arrays), ctx.call
         if torch.is_grad_enabled():
             loss = ctx.by_rows(call.of(o))
             return torch.autograd.grad(loss, o.x, cotangent, create_graph=True)[0], *none
-        if _wrapped(cotangent) or _batched(
-            cotangent
-        ):  # a batch of upstreams, whose memory no kernel can read
+        if _wrapped(cotangent) or _batched(cotangent):
+            # A batch of cotangents, whose memory no kernel can read.
             one = torch.ones((), dtype=call.cx.compute_dtype, device=o.x.device)
-            slope = cuda.again(o, call.options, call.cx, call.classes, one, kept, None)
-            return (cotangent * slope).to(o.x.dtype), *none
-        if (
-            cotangent.is_neg() or cotangent._is_zerotensor()
-        ):  # its values do not stand in its memory
+            gradient = cuda.again(o, call.options, call.cx, call.classes, one, kept, None)
+            return (cotangent * gradient).to(o.x.dtype), *none
+        if cotangent.is_neg() or cotangent._is_zerotensor():  # its memory does not hold its values
             cotangent = cotangent.clone().resolve_neg()
         ahead, ctx.ahead = ctx.ahead, None
         got = cuda.again(
@@ -124,5 +121,5 @@ class _Loss(torch.autograd.Function):
         return got, *none
 
 
-# Past Function.apply, which looks for functorch's wrappers first: the operands have none.
+# Skips Function.apply, which first looks for functorch's wrappers: these operands have none.
 _apply: Callable[..., Array] = super(torch.autograd.Function, _Loss).apply

@@ -1,4 +1,4 @@
-"""PyTorch's DTensor: each rank computes on what it holds, and the ranks that share rows agree."""
+"""PyTorch's DTensor: each rank computes on its shard; ranks that share rows exchange statistics."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .process_group import Ranks
 
 
 def value(call: LossCall) -> Array:
-    """Return the loss, replicated, or the row losses, spread as the rows are."""
-    spread = _Spread(call)
+    """Return the loss, replicated; or the row losses, sharded as the rows are."""
+    spread = _ShardedCall(call)
     got = spread.module.value(spread.local)
     return spread.result(got)
 
@@ -32,8 +32,8 @@ def value(call: LossCall) -> Array:
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """Return the loss and the closed-form gradients, spread as the logits are."""
-    spread = _Spread(call)
+    """Return the loss and the closed-form gradients, sharded as the logits are."""
+    spread = _ShardedCall(call)
     if "targets" in wanted:
         spread.refuse_targets()
     if isinstance(cotangent, DTensor):
@@ -47,13 +47,13 @@ def value_and_grad(
         return spread.result(got), {n: default.restore(call, g) for n, g in spread_grads.items()}
 
 
-class _Spread:
-    """One call, and the part of it that is this rank's."""
+class _ShardedCall:
+    """A call on DTensors, and this rank's share of it."""
 
     def __init__(self, call: LossCall) -> None:
         x = call.operands.x
         self.call, self.x, self.mesh = call, x, x.device_mesh
-        # The binary losses have no class axis: every axis is one of rows.
+        # The binary losses have no class axis: all their axes are row axes.
         last = x.ndim - 1 if call.classes else x.ndim
         self.shape = tuple(x.shape[:last])
         for p in x.placements:
@@ -102,15 +102,16 @@ class _Spread:
         if self.over is None:
             return local
         ranks = Ranks(self.mesh.get_group(self.over), x.device)
-        # As DTensor cuts: pieces of one size, the last shorter, or none.
+        # DTensor makes shards of equal length; the last ones may be shorter or empty.
         most = -(-classes // ranks.size)
         start = min(classes, ranks.rank * most)
         return local._replace(shard=Slice(start, x.shape[-1], classes, most), group=ranks)
 
     def _checked(self, x: Array, cx: Context) -> Context:
-        """Check the values of all ranks on every rank: all of them refuse, or none waits.
+        """Check the labels and weights of all ranks on every rank.
 
-        Of the labels and weights of the others, which are little beside the logits.
+        All ranks raise the same error, or none: otherwise one would wait for another that has left.
+        Labels and weights are small beside the logits.
         """
         o, options, classes = self.call.operands, self.call.options, self.call.classes
         if not options.indexed and options.validate is not True:
@@ -120,7 +121,7 @@ class _Spread:
         return check_values(every, options, read(cx), classes)
 
     def refuse_targets(self) -> None:
-        """Refuse the gradient to targets of a mean that other ranks' rows are part of."""
+        """Raise where a gradient to targets would need the rows of other ranks."""
         if self.call.options.reduction == "mean" and self.rows_are_spread():
             raise ValueError(
                 "targets: of a mean over rows on several ranks they have no gradient here; "
@@ -131,7 +132,7 @@ class _Spread:
         return any(p.is_shard() for p in self.rows)
 
     def _weight(self, mine: Operands, classes: int) -> Array:
-        """Return the weights' sum over the rows of all ranks."""
+        """Return the sum of the row weights over all ranks."""
         call = self.call
         full = _full(call.operands.class_weight)
         cx = context(mine.x, namespace(mine.x))
@@ -141,13 +142,13 @@ class _Spread:
         return _local(self._summed(total))
 
     def _summed(self, a: Array) -> Any:
-        """Add up what the ranks of different rows have."""
+        """Sum over the ranks that have different rows."""
         each = [Partial() if p.is_shard() else Replicate() for p in self.rows]
         made = DTensor.from_local(a, self.mesh, each, run_check=False)
         return made.redistribute(placements=[Replicate()] * len(each))
 
     def rows_of(self, a: Array | None) -> Array | None:
-        """Return this rank's part of an array of the rows."""
+        """Return this rank's shard of an array with one entry a row."""
         return self._part(a, self.rows)
 
     def _part(self, a: Array | None, placements: Any) -> Array | None:
@@ -159,14 +160,14 @@ class _Spread:
         return _local(a.redistribute(self.mesh, placements))
 
     def result(self, got: Array) -> Array:
-        """Return a local result as the DTensor it is part of."""
+        """Return the DTensor of which a local result is this rank's shard."""
         if self.call.options.reduction == "none":
             return _whole(got, self.x, self.rows, self.shape)
         return self._summed(got)
 
 
 def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
-    """Return a rank's part as the DTensor of a shape."""
+    """Return the DTensor of this shape of which `a` is this rank's shard."""
     strides, step = [], 1
     for n in reversed(shape):
         strides.append(step)
@@ -183,13 +184,13 @@ def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
 
 
 def _local(a: Any) -> Any:
-    """Return this rank's part, arrived: an exchange under way is a wrapper that holds nothing."""
+    """Return this rank's shard, after waiting for an exchange that is still under way."""
     part = a.to_local()
     return part.wait() if isinstance(part, AsyncCollectiveTensor) else part
 
 
 def _full(a: Any) -> Any:
-    """Return all of what may be spread."""
+    """Return the whole of a DTensor; anything else as it is."""
     return a.full_tensor() if isinstance(a, DTensor) else a
 
 

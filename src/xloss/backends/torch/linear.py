@@ -12,7 +12,7 @@ from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, is_wrapper, namespace
 from ..._arrays.ops import cast
 from ...core.call import LossCall
-from ...core.linear import WEIGHT_CHUNK, Linear, cuts
+from ...core.linear import WEIGHT_CHUNK, Linear, spans
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.targets import prepare
 from ..eager import dense as default
@@ -226,7 +226,7 @@ def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
     # As 0-d, the upstream would be rounded to g's 16 bits before it multiplies. On the host the
     # product is made in float32 first, so a piece at a time.
     cotangent, flat = cotangent.reshape(1), g.view(-1)
-    for c in cuts(flat.shape[0], WEIGHT_CHUNK if cx.on_host else flat.shape[0]):
+    for c in spans(flat.shape[0], WEIGHT_CHUNK if cx.on_host else flat.shape[0]):
         torch.mul(flat[c], cotangent, out=flat[c])
     return g
 

@@ -16,23 +16,23 @@ from ...core import linear as cutting
 from ..eager.linear_products import Converted, Products, row_length
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
-_SLICE = 2**24  # elements of a product that is added to a sum apart
+_SLICE = 2**24  # elements of a product that is made before it is added to a sum
 
 
 def products(cx: Context, x: Array, weight: Array) -> Products | None:
-    """Return what multiplies 16-bit matrices as they are, or None."""
+    """Return products that take 16-bit matrices without conversion, or None."""
     if type(x) not in _PLAIN or type(weight) not in _PLAIN:
         return None
     if not cx.on_host:
         return TensorCores(weight) if has_tensor_cores(weight) else None
-    # oneDNN's float16 product has no room above 65504 for what it returns: bfloat16 alone.
+    # oneDNN returns float16 products in float16, which overflows at 65504: bfloat16 only.
     if weight.dtype == torch.bfloat16 and _host_multiplies():
         return OnHost(cx, weight)
     return None
 
 
 def has_tensor_cores(weight: Array) -> bool:
-    """Tell whether PyTorch returns float32 of 16-bit products on this GPU: 2.8 and later, CUDA."""
+    """Tell whether PyTorch (2.8 and later, CUDA) returns 16-bit products in float32 on this GPU."""
     if not weight.is_cuda or torch.version.hip is not None:
         return False
     if not hasattr(torch.ops.aten.mm, "dtype_out") or torch.cuda.tunable.is_enabled():
@@ -43,13 +43,13 @@ def has_tensor_cores(weight: Array) -> bool:
 
 @cache
 def _host_multiplies() -> bool:
-    """Tell whether this processor multiplies bfloat16."""
+    """Tell whether this processor has bfloat16 products."""
     return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @cache
 def _adds_in_float32(device: Any, dtype: Any) -> bool:
-    """Tell whether a product is added to float32 as it is made: not in every release."""
+    """Tell whether this release of PyTorch adds a 16-bit product to a float32 array in one step."""
     a = torch.zeros(16, 16, dtype=dtype, device=device)
     total = torch.zeros(16, 16, dtype=torch.float32, device=device)
     try:
@@ -67,7 +67,7 @@ class _Short:
         self.lifted = weight.dtype == torch.float16
 
     def gradient(self, z: Array) -> Array:
-        """Return room in front of the logits."""
+        """Return room for the gradient in the memory of the logits."""
         rows, classes = z.shape
         step = self.row_length(classes)
         front = z.view(-1).view(self.dtype)[: rows * step]
@@ -75,7 +75,7 @@ class _Short:
 
 
 class TensorCores(_Short):
-    """16-bit factors, float32 sums, and float32 results but for a sum that is kept in 16 bits."""
+    """16-bit factors and float32 sums; results in float32, except a gradient kept in 16 bits."""
 
     def logits(self, x: Array, z: Array) -> None:
         """Put x @ weight.T into z."""
@@ -98,17 +98,17 @@ class TensorCores(_Short):
             torch.addmm(total, g.T, x, out_dtype=torch.float32, out=total)
         else:
             few = max(1, _SLICE // max(1, total.shape[1]))
-            for c in cutting.cuts(total.shape[0], few):
+            for c in cutting.spans(total.shape[0], few):
                 made = torch.empty_like(total[c])
                 total[c] += torch.mm(g.T[c], x, out_dtype=torch.float32, out=made)
 
 
 class OnHost(_Short):
-    """bfloat16 by oneDNN, which adds up in float32 and returns bfloat16: so not for the logits."""
+    """bfloat16 by oneDNN, which sums in float32 and returns bfloat16: too coarse for logits."""
 
     @staticmethod
     def row_length(classes: int) -> int:
-        """Leave nothing between rows: with AMX, oneDNN multiplies it by 0, and it may be NaN."""
+        """Leave no gap between rows: with AMX oneDNN multiplies a gap by 0, and it may hold NaN."""
         return classes
 
     def __init__(self, cx: Context, weight: Array) -> None:
@@ -133,7 +133,7 @@ class OnHost(_Short):
                 total.addmm_(g.T, x)
             return
         made = torch.empty(self.whole.few, x.shape[1], dtype=self.dtype)
-        for c in cutting.cuts(total.shape[0], self.whole.few):
+        for c in cutting.spans(total.shape[0], self.whole.few):
             share = torch.mm(g.T[c], x, out=made[: c.stop - c.start])
             if first:
                 total[c] = share

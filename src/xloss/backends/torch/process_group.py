@@ -21,12 +21,12 @@ def is_one(group: Any) -> bool:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call a function outside the compiled graph, where ranks can meet."""
+    """Call a function outside the compiled graph, where ranks can exchange."""
     return function(*args, **kwargs)
 
 
 class Ranks:
-    """The ranks of a process group; its own timeout is that of every exchange."""
+    """The ranks of a process group, whose timeout holds for every exchange."""
 
     def __init__(self, group: Any, device: Any) -> None:
         self.group, self.device = group, device
@@ -37,7 +37,7 @@ class Ranks:
             raise ValueError("group: this process is not one of its ranks")
 
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return what every rank has to say."""
+        """Return the numbers of all ranks."""
         mine = torch.tensor(facts, dtype=torch.int64, device=self.device)
         every = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(every, mine, group=self.group)

@@ -13,35 +13,35 @@ from ...core import elementwise as binary
 from ...core import softmax
 
 
-def softmax_parts(z: Any) -> softmax.Parts:
+def softmax_parts(z: Any) -> softmax.SoftmaxParts:
     """Return softmax.parts of a tensor, recorded."""
-    return softmax.Parts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
+    return softmax.SoftmaxParts(*_SoftmaxParts.apply(z))  # type: ignore[no-untyped-call]
 
 
 def sigmoid_parts(z: Any) -> binary.Sigmoid:
-    """Return elements.sigmoid of a tensor, recorded."""
+    """Return `elementwise.sigmoid` of a tensor, recorded by autograd."""
     return binary.Sigmoid(*_SigmoidParts.apply(z))  # type: ignore[no-untyped-call]
 
 
 def primals(*saved: Any) -> tuple[Any, ...]:
     """Return saved tensors as constants of the forward-mode level that asks for a derivative.
 
-    PyTorch keeps all forward mode out of a Function's own jvp, the levels around it too: with two
-    of them a second derivative would be 0. See `following`.
+    Inside a Function's jvp PyTorch switches forward mode off, at outer levels too, so that a second
+    derivative would be 0. `following` switches it on again.
     """
     unpack: Any = forward_ad.unpack_dual
     return tuple(None if a is None else unpack(a).primal for a in saved)
 
 
 def following() -> Any:
-    """Return the context in which the outer levels of forward mode follow a Function's jvp."""
+    """Return a context in which outer levels of forward mode record a Function's jvp."""
     return forward_ad._set_fwd_grad_enabled(True)
 
 
 def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
-    """Return a function of arrays that vmap maps over, and where: the axis is one more of rows.
+    """Apply a function under vmap: the mapped axis becomes one more row axis, in front.
 
-    The rule that PyTorch can make itself fails where forward mode is mapped and followed again.
+    The rule that PyTorch generates itself fails for vmap of forward mode over forward mode.
     """
 
     def front(a: Any, dim: int | None) -> Any:
@@ -54,7 +54,7 @@ def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
 
 
 def _plus(*terms: Any) -> Any:
-    """Add what is there of the terms; None where nothing is."""
+    """Add the terms that are not None; None where all are."""
     out = None
     for term in terms:
         if term is not None:

@@ -20,7 +20,7 @@ from ..._arrays.context import Context, context, read
 from ..._arrays.inspect import Array, dtype_name, has_memory
 from ..._arrays.ops import cast
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
-from ...core.row_blocks import cuts
+from ...core.row_blocks import block_slices
 from ...core.targets import prepare
 from .. import fork_safety, generic, memory_checks
 from ..row_layout import Place, element, place, readable_labels
@@ -227,7 +227,7 @@ class _Call:
             totals = np.zeros((1, 4))
             self.step((slice(None),) * len(self.rows), 0, self.count, totals)
             return self.made(totals)
-        pieces = list(cuts(self.rows, self.classes, self.np, budget))
+        pieces = list(block_slices(self.rows, self.classes, self.np, budget))
         firsts = [0]
         for piece in pieces:
             lengths = (len(range(*s.indices(n))) for s, n in zip(piece, self.rows, strict=True))

@@ -19,18 +19,18 @@ from .launch_plan import Constants
 HERE = Path(__file__).parent / "kernels"
 SUFFIX = ".cubin"
 STANDARD = "c++17"
-LEAST = 80  # bfloat16, and a maximum that keeps NaN
+LEAST = 80  # the first with bfloat16 and with a maximum that keeps NaN
 
 
 @cache
 def sources() -> bytes:
-    """Return all the kernels' source, as it was when first asked for."""
+    """Return the source of all kernels, as it was at the first call."""
     files = sorted([*HERE.glob("*.cu"), *HERE.glob("*.cuh")])
     return b"\0".join(part for f in files for part in (f.name.encode(), f.read_bytes()))
 
 
 def compiled(constants: Constants, architecture: str) -> bytes:
-    """Return a kernel's machine code, from disk or compiled now."""
+    """Return the machine code of a kernel, from the disk cache or compiled now."""
     path = _path(constants, architecture)
     with suppress(OSError):
         found = None if path is None else disk_cache.read(path)
@@ -46,7 +46,7 @@ def compiled(constants: Constants, architecture: str) -> bytes:
 
 @cache
 def architecture(capability: int) -> str | None:
-    """Return what to compile for, so that a GPU can run it; None where the compiler knows nothing.
+    """Return the architecture to compile for; None where the compiler knows none that fits.
 
     Machine code runs on later GPUs of the same generation.
     """
@@ -60,7 +60,7 @@ def architecture(capability: int) -> str | None:
 def compile_kernel(
     constants: Constants, architecture: str, options: tuple[str, ...] = ()
 ) -> tuple[bytes, str]:
-    """Compile one; return the machine code and what the compiler said.
+    """Compile a kernel; return the machine code and the compiler's messages.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ def compile_kernel(
 
     log = StringIO()
     given = ProgramOptions(
-        # Products and sums rounded where the source says so: the bits that the tests see.
+        # Every product and sum is rounded as written, so that a GPU gives the bits that the tests
+        # see on the host.
         arch=architecture,
         std=STANDARD,
         fma=False,

@@ -1,4 +1,4 @@
-"""One call of the CUDA engine: its arrays as addresses, packed as the kernels read them."""
+"""One call of the CUDA engine: takes the addresses of its arrays and launches the kernels."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from .kernel_variants import (
 from .launch_plan import KINDS, Asked
 
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
-_LEFT = 320  # bytes that a block leaves for the others of its row between launches, at most
+_LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
-_SPAN, _WORKERS = 1024, 256  # rows, and threads, to a block that adds up
-# Blocks of a launch that nearly always has nothing to do: each costs time, even to return.
+_SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
+# Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
 _SELDOM = 4096
 _NO_ROWS = bytes(CALL.size)
 _NO_SUMS = bytes(SUMS.size)
@@ -48,20 +48,21 @@ class Launcher:
     def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
         self.shape = memory_checks.check_operands(o, options, cx, classes)
         self.o, self.options, self.cx, self.classes = o, options, cx, classes
-        self.home: Any = gpu_arrays.of(cx.library)
-        home = self.home
+        self.arrays: Any = gpu_arrays.of(cx.library)
+        arrays = self.arrays
         x: Any = o.x
-        self.index = index = home.index(x)
-        self.stream = home.stream(index)
+        self.index = index = arrays.index(x)
+        self.stream = arrays.stream(index)
         self.count = prod(self.shape)
-        # What must live until its last launch; what lives on a stream may be freed after that.
+        # Arrays that must live until the last launch. They may be freed after it, because the
+        # library reuses their memory on the same stream only.
         self.held: list[Any] = []
-        self.last: Any = None  # a launch that adds up what it computes
-        self.x: Any = places(home, x)
+        self.last: Any = None  # the launch of rows, if it also adds them up
+        self.x: Any = places(arrays, x)
         if self.x is None:
-            x = home.in_order(x)
+            x = arrays.in_order(x)
             self.held.append(x)
-            self.x = places(home, x)
+            self.x = places(arrays, x)
         ignore = ignores = 0
         labels = soft = class_weight = sample_weight = _NOT_GIVEN
         self.soft: str | None = None
@@ -87,13 +88,13 @@ class Launcher:
         )
 
     def address(self, a: Array) -> int:
-        """Return where an array lies, in C order."""
-        a = self.home.in_order(a)
+        """Return the address of an array, copied to C order where it is in another."""
+        a = self.arrays.in_order(a)
         self.held.append(a)
-        return int(self.home.address(a))
+        return int(self.arrays.address(a))
 
     def column(self, a: Array, kinds: dict[str, int]) -> Column:
-        """Return where an array lies, and how its elements are stored."""
+        """Return the address of an array, and how its elements are stored."""
         kind = kinds.get(dtype_name(a.dtype))
         if kind is None:
             a = cast(self.cx, a, self.cx.compute_dtype)
@@ -102,29 +103,29 @@ class Launcher:
 
     def empty(self, dtype: Any, *shape: int) -> Array:
         """Make an array on the GPU."""
-        return self.home.empty(shape, dtype, self.o.x)
+        return self.arrays.empty(shape, dtype, self.o.x)
 
     def like_x(self) -> tuple[Array, Place]:
-        """Make an array for a gradient, and say where it lies."""
+        """Make an array for the gradient to the logits; return it and where its rows lie."""
         x: Any = self.o.x
         if self.x.class_step != 1:
-            # In the logits' own order: neighbouring threads, which read neighbouring numbers of
-            # one class, would otherwise write far from each other.
-            made = self.home.empty_like(x)
-            place = places(self.home, made)
+            # In the memory order of the logits. Neighbouring threads read neighbouring numbers of
+            # one class; in C order they would write far from each other, at a sixth of the speed.
+            made = self.arrays.empty_like(x)
+            place = places(self.arrays, made)
             if place is not None:
                 return made, place
-        made = self.home.empty(tuple(x.shape), x.dtype, x)
-        return made, Place(self.home.address(made), self.count, 0, self.classes, 1)
+        made = self.arrays.empty(tuple(x.shape), x.dtype, x)
+        return made, Place(self.arrays.address(made), self.count, 0, self.classes, 1)
 
     def room(self, dtype: Any, count: int) -> int:
-        """Return where an array lies that only this call's launches use."""
-        made = self.home.empty((count,), dtype, self.o.x)
+        """Return the address of a new array that only this call's launches use."""
+        made = self.arrays.empty((count,), dtype, self.o.x)
         self.held.append(made)
-        return int(self.home.address(made))
+        return int(self.arrays.address(made))
 
     def kernels(self, grad: bool, few: bool = True) -> Kernels:
-        """Return what computes the rows; few: and adds them up, if they are and a GPU can."""
+        """Return the kernels for the rows; few: one launch may add them up too, if they are few."""
         options, o = self.options, self.o
         asked = Asked(
             stored=dtype_name(o.x.dtype),
@@ -138,7 +139,7 @@ class Launcher:
             grad=grad,
         )
         few = few and is_few(self.count, self.classes)
-        return kernels_of(asked, self.classes, self.x.class_step != 1, few, self.home, self.index)
+        return kernels_of(asked, self.classes, self.x.class_step != 1, few, self.arrays, self.index)
 
     def rows(
         self,
@@ -155,7 +156,7 @@ class Launcher:
         added: bytes | None = None,
         seldom: bool = False,
     ) -> None:
-        """Launch what computes the rows; all that it reads and writes is given by address.
+        """Launch the kernels of rows; what they read and write is given by address, 0 for nothing.
 
         given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
         a cotangent of 1 is there too, which stands if the cotangent is 1.
@@ -200,9 +201,9 @@ class Launcher:
     def needed(
         self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
     ) -> Outcome:
-        """Compute what is needed but for gradients to targets and elements."""
+        """Compute the outputs asked for, except elements and gradients to targets."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
-        cx, address = self.cx, self.home.address
+        cx, address = self.cx, self.arrays.address
         rows = self.empty(cx.compute_dtype, *self.shape) if outputs.rows else None
         losses = weights = 0
         if rows is not None:
@@ -244,12 +245,12 @@ class Launcher:
         return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
-        """Add up row losses, and row weights: those written there, or those of labels."""
+        """Add up row losses and, if `weighs`, row weights: as written, or found from the labels."""
         rows = _NO_ROWS
-        if weighs and not sums.weights:  # the kernel reads labels and weights anew
+        if weighs and not sums.weights:  # the kernel finds them from labels and class weights
             rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
         count = self.count if sums.losses or weighs else 0
-        kernel = sums_of(self.cx.compute_dtype, self.home, self.index)
+        kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
 
         def launch(count: int, blocks: int, partial: int = 0, counter: int = 0) -> None:
             packed = sums._replace(
@@ -267,8 +268,8 @@ class Launcher:
             return
         blocks = -(-count // _SPAN)
         partial = self.room(self.cx.sum_dtype, 2 * blocks)
-        # The last block to end finishes, where blocks can be counted; else one more launch does.
-        counter = shared_room(self.home, self.index, self.stream, self.cx)
+        # Where blocks can be counted, the last one to end adds up their sums; else one more launch.
+        counter = shared_room(self.arrays, self.index, self.stream, self.cx)
         launch(count, blocks, partial, counter)
         if not counter:
             launch(blocks, 1, partial)
@@ -284,9 +285,9 @@ class Launcher:
     ) -> tuple[Array, Array | None, Array | None]:
         """Return the mean or the sum, its gradient times the cotangent, and what `again` reads.
 
-        weight: what a mean is over, where the kernel of rows cannot find it before its rows.
+        weight: the denominator of a mean, where the kernel of rows cannot find it before its rows.
         """
-        cx, address, count = self.cx, self.home.address, self.count
+        cx, address, count = self.cx, self.arrays.address, self.count
         memory_checks.check_gradient(Cotangent(cotangent), None, self.shape, cx)
         memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.options.reduction == "mean", self.options.indexed
@@ -315,9 +316,9 @@ class Launcher:
             is_mean=averages,
         )
         weighs = averages and weight is None
-        first = averages and grad  # each row's gradient is divided by what the rows weigh
+        first = averages and grad  # the gradient of every row needs the sum of the weights
         kernels = self.kernels(grad)
-        shared = shared_room(self.home, self.index, self.stream, cx) if kernels.adds else 0
+        shared = shared_room(self.arrays, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
             row_factor = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24
@@ -358,12 +359,12 @@ class Launcher:
         grad: the gradient for a cotangent of 1, which is overwritten unless the cotangent is 1.
         """
         memory_checks.check_again(cotangent, kept, grad, self.o.x, self.shape, self.cx)
-        at = self.home.address(kept)
+        at = self.arrays.address(kept)
         if grad is None:
             made, to = self.like_x()
         else:
             made = grad
-            to = places(self.home, grad) or NOWHERE
+            to = places(self.arrays, grad) or NOWHERE
         kernels = self.kernels(True)
         self.rows(
             kernels,

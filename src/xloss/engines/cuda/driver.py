@@ -1,4 +1,4 @@
-"""Arrays of a GPU as addresses, and launches on the stream of the library that made them."""
+"""NVIDIA's driver: whether kernels can run here, loading them, and launching them on a stream."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _count() -> int:
 
 @contextmanager
 def _current(index: int) -> Iterator[None]:
-    """Have a GPU current inside a block: the array library's own current one must stay."""
+    """Make a GPU the current one inside a block; the array library's current one is restored."""
     from cuda.core import Device
 
     before = Device()
@@ -112,7 +112,7 @@ def _current(index: int) -> Iterator[None]:
 
 
 class _Parameters(threading.local):
-    """Room for the parameters of a launch, which copies them."""
+    """Memory for the parameters of a launch, one for each thread; the driver copies them."""
 
     def __init__(self) -> None:
         self.room = ctypes.create_string_buffer(1024)
@@ -145,13 +145,14 @@ def launch(
     p.pointers[1] = p.start + second
     function, shared = kernel
     given = (function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0)
-    # A default stream is 0 on every GPU: where another is current, it would take the launch.
+    # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
+    # would get the launch.
     unknown, current = driver.cuCtxGetDevice()
     failed = int(unknown) or int(current) != index
     if not failed:
         (failed,) = driver.cuLaunchKernel(*given)
     if int(failed):
-        # A thread that has done nothing on this GPU, or something on another.
+        # This thread has not used any GPU yet, or last used another one.
         with _current(index):
             (failed,) = driver.cuLaunchKernel(*given)
     if int(failed):

@@ -1,4 +1,4 @@
-"""The engine compiled for NVIDIA's GPUs: cross-entropy of PyTorch's and CuPy's arrays.
+"""The engine compiled for NVIDIA GPUs: cross-entropy of arrays of PyTorch and CuPy.
 
 Kernels run on the current stream of the arrays' library, in its memory, and nothing waits for them:
 a call may stand in the capture of a CUDA graph, once it has been made before.
@@ -13,8 +13,7 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from .. import generic, gpu_arrays
-from . import driver
-from . import relaunch as quick
+from . import driver, relaunch
 from .call import Launcher
 from .relaunch import Memory
 
@@ -40,8 +39,8 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
         for a in o:
             if a is not None and not has_memory(a):
                 return "a tensor's memory does not hold its values"
-    home = gpu_arrays.of(cx.library)
-    return unavailable() or driver.unfit(home.capability(home.index(o.x)))
+    arrays = gpu_arrays.of(cx.library)
+    return unavailable() or driver.unfit(arrays.capability(arrays.index(o.x)))
 
 
 def reduces(o: Operands, options: Options) -> bool:
@@ -71,7 +70,7 @@ def run(
     cotangent: Cotangent = UNIT_COTANGENT,
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
-    """Compute what is needed of a whole call; the class axis of every array is the last."""
+    """Compute the outputs asked for; the class axis of every array is the last."""
     by_label = options.indexed
     rest = Outputs(
         grad_targets=outputs.grad_targets,
@@ -128,12 +127,12 @@ def recorded(
     grad: bool,
     memory: Memory | None = None,
 ) -> tuple[Array, Array | None, Array]:
-    """Return the mean or the sum, its gradient if wanted now, and what a later gradient reads."""
-    got, slope, kept = _reduced(
+    """Return the mean or the sum, its gradient if `grad`, and what a later gradient reads."""
+    got, gradient, kept = _reduced(
         o, options, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True
     )
     assert kept is not None
-    return got, slope, kept
+    return got, gradient, kept
 
 
 def again(
@@ -152,13 +151,15 @@ def again(
     overwrites it unless it finds that the cotangent is 1; the bits are the same either way.
     """
     if memory is not None:
-        known = quick.again(memory, o.x, o.targets, cotangent, kept, grad)
+        known = relaunch.again(memory, o.x, o.targets, cotangent, kept, grad)
         if known is not None:
             return known
     call = Launcher(o, options, cx, classes)
     made = call.again(cotangent, kept, grad)
     if memory is not None:
-        quick.remember(memory, quick.ANEW if grad is None else quick.WRITTEN, call, cotangent)
+        relaunch.remember(
+            memory, relaunch.ANEW if grad is None else relaunch.WRITTEN, call, cotangent
+        )
     return made
 
 
@@ -175,15 +176,15 @@ def _reduced(
     keep: bool,
 ) -> tuple[Array, Array | None, Array | None]:
     if memory is not None:
-        known = quick.reduced(memory, o.x, o.targets, grad, keep)
+        known = relaunch.reduced(memory, o.x, o.targets, grad, keep)
         if known is not None:
             return known
     weight = None
     if grad and not options.indexed and options.reduction == "mean":
-        # The gradient needs it before the rows are computed.
+        # The gradient of every row needs the denominator, which must be known before the rows.
         weight = generic.run(o, options, cx, classes, Outputs(weight=True)).weight
     call = Launcher(o, options, cx, classes)
     made = call.reduced(normalizer, cotangent, weight, grad=grad, keep=keep)
     if memory is not None and isinstance(cotangent, float):
-        quick.remember(memory, (grad, keep), call)
+        relaunch.remember(memory, (grad, keep), call)
     return made

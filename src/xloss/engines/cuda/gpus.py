@@ -1,4 +1,4 @@
-"""Which GPUs the driver shows; nothing is made on them to tell."""
+"""The GPUs that the driver shows, found without making a context on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA engine's kernels by what they are compiled for, and where launches leave sums."""
+"""Compiled kernels, found by the constants they are compiled for, and a stream's room for sums."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..._arrays.inspect import Array, dtype_name
 from . import driver
 from .launch_plan import ITEMSIZES, Asked, constants, plan, stages, sums
 
-_FEW = 1024  # rows, at most, whose losses the launch that computes them adds up
-_SMALL = 2**22  # logits, at most, where a launch less is worth each block's time for the sum
-_STREAMS = 64  # that have a room
+_FEW = 1024  # rows, at most, that are added up by the same launch that computes them
+_SMALL = 2**22  # logits, at most: beyond, a second launch costs less than every block's counting
+_STREAMS = 64  # streams, at most, that have a room of their own
 _shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
 
 
@@ -20,26 +20,26 @@ class Kernels(NamedTuple):
     """The kernels of one launch of rows, or of the three where a GPU has no clusters."""
 
     kernels: tuple[Any, ...]
-    threads: int  # of a block
-    together: int  # rows to a block
-    parts: int  # blocks to a row
-    adds: bool  # it can also add up the rows
+    threads: int  # threads of a block
+    together: int  # rows that a block computes at the same time
+    parts: int  # blocks that share a row
+    adds: bool  # the launch also adds up the rows
 
 
-def shared_room(home: Any, index: int, stream: int, cx: Context | None = None) -> int:
-    """Return where all launches of a stream count their blocks and leave their losses, or 0.
+def shared_room(arrays: Any, index: int, stream: int, cx: Context | None = None) -> int:
+    """Return the address where the launches of a stream count blocks and leave losses, or 0.
 
     They are made one after another, and each leaves the counter at 0. A graph may run beside the
     stream that it was captured from: it must not take this. With `cx` it is made if need be.
     """
-    if not home.in_turn(index, stream):
+    if not arrays.in_turn(index, stream):
         return 0
-    found = _shared_rooms.get((home, index, stream))
+    found = _shared_rooms.get((arrays, index, stream))
     if found is None:
         if cx is None or len(_shared_rooms) >= _STREAMS:
-            return 0  # none is ever taken back: another thread may be about to launch with it
+            return 0  # a room is never freed, because another thread may be about to launch with it
         made = cx.xp.zeros((3 + 2 * _FEW,), dtype=cx.xp.float64, device=cx.device)
-        found = _shared_rooms[home, index, stream] = home.address(made), made
+        found = _shared_rooms[arrays, index, stream] = arrays.address(made), made
     return found[0]
 
 
@@ -49,17 +49,20 @@ def is_few(count: int, classes: int) -> bool:
 
 
 def kept_stats(kept: int, count: int) -> tuple[int, int]:
-    """Return where maxima and tail sums lie in what is kept: a row factor, tail sums, maxima."""
+    """Return the addresses of maxima and tail sums in what a forward launch keeps.
+
+    It holds the row factor (two numbers), the tail sums, and the maxima.
+    """
     return kept + 16 + 8 * count, kept + 16
 
 
 @cache
 def kernels_of(
-    asked: Asked, classes: int, apart: bool, few: bool, home: Any, index: int
+    asked: Asked, classes: int, apart: bool, few: bool, arrays: Any, index: int
 ) -> Kernels:
-    """Return what computes such rows; few: and adds them up, if one launch can."""
+    """Return the kernels for such rows; few: the launch adds the rows up too, if it is one."""
     p = plan(classes, ITEMSIZES[asked.stored], apart)
-    capability = home.capability(index)
+    capability = arrays.capability(index)
     steps = stages(p, capability)
     adds = few and len(steps) == 1
     found = [
@@ -70,7 +73,7 @@ def kernels_of(
 
 
 @cache
-def sums_of(acc: Any, home: Any, index: int) -> Any:
-    """Return what adds up row losses of this dtype."""
-    capability = home.capability(index)
+def sums_of(acc: Any, arrays: Any, index: int) -> Any:
+    """Return the kernel that adds up row losses of this dtype."""
+    capability = arrays.capability(index)
     return driver.load(sums(dtype_name(acc)), capability, index)

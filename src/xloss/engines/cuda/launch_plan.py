@@ -1,4 +1,7 @@
-"""How a row is divided among the threads of a GPU: by its classes alone, so that bits are too."""
+"""How a row is divided among the threads of a GPU.
+
+The number of classes alone decides, so that a row's bits do not depend on the batch.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ Constants = tuple[tuple[str, int], ...]
 VECTOR = 16  # bytes that a thread reads or writes at once
 KINDS = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-# (16-byte vectors in a row, threads to a row, blocks to a row, vectors that a thread stages).
-# Up to the last line a row is read once: it is staged until its gradient is written.
+# (16-byte vectors in a row at most, threads of a block that share a row, blocks that share a row,
+# vectors that a thread stages). Rows up to the last line's length are read from memory once: they
+# stay staged until their gradient is written.
 _SHAPES = (
     (2, 1, 1, 4),
     (16, 4, 1, 4),
@@ -26,17 +30,17 @@ _SHAPES = (
     (16384, 256, 4, 16),
     (32768, 256, 8, 16),
 )
-_BLOCK = 64  # threads, where several rows share a block: many small blocks fill the shared memory
-_APART_BLOCK, _APART = 128, 16  # the same, and the vectors staged, where classes lie apart
+_BLOCK = 64  # threads of a block with several rows: small blocks use shared memory completely
+_APART_BLOCK, _APART = 128, 16  # threads, and vectors a thread stages, where classes lie apart
 
 
 class Plan(NamedTuple):
     """What a kernel of rows is compiled for, and how it is launched."""
 
     threads: int
-    group: int  # threads to a row
-    parts: int  # blocks to a row
-    vectors: int
+    group: int  # threads of a block that share a row
+    parts: int  # blocks that share a row
+    vectors: int  # vectors that a thread stages
     apart: bool  # the classes of a row do not lie side by side, or are few
     once: bool  # all of a row is staged at once
 
@@ -47,7 +51,7 @@ class Plan(NamedTuple):
 
 
 def plan(classes: int, itemsize: int, apart: bool) -> Plan:
-    """Divide rows of so many classes."""
+    """Return the plan for rows of so many classes; apart: they do not lie side by side."""
     vectors = -(-classes * itemsize // VECTOR)
     if apart or vectors <= _SHAPES[0][0]:
         staged = next((n for n in (2, 4, 8) if vectors <= n), _APART)
@@ -58,10 +62,10 @@ def plan(classes: int, itemsize: int, apart: bool) -> Plan:
 
 
 class Asked(NamedTuple):
-    """What a kernel of rows computes."""
+    """What a kernel of rows computes, beside its plan: the rest of its compile-time constants."""
 
     stored: str  # the logits' dtype
-    soft: str | None  # the soft targets'
+    soft: str | None  # the soft targets' dtype; None: labels
     labels: int  # how class indices are stored, as `integer_at` of memory.cuh counts
     weighed: bool  # there are weights of rows or classes, or `where`
     flat: bool  # rows follow each other at one step

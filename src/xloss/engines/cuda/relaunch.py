@@ -1,7 +1,7 @@
-"""A launch once more: of a call like one before, in which only addresses differ.
+"""Repeats a launch for a call like an earlier one, from which it differs in addresses alone.
 
-On a GPU a small loss is all overhead. What a first call found out stands in its `memory`, which the
-layers above keep for calls of the same dtypes, shapes, device and options.
+The time of a small loss on a GPU is the host's overhead. What the first call found out is kept in
+`memory`, which the backend shares among calls of the same dtypes, shapes, device and options.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from .call import Launcher
 from .kernel_variants import kept_stats, shared_room
 
 Memory = dict[Any, Any]
-ANEW, WRITTEN = "anew", "written"  # gradients in backward: computed, or there but for an upstream
+# A backward launch computes the gradient, or finds the one for a cotangent of 1 already written.
+ANEW, WRITTEN = "anew", "written"
 
-# Which words of the arguments are addresses, other ones in every call.
+# The words of the arguments that hold addresses, which change from call to call.
 _REDUCED = (
     row_word("x.address"),
     row_word("gradient.address"),
@@ -45,14 +46,14 @@ _AGAIN = (
 
 
 class Quick:
-    """A launch that was made, but for the addresses at some fields."""
+    """A launch with its packed arguments, in which the addresses are replaced each time."""
 
     __slots__ = (
         "acc",
+        "arrays",
         "averages",
         "count",
         "grid",
-        "home",
         "index",
         "kernel",
         "moved",
@@ -64,7 +65,7 @@ class Quick:
     )
 
     def __init__(self, call: Launcher, fields: tuple[int, ...]) -> None:
-        self.home, self.index, self.count = call.home, call.index, call.count
+        self.arrays, self.index, self.count = call.arrays, call.index, call.count
         self.acc, self.wide = call.cx.compute_dtype, call.cx.sum_dtype
         self.averages = call.options.reduction == "mean"
         self.shape = tuple(call.o.x.shape)
@@ -88,7 +89,10 @@ class Quick:
 
 
 def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
-    """Keep a launch for calls alike, where nothing was copied; others: what else it was given."""
+    """Keep a launch for calls like this one, unless an argument had to be copied.
+
+    others: the arrays that the launch was given beside logits and targets.
+    """
     arrays = call.o.targets, *others
     plain = len(call.held) == len(arrays) and all(
         a is b for a, b in zip(call.held, arrays, strict=True)
@@ -100,27 +104,27 @@ def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
 def reduced(
     memory: Memory, x: Array, targets: Array, grad: bool, keep: bool
 ) -> tuple[Array, Array | None, Array | None] | None:
-    """Return what Launcher.reduced would, or None where it must."""
+    """Return what `Launcher.reduced` would; None where no launch is kept, or it does not fit."""
     q: Quick | None = memory.get((grad, keep))
     if q is None or is_freed(x) or is_freed(targets):
         return None
-    home = q.home
-    stream = home.stream(q.index)
-    shared = shared_room(home, q.index, stream)
+    arrays = q.arrays
+    stream = arrays.stream(q.index)
+    shared = shared_room(arrays, q.index, stream)
     if not shared:
         return None
-    address = home.address
-    loss = home.empty((), q.acc, x)
+    address = arrays.address
+    loss = arrays.empty((), q.acc, x)
     gradient = kept = None
     to = at = maxima = rests = 0
     if grad:
-        gradient = home.empty(q.shape, x.dtype, x)
+        gradient = arrays.empty(q.shape, x.dtype, x)
         to = address(gradient)
     if keep:
-        kept = home.empty((2 + 2 * q.count,), q.wide, x)
+        kept = arrays.empty((2 + 2 * q.count,), q.wide, x)
         at = address(kept)
         maxima, rests = kept_stats(at, q.count)
-    slope = (at or shared + 8) if q.averages and (grad or keep) else 0
+    row_factor = (at or shared + 8) if q.averages and (grad or keep) else 0
     losses = shared + 24
     q.launch(
         stream,
@@ -128,13 +132,13 @@ def reduced(
             address(x),
             to,
             address(targets),
-            slope if grad else 0,
+            row_factor if grad else 0,
             losses,
             maxima,
             rests,
             losses,
             address(loss),
-            slope,
+            row_factor,
             shared,
         ),
     )
@@ -144,17 +148,17 @@ def reduced(
 def again(
     memory: Memory, x: Array, targets: Array, cotangent: Array, kept: Array, grad: Array | None
 ) -> Array | None:
-    """Return what Launcher.again would, or None where it must."""
+    """Return what `Launcher.again` would; None where no launch is kept, or it does not fit."""
     q: Quick | None = memory.get(ANEW if grad is None else WRITTEN)
     if q is None or cotangent.dtype != q.acc or cotangent.ndim or is_freed(x) or is_freed(targets):
         return None
-    home = q.home
-    address = home.address
-    made = home.empty(q.shape, x.dtype, x) if grad is None else grad
+    arrays = q.arrays
+    address = arrays.address
+    made = arrays.empty(q.shape, x.dtype, x) if grad is None else grad
     at = address(kept)
     maxima, rests = kept_stats(at, q.count)
     q.launch(
-        home.stream(q.index),
+        arrays.stream(q.index),
         (
             address(x),
             address(made),

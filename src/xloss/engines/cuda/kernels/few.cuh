@@ -1,9 +1,11 @@
-// What a launch of rows does besides: nothing where its gradient is there already; and of few rows
-// it finds the mean's weight before them and adds up their losses after them.
+// What a launch of rows does before and after its rows. Where the call has few rows, the same launch
+// finds the weight that a mean divides by before them and adds up their losses after them, because a
+// second launch would cost more than the rows. A backward launch returns at once where the forward
+// launch has written the gradient already.
 #pragma once
 #include "totals.cuh"
 
-// The gradient was written for an upstream of 1: it stands if that is what came.
+// The forward launch wrote the gradient for a cotangent of 1, which is right if the cotangent is 1.
 __device__ inline bool is_written(const Call& c) { return c.given_statistics == 2 && float_at(c.cotangent, 0) == 1.0; }
 
 #if ADDS
@@ -18,7 +20,8 @@ __device__ inline Pair add_few(const Call& c, const Sums& s, bool losses) {
     return added<THREADS>(shared_memory<Few>().warps, [&](int worker) {
         Pair p{0.0, 0.0};
         for (i64 i = worker; i < c.rows; i += WORKERS) {
-            // Other blocks have just written them: volatile, so that no cache of this one answers.
+            // Other blocks have just written these numbers. Without volatile this multiprocessor's
+            // first-level cache could return what stood there before.
             if (losses) p.loss += (double)((const volatile Acc*)s.losses)[i];
             if (s.weights) p.weight += ((const volatile double*)s.weights)[i];
             else if (s.is_mean && !s.weight) p.weight += weight_by_label<Acc>(c, i);
@@ -27,7 +30,8 @@ __device__ inline Pair add_few(const Call& c, const Sums& s, bool losses) {
     });
 }
 
-// Every block finds the same slope and writes it to the same place: no block waits for another.
+// Every block computes the same row factor and writes it to the same place, so that no block has to
+// wait for another.
 __device__ inline void before_rows(const Call& c, const Sums& s) {
     if (!s.before_rows) return;
     Pair p{0.0, 0.0};
@@ -36,7 +40,8 @@ __device__ inline void before_rows(const Call& c, const Sums& s) {
     __syncthreads();
 }
 
-// The last block to come here adds up, in the order of rows: who comes last changes no bit.
+// The last block to arrive adds up all rows in their order, so that the result does not depend on
+// which block was last.
 __device__ inline void after_rows(const Call& c, const Sums& s) {
     if (!s.counter) return;
     if (!comes_last(s.counter, shared_memory<Few>().last)) return;

@@ -1,11 +1,12 @@
-// The gradient of a row, vector by vector, from its statistics.
+// Computes a row's gradient from its statistics and writes it, one vector of 16 bytes at a time.
 #pragma once
 #include "settle.cuh"
 
-// Nothing but exp is asked for of a class: no options, float32 or less.
+// A class's gradient is one exponential times a factor: no mixtures, z-loss or softcap, no float64.
 const bool PLAIN = LIGHT && !CAP;
 
-// Of a vector's classes as if none were the label's, where the row is near 0.
+// The gradient of the classes of one vector, as if none of them were the label, for a row whose
+// maximum is near 0 (see near_of).
 __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec& v, Acc (&g)[N]) {
 #if STORED != F64
     Acc z[N];
@@ -13,7 +14,7 @@ __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec
 #pragma unroll
     for (int j = 0; j < N; ++j) {
         if constexpr (SWIFT) {
-            // Of 16 bits one multiplication's rounding is not seen: half a thousandth of one's last bit.
+            // The error of one multiplication is 0.0005 of the last bit of a 16-bit result.
             g[j] = exp2_fast(fmaf(z[j], (float)LOG2E, 64.0f - w.near.k)) * w.first;
         } else {
             g[j] = exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) * w.first;
@@ -22,7 +23,7 @@ __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec
 #endif
 }
 
-// Of all classes as if none were the label's.
+// The gradient of the classes of one vector with any option, as if none of them were the label.
 __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, const Vec& v, At i, Acc (&g)[N]) {
     const Call& c = mine.call;
     Acc z[N];
@@ -63,7 +64,7 @@ __device__ inline void gradient_of(const Mine& mine, const Whole& w, i64 row, co
     }
 }
 
-// What the formula of the label's class gives, in the vector that holds it.
+// Replace the label's entry by what its own formula gives. `choose` keeps g in registers.
 __device__ inline void put_label(const Whole& w, Acc (&g)[N]) {
     int at = (int)((u64)w.label % N);
 #pragma unroll
@@ -77,7 +78,7 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
     At label_vector = (At)(w.label / N);
     mine.sweep([&](At s, int count) {
         int whole = mine.whole_from(to, s);
-        // Which of this thread's vectors has the label; -1: none.
+        // The index of this thread's vector that holds the label, or -1.
         At ahead = label_vector - s - mine.thread;
         int has_label = BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
         Vec* there = to.vector(s + mine.thread);
@@ -90,7 +91,7 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
                 store_16(there, E::pack(g));
                 there += GROUP;
             }
-            // This thread wrote the label's vector itself, so that its second store comes second.
+            // The same thread wrote the whole vector, so that this store comes after that one.
             if (has_label >= 0 && has_label < whole) to.element(w.label) = rounded<STORED>(w.at_label);
         }
         for (; k < count; ++k) {

@@ -1,9 +1,10 @@
-// Threads that share a row: what each found, merged in an order that depends on nothing but shape.
+// Merges what the threads that share a row have found. The order of merging depends on the shape
+// alone, so that a row's bits do not depend on the batch or on the timing of threads.
 #pragma once
 #include "memory.cuh"
 
-// A piece of a row: its maximum, the sum of exp(z - maximum) over its classes below the maximum,
-// and the number of classes at it.
+// Statistics of some classes of a row: their maximum m, the sum of exp(z - m) over the classes below
+// it, and the number of classes at it.
 template <class Acc> struct Piece {
     Acc m, below, tops;
 };
@@ -12,7 +13,7 @@ template <class Acc> __device__ inline Piece<Acc> no_piece() {
     return Piece<Acc>{(Acc)-INF, (Acc)0, (Acc)0};
 }
 
-// A piece as one of a row whose maximum is `top`: its share of the row's `below`.
+// What these classes add to the sum below the maximum of a row whose maximum is `top`.
 template <class Acc> __device__ inline Acc below_of(const Piece<Acc>& p, Acc top) {
     return p.m == top ? p.below : (p.below + p.tops) * (exp_scaled(p.m, top) * (Acc)DOWN);
 }
@@ -23,14 +24,15 @@ template <class Acc> __device__ inline Piece<Acc> merged(const Piece<Acc>& a, co
     return Piece<Acc>{top, below_of(a, top) + below_of(b, top), tops};
 }
 
-// EXACT: with what rounding lost of it, so that float64 has the same bits however a row is divided.
+// A sum in float64. EXACT: the rounding errors are added up beside it, which makes float64 rows
+// accurate enough that dividing them among more threads changes no bit.
 template <bool EXACT> struct Sum {
     double total = 0.0, lost = 0.0;
 
     __device__ inline void add(double v) {
         double t = total + v, back = t - total;
         double error = (total - (t - back)) + (v - back);
-        lost += error == error ? error : 0.0;  // of an infinity there is none
+        lost += error == error ? error : 0.0;  // the error of an infinite sum is NaN
         total = t;
     }
     __device__ inline double value() const { return total + lost; }
@@ -57,7 +59,8 @@ template <int WIDTH, class T> __device__ inline T shuffle_up(T v) {
 
 template <int WIDTH, class Acc> __device__ inline Acc largest_of_lanes(Acc v) {
     if constexpr (WIDTH == 32 && sizeof(Acc) == 4) {
-        // As integers that are ordered as the floats are. A NaN is the largest: max.NaN made it positive.
+        // The warp's reduction takes integers: these are ordered as the floats are. `larger` returns
+        // the positive NaN, which is the largest integer of all, so that NaN survives.
         int key = (int)__float_as_uint(larger(v, v));
         key = largest_of_warp(key ^ ((key >> 31) & 0x7fffffff));
         return __uint_as_float((u32)(key ^ ((key >> 31) & 0x7fffffff)));
@@ -74,14 +77,14 @@ template <int WIDTH, class T> __device__ inline T sum_of_lanes(T v) {
     return v;
 }
 
-// Each lane has a piece: merge them.
+// Merge the statistics that WIDTH lanes hold.
 template <int WIDTH, class Acc> __device__ inline Piece<Acc> merge_lanes(const Piece<Acc>& p) {
     Acc top = largest_of_lanes<WIDTH>(p.m);
     return Piece<Acc>{top, sum_of_lanes<WIDTH>(below_of(p, top)),
                       sum_of_lanes<WIDTH>(p.m == top ? p.tops : (Acc)0)};
 }
 
-// A warp merges pieces 0 to COUNT - 1 of a row.
+// Merge COUNT statistics of a row by one warp; piece(n) returns number n.
 template <int COUNT, class Acc, class F> __device__ inline Piece<Acc> merge_pieces(F piece) {
     int lane = threadIdx.x & 31;
     Piece<Acc> p = lane < COUNT ? piece(lane) : no_piece<Acc>();
@@ -103,30 +106,32 @@ __device__ inline void add_lanes(Sum<EXACT> (&s)[COUNT]) {
     }
 }
 
-// One row to a group: up to 32 lanes of a warp, or a whole block, or a cluster of BLOCKS blocks.
+// The threads that share a row: up to 32 lanes of a warp, a whole block, or a cluster of BLOCKS blocks.
 template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
     static const int WIDTH = LANES < 32 ? LANES : 32;
     static const int WARPS = LANES / WIDTH;
     static const int PIECES = WARPS * BLOCKS;
     typedef ::Sum<sizeof(Acc) == 8> Sum;
     struct Shared {
-        Piece<Acc> pieces[2][PIECES];  // of a row and of the next: a thread may be one row ahead
+        Piece<Acc> pieces[2][PIECES];  // for two rows in turn, because a thread may be one row ahead
         Sum sums[WARPS][COUNT];
         Sum parts[BLOCKS][COUNT];
     };
 
-    // Every thread of a row calls it some time before `merge`.
+    // Every thread of a row calls this some time before `merge`: a block must not write into another
+    // that has not started yet.
     __device__ static void begin() {
         if constexpr (BLOCKS > 1) cluster_arrive();
     }
 
-    // Merge what the warps of all blocks found; `part` numbers this block; `turn` is 0 and 1
-    // in turn, row by row of those that are merged: an absent row has no barrier to keep threads together.
+    // Merge what the warps of all blocks found. part: the number of this block in its row. turn:
+    // alternates between 0 and 1 from one merged row to the next. It must not alternate at absent
+    // rows, which have no barrier: a thread could then overwrite what another still reads.
     __device__ static Piece<Acc> merge(Piece<Acc> p, Shared& s, int part, int turn) {
         if constexpr (PIECES > 1) {
             int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
             if constexpr (BLOCKS > 1) {
-                // Lane b tells block b, which runs by now.
+                // Lane b writes to block b, which is running after this wait.
                 cluster_wait();
                 if (lane < BLOCKS) *peer(&s.pieces[turn][part * WARPS + warp], lane) = p;
                 cluster_sync();
@@ -139,7 +144,8 @@ template <int LANES, int BLOCKS, class Acc, int COUNT> struct Group {
         return p;
     }
 
-    // Blocks write into each other's memory and read their own: none need wait for another to leave.
+    // Blocks write into each other's shared memory and read only their own, so that a block may end
+    // while others still read.
     __device__ static void add(Sum (&v)[COUNT], Shared& s, int part) {
         add_lanes<WIDTH>(v);
         if constexpr (WARPS > 1) {

@@ -1,4 +1,4 @@
-// What only a GPU has. tests/cuda_on_host stands in for it where there is none.
+// Instructions that only a GPU has. On a machine without one, tests/cuda_on_host replaces this file.
 #pragma once
 
 typedef unsigned short u16;
@@ -36,13 +36,13 @@ __device__ inline u32 floats_to_bfloats(float low, float high) {
     return pair;
 }
 
-__device__ inline u16 float_to_half_up(float f) {  // the next float16 that is not below
+__device__ inline u16 float_to_half_up(float f) {  // the smallest float16 that is not below f
     u16 h;
     asm("cvt.rp.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
     return h;
 }
 
-// The larger of each half of two words: of two float16 or bfloat16 numbers. A NaN stays.
+// The larger of each of two float16 (or bfloat16) numbers packed in a word. A NaN survives.
 __device__ inline u32 larger_halves(u32 a, u32 b) {
     u32 m;
     asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
@@ -55,7 +55,7 @@ __device__ inline u32 larger_bfloats(u32 a, u32 b) {
     return m;
 }
 
-// Unlike fmaxf it keeps a NaN.
+// The larger of two numbers. A NaN survives, which fmaxf would drop.
 __device__ inline float larger(float a, float b) {
     float m;
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(m) : "f"(a), "f"(b));
@@ -84,8 +84,8 @@ __device__ inline float log2_fast(float x) {
     return y;
 }
 
-// if ? a : b, as the compiler must not write it otherwise: an array indexed by a number that it does
-// not know would leave the registers.
+// which ? a : b, as a select instruction. From a plain conditional inside an unrolled loop the
+// compiler makes an indexed store, and the array would move from registers to local memory.
 __device__ inline float choose(bool which, float a, float b) {
     float v;
     asm("{.reg .pred p; setp.ne.u32 p, %1, 0; selp.f32 %0, %2, %3, p;}" : "=f"(v) : "r"((u32)which), "f"(a), "f"(b));
@@ -107,8 +107,8 @@ __device__ inline float reciprocal_fast(float x) {
 // The largest of a warp's integers.
 __device__ inline int largest_of_warp(int v) { return __reduce_max_sync(0xffffffffu, v); }
 
-// Copy 16 bytes from memory to shared memory while the thread goes on. What it copied may be read,
-// by this thread alone, after `copies_arrived`.
+// Start to copy 16 bytes from global to shared memory, while the thread continues. After
+// `copies_arrived` this thread, and no other, may read them.
 template <class Vec> __device__ inline void copy_async(Vec* to, const Vec* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)),
                  "l"(from)
@@ -117,7 +117,7 @@ template <class Vec> __device__ inline void copy_async(Vec* to, const Vec* from)
 
 __device__ inline void copies_arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// Shared memory whose size the launch gives.
+// The shared memory whose size is given at launch.
 __device__ inline void* staging_memory() {
     extern __shared__ uint4 staged[];
     return staged;
@@ -128,16 +128,16 @@ template <class T> __device__ inline T& shared_memory() {
     return *(T*)bytes;
 }
 
-// All threads of a cluster of blocks; what they wrote before is seen after it.
+// Wait for all threads of a cluster. What they wrote before is visible afterwards.
 __device__ inline void cluster_sync() {
     asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
 }
 
-// The same in two steps, between which a thread may do other work.
+// The same in two steps; between them a thread may do other work.
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
 
-// The same place in the shared memory of another block of the cluster.
+// The corresponding address in the shared memory of another block of the cluster.
 template <class T> __device__ inline T* peer(T* mine, int block) {
     u64 there;
     asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(mine), "r"(block));

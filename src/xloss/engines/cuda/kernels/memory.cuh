@@ -1,15 +1,16 @@
-// Where rows lie, and how 16 bytes of one are read and written, at whatever address it begins.
+// Where rows lie in memory, and how they are read and written in vectors of 16 bytes, whatever the
+// address at which a row begins.
 #pragma once
 #include "numbers.cuh"
 
 // Row r begins at (r / inner)*outer_step + (r % inner)*inner_step, its classes class_step apart.
 struct Place {
-    u64 address;  // 0: not wanted
+    u64 address;  // 0: the array is not wanted
     i64 inner, outer_step, inner_step, class_step;
 };
 
-// Arrays of one number a row; `type` says how it is stored. Integers: 0 to 3 signed of 1, 2, 4 and
-// 8 bytes, 4 to 7 unsigned.
+// An array of one number a row. type: for floats STORED's numbers (numbers.cuh); for integers 0 to 3
+// are signed ones of 1, 2, 4 and 8 bytes, 4 to 7 unsigned ones.
 struct Column {
     u64 address;  // 0: not given
     i64 type;
@@ -53,7 +54,7 @@ __device__ inline i64 integer_at(Column c, i64 i) {
     }
 }
 
-// The same where the compiler knows how they are stored.
+// The same for a type that is known at compile time.
 template <int TYPE> __device__ inline i64 integer_of(Column c, i64 i) { return integer_at(Column{c.address, TYPE}, i); }
 
 __device__ inline double float_at(Column c, i64 i) {
@@ -90,19 +91,19 @@ template <int KIND> struct Elements {
         }
     }
 
-    __device__ static inline Vec masked() {  // nothing but -inf
+    __device__ static inline Vec masked() {  // all -inf: classes that are not there
         Vec v;
 #pragma unroll
         for (int j = 0; j < N; ++j) put(v, j, rounded<KIND>(-INF));
         return v;
     }
 
-    // Two 16-bit numbers a word: the larger of each two, a NaN where either is one.
+    // Each word holds two 16-bit numbers: the larger of each, NaN where either is NaN.
     __device__ static inline u32 larger_pair(u32 a, u32 b) {
         return KIND == F16 ? larger_halves(a, b) : larger_bfloats(a, b);
     }
 
-    // most[j] = the larger of most[j] and v[j]; where they are of 16 bits, v[i] of all words in the first.
+    // most[j] = the larger of most[j] and v[j]. For 16-bit numbers all words of v go into most.w[0].
     __device__ static inline void take_largest(Vec& most, const Vec& v) {
         if constexpr (sizeof(Raw) == 2) {
             u32 w = larger_pair(larger_pair(v.w[0], v.w[1]), larger_pair(v.w[2], v.w[3]));
@@ -121,13 +122,13 @@ template <int KIND> struct Elements {
         return m;
     }
 
-    // A 16-bit number that is not below `least`, twice in a word.
+    // The smallest 16-bit number that is not below `least`, twice in a word.
     __device__ static inline u32 pair_above(float least) {
         u16 h = KIND == F16 ? float_to_half_up(least) : float_to_bfloat_up(least);
         return (u32)h << 16 | h;
     }
 
-    // No number of v is below those of a pair, then; a NaN stays.
+    // Replace numbers of v that are below the pair's by it. A NaN survives.
     __device__ static inline void raise(Vec& v, u32 pair) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) v.w[j] = larger_pair(v.w[j], pair);
@@ -151,7 +152,7 @@ template <int KIND> struct Elements {
     }
 };
 
-// The 16 bytes that begin `offset` (0 to 15, whole elements) into a, b.
+// The 16 bytes that begin at byte `offset` of a followed by b; offset is a multiple of the element size.
 __device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
     u32 w[8] = {a.w[0], a.w[1], a.w[2], a.w[3], b.w[0], b.w[1], b.w[2], b.w[3]};
     if (offset & 8) {
@@ -169,8 +170,8 @@ __device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
     return Vec{{w[0], w[1], w[2], w[3]}};
 }
 
-// One row, as vectors of 16 bytes: vector i holds the classes from i*N on.
-// EVEN: one row after another, at one step.
+// One row as vectors of 16 bytes: vector i holds classes i*N to i*N + N - 1.
+// EVEN: all rows follow each other at one step, so that no division finds where a row begins.
 template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     typedef Elements<KIND> E;
     typedef typename E::Raw Raw;
@@ -180,7 +181,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     i64 classes;
 
     __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
-        // A division of 64 bits costs as much as some logits.
+        // A 64-bit division costs as much time as several logits.
         i64 outer = EVEN ? 0 : row / p.inner;
         at = p.address +
              (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
@@ -188,14 +189,14 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
 
     __device__ inline bool is_aligned() const { return (at & 15) == 0; }
 
-    // Where vector i lies, if the row is aligned.
+    // The address of vector i; only for an aligned row.
     __device__ inline Vec* vector(i64 i) const { return (Vec*)at + i; }
 
     __device__ inline Raw& element(i64 j) const {
         return ((Raw*)at)[STRIDED ? j * step : j];
     }
 
-    // What stands behind the last class is -inf: nothing.
+    // Classes beyond the last are read as -inf.
     __device__ inline Vec load(i64 i) const {
         i64 left = classes - i * N;
         Vec v;
@@ -207,7 +208,8 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
             for (int j = 0; j < N; ++j) E::put(v, j, r[j]);
             return v;
         } else {
-            // Words that hold a class of this row lie in its allocation, whole.
+            // A 16-byte word that holds any class of this row lies whole within the allocation, because
+            // allocations begin and end at multiples of 16 bytes or more.
             u32 off = at & 15;
             const Vec* from = (const Vec*)(at - off) + i;
             v = load_16(from);
@@ -231,8 +233,9 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
             if (j >= from && j < to) element(i * N + j) = E::element(v, j);
     }
 
-    // Write vector i, of which `left` classes are in the row; none: only help the neighbours.
-    // Lane l of WIDTH lanes holds vector i, lane l + 1 vector i + 1, of this block's up to `end`.
+    // Write vector i, if it is before `end`. Lane l of WIDTH lanes holds vector i, and lane l + 1
+    // vector i + 1. In a row that is not aligned a 16-byte word holds parts of two vectors; lanes
+    // without a vector take part in the exchange between neighbours.
     template <int WIDTH> __device__ inline void store(i64 i, i64 end, int lane, const Vec& v) const {
         i64 left = i < end ? classes - i * N : 0;
         if constexpr (STRIDED || WIDTH == 1) {
@@ -245,7 +248,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
                 else store_some(i, v, 0, left);
                 return;
             }
-            // The word at `to` ends the vector before and begins this one.
+            // The word at `to` holds the end of the previous vector and the beginning of this one.
             Vec before;
 #pragma unroll
             for (int j = 0; j < 4; ++j) before.w[j] = shuffle_up<WIDTH>(v.w[j]);

@@ -1,4 +1,5 @@
-// Stored numbers, and the elementary functions: the host engine's polynomials (host/functions.py).
+// How numbers are stored, and the elementary functions, with the polynomials of the host's kernels
+// (cpu/kernels/functions.py).
 #pragma once
 
 typedef long long i64;
@@ -11,7 +12,7 @@ typedef long long i64;
 #define INF __longlong_as_double(0x7ff0000000000000LL)
 #define NOT_A_NUMBER __longlong_as_double(0x7ff8000000000000LL)
 
-template <int KIND> struct Number;  // how a logit is stored, and what it is computed in
+template <int KIND> struct Number;  // Raw: how a logit is stored; Acc: the type it is computed in
 template <> struct Number<F16> { typedef u16 Raw; typedef float Acc; };
 template <> struct Number<BF16> { typedef u16 Raw; typedef float Acc; };
 template <> struct Number<F32> { typedef float Raw; typedef float Acc; };
@@ -35,21 +36,21 @@ template <int KIND> __device__ inline u32 rounded_pair(float low, float high) {
     return KIND == F16 ? floats_to_halves(low, high) : floats_to_bfloats(low, high);
 }
 
-__device__ inline u16 float_to_bfloat_up(float f) {  // the next bfloat16 that is not below
+__device__ inline u16 float_to_bfloat_up(float f) {  // the smallest bfloat16 that is not below f
     u32 b = __float_as_uint(f);
     return (u16)((b >> 31 ? b : b + 0xffffu) >> 16);
 }
 
-// exp comes scaled by 2^64: a float keeps what would be subnormal.
+// exp is computed times 2^64: what would be subnormal in float32 keeps all its digits.
 #define UP 18446744073709551616.0
 #define DOWN 5.421010862427522e-20
 #define LOG2E 1.4426950408889634
-// ln 2 in two parts; the first has so few bits that its multiples are exact.
+// ln 2 in two parts. The first has so few bits that its products with small integers are exact.
 #define HI8 0.6931471803691238
 #define LO8 1.9082149292705877e-10
 #define HI4 0.693145751953125f
 #define LO4 1.4286068203094173e-06f
-// Adding it rounds to an integer, which then stands in the low bits.
+// Adding this to a number rounds it to an integer, which then stands in the low bits.
 #define ROUND4 12582912.0f
 #define ROUND8 6755399441055744.0
 
@@ -58,7 +59,8 @@ __device__ inline float tail4(float r) {  // (exp(r) - 1 - r)/r^2, |r| <= ln(2)/
                           0.041666556149721146f), r, 0.16666576266288757f), r, 0.5f);
 }
 
-// exp(z - m)*2^64 for z <= m, the subtraction without its rounding error; NaN where either is NaN.
+// exp(z - m)*2^64 for z <= m; the rounding error of the subtraction is compensated. NaN where z or m
+// is NaN.
 __device__ inline float exp_scaled(float z, float m) {
     float d = z - m;
     float b = d - z;
@@ -100,32 +102,33 @@ __device__ inline double exp_scaled(double z, double m) {
     return low ? 0.0 : e;
 }
 
-// A row whose maximum is this near 0 needs no difference of logits: exp(z)*2^(64 - K), K the
-// integer nearest to max/ln 2. Farther out z - k ln 2 would not be exact, and K not stand beside it.
+// For a row whose maximum is this near 0, exp(z - max) needs no subtraction: it is exp(z)*2^(64 - K)
+// up to a factor common to the row, K the integer nearest to max/ln 2. Farther from 0, z - k ln 2
+// would no longer be exact, and K would not fit into the low bits beside it.
 #define NEAR 8192.0f
 
 __device__ inline bool is_near(float m) { return fabsf(m) <= NEAR; }
 __device__ inline bool is_near(double) { return false; }
 
-// What the float nearest to log2(e) lacks of it.
+// log2(e) minus the float nearest to it.
 #define LOG2E_LOST ((float)(LOG2E - (double)(float)LOG2E))
 
 struct Near {
     float k;
-    float shift;  // ROUND4 - (K - 64): n - K + 64 then stands in the low bits
-    float least;  // below it exp is 2^-126, scaled: less than nothing, at the maximum's side
+    float shift;  // ROUND4 - (K - 64): after adding it, n - K + 64 stands in the low bits
+    float least;  // smaller logits are raised to this: their scaled exp is 2^-126, nothing beside the maximum's
 };
 
-// Of a maximum; anything where the row is not near.
+// The constants for a row with this maximum; any values where it is not near 0.
 __device__ inline Near near_of(float m) {
     float k = rintf(fminf(fmaxf(m, -2.0f * NEAR), 2.0f * NEAR) * (float)LOG2E);
     return Near{k, ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
 }
 
 
-// exp(z)*2^(64 - K) of a logit that is not below n.least.
-// SWIFT: 2^(z*(float)LOG2E) instead, by the special-function unit: what is lost of log2(e) a whole
-// sum makes good at once.
+// exp(z)*2^(64 - K) for a logit that is not below n.least.
+// SWIFT: 2^(z*(float)LOG2E) by the special-function unit. The error of the rounded log2(e) is
+// corrected once for a whole sum.
 template <bool SWIFT> __device__ inline float exp_near(float z, Near n) {
     float shifted = fmaf(z, (float)LOG2E, n.shift);
     float k = shifted - n.shift;
@@ -139,7 +142,7 @@ template <bool SWIFT> __device__ inline float exp_near(float z, Near n) {
     return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));
 }
 
-// What exp_near of the maximum must be multiplied by to be 2^64 is exp(K ln 2 - m): 1 + this.
+// exp_near of the maximum times (1 + this) is 2^64: exp(K ln 2 - m) - 1.
 template <bool SWIFT> __device__ inline float unit_rise(Near n, float m) {
     float r;
     if constexpr (SWIFT) {
@@ -152,12 +155,12 @@ template <bool SWIFT> __device__ inline float unit_rise(Near n, float m) {
 }
 template <bool SWIFT> __device__ inline float unit_of(Near n, float m) { return 1.0f + unit_rise<SWIFT>(n, m); }
 
-__device__ inline float reciprocal(float x) {  // finite
+__device__ inline float reciprocal(float x) {  // x is finite
     float y = reciprocal_fast(x);
     return fmaf(y, fmaf(-x, y, 1.0f), y);
 }
 
-// 1/(1 + r) is y*(1 + lost).
+// 1/(1 + r) = y*(1 + lost), lost being the rounding error of y.
 struct Inverse {
     float y, lost;
 };
@@ -167,14 +170,14 @@ __device__ inline Inverse inverse_of(float r) {
     return Inverse{y, fmaf(-w, y, 1.0f) - behind * y};
 }
 
-// log(1 + r), r >= 0, finite or NaN; at most 1.5 ulp off, subnormal r included.
+// log(1 + r) for r >= 0, finite or NaN; within 1.5 ulp, also for subnormal r.
 __device__ inline float log_1p(float r) {
     float u = 1.0f + r;
-    float lost = r > 1.0f ? 1.0f - (u - r) : r - (u - 1.0f);  // what the addition lost of r, or of 1
+    float lost = r > 1.0f ? 1.0f - (u - r) : r - (u - 1.0f);  // the rounding error of 1 + r
     int b = (int)(__float_as_uint(u) + (0x3F800000u - 0x3F3504F3u));
     float k = (float)((b >> 23) - 127);
     float f = __uint_as_float(((u32)b & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
-    float s = f * reciprocal_fast(2.0f + f);  // its error is a twentieth of one in the result
+    float s = f * reciprocal_fast(2.0f + f);  // its error is a twentieth of an ulp of the result
     float w = s * s;
     float t = 0.2958204746246338f;
     t = fmaf(t, w, 0.39988717436790466f);
@@ -186,7 +189,7 @@ __device__ inline float log_1p(float r) {
 
 __device__ inline double log_1p(double r) {  // r >= 0, finite or NaN
     double u = 1.0 + r;
-    double lost = r > 1.0 ? 1.0 - (u - r) : r - (u - 1.0);  // what the addition lost of r, or of 1
+    double lost = r > 1.0 ? 1.0 - (u - r) : r - (u - 1.0);  // the rounding error of 1 + r
     i64 b = __double_as_longlong(u) + (0x3FF0000000000000LL - 0x3FE6A09E667F3BCDLL);
     double k = (double)((b >> 52) - 1023);
     double f = __longlong_as_double((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0;
@@ -240,12 +243,12 @@ __device__ inline double tanh_of(double u) {
     return a < 0.5625 ? near : u < 0.0 ? -far : far;
 }
 
-template <class Acc> __device__ inline Acc sech_squared(Acc u) {  // 1 - tanh^2 is 0 from 10 on
+template <class Acc> __device__ inline Acc sech_squared(Acc u) {  // 1 - tanh(u)^2 would be 0 for u >= 10
     Acc t = exp_scaled((Acc)-2 * (u < 0 ? -u : u), (Acc)0) * (Acc)DOWN;
     return (Acc)4 * t / (((Acc)1 + t) * ((Acc)1 + t));
 }
 
-// softcap: a masked logit stays masked
+// The softcapped logit; -inf stays -inf, so that a masked class stays masked.
 template <class Acc> __device__ inline Acc capped(Acc x, Acc cap) {
     return x == (Acc)-INF ? x : cap * tanh_of(x / cap);
 }

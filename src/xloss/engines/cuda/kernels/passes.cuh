@@ -1,14 +1,15 @@
-// What a row is read for: its maximum and sums. What all is compiled for:
-//   STORED         how logits are stored          SOFT      how soft targets are, -1: labels
-//   LABELS         how labels are                 WEIGHED   there are weights, or `where`
+// Reads a row and finds its maximum and its sums. The compile-time constants of a kernel of rows:
+//   STORED         how logits are stored          SOFT      how soft targets are stored; -1: labels
+//   LABELS         how labels are stored          WEIGHED   there are weights, or `where`
 //   FLAT           rows follow each other at one step
-//   THREADS        of a block                     GROUP     threads of a block to a row
-//   PARTS          blocks to a row                VECTORS   16 bytes each, that a thread can stage
-//   APART          classes do not lie side by side, or are few
+//   THREADS        threads of a block             GROUP     threads of a block that share a row
+//   PARTS          blocks that share a row        VECTORS   vectors of 16 bytes that a thread stages
+//   APART          one thread a row: classes do not lie side by side, or are few
 //   SMOOTH, CAP    label smoothing, softcap       Z_LOSS    z-loss
-//   ONCE           all of a row is staged at once
+//   ONCE           the whole row is staged at once
 //   GRAD           the gradient is wanted
-//   STAGE          0: blocks of a row are a cluster; 1, 2, 3: they meet in memory between launches
+//   STAGE          0: the blocks of a row are a cluster; 1, 2, 3: the three launches that replace it
+//                  on GPUs without clusters, where blocks exchange statistics in global memory
 #pragma once
 #include "facts.cuh"
 #include "groups.cuh"
@@ -17,28 +18,30 @@ typedef Elements<STORED> E;
 typedef E::Raw Raw;
 typedef E::Acc Acc;
 typedef RowOf<STORED, APART, FLAT> Row;
-// A row of the gradient: in C order, or in the order of the logits.
+// A row of the gradient: it lies in C order, or as the logits do.
 typedef RowOf<STORED, APART, APART ? FLAT : true> Target;
 const int N = E::N;
 const int TARGET = SOFT < 0 ? STORED : SOFT;
 const bool BY_LABEL = SOFT < 0, MIXED = !BY_LABEL || SMOOTH;
 const bool HALVES = sizeof(Raw) == 2;
-// 16-bit logits take exp from the special-function unit, where nothing else is computed with it.
+// exp of 16-bit logits comes from the special-function unit, unless an option needs its exact value.
 const bool SWIFT = HALVES && !MIXED && !CAP;
-// A row is settled in float32.
-// The sums are found with the maximum; else in a second pass, in float64.
+// SUMS_AT_ONCE: the sums are found in the same pass as the maximum; else in a second one, in float64.
+// LIGHT: a row's loss and gradient factors are computed in float32.
 #define SUMS_AT_ONCE (STORED != F64 && SOFT < 0 && !SMOOTH)
 #define LIGHTLY (STORED != F64 && SOFT < 0 && !SMOOTH && !Z_LOSS)
 const bool LIGHT = LIGHTLY;
 template <bool FIRST, class A, class B> struct Either { typedef A Type; };
 template <class A, class B> struct Either<false, A, B> { typedef B Type; };
 typedef Either<LIGHT, float, double>::Type Rest;
-typedef Either<ONCE, int, i64>::Type At;  // numbers vectors and classes of a row
-// Sums that need the maximum first: exp below it, how many are at it, and of mixtures
-// the mass of the targets, weighed and not, their gaps, the possible classes, their weight and gaps.
+typedef Either<ONCE, int, i64>::Type At;  // indices of vectors and of classes in a row
+// The sums of a second pass, which need the maximum: exp(z - max) of the classes below it, the number
+// at it; for soft or smoothed targets also the sum of weighted targets, of targets, of weighted
+// targets times gaps (max - z), the number of possible classes, the sum of their weights, and of
+// their weights times gaps.
 enum { BELOW, TOPS, MASS, TOTAL, DOT, NUMBER, SHARE, SHARE_DOT };
 const int COUNT = MIXED ? 8 : 2;
-const int TOGETHER = STAGE == 0 ? PARTS : 1;  // blocks that merge within the launch
+const int TOGETHER = STAGE == 0 ? PARTS : 1;  // blocks that merge their statistics within the launch
 typedef Group<GROUP, TOGETHER, Acc, COUNT> Threads;
 #define FEW 7.888609052210118e-31f  // 2^-100
 
@@ -50,18 +53,19 @@ __device__ inline Acc target_at(const Call& c, i64 row, i64 j) {
     return BY_LABEL ? 0 : (Acc)widened<TARGET>(((const Number<TARGET>::Raw*)c.soft.address)[row * c.classes + j]);
 }
 
-const int UNROLLED = APART ? 4 : 2;  // loads that a thread has under way, where they are not copies
+const int UNROLLED = APART ? 4 : 2;  // loads that a thread has in flight, where it cannot copy asynchronously
 
-// This thread's vectors of a row, staged in shared memory, VECTORS at a time; no other thread reads
-// them. Several blocks to a multiprocessor, some loading while others compute, keep memory busy.
+// This thread's vectors of a row, staged in shared memory, VECTORS at a time. No other thread reads
+// them, so that no barrier is needed. Several blocks share a multiprocessor: some load while others
+// compute, which keeps memory busy.
 struct Mine {
     const Row& row;
     const Call& call;
     At classes;
-    At first, end;  // the vectors of this block
-    At staged;      // the first of those staged, or on their way
+    At first, end;  // the range of this block's vectors
+    At staged;      // the first vector of those that are staged or being copied; -1: none
     int thread;
-    Vec* room;  // vector k of this thread: room[k * THREADS]
+    Vec* room;  // vector k of this thread is room[k * THREADS]
 
     __device__ Mine(const Row& row, const Call& call, int part)
         : row(row), call(call), classes((At)call.classes), staged(-1) {
@@ -72,8 +76,8 @@ struct Mine {
         room = (Vec*)staging_memory() + threadIdx.x;
     }
 
-    // How many of this thread's vectors from `begin` on, of those that are staged at once, are whole:
-    // 16 bytes of this row at an address that 16 divides. They are its first.
+    // How many of this thread's vectors, of those that are staged together from `begin` on, are whole:
+    // 16 bytes of this row, at an address divisible by 16. They come before the others.
     template <class R> __device__ inline int whole_from(const R& of, At begin) const {
         if (APART || !of.is_aligned()) return 0;
         At full = classes / N, stop = full < end ? full : end;
@@ -86,7 +90,7 @@ struct Mine {
         return (left + GROUP - 1) / GROUP;
     }
 
-    // Begin to stage from vector `begin` on. What is not in the row is -inf.
+    // Start to stage vectors from `begin` on. Classes beyond the row are -inf.
     __device__ inline void stage(At begin) {
         int count = count_from(begin);
         staged = begin;
@@ -102,8 +106,8 @@ struct Mine {
         }
     }
 
-    // Call each(begin, count) for what is staged at once: thread t's vector k is begin + k*GROUP + t.
-    // needed: its values are.
+    // Call each(begin, count) for every set of vectors that is staged together: vector k of thread t
+    // is number begin + k*GROUP + t. needed: the callback reads their values.
     template <class F> __device__ inline void sweep(F each, bool needed = true) {
         for (At s = first; s < end; s += GROUP * VECTORS) {
             if ((!ONCE || STAGE == 2) && needed && staged != s) stage(s);
@@ -136,7 +140,7 @@ __device__ inline float total_of(const float (&e)[N]) {
     return s[0];
 }
 
-// The largest of a thread's staged logits.
+// The largest of this thread's staged logits.
 __device__ inline Acc largest_of(const Mine& mine, int count) {
     Vec most = E::masked();
 #pragma unroll 4
@@ -145,7 +149,7 @@ __device__ inline Acc largest_of(const Mine& mine, int count) {
     return CAP ? capped(m, (Acc)mine.call.softcap) : m;
 }
 
-// What one warp, or part of one, finds of the staged part of a row.
+// The statistics of the staged part of a row, found by one warp or by a part of one.
 __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
     Acc top = largest_of_lanes<Threads::WIDTH>(largest_of(mine, count));
 #if !SUMS_AT_ONCE
@@ -169,7 +173,8 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
 #pragma unroll
         for (int j = 0; j < N; ++j) e[j] = exp_near<SWIFT>(SWIFT ? z[j] : fmaxf(z[j], near.least), near);
         float s = total_of(e);
-        // Where the maximum is, the sum is no less than its exp: there, seldom, classes are compared.
+        // A vector that holds the maximum has a sum of at least its exp. Only in such vectors, which
+        // are few, are classes compared with the maximum.
         if (s >= at_top) {
 #pragma unroll
             for (int j = 0; j < N; ++j) {
@@ -181,8 +186,9 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
         sum += s;
     }
     if constexpr (SWIFT) {
-        // Each 2^(z*(float)LOG2E) lacks 2^((z - top)*LOG2E_LOST). What makes up the sum lies at most
-        // ln(128) below its logarithm, where it has 128 terms: that far this is right for all.
+        // Each 2^(z*(float)LOG2E) is too small by a factor 2^((z - top)*LOG2E_LOST). The terms that
+        // make up a sum of 128 lie at most ln(128) below its logarithm, and over that distance one
+        // factor, taken at the logarithm of the sum, is right for all of them.
         float gap = fmaxf(fminf(log2_fast(sum) - 64.0f, 0.0f), -190.0f);
         sum = fmaf(sum, gap * (LOG2E_LOST * 0.480453f), sum);
     }
@@ -200,7 +206,7 @@ __device__ inline Piece<Acc> find_piece(Mine& mine) {
     return p;
 }
 
-// A second pass, where the first does not do: rows far from 0, float64, mixtures.
+// The second pass: for rows whose maximum is far from 0, for float64, and for mixtures.
 __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]) {
     mine.sweep([&](At, int count) {
         for (int k = 0; k < count; ++k) {
@@ -217,7 +223,7 @@ __device__ inline void find_far(Mine& mine, Acc top, Threads::Sum (&sums)[COUNT]
     });
 }
 
-// What a mixture of classes needs: soft targets, smoothing.
+// The sums that soft targets and label smoothing need.
 __device__ inline void find_mixture(Mine& mine, i64 row, Acc top, Threads::Sum (&sums)[COUNT]) {
     if constexpr (MIXED) {
         const Call& c = mine.call;

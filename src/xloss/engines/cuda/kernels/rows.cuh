@@ -1,4 +1,5 @@
-// The one kernel of rows: losses, statistics, gradient; compiled for the constants of passes.cuh.
+// The kernel of rows: their losses, statistics and gradient. Compiled once for each set of the
+// constants of passes.cuh.
 #pragma once
 #include "gradient.cuh"
 
@@ -15,7 +16,7 @@ struct Shared {
     Whole whole;
 };
 
-// What the blocks of one row find, for the next launch.
+// What each block of a row leaves in global memory for the next of three launches.
 struct Left {
     Piece<Acc> pieces[Threads::WARPS];
     Threads::Sum sums[COUNT];
@@ -28,7 +29,8 @@ __device__ inline void row_of_nothing(const Call& c, i64 row) {
     write_stats(c, row, 0, 0.0);
 }
 
-// The row's statistics: over all threads of a row the same. False where a later launch knows them.
+// Find the row's statistics; all threads of a row get the same. Returns false where they are known
+// only in a later launch.
 __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared& s, Acc& top,
                                 Rest& rest, double (&values)[COUNT]) {
     const Call& c = mine.call;
@@ -57,7 +59,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared
             p = merge_pieces<PARTS * WARPS, Acc>([&](int n) { return left[n / WARPS].pieces[n % WARPS]; });
         top = p.m;
         rest = (Rest)(p.below + (p.tops - 1));
-        // exp_near has no 0: beside so little, masked classes would be seen.
+        // exp_near never returns 0: in so small a sum, masked classes would count.
         far = !SUMS_AT_ONCE || !is_near(top) || rest < FEW;
     }
     if (MIXED || far) {
@@ -91,7 +93,7 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn,
         w.label = -1;
         if (leads) row_of_nothing(c, row);
     } else {
-        // The second launch of three seldom needs them, the third for the gradient alone.
+        // The second launch of three rarely needs the logits, the third only for the gradient.
         if (STAGE < 2 || (STAGE == 3 && GRAD)) mine.stage(mine.first);
         Acc at = BY_LABEL ? widened<STORED>(x.element(f.label)) : (Acc)0;
         Acc top;
@@ -101,7 +103,7 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn,
 #if LIGHTLY
         if (GRAD || threadIdx.x < 32 || GROUP <= 32) w = settle_light(c, at, row, f, top, rest, leads);
 #else
-        // Of a whole block one warp settles the row: float64 is slow on many a GPU.
+        // One warp of a whole block settles the row, because many GPUs compute float64 slowly.
         if (GROUP <= 32 || threadIdx.x < 32) w = settle(c, at, row, f, top, rest, values, leads);
 #endif
     }
@@ -116,7 +118,7 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn,
 }
 
 extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_constant__ Call c ADDED) {
-    // Hook of few.cuh: before anything is read.
+    // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
 #if ADDS
     before_rows(c, added_up);
@@ -127,16 +129,17 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
     int part = blockIdx.x % PARTS, turn = 0;
     i64 step = (i64)(gridDim.x / PARTS) * TOGETHER;
     i64 row = (i64)(blockIdx.x / PARTS) * TOGETHER + (GROUP == THREADS ? 0 : threadIdx.x / GROUP);
-    // Seldom more than one: blocks that come and go keep more loads under way than blocks that stay.
+    // Usually one round: blocks that end and are replaced keep more loads in flight than blocks that
+    // loop.
     for (; row < c.rows; row += step) {
         row_by_group(c, row, part, turn, s);
         if constexpr (!LIGHT && GROUP > 32) {
-            // Other threads may still read what this one found of the row.
+            // The next row's statistics must not overwrite what other threads still read.
             if constexpr (IN_CLUSTER) cluster_sync();
             else __syncthreads();
         }
     }
-    // Hook of few.cuh: after everything is written.
+    // See few.cuh. This must come after everything is written.
 #if ADDS
     after_rows(c, added_up);
 #endif

@@ -1,8 +1,8 @@
-// From the statistics of a row to its loss, and to what its gradient is computed from.
+// Settles a row: from its statistics to its loss, and to the factors of its gradient.
 #pragma once
 #include "passes.cuh"
 
-struct Whole {  // a row, from all its classes
+struct Whole {  // what the gradient of a row is computed from
     Acc top, first, second;
     Acc unit, unit_inv, rest, inv, b, zc, keep, rem, c, shares, at_label;
     Near near;
@@ -10,24 +10,25 @@ struct Whole {  // a row, from all its classes
     bool is_near, dead;
 };
 
-// d result/d row loss; `live`: whether any row contributes, else all gradients are 0.
-__device__ inline Acc upstream(const Call& c, i64 r, const Facts<Acc>& f, bool& live) {
-    Acc up = (Acc)c.cotangent_value;
+// The cotangent of the row's loss. live: false where no row counts, and every gradient is 0.
+__device__ inline Acc cotangent_of(const Call& c, i64 r, const Facts<Acc>& f, bool& live) {
+    Acc cotangent = (Acc)c.cotangent_value;
     live = true;
-    if (c.cotangent.address) up *= (Acc)float_at(c.cotangent, c.cotangent_step ? r : 0);
+    if (c.cotangent.address) cotangent *= (Acc)float_at(c.cotangent, c.cotangent_step ? r : 0);
     if (c.row_factor) {
-        up *= (Acc)((const double*)c.row_factor)[0];
+        cotangent *= (Acc)((const double*)c.row_factor)[0];
         live = ((const double*)c.row_factor)[1] != 0.0;
     }
     if (c.any_row_counts) live = live && *(const unsigned char*)c.any_row_counts;
-    return f.wrong ? (Acc)NOT_A_NUMBER : up;
+    return f.wrong ? (Acc)NOT_A_NUMBER : cotangent;
 }
 
-// factor * exp(z - top) of every class but the label's: as exp_near * first, or where that would
-// not do as (exp_scaled * first) * second.
+// Prepare factor*exp(z - top), the gradient of every class but the label: as exp_near*first, or, where
+// that would underflow or overflow, as (exp_scaled*first)*second.
 __device__ inline void set_factors(Whole& w, Acc factor) {
     Acc size = factor < 0 ? -factor : factor;
-    // Scaled down it would be subnormal; or a masked class would have something of it.
+    // A tiny factor times 2^-64 would be subnormal; with a large one a masked class, whose exp_near
+    // is not 0, would get a gradient.
     bool tiny = size < (Acc)(DOWN * 16.0);
     w.is_near = is_near(w.top) && !tiny && !(size > (Acc)1073741824.0);
     w.first = tiny ? (Acc)DOWN : factor * (Acc)DOWN;
@@ -45,14 +46,14 @@ __device__ inline void write_stats(const Call& c, i64 r, Acc top, double rest) {
     }
 }
 
-// exp(-gap), of a label's gap to the maximum
+// exp(-gap); gap: the maximum minus the label's logit.
 __device__ inline float exp_below(float gap) {
     return SWIFT ? exp2_fast(-gap * (float)LOG2E) : exp_scaled(-gap, 0.0f) * (float)DOWN;
 }
 
 
 #if STORED != F64
-// Of a class index, without mixtures or z-loss, in float32; at: the logit of its label.
+// Settle a row with a class index, without smoothing or z-loss, in float32. at: the label's logit.
 __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts<Acc>& f, float top,
                                      float rest, bool writes) {
     Whole w;
@@ -70,21 +71,21 @@ __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts
     }
     if constexpr (GRAD) {
         bool live;
-        float up = upstream(c, r, f, live) * f.scale * f.label_weight;
+        float cotangent = cotangent_of(c, r, f, live) * f.scale * f.label_weight;
         Inverse inv = inverse_of(possible ? rest : (float)NOT_A_NUMBER);
         w.dead = !live;
         w.top = top;
         w.label = f.label;
-        float factor = up * inv.y;
+        float factor = cotangent * inv.y;
         set_factors(w, factor);
         if (w.is_near) {
-            // One rounding for all factors: the entries have 4 ulp in all.
+            // All factors are combined with one rounding: an entry of the gradient may err by 4 ulp in all.
             float rise = unit_rise<SWIFT>(w.near, top) + inv.lost;
-            w.first = (factor + fmaf(factor, rise, fmaf(up, inv.y, -factor))) * (float)DOWN;
+            w.first = (factor + fmaf(factor, rise, fmaf(cotangent, inv.y, -factor))) * (float)DOWN;
         }
         float e = exp_below(dot);
         float q = dot == 0 ? rest * inv.y : (1.0f + (rest - e)) * inv.y;
-        w.at_label = -up * q;
+        w.at_label = -cotangent * q;
         if (CAP) w.at_label *= sech_squared(at / (float)c.softcap);
     }
     return w;
@@ -110,7 +111,7 @@ __device__ inline double loss_of(double rise, double lse, double mass, double to
     return row;
 }
 
-// Of any options, in float64.
+// Settle a row with any options, in float64.
 __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f, Acc top, double rest,
                                const double (&sums)[COUNT], bool writes) {
     Whole w;
@@ -141,9 +142,9 @@ __device__ inline Whole settle(const Call& c, Acc at, i64 r, const Facts<Acc>& f
     }
     if constexpr (GRAD) {
         bool live;
-        double up = (double)upstream(c, r, f, live);
-        double b = up * scale;
-        double zc = c.z_loss > 0.0 ? 2.0 * c.z_loss * up * weight * lse : 0.0;
+        double cotangent = (double)cotangent_of(c, r, f, live);
+        double b = cotangent * scale;
+        double zc = c.z_loss > 0.0 ? 2.0 * c.z_loss * cotangent * weight * lse : 0.0;
         double whole = possible ? 1.0 + rest : NOT_A_NUMBER;
         double inv = 1.0 / whole;
         w.dead = !live;

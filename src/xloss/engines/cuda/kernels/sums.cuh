@@ -1,4 +1,4 @@
-// From row losses to the result, in a launch of its own: where rows are many.
+// Adds up the losses and weights of many rows, in a launch after theirs.
 #pragma once
 #include "totals.cuh"
 
@@ -9,7 +9,7 @@ struct Adding {
     bool last;
 };
 
-// What the rows from `first` to `end` add up to. Call: where their weights come from, if not from memory.
+// The sums over rows `first` to `end` - 1. c: where weights of labels are read, if they are not in memory.
 __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 first, i64 end) {
     return added<WORKERS>(room.warps, [&](int worker) {
         Pair p{0.0, 0.0};
@@ -23,13 +23,14 @@ __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 
     });
 }
 
-// What the sums of blocks add up to.
+// The sum of the partial sums of all blocks.
 __device__ inline Pair add_blocks(const Sums& s, Adding& room, i64 count) {
     return added<WORKERS>(room.warps, [&](int worker) {
         Pair p{0.0, 0.0};
 #pragma unroll 4
         for (i64 i = worker; i < count; i += WORKERS) {
-            // Other blocks may just have written them: volatile, so that no cache of this one answers.
+            // Other blocks may just have written these numbers. Without volatile this multiprocessor's
+            // first-level cache could return what stood there before.
             p.loss += ((const volatile Pair*)s.partial)[i].loss;
             p.weight += ((const volatile Pair*)s.partial)[i].weight;
         }
@@ -51,7 +52,8 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
         else ((Pair*)s.partial)[blockIdx.x] = p;
     }
     if (!s.counter) return;
-    // The last block to come here adds up, in the order of blocks: who comes last changes no bit.
+    // The last block to arrive adds up the partial sums in the order of blocks, so that the result
+    // does not depend on which block was last.
     if (comes_last(s.counter, room.last)) {
         p = add_blocks(s, room, gridDim.x);
         if (threadIdx.x == 0) finish<Acc>(s, p);

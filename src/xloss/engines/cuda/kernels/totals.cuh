@@ -1,8 +1,8 @@
-// What losses and weights of rows add up to: in float64, in an order that only their number decides.
+// Sums of row losses and row weights, in float64, in an order that depends on the number of rows alone.
 #pragma once
 #include "facts.cuh"
 
-const int SPAN = 1024, WORKERS = 256;  // rows to a block of a long sum, and threads
+const int SPAN = 1024, WORKERS = 256;  // rows that a block of a long sum adds up, and its threads
 
 // What a kernel that adds up rows is given by value. `SumArguments` of arguments.py packs it.
 struct Sums {
@@ -24,7 +24,8 @@ struct Pair {
     double loss, weight;
 };
 
-// Tell all threads of a block whether it is the last to come here; `counter` is then 0 again.
+// Tell all threads of a block whether it is the last of the launch to arrive here. The last one sets
+// the counter to 0 again, for the next launch.
 __device__ inline bool comes_last(u64 counter, bool& shared) {
     __threadfence();
     __syncthreads();
@@ -37,8 +38,8 @@ __device__ inline bool comes_last(u64 counter, bool& shared) {
     return shared;
 }
 
-// The sum of what `of` gives for each of WORKERS workers, whatever the number of threads; every
-// thread of the block has it. The caller keeps others from `warps` until all have read it.
+// The sum of of(0) to of(WORKERS - 1), in one order whatever the number of threads; every thread of the
+// block gets it. The caller must not let `warps` be overwritten before all threads have read it.
 template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&warps)[WORKERS / 32], F of) {
     for (int worker = threadIdx.x; worker < WORKERS; worker += COUNT_OF_THREADS) {
         Pair p = of(worker);
@@ -57,24 +58,24 @@ template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&war
     return all;
 }
 
-// The weight of a row by its label, as `settle` has it.
+// The weight of a row by its label, as `settle` computes it.
 template <class Acc> __device__ inline double weight_by_label(const Call& c, i64 row) {
     Facts<Acc> f = facts_of<Acc, true, true>(c, row, integer_at(c.labels, row));
     double weight = f.wrong ? 1.0 : (double)f.label_weight;
     return f.absent ? 0.0 : (double)f.scale * weight;
 }
 
-// What a sum of row losses is divided by.
+// What the sum of row losses is divided by.
 struct Divisor {
     double weight, below;
-    bool live;  // something contributes
+    bool live;  // some row counts
 };
 
 __device__ inline Divisor divisor_of(const Sums& s, double weight) {
     if (s.weight) weight = *(const double*)s.weight;
     bool divides = s.normalizer.address || s.divisor == s.divisor;
     double below = s.normalizer.address ? float_at(s.normalizer, 0) : divides ? s.divisor : weight;
-    // Rows of no weight, under the whole batch's normalizer, have their share of it.
+    // With a normalizer, rows of weight 0 still have their share of the result.
     return Divisor{weight, below, (weight == 0.0 && divides ? below : weight) != 0.0};
 }
 

@@ -1,4 +1,4 @@
-"""The rows of the largest loss, kept while blocks go by."""
+"""The rows that have the largest loss, collected block by block."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..evaluation.rows import Measured, host
 Key = tuple[bool, float, int]
 
 
-class Worst:
-    """The `limit` counted rows of the largest loss, NaN before +inf, the earlier of equal ones."""
+class WorstRows:
+    """The `limit` counted rows with the largest loss: NaN before +inf, of equals the earlier."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -26,7 +26,7 @@ class Worst:
     def add(
         self, block: Measured, start: tuple[int, ...], label: Callable[[tuple[int, ...]], int]
     ) -> None:
-        """Look at a block of rows, the first of which stands at `start` in the whole."""
+        """Take what belongs here from a block whose first row stands at `start` in the whole."""
         predicted: Any = None
         losses, shape = block.losses.reshape(-1), block.losses.shape
         for i in self._candidates(losses, block.weights.reshape(-1) != 0):
@@ -51,11 +51,11 @@ class Worst:
     def _candidates(
         self, losses: npt.NDArray[np.float64], counted: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.intp]:
-        """Return at most `limit` rows that may belong to the worst, the worst first."""
+        """Return at most `limit` rows of the block that may be among the worst, the worst first."""
         wanted = counted
         if len(self._heap) == self.limit:
             (undefined, least, _), _ = self._heap[0]
-            if undefined:  # full of NaN: nothing is worse
+            if undefined:  # all kept rows are NaN: nothing is worse
                 return np.empty(0, dtype=np.intp)
             wanted = counted & ~(losses <= least)
         rows = np.flatnonzero(wanted)
@@ -63,7 +63,7 @@ class Worst:
         return rows[np.lexsort((-chosen, ~np.isnan(chosen)))[: self.limit]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return what was kept, the worst first."""
+        """Return the kept rows, the worst first."""
         return [entry for _, entry in sorted(self._heap, key=lambda item: item[0], reverse=True)]
 
 
@@ -73,7 +73,7 @@ def row_name(at: Iterable[int], start: tuple[int, ...]) -> int | list[int]:
     return position[0] if len(position) == 1 else position
 
 
-def worst_of(
+def merge_worst(
     earlier: list[dict[str, Any]], later: list[dict[str, Any]], limit: int
 ) -> list[dict[str, Any]]:
     """Return the worst of the worst rows of two parts of the whole."""
@@ -82,5 +82,5 @@ def worst_of(
         undefined = isnan(entry["loss"])
         return undefined, 0.0 if undefined else entry["loss"]
 
-    # Sorting keeps the order of equal ones, also in reverse.
+    # Python's sort keeps the order of equal rows, with reverse=True too.
     return sorted([*earlier, *later], key=key, reverse=True)[:limit]

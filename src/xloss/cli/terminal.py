@@ -1,4 +1,4 @@
-"""Results for the eye: a few lines on stdout, a progress bar on stderr if that is a terminal."""
+"""Results as text on stdout, and a progress bar on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..diagnose import Finding
+from .loss_choices import SCORES, choice_of
 from .output import visible
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what to call with the rows done and their number."""
+    """Yield the function to call with the number of rows done and the number of all rows."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda done, total: None
@@ -29,12 +30,16 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print what `xloss eval` found."""
     shape = " x ".join(map(str, result["shape"]))
+    function, reads = result["function"], choice_of(result["function"]).reads
+    which = "" if function == "cross_entropy" else f" ({function})"
+    label, kind = ("logits", "") if reads == SCORES else ("input", f"{reads}, ")
+    shifted = ", judged with the label of the next position" if result["shift"] else ""
     lines = [
-        ("loss", f"{result['loss']:.9g}"),
-        ("perplexity", f"{result['perplexity']:.9g}"),
+        ("loss", f"{result['loss']:.9g}{which}"),
+        ("perplexity", _perplexity(result)),
         ("accuracy", f"{result['accuracy']:.2%}"),
         ("rows", "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result)),
-        ("logits", f"{result['dtype']}, {shape}"),
+        (label, f"{kind}{result['dtype']}, {shape}{shifted}"),
         (
             "computed",
             f"by {result['backend']}, engine {result['engine']}, "
@@ -52,6 +57,12 @@ def show_evaluation(result: dict[str, Any]) -> None:
             for r in result["worst"]
         ]
         print_columns([("row", "label", "predicted", "loss"), *rows])
+
+
+def _perplexity(result: dict[str, Any]) -> str:
+    if result["perplexity"] is None:
+        return f"none: {result['not_given']['perplexity']}"
+    return f"{result['perplexity']:.9g}"
 
 
 def _by_whom(result: dict[str, Any]) -> str:
@@ -73,21 +84,23 @@ def show_machine(result: dict[str, Any]) -> None:
 
 
 def show_kernel(name: str, seconds: float) -> None:
-    """Print a kernel as soon as it is compiled."""
+    """Print the name of a kernel that has been compiled, and how long it took."""
     print(f"{seconds:8.2f} s  {name}", flush=True)
 
 
 def show_warm(result: dict[str, Any]) -> None:
     """Print what `xloss engines --warm` has done."""
-    print(f"{result['seconds']:8.2f} s  all {len(result['kernels'])}, Numba's own start included")
+    print(
+        f"{result['seconds']:8.2f} s  all {len(result['kernels'])} kernels, with the start of Numba"
+    )
     for entry in result["skipped"]:
         print(f"engine '{entry['engine']}' is skipped: {entry['reason']}")
     folder = result["cache"]
-    print(f"kept in {folder}" if folder else "kept nowhere: the cache cannot be written")
+    print(f"kept in {folder}" if folder else "not kept on disk: the cache cannot be written")
 
 
 def show_cases(cases: Sequence[dict[str, Any]]) -> None:
-    """Print what `xloss conform --list` lists: the cases of each family, and why they are there."""
+    """Print the cases of each family and their reasons, for `xloss conform --list`."""
     family = ""
     for case in cases:
         if case["family"] != family:
@@ -101,7 +114,7 @@ def show_cases(cases: Sequence[dict[str, Any]]) -> None:
 
 
 def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of text, indented and aligned; what libraries say of themselves is among it."""
+    """Print rows of text, indented and aligned; some of it are messages of other libraries."""
     rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -1,4 +1,4 @@
-"""`xloss conform A --against B`: where two losses first differ, and which is right."""
+"""Run `xloss conform A --against B`: where two losses first differ, and which is right."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from .output import JUDGED_AND_FAILED, current_folder, fail, one_line, print_json
-from .show import progress_bar
+from .terminal import progress_bar
 
 
-def against(
+def compare_losses(
     a: str,
     b: str,
     *,
@@ -57,6 +57,6 @@ def against(
         print_json(found.record)
     else:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # reasons are written with more than ASCII
+            sys.stdout.reconfigure(errors="replace")  # the text has characters beyond ASCII
         print(found.text)
     return 0 if found.record["ok"] else JUDGED_AND_FAILED

@@ -1,4 +1,4 @@
-"""Blocks of a file as arrays of the library that was asked for."""
+"""From NumPy blocks of a file to arrays of the library that --backend names."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 from .output import fail, one_line
 
 NAMES = ("numpy", "torch", "jax", "cupy")
-To = Callable[[npt.NDArray[Any]], Any]
+Converter = Callable[[npt.NDArray[Any]], Any]
 
 
-def known(name: str) -> None:
-    """Refuse the name of a library that there is none of; nothing is imported."""
+def must_be_known(name: str) -> None:
+    """Refuse an unknown name before any library is imported."""
     if name not in NAMES:
         fail(f"--backend {name}: expected one of {', '.join(NAMES)}")
 
 
-def converter(name: str) -> To:
-    """Return what turns a NumPy block into an array of a library, on its GPU where it has one."""
-    known(name)
+def converter(name: str) -> Converter:
+    """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
+    must_be_known(name)
     if name == "numpy":
         return lambda block: block
     try:
@@ -33,13 +33,13 @@ def converter(name: str) -> To:
         fail(f"--backend {name}: {name} cannot be imported: {one_line(error)}")
 
 
-def _torch() -> To:
+def _torch() -> Converter:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def convert(block: npt.NDArray[Any]) -> Any:
-        # A copy, since torch warns of memory that it must not write to.
+        # A copy: torch warns about the read-only memory of a mapped file.
         if block.dtype.name == "bfloat16":
             return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
         return torch.from_numpy(block.copy()).to(device)
@@ -47,15 +47,15 @@ def _torch() -> To:
     return convert
 
 
-def _jax() -> To:
+def _jax() -> Converter:
     import jax
 
     config: Any = jax.config
-    config.update("jax_enable_x64", True)  # else float64 files are cut down to float32
+    config.update("jax_enable_x64", True)  # otherwise JAX rounds float64 files to float32
     return lambda block: jax.numpy.asarray(block)
 
 
-def _cupy() -> To:
+def _cupy() -> Converter:
     import cupy
 
     try:

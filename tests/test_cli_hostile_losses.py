@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no process groups")
 
-STRANGERS = """
+HOSTILE_LOSSES = """
 import contextlib
 import os
 import pathlib
@@ -112,9 +112,9 @@ TWO = ("--case", "tail/gap ??")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder of strangers, of whose processes none is left in the end."""
+    """A folder with the losses; in the end none of their processes is left."""
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text(STRANGERS)
+    Path("mine.py").write_text(HOSTILE_LOSSES)
     Path("slow.py").write_text(AT_IMPORT)
     yield tmp_path
     for pid in map(int, Path("pids").read_text().split() if Path("pids").exists() else ()):
@@ -241,7 +241,7 @@ def test_what_it_ignores_when_the_command_is_killed():
 
 
 @pytest.mark.parametrize("given", ["0", "-3", "nan", "soon"])
-def test_a_time_limit_that_is_none(given):
+def test_a_timeout_that_is_not_positive_is_refused(given):
     ran = conform("mine.py:exact", *ONE, "--timeout", given)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert re.fullmatch(r"xloss: [^\n]*--timeout[^\n]+\n", ran.stderr)
@@ -250,7 +250,7 @@ def test_a_time_limit_that_is_none(given):
 # ---- What it says --------------------------------------------------------------------------------
 
 
-def test_reports_show_what_a_terminal_would_obey(folder):
+def test_reports_escape_control_characters(folder):
     """Terminal, JSON and page: the name of a file, and what an exception says."""
     name = "a\x1b]0;x\x07\n\u202e" + os.fsdecode(b"\xff") + ".py"
     os.rename("mine.py", name)

@@ -1,0 +1,148 @@
+"""Checks of the values of a row block; a message names the file, the row and what was meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._arrays.inspect import FLOATS
+from . import hints
+from .inputs import Task
+from .loss_choices import PROBABILITIES, LossChoice
+from .output import fail
+from .worst_rows import row_name
+
+Block = npt.NDArray[Any]
+Start = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlace:
+    """Where a row block stands: the task that it is part of, and its first row in the whole."""
+
+    task: Task
+    start: Start
+
+    def of_logits(self, at: Any) -> str:
+        """Name a row of the logits' file, and its place in the whole where that is another."""
+        return self._named(at, self.start, self.task.first)
+
+    def of_targets(self, at: Any) -> str:
+        """Name a row of the targets' file, and its place in the whole where that is another."""
+        start = self.start
+        if self.task.shift:
+            start = (*start[:-1], start[-1] + self.task.shift)
+        return self._named(at, start, self.task.first - self.task.skip)
+
+    @staticmethod
+    def _named(at: Any, start: Start, before: int) -> str:
+        row = row_name(at, start)
+        if not before:
+            return str(row)
+        moved = [p - (0 if i else before) for i, p in enumerate(start)]
+        return f"{row_name(at, tuple(moved))} ({row} of the whole)"
+
+
+def class_last(block: Block, task: Task) -> Block:
+    """Return a block with its class axis last; a binary loss's elements are rows of one number."""
+    return block[..., None] if task.axis is None else np.moveaxis(block, task.axis, -1)
+
+
+def check_labels(labels: Block, place: BlockPlace, ignore: int) -> Block:
+    """Return labels as int64, and refuse bad ones, tested in the file's own dtype."""
+    classes = place.task.classes
+    outside = ((labels < 0) | (labels >= classes)) & (labels != ignore)
+    if np.any(outside):
+        at = np.argwhere(outside)[0]
+        hint = hints.of_labels(labels[outside], labels[labels != ignore], classes)
+        fail(
+            f"{place.task.targets}: label {labels[tuple(at)]} of row {place.of_targets(at)} is not "
+            f"in [0, {classes}) and not the ignored {ignore}{hint}"
+        )
+    return labels.astype(np.int64)
+
+
+def check_soft(targets: Block, place: BlockPlace) -> dict[str, str]:
+    """Refuse targets that are no probabilities; return a hint where a row does not sum to 1."""
+    task = place.task
+    by_row = class_last(targets, task)
+    negative = by_row < 0
+    if np.any(negative):
+        at = np.argwhere(negative)[0]
+        fail(
+            f"{task.targets}: {by_row[tuple(at)]} of row {place.of_targets(at[:-1])}, class "
+            f"{at[-1]}: a probability is not negative; are these logits, or the two files swapped?"
+        )
+    off = hints.not_one(by_row)
+    if not np.any(off):
+        return {}
+    at = np.argwhere(off)[0]
+    total = float(by_row[tuple(at)].astype(np.float64).sum())
+    return {
+        task.targets: f"{task.targets}: row {place.of_targets(at)} sums to {total:.6g}: "
+        "are these probabilities?"
+    }
+
+
+def check_elements(targets: Block, place: BlockPlace) -> None:
+    """Refuse a target of a binary loss that is not in [0, 1], or, of integers, not 0 or 1."""
+    if targets.dtype == bool:
+        return
+    outside = (targets < 0) | (targets > 1)
+    if not np.any(outside):
+        return
+    at = np.argwhere(outside)[0]
+    value, name = targets[tuple(at)], place.task.targets
+    if targets.dtype.name in FLOATS:
+        fail(f"{name}: {value} of row {place.of_targets(at)}: expected a target in [0, 1]")
+    signs = bool(np.all(np.abs(targets) == 1))
+    hint = "; labels of -1 and 1? save (y + 1) // 2" if signs else ""
+    fail(f"{name}: label {value} of row {place.of_targets(at)} is neither 0 nor 1{hint}")
+
+
+def check_first(
+    given: Block, counted: npt.NDArray[np.bool_], place: BlockPlace, choice: LossChoice
+) -> dict[str, str]:
+    """Look at what is said to be probabilities or log-probabilities; return a hint, by file.
+
+    A number outside [0, 1] is refused: the loss of its row would be NaN or negative. A NaN passes,
+    since the findings name it, and so does everything in rows that do not count.
+    """
+    task = place.task
+    by_row = class_last(given, task)
+    if choice.reads == PROBABILITIES:
+        slack = 0.0 if task.axis is None else hints.tolerance(given.dtype.name)
+        outside = ((by_row < 0) | (by_row > 1 + slack)) & counted[..., None]
+        if np.any(outside):
+            at = np.argwhere(outside)[0]
+            where = "" if task.axis is None else f", class {at[-1]}"
+            instead = (
+                "--loss binary_cross_entropy_with_logits" if task.axis is None else "no --loss"
+            )
+            fail(
+                f"{task.logits}: {by_row[tuple(at)]} of row {place.of_logits(at[:-1])}{where}: "
+                f"{choice.name} expected probabilities; are these logits? then give {instead}"
+            )
+    if task.axis is None:
+        return {}
+    found = hints.first_total(by_row, counted, choice.reads)
+    if found is None:
+        return {}
+    at, total = found
+    what = "sums to" if choice.reads == PROBABILITIES else "has probabilities that sum to"
+    return {
+        task.logits: f"{task.logits}: row {place.of_logits(at)} {what} {total:.6g} and not to 1: "
+        f"are these {choice.reads}? Logits need no --loss"
+    }
+
+
+def negative_weight(where: str, weight: Block) -> str:
+    """Say which class weight is negative, or nothing: a negative weight makes no loss."""
+    found = np.argwhere(weight < 0)
+    if not len(found):
+        return ""
+    at = tuple(map(int, found[0]))
+    return f"{where}: weight {weight[at]} of class {row_name(at, (0,) * len(at))} is negative"

@@ -1,0 +1,156 @@
+"""`xloss eval`: what it takes, and how its result is shown."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .loss_choices import CHOICES, choice_of, refuse_idle
+from .options import Json
+from .output import JUDGED_AND_FAILED, print_json, say
+from .terminal import progress_bar, show_evaluation
+
+FILE = (
+    ".npy, .npz, .safetensors or .csv; FILE::NAME picks one of several arrays or columns; "
+    "or a folder of .npy files"
+)
+
+
+def eval_command(
+    logits: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOGITS", help=f"Floating array of logits, or of what --loss reads: {FILE}."
+        ),
+    ],
+    targets: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGETS",
+            help="Integer labels, (N,) or (N, 1), or probabilities of the shape of LOGITS.",
+        ),
+    ],
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"Which loss to compute: {', '.join(CHOICES)}. log_loss and binary_cross_entropy "
+            "read probabilities, nll_loss and kl_div log-probabilities, the others logits. The "
+            "binary losses and sigmoid_focal_loss judge every element of the file.",
+        ),
+    ] = "cross_entropy",
+    shift: Annotated[
+        bool,
+        typer.Option(
+            "--shift",
+            help="Causal language models: judge the logits of position t with the label of "
+            "position t + 1 of the same sequence. LOGITS (batch, time, classes), TARGETS (batch, "
+            "time); the last position of each sequence is left out.",
+        ),
+    ] = False,
+    backend: Annotated[
+        str, typer.Option(help="The array library that computes: numpy, torch, jax or cupy.")
+    ] = "numpy",
+    axis: Annotated[
+        int | None,
+        typer.Option(help="The class axis of LOGITS; without this option the last, -1."),
+    ] = None,
+    ignore_index: Annotated[
+        int | None,
+        typer.Option(help="Rows with this label are left out; without this option -100."),
+    ] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Share of each target, 0 to 1, that is spread over all classes."
+        ),
+    ] = None,
+    weight: Annotated[
+        str | None, typer.Option(metavar="FILE", help="An array with a weight for each class.")
+    ] = None,
+    eps: Annotated[
+        float | None,
+        typer.Option(
+            help="Clip probabilities into [eps, 1 - eps] first. Without this option a target on a "
+            "probability of 0 makes the loss infinite."
+        ),
+    ] = None,
+    gamma: Annotated[
+        float | None,
+        typer.Option(help="Exponent of the focal losses; without this option 2."),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Weight, 0 to 1, of the positive elements in sigmoid_focal_loss."),
+    ] = None,
+    worst: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Show the N rows that have the largest loss."),
+    ] = 5,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute on the workers of this Dask cluster, which read the same paths.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Compute loss, perplexity and accuracy of LOGITS for TARGETS, block by block.
+
+    Either may be a folder of .npy shards, joined along axis 0 in the order of their names (shard-2
+    before shard-10). TARGETS then has a file of the same name for each shard of LOGITS, or is one
+    file for all of them.
+
+    With --scheduler tcp://HOST:PORT each shard, or a part of a large one, is a task of a Dask
+    cluster whose workers read the same paths and have the same version of xloss. The numbers are
+    the same however many workers there are, and also if one of them dies.
+
+    Exits with 1 if the loss is NaN.
+    """
+    from .evaluate import evaluate, reason_for_nan
+    from .request import Request
+
+    choice = choice_of(loss)
+    options = {
+        "shift": shift,
+        "axis": axis,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "weight": weight,
+        "eps": eps,
+        "gamma": gamma,
+        "alpha": alpha,
+    }
+    refuse_idle(choice, options)
+    request = Request(
+        logits,
+        targets,
+        backend,
+        loss,
+        shift=shift,
+        axis=axis,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        weight=weight,
+        eps=eps,
+        gamma=gamma,
+        alpha=alpha,
+        worst=worst,
+        scheduler=scheduler,
+    )
+    with progress_bar(Path(logits).name) as progress:
+        result = evaluate(request, progress)
+    if as_json:
+        print_json(result)
+    else:
+        show_evaluation(result)
+    for hint in result.get("hints", ()):
+        say(hint)
+    if isnan(result["loss"]):
+        say(f"{logits}: the loss is NaN: {reason_for_nan(result['findings'])}")
+        return JUDGED_AND_FAILED
+    return 0

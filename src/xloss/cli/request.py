@@ -1,0 +1,53 @@
+"""What one run of `xloss eval` is asked for, as plain values that any process can be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .loss_choices import LossChoice, choice_of
+
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The arguments and options of `xloss eval`; None is an option that was not given."""
+
+    logits: str
+    targets: str
+    backend: str = "numpy"
+    loss: str = "cross_entropy"
+    shift: bool = False
+    axis: int | None = None
+    ignore_index: int | None = None
+    label_smoothing: float | None = None
+    weight: str | None = None
+    eps: float | None = None
+    gamma: float | None = None
+    alpha: float | None = None
+    worst: int = 5
+    scheduler: str | None = None
+
+    @property
+    def choice(self) -> LossChoice:
+        """The loss that is asked for."""
+        return choice_of(self.loss)
+
+    @property
+    def ignored(self) -> int:
+        """The label of the rows that are left out."""
+        return IGNORE_INDEX if self.ignore_index is None else self.ignore_index
+
+    def loss_options(self, axis: int | None, weight: Any) -> dict[str, Any]:
+        """Return the options of the public function, with its class axis and its class weights."""
+        given: dict[str, Any] = {
+            "axis": axis,
+            "weight": weight,
+            "ignore_index": self.ignored if "ignore_index" in self.choice.options else None,
+            "label_smoothing": self.label_smoothing,
+            "eps": self.eps,
+            "gamma": self.gamma,
+            "alpha": self.alpha,
+        }
+        return {name: value for name, value in given.items() if value is not None}

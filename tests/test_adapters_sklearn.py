@@ -1,0 +1,197 @@
+"""scikit-learn's argument order, its labels and its scorers; expected values are its own log_loss.
+
+scikit-learn's loss is its formula in double precision; where the two differ, closed forms.
+"""
+
+import math
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from xloss.adapters.sklearn import log_loss, neg_log_loss
+
+metrics = pytest.importorskip(
+    "sklearn.metrics", reason="scikit-learn is not installed; the `test` extra has it"
+)
+
+ROWS, CLASSES = 40, 3
+RNG = np.random.default_rng(11)
+PROBS = RNG.dirichlet(np.ones(CLASSES), ROWS)
+LABELS = RNG.integers(0, CLASSES, ROWS)
+NAMES = np.array(["pear", "apple", "quince"])[LABELS]
+SOFT = RNG.dirichlet(np.ones(CLASSES), ROWS)
+WEIGHT = RNG.uniform(0.5, 2.0, ROWS)
+BITS = RNG.integers(0, 2, ROWS)
+
+CASES = {
+    "labels": (LABELS, PROBS, {}),
+    "sum": (LABELS, PROBS, {"normalize": False}),
+    "weights": (LABELS, PROBS, {"sample_weight": WEIGHT}),
+    "weights, sum": (LABELS, PROBS, {"sample_weight": WEIGHT, "normalize": False}),
+    "strings": (NAMES, PROBS, {}),
+    "strings as objects": (NAMES.astype(object), PROBS, {"sample_weight": WEIGHT}),
+    "lists": (NAMES.tolist(), PROBS.tolist(), {"sample_weight": WEIGHT.tolist()}),
+    "a column": (LABELS[:, None], PROBS, {}),
+    "labels left out": (LABELS[:1], PROBS[:1], {"labels": [0, 1, 2]}),
+    "one number a row": (BITS, PROBS[:, 0], {}),
+    "one column": (BITS, PROBS[:, :1], {"sample_weight": WEIGHT}),
+    "booleans": (BITS > 0, PROBS[:, 0], {}),
+    "two columns of names": (
+        np.array(["no", "yes"])[BITS],
+        np.c_[PROBS[:, 0], 1 - PROBS[:, 0]],
+        {},
+    ),
+    "one-hot": (np.eye(CLASSES, dtype=int)[LABELS], PROBS, {"sample_weight": WEIGHT}),
+    "certain and right": (np.array([0, 1]), np.array([[1, 0], [0, 1]]), {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_loss_is_scikit_learns(case):
+    truth, proba, options = CASES[case]
+    got = log_loss(truth, proba, **options)
+    assert type(got) is float
+    # Certain and right is exactly 0 here, and the rounding of its clipping there.
+    expected = metrics.log_loss(truth, proba, **options)
+    assert got == pytest.approx(expected, rel=4e-15, abs=4e-16)
+
+
+def test_several_bits_a_row_count_as_one_row():
+    bits = np.array([[1, 1, 0], [0, 1, 0]])
+    expected = -(math.log(PROBS[0, 0]) + math.log(PROBS[0, 1]) + math.log(PROBS[1, 1]))
+    assert log_loss(bits, PROBS[:2]) == pytest.approx(expected / 2, rel=4e-15)
+    weighted = log_loss(bits, PROBS[:2], sample_weight=[0, 2])
+    assert weighted == pytest.approx(-math.log(PROBS[1, 1]), rel=4e-15)
+    soft = -(SOFT * np.log(PROBS)).sum() / ROWS
+    assert log_loss(SOFT, PROBS) == pytest.approx(soft, rel=4e-14)
+
+
+class Frame:
+    """What data frames and series have in common: `to_numpy`, and no Array API."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_numpy(self):
+        return np.array(self.values)
+
+
+def frames():
+    yield "a stand-in", Frame, Frame
+    if find_spec("pandas"):
+        import pandas as pd
+
+        yield "pandas", pd.DataFrame, pd.Series
+    if find_spec("polars"):
+        import polars as pl
+
+        yield "polars", pl.DataFrame, pl.Series
+
+
+@pytest.mark.parametrize(("frame", "series"), [pytest.param(*f, id=i) for i, *f in frames()])
+def test_data_frames_and_series(frame, series):
+    expected = metrics.log_loss(NAMES, PROBS, sample_weight=WEIGHT)
+    got = log_loss(series(NAMES), frame(PROBS), sample_weight=series(WEIGHT))
+    assert got == pytest.approx(expected, rel=4e-15)
+    truth = frame(NAMES[:, None])
+    assert log_loss(truth, frame(PROBS), labels=series(NAMES)) == pytest.approx(
+        metrics.log_loss(NAMES, PROBS), rel=4e-15
+    )
+
+
+def test_pandas_own_dtypes():
+    pd = pytest.importorskip("pandas", reason="pandas is not installed, nor in the `test` extra")
+    truth = pd.Series(NAMES, dtype="category")
+    proba = pd.DataFrame(PROBS, columns=np.unique(NAMES)).convert_dtypes()
+    mixed = proba.astype({"apple": "float32"})
+    expected = metrics.log_loss(NAMES, PROBS)
+    assert log_loss(truth, proba) == pytest.approx(expected, rel=4e-15)
+    assert log_loss(truth.astype("string"), mixed) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_differs_exactness():
+    certain = np.array([[0.0, 1.0], [0.5, 0.5]])
+    assert log_loss([0, 1], certain) == math.inf
+    assert math.isfinite(metrics.log_loss([0, 1], certain))
+    clipped = log_loss([0, 1], certain, eps=1e-15)
+    assert clipped == pytest.approx((-math.log(1e-15) + math.log(2)) / 2, rel=4e-15)
+    assert log_loss([0, 1], certain, sample_weight=[0, 0]) == 0.0
+    assert log_loss([[1, 0], [0, 1]], certain, sample_weight=[0, 0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("truth", "proba", "options", "message"),
+    [
+        (
+            [0, 0],
+            PROBS[:2],
+            {},
+            r"^y_proba: has 3 columns, but y_true holds 1 classes; pass labels=",
+        ),
+        ([0, 1], PROBS[:2], {"labels": [0, 1]}, "but labels holds 2 classes"),
+        ([0, 7], PROBS[:2], {"labels": [0, 1, 2]}, r"^y_true: .*7.* is not among the labels"),
+        (["b", "x"], PROBS[:2], {"labels": ["a", "b", "c"]}, r"^y_true: .*'x'.* is not among"),
+        ([0, 1], PROBS[:3, :2], {}, "targets"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(truth, proba, options, message):
+    with pytest.raises(ValueError, match=message):
+        log_loss(truth, proba, **options)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, y = datasets.make_classification(n_samples=120, n_classes=3, n_informative=4, random_state=0)
+    return x, np.array(["a", "b", "c"])[y]
+
+
+def scorers():
+    made = metrics.make_scorer(log_loss, response_method="predict_proba", greater_is_better=False)
+    return {"make_scorer": made, "neg_log_loss": neg_log_loss}
+
+
+@pytest.mark.parametrize("name", scorers())
+def test_cross_validation_scores_as_scikit_learns(name, problem):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    model_selection = pytest.importorskip("sklearn.model_selection")
+    model = linear_model.LogisticRegression()
+    ours = model_selection.cross_val_score(model, *problem, scoring=scorers()[name])
+    theirs = model_selection.cross_val_score(model, *problem, scoring="neg_log_loss")
+    assert ours.mean() < 0
+    np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+
+
+def test_a_fold_may_lack_a_class(problem):
+    """The estimator says which classes the columns are; a metric of a scorer cannot know."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x, y = problem
+    model = linear_model.LogisticRegression().fit(x, y)
+    fold = np.flatnonzero(y != "b")[:20]
+    proba = model.predict_proba(x[fold])
+    at = np.searchsorted(model.classes_, y[fold])
+    weight = np.linspace(0.0, 1.0, len(fold))
+    rows = -np.log(proba[np.arange(len(fold)), at])
+    assert neg_log_loss(model, x[fold], y[fold]) == pytest.approx(-rows.mean(), rel=1e-14)
+    weighted = neg_log_loss(model, x[fold], y[fold], sample_weight=weight)
+    assert weighted == pytest.approx(-np.average(rows, weights=weight), rel=1e-14)
+    with pytest.raises(ValueError, match=r"^y_proba: has 3 columns, but y_true holds 2"):
+        scorers()["make_scorer"](model, x[fold], y[fold])
+
+
+def test_a_search_and_a_pipeline_take_it(problem):
+    model_selection = pytest.importorskip("sklearn.model_selection")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    steps = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression()
+    )
+    grid = {"logisticregression__C": [1e-4, 1.0]}
+    best = [
+        model_selection.GridSearchCV(steps, grid, scoring=s).fit(*problem)
+        for s in (neg_log_loss, "neg_log_loss")
+    ]
+    assert best[0].best_params_ == best[1].best_params_ == {"logisticregression__C": 1.0}
+    assert best[0].best_score_ == pytest.approx(best[1].best_score_, rel=1e-14)

@@ -1,0 +1,262 @@
+"""Modules of xloss in the place of torch.nn's: one import changed, and the same numbers.
+
+Expected values are PyTorch's own losses in double precision; where the two differ, closed forms.
+"""
+
+import copy
+import importlib
+import math
+import pickle
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed; the `test` extra has it")
+nn = torch.nn
+xnn = importlib.import_module("xloss.adapters.torch")
+
+N, C = 6, 5
+
+
+def made(*shape, seed=3):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+LOGITS, MAPS = made(N, C), made(2, C, 3, 4)
+LABELS = torch.tensor([0, 4, 2, 2, 1, 3])
+MARKED = torch.tensor([0, -100, 2, 2, -100, 3])
+MAP_LABELS = torch.arange(24).reshape(2, 3, 4) % C
+WEIGHT = torch.tensor([1.0, 0.5, 2.0, 3.0, 0.25], dtype=torch.float64)
+SOFT = torch.softmax(made(N, C, seed=8), 1)
+SOFT_MAPS = torch.softmax(made(2, C, 3, 4, seed=9), 1)
+BITS = (made(N, C, seed=4) > 0).double()
+ELEMENTS = made(N, C, seed=5).abs()
+
+CASES = {
+    "labels": ("CrossEntropyLoss", {}, LOGITS, LABELS),
+    "weight, ignored": ("CrossEntropyLoss", {"weight": WEIGHT}, LOGITS, MARKED),
+    "smoothed": ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.1}, LOGITS, LABELS),
+    "another ignored": ("CrossEntropyLoss", {"ignore_index": 2}, LOGITS, LABELS),
+    "maps": ("CrossEntropyLoss", {"weight": WEIGHT}, MAPS, MAP_LABELS),
+    "no batch": ("CrossEntropyLoss", {}, LOGITS[0], LABELS[0]),
+    "soft": ("CrossEntropyLoss", {}, LOGITS, SOFT),
+    "soft, weight": ("CrossEntropyLoss", {"weight": WEIGHT}, LOGITS, SOFT),
+    "soft, unnormalised": ("CrossEntropyLoss", {}, LOGITS, 3 * SOFT),
+    "soft maps": (
+        "CrossEntropyLoss",
+        {"weight": WEIGHT, "label_smoothing": 0.2},
+        MAPS,
+        SOFT_MAPS,
+    ),
+    "log-probabilities": ("NLLLoss", {"weight": WEIGHT}, LOGITS.log_softmax(1), MARKED),
+    "maps of log-probabilities": ("NLLLoss", {}, MAPS.log_softmax(1), MAP_LABELS),
+    "binary": ("BCEWithLogitsLoss", {}, LOGITS, BITS),
+    "binary, weights": (
+        "BCEWithLogitsLoss",
+        {"weight": ELEMENTS, "pos_weight": WEIGHT},
+        LOGITS,
+        BITS,
+    ),
+    "probabilities": ("BCELoss", {}, LOGITS.sigmoid(), BITS),
+    "probabilities, weight": ("BCELoss", {"weight": WEIGHT}, LOGITS.sigmoid(), SOFT),
+    "divergence": ("KLDivLoss", {}, LOGITS.log_softmax(1), SOFT),
+    "divergence of logs": ("KLDivLoss", {"log_target": True}, LOGITS.log_softmax(1), SOFT.log()),
+    "divergence of maps": ("KLDivLoss", {}, MAPS.log_softmax(1), SOFT_MAPS),
+    "multilabel": ("MultiLabelSoftMarginLoss", {"weight": WEIGHT}, LOGITS, BITS),
+    "soft margin": ("SoftMarginLoss", {}, LOGITS, 2 * BITS - 1),
+}
+
+
+# PyTorch's own `kl_div` warns that its mean will change.
+pytestmark = pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
+
+
+def both(name, options, *, reduction):
+    return (getattr(where, name)(**options, reduction=reduction) for where in (xnn, nn))
+
+
+@pytest.mark.parametrize(
+    ("case", "reduction"),
+    [
+        *((case, reduction) for case in CASES for reduction in ("mean", "sum", "none")),
+        *((case, "batchmean") for case, (name, *_) in CASES.items() if name == "KLDivLoss"),
+    ],
+)
+def test_loss_and_gradient_are_pytorchs(case, reduction):
+    name, options, x, target = CASES[case]
+    results = []
+    for loss in both(name, options, reduction=reduction):
+        leaf = x.clone().requires_grad_()
+        value = loss(leaf, target)
+        value.backward(torch.ones_like(value))
+        results.append((value.detach(), leaf.grad))
+    (ours, our_grad), (theirs, their_grad) = results
+    assert ours.shape == theirs.shape
+    torch.testing.assert_close(ours, theirs, rtol=4e-15, atol=1e-15)
+    torch.testing.assert_close(our_grad, their_grad, rtol=1e-14, atol=4e-16)
+
+
+def test_constructors_take_what_pytorchs_take_in_pytorchs_order():
+    import inspect
+
+    for name in xnn.__all__:
+        theirs = inspect.signature(getattr(nn, name)).parameters
+        ours = inspect.signature(getattr(xnn, name)).parameters
+        shared = {k: p for k, p in ours.items() if p.kind is not p.KEYWORD_ONLY}
+        assert list(shared) == list(theirs)
+        assert [p.default for p in shared.values()] == [p.default for p in theirs.values()]
+        assert issubclass(getattr(xnn, name), getattr(nn, name))
+    with pytest.warns(UserWarning, match="size_average"):
+        assert xnn.CrossEntropyLoss(None, False).reduction == "sum"
+
+
+def test_the_weight_is_a_buffer():
+    loss = xnn.CrossEntropyLoss(weight=WEIGHT, z_loss=0.5)
+    assert [name for name, _ in loss.named_buffers()] == ["weight"]
+    assert not list(loss.parameters())
+    assert loss.to(torch.float32).weight.dtype == torch.float32
+    other = xnn.CrossEntropyLoss(weight=torch.zeros(C, dtype=torch.float64))
+    other.load_state_dict(nn.CrossEntropyLoss(weight=WEIGHT).state_dict())
+    torch.testing.assert_close(other.weight, WEIGHT, rtol=0, atol=0)
+    for again in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        torch.testing.assert_close(again(LOGITS, LABELS), loss(LOGITS, LABELS), rtol=0, atol=0)
+        assert (again.z_loss, again.softcap) == (0.5, None)
+
+
+def test_repr_says_what_is_not_the_default():
+    assert repr(xnn.CrossEntropyLoss()) == "CrossEntropyLoss()"
+    shown = repr(xnn.CrossEntropyLoss(label_smoothing=0.1, reduction="sum", softcap=30.0))
+    assert shown == "CrossEntropyLoss(label_smoothing=0.1, softcap=30.0, reduction='sum')"
+    assert repr(xnn.KLDivLoss(log_target=True)) == "KLDivLoss(log_target=True)"
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(C, C, dtype=torch.float64)
+        self.loss = xnn.CrossEntropyLoss(weight=WEIGHT, label_smoothing=0.1)
+
+    def forward(self, x, target):
+        return self.loss(self.linear(x), target)
+
+
+def test_export_with_the_weight_in_it():
+    model = Classifier()
+    rows = torch.export.Dim("rows", min=2)
+    exported = torch.export.export(
+        model, (LOGITS, LABELS), dynamic_shapes={"x": {0: rows}, "target": {0: rows}}
+    )
+    assert "loss.weight" in dict(exported.named_buffers())
+    for count in (N, 3):
+        x, target = LOGITS[:count], LABELS[:count]
+        got = exported.module()(x, target)
+        logits = model.linear(x)
+        expected = nn.functional.cross_entropy(logits, target, WEIGHT, label_smoothing=0.1)
+        torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("CrossEntropyLoss", {"weight": WEIGHT}),
+        ("BCEWithLogitsLoss", {}),
+        ("BCEWithLogitsLoss", {"weight": WEIGHT}),
+        ("KLDivLoss", {}),
+    ],
+)
+def test_export_with_an_unknown_batch(name, options):
+    loss = getattr(xnn, name)(**options)
+    rows = torch.export.Dim("rows", min=2)
+    exported = torch.export.export(
+        loss, (LOGITS, SOFT), dynamic_shapes={"input": {0: rows}, "target": {0: rows}}
+    )
+    got = exported.module()(LOGITS[:4], SOFT[:4])
+    expected = getattr(nn, name)(**options)(LOGITS[:4], SOFT[:4])
+    torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
+
+
+def test_compiled_without_a_break():
+    loss = xnn.CrossEntropyLoss(weight=WEIGHT)
+    compiled = torch.compile(loss, fullgraph=True, backend="eager", dynamic=True)
+    for count in (N, 3):
+        got = compiled(LOGITS[:count], SOFT[:count])
+        expected = nn.CrossEntropyLoss(weight=WEIGHT)(LOGITS[:count], SOFT[:count])
+        torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
+
+
+# What the docstrings say is different.
+
+
+def single(*values):
+    return torch.tensor([values], dtype=torch.float32)
+
+
+def test_a_confident_row_is_not_rounded():
+    row, label, tail = single(20.0, 0.0), torch.tensor([0]), math.log1p(math.exp(-20))
+    assert float(xnn.CrossEntropyLoss()(row, label)) == pytest.approx(tail, rel=2e-7, abs=0)
+    assert float(nn.CrossEntropyLoss()(row, label)) == 0.0
+    bit = xnn.BCEWithLogitsLoss()(single(-20.0), single(0.0))
+    assert float(bit) == pytest.approx(tail, rel=2e-7, abs=0)
+    margin = xnn.SoftMarginLoss()(single(20.0), single(1.0))
+    assert float(margin) == pytest.approx(tail, rel=2e-7, abs=0)
+
+
+def test_a_mean_over_no_row_is_zero():
+    none = torch.tensor([-100])
+    logits = single(1.0, 2.0).requires_grad_()
+    loss = xnn.CrossEntropyLoss()(logits, none)
+    loss.backward()
+    assert (loss.item(), logits.grad.tolist()) == (0.0, [[0.0, 0.0]])
+    assert math.isnan(nn.CrossEntropyLoss()(single(1.0, 2.0), none))
+    assert float(xnn.NLLLoss()(single(-1.0, -1.0), none)) == 0.0
+    for name in ("BCEWithLogitsLoss", "KLDivLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss"):
+        assert float(getattr(xnn, name)()(torch.zeros(0, 3), torch.zeros(0, 3))) == 0.0, name
+    assert float(xnn.CrossEntropyLoss()(torch.zeros(0, 3), torch.zeros(0, 3))) == 0.0
+
+
+def test_an_ignored_row_contributes_nothing_even_if_it_is_nan():
+    logits = torch.tensor([[0.0, 0.0], [math.nan, 1.0]]).requires_grad_()
+    loss = xnn.CrossEntropyLoss()(logits, torch.tensor([0, -100]))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(2), rel=2e-7)
+    assert logits.grad.tolist() == [[-0.5, 0.5], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bits_are_computed_in_32(dtype):
+    logits = torch.tensor([[1.0, 2.0, 0.5]], dtype=dtype)
+    loss = xnn.CrossEntropyLoss()(logits, torch.tensor([1], dtype=torch.int32))
+    assert loss.dtype == torch.float32
+    exact = math.log(math.exp(1) + math.exp(2) + math.exp(0.5)) - 2
+    assert float(loss) == pytest.approx(exact, rel=2e-7)
+
+
+def test_zero_times_the_logarithm_of_zero_is_zero():
+    inf = math.inf
+    assert float(xnn.CrossEntropyLoss()(single(0.0, -inf), single(1.0, 0.0))) == 0.0
+    assert math.isnan(nn.CrossEntropyLoss()(single(0.0, -inf), single(1.0, 0.0)))
+    assert float(xnn.KLDivLoss(reduction="sum")(single(0.0, -inf), single(1.0, 0.0))) == 0.0
+    assert math.isnan(nn.KLDivLoss(reduction="sum")(single(0.0, -inf), single(1.0, 0.0)))
+
+
+def test_smoothing_spreads_over_the_possible_classes():
+    row, label = single(0.0, 0.0, -math.inf), torch.tensor([0])
+    loss = float(xnn.CrossEntropyLoss(label_smoothing=0.1)(row, label))
+    assert loss == pytest.approx(math.log(2), rel=2e-7)
+    assert float(nn.CrossEntropyLoss(label_smoothing=0.1)(row, label)) == math.inf
+
+
+def test_certain_and_wrong_costs_infinity():
+    assert float(xnn.BCELoss()(single(0.0), single(1.0))) == math.inf
+    assert float(nn.BCELoss()(single(0.0), single(1.0))) == 100.0
+
+
+def test_a_large_margin_does_not_overflow():
+    assert float(xnn.SoftMarginLoss()(single(200.0), single(-1.0))) == 200.0
+    assert float(nn.SoftMarginLoss()(single(200.0), single(-1.0))) == math.inf
+
+
+def test_bounds_of_z_loss_and_softcap_are_ours():
+    loss = float(xnn.CrossEntropyLoss(z_loss=0.5)(single(0.0, 0.0), torch.tensor([0])))
+    assert loss == pytest.approx(math.log(2) + 0.5 * math.log(2) ** 2, rel=2e-7)
+    capped = float(xnn.CrossEntropyLoss(softcap=2.0)(single(2.0, 0.0), torch.tensor([0])))
+    assert capped == pytest.approx(math.log1p(math.exp(-2 * math.tanh(1))), rel=4e-7)

@@ -1,0 +1,119 @@
+"""xloss eval: what is refused, in one line and with exit code 2."""
+
+import re
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cli_runs import process, refused, saved_rows
+from xloss.cli import run_task as task_module
+from xloss.cli.app import run
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return saved_rows()
+
+
+# ---- What is refused -----------------------------------------------------------------------------
+
+
+def test_a_refusal_is_one_line_and_exit_code_2(files):
+    for arguments in (["eval", "z.npy", "none.npy"], ["eval", "z.npy"], ["nonsense"]):
+        ran = process(*arguments)
+        assert ran.returncode == 2
+        assert ran.stdout == ""
+        assert re.fullmatch(r"xloss: [^\n]+\n", ran.stderr)
+
+
+REFUSED = {
+    "missing": (["none.npy", "y.npy"], "none.npy: No such file"),
+    "integer logits": (["y.npy", "y.npy"], r"y.npy: expected floating logits, got int64 of shape"),
+    "float labels": (["z.npy", "float.npy"], "float.npy: expected integer labels, or probab"),
+    "too few labels": (["z.npy", "few.npy"], r"few.npy: expected labels of shape \(300,\), that"),
+    "other axis": (["z.npy", "seven.npy"], "did you mean --axis 0"),
+    "no such axis": (["z.npy", "y.npy", "--axis", 2], r"z.npy: has no axis 2: its shape is \(300,"),
+    "bad label": (["z.npy", "bad.npy"], r"bad.npy: label 7 of row 299 is not in \[0, 7\) and not"),
+    "unsigned": (["z.npy", "byte.npy"], r"byte.npy: label 156 of row 0 is not in \[0, 7\)"),
+    "no class": (["none-classes.npy", "y.npy"], "expected at least one class"),
+    "wrong weight": (["z.npy", "y.npy", "--weight", "few.npy"], r"weight: expected shape \(7,\)"),
+    "no weight": (["z.npy", "y.npy", "--weight", "w.npy"], "w.npy: No such file"),
+    "smoothing": (["z.npy", "y.npy", "--label-smoothing", 2], "label_smoothing: expected a number"),
+    "soft ignored": (["z.npy", "z.npy", "--ignore-index", 3], "ignore_index: 3 has no meaning"),
+    "backend": (["z.npy", "y.npy", "--backend", "numpyy"], "--backend numpyy: expected one of"),
+    "worst": (["z.npy", "y.npy", "--worst", "-1"], "Invalid value for '--worst'"),
+    "no number": (["z.npy", "y.npy", "--axis", "one"], "Invalid value for '--axis'"),
+    "no such option": (["z.npy", "y.npy", "--fast"], "No such option: --fast"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arguments_that_do_not_fit_are_refused(files, capsys, case):
+    _, labels = files
+    np.save("float.npy", labels.astype(float))
+    np.save("few.npy", labels[:9])
+    np.save("seven.npy", np.arange(7))
+    np.save("bad.npy", np.append(labels[1:], 7))
+    np.save("byte.npy", labels.astype(np.uint8))  # -100 is 156 there, and is not ignored
+    np.save("none-classes.npy", np.zeros((300, 0)))
+    arguments, message = REFUSED[case]
+    assert re.search(message, refused(capsys, *arguments))
+
+
+def test_a_bad_label_is_named_by_its_place_in_the_whole(files, capsys, monkeypatch):
+    monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 3)
+    logits, labels = files
+    labels = labels.reshape(10, 30)
+    labels[8, 29] = -7
+    np.save("z.npy", logits.reshape(10, 30, 7))
+    np.save("y.npy", labels)
+    assert "label -7 of row [8, 29] is not in [0, 7)" in refused(capsys, "z.npy", "y.npy")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "cupy"])
+def test_a_backend_that_is_not_installed(files, name):
+    hide = f"import sys; sys.modules[{name!r}] = None"
+    ran = process("eval", "z.npy", "y.npy", "--backend", name, before=hide)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    expected = f'xloss: --backend {name}: {name} is not installed: pip install "xloss[{name}]"\n'
+    assert ran.stderr == expected
+
+
+@pytest.mark.parametrize("name", ["typer", "rich"])
+def test_without_the_extra_the_command_says_what_to_install(files, name):
+    hide = f"import sys; sys.modules[{name!r}] = None"
+    for arguments in (["eval", "z.npy", "y.npy"], []):
+        ran = process(*arguments, before=hide)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        message = f'xloss: the command line needs {name}: pip install "xloss[cli]"\n'
+        assert ran.stderr == message
+
+
+def test_without_safetensors_npy_still_works(files, capsys):
+    save_file({"z": files[0]}, "z.safetensors")
+    hide = "import sys; sys.modules['safetensors'] = sys.modules['ml_dtypes'] = None"
+    assert process("eval", "z.npy", "y.npy", before=hide).returncode == 0
+    ran = process("eval", "z.safetensors", "y.npy", before=hide)
+    assert ran.returncode == 2
+    assert 'pip install "xloss[cli]"' in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_an_unexpected_exception_is_one_line(files, capsys, monkeypatch):
+    def broken(call):
+        raise RuntimeError("CUDA error:\nunspecified launch failure")
+
+    monkeypatch.setattr(task_module, "measure", broken)
+    said = refused(capsys, "z.npy", "y.npy")
+    assert said.startswith("RuntimeError: CUDA error: unspecified launch failure")
+
+
+def test_ctrl_c(files, capsys, monkeypatch):
+    def interrupted(call):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(task_module, "measure", interrupted)
+    assert run(["eval", "z.npy", "y.npy"]) == 130
