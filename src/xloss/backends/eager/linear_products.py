@@ -55,7 +55,7 @@ class Converted:
         # How many classes are converted at once: never all of a large weight.
         self.few = max(1, min(self.classes, cutting.WEIGHT_CHUNK // max(1, weight.shape[1])))
 
-    def pieces(self) -> Iterator[tuple[slice, Array]]:
+    def class_slices(self) -> Iterator[tuple[slice, Array]]:
         """Yield slices of the classes with their weights, converted where that is necessary."""
         if self.weight.dtype == self.cx.compute_dtype:
             if self.classes:
@@ -76,14 +76,14 @@ class Converted:
 
     def logits(self, x: Array, z: Array) -> None:
         """Put x @ weight.T into z."""
-        for c, w in self.pieces():
+        for c, w in self.class_slices():
             self.cx.matmul_into(x, w.T, z[:, c])
 
     def features(self, g: Array, out: Array) -> None:
         """Put g @ weight into out."""
         if not self.classes:  # this rank holds none, and the loop below would write nothing
             out[...] = 0.0
-        for i, (c, w) in enumerate(self.pieces()):
+        for i, (c, w) in enumerate(self.class_slices()):
             if i:
                 self.cx.matmul_add(out, g[:, c], w, g.shape[0])
             else:
