@@ -32,7 +32,7 @@ KERNEL = (
     CHILD
     + """
 import numpy as np
-from xloss.engines import fork_safety
+from xloss.engines.cpu import fork_safety
 from xloss.engines.cpu import thread_pool
 with fork_safety.importing:
     from xloss.engines.cpu.kernel_cache import cache_folder, inline, kernel, kept_in

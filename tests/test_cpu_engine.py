@@ -8,7 +8,7 @@ import xloss
 if xloss.engines()["cpu"] is not None:
     pytest.skip(f"no compiled engine here: {xloss.engines()['cpu']}", allow_module_level=True)
 
-from xloss.engines.cpu.engine import COLUMN_KERNEL_MAX_CLASSES, ROWS, THREAD_CHUNK
+from xloss.engines.cpu.call import COLUMN_KERNEL_MAX_CLASSES, MAX_BLOCK_ROWS, THREAD_CHUNK
 from xloss.engines.cpu.kernels.lanes import LANES
 from xloss.engines.cpu.kernels.rows import L1_CHUNK
 
@@ -244,7 +244,7 @@ def test_the_maximum_may_come_last_and_twice():
 def test_more_rows_than_a_piece():
     """Pieces of a call agree with the call: same bits a row, sums that lose nothing."""
     rng = np.random.default_rng(6)
-    for shape in ((2 * ROWS + 3, 4), (THREAD_CHUNK // 1000 + 9, 1000)):
+    for shape in ((2 * MAX_BLOCK_ROWS + 3, 4), (THREAD_CHUNK // 1000 + 9, 1000)):
         z = rng.standard_normal(shape).astype(np.float32)
         t = rng.integers(0, shape[1], shape[0])
         for options in {}, {"sample_weight": rng.random(shape[0]).astype(np.float32)}:

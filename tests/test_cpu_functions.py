@@ -52,7 +52,7 @@ def sech2(x, out):
 @njit
 def widened(stored, out):
     for j in range(len(stored)):
-        out[j] = bits.wide(stored[j])
+        out[j] = bits.widen(stored[j])
 
 
 @njit

@@ -106,12 +106,12 @@ def test_a_hint_that_finds_no_memory_is_no_failure(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(generic, "bytearray", none, raising=False)
-    generic._keep_pages.cache_clear()
+    generic._keep_freed_pages.cache_clear()
     logits = np.zeros((64, 2**13))  # several blocks
     with xloss.use_engine("generic"):
         loss = xloss.cross_entropy(logits, np.zeros(64, np.int64))
     assert loss == pytest.approx(13 * np.log(2), rel=1e-15)
-    generic._keep_pages.cache_clear()
+    generic._keep_freed_pages.cache_clear()
 
 
 def test_starting_numba_loads_no_linear_algebra(tmp_path):

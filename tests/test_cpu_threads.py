@@ -170,7 +170,7 @@ def test_a_fork_while_another_thread_makes_the_first_call(env, delay):
     script = (
         CALLS
         + """
-from xloss.engines import fork_safety
+from xloss.engines.cpu import fork_safety
 got = []
 thread = threading.Thread(target=lambda: got.append(bits()))
 thread.start()

@@ -18,10 +18,10 @@ from xloss.engines.cuda.arguments import (
     row_word,
     words,
 )
-from xloss.engines.row_layout import Place
+from xloss.engines.row_layout import RowLayout
 
 KERNELS = Path(xloss.__file__).parent / "engines" / "cuda" / "kernels"
-NESTED = Place, Column, TargetArguments
+NESTED = RowLayout, Column, TargetArguments
 FORMATS = {"i64": "q", "u64": "q", "double": "d"}
 
 

@@ -12,6 +12,7 @@ import pytest
 import xloss
 from emulated import COMPILER, emulated
 from xloss.backends import fingerprints
+from xloss.backends.cupy.backend import look
 from xloss.engines.cuda import engine as cuda
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
@@ -190,7 +191,7 @@ def test_the_class_axis_in_front() -> None:
 
 
 def test_what_is_remembered_holds_no_array_and_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "_MOST", 3)
+    monkeypatch.setattr(fingerprints, "_MAX_CALLS", 3)
     with emulated():
         for rows in range(1, 9):
             xloss.cross_entropy(*inputs(rows))
@@ -207,10 +208,10 @@ def test_arrays_of_cupy_are_told_apart() -> None:
             self.device, self.flags = SimpleNamespace(id=gpu), SimpleNamespace(c_contiguous=whole)
 
     x, t = Played("f4", (2, 3)), Played("i8", (2,))
-    key = fingerprints.look_cupy(x, t)
-    assert key == fingerprints.look_cupy(Played("f4", (2, 3)), t)
+    key = look(x, t)
+    assert key == look(Played("f4", (2, 3)), t)
     assert hash(key) is not None
     others = (Played("f8", (2, 3)), Played("f4", (3, 3)), Played("f4", (2, 3), gpu=1))
-    assert len({key, *(fingerprints.look_cupy(o, t) for o in others)}) == 4
-    assert fingerprints.look_cupy(Played("f4", (2, 3), whole=False), t) is None
-    assert fingerprints.look_cupy(x, np.zeros(2, np.int64)) is None
+    assert len({key, *(look(o, t) for o in others)}) == 4
+    assert look(Played("f4", (2, 3), whole=False), t) is None
+    assert look(x, np.zeros(2, np.int64)) is None

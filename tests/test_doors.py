@@ -15,7 +15,7 @@ from xloss._arrays.inspect import namespace
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 from xloss.engines.cuda import engine as cuda
-from xloss.engines.row_layout import place
+from xloss.engines.row_layout import row_layout
 
 RNG = np.random.default_rng(0)
 CLASSES = (5, 130)  # of the kernel of few classes, and of that of many
@@ -218,7 +218,7 @@ def test_memory_that_is_not_aligned_is_copied(classes: int) -> None:
     raw = [bytearray(b"\0" + a.tobytes()) for a in (x, y)]
     z = torch.frombuffer(raw[0], dtype=torch.float32, offset=1).reshape(4, classes)
     t = torch.frombuffer(raw[1], dtype=torch.int64, offset=1)
-    assert place(z) is None
+    assert row_layout(z) is None
     wide = x.astype(np.longdouble)
     rows = np.log(np.exp(wide).sum(1)) - wide[np.arange(4), y]
     p = np.exp(wide) / np.exp(wide).sum(1, keepdims=True)

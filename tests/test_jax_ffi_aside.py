@@ -143,11 +143,11 @@ def test_another_version_of_xla_s_interface(change, reason):
 def test_arrays_other_than_the_program_said_are_an_error():
     """No address is read; the process goes on."""
     from xloss.backends.jax.ffi import Form
-    from xloss.core.options import Need, Spec
+    from xloss.core.options import Options, Outputs
     from xloss.engines.cpu import xla_ffi
 
     assert xla_ffi.unavailable() is None
-    form = Form(Spec("cross_entropy", True), *[False] * 6, Need(rows=True))
+    form = Form(Options("cross_entropy", True), *[False] * 6, Outputs(rows=True))
     kept = xla_ffi.options(form, "float32", False)
     rows = jax.ShapeDtypeStruct((2,), np.float32)
     short = jax.ShapeDtypeStruct((1,), np.float32)

@@ -1,22 +1,30 @@
-"""What one array library needs and nobody else: looked up by library, the default needs nothing."""
+"""The backends: what computes a prepared call on the arrays of one library.
+
+Two functions say which backend takes a call: `of_loss` for a loss, `of` for what is computed from
+whole logits. A library with autodiff, with lazy arrays or with matrix products of its own has a
+package here; all others share `eager`. A package offers up to three modules: `backend` for whole
+logits (`dense` in `eager`), `linear` for logits that a matrix makes from features, and `sharded`
+for classes that are split over ranks. `eager` takes what a package does not offer.
+"""
 
 from __future__ import annotations
 
-import sys
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, spread
 from ..core.call import LossCall
 from ..core.reduce import sum_once
-from . import fingerprints
-from .eager import dense as default
+from .eager import dense
 
-__all__ = ["Backend", "of", "of_loss"]
+__all__ = ["Backend", "Loss", "of", "of_loss", "square_sum"]
+
+Form: TypeAlias = Literal["dense", "linear", "sharded", "dtensor"]
 
 
 class Loss(Protocol):
-    """What computes a loss."""
+    """A module that computes losses: every `linear` and `sharded`, and every Backend."""
 
     def value(self, call: LossCall) -> Array:
         """Return the loss."""
@@ -24,11 +32,11 @@ class Loss(Protocol):
     def value_and_grad(
         self, call: LossCall, wanted: tuple[str, ...], cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
-        """Return the loss and the closed-form gradients to what is wanted."""
+        """Return the loss and the closed-form gradients to the arguments named in `wanted`."""
 
 
 class Backend(Loss, Protocol):
-    """What a backend offers."""
+    """A module that computes everything that starts from whole logits."""
 
     def elements(self, call: LossCall) -> Array:
         """Return softmax or log-softmax, elementwise."""
@@ -38,27 +46,43 @@ class Backend(Loss, Protocol):
 
 
 def of_loss(call: LossCall) -> Loss:
-    """Return what takes a loss: of logits that are there, of features, or of a part."""
+    """Return the backend that takes a loss."""
     if call.memory is not None:
         return _remembered(call)
     if call.cx.library == "torch":
-        _refuse_spread(call)
+        _refuse_dtensors(call)
+    form = _form(call)
+    if form == "dense":
+        return of(call)
+    found: Loss = _PACKAGES.get(call.cx.library, _eager)(form)
+    return found
+
+
+def of(call: LossCall) -> Backend:
+    """Return the backend that takes whole logits of the call's library."""
+    package = _PACKAGES.get(call.cx.library)
+    return dense if package is None else package("dense")
+
+
+def square_sum(cx: Context, x: Array) -> Array:
+    """Sum the squares of all elements."""
+    if cx.library == "jax":  # compiled as one function, so that no array of squares is stored
+        total: Array = _jax("dense").square_sum(x)
+        return total
+    return sum_once(cx, x * x)
+
+
+def _form(call: LossCall) -> Form:
+    """Say what the logits of a call are: they decide which module takes it."""
     if call.linear is not None:
-        from . import linear
-
-        return linear
+        return "linear"
     if call.group is not None:
-        from . import parallel
-
-        return parallel
-    if spread(call.operands.x):
-        from .torch import dtensor
-
-        return dtensor
-    return of(call)
+        return "sharded"
+    return "dtensor" if spread(call.operands.x) else "dense"
 
 
 def _remembered(call: LossCall) -> Backend:
+    """Return the backend of a call that is remembered with others of the same fingerprint."""
     assert call.memory is not None
     found: Backend | None = call.memory.get("backend")
     if found is None:
@@ -66,8 +90,12 @@ def _remembered(call: LossCall) -> Backend:
     return found
 
 
-def _refuse_spread(call: LossCall) -> None:
-    """Refuse a DTensor beside a first argument that is none: this rank's part says nothing."""
+def _refuse_dtensors(call: LossCall) -> None:
+    """Refuse a DTensor beside a first argument that is none.
+
+    Each rank would combine the whole first argument with its own part of the DTensor, and no
+    shape would show the mistake.
+    """
     o = call.operands
     if spread(o.x):
         return
@@ -81,31 +109,83 @@ def _refuse_spread(call: LossCall) -> None:
             )
 
 
-def of(call: LossCall) -> Backend:
-    """Return the backend of the call's library, imported with the first array of it in hand."""
-    # Statements, not import_module: torch.compile traces these.
-    library = call.cx.library
-    if library == "torch":
-        from .torch import backend as torch
-
-        return torch
-    if library == "jax":
-        from .jax import backend as jax
-
-        return jax
-    if library == "dask":
-        from .dask import backend as dask
-
-        return dask
-    if library == "cupy" and "cupy" in sys.modules:
-        fingerprints.looks[sys.modules["cupy"].ndarray] = fingerprints.look_cupy
-    return default
+# One function a package, which imports a module when the first call needs it: xloss imports no
+# array library that its caller does not use. They are import statements, not calls of
+# importlib.import_module, because torch.compile traces through them.
 
 
-def square_sum(cx: Context, x: Array) -> Array:
-    """Sum the squares of all elements."""
-    if cx.library == "jax":
-        from .jax import backend as jax
+def _torch(form: Form) -> Any:
+    if form == "linear":
+        from .torch import linear
 
-        return jax.square_sum(x)
-    return sum_once(cx, x * x)
+        return linear
+    if form == "sharded":
+        from .torch import sharded
+
+        return sharded
+    if form == "dtensor":
+        from .torch import dtensor
+
+        return dtensor
+    from .torch import backend
+
+    return backend
+
+
+def _jax(form: Form) -> Any:
+    if form == "linear":
+        from .jax import linear
+
+        return linear
+    if form == "sharded":
+        from .jax import sharded
+
+        return sharded
+    from .jax import backend
+
+    return backend
+
+
+def _dask(form: Form) -> Any:
+    if form == "linear":
+        from .dask import linear
+
+        return linear
+    if form == "sharded":
+        return _eager(form)
+    from .dask import backend
+
+    return backend
+
+
+def _cupy(form: Form) -> Any:
+    if form == "linear":
+        from .cupy import linear
+
+        return linear
+    if form == "sharded":
+        return _eager(form)
+    from .cupy import backend
+
+    return backend
+
+
+def _eager(form: Form) -> Any:
+    if form == "linear":
+        from .eager import linear
+
+        return linear
+    if form == "sharded":
+        from .eager import sharded
+
+        return sharded
+    return dense
+
+
+# The registry: a library's name, and its package. Every other library is taken by `eager`.
+_PACKAGES: dict[str, Callable[[Form], Any]] = {
+    "torch": _torch,
+    "jax": _jax,
+    "dask": _dask,
+    "cupy": _cupy,
+}

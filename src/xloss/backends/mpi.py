@@ -1,4 +1,4 @@
-"""MPI: the ranks of an mpi4py communicator, for NumPy and, where the MPI reads GPUs, CuPy."""
+"""MPI: the ranks of an mpi4py communicator, for NumPy, and for CuPy if the MPI reads GPU memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Ranks:
         self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
 
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return what every rank has to say."""
+        """Return the facts of every rank, in rank order."""
         every = np.empty((self.size, len(facts)), np.int64)
         self.comm.Allgather(np.array(facts, np.int64), every)
         return [tuple(row) for row in every.tolist()]
 
     def maximum(self, x: Array) -> Array:
-        """Return the largest over the ranks."""
+        """Return the maximum over the ranks, elementwise."""
         return self._reduced(x, MPI.MAX)
 
     def total(self, x: Array) -> Array:
-        """Return the sum over the ranks."""
+        """Return the sum over the ranks, elementwise."""
         return self._reduced(x, MPI.SUM)
 
     def _reduced(self, x: Array, op: Any) -> Array:
@@ -39,7 +39,7 @@ class Ranks:
             import cupy
 
             x = cupy.ascontiguousarray(x)
-            # MPI knows no streams: what it sends must be there.
+            # MPI reads the memory at once, and does not wait for the stream that writes it.
             cupy.cuda.get_current_stream().synchronize()
         self.comm.Allreduce(MPI.IN_PLACE, x, op)
         return x

@@ -1,4 +1,4 @@
-"""Ranks that work on one call: what each has to say, a maximum and a sum over all of them."""
+"""Process groups: what the ranks that share a call exchange, whatever connects them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ T = TypeVar("T")
 
 
 class Group(Protocol):
-    """What a group of ranks offers; its arrays are new ones, and may be written to."""
+    """What a group of ranks offers. The arrays that it returns are new, and may be written to."""
 
-    rank: Any  # an int; an array where a compiler numbers the ranks
+    rank: Any  # an int; an array where one compiled program runs on all ranks
     size: int
 
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return what every rank has to say, in rank order; as many numbers from each."""
+        """Return the facts of every rank, in rank order; each gives equally many numbers."""
 
     def maximum(self, x: Array) -> Array:
-        """Return the largest over the ranks, elementwise; no NaN is among them."""
+        """Return the maximum over the ranks, elementwise, of numbers that are not NaN."""
 
     def total(self, x: Array) -> Array:
         """Return the sum over the ranks, elementwise."""
 
 
 def of(group: Any, cx: Context) -> Group:
-    """Return the group that a user gives for arrays of a library."""
+    """Return the group that a user's `group` argument names, for arrays of a library."""
     if cx.library == "torch":
         from .torch import process_group
 
@@ -57,25 +57,26 @@ def of(group: Any, cx: Context) -> Group:
 
 
 def uncompiled(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call a function outside the graph that torch.compile may be tracing."""
+    """Call a function; where torch.compile is tracing, outside of its graph."""
     if not compiling():
         return function(*args, **kwargs)
     from .torch import process_group
 
-    made: T = process_group.uncompiled(function, *args, **kwargs)
-    return made
+    result: T = process_group.uncompiled(function, *args, **kwargs)
+    return result
 
 
 def fingerprint(value: Any) -> int:
-    """Return a number that tells one description from another."""
+    """Return a number by which ranks compare a value without exchanging it."""
     return crc32(repr(value).encode())
 
 
 def shard(group: Group, classes: int, facts: dict[str, int], name: str) -> Shard:
-    """Say how many classes this rank has, and hear it of the others: all must agree on the facts.
+    """Return which classes this rank has, once all ranks have compared their facts.
 
-    The one exchange of constant size: without it ranks that disagree would wait for each other,
-    or add up what does not belong together.
+    Its size does not depend on the arguments, so that ranks with different arguments can complete
+    it. Without it they would wait for each other in a later exchange, or add up the numbers of
+    different rows. `facts` maps the beginning of an error message to a number that must agree.
     """
     every = group.agree((TAKES_PART, classes, *facts.values()))
     for rank, (status, *_) in enumerate(every):
@@ -93,5 +94,5 @@ def shard(group: Group, classes: int, facts: dict[str, int], name: str) -> Shard
 
 
 def refuse(group: Group, count: int) -> None:
-    """Tell the others that this rank takes no part: they raise instead of waiting for it."""
+    """Tell the other ranks that this one has refused its arguments: they raise, and do not wait."""
     group.agree((REFUSED,) + (0,) * (count + 1))

@@ -1,4 +1,4 @@
-"""Who computes core's row functions: looked up by name, or the first that takes the call."""
+"""The engines, which compute core's row functions: one is chosen by name, or by what it takes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Engine(Protocol):
     """What an engine offers."""
 
     name: str
+    compiled: bool  # False: it runs core's own functions
     save_stats_from: int  # classes from which a gradient starts from saved statistics
 
     def unavailable(self) -> str | None:
-        """Say why no call can be taken on this machine, or None."""
+        """Return the reason why it can take no call on this machine, or None."""
 
     def refuses(self, o: Operands, options: Options, cx: Context) -> str | None:
-        """Say why this call cannot be taken, or None."""
+        """Return the reason why it cannot take this call, or None."""
 
     def reduces(self, o: Operands, options: Options) -> bool:
-        """Tell whether it goes all the way to the sum or the mean, as a `ReducingEngine`."""
+        """Return whether it computes this call's sum or mean itself, as a `ReducingEngine`."""
 
     def run(
         self,
@@ -46,11 +47,14 @@ class Engine(Protocol):
         cotangent: Cotangent = ...,
         saved: tuple[Array, ...] | None = None,
     ) -> Outcome:
-        """Compute what is needed."""
+        """Compute the outputs; saved: the statistics of an earlier call, (*rows) each."""
 
 
 class ReducingEngine(Engine, Protocol):
-    """What an engine offers beside, whose `reduces` is true; memory is what calls alike share."""
+    """What an engine also offers for calls that `reduces` is true of.
+
+    memory: what one call leaves for the next call of the same shapes and options.
+    """
 
     def loss(
         self,
@@ -78,7 +82,7 @@ class ReducingEngine(Engine, Protocol):
 
 _ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu, "cuda": cuda}
 _asked: ContextVar[str | None] = ContextVar("xloss_engine", default=None)
-asked_now = _asked.get  # asked_for where nothing is traced
+asked_now = _asked.get  # for callers that know that nothing is traced: it costs less
 
 
 def asked_for() -> str | None:
@@ -88,10 +92,10 @@ def asked_for() -> str | None:
 
 
 def choose(o: Operands, options: Options, cx: Context) -> Engine:
-    """Return the engine asked for, or the first that takes the call."""
+    """Return the engine that the options name, or the first that takes the call."""
     if options.engine is None:
-        compiled: Engine = cpu if cx.on_host or cx.library in cpu.TRACED else cuda
-        return compiled if compiled.refuses(o, options, cx) is None else generic
+        candidate: Engine = cpu if cx.on_host or cx.library in cpu.TRACED else cuda
+        return candidate if candidate.refuses(o, options, cx) is None else generic
     engine = _ENGINES[options.engine]
     reason = engine.unavailable() or engine.refuses(o, options, cx)
     if reason is not None:
@@ -106,7 +110,7 @@ def refuse_compiled(options: Options, reason: str) -> None:
 
 
 def engines() -> dict[str, str | None]:
-    """Name the engines; the value says why one is not available, None where it is.
+    """Return each engine's name with the reason why it is not available, None where it is.
 
     >>> import xloss
     >>> xloss.engines()["generic"] is None
@@ -117,7 +121,7 @@ def engines() -> dict[str, str | None]:
 
 @contextmanager
 def use_engine(name: str) -> Iterator[None]:
-    """Ask for one engine by name inside a `with` block.
+    """Compute the calls inside a `with` block by the engine of this name.
 
     The choice lives in a context variable: threads of a pool do not inherit it. A function that
     torch.compile compiles inside the block for another engine than the compiled one keeps plain
@@ -131,9 +135,9 @@ def use_engine(name: str) -> Iterator[None]:
     Raises
     ------
     ValueError
-        For a name that is none of them.
+        If there is no engine of this name.
     EngineUnavailable
-        From the calls inside the block that this engine cannot take.
+        From a call inside the block that this engine cannot take.
 
     Examples
     --------

@@ -1,33 +1,80 @@
-"""Chunks of rows cut along the class axis: compiled where an engine can, else in blocks of rows."""
+"""One slice of the class axis: by a compiled engine where one can, otherwise by core in row blocks.
+
+A slice is a rank's shard, or a chunk of an array in chunks. The functions for shards take targets
+that count labels from the shard's first class, and RowStats. Those for chunks take a chunk's
+operands as they came, and statistics packed into one array.
+"""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
-from .._arrays.context import Context
+from .._arrays.context import Context, read
 from .._arrays.inspect import Array
-from ..core import class_slices
-from ..core.options import Cotangent, Operands, Options
+from .._arrays.ops import cast, quiet
+from ..core import class_shards, class_slices
+from ..core.options import Cotangent, Operands, Options, Outputs
 from ..core.row_blocks import block_operands, block_slices
-from . import class_shards
-from .generic import cut_up
+from ..core.row_stats import RowStats
+from ..core.targets import Targets
+from . import Engine, EngineUnavailable, choose
+from .generic import cut_cotangent
+
+_ROW_FIELDS = (
+    "labels",
+    "label_weight",
+    "sample_weight",
+    "row_weight",
+    "row_present",
+    "label_invalid",
+    "label_local",
+)
 
 
-def stats(o: Operands, options: Options, classes: int, start: int) -> Array:
-    """Return a piece's statistics, (*rows, numbers), wide: see core.pieces."""
-    cx = class_slices.chunk_context(o.x)
-    if _compiled(o, options, cx):
-        t = class_slices.slice_targets(o, options, cx, classes, start)
-        return class_slices.pack(class_shards.stats(o.x, t, options, cx), cx)
-    rows = tuple(o.x.shape[:-1])
-    made = [
-        class_slices.stats(block_operands(cx.xp, o, block, o.x.shape[-1]), options, classes, start)
-        for block in block_slices(rows, max(1, o.x.shape[-1]), cx)
+def shard_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
+    """Return the statistics of a shard, x: (*rows, classes of the shard)."""
+    if not cx.inplace_ok:
+        return class_shards.stats(x, t, options, cx)
+    engine = _compiled_engine(x, options, cx)
+    if engine is not None:
+        return _compiled_stats(engine, x, t, options, cx)
+    xp, rows = cx.xp, tuple(x.shape[:-1])
+    parts = [
+        class_shards.stats(_block(xp, x, block, 2), _block_targets(xp, t, block), options, cx)
+        for block in block_slices(rows, max(1, x.shape[-1]), cx)
     ]
-    return cx.xp.reshape(cx.xp.concat(made), (*rows, made[0].shape[-1]))
+    if len(parts) == 1:
+        return RowStats(*(None if a is None else xp.reshape(a, rows) for a in parts[0]))
+    return RowStats(*(_joined(column, rows, cx) for column in zip(*parts, strict=True)))
 
 
-def gradients(
+def shard_gradient(
+    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent
+) -> Array:
+    """Return the gradient to a shard, in its dtype; s: of the whole rows."""
+    if not cx.inplace_ok:
+        return cast(cx, class_shards.gradient(x, s, t, options, cx, cotangent), x.dtype)
+    engine = _compiled_engine(x, options, cx)
+    return _gradient(engine, x, s, t, options, cx, cotangent)
+
+
+def chunk_stats(o: Operands, options: Options, classes: int, start: int) -> Array:
+    """Return packed statistics, (*rows, numbers), of the chunk that begins at class `start`."""
+    cx = class_slices.chunk_context(o.x)
+    engine = _chunk_engine(o, options, cx)
+    if engine is not None:
+        t = class_slices.slice_targets(o, options, cx, classes, start)
+        return class_slices.pack(_compiled_stats(engine, o.x, t, options, cx), cx)
+    rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
+    parts = [
+        class_slices.stats(block_operands(cx.xp, o, block, width), options, classes, start)
+        for block in block_slices(rows, max(1, width), cx)
+    ]
+    return cx.xp.reshape(cx.xp.concat(parts), (*rows, parts[0].shape[-1]))
+
+
+def chunk_gradients(
     o: Operands,
     packed: Array,
     sums: Array | None,
@@ -37,34 +84,163 @@ def gradients(
     start: int,
     want: str,
 ) -> Array:
-    """Return a piece's gradient to x or to soft targets: see core.pieces."""
+    """Return a chunk's gradient to "x" or to soft "targets"; `packed`, `sums`: of whole rows."""
     cx = class_slices.chunk_context(o.x)
-    if want == "x" and _compiled(o, options, cx):
+    engine = _chunk_engine(o, options, cx) if want == "x" else None
+    if engine is not None:
         t = class_slices.slice_targets(o, options, cx, classes, start)
-        return class_shards.gradient(
-            o.x, class_slices.unpack(packed, cx), t, options, cx, cotangent
-        )
+        s = class_slices.unpack(packed, cx)
+        return _gradient(engine, o.x, s, t, options, cx, cotangent)
     xp = cx.xp
     like: Any = o.x if want == "x" else o.targets
     rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
     out = xp.empty(like.shape, dtype=like.dtype)
-
     for block in block_slices(rows, max(1, width), cx):
-        here = class_slices.gradients(
+        g = class_slices.gradients(
             block_operands(xp, o, block, width),
-            class_shards.rows_of(xp, packed, block, 2),
-            None if sums is None else class_shards.rows_of(xp, sums, block, 2),
-            cut_up(xp, cotangent, block),
+            _block(xp, packed, block, 2),
+            None if sums is None else _block(xp, sums, block, 2),
+            cut_cotangent(xp, cotangent, block),
             options,
             classes,
             start,
             want,
         )
-        place = (*block, ...)
-        out[place] = xp.reshape(here, out[place].shape)
+        at = (*block, ...)
+        out[at] = xp.reshape(g, out[at].shape)
     return out
 
 
-def _compiled(o: Operands, options: Options, cx: Context) -> bool:
+def _compiled_engine(x: Array, options: Options, cx: Context) -> Engine | None:
+    """Return the compiled engine that takes the pass over a slice's logits, if one does."""
+    engine = choose(Operands(x), options, cx)
+    if not engine.compiled or 0 in x.shape:
+        return None
+    # The kernels have no output for the sums over a slice that these two options need.
+    for option in ("label_smoothing", "softcap"):
+        if getattr(options, option):
+            if options.engine is not None:
+                raise EngineUnavailable(
+                    f"engine {options.engine!r} cannot take this call: {option} of classes in parts"
+                )
+            return None
+    return engine
+
+
+def _chunk_engine(o: Operands, options: Options, cx: Context) -> Engine | None:
+    """Return the compiled engine that takes a chunk with its labels, if one does."""
     by_label = options.kind == "cross_entropy" and options.indexed
-    return by_label and class_shards.compiled(o.x, options, cx) is not None
+    return _compiled_engine(o.x, options, cx) if by_label else None
+
+
+def _compiled_stats(
+    engine: Engine, x: Array, t: Targets, options: Options, cx: Context
+) -> RowStats:
+    """Return a slice's statistics: the sums of exponentials by the engine, the labels' by core."""
+    xp = cx.xp
+    labels: Any = xp.zeros(tuple(x.shape[:-1]), dtype=cx.label_dtype, device=cx.device)
+    plain = Options("cross_entropy", indexed=True, engine=options.engine)
+    stats = engine.run(
+        Operands(x, labels), plain, read(cx, clean=True), x.shape[-1], Outputs(stats=True)
+    ).stats
+    assert stats is not None
+    m, tail_sum = stats
+    # Where all classes are NaN or masked the kernel's maximum is -inf, which a merge would take for
+    # a slice without a possible class, and lose the NaN.
+    m = xp.where(tail_sum == tail_sum, m, xp.nan)
+    at_label = cast(cx, cx.gather(x, t.labels), cx.compute_dtype)
+    with quiet(cx):
+        gap = cast(cx, m, cx.sum_dtype) - cast(cx, at_label, cx.sum_dtype)
+        gap = xp.where(at_label == m, 0.0, gap)
+    weight = cast(cx, t.label_local, cx.sum_dtype)
+    return RowStats(m, tail_sum, weight, weight, xp.where(t.label_local, gap, 0.0))
+
+
+def _gradient(
+    engine: Engine | None,
+    x: Array,
+    s: RowStats,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+) -> Array:
+    """Return the gradient to a slice by the engine where it starts from statistics, else by core.
+
+    A row of weight 0 whose log-sum-exp is infinite needs core: the kernel would multiply the two.
+    """
+    by_engine = engine is not None and x.shape[-1] >= engine.save_stats_from
+    if engine is not None and by_engine and not (options.z_loss and t.label_weight is not None):
+        return _compiled_gradient(engine, x, s, t, options, cx, cotangent)
+    xp = cx.xp
+    out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
+    if 0 in x.shape:
+        return out
+    for block in block_slices(tuple(x.shape[:-1]), x.shape[-1], cx):
+        g = class_shards.gradient(
+            _block(xp, x, block, 2),
+            RowStats(*(_block(xp, a, block, 1) if hasattr(a, "ndim") else a for a in s)),
+            _block_targets(xp, t, block),
+            options,
+            cx,
+            cut_cotangent(xp, cotangent, block),
+        )
+        at = (*block, ...)
+        out[at] = xp.reshape(cast(cx, g, x.dtype), out[at].shape)
+    return out
+
+
+def _compiled_gradient(
+    engine: Engine,
+    x: Array,
+    s: RowStats,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+) -> Array:
+    """Return the gradient to a slice by an engine, as of plain labels that are all in the slice."""
+    xp = cx.xp
+    rows = tuple(x.shape[:-1])
+    # What a row weighs, and the NaN of an invalid label, go into its cotangent.
+    row: Any = cotangent.row_loss
+    for weight in (t.sample_weight, t.label_weight):
+        row = row if weight is None else row * weight
+    if t.label_invalid is not None:
+        row = xp.where(
+            t.label_invalid, xp.nan, row + xp.zeros(rows, dtype=cx.sum_dtype, device=cx.device)
+        )
+    if not isinstance(row, float):
+        row = cast(cx, xp.asarray(row), cx.sum_dtype)
+    plain = Options("cross_entropy", indexed=True, z_loss=options.z_loss, engine=options.engine)
+    o = Operands(x, t.labels, None, None, t.row_present)
+    row_cotangent = Cotangent(row, None, cotangent.any_row_counts)
+    saved = xp.asarray(s.max), xp.asarray(s.tail_sum)  # of one row NumPy makes scalars
+    g: Any = engine.run(
+        o, plain, read(cx, clean=True), x.shape[-1], Outputs(grad=True), row_cotangent, saved
+    ).grad
+    # A label outside the slice was given to the kernel as the slice's first class, whose gradient
+    # is computed again without it.
+    first = class_shards.gradient(
+        x[..., :1], s, t._replace(label_local=xp.zeros_like(t.label_local)), options, cx, cotangent
+    )
+    g[..., 0] = xp.where(t.label_local, g[..., 0], cast(cx, first[..., 0], x.dtype))
+    return g
+
+
+def _block(xp: Any, a: Array, block: tuple[slice, ...], ndim: int) -> Array:
+    """Return a row block of (*rows), or of (*rows, numbers) with ndim 2, its rows as one axis."""
+    part = a[(*block, ...)]
+    shape = (-1,) if ndim == 1 else (prod(part.shape[:-1]), part.shape[-1])
+    return xp.reshape(part, shape)
+
+
+def _block_targets(xp: Any, t: Targets, block: tuple[slice, ...]) -> Targets:
+    """Return the targets of a row block."""
+    arrays = {f: getattr(t, f) for f in _ROW_FIELDS}
+    return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items() if a is not None})
+
+
+def _joined(parts: Any, rows: tuple[int, ...], cx: Context) -> Array | None:
+    """Return one number a row of all blocks, (*rows)."""
+    return None if parts[0] is None else cx.xp.reshape(cx.xp.concat(list(parts)), rows)

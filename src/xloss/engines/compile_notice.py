@@ -1,8 +1,8 @@
-"""A word to whoever waits for a compiler, on the logger "xloss".
+"""A message on the logger "xloss" while a compilation takes long.
 
     logging.getLogger("xloss").setLevel(logging.ERROR)
 
-silences it. Without any configuration of logging it goes to stderr.
+silences it. Where logging is not configured it goes to stderr.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from contextlib import contextmanager, suppress
 
 __all__ = ["compiling"]
 
-PATIENCE = 2.0  # seconds
+PATIENCE = 2.0  # seconds before the message
 
 
 @contextmanager
 def compiling(what: str) -> Iterator[None]:
-    """Say what is being compiled, if that takes longer than PATIENCE."""
+    """Log what the block compiles, if that takes longer than PATIENCE."""
     timer = threading.Timer(PATIENCE, _say, (what,))
     timer.daemon = True
-    with suppress(RuntimeError):  # no more threads here, or the interpreter is shutting down
+    with suppress(RuntimeError):  # no more threads can start, or the interpreter is shutting down
         timer.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where compiled kernels lie on disk, and files that are whole or not there."""
+"""Where compiled kernels lie on disk, and files that are read whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 
 def root() -> Path | None:
-    """Return ``XLOSS_CACHE_DIR``, else a folder among the user's caches; None: there is no such."""
-    given = os.environ.get("XLOSS_CACHE_DIR")
+    """Return ``XLOSS_CACHE_DIR``, or else a folder in the user's cache directory, if it has one."""
+    setting = os.environ.get("XLOSS_CACHE_DIR")
     try:
-        return Path(given).absolute() if given else _user_caches() / "xloss"
-    except (OSError, RuntimeError):  # no current directory, no home
+        return Path(setting).absolute() if setting else _user_caches() / "xloss"
+    except (OSError, RuntimeError):  # there is no current directory, or no home directory
         return None
 
 
@@ -25,15 +25,15 @@ def _user_caches() -> Path:
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    # By its specification a relative one counts for nothing.
-    return Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    directory = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    return Path(directory) if os.path.isabs(directory) else Path.home() / ".cache"
 
 
 def read(path: Path) -> bytes | None:
-    """Return what was kept under a name; None where that is not whole, or not a file.
+    """Return what `write` put into a file; None where the file is damaged or not a regular file.
 
-    What is no file is not even opened: a FIFO would be waited for, and a device has no end.
+    Anything else is not even opened: a FIFO would block, and a device may have no end.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         return None
@@ -43,7 +43,7 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, payload: bytes) -> None:
-    """Keep it, after the hash of its contents, in a file that nobody ever sees half written."""
+    """Write the payload's hash and the payload; no other process sees the file half written."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(prefix="writing-", dir=path.parent)
     try:

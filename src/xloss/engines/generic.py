@@ -14,21 +14,22 @@ from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, block_operands, block_slices
 
 name = "generic"
-save_stats_from = 1  # classes from which a gradient starts from saved statistics
+compiled = False
+save_stats_from = 1
 
 
 def unavailable() -> str | None:
-    """Say that there is no machine without it."""
+    """Return None: it is available on every machine."""
     return None
 
 
 def refuses(o: Operands, options: Options, cx: Context) -> str | None:
-    """Take every call."""
+    """Return None: it takes every call."""
     return None
 
 
 def reduces(o: Operands, options: Options) -> bool:
-    """Leave the sum and the mean to whoever asked for the rows."""
+    """Return False: the caller computes the mean or the sum from the rows."""
     return False
 
 
@@ -41,41 +42,42 @@ def run(
     cotangent: Cotangent = UNIT_COTANGENT,
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
-    """Compute what is needed of a whole call; the class axis of every array is the last."""
+    """Compute the outputs of a whole call; the class axis of every array is the last."""
     if not cx.inplace_ok:
         return evaluate(o, options, cx, classes, outputs, cotangent, saved)
     xp = cx.xp
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
     if len(rows) == 1 and rows[0] * max(1, classes) <= HOST:
         return evaluate(o, options, cx, classes, outputs, cotangent, saved)
-    pieces = list(block_slices(rows, classes, cx))
-    if len(pieces) <= 1:
-        got = _block(o, options, cx, classes, outputs, cotangent, saved, (slice(None),) * len(rows))
-        return got if len(rows) == 1 else _shaped(got, o, rows, xp)
+    blocks = list(block_slices(rows, classes, cx))
+    if len(blocks) <= 1:
+        every_row = (slice(None),) * len(rows)
+        outcome = _block(o, options, cx, classes, outputs, cotangent, saved, every_row)
+        return outcome if len(rows) == 1 else _shaped(outcome, o, rows, xp)
     if cx.library == "numpy":
-        _keep_pages()
-    out = _room(o, rows, outputs, cx)
+        _keep_freed_pages()
+    out = _allocate(o, rows, outputs, cx)
     totals, weights = [], []
-    for piece in pieces:
-        got = _block(o, options, cx, classes, outputs, cotangent, saved, piece)
-        totals.append(got.total)
-        weights.append(got.weight)
-        for whole, new in zip(_arrays(out), _arrays(got), strict=True):
+    for block in blocks:
+        outcome = _block(o, options, cx, classes, outputs, cotangent, saved, block)
+        totals.append(outcome.total)
+        weights.append(outcome.weight)
+        for whole, part in zip(_arrays(out), _arrays(outcome), strict=True):
             if whole is not None:
-                place = (*piece, ...)
-                whole[place] = xp.reshape(new, whole[place].shape)
+                at = (*block, ...)
+                whole[at] = xp.reshape(part, whole[at].shape)
     total = exact_sum(cx, xp.stack(totals)) if outputs.total else None
     weight = exact_sum(cx, xp.stack(weights)) if outputs.weight else None
     return out._replace(total=total, weight=weight)
 
 
 @cache
-def _keep_pages() -> None:
-    """Free one large array, once.
+def _keep_freed_pages() -> None:
+    """Free one large array, once in a process, so that glibc keeps the pages of freed arrays.
 
-    Until it has seen that, glibc hands the pages of freed temporaries back to the kernel and takes
-    them again for the next block: two thirds of the time at 128,256 classes. It is a hint: under a
-    tight limit of memory there may be no room for it, and all for the blocks.
+    Until it has seen that, it hands the pages of freed temporaries back to the kernel and takes
+    them again for the next block: two thirds of the time at 128,256 classes. Under a tight memory
+    limit there may be no room for the array, but enough for the blocks.
     """
     with suppress(MemoryError):
         bytearray(2**24)
@@ -89,36 +91,43 @@ def _block(
     outputs: Outputs,
     cotangent: Cotangent,
     saved: tuple[Array, ...] | None,
-    piece: tuple[slice, ...],
+    block: tuple[slice, ...],
 ) -> Outcome:
-    known = None if saved is None else tuple(_flat(cx.xp, s[(*piece, ...)]) for s in saved)
-    part = block_operands(cx.xp, o, piece, classes)
-    return evaluate(part, options, cx, classes, outputs, cut_up(cx.xp, cotangent, piece), known)
+    """Compute the outputs of a row block, whose rows are one axis of its results."""
+    xp = cx.xp
+    known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
+    part = block_operands(xp, o, block, classes)
+    row_cotangent = cut_cotangent(xp, cotangent, block)
+    return evaluate(part, options, cx, classes, outputs, row_cotangent, known)
 
 
 def _arrays(r: Outcome) -> tuple[Any, ...]:
+    """Return the outputs that have rows, None for what was not asked for."""
     return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()))
 
 
-def _room(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> Outcome:
-    """Make the arrays that the blocks are written into."""
+def _allocate(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> Outcome:
+    """Return empty arrays that the blocks are written into."""
 
-    def room(wanted: bool, shape: Any, dtype: Any) -> Array | None:
-        return cx.xp.empty(tuple(shape), dtype=dtype, device=cx.device) if wanted else None
+    def empty(shape: Any, dtype: Any) -> Array:
+        return cx.xp.empty(tuple(shape), dtype=dtype, device=cx.device)
 
-    t = o.targets
+    x, t = o.x, o.targets
+    stats = None
+    if outputs.stats:
+        stats = empty(rows, cx.compute_dtype), empty(rows, cx.sum_dtype)
     return Outcome(
-        rows=room(outputs.rows, rows, cx.compute_dtype),
-        grad=room(outputs.grad, o.x.shape, o.x.dtype),
-        grad_targets=None if t is None else room(outputs.grad_targets, t.shape, t.dtype),
-        stats=(room(True, rows, cx.compute_dtype), room(True, rows, cx.sum_dtype))
-        if outputs.stats
-        else None,
-        elements=room(outputs.elements, o.x.shape, cx.compute_dtype),
+        rows=empty(rows, cx.compute_dtype) if outputs.rows else None,
+        grad=empty(x.shape, x.dtype) if outputs.grad else None,
+        grad_targets=empty(t.shape, t.dtype) if outputs.grad_targets and t is not None else None,
+        stats=stats,
+        elements=empty(x.shape, cx.compute_dtype) if outputs.elements else None,
     )
 
 
 def _shaped(r: Outcome, o: Operands, rows: tuple[int, ...], xp: Any) -> Outcome:
+    """Return the outputs of one block of all rows in the shape of the call."""
+
     def shape(a: Array | None, to: Any) -> Array | None:
         return None if a is None else xp.reshape(a, tuple(to))
 
@@ -134,15 +143,16 @@ def _shaped(r: Outcome, o: Operands, rows: tuple[int, ...], xp: Any) -> Outcome:
 
 
 def _flat(xp: Any, a: Array) -> Array:
+    """Return an array of rows with its rows as one axis."""
     return a if a.ndim == 1 else xp.reshape(a, (-1,))
 
 
-def cut_up(xp: Any, cotangent: Cotangent, piece: tuple[slice, ...]) -> Cotangent:
-    """Return the upstream of some rows."""
+def cut_cotangent(xp: Any, cotangent: Cotangent, block: tuple[slice, ...]) -> Cotangent:
+    """Return the cotangent of a row block, its rows as one axis."""
 
-    def flat(v: Any) -> Any:
+    def part(v: Any) -> Any:
         if v is None or isinstance(v, float) or v.ndim == 0:
             return v
-        return _flat(xp, v[(*piece, ...)])
+        return _flat(xp, v[(*block, ...)])
 
-    return Cotangent(flat(cotangent.row_loss), flat(cotangent.row_weight), cotangent.any_row_counts)
+    return Cotangent(part(cotangent.row_loss), part(cotangent.row_weight), cotangent.any_row_counts)

@@ -1,8 +1,8 @@
-"""The door of a compiled engine: what it checks before it takes the address of any array.
+"""What a compiled engine checks before it takes the address of any array.
 
-A kernel believes its addresses. One label fewer than there are rows, or a byte where it expects
-eight, and it reads or writes memory of others. Whatever a caller checked before, the engine checks
-here: library, device, length and dtype of every array, against the logits.
+A kernel checks no bounds. With one label fewer than there are rows, or one byte where it expects
+eight, it reads or writes beyond the array. So the engine itself checks the library, device, shape
+and dtype of every array against the logits, whatever its caller has checked before.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ NUMBERS = {**FLOATS, **INTEGERS}
 
 
 def fits(
-    name: str, a: Any, shape: tuple[int, ...], kinds: Collection[str], cx: Context, at: str = ""
+    name: str, a: Any, shape: tuple[int, ...], dtypes: Collection[str], cx: Context, at: str = ""
 ) -> None:
-    """Raise unless an array has this shape, one of these dtypes, and the logits' home.
+    """Raise unless an array has the shape, one of the dtypes, and the logits' library and device.
 
-    `at` says where it was met, if not in the call itself: "in a chunk, ".
+    `at` says in the error where the array was found, if not in the call itself: "in a chunk, ".
     """
     if namespace(a) is not cx.xp:
         found = namespace(a)
@@ -42,35 +42,35 @@ def fits(
         raise TypeError(f"{name}: {at}expected an array of {cx.library}, got {came}")
     if a.shape != shape:
         raise ValueError(f"{name}: {at}expected shape {shape}, got {tuple(a.shape)}")
-    if dtype_name(a.dtype) not in kinds:
-        raise TypeError(f"{name}: {at}expected {_said(kinds)}, got {dtype_name(a.dtype)}")
+    if dtype_name(a.dtype) not in dtypes:
+        raise TypeError(f"{name}: {at}expected {_listed(dtypes)}, got {dtype_name(a.dtype)}")
     if cx.library == "numpy":
         return
     if device(a) != cx.device:
         raise ValueError(f"{name}: {at}on device {device(a)}, but the logits are on {cx.device}")
-    held(name, a, cx, at)
+    check_storage(name, a, cx, at)
     on_gpu = not cx.on_host and cx.library in ("torch", "cupy")
     if on_gpu and gpu_arrays.of(cx.library).address(a) % a.dtype.itemsize:
         raise ValueError(f"{name}: {at}its memory is not aligned to its dtype; pass a copy")
 
 
 def check_numbers(cx: Context, **numbers: Any) -> None:
-    """Check what may be a number, an array of no axis, or None."""
+    """Check what may be a number, a 0-d array or None."""
     for name, a in numbers.items():
         if a is not None and not isinstance(a, int | float):
             fits(name, a, (), NUMBERS, cx)
 
 
-def _said(kinds: Collection[str]) -> str:
-    """Name the dtypes that are taken."""
-    names = [name for name in kinds if name != "bool_"]
+def _listed(dtypes: Collection[str]) -> str:
+    """Name dtypes for an error message."""
+    names = [name for name in dtypes if name != "bool_"]
     return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
 
 
-def held(name: str, x: Array, cx: Context, at: str = "") -> None:
-    """Raise for a tensor of an eager call whose storage is smaller than its shape needs.
+def check_storage(name: str, x: Array, cx: Context, at: str = "") -> None:
+    """Raise for a tensor whose storage is smaller than its shape needs.
 
-    What it points to is another's memory, which NumPy and any kernel would read.
+    NumPy and the kernels would read whatever lies behind the storage.
     """
     if cx.library == "torch" and is_freed(x):
         raise ValueError(
@@ -80,7 +80,7 @@ def held(name: str, x: Array, cx: Context, at: str = "") -> None:
 
 
 def is_freed(x: Array) -> bool:
-    """Tell whether an array is a tensor whose storage is smaller than its shape needs."""
+    """Return whether an array is a tensor whose storage is smaller than its shape needs."""
     torch = torch_module()
     if torch is None:
         return False
@@ -90,7 +90,8 @@ def is_freed(x: Array) -> bool:
         return False
     size: int = x.untyped_storage().nbytes()
     first, count = x.storage_offset(), x.numel()
-    if size >= (first + count) * x.itemsize or count == 0:  # nearly always
+    # True of nearly every tensor; a storage that was freed is empty.
+    if size >= (first + count) * x.itemsize or count == 0:
         return False
     last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
     return bool(size < (first + last + 1) * x.itemsize)
@@ -118,7 +119,7 @@ def check_operands(o: Operands, options: Options, cx: Context, classes: int) -> 
 def check_gradient(
     cotangent: Cotangent, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
 ) -> None:
-    """Check what a gradient starts from: the upstream's, and the statistics of an earlier pass."""
+    """Check what a gradient starts from: the cotangent and the statistics of an earlier call."""
     if not isinstance(cotangent.row_loss, float):
         fits(
             "cotangent",
@@ -135,10 +136,13 @@ def check_gradient(
 
 
 def check_again(
-    cotangent: Array, kept: Array, grad: Array | None, x: Array, rows: tuple[int, ...], cx: Context
+    cotangent: Array, saved: Array, grad: Array | None, x: Array, rows: tuple[int, ...], cx: Context
 ) -> None:
-    """Check what a gradient starts from that one pass with its loss left room for."""
+    """Check what a backward call starts from where the loss's call computed the gradient too.
+
+    saved: (2 + 2·rows,), the sums and the rows' statistics; grad: like x, the logits.
+    """
     check_gradient(Cotangent(cotangent), None, rows, cx)
-    fits("saved statistics", kept, (2 + 2 * prod(rows),), (dtype_name(cx.sum_dtype),), cx)
+    fits("saved statistics", saved, (2 + 2 * prod(rows),), (dtype_name(cx.sum_dtype),), cx)
     if grad is not None:
         fits("saved gradient", grad, tuple(x.shape), (dtype_name(x.dtype),), cx)

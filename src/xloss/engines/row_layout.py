@@ -11,46 +11,60 @@ import numpy as np
 from .._arrays.inspect import Array
 
 
-class Place(NamedTuple):
-    """Where rows lie in memory, in numbers: see `rows` for the formula."""
+class RowLayout(NamedTuple):
+    """Where the rows of (*rows, classes) lie, all but the address counted in elements.
 
-    address: int
-    inner: int
-    outer_step: int
-    inner_step: int
-    class_step: int
+    Class c of row r lies (r // inner)·outer_step + (r % inner)·inner_step + c·class_step behind the
+    address.
+    """
+
+    address: int = 0
+    inner: int = 1
+    outer_step: int = 0
+    inner_step: int = 0
+    class_step: int = 1
 
 
-def place(x: Array) -> Place | None:
-    """Say where the rows of (*rows, classes) lie; None where they must be copied to be read."""
+def row_layout(x: Array) -> RowLayout | None:
+    """Return the layout of a NumPy array or a tensor in host memory.
+
+    None where the rows must be copied to be read: of another byte order, not aligned, with strides
+    that are no whole elements or negative, or more than two that do not merge.
+    """
     if isinstance(x, np.ndarray):
-        size = x.itemsize
-        if not (x.dtype.isnative and x.flags.aligned) or any(s % size for s in x.strides):
+        size, flags = x.itemsize, x.flags
+        if not (x.dtype.isnative and flags.aligned):
             return None
-        strides = [s // size for s in x.strides]
         address = x.__array_interface__["data"][0]
+        in_order, count = flags.c_contiguous, x.size
+        strides: Sequence[int] = x.strides
     else:
-        strides = list(x.stride())
-        address = x.data_ptr()
+        size, address = 1, x.data_ptr()
         if address % x.itemsize:
             return None
-    return _merged(address, x.shape, strides)
+        in_order, count, strides = x.is_contiguous(), x.numel(), x.stride()
+    if in_order and count:  # nearly every array; what follows takes longer than a small loss
+        classes = x.shape[-1]
+        return RowLayout(address, count // classes, 0, classes, 1)
+    if any(step % size for step in strides):
+        return None
+    return _merged(address, x.shape, [step // size for step in strides])
 
 
-def places(home: Any, x: Array) -> Place | None:
-    """Say the same of an array on a GPU, which its library's `home` knows."""
-    found = _layout(tuple(x.shape), home.steps(x))
-    return None if found is None else found._replace(address=home.address(x))
+def gpu_row_layout(library: Any, x: Array) -> RowLayout | None:
+    """Return the layout of an array on a GPU, of a library that is a `GpuArrays`."""
+    found = _merged_at_zero(tuple(x.shape), library.steps(x))
+    return None if found is None else found._replace(address=library.address(x))
 
 
 @lru_cache(maxsize=1024)
-def _layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> Place | None:
-    """Remember the same of a shape, but for the address: a call on a small array asks each time."""
+def _merged_at_zero(shape: tuple[int, ...], strides: tuple[int, ...]) -> RowLayout | None:
+    """Return a layout but for its address, from memory where a call like it came before."""
     return _merged(0, shape, strides)
 
 
-def _merged(address: int, shape: Any, strides: Sequence[int]) -> Place | None:
-    """Merge the axes of rows, as far as they can be."""
+def _merged(address: int, shape: Any, strides: Sequence[int]) -> RowLayout | None:
+    """Merge neighbouring axes of rows whose elements lie as if the two were one axis."""
     class_step = strides[-1] if shape[-1] > 1 else 1
     merged: list[tuple[int, int]] = []  # (length, step), the innermost first
     for n, step in zip(shape[-2::-1], strides[-2::-1], strict=True):
@@ -64,16 +78,16 @@ def _merged(address: int, shape: Any, strides: Sequence[int]) -> Place | None:
         return None
     inner, inner_step = merged[0] if merged else (1, 0)
     outer_step = merged[1][1] if len(merged) == 2 else 0
-    return Place(address, inner, outer_step, inner_step, class_step)
+    return RowLayout(address, inner, outer_step, inner_step, class_step)
 
 
-def element(a: Any, i: int) -> int:
-    """Return where element i of a NumPy array in C order lies; 0 for None."""
+def element_address(a: Any, i: int) -> int:
+    """Return the address of element i of a NumPy array in C order; 0 for None."""
     return 0 if a is None else int(a.__array_interface__["data"][0]) + i * a.itemsize
 
 
 def readable_labels(labels: Any) -> int:
-    """Return where labels begin that kernels can read as they lie; 0 for others, and for None."""
+    """Return the address of labels that a kernel can read as they are; 0 where it cannot."""
     if labels is None or labels.ndim == 0 or labels.dtype != np.int64:
         return 0
-    return element(labels, 0) if labels.flags.c_contiguous and labels.flags.aligned else 0
+    return element_address(labels, 0) if labels.flags.c_contiguous and labels.flags.aligned else 0

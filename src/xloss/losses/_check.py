@@ -29,7 +29,7 @@ from .._arrays.inspect import (
     readable,
     spread,
 )
-from ..engines.memory_checks import held
+from ..engines.memory_checks import check_storage
 from ._hints import fixed_hint
 from ._lengths import is_empty, is_length, same_length, same_shape
 
@@ -58,7 +58,7 @@ def logits(name: str, x: Any) -> tuple[Array, Context]:
         )
     cx = context(x, xp)
     if cx.on_host:
-        held(name, x, cx)
+        check_storage(name, x, cx)
     return x, cx
 
 
@@ -78,7 +78,7 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
     if cx.on_host:
-        held(name, x, cx)
+        check_storage(name, x, cx)
     return x
 
 

@@ -1,1 +1,1 @@
-"""CuPy: what its own libraries of NVIDIA's offer beyond the standard."""
+"""CuPy: the eager backend, with what NVIDIA's libraries offer beyond the standard."""

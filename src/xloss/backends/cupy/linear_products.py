@@ -1,6 +1,7 @@
-"""CuPy's products of 16-bit matrices: float32 results of tensor cores, through cuBLAS's own call.
+"""CuPy's products of 16-bit matrices: float32 results from tensor cores, by a call of cuBLAS.
 
-``cupy.matmul`` returns 16 bits of 16 bits; ``cublasGemmEx`` returns float32, and adds to it.
+``cupy.matmul`` rounds the product of 16-bit matrices to 16 bits. ``cublasGemmEx`` returns it in
+float32, and adds it to what the result holds already.
 """
 
 from __future__ import annotations
@@ -16,39 +17,42 @@ from ..._arrays.inspect import Array, dtype_name
 from ...engines import gpu_arrays
 from ..eager.linear_products import Products, row_length
 
-# cudaDataType_t, and the least compute capability whose tensor cores take it.
+# cudaDataType_t, and the lowest compute capability whose tensor cores multiply it.
 _TYPES = {"float16": (2, 70), "bfloat16": (14, 80), "float32": (0, 0)}
 
 
 def products(cx: Context, x: Array, weight: Array) -> Products | None:
-    """Return what multiplies 16-bit matrices as they are, or None."""
+    """Return products that convert no 16-bit matrix, or None where this GPU has none."""
     return TensorCores(cx, weight) if has_tensor_cores(weight) else None
 
 
 def has_tensor_cores(weight: Array) -> bool:
-    """Tell whether this GPU has tensor cores for the dtype: NVIDIA's."""
+    """Tell whether this GPU is NVIDIA's and has tensor cores for the dtype."""
     import cupy
 
     if cupy.cuda.runtime.is_hip:
         return False
-    home = gpu_arrays.of("cupy")
-    return home.capability(home.index(weight)) >= _TYPES[dtype_name(weight.dtype)][1]
+    arrays = gpu_arrays.of("cupy")
+    return arrays.capability(arrays.index(weight)) >= _TYPES[dtype_name(weight.dtype)][1]
 
 
 class TensorCores:
-    """16-bit factors, float32 sums, and float32 results but for a sum that is kept in 16 bits."""
+    """16-bit matrices multiplied by tensor cores, which add up in float32.
+
+    Results are float32, but for the gradient to a weight that is summed in 16 bits.
+    """
 
     def __init__(self, cx: Context, weight: Array) -> None:
         self.cx, self.weight, self.dtype = cx, weight, weight.dtype
         self.lifted = dtype_name(weight.dtype) == "float16"
 
     def gradient(self, z: Array) -> Array:
-        """Return room in front of the logits."""
+        """Return the memory of a block's gradient, which begins where that of its logits does."""
         xp = self.cx.xp
         rows, classes = z.shape
-        step = row_length(classes)
-        front = xp.reshape(z, (-1,)).view(self.dtype)[: rows * step]
-        return xp.reshape(front, (rows, step))[:, :classes]
+        length = row_length(classes)
+        front = xp.reshape(z, (-1,)).view(self.dtype)[: rows * length]
+        return xp.reshape(front, (rows, length))[:, :classes]
 
     def logits(self, x: Array, z: Array) -> None:
         """Put x @ weight.T into z."""
@@ -59,40 +63,44 @@ class TensorCores:
         self._multiply(g, self.weight, out)
 
     def add(self, total: Array, g: Array, x: Array, first: bool) -> None:
-        """Add g.T @ x to the gradient to the weight; one in 16 bits is rounded once."""
+        """Add g.T @ x to the gradient to the weight; one in 16 bits is rounded once a block."""
         self._multiply(g.T, x, total, add=not first)
 
     def _multiply(self, a: Array, b: Array, out: Array, add: bool = False) -> None:
-        """Put a @ b into out, which is in C order, or add it."""
-        home = gpu_arrays.of(self.cx.library)
+        """Put a @ b into out, which is in C order, or add it to out."""
+        arrays = gpu_arrays.of(self.cx.library)
         if 0 in out.shape:
             return
-        if not a.shape[1]:
+        if not a.shape[1]:  # a sum over no element
             if not add:
                 out[...] = 0.0
             return
-        (a, a_across, a_step), (b, b_across, b_step) = _laid_out(home, a), _laid_out(home, b)
+        (a, a_by_columns, a_step), (b, b_by_columns, b_step) = (
+            _laid_out(arrays, a),
+            _laid_out(arrays, b),
+        )
         kind = _TYPES[dtype_name(self.dtype)][0]
         one = np.ones((), np.float32)
         beta = np.asarray(add, np.float32)
-        # cuBLAS counts in columns: in its eyes each matrix is its transpose, and outᵀ = bᵀ aᵀ.
-        with _blas(home.index(out)) as (blas, handle):
+        # cuBLAS takes matrices by columns. It reads a matrix by rows as its transpose, so that it
+        # is asked for outᵀ = bᵀ aᵀ.
+        with _blas(arrays.index(out)) as (blas, handle):
             blas.gemmEx(
                 handle,
-                int(b_across),
-                int(a_across),
+                int(b_by_columns),
+                int(a_by_columns),
                 out.shape[1],
                 out.shape[0],
                 a.shape[1],
                 one.ctypes.data,
-                home.address(b),
+                arrays.address(b),
                 kind,
                 b_step,
-                home.address(a),
+                arrays.address(a),
                 kind,
                 a_step,
                 beta.ctypes.data,
-                home.address(out),
+                arrays.address(out),
                 _TYPES[dtype_name(out.dtype)][0],
                 out.shape[1],
                 blas.CUBLAS_COMPUTE_32F,
@@ -100,20 +108,23 @@ class TensorCores:
             )
 
 
-def _laid_out(home: Any, a: Array) -> tuple[Array, bool, int]:
-    """Return a matrix, whether its columns lie one after another, and from one to the next."""
+def _laid_out(arrays: Any, a: Array) -> tuple[Array, bool, int]:
+    """Return a matrix as cuBLAS takes it, whether it lies by columns, and its leading dimension.
+
+    The last is the number of elements from a row to the next, or from a column to the next.
+    """
     rows, columns = a.shape
-    down, along = home.steps(a)
-    if along == 1 and (down >= columns or rows == 1):
-        return a, False, max(down, columns)
-    if down == 1 and (along >= rows or columns == 1):
-        return a, True, max(along, rows)
-    return home.in_order(a), False, columns
+    row_step, column_step = arrays.steps(a)
+    if column_step == 1 and (row_step >= columns or rows == 1):
+        return a, False, max(row_step, columns)
+    if row_step == 1 and (column_step >= rows or columns == 1):
+        return a, True, max(column_step, rows)
+    return arrays.in_order(a), False, columns
 
 
 @contextmanager
 def _blas(index: int) -> Iterator[tuple[Any, int]]:
-    """Lend CuPy's handle of cuBLAS on a GPU, reading its factors from the host."""
+    """Lend CuPy's cuBLAS handle on a GPU, set to read alpha and beta from host memory."""
     import cupy
     from cupy_backends.cuda.libs import cublas  # type: ignore[import-untyped]
 

@@ -1,1 +1,1 @@
-"""Dask: core mapped over chunks along rows and classes, statistics merged, nothing computed."""
+"""Dask: core on chunks of rows and of classes, whose statistics are merged; nothing is computed."""

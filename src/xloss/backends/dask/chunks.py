@@ -1,8 +1,9 @@
-"""Dask arrays cut as the logits are, though Dask knows of some lengths only that they are there.
+"""Arrays in the chunks of the logits, even where Dask does not know how long those are.
 
-A filter, ``x[mask]``, leaves chunks whose lengths are found when they are computed. Two arrays
-filtered alike have as many chunks, which are paired, and compared when they are computed. Where the
-numbers of chunks differ the lengths of the logits' chunks are a part of the graph.
+A filter such as ``x[mask]`` leaves chunks whose lengths are unknown until they are computed. Two
+arrays that were filtered in the same way have equally many chunks: these are paired, and their
+lengths compared when they are computed. Where the numbers of chunks differ, the lengths of the
+logits' chunks become part of the graph.
 """
 
 from __future__ import annotations
@@ -14,47 +15,51 @@ import dask.array as da
 import numpy as np
 
 from ..._arrays.inspect import Array, namespace
+from .labels import LENGTH, WHOLE_AXIS, row_labels
 
 
-def cut_like(name: str, a: Array, x: Array, axes: tuple[int, ...]) -> Array:
-    """Return an array cut along its axes as x is along `axes`."""
+def rechunk_like(name: str, a: Array, x: Array, axes: tuple[int, ...]) -> Array:
+    """Return an array in the chunks of x: axis k of a is axis `axes[k]` of x."""
     known = {}
     for k, axis in enumerate(axes):
-        mine, wanted = a.chunks[k], x.chunks[axis]
-        if mine == wanted:
+        own, wanted = a.chunks[k], x.chunks[axis]
+        if own == wanted:
             continue
-        if all(n == n for n in (*mine, *wanted)):
+        if all(n == n for n in (*own, *wanted)):  # no length is NaN, or unknown
             known[k] = wanted
-        elif len(mine) != len(wanted):
-            a = _cut_by_lengths(name, a, k, x, axis)
+        elif len(own) != len(wanted):
+            a = _rechunk_by_lengths(name, a, k, x, axis)
     return a.rechunk(known) if known else a
 
 
-def spread_like(name: str, a: Array, x: Array, rows: tuple[int, ...]) -> Array:
-    """Return one number a row, cut as x is along its axes `rows`; broadcast to them if need be."""
+def broadcast_like(name: str, a: Array, x: Array, rows: tuple[int, ...]) -> Array:
+    """Return one number a row in the chunks of x, broadcast to the axes `rows` of x if need be."""
     axes = rows[len(rows) - a.ndim :]
-    alone = [k for k, axis in enumerate(axes) if a.shape[k] == 1 and x.shape[axis] != 1]
-    if len(axes) == len(rows) and not alone:
-        return cut_like(name, a, x, rows)
-    part = a[tuple(0 if k in alone else slice(None) for k in range(a.ndim))]
-    kept = tuple(axis for k, axis in enumerate(axes) if k not in alone)
+    stretched = [k for k, axis in enumerate(axes) if a.shape[k] == 1 and x.shape[axis] != 1]
+    if len(axes) == len(rows) and not stretched:
+        return rechunk_like(name, a, x, rows)
+    part = a[tuple(0 if k in stretched else slice(None) for k in range(a.ndim))]
+    own_axes = tuple(axis for k, axis in enumerate(axes) if k not in stretched)
+    # One number a row of x, read for its shape alone.
     lead = x[(..., *(0,) * (x.ndim - len(rows)))]
+    labels = row_labels(len(rows))
     return da.blockwise(  # type: ignore[no-untyped-call]
-        _spread,
-        rows,
+        _broadcast,
+        labels,
         lead,
-        rows,
-        cut_like(name, part, x, kept),
-        kept,
+        labels,
+        rechunk_like(name, part, x, own_axes),
+        tuple(labels[rows.index(axis)] for axis in own_axes),
         argument=name,
-        axes=tuple(rows.index(axis) for axis in kept),
+        axes=tuple(rows.index(axis) for axis in own_axes),
         align_arrays=False,
         dtype=a.dtype,
         meta=np.empty((0,) * len(rows), dtype=a.dtype),
     )
 
 
-def _spread(lead: Array, a: Array, argument: str, axes: tuple[int, ...]) -> Array:
+def _broadcast(lead: Array, a: Array, argument: str, axes: tuple[int, ...]) -> Array:
+    """Broadcast a chunk to the shape of `lead`; its axis k is axis `axes[k]` of that."""
     expected = tuple(lead.shape[axis] for axis in axes)
     if tuple(a.shape) != expected:
         raise ValueError(f"{argument}: in a chunk, expected shape {expected}, got {tuple(a.shape)}")
@@ -63,65 +68,69 @@ def _spread(lead: Array, a: Array, argument: str, axes: tuple[int, ...]) -> Arra
     return xp.broadcast_to(xp.reshape(xp.asarray(a), tuple(shape)), lead.shape)
 
 
-def _cut_by_lengths(name: str, a: Array, k: int, x: Array, axis: int) -> Array:
-    """Return an array cut along its axis k as x turns out to be along `axis`.
+def _rechunk_by_lengths(name: str, a: Array, k: int, x: Array, axis: int) -> Array:
+    """Return an array whose axis k has the chunks that x is found to have along `axis`.
 
-    The array goes through one task whole along that axis: it is small beside the logits.
+    One task holds the array whole along that axis, which is small beside the logits.
     """
-    n, every = a.ndim, tuple(range(x.ndim))
+    x_labels = row_labels(x.ndim)
     options: dict[str, Any] = {"align_arrays": False, "dtype": np.int64}
     lengths = da.blockwise(  # type: ignore[no-untyped-call]
         _length,
-        (axis,),
+        (x_labels[axis],),
         x,
-        every,
+        x_labels,
         axis=axis,
-        adjust_chunks={axis: 1},
+        adjust_chunks={x_labels[axis]: 1},
         meta=np.empty((0,), np.int64),
         **options,
     )
     ends = da.cumsum(lengths, axis=0)
     options = {"align_arrays": False, "concatenate": True, "dtype": a.dtype, "meta": a._meta}
-    index, whole = tuple(range(n)), tuple(n if i == k else i for i in range(n))
-    a = da.blockwise(_as_it_is, whole, a, index, new_axes={n: nan}, **options)  # type: ignore[no-untyped-call]
+    labels = row_labels(a.ndim)
+    # As axis k is not in the output, Dask concatenates its chunks, of whatever lengths.
+    whole = (*labels[:k], WHOLE_AXIS, *labels[k + 1 :])
+    a = da.blockwise(_unchanged, whole, a, labels, new_axes={WHOLE_AXIS: nan}, **options)  # type: ignore[no-untyped-call]
     return da.blockwise(  # type: ignore[no-untyped-call]
         _part,
-        index,
+        labels,
         a,
         whole,
         lengths,
-        (k,),
+        (labels[k],),
         ends,
-        (k,),
+        (labels[k],),
         ends[-1:],
-        (n + 1,),
+        (LENGTH,),
         argument=name,
         axis=k,
-        adjust_chunks={k: nan},
+        adjust_chunks={labels[k]: nan},
         **options,
     )
 
 
 def _length(blocks: Any, axis: int) -> Array:
+    """Return the length of a chunk; Dask gives nested lists of chunks along the other axes."""
     while isinstance(blocks, list):
         blocks = blocks[0]
     return np.asarray([blocks.shape[axis]])
 
 
-def _as_it_is(a: Array) -> Array:
+def _unchanged(a: Array) -> Array:
     return a
 
 
 def _part(whole: Array, length: Any, end: Any, total: Any, argument: str, axis: int) -> Array:
-    expected, came = int(total[0]), whole.shape[axis]
-    if came != expected:
-        raise ValueError(f"{argument}: expected length {expected} along axis {axis}, got {came}")
+    """Cut one chunk out of an array: `length` before `end`, of `total` in all; each is (1,)."""
+    expected, found = int(total[0]), whole.shape[axis]
+    if found != expected:
+        raise ValueError(f"{argument}: expected length {expected} along axis {axis}, got {found}")
     stop = int(end[0])
     return whole[(slice(None),) * axis + (slice(stop - int(length[0]), stop),)]
 
 
 def without_empty(x: Array, axis: int = -1) -> Array:
-    """Return an array with no chunk of length 0 along the class axis: no statistic is of none."""
+    """Return an array with no chunk of length 0 along the class axis: no classes, no statistics."""
     classes = x.chunks[axis]
     if 0 not in classes or len(classes) == 1:
         return x

@@ -1,4 +1,4 @@
-"""What runs on one set of aligned chunks when Dask computes a graph."""
+"""The steps of a graph: what runs on one set of aligned chunks when Dask computes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...engines import choose
 from ...engines import class_slices as by_chunk
 from ...engines.memory_checks import BOOLS, NUMBERS, fits
 
-Chunks = dict[str, Any]
+Chunks = dict[str, Any]  # one chunk of each array, by name
 
 
 def step(
@@ -25,28 +25,30 @@ def step(
     names: Any,
     options: Options,
     classes: int,
-    acc: str,
+    compute_dtype: str,
     first: str,
-    cuts: Any = None,
+    row_chunks: Any = None,
     axis: int = -1,
 ) -> Array:
-    """Run one step on one aligned set of chunks; `first` is what the user calls x.
+    """Run one step on one set of aligned chunks.
 
-    `cuts`: the chunks of all rows, where values are to be checked; `axis`: where the classes were.
+    `names` are the chunks' names in order; `first` is what the user calls x. Where values are to
+    be checked, `row_chunks` are the lengths of all chunks of rows; `axis` is where the user has the
+    class axis.
     """
     got = dict(zip(names, chunks, strict=True))
     compare(got, options, classes, first)
-    if cuts is not None and "x" in got and "targets" in got:
+    if row_chunks is not None and "x" in got and "targets" in got:
         check_values(
             operands(got),
             options,
             context(got["x"], namespace(got["x"]))._replace(values_readable=True),
             classes,
             class_weight_name(first),
-            _positions(got, cuts, axis),
+            _positions(got, row_chunks, axis),
         )
-    made: Array = step(got, options, classes, acc)
-    return made
+    result: Array = step(got, options, classes, compute_dtype)
+    return result
 
 
 def class_weight_name(first: str) -> str:
@@ -55,13 +57,13 @@ def class_weight_name(first: str) -> str:
 
 
 def compare(got: Chunks, options: Options, classes: int, first: str) -> None:
-    """Check chunks against each other: they know their lengths, which Dask may not.
+    """Check chunks against each other: their lengths are known now, as Dask's may not have been.
 
-    NumPy would broadcast a chunk of one row, and a compiled engine read beyond it.
+    NumPy would broadcast a chunk of one row, and a compiled engine read beyond its end.
     """
     lead = next(name for name in ("x", "packed", "targets") if name in got)
     a = got[lead]
-    names = {"x": first, "class_weight": class_weight_name(first), "up": "cotangent"}
+    names = {"x": first, "class_weight": class_weight_name(first)}
     xp = namespace(a)
     if xp is None:
         came = type(a).__name__
@@ -69,8 +71,8 @@ def compare(got: Chunks, options: Options, classes: int, first: str) -> None:
     cx, shape = context(a, xp), tuple(a.shape)
     soft = bool(classes) and not options.indexed
     rows = shape[:-1] if classes and (lead != "targets" or soft) else shape
-    if "ids" in got:  # how many classes Dask takes the chunk to have
-        shape = (*rows, len(got["ids"]))
+    if "class_ids" in got:  # how many classes Dask takes the chunk to have
+        shape = (*rows, len(got["class_ids"]))
     labels = INTEGERS if classes else (*INTEGERS, *BOOLS)
     expected: dict[str, tuple[tuple[int, ...], Any]] = {
         "x": (shape, FLOATS),
@@ -83,93 +85,106 @@ def compare(got: Chunks, options: Options, classes: int, first: str) -> None:
     for name, (fitting, kinds) in expected.items():
         if name in got:
             fits(names.get(name, name), got[name], fitting, kinds, cx, "in a chunk, ")
-    if "up" in got:
-        fits("cotangent", got["up"], rows if got["up"].ndim else (), NUMBERS, cx, "in a chunk, ")
+    if "row_loss" in got:
+        cotangent = got["row_loss"]
+        fits("cotangent", cotangent, rows if cotangent.ndim else (), NUMBERS, cx, "in a chunk, ")
 
 
-def _positions(got: Chunks, cuts: Any, axis: int) -> Callable[[tuple[int, ...]], str]:
-    """Return what names a position in the chunk by that in the array, or by the chunk."""
+def _positions(got: Chunks, row_chunks: Any, axis: int) -> Callable[[tuple[int, ...]], str]:
+    """Return what describes a position in the chunk by the one in the user's array.
+
+    Where chunks before it have unknown lengths the position is described within its chunk.
+    """
     block = got["block"]
-    starts = [sum(lengths[:i]) for lengths, i in zip(cuts, block, strict=True)]
-    if "ids" in got:
+    starts = [sum(lengths[:i]) for lengths, i in zip(row_chunks, block, strict=True)]
+    if "class_ids" in got:
         starts.append(_start(got))
 
     in_order = axis_back(axis, got["x"].ndim)
 
-    def named(at: tuple[int, ...]) -> str:
+    def described(at: tuple[int, ...]) -> str:
         before = starts[: len(at)]
         if any(n != n for n in before):
             return f"{in_order(at)} of chunk {tuple(block)}"
         return in_order(tuple(int(n) + i for n, i in zip(before, at, strict=True)))
 
-    return named
+    return described
 
 
 def operands(got: Chunks, like: Array | None = None) -> Operands:
-    """Return the operands that there are chunks of."""
+    """Return the operands among the chunks; `like` stands for x where a step has no logits."""
     names = ("targets", "class_weight", "sample_weight", "where", "pos_weight")
     return Operands(got.get("x", like), *(got.get(name) for name in names))
 
 
 def _start(got: Chunks) -> int:
-    return int(got["ids"][0])
+    """Return the first class of a chunk."""
+    return int(got["class_ids"][0])
 
 
-def stats(got: Chunks, options: Options, classes: int, acc: str) -> Array:
-    """Return the statistics of a part of the classes."""
-    return by_chunk.stats(operands(got), options, classes, _start(got))[..., None, :]
+# Each step takes chunks, options, the number of classes of whole rows, and the name of the dtype of
+# the arithmetic. A chunk of logits may be a class slice: a part of the class axis.
 
 
-def merge(parts: Array, options: Options, acc: str) -> Array:
-    """Merge the statistics of all parts of the classes."""
-    xp = namespace(parts)
-    like = xp.empty((0,), dtype=acc)
-    each = [parts[..., i, :] for i in range(parts.shape[-2])]
+def stats(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
+    """Return the statistics of a class slice, (*rows, 1, statistics)."""
+    return by_chunk.chunk_stats(operands(got), options, classes, _start(got))[..., None, :]
+
+
+def merge(slices: Array, options: Options, compute_dtype: str) -> Array:
+    """Merge the statistics of all class slices; slices: (*rows, slices, statistics)."""
+    xp = namespace(slices)
+    like = xp.empty((0,), dtype=compute_dtype)
+    each = [slices[..., i, :] for i in range(slices.shape[-2])]
     return class_slices.merged(each, options, like)
 
 
-def seconds(got: Chunks, options: Options, classes: int, acc: str) -> Array:
-    """Return a part's share of the sums that need the whole row's statistics."""
+def second_sums(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
+    """Return a class slice's share of the sums that need the whole row's statistics."""
     sums = class_slices.second_sums(operands(got), got["packed"], options, classes, _start(got))
     return sums[..., None, :]  # type: ignore[index]
 
 
-def rows(got: Chunks, options: Options, classes: int, acc: str) -> Array:
-    """Return row losses and row weights from merged statistics."""
+def rows(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
+    """Return row losses and row weights from merged statistics, (*rows, 2)."""
     packed = got["packed"]
     xp = namespace(packed)
-    like = xp.empty((0,), dtype=acc)
-    both = class_slices.rows(operands(got, packed), packed, got.get("sums"), options, classes, like)
+    like = xp.empty((0,), dtype=compute_dtype)
+    both = class_slices.rows(
+        operands(got, packed), packed, got.get("second_sums"), options, classes, like
+    )
     return xp.stack(list(both), axis=-1)
 
 
 def equal(predicted: Array, target: Array) -> Array:
-    """Compare classes; a target that is none, or is ignored, is never predicted."""
+    """Compare classes; a target that is out of range or ignored equals no prediction."""
     cx = context(predicted, namespace(predicted))
     fits("targets", target, tuple(predicted.shape), INTEGERS, cx, "in a chunk, ")
     return predicted == target
 
 
-def weights(got: Chunks, options: Options, classes: int, acc: str) -> Array:
-    """Return row weights from labels alone."""
+def weights(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
+    """Return row weights from labels, without logits."""
     labels = got["targets"]
     xp = namespace(labels)
-    cx = context(xp.empty((0,), dtype=acc), xp)
+    cx = context(xp.empty((0,), dtype=compute_dtype), xp)
     weight = prepare(operands(got, labels), options, cx, classes).row_weight
     return xp.ones(labels.shape) if weight is None else weight
 
 
-def row_shares(got: Chunks, options: Options, classes: int, acc: str) -> Array:
-    """Return row losses and row weights of chunks that need no merging."""
+def row_shares(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
+    """Return row losses and row weights of chunks whose statistics need no merging.
+
+    (*rows, 2), or (*rows, 1, 2) where there is a class axis: the shares of class slices are summed.
+    """
     o = operands(got)
-    made = _evaluate(o, options, classes, Outputs(rows=True), Cotangent())
+    outcome = _evaluate(o, options, classes, Outputs(rows=True), Cotangent())
     xp = namespace(o.x)
     cx = context(o.x, xp)
     t = prepare(o, options, cx, classes)
-    losses = xp.astype(made.rows, cx.sum_dtype)
-    both = xp.stack(
-        [losses, xp.ones_like(losses) if t.row_weight is None else t.row_weight], axis=-1
-    )
+    losses = xp.astype(outcome.rows, cx.sum_dtype)
+    row_weight = xp.ones_like(losses) if t.row_weight is None else t.row_weight
+    both = xp.stack([losses, row_weight], axis=-1)
     return both[..., None, :] if classes else both
 
 
@@ -177,34 +192,36 @@ def _evaluate(
     o: Operands, options: Options, classes: int, outputs: Outputs, cotangent: Cotangent
 ) -> Outcome:
     cx = context(o.x, namespace(o.x))
-    if options.kind == "cross_entropy":  # whole rows; of the others a chunk may be part of a row
+    if options.kind == "cross_entropy":  # whole rows; other kinds may come in class slices
         return choose(o, options, cx).run(o, options, cx, classes, outputs, cotangent)
     return evaluate(o, options, cx, classes, outputs, cotangent)
 
 
 def _gradient(got: Chunks, options: Options, classes: int, want: str) -> Array:
     o = operands(got)
-    cotangent = Cotangent(got.get("up", 1.0), got.get("share"), got.get("live"))
+    cotangent = Cotangent(
+        got.get("row_loss", 1.0), got.get("row_weight"), got.get("any_row_counts")
+    )
     if "packed" in got:
-        sums = got.get("sums")
-        return by_chunk.gradients(
+        sums = got.get("second_sums")
+        return by_chunk.chunk_gradients(
             o, got["packed"], sums, cotangent, options, classes, _start(got), want
         )
     outputs = Outputs(grad=want == "x", grad_targets=want == "targets")
-    made = _evaluate(o, options, classes, outputs, cotangent)
-    return made.grad if want == "x" else made.grad_targets
+    outcome = _evaluate(o, options, classes, outputs, cotangent)
+    return outcome.grad if want == "x" else outcome.grad_targets
 
 
-def gradient_x(got: Chunks, options: Options, classes: int, acc: str) -> Array:
+def gradient_x(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
     """Return the gradient to x."""
     return _gradient(got, options, classes, "x")
 
 
-def gradient_targets(got: Chunks, options: Options, classes: int, acc: str) -> Array:
+def gradient_targets(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
     """Return the gradient to soft targets."""
     return _gradient(got, options, classes, "targets")
 
 
-def elements(got: Chunks, options: Options, classes: int, acc: str) -> Array:
+def elements(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
     """Return softmax or its logarithm."""
     return class_slices.elements(operands(got), got["packed"], options)

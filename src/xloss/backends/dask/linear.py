@@ -1,4 +1,4 @@
-"""Linear cross-entropy on Dask: one graph over chunks of rows and of classes, nothing computed."""
+"""Linear cross-entropy on Dask: a graph over chunks of rows and of classes; nothing is computed."""
 
 from __future__ import annotations
 
@@ -14,73 +14,76 @@ from ...core.call import LossCall
 from ...core.options import Operands
 from ...core.targets import prepare
 from ..eager.linear import rounded
-from . import backend as whole
+from . import backend
 from . import graph as steps
-from .chunks import cut_like, spread_like, without_empty
+from .chunks import broadcast_like, rechunk_like, without_empty
+from .labels import CLASSES, FEATURES, row_labels
 
 
 def value(call: LossCall) -> Array:
     """Return the loss, lazily."""
-    if whole.is_one_row(call):
-        alone = value(whole.lifted(call))
-        return alone[0] if alone.ndim else alone
-    return whole.value(_logits(call)[0])
+    if backend.is_one_row(call):
+        loss = value(backend.as_rows(call))
+        return loss[0] if loss.ndim else loss
+    return backend.value(_logits(call)[0])
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
-    if whole.is_one_row(call):
+    if backend.is_one_row(call):
         per_row = cotangent is not None and call.options.reduction == "none"
         cot = cotangent[None] if per_row else cotangent
-        got, grads = value_and_grad(whole.lifted(call), wanted, cot)
+        loss, grads = value_and_grad(backend.as_rows(call), wanted, cot)
         of_rows = ("x", "targets")
         grads = {name: g[0] if name in of_rows else g for name, g in grads.items()}
-        return got[0] if got.ndim else got, grads
+        return loss[0] if loss.ndim else loss, grads
     parts = [name for name in wanted if name != "targets"]
     on_logits, x, w, present = _logits(call)
-    asked = ("x",) * bool(parts) + ("targets",) * ("targets" in wanted)
-    got, made = whole.value_and_grad(on_logits, asked, cotangent)
-    grads = {} if "targets" not in made else {"targets": made["targets"]}
+    of_logits = ("x",) * bool(parts) + ("targets",) * ("targets" in wanted)
+    loss, logits_grads = backend.value_and_grad(on_logits, of_logits, cotangent)
+    grads = {} if "targets" not in logits_grads else {"targets": logits_grads["targets"]}
     if parts:
-        g = made["x"]
-        rows = tuple(range(g.ndim - 1))
-        classes, width = len(rows), len(rows) + 1
+        g = logits_grads["x"]
+        rows = row_labels(g.ndim - 1)
         if "x" in parts:
-            down = _product(g, (*rows, classes), w, (classes, width), (*rows, width))
-            grads["x"] = _selected(call, down, present)
+            grad_x = _product(g, (*rows, CLASSES), w, (CLASSES, FEATURES), (*rows, FEATURES))
+            grads["x"] = _selected(call, grad_x, present)
         if "weight" in parts:
-            over = _product(g, (*rows, classes), x, (*rows, width), (classes, width))
-            grads["weight"] = over
+            grads["weight"] = _product(
+                g, (*rows, CLASSES), x, (*rows, FEATURES), (CLASSES, FEATURES)
+            )
         if "bias" in parts:
-            grads["bias"] = da.sum(g, axis=rows, dtype=call.cx.sum_dtype)
-    return got, rounded(call, grads)
+            row_axes = tuple(range(g.ndim - 1))
+            grads["bias"] = da.sum(g, axis=row_axes, dtype=call.cx.sum_dtype)
+    return loss, rounded(call, grads)
 
 
 def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
-    """Return the call on logits, a chunk for each chunk of rows and of classes.
+    """Return the call on logits: one chunk for each chunk of rows and of classes.
 
-    And features and weight whose chunks hold whole rows, and what says which features are read.
+    Also the features and the weight in chunks that are whole along the features' axis, and the
+    arrays that say which rows are present.
     """
     o, linear, options, cx = call.operands, call.linear, call.options, call.cx
     assert linear is not None
     x = cast(cx, o.x, cx.compute_dtype).rechunk({o.x.ndim - 1: -1})
     w = without_empty(cast(cx, linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
-    rows = tuple(range(x.ndim - 1))
-    named = {"targets": cut_like("targets", o.targets, x, rows)}
+    row_axes, rows = tuple(range(x.ndim - 1)), row_labels(x.ndim - 1)
+    row_arrays = {"targets": rechunk_like("targets", o.targets, x, row_axes)}
     for name in ("sample_weight", "where"):
         a = getattr(o, name)
         if a is not None:
-            named[name] = spread_like(name, a, x, rows)
-    o = o._replace(**named)
+            row_arrays[name] = broadcast_like(name, a, x, row_axes)
+    o = o._replace(**row_arrays)
     call = call._replace(operands=o)
-    present = named if options.indexed else {n: a for n, a in named.items() if n != "targets"}
+    present = {n: a for n, a in row_arrays.items() if options.indexed or n != "targets"}
     if options.reduction == "mean" and not (options.indexed and o.class_weight is None):
-        weight = whole.weight(call) if options.indexed else _soft_weight(call, present)
-        present = {**present, "live": whole.contributing(call, weight) != 0}
+        weight = backend.weight(call) if options.indexed else _soft_weight(call, present)
+        present = {**present, "any_row_counts": backend.contributing(call, weight) != 0}
     x = _selected(call, x, present)
-    z = _product(x, (*rows, len(rows)), w, (len(rows) + 1, len(rows)), (*rows, len(rows) + 1))
+    z = _product(x, (*rows, FEATURES), w, (CLASSES, FEATURES), (*rows, CLASSES))
     if linear.bias is not None:
         z = z + cast(cx, linear.bias, cx.compute_dtype).rechunk((w.chunks[0],))
     return call._replace(operands=o._replace(x=z), linear=None), x, w, present
@@ -90,23 +93,24 @@ def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
     """Return the mean's denominator for soft targets, a sum over chunks of rows and of classes."""
     o = call.operands
     t: Any = o.targets
-    index = tuple(range(t.ndim))
+    rows = row_labels(t.ndim - 1)
     arrays = dict(present)
     args: list[Any] = []
     if o.class_weight is not None:
-        arrays["class_weight"] = cut_like("class_weight", o.class_weight, t, index[-1:])
+        class_axis = t.ndim - 1
+        arrays["class_weight"] = rechunk_like("class_weight", o.class_weight, t, (class_axis,))
     for name, a in arrays.items():
-        args += [a, index[-1:] if name == "class_weight" else index[:-1]]
+        args += [a, (CLASSES,) if name == "class_weight" else rows]
     parts = da.blockwise(  # type: ignore[no-untyped-call]
         _weigh,
-        index,
+        (*rows, CLASSES),
         t,
-        index,
+        (*rows, CLASSES),
         *args,
         names=tuple(arrays),
         options=call.options,
-        acc=call.cx.compute_dtype.name,
-        adjust_chunks={index[-1]: 1},
+        compute_dtype=call.cx.compute_dtype.name,
+        adjust_chunks={CLASSES: 1},
         align_arrays=False,
         dtype=call.cx.sum_dtype,
         meta=np.empty((0,) * t.ndim, dtype=call.cx.sum_dtype),
@@ -114,18 +118,21 @@ def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
     return parts.sum()
 
 
-def _weigh(t: Array, *chunks: Any, names: tuple[str, ...], options: Any, acc: str) -> Array:
+def _weigh(
+    t: Array, *chunks: Any, names: tuple[str, ...], options: Any, compute_dtype: str
+) -> Array:
+    """Return what a chunk of soft targets, (*rows, classes), adds to row weights, (*rows, 1)."""
     got = {"targets": t, **dict(zip(names, chunks, strict=True))}
     classes = t.shape[-1]
     steps.compare(got, options, classes, "features")
     xp = namespace(t)
-    cx = context(xp.empty((0,), dtype=acc), xp)
+    cx = context(xp.empty((0,), dtype=compute_dtype), xp)
     return prepare(steps.operands(got, t), options, cx, classes).row_weight[..., None]  # type: ignore[index]
 
 
 def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
-    """Return features, or their gradient, with the rows that are absent 0."""
-    index = tuple(range(x.ndim))
+    """Return features, or their gradient, with 0 in the rows that are absent."""
+    index = (*row_labels(x.ndim - 1), FEATURES)
     args: list[Any] = []
     for a in present.values():
         args += [a, index[: a.ndim]]
@@ -145,39 +152,46 @@ def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
 
 
 def _select(x: Array, *chunks: Any, names: tuple[str, ...], options: Any, classes: int) -> Array:
+    """Put 0 into the absent rows of a chunk of features, (*rows, features)."""
     got = {"x": x, **dict(zip(names, chunks, strict=True))}
     steps.compare(got, options, classes, "features")
     xp = namespace(x)
     o = Operands(x, got.get("targets"), None, got.get("sample_weight"), got.get("where"))
-    keep = prepare(o, options, context(x, xp), classes).row_present
-    if "live" in got:
-        keep = got["live"] if keep is None else keep & got["live"]
-    return x if keep is None else xp.where(xp.asarray(keep)[..., None], x, 0.0)
+    present = prepare(o, options, context(x, xp), classes).row_present
+    if "any_row_counts" in got:
+        counts = got["any_row_counts"]
+        present = counts if present is None else present & counts
+    return x if present is None else xp.where(xp.asarray(present)[..., None], x, 0.0)
 
 
 def _product(
-    a: Array, a_index: tuple[int, ...], b: Array, b_index: tuple[int, ...], out: tuple[int, ...]
+    a: Array,
+    a_labels: tuple[str, ...],
+    b: Array,
+    b_labels: tuple[str, ...],
+    out: tuple[str, ...],
 ) -> Array:
-    """Sum a·b over the axes that are not in `out`: chunk by chunk, then the chunks' sums."""
-    over = tuple(i for i in a_index if i in b_index)
-    axes = [[index.index(i) for i in over] for index in (a_index, b_index)]
+    """Sum a·b over the axes that both have and `out` has not: in each chunk, then over chunks."""
+    summed = tuple(label for label in a_labels if label in b_labels)
+    axes = [[labels.index(label) for label in summed] for labels in (a_labels, b_labels)]
     parts = da.blockwise(  # type: ignore[no-untyped-call]
-        _piece,
-        (*over, *out),
+        _chunk_product,
+        (*summed, *out),
         a,
-        a_index,
+        a_labels,
         b,
-        b_index,
+        b_labels,
         axes=axes,
         align_arrays=False,
-        adjust_chunks=dict.fromkeys(over, 1),
+        adjust_chunks=dict.fromkeys(summed, 1),
         dtype=a.dtype,
-        meta=np.empty((0,) * (len(over) + len(out)), dtype=a.dtype),
+        meta=np.empty((0,) * (len(summed) + len(out)), dtype=a.dtype),
     )
-    return parts.sum(axis=tuple(range(len(over))))
+    return parts.sum(axis=tuple(range(len(summed))))
 
 
-def _piece(a: Array, b: Array, axes: Any) -> Array:
+def _chunk_product(a: Array, b: Array, axes: Any) -> Array:
+    """Return the product of two chunks, with an axis of length 1 for each that was summed."""
     xp = namespace(a)
     with quiet(context(a, xp)):
         return xp.tensordot(a, b, axes=axes)[(None,) * len(axes[0])]

@@ -1,4 +1,4 @@
-"""Any array library: the engine's result, reduced."""
+"""Whole logits on a library without autodiff: an engine computes, and its outcome is reduced."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
 from ...engines import choose
 
-Run = Callable[..., Outcome]  # of what is needed, and the upstream
+# Called with the Outputs that are wanted and, for gradients, with the Cotangent of the rows.
+Run = Callable[..., Outcome]
 
 
 def runner(call: LossCall) -> Run:
-    """Return the engine's run of a call."""
+    """Return the row functions of the engine that takes a call, applied to its operands."""
     engine = choose(call.operands, call.options, call.cx)
     return partial(engine.run, call.operands, call.options, call.cx, call.classes)
 
 
 def value(call: LossCall, run: Run | None = None) -> Array:
-    """Return the loss."""
+    """Return the loss; `run` replaces the engine, where its operands are not the logits."""
     options, cx = call.options, call.cx
     if run is None:
         engine: Any = choose(call.operands, options, cx)
@@ -35,14 +36,14 @@ def value(call: LossCall, run: Run | None = None) -> Array:
         run = partial(engine.run, call.operands, options, cx, call.classes)
     if options.reduction == "none":
         return plain(cx, run(Outputs(rows=True)).rows)
-    count = None if options.reduction == "sum" else known_weight(call)
-    unknown = options.reduction == "mean" and count is None
-    got = run(Outputs(total=True, weight=unknown))
-    return reduced(call, got.total, got.weight if unknown else count)
+    weight = None if options.reduction == "sum" else known_weight(call)
+    unknown = options.reduction == "mean" and weight is None
+    outcome = run(Outputs(total=True, weight=unknown))
+    return reduced(call, outcome.total, outcome.weight if unknown else weight)
 
 
 def reduces(engine: Any, call: LossCall) -> bool:
-    """Tell whether an engine goes all the way to the sum or the mean."""
+    """Tell whether an engine computes the sum or the mean itself, in the launch of the rows."""
     return bool(engine.reduces(call.operands, call.options))
 
 
@@ -59,9 +60,9 @@ def known_weight(call: LossCall) -> float | None:
 
 
 def reduced(call: LossCall, total: Array, weight: Array | float | None) -> Array:
-    """Return the sum or the mean in the loss dtype."""
+    """Return the sum or, given the denominator, the mean, in the loss dtype."""
     cx = call.cx
-    with quiet(cx):  # a total beyond the loss dtype is infinite
+    with quiet(cx):  # a total that the loss dtype cannot hold becomes infinite
         if weight is not None:
             total = mean(cx, total, weight, call.normalizer)
         return plain(cx, cast(cx, total, cx.compute_dtype))
@@ -71,55 +72,69 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients to "x" and "targets"."""
-    wants = Outputs(grad="x" in wanted, grad_targets="targets" in wanted)
+    outputs = Outputs(grad="x" in wanted, grad_targets="targets" in wanted)
     o, options, cx = call.operands, call.options, call.cx
     engine: Any = choose(o, options, cx)
-    if reduces(engine, call) and wants == Outputs(grad=True):
+    if reduces(engine, call) and outputs == Outputs(grad=True):
         cot = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
         memory = call.memory if cotangent is None else None
         loss, grad = engine.gradient(o, options, cx, call.classes, call.normalizer, cot, memory)
         return loss, named(call, grad, None)
-    got, made = evaluated(call, partial(engine.run, o, options, cx, call.classes), wants, cotangent)
-    return got, named(call, made.grad, made.grad_targets)
+    run = partial(engine.run, o, options, cx, call.classes)
+    loss, outcome = evaluated(call, run, outputs, cotangent)
+    return loss, named(call, outcome.grad, outcome.grad_targets)
 
 
 def evaluated(
-    call: LossCall, run: Run, wants: Outputs, cotangent: Any, weight: Any = None, value: bool = True
+    call: LossCall,
+    run: Run,
+    outputs: Outputs,
+    cotangent: Any,
+    weight: Any = None,
+    value: bool = True,
 ) -> tuple[Array | None, Outcome]:
-    """Return the loss if wanted, and a result with the gradients; weight: the mean's, if known."""
+    """Return the loss, if `value`, and the outcome with the gradients that `outputs` names.
+
+    `weight` is the mean's denominator where a forward pass has summed it already.
+    """
     options, cx = call.options, call.cx
     cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
     if options.reduction == "none":
-        got = run(wants._replace(rows=True), Cotangent(cot))
-        return plain(cx, got.rows), got
+        outcome = run(outputs._replace(rows=True), Cotangent(cot))
+        return plain(cx, outcome.rows), outcome
     if options.reduction == "sum":
-        got = run(wants._replace(total=value), Cotangent(cot))
-        return reduced(call, got.total, None) if value else None, got
+        outcome = run(outputs._replace(total=value), Cotangent(cot))
+        return reduced(call, outcome.total, None) if value else None, outcome
     weight = known_weight(call) if weight is None else weight
     if weight is None:
         weight = run(Outputs(weight=True)).weight
-    factor, weight, live = slope(call, cot, weight)
-    share = None
-    if wants.grad_targets and call.normalizer is None and depends_on_targets(call):
+    row_loss, weight, any_row_counts = mean_cotangent(call, cot, weight)
+    row_weight = None
+    if outputs.grad_targets and call.normalizer is None and depends_on_targets(call):
         total = run(Outputs(total=True)).total
         with quiet(cx):
-            share = -factor * mean(cx, total, weight, None)
-    got = run(wants._replace(total=value), Cotangent(factor, share, live))
-    return reduced(call, got.total, weight) if value else None, got
+            row_weight = -row_loss * mean(cx, total, weight, None)
+    outcome = run(outputs._replace(total=value), Cotangent(row_loss, row_weight, any_row_counts))
+    return reduced(call, outcome.total, weight) if value else None, outcome
 
 
-def slope(call: LossCall, cotangent: Any, weight: Any) -> tuple[Any, Any, Array | None]:
-    """Return d result/d row loss of a mean, its weight, and whether anything contributes."""
+def mean_cotangent(call: LossCall, cotangent: Any, weight: Any) -> tuple[Any, Any, Array | None]:
+    """Return a row loss's cotangent under a mean, the mean's weight, and whether a row counts.
+
+    The last is None where the host knows that a row counts.
+    """
     cx = call.cx
     xp = cx.xp
-    below = weight if call.normalizer is None else call.normalizer
+    denominator = weight if call.normalizer is None else call.normalizer
     weight = contributing(cx, weight, call.normalizer)
     with quiet(cx):
         if cx.on_host and float(weight) != 0:
-            return (cotangent / below if float(below) != 0 else cotangent * inf), weight, None
+            row_loss = cotangent / denominator if float(denominator) != 0 else cotangent * inf
+            return row_loss, weight, None
         weight = xp.asarray(weight, dtype=cx.sum_dtype)
-        live = weight != 0
-        return cotangent / xp.where(live, below, xp.ones_like(weight)), weight, live
+        any_row_counts = weight != 0
+        row_loss = cotangent / xp.where(any_row_counts, denominator, xp.ones_like(weight))
+        return row_loss, weight, any_row_counts
 
 
 def depends_on_targets(call: LossCall) -> bool:
@@ -128,7 +143,7 @@ def depends_on_targets(call: LossCall) -> bool:
 
 
 def named(call: LossCall, grad: Array | None, grad_targets: Array | None) -> dict[str, Array]:
-    """Name the gradients, each with the class axis where its argument has it."""
+    """Return the gradients by the names of their arguments, in whose layout they are."""
     out = {}
     if grad is not None:
         out["x"] = restore(call, grad)
@@ -138,7 +153,7 @@ def named(call: LossCall, grad: Array | None, grad_targets: Array | None) -> dic
 
 
 def restore(call: LossCall, g: Array) -> Array:
-    """Move the class axis back to where it was."""
+    """Move the class axis from the end to where the user has it."""
     if not call.classes or call.axis == -1:
         return g
     n = g.ndim
@@ -149,16 +164,9 @@ def restore(call: LossCall, g: Array) -> Array:
 
 def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, elementwise."""
-    engine = choose(call.operands, call.options, call.cx)
-    got = engine.run(
-        call.operands, call.options, call.cx, call.classes, Outputs(elements=True)
-    ).elements
-    return restore(call, got)
+    return restore(call, runner(call)(Outputs(elements=True)).elements)
 
 
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
-    engine = choose(call.operands, call.options, call.cx)
-    return engine.run(
-        call.operands, call.options, call.cx, call.classes, Outputs(weight=True)
-    ).weight
+    return runner(call)(Outputs(weight=True)).weight

@@ -1,4 +1,8 @@
-"""A loss whose classes are spread over ranks: two exchanges of a number or few a row, no third."""
+"""A loss whose classes are split over ranks: the ranks exchange a few numbers a row, twice.
+
+First the maximum of each row, then the sums over its classes. No third exchange follows: each rank
+computes the gradient to its own slice from what the two have left.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +19,29 @@ from ...core.reduce import exact_sum
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, total_weight
 from ...engines import choose
-from ...engines import class_shards as engine
-from . import dense as default
+from ...engines import class_slices as engine
+from . import dense
 
 
 class Made(NamedTuple):
-    """What the two exchanges leave: the same on each rank but for the targets' labels."""
+    """What the two exchanges leave: the same on every rank, but for where the labels are."""
 
-    rows: Array  # wide
+    rows: Array  # (*rows,), the row losses in the dtype of sums
     stats: RowStats  # of the whole rows
-    targets: Targets
+    targets: Targets  # as this rank sees them
+
+
+def value(call: LossCall) -> Array:
+    """Return the loss."""
+    return reduced(call, forward(call))
+
+
+def value_and_grad(
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradient to this rank's slice of the logits."""
+    made = forward(call)
+    return reduced(call, made), {"x": gradient(call, made, cotangent)}
 
 
 def exchanged(call: LossCall) -> tuple[Array, Array, Targets]:
@@ -32,20 +49,20 @@ def exchanged(call: LossCall) -> tuple[Array, Array, Targets]:
     o, options, cx = call.operands, call.options, call.cx
     assert call.shard is not None
     t = class_shards.targets(o, options, cx, call.shard)
-    mine = engine.stats(o.x, t, options, cx)
-    m = call.group.maximum(class_shards.maximum(mine, cx))
-    return m, call.group.total(class_shards.addends(mine, m, t, cx)), t
+    own_stats = engine.shard_stats(o.x, t, options, cx)
+    m = call.group.maximum(class_shards.maximum(own_stats, cx))
+    return m, call.group.total(class_shards.addends(own_stats, m, t, cx)), t
 
 
 def forward(call: LossCall) -> Made:
-    """Return row losses and what a gradient starts from."""
+    """Return the row losses and what a gradient starts from."""
     m, sums, t = exchanged(call)
     s, t = class_shards.whole(m, sums, t, call.options, call.cx)
     return Made(class_shards.losses(s, t, call.options, call.cx), s, t)
 
 
 def weight_sum(call: LossCall, o: Operands) -> Array:
-    """Return the mean's denominator of flat operands: without their logits."""
+    """Return the mean's denominator of operands with one row axis; it depends on no logit."""
     options, cx, shard = call.options, call.cx, call.shard
     assert shard is not None
     t = class_shards.targets(o, options, cx, shard)
@@ -55,7 +72,11 @@ def weight_sum(call: LossCall, o: Operands) -> Array:
 
 
 class ShardedRowStage(NamedTuple):
-    """The row stage of a call, as an engine offers it: on this rank's logits of a block of rows."""
+    """What an engine does for a block of rows, done by all ranks, each on its own classes.
+
+    Linear cross-entropy calls `run` for each block, as it calls an engine's. Every call is an
+    exchange, so that all ranks must cut their rows into the same blocks.
+    """
 
     call: LossCall
 
@@ -68,19 +89,19 @@ class ShardedRowStage(NamedTuple):
         outputs: Outputs,
         cotangent: Cotangent = UNIT_COTANGENT,
     ) -> Outcome:
-        """Compute what is needed; every rank runs the same blocks."""
+        """Compute the outputs of a block of rows."""
         made = forward(self.call._replace(operands=o, cx=cx))
         total = exact_sum(cx, made.rows) if outputs.total else None
         grad = None
         if outputs.grad:
-            grad = engine.gradient(o.x, made.stats, made.targets, options, cx, cotangent)
+            grad = engine.shard_gradient(o.x, made.stats, made.targets, options, cx, cotangent)
         return Outcome(
             cast(cx, made.rows, cx.compute_dtype) if outputs.rows else None, total, None, grad
         )
 
 
 def stage(call: LossCall, o: Operands, cx: Context) -> Any:
-    """Return what computes a block of rows: an engine, or the ranks of a group."""
+    """Return what computes a block of rows: an engine, or the ranks of the call's group."""
     return choose(o, call.options, cx) if call.group is None else ShardedRowStage(call)
 
 
@@ -90,18 +111,22 @@ def reduced(call: LossCall, made: Made) -> Array:
     if call.options.reduction == "none":
         return plain(cx, cast(cx, made.rows, cx.compute_dtype))
     weight = None if call.options.reduction == "sum" else _weight(call, made.targets)
-    return default.reduced(call, exact_sum(cx, made.rows), weight)
+    return dense.reduced(call, exact_sum(cx, made.rows), weight)
 
 
 def gradient(call: LossCall, made: Made, cotangent: Any) -> Array:
-    """Return the gradient of this rank's slice; no rank waits for another."""
+    """Return the gradient to this rank's slice of the logits, without an exchange."""
     o, options, cx = call.operands, call.options, call.cx
-    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
-    live = None
+    row_loss: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
+    any_row_counts = None
     if options.reduction == "mean":
-        cot, _, live = default.slope(call, cot, _weight(call, made.targets))
-    return engine.gradient(o.x, made.stats, made.targets, options, cx, Cotangent(cot, None, live))
+        row_loss, _, any_row_counts = dense.mean_cotangent(
+            call, row_loss, _weight(call, made.targets)
+        )
+    of_rows = Cotangent(row_loss, None, any_row_counts)
+    return engine.shard_gradient(o.x, made.stats, made.targets, options, cx, of_rows)
 
 
 def _weight(call: LossCall, t: Targets) -> Any:
+    """Return the mean's denominator."""
     return total_weight(t, prod(call.operands.x.shape[:-1]), call.cx)

@@ -75,7 +75,8 @@ def _context(x: Array, clean: bool) -> Context:
     return context(x, jnp)._replace(labels_verified=clean)
 
 
-# Compiled even for concrete arrays: step by step it would hold arrays of the logits' size.
+# Compiled for concrete arrays too: run step by step, it would store many arrays as large as the
+# logits.
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _value(o: Operands, normalizer: Any, options: Options, classes: int, clean: bool) -> Array:
     run = partial(_reduced, options=options, classes=classes, clean=clean)
@@ -83,7 +84,7 @@ def _value(o: Operands, normalizer: Any, options: Options, classes: int, clean: 
 
 
 def _spread(o: Operands, options: Options, classes: int) -> Any:
-    """Return how the value of a loss is spread."""
+    """Return how the value of a loss is spread over a mesh."""
     return spread_as(o.x, 1 if classes else 0) if options.reduction == "none" else EVERYWHERE
 
 
@@ -157,7 +158,7 @@ def _elements(x: Array, logarithm: bool) -> Array:
 
 
 def _constants(o: Operands) -> Operands:
-    """Stop gradients to what is a constant of the loss."""
+    """Stop gradients to the weights, which are constants of the loss."""
     stop = jax.lax.stop_gradient
     names = ("class_weight", "sample_weight", "pos_weight")
     given = {n: stop(getattr(o, n)) for n in names if getattr(o, n) is not None}
@@ -213,7 +214,8 @@ def _kept_rows_jvp(
     for slope, tangent in ((g, v.x), (h, v.targets)):
         if slope is None or tangent is None:
             continue
-        # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
+        # Linear in the tangent, as transposition needs: an infinite derivative that would meet a
+        # tangent of 0 has been selected away before.
         term = cast(cx, slope, cx.compute_dtype) * cast(cx, tangent, cx.compute_dtype)
         out = out + (jnp.sum(term, axis=-1) if classes else term)
     return made, (out, jax.tree.map(_no_tangent, saved))

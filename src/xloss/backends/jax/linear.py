@@ -1,4 +1,4 @@
-"""Linear cross-entropy on JAX: a scan over blocks of rows, gradients made in the forward pass."""
+"""Linear cross-entropy on JAX: a scan over blocks of rows, with gradients in the forward pass."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcom
 from ...core.reduce import exact_sum
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
-from ..eager import dense as default
-from ..eager import sharded as exchange
+from ..eager import dense, sharded
 from ..eager.linear import evaluated, gathered, rounded
 from .ffi import SPLIT
 from .mesh import EVERYWHERE, automatic, spread_as
@@ -32,23 +31,24 @@ TWICE = (
     "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "
     "forward pass; cross_entropy(features @ weight.T + bias, targets) has them"
 )
-# What gradients go to; constants; the options.
+# The arrays that gradients go to, in the order of NAMES.
 Arrays = tuple[Array, Array, Array | None, Array]
+# Class weight, sample weight, where and normalizer.
 Constants = tuple[Array | None, Array | None, Array | None, Any]
 
 
 class Static(NamedTuple):
-    """What a compiler specialises on."""
+    """What a compiled function is specialised on."""
 
     options: Options
-    rows: int | None  # of a block
-    axis: str | None  # along which the classes are spread
+    block_rows: int | None
+    axis: str | None  # the mesh axis along which the classes are split
 
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
     _choose(call)
-    return _value(*_taken(call))
+    return _value(*_arguments(call))
 
 
 def value_and_grad(
@@ -56,8 +56,8 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
     _choose(call)
-    made: tuple[Array, dict[str, Array]] = _value_and_grad(*_taken(call), cotangent, wanted)
-    return made
+    both: tuple[Array, dict[str, Array]] = _value_and_grad(*_arguments(call), cotangent, wanted)
+    return both
 
 
 def _choose(call: LossCall) -> None:
@@ -68,7 +68,8 @@ def _choose(call: LossCall) -> None:
         refuse_compiled(call.options, SPLIT)
 
 
-def _taken(call: LossCall) -> tuple[Arrays, Constants, Static]:
+def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
+    """Return a call as the arguments of a compiled function."""
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)
@@ -84,7 +85,8 @@ def _taken(call: LossCall) -> tuple[Arrays, Constants, Static]:
 
 
 def _call(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
-    options, rows, name = static
+    """Return the call that a compiled function's arguments describe."""
+    options, block_rows, name = static
     x, weight, bias, targets = arrays
     class_weight, sample_weight, where, n = constants
     o = Operands(x, targets, class_weight, sample_weight, where)
@@ -104,7 +106,7 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
         size,
         -1,
         n,
-        linear=Linear(weight, bias, rows),
+        linear=Linear(weight, bias, block_rows),
         shard=shard,
         group=axis,
     )
@@ -124,51 +126,53 @@ def _value_and_grad(
         arrays: Arrays, constants: Constants, cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
         call = _call(arrays, constants, static)
-        got, grads = evaluated(call, partial(run, call), wanted, cotangent)
-        return got, rounded(call, grads)
+        loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
+        return loss, rounded(call, grads)
 
-    given = dict(zip(NAMES, arrays, strict=True))
+    named = dict(zip(NAMES, arrays, strict=True))
     value = spread_as(arrays[0], 1) if static.options.reduction == "none" else EVERYWHERE
-    out = (value, {name: spread_as(given[name]) for name in wanted})
-    made: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
-    return made
+    out = (value, {name: spread_as(named[name]) for name in wanted})
+    result: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
+    return result
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _loss(static: Static, arrays: Arrays, constants: Constants) -> Array:
     call = _call(arrays, constants, static)
-    return default.value(call, partial(run, call, ()))
+    return dense.value(call, partial(run, call, ()))
 
 
 @jax.custom_jvp
-def _once(x: Array) -> Array:
+def _differentiable_once(x: Array) -> Array:
+    """Return an argument of the forward pass; its derivative is a second one of the loss."""
     return x
 
 
-@_once.defjvp
-def _twice(primals: Any, tangents: Any) -> Any:
+@_differentiable_once.defjvp
+def _second_derivative(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def _forward(static: Static, given: Any, fixed: Any) -> tuple[Array, Any]:
+def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
+    """Return the loss, and what the backward pass starts from: the gradients, if it is a scalar."""
     wanted = tuple(
         name
-        for name, a in zip(NAMES, given, strict=True)
+        for name, a in zip(NAMES, arrays, strict=True)
         if a is not None and a.perturbed and jnp.issubdtype(a.value.dtype, jnp.floating)
     )
-    own, constants = jax.tree.map(lambda a: a.value, (given, fixed))
-    own = tuple(a if a is None else _once(a) for a in own)
-    call = _call(own, constants, static)
+    arrays, constants = jax.tree.map(lambda a: a.value, (arrays, constants))
+    arrays = tuple(a if a is None else _differentiable_once(a) for a in arrays)
+    call = _call(arrays, constants, static)
     if static.options.reduction == "none":
-        got = default.value(call, partial(run, call, ()))
-        return got, (own, constants, dict.fromkeys(wanted))
-    got, grads = evaluated(call, partial(run, call), wanted, None)
-    return got, (own, constants, grads)
+        rows = dense.value(call, partial(run, call, ()))
+        return rows, (arrays, constants, dict.fromkeys(wanted))
+    loss, grads = evaluated(call, partial(run, call), wanted, None)
+    return loss, (arrays, constants, grads)
 
 
-def _backward(static: Static, kept: Any, cotangent: Any) -> Any:
-    own, constants, grads = kept
-    call = _call(own, constants, static)
+def _backward(static: Static, saved: Any, cotangent: Any) -> Any:
+    arrays, constants, grads = saved
+    call = _call(arrays, constants, static)
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
     elif static.options.reduction == "none":
@@ -177,8 +181,8 @@ def _backward(static: Static, kept: Any, cotangent: Any) -> Any:
         grads = gathered(run(call, parts, outputs, Cotangent(cotangent)))
     else:
         grads = {name: g * cotangent for name, g in grads.items()}
-    made = rounded(call, grads)
-    return tuple(made.get(name) for name in NAMES), None
+    grads = rounded(call, grads)
+    return tuple(grads.get(name) for name in NAMES), None
 
 
 _loss.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -187,113 +191,125 @@ _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 def run(
     call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
 ) -> Outcome:
-    """Compute what is needed in a scan over blocks; the last one begins early, to be full."""
+    """Compute the outputs in a scan over blocks of rows.
+
+    All blocks have the same number of rows, as a scan needs. The last one begins early to be full,
+    and the rows that the block before it has computed count as absent in it.
+    """
     cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
     assert linear is not None
     shape = tuple(call.operands.x.shape)
     o = cutting.one_row_axis(call.operands, classes, cx)
     count, width = o.x.shape
-    made = Outcome()
+    outcome = Outcome()
     if outputs.weight:
         if call.group is None:
-            made = Outcome(weight=cutting.weight_sum(o, options, cx, classes, count))
+            outcome = Outcome(weight=cutting.weight_sum(o, options, cx, classes, count))
         else:
-            made = Outcome(weight=exchange.weight_sum(call, o))
+            outcome = Outcome(weight=sharded.weight_sum(call, o))
     if not (outputs.rows or outputs.total or outputs.grad or outputs.grad_targets):
-        return made
+        return outcome
     if not isinstance(cotangent.row_loss, float) and cotangent.row_loss.ndim > 1:
         cotangent = cotangent._replace(row_loss=cotangent.row_loss.reshape(count))
-    # A length that is a symbol (jax.export) has no part of known length: one block of all.
+    # A length that is a symbol (jax.export) cannot be cut into blocks of a known length: one block.
     known = all(isinstance(n, int) for n in (count, width, classes))
     step = cutting.block_rows(count, classes, linear, cx) if known else count
     blocks = -(-count // step) if known else 1
-    keep = cutting.present_rows(o, options, cx, classes, cotangent)
+    row_present = cutting.present_rows(o, options, cx, classes, cotangent)
     group = call.group
 
-    def own(a: Array) -> Array:
-        """Start a sum of which each rank has its own."""
+    def varying(a: Array) -> Array:
+        """Return the start of a sum that differs from rank to rank."""
         return a if group is None else group.own(a)
 
-    room = {
+    shapes = {
         "x": ((count, width), cx.compute_dtype),
         "weight": ((classes, width), cx.compute_dtype),
         "bias": ((classes,), cx.sum_dtype),
     }
-    start = {name: own(jnp.zeros(*room[name])) for name in parts if outputs.grad}
+    start = {name: varying(jnp.zeros(*shapes[name])) for name in parts if outputs.grad}
     start["rows"] = jnp.zeros((count,), cx.compute_dtype)
     if outputs.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
 
-    def cut(a: Array | None, at: Any) -> Array | None:
+    def rows_of(a: Array | None, at: Any) -> Array | None:
         return None if a is None else lax.dynamic_slice_in_dim(a, at, step)
 
-    def put(a: Array, new: Array, at: Any) -> Array:
-        """Add: what an earlier block has done is 0 here."""
-        return lax.dynamic_update_slice_in_dim(a, cut(a, at) + new, at, 0)
+    def add_rows(a: Array, block: Array, at: Any) -> Array:
+        """Add a block to its rows; it is 0 in the rows that an earlier block has computed."""
+        return lax.dynamic_update_slice_in_dim(a, rows_of(a, at) + block, at, 0)
 
-    few = max(1, min(classes, cutting.WEIGHT_CHUNK // max(1, width))) if known else classes
+    # How many classes' weights are converted to the dtype of the arithmetic at once.
+    slice_size = max(1, min(classes, cutting.WEIGHT_CHUNK // max(1, width))) if known else classes
 
-    def by_classes(step: Any, into: Any) -> Any:
-        """Fold over pieces of the weight, converted; of the last one the classes yet to come."""
+    def over_class_slices(step: Any, carry: Any) -> Any:
+        """Fold a step over class slices of the weight, converted.
 
-        def one(j: Any, into: Any) -> Any:
-            at = jnp.minimum(j * few, classes - few)
-            w = lax.dynamic_slice_in_dim(linear.weight, at, few)
-            return step(into, at, at + jnp.arange(few) >= j * few, cast(cx, w, cx.compute_dtype))
+        The last slice begins early to be full; `new` marks the classes that no earlier one had.
+        """
 
-        return lax.fori_loop(0, -(-classes // few) if known else 1, one, into)
+        def one(j: Any, carry: Any) -> Any:
+            at = jnp.minimum(j * slice_size, classes - slice_size)
+            w = lax.dynamic_slice_in_dim(linear.weight, at, slice_size)
+            new = at + jnp.arange(slice_size) >= j * slice_size
+            return step(carry, at, new, cast(cx, w, cx.compute_dtype))
+
+        return lax.fori_loop(0, -(-classes // slice_size) if known else 1, one, carry)
 
     def logits(x: Array) -> Array:
+        """Return the logits of a block, (rows, classes); x: (rows, features)."""
         if linear.weight.dtype == cx.compute_dtype:
             z = jnp.matmul(x, linear.weight.T)
         else:
-            z = by_classes(
+            z = over_class_slices(
                 lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
-                own(jnp.zeros((step, classes), cx.compute_dtype)),
+                varying(jnp.zeros((step, classes), cx.compute_dtype)),
             )
         return z if linear.bias is None else z + cast(cx, linear.bias, cx.compute_dtype)
 
-    def body(into: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
+    def body(carry: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
+        """Compute one block, and add it to the outputs."""
         at = jnp.minimum(i * step, count - step)
         new = at + jnp.arange(step) >= i * step
-        there = new if keep is None else new & cut(keep, at)
-        x = jnp.where(there[:, None], cast(cx, cut(o.x, at), cx.compute_dtype), 0.0)
-        where = new if o.where is None else new & cut(o.where, at)
-        targets, sample = cut(o.targets, at), cut(o.sample_weight, at)
-        part = Operands(logits(x), targets, o.class_weight, sample, where)
-        row = (
-            cotangent.row_loss
-            if isinstance(cotangent.row_loss, float) or cotangent.row_loss.ndim == 0
-            else cut(cotangent.row_loss, at)
+        counted = new if row_present is None else new & rows_of(row_present, at)
+        x = jnp.where(counted[:, None], cast(cx, rows_of(o.x, at), cx.compute_dtype), 0.0)
+        where = new if o.where is None else new & rows_of(o.where, at)
+        targets, sample_weight = rows_of(o.targets, at), rows_of(o.sample_weight, at)
+        block = Operands(logits(x), targets, o.class_weight, sample_weight, where)
+        row_loss = cotangent.row_loss
+        if not isinstance(row_loss, float) and row_loss.ndim > 0:
+            row_loss = rows_of(row_loss, at)
+        of_block = outputs._replace(rows=True, total=False, weight=False)
+        stage = sharded.stage(call, block, cx)
+        result = stage.run(
+            block, options, cx, classes, of_block, cotangent._replace(row_loss=row_loss)
         )
-        asked = outputs._replace(rows=True, total=False, weight=False)
-        stage = exchange.stage(call, part, cx)
-        got = stage.run(part, options, cx, classes, asked, cotangent._replace(row_loss=row))
-        g: Any = got.grad
+        g: Any = result.grad
 
         def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
-            piece = jnp.where(new, lax.dynamic_slice_in_dim(g, at, few, 1), 0.0)
+            """Add the products with a class slice of g, (rows, classes)."""
+            part = jnp.where(new, lax.dynamic_slice_in_dim(g, at, slice_size, 1), 0.0)
             out = {}
             if "x" in sums:
-                out["x"] = sums["x"] + piece @ w
+                out["x"] = sums["x"] + part @ w
             if "weight" in sums:
-                total = lax.dynamic_slice_in_dim(sums["weight"], at, few) + piece.T @ x
+                total = lax.dynamic_slice_in_dim(sums["weight"], at, slice_size) + part.T @ x
                 out["weight"] = lax.dynamic_update_slice_in_dim(sums["weight"], total, at, 0)
             return out
 
-        sums = {"weight": into["weight"]} if "weight" in into else {}
-        if "x" in into:
-            sums["x"] = own(jnp.zeros((step, width), cx.compute_dtype))
-        sums = by_classes(products, sums) if sums else sums
-        out = {**into, "rows": put(into["rows"], got.rows, at)}
+        sums = {"weight": carry["weight"]} if "weight" in carry else {}
+        if "x" in carry:
+            sums["x"] = varying(jnp.zeros((step, width), cx.compute_dtype))
+        sums = over_class_slices(products, sums) if sums else sums
+        out = {**carry, "rows": add_rows(carry["rows"], result.rows, at)}
         if "weight" in sums:
             out["weight"] = sums["weight"]
         if "x" in sums:
-            out["x"] = put(into["x"], jnp.where(there[:, None], sums["x"], 0.0), at)
-        if "bias" in into:
-            out["bias"] = into["bias"] + cast(cx, jnp.sum(g, axis=0), cx.sum_dtype)
-        if "targets" in into:
-            out["targets"] = put(into["targets"], got.grad_targets, at)
+            out["x"] = add_rows(carry["x"], jnp.where(counted[:, None], sums["x"], 0.0), at)
+        if "bias" in carry:
+            out["bias"] = carry["bias"] + cast(cx, jnp.sum(g, axis=0), cx.sum_dtype)
+        if "targets" in carry:
+            out["targets"] = add_rows(carry["targets"], result.grad_targets, at)
         return out, None
 
     done = start
@@ -302,9 +318,9 @@ def run(
     rows = done.pop("rows")
     t: Any = call.operands.targets
     if "targets" in done:
-        made = made._replace(grad_targets=done.pop("targets").reshape(t.shape))
+        outcome = outcome._replace(grad_targets=done.pop("targets").reshape(t.shape))
     if "x" in done:
-        # Each rank's classes have a share in every feature.
+        # Every rank's classes have a share in the features' gradient.
         done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
     total = exact_sum(cx, rows) if outputs.total else None
-    return made._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)
+    return outcome._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)

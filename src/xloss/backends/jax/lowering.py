@@ -12,8 +12,8 @@ from jax.interpreters import mlir
 
 from ..._arrays.inspect import dtype_name
 from ...engines import EngineUnavailable
-from ...engines.cpu import engine as cpu
 from ...engines.cpu import xla_ffi
+from ...engines.cpu.call import COLUMN_KERNEL_MAX_CLASSES
 
 Lowering = Callable[..., Any]
 
@@ -34,9 +34,7 @@ def host(formula: Lowering, by_label: Lowering, ctx: Any, *operands: Any, form: 
     if form.class_weight and not _needs_classes(form):
         return by_label(ctx, *operands, form=form)
     x = ctx.avals_in[0]
-    options = xla_ffi.options(
-        form, dtype_name(x.dtype), x.shape[-1] > cpu.COLUMN_KERNEL_MAX_CLASSES
-    )
+    options = xla_ffi.options(form, dtype_name(x.dtype), x.shape[-1] > COLUMN_KERNEL_MAX_CLASSES)
     call = jax.ffi.ffi_lowering(xla_ffi.TARGET, extra_attributes=_spread(ctx, x, form))
     return call(ctx, *operands, options=options)
 

@@ -1,4 +1,4 @@
-"""JAX: arrays spread over a mesh of devices, which say so in their type, and the sum of such."""
+"""JAX: arrays whose type says how they are spread over a mesh of devices, and how to sum them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..._arrays.standard import OWN_SUMS
 from ...core.reduce import halved_sum, rescued
 
 Pair = tuple[Array, Array]
-EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on each device
+EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on every device
 
 
 def automatic(function: Callable[..., Any], out: Any, *trees: Any) -> Any:
-    """Call a function on arrays, within it leaving it to the compiler how each is spread.
+    """Call a function that leaves to the compiler how each array in it is spread.
 
-    Arrays spread along an axis of type Explicit, the default of jax.make_mesh, refuse gathers,
-    slices and updates whose layout does not follow from their operands'. `out` says how the
-    results are spread. For a call inside a jitted function.
+    An array that is spread along an axis of type Explicit, the default of jax.make_mesh, refuses
+    gathers, slices and updates whose layout does not follow from that of their operands. `out`
+    says how the results are spread. To be called inside a jitted function.
     """
     mesh = next(filter(None, map(_explicit_mesh, jax.tree.leaves(trees))), None)
     if mesh is None:
@@ -50,7 +50,7 @@ def _explicit_mesh(x: Array) -> Any:
 
 
 def spread_as(x: Array, drop: int = 0) -> Any:
-    """Return how an array is spread, less the last `drop` axes."""
+    """Return how an array is spread along its axes but the last `drop`."""
     if _explicit_mesh(x) is None:
         return EVERYWHERE
     known = tuple(jax.typeof(x).sharding.spec)
@@ -58,19 +58,19 @@ def spread_as(x: Array, drop: int = 0) -> Any:
 
 
 def _plus(a: Pair, b: Pair) -> Pair:
-    """Add two unevaluated sums high + low, by Knuth's two-sum."""
+    """Add two numbers of the form high + low, by Knuth's two-sum, which loses nothing of high."""
     high = a[0] + b[0]
-    back = high - a[0]
-    error = (a[0] - (high - back)) + (b[0] - back)
+    added = high - a[0]
+    error = (a[0] - (high - added)) + (b[0] - added)
     return high, a[1] + b[1] + jnp.where(error == error, error, 0.0)
 
 
 @jax.custom_jvp
 def pair_sum(x: Array) -> Array:
-    """Sum all elements.
+    """Sum all elements in pairs of floats, by one reduction of the compiler.
 
-    One reduction of the compiler's own, in pairs of floats. XLA's CPU compiler reorders what a
-    reduction adds, so that there it is little better than a plain sum.
+    XLA's CPU compiler changes the order of a reduction's additions, so that on a CPU the result is
+    little better than a plain sum.
     """
     zero = jnp.zeros((), x.dtype)
     high, low = lax.reduce((x, jnp.zeros_like(x)), (zero, zero), _plus, tuple(range(x.ndim)))

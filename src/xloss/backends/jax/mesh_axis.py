@@ -1,4 +1,4 @@
-"""JAX: the devices along a mesh axis, inside shard_map."""
+"""JAX: the devices along a mesh axis as a process group, inside shard_map."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..._arrays.inspect import Array
 
 
 def varies(x: Array, name: str) -> bool:
-    """Tell whether shard_map knows an array to differ along an axis."""
+    """Tell whether shard_map knows that an array differs along an axis."""
     kind: Any = jax.typeof(x)
     found = getattr(kind, "manual_axis_type", None)  # before JAX 0.10 the type's own vma
     return name in (kind.vma if found is None else found.varying)
 
 
 class Axis:
-    """The devices along a named axis: one program, so that shapes and options agree already."""
+    """The devices along a named axis: they run one program, so that shapes and options agree."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class Axis:
         self.rank: Any = jax.lax.axis_index(name)
 
     def agree(self, facts: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Return what every rank has to say: the same."""
+        """Return the facts of every rank: the same, as all run one program."""
         return [facts] * self.size
 
     def own(self, x: Array) -> Array:
@@ -41,9 +41,9 @@ class Axis:
         return lax.pvary(x, self.name)
 
     def maximum(self, x: Array) -> Array:
-        """Return the largest over the devices."""
+        """Return the maximum over the devices, elementwise."""
         return jax.lax.pmax(x, self.name)  # type: ignore[no-untyped-call]
 
     def total(self, x: Array) -> Array:
-        """Return the sum over the devices."""
+        """Return the sum over the devices, elementwise."""
         return jax.lax.psum(x, self.name)  # type: ignore[no-untyped-call]

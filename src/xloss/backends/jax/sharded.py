@@ -1,4 +1,4 @@
-"""JAX: a loss whose classes are spread along a mesh axis, differentiable to any order."""
+"""JAX: a loss whose classes are split along a mesh axis, differentiable to any order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...core.row_stats import RowStats, exponentials
 from ...core.targets import Targets, total_weight
 from ...core.weights import mean_weights
 from ...engines import refuse_compiled
-from ..eager import sharded as exchange
+from ..eager import sharded
 from .backend import _constants, _denominator
 from .ffi import SPLIT
 
@@ -32,17 +32,18 @@ def value(call: LossCall) -> Array:
     assert shard is not None
     o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
     call = call._replace(normalizer=n)
-    still = o._replace(x=jax.lax.stop_gradient(o.x))
-    m, sums, t = exchange.exchanged(call._replace(operands=still))
+    constant = o._replace(x=jax.lax.stop_gradient(o.x))
+    m, sums, t = sharded.exchanged(call._replace(operands=constant))
     weight = None
     if options.reduction == "mean":
         rows = tuple(o.x.shape[:-1])
         weight = total_weight(class_shards.whole(m, sums, t, options, cx)[1], prod(rows), cx)
         weight = contributing(cx, weight, _denominator(call))
         if o.class_weight is not None:
-            # Autodiff multiplies a row's slope by an upstream of 0, which leaves a NaN a NaN.
-            live = jnp.broadcast_to(weight != 0, rows)
-            o = o._replace(where=live if o.where is None else o.where & live)
+            # Where no row counts every row is made absent: autodiff multiplies a row's derivative
+            # by a cotangent of 0, and a derivative that is NaN would stay NaN.
+            counts = jnp.broadcast_to(weight != 0, rows)
+            o = o._replace(where=counts if o.where is None else o.where & counts)
     losses = _rows(o, m, sums, shard.start, options, shard[1:], call.group.name)
     if options.reduction == "none":
         return cast(cx, losses, cx.compute_dtype)
@@ -61,13 +62,13 @@ def value_and_grad(
     assert shard is not None
     o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
     call = call._replace(operands=o, normalizer=n)
-    made = exchange.forward(call)
-    return exchange.reduced(call, made), {"x": exchange.gradient(call, made, cotangent)}
+    return sharded.value_and_grad(call, wanted, cotangent)
 
 
 def _whole(
     o: Operands, m: Array, sums: Array, start: Any, options: Options, sizes: tuple[int, ...]
 ) -> tuple[RowStats, Targets, Context]:
+    """Return the whole rows' statistics and targets, from what the exchanges left."""
     cx = context(o.x, jnp)
     t = class_shards.targets(o, options, cx, class_shards.Shard(start, *sizes))
     return *class_shards.whole(m, sums, t, options, cx), cx
@@ -83,7 +84,7 @@ def _rows(
     sizes: tuple[int, ...],
     name: str,
 ) -> Array:
-    """Return row losses, wide; m and sums are what the exchanges left, constants to autodiff."""
+    """Return row losses in the dtype of sums; m and sums, from the exchanges, are constants."""
     s, t, cx = _whole(o, m, sums, start, options, sizes)
     return class_shards.losses(s, t, options, cx)
 
@@ -99,23 +100,25 @@ def _rows_jvp(
     g = class_shards.gradient(
         x, s, t, options, cx, Cotangent(1.0), lambda z: _parts(z, s.max, s.tail_sum, name)
     )
-    # The sum over the ranks: its transpose, in a backward pass, costs no exchange.
+    # The sum over the ranks is made here: its transpose, in a backward pass, needs no exchange.
     out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.compute_dtype), axis=-1), name)  # type: ignore[no-untyped-call]
     return _rows(o, m, sums, start, options, sizes, name), cast(cx, out, cx.sum_dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _parts(z: Array, m: Array, rest: Array, name: str) -> softmax.SoftmaxParts:
+def _parts(z: Array, m: Array, tail_sum: Array, name: str) -> softmax.SoftmaxParts:
     cx = context(z, jnp)
-    return softmax.parts(z, cx, exponentials(z, cx, RowStats(m, rest)))
+    return softmax.parts(z, cx, exponentials(z, cx, RowStats(m, tail_sum)))
 
 
 @_parts.defjvp
 def _parts_jvp(
     name: str, primals: Any, tangents: Any
 ) -> tuple[softmax.SoftmaxParts, softmax.SoftmaxParts]:
-    got = _parts(*primals, name)
+    parts = _parts(*primals, name)
     v = tangents[0]
-    average = jax.lax.psum(jnp.sum(got.p * v, axis=-1, keepdims=True), name)  # type: ignore[no-untyped-call]
-    moved = got.p * (v - average)
-    return got, softmax.SoftmaxParts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
+    average = jax.lax.psum(jnp.sum(parts.p * v, axis=-1, keepdims=True), name)  # type: ignore[no-untyped-call]
+    p_tangent = parts.p * (v - average)
+    return parts, softmax.SoftmaxParts(
+        jnp.squeeze(average, axis=-1), average - v, p_tangent, -p_tangent
+    )

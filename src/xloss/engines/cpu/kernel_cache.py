@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import llvmlite
@@ -29,15 +28,17 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import disk_cache
 from ..compile_notice import compiling
-from ..fork_safety import wait_for
+from .code_description import describe
+from .fork_safety import wait_for
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
-KEPT = 8  # folders of other versions, sources or Pythons
+OTHER_FOLDERS = 8  # folders of other versions, sources or Pythons that are left on disk
 SUFFIX = ".kernel"
+# Numba's settings that change the code.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT")
 
-# In the order in which Numba takes them.
+# The compiler's locks, in the order in which Numba takes them.
 for _owner in (global_compiler_lock, getattr(getattr(ffi, "lib", None), "_lock", None)):
     if hasattr(_owner, "_lock") and hasattr(_owner, "__dict__"):
         wait_for(_owner, "_lock")
@@ -63,7 +64,7 @@ def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
 
 
 def _announce(compiled: Any) -> None:
-    """Let a compilation that takes long be told of; what comes from disk is none."""
+    """Give notice of a compilation that takes long; loading from disk is no compilation."""
     with suppress(AttributeError):
         compiler, own = compiled._compiler, compiled._compiler.compile
         what = f"the CPU engine's kernel {compiled.py_func.__name__!r}"
@@ -76,19 +77,19 @@ def _announce(compiled: Any) -> None:
 
 
 def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
-    """Compile a function that kernels call; it lies on disk within them."""
-    # Always into the kernel, where it leaves no symbol: Numba compiles it by itself as well, for
-    # other surroundings, and a process that compiles may call that one where another, that takes
-    # the kernel from disk, does not. Sums that may be reassociated then differ in their last bits.
+    """Compile a function that kernels call; on disk it is a part of each of them."""
+    # Inlined always, which leaves no symbol of it in the kernel. Numba compiles the function by
+    # itself too, and a process that compiles the kernel may call that copy where a process that
+    # loads it does not. A sum that LLVM may reassociate then differs in its last bits.
     return lambda function: _compiler(function, fastmath, forceinline=True)
 
 
 def _compiler(function: Any, fastmath: Collection[str], **options: bool) -> Any:
     if function.__closure__:
-        # What a factory makes has one name, and is told apart by a number that counts what
-        # this process has compiled: kernels out of two processes' files would share symbols.
-        made_of = _describe((function, frozenset(fastmath)), set())
-        function.__qualname__ += f"_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+        # Functions that one factory returns share a name. Numba tells them apart by counting what
+        # this process has compiled, so that kernels of two processes' files could share symbols.
+        description = describe((function, frozenset(fastmath)))
+        function.__qualname__ += f"_{hashlib.sha256(description.encode()).hexdigest()[:16]}"
     return numba.njit(
         nogil=True,
         error_model="numpy",
@@ -99,17 +100,17 @@ def _compiler(function: Any, fastmath: Collection[str], **options: bool) -> Any:
 
 
 def cache_folder() -> Path | None:
-    """Return where this version's kernels lie on disk; None where there is no such place.
+    """Return the folder of this version's kernels; None where there is no place for it.
 
-    ``XLOSS_CACHE_DIR``, else the user's cache directory; in it one folder for each stamp of
-    sources, Python and Numba.
+    It lies in ``XLOSS_CACHE_DIR``, or else in the user's cache directory, which have one folder for
+    each stamp of sources, Python and Numba.
     """
     root = disk_cache.root()
     return None if _STAMP is None or root is None else root / f"kernels-{_STAMP}"
 
 
 def kept_in() -> str | None:
-    """Return the folder that holds kernels, or None: nothing has been kept."""
+    """Return the folder of this version's kernels, or None where it holds none."""
     folder = cache_folder()
     try:
         kept = folder is not None and any(folder.glob(f"*{SUFFIX}"))
@@ -119,6 +120,7 @@ def kept_in() -> str | None:
 
 
 def _stamp() -> str | None:
+    """Return a hash of the kernels' sources and their compiler; None where no source is found."""
     here = Path(__file__)
     sources = [here, *sorted((here.parent / "kernels").rglob("*.py"))]
     parts = [str(sys.implementation.cache_tag), numba.__version__, llvmlite.__version__]
@@ -129,13 +131,16 @@ def _stamp() -> str | None:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20] if sources else None
 
 
-# Before the kernels are imported, rather than when the first is compiled: what is compiled then is
-# what was imported, whatever has been written to the files since.
+# Taken when this is imported, as the kernels are, and not when the first is compiled: what is
+# compiled is what was imported, whatever has been written to the files since.
 _STAMP = _stamp()
 
 
-def _import_the_rest() -> None:
-    """Load what Numba imports when first used, outside its lock: see `forks.importing`."""
+def _import_late_modules() -> None:
+    """Import what Numba imports when it is first used, outside its lock.
+
+    Imported now it is under `fork_safety.importing`, which a fork waits for.
+    """
     numba.typeof(np.empty(1))
     with suppress(ImportError, AttributeError):
         from numba.core.registry import cpu_target
@@ -146,16 +151,16 @@ def _import_the_rest() -> None:
 
 @contextmanager
 def _without_blas() -> Iterator[None]:
-    """Keep Numba from loading SciPy's linear algebra to see whether it is there.
+    """Keep Numba from loading SciPy's linear algebra only to see whether it is there.
 
-    No kernel has any, and SciPy's OpenBLAS allocates for all its threads when it is loaded: under a
-    limit of 150 MB it never ends. Code that does call it still loads it, when it is compiled.
+    No kernel uses it, and SciPy's OpenBLAS allocates memory for all its threads when it is loaded:
+    under a memory limit of 150 MB that never ends. Code that uses it still loads it when compiled.
     """
     try:
         from numba.np import linalg
 
         own = linalg.ensure_blas
-    except (ImportError, AttributeError):  # a Numba that does it otherwise
+    except (ImportError, AttributeError):  # a version of Numba without these names
         yield
         return
 
@@ -170,11 +175,11 @@ def _without_blas() -> Iterator[None]:
         linalg.ensure_blas = own
 
 
-def _need_no_folder() -> None:
-    """Let Numba compile in a folder that has been deleted.
+def _allow_deleted_current_folder() -> None:
+    """Let Numba compile where the current folder has been deleted.
 
-    It tells where its errors come from by a path relative to the current folder, those errors too
-    that it raises and catches itself while it compiles.
+    Its errors, and it raises and catches some in every compilation, name source files relative to
+    the current folder, which fails where there is none.
     """
     with suppress(ImportError, AttributeError):
         from numba.core.ir import Loc
@@ -191,18 +196,18 @@ def _need_no_folder() -> None:
 
 
 with _without_blas():
-    _import_the_rest()
-_need_no_folder()
+    _import_late_modules()
+_allow_deleted_current_folder()
 
 
 class _Cache:
-    """What Numba asks for a compiled signature of one function, and gives one to keep."""
+    """The cache of one function's signatures, with the methods that Numba calls."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
 
     def load_overload(self, sig: Any, target: Any) -> Any:
-        """Return what was kept, or None."""
+        """Return the compiled signature from disk, or None."""
         try:
             target.refresh()
             path = self._path(sig, target.codegen())
@@ -216,7 +221,7 @@ class _Cache:
             return None
 
     def save_overload(self, sig: Any, compiled: Any) -> None:
-        """Keep what was compiled."""
+        """Write a compiled signature to disk."""
         try:
             path = self._path(sig, compiled.codegen)
             if path is None or compiled.lifted or compiled.library.has_dynamic_globals:
@@ -228,19 +233,20 @@ class _Cache:
             return
 
     def _path(self, sig: Any, codegen: Any) -> Path | None:
-        folder, made_of = cache_folder(), self._made_of
-        if folder is None or " at 0x" in made_of:  # something that only this process has
+        folder, description = cache_folder(), self._description
+        # An address in the description is of an object that only this process has.
+        if folder is None or " at 0x" in description:
             return None
         settings = [getattr(numba.config, name, None) for name in SETTINGS]
-        key = repr((str(sig), codegen.magic_tuple(), settings, made_of))
+        key = repr((str(sig), codegen.magic_tuple(), settings, description))
         name = self._compiled.py_func.__name__
         return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:40]}{SUFFIX}"
 
     @cached_property
-    def _made_of(self) -> str:
-        return _describe(self._compiled, set())
+    def _description(self) -> str:
+        return describe(self._compiled)
 
-    # What else Numba may ask of a cache.
+    # The rest of the methods that Numba may call.
     @property
     def cache_path(self) -> str | None:
         folder = cache_folder()
@@ -254,7 +260,7 @@ class _Cache:
 
 
 class _numba:
-    """The private names of Numba's that are used here; one that is missing means: no cache."""
+    """The private names of Numba that are used here; without one of them there is no cache."""
 
     def __init__(self) -> None:
         from numba.core.compiler import CompileResult
@@ -263,50 +269,9 @@ class _numba:
         self.rebuild, self.dumps = CompileResult._rebuild, dumps
 
 
-def _describe(value: Any, seen: set[Any]) -> str:
-    """Say what compiled code is made of: bytecode, helpers, and every constant either takes."""
-    if hasattr(value, "py_func"):
-        options = sorted((k, _describe(v, seen)) for k, v in value.targetoptions.items())
-        return f"{options}{_describe(value.py_func, seen)}"
-    if isinstance(value, FunctionType):
-        name = f"{value.__module__}.{value.__qualname__}"
-        if value in seen:
-            return name
-        seen.add(value)
-        known = value.__globals__
-        taken = [known[name] for name in sorted(_names(value.__code__)) if name in known]
-        closed = [_content(cell) for cell in value.__closure__ or ()]
-        parts = (value.__code__, value.__defaults__, closed, taken)
-        return repr((name, *(_describe(part, seen) for part in parts)))
-    if isinstance(value, CodeType):
-        names = (value.co_names, value.co_varnames, value.co_freevars)
-        return repr((value.co_code, names, _describe(value.co_consts, seen)))
-    if isinstance(value, np.ndarray):
-        return repr((value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()))
-    if isinstance(value, set | frozenset):
-        return repr(sorted(_describe(v, seen) for v in value))
-    if isinstance(value, tuple | list):
-        return repr([_describe(v, seen) for v in value])
-    if isinstance(value, ModuleType | type):
-        return value.__name__
-    return repr(value)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # empty as yet: the function's own name
-        return None
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (c for c in code.co_consts if isinstance(c, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
-
-
 @cache
 def _prune(folder: Path) -> None:
     """Remove all but the youngest folders of other stamps, once in a process."""
     others = [f for f in folder.parent.glob("kernels-*") if f != folder]
-    for old in sorted(others, key=lambda f: -f.stat().st_mtime)[KEPT:]:
+    for old in sorted(others, key=lambda f: -f.stat().st_mtime)[OTHER_FOLDERS:]:
         shutil.rmtree(old, ignore_errors=True)

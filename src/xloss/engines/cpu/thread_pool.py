@@ -1,7 +1,7 @@
-"""A few threads of our own that run the pieces of a call; the calling thread works with them.
+"""The library's own threads, which run the blocks of a call beside the calling thread.
 
-No lock is ever waited for: a call whose helpers are busy, or cannot be started, does all the work
-itself. What the threads share is rebuilt in a forked child, where they do not exist.
+No lock is waited for: a call whose helpers are busy or cannot be started does all the work itself.
+What the threads share is made anew in a forked child, where the parent's threads do not exist.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from queue import SimpleQueue
 __all__ = ["run", "threads"]
 
 Task = Callable[[int], None]
-SHOWN = 40  # characters of a wrong value
+SHOWN = 40  # characters of an invalid value in its error message
 
 
 def threads() -> int:
     """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process."""
-    given = os.environ.get("XLOSS_NUM_THREADS")
-    if given:
-        if not re.fullmatch(r"[ \t]*0*[1-9][0-9]{0,8}[ \t]*", given):
-            shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
+    setting = os.environ.get("XLOSS_NUM_THREADS")
+    if setting:
+        if not re.fullmatch(r"[ \t]*0*[1-9][0-9]{0,8}[ \t]*", setting):
+            shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
             raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {shown!r}")
-        return int(given)
+        return int(setting)
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -36,8 +36,8 @@ def threads() -> int:
 def run(task: Task, count: int) -> None:
     """Call ``task(0)`` to ``task(count - 1)``, each once, on several threads.
 
-    The first exception is raised here, after the tasks that were running have ended; the others are
-    not started. So is an interrupt.
+    After an exception or an interrupt no further task is started, and it is raised here once the
+    tasks that were running have ended.
     """
     helpers = min(count, threads()) - 1
     if helpers <= 0:
@@ -45,8 +45,9 @@ def run(task: Task, count: int) -> None:
             task(i)
         return
     job, pool = _Job(task, count), _pool()
-    # An interrupt may come between any two lines. So what is waited for is a state, of which `news`
-    # only says that it may have changed; and no call of ours stands between the two halves.
+    # A KeyboardInterrupt may come between any two lines. So the loop waits for a state, that all
+    # who entered the job have left it, and an item in `news` means only that the state may have
+    # changed.
     interrupt: BaseException | None = None
     while True:
         try:
@@ -58,7 +59,7 @@ def run(task: Task, count: int) -> None:
                 job.news.get()
             while job in pool.jobs:
                 pool.jobs.remove(job)
-            job.task = None  # a helper that comes now finds nothing, and keeps nothing alive
+            job.task = None  # a helper that comes late must not keep the call's arrays alive
             break
         except BaseException as error:
             interrupt = error
@@ -68,7 +69,8 @@ def run(task: Task, count: int) -> None:
         try:
             raise first
         finally:
-            del first, interrupt  # or the exception's own traceback keeps all arrays alive
+            # The traceback refers to this frame: without this the exception keeps all arrays alive.
+            del first, interrupt
 
 
 class _Job:
@@ -76,7 +78,7 @@ class _Job:
 
     def __init__(self, task: Task, count: int) -> None:
         self.task: Task | None = task
-        self.todo = list(range(count - 1, -1, -1))  # popped: no two threads get the same
+        self.todo = list(range(count - 1, -1, -1))  # list.pop is atomic: each task is taken once
         self.errors: list[BaseException] = []
         self.entered: list[None] = []
         self.left: list[None] = []
@@ -98,7 +100,7 @@ class _Job:
 
     def help(self) -> None:
         """Work in a helper thread."""
-        self.entered.append(None)  # before a task is taken: whoever has one is waited for
+        self.entered.append(None)  # before a task is taken, so that `run` waits for its end
         try:
             self.work()
         except BaseException as error:
@@ -115,14 +117,14 @@ class _Pool:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.jobs: list[_Job] = []
-        # Each wakes a helper, which looks at all jobs: one that came too late for its call serves
-        # the next, and no more than there are helpers are ever needed.
+        # Each item wakes one helper, which looks at all jobs. A helper that is too late for one
+        # call serves the next, so that no more items are needed than there are helpers.
         self.calls: SimpleQueue[None] = SimpleQueue()
         self.started = 0
         self.starting = threading.Lock()
 
     def help_with(self, job: _Job, helpers: int) -> None:
-        """Wake up to so many helpers, started now if there are too few."""
+        """Wake at most `helpers` threads for a job; start some where there are too few."""
         if self.started < helpers and self.starting.acquire(blocking=False):
             try:
                 while self.started < helpers:
@@ -148,7 +150,7 @@ _current = _Pool()
 
 
 def _pool() -> _Pool:
-    """Return the helpers; a forked child has none yet, however it was forked."""
+    """Return this process's helpers; the process id tells a child, however it was forked."""
     global _current
     if _current.process != os.getpid():
         _current = _Pool()

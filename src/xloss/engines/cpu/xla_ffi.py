@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import fork_safety
-from . import thread_pool
+from . import fork_safety, thread_pool
 from .kernels import xla_layout as at
 
 __all__ = ["TARGET", "options", "unavailable", "warm"]
@@ -121,17 +120,8 @@ def _ready(dtype: str, by_rows: bool) -> None:
     like = kernels.like[dtype]
     kind = typeof(like)
     whole, real, truth = types.int64, types.float64, types.boolean
-    signature = (
-        kind,
-        *(whole,) * 16,
-        real,
-        truth,
-        real,
-        real,
-        real,
-        truth,
-        *(whole,) * 9,
-    )
+    numbers = *(whole,) * 16, real, truth, real, real, real, truth, *(whole,) * 9
+    signature = kind, types.Tuple(numbers)
     function = kernels.rows if by_rows else kernels.columns
     place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows
     xla_call.TABLE[place] = _entry(function, signature)

@@ -10,9 +10,9 @@ import struct
 from math import nan
 from typing import NamedTuple, get_type_hints
 
-from ..row_layout import Place
+from ..row_layout import RowLayout
 
-NOWHERE = Place(0, 1, 0, 0, 1)  # address 0: an array that is not wanted
+NOWHERE = RowLayout(0, 1, 0, 0, 1)  # address 0: an array that is not wanted
 WORD = 8  # bytes of every field, of every number in a place or column
 
 
@@ -52,8 +52,8 @@ class RowArguments(NamedTuple):
 
     rows: int
     classes: int
-    x: Place
-    gradient: Place
+    x: RowLayout
+    gradient: RowLayout
     targets: TargetArguments
     cotangent: Column = Column()
     cotangent_step: int = 0
@@ -107,7 +107,7 @@ def words(record: type, prefix: str = "") -> dict[str, str]:
     for name, kind in get_type_hints(record).items():
         if kind is TargetArguments:
             found |= words(kind, prefix)
-        elif kind in (Place, Column):
+        elif kind in (RowLayout, Column):
             found |= words(kind, f"{prefix}{name}.")
         else:
             found[prefix + name] = "d" if kind is float else "q"

@@ -10,7 +10,7 @@ from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from .. import gpu_arrays, memory_checks
-from ..row_layout import Place, places
+from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
 from .arguments import (
     CALL,
@@ -58,11 +58,11 @@ class Launcher:
         # library reuses their memory on the same stream only.
         self.held: list[Any] = []
         self.last: Any = None  # the launch of rows, if it also adds them up
-        self.x: Any = places(arrays, x)
+        self.x: Any = gpu_row_layout(arrays, x)
         if self.x is None:
             x = arrays.in_order(x)
             self.held.append(x)
-            self.x = places(arrays, x)
+            self.x = gpu_row_layout(arrays, x)
         ignore = ignores = 0
         labels = soft = class_weight = sample_weight = _NOT_GIVEN
         self.soft: str | None = None
@@ -105,18 +105,18 @@ class Launcher:
         """Make an array on the GPU."""
         return self.arrays.empty(shape, dtype, self.o.x)
 
-    def like_x(self) -> tuple[Array, Place]:
+    def like_x(self) -> tuple[Array, RowLayout]:
         """Make an array for the gradient to the logits; return it and where its rows lie."""
         x: Any = self.o.x
         if self.x.class_step != 1:
             # In the memory order of the logits. Neighbouring threads read neighbouring numbers of
             # one class; in C order they would write far from each other, at a sixth of the speed.
             made = self.arrays.empty_like(x)
-            place = places(self.arrays, made)
+            place = gpu_row_layout(self.arrays, made)
             if place is not None:
                 return made, place
         made = self.arrays.empty(tuple(x.shape), x.dtype, x)
-        return made, Place(self.arrays.address(made), self.count, 0, self.classes, 1)
+        return made, RowLayout(self.arrays.address(made), self.count, 0, self.classes, 1)
 
     def room(self, dtype: Any, count: int) -> int:
         """Return the address of a new array that only this call's launches use."""
@@ -149,7 +149,7 @@ class Launcher:
         weights: int = 0,
         stats: tuple[int, int] = (0, 0),
         given_statistics: int = 0,
-        grad: Place | None = None,
+        grad: RowLayout | None = None,
         cotangent: Array | float = 1.0,
         any_row_counts: Array | None = None,
         row_factor: int = 0,
@@ -211,7 +211,7 @@ class Launcher:
         elif outputs.total:
             losses = self.room(cx.compute_dtype, self.count)
         made = grad = total = weight = None
-        to: Place | None = None
+        to: RowLayout | None = None
         stats = (0, 0)
         if saved is not None:
             stats = self.address(saved[0]), self.address(saved[1])
@@ -293,7 +293,7 @@ class Launcher:
         averages, labelled = self.options.reduction == "mean", self.options.indexed
         loss = self.empty(cx.compute_dtype)
         gradient = kept = None
-        to: Place | None = None
+        to: RowLayout | None = None
         at, stats = 0, (0, 0)
         if grad:
             gradient, to = self.like_x()
@@ -364,7 +364,7 @@ class Launcher:
             made, to = self.like_x()
         else:
             made = grad
-            to = places(self.arrays, grad) or NOWHERE
+            to = gpu_row_layout(self.arrays, grad) or NOWHERE
         kernels = self.kernels(True)
         self.rows(
             kernels,

@@ -18,6 +18,7 @@ from .call import Launcher
 from .relaunch import Memory
 
 name = "cuda"
+compiled = True
 save_stats_from = 1  # classes from which a gradient starts from saved statistics
 
 

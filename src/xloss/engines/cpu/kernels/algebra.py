@@ -1,4 +1,4 @@
-"""What both kernels do with one row's statistics, in float64."""
+"""What both kernels do alike: name their arguments, and turn a row's statistics to its loss."""
 
 from __future__ import annotations
 
@@ -7,41 +7,47 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline
+from . import arguments
+
+unpack = inline()(arguments.unpack)
 
 
 @inline()
 def row_loss(
-    rise: float,
+    log1p_tail: float,
     lse: float,
-    mass: float,
-    total: float,
-    dot: float,
-    number: float,
-    share: float,
-    share_dot: float,
+    target_weight: float,
+    target_sum: float,
+    target_gap: float,
+    possible: float,
+    possible_weight: float,
+    possible_gap: float,
     by_label: bool,
     label_weight: float,
-    scale: float,
-    weight: float,
+    sample_weight: float,
+    row_weight: float,
     eps: float,
     z_loss: float,
 ) -> float:
-    """Return a row's loss from its statistics, as core.softmax.losses does."""
-    row = 0.0
+    """Return a row's loss from its statistics, in float64, as core.softmax.losses does.
+
+    A loss that is weighted by 0 is 0 even where it is infinite, but NaN where it is NaN.
+    """
+    loss = 0.0
     if eps < 1.0:
-        row = mass * rise + dot
+        loss = target_weight * log1p_tail + target_gap
         if by_label:
-            row = 0.0 if label_weight == 0.0 and row == row else label_weight * row
-        row = (1.0 - eps) * row if eps > 0.0 else row
+            loss = 0.0 if label_weight == 0.0 and loss == loss else label_weight * loss
+        loss = (1.0 - eps) * loss if eps > 0.0 else loss
     if eps > 0.0:
-        uniform = eps / number * (share * rise + share_dot)
+        uniform = eps / possible * (possible_weight * log1p_tail + possible_gap)
         if not by_label:
-            uniform = 0.0 if total == 0.0 and uniform == uniform else total * uniform
-        row += uniform
-    row *= scale
+            uniform = 0.0 if target_sum == 0.0 and uniform == uniform else target_sum * uniform
+        loss += uniform
+    loss *= sample_weight
     if z_loss > 0.0:
-        row += z_loss * weight * lse * lse
-    return row
+        loss += z_loss * row_weight * lse * lse
+    return loss
 
 
 @inline()
@@ -54,15 +60,15 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
 
 @inline()
 def add(sums: Any, at: int, v: float) -> None:
-    """Add to a sum and to what rounding lost of it."""
+    """Add v to sums[at], and what rounding lost of the sum to sums[at + 1]."""
     s = sums[at] + v
     lost = (sums[at] - s) + v if abs(sums[at]) >= abs(v) else (v - s) + sums[at]
-    # Where the sum has overflowed the difference is infinite, not what rounding lost.
+    # Where the sum has overflowed the difference is infinite, and no rounding error.
     sums[at + 1] += lost if abs(lost) < np.inf else 0.0
     sums[at] = s
 
 
 @inline()
-def shifted(dot: float, mass: float, rise: float) -> float:
-    """Return Σ a (m - z) about a maximum that has risen."""
-    return dot if mass == 0.0 else dot + mass * rise
+def moved_gap(gap: float, weight: float, rise: float) -> float:
+    """Return Σ a (m - z), with Σ a = weight, about a maximum that has risen."""
+    return gap if weight == 0.0 else gap + weight * rise

@@ -1,7 +1,8 @@
 """Arrays from addresses, the bits of floats, and the 16-bit formats, for compiled code.
 
-A kernel is specialised by a scalar `like` of the logits' storage: float32, float64, uint16 for the
-bits of bfloat16, int16 for those of float16.
+A kernel is specialised by a scalar `like` of the logits' storage format: float32, float64, uint16
+for the bits of bfloat16, int16 for those of float16. The compute dtype is float64 for float64 and
+float32 for the others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ i8: Any = np.int64
 u1: Any = np.uint8
 u2: Any = np.uint16
 i2: Any = np.int16
-EVER = 1 << 60  # a length without bound: the driver knows the bounds
+NO_BOUND = 1 << 60  # the length of a view that the caller has checked to be long enough
 LIKE = {"float32": f4(0), "float64": f8(0), "bfloat16": u2(0), "float16": i2(0)}
 
 
@@ -34,11 +35,13 @@ def pointer(typingctx: Any, address: Any) -> Any:
     return types.voidptr(types.int64), code
 
 
-def _bitcast(source: Any, target: Any, made: Any) -> Any:
+def _bitcast(source: Any, target: Any, llvm_type: Any) -> Any:
+    """Make a function that reads the bits of one type as another of the same size."""
+
     @intrinsic
     def cast(typingctx: Any, x: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.bitcast(args[0], made)
+            return builder.bitcast(args[0], llvm_type)
 
         return target(source), code
 
@@ -52,27 +55,27 @@ float8 = _bitcast(types.int64, types.float64, ir.DoubleType())
 
 
 def stored(address: int, n: int, like: Any) -> Any:
-    """View n stored numbers at an address as an array: read or written in place."""
+    """View the n numbers at an address, of the dtype of `like`, as an array; nothing is copied."""
     raise NotImplementedError("compiled code only")
 
 
-def room(n: int, like: Any) -> Any:
-    """Make an array of n numbers of the arithmetic's dtype."""
+def empty(n: int, like: Any) -> Any:
+    """Make an array of n numbers of the compute dtype."""
     raise NotImplementedError("compiled code only")
 
 
-def wide(v: Any) -> Any:
-    """Turn a stored number into one of the arithmetic's dtype; exact."""
+def widen(v: Any) -> Any:
+    """Return a stored number in the compute dtype, which is exact."""
     raise NotImplementedError("compiled code only")
 
 
 def narrow(v: Any, like: Any) -> Any:
-    """Round a number of the arithmetic's dtype to the stored format, ties to even."""
+    """Round a number of the compute dtype to the storage format, ties to even."""
     raise NotImplementedError("compiled code only")
 
 
-def acc(v: Any, like: Any) -> Any:
-    """Round a float64 to the arithmetic's dtype."""
+def to_compute(v: Any, like: Any) -> Any:
+    """Round a float64 to the compute dtype."""
     raise NotImplementedError("compiled code only")
 
 
@@ -93,32 +96,34 @@ def _stored(address: Any, n: Any, like: Any) -> Any:
     return lambda address, n, like: carray(pointer(address), n, dtype)
 
 
-@overload(room, strict=False)
-def _room(n: Any, like: Any) -> Any:
+@overload(empty, strict=False)
+def _empty(n: Any, like: Any) -> Any:
     dtype = f8 if like == types.float64 else f4
     return lambda n, like: np.empty(n, dtype)
 
 
-@overload(acc, strict=False)
-def _acc(v: Any, like: Any) -> Any:
+@overload(to_compute, strict=False)
+def _to_compute(v: Any, like: Any) -> Any:
     dtype = f8 if like == types.float64 else f4
     return lambda v, like: dtype(v)
 
 
-@overload(wide, strict=False)
-def _wide(v: Any) -> Any:
+@overload(widen, strict=False)
+def _widen(v: Any) -> Any:
     if v == types.uint16:
         return lambda v: float4(i4(v) << i4(16))
     if v == types.int16:
 
-        def half(v: Any) -> Any:
+        def float16(v: Any) -> Any:
             h = i4(v)
+            # The product moves the exponent from float16's bias to float32's, subnormals included.
             magnitude = float4((h & i4(0x7FFF)) << i4(13)) * f4(2.0**112)
             b = bits4(magnitude)
+            # From 2^16 on the number was infinite or NaN, whose exponent is all ones.
             b = b | i4(0x7F800000) if magnitude >= f4(65536.0) else b
             return float4(b | ((h & i4(0x8000)) << i4(16)))
 
-        return half
+        return float16
     return lambda v: v
 
 
@@ -126,26 +131,26 @@ def _wide(v: Any) -> Any:
 def _narrow(v: Any, like: Any) -> Any:
     if like == types.uint16:
 
-        def brain(v: Any, like: Any) -> Any:
+        def bfloat16(v: Any, like: Any) -> Any:
             b = bits4(v)
             rounded = b + i4(0x7FFF) + ((b >> i4(16)) & i4(1))
             rounded = i4(0x7FC00000) if v != v else rounded
             return u2((rounded >> i4(16)) & i4(0xFFFF))
 
-        return brain
+        return bfloat16
     if like == types.int16:
 
-        def half(v: Any, like: Any) -> Any:
+        def float16(v: Any, like: Any) -> Any:
             b = bits4(v)
             sign = (b >> i4(16)) & i4(0x8000)
             b = b & i4(0x7FFFFFFF)
             # Adding 0.5 leaves a subnormal's bits, rounded by the hardware, in the low mantissa.
             small = bits4(float4(b) + f4(0.5)) - i4(0x3F000000)
             usual = (b - i4(0x38000000) + i4(0xFFF) + ((b >> i4(13)) & i4(1))) >> i4(13)
-            made = small if b < i4(0x38800000) else usual
-            made = i4(0x7C00) if b >= i4(0x477FF000) else made
-            made = i4(0x7E00) if b > i4(0x7F800000) else made
-            return i2(made | sign)
+            rounded = small if b < i4(0x38800000) else usual
+            rounded = i4(0x7C00) if b >= i4(0x477FF000) else rounded  # from 65520 on: infinite
+            rounded = i4(0x7E00) if b > i4(0x7F800000) else rounded  # NaN
+            return i2(rounded | sign)
 
-        return half
+        return float16
     return lambda v, like: v

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline, kernel
-from .algebra import add, row_loss
-from .bits import EVER, acc, f8, i8, room, stored, u1
+from .algebra import add, row_loss, unpack
+from .bits import NO_BOUND, empty, f8, i8, stored, to_compute, u1
 from .lanes import (
     INF,
     LANES,
@@ -21,227 +21,222 @@ from .lanes import (
     label_gradient,
     load,
     logarithms,
+    maxima_of,
     mixed_lanes,
-    slope_all,
-    soft_sums,
     softmax_lanes,
     store,
+    sum_lanes,
     table,
-    total_of,
+    tail_sums_of,
+    target_sums,
+    times_cap_slope,
     uniform_sums,
 )
-from .lanes import maxima as largest_lanes
-from .lanes import rests as rests_of
 
 
 @inline()
-def places(
-    r: int, nb: int, inner: int, outer_step: int, inner_step: int, class_step: int, at: Any
-) -> tuple[bool, int]:
-    """Write where rows begin; say whether they lie side by side, or how far apart each from next.
+def locate(r: int, n: int, layout: Any, starts: Any) -> tuple[bool, int]:
+    """Write where rows r to r + n - 1 begin to starts: (LANES,) int64.
 
-    0: by no one step.
+    Return whether the rows of each class lie side by side, and how far apart each row begins from
+    the next: 0 where that differs.
     """
-    within = r % inner + nb <= inner
-    start = (r // inner) * outer_step + (r % inner) * inner_step
-    for i in range(nb if within else 0):
-        at[i] = start + i * inner_step
+    inner, inner_step = layout.inner, layout.inner_step
+    within = r % inner + n <= inner
+    start = (r // inner) * layout.outer_step + (r % inner) * inner_step
+    for i in range(n if within else 0):
+        starts[i] = start + i * inner_step
     if not within:
-        for i in range(nb):
-            at[i] = ((r + i) // inner) * outer_step + ((r + i) % inner) * inner_step
-    return within and inner_step == 1 and class_step != 1, inner_step if within else 0
+        for i in range(n):
+            starts[i] = ((r + i) // inner) * layout.outer_step + ((r + i) % inner) * inner_step
+    return within and inner_step == 1 and layout.class_step != 1, inner_step if within else 0
 
 
 @kernel()
-def columns(
-    like: Any,
-    first: int,
-    count: int,
-    classes: int,
-    x: int,
-    inner: int,
-    outer_step: int,
-    inner_step: int,
-    class_step: int,
-    soft: int,
-    class_weight: int,
-    labels: int,
-    keep: int,
-    bad: int,
-    scales: int,
-    label_weights: int,
-    ups: int,
-    cotangent: float,
-    dead: bool,
-    eps: float,
-    z_loss: float,
-    cap: float,
-    saved: bool,
-    losses: int,
-    totals: int,
-    maxima: int,
-    rests: int,
-    g: int,
-    g_inner: int,
-    g_outer_step: int,
-    g_inner_step: int,
-    g_class_step: int,
-) -> None:
-    """Losses, statistics and gradients of `count` rows; an address of 0: not given, not wanted.
+def columns(like: Any, *numbers: Any) -> None:
+    """Compute losses, statistics and gradients; see `arguments` for what the numbers are.
 
-    The arguments of `rows`, but that classes lie class_step and g_class_step apart. What was saved
-    of an earlier pass is not read: the exponentials are needed again in any case.
+    As `rows` does, but classes may lie apart. Statistics of an earlier call are not read: the
+    exponentials are computed again in any case.
     """
-    one = acc(1.0, like)
+    block, at, targets, cotangent, options, out, to = unpack(numbers)
+    first, count, classes = block
+    one = to_compute(1.0, like)
     zero = one - one
-    xs, gs = stored(x, EVER, like), stored(g, EVER, like)
-    targets, weights = stored(soft, EVER, one), stored(class_weight, EVER, one)
-    label = stored(labels, count, i8(0))
-    kept, wrong = stored(keep, count, u1(0)), stored(bad, count, u1(0))
-    scale_of, weight_of = stored(scales, count, 0.0), stored(label_weights, count, 0.0)
-    up_of, rest_of = stored(ups, count, 0.0), stored(rests, count, 0.0)
-    loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
-    totals_of = stored(totals, 4, 0.0)
-    by_label, weighted, capping = labels != 0, class_weight != 0, cap > 0.0
-    soft_rows, smooth = not by_label, eps > 0.0
-    plain = by_label and not smooth and z_loss == 0.0 and label_weights == 0 and scales == 0
+    # ---- the caller's arrays, (count,) where nothing else is said
+    logits = stored(at.address, NO_BOUND, like)  # (all rows, classes), as laid out by `at`
+    gradient = stored(to.address, NO_BOUND, like)  # the same, as laid out by `to`
+    soft = stored(targets.soft, NO_BOUND, one)  # (count, classes)
+    class_weight = stored(targets.class_weight, NO_BOUND, one)  # (classes,)
+    labels = stored(targets.labels, count, i8(0))
+    present = stored(targets.row_present, count, u1(0))
+    invalid = stored(targets.label_invalid, count, u1(0))
+    sample_weights = stored(targets.sample_weight, count, 0.0)
+    label_weights = stored(targets.label_weight, count, 0.0)
+    cotangents = stored(cotangent.each, count, 0.0)
+    losses, maxima = stored(out.losses, count, one), stored(out.maxima, count, one)
+    tail_sums = stored(out.tail_sums, count, 0.0)
+    totals = stored(out.totals, 4, 0.0)
+    eps, z_loss, capping = options.label_smoothing, options.z_loss, options.softcap > 0.0
+    by_label, weighted, smooth = targets.labels != 0, targets.class_weight != 0, eps > 0.0
+    any_absent, any_invalid = targets.row_present != 0, targets.label_invalid != 0
+    unweighted = targets.label_weight == 0 and targets.sample_weight == 0
+    plain = by_label and not smooth and z_loss == 0.0 and unweighted
+    # ---- a block's numbers, (classes, LANES), with rows up to whole fours for `tail_sums_of`
     fours = (classes + 3) // 4 * 4
-    all_z, all_e = table(fours, one, acc(-INF, one)), table(fours, one, zero)
+    all_z, all_e = table(fours, one, to_compute(-INF, one)), table(fours, one, zero)
     z, e = all_z[:classes], all_e[:classes]
-    x_raw = table(classes if capping else 1, one, zero)
-    a = table(classes if smooth or soft_rows else 1, one, zero)
-    w = room(classes, one)
+    x = table(classes if capping else 1, one, zero)  # before the cap
+    a = table(classes if smooth or not by_label else 1, one, zero)  # weighted soft targets
+    w = empty(classes, one)
     for c in range(classes):
-        w[c] = weights[c] if weighted else one
-    m, ties = room(LANES, one), room(LANES, one)
+        w[c] = class_weight[c] if weighted else one
+    # ---- a block's numbers, (LANES,)
+    m, ties = empty(LANES, one), empty(LANES, one)
     factors, mixed = table(2, one, zero), table(7, one, zero)
-    rest, rise, inv, loss = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
-    lost = np.empty(LANES)
-    dot, weight, lse = np.zeros(LANES), np.ones(LANES), np.zeros(LANES)
-    mass, total, scale, wy = np.ones(LANES), np.ones(LANES), np.ones(LANES), np.ones(LANES)
-    number, share, share_dot = np.ones(LANES), np.zeros(LANES), np.zeros(LANES)
-    upstream, b, zc = np.empty(LANES), np.empty(LANES), np.zeros(LANES)
-    uniform, mine, shares = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    tail_sum, log1p_tail, inv = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    loss, lost = np.empty(LANES), np.empty(LANES)
+    target_gap, row_weight, lse = np.zeros(LANES), np.ones(LANES), np.zeros(LANES)
+    target_weight, target_sum = np.ones(LANES), np.ones(LANES)
+    sample_weight, label_weight = np.ones(LANES), np.ones(LANES)
+    possible, possible_weight, possible_gap = np.ones(LANES), np.zeros(LANES), np.zeros(LANES)
+    row_cotangent, b, zc = np.empty(LANES), np.empty(LANES), np.zeros(LANES)
+    uniform, own, all_uniform = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
     factor, at_label, z_label = np.empty(LANES), np.empty(LANES), np.zeros(LANES)
-    at, g_at = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    c4, kept_share = acc(cap, one), acc(1.0 - eps, one)
+    row_starts, gradient_starts = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    cap, keep = to_compute(options.softcap, one), to_compute(1.0 - eps, one)
     for start in range(0, count, LANES):
-        nb = min(LANES, count - start)
+        n = min(LANES, count - start)
         r = first + start
-        beside, apart = places(r, nb, inner, outer_step, inner_step, class_step, at)
-        load(xs, at, beside, apart, class_step, nb, x_raw if capping else z)
+        side_by_side, apart = locate(r, n, at, row_starts)
+        load(logits, row_starts, side_by_side, apart, at.class_step, n, x if capping else z)
         if capping:
-            cap_all(x_raw, c4, z)
-        largest_lanes(z, m)
+            cap_all(x, cap, z)
+        maxima_of(z, m)
         exponentials(z, m, one, e)
-        rests_of(all_z, m, one, all_e, ties, lost, rest)
-        logarithms(m, rest, rise, inv)
+        tail_sums_of(all_z, m, one, all_e, ties, lost, tail_sum)
+        logarithms(m, tail_sum, log1p_tail, inv)
         # ---- the target's part of the statistics
         if by_label:
-            mine_of = label[start : start + nb]
-            for i in range(len(mine_of)):
-                y = mine_of[i]
+            block_labels = labels[start : start + n]
+            for i in range(len(block_labels)):
+                y = block_labels[i]
                 z_label[i] = z[y, i] if 0 <= y < classes else np.nan
             for i in range(LANES):
-                dot[i] = 0.0 if z_label[i] == f8(m[i]) else f8(m[i]) - z_label[i]
+                target_gap[i] = 0.0 if z_label[i] == f8(m[i]) else f8(m[i]) - z_label[i]
         else:
-            for i in range(nb):
-                t = targets[(start + i) * classes : (start + i + 1) * classes]
-                total[i] = 0.0
+            for i in range(n):
+                t = soft[(start + i) * classes : (start + i + 1) * classes]
+                target_sum[i] = 0.0
                 for c in range(classes):
                     a[c, i] = t[c] * w[c]
-                    total[i] += f8(t[c])
-            soft_sums(z, a, m, one, mass, dot)
+                    target_sum[i] += f8(t[c])
+            target_sums(z, a, m, one, target_weight, target_gap)
         if smooth:
-            uniform_sums(z, w, m, one, number, share, share_dot)
-        if scales != 0:
-            scale[:nb] = scale_of[start : start + nb]
-        if label_weights != 0:
-            wy[:nb] = weight_of[start : start + nb]
+            uniform_sums(z, w, m, one, possible, possible_weight, possible_gap)
+        if targets.sample_weight != 0:
+            sample_weight[:n] = sample_weights[start : start + n]
+        if targets.label_weight != 0:
+            label_weight[:n] = label_weights[start : start + n]
         for i in range(LANES):
-            weight[i] = scale[i] * (wy[i] if by_label else mass[i])
-        for i in range(nb if bad != 0 else 0):
-            weight[i] = scale[i] if wrong[start + i] != 0 else weight[i]
+            row_weight[i] = sample_weight[i] * (label_weight[i] if by_label else target_weight[i])
+        for i in range(n if any_invalid else 0):
+            row_weight[i] = sample_weight[i] if invalid[start + i] != 0 else row_weight[i]
         # ---- losses
         if plain:
             for i in range(LANES):
-                loss[i] = rise[i] + dot[i]
+                loss[i] = log1p_tail[i] + target_gap[i]
         else:
             for i in range(LANES):
-                v = f8(m[i]) + rise[i]
-                lse[i] = 0.0 if weight[i] == 0.0 and v == v else v
+                v = f8(m[i]) + log1p_tail[i]
+                lse[i] = 0.0 if row_weight[i] == 0.0 and v == v else v
                 loss[i] = row_loss(
-                    rise[i],
+                    log1p_tail[i],
                     lse[i],
-                    mass[i],
-                    total[i],
-                    dot[i],
-                    number[i],
-                    share[i],
-                    share_dot[i],
+                    target_weight[i],
+                    target_sum[i],
+                    target_gap[i],
+                    possible[i],
+                    possible_weight[i],
+                    possible_gap[i],
                     by_label,
-                    wy[i],
-                    scale[i],
-                    weight[i],
+                    label_weight[i],
+                    sample_weight[i],
+                    row_weight[i],
                     eps,
                     z_loss,
                 )
-        for i in range(nb if bad != 0 else 0):
-            loss[i] = np.nan if wrong[start + i] != 0 else loss[i]
-        for i in range(nb if keep != 0 else 0):
-            if kept[start + i] == 0:
-                loss[i] = weight[i] = 0.0
-        if losses != 0:
-            out = loss_of[start : start + nb]
-            for i in range(len(out)):
-                out[i] = acc(loss[i], one)
-        if maxima != 0 and not saved:
-            max_of[start : start + nb] = m[:nb]
-            rest_of[start : start + nb] = rest[:nb]
-        if totals != 0:
-            add(totals_of, 0, total_of(loss[:nb]))
-            add(totals_of, 2, total_of(weight[:nb]))
-        if g == 0:
+        for i in range(n if any_invalid else 0):
+            loss[i] = np.nan if invalid[start + i] != 0 else loss[i]
+        for i in range(n if any_absent else 0):
+            if present[start + i] == 0:
+                loss[i] = row_weight[i] = 0.0
+        if out.losses != 0:
+            block_losses = losses[start : start + n]
+            for i in range(len(block_losses)):
+                block_losses[i] = to_compute(loss[i], one)
+        if out.maxima != 0 and not out.stats_saved:
+            maxima[start : start + n] = m[:n]
+            tail_sums[start : start + n] = tail_sum[:n]
+        if out.totals != 0:
+            add(totals, 0, sum_lanes(loss[:n]))
+            add(totals, 2, sum_lanes(row_weight[:n]))
+        if to.address == 0:
             continue
-        # ---- gradient, in place of the exponentials
+        # ---- gradient, written over the exponentials
         for i in range(LANES):
-            upstream[i] = cotangent
-        if ups != 0:
-            upstream[:nb] = up_of[start : start + nb]
-        for i in range(nb if bad != 0 else 0):
-            upstream[i] = np.nan if wrong[start + i] != 0 else upstream[i]
+            row_cotangent[i] = cotangent.same
+        if cotangent.each != 0:
+            row_cotangent[:n] = cotangents[start : start + n]
+        for i in range(n if any_invalid else 0):
+            row_cotangent[i] = np.nan if invalid[start + i] != 0 else row_cotangent[i]
         for i in range(LANES):
-            b[i] = upstream[i] * scale[i]
-            zc[i] = 2.0 * z_loss * upstream[i] * weight[i] * lse[i] if z_loss > 0.0 else 0.0
-            factor[i] = (b[i] * wy[i] + zc[i]) / (1.0 + rest[i]) + (inv[i] - inv[i])
+            b[i] = row_cotangent[i] * sample_weight[i]
+            zc[i] = (
+                2.0 * z_loss * row_cotangent[i] * row_weight[i] * lse[i] if z_loss > 0.0 else 0.0
+            )
+            # The difference is 0, or NaN in a row with no possible class, and so is its gradient.
+            factor[i] = (b[i] * label_weight[i] + zc[i]) / (1.0 + tail_sum[i]) + (inv[i] - inv[i])
         if smooth:
             for i in range(LANES):
-                uniform[i] = eps * total[i] / number[i]
-                shares[i] = uniform[i] * share[i]
+                uniform[i] = eps * target_sum[i] / possible[i]
+                all_uniform[i] = uniform[i] * possible_weight[i]
         if by_label:
-            for i in range(nb if smooth else 0):
-                y = label[start + i]
-                there = 0 <= y < classes and z[y, i] != -INF
-                mine[i] = uniform[i] * f8(w[y]) if there else 0.0
-            label_gradient(dot, rest, inv, b, zc, wy, 1.0 - eps, mine, shares, at_label)
-        if smooth or soft_rows:
+            for i in range(n if smooth else 0):
+                y = labels[start + i]
+                unmasked = 0 <= y < classes and z[y, i] != -INF
+                own[i] = uniform[i] * f8(w[y]) if unmasked else 0.0
+            label_gradient(
+                target_gap,
+                tail_sum,
+                inv,
+                b,
+                zc,
+                label_weight,
+                1.0 - eps,
+                own,
+                all_uniform,
+                at_label,
+            )
+        if smooth or not by_label:
             for i in range(LANES):
-                mixed[0, i], mixed[1, i] = acc(rest[i], one), acc(inv[i], one)
-                mixed[2, i], mixed[3, i] = acc(b[i], one), acc(zc[i], one)
-                mixed[4, i] = acc(wy[i] if by_label else mass[i], one)
-                mixed[5, i], mixed[6, i] = acc(uniform[i], one), acc(share[i], one)
-            mixed_lanes(z, a, w, m, mixed, kept_share, one, e)
+                mixed[0, i], mixed[1, i] = to_compute(tail_sum[i], one), to_compute(inv[i], one)
+                mixed[2, i], mixed[3, i] = to_compute(b[i], one), to_compute(zc[i], one)
+                mixed[4, i] = to_compute(label_weight[i] if by_label else target_weight[i], one)
+                mixed[5, i] = to_compute(uniform[i], one)
+                mixed[6, i] = to_compute(possible_weight[i], one)
+            mixed_lanes(z, a, w, m, mixed, keep, one, e)
         else:
             softmax_lanes(e, factor, factors[0], factors[1], one)
         if by_label:
-            for i in range(nb):
-                y = label[start + i]
-                e[y if 0 <= y < classes else 0, i] = acc(at_label[i], one)
+            for i in range(n):
+                y = labels[start + i]
+                e[y if 0 <= y < classes else 0, i] = to_compute(at_label[i], one)
         if capping:
-            slope_all(x_raw, c4, e)
-        for i in range(nb if dead or keep != 0 else 0):
-            if dead or kept[start + i] == 0:
+            times_cap_slope(x, cap, e)
+        for i in range(n if cotangent.no_row_counts or any_absent else 0):
+            if cotangent.no_row_counts or present[start + i] == 0:
                 for c in range(classes):
                     e[c, i] = zero
-        beside, apart = places(r, nb, g_inner, g_outer_step, g_inner_step, g_class_step, g_at)
-        store(e, gs, g_at, beside, apart, g_class_step, nb, like)
+        side_by_side, apart = locate(r, n, to, gradient_starts)
+        store(e, gradient, gradient_starts, side_by_side, apart, to.class_step, n, like)

@@ -1,4 +1,4 @@
-"""Memory, where a loop leaves something to win: lines fetched ahead, tiles turned in registers."""
+"""What compiled loops do not do by themselves: fetch lines ahead, transpose tiles in registers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ _I32 = ir.IntType(32)
 _BYTES = ir.IntType(8).as_pointer()
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any, made: Any) -> Any:
+def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any, pointer: Any) -> Any:
+    """Return the address of an array's element as a pointer of a type."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), made)
+    return builder.bitcast(builder.gep(data, [at]), pointer)
 
 
 @intrinsic
 def fetch(typingctx: Any, stored: Any, at: Any) -> Any:
-    """Ask for the cache line of an array's element; beyond its end that does nothing."""
+    """Ask for the cache line of an array's element; beyond the array's end it does no harm."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address = _address(context, builder, signature.args[0], args[0], args[1], _BYTES)
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, [address, _I32(0), _I32(2), _I32(1)])  # to read, a second cache
+        # For reading, into the second-level cache, of data and not of code.
+        builder.call(function, [address, _I32(0), _I32(2), _I32(1)])
         return context.get_dummy_value()
 
     return types.void(stored, types.int64), code
@@ -46,7 +48,7 @@ def _in_line(stored: Any) -> Any:
 
 
 @intrinsic
-def _turn(
+def _transpose_tile(
     typingctx: Any, source: Any, at: Any, step: Any, target: Any, to: Any, to_step: Any
 ) -> Any:
     """Write TILE rows of TILE float32, `step` apart, as columns, `to_step` apart."""
@@ -55,15 +57,15 @@ def _turn(
         vector = ir.VectorType(ir.FloatType(), TILE)
         source, at, step, target, to, to_step = args
 
-        def place(kind: Any, array: Any, start: Any, gap: Any, i: int) -> Any:
+        def pointer_to(kind: Any, array: Any, start: Any, gap: Any, i: int) -> Any:
             index = builder.add(start, builder.mul(gap, gap.type(i)))
             return _address(context, builder, kind, array, index, vector.as_pointer())
 
         rows = [
-            builder.load(place(signature.args[0], source, at, step, i), align=4)
+            builder.load(pointer_to(signature.args[0], source, at, step, i), align=4)
             for i in range(TILE)
         ]
-        # Blocks of half the size change places across the diagonal, then quarters, then numbers.
+        # Halves of the tile change places across its diagonal, then quarters, then single numbers.
         for half in (4, 2, 1):
             lanes = range(TILE)
             upper = ir.Constant(
@@ -78,25 +80,26 @@ def _turn(
                     rows[i] = builder.shuffle_vector(a, b, upper)
                     rows[i + half] = builder.shuffle_vector(a, b, lower)
         for i, row in enumerate(rows):
-            builder.store(row, place(signature.args[3], target, to, to_step, i), align=4)
+            builder.store(row, pointer_to(signature.args[3], target, to, to_step, i), align=4)
         return context.get_dummy_value()
 
     i8 = types.int64
     return types.void(source, i8, i8, target, i8, i8), code
 
 
-def turned(
+def transposed(
     source: Any, at: int, step: int, target: Any, to: int, to_step: int, n: int, width: int
 ) -> bool:
-    """Write n rows of `width` numbers, `step` apart, as columns; say whether that was possible.
+    """Write n rows of `width` numbers, `step` apart, as columns; return False if that is not done.
 
-    float32 alone, and a tile of it at least. Numbers may be written twice, beside none are.
+    It takes float32 only, and a tile of it at least. Tiles at the ends overlap, so that a number
+    may be written twice, but none beyond the n rows and `width` columns.
     """
     raise NotImplementedError("compiled code only")
 
 
-@overload(turned, strict=False)
-def _turned(
+@overload(transposed, strict=False)
+def _transposed(
     source: Any, at: Any, step: Any, target: Any, to: Any, to_step: Any, n: Any, width: Any
 ) -> Any:
     if source.dtype != types.float32 or target.dtype != types.float32:
@@ -111,7 +114,9 @@ def _turned(
             r = min(j, n - TILE)
             for k in range(0, width, TILE):
                 c = min(k, width - TILE)
-                _turn(source, at + r * step + c, step, target, to + c * to_step + r, to_step)
+                _transpose_tile(
+                    source, at + r * step + c, step, target, to + c * to_step + r, to_step
+                )
         return True
 
     return tiles

@@ -1,4 +1,4 @@
-"""The kernel for rows whose classes lie side by side: one row after the other, in pieces."""
+"""The kernel for rows whose classes lie side by side: one row after the other, in chunks."""
 
 from __future__ import annotations
 
@@ -7,307 +7,299 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline, kernel
-from .algebra import add, row_loss, shifted, two_sum
-from .bits import EVER, acc, f8, i8, narrow, stored, u1, wide
+from .algebra import add, moved_gap, row_loss, two_sum, unpack
+from .bits import NO_BOUND, f8, i8, narrow, stored, to_compute, u1, widen
 from .functions import DOWN, exp_scaled, is_near, log1p, near_of, reference, sech2, tanh
 from .slice_loops import (
     INF,
-    PART,
+    SUM_CHUNK,
     capped,
     count_equal,
     decoded,
-    drop_top,
+    drop_maximum,
     encode,
     exponentials,
     far_softmax,
     mixed_gradient,
     multiply,
     near_softmax,
-    slope_times,
     sum_all,
     sum_gaps,
     sum_padded,
     sum_possible,
     sum_possible_gaps,
+    times_cap_slope,
     written,
 )
-from .strips import LANES, fill_masks, largest_each, near_sum, take_rest
+from .strips import LANES, fill_masks, near_sum, strip_maxima, take_remainder
 
-L1_CHUNK = 4096  # numbers: with its buffers a piece stays in a first cache of 32 KB or a second
-GAP = 8 * L1_CHUNK + 320  # bytes between buffers; at equal places in their pages they would collide
+L1_CHUNK = 4096  # numbers: with its buffers a chunk stays in a first-level cache of 32 KB or so
+# Bytes from one buffer to the next. Buffers that begin at the same place of their pages would push
+# each other out of the cache, whose sets are chosen by the address within a page.
+BUFFER_STEP = 8 * L1_CHUNK + 320
 
 
 @inline()
-def parts_sum(t: Any, zero: Any) -> float:
-    """Return Σ t, in float64 between the parts."""
+def chunks_sum(t: Any, zero: Any) -> float:
+    """Return Σ t, t: (n,) in the compute dtype; chunk by chunk, and in float64 between chunks."""
     s = 0.0
-    for a in range(0, len(t), PART):
-        s += f8(sum_all(t[a : a + PART], zero))
+    for a in range(0, len(t), SUM_CHUNK):
+        s += f8(sum_all(t[a : a + SUM_CHUNK], zero))
     return s
 
 
 @inline()
 def fill(out: Any, value: Any, like: Any) -> None:
-    """Write one value all over."""
+    """Write one value to all of out: (n,) as stored."""
     for j in range(len(out)):
         out[j] = narrow(value, like)
 
 
 @kernel()
-def rows(
-    like: Any,
-    first: int,
-    count: int,
-    classes: int,
-    x: int,
-    inner: int,
-    outer_step: int,
-    inner_step: int,
-    class_step: int,
-    soft: int,
-    class_weight: int,
-    labels: int,
-    keep: int,
-    bad: int,
-    scales: int,
-    label_weights: int,
-    ups: int,
-    cotangent: float,
-    dead: bool,
-    eps: float,
-    z_loss: float,
-    cap: float,
-    saved: bool,
-    losses: int,
-    totals: int,
-    maxima: int,
-    rests: int,
-    g: int,
-    g_inner: int,
-    g_outer_step: int,
-    g_inner_step: int,
-    g_class_step: int,
-) -> None:
-    """Losses, statistics and gradients of `count` rows; an address of 0: not given, not wanted.
+def rows(like: Any, *numbers: Any) -> None:
+    """Compute losses, statistics and gradients; see `arguments` for what the numbers are.
 
-    Row r = first + i of x begins at (r // inner)·outer_step + (r % inner)·inner_step, its classes
-    lie side by side (both class steps are 1), stored as `like`; of g likewise. What follows begins
-    with row `first`. soft: (count, classes), class_weight: (classes,), losses, maxima: (count,),
-    in the arithmetic's dtype. labels: (count,) int64; keep, bad: (count,) bool; scales,
-    label_weights, ups, rests: (count,) float64. totals: Σ losses and Σ weights, each with what
-    rounding lost. saved: maxima and rests are given. A label out of range makes its row NaN: labels
-    were checked, but another thread may write to them, or anybody between a loss and its gradient.
+    `like` is a scalar of the logits' storage format. Row r of the logits begins at
+    (r // inner)·outer_step + (r % inner)·inner_step, and its class step is 1; so does the
+    gradient's.
+
+    A label out of range makes its row NaN. Labels are checked before the call, but another thread
+    may write to them meanwhile, and the caller may between a loss and its gradient.
     """
-    one = acc(1.0, like)
+    block, at, targets, cotangent, options, out, to = unpack(numbers)
+    first, count, classes = block
+    one = to_compute(1.0, like)
     zero = one - one
-    xs, gs = stored(x, EVER, like), stored(g, EVER, like)
-    targets, weights = stored(soft, EVER, one), stored(class_weight, EVER, one)
-    label = stored(labels, count, i8(0))
-    kept, wrong = stored(keep, count, u1(0)), stored(bad, count, u1(0))
-    scale_of, weight_of = stored(scales, count, 0.0), stored(label_weights, count, 0.0)
-    up_of, rest_of = stored(ups, count, 0.0), stored(rests, count, 0.0)
-    loss_of, max_of = stored(losses, count, one), stored(maxima, count, one)
-    sums = stored(totals, 4, 0.0)
-    # Views by address: Numba counts no references to them, and they lie apart by more than a page.
-    memory = np.empty(10 * GAP + 64, np.uint8)
-    free = (memory.ctypes.data + 63) // 64 * 64
-    raw, logits = stored(free, L1_CHUNK, one), stored(free + GAP, L1_CHUNK, one)
-    made, exps = stored(free + 2 * GAP, L1_CHUNK, one), stored(free + 3 * GAP, L1_CHUNK, one)
-    product = stored(free + 4 * GAP, L1_CHUNK, one)
-    ones, zeros = stored(free + 5 * GAP, L1_CHUNK, one), stored(free + 6 * GAP, L1_CHUNK, one)
-    tops, left = stored(free + 7 * GAP, L1_CHUNK, one), stored(free + 8 * GAP, LANES, one)
-    mask = stored(free + 9 * GAP, 2 * LANES, one)
+    # ---- the caller's arrays, (count,) where nothing else is said
+    logits = stored(at.address, NO_BOUND, like)  # (all rows, classes), as laid out by `at`
+    gradient = stored(to.address, NO_BOUND, like)  # the same, as laid out by `to`
+    soft = stored(targets.soft, NO_BOUND, one)  # (count, classes)
+    class_weight = stored(targets.class_weight, NO_BOUND, one)  # (classes,)
+    labels = stored(targets.labels, count, i8(0))
+    present = stored(targets.row_present, count, u1(0))
+    invalid = stored(targets.label_invalid, count, u1(0))
+    sample_weights = stored(targets.sample_weight, count, 0.0)
+    label_weights = stored(targets.label_weight, count, 0.0)
+    cotangents = stored(cotangent.each, count, 0.0)
+    losses, maxima = stored(out.losses, count, one), stored(out.maxima, count, one)
+    tail_sums = stored(out.tail_sums, count, 0.0)
+    totals = stored(out.totals, 4, 0.0)
+    # ---- buffers, (L1_CHUNK,) where nothing else is said
+    # They are views by address of one array, for which Numba counts no references.
+    memory = np.empty(10 * BUFFER_STEP + 64, np.uint8)
+    buffers = (memory.ctypes.data + 63) // 64 * 64
+    decoded_chunk = stored(buffers, L1_CHUNK, one)
+    capped_chunk = stored(buffers + BUFFER_STEP, L1_CHUNK, one)
+    gradient_chunk = stored(buffers + 2 * BUFFER_STEP, L1_CHUNK, one)
+    exp_chunk = stored(buffers + 3 * BUFFER_STEP, L1_CHUNK, one)
+    weighted_chunk = stored(buffers + 4 * BUFFER_STEP, L1_CHUNK, one)
+    ones = stored(buffers + 5 * BUFFER_STEP, L1_CHUNK, one)
+    zeros = stored(buffers + 6 * BUFFER_STEP, L1_CHUNK, one)
+    each_maximum = stored(buffers + 7 * BUFFER_STEP, L1_CHUNK, one)
+    remainder = stored(buffers + 8 * BUFFER_STEP, LANES, one)
+    mask = stored(buffers + 9 * BUFFER_STEP, 2 * LANES, one)
     fill_masks(mask, one)
     for j in range(L1_CHUNK):
         ones[j], zeros[j] = one, zero
-    by_label, weighted = labels != 0, class_weight != 0
-    c4 = acc(cap, one)
+    eps, z_loss = options.label_smoothing, options.z_loss
+    cap, capping = to_compute(options.softcap, one), options.softcap > 0.0
+    by_label, weighted = targets.labels != 0, targets.class_weight != 0
+    saved = out.stats_saved
     for i in range(count):
         r = first + i
-        to_row = (r // g_inner) * g_outer_step + (r % g_inner) * g_inner_step
-        if keep != 0 and kept[i] == 0:
-            if losses != 0:
-                loss_of[i] = zero
-            if maxima != 0 and not saved:
-                max_of[i], rest_of[i] = zero, 0.0
-            if g != 0:
-                fill(gs[to_row : to_row + classes], zero, like)
+        to_row = (r // to.inner) * to.outer_step + (r % to.inner) * to.inner_step
+        if targets.row_present != 0 and present[i] == 0:
+            if out.losses != 0:
+                losses[i] = zero
+            if out.maxima != 0 and not saved:
+                maxima[i], tail_sums[i] = zero, 0.0
+            if to.address != 0:
+                fill(gradient[to_row : to_row + classes], zero, like)
             continue
-        from_row = (r // inner) * outer_step + (r % inner) * inner_step
-        row = xs[from_row : from_row + classes]
-        scale = scale_of[i] if scales != 0 else 1.0
-        wy = weight_of[i] if label_weights != 0 else 1.0
-        wrong_label = bad != 0 and wrong[i] != 0
-        mass = total = 1.0 if by_label else 0.0
-        dot = number = share = share_dot = 0.0
-        top, rest, near, unit = acc(-INF, one), 0.0, False, 1.0
+        from_row = (r // at.inner) * at.outer_step + (r % at.inner) * at.inner_step
+        row = logits[from_row : from_row + classes]
+        sample_weight = sample_weights[i] if targets.sample_weight != 0 else 1.0
+        label_weight = label_weights[i] if targets.label_weight != 0 else 1.0
+        nan_row = targets.label_invalid != 0 and invalid[i] != 0
+        target_weight = target_sum = 1.0 if by_label else 0.0
+        target_gap = possible = possible_weight = possible_gap = 0.0
+        # ---- statistics; tail_sum + lost is the sum, and unit·2^-64 turns exponentials to it
+        top, tail_sum, near, unit = to_compute(-INF, one), 0.0, False, 1.0
         low, bias = near_of(0, one)
         lost = 0.0
         if saved:
-            top, rest = max_of[i], rest_of[i]
+            top, tail_sum = maxima[i], tail_sums[i]
             near = is_near(top)
             if near:
                 at_k, unit = reference(f8(top))
                 low, bias = near_of(at_k, one)
         for a in range(0, 0 if saved else classes, L1_CHUNK):
             n = min(L1_CHUNK, classes - a)
-            z = decoded(row[a : a + n], raw)
-            if cap > 0.0:
-                capped(z, c4, logits)
-                z = logits[:n]
-            take_rest(z, mask, left)
-            m = largest_each(z, left, tops)
+            z = decoded(row[a : a + n], decoded_chunk)
+            if capping:
+                capped(z, cap, capped_chunk)
+                z = capped_chunk[:n]
+            take_remainder(z, mask, remainder)
+            m = strip_maxima(z, remainder, each_maximum)
             new = m > top or m != m
             if new:
                 if a > 0:
                     rise = f8(m) - f8(top)
-                    if top > -INF:  # else rest is 0, or a NaN of negative sign
-                        rest = (1.0 + (rest + lost)) * (exp_scaled(-rise, 0.0) * DOWN)
-                    dot, share_dot = shifted(dot, mass, rise), shifted(share_dot, share, rise)
+                    if top > -INF:  # otherwise tail_sum is 0, or NaN where a logit is -NaN
+                        tail_sum = (1.0 + (tail_sum + lost)) * (exp_scaled(-rise, 0.0) * DOWN)
+                    target_gap = moved_gap(target_gap, target_weight, rise)
+                    possible_gap = moved_gap(possible_gap, possible_weight, rise)
                 top, lost, near, unit = m, 0.0, is_near(m), 1.0
                 if near:
                     at_k, unit = reference(f8(m))
                     low, bias = near_of(at_k, one)
-            if top == -INF:
-                bottom = sum_all(z, zero)
-                rest += f8(bottom) if bottom != bottom else 0.0
+            if top == -INF:  # masked classes only, or -NaN, which the maximum does not show
+                nan_or_not = sum_all(z, zero)
+                tail_sum += f8(nan_or_not) if nan_or_not != nan_or_not else 0.0
             else:
                 if near:
                     ahead = from_row + a + n
-                    part, ties = near_sum(z, left, tops, top, low, bias, zero, xs, ahead)
+                    part, ties = near_sum(
+                        z, remainder, each_maximum, top, low, bias, zero, logits, ahead
+                    )
                 else:
-                    exponentials(z, near, top, low, bias, made[:n])
+                    exponentials(z, near, top, low, bias, exp_chunk[:n])
                     ties = 0
                     if m == top:
-                        drop_top(z, top, zero, made[:n])
+                        drop_maximum(z, top, zero, exp_chunk[:n])
                         ties = count_equal(z, top)
-                    part = sum_padded(made, n, zero)
-                rest += f8(ties) - (1.0 if new else 0.0)
-                rest, error = two_sum(rest, part * (unit * DOWN))
+                    part = sum_padded(exp_chunk, n, zero)
+                tail_sum += f8(ties) - (1.0 if new else 0.0)
+                tail_sum, error = two_sum(tail_sum, part * (unit * DOWN))
                 lost += error
             if not by_label:
-                t = targets[i * classes + a : i * classes + a + n]
+                t = soft[i * classes + a : i * classes + a + n]
                 if weighted:
-                    total += parts_sum(t, zero)
-                    multiply(t, weights[a : a + n], product)
-                    t = product[:n]
-                mass += parts_sum(t, zero)
-                dot += f8(sum_gaps(t, z, top, zero))
+                    target_sum += chunks_sum(t, zero)
+                    multiply(t, class_weight[a : a + n], weighted_chunk)
+                    t = weighted_chunk[:n]
+                target_weight += chunks_sum(t, zero)
+                target_gap += f8(sum_gaps(t, z, top, zero))
             if eps > 0.0:
-                w = weights[a : a + n] if weighted else ones[:n]
-                number += f8(sum_possible(ones[:n], z, zero))
-                share += f8(sum_possible(w, z, zero))
-                share_dot += f8(sum_possible_gaps(w, z, top, zero))
-        rest += lost
-        y = label[i] if by_label else 0
+                w = class_weight[a : a + n] if weighted else ones[:n]
+                possible += f8(sum_possible(ones[:n], z, zero))
+                possible_weight += f8(sum_possible(w, z, zero))
+                possible_gap += f8(sum_possible_gaps(w, z, top, zero))
+        tail_sum += lost
+        y = labels[i] if by_label else 0
         if y < 0 or y >= classes:  # written to since it was checked
-            y, wrong_label = 0, True
-        at = wide(row[y])
-        zy = at
+            y, nan_row = 0, True
+        at_label = widen(row[y])
+        z_label = at_label
         if by_label:
-            if cap > 0.0 and at != -INF:
-                zy = c4 * tanh(at / c4)
-            dot = 0.0 if zy == top else f8(top) - f8(zy)
+            if capping and at_label != -INF:
+                z_label = cap * tanh(at_label / cap)
+            target_gap = 0.0 if z_label == top else f8(top) - f8(z_label)
         elif not weighted:
-            total = mass
-        rise = log1p(rest) if top != -INF else np.nan
-        weight = scale if wrong_label else scale * (wy if by_label else mass)
-        lse = f8(top) + rise
-        lse = 0.0 if weight == 0.0 and lse == lse else lse
-        if losses != 0 or totals != 0:
+            target_sum = target_weight
+        log1p_tail = log1p(tail_sum) if top != -INF else np.nan
+        row_weight = sample_weight
+        if not nan_row:
+            row_weight = sample_weight * (label_weight if by_label else target_weight)
+        lse = f8(top) + log1p_tail
+        lse = 0.0 if row_weight == 0.0 and lse == lse else lse
+        # ---- loss
+        if out.losses != 0 or out.totals != 0:
             loss = row_loss(
-                rise,
+                log1p_tail,
                 lse,
-                mass,
-                total,
-                dot,
-                number,
-                share,
-                share_dot,
+                target_weight,
+                target_sum,
+                target_gap,
+                possible,
+                possible_weight,
+                possible_gap,
                 by_label,
-                wy,
-                scale,
-                weight,
+                label_weight,
+                sample_weight,
+                row_weight,
                 eps,
                 z_loss,
             )
-            loss = np.nan if wrong_label else loss
-            if losses != 0:
-                loss_of[i] = acc(loss, one)
-            if totals != 0:
-                add(sums, 0, loss)
-                add(sums, 2, weight)
-        if maxima != 0 and not saved:
-            max_of[i], rest_of[i] = top, rest
-        if g == 0:
+            loss = np.nan if nan_row else loss
+            if out.losses != 0:
+                losses[i] = to_compute(loss, one)
+            if out.totals != 0:
+                add(totals, 0, loss)
+                add(totals, 2, row_weight)
+        if out.maxima != 0 and not saved:
+            maxima[i], tail_sums[i] = top, tail_sum
+        if to.address == 0:
             continue
-        out = gs[to_row : to_row + classes]
-        if dead:
-            fill(out, zero, like)
+        # ---- gradient
+        row_gradient = gradient[to_row : to_row + classes]
+        if cotangent.no_row_counts:
+            fill(row_gradient, zero, like)
             continue
-        upstream = up_of[i] if ups != 0 else cotangent
-        upstream = np.nan if wrong_label else upstream
-        b = upstream * scale
-        zc = 2.0 * z_loss * upstream * weight * lse if z_loss > 0.0 else 0.0
-        whole = 1.0 + rest if top != -INF else np.nan
-        inv = 1.0 / whole
-        c = eps * total / number if eps > 0.0 else 0.0
+        row_cotangent = cotangents[i] if cotangent.each != 0 else cotangent.same
+        row_cotangent = np.nan if nan_row else row_cotangent
+        b = row_cotangent * sample_weight
+        zc = 2.0 * z_loss * row_cotangent * row_weight * lse if z_loss > 0.0 else 0.0
+        exp_sum = 1.0 + tail_sum if top != -INF else np.nan
+        inv = 1.0 / exp_sum
+        uniform = eps * target_sum / possible if eps > 0.0 else 0.0
         plain = by_label and eps == 0.0
-        factor = (b * wy + zc) / whole
-        tiny = abs(factor) < 2.0**-60  # scaled down it would be subnormal
+        factor = (b * label_weight + zc) / exp_sum
+        tiny = abs(factor) < 2.0**-60  # times 2^-64 it would be subnormal
         for a in range(0, classes, L1_CHUNK):
             n = min(L1_CHUNK, classes - a)
-            x_piece = decoded(row[a : a + n], raw)
-            z = x_piece
-            if cap > 0.0:
-                capped(x_piece, c4, logits)
-                z = logits[:n]
-            to = written(out[a : a + n], made)
+            x = decoded(row[a : a + n], decoded_chunk)
+            z = x
+            if capping:
+                capped(x, cap, capped_chunk)
+                z = capped_chunk[:n]
+            g = written(row_gradient[a : a + n], gradient_chunk)
             if plain and (tiny or not near):
-                down = acc(DOWN if tiny else factor * DOWN, one)
-                far_softmax(z, top, down, acc(factor if tiny else 1.0, one), one, to)
+                down = to_compute(DOWN if tiny else factor * DOWN, one)
+                far_softmax(z, top, down, to_compute(factor if tiny else 1.0, one), one, g)
             elif plain:
-                near_softmax(z, low, bias, acc(factor * (unit * DOWN), one), to)
+                near_softmax(z, low, bias, to_compute(factor * (unit * DOWN), one), g)
             else:
                 t = zeros[:n]
                 if not by_label:
-                    t = targets[i * classes + a : i * classes + a + n]
+                    t = soft[i * classes + a : i * classes + a + n]
                     if weighted:
-                        multiply(t, weights[a : a + n], product)
-                        t = product[:n]
-                e = exps[:n]
+                        multiply(t, class_weight[a : a + n], weighted_chunk)
+                        t = weighted_chunk[:n]
+                e = exp_chunk[:n]
                 exponentials(z, near, top, low, bias, e)
                 mixed_gradient(
                     z,
                     e,
                     t,
-                    weights[a : a + n] if weighted else ones[:n],
+                    class_weight[a : a + n] if weighted else ones[:n],
                     top,
-                    acc(unit * DOWN, one),
-                    acc(unit * DOWN / whole, one),
-                    acc(rest, one),
-                    acc(inv, one),
-                    acc(b, one),
-                    acc(zc, one),
-                    acc(1.0 - eps, one),
-                    acc(wy if by_label else mass, one),
-                    acc(c, one),
-                    acc(share, one),
+                    to_compute(unit * DOWN, one),
+                    to_compute(unit * DOWN / exp_sum, one),
+                    to_compute(tail_sum, one),
+                    to_compute(inv, one),
+                    to_compute(b, one),
+                    to_compute(zc, one),
+                    to_compute(1.0 - eps, one),
+                    to_compute(label_weight if by_label else target_weight, one),
+                    to_compute(uniform, one),
+                    to_compute(possible_weight, one),
                     one,
-                    to,
+                    g,
                 )
-            if cap > 0.0:
-                slope_times(x_piece, c4, to)
-            encode(to, out[a : a + n], like)
+            if capping:
+                times_cap_slope(x, cap, g)
+            encode(g, row_gradient[a : a + n], like)
         if by_label:
-            e = exp_scaled(-dot, 0.0) * DOWN
-            q = rest * inv if dot == 0.0 else (1.0 + (rest - e)) * inv
+            e = exp_scaled(-target_gap, 0.0) * DOWN
+            q = tail_sum * inv if target_gap == 0.0 else (1.0 + (tail_sum - e)) * inv  # 1 - p
             p = e * inv
-            wj = f8(weights[y]) if weighted else 1.0
-            mine = c * (wj if zy != -INF else 0.0)
-            v = (p * (c * share - mine) - ((1.0 - eps) * wy + mine) * q) * b
+            w = f8(class_weight[y]) if weighted else 1.0
+            own = uniform * (w if z_label != -INF else 0.0)
+            others = uniform * possible_weight - own
+            v = (p * others - ((1.0 - eps) * label_weight + own) * q) * b
             v += 0.0 if p == 0.0 else zc * p
-            if cap > 0.0:
-                v *= f8(sech2(at / c4))
-            out[y] = narrow(acc(v, one), like)
-    memory[0] = 0  # it lives until here
+            if capping:
+                v *= f8(sech2(at_label / cap))
+            row_gradient[y] = narrow(to_compute(v, one), like)
+    memory[0] = 0  # without a use here Numba frees it after the last use of its address

@@ -1,7 +1,10 @@
-"""Loops over a piece of a row that stays in the first cache: one reduction or one map each.
+"""Loops over a chunk of a row that stays in the first-level cache: one reduction or one map each.
 
-LLVM vectorises a reduction only where it may reassociate, one to a loop, and a maximum only over
-integers; the elementary functions inside keep their own, stricter rules.
+LLVM vectorises a reduction only where it may reassociate the additions, only one to a loop, and a
+maximum only over integers. So each loop does one thing, sums are compiled with FAST, and maxima are
+taken of floats' bits; the elementary functions that are called inside keep their own, stricter
+rules. In every function z, a, w, e and out are (n,) in the compute dtype, but where something else
+is said: logits, target weights, class weights, scaled exponentials, and what is written.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ from numba import types
 from numba.extending import overload
 
 from ..kernel_cache import inline
-from .bits import acc, bits4, bits8, f8, float4, float8, i4, i8, narrow, wide
+from .bits import bits4, bits8, f8, float4, float8, i4, i8, narrow, to_compute, widen
 from .functions import DOWN, exp_near, exp_scaled, sech2, tanh
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 CONTRACT = {"contract"}
 INF = np.inf
-BLOCK = 128  # four times what a loop over float64 takes at once
-PART = 1024  # few enough additions to one lane
+UNROLLED = 128  # numbers: four times what one turn of a vectorised loop over float64 takes
+# Numbers that are added in float32 before the sum goes to float64: each vector lane then adds so
+# few that its rounding errors stay below the result's.
+SUM_CHUNK = 1024
 
 
 def _key(v: Any) -> Any:
@@ -29,10 +34,12 @@ def _key(v: Any) -> Any:
 
 
 def _unkey(k: Any) -> Any:
+    """Return the float that `_key` maps to k."""
     raise NotImplementedError("compiled code only")
 
 
-def _least(v: Any) -> Any:
+def _least_key(v: Any) -> Any:
+    """Return the least integer of the type that `_key` returns for v."""
     raise NotImplementedError("compiled code only")
 
 
@@ -42,7 +49,8 @@ def _key_of(v: Any) -> Any:
 
         def single(v: Any) -> Any:
             b = bits4(v)
-            return i4(b ^ ((b >> i4(31)) & i4(0x7FFFFFFF)))  # Numba widens to int64
+            # Numba computes with int64, and would keep it: half as many numbers to a vector.
+            return i4(b ^ ((b >> i4(31)) & i4(0x7FFFFFFF)))
 
         return single
 
@@ -60,8 +68,8 @@ def _unkey_of(k: Any) -> Any:
     return lambda k: float8(k ^ ((k >> i8(63)) & i8(0x7FFFFFFFFFFFFFFF)))
 
 
-@overload(_least, strict=False)
-def _least_of(v: Any) -> Any:
+@overload(_least_key, strict=False)
+def _least_key_of(v: Any) -> Any:
     if v == types.float32:
         return lambda v: i4(-(2**31))
     return lambda v: i8(-(2**63))
@@ -69,8 +77,8 @@ def _least_of(v: Any) -> Any:
 
 @inline(fastmath=FAST)
 def largest(z: Any) -> Any:
-    """Return the maximum; NaN where one of positive sign is among them."""
-    best = _least(z[0])
+    """Return the maximum; NaN where a NaN of positive sign is among the numbers."""
+    best = _least_key(z[0])
     for j in range(len(z)):
         k = _key(z[j])
         best = k if k > best else best
@@ -88,7 +96,7 @@ def sum_all(z: Any, zero: Any) -> Any:
 
 @inline(fastmath=FAST)
 def count_equal(z: Any, m: Any) -> Any:
-    """Return the number of entries at m."""
+    """Return the number of entries that equal m."""
     n = i4(0)
     for j in range(len(z)):
         n += i4(z[j] == m)
@@ -108,7 +116,10 @@ def exponentials(z: Any, near: bool, m: Any, low: Any, bias: Any, out: Any) -> N
 
 @inline(fastmath=FAST)
 def sum_wide(e: Any) -> float:
-    """Return Σ e, in float64 but for four at a time: half the conversions, and no vector less."""
+    """Return Σ e of a multiple of four numbers: four by four in the compute dtype, then in float64.
+
+    A conversion to float64 takes time, and halves how many numbers fit a vector.
+    """
     n = len(e) // 4
     a, b, c, d = e[:n], e[n : 2 * n], e[2 * n : 3 * n], e[3 * n : 4 * n]
     s = 0.0
@@ -119,29 +130,30 @@ def sum_wide(e: Any) -> float:
 
 @inline()
 def sum_padded(e: Any, n: int, zero: Any) -> float:
-    """Return Σ of the first n; what stands behind them is overwritten.
+    """Return the sum of the first n of e: (whole chunk,), and overwrite with 0 what follows them.
 
-    Whole blocks alone: what is left over of a vectorised loop is added one by one, each rounded.
+    The loops take whole multiples of UNROLLED: what a vectorised loop has left over it adds one by
+    one, each addition rounded.
     """
-    whole = (n + BLOCK - 1) // BLOCK * BLOCK
+    whole = (n + UNROLLED - 1) // UNROLLED * UNROLLED
     for j in range(n, whole):
         e[j] = zero
     s = 0.0
-    for a in range(0, whole, PART):
-        s += sum_wide(e[a : min(a + PART, whole)])
+    for a in range(0, whole, SUM_CHUNK):
+        s += sum_wide(e[a : min(a + SUM_CHUNK, whole)])
     return s
 
 
 @inline(fastmath=CONTRACT)
-def drop_top(z: Any, m: Any, zero: Any, e: Any) -> None:
-    """Put 0 where z is the maximum."""
+def drop_maximum(z: Any, m: Any, zero: Any, e: Any) -> None:
+    """Write 0 over e where z is the maximum."""
     for j in range(len(e)):
         e[j] = zero if z[j] == m else e[j]
 
 
 @inline(fastmath=FAST)
 def sum_gaps(a: Any, z: Any, m: Any, zero: Any) -> Any:
-    """Return Σ a (m - z); a term of weight 0, or at m, is absent."""
+    """Return Σ a (m - z) without the terms of weight 0 or at m, which may be 0·inf or inf - inf."""
     s = zero
     for j in range(len(z)):
         s += zero if (z[j] == m) | (a[j] == zero) else a[j] * (m - z[j])
@@ -150,17 +162,17 @@ def sum_gaps(a: Any, z: Any, m: Any, zero: Any) -> Any:
 
 @inline(fastmath=FAST)
 def sum_possible_gaps(w: Any, z: Any, m: Any, zero: Any) -> Any:
-    """Return Σ w (m - z) over the possible classes."""
+    """Return Σ w (m - z) over the classes that are not masked, as `sum_gaps` does."""
     s = zero
     for j in range(len(z)):
-        gone = (z[j] == m) | (w[j] == zero) | (z[j] == -INF)
-        s += zero if gone else w[j] * (m - z[j])
+        absent = (z[j] == m) | (w[j] == zero) | (z[j] == -INF)
+        s += zero if absent else w[j] * (m - z[j])
     return s
 
 
 @inline(fastmath=FAST)
 def sum_possible(w: Any, z: Any, zero: Any) -> Any:
-    """Return Σ w over the possible classes."""
+    """Return Σ w over the classes that are not masked."""
     s = zero
     for j in range(len(z)):
         s += zero if z[j] == -INF else w[j]
@@ -169,7 +181,7 @@ def sum_possible(w: Any, z: Any, zero: Any) -> Any:
 
 @inline(fastmath=FAST)
 def multiply(a: Any, b: Any, out: Any) -> None:
-    """Write a·b."""
+    """Write a·b, each (n,)."""
     for j in range(len(out)):
         out[j] = a[j] * b[j]
 
@@ -183,8 +195,11 @@ def near_softmax(z: Any, low: Any, bias: Any, factor: Any, out: Any) -> None:
 
 @inline(fastmath=CONTRACT)
 def far_softmax(z: Any, m: Any, first: Any, second: Any, one: Any, out: Any) -> None:
-    """Write exp(z - m)·2^64·first·second, 0 where the first is; m may be infinite."""
-    zero, at_top = one - one, acc(1.0 / DOWN, one)
+    """Write exp(z - m)·2^64·first·second, and 0 where the exponential is; m may be infinite.
+
+    Two factors, because their product may be subnormal. A `first` that is NaN makes all NaN.
+    """
+    zero, at_top = one - one, to_compute(1.0 / DOWN, one)
     for j in range(len(z)):
         e = at_top if z[j] == m else exp_scaled(z[j], m)
         out[j] = zero if (e == zero) & (first == first) else (e * first) * second
@@ -199,31 +214,32 @@ def mixed_gradient(
     m: Any,
     unit: Any,
     unit_inv: Any,
-    rest: Any,
+    tail_sum: Any,
     inv: Any,
     b: Any,
     zc: Any,
     keep: Any,
-    rem: Any,
-    c: Any,
-    shares: Any,
+    target_weight: Any,
+    uniform: Any,
+    uniform_weight: Any,
     one: Any,
     out: Any,
 ) -> None:
-    """Write b [p (A - α) - α (1-p)] + zc p, α_j = keep a_j + c w_j over the possible classes.
+    """Write b [p (A - α) - α (1 - p)] + zc p, α_j = keep a_j + uniform w_j, w_j 0 where masked.
 
-    A - α_j is keep (rem - a_j) + c (shares - w_j); exp(z - m) is e·unit.
+    A - α_j is keep (target_weight - a_j) + uniform (uniform_weight - w_j), and exp(z - m) is
+    e·unit. keep: 1 - label_smoothing.
     """
-    zero, tail = one - one, rest * inv
+    zero, tail = one - one, tail_sum * inv
     for j in range(len(z)):
         top = z[j] == m
         p = inv if top else e[j] * unit_inv
-        q = tail if top else (one + (rest - e[j] * unit)) * inv
-        share = zero if z[j] == -INF else w[j]
-        mine = keep * a[j] + c * share
-        others = keep * (rem - a[j]) + c * (shares - share)
-        g = (p * others - mine * q) * b
-        out[j] = g + (zero if p == zero else zc * p)
+        q = tail if top else (one + (tail_sum - e[j] * unit)) * inv  # 1 - p
+        possible = zero if z[j] == -INF else w[j]
+        own = keep * a[j] + uniform * possible
+        others = keep * (target_weight - a[j]) + uniform * (uniform_weight - possible)
+        g = (p * others - own * q) * b
+        out[j] = g + (zero if p == zero else zc * p)  # zc may be infinite or NaN
 
 
 @inline(fastmath=CONTRACT)
@@ -234,58 +250,61 @@ def capped(x: Any, cap: Any, out: Any) -> None:
 
 
 @inline(fastmath=CONTRACT)
-def slope_times(x: Any, cap: Any, out: Any) -> None:
-    """Multiply by the slope of the cap."""
+def times_cap_slope(x: Any, cap: Any, out: Any) -> None:
+    """Multiply out by the derivative of cap·tanh(x/cap)."""
     for j in range(len(x)):
         out[j] *= sech2(x[j] / cap)
 
 
-def decoded(stored: Any, buffer: Any) -> Any:
-    """Return the stored numbers in the arithmetic's dtype, in the buffer if they are not."""
+def decoded(values: Any, buffer: Any) -> Any:
+    """Return stored values: (n,) in the compute dtype: themselves, or a copy in the buffer."""
     raise NotImplementedError("compiled code only")
 
 
-def written(stored: Any, buffer: Any) -> Any:
-    """Return where a piece of the gradient is computed: in place, or in the buffer."""
+def written(values: Any, buffer: Any) -> Any:
+    """Return where a chunk of the gradient is computed: in its place, or in the buffer.
+
+    `encode` then brings it from the buffer to its place.
+    """
     raise NotImplementedError("compiled code only")
 
 
-def encode(made: Any, stored: Any, like: Any) -> None:
-    """Round what was computed in a buffer into place."""
+def encode(g: Any, values: Any, like: Any) -> None:
+    """Round g: (n,) from the buffer to the stored values, where it was not computed in place."""
     raise NotImplementedError("compiled code only")
 
 
-_KEPT = (types.float32, types.float64)
+_COMPUTE_DTYPES = (types.float32, types.float64)
 
 
 @overload(decoded, strict=False)
-def _decoded(stored: Any, buffer: Any) -> Any:
-    if stored.dtype in _KEPT:
-        return lambda stored, buffer: stored
+def _decoded(values: Any, buffer: Any) -> Any:
+    if values.dtype in _COMPUTE_DTYPES:
+        return lambda values, buffer: values
 
-    def convert(stored: Any, buffer: Any) -> Any:
-        out = buffer[: len(stored)]
-        for j in range(len(stored)):
-            out[j] = wide(stored[j])
+    def convert(values: Any, buffer: Any) -> Any:
+        out = buffer[: len(values)]
+        for j in range(len(values)):
+            out[j] = widen(values[j])
         return out
 
     return convert
 
 
 @overload(written, strict=False)
-def _written(stored: Any, buffer: Any) -> Any:
-    if stored.dtype in _KEPT:
-        return lambda stored, buffer: stored
-    return lambda stored, buffer: buffer[: len(stored)]
+def _written(values: Any, buffer: Any) -> Any:
+    if values.dtype in _COMPUTE_DTYPES:
+        return lambda values, buffer: values
+    return lambda values, buffer: buffer[: len(values)]
 
 
 @overload(encode, strict=False)
-def _encode(made: Any, stored: Any, like: Any) -> Any:
-    if stored.dtype in _KEPT:
-        return lambda made, stored, like: None
+def _encode(g: Any, values: Any, like: Any) -> Any:
+    if values.dtype in _COMPUTE_DTYPES:
+        return lambda g, values, like: None
 
-    def convert(made: Any, stored: Any, like: Any) -> None:
-        for j in range(len(stored)):
-            stored[j] = narrow(made[j], like)
+    def convert(g: Any, values: Any, like: Any) -> None:
+        for j in range(len(values)):
+            values[j] = narrow(g[j], like)
 
     return convert

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..kernel_cache import inline
 from . import xla_layout as at
-from .bits import EVER, f4, f8, float8, i2, i4, i8, u1, u2
+from .bits import NO_BOUND, f4, f8, float8, i2, i4, i8, u1, u2
 from .xla_call import (
     allocate,
     call_c,
@@ -120,7 +120,7 @@ def run_piece(s: int, first: int, count: int, room: int) -> Any:
         count,
         classes,
         get(s, at.LOGITS),
-        EVER,
+        NO_BOUND,
         0,
         classes,
         1,
@@ -145,7 +145,7 @@ def run_piece(s: int, first: int, count: int, room: int) -> Any:
         moved(get(s, at.MAXIMA), first * size),
         moved(get(s, at.RESTS), first * 8),
         get(s, at.GRADIENT),
-        EVER,
+        NO_BOUND,
         0,
         classes,
         1,
