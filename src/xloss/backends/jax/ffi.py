@@ -230,11 +230,11 @@ def _kinds(x: Any, *_: Any, form: Form) -> list[Any]:
     acc = jnp.dtype("float64" if x.dtype == jnp.float64 else "float32")
 
     def kind(shape: tuple[int, ...], dtype: Any) -> Any:
-        spread = tuple(x.sharding.options)[: len(x.shape) - 1]
+        spread = tuple(x.sharding.spec)[: len(x.shape) - 1]
         spread = (*spread, *(None,) * (len(shape) - len(spread)))
-        options = jax.sharding.PartitionSpec(*spread)  # type: ignore[no-untyped-call]
+        spec = jax.sharding.PartitionSpec(*spread)  # type: ignore[no-untyped-call]
         return x.update(
-            shape=shape, dtype=dtype, weak_type=False, sharding=x.sharding.update(options=options)
+            shape=shape, dtype=dtype, weak_type=False, sharding=x.sharding.update(spec=spec)
         )
 
     rows = x.shape[:-1]

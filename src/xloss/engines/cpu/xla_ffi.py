@@ -121,7 +121,7 @@ def _ready(dtype: str, by_rows: bool) -> None:
     kind = typeof(like)
     whole, real, truth = types.int64, types.float64, types.boolean
     numbers = *(whole,) * 16, real, truth, real, real, real, truth, *(whole,) * 9
-    signature = kind, types.Tuple(numbers)
+    signature = kind, types.Tuple(numbers)  # type: ignore[attr-defined]
     function = kernels.rows if by_rows else kernels.columns
     place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows
     xla_call.TABLE[place] = _entry(function, signature)
