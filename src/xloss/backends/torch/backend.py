@@ -2,83 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
-from ..._arrays.context import Context, context, functional
-from ..._arrays.inspect import Array, namespace
+from ..._arrays.context import functional
+from ..._arrays.inspect import Array
 from ..._arrays.ops import cast
 from ...core import softmax
 from ...core.call import LossCall
-from ...core.family import SOFTMAX_KINDS, formula_gradients
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
-from ...core.reduce import exact_sum, mean
-from ...core.targets import live_rows, prepare, total_weight
-from ...core.weights import mean_weights
+from ...core.targets import prepare, total_weight
 from ...engines import choose
 from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import cuda as torch_cuda
-from . import custom_op, custom_op_formula, custom_op_host
-from .numpy_views import numpy_call, numpy_context, tensor, view, views
-from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
+from . import custom_op, custom_op_host, row_losses
+from .following import followed, functionalized, transformed
+from .numpy_views import numpy_call, tensor, view
+from .softmax_rules import softmax_parts
 
 
 def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
-    if call.memory is not None and torch_cuda.takes(call):
-        return torch_cuda.value(call, _by_rows)
+    return _choose(call)(call)
+
+
+def _choose(call: LossCall) -> Callable[[LossCall], Array]:
+    """Choose one of five ways to the loss, by who follows the call and where its arrays are."""
     o = call.operands
+    if call.memory is not None and torch_cuda.takes(call):
+        return _on_gpu
     compiling = torch.compiler.is_compiling()
     if compiling:
         custom_op.refuse_second("torch.compile")
         if custom_op_host.takes(call):
-            mapped_over = custom_op.transforming()
-            return _by_rows(call, True) if mapped_over else custom_op_host.value(call)
+            return _traced if custom_op.transforming() else custom_op_host.value
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
-    transformed = _transformed(o, compiling)
-    if transformed and _functionalized():
-        return _by_rows(call, True)
-    if not recorded and not transformed:
-        return _by_rows(call, True) if compiling and custom_op.takes(call) else _plain(call)
-    # What torch.func follows may be something else: it takes no Function with a context of its own.
-    by_rows = (
-        call.options.reduction == "none" or compiling or transformed or custom_op.transforming()
-    )
-    if not by_rows and (o.targets is None or not o.targets.requires_grad):
-        if default.reduces(choose(o, call.options, call.cx), call):
-            return torch_cuda.recorded(call, _by_rows)
-        return torch_reduced.recorded(call, _by_rows)
-    return _by_rows(call, compiling)
-
-
-def _by_rows(call: LossCall, compiling: bool = False) -> Array:
-    """Return the loss as a function of row losses, in plain operations."""
-    cx = functional(call.cx)
-    o = call.operands
-    weight = None
-    if call.options.reduction == "mean":
-        # In plain operations: the sum of soft targets is a function of them.
-        n = call.normalizer
-        o, n = mean_weights(o, call.options, cx, call.classes, n, rounded=True)
-        o, weight = live_rows(o, call.options, cx, call.classes, n)
-        call = call._replace(operands=o, normalizer=n)
     if compiling:
-        ops = (custom_op, custom_op_host, custom_op_formula)
-        op = next((op for op in ops if op.takes(call)), None)
-        rows = _surrogate(call) if op is None else op.rows(call)
-    else:
-        rows = _recorded(call)
-    if call.options.reduction == "none":
-        return rows
-    total = exact_sum(cx, rows)
-    if weight is not None:
-        total = mean(cx, total, weight, call.normalizer)
-    return cast(cx, total, cx.compute_dtype)
+        return _traced if recorded or custom_op.takes(call) else _unrecorded
+    if not transformed(o):
+        if not recorded:
+            return _unrecorded
+        # Inside torch.func a Function with a context of its own fails, even if it follows others.
+        of_rows = call.options.reduction == "none" or custom_op.transforming()
+        if not of_rows and (o.targets is None or not o.targets.requires_grad):
+            return _reduction_recorded
+    elif functionalized():
+        return _traced
+    return row_losses.value
+
+
+def _on_gpu(call: LossCall) -> Array:
+    """Return a mean or a sum by one launch, with its gradient if the logits require one."""
+    return torch_cuda.value(call, row_losses.value)
+
+
+def _traced(call: LossCall) -> Array:
+    """Return the loss in operations that a compiler traces: no autograd.Function."""
+    return row_losses.value(call, traced=True)
+
+
+def _unrecorded(call: LossCall) -> Array:
+    """Return the loss where nothing records it: by the engine, on NumPy views where it can be."""
+    on_numpy = numpy_call(call)
+    return default.value(call) if on_numpy is None else tensor(default.value(on_numpy))
+
+
+def _reduction_recorded(call: LossCall) -> Array:
+    """Return a mean or a sum as one step of autograd, whose backward is the closed form."""
+    if default.reduces(choose(call.operands, call.options, call.cx), call):
+        return torch_cuda.recorded(call, row_losses.value)
+    return torch_reduced.recorded(call, row_losses.value)
 
 
 def value_and_grad(
@@ -89,17 +86,12 @@ def value_and_grad(
         if wanted == ("x",) and custom_op_host.takes(call):
             got, grad = custom_op_host.value_and_grad(call, cotangent)
             return got, default.named(call, grad, None)
-        twin = numpy_call(call)
-        if twin is None:
+        on_numpy = numpy_call(call)
+        if on_numpy is None:
             return default.value_and_grad(call, wanted, cotangent)
         given = None if cotangent is None else view(cotangent)
-        got, grads = default.value_and_grad(twin, wanted, given)
+        got, grads = default.value_and_grad(on_numpy, wanted, given)
         return tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
-
-
-def _plain(call: LossCall) -> Array:
-    twin = numpy_call(call)
-    return default.value(call) if twin is None else tensor(default.value(twin))
 
 
 def elements(call: LossCall) -> Array:
@@ -109,12 +101,12 @@ def elements(call: LossCall) -> Array:
     if compiling:
         custom_op.refuse_second("torch.compile")
     recorded = torch.is_grad_enabled() and x.requires_grad
-    if not recorded and not _transformed(call.operands, compiling):
+    if not recorded and not transformed(call.operands):
         return default.elements(call)
     choose(call.operands, call.options, cx)
     logarithm = call.options.kind == "log_softmax"
     z = cast(cx, x, cx.compute_dtype)
-    if compiling or (_followed(call.operands) and _functionalized()):
+    if compiling or (followed(call.operands) and functionalized()):
         # The value is ours, the derivative that of the compiler's own softmax.
         twin = torch.log_softmax(z, -1) if logarithm else torch.softmax(z, -1)
         mine = softmax.parts(z.detach(), functional(cx))
@@ -131,199 +123,3 @@ def weight(call: LossCall) -> Array:
         return default.weight(call)
     t = prepare(o, call.options, functional(cx), call.classes)
     return total_weight(t, 0, functional(cx))
-
-
-def _transformed(o: Operands, compiling: bool) -> bool:
-    """Tell whether torch.func or forward-mode autodiff follows one of the operands."""
-    if compiling:
-        return False
-    return forward_ad._current_level >= 0 or _followed(o)
-
-
-def _functionalized() -> bool:
-    """Tell whether torch.func.functionalize is at work, which refuses every autograd.Function."""
-    kind = torch._C._functorch.TransformType.Functionalize
-    if all(one.key() != kind for one in torch._C._functorch.get_interpreter_stack() or ()):
-        return False
-    custom_op.refuse_second("torch.func.functionalize")
-    return True
-
-
-def _followed(o: Operands) -> bool:
-    """Tell whether torch.func follows one of the operands: labels and weights count too."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return any(a is not None and wrapped(a) for a in o)
-
-
-def _recorded(call: LossCall) -> Array:
-    o = call.operands
-    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
-    return out[0] if isinstance(out, tuple) else out
-
-
-def _surrogate(call: LossCall) -> Array:
-    """Return rows whose recorded derivative is the closed form: value + Σ g (x - x.detach()).
-
-    A compiler differentiates this to the gradient that keeps the tail; an autograd.Function it
-    cannot trace without a warning of its own. First order only, as under torch.compile always.
-    """
-    o, options = call.operands, call.options
-    compiling = torch.compiler.is_compiling()
-    cx = functional(call.cx)
-    fixed = Operands(
-        o.x.detach(),
-        None if o.targets is None else o.targets.detach(),
-        o.class_weight,
-        o.sample_weight,
-        o.where,
-        o.pos_weight,
-    )
-    rows: Any = (
-        choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
-    )
-    g, h = formula_gradients(fixed, options, cx, call.classes, Cotangent(1.0))
-    for x, slope in ((o.x, g), (o.targets, h)):
-        # What torch.func follows says that of itself only in the innermost of its levels.
-        if x is None or slope is None or (compiling and not x.requires_grad):
-            continue
-        zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.compute_dtype), 0.0)
-        slope = cast(cx, slope, cx.compute_dtype)
-        infinite = torch.isinf(slope)
-        # The square root's slope at 0 is inf: an infinite derivative of a term that is 0.
-        steep = torch.sqrt(torch.where(infinite, zero, 1.0)) * torch.sign(slope)
-        term = torch.where(infinite, steep, torch.where(infinite, 0.0, slope) * zero)
-        rows = rows + (term.sum(-1) if term.ndim > rows.ndim else term)
-    return rows
-
-
-def _context(o: Operands, clean: bool) -> Context:
-    cx = context(o.x, namespace(o.x))._replace(labels_verified=clean)
-    return functional(cx) if _followed(o) else cx
-
-
-def _run(
-    o: Operands,
-    options: Options,
-    classes: int,
-    clean: bool,
-    outputs: Outputs,
-    cotangent: Any = 1.0,
-    saved: tuple[Array, ...] | None = None,
-) -> Outcome:
-    """Run the engine on the tensors, or on NumPy views of them."""
-    cx = _context(o, clean)
-    if not isinstance(cotangent, float):
-        cotangent, cx = torch_reduced.cotangent(cotangent, cx)
-    twin = views(o) if options.engine is None and cx.on_host else None
-    if twin is None:
-        return choose(o, options, cx).run(
-            o, options, cx, classes, outputs, Cotangent(cotangent), saved
-        )
-    cx = numpy_context(twin.x, cx)
-    cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
-    known = None if saved is None else tuple(map(view, saved))
-    got = choose(twin, options, cx).run(
-        twin, options, cx, classes, outputs, Cotangent(cotangent), known
-    )
-    return Outcome(
-        rows=None if got.rows is None else tensor(got.rows),
-        grad=None if got.grad is None else tensor(got.grad),
-        grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
-        stats=None if got.stats is None else tuple(map(tensor, got.stats)),
-    )
-
-
-class _Rows(torch.autograd.Function):
-    """Row losses; saves its inputs and two numbers a row."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        def call(*others: Any) -> Any:
-            made = *others[:2], weight, *others[2:]
-            return _Rows.apply(*made)  # type: ignore[no-untyped-call]
-
-        weight = args[2]
-        rest, dims = (*args[:2], *args[3:]), (*in_dims[:2], *in_dims[3:])
-        if in_dims[2] is None:
-            return mapped(call, info, dims, *rest)
-        # Other class weights in each call, which one call has no place for.
-        each = []
-        for i in range(info.batch_size):
-            weight = args[2].select(in_dims[2], i)
-            one = (
-                a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True)
-            )
-            each.append(call(*one))
-        return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
-
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        o = Operands(*args[:6])
-        options, classes, clean = args[6:]
-        got = _run(
-            o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX_KINDS)
-        )
-        return (got.rows, *(got.stats or ()))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        stats = output[1:]
-        ctx.mark_non_differentiable(*stats)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:6], *stats)
-        ctx.save_for_forward(*inputs[:6], *stats)
-        ctx.options = inputs[6:]
-
-    @staticmethod
-    def backward(ctx: Any, *ups: Any) -> Any:
-        none = (None,) * 9
-        if ups[0] is None:
-            return none
-        kept = ctx.saved_tensors  # activation checkpointing gives them once
-        o, stats = Operands(*kept[:6]), kept[6:]
-        options, classes, clean = ctx.options
-        wants = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():
-            g, h = _formula(o, options, classes, clean, ups[0])
-            cx = _context(o, clean)
-            g = cast(cx, g, o.x.dtype)
-            h = None if h is None or o.targets is None else cast(cx, h, o.targets.dtype)
-        else:
-            outputs = Outputs(grad=wants[0], grad_targets=wants[1])
-            got = _run(o, options, classes, clean, outputs, ups[0], tuple(stats) or None)
-            g, h = got.grad, got.grad_targets
-        return (g if wants[0] else None, h if wants[1] else None, *none[2:])
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        options, classes, clean = ctx.options
-        with following():
-            kept = primals(*ctx.saved_tensors)
-            o = Operands(*kept[:6])
-            g, h = _formula(o, options, classes, clean, 1.0)
-            cx = _context(o, clean)
-            out: Any = 0.0
-            for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
-                if slope is None or tangent is None:
-                    continue
-                # A class of slope exactly 0 does not move the loss, infinitely though it moves.
-                still = (slope == 0) & ~torch.isfinite(tangent)
-                term = cast(cx, slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
-                out = out + (term.sum(-1) if classes else term)
-        return (out, *(None for _ in kept[6:]))
-
-
-def _formula(
-    o: Operands, options: Options, classes: int, clean: bool, cotangent: Any
-) -> tuple[Array, Array | None]:
-    cx = functional(_context(o, clean))
-    return formula_gradients(
-        o,
-        options,
-        cx,
-        classes,
-        Cotangent(cotangent),
-        lambda z, _: softmax_parts(z),
-        lambda z, _: sigmoid_parts(z),
-    )

@@ -20,6 +20,7 @@ from ..eager.linear import Stage, argument, evaluated, gathered, rounded
 from ..eager.linear import run as blocks
 from . import backend as whole
 from . import custom_op, linear_products, numpy_views
+from .following import transformed
 
 NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
 TWICE = (
@@ -33,7 +34,7 @@ def value(call: LossCall) -> Array:
     compiling = torch.compiler.is_compiling()
     arrays = _arguments(call)
     every: Any = (*call.operands, *arrays)
-    if call.group is not None and whole._transformed(every, compiling):
+    if call.group is not None and transformed(every):
         raise RuntimeError("group: not under forward-mode autodiff")
     if _needs_logits(call, every):
         return _held(call)
@@ -51,7 +52,7 @@ def _needs_logits(call: LossCall, arrays: Any) -> bool:
     if torch.compiler.is_compiling():
         return bool(custom_op.transforming())
     wrapped = any(a is not None and is_wrapper(a) for a in arrays)
-    return wrapped or not call.cx.inplace_ok or whole._transformed(arrays, False)
+    return wrapped or not call.cx.inplace_ok or transformed(arrays)
 
 
 def value_and_grad(

@@ -1,0 +1,230 @@
+"""PyTorch: row losses under autograd, torch.func and compilers, and the loss made of them.
+
+Everything but the rows is plain operations, which PyTorch differentiates to any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..._arrays.context import Context, context, functional
+from ..._arrays.inspect import Array, namespace
+from ..._arrays.ops import cast
+from ...core.call import LossCall
+from ...core.family import SOFTMAX_KINDS, formula_gradients
+from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.reduce import exact_sum, mean
+from ...core.targets import live_rows
+from ...core.weights import mean_weights
+from ...engines import choose
+from . import autograd as torch_reduced
+from . import custom_op, custom_op_formula, custom_op_host
+from .following import followed
+from .numpy_views import numpy_context, tensor, view, views
+from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
+
+
+def value(call: LossCall, traced: bool = False) -> Array:
+    """Return the loss as a function of row losses, in plain operations.
+
+    traced: a compiler, or functionalize, takes no autograd.Function.
+    """
+    cx = functional(call.cx)
+    o = call.operands
+    weight = None
+    if call.options.reduction == "mean":
+        # In plain operations: the sum of soft targets is a function of them.
+        n = call.normalizer
+        o, n = mean_weights(o, call.options, cx, call.classes, n, rounded=True)
+        o, weight = live_rows(o, call.options, cx, call.classes, n)
+        call = call._replace(operands=o, normalizer=n)
+    if traced:
+        ops = (custom_op, custom_op_host, custom_op_formula)
+        op = next((op for op in ops if op.takes(call)), None)
+        rows = _surrogate(call) if op is None else op.rows(call)
+    else:
+        rows = _recorded(call)
+    if call.options.reduction == "none":
+        return rows
+    total = exact_sum(cx, rows)
+    if weight is not None:
+        total = mean(cx, total, weight, call.normalizer)
+    return cast(cx, total, cx.compute_dtype)
+
+
+def _recorded(call: LossCall) -> Array:
+    """Return row losses recorded by autograd."""
+    o = call.operands
+    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
+    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _surrogate(call: LossCall) -> Array:
+    """Return row losses whose derivative is the closed form: value + Σ g (x - x.detach()).
+
+    A compiler differentiates this to the gradient that keeps the tail. An autograd.Function it
+    cannot trace without a warning of its own. There is no second derivative, as always under
+    torch.compile.
+    """
+    o, options = call.operands, call.options
+    compiling = torch.compiler.is_compiling()
+    cx = functional(call.cx)
+    fixed = Operands(
+        o.x.detach(),
+        None if o.targets is None else o.targets.detach(),
+        o.class_weight,
+        o.sample_weight,
+        o.where,
+        o.pos_weight,
+    )
+    rows: Any = (
+        choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
+    )
+    g, h = formula_gradients(fixed, options, cx, call.classes, Cotangent(1.0))
+    for x, slope in ((o.x, g), (o.targets, h)):
+        # Under torch.func requires_grad is true at the innermost level only, so it is not asked.
+        if x is None or slope is None or (compiling and not x.requires_grad):
+            continue
+        zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.compute_dtype), 0.0)
+        slope = cast(cx, slope, cx.compute_dtype)
+        infinite = torch.isinf(slope)
+        # An infinite derivative of a term that is 0: the square root's derivative at 0 is inf.
+        steep = torch.sqrt(torch.where(infinite, zero, 1.0)) * torch.sign(slope)
+        term = torch.where(infinite, steep, torch.where(infinite, 0.0, slope) * zero)
+        rows = rows + (term.sum(-1) if term.ndim > rows.ndim else term)
+    return rows
+
+
+def _context(o: Operands, clean: bool) -> Context:
+    cx = context(o.x, namespace(o.x))._replace(labels_verified=clean)
+    return functional(cx) if followed(o) else cx
+
+
+def _run(
+    o: Operands,
+    options: Options,
+    classes: int,
+    clean: bool,
+    outputs: Outputs,
+    cotangent: Any = 1.0,
+    saved: tuple[Array, ...] | None = None,
+) -> Outcome:
+    """Run the engine on the tensors, or on NumPy views of them."""
+    cx = _context(o, clean)
+    if not isinstance(cotangent, float):
+        cotangent, cx = torch_reduced.cotangent(cotangent, cx)
+    twin = views(o) if options.engine is None and cx.on_host else None
+    if twin is None:
+        return choose(o, options, cx).run(
+            o, options, cx, classes, outputs, Cotangent(cotangent), saved
+        )
+    cx = numpy_context(twin.x, cx)
+    cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
+    known = None if saved is None else tuple(map(view, saved))
+    got = choose(twin, options, cx).run(
+        twin, options, cx, classes, outputs, Cotangent(cotangent), known
+    )
+    return Outcome(
+        rows=None if got.rows is None else tensor(got.rows),
+        grad=None if got.grad is None else tensor(got.grad),
+        grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
+        stats=None if got.stats is None else tuple(map(tensor, got.stats)),
+    )
+
+
+class _Rows(torch.autograd.Function):
+    """Row losses under autograd; saves its inputs and two numbers a row."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        def call(*others: Any) -> Any:
+            made = *others[:2], weight, *others[2:]
+            return _Rows.apply(*made)  # type: ignore[no-untyped-call]
+
+        weight = args[2]
+        rest, dims = (*args[:2], *args[3:]), (*in_dims[:2], *in_dims[3:])
+        if in_dims[2] is None:
+            return mapped(call, info, dims, *rest)
+        # Every call has class weights of its own, which one call cannot take.
+        each = []
+        for i in range(info.batch_size):
+            weight = args[2].select(in_dims[2], i)
+            one = (
+                a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True)
+            )
+            each.append(call(*one))
+        return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
+
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        o = Operands(*args[:6])
+        options, classes, clean = args[6:]
+        got = _run(
+            o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX_KINDS)
+        )
+        return (got.rows, *(got.stats or ()))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        stats = output[1:]
+        ctx.mark_non_differentiable(*stats)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:6], *stats)
+        ctx.save_for_forward(*inputs[:6], *stats)
+        ctx.options = inputs[6:]
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        none = (None,) * 9
+        if ups[0] is None:
+            return none
+        kept = ctx.saved_tensors  # to be read once, under activation checkpointing
+        o, stats = Operands(*kept[:6]), kept[6:]
+        options, classes, clean = ctx.options
+        wants = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            g, h = _formula(o, options, classes, clean, ups[0])
+            cx = _context(o, clean)
+            g = cast(cx, g, o.x.dtype)
+            h = None if h is None or o.targets is None else cast(cx, h, o.targets.dtype)
+        else:
+            outputs = Outputs(grad=wants[0], grad_targets=wants[1])
+            got = _run(o, options, classes, clean, outputs, ups[0], tuple(stats) or None)
+            g, h = got.grad, got.grad_targets
+        return (g if wants[0] else None, h if wants[1] else None, *none[2:])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        options, classes, clean = ctx.options
+        with following():
+            kept = primals(*ctx.saved_tensors)
+            o = Operands(*kept[:6])
+            g, h = _formula(o, options, classes, clean, 1.0)
+            cx = _context(o, clean)
+            out: Any = 0.0
+            for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
+                if slope is None or tangent is None:
+                    continue
+                # A class of derivative 0 does not move the loss, even if its tangent is infinite.
+                still = (slope == 0) & ~torch.isfinite(tangent)
+                term = cast(cx, slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
+                out = out + (term.sum(-1) if classes else term)
+        return (out, *(None for _ in kept[6:]))
+
+
+def _formula(
+    o: Operands, options: Options, classes: int, clean: bool, cotangent: Any
+) -> tuple[Array, Array | None]:
+    cx = functional(_context(o, clean))
+    return formula_gradients(
+        o,
+        options,
+        cx,
+        classes,
+        Cotangent(cotangent),
+        lambda z, _: softmax_parts(z),
+        lambda z, _: sigmoid_parts(z),
+    )
