@@ -231,16 +231,3 @@ CONTEXTS: dict[str, type[Context]] = {
     "dask": DaskContext,
     "jax": JaxContext,
 }
-
-# For the layers above: the two operations that they call most, and the scalar of a result.
-cast = Context.cast
-
-
-def quiet(cx: Context) -> AbstractContextManager[Any]:
-    """Silence NumPy's floating-point warnings where the library prints them."""
-    return cx.quiet()
-
-
-def plain(cx: Context, x: Array) -> Array:
-    """Return a 0-d NumPy array as the scalar that NumPy's own functions return."""
-    return cx.plain(x)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from .._arrays.context import Context
 from .._arrays.host_data import moved
 from .._arrays.inspect import Array, dtype_name
-from .._arrays.ops import cast
 from ..core.call import LossCall
 from ..core.options import Operands
 from ..core.row_blocks import block_operands, block_slices
@@ -28,7 +27,7 @@ Hit = tuple[str, Mask, str]  # a rule, the rows of a block that it applies to, w
 def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...]) -> None:
     """Add what explains the losses of a block of rows, of which `start` is the first."""
     cx, o, classes = call.cx, call.operands, call.classes
-    weights = None if o.class_weight is None else host(cast(cx, o.class_weight, cx.compute_dtype))
+    weights = None if o.class_weight is None else host(cx.cast(o.class_weight, cx.compute_dtype))
     if weights is not None:
         odd = _odd(weights)
         if odd.any():
@@ -81,7 +80,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
         keep &= host(o.where)
     explained = np.zeros_like(keep)
     if o.sample_weight is not None:
-        scale = host(cast(cx, o.sample_weight, cx.compute_dtype))
+        scale = host(cx.cast(o.sample_weight, cx.compute_dtype))
         keep &= scale != 0
         odd = _odd(scale) & keep
         explained |= odd
@@ -100,8 +99,8 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
             )
             targets = np.where(odd, 0, targets)
     else:
-        t = cast(
-            cx, o.targets, cx.compute_dtype
+        t = cx.cast(
+            o.targets, cx.compute_dtype
         )  # on the array's own device: only affected rows are copied to the host
         odd = host(cx.xp.any(~(t >= 0) | (t == np.inf), axis=-1)) & keep
         explained |= odd
@@ -111,7 +110,7 @@ def _block(o: Operands, losses: Values, weights: Values | None, call: LossCall) 
         return
     z = _rows(o.x, failed, cx, lambda x: softcapped(x, options, cx))
     if targets is None:
-        asked = _rows(o.targets, failed, cx, lambda t: cast(cx, t, cx.compute_dtype))
+        asked = _rows(o.targets, failed, cx, lambda t: cx.cast(t, cx.compute_dtype))
     else:
         asked = targets[failed]
     for rule, of_failed, why in _from_logits(z, asked, weights, call):

@@ -12,7 +12,6 @@ from typing import Any
 
 from .._arrays.context import Context, read
 from .._arrays.inspect import Array
-from .._arrays.ops import cast, quiet
 from ..core import class_shards, class_slices
 from ..core.options import Cotangent, Operands, Options, Outputs
 from ..core.row_blocks import block_operands, block_slices
@@ -54,7 +53,7 @@ def shard_gradient(
 ) -> Array:
     """Return the gradient to a shard, in its dtype; s: of the whole rows."""
     if not cx.inplace_ok:
-        return cast(cx, class_shards.gradient(x, s, t, options, cx, cotangent), x.dtype)
+        return cx.cast(class_shards.gradient(x, s, t, options, cx, cotangent), x.dtype)
     engine = _compiled_engine(x, options, cx)
     return _gradient(engine, x, s, t, options, cx, cotangent)
 
@@ -148,11 +147,11 @@ def _compiled_stats(
     # Where all classes are NaN or masked the kernel's maximum is -inf, which a merge would take for
     # a slice without a possible class, and lose the NaN.
     m = xp.where(tail_sum == tail_sum, m, xp.nan)
-    at_label = cast(cx, cx.gather(x, t.labels), cx.compute_dtype)
-    with quiet(cx):
-        gap = cast(cx, m, cx.sum_dtype) - cast(cx, at_label, cx.sum_dtype)
+    at_label = cx.cast(cx.gather(x, t.labels), cx.compute_dtype)
+    with cx.quiet():
+        gap = cx.cast(m, cx.sum_dtype) - cx.cast(at_label, cx.sum_dtype)
         gap = xp.where(at_label == m, 0.0, gap)
-    weight = cast(cx, t.label_local, cx.sum_dtype)
+    weight = cx.cast(t.label_local, cx.sum_dtype)
     return RowStats(m, tail_sum, weight, weight, xp.where(t.label_local, gap, 0.0))
 
 
@@ -186,7 +185,7 @@ def _gradient(
             cut_cotangent(xp, cotangent, block),
         )
         at = (*block, ...)
-        out[at] = xp.reshape(cast(cx, g, x.dtype), out[at].shape)
+        out[at] = xp.reshape(cx.cast(g, x.dtype), out[at].shape)
     return out
 
 
@@ -211,7 +210,7 @@ def _compiled_gradient(
             t.label_invalid, xp.nan, row + xp.zeros(rows, dtype=cx.sum_dtype, device=cx.device)
         )
     if not isinstance(row, float):
-        row = cast(cx, xp.asarray(row), cx.sum_dtype)
+        row = cx.cast(xp.asarray(row), cx.sum_dtype)
     plain = Options("cross_entropy", indexed=True, z_loss=options.z_loss, engine=options.engine)
     o = Operands(x, t.labels, None, None, t.row_present)
     row_cotangent = Cotangent(row, None, cotangent.any_row_counts)
@@ -224,7 +223,7 @@ def _compiled_gradient(
     first = class_shards.gradient(
         x[..., :1], s, t._replace(label_local=xp.zeros_like(t.label_local)), options, cx, cotangent
     )
-    g[..., 0] = xp.where(t.label_local, g[..., 0], cast(cx, first[..., 0], x.dtype))
+    g[..., 0] = xp.where(t.label_local, g[..., 0], cx.cast(first[..., 0], x.dtype))
     return g
 
 

@@ -21,7 +21,6 @@ from .._arrays.inspect import (
     namespace,
     spread,
 )
-from .._arrays.ops import cast, quiet
 from ..core.call import LossCall
 from ..core.options import Operands
 from ..core.powers import decompose
@@ -61,7 +60,7 @@ def measure(call: LossCall) -> Measured:
     call, shift, sample = _balanced(call)
     o = call.operands
     rows = tuple(o.x.shape[:-1] if classes else o.x.shape)
-    with quiet(cx):
+    with cx.quiet():
         if cx.library == "dask":
             from ..backends.dask import backend as dask
 
@@ -79,7 +78,7 @@ def measure(call: LossCall) -> Measured:
             weights, right, predicted = (
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
-    facts = [cast(cx, losses, cx.sum_dtype), weights, cast(cx, right, cx.sum_dtype)]
+    facts = [cx.cast(losses, cx.sum_dtype), weights, cx.cast(right, cx.sum_dtype)]
     numbers = np.array(host(xp.stack(facts)), dtype=np.float64)  # one transfer
     return _measured(numbers, shift, sample, predicted)
 
@@ -109,7 +108,7 @@ def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
         return call, 0, None
     sample = o.sample_weight
     if sample is not None:
-        sample = cast(cx, sample, cx.compute_dtype)
+        sample = cx.cast(sample, cx.compute_dtype)
         mantissa, _, ordinary = decompose(cx, sample)
         # A library that flushes subnormals to 0 must not take their rows as absent.
         there = ordinary | (mantissa != 0)
@@ -123,23 +122,23 @@ def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:
     cx = call.cx
     xp = cx.xp
     t = prepare(o, call.options, cx, call.classes)
-    x = cast(cx, o.x, cx.compute_dtype)
+    x = cx.cast(o.x, cx.compute_dtype)
     if not call.classes:  # one probability an element: class 1 is predicted above one half
         half = 0.5 if call.options.kind == "binary_cross_entropy" else 0.0
-        predicted = cast(cx, x > half, cx.label_dtype)
-        labels = cast(cx, o.targets, cx.compute_dtype) > 0.5
+        predicted = cx.cast(x > half, cx.label_dtype)
+        labels = cx.cast(o.targets, cx.compute_dtype) > 0.5
     else:
         predicted = xp.argmax(x, axis=-1)
         if t.labels is not None:
             labels = t.labels
         else:  # the divergence takes its targets as they come
             labels = xp.argmax(
-                cast(cx, o.targets, cx.compute_dtype) if t.probs is None else t.probs, axis=-1
+                cx.cast(o.targets, cx.compute_dtype) if t.probs is None else t.probs, axis=-1
             )
     weights = t.row_weight
     if weights is None:
         weights = xp.ones_like(predicted, dtype=cx.sum_dtype)
-    return weights, predicted == cast(cx, labels, predicted.dtype), predicted
+    return weights, predicted == cx.cast(labels, predicted.dtype), predicted
 
 
 def constant(x: Array) -> Array:

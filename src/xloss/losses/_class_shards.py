@@ -8,7 +8,6 @@ from typing import Any
 from .._arrays.context import Context, read
 from .._arrays.host_data import fitted
 from .._arrays.inspect import INTEGERS, Array, dtype_name
-from .._arrays.ops import cast
 from ..backends import process_groups
 from ..core.call import LossCall
 from ..core.linear import Linear
@@ -197,7 +196,7 @@ def fingerprints_of(
     low = high = total = 0
     if reads and prod(t.shape):
         low, high = bounds(t, cx)
-        total = int(cx.xp.sum(cast(cx, t, cx.label_dtype)))
+        total = int(cx.xp.sum(cx.cast(t, cx.label_dtype)))
     given = tuple(a is not None for a in (o.class_weight, o.sample_weight, o.where, normalizer))
     number = normalizer if isinstance(normalizer, float) else None
     rows = tuple(int(n) for n in t.shape)

@@ -8,7 +8,6 @@ from typing import Any
 from .._arrays.context import Context, read
 from .._arrays.host_data import fitted
 from .._arrays.inspect import INTEGERS, dtype_name, spread
-from .._arrays.ops import cast
 from ..backends import fingerprints
 from ..core.call import LossCall
 from ..core.options import Operands, Options
@@ -272,7 +271,7 @@ def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> LossC
     x = check.move_last(x, at, cx)
     if is_empty(classes):
         # Made from a sum over no classes, so that an autodiff still sees the argument.
-        x, classes = cast(cx, cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
+        x, classes = cx.cast(cx.xp.sum(x, axis=-1, keepdims=True) - inf, x.dtype), 1
     return LossCall(name, options, cx, Operands(x), classes, at, None, (first,))
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from .. import backends
 from .._arrays.context import Context
 from .._arrays.inspect import dtype_name, is_real_float, namespace
-from .._arrays.ops import cast, plain, quiet
 from .._typing import Array
 from ..losses import _check as check
 
@@ -66,8 +65,8 @@ def perplexity(loss: Array | float, /) -> Array | float:
         except OverflowError:
             return math.inf
     x, cx = check.logits("loss", loss)
-    with quiet(cx):
-        result: Array = plain(cx, cx.xp.exp(cast(cx, x, cx.compute_dtype)))
+    with cx.quiet():
+        result: Array = cx.plain(cx.xp.exp(cx.cast(x, cx.compute_dtype)))
     return result
 
 
@@ -119,12 +118,12 @@ def _half_squares(arrays: list[Array], contexts: list[Context], factor: float) -
     cx = contexts[0]
     total: Any = None
     for x, own in zip(arrays, contexts, strict=True):
-        x = cast(own, x, own.compute_dtype)
-        part = cast(own, backends.square_sum(own, x), cx.sum_dtype)
+        x = own.cast(x, own.compute_dtype)
+        part = own.cast(backends.square_sum(own, x), cx.sum_dtype)
         total = part if total is None else total + part
     wide = any(dtype_name(own.compute_dtype) == "float64" for own in contexts)
-    half: Array = plain(
-        cx, cast(cx, 0.5 * factor * total, cx.xp.float64 if wide else cx.compute_dtype)
+    half: Array = cx.plain(
+        cx.cast(0.5 * factor * total, cx.xp.float64 if wide else cx.compute_dtype)
     )
     return half
 
@@ -153,7 +152,7 @@ def _l2_run(
         if tuple(cot.shape) != ():
             raise ValueError(f"cotangent: expected shape (), got {tuple(cot.shape)}")
     grads = tuple(
-        cast(c, cast(c, x, c.compute_dtype) * _number(factor * cot, c), x.dtype)
+        c.cast(c.cast(x, c.compute_dtype) * _number(factor * cot, c), x.dtype)
         for x, c in zip(arrays, contexts, strict=True)
     )
     gradient = grads[0] if single else grads
@@ -161,7 +160,7 @@ def _l2_run(
 
 
 def _number(value: Any, cx: Context) -> Any:
-    return cast(cx, value, cx.compute_dtype) if hasattr(value, "dtype") else value
+    return cx.cast(value, cx.compute_dtype) if hasattr(value, "dtype") else value
 
 
 def _params(params: Any, strength: Any) -> tuple[list[Array], list[Context], float, bool]:

@@ -10,7 +10,6 @@ import numpy as np
 from .. import backends
 from .._arrays.context import context, functional
 from .._arrays.inspect import INTEGERS, dtype_name, gathered
-from .._arrays.ops import cast, plain, quiet
 from .._typing import Array
 from ..core.call import LossCall
 from ..core.options import Operands, Options
@@ -96,7 +95,7 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     out = xp.astype(label_mask(safe, num_classes, cx), dtype)
     if bad is not None:
         out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
-        out = cast(cx, out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
+        out = cx.cast(out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
     axes = list(range(n - 1))
     axes.insert(axis % n, n - 1)
     placed: Array = out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
@@ -154,13 +153,13 @@ def smooth_labels(
     share = check.number("epsilon", epsilon, 0.0, 1.0)
     there = check.row_array("where", where, tuple(t.shape), cx, "probs")
     xp = cx.xp
-    t = cast(cx, t, cx.compute_dtype)
-    mass = cast(cx, xp.sum(t, axis=at, keepdims=True, dtype=cx.sum_dtype), cx.compute_dtype)
+    t = cx.cast(t, cx.compute_dtype)
+    mass = cx.cast(xp.sum(t, axis=at, keepdims=True, dtype=cx.sum_dtype), cx.compute_dtype)
     if there is None:
         spread = share * mass / classes
     else:
         number = xp.sum(xp.astype(there, cx.compute_dtype), axis=at, keepdims=True)
-        with quiet(cx):
+        with cx.quiet():
             uniform = share * mass / xp.where(number == 0, 1.0, number)
         spread = xp.where(there, uniform, 0.0)
     smoothed: Array = (1.0 - share) * t + spread
@@ -275,14 +274,14 @@ def effective_count(
         call = call._replace(operands=o._replace(x=t[..., None]))  # rows, and a class axis
     elif indexed and cx.library != "jax":
         cx = cx._replace(values_readable=check.validate("auto", t, cx)[1])
-        with quiet(cx):
+        with cx.quiet():
             made = prepare(o, options, cx, classes)
         if cx.values_readable and made.label_invalid is not None:
             shaped = Operands(
                 xp.broadcast_to(t[..., None], (*rows, 1)), t, None, o.sample_weight, o.where
             )
             check_values(shaped, options, cx, classes)
-        count: Array = plain(cx, total_weight(made, math.prod(rows), cx))
+        count: Array = cx.plain(total_weight(made, math.prod(rows), cx))
         return count
-    count = plain(cx, backends.of(call).weight(call))
+    count = cx.plain(backends.of(call).weight(call))
     return count

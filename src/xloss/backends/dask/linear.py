@@ -9,7 +9,6 @@ import numpy as np
 
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
-from ..._arrays.ops import cast, quiet
 from ...core.call import LossCall
 from ...core.options import Operands
 from ...core.targets import prepare
@@ -68,8 +67,8 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     """
     o, linear, options, cx = call.operands, call.linear, call.options, call.cx
     assert linear is not None
-    x = cast(cx, o.x, cx.compute_dtype).rechunk({o.x.ndim - 1: -1})
-    w = without_empty(cast(cx, linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
+    x = cx.cast(o.x, cx.compute_dtype).rechunk({o.x.ndim - 1: -1})
+    w = without_empty(cx.cast(linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
     row_axes, rows = tuple(range(x.ndim - 1)), row_labels(x.ndim - 1)
     row_arrays = {"targets": rechunk_like("targets", o.targets, x, row_axes)}
     for name in ("sample_weight", "where"):
@@ -85,7 +84,7 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     x = _selected(call, x, present)
     z = _product(x, (*rows, FEATURES), w, (CLASSES, FEATURES), (*rows, CLASSES))
     if linear.bias is not None:
-        z = z + cast(cx, linear.bias, cx.compute_dtype).rechunk((w.chunks[0],))
+        z = z + cx.cast(linear.bias, cx.compute_dtype).rechunk((w.chunks[0],))
     return call._replace(operands=o._replace(x=z), linear=None), x, w, present
 
 
@@ -193,5 +192,5 @@ def _product(
 def _chunk_product(a: Array, b: Array, axes: Any) -> Array:
     """Return the product of two chunks, with an axis of length 1 for each that was summed."""
     xp = namespace(a)
-    with quiet(context(a, xp)):
+    with context(a, xp).quiet():
         return xp.tensordot(a, b, axes=axes)[(None,) * len(axes[0])]

@@ -8,7 +8,6 @@ from math import inf, prod
 from typing import Any
 
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast, plain, quiet
 from ...core.call import LossCall
 from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
@@ -35,7 +34,7 @@ def value(call: LossCall, run: Run | None = None) -> Array:
             )
         run = partial(engine.run, call.operands, options, cx, call.classes)
     if options.reduction == "none":
-        return plain(cx, run(Outputs(rows=True)).rows)
+        return cx.plain(run(Outputs(rows=True)).rows)
     weight = None if options.reduction == "sum" else known_weight(call)
     unknown = options.reduction == "mean" and weight is None
     outcome = run(Outputs(total=True, weight=unknown))
@@ -62,10 +61,10 @@ def known_weight(call: LossCall) -> float | None:
 def reduced(call: LossCall, total: Array, weight: Array | float | None) -> Array:
     """Return the sum or, given the denominator, the mean, in the loss dtype."""
     cx = call.cx
-    with quiet(cx):  # a total that the loss dtype cannot hold becomes infinite
+    with cx.quiet():  # a total that the loss dtype cannot hold becomes infinite
         if weight is not None:
             total = mean(cx, total, weight, call.normalizer)
-        return plain(cx, cast(cx, total, cx.compute_dtype))
+        return cx.plain(cx.cast(total, cx.compute_dtype))
 
 
 def value_and_grad(
@@ -76,7 +75,7 @@ def value_and_grad(
     o, options, cx = call.operands, call.options, call.cx
     engine: Any = choose(o, options, cx)
     if reduces(engine, call) and outputs == Outputs(grad=True):
-        cot = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
+        cot = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
         memory = call.memory if cotangent is None else None
         loss, grad = engine.gradient(o, options, cx, call.classes, call.normalizer, cot, memory)
         return loss, named(call, grad, None)
@@ -98,10 +97,10 @@ def evaluated(
     `weight` is the mean's denominator where a forward pass has summed it already.
     """
     options, cx = call.options, call.cx
-    cot: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
+    cot: Any = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
     if options.reduction == "none":
         outcome = run(outputs._replace(rows=True), Cotangent(cot))
-        return plain(cx, outcome.rows), outcome
+        return cx.plain(outcome.rows), outcome
     if options.reduction == "sum":
         outcome = run(outputs._replace(total=value), Cotangent(cot))
         return reduced(call, outcome.total, None) if value else None, outcome
@@ -112,7 +111,7 @@ def evaluated(
     row_weight = None
     if outputs.grad_targets and call.normalizer is None and depends_on_targets(call):
         total = run(Outputs(total=True)).total
-        with quiet(cx):
+        with cx.quiet():
             row_weight = -row_loss * mean(cx, total, weight, None)
     outcome = run(outputs._replace(total=value), Cotangent(row_loss, row_weight, any_row_counts))
     return reduced(call, outcome.total, weight) if value else None, outcome
@@ -127,7 +126,7 @@ def mean_cotangent(call: LossCall, cotangent: Any, weight: Any) -> tuple[Any, An
     xp = cx.xp
     denominator = weight if call.normalizer is None else call.normalizer
     weight = contributing(cx, weight, call.normalizer)
-    with quiet(cx):
+    with cx.quiet():
         if cx.on_host and float(weight) != 0:
             row_loss = cotangent / denominator if float(denominator) != 0 else cotangent * inf
             return row_loss, weight, None

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast, quiet
 from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs
@@ -73,8 +72,8 @@ def argument(call: LossCall, name: str) -> Array:
 
 def rounded(call: LossCall, grads: dict[str, Array]) -> dict[str, Array]:
     """Give each gradient its argument's dtype."""
-    with quiet(call.cx):  # what is beyond the range of 16 bits becomes infinite
-        return {name: cast(call.cx, g, argument(call, name).dtype) for name, g in grads.items()}
+    with call.cx.quiet():  # what is beyond the range of 16 bits becomes infinite
+        return {name: call.cx.cast(g, argument(call, name).dtype) for name, g in grads.items()}
 
 
 def run(
@@ -100,7 +99,7 @@ def run(
         and cotangent.row_loss.ndim > 1
     ):
         cotangent = cotangent._replace(row_loss=xp.reshape(cotangent.row_loss, (o.x.shape[0],)))
-    with quiet(cx):
+    with cx.quiet():
         chosen = plan(call, o, parts if outputs.grad else (), outputs, cotangent, products)
         outcome = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:

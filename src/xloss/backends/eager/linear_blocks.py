@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast
 from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Outcome, Outputs
@@ -99,11 +98,11 @@ class BlockPass:
         cx, products = self.cx, self.products
         xp = cx.xp
         count = block.stop - block.start
-        x = cast(cx, self.o.x[block, ...], products.dtype)
+        x = cx.cast(self.o.x[block, ...], products.dtype)
         present = None
         if self.row_present is not None:
             present = xp.expand_dims(self.row_present[block], axis=-1)
-            x = cast(cx, xp.where(present, x, xp.zeros_like(x)), products.dtype)
+            x = cx.cast(xp.where(present, x, xp.zeros_like(x)), products.dtype)
         products.logits(x, self.z[:count, ...])
         rows_at_once = count
         if self.call.group is None:
@@ -138,7 +137,7 @@ class BlockPass:
         at = slice(block.start + part.start, block.start + part.stop)
         logits = z[part, ...]
         if bias is not None:
-            logits += cast(cx, bias, cx.compute_dtype)
+            logits += cx.cast(bias, cx.compute_dtype)
         o = cutting.rows_of(self.stage.o, at, logits)
         outcome = sharded.stage(call, o, cx).run(
             o,
@@ -158,7 +157,7 @@ class BlockPass:
             if self.bias_grad_view is not None:
                 total = self.bias_grad_view
                 share = cx.xp.sum(outcome.grad, axis=0, dtype=cx.compute_dtype)
-                total += cast(cx, share, cx.sum_dtype)
+                total += cx.cast(share, cx.sum_dtype)
             if self.short:
                 # This overwrites logits of these rows and of earlier ones, which are read no more.
                 self.g[part, ...] = self.stage.unview(outcome.grad)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import FLOATS, Array, dtype_name
-from ..._arrays.ops import cast
 from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Outputs
@@ -70,7 +69,7 @@ def plan(
     if products.lifted:
         lift = cutting.gradient_scale(o, call.options, cx, row_loss)
         lifted = lift if scalar else row_loss * lift
-        scale = (row_loss if scalar else 1.0) / cast(cx, lift, cx.sum_dtype)
+        scale = (row_loss if scalar else 1.0) / cx.cast(lift, cx.sum_dtype)
         return as_given._replace(cotangent=cotangent._replace(row_loss=lifted), scale=scale)
     if scalar and not outputs.grad_targets and ("weight" in wide or "weight" not in parts):
         # A row's gradient of 1/2 is exact in 16 bits; 1/2 divided by the 600 rows of a mean is

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast, plain
 from ...core import class_shards
 from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
@@ -96,7 +95,7 @@ class ShardedRowStage(NamedTuple):
         if outputs.grad:
             grad = engine.shard_gradient(o.x, made.stats, made.targets, options, cx, cotangent)
         return Outcome(
-            cast(cx, made.rows, cx.compute_dtype) if outputs.rows else None, total, None, grad
+            cx.cast(made.rows, cx.compute_dtype) if outputs.rows else None, total, None, grad
         )
 
 
@@ -109,7 +108,7 @@ def reduced(call: LossCall, made: Made) -> Array:
     """Return the sum, the mean or the row losses."""
     cx = call.cx
     if call.options.reduction == "none":
-        return plain(cx, cast(cx, made.rows, cx.compute_dtype))
+        return cx.plain(cx.cast(made.rows, cx.compute_dtype))
     weight = None if call.options.reduction == "sum" else _weight(call, made.targets)
     return dense.reduced(call, exact_sum(cx, made.rows), weight)
 
@@ -117,7 +116,7 @@ def reduced(call: LossCall, made: Made) -> Array:
 def gradient(call: LossCall, made: Made, cotangent: Any) -> Array:
     """Return the gradient to this rank's slice of the logits, without an exchange."""
     o, options, cx = call.operands, call.options, call.cx
-    row_loss: Any = 1.0 if cotangent is None else cast(cx, cotangent, cx.sum_dtype)
+    row_loss: Any = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
     any_row_counts = None
     if options.reduction == "mean":
         row_loss, _, any_row_counts = dense.mean_cotangent(

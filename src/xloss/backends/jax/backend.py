@@ -12,7 +12,6 @@ import numpy as np
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast
 from ...core import elementwise as binary
 from ...core.call import LossCall
 from ...core.family import formula_gradients
@@ -101,7 +100,7 @@ def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean
     total = exact_sum(cx, rows)
     if weight is not None:
         total = mean(cx, total, weight, normalizer)
-    return cast(cx, total, cx.compute_dtype)
+    return cx.cast(total, cx.compute_dtype)
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
@@ -151,7 +150,7 @@ def square_sum(x: Array) -> Array:
 def _elements(x: Array, logarithm: bool) -> Array:
     def run(x: Array) -> Array:
         cx = context(x, jnp)
-        got = softmax_parts(cast(cx, x, cx.compute_dtype))
+        got = softmax_parts(cx.cast(x, cx.compute_dtype))
         return -got.nll if logarithm else got.p
 
     return automatic(run, spread_as(x), x)
@@ -216,7 +215,7 @@ def _kept_rows_jvp(
             continue
         # Linear in the tangent, as transposition needs: an infinite derivative that would meet a
         # tangent of 0 has been selected away before.
-        term = cast(cx, slope, cx.compute_dtype) * cast(cx, tangent, cx.compute_dtype)
+        term = cx.cast(slope, cx.compute_dtype) * cx.cast(tangent, cx.compute_dtype)
         out = out + (jnp.sum(term, axis=-1) if classes else term)
     return made, (out, jax.tree.map(_no_tangent, saved))
 

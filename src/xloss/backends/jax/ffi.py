@@ -18,7 +18,6 @@ from jax.interpreters import ad, batching, mlir
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ..._arrays.ops import cast
 from ...core.family import evaluate, formula_gradients
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
@@ -112,13 +111,13 @@ def _formed(
         if ignored is not None and not low <= ignored <= high:
             ignored = None  # the dtype cannot hold it
         # An unsigned value beyond the index dtype turns negative, as the ignored one does.
-        targets, most = cast(cx, targets, cx.label_dtype), INTEGERS[dtype_name(cx.label_dtype)][1]
+        targets, most = cx.cast(targets, cx.label_dtype), INTEGERS[dtype_name(cx.label_dtype)][1]
         if ignored is not None and ignored > most:
             ignored -= 2 * (most + 1)
     else:
-        targets = cast(cx, targets, cx.compute_dtype)
+        targets = cx.cast(targets, cx.compute_dtype)
     numbers = (
-        None if a is None else cast(cx, a, cx.compute_dtype)
+        None if a is None else cx.cast(a, cx.compute_dtype)
         for a in (o.class_weight, o.sample_weight)
     )
     class_weight, sample_weight = numbers
@@ -177,7 +176,7 @@ def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
         o, _ = _operands(form, primals)
         cx = context(o.x, jnp)
         parts = zip(_slopes(o, form.options, cx, UNIT_COTANGENT), tangents[:2], strict=True)
-        terms = [g * cast(cx, v, cx.compute_dtype) for g, v in parts if g is not None]
+        terms = [g * cx.cast(v, cx.compute_dtype) for g, v in parts if g is not None]
         moved.insert(0, sum(jnp.sum(term, axis=-1) for term in terms))
     return _made(form, *primals), tuple(moved)
 
@@ -189,7 +188,7 @@ def _gradient(form: Form, *arrays: Array) -> Array:
     slope = _slopes(
         o, form.options, cx, UNIT_COTANGENT if cotangent is None else Cotangent(cotangent)
     )[0]
-    return cast(cx, slope, o.x.dtype)
+    return cx.cast(slope, o.x.dtype)
 
 
 def _slopes(
@@ -287,7 +286,7 @@ def _slope(v: Array, *arrays: Array, form: Form) -> Any:
     cx = context(o.x, jnp)
     g = _slopes(o, form.options, cx, UNIT_COTANGENT)[0]
     # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
-    return (jnp.sum(cast(cx, g, cx.compute_dtype) * cast(cx, v, cx.compute_dtype), axis=-1),)
+    return (jnp.sum(cx.cast(g, cx.compute_dtype) * cx.cast(v, cx.compute_dtype), axis=-1),)
 
 
 def _slope_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:

@@ -11,7 +11,6 @@ from jax import lax
 
 from ..._arrays.context import context
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast
 from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.class_shards import Shard
@@ -252,7 +251,7 @@ def run(
             at = jnp.minimum(j * slice_size, classes - slice_size)
             w = lax.dynamic_slice_in_dim(linear.weight, at, slice_size)
             new = at + jnp.arange(slice_size) >= j * slice_size
-            return step(carry, at, new, cast(cx, w, cx.compute_dtype))
+            return step(carry, at, new, cx.cast(w, cx.compute_dtype))
 
         return lax.fori_loop(0, -(-classes // slice_size) if known else 1, one, carry)
 
@@ -265,14 +264,14 @@ def run(
                 lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
                 varying(jnp.zeros((step, classes), cx.compute_dtype)),
             )
-        return z if linear.bias is None else z + cast(cx, linear.bias, cx.compute_dtype)
+        return z if linear.bias is None else z + cx.cast(linear.bias, cx.compute_dtype)
 
     def body(carry: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
         """Compute one block, and add it to the outputs."""
         at = jnp.minimum(i * step, count - step)
         new = at + jnp.arange(step) >= i * step
         counted = new if row_present is None else new & rows_of(row_present, at)
-        x = jnp.where(counted[:, None], cast(cx, rows_of(o.x, at), cx.compute_dtype), 0.0)
+        x = jnp.where(counted[:, None], cx.cast(rows_of(o.x, at), cx.compute_dtype), 0.0)
         where = new if o.where is None else new & rows_of(o.where, at)
         targets, sample_weight = rows_of(o.targets, at), rows_of(o.sample_weight, at)
         block = Operands(logits(x), targets, o.class_weight, sample_weight, where)
@@ -307,7 +306,7 @@ def run(
         if "x" in sums:
             out["x"] = add_rows(carry["x"], jnp.where(counted[:, None], sums["x"], 0.0), at)
         if "bias" in carry:
-            out["bias"] = carry["bias"] + cast(cx, jnp.sum(g, axis=0), cx.sum_dtype)
+            out["bias"] = carry["bias"] + cx.cast(jnp.sum(g, axis=0), cx.sum_dtype)
         if "targets" in carry:
             out["targets"] = add_rows(carry["targets"], result.grad_targets, at)
         return out, None

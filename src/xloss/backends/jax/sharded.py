@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast
 from ...core import class_shards, softmax
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Options
@@ -46,11 +45,11 @@ def value(call: LossCall) -> Array:
             o = o._replace(where=counts if o.where is None else o.where & counts)
     losses = _rows(o, m, sums, shard.start, options, shard[1:], call.group.name)
     if options.reduction == "none":
-        return cast(cx, losses, cx.compute_dtype)
+        return cx.cast(losses, cx.compute_dtype)
     total = exact_sum(cx, losses)
     if weight is not None:
         total = mean(cx, total, weight, _denominator(call))
-    return cast(cx, total, cx.compute_dtype)
+    return cx.cast(total, cx.compute_dtype)
 
 
 def value_and_grad(
@@ -96,13 +95,13 @@ def _rows_jvp(
     o, m, sums, start = primals
     v = tangents[0].x
     s, t, cx = _whole(o, m, sums, start, options, sizes)
-    x = cast(cx, o.x, cx.compute_dtype)
+    x = cx.cast(o.x, cx.compute_dtype)
     g = class_shards.gradient(
         x, s, t, options, cx, Cotangent(1.0), lambda z: _parts(z, s.max, s.tail_sum, name)
     )
     # The sum over the ranks is made here: its transpose, in a backward pass, needs no exchange.
-    out = jax.lax.psum(jnp.sum(g * cast(cx, v, cx.compute_dtype), axis=-1), name)  # type: ignore[no-untyped-call]
-    return _rows(o, m, sums, start, options, sizes, name), cast(cx, out, cx.sum_dtype)
+    out = jax.lax.psum(jnp.sum(g * cx.cast(v, cx.compute_dtype), axis=-1), name)  # type: ignore[no-untyped-call]
+    return _rows(o, m, sums, start, options, sizes, name), cx.cast(out, cx.sum_dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))

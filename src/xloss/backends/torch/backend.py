@@ -9,7 +9,6 @@ import torch
 
 from ..._arrays.context import functional
 from ..._arrays.inspect import Array
-from ..._arrays.ops import cast
 from ...core import softmax
 from ...core.call import LossCall
 from ...core.targets import prepare, total_weight
@@ -105,7 +104,7 @@ def elements(call: LossCall) -> Array:
         return default.elements(call)
     choose(call.operands, call.options, cx)
     logarithm = call.options.kind == "log_softmax"
-    z = cast(cx, x, cx.compute_dtype)
+    z = cx.cast(x, cx.compute_dtype)
     if compiling or (followed(call.operands) and functionalized()):
         # The value is ours, the derivative that of the compiler's own softmax.
         twin = torch.log_softmax(z, -1) if logarithm else torch.softmax(z, -1)

@@ -10,7 +10,6 @@ import torch
 
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, is_wrapper, namespace
-from ..._arrays.ops import cast
 from ...core.call import LossCall
 from ...core.linear import WEIGHT_CHUNK, Linear, spans
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
@@ -136,12 +135,12 @@ def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
         o if options.indexed else o._replace(targets=None), options, cx, call.classes
     ).row_present
     keep = None if keep is None else keep.unsqueeze(-1)
-    x, weight = cast(cx, o.x, cx.compute_dtype), cast(cx, linear.weight, cx.compute_dtype)
+    x, weight = cx.cast(o.x, cx.compute_dtype), cx.cast(linear.weight, cx.compute_dtype)
     if keep is not None:
         x = torch.where(keep, x, 0.0)
     z = x @ weight.mT
     if linear.bias is not None:
-        z = z + cast(cx, linear.bias, cx.compute_dtype)
+        z = z + cx.cast(linear.bias, cx.compute_dtype)
     return keep, x, weight, z
 
 

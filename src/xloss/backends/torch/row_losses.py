@@ -11,7 +11,6 @@ import torch
 
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, namespace
-from ..._arrays.ops import cast
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS, formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
@@ -51,7 +50,7 @@ def value(call: LossCall, traced: bool = False) -> Array:
     total = exact_sum(cx, rows)
     if weight is not None:
         total = mean(cx, total, weight, call.normalizer)
-    return cast(cx, total, cx.compute_dtype)
+    return cx.cast(total, cx.compute_dtype)
 
 
 def _recorded(call: LossCall) -> Array:
@@ -88,8 +87,8 @@ def _surrogate(call: LossCall) -> Array:
         # Under torch.func requires_grad is true at the innermost level only, so it is not asked.
         if x is None or slope is None or (compiling and not x.requires_grad):
             continue
-        zero = torch.where(torch.isfinite(x), cast(cx, x - x.detach(), cx.compute_dtype), 0.0)
-        slope = cast(cx, slope, cx.compute_dtype)
+        zero = torch.where(torch.isfinite(x), cx.cast(x - x.detach(), cx.compute_dtype), 0.0)
+        slope = cx.cast(slope, cx.compute_dtype)
         infinite = torch.isinf(slope)
         # An infinite derivative of a term that is 0: the square root's derivative at 0 is inf.
         steep = torch.sqrt(torch.where(infinite, zero, 1.0)) * torch.sign(slope)
@@ -188,8 +187,8 @@ class _Rows(torch.autograd.Function):
         if torch.is_grad_enabled():
             g, h = _formula(o, options, classes, clean, ups[0])
             cx = _context(o, clean)
-            g = cast(cx, g, o.x.dtype)
-            h = None if h is None or o.targets is None else cast(cx, h, o.targets.dtype)
+            g = cx.cast(g, o.x.dtype)
+            h = None if h is None or o.targets is None else cx.cast(h, o.targets.dtype)
         else:
             outputs = Outputs(grad=wants[0], grad_targets=wants[1])
             got = _run(o, options, classes, clean, outputs, ups[0], tuple(stats) or None)
@@ -210,7 +209,7 @@ class _Rows(torch.autograd.Function):
                     continue
                 # A class of derivative 0 does not move the loss, even if its tangent is infinite.
                 still = (slope == 0) & ~torch.isfinite(tangent)
-                term = cast(cx, slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
+                term = cx.cast(slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
                 out = out + (term.sum(-1) if classes else term)
         return (out, *(None for _ in kept[6:]))
 

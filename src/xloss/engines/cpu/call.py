@@ -9,7 +9,6 @@ import numpy as np
 
 from ..._arrays.context import Context, context, read
 from ..._arrays.inspect import Array, dtype_name
-from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.row_blocks import block_slices
 from ...core.targets import prepare
@@ -285,7 +284,7 @@ class HostCall:
             rows=shaped(self.losses),
             total=in_library(_sum(totals[:, :2])) if outputs.total else None,
             weight=in_library(_sum(totals[:, 2:])) if outputs.weight else None,
-            grad=None if self.grad is None else cast(cx, self.grad, self.x.dtype),
+            grad=None if self.grad is None else cx.cast(self.grad, self.x.dtype),
             stats=(shaped(self.maxima), shaped(self.tail_sums)) if new_stats else None,
         )
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ..._arrays.ops import cast
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from .. import gpu_arrays, memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
@@ -75,7 +74,7 @@ class Launcher:
                     ignores, ignore = 1, (options.ignore_index + 2**63) % 2**64 - 2**63
         else:
             if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.compute_dtype)):
-                t = cast(cx, t, cx.compute_dtype)
+                t = cx.cast(t, cx.compute_dtype)
             self.soft = dtype_name(t.dtype)
             soft = self.column(t, KINDS)
         if o.class_weight is not None:
@@ -97,7 +96,7 @@ class Launcher:
         """Return the address of an array, and how its elements are stored."""
         kind = kinds.get(dtype_name(a.dtype))
         if kind is None:
-            a = cast(self.cx, a, self.cx.compute_dtype)
+            a = self.cx.cast(a, self.cx.compute_dtype)
             kind = kinds[dtype_name(self.cx.compute_dtype)]
         return Column(self.address(a), kind)
 
