@@ -61,7 +61,7 @@ def namespace(x: Any) -> Any:
 
 
 class _Packed:
-    """The loss on packed arguments; value_and_grad finds its own way to the gradient."""
+    """The loss on packed arguments, and its closed-form gradient."""
 
     __name__ = LINEAR
 
@@ -84,6 +84,15 @@ class _Packed:
 
 
 linear_cross_entropy = _Packed()
+
+
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | tuple[int, ...]
+) -> Callable[..., tuple[Any, Any]]:
+    """Return `xloss.value_and_grad`'s function of a loss, packed or not."""
+    if function is linear_cross_entropy:
+        return linear_cross_entropy.value_and_grad(argnums)
+    return xloss.value_and_grad(function, argnums)
 
 
 def loss(name: str) -> Callable[..., Any]:

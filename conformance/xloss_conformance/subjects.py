@@ -116,7 +116,7 @@ class Xloss:
         if upstream is not None and not (isinstance(upstream, float) and upstream == 1.0):
             kind = "float64" if self.dtype == "float64" else "float32"
             cotangent = lib.array(rounded(upstream, kind))
-        both = xloss.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
+        both = packed.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
         value, grads = both(*arguments, cotangent=cotangent, **options)
         if not lib.compiles:
             value = loss(*arguments, **options)
