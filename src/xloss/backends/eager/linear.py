@@ -81,13 +81,13 @@ def run(
     parts: tuple[str, ...],
     outputs: Outputs,
     cotangent: Cotangent = UNIT_COTANGENT,
-    stage: Any = None,
+    stage: Stage | None = None,
     products: ChooseProducts | None = None,
 ) -> Outcome:
     """Compute the outputs; the outcome's `grad` is a dict of the gradients to `parts`.
 
-    `stage` returns, for context and operands, the Stage of a library whose rows are computed on
-    views; None: on the library's own arrays.
+    stage: the views on which the rows of a call are computed, with one row axis; None: on the
+    library's own arrays.
     """
     cx, linear, classes = call.cx, call.linear, call.classes
     assert linear is not None
@@ -103,7 +103,7 @@ def run(
         chosen = plan(call, o, parts if outputs.grad else (), outputs, cotangent, products)
         outcome = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
-            arrays = Stage(cx, o, unchanged, unchanged) if stage is None else stage(cx, o)
+            arrays = Stage(cx, o, unchanged, unchanged) if stage is None else stage
             outcome = BlockPass(call, o, arrays, outputs, chosen).outcome()
         if outputs.weight:
             if call.group is None:

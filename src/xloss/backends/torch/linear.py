@@ -11,7 +11,7 @@ import torch
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, is_wrapper, namespace
 from ...core.call import LossCall
-from ...core.linear import WEIGHT_CHUNK, Linear, spans
+from ...core.linear import WEIGHT_CHUNK, Linear, one_row_axis, spans
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.targets import prepare
 from ..eager import dense as default
@@ -73,7 +73,8 @@ def run(
 ) -> Outcome:
     """Compute the blocks with autograd off: products by torch, on the host rows on NumPy views."""
     with torch.no_grad():
-        stage = partial(_stage, call.options)
+        o = one_row_axis(call.operands, call.classes, call.cx)
+        stage = _stage(call.options, call.cx, o)
         made = blocks(call, parts, outputs, cotangent, stage, linear_products.products)
     return made._replace(total=_tensor(made.total))
 
