@@ -142,7 +142,7 @@ def merge(slices: Array, options: Options, compute_dtype: str) -> Array:
 def second_sums(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
     """Return a class slice's share of the sums that need the whole row's statistics."""
     sums = class_slices.second_sums(operands(got), got["packed"], options, classes, _start(got))
-    return sums[..., None, :]  # type: ignore[index]
+    return sums[..., None, :]  # type: ignore[index]  # built only for options that have them
 
 
 def rows(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:

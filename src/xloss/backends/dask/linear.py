@@ -126,7 +126,8 @@ def _weigh(
     steps.compare(got, options, classes, "features")
     xp = namespace(t)
     cx = context(xp.empty((0,), dtype=compute_dtype), xp)
-    return prepare(steps.operands(got, t), options, cx, classes).row_weight[..., None]  # type: ignore[index]
+    weight: Any = prepare(steps.operands(got, t), options, cx, classes).row_weight
+    return weight[..., None]  # soft targets always have one
 
 
 def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import inf, prod
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
-from ...engines import choose
+from ...engines import Engine, ReducingEngine, choose
 
 # Called with the Outputs that are wanted and, for gradients, with the Cotangent of the rows.
 Run = Callable[..., Outcome]
@@ -27,7 +27,7 @@ def value(call: LossCall, run: Run | None = None) -> Array:
     """Return the loss; `run` replaces the engine, where its operands are not the logits."""
     options, cx = call.options, call.cx
     if run is None:
-        engine: Any = choose(call.operands, options, cx)
+        engine = choose(call.operands, options, cx)
         if reduces(engine, call):
             return engine.loss(
                 call.operands, options, cx, call.classes, call.normalizer, call.memory
@@ -41,9 +41,9 @@ def value(call: LossCall, run: Run | None = None) -> Array:
     return reduced(call, outcome.total, outcome.weight if unknown else weight)
 
 
-def reduces(engine: Any, call: LossCall) -> bool:
+def reduces(engine: Engine, call: LossCall) -> TypeGuard[ReducingEngine]:
     """Tell whether an engine computes the sum or the mean itself, in the launch of the rows."""
-    return bool(engine.reduces(call.operands, call.options))
+    return engine.reduces(call.operands, call.options)
 
 
 def known_weight(call: LossCall) -> float | None:
@@ -73,7 +73,7 @@ def value_and_grad(
     """Return the loss and the closed-form gradients to "x" and "targets"."""
     outputs = Outputs(grad="x" in wanted, grad_targets="targets" in wanted)
     o, options, cx = call.operands, call.options, call.cx
-    engine: Any = choose(o, options, cx)
+    engine = choose(o, options, cx)
     if reduces(engine, call) and outputs == Outputs(grad=True):
         cot = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
         memory = call.memory if cotangent is None else None

@@ -38,7 +38,7 @@ class Form(NamedTuple):
     label_weight: bool  # one a row instead, its label's
     where: bool
     sample_weight: bool
-    upstream: bool
+    cotangent: bool
     saved: bool
     outputs: Outputs
 
@@ -302,7 +302,7 @@ def _slope_transposed(cotangent: Any, v: Any, *arrays: Any, form: Form) -> Any:
         return [ad.Zero(v.aval), *none]
     left = list(arrays)
     at = 2 + sum(form[1:5])
-    given = form._replace(upstream=True, outputs=Outputs(grad=True))
+    given = form._replace(cotangent=True, outputs=Outputs(grad=True))
     (made,) = _call(given, [*left[:at], cotangent[0], *left[at:]])
     return [made, *none]
 

@@ -150,7 +150,7 @@ def cross_entropy_rows_backward(
     z_loss: float,
     softcap: float | None,
 ) -> Tensor:
-    """Return the gradient to x of the row losses times `up`, from their maxima and rests."""
+    """Return the gradient to x of the row losses times the cotangent, from saved statistics."""
     o = Operands(x, targets, class_weight, sample_weight, where)
     options = options_of(targets, ignore_index, label_smoothing, z_loss, softcap)
     cx = context(x, namespace(x))

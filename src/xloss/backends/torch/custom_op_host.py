@@ -129,7 +129,7 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
 def host_cross_entropy_backward(
     cotangent: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, token: Tensor, *given: Any
 ) -> Tensor:
-    """Return the gradient to x times the cotangent `up`, from what the loss kept."""
+    """Return the gradient to x times the cotangent, from what the loss kept."""
     x = given[0]
     ahead: Tensor | None = gradient_ahead.taken(token)
     if ahead is not None and gradient_ahead.is_one(cotangent):
@@ -151,7 +151,7 @@ def host_cross_entropy_backward(
     schema=f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)",
 )
 def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
-    """Return the loss and its gradient to x times the cotangent `up`."""
+    """Return the loss and its gradient to x times the cotangent."""
     call = _call(given)
     x = call.operands.x
     call = numpy_call(call) or call

@@ -108,7 +108,7 @@ def read_arrays(frame: int, s: int) -> bool:
     if given & at.SAMPLE_WEIGHT != 0:
         put(s, at.SCALES, buffer(arguments, i, acc, rows))
         i += 1
-    if given & at.UPSTREAM != 0:
+    if given & at.COTANGENT != 0:
         put(s, at.UPS, buffer(arguments, i, acc, rows))
         i += 1
     if given & at.SAVED != 0:

@@ -60,7 +60,7 @@ INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 3, 8
     OPTION_COUNT,
 ) = range(11)
 # GIVEN: which arrays follow the logits and the targets, in this order.
-CLASS_WEIGHT, LABEL_WEIGHT, WHERE, SAMPLE_WEIGHT, UPSTREAM, SAVED = 1, 2, 4, 8, 16, 32
+CLASS_WEIGHT, LABEL_WEIGHT, WHERE, SAMPLE_WEIGHT, COTANGENT, SAVED = 1, 2, 4, 8, 16, 32
 # WANTED: which results there are, in this order.
 ROWS, STATS, GRAD = 1, 2, 4
 
