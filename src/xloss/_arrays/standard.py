@@ -168,6 +168,10 @@ class Context(NamedTuple):
             block = total[start : start + block_rows, ...]
             block += self.xp.matmul(a[start : start + block_rows, ...], b)
 
+    def row_count(self, x: Array, classes: int) -> Any:
+        """Return the number of rows of logits; an array where a compiler does not know it yet."""
+        return prod(x.shape[:-1] if classes else x.shape)
+
     def is_tracer(self, x: Array) -> bool:
         """Tell whether the array's values cannot be read at any price: a transformation hides them.
 
