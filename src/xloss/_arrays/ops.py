@@ -237,6 +237,11 @@ class TensorflowContext(Context):
         """Take float16 and bfloat16."""
         return True
 
+    @property
+    def own_powers(self) -> Any:
+        """Return the backend's module, which uses TensorFlow's bitwise operations."""
+        return self.xp.own_powers
+
     def row_count(self, x: Array, classes: int) -> Any:
         """Return the number of rows, a tensor where tf.function does not know it yet."""
         return self.xp.row_count(x, classes)

@@ -128,6 +128,14 @@ class Context(NamedTuple):
         return None if own is None else own(x)
 
     @property
+    def own_powers(self) -> Any:
+        """Return a module with `decompose` and `power_of_2` where core.powers' cannot be used.
+
+        That is where only a library's own operations reach the bits of a number.
+        """
+        return None
+
+    @property
     def fuses_sums(self) -> bool:
         """Tell whether a compiler adds up arithmetic terms without writing them to memory first."""
         return False

@@ -207,8 +207,8 @@ _PACKAGES: dict[str, Callable[[Form], Any]] = {
 
 def _tensorflow_namespace(x: Any) -> Namespace | None:
     """Return the namespace of a dense tensor or a Variable of TensorFlow, else None."""
-    tf = sys.modules["tensorflow"]
-    if not isinstance(x, tf.Tensor | tf.Variable):
+    tf = sys.modules.get("tensorflow")  # None: another class of a module of that name
+    if tf is None or not isinstance(x, tf.Tensor | tf.Variable):
         return None
     from .tensorflow import namespace
 

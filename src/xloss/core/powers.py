@@ -26,11 +26,6 @@ class Decomposed(NamedTuple):
     ordinary: Array  # finite and not 0
 
 
-# Where only operations of a library's own reach the bits of a number, its backend enters a module
-# with `decompose` and `power_of_2` here, by the library's name.
-OWN_POWERS: dict[str, Any] = {}
-
-
 def _layout(dtype: Any) -> tuple[str, int, int]:
     """Return the integer dtype of a float's width, its bits of fraction, and its bias."""
     return ("int64", 52, 1023) if dtype_name(dtype) == "float64" else ("int32", 23, 127)
@@ -38,9 +33,10 @@ def _layout(dtype: Any) -> tuple[str, int, int]:
 
 def decompose(cx: Context, x: Array) -> Decomposed:
     """Take float32 or float64 numbers apart."""
-    if cx.library in OWN_POWERS:
-        own: Decomposed = OWN_POWERS[cx.library].decompose(cx, x)
-        return own
+    own = cx.own_powers
+    if own is not None:
+        found: Decomposed = own.decompose(cx, x)
+        return found
     xp = cx.xp
     name, width, bias = _layout(x.dtype)
     integer = getattr(xp, name)
@@ -67,8 +63,9 @@ def decompose(cx: Context, x: Array) -> Decomposed:
 
 def power_of_2(cx: Context, exponent: Array, dtype: Any) -> Array:
     """Return 2^exponent, which must be a normal number of the dtype."""
-    if cx.library in OWN_POWERS:
-        return OWN_POWERS[cx.library].power_of_2(cx, exponent, dtype)
+    own = cx.own_powers
+    if own is not None:
+        return own.power_of_2(cx, exponent, dtype)
     name, width, bias = _layout(dtype)
     if not _has_bit_view(exponent):
         return 2.0 ** cx.xp.astype(exponent, dtype)

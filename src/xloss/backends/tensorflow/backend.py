@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ..._arrays.context import functional
 from ..._arrays.inspect import Array
-from ...core import powers, softmax
+from ...core import softmax
 from ...core.call import LossCall
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
@@ -17,9 +17,6 @@ from ...engines import choose
 from ..eager import dense as default
 from . import host, rules
 from . import namespace as xp
-from . import powers as bits
-
-powers.OWN_POWERS["tensorflow"] = bits
 
 
 def value(call: LossCall) -> Array:
