@@ -1,4 +1,4 @@
-"""TensorFlow's backend: eager tensors of the host on NumPy, all else by plain operations."""
+"""TensorFlow: eager tensors of the host by the engines, all others by plain operations."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
 from ...core.weights import Balanced, balance, mean_weights, rescaled
 from ...engines import choose
-from ..eager import dense as default
+from ..eager import dense
 from . import host, rules
-from . import namespace as xp
 
 
 def value(call: LossCall) -> Array:
@@ -35,17 +34,16 @@ def value_and_grad(
     call = completed(call)
     call = call.of(type(call.operands)(*map(_constant, call.operands)))
     call = balanced(call)
-    got, grads = default.value_and_grad(call, wanted, _constant(cotangent))
-    return got, grads
+    return dense.value_and_grad(call, wanted, _constant(cotangent))
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, which a GradientTape may follow to any order."""
     if host.takes(call):
-        return default.restore(call, host.elements(call, traced_elements))
+        return dense.restore(call, host.elements(call, traced_elements))
     choose(call.operands, call.options, call.cx)
-    return default.restore(call, traced_elements(call, call.operands.x))
+    return dense.restore(call, traced_elements(call, call.operands.x))
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -55,12 +53,12 @@ def weight(call: LossCall) -> Array:
         return host.weight(call)
     call = completed(call, by_targets=True)
     o, options, cx, classes = call.operands, call.options, call.cx, call.classes
-    made = Balanced(o, 0)
+    scaled = Balanced(o, 0)
     if o.class_weight is not None or o.sample_weight is not None:
-        made = balance(o, options, cx, classes)
-    count = 0 if o.targets is None else xp.row_count(o.targets, 0 if options.indexed else classes)
-    total = total_weight(prepare(made.operands, options, cx, classes), count, cx)
-    return rescaled(cx, total, made.shift)
+        scaled = balance(o, options, cx, classes)
+    count = 0 if o.targets is None else cx.row_count(o.targets, 0 if options.indexed else classes)
+    total = total_weight(prepare(scaled.operands, options, cx, classes), count, cx)
+    return rescaled(cx, total, scaled.shift)
 
 
 def traced_value(call: LossCall) -> Array:
@@ -83,15 +81,15 @@ def traced_value(call: LossCall) -> Array:
 def traced_elements(call: LossCall, x: Array) -> Array:
     """Return softmax or its logarithm in plain operations."""
     cx = functional(call.cx)
-    got: softmax.SoftmaxParts = rules.softmax_parts(cx.cast(x, cx.compute_dtype))
-    return -got.nll if call.options.kind == "log_softmax" else got.p
+    parts: softmax.SoftmaxParts = rules.softmax_parts(cx.cast(x, cx.compute_dtype))
+    return -parts.nll if call.options.kind == "log_softmax" else parts.p
 
 
 def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
-    """Return the call in plain operations, its arrays of the rows' full shape.
+    """Return the call for plain operations, its weights broadcast to the shape of the rows.
 
-    While lengths were unknown, weights could not be broadcast to them, nor targets compared. What
-    is a constant of the loss is one to a tape too.
+    While tf.function traces, lengths may be unknown: only the graph can broadcast to them, and
+    compare the targets' shape with them. Constants of the loss are constants for a tape too.
     """
     o = call.operands
     whole: Any = o.targets if by_targets else o.x
@@ -114,8 +112,8 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
         shape = row_shape()
         if own and len(targets.shape) == len(whole.shape):
             shape = tf.concat([shape, [own]], 0)
-        # Arithmetic would repeat one row of targets. XLA leaves the question out, and it cannot
-        # reshape to another number of elements.
+        # Without a check arithmetic would broadcast one row of targets to all rows. XLA drops the
+        # assertion, but its reshape fails on another number of elements.
         message = "targets: not of the shape that goes with the first argument's"
         fits = tf.debugging.assert_equal(tf.shape(targets, tf.int64), shape, message)
         with tf.control_dependencies([] if fits is None else [fits]):
@@ -134,7 +132,7 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
 
 
 def balanced(call: LossCall) -> LossCall:
-    """Return the call with the weights of a mean brought near 1."""
+    """Return the call with the weights of a mean scaled to near 1."""
     o, n = mean_weights(call.operands, call.options, call.cx, call.classes, call.normalizer)
     return call._replace(operands=o, normalizer=n)
 

@@ -16,14 +16,14 @@ from ...core.options import Cotangent, Operands, Outputs
 from ...core.weights import mean_weights
 from ...engines import choose
 from ...engines.row_layout import ALIGNED_FROM, CACHE_LINE, aligned
-from ..eager import dense as default
+from ..eager import dense
 from . import rules, tapes
 
 
 def takes(call: LossCall, *others: Any) -> bool:
-    """Tell whether every tensor of a call is there to be read, and nobody asked for tensors.
+    """Tell whether the engines can read every tensor of a call as a NumPy array.
 
-    Asking for the generic engine keeps TensorFlow's own operations.
+    A call that asks for the generic engine by name is computed by TensorFlow's own operations.
     """
     if not call.cx.on_host or call.options.engine == "generic":
         return False
@@ -31,7 +31,7 @@ def takes(call: LossCall, *others: Any) -> bool:
 
 
 def readable(*tensors: Any) -> bool:
-    """Tell whether values can be read: those of a tensor that tf.function traces cannot."""
+    """Tell whether values can be read: a tensor that tf.function traces has none yet."""
     return tf.executing_eagerly() and not any(
         tf.is_tensor(a) and tf.is_symbolic_tensor(a) for a in tensors
     )
@@ -43,21 +43,21 @@ def view(a: Any) -> Any:
 
 
 def tensor(a: Any) -> Array:
-    """Return a tensor of an array of our own, on its memory where TensorFlow can use that."""
+    """Return an array of our own as a tensor, on the same memory where TensorFlow can use it."""
     a = np.asarray(a)
     if a.size < ALIGNED_FROM:
         return tf.constant(a)
     if a.dtype.name == "bfloat16":  # which DLPack does not take from NumPy
         return tf.bitcast(tensor(a.view(np.uint16)), tf.bfloat16)
     if a.__array_interface__["data"][0] % CACHE_LINE or not a.flags.c_contiguous:
-        room = aligned(a.shape, a.dtype)
-        np.copyto(room, a)
-        a = room
+        copy = aligned(a.shape, a.dtype)
+        np.copyto(copy, a)
+        a = copy
     return tf.experimental.dlpack.from_dlpack(a.__dlpack__())
 
 
-def twin(call: LossCall) -> LossCall:
-    """Return the call on NumPy views of its tensors, the weights of a mean brought near 1."""
+def numpy_call(call: LossCall) -> LossCall:
+    """Return the call on NumPy views of its tensors, the weights of a mean scaled to near 1."""
     o = Operands(*map(view, call.operands))
     cx = context(o.x, np)
     if call.cx.values_readable or call.cx.labels_verified:
@@ -70,15 +70,15 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    got, grads = default.value_and_grad(twin(call), wanted, view(cotangent))
-    return tensor(got), {name: tensor(g) for name, g in grads.items()}
+    loss, grads = dense.value_and_grad(numpy_call(call), wanted, view(cotangent))
+    return tensor(loss), {name: tensor(g) for name, g in grads.items()}
 
 
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
-    # Of labels alone, which stand in the logits' place as well.
+    # The call has labels only, which are in the place of the logits too.
     o = Operands(*map(view, call.operands))
-    return tensor(default.weight(call._replace(cx=_numpy(call), operands=o)))
+    return tensor(dense.weight(call._replace(cx=_numpy(call), operands=o)))
 
 
 def _numpy(call: LossCall) -> Any:
@@ -90,84 +90,94 @@ def _numpy(call: LossCall) -> Any:
     )
 
 
-def elements(call: LossCall, plain: Any) -> Array:
-    """Return softmax or its logarithm, the class axis last; `plain` makes it of operations."""
+def elements(call: LossCall, by_operations: Any) -> Array:
+    """Return softmax or its logarithm, the class axis last; `by_operations` uses operations."""
 
-    def made(x: Array) -> Any:
-        numpy = twin(call.of(Operands(x)))._replace(axis=-1)
+    def forward(x: Array) -> Any:
+        numpy = numpy_call(call.of(Operands(x)))._replace(axis=-1)
 
-        def back(cotangent: Array) -> Array:
-            return tapes.gradients(partial(plain, call), (x,), cotangent)[0]
+        def backward(cotangent: Array) -> Array:
+            return tapes.gradients(partial(by_operations, call), (x,), cotangent)[0]
 
-        return tensor(default.elements(numpy)), back
+        return tensor(dense.elements(numpy)), backward
 
-    return tf.custom_gradient(made)(call.operands.x)
+    return tf.custom_gradient(forward)(call.operands.x)
 
 
-def value(call: LossCall, plain: Any) -> Array:
-    """Return the loss; its gradient is one pass, from what this one leaves of every row.
+def value(call: LossCall, by_operations: Any) -> Array:
+    """Return the loss; its gradient is one pass that starts from the saved row statistics.
 
-    `plain` is the same loss in TensorFlow's operations: what second derivatives are made of, and
-    gradients whose cotangent has no values, as where a Jacobian is traced.
+    `by_operations` computes the same loss in TensorFlow's operations. It is differentiated for
+    second derivatives, and where the cotangent has no values, as where a Jacobian is traced.
     """
     o, options = call.operands, call.options
 
-    def made(*given: Array) -> Any:
-        numpy = twin(call)
+    def forward(*arguments: Array) -> Any:
+        numpy = numpy_call(call)
         engine: Any = choose(numpy.operands, options, numpy.cx)
-        keep = options.kind in SOFTMAX_KINDS and call.classes > engine.save_stats_from
-        run = default.runner(numpy)
-        below = None
+        save_stats = options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from
+        run = dense.runner(numpy)
+        denominator = None
         if options.reduction == "none":
-            got = run(Outputs(rows=True, stats=keep))
-            out = got.rows
+            outcome = run(Outputs(rows=True, stats=save_stats))
+            out = outcome.rows
         else:
-            below = default.known_weight(numpy) if options.reduction == "mean" else 1.0
-            got = run(Outputs(total=True, weight=below is None, stats=keep))
-            below = got.weight if below is None else below
-            out = default.reduced(numpy, got.total, below if options.reduction == "mean" else None)
-        again = partial(run, saved=got.stats)
+            denominator = dense.known_weight(numpy) if options.reduction == "mean" else 1.0
+            outcome = run(Outputs(total=True, weight=denominator is None, stats=save_stats))
+            denominator = outcome.weight if denominator is None else denominator
+            out = dense.reduced(
+                numpy, outcome.total, denominator if options.reduction == "mean" else None
+            )
+        run_again = partial(run, saved=outcome.stats)
 
-        def first(cotangent: Array, *given: Array) -> Any:
-            wants = Outputs(grad=True, grad_targets=len(given) > 1)
-            found = _gradients(numpy, again, wants, view(cotangent), below)
-            return found, partial(_second, call, plain, given, cotangent)
+        def gradient(cotangent: Array, *arguments: Array) -> Any:
+            outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
+            found = _gradients(numpy, run_again, outputs, view(cotangent), denominator)
+            return found, partial(_second, call, by_operations, arguments, cotangent)
 
-        def back(cotangent: Array) -> Any:
+        def backward(cotangent: Array) -> Any:
             if readable(cotangent):
-                return tf.custom_gradient(first)(cotangent, *given)
-            return _followed(call, plain, given, cotangent)
+                return tf.custom_gradient(gradient)(cotangent, *arguments)
+            return _followed(call, by_operations, arguments, cotangent)
 
-        return tensor(out), back
+        return tensor(out), backward
 
-    return tf.custom_gradient(made)(*rules.differentiated(o, options))
+    return tf.custom_gradient(forward)(*rules.differentiated(o, options))
 
 
 def _gradients(
-    numpy: LossCall, run: Any, wants: Outputs, cotangent: Any, below: Any
+    numpy: LossCall, run: Any, outputs: Outputs, cotangent: Any, denominator: Any
 ) -> tuple[Array, ...]:
     if numpy.options.reduction == "none":
         with numpy.cx.quiet():
-            got = run(wants, Cotangent(numpy.cx.cast(cotangent, numpy.cx.sum_dtype)))
+            outcome = run(outputs, Cotangent(numpy.cx.cast(cotangent, numpy.cx.sum_dtype)))
     else:
-        got = default.evaluated(numpy, run, wants, cotangent, below, value=False)[1]
-    return tuple(tensor(g) for g in (got.grad, got.grad_targets) if g is not None)
+        outcome = dense.evaluated(numpy, run, outputs, cotangent, denominator, value=False)[1]
+    return tuple(tensor(g) for g in (outcome.grad, outcome.grad_targets) if g is not None)
 
 
-def _followed(call: LossCall, plain: Any, given: tuple[Array, ...], cotangent: Array) -> Any:
+def _followed(
+    call: LossCall, by_operations: Any, arguments: tuple[Array, ...], cotangent: Array
+) -> Any:
     """Return the first derivatives in operations that a tape around this one follows."""
     options = call.options._replace(engine=None)
 
-    def loss(*given: Array) -> Array:
-        return plain(call._replace(operands=rules.replaced(call.operands, given), options=options))
+    def loss(*arguments: Array) -> Array:
+        return by_operations(
+            call._replace(operands=rules.replaced(call.operands, arguments), options=options)
+        )
 
-    return tapes.gradients(loss, given, cotangent)
+    return tapes.gradients(loss, arguments, cotangent)
 
 
 def _second(
-    call: LossCall, plain: Any, given: tuple[Array, ...], cotangent: Array, *tangents: Array
+    call: LossCall,
+    by_operations: Any,
+    arguments: tuple[Array, ...],
+    cotangent: Array,
+    *tangents: Array,
 ) -> Any:
     """Return the derivatives of the gradients, to the cotangent and to each argument."""
     return tapes.gradients_of_gradients(
-        partial(_followed, call, plain), given, cotangent, *tangents
+        partial(_followed, call, by_operations), arguments, cotangent, *tangents
     )

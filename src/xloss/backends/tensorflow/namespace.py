@@ -30,7 +30,7 @@ float16, bfloat16, float32, float64 = tf.float16, tf.bfloat16, tf.float32, tf.fl
 exp, log, log1p, tanh = tf.exp, tf.math.log, tf.math.log1p, tf.tanh
 abs, floor, isfinite, matmul = tf.abs, tf.floor, tf.math.is_finite, tf.matmul
 Shape = tuple[Any, ...]
-FEW = 32  # float32 numbers that are added up as such
+FLOAT32_TERMS = 32  # terms of a sum that are added in float32
 
 
 class _Info:
@@ -68,13 +68,13 @@ def where(condition: Array, x: Any, y: Any) -> Array:
 
 
 def sum(x: Array, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Array:
-    """Add up, in `dtype` from the first addition on; all of an array to the last digit.
+    """Sum in `dtype`, all elements of a float64 array to the last digit.
 
-    But float32 along rows in float32 to begin with, no more than FEW at a time: TensorFlow makes a
-    whole array of what it converts.
+    Rows of float32 are first summed in float32, FLOAT32_TERMS terms at a time: TensorFlow stores
+    the whole array that it converts, and so converts a smaller one.
     """
     if (axis, dtype, x.dtype) == (-1, tf.float64, tf.float32) and x.shape[-1]:
-        few = math.gcd(x.shape[-1], FEW)
+        few = math.gcd(x.shape[-1], FLOAT32_TERMS)
         if few > 1:
             split = tf.concat([tf.shape(x)[:-1], [x.shape[-1] // few, few]], 0)
             x = tf.reduce_sum(tf.reshape(x, split), -1)
@@ -86,26 +86,27 @@ def sum(x: Array, *, axis: Any = None, dtype: Any = None, keepdims: Any = False)
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def _total(x: Array) -> Any:
-    """Add up all elements of float64, whose plain sum of 600 is 5 ulp off.
+    """Sum all float64 elements; TensorFlow's own sum of 600 of them is 5 ulp off.
 
-    What each has above the last digits of a sum 4n times the largest of n elements adds up without
-    any rounding, in whatever order; the rest is too small for its roundings to matter.
+    Every element is split at the last digit of 4n times the largest of the n elements. The high
+    parts add up without any rounding, in whatever order; the low parts are so small that their
+    roundings do not matter.
     """
     most = tf.reduce_max(tf.abs(x))
     beyond = 4.0 * most * tf.cast(tf.size(x, tf.int64), x.dtype)
     high = tf.where(tf.size(x) == 0, x, (x + beyond) - beyond)
     total = tf.reduce_sum(high) + tf.reduce_sum(x - high)
     lengths = tf.shape(x)
-    # Infinities, NaN, and sums near the largest number are as they come.
+    # Infinities, NaN, and sums near the largest number come from the plain sum.
     found = tf.where(tf.math.is_finite(total), total, tf.reduce_sum(x))
     return found, lambda cotangent: tf.fill(lengths, cotangent)
 
 
 def max(x: Array, *, axis: Any = None, keepdims: Any = False) -> Array:
-    """Return the maximum; a NaN wins, which TensorFlow's own reduction leaves to the kernel.
+    """Return the maximum; a NaN wins, which TensorFlow's own reduction does not promise.
 
-    Of rows kept with length 1, whose every element is then subtracted from it, that would be a
-    pass more for nothing: a NaN is in the differences.
+    With `keepdims` a NaN need not win, which saves a pass: every element is then subtracted from
+    its row's maximum, and a NaN appears in the differences.
     """
     found = tf.reduce_max(x, axis, keepdims)
     if keepdims or not x.dtype.is_floating:

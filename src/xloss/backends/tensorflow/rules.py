@@ -1,7 +1,7 @@
 """TensorFlow: softmax and sigmoid with derivative rules of their own, and rows that use them.
 
-Each rule computes what it needs again through the function that it belongs to: a derivative of a
-derivative then takes the same rule, and never the derivative of a maximum, which is wrong on ties.
+Each rule computes what it needs by the function that it is the rule of, so that the derivative of a
+derivative uses the same rule, and never the derivative of a maximum, which is wrong on ties.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array
-from ...core import elementwise as binary
-from ...core import softmax
+from ...core import elementwise, softmax
 from ...core.family import SOFTMAX_KINDS, formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outputs
 from ...engines import choose
@@ -27,38 +26,38 @@ def _context(x: Array) -> Context:
 
 
 def softmax_parts(z: Array) -> softmax.SoftmaxParts:
-    """Return softmax.parts of a tensor, differentiable to any order."""
+    """Return core.softmax.parts of a tensor, differentiable to any order."""
     return softmax.SoftmaxParts(*_softmax_parts(z))
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def _softmax_parts(z: Array) -> Any:
-    got = softmax.parts(z, _context(z))
+    parts = softmax.parts(z, _context(z))
 
-    def back(lse: Array, nll: Array, p: Array, q: Array) -> Array:
+    def backward(lse: Array, nll: Array, p: Array, q: Array) -> Array:
         prob = softmax_parts(z).p
-        moved = p - q
+        difference = p - q
         share = lse + tf.reduce_sum(nll, -1)
-        average = tf.reduce_sum(prob * moved, -1, keepdims=True)
-        return prob * (moved - average) + prob * share[..., None] - nll
+        average = tf.reduce_sum(prob * difference, -1, keepdims=True)
+        return prob * (difference - average) + prob * share[..., None] - nll
 
-    return tuple(got), back
+    return tuple(parts), backward
 
 
-def sigmoid_parts(z: Array) -> binary.Sigmoid:
-    """Return elements.sigmoid of a tensor, differentiable to any order."""
-    return binary.Sigmoid(*_sigmoid_parts(z))
+def sigmoid_parts(z: Array) -> elementwise.Sigmoid:
+    """Return core.elementwise.sigmoid of a tensor, differentiable to any order."""
+    return elementwise.Sigmoid(*_sigmoid_parts(z))
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def _sigmoid_parts(z: Array) -> Any:
-    got = binary.sigmoid(z, _context(z))
+    parts = elementwise.sigmoid(z, _context(z))
 
-    def back(p: Array, q: Array, rise: Array, fall: Array) -> Array:
-        again = sigmoid_parts(z)
-        return again.p * again.q * (p - q) + again.p * rise - again.q * fall
+    def backward(p: Array, q: Array, rise: Array, fall: Array) -> Array:
+        s = sigmoid_parts(z)
+        return s.p * s.q * (p - q) + s.p * rise - s.q * fall
 
-    return tuple(got), back
+    return tuple(parts), backward
 
 
 def soft(o: Operands, options: Options) -> bool:
@@ -71,37 +70,39 @@ def differentiated(o: Operands, options: Options) -> tuple[Array, ...]:
     return (o.x, o.targets) if soft(o, options) else (o.x,)
 
 
-def replaced(o: Operands, given: tuple[Array, ...]) -> Operands:
-    """Return operands with others in the place of those that gradients go to."""
-    return o._replace(x=given[0], targets=given[1] if len(given) > 1 else o.targets)
+def replaced(o: Operands, arguments: tuple[Array, ...]) -> Operands:
+    """Return the operands with these in the place of those that gradients go to."""
+    return o._replace(x=arguments[0], targets=arguments[1] if len(arguments) > 1 else o.targets)
 
 
 def rows(o: Operands, options: Options, cx: Context, classes: int) -> Array:
     """Return row losses whose gradient is the closed form, itself differentiable.
 
-    A gradient starts from two numbers a row that the losses have left, so that it adds nothing up.
+    A gradient starts from two statistics a row that the losses saved, so that it sums nothing.
     """
-    keep = options.kind in SOFTMAX_KINDS
+    save_stats = options.kind in SOFTMAX_KINDS
 
-    def made(*given: Array) -> Any:
-        own = replaced(o, given)
+    def forward(*arguments: Array) -> Any:
+        own = replaced(o, arguments)
         engine = choose(own, options, cx)
-        done = engine.run(own, options, cx, classes, Outputs(rows=True, stats=keep))
+        outcome = engine.run(own, options, cx, classes, Outputs(rows=True, stats=save_stats))
 
-        def first(cotangent: Array, *given: Array) -> Any:
-            own = replaced(o, given)
-            wants = Outputs(grad=True, grad_targets=len(given) > 1)
-            got = engine.run(own, options, cx, classes, wants, Cotangent(cotangent), done.stats)
-            grads = (got.grad, got.grad_targets)[: len(given)]
+        def gradient(cotangent: Array, *arguments: Array) -> Any:
+            own = replaced(o, arguments)
+            outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
+            found = engine.run(
+                own, options, cx, classes, outputs, Cotangent(cotangent), outcome.stats
+            )
+            grads = (found.grad, found.grad_targets)[: len(arguments)]
             formula = partial(_formula, o, options, cx, classes)
-            return grads, partial(tapes.gradients_of_gradients, formula, given, cotangent)
+            return grads, partial(tapes.gradients_of_gradients, formula, arguments, cotangent)
 
-        def back(cotangent: Array) -> Any:
-            return tf.custom_gradient(first)(cotangent, *given)
+        def backward(cotangent: Array) -> Any:
+            return tf.custom_gradient(gradient)(cotangent, *arguments)
 
-        return done.rows, back
+        return outcome.rows, backward
 
-    return tf.custom_gradient(made)(*differentiated(o, options))
+    return tf.custom_gradient(forward)(*differentiated(o, options))
 
 
 def _formula(
@@ -109,12 +110,12 @@ def _formula(
     options: Options,
     cx: Context,
     classes: int,
-    given: tuple[Array, ...],
+    arguments: tuple[Array, ...],
     cotangent: Array,
 ) -> Any:
     """Return the same gradients in operations that a tape follows to any order."""
     g, h = formula_gradients(
-        replaced(o, given),
+        replaced(o, arguments),
         options,
         cx,
         classes,
@@ -122,5 +123,5 @@ def _formula(
         lambda z, _: softmax_parts(z),
         lambda z, _: sigmoid_parts(z),
     )
-    grads = (g,) if len(given) == 1 else (g, h)
-    return tuple(cx.cast(a, b.dtype) for a, b in zip(grads, given, strict=True))
+    grads = (g,) if len(arguments) == 1 else (g, h)
+    return tuple(cx.cast(a, b.dtype) for a, b in zip(grads, arguments, strict=True))

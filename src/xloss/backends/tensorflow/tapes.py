@@ -1,8 +1,8 @@
 """Derivatives by TensorFlow's own autodiff, also where its tapes do not record.
 
-They do not while it makes the forward-mode derivative of a custom gradient, by differentiating the
-gradient: what a tape would have followed there comes out as 0, silently. A graph's own derivatives
-need no tape.
+While TensorFlow computes the forward-mode derivative of a custom gradient, by differentiating the
+gradient, no tape records: the derivative of what a tape should have followed would silently be 0.
+The derivatives of a graph need no tape.
 """
 
 from __future__ import annotations
@@ -27,30 +27,36 @@ def recording() -> bool:
     return tape.gradient(twice, one) is not None
 
 
-def gradients(function: Callable[..., Array], given: Arrays, cotangent: Array) -> Any:
-    """Return the derivatives of function(*given) times `up`, to be differentiated again."""
+def gradients(function: Callable[..., Array], arguments: Arrays, cotangent: Array) -> Any:
+    """Return the derivatives of function(*arguments) times the cotangent, differentiable again."""
     if tf.executing_eagerly() or recording():
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            value = function(*given)
-        return tape.gradient(value, given, cotangent, ZERO)
-    given = tuple(map(tf.identity, given))  # in this graph, whatever graph they came from
-    return tf.gradients(function(*given), given, cotangent, unconnected_gradients=ZERO)
+            tape.watch(arguments)
+            value = function(*arguments)
+        return tape.gradient(value, arguments, cotangent, ZERO)
+    arguments = tuple(map(tf.identity, arguments))  # of this graph, whichever they are from
+    return tf.gradients(function(*arguments), arguments, cotangent, unconnected_gradients=ZERO)
 
 
 def gradients_of_gradients(
-    first: Callable[[Arrays, Array], Any], given: Arrays, cotangent: Array, *tangents: Array
+    first_gradients: Callable[[Arrays, Array], Any],
+    arguments: Arrays,
+    cotangent: Array,
+    *tangents: Array,
 ) -> Any:
-    """Return the derivatives of first(given, up) times the tangents, to `up` and to each given."""
+    """Return the derivatives of the first gradients times the tangents.
+
+    They are those to the cotangent and to each argument.
+    """
     if recording():
         with tf.GradientTape() as tape:
-            tape.watch((cotangent, *given))
-            grads = first(given, cotangent)
-        return tape.gradient(grads, (cotangent, *given), tangents, ZERO)
+            tape.watch((cotangent, *arguments))
+            grads = first_gradients(arguments, cotangent)
+        return tape.gradient(grads, (cotangent, *arguments), tangents, ZERO)
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def graph(given: Arrays, cotangent: Array, tangents: Arrays) -> Any:
-        grads = first(given, cotangent)
-        return tf.gradients(grads, (cotangent, *given), tangents, unconnected_gradients=ZERO)
+    def graph(arguments: Arrays, cotangent: Array, tangents: Arrays) -> Any:
+        grads = first_gradients(arguments, cotangent)
+        return tf.gradients(grads, (cotangent, *arguments), tangents, unconnected_gradients=ZERO)
 
-    return graph(given, cotangent, tangents)
+    return graph(arguments, cotangent, tangents)
