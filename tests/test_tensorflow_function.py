@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,30 +196,59 @@ def test_bad_labels() -> None:
         asks(z, tf.constant([0, 1, 2]))
 
 
-def test_autograph_leaves_every_function_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    """It would rewrite their source: slowly, and of some Python it cannot."""
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What TensorFlow logs, which hands nothing on to other loggers."""
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_autograph_converts_every_public_function(warned: pytest.LogCaptureFixture) -> None:
+    """It warns where it cannot rewrite the source of what they call."""
     stateful = xloss.CrossEntropyLoss(label_smoothing=0.1)
     z, y = tf.constant(inputs("cross_entropy", (3, 4))), tf.constant([0, 1, 2])
 
-    @tf.function
     def everything(z: Any, y: Any) -> Any:
-        p = xloss.softmax(z)
-        out = [getattr(xloss, name)(z, y) for name in CLASS]
-        out += [getattr(xloss, name)(p, p) for name in (*BINARY, "kl_div")]
-        out += [xloss.entropy(z), xloss.logsumexp(z), xloss.log_softmax(z)]
-        out += [xloss.one_hot(y, 4), xloss.smooth_labels(p, 0.1), xloss.effective_count(y)]
+        p, w = xloss.softmax(z), tf.ones(4, tf.float64)
+        out = [getattr(xloss, name)(z, y, weight=w) for name in CLASS]
+        out += [getattr(xloss, name)(p, p, sample_weight=p) for name in BINARY]
+        out += [xloss.kl_div(p, p, sample_weight=y), xloss.CrossEntropyLoss()(z, y)]
+        out += [xloss.entropy(z), xloss.logsumexp(z, keepdims=True), xloss.log_softmax(z)]
+        out += [xloss.one_hot(y, 4), xloss.smooth_labels(p, 0.1, where=p > 0.1)]
+        out += [xloss.effective_count(y, weight=w), xloss.effective_count(p, weight=w)]
         out += [xloss.l2_penalty([z, p], strength=0.1), xloss.perplexity(out[0]), stateful(z, y)]
         out += [*xloss.value_and_grad(stateful)(z, y)]
         out += [*xloss.value_and_grad(xloss.l2_penalty)(z, strength=0.1)]
-        return [*out, xloss.linear_cross_entropy(z, z, y)]
+        return [*out, xloss.linear_cross_entropy(z, z, y, class_weight=tf.ones(3))]
 
-    logger = logging.getLogger("tensorflow")
-    logger.addHandler(caplog.handler)
-    try:
-        everything(z, y)
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "AutoGraph" not in caplog.text
+    converted, plain = (tf.function(everything, autograph=way)(z, y) for way in (True, False))
+    assert "AutoGraph" not in warned.text
+    for a, b in zip(converted, plain, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert vars(xloss.cross_entropy) == {}
+
+
+REFUSED = {
+    "shape": lambda z, y: xloss.cross_entropy(z, y[:2]),
+    "dtype": lambda z, y: xloss.one_hot(z, 4),
+    "argnums": lambda z, y: xloss.value_and_grad(xloss.cross_entropy, "weight")(z, y),
+    "update": lambda z, y: xloss.Evaluation().update(z, y),
+    "diagnose": lambda z, y: xloss.diagnose(z, y),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_errors_are_the_same_under_autograph(name: str, warned: pytest.LogCaptureFixture) -> None:
+    """It puts the lines of the caller before the sentence."""
+    z, y = tf.constant(inputs("cross_entropy", (3, 4))), tf.constant([0, 1, 2])
+    with pytest.raises((TypeError, ValueError)) as plain:
+        tf.function(REFUSED[name], autograph=False)(z, y)
+    with pytest.raises(plain.type) as converted:
+        tf.function(REFUSED[name])(z, y)
+    assert str(converted.value).rstrip().endswith(str(plain.value))
+    assert "AutoGraph" not in warned.text
 
 
 def test_a_loss_can_be_an_argument_of_a_function() -> None:
