@@ -72,8 +72,8 @@ def measure(call: LossCall) -> Measured:
             weights, right, predicted = _facts(o, call)
         else:
             parts = [
-                _facts(block_operands(xp, o, piece, classes), call)
-                for piece in block_slices(rows, classes, cx)
+                _facts(block_operands(xp, o, block, classes), call)
+                for block in block_slices(rows, classes, cx)
             ]
             weights, right, predicted = (
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)

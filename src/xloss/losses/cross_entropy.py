@@ -108,7 +108,7 @@ def cross_entropy(
     On PyTorch's CUDA tensors a mean or a sum of logits that require a gradient, in grad mode,
     computes that gradient in the forward pass, which reads the logits once, and holds it, an array
     of the logits' size and dtype, until the first backward or until the graph is freed. That
-    backward returns it as it is where the upstream gradient is 1, and computes it anew, with the
+    backward returns it as it is where the cotangent is 1, and computes it anew, with the
     same bits as ever, where it is not; later ones always do. A forward that no backward follows
     pays for it: call it under ``torch.no_grad()``. Under activation checkpointing and other
     saved-tensor hooks, for ``reduction="none"``, and with a PyTorch before 2.8, the gradient is

@@ -132,7 +132,7 @@ def _formed(
 
 
 def _operands(form: Form, arrays: Any) -> tuple[Operands, Any]:
-    """Name the arrays of a call; return the operands and the upstream's."""
+    """Name the arrays of a call; return the operands and the cotangent of the rows."""
     left = list(arrays[2:])
     named = [left.pop(0) if there else None for there in form[1:6]]
     class_weight, _, where, sample_weight, cotangent = named
@@ -296,7 +296,7 @@ def _slope_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
 
 
 def _slope_transposed(cotangent: Any, v: Any, *arrays: Any, form: Form) -> Any:
-    """Return the gradient: the engine's, from an upstream that nothing has rounded."""
+    """Return the engine's gradient, from a cotangent that nothing has rounded."""
     none = [None] * len(arrays)
     if type(cotangent[0]) is ad.Zero:
         return [ad.Zero(v.aval), *none]

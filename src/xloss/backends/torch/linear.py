@@ -1,4 +1,4 @@
-"""Linear cross-entropy on PyTorch: gradients made in the forward pass, scaled in the backward."""
+"""Linear cross-entropy on PyTorch: gradients computed in forward, scaled in backward."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import backend as whole
 from . import custom_op, linear_products, numpy_views
 from .following import transformed
 
-NAMES = ("x", "weight", "bias", "targets")  # what gradients go to, in the order of the arguments
+NAMES = ("x", "weight", "bias", "targets")  # arguments that may have a gradient, in their order
 TWICE = (
     "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "
     "forward pass; cross_entropy(features @ weight.T + bias, targets) has them"
@@ -47,7 +47,7 @@ def value(call: LossCall) -> Array:
 
 
 def _needs_logits(call: LossCall, arrays: Any) -> bool:
-    """Tell whether blocks cannot be written to, because something follows what is done."""
+    """Tell whether blocks cannot be written in place, because something records operations."""
     if torch.compiler.is_compiling():
         return bool(custom_op.transforming())
     wrapped = any(a is not None and is_wrapper(a) for a in arrays)
@@ -71,7 +71,7 @@ def value_and_grad(
 def run(
     call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
 ) -> Outcome:
-    """Go over the blocks with autograd off: products by torch, rows on NumPy views on the host."""
+    """Compute the blocks with autograd off: products by torch, on the host rows on NumPy views."""
     with torch.no_grad():
         stage = partial(_stage, call.options)
         made = blocks(call, parts, outputs, cotangent, stage, linear_products.products)
@@ -83,7 +83,7 @@ def _tensor(a: Any) -> Any:
 
 
 def _stage(options: Options, cx: Context, o: Operands) -> Stage:
-    """Say where the rows are computed: NumPy's elementwise operations beat torch's on the host."""
+    """Choose where rows are computed: on the host NumPy's elementwise operations beat torch's."""
     views = None
     if options.engine is None and cx.on_host:
         views = numpy_views.views(o._replace(x=o.x[:0, ...].to(cx.compute_dtype)))
@@ -99,7 +99,7 @@ def _view(a: Array | None) -> Array | None:
 
 
 def _arguments(call: LossCall) -> tuple[Any, ...]:
-    """Return the arrays that gradients may go to, in the order of NAMES."""
+    """Return the arrays that may have a gradient, in the order of NAMES."""
     o, linear = call.operands, call.linear
     assert linear is not None
     return o.x, linear.weight, linear.bias, o.targets
@@ -121,13 +121,13 @@ def _with(call: LossCall, arrays: Any) -> LossCall:
 
 
 def _held(call: LossCall) -> Array:
-    """Return the loss of logits that are all there, as torch.func and forward mode need them."""
+    """Return the loss by way of all logits at once, as torch.func and forward mode need it."""
     o = call.operands._replace(x=_products(call)[3])
     return whole.value(call._replace(operands=o, linear=None))
 
 
 def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
-    """Return which rows are there, the features, the weight and the logits."""
+    """Return which rows are present, the features, the weight and the logits."""
     o, linear, options = call.operands, call.linear, call.options
     assert linear is not None
     cx = functional(call.cx)
@@ -147,7 +147,7 @@ def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
 def _held_gradients(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """Return the loss and its gradients by way of the logits'."""
+    """Return the loss and its gradients by way of the gradient to all logits."""
     keep, x, weight, z = _products(call)
     o, cx = call.operands._replace(x=z), functional(call.cx)
     inner = tuple({name if name == "targets" else "x" for name in wanted})
@@ -168,7 +168,7 @@ def _held_gradients(
 
 
 class _Linear(torch.autograd.Function):
-    """The loss; of a mean or a sum the gradients too, up to the upstream still to come."""
+    """The loss; for a mean or a sum also the gradients, for a cotangent of 1."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
@@ -188,14 +188,14 @@ class _Linear(torch.autograd.Function):
         if ups[0] is None:
             return (None,) * 5
         arrays = ctx.saved_tensors
-        made, ctx.grads = ctx.grads, None  # scaled in place: once
+        made, ctx.grads = ctx.grads, None  # they are scaled in place, which is possible once
         grads = _Gradients.apply(ups[0], *arrays, ctx.bare, ctx.wanted, made)  # type: ignore[no-untyped-call]
         named = dict(zip(ctx.wanted, grads, strict=True))
         return (*(named.get(name) for name in NAMES), None)
 
 
 class _Gradients(torch.autograd.Function):
-    """The gradients times the upstream; a Function of its own, to say that it has no derivative."""
+    """The gradients times the cotangent: a Function of its own, because it has no derivative."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
@@ -208,7 +208,8 @@ class _Gradients(torch.autograd.Function):
             outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
             grads = gathered(run(call, parts, outputs, Cotangent(cotangent)))
         else:
-            # Through a retained graph a second time; or an infinity, which is not to meet a 0.
+            # A second backward through a retained graph; or an infinite cotangent, which must not
+            # be multiplied by gradients of 0.
             grads = evaluated(call, partial(run, call), wanted, cotangent)[1]
         return tuple(rounded(call, grads)[name] for name in wanted)
 
@@ -218,20 +219,20 @@ class _Gradients(torch.autograd.Function):
 
 
 def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
-    """Return g·up, written into g, which is our own; a pass over the weight is worth saving."""
+    """Return g times the cotangent, in place where possible: a copy would pass over the weight."""
     if cx.on_host and float(cotangent) == 1:
         return g
     if g.dtype in (torch.float32, torch.float64):
         return g.mul_(cotangent)
-    # As 0-d, the upstream would be rounded to g's 16 bits before it multiplies. On the host the
-    # product is made in float32 first, so a piece at a time.
+    # As a 0-d tensor the cotangent would be rounded to the 16 bits of g before it multiplies. On
+    # the host PyTorch makes the product in float32 first: some rows at a time keep that small.
     cotangent, flat = cotangent.reshape(1), g.view(-1)
     for c in spans(flat.shape[0], WEIGHT_CHUNK if cx.on_host else flat.shape[0]):
         torch.mul(flat[c], cotangent, out=flat[c])
     return g
 
 
-# What torch.compile calls: an autograd.Function it cannot trace without a warning of its own.
+# The operation that torch.compile calls. An autograd.Function it cannot trace without a warning.
 
 SCHEMA = (
     "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
@@ -242,7 +243,7 @@ SCHEMA = (
 
 
 def _traced(call: LossCall, arrays: tuple[Any, ...], recorded: bool) -> Array:
-    """Return the loss by an operation that a compiler leaves alone."""
+    """Return the loss by an operation that a compiler keeps whole."""
     wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
     made: Array = _asked(call, wanted)[0]
     return made
@@ -289,7 +290,7 @@ def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[A
 
 
 def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
-    """Return the call that an operation's arguments describe, its upstream and what it wants."""
+    """Return the call that an operation's arguments describe, its cotangent, and what it wants."""
     x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = (
         args[:10]
     )
@@ -325,7 +326,7 @@ def _opaque(*args: Any) -> Any:
     call, cotangent, wanted = _call(*args)
     parts = tuple(name for name in wanted if name != "targets")
 
-    def none() -> Array:  # a new one each: an operation's results share no memory
+    def none() -> Array:  # a new one each time: results of an operation share no memory
         return call.operands.x.new_empty(0)
 
     if call.options.reduction != "none":
@@ -340,13 +341,13 @@ def _opaque(*args: Any) -> Any:
 
 
 def _returned(g: Array, a: Array) -> Array:
-    """Return a gradient in the dtype that a compiler was told: bfloat16 of bfloat16, else wide."""
+    """Return a gradient in the dtype that the fake kernel declares."""
     return g.to(a.dtype) if a.dtype == torch.bfloat16 and g.dtype == torch.float32 else g
 
 
 @_opaque.register_fake
 def _shapes(*args: Any) -> Any:
-    # Nothing of xloss is called: while a compiler traces, its own view of our caches must hold.
+    # Nothing of xloss is called here: a compiler that traces must not depend on our caches.
     arrays, cotangent, reduction, wanted = args[:4], args[8], args[14], args[16]
     x, targets = arrays[0], arrays[3]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -375,7 +376,7 @@ def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
     if ctx.each:
         grads = _opaque(*saved[:8], cotangent, *ctx.options)[1:]
     else:
-        # Not as 0-d: in bfloat16 the upstream would be rounded before it multiplies.
+        # Not as a 0-d tensor: in bfloat16 the cotangent would be rounded before it multiplies.
         cotangent = cotangent.reshape(1)
         grads = [g * cotangent if w else None for g, w in zip(saved[4:], wanted, strict=True)]
     out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))

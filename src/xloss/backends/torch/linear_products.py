@@ -116,7 +116,7 @@ class OnHost(_Short):
         self.whole = Converted(cx, self.weight)
 
     def logits(self, x: Array, z: Array) -> None:
-        """Put x @ weight.T into z: in float32, pieces of the weight converted one by one."""
+        """Put x @ weight.T into z: in float32, class slices of the weight converted one by one."""
         self.whole.logits(x.float(), z)
 
     def features(self, g: Array, out: Array) -> None:

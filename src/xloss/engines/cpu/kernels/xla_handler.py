@@ -143,7 +143,7 @@ def ask_large_pages(address: int, size: int) -> None:
 
 @inline()
 def plan(s: int) -> int:
-    """Cut the rows into pieces; return how many threads may help."""
+    """Cut the rows into blocks; return how many threads may help."""
     rows, classes = get(s, at.COUNT), get(s, at.CLASSES)
     numbers = rows * classes
     per = min(PIECE, max(ALONE, numbers // PIECE_COUNT)) // max(1, classes)

@@ -66,7 +66,7 @@ ROWS, STATS, GRAD = 1, 2, 4
 
 # What the threads of one call share, in words of 8 bytes.
 (
-    NEXT,  # the piece that is taken next
+    NEXT,  # the row block that is taken next
     DONE,  # how many are
     USERS,  # who still looks at this
     PIECES,

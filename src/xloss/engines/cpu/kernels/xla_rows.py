@@ -1,8 +1,8 @@
-"""A call of XLA's, cut into pieces of rows that threads take in turn.
+"""A call from XLA, cut into row blocks that threads take in turn.
 
 Nothing here may raise: an exception would leave XLA without an answer. Nobody waits: the thread
-that XLA called takes pieces as well, a helper that comes late finds nothing and leaves, and whoever
-ends the last piece completes XLA's future.
+that XLA called takes blocks as well, a helper that comes late finds nothing and leaves, and whoever
+ends the last block completes XLA's future.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def complete(s: int) -> None:
 
 @inline()
 def work(s: int) -> int:
-    """Take pieces until none is left; return what failed in this thread, 0 for nothing."""
+    """Compute row blocks until none is left; return what failed in this thread, 0 for nothing."""
     rows, per, pieces = get(s, at.COUNT), get(s, at.PER_PIECE), get(s, at.PIECES)
     failed = room = 0
     mode = usual_floats()

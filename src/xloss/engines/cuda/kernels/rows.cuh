@@ -21,7 +21,7 @@ struct Left {
     Piece<Acc> pieces[Threads::WARPS];
     Threads::Sum sums[COUNT];
 };
-static_assert(sizeof(Left) <= 320, "cuda.py makes room for so much");
+static_assert(sizeof(Left) <= 320, "call.py makes room for as much");
 
 __device__ inline void row_of_nothing(const Call& c, i64 row) {
     if (c.losses) ((Acc*)c.losses)[row] = 0;
