@@ -53,7 +53,7 @@ class TensorFlow(Convention):
         if case.loss in BINARY:
             t = tf.cast(t, x.dtype)
         elif case.index and t.dtype not in (tf.int32, tf.int64):
-            t = tf.cast(t, tf.int64)  # no other integers are labels to it
+            t = tf.cast(t, tf.int64)  # it takes no other integers as labels
         value = function(t, x, **self.keywords(case, options))
         reduction = options.get("reduction", "mean")
         if reduction == "none":

@@ -14,7 +14,7 @@ from .base import Home
 class TensorFlow(Home):
     name = "tensorflow"
     gradients = "GradientTape"
-    same_bits = False  # Eigen sums as the whole batch's shape suggests
+    same_bits = False  # the order of Eigen's sums depends on the shape of the batch
     layouts = ("C",)  # tensors have no strides
     flushes_generic = ("float16", "bfloat16", "float32", "float64")
 

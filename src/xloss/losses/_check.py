@@ -77,7 +77,7 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
     if isinstance(x, np.generic):
         return np.asarray(x)
     if cx.library == "tensorflow":
-        return xp.ranked(name, x)  # which it places itself, as JAX does
+        return xp.ranked(name, x)  # TensorFlow moves it to the operation's device itself
     there = device(x)
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")

@@ -113,7 +113,8 @@ def weighed(
 ) -> tuple[Operands, Any]:
     """Scale the weights of a mean to near 1, so that their sums neither overflow nor underflow.
 
-    On JAX the backend does it inside jit. DTensors are left alone, as no rank has all rows.
+    The backends of JAX and TensorFlow do it inside their graphs. DTensors are left alone, as no
+    rank has all rows.
     """
     if cx.library in ("jax", "tensorflow") or any(spread(a) for a in o if a is not None):
         return o, normalizer

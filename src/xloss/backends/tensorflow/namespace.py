@@ -1,8 +1,8 @@
 """The functions of the Array API standard that xloss calls, over TensorFlow's operations.
 
-TensorFlow has no such namespace, and neither has array-api-compat. Two things differ from the
-standard: `device` is taken and not used, for TensorFlow places an operation itself, and a length
-that tf.function does not know yet stands in a shape as None.
+Neither TensorFlow nor array-api-compat has such a namespace. Two things differ from the standard:
+`device` is accepted and not used, because TensorFlow places an operation itself, and a length that
+tf.function does not know yet is None in a shape.
 """
 
 from __future__ import annotations
@@ -245,9 +245,9 @@ def row_count(x: Array, classes: int) -> Any:
 
 
 def shaped(x: Any, shape: Any, axis: int | None = None) -> Any:
-    """Return targets in the shape that fits, where tf.function knows no number of axes.
+    """Return targets of unknown rank in the shape that fits logits of this shape.
 
-    That is the logits', for integers without the class axis, which may be anywhere.
+    That is the shape of the logits; for integers and a class axis, without that axis.
     """
     if not isinstance(x, tf.Tensor) or x.shape.rank is not None:
         return x
@@ -258,7 +258,7 @@ def shaped(x: Any, shape: Any, axis: int | None = None) -> Any:
 
 
 def ranked(name: str, x: Array) -> Array:
-    """Return a tensor, of a Variable its value; refuse one of which no number of axes is known."""
+    """Return a tensor, of a Variable its value; refuse a tensor of unknown rank."""
     x = asarray(x)
     if x.shape.rank is None:
         raise ValueError(
