@@ -34,4 +34,6 @@ def made(x: Any, targets: Any, loss: str = "cross_entropy", **options: Any) -> C
 
 
 def peer(name: str, dtype: str = "float32") -> Peer:
+    if name == "tensorflow":  # which is not installed with the others
+        pytest.importorskip(name)
     return peers(name, (dtype,))[0]

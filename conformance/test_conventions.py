@@ -34,7 +34,7 @@ from xloss_conformance.candidates import Candidate
 from xloss_conformance.case import Case
 from xloss_conformance.cases import catalogue
 from xloss_conformance.conventions import convention
-from xloss_conformance.peers import PEERS, Peer
+from xloss_conformance.peers import PEERS, Peer, here
 from xloss_conformance.subject import Differs
 from xloss_conformance.verdict import judge
 
@@ -87,6 +87,7 @@ DIFFERING = {
     "keras: alpha a class": ("keras", made(Z, LABELS, "focal_loss", weight=CLASS_WEIGHT), "what"),
     "optax: uneven soft": ("optax", made(Z, UNEVEN), "over the rows"),
     "scipy: uneven soft": ("scipy", made(Z, UNEVEN), "over the rows"),
+    "tensorflow: no row": ("tensorflow", made(EMPTY, np.zeros(0, int)), "0/0"),
     # Smoothing.
     **{
         f"{name}: smoothing of uneven soft": (
@@ -194,6 +195,7 @@ NO_CONVENTION = {
         made(np.array([[np.inf, 0, 0]]), np.array([0])),
         "value",
     ),
+    "tensorflow: 0 log 0": ("tensorflow", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
     "scipy: 0 log 0": ("scipy", made(MASKED, np.eye(3)[[1, 2, 1, 2]]), "value"),
 }
 
@@ -282,12 +284,17 @@ def _scipy_right(logits: Any, targets: Any, axis: int = -1) -> Any:
     )
 
 
+def _tensorflow_right(labels: Any, logits: Any) -> Any:
+    return xloss.cross_entropy(logits, labels, ignore_index=None, reduction="none")
+
+
 RIGHT: dict[str, tuple[Any, str]] = {
     "torch": (_torch_right, "cross_entropy"),
     "keras": (_keras_right, "cross_entropy"),
     "optax": (_optax_right, "cross_entropy"),
     "sklearn": (_sklearn_right, "log_loss"),
     "scipy": (_scipy_right, "cross_entropy"),
+    "tensorflow": (_tensorflow_right, "cross_entropy"),
 }
 FAMILIES = ("tail", "offsets", "ties", "masks", "labels", "options")
 # With Keras, smoothing of a masked class and the mean of ignored rows are its own Loss's.
@@ -316,7 +323,7 @@ def _asked(name: str, loss: str) -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", here())
 def test_a_right_loss_in_the_peers_convention_passes(name: str) -> None:
     function, loss = RIGHT[name]
     subject = Candidate("right", function, convention(name), loss)
@@ -325,7 +332,7 @@ def test_a_right_loss_in_the_peers_convention_passes(name: str) -> None:
     assert sum(v.status == "pass" for v in verdicts) >= (10 if loss == "cross_entropy" else 5)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", here())
 def test_one_that_is_off_by_a_millionth_fails_everything_but_zeros(name: str) -> None:
     function, loss = RIGHT[name]
 

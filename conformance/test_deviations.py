@@ -137,7 +137,7 @@ def test_a_subject_that_is_known_but_not_here_is_waited_for() -> None:
 
 def test_a_missing_library_is_no_excuse_for_the_others() -> None:
     entry = replace(ENTRY, subject="*")
-    everyone = {"torch", "strict", "jax", "dask", "cupy", "cuda", "numpy"}
+    everyone = {"torch", "strict", "jax", "tensorflow", "dask", "cupy", "cuda", "numpy"}
     here = [verdict(i) for i in range(len(TAIL))]
     run = replace(report(*here), missing=[f"{name}: not here" for name in everyone])
     assert len(stale([entry], run)) == 1

@@ -29,12 +29,12 @@ from by_hand import (
 )
 from xloss_conformance.case import FLOATING, Case
 from xloss_conformance.conventions import convention
-from xloss_conformance.peers import PEERS
+from xloss_conformance.peers import here
 
 pytestmark = needs_all
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", here())
 def test_what_a_convention_hands_over_is_a_parameter_of_the_peers_own_function(name: str) -> None:
     style = convention(name)
     subject = peer(name)
@@ -55,7 +55,7 @@ def _of_every_kind() -> list[Case]:
     return [*found, replace(made(Z, None), loss="entropy")]
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", here())
 def test_an_option_that_is_refused_is_no_parameter_of_the_peers_own_function(name: str) -> None:
     options = {
         "weight": CLASS_WEIGHT,

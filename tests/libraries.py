@@ -25,6 +25,7 @@ import xloss
 COMPILER = shutil.which("g++")  # runs the CUDA engine's kernels on the host
 GPU = Path("/dev/nvidiactl").exists()
 NAMES = ["numpy", "strict", "device1", "no_x64", "torch", "torch_generic", "jax", "dask"]
+NAMES += ["tensorflow", "tensorflow_generic"] if find_spec("tensorflow") else []
 NAMES += ["emulated"] if COMPILER else []
 NAMES += ["standin"] if find_spec("cupy") else []
 NAMES += ["cupy", "cuda"] if GPU else []
@@ -223,6 +224,26 @@ class Dask(Library):
         assert isinstance(x, self.xp.Array), type(x)
 
 
+class TensorFlow(Library):
+    """Eager tensors of the host: the engines read them as NumPy arrays."""
+
+    module = "tensorflow"
+    writable = False
+
+    def _of(self, values: np.ndarray) -> Any:
+        return self.xp.constant(values)
+
+    def owns(self, x: Any) -> None:
+        assert isinstance(x, self.xp.Tensor), type(x)
+
+
+class TensorFlowGeneric(TensorFlow):
+    """TensorFlow's own operations, as inside tf.function; they make 0 of subnormal numbers."""
+
+    engine = "generic"
+    lost = SMALLEST
+
+
 class CuPy(Library):
     module = "cupy"
     reads = False
@@ -277,6 +298,8 @@ KINDS = {
     "torch_generic": TorchGeneric,
     "jax": Jax,
     "dask": Dask,
+    "tensorflow": TensorFlow,
+    "tensorflow_generic": TensorFlowGeneric,
     "emulated": Emulated,
     "cupy": CuPy,
     "standin": StandIn,

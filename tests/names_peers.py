@@ -123,7 +123,6 @@ PEERS = {
         "TensorFlow",
         _TENSORFLOW,
         _tensorflow,
-        own=False,
         listed=_family(
             "tf",
             "tf.nn",

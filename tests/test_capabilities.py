@@ -34,6 +34,10 @@ CLAIMS = {
         "vmap",
     ): "test_jax_autodiff.py::test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form",
     ("jax", "compile"): "test_jax_autodiff.py::test_labels_are_not_read_under_jit",
+    ("tensorflow", "autodiff"): "test_tensorflow_autodiff.py::test_a_tape_gives",
+    ("tensorflow", "higher"): "test_tensorflow_autodiff.py::test_class_losses_twice",
+    ("tensorflow", "vmap"): "test_tensorflow_autodiff.py::test_jacobian_forward_mode",
+    ("tensorflow", "compile"): "test_tensorflow_function.py::test_every_loss_is_exact",
     ("dask", "lazy"): "test_dask.py::test_class_losses",
     **{
         (library, "ranks"): "test_spread.py::test_within_the_budget_of_the_dense_loss"

@@ -19,6 +19,9 @@ STEPS = [
     "-m ruff format --check .",
     "-m mypy",
     "-m pytest -q --doctest-modules src/xloss",
+    "-m pip install -q -e .[test,test-tensorflow]",
+    "-m pytest -q -n 2 tests -k tensorflow",
+    "-m xloss conform --quick --backend tensorflow",
 ]
 
 

@@ -238,7 +238,7 @@ REFUSED = {
         "--family tial: there is none of that name; did you mean tail?",
     ),
     "loss": (["--loss", "nll_los"], "--loss nll_los: there is none .* did you mean nll_loss?"),
-    "peer": (["--peer", "tensorflow"], "--peer tensorflow: there is none .* expected one of torch"),
+    "peer": (["--peer", "caffe"], "--peer caffe: there is none .* expected one of torch"),
     "backend": (["--backend", "numpi"], "--backend numpi: .* did you mean numpy?"),
     "dtype": (["--dtype", "float8"], "--dtype float8: .* did you mean float"),
     "arrays": (["mine.py:nan", "--arrays", "nump"], "--arrays nump: .* did you mean numpy?"),

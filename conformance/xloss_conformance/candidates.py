@@ -45,7 +45,10 @@ class Candidate:
     def traits(self) -> Traits:
         of = home(self.library)
         return Traits(
-            self.dtype, flushes=self.dtype in of.flushes, gradient=of.gradients, strict=False
+            self.dtype,
+            flushes=self.dtype in of.flushes + of.flushes_generic,
+            gradient=of.gradients,
+            strict=False,
         )
 
     def refuses(self, case: Case) -> str | None:

@@ -54,7 +54,11 @@ def joined(x: Any, by_features: Any, by_weight: Any, by_bias: Any) -> Any:
 
 
 def namespace(x: Any) -> Any:
-    """Return the array's Array API namespace."""
+    """Return the array's Array API namespace; TensorFlow has none, but what is needed here."""
+    if type(x).__module__.startswith("tensorflow."):
+        import tensorflow
+
+        return tensorflow
     import array_api_compat
 
     return array_api_compat.array_namespace(x)

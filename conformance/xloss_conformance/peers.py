@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from .candidates import Candidate
@@ -15,13 +17,13 @@ from .homes import Missing, home
 from .loading import installed
 from .subject import Differs, Outcome, Traits
 
-PEERS = ("torch", "keras", "optax", "sklearn", "scipy")
+PEERS = ("torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
 DTYPES = ("float32", "float64")
 # Package that is imported -> the line that installs it.
 INSTALL = {
     "torch": 'pip install "xloss[torch]"',
     "jax": 'pip install "xloss[jax]"',
-    "tensorflow": "set KERAS_BACKEND to jax or torch",
+    "tensorflow": 'pip install "xloss[tensorflow]"',
     "keras": 'pip install keras "xloss[jax]"',
     "optax": "pip install optax",
     "sklearn": "pip install scikit-learn",
@@ -57,7 +59,12 @@ class Peer:
     def traits(self) -> Traits:
         of = home(self.library)
         gradient = of.gradients or ("closed form" if self.convention.name == "sklearn" else "")
-        return Traits(self.dtype, flushes=self.dtype in of.flushes, gradient=gradient, strict=False)
+        return Traits(
+            self.dtype,
+            flushes=self.dtype in of.flushes + of.flushes_generic,
+            gradient=gradient,
+            strict=False,
+        )
 
     def of(self, case: Case) -> Candidate:
         """Return the library's own function for a case; KeyError where it has none."""
@@ -83,11 +90,16 @@ class Peer:
         return self.of(case).snippet(case)
 
 
+def here() -> tuple[str, ...]:
+    """Name the peers, TensorFlow only where it is: it is not installed with the others."""
+    return tuple(n for n in PEERS if n != "tensorflow" or find_spec(n) is not None)
+
+
 @cache
 def _function(spec: str) -> Any:
     module, _, name = spec.partition(":")
     try:
-        return getattr(import_module(module), name)
+        return attrgetter(name)(import_module(module))
     except ModuleNotFoundError as error:
         raise _missing(module.partition(".")[0], error) from error
     except Exception as error:  # a build for another version of what it stands on

@@ -123,7 +123,7 @@ def sources(plan: Plan) -> list[Source]:
 def _cost(subject: Xloss) -> int:
     """Return where it stands among the slow: JAX compiles every call, twice under autodiff."""
     whole = subject.gradient == "jax.vjp" and not subject.few
-    return {"jax": 3, "dask": 2, "torch": 1}.get(subject.library, 0) + whole
+    return {"jax": 3, "dask": 2, "tensorflow": 1, "torch": 1}.get(subject.library, 0) + whole
 
 
 def _peer(name: str, dtype: str) -> Peer:

@@ -44,11 +44,18 @@ class Xloss:
         return Traits(
             self.dtype,
             bad_label="raises" if of.reads else "nan",
-            flushes=self.dtype in of.flushes,
+            flushes=self.flushes,
             same_bits=self.same_bits,
             compiled=self.compiled,
             gradient=self.gradient,
         )
+
+    @property
+    def flushes(self) -> bool:
+        """Whether subnormal numbers become 0 on the way."""
+        of = home(self.library)
+        generic = self.engine == "generic" and self.dtype in of.flushes_generic
+        return generic or self.dtype in of.flushes
 
     @property
     def compiled(self) -> bool:
@@ -68,7 +75,7 @@ class Xloss:
         if self.few and not case.quick:
             return "JAX compiles every call anew: autodiff but in float32 answers the quick cases"
         of, arguments = home(self.library), stored(case, self.dtype)
-        if self.dtype in of.flushes and _subnormal(arguments):
+        if self.flushes and _subnormal(arguments):
             return f"{self.library} takes a subnormal argument for 0"
         return of.refuses(arguments, case.layout)
 
@@ -143,8 +150,20 @@ DTYPES_OF = {
     "cupy": ("float32", "float64", "float16"),
 }
 # Which compiled engine takes a library's cross_entropy, where it can run; generic does it on any.
-COMPILED = {"numpy": "cpu", "torch": "cpu", "jax": "cpu", "cuda": "cuda", "cupy": "cuda"}
-AUTODIFF = {"torch": "autograd", "cuda": "autograd", "jax": "jax.vjp"}
+COMPILED = {
+    "numpy": "cpu",
+    "torch": "cpu",
+    "jax": "cpu",
+    "tensorflow": "cpu",
+    "cuda": "cuda",
+    "cupy": "cuda",
+}
+AUTODIFF = {
+    "torch": "autograd",
+    "cuda": "autograd",
+    "jax": "jax.vjp",
+    "tensorflow": "GradientTape",
+}
 
 
 def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
@@ -158,6 +177,8 @@ def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
             found.append(Xloss(library, dtype, AUTODIFF[library]))
         if library in COMPILED and dtype in ("float32", "float64"):
             found.append(Xloss(library, dtype, engine="generic"))
+            if library == "tensorflow":  # what tf.function traces
+                found.append(Xloss(library, dtype, AUTODIFF[library], "generic"))
     return found
 
 

@@ -63,6 +63,14 @@ SUPPORT = (
         ("cpu",),
     ),
     Support(
+        "tensorflow",
+        ("cpu", "gpu"),
+        _ALL,
+        _EAGER | {"autodiff", "higher", "vmap", "compile", "label error"},
+        'pip install "xloss[tensorflow]"',
+        ("cpu",),
+    ),
+    Support(
         "dask",
         ("cpu",),
         ("float32", "float64"),
@@ -102,7 +110,7 @@ def capabilities() -> tuple[Capability, ...]:
     --------
     >>> import xloss
     >>> sorted({row.library for row in xloss.capabilities() if "autodiff" in row.features})
-    ['jax', 'torch']
+    ['jax', 'tensorflow', 'torch']
     """
     return tuple(
         Capability(s.library, device, dtype, s.features, device in s.tested)

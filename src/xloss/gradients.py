@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, overload
 
 from . import backends
 from ._arrays.foreign import described
-from ._arrays.inspect import dtype_name, is_integer, is_real_float
+from ._arrays.inspect import as_written, dtype_name, is_integer, is_real_float
 from ._typing import Argnum, Array
 from .core.call import LossCall
 from .losses._check import beside
@@ -202,6 +202,7 @@ def prepared(loss: Any, /, *args: Any, **kwargs: Any) -> LossCall:
     return entry.prepare(*args, **options)
 
 
+@as_written
 def _run(
     loss: Any,
     wanted: tuple[str, ...],

@@ -9,7 +9,7 @@ from ..homes import HOMES
 from ..loading import LoadError, load_object
 from .base import Convention
 
-NAMES = ("xloss", "torch", "keras", "optax", "sklearn", "scipy")
+NAMES = ("xloss", "torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
 
 __all__ = ["NAMES", "Convention", "convention"]
 

@@ -33,8 +33,10 @@ from .base import (
 os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
 import keras  # only now: it reads the name at once
 
-if keras.backend.backend() not in ("jax", "torch"):
-    raise Missing(f"keras: runs on {keras.backend.backend()}; set KERAS_BACKEND to jax or torch")
+if keras.backend.backend() not in ("jax", "torch", "tensorflow"):
+    raise Missing(
+        f"keras: runs on {keras.backend.backend()}; set KERAS_BACKEND to jax, torch or tensorflow"
+    )
 
 EPSILON = 1e-7  # keras.config.epsilon(), unless it is set
 LOSSES = "keras.losses"

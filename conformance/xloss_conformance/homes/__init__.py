@@ -14,6 +14,7 @@ HOMES = {
     "torch": (".torch:Torch", 'pip install "xloss[torch]"'),
     "cuda": (".torch:Cuda", 'pip install "xloss[torch]"'),
     "jax": (".jax:Jax", 'pip install "xloss[jax]"'),
+    "tensorflow": (".tensorflow:TensorFlow", 'pip install "xloss[tensorflow]"'),
     "dask": (".dask:Dask", 'pip install "xloss[dask]"'),
     "cupy": (".cupy:CuPy", 'pip install "xloss[cupy]"'),
 }

@@ -22,6 +22,7 @@ class Home:
     gradients = ""  # how the library itself differentiates; "" if it does not
     reads = True  # a concrete host array, whose labels may be read
     flushes: tuple[str, ...] = ()  # dtypes of logits whose subnormal results become 0
+    flushes_generic: tuple[str, ...] = ()  # likewise, in the library's own operations alone
     compiles = False  # each new call, at a price
     same_bits = True  # a sum along a row does not depend on the batch around it
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")

@@ -30,11 +30,11 @@ PICTURES = {
 def judged(jobs: int) -> dict[str, Any]:
     """Run xloss and every peer by the whole catalogue."""
     from .. import deviations, plan, suite
-    from ..peers import PEERS
+    from ..peers import here
     from .record import record
 
     everything = plan.Plan()
-    peers = plan.Plan(peers=PEERS)
+    peers = plan.Plan(peers=here())
     report = suite.run(
         [*plan.sources(everything), *plan.sources(peers)],
         plan.cases(everything),

@@ -28,6 +28,7 @@ PACKAGES = (
     "array-api-strict",
     "torch",
     "jax",
+    "tensorflow",
     "dask",
     "cupy",
     "numba",

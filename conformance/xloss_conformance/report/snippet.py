@@ -124,6 +124,7 @@ IMPORTS = {
     "torch": ["import torch"],
     "cuda": ["import torch"],
     "jax": ["import jax", "import jax.numpy as jnp"],
+    "tensorflow": ["import tensorflow as tf"],
     "dask": ["import dask.array as da"],
     "cupy": ["import cupy"],
 }
@@ -132,6 +133,7 @@ MADE = {
     "torch": "torch.asarray({})",
     "cuda": 'torch.asarray({}, device="cuda")',
     "jax": "jnp.asarray({})",
+    "tensorflow": "tf.constant({})",
     "dask": "da.from_array({}, chunks={chunks})",
     "cupy": "cupy.asarray({})",
 }
@@ -220,6 +222,14 @@ def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str)
             f"value, back = jax.vjp(lambda {leaves}: {loss}({arguments}), {leaves})",
             f"up = jnp.asarray({upstream or 1.0}, value.dtype)",
             f"{grads}, = back(jnp.broadcast_to(up, value.shape))",
+        ]
+    elif gradient == "GradientTape":
+        body = [
+            "with tf.GradientTape() as tape:",
+            f"    tape.watch([{leaves}])",
+            f"    {body[0]}",
+            f"up = tf.broadcast_to(tf.cast({upstream or 1.0}, value.dtype), value.shape)",
+            f"{grads}, = tape.gradient(value, [{leaves}], up)",
         ]
     else:
         argnums = ", (0, 1)" if case.to_targets else ""

@@ -28,7 +28,7 @@ _has_64_bits: dict[tuple[str, str], tuple[bool, bool]] = {}
 
 def has_64_bits(xp: Namespace, lib: str, dev: Any) -> tuple[bool, bool]:
     """Tell whether float64 and int64 exist on this device."""
-    if lib == "numpy" or lib == "dask":
+    if lib in ("numpy", "dask", "tensorflow"):
         return True, True
     if lib == "torch":
         return dev.type != "mps", True
@@ -98,7 +98,7 @@ def _new_context(xp: Namespace, lib: str, dev: Any, double: bool, eager: bool) -
         compute_dtype=compute_dtype,
         sum_dtype=dtype("float64") if float64 else compute_dtype,
         label_dtype=dtype("int64" if int64 else "int32"),
-        inplace_ok=eager,
+        inplace_ok=eager and lib != "tensorflow",  # its tensors cannot be written to
         on_host=eager and on_host(lib, dev),
     )
 

@@ -19,8 +19,16 @@ _WRAPPERS = {
 }
 # Methods by which other classes return a plain array: data frames, sparse matrices, tensors.
 _CONVERSIONS = ("to_dask_array", "toarray", "todense", "to_dense", "to_numpy", "numpy")
-# array_api_compat adds what these lack of the standard, so that no version is asked for.
-_COMPLETED = {"numpy", "torch", "jax", "cupy", "dask"}
+# array_api_compat, or a namespace of our own, adds what these lack of the standard, so that no
+# version is asked for.
+_COMPLETED = {"numpy", "torch", "jax", "cupy", "dask", "tensorflow"}
+# TensorFlow's classes whose values are not one dense tensor.
+_TENSORFLOW = {
+    "RaggedTensor": "{}.to_tensor(), with where= for what is padding",
+    "SparseTensor": "tensorflow.sparse.to_dense({})",
+    "IndexedSlices": "tensorflow.convert_to_tensor({})",
+    "PerReplica": "each replica's own, inside the strategy's run",
+}
 
 
 class Foreign(NamedTuple):
@@ -85,6 +93,8 @@ def _wrapper(name: str, x: Any) -> Foreign | None:
     """Describe an array of one of the libraries in _WRAPPERS, or of a class made from one."""
     for kind in type(x).__mro__:
         top = kind.__module__.partition(".")[0]
+        if top == "tensorflow" and kind.__name__ in _TENSORFLOW:
+            return Foreign(f"TensorFlow's {kind.__name__}", _TENSORFLOW[kind.__name__].format(name))
         if top in _WRAPPERS:
             return Foreign(f"{top}.{type(x).__name__}", _WRAPPERS[top].format(name))
     return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,10 @@ INTEGERS = {
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
+
+# Where neither a library nor array-api-compat has a namespace of the standard, a backend has one.
+# The top-level package of a class -> a function that returns the namespace of an object, or None.
+OWN_NAMESPACES: dict[str, Callable[[Any], Namespace | None]] = {}
 
 _namespaces: dict[type, Namespace] = {}
 _names: dict[Any, str] = {}
@@ -43,6 +48,23 @@ def compiling() -> bool:
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def as_written(function: Function) -> Function:
+    """Mark a function so that TensorFlow's AutoGraph runs it, and all that it calls, unconverted.
+
+    tf.function rewrites the source of the functions that are called inside it, to turn branches on
+    data into graphs. xloss has no such branches, and some of its Python cannot be rewritten. The
+    public functions are not marked: AutoGraph converts their lines, which call marked functions.
+    TensorFlow's decorator for it, tf.autograph.experimental.do_not_convert, sets this attribute
+    too, but needs TensorFlow when xloss is imported.
+    """
+    function.autograph_info__ = {}  # type: ignore[attr-defined]
+    return function
+
+
+@as_written
 def namespace(x: Array) -> Namespace:
     """Find the Array API namespace of an array, or None for anything else."""
     kind = type(x)
@@ -70,6 +92,8 @@ def _find(x: Array) -> Namespace | None:
         import array_api_compat.torch as xp
 
         found: Namespace = xp
+    elif package(x) in OWN_NAMESPACES:
+        found = OWN_NAMESPACES[package(x)](x)
     else:
         import array_api_compat  # an import of 40 ms, which users of NumPy alone need not wait for
 
@@ -77,6 +101,12 @@ def _find(x: Array) -> Namespace | None:
             return None
         found = array_api_compat.array_namespace(x)
     return found
+
+
+def package(x: Any) -> str:
+    """Return the name in OWN_NAMESPACES from whose package an object's class is derived, or ""."""
+    kinds = (kind.__module__.partition(".")[0] for kind in type(x).__mro__)
+    return next((name for name in kinds if name in OWN_NAMESPACES), "")
 
 
 def is_odd(x: Array) -> bool:
@@ -98,7 +128,7 @@ def library(xp: Namespace) -> str:
     found = _libraries.get(name)
     if found is None:
         parts = name.split(".")
-        found = parts[1] if parts[0] == "array_api_compat" else parts[0]
+        found = parts[{"array_api_compat": 1, "xloss": 2}.get(parts[0], 0)]
         _libraries[name] = found
     return found
 
@@ -131,13 +161,18 @@ def device(x: Array) -> Any:
         return "cpu"
     found = getattr(x, "device", None)
     # For an array on several devices JAX returns its sharding, which no other array is placed by.
-    return None if hasattr(found, "is_fully_replicated") else found
+    if hasattr(found, "is_fully_replicated"):
+        return None
+    # TensorFlow's is a string, ".../device:CPU:0", and empty for a tensor that is not yet placed.
+    return found.rpartition("device:")[2] or None if type(found) is str else found
 
 
 def on_host(lib: str, dev: Any) -> bool:
     """Tell whether values on this device can be read without a transfer."""
     if lib == "torch":
         return bool(dev.type == "cpu")
+    if lib == "tensorflow":
+        return str(dev).startswith("CPU")
     return lib == "numpy" or (lib == "array_api_strict" and "CPU_DEVICE" in str(dev))
 
 
@@ -145,6 +180,9 @@ def is_traced(x: Array, lib: str) -> bool:
     """Tell whether the array stands for values that do not exist yet, or not in its memory."""
     if lib in ("jax", "dask"):
         return True
+    if lib == "tensorflow":
+        tf = sys.modules["tensorflow"]
+        return not tf.executing_eagerly() or bool(tf.is_symbolic_tensor(x))
     if lib != "torch":
         return False
     torch = torch_module()
@@ -204,7 +242,7 @@ def is_tracer(x: Array, lib: str) -> bool:
     """Tell whether the array's values cannot be read even by a transfer, for a trace hides them."""
     if lib == "jax":
         return isinstance(x, sys.modules["jax"].core.Tracer)
-    return lib == "torch" and is_traced(x, lib)
+    return lib in ("torch", "tensorflow") and is_traced(x, lib)
 
 
 def readable(x: Array, xp: Namespace) -> bool:

@@ -224,10 +224,34 @@ class JaxContext(Context):
         return self.xp.asarray(values)
 
 
+class TensorflowContext(Context):
+    """TensorFlow: every operation by the backend's namespace of the standard."""
+
+    __slots__ = ()
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Do nothing: TensorFlow prints no such warnings."""
+        return nullcontext()
+
+    def takes_half(self, name: str) -> bool:
+        """Take float16 and bfloat16."""
+        return True
+
+    @property
+    def own_powers(self) -> Any:
+        """Return the backend's module, which uses TensorFlow's bitwise operations."""
+        return self.xp.own_powers
+
+    def row_count(self, x: Array, classes: int) -> Any:
+        """Return the number of rows, a tensor where tf.function does not know it yet."""
+        return self.xp.row_count(x, classes)
+
+
 CONTEXTS: dict[str, type[Context]] = {
     "numpy": NumpyContext,
     "torch": TorchContext,
     "cupy": CupyContext,
     "dask": DaskContext,
     "jax": JaxContext,
+    "tensorflow": TensorflowContext,
 }

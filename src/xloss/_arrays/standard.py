@@ -128,6 +128,14 @@ class Context(NamedTuple):
         return None if own is None else own(x)
 
     @property
+    def own_powers(self) -> Any:
+        """Return a module with `decompose` and `power_of_2` where core.powers' cannot be used.
+
+        That is where only a library's own operations reach the bits of a number.
+        """
+        return None
+
+    @property
     def fuses_sums(self) -> bool:
         """Tell whether a compiler adds up arithmetic terms without writing them to memory first."""
         return False
@@ -167,6 +175,10 @@ class Context(NamedTuple):
         for start in range(0, total.shape[0], block_rows):
             block = total[start : start + block_rows, ...]
             block += self.xp.matmul(a[start : start + block_rows, ...], b)
+
+    def row_count(self, x: Array, classes: int) -> Any:
+        """Return the number of rows of logits; an array where a compiler does not know it yet."""
+        return prod(x.shape[:-1] if classes else x.shape)
 
     def is_tracer(self, x: Array) -> bool:
         """Tell whether the array's values cannot be read at any price: a transformation hides them.

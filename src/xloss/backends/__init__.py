@@ -9,11 +9,12 @@ for classes that are split over ranks. `eager` takes what a package does not off
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .._arrays.context import Context
-from .._arrays.inspect import Array, spread
+from .._arrays.inspect import OWN_NAMESPACES, Array, Namespace, spread
 from ..core.call import LossCall
 from ..core.reduce import sum_once
 from .eager import dense
@@ -170,6 +171,18 @@ def _cupy(form: Form) -> Any:
     return backend
 
 
+def _tensorflow(form: Form) -> Any:
+    if form == "linear":
+        from .tensorflow import linear
+
+        return linear
+    if form == "sharded":
+        return _eager(form)
+    from .tensorflow import backend
+
+    return backend
+
+
 def _eager(form: Form) -> Any:
     if form == "linear":
         from .eager import linear
@@ -188,4 +201,18 @@ _PACKAGES: dict[str, Callable[[Form], Any]] = {
     "jax": _jax,
     "dask": _dask,
     "cupy": _cupy,
+    "tensorflow": _tensorflow,
 }
+
+
+def _tensorflow_namespace(x: Any) -> Namespace | None:
+    """Return the namespace of a dense tensor or a Variable of TensorFlow, else None."""
+    tf = sys.modules.get("tensorflow")  # None: another class of a module of that name
+    if tf is None or not isinstance(x, tf.Tensor | tf.Variable):
+        return None
+    from .tensorflow import namespace
+
+    return namespace
+
+
+OWN_NAMESPACES["tensorflow"] = _tensorflow_namespace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 from .._arrays.context import Context
@@ -64,7 +63,7 @@ def evaluate(
             total = exact_sum(cx, rows) if outputs.total else None
             rows = cx.cast(rows, cx.compute_dtype)
         if outputs.weight:
-            weight = total_weight(t, prod(o.x.shape[:-1] if classes else o.x.shape), cx)
+            weight = total_weight(t, cx.row_count(o.x, classes), cx)
         grad, grad_targets = found.grad, found.grad_targets
         if grad is not None:
             grad = cx.cast(select_gradient(grad, t, options, cx, cotangent), o.x.dtype)
@@ -133,7 +132,9 @@ def _from_logits(
     z = softmax.softcapped(x, options, cx)
     e = exponentials(z, cx, None if saved is None else RowStats(*saved))
     wants_rows = outputs.rows or outputs.total
-    by_label = t.labels is not None and not options.label_smoothing and cx.inplace_ok
+    # Nobody differentiates what starts from statistics of an earlier call.
+    known = cx.inplace_ok or saved is not None
+    by_label = t.labels is not None and not options.label_smoothing and known
     rows = grad = grad_targets = s = None
     if wants_rows or by_label:
         s = row_stats(z, t, options, cx, e)

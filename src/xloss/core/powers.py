@@ -33,6 +33,10 @@ def _layout(dtype: Any) -> tuple[str, int, int]:
 
 def decompose(cx: Context, x: Array) -> Decomposed:
     """Take float32 or float64 numbers apart."""
+    own = cx.own_powers
+    if own is not None:
+        found: Decomposed = own.decompose(cx, x)
+        return found
     xp = cx.xp
     name, width, bias = _layout(x.dtype)
     integer = getattr(xp, name)
@@ -59,6 +63,9 @@ def decompose(cx: Context, x: Array) -> Decomposed:
 
 def power_of_2(cx: Context, exponent: Array, dtype: Any) -> Array:
     """Return 2^exponent, which must be a normal number of the dtype."""
+    own = cx.own_powers
+    if own is not None:
+        return own.power_of_2(cx, exponent, dtype)
     name, width, bias = _layout(dtype)
     if not _has_bit_view(exponent):
         return 2.0 ** cx.xp.astype(exponent, dtype)

@@ -144,7 +144,7 @@ def live_rows(
         # rounded to 16 bits after the addition, not before.
         o = o._replace(targets=cx.cast(o.targets, cx.compute_dtype))
     t = prepare(o, options, cx, classes)
-    total = contributing(cx, total_weight(t, prod(rows), cx), normalizer)
+    total = contributing(cx, total_weight(t, cx.row_count(o.x, classes), cx), normalizer)
     if not classes or options.kind == "kl_div" or (options.indexed and o.class_weight is None):
         return o, total  # a row of weight 0 is absent already
     any_row_counts = xp.broadcast_to(total != 0, rows)

@@ -178,7 +178,9 @@ def _largest(cx: Context, x: Decomposed, present: Array | None) -> Array:
     counted = x.ordinary if present is None else x.ordinary & present
     none = xp.full((), -(2**20), dtype=x.exponent.dtype, device=cx.device)
     exponents = xp.where(counted, x.exponent, none)
-    if compiling():  # one more element, for to ask whether there are any would fix their number
+    if (
+        compiling() or None in exponents.shape
+    ):  # one more element, for to ask whether there are any would fix their number
         exponents = xp.concat([xp.reshape(exponents, (-1,)), none[None]])
     elif prod(exponents.shape) == 0:
         return xp.zeros_like(none)

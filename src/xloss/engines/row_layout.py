@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._arrays.inspect import Array
+
+CACHE_LINE = 64  # bytes
+# Elements. Below, another library copies an array faster than it takes over its memory.
+ALIGNED_FROM = 2**10
 
 
 class RowLayout(NamedTuple):
@@ -55,6 +60,17 @@ def gpu_row_layout(library: Any, x: Array) -> RowLayout | None:
     """Return the layout of an array on a GPU, of a library that is a `GpuArrays`."""
     found = _merged_at_zero(tuple(x.shape), library.steps(x))
     return None if found is None else found._replace(address=library.address(x))
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return a new array in C order, not filled, that begins where a cache line does.
+
+    TensorFlow takes over such memory without a copy; handed any other, it ends the process.
+    """
+    size = prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 @lru_cache(maxsize=1024)

@@ -150,6 +150,13 @@ def constant(x: Array) -> Array:
 def at_hand(name: str, x: Any) -> Any:
     """Return an argument whose values can be read: the whole of a DTensor; other wrappers raise."""
     xp = namespace(x)
+    if xp is not None and library(xp) == "tensorflow":
+        if is_traced(x, "tensorflow"):
+            raise TypeError(
+                f"{name}: a tensor that tf.function traces has no values here that can be read; "
+                "pass eager tensors, outside of it"
+            )
+        return x
     if xp is None or library(xp) != "torch" or compiling():
         return x
     x = gathered(x)

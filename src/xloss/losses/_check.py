@@ -52,6 +52,8 @@ def logits(name: str, x: Any) -> tuple[Array, Context]:
     xp = taken(name, x, "a dense array of an Array API library")
     if isinstance(x, np.generic):
         x = np.asarray(x)
+    elif library(xp) == "tensorflow":
+        x = xp.ranked(name, x)
     if dtype_name(x.dtype) not in FLOATS:
         raise TypeError(
             f"{name}: expected a real floating dtype ({', '.join(FLOATS)}), got {described(x)}"
@@ -74,6 +76,8 @@ def same_home(name: str, x: Any, cx: Context, first: str, expected: str) -> Arra
         )
     if isinstance(x, np.generic):
         return np.asarray(x)
+    if cx.library == "tensorflow":
+        return xp.ranked(name, x)  # TensorFlow moves it to the operation's device itself
     there = device(x)
     if cx.library != "jax" and there is not None and there != cx.device:
         raise ValueError(f"{name}: on device {there}, but {first} is on {cx.device}")
@@ -128,6 +132,8 @@ def is_label(x: Array) -> bool:
 def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) -> tuple[Array, bool]:
     """Check class indices or probabilities against the logits' shape."""
     expected = "an integer array of class indices or a floating array of probabilities"
+    if cx.library == "tensorflow":
+        targets = cx.xp.shaped(targets, x.shape, axis)
     t = beside("targets", targets, cx, first, expected)
     name = dtype_name(t.dtype)
     if name in INTEGERS:
@@ -154,6 +160,8 @@ def element_targets(
 ) -> tuple[Array, bool]:
     """Check targets of the logits' shape; binary losses also take bool and integers."""
     expected = f"a floating array of the shape of {first}" + (", or bool, or 0 and 1" * binary)
+    if cx.library == "tensorflow":
+        targets = cx.xp.shaped(targets, x.shape)
     t = beside("targets", targets, cx, first, expected)
     name = dtype_name(t.dtype)
     indexed = binary and (name in INTEGERS or name in ("bool", "bool_"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays.context import Context, read
 from .._arrays.host_data import fitted
-from .._arrays.inspect import INTEGERS, Array, dtype_name
+from .._arrays.inspect import INTEGERS, Array, as_written, dtype_name
 from ..backends import process_groups
 from ..core.call import LossCall
 from ..core.linear import Linear
@@ -24,11 +24,13 @@ from ._prepare import entropy_spec, linear_call, weighed
 FINGERPRINTS = 11
 
 
+@as_written
 def prepare_shard(x: Any, targets: Any, *, group: Any, **keywords: Any) -> LossCall:
     """Prepare cross-entropy of a shard of the classes, outside of torch.compile."""
     return process_groups.uncompiled(shard_call, x, targets, group=group, **keywords)
 
 
+@as_written
 def prepare_linear(
     features: Any, weight: Any, targets: Any, *, group: Any, **keywords: Any
 ) -> LossCall:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays.context import Context, read
 from .._arrays.host_data import fitted
-from .._arrays.inspect import INTEGERS, dtype_name, spread
+from .._arrays.inspect import INTEGERS, as_written, dtype_name, spread
 from ..backends import fingerprints
 from ..core.call import LossCall
 from ..core.options import Operands, Options
@@ -20,6 +20,7 @@ from ._host_targets import HostData
 from ._lengths import is_empty
 
 
+@as_written
 def classes_call(
     name: str,
     x: Any,
@@ -112,9 +113,10 @@ def weighed(
 ) -> tuple[Operands, Any]:
     """Scale the weights of a mean to near 1, so that their sums neither overflow nor underflow.
 
-    On JAX the backend does it inside jit. DTensors are left alone, as no rank has all rows.
+    The backends of JAX and TensorFlow do it inside their graphs. DTensors are left alone, as no
+    rank has all rows.
     """
-    if cx.library == "jax" or any(spread(a) for a in o if a is not None):
+    if cx.library in ("jax", "tensorflow") or any(spread(a) for a in o if a is not None):
         return o, normalizer
     lazy = cx.library == "dask"
     return mean_weights(o, options, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
@@ -199,6 +201,7 @@ def linear_call(
     )
 
 
+@as_written
 def elements_call(
     name: str,
     x: Any,
@@ -260,6 +263,7 @@ def elements_call(
     return LossCall(name, options, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
+@as_written
 def logits_call(name: str, x: Any, *, axis: Any, first: str = "logits") -> LossCall:
     """Prepare a function of logits alone that returns one number a row.
 

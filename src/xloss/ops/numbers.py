@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import backends
 from .._arrays.context import Context
-from .._arrays.inspect import dtype_name, is_real_float, namespace
+from .._arrays.inspect import as_written, dtype_name, is_real_float, namespace
 from .._typing import Array
 from ..losses import _check as check
 
@@ -138,6 +138,7 @@ def l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
     return partial(_l2_run, several)
 
 
+@as_written
 def _l2_run(
     several: bool, params: Any, /, *, strength: float, cotangent: Any = 1.0
 ) -> tuple[Array, Any]:

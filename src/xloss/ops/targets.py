@@ -272,7 +272,7 @@ def effective_count(
     call = LossCall("effective_count", options, cx, o, classes, at, None, ("targets", "targets"))
     if indexed and cx.library == "dask":
         call = call._replace(operands=o._replace(x=t[..., None]))  # rows, and a class axis
-    elif indexed and cx.library != "jax":
+    elif indexed and (cx.on_host or cx.library not in ("jax", "tensorflow")):
         cx = cx._replace(values_readable=check.validate("auto", t, cx)[1])
         with cx.quiet():
             made = prepare(o, options, cx, classes)

@@ -12,7 +12,14 @@ from ..._arrays.inspect import Array, dtype_name
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.row_blocks import block_slices
 from ...core.targets import prepare
-from ..row_layout import RowLayout, element_address, readable_labels, row_layout
+from ..row_layout import (
+    ALIGNED_FROM,
+    RowLayout,
+    aligned,
+    element_address,
+    readable_labels,
+    row_layout,
+)
 from . import thread_pool
 from .kernels.arguments import CotangentIn, OptionValues, RowRange, RowsOut, TargetsIn
 
@@ -112,8 +119,10 @@ class HostCall:
         numpy = self.cx.library == "numpy"
         dtype = x.dtype.newbyteorder("=") if numpy else x.dtype
         if numpy:
-            # subok: a memory map's gradient is an ordinary array.
-            self.grad = np.empty_like(x, dtype, subok=False)
+            if x.size >= ALIGNED_FROM and x.flags.c_contiguous:
+                self.grad = aligned(x.shape, dtype)
+            else:  # subok: a memory map's gradient is an ordinary array
+                self.grad = np.empty_like(x, dtype, subok=False)
         elif x.is_contiguous():
             # NumPy asks the system for large pages. PyTorch does not, and filling its fresh memory
             # takes twice as long.

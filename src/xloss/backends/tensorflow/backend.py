@@ -1,0 +1,141 @@
+"""TensorFlow: eager tensors of the host by the engines, all others by plain operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from ..._arrays.context import functional
+from ..._arrays.inspect import Array
+from ...core import softmax
+from ...core.call import LossCall
+from ...core.reduce import exact_sum, mean
+from ...core.targets import live_rows, prepare, total_weight
+from ...core.weights import Balanced, balance, mean_weights, rescaled
+from ...engines import choose
+from ..eager import dense
+from . import host, rules
+
+
+def value(call: LossCall) -> Array:
+    """Return the loss, which a GradientTape may follow to any order."""
+    if host.takes(call):
+        return host.value(call, traced_value)
+    return traced_value(call)
+
+
+def value_and_grad(
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array]]:
+    """Return the loss and the closed-form gradients, recorded by no tape."""
+    if host.takes(call, cotangent):
+        return host.value_and_grad(call, wanted, cotangent)
+    call = completed(call)
+    call = call.of(type(call.operands)(*map(_constant, call.operands)))
+    call = balanced(call)
+    return dense.value_and_grad(call, wanted, _constant(cotangent))
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def elements(call: LossCall) -> Array:
+    """Return softmax or its logarithm, which a GradientTape may follow to any order."""
+    if host.takes(call):
+        return dense.restore(call, host.elements(call, traced_elements))
+    choose(call.operands, call.options, call.cx)
+    return dense.restore(call, traced_elements(call, call.operands.x))
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def weight(call: LossCall) -> Array:
+    """Return the mean's denominator, of soft targets as a function of them."""
+    if host.takes(call) and not rules.soft(call.operands, call.options):
+        return host.weight(call)
+    call = completed(call, by_targets=True)
+    o, options, cx, classes = call.operands, call.options, call.cx, call.classes
+    scaled = Balanced(o, 0)
+    if o.class_weight is not None or o.sample_weight is not None:
+        scaled = balance(o, options, cx, classes)
+    count = 0 if o.targets is None else cx.row_count(o.targets, 0 if options.indexed else classes)
+    total = total_weight(prepare(scaled.operands, options, cx, classes), count, cx)
+    return rescaled(cx, total, scaled.shift)
+
+
+def traced_value(call: LossCall) -> Array:
+    """Return the loss as a function of row losses, in plain operations."""
+    choose(call.operands, call.options, call.cx)
+    call = balanced(completed(call))
+    o, options, cx = call.operands, call.options, call.cx
+    total_of_rows = None
+    if options.reduction == "mean":
+        o, total_of_rows = live_rows(o, options, cx, call.classes, call.normalizer)
+    rows = rules.rows(o, options, cx, call.classes)
+    if options.reduction == "none":
+        return rows
+    total = exact_sum(cx, rows)
+    if total_of_rows is not None:
+        total = mean(cx, total, total_of_rows, call.normalizer)
+    return cx.cast(total, cx.compute_dtype)
+
+
+def traced_elements(call: LossCall, x: Array) -> Array:
+    """Return softmax or its logarithm in plain operations."""
+    cx = functional(call.cx)
+    parts: softmax.SoftmaxParts = rules.softmax_parts(cx.cast(x, cx.compute_dtype))
+    return -parts.nll if call.options.kind == "log_softmax" else parts.p
+
+
+def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
+    """Return the call for plain operations, its weights broadcast to the shape of the rows.
+
+    While tf.function traces, lengths may be unknown: only the graph can broadcast to them, and
+    compare the targets' shape with them. Constants of the loss are constants for a tape too.
+    """
+    o = call.operands
+    whole: Any = o.targets if by_targets else o.x
+    own = 0 if by_targets and call.options.indexed else call.classes
+    rows = whole.shape[:-1] if own else whole.shape
+
+    def row_shape() -> Any:
+        shape = tf.shape(whole, tf.int64)
+        return shape[:-1] if own else shape
+
+    def each(a: Array | None) -> Array | None:
+        if a is None:
+            return None
+        a = tf.stop_gradient(a)
+        full = rows.is_fully_defined() and a.shape == rows
+        return a if full else tf.broadcast_to(a, row_shape())
+
+    targets = o.targets
+    if targets is not None and not by_targets and not targets.shape.is_fully_defined():
+        shape = row_shape()
+        if own and len(targets.shape) == len(whole.shape):
+            shape = tf.concat([shape, [own]], 0)
+        # Without a check arithmetic would broadcast one row of targets to all rows. XLA drops the
+        # assertion, but its reshape fails on another number of elements.
+        message = "targets: not of the shape that goes with the first argument's"
+        fits = tf.debugging.assert_equal(tf.shape(targets, tf.int64), shape, message)
+        with tf.control_dependencies([] if fits is None else [fits]):
+            targets = tf.ensure_shape(tf.reshape(targets, shape), targets.shape)
+    o = o._replace(
+        targets=targets,
+        class_weight=_constant(o.class_weight),
+        sample_weight=each(o.sample_weight),
+        where=each(o.where),
+        pos_weight=each(o.pos_weight),
+    )
+    options = call.options._replace(engine=None)
+    n = call.normalizer
+    n = tf.stop_gradient(n) if tf.is_tensor(n) else n
+    return call._replace(operands=o, options=options, cx=functional(call.cx), normalizer=n)
+
+
+def balanced(call: LossCall) -> LossCall:
+    """Return the call with the weights of a mean scaled to near 1."""
+    o, n = mean_weights(call.operands, call.options, call.cx, call.classes, call.normalizer)
+    return call._replace(operands=o, normalizer=n)
+
+
+def _constant(a: Any) -> Any:
+    return tf.stop_gradient(a) if tf.is_tensor(a) else a

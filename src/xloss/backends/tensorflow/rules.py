@@ -1,0 +1,127 @@
+"""TensorFlow: softmax and sigmoid with derivative rules of their own, and rows that use them.
+
+Each rule computes what it needs by the function that it is the rule of, so that the derivative of a
+derivative uses the same rule, and never the derivative of a maximum, which is wrong on ties.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+
+from ..._arrays.context import Context, context, functional
+from ..._arrays.inspect import Array
+from ...core import elementwise, softmax
+from ...core.family import SOFTMAX_KINDS, formula_gradients
+from ...core.options import Cotangent, Operands, Options, Outputs
+from ...engines import choose
+from . import namespace as xp
+from . import tapes
+
+
+def _context(x: Array) -> Context:
+    return functional(context(x, xp))
+
+
+def softmax_parts(z: Array) -> softmax.SoftmaxParts:
+    """Return core.softmax.parts of a tensor, differentiable to any order."""
+    return softmax.SoftmaxParts(*_softmax_parts(z))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _softmax_parts(z: Array) -> Any:
+    parts = softmax.parts(z, _context(z))
+
+    def backward(lse: Array, nll: Array, p: Array, q: Array) -> Array:
+        prob = softmax_parts(z).p
+        difference = p - q
+        share = lse + tf.reduce_sum(nll, -1)
+        average = tf.reduce_sum(prob * difference, -1, keepdims=True)
+        return prob * (difference - average) + prob * share[..., None] - nll
+
+    return tuple(parts), backward
+
+
+def sigmoid_parts(z: Array) -> elementwise.Sigmoid:
+    """Return core.elementwise.sigmoid of a tensor, differentiable to any order."""
+    return elementwise.Sigmoid(*_sigmoid_parts(z))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _sigmoid_parts(z: Array) -> Any:
+    parts = elementwise.sigmoid(z, _context(z))
+
+    def backward(p: Array, q: Array, rise: Array, fall: Array) -> Array:
+        s = sigmoid_parts(z)
+        return s.p * s.q * (p - q) + s.p * rise - s.q * fall
+
+    return tuple(parts), backward
+
+
+def soft(o: Operands, options: Options) -> bool:
+    """Tell whether the targets are floating, so that gradients go to them too."""
+    return o.targets is not None and o.targets.dtype.is_floating and not options.indexed
+
+
+def differentiated(o: Operands, options: Options) -> tuple[Array, ...]:
+    """Return the operands that gradients go to."""
+    return (o.x, o.targets) if soft(o, options) else (o.x,)
+
+
+def replaced(o: Operands, arguments: tuple[Array, ...]) -> Operands:
+    """Return the operands with these in the place of those that gradients go to."""
+    return o._replace(x=arguments[0], targets=arguments[1] if len(arguments) > 1 else o.targets)
+
+
+def rows(o: Operands, options: Options, cx: Context, classes: int) -> Array:
+    """Return row losses whose gradient is the closed form, itself differentiable.
+
+    A gradient starts from two statistics a row that the losses saved, so that it sums nothing.
+    """
+    save_stats = options.kind in SOFTMAX_KINDS
+
+    def forward(*arguments: Array) -> Any:
+        own = replaced(o, arguments)
+        engine = choose(own, options, cx)
+        outcome = engine.run(own, options, cx, classes, Outputs(rows=True, stats=save_stats))
+
+        def gradient(cotangent: Array, *arguments: Array) -> Any:
+            own = replaced(o, arguments)
+            outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
+            found = engine.run(
+                own, options, cx, classes, outputs, Cotangent(cotangent), outcome.stats
+            )
+            grads = (found.grad, found.grad_targets)[: len(arguments)]
+            formula = partial(_formula, o, options, cx, classes)
+            return grads, partial(tapes.gradients_of_gradients, formula, arguments, cotangent)
+
+        def backward(cotangent: Array) -> Any:
+            return tf.custom_gradient(gradient)(cotangent, *arguments)
+
+        return outcome.rows, backward
+
+    return tf.custom_gradient(forward)(*differentiated(o, options))
+
+
+def _formula(
+    o: Operands,
+    options: Options,
+    cx: Context,
+    classes: int,
+    arguments: tuple[Array, ...],
+    cotangent: Array,
+) -> Any:
+    """Return the same gradients in operations that a tape follows to any order."""
+    g, h = formula_gradients(
+        replaced(o, arguments),
+        options,
+        cx,
+        classes,
+        Cotangent(cotangent),
+        lambda z, _: softmax_parts(z),
+        lambda z, _: sigmoid_parts(z),
+    )
+    grads = (g,) if len(arguments) == 1 else (g, h)
+    return tuple(cx.cast(a, b.dtype) for a, b in zip(grads, arguments, strict=True))

@@ -1,0 +1,255 @@
+"""TensorFlow: tapes to second order, Jacobians, Variables, through masked classes and ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import CLASS, LOSSES, close, expected, inputs, labels, shape, soft, targets
+
+tf = pytest.importorskip("tensorflow")
+
+
+def draw(*shape: int, seed: int = 0) -> Any:
+    return tf.constant(np.random.default_rng([seed, 9]).normal(size=shape))
+
+
+def given(name: str) -> Any:
+    z = draw(3, 4)
+    if name in ("nll_loss", "kl_div"):
+        return tf.nn.log_softmax(z)
+    return tf.nn.softmax(z) if name in ("log_loss", "binary_cross_entropy") else z
+
+
+def slope(function: Callable[..., Any], args: tuple[Any, ...]) -> list[Any]:
+    with tf.GradientTape() as tape:
+        tape.watch(args)
+        value = function(*args)
+    return tape.gradient(value, args, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+def check(function: Callable[..., Any], *args: Any) -> None:
+    """Hold first and second derivatives, eager and traced, to finite differences."""
+    steps = [draw(*a.shape, seed=i) for i, a in enumerate(args)]
+    h = 1e-5
+
+    def moved(by: float) -> tuple[Any, ...]:
+        return tuple(a + by * d for a, d in zip(args, steps, strict=True))
+
+    def along(*args: Any) -> Any:
+        """The derivative along the steps: its own gradient is a second derivative."""
+        grads = slope(function, args)
+        return sum(tf.reduce_sum(g * d) for g, d in zip(grads, steps, strict=True))
+
+    def numeric(f: Callable[..., Any]) -> Any:
+        return (f(*moved(h)) - f(*moved(-h))) / (2 * h)
+
+    scalar = lambda *a: tf.reduce_sum(function(*a) ** 2)  # noqa: E731
+    for own in (function, scalar):
+        wanted = tf.reduce_sum(numeric(own))
+        for way in (slope, tf.function(slope, autograph=False)):
+            found = way(own, args)
+            got = sum(tf.reduce_sum(g * d) for g, d in zip(found, steps, strict=True))
+            np.testing.assert_allclose(got, wanted, atol=2e-6, rtol=2e-6)
+    for way in (slope, tf.function(slope, autograph=False)):
+        second = way(along, args)
+        got = sum(tf.reduce_sum(g * d) for g, d in zip(second, steps, strict=True))
+        np.testing.assert_allclose(got, numeric(along), atol=2e-5, rtol=2e-5)
+
+
+LABELS = np.array([0, -100, 3])
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_class_losses_twice(name: str) -> None:
+    """To logits with labels, and to logits and soft targets, smoothed and weighted."""
+    loss = getattr(xloss, name)
+    t = tf.nn.softmax(draw(3, 4, seed=5))
+    weight = tf.constant([0.5, 1.0, 2.0, 0.25], tf.float64)
+    more = {"z_loss": 0.1, "softcap": 3.0} if name == "cross_entropy" else {}
+    check(lambda x: loss(x, LABELS, **more), given(name))
+    check(lambda x: loss(x, LABELS, reduction="none", **more), given(name))
+    check(lambda x, t: loss(x, t, label_smoothing=0.1, weight=weight, **more), given(name), t)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss", "kl_div"],
+)
+def test_elementwise_losses_twice(name: str) -> None:
+    """The losses of elementwise terms."""
+    check(getattr(xloss, name), given(name), tf.nn.softmax(draw(3, 4, seed=5)))
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "entropy"])
+def test_ops_twice(name: str) -> None:
+    """The functions of logits alone."""
+    check(lambda z: getattr(xloss, name)(z, axis=0), draw(3, 4))
+
+
+def test_linear_twice() -> None:
+    """To features, weight, bias and soft targets, in blocks of two rows."""
+    t = tf.nn.softmax(draw(5, 4, seed=5))
+
+    def loss(x: Any, w: Any, b: Any, t: Any) -> Any:
+        return xloss.linear_cross_entropy(x, w, t, bias=b, block_rows=2)
+
+    check(loss, draw(5, 3), draw(4, 3, seed=1), draw(4, seed=2), t)
+
+
+@pytest.mark.parametrize("engine", [None, "generic"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_tape_gives_the_exact_gradient(name: str, engine: str | None) -> None:
+    """Of many classes too, where the gradient starts from what the value has left of each row."""
+    classes = 130
+    x, t = inputs(name, shape(name, 4, classes)), targets(name, shape(name, 4, classes))
+    want = expected(name, x, t)
+    z = tf.constant(x, tf.float32)
+    y = tf.constant(t) if t.dtype.kind in "iu" else tf.constant(t, tf.float32)
+
+    def run() -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = getattr(xloss, name)(z, y)
+        return value, tape.gradient(value, z)
+
+    if engine is None:
+        value, gradient = run()
+    else:
+        with xloss.use_engine(engine):
+            value, gradient = run()
+    close(value, want.value)
+    close(gradient, want.grad, within=12)
+
+
+def test_statistics_are_saved_and_used() -> None:
+    """The gradient of many classes is one pass: the kernel is called once for each."""
+    if xloss.engines()["cpu"] is not None:
+        pytest.skip(xloss.engines()["cpu"])
+    from xloss.engines.cpu import engine as cpu
+
+    seen = []
+    run = cpu.run
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        need = args[4]
+        saved = kwargs.get("saved", args[6] if len(args) > 6 else None)
+        seen.append((need.total, need.grad, saved is not None))
+        return run(*args, **kwargs)
+
+    z, y = tf.constant(inputs("cross_entropy", (8, 200)), tf.float32), labels(8, 200)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "run", counted)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = xloss.cross_entropy(z, y)
+        gradient = tape.gradient(value, z)
+    close(gradient, expected("cross_entropy", z.numpy(), y).grad)
+    assert seen[0] == (True, False, False)
+    assert [s for s in seen if s[1]] == [(False, True, True)]
+
+
+def test_masked_classes_and_ties() -> None:
+    """-inf logits and equal maxima: finite to second order, and the derivative of the formula."""
+    tied = tf.constant([[2.0, 2.0, -1.0, 0.5]], tf.float64)
+    y = tf.constant([1])
+
+    def hessian(function: Callable[[Any], Any], x: Any) -> Any:
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = function(x)
+            gradient = inner.gradient(value, x)
+        return gradient, outer.jacobian(gradient, x)
+
+    ways = (hessian, tf.function(hessian, autograph=False))
+    p = tf.nn.softmax(tied)[0].numpy()
+    masked = tf.concat([tied, tf.fill((1, 1), tf.constant(-np.inf, tf.float64))], 1)
+    for way in ways:
+        _, h = way(lambda x: xloss.cross_entropy(x, y), tied)
+        np.testing.assert_allclose(h[0, :, 0], np.diag(p) - np.outer(p, p), atol=1e-15)
+        for function in (
+            lambda x: xloss.cross_entropy(x, y, label_smoothing=0.1),
+            lambda x: xloss.focal_loss(x, y),
+            lambda x: tf.reduce_sum(xloss.entropy(x)),
+            lambda x: tf.reduce_sum(xloss.logsumexp(x)),
+        ):
+            g, h = way(function, masked)
+            assert np.isfinite(g).all()
+            assert np.isfinite(h).all()
+            assert g[0, 4] == 0
+            assert not np.any(h[0, 4])
+
+
+def test_jacobian_forward_mode_and_vectorized_map() -> None:
+    """What a trace asks of an eager gradient, and rows mapped one by one."""
+    z, y = draw(3, 4), tf.constant([0, 1, 3])
+
+    def rows(x: Any) -> Any:
+        return xloss.cross_entropy(x, y, label_smoothing=0.1, reduction="none")
+
+    _, gradient = xloss.value_and_grad(xloss.cross_entropy)(
+        z, y, label_smoothing=0.1, reduction="none"
+    )
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = rows(z)
+    jacobian = tape.jacobian(value, z)
+    for i in range(3):
+        np.testing.assert_allclose(jacobian[i, i], gradient[i], rtol=1e-13)
+        assert not np.any(jacobian[i, (i + 1) % 3])
+    v = draw(3, 4, seed=7)
+    with tf.autodiff.ForwardAccumulator(z, v) as forward:
+        value = rows(z)
+    np.testing.assert_allclose(forward.jvp(value), (gradient * v).numpy().sum(-1), rtol=1e-13)
+    # Forward over backward, as TensorFlow's guide has a Hessian times a vector.
+    with tf.autodiff.ForwardAccumulator(z, v) as forward:
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = rows(z)
+        first = tape.gradient(value, z)
+    with tf.GradientTape() as outer:
+        outer.watch(z)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = rows(z)
+        along = tf.reduce_sum(tape.gradient(value, z) * v)
+    np.testing.assert_allclose(forward.jvp(first), outer.gradient(along, z), rtol=1e-12)
+    one = tf.vectorized_map(
+        lambda pair: xloss.cross_entropy(pair[0], pair[1], label_smoothing=0.1), (z, y)
+    )
+    np.testing.assert_allclose(one, value, rtol=1e-14)
+
+
+def test_variables_and_constants() -> None:
+    """A Variable is its value, followed by the tape; weights are constants of the loss."""
+    z, w, y = tf.Variable(draw(3, 4)), tf.Variable([1.0, 2.0, 0.5]), labels(3, 4)
+    t = tf.Variable(soft((3, 4)))
+    with tf.GradientTape(persistent=True) as tape:
+        value = xloss.cross_entropy(z, y, sample_weight=w)
+        other = xloss.cross_entropy(z, t)
+    want, gradient = xloss.value_and_grad(xloss.cross_entropy)(z, y, sample_weight=w)
+    assert value == want
+    np.testing.assert_array_equal(tape.gradient(value, z), gradient)
+    assert tape.gradient(value, w) is None
+    _, to_targets = xloss.value_and_grad(xloss.cross_entropy, 1)(z, t)
+    np.testing.assert_allclose(tape.gradient(other, t), to_targets, rtol=1e-14)
+
+
+def test_value_and_grad_is_recorded_by_no_tape() -> None:
+    """Eager and traced: a tape around it finds nothing to follow."""
+
+    def run(z: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value, gradient = xloss.value_and_grad(xloss.cross_entropy)(z, LABELS)
+            total = value + tf.reduce_sum(gradient)
+        return tape.gradient(total, z)
+
+    assert run(draw(3, 4)) is None
+    assert tf.function(run, autograph=False)(draw(3, 4)) is None

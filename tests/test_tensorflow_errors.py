@@ -1,0 +1,157 @@
+"""TensorFlow: one sentence for what is not a dense tensor, host arrays, evaluation, the import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from math import log
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import close, expected, inputs, labels
+from xloss.capabilities import SUPPORT
+
+tf = pytest.importorskip("tensorflow")
+
+
+def ragged() -> Any:
+    return tf.ragged.constant([[0.0, 1.0], [2.0]])
+
+
+def sparse() -> Any:
+    return tf.sparse.from_dense(tf.eye(2))
+
+
+def slices() -> Any:
+    return tf.IndexedSlices(tf.zeros((1, 2)), tf.constant([0]), tf.constant([2, 2]))
+
+
+@pytest.mark.parametrize(
+    ("made", "way"),
+    [
+        (
+            ragged,
+            r"TensorFlow's RaggedTensor; pass {}\.to_tensor\(\), with where= for what is padding$",
+        ),
+        (sparse, r"TensorFlow's SparseTensor; pass tensorflow\.sparse\.to_dense\({}\)$"),
+        (slices, r"TensorFlow's IndexedSlices; pass tensorflow\.convert_to_tensor\({}\)$"),
+    ],
+)
+def test_what_is_no_dense_tensor_is_refused_in_one_sentence(made: Any, way: str) -> None:
+    """Wherever it stands: the message names the argument."""
+    z, y, x = tf.zeros((2, 2)), tf.constant([0, 1]), made()
+    calls = {
+        "logits": lambda: xloss.cross_entropy(x, y),
+        "targets": lambda: xloss.cross_entropy(z, x),
+        "weight": lambda: xloss.cross_entropy(z, y, weight=x),
+        "where": lambda: xloss.cross_entropy(z, y, where=x),
+        "probs": lambda: xloss.binary_cross_entropy(x, x),
+        "features": lambda: xloss.linear_cross_entropy(x, z, y),
+        "x": lambda: xloss.softmax(x),
+        "params": lambda: xloss.l2_penalty(x, strength=1.0),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"^{name}: expected .*, got {way.format(name)}"):
+            call()
+
+
+def test_two_libraries() -> None:
+    """Tensors beside NumPy's logits, and PyTorch's beside tensors, are refused by name."""
+    torch = pytest.importorskip("torch")
+    z = np.zeros((2, 3))
+    with pytest.raises(TypeError, match=r"^targets: expected an array of numpy .* of tensorflow"):
+        xloss.cross_entropy(z, tf.constant([0, 1]))
+    with pytest.raises(TypeError, match=r"^targets: expected an array of tensorflow .* of torch"):
+        xloss.cross_entropy(tf.constant(z), torch.tensor([0, 1]))
+    with pytest.raises(TypeError, match=r"^logits: expected a real floating dtype"):
+        xloss.cross_entropy(tf.zeros((2, 3), tf.complex64), tf.constant([0, 1]))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_labels_of_every_integer(kind: str) -> None:
+    """TensorFlow compares few of them itself; on the host and traced."""
+    x = inputs("cross_entropy", (4, 5))
+    y = labels(4, 5).astype(kind)
+    want = expected("cross_entropy", x, y.astype(np.int64))
+    z, t = tf.constant(x), tf.constant(y)
+    traced = tf.function(xloss.cross_entropy, autograph=False)
+    for got in (xloss.cross_entropy(z, t), xloss.cross_entropy(z, y), traced(z, t), traced(z, y)):
+        close(got, want.value, "float64")
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
+def test_gradients_have_the_dtype_and_are_no_longer_ours(kind: str) -> None:
+    """Large ones are handed over without a copy, whatever their dtype; small ones copied."""
+    for rows, classes in ((2, 3), (64, 200), (64, 50)):
+        x = inputs("cross_entropy", (rows, classes))
+        z = tf.cast(tf.constant(x), kind)
+        y = labels(rows, classes)
+        rounded = tf.cast(z, tf.float64).numpy()
+        want = np.exp(rounded - rounded.max(-1, keepdims=True))
+        want /= want.sum(-1, keepdims=True)
+        want[np.arange(rows), y] -= 1
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = xloss.cross_entropy(z, y)
+        gradient = tape.gradient(value, z)
+        assert value.dtype == (tf.float64 if kind == "float64" else tf.float32)
+        assert gradient.dtype == z.dtype
+        spare = {"float16": 1e-3, "bfloat16": 8e-3}.get(kind, 1e-5)
+        again = tf.cast(gradient, tf.float64) + 0.0  # TensorFlow ends a process at odd memory
+        np.testing.assert_allclose(again, want / rows, rtol=spare, atol=1e-7)
+
+
+def test_evaluation_and_diagnosis() -> None:
+    """The same record as of NumPy's arrays; inside tf.function there is nothing to read."""
+    x, y = inputs("cross_entropy", (6, 4)), np.array([0, 1, -100, 3, 2, 0])
+    record = xloss.Evaluation().update(tf.constant(x), tf.constant(y))
+    assert record == xloss.Evaluation().update(x, y)
+    weight = np.array([1.0, 2.0, 0.5, 1e30])
+    of = xloss.Evaluation().update(tf.constant(x), y, weight=tf.constant(weight)).result()
+    assert of.loss == pytest.approx(
+        float(expected("cross_entropy", x, y, weight=weight).value), rel=1e-14
+    )
+    x[1, 2] = np.nan
+    bad = np.where(y == 3, 9, y)
+    found = xloss.diagnose(tf.constant(x), tf.constant(bad))
+    assert [f.rule for f in found.findings] == ["label_out_of_range", "nan_logit"]
+    for update in (xloss.Evaluation().update, xloss.diagnose):
+        traced = tf.function(lambda z, t, update=update: update(z, t) and 0, autograph=False)
+        with pytest.raises(TypeError, match=r"^logits: .* no values here that can be read"):
+            traced(tf.constant(x), tf.constant(y))
+
+
+def test_weights_beyond_float32_change_no_mean() -> None:
+    """Their exponents are read from their bits: every operation takes a subnormal for 0."""
+    x, y = inputs("cross_entropy", (3, 4)).astype(np.float32), np.array([0, 3, 1])
+    want = expected("cross_entropy", x, y)
+    traced = tf.function(xloss.cross_entropy, autograph=False)
+    for size in (1e-38, 1e38):
+        weight = tf.fill((3,), tf.constant(size, tf.float32))
+        for loss in (xloss.cross_entropy, traced):
+            close(loss(tf.constant(x), y, sample_weight=weight), want.value)
+
+
+def test_mean_of_many_rows_is_exact_to_the_last_digits() -> None:
+    """600 equal numbers of float64 add up to one 5 ulp off, by TensorFlow's own sum."""
+    z, y = tf.zeros((600, 2), tf.float64), np.zeros(600, np.int64)
+    for jit in (False, True):
+        traced = tf.function(xloss.cross_entropy, jit_compile=jit, autograph=False)
+        assert abs(float(traced(z, y)) - log(2.0)) <= np.spacing(log(2.0))
+
+
+def test_tensorflow_is_imported_by_nobody_but_its_user() -> None:
+    """Neither by xloss nor by a call on other arrays."""
+    code = (
+        "import sys, numpy as np, xloss\n"
+        "xloss.cross_entropy(np.zeros((2, 3)), np.array([0, 1]))\n"
+        "xloss.capabilities(), xloss.engines()\n"
+        "try: xloss.cross_entropy([[0.0]], np.array([0]))\n"
+        "except TypeError: pass\n"
+        "assert not any(m.partition('.')[0] == 'tensorflow' for m in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert "tensorflow" in {s.library for s in SUPPORT}
