@@ -1,4 +1,4 @@
-"""The catalogue on the CUDA engine, whose kernels run on the host (tests/emulated.py)."""
+"""The catalogue on the CUDA engine, whose kernels run on the host (tests/support/emulated.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Elementary functions that a loop over an array vectorises: exp, log1p, tanh.
 
 Polynomials are interpolated at the Chebyshev nodes of their range, which is within a percent or
-two of minimax. tests/test_cpu_functions.py holds their errors against mpmath.
+two of minimax. tests/engines/cpu/test_functions.py holds their errors against mpmath.
 
 Each function is inlined into its loop, and computes both sides of a choice to select one: a call or
 a jump would keep LLVM from vectorising the loop.

@@ -1,4 +1,4 @@
-// Instructions that only a GPU has. On a machine without one, tests/cuda_on_host replaces this file.
+// Instructions that only a GPU has. On a machine without one, tests/support/cuda_on_host replaces this file.
 #pragma once
 
 typedef unsigned short u16;

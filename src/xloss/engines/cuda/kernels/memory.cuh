@@ -17,7 +17,7 @@ struct Column {
 };
 
 // What a kernel of rows is given by value. `RowArguments` of arguments.py packs it: the same fields
-// in the same order, each word of 8 bytes. tests/test_cuda_arguments.py compares the two.
+// in the same order, each word of 8 bytes. tests/engines/cuda/test_arguments.py compares the two.
 struct Call {
     i64 rows, classes;
     Place x, gradient;         // (rows, classes)

@@ -1,0 +1,169 @@
+"""JAX on the host by the compiled engine: the bits of NumPy's rows and gradients, in every option.
+
+NumPy's own are held to the oracle elsewhere; here both take the same kernels, so that nothing but
+equality will do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from ffi_cases import ROWS, SAMPLE, drawn, same, soft
+from xloss import value_and_grad
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+ml_dtypes = pytest.importorskip("ml_dtypes")
+
+REASON = xloss.engines()["cpu"]
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
+
+DTYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float64": np.float64,
+}
+
+
+def held(x: np.ndarray, t: np.ndarray, up: Any = None, **options: Any) -> None:
+    """Compare rows, and rows with gradients in one call, jitted, with NumPy's."""
+    arrays = {k: v for k, v in options.items() if isinstance(v, np.ndarray)}
+    rest = {k: v for k, v in options.items() if k not in arrays}
+    up = np.linspace(-1, 2, ROWS, dtype=np.float32) if up is None else up
+
+    @jax.jit
+    def both(x: Any, t: Any, up: Any, arrays: Any) -> Any:
+        given = {**arrays, **rest, "reduction": "none"}
+        with xloss.use_engine("cpu"):
+            rows = xloss.cross_entropy(x, t, **given)
+            return rows, value_and_grad(xloss.cross_entropy)(x, t, cotangent=up, **given)
+
+    rows, (again, gradient) = both(x, t, up, arrays)
+    kept = {**options, "reduction": "none", "validate": False}
+    with xloss.use_engine("cpu"):
+        want, slope = value_and_grad(xloss.cross_entropy)(x, t, cotangent=up, **kept)
+    same(rows, want)
+    same(again, want)
+    same(gradient, slope)
+
+
+@pytest.mark.parametrize("classes", [5, 130])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(dtype, classes):
+    with jax.enable_x64(dtype == "float64"):
+        held(*drawn(classes, DTYPES[dtype]))
+        held(*drawn(classes, DTYPES[dtype]), label_smoothing=0.1, z_loss=0.01, softcap=5.0)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "nothing ignored": {"ignore_index": None},
+    "another ignored": {"ignore_index": 3},
+    "smoothing": {"label_smoothing": 0.25},
+    "z loss": {"z_loss": 0.125},
+    "softcap": {"softcap": 3.0},
+    "sample weight": {"sample_weight": SAMPLE},
+    "where": {"where": np.arange(ROWS) % 4 != 1},
+}
+
+
+@pytest.mark.parametrize("classes", [5, 130])
+def test_every_option_with_labels(classes):
+    for options in OPTIONS.values():
+        held(*drawn(classes), **options)
+    weight = np.linspace(0, 2, classes, dtype=np.float32)
+    held(*drawn(classes), weight=weight)
+    everything = {**OPTIONS["sample weight"], **OPTIONS["where"], "z_loss": 0.5, "softcap": 2.0}
+    held(*drawn(classes), weight=weight, label_smoothing=0.5, **everything)
+
+
+@pytest.mark.parametrize("classes", [5, 130])
+def test_soft_targets(classes):
+    x, t = drawn(classes)[0], soft(classes)
+    held(x, t)
+    weight = np.linspace(0, 2, classes, dtype=np.float32)
+    held(x, t, weight=weight, label_smoothing=0.25, z_loss=0.125, sample_weight=SAMPLE)
+
+
+def test_labels_of_every_integer_dtype():
+    """Ignored in their own dtype: uint8 156 is not -100, 2^32 - 100 of uint32 neither."""
+    x, y = drawn(200)
+    y = np.where((y < 0) | (y >= 200), 156, y)
+    for dtype in ("int8", "uint8", "int16", "uint16", "uint32"):
+        labels = (y % 100 if dtype == "int8" else y).astype(dtype)
+        if dtype == "uint32":
+            labels[3] = 2**32 - 100
+        held(x, labels)
+    with jax.enable_x64(True):
+        for dtype in ("int64", "uint64"):
+            labels = y.astype(dtype)
+            labels[3] = -1 if dtype == "int64" else 2**64 - 100
+            held(x, labels)
+
+
+def test_subnormal_numbers_stay():
+    """XLA's threads take them for 0; the kernels do not, as in Python's threads."""
+    x = np.array([[0, -100.0], [0, -87.5], [2e-39, 1e-39]], np.float32)
+    y = np.array([0, 0, 1], np.int32)
+
+    @jax.jit
+    def rows(x: Any) -> Any:
+        with xloss.use_engine("cpu"):
+            return xloss.cross_entropy(x, y, reduction="none")
+
+    want = xloss.cross_entropy(x, y, reduction="none")
+    assert 0 < want[0] < np.finfo(np.float32).tiny
+    same(rows(x), want)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_large_call_on_several_threads(dtype):
+    """Pieces go to XLA's threads; every row has its bits, whoever computed it."""
+    rng = np.random.default_rng(0)
+    for shape in ((30_000, 12), (700, 1500)):
+        x = rng.standard_normal(shape, np.float32).astype(DTYPES[dtype])
+        y = rng.integers(0, shape[1], shape[0]).astype(np.int32)
+        y[::7] = -100
+        call = jax.jit(lambda x, y: value_and_grad(xloss.cross_entropy)(x, y, reduction="none"))
+        want = value_and_grad(xloss.cross_entropy)(x, y, reduction="none")
+        for _ in range(3):
+            for got, expected in zip(call(x, y), want, strict=True):
+                same(got, expected)
+
+
+def test_a_mean_and_its_gradient():
+    """The sums, in float64, come to NumPy's; of 64 rows the upstream is a power of two."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 7), np.float32), rng.integers(0, 7, 64).astype(np.int32)
+    want, slope = value_and_grad(xloss.cross_entropy)(x, y)
+    for function in (
+        jax.value_and_grad(xloss.cross_entropy),
+        value_and_grad(xloss.cross_entropy),
+    ):
+        for call in (function, jax.jit(function)):
+            got, gradient = call(jnp.asarray(x), jnp.asarray(y))
+            np.testing.assert_array_max_ulp(np.asarray(got), want, 1)
+            same(gradient, slope)
+
+
+def test_what_is_empty_and_what_is_one_row():
+    for shape in ((0, 3), (2, 0, 3)):
+        x, y = jnp.zeros(shape), jnp.zeros(shape[:-1], jnp.int32)
+        assert xloss.cross_entropy(x, y, reduction="none").shape == shape[:-1]
+        assert float(xloss.cross_entropy(x, y)) == 0
+        assert jax.grad(xloss.cross_entropy)(x, y).shape == shape
+    got = xloss.cross_entropy(jnp.asarray([1.0, 2.0]), jnp.asarray(1))
+    same(got, xloss.cross_entropy(np.array([1, 2], np.float32), np.int32(1)))
+    one = xloss.cross_entropy(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32), reduction="none")
+    same(one, np.zeros(4, np.float32))
+
+
+def test_the_class_axis_elsewhere():
+    x, y = drawn(130)[0].reshape(2, 20, 130), drawn(130)[1].reshape(2, 20)
+    moved = np.moveaxis(x, -1, 1)
+    call = jax.jit(lambda x, y: xloss.cross_entropy(x, y, axis=1, reduction="none"))
+    same(call(moved, y), xloss.cross_entropy(moved, y, axis=1, reduction="none", validate=False))

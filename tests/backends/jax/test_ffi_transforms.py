@@ -1,0 +1,181 @@
+"""What JAX does to a program that calls the compiled engine: each transformation, its own rule."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from ffi_cases import ROWS, SAMPLE, drawn, same, soft
+from xloss import value_and_grad
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+
+REASON = xloss.engines()["cpu"]
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
+TARGET = "xloss_rows_1"
+
+
+def loss(x: Any, y: Any, **options: Any) -> Any:
+    with xloss.use_engine("cpu"):
+        return xloss.cross_entropy(x, y, **options)
+
+
+def formula(x: Any, y: Any, **options: Any) -> Any:
+    with xloss.use_engine("generic"):
+        return xloss.cross_entropy(x, y, **options)
+
+
+def plain(classes: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(classes)
+    x = rng.standard_normal((6, classes), np.float32)
+    return x, rng.integers(0, classes, 6).astype(np.int32)
+
+
+@pytest.mark.parametrize("classes", [5, 130])
+def test_autodiff_has_the_closed_form_s_bits(classes):
+    """The upstream reaches the kernel, and nothing is rounded before it."""
+    x, y = drawn(classes)
+    labels = jnp.asarray(y)  # NumPy's would be read, and the wrong one refused
+    up = np.linspace(-1, 2, ROWS, dtype=np.float32)
+    for options in ({}, {"label_smoothing": 0.25}, {"sample_weight": SAMPLE}):
+        rows = partial(loss, reduction="none", **options)
+
+        @jax.jit
+        def back(x: Any, up: Any, rows: Any = rows) -> Any:
+            value, pull = jax.vjp(lambda x: rows(x, labels), x)
+            return value, pull(up)[0]
+
+        want = value_and_grad(xloss.cross_entropy)(
+            x, y, cotangent=up, reduction="none", validate=False, **options
+        )
+        for got, expected in zip(back(x, up), want, strict=True):
+            same(got, expected)
+
+
+def test_a_gradient_starts_from_saved_statistics():
+    """Of many classes; the program calls twice, the second time with what the first left."""
+    x, y = plain(130)
+    text = jax.jit(jax.value_and_grad(loss)).lower(x, y).as_text()
+    assert text.count(f"@{TARGET}") == 2
+    assert "x2xui32" in text
+    once = jax.jit(lambda x: value_and_grad(xloss.cross_entropy)(x, y)).lower(x).as_text()
+    assert once.count(f"@{TARGET}") == 1
+
+
+def test_forward_mode_and_the_second_order():
+    options: dict[str, Any] = {"label_smoothing": 0.125, "softcap": 4.0}
+    for classes in (5, 130):
+        x, y = plain(classes)
+        v = np.cos(np.arange(x.size, dtype=np.float32)).reshape(x.shape)
+        got = jax.jvp(partial(loss, y=jnp.asarray(y), **options), (x,), (v,))[1]
+        slope = value_and_grad(xloss.cross_entropy)(
+            x.astype(np.float64), y.astype(np.int64), **options
+        )[1]
+        np.testing.assert_allclose(got, (slope * v).sum(), rtol=1e-5)
+    x, y = plain(5)
+    p = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    want = np.zeros((6, 5, 6, 5))
+    for i in range(6):
+        want[i, :, i] = (np.diag(p[i]) - np.outer(p[i], p[i])) / 6
+    for second in (jax.hessian, lambda f: jax.jacrev(jax.jacrev(f))):
+        np.testing.assert_allclose(second(lambda x: loss(x, y))(x), want, atol=1e-7)
+
+    def closed(x: Any) -> Any:
+        with xloss.use_engine("cpu"):
+            value, gradient = value_and_grad(xloss.cross_entropy)(x, y)
+        return value + (gradient * gradient).sum()
+
+    def textbook(x: Any) -> Any:
+        gradient = jax.grad(lambda x: formula(x, y))(x)
+        return formula(x, y) + (gradient * gradient).sum()
+
+    np.testing.assert_allclose(jax.grad(closed)(x), jax.grad(textbook)(x), rtol=1e-4, atol=1e-7)
+
+
+def test_soft_targets_have_gradients_too():
+    x, t = plain(5)[0], soft(5)[:6]
+    weight = np.linspace(0.5, 2, 5, dtype=np.float32)
+    options: dict[str, Any] = {"label_smoothing": 0.25, "weight": weight}
+    got = jax.grad(lambda x, t: loss(x, t, **options), argnums=(0, 1))(x, t)
+    want = value_and_grad(xloss.cross_entropy, argnums=(0, 1))(x, t, **options)[1]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_mapped_rows_are_rows():
+    x, y = drawn(5)
+    want = xloss.cross_entropy(x, y, reduction="none", validate=False)
+    slopes = value_and_grad(xloss.cross_entropy)(x, y, reduction="sum", validate=False)[1]
+    same(jax.vmap(partial(loss, reduction="none"))(x, y), want)
+    same(jax.jit(jax.vmap(jax.grad(partial(loss, reduction="sum"))))(x, y), slopes)
+    three = jax.vmap(partial(loss, reduction="none"), in_axes=(1, None), out_axes=1)
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    same(three(np.stack([x] * 3, 1), y), np.broadcast_to(want[:, None], (ROWS, 3)))
+    # Labels mapped over the same logits, and the other way.
+    several = jax.vmap(partial(loss, reduction="none"), in_axes=(None, 0))(x, np.stack([y, y]))
+    same(several, np.stack([want, want]))
+    weight = np.linspace(0, 2, 5, dtype=np.float32)
+    mapped = jax.vmap(lambda w: loss(x, y, weight=w, reduction="none"))
+    again = xloss.cross_entropy(
+        np.asarray(x), np.asarray(y), weight=weight, reduction="none", validate=False
+    )
+    np.testing.assert_allclose(mapped(np.stack([weight] * 2))[1], again, rtol=1e-5)
+    assert f"@{TARGET}" in jax.jit(jax.vmap(loss)).lower(x, y).as_text()
+
+
+def test_recomputed_and_looped():
+    x, y = plain(130)
+    want = value_and_grad(xloss.cross_entropy)(x, y, reduction="sum")[1]
+    total = partial(loss, reduction="sum")
+    same(jax.jit(jax.grad(jax.checkpoint(total)))(x, y), want)
+
+    def scanned(x: Any) -> Any:
+        return jax.lax.scan(lambda s, a: (s + total(*a), None), jnp.float32(0), (x, y))[0]
+
+    same(jax.jit(jax.grad(scanned))(x), want)
+
+
+def test_a_donated_argument():
+    x, y = plain(130)
+    want = value_and_grad(xloss.cross_entropy)(x, y, reduction="sum")
+    step = jax.jit(
+        lambda x, y: value_and_grad(xloss.cross_entropy)(x, y, reduction="sum"), donate_argnums=0
+    )
+    for _ in range(3):
+        given = jnp.array(x)
+        got = step(given, y)
+        same(got[1], want[1])
+    assert given.is_deleted()
+
+
+def test_several_threads_call_at_once():
+    """Python waits for XLA, XLA's threads for nobody: no call holds another up for ever."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2000, 300), np.float32)
+    y = rng.integers(0, 300, 2000).astype(np.int32)
+    call = jax.jit(lambda x, y: value_and_grad(xloss.cross_entropy)(x, y, reduction="none"))
+    want = value_and_grad(xloss.cross_entropy)(x, y, reduction="none")
+    call(x, y)
+    wrong: list[Any] = []
+
+    def run() -> None:
+        for _ in range(5):
+            rows, gradient = call(x, y)
+            if not (np.array_equal(rows, want[0]) and np.array_equal(gradient, want[1])):
+                wrong.append(rows)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        xloss.cross_entropy(x, y)  # NumPy's own call beside them
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not wrong

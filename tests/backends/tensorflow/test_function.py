@@ -1,0 +1,274 @@
+"""TensorFlow: tf.function with unknown lengths, XLA, AutoGraph, host labels, strategies."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, CLASS, LOSSES, close, expected, inputs, labels, shape, soft, targets
+from places import SUPPORT
+
+tf = pytest.importorskip("tensorflow")
+
+ROWS, CLASSES = 5, 7
+WAYS = ("graph", "unknown", "xla", "unknown xla")
+UNKNOWN = ("unknown", "unknown xla")  # XLA takes seconds to compile
+LOST = 2.0**-126  # TensorFlow's operations make 0 of what is smaller
+
+
+def both(loss: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, ...]:
+    """A loss, its gradient by a tape, and value_and_grad's of both."""
+    with tf.GradientTape() as tape:
+        tape.watch(args[0])
+        value = loss(*args, **options)
+    return value, tape.gradient(value, args[0]), *xloss.value_and_grad(loss)(*args, **options)
+
+
+def ran(way: str, function: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns inside tf.function, in one of the WAYS."""
+    args = tuple(map(tf.constant, args))
+    unknown = "unknown" in way
+    signature = [tf.TensorSpec([None, *a.shape[1:]] if unknown else a.shape, a.dtype) for a in args]
+    traced = tf.function(
+        function, input_signature=signature, jit_compile="xla" in way, autograph=False
+    )
+    return traced(*args)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [(name, way) for name in LOSSES for way in (UNKNOWN if name != LOSSES[0] else WAYS)],
+)
+def test_every_loss_is_exact_inside_a_function(name: str, way: str) -> None:
+    """Value and gradient, the number of rows unknown or not."""
+    form = shape(name, ROWS, CLASSES)
+    x, t = inputs(name, form), targets(name, form)
+    want = expected(name, x, t)
+    loss = getattr(xloss, name)
+    t = t if t.dtype.kind in "iu" else t.astype(np.float32)
+    got = ran(way, lambda x, t: both(loss, x, t), x.astype(np.float32), t)
+    for value, gradient in (got[:2], got[2:]):
+        close(value, want.value, lost=LOST)
+        close(gradient, want.grad, within=12, lost=LOST)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "way"),
+    [("mean", "graph"), *(("mean", way) for way in UNKNOWN), ("sum", "unknown"), ("none", "xla")],
+)
+def test_every_option_inside_a_function(reduction: str, way: str) -> None:
+    """Weights that are broadcast, absent rows, smoothing, z-loss, a cap; the axis in front."""
+    x = inputs("cross_entropy", (ROWS, CLASSES), 3)
+    y = np.array([0, 6, -100, 3, 2])
+    sample, where = np.array([0.5, 1, 2, 0, 4]), np.array([True, True, True, True, False])
+    weight = np.linspace(0.5, 2, CLASSES).round(3)
+    options = {"label_smoothing": 0.125, "z_loss": 0.25, "softcap": 8.0, "reduction": reduction}
+    want = expected(
+        "cross_entropy", x, y, sample_weight=sample, where=where, weight=weight, **options
+    )
+
+    def run(x: Any, y: Any, sample: Any, where: Any) -> Any:
+        return both(
+            xloss.cross_entropy, x, y, sample_weight=sample, where=where, weight=weight, **options
+        )
+
+    got = ran(way, run, x, y, sample, where)
+    value = want.rows if reduction == "none" else want.value
+    for found, gradient in (got[:2], got[2:]):
+        close(found, value, "float64", within=40)
+        close(gradient, want.grad, "float64", within=80)
+
+
+@pytest.mark.parametrize("way", UNKNOWN)
+def test_a_weight_of_length_one_is_every_rows(way: str) -> None:
+    """It is broadcast when the graph runs, so that the mean counts every row."""
+    x, y = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES)
+    want = expected("cross_entropy", x, y)
+    got = ran(way, lambda x, y: xloss.cross_entropy(x, y, sample_weight=tf.constant([2.0])), x, y)
+    close(got, want.value, "float64")
+    count = ran(way, lambda y: xloss.effective_count(y, sample_weight=tf.constant([2.0])), y)
+    assert float(count) == 2.0 * ROWS
+
+
+def test_shapes_that_do_not_fit_are_found_when_the_graph_runs() -> None:
+    """One row of targets is not every row's, though arithmetic would repeat it."""
+    rows = [tf.TensorSpec([None, 3]), tf.TensorSpec([None, 3])]
+    traced = tf.function(xloss.cross_entropy, input_signature=rows, autograph=False)
+    z, t = tf.zeros((4, 3)), tf.fill((4, 3), 1 / 3)
+    close(traced(z, t), float(np.log(3.0)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="targets: not of the shape"):
+        traced(z, t[:1])
+    jitted = tf.function(xloss.cross_entropy, input_signature=rows, jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        jitted(z, t[:1])
+
+
+def test_unknown_rank() -> None:
+    """Targets take that of the logits; of logits nobody knows the classes: one sentence."""
+    z, y = tf.zeros((4, 3)), tf.zeros((4,), tf.int64)
+    spec = [tf.TensorSpec([None, 3]), tf.TensorSpec(None, tf.int64)]
+    loss = tf.function(xloss.cross_entropy, input_signature=spec, autograph=False)
+    close(loss(z, y), float(np.log(3.0)))
+    soft_spec = [tf.TensorSpec([None, 3]), tf.TensorSpec(None)]
+    loss = tf.function(xloss.cross_entropy, input_signature=soft_spec, autograph=False)
+    close(loss(z, tf.fill((4, 3), 1 / 3)), float(np.log(3.0)))
+    spec = [tf.TensorSpec(None), tf.TensorSpec([None], tf.int64)]
+    loss = tf.function(xloss.cross_entropy, input_signature=spec, autograph=False)
+    with pytest.raises(ValueError, match=r"^logits: .*tensorflow\.ensure_shape\(logits, \.\.\.\)"):
+        loss(z, y)
+    spec = [tf.TensorSpec([None, None]), tf.TensorSpec([None], tf.int64)]
+    loss = tf.function(xloss.cross_entropy, input_signature=spec, autograph=False)
+    with pytest.raises(ValueError, match="logits: the class axis must have a known length"):
+        loss(z, y)
+
+
+@pytest.mark.parametrize(
+    ("form", "block_rows", "way"),
+    [
+        ("labels", "auto", "eager"),
+        ("labels", "auto", "unknown"),
+        ("labels", 2, "graph"),
+        ("labels", 2, "unknown xla"),
+        ("soft", 2, "eager"),
+        ("soft", 2, "unknown"),
+        ("soft", "auto", "xla"),
+    ],
+)
+def test_linear(form: str, block_rows: Any, way: str) -> None:
+    """In a loop over blocks, the last of them not full; two axes of rows."""
+    x = np.random.default_rng(1).integers(-64, 65, (ROWS, 2, 3)) / 32
+    w = np.random.default_rng(2).integers(-64, 65, (CLASSES, 3)) / 32
+    b = np.random.default_rng(3).integers(-64, 65, CLASSES) / 32
+    flat = x.reshape(-1, 3)
+    y = labels(2 * ROWS, CLASSES) if form == "labels" else soft((2 * ROWS, CLASSES))
+    want = expected("cross_entropy", flat @ w.T + b, y, label_smoothing=0.125)
+    t = y.reshape(ROWS, 2, *y.shape[1:])
+
+    def run(x: Any, t: Any) -> Any:
+        options = {"bias": tf.constant(b), "block_rows": block_rows, "label_smoothing": 0.125}
+        got = both(xloss.linear_cross_entropy, x, tf.constant(w), t, **options)
+        wanted = ("weight", "bias", *(["targets"] if form == "soft" else []))
+        own = xloss.value_and_grad(xloss.linear_cross_entropy, wanted)
+        return *got, own(x, tf.constant(w), t, **options)[1]
+
+    got = run(tf.constant(x), tf.constant(t)) if way == "eager" else ran(way, run, x, t)
+    g = np.array(want.grad, np.float64)
+    for value, gradient in (got[:2], got[2:4]):
+        close(value, want.value, "float64")
+        np.testing.assert_allclose(gradient, (g @ w).reshape(x.shape), atol=1e-15)
+    np.testing.assert_allclose(got[4][0], g.T @ flat, atol=1e-15)
+    np.testing.assert_allclose(got[4][1], g.sum(0), atol=1e-15)
+    if form == "soft":
+        to_targets = np.array(want.grad_targets, np.float64).reshape(t.shape)
+        np.testing.assert_allclose(got[4][2], to_targets, atol=1e-15)
+
+
+def test_bad_labels() -> None:
+    """Eager ones raise; those of a trace are not read, and their rows are NaN; NumPy's raise."""
+    z = tf.constant(inputs("cross_entropy", (3, 4)), tf.float32)
+    for bad in (4, -1, -(2**31)):
+        y = tf.constant([0, bad, 1])
+        with pytest.raises(
+            IndexError, match=rf"label {bad} at position \(1,\) is outside \[0, 4\)"
+        ):
+            xloss.cross_entropy(z, y)
+        for jit in (False, True):
+            traced = tf.function(
+                lambda z, y: both(xloss.cross_entropy, z, y, reduction="none"),
+                jit_compile=jit,
+                autograph=False,
+            )
+            value, gradient, *_ = traced(z, y)
+            assert np.isnan(value.numpy()).tolist() == [False, True, False]
+            assert np.isnan(gradient.numpy()).all(-1).tolist() == [False, True, False]
+    on_host = tf.function(lambda z: xloss.cross_entropy(z, np.array([0, 9, 1])), autograph=False)
+    with pytest.raises(IndexError, match="label 9"):
+        on_host(z)
+    asks = tf.function(lambda z, y: xloss.cross_entropy(z, y, validate=True), autograph=False)
+    with pytest.raises(ValueError, match=r"^validate: "):
+        asks(z, tf.constant([0, 1, 2]))
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What TensorFlow logs, which hands nothing on to other loggers."""
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_autograph_converts_every_public_function(warned: pytest.LogCaptureFixture) -> None:
+    """It warns where it cannot rewrite the source of what they call."""
+    stateful = xloss.CrossEntropyLoss(label_smoothing=0.1)
+    z, y = tf.constant(inputs("cross_entropy", (3, 4))), tf.constant([0, 1, 2])
+
+    def everything(z: Any, y: Any) -> Any:
+        p, w = xloss.softmax(z), tf.ones(4, tf.float64)
+        out = [getattr(xloss, name)(z, y, weight=w) for name in CLASS]
+        out += [getattr(xloss, name)(p, p, sample_weight=p) for name in BINARY]
+        out += [xloss.kl_div(p, p, sample_weight=y), xloss.CrossEntropyLoss()(z, y)]
+        out += [xloss.entropy(z), xloss.logsumexp(z, keepdims=True), xloss.log_softmax(z)]
+        out += [xloss.one_hot(y, 4), xloss.smooth_labels(p, 0.1, where=p > 0.1)]
+        out += [xloss.effective_count(y, weight=w), xloss.effective_count(p, weight=w)]
+        out += [xloss.l2_penalty([z, p], strength=0.1), xloss.perplexity(out[0]), stateful(z, y)]
+        out += [*xloss.value_and_grad(stateful)(z, y)]
+        out += [*xloss.value_and_grad(xloss.l2_penalty)(z, strength=0.1)]
+        return [*out, xloss.linear_cross_entropy(z, z, y, class_weight=tf.ones(3))]
+
+    converted, plain = (tf.function(everything, autograph=way)(z, y) for way in (True, False))
+    assert "AutoGraph" not in warned.text
+    for a, b in zip(converted, plain, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert vars(xloss.cross_entropy) == {}
+
+
+REFUSED = {
+    "shape": lambda z, y: xloss.cross_entropy(z, y[:2]),
+    "dtype": lambda z, y: xloss.one_hot(z, 4),
+    "argnums": lambda z, y: xloss.value_and_grad(xloss.cross_entropy, "weight")(z, y),
+    "update": lambda z, y: xloss.Evaluation().update(z, y),
+    "diagnose": lambda z, y: xloss.diagnose(z, y),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_errors_are_the_same_under_autograph(name: str, warned: pytest.LogCaptureFixture) -> None:
+    """It puts the lines of the caller before the sentence."""
+    z, y = tf.constant(inputs("cross_entropy", (3, 4))), tf.constant([0, 1, 2])
+    with pytest.raises((TypeError, ValueError)) as plain:
+        tf.function(REFUSED[name], autograph=False)(z, y)
+    with pytest.raises(plain.type) as converted:
+        tf.function(REFUSED[name])(z, y)
+    assert str(converted.value).rstrip().endswith(str(plain.value))
+    assert "AutoGraph" not in warned.text
+
+
+def test_a_loss_can_be_an_argument_of_a_function() -> None:
+    """tf.function takes such an argument for what it wraps, if it says that it wraps something."""
+    z, y = tf.constant(inputs("cross_entropy", (3, 4))), tf.constant([0, 1, 2])
+    traced = tf.function(lambda loss, z, y: loss(z, y))
+    for name in CLASS:
+        loss = getattr(xloss, name)
+        if name == "cross_entropy":
+            close(traced(loss, z, y), expected(name, z.numpy(), y.numpy()).value, "float64")
+        assert tf.is_tensor(traced(loss, z, y))
+
+
+STRATEGY = SUPPORT / "tensorflow_strategy.py"
+
+
+def test_mirrored_strategy() -> None:
+    """Two logical devices: the replicas' losses and gradients add up to those of one."""
+    done = subprocess.run(
+        [sys.executable, str(STRATEGY)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["eager", "graph", "refused"]

@@ -1,0 +1,89 @@
+"""Classes spread over real ranks: the dense loss and gradient, within the same budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accuracy_cases import Case, grid, plain, random, variants
+from accuracy_checks import FLUSH, grouped, hold, option_budget
+from spread import run, sizes
+
+RANKS = (1, 2, 3, 4)
+
+
+def whole_shards_masked() -> list[Case]:
+    """Rows in which one rank after the other has no possible class, or the label and no other."""
+    cases = []
+    for y in (1, 7, 11):
+        for masked in (slice(0, 2), slice(2, 8), slice(8, 12), slice(0, 8), slice(2, 12)):
+            z = random(12, 9)
+            z[masked] = -np.inf
+            if np.isfinite(z[y]):
+                cases.append(Case(f"masked {masked} label {y}", "cross_entropy", tuple(z), y))
+                tail = np.where(np.isfinite(z), -17 - grid(np.arange(12) / 7), z)
+                tail[y] = 0.0
+                name = f"tail, masked {masked} label {y}"
+                cases.append(Case(name, "cross_entropy", tuple(tail), y))
+    return cases
+
+
+PLAIN = [*plain(), *whole_shards_masked()]
+OPTIONS = [c for c in variants() if c.kind == "cross_entropy" and isinstance(c.target, int)]
+
+
+def spread(
+    tmp_path: Path, kind: str, ranks: int, cases: list[Case], engine: str = "any"
+) -> list[tuple[Case, str, float, list[float]]]:
+    """Return loss and gradient of each case, the ranks' slices side by side."""
+    groups = grouped(cases)
+    arrays = np.empty(len(groups), object)
+    for i, same in enumerate(groups):
+        x, y = np.asarray([c.x for c in same]), np.asarray([c.target for c in same])
+        arrays[i] = (x, y, same[0].options)
+    np.savez(tmp_path / "cases.npz", groups=arrays)
+    args = str(tmp_path / "cases.npz"), str(tmp_path / "made"), engine
+    run(kind, ranks, "spread_accuracy.py", *args, timeout=240)
+    files = [np.load(p) for p in sorted(tmp_path.glob("made-*.npz"))]
+    assert len(files) == (1 if kind == "jax" else ranks)
+    out = []
+    for i, same in enumerate(groups):
+        for dtype in ("float32", "float64"):
+            values: list[Any] = [f[f"{i} {dtype} value"] for f in files]
+            grads = [f[f"{i} {dtype} grad"] for f in files]
+            assert all(v.dtype == dtype and np.array_equal(v, values[0]) for v in values)
+            if kind != "jax":
+                assert [g.shape[1] for g in grads] == sizes(ranks, len(same[0].x))
+            whole = np.concatenate(grads, axis=1)
+            assert whole.dtype == dtype
+            rows = zip(same, values[0].tolist(), whole.tolist(), strict=True)
+            out += [(case, dtype, value, grad) for case, value, grad in rows]
+    return out
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("kind", ["mpi", "gloo", "jax"])
+def test_within_the_budget_of_the_dense_loss(tmp_path: Path, kind: str, ranks: int) -> None:
+    """The tail, masks on whole ranks, ties, and every option, from 1 to 4 ranks."""
+    cases = [*PLAIN, *OPTIONS]
+    if kind == "jax" and ranks < 4:  # which compiles each shape and option anew
+        cases = [c for c in cases if len(c.x) in (10, 12) and not c.options]
+    for case, dtype, value, grad in spread(tmp_path, kind, ranks, cases):
+        budget = (4, 4, 6, None, None) if case in PLAIN else option_budget(case)
+        flush = len(case.x) * FLUSH[dtype] * (kind == "jax")
+        hold(case, value, grad, dtype, budget, flush)
+
+
+def test_the_generic_engine_too(tmp_path: Path) -> None:
+    for case, dtype, value, grad in spread(tmp_path, "gloo", 3, PLAIN, "generic"):
+        hold(case, value, grad, dtype, (4, 4, 6, None, None), 0.0)
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [("mpi", 3), ("gloo", 2), ("gloo", 4), ("jax", 4)])
+def test_every_rule_of_the_dense_loss(kind: str, ranks: int) -> None:
+    """Reductions, absent rows, bad labels, infinities; linear too; see spread_rules.py."""
+    said = run(kind, ranks, "spread_rules.py", timeout=240)
+    assert all(out.rstrip().endswith("held") for out in said), said

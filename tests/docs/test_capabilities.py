@@ -1,0 +1,122 @@
+"""The capability table: every claim has a test, every row runs, the README prints it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import numpy as np
+import pytest
+
+import xloss
+from libraries import GPU, library
+from places import ROOT, TESTS
+from xloss.capabilities import FEATURES, SUPPORT, matrix
+
+STRICT = {"array_api_strict": "strict"}
+
+# A claim with no test fails: (library, feature) -> the test function that holds it.
+EVERY_LIBRARY = {
+    "loss": "rules/test_dtypes.py::",
+    "value_and_grad": "rules/test_accuracy.py::test_every_option",
+    "label error": "rules/test_labels.py::",
+}
+CLAIMS = {
+    ("torch", "autodiff"): "backends/torch/test_autodiff.py::test_autograd_gives_the_closed_form",
+    ("torch", "higher"): "backends/torch/test_autodiff.py::test_class_losses_twice",
+    ("torch", "vmap"): "backends/torch/test_autodiff.py::test_functional_transforms",
+    ("torch", "compile"): "backends/torch/test_compile.py::test_compiled_equals_eager",
+    ("jax", "autodiff"): "backends/jax/test_autodiff.py::test_class_losses_twice",
+    ("jax", "higher"): "backends/jax/test_autodiff.py::test_masked_classes_and_ties",
+    (
+        "jax",
+        "vmap",
+    ): "backends/jax/test_autodiff.py::test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form",
+    ("jax", "compile"): "backends/jax/test_autodiff.py::test_labels_are_not_read_under_jit",
+    ("tensorflow", "autodiff"): "backends/tensorflow/test_autodiff.py::test_a_tape_gives",
+    ("tensorflow", "higher"): "backends/tensorflow/test_autodiff.py::test_class_losses_twice",
+    ("tensorflow", "vmap"): "backends/tensorflow/test_autodiff.py::test_jacobian_forward_mode",
+    ("tensorflow", "compile"): "backends/tensorflow/test_function.py::test_every_loss_is_exact",
+    ("dask", "lazy"): "backends/dask/test_dask.py::test_class_losses",
+    **{
+        (library, "ranks"): "distributed/test_spread.py::test_within_the_budget_of_the_dense_loss"
+        for library in ("numpy", "torch", "jax")
+    },
+    ("cupy", "ranks"): "backends/cupy/test_without_gpu.py::test_ranks_stay_on_the_device",
+    ("cupy", "loss"): "backends/cupy/test_without_gpu.py::test_losses_stay_on_the_device",
+    ("cupy", "value_and_grad"): "backends/cupy/test_without_gpu.py::test_losses_stay_on_the_device",
+}
+
+
+@pytest.mark.parametrize("support", SUPPORT, ids=lambda s: s.library)
+def test_every_claim_has_a_test(support: object) -> None:
+    """Each feature of each library names a test that is there."""
+    for feature in support.features:
+        test = CLAIMS.get((support.library, feature), EVERY_LIBRARY.get(feature))
+        assert test is not None, f"{support.library}: {feature} is claimed and not tested"
+        file, _, name = test.partition("::")
+        source = (TESTS / file).read_text()
+        assert f"def {name}" in source, test
+
+
+def test_no_claim_is_stale() -> None:
+    """A test of something that is claimed no more is an error too."""
+    claimed = {(s.library, f) for s in SUPPORT for f in s.features}
+    assert set(CLAIMS) <= claimed
+    assert {f for s in SUPPORT for f in s.features} == set(FEATURES)
+
+
+@pytest.mark.parametrize(
+    "row", xloss.capabilities(), ids=lambda r: f"{r.library}-{r.device}-{r.dtype}"
+)
+def test_every_row_runs(row: object) -> None:
+    """The loss and its gradient on each library, device and dtype of the table."""
+    if row.device != "cpu" and not GPU:
+        pytest.skip(f"no {row.device} here; a machine with a GPU un-skips this")
+    if not importlib.util.find_spec(row.library):
+        pytest.skip(f"{row.library} is not installed")
+    name = STRICT.get(row.library, row.library)
+    home = library("cuda" if (name, row.device) == ("torch", "cuda") else name)
+    x = np.array([[0.0, -8.0], [1.0, 1.0]])
+    if row.dtype == "float64" and not home.has("float64"):
+        import jax
+
+        with jax.enable_x64(True):
+            got, _ = xloss.value_and_grad(xloss.cross_entropy)(
+                home.xp.asarray(x), home.xp.asarray([0, 1])
+            )
+            assert got.dtype == np.float64
+        return
+    z, y = home.array(x, row.dtype), home.array([0, 1], "int32")
+    value, gradient = xloss.value_and_grad(xloss.cross_entropy)(z, y)
+    assert home.dtype_of(value) == ("float64" if row.dtype == "float64" else "float32")
+    assert home.dtype_of(gradient) == row.dtype
+    want = (np.log1p(np.exp(-8.0)) + np.log(2.0)) / 2
+    assert abs(float(home.host(value)) - want) <= 4 * np.spacing(np.float32(want))
+
+
+def test_no_bad_label_raises_where_none_is_claimed() -> None:
+    """The row "label error" of the table, both ways."""
+    for s in SUPPORT:
+        if "cpu" not in s.devices or not importlib.util.find_spec(s.library):
+            continue
+        home = library(STRICT.get(s.library, s.library))
+        assert home.reads == ("label error" in s.features)
+
+
+def test_the_reason_of_a_missing_engine_reaches_the_caller() -> None:
+    """In the words of engines()."""
+    for name, reason in xloss.engines().items():
+        if reason is None:
+            continue
+        error = pytest.raises(xloss.EngineUnavailable, match=re.escape(reason))
+        with xloss.use_engine(name), error:
+            xloss.cross_entropy(np.zeros((1, 2)), np.array([0]))
+
+
+def test_readme_prints_the_table() -> None:
+    """Between its markers, word for word."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"<!-- support matrix -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+    assert found
+    assert found[1].strip() == matrix()

@@ -1,0 +1,197 @@
+"""Every line of docs/names.md, run against the libraries; and the check, on planted faults."""
+
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import names_check
+import names_table
+import xloss
+from names_peers import DOCUMENT, PEERS, missing
+from places import SUPPORT
+
+RUNNER = SUPPORT / "names_peers.py"
+# Not in the `test` extra: what would have to be done for their lines to run.
+OPTIONAL = {
+    "tensorflow": "it is large and pins others; `pip install tensorflow-cpu` runs its lines",
+    "torchvision": "it must be of torch's own build; one beside torch runs its line",
+}
+# One name of each library that its list must hold, lest an empty list prove anything.
+FOUND = {
+    "torch": "F.cross_entropy",
+    "torchvision": "torchvision.ops.sigmoid_focal_loss",
+    "keras-torch": "keras.losses.CategoricalCrossentropy",
+    "keras-jax": "keras.losses.CategoricalCrossentropy",
+    "keras-tensorflow": "keras.losses.CategoricalCrossentropy",
+    "tensorflow": "v1.losses.softmax_cross_entropy",
+    "optax": "optax.losses.softmax_cross_entropy",
+    "sklearn": "metrics.log_loss",
+    "scipy": "special.rel_entr",
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_name_is_there_and_every_line_gives_the_same_number(name):
+    if absent := missing(PEERS[name]):
+        why = "; ".join(OPTIONAL.get(package, "the `test` extra has it") for package in absent)
+        pytest.skip(f"not installed: {', '.join(absent)} ({why})")
+    done = subprocess.run(
+        [sys.executable, str(RUNNER), name], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["problems"] == []
+    assert FOUND[name] in result["listed"]
+
+
+def test_every_library_in_the_document_is_run():
+    libraries = names_table.read(DOCUMENT.read_text(encoding="utf-8"))
+    assert set(libraries) == {peer.section for peer in PEERS.values()}
+    assert all(any(line.ours for line in found.lines) for found in libraries.values())
+
+
+def test_scikit_learns_optimum_is_ours_at_the_strength_that_the_document_gives():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(3)
+    x, labels, c = rng.normal(size=(30, 4)), rng.integers(0, 3, size=30), 0.7
+    model = linear_model.LogisticRegression(
+        C=c, fit_intercept=False, solver="newton-cg", tol=1e-12, max_iter=1000
+    )
+    w = model.fit(x, labels).coef_
+
+    def slope(strength):
+        _, by_logits = xloss.value_and_grad(xloss.cross_entropy)(x @ w.T, labels)
+        _, by_weights = xloss.value_and_grad(xloss.l2_penalty)(w, strength=strength)
+        return np.abs(by_logits.T @ x + by_weights).max()
+
+    assert slope(1 / (c * len(x))) < 1e-9
+    assert slope(1.01 / (c * len(x))) > 1e-5
+
+
+# The check itself, on a library of four functions.
+
+PEER = SimpleNamespace(
+    nll=lambda p: -np.log(p),
+    off=lambda p: -np.log(p) * (1 + 2e-15),
+    single=lambda p: np.asarray(-np.log(p), dtype=np.float32),
+    clipped=lambda p: -np.log(np.maximum(p, 1e-7)),
+)
+GOOD = """
+## Peer
+
+| Peer | xloss | differs |
+| --- | --- | --- |
+| `peer.nll(p)`, `peer.clipped(p)` | `-np.log(p)` | *clipping*; a remark |
+| `peer.single(p)` | `-np.log(p)` | *single precision on this* |
+| `peer.off` | not offered, because it is wrong | |
+
+| outside the family | because |
+| --- | --- |
+| `peer.__class__` | no loss |
+
+| difference | Peer | gives | xloss | gives |
+| --- | --- | --- | --- | --- |
+| clipping | `peer.clipped(f64(0))` | `16.11810` | `-np.log(f64(0))` | `inf` |
+| single precision on this | `peer.single(f64(3))` | `-1.098612309` | `-np.log(f64(3))` | `-1.098612289` |
+"""  # noqa: E501  a line of a table
+
+
+def problems(text):
+    library = names_table.read(text)["Peer"]
+    names = names_check.namespace({"p": np.array([0.2, 0.7])}, np.asarray, {"peer": PEER})
+    listed = {f"peer.{name}": value for name, value in vars(PEER).items()}
+
+    def resolve(name):
+        return getattr(PEER, name.removeprefix("peer."))
+
+    return [
+        *names_check.names(library, listed, resolve),
+        *names_check.lines(library, names, names, "this"),
+        *names_check.differences(library, names, names, "this"),
+    ]
+
+
+def test_a_table_that_holds_has_no_problems():
+    assert problems(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("`-np.log(p)` | *clip", "`-np.log2(p)` | *clip", r"peer.nll\(p\) and -np.log2"),
+        ("`peer.nll(p)`,", "`peer.nll(p)`, `peer.off(p)`,", r"peer.off\(p\) and"),
+        ("`peer.nll(p)`,", "`peer.nll(p)`, `peer.nll(p)[0]`,", "shapes"),
+        ("`peer.nll(p)`,", "`peer.nll(p)`, `peer.single(p)`,", "dtypes float32 and float64"),
+        ("`peer.nll(p)`,", "`peer.nll(p)`, `peer.nll(nothing)`,", "NameError"),
+        ("`-np.log(p)` | *clip", "`np.log(-p)` | *clip", "peer.nll"),
+        ("`-np.log(p)` | *clip", "`-np.log(q)` | *clip", "NameError"),
+        ("`peer.nll(p)`,", "", "peer.nll is in no line"),
+        ("| `peer.off` | not offered, because it is wrong | |\n", "", "peer.off is in no line"),
+        ("`peer.off`", "`peer.off`, `peer.gone`", "no peer.gone"),
+        ("`peer.__class__`", "`peer.gone`", "no peer.gone"),
+        ("*clipping*; a", "*clipping*, *other*; a", "no example of the difference 'other'"),
+        ("*clipping*; a", "a", "no line names the difference 'clipping'"),
+        ("`peer.single(p)`", "`peer.nll(p)`", "no need for 'single precision on this'"),
+        ("*single precision on this* |", "|", "dtypes"),
+        ("`16.11810`", "`16.11813`", "not 16.11813"),
+        ("`inf`", "`nan`", "not nan"),
+        ("`inf`", "`ValueError`", "not ValueError"),
+        ("`peer.clipped(f64(0))` | `16.11810`", "`peer.nll(f64(0))` | `inf`", "no difference"),
+        ("`-np.log(f64(0))`", "`-np.log(nothing)`", "NameError"),
+    ],
+)
+def test_a_planted_fault_is_found(old, new, message):
+    assert GOOD.count(old) == 1
+    found = problems(GOOD.replace(old, new))
+    assert any(re.search(message, problem) for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("`peer.nll(p)`, `peer.clipped(p)`", "`peer.nll(p)` or `peer.clipped(p)`"),
+        ("`peer.nll(p)`,", "`peer.nll(p`,"),
+        ("`-np.log(p)` | *clip", "the negative logarithm | *clip"),
+        ("`-np.log(p)` | *clip", "`-np.log(p)`, `np.log(p)` | *clip"),
+        ("a remark |", "a remark | and more |"),
+        ("| no loss |", "| |"),
+        ("because it is wrong | |", "because it is wrong | *clipping* |"),
+        ("| Peer | xloss | differs |", "| Pear | xloss | differs |"),
+        ("| outside the family | because |", "| others | because |"),
+        ("## Peer\n", ""),
+        ("| --- | --- | --- |\n", ""),
+    ],
+)
+def test_a_table_of_another_form_is_an_error(old, new):
+    assert GOOD.count(old) >= 1
+    with pytest.raises(names_table.Malformed):
+        names_table.read(GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("got", "gives", "holds"),
+    [
+        (2.06115369e-09, "2.061154e-09", True),
+        (2.06117e-09, "2.061154e-09", False),
+        (0.6931472, "0.6931472", True),
+        (-0.0, "0.0", True),
+        (1e-300, "0.0", False),
+        (float("nan"), "nan", True),
+        (float("nan"), "0.5", False),
+        (float("inf"), "inf", True),
+        (float("-inf"), "inf", False),
+        (float("inf"), "100.0", False),
+        (IndexError("x"), "IndexError", True),
+        (IndexError("x"), "0.0", False),
+        ("float16", '"float16"', True),
+        ("float32", '"float16"', False),
+        (1.0, '"1.0"', False),
+    ],
+)
+def test_a_result_is_held_to_the_digits_written(got, gives, holds):
+    assert names_check.as_stated(got, gives) is holds

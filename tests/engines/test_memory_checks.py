@@ -1,0 +1,235 @@
+"""Memory safety: no engine takes the address of an array that does not fit the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xloss
+from emulated import emulated
+from fresh import python
+from xloss._arrays.context import context, read
+from xloss._arrays.inspect import namespace
+from xloss.core.options import Cotangent, Operands, Options, Outputs
+from xloss.engines.cpu import engine as cpu
+from xloss.engines.cuda import engine as cuda
+from xloss.engines.row_layout import row_layout
+
+RNG = np.random.default_rng(0)
+CLASSES = (5, 130)  # of the kernel of few classes, and of that of many
+ROWS = 7
+compiled = pytest.mark.skipif(cpu.unavailable() is not None, reason=f"{cpu.unavailable()}")
+
+
+def given(classes: int, soft: bool = False) -> dict[str, Any]:
+    """Arrays that fit: every one that an engine reads."""
+    return {
+        "x": RNG.standard_normal((ROWS, classes)),
+        "targets": RNG.random((ROWS, classes)) if soft else RNG.integers(0, classes, ROWS),
+        "class_weight": RNG.random(classes),
+        "sample_weight": RNG.random(ROWS),
+        "where": np.ones(ROWS, np.bool_),
+        "up": RNG.random(ROWS),
+        "live": np.asarray(True),
+        "maxima": np.ones(ROWS),
+        "rests": np.ones(ROWS),
+    }
+
+
+def run(engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False) -> Any:
+    """Hand arrays to an engine, past every check of the public functions."""
+    names = ("x", "targets", "class_weight", "sample_weight", "where")
+    o = Operands(*(arrays[name] for name in names))
+    options = Options("cross_entropy", indexed=not soft, ignore_index=None if soft else -100)
+    cotangent = Cotangent(arrays["up"], None, arrays["live"])
+    saved = arrays["maxima"], arrays["rests"]
+    like = np.asarray(o.x) if isinstance(o.x, np.ndarray) else o.x
+    cx = context(like, namespace(like))
+    outputs = Outputs(rows=True, total=True, grad=True)
+    return engine.run(o, options, cx, classes, outputs, cotangent, saved)
+
+
+# What the error calls each, and what is wrong with it.
+CALLED = {
+    # The others are measured by the logits: of wrong ones the first that differs may be told of.
+    "x": "(logits|targets)",
+    "targets": "targets",
+    "class_weight": "class weight",
+    "sample_weight": "sample_weight",
+    "where": "where",
+    "up": "cotangent",
+    "live": "cotangent",
+    "maxima": "saved statistics",
+    "rests": "saved statistics",
+}
+WRONG = {
+    "one too few": lambda a: a[:-1] if a.ndim else a[None],
+    "one too many": lambda a: np.concatenate([a, a[:1]]) if a.ndim else a[None],
+    "one alone": lambda a: a[:1] if a.ndim else a[None],
+    "none": lambda a: a.reshape(-1)[:0],
+    "an axis more": lambda a: a[..., None],
+    "complex": lambda a: a.astype(np.complex64),
+    "a masked array": np.ma.masked_array,
+}
+
+
+@compiled
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", CALLED)
+def test_the_host_engine_refuses_what_does_not_fit(name: str, wrong: str, classes: int) -> None:
+    """The error names the argument, for labels and for soft targets."""
+    for soft in (False, True):
+        arrays = given(classes, soft)
+        run(cpu, arrays, classes, soft)
+        arrays[name] = WRONG[wrong](arrays[name])
+        with pytest.raises((TypeError, ValueError), match=rf"^{CALLED[name]}: expected"):
+            run(cpu, arrays, classes, soft)
+
+
+@compiled
+def test_logits_of_other_classes_than_the_call_s() -> None:
+    """A class weight of 5 does not make 4 logits 5."""
+    arrays = given(5)
+    arrays["x"] = arrays["x"][:, :4]
+    with pytest.raises(ValueError, match=r"^logits: expected 5 classes"):
+        run(cpu, arrays, 5)
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_the_cuda_engine_refuses_what_does_not_fit(name: str) -> None:
+    """Nothing is launched, and nothing compiled."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    for wrong in ("one too few", "one alone", "an axis more"):
+        with emulated() as gpu:
+            arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
+            odd = torch.from_numpy(np.asarray(WRONG[wrong](arrays[name].numpy())))
+            arrays[name] = odd
+            with pytest.raises((TypeError, ValueError), match=rf"^{CALLED[name]}: expected"):
+                run(cuda, arrays, 5)
+            assert not gpu.launches
+
+
+def test_the_cuda_engine_refuses_statistics_of_another_dtype() -> None:
+    """A kernel reads eight bytes a number, whatever is there."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    with emulated() as gpu:
+        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
+        arrays["rests"] = arrays["rests"].float()
+        with pytest.raises(TypeError, match=r"^saved statistics: expected float64, got float32"):
+            run(cuda, arrays, 5)
+        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
+        arrays["where"] = torch.ones(ROWS, dtype=torch.int64)
+        with pytest.raises(TypeError, match=r"^where: expected bool, got int64"):
+            run(cuda, arrays, 5)
+        assert not gpu.launches
+
+
+def test_the_cuda_engine_refuses_memory_that_is_not_aligned() -> None:
+    """An address between two numbers is a fault that ends the process's use of the GPU."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    odd = torch.frombuffer(bytearray(8 * ROWS + 1), dtype=torch.int64, offset=1)
+    with emulated() as gpu:
+        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
+        with pytest.raises(ValueError, match=r"^targets: its memory is not aligned"):
+            run(cuda, {**arrays, "targets": odd}, 5)
+        assert not gpu.launches
+
+
+@compiled
+@pytest.mark.parametrize("what", ["engine", "public"])
+def test_no_array_ends_the_process(what: str) -> None:
+    """Arrays of any length, dtype and layout compute or are refused by name: see memory_checks_fuzz."""
+    script = "import sys; sys.path.insert(0, '.'); import memory_checks_fuzz; "
+    ran = python(f"{script}memory_checks_fuzz.main(sys.argv[1], 3, 500)", what)
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stdout + ran.stderr
+
+
+@compiled
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+@pytest.mark.parametrize("classes", CLASSES)
+def test_labels_written_to_after_they_were_checked(classes: int, smooth: float) -> None:
+    """Another thread does so, or anybody between a loss and its gradient: NaN, and no other row."""
+    x, labels = RNG.standard_normal((ROWS, classes)), RNG.integers(0, classes, ROWS)
+    options = Options("cross_entropy", indexed=True, label_smoothing=smooth)
+    cx = read(context(x, np), clean=True)
+    outputs = Outputs(rows=True, grad=True)
+    right = cpu.run(Operands(x, labels), options, cx, classes, outputs)
+    for bad in (classes, classes + 3, -1, -(10**6), 2**40):
+        labels_now = labels.copy()
+        labels_now[3] = bad
+        got: Any = cpu.run(Operands(x, labels_now), options, cx, classes, outputs)
+        assert np.isnan(got.rows).tolist() == [i == 3 for i in range(ROWS)]
+        assert np.isnan(got.grad[3]).any()
+        others = np.arange(ROWS) != 3
+        np.testing.assert_array_equal(got.grad[others], right.grad[others])  # type: ignore[index]
+
+
+@compiled
+def test_labels_written_to_between_forward_and_backward() -> None:
+    """Autograd counts the writes of PyTorch's own operations, not those through NumPy."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    labels = np.zeros(ROWS, np.int64)
+    for classes in CLASSES:
+        z = torch.zeros(ROWS, classes, requires_grad=True)
+        labels[:] = 0
+        loss = xloss.cross_entropy(z, torch.from_numpy(labels))
+        labels[2] = 10**7  # the gradient of a row so far away is no memory of ours
+        loss.backward()
+        if classes <= 96:  # the gradient came with the loss, from the labels as they were
+            want = torch.full((classes,), 1 / classes)
+            want[0] -= 1
+            assert torch.allclose(z.grad[2] * ROWS, want, rtol=1e-6)
+        else:
+            assert torch.isnan(z.grad[2]).any()
+        assert torch.isfinite(z.grad[[0, 1, 3, 4, 5, 6]]).all()
+
+
+@pytest.mark.parametrize("name", ["logits", "targets", "sample_weight", "weight"])
+def test_a_tensor_whose_storage_was_freed(name: str) -> None:
+    """FSDP frees a parameter by making its storage empty: the pointer then is nobody's."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    made = {
+        "logits": torch.zeros(4, 3),
+        "targets": torch.tensor([0, 1, 2, 0]),
+        "sample_weight": torch.ones(4),
+        "weight": torch.ones(3),
+    }
+    made[name].untyped_storage().resize_(4 if name == "weight" else 0)
+    x, t = made.pop("logits"), made.pop("targets")
+    for f in (xloss.cross_entropy, xloss.value_and_grad(xloss.cross_entropy)):
+        with pytest.raises(ValueError, match=rf"^{name}: the tensor's storage holds fewer"):
+            f(x, t, **made)
+
+
+def test_a_view_of_less_than_its_storage_is_whole() -> None:
+    """A broadcast tensor has fewer numbers than its shape, an offset view begins late."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    t = torch.tensor([1, 0, 2, 1])
+    for x in (torch.zeros(1, 3).expand(4, 3), torch.zeros(9, 7)[5:, 2:5], torch.zeros(3, 4).T):
+        assert float(xloss.cross_entropy(x, t)) == pytest.approx(np.log(3.0), rel=1e-7)
+    assert float(xloss.cross_entropy(torch.zeros(0, 3), t[:0])) == 0.0
+
+
+@compiled
+@pytest.mark.parametrize("classes", CLASSES)
+def test_memory_that_is_not_aligned_is_copied(classes: int) -> None:
+    """Compiled code may assume that a number lies at a multiple of its size."""
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    x = RNG.standard_normal((4, classes)).astype(np.float32)
+    y = np.arange(4)
+    raw = [bytearray(b"\0" + a.tobytes()) for a in (x, y)]
+    z = torch.frombuffer(raw[0], dtype=torch.float32, offset=1).reshape(4, classes)
+    t = torch.frombuffer(raw[1], dtype=torch.int64, offset=1)
+    assert row_layout(z) is None
+    wide = x.astype(np.longdouble)
+    rows = np.log(np.exp(wide).sum(1)) - wide[np.arange(4), y]
+    p = np.exp(wide) / np.exp(wide).sum(1, keepdims=True)
+    p[np.arange(4), y] -= 1
+    for a, b in ((z, t), (np.frombuffer(raw[0], np.float32, offset=1).reshape(x.shape), y)):
+        with xloss.use_engine("cpu"):
+            value, grad = xloss.value_and_grad(xloss.cross_entropy)(a, b)
+        np.testing.assert_allclose(np.asarray(value), rows.mean(), rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(grad), p / 4, rtol=1e-5, atol=1e-7)

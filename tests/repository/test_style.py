@@ -1,0 +1,31 @@
+"""What the formatter lays out is not switched off, and files stay short."""
+
+import pytest
+
+from places import ROOT
+
+FOLDERS = ("src", "tests", "conformance", "examples")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+EXEMPT = 12  # lines at most: tables of numbers, whose columns the formatter would break up
+
+
+def test_hardly_a_line_is_exempt_from_the_formatter():
+    marks = tuple("# fmt: " + word for word in ("skip", "off"))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in FILES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if any(mark in line for mark in marks)
+    ]
+    assert len(FILES) > 300
+    assert len(found) <= EXEMPT, found
+
+
+@pytest.mark.parametrize("folder", ["core", "_arrays", "losses", "ops", "evaluation", "diagnose"])
+def test_the_librarys_own_rooms_have_short_files(folder):
+    lengths = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / "src" / "xloss" / folder).rglob("*.py")
+    }
+    assert lengths
+    assert not {name: n for name, n in lengths.items() if n > 320}

@@ -1,0 +1,180 @@
+"""A row's loss is bit-equal whatever the batch around it, its order, the thread and the run."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xloss
+from expected import BINARY, CLASS, loss
+from libraries import library
+from places import SUPPORT
+
+LOSSES = (*CLASS, "kl_div", *BINARY)
+# Around the widths at which sums change their order, and beyond one block of rows.
+CLASSES = (1, 2, 3, 7, 8, 9, 10, 16, 17, 31, 64, 100, 127, 128, 129, 1000, 4096, 70_001)
+OPTIONS = {
+    "cross_entropy": {"label_smoothing": 0.1, "z_loss": 1e-4, "softcap": 30.0},
+    "focal_loss": {"label_smoothing": 0.1},
+    "nll_loss": {"label_smoothing": 0.1},
+    "log_loss": {"label_smoothing": 0.1},
+}
+
+
+def batch(name: str, rows: int, classes: int, seed: int = 0):
+    """Random logits off any grid, so that sums do round."""
+    rng = np.random.default_rng([seed, classes])
+    form = (rows,) if name in BINARY else (rows, classes)
+    x = rng.normal(0, 4, form)
+    if name in ("log_loss", "binary_cross_entropy"):
+        x = 1 / (1 + np.exp(-x))
+    t = rng.uniform(0, 1, form)
+    return x.astype(np.float32), (rng.integers(0, classes, rows) if name in CLASS else t)
+
+
+def rows_of(name, x, t, **options):
+    """Row losses, and the gradient of their sum, on the host."""
+    lib = library("torch" if type(x).__module__ == "torch" else "numpy")
+    rows, gradient = xloss.value_and_grad(loss(name))(x, t, reduction="none", **options)
+    return lib.host(rows), lib.host(gradient)
+
+
+def same(a, b):
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_the_batch_around_a_row_changes_no_bit(classes):
+    count = max(3, min(300, 200_000 // classes))
+    x, y = batch("cross_entropy", count, classes)
+    for options in ({}, OPTIONS["cross_entropy"]):
+        whole = rows_of("cross_entropy", x, y, **options)
+        for cut in (slice(1, 2), slice(count - 1, None), slice(1, None), slice(None, None, 2)):
+            part = rows_of("cross_entropy", x[cut], y[cut], **options)
+            same(part, [a[cut] for a in whole])
+        alone = rows_of("cross_entropy", x[0], y[0], **options)
+        same(alone, [a[0] for a in whole])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_splitting_a_batch_changes_no_bit(name, dtype):
+    x, t = batch(name, 1500, 130)
+    x = x.astype(dtype)
+    for options in {}, OPTIONS.get(name, {}):
+        whole = rows_of(name, x, t, **options)
+        for size in (1, 7, 503, 504, 1024):
+            cuts = range(0, 1500, size) if size > 1 else range(0, 20)
+            parts = [rows_of(name, x[i : i + size], t[i : i + size], **options) for i in cuts]
+            joined = [np.concatenate(p) for p in zip(*parts, strict=True)]
+            same(joined, [a[: len(joined[0])] for a in whole])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_order_of_memory_changes_no_bit(name, dtype):
+    x, t = batch(name, 1200, 130)
+    x = x.astype(dtype)
+    whole = rows_of(name, x, t)
+    same(rows_of(name, np.asfortranarray(x), np.asfortranarray(t)), whole)
+    if name not in BINARY:
+        moved = [np.ascontiguousarray(a.T) for a in (x, t)]
+        rows, gradient = rows_of(name, *moved, axis=0)
+        same((rows, gradient.T), whole)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "array_api_strict"])
+@pytest.mark.parametrize("name", CLASS)
+def test_the_order_of_soft_targets_and_of_logits_changes_no_bit(name, kind):
+    xp = pytest.importorskip(kind)
+    x, _ = batch(name, 60, 130)
+    t = np.random.default_rng(1).uniform(0, 1, x.shape)  # sums other than 1, so that they round
+    x = x.astype(np.float64)
+    whole, *others = (
+        [loss(name)(xp.asarray(a), xp.asarray(b), reduction="none")]
+        for a, b in ((x, t), (x, np.asfortranarray(t)), (np.asfortranarray(x), t))
+    )
+    for other in others:
+        assert bool(xp.all(other[0] == whole[0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_shape_of_the_rows_changes_no_bit(name, dtype):
+    x, t = batch(name, 1200, 130)
+    x = x.astype(dtype)
+    whole = rows_of(name, x, t)
+    for rows in ((1, 1200), (30, 40), (2, 3, 200)):
+        got = rows_of(name, *(a.reshape(*rows, *a.shape[1:]) for a in (x, t)))
+        same([a.reshape(b.shape) for a, b in zip(got, whole, strict=True)], whole)
+
+
+def test_the_other_rows_do_not_matter_whatever_they_hold():
+    x, y = batch("cross_entropy", 50, 130)
+    whole = rows_of("cross_entropy", x, y)
+    x[::2] = np.nan
+    x[1::4, :64] = -np.inf
+    kept = slice(3, None, 4)
+    same([a[kept] for a in rows_of("cross_entropy", x, y)], [a[kept] for a in whole])
+
+
+def test_threads_change_no_bit():
+    x, y = batch("cross_entropy", 2000, 130)
+    whole = rows_of("cross_entropy", x, y)
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: rows_of("cross_entropy", x, y), range(8)))
+    for run in runs:
+        same(run, whole)
+
+
+def test_a_second_run_changes_no_bit():
+    code = (
+        "import test_bits as t; x, y = t.batch('cross_entropy', 700, 130);"
+        "rows, gradient = t.rows_of('cross_entropy', x, y);"
+        "print(rows.tobytes().hex(), gradient[::50].tobytes().hex())"
+    )
+    command = [sys.executable, "-c", code]
+    folder = Path(__file__).parent
+    env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    out = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=True
+    ).stdout
+    rows, gradient = rows_of("cross_entropy", *batch("cross_entropy", 700, 130))
+    assert out.split() == [rows.tobytes().hex(), gradient[::50].tobytes().hex()]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_torch_on_the_host_gives_numpy_s_bits(name):
+    torch = pytest.importorskip("torch")
+    for classes, dtype in ((10, "float32"), (130, "float64"), (5000, "float32")):
+        x, t = batch(name, 60, classes)
+        x = x.astype(dtype)
+        for options in {}, OPTIONS.get(name, {}):
+            mine = rows_of(name, x, t, **options)
+            same(rows_of(name, torch.tensor(x), torch.tensor(t), **options), mine)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_splitting_changes_no_bit_on_torch(name):
+    torch = pytest.importorskip("torch")
+    x, t = batch(name, 600, 130)
+    whole = rows_of(name, torch.tensor(x), torch.tensor(t))
+    for cut in (slice(0, 1), slice(5, 12), slice(0, 599)):
+        part = rows_of(name, torch.tensor(x[cut]), torch.tensor(t[cut]))
+        same(part, [a[cut] for a in whole])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_autograd_gives_the_same_bits_on_torch(name):
+    torch = pytest.importorskip("torch")
+    x, t = batch(name, 600, 130)
+    rows, gradient = rows_of(name, torch.tensor(x), torch.tensor(t))
+    leaf = torch.tensor(x, requires_grad=True)
+    recorded = loss(name)(leaf, torch.tensor(t), reduction="none")
+    recorded.sum().backward()
+    same((recorded.detach().numpy(), leaf.grad.numpy()), (rows, gradient))
