@@ -1,7 +1,7 @@
 """What kernels are given by value: `Call` of memory.cuh and `Sums` of totals.cuh, field by field.
 
-These records are the one table of the fields. tests/engines/cuda/test_arguments.py holds the C++ against
-them: a field that differed would make a kernel read one address as another, silently.
+These records are the one table of the fields. tests/engines/cuda/test_arguments.py holds the C++
+against them: a field that differed would make a kernel read one address as another, silently.
 """
 
 from __future__ import annotations
