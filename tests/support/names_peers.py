@@ -1,8 +1,8 @@
-"""The libraries of docs/names.md: how each is imported, its arrays made, its names listed.
+"""The libraries of docs/names.toml: how each is imported, its arrays made, its names listed.
 
     python tests/support/names_peers.py PEER
 
-runs the tables of one of them in a process of its own (double precision is a switch of the whole
+runs the table of one of them in a process of its own (double precision is a switch of the whole
 process in JAX and Keras) and prints the problems found, a JSON list.
 """
 
@@ -17,16 +17,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 import names_check
 import names_table
-from places import ROOT
 
-DOCUMENT = ROOT / "docs" / "names.md"
 FAMILY = r"(?i)loss|entropy|(^|_)kl_|kldiv|softmax|softmin|logsumexp|one_hot|(^|_)entr$"
 
 
@@ -42,7 +39,7 @@ class Peer:
     listed: dict[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()  # modules whose members are not listed a second time
     variant: str = ""  # "torch" in "dtype on torch"
-    start: Callable[[], None] = lambda: None
+    start: Callable[[], None] | None = None  # what switches the whole process
 
 
 def _torch(x: Any) -> Any:
@@ -152,13 +149,14 @@ PEERS = {
 
 def missing(peer: Peer) -> list[str]:
     """Return the top-level packages of a peer that are not installed."""
-    packages = {name.split(".")[0].split(":")[0] for name in peer.modules.values()}
+    packages = {re.split("[.:]", name)[0] for name in peer.modules.values()}
     return sorted(p for p in packages if importlib.util.find_spec(p) is None)
 
 
 def load(peer: Peer) -> dict[str, Any]:
     """Import the peer's modules by the names that the tables use."""
-    peer.start()
+    if peer.start is not None:
+        peer.start()
     found = {}
     for name, path in peer.modules.items():
         module, _, member = path.partition(":")
@@ -177,43 +175,45 @@ def resolve(name: str, modules: dict[str, Any]) -> Any:
     return found
 
 
-def members(peer: Peer, modules: dict[str, Any]) -> dict[str, Any]:
-    """Return the peer's names that the tables must hold: of one object the first name only."""
-    found: dict[str, Any] = {}
+def members(peer: Peer, modules: dict[str, Any]) -> set[str]:
+    """Return the peer's names that the table must hold: of one object the first name only."""
+    found: set[str] = set()
     elsewhere = [v for name in peer.also for v in vars(resolve(name, modules)).values()]
     seen = {id(v) for v in elsewhere if callable(v)}
     for holder, pattern in peer.listed.items():
         module = resolve(holder, modules)
-        for name in dir(module):
-            if name.startswith("_") or not re.search(pattern, name):
-                continue
-            value = getattr(module, name)
-            if isinstance(value, ModuleType) or not callable(value) or id(value) in seen:
-                continue
-            found[f"{holder}.{name}"] = value
-        seen |= {id(v) for v in found.values()}
+        fitting = [n for n in dir(module) if not n.startswith("_") and re.search(pattern, n)]
+        values = {f"{holder}.{n}": getattr(module, n) for n in fitting}
+        new = {n: v for n, v in values.items() if callable(v) and id(v) not in seen}
+        found |= new.keys()
+        seen |= {id(v) for v in new.values()}
     return found
 
 
-def main(name: str) -> None:
-    """Check the tables of one peer; print the problems as JSON."""
-    peer = PEERS[name]
-    text = DOCUMENT.read_text(encoding="utf-8")
-    library = names_table.read(text)[peer.section]
+def problems(peer: Peer) -> tuple[list[str], set[str]]:
+    """Run what the table says of one peer; return the problems and the names that it must hold."""
+    intro, libraries = names_table.read(names_table.TABLE.read_text(encoding="utf-8"))
+    library = libraries[peer.section]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs: deprecated names are named in the tables
+        warnings.simplefilter("ignore")  # theirs: deprecated names are named in the table
         modules = load(peer)
         listed = members(peer, modules)
-    inputs: dict[str, Any] = {}
-    exec(names_table.code_blocks(text)[0], inputs)
-    arrays = {k: v for k, v in inputs.items() if isinstance(v, np.ndarray)}
-    theirs = names_check.namespace(arrays, peer.array, modules)
-    ours = names_check.namespace(arrays, peer.array if peer.own else np.asarray, modules)
-    found = names_check.names(library, listed, lambda n: resolve(n, modules))
-    found += names_check.lines(library, theirs, ours, peer.variant)
-    found += names_check.differences(library, theirs, ours, peer.variant)
-    print(json.dumps({"problems": found, "listed": sorted(listed)}))
+    made: dict[str, Any] = {}
+    exec(names_table.inputs(intro), made)
+    arrays = {k: v for k, v in made.items() if isinstance(v, np.ndarray)}
+    run = names_check.Run(
+        names_check.namespace(arrays, peer.array, modules),
+        names_check.namespace(arrays, peer.array if peer.own else np.asarray, modules),
+        peer.variant,
+    )
+    found = [*names_check.names(library, listed, lambda n: resolve(n, modules))]
+    return [
+        *found,
+        *names_check.calls(library, run),
+        *names_check.differences(library, run),
+    ], listed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    found, listed = problems(PEERS[sys.argv[1]])
+    print(json.dumps({"problems": found, "listed": sorted(listed)}))
