@@ -241,7 +241,7 @@ def ran(folder, *arguments):
     [
         pytest.param(2, 4, 3, id="2 ranks of 4"),
         # 24 paragraphs for 27 micro-batches: some are all padding; and 1/3 is not a float.
-        pytest.param(3, 9, 1, id="3 ranks of 9"),
+        pytest.param(3, 9, 1, id="3 ranks of 9", marks=pytest.mark.nightly),
     ],
 )
 def test_ranks_and_micro_batches_train_as_the_whole_batch(tmp_path, ranks, micro, steps):
