@@ -131,7 +131,10 @@ def cases():
                 kinds = {"float32", "float64"} - KINDS[name].lacks
                 for kind in sorted(kinds)[-1 if name == "dask" else 0 :]:
                     form = "soft" if soft else "index"
-                    yield pytest.param(name, kind, how, soft, id=f"{name}-{kind}-{how}-{form}")
+                    named = f"{name}-{kind}-{how}-{form}"
+                    by_night = kind == "float64" and name != "numpy" and how != "all"
+                    marks = pytest.mark.nightly if by_night else ()
+                    yield pytest.param(name, kind, how, soft, id=named, marks=marks)
 
 
 @pytest.mark.parametrize(("lib", "kind", "how", "soft"), [*cases()], indirect=["lib"])

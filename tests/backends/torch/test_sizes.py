@@ -170,7 +170,10 @@ def differing(one: tuple[Any, ...], other: tuple[Any, ...]) -> list[dict[int, st
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
+PLAIN = ("log_loss", "focal_loss", "binary_cross_entropy", "sigmoid_focal_loss", "softmax")
+
+
+@pytest.mark.parametrize("name", core(CASES, lambda name: name not in PLAIN))
 def test_lengths_that_no_compiler_may_guess(name: str) -> None:
     """Marked as unbacked: nothing may be decided by them, and one graph serves all."""
     function, make = CASES[name]
