@@ -12,10 +12,12 @@ import pytest
 import names_check
 import names_table
 import xloss
-from names_peers import PEERS, missing, problems
+from names_peers import missing, problems, switches
 from places import SUPPORT
 
 TABLE = names_table.TABLE.read_text(encoding="utf-8")
+_, LIBRARIES = names_table.read(TABLE)
+PEERS = [(name, backend) for name, library in LIBRARIES.items() for backend in library.backends]
 # Not in the `test` extra: what would have to be done for their lines to run.
 OPTIONAL = {
     "tensorflow": "it is large and pins others; `pip install tensorflow-cpu` runs its lines",
@@ -23,40 +25,32 @@ OPTIONAL = {
 }
 # One name of each library that its list must hold, lest an empty list prove anything.
 FOUND = {
-    "torch": "F.cross_entropy",
+    "PyTorch": "F.cross_entropy",
     "torchvision": "torchvision.ops.sigmoid_focal_loss",
-    "keras-torch": "keras.losses.CategoricalCrossentropy",
-    "keras-jax": "keras.losses.CategoricalCrossentropy",
-    "keras-tensorflow": "keras.losses.CategoricalCrossentropy",
-    "tensorflow": "v1.losses.softmax_cross_entropy",
-    "optax": "optax.losses.softmax_cross_entropy",
-    "sklearn": "metrics.log_loss",
-    "scipy": "special.rel_entr",
+    "Keras": "keras.losses.CategoricalCrossentropy",
+    "TensorFlow": "v1.losses.softmax_cross_entropy",
+    "JAX and optax": "optax.losses.softmax_cross_entropy",
+    "scikit-learn": "metrics.log_loss",
+    "SciPy": "special.rel_entr",
 }
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_every_name_is_there_and_every_line_gives_the_same_number(name):
-    peer = PEERS[name]
-    if absent := missing(peer):
+@pytest.mark.parametrize(("name", "backend"), PEERS)
+def test_every_name_is_there_and_every_line_gives_the_same_number(name, backend):
+    library = LIBRARIES[name]
+    assert library.calls
+    if absent := missing(library, backend):
         why = "; ".join(OPTIONAL.get(package, "the `test` extra has it") for package in absent)
         pytest.skip(f"not installed: {', '.join(absent)} ({why})")
-    if peer.start is None:
-        found, listed = problems(peer)
-    else:
-        # It switches a whole process to double precision, or to one of Keras' backends.
-        runner = [sys.executable, str(SUPPORT / "names_peers.py"), name]
+    if switches(library, backend):
+        runner = [sys.executable, str(SUPPORT / "names_peers.py"), name, backend]
         done = subprocess.run(runner, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        found, listed = json.loads(done.stdout.splitlines()[-1]).values()
+        found, listed = json.loads(done.stdout.splitlines()[-1])
+    else:
+        found, listed = problems(name, backend)
     assert found == []
     assert FOUND[name] in listed
-
-
-def test_every_library_in_the_table_is_run():
-    _, libraries = names_table.read(TABLE)
-    assert set(libraries) == {peer.section for peer in PEERS.values()}
-    assert all(library.calls for library in libraries.values())
 
 
 def test_the_page_is_the_rendered_table():

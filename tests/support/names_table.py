@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -54,6 +54,10 @@ class Library:
 
     name: str
     calls: list[Call]
+    backends: tuple[str, ...] = ("numpy",)
+    modules: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
     about: str = ""
     not_offered: tuple[Names, ...] = ()
     outside: tuple[Names, ...] = ()
