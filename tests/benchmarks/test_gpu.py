@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.gpu import check, plan
-from xloss_conformance.timing import Call
-from benchmarks.contenders import Contender, NotOffered
-from benchmarks.plan import BadPlan
-from benchmarks.work import Work
 
+from benchmarks.contenders import Contender, NotOffered
+from benchmarks.gpu import check, plan
+from benchmarks.plan import BadPlan
+from benchmarks.processes import Job
+from benchmarks.work import Work
 from xloss_conformance import oracle
+from xloss_conformance.timing import Call
 
 pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 import torch
+
 from benchmarks.gpu import tasks
 from benchmarks.gpu.on_torch import Device
 
@@ -33,35 +35,34 @@ PACE: dict[str, Any] = {
 ON_TORCH = ("xloss torch", "xloss torch, closed form", "torch")
 
 
-def results(task: str, **arguments: Any) -> list[Record]:
+def results(**arguments: Any) -> list[Record]:
     found = list(tasks.times(threads=1, device="cpu", **arguments))
     assert [said for kind, said in found if kind == "missing"] == []
-    return [entry for kind, entry in found if kind == "result"]
+    return [entry for kind, entry in found if kind == "works"]
 
 
 # ---- The plan ------------------------------------------------------------------------------------
 
 
-def planned(monkeypatch: pytest.MonkeyPatch, **asked: Any) -> list[Any]:
-    monkeypatch.setattr(plan, "device", lambda tiny: "cuda")
-    return steps(Plan(ops=(plan.OP,), threads=1, **asked))
+def planned(monkeypatch: pytest.MonkeyPatch, quick: bool = False, **asked: Any) -> list[Job]:
+    monkeypatch.setattr(plan.xloss, "engines", lambda: {"cuda": None})
+    return plan.jobs(quick, tiny=False, **asked)
 
 
-def test_the_gpu_is_measured_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan.OP not in chosen(Plan())[0]
+def test_each_library_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     found = planned(monkeypatch)
-    assert all(step.alone for step in found)
     assert [
-        (s.section, s.arguments["task"], s.arguments.get("library"), s.results) for s in found
+        (job.task, job.arguments.get("library"), len(job.arguments.get("works", ())))
+        for job in found
     ] == [
-        ("gpu", "facts", None, 1),
-        ("compiled", "compile", None, 1),
-        ("works", "times", "torch", 17),
-        ("works", "times", "torch", 18),
-        ("works", "times", "cupy", 14),
-        ("works", "times", "jax", 8),
+        ("gpu.ahead:facts", None, 0),
+        ("gpu.ahead:compile_ahead", None, 0),
+        ("gpu.tasks:times", "torch", 17),
+        ("gpu.tasks:times", "torch", 18),
+        ("gpu.tasks:times", "cupy", 14),
+        ("gpu.tasks:times", "jax", 8),
     ]
-    assert {step.arguments["device"] for step in found} == {"cuda"}
+    assert {job.arguments["device"] for job in found} == {"cuda"}
 
 
 @pytest.mark.parametrize(("quick", "seconds"), [(False, 300), (True, 90)])
@@ -70,11 +71,19 @@ def test_a_run_is_over_in_time(
 ) -> None:
     began = time.monotonic()
     found = planned(monkeypatch, quick=quick)
-    ends = [step.until - began for step in found]
+    ends = [job.until - began for job in found]
     assert ends == sorted(ends)
     assert ends[-1] <= seconds + 8
-    for step in found[2:]:  # each leaves off by itself before it is ended
-        assert step.arguments["until"] < step.until
+    for job in found[2:]:  # each leaves off by itself before it is ended
+        assert job.arguments["until"] < job.until
+
+
+def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.xloss, "engines", lambda: {"cuda": "no GPU is found"})
+    with pytest.raises(BadPlan, match="gpu: nothing is measured: no GPU is found"):
+        plan.jobs(quick=False, tiny=False)
+    with pytest.raises(BadPlan, match="--peer jax: expected one of torch"):
+        plan.jobs(quick=False, tiny=True, peers=("jax",))
 
 
 def test_a_call_has_so_many_logits_whatever_its_classes() -> None:
@@ -94,9 +103,6 @@ def test_peers_take_part_when_they_are_asked_for() -> None:
     assert plan.names("torch", ("quack",)) == (*ON_TORCH[:2], "Quack", "Quack, autograd")
     assert plan.names("jax", ("torch",)) == ("xloss jax",)
     assert plan.names("cupy", ()) == ("xloss cupy", "cupy by hand")
-    assert {"quack", "liger"} <= set(chosen(Plan(ops=(plan.OP,)))[1])
-    assert {"quack", "liger"} <= set(chosen(Plan(ops=(plan.OP,), quick=True))[1])
-    assert not {"quack", "liger"} & set(chosen(Plan(ops=("forward", "small")))[1])
 
 
 # ---- What must come out --------------------------------------------------------------------------
@@ -185,7 +191,7 @@ def test_every_kind_of_call_goes_the_whole_way_on_torch() -> None:
         "host",
         "host",
     ]
-    found = results("times", library="torch", works=CALLS, names=ON_TORCH, **PACE)
+    found = results(library="torch", works=CALLS, names=ON_TORCH, **PACE)
     assert [entry["kind"] for entry in found] == kinds
     for work, entry in zip(CALLS, found, strict=True):
         who = [run["contender"] for run in entry["runs"]]
@@ -210,7 +216,7 @@ def test_jax_has_a_process_of_its_own() -> None:
     pytest.importorskip("jax", reason="pip install 'xloss[jax]'")
     pytest.importorskip("optax", reason="pip install optax")
     works = [Work(plan.OP, (32, 60), gradient, "bfloat16") for gradient in (False, True)]
-    for found in results("times", library="jax", works=works, names=plan.WHO["jax"], **PACE):
+    for found in results(library="jax", works=works, names=plan.WHO["jax"], **PACE):
         runs = {run["contender"]: run["engine"] for run in found["runs"]}
         assert runs == {"xloss jax": "generic, traced", "optax": ""}
         assert (found["refused"], found["bound"]) == ([], None)
@@ -313,5 +319,5 @@ def test_arrays_that_cannot_be_made_leave_the_other_calls(monkeypatch: pytest.Mo
     monkeypatch.setattr(Device, "given", full)
     asked: dict[str, Any] = {"library": "torch", "works": CALLS[1:3], "names": ON_TORCH[:1]}
     found = list(tasks.times(threads=1, device="cpu", **asked, **PACE))
-    assert [kind for kind, _ in found] == ["contenders", "missing", "result"]
+    assert [kind for kind, _ in found] == ["contenders", "missing", "works"]
     assert found[1][1] == f"not measured, with torch: {CALLS[1].name}: out of memory"

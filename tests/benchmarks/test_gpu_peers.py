@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 import torch
 import torch.nn.functional as F
+
 from benchmarks.gpu import ahead, plan, tasks
 from benchmarks.work import Work
 
@@ -93,14 +94,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         vars(module).update(of)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(tasks, "installed", lambda name: True)
-    monkeypatch.setattr(tasks, "version_of", lambda name: "0.6.5")
+    monkeypatch.setattr(tasks, "version", lambda name: "0.6.5")
 
 
 def times(works: list[Work]) -> tuple[dict[str, Any], list[Any]]:
     asked: dict[str, Any] = {"library": "torch", "works": works, "names": NAMES, "tiny": True}
     found = list(tasks.times(threads=1, device="cpu", **asked, **PACE))
-    told = next(of for kind, of in found if kind == "contenders")
-    return {one["name"]: one for one in told}, found
+    return {of["name"]: of for kind, of in found if kind == "contenders"}, found
 
 
 @pytest.mark.usefixtures("installed")
@@ -110,7 +110,7 @@ def test_they_take_turns_with_xloss() -> None:
     works.append(Work(plan.LINEAR, (8, 50), True, features=16))
     told, found = times(works)
     assert told["Quack"]["version"] == "0.6.5"
-    entries = [of for kind, of in found if kind == "result"]
+    entries = [of for kind, of in found if kind == "works"]
     assert [entry["refused"] for entry in entries] == [[], [], []]
     runs = [{run["contender"]: run for run in entry["runs"]} for entry in entries]
     assert [list(of) for of in runs] == [

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.figures import reached
 from benchmarks.gpu import check, plan
-from xloss_conformance.speed.figures import reached
-from xloss_conformance.speed.markdown_gpu import COMMAND, NOT_MEASURED, REHEARSAL, markdown_gpu
-from xloss_conformance.speed.plan import BadPlan
-from xloss_conformance.speed.publish import (
-    GPU_DOCUMENT,
-    GPU_RECORD,
-    one_page,
-    published,
-    render,
-    write,
-)
-from xloss_conformance.speed.targets import judged
+from benchmarks.gpu.page import REHEARSAL, page
+from benchmarks.gpu.targets import judged
 from benchmarks.work import Work
 
-DOCS = Path(__file__).parents[1] / "docs"
 Record = dict[str, Any]
 
 
@@ -82,11 +72,10 @@ def record(*works: Record) -> Record:
         "date": "2026-11-23",
         "threads": 2,
         "load": [0.1, 2.0],
-        "command": COMMAND,
-        "ops": ["gpu"],
+        "command": "python -m benchmarks gpu",
         "works": list(works),
         "gpu": [facts],
-        "memory": [],
+        "compiled": [],
         "contenders": [],
         "missing": [],
         "versions": {},
@@ -153,9 +142,9 @@ def test_a_linear_layer_is_held_against_its_products() -> None:
     made["works"][0]["runs"][0]["peak_bytes"] = 769 * 2**20
     made["targets"] = judged(made)
     assert met(made, "") == {ONE: False}
-    page = markdown_gpu(made)
-    assert "| xloss torch, closed form | 44.5 | 769 |" in page
-    assert "| *the three products alone* | 37.0 | – |" in page
+    said = page(made)
+    assert "| xloss torch, closed form | 44.5 | 769 |" in said
+    assert "| *the three products alone* | 37.0 | – |" in said
 
 
 def test_pixels_and_the_host_have_targets() -> None:
@@ -205,64 +194,23 @@ def test_the_page_says_what_is_missed_and_what_was_not_measured() -> None:
     made["works"][0]["runs"][0] |= {"value_ulp": 4.5, "tail": -0.074}
     made["missing"] = ["no time was left to measure, with jax: a call"]
     made["targets"] = judged(made)
-    page = markdown_gpu(made)
-    assert f"by `{COMMAND}`" in page
-    assert "**1.50× (≥ 2×) missed by 25.0 %**" in page
-    assert "GPU: NVIDIA H200, compute capability 9.0" in page
-    assert "driver 580.159.04, CUDA 13.0; torch 2.11.0." in page
-    assert "torch.compile: out of memory." in page
-    assert "- no time was left to measure, with jax: a call" in page
-    assert "| xloss torch, closed form | bfloat16 | 4.50 | – | -0.074 |" in page
+    said = page(made)
+    assert "Measured by `python -m benchmarks gpu`" in said
+    assert "**1.50× (≥ 2×) missed by 25.0 %**" in said
+    assert "GPU: NVIDIA H200, compute capability 9.0" in said
+    assert "driver 580.159.04, CUDA 13.0; torch 2.11.0." in said
+    assert "torch.compile: out of memory." in said
+    assert "- no time was left to measure, with jax: a call" in said
+    assert "| xloss torch, closed form | bfloat16 | 4.50 | – | -0.074 |" in said
     # In the one table of shares there is no other class count.
-    row = next(line for line in page.splitlines() if line.startswith("| xloss torch | value | "))
+    row = next(line for line in said.splitlines() if line.startswith("| xloss torch | value | "))
     assert row == "| xloss torch | value | not measured |"
-    assert "rehearsal" not in page
+    assert "rehearsal" not in said
     ulp = next(t for t in made["targets"] if t["kind"] == "ulp")
-    assert reached(ulp) == "4.50 ulp (≤ 4 ulp) missed by 12.5 %"
-
-
-def test_a_page_of_nothing_measured_says_so_and_holds_no_figure() -> None:
-    page = markdown_gpu(None)
-    assert NOT_MEASURED in page
-    assert COMMAND in page
-    shares = page[: page.index("## Targets")]
-    for line in shares.splitlines():
-        if line.startswith("| xloss"):
-            assert line.endswith("| value | " + 6 * "not measured | " + "not measured |") or (
-                line.endswith("gradient | " + 6 * "not measured | " + "not measured |")
-            )
-    assert "%" not in shares
-
-
-def test_the_published_page_is_what_there_is_to_say() -> None:
-    again = "draw it again: xloss bench --publish docs --render"
-    kept = published(DOCS, GPU_RECORD) if (DOCS / GPU_RECORD).exists() else None
-    assert (DOCS / GPU_DOCUMENT).read_text("utf-8") == markdown_gpu(kept), again
-    if kept is not None:
-        assert judged(kept) == kept["targets"], again
-        assert not any(facts["rehearsal"] for facts in kept["gpu"])
-    assert GPU_DOCUMENT in (DOCS / "performance.md").read_text("utf-8")
-
-
-def test_a_run_on_a_gpu_is_written_alone_and_drawn_again(tmp_path: Path) -> None:
-    made = record(timed("torch", False, 4096, {"xloss torch": 1.0, "torch": 4.0}))
-    write(made, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {GPU_RECORD, GPU_DOCUMENT}
-    page = (tmp_path / GPU_DOCUMENT).read_text("utf-8")
-    assert page == markdown_gpu(published(tmp_path, GPU_RECORD))
-    (tmp_path / GPU_DOCUMENT).unlink()
-    render(tmp_path)
-    assert (tmp_path / GPU_DOCUMENT).read_text("utf-8") == page
+    assert reached(ulp) == "**4.50 ulp (≤ 4 ulp) missed by 12.5 %**"
 
 
 def test_a_rehearsal_is_named_one() -> None:
     made = record(timed("torch", False, 4096, {"xloss torch": 1.0}))
     made["gpu"] = [{"rehearsal": True, "name": "none", "versions": {}}]
-    assert REHEARSAL in markdown_gpu(made)
-
-
-def test_the_gpu_has_a_page_of_its_own() -> None:
-    one_page(("gpu",))
-    for ops in (("gpu", "forward"), ("gpu", "dask")):
-        with pytest.raises(BadPlan, match="--publish: a page of its own is for"):
-            one_page(ops)
+    assert REHEARSAL in page(made)
