@@ -43,7 +43,8 @@ compile for the one shape. Keras runs as its `fit` runs it. scikit-learn's loss 
 with it. There are pages for [logits that are cut](performance-scale.md), into chunks or over
 processes, and for [a GPU](performance-gpu.md).""",
     "performance-scale": """\
-Every figure is a median of calls that take turns in the same processes; the first, untimed, are
+This run was measured on the date below; the program that measured it is no longer in the source
+tree. Every figure is a median of calls that take turns in the same processes; the first, untimed, are
 compared with each other: values, and some rows of the gradients. Logits are float32, normal, of
 deviation 3. The other calls stand in [performance](performance.md).
 

@@ -24,10 +24,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Work:
-    """A call; `features` > 0 is linear_cross_entropy, whose logits (shape) are never given.
-
-    `chunks` are those of a Dask array; `processes` is the number of ranks that share the classes.
-    """
+    """A call; `features` > 0 is linear_cross_entropy, whose logits (shape) are never given."""
 
     op: str
     shape: tuple[int, ...]
@@ -35,8 +32,6 @@ class Work:
     dtype: str = "float32"
     axis: int = -1
     features: int = 0
-    chunks: tuple[int, ...] = ()
-    processes: int = 0
 
     @property
     def classes(self) -> int:
@@ -74,9 +69,7 @@ class Work:
         what = "value and gradient" if self.gradient else "value"
         linear = f", {self.features} features" if self.features else ""
         axis = "" if self.axis == -1 else f", axis {self.axis}"
-        chunks = f" in chunks of {self.chunks}" if self.chunks else ""
-        ranks = f" over {self.processes} ranks" if self.processes else ""
-        return f"{self.dtype} {self.shape}{axis}{linear}{chunks}{ranks}, {what}"
+        return f"{self.dtype} {self.shape}{axis}{linear}, {what}"
 
     def told(self) -> dict[str, Any]:
         """Return it as the record has it."""
@@ -92,8 +85,6 @@ class Work:
             "elements": self.elements,
             "nbytes": self.nbytes,
             "moved": self.moved,
-            "chunks": list(self.chunks),
-            "processes": self.processes,
         }
 
 
