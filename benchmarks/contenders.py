@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import import_module
@@ -12,6 +12,7 @@ import numpy as np
 
 import xloss
 from xloss_conformance.timing import (
+    SOME,
     Call,
     NotOffered,
     keras_backend,
@@ -28,6 +29,8 @@ from xloss_conformance.timing import (
 
 from .work import Data, Work, data
 
+Prepare = Callable[[Work, Data, int], Call]
+LossOf = Callable[[Work], Callable[..., Any]]
 COMPILED = "cpu"
 INSTALL = {"sklearn": "scikit-learn", "torch": '"xloss[torch]"', "jax": '"xloss[jax]"'}
 
@@ -47,7 +50,7 @@ class Contender:
     name: str
     library: str  # that is imported
     said: str  # the call, as its user writes it
-    prepare: Callable[[Work, Data, int], Call]
+    prepare: Prepare
     peer: bool = False
     distribution: str = ""  # of a peer on a GPU, imported with its first call
 
@@ -66,7 +69,7 @@ class Contender:
         return {**told, "version": version, "call": self.said}
 
 
-# ---- Arguments, by library ----------------------------------------------------------------------
+# ---- Calls, by library --------------------------------------------------------------------------
 
 
 def tensors(given: Data) -> tuple[Any, ...]:
@@ -81,91 +84,85 @@ def tensors(given: Data) -> tuple[Any, ...]:
     return tuple(map(tensor, given.arguments))
 
 
-def jax_arrays(given: Data) -> tuple[Any, ...]:
+def _jax_arrays(given: Data) -> tuple[Any, ...]:
     import jax.numpy as jnp
 
     *floats, labels = given.arguments
     return (*map(jnp.asarray, floats), jnp.asarray(labels, np.int32))
 
 
-def tensorflow_tensors(given: Data) -> tuple[Any, ...]:
+def _tensorflow_tensors(given: Data) -> tuple[Any, ...]:
     import tensorflow as tf
 
     return tuple(map(tf.constant, given.arguments))
 
 
-def last_axis(work: Work) -> None:
-    if work.axis % len(work.shape) != len(work.shape) - 1:
-        raise NotOffered("takes classes on the last axis")
+CALLS: dict[str, Any] = {"torch": on_torch, "jax": on_jax, "tensorflow": on_tensorflow}
+ARGUMENTS = {"torch": tensors, "jax": _jax_arrays, "tensorflow": _tensorflow_tensors}
 
 
-def no_linear(work: Work) -> None:
-    if work.features:
-        raise NotOffered("has no linear_cross_entropy")
+def calling(library: str, loss: LossOf, engine: str = "", **how: Any) -> Prepare:
+    """Return what makes the call of a loss, on an engine that is asked for if one is.
+
+    Under a tracer the engine is settled by the first call, which traces.
+    """
+
+    def prepare(work: Work, given: Data, threads: int) -> Call:
+        whose = library or keras_backend()
+        call: Call = CALLS[whose](loss(work), ARGUMENTS[whose](given), work.leaves, **how)
+        if engine:
+            call = replace(call, within=partial(xloss.use_engine, engine), engine=engine)
+        return call
+
+    return prepare
+
+
+def compiled(loss: LossOf) -> LossOf:
+    """Return the same under torch.compile."""
+
+    def made(work: Work) -> Callable[..., Any]:
+        import torch
+
+        torch.compiler.reset()  # beyond some shapes it would run eagerly
+        found: Callable[..., Any] = torch.compile(loss(work), fullgraph=True, dynamic=False)
+        return found
+
+    return made
 
 
 # ---- xloss --------------------------------------------------------------------------------------
 
 
 def ours(work: Work) -> Callable[..., Any]:
+    """Return the loss of xloss that a work is of."""
     if work.features:
         return xloss.linear_cross_entropy
     return xloss.cross_entropy if work.axis == -1 else partial(xloss.cross_entropy, axis=work.axis)
 
 
-def _asked(prepare: Callable[..., Call], engine: str) -> Callable[..., Call]:
-    """Return the same contender on an engine that is asked for; under a tracer, when it traces."""
-
-    def prepared(work: Work, given: Data, threads: int) -> Call:
-        call = prepare(work, given, threads)
-        return replace(call, within=partial(xloss.use_engine, engine), engine=engine)
-
-    return prepared
+def _closed_form(work: Work, arguments: Sequence[Any]) -> Call:
+    options = {} if work.axis == -1 else {"axis": work.axis}
+    loss = xloss.linear_cross_entropy if work.features else xloss.cross_entropy
+    return on_numpy(loss, arguments, work.leaves, **options)
 
 
-def _numpy(work: Work, given: Data, threads: int) -> Call:
+def _numpy(work: Work, given: Data, threads: int, engine: str = "") -> Call:
     if work.dtype == "bfloat16":
         raise NotOffered("timed on PyTorch's bfloat16")
-    options = {} if work.axis == -1 else {"axis": work.axis}
-    loss = xloss.linear_cross_entropy if work.features else xloss.cross_entropy
-    return on_numpy(loss, given.arguments, work.leaves, **options)
+    call = _closed_form(work, given.arguments)
+    if engine:
+        call = replace(call, within=partial(xloss.use_engine, engine), engine=engine)
+    return call
 
 
-def _torch(work: Work, given: Data, threads: int) -> Call:
-    return on_torch(ours(work), tensors(given), work.leaves)
-
-
-def _closed_form(work: Work, given: Data, threads: int) -> Call:
+def _torch_closed_form(work: Work, given: Data, threads: int) -> Call:
     if not work.gradient:
         raise SameValue("xloss torch")
-    options = {} if work.axis == -1 else {"axis": work.axis}
-    loss = xloss.linear_cross_entropy if work.features else xloss.cross_entropy
-    call = on_numpy(loss, tensors(given), work.leaves, **options)
-    return replace(call, answer=lambda got: (float(got[0]), _entries(got[1][0])))
 
+    def answer(got: Any) -> tuple[float, Any]:
+        return float(got[0]), got[1][0].reshape(-1)[:SOME].double().numpy()
 
-def _entries(gradient: Any) -> Any:
-    return gradient.reshape(-1)[:1000].double().numpy()
-
-
-def _torch_compile(work: Work, given: Data, threads: int) -> Call:
-    return on_torch(_compiled(ours(work)), tensors(given), work.leaves)
-
-
-def _compiled(loss: Callable[..., Any]) -> Callable[..., Any]:
-    import torch
-
-    torch.compiler.reset()  # beyond some shapes it would run eagerly
-    made: Callable[..., Any] = torch.compile(loss, fullgraph=True, dynamic=False)
-    return made
-
-
-def _jax(work: Work, given: Data, threads: int) -> Call:
-    return on_jax(ours(work), jax_arrays(given), work.leaves)
-
-
-def _tensorflow(work: Work, given: Data, threads: int, graph: bool = False) -> Call:
-    return on_tensorflow(ours(work), tensorflow_tensors(given), work.leaves, graph)
+    return replace(_closed_form(work, tensors(given)), answer=answer)
 
 
 @cache
@@ -199,64 +196,45 @@ def torch_loss(work: Work) -> Callable[..., Any]:
     loss: Callable[..., Any] = torch.nn.functional.cross_entropy
     if work.axis % len(work.shape) != min(1, len(work.shape) - 1):
         raise NotOffered("takes classes on axis 1")
-    if not work.features:
-        return loss
     linear = torch.nn.functional.linear
-    return lambda features, weight, labels: loss(linear(features, weight), labels)
+    return (lambda x, weight, y: loss(linear(x, weight), y)) if work.features else loss
 
 
-def _peer_torch(work: Work, given: Data, threads: int, compiled: bool = False) -> Call:
-    loss = torch_loss(work)
-    return on_torch(_compiled(loss) if compiled else loss, tensors(given), work.leaves)
-
-
-def _torch_linear(work: Work, given: Data, threads: int, chunked: bool = False) -> Call:
+def _torch_linear(work: Work, chunked: bool = False) -> Callable[..., Any]:
     import torch
 
     own = getattr(torch.nn.functional, "linear_cross_entropy", None)
     if own is None or not work.features:
         raise NotOffered("is for linear_cross_entropy, from PyTorch 2.13 on")
     options: Any = {"options": torch.nn.LinearCrossEntropyOptions()} if chunked else {}
-    return on_torch(partial(own, **options), tensors(given), work.leaves)
+    return partial(own, **options)
 
 
-def _optax(work: Work, given: Data, threads: int) -> Call:
+def _optax(work: Work) -> Callable[..., Any]:
     loss = optax_loss(axis=work.axis)
-
-    def linear(features: Any, weight: Any, labels: Any) -> Any:
-        return loss(features @ weight.T, labels)
-
-    return on_jax(linear if work.features else loss, jax_arrays(given), work.leaves)
+    return (lambda x, weight, y: loss(x @ weight.T, y)) if work.features else loss
 
 
-def _keras(work: Work, given: Data, threads: int) -> Call:
-    last_axis(work)
-    no_linear(work)
-    loss = keras_loss()
-    if keras_backend() == "jax":
-        return on_jax(loss, jax_arrays(given), work.leaves)
-    if keras_backend() == "tensorflow":
-        return on_tensorflow(loss, tensorflow_tensors(given), work.leaves, True)
-    return on_torch(loss, tensors(given), work.leaves)
+def _last_axis(loss: Callable[[], Callable[..., Any]]) -> LossOf:
+    """Return a loss that takes classes on the last axis alone, and no linear layer."""
 
+    def made(work: Work) -> Callable[..., Any]:
+        if work.features or work.axis % len(work.shape) != len(work.shape) - 1:
+            raise NotOffered("takes logits with the classes on the last axis")
+        return loss()
 
-def _peer_tensorflow(work: Work, given: Data, threads: int, graph: bool = False) -> Call:
-    last_axis(work)
-    no_linear(work)
-    return on_tensorflow(tensorflow_loss(), tensorflow_tensors(given), work.leaves, graph)
+    return made
 
 
 def _sklearn(work: Work, given: Data, threads: int) -> Call:
-    no_linear(work)
-    if len(work.shape) != 2 or work.dtype not in ("float32", "float64"):
+    if work.features or len(work.shape) != 2 or work.dtype not in ("float32", "float64"):
         raise NotOffered("takes two axes of float32 or float64, rows in the first")
     return on_sklearn(given.x, given.y, work.gradient, threads)
 
 
 def _scipy(work: Work, given: Data, threads: int) -> Call:
-    no_linear(work)
-    if work.dtype == "bfloat16":
-        raise NotOffered("has no bfloat16")
+    if work.features or work.dtype == "bfloat16":
+        raise NotOffered("has no linear_cross_entropy, and no bfloat16")
     return on_scipy(given.x, given.y, work.gradient, work.axis)
 
 
@@ -264,67 +242,49 @@ F = "torch.nn.functional"
 TF = "tf.nn.sparse_softmax_cross_entropy_with_logits, tf.reduce_mean; GradientTape"
 GENERIC = 'the same under use_engine("generic")'
 COMPILE = "the same under torch.compile(dynamic=False)"
-XLOSS = {
-    c.name: c
-    for c in (
-        Contender("xloss numpy", "numpy", "cross_entropy; value_and_grad", _numpy),
-        Contender("xloss numpy, generic", "numpy", GENERIC, _asked(_numpy, "generic")),
-        Contender("xloss torch", "torch", "cross_entropy; .backward()", _torch),
-        Contender("xloss torch, closed form", "torch", "value_and_grad", _closed_form),
-        Contender("xloss torch.compile", "torch", COMPILE, _torch_compile),
-        Contender(
-            "xloss torch.compile, generic", "torch", GENERIC, _asked(_torch_compile, "generic")
-        ),
-        Contender("xloss jax", "jax", "jax.jit; jax.value_and_grad under it", _jax),
-        Contender("xloss jax, generic", "jax", GENERIC, _asked(_jax, "generic")),
-        Contender("xloss tensorflow", "tensorflow", "eager; GradientTape", _tensorflow),
-        Contender(
-            "xloss tf.function",
-            "tensorflow",
-            "the same as one tf.function",
-            partial(_tensorflow, graph=True),
-        ),
-    )
-}
-PEERS = {
-    c.name: replace(c, peer=True)
-    for c in (
-        Contender("torch", "torch", f"{F}.cross_entropy; .backward()", _peer_torch),
-        Contender("torch.compile", "torch", COMPILE, partial(_peer_torch, compiled=True)),
-        Contender("torch linear", "torch", f"{F}.linear_cross_entropy", _torch_linear),
-        Contender(
-            "torch linear, chunked",
-            "torch",
-            "the same with LinearCrossEntropyOptions()",
-            partial(_torch_linear, chunked=True),
-        ),
-        Contender(
-            "optax",
-            "optax",
-            "jax.jit of optax.softmax_cross_entropy_with_integer_labels(...).mean(); "
-            "jax.value_and_grad of it",
-            _optax,
-        ),
-        Contender("keras", "keras", "SparseCategoricalCrossentropy(from_logits=True)", _keras),
-        Contender("tensorflow", "tensorflow", TF, _peer_tensorflow),
-        Contender(
-            "tf.function",
-            "tensorflow",
-            "the same as one tf.function",
-            partial(_peer_tensorflow, graph=True),
-        ),
-        Contender(
-            "sklearn",
-            "sklearn",
-            "HalfMultinomialLoss (of LogisticRegression); its loss_gradient",
-            _sklearn,
-        ),
-        Contender(
-            "scipy",
-            "scipy",
-            "-scipy.special.log_softmax(z, axis=-1) at the labels, .mean()",
-            _scipy,
-        ),
-    )
-}
+GRAPH = "the same as one tf.function"
+OPTAX = "jax.jit of optax.softmax_cross_entropy_with_integer_labels(...).mean(), or value_and_grad"
+KERAS = "SparseCategoricalCrossentropy(from_logits=True)"
+SKLEARN = "HalfMultinomialLoss (of LogisticRegression); its loss_gradient"
+OURS = (
+    ("xloss numpy", "numpy", "cross_entropy; value_and_grad", _numpy),
+    ("xloss numpy, generic", "numpy", GENERIC, partial(_numpy, engine="generic")),
+    ("xloss torch", "torch", "cross_entropy; .backward()", calling("torch", ours)),
+    ("xloss torch, closed form", "torch", "value_and_grad", _torch_closed_form),
+    ("xloss torch.compile", "torch", COMPILE, calling("torch", compiled(ours))),
+    (
+        "xloss torch.compile, generic",
+        "torch",
+        GENERIC,
+        calling("torch", compiled(ours), "generic"),
+    ),
+    ("xloss jax", "jax", "jax.jit; jax.value_and_grad under it", calling("jax", ours)),
+    ("xloss jax, generic", "jax", GENERIC, calling("jax", ours, "generic")),
+    ("xloss tensorflow", "tensorflow", "eager; GradientTape", calling("tensorflow", ours)),
+    ("xloss tf.function", "tensorflow", GRAPH, calling("tensorflow", ours, graph=True)),
+)
+THEIRS = (
+    ("torch", "torch", f"{F}.cross_entropy; .backward()", calling("torch", torch_loss)),
+    ("torch.compile", "torch", COMPILE, calling("torch", compiled(torch_loss))),
+    ("torch linear", "torch", f"{F}.linear_cross_entropy", calling("torch", _torch_linear)),
+    (
+        "torch linear, chunked",
+        "torch",
+        "the same with LinearCrossEntropyOptions()",
+        calling("torch", partial(_torch_linear, chunked=True)),
+    ),
+    ("optax", "optax", OPTAX, calling("jax", _optax)),
+    ("keras", "keras", KERAS, calling("", _last_axis(keras_loss))),
+    ("tensorflow", "tensorflow", TF, calling("tensorflow", _last_axis(tensorflow_loss))),
+    (
+        "tf.function",
+        "tensorflow",
+        GRAPH,
+        calling("tensorflow", _last_axis(tensorflow_loss), graph=True),
+    ),
+    ("sklearn", "sklearn", SKLEARN, _sklearn),
+    ("scipy", "scipy", "-scipy.special.log_softmax(z, axis=-1) at the labels, .mean()", _scipy),
+)
+XLOSS = {one[0]: Contender(*one) for one in OURS}
+PEERS = {one[0]: Contender(*one, peer=True) for one in THEIRS}
 CONTENDERS = {**XLOSS, **PEERS}

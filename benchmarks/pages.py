@@ -43,9 +43,9 @@ compile for the one shape. Keras runs as its `fit` runs it. scikit-learn's loss 
 with it. There are pages for [logits that are cut](performance-scale.md), into chunks or over
 processes, and for [a GPU](performance-gpu.md).""",
     "performance-scale": """\
-This run was measured on the date below; the program that measured it is no longer in the source
-tree. Every figure is a median of calls that take turns in the same processes; the first, untimed, are
-compared with each other: values, and some rows of the gradients. Logits are float32, normal, of
+This run was measured on the date above; the program that measured it is no longer in the source
+tree. Every figure is a median of calls that take turns in the same processes; the first, untimed,
+are compared with each other: values, and some rows of the gradients. Logits are float32, normal, of
 deviation 3. The other calls stand in [performance](performance.md).
 
 Dask: logits and labels are computed beforehand (`persist`) and stay in memory, so that neither
@@ -76,7 +76,7 @@ def page(record: Record, name: str = "performance", pictures: Sequence[str] = ()
     parts = [*head(record, TITLES[name]), HOW[name]]
     parts += [f"![{label}]({file})" for label, file in zip(PICTURED, pictures, strict=False)]
     parts += [*targets(record), *_milliseconds(record), *_growth(record), *_memory(record)]
-    parts += [*_first(record), *contenders(record), *_every(record)]
+    parts += [*_first(record), *contenders(record), *every(record)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -221,7 +221,8 @@ def contenders(record: Record) -> Iterator[str]:
     yield table(["", "version", "the call"], rows)
 
 
-def _every(record: Record) -> Iterator[str]:
+def every(record: Record) -> Iterator[str]:
+    """Give one table of all calls, with least and quartiles."""
     yield "## Every call"
     heads = ["", "", "engine", "median ms", "least", "quartiles", "runs", "GB/s", "of the bound"]
     rows = []

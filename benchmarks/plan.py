@@ -153,8 +153,8 @@ def jobs(plan: Plan) -> list[Job]:
         (work,) = works("first-call", plan.tiny)
         for name in names(work, peers):
             for caches in ("empty", "filled"):
-                asked = {"work": work, "name": name, "caches": caches}
-                found.append(Job("tasks:first", asked, threads, caches=name))
+                first = {"work": work, "name": name, "caches": caches}
+                found.append(Job("tasks:first", first, threads, caches=name))
         found.append(Job("tasks:imports", {"rounds": 1 if plan.tiny else 5}, threads))
     return found
 

@@ -6,19 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..figures import digits, percent, table, text
-from ..pages import contenders, head, targets
-from .check import ALLOWED, ALLOWED_16, BEYOND, READ
-from .plan import (
-    CLASSES,
-    DTYPES,
-    ELEMENTS,
-    HOST_SHAPE,
-    LINEAR_FEATURES,
-    LINEAR_SHAPE,
-    SEGMENTATION_SHAPE,
-    WHO,
-)
-from .targets import HOST, LINEAR, LINEAR_ROOM, RATIOS, SEGMENTATION, SHARES
+from ..pages import contenders, every, head, targets
+from .check import BEYOND, READ
+from .plan import CLASSES, DTYPES, ELEMENTS, HOST_SHAPE, WHO
+from .targets import SHARES
 
 Record = dict[str, Any]
 REHEARSAL = "**A rehearsal of tiny shapes on the host: no figure here says anything about a GPU.**"
@@ -41,37 +32,9 @@ WAYS = {"forward": "value", "gradient": "value and gradient"}
 def page(record: Record) -> str:
     """Return the document."""
     parts = [*head(record, "Performance on a GPU"), *_machine(record), CALLS, *_shares(record), HOW]
-    parts += ["## What is meant to be reached", goals(), *targets(record), *_linear(record)]
-    parts += [*_host(record), *_errors(record), *_times(record), *contenders(record)]
+    parts += [*targets(record), *_linear(record), *_host(record), *_errors(record)]
+    parts += [*contenders(record), *every(record)]
     return "\n\n".join([*parts, *_refused(record)]) + "\n"
-
-
-def goals() -> str:
-    """Return what is meant to be reached."""
-    rows = [
-        [dtype, WAYS[kind], text(who), *(f"{wanted:.0%}" for wanted in of)]
-        for (dtype, kind, who), of in SHARES.items()
-    ]
-    ratios = "\n".join(
-        f"- {kind}, {text(who)}: at least "
-        + ", ".join(f"{digits(least)} times as fast as {text(peer)}" for peer, least in of)
-        + "."
-        for (kind, who), of in RATIOS.items()
-    )
-    return f"""\
-Of a copy's speed in the same run, on an H100 or H200:
-
-{table(["dtype", "call", "contender", *(f"{c:,}" for c in CLASSES)], rows)}
-
-- Segmentation, {SEGMENTATION_SHAPE}, classes on axis 1: {SEGMENTATION:.0%}.
-- `linear_cross_entropy`, {LINEAR_SHAPE[0]:,} rows, {LINEAR_FEATURES:,} features,
-  {LINEAR_SHAPE[1]:,} classes, bfloat16, value and gradients: at most {1 / LINEAR:.2g} times the
-  time of its three matrix products alone, and {LINEAR_ROOM / 2**20:.0f} MiB beyond inputs and
-  gradients.
-- A small call without a gradient takes the host at most {HOST:g} µs.
-- Within {ALLOWED:g} ulp of the exact answer, value and every gradient entry; 16-bit gradients
-  within {ALLOWED_16:g} ulp of their format.
-{ratios}"""
 
 
 def _machine(record: Record) -> Iterator[str]:
@@ -200,27 +163,6 @@ def _ulp(found: float | None) -> str:
 
 def _off(row: dict[str, float]) -> str:
     return f"{row['tail']:+.2g}" if "tail" in row else "–"
-
-
-def _times(record: Record) -> Iterator[str]:
-    some = [w for w in record["works"] if w["kind"] in (*WAYS, "segmentation")]
-    if not some:
-        return
-    yield "## Milliseconds"
-    rows = [
-        [
-            text(work["name"]),
-            text(run["contender"]),
-            run["engine"] or "–",
-            digits(run["median_ms"]),
-            f"{digits(run['q1_ms'])} to {digits(run['q3_ms'])}",
-            digits(run["gb_s"]),
-            percent(work["bound"]["median_ms"] / run["median_ms"]) if work["bound"] else "–",
-        ]
-        for work in some
-        for run in work["runs"]
-    ]
-    yield table(["call", "", "engine", "median", "quartiles", "GB/s", "of a copy's speed"], rows)
 
 
 def _refused(record: Record) -> Iterator[str]:

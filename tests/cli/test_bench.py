@@ -20,7 +20,7 @@ def small(monkeypatch):
 
 def test_json_is_alone_on_stdout_and_whole(small, capfd):
     assert run(["bench", "--quick", "--peer", "scipy", "--json"]) == 0
-    out, err = capfd.readouterr()
+    out, _ = capfd.readouterr()
     record = json.loads(out)
     assert record["schema"] == 1
     assert set(record) == {

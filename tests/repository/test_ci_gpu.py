@@ -10,8 +10,8 @@ import pytest
 from places import ROOT
 
 SCRIPT = ROOT / ".ci" / "gpu"
-# Stands for python3: `-m xloss.cli ...` and `-m benchmarks ...` are written down, and conform fails as
-# it does where a case fails; everything else goes to the interpreter.
+# Stands for python3: `-m xloss.cli ...` and `-m benchmarks ...` are written down, and conform fails
+# as it does where a case fails; everything else goes to the interpreter.
 STANDIN = """\
 #!{python}
 import json, os, sys
