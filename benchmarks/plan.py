@@ -121,6 +121,8 @@ def names(work: Work, peers: Sequence[str]) -> tuple[str, ...]:
         some = some | {"xloss numpy, generic"}
     if work.op not in ("forward", "gradient") or work.classes not in (1000, 32000):
         some = some - {"xloss torch.compile, generic"}  # compiles for many seconds
+    if work.dtype == "bfloat16":  # which neither NumPy nor these know
+        some = some - {"xloss numpy", "sklearn", "scipy"}
     if work.op == "classes" and work.gradient:
         some = some - {"torch.compile"}
     asked = {*XLOSS, *peers, *(LINEAR_PEERS if "torch" in peers else ())}
