@@ -13,7 +13,7 @@ import numpy as np
 
 import xloss
 
-LEADS = np.arange(0, 40.25, 0.25, dtype=np.float32)
+LEADS = np.arange(0, 30.25, 0.25, dtype=np.float32)
 
 
 def peers():
@@ -60,8 +60,8 @@ def main():
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    for name, loss in peers():
-        axes.plot(LEADS, errors(loss), label=name, linewidth=1)
+    for (name, loss), style in zip(peers(), ("-", "-", "--"), strict=False):
+        axes.plot(LEADS, errors(loss), label=name, linewidth=1.2, linestyle=style)
     own = errors(lambda z, y: xloss.cross_entropy(z, y, reduction="none"))
     axes.plot(LEADS, own, label="xloss", linewidth=2, color="black")
     axes.set(

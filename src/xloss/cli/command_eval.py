@@ -38,6 +38,7 @@ def eval_command(
         str,
         typer.Option(
             metavar="NAME",
+            autocompletion=lambda: list(CHOICES),
             help=f"Which loss to compute: {', '.join(CHOICES)}. log_loss and binary_cross_entropy "
             "read probabilities, nll_loss and kl_div log-probabilities, the others logits. The "
             "binary losses and sigmoid_focal_loss judge every element of the file.",
@@ -56,6 +57,7 @@ def eval_command(
         str,
         typer.Option(
             metavar="NAME",
+            autocompletion=lambda: [*NAMES, ALL],
             help=f"The array library that computes: {', '.join(NAMES)}; or {ALL}: every one that "
             "is installed, beside each other and beside the losses of other libraries.",
         ),

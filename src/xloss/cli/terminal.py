@@ -109,9 +109,7 @@ def _show_peers(result: dict[str, Any]) -> None:
     ]
     print()
     print_columns([heading, *rows])
-    print(
-        "  Lost rows: the loss is exactly 0 and should not be. Error: as a share of the exact loss."
-    )
+    print("  A row is lost if 0 comes out and the loss is not 0; the error is a share of the loss.")
 
 
 def _perplexity(result: dict[str, Any]) -> str:
