@@ -33,7 +33,8 @@ def test_no_array_of_the_logits_size_is_held(shape):
     loss = xloss.cross_entropy
     for function in (loss, jax.value_and_grad(loss), value_and_grad(loss)):
         made = jax.jit(generic(function)).lower(x, y).compile().memory_analysis()
-        assert made.temp_size_in_bytes < size // 20
+        # Of pieces of rows the maxima and sums, and one piece a row.
+        assert made.temp_size_in_bytes < size // 8
 
 
 def test_extreme_rows():
