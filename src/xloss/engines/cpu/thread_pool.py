@@ -18,14 +18,25 @@ Task = Callable[[int], None]
 SHOWN = 40  # characters of an invalid value in its error message
 
 
-def threads() -> int:
-    """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process."""
+def threads(limit: int | None = None) -> int:
+    """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process.
+
+    Without XLOSS_NUM_THREADS they are no more than OMP_NUM_THREADS, and than `limit`: what the
+    library of the call's arrays has been told, if it has a setting.
+    """
     setting = os.environ.get("XLOSS_NUM_THREADS")
     if setting:
         if not re.fullmatch(r"[ \t]*0*[1-9][0-9]{0,8}[ \t]*", setting):
             shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
             raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {shown!r}")
         return int(setting)
+    # A list has a number for each level of nested loops. What is not a positive integer OpenMP
+    # ignores, too.
+    others = re.match(r"\s*0*([1-9]\d{0,8})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return min(_cpus(), int(others[1]) if others else _cpus(), limit or _cpus())
+
+
+def _cpus() -> int:
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -33,13 +44,13 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
-def run(task: Task, count: int) -> None:
-    """Call ``task(0)`` to ``task(count - 1)``, each once, on several threads.
+def run(task: Task, count: int, limit: int | None = None) -> None:
+    """Call ``task(0)`` to ``task(count - 1)``, each once, on as many threads as `threads` says.
 
     After an exception or an interrupt no further task is started, and it is raised here once the
     tasks that were running have ended.
     """
-    helpers = min(count, threads()) - 1
+    helpers = min(count, threads(limit)) - 1
     if helpers <= 0:
         for i in range(count):
             task(i)
