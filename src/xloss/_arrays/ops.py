@@ -101,12 +101,6 @@ class TorchContext(IndexingContext):
 
     __slots__ = ()
 
-    @property
-    def thread_limit(self) -> int | None:
-        """Return torch.set_num_threads' number: more would be in the way of PyTorch's own."""
-        limit: int = sys.modules["torch"].get_num_threads()
-        return limit
-
     def quiet(self) -> AbstractContextManager[Any]:
         """Do nothing: PyTorch prints no such warnings."""
         return nullcontext()

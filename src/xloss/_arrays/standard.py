@@ -144,11 +144,6 @@ class Context(NamedTuple):
         """Return the arrays so that a compiler computes with them twice instead of keeping it."""
         return arrays
 
-    @property
-    def thread_limit(self) -> int | None:
-        """Return how many threads the library has been told to use; None where it has no say."""
-        return None
-
     def by_processor(self, host: Any, elsewhere: Any, *arrays: Array) -> Any:
         """Return host(*arrays) in a compiler's program for this machine's processor alone.
 

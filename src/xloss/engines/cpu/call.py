@@ -187,7 +187,7 @@ class HostCall:
             for i in range(len(blocks)):
                 task(i)
         else:
-            thread_pool.run(task, len(blocks), self.cx.thread_limit)
+            thread_pool.run(task, len(blocks))
         return self.outcome(totals)
 
     def run_block(self, block: tuple[slice, ...], first: int, count: int, totals: Any) -> None:

@@ -15,14 +15,16 @@ from queue import SimpleQueue
 __all__ = ["run", "threads"]
 
 Task = Callable[[int], None]
+# How many threads a library uses itself: entered by its backend, which is then in use.
+LIMITS: dict[str, Callable[[], int]] = {}
 SHOWN = 40  # characters of an invalid value in its error message
 
 
-def threads(limit: int | None = None) -> int:
+def threads() -> int:
     """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process.
 
-    Without XLOSS_NUM_THREADS they are no more than OMP_NUM_THREADS, and than `limit`: what the
-    library of the call's arrays has been told, if it has a setting.
+    Without XLOSS_NUM_THREADS they are no more than OMP_NUM_THREADS says, and than a library uses
+    whose tensors have been in a call: on the same CPUs more would be in the way of its own.
     """
     setting = os.environ.get("XLOSS_NUM_THREADS")
     if setting:
@@ -33,7 +35,8 @@ def threads(limit: int | None = None) -> int:
     # A list has a number for each level of nested loops. What is not a positive integer OpenMP
     # ignores, too.
     others = re.match(r"\s*0*([1-9]\d{0,8})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
-    return min(_cpus(), int(others[1]) if others else _cpus(), limit or _cpus())
+    most = int(others[1]) if others else _cpus()
+    return min(_cpus(), most, *(limit() for limit in LIMITS.values()))
 
 
 def _cpus() -> int:
@@ -44,13 +47,13 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def run(task: Task, count: int, limit: int | None = None) -> None:
+def run(task: Task, count: int) -> None:
     """Call ``task(0)`` to ``task(count - 1)``, each once, on as many threads as `threads` says.
 
     After an exception or an interrupt no further task is started, and it is raised here once the
     tasks that were running have ended.
     """
-    helpers = min(count, threads(limit)) - 1
+    helpers = min(count, threads()) - 1
     if helpers <= 0:
         for i in range(count):
             task(i)
