@@ -24,7 +24,8 @@ def maximum_and_tail_sum(z: Array, cx: Context) -> tuple[Array, Array]:
     if not isinstance(classes, int):  # a symbol
         return _by_sign(z, cx)
     by_host = partial(_by_class if classes <= FEW else _by_piece, cx=cx)
-    return cx.by_processor(by_host, partial(_by_sign, cx=cx), z)
+    found: tuple[Array, Array] = cx.by_processor(by_host, partial(_by_sign, cx=cx), z)
+    return found
 
 
 def _by_class(z: Array, cx: Context) -> tuple[Array, Array]:
@@ -62,7 +63,8 @@ def _by_piece(z: Array, cx: Context) -> tuple[Array, Array]:
     first = xp.argmax(maxima, axis=-1, keepdims=True)
     own = xp.squeeze(xp.take_along_axis(pieces, first[..., None], axis=-2), axis=-2)
     others = xp.where(cx.arange(classes // length) == first, 0.0, sums)
-    return m, _selected(z, m, _exact_tail_sum(*cx.apart(own, m), cx) + cx.sum_last(others), cx)
+    own, peak = cx.apart(own, m)
+    return m, _selected(z, m, _exact_tail_sum(own, peak, cx) + cx.sum_last(others), cx)
 
 
 def _exact_tail_sum(z: Array, m: Array, cx: Context) -> Array:

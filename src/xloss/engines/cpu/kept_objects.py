@@ -28,7 +28,7 @@ LIKE = {
     "bfloat16": np.uint16(0),
     "float16": np.int16(0),
 }
-_KINDS = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
+_KINDS: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
 _LIKE_KINDS: dict[str, Any] = {
     "float32": ctypes.c_float,
     "float64": ctypes.c_double,
