@@ -79,8 +79,8 @@ def test_a_forked_child_calls_what_its_parent_has_loaded(warm):
 def test_a_kernel_without_memory_is_an_error(monkeypatch, tmp_path):
     """A status that is not 0 is all that machine code says."""
     monkeypatch.setattr(kept_objects.disk_cache, "read", lambda path: b"")
-    monkeypatch.setattr(kept_objects, "_loaded", lambda payload, kind: lambda *numbers: -1)
-    rows = kept_objects.Kernel("rows", tmp_path, None)
+    monkeypatch.setattr(kept_objects, "_loaded", lambda payload, kind, numbers: lambda *given: -1)
+    rows = kept_objects.Kernel("rows", tmp_path, None, ())
     with pytest.raises(MemoryError, match=r"^no memory for the buffers of the kernel 'rows'$"):
         rows(np.float32(0))
 

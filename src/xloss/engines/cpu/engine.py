@@ -43,7 +43,8 @@ def _load() -> Any:
     """
     if find_spec("numba") is None:
         return 'Numba is not installed: pip install "xloss[fast]"'
-    return kept_objects.load(kept_objects.folder(), load_numba) or load_numba()
+    nothing = tuple(chain.from_iterable(NOTHING))
+    return kept_objects.load(kept_objects.folder(), load_numba, nothing) or load_numba()
 
 
 @cache

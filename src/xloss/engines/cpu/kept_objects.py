@@ -19,7 +19,6 @@ import numpy as np
 
 from .. import disk_cache
 from . import fork_safety, kernel_folder
-from .kernels.arguments import NOTHING
 
 NAMES = ("rows", "columns")
 LIKE = {
@@ -45,8 +44,11 @@ def usable() -> bool:
     return not any(name.startswith("NUMBA_") for name in os.environ)
 
 
-def load(folder: Path | None, compile_kernels: Any) -> Any:
-    """Return the kernels, or None where none is kept; `compile_kernels` returns Numba's."""
+def load(folder: Path | None, compile_kernels: Any, nothing: Any) -> Any:
+    """Return the kernels, or None where none is kept; `compile_kernels` returns Numba's.
+
+    nothing: the numbers of a call on no rows.
+    """
     if folder is None or sys.platform != "linux" or not usable():
         return None
     try:
@@ -56,15 +58,16 @@ def load(folder: Path | None, compile_kernels: Any) -> Any:
             _target()
     except Exception:  # whatever is wrong here, Numba still compiles
         return None
-    kernels = {name: Kernel(name, folder, compile_kernels) for name in NAMES}
+    kernels = {name: Kernel(name, folder, compile_kernels, nothing) for name in NAMES}
     return SimpleNamespace(like=LIKE, **kernels)
 
 
 class Kernel:
     """A kernel, called as Numba's own is: by a number like the logits' and the call's numbers."""
 
-    def __init__(self, name: str, folder: Path, compile_kernels: Any) -> None:
+    def __init__(self, name: str, folder: Path, compile_kernels: Any, nothing: Any) -> None:
         self.__name__, self.folder, self.compile_kernels = name, folder, compile_kernels
+        self.numbers = [_KINDS[type(value)] for value in nothing]
         self.loaded: dict[type, Any] = {}
 
     def __call__(self, like: Any, *numbers: Any) -> None:
@@ -79,7 +82,7 @@ class Kernel:
         """Load the kernel of a dtype, or have Numba compile it."""
         try:
             payload = disk_cache.read(path(self.folder, self.__name__, like.dtype.name))
-            code = None if payload is None else _loaded(payload, like.dtype.name)
+            code = None if payload is None else _loaded(payload, like.dtype.name, self.numbers)
         except Exception:
             code = None
         if code is None:
@@ -94,7 +97,7 @@ class Kernel:
         return call
 
 
-def _loaded(payload: bytes, kind: str) -> Any:
+def _loaded(payload: bytes, kind: str, numbers: list[Any]) -> Any:
     """Load a kernel's machine code; return it as a C function that releases the GIL."""
     from llvmlite import binding
 
@@ -105,7 +108,6 @@ def _loaded(payload: bytes, kind: str) -> Any:
         engine.add_object_file(binding.ObjectFileRef.from_data(content))
     engine.finalize_object()
     _held.append(engine)
-    numbers = [_KINDS[type(value)] for record in NOTHING for value in record]
     made = ctypes.CFUNCTYPE(
         ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, _LIKE_KINDS[kind], *numbers
     )
