@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xloss_conformance.case import Case
 from xloss_conformance.cases.arrays import logits, soft
+from xloss_conformance.model import Case
 from xloss_conformance.peers import Peer, peers
 
 LACKING = [p for p in ("jax", "keras", "optax", "sklearn", "scipy", "torch") if not find_spec(p)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xloss_conformance.verdict import RULES
+from xloss_conformance.model import RULES
 
 Record = dict[str, Any]
 GAPS = (5, 8, 17, 40)

@@ -15,10 +15,9 @@ import xloss
 from by_hand import BITS, LABELS, ROW_WEIGHT, SOFT, Z, made
 from xloss_conformance import Convention, check
 from xloss_conformance.candidates import Candidate, ask, load
-from xloss_conformance.case import Case
 from xloss_conformance.conventions import convention
-from xloss_conformance.loading import LoadError
-from xloss_conformance.verdict import judge
+from xloss_conformance.judge import judge
+from xloss_conformance.model import Case, LoadError
 
 BOTH = xloss.value_and_grad(xloss.cross_entropy)
 PLAIN = made(Z, LABELS)

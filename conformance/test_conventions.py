@@ -31,12 +31,11 @@ from by_hand import (
     peer,
 )
 from xloss_conformance.candidates import Candidate
-from xloss_conformance.case import Case
 from xloss_conformance.cases import catalogue
 from xloss_conformance.conventions import convention
+from xloss_conformance.judge import judge
+from xloss_conformance.model import Case, Differs
 from xloss_conformance.peers import PEERS, Peer, here
-from xloss_conformance.subject import Differs
-from xloss_conformance.verdict import judge
 
 pytestmark = needs_all
 

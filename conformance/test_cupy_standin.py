@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xloss_conformance import homes
-from xloss_conformance.case import Array
+from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.homes import Home, Missing
-from xloss_conformance.report.text import explained
-from xloss_conformance.subjects import Xloss
-from xloss_conformance.suite import run
+from xloss_conformance.libraries import ArrayLibrary
+from xloss_conformance.model import Array, Missing
+from xloss_conformance.result import explained
+from xloss_conformance.run import run
+from xloss_conformance.xloss_subjects import Xloss
 
 cupy = pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
@@ -30,9 +30,9 @@ CASES = [c for c in catalogue() if not c.on_demand and (c.quick or "focal" in c.
 def standin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a home of that name."""
     arrays: Any = import_module("standin")
-    real = import_module("xloss_conformance.homes.cupy").CuPy
+    real = import_module("xloss_conformance.libraries.cupy").CuPy
 
-    class StandIn(Home):
+    class StandIn(ArrayLibrary):
         name = NAME
         reads = False
         flushes = real.flushes
@@ -49,12 +49,12 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> None:
         def misplaced(self, x: Any) -> str | None:
             return None if isinstance(x, arrays.DeviceArray) else f"a {type(x).__name__}"
 
-    made, there = StandIn(), homes._made
+    made, there = StandIn(), libraries._made
 
-    def found(name: str) -> Home | Missing:
+    def found(name: str) -> ArrayLibrary | Missing:
         return made if name == NAME else there(name)
 
-    monkeypatch.setattr(homes, "_made", found)
+    monkeypatch.setattr(libraries, "_made", found)
     # There is no GPU to ask, and no cuBLAS.
     monkeypatch.setattr(
         "xloss.backends.cupy.linear_products.has_tensor_cores", lambda weight: False

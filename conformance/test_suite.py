@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xloss_conformance.answers import answers
 from xloss_conformance.candidates import load
 from xloss_conformance.cases import case, catalogue
 from xloss_conformance.formats import accumulated
-from xloss_conformance.homes import Missing, home
-from xloss_conformance.loading import LoadError
-from xloss_conformance.plan import Plan, cases, sources
+from xloss_conformance.libraries import LIBRARIES, array_library
+from xloss_conformance.model import RULES, LoadError, Missing, Source, Subject, Verdict
 from xloss_conformance.report.record import plain, record
-from xloss_conformance.report.snippet import SMALL, setup, text
-from xloss_conformance.subject import Subject
-from xloss_conformance.subjects import AUTODIFF, DTYPES_OF, Xloss, known, of, present
-from xloss_conformance.suite import Report, Source, answers, run
-from xloss_conformance.verdict import RULES, Verdict
+from xloss_conformance.result import Report
+from xloss_conformance.run import run
+from xloss_conformance.selection import Plan, cases, sources
+from xloss_conformance.snippet import SMALL, setup, text
 from xloss_conformance.workers import WorkerFailed, sent
+from xloss_conformance.xloss_subjects import AUTODIFF, DTYPES_OF, Xloss, known, of, present
 
 TAIL = [case for case in catalogue() if case.family == "tail" and case.quick]
 OWN = [Xloss("numpy", "float32"), Xloss("numpy", "float64")]
@@ -131,7 +131,8 @@ def test_what_a_candidate_prints_stays_off_stdout(file: Path) -> None:
         "from functools import partial\n"
         "from xloss_conformance.candidates import load\n"
         "from xloss_conformance.cases import case\n"
-        "from xloss_conformance.suite import Source, run\n"
+        "from xloss_conformance.model import Source\n"
+        "from xloss_conformance.run import run\n"
         "if __name__ == '__main__':\n"
         f"    make = partial(load, {str(file) + ':prints'!r})\n"
         "    print(len(run([Source('', make)], [case('tail/gap 5')], jobs=1).verdicts))\n"
@@ -150,21 +151,21 @@ def test_what_is_said_of_libraries_is_what_they_are() -> None:
     """The table of dtypes and of autodiff is for those who must not import the library."""
     seen = set()
     for subject in (s for name in ("numpy", "strict", "torch", "jax", "dask") for s in of(name)):
-        here = home(subject.library)
+        here = array_library(subject.library)
         assert AUTODIFF.get(subject.library, "") == here.gradients
         seen.add((subject.library, subject.dtype))
     for library in {library for library, _ in seen}:
         mine = {dtype for name, dtype in seen if name == library}
-        assert mine == set(home(library).dtypes)
+        assert mine == set(array_library(library).dtypes)
         assert mine == set(DTYPES_OF.get(library, mine))
     assert set(known()) >= {s.name for s in OWN}
 
 
 def test_a_plan_imports_no_array_library() -> None:
     script = (
-        "import sys; from xloss_conformance import plan\n"
-        "plan.sources(plan.Plan(peers=('optax',), backends=('jax', 'torch', 'dask')))\n"
-        "plan.cases(plan.Plan(quick=True))\n"
+        "import sys; from xloss_conformance.selection import Plan, cases, sources\n"
+        "sources(Plan(peers=('optax',), backends=('jax', 'torch', 'dask')))\n"
+        "cases(Plan(quick=True))\n"
         "print({'torch', 'jax', 'dask', 'optax', 'mpmath', 'scipy', 'array_api_strict'}"
         " & set(sys.modules))"
     )
@@ -175,7 +176,7 @@ def test_a_plan_imports_no_array_library() -> None:
 
 def test_without_a_name_everything_runs_that_is_here() -> None:
     libraries = {source.library for source in sources(Plan())}
-    assert libraries == {"numpy", "strict", "torch", "cuda", "jax", "dask", "cupy"}
+    assert libraries == set(LIBRARIES)
     assert {source.library for source in sources(Plan(quick=True))} == {"numpy", "strict", "torch"}
     assert {source.library for source in sources(Plan(peers=("optax",)))} == {"optax"}
     assert not any(source.required for source in sources(Plan()))

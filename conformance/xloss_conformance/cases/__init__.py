@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from ..case import Case
+from ..model import Case
 
 FILES = (
     "tail",

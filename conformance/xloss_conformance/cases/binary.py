@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Array, Case
+from ..model import Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid
 from .focal import NAN_BELOW_1, POWER
 from .given import GITHUB, KERAS, SKLEARN, TORCH

@@ -25,27 +25,33 @@ def compare_losses(
 ) -> int:
     """Print what `xloss_conformance.compare` finds; return 0 if they agree, 1 if not."""
     from xloss_conformance import Missing
-    from xloss_conformance.apart import WorkerFailed, call
-    from xloss_conformance.report.versus import compared
+    from xloss_conformance.comparison.record import Compared, compared
+    from xloss_conformance.workers import WorkerFailed, messages
 
     current_folder()
+    done, total = 0, 0
+
+    def at() -> str:
+        return f"comparing {a} and {b}" + (f", at case {done + 1} of {total}," if total else "")
+
+    options = dict(convention=convention, arrays=arrays, loss=loss, dtype=dtype, quick=quick)
     try:
         with progress_bar(f"{a} against {b}") as progress:
-            found = call(
+            for message in messages(
                 compared,
-                f"{a} and {b}",
+                at,
                 timeout,
                 (Missing, ValueError),
-                progress,
                 a,
                 b,
-                convention=convention,
-                arrays=arrays,
-                loss=loss,
-                dtype=dtype,
                 families=families or None,
-                quick=quick,
-            )
+                **options,
+            ):
+                if isinstance(message, Compared):
+                    found = message
+                else:
+                    done, total = message
+                    progress(done, total)
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:
