@@ -34,7 +34,6 @@ def compare_losses(
     def at() -> str:
         return f"comparing {a} and {b}" + (f", at case {done + 1} of {total}," if total else "")
 
-    options = dict(convention=convention, arrays=arrays, loss=loss, dtype=dtype, quick=quick)
     try:
         with progress_bar(f"{a} against {b}") as progress:
             for message in messages(
@@ -44,8 +43,12 @@ def compare_losses(
                 (Missing, ValueError),
                 a,
                 b,
+                convention=convention,
+                arrays=arrays,
+                loss=loss,
+                dtype=dtype,
                 families=families or None,
-                **options,
+                quick=quick,
             ):
                 if isinstance(message, Compared):
                     found = message
