@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from array_adapters import StandIn
 from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.deviations import FILE, read
 from xloss_conformance.libraries import ArrayLibrary
-from xloss_conformance.model import Array, Missing
+from xloss_conformance.model import Missing
 from xloss_conformance.result import explained
 from xloss_conformance.run import run
 from xloss_conformance.xloss_subjects import Xloss
@@ -20,35 +21,13 @@ from xloss_conformance.xloss_subjects import Xloss
 cupy = pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
 NAME = "standin"
-# What CuPy's own home has of the dtypes; it cannot be made without a GPU.
-DTYPES = ("float32", "float64", "float16")
 # The emulated kernels of the compiled engine have the cases of cross_entropy in test_emulated.py.
 CASES = [c for c in catalogue() if not c.on_demand and (c.quick or "focal" in c.loss)]
 
 
 @pytest.fixture(autouse=True)
 def standin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a home of that name."""
-    arrays: Any = import_module("standin")
-    real = import_module("xloss_conformance.libraries.cupy").CuPy
-
-    class StandIn(ArrayLibrary):
-        name = NAME
-        reads = False
-        flushes = real.flushes
-        same_bits = real.same_bits
-        dtypes = real.dtypes
-        layouts = ("C", "F", "reversed", "strided", "broadcast")
-
-        def array(self, values: Array, layout: str = "C") -> Any:
-            return arrays.DeviceArray(super().array(values, layout))
-
-        def host(self, x: Any) -> Array:
-            return super().host(x._values)
-
-        def misplaced(self, x: Any) -> str | None:
-            return None if isinstance(x, arrays.DeviceArray) else f"a {type(x).__name__}"
-
+    """Have a library of that name."""
     made, there = StandIn(), libraries._made
 
     def found(name: str) -> ArrayLibrary | Missing:
@@ -61,7 +40,7 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", StandIn.dtypes)
 def test_it_keeps_the_contract(dtype: str) -> None:
     subject = Xloss(NAME, dtype, engine="generic")
     assert subject.traits.flushes == (dtype != "float64")

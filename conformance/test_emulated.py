@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from array_adapters import adapter
 from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import logits
@@ -31,18 +32,9 @@ NAME = "emulated"
 
 @pytest.fixture(autouse=True)
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a home of that name: PyTorch's tensors, as they would be on a GPU."""
+    """Have a library of that name: PyTorch's tensors, as they would be on a GPU."""
     pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    from xloss_conformance.libraries.torch import Torch
-
-    class Emulated(Torch):
-        name = NAME
-        reads = False
-        same_bits = False
-        # A GPU's tensors lie at addresses that their dtype divides: copies to it make them so.
-        layouts = tuple(name for name in Torch.layouts if name != "misaligned")
-
-    made, there = Emulated(), libraries._made
+    made, there = adapter(NAME), libraries._made
 
     def found(name: str) -> ArrayLibrary | Missing:
         return made if name == NAME else there(name)

@@ -21,13 +21,13 @@ Call = Callable[[Case, Any, Any, dict[str, Any], Any], Called]
 class Arguments:
     """A case's arguments as one library's arrays, and what stood in them before the call."""
 
-    def __init__(self, home: ArrayLibrary, case: Case, given: Stored) -> None:
+    def __init__(self, library: ArrayLibrary, case: Case, given: Stored) -> None:
         layout = case.layout
         other = "readonly" if layout == "readonly" else "C"
-        self.home = home
+        self.library = library
 
         def made(value: Any, layout: str) -> Any:
-            return home.array(value, layout) if isinstance(value, np.ndarray) else value
+            return library.array(value, layout) if isinstance(value, np.ndarray) else value
 
         self.x = made(case.instead.get("x", given.x), layout)
         alike = given.targets is not None and given.targets.shape == given.x.shape
@@ -40,7 +40,7 @@ class Arguments:
         named = {"the first argument": self.x, "targets": self.targets, **self.options}
         arrays = {k: v for k, v in named.items() if hasattr(v, "dtype")}
         small = {k: v for k, v in arrays.items() if np.prod(v.shape) < LARGE}
-        return {k: self.home.host(v).copy() for k, v in small.items()}
+        return {k: self.library.host(v).copy() for k, v in small.items()}
 
     def changed(self) -> list[Problem]:
         """Return which arguments the call has written to."""
@@ -65,7 +65,7 @@ def same(a: Array | None, b: Array | None) -> bool:
 
 
 def run(
-    home: ArrayLibrary,
+    library: ArrayLibrary,
     case: Case,
     given: Stored,
     call: Call,
@@ -76,16 +76,16 @@ def run(
 ) -> Outcome:
     """Call once for the outcome, again for the same bits, and row by row where the case says so.
 
-    same_bits: whether rows are to have the same bits alone; None: as the home says.
+    same_bits: whether rows are to have the same bits alone; None: as the library says.
     """
-    alone = home.same_bits if same_bits is None else same_bits
-    with home.setting(given.dtype), warnings.catch_warnings(), np.errstate(all="ignore"):
+    alone = library.same_bits if same_bits is None else same_bits
+    with library.setting(given.dtype), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter(warn)  # type: ignore[arg-type]
-        arguments = Arguments(home, case, given)
-        outcome = once(home, case, arguments, given.upstream, call)
+        arguments = Arguments(library, case, given)
+        outcome = once(library, case, arguments, given.upstream, call)
         outcome.problems += arguments.changed()
         if outcome.error is None and repeat and not case.on_demand:
-            again = once(home, case, arguments, given.upstream, call)
+            again = once(library, case, arguments, given.upstream, call)
             pairs = [("value", outcome.value, again.value), ("gradient", outcome.grad, again.grad)]
             outcome.problems += [
                 Problem("repeat", f"a second call gives another {what}")
@@ -93,12 +93,12 @@ def run(
                 if not same(a, b)
             ]
         if outcome.error is None and case.split and alone:
-            outcome.problems += split(home, case, given, call)
+            outcome.problems += split(library, case, given, call)
     return outcome
 
 
 def once(
-    home: ArrayLibrary, case: Case, arguments: Arguments, upstream: Any, call: Call
+    library: ArrayLibrary, case: Case, arguments: Arguments, upstream: Any, call: Call
 ) -> Outcome:
     """Call, and read the results back."""
     outcome = Outcome()
@@ -107,30 +107,32 @@ def once(
             case, arguments.x, arguments.targets, arguments.options, upstream
         )
         if hasattr(value, "dtype"):
-            wrong = home.misplaced(value)
+            wrong = library.misplaced(value)
             if wrong:
                 outcome.problems.append(Problem("device", f"the value is {wrong}"))
-            outcome.value_dtype = home.dtype(value)
-        outcome.value = home.host(value) if hasattr(value, "dtype") else np.asarray(value, float)
+            outcome.value_dtype = library.dtype(value)
+        outcome.value = library.host(value) if hasattr(value, "dtype") else np.asarray(value, float)
         if grad is not None:
-            wrong = home.misplaced(grad)
+            wrong = library.misplaced(grad)
             if wrong:
                 outcome.problems.append(Problem("device", f"the gradient is {wrong}"))
-            outcome.grad_dtype = home.dtype(grad)
-            outcome.grad = home.host(grad)
+            outcome.grad_dtype = library.dtype(grad)
+            outcome.grad = library.host(grad)
         if to_targets is not None:
-            outcome.grad_targets = home.host(to_targets)
+            outcome.grad_targets = library.host(to_targets)
     except Exception as error:
         return Outcome(error=error, problems=outcome.problems)
     return outcome
 
 
-def split(home: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
+def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
     """Run every row alone, and compare its bits with the batch's."""
     by_row = {} if case.loss == "entropy" else {"reduction": "none"}
     options = {**given.options, **by_row}
     alone = replace(case, options={**case.options, **by_row}, value_only=True)
-    whole = once(home, alone, Arguments(home, alone, given._replace(options=options)), 1.0, call)
+    whole = once(
+        library, alone, Arguments(library, alone, given._replace(options=options)), 1.0, call
+    )
     if whole.value is None or case.axis != -1 or given.x.ndim != (1 if case.loss in BINARY else 2):
         return [Problem("split", "cannot be run row by row")]
     rows = len(given.x)
@@ -144,7 +146,7 @@ def split(home: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Pro
         }
         targets = None if given.targets is None else given.targets[i : i + 1]
         part = given._replace(x=given.x[i : i + 1], targets=targets, options=own)
-        one = once(home, alone, Arguments(home, alone, part), 1.0, call)
+        one = once(library, alone, Arguments(library, alone, part), 1.0, call)
         if not same(one.value, whole.value[i : i + 1]):
             found.append(f"row {i}")
     if not found:

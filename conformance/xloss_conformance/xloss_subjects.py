@@ -142,7 +142,7 @@ def _with(
     return loss(*leading, *rest, **options)
 
 
-# What the homes say too, for those who must not import a library to know.
+# What the libraries say too, for those who must not import a library to know.
 DTYPES_OF = {
     "strict": ("float32", "float64"),
     "dask": ("float32", "float64"),

@@ -1,4 +1,4 @@
-"""NumPy's arrays, and what every other home does in its own way."""
+"""NumPy's arrays, and what every other library does in its own way."""
 
 from __future__ import annotations
 
@@ -43,9 +43,13 @@ class ArrayLibrary:
         """Return the values as an array of this library, lying in memory as asked."""
         return laid_out(values, layout)
 
+    def read(self, x: Any) -> Array:
+        """Return the values as a NumPy array of their dtype; bfloat16 may become float32."""
+        return np.asarray(x)
+
     def host(self, x: Any) -> Array:
-        """Return the values as a NumPy array; floats as float64, which holds them all."""
-        read: Array = np.asarray(x)
+        """Return the same; floats as float64, which holds them all."""
+        read = self.read(x)
         return read if read.dtype.kind in "iub" else read.astype(np.float64)
 
     def dtype(self, x: Any) -> str:

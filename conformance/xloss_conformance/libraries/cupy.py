@@ -46,9 +46,8 @@ class CuPy(ArrayLibrary):
             return cupy.broadcast_to(made[:1].copy(), made.shape)
         return made
 
-    def host(self, x: Any) -> Array:
-        read = np.asarray(cupy.asnumpy(x))
-        return read if read.dtype.kind in "iub" else read.astype(np.float64)
+    def read(self, x: Any) -> Array:
+        return np.asarray(cupy.asnumpy(x))
 
     def misplaced(self, x: Any) -> str | None:
         return None if isinstance(x, cupy.ndarray) else f"a {type(x).__qualname__}, not CuPy's"

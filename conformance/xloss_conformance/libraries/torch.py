@@ -51,9 +51,9 @@ class Torch(ArrayLibrary):
             return x[:1].clone().expand(x.shape)
         return x.contiguous()
 
-    def host(self, x: Any) -> Array:
+    def read(self, x: Any) -> Array:
         x = x.detach().cpu()
-        return np.asarray((x.double() if x.is_floating_point() else x).numpy())
+        return np.asarray((x.float() if x.dtype == torch.bfloat16 else x).numpy())
 
     def dtype(self, x: Any) -> str:
         return str(x.dtype).removeprefix("torch.")
