@@ -257,6 +257,12 @@ def test_the_documents_convention_works_and_is_needed(
     del sys.modules["mine"]
 
 
+def test_a_convention_may_import_what_it_needs_from_the_old_place() -> None:
+    from xloss_conformance import Differs, subject
+
+    assert subject.Differs is Differs
+
+
 def test_the_document_names_every_convention_there_is() -> None:
     from xloss_conformance.conventions import NAMES
 

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type, index, operator"
 """The oracle against textbook formulas, numerical differentiation, values by hand, and limits."""
 
 import pytest

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type, index, operator"
 """The oracle's reductions, its errors in ulp, and what it refuses."""
 
 import math

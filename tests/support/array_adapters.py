@@ -18,24 +18,29 @@ def _strict(place: str) -> ArrayLibrary:
     """Devices that are not the default one and that the host cannot read."""
     from xloss_conformance.libraries.strict import Strict
 
-    return type("Strict", (Strict,), {"place": place, "reads": False})()
+    made = Strict()
+    made.place, made.reads = place, False
+    return made
 
 
 def _dask() -> ArrayLibrary:
     """Chunks of 3 along every axis, however long: the class axis is cut too."""
     from xloss_conformance.libraries.dask import Dask
 
-    return type("Dask", (Dask,), {"most_chunks": sys.maxsize})()
+    made = Dask()
+    made.most_chunks = sys.maxsize
+    return made
 
 
 def _emulated() -> ArrayLibrary:
     """PyTorch's CPU tensors, as they would be on a GPU."""
     from xloss_conformance.libraries.torch import Torch
 
+    made = Torch()
+    made.name, made.reads, made.same_bits = "emulated", False, False
     # A GPU's tensors lie at addresses that their dtype divides: copies to it make them so.
-    layouts = tuple(name for name in Torch.layouts if name != "misaligned")
-    own = {"name": "emulated", "reads": False, "same_bits": False, "layouts": layouts}
-    return type("Emulated", (Torch,), own)()
+    made.layouts = tuple(name for name in Torch.layouts if name != "misaligned")
+    return made
 
 
 class StandIn(ArrayLibrary):
