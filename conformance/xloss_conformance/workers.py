@@ -57,7 +57,8 @@ def _begin(threads: int) -> None:
     if POSIX:
         os.setsid()  # whatever it starts ends with its group; Ctrl-C reaches the parent alone
         os.register_at_fork(after_in_child=_let_go)
-        _pipes.update({fd: _identity(fd) for fd in _open_pipes()})
+        found = {fd: _pipe(fd) for fd in map(int, os.listdir("/dev/fd")) if fd > 2}
+        _pipes.update({fd: pipe for fd, pipe in found.items() if pipe is not None})
     # The executor terminates a process whose pipe is gone; `_next` leaves with a code that says so.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -67,16 +68,13 @@ def _begin(threads: int) -> None:
         os.environ.setdefault(variable, str(threads))
 
 
-def _open_pipes() -> Iterator[int]:
-    for name in os.listdir("/dev/fd"):
-        with suppress(OSError):  # the descriptor of the listing itself is closed by now
-            if int(name) > 2 and stat.S_ISFIFO(os.fstat(int(name)).st_mode):
-                yield int(name)
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino
+def _pipe(fd: int) -> tuple[int, int] | None:
+    """Return which pipe a descriptor is of; None where it is closed, or of something else."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) else None
 
 
 def _let_go() -> None:
@@ -118,25 +116,15 @@ def _next(refused: tuple[type[Exception], ...]) -> list[Any]:
         # One of the kinds that the other side knows, made of text: it can surely be sent.
         raise next(kind for kind in refused if isinstance(error, kind))(str(error)) from None
     except BaseException as error:
-        raise WorkerFailed(_with_traceback(error)) from None
+        first = traceback.format_exception_only(error)[-1].strip()
+        raise WorkerFailed(f"{first}\n{traceback.format_exc()}") from None
     finally:
         if os.getpid() != me:  # a stranger forked, and both processes came back
             os._exit(0)
         # Where a stranger has closed all descriptors and opened a file, that may have the number
         # of a pipe, and would be written to.
-        for fd, identity in _pipes.items():
-            try:
-                kept = _identity(fd) == identity
-            except OSError:
-                kept = False
-            if not kept:
-                os._exit(PIPE_LOST)
-
-
-def _with_traceback(error: BaseException) -> str:
-    """Return what an error says in its first line, and its traceback in those after it."""
-    first = traceback.format_exception_only(error)[-1].strip()
-    return f"{first}\n{traceback.format_exc()}"
+        if any(_pipe(fd) != pipe for fd, pipe in _pipes.items()):
+            os._exit(PIPE_LOST)
 
 
 # ---- In the parent -------------------------------------------------------------------------------
@@ -233,11 +221,6 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def first_ready(workers: Sequence[Worker]) -> None:
-    """Wait a moment for the first message of any."""
-    wait([worker.asked[0] for worker in workers], LOOK, FIRST_COMPLETED)
-
-
 # ---- Many sources --------------------------------------------------------------------------------
 
 
@@ -265,7 +248,7 @@ def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: fl
         for worker in workers:
             take_next(worker)
         while at:
-            first_ready(list(at))
+            wait([worker.asked[0] for worker in at], LOOK, FIRST_COMPLETED)
             for worker, place in list(at.items()):
                 limit = timeout if sources[place].stranger else OURS * timeout
                 where = collector.at(place, sources[place].library)
@@ -314,7 +297,7 @@ def messages(
     try:
         worker.begin(function, *arguments, **options)
         while True:
-            first_ready([worker])
+            wait([worker.asked[0]], LOOK)
             if worker.ready(timeout, at()):
                 found = worker.receive(at())
                 if not found:
