@@ -9,17 +9,7 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import INF, NAN, ONE, WIDE
-from .binary_common import (
-    COUNT,
-    HARD,
-    NONE,
-    PROBS,
-    ROWS,
-    SOFT,
-    UPSTREAM,
-    common,
-    swap,
-)
+from .binary_common import COUNT, HARD, NONE, PROBS, ROWS, SOFT, UPSTREAM, common, swap
 from .given import GITHUB, KERAS, SKLEARN, TORCH
 
 
