@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import made_record
 from browsing import CELL, Open, click, find, focused, press, texts, until, wait
-from xloss_conformance.verdict import RULES
+from xloss_conformance.model import RULES
 
 
 def test_the_head_says_what_was_judged_where_and_the_verdict(opened: Open) -> None:

@@ -80,6 +80,16 @@ def child_stays_and_it_dies(logits, targets):
     os._exit(3)
 
 
+def child_leaves_the_group(logits, targets):
+    if os.fork() == 0:
+        os.setsid()
+        os.closerange(0, 3)  # what the command prints to ends with the command
+        with open(HERE / "left", "a") as f:
+            f.write(f"{os.getpid()}\\n")
+        time.sleep(600)
+    return exact(logits, targets)
+
+
 def comes_back_twice(logits, targets):
     os.fork()
     return exact(logits, targets)
@@ -193,6 +203,18 @@ def test_its_end_is_seen_though_a_child_of_it_holds_the_pipe():
         "xloss: the process running mine.py:child_stays_and_it_dies float32 on tail/gap 17 died: "
         "exit code 3\n"
     )
+
+
+def test_a_process_that_leaves_the_group_holds_up_nothing():
+    """It holds no pipe of its parent's: the command would wait for their end for ever."""
+    try:
+        ran = conform("mine.py:child_leaves_the_group", *ONE)
+        assert (ran.returncode, ran.stderr) == (0, "")
+    finally:
+        left = [int(pid) for pid in Path("left").read_text().split()]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert left
 
 
 def test_one_that_comes_back_twice_answers_once():
