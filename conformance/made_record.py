@@ -49,6 +49,8 @@ def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 0.625, **more:
         "status": status,
         "value_ulp": None if refused else ulp,
         "grad_ulp": None if refused else 1.25,
+        "value_share": None if refused else ulp if isinstance(ulp, str) else ulp / 4,
+        "grad_share": None if refused else 0.3125,
         "note": "",
         "findings": [{**lost, "got": 0.0, "want": 2.5e-07}] if status == "fail" else [],
         "got": {} if refused else {"value": "[0, 0.5]"},

@@ -31,7 +31,7 @@ that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 o
 offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ). Lists of
 failures name the cases, how many failed, and the worst one in numbers; what a case is for is not
 always why a loss fails it: the numbers tell."""
-KINDS = {"candidate": "The candidate", "xloss": "xloss", "peer": "The peers"}
+KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
 def markdown(record: dict[str, Any], again: str = "", pictures: Sequence[str] = ()) -> str:

@@ -15,6 +15,13 @@ LETTERS = {"pass": "p", "fail": "f", "declared": "d", "refused": "r"}
 STATUSES = {v: k for k, v in LETTERS.items()}
 NONE = "."  # no such cell
 LATER = ("inputs", "setup")  # of a case: only its details show them
+# Numbers of a cell, of which three digits are kept, and their columns.
+SHORT = {
+    "value_ulp": "value",
+    "grad_ulp": "grad",
+    "value_share": "value_share",
+    "grad_share": "grad_share",
+}
 
 
 class Table:
@@ -56,8 +63,7 @@ def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
     ]
     head["cells"] = {
         "status": "".join(NONE if cell is None else LETTERS[cell["status"]] for cell in cells),
-        "value": column("value_ulp"),
-        "grad": column("grad_ulp"),
+        **{name: column(key) for key, name in SHORT.items()},
         "note": ",".join(str(notes.place(c["note"])) if c and c["note"] else "" for c in cells),
         "notes": notes.values,
         "reasons": reasons.values,
@@ -95,7 +101,7 @@ def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
     common, *packed = [json.loads(line) for line in text.split("\n")]
     columns = head["cells"]
     calls = ["\n".join(common["lines"][i] for i in call) for call in common["calls"]]
-    flat = {k: columns[k].split(",") for k in ("value", "grad", "note")}
+    flat = {k: columns[k].split(",") for k in (*SHORT.values(), "note")}
     cases = [
         {**case, "reason": columns["reasons"][case["reason"]], **{k: more[k] for k in LATER}}
         for case, more in zip(head["cases"], packed, strict=True)
@@ -114,8 +120,7 @@ def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
                     "case": case["name"],
                     "subject": subject["name"],
                     "status": STATUSES[columns["status"][at]],
-                    "value_ulp": _number(flat["value"][at]),
-                    "grad_ulp": _number(flat["grad"][at]),
+                    **{key: _number(flat[name][at]) for key, name in SHORT.items()},
                     "note": columns["notes"][int(note)] if note else "",
                     "findings": [
                         dict(zip(FINDING, finding, strict=True)) for finding in texts[findings]
