@@ -23,8 +23,9 @@ and is the same for everybody ([accuracy](accuracy.md)), or when another of the 
 broken. Where a library defines a loss otherwise, it is judged by its own definition; what it does
 not offer is not held against it."""
 PAGE = """\
-[The page](conformance.html) has every call: its input, what was expected and what came, and lines
-that reproduce it. Save it and open it in a browser: it needs no network."""
+The page of this run begins with what each loss does wrong, whether it matters in training and how
+to see it again; it also has every call, with lines that reproduce it. The documentation site has
+it, and `{page}` makes it here, in one file that needs no network."""
 READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
@@ -34,9 +35,14 @@ always why a loss fails it: the numbers tell."""
 KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
-def markdown(record: dict[str, Any], again: str = "", pictures: Sequence[str] = ()) -> str:
-    """Return the document; `again` is the command that makes it, `pictures` files beside it."""
-    parts = [*_head(record, again, pictures)]
+def markdown(
+    record: dict[str, Any], again: str = "", page: str = "", pictures: Sequence[str] = ()
+) -> str:
+    """Return the document.
+
+    again: the command that makes it; page: the one that makes the page; pictures: files beside it.
+    """
+    parts = [*_head(record, again, page, pictures)]
     for kind in counts(record):
         parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
         parts += _failures(record, kind)
@@ -44,7 +50,7 @@ def markdown(record: dict[str, Any], again: str = "", pictures: Sequence[str] = 
     return "\n\n".join(parts) + "\n"
 
 
-def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterator[str]:
+def _head(record: dict[str, Any], again: str, page: str, pictures: Sequence[str]) -> Iterator[str]:
     machine = record["machine"]
     cases, families = len(record["cases"]), len(record["families"])
     yield "# Conformance"
@@ -53,7 +59,7 @@ def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterat
     yield ASKED.format(cases=cases, families=families)
     yield f"**{text(verdict(record))}.**"
     if pictures:
-        yield PAGE
+        yield PAGE.format(page=page)
         yield f"![The page of this run]({pictures[0]})"
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]

@@ -246,10 +246,12 @@ def _times(off: float) -> str:
 def shown(got: float, want: float) -> tuple[str, str]:
     """Return two numbers in as many digits as tell them apart."""
     words = {"nan": "NaN", "inf": "infinity", "-inf": "-infinity", "-0": "0"}
-    for digits in range(2, 18):
-        pair = f"{got:.{digits}g}", f"{want:.{digits}g}"
-        if pair[0] != pair[1]:
-            break
+    digits = 3
+    if isfinite(got) and isfinite(want) and got != 0 != want:
+        apart = (n for n in range(2, 17) if f"{got:.{n}g}" != f"{want:.{n}g}")
+        # One digit more than tells them apart, so that the distance can be seen, too.
+        digits = max(digits, next(apart, 16) + 1)
+    pair = f"{got:.{digits}g}", f"{want:.{digits}g}"
     return words.get(pair[0], pair[0]), words.get(pair[1], pair[1])
 
 

@@ -16,7 +16,7 @@ LOOKS = {YES: "yes", SOMETIMES: "sometimes", NO: "no"}
 
 
 def word(name: str, text: str = "") -> str:
-    """Return a word of the suite as a button that explains it: it works by touch and by keyboard."""
+    """Return a word of the suite as a button that explains it, by touch and by keyboard too."""
     where = f"word-{name.replace(' ', '-')}"
     return f'<button type="button" class="word" popovertarget="{where}">{text or name}</button>'
 

@@ -1,14 +1,12 @@
-"""A record as the page carries it: what the matrix needs at once, the rest compressed.
+"""A record as the page carries it and as it is published: what the matrix shows, then the rest.
 
-The page is the only published copy of a record, so packing loses nothing but digits of an error
-in ulp beyond the third: ``unpack(*pack(record))`` is the record.
+Packing loses nothing but digits of an error beyond the third: ``unpack(*pack(record))`` is the
+record.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from typing import Any
 
 LETTERS = {"pass": "p", "fail": "f", "declared": "d", "refused": "r"}
@@ -45,7 +43,7 @@ def short(ulp: Any) -> str:
 
 
 def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return what the matrix shows, and the details of every cell: deflated, in base 64."""
+    """Return what the matrix shows, and the details of every cell as lines of JSON."""
     names = [subject["name"] for subject in record["subjects"]]
     found = {(cell["case"], cell["subject"]): cell for cell in record["cells"]}
     rows = [[found.get((case["name"], name)) for name in names] for case in record["cases"]]
@@ -68,10 +66,10 @@ def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
         "notes": notes.values,
         "reasons": reasons.values,
     }
-    return head, _deflated(record["cases"], rows)
+    return head, _details(record["cases"], rows)
 
 
-def _deflated(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]]) -> str:
+def _details(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]]) -> str:
     """Lines of JSON: first the distinct calls and their distinct lines, then a case each."""
     lines, calls = Table(), Table()
     packed = []
@@ -88,8 +86,7 @@ def _deflated(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None
             cells.append([calls.place(call), *(texts.place(part) for part in (*sides, findings))])
         packed.append({**{k: case[k] for k in LATER}, "texts": texts.values, "cells": cells})
     whole = [{"lines": lines.values, "calls": calls.values}, *packed]
-    text = "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
 
 
 FINDING = ("rule", "detail", "ulp", "at", "got", "want")
@@ -97,8 +94,7 @@ FINDING = ("rule", "detail", "ulp", "at", "got", "want")
 
 def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
     """Return the record."""
-    text = zlib.decompress(base64.b64decode(details)).decode()
-    common, *packed = [json.loads(line) for line in text.split("\n")]
+    common, *packed = [json.loads(line) for line in details.split("\n")]
     columns = head["cells"]
     calls = ["\n".join(common["lines"][i] for i in call) for call in common["calls"]]
     flat = {k: columns[k].split(",") for k in (*SHORT.values(), "note")}

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from functools import cache
 from html import escape
 from importlib.metadata import PackageNotFoundError, metadata
@@ -22,9 +23,10 @@ KINDS = {"candidate": "candidates", "peer": "the peers", "xloss": "xloss"}
 HOMES = ("Documentation", "Homepage", "Source", "Repository")
 MATRIX = (
     f"A row is a case, and cases that ask about the same thing are a {word('family')}; a column is "
-    f"a {word('subject')}. A cell says how much of its own {word('budget')} the worst error of that "
-    f"{word('call')} takes: 31% is well within, ✕12 is twelve times too much. The names of xloss’s "
-    f"columns say on which arrays it runs, and by which engine: {word('generic')} is the plain one."
+    f"a {word('subject')}. A cell says how much of its own {word('budget')} the worst error of "
+    f"that {word('call')} takes: 31% is well within, ✕12 is twelve times too much. The names of "
+    f"xloss’s columns say on which arrays it runs, and by which engine: {word('generic')} is the "
+    "plain one."
 )
 
 
@@ -48,7 +50,7 @@ def page(record: dict[str, Any]) -> str:
         "words": words(),
         "training": _embedded({name: rule.training for name, rule in RULES.items()}),
         "data": _embedded(head),
-        "details": details,
+        "details": base64.b64encode(zlib.compress(details.encode(), 9)).decode(),
         "script": script,
     }
     # In one pass: what a record says is never looked through for places to fill.
@@ -64,7 +66,8 @@ def record_of(html: str) -> dict[str, Any]:
             raise ValueError(f"no page of this suite: it has no {name}")
         return found[1]
 
-    return unpack(json.loads(block("data")), block("details"))
+    details = zlib.decompress(base64.b64decode(block("details"))).decode()
+    return unpack(json.loads(block("data")), details)
 
 
 @cache

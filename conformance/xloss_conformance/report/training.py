@@ -107,12 +107,12 @@ EFFECTS = {
     "nan": Effect(
         YES,
         "The loss is NaN; a gradient taken through it would be too, and with it every parameter.",
-        "One NaN in a gradient spoils every parameter at the optimizer's next step.",
+        "One NaN in a gradient spoils every parameter that it reaches, at the next step.",
     ),
     "infinite": Effect(
         YES,
         "One infinite row makes the mean of the whole batch infinite.",
-        "An infinite entry in a gradient spoils every parameter at the optimizer's next step.",
+        "An infinite entry in a gradient spoils every parameter that it reaches, at the next step.",
     ),
     "hidden": Effect(
         YES,
@@ -188,7 +188,7 @@ WORDS = {
     " precision, and its value and its gradient are compared with the exact answer.",
     "subject": "One implementation: the losses of one library, on its arrays, in one precision.",
     "family": "Cases that ask about the same thing.",
-    "generic": "xloss without a compiled engine: the array library’s own operations compute it.",
+    "generic": "The plain way: xloss by the array library’s own operations, no compiled engine.",
     "not offered": "The library has no such loss, option or precision, so nothing was asked."
     " It counts neither as right nor as wrong.",
     "declared": "A failure that is known and listed with its reason; it does not count as new.",
