@@ -165,6 +165,8 @@ def hostile() -> Record:
         | {"findings": [finding], "call": bad("call")}
         for of in cases
     ]
+    # The first by a number that is wrong, so that its family is a heading of the page.
+    cells[0]["findings"] = [finding | {"rule": "value"}]
     made = record(subjects, cases, cells)
     made["machine"]["processor"] = bad("processor")
     made["deviations"]["stale"] = [bad("stale")]
