@@ -44,6 +44,11 @@ def test_the_document_says_what_passes_and_what_fails() -> None:
     assert "generated, by `make it`; no row is edited by hand" in text
     assert "`make the page` makes it here" in " ".join(text.split())
     assert "**The peers fail 8 of 12 calls; xloss passes all 21 calls.**" in text
+    assert text.index("## What differs, and whether it matters") < text.index("## The peers")
+    assert (
+        "- **Confident rows** (can matter, 2 of 4 calls): returns 0 where the exact loss is 2.5e-07"
+        " (`tail/gap 17`). In training: These rows’ share of the logged loss is lost"
+    ) in text
     assert "| tail (4) | 1.2 | 1.2 |" in text
     assert "| tail (4) | ✕ 4/4 | ✕ 4/4 |" in text
     assert "| masks (3) | 1.2 | declared |" in text
@@ -96,10 +101,10 @@ def test_the_published_document_is_what_the_published_record_gives(
 def test_no_published_file_is_large() -> None:
     """Every version of a generated file stays in the repository for good."""
     files = {path.name: path.stat().st_size for path in DOCS.glob("conformance*")}
-    assert {RECORD, "conformance.md", *PICTURES} == files.keys() - {"conformance.html"}
-    assert {
-        name: n for name, n in files.items() if n > 400_000 and name != "conformance.html"
-    } == {}
+    files.pop("conformance.html", None)  # made for the documentation site, and ignored by git
+    assert files.keys() == {RECORD, "conformance.md", *PICTURES}
+    limits = {RECORD: 600_000}
+    assert {name: n for name, n in files.items() if n > limits.get(name, 400_000)} == {}
 
 
 def test_the_published_run_is_whole(published: made_record.Record) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import floor, inf, isnan, log10
 from typing import Any
 
+from .mistakes import judged, picked
 from .pack import short
 from .page import counts, verdict
 
@@ -42,7 +43,7 @@ def markdown(
 
     again: the command that makes it; page: the one that makes the page; pictures: files beside it.
     """
-    parts = [*_head(record, again, page, pictures)]
+    parts = [*_head(record, again, page, pictures), *_opening(record)]
     for kind in counts(record):
         parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
         parts += _failures(record, kind)
@@ -72,6 +73,26 @@ def _head(record: dict[str, Any], again: str, page: str, pictures: Sequence[str]
     if record["missing"]:
         rows.append(["not on this machine", text("; ".join(record["missing"]))])
     yield table(["", ""], rows)
+
+
+def _opening(record: dict[str, Any]) -> Iterator[str]:
+    """Say what differs and whether it matters, as the page does at its head."""
+    yield "## What differs, and whether it matters"
+    for one in judged(record):
+        yield f"### {text(one.name)} {text(one.version)}"
+        if not one.mistakes:
+            yield f"No rule is broken in {one.judged:,} calls."
+            continue
+        lines = [f"Wrong in {one.failed:,} of {one.judged:,} calls: {one.sorts()}.", ""]
+        shown, more = picked(one.mistakes)
+        for mistake in shown:
+            often = f"{mistake.matters}, {mistake.failed:,} of {mistake.judged:,} calls"
+            lines.append(
+                f"- **{text(mistake.title)}** ({often}): {text(mistake.did)}"
+                f" ({code(mistake.cell['case'])}). In training: {text(mistake.consequence)}"
+            )
+        lines += [f"- And {text(', '.join(m.title.lower() for m in more))}."] if more else []
+        yield "\n".join(lines)
     yield READ
 
 
@@ -214,13 +235,13 @@ def _definitions(record: dict[str, Any]) -> Iterator[str]:
             key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
             found.setdefault(key, set()).add(cell["case"])
     rows = []
-    for judged in ("by its own definition", "declared", "not offered"):
+    for how in ("by its own definition", "declared", "not offered"):
         for name in dict.fromkeys(subjects.values()):
-            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, judged)}
+            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, how)}
             listed = sorted(notes, key=lambda note: -notes[note])
             if notes:
                 what = "; ".join(f"{text(note)} ({notes[note]})" for note in listed)
-                rows.append([text(name), judged, what])
+                rows.append([text(name), how, what])
     if rows:
         yield "## Defined otherwise, or not offered"
         yield table(["subject", "judged", "why (cases)"], rows)
