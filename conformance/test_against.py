@@ -16,9 +16,10 @@ import pytest
 import xloss
 from xloss_conformance import Comparison, Convention, Missing, compare
 from xloss_conformance.cases import case
-from xloss_conformance.pairs import Pair
-from xloss_conformance.report.versus import families, record
-from xloss_conformance.subject import Differs
+from xloss_conformance.comparison.pair import Pair
+from xloss_conformance.comparison.record import record
+from xloss_conformance.comparison.result import families
+from xloss_conformance.model import Differs
 
 BOTH = xloss.value_and_grad(xloss.cross_entropy)
 FAMILIES = ["tail", "ties", "masks", "all absent"]
@@ -254,9 +255,9 @@ def test_the_order_is_the_catalogues() -> None:
 
 
 def test_a_library_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xloss_conformance import homes
+    from xloss_conformance import libraries
 
-    monkeypatch.setattr(homes, "_made", lambda name: Missing(f"{name}: not here"))
+    monkeypatch.setattr(libraries, "_made", lambda name: Missing(f"{name}: not here"))
     with pytest.raises(Missing, match="strict: not here"):
         compare("xloss:strict", "xloss")
 

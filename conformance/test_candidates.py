@@ -15,10 +15,9 @@ import xloss
 from by_hand import BITS, LABELS, ROW_WEIGHT, SOFT, Z, made
 from xloss_conformance import Convention, check
 from xloss_conformance.candidates import Candidate, ask, load
-from xloss_conformance.case import Case
 from xloss_conformance.conventions import convention
-from xloss_conformance.loading import LoadError
-from xloss_conformance.verdict import judge
+from xloss_conformance.judge import judge
+from xloss_conformance.model import Case, LoadError
 
 BOTH = xloss.value_and_grad(xloss.cross_entropy)
 PLAIN = made(Z, LABELS)
@@ -256,6 +255,12 @@ def test_the_documents_convention_works_and_is_needed(
     assert judge(loaded, weighted).status == "fail"
     assert not check(loaded.function, convention=style, families=["options"]).ok
     del sys.modules["mine"]
+
+
+def test_a_convention_may_import_what_it_needs_from_the_old_place() -> None:
+    from xloss_conformance import Differs, subject
+
+    assert subject.Differs is Differs
 
 
 def test_the_document_names_every_convention_there_is() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import xloss
-from xloss_conformance.case import BINARY, DTYPES, LAYOUTS, LOSSES, Case
 from xloss_conformance.cases import case, catalogue
-from xloss_conformance.subjects import Xloss
-from xloss_conformance.verdict import judge
+from xloss_conformance.judge import judge
+from xloss_conformance.model import BINARY, DTYPES, LAYOUTS, LOSSES, Case
+from xloss_conformance.xloss_subjects import Xloss
 
 CROSS_ENTROPY = {
     "tail",

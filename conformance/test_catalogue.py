@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from xloss_conformance.case import Case
 from xloss_conformance.cases import catalogue
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.homes import HOMES, Missing, home
-from xloss_conformance.report.text import explained
-from xloss_conformance.subjects import Xloss, of, present
-from xloss_conformance.suite import run
+from xloss_conformance.libraries import LIBRARIES, array_library
+from xloss_conformance.model import Case, Missing
+from xloss_conformance.result import explained
+from xloss_conformance.run import run
+from xloss_conformance.xloss_subjects import Xloss, of, present
 
 FAMILIES: dict[str, list[Case]] = {}
 for case in catalogue():
@@ -20,13 +20,13 @@ for case in catalogue():
 
 def here(library: str) -> bool:
     try:
-        home(library)
+        array_library(library)
     except Missing:
         return False
     return True
 
 
-@pytest.mark.parametrize("library", HOMES)
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_here(library: str) -> None:
     try:
         for subject in of(library):
@@ -37,7 +37,7 @@ def test_a_library_is_here(library: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    "subject", [s for name in HOMES if here(name) for s in of(name)], ids=lambda s: s.name
+    "subject", [s for name in LIBRARIES if here(name) for s in of(name)], ids=lambda s: s.name
 )
 def test_xloss_keeps_its_contract(subject: Xloss, family: str) -> None:
     # JAX compiles every operation of every shape, minutes of it: `xloss conform` judges all cases.

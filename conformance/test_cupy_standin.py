@@ -8,60 +8,39 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xloss_conformance import homes
-from xloss_conformance.case import Array
+from array_adapters import StandIn
+from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.homes import Home, Missing
-from xloss_conformance.report.text import explained
-from xloss_conformance.subjects import Xloss
-from xloss_conformance.suite import run
+from xloss_conformance.libraries import ArrayLibrary
+from xloss_conformance.model import Missing
+from xloss_conformance.result import explained
+from xloss_conformance.run import run
+from xloss_conformance.xloss_subjects import Xloss
 
 cupy = pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
 NAME = "standin"
-# What CuPy's own home has of the dtypes; it cannot be made without a GPU.
-DTYPES = ("float32", "float64", "float16")
 # The emulated kernels of the compiled engine have the cases of cross_entropy in test_emulated.py.
 CASES = [c for c in catalogue() if not c.on_demand and (c.quick or "focal" in c.loss)]
 
 
 @pytest.fixture(autouse=True)
 def standin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a home of that name."""
-    arrays: Any = import_module("standin")
-    real = import_module("xloss_conformance.homes.cupy").CuPy
+    """Have a library of that name."""
+    made, there = StandIn(), libraries._made
 
-    class StandIn(Home):
-        name = NAME
-        reads = False
-        flushes = real.flushes
-        same_bits = real.same_bits
-        dtypes = real.dtypes
-        layouts = ("C", "F", "reversed", "strided", "broadcast")
-
-        def array(self, values: Array, layout: str = "C") -> Any:
-            return arrays.DeviceArray(super().array(values, layout))
-
-        def host(self, x: Any) -> Array:
-            return super().host(x._values)
-
-        def misplaced(self, x: Any) -> str | None:
-            return None if isinstance(x, arrays.DeviceArray) else f"a {type(x).__name__}"
-
-    made, there = StandIn(), homes._made
-
-    def found(name: str) -> Home | Missing:
+    def found(name: str) -> ArrayLibrary | Missing:
         return made if name == NAME else there(name)
 
-    monkeypatch.setattr(homes, "_made", found)
+    monkeypatch.setattr(libraries, "_made", found)
     # There is no GPU to ask, and no cuBLAS.
     monkeypatch.setattr(
         "xloss.backends.cupy.linear_products.has_tensor_cores", lambda weight: False
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", StandIn.dtypes)
 def test_it_keeps_the_contract(dtype: str) -> None:
     subject = Xloss(NAME, dtype, engine="generic")
     assert subject.traits.flushes == (dtype != "float64")

@@ -9,11 +9,11 @@ import pytest
 
 from xloss_conformance.cases import catalogue
 from xloss_conformance.deviations import FILE, BadFile, Deviation, declared, read, stale
-from xloss_conformance.suite import Report, Told
-from xloss_conformance.verdict import Finding, Verdict
+from xloss_conformance.model import Finding, SubjectInfo, Verdict
+from xloss_conformance.result import Report
 
 TAIL = [case for case in catalogue() if case.family == "tail"]
-SUBJECT = Told("mine float32", "candidate", "numpy", "", "cpu", "float32", "", "1")
+SUBJECT = SubjectInfo("mine float32", "candidate", "numpy", "", "cpu", "float32", "", "1")
 ENTRY = Deviation("mine *", "tail/*", "value", "a reason", "https://example.org/1")
 TEXT = """
 [[deviation]]

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xloss_conformance import homes
-from xloss_conformance.case import DTYPES, Case
+from array_adapters import adapter
+from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import logits
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.homes import Home, Missing
-from xloss_conformance.report.text import explained
-from xloss_conformance.subject import Subject
-from xloss_conformance.subjects import COMPILED, DTYPES_OF, Xloss, of
-from xloss_conformance.suite import Report, run
+from xloss_conformance.libraries import ArrayLibrary
+from xloss_conformance.model import DTYPES, Case, Missing, Subject
+from xloss_conformance.result import Report, explained
+from xloss_conformance.run import run
+from xloss_conformance.xloss_subjects import COMPILED, DTYPES_OF, Xloss, of
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None,
@@ -32,23 +32,14 @@ NAME = "emulated"
 
 @pytest.fixture(autouse=True)
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a home of that name: PyTorch's tensors, as they would be on a GPU."""
+    """Have a library of that name: PyTorch's tensors, as they would be on a GPU."""
     pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    from xloss_conformance.homes.torch import Torch
+    made, there = adapter(NAME), libraries._made
 
-    class Emulated(Torch):
-        name = NAME
-        reads = False
-        same_bits = False
-        # A GPU's tensors lie at addresses that their dtype divides: copies to it make them so.
-        layouts = tuple(name for name in Torch.layouts if name != "misaligned")
-
-    made, there = Emulated(), homes._made
-
-    def found(name: str) -> Home | Missing:
+    def found(name: str) -> ArrayLibrary | Missing:
         return made if name == NAME else there(name)
 
-    monkeypatch.setattr(homes, "_made", found)
+    monkeypatch.setattr(libraries, "_made", found)
     monkeypatch.setitem(COMPILED, NAME, "cuda")
 
 
@@ -105,8 +96,8 @@ def test_blocks_that_share_a_row_keep_it_too(dtype: str) -> None:
 
 def test_where_there_is_a_gpu_the_stricter_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("cuda", "cupy"):
-        own = homes._made(NAME)
-        monkeypatch.setattr(homes, "_made", lambda name, own=own: own)
+        own = libraries._made(NAME)
+        monkeypatch.setattr(libraries, "_made", lambda name, own=own: own)
         without = [s.traits.compiled for s in of(library)]
         assert not any(without)
         with gpu():

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from xloss_conformance import expected
-from xloss_conformance.case import Case, Stored, stored
+from xloss_conformance.call_subject import same
 from xloss_conformance.cases import catalogue
-from xloss_conformance.expected import Expected, compute, key
-from xloss_conformance.running import same
+from xloss_conformance.expected import compute, key
+from xloss_conformance.model import Case, Expected, Stored
+from xloss_conformance.rounding import stored
 
 Asked = dict[str, tuple[Case, Stored]]
 

@@ -15,7 +15,7 @@ from xloss_conformance.cases import catalogue
 from xloss_conformance.report import training
 from xloss_conformance.report.mistakes import Judged, Mistake, judged, picked
 from xloss_conformance.report.training import EFFECTS, FAMILIES, NO, ORDER, SOMETIMES, YES
-from xloss_conformance.verdict import RULES
+from xloss_conformance.model import RULES
 
 
 def test_every_rule_and_every_family_says_what_it_means_in_training() -> None:
@@ -211,7 +211,7 @@ def test_a_wrong_loss_that_runs() -> None:
     from xloss_conformance.cases import case
     from xloss_conformance.conventions import convention
     from xloss_conformance.report.record import record
-    from xloss_conformance.suite import run
+    from xloss_conformance.run import run
 
     def textbook(logits: np.ndarray, targets: np.ndarray) -> Any:
         p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import made_record
 from browsing import CELL, Open, click, find, focused, press, texts, until, wait
+from xloss_conformance.model import RULES
 from xloss_conformance.report.training import RULES as TRAINING
-from xloss_conformance.verdict import RULES
 
 
 def test_the_head_says_what_was_judged_where_and_the_verdict(opened: Open) -> None:

@@ -27,8 +27,8 @@ from by_hand import (
     needs_all,
     peer,
 )
-from xloss_conformance.case import FLOATING, Case
 from xloss_conformance.conventions import convention
+from xloss_conformance.model import FLOATING, Case
 from xloss_conformance.peers import here
 
 pytestmark = needs_all

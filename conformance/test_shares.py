@@ -13,7 +13,7 @@ from xloss_conformance.cases import case
 from xloss_conformance.conventions import convention
 from xloss_conformance.expected import answer
 from xloss_conformance.report.record import record
-from xloss_conformance.suite import run
+from xloss_conformance.run import run
 
 CASE = case("tail/gap 17")  # one row on the grid, whose label is its first class
 

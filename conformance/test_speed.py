@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xloss_conformance.homes import Missing
+from xloss_conformance.model import Missing
 from xloss_conformance.speed import pictures
 from xloss_conformance.speed.contenders import XLOSS, NotOffered, agree, contender, function
 from xloss_conformance.speed.figures import reached

@@ -13,14 +13,24 @@ import pytest
 import xloss
 from xloss_conformance import oracle
 from xloss_conformance.budget import budget, errors, spacing
-from xloss_conformance.case import DTYPES, Array, Case, Stored, numpy_dtype, stored
+from xloss_conformance.call_subject import run
 from xloss_conformance.cases import case
 from xloss_conformance.expected import answer
-from xloss_conformance.homes import home
-from xloss_conformance.running import run
-from xloss_conformance.subject import Differs, Outcome, Traits
-from xloss_conformance.subjects import Xloss
-from xloss_conformance.verdict import RULES, Verdict, judge
+from xloss_conformance.judge import judge
+from xloss_conformance.libraries import array_library
+from xloss_conformance.model import (
+    DTYPES,
+    RULES,
+    Array,
+    Case,
+    Differs,
+    Outcome,
+    Stored,
+    Traits,
+    Verdict,
+)
+from xloss_conformance.rounding import numpy_dtype, stored
+from xloss_conformance.xloss_subjects import Xloss
 
 EXTREMES = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan)
 
@@ -270,7 +280,7 @@ class Run(Scripted):
     habit: str = ""
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
-        return run(home("numpy"), case, arguments, Misbehaved(self.habit))
+        return run(array_library("numpy"), case, arguments, Misbehaved(self.habit))
 
 
 RUN = ("input", "device", "repeat", "split")

@@ -6,16 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .against import Comparison, compare
     from .checking import check
+    from .comparison.losses import compare
+    from .comparison.result import Comparison
     from .conventions import Convention, convention
-    from .homes import Missing
+    from .model import Differs, Missing
     from .parametrize import conformance_cases
-    from .suite import Nonconforming, Report
+    from .result import Nonconforming, Report
 
 __all__ = [
     "Comparison",
     "Convention",
+    "Differs",
     "Missing",
     "Nonconforming",
     "Report",
@@ -26,23 +28,24 @@ __all__ = [
 ]
 
 # Loaded when asked for: whoever wants the oracle alone has to load neither NumPy nor the cases.
-_HOME = {
-    "Comparison": ".against",
+_MODULES = {
+    "Comparison": ".comparison.result",
     "Convention": ".conventions",
-    "Missing": ".homes",
-    "Nonconforming": ".suite",
-    "Report": ".suite",
+    "Differs": ".model",
+    "Missing": ".model",
+    "Nonconforming": ".result",
+    "Report": ".result",
     "check": ".checking",
-    "compare": ".against",
+    "compare": ".comparison.losses",
     "conformance_cases": ".parametrize",
     "convention": ".conventions",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_HOME[name], __name__), name)
+    found = globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
     return found
 
 

@@ -22,30 +22,17 @@ of compiled engines 24 ulp of float32 more, for an exponent of up to 64 rounded 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from . import linear
-from .case import FROM_LOGITS, Array, Case, Stored
-from .expected import Expected
+from . import linear_expected
+from .error_scales import scales_of
 from .formats import FORMATS
-from .packed import LINEAR
-from .scales import scales_of
-from .subject import Traits
+from .linear_packing import LINEAR
+from .model import FROM_LOGITS, Array, Budget, Case, Expected, Stored, Traits
 
 BASE, OTHER = 4.0, 6.0
-
-
-class Budget(NamedTuple):
-    """Allowed ulp and their scale (0: of the exact number itself); each broadcasts to its array."""
-
-    value: Array
-    value_scale: Array
-    grad: Array
-    grad_scale: Array
-    targets: Array
-    targets_scale: Array
 
 
 def spacing(dtype: str, scale: Array) -> Array:
@@ -109,7 +96,7 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     A scale's spacing is half its size times 2^-bits or more, and a gradient is two of its terms.
     """
     assert arguments.targets is not None
-    asked, given = linear.logits_case(case, arguments, linear.product(arguments))
+    asked, given = linear_expected.logits_case(case, arguments, linear_expected.product(arguments))
     absent = expected.absent[: len(arguments.targets)]
     value, by_logit, by_targets = scales_of(asked, given, expected._replace(absent=absent), traits)
     cap = float(arguments.options.get("softcap") or 0.0)
@@ -123,7 +110,7 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
         # than an ulp of the sum of their sizes, whose mantissa may be 1 where theirs are 2.
         grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
         grad = grad + 2.0
-    scale = linear.scales(arguments, by_logit, absent)
+    scale = linear_expected.scales(arguments, by_logit, absent)
     return Budget(np.asarray(BASE + 2 * cap), value, grad, scale, targets, by_targets)
 
 

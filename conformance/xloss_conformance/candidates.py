@@ -9,16 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .case import LOSSES, Array, Case, Stored, stored
+from .call_subject import run
 from .conventions import Convention, convention, on
 from .conventions.base import parameters
-from .homes import home
-from .homes.base import rounded
-from .loading import LoadError, load_object, staying
-from .report.snippet import arrays, keywords, shown
-from .running import Called, run
-from .subject import Differs, Outcome, Traits
-from .visible import literal, visible
+from .libraries import array_library
+from .load_object import load_object, staying
+from .model import LOSSES, Array, Called, Case, Differs, LoadError, Outcome, Stored, Traits
+from .printable import literal, visible
+from .rounding import rounded, stored
+from .snippet import arrays, keywords, shown
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Candidate:
 
     @property
     def traits(self) -> Traits:
-        of = home(self.library)
+        of = array_library(self.library)
         return Traits(
             self.dtype,
             flushes=self.dtype in of.flushes + of.flushes_generic,
@@ -54,7 +53,7 @@ class Candidate:
     def refuses(self, case: Case) -> str | None:
         if case.loss != self.loss:
             return f"is not {case.loss}"
-        here = home(self.library).refuses(stored(case, self.dtype), case.layout)
+        here = array_library(self.library).refuses(stored(case, self.dtype), case.layout)
         return here or self.convention.refuses(self.function, case)
 
     def differs(self, case: Case) -> Differs | None:
@@ -65,7 +64,7 @@ class Candidate:
             rows = replace(case, options={**case.options, "reduction": "none"})
             if self.convention.refuses(self.function, rows) is not None:
                 case = replace(case, split=False)
-        return run(home(self.library), case, arguments, self._survived)
+        return run(array_library(self.library), case, arguments, self._survived)
 
     def snippet(self, case: Case) -> list[str]:
         """Return lines that ask it again, by the place that it was loaded from, or by its name."""
@@ -114,7 +113,7 @@ class Candidate:
             raise RuntimeError(f"{type(thrown).__name__}: {thrown}") from thrown
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
-        here = home(self.library)
+        here = array_library(self.library)
         options = self.convention.given(self.function, case, options)
         one = isinstance(upstream, float) and upstream == 1.0
         known = parameters(self.function)
@@ -219,3 +218,9 @@ def ask(
     if outcome.error is not None:
         raise outcome.error
     return outcome.value, outcome.grad, outcome.grad_targets
+
+
+def label(function: Callable[..., Any]) -> str:
+    """Return what a function is called in reports."""
+    name = getattr(function, "__name__", "") or type(function).__name__
+    return name if name.isidentifier() else "function"

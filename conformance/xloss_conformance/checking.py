@@ -7,15 +7,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from .candidates import Candidate
-from .case import DTYPES, LOSSES, Case
-from .cases import catalogue
-from .conventions import Convention, on
-from .conventions import convention as named
+from .candidates import Candidate, label
+from .conventions import Convention
 from .deviations import Deviation, read
-from .homes import Missing, home
-from .peers import INSTALL
-from .suite import Report, run
+from .model import Case
+from .result import Report
+from .run import run
+from .selection import chosen, dtypes, styled
 
 
 def check(
@@ -96,51 +94,3 @@ def judged(
 def declared(file: str | Path | None) -> list[Deviation]:
     """Return the deviations that a file declares."""
     return [] if file is None else read(Path(file))
-
-
-def styled(convention: str | Convention, arrays: str | None = None) -> Convention:
-    """Return the convention, on another library's arrays if one is named; Missing if not here."""
-    try:
-        style = named(convention, arrays) if isinstance(convention, str) else on(convention, arrays)
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        install = INSTALL.get(package, f"pip install {package}")
-        raise Missing(f"convention {convention}: {package} is not installed: {install}") from error
-    home(style.home)
-    return style
-
-
-def chosen(loss: str | None, families: Iterable[str] | None, quick: bool) -> list[Case]:
-    """Return the cases of a loss, or of all, in the catalogue's order."""
-    if loss is not None and loss not in LOSSES:
-        raise ValueError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
-    cases = [case for case in catalogue() if loss in (None, case.loss)]
-    if families is None:
-        cases = [case for case in cases if not case.on_demand]
-    else:
-        asked = {families} if isinstance(families, str) else set(families)
-        known = dict.fromkeys(case.family for case in cases)
-        for family in sorted(asked - set(known)):
-            raise ValueError(f"families: {family!r} is unknown; expected of {', '.join(known)}")
-        cases = [case for case in cases if case.family in asked]
-    found = [case for case in cases if case.quick or not quick]
-    if not found:
-        raise ValueError("no such case is in the catalogue")
-    return found
-
-
-def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the dtypes asked for, each a name that is one."""
-    asked = (dtype,) if isinstance(dtype, str) else tuple(dtype)
-    for name in asked:
-        if name not in DTYPES:
-            raise ValueError(f"dtype: {name!r} is unknown; expected one of {', '.join(DTYPES)}")
-    if not asked:
-        raise ValueError("dtype: none is named")
-    return asked
-
-
-def label(function: Callable[..., Any]) -> str:
-    """Return what a function is called in reports."""
-    name = getattr(function, "__name__", "") or type(function).__name__
-    return name if name.isidentifier() else "function"

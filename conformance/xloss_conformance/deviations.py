@@ -20,10 +20,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .verdict import RULES, Verdict
+from .model import RULES, Verdict
 
 if TYPE_CHECKING:
-    from .suite import Report
+    from .result import Report
 
 FILE = Path(__file__).with_name("deviations.toml")  # xloss's own
 
@@ -104,7 +104,7 @@ def stale(deviations: Sequence[Deviation], report: Report) -> list[str]:
     whose library is not here is not waited for.
     """
     from .cases import catalogue
-    from .subjects import known
+    from .xloss_subjects import known
 
     lines = []
     cases = {case.name: case.on_demand for case in (*catalogue(), *report.cases)}

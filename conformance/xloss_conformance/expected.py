@@ -18,33 +18,17 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from . import linear
-from .case import BINARY, DTYPES, Array, Case, Stored, stored
-from .homes import Missing
-from .packed import LINEAR
+from . import linear_expected
+from .linear_packing import LINEAR
+from .model import BINARY, DTYPES, Array, Case, Exact, Expected, Missing, Stored
+from .rounding import stored
 
 FILE = Path(__file__).with_name("expected.npz")
 HERE = Path(__file__).parent
-
-
-class Exact(NamedTuple):
-    """A number as the sum of two floats, 106 bits of it: hi is the nearest float64."""
-
-    hi: Array
-    lo: Array
-
-
-class Expected(NamedTuple):
-    """The exact answer to a case whose arguments are stored in one dtype."""
-
-    value: Exact  # reduced, or the rows
-    grad: Exact  # to the first argument, times the upstream gradient
-    grad_targets: Exact | None  # to floating targets, likewise
-    absent: Array  # the rows (binary: elements) that contribute exactly nothing
 
 
 @cache
@@ -84,7 +68,7 @@ def _source() -> bytes:
 def compute(case: Case, arguments: Stored) -> Expected:
     """Ask the oracle."""
     try:
-        from . import oracle  # mpmath is needed here only
+        from . import oracle
     except ModuleNotFoundError as error:
         raise Missing(
             f"{case.name} in {arguments.dtype}: {FILE.name} has no answer to it, and to compute "
@@ -94,7 +78,9 @@ def compute(case: Case, arguments: Stored) -> Expected:
     linear_arguments = None
     if case.loss == LINEAR:
         linear_arguments = arguments
-        case, arguments = linear.logits_case(case, arguments, linear.exact_logits(arguments))
+        case, arguments = linear_expected.logits_case(
+            case, arguments, linear_expected.exact_logits(arguments)
+        )
     options = dict(arguments.options)
     axis = options.pop("axis", -1)
     reduction = options.pop("reduction", "none" if case.loss == "entropy" else "mean")
@@ -183,7 +169,7 @@ def _packed(
     arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
 ) -> Expected:
     """Return the answer for features, weight and bias in one argument, as absent as they are."""
-    pairs = [exact(row) for row in linear.chain(arguments, by_row)]
+    pairs = [exact(row) for row in linear_expected.chain(arguments, by_row)]
     grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
     rest = np.zeros(len(arguments.x) - len(absent), bool)
     return Expected(value, grad, to_targets, np.concatenate([absent, rest]))

@@ -195,15 +195,6 @@ def softmax_row(
     return Row(loss, total, grad, [t_grad[k] + _times(lam * s * w[k], lse2) for k in n], w_grad)
 
 
-def hessian_vector(kind: str, x: Reals, target: int | Reals, v: Reals, **options: Any) -> list[mpf]:
-    """d grad(x + h v)/dh at h = 0 of ``softmax_row``: a central difference, its error about h²."""
-    h = mp.ldexp(1, -mp.prec)
-    with mp.workprec(3 * mp.prec):
-        up = softmax_row(kind, [a + h * b for a, b in zip(x, v, strict=True)], target, **options)
-        down = softmax_row(kind, [a - h * b for a, b in zip(x, v, strict=True)], target, **options)
-        return [(a - b) / (2 * h) for a, b in zip(up.grad, down.grad, strict=True)]
-
-
 def binary_row(
     kind: str,
     x: Real,

@@ -8,14 +8,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .case import Case
 from .cases import catalogue
-from .checking import chosen, declared, dtypes, judged, styled
+from .checking import declared, judged
 from .conventions import Convention
 from .deviations import Deviation
-from .homes import Missing
-from .report.text import explained
-from .suite import Nonconforming
+from .model import Case, Missing
+from .result import Nonconforming, explained
+from .selection import chosen, dtypes, styled
 
 if TYPE_CHECKING:
     import pytest

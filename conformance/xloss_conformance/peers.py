@@ -11,11 +11,10 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from .candidates import Candidate
-from .case import Case, Stored
 from .conventions import Convention, convention
-from .homes import Missing, home
-from .loading import installed
-from .subject import Differs, Outcome, Traits
+from .libraries import array_library
+from .load_object import installed
+from .model import Case, Differs, Missing, Outcome, Stored, Traits
 
 PEERS = ("torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
 DTYPES = ("float32", "float64")
@@ -53,11 +52,11 @@ class Peer:
         own = installed(self.convention.package)
         if self.library in ("numpy", self.convention.name):
             return own
-        return f"{own} on {self.library} {home(self.library).version()}"
+        return f"{own} on {self.library} {array_library(self.library).version()}"
 
     @property
     def traits(self) -> Traits:
-        of = home(self.library)
+        of = array_library(self.library)
         gradient = of.gradients or ("closed form" if self.convention.name == "sklearn" else "")
         return Traits(
             self.dtype,
@@ -115,7 +114,7 @@ def peers(name: str, dtypes: Sequence[str] = DTYPES) -> list[Peer]:
         style = convention(name)
     except ModuleNotFoundError as error:
         raise _missing(name, error) from error
-    known = home(style.home).dtypes
+    known = array_library(style.home).dtypes
     return [Peer(style, dtype) for dtype in dtypes if dtype in known]
 
 

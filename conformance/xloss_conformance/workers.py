@@ -1,129 +1,324 @@
-"""Worker processes: one source of subjects after another, those of one library in one process."""
+"""Worker processes: subjects are asked there, because a stranger's loss may hang, die or fork.
+
+Each worker is a `ProcessPoolExecutor` of one process, so that those of one library share a process
+and a death can be named. It is spawned, not forked, because JAX and PyTorch have threads and a
+child forked from them hangs. What the executor does not do stands here: it cannot end a process
+that ignores signals, it does not say how one died or what it was doing, and it trusts the pipe that
+its results go through, which a stranger may close, or share with a process that it forked.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import stat
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from math import inf
-from multiprocessing.connection import Connection
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait as wait_for_end
 from typing import Any
 
-from .apart import START, Apart, Message, Send, WorkerFailed, ready, said
-from .case import Case
+from .answers import Collector, answers
 from .cases import catalogue
-from .homes import Missing
-from .loading import LoadError
-from .suite import Collector, Source, answers
-from .verdict import Verdict
+from .model import LoadError, Missing, Source, Verdict
 
-__all__ = ["WorkerFailed", "sent", "work"]
-
-STAYS: Any = None  # stands for a case that is not sent
+POSIX = os.name == "posix"
+PIPE_LOST = 113  # exit code of a process whose pipe a stranger has closed: it can say no more
+LOADING = 120.0  # seconds at least for starting Python and a library's import, on a busy machine
+LOOK = 0.5  # seconds between two looks whether a process lives
+KILLED = 10.0  # seconds in which a process that was killed is gone
+AHEAD = 2  # messages asked for at a time: while one is read the next is computed
 OURS = 10  # times as long as a stranger may xloss and its peers take, some of which compile
+CASE_LEFT_OUT: Any = None  # stands for a case that is not sent: its place in the order tells it
+
+
+class WorkerFailed(Exception):
+    """A process died, or took too long, or something that no verdict can tell went wrong in it."""
+
+
+# ---- In the worker -------------------------------------------------------------------------------
+
+_messages: Iterator[Any] = iter(())  # what the worker is asked for, one after another
+_pipes: dict[int, tuple[int, int]] = {}  # the pipes of the executor, by descriptor
+
+
+def _begin(threads: int) -> None:
+    """Prepare the process, before any stranger's code runs in it."""
+    if POSIX:
+        os.setsid()  # whatever it starts ends with its group; Ctrl-C reaches the parent alone
+        os.register_at_fork(after_in_child=_let_go)
+        _pipes.update({fd: _identity(fd) for fd in _open_pipes()})
+    # The executor terminates a process whose pipe is gone; `_next` leaves with a code that says so.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.dup2(2, 1)  # stdout belongs to the report
+    logging.getLogger("xloss").setLevel(logging.ERROR)  # kernels are compiled by the dozen
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is imported
+        os.environ.setdefault(variable, str(threads))
+
+
+def _open_pipes() -> Iterator[int]:
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the descriptor of the listing itself is closed by now
+            if int(name) > 2 and stat.S_ISFIFO(os.fstat(int(name)).st_mode):
+                yield int(name)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _let_go() -> None:
+    """Hold no pipe in a process that a stranger forked: the worker's end could not be seen."""
+    for fd in _pipes:
+        with suppress(OSError):
+            os.close(fd)
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, be it killed: what hangs here would stay for ever."""
+    parent = parent_process()
+    assert parent is not None
+    with suppress(OSError):
+        wait_for_end([parent.sentinel])
+        if POSIX:
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+
+def _first(
+    refused: tuple[type[Exception], ...],
+    function: Callable[..., Iterator[Any]],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+) -> list[Any]:
+    """Begin a generator, and return its first message as `_next` does."""
+    global _messages
+    _messages = function(*arguments, **options)
+    return _next(refused)
+
+
+def _next(refused: tuple[type[Exception], ...]) -> list[Any]:
+    """Return the next message in a list, or an empty one at the end."""
+    me = os.getpid()
+    try:
+        return [*islice(_messages, 1)]
+    except refused as error:
+        # One of the kinds that the other side knows, made of text: it can surely be sent.
+        raise next(kind for kind in refused if isinstance(error, kind))(str(error)) from None
+    except BaseException as error:
+        raise WorkerFailed(_with_traceback(error)) from None
+    finally:
+        if os.getpid() != me:  # a stranger forked, and both processes came back
+            os._exit(0)
+        # Where a stranger has closed all descriptors and opened a file, that may have the number
+        # of a pipe, and would be written to.
+        for fd, identity in _pipes.items():
+            try:
+                kept = _identity(fd) == identity
+            except OSError:
+                kept = False
+            if not kept:
+                os._exit(PIPE_LOST)
+
+
+def _with_traceback(error: BaseException) -> str:
+    """Return what an error says in its first line, and its traceback in those after it."""
+    first = traceback.format_exception_only(error)[-1].strip()
+    return f"{first}\n{traceback.format_exc()}"
+
+
+# ---- In the parent -------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that runs one generator after another, and the messages that they yield."""
+
+    def __init__(self, threads: int, *refused: type[Exception]) -> None:
+        self.refused = refused
+        self.asked: deque[Future[Any]] = deque()
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (threads,))
+        before = set(active_children())
+        with _uninterrupted():
+            self.pool.submit(os.getpid)  # starts the process
+        (self.process,) = set(active_children()) - before
+        self.heard = time.monotonic()  # when it was last given something, or last sent something
+        self.begun = False  # whether a message has come of what it was given
+
+    def begin(
+        self, function: Callable[..., Iterator[Any]], *arguments: Any, **options: Any
+    ) -> None:
+        """Let it run a generator: picklable, as all that it yields."""
+        self.asked.clear()
+        self._ask(_first, self.refused, function, arguments, options)
+        for _ in range(AHEAD - 1):
+            self._ask(_next, self.refused)
+        self.heard, self.begun = time.monotonic(), False
+
+    def _ask(self, task: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            self.asked.append(self.pool.submit(task, *arguments))
+        except BrokenProcessPool as error:  # `receive` tells it
+            self.asked.append(Future())
+            self.asked[-1].set_exception(error)
+
+    def receive(self, at: str) -> list[Any]:
+        """Return the next message in a list, or an empty one; `at` says what it was doing.
+
+        What it raised of the refused kinds is raised here; anything else is a `WorkerFailed`.
+        """
+        try:
+            found: list[Any] = self.asked.popleft().result()
+        except BrokenProcessPool:
+            raise self._gone(at) from None
+        except WorkerFailed as error:
+            raise WorkerFailed(f"{at}: {error}") from None
+        self.heard, self.begun = time.monotonic(), True
+        if found:
+            self._ask(_next, self.refused)
+        return found
+
+    def ready(self, limit: float, at: str) -> bool:
+        """Return whether a message is there; raise where none can come, or took too long."""
+        if self.asked[0].done():
+            return True
+        if not self.process.is_alive() and not self.asked[0].done():
+            raise self._gone(at)
+        limit = limit if self.begun else max(limit, LOADING)
+        if time.monotonic() - self.heard > limit:
+            raise WorkerFailed(f"the process {at} gave no answer in {limit:g} s (--timeout)")
+        return False
+
+    def _gone(self, at: str) -> WorkerFailed:
+        until = time.monotonic() + KILLED
+        while (code := self.process.exitcode) is None and time.monotonic() < until:
+            time.sleep(0.01)  # a thread of the executor may be collecting it just now
+        if code is None or code == PIPE_LOST:
+            how = "it closed the pipe that its answers go through"
+        else:
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return WorkerFailed(f"the process {at} died: {how}")
+
+    def stop(self) -> None:
+        """End it and all that it started; it is not asked, for it may not listen."""
+        if self.process.pid is not None and POSIX:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()  # too: it may not have come to be a group's leader
+        self.process.join(KILLED)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start a process that Ctrl-C does not reach: the parent, which it reaches, ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def first_ready(workers: Sequence[Worker]) -> None:
+    """Wait a moment for the first message of any."""
+    wait([worker.asked[0] for worker in workers], LOOK, FIRST_COMPLETED)
+
+
+# ---- Many sources --------------------------------------------------------------------------------
 
 
 def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: float = inf) -> None:
     """Run every source in one of `jobs` processes; a case may take `timeout` seconds."""
     names = [case.name for case in collector.cases]
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    workers: list[_Worker] = []
     left = list(range(len(sources)))
+    at: dict[Worker, int] = {}  # the place of the source that each is at
+    workers: list[Worker] = []
+
+    def take_next(worker: Worker) -> None:
+        """Hand it a source: of its own library, else of one that nobody is at, else any."""
+        own = sources[at[worker]].library if worker in at else ""
+        taken = {sources[place].library for place in at.values()}
+        at.pop(worker, None)
+        if left:
+            key = {i: (sources[i].library != own, sources[i].library in taken) for i in left}
+            at[worker] = min(left, key=lambda i: (*key[i], -sources[i].cost, i))
+            left.remove(at[worker])
+            worker.begin(_answers, sources[at[worker]], names)
+
     try:
-        workers += (_Worker(names, threads) for _ in range(jobs))
+        workers += (Worker(threads, LoadError, Missing) for _ in range(jobs))
         for worker in workers:
-            worker.take_next(sources, left, workers)
-        while busy := [w for w in workers if w.source is not None]:
-            heard = ready(busy)
-            for worker in busy:
-                at = collector.at(worker.place, worker.library)
-                if worker not in heard:
-                    worker.check(worker.patience(timeout, sources[worker.place]), at)
+            take_next(worker)
+        while at:
+            first_ready(list(at))
+            for worker, place in list(at.items()):
+                limit = timeout if sources[place].stranger else OURS * timeout
+                where = collector.at(place, sources[place].library)
+                if not worker.ready(limit, where):
                     continue
-                kind, found = worker.receive(at)
-                worker.begun = True
-                if kind == "done":
-                    worker.take_next(sources, left, workers)
-                elif kind == "cannot":
-                    raise found
-                elif kind == "failed":
-                    raise WorkerFailed(f"{at}: {found}")
-                elif kind == "found":
-                    collector.take(worker.place, found)
+                found = worker.receive(where)
+                if not found:
+                    take_next(worker)
+                elif found[0] is not None:
+                    collector.take(place, found[0])
     finally:
         for worker in workers:
             worker.stop()
 
 
-class _Worker(Apart):
-    """A process, and what it is at."""
-
-    def __init__(self, names: list[str], threads: int) -> None:
-        super().__init__(_serve, names, threads)
-        self.source: int | None = None
-        self.library = ""
-        self.begun = False  # whether the process and the library of its source are there
-
-    @property
-    def place(self) -> int:
-        """The place of its source among all."""
-        assert self.source is not None
-        return self.source
-
-    def patience(self, timeout: float, source: Source) -> float:
-        """Return how many seconds it may be silent now."""
-        limit = timeout if source.stranger else OURS * timeout
-        return limit if self.begun else max(limit, START)
-
-    def take_next(
-        self, sources: Sequence[Source], left: list[int], workers: Sequence[_Worker]
-    ) -> None:
-        """Hand it a source: of its own library, else of one that nobody is at, else any."""
-        if not left:
-            self.source = None
-            return
-        taken = {w.library for w in workers}
-        of = {i: sources[i] for i in left}
-        self.source = min(
-            left,
-            key=lambda i: (of[i].library != self.library, of[i].library in taken, -of[i].cost, i),
-        )
-        left.remove(self.source)
-        self.library = sources[self.source].library
-        self.begun = False
-        self.give(sources[self.source])
-
-
-def _serve(pipe: Connection, send: Send, names: list[str], threads: int) -> None:
-    """Answer source after source until the pipe is closed."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is imported
-        os.environ.setdefault(variable, str(threads))
+def _answers(source: Source, names: Sequence[str]) -> Iterator[Any]:
+    """Yield None when what is no stranger's is loaded, then what its subject answers."""
     named = {case.name: case for case in catalogue()}
-    cases = [named[name] for name in names]
-    while True:
-        try:
-            source = pipe.recv()
-        except (EOFError, OSError):
-            return
-        for message in _messages(source, cases):
-            send(message)
-
-
-def _messages(source: Source, cases: Sequence[Case]) -> Iterator[Message]:
-    try:
-        source.before()
-        yield "begun", None
-        for found in answers(source, cases):
-            yield "found", sent(found)
-        yield "done", None
-    except (LoadError, Missing) as error:
-        yield "cannot", type(error)(str(error))
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        yield "failed", said(error)
+    source.before()
+    yield None
+    for found in answers(source, [named[name] for name in names]):
+        yield sent(found)
 
 
 def sent(found: Any) -> Any:
     """Return what is light to send: the case is known where it goes, by its place in the order."""
-    return replace(found, case=STAYS) if isinstance(found, Verdict) else found
+    return replace(found, case=CASE_LEFT_OUT) if isinstance(found, Verdict) else found
+
+
+# ---- One generator -------------------------------------------------------------------------------
+
+
+def messages(
+    function: Callable[..., Iterator[Any]],
+    at: Callable[[], str],
+    timeout: float,
+    refused: tuple[type[Exception], ...],
+    *arguments: Any,
+    **options: Any,
+) -> Iterator[Any]:
+    """Yield what a generator yields in a process that may be silent for so many seconds.
+
+    What it raises of the refused is raised here; anything else is a `WorkerFailed`.
+    """
+    worker = Worker(os.cpu_count() or 1, *refused)
+    try:
+        worker.begin(function, *arguments, **options)
+        while True:
+            first_ready([worker])
+            if worker.ready(timeout, at()):
+                found = worker.receive(at())
+                if not found:
+                    return
+                yield found[0]
+    finally:
+        worker.stop()

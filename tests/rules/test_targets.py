@@ -193,4 +193,4 @@ def test_a_binary_loss_of_one_logit_of_no_dimension(lib, name):
             lib.array(x[0]), lib.array(t[0]), sample_weight=lib.array(s[0]), reduction=how
         )
         close(lib.host(value), want.rows[0] if how == "none" else want.value)
-        close(lib._read(gradient), want.grad[0])
+        close(lib.read(gradient), want.grad[0])

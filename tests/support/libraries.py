@@ -1,4 +1,4 @@
-"""The one place where tests make arrays of each library, read them back, and know what it has.
+"""The libraries that tests run on: what each has, and its arrays by the suite's adapters.
 
 A test takes the fixture ``lib`` and runs once for each of NAMES. A library is imported when one of
 its tests runs, so that a test on NumPy alone starts fast. CuPy and PyTorch on CUDA take part where
@@ -8,9 +8,10 @@ there is a GPU.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -21,6 +22,9 @@ import numpy as np
 import pytest
 
 import xloss
+from array_adapters import adapter
+from xloss_conformance.libraries import ArrayLibrary
+from xloss_conformance.rounding import numpy_dtype as dtype
 
 COMPILER = shutil.which("g++")  # runs the CUDA engine's kernels on the host
 GPU = Path("/dev/nvidiactl").exists()
@@ -37,37 +41,56 @@ SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 
 
-def dtype(name: str) -> np.dtype:
-    """A NumPy dtype by the standard's name, bfloat16 included."""
-    if name == "bfloat16":
-        return np.dtype(import_module("ml_dtypes").bfloat16)
-    return np.dtype(name)
+def _emulated_gpu(lib: Library) -> AbstractContextManager[Any]:
+    return import_module("emulated").emulated()
 
 
+@contextmanager
+def _as_cupy(lib: Library) -> Iterator[None]:
+    from xloss.backends.cupy import linear_products
+
+    with pytest.MonkeyPatch.context() as patch, xloss.use_engine("generic"):
+        # There is no GPU to ask, and no cuBLAS.
+        patch.setattr(linear_products, "has_tensor_cores", lambda weight: False)
+        yield
+
+
+@dataclass(frozen=True, repr=False)
 class Library:
     """Arrays of one library, on one device."""
 
+    name: str
     module: str  # what the library is imported as
-    reads = True  # validate="auto" reads its targets: a concrete host array
-    writable = True  # its arrays can be written to
-    lost = 0.0  # the least float32 it holds, where smaller ones become 0 on the way
+    adapter: str  # what makes and reads its arrays
+    reads: bool = True  # validate="auto" reads its targets: a concrete host array
+    writable: bool = True  # its arrays can be written to
+    lost: float = 0.0  # the least float32 it holds, where smaller ones become 0 on the way
     lacks: frozenset[str] = frozenset()  # dtypes
     engine: str | None = None  # the engine its tests ask for by name
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.xp: Any = import_module(self.module)
+    inside: Callable[[Library], AbstractContextManager[Any]] | None = None
 
     def __repr__(self) -> str:
         return self.name
 
+    @cached_property
+    def xp(self) -> Any:
+        """The library itself."""
+        return import_module(self.module)
+
+    @cached_property
+    def arrays(self) -> ArrayLibrary:
+        """What makes and reads its arrays."""
+        return adapter(self.adapter)
+
     def used(self) -> AbstractContextManager[Any]:
         """What its tests run in."""
+        if self.inside is not None:
+            return self.inside(self)
         return xloss.use_engine(self.engine) if self.engine else nullcontext()
 
     def reading(self) -> AbstractContextManager[Any]:
         """What stands around a function whose result is on the host, as an evaluation's is."""
-        return nullcontext()
+        return self.xp.transfers() if self.name == "standin" else nullcontext()
 
     def has(self, name: str) -> bool:
         """Tell whether there is such a dtype."""
@@ -77,8 +100,8 @@ class Library:
         """An array of the named dtype; floats are rounded to it."""
         assert self.has(name), f"{self.name} has no {name}"
         if isinstance(values, list):  # integers of more than 53 bits must not pass through a float
-            return self._of(np.array(values, dtype(name)))
-        return self._of(np.array(values).astype(dtype(name)))
+            return self.arrays.array(np.array(values, dtype(name)))
+        return self.arrays.array(np.array(values).astype(dtype(name)))
 
     def like(self, values: Any) -> Any:
         """An array of the values' own dtype: float64 becomes float32, everything else stays."""
@@ -87,21 +110,22 @@ class Library:
             return self.array(values, "int32")
         return self.array(values, "float32" if values.dtype.kind == "f" else values.dtype.name)
 
-    def _of(self, values: np.ndarray) -> Any:
-        return values
-
     def host(self, x: Any) -> np.ndarray:
         """The values as a NumPy array; bfloat16 as float32."""
         self.owns(x)
-        return self._read(x)
+        return self.read(x)
 
-    def _read(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
+    def read(self, x: Any) -> np.ndarray:
+        """The same of an array that may be another library's."""
+        x = self.arrays.read(x)
         return x.astype(np.float32) if x.dtype.name == "bfloat16" else x
 
     def owns(self, x: Any) -> None:
         """Assert that x is this library's array on this library's device."""
-        assert isinstance(x, self.xp.ndarray), type(x)
+        wrong = self.arrays.misplaced(x)
+        assert wrong is None, wrong
+        if self.name == "numpy":  # a scalar where the result is 0-d, as from NumPy's own functions
+            assert isinstance(x, np.ndarray if x.ndim else np.generic), type(x)
 
     @staticmethod
     def dtype_of(x: Any) -> str:
@@ -109,208 +133,46 @@ class Library:
         return getattr(x.dtype, "name", None) or str(x.dtype).rsplit(".", 1)[-1]
 
 
-class NumPy(Library):
-    module = "numpy"
-
-    def owns(self, x: Any) -> None:
-        # A scalar where the result is 0-d, as from NumPy's own functions.
-        kinds = np.ndarray if getattr(x, "ndim", 0) else np.generic
-        assert isinstance(x, kinds), type(x)
-
-
-class Strict(Library):
-    module = "array_api_strict"
-    lacks = frozenset({"float16", "bfloat16"})
-    place = "CPU_DEVICE"
-
-    @property
-    def device(self) -> Any:
-        return self.xp.Device(self.place)
-
-    def _of(self, values: np.ndarray) -> Any:
-        return self.xp.asarray(values, device=self.device)
-
-    def _read(self, x: Any) -> np.ndarray:
-        return np.from_dlpack(x.to_device(self.xp.Device("CPU_DEVICE")))
-
-    def owns(self, x: Any) -> None:
-        # Its array class is not public.
-        assert x.__array_namespace__().__name__ == "array_api_strict", type(x)
-        assert x.device == self.device, x.device
-
-
-class StrictDevice1(Strict):
-    """A device that is not the default one and that the host cannot read."""
-
-    place = "device1"
-    reads = False
-
-
-class StrictNoX64(StrictDevice1):
-    """A device without 64-bit dtypes, as JAX is by default."""
-
-    place = "no_x64"
-    lacks = Strict.lacks | {"float64", "int64", "uint64"}
-
-
-class Torch(Library):
-    module = "torch"
-    place = "cpu"
-
-    def _of(self, values: np.ndarray) -> Any:
-        if values.dtype.name == "bfloat16":
-            return self._of(values.astype(np.float32)).to(self.xp.bfloat16)
-        # from_numpy would share memory with the caller's array.
-        return self.xp.from_numpy(values.copy()).to(self.place)
-
-    def _read(self, x: Any) -> np.ndarray:
-        x = x.detach().cpu()
-        return (x.float() if x.dtype == self.xp.bfloat16 else x).numpy()
-
-    def owns(self, x: Any) -> None:
-        assert isinstance(x, self.xp.Tensor), type(x)
-        assert x.device.type == self.place, x.device
-
-
-class TorchGeneric(Torch):
-    """The generic engine on tensors: what runs on a GPU and inside autograd."""
-
-    engine = "generic"
-
-
-class Emulated(Torch):
-    """The CUDA engine, whose kernels run on the host, on tensors taken for a GPU's."""
-
-    reads = False
-
-    def used(self) -> AbstractContextManager[Any]:
-        from emulated import emulated
-
-        return emulated()
-
-
-class Cuda(Torch):
-    place = "cuda"
-    reads = False
-
-
-class Jax(Library):
-    """JAX as it comes: without 64-bit dtypes."""
-
-    module = "jax.numpy"
-    reads = False
-    lost = SMALLEST
-    writable = False
-    lacks = frozenset({"float64", "int64", "uint64"})
-
-    def _of(self, values: np.ndarray) -> Any:
-        return self.xp.asarray(values)
-
-
-class Dask(Library):
-    """Chunks of 3 along every axis: the class axis is cut too."""
-
-    module = "dask.array"
-    reads = False
-    writable = False
-
-    def _of(self, values: np.ndarray) -> Any:
-        return self.xp.from_array(values, chunks=3)
-
-    def _read(self, x: Any) -> np.ndarray:
-        return super()._read(x.compute(scheduler="sync"))
-
-    def owns(self, x: Any) -> None:
-        assert isinstance(x, self.xp.Array), type(x)
-
-
-class TensorFlow(Library):
-    """Eager tensors of the host: the engines read them as NumPy arrays."""
-
-    module = "tensorflow"
-    writable = False
-
-    def _of(self, values: np.ndarray) -> Any:
-        return self.xp.constant(values)
-
-    def owns(self, x: Any) -> None:
-        assert isinstance(x, self.xp.Tensor), type(x)
-
-
-class TensorFlowGeneric(TensorFlow):
-    """TensorFlow's own operations, as inside tf.function; they make 0 of subnormal numbers."""
-
-    engine = "generic"
-    lost = SMALLEST
-
-
-class CuPy(Library):
-    module = "cupy"
-    reads = False
-    lost = SMALLEST
-    lacks = frozenset({"bfloat16"})
-
-    def _of(self, values: np.ndarray) -> Any:
-        return self.xp.asarray(values)
-
-    def _read(self, x: Any) -> np.ndarray:
-        return self.xp.asnumpy(x)
-
-
-class StandIn(Library):
-    """CuPy's stand-in: arrays that refuse to come to the host, kernels that flush subnormals."""
-
-    module = "standin"
-    reads = False
-    lost = SMALLEST
-    lacks = frozenset({"bfloat16"})
-    engine = "generic"
-
-    def _of(self, values: np.ndarray) -> Any:
-        return self.xp.DeviceArray(values.copy())
-
-    def _read(self, x: Any) -> np.ndarray:
-        return x._values
-
-    def owns(self, x: Any) -> None:
-        assert isinstance(x, self.xp.DeviceArray), type(x)
-        assert x.device == self.xp.DEVICE
-
-    def reading(self) -> AbstractContextManager[Any]:
-        return self.xp.transfers()
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        from xloss.backends.cupy import linear_products
-
-        with pytest.MonkeyPatch.context() as patch, super().used():
-            # There is no GPU to ask, and no cuBLAS.
-            patch.setattr(linear_products, "has_tensor_cores", lambda weight: False)
-            yield
-
-
+NO_16 = frozenset({"float16", "bfloat16"})
+NO_64 = frozenset({"float64", "int64", "uint64"})
+GPU_LIKE: dict[str, Any] = {"reads": False, "lost": SMALLEST, "lacks": frozenset({"bfloat16"})}
 KINDS = {
-    "numpy": NumPy,
-    "strict": Strict,
-    "device1": StrictDevice1,
-    "no_x64": StrictNoX64,
-    "torch": Torch,
-    "torch_generic": TorchGeneric,
-    "jax": Jax,
-    "dask": Dask,
-    "tensorflow": TensorFlow,
-    "tensorflow_generic": TensorFlowGeneric,
-    "emulated": Emulated,
-    "cupy": CuPy,
-    "standin": StandIn,
-    "cuda": Cuda,
+    lib.name: lib
+    for lib in (
+        Library("numpy", "numpy", "numpy"),
+        Library("strict", "array_api_strict", "strict", lacks=NO_16),
+        # A device that is not the default one and that the host cannot read.
+        Library("device1", "array_api_strict", "device1", reads=False, lacks=NO_16),
+        # A device without 64-bit dtypes, as JAX is by default.
+        Library("no_x64", "array_api_strict", "no_x64", reads=False, lacks=NO_16 | NO_64),
+        Library("torch", "torch", "torch"),
+        # The generic engine on tensors: what runs on a GPU and inside autograd.
+        Library("torch_generic", "torch", "torch", engine="generic"),
+        Library("jax", "jax.numpy", "jax", False, False, SMALLEST, NO_64),
+        Library("dask", "dask.array", "dask in threes", reads=False, writable=False),
+        # Eager tensors of the host: the engines read them as NumPy arrays.
+        Library("tensorflow", "tensorflow", "tensorflow", writable=False),
+        # TensorFlow's own operations, as inside tf.function; they make 0 of subnormal numbers.
+        Library(
+            "tensorflow_generic",
+            "tensorflow",
+            "tensorflow",
+            writable=False,
+            lost=SMALLEST,
+            engine="generic",
+        ),
+        # The CUDA engine, whose kernels run on the host, on tensors taken for a GPU's.
+        Library("emulated", "torch", "emulated", reads=False, inside=_emulated_gpu),
+        Library("cupy", "cupy", "cupy", **GPU_LIKE),
+        Library("standin", "standin", "standin", **GPU_LIKE, engine="generic", inside=_as_cupy),
+        Library("cuda", "torch", "cuda", reads=False),
+    )
 }
 
 
-@cache
 def library(name: str) -> Library:
-    """The library of that name, imported now."""
-    return KINDS[name](name)
+    """The library of that name."""
+    return KINDS[name]
 
 
 def across(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from ..case import Case
+from ..model import Case
 
 FILES = (
     "tail",
@@ -18,9 +18,13 @@ FILES = (
     "sizes",
     "gradients",
     "errors",
-    "given",
+    "nll",
+    "log_loss",
     "focal",
-    "binary",
+    "focal_options",
+    "binary_logits",
+    "binary_probabilities",
+    "sigmoid_focal",
     "divergence",
     "linear",
     "ranges",

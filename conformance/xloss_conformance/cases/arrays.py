@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Array
+from ..model import Array
 
 NAN, INF = float("nan"), float("inf")
 # The dtypes of cases that say nothing more in the others: a compiler builds each one anew.

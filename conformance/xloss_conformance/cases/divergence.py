@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import DTYPES, Array, Case
+from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
 from .given import GITHUB, KEEP, ROWS, SAMPLE, TORCH, UPSTREAM, log_probs, put
 

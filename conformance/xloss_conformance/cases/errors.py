@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Array, Case
+from ..model import Array, Case
 from .arrays import NAN, ONE, P, S, W, X, Y, changed
 
 LISTS = "a list, a Python number or an array of another kind is not taken for what it may mean"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Array, Case
+from ..model import Array, Case
 from .arrays import INF, MASKED, NAN, WIDE, P, X, Y, changed, one_hot, soft
 
 NONE = {"reduction": "none"}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..case import DTYPES, Array, Case
+from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .given import GITHUB, KEEP, LABELS, ROWS, SAMPLE, TORCH, UPSTREAM, WEIGHT, put
+from .given import GITHUB, KEEP, LABELS, TORCH, UPSTREAM, put
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 GAPS = {
@@ -38,11 +38,11 @@ def confident(gaps: tuple[float, ...]) -> Array:
 
 
 def cases() -> list[Case]:
-    """Return the family."""
-    return [*_gammas(), *_extremes(), *_targets(), *_options(), *_errors()]
+    """Return those about γ, extremes and targets."""
+    return [*_gammas(), *_extremes(), *_targets()]
 
 
-def _rows(gamma: float, label: str, reason: str, x: Array, t: Array, **more: Any) -> Case:
+def rows(gamma: float, label: str, reason: str, x: Array, t: Array, **more: Any) -> Case:
     options = {"reduction": "none", "gamma": gamma, **more.pop("options", {})}
     more.setdefault("dtypes", WIDE)
     more.setdefault("upstream", UPSTREAM)
@@ -56,7 +56,7 @@ def _gammas() -> Iterator[Case]:
         main = gamma in (0.5, 2.0)
         dtypes = DTYPES if gamma == 2.0 else WIDE if main else ONE
         for name in GAPS if main else ("18 to 40",):
-            yield _rows(
+            yield rows(
                 gamma,
                 f"gamma {gamma:g}, gaps {name}",
                 POWER if gamma < 1 else LOST,
@@ -66,7 +66,7 @@ def _gammas() -> Iterator[Case]:
                 dtypes=dtypes,
                 quick=(gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")],
             )
-        yield _rows(
+        yield rows(
             gamma,
             f"gamma {gamma:g}",
             "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p",
@@ -79,7 +79,7 @@ def _gammas() -> Iterator[Case]:
         ends = put(
             x, (0, 0, INF), (1, 2, INF), (2, 2, -INF), (3, 0, -INF), (4, 4, 1e4), (5, 0, NAN)
         )
-        yield _rows(
+        yield rows(
             gamma,
             f"gamma {gamma:g}, p = 0 and 1",
             POWER,
@@ -94,52 +94,52 @@ def _gammas() -> Iterator[Case]:
 def _extremes() -> Iterator[Case]:
     x = logits(6, 5, seed=4)
     wrong = put(x, *((i, LABELS[i], -v) for i, v in enumerate((10, 17, 40, 90, 200, 1000))))
-    yield _rows(
+    yield rows(
         2.0, "certain of another class", "log p of p = 0, where the loss is the gap", wrong, LABELS
     )
-    yield _rows(
+    yield rows(
         2.0,
         "masked",
         "a masked class has p = 0, and no 0·inf",
         put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF), (5, 4, -INF)),
         LABELS,
     )
-    yield _rows(
+    yield rows(
         2.0,
         "no possible class",
         "NaN in that row and no other",
         put(x, *((1, j, -INF) for j in range(5))),
         LABELS,
     )
-    yield _rows(
+    yield rows(
         2.0,
         "+inf shared",
         "+inf logits share the whole probability",
         put(x, (0, 0, INF), (0, 3, INF), (1, 1, INF), (1, 0, -INF)),
         LABELS,
     )
-    yield _rows(
+    yield rows(
         2.0,
         "ties",
         "the derivative of a maximum at a tie is not the tail's",
         np.repeat(x[:, :1], 5, axis=1),
         LABELS,
     )
-    yield _rows(
+    yield rows(
         2.0,
         "offset 10000",
         "exp overflows where the maximum is not subtracted",
         x + 10000.0,
         LABELS,
     )
-    yield _rows(
+    yield rows(
         2.0,
         "ignored rows of NaN",
         "absent whatever stands there",
         put(x, (1, 0, NAN), (3, 2, INF)),
         np.array([0, -100, 2, -100, 4, 0]),
     )
-    yield _rows(
+    yield rows(
         2.0,
         "bad labels",
         "a label of -1 wraps to the last class",
@@ -148,7 +148,7 @@ def _extremes() -> Iterator[Case]:
         see=(f"{TORCH}/66872",),
     )
     for layout in ("strided", "readonly"):
-        yield _rows(
+        yield rows(
             2.0,
             f"layout {layout}",
             "flat indexing reads another row's label",
@@ -160,7 +160,7 @@ def _extremes() -> Iterator[Case]:
 
 def _targets() -> Iterator[Case]:
     x, t = logits(6, 5, seed=4), soft(6, 5, seed=2)
-    mixed = partial(_rows, 2.0, to_targets=True)
+    mixed = partial(rows, 2.0, to_targets=True)
     yield mixed(
         "soft",
         "row = Σ q (1-p)^γ nll, class by class, and not (1 - Σ q p)^γ of the sum",
@@ -182,185 +182,15 @@ def _targets() -> Iterator[Case]:
         put(x, (1, int(np.argmax(t[1])), -INF)),
         t,
     )
-    yield _rows(
+    yield rows(
         0.5, "gamma 0.5, soft", POWER, put(x, (0, 0, 90.0), (1, 1, -INF)), t, to_targets=True
     )
 
-    yield _rows(
+    yield rows(
         0.125,
         "gamma 0.125, subnormal 1 - p",
         "(1-p)^-0.875 overflows: inf·0",
         confident((88, 90, 95, 100, 103, 740)),
         np.eye(5)[LABELS],
         to_targets=True,
-    )
-
-
-def _options() -> Iterator[Case]:
-    x, t = logits(6, 5, seed=4), soft(6, 5, seed=2)
-    case = partial(Case, "focal", loss="focal_loss", dtypes=WIDE)
-    yield case("default", "γ = 2, the mean over the rows that are there", x, LABELS)
-    yield case(
-        "all ignored",
-        "0/0 is NaN; the mean over no row is 0",
-        x,
-        np.full(6, -100),
-        see=(f"{TORCH}/70348",),
-    )
-    yield case("empty", "0/0 is NaN", x[:0], LABELS[:0], dtypes=ONE)
-    yield _rows(0.5, "one class", "p = 1 and 1 - p = 0, exactly", x[:, :1], np.zeros(6, np.int64))
-    weighed = {"weight": WEIGHT, **ROWS}
-    yield case(
-        "weighted mean",
-        "a class weight applied twice, or inside p",
-        x,
-        LABELS,
-        options=weighed,
-        dtypes=ONE,
-        quick=True,
-        see=(
-            f"{GITHUB}/mathiaszinnen/focal_loss_torch/issues/13",
-            f"{GITHUB}/marcdcfischer/PUNet/issues/1",
-        ),
-    )
-    yield case(
-        "weighted mean, absent NaN",
-        "NaN in rows left out by where or by weight 0",
-        put(x, (2, 2, NAN), (3, 3, NAN)),
-        LABELS,
-        options=weighed,
-        dtypes=ONE,
-    )
-    light = {"weight": WEIGHT * (WEIGHT != 1.5), **ROWS}
-    yield case(
-        "no row weighs",
-        "all labels of weight 0: 0, not 0/0, though a row be NaN",
-        put(x, (1, 4, NAN)),
-        np.full(6, 4),
-        options=light,
-        dtypes=ONE,
-    )
-    smooth = {"reduction": "none", "label_smoothing": 0.125}
-    yield case(
-        "smoothed",
-        "the mixture over classes, each with its own (1-p)^γ",
-        x,
-        LABELS,
-        options=smooth,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    yield case(
-        "smoothed, masked",
-        "no share for a masked class",
-        put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF)),
-        LABELS,
-        options=smooth,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    every = {**weighed, "label_smoothing": 0.125, "gamma": 0.5}
-    yield case(
-        "sum, all options",
-        "every option at once",
-        x,
-        LABELS,
-        upstream=-2.0,
-        options={**every, "reduction": "sum"},
-        dtypes=ONE,
-    )
-    yield case(
-        "soft mean, all options",
-        "the denominator is a function of soft targets",
-        x,
-        t,
-        options=every,
-        to_targets=True,
-    )
-    capped = {"softcap": 5.0, "reduction": "none"}
-    yield case(
-        "softcap",
-        "tanh's derivative as 1 - tanh² is 0 from 10 on",
-        x * 8,
-        LABELS,
-        options=capped,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    yield case(
-        "softcap, masked",
-        "c·tanh(-inf/c) is -c: the masked class comes back",
-        put(x, (0, 1, -INF), (1, 0, -INF)),
-        LABELS,
-        options=capped,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    yield case(
-        "normalizer",
-        "the number of objects of the whole batch in place of the rows",
-        x,
-        LABELS,
-        options={"sample_weight": SAMPLE, "normalizer": np.array(16.0)},
-        dtypes=ONE,
-    )
-    yield case(
-        "class axis 0",
-        "the class axis is the caller's",
-        x.T.copy(),
-        t.T.copy(),
-        options={"axis": 0},
-        to_targets=True,
-        dtypes=ONE,
-    )
-    yield case(
-        "class axis 1 of 3",
-        "rows lie before and after the class axis",
-        np.stack([x, x[::-1]], axis=-1),
-        np.stack([LABELS, LABELS], axis=-1),
-        options={"axis": 1},
-        dtypes=ONE,
-    )
-
-
-def _errors() -> Iterator[Case]:
-    x = logits(6, 5, seed=4)
-    case = partial(Case, "focal", loss="focal_loss", dtypes=ONE)
-    wrong = "a wrong argument broadcasts, and a number comes out"
-    yield case(
-        "error: gamma",
-        "(1-p)^-1 is infinite where it should be 0",
-        x,
-        LABELS,
-        options={"gamma": -1.0},
-        error=ValueError,
-        names="gamma",
-    )
-    yield case(
-        "error: gamma a word",
-        wrong,
-        x,
-        LABELS,
-        options={"gamma": "2"},
-        error=TypeError,
-        names="gamma",
-    )
-    yield case(
-        "error: softcap",
-        "a bound of 0",
-        x,
-        LABELS,
-        options={"softcap": 0.0},
-        error=ValueError,
-        names="softcap",
-    )
-    yield case("error: labels' shape", wrong, x, LABELS[:, None], error=ValueError, names="targets")
-    yield case(
-        "error: weight",
-        wrong,
-        x,
-        LABELS,
-        options={"weight": np.ones(6)},
-        error=ValueError,
-        names="weight",
     )

@@ -1,4 +1,4 @@
-"""Losses of log-probabilities and of probabilities that are given: nll_loss and log_loss."""
+"""What the cases of nll_loss and log_loss have in common: what they take is given, no logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import DTYPES, Array, Case
+from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
 
 LABELS = np.array([0, 1, 2, 3, 4, 0])
@@ -45,19 +45,9 @@ def probs(rows: int = 6, classes: int = 5) -> Array:
     return np.asarray((soft(rows, classes, seed=1) * (128 - classes)).round() + 1) / 128
 
 
-def cases() -> list[Case]:
-    """Return both families."""
-    return [
-        *_family("nll", "nll_loss", log_probs(), -INF),
-        *_log_probs_only(),
-        *_family("log loss", "log_loss", probs(), 0.0),
-        *_probs_only(),
-    ]
-
-
-def _family(family: str, loss: str, x: Array, never: float) -> Iterator[Case]:
-    """Cases of either; `never` is how a probability of 0 stands there."""
-    case = partial(Case, family, loss=loss, dtypes=WIDE)
+def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
+    """Yield cases of either; `never` is how a probability of 0 stands there."""
+    case = partial(Case, name, loss=loss, dtypes=WIDE)
     rows = partial(case, options=NONE, upstream=UPSTREAM)
     t = soft(6, 5, seed=2)
     hot = np.eye(5)[LABELS]
@@ -298,140 +288,3 @@ def _family(family: str, loss: str, x: Array, never: float) -> Iterator[Case]:
         options={"axis": 1},
         dtypes=ONE,
     )
-
-
-def _errors(x: Array) -> Iterator[Case]:
-    case = partial(Case, "nll", loss="nll_loss", dtypes=ONE)
-    wrong = "a wrong argument broadcasts, and a number comes out"
-    yield case("error: labels' shape", wrong, x, LABELS[:, None], error=ValueError, names="targets")
-    yield case(
-        "error: soft targets' shape", wrong, x, soft(6, 4), error=ValueError, names="targets"
-    )
-    yield case(
-        "error: bool targets",
-        "True is not class 1",
-        x,
-        LABELS > 0,
-        error=TypeError,
-        names="targets",
-    )
-    for name, value, kind in [
-        ("weight", np.ones(4), ValueError),
-        ("sample_weight", np.ones(5), ValueError),
-        ("where", np.ones(6), TypeError),
-        ("label_smoothing", 1.5, ValueError),
-        ("reduction", "average", ValueError),
-        ("axis", 2, ValueError),
-        ("ignore_index", 0.5, TypeError),
-    ]:
-        yield case(
-            f"error: {name}", wrong, x, LABELS, options={name: value}, error=kind, names=name
-        )
-
-
-def _log_probs_only() -> Iterator[Case]:
-    rows = partial(Case, "nll", loss="nll_loss", options=NONE, upstream=UPSTREAM)
-    x = log_probs()
-    yield from _errors(x)
-    tail = np.exp(-np.array([5.0, 17.0, 30.0, 50.0, 70.0, 82.0]))
-    yield rows(
-        "near certainty",
-        "exp and log again lose a log-probability of -4e-8",
-        put(x, *((i, LABELS[i], -tail[i]) for i in range(6))),
-        LABELS,
-    )
-    far = (-82.0, -1000.0, -1e6, -1e30, 0.0, -3.0)
-    yield rows(
-        "far",
-        "a loss is not clipped at 100",
-        dtypes=WIDE,
-        targets=LABELS,
-        x=put(x, *((i, LABELS[i], far[i]) for i in range(6))),
-    )
-    yield rows(
-        "positive",
-        "what is given need not be normalised: it is taken as it is",
-        x + 2,
-        LABELS,
-        dtypes=WIDE,
-    )
-
-
-def _probs_only() -> Iterator[Case]:
-    rows = partial(Case, "log loss", loss="log_loss", options=NONE, upstream=UPSTREAM)
-    x = probs()
-    near = 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24])
-    yield rows(
-        "near certainty",
-        "-log(1 - 2^-24) is 6e-8, and clipping into [1e-7, 1 - 1e-7] "
-        "makes it 1e-7, with gradient 0",
-        targets=LABELS,
-        x=put(x, *((i, LABELS[i], near[i]) for i in range(6))),
-        see=(f"{KERAS}/9664",),
-        quick=True,
-    )
-    far = (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)
-    yield rows(
-        "far",
-        "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves",
-        dtypes=WIDE,
-        x=put(x, *((i, LABELS[i], far[i]) for i in range(6))),
-        targets=LABELS,
-        see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595",),
-    )
-    yield rows(
-        "not normalised",
-        "rows are taken as they are, and not divided by their sum",
-        x * 2,
-        LABELS,
-        dtypes=WIDE,
-    )
-    yield rows(
-        "negative",
-        "the logarithm of a negative number is NaN",
-        put(x, (1, 1, -0.25)),
-        LABELS,
-        dtypes=WIDE,
-    )
-    clipped = partial(rows, options={**NONE, "eps": 2.0**-6}, dtypes=WIDE)
-    ends = put(x, (0, 0, 0), (1, 1, 1), (2, 2, 2.0**-7), (3, 3, 2.0**-6), (4, 4, 1 - 2.0**-7))
-    yield clipped("eps", "clipped into [eps, 1 - eps], with gradient 0 where clipped", ends, LABELS)
-    yield clipped(
-        "eps, NaN",
-        "a comparison with NaN is false: clipping must not make it a number",
-        put(x, (1, 1, NAN), (0, 3, NAN)),
-        LABELS,
-    )
-    yield clipped(
-        "eps, soft",
-        "the gradient to a target is the clipped logarithm",
-        ends,
-        soft(6, 5, seed=2),
-        to_targets=True,
-    )
-    small = {**NONE, "eps": 1e-15}
-    yield rows(
-        "eps below the dtype's",
-        "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN",
-        put(x, (0, 0, 1), (1, 1, 0), (2, 1, 1)),
-        LABELS,
-        options=small,
-        dtypes=WIDE,
-        see=(f"{SKLEARN}/24315", f"{KERAS}/377"),
-    )
-    for label, value, kind in [
-        ("0.75", 0.75, ValueError),
-        ("negative", -1e-7, ValueError),
-        ("a word", "auto", TypeError),
-    ]:
-        yield rows(
-            f"error: eps {label}",
-            "clipped into an interval that is none",
-            x,
-            LABELS,
-            options={"eps": value},
-            upstream=1.0,
-            error=kind,
-            names="eps",
-            dtypes=ONE,
-        )

@@ -6,23 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..case import LAYOUTS, Array, Case
-from .arrays import (
-    INF,
-    KEEP,
-    ONE,
-    WIDE,
-    P,
-    S,
-    W,
-    X,
-    Y,
-    changed,
-    labels,
-    logits,
-    soft,
-    weights,
-)
+from ..model import LAYOUTS, Array, Case
+from .arrays import INF, KEEP, ONE, WIDE, P, S, W, X, Y, changed, labels, logits, soft, weights
 
 NONE = {"reduction": "none"}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..case import DTYPES, Array, Case
-from ..packed import pack
+from ..linear_packing import pack
+from ..model import DTYPES, Array, Case
 from .arrays import INF, KEEP, NAN, ONE, WIDE, S, changed, soft, weights
 
 # Quarters and eighths, few and small: every logit is exact in float32 and in any order of sums.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Case
+from ..model import Case
 from .arrays import INF, MASK, MASKED, ONE, P_MASKED, WIDE, S, W, X, Y, changed, logits, one_hot
 
 NONE = {"reduction": "none"}

@@ -7,22 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Array, Case
-from .arrays import (
-    INF,
-    KEEP,
-    MASKED,
-    ONE,
-    P_MASKED,
-    P,
-    S,
-    W,
-    X,
-    Y,
-    changed,
-    confident,
-    one_hot,
-)
+from ..model import Array, Case
+from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident, one_hot
 
 NONE = {"reduction": "none"}
 WEIGHTED = ("https://github.com/pytorch/pytorch/issues/107680",)

@@ -7,18 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from ..case import Case
+from ..model import Case
 from .arrays import INF, ONE, WIDE, P, X, Y, changed
-from .given import (
-    GITHUB,
-    LABELS,
-    NONE,
-    TORCH,
-    UPSTREAM,
-    log_probs,
-    probs,
-    put,
-)
+from .given import GITHUB, LABELS, NONE, TORCH, UPSTREAM, log_probs, probs, put
 
 # Each dtype's largest finite number.
 MOST = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np.float64).max)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case import Array, Case
+from ..model import Array, Case
 from .arrays import INF, ONE
 
 ROWS = 70_001  # more than float16 can count, and float16 and bfloat16 can sum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from ..model import Case
 from .arrays import S, Y, confident, one_hot
 
 GAPS = (5, 8, 10, 12, 14, 16, 17, 18, 20, 25, 30, 36, 40, 50, 60, 70, 80, 82)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from importlib import import_module
 
-from ..homes import HOMES
-from ..loading import LoadError, load_object
+from ..libraries import LIBRARIES
+from ..load_object import load_object
+from ..model import LoadError
 from .base import Convention
 
 NAMES = ("xloss", "torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
@@ -38,8 +39,8 @@ def on(style: Convention, arrays: str | None) -> Convention:
     """Return a convention on another library's arrays, if one is named."""
     if arrays is None or arrays == style.home:
         return style
-    if arrays not in HOMES:
-        raise LoadError(f"arrays: {arrays!r} is unknown; expected one of {', '.join(HOMES)}")
+    if arrays not in LIBRARIES:
+        raise LoadError(f"arrays: {arrays!r} is unknown; expected one of {', '.join(LIBRARIES)}")
     style = copy.copy(style)
     style.home = arrays
     return style

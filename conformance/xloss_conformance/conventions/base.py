@@ -11,9 +11,8 @@ import numpy as np
 
 import xloss
 
-from ..case import BINARY, CLASS, Array, Case
-from ..packed import LINEAR, called
-from ..subject import Differs
+from ..linear_packing import LINEAR, called
+from ..model import BINARY, CLASS, Array, Case, Differs
 
 
 class Convention:

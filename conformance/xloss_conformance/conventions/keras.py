@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..case import BINARY, Array, Case, numpy_dtype
-from ..homes import Missing
-from ..subject import Differs
+from ..model import BINARY, Array, Case, Differs, Missing
+from ..rounding import numpy_dtype
 from .base import (
     Convention,
     averages,

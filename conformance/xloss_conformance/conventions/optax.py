@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..case import BINARY, Case
-from ..subject import Differs
+from ..model import BINARY, Case, Differs
 from .base import Convention, averages, ignored, over, rows, smoothed_plainly, weighs
 
 

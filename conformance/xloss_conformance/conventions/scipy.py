@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import special
 
-from ..case import Array, Case
-from ..subject import Differs
+from ..model import Array, Case, Differs
 from .base import Convention, averages, ignored, near_certain, over, rows, weighs
 
 

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
-from ..case import Array, Case
-from ..subject import Differs
+from ..model import Array, Case, Differs
 from .base import Convention, ignored, outside, rows, with_options
 
 LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}

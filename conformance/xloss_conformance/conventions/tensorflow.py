@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from ..case import BINARY, Case
-from ..subject import Differs
+from ..model import BINARY, Case, Differs
 from .base import Convention, averages, ignored, rows, weighs
 
 

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from ..case import BINARY, Case
-from ..subject import Differs
+from ..model import BINARY, Case, Differs
 from .base import (
     Convention,
     averages,

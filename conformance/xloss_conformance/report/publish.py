@@ -37,15 +37,15 @@ PICTURES = {
 
 def judged(jobs: int) -> dict[str, Any]:
     """Run xloss and every peer by the whole catalogue."""
-    from .. import deviations, plan, suite
+    from .. import deviations, run, selection
     from ..peers import here
     from .record import record
 
-    everything = plan.Plan()
-    peers = plan.Plan(peers=here())
-    report = suite.run(
-        [*plan.sources(everything), *plan.sources(peers)],
-        plan.cases(everything),
+    everything = selection.Plan()
+    peers = selection.Plan(peers=here())
+    report = run.run(
+        [*selection.sources(everything), *selection.sources(peers)],
+        selection.cases(everything),
         jobs=jobs,
         deviations=deviations.read(deviations.FILE),
         progress=_progress,

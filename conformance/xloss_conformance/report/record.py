@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import xloss
 
-from ..case import Case
-from ..verdict import RULES, Finding, Verdict
-from ..visible import visible, visible_lines
-from .snippet import inputs, setup
+from ..model import RULES, Case, Finding, Verdict
+from ..printable import visible, visible_lines
+from ..snippet import inputs, setup
 
 if TYPE_CHECKING:
-    from ..suite import Report
+    from ..result import Report
 
 SCHEMA = 1
 OF_LINES = {"inputs", "setup", "got", "want", "call", "calls"}

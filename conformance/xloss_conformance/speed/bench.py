@@ -10,7 +10,7 @@ from typing import Any
 
 import xloss
 
-from ..homes import Missing
+from ..model import Missing
 from ..report.record import machine, plain, versions
 from . import gpu
 from .plan import Plan, chosen, steps

@@ -11,7 +11,7 @@ import numpy as np
 
 import xloss
 
-from ..homes import home
+from ..libraries import array_library
 from . import gpu, gpu_check
 from .clock import Call
 from .contenders import Contender
@@ -25,7 +25,7 @@ class Device:
     most = 200  # calls in one turn
 
     def __init__(self, device: str) -> None:
-        home("cupy")  # or Missing, which says why there is none
+        array_library("cupy")  # or Missing, which says why there is none
         self.versions = {"cupy by hand": str(cupy.__version__)}
         self.marks = [cupy.cuda.Event() for _ in range(2)]
 

@@ -14,7 +14,7 @@ import optax
 
 import xloss
 
-from ..homes import Missing
+from ..model import Missing
 from . import gpu, gpu_check
 from .by_optax import SAID
 from .clock import Call

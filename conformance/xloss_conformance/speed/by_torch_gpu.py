@@ -13,7 +13,7 @@ import torch
 import xloss
 
 from ..conventions.torch import F
-from ..homes import home
+from ..libraries import array_library
 from . import gpu, gpu_check
 from .by_torch import linear, tensors
 from .clock import Call
@@ -32,7 +32,7 @@ class Device:
     def __init__(self, device: str) -> None:
         self.on_gpu = device == "cuda"
         if self.on_gpu:
-            home("cuda")  # or Missing, which says why there is none
+            array_library("cuda")  # or Missing, which says why there is none
         self.device = torch.device(device)
         self.versions = dict.fromkeys(("torch", "torch.compile"), str(torch.__version__))
         # A rehearsal has no events: the host's clock stands in for the GPU's.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..homes import Missing
+from ..model import Missing
 from .clock import Call, in_turns
 from .contenders import contender
 from .cuts import LIMIT

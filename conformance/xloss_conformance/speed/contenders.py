@@ -13,7 +13,8 @@ import numpy as np
 
 import xloss
 
-from ..loading import installed, load_object
+from ..libraries import LIBRARIES
+from ..load_object import installed, load_object
 from .clock import Call
 from .work import Data, Work
 
@@ -81,13 +82,13 @@ def function(peer: str) -> Any:
 
 def _needs(library: str) -> None:
     """Raise Missing unless the library is here, by the suite's own words for what installs it."""
-    from ..homes import HOMES, home
+    from ..libraries import array_library
     from ..peers import PEERS, peers
 
     if library in PEERS:
         peers(library, ("float32",))
-    elif library in HOMES:
-        home(library)
+    elif library in LIBRARIES:
+        array_library(library)
 
 
 def agree(work: Work, got: tuple[float, Any], right: tuple[float, Any]) -> None:

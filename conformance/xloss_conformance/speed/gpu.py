@@ -11,8 +11,8 @@ import numpy as np
 
 import xloss
 
-from ..case import numpy_dtype
-from ..homes import Missing
+from ..model import Missing
+from ..rounding import numpy_dtype
 from .work import Data, Work
 
 OP = "gpu"

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from typing import Any
 
-from ..homes import Missing
+from ..model import Missing
 from . import gpu
 from .contenders import Contender, NotOffered
 from .processes import end_with_parent

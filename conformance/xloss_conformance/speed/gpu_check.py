@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..budget import errors
-from ..case import Array
 from ..formats import FORMATS, accumulated
+from ..model import Array
 from . import gpu
 from .clock import Call
 from .contenders import NotOffered

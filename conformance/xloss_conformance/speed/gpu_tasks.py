@@ -10,8 +10,8 @@ from typing import Any
 
 import xloss
 
-from ..homes import Missing
-from ..loading import installed as version_of
+from ..load_object import installed as version_of
+from ..model import Missing
 from . import gpu, gpu_check
 from .clock import Call, spread
 from .contenders import Contender, NotOffered, SameValue

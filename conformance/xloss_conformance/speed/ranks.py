@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..homes import HOMES
+from ..libraries import LIBRARIES
 from .clock import FEW, Call, enough, once
 from .contenders import contender
 from .cuts import LIMIT
@@ -49,7 +49,7 @@ def ranks_memory(works: Sequence[Work], name: str, threads: int, trials: int) ->
 def _in_groups(job: Job, works: Sequence[Work], **arguments: Any) -> Iterator[Found]:
     """Do a job in a group for each number of ranks."""
     if not find_spec("torch"):
-        yield "missing", f"torch: torch is not installed: {HOMES['torch'][1]}"
+        yield "missing", f"torch: torch is not installed: {LIBRARIES['torch'][1]}"
         return
     for ranks in dict.fromkeys(work.processes for work in works):
         some = [work for work in works if work.processes == ranks]

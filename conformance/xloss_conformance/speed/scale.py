@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[Callable[[int, int], Collectives], Callable[[int], Held
 
 def main(arguments: list[str]) -> None:
     """Write the tables of scale.md in the folder, beside the run that is published there."""
-    from .publish import published  # which draws this page too
+    from .publish import published
 
     folder = Path(arguments[0] if arguments else "docs")
     rewrite(published(folder), folder)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..homes import Missing
+from ..model import Missing
 from .clock import Call, in_turns, spread
 from .contenders import Contender, NotOffered, SameValue, agree, chosen, contender
 from .memory import NoMemory, peak

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..report.text import table
+from ..result import table
 from .figures import against, digits, percent, reached
 from .targets import verdict
 

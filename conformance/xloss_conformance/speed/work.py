@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..case import Array, numpy_dtype
+from ..model import Array
+from ..rounding import numpy_dtype
 
 LABEL_BYTES = 8  # int64, as PyTorch demands them
 

@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 
 def bench(asked: Asked, *, publish: str | None, command: str, progress: Progress) -> dict[str, Any]:
     """Measure what was asked for, write the documents if `publish` is given; return the record."""
-    from xloss_conformance.homes import Missing
+    from xloss_conformance.model import Missing
     from xloss_conformance.speed import bench as run
     from xloss_conformance.speed.pictures import NoMatplotlib, matplotlib
     from xloss_conformance.speed.plan import BadPlan, Plan

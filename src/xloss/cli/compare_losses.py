@@ -25,18 +25,22 @@ def compare_losses(
 ) -> int:
     """Print what `xloss_conformance.compare` finds; return 0 if they agree, 1 if not."""
     from xloss_conformance import Missing
-    from xloss_conformance.apart import WorkerFailed, call
-    from xloss_conformance.report.versus import compared
+    from xloss_conformance.comparison.record import Compared, compared
+    from xloss_conformance.workers import WorkerFailed, messages
 
     current_folder()
+    done, total = 0, 0
+
+    def at() -> str:
+        return f"comparing {a} and {b}" + (f", at case {done + 1} of {total}," if total else "")
+
     try:
         with progress_bar(f"{a} against {b}") as progress:
-            found = call(
+            for message in messages(
                 compared,
-                f"{a} and {b}",
+                at,
                 timeout,
                 (Missing, ValueError),
-                progress,
                 a,
                 b,
                 convention=convention,
@@ -45,7 +49,12 @@ def compare_losses(
                 dtype=dtype,
                 families=families or None,
                 quick=quick,
-            )
+            ):
+                if isinstance(message, Compared):
+                    found = message
+                else:
+                    done, total = message
+                    progress(done, total)
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:

@@ -27,11 +27,10 @@ def conform(
 ) -> dict[str, Any]:
     """Run the suite and return its record; write the page if a file is named."""
     from xloss_conformance import deviations as known
-    from xloss_conformance import plan as planned
-    from xloss_conformance.homes import Missing
-    from xloss_conformance.loading import LoadError
+    from xloss_conformance import selection as planned
+    from xloss_conformance.model import LoadError, Missing
     from xloss_conformance.report.record import record
-    from xloss_conformance.suite import run
+    from xloss_conformance.run import run
     from xloss_conformance.workers import WorkerFailed
 
     current_folder()  # from a deleted folder Python cannot start a process
@@ -71,7 +70,7 @@ def conform(
 
 def listed(asked: Asked) -> list[dict[str, Any]]:
     """Return the cases asked for."""
-    from xloss_conformance import plan as planned
+    from xloss_conformance import selection as planned
 
     try:
         cases = planned.cases(planned.Plan(**asked))

@@ -1,0 +1,180 @@
+"""A run as a record, and the lines of Python in it that show a case again."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xloss_conformance.candidates import Candidate
+from xloss_conformance.cases import case, catalogue
+from xloss_conformance.conventions import convention
+from xloss_conformance.formats import accumulated
+from xloss_conformance.model import RULES
+from xloss_conformance.report.record import plain, record
+from xloss_conformance.run import run
+from xloss_conformance.snippet import SMALL, setup, text
+from xloss_conformance.xloss_subjects import Xloss
+
+TAIL = [case for case in catalogue() if case.family == "tail" and case.quick]
+OWN = [Xloss("numpy", "float32"), Xloss("numpy", "float64")]
+
+
+# ---- The record ----------------------------------------------------------------------------------
+
+KEYS = [
+    "schema",
+    "xloss",
+    "date",
+    "mode",
+    "command",
+    "machine",
+    "versions",
+    "seconds",
+    "subjects",
+    "missing",
+    "families",
+    "rules",
+    "cases",
+    "cells",
+    "deviations",
+    "summary",
+    "ok",
+]
+
+
+def nan(logits: Any, targets: Any) -> Any:
+    return np.float32("nan")
+
+
+def test_a_record_has_its_keys_and_is_strict_json() -> None:
+    made = record(run([*OWN, Candidate("mine", nan, convention("xloss"))], TAIL))
+    assert list(made) == KEYS
+    again = json.loads(json.dumps(made, allow_nan=False))
+    assert again == made
+    assert list(made["machine"]) == ["python", "platform", "processor", "cores"]
+    assert made["rules"] == RULES
+    assert made["families"] == [{"name": "tail", "cases": len(TAIL)}]
+    assert made["summary"] == {"pass": 10, "fail": 5, "declared": 0, "refused": 0}
+    assert made["versions"]["numpy"] == np.__version__
+    assert not made["ok"]
+    subject = made["subjects"][0]
+    assert list(subject) == [
+        "name",
+        "kind",
+        "library",
+        "engine",
+        "device",
+        "dtype",
+        "gradient",
+        "version",
+    ]
+    assert [s["kind"] for s in made["subjects"]] == ["xloss", "xloss", "candidate"]
+    assert list(made["cases"][0]) == [
+        "name",
+        "family",
+        "label",
+        "loss",
+        "reason",
+        "see",
+        "gap",
+        "quick",
+        "inputs",
+        "setup",
+    ]
+    cell = made["cells"][-1]
+    assert list(cell) == [
+        "case",
+        "subject",
+        "status",
+        "value_ulp",
+        "grad_ulp",
+        "note",
+        "findings",
+        "got",
+        "want",
+        "call",
+    ]
+    assert list(cell["findings"][0]) == ["rule", "detail", "ulp", "at", "got", "want"]
+    assert cell["got"] == {"value": "nan"}
+    assert (cell["value_ulp"], cell["findings"][0]["got"]) == ("inf", "nan")
+
+
+def test_numbers_that_are_not_finite_are_spelled_out() -> None:
+    got = plain({"a": [math.nan, (math.inf, -math.inf)], "b": 1.5})
+    assert got == {"a": ["nan", ["inf", "-inf"]], "b": 1.5}
+
+
+# ---- Snippets ------------------------------------------------------------------------------------
+
+SAMPLE = [
+    (Xloss("numpy", "float32"), "tail/gap 17"),
+    (Xloss("numpy", "bfloat16"), "masks/index"),
+    (Xloss("strict", "float64"), "tail/gap 40"),
+    (Xloss("torch", "float32", "autograd"), "soft gradient/mean"),
+    (Xloss("torch", "float32", engine="generic"), "layouts/strided"),
+    (Xloss("jax", "float32", "jax.vjp"), "upstream/rows"),
+    (Xloss("dask", "float32"), "ties/masked"),
+    (Xloss("numpy", "float32"), "errors/targets a list"),
+]
+
+
+@pytest.mark.parametrize(("subject", "name"), SAMPLE, ids=str)
+def test_a_snippet_prints_what_the_record_has(subject: Xloss, name: str) -> None:
+    made = record(run([subject], [case(name)]))
+    cell = made["cells"][0]
+    assert cell["status"] == "pass"
+    script = f"{made['cases'][0]['setup']}\n{cell['call']}\n"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    if "error" in cell["got"]:
+        assert ran.stderr.splitlines()[-1] == cell["got"]["error"]
+        return
+    assert ran.returncode == 0, ran.stderr
+    for line, (what, got) in zip(ran.stdout.splitlines(), cell["got"].items(), strict=True):
+        assert (
+            _rounded(line, accumulated(subject.dtype) if what == "value" else subject.dtype) == got
+        )
+
+
+def _rounded(line: str, dtype: str) -> str:
+    """Return a printed result to as many digits as the record has."""
+    numbers = np.asarray(eval(line, {"nan": math.nan, "inf": math.inf}), np.float64)
+    return text(TAIL[0], numbers, dtype)
+
+
+def test_what_makes_the_arguments_makes_them_bit_for_bit() -> None:
+    for each in catalogue():
+        if each.on_demand:
+            continue
+        names: dict[str, Any] = {}
+        exec(setup(each), names)
+        for name in ("x", "targets"):
+            wanted = each.instead.get(name, getattr(each, name))
+            if each.tile > 1 or wanted is None:
+                continue
+            if isinstance(wanted, np.ndarray):
+                assert names[name].dtype == wanted.dtype, each.name
+            np.testing.assert_array_equal(names[name], wanted, each.name)
+        for name, value in each.options.items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(names[name], value, each.name)
+
+
+def test_large_arrays_are_named_not_printed() -> None:
+    for each in catalogue():
+        if each.x.size > SMALL:
+            assert len(setup(each)) < 500, each.name
+            assert "import case" in setup(each)
+
+
+def test_the_literals_hold_minus_zero_and_infinities() -> None:
+    odd = replace(TAIL[0], x=np.array([[-0.0, math.inf, -math.inf, math.nan, 0.1]]))
+    names: dict[str, Any] = {}
+    exec(setup(odd), names)
+    assert names["x"].tobytes() == odd.x.tobytes()

@@ -1,0 +1,114 @@
+"""What one subject answers: what it is, then its verdicts, whose arrays have become text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from .formats import accumulated
+from .judge import first_line, judge
+from .libraries import array_library
+from .model import Case, Missing, Source, Subject, SubjectInfo, Verdict
+from .snippet import text
+
+KEPT = 100  # cases after which a library forgets what it has compiled
+Progress = Callable[[int, int], None]  # told the verdicts there are, and how many there will be
+
+
+def answers(source: Source, cases: Sequence[Case]) -> Iterator[SubjectInfo | str | Verdict]:
+    """Yield what a source's subject is, or why there is none; then its verdicts, without arrays."""
+    try:
+        subject = source.make()
+    except Missing as error:
+        if source.required:
+            raise
+        yield str(error)
+        return
+    yield describe(subject)
+    for i, case in enumerate(cases, 1):
+        yield light(subject, judge(subject, case))
+        if i % KEPT == 0 or i == len(cases):
+            array_library(subject.library).forget()
+
+
+def describe(subject: Subject) -> SubjectInfo:
+    """Return what a subject is."""
+    of = array_library(subject.library)
+    return SubjectInfo(
+        subject.name,
+        getattr(subject, "kind", "candidate"),
+        subject.library,
+        getattr(subject, "engine", ""),
+        getattr(of, "device", "cpu"),
+        subject.traits.dtype,
+        subject.traits.gradient,
+        getattr(subject, "version", "") or of.version(),
+    )
+
+
+def light(subject: Subject, verdict: Verdict) -> Verdict:
+    """Return a verdict whose arrays have become text, as it crosses processes and is recorded."""
+    case, outcome, expected = verdict.case, verdict.outcome, verdict.expected
+    dtype = subject.traits.dtype
+    loss = accumulated(dtype)
+    got, want = {}, {}
+    if outcome is not None and outcome.error is not None:
+        got["error"] = first_line(outcome.error)
+    elif outcome is not None:
+        got["value"] = text(case, outcome.value, outcome.value_dtype or loss)
+        got["gradient"] = text(case, outcome.grad, outcome.grad_dtype or dtype)
+        got["targets gradient"] = text(case, outcome.grad_targets, dtype)
+    if case.error is not None:
+        want["error"] = f"{case.error.__name__} naming {case.names}".removesuffix(" naming ")
+    elif expected is not None:
+        want["value"] = text(case, expected.value.hi, loss)
+        if not case.value_only:
+            want["gradient"] = text(case, expected.grad.hi, dtype)
+        if expected.grad_targets is not None:
+            want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
+    lines = [] if verdict.status == "refused" else _snippet(subject, case)
+    return replace(
+        verdict,
+        outcome=None,
+        expected=None,
+        call="\n".join(lines),
+        got={k: v for k, v in got.items() if v},
+        want={k: v for k, v in want.items() if v},
+    )
+
+
+def _snippet(subject: Subject, case: Case) -> list[str]:
+    made = getattr(subject, "snippet", None)
+    return made(case) if made else [f"# {subject.name}: nothing can be copied"]
+
+
+class Collector:
+    """What came of each source so far, in whatever order it comes."""
+
+    def __init__(self, sources: int, cases: Sequence[Case], progress: Progress) -> None:
+        self.cases = cases
+        self.progress = progress
+        self.subjects: list[SubjectInfo | None] = [None] * sources
+        self.verdicts: list[list[Verdict]] = [[] for _ in range(sources)]
+        self.missing: dict[int, str] = {}
+
+    def take(self, source: int, found: SubjectInfo | str | Verdict) -> None:
+        """Take what `answers` yields: of a verdict, the case may have stayed behind."""
+        if isinstance(found, SubjectInfo):
+            self.subjects[source] = found
+        elif isinstance(found, str):
+            self.missing[source] = found
+        else:
+            of = self.verdicts[source]
+            of.append(replace(found, case=self.cases[len(of)]))
+        there = len(self.subjects) - len(self.missing)
+        self.progress(sum(map(len, self.verdicts)), there * len(self.cases))
+
+    def at(self, source: int, label: str) -> str:
+        """Say what a source, by this label before it has a name, was about to answer."""
+        info, done = self.subjects[source], len(self.verdicts[source])
+        if info is None:
+            return f"loading {label}"
+        if done == len(self.cases):
+            return f"done with {info.name}"
+        return f"running {info.name} on {self.cases[done].name}"

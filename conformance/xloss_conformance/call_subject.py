@@ -1,0 +1,154 @@
+"""Calling something on a case's arrays, and watching what it does to them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .libraries import ArrayLibrary
+from .model import BINARY, Array, Case, Outcome, Problem, Stored
+
+# What a call returns: the value, and the gradients to the first argument and to the targets.
+Called = tuple[Any, Any, Any]
+LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
+Call = Callable[[Case, Any, Any, dict[str, Any], Any], Called]
+
+
+class Arguments:
+    """A case's arguments as one library's arrays, and what stood in them before the call."""
+
+    def __init__(self, library: ArrayLibrary, case: Case, given: Stored) -> None:
+        layout = case.layout
+        other = "readonly" if layout == "readonly" else "C"
+        self.library = library
+
+        def made(value: Any, layout: str) -> Any:
+            return library.array(value, layout) if isinstance(value, np.ndarray) else value
+
+        self.x = made(case.instead.get("x", given.x), layout)
+        alike = given.targets is not None and given.targets.shape == given.x.shape
+        like_x = layout if alike and layout != "broadcast" else other
+        self.targets = made(case.instead.get("targets", given.targets), like_x)
+        self.options = {k: made(v, other) for k, v in given.options.items()}
+        self.before = self._read()
+
+    def _read(self) -> dict[str, Array]:
+        named = {"the first argument": self.x, "targets": self.targets, **self.options}
+        arrays = {k: v for k, v in named.items() if hasattr(v, "dtype")}
+        small = {k: v for k, v in arrays.items() if np.prod(v.shape) < LARGE}
+        return {k: self.library.host(v).copy() for k, v in small.items()}
+
+    def changed(self) -> list[Problem]:
+        """Return which arguments the call has written to."""
+        after = self._read()
+        return [
+            Problem("input", f"{name} was written to")
+            for name, was in self.before.items()
+            if not same(was, after[name])
+        ]
+
+
+def same(a: Array | None, b: Array | None) -> bool:
+    """Whether two arrays have the same bits; every NaN is the same."""
+    if a is None or b is None:
+        return a is b
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    equal = (a == b) & (np.signbit(a) == np.signbit(b))
+    return bool(np.all(equal | (np.isnan(a) & np.isnan(b))))
+
+
+def run(
+    library: ArrayLibrary,
+    case: Case,
+    given: Stored,
+    call: Call,
+    *,
+    warn: str = "ignore",
+    repeat: bool = True,
+    same_bits: bool | None = None,
+) -> Outcome:
+    """Call once for the outcome, again for the same bits, and row by row where the case says so.
+
+    same_bits: whether rows are to have the same bits alone; None: as the library says.
+    """
+    alone = library.same_bits if same_bits is None else same_bits
+    with library.setting(given.dtype), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter(warn)  # type: ignore[arg-type]
+        arguments = Arguments(library, case, given)
+        outcome = once(library, case, arguments, given.upstream, call)
+        outcome.problems += arguments.changed()
+        if outcome.error is None and repeat and not case.on_demand:
+            again = once(library, case, arguments, given.upstream, call)
+            pairs = [("value", outcome.value, again.value), ("gradient", outcome.grad, again.grad)]
+            outcome.problems += [
+                Problem("repeat", f"a second call gives another {what}")
+                for what, a, b in pairs
+                if not same(a, b)
+            ]
+        if outcome.error is None and case.split and alone:
+            outcome.problems += split(library, case, given, call)
+    return outcome
+
+
+def once(
+    library: ArrayLibrary, case: Case, arguments: Arguments, upstream: Any, call: Call
+) -> Outcome:
+    """Call, and read the results back."""
+    outcome = Outcome()
+    try:
+        value, grad, to_targets = call(
+            case, arguments.x, arguments.targets, arguments.options, upstream
+        )
+        if hasattr(value, "dtype"):
+            wrong = library.misplaced(value)
+            if wrong:
+                outcome.problems.append(Problem("device", f"the value is {wrong}"))
+            outcome.value_dtype = library.dtype(value)
+        outcome.value = library.host(value) if hasattr(value, "dtype") else np.asarray(value, float)
+        if grad is not None:
+            wrong = library.misplaced(grad)
+            if wrong:
+                outcome.problems.append(Problem("device", f"the gradient is {wrong}"))
+            outcome.grad_dtype = library.dtype(grad)
+            outcome.grad = library.host(grad)
+        if to_targets is not None:
+            outcome.grad_targets = library.host(to_targets)
+    except Exception as error:
+        return Outcome(error=error, problems=outcome.problems)
+    return outcome
+
+
+def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
+    """Run every row alone, and compare its bits with the batch's."""
+    by_row = {} if case.loss == "entropy" else {"reduction": "none"}
+    options = {**given.options, **by_row}
+    alone = replace(case, options={**case.options, **by_row}, value_only=True)
+    whole = once(
+        library, alone, Arguments(library, alone, given._replace(options=options)), 1.0, call
+    )
+    if whole.value is None or case.axis != -1 or given.x.ndim != (1 if case.loss in BINARY else 2):
+        return [Problem("split", "cannot be run row by row")]
+    rows = len(given.x)
+    found = []
+    for i in range(rows):
+        own = {
+            k: v[i : i + 1]
+            if k in ("sample_weight", "where") and np.ndim(v) and len(v) == rows
+            else v
+            for k, v in options.items()
+        }
+        targets = None if given.targets is None else given.targets[i : i + 1]
+        part = given._replace(x=given.x[i : i + 1], targets=targets, options=own)
+        one = once(library, alone, Arguments(library, alone, part), 1.0, call)
+        if not same(one.value, whole.value[i : i + 1]):
+            found.append(f"row {i}")
+    if not found:
+        return []
+    return [Problem("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]

@@ -1,0 +1,117 @@
+"""Two losses on the same cases: where they first differ, by how much, and which is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ..answers import describe
+from ..candidates import Candidate, label, load
+from ..conventions import Convention
+from ..libraries import LIBRARIES, array_library
+from ..model import Subject
+from ..peers import PEERS, peers
+from ..selection import chosen, dtypes, styled
+from ..xloss_subjects import Xloss
+from .pair import pair
+from .result import Comparison
+
+
+def compare(
+    a: str | Callable[..., Any],
+    b: str | Callable[..., Any],
+    *,
+    convention: str | Convention = "xloss",
+    arrays: str | None = None,
+    loss: str | None = None,
+    dtype: str = "float32",
+    families: Iterable[str] | None = None,
+    quick: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """Ask two losses the same cases.
+
+    Parameters
+    ----------
+    a, b : str or callable
+        A peer ("torch", "keras", "optax", "sklearn", "scipy"), xloss on NumPy or another library
+        ("xloss", "xloss:jax"), "path/file.py:function" or "package.module:function", with
+        "@convention" after it if it has its own; or a function.
+    convention, arrays
+        As in `check`, of functions which name none.
+    loss : str, optional
+        The loss to compare. Of two libraries all that both have are compared; a function is
+        cross_entropy if nothing else is said.
+    dtype, families, quick
+        As in `check`.
+    progress : callable
+        SubjectInfo how many cases are done, and of how many.
+
+    Raises
+    ------
+    ValueError
+        A name that is none; no case that both offer.
+    Missing
+        A library that is not here.
+    """
+    for found, total in steps(a, b, convention, arrays, loss, dtype, families, quick):
+        progress(len(found.pairs), total)
+    return found
+
+
+def steps(
+    a: str | Callable[..., Any],
+    b: str | Callable[..., Any],
+    convention: str | Convention = "xloss",
+    arrays: str | None = None,
+    loss: str | None = None,
+    dtype: str = "float32",
+    families: Iterable[str] | None = None,
+    quick: bool = False,
+) -> Iterator[tuple[Comparison, int]]:
+    """Yield the comparison as it grows, and how many cases there will be."""
+    one, two = (
+        subject(given, convention, arrays, loss or "cross_entropy", dtype) for given in (a, b)
+    )
+    if loss is None and (isinstance(one, Candidate) or isinstance(two, Candidate)):
+        loss = "cross_entropy"
+    cases = chosen(loss, families, quick)
+    found = Comparison(describe(one), describe(two))
+    yield found, len(cases)
+    for case in cases:
+        found.pairs.append(pair(one, two, case))
+        if len(found.pairs) == len(cases) and not found.compared:
+            raise ValueError(f"{found.a.name} and {found.b.name} have no case in common")
+        yield found, len(cases)
+
+
+def subject(
+    given: str | Callable[..., Any],
+    convention: str | Convention,
+    arrays: str | None,
+    loss: str,
+    dtype: str,
+) -> Subject:
+    """Return what a name or a function stands for."""
+    (dtype,) = dtypes(dtype)
+    if not isinstance(given, str):
+        return Candidate(label(given), given, styled(convention, arrays), loss, dtype)
+    first, _, rest = given.partition(":")
+    if first == "xloss" and (not rest or rest in LIBRARIES):
+        made = Xloss(rest or "numpy", dtype)
+        if dtype not in array_library(made.library).dtypes:
+            raise ValueError(f"{given} has no {dtype}")
+        return made
+    if given in PEERS:
+        found = peers(given, [dtype])
+        if not found:
+            raise ValueError(f"{given} has no {dtype}")
+        return found[0]
+    if not rest:
+        raise ValueError(
+            f"{given!r} is unknown; expected xloss, xloss:LIBRARY, {', '.join(PEERS)}, "
+            "FILE.py:FUNCTION or MODULE:FUNCTION, with @CONVENTION after it if need be"
+        )
+    spec, _, own = given.partition("@")
+    style = styled(own) if own else styled(convention, arrays)
+    return load(spec, style, loss=loss, dtype=dtype)

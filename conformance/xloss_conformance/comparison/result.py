@@ -1,0 +1,161 @@
+"""What came of comparing two losses, and as plain text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..model import SubjectInfo
+from ..result import table, wrapped
+from ..snippet import setup
+from .pair import STATUSES, Pair
+
+LISTED = ("family", "in the", "cases", "", "the first", "A", "B")
+# What is counted by family, and the heads of those columns.
+COUNTS = {
+    "cases": "cases",
+    "agree": "agree",
+    "agree, both wrong": "both wrong",
+    "by definition": "by definition",
+    "differ": "differ",
+    "not offered by A": "not by A",
+    "not offered by B": "not by B",
+}
+SAYS = {
+    "both": "both within budget",
+    "A": "A is right",
+    "B": "B is right",
+    "neither": "neither is right",
+}
+
+
+@dataclass
+class Comparison:
+    """Every case, answered by both, in the catalogue's order."""
+
+    a: SubjectInfo
+    b: SubjectInfo
+    pairs: list[Pair] = field(default_factory=list)
+
+    @property
+    def differences(self) -> list[Pair]:
+        """The cases on which they differ, those left out in which their definitions do."""
+        return [pair for pair in self.pairs if pair.status == "differ"]
+
+    @property
+    def first(self) -> Pair | None:
+        """The first of them."""
+        return next(iter(self.differences), None)
+
+    @property
+    def compared(self) -> int:
+        """How many cases both offer."""
+        return sum(pair.status != "not offered" for pair in self.pairs)
+
+    @property
+    def ok(self) -> bool:
+        """Whether they agree, but for their definitions."""
+        return not self.differences
+
+    def __str__(self) -> str:
+        return text(self)
+
+
+def text(comparison: Comparison) -> str:
+    """Return the first difference, the others in a line each, and counts by family."""
+    heads = [
+        f"{letter}  {told.name} ({_of(told)})"
+        for letter, told in (("A", comparison.a), ("B", comparison.b))
+    ]
+    first = comparison.first
+    parts = ["\n".join(heads)]
+    if first is None:
+        apart = "but by definition" if _by_definition(comparison) else "anywhere"
+        parts.append(f"They do not differ {apart}: {comparison.compared} cases compared.")
+    else:
+        parts.append(_first(first))
+    if len(comparison.differences) > 1:
+        lines = table([LISTED, *_grouped(comparison.differences)], left=True)
+        parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
+    parts += _by_definition(comparison)
+    rows = list(families(comparison))
+    rows.append({k: sum(row[k] for row in rows) for k in COUNTS} | {"name": "all"})
+    cells = [(row["name"], *(str(row[key]) for key in COUNTS)) for row in rows]
+    parts.append("\n".join(table([("family", *COUNTS.values()), *cells])))
+    return "\n\n".join(parts)
+
+
+def _first(pair: Pair) -> str:
+    case = pair.case
+    lines = [f"They first differ on {case.name}: {SAYS[pair.right]}"]
+    lines += wrapped("why", case.reason)
+    lines += [f"  see: {link}" for link in case.see]
+    place = f" at {list(pair.at)}" if pair.at else ""
+    lines.append(f"  {pair.part}{place}: {_apart(pair)}")
+    shown = {"A": pair.a, "B": pair.b, "exact": pair.exact}
+    lines += [f"    {name.ljust(5)}  {value}" for name, value in shown.items() if value]
+    for letter, note in pair.notes.items():
+        lines += wrapped(f"{letter}, by its own definition", note)
+    lines += ["  to see it again:", textwrap.indent(setup(case), "    ")]
+    for letter, call in pair.calls.items():
+        lines += ["", f"    # {letter}", textwrap.indent("\n".join(call), "    ")]
+    return "\n".join(lines)
+
+
+def _apart(pair: Pair) -> str:
+    if pair.ulp is None or pair.apart is None:
+        return "not the same"
+    if pair.apart == float("inf") or pair.apart != pair.apart:
+        return "not both numbers"
+    but = ", their definitions left out" if " or " in pair.exact else ""
+    size = f"{pair.apart:.3g} apart, {pair.ulp:.3g} ulp{but}"
+    return f"{size}; both budgets together: {pair.allowed:.3g}"
+
+
+def _of(told: SubjectInfo) -> str:
+    kinds = {"xloss": f"{told.version} on {told.library}", "peer": told.version}
+    return kinds.get(told.kind, f"on {told.library} {told.version}")
+
+
+def _grouped(pairs: list[Pair]) -> Iterator[tuple[str, ...]]:
+    """Give a line for each family, part and verdict: how many cases, and the first of them."""
+    groups: dict[tuple[str, str, str], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.case.family, pair.part, pair.right), []).append(pair)
+    for (family, part, right), of in groups.items():
+        first = of[0]
+        yield family, part, str(len(of)), SAYS[right], first.case.label, first.a, first.b
+
+
+def _by_definition(comparison: Comparison) -> list[str]:
+    """Return the notes of definitions that differ, each with its cases."""
+    by_note: dict[str, list[str]] = {}
+    for pair in comparison.pairs:
+        if pair.status == "by definition":
+            note = "; ".join(f"{letter}: {note}" for letter, note in pair.notes.items())
+            by_note.setdefault(note, []).append(pair.case.name)
+    if not by_note:
+        return []
+    lines = ["By definition they differ on"]
+    for note, names in by_note.items():
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        lines += wrapped(f"{names[0]}{more}", note)
+    return ["\n".join(lines)]
+
+
+def families(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield counts by family."""
+    by_family: dict[str, list[Pair]] = {}
+    for pair in comparison.pairs:
+        by_family.setdefault(pair.case.family, []).append(pair)
+    for family, pairs in by_family.items():
+        row: dict[str, Any] = {"name": family, "cases": len(pairs)}
+        row |= {status: sum(p.status == status for p in pairs) for status in STATUSES}
+        row["agree, both wrong"] = sum(p.status == "agree" and p.right == "neither" for p in pairs)
+        for letter in "AB":
+            row[f"not offered by {letter}"] = sum(
+                p.status == "not offered" and letter in p.notes for p in pairs
+            )
+        yield row

@@ -1,0 +1,209 @@
+"""One subject, one case, one verdict: which rules hold, and by how many ulp the numbers are off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .budget import budget, errors
+from .expected import answer
+from .formats import accumulated
+from .linear_packing import LINEAR
+from .model import (
+    BINARY,
+    CLASS,
+    FLUSHED,
+    Array,
+    Case,
+    Differs,
+    Exact,
+    Expected,
+    Finding,
+    Outcome,
+    Stored,
+    Subject,
+    Traits,
+    Verdict,
+)
+from .printable import visible
+from .rounding import stored
+
+
+def judge(subject: Subject, case: Case) -> Verdict:
+    """Run a case and judge what came of it."""
+    refused = subject.refuses(case)
+    dtype = subject.traits.dtype
+    if refused is None and dtype not in case.dtypes:
+        refused = f"says nothing of {dtype}"
+    if refused is not None:
+        return Verdict(case, subject.name, "refused", note=refused)
+    asked, note, constant = subject.differs(case) or Differs(case, "")
+    arguments = stored(case, dtype)
+    outcome = subject.run(case, arguments)
+    may_decline = case.error is None and not subject.traits.strict
+    if may_decline and isinstance(outcome.error, NotImplementedError):
+        return Verdict(case, subject.name, "refused", note=first_line(outcome.error))
+    verdict = Verdict(case, subject.name, "pass", note=note, outcome=outcome)
+    verdict.findings += [Finding(rule, detail) for rule, detail in outcome.problems]
+    if asked.error is not None:
+        verdict.findings += _raised(asked, outcome, subject.traits)
+    else:
+        verdict.expected = answer(asked, dtype)
+        if constant is not None:
+            verdict.expected = constantly(verdict.expected, constant)
+        verdict.findings += _compared(asked, stored(asked, dtype), verdict, subject.traits)
+    verdict.status = "fail" if verdict.findings else "pass"
+    return verdict
+
+
+def constantly(expected: Expected, value: float) -> Expected:
+    """Return an answer with that value: 0/0, say, which no case has."""
+    zeros = np.zeros(expected.value.hi.shape)
+    return expected._replace(value=Exact(zeros + value, zeros))
+
+
+def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
+    error = outcome.error
+    if error is None:
+        yield Finding("raises", "no error, but a result")
+    elif traits.strict:
+        assert case.error is not None
+        if not isinstance(error, case.error):
+            yield Finding("raises", f"{first_line(error)}; expected {case.error.__name__}")
+        elif case.names not in str(error):
+            yield Finding("raises", f"{first_line(error)}; the message does not name {case.names}")
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's type and first line."""
+    lines = str(error).strip().splitlines() or [""]
+    return visible(f"{type(error).__name__}: {lines[0][:200]}")
+
+
+def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -> Iterator[Finding]:
+    outcome, expected = verdict.outcome, verdict.expected
+    assert outcome is not None
+    assert expected is not None
+    bad = bad_labels(case)
+    read = arguments.options.get("validate") is not False
+    if outcome.error is not None:
+        right = traits.bad_label != "nan" and bool(bad.any())
+        if traits.strict:
+            kind = IndexError if case.index else ValueError
+            right = right and read and isinstance(outcome.error, kind)
+            assert case.targets is not None
+            right = right and str(case.targets[bad].ravel()[0]) in str(outcome.error)
+        if not right:
+            yield Finding("runs", first_line(outcome.error))
+        return
+    if bad.any() and traits.bad_label == "raises" and read:
+        yield Finding("raises", "a label out of range, and a result")
+        return
+    allowed = budget(case, arguments, expected, traits)
+    loss_dtype = accumulated(traits.dtype)
+    flush = 0.0
+    if traits.flushes:
+        classes = 1 if case.loss in BINARY else case.classes
+        flush = classes * FLUSHED.get(traits.dtype, 2.0**-126)
+    if outcome.value is None:
+        yield Finding("runs", "no value")
+    else:
+        dtype = outcome.value_dtype or loss_dtype
+        if traits.strict and dtype != loss_dtype:
+            yield Finding("dtype", f"the value is {dtype}, not {loss_dtype}")
+        elif not traits.strict and _narrower(dtype, loss_dtype):
+            yield Finding("dtype", f"the value is {dtype}, narrower than {loss_dtype}")
+        verdict.value_ulp, verdict.value_share, found = _numbers(
+            "value",
+            outcome.value,
+            expected.value,
+            loss_dtype,
+            np.asarray(allowed.value),
+            allowed.value_scale,
+            flush,
+        )
+        yield from found
+    if case.value_only:
+        return
+    pairs = [
+        ("gradient", outcome.grad, expected.grad, allowed.grad, allowed.grad_scale),
+        (
+            "targets gradient",
+            outcome.grad_targets,
+            expected.grad_targets,
+            np.asarray(allowed.targets),
+            allowed.targets_scale,
+        ),
+    ]
+    for rule, got, want, ulp, scale in pairs:
+        if got is None or want is None:
+            continue
+        if rule == "gradient" and outcome.grad_dtype not in ("", traits.dtype):
+            yield Finding("dtype", f"the gradient is {outcome.grad_dtype}, not {traits.dtype}")
+        worst, share, found = _numbers(rule, got, want, traits.dtype, ulp, scale, flush)
+        verdict.grad_ulp = max(worst or 0.0, verdict.grad_ulp or 0.0)
+        verdict.grad_share = max(share or 0.0, verdict.grad_share or 0.0)
+        yield from found
+        if got.shape == want.hi.shape:
+            yield from _leaks(case, rule, got, expected)
+
+
+def _narrower(dtype: str, than: str) -> bool:
+    order = ["bfloat16", "float16", "float32", "float64"]
+    return dtype in order and order.index(dtype) < order.index(than)
+
+
+def _numbers(
+    rule: str, got: Array, want: Exact, dtype: str, ulp: Array, scale: Array, flush: float
+) -> tuple[float | None, float | None, list[Finding]]:
+    """Return the worst error, the worst share of a budget, and one finding: of the worst entry."""
+    if got.shape != want.hi.shape:
+        problem = f"the {rule} has shape {got.shape}, not {want.hi.shape}"
+        return None, None, [Finding("shape", problem)]
+    if not got.size:
+        return 0.0, 0.0, []
+    off = errors(got, want.hi, want.lo, dtype, scale)
+    with np.errstate(all="ignore"):
+        off = np.where(np.abs(got - want.hi) <= flush, 0.0, off)
+        ratio = off / ulp
+    worst, share = float(np.max(off)), float(np.max(ratio))
+    beyond = off > ulp
+    if not beyond.any():
+        return worst, share, []
+    at = np.unravel_index(int(np.argmax(ratio)), got.shape)
+    here, allowed = float(off[at]), float(np.broadcast_to(ulp, got.shape)[at])
+    size = f"{here:.3g} ulp, allowed {allowed:.3g}" if np.isfinite(here) else "not that number"
+    detail = f"{int(beyond.sum())} of {got.size} beyond the budget; the worst: {size}"
+    place = tuple(int(i) for i in at)
+    finding = Finding(rule, detail, here, place, float(got[at]), float(want.hi[at]))
+    return worst, share, [finding]
+
+
+def bad_labels(case: Case) -> Array:
+    """Return which rows have a label that no reader may take for a class."""
+    if (
+        case.targets is None
+        or case.targets.dtype.kind not in "iu"
+        or case.loss not in (*CLASS, *BINARY, LINEAR)
+    ):
+        return np.zeros((), bool)
+    classes, ignore = 2, None  # the binary losses take 0 and 1
+    if case.index:
+        classes, ignore = case.classes, case.options.get("ignore_index", -100)
+    flat = [not 0 <= v < classes and v != ignore for v in case.targets.ravel().tolist()]
+    keep = np.broadcast_to(case.options.get("where", True), case.targets.shape)
+    keep = keep & (np.asarray(case.options.get("sample_weight", 1.0)) != 0)
+    return np.asarray(np.asarray(flat, bool).reshape(case.targets.shape) & keep)
+
+
+def _leaks(case: Case, rule: str, got: Array, expected: Expected) -> Iterator[Finding]:
+    absent = expected.absent
+    if case.loss == LINEAR:  # below the features stands the weight, which soft targets have not
+        absent = absent[: len(got)]
+    if case.loss not in BINARY:
+        absent = np.expand_dims(absent, case.axis)
+    leaked = np.broadcast_to(absent, got.shape) & ~(got == 0)
+    if leaked.any():
+        at = tuple(int(i) for i in np.unravel_index(int(np.argmax(leaked)), got.shape))
+        yield Finding("nothing", f"the {rule} of an absent row", None, at, float(got[at]), 0.0)

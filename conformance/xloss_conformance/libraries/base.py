@@ -1,0 +1,126 @@
+"""NumPy's arrays, and what every other library does in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from ..model import Array, Stored
+
+
+class ArrayLibrary:
+    """Arrays of one library on one device; this one: NumPy's."""
+
+    name = "numpy"
+    gradients = ""  # how the library itself differentiates; "" if it does not
+    reads = True  # a concrete host array, whose labels may be read
+    flushes: tuple[str, ...] = ()  # dtypes of logits whose subnormal results become 0
+    flushes_generic: tuple[str, ...] = ()  # likewise, in the library's own operations alone
+    compiles = False  # each new call, at a price
+    same_bits = True  # a sum along a row does not depend on the batch around it
+    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    integers: tuple[str, ...] = tuple(
+        f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+    )
+    layouts: tuple[str, ...] = (
+        "C",
+        "F",
+        "reversed",
+        "strided",
+        "broadcast",
+        "readonly",
+        "swapped",
+        "misaligned",
+    )
+
+    def version(self) -> str:
+        return str(np.__version__)
+
+    def array(self, values: Array, layout: str = "C") -> Any:
+        """Return the values as an array of this library, lying in memory as asked."""
+        return laid_out(values, layout)
+
+    def read(self, x: Any) -> Array:
+        """Return the values as a NumPy array of their dtype; bfloat16 may become float32."""
+        return np.asarray(x)
+
+    def host(self, x: Any) -> Array:
+        """Return the same; floats as float64, which holds them all."""
+        read = self.read(x)
+        return read if read.dtype.kind in "iub" else read.astype(np.float64)
+
+    def dtype(self, x: Any) -> str:
+        return str(x.dtype.name)
+
+    def misplaced(self, x: Any) -> str | None:
+        """Return what is wrong with a result's type or device, or None."""
+        return None if isinstance(x, np.ndarray | np.generic) else f"a {_type(x)}, not an array"
+
+    def setting(self, dtype: str) -> AbstractContextManager[Any]:
+        """Return what must hold while arrays of a dtype are made and used."""
+        return nullcontext()
+
+    def forget(self) -> None:
+        """Free what the library keeps of calls that will not come again."""
+
+    def differentiate(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Return function(*arguments) and its gradient to each, by the library's own autodiff."""
+        raise NotImplementedError(f"{self.name} has no autodiff")
+
+    def refuses(self, arguments: Stored, layout: str) -> str | None:
+        """Return what of the arguments cannot be made here, or None."""
+        targets = arguments.targets
+        if arguments.dtype not in self.dtypes:
+            return f"{self.name} has no {arguments.dtype}"
+        if targets is not None and targets.dtype.kind in "iu":
+            kind = targets.dtype.name
+            if kind not in self.integers and not self._narrows(targets):
+                return f"{self.name} has no {kind}"
+        return None if layout in self.layouts else f"{self.name} has no {layout} arrays"
+
+    def _narrows(self, targets: Array) -> bool:
+        """Whether integers of a dtype not offered fit into int32, which stands in for them."""
+        limits = np.iinfo(np.int32)
+        return all(limits.min <= v <= limits.max for v in targets.ravel().tolist())
+
+
+def _type(x: Any) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}"
+
+
+def is_tile(values: Array) -> bool:
+    """Whether an array is one copy, repeated along its leading axis by a stride of 0."""
+    return values.ndim > 0 and values.shape[0] > 1 and values.strides[0] == 0
+
+
+def laid_out(values: Array, layout: str) -> Array:
+    """Return a copy of an array that lies in memory as asked."""
+    if layout == "broadcast":  # of one row, the others being the same
+        return np.broadcast_to(values[:1].copy(), values.shape)
+    if is_tile(values):  # not to be copied
+        return values
+    if layout == "F":
+        return np.array(values, order="F")
+    if layout == "reversed":
+        return np.flip(np.flip(values).copy())
+    if layout == "strided":
+        wide = np.zeros(tuple(2 * n for n in values.shape), values.dtype)
+        view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
+        view[...] = values
+        return view
+    if layout == "swapped":
+        return values.astype(values.dtype.newbyteorder())
+    if layout == "misaligned":
+        room = bytearray(values.nbytes + 1)
+        view = np.frombuffer(room, values.dtype, values.size, offset=1).reshape(values.shape)
+        view[...] = values
+        return view
+    copy = np.array(values, order="C")
+    if layout == "readonly":
+        copy.flags.writeable = False
+    return copy

@@ -1,0 +1,53 @@
+"""JAX arrays; float64 under `enable_x64`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..model import Array
+from .base import ArrayLibrary
+
+X64: Any = jax.config  # its attributes are made when it is imported
+
+
+class Jax(ArrayLibrary):
+    name = "jax"
+    gradients = "jax.vjp"
+    reads = False
+    flushes = ("float16", "bfloat16", "float32", "float64")
+    compiles = True
+    same_bits = False  # XLA fuses and orders as the whole batch's shape suggests
+    integers = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
+    layouts = ("C",)  # XLA lays its arrays out itself
+
+    def version(self) -> str:
+        return str(jax.__version__)
+
+    def array(self, values: Array, layout: str = "C") -> Any:
+        if values.dtype.name in ("int64", "uint64") and not X64.jax_enable_x64:
+            values = values.astype(np.int32)
+        return jnp.asarray(values)
+
+    def misplaced(self, x: Any) -> str | None:
+        return None if isinstance(x, jax.Array) else f"a {type(x).__qualname__}, not a JAX array"
+
+    def setting(self, dtype: str) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = jax.enable_x64(dtype == "float64")
+        return context
+
+    def forget(self) -> None:
+        # A few MB for every call that was compiled.
+        jax.clear_caches()  # type: ignore[no-untyped-call]
+
+    def differentiate(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
+        value, back = jax.vjp(function, *arguments)
+        cotangent = jnp.broadcast_to(jnp.asarray(upstream, value.dtype), value.shape)
+        return value, tuple(back(cotangent))

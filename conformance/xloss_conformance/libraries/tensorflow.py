@@ -1,0 +1,38 @@
+"""TensorFlow's eager tensors, on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ..model import Array
+from .base import ArrayLibrary
+
+
+class TensorFlow(ArrayLibrary):
+    name = "tensorflow"
+    gradients = "GradientTape"
+    same_bits = False  # the order of Eigen's sums depends on the shape of the batch
+    layouts = ("C",)  # tensors have no strides
+    flushes_generic = ("float16", "bfloat16", "float32", "float64")
+
+    def version(self) -> str:
+        return str(tf.__version__)
+
+    def array(self, values: Array, layout: str = "C") -> Any:
+        return tf.constant(values)
+
+    def misplaced(self, x: Any) -> str | None:
+        return None if isinstance(x, tf.Tensor) else f"a {type(x).__qualname__}, not a tensor"
+
+    def differentiate(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = function(*arguments)
+        cotangent = tf.broadcast_to(tf.cast(upstream, value.dtype), value.shape)
+        zero = tf.UnconnectedGradients.ZERO
+        return value, tuple(tape.gradient(value, arguments, cotangent, zero))

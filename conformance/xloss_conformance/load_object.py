@@ -1,0 +1,110 @@
+"""Python objects by name: "package.module:name" or "path/file.py:name"."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .model import LoadError
+
+SHOWN = 12  # names that a message lists
+
+
+def installed(distribution: str) -> str:
+    """Return a distribution's version; "unknown" where it runs from a source tree, unpacked."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """Come back to the current folder: a stranger's code may go to another and stay there."""
+    try:
+        before = os.getcwd()
+    except OSError:  # it has been deleted
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chdir(before)
+
+
+def load_object(spec: str, default: str = "") -> Any:
+    """Return what a spec names; of one without a name after the colon, the default name."""
+    place, colon, name = spec.rpartition(":")
+    if not colon or "/" in name or "\\" in name:  # no name, or the colon of C:\...
+        place, name = spec, default
+    if not place or not name:
+        raise LoadError(f"{spec!r}: expected package.module:function or path/file.py:function")
+    with staying():
+        module = _file(place) if place.endswith(".py") else _module(place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            there = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            listed = ", ".join(there[:SHOWN]) or "nothing that can be called"
+            raise LoadError(f"{place} has no {name}; it has {listed}")
+        found = getattr(found, part)
+    return found
+
+
+def _file(place: str) -> ModuleType:
+    path = Path(place)
+    if not path.is_file():
+        raise LoadError(f"{place}: no such file")
+    # A name of its own: the file may be called as a library is.
+    name = f"xloss_candidate_{abs(hash(str(path.resolve())))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    found = spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = sys.modules[name] = module_from_spec(found)
+    folder = str(path.resolve().parent)  # now: its code may change the current folder
+    sys.path.insert(0, folder)  # what stands beside it can be imported
+    try:
+        found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+    finally:
+        _forget(folder)
+    return module
+
+
+def _module(place: str) -> ModuleType:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as `python -m` does: a package of the project one stands in
+    try:
+        return import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{place}.".startswith(f"{error.name}."):
+            raise LoadError(f"{place}: no module {error.name}") from error
+        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+    finally:
+        _forget(here)
+
+
+def _forget(folder: str) -> None:
+    with suppress(ValueError):  # the module may have changed the path too
+        sys.path.remove(folder)
+
+
+def _said(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    return f"{type(error).__name__}: {lines[0]}{where}"

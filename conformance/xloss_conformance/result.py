@@ -1,0 +1,152 @@
+"""The verdicts of a whole run, and their plain text: for assertion messages and for `print`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .model import RULES, Case, Finding, SubjectInfo, Verdict
+from .printable import visible, visible_lines
+from .snippet import setup
+
+SHOWN = 5  # failures that a summary explains, each of another family
+NAMED = 12  # and those that it names beside them
+HEADS = ("family", "pass", "fail", "declared", "not offered", "worst value", "worst gradient")
+
+
+class Nonconforming(AssertionError):
+    """A loss does not do what its definition says; the message tells where."""
+
+
+@dataclass
+class Report:
+    """Every verdict of a run, by subject, then by case."""
+
+    subjects: list[SubjectInfo]
+    cases: list[Case]
+    verdicts: list[Verdict] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # libraries not here, and what installs them
+    stale: list[str] = field(default_factory=list)  # declared deviations that are none
+    seconds: float = 0.0
+    mode: str = "full"  # or "quick"
+    command: str = "xloss conform"
+
+    @property
+    def failures(self) -> list[Verdict]:
+        return [v for v in self.verdicts if v.failed]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failures and not self.stale
+
+    def raise_for_failures(self) -> None:
+        """Raise `Nonconforming`, an AssertionError, unless the report is ok."""
+        if not self.ok:
+            raise Nonconforming(str(self))
+
+    def __str__(self) -> str:
+        return summary(self)
+
+
+def summary(report: Report) -> str:
+    """Return counts and worst errors by family, then the first failure of the first families."""
+    parts = []
+    for subject in report.subjects:
+        of = [v for v in report.verdicts if v.subject == subject.name]
+        parts.append("\n".join([f"{subject.name}: {_verdict(of)}", *_table(of), *_notes(of)]))
+    first: dict[tuple[str, str], Verdict] = {}
+    for verdict in report.failures:
+        first.setdefault((verdict.subject, verdict.case.family), verdict)
+    told = list(first.values())[:SHOWN]
+    parts += [explained(verdict) for verdict in told]
+    rest = [v for v in report.failures if v not in told]
+    if rest:
+        etc = ", ..." if rest[NAMED:] else ""
+        names = ", ".join(v.case.name for v in rest[:NAMED])
+        parts.append("\n".join(wrapped(f"{len(rest)} more", f"{names}{etc}", "")))
+    parts += [f"stale deviation: {visible(line)}" for line in report.stale]
+    return visible_lines("\n\n".join(parts))
+
+
+def explained(verdict: Verdict, *, whole: bool = False) -> str:
+    """Return why a case failed; whole: with every number, and the lines that show it again."""
+    case = verdict.case
+    lines = [f"{case.name}: {verdict.subject} fails", *wrapped("why", case.reason)]
+    lines += [f"  see: {link}" for link in case.see]
+    lines += wrapped("note", verdict.note)
+    for finding in verdict.findings:
+        rule = f"{finding.rule} ({RULES[finding.rule]})" if whole else finding.rule
+        lines += wrapped(rule, f"{finding.detail}{_place(finding)}")
+    if not whole:
+        return visible_lines("\n".join(lines))
+    for name in dict.fromkeys([*verdict.got, *verdict.want]):
+        for kind, values in (("got", verdict.got), ("expected", verdict.want)):
+            if name in values:
+                lines += wrapped(f"{kind} {name}", values[name])
+    if verdict.call:
+        lines.append("  to see it again:")
+        lines.append(textwrap.indent(f"{setup(case)}\n{verdict.call}", "    "))
+    return visible_lines("\n".join(lines))
+
+
+def _place(finding: Finding) -> str:
+    if finding.at is None or finding.got is None:
+        return ""
+    at = "" if not finding.at else f" at {list(finding.at)}"
+    return f";{at} got {finding.got:.9g}, expected {finding.want:.9g}"
+
+
+def wrapped(head: str, text: str, indent: str = "  ") -> list[str]:
+    """Return "head: text" in lines, those after the first further in."""
+    first = f"{indent}{head}: "
+    return textwrap.wrap(text, 96, initial_indent=first, subsequent_indent=f"{indent}  ")
+
+
+def _verdict(verdicts: list[Verdict]) -> str:
+    failed = sum(v.failed for v in verdicts)
+    judged = sum(v.status != "refused" for v in verdicts)
+    return f"{failed} of {judged} cases fail" if failed else f"{judged} cases, no failure"
+
+
+def _table(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Give a line for each family."""
+    families: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        families.setdefault(verdict.case.family, []).append(verdict)
+    rows = [
+        (
+            family,
+            *(str(_count(of, s)) for s in ("pass", "fail", "declared", "refused")),
+            ulp(v.value_ulp for v in of),
+            ulp(v.grad_ulp for v in of),
+        )
+        for family, of in families.items()
+    ]
+    yield from table([HEADS, *rows])
+
+
+def table(rows: list[tuple[str, ...]], *, left: bool = False) -> Iterator[str]:
+    """Give the rows as lines, the first column to the left, the others to the right or left too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *rest in rows:
+        cells = [c.ljust(w) if left else c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)]
+        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
+
+
+def _count(verdicts: list[Verdict], status: str) -> int:
+    return sum(v.status == status for v in verdicts)
+
+
+def ulp(values: Iterable[float | None]) -> str:
+    """Return the largest of errors in ulp."""
+    known = [v for v in values if v is not None]
+    return f"{max(known):.3g} ulp" if known else "-"
+
+
+def _notes(verdicts: list[Verdict]) -> Iterator[str]:
+    unjudged = sum(
+        "gradient" in v.want and "value" in v.got and "gradient" not in v.got for v in verdicts
+    )
+    if unjudged:
+        yield f"no gradient was given in {unjudged} cases, and none was judged"

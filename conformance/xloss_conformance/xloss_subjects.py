@@ -1,0 +1,207 @@
+"""xloss itself, on every backend, engine, device and dtype that this machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+
+import xloss
+
+from . import linear_packing
+from .call_subject import run
+from .libraries import LIBRARIES, array_library
+from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
+from .rounding import rounded, stored
+from .snippet import xloss_call
+
+
+@dataclass(frozen=True)
+class Xloss:
+    """One way through xloss: a library, an engine ("" is its own choice), a dtype, a gradient."""
+
+    library: str
+    dtype: str
+    gradient: str = "closed form"  # or the library's own: "autograd", "jax.vjp"
+    engine: str = ""
+    kind: ClassVar[str] = "xloss"
+    version: ClassVar[str] = xloss.__version__
+
+    @property
+    def name(self) -> str:
+        way = "" if self.gradient == "closed form" else f" {self.gradient}"
+        engine = f" {self.engine}" if self.engine else ""
+        return f"xloss {self.library}{engine} {self.dtype}{way}"
+
+    @property
+    def traits(self) -> Traits:
+        of = array_library(self.library)
+        return Traits(
+            self.dtype,
+            bad_label="raises" if of.reads else "nan",
+            flushes=self.flushes,
+            same_bits=self.same_bits,
+            compiled=self.compiled,
+            gradient=self.gradient,
+        )
+
+    @property
+    def flushes(self) -> bool:
+        """Whether subnormal numbers become 0 on the way."""
+        of = array_library(self.library)
+        generic = self.engine == "generic" and self.dtype in of.flushes_generic
+        return generic or self.dtype in of.flushes
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a compiled engine takes this library's cross_entropy here."""
+        engine = COMPILED.get(self.library)
+        if engine is None or self.engine == "generic":
+            return False
+        return xloss.engines()[engine] is None
+
+    @property
+    def same_bits(self) -> bool:
+        """Whether a row's bits are its own, whatever the batch; of a compiled engine they are."""
+        theirs = self.library == "numpy" or self.engine != "generic"
+        return self.compiled or (array_library(self.library).same_bits and theirs)
+
+    def refuses(self, case: Case) -> str | None:
+        if self.few and not case.quick:
+            return "JAX compiles every call anew: autodiff but in float32 answers the quick cases"
+        of, arguments = array_library(self.library), stored(case, self.dtype)
+        if self.flushes and _subnormal(arguments):
+            return f"{self.library} takes a subnormal argument for 0"
+        return of.refuses(arguments, case.layout)
+
+    @property
+    def few(self) -> bool:
+        """Whether it is judged by the quick cases alone: the same rules as of another subject."""
+        return self.gradient == "jax.vjp" and self.dtype != "float32"
+
+    def differs(self, case: Case) -> Differs | None:
+        return None
+
+    def run(self, case: Case, arguments: Stored) -> Outcome:
+        of = array_library(self.library)
+        alone = of.same_bits or (self.compiled and case.loss == "cross_entropy")
+        return run(of, case, arguments, self._call, warn="error", same_bits=alone)
+
+    def snippet(self, case: Case) -> list[str]:
+        return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
+
+    def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
+        loss = linear_packing.loss(case.loss)
+        targets = () if t is None else (t,)
+        if self.engine:
+            with xloss.use_engine(self.engine):
+                return self._way(case, loss, (x, *targets), options, upstream)
+        return self._way(case, loss, (x, *targets), options, upstream)
+
+    def _way(
+        self,
+        case: Case,
+        loss: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        upstream: Any,
+    ) -> Called:
+        if case.value_only:
+            return loss(*arguments, **options), None, None
+        lib = array_library(self.library)
+        wanted = 2 if case.to_targets else 1
+        if self.gradient != "closed form":
+            own = partial(_with, loss, arguments[wanted:], options)
+            value, grads = lib.differentiate(own, arguments[:wanted], upstream)
+            return value, grads[0], grads[1] if wanted == 2 else None
+        cotangent = None
+        if upstream is not None and not (isinstance(upstream, float) and upstream == 1.0):
+            kind = "float64" if self.dtype == "float64" else "float32"
+            cotangent = lib.array(rounded(upstream, kind))
+        both = linear_packing.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
+        value, grads = both(*arguments, cotangent=cotangent, **options)
+        if not lib.compiles:
+            value = loss(*arguments, **options)
+        return value, *(grads if wanted == 2 else (grads, None))
+
+
+def _subnormal(arguments: Stored) -> bool:
+    """Tell whether the first argument holds numbers below the smallest normal one."""
+    least = 2.0**-1022 if arguments.dtype == "float64" else 2.0**-126
+    size = np.abs(np.asarray(arguments.x, np.float64))
+    return bool(np.any((size > 0) & (size < least)))
+
+
+def _with(
+    loss: Callable[..., Any], rest: tuple[Any, ...], options: dict[str, Any], *leading: Any
+) -> Any:
+    return loss(*leading, *rest, **options)
+
+
+# What the libraries say too, for those who must not import a library to know.
+DTYPES_OF = {
+    "strict": ("float32", "float64"),
+    "dask": ("float32", "float64"),
+    "cupy": ("float32", "float64", "float16"),
+}
+# Which compiled engine takes a library's cross_entropy, where it can run; generic does it on any.
+COMPILED = {
+    "numpy": "cpu",
+    "torch": "cpu",
+    "jax": "cpu",
+    "tensorflow": "cpu",
+    "cuda": "cuda",
+    "cupy": "cuda",
+}
+AUTODIFF = {
+    "torch": "autograd",
+    "cuda": "autograd",
+    "jax": "jax.vjp",
+    "tensorflow": "GradientTape",
+}
+
+
+def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
+    """List xloss on a library, which need not be here, in dtypes that it has."""
+    found = []
+    for dtype in DTYPES_OF.get(library, DTYPES):
+        if dtype not in dtypes:
+            continue
+        found.append(Xloss(library, dtype))
+        if library in AUTODIFF:
+            found.append(Xloss(library, dtype, AUTODIFF[library]))
+        if library in COMPILED and dtype in ("float32", "float64"):
+            found.append(Xloss(library, dtype, engine="generic"))
+            if library == "tensorflow":  # what tf.function traces
+                found.append(Xloss(library, dtype, AUTODIFF[library], "generic"))
+    return found
+
+
+def known() -> dict[str, str]:
+    """Return every xloss subject's name, whether it is here or not, and its library."""
+    return {subject.name: library for library in LIBRARIES for subject in of(library)}
+
+
+def present(subject: Xloss) -> Xloss:
+    """Return the subject; Missing says why its library is not here."""
+    array_library(subject.library)
+    if subject.dtype == "bfloat16" and find_spec("ml_dtypes") is None:
+        raise Missing('bfloat16: ml_dtypes is not installed: pip install "xloss[conformance]"')
+    return subject
+
+
+def found() -> tuple[list[Xloss], list[str]]:
+    """Return the subjects of this machine, and a line for each library that it lacks."""
+    subjects: list[Xloss] = []
+    missing = []
+    for library in LIBRARIES:
+        try:
+            array_library(library)
+            subjects += of(library)
+        except Missing as error:
+            missing.append(str(error))
+    return subjects, missing
