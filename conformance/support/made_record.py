@@ -41,6 +41,8 @@ def case(family: str, label: str, reason: str, gap: float | None = None) -> Reco
 
 
 def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 0.625, **more: Any) -> Record:
+    off = float(ulp)
+    got = 0.0 if off > 1e6 else 2.5e-07 * (1 - off * 2**-23)
     lost = {"rule": "value", "detail": "1 of 1 beyond the budget", "ulp": ulp, "at": [0]}
     refused = status == "refused"
     return {
@@ -49,8 +51,14 @@ def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 0.625, **more:
         "status": status,
         "value_ulp": None if refused else ulp,
         "grad_ulp": None if refused else 1.25,
+        "value_share": None
+        if refused
+        else ulp
+        if isinstance(ulp, str)
+        else float(f"{ulp / 4:.3g}"),
+        "grad_share": None if refused else 0.312,
         "note": "",
-        "findings": [{**lost, "got": 0.0, "want": 2.5e-07}] if status == "fail" else [],
+        "findings": [{**lost, "got": got, "want": 2.5e-07}] if status == "fail" else [],
         "got": {} if refused else {"value": "[0, 0.5]"},
         "want": {} if refused else {"value": "[2.5e-07, 0.5]"},
         "call": "" if refused else f"import {by['library']}\nprint('{by['name']}')",
@@ -118,6 +126,17 @@ def small() -> Record:
     return record(subjects, cases, cells)
 
 
+def budgets() -> Record:
+    """Cells whose budgets differ: 46 ulp of 50 pass, and 5 of 4 fail."""
+    made = small()
+    own = [c for c in made["cells"] if c["subject"] == "xloss numpy float32"]
+    own[0] |= {"value_ulp": 46.0, "value_share": 0.92, "grad_ulp": 0.5, "grad_share": 0.1}
+    own[1] |= {"value_ulp": 46.0, "value_share": 0.05, "grad_ulp": 0.0, "grad_share": 0.0}
+    peer = next(c for c in made["cells"] if c["subject"] == "torch float32")
+    peer |= {"value_ulp": 5.0, "value_share": 1.25}
+    return made
+
+
 HOSTILE = "</script x><!--<script></script><img src=x onerror=\"window.pwned='{}'\"><b id=pwned>"
 
 
@@ -146,6 +165,8 @@ def hostile() -> Record:
         | {"findings": [finding], "call": bad("call")}
         for of in cases
     ]
+    # The first by a number that is wrong, so that its family is a heading of the page.
+    cells[0]["findings"] = [finding | {"rule": "value"}]
     made = record(subjects, cases, cells)
     made["machine"]["processor"] = bad("processor")
     made["deviations"]["stale"] = [bad("stale")]

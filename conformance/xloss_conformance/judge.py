@@ -114,7 +114,7 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
             yield Finding("dtype", f"the value is {dtype}, not {loss_dtype}")
         elif not traits.strict and _narrower(dtype, loss_dtype):
             yield Finding("dtype", f"the value is {dtype}, narrower than {loss_dtype}")
-        verdict.value_ulp, found = _numbers(
+        verdict.value_ulp, verdict.value_share, found = _numbers(
             "value",
             outcome.value,
             expected.value,
@@ -141,8 +141,9 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
             continue
         if rule == "gradient" and outcome.grad_dtype not in ("", traits.dtype):
             yield Finding("dtype", f"the gradient is {outcome.grad_dtype}, not {traits.dtype}")
-        worst, found = _numbers(rule, got, want, traits.dtype, ulp, scale, flush)
+        worst, share, found = _numbers(rule, got, want, traits.dtype, ulp, scale, flush)
         verdict.grad_ulp = max(worst or 0.0, verdict.grad_ulp or 0.0)
+        verdict.grad_share = max(share or 0.0, verdict.grad_share or 0.0)
         yield from found
         if got.shape == want.hi.shape:
             yield from _leaks(case, rule, got, expected)
@@ -155,27 +156,28 @@ def _narrower(dtype: str, than: str) -> bool:
 
 def _numbers(
     rule: str, got: Array, want: Exact, dtype: str, ulp: Array, scale: Array, flush: float
-) -> tuple[float | None, list[Finding]]:
-    """Return the worst error and what is beyond the budget: one finding, of the worst entry."""
+) -> tuple[float | None, float | None, list[Finding]]:
+    """Return the worst error, the worst share of a budget, and one finding: of the worst entry."""
     if got.shape != want.hi.shape:
-        return None, [Finding("shape", f"the {rule} has shape {got.shape}, not {want.hi.shape}")]
+        problem = f"the {rule} has shape {got.shape}, not {want.hi.shape}"
+        return None, None, [Finding("shape", problem)]
     if not got.size:
-        return 0.0, []
+        return 0.0, 0.0, []
     off = errors(got, want.hi, want.lo, dtype, scale)
     with np.errstate(all="ignore"):
         off = np.where(np.abs(got - want.hi) <= flush, 0.0, off)
-        excess = off - ulp
-    worst = float(np.max(off))
-    beyond = excess > 0
+        ratio = off / ulp
+    worst, share = float(np.max(off)), float(np.max(ratio))
+    beyond = off > ulp
     if not beyond.any():
-        return worst, []
-    ratio = np.where(beyond, off / ulp, -1.0)
+        return worst, share, []
     at = np.unravel_index(int(np.argmax(ratio)), got.shape)
     here, allowed = float(off[at]), float(np.broadcast_to(ulp, got.shape)[at])
     size = f"{here:.3g} ulp, allowed {allowed:.3g}" if np.isfinite(here) else "not that number"
     detail = f"{int(beyond.sum())} of {got.size} beyond the budget; the worst: {size}"
     place = tuple(int(i) for i in at)
-    return worst, [Finding(rule, detail, here, place, float(got[at]), float(want.hi[at]))]
+    finding = Finding(rule, detail, here, place, float(got[at]), float(want.hi[at]))
+    return worst, share, [finding]
 
 
 def bad_labels(case: Case) -> Array:

@@ -278,6 +278,9 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     value_ulp: float | None = None  # worst errors, where there were numbers to compare
     grad_ulp: float | None = None
+    # The same as a share of what that entry is allowed: beyond 1 it fails.
+    value_share: float | None = None
+    grad_share: float | None = None
     note: str = ""  # why refused or declared; by what other definition it was judged
     outcome: Outcome | None = None
     expected: Expected | None = None

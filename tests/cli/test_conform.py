@@ -1,8 +1,10 @@
 """xloss conform: what is judged, what is printed where, exit codes."""
 
 import json
+import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from xloss.cli.app import run
+from xloss_conformance.cases import case as catalogue_case
 
 CANDIDATES = """
 import os
@@ -108,18 +111,51 @@ def test_a_run_that_passes():
     assert "\x1b" not in ran.stdout
 
 
-def test_a_failure_says_where_why_and_how_to_run_it_again():
-    ran = xloss("mine.py:textbook", *ONE)
+def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_see_it_again():
+    ran = xloss("mine.py:textbook", "--case", "tail/gap 40")
     assert (ran.returncode, ran.stderr) == (1, "")
-    assert "FAILED tail/gap 17 on mine.py:textbook float32\n" in ran.stdout
-    worst = r"value: 1 of 1 beyond the budget; the worst: [\d.e+]+ ulp, allowed 4; got\s+"
-    assert re.search(worst + r"[\d.e-]+,\s+right\s+is\s+2\.4\d+e-07", ran.stdout)
-    assert re.search(r"^  why: .*lose\s+every digit$", ran.stdout, re.MULTILINE)
-    (again,) = re.findall(r"^  again: (.*)$", ran.stdout, re.MULTILINE)
+    said = " ".join(ran.stdout.split())
+    (row,) = catalogue_case("tail/gap 40").x.tolist()  # its label is the first class
+    exact = math.log1p(math.fsum(math.exp(z - row[0]) for z in row[1:]))
+    for part in (
+        "What is wrong, and whether it matters in training",
+        "1 of 1 answers are wrong: 1 can matter.",
+        "CAN MATTER Confident rows",
+        f"It returns 0 where the exact loss is {exact:.3g} (1 of 1 answers).",
+        "In training: These rows’ share of the logged loss is lost, or has few right digits.",
+        "Met with rows of which the model is sure",
+        "Why: log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit;",
+    ):
+        assert part in said
+    (again,) = re.findall(r"^    See it: (.*)$", ran.stdout, re.MULTILINE)
     assert again == (
-        "xloss conform --case 'tail/gap 17' --candidate mine.py:textbook --dtype float32"
+        "xloss conform --case 'tail/gap 40' --candidate mine.py:textbook --dtype float32"
     )
     assert "FAIL  mine.py:textbook: 1 of 1 answers wrong, in 1 case" in ran.stdout
+    assert xloss(*shlex.split(again)[2:]).returncode == 1  # the command that it names does show it
+
+
+def test_words_are_explained_before_the_table_and_what_is_wrong_comes_first():
+    ran = xloss("mine.py:nan", *ONE, env={**os.environ, "COLUMNS": "200"})
+    at = [
+        ran.stdout.index(part)
+        for part in (
+            "MATTERS  Confident rows\n    It returns NaN where the exact loss is 2.4",
+            "1 ulp is a wrong last binary digit. The budget is how many ulp",
+            "Worst error in ulp, value / gradient\n",
+            "FAIL  mine.py:nan",
+        )
+    ]
+    assert at == sorted(at)
+
+
+def test_a_peer_stands_before_xloss():
+    ran = xloss("--peer", "scipy", "--backend", "numpy", "--dtype", "float64", *ONE)
+    assert ran.returncode == 1
+    head = next(line for line in ran.stdout.splitlines() if line.startswith("family"))
+    assert re.fullmatch(r"family +cases +scipy float64 +xloss numpy( generic)? float64.*", head)
+    assert re.search(r"^scipy [\d.]+\n  1 of 1 answers are wrong: ", ran.stdout, re.MULTILINE)
+    assert not re.search(r"^xloss .*\n  .* answers are wrong", ran.stdout, re.MULTILINE)
 
 
 def test_a_candidate_that_is_right():
@@ -157,6 +193,10 @@ def test_json_is_alone_on_stdout_and_strict(folder):
         got["command"] == "xloss conform mine.py:nan --case 'tail/gap 17' --json --html page.html"
     )
     (cell,) = got["cells"]
+    assert list(cell) == [
+        *("case", "subject", "status", "value_ulp", "grad_ulp", "note", "findings"),
+        *("got", "want", "call"),
+    ]
     assert (cell["value_ulp"], cell["got"]) == ("inf", {"value": "nan"})
     assert (cell["findings"][0]["rule"], cell["findings"][0]["got"]) == ("value", "nan")
     assert "<html" in (folder / "page.html").read_text(encoding="utf-8")

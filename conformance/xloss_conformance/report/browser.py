@@ -60,14 +60,10 @@ def scheme(driver: Any, name: str) -> None:
 
 
 def picture(driver: Any, page: Path, to: Path, width: int, height: int, theme: str) -> None:
-    """Write a picture of a whole page, as a window of that size has it."""
+    """Write a picture of what a window of that size shows of a page at first."""
     size(driver, width, height)
     scheme(driver, theme)
     driver.get("about:blank")
     driver.get(page.absolute().as_uri())
-    whole = driver.execute_script("return document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": width, "height": whole, "scale": 1}
-    taken = driver.execute_cdp_cmd(
-        "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
-    )
+    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {})
     to.write_bytes(base64.b64decode(taken["data"]))

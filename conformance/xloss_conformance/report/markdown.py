@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import floor, inf, isnan, log10
 from typing import Any
 
+from .mistakes import judged, picked
 from .pack import short
 from .page import counts, verdict
 
@@ -23,20 +24,26 @@ and is the same for everybody ([accuracy](accuracy.md)), or when another of the 
 broken. Where a library defines a loss otherwise, it is judged by its own definition; what it does
 not offer is not held against it."""
 PAGE = """\
-[The page](conformance.html) has every call: its input, what was expected and what came, and lines
-that reproduce it. Save it and open it in a browser: it needs no network."""
+The page of this run begins with what each loss does wrong, whether it matters in training and how
+to see it again; it also has every call, with lines that reproduce it. The documentation site has
+it, and `{page}` makes it here, in one file that needs no network."""
 READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
 offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ). Lists of
 failures name the cases, how many failed, and the worst one in numbers; what a case is for is not
 always why a loss fails it: the numbers tell."""
-KINDS = {"candidate": "The candidate", "xloss": "xloss", "peer": "The peers"}
+KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
-def markdown(record: dict[str, Any], again: str = "", pictures: Sequence[str] = ()) -> str:
-    """Return the document; `again` is the command that makes it, `pictures` files beside it."""
-    parts = [*_head(record, again, pictures)]
+def markdown(
+    record: dict[str, Any], again: str = "", page: str = "", pictures: Sequence[str] = ()
+) -> str:
+    """Return the document.
+
+    again: the command that makes it; page: the one that makes the page; pictures: files beside it.
+    """
+    parts = [*_head(record, again, page, pictures), *_opening(record)]
     for kind in counts(record):
         parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
         parts += _failures(record, kind)
@@ -44,7 +51,7 @@ def markdown(record: dict[str, Any], again: str = "", pictures: Sequence[str] = 
     return "\n\n".join(parts) + "\n"
 
 
-def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterator[str]:
+def _head(record: dict[str, Any], again: str, page: str, pictures: Sequence[str]) -> Iterator[str]:
     machine = record["machine"]
     cases, families = len(record["cases"]), len(record["families"])
     yield "# Conformance"
@@ -53,7 +60,7 @@ def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterat
     yield ASKED.format(cases=cases, families=families)
     yield f"**{text(verdict(record))}.**"
     if pictures:
-        yield PAGE
+        yield PAGE.format(page=page)
         yield f"![The page of this run]({pictures[0]})"
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
@@ -66,6 +73,26 @@ def _head(record: dict[str, Any], again: str, pictures: Sequence[str]) -> Iterat
     if record["missing"]:
         rows.append(["not on this machine", text("; ".join(record["missing"]))])
     yield table(["", ""], rows)
+
+
+def _opening(record: dict[str, Any]) -> Iterator[str]:
+    """Say what differs and whether it matters, as the page does at its head."""
+    yield "## What differs, and whether it matters"
+    for one in judged(record):
+        yield f"### {text(one.name)} {text(one.version)}"
+        if not one.mistakes:
+            yield f"No rule is broken in {one.judged:,} calls."
+            continue
+        lines = [f"Wrong in {one.failed:,} of {one.judged:,} calls: {one.sorts()}.", ""]
+        shown, more = picked(one.mistakes)
+        for mistake in shown:
+            often = f"{mistake.matters}, {mistake.failed:,} of {mistake.judged:,} calls"
+            lines.append(
+                f"- **{text(mistake.title)}** ({often}): {text(mistake.did)}"
+                f" ({code(mistake.cell['case'])}). In training: {text(mistake.consequence)}"
+            )
+        lines += [f"- And {text(', '.join(m.title.lower() for m in more))}."] if more else []
+        yield "\n".join(lines)
     yield READ
 
 
@@ -208,13 +235,13 @@ def _definitions(record: dict[str, Any]) -> Iterator[str]:
             key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
             found.setdefault(key, set()).add(cell["case"])
     rows = []
-    for judged in ("by its own definition", "declared", "not offered"):
+    for how in ("by its own definition", "declared", "not offered"):
         for name in dict.fromkeys(subjects.values()):
-            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, judged)}
+            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, how)}
             listed = sorted(notes, key=lambda note: -notes[note])
             if notes:
                 what = "; ".join(f"{text(note)} ({notes[note]})" for note in listed)
-                rows.append([text(name), judged, what])
+                rows.append([text(name), how, what])
     if rows:
         yield "## Defined otherwise, or not offered"
         yield table(["subject", "judged", "why (cases)"], rows)

@@ -1,20 +1,25 @@
-"""A record as the page carries it: what the matrix needs at once, the rest compressed.
+"""A record as the page carries it and as it is published: what the matrix shows, then the rest.
 
-The page is the only published copy of a record, so packing loses nothing but digits of an error
-in ulp beyond the third: ``unpack(*pack(record))`` is the record.
+Packing loses nothing but digits of an error beyond the third: ``unpack(*pack(record))`` is the
+record.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from typing import Any
 
 LETTERS = {"pass": "p", "fail": "f", "declared": "d", "refused": "r"}
 STATUSES = {v: k for k, v in LETTERS.items()}
 NONE = "."  # no such cell
 LATER = ("inputs", "setup")  # of a case: only its details show them
+# Numbers of a cell, of which three digits are kept, and their columns.
+SHORT = {
+    "value_ulp": "value",
+    "grad_ulp": "grad",
+    "value_share": "value_share",
+    "grad_share": "grad_share",
+}
 
 
 class Table:
@@ -38,7 +43,7 @@ def short(ulp: Any) -> str:
 
 
 def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return what the matrix shows, and the details of every cell: deflated, in base 64."""
+    """Return what the matrix shows, and the details of every cell as lines of JSON."""
     names = [subject["name"] for subject in record["subjects"]]
     found = {(cell["case"], cell["subject"]): cell for cell in record["cells"]}
     rows = [[found.get((case["name"], name)) for name in names] for case in record["cases"]]
@@ -56,16 +61,15 @@ def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
     ]
     head["cells"] = {
         "status": "".join(NONE if cell is None else LETTERS[cell["status"]] for cell in cells),
-        "value": column("value_ulp"),
-        "grad": column("grad_ulp"),
+        **{name: column(key) for key, name in SHORT.items()},
         "note": ",".join(str(notes.place(c["note"])) if c and c["note"] else "" for c in cells),
         "notes": notes.values,
         "reasons": reasons.values,
     }
-    return head, _deflated(record["cases"], rows)
+    return head, _details(record["cases"], rows)
 
 
-def _deflated(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]]) -> str:
+def _details(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]]) -> str:
     """Lines of JSON: first the distinct calls and their distinct lines, then a case each."""
     lines, calls = Table(), Table()
     packed = []
@@ -82,8 +86,7 @@ def _deflated(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None
             cells.append([calls.place(call), *(texts.place(part) for part in (*sides, findings))])
         packed.append({**{k: case[k] for k in LATER}, "texts": texts.values, "cells": cells})
     whole = [{"lines": lines.values, "calls": calls.values}, *packed]
-    text = "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
 
 
 FINDING = ("rule", "detail", "ulp", "at", "got", "want")
@@ -91,11 +94,10 @@ FINDING = ("rule", "detail", "ulp", "at", "got", "want")
 
 def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
     """Return the record."""
-    text = zlib.decompress(base64.b64decode(details)).decode()
-    common, *packed = [json.loads(line) for line in text.split("\n")]
+    common, *packed = [json.loads(line) for line in details.split("\n")]
     columns = head["cells"]
     calls = ["\n".join(common["lines"][i] for i in call) for call in common["calls"]]
-    flat = {k: columns[k].split(",") for k in ("value", "grad", "note")}
+    flat = {k: columns[k].split(",") for k in (*SHORT.values(), "note")}
     cases = [
         {**case, "reason": columns["reasons"][case["reason"]], **{k: more[k] for k in LATER}}
         for case, more in zip(head["cases"], packed, strict=True)
@@ -114,8 +116,7 @@ def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
                     "case": case["name"],
                     "subject": subject["name"],
                     "status": STATUSES[columns["status"][at]],
-                    "value_ulp": _number(flat["value"][at]),
-                    "grad_ulp": _number(flat["grad"][at]),
+                    **{key: _number(flat[name][at]) for key, name in SHORT.items()},
                     "note": columns["notes"][int(note)] if note else "",
                     "findings": [
                         dict(zip(FINDING, finding, strict=True)) for finding in texts[findings]

@@ -6,20 +6,32 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from functools import cache
 from html import escape
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
+from .opening import opening, word, words
 from .pack import pack, unpack
+from .training import RULES
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("data.js", "state.js", "matrix.js", "panel.js", "plot.js", "main.js")
-KINDS = {"candidate": "candidates", "xloss": "xloss", "peer": "the peers"}
+KINDS = {"candidate": "candidates", "peer": "the peers", "xloss": "xloss"}
+HOMES = ("Documentation", "Homepage", "Source", "Repository")
+MATRIX = (
+    f"A row is a case, and cases that ask about the same thing are a {word('family')}; a column is "
+    f"a {word('subject')}. A cell says how much of its own {word('budget')} the worst error of "
+    f"that {word('call')} takes: 31% is well within, ✕12 is twelve times too much. The names of "
+    f"xloss’s columns say on which arrays it runs, and by which engine: {word('generic')} is the "
+    "plain one."
+)
 
 
 def page(record: dict[str, Any]) -> str:
-    """Return the page of a record."""
+    """Return the page of a record that has the shares of budgets."""
     head, details = pack(record)
     style = _asset("page.css")
     script = "\n".join(_asset(name) for name in SCRIPTS)
@@ -28,10 +40,17 @@ def page(record: dict[str, Any]) -> str:
         "title": escape(f"xloss conformance: {verdict(record)}"),
         "style": style,
         "verdict": escape(verdict(record)),
+        "home": escape(home()),
+        "stale": stale(record),
+        "opening": opening(record),
+        "left_out": left_out(record),
+        "matrix": MATRIX,
         "facts": facts(record),
         "tiles": tiles(record),
+        "words": words(),
+        "training": _embedded({name: rule.training for name, rule in RULES.items()}),
         "data": _embedded(head),
-        "details": details,
+        "details": base64.b64encode(zlib.compress(details.encode(), 9)).decode(),
         "script": script,
     }
     # In one pass: what a record says is never looked through for places to fill.
@@ -47,7 +66,8 @@ def record_of(html: str) -> dict[str, Any]:
             raise ValueError(f"no page of this suite: it has no {name}")
         return found[1]
 
-    return unpack(json.loads(block("data")), block("details"))
+    details = zlib.decompress(base64.b64decode(block("details"))).decode()
+    return unpack(json.loads(block("data")), details)
 
 
 @cache
@@ -113,7 +133,8 @@ def verdict(record: dict[str, Any]) -> str:
     stale = record["deviations"]["stale"]
     if stale:
         said.append(f"{len(stale)} declared deviations are none")
-    return "; ".join(said) or "nothing was judged"
+    line = "; ".join(said) or "nothing was judged"
+    return line[0].upper() + line[1:] if line.startswith("the ") else line
 
 
 def facts(record: dict[str, Any]) -> str:
@@ -130,10 +151,37 @@ def facts(record: dict[str, Any]) -> str:
     ]
     if record["missing"]:
         lines.append("Not on this machine: " + escape("; ".join(record["missing"])))
-    lines += [
-        f"<b>Declared, but no deviation:</b> {escape(s)}" for s in record["deviations"]["stale"]
-    ]
     return "\n".join(f'<p class="facts">{line}</p>' for line in lines)
+
+
+def stale(record: dict[str, Any]) -> str:
+    """Return which declared failures did not fail, as HTML."""
+    return "\n".join(
+        f'<p class="facts"><b>Declared, but no deviation:</b> {escape(line)}</p>'
+        for line in record["deviations"]["stale"]
+    )
+
+
+def left_out(record: dict[str, Any]) -> str:
+    """Return how much was not asked, as HTML: it is no failure, and no number of the head."""
+    count = record["summary"]["refused"]
+    if not count:
+        return ""
+    return (
+        f"{count:,} more calls are {word('not offered')}: a library has no such loss, option or "
+        "precision. They count neither as right nor as wrong."
+    )
+
+
+@cache
+def home() -> str:
+    """Return where xloss lives, by its own metadata; else the folder that the page is in."""
+    try:
+        entries = metadata("xloss").get_all("Project-URL") or []
+    except PackageNotFoundError:  # the suite beside a source tree
+        entries = []
+    known = dict(entry.split(", ", 1) for entry in entries)
+    return next((known[name] for name in HOMES if name in known), "./")
 
 
 def tiles(record: dict[str, Any]) -> str:
@@ -142,7 +190,7 @@ def tiles(record: dict[str, Any]) -> str:
     summary = record["summary"]
     rows = [("cases", len(record["cases"]), ""), ("subjects", len(record["subjects"]), "")]
     rows.append(("calls judged", sum(summary.values()) - summary["refused"], ""))
-    for kind in ("candidate", "xloss", "peer"):
+    for kind in KINDS:
         if kind in found:
             failed = found[kind]["fail"]
             name = {"candidate": "candidates fail", "xloss": "xloss fails", "peer": "peers fail"}[
@@ -151,7 +199,6 @@ def tiles(record: dict[str, Any]) -> str:
             rows.append((name, failed, ' class="bad"' if failed else ""))
     if summary["declared"]:
         rows.append(("declared", summary["declared"], ""))
-    rows.append(("not offered", summary["refused"], ""))
     return "".join(
         f"<div{style}><dt>{name}</dt><dd>{number:,}</dd></div>" for name, number, style in rows
     )

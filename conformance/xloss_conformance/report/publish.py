@@ -1,28 +1,36 @@
 """The published matrix, by one command: xloss wherever it runs here, and every peer.
 
-    python -m xloss_conformance.report.publish [docs]            # runs the suite, writes everything
-    python -m xloss_conformance.report.publish --render [docs]   # draws the published run again
+    python -m xloss_conformance.report.publish                # runs the suite, writes all of docs/
+    python -m xloss_conformance.report.publish --render       # draws the published run again
+    python -m xloss_conformance.report.publish --page FILE    # the page of the published run alone
 
-Writes conformance.html, the only copy of the run's record; conformance.md, made of it; and pictures
-of the page in both themes and at phone width.
+docs/ has the record of the run, compressed; conformance.md, made of it; and pictures of the page in
+both themes and at phone width. The page itself is made wherever it is needed: it is too large to
+be kept in every version.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import lzma
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from .browser import NoBrowser, browser, picture
 from .markdown import markdown
-from .page import page, record_of, verdict
+from .pack import pack, unpack
+from .page import page, verdict
 
 AGAIN = "python -m xloss_conformance.report.publish"
+PAGE = f"{AGAIN} --page conformance.html"
+RECORD = "conformance.jsonl.xz"
 PICTURES = {
-    "conformance-light.png": (1600, 1500, "light"),
-    "conformance-dark.png": (1600, 1500, "dark"),
+    "conformance-light.png": (1280, 1100, "light"),
+    "conformance-dark.png": (1280, 1100, "dark"),
     "conformance-phone.png": (390, 844, "light"),
 }
 
@@ -43,7 +51,7 @@ def judged(jobs: int) -> dict[str, Any]:
         progress=_progress,
     )
     report.mode, report.command = "full", AGAIN
-    return record(report)
+    return record(report, shares=True)
 
 
 def _progress(done: int, total: int) -> None:
@@ -52,24 +60,33 @@ def _progress(done: int, total: int) -> None:
 
 
 def write(record: dict[str, Any], docs: Path) -> None:
-    """Write the page, then all else from what stands in it."""
-    html = docs / "conformance.html"
-    html.write_text(page(record), encoding="utf-8")
-    kept = record_of(html.read_text(encoding="utf-8"))
-    (docs / "conformance.md").write_text(document(kept), encoding="utf-8")
+    """Write the record, compressed."""
+    head, details = pack(record)
+    text = f"{json.dumps(head, separators=(',', ':'), allow_nan=False)}\n{details}"
+    (docs / RECORD).write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def read(docs: Path) -> dict[str, Any]:
+    """Return the published record."""
+    text = lzma.decompress((docs / RECORD).read_bytes()).decode()
+    head, details = text.split("\n", 1)
+    return unpack(json.loads(head), details)
 
 
 def document(record: dict[str, Any]) -> str:
     """Return conformance.md of a published record."""
-    return markdown(record, AGAIN, tuple(PICTURES))
+    return markdown(record, AGAIN, PAGE, tuple(PICTURES))
 
 
-def pictures(docs: Path) -> None:
-    """Take the pictures; NoBrowser says what is missing."""
+def pictures(record: dict[str, Any], docs: Path) -> None:
+    """Take the pictures of what a reader sees first; NoBrowser says what is missing."""
     driver = browser()
     try:
-        for name, (width, height, theme) in PICTURES.items():
-            picture(driver, docs / "conformance.html", docs / name, width, height, theme)
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "conformance.html"
+            made.write_text(page(record), encoding="utf-8")
+            for name, (width, height, theme) in PICTURES.items():
+                picture(driver, made, docs / name, width, height, theme)
     finally:
         driver.quit()
 
@@ -79,13 +96,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=AGAIN, description="Publish the conformance matrix.")
     parser.add_argument("docs", nargs="?", type=Path, default=Path("docs"))
     parser.add_argument("--render", action="store_true", help="of the run published already")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the page of that run to FILE, and no more"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
-    html = asked.docs / "conformance.html"
-    record = record_of(html.read_text("utf-8")) if asked.render else judged(asked.jobs)
-    write(record, asked.docs)
+    if asked.page is not None:
+        asked.page.write_text(page(read(asked.docs)), encoding="utf-8")
+        return
+    if not asked.render:
+        write(judged(asked.jobs), asked.docs)
+    record = read(asked.docs)
+    (asked.docs / "conformance.md").write_text(document(record), encoding="utf-8")
     try:
-        pictures(asked.docs)
+        pictures(record, asked.docs)
     except NoBrowser as error:
         print(f"no pictures: {error}", file=sys.stderr)
     print(verdict(record))

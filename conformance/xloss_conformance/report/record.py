@@ -40,8 +40,11 @@ PACKAGES = (
 )
 
 
-def record(report: Report) -> dict[str, Any]:
-    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf"."""
+def record(report: Report, *, shares: bool = False) -> dict[str, Any]:
+    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf".
+
+    shares: with each error as a share of its budget too, by which the page colours its cells.
+    """
     counts = dict.fromkeys(STATUSES, 0)
     for verdict in report.verdicts:
         counts[verdict.status] += 1
@@ -63,7 +66,7 @@ def record(report: Report) -> dict[str, Any]:
             "families": [{"name": name, "cases": n} for name, n in families.items()],
             "rules": RULES,
             "cases": [_case(case) for case in report.cases],
-            "cells": [_cell(verdict) for verdict in report.verdicts],
+            "cells": [_cell(verdict, shares) for verdict in report.verdicts],
             "deviations": {"declared": counts["declared"], "stale": report.stale},
             "summary": counts,
             "ok": report.ok,
@@ -131,7 +134,8 @@ def _case(case: Case) -> dict[str, Any]:
     }
 
 
-def _cell(verdict: Verdict) -> dict[str, Any]:
+def _cell(verdict: Verdict, shares: bool) -> dict[str, Any]:
+    of_budget = {"value_share": verdict.value_share, "grad_share": verdict.grad_share}
     return {
         "case": verdict.case.name,
         "subject": verdict.subject,
@@ -143,6 +147,7 @@ def _cell(verdict: Verdict) -> dict[str, Any]:
         "got": verdict.got,
         "want": verdict.want,
         "call": verdict.call,
+        **(of_budget if shares else {}),
     }
 
 

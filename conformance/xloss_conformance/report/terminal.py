@@ -1,10 +1,10 @@
-"""A record for the eye: worst errors by family, then by subject, failures, and one verdict."""
+"""A record for the eye: what is wrong and whether it matters, worst errors, and one verdict."""
 
 from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .mistakes import KINDS, Judged, Mistake, judged, picked
+from .training import NO, SOMETIMES, YES
+
 Record = dict[str, Any]
 Cell = dict[str, Any]
 
-SHOWN = 8  # failures told in full
 NARROW = 16  # characters that one column takes at least, its rules included
 FEW = 3  # subjects that are columns themselves; more are columns by library
-
+STYLES = {YES: "bold red", SOMETIMES: "yellow", NO: "dim"}
+LEGEND = (
+    "1 ulp is a wrong last binary digit. The budget is how many ulp the arithmetic itself may cost;"
+    " beyond it an answer is wrong."
+)
 
 STATUSES = ("pass", "fail", "declared", "refused")
 
@@ -67,11 +73,13 @@ def _ulp(worst: float | None) -> str:
 
 def show(record: Record, console: Console) -> None:
     """Print a run."""
+    _mistakes(console, record)
     families = [family["name"] for family in record["families"]]
-    judged = [s for s in record["subjects"] if _of(record, s).judged]
-    groups = {s["name"]: s["name"] for s in judged}
-    if len(judged) > FEW:
-        groups = {s["name"]: _group(s) for s in judged}
+    asked = [s for s in record["subjects"] if _of(record, s).judged]
+    asked.sort(key=lambda s: KINDS.index(s["kind"]))
+    groups = {s["name"]: s["name"] for s in asked}
+    if len(asked) > FEW:
+        groups = {s["name"]: _group(s) for s in asked}
     columns = list(dict.fromkeys(groups.values()))
     tallies = {(family, column): Tally() for family in families for column in columns}
     family_of = {case["name"]: case["family"] for case in record["cases"]}
@@ -79,11 +87,13 @@ def show(record: Record, console: Console) -> None:
         if cell["subject"] in groups:
             tallies[family_of[cell["case"]], groups[cell["subject"]]].add(cell)
     fit = max(1, (console.width - 22) // NARROW)
+    if columns:
+        _say(console, LEGEND)
+        console.print()
     for start in range(0, len(columns), fit):
         _families(console, record["families"], columns[start : start + fit], tallies)
-    if columns != [s["name"] for s in judged]:
-        _subjects(console, record, judged)
-    _failures(console, record)
+    if columns != [s["name"] for s in asked]:
+        _subjects(console, record, asked)
     _rest(console, record)
     _verdict(console, record)
 
@@ -144,87 +154,55 @@ def _subjects(console: Console, record: Record, judged: Sequence[dict[str, Any]]
     console.print()
 
 
-def _failures(console: Console, record: Record) -> None:
-    cases = {case["name"]: case for case in record["cases"]}
+def _mistakes(console: Console, record: Record) -> None:
+    """Print what is wrong, for a reader who knows none of the suite's words."""
+    wrong = [one for one in judged(record) if one.mistakes]
+    if wrong:
+        console.print(Text("What is wrong, and whether it matters in training", "bold"))
+        console.print()
+    for one in wrong:
+        version = f" on {one.library}" * (one.kind == "candidate") + f" {one.version}"
+        console.print(Text.assemble((one.name, "bold"), version), soft_wrap=True)
+        _say(console, f"{one.failed:,} of {one.judged:,} answers are wrong: {one.sorts()}.", 2)
+        shown, more = picked(one.mistakes)
+        for mistake in shown:
+            _mistake(console, one, mistake, record)
+        if more:
+            listed = "; ".join(f"{m.title}, {m.failed} ({m.matters})" for m in more)
+            _say(console, f"And {len(more)} more: {listed}. --html FILE and --json show all.", 2)
+        console.print()
+
+
+def _mistake(console: Console, of: Judged, mistake: Mistake, record: Record) -> None:
+    case = next(case for case in record["cases"] if case["name"] == mistake.cell["case"])
     subjects = {subject["name"]: subject for subject in record["subjects"]}
-    failed: dict[str, list[Cell]] = {}
-    for cell in record["cells"]:
-        if cell["status"] == "fail":
-            failed.setdefault(cell["case"], []).append(cell)
-    told = _varied(failed, cases)[:SHOWN]
-    for name in told:
-        first, more = failed[name][0], failed[name][1:]
-        console.print(
-            Text.assemble(("FAILED ", "bold red"), (name, "bold"), f" on {_on(first, more)}")
-        )
-        for head, text in _told(first, cases[name], record):
-            _say(console, head, text)
-        # In one line, however long: it is there to be copied.
-        command = Text.assemble(("  again: ", "dim"), (again(first, subjects, record), "cyan"))
-        console.print(command, soft_wrap=True)
-        console.print()
-    rest = len(failed) - len(told)
-    if rest:
-        others = [name for name in failed if name not in told]
-        by_family: dict[str, int] = {}
-        for name in others:
-            family = cases[name]["family"]
-            by_family[family] = by_family.get(family, 0) + 1
-        listed = ", ".join(f"{family} {count}" for family, count in by_family.items())
-        console.print(
-            f"{rest} more cases failed: {listed}. --json and --html tell all.", markup=False
-        )
-        console.print()
+    head = Text.assemble(("  ", ""), (mistake.matters.upper(), STYLES[mistake.matters]))
+    console.print(head + Text(f"  {mistake.title}", "bold"), soft_wrap=True)
+    often = f"{mistake.failed:,} of {mistake.judged:,} answers"
+    _say(console, f"It {mistake.did} ({often}).".replace("It its", "Its"), 4)
+    _say(console, f"In training: {mistake.consequence}", 4, 12)
+    _say(console, f"Why: {'; '.join([case['reason'], *case['see']])}", 4, 4)
+    if mistake.cell["note"]:
+        _say(console, f"Note: {mistake.cell['note']}", 4, 5)
+    # In one line, however long: it is there to be copied.
+    again_line = again(mistake.cell, subjects, record)
+    console.print(Text.assemble(("    See it: ", "dim"), (again_line, "cyan")), soft_wrap=True)
 
 
-def _varied(failed: Iterable[str], cases: dict[str, Any]) -> list[str]:
-    """Order failures so that each family's first comes before any family's second."""
-    seen: dict[str, int] = {}
-    ranked = []
-    for i, name in enumerate(failed):
-        family = cases[name]["family"]
-        ranked.append((seen.get(family, 0), i, name))
-        seen[family] = seen.get(family, 0) + 1
-    return [name for _, _, name in sorted(ranked)]
-
-
-def _on(first: Cell, more: Sequence[Cell]) -> str:
-    return str(first["subject"]) + (f", and {len(more)} more subjects" if more else "")
-
-
-def _told(cell: Cell, case: dict[str, Any], record: Record) -> Iterator[tuple[str, str]]:
-    for finding in cell["findings"]:
-        text = finding["detail"]
-        if finding["got"] is not None:
-            place = f" at {finding['at']}" if finding["at"] else ""
-            text += f"; got {_short(finding['got'])}, right is {_short(finding['want'])}{place}"
-        yield finding["rule"], text
-    if cell["note"]:
-        yield "note", cell["note"]
-    yield "why", case["reason"]
-    if case["see"]:
-        yield "see", " ".join(case["see"])
-
-
-def _say(console: Console, head: str, text: str) -> None:
-    """Print a paragraph, indented, its head dim; words longer than a line stay whole."""
-    width = max(20, console.width - 4)
+def _say(console: Console, text: str, indent: int = 0, dim: int = 0) -> None:
+    """Print a paragraph, its head dim; words longer than a line stay whole."""
     first, *rest = textwrap.wrap(
-        f"{head}: {text}",
-        width,
-        subsequent_indent="  ",
+        text,
+        max(20, console.width - indent),
+        subsequent_indent="  " if dim else "",
         break_long_words=False,
         break_on_hyphens=False,
     )
-    styled = Text(f"  {first}")
-    styled.stylize("dim", 2, 3 + len(head))
+    styled = Text(" " * indent + first)
+    styled.stylize("dim", indent, indent + dim)
     console.print(styled, soft_wrap=True)
     for line in rest:
-        console.print(Text(f"  {line}"), soft_wrap=True)
-
-
-def _short(number: Any) -> str:
-    return f"{number:.9g}" if isinstance(number, float) else str(number)
+        console.print(Text(" " * indent + line), soft_wrap=True)
 
 
 def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:

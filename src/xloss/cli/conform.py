@@ -62,7 +62,7 @@ def conform(
         from xloss_conformance.report.page import page as drawn
 
         try:
-            page.write_text(drawn(made), encoding="utf-8")
+            page.write_text(drawn(record(report, shares=True)), encoding="utf-8")
         except OSError as error:
             fail(f"--html {html}: {one_line(error)}")
     return made

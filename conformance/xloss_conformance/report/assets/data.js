@@ -4,7 +4,8 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const STATUS = { p: "pass", f: "fail", d: "declared", r: "refused" };
-const KINDS = { candidate: "candidates", xloss: "xloss", peer: "peers" };
+const training = JSON.parse(document.getElementById("training").textContent); // by rule
+const KINDS = { candidate: "candidates", peer: "peers", xloss: "xloss" };
 const DTYPES = { float32: "f32", float64: "f64", float16: "f16", bfloat16: "bf16" };
 const DIGITS = { float32: 24, float64: 53, float16: 11, bfloat16: 8 };
 const subjects = data.subjects;
@@ -20,20 +21,22 @@ const numbers = (text) => {
   return found;
 };
 const cells = {
-  value: numbers(data.cells.value),
-  grad: numbers(data.cells.grad),
+  ulp: { value: numbers(data.cells.value), grad: numbers(data.cells.grad) },
+  share: { value: numbers(data.cells.value_share), grad: numbers(data.cells.grad_share) },
   note: data.cells.note.split(","),
   status: (i, j) => STATUS[data.cells.status[i * width + j]],
 };
 
-/** The error of a cell in ulp; NaN where there is none. */
-function ulp(i, j, what) {
-  const value = cells.value[i * width + j];
-  const grad = cells.grad[i * width + j];
+/** The error of a cell, in ulp or as a share of its own budget; NaN where there is none. */
+function error(of, i, j, what) {
+  const value = of.value[i * width + j];
+  const grad = of.grad[i * width + j];
   if (what === "value") return value;
   if (what === "grad") return grad;
   return Number.isNaN(value) ? grad : Number.isNaN(grad) ? value : Math.max(value, grad);
 }
+const ulp = (i, j, what) => error(cells.ulp, i, j, what);
+const share = (i, j, what) => error(cells.share, i, j, what);
 
 function noted(i, j) {
   const at = cells.note[i * width + j];
@@ -42,7 +45,7 @@ function noted(i, j) {
 
 const power = (k) => (k === 0 ? "1" : k === 1 ? "10" : `10${[...String(k)].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`);
 
-/** An error in few characters: 0.6, 31, 10⁵. */
+/** How many times the budget, in few characters: 1.4, 31, 10⁵. */
 function brief(x) {
   if (Number.isNaN(x)) return "";
   if (x === Infinity) return "∞";
@@ -50,6 +53,15 @@ function brief(x) {
   if (x < 0.05) return "0.0";
   if (x < 9.95) return x.toFixed(1);
   return x < 999.5 ? String(Math.round(x)) : power(Math.round(Math.log10(x)));
+}
+
+/** A share of a budget that is kept: 31%. */
+const percent = (x) => (x > 0 && x < 0.005 ? "<1%" : `${Math.round(100 * x)}%`);
+
+/** The same in words, whether it is kept or not. */
+function ofBudget(x) {
+  if (x === Infinity) return "beyond any budget";
+  return x <= 1 ? `${percent(x)} of its budget` : `${brief(x)} times its budget`;
 }
 
 function spelled(x) {
@@ -61,7 +73,9 @@ function spelled(x) {
 
 /** Whether an error leaves hardly a digit right. */
 const lost = (x, j) => Number.isNaN(x) || x >= 2 ** (DIGITS[subjects[j].dtype] ?? 24) / 16;
-const level = (x) => (x <= 0.5 ? 0 : x <= 1 ? 1 : x <= 2 ? 2 : x <= 4 ? 3 : 4);
+/** How strong the blue of a passing cell is, by the share of its own budget. */
+const LEVELS = [0.1, 0.25, 0.5, 0.75];
+const level = (x) => LEVELS.filter((most) => x > most).length;
 const plural = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 /** What a subject is called without its dtype and its kind: "torch autograd". */
@@ -85,6 +99,9 @@ const h = (tag, attributes = {}, ...children) =>
 const svg = (tag, attributes = {}, ...children) =>
   node(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 const byId = (id) => document.getElementById(id);
+
+/** A word of the suite as a button that explains it. */
+const word = (name) => h("button", { type: "button", class: "word", popovertarget: `word-${name.replaceAll(" ", "-")}` }, name);
 
 /** A link where the address is one of the web's, text where it is anything else. */
 const link = (address) =>

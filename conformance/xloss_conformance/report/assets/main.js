@@ -56,12 +56,12 @@ function drawControls() {
       h("button", { type: "button", id: "open-all", onclick: () => openAll(data.families.map((one) => one.name)) }, "Open all"),
       h("button", { type: "button", id: "close-all", onclick: () => openAll([]) }, "Close all")));
   byId("key").replaceChildren(
-    h("span", {}, "ulp", h("span", { class: "scale" }, ["≤½", "1", "2", "4", ">4"].map((text, k) => h("span", { class: `swatch s${k}` }, text)))),
+    h("span", {}, "passes, with so much of its ", word("budget"), h("span", { class: "scale" }, [...LEVELS, 1].map((most, k) => h("span", { class: `swatch s${k}` }, `≤${percent(most)}`)))),
     h("span", {}, h("span", { class: "swatch s0" }, "✓"), "right, nothing to measure"),
-    h("span", {}, h("span", { class: "swatch fail" }, "✕"), "fails, by so many ulp (of a family: so many cases)"),
+    h("span", {}, h("span", { class: "swatch fail" }, "✕"), "fails, by so many times its budget (of a family: so many cases)"),
     h("span", {}, h("span", { class: "swatch fail lost" }, "✕"), "hardly a digit right, or none to measure (of a family: most fail)"),
-    data.summary.declared ? h("span", {}, h("span", { class: "swatch declared" }, "◇"), "declared deviation") : "",
-    h("span", {}, h("span", { class: "swatch refused" }, "–"), "not offered"));
+    data.summary.declared ? h("span", {}, h("span", { class: "swatch declared" }, "◇"), word("declared")) : "",
+    h("span", {}, h("span", { class: "swatch refused" }, "–"), word("not offered")));
   if (!plot.points.length) return;
   const redraw = () => { writeAddress(); drawPlot(); };
   byId("plot-controls").replaceChildren(...[
@@ -88,6 +88,21 @@ function openAddressed() {
   if (i >= 0 && j >= 0) openPanel(i, j);
 }
 
+/** Put the meaning of a word beside the button that opens it; without this it stands in the middle. */
+function placeMeanings() {
+  let from = null;
+  document.addEventListener("click", (event) => { from = event.target.closest("button.word") ?? from; }, true);
+  document.addEventListener("toggle", (event) => {
+    if (event.newState !== "open" || !from || from.getAttribute("popovertarget") !== event.target.id) return;
+    const at = from.getBoundingClientRect();
+    const box = event.target;
+    box.style.margin = "0";
+    box.style.left = `${Math.max(8, Math.min(at.left, window.innerWidth - box.offsetWidth - 8))}px`;
+    const below = at.bottom + 6;
+    box.style.top = `${below + box.offsetHeight < window.innerHeight ? below : Math.max(8, at.top - box.offsetHeight - 6)}px`;
+  }, true);
+}
+
 function drawAll() {
   readAddress();
   readPlot();
@@ -112,6 +127,14 @@ function start() {
   const panel = byId("panel");
   panel.addEventListener("close", closed);
   panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
+  byId("differs").addEventListener("click", (event) => {
+    const see = event.target.closest("a.see");
+    if (!see) return;
+    event.preventDefault(); // as a new address it would take back the filters
+    state.cell = new URLSearchParams(see.hash.slice(1)).get("cell");
+    openAddressed();
+  });
+  placeMeanings();
   byId("theme").addEventListener("click", () => {
     const next = { "": "light", light: "dark", dark: "" };
     state.theme = next[state.theme];

@@ -38,7 +38,7 @@ function face(list, j) {
     const status = cells.status(i, j);
     if (!status) continue;
     counts[status] += 1;
-    const off = ulp(i, j, state.show);
+    const off = share(i, j, state.show);
     if (status === "fail" && lost(ulp(i, j, "worst"), j)) lostOnes += 1;
     if ((status === "pass" || list.length === 1) && !(off <= worst) && !Number.isNaN(off)) worst = off;
   }
@@ -46,16 +46,16 @@ function face(list, j) {
   const dim = wanted ? "" : " dim";
   const one = list.length === 1;
   if (counts.fail) {
-    const size = one ? brief(worst) : counts.fail;
+    const size = !one ? counts.fail : worst > 1 ? brief(worst) : "";
     const most = one ? lostOnes : lostOnes && counts.fail > (list.length - counts.refused) / 2;
-    return [`fail${most ? " lost" : ""}${dim}`, `✕${size}`, one ? `fails${Number.isNaN(worst) ? "" : `, ${spelled(worst)}`}` : `${counts.fail} of ${list.length} fail`];
+    return [`fail${most ? " lost" : ""}${dim}`, `✕${size}`, one ? `fails${worst > 1 ? `, ${ofBudget(worst)}` : ""}` : `${counts.fail} of ${list.length} fail`];
   }
   if (counts.declared) {
     return [`declared${dim}`, one ? "◇" : `◇${counts.declared}`, `${one ? "" : `${counts.declared} `}declared, not counted as failing`];
   }
   if (counts.pass) {
     const off = Number.isNaN(worst);
-    return [`s${off ? 0 : level(worst)}${dim}`, off ? "✓" : brief(worst), off ? "passes" : `passes, ${spelled(worst)}`];
+    return [`s${off ? 0 : level(worst)}${dim}`, off ? "✓" : percent(worst), off ? "passes" : `passes, ${ofBudget(worst)}`];
   }
   return [`refused${dim}`, counts.refused ? "–" : "", counts.refused ? "not offered" : "not run"];
 }

@@ -31,7 +31,7 @@ function findings(found) {
   const number = (x) => (x === null || x === undefined ? "none" : String(x));
   return h("ul", { class: "findings" }, found.map((one) => h("li", {},
     h("b", {}, one.rule), `: ${one.said}`,
-    h("p", {}, "The rule: ", data.rules[one.rule] ?? "", "."),
+    h("p", {}, "The rule: ", data.rules[one.rule] ?? "", ". In training: ", training[one.rule] ?? ""),
     one.given === null && one.right === null ? null : h("p", {},
       one.at && one.at.length ? ["at ", h("code", {}, `[${one.at.join(", ")}]`), ": "] : "",
       "got ", h("code", {}, number(one.given)), ", expected ", h("code", {}, number(one.right))))));
@@ -74,8 +74,8 @@ function everybody(i, j) {
   return h("table", { class: "list" }, h("tbody", {}, columns().map((k) => {
     const status = cells.status(i, k);
     const off = (what) => {
-      const x = ulp(i, k, what);
-      return Number.isNaN(x) ? "" : spelled(x);
+      const x = share(i, k, what);
+      return Number.isNaN(x) ? "" : x <= 1 ? percent(x) : `${brief(x)} times`;
     };
     const said = { pass: "pass", fail: "✕ fail", declared: "◇ declared", refused: "– not offered" };
     return h("tr", { "aria-current": k === j ? "true" : null },
@@ -107,7 +107,7 @@ async function openPanel(i, j) {
   };
   const errors = [["value", "value"], ["grad", "gradient"]]
     .filter(([key]) => !Number.isNaN(ulp(i, j, key)) && status !== "refused")
-    .map(([key, name]) => h("span", {}, `${name}: `, h("b", {}, spelled(ulp(i, j, key)))));
+    .map(([key, name]) => h("span", {}, `${name}: `, h("b", {}, ofBudget(share(i, j, key))), `, ${spelled(ulp(i, j, key))}`));
   const sign = { pass: "pass", fail: "✕ fail", declared: "◇ declared", refused: "– not offered" };
   const body = h("div", { id: "panel-body" }, h("p", { class: "empty" }, "Unpacking …"));
   const top = h("div", { class: "top" },
@@ -136,12 +136,13 @@ async function openPanel(i, j) {
   if (current[0] !== i || current[1] !== j) return; // another cell was asked for meanwhile
   const again = [found.setup, found.call].filter(Boolean).join("\n");
   body.replaceChildren(
-    found.findings.length ? h("h3", {}, found.findings.length === 1 ? "Finding" : "Findings") : "",
+    found.findings.length ? h("h3", {}, "What is wrong") : "",
     found.findings.length ? findings(found.findings) : "",
+    found.findings.length ? h("p", { class: "why" }, "1 ulp is a wrong last binary digit; what is allowed follows from the arithmetic.") : "",
     ...compared(found.want, found.got),
     h("h3", {}, "Input"), h("pre", { tabindex: 0, id: "inputs" }, found.inputs),
     ...(found.call ? snippet(again) : []),
-    h("h3", {}, "Everybody on this case: error of value and of gradient"), everybody(i, j));
+    h("h3", {}, "Everybody on this case: error of value and of gradient, as a share of its budget"), everybody(i, j));
 }
 
 function closed() {

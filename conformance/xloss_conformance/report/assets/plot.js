@@ -1,13 +1,11 @@
-// Error against gap: how many ulp a loss is off as the true class runs ahead of the others.
+// Error against gap: how much of its budget a loss takes as the true class runs ahead of the others.
 
 const OWN = 0; // colour of xloss's curves; the others take the next ones in turn
 const SHAPES = [
   "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z", "M-2.7-2.7h5.4v5.4h-5.4z", "M0-3.6 3.4 2.6h-6.8z",
   "M0-3.8 3.8 0 0 3.8-3.8 0z", "M-3.4-2.6h6.8L0 3.6z", "M-1-3.4h2v2.4h2.4v2H1v2.4h-2V1h-2.4v-2H-1z",
 ];
-// The family's budget for class indices on a grid, in ulp: section "Accuracy" of the documentation.
-const BUDGET = { value: 4, grad: 6 };
-const FLOOR = 0.1; // ulp; what is nearer to exact is drawn here
+const FLOOR = 0.01; // of the budget; what is nearer to exact is drawn here
 
 const plot = { points: [], gaps: [], series: [], hidden: new Set(), at: null, line: 0 };
 
@@ -33,7 +31,7 @@ function series() {
     const mine = subject.kind === "xloss";
     const place = mine ? own++ : titles.indexOf(title(subject));
     const errors = plot.points.map(([, i]) =>
-      cells.status(i, j) === "refused" ? NaN : ulp(i, j, state.curve));
+      cells.status(i, j) === "refused" ? NaN : share(i, j, state.curve));
     return {
       j, mine, errors, name: mine ? `xloss ${title(subject)}` : title(subject),
       colour: `var(--c${mine ? OWN : 1 + (place % 6)})`,
@@ -87,12 +85,12 @@ function frame() {
   const right = wide < 560 ? 74 : 132;
   const box = { left: 42, right: wide - right, top: 24, bottom: tall - 34, wide, tall };
   const worst = Math.max(10, ...visible().flatMap((one) => one.errors.filter(Number.isFinite)));
-  const top = Math.ceil(Math.log10(Math.max(worst, 2 ** DIGITS[precision()])));
+  const top = Math.ceil(Math.log10(worst));
   const [low, high] = [plot.gaps[0], plot.gaps.at(-1)];
   box.x = (gap) => box.left + ((gap - low) / (high - low || 1)) * (box.right - box.left);
   box.y = (off) => {
     const log = off === Infinity ? top : Math.min(top, Math.log10(Math.max(off, FLOOR)));
-    return box.bottom - ((log + 1) / (top + 1)) * (box.bottom - box.top);
+    return box.bottom - ((log + 2) / (top + 2)) * (box.bottom - box.top);
   };
   box.decades = top;
   return box;
@@ -117,14 +115,13 @@ function axes(box) {
   }
   made.push(
     svg("text", { x: box.right, y: box.bottom + 31, "text-anchor": "end" }, "gap: how far the true class’s logit is ahead"),
-    svg("text", { x: 0, y: 10 }, "ulp"));
+    svg("text", { x: 0, y: 10 }, "error, in times of what is allowed"));
   const rule = (off, text, x, anchor) => {
     const y = box.y(off);
     made.push(svg("path", { class: "rule", d: `M${box.left} ${y}H${box.right}` }),
       svg("text", { x, y: y - 4, "text-anchor": anchor }, text));
   };
-  rule(2 ** DIGITS[precision()], "no digit right", box.left + 6, "start");
-  if (plot.family === "tail") rule(BUDGET[state.curve], `allowed: ${BUDGET[state.curve]} ulp`, box.right - 6, "end");
+  rule(1, "allowed: above this line an answer is wrong", box.right - 6, "end");
   return made;
 }
 
@@ -179,7 +176,7 @@ function drawChart() {
   const said = visible().map((one) => one.name).join(", ");
   const made = svg("svg", {
     viewBox: `0 0 ${box.wide} ${box.tall}`, width: box.wide, height: box.tall, tabindex: 0, role: "application",
-    "aria-label": `Error of the ${state.curve === "grad" ? "gradient" : "value"} in ulp against gap, ${precision()}, of ${said}. Left and right arrow: another gap; up and down: another curve; Enter: that cell.`,
+    "aria-label": `Error of the ${state.curve === "grad" ? "gradient" : "value"}, as a multiple of what is allowed, against gap, ${precision()}, of ${said}. Left and right arrow: another gap; up and down: another curve; Enter: that cell.`,
   }, svg("g", { "aria-hidden": "true" }, axes(box), others.map((one) => curve(one, box, others)),
     own.map((one) => curve(one, box, own)), names(box)),
     svg("path", { class: "cross", id: "cross", d: "" }));
@@ -228,7 +225,7 @@ function pointAt(k, line, box) {
   const listed = visible().map((one, at) => [one, at]).filter(([one]) => !Number.isNaN(one.errors[k]))
     .sort((a, b) => b[0].errors[k] - a[0].errors[k]);
   tip.replaceChildren(h("b", {}, `gap ${plot.gaps[k]}`), h("table", {}, listed.map(([one, at]) =>
-    h("tr", { class: at === line ? "here" : null }, h("td", {}, one.name), h("td", {}, spelled(one.errors[k]))))));
+    h("tr", { class: at === line ? "here" : null }, h("td", {}, one.name), h("td", {}, `${ofBudget(one.errors[k])}, ${spelled(ulp(plot.points[k][1], one.j, state.curve))}`)))));
   const x = box.x(plot.gaps[k]);
   const left = x > box.wide / 2 ? x - tip.offsetWidth - 12 : x + 12;
   tip.style.left = `${Math.max(0, Math.min(left, box.wide - tip.offsetWidth))}px`;
@@ -239,7 +236,7 @@ function drawPlot() {
   byId("plot").hidden = false;
   plot.series = series();
   plot.line = Math.min(plot.line, Math.max(0, visible().length - 1));
-  byId("plot-lead").textContent = `One row whose true class is ahead of the others by the gap, from the family “${plot.family}”. ${data.cells.reasons[cases[plot.points[0][1]].reason]}.`;
+  byId("plot-lead").textContent = `One row whose true class is ahead of the others by the gap, from the family “${plot.family}”: the further it is ahead, the surer is the model. ${data.cells.reasons[cases[plot.points[0][1]].reason]}.`;
   drawLegend();
   drawNumbers();
   drawChart();

@@ -1,0 +1,225 @@
+"""The sentences about what a loss does wrong: none is missing, and each fits its number."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import made_record
+from made_record import Record
+from xloss_conformance.cases import catalogue
+from xloss_conformance.report import training
+from xloss_conformance.report.mistakes import Judged, Mistake, judged, picked
+from xloss_conformance.report.training import EFFECTS, FAMILIES, NO, ORDER, SOMETIMES, YES
+from xloss_conformance.model import RULES
+
+
+def test_every_rule_and_every_family_says_what_it_means_in_training() -> None:
+    assert set(training.RULES) == set(RULES)
+    assert set(FAMILIES) == {case.family for case in catalogue()}
+    sentences = [rule.training for rule in training.RULES.values()]
+    sentences += [text for one in EFFECTS.values() for text in (one.of_loss, one.of_gradient)]
+    sentences += list(training.WORDS.values())
+    assert [text for text in sentences if not re.fullmatch(r"[A-Z0-9].{20,}\.", text)] == []
+    assert [one for one in FAMILIES.values() if not (one.title and one.met)] == []
+    sorts = {rule.matters for rule in training.RULES.values()}
+    assert sorts | {effect.matters for effect in EFFECTS.values()} == set(ORDER)
+
+
+def one(finding: Record, dtype: str = "float32", family: str = "tail", **more: str) -> Mistake:
+    """Return what is said of a single failure."""
+    by = made_record.subject(f"theirs {dtype}", "peer", "numpy", dtype)
+    of = made_record.case(family, "a case", "a reason") | {"quick": False}
+    cell = made_record.cell(of, by, "fail", 9.0) | {"findings": [finding], **more}
+    (peer,) = judged(made_record.record([by], [of], [cell]))
+    (mistake,) = peer.mistakes
+    return mistake
+
+
+def number(rule: str, got: float | str, want: float | str, ulp: float | str = "inf") -> Record:
+    return {"rule": rule, "detail": "", "ulp": ulp, "at": [0], "got": got, "want": want}
+
+
+# What came and what is right -> what is said of it. The errors in ulp are those of float32.
+TAIL = math.exp(-17)
+NUMBERS = {
+    "lost": (
+        number("value", 0.0, TAIL, 1.2e7),
+        SOMETIMES,
+        "returns 0 where the exact loss is 4.14e-08",
+    ),
+    "lost gradient": (
+        number("gradient", -0.0, -TAIL, 1.2e7),
+        SOMETIMES,
+        "its gradient is 0 where the exact gradient is -4.14e-08",
+    ),
+    "half of it": (
+        number("value", 5e-7, 1e-6, 4.2e6),
+        SOMETIMES,
+        "returns 5e-07 where the exact loss is 1e-06, 50% off",
+    ),
+    "wrong": (
+        number("value", 4.0, 5.0, 2.1e6),
+        YES,
+        "returns 4 where the exact loss is 5, 20% off",
+    ),
+    "far off": (
+        number("value", 500.0, 5.0, 1e9),
+        YES,
+        "returns 500 where the exact loss is 5, 99 times off",
+    ),
+    "leak": (
+        number("gradient", 0.25, 0.0, 1e45),
+        YES,
+        "its gradient is 0.25 where the exact gradient is 0",
+    ),
+    "nan": (number("value", "nan", 2.5), YES, "returns NaN where the exact loss is 2.5"),
+    "infinite": (number("value", "inf", 2.5), YES, "returns infinity where the exact loss is 2.5"),
+    "clipped": (
+        number("value", 100.0, "inf"),
+        YES,
+        "returns 100 where the exact loss is infinity",
+    ),
+    "bad label": (number("value", 9.75, "nan"), YES, "returns 9.75 where only NaN is right"),
+    "a percent": (
+        number("value", 5.005, 5.0, 1e4),
+        SOMETIMES,
+        "returns 5.005 where the exact loss is 5: 2 digits agree",
+    ),
+    "rounding": (
+        number("value", 3.6951804, 3.6951851, 20.0),
+        NO,
+        "returns 3.69518 where the exact loss is 3.695185: 5 digits agree",
+    ),
+    "to targets": (
+        number("targets gradient", "nan", 0.0),
+        YES,
+        "its gradient to the targets is NaN where the exact gradient to the targets is 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_wrong_in_words(name: str) -> None:
+    finding, matters, did = NUMBERS[name]
+    mistake = one(finding)
+    assert (mistake.matters, mistake.did) == (matters, did)
+    title = training.FAMILIES["tail"].title
+    assert mistake.title == (title if matters != NO else "Last digits")
+
+
+def test_the_same_ulp_are_less_in_float64() -> None:
+    """2000 ulp are the fourth digit of float32, and far behind that of float64."""
+    assert one(number("value", 5.001, 5.0, 2e3)).matters == SOMETIMES
+    assert one(number("value", 5.001, 5.0, 2e3), "float64").matters == NO
+    # A loss of 16-bit logits is one of float32; their gradient has their own 8 bits.
+    assert one(number("value", 5.0, 5.1, 40.0), "bfloat16").matters == NO
+    assert one(number("gradient", 0.5, 0.9, 40.0), "bfloat16").matters == YES
+
+
+def broken(rule: str, detail: str) -> Record:
+    return number(rule, 0.0, 0.0) | {"detail": detail, "got": None, "want": None, "ulp": None}
+
+
+BROKEN = {
+    "raises": ("no error, but a result", "answers “tail/a case” without an error"),
+    "runs": ("ValueError: no", "stops with ValueError: no"),
+    "dtype": ("the value is float16, not float32", "the value is float16, not float32"),
+    "split": ("6 of 24 rows have other bits alone", "6 of 24 rows have other bits alone"),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_rule_that_is_broken_in_words(rule: str) -> None:
+    detail, did = BROKEN[rule]
+    mistake = one(broken(rule, detail))
+    assert (mistake.title, mistake.did) == (training.RULES[rule].title, did)
+    assert mistake.consequence == training.RULES[rule].training
+
+
+def test_padding_that_leaks() -> None:
+    leak = number("nothing", "nan", 0.0) | {"detail": "the gradient of an absent row", "ulp": None}
+    assert one(leak).did == "the gradient of an absent row is NaN, not 0"
+
+
+def test_a_lost_loss_says_that_the_gradient_is_lost_only_where_it_is() -> None:
+    value, gradient = NUMBERS["lost"][0], NUMBERS["lost gradient"][0]
+    alone = one(value)
+    assert alone.training == EFFECTS["small"].of_loss
+    both = one(value, findings=[value, gradient])  # type: ignore[arg-type]
+    assert both.did == alone.did
+    assert both.training == EFFECTS["small"].of_gradient
+
+
+def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
+    peers = [one for one in judged(made_record.small()) if one.kind == "peer"]
+    assert [peer.name for peer in peers] == ["torch", "optax"]
+    torch = peers[0]
+    assert (torch.failed, torch.judged) == (4, 6)
+    assert [(m.title, m.matters, m.failed, m.judged) for m in torch.mistakes] == [
+        ("Confident rows", SOMETIMES, 2, 4),
+        ("Last digits", NO, 2, 6),
+    ]
+    # Of the last digits, the larger error: 300 ulp at gap 8, and not 40 at gap 5.
+    assert [m.cell["case"] for m in torch.mistakes] == ["tail/gap 17", "tail/gap 8"]
+    assert torch.sorts() == "2 can matter, 2 do not"
+
+
+def test_candidates_come_first_then_peers_then_xloss() -> None:
+    record = made_record.small()
+    record["subjects"][1] |= {"kind": "candidate"}
+    assert [one.kind for one in judged(record)] == ["candidate", "peer", "peer", "xloss"]
+
+
+def test_what_is_told_of_many_has_something_that_can_matter() -> None:
+    def made(k: int, matters: str) -> Mistake:
+        return Mistake(str(k), matters, "", "", "", {}, 1, 1)
+
+    many = [made(k, YES) for k in range(6)] + [made(k, SOMETIMES) for k in range(6, 8)]
+    shown, more = picked(many)
+    assert [one.title for one in shown] == ["0", "1", "2", "6"]
+    assert [one.title for one in more] == ["3", "4", "5", "7"]
+    assert picked(many[:4]) == (many[:4], [])
+    assert [one.title for one in picked(many[:6])[0]] == ["0", "1", "2", "3"]
+
+
+def test_one_nan_does_spoil_every_parameter() -> None:
+    """What the page says of a NaN: two layers, one row of NaN among three, one step."""
+    rng = np.random.default_rng(7)
+    x, first, second = rng.normal(size=(3, 4)), rng.normal(size=(4, 5)), rng.normal(size=(5, 6))
+    gradient = rng.normal(size=(3, 6))  # by the logits, x @ first @ second
+    gradient[1] = np.nan
+    by_second = (x @ first).T @ gradient
+    by_first = x.T @ (gradient @ second.T)
+    assert np.isnan(by_first).all()
+    assert np.isnan(by_second).all()
+
+
+def tail(x: np.ndarray) -> float:
+    """Return the mean loss of rows whose true class is their largest logit."""
+    rows = [math.fsum(math.exp(z - max(row)) for z in row if z < max(row)) for row in x.tolist()]
+    return math.fsum(math.log1p(rest) for rest in rows) / len(rows)
+
+
+def test_a_wrong_loss_that_runs() -> None:
+    """From a real loss to its sentence: the textbook formula at a gap of 17."""
+    from xloss_conformance.candidates import Candidate
+    from xloss_conformance.cases import case
+    from xloss_conformance.conventions import convention
+    from xloss_conformance.report.record import record
+    from xloss_conformance.run import run
+
+    def textbook(logits: np.ndarray, targets: np.ndarray) -> Any:
+        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        return -np.log(p[np.arange(len(targets)), targets]).mean()
+
+    subject = Candidate("textbook", textbook, convention("xloss"), "cross_entropy", "float32")
+    ran = run([subject], [case("tail/gap 40"), case("tail/gap 5")])
+    (found,) = judged(record(ran))
+    assert isinstance(found, Judged)
+    exact = f"{tail(case('tail/gap 40').x):.3g}"
+    assert found.mistakes[0].did == f"returns 0 where the exact loss is {exact}"

@@ -1,0 +1,152 @@
+"""What a reader sees first: what differs, whether it matters, and what the words mean."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import made_record
+from browsing import Open, find, press, texts, wait
+from xloss_conformance.report.page import home, page
+from xloss_conformance.report.training import WORDS
+
+TOP = "return document.querySelector(arguments[0]).getBoundingClientRect().top + scrollY"
+SIDE = (
+    "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+    "return [r.left, r.right]"
+)
+
+
+def test_the_page_opens_on_what_is_wrong_in_sentences(opened: Open) -> None:
+    d = opened()
+    assert texts(d, ".card h3") == ["torch 1.2.3", "optax 1.2.3", "xloss 0.1.0"]
+    assert texts(d, ".card .count") == [
+        "Wrong in 4 of 6 calls: 2 can matter, 2 do not.",
+        "Wrong in 4 of 6 calls: 2 can matter, 2 do not.",
+        "No rule is broken in 21 calls.",
+    ]
+    first = texts(d, ".card:first-child .mistakes li")[0]
+    for part in (
+        "Confident rows",
+        "can matter",
+        "2 of 4",
+        "Returns 0 where the exact loss is 2.5e-07.",
+        "In training: These rows’ share of the logged loss is lost",
+        "Met with rows of which the model is sure",
+    ):
+        assert part in first
+    tops = [d.execute_script(TOP, of) for of in ("h1", "#differs", "#plot", "#box")]
+    assert tops == sorted(tops)
+
+
+def test_a_sentence_leads_to_its_call_and_back_and_keeps_the_filters(opened: Open) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    d = opened(hash="#kind=peer")
+    d.execute_script("document.querySelector('.card a.see').focus()")
+    press(d, Keys.ENTER)
+    wait(d, "#snippet")
+    assert texts(d, "#panel-title") == ["tail/gap 17\ntorch float32, version 1.2.3"]
+    press(d, Keys.ESCAPE)
+    assert "see" in d.execute_script("return document.activeElement.className")
+    assert "7 cases in 2 families, 2 subjects" in texts(d, "#count")
+    # Where scripts are off, or in a link that is sent to somebody, the address does the same.
+    link = find(d, ".card a.see")[0].get_attribute("href")
+    d = opened(hash="#" + link.partition("#")[2])
+    wait(d, "#snippet")
+    assert texts(d, "#panel-title") == ["tail/gap 17\ntorch float32, version 1.2.3"]
+
+
+def test_the_opening_can_be_read_without_a_script() -> None:
+    html = page(made_record.small())
+    text = re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    for part in ("Confident rows", "Returns 0 where the exact loss is 2.5e-07", "In training: "):
+        assert part in text
+
+
+def test_at_the_width_of_a_phone_the_peers_come_first_and_are_on_the_screen(opened: Open) -> None:
+    d = opened(width=390)
+    assert texts(d, "thead .kind") == ["peers", "xloss"]
+    assert texts(d, "thead .of")[:2] == ["torch", "optax"]
+    for column in (2, 3):
+        left, right = d.execute_script(SIDE, f'#box tr[data-case="0"] > :nth-child({column})')
+        assert 0 < left < right <= 390
+    assert d.execute_script("return document.documentElement.scrollWidth") == 390
+    for at in find(d, ".card"):
+        assert at.rect["x"] >= 0
+        assert at.rect["x"] + at.rect["width"] <= 390
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_words_are_explained_where_they_stand(opened: Open, width: int) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    d = opened(width=width)
+    buttons = find(d, "button.word")
+    asked = {button.get_attribute("popovertarget").removeprefix("word-") for button in buttons}
+    assert {"call", "subject", "generic", "budget", "family", "not-offered", "declared"} <= asked
+    assert {name.replace(" ", "-") for name in WORDS} >= asked
+    button = find(d, "#key button.word")[0]
+    d.execute_script("arguments[0].scrollIntoView({block: 'start'}); arguments[0].focus()", button)
+    press(d, Keys.ENTER)
+    wait(d, ".meaning:popover-open")
+    assert texts(d, ".meaning:popover-open") == [f"budget {WORDS['budget']}"]
+    left, right = d.execute_script(SIDE, ".meaning:popover-open")
+    assert left >= 0
+    assert right <= width
+    gap = (
+        "const [a, b] = [...arguments].map(e => e.getBoundingClientRect());"
+        "return Math.max(b.top - a.bottom, a.top - b.bottom)"
+    )
+    assert 0 <= d.execute_script(gap, button, find(d, ".meaning:popover-open")[0]) < 20
+    press(d, Keys.ESCAPE)
+    assert find(d, ".meaning:popover-open") == []
+    assert d.execute_script("return document.activeElement.className") == "word"
+
+
+def test_colour_and_text_of_a_cell_are_by_its_own_budget(opened: Open) -> None:
+    """46 ulp of 50 are strong blue and pass; 5 ulp of 4 fail, though they are fewer."""
+    d = opened("budgets")
+    shown = [
+        (at.text, at.get_attribute("class").split()[0], at.get_attribute("aria-label"))
+        for case, column in ((0, 4), (1, 4), (0, 2))
+        for at in find(d, f'#box tr[data-case="{case}"] > :nth-child({column})')
+    ]
+    assert shown == [
+        ("92%", "s4", "passes, 92% of its budget"),
+        ("5%", "s0", "passes, 5% of its budget"),
+        ("✕1.3", "fail", "fails, 1.3 times its budget"),
+    ]
+    # In the plot the line of what is allowed divides those that pass from those that fail.
+    assert "allowed" in texts(d, "#chart")[0]
+    line = d.execute_script("return document.querySelector('#chart .rule').getBBox().y")
+    heights = d.execute_script(
+        "return [...document.querySelectorAll('#chart .curve')].map(e => e.getPointAtLength(0).y)"
+    )
+    found = dict(zip(texts(d, "#legend button"), heights, strict=True))
+    assert found["torch"] < line < found["xloss numpy"]
+
+
+def test_what_is_not_offered_is_no_number_of_the_head_and_not_red(opened: Open) -> None:
+    d = opened()
+    assert "not offered" not in " ".join(texts(d, ".tiles dt"))
+    assert texts(d, "#left-out") == [
+        "2 more calls are not offered: a library has no such loss, option or precision. They count"
+        " neither as right nor as wrong."
+    ]
+    colour = "return getComputedStyle(document.querySelector(arguments[0])).color"
+    quiet = d.execute_script(colour, ".hint")
+    assert d.execute_script(colour, "#left-out") == quiet
+    assert d.execute_script(colour, "#key .refused") == quiet
+
+
+def test_the_page_has_a_link_home(opened: Open) -> None:
+    d = opened()
+    links = [a.get_attribute("href") for a in find(d, "#home, footer a")]
+    assert len(links) == 2
+    if home() == "./":  # xloss is installed without the addresses of its project
+        assert set(links) == {d.current_url.partition("#")[0].rpartition("/")[0] + "/"}
+    else:
+        assert {link.rstrip("/") for link in links} == {home().rstrip("/")}
+        assert home().startswith("https://")
