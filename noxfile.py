@@ -90,7 +90,9 @@ def docs(session: nox.Session) -> None:
     if "serve" in session.posargs:
         session.run("python", "-m", "mkdocs", "serve")
     else:
-        session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet")
+        # Material for MkDocs would print at every build that its own end is planned.
+        quiet = {"NO_MKDOCS_2_WARNING": "1"}
+        session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env=quiet)
 
 
 @nox.session
@@ -113,3 +115,11 @@ def tensorflow(session: nox.Session) -> None:
     install(session, "test,test-tensorflow")
     session.run("python", "-m", "pytest", "-q", "-n", "2", "tests", "-k", "tensorflow")
     session.run("python", "-m", "xloss", "conform", "--quick", "--backend", "tensorflow")
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Plant small faults in the mathematics, and list those that no test notices; takes hours."""
+    install(session, "test,mutation")
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "results")

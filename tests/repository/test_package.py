@@ -91,7 +91,8 @@ def test_the_extras():
         "test": contents["test"],
         "test-tensorflow": {"tensorflow-cpu"},
         "lint": {"check-jsonschema", "clang-format", "ruff", "typos", "validate-pyproject"},
-        "docs": {"mkdocs-material", "mkdocstrings"},
+        "docs": {"xloss", "mkdocs-material", "mkdocstrings"},
+        "mutation": {"mutmut"},
     }
     assert EXTRAS["test"][0] == "xloss[all,cuda,cupy]", "the tests need what the extras bring"
 
@@ -100,7 +101,7 @@ def test_all_is_everything_that_needs_no_gpu():
     (everything,) = EXTRAS["all"]
     chosen = set(re.fullmatch(r"xloss\[(.*)\]", everything)[1].split(","))
     # TensorFlow is as large as all of these together, and wants older versions of what they share.
-    ours = {"all", "test", "test-tensorflow", "lint", "docs"}
+    ours = {"all", "test", "test-tensorflow", "lint", "docs", "mutation"}
     assert chosen == set(EXTRAS) - ours - {"tensorflow", "cupy", "cuda"}
 
 

@@ -16,12 +16,18 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CALLERS = [*WORKFLOWS, ROOT / ".ci" / "run", ROOT / ".github" / "pull_request_template.md"]
 
 
+LIST = """
+import json, nox.registry, noxfile
+print(json.dumps({name: found.__doc__ for name, found in nox.registry.get().items()}))
+"""
+
+
 @pytest.fixture(scope="module")
 def sessions():
     pytest.importorskip("nox")
-    command = [sys.executable, "-m", "nox", "--list", "--json"]
+    command = [sys.executable, "-c", LIST]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return {session["name"]: session for session in json.loads(ran.stdout)}
+    return json.loads(ran.stdout)
 
 
 def text(name: str) -> str:
@@ -29,8 +35,8 @@ def text(name: str) -> str:
 
 
 def test_a_session_says_what_it_does(sessions):
-    for name, session in sessions.items():
-        assert session["description"], name
+    assert "lint" in sessions
+    assert all(sessions.values()), sessions
 
 
 @pytest.mark.parametrize("caller", CALLERS, ids=lambda path: path.name)
@@ -40,7 +46,7 @@ def test_a_session_that_is_called_is_there(sessions, caller):
     called |= set(re.findall(r"^session (\w+)$", said, re.M))
     called |= set(" ".join(re.findall(r"session: \[(.*)\]", said)).replace(",", "").split())
     assert called <= set(sessions)
-    assert called or caller.name in {"gpu.yml", "release.yml", "tests.yml"}
+    assert called or caller.name in {"gpu.yml", "release.yml", "ci.yml"}
 
 
 def test_ci_runs_every_session_but_the_tests_and_what_is_nightly(sessions):
@@ -65,7 +71,7 @@ def test_the_matrix_has_every_python_that_is_claimed():
     project = tomllib.loads(text("pyproject.toml"))["project"]
     claimed = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
     listed = ", ".join(f'"{version}"' for version in claimed)
-    assert f"python: [{listed}]" in text(".github/workflows/tests.yml")
+    assert f"python: [{listed}]" in text(".github/workflows/ci.yml")
     assert project["requires-python"] == f">={claimed[0]}"
 
 
