@@ -92,7 +92,7 @@ def docs(session: nox.Session) -> None:
     else:
         # Material for MkDocs would print at every build that its own end is planned.
         quiet = {"NO_MKDOCS_2_WARNING": "1"}
-        session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env=quiet)
+        session.run("python", "-m", "mkdocs", "build", "--strict", env=quiet)
 
 
 @nox.session

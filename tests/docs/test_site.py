@@ -57,7 +57,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     """`nox -s docs` does this in CI; here it needs what the `docs` extra brings."""
     if not (find_spec("mkdocs") and find_spec("material") and find_spec("mkdocstrings")):
         pytest.skip("mkdocs-material and mkdocstrings are not installed; the `docs` extra has them")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     losses = (tmp_path / "reference" / "losses" / "index.html").read_text(encoding="utf-8")
