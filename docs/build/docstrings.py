@@ -7,6 +7,8 @@ import griffe
 
 ROLE = re.compile(r":(func|class|meth):`([\w.]+)`")
 SEE_ALSO = re.compile(r"(?<=\nSee Also\n--------\n)(?:.+\n?)+")
+# Several parameters that are told together: their names, perhaps a type, and the indented text.
+TOGETHER = re.compile(r"^(\w+(?:, \w+)+)((?: :.*)?\n(?: {4}.+\n?)+)", re.MULTILINE)
 TABLE = re.compile(r"^=+ =+\n(?:.+\n)+=+ =+$", re.MULTILINE)
 
 
@@ -14,24 +16,30 @@ class Docstrings(griffe.Extension):
     """Rewrites each docstring before it is parsed."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Turn roles and "See Also" into links, `::` before a block into `:`, tables into blocks."""
+        """Turn roles and "See Also" into links, and tables and literal blocks into Markdown's."""
         if obj.docstring is None or obj.is_alias:
             return
         text = ROLE.sub(lambda found: link(found[1], found[2], obj), obj.docstring.value)
         text = SEE_ALSO.sub(lambda found: listed(found[0], obj), text)
-        text = TABLE.sub(lambda found: f"```text\n{found[0]}\n```", text)
+        text = TOGETHER.sub(lambda found: apart(found[1], found[2]), text)
+        text = TABLE.sub(lambda found: "```text\n" + found[0].replace("``", "") + "\n```", text)
         obj.docstring.value = re.sub(r" ?::$", ":", text, flags=re.MULTILINE)
 
 
 def listed(section: str, obj: griffe.Object) -> str:
-    """Make a list of the lines `name, name : what`."""
+    """Make a list of the entries `name, name : what`, whose text may go on in indented lines."""
 
     def entry(line: str) -> str:
         names, _, what = line.partition(" : ")
         links = ", ".join(link("func", name, obj) for name in names.split(", "))
-        return f"- {links}: {what}"
+        return f"- {links}: {what}\n"
 
-    return "".join(entry(line) for line in section.splitlines(keepends=True))
+    return "".join(map(entry, re.sub(r"\n +", " ", section).splitlines()))
+
+
+def apart(names: str, text: str) -> str:
+    """Tell each parameter alone: griffe would give all of them the default of the first."""
+    return "".join(name + text.rstrip("\n") + "\n" for name in names.split(", "))
 
 
 def link(role: str, name: str, obj: griffe.Object) -> str:
