@@ -4,8 +4,11 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
 WHOLE_FILE = re.compile(r"<!-- ([A-Z]+\.md) -->")
@@ -17,6 +20,26 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+
+RUN = "conformance.jsonl.xz"  # the record of the published conformance run
+PAGE = "conformance.html"  # what is made of it: too large to be kept in every version
+
+
+def on_files(files: Any, *, config: Any, **_: Any) -> Any:
+    """Make the page of the published conformance run from its record."""
+    if files.get_file_from_path(RUN) and not files.get_file_from_path(PAGE):
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, PAGE)
+            publish = [
+                sys.executable,
+                "-m",
+                "xloss_conformance.report.publish",
+                "--page",
+                str(made),
+            ]
+            subprocess.run(publish, cwd=ROOT, check=True)
+            files.append(File.generated(config, PAGE, content=made.read_text(encoding="utf-8")))
+    return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
