@@ -161,7 +161,6 @@ def test_readme_begins_with_two_lines_that_run():
     lines = block[1].splitlines()
     assert len(lines) == 2
     assert all(line.startswith("python3 -m venv .venv && .venv/bin/pip install") for line in lines)
-    assert '".[cli,conformance]"' in lines[0]
-    assert lines[0].endswith(" && .venv/bin/xloss conform --quick")
+    assert '".[cli,conformance,jax]" && .venv/bin/xloss eval examples/' in lines[0]
     assert '".[test]" -c tests/constraints.txt && ' in lines[1]
     assert "pytest" in lines[1]
