@@ -6,7 +6,9 @@
 #include "totals.cuh"
 
 // The forward launch wrote the gradient for a cotangent of 1, which is right if the cotangent is 1.
-__device__ inline bool is_written(const Call& c) { return c.given_statistics == 2 && float_at(c.cotangent, 0) == 1.0; }
+__device__ inline bool is_written(const Call& c) {
+    return c.given_statistics == 2 && float_at(c.cotangent, 0) == 1.0;
+}
 
 #if ADDS
 #define ADDED , const __grid_constant__ Sums added_up

@@ -80,7 +80,8 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
         int whole = mine.whole_from(to, s);
         // The index of this thread's vector that holds the label, or -1.
         At ahead = label_vector - s - mine.thread;
-        int has_label = BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
+        int has_label =
+            BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
         Vec* there = to.vector(s + mine.thread);
         int k = 0;
         if (PLAIN && w.is_near && !w.dead) {

@@ -5,13 +5,9 @@
 
 // Statistics of some classes of a row: their maximum m, the sum of exp(z - m) over the classes below
 // it, and the number of classes at it.
-template <class Acc> struct Piece {
-    Acc m, below, tops;
-};
+template <class Acc> struct Piece { Acc m, below, tops; };
 
-template <class Acc> __device__ inline Piece<Acc> no_piece() {
-    return Piece<Acc>{(Acc)-INF, (Acc)0, (Acc)0};
-}
+template <class Acc> __device__ inline Piece<Acc> no_piece() { return Piece<Acc>{(Acc)-INF, (Acc)0, (Acc)0}; }
 
 // What these classes add to the sum below the maximum of a row whose maximum is `top`.
 template <class Acc> __device__ inline Acc below_of(const Piece<Acc>& p, Acc top) {
@@ -80,8 +76,7 @@ template <int WIDTH, class T> __device__ inline T sum_of_lanes(T v) {
 // Merge the statistics that WIDTH lanes hold.
 template <int WIDTH, class Acc> __device__ inline Piece<Acc> merge_lanes(const Piece<Acc>& p) {
     Acc top = largest_of_lanes<WIDTH>(p.m);
-    return Piece<Acc>{top, sum_of_lanes<WIDTH>(below_of(p, top)),
-                      sum_of_lanes<WIDTH>(p.m == top ? p.tops : (Acc)0)};
+    return Piece<Acc>{top, sum_of_lanes<WIDTH>(below_of(p, top)), sum_of_lanes<WIDTH>(p.m == top ? p.tops : (Acc)0)};
 }
 
 // Merge COUNT statistics of a row by one warp; piece(n) returns number n.

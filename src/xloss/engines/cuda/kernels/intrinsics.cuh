@@ -110,8 +110,7 @@ __device__ inline int largest_of_warp(int v) { return __reduce_max_sync(0xffffff
 // Start to copy 16 bytes from global to shared memory, while the thread continues. After
 // `copies_arrived` this thread, and no other, may read them.
 template <class Vec> __device__ inline void copy_async(Vec* to, const Vec* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)),
-                 "l"(from)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from)
                  : "memory");
 }
 

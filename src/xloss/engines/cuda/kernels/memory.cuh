@@ -20,27 +20,25 @@ struct Column {
 // in the same order, each word of 8 bytes. tests/engines/cuda/test_arguments.py compares the two.
 struct Call {
     i64 rows, classes;
-    Place x, gradient;         // (rows, classes)
-    Column labels;             // (rows)
-    i64 has_ignore, ignore;    // as the bits of an int64
-    u64 where;                 // (rows) bool
-    Column sample_weight;      // (rows)
-    Column class_weight;       // (classes)
-    Column soft;               // (rows, classes), in C order
-    Column cotangent;          // () or (rows)
-    i64 cotangent_step;        // 0 where it is one number, 1 where there is one a row
-    u64 row_factor;            // double[2]: d result/d row loss, and whether any row counts
-    u64 any_row_counts;        // bool
+    Place x, gradient;       // (rows, classes)
+    Column labels;           // (rows)
+    i64 has_ignore, ignore;  // as the bits of an int64
+    u64 where;               // (rows) bool
+    Column sample_weight;    // (rows)
+    Column class_weight;     // (classes)
+    Column soft;             // (rows, classes), in C order
+    Column cotangent;        // () or (rows)
+    i64 cotangent_step;      // 0 where it is one number, 1 where there is one a row
+    u64 row_factor;          // double[2]: d result/d row loss, and whether any row counts
+    u64 any_row_counts;      // bool
     double cotangent_value, label_smoothing, z_loss, softcap;
-    u64 losses, weights;       // (rows) Acc; (rows) double
-    u64 maxima, tail_sums;     // (rows) Acc; (rows) double
-    i64 given_statistics;      // 1: maxima and tail sums are read; 2: the gradient for 1 is there too
-    u64 work;                  // what blocks of one row leave for each other between launches
+    u64 losses, weights;    // (rows) Acc; (rows) double
+    u64 maxima, tail_sums;  // (rows) Acc; (rows) double
+    i64 given_statistics;   // 1: maxima and tail sums are read; 2: the gradient for 1 is there too
+    u64 work;               // what blocks of one row leave for each other between launches
 };
 
-struct alignas(16) Vec {
-    u32 w[4];
-};
+struct alignas(16) Vec { u32 w[4]; };
 
 __device__ inline i64 integer_at(Column c, i64 i) {
     switch (c.type) {
@@ -55,7 +53,9 @@ __device__ inline i64 integer_at(Column c, i64 i) {
 }
 
 // The same for a type that is known at compile time.
-template <int TYPE> __device__ inline i64 integer_of(Column c, i64 i) { return integer_at(Column{c.address, TYPE}, i); }
+template <int TYPE> __device__ inline i64 integer_of(Column c, i64 i) {
+    return integer_at(Column{c.address, TYPE}, i);
+}
 
 __device__ inline double float_at(Column c, i64 i) {
     switch (c.type) {
@@ -183,8 +183,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
         // A 64-bit division costs as much time as several logits.
         i64 outer = EVEN ? 0 : row / p.inner;
-        at = p.address +
-             (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
+        at = p.address + (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
     }
 
     __device__ inline bool is_aligned() const { return (at & 15) == 0; }
@@ -192,9 +191,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     // The address of vector i; only for an aligned row.
     __device__ inline Vec* vector(i64 i) const { return (Vec*)at + i; }
 
-    __device__ inline Raw& element(i64 j) const {
-        return ((Raw*)at)[STRIDED ? j * step : j];
-    }
+    __device__ inline Raw& element(i64 j) const { return ((Raw*)at)[STRIDED ? j * step : j]; }
 
     // Classes beyond the last are read as -inf.
     __device__ inline Vec load(i64 i) const {

@@ -13,10 +13,22 @@ typedef long long i64;
 #define NOT_A_NUMBER __longlong_as_double(0x7ff8000000000000LL)
 
 template <int KIND> struct Number;  // Raw: how a logit is stored; Acc: the type it is computed in
-template <> struct Number<F16> { typedef u16 Raw; typedef float Acc; };
-template <> struct Number<BF16> { typedef u16 Raw; typedef float Acc; };
-template <> struct Number<F32> { typedef float Raw; typedef float Acc; };
-template <> struct Number<F64> { typedef double Raw; typedef double Acc; };
+template <> struct Number<F16> {
+    typedef u16 Raw;
+    typedef float Acc;
+};
+template <> struct Number<BF16> {
+    typedef u16 Raw;
+    typedef float Acc;
+};
+template <> struct Number<F32> {
+    typedef float Raw;
+    typedef float Acc;
+};
+template <> struct Number<F64> {
+    typedef double Raw;
+    typedef double Acc;
+};
 
 __device__ inline double larger(double a, double b) { return a > b || a != a ? a : b; }
 
@@ -55,8 +67,9 @@ __device__ inline u16 float_to_bfloat_up(float f) {  // the smallest bfloat16 th
 #define ROUND8 6755399441055744.0
 
 __device__ inline float tail4(float r) {  // (exp(r) - 1 - r)/r^2, |r| <= ln(2)/2
-    return fmaf(fmaf(fmaf(fmaf(0.0013926213141530752f, r, 0.008363203145563602f), r,
-                          0.041666556149721146f), r, 0.16666576266288757f), r, 0.5f);
+    return fmaf(fmaf(fmaf(fmaf(0.0013926213141530752f, r, 0.008363203145563602f), r, 0.041666556149721146f), r,
+                     0.16666576266288757f),
+                r, 0.5f);
 }
 
 // exp(z - m)*2^64 for z <= m; the rounding error of the subtraction is compensated. NaN where z or m
@@ -125,7 +138,6 @@ __device__ inline Near near_of(float m) {
     return Near{k, ROUND4 - (k - 64.0f), (k - 190.0f) * 0.6931472f};
 }
 
-
 // exp(z)*2^(64 - K) for a logit that is not below n.least.
 // SWIFT: 2^(z*(float)LOG2E) by the special-function unit. The error of the rounded log2(e) is
 // corrected once for a whole sum.
@@ -161,9 +173,7 @@ __device__ inline float reciprocal(float x) {  // x is finite
 }
 
 // 1/(1 + r) = y*(1 + lost), lost being the rounding error of y.
-struct Inverse {
-    float y, lost;
-};
+struct Inverse { float y, lost; };
 
 __device__ inline Inverse inverse_of(float r) {
     float w = 1.0f + r, behind = r > 1.0f ? 1.0f - (w - r) : r - (w - 1.0f), y = reciprocal(w);

@@ -31,8 +31,8 @@ __device__ inline void row_of_nothing(const Call& c, i64 row) {
 
 // Find the row's statistics; all threads of a row get the same. Returns false where they are known
 // only in a later launch.
-__device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared& s, Acc& top,
-                                Rest& rest, double (&values)[COUNT]) {
+__device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared& s, Acc& top, Rest& rest,
+                                double (&values)[COUNT]) {
     const Call& c = mine.call;
     Left* left = (Left*)c.work + row * PARTS;
     Threads::Sum sums[COUNT];

@@ -51,11 +51,10 @@ __device__ inline float exp_below(float gap) {
     return SWIFT ? exp2_fast(-gap * (float)LOG2E) : exp_scaled(-gap, 0.0f) * (float)DOWN;
 }
 
-
 #if STORED != F64
 // Settle a row with a class index, without smoothing or z-loss, in float32. at: the label's logit.
-__device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts<Acc>& f, float top,
-                                     float rest, bool writes) {
+__device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts<Acc>& f, float top, float rest,
+                                     bool writes) {
     Whole w;
     float zy = CAP ? capped(at, (float)c.softcap) : at;
     float dot = zy == top ? 0.0f : top - zy;
@@ -93,8 +92,8 @@ __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts
 #endif
 
 __device__ inline double loss_of(double rise, double lse, double mass, double total, double dot,
-                                 const double (&sums)[COUNT], const Facts<Acc>& f, double weight,
-                                 double eps, double z_loss) {
+                                 const double (&sums)[COUNT], const Facts<Acc>& f, double weight, double eps,
+                                 double z_loss) {
     double row = 0.0;
     if (eps < 1.0) {
         row = mass * rise + dot;

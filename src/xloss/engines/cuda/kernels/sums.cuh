@@ -60,7 +60,7 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(WORKERS) sums(const __grid_constant__ Sums s,
-                                                          const __grid_constant__ Call c) {
+extern "C" __global__ void __launch_bounds__(WORKERS)
+    sums(const __grid_constant__ Sums s, const __grid_constant__ Call c) {
     add_up(s, c);
 }

@@ -6,23 +6,21 @@ const int SPAN = 1024, WORKERS = 256;  // rows that a block of a long sum adds u
 
 // What a kernel that adds up rows is given by value. `SumArguments` of arguments.py packs it.
 struct Sums {
-    i64 rows;                    // or the number of partial sums; 0: the weight is given
-    u64 losses, weights;         // (rows) Acc; (rows) double
-    u64 partial;                 // double[2] a block
-    i64 adds_partial_sums;       // one block adds up those of all blocks, and finishes
-    i64 finishes;                // there is one block
-    u64 weight;                  // double: given, or 0
-    Column normalizer;           // (), or not given
-    double divisor;              // the same as a number; NaN: none
-    i64 is_mean;                 // else the sum
+    i64 rows;                                   // or the number of partial sums; 0: the weight is given
+    u64 losses, weights;                        // (rows) Acc; (rows) double
+    u64 partial;                                // double[2] a block
+    i64 adds_partial_sums;                      // one block adds up those of all blocks, and finishes
+    i64 finishes;                               // there is one block
+    u64 weight;                                 // double: given, or 0
+    Column normalizer;                          // (), or not given
+    double divisor;                             // the same as a number; NaN: none
+    i64 is_mean;                                // else the sum
     u64 loss, total, total_weight, row_factor;  // results: Acc; double; double; double[2]
-    u64 counter;                 // u32 that is 0: how many blocks of a launch are done; the last finishes
-    i64 before_rows;             // the row factor is found before the rows are computed
+    u64 counter;      // u32 that is 0: how many blocks of a launch are done; the last finishes
+    i64 before_rows;  // the row factor is found before the rows are computed
 };
 
-struct Pair {
-    double loss, weight;
-};
+struct Pair { double loss, weight; };
 
 // Tell all threads of a block whether it is the last of the launch to arrive here. The last one sets
 // the counter to 0 again, for the next launch.
