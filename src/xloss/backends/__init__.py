@@ -17,9 +17,10 @@ from .._arrays.context import Context
 from .._arrays.inspect import OWN_NAMESPACES, Array, Namespace, spread
 from ..core.call import LossCall
 from ..core.reduce import sum_once
+from ..core.token_stats import Tokens
 from .eager import dense
 
-__all__ = ["Backend", "Loss", "of", "of_loss", "square_sum"]
+__all__ = ["Backend", "Loss", "Whole", "of", "of_loss", "of_tokens", "square_sum"]
 
 Form: TypeAlias = Literal["dense", "linear", "sharded", "dtensor"]
 
@@ -36,7 +37,14 @@ class Loss(Protocol):
         """Return the loss and the closed-form gradients to the arguments named in `wanted`."""
 
 
-class Backend(Loss, Protocol):
+class Whole(Loss, Protocol):
+    """A module that has all classes of a row at once: every `linear`, and every Backend."""
+
+    def tokens(self, call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+        """Return row losses and the numbers beside them; `rank`: the target's rank too."""
+
+
+class Backend(Whole, Protocol):
     """A module that computes everything that starts from whole logits."""
 
     def elements(self, call: LossCall) -> Array:
@@ -56,6 +64,16 @@ def of_loss(call: LossCall) -> Loss:
     if form == "dense":
         return of(call)
     found: Loss = _PACKAGES.get(call.cx.library, _eager)(form)
+    return found
+
+
+def of_tokens(call: LossCall) -> Whole:
+    """Return the backend that takes the statistics of rows whose classes are all here."""
+    if call.cx.library == "torch":
+        _refuse_dtensors(call)
+    if call.linear is None:
+        return of(call)
+    found: Whole = _PACKAGES.get(call.cx.library, _eager)("linear")
     return found
 
 

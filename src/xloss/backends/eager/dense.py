@@ -11,6 +11,7 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
+from ...core.token_stats import Tokens
 from ...engines import Engine, ReducingEngine, choose
 
 # Called with the Outputs that are wanted and, for gradients, with the Cotangent of the rows.
@@ -159,6 +160,14 @@ def restore(call: LossCall, g: Array) -> Array:
     axes = list(range(n - 1))
     axes.insert(n + call.axis, n - 1)
     return call.cx.xp.permute_dims(g, tuple(axes))
+
+
+def tokens(call: LossCall, rank: bool, run: Run | None = None) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them; `run` as in `value`."""
+    plain = call.cx.plain
+    got = (runner(call) if run is None else run)(Outputs(rows=True, tokens=True, rank=rank))
+    made = (None if a is None else plain(a) for a in got.tokens or ())
+    return plain(got.rows), Tokens(*made)  # type: ignore[arg-type]
 
 
 def elements(call: LossCall) -> Array:

@@ -1,0 +1,96 @@
+"""What a training log needs of each row beside its loss, from the same pass over the logits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .._arrays.context import Context
+from .._arrays.inspect import Array
+from .options import Options
+from .row_stats import RowStats, log1p_tail
+from .softmax import z_term
+from .targets import Targets
+
+
+class Tokens(NamedTuple):
+    """Numbers of each row, (*rows), in the dtype of the arithmetic where nothing else is said."""
+
+    lse: Array  # -inf for a row with no possible class
+    correct: Array  # bool
+    entropy: Array
+    max_prob: Array
+    z_term: Array
+    weight: Array  # W, the row's share of the mean's denominator
+    rank: Array | None = None  # in the labels' dtype
+
+
+class Scan(NamedTuple):
+    """The sums of a row that no loss needs, (*rows)."""
+
+    gap: Array  # Σ exp(z - m) (m - z), in the dtype of the sums
+    ahead: Array  # the target's rank; where it is not asked for, any number but 0 stands for such
+
+
+def room(rows: tuple[int, ...], cx: Context, ranked: bool) -> Tokens:
+    """Return arrays of our own for rows to be written into."""
+    xp = cx.xp
+    dtypes = [cx.compute_dtype] * 6
+    dtypes[Tokens._fields.index("correct")] = xp.bool
+    made = (xp.empty(rows, dtype=dtype, device=cx.device) for dtype in dtypes)
+    rank = xp.empty(rows, dtype=cx.label_dtype, device=cx.device) if ranked else None
+    return Tokens(*made, rank)
+
+
+def target_labels(t: Targets, cx: Context) -> Array:
+    """Return the class that each row should predict: of soft targets the first of the largest."""
+    if t.labels is not None:
+        return t.labels
+    assert t.probs is not None
+    return cx.cast(cx.xp.argmax(t.probs, axis=-1), cx.label_dtype)
+
+
+def rank_of(x: Array, t: Targets, cx: Context, ranked: bool) -> Array:
+    """Count the classes before the target's, (*rows): larger, or as large with a smaller number.
+
+    x is (*rows, classes), before a softcap, which would make ties of logits that differ. Without
+    `ranked`: 0 for the first of the largest, 1 for every other class.
+    """
+    xp = cx.xp
+    labels = target_labels(t, cx)
+    if not ranked:
+        first = cx.cast(xp.argmax(x, axis=-1), cx.label_dtype)
+        return cx.cast(first != labels, cx.label_dtype)
+    at_label = xp.expand_dims(cx.gather(x, labels), axis=-1)
+    before = cx.arange(x.shape[-1]) < labels[..., None]
+    ahead = (x > at_label) | ((x == at_label) & before)
+    return xp.sum(cx.cast(ahead, cx.label_dtype), axis=-1, dtype=cx.label_dtype)
+
+
+def finished(
+    loss: Array, s: RowStats, scan: Scan, t: Targets, options: Options, cx: Context, classes: int
+) -> Tokens:
+    """Return the numbers of rows from their statistics; `scan.ahead` becomes the rank.
+
+    loss is (*rows), with NaN in the rows of invalid labels, and 0 in absent rows.
+    """
+    xp = cx.xp
+
+    def shown(values: Array, absent: Any = 0.0) -> Array:
+        """Return numbers with those of absent rows selected, whatever stands in them."""
+        return values if t.row_present is None else xp.where(t.row_present, values, absent)
+
+    log1p_r = log1p_tail(s, cx)
+    empty = s.max == -xp.inf
+    lse = xp.where(empty, -xp.inf, cx.cast(s.max, cx.sum_dtype) + log1p_r)
+    mass = xp.where(empty, xp.nan, 1.0 + s.tail_sum)
+    zeros = xp.zeros_like(log1p_r)
+    by_lse = z_term(s, t, options, cx)[0] if options.z_loss else zeros
+    if options.z_loss and t.label_invalid is not None:
+        by_lse = xp.where(t.label_invalid, xp.nan, by_lse)
+    # A row of NaN has no order, and an absent one no target: neither is among the first k.
+    ordered = shown(loss == loss, False)
+    rank = xp.where(ordered, scan.ahead, cx.cast(zeros + classes, cx.label_dtype))
+    weight = zeros + 1.0 if t.row_weight is None else t.row_weight
+    floats = (lse, log1p_r + scan.gap / mass, 1.0 / mass, by_lse, weight)
+    lse, entropy, max_prob, by_lse, weight = (cx.cast(shown(v), cx.compute_dtype) for v in floats)
+    return Tokens(lse, rank == 0, entropy, max_prob, by_lse, weight, rank)
