@@ -81,7 +81,8 @@ def finished(
 
     log1p_r = log1p_tail(s, cx)
     empty = s.max == -xp.inf
-    lse = xp.where(empty, -xp.inf, cx.cast(s.max, cx.sum_dtype) + log1p_r)
+    # The tail sum of such a row is finite, or holds a NaN whose sign has hidden it from a maximum.
+    lse = cx.cast(s.max, cx.sum_dtype) + xp.where(empty, s.tail_sum, log1p_r)
     mass = xp.where(empty, xp.nan, 1.0 + s.tail_sum)
     zeros = xp.zeros_like(log1p_r)
     by_lse = z_term(s, t, options, cx)[0] if options.z_loss else zeros

@@ -17,6 +17,7 @@ from ...core.class_shards import Shard
 from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
+from ...core.token_stats import Tokens
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
 from ..eager import dense, sharded
@@ -48,6 +49,13 @@ def value(call: LossCall) -> Array:
     """Return the loss."""
     _choose(call)
     return _value(*_arguments(call))
+
+
+def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, which are constants to autodiff."""
+    _choose(call)
+    made: tuple[Array, Tokens] = _tokens(*_arguments(call), rank)
+    return made
 
 
 def value_and_grad(
@@ -115,6 +123,16 @@ def _call(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
 def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
     out = spread_as(arrays[0], 1) if static.options.reduction == "none" else EVERYWHERE
     return automatic(partial(_loss, static), out, arrays, constants)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _tokens(
+    arrays: Arrays, constants: Constants, static: Static, rank: bool
+) -> tuple[Array, Tokens]:
+    made: tuple[Array, Tokens] = automatic(
+        partial(_rows_and_tokens, (static, rank)), spread_as(arrays[0], 1), arrays, constants
+    )
+    return made
 
 
 @partial(jax.jit, static_argnums=(2, 4))
@@ -187,6 +205,26 @@ def _backward(static: Static, saved: Any, cotangent: Any) -> Any:
 _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rows_and_tokens(
+    how: tuple[Static, bool], arrays: Arrays, constants: Constants
+) -> tuple[Array, Tokens]:
+    call = _call(arrays, constants, how[0])
+    return dense.tokens(call, how[1], partial(run, call, ()))
+
+
+def _forward_with_tokens(how: tuple[Static, bool], arrays: Any, constants: Any) -> Any:
+    saved = _forward(how[0], arrays, constants)[1]  # XLA drops the rows, which are computed below
+    return _rows_and_tokens(how, *saved[:2]), saved
+
+
+def _backward_of_rows(how: tuple[Static, bool], saved: Any, cotangents: Any) -> Any:
+    return _backward(how[0], saved, cotangents[0])
+
+
+_rows_and_tokens.defvjp(_forward_with_tokens, _backward_of_rows, symbolic_zeros=True)
+
+
 def run(
     call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
 ) -> Outcome:
@@ -228,6 +266,14 @@ def run(
     }
     start = {name: varying(jnp.zeros(*shapes[name])) for name in parts if outputs.grad}
     start["rows"] = jnp.zeros((count,), cx.compute_dtype)
+    if outputs.tokens:
+        # As numbers, correct too: each block adds 0 to the rows that another computes.
+        dtypes = {"correct": jnp.int32, "rank": cx.label_dtype}
+        start |= {
+            f"row {name}": jnp.zeros((count,), dtypes.get(name, cx.compute_dtype))
+            for name in Tokens._fields
+            if name != "rank" or outputs.rank
+        }
     if outputs.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
 
@@ -301,6 +347,10 @@ def run(
             sums["x"] = varying(jnp.zeros((step, width), cx.compute_dtype))
         sums = over_class_slices(products, sums) if sums else sums
         out = {**carry, "rows": add_rows(carry["rows"], result.rows, at)}
+        for name, v in zip(Tokens._fields, result.tokens or (), strict=False):
+            if v is not None:
+                total = carry[f"row {name}"]
+                out[f"row {name}"] = add_rows(total, jnp.where(new, v, 0).astype(total.dtype), at)
         if "weight" in sums:
             out["weight"] = sums["weight"]
         if "x" in sums:
@@ -321,5 +371,9 @@ def run(
     if "x" in done:
         # Every rank's classes have a share in the features' gradient.
         done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
+    if outputs.tokens:
+        numbers = (done.pop(f"row {name}", None) for name in Tokens._fields)
+        found = Tokens(*(None if v is None else v.reshape(shape[:-1]) for v in numbers))  # type: ignore[arg-type]
+        outcome = outcome._replace(tokens=found._replace(correct=found.correct != 0))
     total = exact_sum(cx, rows) if outputs.total else None
     return outcome._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)
