@@ -135,9 +135,9 @@ def _refuse_dtensors(call: LossCall) -> None:
 
 def _torch(form: Form) -> Any:
     if form == "linear":
-        from .torch import linear
+        from .torch import linear_tokens
 
-        return linear
+        return linear_tokens
     if form == "sharded":
         from .torch import sharded
 

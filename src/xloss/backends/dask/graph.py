@@ -194,7 +194,9 @@ def tokens(
 ) -> Array:
     """Return losses of whole rows and the numbers beside them, (*rows, numbers) in float64."""
     o = operands(got)
-    outcome = _evaluate(o, options, classes, Outputs(rows=True, tokens=True, rank=rank), Cotangent())
+    outcome = _evaluate(
+        o, options, classes, Outputs(rows=True, tokens=True, rank=rank), Cotangent()
+    )
     xp = namespace(o.x)
     wide = context(o.x, xp).sum_dtype
     made = (outcome.rows, *(a for a in outcome.tokens or () if a is not None))

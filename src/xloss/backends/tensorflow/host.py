@@ -21,6 +21,9 @@ from ..eager import dense
 from . import rules, tapes
 
 
+_NOTHING_ELSE = Outputs()
+
+
 def takes(call: LossCall, *others: Any) -> bool:
     """Tell whether the engines can read every tensor of a call as a NumPy array.
 
@@ -114,7 +117,7 @@ def tokens(call: LossCall, by_operations: Any, rank: bool) -> tuple[Array, Token
 
 
 def value(
-    call: LossCall, by_operations: Any, beside: Outputs = Outputs(), keep: Any = bool
+    call: LossCall, by_operations: Any, beside: Outputs = _NOTHING_ELSE, keep: Any = bool
 ) -> Array:
     """Return the loss; its gradient is one pass that starts from the saved row statistics.
 

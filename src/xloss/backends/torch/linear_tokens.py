@@ -1,4 +1,7 @@
-"""Linear cross-entropy's row losses on PyTorch, and what a training log needs beside them."""
+"""PyTorch: row losses of a linear layer's output together with what a training log needs beside.
+
+`linear` has the loss and every gradient; this adds the pass that returns more.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from ...core.token_stats import Tokens
 from ..eager import dense as default
 from . import backend as whole
 from . import linear
+from .linear import value, value_and_grad, with_arrays
 
-FIELDS = Tokens._fields
+__all__ = ["tokens", "value", "value_and_grad"]
 
 
 def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
@@ -24,11 +28,79 @@ def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
         return whole.tokens(linear.held(call), rank)
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     if torch.compiler.is_compiling():
-        rows, *made = _opaque(*linear.operation_arguments(call, [False] * 4), rank)
-        if recorded:  # the value of the operation, and the gradient of the loss's own
-            rows = linear.value(call)
-    elif recorded:
-        rows, *made = _Rows.apply(*arrays, linear.without(call), rank)  # type: ignore[no-untyped-call]
-    else:
-        return default.tokens(call, rank, partial(linear.run, call, ()))
-    return rows, Tokens(*made[: len(FIELDS) - (not rank)])
+        return _traced(call, rank)
+    if not recorded:
+        return _computed(call, rank)
+    rows, *made = _Rows.apply(*arrays, linear.without(call), rank)  # type: ignore[no-untyped-call]
+    return rows, Tokens(*made)
+
+
+def _computed(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+    return default.tokens(call, rank, partial(linear.run, call, ()))
+
+
+class _Rows(linear._Linear):
+    """Row losses, whose backward is that of the loss, and constants."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        *arrays, bare, rank = args
+        call = with_arrays(bare, arrays)
+        linear.keep(ctx, arrays, bare)
+        rows, made = _computed(call, rank)
+        constants = tuple(a for a in made if a is not None)
+        ctx.mark_non_differentiable(*constants)
+        return rows, *constants
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        return (*linear._Linear.backward(ctx, ups[0]), None)
+
+
+def _traced(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+    """Return the same by an operation that torch.compile keeps whole."""
+    given = linear.operation_arguments(call, [False] * len(linear.NAMES))
+    rows, *made = _operation(*given, rank)
+    return rows, Tokens(*(a.detach() for a in (made if rank else made[:-1])))
+
+
+_RESULTS = ", ".join(["Tensor"] * (1 + len(Tokens._fields)))
+_SCHEMA = f"{linear.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
+
+
+@torch.library.custom_op("xloss::linear_token_stats", mutates_args=(), schema=_SCHEMA)
+def _operation(*args: Any) -> Any:
+    """Return row losses and the fields of Tokens; an empty rank where none is asked for."""
+    *given, rank = args
+    rows, made = _computed(linear.described(*given)[0], rank)
+    return rows, *made[:-1], made.rank if rank else rows.new_empty(0, dtype=torch.int64)
+
+
+@_operation.register_fake
+def _shapes(*args: Any) -> Any:
+    x, rank = args[0], args[-1]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    kinds = [dtype] * 7
+    kinds[1 + Tokens._fields.index("correct")] = torch.bool
+    rows = [x.new_empty(x.shape[:-1], dtype=kind) for kind in kinds]
+    return *rows, x.new_empty(x.shape[:-1] if rank else (0,), dtype=torch.int64)
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.options = inputs[9:-2]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, *ups: Any) -> Any:
+    wanted = list(ctx.needs_input_grad[:4])
+    rest = (None,) * 14
+    if ups[0] is None:
+        return (None,) * 4 + rest
+    arrays = ctx.saved_tensors
+    grads = linear.operation(*arrays, ups[0], *ctx.options, wanted)[1:]
+    cast = zip(grads, arrays, wanted, strict=False)
+    return *(g.to(a.dtype) if w else None for g, a, w in cast), *rest
+
+
+_operation.register_autograd(_backward, setup_context=_setup)
