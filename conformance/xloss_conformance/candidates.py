@@ -18,6 +18,7 @@ from .loading import LoadError, load_object, staying
 from .report.snippet import arrays, keywords, shown
 from .running import Called, run
 from .subject import Differs, Outcome, Traits
+from .token_rows import TOKENS, fields_of, upstream_of
 from .visible import literal, visible
 
 
@@ -125,6 +126,8 @@ class Candidate:
             function = _bound(function, here.array(rounded(upstream, kind)))
         value_only = case.value_only or self.value_only
         if here.gradients and not value_only:
+            if case.loss in TOKENS:
+                upstream = upstream_of(upstream, len(fields_of(case)))
             leaves = (x, t) if case.to_targets else (x,)
 
             def differentiated(*leading: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .budget import budget, errors
-from .case import BINARY, CLASS, Array, Case, Stored, stored
+from .case import BINARY, CLASS, LINEAR, Array, Case, Stored, stored
 from .expected import Exact, Expected, answer
 from .formats import accumulated
-from .packed import LINEAR
+from .token_rows import TOKENS
 from .subject import FLUSHED, Differs, Outcome, Subject, Traits
 from .visible import visible
 
@@ -220,7 +220,7 @@ def bad_labels(case: Case) -> Array:
     if (
         case.targets is None
         or case.targets.dtype.kind not in "iu"
-        or case.loss not in (*CLASS, *BINARY, LINEAR)
+        or case.loss not in (*CLASS, *BINARY, *LINEAR, *TOKENS)
     ):
         return np.zeros((), bool)
     classes, ignore = 2, None  # the binary losses take 0 and 1
@@ -234,7 +234,7 @@ def bad_labels(case: Case) -> Array:
 
 def _leaks(case: Case, rule: str, got: Array, expected: Expected) -> Iterator[Finding]:
     absent = expected.absent
-    if case.loss == LINEAR:  # below the features stands the weight, which soft targets have not
+    if case.loss in LINEAR:  # below the features stands the weight, which soft targets have not
         absent = absent[: len(got)]
     if case.loss not in BINARY:
         absent = np.expand_dims(absent, case.axis)

@@ -23,6 +23,7 @@ FILES = (
     "binary",
     "divergence",
     "linear",
+    "tokens",
     "ranges",
 )
 

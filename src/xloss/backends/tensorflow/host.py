@@ -20,7 +20,6 @@ from ...engines.row_layout import ALIGNED_FROM, CACHE_LINE, aligned
 from ..eager import dense
 from . import rules, tapes
 
-
 _NOTHING_ELSE = Outputs()
 
 
