@@ -59,7 +59,9 @@ def wrong(one: Case) -> list[str]:
     if one.loss in LINEAR and one.targets is not None:
         rows = one.targets.shape[:1]
     options = set(inspect.signature(getattr(xloss, one.loss)).parameters)
-    none = one.options.get("reduction", "none" if one.loss in WITHOUT_REDUCTION else "mean") == "none"
+    none = (
+        one.options.get("reduction", "none" if one.loss in WITHOUT_REDUCTION else "mean") == "none"
+    )
     found = {
         "no reason": not one.reason or one.reason.endswith("."),
         "no such loss": one.loss not in LOSSES,

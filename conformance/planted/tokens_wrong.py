@@ -108,9 +108,7 @@ def stats(
         ahead = np.where(keep & ~outside & (loss == loss), ahead, classes)
         mass = np.where(empty, np.nan, 1 + rest)
         floats = [lse, log + spread / mass, 1 / mass, by_lse, share]
-    lse, entropy, most, by_lse, share = (
-        np.where(keep, v, 0).astype(loss.dtype) for v in floats
-    )
+    lse, entropy, most, by_lse, share = (np.where(keep, v, 0).astype(loss.dtype) for v in floats)
     right = Stats(loss, lse, ahead == 0, entropy, most, by_lse, share, ahead)
     made = change(right, Logits(x, z, label, keep, options))
     return made if rank else made._replace(rank=None)

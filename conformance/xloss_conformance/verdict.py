@@ -12,8 +12,8 @@ from .budget import budget, errors
 from .case import BINARY, CLASS, LINEAR, Array, Case, Stored, stored
 from .expected import Exact, Expected, answer
 from .formats import accumulated
-from .token_rows import TOKENS
 from .subject import FLUSHED, Differs, Outcome, Subject, Traits
+from .token_rows import TOKENS
 from .visible import visible
 
 # Rule -> what it says; findings name one of these.

@@ -165,7 +165,12 @@ def _whole() -> Iterator[Case]:
     )
     yield case("class axis 0", "the class axis is the caller's", x=X.T, options={"axis": 0, **RANK})
     for layout in ("F", "strided", "readonly"):
-        yield case(f"layout {layout}", "memory in another order than rows", layout=layout, split=layout == "F")
+        yield case(
+            f"layout {layout}",
+            "memory in another order than rows",
+            layout=layout,
+            split=layout == "F",
+        )
     for classes in (97, 300, 4500):
         x = logits(3, classes)
         top = np.argmax(x, axis=-1)
@@ -228,7 +233,9 @@ def _linear() -> Iterator[Case]:
     )
     yield case("linear, without the rank", "seven fields", options={"block_rows": 2})
     yield case("linear, soft", "the first of the largest", targets=P, to_targets=True)
-    yield case("linear, all options", "each is that of cross_entropy", options={**LINEAR_ALL, **RANK})
+    yield case(
+        "linear, all options", "each is that of cross_entropy", options={**LINEAR_ALL, **RANK}
+    )
     yield case(
         "linear, absent rows of NaN",
         "features that are not read",
@@ -236,4 +243,6 @@ def _linear() -> Iterator[Case]:
         targets=np.array([0, -100, 1, 4, -100, 2]),
         options={"block_rows": 4, **RANK},
     )
-    yield case("linear, no rows", "nothing", x=PACKED[6:], targets=LABELS[:0], upstream=1.0, dtypes=ONE)
+    yield case(
+        "linear, no rows", "nothing", x=PACKED[6:], targets=LABELS[:0], upstream=1.0, dtypes=ONE
+    )

@@ -13,9 +13,9 @@ import xloss
 
 from ..case import BINARY, CLASS, Array, Case
 from ..packed import LINEAR, called
+from ..subject import Differs
 from ..token_rows import LINEAR_TOKENS, TOKENS, stacked
 from ..token_rows import called as stacked_linear
-from ..subject import Differs
 
 
 class Convention:

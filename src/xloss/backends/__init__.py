@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from .._arrays.context import Context
 from .._arrays.inspect import OWN_NAMESPACES, Array, Namespace, spread
 from ..core.call import LossCall
+from ..core.options import Outputs
 from ..core.reduce import sum_once
 from ..core.token_stats import Tokens
 from .eager import dense
@@ -40,8 +41,8 @@ class Loss(Protocol):
 class Whole(Loss, Protocol):
     """A module that has all classes of a row at once: every `linear`, and every Backend."""
 
-    def tokens(self, call: LossCall, rank: bool) -> tuple[Array, Tokens]:
-        """Return row losses and the numbers beside them; `rank`: the target's rank too."""
+    def tokens(self, call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+        """Return row losses and the numbers beside them; `asked` has rows, tokens and which."""
 
 
 class Backend(Whole, Protocol):

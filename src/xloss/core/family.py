@@ -155,7 +155,8 @@ def _from_logits(
     # Before the gradient, which may overwrite the exponentials.
     scan = None
     if outputs.tokens:
-        scan = Scan(softmax.gap_sum(z, e, cx), rank_of(x, t, cx, outputs.rank))
+        gap = softmax.gap_sum(z, e, cx) if outputs.entropy else None
+        scan = Scan(gap, rank_of(x, t, cx, outputs.rank))
     if outputs.grad and by_label and s is not None:
         grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row_loss, e)
     elif outputs.grad or outputs.grad_targets:

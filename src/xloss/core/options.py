@@ -51,6 +51,7 @@ class Outputs(NamedTuple):
     stats: bool = False  # row statistics, from which a later gradient can start
     elements: bool = False  # softmax or log-softmax, of the shape of x
     tokens: bool = False  # what `core.token_stats` has of each row; together with rows
+    entropy: bool = False  # the entropy among them
     rank: bool = False  # the target's rank among them
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from .options import Options
+from .options import Options, Outputs
 from .row_stats import RowStats, log1p_tail
 from .softmax import z_term
 from .targets import Targets
@@ -17,28 +18,47 @@ class Tokens(NamedTuple):
 
     lse: Array  # -inf for a row with no possible class
     correct: Array  # bool
-    entropy: Array
     max_prob: Array
     z_term: Array
-    weight: Array  # W, the row's share of the mean's denominator
+    weight: Array  # W, the row's share of the mean's denominator, in the sums' dtype
+    entropy: Array | None = None
     rank: Array | None = None  # in the labels' dtype
 
 
 class Scan(NamedTuple):
     """The sums of a row that no loss needs, (*rows)."""
 
-    gap: Array  # Σ exp(z - m) (m - z), in the dtype of the sums
+    gap: Array | None  # Σ exp(z - m) (m - z), in the dtype of the sums; None: no entropy asked for
     ahead: Array  # the target's rank; where it is not asked for, any number but 0 stands for such
 
 
-def room(rows: tuple[int, ...], cx: Context, ranked: bool) -> Tokens:
+def dtypes(cx: Context, asked: Outputs) -> dict[str, Any]:
+    """Return the dtypes of the fields that are asked for, by name, in their order."""
+    kinds = {"correct": cx.xp.bool, "weight": cx.sum_dtype, "rank": cx.label_dtype}
+    there = {"entropy": asked.entropy, "rank": asked.rank}
+    names = (name for name in Tokens._fields if there.get(name, True))
+    return {name: kinds.get(name, cx.compute_dtype) for name in names}
+
+
+def of_fields(values: Iterable[Any], asked: Outputs) -> Tokens:
+    """Return the fields that are asked for in their places."""
+    given = iter(values)
+    entropy, rank = asked.entropy, asked.rank
+    first = (next(given) for _ in range(len(Tokens._fields) - 2))
+    return Tokens(*first, next(given) if entropy else None, next(given) if rank else None)
+
+
+def mapped(function: Callable[[Array], Array], tokens: Iterable[Array | None]) -> Tokens:
+    """Apply a function to every field that is there."""
+    made: Any = (None if a is None else function(a) for a in tokens)
+    return Tokens(*made)
+
+
+def room(rows: tuple[int, ...], cx: Context, asked: Outputs) -> Tokens:
     """Return arrays of our own for rows to be written into."""
-    xp = cx.xp
-    dtypes = [cx.compute_dtype] * 6
-    dtypes[Tokens._fields.index("correct")] = xp.bool
-    made = (xp.empty(rows, dtype=dtype, device=cx.device) for dtype in dtypes)
-    rank = xp.empty(rows, dtype=cx.label_dtype, device=cx.device) if ranked else None
-    return Tokens(*made, rank)
+    empty = cx.xp.empty
+    made = (empty(rows, dtype=d, device=cx.device) for d in dtypes(cx, asked).values())
+    return of_fields(made, asked)
 
 
 def target_labels(t: Targets, cx: Context) -> Array:
@@ -92,6 +112,8 @@ def finished(
     ordered = shown(loss == loss, False)
     rank = xp.where(ordered, scan.ahead, cx.cast(zeros + classes, cx.label_dtype))
     weight = zeros + 1.0 if t.row_weight is None else t.row_weight
-    floats = (lse, log1p_r + scan.gap / mass, 1.0 / mass, by_lse, weight)
-    lse, entropy, max_prob, by_lse, weight = (cx.cast(shown(v), cx.compute_dtype) for v in floats)
-    return Tokens(lse, rank == 0, entropy, max_prob, by_lse, weight, rank)
+    entropy = None
+    if scan.gap is not None:
+        entropy = cx.cast(shown(log1p_r + scan.gap / mass), cx.compute_dtype)
+    lse, max_prob, by_lse = (cx.cast(shown(v), cx.compute_dtype) for v in (lse, 1.0 / mass, by_lse))
+    return Tokens(lse, rank == 0, max_prob, by_lse, shown(weight), entropy, rank)

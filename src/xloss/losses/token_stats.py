@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import backends
 from .._arrays.inspect import as_written, spread
 from .._typing import Array, BlockRows, Validate
 from ..core.call import LossCall
+from ..core.options import Outputs
 from ._check import described
 from ._class_shards import prepare_linear
 from ._prepare import classes_call
@@ -62,7 +63,7 @@ def token_stats(
     In an absent row (see ``ignore_index``) every number is 0, correct is False, and rank is the
     number of classes, so that sums over all rows are those over the rows that are present. Where
     the loss is NaN, correct is False, and rank is the number of classes. In a row with no possible
-    class (all -inf) lse is -inf, the other numbers NaN, as each is alone. A label out of range
+    class (all -inf) lse is -inf, entropy and max_prob are NaN. A label out of range
     makes loss and z_term NaN; what does not depend on the label is as it would be.
 
     Parameters
@@ -280,15 +281,7 @@ def of_call(call: LossCall, rank: bool) -> TokenStats:
             f"{call.arguments[0]}: a DTensor; pass its full_tensor(), or on each rank the rows "
             "that it has, as to_local() of an array that is sharded by rows"
         )
-    loss, tokens = backends.of_tokens(call).tokens(call, rank)
-    made: Any = tokens
-    return TokenStats(
-        loss,
-        made.lse,
-        made.correct,
-        made.entropy,
-        made.max_prob,
-        made.z_term,
-        made.weight,
-        made.rank,
-    )
+    asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
+    loss, made = backends.of_tokens(call).tokens(call, asked)
+    weight = call.cx.plain(call.cx.cast(made.weight, call.cx.compute_dtype))
+    return TokenStats(loss, **made._replace(weight=weight)._asdict())

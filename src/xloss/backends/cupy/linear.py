@@ -6,6 +6,7 @@ from typing import Any
 
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
+from ...core.options import Outputs
 from ...core.token_stats import Tokens
 from ..eager import linear
 from .linear_products import products
@@ -23,6 +24,6 @@ def value_and_grad(
     return linear.value_and_grad(call, wanted, cotangent, products)
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them."""
-    return linear.tokens(call, rank, products)
+    return linear.tokens(call, asked, products)

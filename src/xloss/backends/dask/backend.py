@@ -12,7 +12,7 @@ from ..._arrays.inspect import Array
 from ...core import class_slices
 from ...core.call import LossCall
 from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
-from ...core.options import Cotangent, Operands
+from ...core.options import Cotangent, Operands, Outputs
 from ...core.reduce import OVERFLOW_SCALE
 from ...core.token_stats import Tokens
 from ...engines import choose
@@ -275,13 +275,13 @@ def elements(call: LossCall) -> Array:
     return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.compute_dtype))
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, lazily, from chunks of whole rows."""
     if is_one_row(call):
-        return one_row(*tokens(as_rows(call), rank))
+        return one_row(*tokens(as_rows(call), asked))
     o = call.operands
     graph = _Graph(call._replace(operands=o._replace(x=o.x.rechunk({o.x.ndim - 1: -1}))))
-    return columns(call, graph.map, graph.rows, rank)
+    return columns(call, graph.map, graph.rows, asked)
 
 
 def weight(call: LossCall) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ..._arrays.context import context
@@ -190,20 +189,15 @@ def row_shares(got: Chunks, options: Options, classes: int, compute_dtype: str) 
 
 
 def tokens(
-    got: Chunks, options: Options, classes: int, compute_dtype: str, rank: bool = False
+    got: Chunks, options: Options, classes: int, compute_dtype: str, asked: Outputs
 ) -> Array:
     """Return losses of whole rows and the numbers beside them, (*rows, numbers) in float64."""
     o = operands(got)
-    outcome = _evaluate(
-        o, options, classes, Outputs(rows=True, tokens=True, rank=rank), Cotangent()
-    )
+    outcome = _evaluate(o, options, classes, asked, Cotangent())
     xp = namespace(o.x)
     wide = context(o.x, xp).sum_dtype
     made = (outcome.rows, *(a for a in outcome.tokens or () if a is not None))
     return xp.stack([xp.astype(a, wide) for a in made], axis=-1)
-
-
-tokens_and_rank = partial(tokens, rank=True)
 
 
 def _evaluate(

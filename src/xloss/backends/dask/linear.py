@@ -10,7 +10,7 @@ import numpy as np
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.options import Operands
+from ...core.options import Operands, Outputs
 from ...core.targets import prepare
 from ...core.token_stats import Tokens
 from ..eager.linear import rounded
@@ -29,11 +29,11 @@ def value(call: LossCall) -> Array:
     return backend.value(_logits(call)[0])
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, lazily."""
     if backend.is_one_row(call):
-        return one_row(*tokens(backend.as_rows(call), rank))
-    return backend.tokens(_logits(call)[0], rank)
+        return one_row(*tokens(backend.as_rows(call), asked))
+    return backend.tokens(_logits(call)[0], asked)
 
 
 def value_and_grad(

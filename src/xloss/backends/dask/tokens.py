@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
-from ...core.token_stats import Tokens
+from ...core.options import Outputs
+from ...core.token_stats import Tokens, dtypes, mapped, of_fields
 from . import graph as steps
 from .labels import TOKEN
 
 
 def columns(
-    call: LossCall, blockwise: Any, rows: tuple[str, ...], rank: bool
+    call: LossCall, blockwise: Any, rows: tuple[str, ...], asked: Outputs
 ) -> tuple[Array, Tokens]:
     """Return what a step makes of chunks of whole rows; `rows` labels their axes."""
-    cx = call.cx
-    step = steps.tokens_and_rank if rank else steps.tokens
-    number = 1 + len(Tokens._fields) - (not rank)
-    every = blockwise(step, (*rows, TOKEN), new={TOKEN: number})
-    loss, *numbers = (every[..., i].astype(cx.compute_dtype) for i in range(number))
-    made = Tokens(*numbers)
-    made = made._replace(correct=made.correct != 0)
-    if rank:  # from float64, which holds every class number
-        made = made._replace(rank=every[..., number - 1].astype(cx.label_dtype))
-    return loss, made
+    kinds = dtypes(call.cx, asked)
+    step = partial(steps.tokens, asked=asked)
+    every = blockwise(step, (*rows, TOKEN), new={TOKEN: 1 + len(kinds)})
+    # In float64, which holds every class number and whether a row is correct.
+    made = (every[..., i].astype(kind) for i, kind in enumerate(kinds.values(), 1))
+    return every[..., 0].astype(call.cx.compute_dtype), of_fields(made, asked)
 
 
 def one_row(loss: Array, made: Tokens) -> tuple[Array, Tokens]:
     """Return the numbers of the only row."""
-    return loss[0], Tokens(*(None if a is None else a[0] for a in made))  # type: ignore[arg-type]
+    return loss[0], mapped(lambda a: a[0], made)

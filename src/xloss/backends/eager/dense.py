@@ -11,7 +11,7 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
-from ...core.token_stats import Tokens
+from ...core.token_stats import Tokens, mapped
 from ...engines import Engine, ReducingEngine, choose
 
 # Called with the Outputs that are wanted and, for gradients, with the Cotangent of the rows.
@@ -162,12 +162,10 @@ def restore(call: LossCall, g: Array) -> Array:
     return call.cx.xp.permute_dims(g, tuple(axes))
 
 
-def tokens(call: LossCall, rank: bool, run: Run | None = None) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs, run: Run | None = None) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them; `run` as in `value`."""
-    plain = call.cx.plain
-    got = (runner(call) if run is None else run)(Outputs(rows=True, tokens=True, rank=rank))
-    made = (None if a is None else plain(a) for a in got.tokens or ())
-    return plain(got.rows), Tokens(*made)  # type: ignore[arg-type]
+    got = (runner(call) if run is None else run)(asked)
+    return call.cx.plain(got.rows), mapped(call.cx.plain, got.tokens or ())
 
 
 def elements(call: LossCall) -> Array:

@@ -34,10 +34,10 @@ def value(call: LossCall, products: ChooseProducts | None = None) -> Array:
 
 
 def tokens(
-    call: LossCall, rank: bool, products: ChooseProducts | None = None
+    call: LossCall, asked: Outputs, products: ChooseProducts | None = None
 ) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them."""
-    return dense.tokens(call, rank, partial(run, call, (), products=products))
+    return dense.tokens(call, asked, partial(run, call, (), products=products))
 
 
 def value_and_grad(

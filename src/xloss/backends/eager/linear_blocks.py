@@ -68,7 +68,7 @@ class BlockPass:
         if outputs.grad_targets and t is not None:
             self.grad_targets = cx.xp.empty(t.shape, dtype=t.dtype, device=cx.device)
         self.totals: list[Array] = []
-        self.tokens = token_stats.room((count,), stage.cx, outputs.rank) if outputs.tokens else None
+        self.tokens = token_stats.room((count,), stage.cx, outputs) if outputs.tokens else None
         view = stage.view
         self.cotangent = Cotangent(*(view(v) if hasattr(v, "dtype") else v for v in plan.cotangent))
         self.views = [view(a) for a in (self.z, call.linear.bias, self.rows, self.grad_targets)]

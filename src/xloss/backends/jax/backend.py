@@ -53,11 +53,11 @@ def value_and_grad(
     return got, {name: default.restore(call, g) for name, g in grads.items()}
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, which are constants to autodiff."""
     choose(call.operands, call.options, call.cx)
     made: tuple[Array, Tokens] = _tokens(
-        call.operands, call.options, call.classes, call.cx.labels_verified, rank
+        call.operands, call.options, call.classes, call.cx.labels_verified, asked
     )
     return made
 
@@ -115,12 +115,11 @@ def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _tokens(
-    o: Operands, options: Options, classes: int, clean: bool, rank: bool
+    o: Operands, options: Options, classes: int, clean: bool, asked: Outputs
 ) -> tuple[Array, Tokens]:
     def run(o: Operands) -> tuple[Array, Tokens]:
         fixed = jax.tree.map(jax.lax.stop_gradient, o)
-        outputs = Outputs(rows=True, tokens=True, rank=rank)
-        beside = generic.run(fixed, options, _context(o.x, clean), classes, outputs).tokens
+        beside = generic.run(fixed, options, _context(o.x, clean), classes, asked).tokens
         return _rows(_constants(o), options, classes, clean), beside
 
     made: tuple[Array, Tokens] = automatic(run, spread_as(o.x, 1), o)

@@ -17,7 +17,7 @@ from ...core.class_shards import Shard
 from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
-from ...core.token_stats import Tokens
+from ...core.token_stats import Tokens, dtypes, mapped
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
 from ..eager import dense, sharded
@@ -51,10 +51,10 @@ def value(call: LossCall) -> Array:
     return _value(*_arguments(call))
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, which are constants to autodiff."""
     _choose(call)
-    made: tuple[Array, Tokens] = _tokens(*_arguments(call), rank)
+    made: tuple[Array, Tokens] = _tokens(*_arguments(call), asked)
     return made
 
 
@@ -127,10 +127,10 @@ def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _tokens(
-    arrays: Arrays, constants: Constants, static: Static, rank: bool
+    arrays: Arrays, constants: Constants, static: Static, asked: Outputs
 ) -> tuple[Array, Tokens]:
     made: tuple[Array, Tokens] = automatic(
-        partial(_rows_and_tokens, (static, rank)), spread_as(arrays[0], 1), arrays, constants
+        partial(_rows_and_tokens, (static, asked)), spread_as(arrays[0], 1), arrays, constants
     )
     return made
 
@@ -207,18 +207,18 @@ _loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _rows_and_tokens(
-    how: tuple[Static, bool], arrays: Arrays, constants: Constants
+    how: tuple[Static, Outputs], arrays: Arrays, constants: Constants
 ) -> tuple[Array, Tokens]:
     call = _call(arrays, constants, how[0])
     return dense.tokens(call, how[1], partial(run, call, ()))
 
 
-def _forward_with_tokens(how: tuple[Static, bool], arrays: Any, constants: Any) -> Any:
+def _forward_with_tokens(how: tuple[Static, Outputs], arrays: Any, constants: Any) -> Any:
     saved = _forward(how[0], arrays, constants)[1]  # XLA drops the rows, which are computed below
     return _rows_and_tokens(how, *saved[:2]), saved
 
 
-def _backward_of_rows(how: tuple[Static, bool], saved: Any, cotangents: Any) -> Any:
+def _backward_of_rows(how: tuple[Static, Outputs], saved: Any, cotangents: Any) -> Any:
     return _backward(how[0], saved, cotangents[0])
 
 
@@ -268,12 +268,8 @@ def run(
     start["rows"] = jnp.zeros((count,), cx.compute_dtype)
     if outputs.tokens:
         # As numbers, correct too: each block adds 0 to the rows that another computes.
-        dtypes = {"correct": jnp.int32, "rank": cx.label_dtype}
-        start |= {
-            f"row {name}": jnp.zeros((count,), dtypes.get(name, cx.compute_dtype))
-            for name in Tokens._fields
-            if name != "rank" or outputs.rank
-        }
+        for name, kind in dtypes(cx, outputs).items():
+            start[f"row {name}"] = jnp.zeros((count,), jnp.int32 if name == "correct" else kind)
     if outputs.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
 
@@ -372,8 +368,8 @@ def run(
         # Every rank's classes have a share in the features' gradient.
         done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
     if outputs.tokens:
-        numbers = (done.pop(f"row {name}", None) for name in Tokens._fields)
-        found = Tokens(*(None if v is None else v.reshape(shape[:-1]) for v in numbers))  # type: ignore[arg-type]
+        numbers = [done.pop(f"row {name}", None) for name in Tokens._fields]
+        found = mapped(lambda a: a.reshape(shape[:-1]), numbers)
         outcome = outcome._replace(tokens=found._replace(correct=found.correct != 0))
     total = exact_sum(cx, rows) if outputs.total else None
     return outcome._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)

@@ -10,6 +10,7 @@ from ..._arrays.context import functional
 from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
+from ...core.options import Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
 from ...core.token_stats import Tokens
@@ -38,14 +39,14 @@ def value_and_grad(
     return dense.value_and_grad(call, wanted, _constant(cotangent))
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
     if host.takes(call):
-        return host.tokens(call, traced_value, rank)
+        return host.tokens(call, traced_value, asked)
     rows = traced_value(call)
     call = completed(call)
     call = call.of(type(call.operands)(*map(_constant, call.operands)))
-    return rows, dense.tokens(call, rank)[1]
+    return rows, dense.tokens(call, asked)[1]
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]

@@ -13,7 +13,7 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
 from ...core.options import Cotangent, Operands, Outcome, Outputs
-from ...core.token_stats import Tokens
+from ...core.token_stats import Tokens, mapped
 from ...core.weights import mean_weights
 from ...engines import choose
 from ...engines.row_layout import ALIGNED_FROM, CACHE_LINE, aligned
@@ -107,12 +107,11 @@ def elements(call: LossCall, by_operations: Any) -> Array:
     return tf.custom_gradient(forward)(call.operands.x)
 
 
-def tokens(call: LossCall, by_operations: Any, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, by_operations: Any, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses, and the numbers beside them from the same pass."""
     made: list[Outcome] = []
-    rows = value(call, by_operations, Outputs(tokens=True, rank=rank), made.append)
-    found = made[0].tokens or ()
-    return rows, Tokens(*(None if a is None else tensor(a) for a in found))  # type: ignore[arg-type]
+    rows = value(call, by_operations, asked, made.append)
+    return rows, mapped(tensor, made[0].tokens or ())
 
 
 def value(

@@ -19,7 +19,8 @@ from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.targets import prepare, total_weight
-from ...core.token_stats import Tokens
+from ...core.token_stats import Tokens, mapped, of_fields
+from ...core.token_stats import dtypes as dtypes_of
 from ...engines import choose
 from ..eager import dense
 from ..eager import linear as eager_linear
@@ -64,23 +65,23 @@ def value_and_grad(
     return _gradients(call, wanted, cotangent)
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
     made: list[Tokens] = []
 
     def loss(call: LossCall) -> Array:
         numpy = _numpy_call(call)
         if numpy is not None:
-            rows, found = eager_linear.tokens(numpy, rank)
-            found = Tokens(*(None if a is None else host.tensor(a) for a in found))  # type: ignore[arg-type]
-            rows = host.tensor(rows)
+            rows, found = eager_linear.tokens(numpy, asked)
+            rows, found = host.tensor(rows), mapped(host.tensor, found)
         else:
             call = backend.completed(call)
-            rows, found = dense.tokens(call, rank, partial(run, call, ()))
+            rows, found = dense.tokens(call, asked, partial(run, call, ()))
         made.append(found)
         return rows
 
-    return value(call, loss), Tokens(*(None if a is None else tf.stop_gradient(a) for a in made[0]))  # type: ignore[arg-type]
+    rows = value(call, loss)
+    return rows, mapped(tf.stop_gradient, made[0])
 
 
 def _names(call: LossCall) -> tuple[str, ...]:
@@ -235,11 +236,10 @@ def run(
     names = ["rows"]
     names += ["x"] if "x" in parts and outputs.grad else []
     names += ["targets"] if outputs.grad_targets else []
-    token_fields = Tokens._fields[: len(Tokens._fields) - (not outputs.rank)]
-    names += token_fields if outputs.tokens else ()
-    dtypes = dict.fromkeys(Tokens._fields, cx.compute_dtype)
+    token_dtypes = dtypes_of(cx, outputs) if outputs.tokens else {}
+    names += token_dtypes
+    dtypes = {**token_dtypes}
     dtypes |= {"rows": cx.compute_dtype, "x": cx.compute_dtype, "targets": o.targets.dtype}  # type: ignore[union-attr]
-    dtypes |= {"correct": tf.bool, "rank": cx.label_dtype}
     arrays = {name: tf.TensorArray(dtypes[name], blocks.count) for name in names}
     sums = {}
     if outputs.grad and "weight" in parts:
@@ -279,7 +279,7 @@ def run(
     grad_targets = whole("targets", [classes]) if outputs.grad_targets else None
     tokens = None
     if outputs.tokens:
-        tokens = Tokens(**{name: whole(name, []) for name in token_fields})
+        tokens = of_fields((whole(name, []) for name in token_dtypes), outputs)
     total = exact_sum(cx, rows) if outputs.total else None
     return outcome._replace(
         rows=rows,

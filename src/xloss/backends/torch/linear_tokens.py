@@ -12,7 +12,8 @@ import torch
 
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
-from ...core.token_stats import Tokens
+from ...core.options import Outputs
+from ...core.token_stats import Tokens, of_fields
 from ..eager import dense as default
 from . import backend as whole
 from . import linear
@@ -21,22 +22,22 @@ from .linear import value, value_and_grad, with_arrays
 __all__ = ["tokens", "value", "value_and_grad"]
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses, recorded where something asks for it, and the numbers beside them."""
     arrays = linear.arguments(call)
     if linear.needs_logits(call, (*call.operands, *arrays)):
-        return whole.tokens(linear.held(call), rank)
+        return whole.tokens(linear.held(call), asked)
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     if torch.compiler.is_compiling():
-        return _traced(call, rank)
+        return _traced(call, asked)
     if not recorded:
-        return _computed(call, rank)
-    rows, *made = _Rows.apply(*arrays, linear.without(call), rank)  # type: ignore[no-untyped-call]
-    return rows, Tokens(*made)
+        return _computed(call, asked)
+    rows, *made = _Rows.apply(*arrays, linear.without(call), asked)  # type: ignore[no-untyped-call]
+    return rows, of_fields(made, asked)
 
 
-def _computed(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
-    return default.tokens(call, rank, partial(linear.run, call, ()))
+def _computed(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    return default.tokens(call, asked, partial(linear.run, call, ()))
 
 
 class _Rows(linear._Linear):
@@ -44,10 +45,10 @@ class _Rows(linear._Linear):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
-        *arrays, bare, rank = args
+        *arrays, bare, asked = args
         call = with_arrays(bare, arrays)
         linear.keep(ctx, arrays, bare)
-        rows, made = _computed(call, rank)
+        rows, made = _computed(call, asked)
         constants = tuple(a for a in made if a is not None)
         ctx.mark_non_differentiable(*constants)
         return rows, *constants
@@ -57,11 +58,11 @@ class _Rows(linear._Linear):
         return (*linear._Linear.backward(ctx, ups[0]), None)
 
 
-def _traced(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def _traced(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return the same by an operation that torch.compile keeps whole."""
     given = linear.operation_arguments(call, [False] * len(linear.NAMES))
-    rows, *made = _operation(*given, rank)
-    return rows, Tokens(*(a.detach() for a in (made if rank else made[:-1])))
+    rows, *made = _operation(*given, asked.rank)
+    return rows, of_fields((a.detach() for a in made), asked)
 
 
 _RESULTS = ", ".join(["Tensor"] * (1 + len(Tokens._fields)))
@@ -72,7 +73,8 @@ _SCHEMA = f"{linear.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
 def _operation(*args: Any) -> Any:
     """Return row losses and the fields of Tokens; an empty rank where none is asked for."""
     *given, rank = args
-    rows, made = _computed(linear.described(*given)[0], rank)
+    asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
+    rows, made = _computed(linear.described(*given)[0], asked)
     return rows, *made[:-1], made.rank if rank else rows.new_empty(0, dtype=torch.int64)
 
 
@@ -80,9 +82,9 @@ def _operation(*args: Any) -> Any:
 def _shapes(*args: Any) -> Any:
     x, rank = args[0], args[-1]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    kinds = [dtype] * 7
-    kinds[1 + Tokens._fields.index("correct")] = torch.bool
-    rows = [x.new_empty(x.shape[:-1], dtype=kind) for kind in kinds]
+    kinds = dict.fromkeys(("loss", *Tokens._fields[:-1]), dtype)
+    kinds |= {"correct": torch.bool, "weight": torch.float64}
+    rows = [x.new_empty(x.shape[:-1], dtype=kind) for kind in kinds.values()]
     return *rows, x.new_empty(x.shape[:-1] if rank else (0,), dtype=torch.int64)
 
 

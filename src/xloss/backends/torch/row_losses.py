@@ -16,7 +16,7 @@ from ...core.family import SOFTMAX_KINDS, formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
-from ...core.token_stats import Tokens
+from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
 from . import autograd as torch_reduced
@@ -66,10 +66,10 @@ def _applied(call: LossCall, beside: Outputs) -> Any:
     return _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified, beside)  # type: ignore[no-untyped-call]
 
 
-def tokens(call: LossCall, rank: bool) -> tuple[Array, Tokens]:
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses recorded by autograd, and the numbers beside them, which are constants."""
-    rows, _, _, *made = _applied(call, Outputs(tokens=True, rank=rank))
-    return rows, Tokens(*made)
+    rows, _, _, *made = _applied(call, asked)
+    return rows, of_fields(made, asked)
 
 
 def _surrogate(call: LossCall) -> Array:

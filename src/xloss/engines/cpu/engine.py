@@ -92,9 +92,9 @@ def run(
     if cx.library in TRACED:
         beside = Outcome()
         if outputs.tokens:  # which XLA makes of the logits itself
-            by_xla = Outputs(rows=True, tokens=True, rank=outputs.rank)
-            beside = generic.run(o, options, cx, classes, by_xla)
-            outputs = outputs._replace(tokens=False, rank=False)
+            wanted = Outputs(rows=True, tokens=True, entropy=outputs.entropy, rank=outputs.rank)
+            beside = generic.run(o, options, cx, classes, wanted)
+            outputs = outputs._replace(tokens=False)
         traced: Outcome = TRACED[cx.library](o, options, cx, classes, outputs, cotangent, saved)
         return traced._replace(tokens=beside.tokens)
     row_shape = memory_checks.check_operands(o, options, cx, classes)

@@ -11,7 +11,7 @@ from ..._arrays.inspect import Array
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, prepare, target_sum
-from ...core.token_stats import Scan, Tokens, finished
+from ...core.token_stats import Scan, finished, mapped
 from ..row_layout import RowLayout, element_address
 from .call import REQUIRED, HostCall
 from .kernels.arguments import RowRange, ScanIn
@@ -49,7 +49,8 @@ class TokenCall(HostCall):
         self.present = self.t.row_present
         if self.present is not None:
             self.present = np.require(self.present, np.bool_, REQUIRED)
-        self.gaps, self.ahead = np.empty(self.count), np.empty(self.count, np.int64)
+        self.gaps = np.empty(self.count) if outputs.entropy else None
+        self.ahead = np.empty(self.count, np.int64)
         if t.labels is not None:
             self.target_classes = np.require(t.labels, np.int64, REQUIRED).reshape(-1)
         else:
@@ -107,6 +108,5 @@ class TokenCall(HostCall):
             a = a.reshape(self.row_shape)
             return a if cx.library == "numpy" else cx.xp.from_numpy(a)
 
-        floats = Tokens(*map(shaped, made))
-        tokens = floats if self.outputs.rank else floats._replace(rank=None)
-        return super().outcome(totals)._replace(tokens=tokens)
+        made = made if self.outputs.rank else made._replace(rank=None)
+        return super().outcome(totals)._replace(tokens=mapped(shaped, made))

@@ -105,9 +105,9 @@ def _with_tokens(
 
     They start from the statistics of the kernel's pass, so that they search for no maximum.
     """
-    by_kernel = outputs._replace(tokens=False, rank=False, stats=True)
+    by_kernel = outputs._replace(tokens=False, stats=True)
     made = run(o, options, cx, classes, by_kernel, cotangent, saved)
-    beside = Outputs(rows=True, tokens=True, rank=outputs.rank)
+    beside = Outputs(rows=True, tokens=True, entropy=outputs.entropy, rank=outputs.rank)
     known = made.stats if saved is None else saved
     tokens = generic.run(o, options, cx, classes, beside, saved=known).tokens
     return made._replace(tokens=tokens, stats=made.stats if outputs.stats else None)

@@ -74,7 +74,7 @@ class ScanIn(NamedTuple):
     maxima: int = 0  # in the compute dtype, as RowsOut's
     softcap: float = 0.0
     ranked: bool = False  # False: a rank may be any number but 0 where it is not 0
-    gaps: int = 0  # float64, written: Σ exp(z - m) (m - z)
+    gaps: int = 0  # float64, written: Σ exp(z - m) (m - z); 0: not wanted
     ahead: int = 0  # int64, written: the label's rank
 
 

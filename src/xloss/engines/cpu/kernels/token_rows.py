@@ -76,8 +76,11 @@ def scan_rows(like: Any, *numbers: Any) -> None:
     capped_chunk = stored(buffers + BUFFER_STEP, L1_CHUNK, one)
     exp_chunk = stored(buffers + 2 * BUFFER_STEP, L1_CHUNK, one)
     cap, capping = to_compute(given.softcap, one), given.softcap > 0.0
+    summed = given.gaps != 0
     for i in range(count):
-        gaps[i], ahead[i] = 0.0, 0
+        ahead[i] = 0
+        if summed:
+            gaps[i] = 0.0
         if given.row_present != 0 and present[i] == 0:
             continue
         r = first + i
@@ -94,21 +97,23 @@ def scan_rows(like: Any, *numbers: Any) -> None:
         # Below the maximum a label is not correct, which is all that is asked without a rank.
         counted = given.ranked or capping or v == top
         gap, before = 0.0, i8(0)
-        for a in range(0, classes, L1_CHUNK):
+        for a in range(0, classes if summed or counted else 0, L1_CHUNK):
             n = min(L1_CHUNK, classes - a)
             x = decoded(row[a : a + n], decoded_chunk)
-            z = x
-            if capping:
-                capped(x, cap, capped_chunk)
-                z = capped_chunk[:n]
-            exponentials(z, near, top, low, bias, exp_chunk[:n])
-            times_gaps(z, top, zero, exp_chunk[:n])
-            gap += sum_padded(exp_chunk, n, zero)
+            if summed:
+                z = x
+                if capping:
+                    capped(x, cap, capped_chunk)
+                    z = capped_chunk[:n]
+                exponentials(z, near, top, low, bias, exp_chunk[:n])
+                times_gaps(z, top, zero, exp_chunk[:n])
+                gap += sum_padded(exp_chunk, n, zero)
             if counted:
                 before += i8(count_above(x, v))
                 if a < y:
                     before += i8(count_equal(x[: min(n, y - a)], v))
-        gaps[i] = gap * (unit * DOWN)
+        if summed:
+            gaps[i] = gap * (unit * DOWN)
         ahead[i] = before if counted else 1
     memory[0] = 0  # without a use here Numba frees it after the last use of its address
 
@@ -160,15 +165,19 @@ def scan_columns(like: Any, *numbers: Any) -> None:
         n = min(LANES, count - start)
         side_by_side, apart = locate(first + start, n, at, starts)
         load(logits, starts, side_by_side, apart, at.class_step, n, x)
-        if capping:
-            cap_all(x, cap, z)
         for i in range(n):
             m[i] = maxima[start + i]
             label = labels[start + i]
             y[i] = label if 0 <= label < classes else 0  # written to since it was checked
             at_label[i] = x[y[i], i]
-        exponentials_of_lanes(z, m, one, e)
-        gaps_of_lanes(z, e, m, one, gap)
         ahead_of_lanes(x, at_label, y, before)
         for i in range(n):
-            gaps[start + i], ahead[start + i] = gap[i] * DOWN, before[i]
+            ahead[start + i] = before[i]
+        if given.gaps == 0:
+            continue
+        if capping:
+            cap_all(x, cap, z)
+        exponentials_of_lanes(z, m, one, e)
+        gaps_of_lanes(z, e, m, one, gap)
+        for i in range(n):
+            gaps[start + i] = gap[i] * DOWN
