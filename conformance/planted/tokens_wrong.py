@@ -24,7 +24,7 @@ class Stats(NamedTuple):
     max_prob: Array
     z_term: Array
     weight: Array
-    rank: Array | None
+    rank: Any
 
 
 class Logits(NamedTuple):
@@ -193,7 +193,6 @@ def weight_of_smoothed(right: Stats, of: Logits) -> Stats:
 
 
 def rank_from_one(right: Stats, of: Logits) -> Stats:
-    assert right.rank is not None
     return right._replace(rank=right.rank + 1)
 
 
@@ -217,7 +216,6 @@ def loss_without_z(right: Stats, of: Logits) -> Stats:
 
 def rank_of_both_blocks(right: Stats, of: Logits) -> Stats:
     """A row that two blocks of four have adds up its ranks."""
-    assert right.rank is not None
     twice = np.arange(len(right.rank)) == 3
     return right._replace(rank=np.where(twice, 2 * right.rank, right.rank))
 
@@ -265,4 +263,7 @@ TOKENS = [
     ),
     planted("ranks of two blocks add up", rank_of_both_blocks, packed, PACKED),
 ]
-RIGHT = {("numpy", WHOLE): lambda: stats, ("numpy", PACKED): lambda: packed}
+RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
+    ("numpy", WHOLE): lambda: stats,
+    ("numpy", PACKED): lambda: packed,
+}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .._arrays.context import Context
-from .._arrays.inspect import Array
+from .._arrays.inspect import Array, dtype_name
 from .options import Options, Outputs
 from .row_stats import RowStats, log1p_tail
 from .softmax import z_term
@@ -42,10 +42,9 @@ def dtypes(cx: Context, asked: Outputs) -> dict[str, Any]:
 
 def of_fields(values: Iterable[Any], asked: Outputs) -> Tokens:
     """Return the fields that are asked for in their places."""
-    given = iter(values)
-    entropy, rank = asked.entropy, asked.rank
-    first = (next(given) for _ in range(len(Tokens._fields) - 2))
-    return Tokens(*first, next(given) if entropy else None, next(given) if rank else None)
+    there, given = {"entropy": asked.entropy, "rank": asked.rank}, iter(values)
+    made: Any = (next(given) if there.get(name, True) else None for name in Tokens._fields)
+    return Tokens(*made)
 
 
 def mapped(function: Callable[[Array], Array], tokens: Iterable[Array | None]) -> Tokens:
@@ -66,7 +65,18 @@ def target_labels(t: Targets, cx: Context) -> Array:
     if t.labels is not None:
         return t.labels
     assert t.probs is not None
-    return cx.cast(cx.xp.argmax(t.probs, axis=-1), cx.label_dtype)
+    return first_largest(t.probs, cx)
+
+
+def first_largest(x: Array, cx: Context) -> Array:
+    """Return the first class of the largest number of each row, any where that is NaN."""
+    xp = cx.xp
+    if dtype_name(cx.label_dtype) == "int64":
+        return xp.argmax(x, axis=-1)
+    # Some devices lack the 64-bit integers that argmax returns.
+    classes = cx.arange(x.shape[-1])
+    none = xp.full_like(classes, x.shape[-1] - 1)
+    return xp.min(xp.where(x == cx.max_last(x), classes, none), axis=-1)
 
 
 def rank_of(x: Array, t: Targets, cx: Context, ranked: bool) -> Array:
@@ -78,8 +88,7 @@ def rank_of(x: Array, t: Targets, cx: Context, ranked: bool) -> Array:
     xp = cx.xp
     labels = target_labels(t, cx)
     if not ranked:
-        first = cx.cast(xp.argmax(x, axis=-1), cx.label_dtype)
-        return cx.cast(first != labels, cx.label_dtype)
+        return cx.cast(first_largest(x, cx) != labels, cx.label_dtype)
     at_label = xp.expand_dims(cx.gather(x, labels), axis=-1)
     before = cx.arange(x.shape[-1]) < labels[..., None]
     ahead = (x > at_label) | ((x == at_label) & before)

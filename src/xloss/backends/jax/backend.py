@@ -119,7 +119,7 @@ def _tokens(
 ) -> tuple[Array, Tokens]:
     def run(o: Operands) -> tuple[Array, Tokens]:
         fixed = jax.tree.map(jax.lax.stop_gradient, o)
-        beside = generic.run(fixed, options, _context(o.x, clean), classes, asked).tokens
+        beside: Any = generic.run(fixed, options, _context(o.x, clean), classes, asked).tokens
         return _rows(_constants(o), options, classes, clean), beside
 
     made: tuple[Array, Tokens] = automatic(run, spread_as(o.x, 1), o)
