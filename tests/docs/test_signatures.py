@@ -93,6 +93,8 @@ RETURNS = {
     "value_and_grad": "Callable[..., tuple[Array, Any]]",
     "perplexity": "Array | float",
     "engines": "dict[str, str | None]",
+    "token_stats": "TokenStats",
+    "linear_token_stats": "TokenStats",
 }
 
 
