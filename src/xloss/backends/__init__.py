@@ -154,9 +154,9 @@ def _torch(form: Form) -> Any:
 
 def _jax(form: Form) -> Any:
     if form == "linear":
-        from .jax import linear
+        from .jax import linear_tokens
 
-        return linear
+        return linear_tokens
     if form == "sharded":
         from .jax import sharded
 

@@ -47,27 +47,20 @@ class Static(NamedTuple):
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    _choose(call)
-    return _value(*_arguments(call))
-
-
-def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    """Return row losses and the numbers beside them, which are constants to autodiff."""
-    _choose(call)
-    made: tuple[Array, Tokens] = _tokens(*_arguments(call), asked)
-    return made
+    refuse_engine(call)
+    return _value(*arguments(call))
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    _choose(call)
-    both: tuple[Array, dict[str, Array]] = _value_and_grad(*_arguments(call), cotangent, wanted)
+    refuse_engine(call)
+    both: tuple[Array, dict[str, Array]] = _value_and_grad(*arguments(call), cotangent, wanted)
     return both
 
 
-def _choose(call: LossCall) -> None:
+def refuse_engine(call: LossCall) -> None:
     """Raise where an engine is asked for that cannot take the logits."""
     if call.group is None:
         choose(call.operands, call.options, call.cx)
@@ -75,7 +68,7 @@ def _choose(call: LossCall) -> None:
         refuse_compiled(call.options, SPLIT)
 
 
-def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
+def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     """Return a call as the arguments of a compiled function."""
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
@@ -91,7 +84,7 @@ def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     return arrays, constants, Static(call.options, linear.block_rows, axis)
 
 
-def _call(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
+def described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
     """Return the call that a compiled function's arguments describe."""
     options, block_rows, name = static
     x, weight, bias, targets = arrays
@@ -125,16 +118,6 @@ def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
     return automatic(partial(_loss, static), out, arrays, constants)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _tokens(
-    arrays: Arrays, constants: Constants, static: Static, asked: Outputs
-) -> tuple[Array, Tokens]:
-    made: tuple[Array, Tokens] = automatic(
-        partial(_rows_and_tokens, (static, asked)), spread_as(arrays[0], 1), arrays, constants
-    )
-    return made
-
-
 @partial(jax.jit, static_argnums=(2, 4))
 def _value_and_grad(
     arrays: Arrays, constants: Constants, static: Static, cotangent: Any, wanted: tuple[str, ...]
@@ -142,7 +125,7 @@ def _value_and_grad(
     def both(
         arrays: Arrays, constants: Constants, cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
-        call = _call(arrays, constants, static)
+        call = described(arrays, constants, static)
         loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return loss, rounded(call, grads)
 
@@ -155,7 +138,7 @@ def _value_and_grad(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _loss(static: Static, arrays: Arrays, constants: Constants) -> Array:
-    call = _call(arrays, constants, static)
+    call = described(arrays, constants, static)
     return dense.value(call, partial(run, call, ()))
 
 
@@ -170,7 +153,7 @@ def _second_derivative(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
+def forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     """Return the loss, and what the backward pass starts from: the gradients, if it is a scalar."""
     wanted = tuple(
         name
@@ -179,7 +162,7 @@ def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     )
     arrays, constants = jax.tree.map(lambda a: a.value, (arrays, constants))
     arrays = tuple(a if a is None else _differentiable_once(a) for a in arrays)
-    call = _call(arrays, constants, static)
+    call = described(arrays, constants, static)
     if static.options.reduction == "none":
         rows = dense.value(call, partial(run, call, ()))
         return rows, (arrays, constants, dict.fromkeys(wanted))
@@ -187,9 +170,10 @@ def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     return loss, (arrays, constants, grads)
 
 
-def _backward(static: Static, saved: Any, cotangent: Any) -> Any:
+def backward(static: Static, saved: Any, cotangent: Any) -> Any:
+    """Return the gradients times the cotangent."""
     arrays, constants, grads = saved
-    call = _call(arrays, constants, static)
+    call = described(arrays, constants, static)
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
     elif static.options.reduction == "none":
@@ -202,27 +186,7 @@ def _backward(static: Static, saved: Any, cotangent: Any) -> Any:
     return tuple(grads.get(name) for name in NAMES), None
 
 
-_loss.defvjp(_forward, _backward, symbolic_zeros=True)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rows_and_tokens(
-    how: tuple[Static, Outputs], arrays: Arrays, constants: Constants
-) -> tuple[Array, Tokens]:
-    call = _call(arrays, constants, how[0])
-    return dense.tokens(call, how[1], partial(run, call, ()))
-
-
-def _forward_with_tokens(how: tuple[Static, Outputs], arrays: Any, constants: Any) -> Any:
-    saved = _forward(how[0], arrays, constants)[1]  # XLA drops the rows, which are computed below
-    return _rows_and_tokens(how, *saved[:2]), saved
-
-
-def _backward_of_rows(how: tuple[Static, Outputs], saved: Any, cotangents: Any) -> Any:
-    return _backward(how[0], saved, cotangents[0])
-
-
-_rows_and_tokens.defvjp(_forward_with_tokens, _backward_of_rows, symbolic_zeros=True)
+_loss.defvjp(forward, backward, symbolic_zeros=True)
 
 
 def run(
