@@ -44,7 +44,9 @@ def _load() -> Any:
     """
     if find_spec("numba") is None:
         return 'Numba is not installed: pip install "xloss[fast]"'
-    nothing = tuple(chain.from_iterable(NOTHING))
+    scan = tuple(chain.from_iterable(NO_SCAN))
+    nothing = dict.fromkeys(("rows", "columns"), tuple(chain.from_iterable(NOTHING)))
+    nothing |= dict.fromkeys(("scan_rows", "scan_columns"), scan)
     return kept_objects.load(kept_objects.folder(), load_numba, nothing) or load_numba()
 
 
