@@ -12,10 +12,10 @@ import pytest
 import made_record
 from made_record import Record
 from xloss_conformance.cases import catalogue
+from xloss_conformance.model import RULES
 from xloss_conformance.report import training
 from xloss_conformance.report.mistakes import Judged, Mistake, judged, picked
 from xloss_conformance.report.training import EFFECTS, FAMILIES, NO, ORDER, SOMETIMES, YES
-from xloss_conformance.model import RULES
 
 
 def test_every_rule_and_every_family_says_what_it_means_in_training() -> None:

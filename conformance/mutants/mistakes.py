@@ -13,6 +13,8 @@ from . import linear_wrong as li
 from . import others as o
 from .cross_entropy import NUMPY, TORCH
 from .extremes_wrong import EXTREMES
+from .tokens_wrong import RIGHT as RIGHT_TOKENS
+from .tokens_wrong import TOKENS
 
 Make = Callable[[], Callable[..., Any]]
 
@@ -172,7 +174,7 @@ BY_LOSS = [
     linear("upstream to the features alone", li.upstream_of_features_alone),
     linear("the weight's gradient summed in 16 bits", li.sixteen_bit_sum, dtype="float16"),
 ]
-MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS, *EXTREMES]
+MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS, *EXTREMES, *TOKENS]
 
 # (library of the arrays, loss) -> what makes a right one.
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
@@ -187,4 +189,5 @@ RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", "kl_div"): o.divergences,
     ("numpy", LINEAR): o.linear,
     ("numpy", "entropy"): lambda: o.entropy(o.by_possible),
+    **RIGHT_TOKENS,
 }

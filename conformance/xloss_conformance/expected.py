@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from . import linear_expected
+from . import linear_expected, token_rows
 from .linear_packing import LINEAR
-from .model import BINARY, DTYPES, Array, Case, Exact, Expected, Missing, Stored
+from .model import BINARY, DTYPES, PACKED, Array, Case, Exact, Expected, Missing, Stored
 from .rounding import stored
+from .token_rows import TOKENS
 
 FILE = Path(__file__).with_name("expected.npz")
 HERE = Path(__file__).parent
@@ -41,6 +42,8 @@ def answer(case: Case, dtype: str) -> Expected:
 def key(case: Case, arguments: Stored) -> str:
     """Return the hash of everything that the answer depends on."""
     digest = hashlib.sha256(_source())
+    if case.loss in TOKENS:
+        digest.update(token_rows.source())
     digest.update(f"{case.loss} {case.tile} {case.to_targets}".encode())
     options = {k: v for k, v in arguments.options.items() if k != "validate"}
     given = {"x": arguments.x, "t": arguments.targets, "u": arguments.upstream, **options}
@@ -75,6 +78,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
             f'one takes {error.name}: pip install "xloss[conformance]"'
         ) from error
 
+    if case.loss in TOKENS:
+        return _with_fields(case, arguments)
     linear_arguments = None
     if case.loss == LINEAR:
         linear_arguments = arguments
@@ -163,6 +168,17 @@ def compute(case: Case, arguments: Stored) -> Expected:
         ]
         return _packed(linear_arguments, parts, value, to_targets, ~keep)
     return Expected(value, gradient(total.grads), to_targets, ~keep.reshape(shape))
+
+
+def _with_fields(case: Case, arguments: Stored) -> Expected:
+    """Return the answer of the row losses, and in the place of each loss every field of its row."""
+    losses = compute(*token_rows.loss_alone(case, arguments))
+    shape = losses.value.hi.shape
+    absent = losses.absent[: shape[0]] if case.loss in PACKED else losses.absent
+    rows = token_rows.exact_rows(case, arguments, absent)
+    pairs = exact([number for row in rows for number in row])
+    fields = (*shape, len(token_rows.fields_of(case)))
+    return losses._replace(value=Exact(*(v.reshape(fields) for v in pairs)))
 
 
 def _packed(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .linear_packing import LINEAR
 from .model import FLOATING, Array, Case
+from .token_rows import TOKENS
 
 SMALL = 64  # entries that a literal may have
 FIRST = 8  # entries of a larger result that are printed
@@ -204,8 +206,10 @@ def text(case: Case, values: Array | None, dtype: str) -> str:
 
 def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str) -> list[str]:
     """Return the lines that call xloss on a library's arrays and print what comes of it."""
-    linear = case.loss == LINEAR
-    loss = case.loss if linear else f"xloss.{case.loss}"
+    own = {LINEAR: "linear_packing", **dict.fromkeys(TOKENS, "token_rows")}.get(case.loss)
+    loss = case.loss if own else f"xloss.{case.loss}"
+    if own == "token_rows" and gradient == "closed form":
+        case = replace(case, value_only=True)
     arguments = ("x" if case.targets is None else "x, targets") + keywords(case)
     leaves = "x, targets" if case.to_targets else "x"
     grads = "gradient, to_targets" if case.to_targets else "gradient"
@@ -242,7 +246,7 @@ def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str)
     return [
         *library_imports(library, dtype),
         "import xloss",
-        *([f"from xloss_conformance.linear_packing import {LINEAR}"] if linear else []),
+        *([f"from xloss_conformance.{own} import {case.loss}"] if own else []),
         "",
         *as_arrays(case, library, dtype),
         *body,

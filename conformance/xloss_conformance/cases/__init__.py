@@ -27,6 +27,7 @@ FILES = (
     "sigmoid_focal",
     "divergence",
     "linear",
+    "tokens",
     "ranges",
 )
 

@@ -13,6 +13,8 @@ import xloss
 
 from ..linear_packing import LINEAR, called
 from ..model import BINARY, CLASS, Array, Case, Differs
+from ..token_rows import LINEAR_TOKENS, TOKENS, stacked
+from ..token_rows import called as stacked_linear
 
 
 class Convention:
@@ -102,6 +104,10 @@ class Convention:
         """Return the value, or (value, gradient to x)."""
         if case.loss == LINEAR:
             return called(function, x, t, options)
+        if case.loss in TOKENS:
+            if case.loss == LINEAR_TOKENS:
+                return stacked_linear(function, x, t, options)
+            return stacked(function(x, t, **options))
         return function(x, **options) if t is None else function(x, t, **options)
 
 

@@ -13,6 +13,7 @@ from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
 from .smoothing import target_gradient
 from .targets import Targets, prepare, total_weight
+from .token_stats import Scan, finished, rank_of
 
 TARGETLESS_KINDS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
 SOFTMAX_KINDS = TARGETLESS_KINDS | {"cross_entropy", "focal_loss"}
@@ -40,7 +41,7 @@ def evaluate(
             parts = softmax.parts(cx.c_order(cx.cast(o.x, cx.compute_dtype)), cx)
             return Outcome(elements=parts.p if options.kind == "softmax" else -parts.nll)
         t = prepare(o, options, cx, classes)
-        rows = total = weight = None
+        rows = total = weight = tokens = None
         found = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             x = cx.c_order(cx.cast(o.x, cx.compute_dtype))
@@ -61,6 +62,9 @@ def evaluate(
         if found.rows is not None:
             rows = select_rows(found.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
+            if outputs.tokens and found.stats is not None:
+                s, scan = RowStats(*found.stats), Scan(*(found.tokens or ()))
+                tokens = finished(rows, s, scan, t, options, cx, classes)
             rows = cx.cast(rows, cx.compute_dtype)
         if outputs.weight:
             weight = total_weight(t, cx.row_count(o.x, classes), cx)
@@ -70,7 +74,15 @@ def evaluate(
         if grad_targets is not None and o.targets is not None:
             grad_targets = select_gradient(grad_targets, t, options, cx, cotangent)
             grad_targets = cx.cast(grad_targets, o.targets.dtype)
-    return Outcome(rows if outputs.rows else None, total, weight, grad, grad_targets, found.stats)
+    return Outcome(
+        rows if outputs.rows else None,
+        total,
+        weight,
+        grad,
+        grad_targets,
+        found.stats if outputs.stats else None,
+        tokens=tokens if outputs.rank or tokens is None else tokens._replace(rank=None),
+    )
 
 
 def select_cotangent(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
@@ -140,6 +152,11 @@ def _from_logits(
         s = row_stats(z, t, options, cx, e)
     if wants_rows and s is not None:
         rows = softmax.losses(s, t, options, cx, softmax.second_sums(z, s, t, options, cx, e))
+    # Before the gradient, which may overwrite the exponentials.
+    scan = None
+    if outputs.tokens:
+        gap = softmax.gap_sum(z, e, cx) if outputs.entropy else None
+        scan = Scan(gap, rank_of(x, t, cx, outputs.rank))
     if outputs.grad and by_label and s is not None:
         grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row_loss, e)
     elif outputs.grad or outputs.grad_targets:
@@ -148,8 +165,10 @@ def _from_logits(
             grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts)
         if outputs.grad_targets:
             grad_targets = soft_target_gradient(z, t, options, cx, cotangent, parts)
-    stats = (cx.xp.squeeze(e.max, axis=-1), e.tail_sum) if outputs.stats else None
-    return Outcome(rows, None, None, grad, grad_targets, stats)
+    stats = None
+    if outputs.stats or outputs.tokens:
+        stats = (cx.xp.squeeze(e.max, axis=-1), e.tail_sum)
+    return Outcome(rows, None, None, grad, grad_targets, stats, tokens=scan)
 
 
 def soft_target_gradient(

@@ -50,6 +50,9 @@ class Outputs(NamedTuple):
     grad_targets: bool = False  # the gradient to floating targets
     stats: bool = False  # row statistics, from which a later gradient can start
     elements: bool = False  # softmax or log-softmax, of the shape of x
+    tokens: bool = False  # what `core.token_stats` has of each row; together with rows
+    entropy: bool = False  # the entropy among them
+    rank: bool = False  # the target's rank among them
 
 
 class Cotangent(NamedTuple):
@@ -73,3 +76,4 @@ class Outcome(NamedTuple):
     grad_targets: Array | None = None
     stats: tuple[Array, ...] | None = None
     elements: Array | None = None
+    tokens: tuple[Array | None, ...] | None = None  # a core.token_stats.Tokens

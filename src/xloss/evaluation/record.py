@@ -87,6 +87,7 @@ class Evaluation:
 
     See Also
     --------
+    token_stats : the loss, the weight and whether the prediction is right, of each row.
     diagnose : why a loss is NaN or infinite.
 
     Examples

@@ -12,13 +12,15 @@ from ..._arrays.inspect import Array
 from ...core import class_slices
 from ...core.call import LossCall
 from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
-from ...core.options import Cotangent, Operands
+from ...core.options import Cotangent, Operands, Outputs
 from ...core.reduce import OVERFLOW_SCALE
+from ...core.token_stats import Tokens
 from ...engines import choose
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .chunks import broadcast_like, rechunk_like, without_empty
 from .labels import CLASS_WEIGHT, CLASSES, LOSS_AND_WEIGHT, SECOND_SUM, STATISTIC, row_labels
+from .tokens import columns, one_row
 
 ROW_ARRAYS = ("sample_weight", "where", "pos_weight")
 Labels = tuple[str, ...]
@@ -271,6 +273,15 @@ def elements(call: LossCall) -> Array:
     graph.prepare_stats()
     more = ("packed", graph.packed, (*graph.rows, STATISTIC))
     return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.compute_dtype))
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, lazily, from chunks of whole rows."""
+    if is_one_row(call):
+        return one_row(*tokens(as_rows(call), asked))
+    o = call.operands
+    graph = _Graph(call._replace(operands=o._replace(x=o.x.rechunk({o.x.ndim - 1: -1}))))
+    return columns(call, graph.map, graph.rows, asked)
 
 
 def weight(call: LossCall) -> Array:

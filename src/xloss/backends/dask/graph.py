@@ -188,6 +188,18 @@ def row_shares(got: Chunks, options: Options, classes: int, compute_dtype: str) 
     return both[..., None, :] if classes else both
 
 
+def tokens(
+    got: Chunks, options: Options, classes: int, compute_dtype: str, asked: Outputs
+) -> Array:
+    """Return losses of whole rows and the numbers beside them, (*rows, numbers) in float64."""
+    o = operands(got)
+    outcome = _evaluate(o, options, classes, asked, Cotangent())
+    xp = namespace(o.x)
+    wide = context(o.x, xp).sum_dtype
+    made = (outcome.rows, *(a for a in outcome.tokens or () if a is not None))
+    return xp.stack([xp.astype(a, wide) for a in made], axis=-1)
+
+
 def _evaluate(
     o: Operands, options: Options, classes: int, outputs: Outputs, cotangent: Cotangent
 ) -> Outcome:

@@ -10,13 +10,15 @@ import numpy as np
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.options import Operands
+from ...core.options import Operands, Outputs
 from ...core.targets import prepare
+from ...core.token_stats import Tokens
 from ..eager.linear import rounded
 from . import backend
 from . import graph as steps
 from .chunks import broadcast_like, rechunk_like, without_empty
 from .labels import CLASSES, FEATURES, row_labels
+from .tokens import one_row
 
 
 def value(call: LossCall) -> Array:
@@ -25,6 +27,13 @@ def value(call: LossCall) -> Array:
         loss = value(backend.as_rows(call))
         return loss[0] if loss.ndim else loss
     return backend.value(_logits(call)[0])
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, lazily."""
+    if backend.is_one_row(call):
+        return one_row(*tokens(backend.as_rows(call), asked))
+    return backend.tokens(_logits(call)[0], asked)
 
 
 def value_and_grad(

@@ -10,8 +10,10 @@ from ..._arrays.context import functional
 from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
+from ...core.options import Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
+from ...core.token_stats import Tokens
 from ...core.weights import Balanced, balance, mean_weights, rescaled
 from ...engines import choose
 from ..eager import dense
@@ -35,6 +37,16 @@ def value_and_grad(
     call = call.of(type(call.operands)(*map(_constant, call.operands)))
     call = balanced(call)
     return dense.value_and_grad(call, wanted, _constant(cotangent))
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
+    if host.takes(call):
+        return host.tokens(call, traced_value, asked)
+    rows = traced_value(call)
+    call = completed(call)
+    call = call.of(type(call.operands)(*map(_constant, call.operands)))
+    return rows, dense.tokens(call, asked)[1]
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]

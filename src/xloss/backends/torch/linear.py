@@ -31,22 +31,22 @@ TWICE = (
 def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     compiling = torch.compiler.is_compiling()
-    arrays = _arguments(call)
+    arrays = arguments(call)
     every: Any = (*call.operands, *arrays)
     if call.group is not None and transformed(every):
         raise RuntimeError("group: not under forward-mode autodiff")
-    if _needs_logits(call, every):
-        return _held(call)
+    if needs_logits(call, every):
+        return whole.value(held(call))
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     if compiling:
         return _traced(call, arrays, recorded)
     if not recorded:
         return default.value(call, partial(run, call, ()))
-    made: Array = _Linear.apply(*arrays, _without(call))  # type: ignore[no-untyped-call]
+    made: Array = _Linear.apply(*arrays, without(call))  # type: ignore[no-untyped-call]
     return made
 
 
-def _needs_logits(call: LossCall, arrays: Any) -> bool:
+def needs_logits(call: LossCall, arrays: Any) -> bool:
     """Tell whether blocks cannot be written in place, because something records operations."""
     if torch.compiler.is_compiling():
         return bool(custom_op.transforming())
@@ -60,7 +60,7 @@ def value_and_grad(
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
         if call.group is None:
-            if _needs_logits(call, (*call.operands, *_arguments(call))):
+            if needs_logits(call, (*call.operands, *arguments(call))):
                 return _held_gradients(call, wanted, cotangent)
             if torch.compiler.is_compiling():
                 return _traced_gradients(call, wanted, cotangent)
@@ -99,21 +99,21 @@ def _view(a: Array | None) -> Array | None:
     return numpy_views.view(a.float() if a.dtype == torch.bfloat16 else a)
 
 
-def _arguments(call: LossCall) -> tuple[Any, ...]:
+def arguments(call: LossCall) -> tuple[Any, ...]:
     """Return the arrays that may have a gradient, in the order of NAMES."""
     o, linear = call.operands, call.linear
     assert linear is not None
     return o.x, linear.weight, linear.bias, o.targets
 
 
-def _without(call: LossCall) -> LossCall:
+def without(call: LossCall) -> LossCall:
     """Return the call without those arrays, for autograd to keep."""
     assert call.linear is not None
     bare = call.linear._replace(weight=None, bias=None)
     return call._replace(operands=call.operands._replace(x=None, targets=None), linear=bare)
 
 
-def _with(call: LossCall, arrays: Any) -> LossCall:
+def with_arrays(call: LossCall, arrays: Any) -> LossCall:
     """Return the call with those arrays."""
     assert call.linear is not None
     x, weight, bias, targets = arrays
@@ -121,10 +121,10 @@ def _with(call: LossCall, arrays: Any) -> LossCall:
     return call._replace(operands=call.operands._replace(x=x, targets=targets), linear=linear)
 
 
-def _held(call: LossCall) -> Array:
-    """Return the loss by way of all logits at once, as torch.func and forward mode need it."""
+def held(call: LossCall) -> LossCall:
+    """Return the call on all logits at once, as torch.func and forward mode need it."""
     o = call.operands._replace(x=_products(call)[3])
-    return whole.value(call._replace(operands=o, linear=None))
+    return call._replace(operands=o, linear=None)
 
 
 def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
@@ -168,17 +168,22 @@ def _held_gradients(
     return got, rounded(call, grads)
 
 
+def keep(ctx: Any, arrays: Any, bare: LossCall) -> None:
+    """Keep for the backward pass what it starts from."""
+    ctx.bare, ctx.grads = bare, None
+    ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
+    ctx.save_for_backward(*arrays)
+    ctx.set_materialize_grads(False)
+
+
 class _Linear(torch.autograd.Function):
     """The loss; for a mean or a sum also the gradients, for a cotangent of 1."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
         *arrays, bare = args
-        call = _with(bare, arrays)
-        ctx.bare, ctx.grads = bare, None
-        ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
-        ctx.save_for_backward(*arrays)
-        ctx.set_materialize_grads(False)
+        call = with_arrays(bare, arrays)
+        keep(ctx, arrays, bare)
         if call.options.reduction == "none":
             return default.value(call, partial(run, call, ()))
         got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
@@ -201,7 +206,7 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
         cotangent, *arrays, bare, wanted, grads = args
-        call = _with(bare, arrays)
+        call = with_arrays(bare, arrays)
         if grads is not None and not (call.cx.on_host and not isfinite(float(cotangent))):
             grads = {name: _scaled(g, cotangent, call.cx) for name, g in grads.items()}
         elif call.options.reduction == "none":
@@ -267,12 +272,20 @@ def _traced_gradients(
 
 def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[Array, ...]:
     """Ask the operation for the loss and for the gradients that are wanted."""
+    made: tuple[Array, ...] = operation(*operation_arguments(call, wanted, cotangent))
+    return made
+
+
+def operation_arguments(
+    call: LossCall, wanted: list[bool], cotangent: Any = None
+) -> tuple[Any, ...]:
+    """Return a call as the operation takes it."""
     o, options, linear = call.operands, call.options, call.linear
     assert linear is not None
     n = call.normalizer
     tensor = torch.is_tensor(n)
-    made: tuple[Array, ...] = _opaque(
-        *_arguments(call),
+    return (
+        *arguments(call),
         o.class_weight,
         o.sample_weight,
         o.where,
@@ -287,10 +300,9 @@ def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[A
         linear.block_rows,
         wanted,
     )
-    return made
 
 
-def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
+def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     """Return the call that an operation's arguments describe, its cotangent, and what it wants."""
     x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = (
         args[:10]
@@ -322,9 +334,9 @@ def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
 
 
 @torch.library.custom_op("xloss::linear_cross_entropy", mutates_args=(), schema=SCHEMA)
-def _opaque(*args: Any) -> Any:
+def operation(*args: Any) -> Any:
     """Return the loss and the gradients that are wanted; empty arrays in place of the others."""
-    call, cotangent, wanted = _call(*args)
+    call, cotangent, wanted = described(*args)
     parts = tuple(name for name in wanted if name != "targets")
 
     def none() -> Array:  # a new one each time: results of an operation share no memory
@@ -346,7 +358,7 @@ def _returned(g: Array, a: Array) -> Array:
     return g.to(a.dtype) if a.dtype == torch.bfloat16 and g.dtype == torch.float32 else g
 
 
-@_opaque.register_fake
+@operation.register_fake
 def _shapes(*args: Any) -> Any:
     # Nothing of xloss is called here: a compiler that traces must not depend on our caches.
     arrays, cotangent, reduction, wanted = args[:4], args[8], args[14], args[16]
@@ -375,7 +387,7 @@ def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
     saved = ctx.saved_tensors
     arrays, wanted = saved[:4], ctx.options[-1]
     if ctx.each:
-        grads = _opaque(*saved[:8], cotangent, *ctx.options)[1:]
+        grads = operation(*saved[:8], cotangent, *ctx.options)[1:]
     else:
         # Not as a 0-d tensor: in bfloat16 the cotangent would be rounded before it multiplies.
         cotangent = cotangent.reshape(1)
@@ -384,4 +396,4 @@ def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
     return (*out, *(None,) * 13)
 
 
-_opaque.register_autograd(_backward, setup_context=_setup)
+operation.register_autograd(_backward, setup_context=_setup)

@@ -16,6 +16,7 @@ from ...core.family import SOFTMAX_KINDS, formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
+from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
 from . import autograd as torch_reduced
@@ -55,10 +56,20 @@ def value(call: LossCall, traced: bool = False) -> Array:
 
 def _recorded(call: LossCall) -> Array:
     """Return row losses recorded by autograd."""
+    out = _applied(call, Outputs())
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _applied(call: LossCall, beside: Outputs) -> Any:
     o = call.operands
     arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
-    return out[0] if isinstance(out, tuple) else out
+    return _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified, beside)  # type: ignore[no-untyped-call]
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses recorded by autograd, and the numbers beside them, which are constants."""
+    rows, _, _, *made = _applied(call, asked)
+    return rows, of_fields(made, asked)
 
 
 def _surrogate(call: LossCall) -> Array:
@@ -131,6 +142,9 @@ def _run(
         grad=None if got.grad is None else tensor(got.grad),
         grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
         stats=None if got.stats is None else tuple(map(tensor, got.stats)),
+        tokens=None
+        if got.tokens is None
+        else tuple(None if a is None else tensor(a) for a in got.tokens),
     )
 
 
@@ -160,24 +174,23 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(*args: Any) -> Any:
         o = Operands(*args[:6])
-        options, classes, clean = args[6:]
-        got = _run(
-            o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX_KINDS)
-        )
-        return (got.rows, *(got.stats or ()))
+        options, classes, clean, beside = args[6:]
+        outputs = beside._replace(rows=True, stats=options.kind in SOFTMAX_KINDS)
+        got = _run(o, options, classes, clean, outputs)
+        return (got.rows, *(got.stats or ()), *(a for a in got.tokens or () if a is not None))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        stats = output[1:]
-        ctx.mark_non_differentiable(*stats)
+        stats = output[1:3]
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:6], *stats)
         ctx.save_for_forward(*inputs[:6], *stats)
-        ctx.options = inputs[6:]
+        ctx.options, ctx.count = inputs[6:9], len(output)
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
-        none = (None,) * 9
+        none = (None,) * 10
         if ups[0] is None:
             return none
         kept = ctx.saved_tensors  # to be read once, under activation checkpointing
@@ -211,7 +224,7 @@ class _Rows(torch.autograd.Function):
                 still = (slope == 0) & ~torch.isfinite(tangent)
                 term = cx.cast(slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
                 out = out + (term.sum(-1) if classes else term)
-        return (out, *(None for _ in kept[6:]))
+        return (out, *(None,) * (ctx.count - 1))
 
 
 def _formula(

@@ -1,0 +1,31 @@
+"""The function that the loss of a case is, with packed arguments where the loss has several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import xloss
+
+from .linear_packing import LINEAR, linear_cross_entropy
+from .token_rows import LINEAR_TOKENS, linear_token_stats, token_stats
+
+OWN: dict[str, Callable[..., Any]] = {
+    LINEAR: linear_cross_entropy,
+    "token_stats": token_stats,
+    LINEAR_TOKENS: linear_token_stats,
+}
+
+
+def loss(name: str) -> Callable[..., Any]:
+    """Return the function that a case of that loss calls."""
+    return OWN.get(name) or getattr(xloss, name)
+
+
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | tuple[int, ...]
+) -> Callable[..., tuple[Any, Any]]:
+    """Return `xloss.value_and_grad`'s function of a loss, packed or not."""
+    if function is linear_cross_entropy:
+        return linear_cross_entropy.value_and_grad(argnums)
+    return xloss.value_and_grad(function, argnums)
