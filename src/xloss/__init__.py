@@ -18,6 +18,7 @@ from .losses.linear import linear_cross_entropy
 from .losses.log_loss import log_loss
 from .losses.nll import nll_loss
 from .losses.parallel import vocab_parallel_cross_entropy
+from .losses.top_k import TopKTargets
 from .ops import (
     effective_count,
     l2_penalty,
@@ -33,6 +34,7 @@ __all__ = [
     "CrossEntropyLoss",
     "EngineUnavailable",
     "Evaluation",
+    "TopKTargets",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "capabilities",

@@ -11,7 +11,7 @@ from . import elementwise, probabilities, softmax
 from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
-from .smoothing import target_gradient
+from .smoothing import few_target_gradient, target_gradient
 from .targets import Targets, prepare, total_weight
 
 TARGETLESS_KINDS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
@@ -162,6 +162,9 @@ def soft_target_gradient(
 ) -> Array:
     """Return the gradient to soft targets of the losses from logits."""
     class_loss = softmax.class_losses(parts, options, cx)
+    if t.few is not None:
+        loss, weight = cotangent.row_loss, cotangent.row_weight
+        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, loss, weight)
     possible = z != -cx.xp.inf
     return target_gradient(
         class_loss,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
+from . import few_classes
 from .options import Options
 from .row_stats import Exponentials, RowStats, exponentials, gaps, log1p_tail
 from .smoothing import absent_if_zero, column, lse_if_weighted, smoothed_targets, uniform_sum
@@ -243,22 +244,12 @@ def gradient(
         h = cx.sum_last(p * nll) if s is None or sums is None else log1p_tail(s, cx) + sums[0]
         g = p * (nll - column(cx, h)) * column(cx, cotangent)
     else:
-        smoothed = smoothed_targets(p, t, options, cx, z != -xp.inf, s)
-        a, others = smoothed.a, smoothed.others
-        if options.kind == "focal_loss":
-            slope = focal(p, q, found.nll, options.gamma, cx)[1]
-            by_label = options.indexed and not options.label_smoothing
-            a = smoothed.a * slope
-            if s is not None and by_label:
-                nll, p_label, q_label = label_parts(s, cx)
-                total = focal(p_label, q_label, nll, options.gamma, cx)[1]
-                total = total if t.label_weight is None else total * t.label_weight
-            else:
-                total = cx.sum_last(a) if sums is None else sums[1]
-            others = column(cx, total)
-            others = xp.where(smoothed.a != 0, 0.0, others) if by_label else others - a
+        if t.few is None:
+            g = _by_targets(z, t, options, cx, found, s, sums)
+        else:
+            g = few_classes.gradient(z, p, q, t.few, t.class_weight, options, cx)
         b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
-        g = (p * others - a * q) * column(cx, b)
+        g = g * column(cx, b)
         if options.z_loss:
             weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
             lse = lse_if_weighted(found.lse, t, cx)
@@ -266,6 +257,34 @@ def gradient(
             g = g + xp.where(p == 0, 0.0, z_cotangent * p)
     slope = softcap_derivative(x, options, cx)
     return g if slope is None else g * slope
+
+
+def _by_targets(
+    z: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    found: SoftmaxParts,
+    s: RowStats | None,
+    sums: Sums | None,
+) -> Array:
+    """Return p_j (A - a_j) - a_j (1 - p_j) of labels or of targets for all classes."""
+    p, q = found.p, found.q
+    smoothed = smoothed_targets(p, t, options, cx, z != -cx.xp.inf, s)
+    a, others = smoothed.a, smoothed.others
+    if options.kind == "focal_loss":
+        slope = focal(p, q, found.nll, options.gamma, cx)[1]
+        by_label = options.indexed and not options.label_smoothing
+        a = smoothed.a * slope
+        if s is not None and by_label:
+            nll, p_label, q_label = label_parts(s, cx)
+            total = focal(p_label, q_label, nll, options.gamma, cx)[1]
+            total = total if t.label_weight is None else total * t.label_weight
+        else:
+            total = cx.sum_last(a) if sums is None else sums[1]
+        others = column(cx, total)
+        others = cx.xp.where(smoothed.a != 0, 0.0, others) if by_label else others - a
+    return p * others - a * q
 
 
 def class_losses(found: SoftmaxParts, options: Options, cx: Context) -> Array:

@@ -16,6 +16,7 @@ from ..core.targets import bounds
 from ..core.value_checks import check_class_weight, check_labels
 from . import _check as check
 from . import _check_linear as check_linear
+from ._check_top_k import refuse
 from ._host_targets import HostData
 from ._prepare import entropy_spec, linear_call, weighed
 
@@ -170,6 +171,7 @@ def weighed_rows(
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
     """Check the labels. Soft targets are refused: a rank would need those of all classes."""
     expected = "an integer array of global class indices"
+    refuse(targets, "a loss of sharded classes", expected)
     t = check.beside("targets", targets, cx, first, expected)
     if dtype_name(t.dtype) not in INTEGERS:
         raise TypeError(f"targets: expected {expected}, got {check.described(targets)}")
