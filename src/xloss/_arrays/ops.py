@@ -37,10 +37,8 @@ class IndexingContext(Context):
         """Put values at x[..., indices] by integer indices."""
         if not self.inplace_ok:
             return Context.scatter_many(self, x, indices, values, first)
-        flat = self.xp.reshape(x, (-1, x.shape[-1]))
-        at = self.arange(flat.shape[0])[:, None], self.xp.reshape(indices, (flat.shape[0], -1))
-        flat[at] = self.xp.reshape(values, at[1].shape)
-        return self.xp.reshape(flat, x.shape)
+        x[self.slots(indices)] = values
+        return x
 
     def take(self, x: Array, labels: Array) -> Array:
         """Return x[labels] by integer indices."""
@@ -240,12 +238,7 @@ class JaxContext(Context):
         self, x: Array, indices: Array, values: Array, first: Array | None = None
     ) -> Array:
         """Put values at x[..., indices]; JAX differentiates an index that comes twice as one."""
-        n = x.shape[:-1]
-        at = [
-            self.xp.reshape(self.arange(m), (m, *(1,) * (len(n) - i)))
-            for i, m in enumerate(n)
-        ]
-        return x.at[(*at, indices)].set(values)
+        return x.at[self.slots(indices)].set(values)
 
     @property
     def fuses_sums(self) -> bool:

@@ -116,6 +116,16 @@ class Context(NamedTuple):
             x = self.scatter(x, indices[..., j], values[..., j])
         return x
 
+    def slots(self, indices: Array) -> tuple[Array, ...]:
+        """Return what reads or writes all x[..., indices] by integer indices of every axis."""
+        rows = indices.shape[:-1]
+        n = len(rows)
+        numbers = (
+            self.xp.reshape(self.arange(m), (*(1,) * i, m, *(1,) * (n - i)))
+            for i, m in enumerate(rows)
+        )
+        return (*numbers, indices)
+
     def take(self, x: Array, labels: Array) -> Array:
         """Return x[labels] for a one-dimensional x; labels must be safe."""
         xp = self.xp

@@ -43,6 +43,9 @@ class Operands(NamedTuple):
     indices: Array | None = None
 
 
+OPERANDS = len(Operands._fields)
+
+
 class Outputs(NamedTuple):
     """What an engine is asked to return."""
 

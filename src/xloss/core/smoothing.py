@@ -163,12 +163,11 @@ def few_target_gradient(
         count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
         nothing = ((class_loss == xp.inf) & (lse == xp.inf)[..., None]) & (total == 0)[..., None]
         uniform = uniform_sum(xp.where(nothing, 0.0, class_loss), possible, t, cx) / count
-    weight = None if few.class_weight is None else cx.cast(few.class_weight, cx.compute_dtype)
-    h = target_gradient(
+    h = slot_target_gradient(
         cx.gather_many(class_loss, few.indices),
         cx.gather_many(possible, few.indices),
         lse,
-        t._replace(probs=cx.cast(few.of_class, cx.compute_dtype), class_weight=weight),
+        t,
         options,
         cx,
         row_cotangent,
@@ -191,8 +190,43 @@ def few_target_gradient(
         if per_weight is not None:
             scale = few.other_weight if t.sample_weight is None else few.other_weight * t.sample_weight
             taken = taken + per_weight * scale
-        h = h - column(cx, xp.where(few.rest > 0, taken, 0.0))
-    return h if few.filled is None else xp.where(few.filled, h, 0.0)
+        taken = column(cx, xp.where(few.rest > 0, taken, 0.0))
+        h = h - (taken if few.filled is None else xp.where(few.filled, taken, 0.0))
+    return h
+
+
+def slot_target_gradient(
+    class_loss: Array,
+    possible: Array,
+    lse: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    row_cotangent: Any,
+    weight_cotangent: Any,
+    uniform: Array | None = None,
+    total: Array | None = None,
+) -> Array:
+    """Return the gradient to listed targets as if nothing were spread, 0 in an empty slot.
+
+    class_loss, possible: (*rows, K) at the slots; uniform, total: as `target_gradient` has them.
+    """
+    few = t.few
+    assert few is not None
+    weight = None if few.class_weight is None else cx.cast(few.class_weight, cx.compute_dtype)
+    h = target_gradient(
+        class_loss,
+        possible,
+        lse,
+        t._replace(probs=cx.cast(few.of_class, cx.compute_dtype), class_weight=weight),
+        options,
+        cx,
+        row_cotangent,
+        weight_cotangent,
+        uniform,
+        total,
+    )
+    return h if few.filled is None else cx.xp.where(few.filled, h, 0.0)
 
 
 def uniform_sum(class_loss: Array, possible: Array, t: Targets, cx: Context) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
 from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
-from . import generic
+from . import few_classes, generic
 from .cpu import engine as cpu
 from .cuda import engine as cuda
 
@@ -95,8 +95,12 @@ def choose(o: Operands, options: Options, cx: Context) -> Engine:
     """Return the engine that the options name, or the first that takes the call."""
     if options.engine is None:
         candidate: Engine = cpu if cx.on_host or cx.library in cpu.TRACED else cuda
+        if o.indices is not None:
+            candidate = few_classes.over(candidate)
         return candidate if candidate.refuses(o, options, cx) is None else generic
     engine = _ENGINES[options.engine]
+    if o.indices is not None and engine.compiled:
+        engine = few_classes.over(engine)
     reason = engine.unavailable() or engine.refuses(o, options, cx)
     if reason is not None:
         raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")

@@ -18,7 +18,15 @@ from ...engines import choose
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .chunks import broadcast_like, rechunk_like, without_empty
-from .labels import CLASS_WEIGHT, CLASSES, LOSS_AND_WEIGHT, SECOND_SUM, STATISTIC, row_labels
+from .labels import (
+    CLASS_WEIGHT,
+    CLASSES,
+    LOSS_AND_WEIGHT,
+    SECOND_SUM,
+    SLOTS,
+    STATISTIC,
+    row_labels,
+)
 
 ROW_ARRAYS = ("sample_weight", "where", "pos_weight")
 Labels = tuple[str, ...]
@@ -32,7 +40,9 @@ class _Graph:
         self.call, self.options, self.classes = call, call.options, call.classes
         o = call.operands
         n = o.x.ndim
-        self.x = without_empty(o.x) if call.classes else o.x
+        few = o.indices is not None
+        x = o.x.rechunk({n - 1: -1}) if few else o.x  # a list may name classes of every chunk
+        self.x = without_empty(x) if call.classes else x
         axes = tuple(range(n))
         row_axes = axes[:-1] if call.classes else axes
         self.row_axes = row_axes
@@ -42,7 +52,15 @@ class _Graph:
         self.soft = bool(call.classes and soft)
         self.targets = o.targets
         if o.targets is not None:
-            self.targets = rechunk_like("targets", o.targets, self.x, axes if soft else row_axes)
+            along = axes if soft and not few else row_axes
+            self.targets = rechunk_like("targets", o.targets, self.x, along)
+        self.indices = None
+        self.target_index = self.index if self.soft else self.rows
+        if few:
+            self.targets = self.targets.rechunk({n - 1: -1})
+            indices = o.indices.rechunk({n - 1: -1})  # type: ignore[union-attr]
+            self.indices = rechunk_like("targets: indices", indices, self.x, row_axes)
+            self.target_index = (*self.rows, SLOTS)
         self.row_arrays = {
             name: broadcast_like(name, a, self.x, row_axes)
             for name in ROW_ARRAYS
@@ -87,7 +105,8 @@ class _Graph:
             add("x", self.x, self.index)
             add("class_ids", self.class_ids, (CLASSES,))
         if x or not self.soft:
-            add("targets", self.targets, self.index if self.soft else self.rows)
+            add("targets", self.targets, self.target_index)
+            add("indices", self.indices, self.target_index)
         for name, array in self.row_arrays.items():
             add(name, array, self.rows)
         if x or not self.soft:
@@ -180,7 +199,8 @@ class _Graph:
             more.append((name, value, self.rows if per_row else ()))
         target: Any = self.x if want == "x" else self.targets
         step = steps.gradient_x if want == "x" else steps.gradient_targets
-        return self.map(step, self.index, *more, dtype=target.dtype)
+        index = self.index if want == "x" else self.target_index
+        return self.map(step, index, *more, dtype=target.dtype)
 
 
 def value(call: LossCall) -> Array:

@@ -13,7 +13,7 @@ from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS, formula_gradients
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import OPERANDS, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
 from ...core.weights import mean_weights
@@ -56,8 +56,7 @@ def value(call: LossCall, traced: bool = False) -> Array:
 def _recorded(call: LossCall) -> Array:
     """Return row losses recorded by autograd."""
     o = call.operands
-    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
+    out = _Rows.apply(*o, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
     return out[0] if isinstance(out, tuple) else out
 
 
@@ -78,6 +77,7 @@ def _surrogate(call: LossCall) -> Array:
         o.sample_weight,
         o.where,
         o.pos_weight,
+        o.indices,
     )
     rows: Any = (
         choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
@@ -159,8 +159,8 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        o = Operands(*args[:6])
-        options, classes, clean = args[6:]
+        o = Operands(*args[:OPERANDS])
+        options, classes, clean = args[OPERANDS:]
         got = _run(
             o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX_KINDS)
         )
@@ -171,17 +171,17 @@ class _Rows(torch.autograd.Function):
         stats = output[1:]
         ctx.mark_non_differentiable(*stats)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:6], *stats)
-        ctx.save_for_forward(*inputs[:6], *stats)
-        ctx.options = inputs[6:]
+        ctx.save_for_backward(*inputs[:OPERANDS], *stats)
+        ctx.save_for_forward(*inputs[:OPERANDS], *stats)
+        ctx.options = inputs[OPERANDS:]
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
-        none = (None,) * 9
+        none = (None,) * (OPERANDS + 3)
         if ups[0] is None:
             return none
         kept = ctx.saved_tensors  # to be read once, under activation checkpointing
-        o, stats = Operands(*kept[:6]), kept[6:]
+        o, stats = Operands(*kept[:OPERANDS]), kept[OPERANDS:]
         options, classes, clean = ctx.options
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
@@ -200,7 +200,7 @@ class _Rows(torch.autograd.Function):
         options, classes, clean = ctx.options
         with following():
             kept = primals(*ctx.saved_tensors)
-            o = Operands(*kept[:6])
+            o = Operands(*kept[:OPERANDS])
             g, h = _formula(o, options, classes, clean, 1.0)
             cx = _context(o, clean)
             out: Any = 0.0
@@ -211,7 +211,7 @@ class _Rows(torch.autograd.Function):
                 still = (slope == 0) & ~torch.isfinite(tangent)
                 term = cx.cast(slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
                 out = out + (term.sum(-1) if classes else term)
-        return (out, *(None for _ in kept[6:]))
+        return (out, *(None for _ in kept[OPERANDS:]))
 
 
 def _formula(
