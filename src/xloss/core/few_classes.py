@@ -65,7 +65,8 @@ def prepare(
     if options.rest == "uniform":
         total = cx.sum_last(probs)
         new = _new(first, listed)
-        others = classes - _count(new, indices, cx)
+        one = xp.ones_like(probs)
+        others = classes - cx.sum_last(one if new is None else xp.where(new, one, 0.0))
         rest = xp.where((total < 1) & (others > 0), 1.0 - total, 0.0)
         if weight is not None and class_weight is not None:
             of_listed = weight if new is None else xp.where(new, weight, 0.0)
@@ -109,11 +110,6 @@ def _by_class(
 def _new(first: Array | None, listed: Array | None) -> Array | None:
     """Mark one slot of each listed class; None where every slot has a class of its own."""
     return listed if first is None else first if listed is None else first & listed
-
-
-def _count(mask: Array | None, like: Array, cx: Context) -> Any:
-    """Count what is marked along the last axis, in the sums' dtype; None marks everything."""
-    return float(like.shape[-1]) if mask is None else cx.sum_last(cx.cast(mask, cx.compute_dtype))
 
 
 def _dot(a: Array, weight: Array | None, cx: Context) -> Array:

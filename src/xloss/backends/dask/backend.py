@@ -104,12 +104,12 @@ class _Graph:
         if x:
             add("x", self.x, self.index)
             add("class_ids", self.class_ids, (CLASSES,))
-        if x or not self.soft:
+        if x or not self.soft or self.indices is not None:
             add("targets", self.targets, self.target_index)
             add("indices", self.indices, self.target_index)
         for name, array in self.row_arrays.items():
             add(name, array, self.rows)
-        if x or not self.soft:
+        if x or not self.soft or self.indices is not None:
             add("class_weight", self.class_weight, (CLASS_WEIGHT,))
         for name, array, index in more:
             add(name, array, index)
@@ -296,7 +296,7 @@ def elements(call: LossCall) -> Array:
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator, lazily."""
     graph = _Graph(as_rows(call) if is_one_row(call) else call)
-    if call.options.indexed:
+    if call.options.indexed or graph.indices is not None:
         return graph.map(steps.weights, graph.rows, x=False).sum()
     return graph.rows_and_weights()[1].sum()
 
