@@ -191,18 +191,43 @@ def entries(p: Array, q: Array, a: Array, total: Array) -> Array:
     return p * (total[..., None] - a) - a * q
 
 
+class SlotParts(NamedTuple):
+    """The softmax at the slots, (*rows, K) each, in the sums' dtype."""
+
+    p: Array
+    q: Array  # 1 - p
+
+
+def slot_parts(gap: Array, maxima: Array, tail_sum: Array, cx: Context) -> SlotParts:
+    """Return the softmax at the slots from row statistics; gap: m - z there."""
+    xp = cx.xp
+    inv = xp.where(maxima == -xp.inf, xp.nan, 1.0 / (1.0 + tail_sum))[..., None]
+    e = xp.exp(-gap)
+    q = xp.where(gap == 0, tail_sum[..., None], 1.0 + (tail_sum[..., None] - e)) * inv
+    return SlotParts(e * inv, q)
+
+
+class Parts(NamedTuple):
+    """Two parts of p_j (A - a_j) - a_j (1 - p_j): of all classes as if unlisted, and of the slots."""
+
+    unlisted: Array  # (*rows, classes)
+    slots: Array  # (*rows, K), in the sums' dtype
+
+
 def gradient(
     z: Array,
     p: Array,
     q: Array,
+    at: SlotParts,
     few: FewTargets,
     class_weight: Array | None,
     options: Options,
     cx: Context,
-) -> Array:
-    """Return p_j (A - a_j) - a_j (1 - p_j), (*rows, classes), before weights and cotangent.
+) -> Parts:
+    """Return the gradient before weights and cotangent; z, p and q = 1 - p: (*rows, classes).
 
-    The classes that are not listed share one formula, whose value at the listed ones is replaced.
+    The classes that are not listed share one formula, whose value at the listed ones is to be
+    replaced: as the last step, so that a compiler can replace it in the result itself.
     """
     xp = cx.xp
     eps = options.label_smoothing
@@ -211,32 +236,27 @@ def gradient(
     kept = 1.0 - eps
     total = kept * _dot(few.probs, few.class_weight, cx)
     rest = spread(z, few, class_weight, cx)
-    of_class = few.of_class
+    possible = z != -xp.inf
+    at_slots = own = kept * few.of_class
     level: Any = None
     if rest is not None:
         total = total + kept * rest.each * rest.weight
         level = kept * rest.each
         if few.listed is not None:
-            of_class = xp.where(few.listed, of_class, rest.each[..., None])
-    at_slots = kept * of_class
-    possible = z != -xp.inf
+            at_slots = xp.where(few.listed, own, level[..., None])
     if eps > 0:
-        t = cx.sum_last(few.probs) if rest is None else cx.sum_last(few.probs) + rest.placed
+        t = cx.sum_last(few.probs)
+        t = t if rest is None else t + rest.placed
         share = eps * t / cx.sum_last(cx.cast(possible, cx.compute_dtype))
-        weights = xp.where(possible, w + xp.zeros_like(z), 0.0)
-        total = total + share * cx.sum_last(weights)
+        total = total + share * cx.sum_last(xp.where(possible, w + xp.zeros_like(z), 0.0))
         level = share if level is None else level + share
         at_slots = at_slots + share[..., None]
+    column = cx.cast(total, cx.compute_dtype)[..., None]
     if level is None:
-        g = p * cx.cast(total, cx.compute_dtype)[..., None]
+        unlisted = p * column
     else:
         even = xp.where(possible, w * cx.cast(level, cx.compute_dtype)[..., None], 0.0)
-        g = p * (cx.cast(total, cx.compute_dtype)[..., None] - even) - even * q
-        if eps > 0 or few.listed is not None:
-            # A masked class has no part of what is spread evenly.
-            masked = ~cx.gather_many(possible, few.indices)
-            own = kept * few.of_class
-            at_slots = xp.where(masked, own, at_slots)
-    p_slots, q_slots = (cx.cast(cx.gather_many(a, few.indices), cx.sum_dtype) for a in (p, q))
-    made = entries(p_slots, q_slots, slot_weight * at_slots, total)
-    return cx.scatter_many(g, few.indices, cx.cast(made, g.dtype), few.first)
+        unlisted = p * (column - even) - even * q
+        # A masked class has no part of what is spread evenly.
+        at_slots = xp.where(cx.gather_many(possible, few.indices), at_slots, own)
+    return Parts(unlisted, entries(at.p, at.q, slot_weight * at_slots, total))

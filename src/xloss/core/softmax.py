@@ -244,10 +244,7 @@ def gradient(
         h = cx.sum_last(p * nll) if s is None or sums is None else log1p_tail(s, cx) + sums[0]
         g = p * (nll - column(cx, h)) * column(cx, cotangent)
     else:
-        if t.few is None:
-            g = _by_targets(z, t, options, cx, found, s, sums)
-        else:
-            g = few_classes.gradient(z, p, q, t.few, t.class_weight, options, cx)
+        g = _by_targets(z, t, options, cx, found, s, sums)
         b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
         g = g * column(cx, b)
         if options.z_loss:
@@ -257,6 +254,38 @@ def gradient(
             g = g + xp.where(p == 0, 0.0, z_cotangent * p)
     slope = softcap_derivative(x, options, cx)
     return g if slope is None else g * slope
+
+
+def list_gradient(
+    x: Array,
+    z: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Any,
+    found: SoftmaxParts,
+    at: few_classes.SlotParts,
+) -> tuple[Array, Array]:
+    """Return the gradient of targets of a few classes: of all classes as if unlisted, of the slots.
+
+    (*rows, classes), and (*rows, K), whose entries belong in its place at the listed classes.
+    """
+    xp, few = cx.xp, t.few
+    assert few is not None
+    parts = few_classes.gradient(z, found.p, found.q, at, few, t.class_weight, options, cx)
+    b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
+    g = parts.unlisted * column(cx, b)
+    slots = parts.slots * (b if isinstance(b, float) or b.ndim == 0 else b[..., None])
+    if options.z_loss:
+        weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
+        lse = cx.cast(lse_if_weighted(found.lse, t, cx), cx.sum_dtype)
+        slope = 2.0 * options.z_loss * weighted * lse
+        g = g + xp.where(found.p == 0, 0.0, column(cx, slope) * found.p)
+        slots = slots + xp.where(at.p == 0, 0.0, slope[..., None] * at.p)
+    if options.softcap is not None:
+        g = g * softcap_derivative(x, options, cx)
+        slots = slots * softcap_derivative(cx.gather_many(x, few.indices), options, cx)
+    return g, slots
 
 
 def _by_targets(

@@ -7,7 +7,6 @@ from which the loss and the gradients of the listed classes follow by core's for
 
 from __future__ import annotations
 
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -22,12 +21,6 @@ from ..core.smoothing import slot_target_gradient
 from ..core.targets import Targets, prepare, total_weight
 from . import generic
 from .memory_checks import check_gradient, fits
-
-
-@cache
-def over(engine: Any) -> FewClasses:
-    """Return the engine that takes a few classes a row by way of a compiled one."""
-    return FewClasses(engine)
 
 
 class FewClasses:
@@ -158,10 +151,7 @@ class FewClasses:
             rows = cx.cast(rows, cx.compute_dtype)
         row: Any = cotangent.row_loss
         if grad is not None:
-            inv = xp.where(s.max == -xp.inf, xp.nan, 1.0 / (1.0 + s.tail_sum))[..., None]
-            e = xp.exp(-gap)
-            p, tail_sum = e * inv, s.tail_sum[..., None]
-            q = xp.where(gap == 0, tail_sum, 1.0 + (tail_sum - e)) * inv
+            p, q = few_classes.slot_parts(gap, s.max, s.tail_sum, cx)
             a = few.of_class if few.class_weight is None else few.of_class * few.class_weight
             made = few_classes.entries(p, q, a, sums[0])
             made = made * _column(row if t.sample_weight is None else row * t.sample_weight)

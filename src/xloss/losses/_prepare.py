@@ -256,6 +256,7 @@ def elements_call(
     at = -1
     if not binary:
         at, classes = check.class_axis(first, x, axis)
+    check_top_k.refuse(targets, name, f"a floating array of the shape of {first}")
     host_data = HostData(targets, None, sample_weight, where)
     t, indexed = check.element_targets(x, targets, cx, first, binary=binary)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
