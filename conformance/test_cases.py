@@ -15,6 +15,7 @@ import xloss
 from xloss_conformance.case import BINARY, DTYPES, LAYOUTS, LOSSES, Case
 from xloss_conformance.cases import case, catalogue
 from xloss_conformance.subjects import Xloss
+from xloss_conformance.top_k import TOP_K
 from xloss_conformance.verdict import judge
 
 CROSS_ENTROPY = {
@@ -57,7 +58,9 @@ def wrong(one: Case) -> list[str]:
         rows = one.x.shape[: one.axis % one.x.ndim] + one.x.shape[one.axis % one.x.ndim + 1 :]
     if one.loss == "linear_cross_entropy" and one.targets is not None:
         rows = one.targets.shape[:1]
-    options = set(inspect.signature(getattr(xloss, one.loss)).parameters)
+    named = "cross_entropy" if one.loss == TOP_K else one.loss
+    options = set(inspect.signature(getattr(xloss, named)).parameters)
+    options |= {"rest"} if one.loss == TOP_K else set()
     none = one.options.get("reduction", "none" if one.loss == "entropy" else "mean") == "none"
     found = {
         "no reason": not one.reason or one.reason.endswith("."),

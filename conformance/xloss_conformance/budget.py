@@ -33,6 +33,7 @@ from .formats import FORMATS
 from .packed import LINEAR
 from .scales import scales_of
 from .subject import Traits
+from .top_k import TOP_K, dense_case
 
 BASE, OTHER = 4.0, 6.0
 
@@ -76,6 +77,8 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     """Return what the contract allows a subject in a case."""
     if case.loss == LINEAR:
         return _linear(case, arguments, expected, traits)
+    if case.loss == TOP_K:
+        return _top_k(case, arguments, expected, traits)
     options = arguments.options
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
@@ -101,6 +104,23 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
         grad = grad + 24.0 * compiled
         grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
     return Budget(value, scales[0], grad, scales[1], targets, scales[2])
+
+
+def _top_k(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
+    """Return that of soft targets written out.
+
+    A slot's gradient is its class's less the mean of the other classes': two terms of that size.
+    """
+    dense = dense_case(case, arguments, traits)
+    made = budget(*dense[:2], expected._replace(grad_targets=None), dense[2])
+    scale = scales_of(*dense[:2], expected, dense[2])[2]
+    largest = np.broadcast_to(scale, dense[1].x.shape).max(-1, keepdims=True)
+    cap = float(arguments.options.get("softcap") or 0.0)
+    targets = np.asarray(2 * BASE + 2 * cap)
+    bits = FORMATS[arguments.dtype][0]
+    if bits < 24:
+        targets = 0.5 + targets * 2.0 ** (bits - 24)
+    return made._replace(targets=targets, targets_scale=largest)
 
 
 def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:

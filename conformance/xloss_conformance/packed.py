@@ -14,6 +14,7 @@ import numpy as np
 import xloss
 
 from .case import Array, Case
+from .top_k import TOP_K, top_k_cross_entropy
 
 LINEAR = "linear_cross_entropy"
 
@@ -94,11 +95,19 @@ def value_and_grad(
     function: Callable[..., Any], argnums: int | tuple[int, ...]
 ) -> Callable[..., tuple[Any, Any]]:
     """Return `xloss.value_and_grad`'s function of a loss, packed or not."""
-    if function is linear_cross_entropy:
-        return linear_cross_entropy.value_and_grad(argnums)
+    if function is linear_cross_entropy or function is top_k_cross_entropy:
+        made: Callable[..., tuple[Any, Any]] = function.value_and_grad(argnums)  # type: ignore[attr-defined]
+        return made
     return xloss.value_and_grad(function, argnums)
+
+
+def public(name: str) -> Callable[..., Any]:
+    """Return the public function that a case of that loss is about."""
+    function: Callable[..., Any] = getattr(xloss, "cross_entropy" if name == TOP_K else name)
+    return function
 
 
 def loss(name: str) -> Callable[..., Any]:
     """Return the xloss function that a case of that loss calls."""
-    return linear_cross_entropy if name == LINEAR else getattr(xloss, name)
+    own = {LINEAR: linear_cross_entropy, TOP_K: top_k_cross_entropy}
+    return own[name] if name in own else getattr(xloss, name)

@@ -19,6 +19,7 @@ from .homes.base import rounded
 from .report.snippet import xloss_call
 from .running import Called, run
 from .subject import Differs, Outcome, Traits
+from .top_k import TOP_K
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Xloss:
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
         of = home(self.library)
-        alone = of.same_bits or (self.compiled and case.loss == "cross_entropy")
+        alone = of.same_bits or (self.compiled and case.loss in ("cross_entropy", TOP_K))
         return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:

@@ -1,4 +1,4 @@
-"""Targets of a few classes a row are the same soft targets written out, and never are written out."""
+"""Targets of a few classes a row are the same as soft targets that are written out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import xloss
 from xloss import TopKTargets, cross_entropy, linear_cross_entropy, value_and_grad
 
 ROWS, CLASSES = 5, 7
 # A class in two slots, an empty slot, a class of probability 0, and a list that adds up to 1.
 INDICES = np.array([[0, 1, 1], [2, 3, 4], [6, -100, 5], [1, 2, 0], [3, 6, 2]])
-LISTED = np.array([[0.5, 0.125, 0.25], [0.25, 0.0, 0.5], [0.125, 9.0, 0.25], [0.5, 0.25, 0.25]] + [[0.375] * 3])
+LISTED = np.array(
+    [[0.5, 0.125, 0.25], [0.25, 0.0, 0.5], [0.125, 9.0, 0.25], [0.5, 0.25, 0.25], [0.375] * 3]
+)
 RNG = np.random.default_rng(20261126)
 LOGITS = np.round(RNG.normal(size=(ROWS, CLASSES)) * 3, 2)
 WEIGHT = np.array([0.5, 2.0, 1.0, 0.25, 1.5, 0.0, 1.0])
@@ -44,7 +45,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def written_out(rest: str, indices: np.ndarray = INDICES, listed: np.ndarray = LISTED) -> np.ndarray:
+def written_out(
+    rest: str, indices: np.ndarray = INDICES, listed: np.ndarray = LISTED
+) -> np.ndarray:
     """The soft targets of all classes, by the definition."""
     t = np.zeros((len(indices), CLASSES))
     for row, (places, probs) in enumerate(zip(indices, listed, strict=True)):

@@ -23,6 +23,7 @@ FILES = (
     "binary",
     "divergence",
     "linear",
+    "top_k",
     "ranges",
 )
 

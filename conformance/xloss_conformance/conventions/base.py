@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-import xloss
-
 from ..case import BINARY, CLASS, Array, Case
-from ..packed import LINEAR, called
+from ..packed import LINEAR, called, public
 from ..subject import Differs
 
 
@@ -40,7 +38,7 @@ class Convention:
 
     def needs(self, case: Case) -> set[str]:
         """Return the options that the case cannot do without: those that are no default."""
-        own = inspect.signature(getattr(xloss, case.loss)).parameters
+        own = inspect.signature(public(case.loss)).parameters
         return {
             k
             for k, v in case.options.items()

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..case import FLOATING, Array, Case
 from ..packed import LINEAR
+from ..top_k import TOP_K
 
 SMALL = 64  # entries that a literal may have
 FIRST = 8  # entries of a larger result that are printed
@@ -204,8 +205,8 @@ def text(case: Case, values: Array | None, dtype: str) -> str:
 
 def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str) -> list[str]:
     """Return the lines that call xloss on a library's arrays and print what comes of it."""
-    linear = case.loss == LINEAR
-    loss = case.loss if linear else f"xloss.{case.loss}"
+    home = {LINEAR: "packed", TOP_K: "top_k"}.get(case.loss)
+    loss = case.loss if home else f"xloss.{case.loss}"
     arguments = ("x" if case.targets is None else "x, targets") + keywords(case)
     leaves = "x, targets" if case.to_targets else "x"
     grads = "gradient, to_targets" if case.to_targets else "gradient"
@@ -242,7 +243,7 @@ def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str)
     return [
         *library_imports(library, dtype),
         "import xloss",
-        *([f"from xloss_conformance.packed import {LINEAR}"] if linear else []),
+        *([f"from xloss_conformance.{home} import {loss}"] if home else []),
         "",
         *as_arrays(case, library, dtype),
         *body,

@@ -282,16 +282,14 @@ def formula_gradients(
 ) -> tuple[Array, Array | None]:
     """Return both gradients by plain operations that an autodiff can follow to any order.
 
-    `softmax_parts`, `sigmoid_parts` and `slot_parts` bring derivative rules of their own: the derivative that
-    autodiff takes of a maximum is wrong where logits tie.
+    `softmax_parts`, `sigmoid_parts` and `slot_parts` bring derivative rules of their own: the
+    derivative that autodiff takes of a maximum is wrong where logits tie.
     """
     with cx.quiet():
         t = prepare(o, options, cx, classes)
         x = cx.cast(o.x, cx.compute_dtype)
         selected = select_cotangent(cotangent, t, cx)
-        g, h = _formula(
-            x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts
-        )
+        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts)
         # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
         if t.few is None:
             g = select_gradient(g, t, options, cx, cotangent)

@@ -183,7 +183,11 @@ def target_sums(
         counted, terms = counted & (class_weight != 0), class_weight * terms
     gaps = cx.sum_last(xp.where(counted, terms, 0.0))
     weight = weight + rest.each * rest.weight
-    return weight, total + rest.placed, weighted_gap + xp.where(rest.each == 0, 0.0, rest.each * gaps)
+    return (
+        weight,
+        total + rest.placed,
+        weighted_gap + xp.where(rest.each == 0, 0.0, rest.each * gaps),
+    )
 
 
 def entries(p: Array, q: Array, a: Array, total: Array) -> Array:
@@ -208,7 +212,7 @@ def slot_parts(gap: Array, maxima: Array, tail_sum: Array, cx: Context) -> SlotP
 
 
 class Parts(NamedTuple):
-    """Two parts of p_j (A - a_j) - a_j (1 - p_j): of all classes as if unlisted, and of the slots."""
+    """p_j (A - a_j) - a_j (1 - p_j) of all classes as if none was listed, and of the slots."""
 
     unlisted: Array  # (*rows, classes)
     slots: Array  # (*rows, K), in the sums' dtype

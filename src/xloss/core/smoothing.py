@@ -188,7 +188,9 @@ def few_target_gradient(
             z_term = row_cotangent * options.z_loss * cx.cast(lse, cx.sum_dtype) ** 2
             per_weight = z_term if per_weight is None else per_weight + z_term
         if per_weight is not None:
-            scale = few.other_weight if t.sample_weight is None else few.other_weight * t.sample_weight
+            scale = (
+                few.other_weight if t.sample_weight is None else few.other_weight * t.sample_weight
+            )
             taken = taken + per_weight * scale
         taken = column(cx, xp.where(few.rest > 0, taken, 0.0))
         h = h - (taken if few.filled is None else xp.where(few.filled, taken, 0.0))

@@ -236,7 +236,7 @@ def gradient(
     `s` and `sums` must be the statistics and second sums of the whole rows.
     """
     xp = cx.xp
-    p, q = found.p, found.q
+    p = found.p
     if options.kind == "logsumexp":
         g = p * column(cx, cotangent)
     elif options.kind == "entropy":

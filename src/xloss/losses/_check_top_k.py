@@ -36,9 +36,7 @@ def checked(
     if dtype_name(indices.dtype) not in INTEGERS:
         got = check.described(targets.indices)
         raise TypeError(f"targets: indices: expected {INDICES}, got {got}")
-    probs = check.beside(
-        "targets: probabilities", targets.probabilities, cx, first, PROBABILITIES
-    )
+    probs = check.beside("targets: probabilities", targets.probabilities, cx, first, PROBABILITIES)
     if dtype_name(probs.dtype) not in FLOATS:
         got = check.described(targets.probabilities)
         raise TypeError(f"targets: probabilities: expected {PROBABILITIES}, got {got}")

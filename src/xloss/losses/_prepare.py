@@ -84,7 +84,9 @@ def classes_call(
         t, indexed = check.class_targets(x, targets, axis, cx, first)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     on_host = host_data.on_host(validate, cx)
-    validate, reads = check.validate(validate, t if indices is None else indices, cx, on_host=on_host)
+    validate, reads = check.validate(
+        validate, t if indices is None else indices, cx, on_host=on_host
+    )
     options = Options(
         kind=kind or name,
         indexed=indexed,

@@ -54,11 +54,16 @@ class TopKTargets:
     Notes
     -----
     ``argnums=1`` or ``"targets"`` of :func:`value_and_grad` is the gradient to the probabilities;
-    with rest="uniform" it counts what a probability that rises takes from the rest. With class
-    weights, that rest counts in the row weight with the mean weight of the other classes, masked
-    ones among them. Where the axis of the classes is not the last one of the logits, K stands in
-    its place. For JAX the record is a pytree with ``rest`` as a constant, so that it passes
-    through ``jit``, ``vmap`` and ``grad``.
+    with rest="uniform" it counts what a probability that rises takes from the rest. The row weight
+    of a mean knows no logits: the rest counts in it with the mean class weight of all classes that
+    are not in the list, masked ones among them. Where the class axis is not the last one of the
+    logits, K stands in its place. For JAX the record is a pytree with ``rest`` as a constant, so
+    that it passes through ``jit``, ``vmap`` and ``grad``. PyTorch's transformations take the two
+    tensors, and a function of them makes the record.
+
+    The compiled engines take lists with rest="zero" and without smoothing, by the kernels for
+    labels and K numbers a row; all others are computed by the generic one, a block of rows at a
+    time. Losses of classes that are spread over ranks take none.
 
     References
     ----------

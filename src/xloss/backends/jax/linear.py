@@ -275,9 +275,7 @@ def run(
         where = new if o.where is None else new & rows_of(o.where, at)
         targets, sample_weight = rows_of(o.targets, at), rows_of(o.sample_weight, at)
         indices = rows_of(o.indices, at)
-        block = Operands(
-            logits(x), targets, o.class_weight, sample_weight, where, indices=indices
-        )
+        block = Operands(logits(x), targets, o.class_weight, sample_weight, where, indices=indices)
         row_loss = cotangent.row_loss
         if not isinstance(row_loss, float) and row_loss.ndim > 0:
             row_loss = rows_of(row_loss, at)

@@ -133,7 +133,10 @@ def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
     assert linear is not None
     cx = functional(call.cx)
     keep = prepare(
-        o if options.indexed or options.rest else o._replace(targets=None), options, cx, call.classes
+        o if options.indexed or options.rest else o._replace(targets=None),
+        options,
+        cx,
+        call.classes,
     ).row_present
     keep = None if keep is None else keep.unsqueeze(-1)
     x, weight = cx.cast(o.x, cx.compute_dtype), cx.cast(linear.weight, cx.compute_dtype)
