@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mpmath
 import numpy as np
 import pytest
@@ -27,7 +29,12 @@ def test_a_row_by_hand() -> None:
 @pytest.mark.parametrize("rest", ["zero", "uniform"])
 def test_slopes_are_differences(rest: str) -> None:
     x, t = [1.0, -0.5, 2.0, 0.25, -1.0], pack([[2, 0, 2]], np.array([[0.25, 0.125, 0.25]]))[0]
-    options = {"sample_weight": 1.5, "label_smoothing": 0.125, "z_loss": 0.5, "softcap": 4.0}
+    options: dict[str, Any] = {
+        "sample_weight": 1.5,
+        "label_smoothing": 0.125,
+        "z_loss": 0.5,
+        "softcap": 4.0,
+    }
     options["weight"] = [1.0, 2.0, 0.5, 1.5, 1.0]
     made = row(x, t, rest, **options)
     h = 2.0**-20

@@ -121,8 +121,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
     if case.index and ignore is not None and t is not None:
         labels = t.ravel().tolist()  # exact, of any integer dtype
         keep = keep & np.asarray([label != ignore for label in labels], bool)
-    if case.loss == TOP_K:
-        keep = keep & ~top_k.absent(np.stack(rows_t))
+    if case.loss == TOP_K and t is not None:
+        keep = keep & ~top_k.absent(t.reshape(count, -1))
     by_row = {}
     if "pos_weight" in options:
         by_row = {"pos_weight": np.broadcast_to(options.pop("pos_weight"), shape).ravel()}

@@ -96,7 +96,7 @@ def value_and_grad(
 ) -> Callable[..., tuple[Any, Any]]:
     """Return `xloss.value_and_grad`'s function of a loss, packed or not."""
     if function is linear_cross_entropy or function is top_k_cross_entropy:
-        made: Callable[..., tuple[Any, Any]] = function.value_and_grad(argnums)  # type: ignore[attr-defined]
+        made: Callable[..., tuple[Any, Any]] = function.value_and_grad(argnums)
         return made
     return xloss.value_and_grad(function, argnums)
 
@@ -109,5 +109,8 @@ def public(name: str) -> Callable[..., Any]:
 
 def loss(name: str) -> Callable[..., Any]:
     """Return the xloss function that a case of that loss calls."""
-    own = {LINEAR: linear_cross_entropy, TOP_K: top_k_cross_entropy}
-    return own[name] if name in own else getattr(xloss, name)
+    own: dict[str, Callable[..., Any]] = {
+        LINEAR: linear_cross_entropy,
+        TOP_K: top_k_cross_entropy,
+    }
+    return own.get(name) or public(name)

@@ -57,8 +57,8 @@ class _Graph:
         self.indices = None
         self.target_index = self.index if self.soft else self.rows
         if few:
-            self.targets = self.targets.rechunk({n - 1: -1})
-            indices = o.indices.rechunk({n - 1: -1})  # type: ignore[union-attr]
+            probs, indices = (a.rechunk({n - 1: -1}) for a in (self.targets, o.indices))  # type: ignore[union-attr]
+            self.targets = probs
             self.indices = rechunk_like("targets: indices", indices, self.x, row_axes)
             self.target_index = (*self.rows, SLOTS)
         self.row_arrays = {
