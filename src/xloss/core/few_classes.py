@@ -14,6 +14,15 @@ from .._arrays.inspect import Array, compiling
 from .options import Operands, Options
 
 
+class Spread(NamedTuple):
+    """The part of a row's targets that is spread evenly, and what it adds up to; (*rows) each."""
+
+    each: Array  # the target of each other class that is possible; 0 where there is none
+    placed: Array  # the sum of these
+    weight: Array  # Σ w over those classes
+    mask: Array  # (*rows, classes), the other classes that are possible
+
+
 class FewTargets(NamedTuple):
     """The listed targets of a block, (*rows, K) where nothing else is said.
 
@@ -29,6 +38,7 @@ class FewTargets(NamedTuple):
     class_weight: Array | None  # of the slot's class, in the sums' dtype
     rest: Array | None  # (*rows), what "uniform" spreads over the other classes; None: nothing
     other_weight: Array | float  # (*rows), the mean class weight of the other classes
+    spread_ahead: Spread | None = None  # of these rows' logits, where it is known already
 
 
 def prepare(
@@ -117,19 +127,10 @@ def _dot(a: Array, weight: Array | None, cx: Context) -> Array:
     return cx.sum_last(a if weight is None else cx.xp.where(weight == 0, 0.0, a * weight))
 
 
-class Spread(NamedTuple):
-    """The part of a row's targets that is spread evenly, and what it adds up to; (*rows) each."""
-
-    each: Array  # the target of each other class that is possible; 0 where there is none
-    placed: Array  # the sum of these
-    weight: Array  # Σ w over those classes
-    mask: Array  # (*rows, classes), the other classes that are possible
-
-
 def spread(z: Array, few: FewTargets, class_weight: Array | None, cx: Context) -> Spread | None:
     """Spread the rest over the possible classes that are not listed; z: (*rows, classes)."""
-    if few.rest is None:
-        return None
+    if few.rest is None or few.spread_ahead is not None:
+        return few.spread_ahead
     xp = cx.xp
     possible = z != -xp.inf
     stays = xp.zeros_like(few.indices) != 0
@@ -211,56 +212,62 @@ def slot_parts(gap: Array, maxima: Array, tail_sum: Array, cx: Context) -> SlotP
     return SlotParts(e * inv, q)
 
 
-class Parts(NamedTuple):
-    """p_j (A - a_j) - a_j (1 - p_j) of all classes as if none was listed, and of the slots."""
+class Levels(NamedTuple):
+    """The weighted, smoothed targets a of a row, by what makes them."""
 
-    unlisted: Array  # (*rows, classes)
-    slots: Array  # (*rows, K), in the sums' dtype
+    total: Array  # A = Σ a, (*rows), in the sums' dtype
+    at_slots: Array  # a of the class of each slot, (*rows, K), likewise
+    even: Array | None  # what a possible class that is not listed has before its weight, (*rows)
 
 
-def gradient(
-    z: Array,
-    p: Array,
-    q: Array,
-    at: SlotParts,
-    few: FewTargets,
-    class_weight: Array | None,
-    options: Options,
-    cx: Context,
-) -> Parts:
-    """Return the gradient before weights and cotangent; z, p and q = 1 - p: (*rows, classes).
-
-    The classes that are not listed share one formula, whose value at the listed ones is to be
-    replaced: as the last step, so that a compiler can replace it in the result itself.
-    """
+def levels(
+    z: Array, few: FewTargets, class_weight: Array | None, options: Options, cx: Context
+) -> Levels:
+    """Return the weighted, smoothed targets of whole rows; z: (*rows, classes)."""
     xp = cx.xp
     eps = options.label_smoothing
-    w: Any = 1.0 if class_weight is None else class_weight
-    slot_weight: Any = 1.0 if few.class_weight is None else few.class_weight
     kept = 1.0 - eps
     total = kept * _dot(few.probs, few.class_weight, cx)
     rest = spread(z, few, class_weight, cx)
-    possible = z != -xp.inf
     at_slots = own = kept * few.of_class
-    level: Any = None
+    even = None
     if rest is not None:
         total = total + kept * rest.each * rest.weight
-        level = kept * rest.each
+        even = kept * rest.each
         if few.listed is not None:
-            at_slots = xp.where(few.listed, own, level[..., None])
+            at_slots = xp.where(few.listed, own, even[..., None])
     if eps > 0:
+        possible = z != -xp.inf
         t = cx.sum_last(few.probs)
         t = t if rest is None else t + rest.placed
-        share = eps * t / cx.sum_last(cx.cast(possible, cx.compute_dtype))
-        total = total + share * cx.sum_last(xp.where(possible, w + xp.zeros_like(z), 0.0))
-        level = share if level is None else level + share
+        count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
+        weight = count
+        if class_weight is not None:
+            weight = cx.sum_last(xp.where(possible, class_weight, 0.0))
+        share = eps * t / count
+        total = total + share * weight
+        even = share if even is None else even + share
         at_slots = at_slots + share[..., None]
-    column = cx.cast(total, cx.compute_dtype)[..., None]
-    if level is None:
-        unlisted = p * column
-    else:
-        even = xp.where(possible, w * cx.cast(level, cx.compute_dtype)[..., None], 0.0)
-        unlisted = p * (column - even) - even * q
+    if even is not None:
         # A masked class has no part of what is spread evenly.
-        at_slots = xp.where(cx.gather_many(possible, few.indices), at_slots, own)
-    return Parts(unlisted, entries(at.p, at.q, slot_weight * at_slots, total))
+        at_slots = xp.where(cx.gather_many(z, few.indices) == -xp.inf, own, at_slots)
+    if few.class_weight is not None:
+        at_slots = at_slots * few.class_weight
+    return Levels(total, at_slots, even)
+
+
+def gradient(
+    z: Array, p: Array, q: Array, found: Levels, class_weight: Array | None, cx: Context
+) -> Array:
+    """Return p_j (A - a_j) - a_j (1 - p_j) of all classes as if none was listed.
+
+    z, p and q = 1 - p are (*rows, classes). Its values at the listed classes are to be replaced by
+    `entries`, as the last step, so that a compiler can replace them in the result itself.
+    """
+    xp = cx.xp
+    total = cx.cast(found.total, cx.compute_dtype)[..., None]
+    if found.even is None:
+        return p * total
+    even = cx.cast(found.even, cx.compute_dtype)[..., None]
+    a = xp.where(z == -xp.inf, 0.0, even if class_weight is None else class_weight * even)
+    return p * (total - a) - a * q

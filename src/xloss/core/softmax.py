@@ -272,10 +272,11 @@ def list_gradient(
     """
     xp, few = cx.xp, t.few
     assert few is not None
-    parts = few_classes.gradient(z, found.p, found.q, at, few, t.class_weight, options, cx)
+    made = few_classes.levels(z, few, t.class_weight, options, cx)
     b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
-    g = parts.unlisted * column(cx, b)
-    slots = parts.slots * (b if isinstance(b, float) or b.ndim == 0 else b[..., None])
+    g = few_classes.gradient(z, found.p, found.q, made, t.class_weight, cx) * column(cx, b)
+    slots = few_classes.entries(at.p, at.q, made.at_slots, made.total)
+    slots = slots * (b if isinstance(b, float) or b.ndim == 0 else b[..., None])
     if options.z_loss:
         weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
         lse = cx.cast(lse_if_weighted(found.lse, t, cx), cx.sum_dtype)

@@ -7,11 +7,12 @@ from which the loss and the gradients of the listed classes follow by core's for
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any
 
 from .._arrays.context import Context, read
-from .._arrays.inspect import FLOATS, INTEGERS, Array
+from .._arrays.inspect import FLOATS, INTEGERS, Array, dtype_name
 from ..core import few_classes, softmax
 from ..core.family import select_cotangent, select_gradient, select_rows
 from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
@@ -19,7 +20,7 @@ from ..core.reduce import exact_sum
 from ..core.row_stats import RowStats, log1p_tail
 from ..core.smoothing import slot_target_gradient
 from ..core.targets import Targets, prepare, total_weight
-from . import generic
+from . import few_classes_spread, generic
 from .memory_checks import check_gradient, fits
 
 
@@ -41,8 +42,10 @@ class FewClasses:
         """Return the reason why it cannot take this call, or None."""
         if not cx.inplace_ok:
             return "targets of a few classes are traced as plain operations"
-        if options.rest != "zero" or options.label_smoothing:
-            return "targets that are partly spread over all classes are computed by core"
+        if _spreads(options) and options.softcap is not None:
+            return "a softcap beside targets that are partly spread evenly is computed by core"
+        if _spreads(options) and FLOATS[dtype_name(o.x.dtype)] == 16:
+            return "16-bit gradients of targets that are partly spread evenly are computed by core"
         bare = Operands(o.x, o.indices, o.class_weight, o.sample_weight, o.where)
         reason: str | None = self.engine.refuses(bare, _of_labels(options), cx)
         return reason
@@ -76,15 +79,38 @@ class FewClasses:
             if not any(outputs._replace(weight=False)):
                 return Outcome(weight=weight)
             selected = select_cotangent(cotangent, t, cx)
-            s, grad = self.pass_over_logits(o.x, t, options, cx, outputs, selected, saved)
+            labels = Operands(o.x, _few(t).indices[..., 0], where=t.row_present)
+            passes = partial(self._labels, labels, options, cx)
+            if _spreads(options):
+                made = few_classes_spread.run(
+                    passes, o, _few(t).indices, options, cx, classes, outputs, selected, saved
+                )
+                return made._replace(weight=weight)
+            s, grad = self.pass_over_logits(passes, t, options, cx, outputs, selected, saved)
             z = softmax.softcapped(cx.gather_many(o.x, _few(t).indices), options, cx)
             return self.outcome(o, z, s, grad, t, options, cx, outputs, selected)._replace(
                 weight=weight
             )
 
+    def _labels(
+        self,
+        labels: Operands,
+        options: Options,
+        cx: Context,
+        outputs: Outputs,
+        cotangent: Cotangent,
+        saved: tuple[Array, ...] | None,
+    ) -> Outcome:
+        """Run the engine as for labels that were looked at."""
+        read_cx, classes = read(cx, clean=True), labels.x.shape[-1]
+        made: Outcome = self.engine.run(
+            labels, _of_labels(options), read_cx, classes, outputs, cotangent, saved
+        )
+        return made
+
     def pass_over_logits(
         self,
-        x: Array,
+        passes: Any,
         t: Targets,
         options: Options,
         cx: Context,
@@ -94,10 +120,8 @@ class FewClasses:
     ) -> tuple[RowStats, Any]:
         """Return the statistics, and the gradient that every class would have unlisted."""
         xp, few = cx.xp, _few(t)
-        labels = Operands(x, few.indices[..., 0], where=t.row_present)
-        args = labels, _of_labels(options), read(cx, clean=True), x.shape[-1]
         if saved is None and (options.z_loss or not outputs.grad):
-            saved = self.engine.run(*args, Outputs(stats=True)).stats
+            saved = passes(Outputs(stats=True), UNIT_COTANGENT, None).stats
         s = None if saved is None else RowStats(*saved)
         grad = None
         if outputs.grad:
@@ -105,7 +129,7 @@ class FewClasses:
             row = xp.asarray(self.row_factor(s, total, t, options, cx, cotangent))
             unlisted = Cotangent(row, None, cotangent.any_row_counts)
             wanted = Outputs(grad=True, stats=saved is None)
-            made = self.engine.run(*args, wanted, unlisted, saved)
+            made = passes(wanted, unlisted, saved)
             grad = made.grad
             s = RowStats(*made.stats) if s is None else s
         assert s is not None
@@ -174,6 +198,11 @@ class FewClasses:
             grad_targets = cx.cast(h, o.targets.dtype)
         stats = (s.max, s.tail_sum) if outputs.stats else None
         return Outcome(rows if outputs.rows else None, total, None, grad, grad_targets, stats)
+
+
+def _spreads(options: Options) -> bool:
+    """Tell whether a part of the targets may be spread evenly."""
+    return options.rest != "zero" or options.label_smoothing > 0
 
 
 def _few(t: Targets) -> few_classes.FewTargets:

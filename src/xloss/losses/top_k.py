@@ -61,9 +61,10 @@ class TopKTargets:
     that it passes through ``jit``, ``vmap`` and ``grad``. PyTorch's transformations take the two
     tensors, and a function of them makes the record.
 
-    The compiled engines take lists with rest="zero" and without smoothing, by the kernels for
-    labels and K numbers a row; all others are computed by the generic one, a block of rows at a
-    time. Losses of classes that are spread over ranks take none.
+    The compiled engines take a list by the kernels for labels and K numbers a row. What is spread
+    evenly, by rest="uniform" or smoothing, costs a further pass in blocks of rows; beside a
+    softcap, and for 16-bit logits, the generic engine computes all of it. Losses of classes that
+    are spread over ranks take no list.
 
     References
     ----------
