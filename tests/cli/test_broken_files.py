@@ -92,11 +92,6 @@ def test_other_commands_wait_for_no_file_either(files, capsys, make):
         assert run(["conform", *arguments, "--case", "tail/gap 17", "--backend", "numpy"]) == 2
         out, err = capsys.readouterr()
         assert (out, err) == ("", f"xloss: {said}\n")
-    os.mkdir("docs")
-    make("docs/performance.json")
-    assert run(["bench", "--render", "--publish", "docs"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", "xloss: docs/performance.json: no record of a run: it is no file\n")
     if make is made_fifo:
         assert run(["conform", "--html", "x.html", "--backend", "numpy"]) == 2
         said = "xloss: --html x.html: is a FIFO or a socket, not a file\n"

@@ -32,7 +32,7 @@ def brought(tmp_path, monkeypatch):
         return self._values.copy()
 
     monkeypatch.setattr(DeviceArray, "get", get)
-    monkeypatch.setitem(vars(array_converters), "_cupy", lambda: DeviceArray)
+    monkeypatch.setitem(array_converters.CONVERTERS, "cupy", lambda: DeviceArray)
     return sizes
 
 

@@ -81,7 +81,7 @@ NAMES = [TITLE, "a\nxloss: all is well", "\x9b31m", RIGHT_TO_LEFT, os.fsdecode(b
         ["conform", "--case", "{}", "--family", "{}"],
         ["conform", "--deviations", "{}.toml"],
         ["conform", "--html", "{}/page.html"],
-        ["bench", "--publish", "{}"],
+        ["bench", "--peer", "{}"],
     ],
     ids=" ".join,
 )

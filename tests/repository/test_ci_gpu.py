@@ -10,18 +10,18 @@ import pytest
 from places import ROOT
 
 SCRIPT = ROOT / ".ci" / "gpu"
-# Stands for python3: `-m xloss.cli ...` is written down, and conform fails as it does where a case
-# fails; everything else goes to the interpreter.
+# Stands for python3: `-m xloss.cli ...` and `-m benchmarks ...` are written down, and conform fails
+# as it does where a case fails; everything else goes to the interpreter.
 STANDIN = """\
 #!{python}
 import json, os, sys
 given = sys.argv[1:]
-if "xloss.cli" not in given:
+if "-m" not in given:
     os.execv("{python}", ["{python}", *given])
-command = given[given.index("xloss.cli") + 1:]
+command = given[given.index("-m") + 1:]
 with open("{log}", "a") as log:
     log.write(json.dumps([command, os.environ["PYTHONPATH"]]) + "\\n")
-if command[0] == "conform":
+if command[1] == "conform":
     cell = {{"status": "fail", "subject": "xloss cupy", "case": "tail/one", "findings": []}}
     counts = {{"summary": {{"fail": 1}}, "ok": False, "seconds": 2.0, "missing": []}}
     print(json.dumps({{"cells": [cell], **counts}}))
@@ -47,15 +47,15 @@ def ci(tmp_path, *mode):
 def test_everything_is_run_whatever_fails(tmp_path, mode, more):
     ran, commands = ci(tmp_path, *mode)
     assert [command for command, _ in commands] == [
-        ["engines"],
-        ["conform", "--backend", "cuda", "--backend", "cupy", *more, "--json"],
-        ["bench", "--op", "gpu", *more, "--publish", "docs"],
+        ["xloss.cli", "engines"],
+        ["xloss.cli", "conform", "--backend", "cuda", "--backend", "cupy", *more, "--json"],
+        ["benchmarks", "gpu", *more, "--publish", "docs"],
     ]
     assert ran.returncode == 1
     assert "fails: xloss cupy tail/one []" in ran.stdout
     # From the source tree, and with whatever else was on the path.
     root = SCRIPT.parents[1]
-    assert {path for _, path in commands} == {f"{root}/src:{root}/conformance:/elsewhere"}
+    assert {path for _, path in commands} == {f"{root}:{root}/src:{root}/conformance:/elsewhere"}
     assert json.loads((tmp_path / "out" / "conform.json").read_text())["ok"] is False
 
 

@@ -33,6 +33,7 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel):
     assert {"xloss/__init__.py", "xloss_conformance/__init__.py"} <= files
     assert {"xloss/py.typed", "xloss_conformance/py.typed"} <= files
     assert {name.split("/")[0] for name in files} == {"xloss", "xloss_conformance"}
+    assert [name for name in files if "speed" in name or "benchmark" in name] == []
 
 
 def test_the_wheel_holds_every_file_of_the_sources(wheel):

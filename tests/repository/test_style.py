@@ -4,7 +4,7 @@ import pytest
 
 from places import ROOT
 
-FOLDERS = ("src", "tests", "conformance", "examples")
+FOLDERS = ("src", "tests", "conformance", "benchmarks", "examples")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 EXEMPT = 12  # lines at most: tables of numbers, whose columns the formatter would break up
 

@@ -21,7 +21,6 @@ from .output import COULD_NOT_RUN, INTERRUPTED, Failure, give_up, one_line, say
 app = typer.Typer(
     name="xloss",
     help="Cross-entropy of files, what this machine can run, and which loss is right.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -71,8 +70,10 @@ def run(arguments: Sequence[str]) -> int:
         return code if isinstance(code, int) else 0
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # typer raises SystemExit when stdout's reader has left
-        give_up(sys.stdout)
+    except (BrokenPipeError, SystemExit) as error:
+        if getattr(error, "code", 1) == 0:  # typer has answered a shell that completes a line
+            return 0
+        give_up(sys.stdout)  # typer raises SystemExit(1) when stdout's reader has left
         return COULD_NOT_RUN
     except Exception as error:
         if sys.flags.dev_mode:

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .output import fail, one_line
+from ..capabilities import SUPPORT
+from .output import Failure, fail, one_line
 
-NAMES = ("numpy", "torch", "jax", "cupy")
+NAMES = ("numpy", "torch", "jax", "tensorflow", "dask", "cupy", "array_api_strict")
+ALL = "all"
 Converter = Callable[[npt.NDArray[Any]], Any]
+
+
+class BackendMissing(Failure):
+    """An array library that is not installed, or cannot compute here."""
 
 
 def must_be_known(name: str) -> None:
     """Refuse an unknown name before any library is imported."""
     if name not in NAMES:
-        fail(f"--backend {name}: expected one of {', '.join(NAMES)}")
+        fail(f"--backend {name}: expected one of {', '.join(NAMES)}, or {ALL}")
 
 
 def converter(name: str) -> Converter:
@@ -26,11 +32,14 @@ def converter(name: str) -> Converter:
     if name == "numpy":
         return lambda block: block
     try:
-        return {"torch": _torch, "jax": _jax, "cupy": _cupy}[name]()
+        return CONVERTERS[name]()
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(name):
-            fail(f'--backend {name}: {name} is not installed: pip install "xloss[{name}]"')
-        fail(f"--backend {name}: {name} cannot be imported: {one_line(error)}")
+            install = next(row.install for row in SUPPORT if row.library == name)
+            raise BackendMissing(f"--backend {name}: {name} is not installed: {install}") from None
+        raise BackendMissing(
+            f"--backend {name}: {name} cannot be imported: {one_line(error)}"
+        ) from None
 
 
 def _torch() -> Converter:
@@ -55,15 +64,34 @@ def _jax() -> Converter:
     return lambda block: jax.numpy.asarray(block)
 
 
+def _tensorflow() -> Converter:
+    import tensorflow
+
+    return lambda block: tensorflow.constant(block)
+
+
+def _dask() -> Converter:
+    import dask.array
+
+    array: Any = dask.array  # whose functions have no types
+    return lambda block: array.from_array(block)
+
+
+def _strict() -> Converter:
+    import array_api_strict
+
+    return lambda block: array_api_strict.asarray(block.copy())  # of writable memory only
+
+
 def _cupy() -> Converter:
     import cupy
 
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        fail(f"--backend cupy: no GPU: {one_line(error)}")
+        raise BackendMissing(f"--backend cupy: no GPU: {one_line(error)}") from None
     if not count:
-        fail("--backend cupy: no GPU")
+        raise BackendMissing("--backend cupy: no GPU")
 
     def convert(block: npt.NDArray[Any]) -> Any:
         if block.dtype.name == "bfloat16":
@@ -71,3 +99,13 @@ def _cupy() -> Converter:
         return cupy.asarray(block)
 
     return convert
+
+
+CONVERTERS: dict[str, Callable[[], Converter]] = {
+    "torch": _torch,
+    "jax": _jax,
+    "tensorflow": _tensorflow,
+    "dask": _dask,
+    "cupy": _cupy,
+    "array_api_strict": _strict,
+}

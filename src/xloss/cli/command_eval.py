@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .array_converters import ALL, NAMES
 from .loss_choices import CHOICES, choice_of, refuse_idle
 from .options import Json
 from .output import JUDGED_AND_FAILED, print_json, say
@@ -37,6 +38,7 @@ def eval_command(
         str,
         typer.Option(
             metavar="NAME",
+            autocompletion=lambda: list(CHOICES),
             help=f"Which loss to compute: {', '.join(CHOICES)}. log_loss and binary_cross_entropy "
             "read probabilities, nll_loss and kl_div log-probabilities, the others logits. The "
             "binary losses and sigmoid_focal_loss judge every element of the file.",
@@ -52,7 +54,13 @@ def eval_command(
         ),
     ] = False,
     backend: Annotated[
-        str, typer.Option(help="The array library that computes: numpy, torch, jax or cupy.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=lambda: [*NAMES, ALL],
+            help=f"The array library that computes: {', '.join(NAMES)}; or {ALL}: every one that "
+            "is installed, beside each other and beside the losses of other libraries.",
+        ),
     ] = "numpy",
     axis: Annotated[
         int | None,
@@ -142,8 +150,14 @@ def eval_command(
         worst=worst,
         scheduler=scheduler,
     )
-    with progress_bar(Path(logits).name) as progress:
-        result = evaluate(request, progress)
+    if backend == ALL:
+        from .every_backend import evaluate_on_all
+
+        with progress_bar(Path(logits).name) as progress:
+            result = evaluate_on_all(request, progress)
+    else:
+        with progress_bar(Path(logits).name) as progress:
+            result = evaluate(request, progress)
     if as_json:
         print_json(result)
     else:

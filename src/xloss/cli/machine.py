@@ -26,6 +26,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def version_of(library: str) -> str:
+    """Return the version of an array library that can be imported."""
+    return str(import_module(library).__version__)
+
+
 def _gpus(engine: str) -> list[str]:
     """Return the GPUs that an engine computes on, as the driver lists them."""
     if engine != "cuda":

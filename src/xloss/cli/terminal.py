@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ..diagnose import Finding
+from .array_converters import ALL
 from .loss_choices import SCORES, choice_of
 from .output import visible
 
@@ -46,8 +47,13 @@ def show_evaluation(result: dict[str, Any]) -> None:
             f"in {result['seconds']:.3f} s{_by_whom(result)}",
         ),
     ]
+    if result["backend"] == ALL:
+        lines.pop()  # each library has a line of its own below
     for name, text in lines:
         print(f"{name:<11} {text}")
+    if result["backend"] == ALL:
+        _show_backends(result)
+        _show_peers(result)
     for entry in result.get("findings", ()):
         print(Finding(**entry))
     if result["worst"]:
@@ -57,6 +63,53 @@ def show_evaluation(result: dict[str, Any]) -> None:
             for r in result["worst"]
         ]
         print_columns([("row", "label", "predicted", "loss"), *rows])
+
+
+def _show_backends(result: dict[str, Any]) -> None:
+    """Print the loss on each array library, and by how much they differ."""
+    heading = ("xloss on", "version", "engine", "loss", "accuracy", "first call")
+    rows = [
+        (
+            row["backend"],
+            row["version"],
+            row["engine"],
+            f"{row['loss']:.12g}",
+            f"{row['accuracy']:.2%}",
+            f"{row['seconds']:.3f} s",
+        )
+        for row in result["backends"]
+    ]
+    print()
+    print_columns([heading, *rows])
+    for entry in result["missing"]:
+        print(f"  {visible(entry['reason'].removeprefix('--backend '))}")
+    if len(rows) > 1:
+        apart = f"differ by at most {result['spread']:.1g} of the loss"
+        print(f"  The losses {apart if result['spread'] else 'are equal to the last bit'}.")
+
+
+def _show_peers(result: dict[str, Any]) -> None:
+    """Print what other libraries' losses make of the same rows."""
+    if why := result.get("peers_not_compared"):
+        print(f"\n{why}")
+        return
+    heading = ("the same rows by", "mean", "lost rows", "worst row", "gives", "exact", "error")
+    rows = [
+        (
+            row["name"],
+            f"{row['loss']:.9g}",
+            f"{row['lost']:,}",
+            str(row["row"]),
+            f"{row['gives']:.4g}",
+            f"{row['exact']:.4g}",
+            "100%" if row["error"] == 1 else f"{row['error']:.1g}",
+        )
+        for row in result["peers"]
+        if row["row"] is not None
+    ]
+    print()
+    print_columns([heading, *rows])
+    print("  A row is lost if 0 comes out and the loss is not 0; the error is a share of the loss.")
 
 
 def _perplexity(result: dict[str, Any]) -> str:

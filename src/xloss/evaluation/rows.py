@@ -172,6 +172,8 @@ def at_hand(name: str, x: Any) -> Any:
 
 def host(x: Array) -> npt.NDArray[Any]:
     """Return the values of an array of any library as a NumPy array."""
+    if library(namespace(x)) == "tensorflow":
+        return np.asarray(x)  # its own method `cpu` warns that it will be removed
     # In turn: a lazy graph, a torch device, a CuPy device.
     for leave in ("compute", "cpu", "get"):
         method = getattr(x, leave, None)

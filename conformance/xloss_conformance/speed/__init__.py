@@ -1,1 +1,0 @@
-"""Benchmarks: xloss and the peers of the conformance suite, timed in the same run."""

@@ -1,0 +1,141 @@
+"""How the benchmarks take time and read memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from benchmarks.memory import peak
+from xloss_conformance.timing import NAP, Call, in_turns, spread
+
+
+class Time:
+    """A clock that calls move on, and what ran at which of its seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ran: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def call(self, name: str, durations: Callable[[int], float], before: float = 0.0) -> Call:
+        runs = 0
+
+        def run() -> None:
+            nonlocal runs
+            self.now += durations(runs)
+            runs += 1
+            self.ran.append(name)
+
+        def forget() -> None:
+            self.now += before
+
+        return Call(run, before=forget)
+
+    def nap(self, seconds: float) -> None:
+        self.now += seconds
+
+
+# ---- Turns and medians ---------------------------------------------------------------------------
+
+
+def test_calls_take_turns_and_the_first_runs_are_not_timed() -> None:
+    time = Time()
+    calls = {
+        "a": time.call("a", lambda run: 100.0 if run == 0 else 1.0 + run),
+        "b": time.call("b", lambda run: 50.0 if run == 0 else 0.5),
+    }
+    times = in_turns(calls, seconds=3, least=3, clock=time, nap=time.nap)
+    assert time.ran == ["a", "b", "a", "b", "a", "b", "a", "b", "b", "b", "b"]
+    assert times["a"] == pytest.approx([2.0, 3.0, 4.0])
+    assert times["b"] == pytest.approx([0.5] * 6)
+
+
+def test_what_a_user_does_before_a_run_is_not_timed() -> None:
+    time = Time()
+    calls = {"a": time.call("a", lambda run: 0.25, before=7.0)}
+    assert in_turns(calls, seconds=0.25, least=2, clock=time, nap=time.nap)["a"] == [0.25, 0.25]
+
+
+def test_a_slow_call_sits_out_when_its_time_is_spent() -> None:
+    time = Time()
+    calls = {"slow": time.call("slow", lambda _: 4.0), "fast": time.call("fast", lambda _: 1.0)}
+    times = in_turns(calls, seconds=6.0, least=5, clock=time, nap=time.nap)
+    assert (len(times["slow"]), len(times["fast"])) == (4, 6)
+
+
+def test_a_call_that_is_far_too_slow_runs_once() -> None:
+    time = Time()
+    calls = {"slow": time.call("slow", lambda _: 70.0), "fast": time.call("fast", lambda _: 3.0)}
+    times = in_turns(calls, seconds=6.0, least=5, clock=time, nap=time.nap)
+    assert (len(times["slow"]), len(times["fast"])) == (1, 5)
+
+
+def test_a_turn_of_a_short_call_has_several_runs_after_one_that_is_not_timed() -> None:
+    time = Time()
+    tick = 2.0**-10  # of which 20 fill a turn
+    durations = [tick, *[4 * tick, *[tick] * 20] * 9]  # the first after a nap is slower
+    calls = {"a": time.call("a", lambda run: durations[run])}
+    times = in_turns(calls, seconds=0.035, least=5, clock=time, nap=time.nap)["a"]
+    assert times == pytest.approx([tick] * 40)
+    assert time.now == pytest.approx(tick + 2 * (NAP + 24 * tick))
+
+
+def test_there_are_no_more_runs_than_asked_for() -> None:
+    time = Time()
+    calls = {"a": time.call("a", lambda _: 0.001)}
+    assert len(in_turns(calls, seconds=9, most=33, clock=time, nap=time.nap)["a"]) == 33
+
+
+def test_a_spread_is_median_least_and_quartiles_in_milliseconds() -> None:
+    made = spread([0.009, 0.001, 0.003, 0.002, 0.005])
+    assert made == pytest.approx(
+        {"runs": 5, "median_ms": 3.0, "min_ms": 1.0, "q1_ms": 2.0, "q3_ms": 5.0}
+    )
+    assert spread([0.002]) == {
+        "runs": 1,
+        "median_ms": 2.0,
+        "min_ms": 2.0,
+        "q1_ms": 2.0,
+        "q3_ms": 2.0,
+    }
+
+
+# ---- Memory --------------------------------------------------------------------------------------
+
+SIZE = 48 * 2**20
+SLACK = 4 * 2**20
+
+
+def test_the_peak_sees_what_a_call_returns() -> None:
+    found = peak(Call(lambda: np.ones(SIZE, np.uint8)))
+    assert abs(found - SIZE) < SLACK
+
+
+def test_the_peak_sees_what_a_call_frees_again() -> None:
+    def run() -> int:
+        return int(np.ones(SIZE, np.uint8)[-1])
+
+    assert abs(peak(Call(run)) - SIZE) < SLACK
+
+
+def test_the_peak_sees_memory_that_was_freed_before_and_kept_by_malloc() -> None:
+    small = 2**16  # from the heap, which cannot shrink below what is held
+    held = []
+
+    def run() -> int:
+        freed = [bytearray(b"x" * small) for _ in range(SIZE // small)]
+        held.append(bytearray(b"x" * small))
+        return len(freed)
+
+    assert abs(peak(Call(run)) - SIZE) < SLACK
+
+
+def test_the_peak_of_no_memory_is_none() -> None:
+    held = np.ones(SIZE, np.uint8)
+    freed = np.ones(2 * SIZE, np.uint8)  # a peak of the process, before the call
+    del freed
+    assert peak(Call(lambda: int(held.max()))) < SLACK
