@@ -81,12 +81,6 @@ class ReducingEngine(Engine, Protocol):
 
 
 _ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu, "cuda": cuda}
-# The same for targets that name a few classes of each row.
-_BY_LIST: dict[str, Engine] = {
-    "generic": generic,
-    "cpu": few_classes.FewClasses(cpu),
-    "cuda": few_classes.FewClasses(cuda),
-}
 _asked: ContextVar[str | None] = ContextVar("xloss_engine", default=None)
 asked_now = _asked.get  # for callers that know that nothing is traced: it costs less
 
@@ -99,15 +93,21 @@ def asked_for() -> str | None:
 
 def choose(o: Operands, options: Options, cx: Context) -> Engine:
     """Return the engine that the options name, or the first that takes the call."""
-    known = _ENGINES if o.indices is None else _BY_LIST
     if options.engine is None:
-        candidate = known["cpu" if cx.on_host or cx.library in cpu.TRACED else "cuda"]
+        candidate = _engine("cpu" if cx.on_host or cx.library in cpu.TRACED else "cuda", o)
         return candidate if candidate.refuses(o, options, cx) is None else generic
-    engine = known[options.engine]
+    engine = _engine(options.engine, o)
     reason = engine.unavailable() or engine.refuses(o, options, cx)
     if reason is not None:
         raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")
     return engine
+
+
+def _engine(name: str, o: Operands) -> Engine:
+    """Return the engine of a name, as it takes these operands."""
+    engine = _ENGINES[name]
+    by_list = o.indices is not None and engine.compiled
+    return few_classes.FewClasses(engine) if by_list else engine
 
 
 def refuse_compiled(options: Options, reason: str) -> None:

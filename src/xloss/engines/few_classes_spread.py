@@ -61,7 +61,7 @@ def run(
         total = exact_sum(cx, losses) if outputs.total else None
         losses = cx.cast(losses, cx.compute_dtype) if outputs.rows else None
     if outputs.grad:
-        factor = Cotangent(made.factor, None, cotangent.any_row_counts)  # type: ignore[arg-type]
+        factor = Cotangent(made.factor, None, cotangent.any_row_counts)
         grad = passes(Outputs(grad=True), factor, saved).grad
         for at in blocks:
             part, x = grad[(*at, ...)], o.x[(*at, ...)]
@@ -71,7 +71,7 @@ def run(
             if not (cx.on_host and float(xp.min(x)) > -inf):  # a masked class has no part in it
                 a = xp.where(x == -xp.inf, 0.0, a)
             part -= cx.cast(a, grad.dtype)
-        grad = cx.scatter_many(grad, indices, cx.cast(made.slots, grad.dtype))  # type: ignore[arg-type]
+        grad = cx.scatter_many(grad, indices, cx.cast(made.slots, grad.dtype))
     stats = saved if outputs.stats else None
     return Outcome(losses, total, None, grad, made.grad_targets, stats)
 
