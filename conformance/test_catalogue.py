@@ -35,15 +35,36 @@ def test_a_library_is_here(library: str) -> None:
         pytest.skip(str(missing))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    "subject", [s for name in HOMES if here(name) for s in of(name)], ids=lambda s: s.name
-)
-def test_xloss_keeps_its_contract(subject: Xloss, family: str) -> None:
-    # JAX compiles every operation of every shape, minutes of it: `xloss conform` judges all cases.
-    few = subject.library == "jax"
-    cases = [case for case in FAMILIES[family] if case.quick or not few]
+SUBJECTS = [s for name in HOMES if here(name) for s in of(name)]
+# JAX compiles every operation of every shape, and Dask makes a graph of every call: minutes of it.
+SLOW = [s for s in SUBJECTS if s.library in ("jax", "dask")]
+NOT_QUICK = [name for name, cases in FAMILIES.items() if not all(case.quick for case in cases)]
+
+
+def by_day(subject: Xloss) -> bool:
+    """Leave JAX's other dtypes, of whose rules tests/rules has some, to the night."""
+    own_choice = subject.dtype == "float64" and subject.gradient == "closed form"
+    return subject.library != "jax" or subject.dtype == "float32" or own_choice
+
+
+BY_DAY = [pytest.param(s, marks=() if by_day(s) else pytest.mark.nightly) for s in SUBJECTS]
+
+
+def held(subject: Xloss, cases: list[Case]) -> None:
     report = run([subject], cases, deviations=read(FILE))
     if all(verdict.status == "refused" for verdict in report.verdicts):
         pytest.skip(f"{subject.name}: {report.verdicts[0].note}")
     assert not report.failures, "\n".join(explained(v) for v in report.failures)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("subject", BY_DAY, ids=lambda s: s.name)
+def test_xloss_keeps_its_contract(subject: Xloss, family: str) -> None:
+    held(subject, [case for case in FAMILIES[family] if case.quick or subject not in SLOW])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", NOT_QUICK)
+@pytest.mark.parametrize("subject", SLOW, ids=lambda s: s.name)
+def test_in_every_case(subject: Xloss, family: str) -> None:
+    held(subject, [case for case in FAMILIES[family] if not case.quick])

@@ -1,4 +1,4 @@
-"""The file of expected answers is the oracle's, whole and unchanged: some 40 s on one core."""
+"""The file of expected answers is the oracle's, whole and unchanged: by night all of it, 40 s."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def test_the_file_answers_every_case_and_no_other(wanted: Asked) -> None:
     assert set(expected._filed()) == set(wanted)
 
 
-def test_the_file_says_what_the_oracle_says(wanted: Asked) -> None:
-    assert differences(expected._filed(), wanted) == []
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.nightly)])
+def test_the_file_says_what_the_oracle_says(wanted: Asked, every: int) -> None:
+    some = dict(list(wanted.items())[::every])
+    assert differences(expected._filed(), some) == []
 
 
 def test_a_changed_number_is_seen(wanted: Asked) -> None:

@@ -17,3 +17,25 @@ def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
     chosen = library(request.param)
     with chosen.used():
         yield chosen
+
+
+# The rules that the CUDA engine's kernels are run for by day, on the emulator, beside their own
+# tests (engines/cuda) and the quick cases of the suite (conformance/test_emulated.py). Each test
+# of another file needs kernels of its own, which g++ compiles for most of a second each.
+EMULATED_BY_DAY = {
+    "test_absent.py",
+    "test_accuracy.py",
+    "test_bits.py",
+    "test_infinities.py",
+    "test_labels.py",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are nightly are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the emulator's part in the other rules to the night."""
+    for item in items:
+        given = getattr(item, "callspec", None)
+        emulated = given is not None and given.params.get("lib") == "emulated"
+        if emulated and item.path.name not in EMULATED_BY_DAY:
+            item.add_marker("nightly")

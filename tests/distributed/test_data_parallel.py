@@ -131,7 +131,10 @@ def cases():
                 kinds = {"float32", "float64"} - KINDS[name].lacks
                 for kind in sorted(kinds)[-1 if name == "dask" else 0 :]:
                     form = "soft" if soft else "index"
-                    yield pytest.param(name, kind, how, soft, id=f"{name}-{kind}-{how}-{form}")
+                    named = f"{name}-{kind}-{how}-{form}"
+                    by_night = kind == "float64" and name != "numpy" and how != "all"
+                    marks = pytest.mark.nightly if by_night else ()
+                    yield pytest.param(name, kind, how, soft, id=named, marks=marks)
 
 
 @pytest.mark.parametrize(("lib", "kind", "how", "soft"), [*cases()], indirect=["lib"])
@@ -241,7 +244,7 @@ def ran(folder, *arguments):
     [
         pytest.param(2, 4, 3, id="2 ranks of 4"),
         # 24 paragraphs for 27 micro-batches: some are all padding; and 1/3 is not a float.
-        pytest.param(3, 9, 1, id="3 ranks of 9"),
+        pytest.param(3, 9, 1, id="3 ranks of 9", marks=pytest.mark.nightly),
     ],
 )
 def test_ranks_and_micro_batches_train_as_the_whole_batch(tmp_path, ranks, micro, steps):

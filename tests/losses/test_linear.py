@@ -46,7 +46,8 @@ def like(lib: Library, options: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
 def test_every_option_gives_what_whole_logits_give(lib, soft, reduction):
     """Blocks of 3 rows of 7, every gradient, and the value alone."""
-    names = OPTIONS if lib.name != "jax" else ("all",)
+    # JAX compiles each call, and the emulated engine each kernel.
+    names = OPTIONS if lib.name not in ("jax", "emulated") else ("all",)
     for name in names:
         given = options_for(name, reduction, soft)
         t = T if soft else np.where(Y == -100, given.get("ignore_index", -100), Y)
@@ -299,62 +300,3 @@ def test_inputs_of_any_layout_are_read_and_never_written(layout):
         np.testing.assert_allclose(g, w, atol=2.0**-48)
     for was, now in zip(before, (*arrays, B), strict=True):
         np.testing.assert_array_equal(was, now)
-
-
-ERRORS = [
-    ("features", {"features": [[1.0]]}, TypeError),
-    ("features", {"features": X.astype(int)}, TypeError),
-    ("features", {"features": np.float64(1.0)}, ValueError),
-    ("weight", {"weight": W.tolist()}, TypeError),
-    ("weight", {"weight": W.astype(int)}, TypeError),
-    ("weight", {"weight": W[:, :4]}, ValueError),
-    ("weight", {"weight": W[0]}, ValueError),
-    ("weight", {"weight": W[:0]}, ValueError),
-    ("bias", {"bias": B[:3]}, ValueError),
-    ("bias", {"bias": 1.0}, TypeError),
-    ("bias", {"bias": B.astype(int)}, TypeError),
-    ("targets", {"targets": Y[:3]}, ValueError),
-    ("targets", {"targets": T[:, :4]}, ValueError),
-    ("targets", {"targets": Y > 0}, TypeError),
-    ("class_weight", {"class_weight": np.ones(4)}, ValueError),
-    ("block_rows", {"block_rows": 0}, ValueError),
-    ("block_rows", {"block_rows": 2.0}, TypeError),
-    ("block_rows", {"block_rows": True}, TypeError),
-    ("block_rows", {"block_rows": "all"}, TypeError),
-    ("sample_weight", {"sample_weight": np.ones(3)}, ValueError),
-    ("where", {"where": np.ones(ROWS)}, TypeError),
-    ("label_smoothing", {"label_smoothing": 2.0}, ValueError),
-    ("z_loss", {"z_loss": -1.0}, ValueError),
-    ("softcap", {"softcap": 0.0}, ValueError),
-    ("reduction", {"reduction": "average"}, ValueError),
-    ("normalizer", {"normalizer": 2.0, "reduction": "sum"}, ValueError),
-    ("validate", {"validate": "no"}, ValueError),
-    ("ignore_index", {"ignore_index": 0.5}, TypeError),
-    ("class_weight", {"class_weight": -np.ones(CLASSES), "validate": True}, ValueError),
-    ("sample_weight", {"sample_weight": -np.ones(ROWS), "validate": True}, ValueError),
-]
-
-
-@pytest.mark.parametrize(("name", "given", "error"), ERRORS, ids=lambda v: str(v)[:24])
-def test_errors_name_the_argument(name, given, error):
-    arrays = [given.get(n, a) for n, a in (("features", X), ("weight", W), ("targets", Y))]
-    options = {k: v for k, v in given.items() if k not in ("features", "weight", "targets")}
-    with pytest.raises(error, match=f"^{name}: "):
-        xloss.linear_cross_entropy(*arrays, **options)
-
-
-def test_argnums_are_features_weight_bias_and_soft_targets():
-    with pytest.raises(ValueError, match="bias is not given"):
-        gradients(X, W, Y)
-    with pytest.raises(ValueError, match="class_weight is a constant"):
-        xloss.value_and_grad(xloss.linear_cross_entropy, "class_weight")(X, W, Y)
-    with pytest.raises(TypeError, match="targets of dtype int64"):
-        xloss.value_and_grad(xloss.linear_cross_entropy, 2)(X, W, Y)
-    with pytest.raises(ValueError, match="cotangent"):
-        gradients(X, W, Y, bias=B, reduction="none", cotangent=np.ones(3))
-
-
-def test_two_libraries_are_an_error():
-    torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match=r"^weight: expected an array of numpy as features is"):
-        xloss.linear_cross_entropy(X, torch.tensor(W), Y)

@@ -45,6 +45,22 @@ def process(*arguments, before="", **options):
     )
 
 
+def evaluated(backend, *calls):
+    """Return the JSON of several evaluations, in one process that a library has to itself."""
+    script = """
+import json, sys
+from xloss.cli.app import run
+for call in json.loads(sys.argv[1]):
+    assert run(call) == 0
+    print("\\f", flush=True)
+"""
+    asked = [["eval", *map(str, call), "--json", "--backend", backend] for call in calls]
+    command = [sys.executable, "-W", "error", "-c", script, json.dumps(asked)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return [json.loads(said) for said in ran.stdout.split("\f")[:-1]]
+
+
 def saved_rows():
     """Save 300 rows of 7 classes in the current folder, every tenth of them ignored."""
     rng = np.random.default_rng(5)

@@ -1,22 +1,43 @@
-"""Runs the lines of docs/names.md and compares; every function returns the problems it found."""
+"""Runs what docs/names.toml says of a library; every function yields the problems that it finds."""
 
 from __future__ import annotations
 
 import ast
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import xloss
-from names_table import Difference, Library
+from names_table import Library
 
 UNITS = 4  # in the last place
 FLOAT, DOUBLE = 2.0**-23, 2.0**-52
 SINGLE = "single precision"
 DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64"}
+
+
+class Run(NamedTuple):
+    """The names that their expressions and ours may use, and the library's backend."""
+
+    theirs: dict[str, Any]
+    ours: dict[str, Any]
+    variant: str = ""
+
+    def peer(self, expression: str) -> Any:
+        """Evaluate theirs, whose own warnings are ignored."""
+        return evaluated(expression, self.theirs, "ignore")
+
+    def mine(self, expression: str) -> Any:
+        """Evaluate ours, whose warnings are errors."""
+        return evaluated(expression, self.ours, "error")
+
+    def applies(self, situation: str) -> bool:
+        """Tell whether a difference is this backend's: "dtype on torch" is torch's alone."""
+        _, on, backends = situation.partition(" on ")
+        return not on or self.variant in backends.split(" and ")
 
 
 def namespace(
@@ -27,89 +48,60 @@ def namespace(
         short: lambda values, dtype=dtype: make(np.asarray(values, dtype=dtype))
         for short, dtype in DTYPES.items()
     }
-    public = {name: getattr(xloss, name) for name in xloss.__all__}
     return {
         **modules,
-        **public,
+        **{name: getattr(xloss, name) for name in xloss.__all__},
         **constructors,
         **{name: make(x) for name, x in arrays.items()},
-        "np": np,
-        "inf": math.inf,
-        "nan": math.nan,
+        **{"np": np, "inf": math.inf, "nan": math.nan},
         "dtype": lambda x: str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch."),
     }
 
 
-def host(x: Any) -> Any:
-    """Return a result as a NumPy array."""
-    for leave in ("detach", "numpy"):
-        x = getattr(x, leave)() if hasattr(x, leave) else x
-    return np.asarray(x)
+def evaluated(expression: str, names: dict[str, Any], on_warning: Any) -> Any:
+    """Return an array, a text, or the exception that was raised."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter(on_warning)
+            x = eval(expression, dict(names))
+        for leave in ("detach", "numpy"):
+            x = getattr(x, leave)() if hasattr(x, leave) else x
+        return x if isinstance(x, str) else np.asarray(x)
+    except Exception as error:
+        return error
 
 
-def run(expression: str, names: dict[str, Any], *, quiet: bool) -> Any:
-    """Evaluate; with `quiet` the library's own warnings are ignored, else they are errors."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore" if quiet else "error")
-        return eval(expression, dict(names))
+def calls(library: Library, run: Run) -> Iterator[str]:
+    """Run every call: shapes equal, and numbers to a few units in the last place.
 
-
-def applies(name: str, variant: str) -> bool:
-    """Tell whether a difference is this backend's: "dtype on torch" is torch's alone."""
-    _, on, backends = name.partition(" on ")
-    return not on or variant in backends.split(" and ")
-
-
-def lines(
-    library: Library, theirs: dict[str, Any], ours: dict[str, Any], variant: str = ""
-) -> list[str]:
-    """Run every line: shapes equal, and numbers to a few units in the last place.
-
-    Where the line says that the library computes in single precision, in float32's last place; it
-    must then be needed.
+    Where a library computes in single precision, in float32's last place; the table must need to
+    say so.
     """
-    found = []
-    known = {d.name for d in library.differences}
-    for line in library.lines:
-        found += [
-            f"line {line.at}: no example of the difference {name!r}"
-            for name in line.differs
-            if name not in known
-        ]
-        if line.ours is None:
-            continue
-        try:
-            mine = host(run(line.ours, ours, quiet=False))
-        except Exception as error:
-            found.append(f"line {line.at}: {line.ours}: {type(error).__name__}: {error}")
-            continue
-        single = [n for n in line.differs if n.startswith(SINGLE) and applies(n, variant)]
-        for peer in line.peers:
-            try:
-                got = host(run(peer, theirs, quiet=True))
-            except Exception as error:
-                found.append(f"line {line.at}: {peer}: {type(error).__name__}: {error}")
-                continue
-            problem = unequal(got, mine, FLOAT if single else DOUBLE)
-            if single and not problem and not unequal(got, mine, DOUBLE):
+    known = {d.situation for d in library.differences}
+    named = {name for call in library.calls for name in call.situations}
+    yield from (f"no example of the difference {name!r}" for name in named - known)
+    yield from (f"no call names the difference {name!r}" for name in known - named)
+    for call in library.calls:
+        single = [n for n in call.situations if n.startswith(SINGLE) and run.applies(n)]
+        mine = run.mine(call.ours)
+        for expression in call.peers:
+            peer = run.peer(expression)
+            problem = unequal(peer, mine, FLOAT if single else DOUBLE)
+            if single and not problem and not unequal(peer, mine, DOUBLE):
                 problem = f"agree in double precision: no need for {single[0]!r}"
             if problem:
-                found.append(f"line {line.at}: {peer} and {line.ours}: {problem}")
-    named = {name for line in library.lines for name in line.differs}
-    found += [
-        f"line {d.at}: no line names the difference {d.name!r}"
-        for d in library.differences
-        if d.name not in named
-    ]
-    return found
+                yield f"{expression} and {call.ours}: {problem}"
 
 
 def unequal(peer: Any, mine: Any, ulp: float) -> str:
     """Say in what two results differ; "" where they agree.
 
     All inputs are of order 1 and at most 12 numbers are summed. Units are those of 1, or of the
-    result where it is larger; every line has been seen to agree within one of them.
+    result where it is larger; every call has been seen to agree within one of them.
     """
+    for got in (peer, mine):
+        if isinstance(got, Exception):
+            return f"{type(got).__name__}: {got}"
     if peer.shape != mine.shape:
         return f"shapes {peer.shape} and {mine.shape}"
     if peer.dtype != mine.dtype and not (ulp > DOUBLE and mine.dtype == np.float64):
@@ -119,32 +111,17 @@ def unequal(peer: Any, mine: Any, ulp: float) -> str:
     return "" if np.all(close) else f"{peer.tolist()} and {mine.tolist()}"
 
 
-def differences(
-    library: Library, theirs: dict[str, Any], ours: dict[str, Any], variant: str = ""
-) -> list[str]:
+def differences(library: Library, run: Run) -> Iterator[str]:
     """Run the example of each difference: both results are as stated, and are not the same."""
-    found = []
-    for d in library.differences:
-        if not applies(d.name, variant):
-            continue
-        found += _stated(d, d.peer, d.peer_gives, theirs, quiet=True)
-        found += _stated(d, d.ours, d.ours_gives, ours, quiet=False)
+    for d in filter(lambda d: run.applies(d.situation), library.differences):
+        for expression, gives, got in (
+            (d.peer, d.peer_gives, run.peer(d.peer)),
+            (d.ours, d.ours_gives, run.mine(d.ours)),
+        ):
+            if not as_stated(got, gives):
+                yield f"{d.situation}: {expression} gives {got!r}, not {gives}"
         if d.peer_gives == d.ours_gives:
-            found.append(f"line {d.at}: {d.name}: no difference")
-    return found
-
-
-def _stated(
-    d: Difference, expression: str, gives: str, names: dict[str, Any], *, quiet: bool
-) -> list[str]:
-    try:
-        got = run(expression, names, quiet=quiet)
-        got = got if isinstance(got, str) else float(host(got))
-    except Exception as error:
-        got = error
-    if as_stated(got, gives):
-        return []
-    return [f"line {d.at}: {d.name}: {expression} gives {got!r}, not {gives}"]
+            yield f"{d.situation}: no difference"
 
 
 def as_stated(got: Any, gives: str) -> bool:
@@ -157,7 +134,7 @@ def as_stated(got: Any, gives: str) -> bool:
     if isinstance(got, str):
         return gives[0] in "\"'" and ast.literal_eval(gives) == got
     try:
-        stated = float(gives)
+        got, stated = float(got), float(gives)
     except ValueError:
         return False
     if math.isnan(stated) or math.isinf(stated) or stated == 0:
@@ -169,16 +146,12 @@ def as_stated(got: Any, gives: str) -> bool:
     )
 
 
-def names(library: Library, listed: dict[str, Any], resolve: Callable[[str], Any]) -> list[str]:
-    """Compare the names in the tables with those that the library lists."""
-    mentioned = library.names()
-    found = [f"{name} is in no line" for name in sorted(listed.keys() - mentioned)]
-    for line in (*library.lines, *library.outside):
-        if line.ours is not None:
-            continue  # a line that runs shows that its names exist
-        for name in line.peers:
+def names(library: Library, listed: set[str], resolve: Callable[[str], Any]) -> Iterator[str]:
+    """Compare the names in the table with those that the library lists."""
+    yield from (f"{name} is in no line" for name in sorted(listed - library.names))
+    for row in (*library.not_offered, *library.outside):
+        for name in row.names:  # a call that runs shows that its names exist
             try:
                 resolve(name)
             except (AttributeError, KeyError):
-                found.append(f"line {line.at}: the library has no {name}")
-    return found
+                yield f"the library has no {name}"

@@ -1,9 +1,9 @@
-"""The libraries of docs/names.md: how each is imported, its arrays made, its names listed.
+"""The libraries of docs/names.toml: imported, their arrays made, their names listed.
 
-    python tests/support/names_peers.py PEER
+    python tests/support/names_peers.py Keras jax
 
-runs the tables of one of them in a process of its own (double precision is a switch of the whole
-process in JAX and Keras) and prints the problems found, a JSON list.
+runs the table of one of them, on one backend, in a process of its own (double precision is a switch
+of the whole process in JAX and Keras) and prints the problems found and the names listed, as JSON.
 """
 
 from __future__ import annotations
@@ -15,157 +15,56 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 import names_check
 import names_table
-from places import ROOT
+from names_table import Library
 
-DOCUMENT = ROOT / "docs" / "names.md"
 FAMILY = r"(?i)loss|entropy|(^|_)kl_|kldiv|softmax|softmin|logsumexp|one_hot|(^|_)entr$"
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A library as docs/names.md speaks of it."""
-
-    section: str  # heading in the document
-    modules: dict[str, str]  # the name in the tables -> the module; the first decides on skipping
-    array: Callable[[Any], Any] = np.asarray  # from NumPy to what the peer takes
-    own: bool = True  # xloss takes the peer's arrays; else NumPy's
-    # Which names the tables must hold: of these modules, those that match.
-    listed: dict[str, str] = field(default_factory=dict)
-    also: tuple[str, ...] = ()  # modules whose members are not listed a second time
-    variant: str = ""  # "torch" in "dtype on torch"
-    start: Callable[[], None] = lambda: None
+def missing(library: Library, backend: str) -> list[str]:
+    """Return the top-level packages that are not installed."""
+    packages = {re.split("[.:]", name)[0] for name in (*library.modules.values(), backend)}
+    return sorted(p for p in packages if importlib.util.find_spec(p) is None)
 
 
-def _torch(x: Any) -> Any:
-    import torch
-
-    return torch.from_numpy(np.array(x))
-
-
-def _jax(x: Any) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.asarray(x)
+def switches(library: Library, backend: str) -> bool:
+    """Tell whether a library is a switch of the whole process."""
+    return backend == "jax" or "keras" in library.modules
 
 
-def _tensorflow(x: Any) -> Any:
-    import tensorflow as tf
+def switch(library: Library, backend: str) -> None:
+    """Have double precision, on this backend."""
+    if backend == "jax":
+        import jax
 
-    return tf.constant(x)
-
-
-def _double_jax() -> None:
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _keras(backend: str) -> Callable[[], None]:
-    def start() -> None:
+        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_platforms", "cpu")
+    if "keras" in library.modules:
         os.environ["KERAS_BACKEND"] = backend
-        if backend == "jax":
-            _double_jax()
         import keras
 
         keras.config.set_floatx("float64")
 
-    return start
+
+def array(backend: str, x: Any) -> Any:
+    """Make an array of NumPy one that the library takes."""
+    if backend == "torch":
+        return importlib.import_module("torch").from_numpy(np.array(x))
+    makers = {"jax": "jax.numpy", "tensorflow": "tensorflow", "numpy": "numpy"}
+    module = importlib.import_module(makers[backend])
+    return module.constant(x) if backend == "tensorflow" else module.asarray(x)
 
 
-def _keras_peer(backend: str, array: Callable[[Any], Any], *, own: bool = True) -> Peer:
-    modules = {"keras": "keras", "backend": backend}
-    listed = {"keras.losses": ".", "keras.ops": FAMILY + "|ctc", "keras.metrics": r"(?i)entropy|kl"}
-    return Peer("Keras", modules, array, own, listed, variant=backend, start=_keras(backend))
-
-
-_TORCH = {
-    "torch": "torch",
-    "F": "torch.nn.functional",
-    "nn": "torch.nn",
-    "D": "torch.distributions",
-}
-_TENSORFLOW = {"tf": "tensorflow", "v1": "tensorflow.compat.v1", "keras": "keras"}
-_SKLEARN = {
-    "metrics": "sklearn.metrics",
-    "LinearModelLoss": "sklearn.linear_model._linear_loss:LinearModelLoss",
-    "HalfMultinomialLoss": "sklearn._loss:HalfMultinomialLoss",
-    "HalfBinomialLoss": "sklearn._loss:HalfBinomialLoss",
-}
-
-
-def _family(*modules: str, whole: str = "") -> dict[str, str]:
-    """List the family's names in these modules, and every name of `whole`."""
-    return {**dict.fromkeys(whole.split(), "."), **dict.fromkeys(modules, FAMILY)}
-
-
-PEERS = {
-    "torch": Peer("PyTorch", _TORCH, _torch, listed=_family("F", "nn", "torch.special")),
-    "torchvision": Peer(
-        "torchvision",
-        {"torchvision": "torchvision", "torch": "torch"},
-        _torch,
-        listed=_family("torchvision.ops"),
-    ),
-    "keras-torch": _keras_peer("torch", _torch),
-    "keras-jax": _keras_peer("jax", _jax),
-    "keras-tensorflow": _keras_peer("tensorflow", _tensorflow, own=False),
-    "tensorflow": Peer(
-        "TensorFlow",
-        _TENSORFLOW,
-        _tensorflow,
-        listed=_family(
-            "tf",
-            "tf.nn",
-            "tf.math",
-            "tf.keras.backend",
-            "v1.nn",
-            whole="tf.keras.losses v1.losses",
-        ),
-        also=("keras.losses",),
-        start=_keras("tensorflow"),
-    ),
-    "optax": Peer(
-        "JAX and optax",
-        {"optax": "optax", "jax": "jax"},
-        _jax,
-        listed=_family("optax", "jax.nn", "jax.scipy.special", whole="optax.losses"),
-        start=_double_jax,
-    ),
-    "sklearn": Peer("scikit-learn", _SKLEARN, listed=_family("metrics")),
-    "scipy": Peer(
-        "SciPy",
-        {"special": "scipy.special", "stats": "scipy.stats"},
-        listed=_family("special", "stats"),
-    ),
-}
-
-
-def missing(peer: Peer) -> list[str]:
-    """Return the top-level packages of a peer that are not installed."""
-    packages = {name.split(".")[0].split(":")[0] for name in peer.modules.values()}
-    return sorted(p for p in packages if importlib.util.find_spec(p) is None)
-
-
-def load(peer: Peer) -> dict[str, Any]:
-    """Import the peer's modules by the names that the tables use."""
-    peer.start()
-    found = {}
-    for name, path in peer.modules.items():
-        module, _, member = path.partition(":")
-        found[name] = importlib.import_module(module)
-        if member:
-            found[name] = getattr(found[name], member)
-    return found
+def load(path: str) -> Any:
+    """Import a module, or the member of one that stands behind a colon."""
+    name, _, member = path.partition(":")
+    module = importlib.import_module(name)
+    return getattr(module, member) if member else module
 
 
 def resolve(name: str, modules: dict[str, Any]) -> Any:
@@ -177,43 +76,46 @@ def resolve(name: str, modules: dict[str, Any]) -> Any:
     return found
 
 
-def members(peer: Peer, modules: dict[str, Any]) -> dict[str, Any]:
-    """Return the peer's names that the tables must hold: of one object the first name only."""
-    found: dict[str, Any] = {}
-    elsewhere = [v for name in peer.also for v in vars(resolve(name, modules)).values()]
+def members(library: Library, modules: dict[str, Any]) -> set[str]:
+    """Return the names that the table must hold: of one object the first name only."""
+    found: set[str] = set()
+    elsewhere = [v for name in library.also for v in vars(resolve(name, modules)).values()]
     seen = {id(v) for v in elsewhere if callable(v)}
-    for holder, pattern in peer.listed.items():
-        module = resolve(holder, modules)
-        for name in dir(module):
-            if name.startswith("_") or not re.search(pattern, name):
-                continue
-            value = getattr(module, name)
-            if isinstance(value, ModuleType) or not callable(value) or id(value) in seen:
-                continue
-            found[f"{holder}.{name}"] = value
-        seen |= {id(v) for v in found.values()}
+    for holder, pattern in library.listed.items():
+        module, wanted = resolve(holder, modules), pattern.replace("family", FAMILY)
+        fitting = [n for n in dir(module) if not n.startswith("_") and re.search(wanted, n)]
+        values = {f"{holder}.{n}": getattr(module, n) for n in fitting}
+        new = {n: v for n, v in values.items() if callable(v) and id(v) not in seen}
+        found |= new.keys()
+        seen |= {id(v) for v in new.values()}
     return found
 
 
-def main(name: str) -> None:
-    """Check the tables of one peer; print the problems as JSON."""
-    peer = PEERS[name]
-    text = DOCUMENT.read_text(encoding="utf-8")
-    library = names_table.read(text)[peer.section]
+def problems(name: str, backend: str) -> tuple[list[str], list[str]]:
+    """Run what the table says of a library; return the problems and the names it must hold."""
+    intro, libraries = names_table.read(names_table.TABLE.read_text(encoding="utf-8"))
+    library = libraries[name]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs: deprecated names are named in the tables
-        modules = load(peer)
-        listed = members(peer, modules)
-    inputs: dict[str, Any] = {}
-    exec(names_table.code_blocks(text)[0], inputs)
-    arrays = {k: v for k, v in inputs.items() if isinstance(v, np.ndarray)}
-    theirs = names_check.namespace(arrays, peer.array, modules)
-    ours = names_check.namespace(arrays, peer.array if peer.own else np.asarray, modules)
-    found = names_check.names(library, listed, lambda n: resolve(n, modules))
-    found += names_check.lines(library, theirs, ours, peer.variant)
-    found += names_check.differences(library, theirs, ours, peer.variant)
-    print(json.dumps({"problems": found, "listed": sorted(listed)}))
+        warnings.simplefilter("ignore")  # theirs: deprecated names are named in the table
+        switch(library, backend)
+        modules = {name: load(path) for name, path in library.modules.items()}
+        listed = members(library, modules)
+    made: dict[str, Any] = {}
+    exec(names_table.inputs(intro), made)
+    arrays = {k: v for k, v in made.items() if isinstance(v, np.ndarray)}
+    own = backend if (name, backend) != ("Keras", "tensorflow") else "numpy"
+    run = names_check.Run(
+        names_check.namespace(arrays, lambda x: array(backend, x), modules),
+        names_check.namespace(arrays, lambda x: array(own, x), modules),
+        backend,
+    )
+    found = [
+        *names_check.names(library, listed, lambda n: resolve(n, modules)),
+        *names_check.calls(library, run),
+        *names_check.differences(library, run),
+    ]
+    return found, sorted(listed)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    print(json.dumps(problems(*sys.argv[1:])))

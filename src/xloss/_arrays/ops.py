@@ -250,6 +250,18 @@ class JaxContext(Context):
         made: tuple[Array, ...] = sys.modules["jax"].lax.optimization_barrier(arrays)
         return made
 
+    def by_processor(self, host: Any, elsewhere: Any, *arrays: Array) -> Any:
+        """Choose when XLA lowers; several devices never have the host's own way."""
+        jax = sys.modules["jax"]
+        # Among several devices XLA may spread the classes, and would gather them at a reshape.
+        if jax.device_count() > 1:
+            return elsewhere(*arrays)
+        return jax.lax.platform_dependent(*arrays, cpu=host, default=elsewhere)
+
+    def rarely(self, needed: Array, function: Any, otherwise: Any, *arrays: Array) -> Any:
+        """Compute one of the two, unless `needed` is mapped over."""
+        return sys.modules["jax"].lax.cond(needed, function, otherwise, *arrays)
+
     def from_host(self, values: npt.NDArray[Any]) -> Array:
         """Return a NumPy array committed to no device, so that it follows the logits."""
         return self.xp.asarray(values)

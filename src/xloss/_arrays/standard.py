@@ -172,6 +172,17 @@ class Context(NamedTuple):
         """Return the arrays so that a compiler computes with them twice instead of keeping it."""
         return arrays
 
+    def by_processor(self, host: Any, elsewhere: Any, *arrays: Array) -> Any:
+        """Return host(*arrays) in a compiler's program for this machine's processor alone.
+
+        In a program for another device, or for several, elsewhere(*arrays).
+        """
+        return elsewhere(*arrays)
+
+    def rarely(self, needed: Array, function: Any, otherwise: Any, *arrays: Array) -> Any:
+        """Return function(*arrays) where a compiler's program finds `needed`, else the other's."""
+        return self.xp.where(needed, function(*arrays), otherwise(*arrays))
+
     def max_last(self, x: Array) -> Array:
         """Return the maxima along the last axis, kept with length 1; a NaN wins."""
         return self.xp.max(x, axis=-1, keepdims=True)

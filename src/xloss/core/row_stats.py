@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
+<<<<<<< HEAD
 from . import few_classes
+=======
+from .fused_rows import maximum_and_tail_sum
+>>>>>>> main
 from .options import Options
 from .targets import Targets
 
@@ -45,36 +49,22 @@ def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Expone
     z is (*rows, classes).
     """
     xp = cx.xp
-    m = cx.max_last(z) if known is None else xp.expand_dims(known.max, axis=-1)
+    fused = None
+    if known is not None:
+        m = xp.expand_dims(known.max, axis=-1)
+    elif cx.fuses_sums:
+        m, fused = maximum_and_tail_sum(z, cx)
+    else:
+        m = cx.max_last(z)
     at_max = z == m
     # Selected, not multiplied: z - m is NaN where m is infinite, and a NaN logit must stay NaN.
     below_max = cx.fill(xp.exp(z - m), at_max, 0.0)
     if known is not None:
         return Exponentials(m, at_max, below_max, known.tail_sum)
-    if cx.fuses_sums:
-        return Exponentials(m, at_max, below_max, fused_tail_sum(z, m, cx))
+    if fused is not None:
+        return Exponentials(m, at_max, below_max, fused)
     ties = cx.count_true(at_max, m) - 1.0
     return Exponentials(m, at_max, below_max, cx.sum_last(below_max) + ties)
-
-
-def fused_tail_sum(z: Array, m: Array, cx: Context) -> Array:
-    """Return the tail sums of rows by two sums of arithmetic terms.
-
-    z is (*rows, classes), m (*rows, 1). XLA's compiler for processors writes an array of the size
-    of the logits before it adds up terms with a comparison or a selection, and where two sums
-    share terms. Here the sign of a class's gap to the maximum, 0 or 1, takes the place of a
-    comparison. In a row whose maximum is infinite finite logits are halved, so that none of them
-    is taken for the largest number, which stands for infinity.
-    """
-    xp = cx.xp
-    most = float(xp.finfo(cx.compute_dtype).max)
-    half, top = xp.where(m == xp.inf, 0.5, 1.0), xp.minimum(m, most)
-    gap = top - xp.minimum(z * half, most)
-    half, top = cx.apart(half, top)
-    below = cx.sum_last(xp.sign(top + xp.maximum(z * -half, -most)))
-    tail_sum = cx.sum_last(xp.exp(-gap) * xp.sign(gap)) + (z.shape[-1] - 1 - below)
-    # In a row that is all masked every class is at the maximum, although the gaps are NaN.
-    return xp.where(xp.squeeze(m, axis=-1) == -xp.inf, z.shape[-1] - 1.0, tail_sum)
 
 
 def gaps(z: Array, m: Array, at_max: Array, cx: Context) -> Array:

@@ -8,7 +8,7 @@ from .._arrays.context import Context
 from .._arrays.inspect import Array
 from . import few_classes
 from .options import Options
-from .row_stats import Exponentials, RowStats, exponentials, gaps, log1p_tail
+from .row_stats import Exponentials, RowStats, exponentials, gaps, label_mask, log1p_tail
 from .smoothing import absent_if_zero, column, lse_if_weighted, smoothed_targets, uniform_sum
 from .targets import Targets
 
@@ -236,24 +236,53 @@ def gradient(
     `s` and `sums` must be the statistics and second sums of the whole rows.
     """
     xp = cx.xp
-    p = found.p
+    p, q = found.p, found.q
     if options.kind == "logsumexp":
         g = p * column(cx, cotangent)
     elif options.kind == "entropy":
         nll = xp.where(p == 0, 0.0, found.nll)
         h = cx.sum_last(p * nll) if s is None or sums is None else log1p_tail(s, cx) + sums[0]
         g = p * (nll - column(cx, h)) * column(cx, cotangent)
+    elif options.kind == "cross_entropy" and t.labels is not None and not options.label_smoothing:
+        is_label = label_mask(t.labels, p.shape[-1], cx)
+        if t.label_local is not None:
+            is_label = is_label & xp.expand_dims(t.label_local, axis=-1)
+        g = xp.where(is_label, -q, p)
+        g = g if t.label_weight is None else g * column(cx, t.label_weight)
+        g = _with_z_term(g, p, t, options, cx, cotangent, found.lse)
     else:
-        g = _by_targets(z, t, options, cx, found, s, sums)
-        b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
-        g = g * column(cx, b)
-        if options.z_loss:
-            weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
-            lse = lse_if_weighted(found.lse, t, cx)
-            z_cotangent = 2.0 * options.z_loss * column(cx, weighted) * column(cx, lse)
-            g = g + xp.where(p == 0, 0.0, z_cotangent * p)
+        smoothed = smoothed_targets(p, t, options, cx, z != -xp.inf, s)
+        a, others = smoothed.a, smoothed.others
+        if options.kind == "focal_loss":
+            slope = focal(p, q, found.nll, options.gamma, cx)[1]
+            by_label = options.indexed and not options.label_smoothing
+            a = smoothed.a * slope
+            if s is not None and by_label:
+                nll, p_label, q_label = label_parts(s, cx)
+                total = focal(p_label, q_label, nll, options.gamma, cx)[1]
+                total = total if t.label_weight is None else total * t.label_weight
+            else:
+                total = cx.sum_last(a) if sums is None else sums[1]
+            others = column(cx, total)
+            others = xp.where(smoothed.a != 0, 0.0, others) if by_label else others - a
+        g = _with_z_term(p * others - a * q, p, t, options, cx, cotangent, found.lse)
     slope = softcap_derivative(x, options, cx)
     return g if slope is None else g * slope
+
+
+def _with_z_term(
+    g: Array, p: Array, t: Targets, options: Options, cx: Context, cotangent: Any, lse: Array
+) -> Array:
+    """Return a gradient times cotangent and sample weight, plus that of the z term."""
+    xp = cx.xp
+    b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
+    g = g * column(cx, b)
+    if options.z_loss:
+        weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
+        lse = lse_if_weighted(lse, t, cx)
+        z_cotangent = 2.0 * options.z_loss * column(cx, weighted) * column(cx, lse)
+        g = g + xp.where(p == 0, 0.0, z_cotangent * p)
+    return g
 
 
 def list_gradient(
@@ -287,34 +316,6 @@ def list_gradient(
         g = g * softcap_derivative(x, options, cx)
         slots = slots * softcap_derivative(cx.gather_many(x, few.indices), options, cx)
     return g, slots
-
-
-def _by_targets(
-    z: Array,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    found: SoftmaxParts,
-    s: RowStats | None,
-    sums: Sums | None,
-) -> Array:
-    """Return p_j (A - a_j) - a_j (1 - p_j) of labels or of targets for all classes."""
-    p, q = found.p, found.q
-    smoothed = smoothed_targets(p, t, options, cx, z != -cx.xp.inf, s)
-    a, others = smoothed.a, smoothed.others
-    if options.kind == "focal_loss":
-        slope = focal(p, q, found.nll, options.gamma, cx)[1]
-        by_label = options.indexed and not options.label_smoothing
-        a = smoothed.a * slope
-        if s is not None and by_label:
-            nll, p_label, q_label = label_parts(s, cx)
-            total = focal(p_label, q_label, nll, options.gamma, cx)[1]
-            total = total if t.label_weight is None else total * t.label_weight
-        else:
-            total = cx.sum_last(a) if sums is None else sums[1]
-        others = column(cx, total)
-        others = cx.xp.where(smoothed.a != 0, 0.0, others) if by_label else others - a
-    return p * others - a * q
 
 
 def class_losses(found: SoftmaxParts, options: Options, cx: Context) -> Array:

@@ -16,6 +16,7 @@ from places import SUPPORT
 jax = pytest.importorskip("jax")
 
 
+@pytest.mark.nightly
 def test_every_loss_of_arrays_spread_over_an_explicit_mesh():
     if not hasattr(jax, "set_mesh"):
         pytest.skip("this JAX has no explicit axes")

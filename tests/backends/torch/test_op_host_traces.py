@@ -253,6 +253,7 @@ print(counters["inductor"]["fxgraph_cache_hit"], counters["aot_autograd"]["autog
 """
 
 
+@pytest.mark.nightly
 def test_another_process_takes_the_graph_from_disk(tmp_path: Path) -> None:
     """Nothing of one process, as an address, stands in what inductor and autograd keep."""
     env = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

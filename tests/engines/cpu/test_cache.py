@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 import xloss
-from fresh import KERNEL, python, said, start
+from fresh import KERNEL, said, start
 
 pytest.importorskip("numba")
 
@@ -311,54 +311,3 @@ def test_where_kernels_lie(tmp_path):
     assert said(script, env=xdg) == str(tmp_path / "xdg" / "xloss")
     own = {**xdg, "XLOSS_CACHE_DIR": str(tmp_path / "own")}
     assert said(script, env=own) == str(tmp_path / "own")
-
-
-def test_kernels_run_uncompiled_where_numba_is_told_to(env):
-    script = KERNEL + "print(computed())"
-    assert said(script, env={**env, "NUMBA_DISABLE_JIT": "1"}) == RIGHT
-
-
-def test_a_kernel_releases_the_gil_and_divides_by_zero(env):
-    script = (
-        KERNEL
-        + """
-@kernel()
-def quotient(x, out):
-    out[0] = x[0] / x[1]
-
-out = np.empty(1)
-quotient(np.array([1.0, 0.0]), out)
-print(out[0], quotient.targetoptions["nogil"], quotient.targetoptions.get("parallel", False))
-"""
-    )
-    ran = python(script, env=env)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() == "inf True False"
-
-
-def test_a_first_call_imports_nothing_but_under_the_compiler_s_lock(env):
-    """A module that a thread was importing at a fork stays locked in the child."""
-    script = (
-        KERNEL
-        + """
-from numba.core.compiler_lock import global_compiler_lock
-unlocked = []
-
-class Watch:
-    def find_spec(self, name, path=None, target=None):
-        if not global_compiler_lock.is_locked():
-            unlocked.append(name)
-
-sys.meta_path.insert(0, Watch())
-
-@kernel()
-def mixed(a, b, c, d, out):
-    out[0] = a + b + c + d
-
-mixed(1, 1.5, True, np.int16(2), np.zeros(3)[::2])
-mixed(1, np.float32(1), np.uint16(1), np.float64(2), np.zeros(3))
-print(computed(), unlocked)
-"""
-    )
-    assert said(script, env=env) == f"{RIGHT} []"
-    assert said(script, env=env) == f"{RIGHT} []"

@@ -13,6 +13,7 @@ from ...core import softmax
 from ...core.call import LossCall
 from ...core.targets import prepare, total_weight
 from ...engines import choose
+from ...engines.cpu import thread_pool
 from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import cuda as torch_cuda
@@ -20,6 +21,8 @@ from . import custom_op, custom_op_host, row_losses
 from .following import followed, functionalized, transformed
 from .numpy_views import numpy_call, tensor, view
 from .softmax_rules import softmax_parts
+
+thread_pool.LIMITS["torch"] = torch.get_num_threads
 
 
 def value(call: LossCall) -> Array:

@@ -18,7 +18,7 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from .. import generic, memory_checks
-from . import fork_safety
+from . import fork_safety, kept_objects
 from .call import COLUMN_KERNEL_MAX_CLASSES, HostCall
 from .kernels.arguments import NOTHING
 
@@ -37,10 +37,20 @@ def unavailable() -> str | None:
 
 @cache
 def _load() -> Any:
+    """Return the kernels that the engine calls, or the reason why there are none.
+
+    Numba is imported where the disk does not hold them.
+    """
+    if find_spec("numba") is None:
+        return 'Numba is not installed: pip install "xloss[fast]"'
+    nothing = tuple(chain.from_iterable(NOTHING))
+    return kept_objects.load(kept_objects.folder(), load_numba, nothing) or load_numba()
+
+
+@cache
+def load_numba() -> Any:
     """Import Numba and the kernels; return them, or the reason why there are none."""
     with fork_safety.importing:
-        if find_spec("numba") is None:
-            return 'Numba is not installed: pip install "xloss[fast]"'
         try:
             from .kernels.bits import LIKE
             from .kernels.columns import columns
@@ -113,6 +123,7 @@ def warm() -> Iterator[tuple[str, float]]:
     kernels = _load()
     if isinstance(kernels, str):
         return
+    kernels = load_numba()
     for dtype, like in kernels.like.items():
         for kernel in (kernels.rows, kernels.columns):
             start = perf_counter()

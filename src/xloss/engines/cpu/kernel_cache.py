@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import shutil
-import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
@@ -20,7 +19,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
 import numpy as np
 from llvmlite.binding import ffi
@@ -28,13 +26,14 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import disk_cache
 from ..compile_notice import compiling
+from . import object_runtime
 from .code_description import describe
 from .fork_safety import wait_for
+from .kernel_folder import SUFFIX, stamp
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
 OTHER_FOLDERS = 8  # folders of other versions, sources or Pythons that are left on disk
-SUFFIX = ".kernel"
 # Numba's settings that change the code.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT")
 
@@ -119,21 +118,9 @@ def kept_in() -> str | None:
     return str(folder) if kept else None
 
 
-def _stamp() -> str | None:
-    """Return a hash of the kernels' sources and their compiler; None where no source is found."""
-    here = Path(__file__)
-    sources = [here, *sorted((here.parent / "kernels").rglob("*.py"))]
-    parts = [str(sys.implementation.cache_tag), numba.__version__, llvmlite.__version__]
-    try:
-        parts += [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
-    except OSError:
-        return None
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20] if sources else None
-
-
 # Taken when this is imported, as the kernels are, and not when the first is compiled: what is
 # compiled is what was imported, whatever has been written to the files since.
-_STAMP = _stamp()
+_STAMP = stamp()
 
 
 def _import_late_modules() -> None:
@@ -229,6 +216,7 @@ class _Cache:
             payload = _numba().dumps(compiled._reduce())
             disk_cache.write(path, payload)
             _prune(path.parent)
+            object_runtime.keep(self._compiled.py_func.__name__, sig, compiled, path.parent)
         except Exception:
             return
 

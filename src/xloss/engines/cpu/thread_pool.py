@@ -15,17 +15,31 @@ from queue import SimpleQueue
 __all__ = ["run", "threads"]
 
 Task = Callable[[int], None]
+# How many threads a library uses itself: entered by its backend, which is then in use.
+LIMITS: dict[str, Callable[[], int]] = {}
 SHOWN = 40  # characters of an invalid value in its error message
 
 
 def threads() -> int:
-    """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process."""
+    """Return how many threads a call may use: XLOSS_NUM_THREADS, else the CPUs of this process.
+
+    Without XLOSS_NUM_THREADS they are no more than OMP_NUM_THREADS says, and than a library uses
+    whose tensors have been in a call: on the same CPUs more would be in the way of its own.
+    """
     setting = os.environ.get("XLOSS_NUM_THREADS")
     if setting:
         if not re.fullmatch(r"[ \t]*0*[1-9][0-9]{0,8}[ \t]*", setting):
             shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
             raise ValueError(f"XLOSS_NUM_THREADS: expected a positive integer, got {shown!r}")
         return int(setting)
+    # A list has a number for each level of nested loops. What is not a positive integer OpenMP
+    # ignores, too.
+    others = re.match(r"\s*0*([1-9]\d{0,8})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    most = int(others[1]) if others else _cpus()
+    return min(_cpus(), most, *(limit() for limit in LIMITS.values()))
+
+
+def _cpus() -> int:
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -34,7 +48,7 @@ def threads() -> int:
 
 
 def run(task: Task, count: int) -> None:
-    """Call ``task(0)`` to ``task(count - 1)``, each once, on several threads.
+    """Call ``task(0)`` to ``task(count - 1)``, each once, on as many threads as `threads` says.
 
     After an exception or an interrupt no further task is started, and it is raised here once the
     tasks that were running have ended.

@@ -116,7 +116,7 @@ def _ready(dtype: str, by_rows: bool) -> None:
     from . import engine as cpu
     from .kernels import xla_call
 
-    kernels = cpu._load()
+    kernels = cpu.load_numba()
     like = kernels.like[dtype]
     kind = typeof(like)
     whole, real, truth = types.int64, types.float64, types.boolean

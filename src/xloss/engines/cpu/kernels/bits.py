@@ -59,8 +59,8 @@ def stored(address: int, n: int, like: Any) -> Any:
     raise NotImplementedError("compiled code only")
 
 
-def empty(n: int, like: Any) -> Any:
-    """Make an array of n numbers of the compute dtype."""
+def empty(n: Any, like: Any) -> Any:
+    """Make an array of n numbers of the compute dtype, or of a shape."""
     raise NotImplementedError("compiled code only")
 
 

@@ -27,9 +27,9 @@ CONTRACT = {"contract"}
 @inline()
 def table(classes: int, one: Any, value: Any) -> Any:
     """Make an array (classes, LANES) of one value."""
-    filled = empty(classes * LANES, one)
+    filled = empty((classes, LANES), one)
     filled[:] = value
-    return filled.reshape((classes, LANES))
+    return filled
 
 
 @inline(fastmath=CONTRACT)

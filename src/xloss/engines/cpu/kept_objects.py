@@ -1,0 +1,161 @@
+"""Kernels from disk as machine code, loaded and called without Numba.
+
+Importing Numba and rebuilding its records of a kernel takes nearly all of a process's first call.
+Where a file for this processor is there, LLVM alone loads it; where it is not, Numba compiles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .. import disk_cache
+from . import fork_safety, kernel_folder
+
+NAMES = ("rows", "columns")
+LIKE = {
+    "float32": np.float32(0),
+    "float64": np.float64(0),
+    "bfloat16": np.uint16(0),
+    "float16": np.int16(0),
+}
+_KINDS: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
+_LIKE_KINDS: dict[str, Any] = {
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+    "uint16": ctypes.c_uint16,
+    "int16": ctypes.c_int16,
+}
+_held: list[Any] = []  # code lives as long as the engine that loaded it
+# Where a kernel writes what it returns and what it raises, which is not read.
+_unread = (ctypes.c_int64 * 2)()
+
+
+def usable() -> bool:
+    """Tell whether Numba's own settings, which may change or forbid its code, are as they are."""
+    return not any(name.startswith("NUMBA_") for name in os.environ)
+
+
+def load(folder: Path | None, compile_kernels: Any, nothing: Any) -> Any:
+    """Return the kernels, or None where none is kept; `compile_kernels` returns Numba's.
+
+    nothing: the numbers of a call on no rows.
+    """
+    if folder is None or sys.platform != "linux" or not usable():
+        return None
+    try:
+        if not any(folder.glob("*.object")):
+            return None
+        with fork_safety.importing:
+            _target()
+    except Exception:  # whatever is wrong here, Numba still compiles
+        return None
+    kernels = {name: Kernel(name, folder, compile_kernels, nothing) for name in NAMES}
+    return SimpleNamespace(like=LIKE, **kernels)
+
+
+class Kernel:
+    """A kernel, called as Numba's own is: by a number like the logits' and the call's numbers."""
+
+    def __init__(self, name: str, folder: Path, compile_kernels: Any, nothing: Any) -> None:
+        self.__name__, self.folder, self.compile_kernels = name, folder, compile_kernels
+        self.numbers = [_KINDS[type(value)] for value in nothing]
+        self.loaded: dict[type, Any] = {}
+
+    def __call__(self, like: Any, *numbers: Any) -> None:
+        """Compute; see `kernels.arguments`."""
+        function = self.loaded.get(type(like))
+        if function is None:
+            with fork_safety.importing:
+                function = self.loaded[type(like)] = self._found(like)
+        function(like, *numbers)
+
+    def _found(self, like: Any) -> Any:
+        """Load the kernel of a dtype, or have Numba compile it."""
+        try:
+            payload = disk_cache.read(path(self.folder, self.__name__, like.dtype.name))
+            code = None if payload is None else _loaded(payload, like.dtype.name, self.numbers)
+        except Exception:
+            code = None
+        if code is None:
+            return getattr(self.compile_kernels(), self.__name__)
+
+        room = ctypes.addressof(_unread)
+
+        def call(like: Any, *numbers: Any) -> None:
+            if code(room, room + 8, 0, *numbers):
+                raise MemoryError(f"no memory for the buffers of the kernel {self.__name__!r}")
+
+        return call
+
+
+def _loaded(payload: bytes, kind: str, numbers: list[Any]) -> Any:
+    """Load a kernel's machine code; return it as a C function that releases the GIL."""
+    from llvmlite import binding
+
+    symbol, sizes, rest = payload.split(b"\n", 2)
+    size = int(sizes)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
+    for content in (rest[:size], rest[size:]):
+        engine.add_object_file(binding.ObjectFileRef.from_data(content))
+    engine.finalize_object()
+    _held.append(engine)
+    made = ctypes.CFUNCTYPE(
+        ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, _LIKE_KINDS[kind], *numbers
+    )
+    return made(engine.get_function_address(symbol.decode()))
+
+
+def packed(symbol: str, runtime: bytes, code: bytes) -> bytes:
+    """Return the payload of a file: the kernel's symbol, and two object files."""
+    return b"\n".join((symbol.encode(), str(len(runtime)).encode(), runtime + code))
+
+
+def path(folder: Path, name: str, kind: str) -> Path:
+    """Return where a kernel lies, for this processor alone; kind: the dtype that it is read as."""
+    return folder / f"{name}-{kind}-{_processor()}.object"
+
+
+@cache
+def _target() -> None:
+    from llvmlite import binding
+    from llvmlite.binding import ffi
+
+    lock = getattr(getattr(ffi, "lib", None), "_lock", None)
+    if hasattr(lock, "_lock") and hasattr(lock, "__dict__"):
+        fork_safety.wait_for(lock, "_lock")
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+
+
+def machine() -> Any:
+    """Return a description of this processor for LLVM."""
+    from llvmlite import binding
+
+    _target()
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(codemodel="jitdefault", jit=True)
+
+
+@cache
+def _processor() -> str:
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features().flatten()
+    described = (binding.get_default_triple(), binding.get_host_cpu_name(), features)
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
+
+
+@cache
+def folder() -> Path | None:
+    """Return the folder of this version's kernels; None where there is no place for it."""
+    root, stamp = disk_cache.root(), kernel_folder.stamp()
+    return None if stamp is None or root is None else root / f"kernels-{stamp}"
