@@ -6,11 +6,8 @@ from typing import NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-<<<<<<< HEAD
 from . import few_classes
-=======
 from .fused_rows import maximum_and_tail_sum
->>>>>>> main
 from .options import Options
 from .targets import Targets
 
