@@ -11,11 +11,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-import xloss
 from xloss_conformance.call_subject import WITHOUT_REDUCTION
 from xloss_conformance.cases import case, catalogue
 from xloss_conformance.judge import judge
+from xloss_conformance.loss_functions import public
 from xloss_conformance.model import BINARY, DTYPES, LAYOUTS, LOSSES, PACKED, Case
+from xloss_conformance.top_k import TOP_K
 from xloss_conformance.xloss_subjects import Xloss
 
 CROSS_ENTROPY = {
@@ -58,7 +59,8 @@ def wrong(one: Case) -> list[str]:
         rows = one.x.shape[: one.axis % one.x.ndim] + one.x.shape[one.axis % one.x.ndim + 1 :]
     if one.loss in PACKED and one.targets is not None:
         rows = one.targets.shape[:1]
-    options = set(inspect.signature(getattr(xloss, one.loss)).parameters)
+    options = set(inspect.signature(public(one.loss)).parameters)
+    options |= {"rest"} if one.loss == TOP_K else set()
     none = (
         one.options.get("reduction", "none" if one.loss in WITHOUT_REDUCTION else "mean") == "none"
     )

@@ -33,6 +33,7 @@ from .formats import FORMATS
 from .linear_packing import LINEAR
 from .model import FROM_LOGITS, Array, Budget, Case, Exact, Expected, Stored, Traits
 from .token_rows import TOKENS, Columns, columns, loss_alone
+from .top_k import TOP_K, dense_case
 
 BASE, OTHER = 4.0, 6.0
 
@@ -67,6 +68,8 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
         return _tokens(case, arguments, expected, traits)
     if case.loss == LINEAR:
         return _linear(case, arguments, expected, traits)
+    if case.loss == TOP_K:
+        return _top_k(case, arguments, expected, traits)
     options = arguments.options
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
@@ -105,6 +108,23 @@ def _tokens(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     loss = Columns(of_loss.value, of_loss.value_scale)
     made = columns(case, arguments, expected.value.hi, loss, bent)
     return of_loss._replace(value=made.ulp, value_scale=made.scale)
+
+
+def _top_k(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
+    """Return that of soft targets written out.
+
+    A slot's gradient is its class's less the mean of the other classes': two terms of that size.
+    """
+    dense = dense_case(case, arguments, traits)
+    made = budget(*dense[:2], expected._replace(grad_targets=None), dense[2])
+    scale = scales_of(*dense[:2], expected, dense[2])[2]
+    largest = np.broadcast_to(scale, dense[1].x.shape).max(-1, keepdims=True)
+    cap = float(arguments.options.get("softcap") or 0.0)
+    targets = np.asarray(2 * BASE + 2 * cap)
+    bits = FORMATS[arguments.dtype][0]
+    if bits < 24:
+        targets = 0.5 + targets * 2.0 ** (bits - 24)
+    return made._replace(targets=targets, targets_scale=largest)
 
 
 def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:

@@ -15,7 +15,7 @@ FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
 PACKED = ("linear_cross_entropy", "linear_token_stats")  # see linear_packing.py
-LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", *PACKED)
+LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entropy", *PACKED)
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
 # at an odd address, "filtered" lazy, of rows whose number is found when they are computed.
@@ -85,7 +85,7 @@ class Case:
     @property
     def index(self) -> bool:
         """Whether the targets are class indices."""
-        taken = (*CLASS, "token_stats", *PACKED)
+        taken = (*CLASS, "token_stats", "top_k_cross_entropy", *PACKED)
         return self.targets is not None and self.loss in taken and self.targets.dtype.kind in "iu"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from .linear_packing import LINEAR
 from .model import FLOATING, Array, Case
 from .token_rows import TOKENS
+from .top_k import TOP_K
 
 SMALL = 64  # entries that a literal may have
 FIRST = 8  # entries of a larger result that are printed
@@ -206,7 +207,8 @@ def text(case: Case, values: Array | None, dtype: str) -> str:
 
 def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str) -> list[str]:
     """Return the lines that call xloss on a library's arrays and print what comes of it."""
-    own = {LINEAR: "linear_packing", **dict.fromkeys(TOKENS, "token_rows")}.get(case.loss)
+    of_packed = {LINEAR: "linear_packing", TOP_K: "top_k"}
+    own = (of_packed | dict.fromkeys(TOKENS, "token_rows")).get(case.loss)
     loss = case.loss if own else f"xloss.{case.loss}"
     if own == "token_rows" and gradient == "closed form":
         case = replace(case, value_only=True)

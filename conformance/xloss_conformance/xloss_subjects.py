@@ -19,6 +19,7 @@ from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Trai
 from .rounding import rounded, stored
 from .snippet import xloss_call
 from .token_rows import TOKENS, fields_of, upstream_of
+from .top_k import TOP_K
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Xloss:
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
         of = array_library(self.library)
-        alone = of.same_bits or (self.compiled and case.loss == "cross_entropy")
+        alone = of.same_bits or (self.compiled and case.loss in ("cross_entropy", TOP_K))
         return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:

@@ -19,6 +19,7 @@ from .losses.log_loss import log_loss
 from .losses.nll import nll_loss
 from .losses.parallel import vocab_parallel_cross_entropy
 from .losses.token_stats import TokenStats, linear_token_stats, token_stats
+from .losses.top_k import TopKTargets
 from .ops import (
     effective_count,
     l2_penalty,
@@ -35,6 +36,7 @@ __all__ = [
     "EngineUnavailable",
     "Evaluation",
     "TokenStats",
+    "TopKTargets",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "capabilities",

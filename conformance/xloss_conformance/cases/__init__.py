@@ -28,6 +28,7 @@ FILES = (
     "divergence",
     "linear",
     "tokens",
+    "top_k",
     "ranges",
 )
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from . import elementwise, probabilities, softmax
+from . import elementwise, few_classes, probabilities, softmax
 from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
-from .smoothing import target_gradient
+from .smoothing import few_target_gradient, target_gradient
 from .targets import Targets, prepare, total_weight
 from .token_stats import Scan, finished, rank_of
 
@@ -21,6 +21,8 @@ PROBABILITY_KINDS = frozenset({"nll_loss", "log_loss"})
 SIGMOID_KINDS = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
 
 PartsMaker = Callable[[Array, Context], Any]
+# Takes capped logits, the indices of the slots, and the softmax of whole rows.
+SlotPartsMaker = Callable[[Array, Array, softmax.SoftmaxParts, Context], few_classes.SlotParts]
 
 
 def evaluate(
@@ -69,7 +71,7 @@ def evaluate(
         if outputs.weight:
             weight = total_weight(t, cx.row_count(o.x, classes), cx)
         grad, grad_targets = found.grad, found.grad_targets
-        if grad is not None:
+        if grad is not None and t.few is None:
             grad = cx.cast(select_gradient(grad, t, options, cx, cotangent), o.x.dtype)
         if grad_targets is not None and o.targets is not None:
             grad_targets = select_gradient(grad_targets, t, options, cx, cotangent)
@@ -161,7 +163,12 @@ def _from_logits(
         grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row_loss, e)
     elif outputs.grad or outputs.grad_targets:
         parts = softmax.parts(z, cx, e)
-        if outputs.grad:
+        if outputs.grad and t.few is not None:
+            m = cx.xp.squeeze(e.max, axis=-1)
+            gap = few_classes.entry_gaps(z, m, t.few, cx)
+            at = few_classes.slot_parts(gap, m, e.tail_sum, cx)
+            grad = _list_gradient(x, z, t, options, cx, cotangent, parts, at, o.x.dtype)
+        elif outputs.grad:
             grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts)
         if outputs.grad_targets:
             grad_targets = soft_target_gradient(z, t, options, cx, cotangent, parts)
@@ -169,6 +176,25 @@ def _from_logits(
     if outputs.stats or outputs.tokens:
         stats = (cx.xp.squeeze(e.max, axis=-1), e.tail_sum)
     return Outcome(rows, None, None, grad, grad_targets, stats, tokens=scan)
+
+
+def _list_gradient(
+    x: Array,
+    z: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+    parts: softmax.SoftmaxParts,
+    at: few_classes.SlotParts,
+    dtype: Any,
+) -> Array:
+    """Return the finished gradient of targets of a few classes: the slots' entries come last."""
+    few = t.few
+    assert few is not None
+    g, slots = softmax.list_gradient(x, z, t, options, cx, cotangent.row_loss, parts, at)
+    g, slots = (cx.cast(select_gradient(a, t, options, cx, cotangent), dtype) for a in (g, slots))
+    return cx.scatter_many(g, few.indices, slots, few.first)
 
 
 def soft_target_gradient(
@@ -181,6 +207,9 @@ def soft_target_gradient(
 ) -> Array:
     """Return the gradient to soft targets of the losses from logits."""
     class_loss = softmax.class_losses(parts, options, cx)
+    if t.few is not None:
+        loss, weight = cotangent.row_loss, cotangent.row_weight
+        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, loss, weight)
     possible = z != -cx.xp.inf
     return target_gradient(
         class_loss,
@@ -252,6 +281,14 @@ def _elementwise(
     return Outcome(rows, None, None, grad, grad_targets)
 
 
+def gathered_parts(
+    z: Array, indices: Array, parts: softmax.SoftmaxParts, cx: Context
+) -> few_classes.SlotParts:
+    """Return the softmax at the slots, picked out of that of all classes."""
+    both = (cx.cast(cx.gather_many(a, indices), cx.sum_dtype) for a in (parts.p, parts.q))
+    return few_classes.SlotParts(*both)
+
+
 def formula_gradients(
     o: Operands,
     options: Options,
@@ -260,19 +297,21 @@ def formula_gradients(
     cotangent: Cotangent,
     softmax_parts: PartsMaker = softmax.parts,
     sigmoid_parts: PartsMaker = elementwise.sigmoid,
+    slot_parts: SlotPartsMaker = gathered_parts,
 ) -> tuple[Array, Array | None]:
     """Return both gradients by plain operations that an autodiff can follow to any order.
 
-    `softmax_parts` and `sigmoid_parts` bring derivative rules of their own: the derivative that
-    autodiff takes of a maximum is wrong where logits tie.
+    `softmax_parts`, `sigmoid_parts` and `slot_parts` bring derivative rules of their own: the
+    derivative that autodiff takes of a maximum is wrong where logits tie.
     """
     with cx.quiet():
         t = prepare(o, options, cx, classes)
         x = cx.cast(o.x, cx.compute_dtype)
         selected = select_cotangent(cotangent, t, cx)
-        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts)
+        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts)
         # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
-        g = select_gradient(g, t, options, cx, cotangent)
+        if t.few is None:
+            g = select_gradient(g, t, options, cx, cotangent)
         return g, None if h is None else select_gradient(h, t, options, cx, cotangent)
 
 
@@ -285,6 +324,7 @@ def _formula(
     cotangent: Cotangent,
     softmax_parts: PartsMaker,
     sigmoid_parts: PartsMaker,
+    slot_parts: SlotPartsMaker,
 ) -> tuple[Array, Array | None]:
     """Return the gradients to x and, where targets are soft, to the targets."""
     soft = not options.indexed and o.targets is not None
@@ -292,7 +332,11 @@ def _formula(
     if options.kind in SOFTMAX_KINDS:
         z = softmax.softcapped(x, options, cx)
         parts = softmax_parts(z, cx)
-        g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
+        if t.few is None:
+            g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
+        else:
+            at = slot_parts(z, t.few.indices, parts, cx)
+            g = _list_gradient(x, z, t, options, cx, cotangent, parts, at, cx.compute_dtype)
         return g, soft_target_gradient(z, t, options, cx, cotangent, parts) if soft else None
     if options.kind in PROBABILITY_KINDS:
         g = probabilities.gradient(x, t, options, cx, row_cotangent)

@@ -23,13 +23,15 @@ class Options(NamedTuple):
     reduction: str = "mean"
     validate: bool | str = "auto"
     engine: str | None = None
+    rest: str | None = None  # targets name a few classes of each row; what the others have
 
 
 class Operands(NamedTuple):
     """The arrays of one call with the class axis last, in the dtypes in which they came.
 
     `x` and soft `targets` are (*rows, classes); labels, `sample_weight` and `where` are (*rows);
-    `class_weight` is (classes,). The binary losses have no class axis: every array is (*rows).
+    `class_weight` is (classes,). With `indices`, the K listed classes of each row, they and
+    `targets` are (*rows, K). The binary losses have no class axis: every array is (*rows).
     """
 
     x: Array
@@ -38,6 +40,10 @@ class Operands(NamedTuple):
     sample_weight: Array | None = None
     where: Array | None = None
     pos_weight: Array | None = None
+    indices: Array | None = None
+
+
+OPERANDS = len(Operands._fields)
 
 
 class Outputs(NamedTuple):

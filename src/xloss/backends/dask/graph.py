@@ -74,9 +74,13 @@ def compare(got: Chunks, options: Options, classes: int, first: str) -> None:
     if "class_ids" in got:  # how many classes Dask takes the chunk to have
         shape = (*rows, len(got["class_ids"]))
     labels = INTEGERS if classes else (*INTEGERS, *BOOLS)
+    of_targets = shape if soft else rows
+    if "indices" in got:
+        of_targets = (*rows, got["indices"].shape[-1])
     expected: dict[str, tuple[tuple[int, ...], Any]] = {
         "x": (shape, FLOATS),
-        "targets": (shape if soft else rows, labels if options.indexed else FLOATS),
+        "indices": (of_targets, INTEGERS),
+        "targets": (of_targets, labels if options.indexed else FLOATS),
         "class_weight": ((classes,), NUMBERS),
         "sample_weight": (rows, NUMBERS),
         "where": (rows, BOOLS),
@@ -113,7 +117,7 @@ def _positions(got: Chunks, row_chunks: Any, axis: int) -> Callable[[tuple[int, 
 
 def operands(got: Chunks, like: Array | None = None) -> Operands:
     """Return the operands among the chunks; `like` stands for x where a step has no logits."""
-    names = ("targets", "class_weight", "sample_weight", "where", "pos_weight")
+    names = ("targets", "class_weight", "sample_weight", "where", "pos_weight", "indices")
     return Operands(got.get("x", like), *(got.get(name) for name in names))
 
 

@@ -17,7 +17,7 @@ from ..eager.linear import rounded
 from . import backend
 from . import graph as steps
 from .chunks import broadcast_like, rechunk_like, without_empty
-from .labels import CLASSES, FEATURES, row_labels
+from .labels import CLASSES, FEATURES, SLOTS, row_labels
 from .tokens import one_row
 
 
@@ -54,6 +54,8 @@ def value_and_grad(
     grads = {} if "targets" not in logits_grads else {"targets": logits_grads["targets"]}
     if parts:
         g = logits_grads["x"]
+        if call.operands.indices is not None:  # whose rows went through one task each
+            g = g.rechunk({g.ndim - 1: w.chunks[0]})
         rows = row_labels(g.ndim - 1)
         if "x" in parts:
             grad_x = _product(g, (*rows, CLASSES), w, (CLASSES, FEATURES), (*rows, FEATURES))
@@ -80,15 +82,21 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     w = without_empty(cx.cast(linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
     row_axes, rows = tuple(range(x.ndim - 1)), row_labels(x.ndim - 1)
     row_arrays = {"targets": rechunk_like("targets", o.targets, x, row_axes)}
+    by_list = o.indices is not None
+    if by_list:
+        for name in ("targets", "indices"):
+            a = getattr(o, name).rechunk({o.x.ndim - 1: -1})
+            row_arrays[name] = rechunk_like(name, a, x, row_axes)
+    by_label = options.indexed or by_list
     for name in ("sample_weight", "where"):
         a = getattr(o, name)
         if a is not None:
             row_arrays[name] = broadcast_like(name, a, x, row_axes)
     o = o._replace(**row_arrays)
     call = call._replace(operands=o)
-    present = {n: a for n, a in row_arrays.items() if options.indexed or n != "targets"}
+    present = {n: a for n, a in row_arrays.items() if by_label or n != "targets"}
     if options.reduction == "mean" and not (options.indexed and o.class_weight is None):
-        weight = backend.weight(call) if options.indexed else _soft_weight(call, present)
+        weight = backend.weight(call) if by_label else _soft_weight(call, present)
         present = {**present, "any_row_counts": backend.contributing(call, weight) != 0}
     x = _selected(call, x, present)
     z = _product(x, (*rows, FEATURES), w, (CLASSES, FEATURES), (*rows, CLASSES))
@@ -144,13 +152,14 @@ def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
     index = (*row_labels(x.ndim - 1), FEATURES)
     args: list[Any] = []
     for a in present.values():
-        args += [a, index[: a.ndim]]
+        args += [a, (*index[:-1], SLOTS) if a.ndim == x.ndim else index[: a.ndim]]
     return da.blockwise(  # type: ignore[no-untyped-call]
         _select,
         index,
         x,
         index,
         *args,
+        concatenate=True,
         names=tuple(present),
         options=call.options,
         classes=call.classes,
@@ -165,7 +174,8 @@ def _select(x: Array, *chunks: Any, names: tuple[str, ...], options: Any, classe
     got = {"x": x, **dict(zip(names, chunks, strict=True))}
     steps.compare(got, options, classes, "features")
     xp = namespace(x)
-    o = Operands(x, got.get("targets"), None, got.get("sample_weight"), got.get("where"))
+    rows = got.get("sample_weight"), got.get("where")
+    o = Operands(x, got.get("targets"), None, *rows, indices=got.get("indices"))
     present = prepare(o, options, context(x, xp), classes).row_present
     if "any_row_counts" in got:
         counts = got["any_row_counts"]

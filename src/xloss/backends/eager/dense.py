@@ -52,6 +52,7 @@ def known_weight(call: LossCall) -> float | None:
     o = call.operands
     if not (
         call.cx.labels_verified
+        and call.options.indexed
         and call.cx.on_host
         and o.class_weight is o.sample_weight is o.where is None
     ):

@@ -25,7 +25,7 @@ from ...engines.cpu import engine as cpu
 from ..eager import dense as default
 from . import ffi as jax_ffi
 from .mesh import EVERYWHERE, automatic, spread_as
-from .softmax_rules import softmax_parts
+from .softmax_rules import slot_parts, softmax_parts
 
 
 def value(call: LossCall) -> Array:
@@ -229,6 +229,7 @@ def _kept_rows_jvp(
             Cotangent(1.0),
             lambda z, _: softmax_parts(z),
             lambda z, _: _sigmoid_parts(z),
+            lambda z, indices, *_: slot_parts(z, indices),
         )
     out = jnp.zeros_like(rows)
     if compiled:

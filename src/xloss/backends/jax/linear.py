@@ -33,8 +33,8 @@ TWICE = (
 )
 # The arrays that gradients go to, in the order of NAMES.
 Arrays = tuple[Array, Array, Array | None, Array]
-# Class weight, sample weight, where and normalizer.
-Constants = tuple[Array | None, Array | None, Array | None, Any]
+# Class weight, sample weight, where, indices and normalizer.
+Constants = tuple[Array | None, Array | None, Array | None, Array | None, Any]
 
 
 class Static(NamedTuple):
@@ -74,7 +74,7 @@ def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)
     arrays = (o.x, linear.weight, linear.bias, o.targets)
-    constants = (o.class_weight, o.sample_weight, o.where, n)
+    constants = (o.class_weight, o.sample_weight, o.where, o.indices, n)
     axis = None if call.group is None else call.group.name
     if axis is not None and not varies(linear.weight, axis):
         raise ValueError(
@@ -88,8 +88,8 @@ def described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
     """Return the call that a compiled function's arguments describe."""
     options, block_rows, name = static
     x, weight, bias, targets = arrays
-    class_weight, sample_weight, where, n = constants
-    o = Operands(x, targets, class_weight, sample_weight, where)
+    class_weight, sample_weight, where, indices, n = constants
+    o = Operands(x, targets, class_weight, sample_weight, where, indices=indices)
     axis = shard = None
     size = weight.shape[0]
     if name is not None:
@@ -280,7 +280,8 @@ def run(
         x = jnp.where(counted[:, None], cx.cast(rows_of(o.x, at), cx.compute_dtype), 0.0)
         where = new if o.where is None else new & rows_of(o.where, at)
         targets, sample_weight = rows_of(o.targets, at), rows_of(o.sample_weight, at)
-        block = Operands(logits(x), targets, o.class_weight, sample_weight, where)
+        indices = rows_of(o.indices, at)
+        block = Operands(logits(x), targets, o.class_weight, sample_weight, where, indices=indices)
         row_loss = cotangent.row_loss
         if not isinstance(row_loss, float) and row_loss.ndim > 0:
             row_loss = rows_of(row_loss, at)

@@ -208,7 +208,8 @@ def run(
     every_row = tf.ones_like(o.x[:, 0], tf.bool)
     present = blocks.all(every_row if present is None else every_row & present)
     where = blocks.all(every_row if o.where is None else every_row & o.where)
-    x, targets, sample = (blocks.all(a) for a in (o.x, o.targets, o.sample_weight))
+    given = (o.x, o.targets, o.sample_weight, o.indices)
+    x, targets, sample, indices = (blocks.all(a) for a in given)
     w = cx.cast(linear.weight, cx.compute_dtype)
     bias = None if linear.bias is None else cx.cast(linear.bias, cx.compute_dtype)
     of_block = outputs._replace(rows=True, total=False, weight=False)
@@ -226,6 +227,7 @@ def run(
             o.class_weight,
             at_block(sample),
             at_block(where),
+            indices=at_block(indices),
         )
         scalar = isinstance(row, float) or not len(row.shape)
         of_rows = cotangent._replace(row_loss=row if scalar else at_block(row))
@@ -276,7 +278,8 @@ def run(
     rows = whole("rows", [])
     if "x" in arrays:
         sums["x"] = whole("x", [o.x.shape[-1]])
-    grad_targets = whole("targets", [classes]) if outputs.grad_targets else None
+    last = classes if o.indices is None else o.indices.shape[-1]
+    grad_targets = whole("targets", [last]) if outputs.grad_targets else None
     tokens = None
     if outputs.tokens:
         tokens = of_fields((whole(name, []) for name in token_dtypes), outputs)
@@ -301,8 +304,9 @@ def _flat(o: Operands, classes: int) -> Operands:
     soft = t.dtype.is_floating
     return Operands(
         tf.reshape(o.x, [-1, o.x.shape[-1]]),
-        tf.reshape(t, [-1, classes]) if soft else flat(t),
+        tf.reshape(t, [-1, t.shape[-1]]) if soft else flat(t),
         o.class_weight,
         flat(o.sample_weight),
         flat(o.where),
+        indices=None if o.indices is None else tf.reshape(o.indices, [-1, t.shape[-1]]),
     )

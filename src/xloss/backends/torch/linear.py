@@ -133,7 +133,10 @@ def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
     assert linear is not None
     cx = functional(call.cx)
     keep = prepare(
-        o if options.indexed else o._replace(targets=None), options, cx, call.classes
+        o if options.indexed or options.rest else o._replace(targets=None),
+        options,
+        cx,
+        call.classes,
     ).row_present
     keep = None if keep is None else keep.unsqueeze(-1)
     x, weight = cx.cast(o.x, cx.compute_dtype), cx.cast(linear.weight, cx.compute_dtype)
@@ -242,9 +245,10 @@ def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
 
 SCHEMA = (
     "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
-    "Tensor? sample_weight, Tensor? where, Tensor? normalizer, Tensor? up, float? count, "
+    "Tensor? sample_weight, Tensor? where, Tensor? indices, Tensor? normalizer, Tensor? up, "
+    "float? count, "
     "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction, "
-    "int? block_rows, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "int? block_rows, str? rest, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -289,6 +293,7 @@ def operation_arguments(
         o.class_weight,
         o.sample_weight,
         o.where,
+        o.indices,
         n if tensor else None,
         cotangent,
         None if tensor or n is None else float(n),
@@ -298,16 +303,16 @@ def operation_arguments(
         options.softcap,
         options.reduction,
         linear.block_rows,
+        options.rest,
         wanted,
     )
 
 
 def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     """Return the call that an operation's arguments describe, its cotangent, and what it wants."""
-    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = (
-        args[:10]
-    )
-    ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
+    x, weight, bias, targets, class_weight, sample_weight, where, indices = args[:8]
+    normalizer, cotangent, count = args[8:11]
+    ignore, smoothing, z_loss, softcap, reduction, rows, rest, wanted = args[11:]
     options = Options(
         "cross_entropy",
         not targets.is_floating_point(),
@@ -317,8 +322,9 @@ def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
         softcap,
         reduction=reduction,
         validate=False,
+        rest=rest,
     )
-    o = Operands(x, targets, class_weight, sample_weight, where)
+    o = Operands(x, targets, class_weight, sample_weight, where, indices=indices)
     n = count if normalizer is None else normalizer
     call = LossCall(
         "linear_cross_entropy",
@@ -361,7 +367,7 @@ def _returned(g: Array, a: Array) -> Array:
 @operation.register_fake
 def _shapes(*args: Any) -> Any:
     # Nothing of xloss is called here: a compiler that traces must not depend on our caches.
-    arrays, cotangent, reduction, wanted = args[:4], args[8], args[14], args[16]
+    arrays, cotangent, reduction, wanted = args[:4], args[9], args[15], args[-1]
     x, targets = arrays[0], arrays[3]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     narrow = [a.dtype if a.dtype == torch.bfloat16 else acc for a in arrays[:2]]
@@ -378,22 +384,22 @@ def _shapes(*args: Any) -> Any:
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.options = inputs[9:]
-    ctx.each = inputs[14] == "none"
-    ctx.save_for_backward(*(inputs[:9] if ctx.each else (*inputs[:4], *output[1:])))
+    ctx.options = inputs[10:]
+    ctx.each = inputs[15] == "none"
+    ctx.save_for_backward(*(inputs[:10] if ctx.each else (*inputs[:4], *output[1:])))
 
 
 def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
     saved = ctx.saved_tensors
     arrays, wanted = saved[:4], ctx.options[-1]
     if ctx.each:
-        grads = operation(*saved[:8], cotangent, *ctx.options)[1:]
+        grads = operation(*saved[:9], cotangent, *ctx.options)[1:]
     else:
         # Not as a 0-d tensor: in bfloat16 the cotangent would be rounded before it multiplies.
         cotangent = cotangent.reshape(1)
         grads = [g * cotangent if w else None for g, w in zip(saved[4:], wanted, strict=True)]
     out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
-    return (*out, *(None,) * 13)
+    return (*out, *(None,) * 15)
 
 
 operation.register_autograd(_backward, setup_context=_setup)

@@ -89,14 +89,14 @@ def _shapes(*args: Any) -> Any:
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.options = inputs[9:-2]
+    ctx.save_for_backward(*inputs[:9])
+    ctx.options = inputs[10:-2]
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, *ups: Any) -> Any:
     wanted = list(ctx.needs_input_grad[:4])
-    rest = (None,) * 14
+    rest = (None,) * 16
     if ups[0] is None:
         return (None,) * 4 + rest
     arrays = ctx.saved_tensors

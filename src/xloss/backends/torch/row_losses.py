@@ -13,7 +13,7 @@ from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS, formula_gradients
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import OPERANDS, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
 from ...core.token_stats import Tokens, of_fields
@@ -62,8 +62,7 @@ def _recorded(call: LossCall) -> Array:
 
 def _applied(call: LossCall, beside: Outputs) -> Any:
     o = call.operands
-    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    return _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified, beside)  # type: ignore[no-untyped-call]
+    return _Rows.apply(*o, call.options, call.classes, call.cx.labels_verified, beside)  # type: ignore[no-untyped-call]
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
@@ -89,6 +88,7 @@ def _surrogate(call: LossCall) -> Array:
         o.sample_weight,
         o.where,
         o.pos_weight,
+        o.indices,
     )
     rows: Any = (
         choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
@@ -173,8 +173,8 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        o = Operands(*args[:6])
-        options, classes, clean, beside = args[6:]
+        o = Operands(*args[:OPERANDS])
+        options, classes, clean, beside = args[OPERANDS:]
         outputs = beside._replace(rows=True, stats=options.kind in SOFTMAX_KINDS)
         got = _run(o, options, classes, clean, outputs)
         return (got.rows, *(got.stats or ()), *(a for a in got.tokens or () if a is not None))
@@ -184,17 +184,17 @@ class _Rows(torch.autograd.Function):
         stats = output[1:3]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:6], *stats)
-        ctx.save_for_forward(*inputs[:6], *stats)
-        ctx.options, ctx.count = inputs[6:9], len(output)
+        ctx.save_for_backward(*inputs[:OPERANDS], *stats)
+        ctx.save_for_forward(*inputs[:OPERANDS], *stats)
+        ctx.options, ctx.count = inputs[OPERANDS : OPERANDS + 3], len(output)
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
-        none = (None,) * 10
+        none = (None,) * (OPERANDS + 4)
         if ups[0] is None:
             return none
         kept = ctx.saved_tensors  # to be read once, under activation checkpointing
-        o, stats = Operands(*kept[:6]), kept[6:]
+        o, stats = Operands(*kept[:OPERANDS]), kept[OPERANDS:]
         options, classes, clean = ctx.options
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
@@ -213,7 +213,7 @@ class _Rows(torch.autograd.Function):
         options, classes, clean = ctx.options
         with following():
             kept = primals(*ctx.saved_tensors)
-            o = Operands(*kept[:6])
+            o = Operands(*kept[:OPERANDS])
             g, h = _formula(o, options, classes, clean, 1.0)
             cx = _context(o, clean)
             out: Any = 0.0
