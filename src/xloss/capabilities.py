@@ -121,7 +121,7 @@ def capabilities() -> tuple[Capability, ...]:
 
 
 def matrix() -> str:
-    """Write the support matrix of the README, in Markdown."""
+    """Write the support matrix of docs/install.md, in Markdown."""
     head = ["", *(s.library for s in SUPPORT)]
     lines = [head, ["---"] * len(head)]
     lines.append(["devices", *(", ".join(s.devices) for s in SUPPORT)])

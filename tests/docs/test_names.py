@@ -1,4 +1,4 @@
-"""Every line of docs/names.toml, run against the libraries; and the check, on planted faults."""
+"""Every line of docs/names.toml (names.md shows it), run against the libraries; and the check."""
 
 import json
 import re
