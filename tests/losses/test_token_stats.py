@@ -152,5 +152,18 @@ def test_bad_arguments():
         xloss.token_stats(X, np.where(Y == 4, 9, Y))
     with pytest.raises(TypeError, match="reduction"):
         xloss.token_stats(X, Y, reduction="mean")
+    few = xloss.TopKTargets(Y[:, None], np.full((6, 1), 0.5))
+    with pytest.raises(TypeError, match="targets: token_stats takes no TopKTargets; pass soft"):
+        xloss.token_stats(X, few)
+    with pytest.raises(TypeError, match="targets: linear_token_stats takes no TopKTargets"):
+        xloss.linear_token_stats(FEATURES, WEIGHT, few)
+    with pytest.raises(TypeError, match="targets: Evaluation takes no TopKTargets"):
+        xloss.Evaluation().update(X, few)
     with pytest.raises(xloss.EngineUnavailable, match="cuda"), xloss.use_engine("cuda"):
         xloss.token_stats(X, Y)
+
+
+def test_diagnose_takes_targets_of_few_classes():
+    few = xloss.TopKTargets(np.array([[0, 3], [1, 2]]), np.array([[0.5, 0.25], [0.75, 0.125]]))
+    loss = float(xloss.cross_entropy(X[:2], few))
+    assert str(xloss.diagnose(X[:2], few)) == f"loss {loss:.9g}: 0 of 2 rows are not finite"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from . import elementwise, few_classes, probabilities, softmax
+from .list_gradient import list_gradient
 from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
@@ -19,10 +19,6 @@ TARGETLESS_KINDS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
 SOFTMAX_KINDS = TARGETLESS_KINDS | {"cross_entropy", "focal_loss"}
 PROBABILITY_KINDS = frozenset({"nll_loss", "log_loss"})
 SIGMOID_KINDS = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
-
-PartsMaker = Callable[[Array, Context], Any]
-# Takes capped logits, the indices of the slots, and the softmax of whole rows.
-SlotPartsMaker = Callable[[Array, Array, softmax.SoftmaxParts, Context], few_classes.SlotParts]
 
 
 def evaluate(
@@ -167,7 +163,7 @@ def _from_logits(
             m = cx.xp.squeeze(e.max, axis=-1)
             gap = few_classes.entry_gaps(z, m, t.few, cx)
             at = few_classes.slot_parts(gap, m, e.tail_sum, cx)
-            grad = _list_gradient(x, z, t, options, cx, cotangent, parts, at, o.x.dtype)
+            grad = finished_list_gradient(x, z, t, options, cx, cotangent, parts, at, o.x.dtype)
         elif outputs.grad:
             grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts)
         if outputs.grad_targets:
@@ -178,7 +174,7 @@ def _from_logits(
     return Outcome(rows, None, None, grad, grad_targets, stats, tokens=scan)
 
 
-def _list_gradient(
+def finished_list_gradient(
     x: Array,
     z: Array,
     t: Targets,
@@ -192,7 +188,7 @@ def _list_gradient(
     """Return the finished gradient of targets of a few classes: the slots' entries come last."""
     few = t.few
     assert few is not None
-    g, slots = softmax.list_gradient(x, z, t, options, cx, cotangent.row_loss, parts, at)
+    g, slots = list_gradient(x, z, t, options, cx, cotangent.row_loss, parts, at)
     g, slots = (cx.cast(select_gradient(a, t, options, cx, cotangent), dtype) for a in (g, slots))
     return cx.scatter_many(g, few.indices, slots, few.first)
 
@@ -239,13 +235,14 @@ def _from_probabilities(
     if outputs.grad:
         grad = probabilities.gradient(x, t, options, cx, cotangent.row_loss)
     if outputs.grad_targets:
-        grad_targets = _probability_target_gradient(x, t, options, cx, cotangent)
+        grad_targets = probability_target_gradient(x, t, options, cx, cotangent)
     return Outcome(rows, None, None, grad, grad_targets)
 
 
-def _probability_target_gradient(
+def probability_target_gradient(
     x: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent
 ) -> Array:
+    """Return the gradient to soft targets of the losses from (log-)probabilities."""
     return target_gradient(
         probabilities.nll(x, options, cx),
         probabilities.possible(x, options, cx),
@@ -279,69 +276,3 @@ def _elementwise(
     if outputs.grad_targets:
         grad_targets = elementwise.gradient(terms.dt, t, options, cx, row_cotangent)
     return Outcome(rows, None, None, grad, grad_targets)
-
-
-def gathered_parts(
-    z: Array, indices: Array, parts: softmax.SoftmaxParts, cx: Context
-) -> few_classes.SlotParts:
-    """Return the softmax at the slots, picked out of that of all classes."""
-    both = (cx.cast(cx.gather_many(a, indices), cx.sum_dtype) for a in (parts.p, parts.q))
-    return few_classes.SlotParts(*both)
-
-
-def formula_gradients(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    cotangent: Cotangent,
-    softmax_parts: PartsMaker = softmax.parts,
-    sigmoid_parts: PartsMaker = elementwise.sigmoid,
-    slot_parts: SlotPartsMaker = gathered_parts,
-) -> tuple[Array, Array | None]:
-    """Return both gradients by plain operations that an autodiff can follow to any order.
-
-    `softmax_parts`, `sigmoid_parts` and `slot_parts` bring derivative rules of their own: the
-    derivative that autodiff takes of a maximum is wrong where logits tie.
-    """
-    with cx.quiet():
-        t = prepare(o, options, cx, classes)
-        x = cx.cast(o.x, cx.compute_dtype)
-        selected = select_cotangent(cotangent, t, cx)
-        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts)
-        # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
-        if t.few is None:
-            g = select_gradient(g, t, options, cx, cotangent)
-        return g, None if h is None else select_gradient(h, t, options, cx, cotangent)
-
-
-def _formula(
-    x: Array,
-    o: Operands,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    cotangent: Cotangent,
-    softmax_parts: PartsMaker,
-    sigmoid_parts: PartsMaker,
-    slot_parts: SlotPartsMaker,
-) -> tuple[Array, Array | None]:
-    """Return the gradients to x and, where targets are soft, to the targets."""
-    soft = not options.indexed and o.targets is not None
-    row_cotangent = cotangent.row_loss
-    if options.kind in SOFTMAX_KINDS:
-        z = softmax.softcapped(x, options, cx)
-        parts = softmax_parts(z, cx)
-        if t.few is None:
-            g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
-        else:
-            at = slot_parts(z, t.few.indices, parts, cx)
-            g = _list_gradient(x, z, t, options, cx, cotangent, parts, at, cx.compute_dtype)
-        return g, soft_target_gradient(z, t, options, cx, cotangent, parts) if soft else None
-    if options.kind in PROBABILITY_KINDS:
-        g = probabilities.gradient(x, t, options, cx, row_cotangent)
-        return g, _probability_target_gradient(x, t, options, cx, cotangent) if soft else None
-    sigmoid = sigmoid_parts(x, cx) if options.kind in SIGMOID_KINDS else None
-    terms = elementwise.terms(x, o, t, options, cx, sigmoid)
-    h = elementwise.gradient(terms.dt, t, options, cx, row_cotangent) if soft else None
-    return elementwise.gradient(terms.dx, t, options, cx, row_cotangent), h

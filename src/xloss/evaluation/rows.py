@@ -75,7 +75,7 @@ def measure(call: LossCall) -> Measured:
             *computed, predicted = dask.facts(call)
             numbers = np.array(computed, dtype=np.float64)
             return _measured(numbers, shift, sample, lambda: predicted)
-        if call.options.kind == "cross_entropy":
+        if call.options.kind == "cross_entropy" and call.options.rest is None:
             losses, made = backends.of_tokens(call).tokens(call, _ASKED)
             facts = [
                 cx.cast(xp.asarray(a), cx.sum_dtype) for a in (losses, made.weight, made.correct)

@@ -14,6 +14,7 @@ from .top_k import TopKTargets
 RESTS = ("zero", "uniform")
 INDICES = "an integer array of class indices, of shape (*rows, K)"
 PROBABILITIES = "a floating array of the shape of the indices"
+WRITTEN_OUT = "soft targets of all classes"
 
 
 def refuse(targets: Any, name: str, instead: str) -> None:

@@ -10,6 +10,7 @@ from .._typing import Array, BlockRows, Validate
 from ..core.call import LossCall
 from ..core.options import Outputs
 from ._check import described
+from ._check_top_k import WRITTEN_OUT, refuse
 from ._class_shards import prepare_linear
 from ._prepare import classes_call
 
@@ -145,6 +146,7 @@ def token_stats(
     >>> float(got.loss.sum() / got.weight.sum())  # cross_entropy(logits, targets)
     0.8954947400769678
     """
+    refuse(targets, "token_stats", WRITTEN_OUT)
     call = classes_call(
         "cross_entropy",
         logits,
@@ -250,6 +252,7 @@ def linear_token_stats(
     >>> got.loss.round(4), got.correct, got.max_prob.round(4)
     (array([0.3133]), array([ True]), array([0.7311]))
     """
+    refuse(targets, "linear_token_stats", WRITTEN_OUT)
     call = prepare_linear(
         features,
         weight,

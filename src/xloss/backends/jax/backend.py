@@ -14,7 +14,7 @@ from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
 from ...core import elementwise as binary
 from ...core.call import LossCall
-from ...core.family import formula_gradients
+from ...core.formula import formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight

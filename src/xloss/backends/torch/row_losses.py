@@ -12,7 +12,8 @@ import torch
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.family import SOFTMAX_KINDS, formula_gradients
+from ...core.family import SOFTMAX_KINDS
+from ...core.formula import formula_gradients
 from ...core.options import OPERANDS, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
