@@ -38,7 +38,7 @@ def stacked(stats: Any) -> Any:
     xp = namespace(loss)
     if xp.__name__ == "tensorflow":
         return xp.stack([xp.cast(v, loss.dtype) for v in stats if v is not None], axis=-1)
-    each = [xp.astype(xp.asarray(v), loss.dtype) for v in stats if v is not None]
+    each = [xp.astype(v, loss.dtype) for v in stats if v is not None]
     return xp.stack(each, axis=-1)
 
 

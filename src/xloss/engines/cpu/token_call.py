@@ -44,8 +44,8 @@ class TokenCall(HostCall):
         with np.errstate(all="ignore"):
             # Of soft targets the row weights follow, a block of rows at a time.
             t = prepare(self.operands, options, self.host_cx, classes)
-        flat = (None if a is None else np.asarray(a).reshape(-1) for a in t[3:10])
-        self.t = Targets(**dict(zip(Targets._fields[3:10], flat, strict=True)))
+        flat: list[Any] = [None if a is None else np.asarray(a).reshape(-1) for a in t[3:9]]
+        self.t = Targets(None, None, None, *flat)
         self.present = self.t.row_present
         if self.present is not None:
             self.present = np.require(self.present, np.bool_, REQUIRED)
