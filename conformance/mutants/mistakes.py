@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from xloss_conformance.top_k import TOP_K
+
 from . import Mutant, numpy_right, torch_right
 from . import binary_wrong as b
 from . import classes_wrong as c
@@ -13,6 +15,9 @@ from . import linear_wrong as li
 from . import others as o
 from .cross_entropy import NUMPY, TORCH
 from .extremes_wrong import EXTREMES
+from .tokens_wrong import RIGHT as RIGHT_TOKENS
+from .tokens_wrong import TOKENS
+from .top_k_wrong import TOP_K_MISTAKES, top_k
 
 Make = Callable[[], Callable[..., Any]]
 
@@ -172,7 +177,7 @@ BY_LOSS = [
     linear("upstream to the features alone", li.upstream_of_features_alone),
     linear("the weight's gradient summed in 16 bits", li.sixteen_bit_sum, dtype="float16"),
 ]
-MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS, *EXTREMES]
+MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS, *TOP_K_MISTAKES, *EXTREMES, *TOKENS]
 
 # (library of the arrays, loss) -> what makes a right one.
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
@@ -186,5 +191,7 @@ RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", "log_loss"): lambda: o.classes(o.logarithm),
     ("numpy", "kl_div"): o.divergences,
     ("numpy", LINEAR): o.linear,
+    ("numpy", TOP_K): top_k,
     ("numpy", "entropy"): lambda: o.entropy(o.by_possible),
+    **RIGHT_TOKENS,
 }

@@ -15,6 +15,7 @@ with p·A a term, a sum is no more exact than p·A alone |
 | logits whose differences are not exact in the dtype | half an ulp a unit of gap more, generic |
 | linear: features, weight, bias | twice that of the logits' gradient and two a term, of Σ|terms| |
 | what rounds an exponent, as these two do | relative: up to twice as many ulp below a power of 2 |
+| what token_stats has beside the losses | see token_rows.columns |
 | 16-bit gradients | one rounding of the float32 result: half an ulp and the budget in float32; \
 of compiled engines 24 ulp of float32 more, for an exponent of up to 64 rounded before 2^x |
 | linear in 16 bits | each term rounded before the products, and the result of a block: 2 ulp more |
@@ -30,7 +31,9 @@ from . import linear_expected
 from .error_scales import scales_of
 from .formats import FORMATS
 from .linear_packing import LINEAR
-from .model import FROM_LOGITS, Array, Budget, Case, Expected, Stored, Traits
+from .model import FROM_LOGITS, Array, Budget, Case, Exact, Expected, Stored, Traits
+from .token_rows import TOKENS, Columns, columns, loss_alone
+from .top_k import TOP_K, dense_case
 
 BASE, OTHER = 4.0, 6.0
 
@@ -61,8 +64,12 @@ def errors(got: Array, hi: Array, lo: Array, dtype: str, scale: Array) -> Array:
 
 def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
     """Return what the contract allows a subject in a case."""
+    if case.loss in TOKENS:
+        return _tokens(case, arguments, expected, traits)
     if case.loss == LINEAR:
         return _linear(case, arguments, expected, traits)
+    if case.loss == TOP_K:
+        return _top_k(case, arguments, expected, traits)
     options = arguments.options
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
@@ -88,6 +95,36 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
         grad = grad + 24.0 * compiled
         grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
     return Budget(value, scales[0], grad, scales[1], targets, scales[2])
+
+
+def _tokens(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
+    """Return that of the losses and their gradient, and of the fields beside them."""
+    asked, given = loss_alone(case, arguments)
+    hi, lo = (v[..., 0] for v in expected.value)
+    of_loss = budget(asked, given, expected._replace(value=Exact(hi, lo)), traits)
+    bent = np.asarray(float(arguments.options.get("softcap") or 0.0))
+    if not traits.compiled and asked.loss != LINEAR:
+        bent = bent + np.max(_rounded_gap(case, arguments), axis=case.axis)
+    loss = Columns(of_loss.value, of_loss.value_scale)
+    made = columns(case, arguments, expected.value.hi, loss, bent)
+    return of_loss._replace(value=made.ulp, value_scale=made.scale)
+
+
+def _top_k(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
+    """Return that of soft targets written out.
+
+    A slot's gradient is its class's less the mean of the other classes': two terms of that size.
+    """
+    dense = dense_case(case, arguments, traits)
+    made = budget(*dense[:2], expected._replace(grad_targets=None), dense[2])
+    scale = scales_of(*dense[:2], expected, dense[2])[2]
+    largest = np.broadcast_to(scale, dense[1].x.shape).max(-1, keepdims=True)
+    cap = float(arguments.options.get("softcap") or 0.0)
+    targets = np.asarray(2 * BASE + 2 * cap)
+    bits = FORMATS[arguments.dtype][0]
+    if bits < 24:
+        targets = 0.5 + targets * 2.0 ** (bits - 24)
+    return made._replace(targets=targets, targets_scale=largest)
 
 
 def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:

@@ -14,6 +14,7 @@ from .model import BINARY, Array, Case, Outcome, Problem, Stored
 
 # What a call returns: the value, and the gradients to the first argument and to the targets.
 Called = tuple[Any, Any, Any]
+WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
 Call = Callable[[Case, Any, Any, dict[str, Any], Any], Called]
 
@@ -127,7 +128,7 @@ def once(
 
 def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
     """Run every row alone, and compare its bits with the batch's."""
-    by_row = {} if case.loss == "entropy" else {"reduction": "none"}
+    by_row = {} if case.loss in WITHOUT_REDUCTION else {"reduction": "none"}
     options = {**given.options, **by_row}
     alone = replace(case, options={**case.options, **by_row}, value_only=True)
     whole = once(

@@ -18,6 +18,7 @@ from .model import LOSSES, Array, Called, Case, Differs, LoadError, Outcome, Sto
 from .printable import literal, visible
 from .rounding import rounded, stored
 from .snippet import arrays, keywords, shown
+from .token_rows import TOKENS, fields_of, upstream_of
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Candidate:
             function = _bound(function, here.array(rounded(upstream, kind)))
         value_only = case.value_only or self.value_only
         if here.gradients and not value_only:
+            if case.loss in TOKENS:
+                upstream = upstream_of(upstream, len(fields_of(case)))
             leaves = (x, t) if case.to_targets else (x,)
 
             def differentiated(*leading: Any) -> Any:

@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from . import linear_expected
+from . import linear_expected, token_rows, top_k
 from .linear_packing import LINEAR
-from .model import BINARY, DTYPES, Array, Case, Exact, Expected, Missing, Stored
+from .model import BINARY, DTYPES, PACKED, Array, Case, Exact, Expected, Missing, Stored
 from .rounding import stored
+from .token_rows import TOKENS
+from .top_k import TOP_K
 
 FILE = Path(__file__).with_name("expected.npz")
 HERE = Path(__file__).parent
@@ -41,6 +43,10 @@ def answer(case: Case, dtype: str) -> Expected:
 def key(case: Case, arguments: Stored) -> str:
     """Return the hash of everything that the answer depends on."""
     digest = hashlib.sha256(_source())
+    if case.loss in TOKENS:
+        digest.update(token_rows.source())
+    if case.loss == TOP_K:
+        digest.update(top_k.source())
     digest.update(f"{case.loss} {case.tile} {case.to_targets}".encode())
     options = {k: v for k, v in arguments.options.items() if k != "validate"}
     given = {"x": arguments.x, "t": arguments.targets, "u": arguments.upstream, **options}
@@ -75,6 +81,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
             f'one takes {error.name}: pip install "xloss[conformance]"'
         ) from error
 
+    if case.loss in TOKENS:
+        return _with_fields(case, arguments)
     linear_arguments = None
     if case.loss == LINEAR:
         linear_arguments = arguments
@@ -104,6 +112,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
     if case.index and ignore is not None and t is not None:
         labels = t.ravel().tolist()  # exact, of any integer dtype
         keep = keep & np.asarray([label != ignore for label in labels], bool)
+    if case.loss == TOP_K and t is not None:
+        keep = keep & ~top_k.absent(t.reshape(count, -1))
     by_row = {}
     if "pos_weight" in options:
         by_row = {"pos_weight": np.broadcast_to(options.pop("pos_weight"), shape).ravel()}
@@ -135,10 +145,10 @@ def compute(case: Case, arguments: Stored) -> Expected:
     scale = np.broadcast_to(np.asarray(u, np.float64), shape if each else ()).ravel()
     scales = [oracle.mp.mpf(float(v)) for v in scale] * (1 if each else count)
 
-    def gradient(parts: Sequence[Any]) -> Exact:
+    def gradient(parts: Sequence[Any], like: Any, shape: tuple[int, ...]) -> Exact:
         done: dict[Any, Any] = {}
-        hi = np.zeros(rows_x.shape)
-        lo = np.zeros(rows_x.shape)
+        hi = np.zeros(like.shape)
+        lo = np.zeros(like.shape)
         for i, part in enumerate(parts):
             if part is not None:
                 token = (id(rows[i]), scales[i])
@@ -146,7 +156,7 @@ def compute(case: Case, arguments: Stored) -> Expected:
                     row = part if isinstance(part, list) else [part]
                     done[token] = exact([v * scales[i] for v in row])
                 hi[i], lo[i] = done[token]
-        back = [v.reshape(x.shape) for v in (hi, lo)]
+        back = [v.reshape(shape) for v in (hi, lo)]
         return Exact(*(back if binary else (np.moveaxis(v, -1, axis) for v in back)))
 
     if each:
@@ -155,14 +165,30 @@ def compute(case: Case, arguments: Stored) -> Expected:
     else:
         pairs = exact([total.value * (case.tile if reduction == "sum" else 1)])
         value = Exact(pairs.hi[0], pairs.lo[0])
-    to_targets = gradient(total.grads_targets) if case.to_targets else None
+    to_targets = None
+    if case.to_targets:
+        of_slots = case.loss == TOP_K  # another number of them than of classes
+        like = t if of_slots and t is not None else x
+        by_target = rows_t if of_slots else rows_x
+        to_targets = gradient(total.grads_targets, by_target, like.shape)
     if linear_arguments is not None:
         parts = [
             None if part is None else [v * up for v in part]
             for part, up in zip(total.grads, scales, strict=True)
         ]
         return _packed(linear_arguments, parts, value, to_targets, ~keep)
-    return Expected(value, gradient(total.grads), to_targets, ~keep.reshape(shape))
+    return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
+
+
+def _with_fields(case: Case, arguments: Stored) -> Expected:
+    """Return the answer of the row losses, and in the place of each loss every field of its row."""
+    losses = compute(*token_rows.loss_alone(case, arguments))
+    shape = losses.value.hi.shape
+    absent = losses.absent[: shape[0]] if case.loss in PACKED else losses.absent
+    rows = token_rows.exact_rows(case, arguments, absent)
+    pairs = exact([number for row in rows for number in row])
+    fields = (*shape, len(token_rows.fields_of(case)))
+    return losses._replace(value=Exact(*(v.reshape(fields) for v in pairs)))
 
 
 def _packed(
@@ -190,6 +216,8 @@ def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]
         return oracle.binary_row(loss, float(x[0]), target, sample_weight=s, **options)
     if loss == "kl_div":
         return oracle.kl_row(x.tolist(), t.astype(np.float64).tolist(), sample_weight=s, **options)
+    if loss == TOP_K:
+        return top_k.row(x.tolist(), t, sample_weight=s, **options)
     target = int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
     return oracle.softmax_row(loss, x.tolist(), target, sample_weight=s, **options)
 

@@ -9,11 +9,11 @@ import numpy as np
 from .budget import budget, errors
 from .expected import answer
 from .formats import accumulated
-from .linear_packing import LINEAR
 from .model import (
     BINARY,
     CLASS,
     FLUSHED,
+    PACKED,
     Array,
     Case,
     Differs,
@@ -28,6 +28,7 @@ from .model import (
 )
 from .printable import visible
 from .rounding import stored
+from .token_rows import TOKENS
 
 
 def judge(subject: Subject, case: Case) -> Verdict:
@@ -185,7 +186,7 @@ def bad_labels(case: Case) -> Array:
     if (
         case.targets is None
         or case.targets.dtype.kind not in "iu"
-        or case.loss not in (*CLASS, *BINARY, LINEAR)
+        or case.loss not in (*CLASS, *BINARY, *PACKED, *TOKENS)
     ):
         return np.zeros((), bool)
     classes, ignore = 2, None  # the binary losses take 0 and 1
@@ -199,7 +200,7 @@ def bad_labels(case: Case) -> Array:
 
 def _leaks(case: Case, rule: str, got: Array, expected: Expected) -> Iterator[Finding]:
     absent = expected.absent
-    if case.loss == LINEAR:  # below the features stands the weight, which soft targets have not
+    if case.loss in PACKED:  # below the features stands the weight, which soft targets have not
         absent = absent[: len(got)]
     if case.loss not in BINARY:
         absent = np.expand_dims(absent, case.axis)

@@ -88,17 +88,3 @@ class _Packed:
 
 
 linear_cross_entropy = _Packed()
-
-
-def value_and_grad(
-    function: Callable[..., Any], argnums: int | tuple[int, ...]
-) -> Callable[..., tuple[Any, Any]]:
-    """Return `xloss.value_and_grad`'s function of a loss, packed or not."""
-    if function is linear_cross_entropy:
-        return linear_cross_entropy.value_and_grad(argnums)
-    return xloss.value_and_grad(function, argnums)
-
-
-def loss(name: str) -> Callable[..., Any]:
-    """Return the xloss function that a case of that loss calls."""
-    return linear_cross_entropy if name == LINEAR else getattr(xloss, name)

@@ -14,7 +14,8 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
-LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "linear_cross_entropy")
+PACKED = ("linear_cross_entropy", "linear_token_stats")  # see linear_packing.py
+LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entropy", *PACKED)
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
 # at an odd address, "filtered" lazy, of rows whose number is found when they are computed.
@@ -76,15 +77,15 @@ class Case:
 
     @property
     def classes(self) -> int:
-        """How many classes there are; of a packed argument (see packed.py), the weight's rows."""
-        if self.loss == "linear_cross_entropy" and self.targets is not None:
+        """How many classes there are; of a packed argument, the weight's rows."""
+        if self.loss in PACKED and self.targets is not None:
             return len(self.x) - len(self.targets)
         return int(self.x.shape[self.axis])
 
     @property
     def index(self) -> bool:
         """Whether the targets are class indices."""
-        taken = (*CLASS, "linear_cross_entropy")
+        taken = (*CLASS, "token_stats", "top_k_cross_entropy", *PACKED)
         return self.targets is not None and self.loss in taken and self.targets.dtype.kind in "iu"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .linear_packing import LINEAR
 from .model import FLOATING, Array, Case
+from .token_rows import TOKENS
+from .top_k import TOP_K
 
 SMALL = 64  # entries that a literal may have
 FIRST = 8  # entries of a larger result that are printed
@@ -204,8 +207,11 @@ def text(case: Case, values: Array | None, dtype: str) -> str:
 
 def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str) -> list[str]:
     """Return the lines that call xloss on a library's arrays and print what comes of it."""
-    linear = case.loss == LINEAR
-    loss = case.loss if linear else f"xloss.{case.loss}"
+    of_packed = {LINEAR: "linear_packing", TOP_K: "top_k"}
+    own = (of_packed | dict.fromkeys(TOKENS, "token_rows")).get(case.loss)
+    loss = case.loss if own else f"xloss.{case.loss}"
+    if own == "token_rows" and gradient == "closed form":
+        case = replace(case, value_only=True)
     arguments = ("x" if case.targets is None else "x, targets") + keywords(case)
     leaves = "x, targets" if case.to_targets else "x"
     grads = "gradient, to_targets" if case.to_targets else "gradient"
@@ -242,7 +248,7 @@ def xloss_call(case: Case, library: str, dtype: str, engine: str, gradient: str)
     return [
         *library_imports(library, dtype),
         "import xloss",
-        *([f"from xloss_conformance.linear_packing import {LINEAR}"] if linear else []),
+        *([f"from xloss_conformance.{own} import {case.loss}"] if own else []),
         "",
         *as_arrays(case, library, dtype),
         *body,

@@ -12,12 +12,14 @@ import numpy as np
 
 import xloss
 
-from . import linear_packing
+from . import loss_functions
 from .call_subject import run
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
 from .rounding import rounded, stored
 from .snippet import xloss_call
+from .token_rows import TOKENS, fields_of, upstream_of
+from .top_k import TOP_K
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,14 @@ class Xloss:
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
         of = array_library(self.library)
-        alone = of.same_bits or (self.compiled and case.loss == "cross_entropy")
+        alone = of.same_bits or (self.compiled and case.loss in ("cross_entropy", TOP_K))
         return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:
         return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
-        loss = linear_packing.loss(case.loss)
+        loss = loss_functions.loss(case.loss)
         targets = () if t is None else (t,)
         if self.engine:
             with xloss.use_engine(self.engine):
@@ -114,6 +116,10 @@ class Xloss:
             return loss(*arguments, **options), None, None
         lib = array_library(self.library)
         wanted = 2 if case.to_targets else 1
+        if case.loss in TOKENS:
+            if self.gradient == "closed form":  # which these have not
+                return loss(*arguments, **options), None, None
+            upstream = upstream_of(upstream, len(fields_of(case)))
         if self.gradient != "closed form":
             own = partial(_with, loss, arguments[wanted:], options)
             value, grads = lib.differentiate(own, arguments[:wanted], upstream)
@@ -122,7 +128,7 @@ class Xloss:
         if upstream is not None and not (isinstance(upstream, float) and upstream == 1.0):
             kind = "float64" if self.dtype == "float64" else "float32"
             cotangent = lib.array(rounded(upstream, kind))
-        both = linear_packing.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
+        both = loss_functions.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
         value, grads = both(*arguments, cotangent=cotangent, **options)
         if not lib.compiles:
             value = loss(*arguments, **options)

@@ -18,6 +18,8 @@ from .losses.linear import linear_cross_entropy
 from .losses.log_loss import log_loss
 from .losses.nll import nll_loss
 from .losses.parallel import vocab_parallel_cross_entropy
+from .losses.token_stats import TokenStats, linear_token_stats, token_stats
+from .losses.top_k import TopKTargets
 from .ops import (
     effective_count,
     l2_penalty,
@@ -33,6 +35,8 @@ __all__ = [
     "CrossEntropyLoss",
     "EngineUnavailable",
     "Evaluation",
+    "TokenStats",
+    "TopKTargets",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "capabilities",
@@ -45,6 +49,7 @@ __all__ = [
     "kl_div",
     "l2_penalty",
     "linear_cross_entropy",
+    "linear_token_stats",
     "log_loss",
     "log_softmax",
     "logsumexp",
@@ -54,6 +59,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "smooth_labels",
     "softmax",
+    "token_stats",
     "use_engine",
     "value_and_grad",
     "vocab_parallel_cross_entropy",

@@ -98,7 +98,8 @@ def test_with_neither_engine_it_is_one_line_and_exit_code_2(capsys, monkeypatch)
 @engine
 def test_every_dtype_by_rows_and_by_columns():
     # Whatever is kept already: with all of it on disk no call would compile, whatever was left out.
-    names = [f"{kernel} {dtype}" for kernel in ("rows", "columns") for dtype in FLOATS]
+    kernels = ("rows", "columns", "scan_rows", "scan_columns")
+    names = [f"{kernel} {dtype}" for kernel in kernels for dtype in FLOATS]
     assert sorted(name for name, _ in cpu.warm()) == sorted(names)
 
 

@@ -18,6 +18,9 @@ CLASSES = (
     "normalizer=None, validate='auto')"
 )
 NO_LOGITS = CLASSES.replace("z_loss=0.0, softcap=None, ", "")
+TOKENS = CLASSES.replace("axis", "rank=False, axis").replace(
+    "reduction='mean', normalizer=None, ", ""
+)
 SIGNATURES = {
     "cross_entropy": CLASSES,
     "nll_loss": NO_LOGITS.replace("logits", "log_probs"),
@@ -45,6 +48,10 @@ SIGNATURES = {
     ),
     "vocab_parallel_cross_entropy": CLASSES.replace("logits", "logits_shard").replace(
         "axis=-1, weight=None", "group, weight=None"
+    ),
+    "token_stats": TOKENS,
+    "linear_token_stats": TOKENS.replace("logits", "features, weight").replace(
+        "axis=-1, weight=None", "bias=None, class_weight=None, block_rows='auto'"
     ),
     "value_and_grad": "(loss, argnums=0)",
     "logsumexp": "(x, /, *, axis=-1, keepdims=False)",
@@ -86,6 +93,8 @@ RETURNS = {
     "value_and_grad": "Callable[..., tuple[Array, Any]]",
     "perplexity": "Array | float",
     "engines": "dict[str, str | None]",
+    "token_stats": "TokenStats",
+    "linear_token_stats": "TokenStats",
 }
 
 

@@ -37,6 +37,8 @@ def arrays_of_every_library_are_taken(
     xloss.kl_div(lazy, lazy)
     xloss.CrossEntropyLoss(weight=tensor)(tensor, tensor)
     xloss.Evaluation().update(tensor, labels)
+    xloss.token_stats(tensor, labels, rank=True)
+    xloss.linear_token_stats(tensor, parameter, tensor, bias=parameter)
     xloss.l2_penalty([parameter, parameter], strength=0.1)
     xloss.l2_penalty(f32, strength=0.1)
 

@@ -27,6 +27,8 @@ FILES = (
     "sigmoid_focal",
     "divergence",
     "linear",
+    "tokens",
+    "top_k",
     "ranges",
 )
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-import xloss
-
 from ..linear_packing import LINEAR, called
+from ..loss_functions import public
 from ..model import BINARY, CLASS, Array, Case, Differs
+from ..token_rows import LINEAR_TOKENS, TOKENS, stacked
+from ..token_rows import called as stacked_linear
 
 
 class Convention:
@@ -39,7 +40,7 @@ class Convention:
 
     def needs(self, case: Case) -> set[str]:
         """Return the options that the case cannot do without: those that are no default."""
-        own = inspect.signature(getattr(xloss, case.loss)).parameters
+        own = inspect.signature(public(case.loss)).parameters
         return {
             k
             for k, v in case.options.items()
@@ -102,6 +103,10 @@ class Convention:
         """Return the value, or (value, gradient to x)."""
         if case.loss == LINEAR:
             return called(function, x, t, options)
+        if case.loss in TOKENS:
+            if case.loss == LINEAR_TOKENS:
+                return stacked_linear(function, x, t, options)
+            return stacked(function(x, t, **options))
         return function(x, **options) if t is None else function(x, t, **options)
 
 

@@ -175,6 +175,8 @@ FAMILIES = {
     "kl": Family("Divergence", "distillation, and penalties on a policy's drift"),
     "entropy": Family("Entropy", "a bonus or a measure of certainty"),
     "linear": Family("The head and the loss in one", "a head whose logits are never made"),
+    "top k": Family("Targets of few classes", "distillation from a teacher’s top classes"),
+    "tokens": Family("Statistics of each row", "the training log: entropy, accuracy, rank"),
     "range": Family("Very large and very small weights", "weights of very different size"),
 }
 

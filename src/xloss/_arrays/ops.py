@@ -31,6 +31,15 @@ class IndexingContext(Context):
             return x
         return Context.scatter(self, x, labels, values)
 
+    def scatter_many(
+        self, x: Array, indices: Array, values: Array, first: Array | None = None
+    ) -> Array:
+        """Put values at x[..., indices] by integer indices."""
+        if not self.inplace_ok:
+            return Context.scatter_many(self, x, indices, values, first)
+        x[self.slots(indices)] = values
+        return x
+
     def take(self, x: Array, labels: Array) -> Array:
         """Return x[labels] by integer indices."""
         return x[labels] if self.inplace_ok else Context.take(self, x, labels)
@@ -121,6 +130,22 @@ class TorchContext(IndexingContext):
         xp = self.xp
         return xp.squeeze(xp.gather(x, -1, xp.expand_dims(labels, axis=-1)), axis=-1)
 
+    def gather_many(self, x: Array, indices: Array) -> Array:
+        """Return the entries of x at indices without a broadcast."""
+        return self.xp.gather(x, -1, indices)
+
+    def scatter_many(
+        self, x: Array, indices: Array, values: Array, first: Array | None = None
+    ) -> Array:
+        """Put values at x[..., indices]."""
+        if self.inplace_ok:
+            return x.scatter_(-1, indices, values)
+        if first is None:
+            return self.xp.scatter(x, -1, indices, values)
+        # The derivative of a scatter is right for indices that come once.
+        emptied = self.xp.scatter(x, -1, indices, 0.0)
+        return self.xp.scatter_add(emptied, -1, indices, self.xp.where(first, values, 0.0))
+
     def label_bounds(self, labels: Array) -> tuple[int, int]:
         """Return the smallest and the largest label, read as NumPy reads them where it can."""
         if self.on_host and has_memory(labels):
@@ -209,6 +234,12 @@ class JaxContext(Context):
         """Take float16 and bfloat16."""
         return True
 
+    def scatter_many(
+        self, x: Array, indices: Array, values: Array, first: Array | None = None
+    ) -> Array:
+        """Put values at x[..., indices]; JAX differentiates an index that comes twice as one."""
+        return x.at[self.slots(indices)].set(values)
+
     @property
     def fuses_sums(self) -> bool:
         """Tell XLA's: it fuses arithmetic terms into their sum."""
@@ -248,6 +279,12 @@ class TensorflowContext(Context):
     def takes_half(self, name: str) -> bool:
         """Take float16 and bfloat16."""
         return True
+
+    def scatter_many(
+        self, x: Array, indices: Array, values: Array, first: Array | None = None
+    ) -> Array:
+        """Put values at x[..., indices] by the backend's namespace."""
+        return self.xp.scatter_many(x, indices, values, first)
 
     @property
     def own_powers(self) -> Any:

@@ -98,6 +98,34 @@ class Context(NamedTuple):
         at_label = self.arange(x.shape[-1]) == xp.expand_dims(labels, axis=-1)
         return xp.where(at_label, xp.expand_dims(values, axis=-1), x)
 
+    def gather_many(self, x: Array, indices: Array) -> Array:
+        """Return the entries of x, (*rows, classes), at safe indices, (*rows, K)."""
+        return self.xp.take_along_axis(x, indices, axis=-1)
+
+    def scatter_many(
+        self, x: Array, indices: Array, values: Array, first: Array | None = None
+    ) -> Array:
+        """Put values at x[..., indices]: in place where x is an array of our own.
+
+        x is (*rows, classes), the others are (*rows, K). Where an index comes twice in a row, both
+        values are the same. To an autodiff only the first of them is one, which `first` marks; None
+        says that no index comes twice or that nothing is differentiated.
+        """
+        # The standard has no such operation: one slot after the other.
+        for j in range(indices.shape[-1]):
+            x = self.scatter(x, indices[..., j], values[..., j])
+        return x
+
+    def slots(self, indices: Array) -> tuple[Array, ...]:
+        """Return what reads or writes all x[..., indices] by integer indices of every axis."""
+        rows = indices.shape[:-1]
+        n = len(rows)
+        numbers = (
+            self.xp.reshape(self.arange(m), (*(1,) * i, m, *(1,) * (n - i)))
+            for i, m in enumerate(rows)
+        )
+        return (*numbers, indices)
+
     def take(self, x: Array, labels: Array) -> Array:
         """Return x[labels] for a one-dimensional x; labels must be safe."""
         xp = self.xp

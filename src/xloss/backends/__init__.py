@@ -16,10 +16,12 @@ from typing import Any, Literal, Protocol, TypeAlias
 from .._arrays.context import Context
 from .._arrays.inspect import OWN_NAMESPACES, Array, Namespace, spread
 from ..core.call import LossCall
+from ..core.options import Outputs
 from ..core.reduce import sum_once
+from ..core.token_stats import Tokens
 from .eager import dense
 
-__all__ = ["Backend", "Loss", "of", "of_loss", "square_sum"]
+__all__ = ["Backend", "Loss", "Whole", "of", "of_loss", "of_tokens", "square_sum"]
 
 Form: TypeAlias = Literal["dense", "linear", "sharded", "dtensor"]
 
@@ -36,7 +38,14 @@ class Loss(Protocol):
         """Return the loss and the closed-form gradients to the arguments named in `wanted`."""
 
 
-class Backend(Loss, Protocol):
+class Whole(Loss, Protocol):
+    """A module that has all classes of a row at once: every `linear`, and every Backend."""
+
+    def tokens(self, call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+        """Return row losses and the numbers beside them; `asked` has rows, tokens and which."""
+
+
+class Backend(Whole, Protocol):
     """A module that computes everything that starts from whole logits."""
 
     def elements(self, call: LossCall) -> Array:
@@ -56,6 +65,16 @@ def of_loss(call: LossCall) -> Loss:
     if form == "dense":
         return of(call)
     found: Loss = _PACKAGES.get(call.cx.library, _eager)(form)
+    return found
+
+
+def of_tokens(call: LossCall) -> Whole:
+    """Return the backend that takes the statistics of rows whose classes are all here."""
+    if call.cx.library == "torch":
+        _refuse_dtensors(call)
+    if call.linear is None:
+        return of(call)
+    found: Whole = _PACKAGES.get(call.cx.library, _eager)("linear")
     return found
 
 
@@ -117,9 +136,9 @@ def _refuse_dtensors(call: LossCall) -> None:
 
 def _torch(form: Form) -> Any:
     if form == "linear":
-        from .torch import linear
+        from .torch import linear_tokens
 
-        return linear
+        return linear_tokens
     if form == "sharded":
         from .torch import sharded
 
@@ -135,9 +154,9 @@ def _torch(form: Form) -> Any:
 
 def _jax(form: Form) -> Any:
     if form == "linear":
-        from .jax import linear
+        from .jax import linear_tokens
 
-        return linear
+        return linear_tokens
     if form == "sharded":
         from .jax import sharded
 

@@ -34,7 +34,7 @@ class WorstRows:
             key = (isnan(loss), 0.0 if isnan(loss) else loss, -self._seen - int(i))
             if len(self._heap) == self.limit and key < self._heap[0][0]:
                 break
-            predicted = host(block.predicted) if predicted is None else predicted
+            predicted = host(block.predicted()) if predicted is None else predicted
             at = tuple(map(int, np.unravel_index(i, shape))) if shape else ()
             entry = {
                 "row": row_name(at, start),

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
-from . import elementwise, probabilities, softmax
+from . import elementwise, few_classes, probabilities, softmax
+from .list_gradient import list_gradient
 from .options import Cotangent, Operands, Options, Outcome, Outputs
 from .reduce import exact_sum
 from .row_stats import RowStats, exponentials, row_stats
-from .smoothing import target_gradient
+from .smoothing import few_target_gradient, target_gradient
 from .targets import Targets, prepare, total_weight
+from .token_stats import Scan, finished, rank_of
 
 TARGETLESS_KINDS = frozenset({"entropy", "logsumexp", "softmax", "log_softmax"})
 SOFTMAX_KINDS = TARGETLESS_KINDS | {"cross_entropy", "focal_loss"}
 PROBABILITY_KINDS = frozenset({"nll_loss", "log_loss"})
 SIGMOID_KINDS = frozenset({"binary_cross_entropy_with_logits", "sigmoid_focal_loss"})
-
-PartsMaker = Callable[[Array, Context], Any]
 
 
 def evaluate(
@@ -40,7 +39,7 @@ def evaluate(
             parts = softmax.parts(cx.c_order(cx.cast(o.x, cx.compute_dtype)), cx)
             return Outcome(elements=parts.p if options.kind == "softmax" else -parts.nll)
         t = prepare(o, options, cx, classes)
-        rows = total = weight = None
+        rows = total = weight = tokens = None
         found = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             x = cx.c_order(cx.cast(o.x, cx.compute_dtype))
@@ -61,16 +60,27 @@ def evaluate(
         if found.rows is not None:
             rows = select_rows(found.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
+            if outputs.tokens and found.stats is not None:
+                s, scan = RowStats(*found.stats), Scan(*(found.tokens or ()))
+                tokens = finished(rows, s, scan, t, options, cx, classes)
             rows = cx.cast(rows, cx.compute_dtype)
         if outputs.weight:
             weight = total_weight(t, cx.row_count(o.x, classes), cx)
         grad, grad_targets = found.grad, found.grad_targets
-        if grad is not None:
+        if grad is not None and t.few is None:
             grad = cx.cast(select_gradient(grad, t, options, cx, cotangent), o.x.dtype)
         if grad_targets is not None and o.targets is not None:
             grad_targets = select_gradient(grad_targets, t, options, cx, cotangent)
             grad_targets = cx.cast(grad_targets, o.targets.dtype)
-    return Outcome(rows if outputs.rows else None, total, weight, grad, grad_targets, found.stats)
+    return Outcome(
+        rows if outputs.rows else None,
+        total,
+        weight,
+        grad,
+        grad_targets,
+        found.stats if outputs.stats else None,
+        tokens=tokens if outputs.rank or tokens is None else tokens._replace(rank=None),
+    )
 
 
 def select_cotangent(cotangent: Cotangent, t: Targets, cx: Context) -> Cotangent:
@@ -140,16 +150,47 @@ def _from_logits(
         s = row_stats(z, t, options, cx, e)
     if wants_rows and s is not None:
         rows = softmax.losses(s, t, options, cx, softmax.second_sums(z, s, t, options, cx, e))
+    # Before the gradient, which may overwrite the exponentials.
+    scan = None
+    if outputs.tokens:
+        gap = softmax.gap_sum(z, e, cx) if outputs.entropy else None
+        scan = Scan(gap, rank_of(x, t, cx, outputs.rank))
     if outputs.grad and by_label and s is not None:
         grad = softmax.label_gradient(x, s, t, options, cx, cotangent.row_loss, e)
     elif outputs.grad or outputs.grad_targets:
         parts = softmax.parts(z, cx, e)
-        if outputs.grad:
+        if outputs.grad and t.few is not None:
+            m = cx.xp.squeeze(e.max, axis=-1)
+            gap = few_classes.entry_gaps(z, m, t.few, cx)
+            at = few_classes.slot_parts(gap, m, e.tail_sum, cx)
+            grad = finished_list_gradient(x, z, t, options, cx, cotangent, parts, at, o.x.dtype)
+        elif outputs.grad:
             grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts)
         if outputs.grad_targets:
             grad_targets = soft_target_gradient(z, t, options, cx, cotangent, parts)
-    stats = (cx.xp.squeeze(e.max, axis=-1), e.tail_sum) if outputs.stats else None
-    return Outcome(rows, None, None, grad, grad_targets, stats)
+    stats = None
+    if outputs.stats or outputs.tokens:
+        stats = (cx.xp.squeeze(e.max, axis=-1), e.tail_sum)
+    return Outcome(rows, None, None, grad, grad_targets, stats, tokens=scan)
+
+
+def finished_list_gradient(
+    x: Array,
+    z: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+    parts: softmax.SoftmaxParts,
+    at: few_classes.SlotParts,
+    dtype: Any,
+) -> Array:
+    """Return the finished gradient of targets of a few classes: the slots' entries come last."""
+    few = t.few
+    assert few is not None
+    g, slots = list_gradient(x, z, t, options, cx, cotangent.row_loss, parts, at)
+    g, slots = (cx.cast(select_gradient(a, t, options, cx, cotangent), dtype) for a in (g, slots))
+    return cx.scatter_many(g, few.indices, slots, few.first)
 
 
 def soft_target_gradient(
@@ -162,6 +203,9 @@ def soft_target_gradient(
 ) -> Array:
     """Return the gradient to soft targets of the losses from logits."""
     class_loss = softmax.class_losses(parts, options, cx)
+    if t.few is not None:
+        loss, weight = cotangent.row_loss, cotangent.row_weight
+        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, loss, weight)
     possible = z != -cx.xp.inf
     return target_gradient(
         class_loss,
@@ -191,13 +235,14 @@ def _from_probabilities(
     if outputs.grad:
         grad = probabilities.gradient(x, t, options, cx, cotangent.row_loss)
     if outputs.grad_targets:
-        grad_targets = _probability_target_gradient(x, t, options, cx, cotangent)
+        grad_targets = probability_target_gradient(x, t, options, cx, cotangent)
     return Outcome(rows, None, None, grad, grad_targets)
 
 
-def _probability_target_gradient(
+def probability_target_gradient(
     x: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent
 ) -> Array:
+    """Return the gradient to soft targets of the losses from (log-)probabilities."""
     return target_gradient(
         probabilities.nll(x, options, cx),
         probabilities.possible(x, options, cx),
@@ -231,54 +276,3 @@ def _elementwise(
     if outputs.grad_targets:
         grad_targets = elementwise.gradient(terms.dt, t, options, cx, row_cotangent)
     return Outcome(rows, None, None, grad, grad_targets)
-
-
-def formula_gradients(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    cotangent: Cotangent,
-    softmax_parts: PartsMaker = softmax.parts,
-    sigmoid_parts: PartsMaker = elementwise.sigmoid,
-) -> tuple[Array, Array | None]:
-    """Return both gradients by plain operations that an autodiff can follow to any order.
-
-    `softmax_parts` and `sigmoid_parts` bring derivative rules of their own: the derivative that
-    autodiff takes of a maximum is wrong where logits tie.
-    """
-    with cx.quiet():
-        t = prepare(o, options, cx, classes)
-        x = cx.cast(o.x, cx.compute_dtype)
-        selected = select_cotangent(cotangent, t, cx)
-        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts)
-        # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
-        g = select_gradient(g, t, options, cx, cotangent)
-        return g, None if h is None else select_gradient(h, t, options, cx, cotangent)
-
-
-def _formula(
-    x: Array,
-    o: Operands,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    cotangent: Cotangent,
-    softmax_parts: PartsMaker,
-    sigmoid_parts: PartsMaker,
-) -> tuple[Array, Array | None]:
-    """Return the gradients to x and, where targets are soft, to the targets."""
-    soft = not options.indexed and o.targets is not None
-    row_cotangent = cotangent.row_loss
-    if options.kind in SOFTMAX_KINDS:
-        z = softmax.softcapped(x, options, cx)
-        parts = softmax_parts(z, cx)
-        g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
-        return g, soft_target_gradient(z, t, options, cx, cotangent, parts) if soft else None
-    if options.kind in PROBABILITY_KINDS:
-        g = probabilities.gradient(x, t, options, cx, row_cotangent)
-        return g, _probability_target_gradient(x, t, options, cx, cotangent) if soft else None
-    sigmoid = sigmoid_parts(x, cx) if options.kind in SIGMOID_KINDS else None
-    terms = elementwise.terms(x, o, t, options, cx, sigmoid)
-    h = elementwise.gradient(terms.dt, t, options, cx, row_cotangent) if soft else None
-    return elementwise.gradient(terms.dx, t, options, cx, row_cotangent), h

@@ -130,21 +130,24 @@ def one_row_axis(o: Operands, classes: int, cx: Context) -> Operands:
         return None if a is None else cx.xp.reshape(a, (rows, classes) if classes else (rows,))
 
     soft = o.targets is not None and o.targets.ndim == o.x.ndim
+    k = 0 if o.indices is None else o.indices.shape[-1]
     return Operands(
         cx.xp.reshape(o.x, (rows, o.x.shape[-1])),
-        flat(o.targets, classes if soft else 0),
+        flat(o.targets, k or classes if soft else 0),
         o.class_weight,
         flat(o.sample_weight),
         flat(o.where),
+        indices=flat(o.indices, k),
     )
 
 
 def rows_of(o: Operands, rows: slice, x: Array) -> Operands:
     """Return some rows of operands with one row axis; x is what stands for their logits."""
-    targets, sample_weight, where = (
-        None if a is None else a[rows, ...] for a in (o.targets, o.sample_weight, o.where)
+    targets, sample_weight, where, indices = (
+        None if a is None else a[rows, ...]
+        for a in (o.targets, o.sample_weight, o.where, o.indices)
     )
-    return Operands(x, targets, o.class_weight, sample_weight, where)
+    return Operands(x, targets, o.class_weight, sample_weight, where, indices=indices)
 
 
 def cotangent_of(cotangent: Cotangent, rows: slice) -> Cotangent:
@@ -164,7 +167,8 @@ def present_rows(
     The features of the other rows are selected to 0 before the product that sums over rows: there
     a NaN times a gradient of 0 would reach the gradient of every class.
     """
-    labels_or_none = o if options.indexed else o._replace(targets=None)
+    has_labels = options.indexed or o.indices is not None
+    labels_or_none = o if has_labels else o._replace(targets=None)
     present = prepare(labels_or_none, options, cx, classes).row_present
     any_counts = cotangent.any_row_counts
     if any_counts is None:

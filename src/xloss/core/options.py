@@ -23,13 +23,15 @@ class Options(NamedTuple):
     reduction: str = "mean"
     validate: bool | str = "auto"
     engine: str | None = None
+    rest: str | None = None  # targets name a few classes of each row; what the others have
 
 
 class Operands(NamedTuple):
     """The arrays of one call with the class axis last, in the dtypes in which they came.
 
     `x` and soft `targets` are (*rows, classes); labels, `sample_weight` and `where` are (*rows);
-    `class_weight` is (classes,). The binary losses have no class axis: every array is (*rows).
+    `class_weight` is (classes,). With `indices`, the K listed classes of each row, they and
+    `targets` are (*rows, K). The binary losses have no class axis: every array is (*rows).
     """
 
     x: Array
@@ -38,6 +40,10 @@ class Operands(NamedTuple):
     sample_weight: Array | None = None
     where: Array | None = None
     pos_weight: Array | None = None
+    indices: Array | None = None
+
+
+OPERANDS = len(Operands._fields)
 
 
 class Outputs(NamedTuple):
@@ -50,6 +56,9 @@ class Outputs(NamedTuple):
     grad_targets: bool = False  # the gradient to floating targets
     stats: bool = False  # row statistics, from which a later gradient can start
     elements: bool = False  # softmax or log-softmax, of the shape of x
+    tokens: bool = False  # what `core.token_stats` has of each row; together with rows
+    entropy: bool = False  # the entropy among them
+    rank: bool = False  # the target's rank among them
 
 
 class Cotangent(NamedTuple):
@@ -73,3 +82,4 @@ class Outcome(NamedTuple):
     grad_targets: Array | None = None
     stats: tuple[Array, ...] | None = None
     elements: Array | None = None
+    tokens: tuple[Array | None, ...] | None = None  # a core.token_stats.Tokens

@@ -47,7 +47,7 @@ def block_operands(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes:
         if a is None:
             return None
         part = a[(*rows, ...)]
-        shape = (-1, classes) if has_class_axis else (-1,)
+        shape = (-1, a.shape[-1]) if has_class_axis else (-1,)
         return part if part.ndim == len(shape) else xp.reshape(part, shape)
 
     has_classes = classes > 0
@@ -59,4 +59,5 @@ def block_operands(xp: Namespace, o: Operands, rows: tuple[slice, ...], classes:
         block(o.sample_weight, False),
         block(o.where, False),
         block(o.pos_weight, False),
+        block(o.indices, True),
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
+from . import few_classes
 from .fused_rows import maximum_and_tail_sum
 from .options import Options
 from .targets import Targets
@@ -96,6 +97,10 @@ def row_stats(
         if t.class_weight is not None and smooth:
             target_sum = cx.sum_last(t.probs)
         target_gap = cx.sum_last(xp.where(a == 0, 0.0, a * gap))
+    elif t.few is not None:
+        target_weight, target_sum, target_gap = few_classes.target_sums(
+            z, m, t.few, t.class_weight, lambda: gaps(z, e.max, e.at_max, cx), cx
+        )
     if smooth:
         gap = gaps(z, e.max, e.at_max, cx) if gap is None else gap
         possible = z != -xp.inf

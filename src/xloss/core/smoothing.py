@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
+from . import few_classes
 from .options import Options
 from .row_stats import RowStats, label_mask
 from .targets import Targets
@@ -135,6 +136,99 @@ def target_gradient(
         # weight would be NaN.
         h = h + (share if t.class_weight is None else xp.where(t.class_weight == 0, 0.0, share))
     return h
+
+
+def few_target_gradient(
+    z: Array,
+    class_loss: Array,
+    lse: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    row_cotangent: Any,
+    weight_cotangent: Any,
+) -> Array:
+    """Return the gradient to the listed targets, (*rows, K); z and class_loss: (*rows, classes).
+
+    Where a rest is spread, a listed target that rises takes as much from the rest.
+    """
+    xp, few = cx.xp, t.few
+    assert few is not None
+    possible = z != -xp.inf
+    rest = few_classes.spread(z, few, t.class_weight, cx)
+    uniform = total = None
+    if options.label_smoothing > 0:
+        total = cx.sum_last(few.probs)
+        total = total if rest is None else total + rest.placed
+        count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
+        nothing = ((class_loss == xp.inf) & (lse == xp.inf)[..., None]) & (total == 0)[..., None]
+        uniform = uniform_sum(xp.where(nothing, 0.0, class_loss), possible, t, cx) / count
+    h = slot_target_gradient(
+        cx.gather_many(class_loss, few.indices),
+        cx.gather_many(possible, few.indices),
+        lse,
+        t,
+        options,
+        cx,
+        row_cotangent,
+        weight_cotangent,
+        uniform,
+        total,
+    )
+    if rest is not None and few.rest is not None:
+        others = uniform_sum(class_loss, rest.mask, t, cx)
+        count = cx.sum_last(cx.cast(rest.mask, cx.compute_dtype))
+        each = (1.0 - options.label_smoothing) * others / xp.where(count == 0, 1.0, count)
+        each = each if uniform is None else each + options.label_smoothing * uniform
+        each = xp.where(count == 0, 0.0, each)
+        per_row = row_cotangent if t.sample_weight is None else row_cotangent * t.sample_weight
+        taken = per_row * each
+        per_weight = weight_cotangent
+        if options.z_loss:
+            z_term = row_cotangent * options.z_loss * cx.cast(lse, cx.sum_dtype) ** 2
+            per_weight = z_term if per_weight is None else per_weight + z_term
+        if per_weight is not None:
+            scale = (
+                few.other_weight if t.sample_weight is None else few.other_weight * t.sample_weight
+            )
+            taken = taken + per_weight * scale
+        taken = column(cx, xp.where(few.rest > 0, taken, 0.0))
+        h = h - (taken if few.filled is None else xp.where(few.filled, taken, 0.0))
+    return h
+
+
+def slot_target_gradient(
+    class_loss: Array,
+    possible: Array,
+    lse: Array,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    row_cotangent: Any,
+    weight_cotangent: Any,
+    uniform: Array | None = None,
+    total: Array | None = None,
+) -> Array:
+    """Return the gradient to listed targets as if nothing were spread, 0 in an empty slot.
+
+    class_loss, possible: (*rows, K) at the slots; uniform, total: as `target_gradient` has them.
+    """
+    few = t.few
+    assert few is not None
+    weight = None if few.class_weight is None else cx.cast(few.class_weight, cx.compute_dtype)
+    h = target_gradient(
+        class_loss,
+        possible,
+        lse,
+        t._replace(probs=cx.cast(few.of_class, cx.compute_dtype), class_weight=weight),
+        options,
+        cx,
+        row_cotangent,
+        weight_cotangent,
+        uniform,
+        total,
+    )
+    return h if few.filled is None else cx.xp.where(few.filled, h, 0.0)
 
 
 def uniform_sum(class_loss: Array, possible: Array, t: Targets, cx: Context) -> Array:

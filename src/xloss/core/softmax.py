@@ -166,8 +166,7 @@ def second_sums(
     xp = cx.xp
     if options.kind == "entropy":
         e = exponentials(z, cx, s) if e is None else e
-        product = xp.where(e.below_max == 0, 0.0, e.below_max * gaps(z, e.max, e.at_max, cx))
-        return (cx.sum_last(product) / (1.0 + s.tail_sum),)
+        return (gap_sum(z, e, cx) / (1.0 + s.tail_sum),)
     if options.kind != "focal_loss" or (options.indexed and not options.label_smoothing):
         return None
     found = parts(z, cx, exponentials(z, cx, s) if e is None else e)
@@ -180,6 +179,12 @@ def second_sums(
         cx.sum_last(a * slope),
         uniform_sum(f, possible, t, cx) if options.label_smoothing else xp.zeros_like(s.tail_sum),
     )
+
+
+def gap_sum(z: Array, e: Exponentials, cx: Context) -> Array:
+    """Return Σ exp(z - m) (m - z), (*rows), in the sums' dtype: no term is negative."""
+    product = cx.xp.where(e.below_max == 0, 0.0, e.below_max * gaps(z, e.max, e.at_max, cx))
+    return cx.sum_last(product)
 
 
 def label_gradient(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import INTEGERS, Array, dtype_name
+from . import few_classes
 from .options import Operands, Options
 from .reduce import contributing, exact_sum
 
@@ -27,6 +28,7 @@ class Targets(NamedTuple):
     label_invalid: Array | None = None  # (*rows), True: the label is out of range, the row is NaN
     label_local: Array | None = None  # (*rows), False: another class slice holds the label
     pos_weight: Array | None = None  # in the dtype of the arithmetic; binary losses only
+    few: few_classes.FewTargets | None = None  # set: the targets name a few classes of each row
 
 
 def bounds(labels: Array, cx: Context) -> tuple[int, int]:
@@ -65,13 +67,18 @@ def safe_labels(
 def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets:
     """Make one block's targets safe and weigh its rows."""
     xp = cx.xp
-    present = invalid = labels = probs = label_weight = None
+    present = invalid = labels = probs = label_weight = few = mass = None
     class_weight = None if o.class_weight is None else cx.cast(o.class_weight, cx.compute_dtype)
     if o.targets is not None:
         if not classes:
             # The binary losses take 0 and 1; any other integer is an invalid label.
             if options.indexed and dtype_name(o.targets.dtype) in INTEGERS:
                 invalid = safe_labels(o.targets, 2, None, cx)[2]
+        elif o.indices is not None:
+            safe = safe_labels(o.indices, classes, options.ignore_index, cx)
+            few, present, invalid, mass = few_classes.prepare(
+                o, options, cx, classes, class_weight, safe
+            )
         elif options.indexed:
             labels, present, invalid = safe_labels(o.targets, classes, options.ignore_index, cx)
         elif options.kind != "kl_div":
@@ -99,6 +106,8 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
     elif probs is not None:
         with cx.quiet():  # an absent row may hold values whose sum warns
             mass = target_sum(probs, class_weight, cx)
+    if mass is not None:
+        with cx.quiet():
             weight = mass if sample_weight is None else sample_weight * mass
     if invalid is not None and weight is not None:
         # An invalid label has no class weight: its row counts once, and is NaN.
@@ -117,6 +126,7 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         present,
         invalid,
         pos_weight=None if o.pos_weight is None else cx.cast(o.pos_weight, cx.compute_dtype),
+        few=few,
     )
 
 

@@ -9,7 +9,7 @@ from .._arrays.context import Context, read
 from .._arrays.inspect import INTEGERS, Array, dtype_name
 from .options import Operands, Options
 from .row_blocks import block_operands, block_slices
-from .targets import bounds, prepare
+from .targets import bounds, prepare, safe_labels
 
 ShowPosition = Callable[[tuple[int, ...]], str]
 
@@ -33,12 +33,14 @@ def check_values(
         if options.validate is True:
             raise ValueError("validate: True would read values that tracing does not have")
         return cx._replace(values_readable=False, labels_verified=False)
-    if options.indexed and o.targets is not None:
+    labels = o.targets if options.indexed else o.indices
+    if labels is not None:
         ignore = options.ignore_index
-        smallest, largest = bounds(o.targets, cx)
+        smallest, largest = bounds(labels, cx)
         inside = smallest >= 0 and largest < (classes or 2)
         if not inside:
-            _raise_for_first_invalid(o, options, cx, classes, named)
+            invalid = _raise_for_first_invalid if options.indexed else _raise_for_first_slot
+            invalid(o, options, cx, classes, named)
         none_ignored = ignore is None or not smallest <= ignore <= largest
         cx = read(cx, inside and none_ignored)
     if options.validate is True:
@@ -108,6 +110,29 @@ def _raise_for_first_invalid(
                 f"for {classes} classes"
             )
         raise ValueError(f"targets: {value} at position {where} is neither 0 nor 1")
+
+
+def _raise_for_first_slot(
+    o: Operands, options: Options, cx: Context, classes: int, named: ShowPosition
+) -> None:
+    """Raise for the first invalid index of targets that name a few classes of each row."""
+    xp = cx.xp
+    indices: Any = o.indices
+    for block in block_slices(_rows(o, classes), indices.shape[-1], cx):
+        operands = block_operands(xp, o, block, classes)
+        rows = prepare(operands, options, cx, classes).label_invalid
+        if rows is None or not bool(xp.any(rows)):
+            continue
+        own: Any = operands.indices
+        slots = safe_labels(own, classes, options.ignore_index, cx)[2]
+        assert slots is not None
+        flat = xp.reshape(own, (-1,))
+        at = _first(xp.reshape(slots & xp.expand_dims(rows, axis=-1), (-1,)), cx)
+        where = named(position(at, (*block, slice(None)), tuple(indices[(*block, ...)].shape)))
+        raise IndexError(
+            f"targets: indices: label {_element(flat, at, cx)} at position {where} is outside "
+            f"[0, {classes}) for {classes} classes"
+        )
 
 
 def _first(mask: Array, cx: Context) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
 from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
-from . import generic
+from . import few_classes, generic
 from .cpu import engine as cpu
 from .cuda import engine as cuda
 
@@ -94,13 +94,20 @@ def asked_for() -> str | None:
 def choose(o: Operands, options: Options, cx: Context) -> Engine:
     """Return the engine that the options name, or the first that takes the call."""
     if options.engine is None:
-        candidate: Engine = cpu if cx.on_host or cx.library in cpu.TRACED else cuda
+        candidate = _engine("cpu" if cx.on_host or cx.library in cpu.TRACED else "cuda", o)
         return candidate if candidate.refuses(o, options, cx) is None else generic
-    engine = _ENGINES[options.engine]
+    engine = _engine(options.engine, o)
     reason = engine.unavailable() or engine.refuses(o, options, cx)
     if reason is not None:
         raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")
     return engine
+
+
+def _engine(name: str, o: Operands) -> Engine:
+    """Return the engine of a name, as it takes these operands."""
+    engine = _ENGINES[name]
+    by_list = o.indices is not None and engine.compiled
+    return few_classes.FewClasses(engine) if by_list else engine
 
 
 def refuse_compiled(options: Options, reason: str) -> None:

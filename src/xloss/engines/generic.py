@@ -12,6 +12,7 @@ from ..core.family import evaluate
 from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, block_operands, block_slices
+from ..core.token_stats import room
 
 name = "generic"
 compiled = False
@@ -103,7 +104,7 @@ def _block(
 
 def _arrays(r: Outcome) -> tuple[Any, ...]:
     """Return the outputs that have rows, None for what was not asked for."""
-    return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()))
+    return (r.rows, r.grad, r.grad_targets, r.elements, *(r.stats or ()), *(r.tokens or ()))
 
 
 def _allocate(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context) -> Outcome:
@@ -122,6 +123,7 @@ def _allocate(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context)
         grad_targets=empty(t.shape, t.dtype) if outputs.grad_targets and t is not None else None,
         stats=stats,
         elements=empty(x.shape, cx.compute_dtype) if outputs.elements else None,
+        tokens=room(rows, cx, outputs) if outputs.tokens else None,
     )
 
 
@@ -139,6 +141,7 @@ def _shaped(r: Outcome, o: Operands, rows: tuple[int, ...], xp: Any) -> Outcome:
         None if o.targets is None else shape(r.grad_targets, o.targets.shape),
         None if r.stats is None else tuple(shape(s, rows) for s in r.stats),
         shape(r.elements, o.x.shape),
+        None if r.tokens is None else tuple(shape(v, rows) for v in r.tokens),
     )
 
 

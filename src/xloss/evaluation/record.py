@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._typing import Array, Validate
+from ..losses._check_top_k import WRITTEN_OUT, refuse
 from ..ops import perplexity
 from .rows import Measured, measure, prepared
 
@@ -87,6 +88,7 @@ class Evaluation:
 
     See Also
     --------
+    token_stats : the loss, the weight and whether the prediction is right, of each row.
     diagnose : why a loss is NaN or infinite.
 
     Examples
@@ -170,6 +172,7 @@ class Evaluation:
         >>> Evaluation().update(np.zeros((1, 2)), np.array([0])).result().perplexity
         2.0
         """
+        refuse(targets, "Evaluation", WRITTEN_OUT)
         call = prepared(
             logits,
             targets,

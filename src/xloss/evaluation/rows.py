@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from .._arrays.context import context
 from .._arrays.foreign import foreign
 from .._arrays.inspect import (
     Array,
@@ -22,7 +25,7 @@ from .._arrays.inspect import (
     spread,
 )
 from ..core.call import LossCall
-from ..core.options import Operands
+from ..core.options import Operands, Outputs
 from ..core.powers import decompose
 from ..core.row_blocks import block_operands, block_slices
 from ..core.targets import prepare
@@ -30,15 +33,20 @@ from ..core.weights import balance, moderate
 from ..gradients import prepared as call_of
 from ..losses.cross_entropy import cross_entropy
 
+# No entropy: on a device whose kernels do not have it, it would be a pass of its own.
+_ASKED = Outputs(rows=True, tokens=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The rows of one batch on the host; the predictions stay on the device of the logits."""
+    """The rows of one batch on the host."""
 
     losses: npt.NDArray[np.float64]  # (*rows), 0 where absent
     weights: npt.NDArray[np.float64]  # W, 0 where absent
     right: npt.NDArray[np.bool_]
-    predicted: Array  # (*rows), the first class of the largest logit; of a binary loss 0 or 1
+    # Returns (*rows) on the logits' device: the first class of the largest logit; of a binary loss
+    # 0 or 1. Few ask for it, and then it may take a pass over the logits.
+    predicted: Callable[[], Array]
 
 
 def prepared(logits: Array, targets: Array, /, **options: Any) -> LossCall:
@@ -66,7 +74,14 @@ def measure(call: LossCall) -> Measured:
 
             *computed, predicted = dask.facts(call)
             numbers = np.array(computed, dtype=np.float64)
-            return _measured(numbers, shift, sample, predicted)
+            return _measured(numbers, shift, sample, lambda: predicted)
+        if call.options.kind == "cross_entropy" and call.options.rest is None:
+            losses, made = backends.of_tokens(call).tokens(call, _ASKED)
+            facts = [
+                cx.cast(xp.asarray(a), cx.sum_dtype) for a in (losses, made.weight, made.correct)
+            ]
+            numbers = np.array(host(xp.stack(facts)), dtype=np.float64)  # one transfer
+            return _measured(numbers, shift, sample, partial(_top_class, o.x))
         losses = xp.asarray(backends.of(call).value(call))
         if not cx.inplace_ok:
             weights, right, predicted = _facts(o, call)
@@ -79,12 +94,15 @@ def measure(call: LossCall) -> Measured:
                 xp.reshape(xp.concat([p[i] for p in parts]), rows) for i in range(3)
             )
     facts = [cx.cast(losses, cx.sum_dtype), weights, cx.cast(right, cx.sum_dtype)]
-    numbers = np.array(host(xp.stack(facts)), dtype=np.float64)  # one transfer
-    return _measured(numbers, shift, sample, predicted)
+    numbers = np.array(host(xp.stack(facts)), dtype=np.float64)
+    return _measured(numbers, shift, sample, lambda: predicted)
 
 
 def _measured(
-    numbers: npt.NDArray[np.float64], shift: int, sample: Array | None, predicted: Array
+    numbers: npt.NDArray[np.float64],
+    shift: int,
+    sample: Array | None,
+    predicted: Callable[[], Array],
 ) -> Measured:
     """Multiply losses and weights by the factors that `_balanced` took out of the call."""
     with np.errstate(all="ignore"):
@@ -115,6 +133,14 @@ def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
         o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
     made = balance(o, call.options, cx, call.classes, by_label=False)
     return call._replace(operands=made.operands), int(host(made.shift)), sample
+
+
+def _top_class(x: Array) -> Array:
+    """Return the first class of the largest logit of each row."""
+    xp = namespace(x)
+    assert xp is not None
+    cx = context(x, xp)
+    return xp.argmax(cx.cast(x, cx.compute_dtype), axis=-1)
 
 
 def _facts(o: Operands, call: LossCall) -> tuple[Array, Array, Array]:

@@ -16,17 +16,20 @@ from ..core.targets import bounds
 from ..core.value_checks import check_class_weight, check_labels
 from . import _check as check
 from . import _check_linear as check_linear
+from ._check_top_k import refuse
 from ._host_targets import HostData
 from ._prepare import entropy_spec, linear_call, weighed
 
 # Numbers by which ranks compare their arguments: as many whichever loss a rank calls, so that ranks
 # that call different losses find that out instead of waiting for each other.
 FINGERPRINTS = 11
+LABELS = "an integer array of global class indices"
 
 
 @as_written
 def prepare_shard(x: Any, targets: Any, *, group: Any, **keywords: Any) -> LossCall:
     """Prepare cross-entropy of a shard of the classes, outside of torch.compile."""
+    refuse(targets, "vocab_parallel_cross_entropy", LABELS)
     return process_groups.uncompiled(shard_call, x, targets, group=group, **keywords)
 
 
@@ -37,6 +40,7 @@ def prepare_linear(
     """Prepare cross-entropy of features with a weight that is whole, or a shard on each rank."""
     if group is None:
         return linear_call(features, weight, targets, **keywords)
+    refuse(targets, "linear_cross_entropy with a group", LABELS)
     return process_groups.uncompiled(
         linear_shard_call, features, weight, targets, group=group, **keywords
     )
@@ -169,10 +173,9 @@ def weighed_rows(
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:
     """Check the labels. Soft targets are refused: a rank would need those of all classes."""
-    expected = "an integer array of global class indices"
-    t = check.beside("targets", targets, cx, first, expected)
+    t = check.beside("targets", targets, cx, first, LABELS)
     if dtype_name(t.dtype) not in INTEGERS:
-        raise TypeError(f"targets: expected {expected}, got {check.described(targets)}")
+        raise TypeError(f"targets: expected {LABELS}, got {check.described(targets)}")
     rows = tuple(x.shape[:-1])
     if tuple(t.shape) != rows:
         raise ValueError(

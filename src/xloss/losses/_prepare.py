@@ -16,8 +16,10 @@ from ..core.weights import mean_weights
 from ..engines import asked_for
 from . import _check as check
 from . import _check_linear as check_linear
+from . import _check_top_k as check_top_k
 from ._host_targets import HostData
 from ._lengths import is_empty
+from .top_k import TopKTargets
 
 
 @as_written
@@ -44,7 +46,10 @@ def classes_call(
 ) -> LossCall:
     """Prepare a loss along a class axis with class indices or probabilities as targets."""
     key = None
-    if weight is sample_weight is where is normalizer is None:
+    few = isinstance(targets, TopKTargets)
+    if few and (kind or name) != "cross_entropy":
+        check_top_k.refuse(targets, name, "soft targets of all classes, or take cross_entropy")
+    if not few and weight is sample_weight is where is normalizer is None:
         key = fingerprints.key(
             x,
             targets,
@@ -70,15 +75,22 @@ def classes_call(
     x, cx = check.logits(first, x)
     axis, classes = check.class_axis(first, x, axis)
     host_data = HostData(targets, ignore_index, sample_weight, where, weight)
-    targets, ignore_index = fitted(targets, ignore_index, cx)
-    t, indexed = check.class_targets(x, targets, axis, cx, first)
+    indices = rest = None
+    if isinstance(targets, TopKTargets):
+        rest, indexed = targets.rest, False
+        indices, t, ignore_index = check_top_k.checked(x, targets, axis, ignore_index, cx, first)
+    else:
+        targets, ignore_index = fitted(targets, ignore_index, cx)
+        t, indexed = check.class_targets(x, targets, axis, cx, first)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
     on_host = host_data.on_host(validate, cx)
-    validate, reads = check.validate(validate, t, cx, on_host=on_host)
+    validate, reads = check.validate(
+        validate, t if indices is None else indices, cx, on_host=on_host
+    )
     options = Options(
         kind=kind or name,
         indexed=indexed,
-        ignore_index=check.ignored(ignore_index, indexed),
+        ignore_index=check.ignored(ignore_index, indexed or few),
         label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
         z_loss=check.number("z_loss", z_loss, 0.0),
         softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
@@ -87,19 +99,23 @@ def classes_call(
         reduction=reduction,
         validate=validate,
         engine=asked_for(),
+        rest=rest,
     )
     x = check.move_last(x, axis, cx)
     rows = tuple(x.shape[:-1])
     operands = Operands(
         x,
-        t if indexed else check.move_last(t, axis, cx),
+        t if indexed or few else check.move_last(t, axis, cx),
         check.class_weight(weight, classes, cx, first),
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
+        indices=indices,
     )
+    if few and spread(x):
+        raise TypeError(f"targets: TopKTargets beside a DTensor as {first} are not taken")
     if reads and not spread(x):  # each rank of a DTensor checks its own labels
         cx = read(cx)
-        if indexed or validate is True:
+        if indexed or few or validate is True:
             cx = check_values(operands, options, cx, classes, named=axis_back(axis, x.ndim))
     elif on_host:
         host_data.check(options, classes, axis)
@@ -174,12 +190,26 @@ def linear_call(
     classes = linear.weight.shape[0]
     logits = check_linear.Shaped((*x.shape[:-1], classes))
     host_data = HostData(targets, ignore_index, sample_weight, where, class_weight)
-    targets, ignore_index = fitted(targets, ignore_index, cx)
-    t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
+    indices = rest = None
+    if isinstance(targets, TopKTargets):
+        rest, indexed = targets.rest, False
+        indices, t, ignore_index = check_top_k.checked(
+            logits, targets, -1, ignore_index, cx, "the logits"
+        )
+    else:
+        targets, ignore_index = fitted(targets, ignore_index, cx)
+        t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
     on_host = host_data.on_host(keywords["validate"], cx)
     options, normalizer, reads = entropy_spec(
-        t, indexed, cx, first, on_host, ignore_index=ignore_index, **keywords
+        t if indices is None else indices,
+        indexed or rest is not None,
+        cx,
+        first,
+        on_host,
+        ignore_index=ignore_index,
+        **keywords,
     )
+    options = options._replace(indexed=indexed, rest=rest)
     rows = tuple(x.shape[:-1])
     operands = Operands(
         x,
@@ -187,10 +217,11 @@ def linear_call(
         check.class_weight(class_weight, classes, cx, first, "class_weight"),
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
+        indices=indices,
     )
     if reads:
         cx = read(cx)
-        if indexed or options.validate is True:
+        if indexed or rest is not None or options.validate is True:
             cx = check_targets(operands, options, cx, classes, "class_weight")
     elif on_host:
         host_data.check(options, classes, weight="class_weight")
@@ -227,6 +258,7 @@ def elements_call(
     at = -1
     if not binary:
         at, classes = check.class_axis(first, x, axis)
+    check_top_k.refuse(targets, name, f"a floating array of the shape of {first}")
     host_data = HostData(targets, None, sample_weight, where)
     t, indexed = check.element_targets(x, targets, cx, first, binary=binary)
     reduction, normalizer = check.reduction(reduction, normalizer, cx, first)

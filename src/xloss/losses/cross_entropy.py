@@ -5,11 +5,12 @@ from __future__ import annotations
 from .._typing import Array, Normalizer, Reduction, Validate
 from ._call import evaluate
 from ._prepare import classes_call
+from .top_k import TopKTargets
 
 
 def cross_entropy(
     logits: Array,
-    targets: Array,
+    targets: Array | TopKTargets,
     /,
     *,
     axis: int = -1,
@@ -41,11 +42,11 @@ def cross_entropy(
     logits : floating array of shape (*rows, classes)
         The class axis may stand anywhere (see ``axis``). A logit of -inf masks its class; +inf
         logits share the whole probability.
-    targets : array, integer or floating
+    targets : array, integer or floating, or TopKTargets
         Class indices of any integer dtype and of shape (*rows), which is the shape of logits
         without the class axis; or soft targets, which are probabilities of any floating dtype, of
-        the shape of logits. This and the arrays below may be NumPy's beside logits of any
-        library.
+        the shape of logits; or :class:`TopKTargets`, a few classes a row with what each has. This
+        and the arrays below may be NumPy's beside logits of any library.
     axis : int, default -1
         The class axis of logits and of soft targets.
     weight : array of shape (classes,), optional
@@ -58,7 +59,7 @@ def cross_entropy(
         stands in it, NaN included.
     ignore_index : int or None, default -100
         The label of absent rows; None: no label is special. With soft targets it is unused, and
-        an error if it is 0 or more.
+        an error if it is 0 or more. Of :class:`TopKTargets` it is the index of an empty slot.
     label_smoothing : float in [0, 1], default 0.0
         The share of each target that is spread evenly over the possible classes of its row.
     z_loss : float >= 0, default 0.0
@@ -94,6 +95,7 @@ def cross_entropy(
     See Also
     --------
     CrossEntropyLoss : the same loss with its options kept.
+    TopKTargets : soft targets of a few classes a row, as a teacher's top K are published.
     nll_loss, log_loss : the same loss of log-probabilities and of probabilities.
     linear_cross_entropy : the same loss of a linear layer, whose logits are never held whole.
     vocab_parallel_cross_entropy : the same loss of classes that are spread over ranks.

@@ -8,6 +8,7 @@ from .._typing import Array, Normalizer, Reduction, Validate
 from ..core.call import LossCall
 from ._call import evaluate
 from ._prepare import classes_call
+from .top_k import TopKTargets
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,11 +84,11 @@ class CrossEntropyLoss:
     normalizer: Normalizer | None = None
     validate: Validate = "auto"
 
-    def __call__(self, logits: Array, targets: Array, /) -> Array:
+    def __call__(self, logits: Array, targets: Array | TopKTargets, /) -> Array:
         """Return ``cross_entropy(logits, targets, **options)``."""
         return evaluate(self.prepare(logits, targets))
 
-    def prepare(self, logits: Array, targets: Array, /) -> LossCall:
+    def prepare(self, logits: Array, targets: Array | TopKTargets, /) -> LossCall:
         """Check the arguments and return the call that is evaluated, for `value_and_grad`."""
         return classes_call(
             "cross_entropy",

@@ -7,12 +7,13 @@ from typing import Any
 from .._typing import Array, BlockRows, Normalizer, Reduction, Validate
 from ._call import evaluate
 from ._class_shards import prepare_linear
+from .top_k import TopKTargets
 
 
 def linear_cross_entropy(
     features: Array,
     weight: Array,
-    targets: Array,
+    targets: Array | TopKTargets,
     /,
     *,
     bias: Array | None = None,
@@ -47,10 +48,11 @@ def linear_cross_entropy(
         Its dtype decides that of the arithmetic.
     weight : floating array of shape (classes, D)
         As of a linear layer.
-    targets : array, integer or floating
+    targets : array, integer or floating, or TopKTargets
         Class indices of any integer dtype and of shape (*rows); or soft targets, which are
-        probabilities of any floating dtype and of shape (*rows, classes). This and the arrays of
-        class and row weights below may be NumPy's beside features of any library.
+        probabilities of any floating dtype and of shape (*rows, classes); or
+        :class:`TopKTargets`, a few classes a row with what each has. This and the arrays of class
+        and row weights below may be NumPy's beside features of any library.
     bias : floating array of shape (classes,), optional
         Added to the logits of each row; -inf masks a class.
     class_weight : array of shape (classes,), optional
@@ -73,7 +75,7 @@ def linear_cross_entropy(
         its features are not read.
     ignore_index : int or None, default -100
         The label of absent rows; None: no label is special. With soft targets it is unused, and
-        an error if it is 0 or more.
+        an error if it is 0 or more. Of :class:`TopKTargets` it is the index of an empty slot.
     label_smoothing : float in [0, 1], default 0.0
         The share of each target that is spread evenly over the possible classes of its row.
     z_loss : float >= 0, default 0.0

@@ -7,9 +7,9 @@ from collections.abc import Hashable
 
 from ..._arrays.inspect import Array
 from .. import fingerprints
-from ..eager.dense import elements, value, value_and_grad, weight
+from ..eager.dense import elements, tokens, value, value_and_grad, weight
 
-__all__ = ["elements", "look", "value", "value_and_grad", "weight"]
+__all__ = ["elements", "look", "tokens", "value", "value_and_grad", "weight"]
 
 
 def look(x: Array, t: Array) -> Hashable | None:

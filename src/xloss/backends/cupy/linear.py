@@ -6,6 +6,8 @@ from typing import Any
 
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
+from ...core.options import Outputs
+from ...core.token_stats import Tokens
 from ..eager import linear
 from .linear_products import products
 
@@ -20,3 +22,8 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, in one pass."""
     return linear.value_and_grad(call, wanted, cotangent, products)
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them."""
+    return linear.tokens(call, asked, products)

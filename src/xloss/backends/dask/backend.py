@@ -12,13 +12,23 @@ from ..._arrays.inspect import Array
 from ...core import class_slices
 from ...core.call import LossCall
 from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
-from ...core.options import Cotangent, Operands
+from ...core.options import Cotangent, Operands, Outputs
 from ...core.reduce import OVERFLOW_SCALE
+from ...core.token_stats import Tokens
 from ...engines import choose
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .chunks import broadcast_like, rechunk_like, without_empty
-from .labels import CLASS_WEIGHT, CLASSES, LOSS_AND_WEIGHT, SECOND_SUM, STATISTIC, row_labels
+from .labels import (
+    CLASS_WEIGHT,
+    CLASSES,
+    LOSS_AND_WEIGHT,
+    SECOND_SUM,
+    SLOTS,
+    STATISTIC,
+    row_labels,
+)
+from .tokens import columns, one_row
 
 ROW_ARRAYS = ("sample_weight", "where", "pos_weight")
 Labels = tuple[str, ...]
@@ -32,7 +42,9 @@ class _Graph:
         self.call, self.options, self.classes = call, call.options, call.classes
         o = call.operands
         n = o.x.ndim
-        self.x = without_empty(o.x) if call.classes else o.x
+        few = o.indices is not None
+        x = o.x.rechunk({n - 1: -1}) if few else o.x  # a list may name classes of every chunk
+        self.x = without_empty(x) if call.classes else x
         axes = tuple(range(n))
         row_axes = axes[:-1] if call.classes else axes
         self.row_axes = row_axes
@@ -42,7 +54,15 @@ class _Graph:
         self.soft = bool(call.classes and soft)
         self.targets = o.targets
         if o.targets is not None:
-            self.targets = rechunk_like("targets", o.targets, self.x, axes if soft else row_axes)
+            along = axes if soft and not few else row_axes
+            self.targets = rechunk_like("targets", o.targets, self.x, along)
+        self.indices = None
+        self.target_index = self.index if self.soft else self.rows
+        if few:
+            probs, indices = (a.rechunk({n - 1: -1}) for a in (self.targets, o.indices))  # type: ignore[union-attr]
+            self.targets = probs
+            self.indices = rechunk_like("targets: indices", indices, self.x, row_axes)
+            self.target_index = (*self.rows, SLOTS)
         self.row_arrays = {
             name: broadcast_like(name, a, self.x, row_axes)
             for name in ROW_ARRAYS
@@ -86,11 +106,12 @@ class _Graph:
         if x:
             add("x", self.x, self.index)
             add("class_ids", self.class_ids, (CLASSES,))
-        if x or not self.soft:
-            add("targets", self.targets, self.index if self.soft else self.rows)
+        if x or not self.soft or self.indices is not None:
+            add("targets", self.targets, self.target_index)
+            add("indices", self.indices, self.target_index)
         for name, array in self.row_arrays.items():
             add(name, array, self.rows)
-        if x or not self.soft:
+        if x or not self.soft or self.indices is not None:
             add("class_weight", self.class_weight, (CLASS_WEIGHT,))
         for name, array, index in more:
             add(name, array, index)
@@ -180,7 +201,8 @@ class _Graph:
             more.append((name, value, self.rows if per_row else ()))
         target: Any = self.x if want == "x" else self.targets
         step = steps.gradient_x if want == "x" else steps.gradient_targets
-        return self.map(step, self.index, *more, dtype=target.dtype)
+        index = self.index if want == "x" else self.target_index
+        return self.map(step, index, *more, dtype=target.dtype)
 
 
 def value(call: LossCall) -> Array:
@@ -273,10 +295,19 @@ def elements(call: LossCall) -> Array:
     return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.compute_dtype))
 
 
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, lazily, from chunks of whole rows."""
+    if is_one_row(call):
+        return one_row(*tokens(as_rows(call), asked))
+    o = call.operands
+    graph = _Graph(call._replace(operands=o._replace(x=o.x.rechunk({o.x.ndim - 1: -1}))))
+    return columns(call, graph.map, graph.rows, asked)
+
+
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator, lazily."""
     graph = _Graph(as_rows(call) if is_one_row(call) else call)
-    if call.options.indexed:
+    if call.options.indexed or graph.indices is not None:
         return graph.map(steps.weights, graph.rows, x=False).sum()
     return graph.rows_and_weights()[1].sum()
 

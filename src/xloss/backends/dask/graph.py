@@ -74,9 +74,13 @@ def compare(got: Chunks, options: Options, classes: int, first: str) -> None:
     if "class_ids" in got:  # how many classes Dask takes the chunk to have
         shape = (*rows, len(got["class_ids"]))
     labels = INTEGERS if classes else (*INTEGERS, *BOOLS)
+    of_targets = shape if soft else rows
+    if "indices" in got:
+        of_targets = (*rows, got["indices"].shape[-1])
     expected: dict[str, tuple[tuple[int, ...], Any]] = {
         "x": (shape, FLOATS),
-        "targets": (shape if soft else rows, labels if options.indexed else FLOATS),
+        "indices": (of_targets, INTEGERS),
+        "targets": (of_targets, labels if options.indexed else FLOATS),
         "class_weight": ((classes,), NUMBERS),
         "sample_weight": (rows, NUMBERS),
         "where": (rows, BOOLS),
@@ -113,7 +117,7 @@ def _positions(got: Chunks, row_chunks: Any, axis: int) -> Callable[[tuple[int, 
 
 def operands(got: Chunks, like: Array | None = None) -> Operands:
     """Return the operands among the chunks; `like` stands for x where a step has no logits."""
-    names = ("targets", "class_weight", "sample_weight", "where", "pos_weight")
+    names = ("targets", "class_weight", "sample_weight", "where", "pos_weight", "indices")
     return Operands(got.get("x", like), *(got.get(name) for name in names))
 
 
@@ -186,6 +190,18 @@ def row_shares(got: Chunks, options: Options, classes: int, compute_dtype: str) 
     row_weight = xp.ones_like(losses) if t.row_weight is None else t.row_weight
     both = xp.stack([losses, row_weight], axis=-1)
     return both[..., None, :] if classes else both
+
+
+def tokens(
+    got: Chunks, options: Options, classes: int, compute_dtype: str, asked: Outputs
+) -> Array:
+    """Return losses of whole rows and the numbers beside them, (*rows, numbers) in float64."""
+    o = operands(got)
+    outcome = _evaluate(o, options, classes, asked, Cotangent())
+    xp = namespace(o.x)
+    wide = context(o.x, xp).sum_dtype
+    made = (outcome.rows, *(a for a in outcome.tokens or () if a is not None))
+    return xp.stack([xp.astype(a, wide) for a in made], axis=-1)
 
 
 def _evaluate(

@@ -10,13 +10,15 @@ import numpy as np
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.options import Operands
+from ...core.options import Operands, Outputs
 from ...core.targets import prepare
+from ...core.token_stats import Tokens
 from ..eager.linear import rounded
 from . import backend
 from . import graph as steps
 from .chunks import broadcast_like, rechunk_like, without_empty
-from .labels import CLASSES, FEATURES, row_labels
+from .labels import CLASSES, FEATURES, SLOTS, row_labels
+from .tokens import one_row
 
 
 def value(call: LossCall) -> Array:
@@ -25,6 +27,13 @@ def value(call: LossCall) -> Array:
         loss = value(backend.as_rows(call))
         return loss[0] if loss.ndim else loss
     return backend.value(_logits(call)[0])
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, lazily."""
+    if backend.is_one_row(call):
+        return one_row(*tokens(backend.as_rows(call), asked))
+    return backend.tokens(_logits(call)[0], asked)
 
 
 def value_and_grad(
@@ -45,6 +54,8 @@ def value_and_grad(
     grads = {} if "targets" not in logits_grads else {"targets": logits_grads["targets"]}
     if parts:
         g = logits_grads["x"]
+        if call.operands.indices is not None:  # whose rows went through one task each
+            g = g.rechunk({g.ndim - 1: w.chunks[0]})
         rows = row_labels(g.ndim - 1)
         if "x" in parts:
             grad_x = _product(g, (*rows, CLASSES), w, (CLASSES, FEATURES), (*rows, FEATURES))
@@ -71,15 +82,21 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     w = without_empty(cx.cast(linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
     row_axes, rows = tuple(range(x.ndim - 1)), row_labels(x.ndim - 1)
     row_arrays = {"targets": rechunk_like("targets", o.targets, x, row_axes)}
+    by_list = o.indices is not None
+    if by_list:
+        for name in ("targets", "indices"):
+            a = getattr(o, name).rechunk({o.x.ndim - 1: -1})
+            row_arrays[name] = rechunk_like(name, a, x, row_axes)
+    by_label = options.indexed or by_list
     for name in ("sample_weight", "where"):
         a = getattr(o, name)
         if a is not None:
             row_arrays[name] = broadcast_like(name, a, x, row_axes)
     o = o._replace(**row_arrays)
     call = call._replace(operands=o)
-    present = {n: a for n, a in row_arrays.items() if options.indexed or n != "targets"}
+    present = {n: a for n, a in row_arrays.items() if by_label or n != "targets"}
     if options.reduction == "mean" and not (options.indexed and o.class_weight is None):
-        weight = backend.weight(call) if options.indexed else _soft_weight(call, present)
+        weight = backend.weight(call) if by_label else _soft_weight(call, present)
         present = {**present, "any_row_counts": backend.contributing(call, weight) != 0}
     x = _selected(call, x, present)
     z = _product(x, (*rows, FEATURES), w, (CLASSES, FEATURES), (*rows, CLASSES))
@@ -135,13 +152,14 @@ def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
     index = (*row_labels(x.ndim - 1), FEATURES)
     args: list[Any] = []
     for a in present.values():
-        args += [a, index[: a.ndim]]
+        args += [a, (*index[:-1], SLOTS) if a.ndim == x.ndim else index[: a.ndim]]
     return da.blockwise(  # type: ignore[no-untyped-call]
         _select,
         index,
         x,
         index,
         *args,
+        concatenate=True,
         names=tuple(present),
         options=call.options,
         classes=call.classes,
@@ -156,7 +174,8 @@ def _select(x: Array, *chunks: Any, names: tuple[str, ...], options: Any, classe
     got = {"x": x, **dict(zip(names, chunks, strict=True))}
     steps.compare(got, options, classes, "features")
     xp = namespace(x)
-    o = Operands(x, got.get("targets"), None, got.get("sample_weight"), got.get("where"))
+    rows = got.get("sample_weight"), got.get("where")
+    o = Operands(x, got.get("targets"), None, *rows, indices=got.get("indices"))
     present = prepare(o, options, context(x, xp), classes).row_present
     if "any_row_counts" in got:
         counts = got["any_row_counts"]

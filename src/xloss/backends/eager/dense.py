@@ -11,6 +11,7 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Outcome, Outputs
 from ...core.reduce import contributing, mean
+from ...core.token_stats import Tokens, mapped
 from ...engines import Engine, ReducingEngine, choose
 
 # Called with the Outputs that are wanted and, for gradients, with the Cotangent of the rows.
@@ -51,6 +52,7 @@ def known_weight(call: LossCall) -> float | None:
     o = call.operands
     if not (
         call.cx.labels_verified
+        and call.options.indexed
         and call.cx.on_host
         and o.class_weight is o.sample_weight is o.where is None
     ):
@@ -159,6 +161,12 @@ def restore(call: LossCall, g: Array) -> Array:
     axes = list(range(n - 1))
     axes.insert(n + call.axis, n - 1)
     return call.cx.xp.permute_dims(g, tuple(axes))
+
+
+def tokens(call: LossCall, asked: Outputs, run: Run | None = None) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them; `run` as in `value`."""
+    got = (runner(call) if run is None else run)(asked)
+    return call.cx.plain(got.rows), mapped(call.cx.plain, got.tokens or ())
 
 
 def elements(call: LossCall) -> Array:

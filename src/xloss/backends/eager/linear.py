@@ -9,6 +9,7 @@ from ..._arrays.inspect import Array
 from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs
+from ...core.token_stats import Tokens
 from . import dense, sharded
 from .linear_blocks import BlockPass, Stage, unchanged
 from .linear_plan import ChooseProducts, plan
@@ -21,6 +22,7 @@ __all__ = [
     "gathered",
     "rounded",
     "run",
+    "tokens",
     "value",
     "value_and_grad",
 ]
@@ -29,6 +31,13 @@ __all__ = [
 def value(call: LossCall, products: ChooseProducts | None = None) -> Array:
     """Return the loss; `products` are the library's own, of 16-bit matrices."""
     return dense.value(call, partial(run, call, (), products=products))
+
+
+def tokens(
+    call: LossCall, asked: Outputs, products: ChooseProducts | None = None
+) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them."""
+    return dense.tokens(call, asked, partial(run, call, (), products=products))
 
 
 def value_and_grad(
@@ -113,6 +122,9 @@ def run(
             outcome = outcome._replace(weight=total)
     if outcome.rows is not None:
         outcome = outcome._replace(rows=xp.reshape(outcome.rows, rows))
+    if outcome.tokens is not None:
+        whole = (None if a is None else xp.reshape(a, rows) for a in outcome.tokens)
+        outcome = outcome._replace(tokens=tuple(whole))
     grads = outcome.grad
     if grads is not None and "x" in grads:
         if call.group is not None:  # every rank's classes have a share in the features' gradient

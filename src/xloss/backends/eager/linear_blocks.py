@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array
 from ...core import linear as cutting
+from ...core import token_stats
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Outcome, Outputs
 from ...core.reduce import exact_sum
@@ -67,6 +68,7 @@ class BlockPass:
         if outputs.grad_targets and t is not None:
             self.grad_targets = cx.xp.empty(t.shape, dtype=t.dtype, device=cx.device)
         self.totals: list[Array] = []
+        self.tokens = token_stats.room((count,), stage.cx, outputs) if outputs.tokens else None
         view = stage.view
         self.cotangent = Cotangent(*(view(v) if hasattr(v, "dtype") else v for v in plan.cotangent))
         self.views = [view(a) for a in (self.z, call.linear.bias, self.rows, self.grad_targets)]
@@ -91,7 +93,10 @@ class BlockPass:
         if self.plan.scale is not None:
             for name in {"weight", "bias"} & self.grads.keys():
                 self.grads[name] *= self.plan.scale
-        return Outcome(self.rows, total, None, grads, self.grad_targets)
+        tokens = None
+        if self.tokens is not None:
+            tokens = tuple(None if a is None else self.stage.unview(a) for a in self.tokens)
+        return Outcome(self.rows, total, None, grads, self.grad_targets, tokens=tokens)
 
     def _block(self, block: slice) -> None:
         """Compute the logits of a block, hand its rows on, and multiply its gradient."""
@@ -149,6 +154,9 @@ class BlockPass:
         )
         if self.outputs.total:
             self.totals.append(outcome.total)
+        for whole, made in zip(self.tokens or (), outcome.tokens or (), strict=True):
+            if whole is not None:
+                whole[at] = made
         if rows is not None:
             rows[at] = outcome.rows
         if grad_targets is not None:

@@ -14,17 +14,18 @@ from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
 from ...core import elementwise as binary
 from ...core.call import LossCall
-from ...core.family import formula_gradients
+from ...core.formula import formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
+from ...core.token_stats import Tokens
 from ...core.weights import Balanced, balance, mean_weights, rescaled
-from ...engines import choose
+from ...engines import choose, generic
 from ...engines.cpu import engine as cpu
 from ..eager import dense as default
 from . import ffi as jax_ffi
 from .mesh import EVERYWHERE, automatic, spread_as
-from .softmax_rules import softmax_parts
+from .softmax_rules import slot_parts, softmax_parts
 
 
 def value(call: LossCall) -> Array:
@@ -50,6 +51,15 @@ def value_and_grad(
         wanted,
     )
     return got, {name: default.restore(call, g) for name, g in grads.items()}
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, which are constants to autodiff."""
+    choose(call.operands, call.options, call.cx)
+    made: tuple[Array, Tokens] = _tokens(
+        call.operands, call.options, call.classes, call.cx.labels_verified, asked
+    )
+    return made
 
 
 def elements(call: LossCall) -> Array:
@@ -101,6 +111,19 @@ def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean
     if weight is not None:
         total = mean(cx, total, weight, normalizer)
     return cx.cast(total, cx.compute_dtype)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _tokens(
+    o: Operands, options: Options, classes: int, clean: bool, asked: Outputs
+) -> tuple[Array, Tokens]:
+    def run(o: Operands) -> tuple[Array, Tokens]:
+        fixed = jax.tree.map(jax.lax.stop_gradient, o)
+        beside: Any = generic.run(fixed, options, _context(o.x, clean), classes, asked).tokens
+        return _rows(_constants(o), options, classes, clean), beside
+
+    made: tuple[Array, Tokens] = automatic(run, spread_as(o.x, 1), o)
+    return made
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
@@ -206,6 +229,7 @@ def _kept_rows_jvp(
             Cotangent(1.0),
             lambda z, _: softmax_parts(z),
             lambda z, _: _sigmoid_parts(z),
+            lambda z, indices, *_: slot_parts(z, indices),
         )
     out = jnp.zeros_like(rows)
     if compiled:

@@ -18,7 +18,8 @@ from jax.interpreters import ad, batching, mlir
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.family import evaluate, formula_gradients
+from ...core.family import evaluate
+from ...core.formula import formula_gradients
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.targets import safe_labels

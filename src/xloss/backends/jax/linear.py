@@ -17,6 +17,7 @@ from ...core.class_shards import Shard
 from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
+from ...core.token_stats import Tokens, dtypes, mapped
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
 from ..eager import dense, sharded
@@ -32,8 +33,8 @@ TWICE = (
 )
 # The arrays that gradients go to, in the order of NAMES.
 Arrays = tuple[Array, Array, Array | None, Array]
-# Class weight, sample weight, where and normalizer.
-Constants = tuple[Array | None, Array | None, Array | None, Any]
+# Class weight, sample weight, where, indices and normalizer.
+Constants = tuple[Array | None, Array | None, Array | None, Array | None, Any]
 
 
 class Static(NamedTuple):
@@ -46,20 +47,20 @@ class Static(NamedTuple):
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    _choose(call)
-    return _value(*_arguments(call))
+    refuse_engine(call)
+    return _value(*arguments(call))
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    _choose(call)
-    both: tuple[Array, dict[str, Array]] = _value_and_grad(*_arguments(call), cotangent, wanted)
+    refuse_engine(call)
+    both: tuple[Array, dict[str, Array]] = _value_and_grad(*arguments(call), cotangent, wanted)
     return both
 
 
-def _choose(call: LossCall) -> None:
+def refuse_engine(call: LossCall) -> None:
     """Raise where an engine is asked for that cannot take the logits."""
     if call.group is None:
         choose(call.operands, call.options, call.cx)
@@ -67,13 +68,13 @@ def _choose(call: LossCall) -> None:
         refuse_compiled(call.options, SPLIT)
 
 
-def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
+def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     """Return a call as the arguments of a compiled function."""
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)
     arrays = (o.x, linear.weight, linear.bias, o.targets)
-    constants = (o.class_weight, o.sample_weight, o.where, n)
+    constants = (o.class_weight, o.sample_weight, o.where, o.indices, n)
     axis = None if call.group is None else call.group.name
     if axis is not None and not varies(linear.weight, axis):
         raise ValueError(
@@ -83,12 +84,12 @@ def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     return arrays, constants, Static(call.options, linear.block_rows, axis)
 
 
-def _call(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
+def described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
     """Return the call that a compiled function's arguments describe."""
     options, block_rows, name = static
     x, weight, bias, targets = arrays
-    class_weight, sample_weight, where, n = constants
-    o = Operands(x, targets, class_weight, sample_weight, where)
+    class_weight, sample_weight, where, indices, n = constants
+    o = Operands(x, targets, class_weight, sample_weight, where, indices=indices)
     axis = shard = None
     size = weight.shape[0]
     if name is not None:
@@ -124,7 +125,7 @@ def _value_and_grad(
     def both(
         arrays: Arrays, constants: Constants, cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
-        call = _call(arrays, constants, static)
+        call = described(arrays, constants, static)
         loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return loss, rounded(call, grads)
 
@@ -137,7 +138,7 @@ def _value_and_grad(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _loss(static: Static, arrays: Arrays, constants: Constants) -> Array:
-    call = _call(arrays, constants, static)
+    call = described(arrays, constants, static)
     return dense.value(call, partial(run, call, ()))
 
 
@@ -152,7 +153,7 @@ def _second_derivative(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
+def forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     """Return the loss, and what the backward pass starts from: the gradients, if it is a scalar."""
     wanted = tuple(
         name
@@ -161,7 +162,7 @@ def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     )
     arrays, constants = jax.tree.map(lambda a: a.value, (arrays, constants))
     arrays = tuple(a if a is None else _differentiable_once(a) for a in arrays)
-    call = _call(arrays, constants, static)
+    call = described(arrays, constants, static)
     if static.options.reduction == "none":
         rows = dense.value(call, partial(run, call, ()))
         return rows, (arrays, constants, dict.fromkeys(wanted))
@@ -169,9 +170,10 @@ def _forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     return loss, (arrays, constants, grads)
 
 
-def _backward(static: Static, saved: Any, cotangent: Any) -> Any:
+def backward(static: Static, saved: Any, cotangent: Any) -> Any:
+    """Return the gradients times the cotangent."""
     arrays, constants, grads = saved
-    call = _call(arrays, constants, static)
+    call = described(arrays, constants, static)
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
     elif static.options.reduction == "none":
@@ -184,7 +186,7 @@ def _backward(static: Static, saved: Any, cotangent: Any) -> Any:
     return tuple(grads.get(name) for name in NAMES), None
 
 
-_loss.defvjp(_forward, _backward, symbolic_zeros=True)
+_loss.defvjp(forward, backward, symbolic_zeros=True)
 
 
 def run(
@@ -228,6 +230,10 @@ def run(
     }
     start = {name: varying(jnp.zeros(*shapes[name])) for name in parts if outputs.grad}
     start["rows"] = jnp.zeros((count,), cx.compute_dtype)
+    if outputs.tokens:
+        # As numbers, correct too: each block adds 0 to the rows that another computes.
+        for name, kind in dtypes(cx, outputs).items():
+            start[f"row {name}"] = jnp.zeros((count,), jnp.int32 if name == "correct" else kind)
     if outputs.grad_targets and o.targets is not None:
         start["targets"] = jnp.zeros_like(o.targets)
 
@@ -274,7 +280,8 @@ def run(
         x = jnp.where(counted[:, None], cx.cast(rows_of(o.x, at), cx.compute_dtype), 0.0)
         where = new if o.where is None else new & rows_of(o.where, at)
         targets, sample_weight = rows_of(o.targets, at), rows_of(o.sample_weight, at)
-        block = Operands(logits(x), targets, o.class_weight, sample_weight, where)
+        indices = rows_of(o.indices, at)
+        block = Operands(logits(x), targets, o.class_weight, sample_weight, where, indices=indices)
         row_loss = cotangent.row_loss
         if not isinstance(row_loss, float) and row_loss.ndim > 0:
             row_loss = rows_of(row_loss, at)
@@ -301,6 +308,10 @@ def run(
             sums["x"] = varying(jnp.zeros((step, width), cx.compute_dtype))
         sums = over_class_slices(products, sums) if sums else sums
         out = {**carry, "rows": add_rows(carry["rows"], result.rows, at)}
+        for name, v in zip(Tokens._fields, result.tokens or (), strict=False):
+            if v is not None:
+                total = carry[f"row {name}"]
+                out[f"row {name}"] = add_rows(total, jnp.where(new, v, 0).astype(total.dtype), at)
         if "weight" in sums:
             out["weight"] = sums["weight"]
         if "x" in sums:
@@ -321,5 +332,9 @@ def run(
     if "x" in done:
         # Every rank's classes have a share in the features' gradient.
         done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
+    if outputs.tokens:
+        numbers = [done.pop(f"row {name}", None) for name in Tokens._fields]
+        found = mapped(lambda a: a.reshape(shape[:-1]), numbers)
+        outcome = outcome._replace(tokens=found._replace(correct=found.correct != 0))
     total = exact_sum(cx, rows) if outputs.total else None
     return outcome._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)

@@ -10,8 +10,10 @@ from ..._arrays.context import functional
 from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
+from ...core.options import Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows, prepare, total_weight
+from ...core.token_stats import Tokens
 from ...core.weights import Balanced, balance, mean_weights, rescaled
 from ...engines import choose
 from ..eager import dense
@@ -35,6 +37,16 @@ def value_and_grad(
     call = call.of(type(call.operands)(*map(_constant, call.operands)))
     call = balanced(call)
     return dense.value_and_grad(call, wanted, _constant(cotangent))
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
+    if host.takes(call):
+        return host.tokens(call, traced_value, asked)
+    rows = traced_value(call)
+    call = completed(call)
+    call = call.of(type(call.operands)(*map(_constant, call.operands)))
+    return rows, dense.tokens(call, asked)[1]
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -107,19 +119,23 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
         full = rows.is_fully_defined() and a.shape == rows
         return a if full else tf.broadcast_to(a, row_shape())
 
-    targets = o.targets
-    if targets is not None and not by_targets and not targets.shape.is_fully_defined():
+    def fitting(a: Array | None) -> Array | None:
+        """Return targets or the listed classes in the rows of the logits."""
+        if a is None or by_targets or a.shape.is_fully_defined():
+            return a
         shape = row_shape()
-        if own and len(targets.shape) == len(whole.shape):
-            shape = tf.concat([shape, [own]], 0)
+        if own and len(a.shape) == len(whole.shape):
+            shape = tf.concat([shape, [own if o.indices is None else a.shape[-1]]], 0)
         # Without a check arithmetic would broadcast one row of targets to all rows. XLA drops the
         # assertion, but its reshape fails on another number of elements.
         message = "targets: not of the shape that goes with the first argument's"
-        fits = tf.debugging.assert_equal(tf.shape(targets, tf.int64), shape, message)
+        fits = tf.debugging.assert_equal(tf.shape(a, tf.int64), shape, message)
         with tf.control_dependencies([] if fits is None else [fits]):
-            targets = tf.ensure_shape(tf.reshape(targets, shape), targets.shape)
+            return tf.ensure_shape(tf.reshape(a, shape), a.shape)
+
     o = o._replace(
-        targets=targets,
+        targets=fitting(o.targets),
+        indices=fitting(o.indices),
         class_weight=_constant(o.class_weight),
         sample_weight=each(o.sample_weight),
         where=each(o.where),

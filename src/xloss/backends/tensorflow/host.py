@@ -12,12 +12,15 @@ from ..._arrays.context import context, read
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
-from ...core.options import Cotangent, Operands, Outputs
+from ...core.options import Cotangent, Operands, Outcome, Outputs
+from ...core.token_stats import Tokens, mapped
 from ...core.weights import mean_weights
 from ...engines import choose
 from ...engines.row_layout import ALIGNED_FROM, CACHE_LINE, aligned
 from ..eager import dense
 from . import rules, tapes
+
+_NOTHING_ELSE = Outputs()
 
 
 def takes(call: LossCall, *others: Any) -> bool:
@@ -104,11 +107,21 @@ def elements(call: LossCall, by_operations: Any) -> Array:
     return tf.custom_gradient(forward)(call.operands.x)
 
 
-def value(call: LossCall, by_operations: Any) -> Array:
+def tokens(call: LossCall, by_operations: Any, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, and the numbers beside them from the same pass."""
+    made: list[Outcome] = []
+    rows = value(call, by_operations, asked, made.append)
+    return rows, mapped(tensor, made[0].tokens or ())
+
+
+def value(
+    call: LossCall, by_operations: Any, beside: Outputs = _NOTHING_ELSE, keep: Any = bool
+) -> Array:
     """Return the loss; its gradient is one pass that starts from the saved row statistics.
 
     `by_operations` computes the same loss in TensorFlow's operations. It is differentiated for
     second derivatives, and where the cotangent has no values, as where a Jacobian is traced.
+    `keep` is called with the outcome of row losses, of which `beside` may ask for more.
     """
     o, options = call.operands, call.options
 
@@ -119,7 +132,8 @@ def value(call: LossCall, by_operations: Any) -> Array:
         run = dense.runner(numpy)
         denominator = None
         if options.reduction == "none":
-            outcome = run(Outputs(rows=True, stats=save_stats))
+            outcome = run(beside._replace(rows=True, stats=save_stats))
+            keep(outcome)
             out = outcome.rows
         else:
             denominator = dense.known_weight(numpy) if options.reduction == "mean" else 1.0

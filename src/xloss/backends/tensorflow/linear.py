@@ -6,6 +6,7 @@ loss alone, and the second computes the logits of each block again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,8 @@ from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.targets import prepare, total_weight
+from ...core.token_stats import Tokens, mapped, of_fields
+from ...core.token_stats import dtypes as dtypes_of
 from ...engines import choose
 from ..eager import dense
 from ..eager import linear as eager_linear
@@ -26,8 +29,8 @@ from . import backend, host, rules, tapes
 from . import namespace as xp
 
 
-def value(call: LossCall) -> Array:
-    """Return the loss."""
+def value(call: LossCall, loss: Callable[[LossCall], Array] | None = None) -> Array:
+    """Return the loss; `loss` computes it in another way than `_loss`."""
     names = _names(call)
 
     def forward(*arguments: Array) -> Any:
@@ -42,7 +45,7 @@ def value(call: LossCall) -> Array:
                 _second, call, names, arguments, cotangent
             )
 
-        return _loss(call), backward
+        return (_loss if loss is None else loss)(call), backward
 
     return tf.custom_gradient(forward)(*(eager_linear.argument(call, n) for n in names))
 
@@ -60,6 +63,25 @@ def value_and_grad(
     call = call._replace(linear=linear, operands=o._replace(x=constant(o.x), targets=targets))
     cotangent = constant(cotangent) if tf.is_tensor(cotangent) else cotangent
     return _gradients(call, wanted, cotangent)
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, which a tape may follow, and the numbers beside them, which it may not."""
+    made: list[Tokens] = []
+
+    def loss(call: LossCall) -> Array:
+        numpy = _numpy_call(call)
+        if numpy is not None:
+            rows, found = eager_linear.tokens(numpy, asked)
+            rows, found = host.tensor(rows), mapped(host.tensor, found)
+        else:
+            call = backend.completed(call)
+            rows, found = dense.tokens(call, asked, partial(run, call, ()))
+        made.append(found)
+        return rows
+
+    rows = value(call, loss)
+    return rows, mapped(tf.stop_gradient, made[0])
 
 
 def _names(call: LossCall) -> tuple[str, ...]:
@@ -186,7 +208,8 @@ def run(
     every_row = tf.ones_like(o.x[:, 0], tf.bool)
     present = blocks.all(every_row if present is None else every_row & present)
     where = blocks.all(every_row if o.where is None else every_row & o.where)
-    x, targets, sample = (blocks.all(a) for a in (o.x, o.targets, o.sample_weight))
+    given = (o.x, o.targets, o.sample_weight, o.indices)
+    x, targets, sample, indices = (blocks.all(a) for a in given)
     w = cx.cast(linear.weight, cx.compute_dtype)
     bias = None if linear.bias is None else cx.cast(linear.bias, cx.compute_dtype)
     of_block = outputs._replace(rows=True, total=False, weight=False)
@@ -204,6 +227,7 @@ def run(
             o.class_weight,
             at_block(sample),
             at_block(where),
+            indices=at_block(indices),
         )
         scalar = isinstance(row, float) or not len(row.shape)
         of_rows = cotangent._replace(row_loss=row if scalar else at_block(row))
@@ -214,7 +238,10 @@ def run(
     names = ["rows"]
     names += ["x"] if "x" in parts and outputs.grad else []
     names += ["targets"] if outputs.grad_targets else []
-    dtypes = {"rows": cx.compute_dtype, "x": cx.compute_dtype, "targets": o.targets.dtype}  # type: ignore[union-attr]
+    token_dtypes = dtypes_of(cx, outputs) if outputs.tokens else {}
+    names += token_dtypes
+    dtypes = {**token_dtypes}
+    dtypes |= {"rows": cx.compute_dtype, "x": cx.compute_dtype, "targets": o.targets.dtype}  # type: ignore[union-attr]
     arrays = {name: tf.TensorArray(dtypes[name], blocks.count) for name in names}
     sums = {}
     if outputs.grad and "weight" in parts:
@@ -225,6 +252,7 @@ def run(
     def body(i: Any, arrays: dict[str, Any], sums: dict[str, Array]) -> Any:
         result, features = block(i)
         found = {"rows": result.rows, "targets": result.grad_targets}
+        found |= zip(Tokens._fields, result.tokens or (), strict=False)
         g: Any = result.grad
         if "x" in arrays:
             found["x"] = xp.where(tf.gather(present, i)[..., None], tf.matmul(g, w), 0.0)
@@ -250,10 +278,18 @@ def run(
     rows = whole("rows", [])
     if "x" in arrays:
         sums["x"] = whole("x", [o.x.shape[-1]])
-    grad_targets = whole("targets", [classes]) if outputs.grad_targets else None
+    last = classes if o.indices is None else o.indices.shape[-1]
+    grad_targets = whole("targets", [last]) if outputs.grad_targets else None
+    tokens = None
+    if outputs.tokens:
+        tokens = of_fields((whole(name, []) for name in token_dtypes), outputs)
     total = exact_sum(cx, rows) if outputs.total else None
     return outcome._replace(
-        rows=rows, total=total, grad=sums if outputs.grad else None, grad_targets=grad_targets
+        rows=rows,
+        total=total,
+        grad=sums if outputs.grad else None,
+        grad_targets=grad_targets,
+        tokens=tokens,
     )
 
 
@@ -268,8 +304,9 @@ def _flat(o: Operands, classes: int) -> Operands:
     soft = t.dtype.is_floating
     return Operands(
         tf.reshape(o.x, [-1, o.x.shape[-1]]),
-        tf.reshape(t, [-1, classes]) if soft else flat(t),
+        tf.reshape(t, [-1, t.shape[-1]]) if soft else flat(t),
         o.class_weight,
         flat(o.sample_weight),
         flat(o.where),
+        indices=None if o.indices is None else tf.reshape(o.indices, [-1, t.shape[-1]]),
     )

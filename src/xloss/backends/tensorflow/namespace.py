@@ -223,6 +223,22 @@ def take_along_axis(x: Array, indices: Array, *, axis: int = -1) -> Array:
     return tf.gather(x, indices, axis=axis, batch_dims=len(x.shape) - 1)
 
 
+def scatter_many(x: Array, indices: Array, values: Array, first: Array | None) -> Array:
+    """Put values at each row's own places along the last axis; see the context's method."""
+    shape = tf.shape(x)
+    flat = tf.reshape(x, [-1, shape[-1]])
+    places = tf.reshape(tf.cast(indices, tf.int64), [-1, tf.shape(indices)[-1]])
+    new = tf.reshape(values, tf.shape(places))
+    rows = tf.range(tf.shape(places, tf.int64)[0])[:, None] + tf.zeros_like(places)
+    at = tf.stack([rows, places], -1)
+    if first is None:
+        return tf.reshape(tf.tensor_scatter_nd_update(flat, at, new), shape)
+    # The derivative of an update is right for places that come once.
+    new = tf.where(tf.reshape(first, tf.shape(places)), new, tf.zeros_like(new))
+    flat = tf.tensor_scatter_nd_update(flat, at, tf.zeros_like(new))
+    return tf.reshape(tf.tensor_scatter_nd_add(flat, at, new), shape)
+
+
 def broadcast_to(x: Array, shape: Shape) -> Array:
     """Repeat along axes of length 1; an axis whose length is unknown stays as it is."""
     lengths = [*([1] * (len(shape) - len(x.shape))), *x.shape]

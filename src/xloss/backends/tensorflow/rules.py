@@ -14,7 +14,8 @@ import tensorflow as tf
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array
 from ...core import elementwise, softmax
-from ...core.family import SOFTMAX_KINDS, formula_gradients
+from ...core.family import SOFTMAX_KINDS
+from ...core.formula import formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outputs
 from ...engines import choose
 from . import namespace as xp

@@ -12,7 +12,7 @@ from ..._arrays.context import Context, functional
 from ..._arrays.inspect import Array, has_memory, is_wrapper
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
-from ...core.options import Operands, Outputs
+from ...core.options import OPERANDS, Operands, Outputs
 from ...engines import choose
 from ..eager import dense as default
 from . import gradient_ahead
@@ -86,7 +86,8 @@ class _Reduced(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
-        o, call, ctx.by_rows = Operands(*args[:6]), args[6], args[7]
+        o = Operands(*args[:OPERANDS])
+        call, ctx.by_rows = args[OPERANDS:]
         ctx.call = call
         call = call._replace(operands=o)
         engine: Any = choose(call.operands, call.options, call.cx)
@@ -97,16 +98,16 @@ class _Reduced(torch.autograd.Function):
         made = forward(call, saves)
         ctx.weight, ctx.ahead = made.weight, made.gradient
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*args[:6], *made.stats)
+        ctx.save_for_backward(*args[:OPERANDS], *made.stats)
         return made.value
 
     @staticmethod
     def backward(ctx: Any, cotangent: Any) -> Any:
-        none = (None,) * 7
+        none = (None,) * (OPERANDS + 1)
         if cotangent is None:
             return None, *none
         kept = ctx.saved_tensors  # activation checkpointing gives them once
-        o, stats = Operands(*kept[:6]), kept[6:]
+        o, stats = Operands(*kept[:OPERANDS]), kept[OPERANDS:]
         ahead, ctx.ahead = ctx.ahead, None
         if ahead is not None and not torch.is_grad_enabled() and gradient_ahead.is_one(cotangent):
             return ahead, *none

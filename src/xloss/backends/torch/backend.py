@@ -11,7 +11,9 @@ from ..._arrays.context import functional
 from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
+from ...core.options import Operands, Outputs
 from ...core.targets import prepare, total_weight
+from ...core.token_stats import Tokens, mapped
 from ...engines import choose
 from ...engines.cpu import thread_pool
 from ..eager import dense as default
@@ -94,6 +96,22 @@ def value_and_grad(
         given = None if cotangent is None else view(cotangent)
         got, grads = default.value_and_grad(on_numpy, wanted, given)
         return tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, recorded where something asks for it, and the numbers beside them."""
+    way = _choose(call)
+    if way is row_losses.value:
+        return row_losses.tokens(call, asked)
+    if way is not _unrecorded:  # something traces: its compiler fuses what both have in common
+        fixed = (None if a is None else a.detach() for a in call.operands)
+        apart = call._replace(operands=Operands(*fixed), cx=functional(call.cx))
+        return way(call), default.tokens(apart, asked)[1]
+    on_numpy = numpy_call(call)
+    if on_numpy is None:
+        return default.tokens(call, asked)
+    rows, made = default.tokens(on_numpy, asked)
+    return tensor(rows), mapped(tensor, made)
 
 
 def elements(call: LossCall) -> Array:

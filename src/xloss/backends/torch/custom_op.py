@@ -37,6 +37,7 @@ def keeps(call: LossCall) -> bool:
     return (
         s.kind == "cross_entropy"
         and s.engine is None
+        and call.operands.indices is None
         and not (t is not None and t.requires_grad and torch.is_grad_enabled())
         and (s.ignore_index is None or -(2**63) <= s.ignore_index < 2**63)
         and not exporting()

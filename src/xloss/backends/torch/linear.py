@@ -31,22 +31,22 @@ TWICE = (
 def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
     compiling = torch.compiler.is_compiling()
-    arrays = _arguments(call)
+    arrays = arguments(call)
     every: Any = (*call.operands, *arrays)
     if call.group is not None and transformed(every):
         raise RuntimeError("group: not under forward-mode autodiff")
-    if _needs_logits(call, every):
-        return _held(call)
+    if needs_logits(call, every):
+        return whole.value(held(call))
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     if compiling:
         return _traced(call, arrays, recorded)
     if not recorded:
         return default.value(call, partial(run, call, ()))
-    made: Array = _Linear.apply(*arrays, _without(call))  # type: ignore[no-untyped-call]
+    made: Array = _Linear.apply(*arrays, without(call))  # type: ignore[no-untyped-call]
     return made
 
 
-def _needs_logits(call: LossCall, arrays: Any) -> bool:
+def needs_logits(call: LossCall, arrays: Any) -> bool:
     """Tell whether blocks cannot be written in place, because something records operations."""
     if torch.compiler.is_compiling():
         return bool(custom_op.transforming())
@@ -60,7 +60,7 @@ def value_and_grad(
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
     with torch.no_grad():
         if call.group is None:
-            if _needs_logits(call, (*call.operands, *_arguments(call))):
+            if needs_logits(call, (*call.operands, *arguments(call))):
                 return _held_gradients(call, wanted, cotangent)
             if torch.compiler.is_compiling():
                 return _traced_gradients(call, wanted, cotangent)
@@ -99,21 +99,21 @@ def _view(a: Array | None) -> Array | None:
     return numpy_views.view(a.float() if a.dtype == torch.bfloat16 else a)
 
 
-def _arguments(call: LossCall) -> tuple[Any, ...]:
+def arguments(call: LossCall) -> tuple[Any, ...]:
     """Return the arrays that may have a gradient, in the order of NAMES."""
     o, linear = call.operands, call.linear
     assert linear is not None
     return o.x, linear.weight, linear.bias, o.targets
 
 
-def _without(call: LossCall) -> LossCall:
+def without(call: LossCall) -> LossCall:
     """Return the call without those arrays, for autograd to keep."""
     assert call.linear is not None
     bare = call.linear._replace(weight=None, bias=None)
     return call._replace(operands=call.operands._replace(x=None, targets=None), linear=bare)
 
 
-def _with(call: LossCall, arrays: Any) -> LossCall:
+def with_arrays(call: LossCall, arrays: Any) -> LossCall:
     """Return the call with those arrays."""
     assert call.linear is not None
     x, weight, bias, targets = arrays
@@ -121,10 +121,10 @@ def _with(call: LossCall, arrays: Any) -> LossCall:
     return call._replace(operands=call.operands._replace(x=x, targets=targets), linear=linear)
 
 
-def _held(call: LossCall) -> Array:
-    """Return the loss by way of all logits at once, as torch.func and forward mode need it."""
+def held(call: LossCall) -> LossCall:
+    """Return the call on all logits at once, as torch.func and forward mode need it."""
     o = call.operands._replace(x=_products(call)[3])
-    return whole.value(call._replace(operands=o, linear=None))
+    return call._replace(operands=o, linear=None)
 
 
 def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
@@ -133,7 +133,10 @@ def _products(call: LossCall) -> tuple[Array | None, Array, Array, Array]:
     assert linear is not None
     cx = functional(call.cx)
     keep = prepare(
-        o if options.indexed else o._replace(targets=None), options, cx, call.classes
+        o if options.indexed or options.rest else o._replace(targets=None),
+        options,
+        cx,
+        call.classes,
     ).row_present
     keep = None if keep is None else keep.unsqueeze(-1)
     x, weight = cx.cast(o.x, cx.compute_dtype), cx.cast(linear.weight, cx.compute_dtype)
@@ -168,17 +171,22 @@ def _held_gradients(
     return got, rounded(call, grads)
 
 
+def keep(ctx: Any, arrays: Any, bare: LossCall) -> None:
+    """Keep for the backward pass what it starts from."""
+    ctx.bare, ctx.grads = bare, None
+    ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
+    ctx.save_for_backward(*arrays)
+    ctx.set_materialize_grads(False)
+
+
 class _Linear(torch.autograd.Function):
     """The loss; for a mean or a sum also the gradients, for a cotangent of 1."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
         *arrays, bare = args
-        call = _with(bare, arrays)
-        ctx.bare, ctx.grads = bare, None
-        ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
-        ctx.save_for_backward(*arrays)
-        ctx.set_materialize_grads(False)
+        call = with_arrays(bare, arrays)
+        keep(ctx, arrays, bare)
         if call.options.reduction == "none":
             return default.value(call, partial(run, call, ()))
         got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
@@ -201,7 +209,7 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
         cotangent, *arrays, bare, wanted, grads = args
-        call = _with(bare, arrays)
+        call = with_arrays(bare, arrays)
         if grads is not None and not (call.cx.on_host and not isfinite(float(cotangent))):
             grads = {name: _scaled(g, cotangent, call.cx) for name, g in grads.items()}
         elif call.options.reduction == "none":
@@ -237,9 +245,10 @@ def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
 
 SCHEMA = (
     "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
-    "Tensor? sample_weight, Tensor? where, Tensor? normalizer, Tensor? up, float? count, "
+    "Tensor? sample_weight, Tensor? where, Tensor? indices, Tensor? normalizer, Tensor? up, "
+    "float? count, "
     "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction, "
-    "int? block_rows, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "int? block_rows, str? rest, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -267,15 +276,24 @@ def _traced_gradients(
 
 def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[Array, ...]:
     """Ask the operation for the loss and for the gradients that are wanted."""
+    made: tuple[Array, ...] = operation(*operation_arguments(call, wanted, cotangent))
+    return made
+
+
+def operation_arguments(
+    call: LossCall, wanted: list[bool], cotangent: Any = None
+) -> tuple[Any, ...]:
+    """Return a call as the operation takes it."""
     o, options, linear = call.operands, call.options, call.linear
     assert linear is not None
     n = call.normalizer
     tensor = torch.is_tensor(n)
-    made: tuple[Array, ...] = _opaque(
-        *_arguments(call),
+    return (
+        *arguments(call),
         o.class_weight,
         o.sample_weight,
         o.where,
+        o.indices,
         n if tensor else None,
         cotangent,
         None if tensor or n is None else float(n),
@@ -285,17 +303,16 @@ def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[A
         options.softcap,
         options.reduction,
         linear.block_rows,
+        options.rest,
         wanted,
     )
-    return made
 
 
-def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
+def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     """Return the call that an operation's arguments describe, its cotangent, and what it wants."""
-    x, weight, bias, targets, class_weight, sample_weight, where, normalizer, cotangent, count = (
-        args[:10]
-    )
-    ignore, smoothing, z_loss, softcap, reduction, rows, wanted = args[10:]
+    x, weight, bias, targets, class_weight, sample_weight, where, indices = args[:8]
+    normalizer, cotangent, count = args[8:11]
+    ignore, smoothing, z_loss, softcap, reduction, rows, rest, wanted = args[11:]
     options = Options(
         "cross_entropy",
         not targets.is_floating_point(),
@@ -305,8 +322,9 @@ def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
         softcap,
         reduction=reduction,
         validate=False,
+        rest=rest,
     )
-    o = Operands(x, targets, class_weight, sample_weight, where)
+    o = Operands(x, targets, class_weight, sample_weight, where, indices=indices)
     n = count if normalizer is None else normalizer
     call = LossCall(
         "linear_cross_entropy",
@@ -322,9 +340,9 @@ def _call(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
 
 
 @torch.library.custom_op("xloss::linear_cross_entropy", mutates_args=(), schema=SCHEMA)
-def _opaque(*args: Any) -> Any:
+def operation(*args: Any) -> Any:
     """Return the loss and the gradients that are wanted; empty arrays in place of the others."""
-    call, cotangent, wanted = _call(*args)
+    call, cotangent, wanted = described(*args)
     parts = tuple(name for name in wanted if name != "targets")
 
     def none() -> Array:  # a new one each time: results of an operation share no memory
@@ -346,10 +364,10 @@ def _returned(g: Array, a: Array) -> Array:
     return g.to(a.dtype) if a.dtype == torch.bfloat16 and g.dtype == torch.float32 else g
 
 
-@_opaque.register_fake
+@operation.register_fake
 def _shapes(*args: Any) -> Any:
     # Nothing of xloss is called here: a compiler that traces must not depend on our caches.
-    arrays, cotangent, reduction, wanted = args[:4], args[8], args[14], args[16]
+    arrays, cotangent, reduction, wanted = args[:4], args[9], args[15], args[-1]
     x, targets = arrays[0], arrays[3]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     narrow = [a.dtype if a.dtype == torch.bfloat16 else acc for a in arrays[:2]]
@@ -366,22 +384,22 @@ def _shapes(*args: Any) -> Any:
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.options = inputs[9:]
-    ctx.each = inputs[14] == "none"
-    ctx.save_for_backward(*(inputs[:9] if ctx.each else (*inputs[:4], *output[1:])))
+    ctx.options = inputs[10:]
+    ctx.each = inputs[15] == "none"
+    ctx.save_for_backward(*(inputs[:10] if ctx.each else (*inputs[:4], *output[1:])))
 
 
 def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
     saved = ctx.saved_tensors
     arrays, wanted = saved[:4], ctx.options[-1]
     if ctx.each:
-        grads = _opaque(*saved[:8], cotangent, *ctx.options)[1:]
+        grads = operation(*saved[:9], cotangent, *ctx.options)[1:]
     else:
         # Not as a 0-d tensor: in bfloat16 the cotangent would be rounded before it multiplies.
         cotangent = cotangent.reshape(1)
         grads = [g * cotangent if w else None for g, w in zip(saved[4:], wanted, strict=True)]
     out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
-    return (*out, *(None,) * 13)
+    return (*out, *(None,) * 15)
 
 
-_opaque.register_autograd(_backward, setup_context=_setup)
+operation.register_autograd(_backward, setup_context=_setup)

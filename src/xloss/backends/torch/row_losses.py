@@ -12,10 +12,12 @@ import torch
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.family import SOFTMAX_KINDS, formula_gradients
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.family import SOFTMAX_KINDS
+from ...core.formula import formula_gradients
+from ...core.options import OPERANDS, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
+from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
 from . import autograd as torch_reduced
@@ -55,10 +57,19 @@ def value(call: LossCall, traced: bool = False) -> Array:
 
 def _recorded(call: LossCall) -> Array:
     """Return row losses recorded by autograd."""
-    o = call.operands
-    arrays = (o.x, o.targets, o.class_weight, o.sample_weight, o.where, o.pos_weight)
-    out = _Rows.apply(*arrays, call.options, call.classes, call.cx.labels_verified)  # type: ignore[no-untyped-call]
+    out = _applied(call, Outputs())
     return out[0] if isinstance(out, tuple) else out
+
+
+def _applied(call: LossCall, beside: Outputs) -> Any:
+    o = call.operands
+    return _Rows.apply(*o, call.options, call.classes, call.cx.labels_verified, beside)  # type: ignore[no-untyped-call]
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses recorded by autograd, and the numbers beside them, which are constants."""
+    rows, _, _, *made = _applied(call, asked)
+    return rows, of_fields(made, asked)
 
 
 def _surrogate(call: LossCall) -> Array:
@@ -78,6 +89,7 @@ def _surrogate(call: LossCall) -> Array:
         o.sample_weight,
         o.where,
         o.pos_weight,
+        o.indices,
     )
     rows: Any = (
         choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
@@ -131,6 +143,9 @@ def _run(
         grad=None if got.grad is None else tensor(got.grad),
         grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
         stats=None if got.stats is None else tuple(map(tensor, got.stats)),
+        tokens=None
+        if got.tokens is None
+        else tuple(None if a is None else tensor(a) for a in got.tokens),
     )
 
 
@@ -159,29 +174,28 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        o = Operands(*args[:6])
-        options, classes, clean = args[6:]
-        got = _run(
-            o, options, classes, clean, Outputs(rows=True, stats=options.kind in SOFTMAX_KINDS)
-        )
-        return (got.rows, *(got.stats or ()))
+        o = Operands(*args[:OPERANDS])
+        options, classes, clean, beside = args[OPERANDS:]
+        outputs = beside._replace(rows=True, stats=options.kind in SOFTMAX_KINDS)
+        got = _run(o, options, classes, clean, outputs)
+        return (got.rows, *(got.stats or ()), *(a for a in got.tokens or () if a is not None))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        stats = output[1:]
-        ctx.mark_non_differentiable(*stats)
+        stats = output[1:3]
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:6], *stats)
-        ctx.save_for_forward(*inputs[:6], *stats)
-        ctx.options = inputs[6:]
+        ctx.save_for_backward(*inputs[:OPERANDS], *stats)
+        ctx.save_for_forward(*inputs[:OPERANDS], *stats)
+        ctx.options, ctx.count = inputs[OPERANDS : OPERANDS + 3], len(output)
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
-        none = (None,) * 9
+        none = (None,) * (OPERANDS + 4)
         if ups[0] is None:
             return none
         kept = ctx.saved_tensors  # to be read once, under activation checkpointing
-        o, stats = Operands(*kept[:6]), kept[6:]
+        o, stats = Operands(*kept[:OPERANDS]), kept[OPERANDS:]
         options, classes, clean = ctx.options
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
@@ -200,7 +214,7 @@ class _Rows(torch.autograd.Function):
         options, classes, clean = ctx.options
         with following():
             kept = primals(*ctx.saved_tensors)
-            o = Operands(*kept[:6])
+            o = Operands(*kept[:OPERANDS])
             g, h = _formula(o, options, classes, clean, 1.0)
             cx = _context(o, clean)
             out: Any = 0.0
@@ -211,7 +225,7 @@ class _Rows(torch.autograd.Function):
                 still = (slope == 0) & ~torch.isfinite(tangent)
                 term = cx.cast(slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
                 out = out + (term.sum(-1) if classes else term)
-        return (out, *(None for _ in kept[6:]))
+        return (out, *(None,) * (ctx.count - 1))
 
 
 def _formula(

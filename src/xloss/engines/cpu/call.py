@@ -225,6 +225,10 @@ class HostCall:
             ),
             *self.grad_layout,
         )
+        self.scan(first, count, logits)
+
+    def scan(self, first: int, count: int, logits: RowLayout) -> None:
+        """Do what a subclass has to do with the rows of a block while they are in the cache."""
 
     def block_copy(self, block: tuple[slice, ...]) -> tuple[Array, int]:
         """Return the logits of a block in C order, and their address."""

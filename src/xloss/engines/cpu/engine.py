@@ -20,7 +20,8 @@ from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcom
 from .. import generic, memory_checks
 from . import fork_safety, kept_objects
 from .call import COLUMN_KERNEL_MAX_CLASSES, HostCall
-from .kernels.arguments import NOTHING
+from .kernels.arguments import NO_SCAN, NOTHING
+from .token_call import TokenCall
 
 name = "cpu"
 compiled = True
@@ -43,7 +44,9 @@ def _load() -> Any:
     """
     if find_spec("numba") is None:
         return 'Numba is not installed: pip install "xloss[fast]"'
-    nothing = tuple(chain.from_iterable(NOTHING))
+    scan = tuple(chain.from_iterable(NO_SCAN))
+    nothing = dict.fromkeys(("rows", "columns"), tuple(chain.from_iterable(NOTHING)))
+    nothing |= dict.fromkeys(("scan_rows", "scan_columns"), scan)
     return kept_objects.load(kept_objects.folder(), load_numba, nothing) or load_numba()
 
 
@@ -55,9 +58,12 @@ def load_numba() -> Any:
             from .kernels.bits import LIKE
             from .kernels.columns import columns
             from .kernels.rows import rows
+            from .kernels.token_rows import scan_columns, scan_rows
         except Exception as error:  # Numba refuses NumPys newer than itself, among others
             return f"Numba cannot be imported: {error}"
-        return SimpleNamespace(like=LIKE, rows=rows, columns=columns)
+        return SimpleNamespace(
+            like=LIKE, rows=rows, columns=columns, scan_rows=scan_rows, scan_columns=scan_columns
+        )
 
 
 def refuses(o: Operands, options: Options, cx: Context) -> str | None:
@@ -96,8 +102,13 @@ def run(
 ) -> Outcome:
     """Compute what is asked for of a whole call; the class axis of every array is the last."""
     if cx.library in TRACED:
+        beside = Outcome()
+        if outputs.tokens:  # which XLA makes of the logits itself
+            wanted = Outputs(rows=True, tokens=True, entropy=outputs.entropy, rank=outputs.rank)
+            beside = generic.run(o, options, cx, classes, wanted)
+            outputs = outputs._replace(tokens=False)
         traced: Outcome = TRACED[cx.library](o, options, cx, classes, outputs, cotangent, saved)
-        return traced
+        return traced._replace(tokens=beside.tokens)
     row_shape = memory_checks.check_operands(o, options, cx, classes)
     memory_checks.check_gradient(cotangent, saved, row_shape, cx)
     # The kernels have no gradient to targets, and sum the weights only beside the losses.
@@ -112,7 +123,8 @@ def run(
     if 0 in o.x.shape:
         outcome = generic.run(o, options, cx, classes, outputs, cotangent, saved)
     else:
-        outcome = HostCall(_load(), o, options, cx, classes, outputs, cotangent, saved).result()
+        kind = TokenCall if outputs.tokens else HostCall
+        outcome = kind(_load(), o, options, cx, classes, outputs, cotangent, saved).result()
     return outcome._replace(
         grad_targets=others.grad_targets, weight=others.weight if weight_alone else outcome.weight
     )
@@ -125,7 +137,12 @@ def warm() -> Iterator[tuple[str, float]]:
         return
     kernels = load_numba()
     for dtype, like in kernels.like.items():
-        for kernel in (kernels.rows, kernels.columns):
+        for kernel, nothing in (
+            (kernels.rows, NOTHING),
+            (kernels.columns, NOTHING),
+            (kernels.scan_rows, NO_SCAN),
+            (kernels.scan_columns, NO_SCAN),
+        ):
             start = perf_counter()
-            kernel(like, *chain.from_iterable(NOTHING))
+            kernel(like, *chain.from_iterable(nothing))
             yield f"{kernel.__name__} {dtype}", perf_counter() - start

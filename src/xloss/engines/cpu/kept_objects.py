@@ -20,7 +20,7 @@ import numpy as np
 from .. import disk_cache
 from . import fork_safety, kernel_folder
 
-NAMES = ("rows", "columns")
+NAMES = ("rows", "columns", "scan_rows", "scan_columns")
 LIKE = {
     "float32": np.float32(0),
     "float64": np.float64(0),
@@ -44,10 +44,10 @@ def usable() -> bool:
     return not any(name.startswith("NUMBA_") for name in os.environ)
 
 
-def load(folder: Path | None, compile_kernels: Any, nothing: Any) -> Any:
+def load(folder: Path | None, compile_kernels: Any, nothing: dict[str, Any]) -> Any:
     """Return the kernels, or None where none is kept; `compile_kernels` returns Numba's.
 
-    nothing: the numbers of a call on no rows.
+    nothing: by the name of a kernel, the numbers of a call on no rows.
     """
     if folder is None or sys.platform != "linux" or not usable():
         return None
@@ -58,7 +58,7 @@ def load(folder: Path | None, compile_kernels: Any, nothing: Any) -> Any:
             _target()
     except Exception:  # whatever is wrong here, Numba still compiles
         return None
-    kernels = {name: Kernel(name, folder, compile_kernels, nothing) for name in NAMES}
+    kernels = {name: Kernel(name, folder, compile_kernels, each) for name, each in nothing.items()}
     return SimpleNamespace(like=LIKE, **kernels)
 
 

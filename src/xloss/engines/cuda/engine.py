@@ -72,6 +72,8 @@ def run(
     saved: tuple[Array, ...] | None = None,
 ) -> Outcome:
     """Compute the outputs asked for; the class axis of every array is the last."""
+    if outputs.tokens:
+        return _with_tokens(o, options, cx, classes, outputs, cotangent, saved)
     by_label = options.indexed
     rest = Outputs(
         grad_targets=outputs.grad_targets,
@@ -88,6 +90,27 @@ def run(
     return made._replace(
         grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
     )
+
+
+def _with_tokens(
+    o: Operands,
+    options: Options,
+    cx: Context,
+    classes: int,
+    outputs: Outputs,
+    cotangent: Cotangent,
+    saved: tuple[Array, ...] | None,
+) -> Outcome:
+    """Compute outputs with tokens: those by plain operations, in blocks of rows.
+
+    They start from the statistics of the kernel's pass, so that they search for no maximum.
+    """
+    by_kernel = outputs._replace(tokens=False, stats=True)
+    made = run(o, options, cx, classes, by_kernel, cotangent, saved)
+    beside = Outputs(rows=True, tokens=True, entropy=outputs.entropy, rank=outputs.rank)
+    known = made.stats if saved is None else saved
+    tokens = generic.run(o, options, cx, classes, beside, saved=known).tokens
+    return made._replace(tokens=tokens, stats=made.stats if outputs.stats else None)
 
 
 def loss(

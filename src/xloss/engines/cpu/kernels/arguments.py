@@ -66,6 +66,18 @@ class RowsOut(NamedTuple):
     tail_sums: int = 0  # (rows,) float64
 
 
+class ScanIn(NamedTuple):
+    """What the second sweep reads of rows and writes, each (rows,) in C order."""
+
+    labels: int = 0  # int64, safe as those of TargetsIn: the classes whose ranks are wanted
+    row_present: int = 0  # bool; 0: every row is present
+    maxima: int = 0  # in the compute dtype, as RowsOut's
+    softcap: float = 0.0
+    ranked: bool = False  # False: a rank may be any number but 0 where it is not 0
+    gaps: int = 0  # float64, written: Σ exp(z - m) (m - z); 0: not wanted
+    ahead: int = 0  # int64, written: the label's rank
+
+
 # Where each record begins among a kernel's numbers.
 _LOGITS = len(RowRange._fields)
 _TARGETS = _LOGITS + len(RowLayout._fields)
@@ -98,3 +110,4 @@ NOTHING: tuple[tuple[Any, ...], ...] = (
     RowsOut(),
     RowLayout(),  # of the gradient, stored as the logits are; address 0 where it is not wanted
 )
+NO_SCAN: tuple[tuple[Any, ...], ...] = (RowRange(0, 0, 1), RowLayout(), ScanIn())

@@ -1,0 +1,165 @@
+"""`token_stats` as the suite calls it: its fields side by side in one array, (*rows, fields).
+
+So one value has them all, and a gradient that any but the loss had would show: the upstream of a
+row goes to every field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import xloss
+
+from . import linear_expected
+from .linear_packing import LINEAR, namespace, unpack
+from .model import Array, Case, Stored
+
+LINEAR_TOKENS = "linear_token_stats"
+TOKENS = ("token_stats", LINEAR_TOKENS)
+FIELDS = xloss.TokenStats._fields
+EXACT = ("correct", "rank")  # which are no results of rounded arithmetic
+
+
+class Columns(NamedTuple):
+    """Allowed ulp of each field and their scale, each (*rows, fields)."""
+
+    ulp: Array
+    scale: Array
+
+
+def stacked(stats: Any) -> Any:
+    """Return the fields that are there in one array of the loss's dtype."""
+    loss = stats[0]
+    xp = namespace(loss)
+    if xp.__name__ == "tensorflow":
+        return xp.stack([xp.cast(v, loss.dtype) for v in stats if v is not None], axis=-1)
+    each = [xp.astype(v, loss.dtype) for v in stats if v is not None]
+    return xp.stack(each, axis=-1)
+
+
+def token_stats(x: Any, targets: Any, /, **options: Any) -> Any:
+    """Return what `xloss.token_stats` does, stacked."""
+    return stacked(xloss.token_stats(x, targets, **options))
+
+
+def linear_token_stats(x: Any, targets: Any, /, **options: Any) -> Any:
+    """Return what `xloss.linear_token_stats` does of a packed argument, stacked."""
+    return called(xloss.linear_token_stats, x, targets, options)
+
+
+def called(function: Callable[..., Any], x: Any, targets: Any, options: dict[str, Any]) -> Any:
+    """Call a function of (features, weight, targets, bias=) and stack what it returns."""
+    features, weight, bias = unpack(x, targets.shape[0])
+    return stacked(function(features, weight, targets, bias=bias, **options))
+
+
+def upstream_of(upstream: Any, fields: int) -> Any:
+    """Return an upstream gradient of rows as one of each field."""
+    return upstream if np.ndim(upstream) == 0 else np.repeat(upstream[..., None], fields, axis=-1)
+
+
+def fields_of(case: Case) -> tuple[str, ...]:
+    """Return the fields that a case's value has."""
+    return FIELDS if case.options.get("rank") else FIELDS[:-1]
+
+
+def loss_alone(case: Case, arguments: Stored) -> tuple[Case, Stored]:
+    """Return the case that the row losses are, and its arguments."""
+    own = {k: v for k, v in arguments.options.items() if k != "rank"} | {"reduction": "none"}
+    loss = LINEAR if case.loss == LINEAR_TOKENS else "cross_entropy"
+    return replace(case, loss=loss, options=own), arguments._replace(options=own)
+
+
+def source() -> bytes:
+    """Return the source of the definition."""
+    return Path(__file__).with_name("token_oracle.py").read_bytes()
+
+
+def exact_rows(case: Case, arguments: Stored, absent: Array) -> list[list[Any]]:
+    """Ask the oracle for the fields of every row; those of absent rows say nothing."""
+    from .token_oracle import token_row
+
+    of_logits, given = loss_alone(case, arguments)
+    if of_logits.loss == LINEAR:
+        of_logits, given = linear_expected.logits_case(
+            of_logits, given, linear_expected.exact_logits(arguments)
+        )
+    x, t = np.moveaxis(given.x, case.axis, -1), given.targets
+    assert t is not None
+    if not case.index:
+        t = np.moveaxis(t, case.axis, -1)
+    classes, count = x.shape[-1], absent.size
+    options = dict(given.options)
+    s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), absent.shape)
+    kept = ("weight", "label_smoothing", "z_loss", "softcap")
+    own = {
+        k: v.astype(np.float64).tolist() if isinstance(v, np.ndarray) else v
+        for k, v in options.items()
+        if k in kept and v is not None
+    }
+    rows = x.reshape(count, classes)
+    rows = rows if x.dtype == object else rows.astype(float)
+    targets = t.ravel() if case.index else t.reshape(count, classes).astype(float)
+    nothing = [0] * (len(FIELDS) - 1) + [classes]
+    found = []
+    for i in range(count):
+        if absent.ravel()[i]:
+            found.append(nothing)
+            continue
+        target = int(targets[i]) if case.index else targets[i].tolist()
+        found.append(token_row(rows[i].tolist(), target, sample_weight=float(s.ravel()[i]), **own))
+    return [row[: len(fields_of(case))] for row in found]
+
+
+def columns(case: Case, arguments: Stored, value: Array, loss: Columns, bent: Array) -> Columns:
+    """Return the budget of every field from that of the losses, (*rows).
+
+    value: the exact fields. bent: what rounded exponents add, relative, in ulp.
+
+    | field | ulp |
+    | --- | --- |
+    | loss | that of cross_entropy |
+    | lse | 4, of the largest of m, L and lse, which may cancel |
+    | entropy | 4: L and Σ p (m - z) have no term below 0. An error of a logit changes H by up to \
+twice that share of H |
+    | max_prob | 4 |
+    | z_term | twice that of lse, of λ W times the square of lse's scale |
+    | weight | 4: a product |
+    | correct, rank | none |
+    """
+    x = np.moveaxis(np.asarray(arguments.x, np.float64), case.axis, -1)
+    if case.loss == LINEAR_TOKENS:
+        x = linear_expected.product(arguments)
+    options = arguments.options
+    names = fields_of(case)
+    with np.errstate(all="ignore"):
+        cap = options.get("softcap")
+        top = np.max(x, axis=-1, initial=-np.inf)
+        top = cap * np.tanh(top / cap) if cap else top
+        lse = value[..., 1]
+        size = np.nan_to_num(np.maximum.reduce([np.abs(top), np.abs(lse), np.abs(lse - top)]))
+        weight = np.abs(np.nan_to_num(value[..., names.index("weight")]))
+        term = float(options.get("z_loss", 0.0)) * weight * size**2
+    zero, two = np.zeros(lse.shape), 2.0  # a mantissa's most
+    of_lse = 4.0 + two * bent
+    by_name = {
+        "loss": loss,
+        "lse": Columns(of_lse, size),
+        "entropy": Columns(4.0 + two * two * bent, zero),
+        "max_prob": Columns(4.0 + two * bent, zero),
+        "z_term": Columns(2 * of_lse, term),
+        "weight": Columns(np.asarray(4.0), zero),
+        **dict.fromkeys(EXACT, Columns(np.asarray(0.5), zero)),
+    }
+    made = [by_name[name] for name in names]
+    return Columns(
+        *(
+            np.stack([np.broadcast_to(np.asarray(one[i], float), lse.shape) for one in made], -1)
+            for i in range(2)
+        )
+    )

@@ -1,0 +1,92 @@
+"""The gradients of one block as formulas that an autodiff can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._arrays.context import Context
+from .._arrays.inspect import Array
+from . import elementwise, few_classes, probabilities, softmax
+from .family import (
+    PROBABILITY_KINDS,
+    SIGMOID_KINDS,
+    SOFTMAX_KINDS,
+    finished_list_gradient,
+    probability_target_gradient,
+    select_cotangent,
+    select_gradient,
+    soft_target_gradient,
+)
+from .options import Cotangent, Operands, Options
+from .targets import Targets, prepare
+
+PartsMaker = Callable[[Array, Context], Any]
+# Takes capped logits, the indices of the slots, and the softmax of whole rows.
+SlotPartsMaker = Callable[[Array, Array, softmax.SoftmaxParts, Context], few_classes.SlotParts]
+
+
+def gathered_parts(
+    z: Array, indices: Array, parts: softmax.SoftmaxParts, cx: Context
+) -> few_classes.SlotParts:
+    """Return the softmax at the slots, picked out of that of all classes."""
+    both = (cx.cast(cx.gather_many(a, indices), cx.sum_dtype) for a in (parts.p, parts.q))
+    return few_classes.SlotParts(*both)
+
+
+def formula_gradients(
+    o: Operands,
+    options: Options,
+    cx: Context,
+    classes: int,
+    cotangent: Cotangent,
+    softmax_parts: PartsMaker = softmax.parts,
+    sigmoid_parts: PartsMaker = elementwise.sigmoid,
+    slot_parts: SlotPartsMaker = gathered_parts,
+) -> tuple[Array, Array | None]:
+    """Return both gradients by plain operations that an autodiff can follow to any order.
+
+    `softmax_parts`, `sigmoid_parts` and `slot_parts` bring derivative rules of their own: the
+    derivative that autodiff takes of a maximum is wrong where logits tie.
+    """
+    with cx.quiet():
+        t = prepare(o, options, cx, classes)
+        x = cx.cast(o.x, cx.compute_dtype)
+        selected = select_cotangent(cotangent, t, cx)
+        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts)
+        # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
+        if t.few is None:
+            g = select_gradient(g, t, options, cx, cotangent)
+        return g, None if h is None else select_gradient(h, t, options, cx, cotangent)
+
+
+def _formula(
+    x: Array,
+    o: Operands,
+    t: Targets,
+    options: Options,
+    cx: Context,
+    cotangent: Cotangent,
+    softmax_parts: PartsMaker,
+    sigmoid_parts: PartsMaker,
+    slot_parts: SlotPartsMaker,
+) -> tuple[Array, Array | None]:
+    """Return the gradients to x and, where targets are soft, to the targets."""
+    soft = not options.indexed and o.targets is not None
+    row_cotangent = cotangent.row_loss
+    if options.kind in SOFTMAX_KINDS:
+        z = softmax.softcapped(x, options, cx)
+        parts = softmax_parts(z, cx)
+        if t.few is None:
+            g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
+        else:
+            at = slot_parts(z, t.few.indices, parts, cx)
+            g = finished_list_gradient(x, z, t, options, cx, cotangent, parts, at, cx.compute_dtype)
+        return g, soft_target_gradient(z, t, options, cx, cotangent, parts) if soft else None
+    if options.kind in PROBABILITY_KINDS:
+        g = probabilities.gradient(x, t, options, cx, row_cotangent)
+        return g, probability_target_gradient(x, t, options, cx, cotangent) if soft else None
+    sigmoid = sigmoid_parts(x, cx) if options.kind in SIGMOID_KINDS else None
+    terms = elementwise.terms(x, o, t, options, cx, sigmoid)
+    h = elementwise.gradient(terms.dt, t, options, cx, row_cotangent) if soft else None
+    return elementwise.gradient(terms.dx, t, options, cx, row_cotangent), h

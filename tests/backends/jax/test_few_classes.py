@@ -1,0 +1,61 @@
+"""Targets of a few classes a row under JAX's transformations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xloss import TopKTargets, cross_entropy, linear_cross_entropy, value_and_grad
+
+RNG = np.random.default_rng(11)
+Z = jnp.asarray(RNG.normal(size=(4, 6)), jnp.float32)
+INDICES = jnp.asarray([[0, 1, 1], [2, 3, 4], [5, -100, 4], [1, 2, 0]])
+P = jnp.asarray(RNG.random((4, 3)) * 0.3, jnp.float32)
+RESTS = pytest.mark.parametrize("rest", ["zero", "uniform"])
+
+
+@RESTS
+def test_the_record_passes_through_transformations(rest):
+    teacher = TopKTargets(INDICES, P, rest)
+    value, (g, h) = value_and_grad(cross_entropy, (0, 1))(Z, teacher)
+    np.testing.assert_allclose(jax.jit(cross_entropy)(Z, teacher), value, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(cross_entropy))(Z, teacher), g, atol=1e-7)
+    by_p = jax.grad(lambda p: cross_entropy(Z, TopKTargets(INDICES, p, rest)))(P)
+    np.testing.assert_allclose(by_p, h, atol=1e-6)
+    by_record = jax.grad(cross_entropy, 1, allow_int=True)(Z, teacher)
+    np.testing.assert_allclose(by_record.probabilities, h, atol=1e-6)
+    rows = cross_entropy(Z, teacher, reduction="none")
+    each = jax.vmap(lambda z, t: cross_entropy(z, t, reduction="none"))(Z, teacher)
+    np.testing.assert_allclose(each, rows, rtol=1e-6)
+    x, w = jnp.asarray(RNG.normal(size=(4, 3))), jnp.asarray(RNG.normal(size=(6, 3)))
+    got = jax.jit(jax.value_and_grad(linear_cross_entropy, (0, 1)))(x, w, teacher)[1]
+    want = value_and_grad(linear_cross_entropy, (0, 1))(x, w, teacher)[1]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@RESTS
+def test_second_derivatives_are_those_of_targets_written_out(rest):
+    # Row 0 has class 1 twice.
+    dense = np.zeros((4, 6), np.float32)
+    for row, (places, probs) in enumerate(zip(INDICES.tolist(), P.tolist(), strict=True)):
+        for j, p in zip(places, probs, strict=True):
+            if j >= 0:
+                dense[row, j] += p
+        if rest == "uniform":
+            others = [j for j in range(6) if j not in places]
+            dense[row, others] = (1 - dense[row].sum()) / len(others)
+    teacher = TopKTargets(INDICES, P, rest)
+    got = jax.hessian(cross_entropy)(Z, teacher)
+    want = jax.hessian(cross_entropy)(Z, jnp.asarray(dense))
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_no_array_of_the_logits_size_is_made_beside_the_gradient():
+    z = jnp.zeros((64, 32768), jnp.float32)
+    teacher = TopKTargets(jnp.tile(jnp.arange(8), (64, 1)), jnp.full((64, 8), 0.0625))
+    step = jax.jit(jax.value_and_grad(cross_entropy)).lower(z, teacher).compile()
+    # A few dozen arrays of 4 bytes for each of 8 · 8 pairs of slots, and what reductions share.
+    assert step.memory_analysis().temp_size_in_bytes < 40 * 4 * 64 * 64 + 2**17
