@@ -303,3 +303,10 @@ def test_the_record_of_a_shard_is_under_200_bytes():
         weight = RNG.random(rows).astype(np.float32)
         total = total.update(logits, RNG.integers(50, size=rows), sample_weight=weight)
     assert 100 < len(json.dumps(total.to_dict())) < 200
+
+
+def test_the_repr_is_read_by_a_person():
+    record = Evaluation().update(np.zeros((3, 4)), np.array([0, 1, -100]))
+    assert repr(record) == (
+        "Evaluation(loss=1.38629, perplexity=4, accuracy=50.00%, rows=3: 2 counted, 1 ignored)"
+    )

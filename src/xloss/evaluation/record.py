@@ -97,6 +97,8 @@ class Evaluation:
     >>> from xloss import Evaluation
     >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.0]])
     >>> first = Evaluation().update(logits[:2], np.array([0, 1]))
+    >>> first
+    Evaluation(loss=0.251264, perplexity=1.28565, accuracy=100.00%, rows=2: 2 counted, 0 ignored)
     >>> second = Evaluation().update(logits[2:], np.array([-100]))
     >>> result = (first + second).result()
     >>> round(result.loss, 6), result.accuracy, result.counted, result.ignored
@@ -196,6 +198,14 @@ class Evaluation:
         self._rows += batch.losses.size
         self._counted += int(np.count_nonzero(batch.weights))
         self._right += int(np.count_nonzero(batch.right))
+
+    def __repr__(self) -> str:
+        now = self.result()
+        return (
+            f"Evaluation(loss={now.loss:.6g}, perplexity={now.perplexity:.6g}, "
+            f"accuracy={now.accuracy:.2%}, rows={now.rows:,}: {now.counted:,} counted, "
+            f"{now.ignored:,} ignored)"
+        )
 
     def __add__(self, other: Evaluation) -> Evaluation:
         """Return the record of both records' batches; neither is changed."""
