@@ -10,7 +10,7 @@ import pytest
 
 from xloss import cross_entropy
 from xloss.evaluation import Evaluation, EvaluationResult
-from xloss.evaluation.record import Sum
+from xloss.evaluation.exact_sum import Sum
 
 RNG = np.random.default_rng(7)
 LOGITS = RNG.normal(scale=3, size=(200, 5))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from math import isfinite, nan
-from typing import Any
+from math import nan
 
 import numpy as np
-import numpy.typing as npt
 
 from .._typing import Array, Validate
 from ..losses._check_top_k import WRITTEN_OUT, refuse
 from ..ops import perplexity
+from .exact_sum import Sum, quotient
 from .rows import Measured, measure, prepared
 
 SCHEMA = 1
@@ -28,41 +27,6 @@ class EvaluationResult:
     counted: int  # rows that are present and have a weight W other than 0
     ignored: int  # rows - counted
     weight: float  # Σ W, the denominator of the loss
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """An unevaluated sum high + low of two floats: about 106 bits."""
-
-    high: float = 0.0
-    low: float = 0.0
-
-    def __add__(self, other: Sum) -> Sum:
-        total, error = _two_sum(self.high, other.high)
-        if not isfinite(total):
-            return Sum(total)
-        low = self.low + other.low + error
-        high = total + low
-        return Sum(high, low - (high - total))
-
-    @classmethod
-    def of(cls, values: npt.NDArray[np.float64]) -> Sum:
-        """Add up an array in pairs, keeping every rounding error."""
-        high, low = values.reshape(-1), np.zeros(values.size)
-        with np.errstate(all="ignore"):
-            while (n := high.size) > 1:
-                half = n // 2
-                total, error = _two_sum(high[:half], high[half : 2 * half])
-                low = np.append(low[:half] + low[half : 2 * half] + error, low[2 * half :])
-                high = np.append(total, high[2 * half :])
-        return Sum(float(high[0]), float(low[0])) + Sum() if high.size else Sum()
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """Return a + b rounded, and the rounding error (Knuth's two-sum)."""
-    total = a + b
-    shadow = total - a
-    return total, (a - (total - shadow)) + (b - shadow)
 
 
 @dataclass(slots=True)
@@ -232,7 +196,7 @@ class Evaluation:
         0.0
         """
         weight = self._weight.high
-        loss = _quotient(self._loss, self._weight) if weight else 0.0
+        loss = quotient(self._loss, self._weight) if weight else 0.0
         return EvaluationResult(
             loss=loss,
             perplexity=perplexity(loss),
@@ -314,10 +278,3 @@ class Evaluation:
         loss = Sum(float(numbers["loss"]), float(numbers["loss_low"]))
         weight = Sum(float(numbers["weight"]), float(numbers["weight_low"]))
         return cls(loss, weight, rows, counted, right)
-
-
-def _quotient(above: Sum, below: Sum) -> float:
-    """Return above / below within an ulp, for which the low parts of both are needed."""
-    first = above.high / below.high
-    correction = (above.low - first * below.low) / below.high
-    return first + correction if isfinite(correction) else first
