@@ -15,7 +15,7 @@ from ..core.call import LossCall
 from ..core.options import Operands
 from ..core.row_blocks import block_operands, block_slices
 from ..core.softmax import softcapped
-from ..evaluation.record import Sum
+from ..evaluation.exact_sum import Sum
 from ..evaluation.rows import Measured, host
 from .report import Findings, places
 
