@@ -262,6 +262,23 @@ def test_a_loss_can_be_an_argument_of_a_function() -> None:
         assert tf.is_tensor(traced(loss, z, y))
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "nll_loss"])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_an_absent_row_of_nan_has_no_gradient_on_a_persistent_tape(name, reduction) -> None:
+    """Such a tape also sends zeros back through what a tf.function saves: 0 times NaN is NaN."""
+    z = inputs(name, (3, 4))
+    z[1] = np.nan
+    loss = getattr(xloss, name)
+    traced = tf.function(lambda z, y: loss(z, y, reduction=reduction))
+    v = tf.Variable(z)
+    with tf.GradientTape(persistent=True) as tape:
+        value = traced(v, tf.constant([0, -100, 2]))
+    gradient = tape.gradient(value, v).numpy()
+    assert np.isfinite(gradient).all()
+    assert not gradient[1].any()
+    assert gradient[0].any()
+
+
 STRATEGY = SUPPORT / "tensorflow_strategy.py"
 
 

@@ -71,6 +71,15 @@ def differentiated(o: Operands, options: Options) -> tuple[Array, ...]:
     return (o.x, o.targets) if soft(o, options) else (o.x,)
 
 
+def constants(arguments: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Return the same numbers, through which no derivative goes.
+
+    A persistent tape around a `tf.function` also carries zeros back through what a function saves,
+    and in an absent row that holds NaN such a zero becomes NaN on its way to the logits.
+    """
+    return tuple(map(tf.stop_gradient, arguments))
+
+
 def replaced(o: Operands, arguments: tuple[Array, ...]) -> Operands:
     """Return the operands with these in the place of those that gradients go to."""
     return o._replace(x=arguments[0], targets=arguments[1] if len(arguments) > 1 else o.targets)
@@ -84,12 +93,12 @@ def rows(o: Operands, options: Options, cx: Context, classes: int) -> Array:
     save_stats = options.kind in SOFTMAX_KINDS
 
     def forward(*arguments: Array) -> Any:
-        own = replaced(o, arguments)
+        own = replaced(o, constants(arguments))
         engine = choose(own, options, cx)
         outcome = engine.run(own, options, cx, classes, Outputs(rows=True, stats=save_stats))
 
         def gradient(cotangent: Array, *arguments: Array) -> Any:
-            own = replaced(o, arguments)
+            own = replaced(o, constants(arguments))
             outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
             found = engine.run(
                 own, options, cx, classes, outputs, Cotangent(cotangent), outcome.stats
