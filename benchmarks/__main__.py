@@ -1,4 +1,4 @@
-"""`python -m benchmarks host | gpu | render`: measure, and write records and pages."""
+"""`python -m benchmarks host | gpu | replaced | render`: measure, and write records and pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import pages, plan, record, targets
+from . import pages, plan, record, replaced, targets
 from .gpu import page as gpu_page
 from .gpu import plan as gpu_plan
 from .gpu import targets as gpu_targets
@@ -17,6 +17,7 @@ from .processes import BenchFailed, Job
 
 Record = dict[str, Any]
 # The record of a run. That of logits that are cut was measured by an earlier version.
+CALLS = "performance-calls"
 NAMES = {"host": "performance", "gpu": "performance-gpu", "scale": "performance-scale"}
 THROUGHPUT, MEMORY = "performance-throughput.svg", "performance-memory.svg"
 
@@ -31,6 +32,10 @@ def main(arguments: Sequence[str]) -> int:
         if asked.command == "render":
             render(folder)
             return 0
+        if asked.command == "replaced":
+            record.write(replaced.measure(asked.tiny), folder / f"{CALLS}.json")
+            render_calls(folder)
+            return 0
         about = {"command": shlex.join(["python", "-m", "benchmarks", *arguments])}
         about["mode"] = "tiny" if asked.tiny else "quick" if asked.quick else "full"
         found, judged = _jobs(asked)
@@ -41,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         render(folder, asked.command)
         print(f"{targets.verdict(made)}; see {path.with_suffix('.md')}")
-    except (plan.BadPlan, BenchFailed, record.NoRecord) as error:
+    except (plan.BadPlan, BenchFailed, record.NoRecord, replaced.WrongAnswer) as error:
         return _fail(str(error).partition("\n")[0])
     return 0
 
@@ -66,6 +71,14 @@ def render(folder: Path, only: str = "") -> None:
         else:
             said = pages.page(kept, NAMES[run], _pictures(kept, folder) if run == "host" else ())
         path.with_suffix(".md").write_text(said, encoding="utf-8")
+    if not only and (folder / f"{CALLS}.json").exists():
+        render_calls(folder)
+
+
+def render_calls(folder: Path) -> None:
+    """Make the page of the record of calls that replace others."""
+    path = folder / f"{CALLS}.json"
+    path.with_suffix(".md").write_text(replaced.page(record.read(path)), encoding="utf-8")
 
 
 def _pictures(kept: Record, folder: Path) -> tuple[str, ...]:
@@ -90,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, said in (
         ("host", "xloss and its peers on this machine's cores"),
         ("gpu", "on its GPU; five minutes at most, --quick one and a half"),
+        ("replaced", "single calls beside the several that they replace"),
         ("render", "make the pages of the records that are there; measure nothing"),
     ):
         command = commands.add_parser(name, help=said, description=said)
@@ -102,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--op", **every, help=f"only this: {', '.join(plan.OPS)}")
         if name == "gpu":
             command.add_argument("--quick", action="store_true")
-        if name != "render":
+        if name in ("host", "gpu"):
             command.add_argument("--peer", **every, help="only beside this one")
     return parser
 
