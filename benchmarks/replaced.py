@@ -1,0 +1,164 @@
+"""One call beside the several that it replaces: `token_stats`, and targets of few classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import xloss
+from xloss_conformance.bench import head, load_average
+from xloss_conformance.report.record import plain
+from xloss_conformance.timing import Call, in_turns, spread
+
+Record = dict[str, Any]
+SHAPES = ((65536, 10), (4096, 1000), (512, 32000), (128, 128256))
+TINY = ((64, 10), (16, 100))
+LISTED = 32  # classes of a row that a list of targets holds
+STATS, LISTS = "token_stats", "TopKTargets"
+INTRO = """\
+This file is generated, by `python -m benchmarks replaced`; no row is edited by hand. Calls of one
+row take turns in one process; milliseconds are medians, and the ratio is how many times as fast the
+one call is. What they return is compared before they are timed.
+
+`token_stats` gives loss, log-sum-exp, entropy, largest probability and whether the label is the top
+class of every row. In its place one calls, on NumPy, xloss's `cross_entropy(reduction="none")`,
+`logsumexp`, `entropy`, `softmax(...).max(-1)` and `argmax`; on PyTorch, `F.cross_entropy`,
+`torch.logsumexp`, `argmax`, and `log_softmax` with its `exp` for entropy and largest probability.
+
+`TopKTargets` are soft targets of at most 32 classes a row, value and gradient to the logits. In
+their place one writes them into an array of all classes, which is timed too, and calls the same
+loss.
+"""
+
+
+class WrongAnswer(Exception):
+    """The calls of one row do not return the same."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The calls of one row of the page: the first is in place of the second."""
+
+    what: str
+    library: str
+    shape: tuple[int, int]
+    one: Callable[[], Any]
+    several: Callable[[], Any]
+
+
+def rows(shapes: tuple[tuple[int, int], ...]) -> Iterator[Row]:
+    """Yield what is compared, of every shape on NumPy and on PyTorch."""
+    rng = np.random.default_rng(0)
+    for shape in shapes:
+        z = 3 * rng.standard_normal(shape, np.float32)
+        y = rng.integers(0, shape[1], shape[0])
+        yield Row(STATS, "numpy", shape, partial(_stats, z, y), partial(_many, z, y))
+        yield from _lists(rng, z)
+        yield from _on_torch(z, y)
+
+
+def _stats(z: Any, y: Any) -> tuple[Any, ...]:
+    found = xloss.token_stats(z, y)
+    return found.loss, found.lse, found.entropy, found.max_prob, found.correct
+
+
+def _many(z: Any, y: Any) -> tuple[Any, ...]:
+    return (
+        xloss.cross_entropy(z, y, reduction="none"),
+        xloss.logsumexp(z),
+        xloss.entropy(z),
+        np.asarray(xloss.softmax(z)).max(-1),
+        z.argmax(-1) == y,
+    )
+
+
+def _many_torch(z: Any, y: Any) -> tuple[Any, ...]:
+    import torch
+
+    log_probs = torch.log_softmax(z, -1)
+    probs = log_probs.exp()
+    return (
+        torch.nn.functional.cross_entropy(z, y, reduction="none"),
+        torch.logsumexp(z, -1),
+        -(probs * log_probs).sum(-1),
+        probs.amax(-1),
+        z.argmax(-1) == y,
+    )
+
+
+def _on_torch(z: Any, y: Any) -> Iterator[Row]:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return
+    a, b = torch.from_numpy(z), torch.from_numpy(y)
+    yield Row(STATS, "torch", z.shape, lambda: _stats(a, b), lambda: _many_torch(a, b))
+
+
+def _lists(rng: np.random.Generator, z: Any) -> Iterator[Row]:
+    n, classes = z.shape
+    listed = min(LISTED, classes)
+    indices = np.argsort(rng.random((n, classes), np.float32), axis=-1)[:, :listed].copy()
+    probs = rng.random((n, listed), np.float32)
+    probs /= probs.sum(-1, keepdims=True)
+    step = xloss.value_and_grad(xloss.cross_entropy)
+
+    def written() -> Any:
+        dense = np.zeros((n, classes), np.float32)
+        np.put_along_axis(dense, indices, probs, -1)
+        return step(z, dense)
+
+    yield Row(LISTS, "numpy", z.shape, lambda: step(z, xloss.TopKTargets(indices, probs)), written)
+
+
+def measure(tiny: bool = False) -> Record:
+    """Return the record of a run: the machine, and every row."""
+    found: list[Record] = []
+    made: Record = {**head(), "rows": found}
+    for row in rows(TINY if tiny else SHAPES):
+        for mine, theirs in zip(row.one(), row.several(), strict=True):
+            pair = np.asarray(mine), np.asarray(theirs)
+            if not np.allclose(*pair, rtol=1e-4, atol=1e-5):
+                raise WrongAnswer(f"{row.what} on {row.library}, {row.shape}: not the same answers")
+        calls = {"one": Call(row.one), "several": Call(row.several)}
+        taken = in_turns(calls, seconds=0.01 if tiny else 1.0)
+        times = {name: spread(t) for name, t in taken.items()}
+        found.append({"what": row.what, "library": row.library, "shape": list(row.shape), **times})
+        print(line(found[-1]), flush=True)
+    made["load"] = [*made["load"], load_average()]
+    record: Record = plain(made)
+    return record
+
+
+def line(row: Record) -> str:
+    """Return a row of the page's table."""
+    one, several = row["one"]["median_ms"], row["several"]["median_ms"]
+    shape = "({}, {})".format(*row["shape"])
+    return (
+        f"| {row['what']} | {row['library']} | {shape} | {one:.3g} | {several:.3g} "
+        f"| {several / one:.2f}× |"
+    )
+
+
+def page(kept: Record) -> str:
+    """Return the page of a record."""
+    machine, versions = kept["machine"], kept["versions"]
+    named = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "torch") if name in versions)
+    return "\n".join(
+        [
+            "# One call in place of several",
+            "",
+            INTRO,
+            f"{kept['date']}, {machine['processor']}, {kept['threads']} cores, {named}; load "
+            f"average {kept['load'][0]} before and {kept['load'][-1]} after.",
+            "",
+            "| call | library | float32 shape | ms | the calls it replaces, ms | ratio |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *map(line, kept["rows"]),
+            "",
+        ]
+    )
