@@ -41,5 +41,6 @@ def list_gradient(
         slots = slots + xp.where(at.p == 0, 0.0, slope[..., None] * at.p)
     if options.softcap is not None:
         g = g * softmax.softcap_derivative(x, options, cx)
-        slots = slots * softmax.softcap_derivative(cx.gather_many(x, few.indices), options, cx)
+        slope = softmax.softcap_derivative(cx.gather_many(x, few.indices), options, cx)
+        slots = slots * cx.cast(slope, slots.dtype)  # TensorFlow promotes no dtype
     return g, slots
