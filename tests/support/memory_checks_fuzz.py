@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import xloss
+from page_edge import at_page_edge
 from xloss._arrays.context import context, read
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
@@ -62,7 +63,7 @@ class Arrays:
 
     def stored_oddly(self, a: np.ndarray) -> np.ndarray:
         """Return the same values, elsewhere in memory."""
-        kind = self.rng.integers(10)
+        kind = self.rng.integers(12)
         if kind == 0:
             return a.astype(a.dtype.newbyteorder(">"))
         if kind == 1:  # one byte off
@@ -88,6 +89,8 @@ class Arrays:
         if kind == 7 and a.ndim:
             wide = np.repeat(a, 2, axis=-1)
             return wide[..., ::2]
+        if kind in (8, 9):
+            return at_page_edge(a, begins=kind == 9)
         return a
 
     def misfit(self, a: np.ndarray) -> Any:
@@ -125,7 +128,7 @@ class Arrays:
 def engine_call(arrays: Arrays) -> None:
     """Go in at the engine's own door, past every check of the public functions."""
     rng, chance = arrays.rng, arrays.chance
-    classes = int(rng.choice([1, 3, 96, 97, 300]))
+    classes = int(rng.choice([1, 3, 96, 97, 300, 4100]))
     rows = ((int(rng.choice([1, 2, 5, 300])),), (2, 3), ())[rng.integers(3)]
     x = rng.random((*rows, classes)).astype(rng.choice(["f2", "f4", "f8"]))
     by_label = chance(0.6)
@@ -139,8 +142,14 @@ def engine_call(arrays: Arrays) -> None:
     given = {k: arrays.drawn(np.asarray(v), 0.2) for k, v in given.items() if chance(0.4)}
     x = arrays.stored_oddly(x) if chance(0.9) else x[..., :-1].copy()
     o = Operands(x, arrays.drawn(np.asarray(t), 0.3), **given)
-    smooth = float(rng.choice([0.0, 0.1]))
-    options = Options("cross_entropy", indexed=by_label, ignore_index=None, label_smoothing=smooth)
+    options = Options(
+        "cross_entropy",
+        indexed=by_label,
+        ignore_index=None,
+        label_smoothing=float(rng.choice([0.0, 0.1])),
+        z_loss=float(rng.choice([0.0, 0.1])),
+        softcap=5.0 if chance(0.3) else None,
+    )
     cx = read(context(x, np), chance(0.3))
     saved = None
     if chance(0.4):
@@ -184,6 +193,8 @@ def public_call(arrays: Arrays) -> None:
         ("smooth_labels", [t, 0.1], {}),
         ("effective_count", [target], {**row, **weight}),
         ("l2_penalty", [x], {"strength": 0.1}),
+        ("token_stats", [x, y], row),
+        ("linear_token_stats", [features, matrix, y], row),
         ("linear_cross_entropy", [features, matrix, target], {**row, "bias": rng.random(classes)}),
         ("diagnose", [x, target], row),
         ("Evaluation", [x, target], row),

@@ -180,9 +180,11 @@ class TorchContext(IndexingContext):
     def from_host(self, values: npt.NDArray[Any]) -> Array:
         """Return a NumPy array as a tensor on the device."""
         torch = sys.modules["torch"]
-        # PyTorch warns of memory that it must not write to, and takes no negative stride, which an
-        # array of one element may still have.
-        if not values.flags.writeable or any(step < 0 for step in values.strides):
+        # PyTorch warns of memory that it must not write to, and takes no stride that is negative or
+        # no multiple of the item's size, which an array of one element may still have.
+        size = values.itemsize
+        odd = any(step < 0 or step % size for step in values.strides)
+        if odd or not values.flags.writeable:
             values = values.copy()
         if dtype_name(values.dtype) == "bfloat16":  # which PyTorch does not know from ml_dtypes
             return torch.as_tensor(values.view(np.int16), device=self.device).view(torch.bfloat16)

@@ -42,5 +42,5 @@ def list_gradient(
     if options.softcap is not None:
         g = g * softmax.softcap_derivative(x, options, cx)
         slope = softmax.softcap_derivative(cx.gather_many(x, few.indices), options, cx)
-        slots = slots * cx.cast(slope, slots.dtype)  # TensorFlow promotes no dtype
+        slots = slots * cx.cast(slope, slots.dtype)  # some libraries promote no dtype
     return g, slots

@@ -181,8 +181,8 @@ def sum_possible(w: Any, z: Any, zero: Any) -> Any:
 
 @inline(fastmath=FAST)
 def multiply(a: Any, b: Any, out: Any) -> None:
-    """Write a·b, each (n,)."""
-    for j in range(len(out)):
+    """Write a·b, each (n,); out may be longer."""
+    for j in range(len(a)):
         out[j] = a[j] * b[j]
 
 
