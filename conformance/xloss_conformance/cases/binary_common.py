@@ -11,6 +11,7 @@ import numpy as np
 from ..model import Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid
 from .given import GITHUB, TORCH
+from .making import made
 from .tail import GAPS
 
 TRAIN = f"{GITHUB}/pytorch/pytorch/pull"
@@ -48,151 +49,78 @@ def swap(x: Array, *places: tuple[int, float]) -> Array:
 
 
 def tails(family: str, loss: str) -> Iterator[Case]:
-    rows = partial(Case, family, loss=loss, options=NONE, upstream=UPSTREAM, to_targets=True)
-    see = (f"{TRAIN}/66441",)
-    yield rows("gaps 5 to 82, positive", CONFIDENT, GAP, np.ones(COUNT), see=see, quick=True)
-    yield rows("gaps 5 to 82, negative", CONFIDENT, -GAP, np.zeros(COUNT), see=see)
+    rows = partial(made, family, loss=loss, **NONE, upstream=UPSTREAM, to_targets=True)
+    tail = partial(rows, reason=CONFIDENT, see=(f"{TRAIN}/66441",))
+    yield tail("gaps 5 to 82, positive", x=GAP, targets=np.ones(COUNT), quick=True)
+    yield tail("gaps 5 to 82, negative", x=-GAP, targets=np.zeros(COUNT))
+    rows = partial(rows, dtypes=WIDE)
     yield rows(
         "gaps 5 to 82, wrong",
         "the loss of the wrong answer is the gap: it is not 100 at most",
-        np.where(HARD == 1, -GAP, GAP) * 4,
-        HARD,
+        x=np.where(HARD == 1, -GAP, GAP) * 4,
+        targets=HARD,
         see=(f"{TRAIN}/163975", f"{TRAIN}/2221"),
-        dtypes=WIDE,
     )
-    yield rows("gaps 5 to 82, soft", "the two terms of a soft target meet", GAP, SOFT, dtypes=WIDE)
-    yield rows(
-        "p = 0 and 1",
-        LIMITS,
-        ENDS,
-        ENDS_T,
-        dtypes=WIDE,
-        quick=True,
-        see=(f"{TORCH}/135359", f"{TORCH}/49844", f"{GITHUB}/pyro-ppl/numpyro/issues/2240"),
-    )
+    yield rows("gaps 5 to 82, soft", "the two terms of a soft target meet", x=GAP, targets=SOFT)
+    see = f"{TORCH}/135359", f"{TORCH}/49844", f"{GITHUB}/pyro-ppl/numpyro/issues/2240"
+    yield rows("p = 0 and 1", LIMITS, x=ENDS, targets=ENDS_T, quick=True, see=see)
 
 
 def common(family: str, loss: str, x: Array) -> Iterator[Case]:
     """Cases of all three."""
-    case = partial(Case, family, loss=loss, dtypes=WIDE)
-    rows = partial(case, options=NONE, upstream=UPSTREAM)
-    yield case("mean", "the plain call", x, HARD)
-    yield rows(
-        "soft",
-        "the gradient to a soft target is the difference of the two logarithms",
-        x,
-        SOFT,
-        to_targets=True,
-        split=True,
-    )
+    case = partial(made, family, loss=loss, x=x, targets=HARD, dtypes=WIDE)
+    yield case("mean", "the plain call")
+    rows = partial(case, **NONE, upstream=UPSTREAM)
+    soft = partial(rows, targets=SOFT, to_targets=True)
+    reason = "the gradient to a soft target is the difference of the two logarithms"
+    yield soft("soft", reason, split=True)
     for layout in ("strided", "readonly"):
-        yield rows(
-            f"layout {layout}",
-            "flat memory in another order than the targets'",
-            x,
-            SOFT,
-            to_targets=True,
-            layout=layout,
-        )
-    yield rows(
-        "bool targets", "1 - t of a bool is an error, or is taken as not t", x, HARD > 0, dtypes=ONE
-    )
-    yield rows(
-        "integer targets",
-        "0 and 1 of any integer dtype, unsigned ones too: 0 - 1 wraps",
-        x,
-        HARD.astype(np.uint8),
-        dtypes=ONE,
-    )
-    yield rows(
-        "int64 targets",
-        "the targets' dtype does not decide the loss's",
-        x,
-        HARD.astype(np.int64),
-        dtypes=ONE,
-    )
-    yield rows(
+        reason = "flat memory in another order than the targets'"
+        yield soft(f"layout {layout}", reason, layout=layout)
+    one = partial(rows, dtypes=ONE)
+    reason = "1 - t of a bool is an error, or is taken as not t"
+    yield one("bool targets", reason, targets=HARD > 0)
+    reason = "0 and 1 of any integer dtype, unsigned ones too: 0 - 1 wraps"
+    yield one("integer targets", reason, targets=HARD.astype(np.uint8))
+    reason = "the targets' dtype does not decide the loss's"
+    yield one("int64 targets", reason, targets=HARD.astype(np.int64))
+    yield one(
         "integer targets of 2",
         "class indices given to a binary loss make it negative",
-        x,
-        np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8),
-        dtypes=ONE,
+        targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8),
         see=(f"{TRAIN}/177506",),
     )
-    yield rows(
-        "NaN",
-        "NaN in that element and no other",
-        swap(x, (3, NAN), (4, NAN)),
-        SOFT,
-        to_targets=True,
-    )
-    weighed = partial(case, options=ROWS, dtypes=ONE)
-    yield weighed(
-        "weighted mean",
-        "the denominator is the sum of the weights of what is there",
-        x,
-        HARD,
-        quick=family == "binary logits",
-    )
+    yield soft("NaN", "NaN in that element and no other", x=swap(x, (3, NAN), (4, NAN)))
+    one = partial(case, dtypes=ONE)
+    weighed = partial(one, **ROWS)
+    reason = "the denominator is the sum of the weights of what is there"
+    yield weighed("weighted mean", reason, quick=family == "binary logits")
     yield weighed(
         "weighted mean, absent NaN",
         "where=False and weight 0 contribute nothing, whatever stands there",
-        swap(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
-        swap(HARD, (15, NAN), (17, -INF)),
+        x=swap(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
+        targets=swap(HARD, (15, NAN), (17, -INF)),
         see=(f"{TORCH}/121416",),
     )
-    yield weighed(
-        "all absent",
-        "0/0 is NaN; the mean over nothing is 0",
-        swap(x, (4, NAN)),
-        HARD,
-        options={"sample_weight": SAMPLE, "where": SAMPLE == 0},
-    )
-    yield case("empty", "0/0 is NaN", x[:0], HARD[:0], dtypes=ONE, see=(f"{TORCH}/51906",))
-    yield case(
-        "sum",
-        "no denominator",
-        x,
-        HARD,
-        options={**ROWS, "reduction": "sum"},
-        dtypes=ONE,
-        upstream=-2.0,
-    )
-    yield case(
-        "normalizer",
-        "the count of a global batch in place of this one's",
-        x,
-        HARD,
-        options={**ROWS, "normalizer": np.array(16.0)},
-        dtypes=ONE,
-    )
-    yield case(
+    reason = "0/0 is NaN; the mean over nothing is 0"
+    yield weighed("all absent", reason, x=swap(x, (4, NAN)), where=SAMPLE == 0)
+    see = (f"{TORCH}/51906",)
+    yield one("empty", "0/0 is NaN", x=x[:0], targets=HARD[:0], see=see)
+    yield weighed("sum", "no denominator", reduction="sum", upstream=-2.0)
+    reason = "the count of a global batch in place of this one's"
+    yield weighed("normalizer", reason, normalizer=np.array(16.0))
+    yield one(
         "weights that broadcast",
         "a weight a column, and a row left out",
-        x.reshape(6, 3),
-        HARD.reshape(6, 3),
-        dtypes=ONE,
-        options={"sample_weight": np.array([1.0, 0.5, 2.0]), "where": (np.arange(6) != 2)[:, None]},
+        x=x.reshape(6, 3),
+        targets=HARD.reshape(6, 3),
+        sample_weight=np.array([1.0, 0.5, 2.0]),
+        where=(np.arange(6) != 2)[:, None],
     )
-    wrong = partial(
-        Case,
-        family,
-        loss=loss,
-        dtypes=ONE,
-        reason="it broadcasts, and a number comes out",
-        error=ValueError,
-    )
-    yield wrong("error: targets' shape", x=x.reshape(6, 3), targets=HARD[:6, None], names="targets")
-    yield wrong(
-        "error: sample_weight",
-        x=x,
-        targets=HARD,
-        names="sample_weight",
-        options={"sample_weight": np.ones((2, COUNT))},
-    )
-    yield wrong(
-        "error: reduction", x=x, targets=HARD, names="reduction", options={"reduction": "batchmean"}
-    )
-    yield wrong(
-        "error: where", x=x, targets=HARD, names="where", options={"where": HARD}, error=TypeError
-    )
+    wrong = partial(one, reason="it broadcasts, and a number comes out", error=ValueError)
+    columns = {"x": x.reshape(6, 3), "targets": HARD[:6, None]}
+    yield wrong("error: targets' shape", **columns, names="targets")
+    enlarging = np.ones((2, COUNT))
+    yield wrong("error: sample_weight", names="sample_weight", sample_weight=enlarging)
+    yield wrong("error: reduction", names="reduction", reduction="batchmean")
+    yield wrong("error: where", names="where", where=HARD, error=TypeError)

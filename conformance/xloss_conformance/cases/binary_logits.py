@@ -25,6 +25,7 @@ from .binary_common import (
     tails,
 )
 from .given import TORCH
+from .making import made
 
 
 def cases() -> list[Case]:
@@ -34,48 +35,32 @@ def cases() -> list[Case]:
 
 
 def _own(family: str, loss: str) -> Iterator[Case]:
-    rows = partial(Case, family, loss=loss, upstream=UPSTREAM, dtypes=WIDE, to_targets=True)
-    smooth = {**NONE, "label_smoothing": 0.125}
-    yield rows("smoothed", "t(1-ε) + ε/2, and not t(1-ε)", LOGITS, HARD, options=smooth)
-    yield rows("smoothed, gaps", "smoothing leaves no target at 0 or 1", GAP, HARD, options=smooth)
-    positive = {**NONE, "pos_weight": POS}
-    yield rows(
-        "pos_weight",
-        "it weighs the positive term alone",
-        LOGITS,
-        SOFT,
-        options=positive,
-        quick=True,
-    )
-    yield rows(
-        "pos_weight, gaps",
-        "the linear form (1 + (w - 1)t)·softplus cancels",
-        -GAP,
-        HARD,
-        options=positive,
-        see=(f"{TORCH}/13773",),
-    )
-    yield rows(
-        "pos_weight, p = 0 and 1", "weight 0 times an infinite loss", ENDS, ENDS_T, options=positive
-    )
-    every = {**ROWS, "label_smoothing": 0.125, "pos_weight": POS}
-    yield rows(
+    case = partial(made, family, loss=loss, x=LOGITS, targets=HARD, dtypes=WIDE)
+    rows = partial(case, **NONE, upstream=UPSTREAM, to_targets=True)
+    smooth = partial(rows, label_smoothing=0.125)
+    yield smooth("smoothed", "t(1-ε) + ε/2, and not t(1-ε)")
+    yield smooth("smoothed, gaps", "smoothing leaves no target at 0 or 1", x=GAP)
+    positive = partial(rows, pos_weight=POS)
+    reason = "it weighs the positive term alone"
+    yield positive("pos_weight", reason, targets=SOFT, quick=True)
+    reason = "the linear form (1 + (w - 1)t)·softplus cancels"
+    yield positive("pos_weight, gaps", reason, x=-GAP, see=(f"{TORCH}/13773",))
+    reason = "weight 0 times an infinite loss"
+    yield positive("pos_weight, p = 0 and 1", reason, x=ENDS, targets=ENDS_T)
+    soft = partial(case, targets=SOFT)
+    yield soft(
         "mean, all options",
         "pos_weight is no part of the denominator",
-        LOGITS,
-        SOFT,
-        options=every,
-        upstream=1.0,
+        **ROWS,
+        label_smoothing=0.125,
+        pos_weight=POS,
+        to_targets=True,
     )
-    yield rows(
+    yield soft(
         "error: pos_weight",
         "one weight too many",
-        LOGITS,
-        SOFT,
-        upstream=1.0,
         dtypes=ONE,
-        options={"pos_weight": np.ones(COUNT + 1)},
+        pos_weight=np.ones(COUNT + 1),
         error=ValueError,
         names="pos_weight",
-        to_targets=False,
     )

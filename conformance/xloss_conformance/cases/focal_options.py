@@ -8,9 +8,22 @@ from functools import partial
 import numpy as np
 
 from ..model import Case
-from .arrays import INF, NAN, ONE, WIDE, logits, soft
-from .focal import rows
-from .given import GITHUB, LABELS, ROWS, SAMPLE, TORCH, UPSTREAM, WEIGHT, put
+from .arrays import INF, NAN, ONE, WIDE, soft
+from .focal import X, options, rows
+from .given import (
+    GITHUB,
+    LABELS,
+    LEFT_OUT,
+    NONE,
+    NOTHING,
+    ROWS,
+    TORCH,
+    UPSTREAM,
+    WEIGHT,
+    WEIGHTLESS,
+    of_any_shape,
+    put,
+)
 
 
 def cases() -> list[Case]:
@@ -19,170 +32,55 @@ def cases() -> list[Case]:
 
 
 def _options() -> Iterator[Case]:
-    x, t = logits(6, 5, seed=4), soft(6, 5, seed=2)
-    case = partial(Case, "focal", loss="focal_loss", dtypes=WIDE)
-    yield case("default", "γ = 2, the mean over the rows that are there", x, LABELS)
-    yield case(
-        "all ignored",
-        "0/0 is NaN; the mean over no row is 0",
-        x,
-        np.full(6, -100),
-        see=(f"{TORCH}/70348",),
+    t = soft(6, 5, seed=2)
+    yield options("default", "γ = 2, the mean over the rows that are there")
+    yield options("all ignored", NOTHING, targets=np.full(6, -100), see=(f"{TORCH}/70348",))
+    case = partial(options, dtypes=ONE)
+    yield case("empty", "0/0 is NaN", x=X[:0], targets=LABELS[:0])
+    one = rows(
+        "one class", "p = 1 and 1 - p = 0, exactly", gamma=0.5, x=X[:, :1], targets=LABELS * 0
     )
-    yield case("empty", "0/0 is NaN", x[:0], LABELS[:0], dtypes=ONE)
-    yield rows(0.5, "one class", "p = 1 and 1 - p = 0, exactly", x[:, :1], np.zeros(6, np.int64))
-    weighed = {"weight": WEIGHT, **ROWS}
-    yield case(
+    yield one
+    weighed = partial(case, weight=WEIGHT, **ROWS)
+    yield weighed(
         "weighted mean",
         "a class weight applied twice, or inside p",
-        x,
-        LABELS,
-        options=weighed,
-        dtypes=ONE,
         quick=True,
         see=(
             f"{GITHUB}/mathiaszinnen/focal_loss_torch/issues/13",
             f"{GITHUB}/marcdcfischer/PUNet/issues/1",
         ),
     )
-    yield case(
-        "weighted mean, absent NaN",
-        "NaN in rows left out by where or by weight 0",
-        put(x, (2, 2, NAN), (3, 3, NAN)),
-        LABELS,
-        options=weighed,
-        dtypes=ONE,
-    )
-    light = {"weight": WEIGHT * (WEIGHT != 1.5), **ROWS}
-    yield case(
-        "no row weighs",
-        "all labels of weight 0: 0, not 0/0, though a row be NaN",
-        put(x, (1, 4, NAN)),
-        np.full(6, 4),
-        options=light,
-        dtypes=ONE,
-    )
-    smooth = {"reduction": "none", "label_smoothing": 0.125}
-    yield case(
-        "smoothed",
-        "the mixture over classes, each with its own (1-p)^γ",
-        x,
-        LABELS,
-        options=smooth,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    yield case(
-        "smoothed, masked",
-        "no share for a masked class",
-        put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF)),
-        LABELS,
-        options=smooth,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    every = {**weighed, "label_smoothing": 0.125, "gamma": 0.5}
-    yield case(
-        "sum, all options",
-        "every option at once",
-        x,
-        LABELS,
-        upstream=-2.0,
-        options={**every, "reduction": "sum"},
-        dtypes=ONE,
-    )
-    yield case(
+    yield weighed("weighted mean, absent NaN", LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
+    light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
+    yield light("no row weighs", WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))
+    smooth = partial(case, **NONE, label_smoothing=0.125, upstream=UPSTREAM)
+    yield smooth("smoothed", "the mixture over classes, each with its own (1-p)^γ")
+    masked = put(X, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF))
+    yield smooth("smoothed, masked", "no share for a masked class", x=masked)
+    every = partial(weighed, label_smoothing=0.125, gamma=0.5)
+    yield every("sum, all options", "every option at once", reduction="sum", upstream=-2.0)
+    yield every(
         "soft mean, all options",
         "the denominator is a function of soft targets",
-        x,
-        t,
-        options=every,
+        targets=t,
         to_targets=True,
+        dtypes=WIDE,
     )
-    capped = {"softcap": 5.0, "reduction": "none"}
-    yield case(
-        "softcap",
-        "tanh's derivative as 1 - tanh² is 0 from 10 on",
-        x * 8,
-        LABELS,
-        options=capped,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    yield case(
-        "softcap, masked",
-        "c·tanh(-inf/c) is -c: the masked class comes back",
-        put(x, (0, 1, -INF), (1, 0, -INF)),
-        LABELS,
-        options=capped,
-        upstream=UPSTREAM,
-        dtypes=ONE,
-    )
-    yield case(
-        "normalizer",
-        "the number of objects of the whole batch in place of the rows",
-        x,
-        LABELS,
-        options={"sample_weight": SAMPLE, "normalizer": np.array(16.0)},
-        dtypes=ONE,
-    )
-    yield case(
-        "class axis 0",
-        "the class axis is the caller's",
-        x.T.copy(),
-        t.T.copy(),
-        options={"axis": 0},
-        to_targets=True,
-        dtypes=ONE,
-    )
-    yield case(
-        "class axis 1 of 3",
-        "rows lie before and after the class axis",
-        np.stack([x, x[::-1]], axis=-1),
-        np.stack([LABELS, LABELS], axis=-1),
-        options={"axis": 1},
-        dtypes=ONE,
-    )
+    capped = partial(case, softcap=5.0, **NONE, upstream=UPSTREAM)
+    yield capped("softcap", "tanh's derivative as 1 - tanh² is 0 from 10 on", x=X * 8)
+    masked = put(X, (0, 1, -INF), (1, 0, -INF))
+    yield capped("softcap, masked", "c·tanh(-inf/c) is -c: the masked class comes back", x=masked)
+    reason = "the number of objects of the whole batch in place of the rows"
+    yield from of_any_shape(case, X, t, reason)
 
 
 def _errors() -> Iterator[Case]:
-    x = logits(6, 5, seed=4)
-    case = partial(Case, "focal", loss="focal_loss", dtypes=ONE)
     wrong = "a wrong argument broadcasts, and a number comes out"
-    yield case(
-        "error: gamma",
-        "(1-p)^-1 is infinite where it should be 0",
-        x,
-        LABELS,
-        options={"gamma": -1.0},
-        error=ValueError,
-        names="gamma",
-    )
-    yield case(
-        "error: gamma a word",
-        wrong,
-        x,
-        LABELS,
-        options={"gamma": "2"},
-        error=TypeError,
-        names="gamma",
-    )
-    yield case(
-        "error: softcap",
-        "a bound of 0",
-        x,
-        LABELS,
-        options={"softcap": 0.0},
-        error=ValueError,
-        names="softcap",
-    )
-    yield case("error: labels' shape", wrong, x, LABELS[:, None], error=ValueError, names="targets")
-    yield case(
-        "error: weight",
-        wrong,
-        x,
-        LABELS,
-        options={"weight": np.ones(6)},
-        error=ValueError,
-        names="weight",
-    )
+    case = partial(options, dtypes=ONE, error=ValueError)
+    gamma = partial(case, names="gamma")
+    yield gamma("error: gamma", "(1-p)^-1 is infinite where it should be 0", gamma=-1.0)
+    yield gamma("error: gamma a word", wrong, gamma="2", error=TypeError)
+    yield case("error: softcap", "a bound of 0", softcap=0.0, names="softcap")
+    yield case("error: labels' shape", wrong, targets=LABELS[:, None], names="targets")
+    yield case("error: weight", wrong, weight=np.ones(6), names="weight")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,16 +10,22 @@ import numpy as np
 
 from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
+from .making import made
 
 LABELS = np.array([0, 1, 2, 3, 4, 0])
 WEIGHT = np.array([1.0, 0.5, 2.0, 0.25, 1.5])
 SAMPLE = np.array([1.0, 2.0, 0.5, 0.0, 3.0, 1.25])
 KEEP = np.array([True, True, False, True, True, True])
 UPSTREAM = np.array([1.0, -2.0, 0.5, 3.0, 0.25, -1.5])
+IGNORED = np.array([0, -100, 2, -100, 4, 0])
+BAD = np.array([0, -1, 2, 5, 4, 0])
 
+Make = Callable[..., Case]  # a partial of `made`
 NONE: dict[str, Any] = {"reduction": "none"}
-SMOOTH: dict[str, Any] = {"reduction": "none", "label_smoothing": 0.125}
 ROWS: dict[str, Any] = {"sample_weight": SAMPLE, "where": KEEP}
+NOTHING = "0/0 is NaN; the mean over no row is 0"
+WEIGHTLESS = "all labels of weight 0: 0, not 0/0, though a row be NaN"
+LEFT_OUT = "NaN in rows left out by where or by weight 0"
 
 GITHUB = "https://github.com"
 TORCH = f"{GITHUB}/pytorch/pytorch/issues"
@@ -35,6 +41,11 @@ def put(x: Array, *entries: tuple[int, int, float]) -> Array:
     return out
 
 
+def at_labels(x: Array, values: Iterable[float]) -> Array:
+    """Return a copy with one value a row, where its label is."""
+    return put(x, *((i, LABELS[i], value) for i, value in enumerate(values)))
+
+
 def log_probs(rows: int = 6, classes: int = 5) -> Array:
     z = logits(rows, classes, seed=1)
     return grid(z - np.log(np.exp(z).sum(-1, keepdims=True)))
@@ -47,244 +58,161 @@ def probs(rows: int = 6, classes: int = 5) -> Array:
 
 def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     """Yield cases of either; `never` is how a probability of 0 stands there."""
-    case = partial(Case, name, loss=loss, dtypes=WIDE)
-    rows = partial(case, options=NONE, upstream=UPSTREAM)
+    case = partial(made, name, loss=loss, x=x, targets=LABELS, dtypes=WIDE)
+    rows = partial(case, **NONE, upstream=UPSTREAM)
     t = soft(6, 5, seed=2)
-    hot = np.eye(5)[LABELS]
-    yield case("mean", "the plain call", x, LABELS)
+    yield case("mean", "the plain call")
     yield rows(
         "rows",
         "a gradient scaled by one upstream number is wrong where each has its own",
-        x,
-        LABELS,
         split=True,
         quick=True,
     )
     for layout in ("F", "reversed"):
-        yield rows(
-            f"layout {layout}", "flat indexing reads another row's label", x, LABELS, layout=layout
-        )
+        yield rows(f"layout {layout}", "flat indexing reads another row's label", layout=layout)
     yield rows(
         "never, elsewhere",
         "0·(-inf) is NaN: a class of probability 0 adds nothing where the target is elsewhere",
-        put(x, (0, 1, never), (1, 0, never), (5, 4, never)),
-        LABELS,
+        x=put(x, (0, 1, never), (1, 0, never), (5, 4, never)),
     )
     yield rows(
         "never, at the label",
         "certainty of the wrong answer costs +inf; clipping hides it",
-        put(x, (1, 1, never), (4, 4, never)),
-        LABELS,
+        x=put(x, (1, 1, never), (4, 4, never)),
         see=(f"{SKLEARN}/17399",),
     )
     yield rows(
         "NaN that no term reads",
         "with class indices only the label's entry of a row is read",
-        put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)),
-        LABELS,
+        x=put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)),
         quick=True,
     )
-    yield rows(
-        "NaN at the label",
-        "a NaN must not be clipped away, nor reach another row",
-        put(x, (1, 1, NAN)),
-        LABELS,
-    )
+    reason = "a NaN must not be clipped away, nor reach another row"
+    yield rows("NaN at the label", reason, x=put(x, (1, 1, NAN)))
     yield rows(
         "ignored rows of NaN",
         "an ignored row contributes exactly nothing, whatever stands there",
-        put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)),
-        np.array([0, -100, 2, -100, 4, 0]),
+        x=put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)),
+        targets=IGNORED,
         see=(f"{TORCH}/20406",),
         quick=True,
     )
-    yield rows(
+    bad = partial(rows, targets=BAD)
+    yield bad(
         "bad labels",
         "a label of -1 wraps to the last class; one of C reads the next row",
-        x,
-        np.array([0, -1, 2, 5, 4, 0]),
         see=(f"{TORCH}/39769", f"{TORCH}/66872"),
     )
-    yield rows(
+    yield bad(
         "bad labels, not read",
         "with validate=False the row is NaN, never another class's loss",
-        x,
-        np.array([0, -1, 2, 5, 4, 0]),
-        options={**NONE, "validate": False},
+        validate=False,
         see=(f"{TORCH}/66076",),
     )
-    yield rows(
+    one = partial(rows, dtypes=ONE)
+    yield one(
         "unsigned labels",
         "156 is not -100, and 2^8 - 1 is not -1",
-        x,
-        np.array([0, 156, 2, 255, 4, 0], np.uint8),
-        dtypes=ONE,
+        targets=np.array([0, 156, 2, 255, 4, 0], np.uint8),
         see=(f"{TORCH}/89369",),
     )
-    yield case(
-        "all ignored",
-        "0/0 is NaN; the mean over no row is 0",
-        x,
-        np.full(6, -100),
-        see=(f"{TORCH}/70348", f"{TORCH}/116349"),
-    )
-    yield case(
-        "empty",
-        "0/0 is NaN, and a maximum over nothing raises",
-        x[:0],
-        LABELS[:0],
-        dtypes=ONE,
-        see=(f"{TORCH}/51910",),
-    )
-    yield rows(
-        "one class",
-        "nothing else to spread to",
-        x[:, :1],
-        np.array([0, 0, -100, 0, 0, 0]),
-        dtypes=ONE,
-    )
+    see = f"{TORCH}/70348", f"{TORCH}/116349"
+    yield case("all ignored", NOTHING, targets=np.full(6, -100), see=see)
+    reason = "0/0 is NaN, and a maximum over nothing raises"
+    see = (f"{TORCH}/51910",)
+    yield case("empty", reason, x=x[:0], targets=LABELS[:0], dtypes=ONE, see=see)
+    alone = np.array([0, 0, -100, 0, 0, 0])
+    yield one("one class", "nothing else to spread to", x=x[:, :1], targets=alone)
 
     # Soft targets, with the gradient to them.
-    mixed = partial(rows, to_targets=True)
-    yield mixed(
-        "soft",
-        "the gradient to soft targets is each class's own loss",
-        x,
-        t,
-        quick=True,
-        dtypes=DTYPES,
-    )
-    yield mixed("one-hot", "an index is its one-hot row, tail included", x, hot)
+    mixed = partial(rows, targets=t, to_targets=True)
+    reason = "the gradient to soft targets is each class's own loss"
+    yield mixed("soft", reason, quick=True, dtypes=DTYPES)
+    yield mixed("one-hot", "an index is its one-hot row, tail included", targets=np.eye(5)[LABELS])
     yield mixed(
         "soft, 0 log 0",
         "0·(-inf) is NaN, in the gradient to the targets too",
-        np.where(t == 0, never, x),
-        t,
+        x=np.where(t == 0, never, x),
     )
     yield mixed(
         "soft, never",
         "a target on a class of probability 0 costs +inf, not NaN",
-        put(x, (1, int(np.argmax(t[1])), never)),
-        t,
+        x=put(x, (1, int(np.argmax(t[1])), never)),
     )
     yield mixed(
         "soft, NaN that no term reads",
         "as for an index: a target of 0 reads nothing",
-        np.where((t == 0) & KEEP[:, None], NAN, x),
-        t,
+        x=np.where((t == 0) & KEEP[:, None], NAN, x),
     )
-    yield mixed("soft, nothing", "a row whose targets are all 0 has no loss", x, t * KEEP[:, None])
+    reason = "a row whose targets are all 0 has no loss"
+    yield mixed("soft, nothing", reason, targets=t * KEEP[:, None])
 
     # Weights and smoothing.
-    weighed = partial(case, options={"weight": WEIGHT, **ROWS}, dtypes=ONE)
+    weighed = partial(case, weight=WEIGHT, **ROWS, dtypes=ONE)
     yield weighed(
         "weighted mean",
         "the denominator is Σ of the weights of the rows that are there, not their number",
-        x,
-        LABELS,
         see=(f"{TORCH}/31295", f"{TORCH}/72047"),
         quick=True,
     )
-    yield weighed(
-        "weighted mean, absent NaN",
-        "NaN in rows left out by where or by weight 0",
-        put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN)),
-        LABELS,
-    )
-    light: dict[str, Any] = {"weight": WEIGHT * (WEIGHT != 1.5), **ROWS}
-    yield case(
+    nan = put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN))
+    yield weighed("weighted mean, absent NaN", LEFT_OUT, x=nan)
+    light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
+    yield light(
         "class weight 0",
         "a label of weight 0 counts neither above nor below, infinite or NaN though its loss be",
-        put(x, (4, 4, NAN), (1, 0, never)),
-        LABELS,
-        options=light,
-        dtypes=ONE,
+        x=put(x, (4, 4, NAN), (1, 0, never)),
     )
-    yield case(
-        "class weight 0, never",
-        "0·inf: an infinite loss of weight 0 is absent",
-        put(x, (4, 4, never)),
-        LABELS,
-        options=light,
-        dtypes=ONE,
-    )
-    yield case(
-        "no row weighs",
-        "all labels of weight 0: 0, not 0/0, though a row be NaN",
-        put(x, (1, 4, NAN)),
-        np.full(6, 4),
-        options=light,
-        dtypes=ONE,
-    )
-    smooth = partial(rows, options=SMOOTH, dtypes=ONE)
-    yield smooth("smoothed", "the target's share is spread over all classes", x, LABELS)
+    reason = "0·inf: an infinite loss of weight 0 is absent"
+    yield light("class weight 0, never", reason, x=put(x, (4, 4, never)))
+    yield light("no row weighs", WEIGHTLESS, x=put(x, (1, 4, NAN)), targets=np.full(6, 4))
+    smooth = partial(one, label_smoothing=0.125)
+    yield smooth("smoothed", "the target's share is spread over all classes")
     yield smooth(
         "smoothed, never",
         "u is uniform over the classes possible in that row: spread "
         "over an impossible one it costs +inf",
-        put(x, (0, 1, never), (1, 0, never), (1, 2, never)),
-        LABELS,
+        x=put(x, (0, 1, never), (1, 0, never), (1, 2, never)),
     )
-    yield smooth(
-        "smoothed, nothing possible",
-        "NaN in that row and no other",
-        put(x, *((1, j, never) for j in range(5))),
-        LABELS,
-    )
-    yield smooth(
-        "smoothed, NaN", "smoothing reads every class of a row", put(x, (1, 3, NAN)), LABELS
-    )
-    every = {"weight": WEIGHT, **ROWS, "label_smoothing": 0.125}
-    yield case(
+    nowhere = put(x, *((1, j, never) for j in range(5)))
+    yield smooth("smoothed, nothing possible", "NaN in that row and no other", x=nowhere)
+    reason = "smoothing reads every class of a row"
+    yield smooth("smoothed, NaN", reason, x=put(x, (1, 3, NAN)))
+    every = partial(weighed, label_smoothing=0.125)
+    yield every(
         "sum, all options",
         "weights multiply the smoothed target, class by class",
-        x,
-        LABELS,
-        options={**every, "reduction": "sum"},
+        reduction="sum",
         upstream=-2.0,
-        dtypes=ONE,
         see=(f"{TORCH}/104776",),
     )
-    yield case(
+    every = partial(every, targets=t, to_targets=True)
+    yield every(
         "soft mean, all options",
         "the denominator is a function of soft targets: their gradient has a second term",
-        x,
-        t,
-        options=every,
-        to_targets=True,
+        dtypes=WIDE,
     )
-    yield case(
-        "soft rows, all options",
-        "smoothed soft targets under weights",
-        x,
-        t,
-        options={**every, "reduction": "none"},
-        upstream=UPSTREAM,
-        to_targets=True,
-        dtypes=ONE,
-    )
-    yield case(
-        "normalizer",
-        "the count of a global batch in place of this one's",
-        x,
-        LABELS,
-        options={"sample_weight": SAMPLE, "normalizer": np.array(16.0)},
-        dtypes=ONE,
-    )
+    reason = "smoothed soft targets under weights"
+    yield every("soft rows, all options", reason, **NONE, upstream=UPSTREAM)
+    reason = "the count of a global batch in place of this one's"
+    yield from of_any_shape(partial(case, dtypes=ONE), x, t, reason)
+
+
+def of_any_shape(case: Make, x: Array, t: Array, reason: str) -> Iterator[Case]:
+    """Yield cases of a denominator that is given, and of other class axes."""
+    yield case("normalizer", reason, sample_weight=SAMPLE, normalizer=np.array(16.0))
     yield case(
         "class axis 0",
         "the class axis is the caller's",
-        x.T.copy(),
-        t.T.copy(),
-        options={"axis": 0},
+        x=x.T.copy(),
+        targets=t.T.copy(),
+        axis=0,
         to_targets=True,
-        dtypes=ONE,
     )
     yield case(
         "class axis 1 of 3",
         "rows lie before and after the class axis",
-        np.stack([x, x[::-1]], axis=-1),
-        np.stack([LABELS, LABELS], axis=-1),
-        options={"axis": 1},
-        dtypes=ONE,
+        x=np.stack([x, x[::-1]], axis=-1),
+        targets=np.stack([LABELS, LABELS], axis=-1),
+        axis=1,
     )

@@ -7,91 +7,64 @@ from functools import partial
 
 import numpy as np
 
-from ..model import Array, Case
+from ..model import DTYPES, Case
 from .arrays import NAN, ONE, WIDE, soft
-from .given import GITHUB, KERAS, LABELS, NONE, SKLEARN, UPSTREAM, family, probs, put
+from .given import GITHUB, KERAS, LABELS, NONE, SKLEARN, UPSTREAM, at_labels, family, probs, put
+from .making import made
+
+X = probs()
 
 
 def cases() -> list[Case]:
     """Return the family."""
-    x = probs()
-    return [*family("log loss", "log_loss", x, 0.0), *_own(x)]
+    return [*family("log loss", "log_loss", X, 0.0), *_own()]
 
 
-def _own(x: Array) -> Iterator[Case]:
-    rows = partial(Case, "log loss", loss="log_loss", options=NONE, upstream=UPSTREAM)
-    near = 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24])
+def _own() -> Iterator[Case]:
+    case = partial(made, "log loss", loss="log_loss", x=X, targets=LABELS, dtypes=WIDE)
+    rows = partial(case, **NONE, upstream=UPSTREAM)
     yield rows(
         "near certainty",
         "-log(1 - 2^-24) is 6e-8, and clipping into [1e-7, 1 - 1e-7] "
         "makes it 1e-7, with gradient 0",
-        targets=LABELS,
-        x=put(x, *((i, LABELS[i], near[i]) for i in range(6))),
+        x=at_labels(X, 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24])),
         see=(f"{KERAS}/9664",),
         quick=True,
+        dtypes=DTYPES,
     )
-    far = (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)
     yield rows(
         "far",
         "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves",
-        dtypes=WIDE,
-        x=put(x, *((i, LABELS[i], far[i]) for i in range(6))),
-        targets=LABELS,
+        x=at_labels(X, (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)),
         see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595",),
     )
-    yield rows(
-        "not normalised",
-        "rows are taken as they are, and not divided by their sum",
-        x * 2,
-        LABELS,
-        dtypes=WIDE,
-    )
-    yield rows(
-        "negative",
-        "the logarithm of a negative number is NaN",
-        put(x, (1, 1, -0.25)),
-        LABELS,
-        dtypes=WIDE,
-    )
-    clipped = partial(rows, options={**NONE, "eps": 2.0**-6}, dtypes=WIDE)
-    ends = put(x, (0, 0, 0), (1, 1, 1), (2, 2, 2.0**-7), (3, 3, 2.0**-6), (4, 4, 1 - 2.0**-7))
-    yield clipped("eps", "clipped into [eps, 1 - eps], with gradient 0 where clipped", ends, LABELS)
+    reason = "rows are taken as they are, and not divided by their sum"
+    yield rows("not normalised", reason, x=X * 2)
+    reason = "the logarithm of a negative number is NaN"
+    yield rows("negative", reason, x=put(X, (1, 1, -0.25)))
+    clipped = partial(rows, eps=2.0**-6)
+    ends = put(X, (0, 0, 0), (1, 1, 1), (2, 2, 2.0**-7), (3, 3, 2.0**-6), (4, 4, 1 - 2.0**-7))
+    yield clipped("eps", "clipped into [eps, 1 - eps], with gradient 0 where clipped", x=ends)
     yield clipped(
         "eps, NaN",
         "a comparison with NaN is false: clipping must not make it a number",
-        put(x, (1, 1, NAN), (0, 3, NAN)),
-        LABELS,
+        x=put(X, (1, 1, NAN), (0, 3, NAN)),
     )
     yield clipped(
         "eps, soft",
         "the gradient to a target is the clipped logarithm",
-        ends,
-        soft(6, 5, seed=2),
+        x=ends,
+        targets=soft(6, 5, seed=2),
         to_targets=True,
     )
-    small = {**NONE, "eps": 1e-15}
     yield rows(
         "eps below the dtype's",
         "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN",
-        put(x, (0, 0, 1), (1, 1, 0), (2, 1, 1)),
-        LABELS,
-        options=small,
-        dtypes=WIDE,
+        x=put(X, (0, 0, 1), (1, 1, 0), (2, 1, 1)),
+        eps=1e-15,
         see=(f"{SKLEARN}/24315", f"{KERAS}/377"),
     )
-    for label, value, kind in [
-        ("0.75", 0.75, ValueError),
-        ("negative", -1e-7, ValueError),
-        ("a word", "auto", TypeError),
-    ]:
-        yield rows(
-            f"error: eps {label}",
-            "clipped into an interval that is none",
-            x,
-            LABELS,
-            options={"eps": value},
-            upstream=1.0,
-            error=kind,
-            names="eps",
-            dtypes=ONE,
-        )
+    wrong = partial(case, reason="clipped into an interval that is none", names="eps", dtypes=ONE)
+    yield wrong("error: eps 0.75", eps=0.75, error=ValueError)
+    yield wrong("error: eps negative", eps=-1e-7, error=ValueError)
+    yield wrong("error: eps a word", eps="auto", error=TypeError)

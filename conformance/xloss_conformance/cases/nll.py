@@ -7,32 +7,26 @@ from functools import partial
 
 import numpy as np
 
-from ..model import Array, Case
+from ..model import Case
 from .arrays import INF, ONE, WIDE, soft
-from .given import LABELS, NONE, UPSTREAM, family, log_probs, put
+from .given import LABELS, NONE, UPSTREAM, at_labels, family, log_probs
+from .making import made
+
+X = log_probs()
 
 
 def cases() -> list[Case]:
     """Return the family."""
-    x = log_probs()
-    return [*family("nll", "nll_loss", x, -INF), *_errors(x), *_own(x)]
+    return [*family("nll", "nll_loss", X, -INF), *_errors(), *_own()]
 
 
-def _errors(x: Array) -> Iterator[Case]:
-    case = partial(Case, "nll", loss="nll_loss", dtypes=ONE)
+def _errors() -> Iterator[Case]:
     wrong = "a wrong argument broadcasts, and a number comes out"
-    yield case("error: labels' shape", wrong, x, LABELS[:, None], error=ValueError, names="targets")
-    yield case(
-        "error: soft targets' shape", wrong, x, soft(6, 4), error=ValueError, names="targets"
-    )
-    yield case(
-        "error: bool targets",
-        "True is not class 1",
-        x,
-        LABELS > 0,
-        error=TypeError,
-        names="targets",
-    )
+    case = partial(made, "nll", loss="nll_loss", x=X, targets=LABELS, dtypes=ONE, error=ValueError)
+    bad = partial(case, names="targets")
+    yield bad("error: labels' shape", wrong, targets=LABELS[:, None])
+    yield bad("error: soft targets' shape", wrong, targets=soft(6, 4))
+    yield bad("error: bool targets", "True is not class 1", targets=LABELS > 0, error=TypeError)
     for name, value, kind in [
         ("weight", np.ones(4), ValueError),
         ("sample_weight", np.ones(5), ValueError),
@@ -42,32 +36,16 @@ def _errors(x: Array) -> Iterator[Case]:
         ("axis", 2, ValueError),
         ("ignore_index", 0.5, TypeError),
     ]:
-        yield case(
-            f"error: {name}", wrong, x, LABELS, options={name: value}, error=kind, names=name
-        )
+        yield case(f"error: {name}", wrong, **{name: value}, error=kind, names=name)
 
 
-def _own(x: Array) -> Iterator[Case]:
-    rows = partial(Case, "nll", loss="nll_loss", options=NONE, upstream=UPSTREAM)
-    tail = np.exp(-np.array([5.0, 17.0, 30.0, 50.0, 70.0, 82.0]))
-    yield rows(
-        "near certainty",
-        "exp and log again lose a log-probability of -4e-8",
-        put(x, *((i, LABELS[i], -tail[i]) for i in range(6))),
-        LABELS,
-    )
+def _own() -> Iterator[Case]:
+    rows = partial(made, "nll", loss="nll_loss", **NONE, upstream=UPSTREAM, targets=LABELS)
+    tail = -np.exp(-np.array([5.0, 17.0, 30.0, 50.0, 70.0, 82.0]))
+    reason = "exp and log again lose a log-probability of -4e-8"
+    yield rows("near certainty", reason, x=at_labels(X, tail))
+    wide = partial(rows, dtypes=WIDE)
     far = (-82.0, -1000.0, -1e6, -1e30, 0.0, -3.0)
-    yield rows(
-        "far",
-        "a loss is not clipped at 100",
-        dtypes=WIDE,
-        targets=LABELS,
-        x=put(x, *((i, LABELS[i], far[i]) for i in range(6))),
-    )
-    yield rows(
-        "positive",
-        "what is given need not be normalised: it is taken as it is",
-        x + 2,
-        LABELS,
-        dtypes=WIDE,
-    )
+    yield wide("far", "a loss is not clipped at 100", x=at_labels(X, far))
+    reason = "what is given need not be normalised: it is taken as it is"
+    yield wide("positive", reason, x=X + 2)

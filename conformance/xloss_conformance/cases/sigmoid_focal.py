@@ -26,6 +26,7 @@ from .binary_common import (
 )
 from .focal import NAN_BELOW_1, POWER
 from .given import GITHUB
+from .making import made
 
 
 def cases() -> list[Case]:
@@ -35,7 +36,8 @@ def cases() -> list[Case]:
 
 
 def _own(family: str, loss: str) -> Iterator[Case]:
-    rows = partial(Case, family, loss=loss, upstream=UPSTREAM, to_targets=True, dtypes=WIDE)
+    case = partial(made, family, loss=loss, x=LOGITS, targets=SOFT, dtypes=WIDE)
+    rows = partial(case, **NONE, upstream=UPSTREAM, to_targets=True)
     see = (
         *NAN_BELOW_1,
         f"{GITHUB}/kornia/kornia/issues/918",
@@ -44,65 +46,38 @@ def _own(family: str, loss: str) -> Iterator[Case]:
     )
     signed = np.where(HARD == 1, GAP, -GAP)
     for gamma in (0.0, 0.5, 1.0, 5.0):  # the others are of γ = 2
-        power = partial(
-            rows,
-            options={**NONE, "gamma": gamma},
-            see=see if gamma < 1 else (),
-            dtypes=WIDE if gamma == 0.5 else ONE,
-        )
-        yield power(f"gamma {gamma:g}", "gamma 0 is the binary cross-entropy", LOGITS, SOFT)
+        below = gamma < 1
+        dtypes = WIDE if gamma == 0.5 else ONE
+        power = partial(rows, gamma=gamma, see=see if below else (), dtypes=dtypes)
+        yield power(f"gamma {gamma:g}", "gamma 0 is the binary cross-entropy")
         yield power(
             f"gamma {gamma:g}, gaps 5 to 82",
-            POWER if gamma < 1 else CONFIDENT,
-            signed,
-            HARD,
+            POWER if below else CONFIDENT,
+            x=signed,
+            targets=HARD,
             quick=gamma == 0.5,
         )
-        yield power(f"gamma {gamma:g}, p = 0 and 1", POWER, ENDS, ENDS_T)
+        yield power(f"gamma {gamma:g}, p = 0 and 1", POWER, x=ENDS, targets=ENDS_T)
     beyond = np.array(
         [87, 88, 90, 95, 100, 103, 104, 110, 200, 700, 708, 710, 720, 730, 740, 745, 750, 1000.0]
     )
     yield rows(
         "gamma 0.1, subnormal 1 - p",
         "(1-p)^-0.9 overflows, and inf·0 or inf comes out",
-        np.where(HARD == 1, beyond, -beyond),
-        HARD,
-        options={**NONE, "gamma": 0.1},
+        x=np.where(HARD == 1, beyond, -beyond),
+        targets=HARD,
+        gamma=0.1,
     )
-    options = {**NONE, "alpha": 0.25}
-    yield rows(
-        "alpha 0.25",
-        "α t + (1-α)(1-t): α weighs the positives, 1-α the negatives",
-        LOGITS,
-        SOFT,
-        options=options,
-        quick=True,
-    )
-    yield rows("alpha 0.25, p = 0 and 1", POWER, ENDS, ENDS_T, options=options)
+    reason = "α t + (1-α)(1-t): α weighs the positives, 1-α the negatives"
+    yield rows("alpha 0.25", reason, alpha=0.25, quick=True)
+    at_ends = partial(rows, x=ENDS, targets=ENDS_T)
+    yield at_ends("alpha 0.25, p = 0 and 1", POWER, alpha=0.25)
     for alpha in (0.0, 1.0):
-        yield rows(
-            f"alpha {alpha:g}, p = 0 and 1",
-            "weight 0 times an infinite loss",
-            ENDS,
-            ENDS_T,
-            options={**NONE, "alpha": alpha},
-            dtypes=ONE,
-        )
-    yield rows(
-        "mean, all options",
-        "every option at once",
-        LOGITS,
-        SOFT,
-        upstream=1.0,
-        options={**ROWS, "gamma": 0.5, "alpha": 0.25},
-    )
-    wrong = partial(
-        rows, upstream=1.0, dtypes=ONE, to_targets=False, x=LOGITS, targets=HARD, error=ValueError
-    )
-    yield wrong("error: gamma", "p^-1 at p = 0", options={"gamma": -1.0}, names="gamma")
-    yield wrong(
-        "error: alpha",
-        "torchvision's -1 for none is a weight of -1 elsewhere",
-        options={"alpha": -1.0},
-        names="alpha",
-    )
+        reason = "weight 0 times an infinite loss"
+        yield at_ends(f"alpha {alpha:g}, p = 0 and 1", reason, alpha=alpha, dtypes=ONE)
+    every = {**ROWS, "gamma": 0.5, "alpha": 0.25}
+    yield case("mean, all options", "every option at once", **every, to_targets=True)
+    wrong = partial(case, dtypes=ONE, targets=HARD, error=ValueError)
+    yield wrong("error: gamma", "p^-1 at p = 0", gamma=-1.0, names="gamma")
+    reason = "torchvision's -1 for none is a weight of -1 elsewhere"
+    yield wrong("error: alpha", reason, alpha=-1.0, names="alpha")
