@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..linear_packing import pack
-from ..model import DTYPES, Array, Case
+from ..model import Array, Case
 from .arrays import INF, KEEP, NAN, ONE, WIDE, S, changed, soft, weights
+from .making import made
 
 # Quarters and eighths, few and small: every logit is exact in float32 and in any order of sums.
 RNG = np.random.default_rng([11, 5])
@@ -44,94 +45,50 @@ def cases() -> list[Case]:
 
 
 def _cases() -> Iterator[Case]:
-    case = partial(Case, "linear", loss="linear_cross_entropy", x=X, targets=LABELS)
-    ignored = np.array([0, -100, 1, 4, -100, 2])
-    yield case(
-        "mean",
-        "the gradients of the forward pass miss the denominator or the upstream",
-        upstream=-2.0,
-        quick=True,
-        dtypes=DTYPES,
-    )
-    yield case(
-        "rows",
-        "each row has its own upstream, and the logits are computed again",
-        options=NONE,
-        upstream=UPSTREAM,
-        quick=True,
-        dtypes=WIDE,
-    )
-    yield case(
-        "blocks of one row",
-        "the weight's gradient is the last block's, not their sum",
-        options={"reduction": "sum", "block_rows": 1},
-        quick=True,
-    )
-    yield case("blocks of four rows", "the last block is not full", options={"block_rows": 4})
-    yield case(
-        "soft",
-        "gradient to soft targets, and to their denominator",
-        targets=P,
-        to_targets=True,
-        dtypes=WIDE,
-    )
-    yield case("all options", "each is that of cross_entropy", options=ALL)
-    yield case(
-        "soft, all options",
-        "the same of probabilities",
-        targets=P,
-        to_targets=True,
-        options=ALL,
-        dtypes=WIDE,
-    )
+    case = partial(made, "linear", loss="linear_cross_entropy", x=X, targets=LABELS)
+    wide = partial(case, dtypes=WIDE)
+    rows = partial(wide, **NONE, upstream=UPSTREAM)
+    one = partial(case, dtypes=ONE)
+    reason = "the gradients of the forward pass miss the denominator or the upstream"
+    yield case("mean", reason, upstream=-2.0, quick=True)
+    reason = "each row has its own upstream, and the logits are computed again"
+    yield rows("rows", reason, quick=True)
+    reason = "the weight's gradient is the last block's, not their sum"
+    yield case("blocks of one row", reason, reduction="sum", block_rows=1, quick=True)
+    yield case("blocks of four rows", "the last block is not full", block_rows=4)
+    soft = partial(wide, targets=P, to_targets=True)
+    yield soft("soft", "gradient to soft targets, and to their denominator")
+    yield case("all options", "each is that of cross_entropy", **ALL)
+    yield soft("soft, all options", "the same of probabilities", **ALL)
     yield case(
         "ignored rows of NaN",
         "0·NaN in the product over rows fills the weight's gradient",
         x=put(1, 4, to=NAN),
-        targets=ignored,
-        options={"block_rows": 4},
+        targets=np.array([0, -100, 1, 4, -100, 2]),
+        block_rows=4,
         quick=True,
         see=(f"{GITHUB}/pytorch/pytorch/issues/20406",),
     )
-    yield case(
-        "absent rows of inf",
-        "where and a sample weight of 0 leave rows out likewise",
-        x=put(2, to=INF),
-        options={"where": KEEP, **NONE},
-        upstream=UPSTREAM,
-        dtypes=WIDE,
-    )
-    yield case(
-        "all ignored",
-        "the mean over no row is 0, with gradient 0",
-        x=put(0, to=NAN),
-        targets=np.full(6, -100),
-        dtypes=ONE,
-    )
-    yield case(
+    reason = "where and a sample weight of 0 leave rows out likewise"
+    yield rows("absent rows of inf", reason, x=put(2, to=INF), where=KEEP)
+    reason = "the mean over no row is 0, with gradient 0"
+    yield one("all ignored", reason, x=put(0, to=NAN), targets=np.full(6, -100))
+    yield wide(
         "no row weighs",
         "all labels of class weight 0: nothing, though a row be NaN",
         x=put(3, to=NAN),
         targets=np.full(6, 2),
-        dtypes=WIDE,
-        options={"class_weight": np.array([1.0, 1, 0, 1, 1])},
+        class_weight=np.array([1.0, 1, 0, 1, 1]),
     )
-    yield case(
+    yield wide(
         "a class masked by its bias",
         "a logit of -inf has no share, and gradient 0",
         x=changed(X, (6, 4), -INF),
         targets=np.array([1, 3, 1, 4, 2, 2]),
-        options={"label_smoothing": 0.125},
-        dtypes=WIDE,
+        label_smoothing=0.125,
     )
-    yield case(
-        "bad labels",
-        "a label of -1 wraps to the last class",
-        options=NONE,
-        upstream=UPSTREAM,
-        targets=np.array([0, 3, -1, 4, 7, 2]),
-        dtypes=WIDE,
-    )
+    bad = np.array([0, 3, -1, 4, 7, 2])
+    yield rows("bad labels", "a label of -1 wraps to the last class", targets=bad)
     yield case(
         "one row ahead by 17",
         "lse - z loses 4e-8, which is there in the logits",
@@ -149,18 +106,11 @@ def _cases() -> Iterator[Case]:
         x=pack(many, ones, np.array([0.0, 66.0])),
         quick=True,
     )
-    yield case(
-        "no rows", "a matrix product over nothing is 0", x=X[6:], targets=LABELS[:0], dtypes=ONE
-    )
+    yield one("no rows", "a matrix product over nothing is 0", x=X[6:], targets=LABELS[:0])
     for layout in ("F", "readonly"):
-        yield case(
-            f"layout {layout}",
-            "a matrix in another order is read in the wrong one",
-            layout=layout,
-            dtypes=ONE,
-        )
-    wrong = "a wrong argument broadcasts, and a number comes out"
-    for name, value in [("class_weight", np.ones(4)), ("block_rows", 0)]:
-        yield case(
-            f"error: {name}", wrong, options={name: value}, error=ValueError, names=name, dtypes=ONE
-        )
+        reason = "a matrix in another order is read in the wrong one"
+        yield one(f"layout {layout}", reason, layout=layout)
+    reason = "a wrong argument broadcasts, and a number comes out"
+    wrong = partial(one, reason=reason, error=ValueError)
+    yield wrong("error: class_weight", class_weight=np.ones(4), names="class_weight")
+    yield wrong("error: block_rows", block_rows=0, names="block_rows")

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, ONE, WIDE, P, X, Y, changed
-from .given import GITHUB, LABELS, NONE, TORCH, UPSTREAM, log_probs, probs, put
+from .given import GITHUB, LABELS, NONE, TORCH, UPSTREAM, at_labels, log_probs, probs, put
+from .making import made
 
 # Each dtype's largest finite number.
 MOST = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np.float64).max)}
@@ -30,112 +31,97 @@ def _weights() -> Iterator[Case]:
     tiny = "1e-8 in the denominator leaves nothing of the mean; weight times loss underflows"
     ones = np.ones(6)
     for dtype in ("float32", "float64"):
-        case = partial(Case, "range", dtypes=(dtype,), x=X, targets=Y)
+        case = partial(made, "range", dtypes=(dtype,), x=X, targets=Y, see=MEAN)
         first = dtype == "float32"
         for name, reason, size in (("huge", huge, HUGE[dtype]), ("tiny", tiny, TINY[dtype])):
             label = f"{name} sample weights, {dtype}"
-            yield case(label, reason, options={"sample_weight": ones * size}, see=MEAN, quick=first)
-            label = f"{name} class weights, {dtype}"
-            yield case(label, reason, options={"weight": np.ones(5) * size}, see=MEAN)
+            yield case(label, reason, sample_weight=ones * size, quick=first)
+            yield case(f"{name} class weights, {dtype}", reason, weight=np.ones(5) * size)
         # Wider apart than float32's 2^100 the least may be taken for more than they are.
         most = HUGE[dtype]
-        mixed = np.array([most, most * 2.0**-90, most, most * 2.0**-60, 0.0, most])
         yield case(
             f"huge and moderate sample weights, {dtype}",
             "the sum of weights overflows: their largest is taken off, and the small ones are kept",
-            options={"sample_weight": mixed},
-            see=MEAN,
+            sample_weight=np.array([most, most * 2.0**-90, most, most * 2.0**-60, 0.0, most]),
         )
-    yield Case(
-        "range",
-        "huge class weights, soft",
-        huge,
-        X,
-        P,
-        options={"weight": np.ones(5) * HUGE["float32"]},
-        to_targets=True,
-        dtypes=ONE,
-        see=MEAN,
-    )
+    soft = {"x": X, "targets": P, "to_targets": True, "dtypes": ONE, "see": MEAN}
+    weight = np.ones(5) * HUGE["float32"]
+    yield made("range", "huge class weights, soft", huge, **soft, weight=weight)
 
 
 def _sums() -> Iterator[Case]:
     for dtype, most in MOST.items():
         far = np.zeros((6, 97))
         far[:, 0] = most
-        yield Case(
+        yield made(
             "range",
             f"sum of six of {most:.2g}",
             "a sum beyond the largest number is +inf: a compensated sum makes inf - inf of it",
-            far,
-            np.arange(1, 7),
-            options={"reduction": "sum"},
+            x=far,
+            targets=np.arange(1, 7),
+            reduction="sum",
             dtypes=(dtype,),
             see=(f"{TORCH}/51906",),
             quick=dtype == "float32",
         )
-        signs = put(log_probs(), *((i, LABELS[i], most * (-1) ** (i // 3)) for i in range(6)))
         for reduction in ("sum", "mean"):
-            yield Case(
+            yield made(
                 "nll",
                 f"{reduction} of rows of ±{most:.2g}",
                 "three rows overflow to inf and the others to -inf on the way to a finite sum: NaN",
-                signs,
-                LABELS,
+                x=at_labels(log_probs(), [most, most, most, -most, -most, -most]),
+                targets=LABELS,
                 loss="nll_loss",
-                options={"reduction": reduction},
+                reduction=reduction,
                 dtypes=(dtype,),
                 see=MEAN,
             )
 
 
 def _targets() -> Iterator[Case]:
-    two = np.array([[0.0, 1.0], [2.0, 0.5]])
-    soft = np.array([[0.0, 0.0], [0.25, 0.75]])
-    zloss = {"z_loss": 0.1, "reduction": "none"}
-    yield Case(
+    yield made(
         "soft gradient",
         "a row of zeros, z-loss",
         "z-loss is weighed by the row's Σ t: its gradient to a target is λ lse² though all are 0",
-        two,
-        soft,
-        options=zloss,
+        x=np.array([[0.0, 1.0], [2.0, 0.5]]),
+        targets=np.array([[0.0, 0.0], [0.25, 0.75]]),
+        z_loss=0.1,
+        **NONE,
         to_targets=True,
         dtypes=WIDE,
         see=(f"{GITHUB}/tensorflow/tensorflow/issues/60314",),
         quick=True,
     )
-    integers = f"{GITHUB}/tensorflow/tensorflow/issues/50964"
-    kinds = partial(Case, "errors", x=X, dtypes=ONE, error=TypeError, value_only=True)
-    yield kinds(
+    yield made(
+        "errors",
         "labels as floats",
         "cast to integers labels of 16 bits are other classes, and NaN is one",
+        x=X,
         targets=Y.astype(np.float64),
         error=ValueError,
         names="targets",
-        see=(integers,),
+        dtypes=ONE,
+        value_only=True,
+        see=(f"{GITHUB}/tensorflow/tensorflow/issues/50964",),
     )
 
 
 def _focal() -> Iterator[Case]:
-    beyond = "γ times the logit, or the loss times p, overflows in the gradient: inf·0 is NaN"
-    see = (f"{GITHUB}/google-deepmind/optax/pull/1346",)
     for dtype, most in MOST.items():
-        x = np.array([0.7, -0.7, 0.6, -0.6, 0.4, -0.4]) * most
-        t = np.array([0.3, 0.3, 1.0, 0.0, 0.75, 0.25])
         for gamma in (2.0, 5.0):
             power = {} if gamma == 2 else {"gamma": gamma}
-            yield Case(
+            yield made(
                 "sigmoid focal",
                 f"logits beyond max/γ, gamma {gamma:g}, {dtype}",
-                beyond,
-                x,
-                t,
+                "γ times the logit, or the loss times p, overflows in the gradient: inf·0 is NaN",
+                x=np.array([0.7, -0.7, 0.6, -0.6, 0.4, -0.4]) * most,
+                targets=np.array([0.3, 0.3, 1.0, 0.0, 0.75, 0.25]),
                 loss="sigmoid_focal_loss",
-                options={**NONE, **power},
+                **NONE,
+                **power,
                 to_targets=True,
                 dtypes=(dtype,),
-                see=see,
+                see=(f"{GITHUB}/google-deepmind/optax/pull/1346",),
                 quick=gamma == 2 and dtype == "float32",
             )
 
@@ -143,14 +129,15 @@ def _focal() -> Iterator[Case]:
 def _kl() -> Iterator[Case]:
     # e^-110 is 0 in float32, e^-800 in float64.
     for dtype, small in (("float32", -110.0), ("float64", -800.0)):
-        yield Case(
+        yield made(
             "kl",
             f"log_target, masked target of e^{small:g}",
             "exp of the target underflows: 0·inf is NaN where a target that is not 0 costs +inf",
-            put(log_probs(), (1, 1, -INF)),
-            changed(log_probs(), (1, 1), small),
+            x=put(log_probs(), (1, 1, -INF)),
+            targets=changed(log_probs(), (1, 1), small),
             loss="kl_div",
-            options={**NONE, "log_target": True},
+            **NONE,
+            log_target=True,
             upstream=UPSTREAM,
             to_targets=True,
             dtypes=(dtype,),
@@ -159,14 +146,13 @@ def _kl() -> Iterator[Case]:
 
 
 def _given() -> Iterator[Case]:
-    rows = partial(Case, "log loss", loss="log_loss")
-    negative = put(probs(), (1, 1, -0.25), (2, 0, -(2.0**-10)))
+    rows = partial(made, "log loss", loss="log_loss", **NONE)
+    fifths = np.full((6, 5), 0.2)
     yield rows(
         "negative, soft",
         "the logarithm of a negative number is NaN, in the value and in the gradient alike",
-        negative,
-        np.full((6, 5), 0.2),
-        options=NONE,
+        x=put(probs(), (1, 1, -0.25), (2, 0, -(2.0**-10))),
+        targets=fifths,
         upstream=UPSTREAM,
         to_targets=True,
         dtypes=WIDE,
@@ -178,9 +164,8 @@ def _given() -> Iterator[Case]:
         yield rows(
             f"1/p overflows, {dtype}",
             "the gradient is t/p, finite, where t·(1/p) is infinite",
-            put(probs(), (0, 0, p), (2, 2, p)),
-            put(np.full((6, 5), 0.2), (0, 0, t), (2, 2, t)),
-            options=NONE,
+            x=put(probs(), (0, 0, p), (2, 2, p)),
+            targets=put(fifths, (0, 0, t), (2, 2, t)),
             dtypes=(dtype,),
             see=(f"{TORCH}/28441",),
             quick=dtype == "float32",

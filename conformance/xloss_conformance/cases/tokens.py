@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -30,16 +29,15 @@ from .arrays import (
 from .linear import ALL as LINEAR_ALL
 from .linear import LABELS, UPSTREAM, put
 from .linear import X as PACKED
+from .making import made
 
-RANK: dict[str, Any] = {"rank": True}
-ALL: dict[str, Any] = {
+ALL = {
     "weight": W,
     "sample_weight": S,
     "where": KEEP,
     "label_smoothing": 0.125,
     "z_loss": 0.0625,
     "softcap": 8.0,
-    "rank": True,
 }
 
 
@@ -49,200 +47,117 @@ def cases() -> list[Case]:
 
 
 def _whole() -> Iterator[Case]:
-    case = partial(
-        Case,
-        "tokens",
-        loss="token_stats",
-        x=X,
-        targets=Y,
-        options=RANK,
-        upstream=UPSTREAM,
-        dtypes=WIDE,
+    plain = partial(
+        made, "tokens", loss="token_stats", x=X, targets=Y, upstream=UPSTREAM, dtypes=WIDE
     )
-    yield case(
-        "rows",
-        "every field of every row; loss alone has a gradient",
-        dtypes=DTYPES,
-        split=True,
-        quick=True,
-    )
-    yield case("without the rank", "correct is not made of a rank then", options={})
-    yield case(
-        "soft targets",
-        "the class to predict is the first of the largest probability",
-        targets=P,
-        to_targets=True,
-    )
+    case = partial(plain, rank=True)
+    reason = "every field of every row; loss alone has a gradient"
+    yield case("rows", reason, dtypes=DTYPES, split=True, quick=True)
+    yield plain("without the rank", "correct is not made of a rank then")
+    reason = "the class to predict is the first of the largest probability"
+    yield case("soft targets", reason, targets=P, to_targets=True)
     tied = np.array([[1.0, 2.0, 2.0, 0.0, 2.0]] * 6)
-    yield case(
-        "ties",
-        "of equal logits the first is the top class, and the others are behind it",
-        x=tied,
-        targets=np.array([1, 2, 4, 0, 3, 1]),
-        dtypes=DTYPES,
-        quick=True,
-    )
-    yield case(
-        "ties without the rank",
-        "accuracy counts every tie as right where it compares with the maximum",
-        x=tied,
-        targets=np.array([1, 2, 4, 0, 3, 1]),
-        options={},
-        quick=True,
-    )
+    some = np.array([1, 2, 4, 0, 3, 1])
+    reason = "of equal logits the first is the top class, and the others are behind it"
+    yield case("ties", reason, x=tied, targets=some, dtypes=DTYPES, quick=True)
+    reason = "accuracy counts every tie as right where it compares with the maximum"
+    yield plain("ties without the rank", reason, x=tied, targets=some, quick=True)
     yield case("ties of soft targets", "the first of the largest", x=tied, targets=P * 0 + 0.2)
     far = np.concatenate([confident(gap, classes=5) for gap in (5, 12, 17, 30, 50, 80)])
-    yield case(
-        "tail",
-        "lse - Σ p z is 0 for an entropy of 1e-6, and 1 - max_prob beside it",
-        x=far,
-        targets=np.zeros(6, np.int64),
-        quick=True,
-        dtypes=DTYPES,
-    )
+    reason = "lse - Σ p z is 0 for an entropy of 1e-6, and 1 - max_prob beside it"
+    yield case("tail", reason, x=far, targets=Y * 0, quick=True, dtypes=DTYPES)
     yield case("not the top class", "ranks of 1 to 4", x=far, targets=np.array([1, 2, 3, 4, 1, 0]))
-    yield case(
-        "offset",
-        "Σ p z - lse cancels where the logits are large",
-        x=X + 3000.0,
-        options={"z_loss": 2.0**-10, **RANK},
-    )
+    reason = "Σ p z - lse cancels where the logits are large"
+    yield case("offset", reason, x=X + 3000.0, z_loss=2.0**-10)
     yield case("masked classes", "0·log 0 in the entropy", x=MASKED)
     at_mask = np.array([int(np.argmax(row)) for row in MASK])
     yield case("a masked label", "+inf, and the last rank", x=MASKED, targets=at_mask)
     twice = changed(changed(X, (slice(None), 1), INF), (slice(None), 3), INF)
-    yield case("two +inf logits", "inf - inf: they share the probability", x=twice, dtypes=WIDE)
-    yield case(
-        "no possible class",
-        "lse is -inf, the others NaN, and nothing is correct",
-        x=changed(X, (2, slice(None)), -INF),
-    )
-    yield case(
-        "NaN",
-        "NaN in that row and in no other; a rank cannot be NaN",
-        x=changed(X, (1, 2), NAN),
-        options={"z_loss": 0.5, **RANK},
-    )
-    spoiled = changed(X, ([1, 2, 5], [0, 3, 4]), NAN)
+    yield case("two +inf logits", "inf - inf: they share the probability", x=twice)
+    nowhere = changed(X, (2, slice(None)), -INF)
+    reason = "lse is -inf, the others NaN, and nothing is correct"
+    yield case("no possible class", reason, x=nowhere)
+    reason = "NaN in that row and in no other; a rank cannot be NaN"
+    yield case("NaN", reason, x=changed(X, (1, 2), NAN), z_loss=0.5)
     yield case(
         "absent rows of NaN",
         "all of them 0, nothing correct, and behind every class",
-        x=spoiled,
+        x=changed(X, ([1, 2, 5], [0, 3, 4]), NAN),
         targets=changed(Y, 1, -100),
-        options={
-            "where": KEEP,
-            "sample_weight": np.array([1.0, 2, 0.5, 1, 3, 0]),
-            "z_loss": 0.5,
-            **RANK,
-        },
+        where=KEEP,
+        sample_weight=np.array([1.0, 2, 0.5, 1, 3, 0]),
+        z_loss=0.5,
         dtypes=DTYPES,
         quick=True,
     )
-    yield case(
-        "bad labels",
-        "a label of -1 wraps to the last class, and is correct there",
-        targets=changed(changed(Y, 2, -1), 4, 7),
-        options={"z_loss": 0.25, **RANK},
-    )
-    yield case(
-        "z-loss under weights",
-        "the term has the row's weight, which a class weight makes 0",
-        options={
-            "z_loss": 0.25,
-            "weight": changed(W, 3, 0.0),
-            "sample_weight": S,
-            **RANK,
-        },
-    )
-    yield case("all options", "each is that of cross_entropy", options=ALL, quick=True)
-    yield case("soft, all options", "the same of probabilities", targets=P, options=ALL)
+    bad = changed(changed(Y, 2, -1), 4, 7)
+    reason = "a label of -1 wraps to the last class, and is correct there"
+    yield case("bad labels", reason, targets=bad, z_loss=0.25)
+    light = {"z_loss": 0.25, "weight": changed(W, 3, 0.0), "sample_weight": S}
+    reason = "the term has the row's weight, which a class weight makes 0"
+    yield case("z-loss under weights", reason, **light)
+    yield case("all options", "each is that of cross_entropy", **ALL, quick=True)
+    yield case("soft, all options", "the same of probabilities", targets=P, **ALL)
     yield case(
         "a softcap that saturates",
         "capped logits tie where the logits do not: the order is theirs",
         x=np.array([[40.0, 41.0, 39.0, -3.0, 0.0]] * 6),
         targets=np.array([0, 1, 2, 3, 4, 1]),
-        options={"softcap": 1.0, **RANK},
+        softcap=1.0,
     )
-    yield case("class axis 0", "the class axis is the caller's", x=X.T, options={"axis": 0, **RANK})
+    yield case("class axis 0", "the class axis is the caller's", x=X.T, axis=0)
     for layout in ("F", "strided", "readonly"):
-        yield case(
-            f"layout {layout}",
-            "memory in another order than rows",
-            layout=layout,
-            split=layout == "F",
-        )
+        reason = "memory in another order than rows"
+        yield case(f"layout {layout}", reason, layout=layout, split=layout == "F")
     for classes in (97, 300, 4500):
         x = logits(3, classes)
         top = np.argmax(x, axis=-1)
-        y = np.array([top[0], classes - 1, int(labels(1, classes)[0])])
         yield case(
             f"{classes} classes",
             "a row is read in chunks: a rank or a sum of the last one alone",
             x=x,
-            targets=y,
+            targets=np.array([top[0], classes - 1, int(labels(1, classes)[0])]),
             upstream=UPSTREAM[:3],
             split=True,
         )
-    ties = changed(logits(2, 4500), (slice(None), [7, 4200]), 20.0)
     yield case(
         "ties across chunks",
         "the first of them is in another chunk",
-        x=ties,
+        x=changed(logits(2, 4500), (slice(None), [7, 4200]), 20.0),
         targets=np.array([4200, 7]),
         upstream=UPSTREAM[:2],
     )
     yield case("one class", "log 1", x=X[:, :1], targets=Y * 0, dtypes=ONE)
-    yield case("no rows", "nothing of nothing", x=X[:0], targets=Y[:0], upstream=1.0, dtypes=ONE)
-    yield case(
-        "error: rank",
-        "a number of classes is not a flag",
-        options={"rank": 5},
-        error=TypeError,
-        names="rank",
-        dtypes=ONE,
-        upstream=1.0,
-    )
-    yield case(
+    one = partial(plain, upstream=1.0, dtypes=ONE)
+    yield one("no rows", "nothing of nothing", x=X[:0], targets=Y[:0], rank=True)
+    reason = "a number of classes is not a flag"
+    yield one("error: rank", reason, rank=5, error=TypeError, names="rank")
+    yield one(
         "error: targets' shape",
         "it broadcasts, and a number comes out",
         targets=Y[:1],
+        rank=True,
         error=ValueError,
         names="targets",
-        dtypes=ONE,
-        upstream=1.0,
     )
 
 
 def _linear() -> Iterator[Case]:
-    case = partial(
-        Case,
-        "tokens",
-        loss="linear_token_stats",
-        x=PACKED,
-        targets=LABELS,
-        options=RANK,
-        upstream=UPSTREAM,
-        dtypes=WIDE,
-    )
+    packed = partial(made, "tokens", loss="linear_token_stats", x=PACKED, targets=LABELS)
+    plain = partial(packed, upstream=UPSTREAM, dtypes=WIDE)
+    case = partial(plain, rank=True)
     yield case("linear", "every field of logits that are never held", dtypes=DTYPES)
-    yield case(
-        "linear, blocks of four rows",
-        "the last block is not full: a rank of both blocks that have a row is their sum",
-        options={"block_rows": 4, **RANK},
-        quick=True,
-    )
-    yield case("linear, without the rank", "seven fields", options={"block_rows": 2})
+    reason = "the last block is not full: a rank of both blocks that have a row is their sum"
+    yield case("linear, blocks of four rows", reason, block_rows=4, quick=True)
+    yield plain("linear, without the rank", "seven fields", block_rows=2)
     yield case("linear, soft", "the first of the largest", targets=P, to_targets=True)
-    yield case(
-        "linear, all options", "each is that of cross_entropy", options={**LINEAR_ALL, **RANK}
-    )
+    yield case("linear, all options", "each is that of cross_entropy", **LINEAR_ALL)
     yield case(
         "linear, absent rows of NaN",
         "features that are not read",
         x=put(1, 4, to=NAN),
         targets=np.array([0, -100, 1, 4, -100, 2]),
-        options={"block_rows": 4, **RANK},
+        block_rows=4,
     )
-    yield case(
-        "linear, no rows", "nothing", x=PACKED[6:], targets=LABELS[:0], upstream=1.0, dtypes=ONE
-    )
+    none = {"x": PACKED[6:], "targets": LABELS[:0]}
+    yield packed("linear, no rows", "nothing", **none, rank=True, dtypes=ONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..model import DTYPES, Case
 from ..top_k import IGNORED, TOP_K, pack
 from .arrays import INF, KEEP, MASKED, NAN, ONE, WIDE, S, W, X, changed, confident
+from .making import made
 
 NONE = {"reduction": "none"}
 UPSTREAM = np.array([0.0, 1.0, -2.5, 0.125, 64.0, -0.75])
@@ -31,7 +32,6 @@ EVERY = {
     "z_loss": 0.0625,
     "softcap": 8.0,
 }
-SPREAD = {"rest": "uniform"}
 
 
 def cases() -> list[Case]:
@@ -40,111 +40,67 @@ def cases() -> list[Case]:
 
 
 def _cases() -> Iterator[Case]:
-    case = partial(Case, "top k", loss=TOP_K, x=X, targets=T, to_targets=True)
-    yield case(
-        "mean",
-        "the mean divides by the sum of what is listed, which need not be 1 a row",
-        quick=True,
-        dtypes=DTYPES,
-        upstream=-2.0,
-    )
-    yield case(
-        "rows", "each row has its own upstream", options=NONE, upstream=UPSTREAM, dtypes=WIDE
-    )
-    yield case(
-        "spread",
-        "what the list lacks to 1 is spread over the other classes, and not over all",
-        options={**SPREAD, **NONE},
-        quick=True,
-        dtypes=DTYPES,
-    )
-    yield case("spread, mean", "the row weight has the rest in it", options=SPREAD, dtypes=WIDE)
+    case = partial(made, "top k", loss=TOP_K, x=X, targets=T, to_targets=True)
+    wide = partial(case, dtypes=WIDE)
+    one = partial(case, dtypes=ONE)
+    reason = "the mean divides by the sum of what is listed, which need not be 1 a row"
+    yield case("mean", reason, quick=True, upstream=-2.0)
+    yield wide("rows", "each row has its own upstream", **NONE, upstream=UPSTREAM)
+    reason = "what the list lacks to 1 is spread over the other classes, and not over all"
+    yield case("spread", reason, rest="uniform", **NONE, quick=True)
+    yield wide("spread, mean", "the row weight has the rest in it", rest="uniform")
     yield case("a class twice", "the last of two entries wins", targets=TWICE, quick=True)
-    yield case(
-        "a class twice, spread",
-        "a class that is listed twice is counted twice among the listed ones",
-        targets=TWICE,
-        options={**SPREAD, **NONE},
-        dtypes=WIDE,
-    )
+    reason = "a class that is listed twice is counted twice among the listed ones"
+    yield wide("a class twice, spread", reason, targets=TWICE, rest="uniform", **NONE)
     for rest in ("zero", "uniform"):
-        yield case(
-            f"empty slots, {rest}",
-            "a padded slot's index wraps to the last class, or its probability counts",
-            targets=EMPTY,
-            options={"rest": rest, "z_loss": 0.125},
-            dtypes=WIDE,
-            quick=rest == "zero",
-        )
-        yield case(
-            f"an absent row of NaN, {rest}",
-            "a row of empty slots is read",
-            x=changed(X, 4, NAN),
-            targets=EMPTY,
-            options={"rest": rest},
-            dtypes=ONE,
-        )
-        for name in ("weight", "label_smoothing", "z_loss"):
-            yield case(
-                f"{name}, {rest}",
-                "each option is that of soft targets",
-                options={"rest": rest, name: EVERY[name]},
-                dtypes=ONE,
-            )
-        yield case(
-            f"all options, {rest}",
-            "each is that of soft targets, together too",
-            options={"rest": rest, **EVERY},
-            dtypes=ONE,
-        )
-        yield case(
-            f"smoothed away, {rest}",
-            "with all smoothing the sum of the list is what is left of it",
-            options={"rest": rest, "label_smoothing": 1.0, "reduction": "sum"},
-            dtypes=ONE,
-        )
-        yield case(
-            f"masked, {rest}",
-            "a masked class gets a share of the rest, and the loss is infinite",
-            x=MASKED,
-            targets=pack(POSSIBLE, PROBS[:, :2] / 2),
-            options={"rest": rest, "label_smoothing": 0.125},
-            dtypes=WIDE,
-        )
-        yield case(
-            f"one row ahead by 17, {rest}",
-            "lse - z loses 4e-8, which is there in the logits",
-            x=confident(17.0, classes=5),
-            targets=pack([[0]], np.array([[1.0]])),
-            options={"rest": rest, **NONE},
-        )
-    yield case(
-        "a normalizer",
-        "a denominator of its own has no gradient",
-        options={"normalizer": 4.0, **SPREAD},
-        dtypes=ONE,
-    )
-    yield case(
+        yield from _each(partial(one, rest=rest), rest)
+    reason = "a denominator of its own has no gradient"
+    yield one("a normalizer", reason, normalizer=4.0, rest="uniform")
+    yield one(
         "every class listed",
         "with no other class there is no rest, and no division by their number",
         targets=pack(np.tile(np.arange(5), (6, 1)), np.full((6, 5), 0.125)),
-        options=SPREAD,
-        dtypes=ONE,
+        rest="uniform",
     )
+    reason = "where the loss is +inf the gradient is the same formula"
+    masked = changed(X, (2, 1), -INF)
+    yield one("listed on a masked class", reason, x=masked, reduction="sum")
+    yield wide("rows alone", "a row's bits depend on the batch around it", **NONE, split=True)
+    infinite = changed(X, (0, 3), INF)
+    yield one("infinite logits", "the +inf logits share the whole", x=infinite)
+
+
+def _each(case: Callable[..., Case], rest: str) -> Iterator[Case]:
+    """Yield what is asked wherever the rest of a row goes."""
     yield case(
-        "listed on a masked class",
-        "where the loss is +inf the gradient is the same formula",
-        x=changed(X, (2, 1), -INF),
-        options={"reduction": "sum"},
-        dtypes=ONE,
+        f"empty slots, {rest}",
+        "a padded slot's index wraps to the last class, or its probability counts",
+        targets=EMPTY,
+        z_loss=0.125,
+        dtypes=WIDE,
+        quick=rest == "zero",
     )
+    nan = changed(X, 4, NAN)
+    reason = "a row of empty slots is read"
+    yield case(f"an absent row of NaN, {rest}", reason, x=nan, targets=EMPTY)
+    for name in ("weight", "label_smoothing", "z_loss"):
+        yield case(f"{name}, {rest}", "each option is that of soft targets", **{name: EVERY[name]})
+    yield case(f"all options, {rest}", "each is that of soft targets, together too", **EVERY)
+    reason = "with all smoothing the sum of the list is what is left of it"
+    yield case(f"smoothed away, {rest}", reason, label_smoothing=1.0, reduction="sum")
     yield case(
-        "rows alone",
-        "a row's bits depend on the batch around it",
-        options=NONE,
-        split=True,
+        f"masked, {rest}",
+        "a masked class gets a share of the rest, and the loss is infinite",
+        x=MASKED,
+        targets=pack(POSSIBLE, PROBS[:, :2] / 2),
+        label_smoothing=0.125,
         dtypes=WIDE,
     )
     yield case(
-        "infinite logits", "the +inf logits share the whole", x=changed(X, (0, 3), INF), dtypes=ONE
+        f"one row ahead by 17, {rest}",
+        "lse - z loses 4e-8, which is there in the logits",
+        x=confident(17.0, classes=5),
+        targets=pack([[0]], np.array([[1.0]])),
+        **NONE,
+        dtypes=DTYPES,
     )
