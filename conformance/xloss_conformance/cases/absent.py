@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..model import Array, Case
 from .arrays import INF, KEEP, NAN, ONE, WIDE, P, S, W, X, Y, changed, soft
+from .making import made
 
-NONE = {"reduction": "none"}
+NONE: dict[str, Any] = {"reduction": "none"}
 GONE = ~KEEP
 LEAK = "0·NaN is NaN: what stands in an absent row must reach neither loss nor gradient"
 TORCH = ("https://github.com/pytorch/pytorch/issues/11551",)
@@ -30,180 +33,125 @@ def _ways() -> dict[str, tuple[Array, dict[str, Any]]]:
     }
 
 
-def _absent() -> list[Case]:
+def _absent() -> Iterator[Case]:
     nan = np.where(GONE[:, None], NAN, X)
-    junk = {
-        "NaN": nan,
-        "inf": np.where(GONE[:, None], INF, X),
-        "-inf": np.where(GONE[:, None], -INF, X),
-    }
-    soft_nan = np.where(GONE[:, None], NAN, P)
-
-    def case(label: str, x: Array, t: Array, options: dict[str, Any], **rest: Any) -> Case:
-        given = {"reason": LEAK, "see": TORCH, **rest}
-        return Case("absent", label, x=x, targets=t, options=options, **given)
-
-    found = []
+    case = partial(made, "absent", reason=LEAK, see=TORCH, x=nan, targets=Y)
+    wide = partial(case, dtypes=WIDE)
+    one = partial(case, dtypes=ONE)
     for way, (labels, options) in _ways().items():
-        for what, x in junk.items():
-            found.append(
-                case(
-                    f"{way}, {what}",
-                    x,
-                    labels,
-                    options,
-                    quick=what == "NaN",
-                    dtypes=WIDE if what == "-inf" else ("float32", "float64", "float16"),
-                )
-            )
-        found.append(case(f"{way}, rows", nan, labels, {**options, **NONE}))
-        found.append(
-            case(
-                f"{way}, smoothed",
-                nan,
-                labels,
-                {**options, "label_smoothing": 0.1},
-                see=SMOOTH,
-                reason="the uniform part counts absent rows, or leaks their NaN",
-                dtypes=WIDE,
-            )
+        finite = partial(case, targets=labels, dtypes=("float32", "float64", "float16"), **options)
+        yield finite(f"{way}, NaN", quick=True)
+        yield finite(f"{way}, inf", x=np.where(GONE[:, None], INF, X))
+        yield finite(f"{way}, -inf", x=np.where(GONE[:, None], -INF, X), dtypes=WIDE)
+        yield case(f"{way}, rows", targets=labels, **options, **NONE)
+        yield wide(
+            f"{way}, smoothed",
+            reason="the uniform part counts absent rows, or leaks their NaN",
+            targets=labels,
+            **options,
+            label_smoothing=0.1,
+            see=SMOOTH,
         )
-        found.append(case(f"{way}, z-loss", nan, labels, {**options, "z_loss": 0.5}, dtypes=ONE))
-        found.append(case(f"{way}, softcap", nan, labels, {**options, "softcap": 8.0}, dtypes=ONE))
+        yield one(f"{way}, z-loss", targets=labels, **options, z_loss=0.5)
+        yield one(f"{way}, softcap", targets=labels, **options, softcap=8.0)
         if way != "ignored":
-            soft_options = {**options, "weight": W}
-            found.append(
-                case(f"{way}, soft", nan, soft_nan, soft_options, dtypes=WIDE, to_targets=True)
-            )
-    bad = np.where(GONE, [0, 0, 77, 0, 0, -5], Y)
-    exempt = "an absent row's label is exempt from every check"
+            hidden = np.where(GONE[:, None], NAN, P)
+            yield wide(f"{way}, soft", targets=hidden, **options, weight=W, to_targets=True)
+    exempt = partial(case, reason="an absent row's label is exempt from every check")
+    exempt = partial(exempt, targets=np.where(GONE, [0, 0, 77, 0, 0, -5], Y))
+    yield exempt("where, bad labels", x=X, where=KEEP)
+    yield exempt("sample weight 0, bad labels", x=X, sample_weight=np.where(GONE, 0.0, S))
+    yield exempt("where, bad labels, weighted", where=KEEP, weight=W, dtypes=ONE)
     hidden = np.where(GONE, NAN, S)
     infinite = np.where(GONE, INF, S)
-    return [
-        *found,
-        case("where, bad labels", X, bad, {"where": KEEP}, reason=exempt),
-        case(
-            "sample weight 0, bad labels",
-            X,
-            bad,
-            {"sample_weight": np.where(GONE, 0.0, S)},
-            reason=exempt,
-        ),
-        case(
-            "where, bad labels, weighted",
-            nan,
-            bad,
-            {"where": KEEP, "weight": W},
-            reason=exempt,
-            dtypes=ONE,
-        ),
-        case("where, NaN weights", nan, Y, {"where": KEEP, "sample_weight": hidden}, dtypes=WIDE),
-        case(
-            "where, inf weights",
-            X,
-            Y,
-            {"where": KEEP, "sample_weight": infinite, **NONE},
-            dtypes=WIDE,
-        ),
-        case(
-            "ignored, NaN weights",
-            nan,
-            np.where(GONE, -100, Y),
-            {"sample_weight": hidden},
-            dtypes=WIDE,
-        ),
-        case(
-            "all three ways",
-            nan,
-            changed(Y, 0, -100),
-            {"where": KEEP, "sample_weight": changed(S, 4, 0.0)},
-            dtypes=WIDE,
-        ),
-    ]
+    yield wide("where, NaN weights", where=KEEP, sample_weight=hidden)
+    yield wide("where, inf weights", x=X, where=KEEP, sample_weight=infinite, **NONE)
+    ignored = np.where(GONE, -100, Y)
+    yield wide("ignored, NaN weights", targets=ignored, sample_weight=hidden)
+    both = {"where": KEEP, "sample_weight": changed(S, 4, 0.0)}
+    yield wide("all three ways", targets=changed(Y, 0, -100), **both)
 
 
 def _all_absent() -> list[Case]:
-    reason = "0/0: a batch in which nothing counts is 0 with gradient 0, not NaN"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/70348",
-        "https://github.com/pytorch/pytorch/issues/116349",
-        "https://github.com/NVIDIA-NeMo/Automodel/issues/3796",
+    case = partial(
+        made,
+        "all absent",
+        reason="0/0: a batch in which nothing counts is 0 with gradient 0, not NaN",
+        x=X,
+        see=(
+            "https://github.com/pytorch/pytorch/issues/70348",
+            "https://github.com/pytorch/pytorch/issues/116349",
+            "https://github.com/NVIDIA-NeMo/Automodel/issues/3796",
+        ),
     )
-    ignored = np.full(6, -100)
-    nowhere = {"where": np.zeros(6, bool)}
-    zero = {"sample_weight": np.zeros(6)}
+    ignored = partial(case, targets=np.full(6, -100))
+    wide = partial(case, targets=Y, dtypes=WIDE)
+    nowhere = partial(wide, where=np.zeros(6, bool))
+    zero = partial(wide, sample_weight=np.zeros(6))
     nan = np.full((6, 5), NAN)
-
-    def case(label: str, t: Array, options: dict[str, Any], **rest: Any) -> Case:
-        given = {"x": X, **rest}
-        return Case("all absent", label, reason, targets=t, options=options, see=see, **given)
-
     some = changed(np.ones(5), 1, 0.0)
     return [
-        case("ignored", ignored, {}, quick=True),
-        case("ignored, sum", ignored, {"reduction": "sum"}),
-        case("ignored, rows", ignored, NONE),
-        case("ignored, NaN", ignored, {}, x=nan),
-        case("ignored, smoothed", ignored, {"label_smoothing": 0.1}, dtypes=WIDE),
-        case("ignored, upstream", ignored, {}, upstream=2.5),
-        case("where", Y, nowhere, dtypes=WIDE),
-        case("where, NaN", Y, nowhere, x=nan, dtypes=WIDE),
-        case("where, soft", P, nowhere, x=nan, dtypes=WIDE, to_targets=True),
-        case("sample weight 0", Y, zero, quick=True, dtypes=WIDE),
-        case("sample weight 0, soft", P, zero, dtypes=WIDE, to_targets=True),
-        case("class weight 0", np.full(6, 1), {"weight": some}, dtypes=WIDE),
-        case("soft rows of 0", np.zeros((6, 5)), {}, dtypes=WIDE),
-        case("with a normalizer", ignored, {"normalizer": 4.0}, dtypes=WIDE),
+        ignored("ignored", quick=True),
+        ignored("ignored, sum", reduction="sum"),
+        ignored("ignored, rows", **NONE),
+        ignored("ignored, NaN", x=nan),
+        ignored("ignored, smoothed", label_smoothing=0.1, dtypes=WIDE),
+        ignored("ignored, upstream", upstream=2.5),
+        nowhere("where"),
+        nowhere("where, NaN", x=nan),
+        nowhere("where, soft", targets=P, x=nan, to_targets=True),
+        zero("sample weight 0", quick=True),
+        zero("sample weight 0, soft", targets=P, to_targets=True),
+        wide("class weight 0", targets=np.full(6, 1), weight=some),
+        wide("soft rows of 0", targets=np.zeros((6, 5))),
+        ignored("with a normalizer", normalizer=4.0, dtypes=WIDE),
     ]
 
 
 def _empty() -> list[Case]:
-    reason = "the mean over no rows is 0, where a division by the count is NaN or an error"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/50224",
-        "https://github.com/pytorch/pytorch/issues/15870",
+    case = partial(
+        made,
+        "empty",
+        reason="the mean over no rows is 0, where a division by the count is NaN or an error",
+        x=np.zeros((0, 5)),
+        targets=np.zeros(0, np.int64),
+        see=(
+            "https://github.com/pytorch/pytorch/issues/50224",
+            "https://github.com/pytorch/pytorch/issues/15870",
+        ),
     )
-    none = np.zeros(0, np.int64)
-
-    def case(label: str, shape: tuple[int, ...], t: Array, **rest: Any) -> Case:
-        return Case("empty", label, reason, np.zeros(shape), t, see=see, **rest)
-
+    two = {"x": np.zeros((2, 0, 5)), "targets": np.zeros((2, 0), np.int64), **NONE}
+    middle = {"x": np.zeros((0, 5, 3)), "targets": np.zeros((0, 3), np.int64), "axis": 1}
     return [
-        case("mean", (0, 5), none, quick=True),
-        case("sum", (0, 5), none, options={"reduction": "sum"}),
-        case("rows", (0, 5), none, options=NONE),
-        case("soft", (0, 5), np.zeros((0, 5)), to_targets=True, dtypes=WIDE),
-        case(
-            "weighted",
-            (0, 5),
-            none,
-            options={"weight": W, "sample_weight": np.zeros(0)},
-            dtypes=ONE,
-        ),
-        case("two row axes", (2, 0, 5), np.zeros((2, 0), np.int64), options=NONE, dtypes=WIDE),
-        case(
-            "class axis 1", (0, 5, 3), np.zeros((0, 3), np.int64), options={"axis": 1}, dtypes=WIDE
-        ),
+        case("mean", quick=True),
+        case("sum", reduction="sum"),
+        case("rows", **NONE),
+        case("soft", targets=np.zeros((0, 5)), to_targets=True, dtypes=WIDE),
+        case("weighted", weight=W, sample_weight=np.zeros(0), dtypes=ONE),
+        case("two row axes", **two, dtypes=WIDE),
+        case("class axis 1", **middle, dtypes=WIDE),
     ]
 
 
 def _one_class() -> list[Case]:
-    reason = "with one class p = 1: the loss and its gradient are exactly 0"
     x = X[:, :1]
-    zero = np.zeros(6, np.int64)
+    case = partial(
+        made,
+        "one class",
+        reason="with one class p = 1: the loss and its gradient are exactly 0",
+        x=x,
+        targets=np.zeros(6, np.int64),
+    )
     ends = np.concatenate([x[:4], [[INF]], [[-INF]]])
     lse = "lse is the logit itself"
-
-    def case(label: str, t: Array = zero, reason: str = reason, **rest: Any) -> Case:
-        return Case("one class", label, reason, **{"x": x, "targets": t, **rest})
-
+    whole = "+inf has the whole probability, -inf none"
     return [
         case("index", quick=True),
-        case("rows", options=NONE),
-        case("large", x=x * 1e4, options=NONE),
-        case("infinite", x=ends, options=NONE, reason="+inf has the whole probability, -inf none"),
-        case("smoothed", options={"label_smoothing": 0.1}, dtypes=WIDE),
-        case("soft", soft(6, 5)[:, :1], dtypes=WIDE),
-        case("z-loss", reason=lse, options={"z_loss": 0.5, **NONE}, dtypes=WIDE),
-        case("softcap", options={"softcap": 8.0}, dtypes=ONE),
+        case("rows", **NONE),
+        case("large", x=x * 1e4, **NONE),
+        case("infinite", x=ends, **NONE, reason=whole),
+        case("smoothed", label_smoothing=0.1, dtypes=WIDE),
+        case("soft", targets=soft(6, 5)[:, :1], dtypes=WIDE),
+        case("z-loss", reason=lse, z_loss=0.5, **NONE, dtypes=WIDE),
+        case("softcap", softcap=8.0, dtypes=ONE),
     ]

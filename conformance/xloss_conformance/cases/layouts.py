@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..model import LAYOUTS, Array, Case
+from ..model import DTYPES, LAYOUTS, Case
 from .arrays import INF, KEEP, ONE, WIDE, P, S, W, X, Y, changed, labels, logits, soft, weights
+from .making import made
 
-NONE = {"reduction": "none"}
+NONE: dict[str, Any] = {"reduction": "none"}
 
 
 def cases() -> list[Case]:
@@ -18,68 +20,41 @@ def cases() -> list[Case]:
 
 
 def _axis() -> list[Case]:
-    reason = "the class axis is where the call says, and results lie as the arguments do"
-    see = ("https://github.com/chainer/chainer/pull/5496",)
     last, y = X.reshape(2, 3, 5), Y.reshape(2, 3)
     middle, first = np.moveaxis(last, -1, 1), np.moveaxis(last, -1, 0)
     p = np.moveaxis(P.reshape(2, 3, 5), -1, 1)
     s = S.reshape(2, 3)
-
-    def case(label: str, x: Array, t: Array, axis: int, **rest: Any) -> Case:
-        options = {"axis": axis, **rest.pop("options", {})}
-        given = {"dtypes": WIDE, "reason": reason, **rest}
-        return Case("axis", label, x=x, targets=t, options=options, see=see, **given)
-
+    case = partial(
+        made,
+        "axis",
+        reason="the class axis is where the call says, and results lie as the arguments do",
+        targets=y,
+        see=("https://github.com/chainer/chainer/pull/5496",),
+        dtypes=WIDE,
+    )
+    second = partial(case, x=middle, axis=1)
+    one = partial(second, dtypes=ONE)
+    broadcast = partial(one, reason="weights broadcast to the rows as NumPy's arrays do")
     both = {"weight": W, "sample_weight": s, "where": KEEP.reshape(2, 3), **NONE}
-    broadcast = "weights broadcast to the rows as NumPy's arrays do"
+    line = {"sample_weight": S[:2, None], "where": np.array([True, False, True])}
+    images = logits(24, 5).reshape(2, 3, 4, 5).transpose(0, 3, 1, 2)
     return [
-        case("0 of 2", X.T, Y, 0),
-        case("0 of 3", first, y, 0),
-        case("1 of 3", middle, y, 1, quick=True),
-        case("-1 of 3", last, y, -1),
-        case("-2 of 3", middle, y, -2),
-        case("2 of 3, rows", last, y, 2, options=NONE),
-        case("1 of 3, rows", middle, y, 1, options=NONE),
-        case("1 of 3, soft", middle, p, 1, to_targets=True, dtypes=ONE),
-        case(
-            "1 of 3, soft and smoothed",
-            middle,
-            p,
-            1,
-            options={"label_smoothing": 0.1, "weight": W},
-            dtypes=ONE,
-        ),
-        case("1 of 3, every weight", middle, y, 1, options=both, quick=True, dtypes=ONE),
-        case(
-            "1 of 3, a weight a column",
-            middle,
-            y,
-            1,
-            dtypes=ONE,
-            reason=broadcast,
-            options={"sample_weight": S[:3]},
-        ),
-        case(
-            "1 of 3, a weight a line",
-            middle,
-            y,
-            1,
-            dtypes=ONE,
-            reason=broadcast,
-            options={"sample_weight": S[:2, None], "where": np.array([True, False, True])},
-        ),
-        case(
-            "1 of 3, upstream", middle, y, 1, options=NONE, upstream=S.reshape(2, 3) - 1, dtypes=ONE
-        ),
-        case("a single row", X[0], np.array(Y[0]), 0, dtypes=ONE),
-        case("a single row, soft", X[0], P[0], -1, dtypes=ONE),
-        case(
-            "1 of 4, as images",
-            logits(24, 5).reshape(2, 3, 4, 5).transpose(0, 3, 1, 2),
-            labels(24, 5).reshape(2, 3, 4),
-            1,
-            dtypes=ONE,
-        ),
+        case("0 of 2", x=X.T, targets=Y, axis=0),
+        case("0 of 3", x=first, axis=0),
+        second("1 of 3", quick=True),
+        case("-1 of 3", x=last, axis=-1),
+        second("-2 of 3", axis=-2),
+        case("2 of 3, rows", x=last, axis=2, **NONE),
+        second("1 of 3, rows", **NONE),
+        one("1 of 3, soft", targets=p, to_targets=True),
+        one("1 of 3, soft and smoothed", targets=p, label_smoothing=0.1, weight=W),
+        one("1 of 3, every weight", **both, quick=True),
+        broadcast("1 of 3, a weight a column", sample_weight=S[:3]),
+        broadcast("1 of 3, a weight a line", **line),
+        one("1 of 3, upstream", **NONE, upstream=s - 1),
+        one("a single row", x=X[0], targets=np.array(Y[0]), axis=0),
+        one("a single row, soft", x=X[0], targets=P[0], axis=-1),
+        one("1 of 4, as images", x=images, targets=labels(24, 5).reshape(2, 3, 4)),
     ]
 
 
@@ -115,76 +90,58 @@ def _layouts() -> list[Case]:
             "https://github.com/dask/dask-ml/pull/147",
         ),
     }
-    one = np.broadcast_to(X[:1], X.shape)
+    middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
     found = []
     for layout in LAYOUTS:
-        x = one if layout == "broadcast" else X
-        common: dict[str, Any] = {"layout": layout, "see": seen.get(layout, see)}
-        if layout in ("swapped", "misaligned", "filtered"):
-            common["dtypes"] = WIDE  # NumPy's 16-bit floats are of one byte order
-        found += [
-            Case(
-                "layouts",
-                layout,
-                reason[layout],
-                x,
-                Y,
-                quick=layout in ("F", "readonly", "swapped", "filtered"),
-                **common,
-            ),
-            Case(
-                "layouts",
-                f"{layout}, soft",
-                reason[layout],
-                x,
-                P,
-                options={"sample_weight": S},
-                to_targets=layout == "readonly",
-                **{**common, "dtypes": WIDE},
-            ),
-        ]
-    middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
-    for layout in ("F", "reversed", "strided", "readonly"):
-        found.append(
-            Case(
-                "layouts",
-                f"{layout}, axis 1",
-                reason[layout],
-                middle,
-                Y.reshape(2, 3),
-                see=see,
-                layout=layout,
-                options={"axis": 1},
-                dtypes=ONE,
-            )
+        # NumPy's 16-bit floats are of one byte order.
+        dtypes = WIDE if layout in ("swapped", "misaligned", "filtered") else DTYPES
+        case = partial(
+            made,
+            "layouts",
+            reason=reason[layout],
+            x=np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X,
+            targets=Y,
+            layout=layout,
+            see=seen.get(layout, see),
+            dtypes=dtypes,
         )
+        quick = layout in ("F", "readonly", "swapped", "filtered")
+        own = {"sample_weight": S, "to_targets": layout == "readonly", "dtypes": WIDE}
+        found += [case(layout, quick=quick), case(f"{layout}, soft", targets=P, **own)]
+    for layout in ("F", "reversed", "strided", "readonly"):
+        turned = {"x": middle, "targets": Y.reshape(2, 3), "layout": layout, "axis": 1}
+        label = f"{layout}, axis 1"
+        found.append(made("layouts", label, reason[layout], **turned, see=see, dtypes=ONE))
     return found
 
 
 def _split() -> list[Case]:
-    reason = "sums along a row that depend on the batch: other bits alone than among others"
-    see = ("https://github.com/vllm-project/vllm/pull/55249",)
     x, y = logits(24, 200), labels(24, 200)
+    case = partial(
+        made,
+        "split",
+        reason="sums along a row that depend on the batch: other bits alone than among others",
+        x=x,
+        targets=y,
+        split=True,
+        see=("https://github.com/vllm-project/vllm/pull/55249",),
+        dtypes=WIDE,
+    )
     masked = changed(x, (slice(None), slice(0, 60)), -INF)
-    later = 60 + y % 140
-
-    def case(label: str, x: Array = x, t: Array = y, **rest: Any) -> Case:
-        return Case("split", label, reason, x, t, split=True, see=see, **{"dtypes": WIDE, **rest})
-
-    blocks = np.tile(logits(7, 200), (100, 1))
+    # More than one block of rows: the seven distinct ones stand in it 100 times.
+    blocks = {"x": np.tile(logits(7, 200), (100, 1)), "targets": np.tile(labels(7, 200), 100)}
     return [
         case("index", quick=True),
-        case("soft", t=soft(24, 200)),
-        case("smoothed", options={"label_smoothing": 0.1}),
-        case("weighted", options={"weight": weights(200), "sample_weight": weights(24)}),
-        case("z-loss", options={"z_loss": 0.5}),
-        case("softcap", options={"softcap": 30.0}),
-        case("masked", masked, later),
+        case("soft", targets=soft(24, 200)),
+        case("smoothed", label_smoothing=0.1),
+        case("weighted", weight=weights(200), sample_weight=weights(24)),
+        case("z-loss", z_loss=0.5),
+        case("softcap", softcap=30.0),
+        case("masked", x=masked, targets=60 + y % 140),
         case("Fortran order", layout="F", quick=True),
         case("reversed", layout="reversed"),
         case("strided", layout="strided"),
-        case("Fortran order, soft", t=soft(24, 200), layout="F"),
+        case("Fortran order, soft", targets=soft(24, 200), layout="F"),
         case("16 bits", dtypes=("float16", "bfloat16")),
-        # More than one block of rows: the seven distinct ones stand in it 100 times.
-        case("700 rows", blocks, np.tile(labels(7, 200), 100), value_only=True, dtypes=ONE),
+        case("700 rows", **blocks, value_only=True, dtypes=ONE),
     ]

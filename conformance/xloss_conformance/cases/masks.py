@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..model import Case
 from .arrays import INF, MASK, MASKED, ONE, P_MASKED, WIDE, S, W, X, Y, changed, logits, one_hot
+from .making import made
 
-NONE = {"reduction": "none"}
-SMOOTHED = {"label_smoothing": 0.1}
-ZERO = "0·inf: a masked class of target 0 is absent, not NaN"
-UNIFORM = "smoothing spreads over the possible classes only, else every masked row is +inf"
+NONE: dict[str, Any] = {"reduction": "none"}
+SMOOTHED: dict[str, Any] = {"label_smoothing": 0.1}
 OPTAX = ("https://github.com/google-deepmind/optax/issues/896",)
 PYTEXT = ("https://github.com/facebookresearch/pytext/pull/1698",)
 BLOCKS = ("https://github.com/flashinfer-ai/flashinfer/pull/4401",)
@@ -20,98 +21,48 @@ BLOCKS = ("https://github.com/flashinfer-ai/flashinfer/pull/4401",)
 
 def cases() -> list[Case]:
     """Return the family."""
+    return [*_cases(), *_blocks()]
+
+
+def _cases() -> Iterator[Case]:
+    case = partial(made, "masks", x=MASKED, targets=Y)
+    plain = partial(case, reason="-inf - max is fine, -inf · 0 is not")
+    yield plain("index", quick=True)
+    yield plain("index, rows", **NONE)
+    zero = partial(case, reason="0·inf: a masked class of target 0 is absent, not NaN", see=OPTAX)
+    yield zero("soft", targets=P_MASKED, quick=True, dtypes=WIDE)
+    yield zero("one-hot", targets=one_hot(Y, 5), **NONE)
+    reason = "smoothing spreads over the possible classes only, else every masked row is +inf"
+    smoothed = partial(case, reason=reason, **SMOOTHED, see=PYTEXT, dtypes=WIDE)
+    yield smoothed("smoothed", quick=True)
+    yield smoothed("smoothed, rows", **NONE)
+    yield smoothed("soft, smoothed", targets=P_MASKED)
+    weighted = partial(smoothed, dtypes=ONE, weight=W, sample_weight=S)
+    yield weighted("weighted, smoothed")
+    yield weighted("weighted, soft, smoothed", targets=P_MASKED)
     on_masked = "a target on a masked class costs +inf, and only in its own row"
-    none_left = "a present row with no possible class is NaN, and no other row is"
-    empty = changed(MASKED, 3, -INF)
-    lone = changed(MASKED, (1, [0, 1, 2, 4]), -INF)
-    away = changed(Y, 1, 0)
+    away = partial(case, reason=on_masked, targets=changed(Y, 1, 0))
+    yield away("the label masked", **NONE, quick=True)
+    yield away("the label masked, mean")
+    yield away("the label masked, smoothed", dtypes=WIDE, **SMOOTHED, **NONE)
     soft_away = changed(P_MASKED, (1, 0), 0.25)
-
-    def case(label: str, reason: str, x: Any, t: Any, **rest: Any) -> Case:
-        return Case("masks", label, reason, x, t, **rest)
-
-    return [
-        case("index", "-inf - max is fine, -inf · 0 is not", MASKED, Y, quick=True),
-        case("index, rows", "-inf - max is fine, -inf · 0 is not", MASKED, Y, options=NONE),
-        case("soft", ZERO, MASKED, P_MASKED, see=OPTAX, quick=True, dtypes=WIDE),
-        case("one-hot", ZERO, MASKED, one_hot(Y, 5), see=OPTAX, options=NONE),
-        case("smoothed", UNIFORM, MASKED, Y, options=SMOOTHED, see=PYTEXT, quick=True, dtypes=WIDE),
-        case(
-            "smoothed, rows",
-            UNIFORM,
-            MASKED,
-            Y,
-            options={**SMOOTHED, **NONE},
-            see=PYTEXT,
-            dtypes=WIDE,
-        ),
-        case(
-            "soft, smoothed", UNIFORM, MASKED, P_MASKED, options=SMOOTHED, see=PYTEXT, dtypes=WIDE
-        ),
-        case(
-            "weighted, smoothed",
-            UNIFORM,
-            MASKED,
-            Y,
-            see=PYTEXT,
-            dtypes=ONE,
-            options={**SMOOTHED, "weight": W, "sample_weight": S},
-        ),
-        case(
-            "weighted, soft, smoothed",
-            UNIFORM,
-            MASKED,
-            P_MASKED,
-            see=PYTEXT,
-            dtypes=ONE,
-            options={**SMOOTHED, "weight": W, "sample_weight": S},
-        ),
-        case("the label masked", on_masked, MASKED, away, options=NONE, quick=True),
-        case("the label masked, mean", on_masked, MASKED, away),
-        case(
-            "the label masked, smoothed",
-            on_masked,
-            MASKED,
-            away,
-            dtypes=WIDE,
-            options={**SMOOTHED, **NONE},
-        ),
-        case("soft on a masked class", on_masked, MASKED, soft_away, options=NONE, dtypes=WIDE),
-        case("a row all masked", none_left, empty, Y, options=NONE, quick=True),
-        case("a row all masked, mean", none_left, empty, Y),
-        case("a row all masked, soft", none_left, empty, P_MASKED, options=NONE, dtypes=WIDE),
-        case(
-            "a row all masked, smoothed",
-            none_left,
-            empty,
-            Y,
-            options={**SMOOTHED, **NONE},
-            dtypes=WIDE,
-        ),
-        case(
-            "one class left",
-            "loss and gradient of a certain row are exactly 0",
-            lone,
-            Y,
-            options=NONE,
-        ),
-        case(
-            "z-loss",
-            "lse is of the possible classes",
-            MASKED,
-            Y,
-            options={"z_loss": 0.5},
-            dtypes=ONE,
-        ),
-        case(
-            "finite and low",
-            "a finite sentinel for a mask: rows below it turn uniform or NaN",
-            np.where(MASK, -INF, X - 3e4),
-            Y,
-            see=BLOCKS,
-        ),
-        *_blocks(),
-    ]
+    yield away("soft on a masked class", targets=soft_away, **NONE, dtypes=WIDE)
+    none_left = "a present row with no possible class is NaN, and no other row is"
+    empty = partial(case, reason=none_left, x=changed(MASKED, 3, -INF))
+    yield empty("a row all masked", **NONE, quick=True)
+    yield empty("a row all masked, mean")
+    yield empty("a row all masked, soft", targets=P_MASKED, **NONE, dtypes=WIDE)
+    yield empty("a row all masked, smoothed", **SMOOTHED, **NONE, dtypes=WIDE)
+    lone = changed(MASKED, (1, [0, 1, 2, 4]), -INF)
+    certain = "loss and gradient of a certain row are exactly 0"
+    yield case("one class left", certain, x=lone, **NONE)
+    yield case("z-loss", "lse is of the possible classes", z_loss=0.5, dtypes=ONE)
+    yield case(
+        "finite and low",
+        "a finite sentinel for a mask: rows below it turn uniform or NaN",
+        x=np.where(MASK, -INF, X - 3e4),
+        see=BLOCKS,
+    )
 
 
 def _blocks() -> list[Case]:
@@ -122,19 +73,18 @@ def _blocks() -> list[Case]:
     soft = np.zeros((2, 300))
     soft[:, [258, 270, 299]] = 0.25, 0.5, 0.25
 
-    def case(label: str, first: int, x: Any = x, t: Any = y, **rest: Any) -> Case:
-        masked = x.copy()
-        masked[:, :first] = -INF
-        return Case("masks", label, reason, masked, t, see=BLOCKS, **rest)
+    def case(label: str, first: int, x: Any = x, targets: Any = y, **rest: Any) -> Case:
+        masked = changed(x, (slice(None), slice(first)), -INF)
+        return made("masks", label, reason, x=masked, targets=targets, see=BLOCKS, **rest)
 
-    wide = logits(2, 1100)
+    there = "first 256 of 300, the label there"
     return [
         case("first 256 of 300", 256, quick=True),
-        case("first 128 of 300", 128, options=NONE),
-        case("first 299 of 300", 299, t=np.array([299, 299])),
-        case("first 256 of 300, smoothed", 256, options=SMOOTHED, dtypes=WIDE),
-        case("first 256 of 300, soft", 256, t=soft, dtypes=WIDE),
-        case("first 1024 of 1100", 1024, wide, np.array([1024, 1099]), dtypes=WIDE),
-        case("first 256 of 300, the label there", 256, t=np.array([299, 5]), options=NONE),
-        case("all 300", 300, options=NONE),
+        case("first 128 of 300", 128, **NONE),
+        case("first 299 of 300", 299, targets=np.array([299, 299])),
+        case("first 256 of 300, smoothed", 256, **SMOOTHED, dtypes=WIDE),
+        case("first 256 of 300, soft", 256, targets=soft, dtypes=WIDE),
+        case("first 1024 of 1100", 1024, logits(2, 1100), np.array([1024, 1099]), dtypes=WIDE),
+        case(there, 256, targets=np.array([299, 5]), **NONE),
+        case("all 300", 300, **NONE),
     ]
