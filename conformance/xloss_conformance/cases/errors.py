@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..model import Array, Case
 from .arrays import NAN, ONE, P, S, W, X, Y, changed
+from .making import made
 
 LISTS = "a list, a Python number or an array of another kind is not taken for what it may mean"
 SHAPES = "a shape that does not fit must not be broadcast, reshaped or cut"
@@ -18,47 +20,29 @@ READ = "validate=True reads the values, wherever they are"
 
 def cases() -> list[Case]:
     """Return the family."""
-
-    def case(
-        label: str,
-        error: type[Exception],
-        names: str,
-        reason: str,
-        t: Array = Y,
-        options: dict[str, Any] | None = None,
-        **rest: Any,
-    ) -> Case:
-        given = {"x": X, "dtypes": ONE, "value_only": True, **rest}
-        return Case(
-            "errors",
-            label,
-            reason,
-            targets=t,
-            options=options or {},
-            error=error,
-            names=names,
-            **given,
-        )
+    case = partial(made, "errors", x=X, targets=Y, dtypes=ONE, value_only=True)
 
     def wrong(label: str, names: str, **instead: Any) -> Case:
-        return case(label, TypeError, names, LISTS, instead=instead, quick="bool" in label)
+        given = {"error": TypeError, "instead": instead, "quick": "bool" in label}
+        return case(label, LISTS, names=names, **given)
 
-    def shape(label: str, t: Array, names: str = "targets", **rest: Any) -> Case:
-        return case(label, ValueError, names, SHAPES, t, **rest)
+    def shape(label: str, targets: Array, names: str = "targets", **rest: Any) -> Case:
+        return case(label, SHAPES, targets=targets, names=names, error=ValueError, **rest)
 
     def option(
         label: str,
         name: str,
         value: Any,
-        error: type[Exception] = ValueError,
+        error: Any = ValueError,
         reason: str = OPTIONS,
         **rest: Any,
     ) -> Case:
-        options = {name: value, **rest.pop("options", {})}
-        return case(label, error, name, reason, options=options, **rest)
+        return case(label, reason, **{name: value}, error=error, names=name, **rest)
 
+    read = partial(case, reason=READ, validate=True)
     images = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
-    negative = changed(W, 1, -1.0)
+    negative, below = changed(W, 1, -1.0), changed(P, (3, 1), -0.5)
+    samples = {"sample_weight": changed(S, 2, -1.0), "names": "sample_weight"}
     return [
         wrong("logits a list", "logits", x=X.tolist()),
         wrong("logits of integers", "logits", x=np.zeros((6, 5), np.int64)),
@@ -84,9 +68,9 @@ def cases() -> list[Case]:
         option("softcap 0", "softcap", 0.0),
         option("softcap negative", "softcap", -30.0),
         option("ignore_index 1.5", "ignore_index", 1.5, TypeError),
-        option("ignore_index with soft targets", "ignore_index", 1, t=P),
-        option("normalizer with sum", "normalizer", 4.0, options={"reduction": "sum"}, quick=True),
-        option("normalizer with rows", "normalizer", 4.0, options={"reduction": "none"}),
+        option("ignore_index with soft targets", "ignore_index", 1, targets=P),
+        option("normalizer with sum", "normalizer", 4.0, reduction="sum", quick=True),
+        option("normalizer with rows", "normalizer", 4.0, reduction="none"),
         option("normalizer negative", "normalizer", -4.0),
         option("normalizer a vector", "normalizer", S),
         option("validate unknown", "validate", "always"),
@@ -101,30 +85,9 @@ def cases() -> list[Case]:
         option("where enlarging", "where", np.ones((2, 6), bool), reason=ENLARGED),
         option("where a column", "where", np.ones((6, 1), bool), reason=ENLARGED),
         option("where of integers", "where", np.ones(6, np.int64), TypeError, LISTS),
-        case("validate, -1", IndexError, "-1", READ, changed(Y, 4, -1), {"validate": True}),
-        case("validate, 5", IndexError, "5", READ, changed(Y, 4, 5), {"validate": True}),
-        case(
-            "validate, a weight negative",
-            ValueError,
-            "weight",
-            READ,
-            Y,
-            {"validate": True, "weight": negative},
-        ),
-        case(
-            "validate, a target negative",
-            ValueError,
-            "targets",
-            READ,
-            changed(P, (3, 1), -0.5),
-            {"validate": True},
-        ),
-        case(
-            "validate, a sample weight negative",
-            ValueError,
-            "sample_weight",
-            READ,
-            Y,
-            {"validate": True, "sample_weight": changed(S, 2, -1.0)},
-        ),
+        read("validate, -1", targets=changed(Y, 4, -1), error=IndexError, names="-1"),
+        read("validate, 5", targets=changed(Y, 4, 5), error=IndexError, names="5"),
+        read("validate, a weight negative", weight=negative, error=ValueError, names="weight"),
+        read("validate, a target negative", targets=below, error=ValueError, names="targets"),
+        read("validate, a sample weight negative", **samples, error=ValueError),
     ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from ..model import Array, Case
+from ..model import Case
 from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident, one_hot
+from .making import made
 
-NONE = {"reduction": "none"}
+NONE: dict[str, Any] = {"reduction": "none"}
 WEIGHTED = ("https://github.com/pytorch/pytorch/issues/107680",)
 SAMPLES = ("https://github.com/keras-team/keras/issues/19740",)
 SMOOTHED = ("https://github.com/NVIDIA/Megatron-LM/issues/737",)
@@ -22,6 +24,7 @@ def cases() -> list[Case]:
 
 
 def _options() -> list[Case]:
+    case = partial(made, "options", x=X, dtypes=ONE)
     found = []
     arrays = {"weight": W, "sample_weight": S, "where": KEEP}
     quick = {
@@ -39,41 +42,26 @@ def _options() -> list[Case]:
         if flags[3]:
             given["label_smoothing"] = 0.1
         for reduction, kind in product(("mean", "sum", "none"), ("index", "soft")):
-            options = {**given, "reduction": reduction}
             label = ", ".join([*used, reduction, kind])
             see: tuple[str, ...] = ()
             if reduction == "mean":
                 see = (*WEIGHTED * flags[0], *SAMPLES * flags[1])
-            found.append(
-                Case(
-                    "options",
-                    label,
-                    _reason(flags, reduction, kind),
-                    X,
-                    Y if kind == "index" else P,
-                    options=options,
-                    dtypes=ONE,
-                    quick=label in quick,
-                    see=(*see, *SMOOTHED * flags[3]),
-                )
+            one = case(
+                label,
+                _reason(flags, reduction, kind),
+                targets=Y if kind == "index" else P,
+                **given,
+                reduction=reduction,
+                quick=label in quick,
+                see=(*see, *SMOOTHED * flags[3]),
             )
+            found.append(one)
     whole = (
         "the denominator is what is given, the tokens of a whole batch say, and no sum of weights"
     )
-    for label, t in (("index", Y), ("soft", P)):
-        found.append(
-            Case(
-                "options",
-                f"normalizer, {label}",
-                whole,
-                X,
-                t,
-                dtypes=ONE,
-                quick=label == "index",
-                options={**arrays, "normalizer": 4.0},
-            )
-        )
-    return found
+    normalizer = partial(case, reason=whole, **arrays, normalizer=4.0)
+    found.append(normalizer("normalizer, index", targets=Y, quick=True))
+    return [*found, normalizer("normalizer, soft", targets=P)]
 
 
 def _reason(flags: tuple[bool, ...], reduction: str, kind: str) -> str:
@@ -91,96 +79,75 @@ def _reason(flags: tuple[bool, ...], reduction: str, kind: str) -> str:
 
 
 def _z_loss() -> list[Case]:
-    reason = "λ·W·lse² weighs as its row does, and stays out of smoothing"
-    see = ("https://github.com/allenai/OLMo-core/pull/702",)
-
-    def case(label: str, t: Array = Y, reason: str = reason, **rest: Any) -> Case:
-        options = {"z_loss": 0.5, **rest.pop("options", {})}
-        return Case(
-            "z-loss",
-            label,
-            reason,
-            **{"x": X, "targets": t, "dtypes": ONE, "see": see, "options": options, **rest},
-        )
-
-    all_weights = {"weight": W, "sample_weight": S}
-    ones = changed(np.ones(5), 3, 0.0)
+    case = partial(
+        made,
+        "z-loss",
+        reason="λ·W·lse² weighs as its row does, and stays out of smoothing",
+        x=X,
+        targets=Y,
+        z_loss=0.5,
+        dtypes=ONE,
+        see=("https://github.com/allenai/OLMo-core/pull/702",),
+    )
+    weighted = partial(case, weight=W, sample_weight=S)
+    light = changed(np.ones(5), 3, 0.0)
+    at_0 = X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024
+    sums = P * np.array([[0.5], [1], [2], [0], [1], [1]])
+    of_sums = "W is the sum of the row's targets: a row of 0 has no z-loss"
+    sure = {"x": confident(20), "targets": np.array([0])}
+    no_weight = "W is 0 with the label's weight: no z-loss"
+    ignored = np.where(KEEP, Y, -100)
     return [
         case("index", quick=True, dtypes=("float32", "float64", "bfloat16")),
-        case("soft", P, quick=True),
-        case("small", options={"z_loss": 1e-4}),
-        case("sum", options={"reduction": "sum"}),
-        case("weighted", options=all_weights, quick=True),
-        case("weighted, soft", P, options=all_weights),
-        case("weighted, soft, smoothed", P, options={**all_weights, "label_smoothing": 0.1}),
-        case("ignored", np.where(KEEP, Y, -100), "an ignored row has no z-loss"),
-        case("large lse", x=X + 1000, reason="lse² is of the logits as given, not shifted"),
-        case("negative lse", x=X - 20, reason="the gradient has the sign of lse"),
-        case(
-            "lse of 0",
-            x=X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024,
-            reason="m and log(1 + r) cancel in lse",
-        ),
-        case("confident", np.array([0]), x=confident(20), reason="the tail stays beside the term"),
-        case("masked", x=MASKED, reason="lse is of the possible classes"),
-        case(
-            "soft rows of other sums",
-            P * np.array([[0.5], [1], [2], [0], [1], [1]]),
-            "W is the sum of the row's targets: a row of 0 has no z-loss",
-        ),
-        case(
-            "class weight 0",
-            options={"weight": ones, **NONE},
-            reason="W is 0 with the label's weight: no z-loss",
-        ),
-        case("normalizer", options={"normalizer": 4.0}, reason="the term is divided as the rest"),
+        case("soft", targets=P, quick=True),
+        case("small", z_loss=1e-4),
+        case("sum", reduction="sum"),
+        weighted("weighted", quick=True),
+        weighted("weighted, soft", targets=P),
+        weighted("weighted, soft, smoothed", targets=P, label_smoothing=0.1),
+        case("ignored", reason="an ignored row has no z-loss", targets=ignored),
+        case("large lse", reason="lse² is of the logits as given, not shifted", x=X + 1000),
+        case("negative lse", reason="the gradient has the sign of lse", x=X - 20),
+        case("lse of 0", reason="m and log(1 + r) cancel in lse", x=at_0),
+        case("confident", reason="the tail stays beside the term", **sure),
+        case("masked", reason="lse is of the possible classes", x=MASKED),
+        case("soft rows of other sums", reason=of_sums, targets=sums),
+        case("class weight 0", reason=no_weight, weight=light, **NONE),
+        case("normalizer", reason="the term is divided as the rest", normalizer=4.0),
     ]
 
 
 def _softcap() -> list[Case]:
-    reason = "the loss is of c·tanh(x/c)"
-    see = ("https://github.com/apple/ml-cross-entropy/issues/48",)
+    case = partial(
+        made,
+        "softcap",
+        reason="the loss is of c·tanh(x/c)",
+        x=X * 8,
+        targets=Y,
+        softcap=30.0,
+        dtypes=ONE,
+        see=("https://github.com/apple/ml-cross-entropy/issues/48",),
+    )
     padded = ("https://github.com/unslothai/unsloth/pull/10616",)
-    spread = X * 8
+    masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
+    masked = partial(masked, see=padded)
     flat = "1 - tanh² is 0 from x/c = 10 on, where sech² still has every digit"
-
-    def case(label: str, x: Array, t: Array = Y, reason: str = reason, **rest: Any) -> Case:
-        options = {"softcap": 30.0, **rest.pop("options", {})}
-        return Case(
-            "softcap",
-            label,
-            reason,
-            **{"x": x, "targets": t, "dtypes": ONE, "see": see, "options": options, **rest},
-        )
-
+    far = "logits beyond the cap are not clipped: a slope is left"
     infinite = changed(changed(X, 1, [1, INF, 2, 0, 1]), 4, [INF, 1, -INF, 0, INF])
-    weighted = {"label_smoothing": 0.1, "weight": W}
+    back = "tanh(-inf) is -1: a masked class comes back as -c"
+    tail = {"x": confident(25), "targets": np.array([0])}
     return [
-        case("30", spread, quick=True, dtypes=("float32", "float64", "bfloat16")),
-        case("30, far", X * 40, reason="logits beyond the cap are not clipped: a slope is left"),
-        case("8", spread, options={"softcap": 8.0, **NONE}),
-        case("1", X * 4, options={"softcap": 1.0, **NONE}, reason=flat),
-        case("1, far", X * 8, options={"softcap": 1.0, **NONE}, reason=flat, quick=True),
-        case("tail", confident(25), np.array([0]), reason="the tail survives the cap"),
-        case("soft", spread, P),
-        case("smoothed and weighted", spread, options=weighted),
-        case("z-loss", spread, options={"z_loss": 0.5}, reason="lse is of the capped logits"),
-        case(
-            "masked",
-            np.where(MASKED == -INF, -INF, spread),
-            quick=True,
-            see=padded,
-            options={"softcap": 8.0},
-            reason="tanh(-inf) is -1: a masked class comes back as -c",
-        ),
-        case(
-            "masked, soft, smoothed",
-            np.where(MASKED == -INF, -INF, spread),
-            P_MASKED,
-            see=padded,
-            options={"label_smoothing": 0.1},
-            reason="tanh(-inf) is -1",
-        ),
-        case("one-hot, masked", MASKED, one_hot(Y, 5), see=padded, reason="tanh(-inf) is -1"),
-        case("+inf", infinite, options=NONE, reason="a cap makes +inf c, with slope 0"),
+        case("30", quick=True, dtypes=("float32", "float64", "bfloat16")),
+        case("30, far", reason=far, x=X * 40),
+        case("8", softcap=8.0, **NONE),
+        case("1", reason=flat, x=X * 4, softcap=1.0, **NONE),
+        case("1, far", reason=flat, softcap=1.0, **NONE, quick=True),
+        case("tail", reason="the tail survives the cap", **tail),
+        case("soft", targets=P),
+        case("smoothed and weighted", label_smoothing=0.1, weight=W),
+        case("z-loss", reason="lse is of the capped logits", z_loss=0.5),
+        masked("masked", reason=back, softcap=8.0, quick=True),
+        masked("masked, soft, smoothed", targets=P_MASKED, label_smoothing=0.1),
+        masked("one-hot, masked", x=MASKED, targets=one_hot(Y, 5)),
+        case("+inf", reason="a cap makes +inf c, with slope 0", x=infinite, **NONE),
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from ..model import Array, Case
+from ..model import Case
 from .arrays import INF, ONE
+from .making import made
 
 ROWS = 70_001  # more than float16 can count, and float16 and bfloat16 can sum
 CLASSES = 128_256
@@ -19,86 +20,70 @@ def cases() -> list[Case]:
 
 
 def _sixteen_bits() -> list[Case]:
-    reason = "a sum in 16 bits stops at 256 or 2048 and overflows at 65504; so does a count"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/85791",
-        "https://github.com/pytorch/executorch/pull/20090",
-    )
     # Seven rows, again and again: logits that every dtype holds.
     x = np.array(
         [[0, 1, 2], [3, -1, 0.5], [-2, -2, 4], [8, 0, 1], [1, 1, 1], [0, -8, 0], [6, 5, 4]]
     )
     y = np.array([0, 1, 2, 1, 0, 0, 2])
     x, y = np.resize(x, (ROWS, 3)), np.resize(y, ROWS)
-    small = "float16", "bfloat16", "float32"
-
-    def case(label: str, **rest: Any) -> Case:
-        return Case(
-            "sixteen bits",
-            label,
-            reason,
-            **{"x": x, "targets": y, "dtypes": small, "see": see, **rest},
-        )
-
-    few = np.resize(y, 6)
+    case = partial(
+        made,
+        "sixteen bits",
+        reason="a sum in 16 bits stops at 256 or 2048 and overflows at 65504; so does a count",
+        x=x,
+        targets=y,
+        dtypes=("float16", "bfloat16", "float32"),
+        see=(
+            "https://github.com/pytorch/pytorch/issues/85791",
+            "https://github.com/pytorch/executorch/pull/20090",
+        ),
+    )
+    few = partial(case, x=x[:6] / 3, targets=np.resize(y, 6), reduction="none")
     return [
         case("mean", quick=True),
-        case("sum", options={"reduction": "sum"}),
+        case("sum", reduction="sum"),
         case("mean, ignored", targets=np.where(np.arange(ROWS) % 3 == 0, -100, y)),
-        case("mean, weighted", options={"sample_weight": np.resize([0.5, 1, 2, 4], ROWS)}),
-        case("rows", x=x[:6] / 3, targets=few, options={"reduction": "none"}),
-        case(
-            "upstream",
-            x=x[:6] / 3,
-            targets=few,
-            options={"reduction": "none"},
-            upstream=np.array([1, -2, 0.25, 0, 3, 1024]),
-        ),
+        case("mean, weighted", sample_weight=np.resize([0.5, 1, 2, 4], ROWS)),
+        few("rows"),
+        few("upstream", upstream=np.array([1, -2, 0.25, 0, 3, 1024])),
     ]
 
 
 def _vocabulary() -> list[Case]:
-    reason = "a vocabulary takes more than one block: the pieces of a row are merged"
-    see = ("https://github.com/unslothai/unsloth/issues/91",)
     x = np.resize([-1, -8, -3, -5.5, -2, -30], (2, CLASSES))
     x[1] = np.roll(x[1], 1)
     x[0, 100_000] = 14.0
     x[1, :256] = -INF
     y = np.array([100_000, CLASSES - 1])
-
-    def case(label: str, x: Array, t: Array, **rest: Any) -> Case:
-        return Case("vocabulary", label, reason, x, t, see=see, **rest)
-
+    case = partial(
+        made,
+        "vocabulary",
+        reason="a vocabulary takes more than one block: the pieces of a row are merged",
+        see=("https://github.com/unslothai/unsloth/issues/91",),
+    )
     return [
-        case("128,256 classes", x, y, quick=True, dtypes=("float32", "bfloat16")),
-        case("smoothed", x[:1], np.array([5]), options={"label_smoothing": 0.1}, dtypes=ONE),
+        case("128,256 classes", x=x, targets=y, quick=True, dtypes=("float32", "bfloat16")),
+        case("smoothed", x=x[:1], targets=np.array([5]), label_smoothing=0.1, dtypes=ONE),
     ]
 
 
 def _size() -> list[Case]:
-    reason = "beyond 2^31 elements a 32-bit index wraps, and reads or counts another row"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/111484",
-        "https://github.com/PaddlePaddle/Paddle/pull/30590",
-    )
     # A tile whose size divides no power of 2: an index that wraps meets another element.
     rng = np.random.default_rng(31)
     x = np.round(rng.standard_normal((7, 293)) * 8) / 2
-    y = rng.integers(0, 293, 7)
-    times = 2**31 // x.size + 1
-    return [
-        Case(
-            "size",
-            f"2^31 elements, {how}",
-            reason,
-            x,
-            y,
-            options={"reduction": how},
-            see=see,
-            value_only=True,
-            on_demand=True,
-            tile=times,
-            dtypes=("float16", "float32"),
-        )
-        for how in ("mean", "sum")
-    ]
+    case = partial(
+        made,
+        "size",
+        reason="beyond 2^31 elements a 32-bit index wraps, and reads or counts another row",
+        x=x,
+        targets=rng.integers(0, 293, 7),
+        see=(
+            "https://github.com/pytorch/pytorch/issues/111484",
+            "https://github.com/PaddlePaddle/Paddle/pull/30590",
+        ),
+        value_only=True,
+        on_demand=True,
+        tile=2**31 // x.size + 1,
+        dtypes=("float16", "float32"),
+    )
+    return [case(f"2^31 elements, {how}", reduction=how) for how in ("mean", "sum")]
