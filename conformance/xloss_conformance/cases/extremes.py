@@ -51,7 +51,7 @@ def _infinities() -> list[Case]:
         "https://github.com/jax-ml/jax/issues/21495",
     )
 
-    def mean(label: str, values: Any, target: int | Array, **rest: Any) -> Case:
+    def mean(label: str, values: Any, target: int | Array, /, **rest: Any) -> Case:
         base = Y if isinstance(target, int) else one_hot(Y, 5)
         given = {"reason": limit, "see": see, **rest}
         x, targets = changed(X, 2, values), changed(base, 2, target)

@@ -116,10 +116,9 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
         targets=np.array([0, 156, 2, 255, 4, 0], np.uint8),
         see=(f"{TORCH}/89369",),
     )
-    see = f"{TORCH}/70348", f"{TORCH}/116349"
+    see: tuple[str, ...] = (f"{TORCH}/70348", f"{TORCH}/116349")
     yield case("all ignored", NOTHING, targets=np.full(6, -100), see=see)
-    reason = "0/0 is NaN, and a maximum over nothing raises"
-    see = (f"{TORCH}/51910",)
+    reason, see = "0/0 is NaN, and a maximum over nothing raises", (f"{TORCH}/51910",)
     yield case("empty", reason, x=x[:0], targets=LABELS[:0], dtypes=ONE, see=see)
     alone = np.array([0, 0, -100, 0, 0, 0])
     yield one("one class", "nothing else to spread to", x=x[:, :1], targets=alone)

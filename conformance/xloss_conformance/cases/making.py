@@ -10,11 +10,14 @@ from ..model import Case
 _FIELDS = {field.name for field in fields(Case)}
 
 
-def made(family: str, label: str, reason: str, **given: Any) -> Case:
+def made(family: str, label: str, /, *reason: str, **given: Any) -> Case:
     """Return a case; a keyword that is none of its fields is an option of the loss.
 
+    The reason stands behind the label, or is the keyword `reason` where several cases have one.
     `functools.partial` of it holds what some cases have in common, and each may say otherwise.
     """
     own = {name: value for name, value in given.items() if name in _FIELDS}
     options = {name: value for name, value in given.items() if name not in _FIELDS}
-    return Case(family, label, reason, options=options, **own)
+    if reason:
+        (own["reason"],) = reason
+    return Case(family, label, options=options, **own)
