@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -47,25 +48,10 @@ def mean_over_elements() -> Callable[..., Any]:
     """The mean over all elements, those that are left out and those of weight 2 alike."""
     right = o.binary(o.from_logits)
 
-    def loss(
-        x: Array,
-        targets: Array,
-        /,
-        *,
-        sample_weight: Any = None,
-        where: Any = None,
-        reduction: str = "mean",
-        cotangent: Any = 1.0,
-    ) -> Any:
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
         mean = reduction == "mean"
-        value, grads = right(
-            x,
-            targets,
-            sample_weight=sample_weight,
-            where=where,
-            reduction="sum" if mean else reduction,
-            cotangent=cotangent,
-        )
+        value, grads = right(x, targets, reduction="sum" if mean else reduction, **options)
         count = x.dtype.type(max(x.size, 1) if mean else 1)
         return value / count, grads / count
 
@@ -76,22 +62,15 @@ def pos_weight(change: Callable[[Terms, Terms], Terms]) -> Callable[..., Any]:
     """Return the loss with what is made of its right and of its plain terms, without pos_weight."""
     right = o.binary(o.from_logits)
 
-    def loss(
-        x: Array,
-        targets: Array,
-        /,
-        *,
-        pos_weight: Array | None = None,
-        reduction: str = "mean",
-        cotangent: Any = 1.0,
-    ) -> Any:
-        options = {"reduction": reduction, "cotangent": cotangent}
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, pos_weight: Any = None, **options: Any) -> Any:
         plain = right(x, targets, **options)
         if pos_weight is None:
             return plain
         weighted = right(x, targets, pos_weight=pos_weight, **options)
-        every = right(x, targets, sample_weight=pos_weight, **options)
-        return change(weighted, plain if change is no_gradient else every)
+        if change is no_gradient:
+            return change(weighted, plain)
+        return change(weighted, right(x, targets, **{**options, "sample_weight": pos_weight}))
 
     return loss
 
@@ -133,19 +112,11 @@ def clips(change: Callable[[Array, Array, float], Terms]) -> Callable[..., Any]:
     """Return the loss of probabilities with another way to clip."""
     right = o.binary(o.from_probabilities)
 
-    def loss(
-        x: Array,
-        targets: Array,
-        /,
-        *,
-        eps: float | None = None,
-        reduction: str = "mean",
-        cotangent: Any = 1.0,
-    ) -> Any:
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, eps: float | None = None, **options: Any) -> Any:
         if eps is None or not 0 <= eps < 0.5:
-            return right(x, targets, eps=eps, reduction=reduction, cotangent=cotangent)
-        own = o.binary(lambda p, t: change(p, t, eps))
-        return own(x, targets, reduction=reduction, cotangent=cotangent)
+            return right(x, targets, eps=eps, **options)
+        return o.binary(lambda p, t: change(p, t, eps))(x, targets, **options)
 
     return loss
 
@@ -189,23 +160,16 @@ def alpha(weight: Callable[[Array, float], Any]) -> Callable[..., Any]:
     """Return the sigmoid focal loss with another weight of alpha."""
     right = o.binary(o.sigmoid_focal)
 
-    def loss(
-        x: Array,
-        targets: Array,
-        /,
-        *,
-        alpha: float | None = None,
-        reduction: str = "mean",
-        cotangent: Any = 1.0,
-    ) -> Any:
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, alpha: float | None = None, **options: Any) -> Any:
         if alpha is None or not 0 <= alpha <= 1:
-            return right(x, targets, alpha=alpha, reduction=reduction, cotangent=cotangent)
+            return right(x, targets, alpha=alpha, **options)
 
         def terms(x: Array, t: Array) -> Terms:
             losses, grads = o.sigmoid_focal(x, t)
             return times(weight(t, alpha), losses), times(weight(t, alpha), grads)
 
-        return o.binary(terms)(x, targets, reduction=reduction, cotangent=cotangent)
+        return o.binary(terms)(x, targets, **options)
 
     return loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -89,28 +90,11 @@ def mean_over_rows(terms: ByClass, **options: Any) -> Callable[..., Any]:
     """The mean over the rows that are there, whatever they weigh."""
     right = o.classes(terms, **options)
 
-    def loss(
-        x: Array,
-        targets: Array,
-        /,
-        *,
-        weight: Array | None = None,
-        sample_weight: Any = None,
-        where: Any = None,
-        reduction: str = "mean",
-        cotangent: Any = 1.0,
-    ) -> Any:
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
         mean = reduction == "mean"
-        value, grads = right(
-            x,
-            targets,
-            weight=weight,
-            sample_weight=sample_weight,
-            where=where,
-            reduction="sum" if mean else reduction,
-            cotangent=cotangent,
-        )
-        keep = np.broadcast_to(True if where is None else where, x.shape[:-1])
+        value, grads = right(x, targets, reduction="sum" if mean else reduction, **options)
+        keep = np.broadcast_to(options.get("where", True), x.shape[:-1])
         count = x.dtype.type(max(int(keep.sum()), 1) if mean else 1)
         return value / count, grads / count
 

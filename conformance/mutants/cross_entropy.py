@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import Mutant
 from . import calls_wrong as ca
+from . import extremes_wrong as e
 from . import labels_wrong as la
 from . import numpy_wrong as n
 from . import softmax_wrong as so
@@ -102,51 +103,26 @@ NUMPY = [
     Mutant("smoothing clipped into [0, 1]", ca.SmoothingClipped, "errors", "raises"),
     Mutant("normalizer of a sum dropped", ca.NormalizerDroppedOfASum, "errors", "raises"),
     Mutant("a short weight filled up", ca.WeightFilledUp, "errors", "raises"),
+    Mutant("mean in float32", e.SumsInFloat32, "range", "value"),
+    Mutant("1e-8 in the mean's divisor", e.EpsilonInTheDivisor, "range", "value"),
+    Mutant("compensated past infinity", e.CompensatedPastInfinity, "range", "value"),
 ]
+
+
+def autograd(mistake: str, make: type[t.CrossEntropy], family: str, rule: str) -> Mutant:
+    return Mutant(f"autograd: {mistake}", make, family, rule, "torch")
+
+
+SOFT, TO_TARGETS = "soft gradient", "targets gradient"
 TORCH = [
-    Mutant("autograd: detached", t.Detached, "upstream", "gradient", "torch"),
-    Mutant("autograd: upstream ignored", t.UpstreamIgnored, "upstream", "gradient", "torch"),
-    Mutant(
-        "autograd: upstream of the first row",
-        t.UpstreamOfTheFirstRow,
-        "upstream",
-        "gradient",
-        "torch",
-    ),
-    Mutant(
-        "autograd: the mean's denominator detached",
-        t.DenominatorDetached,
-        "soft gradient",
-        "targets gradient",
-        "torch",
-    ),
-    Mutant("autograd: maximum of one tied", t.MaximumOfOneTied, "ties", "gradient", "torch"),
-    Mutant(
-        "autograd: soft targets detached",
-        t.TargetsDetached,
-        "soft gradient",
-        "targets gradient",
-        "torch",
-    ),
-    Mutant(
-        "autograd: targets' gradient without weight",
-        t.TargetsWithoutClassWeights,
-        "soft gradient",
-        "targets gradient",
-        "torch",
-    ),
-    Mutant(
-        "autograd: NaN to a masked target",
-        t.MaskedTargetNaN,
-        "soft gradient",
-        "targets gradient",
-        "torch",
-    ),
-    Mutant(
-        "autograd: where after the logarithm",
-        t.WhereAfterTheLogarithm,
-        "absent",
-        "nothing",
-        "torch",
-    ),
+    autograd("detached", t.Detached, "upstream", "gradient"),
+    autograd("upstream ignored", t.UpstreamIgnored, "upstream", "gradient"),
+    autograd("upstream of the first row", t.UpstreamOfTheFirstRow, "upstream", "gradient"),
+    autograd("the mean's denominator detached", t.DenominatorDetached, SOFT, TO_TARGETS),
+    autograd("maximum of one tied", t.MaximumOfOneTied, "ties", "gradient"),
+    autograd("soft targets detached", t.TargetsDetached, SOFT, TO_TARGETS),
+    autograd("targets' gradient without weight", t.TargetsWithoutClassWeights, SOFT, TO_TARGETS),
+    autograd("NaN to a masked target", t.MaskedTargetNaN, SOFT, TO_TARGETS),
+    autograd("where after the logarithm", t.WhereAfterTheLogarithm, "absent", "nothing"),
+    autograd("rows without targets left out", e.RowsWithoutTargetsLeftOut, SOFT, TO_TARGETS),
 ]

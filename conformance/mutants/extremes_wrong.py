@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from . import Mutant, numpy_right, others, torch_right
+from . import numpy_right, others, torch_right
 from .numpy_right import Array, times
 
 
@@ -76,38 +76,3 @@ def reciprocal_first(p: Array, t: Array, gamma: float) -> others.Terms:
 def slope_of_no_logarithm(p: Array, t: Array, gamma: float) -> others.Terms:
     """-t/p where p is negative and the loss NaN."""
     return others.logarithm(p, t, gamma)[0], np.where(t == 0, 0.0, -t / p)
-
-
-EXTREMES = [
-    Mutant("mean in float32", SumsInFloat32, "range", "value"),
-    Mutant("1e-8 in the mean's divisor", EpsilonInTheDivisor, "range", "value"),
-    Mutant("compensated past infinity", CompensatedPastInfinity, "range", "value"),
-    Mutant(
-        "autograd: rows without targets left out",
-        RowsWithoutTargetsLeftOut,
-        "soft gradient",
-        "targets gradient",
-        "torch",
-    ),
-    Mutant(
-        "sigmoid focal: γ times the loss overflows",
-        lambda: others.binary(loss_times_gamma),
-        "sigmoid focal",
-        "gradient",
-        loss="sigmoid_focal_loss",
-    ),
-    Mutant(
-        "log loss: t·(1/p)",
-        lambda: others.classes(reciprocal_first),
-        "log loss",
-        "gradient",
-        loss="log_loss",
-    ),
-    Mutant(
-        "log loss: a slope where there is no logarithm",
-        lambda: others.classes(slope_of_no_logarithm),
-        "log loss",
-        "gradient",
-        loss="log_loss",
-    ),
-]

@@ -11,10 +11,10 @@ from xloss_conformance.top_k import TOP_K
 from . import Mutant, numpy_right, torch_right
 from . import binary_wrong as b
 from . import classes_wrong as c
+from . import extremes_wrong as e
 from . import linear_wrong as li
 from . import others as o
 from .cross_entropy import NUMPY, TORCH
-from .extremes_wrong import EXTREMES
 from .tokens_wrong import RIGHT as RIGHT_TOKENS
 from .tokens_wrong import TOKENS
 from .top_k_wrong import TOP_K_MISTAKES, top_k
@@ -24,70 +24,6 @@ Make = Callable[[], Callable[..., Any]]
 BINARY = "binary_cross_entropy_with_logits"
 PROBABILITIES = "binary_cross_entropy"
 LINEAR = "linear_cross_entropy"
-OTHERS = [
-    Mutant(
-        "log(sigmoid)", lambda: o.binary(b.log_of_sigmoid), "binary logits", "value", loss=BINARY
-    ),
-    Mutant("p - t", lambda: o.binary(b.p_minus_t), "binary logits", "gradient", loss=BINARY),
-    Mutant(
-        "logarithms clamped at -100",
-        lambda: o.binary(b.clamped_at_100),
-        "binary probabilities",
-        "value",
-        loss=PROBABILITIES,
-    ),
-    Mutant(
-        "focal: NaN at p = 1",
-        lambda: o.classes(c.nan_at_one, gamma=2.0),
-        "focal",
-        "gradient",
-        loss="focal_loss",
-    ),
-    Mutant(
-        "focal: 1 - p",
-        lambda: o.classes(c.one_minus_p, gamma=2.0),
-        "focal",
-        "value",
-        loss="focal_loss",
-    ),
-    Mutant(
-        "nll: every entry read", lambda: o.classes(c.every_entry), "nll", "value", loss="nll_loss"
-    ),
-    Mutant(
-        "log loss: clipped at 1e-7",
-        lambda: o.classes(c.clipped_at_1e7),
-        "log loss",
-        "value",
-        loss="log_loss",
-    ),
-    Mutant(
-        "sigmoid focal: 1 - p",
-        lambda: o.binary(b.sigmoid_focal_of_p),
-        "sigmoid focal",
-        "value",
-        loss="sigmoid_focal_loss",
-    ),
-    Mutant(
-        "entropy: 0·log 0", lambda: o.entropy(c.every_class), "entropy", "value", loss="entropy"
-    ),
-    Mutant(
-        "kl: t·log t at 0", lambda: o.divergences(c.zero_log_zero), "kl", "value", loss="kl_div"
-    ),
-    Mutant(
-        "linear: 0·NaN in the sum over rows",
-        lambda: o.linear(select=False),
-        "linear",
-        "gradient",
-        loss=LINEAR,
-    ),
-    Mutant(
-        "linear: products summed in bfloat16",
-        lambda: o.linear(li.sixteen_bits),
-        "linear",
-        "value",
-        loss=LINEAR,
-    ),
-]
 
 
 def binary_logits(mistake: str, make: Make, rule: str = "value") -> Mutant:
@@ -104,27 +40,41 @@ def sigmoid_focal(mistake: str, make: Make, rule: str = "value") -> Mutant:
     )
 
 
-def of_classes(
-    family: str, loss: str, mistake: str, terms: o.ByClass, rule: str = "value", gamma: float = 0.0
-) -> Mutant:
-    make = partial(o.classes, terms, gamma=gamma)
-    return Mutant(f"{family}: {mistake}", make, family, rule, loss=loss)
+def of_classes(family: str, mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
+    loss = {"nll": "nll_loss", "log loss": "log_loss"}[family]
+    return Mutant(f"{family}: {mistake}", partial(o.classes, terms), family, rule, loss=loss)
+
+
+def focal(mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
+    make = partial(o.classes, terms, gamma=2.0)
+    return Mutant(f"focal: {mistake}", make, "focal", rule, loss="focal_loss")
 
 
 def kl(mistake: str, make: Make, rule: str = "value") -> Mutant:
     return Mutant(f"kl: {mistake}", make, "kl", rule, loss="kl_div")
 
 
-def entropy(mistake: str, terms: Callable[[Any], Any], rule: str = "value") -> Mutant:
-    return Mutant(f"entropy: {mistake}", partial(o.entropy, terms), "entropy", rule, loss="entropy")
+def entropy(mistake: str, make: Make, rule: str = "value") -> Mutant:
+    return Mutant(f"entropy: {mistake}", make, "entropy", rule, loss="entropy")
 
 
-def linear(mistake: str, change: Any, rule: str = "gradient", dtype: str = "float32") -> Mutant:
-    make = partial(li.changed, change)
+def linear(mistake: str, make: Make, rule: str = "gradient", dtype: str = "float32") -> Mutant:
     return Mutant(f"linear: {mistake}", make, "linear", rule, loss=LINEAR, dtype=dtype)
 
 
 BY_LOSS = [
+    binary_logits("log(sigmoid)", lambda: o.binary(b.log_of_sigmoid)),
+    binary_logits("p - t", lambda: o.binary(b.p_minus_t), "gradient"),
+    binary_probs("logarithms clamped at -100", lambda: o.binary(b.clamped_at_100)),
+    focal("NaN at p = 1", c.nan_at_one, "gradient"),
+    focal("1 - p", c.one_minus_p),
+    of_classes("nll", "every entry read", c.every_entry),
+    of_classes("log loss", "clipped at 1e-7", c.clipped_at_1e7),
+    sigmoid_focal("1 - p", lambda: o.binary(b.sigmoid_focal_of_p)),
+    entropy("0·log 0", lambda: o.entropy(c.every_class)),
+    kl("t·log t at 0", lambda: o.divergences(c.zero_log_zero)),
+    linear("0·NaN in the sum over rows", lambda: o.linear(select=False)),
+    linear("products summed in bfloat16", lambda: o.linear(li.sixteen_bits), "value"),
     binary_logits("max(x, 0) - x·t of infinities", lambda: o.binary(b.linear_form)),
     binary_logits("log(p + 1e-7)", lambda: o.binary(b.log_of_p_plus_epsilon)),
     binary_logits("logits clipped at 50", lambda: o.binary(b.logits_clipped)),
@@ -142,24 +92,25 @@ BY_LOSS = [
     sigmoid_focal("1 - exp(-ce)", lambda: o.binary(b.focal_of_exp)),
     sigmoid_focal("alpha of the negatives", lambda: b.alpha(b.of_negatives)),
     sigmoid_focal("alpha of the positives alone", lambda: b.alpha(b.of_positives_alone)),
-    of_classes(
-        "focal", "focal_loss", "the factor detached", c.focal_factor_detached, "gradient", 2.0
-    ),
-    of_classes("focal", "focal_loss", "the weight inside p", c.weight_inside_p, gamma=2.0),
-    of_classes("focal", "focal_loss", "weighted twice", c.weighted_twice, gamma=2.0),
-    of_classes("nll", "nll_loss", "normalised again", c.normalised_again),
-    of_classes("nll", "nll_loss", "p - t", c.slope_to_logits(o.label_alone, log=True), "gradient"),
+    focal("the factor detached", c.focal_factor_detached, "gradient"),
+    focal("the weight inside p", c.weight_inside_p),
+    focal("weighted twice", c.weighted_twice),
+    of_classes("nll", "normalised again", c.normalised_again),
+    of_classes("nll", "p - t", c.slope_to_logits(o.label_alone, log=True), "gradient"),
     Mutant(
         "nll: mean over the rows",
-        lambda: c.mean_over_rows(o.label_alone),
+        partial(c.mean_over_rows, o.label_alone),
         "nll",
         "value",
         loss="nll_loss",
     ),
-    of_classes("log loss", "log_loss", "rows divided by their sum", c.divided_by_sum),
-    of_classes("log loss", "log_loss", "log(p + 1e-7)", c.log_plus_epsilon),
+    of_classes("log loss", "rows divided by their sum", c.divided_by_sum),
+    of_classes("log loss", "log(p + 1e-7)", c.log_plus_epsilon),
+    of_classes("log loss", "p - t", c.slope_to_logits(o.logarithm, log=False), "gradient"),
+    sigmoid_focal("γ times the loss overflows", lambda: o.binary(e.loss_times_gamma), "gradient"),
+    of_classes("log loss", "t·(1/p)", e.reciprocal_first, "gradient"),
     of_classes(
-        "log loss", "log_loss", "p - t", c.slope_to_logits(o.logarithm, log=False), "gradient"
+        "log loss", "a slope where there is no logarithm", e.slope_of_no_logarithm, "gradient"
     ),
     kl("mean over the elements", c.mean_over_elements),
     kl("the targets' entropy left out", lambda: o.divergences(c.without_entropy)),
@@ -167,17 +118,23 @@ BY_LOSS = [
     kl("0·(-inf) of a masked class", lambda: o.divergences(c.masked_read)),
     kl("log_target: 0·(-inf)", lambda: o.divergences(logs=c.zero_times_minus_infinity)),
     kl("log_target: logged again", lambda: o.divergences(logs=c.logged_again)),
-    entropy("lse - Σ p·x", c.lse_minus_mean),
-    entropy("log(p + 1e-9)", c.log_of_p_plus_epsilon),
-    entropy("in bits", c.in_bits),
-    entropy("the gradient p·nll", c.slope_without_entropy, "gradient"),
-    linear("the bias not added", li.without_bias, "value"),
-    linear("the last block's gradient", li.last_block),
-    linear("the mean's denominator not in the gradient", li.without_denominator),
-    linear("upstream to the features alone", li.upstream_of_features_alone),
-    linear("the weight's gradient summed in 16 bits", li.sixteen_bit_sum, dtype="float16"),
+    entropy("lse - Σ p·x", lambda: o.entropy(c.lse_minus_mean)),
+    entropy("log(p + 1e-9)", lambda: o.entropy(c.log_of_p_plus_epsilon)),
+    entropy("in bits", lambda: o.entropy(c.in_bits)),
+    entropy("the gradient p·nll", lambda: o.entropy(c.slope_without_entropy), "gradient"),
+    linear("the bias not added", lambda: li.changed(li.without_bias), "value"),
+    linear("the last block's gradient", lambda: li.changed(li.last_block)),
+    linear(
+        "the mean's denominator not in the gradient", lambda: li.changed(li.without_denominator)
+    ),
+    linear("upstream to the features alone", lambda: li.changed(li.upstream_of_features_alone)),
+    linear(
+        "the weight's gradient summed in 16 bits",
+        lambda: li.changed(li.sixteen_bit_sum),
+        dtype="float16",
+    ),
 ]
-MISTAKES = [*NUMPY, *TORCH, *OTHERS, *BY_LOSS, *TOP_K_MISTAKES, *EXTREMES, *TOKENS]
+MISTAKES = [*NUMPY, *TORCH, *BY_LOSS, *TOP_K_MISTAKES, *TOKENS]
 
 # (library of the arrays, loss) -> what makes a right one.
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {

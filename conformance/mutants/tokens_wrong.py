@@ -57,19 +57,10 @@ def stats(
     softcap: float | None = None,
     validate: Any = "auto",
 ) -> Stats:
+    given = dict(locals())
+    options = {k: given[k] for k in set(given) - {"logits", "targets", "rank", "change"}}
     if not isinstance(rank, bool):
         raise TypeError("rank: expected a bool")
-    options: dict[str, Any] = {
-        "axis": axis,
-        "weight": weight,
-        "sample_weight": sample_weight,
-        "where": where,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "z_loss": z_loss,
-        "softcap": softcap,
-        "validate": validate,
-    }
     loss, _ = CrossEntropy()(logits, targets, reduction="none", **options)
     loss = np.asarray(loss)
     x = np.moveaxis(logits, axis, -1).astype(np.longdouble)
