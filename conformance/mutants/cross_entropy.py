@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from . import Mutant
 from . import calls_wrong as ca
 from . import extremes_wrong as e
@@ -109,7 +112,7 @@ NUMPY = [
 ]
 
 
-def autograd(mistake: str, make: type[t.CrossEntropy], family: str, rule: str) -> Mutant:
+def autograd(mistake: str, make: Callable[[], Any], family: str, rule: str) -> Mutant:
     return Mutant(f"autograd: {mistake}", make, family, rule, "torch")
 
 
