@@ -20,6 +20,7 @@ import numpy as np
 
 import xloss
 
+from .model import Missing as Missing
 from .report.record import machine, plain, versions
 from .timing import (
     Call,
@@ -47,10 +48,6 @@ QUICK_PEERS = ("torch", "optax")
 # What pip installs, where its name is not the one that is imported.
 PACKAGES = {"sklearn": "scikit-learn", "torch": '"xloss[torch]"', "jax": '"xloss[jax]"'}
 COMPILED = "cpu"  # the engine that is told from the generic one
-
-
-class Missing(Exception):
-    """What was asked for is not here; the message says what installs it, or what there is."""
 
 
 def bench(

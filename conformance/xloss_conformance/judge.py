@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from .model import (
     CLASS,
     FLUSHED,
     PACKED,
+    PARTS,
     Array,
+    Budget,
     Case,
     Differs,
     Exact,
@@ -102,52 +105,56 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
         yield Finding("raises", "a label out of range, and a result")
         return
     allowed = budget(case, arguments, expected, traits)
-    loss_dtype = accumulated(traits.dtype)
-    flush = 0.0
-    if traits.flushes:
-        classes = 1 if case.loss in BINARY else case.classes
-        flush = classes * FLUSHED.get(traits.dtype, 2.0**-126)
-    if outcome.value is None:
+    value, *gradients = parts(outcome, expected, allowed, traits)
+    flush = flushed(case, traits)
+    if value.got is None:
         yield Finding("runs", "no value")
     else:
-        dtype = outcome.value_dtype or loss_dtype
-        if traits.strict and dtype != loss_dtype:
-            yield Finding("dtype", f"the value is {dtype}, not {loss_dtype}")
-        elif not traits.strict and _narrower(dtype, loss_dtype):
-            yield Finding("dtype", f"the value is {dtype}, narrower than {loss_dtype}")
-        verdict.value_ulp, verdict.value_share, found = _numbers(
-            "value",
-            outcome.value,
-            expected.value,
-            loss_dtype,
-            np.asarray(allowed.value),
-            allowed.value_scale,
-            flush,
-        )
+        dtype = outcome.value_dtype or value.dtype
+        if traits.strict and dtype != value.dtype:
+            yield Finding("dtype", f"the value is {dtype}, not {value.dtype}")
+        elif not traits.strict and _narrower(dtype, value.dtype):
+            yield Finding("dtype", f"the value is {dtype}, narrower than {value.dtype}")
+        verdict.value_ulp, verdict.value_share, found = _numbers(value, flush)
         yield from found
     if case.value_only:
         return
-    pairs = [
-        ("gradient", outcome.grad, expected.grad, allowed.grad, allowed.grad_scale),
-        (
-            "targets gradient",
-            outcome.grad_targets,
-            expected.grad_targets,
-            np.asarray(allowed.targets),
-            allowed.targets_scale,
-        ),
-    ]
-    for rule, got, want, ulp, scale in pairs:
-        if got is None or want is None:
+    for part in gradients:
+        if part.got is None or part.want is None:
             continue
-        if rule == "gradient" and outcome.grad_dtype not in ("", traits.dtype):
+        if part.name == "gradient" and outcome.grad_dtype not in ("", traits.dtype):
             yield Finding("dtype", f"the gradient is {outcome.grad_dtype}, not {traits.dtype}")
-        worst, share, found = _numbers(rule, got, want, traits.dtype, ulp, scale, flush)
+        worst, share, found = _numbers(part, flush)
         verdict.grad_ulp = max(worst or 0.0, verdict.grad_ulp or 0.0)
         verdict.grad_share = max(share or 0.0, verdict.grad_share or 0.0)
         yield from found
-        if got.shape == want.hi.shape:
-            yield from _leaks(case, rule, got, expected)
+        if part.got.shape == part.want.hi.shape:
+            yield from _leaks(case, part.name, part.got, expected)
+
+
+class Part(NamedTuple):
+    """A part of an answer, what it should be, and its error budget."""
+
+    name: str
+    got: Array | None
+    want: Exact | None
+    dtype: str
+    ulp: Array
+    scale: Array
+
+
+def parts(outcome: Outcome, expected: Expected, allowed: Budget, traits: Traits) -> list[Part]:
+    """Return the value, the gradient and the gradient to targets."""
+    got = outcome.value, outcome.grad, outcome.grad_targets
+    dtypes = accumulated(traits.dtype), traits.dtype, traits.dtype
+    ulps, scales = map(np.asarray, allowed[::2]), allowed[1::2]
+    return list(map(Part, PARTS, got, expected[:3], dtypes, ulps, scales))
+
+
+def flushed(case: Case, traits: Traits) -> float:
+    """Return how far off a number may be where the library takes subnormals for 0."""
+    classes = 1 if case.loss in BINARY else case.classes
+    return classes * FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
 
 
 def _narrower(dtype: str, than: str) -> bool:
@@ -155,10 +162,11 @@ def _narrower(dtype: str, than: str) -> bool:
     return dtype in order and order.index(dtype) < order.index(than)
 
 
-def _numbers(
-    rule: str, got: Array, want: Exact, dtype: str, ulp: Array, scale: Array, flush: float
-) -> tuple[float | None, float | None, list[Finding]]:
+def _numbers(part: Part, flush: float) -> tuple[float | None, float | None, list[Finding]]:
     """Return the worst error, the worst share of a budget, and one finding: of the worst entry."""
+    rule, got, want, dtype, ulp, scale = part
+    assert got is not None
+    assert want is not None
     if got.shape != want.hi.shape:
         problem = f"the {rule} has shape {got.shape}, not {want.hi.shape}"
         return None, None, [Finding("shape", problem)]

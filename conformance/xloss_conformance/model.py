@@ -164,6 +164,9 @@ class Problem(NamedTuple):
     detail: str
 
 
+PARTS = ("value", "gradient", "targets gradient")  # of an answer, as findings name them
+
+
 @dataclass
 class Outcome:
     """What came out, read back to the host: floats exactly, in float64; None is "not given"."""
@@ -241,6 +244,7 @@ class Source:
 
 # ---- Verdicts ------------------------------------------------------------------------------------
 
+STATUSES = ("pass", "fail", "declared", "refused")
 # Rule -> what it says; findings name one of these.
 RULES = {
     "value": "the value is within its error budget",
@@ -275,7 +279,7 @@ class Verdict:
 
     case: Case
     subject: str
-    status: str  # "pass", "fail", "declared" (a known deviation), "refused" (not offered)
+    status: str  # one of STATUSES: "declared" is a known deviation, "refused" is not offered
     findings: list[Finding] = field(default_factory=list)
     value_ulp: float | None = None  # worst errors, where there were numbers to compare
     grad_ulp: float | None = None

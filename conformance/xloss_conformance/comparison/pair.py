@@ -8,13 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..budget import budget, spacing
-from ..formats import accumulated
-from ..judge import first_line, judge
-from ..model import BINARY, FLUSHED, Array, Case, Differs, Exact, Subject, Verdict
+from ..judge import first_line, flushed, judge, parts
+from ..model import PARTS, Array, Case, Differs, Exact, Subject, Verdict
 from ..rounding import stored
 
-# What may differ, in the order in which it is looked for.
-PARTS = ("value", "gradient", "targets gradient")
 STATUSES = ("agree", "by definition", "differ", "not offered")
 RIGHT = {"AB": "both", "A": "A", "B": "B", "": "neither"}
 
@@ -55,8 +52,8 @@ def pair(a: Subject, b: Subject, case: Case) -> Pair:
     apart = [one for one in looked if one is not None]
     beyond = [one for one in apart if one.status == "differ"]
     found = next(iter(beyond or apart), Pair(case, "agree"))
-    parts = (found.part,) if found.part else PARTS
-    found.right = RIGHT["".join(k for k, s in sides.items() if not any(map(s.wrong, parts)))]
+    asked = (found.part,) if found.part else PARTS
+    found.right = RIGHT["".join(k for k, s in sides.items() if not any(map(s.wrong, asked)))]
     found.notes = {letter: side.verdict.note for letter, side in sides.items() if side.verdict.note}
     if found.part == "error" and found.right == "both":
         raises = next(letter for letter, side in sides.items() if side.error is not None)
@@ -106,35 +103,12 @@ class Side:
         if outcome is None or expected is None or (part != "value" and self.asked.value_only):
             return None
         traits = self.subject.traits
-        arguments = stored(self.asked, traits.dtype)
-        allowed = budget(self.asked, arguments, expected, traits)
-        got, want, ulp, scale, dtype = {
-            "value": (
-                outcome.value,
-                expected.value,
-                np.asarray(allowed.value),
-                allowed.value_scale,
-                accumulated(traits.dtype),
-            ),
-            "gradient": (
-                outcome.grad,
-                expected.grad,
-                allowed.grad,
-                allowed.grad_scale,
-                traits.dtype,
-            ),
-            "targets gradient": (
-                outcome.grad_targets,
-                expected.grad_targets,
-                np.asarray(allowed.targets),
-                allowed.targets_scale,
-                traits.dtype,
-            ),
-        }[part]
+        allowed = budget(self.asked, stored(self.asked, traits.dtype), expected, traits)
+        asked = PARTS.index(part)
+        _, got, want, dtype, ulp, scale = parts(outcome, expected, allowed, traits)[asked]
         if got is None or want is None:
             return None
-        classes = 1 if self.asked.loss in BINARY else arguments.x.shape[self.asked.axis]
-        flush = classes * FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
+        flush = flushed(self.asked, traits)
         with np.errstate(all="ignore"):
             size = np.maximum(np.abs(want.hi), np.nan_to_num(scale, posinf=0.0))
         return Numbers(got, want, ulp, spacing(dtype, size), flush)

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
+from ..model import STATUSES
 from .opening import opening, word, words
 from .pack import pack, unpack
 from .training import RULES
@@ -106,9 +107,7 @@ def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
     kinds = {subject["name"]: subject["kind"] for subject in record["subjects"]}
     found: dict[str, dict[str, int]] = {}
     for cell in record["cells"]:
-        of = found.setdefault(
-            kinds[cell["subject"]], {"pass": 0, "fail": 0, "declared": 0, "refused": 0}
-        )
+        of = found.setdefault(kinds[cell["subject"]], dict.fromkeys(STATUSES, 0))
         of[cell["status"]] += 1
     return {kind: found[kind] for kind in KINDS if kind in found}
 

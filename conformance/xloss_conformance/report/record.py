@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import xloss
 
-from ..model import RULES, Case, Finding, Verdict
+from ..model import RULES, STATUSES, Case, Finding, Verdict
 from ..printable import visible, visible_lines
 from ..snippet import inputs, setup
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 OF_LINES = {"inputs", "setup", "got", "want", "call", "calls"}
-STATUSES = ("pass", "fail", "declared", "refused")
 PACKAGES = (
     "numpy",
     "array-api-compat",

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..model import STATUSES
 from .mistakes import KINDS, Judged, Mistake, judged, picked
 from .training import NO, SOMETIMES, YES
 
@@ -27,8 +28,6 @@ LEGEND = (
     "1 ulp is a wrong last binary digit. The budget is how many ulp the arithmetic itself may cost;"
     " beyond it an answer is wrong."
 )
-
-STATUSES = ("pass", "fail", "declared", "refused")
 
 
 @dataclass
