@@ -51,7 +51,7 @@ class CompensatedPastInfinity(numpy_right.CrossEntropy):
 class RowsWithoutTargetsLeftOut(torch_right.CrossEntropy):
     """A row whose targets are all 0 is taken for absent, its gradient to them too."""
 
-    def rows(self, x: Tensor, t: Tensor, o: torch_right.Options) -> tuple[Tensor, Tensor]:
+    def rows(self, x: Tensor, t: Tensor, o: numpy_right.Given) -> tuple[Tensor, Tensor]:
         none = (t.detach() == 0).all(-1)
         return super().rows(x, t, o._replace(keep=o.keep & ~none))
 

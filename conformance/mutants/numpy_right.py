@@ -25,6 +25,19 @@ class Softmax(NamedTuple):
     lse: Array
 
 
+class Given(NamedTuple):
+    """What a row's loss depends on beside logits and targets; of the PyTorch one, tensors."""
+
+    s: Any  # (N,)
+    keep: Any  # (N,)
+    bad: Any  # (N,): present rows whose label is no class
+    w: Any  # (C,)
+    label_smoothing: float
+    z_loss: float
+    softcap: float | None
+    index: bool = False  # whether the targets are class indices
+
+
 def times(a: Any, b: Any) -> Array:
     """Return a · b, 0 where a is 0 whatever b is."""
     return np.asarray(np.where(a == 0, 0.0, a * b))
@@ -91,20 +104,8 @@ class CrossEntropy:
             t = self.classes_last(targets, axis).reshape(count, classes).astype(np.float64)
             if validate is True and not ((t >= 0) | ~keep[:, None]).all():
                 raise ValueError("targets: a probability is negative")
-        x, s, t = self.absent(keep, x, s, t)
-
-        z, slope = self.capped(x, softcap)
-        soft = self.softmax(z)
-        possible = z > -np.inf
-        q = self.smoothed(t, label_smoothing, possible)
-        a = self.weighted(q, t, w, index)
-        mass = s * np.where(bad, 1.0, summed(times(t, w))[:, 0])
-        nan = keep & (bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | self.impossible(possible))
-        losses = s * self.row_losses(soft, a) + self.z_terms(z_loss * mass, soft.lse[:, 0] ** 2)
-        losses = np.where(nan, np.nan, losses)
-        grads = s[:, None] * self.slopes(soft, a)
-        grads = grads + self.z_terms(2 * z_loss * mass[:, None] * soft.p, soft.lse)
-        grads = np.where(nan[:, None], np.nan, self.chained(grads, slope))
+        given = Given(s, keep, bad, w, label_smoothing, z_loss, softcap, index)
+        losses, grads, mass, *_ = self.row_terms(x, t, given)
 
         own = np.broadcast_to(cotangent, shape if reduction == "none" else ()).reshape(-1, 1)
         value: Any = losses.reshape(shape)
@@ -119,6 +120,24 @@ class CrossEntropy:
         back = np.moveaxis(grads.reshape(*shape, classes), -1, axis)
         kind = np.float64 if logits.dtype.name == "float64" else np.float32
         return value.astype(kind)[()], back.astype(logits.dtype)
+
+    def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Any, ...]:
+        """Return rows' losses, their gradients and weights W, and what these were made of."""
+        x, s, t = self.absent(o.keep, x, o.s, t)
+        z, slope = self.capped(x, o.softcap)
+        soft = self.softmax(z)
+        possible = z > -np.inf
+        q = self.smoothed(t, o.label_smoothing, possible)
+        a = self.weighted(q, t, o.w, o.index)
+        mass = s * np.where(o.bad, 1.0, summed(times(t, o.w))[:, 0])
+        nan = o.bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | self.impossible(possible)
+        nan = o.keep & nan
+        losses = s * self.row_losses(soft, a) + self.z_terms(o.z_loss * mass, soft.lse[:, 0] ** 2)
+        losses = np.where(nan, np.nan, losses)
+        grads = s[:, None] * self.slopes(soft, a)
+        grads = grads + self.z_terms(2 * o.z_loss * mass[:, None] * soft.p, soft.lse)
+        grads = np.where(nan[:, None], np.nan, self.chained(grads, slope))
+        return losses, grads, mass, soft, possible, a
 
     # The steps.
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .torch_right import CrossEntropy, Options
+from .numpy_right import Given
+from .torch_right import CrossEntropy
 
 
 class Backward(torch.autograd.Function):
@@ -59,7 +60,7 @@ class DenominatorDetached(CrossEntropy):
 class Plain(CrossEntropy):
     """Rows of plain operations under autograd, for index and soft targets without options."""
 
-    def rows(self, x: Tensor, t: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+    def rows(self, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:
         loss, mass = super().rows(x, t, o)
         if o.label_smoothing or o.z_loss or o.softcap or not x.numel() or not self.offers(x):
             return loss, mass
@@ -102,29 +103,29 @@ class WhereAfterTheLogarithm(Plain):
 class TargetsGradient(CrossEntropy):
     """The gradient to soft targets is changed on its way back."""
 
-    def rows(self, x: Tensor, t: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+    def rows(self, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:
         return super().rows(x, changed(t, lambda u: self.change(u, x, o)), o)
 
-    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
         raise NotImplementedError
 
 
 class TargetsDetached(TargetsGradient):
     """Soft targets are constants: a teacher learns nothing."""
 
-    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
         return torch.zeros_like(upstream)
 
 
 class TargetsWithoutClassWeights(TargetsGradient):
     """The gradient to soft targets knows no class weights."""
 
-    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
         return torch.where(o.w == 0, upstream, upstream / o.w)
 
 
 class MaskedTargetNaN(TargetsGradient):
     """The gradient to a target of 0 on a masked class is 0·inf."""
 
-    def change(self, upstream: Tensor, x: Tensor, o: Options) -> Tensor:
+    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
         return torch.where(x == -math.inf, math.nan, upstream)
