@@ -6,6 +6,7 @@ Every `differs` is shown to be needed: the real peer fails the case where it is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ class Strict(Peer):
 
 
 # Each name begins with the peer's.
-SMOOTHED = {"label_smoothing": 0.1, "reduction": "sum"}
+SMOOTHED: dict[str, Any] = {"label_smoothing": 0.1, "reduction": "sum"}
 CERTAIN = made(np.array([0.0, 0.5, 0.25]), np.array([1.0, 0, 1]), BCE)
 NEVER = made(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([0, 1]), "log_loss")
 NO_LABELS = np.zeros(0, int)

@@ -35,7 +35,7 @@ class Given(NamedTuple):
     label_smoothing: float
     z_loss: float
     softcap: float | None
-    index: bool = False  # whether the targets are class indices
+    hard: bool = False  # whether the targets are class indices
 
 
 def times(a: Any, b: Any) -> Array:
@@ -128,7 +128,7 @@ class CrossEntropy:
         soft = self.softmax(z)
         possible = z > -np.inf
         q = self.smoothed(t, o.label_smoothing, possible)
-        a = self.weighted(q, t, o.w, o.index)
+        a = self.weighted(q, t, o.w, o.hard)
         mass = s * np.where(o.bad, 1.0, summed(times(t, o.w))[:, 0])
         nan = o.bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | self.impossible(possible)
         nan = o.keep & nan

@@ -34,7 +34,10 @@ class Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:
-        given = Given(*(v.numpy() if isinstance(v, Tensor) else v for v in o))
+        tensors: dict[str, Any] = {
+            k: v.numpy() for k, v in o._asdict().items() if isinstance(v, Tensor)
+        }
+        given = o._replace(**tensors)
         found = row_terms(x.detach().numpy(), t.detach().numpy(), given)
         loss, mass, *grads = (torch.from_numpy(np.asarray(v)) for v in found)
         ctx.save_for_backward(*grads)

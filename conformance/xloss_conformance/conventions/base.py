@@ -32,6 +32,7 @@ class Convention:
     functions: ClassVar[Mapping[str, str]] = {}
     # Kind of call -> {xloss's option: its own keyword, or "" where `call` arranges it}.
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    ignores: ClassVar[bool] = True  # whether labels of -100 are left out where nothing is said
 
     def kind(self, case: Case) -> str:
         """Return which of `functions` and `takes` the case is for."""
@@ -41,11 +42,13 @@ class Convention:
     def needs(self, case: Case) -> set[str]:
         """Return the options that the case cannot do without: those that are no default."""
         own = inspect.signature(public(case.loss)).parameters
-        return {
+        needed = {
             k
             for k, v in case.options.items()
             if isinstance(v, np.ndarray) or k not in own or v != own[k].default
         }
+        ignoring = not self.ignores and ignored(case).any()
+        return needed | {"ignore_index"} if ignoring else needed
 
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         """Return what of the case the convention, or this function, does not offer; or None."""
@@ -108,6 +111,21 @@ class Convention:
                 return stacked_linear(function, x, t, options)
             return stacked(function(x, t, **options))
         return function(x, **options) if t is None else function(x, t, **options)
+
+
+def named(*options: str) -> dict[str, str]:
+    """Return options whose own keyword is xloss's name, as `takes` has them."""
+    return {option: option for option in options}
+
+
+def arranged(*options: str) -> dict[str, str]:
+    """Return options that `call` arranges."""
+    return dict.fromkeys(options, "")
+
+
+def on_last_axis(case: Case) -> bool:
+    """Whether the classes are on the last axis."""
+    return case.x.ndim == 0 or case.axis % case.x.ndim == case.x.ndim - 1
 
 
 def parameters(function: Callable[..., Any]) -> set[str] | None:

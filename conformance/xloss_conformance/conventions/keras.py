@@ -19,9 +19,12 @@ from ..model import BINARY, Array, Case, Differs, Missing
 from ..rounding import numpy_dtype
 from .base import (
     Convention,
+    arranged,
     averages,
     ignored,
+    named,
     near_certain,
+    on_last_axis,
     rows,
     smoothed_plainly,
     taken,
@@ -67,41 +70,33 @@ class Keras(Convention):
         "sigmoid_focal_loss": f"{LOSSES}:binary_focal_crossentropy",
         "kl_div": f"{LOSSES}:kl_divergence",
     }
-    _common: ClassVar[Mapping[str, str]] = {"sample_weight": "", "reduction": ""}
+    _common: ClassVar[Mapping[str, str]] = arranged("sample_weight", "reduction")
     _sparse: ClassVar[Mapping[str, str]] = {
-        "axis": "axis",
+        **named("axis"),
         "ignore_index": "ignore_class",
         **_common,
     }
     _dense: ClassVar[Mapping[str, str]] = {
-        "axis": "axis",
-        "label_smoothing": "label_smoothing",
-        "ignore_index": "",
+        **named("axis", "label_smoothing"),
+        **arranged("ignore_index"),
         **_common,
     }
+    _binary: ClassVar[Mapping[str, str]] = {**named("label_smoothing"), **_common}
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "cross_entropy": _sparse,
         "cross_entropy soft": _dense,
         "log_loss": _sparse,
         "log_loss soft": _dense,
-        "focal_loss": {
-            "axis": "axis",
-            "label_smoothing": "label_smoothing",
-            "gamma": "gamma",
-            "weight": "alpha",
-            **_common,
-        },
-        "binary_cross_entropy_with_logits": {"label_smoothing": "label_smoothing", **_common},
-        "binary_cross_entropy": {"label_smoothing": "label_smoothing", **_common},
-        "sigmoid_focal_loss": {"gamma": "gamma", "alpha": "", **_common},
-        "kl_div": {"axis": "", **_common},
+        "focal_loss": {**named("axis", "label_smoothing", "gamma"), "weight": "alpha", **_common},
+        "binary_cross_entropy_with_logits": _binary,
+        "binary_cross_entropy": _binary,
+        "sigmoid_focal_loss": {**named("gamma"), **arranged("alpha"), **_common},
+        "kl_div": {**arranged("axis"), **_common},
     }
+    ignores = False
 
     def __init__(self) -> None:
         self.home = str(keras.backend.backend())
-
-    def needs(self, case: Case) -> set[str]:
-        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
 
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         column = case.index and case.targets is not None and case.targets.shape[-1:] == (1,)
@@ -110,7 +105,7 @@ class Keras(Convention):
         return super().refuses(function, case)
 
     def lacks(self, case: Case) -> str | None:
-        last = case.x.ndim == 0 or case.axis % case.x.ndim == case.x.ndim - 1
+        last = on_last_axis(case)
         if case.loss in ("cross_entropy", "log_loss") and case.index:
             if case.options.get("ignore_index", 0) is None:
                 return "ignore_class is a number, or none is"
@@ -177,7 +172,7 @@ class Keras(Convention):
         own = self.keywords(case, options)
         if ignored(case).any():
             own["ignore_class"] = options.get("ignore_index", -100)
-        if case.loss not in ("kl_div",):
+        if case.loss != "kl_div":
             logits = case.loss not in ("log_loss", "binary_cross_entropy")
             own |= taken(function, from_logits=logits)
         axis = options.get("axis", -1)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ..model import BINARY, Case, Differs
-from .base import Convention, averages, ignored, over, rows, smoothed_plainly, weighs
+from .base import Convention, arranged, averages, named, over, rows, smoothed_plainly, weighs
 
 
 class Optax(Convention):
@@ -26,26 +26,19 @@ class Optax(Convention):
         "kl_div": "optax.losses:kl_divergence",
         "kl_div log": "optax.losses:kl_divergence_with_log_targets",
     }
+    _along: ClassVar[Mapping[str, str]] = {**named("axis", "where"), **arranged("reduction")}
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "cross_entropy": {"axis": "axis", "where": "where", "reduction": ""},
-        "cross_entropy soft": {
-            "axis": "axis",
-            "where": "where",
-            "label_smoothing": "",
-            "ignore_index": "",
-            "reduction": "",
-        },
-        "binary_cross_entropy_with_logits": {"reduction": ""},
-        "sigmoid_focal_loss": {"alpha": "alpha", "gamma": "gamma", "reduction": ""},
-        "kl_div": {"axis": "axis", "where": "where", "log_target": "", "reduction": ""},
-        "kl_div log": {"axis": "axis", "where": "where", "log_target": "", "reduction": ""},
+        "cross_entropy": _along,
+        "cross_entropy soft": {**_along, **arranged("label_smoothing", "ignore_index")},
+        "binary_cross_entropy_with_logits": arranged("reduction"),
+        "sigmoid_focal_loss": {**named("alpha", "gamma"), **arranged("reduction")},
+        "kl_div": {**_along, **arranged("log_target")},
+        "kl_div log": {**_along, **arranged("log_target")},
     }
+    ignores = False
 
     def kind(self, case: Case) -> str:
         return "kl_div log" if case.options.get("log_target") else super().kind(case)
-
-    def needs(self, case: Case) -> set[str]:
-        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
 
     def lacks(self, case: Case) -> str | None:
         if "label_smoothing" in case.options and case.axis % case.x.ndim != case.x.ndim - 1:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from ..model import Array, Case, Differs
-from .base import Convention, averages, ignored, near_certain, over, rows, weighs
+from .base import Convention, averages, near_certain, over, rows, weighs
 
 
 def cross_entropy(logits: Array, labels: Array, axis: int = -1) -> Array:
@@ -72,9 +72,7 @@ class Scipy(Convention):
         "binary_cross_entropy_with_logits": {"reduction": ""},
         "binary_cross_entropy": {"reduction": ""},
     }
-
-    def needs(self, case: Case) -> set[str]:
-        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
+    ignores = False
 
     def lacks(self, case: Case) -> str | None:
         if case.loss == "log_loss" and case.index:

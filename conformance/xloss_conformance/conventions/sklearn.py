@@ -9,7 +9,7 @@ import numpy as np
 from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
 from ..model import Array, Case, Differs
-from .base import Convention, ignored, outside, rows, with_options
+from .base import Convention, outside, rows, with_options
 
 LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}
 
@@ -70,9 +70,7 @@ class Sklearn(Convention):
         "cross_entropy": {"axis": "", **LINEAR},
         "binary_cross_entropy_with_logits": LINEAR,
     }
-
-    def needs(self, case: Case) -> set[str]:
-        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
+    ignores = False
 
     def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
         own = self.functions.get(self.kind(case), "").startswith(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..model import BINARY, Case, Differs
-from .base import Convention, averages, ignored, rows, weighs
+from .base import Convention, averages, on_last_axis, rows, weighs
 
 
 class TensorFlow(Convention):
@@ -27,13 +27,10 @@ class TensorFlow(Convention):
         "cross_entropy soft": {"axis": "axis", "ignore_index": "", "reduction": ""},
         "binary_cross_entropy_with_logits": {"reduction": ""},
     }
-
-    def needs(self, case: Case) -> set[str]:
-        return super().needs(case) | ({"ignore_index"} if ignored(case).any() else set())
+    ignores = False
 
     def lacks(self, case: Case) -> str | None:
-        last = case.x.ndim == 0 or case.axis % case.x.ndim == case.x.ndim - 1
-        if case.loss == "cross_entropy" and case.index and not last:
+        if case.loss == "cross_entropy" and case.index and not on_last_axis(case):
             return "takes labels of classes on the last axis"
         if case.loss == "cross_entropy" and weighs(case):
             return "says that its gradient is of targets that sum to 1 in every row"

@@ -13,8 +13,10 @@ import torch
 from ..model import BINARY, Case, Differs
 from .base import (
     Convention,
+    arranged,
     averages,
     ignored,
+    named,
     outside,
     over,
     rows,
@@ -46,29 +48,21 @@ class Torch(Convention):
         "kl_div": f"{F}:kl_div",
         "entropy": f"{__name__}:categorical_entropy",
     }
+    _classes: ClassVar[Mapping[str, str]] = {
+        **arranged("axis"),
+        **named("weight", "ignore_index", "reduction"),
+    }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "cross_entropy": {
-            "axis": "",
-            "weight": "weight",
-            "ignore_index": "ignore_index",
-            "label_smoothing": "label_smoothing",
-            "reduction": "reduction",
-        },
-        "nll_loss": {
-            "axis": "",
-            "weight": "weight",
-            "ignore_index": "ignore_index",
-            "reduction": "reduction",
-        },
+        "cross_entropy": {**_classes, **named("label_smoothing")},
+        "nll_loss": _classes,
         "binary_cross_entropy_with_logits": {
             "sample_weight": "weight",
-            "pos_weight": "pos_weight",
-            "reduction": "reduction",
+            **named("pos_weight", "reduction"),
         },
-        "binary_cross_entropy": {"sample_weight": "weight", "reduction": "reduction"},
-        "sigmoid_focal_loss": {"alpha": "alpha", "gamma": "gamma", "reduction": "reduction"},
-        "kl_div": {"axis": "", "log_target": "log_target", "reduction": "reduction"},
-        "entropy": {"axis": ""},
+        "binary_cross_entropy": {"sample_weight": "weight", **named("reduction")},
+        "sigmoid_focal_loss": named("alpha", "gamma", "reduction"),
+        "kl_div": {**arranged("axis"), **named("log_target", "reduction")},
+        "entropy": arranged("axis"),
     }
 
     def lacks(self, case: Case) -> str | None:
