@@ -22,6 +22,7 @@ import xloss
 
 from .model import Missing as Missing
 from .report.record import machine, plain, versions
+from .result import table
 from .timing import (
     Call,
     NotOffered,
@@ -235,10 +236,7 @@ def lines(record: Record) -> Iterator[str]:
         engine = next((f" ({r['engine']})" for of in runs for r in of if r["engine"]), "")
         cells = (f"{of[0]['median_ms']:.3g}" if of else "-" for of in runs)
         rows.append((one["name"] + engine, *cells))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        yield "  ".join([first.ljust(widths[0]), *cells])
+    yield from table(rows)
     reasons = {(r["contender"], r["reason"]): None for w in record["works"] for r in w["refused"]}
     yield from (f"not timed: {name}: {reason}" for name, reason in reasons)
     yield from record["missing"]

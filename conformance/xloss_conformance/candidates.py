@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .call_subject import run
-from .conventions import Convention, convention, on
+from .conventions import Convention, convention
 from .conventions.base import parameters
 from .libraries import array_library
 from .load_object import load_object, staying
@@ -43,13 +43,7 @@ class Candidate:
 
     @property
     def traits(self) -> Traits:
-        of = array_library(self.library)
-        return Traits(
-            self.dtype,
-            flushes=self.dtype in of.flushes + of.flushes_generic,
-            gradient=of.gradients,
-            strict=False,
-        )
+        return traits(self.library, self.dtype)
 
     def refuses(self, case: Case) -> str | None:
         if case.loss != self.loss:
@@ -144,6 +138,13 @@ class Candidate:
         return _some(value), grad, None
 
 
+def traits(library: str, dtype: str) -> Traits:
+    """Return what the contract leaves to a library whose arrays a stranger takes."""
+    of = array_library(library)
+    flushes = dtype in of.flushes + of.flushes_generic
+    return Traits(dtype, flushes=flushes, gradient=of.gradients, strict=False)
+
+
 def _import(function: Callable[..., Any]) -> list[str]:
     """Return the line that imports a function, if it can be imported."""
     module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
@@ -172,9 +173,7 @@ def load(
 
     LoadError says in one line what is wrong with it, or with its convention.
     """
-    style = (
-        convention(convention_name, arrays) if isinstance(convention_name, str) else convention_name
-    )
+    style = convention(convention_name, arrays)
     if loss not in LOSSES:
         raise LoadError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
     if style.functions and not any(kind.split()[0] == loss for kind in style.functions):
@@ -212,7 +211,7 @@ def ask(
         to_targets=to_targets,
         layout=layout,
     )
-    made = convention(style, arrays) if isinstance(style, str) else on(style, arrays)
+    made = convention(style, arrays)
     if isinstance(spec, str):
         candidate = load(spec, made, loss=loss, dtype=dtype)
     else:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from .candidates import Candidate
+from .candidates import Candidate, traits
 from .conventions import Convention, convention
 from .libraries import array_library
 from .load_object import installed
@@ -56,14 +56,9 @@ class Peer:
 
     @property
     def traits(self) -> Traits:
-        of = array_library(self.library)
-        gradient = of.gradients or ("closed form" if self.convention.name == "sklearn" else "")
-        return Traits(
-            self.dtype,
-            flushes=self.dtype in of.flushes + of.flushes_generic,
-            gradient=gradient,
-            strict=False,
-        )
+        of = traits(self.library, self.dtype)
+        own = "closed form" if self.convention.name == "sklearn" else ""
+        return of._replace(gradient=of.gradient or own)
 
     def of(self, case: Case) -> Candidate:
         """Return the library's own function for a case; KeyError where it has none."""

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from .candidates import Candidate, load
 from .cases import catalogue
-from .conventions import Convention, convention, on
+from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, LOSSES, Case, Missing, Source
 from .peers import INSTALL, PEERS, Peer, peers
@@ -155,7 +155,7 @@ def absent(plan: Plan) -> list[str]:
 def styled(named: str | Convention, arrays: str | None = None) -> Convention:
     """Return the convention, on another library's arrays if one is named; Missing if not here."""
     try:
-        style = convention(named, arrays) if isinstance(named, str) else on(named, arrays)
+        style = convention(named, arrays)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         install = INSTALL.get(package, f"pip install {package}")

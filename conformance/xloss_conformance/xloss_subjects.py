@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -99,10 +100,8 @@ class Xloss:
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         loss = loss_functions.loss(case.loss)
         targets = () if t is None else (t,)
-        if self.engine:
-            with xloss.use_engine(self.engine):
-                return self._way(case, loss, (x, *targets), options, upstream)
-        return self._way(case, loss, (x, *targets), options, upstream)
+        with xloss.use_engine(self.engine) if self.engine else nullcontext():
+            return self._way(case, loss, (x, *targets), options, upstream)
 
     def _way(
         self,

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import INF, KEEP, NAN, ONE, WIDE, P, S, W, X, Y, changed, soft
-from .making import made
+from .making import NONE, made
 
-NONE: dict[str, Any] = {"reduction": "none"}
 GONE = ~KEEP
 LEAK = "0·NaN is NaN: what stands in an absent row must reach neither loss nor gradient"
 TORCH = ("https://github.com/pytorch/pytorch/issues/11551",)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..model import Array, Case
+from . import given
 from .arrays import INF, NAN, ONE, WIDE, grid
-from .given import GITHUB, TORCH
-from .making import made
+from .given import GITHUB, TORCH, put
+from .making import NONE, made
 from .tail import GAPS
 
 TRAIN = f"{GITHUB}/pytorch/pytorch/pull"
@@ -22,8 +23,7 @@ COUNT = 18
 GAP = np.array(GAPS, np.float64)
 HARD = (np.arange(COUNT) % 3 == 0).astype(np.float64)
 SOFT = np.array([0, 1, 0.25, 0.5, 0.875, 0.125] * 3)
-UPSTREAM = np.array([1.0, -2.0, 0.5, 3.0, 0.25, -1.5] * 3)
-SAMPLE = np.array([1.0, 2.0, 0.5, 0.0, 3.0, 1.25] * 3)
+UPSTREAM, SAMPLE = np.tile(given.UPSTREAM, 3), np.tile(given.SAMPLE, 3)
 KEEP = np.arange(COUNT) % 5 != 2
 POS = np.array([1.0, 3.0, 0.5, 0.0, 2.0, 8.0] * 3)
 ENDS = np.array(
@@ -34,18 +34,9 @@ LOGITS = grid(np.random.default_rng(18).standard_normal(COUNT) * 4)
 # In 64ths, and neither 0 nor 1.
 PROBS = np.random.default_rng(19).integers(1, 64, COUNT) / 64
 
-NONE: dict[str, Any] = {"reduction": "none"}
 ROWS: dict[str, Any] = {"sample_weight": SAMPLE, "where": KEEP}
 CONFIDENT = "1 - p of a rounded p is 0 in float32 from a gap of 17 on, and log1p of it with it"
 LIMITS = "x·t, or a gradient, of an infinite logit is inf - inf or 0·inf: NaN"
-
-
-def swap(x: Array, *places: tuple[int, float]) -> Array:
-    """Return a copy with (place, value) in it."""
-    out = x.copy()
-    for i, value in places:
-        out[i] = value
-    return out
 
 
 def tails(family: str, loss: str) -> Iterator[Case]:
@@ -90,7 +81,7 @@ def common(family: str, loss: str, x: Array) -> Iterator[Case]:
         targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8),
         see=(f"{TRAIN}/177506",),
     )
-    yield soft("NaN", "NaN in that element and no other", x=swap(x, (3, NAN), (4, NAN)))
+    yield soft("NaN", "NaN in that element and no other", x=put(x, (3, NAN), (4, NAN)))
     one = partial(case, dtypes=ONE)
     weighed = partial(one, **ROWS)
     reason = "the denominator is the sum of the weights of what is there"
@@ -98,12 +89,12 @@ def common(family: str, loss: str, x: Array) -> Iterator[Case]:
     yield weighed(
         "weighted mean, absent NaN",
         "where=False and weight 0 contribute nothing, whatever stands there",
-        x=swap(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
-        targets=swap(HARD, (15, NAN), (17, -INF)),
+        x=put(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
+        targets=put(HARD, (15, NAN), (17, -INF)),
         see=(f"{TORCH}/121416",),
     )
     reason = "0/0 is NaN; the mean over nothing is 0"
-    yield weighed("all absent", reason, x=swap(x, (4, NAN)), where=SAMPLE == 0)
+    yield weighed("all absent", reason, x=put(x, (4, NAN)), where=SAMPLE == 0)
     see = (f"{TORCH}/51906",)
     yield one("empty", "0/0 is NaN", x=x[:0], targets=HARD[:0], see=see)
     yield weighed("sum", "no denominator", reduction="sum", upstream=-2.0)

@@ -16,7 +16,6 @@ from .binary_common import (
     GAP,
     HARD,
     LOGITS,
-    NONE,
     POS,
     ROWS,
     SOFT,
@@ -25,7 +24,7 @@ from .binary_common import (
     tails,
 )
 from .given import TORCH
-from .making import made
+from .making import NONE, made
 
 
 def cases() -> list[Case]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..model import DTYPES, Case
 from .arrays import INF, NAN, ONE, WIDE
-from .binary_common import COUNT, HARD, NONE, PROBS, ROWS, SOFT, UPSTREAM, common, swap
-from .given import GITHUB, KERAS, SKLEARN, TORCH
-from .making import made
+from .binary_common import COUNT, HARD, PROBS, ROWS, SOFT, UPSTREAM, common
+from .given import GITHUB, KERAS, SKLEARN, TORCH, put
+from .making import NONE, made
 
 
 def cases() -> list[Case]:
@@ -62,7 +62,7 @@ def _own(family: str, loss: str) -> Iterator[Case]:
     yield rows(
         "outside [0, 1]",
         "NaN, loss and gradients, and no clipping that hides it",
-        x=swap(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF)),
+        x=put(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF)),
         see=(f"{KERAS}/4744",),
     )
     yield rows("smoothed", "t(1-ε) + ε/2, and not t(1-ε)", label_smoothing=0.125)
@@ -80,7 +80,7 @@ def _own(family: str, loss: str) -> Iterator[Case]:
     yield rows(
         "eps 1e-7, NaN",
         "a comparison with NaN is false: clipping must not make it a number",
-        x=swap(PROBS, (0, NAN), (1, NAN)),
+        x=put(PROBS, (0, NAN), (1, NAN)),
         eps=1e-7,
     )
     reason = "1 - 1e-15 is 1 in float32: log(1 - p) is -inf"

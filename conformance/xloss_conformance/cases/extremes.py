@@ -9,9 +9,8 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import INF, MASKED, NAN, WIDE, P, X, Y, changed, one_hot, soft
-from .making import made
+from .making import NONE, made
 
-NONE: dict[str, Any] = {"reduction": "none"}
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.40e38, "float64": 1e308}
 
 

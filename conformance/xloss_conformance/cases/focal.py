@@ -9,8 +9,8 @@ import numpy as np
 
 from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .given import BAD, GITHUB, IGNORED, KEEP, LABELS, NONE, TORCH, UPSTREAM, put
-from .making import made
+from .given import BAD, GITHUB, IGNORED, KEEP, LABELS, TORCH, UPSTREAM, put
+from .making import NONE, made
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 GAPS = {

@@ -14,7 +14,6 @@ from .given import (
     GITHUB,
     LABELS,
     LEFT_OUT,
-    NONE,
     NOTHING,
     ROWS,
     TORCH,
@@ -24,6 +23,7 @@ from .given import (
     of_any_shape,
     put,
 )
+from .making import NONE
 
 
 def cases() -> list[Case]:

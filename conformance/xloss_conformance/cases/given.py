@@ -10,7 +10,7 @@ import numpy as np
 
 from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .making import made
+from .making import NONE, made
 
 LABELS = np.array([0, 1, 2, 3, 4, 0])
 WEIGHT = np.array([1.0, 0.5, 2.0, 0.25, 1.5])
@@ -21,7 +21,6 @@ IGNORED = np.array([0, -100, 2, -100, 4, 0])
 BAD = np.array([0, -1, 2, 5, 4, 0])
 
 Make = Callable[..., Case]  # a partial of `made`
-NONE: dict[str, Any] = {"reduction": "none"}
 ROWS: dict[str, Any] = {"sample_weight": SAMPLE, "where": KEEP}
 NOTHING = "0/0 is NaN; the mean over no row is 0"
 WEIGHTLESS = "all labels of weight 0: 0, not 0/0, though a row be NaN"
@@ -33,11 +32,11 @@ SKLEARN = f"{GITHUB}/scikit-learn/scikit-learn/issues"
 KERAS = f"{GITHUB}/keras-team/keras/issues"
 
 
-def put(x: Array, *entries: tuple[int, int, float]) -> Array:
-    """Return a copy with (row, class, value) in it."""
+def put(x: Array, *entries: tuple[float, ...]) -> Array:
+    """Return a copy with entries in it: (row, class, value), or (place, value)."""
     out = x.copy()
-    for i, j, value in entries:
-        out[i, j] = value
+    for *at, value in entries:
+        out[tuple(map(int, at))] = value
     return out
 
 

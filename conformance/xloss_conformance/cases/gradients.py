@@ -25,8 +25,8 @@ from .arrays import (
     one_hot,
     soft,
 )
+from .making import NONE
 
-NONE = {"reduction": "none"}
 UP = np.array([0.0, 1.0, -2.5, 0.125, 1000.0, -0.75])
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import ONE, WIDE, changed, logits
-from .making import made
+from .making import NONE, made
 
-NONE: dict[str, Any] = {"reduction": "none"}
 X200 = logits(6, 200)
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ..model import DTYPES, LAYOUTS, Case
 from .arrays import INF, KEEP, ONE, WIDE, P, S, W, X, Y, changed, labels, logits, soft, weights
-from .making import made
-
-NONE: dict[str, Any] = {"reduction": "none"}
+from .making import NONE, made
 
 
 def cases() -> list[Case]:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ..linear_packing import pack
 from ..model import Array, Case
-from .arrays import INF, KEEP, NAN, ONE, WIDE, S, changed, soft, weights
-from .making import made
+from .arrays import EVERY, INF, KEEP, NAN, ONE, WIDE, W, changed, soft
+from .given import GITHUB, UPSTREAM
+from .making import NONE, made
 
 # Quarters and eighths, few and small: every logit is exact in float32 and in any order of sums.
 RNG = np.random.default_rng([11, 5])
-UPSTREAM = np.array([1.0, -2.0, 0.5, 3.0, 0.25, -1.5])
 FEATURES = RNG.integers(-8, 9, (6, 4)) / 4
 WEIGHT = RNG.integers(-16, 17, (5, 4)) / 8
 BIAS = RNG.integers(-8, 9, 5) / 4
 LABELS = np.array([0, 3, 1, 4, 2, 2])
 X = pack(FEATURES, WEIGHT, BIAS)
 P = soft(6, 5)
-NONE: dict[str, Any] = {"reduction": "none"}
-ALL: dict[str, Any] = {
-    "class_weight": weights(5),
-    "sample_weight": S,
-    "where": KEEP,
-    "label_smoothing": 0.125,
-    "z_loss": 0.0625,
-    "softcap": 8.0,
-}
-GITHUB = "https://github.com"
+ALL = {"class_weight": W, **{k: v for k, v in EVERY.items() if k != "weight"}}
 
 
 def put(*rows: int, to: float) -> Array:

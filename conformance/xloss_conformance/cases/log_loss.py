@@ -9,8 +9,8 @@ import numpy as np
 
 from ..model import DTYPES, Case
 from .arrays import NAN, ONE, WIDE, soft
-from .given import GITHUB, KERAS, LABELS, NONE, SKLEARN, UPSTREAM, at_labels, family, probs, put
-from .making import made
+from .given import GITHUB, KERAS, LABELS, SKLEARN, UPSTREAM, at_labels, family, probs, put
+from .making import NONE, made
 
 X = probs()
 

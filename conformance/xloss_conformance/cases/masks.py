@@ -10,9 +10,8 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, MASK, MASKED, ONE, P_MASKED, WIDE, S, W, X, Y, changed, logits, one_hot
-from .making import made
+from .making import NONE, made
 
-NONE: dict[str, Any] = {"reduction": "none"}
 SMOOTHED: dict[str, Any] = {"label_smoothing": 0.1}
 OPTAX = ("https://github.com/google-deepmind/optax/issues/896",)
 PYTEXT = ("https://github.com/facebookresearch/pytext/pull/1698",)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, ONE, WIDE, soft
-from .given import LABELS, NONE, UPSTREAM, at_labels, family, log_probs
-from .making import made
+from .given import LABELS, UPSTREAM, at_labels, family, log_probs
+from .making import NONE, made
 
 X = log_probs()
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident, one_hot
-from .making import made
+from .making import NONE, made
 
-NONE: dict[str, Any] = {"reduction": "none"}
 WEIGHTED = ("https://github.com/pytorch/pytorch/issues/107680",)
 SAMPLES = ("https://github.com/keras-team/keras/issues/19740",)
 SMOOTHED = ("https://github.com/NVIDIA/Megatron-LM/issues/737",)

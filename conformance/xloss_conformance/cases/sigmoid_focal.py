@@ -16,7 +16,6 @@ from .binary_common import (
     GAP,
     HARD,
     LOGITS,
-    NONE,
     OPTAX,
     ROWS,
     SOFT,
@@ -26,7 +25,7 @@ from .binary_common import (
 )
 from .focal import NAN_BELOW_1, POWER
 from .given import GITHUB
-from .making import made
+from .making import NONE, made
 
 
 def cases() -> list[Case]:

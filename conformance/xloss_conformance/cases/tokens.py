@@ -9,6 +9,7 @@ import numpy as np
 
 from ..model import DTYPES, Case
 from .arrays import (
+    EVERY,
     INF,
     KEEP,
     MASK,
@@ -26,19 +27,11 @@ from .arrays import (
     labels,
     logits,
 )
+from .given import UPSTREAM
 from .linear import ALL as LINEAR_ALL
-from .linear import LABELS, UPSTREAM, put
+from .linear import LABELS, put
 from .linear import X as PACKED
 from .making import made
-
-ALL = {
-    "weight": W,
-    "sample_weight": S,
-    "where": KEEP,
-    "label_smoothing": 0.125,
-    "z_loss": 0.0625,
-    "softcap": 8.0,
-}
 
 
 def cases() -> list[Case]:
@@ -96,8 +89,8 @@ def _whole() -> Iterator[Case]:
     light = {"z_loss": 0.25, "weight": changed(W, 3, 0.0), "sample_weight": S}
     reason = "the term has the row's weight, which a class weight makes 0"
     yield case("z-loss under weights", reason, **light)
-    yield case("all options", "each is that of cross_entropy", **ALL, quick=True)
-    yield case("soft, all options", "the same of probabilities", targets=P, **ALL)
+    yield case("all options", "each is that of cross_entropy", **EVERY, quick=True)
+    yield case("soft, all options", "the same of probabilities", targets=P, **EVERY)
     yield case(
         "a softcap that saturates",
         "capped logits tie where the logits do not: the order is theirs",

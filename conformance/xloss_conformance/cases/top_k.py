@@ -9,10 +9,9 @@ import numpy as np
 
 from ..model import DTYPES, Case
 from ..top_k import IGNORED, TOP_K, pack
-from .arrays import INF, KEEP, MASKED, NAN, ONE, WIDE, S, W, X, changed, confident
-from .making import made
+from .arrays import EVERY, INF, MASKED, NAN, ONE, WIDE, X, changed, confident
+from .making import NONE, made
 
-NONE = {"reduction": "none"}
 UPSTREAM = np.array([0.0, 1.0, -2.5, 0.125, 64.0, -0.75])
 # Three of five classes a row; in 64ths. Row 3 adds up to 1, row 5 to more, row 4 has a zero.
 INDICES = np.array([[0, 3, 1], [3, 4, 0], [1, 0, 2], [4, 2, 3], [2, 1, 0], [2, 3, 4]])
@@ -24,14 +23,6 @@ TWICE = pack(np.where(INDICES[:, :1] == INDICES, INDICES, INDICES[:, 1:2]), PROB
 EMPTY = pack(changed(changed(INDICES, (1, 1), IGNORED), 4, IGNORED), changed(PROBS, (1, 1), NAN))
 # The first listed class of each row and the others that are possible; the rest is masked.
 POSSIBLE = np.argsort(MASKED == -INF, axis=-1, kind="stable")[:, :2]
-EVERY = {
-    "weight": W,
-    "sample_weight": S,
-    "where": KEEP,
-    "label_smoothing": 0.125,
-    "z_loss": 0.0625,
-    "softcap": 8.0,
-}
 
 
 def cases() -> list[Case]:

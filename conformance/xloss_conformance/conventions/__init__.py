@@ -15,13 +15,15 @@ NAMES = ("xloss", "torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
 __all__ = ["NAMES", "Convention", "convention"]
 
 
-def convention(name: str, arrays: str | None = None) -> Convention:
-    """Return the convention of that name, or of a user's own file, on a library's arrays.
+def convention(name: str | Convention, arrays: str | None = None) -> Convention:
+    """Return a convention, that of a name, or of a user's own file, on a library's arrays.
 
     A file is path/file.py, whose CONVENTION is taken, or path/file.py:name.
     """
-    if name in NAMES:
-        made: Convention = import_module(f".{name}", __package__).CONVENTION
+    if isinstance(name, Convention):
+        made = name
+    elif name in NAMES:
+        made = import_module(f".{name}", __package__).CONVENTION
     elif ".py" in name or ":" in name:
         made = load_object(name, "CONVENTION")
         if not isinstance(made, Convention):
@@ -32,15 +34,10 @@ def convention(name: str, arrays: str | None = None) -> Convention:
         raise LoadError(
             f"convention: {name!r} is unknown; expected {', '.join(NAMES)}, or path/file.py"
         )
-    return on(made, arrays)
-
-
-def on(style: Convention, arrays: str | None) -> Convention:
-    """Return a convention on another library's arrays, if one is named."""
-    if arrays is None or arrays == style.home:
-        return style
+    if arrays is None or arrays == made.home:
+        return made
     if arrays not in LIBRARIES:
         raise LoadError(f"arrays: {arrays!r} is unknown; expected one of {', '.join(LIBRARIES)}")
-    style = copy.copy(style)
-    style.home = arrays
-    return style
+    made = copy.copy(made)
+    made.home = arrays
+    return made

@@ -93,6 +93,13 @@ def _type(x: Any) -> str:
     return f"{type(x).__module__}.{type(x).__qualname__}"
 
 
+def strided(values: Any, zeros: Callable[[tuple[int, ...]], Any]) -> Any:
+    """Return a copy of an array in every other place of one twice as long along every axis."""
+    view = zeros(tuple(2 * n for n in values.shape))[(slice(None, None, 2),) * values.ndim]
+    view[...] = values
+    return view
+
+
 def is_tile(values: Array) -> bool:
     """Whether an array is one copy, repeated along its leading axis by a stride of 0."""
     return values.ndim > 0 and values.shape[0] > 1 and values.strides[0] == 0
@@ -109,10 +116,7 @@ def laid_out(values: Array, layout: str) -> Array:
     if layout == "reversed":
         return np.flip(np.flip(values).copy())
     if layout == "strided":
-        wide = np.zeros(tuple(2 * n for n in values.shape), values.dtype)
-        view = wide[tuple(slice(None, None, 2) for _ in values.shape)]
-        view[...] = values
-        return view
+        return np.asarray(strided(values, lambda shape: np.zeros(shape, values.dtype)))
     if layout == "swapped":
         return values.astype(values.dtype.newbyteorder())
     if layout == "misaligned":

@@ -8,7 +8,7 @@ import cupy
 import numpy as np
 
 from ..model import Array, Missing
-from .base import ArrayLibrary
+from .base import ArrayLibrary, strided
 
 
 class CuPy(ArrayLibrary):
@@ -39,9 +39,7 @@ class CuPy(ArrayLibrary):
         if layout == "reversed":
             return cupy.flip(cupy.flip(made).copy())
         if layout == "strided" and made.ndim:
-            wide = cupy.zeros(tuple(2 * n for n in made.shape), made.dtype)
-            wide[tuple(slice(None, None, 2) for _ in made.shape)] = made
-            return wide[tuple(slice(None, None, 2) for _ in made.shape)]
+            return strided(made, lambda shape: cupy.zeros(shape, made.dtype))
         if layout == "broadcast" and made.ndim:
             return cupy.broadcast_to(made[:1].copy(), made.shape)
         return made

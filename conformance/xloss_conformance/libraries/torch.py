@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..model import Array, Missing
-from .base import ArrayLibrary, is_tile, laid_out
+from .base import ArrayLibrary, is_tile, laid_out, strided
 
 
 class Torch(ArrayLibrary):
@@ -41,9 +41,7 @@ class Torch(ArrayLibrary):
                 return self._laid(x.repeat(2, *[1] * (x.ndim - 1)), layout)[:1]
             return x.permute(order).contiguous().permute(order)
         if layout == "strided" and x.ndim:
-            wide = x.new_zeros([2 * n for n in x.shape])
-            view = wide[tuple(slice(None, None, 2) for _ in x.shape)]
-            return view.copy_(x)
+            return strided(x, x.new_zeros)
         if layout == "misaligned" and x.numel():
             room = bytearray(1) + x.numpy().tobytes()
             return torch.frombuffer(room, dtype=x.dtype, offset=1).reshape(x.shape)
