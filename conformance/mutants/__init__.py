@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from xloss_conformance.candidates import Candidate
 from xloss_conformance.selection import styled
@@ -33,3 +34,22 @@ def candidate(
     label: str, function: Callable[..., Any], arrays: str, loss: str, dtype: str
 ) -> Candidate:
     return Candidate(label, function, styled("xloss", arrays), loss, dtype)
+
+
+PLANTED: list[Mutant] = []
+
+
+class Planted:
+    """A loss whose subclasses say which family catches them, and which rule they break.
+
+    What a mistake is called is the name of its class, in words.
+    """
+
+    arrays: ClassVar[str] = "numpy"
+    prefix: ClassVar[str] = ""
+
+    def __init_subclass__(cls, family: str = "", rule: str = "", dtype: str = "float32") -> None:
+        if family:
+            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__).lower()
+            make: Any = cls
+            PLANTED.append(Mutant(cls.prefix + words, make, family, rule, cls.arrays, dtype))

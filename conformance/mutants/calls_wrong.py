@@ -20,7 +20,7 @@ class Changed(CrossEntropy):
         raise NotImplementedError
 
 
-class ColumnSqueezed(Changed):
+class ColumnSqueezed(Changed, family="errors", rule="raises"):
     """A column of labels is taken for a row of them."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -28,7 +28,7 @@ class ColumnSqueezed(Changed):
         return logits, targets[:, 0] if column else targets
 
 
-class BoolsAsNumbers(Changed):
+class BoolsAsNumbers(Changed, family="errors", rule="raises"):
     """True is 1: an inverted mask trains on without a word."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -36,7 +36,7 @@ class BoolsAsNumbers(Changed):
         return logits, targets.astype(logits.dtype) if bools else targets
 
 
-class OneRowOfTargetsForAll(Changed):
+class OneRowOfTargetsForAll(Changed, family="errors", rule="raises"):
     """A single row of probabilities is broadcast to every row."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -44,7 +44,7 @@ class OneRowOfTargetsForAll(Changed):
         return logits, np.broadcast_to(targets, logits.shape) if one else targets
 
 
-class RowsWithoutLabelDropped(Changed):
+class RowsWithoutLabelDropped(Changed, family="errors", rule="raises"):
     """zip ends with the shorter one."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -52,7 +52,7 @@ class RowsWithoutLabelDropped(Changed):
         return logits[: len(targets)] if few else logits, targets
 
 
-class SmoothingClipped(Changed):
+class SmoothingClipped(Changed, family="errors", rule="raises"):
     """label_smoothing is clipped into [0, 1]."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -61,7 +61,7 @@ class SmoothingClipped(Changed):
         return logits, targets
 
 
-class NormalizerDroppedOfASum(Changed):
+class NormalizerDroppedOfASum(Changed, family="errors", rule="raises"):
     """A normalizer that cannot be used is left out."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -70,7 +70,7 @@ class NormalizerDroppedOfASum(Changed):
         return logits, targets
 
 
-class WeightFilledUp(Changed):
+class WeightFilledUp(Changed, family="errors", rule="raises"):
     """Classes that `weight` does not reach weigh 1."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -81,7 +81,7 @@ class WeightFilledUp(Changed):
         return logits, targets
 
 
-class NaNTakenFor0(Changed):
+class NaNTakenFor0(Changed, family="infinities", rule="value"):
     """nan_to_num on the logits: a network that has diverged looks sound."""
 
     def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -90,7 +90,7 @@ class NaNTakenFor0(Changed):
         return logits, targets
 
 
-class ReadOnlyRefused(CrossEntropy):
+class ReadOnlyRefused(CrossEntropy, family="layouts", rule="runs"):
     """A buffer is asked for that can be written to, though nothing is written."""
 
     def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class ReadOnlyRefused(CrossEntropy):
             raise ValueError("buffer source array is read-only")
 
 
-class Float64InFloat32(CrossEntropy):
+class Float64InFloat32(CrossEntropy, family="tail", rule="value", dtype="float64"):
     """float64 logits are computed with in float32, and the results called float64."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
@@ -107,7 +107,7 @@ class Float64InFloat32(CrossEntropy):
         return value.astype(logits.dtype), grad.astype(logits.dtype)
 
 
-class GradientInFloat32(CrossEntropy):
+class GradientInFloat32(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):
     """The gradient of 16-bit logits is float32."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
@@ -115,7 +115,7 @@ class GradientInFloat32(CrossEntropy):
         return value, grad.astype(np.float64 if grad.dtype == np.float64 else np.float32)
 
 
-class ValueTimesUpstream(CrossEntropy):
+class ValueTimesUpstream(CrossEntropy, family="upstream", rule="value"):
     """The upstream gradient multiplies the value too."""
 
     def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class ValueTimesUpstream(CrossEntropy):
         return super().row_losses(soft, a) * self.up
 
 
-class GradientNotMovedBack(CrossEntropy):
+class GradientNotMovedBack(CrossEntropy, family="axis", rule="gradient"):
     """Rows of gradients are reshaped to the logits' shape without moving the class axis back."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:

@@ -11,7 +11,7 @@ from . import numpy_right, others, torch_right
 from .numpy_right import Array, times
 
 
-class SumsInFloat32(numpy_right.CrossEntropy):
+class SumsInFloat32(numpy_right.CrossEntropy, family="range", rule="value"):
     """Losses and weights are summed in float32: inf/inf where all weights are 2^127."""
 
     def weights_of_a_mean(self, weights: Array) -> Array:
@@ -25,7 +25,7 @@ class SumsInFloat32(numpy_right.CrossEntropy):
         return np.float32(right).astype(np.float64)
 
 
-class EpsilonInTheDivisor(numpy_right.CrossEntropy):
+class EpsilonInTheDivisor(numpy_right.CrossEntropy, family="range", rule="value"):
     """Σ s + 1e-8, which is to guard against 0: nothing is left of the mean under small weights."""
 
     def weights_of_a_mean(self, weights: Array) -> Array:
@@ -35,7 +35,7 @@ class EpsilonInTheDivisor(numpy_right.CrossEntropy):
         return super().divisor(mass, s, keep, normalizer) + 1e-8
 
 
-class CompensatedPastInfinity(numpy_right.CrossEntropy):
+class CompensatedPastInfinity(numpy_right.CrossEntropy, family="range", rule="value"):
     """A compensated sum in float32 that adds what was lost though the sum is infinite."""
 
     def total(self, losses: Array) -> Any:
@@ -48,7 +48,9 @@ class CompensatedPastInfinity(numpy_right.CrossEntropy):
         return np.float64(total + lost)
 
 
-class RowsWithoutTargetsLeftOut(torch_right.CrossEntropy):
+class RowsWithoutTargetsLeftOut(
+    torch_right.CrossEntropy, family="soft gradient", rule="targets gradient"
+):
     """A row whose targets are all 0 is taken for absent, its gradient to them too."""
 
     def rows(self, x: Tensor, t: Tensor, o: numpy_right.Given) -> tuple[Tensor, Tensor]:

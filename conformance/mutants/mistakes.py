@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from xloss_conformance.top_k import TOP_K
 
-from . import Mutant, numpy_right, torch_right
+from . import PLANTED, Mutant, numpy_right, torch_right
 from . import binary_wrong as b
 from . import classes_wrong as c
 from . import extremes_wrong as e
 from . import linear_wrong as li
 from . import others as o
-from .cross_entropy import NUMPY, TORCH
 from .tokens_wrong import RIGHT as RIGHT_TOKENS
 from .tokens_wrong import TOKENS
 from .top_k_wrong import TOP_K_MISTAKES, top_k
+
+# Cross-entropies, each of which says in its class what is to catch it.
+for name in ("numpy", "labels", "weights", "softmax", "calls", "extremes", "torch"):
+    import_module(f".{name}_wrong", __package__)
 
 Make = Callable[[], Callable[..., Any]]
 
@@ -134,7 +138,7 @@ BY_LOSS = [
         dtype="float16",
     ),
 ]
-MISTAKES = [*NUMPY, *TORCH, *BY_LOSS, *TOP_K_MISTAKES, *TOKENS]
+MISTAKES = [*PLANTED, *BY_LOSS, *TOP_K_MISTAKES, *TOKENS]
 
 # (library of the arrays, loss) -> what makes a right one.
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {

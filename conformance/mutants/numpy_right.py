@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import Planted
 from .checks import check
 
 Array = NDArray[Any]
@@ -58,7 +59,7 @@ def summed(a: Array) -> Array:
     return np.where(np.isfinite(a), a + lost, a) if a.shape[-1] else a.sum(-1, keepdims=True)
 
 
-class CrossEntropy:
+class CrossEntropy(Planted):
     """value, gradient = CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
     def __call__(

@@ -10,7 +10,7 @@ import numpy as np
 from .numpy_right import Array, CrossEntropy, Softmax
 
 
-class NoShift(CrossEntropy):
+class NoShift(CrossEntropy, family="offsets", rule="value"):
     """exp of the logits as they are, in float32."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -21,7 +21,7 @@ class NoShift(CrossEntropy):
         return Softmax(p, 1 - p, lse - z, lse)
 
 
-class LogSoftmaxThenGather(CrossEntropy):
+class LogSoftmaxThenGather(CrossEntropy, family="tail", rule="value"):
     """log_softmax in float32, and the label's entry of it; p - 1 from exp of it."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -34,7 +34,7 @@ class LogSoftmaxThenGather(CrossEntropy):
         return Softmax(p.astype(np.float64), miss, nll, right.lse)
 
 
-class LogOfTheWholeSum(CrossEntropy):
+class LogOfTheWholeSum(CrossEntropy, family="tail", rule="value"):
     """log Σ exp(z - m) in float32, the maximum's own 1 in the sum: no log1p."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -43,7 +43,7 @@ class LogOfTheWholeSum(CrossEntropy):
         return right._replace(nll=right.nll - least + np.log(np.exp(least).astype(np.float32)))
 
 
-class LseMinusLogit(CrossEntropy):
+class LseMinusLogit(CrossEntropy, family="offsets", rule="value"):
     """lse - z in float32: a common offset eats the digits."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -52,14 +52,14 @@ class LseMinusLogit(CrossEntropy):
         return right._replace(nll=np.where(np.isfinite(z), nll, right.nll))
 
 
-class OwnProbabilityMinus1(CrossEntropy):
+class OwnProbabilityMinus1(CrossEntropy, family="tail", rule="gradient"):
     """p - 1 in float32 for the true class."""
 
     def slopes(self, soft: Softmax, a: Array) -> Array:
         return super().slopes(soft._replace(miss=1 - soft.p.astype(np.float32)), a)
 
 
-class TiesToTheFirst(CrossEntropy):
+class TiesToTheFirst(CrossEntropy, family="ties", rule="gradient"):
     """The whole gradient of the tied goes to the first of them."""
 
     def slopes(self, soft: Softmax, a: Array) -> Array:
@@ -71,7 +71,7 @@ class TiesToTheFirst(CrossEntropy):
         return np.where(one | ~tied, right, first * shared)
 
 
-class InfinityMinusItself(CrossEntropy):
+class InfinityMinusItself(CrossEntropy, family="infinities", rule="value"):
     """No limit for +inf logits."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -80,7 +80,7 @@ class InfinityMinusItself(CrossEntropy):
         return Softmax(*(np.where(lost, np.nan, v) for v in right))
 
 
-class OnlineFromMinusInfinity(CrossEntropy):
+class OnlineFromMinusInfinity(CrossEntropy, family="masks", rule="value"):
     """Blocks of 256 classes merged from max = -inf: one of -inf alone gives inf - inf."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -89,7 +89,7 @@ class OnlineFromMinusInfinity(CrossEntropy):
         return Softmax(*(np.where(lost, np.nan, v) for v in right))
 
 
-class BatchMaximum(CrossEntropy):
+class BatchMaximum(CrossEntropy, family="split", rule="split"):
     """The batch's maximum is taken off, not the row's."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -102,7 +102,7 @@ class BatchMaximum(CrossEntropy):
         return right._replace(nll=np.where(np.isfinite(z), log - shifted, right.nll))
 
 
-class OneClassIsBinary(CrossEntropy):
+class OneClassIsBinary(CrossEntropy, family="one class", rule="value"):
     """A single logit is taken for that of a binary loss."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -110,22 +110,22 @@ class OneClassIsBinary(CrossEntropy):
         return right if z.shape[-1] > 1 else right._replace(nll=np.logaddexp(0.0, -z))
 
 
-class ZLossDropped(CrossEntropy):
+class ZLossDropped(CrossEntropy, family="z-loss", rule="value"):
     def z_terms(self, coefficient: Array, value: Array) -> Array:
         return np.zeros(())
 
 
-class ZLossSubtracted(CrossEntropy):
+class ZLossSubtracted(CrossEntropy, family="z-loss", rule="value"):
     def z_terms(self, coefficient: Array, value: Array) -> Array:
         return -super().z_terms(coefficient, value)
 
 
-class SoftcapDropped(CrossEntropy):
+class SoftcapDropped(CrossEntropy, family="softcap", rule="value"):
     def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
         return super().capped(x, None)
 
 
-class SoftcapUnmasks(CrossEntropy):
+class SoftcapUnmasks(CrossEntropy, family="softcap", rule="value"):
     """tanh(-inf) is -1: a masked class comes back."""
 
     def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
@@ -133,14 +133,14 @@ class SoftcapUnmasks(CrossEntropy):
         return (z if c is None else np.where(x == -np.inf, -c, z)), slope
 
 
-class SoftcapSlopeDropped(CrossEntropy):
+class SoftcapSlopeDropped(CrossEntropy, family="softcap", rule="gradient"):
     """The gradient to the capped logits is returned."""
 
     def chained(self, grads: Array, slope: Array) -> Array:
         return grads
 
 
-class SoftcapSlopeCancels(CrossEntropy):
+class SoftcapSlopeCancels(CrossEntropy, family="softcap", rule="gradient"):
     """1 - tanh² in float32 for sech²."""
 
     def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
@@ -150,33 +150,33 @@ class SoftcapSlopeCancels(CrossEntropy):
         return z, 1 - np.tanh((x / c).astype(np.float32)) ** 2
 
 
-class UpstreamIgnored(CrossEntropy):
+class UpstreamIgnored(CrossEntropy, family="upstream", rule="gradient"):
     def upstream(self, grads: Array, cotangent: Array, divisor: Any) -> Array:
         return super().upstream(grads, np.ones(cotangent.shape), divisor)
 
 
-class UpstreamOfTheFirstRow(CrossEntropy):
+class UpstreamOfTheFirstRow(CrossEntropy, family="upstream", rule="gradient"):
     """Every row's gradient is scaled by the first upstream number."""
 
     def upstream(self, grads: Array, cotangent: Array, divisor: Any) -> Array:
         return super().upstream(grads, cotangent[:1], divisor)
 
 
-class ClassesNotMoved(CrossEntropy):
+class ClassesNotMoved(CrossEntropy, family="axis", rule="value"):
     """(N, C, d) is reshaped to rows of C without moving the class axis."""
 
     def classes_last(self, array: Array, axis: int) -> Array:
         return array.reshape(super().classes_last(array, axis).shape)
 
 
-class RunningSum(CrossEntropy):
+class RunningSum(CrossEntropy, family="sixteen bits", rule="value"):
     """Rows are added one by one in float32."""
 
     def total(self, losses: Array) -> Any:
         return np.add.accumulate(losses, dtype=np.float32)[-1] if losses.size else 0.0
 
 
-class LastBlockDropped(CrossEntropy):
+class LastBlockDropped(CrossEntropy, family="sixteen bits", rule="value"):
     """Rows go in blocks of 1024; what does not fill the last one is left out."""
 
     def total(self, losses: Array) -> Any:
@@ -184,7 +184,7 @@ class LastBlockDropped(CrossEntropy):
         return super().total(losses[: whole or None])
 
 
-class Noise(CrossEntropy):
+class Noise(CrossEntropy, family="tail", rule="value"):
     """A relative error of 2e-6."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -192,7 +192,7 @@ class Noise(CrossEntropy):
         return right._replace(nll=right.nll * (1 + 2e-6))
 
 
-class RandomOrder(CrossEntropy):
+class RandomOrder(CrossEntropy, family="sixteen bits", rule="repeat"):
     """Blocks' sums are added in float32 in an order that changes, as atomics do."""
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ class RandomOrder(CrossEntropy):
         return np.add.accumulate(shuffled)[-1]
 
 
-class Stateful(CrossEntropy):
+class Stateful(CrossEntropy, family="tail", rule="repeat"):
     """What one call leaves behind changes the next."""
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ class Stateful(CrossEntropy):
         return right._replace(nll=right.nll * (1 + (self.calls % 2) * 1e-7))
 
 
-class BadOptionAccepted(CrossEntropy):
+class BadOptionAccepted(CrossEntropy, family="errors", rule="raises"):
     """A call that cannot be right is answered."""
 
     def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
@@ -226,13 +226,13 @@ class BadOptionAccepted(CrossEntropy):
             super().check(logits, targets, options)
 
 
-class ReturnsFloat16(CrossEntropy):
+class ReturnsFloat16(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
         value, grad = super().__call__(logits, targets, **options)
         return value.astype(np.float16), grad
 
 
-class InputOverwritten(CrossEntropy):
+class InputOverwritten(CrossEntropy, family="layouts", rule="input"):
     """The maximum is taken off in place, where the memory lets it."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
@@ -242,7 +242,7 @@ class InputOverwritten(CrossEntropy):
         return result
 
 
-class FlatRows(CrossEntropy):
+class FlatRows(CrossEntropy, family="layouts", rule="value"):
     """Memory is read in the order in which it lies, whatever the strides say."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
@@ -251,7 +251,7 @@ class FlatRows(CrossEntropy):
         return super().__call__(logits, targets, **options)
 
 
-class OtherByteOrder(CrossEntropy):
+class OtherByteOrder(CrossEntropy, family="layouts", rule="value"):
     """Bytes are taken for numbers of this machine's order."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:

@@ -7,7 +7,7 @@ import numpy as np
 from .numpy_right import Array, CrossEntropy, Softmax
 
 
-class ProbabilityClipped(CrossEntropy):
+class ProbabilityClipped(CrossEntropy, family="tail", rule="value"):
     """-log of a probability that is clipped into [1e-7, 1 - 1e-7] first."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -15,14 +15,14 @@ class ProbabilityClipped(CrossEntropy):
         return right._replace(nll=-np.log(np.clip(right.p, 1e-7, 1 - 1e-7)))
 
 
-class ZeroTimesInfinity(CrossEntropy):
+class ZeroTimesInfinity(CrossEntropy, family="masks", rule="value"):
     """Targets times the loss of every class: 0·inf of a masked class is NaN."""
 
     def row_losses(self, soft: Softmax, a: Array) -> Array:
         return np.asarray((a * soft.nll).sum(-1))
 
 
-class MaskedByALargeNumber(CrossEntropy):
+class MaskedByALargeNumber(CrossEntropy, family="masks", rule="value"):
     """-1e9 stands for -inf: a masked label has a finite loss."""
 
     def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
@@ -30,7 +30,7 @@ class MaskedByALargeNumber(CrossEntropy):
         return np.maximum(z, -1e9), slope
 
 
-class NothingPossibleIsNothing(CrossEntropy):
+class NothingPossibleIsNothing(CrossEntropy, family="masks", rule="value"):
     """A row whose classes are all masked has loss 0."""
 
     def impossible(self, possible: Array) -> Array:
@@ -41,7 +41,7 @@ class NothingPossibleIsNothing(CrossEntropy):
         return np.where(undefined, 0.0, super().row_losses(soft, a))
 
 
-class FirstInfinityTakesAll(CrossEntropy):
+class FirstInfinityTakesAll(CrossEntropy, family="infinities", rule="value"):
     """Of several +inf logits the first has the whole probability."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -49,7 +49,7 @@ class FirstInfinityTakesAll(CrossEntropy):
         return super().softmax(np.where(later, -np.inf, z))
 
 
-class TiedCountedOnce(CrossEntropy):
+class TiedCountedOnce(CrossEntropy, family="ties", rule="value"):
     """All logits at the maximum are left out of the sum of the others: log1p counts one."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -62,7 +62,7 @@ class TiedCountedOnce(CrossEntropy):
         return right._replace(nll=np.where(tied, np.log1p(below) + (top - z), right.nll))
 
 
-class SumInFloat16(CrossEntropy):
+class SumInFloat16(CrossEntropy, family="sixteen bits", rule="value", dtype="float16"):
     """exp and its sum in float16."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -72,7 +72,7 @@ class SumInFloat16(CrossEntropy):
         return right._replace(nll=np.log(total.astype(np.float64)) + (top - z))
 
 
-class SumInTheOrderOfMemory(CrossEntropy):
+class SumInTheOrderOfMemory(CrossEntropy, family="split", rule="split"):
     """Rows of a Fortran array are summed column by column, a single row pairwise."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -83,7 +83,7 @@ class SumInTheOrderOfMemory(CrossEntropy):
         return right._replace(nll=log + (top - z))
 
 
-class ClassesBeyond65536(CrossEntropy):
+class ClassesBeyond65536(CrossEntropy, family="vocabulary", rule="value"):
     """One block of at most 65536 classes is read."""
 
     def softmax(self, z: Array) -> Softmax:
@@ -91,7 +91,7 @@ class ClassesBeyond65536(CrossEntropy):
         return super().softmax(np.where(read, z, -np.inf))
 
 
-class SoftcapClips(CrossEntropy):
+class SoftcapClips(CrossEntropy, family="softcap", rule="value"):
     """Logits are clipped into [-c, c], in place of c·tanh(x/c)."""
 
     def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import numpy_right
+from . import Planted, numpy_right
 from .checks import check
 from .numpy_right import Array, Given, summed, times
 
@@ -56,8 +56,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a == 0, 0.0, a * b)
 
 
-class CrossEntropy:
+class CrossEntropy(Planted):
     """CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
+
+    arrays = "torch"
+    prefix = "autograd: "
 
     def __call__(
         self,

@@ -31,26 +31,26 @@ def changed(value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     return result
 
 
-class UpstreamIgnored(CrossEntropy):
+class UpstreamIgnored(CrossEntropy, family="upstream", rule="gradient"):
     def result(self, value: Tensor) -> Tensor:
         return changed(value, torch.ones_like)
 
 
-class Detached(CrossEntropy):
+class Detached(CrossEntropy, family="upstream", rule="gradient"):
     """A metric taken for a loss: nothing is trained by it."""
 
     def result(self, value: Tensor) -> Tensor:
         return value.detach()
 
 
-class UpstreamOfTheFirstRow(CrossEntropy):
+class UpstreamOfTheFirstRow(CrossEntropy, family="upstream", rule="gradient"):
     """Fused kernels that multiply the stored gradient by one number."""
 
     def result(self, value: Tensor) -> Tensor:
         return changed(value, lambda u: u.flatten()[:1].expand(u.numel()).view_as(u))
 
 
-class DenominatorDetached(CrossEntropy):
+class DenominatorDetached(CrossEntropy, family="soft gradient", rule="targets gradient"):
     """The mean's denominator depends on soft targets, and its gradient is left out."""
 
     def divisor(self, mass: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Plain(CrossEntropy):
         raise NotImplementedError
 
 
-class MaximumOfOneTied(Plain):
+class MaximumOfOneTied(Plain, family="ties", rule="gradient"):
     """Σ exp(z - m) of those below m; `max` gives the gradient of m to one of the tied."""
 
     def offers(self, x: Tensor) -> bool:
@@ -90,7 +90,7 @@ class MaximumOfOneTied(Plain):
         return a * (torch.log1p(rest) + (top - x))
 
 
-class WhereAfterTheLogarithm(Plain):
+class WhereAfterTheLogarithm(Plain, family="absent", rule="nothing"):
     """`where` picks the value, but autograd multiplies what it did not pick by 0."""
 
     def offers(self, x: Tensor) -> bool:
@@ -110,21 +110,21 @@ class TargetsGradient(CrossEntropy):
         raise NotImplementedError
 
 
-class TargetsDetached(TargetsGradient):
+class TargetsDetached(TargetsGradient, family="soft gradient", rule="targets gradient"):
     """Soft targets are constants: a teacher learns nothing."""
 
     def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
         return torch.zeros_like(upstream)
 
 
-class TargetsWithoutClassWeights(TargetsGradient):
+class TargetsWithoutClassWeights(TargetsGradient, family="soft gradient", rule="targets gradient"):
     """The gradient to soft targets knows no class weights."""
 
     def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
         return torch.where(o.w == 0, upstream, upstream / o.w)
 
 
-class MaskedTargetNaN(TargetsGradient):
+class MaskedTargetNaN(TargetsGradient, family="soft gradient", rule="targets gradient"):
     """The gradient to a target of 0 on a masked class is 0·inf."""
 
     def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:

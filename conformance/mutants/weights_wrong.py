@@ -9,14 +9,14 @@ import numpy as np
 from .numpy_right import Array, CrossEntropy, Softmax, summed, times
 
 
-class MeanOverRows(CrossEntropy):
+class MeanOverRows(CrossEntropy, family="options", rule="value"):
     """The mean over the number of rows present, whatever their weights."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return np.float64(keep.sum()) if normalizer is None else np.float64(normalizer)
 
 
-class SampleWeightsNotInTheMean(CrossEntropy):
+class SampleWeightsNotInTheMean(CrossEntropy, family="options", rule="value"):
     """Sample weights multiply the losses, but not the mean's denominator."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
@@ -24,12 +24,12 @@ class SampleWeightsNotInTheMean(CrossEntropy):
         return super().divisor(mass / ones, s, keep, normalizer)
 
 
-class NormalizerIgnored(CrossEntropy):
+class NormalizerIgnored(CrossEntropy, family="options", rule="value"):
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return mass.sum()
 
 
-class SmoothingOfMegatron(CrossEntropy):
+class SmoothingOfMegatron(CrossEntropy, family="options", rule="value"):
     """ε C/(C-1) in place of ε."""
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
@@ -37,14 +37,14 @@ class SmoothingOfMegatron(CrossEntropy):
         return super().smoothed(t, float(epsilon * classes / (classes - 1)), possible)
 
 
-class SmoothingOverMasked(CrossEntropy):
+class SmoothingOverMasked(CrossEntropy, family="masks", rule="value"):
     """u is 1/C, over classes that cannot be too."""
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
         return super().smoothed(t, epsilon, np.ones(possible.shape))
 
 
-class SmoothingByLabelWeight(CrossEntropy):
+class SmoothingByLabelWeight(CrossEntropy, family="options", rule="value"):
     """All of a smoothed row is weighted by its label's weight."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -52,7 +52,7 @@ class SmoothingByLabelWeight(CrossEntropy):
         return right if (q == t).all() else q * times(t, w).sum(-1, keepdims=True)
 
 
-class SoftWeightsOff(CrossEntropy):
+class SoftWeightsOff(CrossEntropy, family="options", rule="value"):
     """Soft targets under class weights are off by 0.1%."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -60,7 +60,7 @@ class SoftWeightsOff(CrossEntropy):
         return right if index or (w == 1).all() else right * 1.001
 
 
-class MaskByMultiplication(CrossEntropy):
+class MaskByMultiplication(CrossEntropy, family="absent", rule="nothing"):
     """0 · NaN is NaN."""
 
     def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
@@ -70,19 +70,19 @@ class MaskByMultiplication(CrossEntropy):
         return grads * keep[:, None]
 
 
-class WhereIgnored(CrossEntropy):
+class WhereIgnored(CrossEntropy, family="options", rule="value"):
     def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
         return super().rows(sample_weight, None, shape)
 
 
-class MeanOfNothing(CrossEntropy):
+class MeanOfNothing(CrossEntropy, family="all absent", rule="value"):
     """0/0."""
 
     def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
         return np.asarray(total / divisor), divisor if counted else np.inf
 
 
-class MaximumOfLabels(CrossEntropy):
+class MaximumOfLabels(CrossEntropy, family="empty", rule="runs"):
     """max(labels) of an empty batch raises."""
 
     def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
@@ -90,12 +90,12 @@ class MaximumOfLabels(CrossEntropy):
         targets.max()
 
 
-class ClassWeightsIgnored(CrossEntropy):
+class ClassWeightsIgnored(CrossEntropy, family="options", rule="value"):
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
         return super().weighted(q, t, np.ones(w.shape), index)
 
 
-class SampleWeightsIgnored(CrossEntropy):
+class SampleWeightsIgnored(CrossEntropy, family="options", rule="value"):
     """They leave rows out where they are 0, and do nothing else."""
 
     def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -103,7 +103,7 @@ class SampleWeightsIgnored(CrossEntropy):
         return np.ones(s.shape), keep
 
 
-class UniformPartNotWeighted(CrossEntropy):
+class UniformPartNotWeighted(CrossEntropy, family="options", rule="value"):
     """Class weights multiply the target's part of a smoothed row, and not the uniform part."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -111,7 +111,7 @@ class UniformPartNotWeighted(CrossEntropy):
         return np.where(t == 0, q, right)
 
 
-class SoftTargetsNotSmoothed(CrossEntropy):
+class SoftTargetsNotSmoothed(CrossEntropy, family="options", rule="value"):
     """Smoothing is for labels alone."""
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
@@ -119,7 +119,7 @@ class SoftTargetsNotSmoothed(CrossEntropy):
         return super().smoothed(t, epsilon if one_hot else 0.0, possible)
 
 
-class GradientNotSmoothed(CrossEntropy):
+class GradientNotSmoothed(CrossEntropy, family="options", rule="gradient"):
     """The loss is smoothed; its gradient is that of the targets before smoothing."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -130,7 +130,7 @@ class GradientNotSmoothed(CrossEntropy):
         return super().slopes(soft, self.plain)
 
 
-class MeanOverSmoothedWeights(CrossEntropy):
+class MeanOverSmoothedWeights(CrossEntropy, family="options", rule="value"):
     """The mean's denominator sums the class weights of the smoothed targets."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -142,7 +142,7 @@ class MeanOverSmoothedWeights(CrossEntropy):
         return super().divisor(s * self.mass, s, keep, normalizer)
 
 
-class SoftMeanOverRows(CrossEntropy):
+class SoftMeanOverRows(CrossEntropy, family="options", rule="value"):
     """PyTorch's: the mean of soft targets knows no class weights."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -153,21 +153,21 @@ class SoftMeanOverRows(CrossEntropy):
         return super().divisor(mass if self.index else s * keep, s, keep, normalizer)
 
 
-class AbsentRowsInTheMean(CrossEntropy):
+class AbsentRowsInTheMean(CrossEntropy, family="absent", rule="value"):
     """The mean over all rows, those that are left out too."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return super().divisor(np.where(keep, mass, 1.0), s, keep, normalizer)
 
 
-class DenominatorPlusEpsilon(CrossEntropy):
+class DenominatorPlusEpsilon(CrossEntropy, family="options", rule="value"):
     """1e-6 more, against 0/0."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return super().divisor(mass, s, keep, normalizer) + 1e-6
 
 
-class GradientWithoutNormalizer(CrossEntropy):
+class GradientWithoutNormalizer(CrossEntropy, family="options", rule="gradient"):
     """The value is divided by the normalizer, its gradient by the weight of the rows."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
@@ -179,7 +179,7 @@ class GradientWithoutNormalizer(CrossEntropy):
         return value, self.own if counted else divisor
 
 
-class GradientOverRows(CrossEntropy):
+class GradientOverRows(CrossEntropy, family="options", rule="gradient"):
     """The value is divided by the weight of the rows, its gradient by their number."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
@@ -191,7 +191,7 @@ class GradientOverRows(CrossEntropy):
         return value, self.count if counted else divisor
 
 
-class SampleWeight0Present(CrossEntropy):
+class SampleWeight0Present(CrossEntropy, family="absent", rule="value"):
     """Only `where` and ignore_index leave rows out: 0·NaN of a row of weight 0 is NaN."""
 
     def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -199,7 +199,7 @@ class SampleWeight0Present(CrossEntropy):
         return s, super().rows(None, where, shape)[1]
 
 
-class AbsentGradientMultiplied(CrossEntropy):
+class AbsentGradientMultiplied(CrossEntropy, family="absent", rule="nothing"):
     """Losses of absent rows are selected away, but their gradient is multiplied by 0."""
 
     def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
@@ -209,7 +209,7 @@ class AbsentGradientMultiplied(CrossEntropy):
         return grads * keep[:, None]
 
 
-class GradientOfNothing(CrossEntropy):
+class GradientOfNothing(CrossEntropy, family="all absent", rule="gradient"):
     """The mean over no row is 0, and its gradient 0/0."""
 
     def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
@@ -220,7 +220,7 @@ class GradientOfNothing(CrossEntropy):
         return grads
 
 
-class ZLossNotWeighted(CrossEntropy):
+class ZLossNotWeighted(CrossEntropy, family="z-loss", rule="value"):
     """Every row's z-loss counts alike, whatever the row weighs."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
@@ -232,7 +232,7 @@ class ZLossNotWeighted(CrossEntropy):
         return super().z_terms(alike if coefficient.ndim == 1 else coefficient, value)
 
 
-class ZLossWithoutGradient(CrossEntropy):
+class ZLossWithoutGradient(CrossEntropy, family="z-loss", rule="gradient"):
     """The z-loss is in the value, and not in the gradient."""
 
     def z_terms(self, coefficient: Array, value: Array) -> Array:
