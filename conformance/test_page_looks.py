@@ -133,8 +133,7 @@ def test_a_record_of_full_size_stays_light_and_quick(opened: Open, files: dict[s
     d.execute_script("document.getElementById('box').scrollTop = 0")
     click(d, "#open-all")
     d.execute_script("document.querySelector('#box [tabindex=\"0\"]').focus()")
-    from selenium.webdriver import ActionChains
-    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver import ActionChains, Keys
 
     ActionChains(d).key_down(Keys.CONTROL).send_keys(Keys.END).key_up(Keys.CONTROL).perform()
     assert focused(d) == ("539", 44)

@@ -41,14 +41,12 @@ def test_the_page_opens_on_what_is_wrong_in_sentences(opened: Open) -> None:
 
 
 def test_a_sentence_leads_to_its_call_and_back_and_keeps_the_filters(opened: Open) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     d = opened(hash="#kind=peer")
     d.execute_script("document.querySelector('.card a.see').focus()")
-    press(d, Keys.ENTER)
+    press(d, "ENTER")
     wait(d, "#snippet")
     assert texts(d, "#panel-title") == ["tail/gap 17\ntorch float32, version 1.2.3"]
-    press(d, Keys.ESCAPE)
+    press(d, "ESCAPE")
     assert "see" in d.execute_script("return document.activeElement.className")
     assert "7 cases in 2 families, 2 subjects" in texts(d, "#count")
     # Where scripts are off, or in a link that is sent to somebody, the address does the same.
@@ -80,8 +78,6 @@ def test_at_the_width_of_a_phone_the_peers_come_first_and_are_on_the_screen(open
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_words_are_explained_where_they_stand(opened: Open, width: int) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     d = opened(width=width)
     buttons = find(d, "button.word")
     asked = {button.get_attribute("popovertarget").removeprefix("word-") for button in buttons}
@@ -89,7 +85,7 @@ def test_words_are_explained_where_they_stand(opened: Open, width: int) -> None:
     assert {name.replace(" ", "-") for name in WORDS} >= asked
     button = find(d, "#key button.word")[0]
     d.execute_script("arguments[0].scrollIntoView({block: 'start'}); arguments[0].focus()", button)
-    press(d, Keys.ENTER)
+    press(d, "ENTER")
     wait(d, ".meaning:popover-open")
     assert texts(d, ".meaning:popover-open") == [f"budget {WORDS['budget']}"]
     left, right = d.execute_script(SIDE, ".meaning:popover-open")
@@ -100,7 +96,7 @@ def test_words_are_explained_where_they_stand(opened: Open, width: int) -> None:
         "return Math.max(b.top - a.bottom, a.top - b.bottom)"
     )
     assert 0 <= d.execute_script(gap, button, find(d, ".meaning:popover-open")[0]) < 20
-    press(d, Keys.ESCAPE)
+    press(d, "ESCAPE")
     assert find(d, ".meaning:popover-open") == []
     assert d.execute_script("return document.activeElement.className") == "word"
 

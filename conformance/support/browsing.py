@@ -20,9 +20,10 @@ def texts(driver: Any, selector: str) -> list[str]:
 
 
 def press(driver: Any, *keys: str) -> None:
-    from selenium.webdriver import ActionChains
+    """Press keys by Selenium's names for them."""
+    from selenium.webdriver import ActionChains, Keys
 
-    ActionChains(driver).send_keys(*keys).perform()
+    ActionChains(driver).send_keys(*(getattr(Keys, key) for key in keys)).perform()
 
 
 def click(driver: Any, selector: str) -> None:
