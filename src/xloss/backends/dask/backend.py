@@ -15,6 +15,7 @@ from ...core.token_stats import Tokens
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .call_graph import CallGraph
+from .chunks import blockwise
 from .labels import STATISTIC
 from .tokens import columns, one_row
 
@@ -139,16 +140,8 @@ def facts(call: LossCall) -> tuple[Any, Any, Any, Array]:
     predicted, target = da.argmax(graph.x, axis=-1), graph.targets
     if graph.soft:
         target = da.argmax(target, axis=-1)
-    right = da.blockwise(  # type: ignore[no-untyped-call]
-        steps.equal,
-        graph.rows,
-        predicted,
-        graph.rows,
-        target,
-        graph.rows,
-        align_arrays=False,
-        dtype=np.bool_,
-        meta=np.empty((0,) * len(graph.rows), dtype=np.bool_),
+    right = blockwise(
+        steps.equal, graph.rows, predicted, graph.rows, target, graph.rows, dtype=np.bool_
     )
     computed = da.compute(losses, weights, right)  # type: ignore[no-untyped-call]
     return (*computed, predicted)

@@ -15,7 +15,7 @@ from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
 from ...core.options import Cotangent
 from ...engines import choose
 from . import graph as steps
-from .chunks import broadcast_like, rechunk_like, without_empty
+from .chunks import blockwise, broadcast_like, rechunk_like, without_empty
 from .labels import (
     CLASS_WEIGHT,
     CLASSES,
@@ -115,7 +115,7 @@ class CallGraph:
         if self.options.validate is True and x:
             row_chunks = self.x.chunks[: len(self.rows)]
             add("block", ArrayBlockIdDep(row_chunks), self.rows)
-        return da.blockwise(  # type: ignore[no-untyped-call]
+        return blockwise(
             steps.step,
             out,
             *args,
@@ -129,10 +129,8 @@ class CallGraph:
             axis=self.call.axis,
             new_axes=new or {},
             adjust_chunks=adjust,
-            align_arrays=False,
             concatenate=True,
             dtype=dtype,
-            meta=np.empty((0,) * len(out), dtype=dtype),
         )
 
     def prepare_stats(self) -> None:
@@ -140,7 +138,7 @@ class CallGraph:
         of_slices = (*self.rows, CLASSES, STATISTIC)
         number = len(class_slices.FIELDS)
         slices = self.map(steps.stats, of_slices, new={STATISTIC: number}, adjust={CLASSES: 1})
-        self.packed = da.blockwise(  # type: ignore[no-untyped-call]
+        self.packed = blockwise(
             steps.merge,
             (*self.rows, STATISTIC),
             slices,
@@ -148,9 +146,7 @@ class CallGraph:
             options=self.options,
             compute_dtype=str(self.call.cx.compute_dtype),
             concatenate=True,
-            align_arrays=False,
             dtype=np.float64,
-            meta=np.empty((0,) * len(self.index), dtype=np.float64),
         )
         if class_slices.needs_second_sums(self.options):
             number = 1 if self.options.kind == "entropy" else 3
