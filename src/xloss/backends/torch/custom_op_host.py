@@ -16,7 +16,7 @@ from torch import Tensor
 from ..._arrays.context import context, read
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import Cotangent, Outcome, Outputs
 from ...core.targets import bounds
 from ...engines import asked_now, choose
 from ...engines.cpu import engine as cpu
@@ -74,20 +74,17 @@ def value_and_grad(call: LossCall, given: Array | None) -> tuple[Array, Array]:
 
 
 def _arguments(call: LossCall) -> tuple[Any, ...]:
-    o, s, n = call.operands, call.options, call.normalizer
+    given, n = custom_op.arguments(call), call.normalizer
     number = isinstance(n, float)
-    options = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap, s.reduction)
-    return (*o[:5], None if number else n, n if number else None, *options)
+    denominator = (None, n) if number else (n, None)
+    return (*given[:5], *denominator, *given[5:], call.options.reduction)
 
 
 # The arguments of every operation here, in the schema's types. Whoever changes what an operation
 # takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
 # this package, and knows an operation by nothing but its name.
-_ARRAYS = (
-    "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
-    "Tensor? normalizer, float? number"
-)
-_OPTIONS = "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
+_ARRAYS = f"{custom_op.ARRAYS}, Tensor? normalizer, float? number"
+_OPTIONS = f"int? ignore_index, {custom_op.NUMBERS}, str reduction"
 
 
 @torch.library.custom_op(
@@ -163,26 +160,16 @@ def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[
 
 def _call(given: Sequence[Any]) -> LossCall:
     """Return the call that the arguments stand for, its labels looked at as outside a graph."""
-    *arrays, normalizer, number, ignore, smoothing, z_loss, softcap, reduction = given
-    o = Operands(*arrays)
-    x, targets = o.x, arrays[1]
-    options = Options(
-        "cross_entropy",
-        indexed=not targets.is_floating_point(),
-        ignore_index=ignore,
-        label_smoothing=smoothing,
-        z_loss=z_loss,
-        softcap=softcap,
-        reduction=reduction,
-        engine=asked_now(),
-    )
-    classes = x.shape[-1]
+    normalizer, number = given[5:7]
+    o, options = custom_op.described(*given[:5], *given[7:-1])
+    x, classes, ignore = o.x, o.x.shape[-1], options.ignore_index
     cx = context(x, namespace(x))
     clean = False
     if options.indexed and cx.on_host:
-        least, most = bounds(targets, cx)
+        least, most = bounds(given[1], cx)
         clean = least >= 0 and most < classes and (ignore is None or not least <= ignore <= most)
     n = normalizer if number is None else number
+    options = options._replace(reduction=given[-1])
     return LossCall("cross_entropy", options, read(cx, clean), o, classes, -1, n)
 
 

@@ -82,15 +82,8 @@ def _surrogate(call: LossCall) -> Array:
     o, options = call.operands, call.options
     compiling = torch.compiler.is_compiling()
     cx = functional(call.cx)
-    fixed = Operands(
-        o.x.detach(),
-        None if o.targets is None else o.targets.detach(),
-        o.class_weight,
-        o.sample_weight,
-        o.where,
-        o.pos_weight,
-        o.indices,
-    )
+    targets = None if o.targets is None else o.targets.detach()
+    fixed = o._replace(x=o.x.detach(), targets=targets)
     rows: Any = (
         choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
     )
