@@ -14,16 +14,15 @@ from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
 from ...core.linear import Linear
-from ...core.options import Operands, Options
 from ..eager import dense as default
 from ..eager.linear import NAMES, argument, evaluated, of_rows, rounded
+from . import custom_op
 from .linear_blocks import arguments, run
 
 SCHEMA = (
     "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
     "Tensor? sample_weight, Tensor? where, Tensor? indices, Tensor? normalizer, Tensor? up, "
-    "float? count, "
-    "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction, "
+    f"float? count, int? ignore_index, {custom_op.NUMBERS}, str reduction, "
     "int? block_rows, str? rest, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -58,23 +57,18 @@ def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[A
 
 def arguments_of(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[Any, ...]:
     """Return a call as the operation takes it."""
-    o, options, linear = call.operands, call.options, call.linear
+    options, linear, n = call.options, call.linear, call.normalizer
     assert linear is not None
-    n = call.normalizer
     tensor = torch.is_tensor(n)
+    given = custom_op.arguments(call)
     return (
         *arguments(call),
-        o.class_weight,
-        o.sample_weight,
-        o.where,
-        o.indices,
+        *given[2:5],
+        call.operands.indices,
         n if tensor else None,
         cotangent,
         None if tensor or n is None else float(n),
-        options.ignore_index,
-        options.label_smoothing,
-        options.z_loss,
-        options.softcap,
+        *given[5:],
         options.reduction,
         linear.block_rows,
         options.rest,
@@ -84,21 +78,12 @@ def arguments_of(call: LossCall, wanted: list[bool], cotangent: Any = None) -> t
 
 def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     """Return the call that an operation's arguments describe, its cotangent, and what it wants."""
-    x, weight, bias, targets, class_weight, sample_weight, where, indices = args[:8]
-    normalizer, cotangent, count = args[8:11]
-    ignore, smoothing, z_loss, softcap, reduction, rows, rest, wanted = args[11:]
-    options = Options(
-        "cross_entropy",
-        not targets.is_floating_point(),
-        ignore,
-        smoothing,
-        z_loss,
-        softcap,
-        reduction=reduction,
-        validate=False,
-        rest=rest,
-    )
-    o = Operands(x, targets, class_weight, sample_weight, where, indices=indices)
+    x, weight, bias, targets, *weights = args[:7]
+    indices, normalizer, cotangent, count = args[7:11]
+    reduction, rows, rest, wanted = args[15:]
+    o, options = custom_op.described(x, targets, *weights, *args[11:15])
+    o = o._replace(indices=indices)
+    options = options._replace(reduction=reduction, validate=False, engine=None, rest=rest)
     n = count if normalizer is None else normalizer
     call = LossCall(
         "linear_cross_entropy",
