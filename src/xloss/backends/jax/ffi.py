@@ -26,6 +26,7 @@ from ...engines.cpu import engine as cpu
 from . import ffi_formula as formula
 from . import lowering as jax_lowering
 from .ffi_formula import Form
+from .primitives import alone
 
 SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
 
@@ -196,7 +197,7 @@ def _primitive(name: str, plain: Any, kinds: Any, class_weight_at: int) -> Any:
             out = made.bind(*_in_front(arrays, dims, shared), form=form)
         return out, [0] * len(out)
 
-    made.def_impl(jax.jit(made.bind, static_argnames="form"))
+    made.def_impl(alone(made, "form"))
     batching.primitive_batchers[made] = batched
     return made
 
