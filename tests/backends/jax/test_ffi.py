@@ -171,7 +171,7 @@ def test_the_class_axis_elsewhere():
 
 @pytest.mark.parametrize("classes", [4, 512])
 def test_without_jit_it_is_called_in_a_program_of_its_own(classes):
-    """Two rows of equal logits: log C a row; of the mean 1/(2C), less 1/2 at labels, is the slope."""
+    """Rows of equal logits: log C each; the slope of their mean is 1/(2C), less 1/2 at labels."""
     x, labels = jnp.zeros((2, classes)), jnp.asarray([0, 1])
     slope = np.full((2, classes), 0.5 / classes, np.float32)
     slope[[0, 1], [0, 1]] -= 0.5
