@@ -66,21 +66,17 @@ def evaluated(
 
     `compute` is a library's `run` with the call filled in.
     """
-    parts, outputs = _asked(wanted)
+    parts = tuple(name for name in wanted if name != "targets")
+    outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
     loss, outcome = dense.evaluated(call, partial(compute, parts), outputs, cotangent)
     return loss, _gathered(outcome)
 
 
 def of_rows(compute: Any, wanted: tuple[str, ...], cotangent: Array) -> dict[str, Array]:
     """Return the gradients of row losses, which have a cotangent each, without the losses."""
-    parts, outputs = _asked(wanted)
-    return _gathered(compute(parts, outputs, Cotangent(cotangent)))
-
-
-def _asked(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Outputs]:
-    """Return the arguments of a layer whose gradients are wanted, and what to ask a pass for."""
     parts = tuple(name for name in wanted if name != "targets")
-    return parts, Outputs(grad=bool(parts), grad_targets="targets" in wanted)
+    outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
+    return _gathered(compute(parts, outputs, Cotangent(cotangent)))
 
 
 def _gathered(outcome: Outcome) -> dict[str, Array]:
