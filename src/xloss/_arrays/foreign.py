@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
-from .inspect import Array, Namespace, dtype_name, is_odd, library, namespace
+from .inspect import Array, Namespace, dtype_name, is_odd, library, namespace, torch_module
 
 STANDARD = "2024.12"  # the version of the Array API standard that xloss is written against
 # Recognised by class. Arrays of these libraries look like arrays of the standard, and would only
@@ -62,7 +61,7 @@ def _tensor(name: str, x: Array) -> Foreign | None:
     if x.is_nested:
         padded = f"torch.nested.to_padded_tensor({name}, 0.0), with where= for what is padding"
         return Foreign("a nested tensor", padded)
-    if x.layout is not sys.modules["torch"].strided:
+    if x.layout is not torch_module().strided:
         return Foreign(f"a tensor of layout {x.layout}", f"{name}.to_dense()")
     return None
 

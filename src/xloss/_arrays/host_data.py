@@ -7,14 +7,13 @@ one takes.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .context import Context
-from .inspect import FLOATS, INTEGERS, Array, compiling, dtype_name, is_odd
+from .inspect import FLOATS, INTEGERS, Array, compiling, dtype_name, is_odd, torch_module
 
 HostArray = npt.NDArray[Any]
 
@@ -38,7 +37,7 @@ def moved(x: Any, cx: Context) -> Array:
     arithmetic is in float32.
     """
     if cx.library == "torch" and compiling():
-        return sys.modules["torch"].as_tensor(x, device=cx.device)
+        return torch_module().as_tensor(x, device=cx.device)
     values = np.asarray(x, order="C")
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))

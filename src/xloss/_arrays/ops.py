@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .inspect import Array, dtype_name, has_memory
+from .inspect import Array, dtype_name, has_memory, torch_module
 from .standard import Context
 
 
@@ -179,7 +179,7 @@ class TorchContext(IndexingContext):
 
     def from_host(self, values: npt.NDArray[Any]) -> Array:
         """Return a NumPy array as a tensor on the device."""
-        torch = sys.modules["torch"]
+        torch = torch_module()
         # PyTorch warns of memory that it must not write to, and takes no stride that is negative or
         # no multiple of the item's size, which an array of one element may still have.
         size = values.itemsize

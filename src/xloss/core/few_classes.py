@@ -191,11 +191,6 @@ def target_sums(
     )
 
 
-def entries(p: Array, q: Array, a: Array, total: Array) -> Array:
-    """Return p (A - a) - a (1 - p) at the slots, (*rows, K), where q is 1 - p and `total` is A."""
-    return p * (total[..., None] - a) - a * q
-
-
 class SlotParts(NamedTuple):
     """The softmax at the slots, (*rows, K) each, in the sums' dtype."""
 
@@ -210,6 +205,18 @@ def slot_parts(gap: Array, maxima: Array, tail_sum: Array, cx: Context) -> SlotP
     e = xp.exp(-gap)
     q = xp.where(gap == 0, tail_sum[..., None], 1.0 + (tail_sum[..., None] - e)) * inv
     return SlotParts(e * inv, q)
+
+
+def entries(
+    at: SlotParts, a: Array, total: Array, b: Any, slope: Array | None, cx: Context
+) -> Array:
+    """Return b (p (A - a) - a (1 - p)) + slope p at the slots, (*rows, K); `total` is A.
+
+    b is a number or (*rows), slope (*rows), the derivative to log-sum-exp, or None.
+    """
+    made = at.p * (total[..., None] - a) - a * at.q
+    made = made * (b if isinstance(b, float) or b.ndim == 0 else b[..., None])
+    return made if slope is None else made + cx.xp.where(at.p == 0, 0.0, slope[..., None] * at.p)
 
 
 class Levels(NamedTuple):

@@ -124,7 +124,9 @@ def one_row_axis(o: Operands, classes: int, cx: Context) -> Operands:
     """Return operands whose rows are one axis, features last."""
     if o.x.ndim == 2:
         return o
-    rows = prod(o.x.shape[:-1])
+    lengths = tuple(o.x.shape[:-1])
+    unknown = any(n is None for n in lengths)  # while a graph of TensorFlow's is made
+    rows = -1 if unknown else prod(lengths)
 
     def flat(a: Array | None, classes: int = 0) -> Array | None:
         return None if a is None else cx.xp.reshape(a, (rows, classes) if classes else (rows,))

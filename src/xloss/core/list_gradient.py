@@ -31,16 +31,15 @@ def list_gradient(
     made = few_classes.levels(z, few, t.class_weight, options, cx)
     b = cotangent if t.sample_weight is None else cotangent * t.sample_weight
     g = few_classes.gradient(z, found.p, found.q, made, t.class_weight, cx) * column(cx, b)
-    slots = few_classes.entries(at.p, at.q, made.at_slots, made.total)
-    slots = slots * (b if isinstance(b, float) or b.ndim == 0 else b[..., None])
+    slope: Array | None = None
     if options.z_loss:
         weighted = cotangent if t.row_weight is None else cotangent * t.row_weight
         lse = cx.cast(lse_if_weighted(found.lse, t, cx), cx.sum_dtype)
         slope = 2.0 * options.z_loss * weighted * lse
         g = g + xp.where(found.p == 0, 0.0, column(cx, slope) * found.p)
-        slots = slots + xp.where(at.p == 0, 0.0, slope[..., None] * at.p)
+    slots = few_classes.entries(at, made.at_slots, made.total, b, slope, cx)
     if options.softcap is not None:
         g = g * softmax.softcap_derivative(x, options, cx)
-        slope = softmax.softcap_derivative(cx.gather_many(x, few.indices), options, cx)
-        slots = slots * cx.cast(slope, slots.dtype)  # some libraries promote no dtype
+        at_slots = softmax.softcap_derivative(cx.gather_many(x, few.indices), options, cx)
+        slots = slots * cx.cast(at_slots, slots.dtype)  # some libraries promote no dtype
     return g, slots

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Protocol
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
+from ..core.call import LossCall
 from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
 from . import few_classes, generic
 from .cpu import engine as cpu
@@ -51,33 +52,15 @@ class Engine(Protocol):
 
 
 class ReducingEngine(Engine, Protocol):
-    """What an engine also offers for calls that `reduces` is true of.
+    """What an engine also offers for calls that `reduces` is true of."""
 
-    memory: what one call leaves for the next call of the same shapes and options.
-    """
+    def reduced(
+        self, call: LossCall, cotangent: Array | None = None, *, grad: bool, keep: bool
+    ) -> tuple[Array, Array | None, Array | None]:
+        """Return the mean or the sum, and if `grad` its gradient times the cotangent.
 
-    def loss(
-        self,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        normalizer: Any,
-        memory: dict[Any, Any] | None = None,
-    ) -> Array:
-        """Return the mean or the sum."""
-
-    def gradient(
-        self,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        normalizer: Any,
-        cotangent: Any,
-        memory: dict[Any, Any] | None = None,
-    ) -> tuple[Array, Array]:
-        """Return the mean or the sum, and its gradient times the cotangent."""
+        Third, if `keep`, what a later gradient starts from.
+        """
 
 
 _ENGINES: dict[str, Engine] = {"generic": generic, "cpu": cpu, "cuda": cuda}

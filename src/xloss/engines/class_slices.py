@@ -14,7 +14,7 @@ from .._arrays.context import Context, read
 from .._arrays.inspect import Array
 from ..core import class_shards, class_slices
 from ..core.options import Cotangent, Operands, Options, Outputs
-from ..core.row_blocks import block_operands, block_slices
+from ..core.row_blocks import block_operands, block_slices, joined
 from ..core.row_stats import RowStats
 from ..core.targets import Targets
 from . import Engine, EngineUnavailable, choose
@@ -43,9 +43,7 @@ def shard_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats
         class_shards.stats(_block(xp, x, block, 2), _block_targets(xp, t, block), options, cx)
         for block in block_slices(rows, max(1, x.shape[-1]), cx)
     ]
-    if len(parts) == 1:
-        return RowStats(*(None if a is None else xp.reshape(a, rows) for a in parts[0]))
-    return RowStats(*(_joined(column, rows, cx) for column in zip(*parts, strict=True)))
+    return RowStats(*(joined(column, rows, cx) for column in zip(*parts, strict=True)))
 
 
 def shard_gradient(
@@ -238,8 +236,3 @@ def _block_targets(xp: Any, t: Targets, block: tuple[slice, ...]) -> Targets:
     """Return the targets of a row block."""
     arrays = {f: getattr(t, f) for f in _ROW_FIELDS}
     return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items() if a is not None})
-
-
-def _joined(parts: Any, rows: tuple[int, ...], cx: Context) -> Array | None:
-    """Return one number a row of all blocks, (*rows)."""
-    return None if parts[0] is None else cx.xp.reshape(cx.xp.concat(list(parts)), rows)

@@ -175,13 +175,11 @@ class FewClasses:
             rows = cx.cast(rows, cx.compute_dtype)
         row: Any = cotangent.row_loss
         if grad is not None:
-            p, q = few_classes.slot_parts(gap, s.max, s.tail_sum, cx)
+            at = few_classes.slot_parts(gap, s.max, s.tail_sum, cx)
             a = few.of_class if few.class_weight is None else few.of_class * few.class_weight
-            made = few_classes.entries(p, q, a, sums[0])
-            made = made * _column(row if t.sample_weight is None else row * t.sample_weight)
-            if options.z_loss:
-                slope = _column(row * softmax.z_term(full, t, options, cx)[1])
-                made = made + xp.where(p == 0, 0.0, slope * p)
+            b = row if t.sample_weight is None else row * t.sample_weight
+            by_lse = row * softmax.z_term(full, t, options, cx)[1] if options.z_loss else None
+            made = few_classes.entries(at, a, sums[0], b, by_lse, cx)
             x_slots = cx.gather_many(o.x, few.indices)
             slope = softmax.softcap_derivative(x_slots, options, cx)
             made = made if slope is None else made * slope
@@ -208,11 +206,6 @@ def _spreads(options: Options) -> bool:
 def _few(t: Targets) -> few_classes.FewTargets:
     assert t.few is not None
     return t.few
-
-
-def _column(v: Any) -> Any:
-    """Turn (*rows) into (*rows, 1); a scalar stays a scalar."""
-    return v if isinstance(v, float) or v.ndim == 0 else v[..., None]
 
 
 def _of_labels(options: Options) -> Options:

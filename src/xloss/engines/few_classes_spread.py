@@ -16,7 +16,7 @@ from ..core import few_classes, softmax
 from ..core.family import select_gradient, select_rows
 from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ..core.reduce import exact_sum
-from ..core.row_blocks import block_operands, block_slices
+from ..core.row_blocks import block_operands, block_slices, joined
 from ..core.row_stats import Exponentials, RowStats, gaps, log1p_tail, row_stats
 from ..core.smoothing import few_target_gradient
 from ..core.targets import prepare
@@ -55,7 +55,7 @@ def run(
     rows = tuple(o.x.shape[:-1])
     blocks = list(block_slices(rows, classes, cx))
     parts = [_block(o, options, cx, classes, outputs, cotangent, saved, at) for at in blocks]
-    made = Made(*(_joined(column, rows, cx) for column in zip(*parts, strict=True)))
+    made = Made(*(joined(column, rows, cx) for column in zip(*parts, strict=True)))
     losses, total, grad = made.rows, None, None
     if losses is not None:
         total = exact_sum(cx, losses) if outputs.total else None
@@ -74,14 +74,6 @@ def run(
         grad = cx.scatter_many(grad, indices, cx.cast(made.slots, grad.dtype))
     stats = saved if outputs.stats else None
     return Outcome(losses, total, None, grad, made.grad_targets, stats)
-
-
-def _joined(parts: Any, rows: tuple[int, ...], cx: Context) -> Array | None:
-    """Return one array of all blocks, (*rows) or (*rows, K)."""
-    if parts[0] is None:
-        return None
-    whole = parts[0] if len(parts) == 1 else cx.xp.concat(list(parts))
-    return cx.xp.reshape(whole, (*rows, *whole.shape[1:]))
 
 
 def _block(
@@ -117,13 +109,9 @@ def _block(
         b = row if t.sample_weight is None else row * t.sample_weight
         found = few_classes.levels(z, few, t.class_weight, options, cx)
         softmax_at = few_classes.slot_parts(few_classes.entry_gaps(z, m, few, cx), m, tail_sum, cx)
-        slots = few_classes.entries(*softmax_at, found.at_slots, found.total)
-        slots = slots * (b if isinstance(b, float) or b.ndim == 0 else b[:, None])
-        factor = found.total * b
-        if options.z_loss:
-            slope = row * softmax.z_term(s, t, options, cx)[1]
-            factor = factor + slope
-            slots = slots + xp.where(softmax_at.p == 0, 0.0, slope[:, None] * softmax_at.p)
+        slope = row * softmax.z_term(s, t, options, cx)[1] if options.z_loss else None
+        slots = few_classes.entries(softmax_at, found.at_slots, found.total, b, slope, cx)
+        factor = found.total * b if slope is None else found.total * b + slope
         assert found.even is not None
         selected = (select_gradient(a, t, options, cx, cotangent) for a in (found.even * b, slots))
         made = Made(made.rows, factor, *selected)

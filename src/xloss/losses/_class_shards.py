@@ -46,22 +46,39 @@ def prepare_linear(
     )
 
 
-def shard_call(
+def shard_call(x: Any, targets: Any, *, weight: Any, **keywords: Any) -> LossCall:
+    """Prepare cross-entropy of the shard of the classes that this rank holds."""
+    return _prepared("logits_shard", x, targets, None, class_weight=weight, **keywords)
+
+
+def linear_shard_call(
+    features: Any, weight: Any, targets: Any, *, bias: Any, block_rows: Any, **keywords: Any
+) -> LossCall:
+    """Prepare cross-entropy of features with a weight of which each rank holds a shard."""
+    return _prepared("features", features, targets, (weight, bias, block_rows), **keywords)
+
+
+def _prepared(
+    first: str,
     x: Any,
     targets: Any,
+    layer: tuple[Any, Any, Any] | None,
     *,
     group: Any,
-    weight: Any,
+    class_weight: Any,
     sample_weight: Any,
     where: Any,
     **keywords: Any,
 ) -> LossCall:
-    """Prepare cross-entropy of the shard of the classes that this rank holds."""
-    first = "logits_shard"
+    """Prepare either; layer: the weight, the bias and `block_rows` that make logits of x."""
     x, cx = check.logits(first, x)
     ranks = process_groups.of(group, cx)
+    weight_name = "weight" if layer is None else "class_weight"
+    linear = None
     try:
-        if x.ndim == 0:
+        if layer is not None:
+            linear = check_linear.checked(x, *layer, cx, empty=True)
+        elif x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
         host_data = HostData(targets, keywords["ignore_index"], sample_weight, where)
         targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
@@ -69,94 +86,35 @@ def shard_call(
         on_host = keywords["validate"] == "auto" and host_data.on_host("auto", cx)
         options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
         rows = tuple(x.shape[:-1])
+        size = x.shape[-1] if linear is None else int(linear.weight.shape[0])
         operands = Operands(
             x,
             t,
-            check.class_weight(weight, x.shape[-1], cx, first),
+            check.class_weight(class_weight, size, cx, first, weight_name),
             check.row_array("sample_weight", sample_weight, rows, cx, first),
             check.row_array("where", where, rows, cx, first),
         )
         if reads:
-            check_class_weight(operands, options, read(cx), "weight")
-        fingerprints = fingerprints_of(operands, options, cx, normalizer, reads)
-    except Exception:
-        process_groups.refuse(ranks, FINGERPRINTS)
-        raise
-    shard = process_groups.shard(ranks, x.shape[-1], fingerprints, first)
-    if reads:
-        cx = check_labels(operands, options, read(cx), shard.classes)
-    elif on_host:
-        host_data.check(options, shard.classes)
-    operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
-    return LossCall(
-        "vocab_parallel_cross_entropy",
-        options,
-        cx,
-        operands,
-        shard.classes,
-        -1,
-        normalizer,
-        (first,),
-        None,
-        shard,
-        ranks,
-    )
-
-
-def linear_shard_call(
-    features: Any,
-    weight: Any,
-    targets: Any,
-    *,
-    group: Any,
-    bias: Any,
-    class_weight: Any,
-    block_rows: Any,
-    sample_weight: Any,
-    where: Any,
-    **keywords: Any,
-) -> LossCall:
-    """Prepare cross-entropy of features with a weight of which each rank holds a shard."""
-    first = "features"
-    x, cx = check.logits(first, features)
-    ranks = process_groups.of(group, cx)
-    try:
-        linear = check_linear.checked(x, weight, bias, block_rows, cx, empty=True)
-        host_data = HostData(targets, keywords["ignore_index"], sample_weight, where)
-        targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
-        t = labels(x, targets, cx, first)
-        on_host = keywords["validate"] == "auto" and host_data.on_host("auto", cx)
-        options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
-        rows, size = tuple(x.shape[:-1]), int(linear.weight.shape[0])
-        operands = Operands(
-            x,
-            t,
-            check.class_weight(class_weight, size, cx, first, "class_weight"),
-            check.row_array("sample_weight", sample_weight, rows, cx, first),
-            check.row_array("where", where, rows, cx, first),
-        )
-        if reads:
-            check_class_weight(operands, options, read(cx), "class_weight")
+            check_class_weight(operands, options, read(cx), weight_name)
         fingerprints = fingerprints_of(operands, options, cx, normalizer, reads, linear)
     except Exception:
         process_groups.refuse(ranks, FINGERPRINTS)
         raise
-    shard = process_groups.shard(ranks, size, fingerprints, "weight")
+    shard = process_groups.shard(ranks, size, fingerprints, first if layer is None else "weight")
     if reads:
         cx = check_labels(operands, options, read(cx), shard.classes)
     elif on_host:
         host_data.check(options, shard.classes)
     operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
-    names = (first, "weight", "bias")
     return LossCall(
-        "linear_cross_entropy",
+        "vocab_parallel_cross_entropy" if layer is None else "linear_cross_entropy",
         options,
         cx,
         operands,
-        size,
+        shard.classes if layer is None else size,
         -1,
         normalizer,
-        names,
+        (first,) if layer is None else (first, "weight", "bias"),
         linear,
         shard,
         ranks,

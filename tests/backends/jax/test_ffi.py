@@ -167,3 +167,21 @@ def test_the_class_axis_elsewhere():
     moved = np.moveaxis(x, -1, 1)
     call = jax.jit(lambda x, y: xloss.cross_entropy(x, y, axis=1, reduction="none"))
     same(call(moved, y), xloss.cross_entropy(moved, y, axis=1, reduction="none", validate=False))
+
+
+@pytest.mark.parametrize("classes", [4, 512])
+def test_without_jit_it_is_called_in_a_program_of_its_own(classes):
+    """Rows of equal logits: log C each; the slope of their mean is 1/(2C), less 1/2 at labels."""
+    x, labels = jnp.zeros((2, classes)), jnp.asarray([0, 1])
+    slope = np.full((2, classes), 0.5 / classes, np.float32)
+    slope[[0, 1], [0, 1]] -= 0.5
+    with jax.disable_jit():
+        got = [xloss.cross_entropy(x, labels, reduction=how) for how in ("none", "mean")]
+        gradients = [
+            jax.grad(xloss.cross_entropy)(x, labels),
+            value_and_grad(xloss.cross_entropy)(x, labels)[1],
+        ]
+    for loss in got:
+        np.testing.assert_allclose(loss, np.log(classes), rtol=2e-7)
+    for gradient in gradients:
+        np.testing.assert_array_equal(gradient, slope)

@@ -18,6 +18,15 @@ from ..._arrays.inspect import Array, namespace
 from .labels import LENGTH, WHOLE_AXIS, row_labels
 
 
+def blockwise(step: Any, out: tuple[str, ...], /, *args: Any, dtype: Any, **options: Any) -> Array:
+    """Apply a step to chunks that are aligned already; `out` labels the axes of the result."""
+    meta = np.empty((0,) * len(out), dtype=dtype)
+    made: Array = da.blockwise(  # type: ignore[no-untyped-call]
+        step, out, *args, align_arrays=False, dtype=dtype, meta=meta, **options
+    )
+    return made
+
+
 def rechunk_like(name: str, a: Array, x: Array, axes: tuple[int, ...]) -> Array:
     """Return an array in the chunks of x: axis k of a is axis `axes[k]` of x."""
     known = {}
@@ -43,7 +52,7 @@ def broadcast_like(name: str, a: Array, x: Array, rows: tuple[int, ...]) -> Arra
     # One number a row of x, read for its shape alone.
     lead = x[(..., *(0,) * (x.ndim - len(rows)))]
     labels = row_labels(len(rows))
-    return da.blockwise(  # type: ignore[no-untyped-call]
+    return blockwise(
         _broadcast,
         labels,
         lead,
@@ -52,9 +61,7 @@ def broadcast_like(name: str, a: Array, x: Array, rows: tuple[int, ...]) -> Arra
         tuple(labels[rows.index(axis)] for axis in own_axes),
         argument=name,
         axes=tuple(rows.index(axis) for axis in own_axes),
-        align_arrays=False,
         dtype=a.dtype,
-        meta=np.empty((0,) * len(rows), dtype=a.dtype),
     )
 
 
@@ -74,24 +81,23 @@ def _rechunk_by_lengths(name: str, a: Array, k: int, x: Array, axis: int) -> Arr
     One task holds the array whole along that axis, which is small beside the logits.
     """
     x_labels = row_labels(x.ndim)
-    options: dict[str, Any] = {"align_arrays": False, "dtype": np.int64}
-    lengths = da.blockwise(  # type: ignore[no-untyped-call]
+    along = (x_labels[axis],)
+    lengths = blockwise(
         _length,
-        (x_labels[axis],),
+        along,
         x,
         x_labels,
         axis=axis,
-        adjust_chunks={x_labels[axis]: 1},
-        meta=np.empty((0,), np.int64),
-        **options,
+        adjust_chunks=dict.fromkeys(along, 1),
+        dtype=np.int64,
     )
     ends = da.cumsum(lengths, axis=0)
-    options = {"align_arrays": False, "concatenate": True, "dtype": a.dtype, "meta": a._meta}
+    options: dict[str, Any] = {"concatenate": True, "dtype": a.dtype}
     labels = row_labels(a.ndim)
     # As axis k is not in the output, Dask concatenates its chunks, of whatever lengths.
     whole = (*labels[:k], WHOLE_AXIS, *labels[k + 1 :])
-    a = da.blockwise(_unchanged, whole, a, labels, new_axes={WHOLE_AXIS: nan}, **options)  # type: ignore[no-untyped-call]
-    return da.blockwise(  # type: ignore[no-untyped-call]
+    a = blockwise(_unchanged, whole, a, labels, new_axes={WHOLE_AXIS: nan}, **options)
+    return blockwise(
         _part,
         labels,
         a,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import dask.array as da
-import numpy as np
 
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
@@ -16,7 +15,7 @@ from ...core.token_stats import Tokens
 from ..eager.linear import rounded
 from . import backend
 from . import graph as steps
-from .chunks import broadcast_like, rechunk_like, without_empty
+from .chunks import blockwise, broadcast_like, rechunk_like, without_empty
 from .labels import CLASSES, FEATURES, SLOTS, row_labels
 from .tokens import one_row
 
@@ -117,7 +116,7 @@ def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
         arrays["class_weight"] = rechunk_like("class_weight", o.class_weight, t, (class_axis,))
     for name, a in arrays.items():
         args += [a, (CLASSES,) if name == "class_weight" else rows]
-    parts = da.blockwise(  # type: ignore[no-untyped-call]
+    parts = blockwise(
         _weigh,
         (*rows, CLASSES),
         t,
@@ -127,9 +126,7 @@ def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
         options=call.options,
         compute_dtype=call.cx.compute_dtype.name,
         adjust_chunks={CLASSES: 1},
-        align_arrays=False,
         dtype=call.cx.sum_dtype,
-        meta=np.empty((0,) * t.ndim, dtype=call.cx.sum_dtype),
     )
     return parts.sum()
 
@@ -153,7 +150,7 @@ def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
     args: list[Any] = []
     for a in present.values():
         args += [a, (*index[:-1], SLOTS) if a.ndim == x.ndim else index[: a.ndim]]
-    return da.blockwise(  # type: ignore[no-untyped-call]
+    return blockwise(
         _select,
         index,
         x,
@@ -163,9 +160,7 @@ def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
         names=tuple(present),
         options=call.options,
         classes=call.classes,
-        align_arrays=False,
         dtype=x.dtype,
-        meta=x._meta,
     )
 
 
@@ -193,7 +188,7 @@ def _product(
     """Sum a·b over the axes that both have and `out` has not: in each chunk, then over chunks."""
     summed = tuple(label for label in a_labels if label in b_labels)
     axes = [[labels.index(label) for label in summed] for labels in (a_labels, b_labels)]
-    parts = da.blockwise(  # type: ignore[no-untyped-call]
+    parts = blockwise(
         _chunk_product,
         (*summed, *out),
         a,
@@ -201,10 +196,8 @@ def _product(
         b,
         b_labels,
         axes=axes,
-        align_arrays=False,
         adjust_chunks=dict.fromkeys(summed, 1),
         dtype=a.dtype,
-        meta=np.empty((0,) * (len(summed) + len(out)), dtype=a.dtype),
     )
     return parts.sum(axis=tuple(range(len(summed))))
 

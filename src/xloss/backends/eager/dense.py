@@ -30,9 +30,7 @@ def value(call: LossCall, run: Run | None = None) -> Array:
     if run is None:
         engine = choose(call.operands, options, cx)
         if reduces(engine, call):
-            return engine.loss(
-                call.operands, options, cx, call.classes, call.normalizer, call.memory
-            )
+            return engine.reduced(call, grad=False, keep=False)[0]
         run = partial(engine.run, call.operands, options, cx, call.classes)
     if options.reduction == "none":
         return cx.plain(run(Outputs(rows=True)).rows)
@@ -77,9 +75,8 @@ def value_and_grad(
     o, options, cx = call.operands, call.options, call.cx
     engine = choose(o, options, cx)
     if reduces(engine, call) and outputs == Outputs(grad=True):
-        cot = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
-        memory = call.memory if cotangent is None else None
-        loss, grad = engine.gradient(o, options, cx, call.classes, call.normalizer, cot, memory)
+        cot = None if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
+        loss, grad, _ = engine.reduced(call, cot, grad=True, keep=False)
         return loss, named(call, grad, None)
     run = partial(engine.run, o, options, cx, call.classes)
     loss, outcome = evaluated(call, run, outputs, cotangent)

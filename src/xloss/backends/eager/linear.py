@@ -15,17 +15,25 @@ from .linear_blocks import BlockPass, Stage, unchanged
 from .linear_plan import ChooseProducts, plan
 
 __all__ = [
+    "NAMES",
+    "TWICE",
     "ChooseProducts",
     "Stage",
     "argument",
     "evaluated",
-    "gathered",
+    "of_rows",
     "rounded",
     "run",
     "tokens",
     "value",
     "value_and_grad",
 ]
+
+NAMES = ("x", "weight", "bias", "targets")  # arguments that may have a gradient, in their order
+TWICE = (
+    "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "
+    "forward pass; cross_entropy(features @ weight.T + bias, targets) has them"
+)
 
 
 def value(call: LossCall, products: ChooseProducts | None = None) -> Array:
@@ -61,10 +69,17 @@ def evaluated(
     parts = tuple(name for name in wanted if name != "targets")
     outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
     loss, outcome = dense.evaluated(call, partial(compute, parts), outputs, cotangent)
-    return loss, gathered(outcome)
+    return loss, _gathered(outcome)
 
 
-def gathered(outcome: Outcome) -> dict[str, Array]:
+def of_rows(compute: Any, wanted: tuple[str, ...], cotangent: Array) -> dict[str, Array]:
+    """Return the gradients of row losses, which have a cotangent each, without the losses."""
+    parts = tuple(name for name in wanted if name != "targets")
+    outputs = Outputs(grad=bool(parts), grad_targets="targets" in wanted)
+    return _gathered(compute(parts, outputs, Cotangent(cotangent)))
+
+
+def _gathered(outcome: Outcome) -> dict[str, Array]:
     """Return the gradients of an outcome by the names of their arguments."""
     grads = dict(outcome.grad or {})
     if outcome.grad_targets is not None:

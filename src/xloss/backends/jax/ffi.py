@@ -9,7 +9,7 @@ transpose is the first primitive's gradient.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,30 +18,17 @@ from jax.interpreters import ad, batching, mlir
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.family import evaluate
-from ...core.formula import formula_gradients
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.targets import safe_labels
 from ...engines import generic
 from ...engines.cpu import engine as cpu
+from . import ffi_formula as formula
 from . import lowering as jax_lowering
-from .softmax_rules import softmax_parts
+from .ffi_formula import Form
+from .primitives import alone
 
 SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
-
-
-class Form(NamedTuple):
-    """What a call of the primitive is specialised on: options, arrays given, results wanted."""
-
-    options: Options
-    class_weight: bool  # one a class
-    label_weight: bool  # one a row instead, its label's
-    where: bool
-    sample_weight: bool
-    cotangent: bool
-    saved: bool
-    outputs: Outputs
 
 
 def run(
@@ -132,14 +119,6 @@ def _formed(
     return form, [o.x, targets, *(a for a in (*given, *(saved or ())) if a is not None)]
 
 
-def _operands(form: Form, arrays: Any) -> tuple[Operands, Any]:
-    """Name the arrays of a call; return the operands and the cotangent of the rows."""
-    left = list(arrays[2:])
-    named = [left.pop(0) if there else None for there in form[1:6]]
-    class_weight, _, where, sample_weight, cotangent = named
-    return Operands(arrays[0], arrays[1], class_weight, sample_weight, where), cotangent
-
-
 def _alike(arrays: list[Array]) -> list[Array]:
     """Say of all arrays that they vary along the axes along which one of them does."""
     found = [_varying(a) for a in arrays]
@@ -172,87 +151,24 @@ def _made(form: Form, *arrays: Array) -> Any:
 @_made.defjvp
 def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
     """Differentiate the formula, which an autodiff can follow to any order."""
-    moved = list(jax.jvp(partial(_gradient, form), primals, tangents)[1:])
+    moved = list(jax.jvp(partial(formula.gradient, form), primals, tangents)[1:])
     if form.outputs.rows:
-        o, _ = _operands(form, primals)
+        o, _ = formula.operands_of(form, primals)
         cx = context(o.x, jnp)
-        parts = zip(_slopes(o, form.options, cx, UNIT_COTANGENT), tangents[:2], strict=True)
+        parts = zip(formula.slopes(o, form.options, cx, UNIT_COTANGENT), tangents[:2], strict=True)
         terms = [g * cx.cast(v, cx.compute_dtype) for g, v in parts if g is not None]
         moved.insert(0, sum(jnp.sum(term, axis=-1) for term in terms))
     return _made(form, *primals), tuple(moved)
 
 
-def _gradient(form: Form, *arrays: Array) -> Array:
-    """Return the gradient by plain operations."""
-    o, cotangent = _operands(form, arrays)
-    cx = context(o.x, jnp)
-    slope = _slopes(
-        o, form.options, cx, UNIT_COTANGENT if cotangent is None else Cotangent(cotangent)
-    )[0]
-    return cx.cast(slope, o.x.dtype)
-
-
-def _slopes(
-    o: Operands, options: Options, cx: Context, cotangent: Cotangent
-) -> tuple[Array, Array | None]:
-    """Return the gradients to logits and soft targets by plain operations, not rounded."""
-    return formula_gradients(
-        o, options, cx, o.x.shape[-1], cotangent, lambda z, _: softmax_parts(z)
-    )
-
-
-def _plain(*arrays: Array, form: Form) -> Any:
-    """Return what a call makes by core's own arithmetic."""
-    o, cotangent = _operands(form, arrays)
-    cx = context(o.x, jnp)
-    outputs = form.outputs._replace(stats=False)
-    slope = UNIT_COTANGENT if cotangent is None else Cotangent(cotangent)
-    made = evaluate(o, form.options, cx, o.x.shape[-1], outputs, slope)
-    rows = o.x.shape[:-1]
-    out = [made.rows] if outputs.rows else []
-    if form.outputs.stats:  # read by nobody: there the gradient is found anew
-        out += [jnp.zeros(rows, cx.compute_dtype), jnp.zeros((*rows, 2), jnp.uint32)]
-    return (*out, made.grad) if outputs.grad else tuple(out)
-
-
 def _by_label(*arrays: Array, form: Form) -> Any:
     """Call with the class weight of each row's label: rows may be spread, classes may not."""
-    o, _ = _operands(form, arrays)
+    o, _ = formula.operands_of(form, arrays)
     cx = context(o.x, jnp)
     labels = safe_labels(o.targets, o.x.shape[-1], form.options.ignore_index, cx)[0]
     weights = cx.take(o.class_weight, labels)
     form = form._replace(class_weight=False, label_weight=True)
     return rows_p.bind(*arrays[:2], weights, *arrays[3:], form=form)
-
-
-def _kinds(x: Any, *_: Any, form: Form) -> list[Any]:
-    """Return the types of what a call makes."""
-    acc = jnp.dtype("float64" if x.dtype == jnp.float64 else "float32")
-
-    def kind(shape: tuple[int, ...], dtype: Any) -> Any:
-        spread = tuple(x.sharding.spec)[: len(x.shape) - 1]
-        spread = (*spread, *(None,) * (len(shape) - len(spread)))
-        spec = jax.sharding.PartitionSpec(*spread)  # type: ignore[no-untyped-call]
-        return x.update(
-            shape=shape, dtype=dtype, weak_type=False, sharding=x.sharding.update(spec=spec)
-        )
-
-    rows = x.shape[:-1]
-    out = [kind(rows, acc)] if form.outputs.rows else []
-    if form.outputs.stats:
-        out += [kind(rows, acc), kind((*rows, 2), jnp.dtype("uint32"))]
-    return [*out, x.update(weak_type=False)] if form.outputs.grad else out
-
-
-def _batched(arrays: Any, dims: Any, *, form: Form) -> Any:
-    """Take an axis that is mapped over as one more axis of rows."""
-    class_weight = form.class_weight and dims[2] is not None
-    if class_weight:  # of each mapped call its own: the formula takes them
-        made = jax.vmap(partial(_plain, form=form), in_axes=dims)(*arrays)
-        return made, [0] * len(made)
-    moved = _in_front(arrays, dims, 2 if form.class_weight else None)
-    made = rows_p.bind(*moved, form=form)
-    return made, [0] * len(made)
 
 
 def _in_front(arrays: Any, dims: Any, shared: int | None) -> list[Array]:
@@ -266,34 +182,37 @@ def _in_front(arrays: Any, dims: Any, shared: int | None) -> list[Array]:
     return moved
 
 
-rows_p: Any = Primitive("xloss_rows")
-rows_p.multiple_results = True
-rows_p.def_abstract_eval(_kinds)
-rows_p.def_impl(lambda *arrays, form: _compiled(rows_p, form)(*arrays))
-batching.primitive_batchers[rows_p] = _batched
-_formula = mlir.lower_fun(_plain, multiple_results=True)
+def _primitive(name: str, plain: Any, kinds: Any, class_weight_at: int) -> Any:
+    """Make a primitive of a formula, whose rows are one axis more where a call is mapped over."""
+    made: Any = Primitive(name)
+    made.multiple_results = True
+    made.def_abstract_eval(kinds)
+
+    def batched(arrays: Any, dims: Any, *, form: Form) -> Any:
+        if form.class_weight and dims[class_weight_at] is not None:
+            # Each of the mapped calls has a class weight of its own: the formula takes them.
+            out = jax.vmap(partial(plain, form=form), in_axes=dims)(*arrays)
+        else:
+            shared = class_weight_at if form.class_weight else None
+            out = made.bind(*_in_front(arrays, dims, shared), form=form)
+        return out, [0] * len(out)
+
+    made.def_impl(alone(made, "form"))
+    batching.primitive_batchers[made] = batched
+    return made
+
+
+rows_p = _primitive("xloss_rows", formula.rows, formula.row_kinds, 2)
+_by_formula = mlir.lower_fun(formula.rows, multiple_results=True)
 _weighed = mlir.lower_fun(_by_label, multiple_results=True)
-mlir.register_lowering(rows_p, partial(jax_lowering.elsewhere, _formula))
-mlir.register_lowering(rows_p, partial(jax_lowering.host, _formula, _weighed), platform="cpu")
-
-
-def _compiled(primitive: Any, form: Form) -> Any:
-    return jax.jit(lambda *arrays: primitive.bind(*arrays, form=form))
-
-
-def _slope(v: Array, *arrays: Array, form: Form) -> Any:
-    """Return Σ g v by plain operations."""
-    o, _ = _operands(form, arrays)
-    cx = context(o.x, jnp)
-    g = _slopes(o, form.options, cx, UNIT_COTANGENT)[0]
-    # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
-    return (jnp.sum(cx.cast(g, cx.compute_dtype) * cx.cast(v, cx.compute_dtype), axis=-1),)
+mlir.register_lowering(rows_p, partial(jax_lowering.elsewhere, _by_formula))
+mlir.register_lowering(rows_p, partial(jax_lowering.host, _by_formula, _weighed), platform="cpu")
 
 
 def _slope_jvp(primals: Any, tangents: Any, *, form: Form) -> Any:
     zeros: Any = ad.instantiate_zeros
     full = [zeros(t) for t in tangents]
-    return jax.jvp(partial(_slope, form=form), tuple(primals), tuple(full))
+    return jax.jvp(partial(formula.tangent, form=form), tuple(primals), tuple(full))
 
 
 def _slope_transposed(cotangent: Any, v: Any, *arrays: Any, form: Form) -> Any:
@@ -308,24 +227,7 @@ def _slope_transposed(cotangent: Any, v: Any, *arrays: Any, form: Form) -> Any:
     return [made, *none]
 
 
-def _slope_batched(arrays: Any, dims: Any, *, form: Form) -> Any:
-    class_weight = form.class_weight and dims[3] is not None
-    if class_weight:
-        made = jax.vmap(partial(_slope, form=form), in_axes=dims)(*arrays)
-        return made, [0] * len(made)
-    moved = _in_front(arrays, dims, 3 if form.class_weight else None)
-    return tangent_p.bind(*moved, form=form), [0]
-
-
-def _slope_kinds(v: Any, x: Any, *arrays: Any, form: Form) -> Any:
-    return _kinds(x, form=form._replace(outputs=Outputs(rows=True)))
-
-
-tangent_p: Any = Primitive("xloss_tangent")
-tangent_p.multiple_results = True
-tangent_p.def_abstract_eval(_slope_kinds)
-tangent_p.def_impl(lambda *arrays, form: _compiled(tangent_p, form)(*arrays))
+tangent_p = _primitive("xloss_tangent", formula.tangent, formula.tangent_kinds, 3)
 ad.primitive_jvps[tangent_p] = _slope_jvp
 ad.primitive_transposes[tangent_p] = _slope_transposed
-batching.primitive_batchers[tangent_p] = _slope_batched
-mlir.register_lowering(tangent_p, mlir.lower_fun(_slope, multiple_results=True))
+mlir.register_lowering(tangent_p, mlir.lower_fun(formula.tangent, multiple_results=True))

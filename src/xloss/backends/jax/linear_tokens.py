@@ -17,6 +17,7 @@ from ...core.token_stats import Tokens
 from ..eager import dense
 from . import linear
 from .linear import Arrays, Constants, Static, value, value_and_grad
+from .linear_blocks import run
 from .mesh import automatic, spread_as
 
 __all__ = ["tokens", "value", "value_and_grad"]
@@ -44,7 +45,7 @@ def _rows_and_tokens(
     how: tuple[Static, Outputs], arrays: Arrays, constants: Constants
 ) -> tuple[Array, Tokens]:
     call = linear.described(arrays, constants, how[0])
-    return dense.tokens(call, how[1], partial(linear.run, call, ()))
+    return dense.tokens(call, how[1], partial(run, call, ()))
 
 
 def _forward(how: tuple[Static, Outputs], arrays: Any, constants: Any) -> Any:

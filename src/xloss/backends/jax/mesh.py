@@ -18,6 +18,7 @@ from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
 from ..._arrays.standard import OWN_SUMS
 from ...core.reduce import halved_sum, rescued
+from .primitives import alone
 
 Pair = tuple[Array, Array]
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on every device
@@ -127,7 +128,7 @@ def _sum_in_pairs(x: Array, *, kept: int) -> list[Array]:
 sum_p: Any = Primitive("xloss_sum")
 sum_p.multiple_results = True
 sum_p.def_abstract_eval(_sum_kind)
-sum_p.def_impl(lambda x, kept: jax.jit(lambda x: sum_p.bind(x, kept=kept))(x))
+sum_p.def_impl(alone(sum_p, "kept"))
 batching.primitive_batchers[sum_p] = _sum_batched
 mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_pairs, multiple_results=True))
 mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_double, multiple_results=True), platform="cpu")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._arrays.context import context, read
+from ..._arrays.context import Context, context, read
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
@@ -62,9 +62,7 @@ def tensor(a: Any) -> Array:
 def numpy_call(call: LossCall) -> LossCall:
     """Return the call on NumPy views of its tensors, the weights of a mean scaled to near 1."""
     o = Operands(*map(view, call.operands))
-    cx = context(o.x, np)
-    if call.cx.values_readable or call.cx.labels_verified:
-        cx = read(cx, call.cx.labels_verified)
+    cx = _as_read(context(o.x, np), call)
     o, n = mean_weights(o, call.options, cx, call.classes, view(call.normalizer))
     return call._replace(cx=cx, operands=o, normalizer=n)
 
@@ -81,16 +79,14 @@ def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
     # The call has labels only, which are in the place of the logits too.
     o = Operands(*map(view, call.operands))
-    return tensor(dense.weight(call._replace(cx=_numpy(call), operands=o)))
-
-
-def _numpy(call: LossCall) -> Any:
     cx = context(np.empty(0, np.dtype(call.cx.compute_dtype.name)), np)
-    return (
-        read(cx, call.cx.labels_verified)
-        if call.cx.values_readable or call.cx.labels_verified
-        else cx
-    )
+    return tensor(dense.weight(call._replace(cx=_as_read(cx, call), operands=o)))
+
+
+def _as_read(cx: Context, call: LossCall) -> Context:
+    """Return the context with what is known of the call's labels."""
+    known = call.cx.values_readable or call.cx.labels_verified
+    return read(cx, call.cx.labels_verified) if known else cx
 
 
 def elements(call: LossCall, by_operations: Any) -> Array:
@@ -147,7 +143,8 @@ def value(
         def gradient(cotangent: Array, *arguments: Array) -> Any:
             outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
             found = _gradients(numpy, run_again, outputs, view(cotangent), denominator)
-            return found, partial(_second, call, by_operations, arguments, cotangent)
+            follow = partial(_followed, call, by_operations)
+            return found, partial(tapes.gradients_of_gradients, follow, arguments, cotangent)
 
         def backward(cotangent: Array) -> Any:
             if readable(cotangent):
@@ -182,16 +179,3 @@ def _followed(
         )
 
     return tapes.gradients(loss, arguments, cotangent)
-
-
-def _second(
-    call: LossCall,
-    by_operations: Any,
-    arguments: tuple[Array, ...],
-    cotangent: Array,
-    *tangents: Array,
-) -> Any:
-    """Return the derivatives of the gradients, to the cotangent and to each argument."""
-    return tapes.gradients_of_gradients(
-        partial(_followed, call, by_operations), arguments, cotangent, *tangents
-    )

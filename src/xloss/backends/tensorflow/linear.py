@@ -41,9 +41,9 @@ def value(call: LossCall, loss: Callable[[LossCall], Array] | None = None) -> Ar
 
         def gradient(cotangent: Array, *arguments: Array) -> Any:
             grads = _gradients(call, names, cotangent)[1]
-            return tuple(grads[n] for n in names), partial(
-                _second, call, names, arguments, cotangent
-            )
+            follow = partial(_followed, call, names)
+            second = partial(tapes.gradients_of_gradients, follow, arguments, cotangent)
+            return tuple(grads[n] for n in names), second
 
         return (_loss if loss is None else loss)(call), backward
 
@@ -144,19 +144,6 @@ def _followed(
     return tapes.gradients(loss, arguments, cotangent)
 
 
-def _second(
-    call: LossCall,
-    names: tuple[str, ...],
-    arguments: tuple[Array, ...],
-    cotangent: Array,
-    *tangents: Array,
-) -> Any:
-    """Return the derivatives of the gradients, to the cotangent and to each argument."""
-    return tapes.gradients_of_gradients(
-        partial(_followed, call, names), arguments, cotangent, *tangents
-    )
-
-
 class _Blocks:
     """Arrays of all rows cut into blocks of one size; the last is filled up with absent rows."""
 
@@ -183,7 +170,7 @@ def run(
     """
     cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
     assert linear is not None
-    o = _flat(call.operands, classes)
+    o = cutting.one_row_axis(call.operands, classes, cx)
     count = o.x.shape[0]
     outcome = Outcome()
     if outputs.weight:
@@ -290,23 +277,4 @@ def run(
         grad=sums if outputs.grad else None,
         grad_targets=grad_targets,
         tokens=tokens,
-    )
-
-
-def _flat(o: Operands, classes: int) -> Operands:
-    """Return operands whose rows are one axis."""
-
-    def flat(a: Array | None) -> Array | None:
-        return None if a is None else tf.reshape(a, [-1])
-
-    t = o.targets
-    assert t is not None
-    soft = t.dtype.is_floating
-    return Operands(
-        tf.reshape(o.x, [-1, o.x.shape[-1]]),
-        tf.reshape(t, [-1, t.shape[-1]]) if soft else flat(t),
-        o.class_weight,
-        flat(o.sample_weight),
-        flat(o.where),
-        indices=None if o.indices is None else tf.reshape(o.indices, [-1, t.shape[-1]]),
     )

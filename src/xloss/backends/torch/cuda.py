@@ -69,7 +69,7 @@ def value(call: LossCall, by_rows: ByRows) -> Array:
     o = call.operands
     if o.x.requires_grad and torch.is_grad_enabled():
         return recorded(call, by_rows)
-    return cuda.loss(o, call.options, call.cx, call.classes, call.normalizer, call.memory)
+    return cuda.reduced(call, grad=False, keep=False)[0]
 
 
 def recorded(call: LossCall, by_rows: ByRows) -> Array:
@@ -89,9 +89,7 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, call: LossCall, ahead: bool, by_rows: ByRows) -> Any:
         o = call.operands
-        loss, ctx.ahead, kept = cuda.recorded(
-            o, call.options, call.cx, call.classes, call.normalizer, ahead, call.memory
-        )
+        loss, ctx.ahead, kept = cuda.reduced(call, grad=ahead, keep=True)
         ctx.call, ctx.by_rows = call.of(_NOTHING), by_rows
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*o[:5], kept)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._arrays.context import context
 from ..._arrays.inspect import namespace
 from ...core.call import LossCall
-from ...core.options import Cotangent, Operands, Options, Outputs
+from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...engines import asked_now, choose
 from ...engines.cuda import engine as cuda
 
@@ -94,94 +94,71 @@ def _available() -> bool:
     return asked_now() in (None, "cuda") and cuda.unavailable() is None
 
 
-def rows(call: LossCall) -> Tensor:
-    """Return row losses, differentiable once."""
-    o, s = call.operands, call.options
-    assert o.targets is not None
-    out = cross_entropy_rows(
-        o.x,
-        o.targets,
-        o.class_weight,
-        o.sample_weight,
-        o.where,
-        s.ignore_index,
-        s.label_smoothing,
-        s.z_loss,
-        s.softcap,
-    )
-    first: Tensor = out[0]
-    return first
+# What every operation is given, in the schema's types, but for the ignored label.
+ARRAYS = "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where"
+NUMBERS = "float label_smoothing, float z_loss, float? softcap"
 
 
-@torch.library.custom_op("xloss::cross_entropy_rows", mutates_args=())
-def cross_entropy_rows(
-    x: Tensor,
-    targets: Tensor,
-    class_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    where: Tensor | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return one loss a row of x (..., classes), and its maximum and rest."""
-    o = Operands(x, targets, class_weight, sample_weight, where)
-    options = options_of(targets, ignore_index, label_smoothing, z_loss, softcap)
-    cx = context(x, namespace(x))
-    outputs = Outputs(rows=True, stats=True)
-    got = choose(o, options, cx).run(o, options, cx, x.shape[-1], outputs)
-    assert got.rows is not None
-    assert got.stats is not None
-    return got.rows, got.stats[0], got.stats[1]
+def arguments(call: LossCall) -> tuple[Any, ...]:
+    """Return the arrays and options of a call one by one, as an operation takes them."""
+    s = call.options
+    return (*call.operands[:5], s.ignore_index, s.label_smoothing, s.z_loss, s.softcap)
 
 
-@torch.library.custom_op("xloss::cross_entropy_rows_backward", mutates_args=())
-def cross_entropy_rows_backward(
-    cotangent: Tensor,
-    x: Tensor,
-    targets: Tensor,
-    class_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    where: Tensor | None,
-    maxima: Tensor,
-    rests: Tensor,
-    ignore_index: int | None,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float | None,
-) -> Tensor:
-    """Return the gradient to x of the row losses times the cotangent, from saved statistics."""
-    o = Operands(x, targets, class_weight, sample_weight, where)
-    options = options_of(targets, ignore_index, label_smoothing, z_loss, softcap)
-    cx = context(x, namespace(x))
-    outputs, saved = Outputs(grad=True), (maxima, rests)
-    made = (
-        choose(o, options, cx)
-        .run(o, options, cx, x.shape[-1], outputs, Cotangent(cotangent), saved)
-        .grad
-    )
-    assert isinstance(made, Tensor)
-    return made
-
-
-def options_of(
-    targets: Tensor,
-    ignore_index: int | None,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float | None,
-) -> Options:
-    """Return the options of a call, which an operation takes one by one."""
-    return Options(
+def described(*given: Any) -> tuple[Operands, Options]:
+    """Return the operands and options that `arguments` stand for."""
+    *arrays, ignore_index, label_smoothing, z_loss, softcap = given
+    o = Operands(*arrays)
+    options = Options(
         "cross_entropy",
-        indexed=not targets.is_floating_point(),
+        indexed=not arrays[1].is_floating_point(),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         z_loss=z_loss,
         softcap=softcap,
         engine=asked_now(),
     )
+    return o, options
+
+
+def _run(given: tuple[Any, ...], outputs: Outputs, *from_forward: Any) -> Outcome:
+    """Run the engine on what an operation is given."""
+    o, options = described(*given)
+    cx = context(o.x, namespace(o.x))
+    return choose(o, options, cx).run(o, options, cx, o.x.shape[-1], outputs, *from_forward)
+
+
+def rows(call: LossCall) -> Tensor:
+    """Return row losses, differentiable once."""
+    first: Tensor = cross_entropy_rows(*arguments(call))[0]
+    return first
+
+
+@torch.library.custom_op(
+    "xloss::cross_entropy_rows",
+    mutates_args=(),
+    schema=f"({ARRAYS}, SymInt? ignore_index, {NUMBERS}) -> (Tensor, Tensor, Tensor)",
+)
+def cross_entropy_rows(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one loss a row of x (..., classes), and its maximum and rest."""
+    got = _run(given, Outputs(rows=True, stats=True))
+    assert got.rows is not None
+    assert got.stats is not None
+    return got.rows, got.stats[0], got.stats[1]
+
+
+@torch.library.custom_op(
+    "xloss::cross_entropy_rows_backward",
+    mutates_args=(),
+    schema=f"(Tensor cotangent, {ARRAYS}, Tensor maxima, Tensor rests, SymInt? ignore_index, "
+    f"{NUMBERS}) -> Tensor",
+)
+def cross_entropy_rows_backward(cotangent: Tensor, *given: Any) -> Tensor:
+    """Return the gradient to x of the row losses times the cotangent, from saved statistics."""
+    arrays, saved, options = given[:5], given[5:7], given[7:]
+    made = _run((*arrays, *options), Outputs(grad=True), Cotangent(cotangent), saved).grad
+    assert isinstance(made, Tensor)
+    return made
 
 
 @cross_entropy_rows.register_fake
@@ -204,14 +181,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    x, targets, class_weight, sample_weight, where, maxima, rests = ctx.saved_tensors
     none = (None,) * 8
     if cotangent is None:
         return None, *none
-    made = cross_entropy_rows_backward(
-        cotangent, x, targets, class_weight, sample_weight, where, maxima, rests, *ctx.options
-    )
-    return made, *none
+    return cross_entropy_rows_backward(cotangent, *ctx.saved_tensors, *ctx.options), *none
 
 
 cross_entropy_rows.register_autograd(_backward, setup_context=_keep)

@@ -28,9 +28,7 @@ def takes(call: LossCall) -> bool:
 
 def rows(call: LossCall) -> Tensor:
     """Return row losses, differentiable once."""
-    o, s = call.operands, call.options
-    options = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap)
-    made: Tensor = torch.ops.xloss.cross_entropy_formula(*o[:5], *options)
+    made: Tensor = torch.ops.xloss.cross_entropy_formula(*custom_op.arguments(call))
     return made
 
 
@@ -63,28 +61,21 @@ class _Rows(torch.autograd.Function):
         return made.grad, *(None,) * 5
 
 
-def _given(*given: Any) -> tuple[Operands, Options]:
-    x, targets, *others = given
-    return Operands(x, targets, *others[:3]), custom_op.options_of(targets, *others[3:])
-
-
 def _recorded(*given: Any) -> Any:
-    o, options = _given(*given)
+    o, options = custom_op.described(*given)
     if torch.is_grad_enabled() and o.x.requires_grad:
         return _Rows.apply(*o[:5], options)  # type: ignore[no-untyped-call]
     return _evaluated(o, options, Outputs(rows=True)).rows
 
 
 def _plain(*given: Any) -> Any:
-    o, options = _given(*given)
+    o, options = custom_op.described(*given)
     return _evaluated(o, options, Outputs(rows=True)).rows
 
 
 _LIBRARY: Any = torch.library.Library("xloss", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
-    "cross_entropy_formula(Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, "
-    "Tensor? where, int? ignore_index, float label_smoothing, float z_loss, float? softcap) "
-    "-> Tensor",
+    f"cross_entropy_formula({custom_op.ARRAYS}, int? ignore_index, {custom_op.NUMBERS}) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _LIBRARY.impl("cross_entropy_formula", _recorded, "Autograd")

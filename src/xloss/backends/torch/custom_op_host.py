@@ -16,7 +16,7 @@ from torch import Tensor
 from ..._arrays.context import context, read
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import Outputs
 from ...core.targets import bounds
 from ...engines import asked_now, choose
 from ...engines.cpu import engine as cpu
@@ -24,6 +24,7 @@ from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import custom_op, gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS
+from .engine_rows import run
 from .numpy_views import home, numpy_call, view
 from .sizes import is_at_most
 
@@ -74,20 +75,17 @@ def value_and_grad(call: LossCall, given: Array | None) -> tuple[Array, Array]:
 
 
 def _arguments(call: LossCall) -> tuple[Any, ...]:
-    o, s, n = call.operands, call.options, call.normalizer
+    given, n = custom_op.arguments(call), call.normalizer
     number = isinstance(n, float)
-    options = (s.ignore_index, s.label_smoothing, s.z_loss, s.softcap, s.reduction)
-    return (*o[:5], None if number else n, n if number else None, *options)
+    denominator = (None, n) if number else (n, None)
+    return (*given[:5], *denominator, *given[5:], call.options.reduction)
 
 
 # The arguments of every operation here, in the schema's types. Whoever changes what an operation
 # takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
 # this package, and knows an operation by nothing but its name.
-_ARRAYS = (
-    "Tensor x, Tensor targets, Tensor? class_weight, Tensor? sample_weight, Tensor? where, "
-    "Tensor? normalizer, float? number"
-)
-_OPTIONS = "int? ignore_index, float label_smoothing, float z_loss, float? softcap, str reduction"
+_ARRAYS = f"{custom_op.ARRAYS}, Tensor? normalizer, float? number"
+_OPTIONS = f"int? ignore_index, {custom_op.NUMBERS}, str reduction"
 
 
 @torch.library.custom_op(
@@ -105,8 +103,9 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
     call = _call(given)
     x, acc, wide = call.operands.x, call.cx.compute_dtype, torch.float64
     if call.options.reduction == "none":
-        got = _rows(call, Outputs(rows=True, stats=saves == STATS))
-        made = torch_reduced.Made(home(got.rows), None, tuple(map(home, got.stats or ())))
+        outputs = Outputs(rows=True, stats=saves == STATS)
+        got = run(call.operands, call.options, call.cx, call.classes, outputs)
+        made = torch_reduced.Made(got.rows, None, got.stats or ())
         weight = x.new_empty(0, dtype=wide)
     else:
         if saves == GRADIENT:
@@ -135,12 +134,13 @@ def host_cross_entropy_backward(
     if ahead is not None and gradient_ahead.is_one(cotangent):
         return ahead
     call = _call(given)
+    o, options, cx = call.operands, call.options, call.cx
     stats = (maxima, rests) if maxima.shape == x.shape[:-1] else ()
-    if call.options.reduction == "none":
-        cotangent, cx = torch_reduced.cotangent(cotangent, call.cx)
-        made = _rows(call._replace(cx=cx), Outputs(grad=True), cotangent, stats).grad
+    if options.reduction == "none":
+        outputs = Outputs(grad=True)
+        made = run(o, options, cx, call.classes, outputs, cotangent, stats or None).grad
     else:
-        mean = float(weight) if call.options.reduction == "mean" else None
+        mean = float(weight) if options.reduction == "mean" else None
         made = torch_reduced.backward(call, cotangent, mean, stats)
     return _laid(home(made), x)
 
@@ -163,40 +163,17 @@ def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[
 
 def _call(given: Sequence[Any]) -> LossCall:
     """Return the call that the arguments stand for, its labels looked at as outside a graph."""
-    *arrays, normalizer, number, ignore, smoothing, z_loss, softcap, reduction = given
-    o = Operands(*arrays)
-    x, targets = o.x, arrays[1]
-    options = Options(
-        "cross_entropy",
-        indexed=not targets.is_floating_point(),
-        ignore_index=ignore,
-        label_smoothing=smoothing,
-        z_loss=z_loss,
-        softcap=softcap,
-        reduction=reduction,
-        engine=asked_now(),
-    )
-    classes = x.shape[-1]
+    normalizer, number = given[5:7]
+    o, options = custom_op.described(*given[:5], *given[7:-1])
+    x, classes, ignore = o.x, o.x.shape[-1], options.ignore_index
     cx = context(x, namespace(x))
     clean = False
     if options.indexed and cx.on_host:
-        least, most = bounds(targets, cx)
+        least, most = bounds(given[1], cx)
         clean = least >= 0 and most < classes and (ignore is None or not least <= ignore <= most)
     n = normalizer if number is None else number
+    options = options._replace(reduction=given[-1])
     return LossCall("cross_entropy", options, read(cx, clean), o, classes, -1, n)
-
-
-def _rows(
-    call: LossCall, outputs: Outputs, cotangent: Any = 1.0, stats: tuple[Tensor, ...] = ()
-) -> Outcome:
-    """Run the engine for what is needed of rows that are not reduced."""
-    twin = numpy_call(call)
-    if twin is not None:
-        call, stats = twin, tuple(map(view, stats))
-        cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
-    o, options, cx = call.operands, call.options, call.cx
-    engine = choose(o, options, cx)
-    return engine.run(o, options, cx, call.classes, outputs, Cotangent(cotangent), stats or None)
 
 
 def _laid(g: Tensor, x: Tensor) -> Tensor:

@@ -15,29 +15,33 @@ from ...core.call import LossCall
 from ...core.options import Outputs
 from ...core.token_stats import Tokens, of_fields
 from ..eager import dense as default
+from ..eager.linear import NAMES
 from . import backend as whole
 from . import linear
-from .linear import value, value_and_grad, with_arrays
+from . import linear_operation as operation
+from .linear import value, value_and_grad
+from .linear_blocks import arguments, run, with_arrays, without
+from .linear_logits import held, needs_logits
 
 __all__ = ["tokens", "value", "value_and_grad"]
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses, recorded where something asks for it, and the numbers beside them."""
-    arrays = linear.arguments(call)
-    if linear.needs_logits(call, (*call.operands, *arrays)):
-        return whole.tokens(linear.held(call), asked)
+    arrays = arguments(call)
+    if needs_logits(call, (*call.operands, *arrays)):
+        return whole.tokens(held(call), asked)
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     if torch.compiler.is_compiling():
         return _traced(call, asked)
     if not recorded:
         return _computed(call, asked)
-    rows, *made = _Rows.apply(*arrays, linear.without(call), asked)  # type: ignore[no-untyped-call]
+    rows, *made = _Rows.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
     return rows, of_fields(made, asked)
 
 
 def _computed(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    return default.tokens(call, asked, partial(linear.run, call, ()))
+    return default.tokens(call, asked, partial(run, call, ()))
 
 
 class _Rows(linear._Linear):
@@ -60,13 +64,13 @@ class _Rows(linear._Linear):
 
 def _traced(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return the same by an operation that torch.compile keeps whole."""
-    given = linear.operation_arguments(call, [False] * len(linear.NAMES))
+    given = operation.arguments_of(call, [False] * len(NAMES))
     rows, *made = _operation(*given, asked.rank)
     return rows, of_fields((a.detach() for a in made), asked)
 
 
 _RESULTS = ", ".join(["Tensor"] * (1 + len(Tokens._fields)))
-_SCHEMA = f"{linear.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
+_SCHEMA = f"{operation.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
 
 
 @torch.library.custom_op("xloss::linear_token_stats", mutates_args=(), schema=_SCHEMA)
@@ -74,7 +78,7 @@ def _operation(*args: Any) -> Any:
     """Return row losses and the fields of Tokens; an empty rank where none is asked for."""
     *given, rank = args
     asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
-    rows, made = _computed(linear.described(*given)[0], asked)
+    rows, made = _computed(operation.described(*given)[0], asked)
     return rows, *made[:-1], made.rank if rank else rows.new_empty(0, dtype=torch.int64)
 
 
@@ -100,7 +104,7 @@ def _backward(ctx: Any, *ups: Any) -> Any:
     if ups[0] is None:
         return (None,) * 4 + rest
     arrays = ctx.saved_tensors
-    grads = linear.operation(*arrays, ups[0], *ctx.options, wanted)[1:]
+    grads = operation.operation(*arrays, ups[0], *ctx.options, wanted)[1:]
     cast = zip(grads, arrays, wanted, strict=False)
     return *(g.to(a.dtype) if w else None for g, a, w in cast), *rest
 

@@ -14,16 +14,15 @@ from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
 from ...core.formula import formula_gradients
-from ...core.options import OPERANDS, Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import OPERANDS, Cotangent, Operands, Options, Outputs
 from ...core.reduce import exact_sum, mean
 from ...core.targets import live_rows
 from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
-from . import autograd as torch_reduced
 from . import custom_op, custom_op_formula, custom_op_host
+from .engine_rows import run
 from .following import followed
-from .numpy_views import numpy_context, tensor, view, views
 from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
 
 
@@ -82,15 +81,8 @@ def _surrogate(call: LossCall) -> Array:
     o, options = call.operands, call.options
     compiling = torch.compiler.is_compiling()
     cx = functional(call.cx)
-    fixed = Operands(
-        o.x.detach(),
-        None if o.targets is None else o.targets.detach(),
-        o.class_weight,
-        o.sample_weight,
-        o.where,
-        o.pos_weight,
-        o.indices,
-    )
+    targets = None if o.targets is None else o.targets.detach()
+    fixed = o._replace(x=o.x.detach(), targets=targets)
     rows: Any = (
         choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
     )
@@ -112,41 +104,6 @@ def _surrogate(call: LossCall) -> Array:
 def _context(o: Operands, clean: bool) -> Context:
     cx = context(o.x, namespace(o.x))._replace(labels_verified=clean)
     return functional(cx) if followed(o) else cx
-
-
-def _run(
-    o: Operands,
-    options: Options,
-    classes: int,
-    clean: bool,
-    outputs: Outputs,
-    cotangent: Any = 1.0,
-    saved: tuple[Array, ...] | None = None,
-) -> Outcome:
-    """Run the engine on the tensors, or on NumPy views of them."""
-    cx = _context(o, clean)
-    if not isinstance(cotangent, float):
-        cotangent, cx = torch_reduced.cotangent(cotangent, cx)
-    twin = views(o) if options.engine is None and cx.on_host else None
-    if twin is None:
-        return choose(o, options, cx).run(
-            o, options, cx, classes, outputs, Cotangent(cotangent), saved
-        )
-    cx = numpy_context(twin.x, cx)
-    cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
-    known = None if saved is None else tuple(map(view, saved))
-    got = choose(twin, options, cx).run(
-        twin, options, cx, classes, outputs, Cotangent(cotangent), known
-    )
-    return Outcome(
-        rows=None if got.rows is None else tensor(got.rows),
-        grad=None if got.grad is None else tensor(got.grad),
-        grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
-        stats=None if got.stats is None else tuple(map(tensor, got.stats)),
-        tokens=None
-        if got.tokens is None
-        else tuple(None if a is None else tensor(a) for a in got.tokens),
-    )
 
 
 class _Rows(torch.autograd.Function):
@@ -177,7 +134,7 @@ class _Rows(torch.autograd.Function):
         o = Operands(*args[:OPERANDS])
         options, classes, clean, beside = args[OPERANDS:]
         outputs = beside._replace(rows=True, stats=options.kind in SOFTMAX_KINDS)
-        got = _run(o, options, classes, clean, outputs)
+        got = run(o, options, _context(o, clean), classes, outputs)
         return (got.rows, *(got.stats or ()), *(a for a in got.tokens or () if a is not None))
 
     @staticmethod
@@ -205,7 +162,8 @@ class _Rows(torch.autograd.Function):
             h = None if h is None or o.targets is None else cx.cast(h, o.targets.dtype)
         else:
             outputs = Outputs(grad=wants[0], grad_targets=wants[1])
-            got = _run(o, options, classes, clean, outputs, ups[0], tuple(stats) or None)
+            cx, saved = _context(o, clean), tuple(stats) or None
+            got = run(o, options, cx, classes, outputs, ups[0], saved)
             g, h = got.grad, got.grad_targets
         return (g if wants[0] else None, h if wants[1] else None, *none[2:])
 

@@ -23,6 +23,9 @@ class Column(NamedTuple):
     type: int = 0  # how its numbers are stored, as memory.cuh counts
 
 
+NOT_GIVEN = Column()
+
+
 class TargetArguments(NamedTuple):
     """The fields of `RowArguments` that say what targets and weights a call has."""
 
@@ -55,7 +58,7 @@ class RowArguments(NamedTuple):
     x: RowLayout
     gradient: RowLayout
     targets: TargetArguments
-    cotangent: Column = Column()
+    cotangent: Column = NOT_GIVEN
     cotangent_step: int = 0
     row_factor: int = 0
     any_row_counts: int = 0
@@ -86,7 +89,7 @@ class SumArguments(NamedTuple):
     adds_partial_sums: int = 0
     finishes: int = 1
     weight: int = 0
-    normalizer: Column = Column()
+    normalizer: Column = NOT_GIVEN
     divisor: float = nan
     is_mean: int = 0
     loss: int = 0

@@ -1,36 +1,20 @@
-"""One call of the CUDA engine: takes the addresses of its arrays and launches the kernels."""
+"""One call of the CUDA engine: launches the kernels on the addresses of its arrays."""
 
 from __future__ import annotations
 
-from math import nan, prod
+from math import nan
 from typing import Any
 
-from ..._arrays.context import Context
-from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
-from .. import gpu_arrays, memory_checks
+from ..._arrays.inspect import Array, dtype_name
+from ...core.options import Cotangent, Outcome, Outputs
+from .. import memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
-from .arguments import (
-    CALL,
-    NOWHERE,
-    SUMS,
-    Column,
-    RowArguments,
-    SumArguments,
-    TargetArguments,
-)
-from .kernel_variants import (
-    Kernels,
-    is_few,
-    kept_stats,
-    kernels_of,
-    shared_room,
-    sums_of,
-)
+from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
+from .call_arrays import CallArrays
+from .kernel_variants import Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
 from .launch_plan import KINDS, Asked
 
-_INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 _LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
 _SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
@@ -38,90 +22,12 @@ _SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
 _SELDOM = 4096
 _NO_ROWS = bytes(CALL.size)
 _NO_SUMS = bytes(SUMS.size)
-_NOT_GIVEN = Column()
 
 
-class Launcher:
-    """What the launches of one call share."""
+class Launcher(CallArrays):
+    """The launches of one call."""
 
-    def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
-        self.shape = memory_checks.check_operands(o, options, cx, classes)
-        self.o, self.options, self.cx, self.classes = o, options, cx, classes
-        self.arrays: Any = gpu_arrays.of(cx.library)
-        arrays = self.arrays
-        x: Any = o.x
-        self.index = index = arrays.index(x)
-        self.stream = arrays.stream(index)
-        self.count = prod(self.shape)
-        # Arrays that must live until the last launch. They may be freed after it, because the
-        # library reuses their memory on the same stream only.
-        self.held: list[Any] = []
-        self.last: Any = None  # the launch of rows, if it also adds them up
-        self.x: Any = gpu_row_layout(arrays, x)
-        if self.x is None:
-            x = arrays.in_order(x)
-            self.held.append(x)
-            self.x = gpu_row_layout(arrays, x)
-        ignore = ignores = 0
-        labels = soft = class_weight = sample_weight = _NOT_GIVEN
-        self.soft: str | None = None
-        t: Any = o.targets
-        if options.indexed:
-            labels = self.column(t, _INTEGERS)
-            if options.ignore_index is not None:
-                low, high = INTEGERS[dtype_name(t.dtype)]
-                if low <= options.ignore_index <= high:
-                    ignores, ignore = 1, (options.ignore_index + 2**63) % 2**64 - 2**63
-        else:
-            if dtype_name(t.dtype) not in (dtype_name(x.dtype), dtype_name(cx.compute_dtype)):
-                t = cx.cast(t, cx.compute_dtype)
-            self.soft = dtype_name(t.dtype)
-            soft = self.column(t, KINDS)
-        if o.class_weight is not None:
-            class_weight = self.column(o.class_weight, KINDS)
-        if o.sample_weight is not None:
-            sample_weight = self.column(o.sample_weight, KINDS)
-        where = 0 if o.where is None else self.address(o.where)
-        self.targets = TargetArguments(
-            labels, ignores, ignore, where, sample_weight, class_weight, soft
-        )
-
-    def address(self, a: Array) -> int:
-        """Return the address of an array, copied to C order where it is in another."""
-        a = self.arrays.in_order(a)
-        self.held.append(a)
-        return int(self.arrays.address(a))
-
-    def column(self, a: Array, kinds: dict[str, int]) -> Column:
-        """Return the address of an array, and how its elements are stored."""
-        kind = kinds.get(dtype_name(a.dtype))
-        if kind is None:
-            a = self.cx.cast(a, self.cx.compute_dtype)
-            kind = kinds[dtype_name(self.cx.compute_dtype)]
-        return Column(self.address(a), kind)
-
-    def empty(self, dtype: Any, *shape: int) -> Array:
-        """Make an array on the GPU."""
-        return self.arrays.empty(shape, dtype, self.o.x)
-
-    def like_x(self) -> tuple[Array, RowLayout]:
-        """Make an array for the gradient to the logits; return it and where its rows lie."""
-        x: Any = self.o.x
-        if self.x.class_step != 1:
-            # In the memory order of the logits. Neighbouring threads read neighbouring numbers of
-            # one class; in C order they would write far from each other, at a sixth of the speed.
-            made = self.arrays.empty_like(x)
-            place = gpu_row_layout(self.arrays, made)
-            if place is not None:
-                return made, place
-        made = self.arrays.empty(tuple(x.shape), x.dtype, x)
-        return made, RowLayout(self.arrays.address(made), self.count, 0, self.classes, 1)
-
-    def room(self, dtype: Any, count: int) -> int:
-        """Return the address of a new array that only this call's launches use."""
-        made = self.arrays.empty((count,), dtype, self.o.x)
-        self.held.append(made)
-        return int(self.arrays.address(made))
+    last: Any = None  # the launch of rows, if it also adds them up
 
     def kernels(self, grad: bool, few: bool = True) -> Kernels:
         """Return the kernels for the rows; few: one launch may add them up too, if they are few."""
@@ -161,7 +67,7 @@ class Launcher:
         a cotangent of 1 is there too, which stands if the cotangent is 1.
         """
         options, count = self.options, self.count
-        value, column, step = 1.0, _NOT_GIVEN, 0
+        value, column, step = 1.0, NOT_GIVEN, 0
         if isinstance(cotangent, float):
             value = cotangent
         else:
@@ -300,7 +206,7 @@ class Launcher:
             kept = self.empty(cx.sum_dtype, 2 + 2 * count)
             at = address(kept)
             stats = kept_stats(at, count)
-        divisor, column = nan, _NOT_GIVEN
+        divisor, column = nan, NOT_GIVEN
         if isinstance(normalizer, int | float):
             divisor = float(normalizer)
         elif normalizer is not None:

@@ -7,10 +7,10 @@ a call may stand in the capture of a CUDA graph, once it has been made before.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
+from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from .. import generic, gpu_arrays
 from . import driver, relaunch
@@ -113,50 +113,26 @@ def _with_tokens(
     return made._replace(tokens=tokens, stats=made.stats if outputs.stats else None)
 
 
-def loss(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    normalizer: Any,
-    memory: Memory | None = None,
-) -> Array:
-    """Return the mean or the sum."""
-    return _reduced(o, options, cx, classes, normalizer, 1.0, memory, grad=False, keep=False)[0]
-
-
-def gradient(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    normalizer: Any,
-    cotangent: Any,
-    memory: Memory | None = None,
-) -> tuple[Array, Array]:
-    """Return the mean or the sum, and its gradient times the cotangent."""
-    got, grad, _ = _reduced(
-        o, options, cx, classes, normalizer, cotangent, memory, grad=True, keep=False
-    )
-    assert grad is not None
-    return got, grad
-
-
-def recorded(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    normalizer: Any,
-    grad: bool,
-    memory: Memory | None = None,
-) -> tuple[Array, Array | None, Array]:
-    """Return the mean or the sum, its gradient if `grad`, and what a later gradient reads."""
-    got, gradient, kept = _reduced(
-        o, options, cx, classes, normalizer, 1.0, memory, grad=grad, keep=True
-    )
-    assert kept is not None
-    return got, gradient, kept
+def reduced(
+    call: LossCall, cotangent: Array | None = None, *, grad: bool, keep: bool
+) -> tuple[Array, Array | None, Array | None]:
+    """Return the mean or the sum, its gradient if `grad`, and what `again` reads if `keep`."""
+    o, options, cx, classes = call.operands, call.options, call.cx, call.classes
+    memory = call.memory if cotangent is None else None
+    if memory is not None:
+        known = relaunch.reduced(memory, o.x, o.targets, grad, keep)
+        if known is not None:
+            return known
+    weight = None
+    if grad and not options.indexed and options.reduction == "mean":
+        # The gradient of every row needs the denominator, which must be known before the rows.
+        weight = generic.run(o, options, cx, classes, Outputs(weight=True)).weight
+    launcher = Launcher(o, options, cx, classes)
+    one_or_given = 1.0 if cotangent is None else cotangent
+    made = launcher.reduced(call.normalizer, one_or_given, weight, grad=grad, keep=keep)
+    if memory is not None:
+        relaunch.remember(memory, (grad, keep), launcher)
+    return made
 
 
 def again(
@@ -169,7 +145,7 @@ def again(
     grad: Array | None,
     memory: Memory | None = None,
 ) -> Array:
-    """Return the gradient of what was `recorded`, times the cotangent.
+    """Return the gradient of what was `reduced`, times the cotangent.
 
     grad: the gradient for a cotangent of 1, if it was computed in the forward pass. The GPU
     overwrites it unless it finds that the cotangent is 1; the bits are the same either way.
@@ -184,31 +160,4 @@ def again(
         relaunch.remember(
             memory, relaunch.ANEW if grad is None else relaunch.WRITTEN, call, cotangent
         )
-    return made
-
-
-def _reduced(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    normalizer: Any,
-    cotangent: Any,
-    memory: Memory | None,
-    *,
-    grad: bool,
-    keep: bool,
-) -> tuple[Array, Array | None, Array | None]:
-    if memory is not None:
-        known = relaunch.reduced(memory, o.x, o.targets, grad, keep)
-        if known is not None:
-            return known
-    weight = None
-    if grad and not options.indexed and options.reduction == "mean":
-        # The gradient of every row needs the denominator, which must be known before the rows.
-        weight = generic.run(o, options, cx, classes, Outputs(weight=True)).weight
-    call = Launcher(o, options, cx, classes)
-    made = call.reduced(normalizer, cotangent, weight, grad=grad, keep=keep)
-    if memory is not None and isinstance(cotangent, float):
-        relaunch.remember(memory, (grad, keep), call)
     return made
