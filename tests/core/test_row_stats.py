@@ -11,7 +11,7 @@ import pytest
 from libraries import Library
 from xloss._arrays.context import context
 from xloss.core.options import Options
-from xloss.core.row_stats import RowStats, merge, row_stats
+from xloss.core.row_stats import RowStats, exponentials, merge, row_stats
 from xloss.core.targets import Targets
 
 PLACES = pytest.mark.parametrize("lib", ["numpy", "no_x64"], indirect=True)
@@ -105,3 +105,16 @@ def test_a_nan_of_either_slice_stays(lib):
         merged = merge(a, b, cx)
         assert np.isnan(lib.read(merged.max)).tolist() == [True, False]
         assert np.isnan(lib.read(merged.tail_sum)).tolist() == [True, False]
+
+
+@PLACES
+def test_exponentials_of_a_slice_are_about_the_maximum_of_the_row(lib):
+    z = lib.array(np.asarray(ROWS)[:3, CUT:])
+    known = RowStats(lib.array([7.0, 9.0, 4.0]), lib.array([0.25, 0.5, 2.0]))
+    e = exponentials(z, context(z, lib.xp), known)
+    m = np.array([[7.0], [9.0], [4.0]])
+    below = np.where(lib.read(z) == m, 0.0, np.exp(lib.read(z).astype(float) - m))
+    np.testing.assert_array_equal(lib.read(e.max), m)
+    np.testing.assert_array_equal(lib.read(e.at_max), lib.read(z) == m)
+    np.testing.assert_allclose(lib.read(e.below_max), below, rtol=2.0**-22)
+    np.testing.assert_array_equal(lib.read(e.tail_sum), [0.25, 0.5, 2.0])
