@@ -20,8 +20,9 @@ def context_of(lib: Library, name: str = "float32") -> Context:
 
 
 @PLACES
+@pytest.mark.parametrize("summed", [halved_sum, exact_sum])
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7, 11, 1000, 1001])
-def test_pairs_of_floats_keep_what_float32_drops(lib, count):
+def test_sums_keep_what_float32_drops(lib, count, summed):
     """Of integers to 2^30 beside small fractions: float32 alone would round each partial sum.
 
     What a two-sum drops is itself summed in float32, so that the error is that of a tree of
@@ -32,7 +33,7 @@ def test_pairs_of_floats_keep_what_float32_drops(lib, count):
     x[::2] = rng.integers(1, 2**20, x[::2].shape) * 2.0**-20
     x = x.astype(np.float32)
     x = np.concatenate([x, -x[1::2]])  # what is large goes, to the last bit
-    got = float(halved_sum(context_of(lib), lib.array(x)))
+    got = float(summed(context_of(lib), lib.array(x)))
     want, levels = fsum(x.tolist()), log2(2 * len(x))
     assert abs(got - want) <= 2.0**-24 * (abs(want) + levels * 2.0**-24 * fsum(abs(x).tolist()))
 

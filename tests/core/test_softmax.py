@@ -15,8 +15,8 @@ from libraries import Library
 from xloss._arrays.context import context, functional
 from xloss.core.options import Operands, Options
 from xloss.core.row_stats import exponentials, row_stats
-from xloss.core.softmax import focal, gradient, parts, second_sums, softcapped, tanh
-from xloss.core.targets import prepare
+from xloss.core.softmax import focal, gradient, losses, parts, second_sums, softcapped, tanh
+from xloss.core.targets import Targets, prepare
 
 PLACES = pytest.mark.parametrize("lib", ["numpy", "no_x64"], indirect=True)
 ROWS, CLASSES = 5, 4
@@ -83,7 +83,7 @@ OPTIONS = [
 @pytest.mark.parametrize("given", ["nothing", "statistics"])
 @pytest.mark.parametrize("soft_targets", [False, True], ids=["labels", "soft"])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(o) or "plain")
-def test_the_gradient_that_an_autodiff_follows(lib, options, soft_targets, given):
+def test_the_gradient_of_operations_that_are_recorded(lib, options, soft_targets, given):
     """From the row alone, and from statistics of the whole row, as a slice of classes has them."""
     x = inputs("cross_entropy", (ROWS, CLASSES))
     t = soft(x.shape) if soft_targets else labels(ROWS, CLASSES)
@@ -102,3 +102,32 @@ def test_the_gradient_that_an_autodiff_follows(lib, options, soft_targets, given
         sums = second_sums(z, s, safe, chosen, cx, exponentials(z, cx))
     got = gradient(o.x, z, safe, chosen, cx, 1.0, parts(z, cx), s, sums)
     close(lib.host(got), want.grad)
+
+
+@PLACES
+@pytest.mark.parametrize("given", ["nothing", "statistics"])
+@pytest.mark.parametrize("kind", ["logsumexp", "entropy"])
+def test_losses_without_targets(lib, kind, given):
+    x = inputs("cross_entropy", (ROWS, CLASSES))
+    lse = np.log(np.exp(x).sum(-1, keepdims=True))
+    p, nll = np.exp(x - lse), lse - x
+    h = (p * nll).sum(-1, keepdims=True)
+    value, grad = (lse, p) if kind == "logsumexp" else (h, p * (nll - h))
+    cx = functional(context(lib.array(x), lib.xp))
+    z, t, options = lib.array(x), Targets(), Options(kind)
+    s = row_stats(z, t, options, cx)
+    sums = second_sums(z, s, t, options, cx)
+    np.testing.assert_allclose(lib.read(losses(s, t, options, cx, sums)), value[:, 0], rtol=2e-6)
+    known = (s, sums) if given == "statistics" else (None, None)
+    got = gradient(z, z, t, options, cx, 2.0, parts(z, cx), *known)
+    np.testing.assert_allclose(lib.host(got), 2 * grad, rtol=2e-6, atol=4e-7)
+
+
+@PLACES
+def test_the_log_sum_exp_of_no_possible_class_is_minus_infinity(lib):
+    z = lib.array([[-inf, -inf], [0.0, -inf]])
+    cx = context(z, lib.xp)
+    with np.errstate(all="ignore"):
+        s = row_stats(z, Targets(), Options("logsumexp"), cx)
+        got = losses(s, Targets(), Options("logsumexp"), cx)
+    np.testing.assert_array_equal(lib.read(got), [-inf, 0.0])

@@ -80,14 +80,48 @@ def test_zero_infinity_and_nan_are_no_mantissas(lib):
     np.testing.assert_array_equal(np.ldexp(got[3:], int(shift)), sample[3:])
 
 
+@pytest.mark.parametrize(
+    ("lib", "kind", "top", "bottom", "kept"),
+    [
+        ("numpy", "float32", 120, -149, 100),
+        ("no_x64", "float32", 120, -149, 100),
+        ("numpy", "float64", 1000, -1074, 900),
+        ("strict", "float64", 1000, -1074, 900),
+    ],
+    indirect=["lib"],
+)
+def test_a_weight_far_below_the_largest_does_not_become_zero(lib, kind, top, bottom, kept):
+    sample = np.array([2.0**top, 2.0**bottom, 1.0, 0.0, 1.5])
+    x = lib.array(np.zeros((5, 4)), kind)
+    o = Operands(x, lib.like(LABELS), sample_weight=lib.array(sample, kind))
+    balanced, shift = balance(o, Options("kl_div"), context(x, lib.xp), 4)
+    assert int(shift) == top
+    got = lib.host(balanced.sample_weight).tolist()
+    assert got == [1.0, 2.0**-kept, 2.0**-kept, 0.0, 1.5 * 2.0**-kept]
+
+
+@pytest.mark.parametrize("lib", ["numpy", "strict"], indirect=True)
+@pytest.mark.parametrize("power", [-300, 300])
+def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
+    x = lib.array(np.zeros((5, 4)), "float64")
+    weights = lib.array(SAMPLE * 2.0**200, "float64")
+    o = Operands(x, lib.like(LABELS), sample_weight=weights)
+    for given in (2.0**power, lib.array(2.0**power, "float64")):
+        scaled, denominator = mean_weights(
+            o, Options("cross_entropy", indexed=True), context(x, lib.xp), 4, given
+        )
+        now = lib.host(scaled.sample_weight) / float(denominator)
+        np.testing.assert_array_equal(now, SAMPLE * 2.0 ** (200 - power))
+
+
 @PLACES
-def test_a_weight_far_below_the_largest_does_not_become_zero(lib):
-    sample = np.array([2.0**120, 2.0**-149, 1.0, 1.0, 1.0])
-    o = Operands(lib.array(np.zeros((5, 4))), lib.like(LABELS), sample_weight=lib.array(sample))
-    balanced, shift = balance(o, Options("kl_div"), context(o.x, lib.xp), 4)
-    got = lib.host(balanced.sample_weight)
-    assert int(shift) == 120
-    assert got.tolist() == [1.0, 2.0**-100, *[2.0**-100] * 3]
+def test_of_no_rows_there_is_nothing_to_balance(lib):
+    x = lib.array(np.zeros((0, 4)))
+    o = Operands(x, lib.like(LABELS[:0]), sample_weight=lib.array(SAMPLE[:0]))
+    balanced, shift = balance(o, Options("cross_entropy", indexed=True), context(x, lib.xp), 4)
+    assert balanced.sample_weight.shape == (0,)
+    assert lib.dtype_of(balanced.sample_weight) == "float32"
+    assert (int(shift), lib.dtype_of(shift)) == (0, "int32")
 
 
 @PLACES
