@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from expected import close, expected, inputs, labels, soft
-from libraries import Library
 from xloss._arrays.context import context, functional
 from xloss.core.options import Operands, Options
 from xloss.core.row_stats import exponentials, row_stats

@@ -18,19 +18,19 @@ NAMED = [
 ]
 
 
+def told(name: str) -> str:
+    return rf"^{name}: expected .+, got list; pass numpy\.asarray\({name}\)"
+
+
 @pytest.mark.parametrize(("loss", "arrays", "name"), NAMED)
 def test_a_list_is_no_option(loss, arrays, name):
-    with pytest.raises(
-        TypeError, match=rf"^{name}: expected .+, got list; pass numpy\.asarray\({name}\)"
-    ):
+    with pytest.raises(TypeError, match=told(name)):
         loss(*arrays, **{name: [1.0, 1.0, 1.0]})
 
 
 @pytest.mark.parametrize(("loss", "arrays"), [CLASS, BINARY], ids=["class", "binary"])
 def test_a_list_is_no_target(loss, arrays):
-    with pytest.raises(
-        TypeError, match=r"^targets: expected .+, got list; pass numpy\.asarray\(targets\)"
-    ):
+    with pytest.raises(TypeError, match=told("targets")):
         loss(arrays[0], arrays[1].tolist())
 
 
