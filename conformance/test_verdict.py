@@ -252,7 +252,8 @@ def test_a_stranger_may_answer_more_widely_but_not_more_narrowly() -> None:
         return rules(judge(subject, case("tail/gap 17")))
 
     assert broken("float64", "float32") == broken("float64", "float64") == set()
-    assert broken("float16", "float32") == broken("float32", "float64") == {"dtype"}
+    for value, logits in (("float16", "float32"), ("bfloat16", "float32"), ("float32", "float64")):
+        assert broken(value, logits) == {"dtype"}
 
 
 def test_the_targets_gradient_is_judged_without_the_other() -> None:
