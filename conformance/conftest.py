@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,17 @@ import pytest
 
 import made_record
 from browsing import Open
+from xloss_conformance import judge
 from xloss_conformance.report.browser import NoBrowser, browser, scheme, size
 from xloss_conformance.report.page import page
+
+if "MUTANT_UNDER_TEST" in os.environ:
+    # mutmut names a fault by its file, from the root of the repository, and finds it by the name of
+    # the function's module, from which only `src.` is left out.
+    for function in [*vars(judge).values()]:
+        if getattr(function, "__module__", "") == judge.__name__:
+            for one in (function, getattr(function, "__wrapped__", function)):
+                one.__module__ = f"conformance.{judge.__name__}"
 
 
 @pytest.fixture(scope="session")

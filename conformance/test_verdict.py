@@ -16,6 +16,7 @@ from xloss_conformance.budget import budget, errors, spacing
 from xloss_conformance.call_subject import run
 from xloss_conformance.cases import case
 from xloss_conformance.expected import answer
+from xloss_conformance.formats import accumulated
 from xloss_conformance.judge import judge
 from xloss_conformance.libraries import array_library
 from xloss_conformance.model import (
@@ -132,7 +133,8 @@ class Scripted:
         else:
             right = answer(case, self.traits.dtype)
             outcome = Outcome(right.value.hi.copy(), right.grad.hi.copy())
-            outcome.value_dtype, outcome.grad_dtype = "float32", self.traits.dtype
+            outcome.value_dtype = accumulated(self.traits.dtype)
+            outcome.grad_dtype = self.traits.dtype
             if right.grad_targets is not None:
                 outcome.grad_targets = right.grad_targets.hi.copy()
         self.change(outcome)
@@ -201,6 +203,9 @@ def test_subnormals_may_be_flushed_where_the_library_does() -> None:
     assert rules(judge(subject, flushed)) == {"gradient"}
     subject.traits = Traits("float32", flushes=True)
     assert rules(judge(subject, flushed)) == set()
+    subject.traits = Traits("float64", flushes=True)
+    assert rules(judge(subject, flushed)) == {"gradient"}  # no subnormal of float64
+    assert rules(judge(subject, replace(flushed, x=flushed.x * 8))) == set()  # e^-720
 
 
 def nudge_absent(outcome: Outcome) -> None:
@@ -239,6 +244,23 @@ SCRIPTED = [
 @pytest.mark.parametrize(("rule", "name", "change"), SCRIPTED)
 def test_an_outcome_breaks_a_rule(rule: str, name: str, change: Callable[[Outcome], None]) -> None:
     assert scripted(name, change) == {rule}
+
+
+def test_a_stranger_may_answer_more_widely_but_not_more_narrowly() -> None:
+    def broken(value: str, logits: str) -> set[str]:
+        subject = Scripted(set_to("value_dtype", value), Traits(logits, strict=False))
+        return rules(judge(subject, case("tail/gap 17")))
+
+    assert broken("float64", "float32") == broken("float64", "float64") == set()
+    for value, logits in (("float16", "float32"), ("bfloat16", "float32"), ("float32", "float64")):
+        assert broken(value, logits) == {"dtype"}
+
+
+def test_the_targets_gradient_is_judged_without_the_other() -> None:
+    def change(outcome: Outcome) -> None:
+        outcome.grad, outcome.grad_targets = None, np.zeros((6, 5))
+
+    assert scripted("soft gradient/mean", change) == {"targets gradient"}
 
 
 def test_a_bad_label_must_raise_where_labels_are_read() -> None:
