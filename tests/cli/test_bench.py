@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
+from cli_runs import here, process
 from xloss.cli.app import run
 from xloss_conformance import bench
 
@@ -81,26 +80,19 @@ def test_a_wrong_answer_is_not_timed(small, capfd, monkeypatch):
     assert re.search(r"^not timed: torch: computes something else: ", out, re.MULTILINE)
 
 
-def refused(*arguments):
-    ran = subprocess.run(
-        [sys.executable, "-m", "xloss.cli", "bench", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ran.returncode, ran.stdout) == (2, "")
-    return ran.stderr
-
-
-def test_a_refusal_is_one_line_and_exit_code_2():
+def test_a_refusal_is_one_line_and_exit_code_2(capfd):
+    ran = here(capfd, "bench", "--peer", "jax")
     said = "xloss: --peer jax: expected one of torch, optax, keras, tensorflow, sklearn, scipy\n"
-    assert refused("--peer", "jax") == said
-    assert re.fullmatch(r"xloss: [^\n]*--op[^\n]*\n", refused("--op", "gpu"))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
+    ran = here(capfd, "bench", "--op", "gpu")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(r"xloss: [^\n]*--op[^\n]*\n", ran.stderr)
 
 
 def test_a_peer_that_is_not_installed(tmp_path, monkeypatch):
     lines = "print('noise', flush=True)", "raise ModuleNotFoundError('no optax', name='optax')"
     (tmp_path / "optax.py").write_text("\n".join(lines))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    said = "noise\nxloss: optax: optax is not installed: pip install optax\n"
-    assert refused("--peer", "optax") == said
+    ran = process("bench", "--peer", "optax")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "noise\nxloss: optax: optax is not installed: pip install optax\n"

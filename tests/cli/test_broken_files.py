@@ -8,22 +8,16 @@ import socket
 import numpy as np
 import pytest
 
-from cli_runs import refused
+from cli_runs import refused, saved_rows
 from xloss.cli import npy_files as npy_module
 from xloss.cli.app import run
-
-RNG = np.random.default_rng(3)
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """300 rows of 7 classes in the current folder."""
     monkeypatch.chdir(tmp_path)
-    logits = RNG.normal(scale=3, size=(300, 7)).astype(np.float32)
-    labels = RNG.integers(0, 7, 300)
-    np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    return logits, labels
+    return saved_rows(ignored=False)
 
 
 # ---- Files that are none -------------------------------------------------------------------------

@@ -1,10 +1,8 @@
 """Shell completion: commands, options, and the values of --backend and --loss."""
 
-import os
-
 import pytest
 
-from cli_runs import process
+from cli_runs import here, process
 
 
 @pytest.mark.parametrize(
@@ -16,16 +14,11 @@ from cli_runs import process
         ("xloss eval --loss bin", ["binary_cross_entropy_with_logits", "binary_cross_entropy"]),
     ],
 )
-def test_bash_is_offered_what_fits(line, offered):
-    words = str(len(line.split()) - 1)
-    ran = process(
-        env={
-            **os.environ,
-            "COMP_WORDS": line,
-            "COMP_CWORD": words,
-            "_XLOSS_COMPLETE": "complete_bash",
-        }
-    )
+def test_bash_is_offered_what_fits(capfd, monkeypatch, line, offered):
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    monkeypatch.setenv("_XLOSS_COMPLETE", "complete_bash")
+    ran = here(capfd)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.split() == offered
 

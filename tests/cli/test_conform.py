@@ -9,51 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cli_candidates import CANDIDATES
+from cli_runs import here, process
+from xloss.cli import conform as conform_module
 from xloss.cli.app import run
 from xloss_conformance.cases import case as catalogue_case
 
-CANDIDATES = """
-import os
-import pathlib
-import time
-
-import numpy as np
-
-
-def textbook(logits, targets):
-    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    return -np.log(p[np.arange(len(targets)), targets]).mean()
-
-
-def exact(logits, targets):
-    m = logits.max(-1, keepdims=True)
-    e = np.where(logits == m, 0.0, np.exp(np.float64(logits - m)))
-    rest = e.sum(-1) + ((logits == m).sum(-1) - 1)
-    rows = np.arange(len(targets))
-    return np.float32((np.log1p(rest) + (m[:, 0] - logits[rows, targets])).mean())
-
-
-def nan(logits, targets):
-    return np.float32("nan")
-
-
-def dies(logits, targets):
-    os.kill(os.getpid(), 11)
-
-
-def sleeps(logits, targets):
-    pathlib.Path("began").write_text(str(os.getpid()))
-    time.sleep(60)
-
-
-def prints(logits, targets):
-    print("a line of its own")
-    return exact(logits, targets)
-"""
 ONE = ("--case", "tail/gap 17")
 NUMPY = ("--backend", "numpy", "--dtype", "float32", "--family", "tail", "--quick")
 STALE = """
@@ -66,18 +32,10 @@ link = "https://example.org/1"
 """
 
 
-def xloss(*arguments, before="", **options):
-    """Run the command in a process of its own; `before` is Python that runs first."""
-    command = [sys.executable, "-W", "error", "-m", "xloss.cli"]
-    if before:
-        command[3:] = ["-c", f"{before}; from xloss.cli import main; main()"]
-    return subprocess.run(
-        [*command, "conform", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
+@pytest.fixture
+def xloss(capfd):
+    """Run the command; its workers are processes all the same."""
+    return partial(here, capfd, "conform")
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +60,7 @@ def refused(capsys, *arguments):
 
 
 def test_a_run_that_passes():
-    ran = xloss(*NUMPY)
+    ran = process("conform", *NUMPY)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.search(r"^tail +\d+( +\d\.\d / \d\.\d)+$", ran.stdout, re.MULTILINE)
     assert re.search(
@@ -111,7 +69,7 @@ def test_a_run_that_passes():
     assert "\x1b" not in ran.stdout
 
 
-def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_see_it_again():
+def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_see_it_again(xloss):
     ran = xloss("mine.py:textbook", "--case", "tail/gap 40")
     assert (ran.returncode, ran.stderr) == (1, "")
     said = " ".join(ran.stdout.split())
@@ -135,8 +93,9 @@ def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_
     assert xloss(*shlex.split(again)[2:]).returncode == 1  # the command that it names does show it
 
 
-def test_words_are_explained_before_the_table_and_what_is_wrong_comes_first():
-    ran = xloss("mine.py:nan", *ONE, env={**os.environ, "COLUMNS": "200"})
+def test_words_are_explained_before_the_table_and_what_is_wrong_comes_first(xloss, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ran = xloss("mine.py:nan", *ONE)
     at = [
         ran.stdout.index(part)
         for part in (
@@ -149,7 +108,7 @@ def test_words_are_explained_before_the_table_and_what_is_wrong_comes_first():
     assert at == sorted(at)
 
 
-def test_a_peer_stands_before_xloss():
+def test_a_peer_stands_before_xloss(xloss):
     ran = xloss("--peer", "scipy", "--backend", "numpy", "--dtype", "float64", *ONE)
     assert ran.returncode == 1
     head = next(line for line in ran.stdout.splitlines() if line.startswith("family"))
@@ -158,13 +117,13 @@ def test_a_peer_stands_before_xloss():
     assert not re.search(r"^xloss .*\n  .* answers are wrong", ran.stdout, re.MULTILINE)
 
 
-def test_a_candidate_that_is_right():
+def test_a_candidate_that_is_right(xloss):
     ran = xloss("--candidate", "mine.py:exact", "--case", "tail/gap ??")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "PASS  mine.py:exact: all" in ran.stdout
 
 
-def test_json_is_alone_on_stdout_and_strict(folder):
+def test_json_is_alone_on_stdout_and_strict(xloss, folder):
     ran = xloss("mine.py:nan", *ONE, "--json", "--html", "page.html")
     assert (ran.returncode, ran.stderr) == (1, "")
     got = json.loads(ran.stdout, parse_constant=pytest.fail)
@@ -202,14 +161,14 @@ def test_json_is_alone_on_stdout_and_strict(folder):
     assert "<html" in (folder / "page.html").read_text(encoding="utf-8")
 
 
-def test_what_a_candidate_prints_does_not_reach_stdout():
+def test_what_a_candidate_prints_does_not_reach_stdout(xloss):
     ran = xloss("mine.py:prints", *ONE, "--json")
     assert ran.returncode == 0
     assert json.loads(ran.stdout)["ok"]
     assert "a line of its own" in ran.stderr
 
 
-def test_a_worker_that_dies():
+def test_a_worker_that_dies(xloss):
     ran = xloss("mine.py:dies", *ONE)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
@@ -251,7 +210,7 @@ def test_ctrl_c_leaves_no_process_behind():
 # ---- Deviations ----------------------------------------------------------------------------------
 
 
-def test_a_declared_failure_is_no_failure():
+def test_a_declared_failure_is_no_failure(xloss):
     Path("known.toml").write_text(STALE.replace("xloss numpy", "mine.py:textbook"))
     ran = xloss("mine.py:textbook", *ONE, "--deviations", "known.toml", "--json")
     assert ran.returncode == 0
@@ -260,7 +219,7 @@ def test_a_declared_failure_is_no_failure():
     assert got["cells"][0]["note"] == "it was so once (https://example.org/1)"
 
 
-def test_a_stale_deviation_is_a_failure():
+def test_a_stale_deviation_is_a_failure(xloss):
     Path("known.toml").write_text(STALE)
     ran = xloss(*NUMPY, "--deviations", "known.toml")
     assert (ran.returncode, ran.stderr) == (1, "")
@@ -285,7 +244,7 @@ REFUSED = {
     "case": (["--case", "tail/none"], "no case is of that name, family and loss"),
     "on demand": (["--family", "size"], "these cases run on demand only: --on-demand"),
     "dtypes": (["--backend", "dask", "--dtype", "float16"], "no subject has float16"),
-    "no candidate": (["mine.py:none", *ONE], "mine.py has no none; it has textbook, exact, nan"),
+    "no candidate": (["mine.py:none", *ONE], "mine.py has no none; it has exact, textbook, nan"),
     "no file": (["none.py:none", *ONE], "none.py: no such file"),
     "no colon": (["none", *ONE], "'none': expected package.module:function or path/file.py:fun"),
     "two": (
@@ -321,26 +280,24 @@ def test_cases_are_listed_with_their_reasons(capsys):
     assert all(case["reason"] and case["quick"] for case in listed)
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_table_fits_its_terminal(width):
-    ran = xloss(
-        "--backend",
-        "numpy",
-        "--backend",
-        "strict",
-        "--family",
-        "tail",
-        "--quick",
-        env={**os.environ, "COLUMNS": str(width)},
-    )
-    assert ran.returncode == 0
-    table = ran.stdout.partition("\nPASS")[0].splitlines()
-    assert max(map(len, table)) <= width
+def test_a_table_fits_its_terminal(xloss, capfd, monkeypatch):
+    show, kept = conform_module.show, []
+    monkeypatch.setattr(conform_module, "show", kept.append)
+    both = ("--backend", "numpy", "--backend", "strict")
+    assert xloss(*both, "--family", "tail", "--quick").returncode == 0
+    for width in (40, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(*kept)
+        table = capfd.readouterr().out.partition("\nPASS")[0].splitlines()
+        assert max(map(len, table)) <= width
 
 
-def test_colours_are_for_terminals_that_want_them():
-    colour = xloss(*NUMPY, env={**os.environ, "FORCE_COLOR": "1"})
-    assert "\x1b[" in colour.stdout
-    plain = xloss(*NUMPY, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+def test_colours_are_for_terminals_that_want_them(xloss, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in xloss(*NUMPY).stdout
+
+
+def test_a_stdout_that_knows_ascii_alone():
+    plain = process("conform", *NUMPY, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert plain.returncode == 0
     assert plain.stdout.isascii()

@@ -1,8 +1,6 @@
 """xloss conform where few packages are installed: what is left out, and what is said of it."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -51,24 +49,3 @@ def test_a_library_asked_for_by_name_must_be_here(folder):
     ran = process("conform", "--backend", "torch", *ONE, env=blocked(folder, LIBRARIES))
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == 'xloss: torch: torch is not installed: pip install "xloss[torch]"\n'
-
-
-@pytest.mark.parametrize("name", ["typer", "rich"])
-def test_without_the_extra_the_command_says_what_to_install(name):
-    ran = process("conform", "--quick", before=f"import sys; sys.modules[{name!r}] = None")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith(f"xloss: the command line needs {name}: pip install")
-
-
-def test_other_commands_do_not_import_the_suite():
-    before = (
-        "import atexit, sys; atexit.register(lambda: sys.stderr.write(str("
-        "[m for m in sys.modules if m.startswith('xloss_conformance') or m.endswith('.conform')])))"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", f"{before}; from xloss.cli import main; main()", "engines"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stderr == "[]"

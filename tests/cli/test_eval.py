@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cli_runs import answer, evaluated, process, saved_rows
+from cli_runs import answer, evaluated, process
 from places import ROOT
 from xloss import cross_entropy, diagnose, engines, evaluation
 from xloss.cli import run_task as task_module
@@ -38,13 +37,6 @@ KEYS = [
     "engine",
     "seconds",
 ]
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return saved_rows()
 
 
 # ---- What is printed -----------------------------------------------------------------------------
@@ -98,49 +90,9 @@ def test_the_first_line_of_the_readme():
     assert len(worst) == 6
 
 
-def test_the_progress_bar_is_for_a_terminal_on_stderr(files):
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "xloss.cli", "eval", "z.npy", "y.npy", "--json"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
-    )
-    os.close(theirs)
-    drawn = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # Linux's way of saying that the other end is closed
-            break
-        if not part:
-            break
-        drawn += part
-    os.close(ours)
-    out, _ = process.communicate()
-    assert process.returncode == 0
-    assert list(json.loads(out)) == KEYS
-    assert b"z.npy" in drawn
-
-
-def test_a_closed_pipe_prints_no_error(files):
-    read, write = os.pipe()
-    os.close(read)
-    ran = subprocess.run(
-        [sys.executable, "-m", "xloss.cli", "eval", "z.npy", "y.npy"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    os.close(write)
-    assert ran.stderr == b""
-    assert ran.returncode == 2
-
-
-def test_the_measured_rows_are_those_of_the_evaluation(files):
-    logits, labels = files
-    record = evaluation.Evaluation().update(logits, labels).result()
-    ran = process("eval", "z.npy", "y.npy", "--json")
-    assert json.loads(ran.stdout)["loss"] == record.loss
+def test_the_measured_rows_are_those_of_the_evaluation(files, capsys):
+    record = evaluation.Evaluation().update(*files).result()
+    assert answer(capsys, "z.npy", "y.npy")["loss"] == record.loss
 
 
 # ---- Options -------------------------------------------------------------------------------------
@@ -185,7 +137,7 @@ def test_backends_agree(files, capsys, backend):
     save_file({"z": logits.astype(ml_dtypes.bfloat16)}, "z.safetensors")
     np.save("z64.npy", logits.astype(np.float64) + 1e-9)
     within = {"z.npy": 2e-7, "z.safetensors": 2e-7, "z64.npy": 1e-15}
-    found = evaluated(backend, *((name, "y.npy") for name in within))
+    found = evaluated(capsys, backend, *((name, "y.npy") for name in within))
     for got, (name, rel) in zip(found, within.items(), strict=True):
         expected = answer(capsys, name, "y.npy")
         assert got["backend"] == backend

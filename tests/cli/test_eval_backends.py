@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from cli_runs import process, refused
+from cli_runs import here, refused
 from places import ROOT
 from xloss.cli import array_converters, peers
 from xloss.cli.app import run
@@ -96,12 +96,8 @@ def test_what_cannot_be_asked(capsys):
     assert line.startswith("--backend all: not with --scheduler")
 
 
-def test_a_person_sees_who_loses_rows():
-    before = (
-        "import xloss.cli.every_backend as e, xloss.cli.peers as p; "
-        "e.NAMES = ('numpy', 'array_api_strict'); p.PEERS = p.PEERS[:1]"
-    )
-    ran = process("eval", *FILES, "--backend", "all", before=before)
+def test_a_person_sees_who_loses_rows(capfd, few):
+    ran = here(capfd, "eval", *FILES, "--backend", "all")
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = [line.split() for line in ran.stdout.splitlines()]
     assert ["xloss", "on", "version", "engine", "loss", "accuracy", "first", "call"] in lines

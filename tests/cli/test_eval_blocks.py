@@ -7,19 +7,12 @@ import os
 import numpy as np
 import pytest
 
-from cli_runs import answer, process, saved_rows
+from cli_runs import answer, process
 from xloss import cross_entropy
 from xloss.cli import inputs as inputs_module
 from xloss.cli import run_task as task_module
 
 RNG = np.random.default_rng(5)
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return saved_rows()
 
 
 # ---- Blocks --------------------------------------------------------------------------------------

@@ -193,14 +193,14 @@ def test_a_column_beside_a_row_of_binary_targets(capsys, one, other):
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_other_libraries_in_a_process_of_their_own(backend, capsys):
+def test_other_libraries(capsys, backend):
     calls = [
         ("p.npy", "y.npy", "--loss", "log_loss"),
         ("log_p.npy", "soft.npy", "--loss", "nll_loss"),
         ("p.npy", "bits.npy", "--loss", "binary_cross_entropy"),
         ("log_p.npy", "soft.npy", "--loss", "kl_div"),
     ]
-    for call, got in zip(calls, evaluated(backend, *calls), strict=True):
+    for call, got in zip(calls, evaluated(capsys, backend, *calls), strict=True):
         want = answer(capsys, *call)
         assert got["backend"] == backend
         assert got["loss"] == pytest.approx(want["loss"], rel=1e-13)

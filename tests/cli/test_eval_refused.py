@@ -1,31 +1,24 @@
 """xloss eval: what is refused, in one line and with exit code 2."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cli_runs import process, refused, saved_rows
+from cli_runs import here, process, refused
 from xloss.cli import run_task as task_module
 from xloss.cli.app import run
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return saved_rows()
-
 
 # ---- What is refused -----------------------------------------------------------------------------
 
 
-def test_a_refusal_is_one_line_and_exit_code_2(files):
-    for arguments in (["eval", "z.npy", "none.npy"], ["eval", "z.npy"], ["nonsense"]):
-        ran = process(*arguments)
-        assert ran.returncode == 2
-        assert ran.stdout == ""
+def test_a_refusal_is_one_line_and_exit_code_2(files, capfd):
+    missing = ["eval", "z.npy", "none.npy"]
+    alike = [here(capfd, *given) for given in (missing, ["eval", "z.npy"], ["nonsense"])]
+    for ran in (process(*missing), *alike):
+        assert (ran.returncode, ran.stdout) == (2, "")
         assert re.fullmatch(r"xloss: [^\n]+\n", ran.stderr)
 
 
@@ -74,22 +67,20 @@ def test_a_bad_label_is_named_by_its_place_in_the_whole(files, capsys, monkeypat
 
 
 @pytest.mark.parametrize("name", ["torch", "jax", "cupy"])
-def test_a_backend_that_is_not_installed(files, name):
-    hide = f"import sys; sys.modules[{name!r}] = None"
-    ran = process("eval", "z.npy", "y.npy", "--backend", name, before=hide)
+def test_a_backend_that_is_not_installed(files, capsys, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    said = refused(capsys, "z.npy", "y.npy", "--backend", name)
+    assert said == f'--backend {name}: {name} is not installed: pip install "xloss[{name}]"'
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("typer", ["eval", "z.npy", "y.npy"]), ("typer", []), ("rich", ["conform", "--quick"])],
+)
+def test_without_the_extra_the_command_says_what_to_install(files, name, arguments):
+    ran = process(*arguments, before=f"import sys; sys.modules[{name!r}] = None")
     assert (ran.returncode, ran.stdout) == (2, "")
-    expected = f'xloss: --backend {name}: {name} is not installed: pip install "xloss[{name}]"\n'
-    assert ran.stderr == expected
-
-
-@pytest.mark.parametrize("name", ["typer", "rich"])
-def test_without_the_extra_the_command_says_what_to_install(files, name):
-    hide = f"import sys; sys.modules[{name!r}] = None"
-    for arguments in (["eval", "z.npy", "y.npy"], []):
-        ran = process(*arguments, before=hide)
-        assert (ran.returncode, ran.stdout) == (2, "")
-        message = f'xloss: the command line needs {name}: pip install "xloss[cli]"\n'
-        assert ran.stderr == message
+    assert ran.stderr == f'xloss: the command line needs {name}: pip install "xloss[cli]"\n'
 
 
 def test_without_safetensors_npy_still_works(files, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cli_runs import refused
+from cli_runs import refused, saved_rows
 from xloss import cross_entropy
 from xloss.cli import run_task as task_module
 from xloss.cli.app import run
@@ -19,11 +19,7 @@ RNG = np.random.default_rng(3)
 def files(tmp_path, monkeypatch):
     """300 rows of 7 classes in the current folder."""
     monkeypatch.chdir(tmp_path)
-    logits = RNG.normal(scale=3, size=(300, 7)).astype(np.float32)
-    labels = RNG.integers(0, 7, 300)
-    np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    return logits, labels
+    return saved_rows(ignored=False)
 
 
 def hinted(capsys, *arguments):

@@ -8,113 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cli_candidates import HOSTILE_LOSSES
+from cli_runs import here, process
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no process groups")
 
-HOSTILE_LOSSES = """
-import contextlib
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
-
-import numpy as np
-
-
-def exact(logits, targets):
-    m = logits.max(-1, keepdims=True)
-    e = np.where(logits == m, 0.0, np.exp(np.float64(logits - m)))
-    rest = e.sum(-1) + ((logits == m).sum(-1) - 1)
-    rows = np.arange(len(targets))
-    return np.float32((np.log1p(rest) + (m[:, 0] - logits[rows, targets])).mean())
-
-
-def began():
-    with open(HERE / "pids", "a") as f:
-        f.write(f"{os.getpid()}\\n")
-
-
-HERE = pathlib.Path(__file__).resolve().parent
-
-
-def hangs(logits, targets):
-    began()
-    time.sleep(600)
-
-
-def spins(logits, targets):
-    began()
-    while True:
-        pass
-
-
-def deaf(logits, targets):
-    for number in range(1, signal.NSIG):
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_IGN)
-    began()
-    time.sleep(600)
-
-
-def stops(logits, targets):
-    began()
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def child_hangs(logits, targets):
-    if os.fork() == 0:
-        began()
-        time.sleep(600)
-    return exact(logits, targets)
-
-
-def child_stays_and_it_dies(logits, targets):
-    if os.fork() == 0:
-        began()
-        time.sleep(600)
-    os._exit(3)
-
-
-def child_leaves_the_group(logits, targets):
-    if os.fork() == 0:
-        os.setsid()
-        os.closerange(0, 3)  # what the command prints to ends with the command
-        with open(HERE / "left", "a") as f:
-            f.write(f"{os.getpid()}\\n")
-        time.sleep(600)
-    return exact(logits, targets)
-
-
-def comes_back_twice(logits, targets):
-    os.fork()
-    return exact(logits, targets)
-
-
-def goes_elsewhere(logits, targets):
-    os.chdir("/")
-    return exact(logits, targets)
-
-
-def closes_all(logits, targets):
-    os.closerange(0, 1000)
-    return exact(logits, targets)
-
-
-def closes_all_and_opens(logits, targets):
-    os.closerange(3, 1000)
-    files = [open(HERE / f"file-{i}", "wb") for i in range(60)]
-    exact.files = files
-    return exact(logits, targets)
-
-
-def raises(logits, targets):
-    raise ValueError("\\x1b]0;owned\\x07\\nxloss: all is well\\udcff")
-"""
 AT_IMPORT = "import time\ntime.sleep(600)\ndef f(logits, targets): return 0.0\n"
 ONE = ("--case", "tail/gap 17")
 TWO = ("--case", "tail/gap ??")
@@ -147,18 +50,14 @@ def alive(pid):
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def conform(*arguments, seconds=120):
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "xloss", "conform", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
+@pytest.fixture
+def conform(capfd):
+    """Run the command; the loss has a process of its own all the same."""
+    return partial(here, capfd, "conform")
 
 
 @pytest.mark.parametrize("name", ["hangs", "spins", "deaf", "stops"])
-def test_one_that_does_not_answer_is_ended_in_time(name):
+def test_one_that_does_not_answer_is_ended_in_time(conform, name):
     ran = conform(f"mine.py:{name}", *ONE, "--timeout", "2")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
@@ -168,7 +67,7 @@ def test_one_that_does_not_answer_is_ended_in_time(name):
     assert Path("pids").exists()
 
 
-def test_one_that_hangs_when_it_is_imported():
+def test_one_that_hangs_when_it_is_imported(conform):
     ran = conform("slow.py:f", *ONE, "--timeout", "2")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
@@ -176,7 +75,7 @@ def test_one_that_hangs_when_it_is_imported():
     )
 
 
-def test_one_of_two_that_are_compared_hangs():
+def test_one_of_two_that_are_compared_hangs(conform):
     ran = conform(
         "mine.py:exact", "--against", "mine.py:hangs", "--family", "tail", "--timeout", "2"
     )
@@ -188,13 +87,13 @@ def test_one_of_two_that_are_compared_hangs():
     )
 
 
-def test_a_process_that_it_leaves_behind_is_ended():
+def test_a_process_that_it_leaves_behind_is_ended(conform):
     ran = conform("mine.py:child_hangs", *TWO)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert len(Path("pids").read_text().split()) > 1
 
 
-def test_its_end_is_seen_though_a_child_of_it_holds_the_pipe():
+def test_its_end_is_seen_though_a_child_of_it_holds_the_pipe(conform):
     begun = time.monotonic()
     ran = conform("mine.py:child_stays_and_it_dies", *ONE)
     assert time.monotonic() - begun < 60
@@ -208,7 +107,7 @@ def test_its_end_is_seen_though_a_child_of_it_holds_the_pipe():
 def test_a_process_that_leaves_the_group_holds_up_nothing():
     """It holds no pipe of its parent's: the command would wait for their end for ever."""
     try:
-        ran = conform("mine.py:child_leaves_the_group", *ONE)
+        ran = process("conform", "mine.py:child_leaves_the_group", *ONE, timeout=120)
         assert (ran.returncode, ran.stderr) == (0, "")
     finally:
         left = [int(pid) for pid in Path("left").read_text().split()]
@@ -217,14 +116,14 @@ def test_a_process_that_leaves_the_group_holds_up_nothing():
     assert left
 
 
-def test_one_that_comes_back_twice_answers_once():
+def test_one_that_comes_back_twice_answers_once(conform):
     ran = conform("mine.py:comes_back_twice", *TWO, "--json")
     assert (ran.returncode, ran.stderr) == (0, "")
     cases = [cell["case"] for cell in json.loads(ran.stdout)["cells"]]
     assert len(cases) == len(set(cases)) > 3
 
 
-def test_one_that_goes_to_another_folder():
+def test_one_that_goes_to_another_folder(conform):
     """The same relative name is loaded again for the second dtype, in the same process."""
     ran = conform(
         "mine.py:goes_elsewhere",
@@ -242,7 +141,7 @@ def test_one_that_goes_to_another_folder():
 
 
 @pytest.mark.parametrize("name", ["closes_all", "closes_all_and_opens"])
-def test_one_that_closes_its_descriptors(name, folder):
+def test_one_that_closes_its_descriptors(conform, name, folder):
     ran = conform(f"mine.py:{name}", *ONE)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
@@ -263,7 +162,7 @@ def test_what_it_ignores_when_the_command_is_killed():
 
 
 @pytest.mark.parametrize("given", ["0", "-3", "nan", "soon"])
-def test_a_timeout_that_is_not_positive_is_refused(given):
+def test_a_timeout_that_is_not_positive_is_refused(conform, given):
     ran = conform("mine.py:exact", *ONE, "--timeout", given)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert re.fullmatch(r"xloss: [^\n]*--timeout[^\n]+\n", ran.stderr)
@@ -272,7 +171,7 @@ def test_a_timeout_that_is_not_positive_is_refused(given):
 # ---- What it says --------------------------------------------------------------------------------
 
 
-def test_reports_escape_control_characters(folder):
+def test_reports_escape_control_characters(conform, folder):
     """Terminal, JSON and page: the name of a file, and what an exception says."""
     name = "a\x1b]0;x\x07\n\u202e" + os.fsdecode(b"\xff") + ".py"
     os.rename("mine.py", name)

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import re
-import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from cli_runs import limited
 from cluster import SECONDS, cluster, until
 from xloss.cli.app import run
 
@@ -95,25 +95,9 @@ def ended(process, code=0):
     return got
 
 
-@contextlib.contextmanager
-def limited():
-    """Fail what hangs in this process."""
-
-    def late(*_):
-        pytest.fail("did not end")  # no Exception: the command would make a line of it
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def here(capsys, *arguments, code=0):
     """Run the command in this process; return what it says."""
-    with limited():
+    with limited(SECONDS):
         assert run(["eval", *map(str, arguments)]) == code
     out, err = capsys.readouterr()
     if code == 2:

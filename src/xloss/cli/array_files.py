@@ -13,7 +13,7 @@ from .file_problem import FileProblem, must_be_a_file
 from .npy_files import NpyFile, NpzMember
 from .safetensors_file import SafetensorsFile
 
-__all__ = ["FileProblem", "Source", "open_array"]
+__all__ = ["FileProblem", "Source", "open_array", "read_whole"]
 
 EXPECTED = "expected a .npy, .npz, .safetensors or .csv file"
 MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz"}
@@ -61,6 +61,12 @@ def open_array(where: str) -> Source:
         return _opened(file, name, start)
     except OSError as error:
         raise FileProblem(f"{file}: {error.strerror or error}") from None
+
+
+def read_whole(where: str) -> npt.NDArray[Any]:
+    """Return an array in a file, all of it."""
+    source = open_array(where)
+    return source.read(tuple(slice(0, n) for n in source.shape))
 
 
 def refuse_pickle(file: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .array_converters import ALL, NAMES
-from .loss_choices import CHOICES, choice_of, refuse_idle
+from .loss_choices import CHOICES
 from .options import Json
 from .output import JUDGED_AND_FAILED, print_json, say
 from .terminal import progress_bar, show_evaluation
@@ -120,20 +120,8 @@ def eval_command(
     Exits with 1 if the loss is NaN.
     """
     from .evaluate import evaluate, reason_for_nan
-    from .request import Request
+    from .request import Request, refuse_idle
 
-    choice = choice_of(loss)
-    options = {
-        "shift": shift,
-        "axis": axis,
-        "ignore_index": ignore_index,
-        "label_smoothing": label_smoothing,
-        "weight": weight,
-        "eps": eps,
-        "gamma": gamma,
-        "alpha": alpha,
-    }
-    refuse_idle(choice, options)
     request = Request(
         logits,
         targets,
@@ -150,13 +138,13 @@ def eval_command(
         worst=worst,
         scheduler=scheduler,
     )
-    if backend == ALL:
-        from .every_backend import evaluate_on_all
+    refuse_idle(request)
+    with progress_bar(Path(logits).name) as progress:
+        if backend == ALL:
+            from .every_backend import evaluate_on_all
 
-        with progress_bar(Path(logits).name) as progress:
             result = evaluate_on_all(request, progress)
-    else:
-        with progress_bar(Path(logits).name) as progress:
+        else:
             result = evaluate(request, progress)
     if as_json:
         print_json(result)

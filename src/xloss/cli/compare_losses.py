@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Sequence
 
-from .output import JUDGED_AND_FAILED, current_folder, fail, one_line, print_json
+from .output import (
+    JUDGED_AND_FAILED,
+    current_folder,
+    fail,
+    fail_of_worker,
+    one_line,
+    print_json,
+    take_any_character,
+)
 from .terminal import progress_bar
 
 
@@ -58,14 +64,10 @@ def compare_losses(
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:
-        first, _, trace = str(error).partition("\n")
-        if trace and sys.flags.dev_mode:
-            print(trace, file=sys.stderr)
-        fail(first)
+        fail_of_worker(error)
     if as_json:
         print_json(found.record)
     else:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # the text has characters beyond ASCII
+        take_any_character()
         print(found.text)
     return 0 if found.record["ok"] else JUDGED_AND_FAILED

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .output import current_folder, fail, one_line
+from .output import current_folder, fail, fail_of_worker, one_line, take_any_character
 
 Asked = dict[str, Any]  # the fields of the suite's Plan
 Progress = Callable[[int, int], None]
@@ -50,10 +48,7 @@ def conform(
             deviations=declared,
         )
     except (known.BadFile, planned.BadPlan, LoadError, Missing, WorkerFailed) as error:
-        trace = str(error).partition("\n")[2]
-        if trace and sys.flags.dev_mode:
-            print(trace, file=sys.stderr)
-        fail(str(error).partition("\n")[0].strip())
+        fail_of_worker(error)
     report.missing += planned.absent(plan)
     report.mode = "quick" if plan.quick else "full"
     report.command = command
@@ -110,6 +105,5 @@ def show(record: dict[str, Any]) -> None:
 
     from xloss_conformance.report.terminal import show
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # the text has characters beyond ASCII
+    take_any_character()
     show(record, Console(highlight=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .output import fail
@@ -67,16 +66,3 @@ def choice_of(loss: str) -> LossChoice:
     if loss not in CHOICES:
         fail(f"--loss {loss}: expected one of {', '.join(CHOICES)}")
     return CHOICES[loss]
-
-
-def refuse_idle(choice: LossChoice, given: Mapping[str, object]) -> None:
-    """Refuse an option that the loss does not have: leaving it out unsaid would change the number.
-
-    `given` has the value of every option by its parameter's name; None or False is not given.
-    """
-    for name, value in given.items():
-        if value is None or value is False or name in choice.options:
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        owners = ", ".join(c.name for c in CHOICES.values() if name in c.options)
-        fail(f"{flag}: {choice.name} has no such option; only {owners}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import xloss
 
-from .array_files import open_array
+from .array_files import open_array, read_whole
 from .loss_choices import CLASS_OPTIONS
 from .request import Request
 
@@ -79,7 +79,7 @@ def peers_of(request: Request, shape: list[int]) -> dict[str, Any]:
     """
     if why := _not_compared(request, shape):
         return {"peers": [], "peers_not_compared": why}
-    logits, targets = (_whole(where) for where in (request.logits, request.targets))
+    logits, targets = (read_whole(where) for where in (request.logits, request.targets))
     targets = targets.reshape(len(targets)).astype(np.int64)
     counted = targets != request.ignored
     logits, labels = logits[counted], targets[counted]
@@ -108,11 +108,6 @@ def _not_compared(request: Request, shape: list[int]) -> str:
     if open_array(request.logits).dtype not in ("float32", "float64"):
         return "other losses are compared in float32 and float64"
     return ""
-
-
-def _whole(where: str) -> Rows:
-    source = open_array(where)
-    return source.read(tuple(slice(0, n) for n in source.shape))
 
 
 def _compared(

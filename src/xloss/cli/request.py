@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from .loss_choices import LossChoice, choice_of
+from .loss_choices import CHOICES, LossChoice, choice_of
+from .output import fail
 
 IGNORE_INDEX = -100
 
@@ -51,3 +52,18 @@ class Request:
             "alpha": self.alpha,
         }
         return {name: value for name, value in given.items() if value is not None}
+
+
+def refuse_idle(request: Request) -> None:
+    """Refuse an option that the loss does not have: leaving it out unsaid would change the number.
+
+    None or False is an option that was not given.
+    """
+    choice = request.choice
+    known = frozenset[str]().union(*(c.options for c in CHOICES.values()))
+    for name, value in asdict(request).items():
+        if name not in known - choice.options or value is None or value is False:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        owners = ", ".join(c.name for c in CHOICES.values() if name in c.options)
+        fail(f"{flag}: {choice.name} has no such option; only {owners}")

@@ -21,7 +21,7 @@ from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
 from . import hints
 from .array_converters import converter
-from .array_files import FileProblem, Source, open_array
+from .array_files import FileProblem, Source, open_array, read_whole
 from .block_checks import (
     BlockPlace,
     check_elements,
@@ -105,7 +105,7 @@ class TaskRunner:
         self._weight, self._wrong_weight = None, ""
         self._bad_weights = np.zeros(0, dtype=bool)
         if request.weight is not None:
-            weight = _read_all(request.weight)
+            weight = read_whole(request.weight)
             self._weight = self._convert(weight)
             self._wrong_weight = negative_weight(request.weight, weight)
             self._bad_weights = ~np.isfinite(weight.astype(np.float64)).reshape(-1)
@@ -196,8 +196,3 @@ def run_task(job: dict[str, Any]) -> TaskResult:
     except Failure as error:
         said["problem"] = str(error)
     return said
-
-
-def _read_all(where: str) -> Block:
-    source = open_array(where)
-    return source.read(tuple(slice(0, n) for n in source.shape))
