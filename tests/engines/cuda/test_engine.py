@@ -111,7 +111,7 @@ def test_a_class_axis_that_is_not_the_last():
     close(grad, slope, "float32", 32)
 
 
-@pytest.mark.parametrize("classes", [100, 4001, 50001])
+@pytest.mark.parametrize("classes", [100, 4001, 20001])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 5.0}])
 def test_the_order_of_threads_changes_no_bit(classes, options):
     z, y = rows(classes, 4, "float32")
