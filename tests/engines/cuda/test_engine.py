@@ -299,8 +299,3 @@ def test_nothing_is_read_by_the_host(monkeypatch):
             both(z, y, **options)
             xloss.cross_entropy(leaf, y, **options).backward()
         monkeypatch.undo()
-
-
-def test_the_structures_are_as_long_as_the_kernels_read_them():
-    assert cuda_call.CALL.size == 38 * 8  # fields of Call, memory.cuh
-    assert cuda_call.SUMS.size == 17 * 8  # fields of Sums, sums.cuh
