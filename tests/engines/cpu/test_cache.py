@@ -255,19 +255,19 @@ def test_many_processes_at_once_keep_what_each_can_load(env, forked):
     script = (
         KERNEL
         + """
-dtypes = [np.float64, np.float32, np.int64, np.int32]
+dtypes = [np.float64, np.float32, np.int64]
 turn = int(sys.argv[1])
 for dtype in dtypes[turn:] + dtypes[:turn]:
     assert computed(dtype=dtype) == [1, 4, 7, 10], dtype
 print(*came_from_disk())
 """
     )
-    processes = [start(script, str(turn), env=env) for turn in range(4)]
+    processes = [start(script, str(turn), env=env) for turn in range(3)]
     for process in processes:
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
-    assert forked(script, "0", env=env) == "4 0"
-    assert len(everything(env)) == 4
+    assert forked(script, "0", env=env) == "3 0"
+    assert len(everything(env)) == 3
 
 
 def test_folders_of_old_stamps_go_but_for_the_youngest(env, forked):

@@ -42,7 +42,7 @@ def ring():
 
 signal.signal(signal.SIGINT, interrupt)
 threading.Thread(target=ring, daemon=True).start()
-while min(calls, interrupts) < 500:
+while min(calls, interrupts) < 150:
     try:
         thread_pool.run(task, 4)
         calls += 1
