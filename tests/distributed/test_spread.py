@@ -68,18 +68,27 @@ def spread(
     return out
 
 
+def keeps_the_budget(tmp_path: Path, kind: str, ranks: int, cases: list[Case]) -> None:
+    for case, dtype, value, grad in spread(tmp_path, kind, ranks, cases):
+        budget = (4, 4, 6, None, None) if case in PLAIN else option_budget(case)
+        flush = len(case.x) * FLUSH[dtype] * (kind == "jax")
+        hold(case, value, grad, dtype, budget, flush)
+
+
 @pytest.mark.parametrize(
     ("kind", "ranks"), core(product(KINDS, RANKS), lambda *spread: spread in BY_DAY)
 )
 def test_within_the_budget_of_the_dense_loss(tmp_path: Path, kind: str, ranks: int) -> None:
     """The tail, masks on whole ranks, ties, and every option, from 1 to 4 ranks."""
     cases = [*PLAIN, *OPTIONS]
-    if kind == "jax" and ranks < 4:  # which compiles each shape and option anew
+    if kind == "jax":  # which compiles each shape and option anew
         cases = [c for c in cases if len(c.x) in (10, 12) and not c.options]
-    for case, dtype, value, grad in spread(tmp_path, kind, ranks, cases):
-        budget = (4, 4, 6, None, None) if case in PLAIN else option_budget(case)
-        flush = len(case.x) * FLUSH[dtype] * (kind == "jax")
-        hold(case, value, grad, dtype, budget, flush)
+    keeps_the_budget(tmp_path, kind, ranks, cases)
+
+
+@pytest.mark.nightly
+def test_every_option_on_devices_of_jax(tmp_path: Path) -> None:
+    keeps_the_budget(tmp_path, "jax", 4, [*PLAIN, *OPTIONS])
 
 
 @pytest.mark.nightly

@@ -1,4 +1,4 @@
-"""DTensors, autograd's questions, and JAX's derivatives and sharded arrays, on four ranks."""
+"""DTensors, autograd's questions, and JAX's derivatives and sharded arrays, on several ranks."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def test_torch(ranks: int, what: str) -> None:
 
 def test_jax() -> None:
     assert run("jax", 4, "spread_jax.py")[0].strip() == "held"
+
+
+def test_meshes() -> None:
+    """Errors that two ranks raise together, and plain tensors beside."""
+    said = run("gloo", 2, "spread_mesh.py", timeout=100)
+    assert [out.strip() for out in said] == ["held"] * 2

@@ -19,7 +19,6 @@ from spread import MPIEXEC
 DOCS = ROOT / "docs"
 # Pages whose blocks another test runs.
 ELSEWHERE = {
-    "adapters.md": "tests/docs/test_adapters_docs.py",
     "conventions.md": "conformance/test_candidates.py",
     "names.md": "tests/docs/test_names.py",
     "validate.md": "conformance/test_validate.py",

@@ -1,10 +1,14 @@
 """Scripts run by an interpreter of their own: what a test must not do to the one it runs in."""
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 # A machine that is slow, or busy, may be given more time: a factor of every limit.
 PATIENCE = float(os.environ.get("XLOSS_TEST_PATIENCE", "1"))
@@ -92,3 +96,65 @@ def said(script: str, *args: str, env: dict[str, str] | None = None) -> str:
     ran = python(script, *args, env=env)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
+
+
+# Starting Numba takes longer than most scripts that use it. This process has started it, and has
+# called no kernel: what it forks is as good as new. A script that hangs is ended by its alarm.
+PARENT = """
+import json, os, signal, sys, traceback
+import numba, numpy, xloss
+
+@numba.njit
+def copied(x, y):
+    for i in range(len(x)):
+        y[i] = x[i]
+
+copied(numpy.ones(2), numpy.ones(2))
+
+for line in sys.stdin:
+    script, arguments, variables, seconds, *files = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(seconds)
+            for number, file in enumerate([os.devnull, *files]):
+                os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+            os.environ.update(variables)
+            sys.argv[1:] = arguments
+            exec(script)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@contextmanager
+def forking() -> Iterator[Callable[..., str]]:
+    """Yield `said` for scripts that need no new interpreter, only one that has no kernel yet."""
+    if not hasattr(os, "fork"):
+        yield said
+        return
+    parent = start(PARENT, stdin=subprocess.PIPE)
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+
+    def forked(script: str, *args: str, env: dict[str, str] | None = None) -> str:
+        with TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            seconds = int(240 * PATIENCE)
+            job = [textwrap.dedent(script), args, env or {}, seconds, str(out), str(err)]
+            print(json.dumps(job), file=parent.stdin, flush=True)
+            code = parent.stdout.readline().strip()
+            assert code == "0", f"{code}: {err.read_text()}"
+            return out.read_text().strip()
+
+    try:
+        yield forked
+    finally:
+        parent.communicate()

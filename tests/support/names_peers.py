@@ -1,9 +1,10 @@
 """The libraries of docs/names.toml: imported, their arrays made, their names listed.
 
-    python tests/support/names_peers.py Keras jax
+    python tests/support/names_peers.py jax Keras "JAX and optax"
 
-runs the table of one of them, on one backend, in a process of its own (double precision is a switch
-of the whole process in JAX and Keras) and prints the problems found and the names listed, as JSON.
+runs the tables of some of them, on one backend, in a process of its own (double precision is a
+switch of the whole process in JAX and Keras) and prints the problems found in each and the names
+that it lists, as JSON.
 """
 
 from __future__ import annotations
@@ -118,4 +119,5 @@ def problems(name: str, backend: str) -> tuple[list[str], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(problems(*sys.argv[1:])))
+    backend, *names = sys.argv[1:]
+    print(json.dumps({name: problems(name, backend) for name in names}))

@@ -77,7 +77,7 @@ def unseen(kind: str, ranks: Any, rank: int) -> None:
     z = home(kind, np.zeros((2, 3), np.float32))
     options = {"validate": False, "reduction": "none", "group": ranks}
     rows = xloss.vocab_parallel_cross_entropy(z, y, **options)
-    print(*np.asarray(rows).tolist())
+    print("unseen", *np.asarray(rows).tolist())
 
 
 def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
@@ -117,22 +117,20 @@ def counting(ranks: Any, rank: int) -> None:
     z = torch.zeros(7, 3, requires_grad=True)
     y = torch.zeros(7, dtype=torch.int64)
     value = xloss.vocab_parallel_cross_entropy(z, y, group=ranks)
-    print(*counted, sep=", ")
+    print("forward", ", ".join(counted))
     counted.clear()
     value.backward()
-    print(len(counted))
+    print("backward", len(counted))
 
 
 def main(kind: str, scenario: str, *more: str) -> None:
     ranks, rank, _ = group(kind, SECONDS)
-    if scenario == "disagreeing":
-        disagreeing(kind, ranks, rank)
-    elif scenario == "unseen":
-        unseen(kind, ranks, rank)
-    elif scenario == "counting":
-        counting(ranks, rank)
-    else:
+    if scenario == "leaving":
         leaving(kind, ranks, rank, *more)
+    disagreeing(kind, ranks, rank)
+    if kind == "gloo":
+        unseen(kind, ranks, rank)
+        counting(ranks, rank)
     leave(kind)
 
 

@@ -1,4 +1,4 @@
-"""Child of test_spread_mesh.py: DTensors beside plain tensors, and errors that all ranks raise."""
+"""Child of test_spread_torch.py: DTensors beside plain tensors, and errors that all ranks raise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user's type checker sees: `test_typing` has mypy check this file, and nothing runs it.
+"""What a user's type checker sees: mypy checks this file beside the sources, and nothing runs it.
 
 An error that mypy has to find is a `type: ignore` with its code: mypy says so where one is unused.
 """

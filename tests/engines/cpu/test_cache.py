@@ -18,16 +18,11 @@ RIGHT = "[1.0, 4.0, 7.0, 10.0]"
 SHOW = KERNEL + "\nprint(computed(), *came_from_disk())\n"
 
 
-@pytest.fixture
-def env(tmp_path):
-    return {"XLOSS_CACHE_DIR": str(tmp_path / "cache")}
-
-
 @pytest.fixture(scope="module")
-def once(tmp_path_factory):
+def once(tmp_path_factory, forked):
     """Compile the kernel once; tests take copies."""
     cache = tmp_path_factory.mktemp("once")
-    assert said(SHOW, env={"XLOSS_CACHE_DIR": str(cache)}) == f"{RIGHT} 0 1"
+    assert forked(SHOW, env={"XLOSS_CACHE_DIR": str(cache)}) == f"{RIGHT} 0 1"
     return cache
 
 
@@ -46,16 +41,16 @@ def everything(env):
     return [p for p in Path(env["XLOSS_CACHE_DIR"]).rglob("*") if p.is_file()]
 
 
-def test_the_next_process_loads_what_this_one_compiled(warm):
+def test_the_next_process_loads_what_this_one_compiled(warm, forked):
     assert len(files(warm)) == 1
-    assert said(SHOW, env=warm) == f"{RIGHT} 1 0"
+    assert forked(SHOW, env=warm) == f"{RIGHT} 1 0"
     assert everything(warm) == files(warm)
 
 
-def test_signatures_lie_side_by_side(env):
+def test_signatures_lie_side_by_side(env, forked):
     script = SHOW + "print(computed(dtype=np.float32), *came_from_disk())"
-    assert said(script, env=env).splitlines()[1] == f"{RIGHT} 0 2"
-    assert said(script, env=env).splitlines()[1] == f"{RIGHT} 2 0"
+    assert forked(script, env=env).splitlines()[1] == f"{RIGHT} 0 2"
+    assert forked(script, env=env).splitlines()[1] == f"{RIGHT} 2 0"
 
 
 @pytest.mark.parametrize(
@@ -63,14 +58,14 @@ def test_signatures_lie_side_by_side(env):
     [("SHIFT = 1.0", "SHIFT = 2.0"), ("x * 3.0 + SHIFT", "(x + SHIFT) * 3.0")],
     ids=["a constant", "a helper"],
 )
-def test_what_a_kernel_is_made_of_is_part_of_its_name(warm, old, new):
-    changed = said(SHOW.replace(old, new), env=warm)
+def test_what_a_kernel_is_made_of_is_part_of_its_name(warm, old, new, forked):
+    changed = forked(SHOW.replace(old, new), env=warm)
     assert changed.endswith(" 0 1")
     assert not changed.startswith(RIGHT)
-    assert said(SHOW, env=warm) == f"{RIGHT} 1 0"
+    assert forked(SHOW, env=warm) == f"{RIGHT} 1 0"
 
 
-def test_the_order_of_a_record_s_fields_is_part_of_its_kernel_s_name(env):
+def test_the_order_of_a_record_s_fields_is_part_of_its_kernel_s_name(env, forked):
     """Compiled code reads a named tuple's fields by their positions."""
     script = (
         KERNEL
@@ -87,13 +82,13 @@ second(out, 3.0, 4.0)
 print(out[0], *came_from_disk(second))
 """
     )
-    assert said(script, env=env) == "4.0 0 1"
-    assert said(script, env=env) == "4.0 1 0"
-    assert said(script.replace("first second", "second first"), env=env) == "3.0 0 1"
+    assert forked(script, env=env) == "4.0 0 1"
+    assert forked(script, env=env) == "4.0 1 0"
+    assert forked(script.replace("first second", "second first"), env=env) == "3.0 0 1"
 
 
-def test_other_fast_math_is_another_kernel(warm):
-    assert said(SHOW.replace(', "nsz"', ""), env=warm).endswith(" 0 1")
+def test_other_fast_math_is_another_kernel(warm, forked):
+    assert forked(SHOW.replace(', "nsz"', ""), env=warm).endswith(" 0 1")
 
 
 def test_an_edit_of_any_file_that_is_compiled_is_another_stamp(env, tmp_path):
@@ -119,19 +114,6 @@ def test_an_edit_of_any_file_that_is_compiled_is_another_stamp(env, tmp_path):
     assert said(script, env=env).splitlines()[0] == f"{RIGHT} 0 1"
 
 
-def test_the_engine_gives_the_same_bits_from_disk_as_just_compiled(env):
-    """Numba has each helper of a kernel compiled twice, and a sum in another order each time."""
-    script = """
-import hashlib
-import numpy as np, xloss
-rng = np.random.default_rng(0)
-z, t = rng.standard_normal((700, 1000), np.float32) * 4, rng.integers(0, 1000, 700)
-got = xloss.value_and_grad(xloss.cross_entropy)(z, t, reduction="none")
-print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in got))
-"""
-    assert said(script, env=env) == said(script, env=env)
-
-
 FACTORY = """
 def make(factor):
     @inline()
@@ -154,11 +136,11 @@ for factor in map(float, sys.argv[1:]):
 """
 
 
-def test_what_a_factory_made_in_two_processes_does_not_share_symbols(env):
+def test_what_a_factory_made_in_two_processes_does_not_share_symbols(env, forked):
     """Numba numbers what it compiles from 1 in each process, and a loaded name wins."""
     for factors in (["2", "3"], ["5", "7"]):
-        assert said(KERNEL + FACTORY, *factors, env=env) == "21.0 0 1\n21.0 0 1"
-    got = said(KERNEL + FACTORY, "7", "2", "3", "5", env=env)
+        assert forked(KERNEL + FACTORY, *factors, env=env) == "21.0 0 1\n21.0 0 1"
+    got = forked(KERNEL + FACTORY, "7", "2", "3", "5", env=env)
     assert got.splitlines() == ["21.0 1 0"] * 4
 
 
@@ -174,58 +156,58 @@ def test_what_a_factory_made_in_two_processes_does_not_share_symbols(env):
     ],
     ids=["empty", "one byte short", "cut in the head", "a changed constant", "zeros", "no pickle"],
 )
-def test_a_damaged_file_is_compiled_anew(warm, damage):
+def test_a_damaged_file_is_compiled_anew(warm, damage, forked):
     (kept,) = files(warm)
     good = kept.read_bytes()
     assert damage(good) != good
     kept.write_bytes(damage(good))
-    assert said(SHOW, env=warm) == f"{RIGHT} 0 1"
+    assert forked(SHOW, env=warm) == f"{RIGHT} 0 1"
     assert len(kept.read_bytes()) > len(good) // 2
-    assert said(SHOW, env=warm) == f"{RIGHT} 1 0"
+    assert forked(SHOW, env=warm) == f"{RIGHT} 1 0"
 
 
 @pytest.mark.parametrize("place", [".", "deeper"])
-def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path, place):
+def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path, place, forked):
     (tmp_path / "cache").write_text("a file")
     env = {"XLOSS_CACHE_DIR": str(tmp_path / "cache" / place)}
-    assert said(SHOW, env=env) == f"{RIGHT} 0 1"
+    assert forked(SHOW, env=env) == f"{RIGHT} 0 1"
 
 
-def test_a_folder_in_the_place_of_a_file_costs_nothing_else(warm):
+def test_a_folder_in_the_place_of_a_file_costs_nothing_else(warm, forked):
     (kept,) = files(warm)
     kept.unlink()
     kept.mkdir()
-    assert said(SHOW, env=warm) == f"{RIGHT} 0 1"
+    assert forked(SHOW, env=warm) == f"{RIGHT} 0 1"
     assert everything(warm) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX's")
-def test_a_full_disk_leaves_nothing_behind(env):
+def test_a_full_disk_leaves_nothing_behind(env, forked):
     full = """
     import resource, signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
     """
-    assert said(dedent(full) + SHOW, env=env) == f"{RIGHT} 0 1"
+    assert forked(dedent(full) + SHOW, env=env) == f"{RIGHT} 0 1"
     assert everything(env) == []
 
 
-def test_without_a_home_nothing_is_kept():
+def test_without_a_home_nothing_is_kept(forked):
     script = SHOW + "print(cache_folder(), kept_in())"
     before = "import pathlib\npathlib.Path.home = lambda: (_ for _ in ()).throw(RuntimeError())\n"
     env = {"XLOSS_CACHE_DIR": "", "XDG_CACHE_HOME": "", "LOCALAPPDATA": ""}
-    assert said(before + script, env=env).splitlines() == [f"{RIGHT} 0 1", "None None"]
+    assert forked(before + script, env=env).splitlines() == [f"{RIGHT} 0 1", "None None"]
 
 
 @pytest.mark.parametrize("name", ["_reduce", "_rebuild"])
-def test_a_numba_with_other_private_names_compiles(warm, env, name):
+def test_a_numba_with_other_private_names_compiles(warm, env, name, forked):
     if name == "_reduce":
         shutil.rmtree(env["XLOSS_CACHE_DIR"])
     without = f"from numba.core.compiler import CompileResult\ndel CompileResult.{name}\n"
-    assert said(without + SHOW, env=warm) == f"{RIGHT} 0 1"
+    assert forked(without + SHOW, env=warm) == f"{RIGHT} 0 1"
 
 
-def test_a_numba_without_a_place_for_a_cache_compiles(env):
+def test_a_numba_without_a_place_for_a_cache_compiles(env, forked):
     """`Dispatcher._cache` is such a private name too."""
     without = """
 from numba.core.dispatcher import Dispatcher
@@ -234,11 +216,11 @@ Dispatcher.__setattr__ = lambda self, name, value: (
     else object.__setattr__(self, name, value)
 )
 """
-    assert said(without + SHOW, env=env) == f"{RIGHT} 0 1"
+    assert forked(without + SHOW, env=env) == f"{RIGHT} 0 1"
     assert everything(env) == []
 
 
-def test_what_only_this_process_has_is_not_kept(env):
+def test_what_only_this_process_has_is_not_kept(env, forked):
     script = (
         KERNEL
         + """
@@ -265,30 +247,30 @@ odd(np.ones(1), out)
 print(out[0], *came_from_disk(odd))
 """
     )
-    assert said(script, env=env) == "1.0 0 1"
+    assert forked(script, env=env) == "1.0 0 1"
     assert files(env) == []
 
 
-def test_many_processes_at_once_keep_what_each_can_load(env):
+def test_many_processes_at_once_keep_what_each_can_load(env, forked):
     script = (
         KERNEL
         + """
-dtypes = [np.float64, np.float32, np.int64, np.int32]
+dtypes = [np.float64, np.float32, np.int64]
 turn = int(sys.argv[1])
 for dtype in dtypes[turn:] + dtypes[:turn]:
     assert computed(dtype=dtype) == [1, 4, 7, 10], dtype
 print(*came_from_disk())
 """
     )
-    processes = [start(script, str(turn), env=env) for turn in range(4)]
+    processes = [start(script, str(turn), env=env) for turn in range(3)]
     for process in processes:
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
-    assert said(script, "0", env=env) == "4 0"
-    assert len(everything(env)) == 4
+    assert forked(script, "0", env=env) == "3 0"
+    assert len(everything(env)) == 3
 
 
-def test_folders_of_old_stamps_go_but_for_the_youngest(env):
+def test_folders_of_old_stamps_go_but_for_the_youngest(env, forked):
     cache = Path(env["XLOSS_CACHE_DIR"])
     for age in range(12):
         folder = cache / f"kernels-{age:020d}"
@@ -296,18 +278,18 @@ def test_folders_of_old_stamps_go_but_for_the_youngest(env):
         (folder / "a.kernel").write_text("")
         os.utime(folder, (1e9 - age, 1e9 - age))
     (cache / "notes").mkdir()
-    said(SHOW, env=env)
+    forked(SHOW, env=env)
     left = {p.name for p in cache.iterdir()}
     (own,) = {p.parent.name for p in files(env) if p.name != "a.kernel"}
     assert left == {own, "notes", *(f"kernels-{age:020d}" for age in range(8))}
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="where other systems keep caches")
-def test_where_kernels_lie(tmp_path):
+def test_where_kernels_lie(tmp_path, forked):
     script = KERNEL + "print(cache_folder().parent)"
     home = {"HOME": str(tmp_path), "XLOSS_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
-    assert said(script, env=home) == str(tmp_path / ".cache" / "xloss")
+    assert forked(script, env=home) == str(tmp_path / ".cache" / "xloss")
     xdg = {**home, "XDG_CACHE_HOME": str(tmp_path / "xdg")}
-    assert said(script, env=xdg) == str(tmp_path / "xdg" / "xloss")
+    assert forked(script, env=xdg) == str(tmp_path / "xdg" / "xloss")
     own = {**xdg, "XLOSS_CACHE_DIR": str(tmp_path / "own")}
-    assert said(script, env=own) == str(tmp_path / "own")
+    assert forked(script, env=own) == str(tmp_path / "own")

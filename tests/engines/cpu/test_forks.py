@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fresh import KERNEL, python, said
+from fresh import KERNEL
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -42,17 +42,7 @@ def use_both():
 )
 
 
-@pytest.fixture
-def env(tmp_path):
-    # Python 3.12 warns of a fork beside threads, which is what is tested.
-    return {
-        "XLOSS_CACHE_DIR": str(tmp_path / "cache"),
-        "XLOSS_NUM_THREADS": "3",
-        "PYTHONWARNINGS": "ignore::DeprecationWarning",
-    }
-
-
-def test_a_child_has_threads_of_its_own(env):
+def test_a_child_has_threads_of_its_own(env, forked):
     script = (
         KERNEL
         + """
@@ -75,10 +65,10 @@ print(in_a_child(twice))
 many()
 """
     )
-    assert said(script, env=env) == "0"
+    assert forked(script, env=env) == "0"
 
 
-def test_a_child_forked_from_a_busy_process(env):
+def test_a_child_forked_from_a_busy_process(env, forked):
     script = (
         KERNEL
         + """
@@ -98,10 +88,10 @@ for thread in threads:
 print(set(codes))
 """
     )
-    assert said(script, env=env) == "{0}"
+    assert forked(script, env=env) == "{0}"
 
 
-def test_a_child_forked_without_hooks(env):
+def test_a_child_forked_without_hooks(env, forked):
     """By a C library: nothing of Python's runs after the fork."""
     script = (
         KERNEL
@@ -126,13 +116,13 @@ if pid == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     )
-    assert said(script, env=env) == "0"
+    assert forked(script, env=env) == "0"
 
 
 @pytest.mark.parametrize("kept", ["nothing kept", "one kept"])
-def test_a_fork_while_another_thread_compiles(env, kept):
+def test_a_fork_while_another_thread_compiles(env, kept, forked):
     if kept == "one kept":
-        said(KERNEL + "computed()", env=env)
+        forked(KERNEL + "computed()", env=env)
     script = (
         SLOW
         + """
@@ -145,10 +135,10 @@ use_both()
 print(code, *came_from_disk(slow))
 """
     )
-    assert said(script, env=env) == "0 0 1"
+    assert forked(script, env=env) == "0 0 1"
 
 
-def test_forks_of_many_threads_while_others_compile(env):
+def test_forks_of_many_threads_while_others_compile(env, forked):
     script = (
         SLOW
         + """
@@ -162,10 +152,10 @@ for thread in compilers + forkers:
 print(codes)
 """
     )
-    assert said(script, env=env) == "[0, 0, 0, 0]"
+    assert forked(script, env=env) == "[0, 0, 0, 0]"
 
 
-def test_a_fork_does_not_wait_while_it_holds_what_the_compiler_needs(env):
+def test_a_fork_does_not_wait_while_it_holds_what_the_compiler_needs(env, forked):
     """Python's logging takes its own lock before a fork; Numba asks it whether to log."""
     script = (
         SLOW.replace("time.sleep(1)", "time.sleep(1); import logging; logging.getLogger('new')")
@@ -178,10 +168,10 @@ print(in_a_child(use_both), time.monotonic() - start < fork_safety.PATIENCE / 2)
 thread.join()
 """
     )
-    assert said(script, env=env) == "0 True"
+    assert forked(script, env=env) == "0 True"
 
 
-def test_a_fork_by_the_thread_that_compiles(env):
+def test_a_fork_by_the_thread_that_compiles(env, forked):
     script = (
         SLOW
         + """
@@ -204,11 +194,11 @@ print(set(codes))
 expect(steps, [1.0, 4.0, 7.0, 10.0])
 """
     )
-    assert said(script, env=env) == "{0}"
+    assert forked(script, env=env) == "{0}"
 
 
 @pytest.mark.parametrize("name", ["numba.core.compiler_lock.global_compiler_lock", "ffi.lib._lock"])
-def test_a_lock_that_is_never_released_does_not_keep_a_fork_for_ever(env, name):
+def test_a_lock_that_is_never_released_does_not_keep_a_fork_for_ever(env, name, forked):
     script = (
         KERNEL
         + f"""
@@ -233,10 +223,10 @@ start = time.monotonic()
 print(in_a_child(work), time.monotonic() - start < 9)
 """
     )
-    assert said(script, env=env) == "0 True"
+    assert forked(script, env=env) == "0 True"
 
 
-def test_threads_of_a_child_compile_too(env):
+def test_threads_of_a_child_compile_too(env, forked):
     """What the forking thread holds across the fork, it releases in the child."""
     script = (
         SLOW
@@ -251,10 +241,10 @@ def by_another_thread():
 print(in_a_child(by_another_thread))
 """
     )
-    assert said(script, env=env) == "0"
+    assert forked(script, env=env) == "0"
 
 
-def test_a_parent_goes_on_after_its_forks(env):
+def test_a_parent_goes_on_after_its_forks(env, forked):
     """The locks that a fork holds are released, as often as they were taken."""
     script = (
         SLOW
@@ -267,5 +257,4 @@ thread.join(60)
 print(thread.is_alive())
 """
     )
-    ran = python(script, env=env)
-    assert (ran.returncode, ran.stdout) == (0, "False\n"), ran.stderr
+    assert forked(script, env=env) == "False"

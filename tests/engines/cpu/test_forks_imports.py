@@ -4,24 +4,13 @@ import os
 
 import pytest
 
-from fresh import KERNEL, said
+from fresh import KERNEL
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
-# A kernel whose compilation takes a second, and says when it is under way.
-@pytest.fixture
-def env(tmp_path):
-    # Python 3.12 warns of a fork beside threads, which is what is tested.
-    return {
-        "XLOSS_CACHE_DIR": str(tmp_path / "cache"),
-        "XLOSS_NUM_THREADS": "3",
-        "PYTHONWARNINGS": "ignore::DeprecationWarning",
-    }
-
-
-def test_a_fork_while_another_thread_imports_the_engine(env, tmp_path):
+def test_a_fork_while_another_thread_imports_the_engine(env, tmp_path, forked):
     (tmp_path / "slow_import.py").write_text("import time; started = 1; time.sleep(1); done = 1\n")
     script = (
         KERNEL
@@ -41,10 +30,10 @@ print(in_a_child(load))
 thread.join()
 """
     )
-    assert said(script, str(tmp_path), env=env) == "0"
+    assert forked(script, str(tmp_path), env=env) == "0"
 
 
-def test_a_fork_that_waited_for_the_import_waits_for_the_first_compilation_too(env):
+def test_a_fork_that_waited_for_the_import_waits_for_the_first_compilation_too(env, forked):
     script = (
         KERNEL
         + """
@@ -72,4 +61,4 @@ print(in_a_child(work))
 thread.join()
 """
     )
-    assert said(script, env=env) == "0"
+    assert forked(script, env=env) == "0"

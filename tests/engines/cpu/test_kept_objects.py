@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fresh import said
+from fresh import python, said
 from xloss.engines.cpu import kept_objects
 
 pytest.importorskip("numba")
@@ -19,20 +19,26 @@ import hashlib, sys
 import numpy as np
 import xloss
 assert "numba" not in sys.modules
-x = 5 * np.random.default_rng(0).standard_normal((3000, 11)).astype(np.float32)
-y = np.arange(3000) % 11
+x = 5 * np.random.default_rng(0).standard_normal((700, 1000)).astype(np.float32)
+y = np.arange(700)
 loss, gradient = xloss.value_and_grad(xloss.cross_entropy)(x, y, label_smoothing=0.1)
 print(loss.tobytes().hex(), hashlib.sha256(gradient.tobytes()).hexdigest(), "numba" in sys.modules)
 """
 
 
+LOADED = """
+libraries = open("/proc/self/maps").read()
+print(any(name in libraries for name in ("scipy.libs", "cython_blas")))
+"""
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Compile the kernel once; tests take copies."""
+    """Compile the kernel once, which takes ten seconds; tests take copies."""
     cache = tmp_path_factory.mktemp("compiled")
-    *answer, numba = said(CALL, env={"XLOSS_CACHE_DIR": str(cache)}).split()
+    *answer, numba, algebra = said(CALL + LOADED, env={"XLOSS_CACHE_DIR": str(cache)}).split()
     assert numba == "True"
-    return cache, answer
+    return cache, answer, algebra
 
 
 @pytest.fixture
@@ -59,10 +65,24 @@ def test_what_cannot_be_loaded_is_left_to_numba(warm, compiled, damage):
     path = kept(warm)
     content = path.read_bytes()
     if damage == "other processor":
-        path.rename(path.with_name("columns-float32-0000000000000000.object"))
+        path.rename(path.with_name("rows-float32-0000000000000000.object"))
     else:
         path.write_bytes(content[:5000] if damage == "cut" else content[:-1] + b"?")
     assert said(CALL, env=warm).split() == [*compiled[1], "True"]
+
+
+def test_starting_numba_loads_no_linear_algebra(compiled):
+    """SciPy's OpenBLAS, loaded under such a limit as below, waits for memory without end."""
+    pytest.importorskip("scipy")
+    assert compiled[2] == "False"
+
+
+def test_a_tight_limit_of_memory(warm, compiled):
+    """What has been compiled runs where there is little memory, and nothing hangs."""
+    env = warm | {"OPENBLAS_NUM_THREADS": "1", "XLOSS_NUM_THREADS": "1"}
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, (150 * 2**20,) * 2)\n"
+    ran = python(limit + CALL, env=env, timeout=60)
+    assert (ran.returncode, ran.stdout.split()) == (0, [*compiled[1], "False"]), ran.stderr
 
 
 def test_a_forked_child_calls_what_its_parent_has_loaded(warm):

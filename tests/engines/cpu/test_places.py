@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 
 import xloss
-from fresh import KERNEL, python, said
+from fresh import KERNEL, said
 from xloss.engines import disk_cache, generic
 from xloss.engines.cpu import thread_pool
 
-COMPILED = """
-import numpy as np, xloss
-with xloss.use_engine("cpu"):
-    print(float(xloss.cross_entropy(np.zeros((2, 4)), np.array([0, 1]))))
-"""
-LOG_4 = "1.3862943611198906"
 GONE = """
 import os, tempfile
 folder = tempfile.mkdtemp()
@@ -31,11 +25,11 @@ os.rmdir(folder)
 
 
 @pytest.mark.parametrize("cache", ["", "relative", "absolute"])
-def test_a_deleted_folder_compiles(tmp_path, cache):
+def test_a_deleted_folder_compiles(tmp_path, cache, forked):
     pytest.importorskip("numba")
     name = str(tmp_path / "cache") if cache == "absolute" else cache
     env = {"XLOSS_CACHE_DIR": name, "XDG_CACHE_HOME": str(tmp_path / "empty")}
-    assert said(f"{GONE}\n{KERNEL}\nprint(computed())", env=env) == "[1.0, 4.0, 7.0, 10.0]"
+    assert forked(f"{GONE}\n{KERNEL}\nprint(computed())", env=env) == "[1.0, 4.0, 7.0, 10.0]"
     assert len(list(tmp_path.rglob("*.kernel"))) == (0 if cache == "relative" else 1)
 
 
@@ -75,19 +69,18 @@ def loop(path):
 
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
 @pytest.mark.parametrize("made", [fifo, endless, listener, folder, loop])
-def test_what_is_no_file_is_never_waited_for(tmp_path, monkeypatch, made):
+def test_what_is_no_file_is_never_waited_for(tmp_path, monkeypatch, made, forked):
     pytest.importorskip("numba")
     env = {"XLOSS_CACHE_DIR": "cache"}  # relative: a socket's path must be short
     monkeypatch.chdir(tmp_path)
     script = f"import os; os.chdir({str(tmp_path)!r})\n{KERNEL}\nprint(computed())"
-    assert said(script, env=env) == "[1.0, 4.0, 7.0, 10.0]"
+    assert forked(script, env=env) == "[1.0, 4.0, 7.0, 10.0]"
     (kernel,) = Path("cache").rglob("*.kernel")
     os.unlink(kernel)
     os.chdir(kernel.parent)
     made(Path(kernel.name))
     os.chdir(tmp_path)
-    ran = python(script, env=env, timeout=60)
-    assert (ran.returncode, ran.stdout) == (0, "[1.0, 4.0, 7.0, 10.0]\n"), ran.stderr
+    assert forked(script, env=env) == "[1.0, 4.0, 7.0, 10.0]"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
@@ -114,30 +107,6 @@ def test_a_hint_that_finds_no_memory_is_no_failure(monkeypatch):
     generic._keep_freed_pages.cache_clear()
 
 
-LOADED = """
-import pathlib
-maps = pathlib.Path("/proc/self/maps")
-print([] if not maps.exists() else [n for n in BLAS if n in maps.read_text()])
-"""
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """The folder of a kernel that took ten seconds to compile, and what that process had loaded."""
-    pytest.importorskip("numba")
-    folder = tmp_path_factory.mktemp("compiled")
-    script = f'BLAS = ("scipy.libs", "cython_blas")\n{COMPILED}\n{LOADED}'
-    return folder, said(script, env={"XLOSS_CACHE_DIR": str(folder)}).split("\n")
-
-
-def test_starting_numba_loads_no_linear_algebra(compiled):
-    """SciPy's OpenBLAS, loaded under such a limit, waits for memory without end."""
-    pytest.importorskip("scipy")
-    if not os.path.exists("/proc/self/maps"):
-        pytest.skip("no /proc/self/maps here")
-    assert compiled[1] == [LOG_4, "[]"]
-
-
 def test_linear_algebra_of_others_still_compiles(tmp_path):
     pytest.importorskip("scipy")
     numba = pytest.importorskip("numba")
@@ -156,19 +125,12 @@ def test_linear_algebra_of_others_still_compiles(tmp_path):
     assert said(script) == "[[4.5, 0.0], [0.0, 16.25]]"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA as Linux has it")
-def test_a_tight_limit_of_memory(compiled):
-    """What has been compiled runs where there is little memory, and nothing hangs."""
-    env = {"XLOSS_CACHE_DIR": str(compiled[0]), "OPENBLAS_NUM_THREADS": "1"}
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, (150 * 2**20,) * 2)\n"
-    ran = python(limit + COMPILED, env=env, timeout=60)
-    assert (ran.returncode, ran.stdout) == (0, f"{LOG_4}\n"), ran.stderr
-
-
 # ---- Variables -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", ["many", "0", "-1", "1.5", "1e3", "٣", "1_0", "9" * 5000, "1\n"])
+@pytest.mark.parametrize(
+    "given", ["many", "0", "-1", "1.5", "1e3", "٣", "³", "1_0", "9" * 5000, "1\n"]
+)
 def test_a_number_of_threads_that_is_none_names_the_variable(monkeypatch, given):
     monkeypatch.setenv("XLOSS_NUM_THREADS", given)
     with pytest.raises(ValueError, match=r"^XLOSS_NUM_THREADS: expected a positive integer, got '"):

@@ -42,8 +42,7 @@ def ring():
 
 signal.signal(signal.SIGINT, interrupt)
 threading.Thread(target=ring, daemon=True).start()
-end = time.monotonic() + 4
-while time.monotonic() < end:
+while min(calls, interrupts) < 150:
     try:
         thread_pool.run(task, 4)
         calls += 1
@@ -54,10 +53,10 @@ over.set()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 all_three = threading.Barrier(3)
 thread_pool.run(lambda i: all_three.wait(60), 3)
-print(calls > 100, interrupts > 100, late)
+print(late)
 """
     )
-    assert said(script, env={"XLOSS_NUM_THREADS": "3"}) == "True True 0"
+    assert said(script, env={"XLOSS_NUM_THREADS": "3"}) == "0"
 
 
 def test_the_process_ends_while_daemon_threads_are_in_the_middle():

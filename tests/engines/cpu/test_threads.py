@@ -3,7 +3,6 @@
 import os
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 
 import xloss
@@ -64,27 +63,6 @@ def test_the_number_of_threads_changes_no_bit():
     assert len({bits for bits, _ in got.values()}) == 1
 
 
-def test_a_bad_number_of_threads_is_an_error(monkeypatch):
-    monkeypatch.setenv("XLOSS_NUM_THREADS", "many")
-    x = np.zeros((64, 32000), dtype=np.float32)
-    want = r"^XLOSS_NUM_THREADS: expected a positive integer, got 'many'$"
-    with xloss.use_engine("cpu"), pytest.raises(ValueError, match=want):
-        xloss.cross_entropy(x, np.zeros(64, dtype=np.int64))
-
-
-def test_many_threads_at_once_get_the_bits_of_one(env):
-    script = (
-        CALLS
-        + """
-from concurrent.futures import ThreadPoolExecutor
-right = bits()
-with ThreadPoolExecutor(16) as many:
-    print(set(many.map(lambda i: bits(3), range(16))) == {right})
-"""
-    )
-    assert said(script, env=env) == "True"
-
-
 def test_the_first_calls_of_many_threads_meet(env):
     script = (
         CALLS
@@ -103,7 +81,7 @@ with ThreadPoolExecutor(16) as many:
     assert said(script, env=env) == "True"
 
 
-def test_calls_nested_in_a_pool_of_pools(env):
+def test_threads_at_once_and_pools_of_pools_get_the_bits_of_one(env):
     script = (
         CALLS
         + """
@@ -114,11 +92,13 @@ def outer(i):
         return {f.result() for f in [inner.submit(bits) for _ in range(3)]}
 
 right = bits()
+with ThreadPoolExecutor(16) as many:
+    print(set(many.map(lambda i: bits(3), range(16))) == {right})
 with ThreadPoolExecutor(4) as pool:
     print(set().union(*pool.map(outer, range(4))) == {right})
 """
     )
-    assert said(script, env=env) == "True"
+    assert said(script, env=env) == "True\nTrue"
 
 
 def test_the_process_ends_in_the_middle_of_calls(env):
@@ -141,10 +121,11 @@ time.sleep(0.1 + 0.03 * int(sys.argv[1]))
 
 
 @forking
-def test_a_child_computes_the_same_bits(env):
+def test_children_compute_the_same_bits(env):
     script = (
         CALLS
         + """
+import multiprocessing
 right = bits()
 
 def child():
@@ -152,9 +133,11 @@ def child():
     assert sum(t.name == "xloss" for t in threading.enumerate()) == 2
 
 print(in_a_child(child), bits() == right)
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    print(set(pool.map_async(bits, [1] * 9).get(100)) == {right})
 """
     )
-    assert said(script, env=env) == "0 True"
+    assert said(script, env=env) == "0 True\nTrue"
 
 
 @forking
@@ -164,7 +147,7 @@ def test_a_child_computes_what_its_parent_never_did(env):
 
 
 @forking
-@pytest.mark.parametrize("delay", ["0", "0.02", "0.1", "0.3", "0.5"])
+@pytest.mark.parametrize("delay", ["0", "0.1", "0.3"])
 def test_a_fork_while_another_thread_makes_the_first_call(env, delay):
     """It imports Numba and loads the kernels; both hold locks."""
     script = (
@@ -184,6 +167,7 @@ print(code, got == [bits()])
 
 
 @forking
+@pytest.mark.nightly  # test_forks.py does it by day with a kernel that takes no ten seconds
 def test_a_fork_while_another_thread_compiles_the_engine(env, tmp_path):
     """The first call ever on a machine."""
     script = (
@@ -221,54 +205,27 @@ print(code, got == [float(np.log(5))])
 
 @forking
 @torch_too
-def test_forked_workers_of_a_data_loader(env):
-    script = (
-        CALLS
-        + """
-import torch
-
-class Losses(torch.utils.data.Dataset):
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, i):
-        z = torch.from_numpy(wide)
-        loss = xloss.cross_entropy(z, torch.from_numpy(labels[id(wide)]))
-        return bits(), float(loss)
-
-right = Losses()[0]
-loader = torch.utils.data.DataLoader(
-    Losses(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=100
-)
-print(all(tuple(got) == right for _ in range(2) for got in loader))
-"""
-    )
-    assert said(script, env=env) == "True"
-
-
-@forking
-def test_a_pool_of_forked_processes(env):
-    script = (
-        CALLS
-        + """
-import multiprocessing
-right = bits()
-with multiprocessing.get_context("fork").Pool(3) as pool:
-    print(set(pool.map_async(bits, [1] * 9).get(100)) == {right})
-"""
-    )
-    assert said(script, env=env) == "True"
-
-
-@torch_too
-def test_torch_backward_on_threads_of_its_own(env):
-    """Autograd runs backward in a thread that it started."""
+def test_torch_s_forked_workers_and_threads_of_its_own(env):
+    """A data loader forks; autograd runs backward in a thread that it started."""
     script = (
         CALLS
         + """
 import torch
 from concurrent.futures import ThreadPoolExecutor
 y = torch.from_numpy(labels[id(wide)])
+
+class Losses(torch.utils.data.Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        return bits(), float(xloss.cross_entropy(torch.from_numpy(wide), y))
+
+right = Losses()[0]
+loader = torch.utils.data.DataLoader(
+    Losses(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=100
+)
+print(all(tuple(got) == right for _ in range(2) for got in loader))
 
 def call(i=0):
     z = torch.from_numpy(wide).clone().requires_grad_()
@@ -280,7 +237,7 @@ with ThreadPoolExecutor(4) as many:
     print(set(many.map(call, range(8))) == {right})
 """
     )
-    assert said(script, env=env) == "True"
+    assert said(script, env=env) == "True\nTrue"
 
 
 def test_without_numba_the_generic_engine_runs_and_a_line_installs_it():

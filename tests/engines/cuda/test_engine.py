@@ -111,7 +111,7 @@ def test_a_class_axis_that_is_not_the_last():
     close(grad, slope, "float32", 32)
 
 
-@pytest.mark.parametrize("classes", [100, 4001, 50001])
+@pytest.mark.parametrize("classes", [100, 4001, 20001])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 5.0}])
 def test_the_order_of_threads_changes_no_bit(classes, options):
     z, y = rows(classes, 4, "float32")
@@ -299,8 +299,3 @@ def test_nothing_is_read_by_the_host(monkeypatch):
             both(z, y, **options)
             xloss.cross_entropy(leaf, y, **options).backward()
         monkeypatch.undo()
-
-
-def test_the_structures_are_as_long_as_the_kernels_read_them():
-    assert cuda_call.CALL.size == 38 * 8  # fields of Call, memory.cuh
-    assert cuda_call.SUMS.size == 17 * 8  # fields of Sums, sums.cuh

@@ -78,7 +78,7 @@ CASES = [
 
 # Each compiles some nine kernels for the host.
 @pytest.mark.parametrize(
-    ("dtype", "classes", "options"), core(CASES, lambda *case: case in CASES[:1] + CASES[-2:])
+    ("dtype", "classes", "options"), core(CASES, lambda *case: case in (CASES[0], CASES[-1]))
 )
 def test_one_launch_or_three(dtype: str, classes: int, options: str) -> None:
     loss, grad, alone, recorded = results(90, dtype, classes, OPTIONS[options])

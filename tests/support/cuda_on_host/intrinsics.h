@@ -1,20 +1,11 @@
-// The CUDA kernels on the host: every CUDA thread a fiber, a cluster of blocks at a time.
-// Threads run one after another and change at shuffles and barriers alone, in one order or, to show
-// what a missing barrier hides, in the other.
+// The CUDA kernels on the host: what a kernel finds there of CUDA. emulator.cpp runs its threads, and
+// is compiled once; only what is below is compiled with every kernel.
 #pragma once
-// Ubuntu's g++ defines it by itself, and then a longjmp to a lower address than the stack pointer's,
-// as from the caller's stack to a fiber's, ends the process: "longjmp causes uninitialized stack
-// frame". Undefined before the first header, which reads it.
-#undef _FORTIFY_SOURCE
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #define XLOSS_ON_HOST
 #define __device__
@@ -31,96 +22,45 @@ struct Index {
     u32 x;
 };
 
-struct Fiber {
-    ucontext_t context;
-    jmp_buf at;  // swapcontext asks the kernel for the signals at every change
+// What emulator.cpp defines is in the same library, and needs no table of addresses.
+#pragma GCC visibility push(hidden)
+
+// Where the thread that runs now is.
+struct Thread {
     Index thread, block;
-    int rank;  // of its block in the cluster
-    bool begun, done;
-    bool arrived;  // at the cluster's barrier, where it need not wait yet
-    u64 turn;      // of that barrier then
 };
+extern Thread* now;
+extern Index gridDim;
 
-struct Barrier {
-    int arrived = 0;
-    u64 turn = 0;
-};
+#define threadIdx (now->thread)
+#define blockIdx (now->block)
 
-struct Machine {
-    std::vector<Fiber> fibers;
-    Fiber* now;
-    jmp_buf home;
-    Index grid, threads;
-    std::vector<std::vector<unsigned char>> shared;  // of each block
-    std::vector<std::vector<unsigned char>> staged;  // the same of the size that the launch gives
-    size_t staging;
-    std::vector<Barrier> blocks, lanes;  // a barrier for each block; for each thread that leads lanes
-    Barrier cluster;
-    std::vector<u64> slots;  // what each thread gives to a shuffle
-    u64 progress;
-};
-inline Machine machine;
+// Run a kernel that has its parameters on all its threads; backward: the last block and thread first.
+// Returns what is not 0 where all wait for good, or there is no memory.
+int run_kernel(void (*kernel)(), u32 grid, u32 threads, u32 cluster, u32 shared, int backward);
 
-#define threadIdx (machine.now->thread)
-#define blockIdx (machine.now->block)
-#define gridDim (machine.grid)
+void __syncthreads();
+void cluster_arrive();
+void cluster_wait();
+void cluster_sync();
+u64 shuffled_bits(u32 mask, u64 bits, int from);
+u32 __ballot_sync(u32 mask, bool b);
+int largest_of_warp(int v);
+void* shared_bytes(size_t size);
+void* staging_memory();
+void* peer_bytes(void* mine, int block);
+void copy_16(void* to, const void* from);
+void copies_arrived();
 
-inline void change() {
-    if (!_setjmp(machine.now->at)) _longjmp(machine.home, 1);
-}
-
-inline void arrive(Barrier& b, int need) {
-    u64 turn = b.turn;
-    ++machine.progress;
-    if (++b.arrived == need) {
-        b.arrived = 0;
-        ++b.turn;
-    } else {
-        while (b.turn == turn) change();
-    }
-}
-
-inline int self() { return machine.now->rank * (int)machine.threads.x + (int)threadIdx.x; }
-inline int warp() { return self() - (int)threadIdx.x % 32; }
-inline void lanes(u32 mask) { arrive(machine.lanes[warp() + __builtin_ctz(mask)], __builtin_popcount(mask)); }
-inline void __syncthreads() { arrive(machine.blocks[machine.now->rank], (int)machine.threads.x); }
-
-// Reaching the cluster's barrier, and waiting there, are two steps; each thread takes them in turn.
-inline void cluster_arrive() {
-    Barrier& b = machine.cluster;
-    Fiber& f = *machine.now;
-    if (f.arrived) abort();
-    f.arrived = true;
-    f.turn = b.turn;
-    ++machine.progress;
-    if (++b.arrived == (int)machine.fibers.size()) {
-        b.arrived = 0;
-        ++b.turn;
-    }
-}
-inline void cluster_wait() {
-    Fiber& f = *machine.now;
-    if (!f.arrived) abort();
-    f.arrived = false;
-    while (machine.cluster.turn == f.turn) change();
-}
-inline void cluster_sync() {
-    cluster_arrive();
-    cluster_wait();
-}
+#pragma GCC visibility pop
 
 template <class T> T shuffled(u32 mask, T v, int from) {
     u64 bits = 0;
     memcpy(&bits, &v, sizeof(T));
-    if (!(mask >> (threadIdx.x % 32) & 1)) abort();
-    machine.slots[self()] = bits;
-    lanes(mask);
-    bits = machine.slots[warp() + from];
-    lanes(mask);
+    bits = shuffled_bits(mask, bits, from);
     memcpy(&v, &bits, sizeof(T));
     return v;
 }
-
 template <class T> T __shfl_xor_sync(u32 mask, T v, int o, int) {
     return shuffled(mask, v, (int)(threadIdx.x % 32) ^ o);
 }
@@ -128,47 +68,10 @@ template <class T> T __shfl_up_sync(u32 mask, T v, int d, int width) {
     int lane = threadIdx.x % 32;
     return shuffled(mask, v, lane % width < d ? lane : lane - d);
 }
-inline u32 __ballot_sync(u32 mask, bool b) {
-    u32 all = 0;
-    machine.slots[self()] = b;
-    lanes(mask);
-    for (int l = 0; l < 32; ++l)
-        if (mask >> l & 1) all |= (u32)machine.slots[warp() + l] << l;
-    lanes(mask);
-    return all;
-}
 
-template <class T> T& shared_memory() {
-    auto& bytes = machine.shared[machine.now->rank];
-    if (bytes.size() < sizeof(T) + 16) abort();
-    return *(T*)(((uintptr_t)bytes.data() + 15) / 16 * 16);
-}
-template <class T> T* peer(T* mine, int block) {
-    auto base = [](int b) { return ((uintptr_t)machine.shared[b].data() + 15) / 16 * 16; };
-    return (T*)((uintptr_t)mine - base(machine.now->rank) + base(block));
-}
-
-inline void* staging_memory() {
-    return (void*)(((uintptr_t)machine.staged[machine.now->rank].data() + 15) / 16 * 16);
-}
-// Copies that are under way are seen late, or not at all, by who does not wait for them.
-struct Copy {
-    void* to;
-    const void* from;
-};
-inline std::vector<std::vector<Copy>>& copies() {  // of each thread
-    static std::vector<std::vector<Copy>> of;
-    if (of.size() < machine.fibers.size()) of.resize(machine.fibers.size());
-    return of;
-}
-template <class V> void copy_async(V* to, const V* from) {
-    if ((uintptr_t)from % 16 || (uintptr_t)to % 16) abort();
-    copies()[self()].push_back({to, from});
-}
-inline void copies_arrived() {
-    for (Copy c : copies()[self()]) memcpy(c.to, c.from, 16);
-    copies()[self()].clear();
-}
+template <class T> T& shared_memory() { return *(T*)shared_bytes(sizeof(T)); }
+template <class T> T* peer(T* mine, int block) { return (T*)peer_bytes(mine, block); }
+template <class V> void copy_async(V* to, const V* from) { copy_16(to, from); }
 
 template <class To, class From> To bits_of(From v) {
     To out;
@@ -228,14 +131,6 @@ inline u32 larger_bfloats(u32 a, u32 b) {
     }
     return both;
 }
-inline int largest_of_warp(int v) {
-    for (int o = 16; o; o >>= 1) {
-        int w = __shfl_xor_sync(0xffffffffu, v, o, 32);
-        v = v > w ? v : w;
-    }
-    return v;
-}
-
 template <class V> V load_16(const V* from) {
     if ((uintptr_t)from % 16) abort();
     return *from;
