@@ -87,7 +87,7 @@ def options_of(lib: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rest", ["zero", "uniform"])
-@across(tuple(OPTIONS), jax=2)
+@across(tuple(OPTIONS), dask=2)
 def test_a_list_is_the_same_soft_targets_written_out(lib: Any, name: str, rest: str) -> None:
     dense = written_out(rest)
     expected, (g, h) = value_and_grad(cross_entropy, (0, 1))(LOGITS, dense, **OPTIONS[name])
@@ -103,7 +103,7 @@ def test_a_list_is_the_same_soft_targets_written_out(lib: Any, name: str, rest: 
 
 
 @pytest.mark.parametrize("rest", ["zero", "uniform"])
-@across(tuple(OPTIONS), jax=2)
+@across(tuple(OPTIONS), dask=2)
 def test_a_list_beside_features_is_the_same_soft_targets(lib: Any, name: str, rest: str) -> None:
     rng = np.random.default_rng(3)
     features = np.round(rng.normal(size=(ROWS, 3)), 2)

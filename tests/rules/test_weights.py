@@ -123,7 +123,7 @@ def test_a_class_of_weight_zero_is_no_row(lib, name):
     close(gradient[1:2], want.grad)
 
 
-@across(LOSSES)
+@across(LOSSES, dask=2)
 def test_normalizer_replaces_the_denominator(lib, name):
     form = shape(name, 6, 5)
     x, t = inputs(name, form), targets(name, form)
@@ -163,7 +163,7 @@ def nothing(lib: Library, name: str, t, options: dict):
 
 
 @pytest.mark.parametrize("why", NO_ROW)
-@across(LOSSES)
+@across(LOSSES, dask=2)
 def test_the_mean_of_no_row_is_zero_with_gradient_zero(lib, name, why):
     nothing(lib, name, targets(name, shape(name, 6, 5)), NO_ROW[why])
 
@@ -189,7 +189,7 @@ def test_the_mean_of_ignored_labels_only_is_zero(lib, name):
 
 
 @pytest.mark.parametrize("power", [-20, 30])
-@across(LOSSES)
+@across(LOSSES, dask=2)
 def test_scaling_all_weights_changes_no_mean(lib, name, power):
     form = shape(name, 6, 5)
     x, t = lib.like(inputs(name, form)), lib.like(targets(name, form))
@@ -205,7 +205,7 @@ SHAPES = [(), (1,), (4,), (1, 1), (3, 1), (1, 4), (3, 4)]
 
 
 @pytest.mark.parametrize("kind", ["sample_weight", "where"])
-@across(LOSSES, jax=0)
+@across(LOSSES, jax=0, dask=1)
 def test_sample_weight_and_where_broadcast_to_the_rows(lib, name, kind):
     form = (3, 4) if name in BINARY else (3, 4, 5)
     x = inputs(name, form)
