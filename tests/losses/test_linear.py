@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xloss
-from libraries import Library, across
+from libraries import across
 from linear_cases import (
     CLASSES,
     KEEP,
@@ -37,11 +37,6 @@ NAMES = {"x": 0, "weight": 1, "bias": "bias", "targets": 2}
 gradients: Callable[..., Any] = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
 
 
-def like(lib: Library, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, their arrays of the library."""
-    return {k: lib.like(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
-
-
 @across()
 @pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
 def test_every_option_gives_what_whole_logits_give(lib, soft):
@@ -58,7 +53,7 @@ def test_every_option_gives_what_whole_logits_give(lib, soft):
         wanted = [n for n in NAMES if soft or n != "targets"]
         f = xloss.value_and_grad(xloss.linear_cross_entropy, tuple(NAMES[n] for n in wanted))
         arrays = [lib.like(a) for a in (X, W, t)]
-        own = {**like(lib, given), "bias": lib.like(B), "block_rows": 3}
+        own = {**lib.given(given), "bias": lib.like(B), "block_rows": 3}
         value, grads = f(*arrays, cotangent=lib.array(up), **own)
         assert lib.dtype_of(value) == "float32"
         check(lib.host(value), want.value, want.value_off, f"{what}: value")
@@ -127,7 +122,7 @@ def test_absent_rows_of_nan_add_nothing(lib, how):
     x = np.where(gone[:, None], np.array([np.nan, np.inf, -np.inf, np.nan, 1.0]), X)
     want = expected(X, W, y, B, given)
     arrays = (lib.like(x), lib.like(W), lib.like(y))
-    own = {**like(lib, given), "bias": lib.like(B), "block_rows": 3}
+    own = {**lib.given(given), "bias": lib.like(B), "block_rows": 3}
     value, grads = gradients(*arrays, **own)
     check(lib.host(value), want.value, want.value_off, "value")
     for n, g in zip(("x", "weight", "bias"), grads, strict=True):

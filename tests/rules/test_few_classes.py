@@ -82,17 +82,13 @@ def close(lib: Any, got: Any, expected: Any, least: float = 1.0) -> None:
     np.testing.assert_allclose(lib.host(got), expected, rtol=2e-6, atol=4e-6 * least)
 
 
-def options_of(lib: Any, name: str) -> dict[str, Any]:
-    return {k: lib.like(v) if isinstance(v, np.ndarray) else v for k, v in OPTIONS[name].items()}
-
-
 @pytest.mark.parametrize("rest", ["zero", "uniform"])
 @across(tuple(OPTIONS), dask=2)
 def test_a_list_is_the_same_soft_targets_written_out(lib: Any, name: str, rest: str) -> None:
     dense = written_out(rest)
     expected, (g, h) = value_and_grad(cross_entropy, (0, 1))(LOGITS, dense, **OPTIONS[name])
     teacher = TopKTargets(lib.like(INDICES), lib.like(LISTED), rest)
-    x, options = lib.like(LOGITS), options_of(lib, name)
+    x, options = lib.like(LOGITS), lib.given(OPTIONS[name])
     with lib.used():
         close(lib, cross_entropy(x, teacher, **options), expected)
         value, grads = value_and_grad(cross_entropy, (0, "targets"))(x, teacher, **options)
@@ -117,7 +113,7 @@ def test_a_list_beside_features_is_the_same_soft_targets(lib: Any, name: str, re
     )
     teacher = TopKTargets(lib.like(INDICES), lib.like(LISTED), rest)
     arrays = [lib.like(a) for a in (features, matrix)]
-    options = {k: lib.like(v) if isinstance(v, np.ndarray) else v for k, v in own.items()}
+    options = lib.given(own)
     with lib.used():
         value, grads = value_and_grad(linear_cross_entropy, names)(
             *arrays, teacher, bias=lib.like(bias), block_rows=2, **options

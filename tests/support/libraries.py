@@ -110,6 +110,10 @@ class Library:
             return self.array(values, "int32")
         return self.array(values, "float32" if values.dtype.kind == "f" else values.dtype.name)
 
+    def given(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a call, the arrays among them this library's."""
+        return {k: self.like(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
     def host(self, x: Any) -> np.ndarray:
         """The values as a NumPy array; bfloat16 as float32."""
         self.owns(x)
