@@ -11,27 +11,15 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import BINARY, CLASS, close, expected, inputs, labels, loss, shape, targets
-from libraries import NAMES, Library, library
+from expected import LOSSES, close, expected, inputs, labels, loss, shape, targets
+from libraries import Library
 from xloss import Evaluation, value_and_grad
 
 ROWS, CLASSES = 5, 4
 SMALL, LARGE = -120, 120  # powers of two that float32 has, and whose product with others it has not
 ROW_WEIGHT = np.array([1.0, 1.5, 0.5, 1.25, 1.75])
 CLASS_WEIGHT = np.array([1.0, 0.5, 1.75, 1.25])
-LOSSES = (*CLASS, *BINARY, "kl_div")
 FEW = ("cross_entropy", "sigmoid_focal_loss")  # on JAX each call is compiled
-
-
-@pytest.fixture(params=NAMES)
-def lib(request):
-    got = library(request.param)
-    with got.used():
-        yield got
-
-
-def given(lib: Library, options: dict[str, Any]) -> dict[str, Any]:
-    return {k: lib.array(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
 
 
 def agrees(lib: Library, name: str, scaled: dict[str, Any], plain: dict[str, Any]) -> None:
@@ -40,7 +28,7 @@ def agrees(lib: Library, name: str, scaled: dict[str, Any], plain: dict[str, Any
     t = targets(name, x.shape)
     want = expected(name, x, t, **plain)
     x, t = lib.array(x), lib.like(t)
-    value, grad = value_and_grad(loss(name))(x, t, **given(lib, scaled))
+    value, grad = value_and_grad(loss(name))(x, t, **lib.given(scaled))
     close(lib.host(value), want.value, within=32)
     close(lib.host(grad), want.grad, within=32, scale=np.abs(want.grad).max())
 
@@ -96,7 +84,7 @@ def test_a_huge_weight_that_nothing_meets_changes_nothing(lib):
     for weights in ({"sample_weight": rows}, {"weight": classes}):
         if lib.name == "dask" and "weight" not in weights:
             continue  # its labels are read in their chunks alone; the row's weight is a bound
-        got = xloss.cross_entropy(lib.array(x), lib.like(t), **given(lib, weights))
+        got = xloss.cross_entropy(lib.array(x), lib.like(t), **lib.given(weights))
         close(lib.host(got), want.value, within=32)
 
 

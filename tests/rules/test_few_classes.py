@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from libraries import across
 from xloss import TopKTargets, cross_entropy, linear_cross_entropy, value_and_grad
 
 ROWS, CLASSES = 5, 7
@@ -15,24 +16,12 @@ INDICES = np.array([[0, 1, 1], [2, 3, 4], [6, -100, 5], [1, 2, 0], [3, 6, 2]])
 LISTED = np.array(
     [[0.5, 0.125, 0.25], [0.25, 0.0, 0.5], [0.125, 9.0, 0.25], [0.5, 0.25, 0.25], [0.375] * 3]
 )
-RNG = np.random.default_rng(20261126)
-LOGITS = np.round(RNG.normal(size=(ROWS, CLASSES)) * 3, 2)
+LOGITS = np.round(np.random.default_rng(20261126).normal(size=(ROWS, CLASSES)) * 3, 2)
 WEIGHT = np.array([0.5, 2.0, 1.0, 0.25, 1.5, 0.0, 1.0])
 SAMPLE = np.array([1.0, 0.5, 2.0, 1.0, 0.0])
 WHERE = np.array([True, True, True, False, True])
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "weight": {"weight": WEIGHT},
-    "sample_weight": {"sample_weight": SAMPLE},
-    "where": {"where": WHERE},
-    "label_smoothing": {"label_smoothing": 0.25},
-    "all smoothing": {"label_smoothing": 1.0},
-    "z_loss": {"z_loss": 0.125},
-    "softcap": {"softcap": 3.0},
-    "sum": {"reduction": "sum"},
-    "none": {"reduction": "none"},
-    "normalizer": {"normalizer": 3.0},
     "all": {
         "weight": WEIGHT,
         "sample_weight": SAMPLE,
@@ -42,6 +31,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "softcap": 5.0,
         "normalizer": 2.0,
     },
+    "none": {"reduction": "none"},
+    "plain": {},
+    "weight": {"weight": WEIGHT},
+    "sample_weight": {"sample_weight": SAMPLE},
+    "where": {"where": WHERE},
+    "label_smoothing": {"label_smoothing": 0.25},
+    "all smoothing": {"label_smoothing": 1.0},
+    "z_loss": {"z_loss": 0.125},
+    "softcap": {"softcap": 3.0},
+    "sum": {"reduction": "sum"},
+    "normalizer": {"normalizer": 3.0},
 }
 
 
@@ -82,17 +82,13 @@ def close(lib: Any, got: Any, expected: Any, least: float = 1.0) -> None:
     np.testing.assert_allclose(lib.host(got), expected, rtol=2e-6, atol=4e-6 * least)
 
 
-def options_of(lib: Any, name: str) -> dict[str, Any]:
-    return {k: lib.like(v) if isinstance(v, np.ndarray) else v for k, v in OPTIONS[name].items()}
-
-
 @pytest.mark.parametrize("rest", ["zero", "uniform"])
-@pytest.mark.parametrize("name", OPTIONS)
+@across(tuple(OPTIONS), dask=2)
 def test_a_list_is_the_same_soft_targets_written_out(lib: Any, name: str, rest: str) -> None:
     dense = written_out(rest)
     expected, (g, h) = value_and_grad(cross_entropy, (0, 1))(LOGITS, dense, **OPTIONS[name])
     teacher = TopKTargets(lib.like(INDICES), lib.like(LISTED), rest)
-    x, options = lib.like(LOGITS), options_of(lib, name)
+    x, options = lib.like(LOGITS), lib.given(OPTIONS[name])
     with lib.used():
         close(lib, cross_entropy(x, teacher, **options), expected)
         value, grads = value_and_grad(cross_entropy, (0, "targets"))(x, teacher, **options)
@@ -103,10 +99,11 @@ def test_a_list_is_the_same_soft_targets_written_out(lib: Any, name: str, rest: 
 
 
 @pytest.mark.parametrize("rest", ["zero", "uniform"])
-@pytest.mark.parametrize("name", [n for n in OPTIONS if n != "weight"])
+@across(tuple(OPTIONS), dask=2)
 def test_a_list_beside_features_is_the_same_soft_targets(lib: Any, name: str, rest: str) -> None:
-    features = np.round(RNG.normal(size=(ROWS, 3)), 2)
-    matrix, bias = np.round(RNG.normal(size=(CLASSES, 3)), 2), np.linspace(-1.0, 1.0, CLASSES)
+    rng = np.random.default_rng(3)
+    features = np.round(rng.normal(size=(ROWS, 3)), 2)
+    matrix, bias = np.round(rng.normal(size=(CLASSES, 3)), 2), np.linspace(-1.0, 1.0, CLASSES)
     own = dict(OPTIONS[name])
     if "weight" in own:
         own["class_weight"] = own.pop("weight")
@@ -116,7 +113,7 @@ def test_a_list_beside_features_is_the_same_soft_targets(lib: Any, name: str, re
     )
     teacher = TopKTargets(lib.like(INDICES), lib.like(LISTED), rest)
     arrays = [lib.like(a) for a in (features, matrix)]
-    options = {k: lib.like(v) if isinstance(v, np.ndarray) else v for k, v in own.items()}
+    options = lib.given(own)
     with lib.used():
         value, grads = value_and_grad(linear_cross_entropy, names)(
             *arrays, teacher, bias=lib.like(bias), block_rows=2, **options

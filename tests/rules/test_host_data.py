@@ -6,7 +6,7 @@ import pytest
 
 import xloss
 from expected import BINARY, CLASS, LOSSES, close, expected, inputs, loss, shape, soft, targets
-from libraries import NAMES, library
+from libraries import NAMES, across, library
 from spread import Alone
 
 OTHERS = [n for n in NAMES if n != "numpy"]
@@ -29,14 +29,12 @@ def given(name):
     return options
 
 
-@beside
-@pytest.mark.parametrize("name", LOSSES)
+@across(LOSSES, jax=2, dask=2)
 def test_every_loss_takes_them(lib, name):
     form = shape(name, 6, 5)
     x, t = inputs(name, form), targets(name, form)
     run = xloss.value_and_grad(loss(name))
-    few = [{}, given(name)] if lib.name != "jax" or name in CLASS[:1] else [given(name)]
-    for options in few:
+    for options in ({}, given(name)):
         want = expected(name, x, t, **options)
         value, grad = run(lib.like(x), t, **options)
         close(lib.host(value), want.value)

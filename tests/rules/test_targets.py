@@ -28,7 +28,7 @@ def both(lib: Library, name: str, x, t, **options):
     return lib.host(value), lib.host(gradient)
 
 
-@across(CLASS)
+@across(CLASS, dask=2)
 def test_labels_of_any_integer_dtype_are_class_indices(lib, name):
     x, y = inputs(name, (6, 5)), labels(6, 5)
     want = expected(name, x, y)
@@ -39,7 +39,7 @@ def test_labels_of_any_integer_dtype_are_class_indices(lib, name):
             close(gradient, want.grad)
 
 
-@across(CLASS)
+@across(CLASS, dask=2)
 def test_floating_targets_of_any_dtype_are_probabilities(lib, name):
     x, t = inputs(name, (6, 5)), soft((6, 5))
     want = expected(name, x, t)
@@ -175,7 +175,7 @@ def test_soft_targets_need_no_sum_of_one(name):
             close(gradient, gradients, "float64")
 
 
-@across(CLASS + BINARY + SOFT_ONLY)
+@across(CLASS + BINARY + SOFT_ONLY, dask=2)
 def test_results_are_of_the_input_s_library_and_0d_or_row_shaped(lib, name):
     form = shape(name, 6, 5)
     x, t = lib.array(inputs(name, form)), lib.like(targets(name, form))

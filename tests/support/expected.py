@@ -6,7 +6,9 @@ number serves every dtype.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,10 +70,24 @@ class Expected:
     grad_targets: list[Any]
 
 
-def expected(
+def expected(name: str, x: Any, t: Any, **options: Any) -> Expected:
+    """The oracle's answer to a call on rows: x is (N, C), or (N) for a binary loss.
+
+    It is computed once for all libraries that are asked the same.
+    """
+    return _expected(pickle.dumps((name, np.asarray(x), np.asarray(t), options)))
+
+
+@cache
+def _expected(call: bytes) -> Expected:
+    name, x, t, options = pickle.loads(call)
+    return _computed(name, x, t, **options)
+
+
+def _computed(
     name: str,
-    x: Any,
-    t: Any,
+    x: np.ndarray,
+    t: np.ndarray,
     *,
     sample_weight: Any = None,
     where: Any = None,
@@ -80,8 +96,6 @@ def expected(
     normalizer: Any = None,
     **options: Any,
 ) -> Expected:
-    """The oracle's answer to a call on rows: x is (N, C), or (N) for a binary loss."""
-    x, t = np.asarray(x), np.asarray(t)
     s = np.ones(len(x)) if sample_weight is None else np.broadcast_to(sample_weight, len(x))
     keep = np.broadcast_to(True if where is None else where, len(x)) & (s != 0)
     if t.dtype.kind in "iu" and name in CLASS and ignore_index is not None:

@@ -113,6 +113,10 @@ class Library:
             return self.array(values, "int32")
         return self.array(values, "float32" if values.dtype.kind == "f" else values.dtype.name)
 
+    def given(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a call, the arrays among them this library's."""
+        return {k: self.like(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
     def host(self, x: Any) -> np.ndarray:
         """The values as a NumPy array; bfloat16 as float32."""
         self.owns(x)
@@ -179,19 +183,25 @@ def library(name: str) -> Library:
 
 
 def across(
-    names: tuple[str, ...] = (), jax: int = 1, *, kinds: tuple[str, ...] = (), having: str = ""
+    names: tuple[str, ...] = (),
+    jax: int = 1,
+    dask: int = 99,
+    *,
+    kinds: tuple[str, ...] = (),
+    having: str = "",
 ) -> pytest.MarkDecorator:
     """Every library with every loss (`name`) and every dtype (`kind`) that it has.
 
-    JAX compiles each loss for a second: it takes the first few. `having` leaves out the libraries
-    without that dtype.
+    JAX compiles each loss for a second, and Dask makes a graph of each call: of many they take the
+    first few. `having` leaves out the libraries without that dtype.
     """
+    most = {"jax": jax, "dask": dask}
     columns = ["lib", *(["name"] if names else []), *(["kind"] if kinds else [])]
     rows = []
     for lib in NAMES:
         lacks = KINDS[lib].lacks
         if having not in lacks:
-            few = names[:jax] if lib == "jax" else names
+            few = names[: most.get(lib, len(names))]
             rows += list(product([lib], few or [""], [k for k in kinds if k not in lacks] or [""]))
     rows = [tuple(filter(None, row)) for row in rows]
     rows = [row for row in rows if len(row) == len(columns)]

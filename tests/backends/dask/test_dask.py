@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
+from nightly import core
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -49,9 +50,10 @@ def close(got: Any, want: Any) -> None:
 
 
 def options() -> Iterator[dict[str, Any]]:
-    for eps, weighted, sampled, how in itertools.product(
-        (0.0, 0.1), (0, 1), (0, 1), ("mean", "none")
-    ):
+    """Half of all combinations: any three settings stand together in every way."""
+    for eps, weighted, sampled, how in product((0.0, 0.1), (0, 1), (0, 1), ("mean", "none")):
+        if ((eps > 0) + weighted + sampled + (how == "none")) % 2:
+            continue
         given: dict[str, Any] = {"axis": 1, "label_smoothing": eps, "reduction": how}
         if weighted:
             given["weight"] = WEIGHT
@@ -65,12 +67,17 @@ def lazily(given: dict[str, Any]) -> dict[str, Any]:
     return {k: chunked(v, cuts[k]) if k in cuts else v for k, v in given.items()}
 
 
-@pytest.mark.parametrize("classes", CHUNKS)
-@pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "nll_loss", "log_loss"])
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    core(
+        product(("cross_entropy", "focal_loss", "nll_loss", "log_loss"), CHUNKS),
+        lambda name, classes: name == "cross_entropy" or classes == 3,
+    ),
+)
 def test_class_losses(name: str, classes: int) -> None:
-    """Every combination of options, on labels and on soft targets, value and gradients."""
+    """Options together, on labels and on soft targets, value and gradients."""
     loss, x = getattr(xloss, name), inputs(name)
-    for given, t in itertools.product(options(), (Y, T)):
+    for given, t in product(options(), (Y, T)):
         if name == "cross_entropy" and given["reduction"] == "mean":
             given = {**given, "z_loss": 0.1, "softcap": 5.0}
         which: Any = 0 if t is Y else (0, 1)
@@ -180,7 +187,7 @@ def test_chunks_of_many_classes(name: str, engine: str) -> None:
     weight[y[4, 4]] = 0.0
     more = {"z_loss": 0.1, "softcap": 20.0} if name == "cross_entropy" else {}
     loss = xloss.value_and_grad(getattr(xloss, name))
-    for target, options in itertools.product(
+    for target, options in product(
         (y, t),
         (
             {},

@@ -4,13 +4,9 @@ Such an axis refuses slices, gathers and updates whose layout is not clear, amon
 that a sum in pairs of floats was made of.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from fresh import PATIENCE
+from fresh import python
 from places import SUPPORT
 
 jax = pytest.importorskip("jax")
@@ -20,14 +16,7 @@ jax = pytest.importorskip("jax")
 def test_every_loss_of_arrays_spread_over_an_explicit_mesh():
     if not hasattr(jax, "set_mesh"):
         pytest.skip("this JAX has no explicit axes")
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    script = SUPPORT / "mesh_jax.py"
-    made = subprocess.run(
-        [sys.executable, str(script)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=500 * PATIENCE,
-        check=False,
-    )
+    script = (SUPPORT / "mesh_jax.py").read_text(encoding="utf-8")
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    made = python(script, env=env, timeout=500)
     assert made.stdout == "done\n", made.stdout + made.stderr[-2000:]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from nightly import core
 from xloss import TopKTargets, cross_entropy, linear_cross_entropy, value_and_grad
 
 # A class in two slots, and an empty slot.
@@ -19,14 +22,18 @@ def given() -> tuple[torch.Tensor, torch.Tensor]:
     return z, torch.rand(4, 3, dtype=torch.float64, generator=generator) * 0.3
 
 
-@RESTS
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+OPTIONS = {"plain": {}, "all": {"label_smoothing": 0.125, "z_loss": 0.25, "softcap": 4.0}}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"label_smoothing": 0.125, "z_loss": 0.25, "softcap": 4.0}],
-    ids=["plain", "all"],
+    ("name", "reduction", "rest"),
+    core(
+        product(OPTIONS, ("mean", "none"), ("zero", "uniform")),
+        lambda *call: call in {("all", "mean", "uniform"), ("plain", "none", "zero")},
+    ),
 )
-def test_derivatives_of_first_and_second_order(rest, reduction, options):
+def test_derivatives_of_first_and_second_order(name, reduction, rest):
+    options = OPTIONS[name]
     z, p = (a.requires_grad_() for a in given())
 
     def loss(z, p):
@@ -53,7 +60,7 @@ def test_transformations(rest):
     torch.testing.assert_close(leaf.grad, g)
 
 
-@RESTS
+@pytest.mark.parametrize("rest", core(["zero", "uniform"], lambda rest: rest == "uniform"))
 def test_a_compiled_function_is_the_same_loss(rest):
     z, p = (a.float().requires_grad_() for a in given())
 

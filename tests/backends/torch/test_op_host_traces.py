@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import xloss
 from fresh import said
+from nightly import core
 from xloss.engines.cpu import engine as cpu
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
@@ -77,7 +79,11 @@ MAPPED: dict[str, tuple[Callable[..., Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", MAPPED)
+# Along another axis, one vmap in another, and where one launch is not enough; by night the others.
+BY_DAY = ("another axis", "twice", "class weights")
+
+
+@pytest.mark.parametrize("name", core(MAPPED, lambda name: name in BY_DAY))
 def test_vmap(name: str, launches: list[int]) -> None:
     """Rows are rows: one launch, but where class weights differ."""
     function, expected = MAPPED[name]
@@ -190,8 +196,10 @@ def test_an_engine_asked_for(launches: list[int]) -> None:
         got(z, y)
 
 
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize(
+    ("gpu", "strict"),
+    core(product((False, True), repeat=2), lambda gpu, strict: gpu == strict),
+)
 def test_an_exported_program_is_of_pytorch_s_operations(
     gpu: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
