@@ -111,6 +111,9 @@ def package(x: Any) -> str:
 
 def is_odd(x: Array) -> bool:
     """Tell whether an array is masked or a matrix: converted, it would lose its mask or shape."""
+    # A plain array is neither, and of that sys.modules is not read while torch.compile traces.
+    if type(x) is np.ndarray or not isinstance(x, np.ndarray):
+        return False
     masked = sys.modules.get("numpy.ma")  # to read np.ma would import it, which costs a whole call
     return isinstance(x, np.matrix) or (masked is not None and isinstance(x, masked.MaskedArray))
 
