@@ -1,0 +1,85 @@
+"""Errors in ulp, as the oracle counts them: what a float is off, and where rounding overflows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xloss_conformance import oracle
+from xloss_conformance.budget import errors, spacing
+from xloss_conformance.model import DTYPES, Array
+from xloss_conformance.rounding import numpy_dtype
+
+EXTREMES = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan)
+
+
+def numbers(dtype: str, count: int = 300) -> Array:
+    """Return floats of all sizes: subnormal, ordinary, next to the largest; and the special."""
+    kind = numpy_dtype(dtype)
+    rng = np.random.default_rng(len(dtype))
+    bits = rng.integers(0, 2 ** (8 * kind.itemsize - 1), count, np.uint64)
+    random = bits.astype(f"u{kind.itemsize}").view(kind)
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([random.astype(np.float64), EXTREMES])
+
+
+def next_to(values: Array, dtype: str, upwards: bool) -> Array:
+    """Return the neighbours of positive floats of a dtype, by counting their bits."""
+    kind = numpy_dtype(dtype)
+    bits = values.astype(kind).view(f"u{kind.itemsize}")
+    return (bits + 1 if upwards else bits - 1).view(kind).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spacing_is_the_distance_of_neighbours(dtype: str) -> None:
+    values = np.abs(numbers(dtype))
+    values = values[np.isfinite(values)]
+    up = next_to(values, dtype, upwards=True)
+    inside = np.isfinite(up)
+    np.testing.assert_array_equal(spacing(dtype, values)[inside], (up - values)[inside])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_errors_are_the_oracles(dtype: str) -> None:
+    """hi + lo is what is wanted, and got another float of the dtype, near it or anywhere."""
+    mp = oracle.mp
+    got = numbers(dtype)
+    rng = np.random.default_rng(7)
+    with np.errstate(all="ignore"):
+        near = got * (1 + 2.0**-9)
+        powers = 2.0 ** np.round(np.log2(np.abs(got)))
+    for wanted in (got, np.roll(got, 1), rng.permutation(got), near, powers):
+        lo = np.where(np.isfinite(wanted), spacing("float64", wanted) * 0.125, 0.0)
+        lo *= rng.choice([-1, 0, 1], lo.shape)
+        exact = [mp.mpf(a) + mp.mpf(b) for a, b in zip(wanted.tolist(), lo.tolist(), strict=True)]
+        for scale in (0.0, 2.0**-20, 3.5, 1e4):
+            off = errors(got, wanted, lo, dtype, np.asarray(scale))
+            for g, w, o in zip(got.tolist(), exact, off.tolist(), strict=True):
+                size = max(abs(w), mp.mpf(scale)) if mp.isfinite(w) else w
+                want = float(oracle.ulp_error(g, w, dtype, scale=size))
+                assert o == pytest.approx(want, rel=1e-12), (g, w, scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_overflow_is_right_where_rounding_overflows(dtype: str) -> None:
+    largest = float(np.max(numbers(dtype)[np.isfinite(numbers(dtype))]))
+    kind = numpy_dtype(dtype)
+    bits = np.array(np.inf).astype(kind).view(f"u{kind.itemsize}") - 1
+    largest = float(bits.view(kind))
+    zero = np.zeros(())
+
+    def off(got: float, hi: float, lo: float = 0.0) -> float:
+        return float(errors(np.array(got), np.array(hi), np.array(lo), dtype, zero))
+
+    ulp = float(spacing(dtype, np.array(largest)))
+    assert off(np.inf, largest) == np.inf
+    assert off(largest, largest) == 0
+    if dtype != "float64":
+        assert off(np.inf, largest + ulp / 2) == 0
+        assert off(np.inf, largest + ulp / 4) == np.inf
+        assert off(-np.inf, largest + ulp / 2) == np.inf
+    assert off(np.nan, 1.0) == np.inf
+    assert off(1.0, np.nan) == np.inf
+    assert off(np.nan, np.nan) == 0
+    assert off(np.inf, np.inf) == 0
+    assert off(np.inf, -np.inf) == np.inf
