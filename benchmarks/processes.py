@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from math import inf
@@ -82,6 +83,8 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
                 yield kind, found
         except (EOFError, OSError):
             code = process.wait()
+            with suppress(BrokenPipeError):  # what is left in the buffer goes nowhere
+                pipe.close()
             if time.monotonic() >= job.until:
                 raise BenchFailed(f"{job.task}: its process was ended: it took too long") from None
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"

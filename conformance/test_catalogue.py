@@ -42,9 +42,10 @@ NOT_QUICK = [name for name, cases in FAMILIES.items() if not all(case.quick for 
 
 
 def by_day(subject: Xloss) -> bool:
-    """Leave JAX's other dtypes, of whose rules tests/rules has some, to the night."""
-    own_choice = subject.dtype == "float64" and subject.gradient == "closed form"
-    return subject.library != "jax" or subject.dtype == "float32" or own_choice
+    """Leave the other dtypes and the vjp of JAX, which have tests of their own, to the night."""
+    if subject.library != "jax":
+        return True
+    return subject.gradient == "closed form" and subject.dtype in ("float32", "float64")
 
 
 BY_DAY = [pytest.param(s, marks=() if by_day(s) else pytest.mark.nightly) for s in SUBJECTS]

@@ -199,7 +199,8 @@ def test_a_process_that_fails_ends_the_run_in_one_line_and_one_with_a_time_is_a_
         list(results([Job("tasks:none", {})]))
     assert str(caught.value).startswith("AttributeError: ")
     now = time.monotonic()
-    late = Job("tasks:imports", {"rounds": 9}, until=now)  # over before its process has started
+    # Over before its process has started, and more than a pipe holds.
+    late = Job("tasks:imports", {"rounds": 9, "unread": bytes(2**20)}, until=now)
     none = Job("tasks:none", {}, until=now + 500)
     (kind, said), (other, why) = results([late, none])
     assert (kind, other) == ("missing", "missing")

@@ -125,7 +125,7 @@ def one_row_axis(o: Operands, classes: int, cx: Context) -> Operands:
     if o.x.ndim == 2:
         return o
     lengths = tuple(o.x.shape[:-1])
-    unknown = any(n is None for n in lengths)  # while a graph of TensorFlow's is made
+    unknown = any(n is None for n in lengths)  # while a graph is traced
     rows = -1 if unknown else prod(lengths)
 
     def flat(a: Array | None, classes: int = 0) -> Array | None:
