@@ -122,6 +122,7 @@ def measure(tiny: bool = False) -> Record:
     for row in rows(TINY if tiny else SHAPES):
         for mine, theirs in zip(row.one(), row.several(), strict=True):
             pair = np.asarray(mine), np.asarray(theirs)
+            # Both answer the same question; how exactly is the conformance suite's to say.
             if not np.allclose(*pair, rtol=1e-4, atol=1e-5):
                 raise WrongAnswer(f"{row.what} on {row.library}, {row.shape}: not the same answers")
         calls = {"one": Call(row.one), "several": Call(row.several)}

@@ -252,12 +252,14 @@ def test_ranks_and_micro_batches_train_as_the_whole_batch(tmp_path, ranks, micro
         tmp_path, "--ranks", str(ranks), "--micro-batches", str(micro), "--steps", str(steps)
     )
     for dtype in ("float32", "float64"):
-        # A gradient is a sum over 24 x 160 rows, in an order of the BLAS's and of its threads. Of n
-        # terms any order is within n eps of the sum of their sizes. Here it is 1 eps, and was 79 in
-        # float32 on two busy machines; the mean of means is off by 8e5 and more.
+        # A gradient is a sum over n = 24 x 160 rows, in an order of the BLAS's and of its threads.
+        # By chance its roundings add up to sqrt(n) eps; any order is within n eps of the sum of the
+        # terms' sizes. It is 1 eps, but was 79 in float32 on two busy machines, for no cause found;
+        # the mean of means is off by 8e5.
+        most = {"float32": 24 * 160, "float64": 62}[dtype]
         _, first, gradient, loss = rows["normalizer", dtype]
-        assert first <= 24 * 160, dtype
-        assert gradient <= 24 * 160, dtype
+        assert first <= most, dtype
+        assert gradient <= most, dtype
         # The loss is a float of each micro-batch and of each rank, summed; a few steps, a few eps.
         assert loss <= 4, dtype
         # The mean of means is another loss, by parts in ten and in a thousand, not by roundings.

@@ -80,7 +80,8 @@ def process(*arguments, before="", **options):
 def evaluated(capsys, backend, *calls):
     """Return the JSON of several evaluations on an array library."""
     # For JAX the command allows float64 everywhere: other tests must not find it so.
-    config = pytest.importorskip("jax").config if backend == "jax" else None
+    needed = "pip install 'xloss[jax]'"
+    config = pytest.importorskip("jax", reason=needed).config if backend == "jax" else None
     before = config and config.jax_enable_x64
     try:
         return [answer(capsys, *call, "--backend", backend) for call in calls]

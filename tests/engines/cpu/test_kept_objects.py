@@ -73,7 +73,7 @@ def test_what_cannot_be_loaded_is_left_to_numba(warm, compiled, damage):
 
 def test_starting_numba_loads_no_linear_algebra(compiled):
     """SciPy's OpenBLAS, loaded under such a limit as below, waits for memory without end."""
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="Numba looks for BLAS in SciPy")
     assert compiled[2] == "False"
 
 

@@ -108,7 +108,7 @@ def test_a_hint_that_finds_no_memory_is_no_failure(monkeypatch):
 
 
 def test_linear_algebra_of_others_still_compiles(tmp_path):
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="Numba looks for BLAS in SciPy")
     numba = pytest.importorskip("numba")
     assert numba
     script = """
