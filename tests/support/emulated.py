@@ -158,6 +158,8 @@ class Gpu:
         stream: int,
         packed: bytes,
         second: int = 0,
+        *,
+        follows: bool = False,
     ):
         constants, code, shared = kernel
         given = dict(constants)

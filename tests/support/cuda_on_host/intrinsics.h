@@ -69,6 +69,9 @@ template <class T> T __shfl_up_sync(u32 mask, T v, int d, int width) {
     return shuffled(mask, v, lane % width < d ? lane : lane - d);
 }
 
+inline void allow_next_launch() {}
+inline void await_launch_before() {}
+
 template <class T> T& shared_memory() { return *(T*)shared_bytes(sizeof(T)); }
 template <class T> T* peer(T* mine, int block) { return (T*)peer_bytes(mine, block); }
 template <class V> void copy_async(V* to, const V* from) { copy_16(to, from); }

@@ -15,7 +15,6 @@ from .call_arrays import CallArrays
 from .kernel_variants import Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
 from .launch_plan import KINDS, Asked
 
-_LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
 _SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
 # Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
@@ -28,6 +27,7 @@ class Launcher(CallArrays):
     """The launches of one call."""
 
     last: Any = None  # the launch of rows, if it also adds them up
+    begun = False  # whether this call has launched a kernel
 
     def kernels(self, grad: bool, few: bool = True) -> Kernels:
         """Return the kernels for the rows; few: one launch may add them up too, if they are few."""
@@ -72,10 +72,7 @@ class Launcher(CallArrays):
             value = cotangent
         else:
             column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
-        kernels, threads, together, parts, _ = of
-        work = 0
-        if len(kernels) > 1:
-            work = self.room(self.cx.sum_dtype, count * parts * _LEFT // 8)
+        work = self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0
         packed = RowArguments(
             count,
             self.classes,
@@ -96,12 +93,22 @@ class Launcher(CallArrays):
             given_statistics,
             work,
         ).packed()
-        grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:
             packed += added
-            self.last = kernels[0], grid, threads, packed
-        for kernel in kernels:
-            driver.launch(kernel, self.index, grid, threads, self.stream, packed, CALL.size)
+        most = _SELDOM if seldom else _GRID
+        for kernel in of.kernels:
+            grid, threads = kernel.grid(count, most), kernel.threads
+            self.launch(kernel.function, grid, threads, packed, CALL.size)
+        if added is not None:
+            self.last = kernel.function, grid, threads, packed
+
+    def launch(self, function: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
+        """Launch a kernel; it may begin before this call's launch before it has ended."""
+        follows = self.begun and self.arrays.capability(self.index) >= 90
+        driver.launch(
+            function, self.index, grid, threads, self.stream, packed, second, follows=follows
+        )
+        self.begun = True
 
     def needed(
         self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
@@ -165,8 +172,7 @@ class Launcher(CallArrays):
                 finishes=int(blocks == 1),
                 counter=counter,
             ).packed()
-            stream = self.stream
-            driver.launch(kernel, self.index, blocks, _WORKERS, stream, packed + rows, SUMS.size)
+            self.launch(kernel, blocks, _WORKERS, packed + rows, SUMS.size)
 
         if count <= _SPAN:
             launch(count, 1)

@@ -132,28 +132,56 @@ def _bindings() -> Any:
     return driver
 
 
+@cache
+def _following() -> Any:
+    """Return what says that a launch may begin before the one before it has ended."""
+    driver = _bindings()
+    attribute = driver.CUlaunchAttribute()
+    attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+    attribute.value.programmaticStreamSerializationAllowed = 1
+    return attribute
+
+
 def launch(
-    kernel: Any, index: int, grid: int, threads: int, stream: int, packed: bytes, second: int = 0
+    kernel: Any,
+    index: int,
+    grid: int,
+    threads: int,
+    stream: int,
+    packed: bytes,
+    second: int = 0,
+    *,
+    follows: bool = False,
 ) -> None:
     """Launch a kernel; `packed`: its parameter, a structure by value, or two.
 
-    second: where the second begins.
+    second: where the second begins. follows: the launch before it in the stream is of the same
+    call, and this one may begin before that one has ended: kernels wait themselves.
     """
     driver = _bindings()
     p = _parameters
     p.view[: len(packed)] = packed
     p.pointers[1] = p.start + second
     function, shared = kernel
-    given = (function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0)
+
+    def start() -> int:
+        if not follows:
+            given = function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0
+            return int(driver.cuLaunchKernel(*given)[0])
+        form = driver.CUlaunchConfig()
+        form.gridDimX, form.blockDimX, form.sharedMemBytes = grid, threads, shared
+        form.gridDimY = form.gridDimZ = form.blockDimY = form.blockDimZ = 1
+        form.hStream, form.attrs, form.numAttrs = stream, [_following()], 1
+        return int(driver.cuLaunchKernelEx(form, function, p.at, 0)[0])
+
     # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
     # would get the launch.
     unknown, current = driver.cuCtxGetDevice()
-    failed = int(unknown) or int(current) != index
-    if not failed:
-        (failed,) = driver.cuLaunchKernel(*given)
-    if int(failed):
+    failed = int(unknown) or int(current) != index or start()
+    if failed:
         # This thread has not used any GPU yet, or last used another one.
         with _current(index):
-            (failed,) = driver.cuLaunchKernel(*given)
-    if int(failed):
-        raise RuntimeError(f"CUDA refused a launch: {driver.cuGetErrorString(failed)[1].decode()}")
+            failed = start()
+    if failed:
+        error = driver.cuGetErrorString(driver.CUresult(failed))[1].decode()
+        raise RuntimeError(f"CUDA refused a launch: {error}")

@@ -8,21 +8,37 @@ from typing import Any, NamedTuple
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, dtype_name
 from . import driver
-from .launch_plan import ITEMSIZES, Asked, constants, plan, stages, sums
+from .launch_plan import ITEMSIZES, Asked, constants, left, plan, steps, sums
 
 _FEW = 1024  # rows, at most, that are added up by the same launch that computes them
 _SMALL = 2**22  # logits, at most: beyond, a second launch costs less than every block's counting
+_ENOUGH = 2048  # blocks, at least, of a launch whose blocks compute several rows
 _STREAMS = 64  # streams, at most, that have a room of their own
 _shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
 
 
-class Kernels(NamedTuple):
-    """The kernels of one launch of rows, or of the three where a GPU has no clusters."""
+class Kernel(NamedTuple):
+    """A kernel of rows, and how it is launched."""
 
-    kernels: tuple[Any, ...]
+    function: Any
     threads: int  # threads of a block
-    together: int  # rows that a block computes at the same time
+    rows: int  # rows that a block computes at the same time
     parts: int  # blocks that share a row
+    rounds: int  # rows, at most, that a block computes one after another
+
+    def grid(self, count: int, most: int) -> int:
+        """Return the number of blocks for so many rows."""
+        blocks = -(-count // self.rows)
+        # A GPU must have enough blocks: several for each that it can hold at the same time.
+        rounds = max(1, min(self.rounds, blocks * self.parts // _ENOUGH))
+        return min(-(-blocks // rounds), most // self.parts) * self.parts
+
+
+class Kernels(NamedTuple):
+    """The kernels that compute rows, launched one after another."""
+
+    kernels: tuple[Kernel, ...]
+    left: int  # bytes that they leave for each other, of every row
     adds: bool  # the launch also adds up the rows
 
 
@@ -63,13 +79,21 @@ def kernels_of(
     """Return the kernels for such rows; few: the launch adds the rows up too, if it is one."""
     p = plan(classes, ITEMSIZES[asked.stored], apart)
     capability = arrays.capability(index)
-    steps = stages(p, capability)
-    adds = few and len(steps) == 1
+    launches = steps(p, asked, capability, few)
+    adds = few and len(launches) == 1
     found = [
-        driver.load(constants(p, asked, stage, adds), capability, index, p.shared)
-        for stage in steps
+        Kernel(
+            driver.load(
+                constants(s.plan, asked, s.stage, adds), capability, index, s.plan.shared
+            ),
+            s.plan.threads,
+            s.rows,
+            s.parts,
+            s.rounds,
+        )
+        for s in launches
     ]
-    return Kernels(tuple(found), p.threads, p.threads // p.group, p.parts, adds)
+    return Kernels(tuple(found), p.parts * left(p, asked) if len(found) > 1 else 0, adds)
 
 
 @cache

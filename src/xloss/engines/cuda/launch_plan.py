@@ -10,25 +10,27 @@ from typing import NamedTuple
 Constants = tuple[tuple[str, int], ...]
 
 VECTOR = 16  # bytes that a thread reads or writes at once
+ROOM = 228 * 1024  # bytes of a multiprocessor's shared memory
+TAKEN = 1024 + 512  # of them, what a block takes beside its rows: the system's, and statistics
 KINDS = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 # (16-byte vectors in a row at most, threads of a block that share a row, blocks that share a row,
-# vectors that a thread stages). Rows up to the last line's length are read from memory once: they
-# stay staged until their gradient is written.
+# vectors that a thread stages, how many of them in registers). Rows up to the last line's length are
+# read from memory once: they stay staged until their gradient is written.
 _SHAPES = (
-    (2, 1, 1, 4),
-    (16, 4, 1, 4),
-    (32, 4, 1, 8),
-    (64, 4, 1, 16),
-    (128, 8, 1, 16),
-    (256, 16, 1, 16),
-    (512, 32, 1, 16),
-    (1024, 64, 1, 16),
-    (2048, 128, 1, 16),
-    (4096, 128, 2, 16),
-    (8192, 256, 2, 16),
-    (16384, 256, 4, 16),
-    (32768, 256, 8, 16),
+    (2, 1, 1, 4, 0),
+    (16, 4, 1, 4, 0),
+    (32, 4, 1, 8, 0),
+    (64, 4, 1, 16, 0),
+    (128, 8, 1, 16, 0),
+    (256, 16, 1, 16, 0),
+    (512, 32, 1, 16, 0),
+    (1024, 64, 1, 16, 0),
+    (2048, 128, 1, 16, 0),
+    (4096, 128, 2, 16, 0),
+    (8192, 256, 2, 16, 0),
+    (16384, 256, 4, 16, 0),
+    (32768, 256, 8, 16, 0),
 )
 _BLOCK = 64  # threads of a block with several rows: small blocks use shared memory completely
 _APART_BLOCK, _APART = 128, 16  # threads, and vectors a thread stages, where classes lie apart
@@ -43,11 +45,13 @@ class Plan(NamedTuple):
     vectors: int  # vectors that a thread stages
     apart: bool  # the classes of a row do not lie side by side, or are few
     once: bool  # all of a row is staged at once
+    held: int = 0  # vectors, of those, that stay in registers instead of shared memory
+    rounds: int = 1  # rows, at most, that a block computes one after another
 
     @property
     def shared(self) -> int:
         """Return the bytes of shared memory in which a block stages its rows."""
-        return VECTOR * self.vectors * self.threads
+        return VECTOR * (self.vectors - self.held) * self.threads
 
 
 def plan(classes: int, itemsize: int, apart: bool) -> Plan:
@@ -56,9 +60,9 @@ def plan(classes: int, itemsize: int, apart: bool) -> Plan:
     if apart or vectors <= _SHAPES[0][0]:
         staged = next((n for n in (2, 4, 8) if vectors <= n), _APART)
         return Plan(_APART_BLOCK, 1, 1, staged, True, vectors <= staged)
-    most, group, parts, staged = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
+    _, group, parts, staged, held = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
     threads = max(group, _BLOCK if group <= 32 else 0)
-    return Plan(threads, group, parts, staged, False, vectors <= most)
+    return Plan(threads, group, parts, staged, False, vectors <= group * parts * staged, held, 4)
 
 
 class Asked(NamedTuple):
@@ -74,6 +78,48 @@ class Asked(NamedTuple):
     z_loss: bool
     grad: bool
 
+    @property
+    def forward(self) -> bool:
+        """Tell whether nothing is wanted but losses, which need no sum in float64 and no mixture."""
+        plain = self.soft is None and not (self.smooth or self.z_loss)
+        return plain and not self.grad and self.stored != "float64"
+
+
+class Step(NamedTuple):
+    """One of the launches that compute rows."""
+
+    plan: Plan
+    stage: int  # as passes.cuh counts
+    rows: int  # rows that a block computes at the same time
+    parts: int  # blocks that share a row
+    rounds: int = 1  # rows, at most, that a block computes one after another
+
+
+def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]:
+    """Say in which launches rows are computed.
+
+    Usually it is one. Losses alone of long rows take two, so that no thread waits for another;
+    few rows take one launch all the same, because the second would cost more. The blocks of a row
+    are a cluster, or three launches on a GPU without clusters.
+    """
+    rows = p.threads // p.group
+    clusters = p.parts == 1 or capability >= 90
+    if asked.forward and p.group > 32 and not (few and clusters):
+        last = p._replace(vectors=2, held=0, once=False)
+        return Step(p, 4, 1, p.parts, p.rounds), Step(last, 5, p.threads // 32, 1)
+    return tuple(
+        Step(p, stage, rows, p.parts, p.rounds if stage == 0 else 1)
+        for stage in ((0,) if clusters else (1, 2, 3))
+    )
+
+
+def left(p: Plan, asked: Asked) -> int:
+    """Return the bytes that a block leaves between launches for the others of its row."""
+    size = 8 if asked.stored == "float64" else 4
+    pieces = -(-3 * size * (p.group // min(p.group, 32)) // 8) * 8
+    sums = 8 if asked.soft is not None or asked.smooth else 2
+    return pieces + sums * 2 * size
+
 
 def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Constants:
     """Name the constants of passes.cuh; stage: 0 where the blocks of a row are a cluster."""
@@ -87,21 +133,19 @@ def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Cons
         "GROUP": p.group,
         "PARTS": p.parts,
         "VECTORS": p.vectors,
+        "HELD": p.held,
         "APART": p.apart,
         "ONCE": p.once,
+        "RESIDENT": min(ROOM // (p.shared + TAKEN), 1280 // p.threads, 32),
         "SMOOTH": asked.smooth,
         "CAP": asked.cap,
         "Z_LOSS": asked.z_loss,
         "GRAD": asked.grad,
         "STAGE": stage,
+        "LEFT": left(p, asked),
         "ADDS": adds,
     }
     return tuple((name, int(value)) for name, value in values.items())
-
-
-def stages(p: Plan, capability: int) -> tuple[int, ...]:
-    """Say in which launches rows are computed: one, or three where a GPU has no clusters."""
-    return (0,) if p.parts == 1 or capability >= 90 else (1, 2, 3)
 
 
 def sums(acc: str) -> Constants:

@@ -77,37 +77,52 @@ __device__ inline void write_gradient(Mine& mine, const Whole& w, i64 row) {
     int lane = GROUP == THREADS ? threadIdx.x & 31 : threadIdx.x % Threads::WIDTH;
     At label_vector = (At)(w.label / N);
     mine.sweep([&](At s, int count) {
-        int whole = mine.whole_from(to, s);
+        int whole = (int)mine.whole_from(to, s, (At)count);
         // The index of this thread's vector that holds the label, or -1.
         At ahead = label_vector - s - mine.thread;
         int has_label =
             BY_LABEL && ahead >= 0 && ahead % GROUP == 0 && ahead < GROUP * VECTORS ? (int)(ahead / GROUP) : -1;
         Vec* there = to.vector(s + mine.thread);
-        int k = 0;
-        if (PLAIN && w.is_near && !w.dead) {
-#pragma unroll 4
-            for (; k < whole; ++k) {
-                Acc g[N];
-                gradient_near(mine, w, mine.vector(k), g);
-                store_16(there, E::pack(g));
-                there += GROUP;
-            }
-            // The same thread wrote the whole vector, so that this store comes after that one.
-            if (has_label >= 0 && has_label < whole) to.element(w.label) = rounded<STORED>(w.at_label);
-        }
-        for (; k < count; ++k) {
-            At i = s + k * GROUP + mine.thread;
+        bool swift = PLAIN && w.is_near && !w.dead;
+        auto write_near = [&](Vec* at, const Vec& v) {
             Acc g[N];
-            if (w.dead) {
+            gradient_near(mine, w, v, g);
+            store_16(at, E::pack(g));
+        };
+        if constexpr (HELD > 0) {
 #pragma unroll
-                for (int j = 0; j < N; ++j) g[j] = 0;
-            } else {
-                gradient_of(mine, w, row, mine.vector(k), i, g);
-                if (k == has_label) put_label(w, g);
-            }
-            if (k < whole) store_16(there, E::pack(g));
-            else to.template store<Threads::WIDTH>(i, mine.end, lane, E::pack(g));
-            there += GROUP;
+            for (int k = 0; k < HELD; ++k)
+                if (swift && k < whole) write_near(there + k * GROUP, mine.held[k]);
         }
+        const Vec* from = mine.room - HELD * THREADS;
+        for (int q = 0; q < CHUNKS; ++q, there += CHUNK * GROUP, from += CHUNK * THREADS) {
+            int k = q * CHUNK, stop = k + CHUNK < count ? k + CHUNK : count;
+            if (swift) {
+                int near = whole - k < CHUNK ? whole - k : CHUNK;
+                if (near == CHUNK) {
+#pragma unroll
+                    for (int n = 0; n < CHUNK; ++n)
+                        if (n >= HELD || q > 0) write_near(there + n * GROUP, from[n * THREADS]);
+                } else {
+                    for (int n = q == 0 ? HELD : 0; n < near; ++n) write_near(there + n * GROUP, from[n * THREADS]);
+                }
+                if (near > 0) k += near;
+            }
+            for (; k < stop; ++k) {
+                At i = s + k * GROUP + mine.thread;
+                Acc g[N];
+                if (w.dead) {
+#pragma unroll
+                    for (int j = 0; j < N; ++j) g[j] = 0;
+                } else {
+                    gradient_of(mine, w, row, mine.vector(k), i, g);
+                    if (k == has_label) put_label(w, g);
+                }
+                if (k < whole) store_16(there + (k - q * CHUNK) * GROUP, E::pack(g));
+                else to.template store<Threads::WIDTH>(i, mine.end, lane, E::pack(g));
+            }
+        }
+        // The same thread wrote the whole vector, so that this store comes after that one.
+        if (swift && has_label >= 0 && has_label < whole) to.element(w.label) = rounded<STORED>(w.at_label);
     }, !w.dead);
 }

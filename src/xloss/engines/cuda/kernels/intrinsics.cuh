@@ -142,3 +142,18 @@ template <class T> __device__ inline T* peer(T* mine, int block) {
     asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(mine), "r"(block));
     return (T*)there;
 }
+
+// A launch may begin while the one before it in the stream is still running. It may read what that one
+// writes, and write anything at all, only after `await_launch_before`. The next launch may begin once
+// every block has called `allow_next_launch` or has ended. GPUs before 9.0 run one after the other.
+__device__ inline void allow_next_launch() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ inline void await_launch_before() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}

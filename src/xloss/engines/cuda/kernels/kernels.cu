@@ -5,6 +5,10 @@
 #endif
 #ifdef SUMS
 #include "sums.cuh"
+#elif STAGE == 4
+#include "pieces.cuh"
+#elif STAGE == 5
+#include "finish.cuh"
 #else
 #include "rows.cuh"
 #endif

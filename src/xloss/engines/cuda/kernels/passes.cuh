@@ -5,11 +5,14 @@
 //   THREADS        threads of a block             GROUP     threads of a block that share a row
 //   PARTS          blocks that share a row        VECTORS   vectors of 16 bytes that a thread stages
 //   APART          one thread a row: classes do not lie side by side, or are few
+//   RESIDENT       blocks that a multiprocessor should hold at the same time: limits the registers
 //   SMOOTH, CAP    label smoothing, softcap       Z_LOSS    z-loss
-//   ONCE           the whole row is staged at once
+//   HELD           vectors, of those, that stay in registers instead: more blocks fit a multiprocessor
+//   ONCE           the whole row is staged at once; else one part after another is
 //   GRAD           the gradient is wanted
 //   STAGE          0: the blocks of a row are a cluster; 1, 2, 3: the three launches that replace it
-//                  on GPUs without clusters, where blocks exchange statistics in global memory
+//                  on GPUs without clusters, where blocks exchange statistics in global memory;
+//                  4, 5: the two launches of losses without a gradient
 #pragma once
 #include "facts.cuh"
 #include "groups.cuh"
@@ -53,22 +56,31 @@ __device__ inline Acc target_at(const Call& c, i64 row, i64 j) {
     return BY_LABEL ? 0 : (Acc)widened<TARGET>(((const Number<TARGET>::Raw*)c.soft.address)[row * c.classes + j]);
 }
 
+// Vectors that are read, and staged anew, together.
+const int CHUNK = VECTORS < 4 ? VECTORS : 4, CHUNKS = VECTORS / CHUNK;
 const int UNROLLED = APART ? 4 : 2;  // loads that a thread has in flight, where it cannot copy asynchronously
 
 // This thread's vectors of a row, staged in shared memory, VECTORS at a time. No other thread reads
 // them, so that no barrier is needed. Several blocks share a multiprocessor: some load while others
 // compute, which keeps memory busy.
 struct Mine {
-    const Row& row;
+    Row row;
     const Call& call;
     At classes;
     At first, end;  // the range of this block's vectors
     At staged;      // the first vector of those that are staged or being copied; -1: none
     int thread;
-    Vec* room;  // vector k of this thread is room[k * THREADS]
+    Vec* room;  // vector HELD + k of this thread is room[k * THREADS]
+    Vec held[HELD > 0 ? HELD : 1];
 
-    __device__ Mine(const Row& row, const Call& call, int part)
-        : row(row), call(call), classes((At)call.classes), staged(-1) {
+    __device__ Mine& operator=(const Mine& next) {  // another part of the same call's rows
+        row = next.row;
+        first = next.first, end = next.end, staged = next.staged;
+        return *this;
+    }
+
+    __device__ Mine(const Call& call, i64 row, int part)
+        : row(call.x, row, call.classes), call(call), classes((At)call.classes), staged(-1) {
         At all = (classes + N - 1) / N, each = (all + PARTS - 1) / PARTS;
         first = part * each;
         end = first + each < all ? first + each : all;
@@ -76,48 +88,108 @@ struct Mine {
         room = (Vec*)staging_memory() + threadIdx.x;
     }
 
-    // How many of this thread's vectors, of those that are staged together from `begin` on, are whole:
-    // 16 bytes of this row, at an address divisible by 16. They come before the others.
-    template <class R> __device__ inline int whole_from(const R& of, At begin) const {
+    // How many of this thread's vectors from `begin` on, `count` at most, are whole: 16 bytes of this
+    // row, at an address divisible by 16. They come before the others.
+    template <class R> __device__ inline At whole_from(const R& of, At begin, At count) const {
         if (APART || !of.is_aligned()) return 0;
         At full = classes / N, stop = full < end ? full : end;
-        int here = stop - begin < GROUP * VECTORS ? (int)(stop - begin) : GROUP * VECTORS;
-        return here > thread ? (here - thread + GROUP - 1) / GROUP : 0;
+        At here = stop - begin > thread ? (stop - begin - thread + GROUP - 1) / GROUP : 0;
+        return here < count ? here : count;
     }
 
-    __device__ inline int count_from(At begin) const {
-        int left = end - begin < GROUP * VECTORS ? (int)(end - begin) : GROUP * VECTORS;
-        return (left + GROUP - 1) / GROUP;
-    }
+    // How many vectors every thread has from `begin` on.
+    __device__ inline At count_from(At begin) const { return (end - begin + GROUP - 1) / GROUP; }
 
-    // Start to stage vectors from `begin` on. Classes beyond the row are -inf.
-    __device__ inline void stage(At begin) {
-        int count = count_from(begin);
-        staged = begin;
-        int whole = whole_from(row, begin);
-        const Vec* from = row.vector(begin + thread);
-        Vec* to = room;
-#pragma unroll 4
-        for (int k = 0; k < whole; ++k) copy_async(to, from), to += THREADS, from += GROUP;
-#pragma unroll UNROLLED
-        for (int k = whole; k < count; ++k) {
-            At i = begin + k * GROUP + thread;
-            room[k * THREADS] = i < end ? row.load(i) : E::masked();
+    // Start to stage this thread's vectors `from` to to - 1, counted from `begin`, at the places of
+    // vectors `at` and so on. Classes beyond the row are -inf.
+    __device__ inline void stage_some(At begin, At from, At to, At whole, int at) {
+        const Vec* source = row.vector(begin + thread + from * GROUP);
+        Vec* there = room + at * THREADS;
+        if (from + CHUNK <= whole && to == from + CHUNK) {
+#pragma unroll
+            for (int k = 0; k < CHUNK; ++k) copy_async(there + k * THREADS, source + k * GROUP);
+            return;
         }
+        At some = to < whole ? to : whole;
+        At k = from;
+        for (; k < some; ++k) copy_async(there, source), there += THREADS, source += GROUP;
+#pragma unroll UNROLLED
+        for (; k < to; ++k) {
+            At i = begin + k * GROUP + thread;
+            *there = i < end ? row.load(i) : E::masked();
+            there += THREADS;
+        }
+    }
+
+    // How many of them are staged together.
+    __device__ inline int set_from(At begin) const {
+        At count = count_from(begin);
+        return (int)(count < VECTORS ? count : VECTORS);
+    }
+
+    // Start to stage chunk q of the vectors from `begin` on; count, whole: how many there are.
+    __device__ inline void stage_chunk(At begin, int count, int whole, int q) {
+        int from = q * CHUNK, to = from + CHUNK;
+        if (HELD && q == 0) {
+#pragma unroll
+            for (int k = 0; k < HELD; ++k) {
+                At i = begin + k * GROUP + thread;
+                held[k] = k < whole ? load_16(row.vector(i)) : k < count && i < end ? row.load(i) : E::masked();
+            }
+            from = HELD;
+        }
+        stage_some(begin, from, to < count ? to : count, whole, from - HELD);
+    }
+
+    // Start to stage up to VECTORS vectors from `begin` on, chunk by chunk.
+    __device__ inline void stage(At begin) {
+        int count = set_from(begin), whole = (int)whole_from(row, begin, count);
+        staged = begin;
+        for (int q = 0; q < CHUNKS; ++q) stage_chunk(begin, count, whole, q);
     }
 
     // Call each(begin, count) for every set of vectors that is staged together: vector k of thread t
     // is number begin + k*GROUP + t. needed: the callback reads their values.
     template <class F> __device__ inline void sweep(F each, bool needed = true) {
         for (At s = first; s < end; s += GROUP * VECTORS) {
-            if ((!ONCE || STAGE == 2) && needed && staged != s) stage(s);
+            if ((!ONCE || STAGE == 2 || STAGE == 5) && needed && staged != s) stage(s);
             copies_arrived();
-            each(s, count_from(s));
+            each(s, set_from(s));
             if (ONCE) return;
         }
     }
 
-    __device__ inline const Vec& vector(int k) const { return room[k * THREADS]; }
+    // Call f(vector) for the first `count` staged vectors in their order, and freed(q) after those of
+    // chunk q.
+    template <class F, class G> __device__ inline void each(int count, F f, G freed) const {
+#pragma unroll
+        for (int k = 0; k < HELD; ++k)
+            if (k < count) f(held[k]);
+        for (int q = 0; q < CHUNKS; ++q) {
+            const Vec* from = room + (q * CHUNK - HELD) * THREADS;
+            int here = count - q * CHUNK;
+            if (here >= CHUNK) {
+#pragma unroll
+                for (int k = 0; k < CHUNK; ++k)
+                    if (k >= HELD || q > 0) f(from[k * THREADS]);
+            } else {
+                for (int k = q == 0 ? HELD : 0; k < here; ++k) f(from[k * THREADS]);
+            }
+            freed(q);
+        }
+    }
+
+    // Vector k of the staged ones.
+    __device__ inline Vec vector(int k) const {
+        if constexpr (HELD > 0) {
+            Vec v = held[0];
+#pragma unroll
+            for (int h = 1; h < HELD; ++h)
+                if (k == h) v = held[h];
+            if (k < HELD) return v;
+        }
+        return room[(k - HELD) * THREADS];
+    }
 
     __device__ inline void logits(const Vec& v, Acc (&z)[N]) const {
         E::unpack(v, z);
@@ -143,26 +215,26 @@ __device__ inline float total_of(const float (&e)[N]) {
 // The largest of this thread's staged logits.
 __device__ inline Acc largest_of(const Mine& mine, int count) {
     Vec most = E::masked();
-#pragma unroll 4
-    for (int k = 0; k < count; ++k) E::take_largest(most, mine.vector(k));
+    mine.each(count, [&](const Vec& v) { E::take_largest(most, v); }, [](int) {});
     Acc m = E::largest(most);
     return CAP ? capped(m, (Acc)mine.call.softcap) : m;
 }
 
-// The statistics of the staged part of a row, found by one warp or by a part of one.
-__device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
-    Acc top = largest_of_lanes<Threads::WIDTH>(largest_of(mine, count));
+// The statistics of the staged part of a row, found by one warp or by a part of one. freed(q) is called
+// once chunk q is read for the last time: its place may be staged anew.
+template <class F> __device__ inline Piece<Acc> find_staged(const Mine& mine, int count, F freed) {
+    Acc own = largest_of(mine, count), top = largest_of_lanes<Threads::WIDTH>(own);
 #if !SUMS_AT_ONCE
     return Piece<Acc>{top, 0, 0};
 #else
     Near near = near_of(top);
-    float at_top = exp_near<SWIFT>(fmaxf(top, near.least), near);
+    // Only a thread that has met the maximum compares its classes with it, and only in vectors whose sum
+    // is at least the maximum's exp: they are few.
+    float at_top = own == top ? exp_near<SWIFT>(fmaxf(top, near.least), near) : (float)INF;
     u32 least = SWIFT ? E::pair_above(near.least) : 0;
     float sum = 0;
     int tops = 0;
-#pragma unroll 4
-    for (int k = 0; k < count; ++k) {
-        Vec v = mine.vector(k);
+    auto add = [&](Vec v) {
         float z[N], e[N];
         if constexpr (SWIFT) {
             E::raise(v, least);
@@ -173,8 +245,6 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
 #pragma unroll
         for (int j = 0; j < N; ++j) e[j] = exp_near<SWIFT>(SWIFT ? z[j] : fmaxf(z[j], near.least), near);
         float s = total_of(e);
-        // A vector that holds the maximum has a sum of at least its exp. Only in such vectors, which
-        // are few, are classes compared with the maximum.
         if (s >= at_top) {
 #pragma unroll
             for (int j = 0; j < N; ++j) {
@@ -184,7 +254,8 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
             s = total_of(e);
         }
         sum += s;
-    }
+    };
+    mine.each(count, add, freed);
     if constexpr (SWIFT) {
         // Each 2^(z*(float)LOG2E) is too small by a factor 2^((z - top)*LOG2E_LOST). The terms that
         // make up a sum of 128 lie at most ln(128) below its logarithm, and over that distance one
@@ -197,10 +268,10 @@ __device__ inline Piece<Acc> find_staged(const Mine& mine, int count) {
 #endif
 }
 
-__device__ inline Piece<Acc> find_piece(Mine& mine) {
+template <class F> __device__ inline Piece<Acc> find_piece(Mine& mine, F freed) {
     Piece<Acc> p = no_piece<Acc>();
     mine.sweep([&](At s, int count) {
-        Piece<Acc> found = find_staged(mine, count);
+        Piece<Acc> found = find_staged(mine, count, freed);
         p = s == mine.first ? found : merged(p, found);
     });
     return p;

@@ -2,6 +2,7 @@
 // constants of passes.cuh.
 #pragma once
 #include "gradient.cuh"
+#include "left.cuh"
 
 #include "few.cuh"  // after settle.cuh, whose Acc and THREADS it uses
 
@@ -16,19 +17,6 @@ struct Shared {
     Whole whole;
 };
 
-// What each block of a row leaves in global memory for the next of three launches.
-struct Left {
-    Piece<Acc> pieces[Threads::WARPS];
-    Threads::Sum sums[COUNT];
-};
-static_assert(sizeof(Left) <= 320, "call.py makes room for as much");
-
-__device__ inline void row_of_nothing(const Call& c, i64 row) {
-    if (c.losses) ((Acc*)c.losses)[row] = 0;
-    if (c.weights) ((double*)c.weights)[row] = 0.0;
-    write_stats(c, row, 0, 0.0);
-}
-
 // Find the row's statistics; all threads of a row get the same. Returns false where they are known
 // only in a later launch.
 __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared& s, Acc& top, Rest& rest,
@@ -38,6 +26,7 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared
     Threads::Sum sums[COUNT];
     bool far = false;
     int lane = threadIdx.x & 31;
+    if (c.given_statistics || STAGE > 1) await_launch_before();
     if (c.given_statistics) {
         if constexpr (STAGE == 1) return false;
         top = ((const Acc*)c.maxima)[row];
@@ -46,21 +35,21 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared
         Piece<Acc> p;
         if constexpr (STAGE == 0) {
             Threads::begin();
-            p = Threads::merge(find_piece(mine), s.threads, part, turn);
+            p = find_piece(mine, [](int) {});
+            await_launch_before();
+            p = Threads::merge(p, s.threads, part, turn);
             turn ^= 1;
         }
-        const int WARPS = Threads::WARPS;
         if constexpr (STAGE == 1) {
-            p = find_piece(mine);
+            p = find_piece(mine, [](int) {});
+            await_launch_before();
             if (lane == 0) left[part].pieces[threadIdx.x >> 5] = p;
             return false;
         }
-        if constexpr (STAGE > 1)
-            p = merge_pieces<PARTS * WARPS, Acc>([&](int n) { return left[n / WARPS].pieces[n % WARPS]; });
+        if constexpr (STAGE > 1) p = merge_left(left);
         top = p.m;
         rest = (Rest)(p.below + (p.tops - 1));
-        // exp_near never returns 0: in so small a sum, masked classes would count.
-        far = !SUMS_AT_ONCE || !is_near(top) || rest < FEW;
+        far = is_far(top, rest);
     }
     if (MIXED || far) {
         if constexpr (STAGE == 0 || STAGE == 2) {
@@ -80,22 +69,20 @@ __device__ inline bool find_row(Mine& mine, i64 row, int part, int& turn, Shared
     return STAGE != 2;
 }
 
-__device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn, Shared& s) {
+__device__ inline void row_by_group(const Call& c, const Facts<Acc>& f, i64 row, int part, int& turn, Shared& s) {
     bool leads = part == 0 && (GROUP == THREADS ? threadIdx.x : threadIdx.x % GROUP) == 0;
-    i64 y = BY_LABEL ? integer_of<LABELS>(c.labels, row) : 0;
-    Facts<Acc> f = facts_of<Acc, BY_LABEL, WEIGHED>(c, row, y);
-    Row x(c.x, row, c.classes);
-    Mine mine(x, c, part);
+    Mine mine(c, row, part);
     Whole w;
     w.dead = true;
     if (f.absent) {
+        await_launch_before();
         if (STAGE == 1 || STAGE == 2) return;
         w.label = -1;
         if (leads) row_of_nothing(c, row);
     } else {
         // The second launch of three rarely needs the logits, the third only for the gradient.
         if (STAGE < 2 || (STAGE == 3 && GRAD)) mine.stage(mine.first);
-        Acc at = BY_LABEL ? widened<STORED>(x.element(f.label)) : (Acc)0;
+        Acc at = BY_LABEL ? widened<STORED>(mine.row.element(f.label)) : (Acc)0;
         Acc top;
         Rest rest;
         double values[COUNT];
@@ -117,7 +104,7 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn,
     }
 }
 
-extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_constant__ Call c ADDED) {
+extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, RESIDENT) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
 #if ADDS
@@ -125,17 +112,20 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
 #endif
     Shared& s = shared_memory<Shared>();
     const int TOGETHER = THREADS / GROUP;
-    const bool IN_CLUSTER = PARTS > 1 && STAGE == 0;
     int part = blockIdx.x % PARTS, turn = 0;
     i64 step = (i64)(gridDim.x / PARTS) * TOGETHER;
     i64 row = (i64)(blockIdx.x / PARTS) * TOGETHER + (GROUP == THREADS ? 0 : threadIdx.x / GROUP);
-    // Usually one round: blocks that end and are replaced keep more loads in flight than blocks that
-    // loop.
+    // Where a row has one block, this is usually one round: blocks that end and are replaced keep more
+    // loads in flight than blocks that loop. A cluster takes long to start, and computes several rows.
+    // The next row's label is read meanwhile, because its logits wait for it.
+    Facts<Acc> next = facts_at(c, row < c.rows ? row : 0);
     for (; row < c.rows; row += step) {
-        row_by_group(c, row, part, turn, s);
+        Facts<Acc> f = next;
+        if (row + step < c.rows) next = facts_at(c, row + step);
+        row_by_group(c, f, row, part, turn, s);
         if constexpr (!LIGHT && GROUP > 32) {
             // The next row's statistics must not overwrite what other threads still read.
-            if constexpr (IN_CLUSTER) cluster_sync();
+            if constexpr (PARTS > 1 && STAGE == 0) cluster_sync();
             else __syncthreads();
         }
     }

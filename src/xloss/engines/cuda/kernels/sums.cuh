@@ -62,5 +62,8 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
 
 extern "C" __global__ void __launch_bounds__(WORKERS)
     sums(const __grid_constant__ Sums s, const __grid_constant__ Call c) {
+    // The rows' launch comes next: its blocks read logits while this one adds up.
+    allow_next_launch();
+    await_launch_before();
     add_up(s, c);
 }
