@@ -11,6 +11,7 @@ Constants = tuple[tuple[str, int], ...]
 
 VECTOR = 16  # bytes that a thread reads or writes at once
 ROOM = 228 * 1024  # bytes of a multiprocessor's shared memory
+REGISTERS = 65536  # of a multiprocessor
 TAKEN = 1024 + 512  # of them, what a block takes beside its rows: the system's, and statistics
 KINDS = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -26,12 +27,17 @@ _SHAPES = (
     (256, 16, 1, 16, 0),
     (512, 32, 1, 16, 0),
     (1024, 64, 1, 16, 0),
-    (2048, 128, 1, 16, 0),
-    (4096, 128, 2, 16, 0),
+    (2048, 128, 1, 16, 2),
+    (4096, 128, 2, 16, 2),
     (8192, 256, 2, 16, 0),
     (16384, 256, 4, 16, 0),
     (32768, 256, 8, 16, 0),
+    (65536, 256, 16, 16, 0),
 )
+# Parts of rows, or rows, that a block computes one after another, at most: where it reads the next
+# part while it adds up this one, and where it is one of a cluster.
+_ROUNDS_OF_PARTS, _ROUNDS_OF_CLUSTERS = 2, 4
+_FEW_THREADS = 64  # of a row, at most, which wait for each other at no great cost
 _BLOCK = 64  # threads of a block with several rows: small blocks use shared memory completely
 _APART_BLOCK, _APART = 128, 16  # threads, and vectors a thread stages, where classes lie apart
 
@@ -46,7 +52,6 @@ class Plan(NamedTuple):
     apart: bool  # the classes of a row do not lie side by side, or are few
     once: bool  # all of a row is staged at once
     held: int = 0  # vectors, of those, that stay in registers instead of shared memory
-    rounds: int = 1  # rows, at most, that a block computes one after another
 
     @property
     def shared(self) -> int:
@@ -62,7 +67,7 @@ def plan(classes: int, itemsize: int, apart: bool) -> Plan:
         return Plan(_APART_BLOCK, 1, 1, staged, True, vectors <= staged)
     _, group, parts, staged, held = next((s for s in _SHAPES if vectors <= s[0]), _SHAPES[-1])
     threads = max(group, _BLOCK if group <= 32 else 0)
-    return Plan(threads, group, parts, staged, False, vectors <= group * parts * staged, held, 4)
+    return Plan(threads, group, parts, staged, False, vectors <= group * parts * staged, held)
 
 
 class Asked(NamedTuple):
@@ -79,10 +84,10 @@ class Asked(NamedTuple):
     grad: bool
 
     @property
-    def forward(self) -> bool:
-        """Tell whether nothing is wanted but losses, which need no sum in float64 and no mixture."""
-        plain = self.soft is None and not (self.smooth or self.z_loss)
-        return plain and not self.grad and self.stored != "float64"
+    def light(self) -> bool:
+        """Tell whether rows need no sum in float64 and no mixture, as `LIGHT` of passes.cuh."""
+        mixed = self.soft is not None or self.smooth
+        return not (mixed or self.z_loss) and self.stored != "float64"
 
 
 class Step(NamedTuple):
@@ -103,14 +108,28 @@ def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]
     are a cluster, or three launches on a GPU without clusters.
     """
     rows = p.threads // p.group
-    clusters = p.parts == 1 or capability >= 90
-    if asked.forward and p.group > 32 and not (few and clusters):
-        last = p._replace(vectors=2, held=0, once=False)
-        return Step(p, 4, 1, p.parts, p.rounds), Step(last, 5, p.threads // 32, 1)
-    return tuple(
-        Step(p, stage, rows, p.parts, p.rounds if stage == 0 else 1)
-        for stage in ((0,) if clusters else (1, 2, 3))
-    )
+    # Beyond 9.x and 10.x, which have 16 blocks a cluster, GPUs have 8.
+    clusters = p.parts == 1 or capability >= 90 and (p.parts <= 8 or capability < 110)
+    if not asked.light or asked.cap:
+        p = p._replace(held=0)  # registers are needed for other things
+    if asked.light and not asked.grad and p.group > _FEW_THREADS and not (few and clusters):
+        first, last = p._replace(held=0), p._replace(vectors=2, held=0, once=False)
+        return Step(first, 4, 1, p.parts, _ROUNDS_OF_PARTS), Step(last, 5, p.threads // 32, 1)
+    if not clusters:
+        return tuple(Step(p, stage, rows, p.parts) for stage in (1, 2, 3))
+    return (Step(p, 0, rows, p.parts, 1 if p.parts == 1 else _ROUNDS_OF_CLUSTERS),)
+
+
+def resident(p: Plan, asked: Asked) -> int:
+    """Return how many blocks a multiprocessor should hold: as many as its shared memory does.
+
+    It limits a kernel's registers, but not to fewer than it needs: it would put numbers aside in
+    memory.
+    """
+    if p.apart or not asked.light or asked.cap:
+        return 1
+    needed = 80 if asked.stored == "float32" else 64
+    return min(ROOM // (p.shared + TAKEN), REGISTERS // needed // p.threads)
 
 
 def left(p: Plan, asked: Asked) -> int:
@@ -136,7 +155,7 @@ def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Cons
         "HELD": p.held,
         "APART": p.apart,
         "ONCE": p.once,
-        "RESIDENT": min(ROOM // (p.shared + TAKEN), 1280 // p.threads, 32),
+        "RESIDENT": resident(p, asked),
         "SMOOTH": asked.smooth,
         "CAP": asked.cap,
         "Z_LOSS": asked.z_loss,
