@@ -12,8 +12,17 @@ from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
 from .call_arrays import CallArrays
-from .kernel_variants import Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
+from .kernel_variants import (
+    Kernels,
+    is_few,
+    kept_stats,
+    kernels_of,
+    pixels_of,
+    shared_room,
+    sums_of,
+)
 from .launch_plan import KINDS, Asked
+from .pixel_plan import rows_of_thread
 
 _LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
@@ -29,8 +38,16 @@ class Launcher(CallArrays):
 
     last: Any = None  # the launch of rows, if it also adds them up
 
-    def kernels(self, grad: bool, few: bool = True) -> Kernels:
-        """Return the kernels for the rows; few: one launch may add them up too, if they are few."""
+    def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
+        """Return the kernels for the rows.
+
+        Parameters
+        ----------
+        to
+            Where the gradient's rows lie, if it is wanted.
+        adds
+            The launch of the rows may add them up too.
+        """
         options, o = self.options, self.o
         asked = Asked(
             stored=dtype_name(o.x.dtype),
@@ -41,9 +58,13 @@ class Launcher(CallArrays):
             smooth=options.label_smoothing > 0,
             cap=options.softcap is not None,
             z_loss=options.z_loss > 0,
-            grad=grad,
+            grad=to is not None,
         )
-        few = few and is_few(self.count, self.classes)
+        few = is_few(self.count, self.classes)
+        pixels = 0 if few else rows_of_thread(asked, self.count, self.classes, self.x, to)
+        if pixels:
+            return pixels_of(asked, self.classes, pixels, adds, self.arrays, self.index)
+        few = few and adds
         return kernels_of(asked, self.classes, self.x.class_step != 1, few, self.arrays, self.index)
 
     def rows(
@@ -72,7 +93,7 @@ class Launcher(CallArrays):
             value = cotangent
         else:
             column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
-        kernels, threads, together, parts, _ = of
+        kernels, threads, together, parts = of[:4]
         work = 0
         if len(kernels) > 1:
             work = self.room(self.cx.sum_dtype, count * parts * _LEFT // 8)
@@ -129,7 +150,7 @@ class Launcher(CallArrays):
             weights = self.room(cx.sum_dtype, self.count)
         if losses or weights or grad is not None or outputs.stats:
             self.rows(
-                self.kernels(outputs.grad, few=False),
+                self.kernels(to, adds=False),
                 losses=losses,
                 weights=weights,
                 stats=stats,
@@ -222,7 +243,10 @@ class Launcher(CallArrays):
         )
         weighs = averages and weight is None
         first = averages and grad  # the gradient of every row needs the sum of the weights
-        kernels = self.kernels(grad)
+        kernels = self.kernels(to)
+        if kernels.pixels:
+            self.pixels(kernels, sums, loss, to, at, stats, cotangent)
+            return loss, gradient, kept
         shared = shared_room(self.arrays, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
             row_factor = (at or shared + 8) if averages and (grad or keep) else 0
@@ -258,6 +282,46 @@ class Launcher(CallArrays):
             self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
         return loss, gradient, kept
 
+    def pixels(
+        self,
+        kernels: Kernels,
+        sums: SumArguments,
+        loss: Array,
+        to: RowLayout | None,
+        kept: int,
+        stats: tuple[int, int],
+        cotangent: Array | float,
+    ) -> None:
+        """Compute rows that lie side by side, whose launch adds them up too, block by block."""
+        averages, first = bool(sums.is_mean), bool(sums.is_mean and to is not None)
+        row_factor = 0
+        if averages and (first or kept):
+            row_factor = kept or self.room(self.cx.sum_dtype, 2)
+        if first:
+            self.add(sums._replace(row_factor=row_factor), True)
+        blocks = -(-self.count // kernels.together)
+        counter = shared_room(self.arrays, self.index, self.stream, self.cx)
+        sums = sums._replace(
+            rows=blocks,
+            partial=self.room(self.cx.sum_dtype, 2 * blocks),
+            adds_partial_sums=1,
+            loss=self.arrays.address(loss),
+            row_factor=0 if first else row_factor,
+            counter=counter,
+        )
+        self.rows(
+            kernels,
+            stats=stats,
+            grad=to,
+            cotangent=cotangent,
+            row_factor=row_factor if first else 0,
+            added=sums.packed(),
+        )
+        if not counter:
+            kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
+            packed = sums.packed() + _NO_ROWS
+            driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, SUMS.size)
+
     def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
         """Return the gradient of what `reduced` kept, times the cotangent.
 
@@ -270,7 +334,7 @@ class Launcher(CallArrays):
         else:
             made = grad
             to = gpu_row_layout(self.arrays, grad) or NOWHERE
-        kernels = self.kernels(True)
+        kernels = self.kernels(to)
         self.rows(
             kernels,
             stats=kept_stats(at, self.count),

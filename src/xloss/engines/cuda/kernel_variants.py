@@ -9,6 +9,7 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import Array, dtype_name
 from . import driver
 from .launch_plan import ITEMSIZES, Asked, constants, plan, stages, sums
+from .pixel_plan import held, pixel_memory, pixel_plan
 
 _FEW = 1024  # rows, at most, that are added up by the same launch that computes them
 _SMALL = 2**22  # logits, at most: beyond, a second launch costs less than every block's counting
@@ -24,6 +25,7 @@ class Kernels(NamedTuple):
     together: int  # rows that a block computes at the same time
     parts: int  # blocks that share a row
     adds: bool  # the launch also adds up the rows
+    pixels: int = 0  # rows of a thread of pixels.cuh; 0: the kernel is that of rows.cuh
 
 
 def shared_room(arrays: Any, index: int, stream: int, cx: Context | None = None) -> int:
@@ -70,6 +72,24 @@ def kernels_of(
         for stage in steps
     ]
     return Kernels(tuple(found), p.threads, p.threads // p.group, p.parts, adds)
+
+
+@cache
+def pixels_of(
+    asked: Asked, classes: int, pixels: int, adds: bool, arrays: Any, index: int
+) -> Kernels:
+    """Return the kernel for rows that lie side by side, so many of them a thread."""
+    itemsize = ITEMSIZES[asked.stored]
+    p = pixel_plan(classes, itemsize)
+    assert p is not None
+    own = ("PIXELS", pixels), ("HELD", held(classes))
+    kernel = driver.load(
+        (*constants(p, asked, 0, adds), *own),
+        arrays.capability(index),
+        index,
+        pixel_memory(p, classes, itemsize),
+    )
+    return Kernels((kernel,), p.threads, p.threads * pixels, 1, adds, pixels)
 
 
 @cache

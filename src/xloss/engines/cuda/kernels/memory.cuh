@@ -170,6 +170,15 @@ __device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
     return Vec{{w[0], w[1], w[2], w[3]}};
 }
 
+// a / b for numbers that are not negative. A 64-bit division costs as much time as several logits.
+__device__ inline i64 quotient(i64 a, i64 b) {
+#if PIXELS
+    return (u32)a / (u32)b;  // pixel_plan.py refuses more rows
+#else
+    return (u64)(a | b) >> 32 ? a / b : (i64)((u32)a / (u32)b);
+#endif
+}
+
 // One row as vectors of 16 bytes: vector i holds classes i*N to i*N + N - 1.
 // EVEN: all rows follow each other at one step, so that no division finds where a row begins.
 template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
@@ -181,8 +190,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     i64 classes;
 
     __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
-        // A 64-bit division costs as much time as several logits.
-        i64 outer = EVEN ? 0 : row / p.inner;
+        i64 outer = EVEN ? 0 : quotient(row, p.inner);
         at = p.address + (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
     }
 

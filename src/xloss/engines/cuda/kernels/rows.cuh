@@ -117,6 +117,7 @@ __device__ inline void row_by_group(const Call& c, i64 row, int part, int& turn,
     }
 }
 
+#if !PIXELS
 extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
@@ -144,3 +145,4 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS) rows(const __grid_
     after_rows(c, added_up);
 #endif
 }
+#endif

@@ -23,25 +23,10 @@ __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 
     });
 }
 
-// The sum of the partial sums of all blocks.
-__device__ inline Pair add_blocks(const Sums& s, Adding& room, i64 count) {
-    return added<WORKERS>(room.warps, [&](int worker) {
-        Pair p{0.0, 0.0};
-#pragma unroll 4
-        for (i64 i = worker; i < count; i += WORKERS) {
-            // Other blocks may just have written these numbers. Without volatile this multiprocessor's
-            // first-level cache could return what stood there before.
-            p.loss += ((const volatile Pair*)s.partial)[i].loss;
-            p.weight += ((const volatile Pair*)s.partial)[i].weight;
-        }
-        return p;
-    });
-}
-
 __device__ inline void add_up(const Sums& s, const Call& c) {
     Adding& room = shared_memory<Adding>();
     if (s.adds_partial_sums) {
-        Pair p = add_blocks(s, room, s.rows);
+        Pair p = added_blocks<WORKERS>(s, room.warps, s.rows);
         if (threadIdx.x == 0) finish<Acc>(s, p);
         return;
     }
@@ -55,7 +40,7 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
     // The last block to arrive adds up the partial sums in the order of blocks, so that the result
     // does not depend on which block was last.
     if (comes_last(s.counter, room.last)) {
-        p = add_blocks(s, room, gridDim.x);
+        p = added_blocks<WORKERS>(s, room.warps, gridDim.x);
         if (threadIdx.x == 0) finish<Acc>(s, p);
     }
 }

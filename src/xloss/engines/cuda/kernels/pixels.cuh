@@ -1,0 +1,357 @@
+// The kernel of rows whose classes lie apart and whose neighbours lie side by side, as the pixels of
+// segmentation do: one thread takes one row or two, reads a word of each class, and needs nothing of
+// any other thread. A row gets the bits that the kernel of rows.cuh gives it: this one has the same
+// order of arithmetic, and leaves rows that are far from 0 to that one's functions. Only for labels
+// without smoothing, z-loss or softcap, and not for float64. Its constants, beside those of passes.cuh:
+//   PIXELS  rows of a thread: two 16-bit numbers of one class fill a word
+//   HELD    the number of classes, if a thread's words stay in registers; 0: they stay in shared memory
+#pragma once
+#include "rows.cuh"
+
+const int AT_ONCE = VECTORS * N;  // classes whose statistics are merged with those of the others
+static_assert(PLAIN && GROUP == 1 && APART, "see pixel_plan.py");
+
+// The numbers that a thread's rows have of each class, one word a class.
+struct Words {
+    u64 from;  // the address of class 0's word
+    u32 step;  // bytes between classes
+    int classes;
+    u32 held[HELD ? HELD : 1];
+    u32* room;  // where words are not held, class j is room[j * THREADS]
+
+    __device__ inline u64 address(int j) const { return from + (u64)step * (u32)j; }
+
+    __device__ inline void read() {
+        if constexpr (HELD > 0) {
+#pragma unroll
+            for (int j = 0; j < HELD; ++j) held[j] = word_at(address(j));
+        } else {
+            room = (u32*)staging_memory() + threadIdx.x;
+#pragma unroll 8
+            for (int j = 0; j < classes; ++j) {
+                if constexpr (PIXELS * sizeof(Raw) == 4) copy_async_4(room + j * THREADS, (const u32*)address(j));
+                else room[j * THREADS] = word_at(address(j));
+            }
+            for (int j = classes; j % N; ++j) room[j * THREADS] = E::masked().w[0];
+        }
+    }
+
+    __device__ static inline u32 word_at(u64 at) {
+        if constexpr (PIXELS * sizeof(Raw) == 4) return load_now((const u32*)at);
+        else return load_now((const u16*)at);
+    }
+
+    __device__ inline u32 operator[](int j) const { return HELD ? held[j] : room[j * THREADS]; }
+
+    __device__ inline Raw element(int r, int j) const {
+        if constexpr (HELD > 0) return load((const Raw*)address(j) + r);
+        else return raw(room[j * THREADS], r);
+    }
+
+    __device__ static inline Raw raw(u32 word, int r) {
+        if constexpr (sizeof(Raw) == 2) return (Raw)(word >> (16 * r));
+        else return __uint_as_float(word);
+    }
+
+    // Whether class j may be one of the row, known at compile time where words are held.
+    __device__ static inline bool exists(int j) { return !HELD || j < HELD; }
+
+    // Call each(j) for the first class of every vector from class `begin` to `end` - 1.
+    template <class F> __device__ inline void sweep(int begin, int end, F each) const {
+        if constexpr (HELD > 0) {
+#pragma unroll
+            for (int j = 0; j < HELD; j += N) each(j);
+        } else {
+            for (int j = begin; j < end; j += N) each(j);
+        }
+    }
+};
+
+// Compare both rows' numbers with their maxima at once. The number at the maximum is lowered so far that
+// its exp is nothing beside the others', and the ones are counted as 16-bit numbers: exact up to 256.
+const bool PAIRS_COMPARE = SWIFT && COMPARES_PAIRS(STORED);
+static_assert(!PAIRS_COMPARE || AT_ONCE <= 256, "more could not be counted");
+
+__device__ inline u32 larger_word(u32 a, u32 b) {
+    if constexpr (sizeof(Raw) == 2) return E::larger_pair(a, b);
+    else return __float_as_uint(larger(__uint_as_float(a), __uint_as_float(b)));
+}
+
+// The statistics of classes `begin` to `end` - 1 of each of the thread's rows.
+__device__ inline void find_pixels(const Words& words, int begin, int end, Piece<float> (&p)[PIXELS]) {
+    u32 most = E::masked().w[0];
+    words.sweep(begin, end, [&](int first) {
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+            if (Words::exists(first + j)) most = larger_word(most, words[first + j]);
+    });
+    float top[PIXELS], sum[PIXELS];
+    int tops[PIXELS];
+    Near near[PIXELS];
+    u32 least = 0, counted = 0;
+#pragma unroll
+    for (int r = 0; r < PIXELS; ++r) {
+        float m = widened<STORED>(Words::raw(most, r));
+        top[r] = larger(m, m);
+        near[r] = near_of(top[r]);
+        if (SWIFT) least |= (E::pair_above(near[r].least) & 0xffffu) << (16 * r);
+        sum[r] = 0;
+        tops[r] = 0;
+    }
+    words.sweep(begin, end, [&](int first) {
+        u32 v[N];
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            if (!Words::exists(first + j)) continue;
+            v[j] = words[first + j];
+            if constexpr (PAIRS_COMPARE) {
+                u32 ones = ones_where_equal<STORED>(v[j], most);
+                counted = added_pair<STORED>(counted, ones);
+                v[j] = lowered_pair<STORED>(v[j], ones);
+            }
+            if (SWIFT) v[j] = larger_word(v[j], least);
+        }
+#pragma unroll
+        for (int r = 0; r < PIXELS; ++r) {
+            float e[N];
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+                e[j] = 0;
+                if (!Words::exists(first + j)) continue;
+                float z = widened<STORED>(Words::raw(v[j], r));
+                e[j] = exp_near<SWIFT>(SWIFT ? z : fmaxf(z, near[r].least), near[r]);
+                if constexpr (!PAIRS_COMPARE) {
+                    // Nearly every vector has a maximum of some row of the warp: to look for them
+                    // first, as rows.cuh does, would save nothing.
+                    tops[r] += z == top[r];
+                    e[j] = choose(z == top[r], 0.0f, e[j]);
+                }
+            }
+            sum[r] += total_of(e);
+        }
+    });
+#pragma unroll
+    for (int r = 0; r < PIXELS; ++r) {
+        if (PAIRS_COMPARE) tops[r] = (int)widened<STORED>(Words::raw(counted, r));
+        p[r] = piece_of(near[r], top[r], sum[r], tops[r]);
+    }
+}
+
+// The label of a row.
+__device__ inline i64 label_of(const Call& c, i64 row) {
+    if constexpr (LABELS == 3) return load((const i64*)c.labels.address + row);
+    else if constexpr (LABELS == 2) return load((const int*)c.labels.address + row);
+    else return integer_of<LABELS>(c.labels, row);
+}
+
+// The bytes from an array's first row to this one, whose place among the inner rows is `within`.
+__device__ inline i64 bytes_to(const Place& p, i64 outer, i64 within) {
+    return (outer * p.outer_step + within * p.inner_step) * (i64)sizeof(Raw);
+}
+
+// A thread's rows: `row` and, where it has two, the next.
+struct Pixels {
+    const Call& call;
+    i64 row, outer, within;
+    Words words;
+    float loss[PIXELS];
+    double weight[PIXELS];
+    // What their gradients are computed from; all stay in registers.
+    Whole whole[PIXELS];
+    int label[PIXELS];
+    u32 kept;   // the bits of a word that are not those of an absent row
+    bool alone;  // some row is not near 0 (see near_of): each is computed by itself
+
+    __device__ Pixels(const Call& c, i64 row) : call(c), row(row) {
+        outer = FLAT ? 0 : quotient(row, c.x.inner);
+        within = row - outer * c.x.inner;
+        words.from = c.x.address + bytes_to(c.x, outer, within);
+        words.step = (u32)(c.x.class_step * (i64)sizeof(Raw));
+        words.classes = (int)c.classes;
+    }
+
+    // Find statistics and losses, and prepare the gradient.
+    __device__ inline void settle() {
+        const Call& c = call;
+        i64 y[PIXELS];
+#pragma unroll
+        for (int r = 0; r < PIXELS; ++r) y[r] = label_of(c, row + r);
+        words.read();
+        Facts<float> f[PIXELS];
+        float at[PIXELS], rest[PIXELS];
+        Piece<float> p[PIXELS];
+#pragma unroll
+        for (int r = 0; r < PIXELS; ++r) {
+            f[r] = facts_of<float, true, WEIGHED>(c, row + r, y[r]);
+            if constexpr (HELD > 0) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
+        }
+        copies_arrived();
+        if constexpr (HELD == 0) {
+#pragma unroll
+            for (int r = 0; r < PIXELS; ++r) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
+        }
+        alone = false;
+        if (c.given_statistics) {
+#pragma unroll
+            for (int r = 0; r < PIXELS; ++r) {
+                p[r].m = ((const float*)c.maxima)[row + r];
+                rest[r] = (float)((const double*)c.tail_sums)[row + r];
+            }
+        } else {
+            find_pixels(words, 0, ONCE || words.classes < AT_ONCE ? words.classes : AT_ONCE, p);
+            if constexpr (!ONCE) {
+                for (int begin = AT_ONCE; begin < words.classes; begin += AT_ONCE) {
+                    Piece<float> more[PIXELS];
+                    int end = begin + AT_ONCE < words.classes ? begin + AT_ONCE : words.classes;
+                    find_pixels(words, begin, end, more);
+#pragma unroll
+                    for (int r = 0; r < PIXELS; ++r) p[r] = merged(p[r], more[r]);
+                }
+            }
+#pragma unroll
+            for (int r = 0; r < PIXELS; ++r) {
+                rest[r] = p[r].below + (p[r].tops - 1);
+                alone |= !f[r].absent && (!is_near(p[r].m) || rest[r] < FEW);
+            }
+        }
+        kept = 0;
+#pragma unroll
+        for (int r = 0; r < PIXELS; ++r) {
+            bool writes = !f[r].absent && !alone;
+            whole[r] = settle_light(c, at[r], row + r, f[r], p[r].m, rest[r], writes);
+            if (f[r].absent) row_of_nothing(c, row + r);
+            loss[r] = f[r].absent ? 0.0f : loss_light(c, at[r], f[r], p[r].m, rest[r]);
+            weight[r] = f[r].absent ? 0.0 : weight_light(f[r]);
+            if constexpr (GRAD) {
+                bool dead = f[r].absent || whole[r].dead;
+                alone |= !dead && !whole[r].is_near;
+                label[r] = (int)f[r].label;
+                if (!dead) kept |= sizeof(Raw) == 2 ? 0xffffu << (16 * r) : 0xffffffffu;
+            }
+        }
+    }
+
+    // Settle a row by itself, write its gradient too, and return its loss.
+    __device__ inline float settle_alone(int r, Shared& s) const {
+        const Call& c = call;
+        float alone_loss = 0;
+        Facts<float> f = facts_of<float, true, WEIGHED>(c, row + r, label_of(c, row + r));
+        if (!GRAD && f.absent) return 0;
+        Row x(c.x, row + r, c.classes);
+        Mine mine(x, c, 0);
+        Whole w;
+        w.dead = true;
+        w.label = -1;
+        if (!f.absent) {
+            mine.stage(mine.first);
+            int turn = 0;
+            float top, rest, at_label = widened<STORED>(x.element(f.label));
+            double values[COUNT];
+            find_row(mine, row + r, 0, turn, s, top, rest, values);
+            w = settle_light(c, at_label, row + r, f, top, rest, true);
+            alone_loss = loss_light(c, at_label, f, top, rest);
+        }
+        if constexpr (GRAD) write_gradient(mine, w, row + r);
+        return alone_loss;
+    }
+
+    __device__ inline void write() const {
+        const Call& c = call;
+        u64 to = c.gradient.address + bytes_to(c.gradient, outer, within);
+        u32 step = (u32)(c.gradient.class_step * (i64)sizeof(Raw));
+        words.sweep(0, words.classes, [&](int first) {
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+                if (HELD ? !Words::exists(first + j) : first + j >= words.classes) continue;
+                u32 v = words[first + j];
+                float g[PIXELS];
+#pragma unroll
+                for (int r = 0; r < PIXELS; ++r) {
+                    g[r] = slope_near(widened<STORED>(Words::raw(v, r)), whole[r]);
+                    g[r] = choose(first + j == label[r], whole[r].at_label, g[r]);
+                }
+                u64 there = to + (u64)step * (u32)(first + j);
+                if constexpr (sizeof(Raw) == 4) store_4((u32*)there, __float_as_uint(g[0]) & kept);
+                else if constexpr (PIXELS == 2) store_4((u32*)there, rounded_pair<STORED>(g[0], g[1]) & kept);
+                else *(u16*)there = (u16)rounded<STORED>(g[0]) & (u16)kept;
+            }
+        });
+    }
+};
+
+#if ADDS
+struct AddedPixels {
+    Pair warps[THREADS / 32], all[WORKERS / 32];
+    bool last;
+};
+
+// Add up a block's losses and weights in one order, and count the block.
+__device__ inline void add_pixels(const Sums& s, const Pixels& pixels, bool inside) {
+    AddedPixels& room = shared_memory<AddedPixels>();
+    Pair p{0.0, 0.0};
+#pragma unroll
+    for (int r = 0; r < PIXELS; ++r)
+        if (inside) p.loss += (double)pixels.loss[r], p.weight += pixels.weight[r];
+#pragma unroll
+    for (int o = 16; o; o >>= 1) {
+        p.loss += __shfl_xor_sync(0xffffffffu, p.loss, o, 32);
+        p.weight += __shfl_xor_sync(0xffffffffu, p.weight, o, 32);
+    }
+    if (threadIdx.x % 32 == 0) room.warps[threadIdx.x / 32] = p;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    p = room.warps[0];
+#pragma unroll
+    for (int n = 1; n < THREADS / 32; ++n) p.loss += room.warps[n].loss, p.weight += room.warps[n].weight;
+    ((Pair*)s.partial)[blockIdx.x] = p;
+    if (!s.counter) return;
+    __threadfence();
+    room.last = is_last(s.counter);
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS) rows(const __grid_constant__ Call c ADDED) {
+    // See few.cuh. This must come before anything is read.
+    if (is_written(c)) return;
+    const int EACH = THREADS * PIXELS;
+    for (i64 begin = (i64)blockIdx.x * EACH; begin < c.rows; begin += (i64)gridDim.x * EACH) {
+        i64 row = begin + threadIdx.x * PIXELS;
+        bool inside = row < c.rows;
+        Pixels pixels(c, inside ? row : 0);
+        if (inside) pixels.settle();
+        bool alone = inside && pixels.alone;
+        // What follows stages its rows where, if words are not held, other threads have words of theirs.
+        bool some_alone = __syncthreads_or(alone);
+#if ADDS
+        // There are as many blocks as partial sums. While the counter's answer is under way, the
+        // gradient is written.
+        if (added_up.partial && !some_alone) add_pixels(added_up, pixels, inside);
+#endif
+        if (GRAD && inside && !alone) pixels.write();
+        if (some_alone) {
+            if constexpr (HELD == 0 && GRAD) __syncthreads();
+            if (alone) {
+#pragma unroll 1
+                for (int r = 0; r < PIXELS; ++r) {
+                    float loss = pixels.settle_alone(r, shared_memory<Shared>());
+#pragma unroll
+                    for (int n = 0; n < PIXELS; ++n) pixels.loss[n] = choose(n == r, loss, pixels.loss[n]);
+                }
+            }
+#if ADDS
+            if (added_up.partial) add_pixels(added_up, pixels, inside);
+#endif
+        }
+        if constexpr (HELD == 0) __syncthreads();
+    }
+#if ADDS
+    if (!added_up.counter) return;
+    // The last block to arrive adds up the sums of all in their order.
+    AddedPixels& room = shared_memory<AddedPixels>();
+    __syncthreads();
+    if (!room.last) return;
+    __threadfence();
+    Pair p = added_blocks<THREADS>(added_up, room.all, gridDim.x);
+    if (threadIdx.x == 0) finish<Acc>(added_up, p);
+#endif
+}
