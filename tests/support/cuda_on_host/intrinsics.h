@@ -151,10 +151,10 @@ template <class F> u32 of_bfloats(u32 a, u32 b, u32 c, F each) {
     return both;
 }
 // The product is exact in float32, and so is the sum as far as the kernels' numbers go.
-inline float multiplied_and_added(float a, float b, float c) { return fmaf(a, b, c); }
+inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
 inline float one_where_equal(float a, float b, float) { return a == b; }
-inline u32 fma_halves(u32 a, u32 b, u32 c) { return of_halves(a, b, c, multiplied_and_added); }
-inline u32 fma_bfloats(u32 a, u32 b, u32 c) { return of_bfloats(a, b, c, multiplied_and_added); }
+inline u32 fma_halves(u32 a, u32 b, u32 c) { return of_halves(a, b, c, fused); }
+inline u32 fma_bfloats(u32 a, u32 b, u32 c) { return of_bfloats(a, b, c, fused); }
 inline u32 equal_halves(u32 a, u32 b) { return of_halves(a, b, 0, one_where_equal); }
 inline u32 equal_bfloats(u32 a, u32 b) { return of_bfloats(a, b, 0, one_where_equal); }
 #define COMPARES_PAIRS(KIND) true
@@ -166,6 +166,7 @@ template <class T> T load(const T* from) {
     if ((uintptr_t)from % sizeof(T)) abort();
     return *from;
 }
+inline u64 multiplied_and_added(u32 a, u32 b, u64 c) { return (u64)a * b + c; }
 template <class T> u32 load_now(const T* from) { return load(from); }
 inline void store_4(u32* to, u32 v) {
     if ((uintptr_t)to % 4) abort();

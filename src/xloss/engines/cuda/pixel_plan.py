@@ -22,7 +22,7 @@ def rows_of_thread(
     plain = asked.soft is None and not (asked.smooth or asked.cap or asked.z_loss)
     if not plain or itemsize == 8 or x.class_step == 1 or pixel_plan(classes, itemsize) is None:
         return 0
-    if count >= 2**32:
+    if count >= 2**31:
         return 0
     places = [x] if to is None else [x, to]
     if any(p.class_step * itemsize >= 2**32 or p.inner != x.inner for p in places):

@@ -87,6 +87,13 @@ __device__ inline u32 equal_bfloats(u32 a, u32 b) {
 __device__ inline u32 equal_bfloats(u32, u32) { return 0; }
 #endif
 
+// a*b + c in one instruction. Of products by 1, 2, 3... the compiler would make chains of sums, in two each.
+__device__ inline u64 multiplied_and_added(u32 a, u32 b, u64 c) {
+    u64 d;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(d) : "r"(a), "r"(b), "l"(c));
+    return d;
+}
+
 // The larger of two numbers. A NaN survives, which fmaxf would drop.
 __device__ inline float larger(float a, float b) {
     float m;

@@ -19,7 +19,7 @@ struct Words {
     u32 held[HELD ? HELD : 1];
     u32* room;  // where words are not held, class j is room[j * THREADS]
 
-    __device__ inline u64 address(int j) const { return from + (u64)step * (u32)j; }
+    __device__ inline u64 address(int j) const { return multiplied_and_added(step, (u32)j, from); }
 
     __device__ inline void read() {
         if constexpr (HELD > 0) {
@@ -144,28 +144,26 @@ __device__ inline i64 label_of(const Call& c, i64 row) {
     else return integer_of<LABELS>(c.labels, row);
 }
 
-// The bytes from an array's first row to this one, whose place among the inner rows is `within`.
-__device__ inline i64 bytes_to(const Place& p, i64 outer, i64 within) {
-    return (outer * p.outer_step + within * p.inner_step) * (i64)sizeof(Raw);
+// The bytes from an array's first row to this one.
+__device__ inline i64 bytes_to(const Place& p, u32 row) {
+    u32 outer = FLAT ? 0 : row / (u32)p.inner;
+    return (outer * p.outer_step + (row - outer * (u32)p.inner) * p.inner_step) * (i64)sizeof(Raw);
 }
 
 // A thread's rows: `row` and, where it has two, the next.
 struct Pixels {
     const Call& call;
-    i64 row, outer, within;
+    u32 row;
     Words words;
-    float loss[PIXELS];
-    double weight[PIXELS];
+    double loss, weight;  // their sums
     // What their gradients are computed from; all stay in registers.
     Whole whole[PIXELS];
     int label[PIXELS];
     u32 kept;   // the bits of a word that are not those of an absent row
     bool alone;  // some row is not near 0 (see near_of): each is computed by itself
 
-    __device__ Pixels(const Call& c, i64 row) : call(c), row(row) {
-        outer = FLAT ? 0 : quotient(row, c.x.inner);
-        within = row - outer * c.x.inner;
-        words.from = c.x.address + bytes_to(c.x, outer, within);
+    __device__ Pixels(const Call& c, u32 row) : call(c), row(row), loss(0), weight(0) {
+        words.from = c.x.address + bytes_to(c.x, row);
         words.step = (u32)(c.x.class_step * (i64)sizeof(Raw));
         words.classes = (int)c.classes;
     }
@@ -191,7 +189,8 @@ struct Pixels {
             for (int r = 0; r < PIXELS; ++r) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
         }
         alone = false;
-        if (c.given_statistics) {
+        // Without a gradient, statistics that are given save nothing.
+        if (GRAD && c.given_statistics) {
 #pragma unroll
             for (int r = 0; r < PIXELS; ++r) {
                 p[r].m = ((const float*)c.maxima)[row + r];
@@ -220,8 +219,8 @@ struct Pixels {
             bool writes = !f[r].absent && !alone;
             whole[r] = settle_light(c, at[r], row + r, f[r], p[r].m, rest[r], writes);
             if (f[r].absent) row_of_nothing(c, row + r);
-            loss[r] = f[r].absent ? 0.0f : loss_light(c, at[r], f[r], p[r].m, rest[r]);
-            weight[r] = f[r].absent ? 0.0 : weight_light(f[r]);
+            loss += f[r].absent ? 0.0 : (double)loss_light(c, at[r], f[r], p[r].m, rest[r]);
+            weight += f[r].absent ? 0.0 : weight_light(f[r]);
             if constexpr (GRAD) {
                 bool dead = f[r].absent || whole[r].dead;
                 alone |= !dead && !whole[r].is_near;
@@ -231,13 +230,12 @@ struct Pixels {
         }
     }
 
-    // Settle a row by itself, write its gradient too, and return its loss.
-    __device__ inline float settle_alone(int r, Shared& s) const {
+    // Settle a row by itself, and write its gradient too.
+    __device__ inline void settle_alone(i64 row, Shared& s) {
         const Call& c = call;
-        float alone_loss = 0;
-        Facts<float> f = facts_of<float, true, WEIGHED>(c, row + r, label_of(c, row + r));
-        if (!GRAD && f.absent) return 0;
-        Row x(c.x, row + r, c.classes);
+        Facts<float> f = facts_of<float, true, WEIGHED>(c, row, label_of(c, row));
+        if (!GRAD && f.absent) return;
+        Row x(c.x, row, c.classes);
         Mine mine(x, c, 0);
         Whole w;
         w.dead = true;
@@ -247,17 +245,17 @@ struct Pixels {
             int turn = 0;
             float top, rest, at_label = widened<STORED>(x.element(f.label));
             double values[COUNT];
-            find_row(mine, row + r, 0, turn, s, top, rest, values);
-            w = settle_light(c, at_label, row + r, f, top, rest, true);
-            alone_loss = loss_light(c, at_label, f, top, rest);
+            find_row(mine, row, 0, turn, s, top, rest, values);
+            w = settle_light(c, at_label, row, f, top, rest, true);
+            loss += (double)loss_light(c, at_label, f, top, rest);
+            weight += weight_light(f);
         }
-        if constexpr (GRAD) write_gradient(mine, w, row + r);
-        return alone_loss;
+        if constexpr (GRAD) write_gradient(mine, w, row);
     }
 
     __device__ inline void write() const {
         const Call& c = call;
-        u64 to = c.gradient.address + bytes_to(c.gradient, outer, within);
+        u64 to = c.gradient.address + bytes_to(c.gradient, row);
         u32 step = (u32)(c.gradient.class_step * (i64)sizeof(Raw));
         words.sweep(0, words.classes, [&](int first) {
 #pragma unroll
@@ -270,7 +268,7 @@ struct Pixels {
                     g[r] = slope_near(widened<STORED>(Words::raw(v, r)), whole[r]);
                     g[r] = choose(first + j == label[r], whole[r].at_label, g[r]);
                 }
-                u64 there = to + (u64)step * (u32)(first + j);
+                u64 there = multiplied_and_added(step, (u32)(first + j), to);
                 if constexpr (sizeof(Raw) == 4) store_4((u32*)there, __float_as_uint(g[0]) & kept);
                 else if constexpr (PIXELS == 2) store_4((u32*)there, rounded_pair<STORED>(g[0], g[1]) & kept);
                 else *(u16*)there = (u16)rounded<STORED>(g[0]) & (u16)kept;
@@ -286,12 +284,9 @@ struct AddedPixels {
 };
 
 // Add up a block's losses and weights in one order, and count the block.
-__device__ inline void add_pixels(const Sums& s, const Pixels& pixels, bool inside) {
+__device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
     AddedPixels& room = shared_memory<AddedPixels>();
-    Pair p{0.0, 0.0};
-#pragma unroll
-    for (int r = 0; r < PIXELS; ++r)
-        if (inside) p.loss += (double)pixels.loss[r], p.weight += pixels.weight[r];
+    Pair p{pixels.loss, pixels.weight};
 #pragma unroll
     for (int o = 16; o; o >>= 1) {
         p.loss += __shfl_xor_sync(0xffffffffu, p.loss, o, 32);
@@ -310,13 +305,18 @@ __device__ inline void add_pixels(const Sums& s, const Pixels& pixels, bool insi
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS) rows(const __grid_constant__ Call c ADDED) {
+// Blocks whose registers must fit a multiprocessor together: what some load covers the time that others
+// compute. A thread that holds its words needs about so many registers, without spilling any.
+const int REGISTERS = HELD + (GRAD && PIXELS == 2 ? 75 : GRAD ? 50 : 43) + (STORED == F16 ? 16 : 0);
+const int BLOCKS = HELD ? 65536 / (REGISTERS * THREADS) : 8;
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
-    const int EACH = THREADS * PIXELS;
-    for (i64 begin = (i64)blockIdx.x * EACH; begin < c.rows; begin += (i64)gridDim.x * EACH) {
-        i64 row = begin + threadIdx.x * PIXELS;
-        bool inside = row < c.rows;
+    const u32 EACH = THREADS * PIXELS;
+    for (u32 begin = blockIdx.x * EACH; begin < (u32)c.rows; begin += gridDim.x * EACH) {
+        u32 row = begin + threadIdx.x * PIXELS;
+        bool inside = row < (u32)c.rows;
         Pixels pixels(c, inside ? row : 0);
         if (inside) pixels.settle();
         bool alone = inside && pixels.alone;
@@ -325,21 +325,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) rows(const __grid_constant
 #if ADDS
         // There are as many blocks as partial sums. While the counter's answer is under way, the
         // gradient is written.
-        if (added_up.partial && !some_alone) add_pixels(added_up, pixels, inside);
+        if (added_up.partial && !some_alone) add_pixels(added_up, pixels);
 #endif
         if (GRAD && inside && !alone) pixels.write();
         if (some_alone) {
             if constexpr (HELD == 0 && GRAD) __syncthreads();
             if (alone) {
+                pixels.loss = pixels.weight = 0;
 #pragma unroll 1
-                for (int r = 0; r < PIXELS; ++r) {
-                    float loss = pixels.settle_alone(r, shared_memory<Shared>());
-#pragma unroll
-                    for (int n = 0; n < PIXELS; ++n) pixels.loss[n] = choose(n == r, loss, pixels.loss[n]);
-                }
+                for (int r = 0; r < PIXELS; ++r) pixels.settle_alone(row + r, shared_memory<Shared>());
             }
 #if ADDS
-            if (added_up.partial) add_pixels(added_up, pixels, inside);
+            if (added_up.partial) add_pixels(added_up, pixels);
 #endif
         }
         if constexpr (HELD == 0) __syncthreads();
