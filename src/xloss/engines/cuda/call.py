@@ -21,12 +21,13 @@ from .kernel_variants import (
     shared_room,
     sums_of,
 )
-from .launch_plan import KINDS, Asked
+from .launch_plan import KINDS, VECTOR, Asked
 from .pixel_plan import rows_of_thread
 
 _LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
 _SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
+_LOADS = 8  # vectors of labels that each thread reads where a block counts them
 # Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
 _SELDOM = 4096
 _NO_ROWS = bytes(CALL.size)
@@ -38,6 +39,12 @@ class Launcher(CallArrays):
 
     last: Any = None  # the launch of rows, if it also adds them up
 
+    @property
+    def weighed(self) -> bool:
+        """Tell whether there are weights of rows or classes, or `where`."""
+        o = self.o
+        return any(a is not None for a in (o.where, o.sample_weight, o.class_weight))
+
     def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
         """Return the kernels for the rows.
 
@@ -48,12 +55,12 @@ class Launcher(CallArrays):
         adds
             The launch of the rows may add them up too.
         """
-        options, o = self.options, self.o
+        options = self.options
         asked = Asked(
-            stored=dtype_name(o.x.dtype),
+            stored=dtype_name(self.o.x.dtype),
             soft=self.soft,
             labels=self.targets.labels.type if options.indexed else 0,
-            weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
+            weighed=self.weighed,
             flat=self.x.inner >= self.count,
             smooth=options.label_smoothing > 0,
             cap=options.softcap is not None,
@@ -172,11 +179,14 @@ class Launcher(CallArrays):
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
         """Add up row losses and, if `weighs`, row weights: as written, or found from the labels."""
-        rows = _NO_ROWS
+        rows, span, labels = _NO_ROWS, _SPAN, None
         if weighs and not sums.weights:  # the kernel finds them from labels and class weights
             rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
+            if not (sums.losses or self.weighed):  # it counts those that are not ignored
+                labels = self.targets.labels.type
+                span = _WORKERS * _LOADS * (VECTOR >> labels % 4)
         count = self.count if sums.losses or weighs else 0
-        kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
+        kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index, labels)
 
         def launch(count: int, blocks: int, partial: int = 0, counter: int = 0) -> None:
             packed = sums._replace(
@@ -189,10 +199,10 @@ class Launcher(CallArrays):
             stream = self.stream
             driver.launch(kernel, self.index, blocks, _WORKERS, stream, packed + rows, SUMS.size)
 
-        if count <= _SPAN:
+        if count <= span:
             launch(count, 1)
             return
-        blocks = -(-count // _SPAN)
+        blocks = -(-count // span)
         partial = self.room(self.cx.sum_dtype, 2 * blocks)
         # Where blocks can be counted, the last one to end adds up their sums; else one more launch.
         counter = shared_room(self.arrays, self.index, self.stream, self.cx)

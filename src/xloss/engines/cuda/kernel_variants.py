@@ -93,7 +93,7 @@ def pixels_of(
 
 
 @cache
-def sums_of(acc: Any, arrays: Any, index: int) -> Any:
-    """Return the kernel that adds up row losses of this dtype."""
+def sums_of(acc: Any, arrays: Any, index: int, labels: int | None = None) -> Any:
+    """Return the kernel that adds up row losses of this dtype, or counts labels of this type."""
     capability = arrays.capability(index)
-    return driver.load(sums(dtype_name(acc)), capability, index)
+    return driver.load(sums(dtype_name(acc), labels), capability, index)

@@ -104,6 +104,7 @@ def stages(p: Plan, capability: int) -> tuple[int, ...]:
     return (0,) if p.parts == 1 or capability >= 90 else (1, 2, 3)
 
 
-def sums(acc: str) -> Constants:
-    """Name the constants of sums.cuh."""
-    return (("SUMS", 1), ("STORED", KINDS[acc]))
+def sums(acc: str, labels: int | None = None) -> Constants:
+    """Name the constants of sums.cuh; labels: the type of labels, by which rows are counted."""
+    given = ("SUMS", 1), ("STORED", KINDS[acc])
+    return given if labels is None else (*given, ("LABELS", labels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..row_layout import RowLayout
 from .launch_plan import ITEMSIZES, VECTOR, Asked, Plan, plan
 
-_HELD = 32  # classes, at most, that a thread holds in registers
+_HELD = 24  # classes, at most, that a thread holds in registers
 _HOLDING, _STAGING = 128, 64  # threads of a block that holds them, and of one that stages them
 _WORD = 4  # bytes that a thread reads of each class
 _MOST_STAGED = 96 * 1024  # bytes of shared memory, at most, that a block may have on every GPU

@@ -1,4 +1,5 @@
-// Adds up the losses and weights of many rows, in a launch after theirs.
+// Adds up the losses and weights of many rows, in a launch after theirs. With LABELS, the type of labels,
+// it counts rows by their labels, before their launch.
 #pragma once
 #include "totals.cuh"
 
@@ -8,6 +9,11 @@ struct Adding {
     Pair warps[WORKERS / 32];
     bool last;
 };
+
+#ifdef LABELS
+#include "counts.cuh"  // has these two in its own way
+#else
+const int ROWS_OF_BLOCK = SPAN;
 
 // The sums over rows `first` to `end` - 1. c: where weights of labels are read, if they are not in memory.
 __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 first, i64 end) {
@@ -22,6 +28,7 @@ __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 
         return p;
     });
 }
+#endif
 
 __device__ inline void add_up(const Sums& s, const Call& c) {
     Adding& room = shared_memory<Adding>();
@@ -30,7 +37,7 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
         if (threadIdx.x == 0) finish<Acc>(s, p);
         return;
     }
-    i64 first = (i64)blockIdx.x * SPAN, end = first + SPAN < s.rows ? first + SPAN : s.rows;
+    i64 first = (i64)blockIdx.x * ROWS_OF_BLOCK, end = first + ROWS_OF_BLOCK < s.rows ? first + ROWS_OF_BLOCK : s.rows;
     Pair p = add_rows(s, c, room, first, end);
     if (threadIdx.x == 0) {
         if (s.finishes) finish<Acc>(s, p);
