@@ -38,6 +38,8 @@ class Launcher(CallArrays):
     """The launches of one call."""
 
     last: Any = None  # the launch of rows, if it also adds them up
+    counted: Any = None  # the launch before it that counts labels
+    pixels_each = 0  # rows of a thread of pixels.cuh, if that kernel was launched
 
     @property
     def weighed(self) -> bool:
@@ -127,7 +129,7 @@ class Launcher(CallArrays):
         grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:
             packed += added
-            self.last = kernels[0], grid, threads, packed
+            self.last, self.pixels_each = (kernels[0], grid, threads, packed), of.pixels
         for kernel in kernels:
             driver.launch(kernel, self.index, grid, threads, self.stream, packed, CALL.size)
 
@@ -196,8 +198,10 @@ class Launcher(CallArrays):
                 finishes=int(blocks == 1),
                 counter=counter,
             ).packed()
-            stream = self.stream
-            driver.launch(kernel, self.index, blocks, _WORKERS, stream, packed + rows, SUMS.size)
+            packed += rows
+            driver.launch(kernel, self.index, blocks, _WORKERS, self.stream, packed, SUMS.size)
+            if labels is not None:
+                self.counted = kernel, blocks, _WORKERS, packed
 
         if count <= span:
             launch(count, 1)
@@ -328,6 +332,7 @@ class Launcher(CallArrays):
             added=sums.packed(),
         )
         if not counter:
+            self.last = None  # it did not add up its blocks' sums
             kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
             packed = sums.packed() + _NO_ROWS
             driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, SUMS.size)

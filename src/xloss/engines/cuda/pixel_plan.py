@@ -7,7 +7,7 @@ from .launch_plan import ITEMSIZES, VECTOR, Asked, Plan, plan
 
 _HELD = 24  # classes, at most, that a thread holds in registers
 _HOLDING, _STAGING = 128, 64  # threads of a block that holds them, and of one that stages them
-_WORD = 4  # bytes that a thread reads of each class
+WORD = 4  # bytes that a thread reads of each class
 _MOST_STAGED = 96 * 1024  # bytes of shared memory, at most, that a block may have on every GPU
 
 
@@ -33,7 +33,7 @@ def rows_of_thread(
 def _in_pairs(p: RowLayout) -> bool:
     """Tell whether every second row of 16-bit numbers begins a word that its neighbour ends."""
     return p.inner_step == 1 and not (
-        p.address % _WORD or p.inner % 2 or p.outer_step % 2 or p.class_step % 2
+        p.address % WORD or p.inner % 2 or p.outer_step % 2 or p.class_step % 2
     )
 
 
@@ -55,4 +55,4 @@ def pixel_memory(p: Plan, classes: int, itemsize: int) -> int:
     if held(classes):
         return p.shared
     vector = VECTOR // itemsize
-    return max(p.shared, -(-classes // vector) * vector * _WORD * p.threads)
+    return max(p.shared, -(-classes // vector) * vector * WORD * p.threads)
