@@ -135,6 +135,10 @@ int largest_of_warp(int v) {
     }
     return v;
 }
+int sum_of_warp(int v) {
+    for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o, 32);
+    return v;
+}
 
 static uintptr_t aligned(Bytes& bytes) { return ((uintptr_t)bytes.data() + 15) / 16 * 16; }
 void* shared_bytes(size_t size) {

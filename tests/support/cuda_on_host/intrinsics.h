@@ -47,6 +47,7 @@ void cluster_sync();
 u64 shuffled_bits(u32 mask, u64 bits, int from);
 u32 __ballot_sync(u32 mask, bool b);
 int largest_of_warp(int v);
+int sum_of_warp(int v);
 void* shared_bytes(size_t size);
 void* staging_memory();
 void* peer_bytes(void* mine, int block);
@@ -158,6 +159,8 @@ inline u32 fma_bfloats(u32 a, u32 b, u32 c) { return of_bfloats(a, b, c, fused);
 inline u32 equal_halves(u32 a, u32 b) { return of_halves(a, b, 0, one_where_equal); }
 inline u32 equal_bfloats(u32 a, u32 b) { return of_bfloats(a, b, 0, one_where_equal); }
 #define COMPARES_PAIRS(KIND) true
+#define MORE_REGISTERS 0
+inline u32 forgotten(u32 v) { return v; }
 template <class V> V load_16(const V* from) {
     if ((uintptr_t)from % 16) abort();
     return *from;
@@ -166,7 +169,6 @@ template <class T> T load(const T* from) {
     if ((uintptr_t)from % sizeof(T)) abort();
     return *from;
 }
-inline u64 multiplied_and_added(u32 a, u32 b, u64 c) { return (u64)a * b + c; }
 template <class T> u32 load_now(const T* from) { return load(from); }
 inline void store_4(u32* to, u32 v) {
     if ((uintptr_t)to % 4) abort();

@@ -22,7 +22,7 @@ from .kernel_variants import (
     sums_of,
 )
 from .launch_plan import KINDS, VECTOR, Asked
-from .pixel_plan import rows_of_thread
+from .pixel_plan import inner_inverse, rows_of_thread
 
 _LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
@@ -125,6 +125,7 @@ class Launcher(CallArrays):
             *stats,
             given_statistics,
             work,
+            inner_inverse(self.x.inner) if of.pixels else 0,
         ).packed()
         grid = min(-(-count // together), (_SELDOM if seldom else _GRID) // parts) * parts
         if added is not None:

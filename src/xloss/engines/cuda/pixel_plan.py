@@ -37,6 +37,12 @@ def _in_pairs(p: RowLayout) -> bool:
     )
 
 
+def inner_inverse(inner: int) -> int:
+    """Return, as a signed word, what the kernel multiplies by instead of dividing by `inner`."""
+    found: int = 2**64 // inner + 1
+    return (found + 2**63) % 2**64 - 2**63
+
+
 def held(classes: int) -> int:
     """Return how many classes a thread holds in registers: all, or 0 where they are too many."""
     return classes if classes <= _HELD else 0

@@ -75,6 +75,7 @@ __device__ inline u32 equal_halves(u32 a, u32 b) {
     return d;
 }
 
+#define MORE_REGISTERS (__CUDA_ARCH__ == 900 ? 0 : 24)  // that other GPUs need in pixels.cuh
 #if __CUDA_ARCH__ >= 900
 #define COMPARES_PAIRS(KIND) true
 __device__ inline u32 equal_bfloats(u32 a, u32 b) {
@@ -86,13 +87,6 @@ __device__ inline u32 equal_bfloats(u32 a, u32 b) {
 #define COMPARES_PAIRS(KIND) ((KIND) == 0)  // float16; there is no such instruction for bfloat16
 __device__ inline u32 equal_bfloats(u32, u32) { return 0; }
 #endif
-
-// a*b + c in one instruction. Of products by 1, 2, 3... the compiler would make chains of sums, in two each.
-__device__ inline u64 multiplied_and_added(u32 a, u32 b, u64 c) {
-    u64 d;
-    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(d) : "r"(a), "r"(b), "l"(c));
-    return d;
-}
 
 // The larger of two numbers. A NaN survives, which fmaxf would drop.
 __device__ inline float larger(float a, float b) {
@@ -161,6 +155,16 @@ __device__ inline float reciprocal_fast(float x) {
 
 // The largest of a warp's integers.
 __device__ inline int largest_of_warp(int v) { return __reduce_max_sync(0xffffffffu, v); }
+
+// The same number, of which the compiler forgets how it was computed: what follows from it is computed
+// anew rather than kept in registers.
+__device__ inline u32 forgotten(u32 v) {
+    asm volatile("" : "+r"(v));
+    return v;
+}
+
+// The sum of a warp's integers.
+__device__ inline int sum_of_warp(int v) { return __reduce_add_sync(0xffffffffu, v); }
 
 // Start to copy 16 bytes from global to shared memory, while the thread continues. After
 // `copies_arrived` this thread, and no other, may read them.

@@ -19,7 +19,7 @@ struct Words {
     u32 held[HELD ? HELD : 1];
     u32* room;  // where words are not held, class j is room[j * THREADS]
 
-    __device__ inline u64 address(int j) const { return multiplied_and_added(step, (u32)j, from); }
+    __device__ inline u64 address(int j) const { return from + (u64)step * (u32)j; }
 
     __device__ inline void read() {
         if constexpr (HELD > 0) {
@@ -145,17 +145,23 @@ __device__ inline i64 label_of(const Call& c, i64 row) {
 }
 
 // The bytes from an array's first row to this one.
-__device__ inline i64 bytes_to(const Place& p, u32 row) {
-    u32 outer = FLAT ? 0 : row / (u32)p.inner;
+__device__ inline i64 bytes_to(const Call& c, const Place& p, u32 row) {
+    // The product's high half, 32 bits at a time: a division takes as many instructions as two classes.
+    u64 low = (u64)row * (u32)c.inner_inverse, high = (u64)row * (u32)(c.inner_inverse >> 32);
+    u32 outer = FLAT ? 0 : (u32)((high + (low >> 32)) >> 32);
     return (outer * p.outer_step + (row - outer * (u32)p.inner) * p.inner_step) * (i64)sizeof(Raw);
 }
+
+// Without weights it is a number of rows.
+typedef Either<WEIGHED, double, int>::Type Weight;
 
 // A thread's rows: `row` and, where it has two, the next.
 struct Pixels {
     const Call& call;
     u32 row;
     Words words;
-    double loss, weight;  // their sums
+    double loss;    // their sum
+    Weight weight;  // the same
     // What their gradients are computed from; all stay in registers.
     Whole whole[PIXELS];
     int label[PIXELS];
@@ -163,7 +169,7 @@ struct Pixels {
     bool alone;  // some row is not near 0 (see near_of): each is computed by itself
 
     __device__ Pixels(const Call& c, u32 row) : call(c), row(row), loss(0), weight(0) {
-        words.from = c.x.address + bytes_to(c.x, row);
+        words.from = c.x.address + bytes_to(c, c.x, row);
         words.step = (u32)(c.x.class_step * (i64)sizeof(Raw));
         words.classes = (int)c.classes;
     }
@@ -216,11 +222,18 @@ struct Pixels {
         kept = 0;
 #pragma unroll
         for (int r = 0; r < PIXELS; ++r) {
-            bool writes = !f[r].absent && !alone;
-            whole[r] = settle_light(c, at[r], row + r, f[r], p[r].m, rest[r], writes);
-            if (f[r].absent) row_of_nothing(c, row + r);
-            loss += f[r].absent ? 0.0 : (double)loss_light(c, at[r], f[r], p[r].m, rest[r]);
-            weight += f[r].absent ? 0.0 : weight_light(f[r]);
+            bool absent = f[r].absent;
+#if ADDS
+            // Losses and weights are added up and not written.
+            whole[r] = settle_light(c, at[r], row + r, f[r], p[r].m, rest[r], false);
+            if (c.maxima) write_stats(c, row + r, absent ? 0 : p[r].m, absent ? 0.0 : (double)rest[r]);
+            float own = loss_light(c, at[r], f[r], p[r].m, rest[r]);
+            loss += (double)choose(absent, 0.0f, own);
+            weight += WEIGHED ? absent ? (Weight)0 : (Weight)weight_light(f[r]) : (Weight)!absent;
+#else
+            whole[r] = settle_light(c, at[r], row + r, f[r], p[r].m, rest[r], !absent && !alone);
+            if (absent) row_of_nothing(c, row + r);
+#endif
             if constexpr (GRAD) {
                 bool dead = f[r].absent || whole[r].dead;
                 alone |= !dead && !whole[r].is_near;
@@ -248,14 +261,14 @@ struct Pixels {
             find_row(mine, row, 0, turn, s, top, rest, values);
             w = settle_light(c, at_label, row, f, top, rest, true);
             loss += (double)loss_light(c, at_label, f, top, rest);
-            weight += weight_light(f);
+            weight += (Weight)weight_light(f);
         }
         if constexpr (GRAD) write_gradient(mine, w, row);
     }
 
     __device__ inline void write() const {
         const Call& c = call;
-        u64 to = c.gradient.address + bytes_to(c.gradient, row);
+        u64 to = c.gradient.address + bytes_to(c, c.gradient, forgotten(row));
         u32 step = (u32)(c.gradient.class_step * (i64)sizeof(Raw));
         words.sweep(0, words.classes, [&](int first) {
 #pragma unroll
@@ -268,7 +281,7 @@ struct Pixels {
                     g[r] = slope_near(widened<STORED>(Words::raw(v, r)), whole[r]);
                     g[r] = choose(first + j == label[r], whole[r].at_label, g[r]);
                 }
-                u64 there = multiplied_and_added(step, (u32)(first + j), to);
+                u64 there = to + (u64)step * (u32)(first + j);
                 if constexpr (sizeof(Raw) == 4) store_4((u32*)there, __float_as_uint(g[0]) & kept);
                 else if constexpr (PIXELS == 2) store_4((u32*)there, rounded_pair<STORED>(g[0], g[1]) & kept);
                 else *(u16*)there = (u16)rounded<STORED>(g[0]) & (u16)kept;
@@ -286,12 +299,9 @@ struct AddedPixels {
 // Add up a block's losses and weights in one order, and count the block.
 __device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
     AddedPixels& room = shared_memory<AddedPixels>();
-    Pair p{pixels.loss, pixels.weight};
-#pragma unroll
-    for (int o = 16; o; o >>= 1) {
-        p.loss += __shfl_xor_sync(0xffffffffu, p.loss, o, 32);
-        p.weight += __shfl_xor_sync(0xffffffffu, p.weight, o, 32);
-    }
+    Pair p{sum_of_lanes<32>(pixels.loss), 0.0};
+    if constexpr (WEIGHED) p.weight = sum_of_lanes<32>((double)pixels.weight);
+    else p.weight = (double)sum_of_warp((int)pixels.weight);
     if (threadIdx.x % 32 == 0) room.warps[threadIdx.x / 32] = p;
     __syncthreads();
     if (threadIdx.x > 0) return;
@@ -307,8 +317,8 @@ __device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
 
 // Blocks whose registers must fit a multiprocessor together: what some load covers the time that others
 // compute. A thread that holds its words needs about so many registers, without spilling any.
-const int REGISTERS = HELD + (GRAD && PIXELS == 2 ? 75 : GRAD ? 50 : 43) + (STORED == F16 ? 24 : 0);
-const int BLOCKS = HELD ? 65536 / (REGISTERS * THREADS) : 8;
+const int REGISTERS = HELD + (GRAD && PIXELS == 2 ? 75 : GRAD ? 50 : 43) + (STORED == F16 ? 24 : 0) + MORE_REGISTERS;
+const int BLOCKS = HELD ? 65536 / (REGISTERS * THREADS) : 4;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
