@@ -82,7 +82,7 @@ def pixels_of(
     itemsize = ITEMSIZES[asked.stored]
     p = pixel_plan(classes, itemsize)
     assert p is not None
-    own = ("PIXELS", pixels), ("HELD", held(classes))
+    own = ("PIXELS", pixels), ("IN_REGISTERS", held(classes))
     kernel = driver.load(
         (*constants(p, asked, 0, adds), *own),
         arrays.capability(index),

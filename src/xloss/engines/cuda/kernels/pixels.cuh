@@ -4,7 +4,7 @@
 // order of arithmetic, and leaves rows that are far from 0 to that one's functions. Only for labels
 // without smoothing, z-loss or softcap, and not for float64. Its constants, beside those of passes.cuh:
 //   PIXELS  rows of a thread: two 16-bit numbers of one class fill a word
-//   HELD    the number of classes, if a thread's words stay in registers; 0: they stay in shared memory
+//   IN_REGISTERS    the number of classes, if a thread's words stay in registers; 0: they stay in shared memory
 #pragma once
 #include "rows.cuh"
 
@@ -16,15 +16,15 @@ struct Words {
     u64 from;  // the address of class 0's word
     u32 step;  // bytes between classes
     int classes;
-    u32 held[HELD ? HELD : 1];
+    u32 held[IN_REGISTERS ? IN_REGISTERS : 1];
     u32* room;  // where words are not held, class j is room[j * THREADS]
 
     __device__ inline u64 address(int j) const { return from + (u64)step * (u32)j; }
 
     __device__ inline void read() {
-        if constexpr (HELD > 0) {
+        if constexpr (IN_REGISTERS > 0) {
 #pragma unroll
-            for (int j = 0; j < HELD; ++j) held[j] = word_at(address(j));
+            for (int j = 0; j < IN_REGISTERS; ++j) held[j] = word_at(address(j));
         } else {
             room = (u32*)staging_memory() + threadIdx.x;
 #pragma unroll 8
@@ -41,10 +41,10 @@ struct Words {
         else return load_now((const u16*)at);
     }
 
-    __device__ inline u32 operator[](int j) const { return HELD ? held[j] : room[j * THREADS]; }
+    __device__ inline u32 operator[](int j) const { return IN_REGISTERS ? held[j] : room[j * THREADS]; }
 
     __device__ inline Raw element(int r, int j) const {
-        if constexpr (HELD > 0) return load((const Raw*)address(j) + r);
+        if constexpr (IN_REGISTERS > 0) return load((const Raw*)address(j) + r);
         else return raw(room[j * THREADS], r);
     }
 
@@ -54,13 +54,13 @@ struct Words {
     }
 
     // Whether class j may be one of the row, known at compile time where words are held.
-    __device__ static inline bool exists(int j) { return !HELD || j < HELD; }
+    __device__ static inline bool exists(int j) { return !IN_REGISTERS || j < IN_REGISTERS; }
 
     // Call each(j) for the first class of every vector from class `begin` to `end` - 1.
     template <class F> __device__ inline void sweep(int begin, int end, F each) const {
-        if constexpr (HELD > 0) {
+        if constexpr (IN_REGISTERS > 0) {
 #pragma unroll
-            for (int j = 0; j < HELD; j += N) each(j);
+            for (int j = 0; j < IN_REGISTERS; j += N) each(j);
         } else {
             for (int j = begin; j < end; j += N) each(j);
         }
@@ -187,10 +187,10 @@ struct Pixels {
 #pragma unroll
         for (int r = 0; r < PIXELS; ++r) {
             f[r] = facts_of<float, true, WEIGHED>(c, row + r, y[r]);
-            if constexpr (HELD > 0) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
+            if constexpr (IN_REGISTERS > 0) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
         }
         copies_arrived();
-        if constexpr (HELD == 0) {
+        if constexpr (IN_REGISTERS == 0) {
 #pragma unroll
             for (int r = 0; r < PIXELS; ++r) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
         }
@@ -273,7 +273,7 @@ struct Pixels {
         words.sweep(0, words.classes, [&](int first) {
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-                if (HELD ? !Words::exists(first + j) : first + j >= words.classes) continue;
+                if (IN_REGISTERS ? !Words::exists(first + j) : first + j >= words.classes) continue;
                 u32 v = words[first + j];
                 float g[PIXELS];
 #pragma unroll
@@ -317,8 +317,8 @@ __device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
 
 // Blocks whose registers must fit a multiprocessor together: what some load covers the time that others
 // compute. A thread that holds its words needs about so many registers, without spilling any.
-const int REGISTERS = HELD + (GRAD && PIXELS == 2 ? 84 : GRAD ? 50 : 43) + (STORED == F16 ? 24 : 0) + MORE_REGISTERS;
-const int BLOCKS = HELD ? 65536 / (REGISTERS * THREADS) : 4;
+const int REGISTERS = IN_REGISTERS + (GRAD && PIXELS == 2 ? 84 : GRAD ? 50 : 43) + (STORED == F16 ? 24 : 0) + MORE_REGISTERS;
+const int BLOCKS = IN_REGISTERS ? 65536 / (REGISTERS * THREADS) : 4;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
@@ -339,7 +339,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_
 #endif
         if (GRAD && inside && !alone) pixels.write();
         if (some_alone) {
-            if constexpr (HELD == 0 && GRAD) __syncthreads();
+            if constexpr (IN_REGISTERS == 0 && GRAD) __syncthreads();
             if (alone) {
                 pixels.loss = pixels.weight = 0;
 #pragma unroll 1
@@ -349,7 +349,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_
             if (added_up.partial) add_pixels(added_up, pixels);
 #endif
         }
-        if constexpr (HELD == 0) __syncthreads();
+        if constexpr (IN_REGISTERS == 0) __syncthreads();
     }
 #if ADDS
     if (!added_up.counter) return;
