@@ -100,7 +100,9 @@ def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
     )
     if call.last is not None and plain and call.options.indexed:
         if call.pixels_each:
-            memory[key] = QuickPixels(call)
+            # Logits at an odd address do not displace the launch for those at an even one.
+            if key not in memory or call.pixels_each > 1:
+                memory[key] = QuickPixels(call)
         elif call.x.class_step == 1:
             memory[key] = Quick(call, _AGAIN if others else _REDUCED)
 

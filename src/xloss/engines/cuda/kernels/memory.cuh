@@ -208,8 +208,14 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
         Vec v;
         if constexpr (STRIDED) {
             Raw r[N];
+            const Raw* from = &element(i * N);
+            if (left >= N) {
 #pragma unroll
-            for (int j = 0; j < N; ++j) r[j] = j < left ? element(i * N + j) : rounded<KIND>(-INF);
+                for (int j = 0; j < N; ++j, from += step) r[j] = ::load(from);
+            } else {
+#pragma unroll
+                for (int j = 0; j < N; ++j, from += step) r[j] = j < (int)left ? ::load(from) : rounded<KIND>(-INF);
+            }
 #pragma unroll
             for (int j = 0; j < N; ++j) E::put(v, j, r[j]);
             return v;
@@ -234,9 +240,11 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     }
 
     __device__ inline void store_some(i64 i, const Vec& v, int from, i64 to) const {
+        const int end = to < N ? (int)to : N;
+        Raw* there = &element(i * N);
 #pragma unroll
-        for (int j = 0; j < N; ++j)
-            if (j >= from && j < to) element(i * N + j) = E::element(v, j);
+        for (int j = 0; j < N; ++j, there += STRIDED ? step : 1)
+            if (j >= from && j < end) *there = E::element(v, j);
     }
 
     // Write vector i, if it is before `end`. Lane l of WIDTH lanes holds vector i, and lane l + 1
