@@ -101,7 +101,7 @@ def test_rows_have_the_bits_of_the_kernel_of_rows(
     for a, b in zip(*made, strict=True):
         equal(a, b)
     assert made[0][1].stride() == z.stride()
-    assert torch.isnan(made[0][0][0, 0, 6])
+    assert torch.isnan(made[0][0]).any()
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float32"])

@@ -21,16 +21,15 @@ from .kernel_variants import (
     shared_room,
     sums_of,
 )
-from .launch_plan import KINDS, VECTOR, Asked
+from .launch_plan import KINDS, Asked
+from .pixel_launches import NO_ROWS, WORKERS, labels_of_block, reduce_pixels
 from .pixel_plan import inner_inverse, rows_of_thread
 
 _LEFT = 320  # bytes, at most, that a block leaves between launches for the others of its row
 _GRID = 2**31 - 1
-_SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
-_LOADS = 8  # vectors of labels that each thread reads where a block counts them
+_SPAN = 1024  # rows that one block adds up
 # Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
 _SELDOM = 4096
-_NO_ROWS = bytes(CALL.size)
 _NO_SUMS = bytes(SUMS.size)
 
 
@@ -48,15 +47,7 @@ class Launcher(CallArrays):
         return any(a is not None for a in (o.where, o.sample_weight, o.class_weight))
 
     def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
-        """Return the kernels for the rows.
-
-        Parameters
-        ----------
-        to
-            Where the gradient's rows lie, if it is wanted.
-        adds
-            The launch of the rows may add them up too.
-        """
+        """Return the kernels; to: where the gradient's rows lie; adds: rows may be added up."""
         options = self.options
         asked = Asked(
             stored=dtype_name(self.o.x.dtype),
@@ -182,12 +173,12 @@ class Launcher(CallArrays):
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
         """Add up row losses and, if `weighs`, row weights: as written, or found from the labels."""
-        rows, span, labels = _NO_ROWS, _SPAN, None
+        rows, span, labels = NO_ROWS, _SPAN, None
         if weighs and not sums.weights:  # the kernel finds them from labels and class weights
             rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
             if not (sums.losses or self.weighed):  # it counts those that are not ignored
                 labels = self.targets.labels.type
-                span = _WORKERS * _LOADS * (VECTOR >> labels % 4)
+                span = labels_of_block(labels)
         count = self.count if sums.losses or weighs else 0
         kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index, labels)
 
@@ -200,9 +191,9 @@ class Launcher(CallArrays):
                 counter=counter,
             ).packed()
             packed += rows
-            driver.launch(kernel, self.index, blocks, _WORKERS, self.stream, packed, SUMS.size)
+            driver.launch(kernel, self.index, blocks, WORKERS, self.stream, packed, SUMS.size)
             if labels is not None:
-                self.counted = kernel, blocks, _WORKERS, packed
+                self.counted = kernel, blocks, WORKERS, packed
 
         if count <= span:
             launch(count, 1)
@@ -260,7 +251,7 @@ class Launcher(CallArrays):
         first = averages and grad  # the gradient of every row needs the sum of the weights
         kernels = self.kernels(to)
         if kernels.pixels:
-            self.pixels(kernels, sums, loss, to, at, stats, cotangent)
+            reduce_pixels(self, kernels, sums, loss, to, at, stats, cotangent)
             return loss, gradient, kept
         shared = shared_room(self.arrays, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
@@ -296,47 +287,6 @@ class Launcher(CallArrays):
             sums = sums._replace(losses=losses, weights=weights, loss=address(loss))
             self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
         return loss, gradient, kept
-
-    def pixels(
-        self,
-        kernels: Kernels,
-        sums: SumArguments,
-        loss: Array,
-        to: RowLayout | None,
-        kept: int,
-        stats: tuple[int, int],
-        cotangent: Array | float,
-    ) -> None:
-        """Compute rows that lie side by side, whose launch adds them up too, block by block."""
-        averages, first = bool(sums.is_mean), bool(sums.is_mean and to is not None)
-        row_factor = 0
-        if averages and (first or kept):
-            row_factor = kept or self.room(self.cx.sum_dtype, 2)
-        if first:
-            self.add(sums._replace(row_factor=row_factor), True)
-        blocks = -(-self.count // kernels.together)
-        counter = shared_room(self.arrays, self.index, self.stream, self.cx)
-        sums = sums._replace(
-            rows=blocks,
-            partial=self.room(self.cx.sum_dtype, 2 * blocks),
-            adds_partial_sums=1,
-            loss=self.arrays.address(loss),
-            row_factor=0 if first else row_factor,
-            counter=counter,
-        )
-        self.rows(
-            kernels,
-            stats=stats,
-            grad=to,
-            cotangent=cotangent,
-            row_factor=row_factor if first else 0,
-            added=sums.packed(),
-        )
-        if not counter:
-            self.last = None  # it did not add up its blocks' sums
-            kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
-            packed = sums.packed() + _NO_ROWS
-            driver.launch(kernel, self.index, 1, _WORKERS, self.stream, packed, SUMS.size)
 
     def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
         """Return the gradient of what `reduced` kept, times the cotangent.
