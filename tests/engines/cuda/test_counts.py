@@ -165,7 +165,7 @@ def test_pixels_need_no_stack(architecture, classes, stored, each, grad):
 
 @pytest.mark.parametrize(("stored", "each"), [("bfloat16", 18), ("float32", 28)])
 def test_a_logit_of_a_pixel_takes_few_instructions(stored, each, tmp_path):
-    """From the first load of a class to the block's barrier, branches that are seldom taken included.
+    """From the first load of a class to the block's barrier, seldom branches included.
 
     80% of copy speed leaves 20 for each bfloat16 logit, of which a row's beginning and its sum take
     two, and 40 for a float32 one.
