@@ -50,9 +50,7 @@ def held(classes: int) -> int:
 
 def pixel_plan(classes: int, itemsize: int) -> Plan | None:
     """Return the plan for rows of so many classes; None where they are too many to be staged."""
-    if held(classes):
-        return Plan(_HOLDING, 1, 1, -(-classes * itemsize // VECTOR), True, True)
-    found = plan(classes, itemsize, True)._replace(threads=_STAGING)
+    found = plan(classes, itemsize, True)._replace(threads=_HOLDING if held(classes) else _STAGING)
     return found if pixel_memory(found, classes, itemsize) <= _MOST_STAGED else None
 
 
