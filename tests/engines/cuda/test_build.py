@@ -150,6 +150,16 @@ def count(monkeypatch):
 SUMS = launch_plan.sums("float32")
 
 
+@pytest.mark.parametrize("capability", ARCHITECTURES)
+def test_counts_of_labels_compile(capability):
+    for kind in (0, INT64):
+        code, said = build.compile_kernel(
+            launch_plan.sums("float32", kind), f"sm_{capability}", ("-v",)
+        )
+        assert code[:4] == b"\x7fELF"
+        assert "0 bytes stack frame" in said
+
+
 def test_what_was_compiled_is_kept(folder, count):
     code = build.compiled(SUMS, "sm_90")
     assert build.compiled(SUMS, "sm_90") == code

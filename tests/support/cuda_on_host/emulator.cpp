@@ -35,6 +35,7 @@ typedef std::vector<unsigned char> Bytes;
 struct Copy {
     void* to;
     const void* from;
+    size_t size;
 };
 
 struct Machine {
@@ -76,6 +77,15 @@ static void arrive(Barrier& b, int need) {
 
 static void lanes(u32 mask) { arrive(machine.lanes[warp() + __builtin_ctz(mask)], __builtin_popcount(mask)); }
 void __syncthreads() { arrive(machine.blocks[fiber().rank], (int)machine.threads); }
+
+int __syncthreads_or(int v) {
+    machine.slots[self()] = (u64)(v != 0);
+    __syncthreads();
+    int any = 0;
+    for (u32 n = 0; n < machine.threads; ++n) any |= (int)machine.slots[fiber().rank * machine.threads + n];
+    __syncthreads();
+    return any;
+}
 
 // Reaching the cluster's barrier, and waiting there, are two steps; each thread takes them in turn.
 void cluster_arrive() {
@@ -125,6 +135,10 @@ int largest_of_warp(int v) {
     }
     return v;
 }
+int sum_of_warp(int v) {
+    for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o, 32);
+    return v;
+}
 
 static uintptr_t aligned(Bytes& bytes) { return ((uintptr_t)bytes.data() + 15) / 16 * 16; }
 void* shared_bytes(size_t size) {
@@ -136,12 +150,12 @@ void* staging_memory() { return (void*)aligned(machine.staged[fiber().rank]); }
 void* peer_bytes(void* mine, int block) {
     return (void*)((uintptr_t)mine - aligned(machine.shared[fiber().rank]) + aligned(machine.shared[block]));
 }
-void copy_16(void* to, const void* from) {
-    if ((uintptr_t)from % 16 || (uintptr_t)to % 16) abort();
-    machine.copies[self()].push_back({to, from});
+void copy_later(void* to, const void* from, size_t size) {
+    if ((uintptr_t)from % size || (uintptr_t)to % size) abort();
+    machine.copies[self()].push_back({to, from, size});
 }
 void copies_arrived() {
-    for (Copy c : machine.copies[self()]) memcpy(c.to, c.from, 16);
+    for (Copy c : machine.copies[self()]) memcpy(c.to, c.from, c.size);
     machine.copies[self()].clear();
 }
 

@@ -40,16 +40,18 @@ extern Index gridDim;
 int run_kernel(void (*kernel)(), u32 grid, u32 threads, u32 cluster, u32 shared, int backward);
 
 void __syncthreads();
+int __syncthreads_or(int v);
 void cluster_arrive();
 void cluster_wait();
 void cluster_sync();
 u64 shuffled_bits(u32 mask, u64 bits, int from);
 u32 __ballot_sync(u32 mask, bool b);
 int largest_of_warp(int v);
+int sum_of_warp(int v);
 void* shared_bytes(size_t size);
 void* staging_memory();
 void* peer_bytes(void* mine, int block);
-void copy_16(void* to, const void* from);
+void copy_later(void* to, const void* from, size_t size);
 void copies_arrived();
 
 #pragma GCC visibility pop
@@ -74,7 +76,8 @@ inline void await_launch_before() {}
 
 template <class T> T& shared_memory() { return *(T*)shared_bytes(sizeof(T)); }
 template <class T> T* peer(T* mine, int block) { return (T*)peer_bytes(mine, block); }
-template <class V> void copy_async(V* to, const V* from) { copy_16(to, from); }
+template <class V> void copy_async(V* to, const V* from) { copy_later(to, from, 16); }
+inline void copy_async_4(u32* to, const u32* from) { copy_later(to, from, 4); }
 
 template <class To, class From> To bits_of(From v) {
     To out;
@@ -134,9 +137,45 @@ inline u32 larger_bfloats(u32 a, u32 b) {
     }
     return both;
 }
+// What `each` makes of the numbers of two or three pairs.
+template <class F> u32 of_halves(u32 a, u32 b, u32 c, F each) {
+    u32 both = 0;
+    for (int s = 0; s < 32; s += 16)
+        both |= (u32)float_to_half(each(half_to_float((u16)(a >> s)), half_to_float((u16)(b >> s)),
+                                        half_to_float((u16)(c >> s))))
+                << s;
+    return both;
+}
+template <class F> u32 of_bfloats(u32 a, u32 b, u32 c, F each) {
+    u32 both = 0;
+    for (int s = 0; s < 32; s += 16)
+        both |= (u32)float_to_bfloat(each(__uint_as_float(a >> s << 16), __uint_as_float(b >> s << 16),
+                                          __uint_as_float(c >> s << 16)))
+                << s;
+    return both;
+}
+// The product is exact in float32, and so is the sum as far as the kernels' numbers go.
+inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
+inline float one_where_equal(float a, float b, float) { return a == b; }
+inline u32 fma_halves(u32 a, u32 b, u32 c) { return of_halves(a, b, c, fused); }
+inline u32 fma_bfloats(u32 a, u32 b, u32 c) { return of_bfloats(a, b, c, fused); }
+inline u32 equal_halves(u32 a, u32 b) { return of_halves(a, b, 0, one_where_equal); }
+inline u32 equal_bfloats(u32 a, u32 b) { return of_bfloats(a, b, 0, one_where_equal); }
+#define COMPARES_PAIRS(KIND) true
+#define MORE_REGISTERS 0
+inline u32 forgotten(u32 v) { return v; }
 template <class V> V load_16(const V* from) {
     if ((uintptr_t)from % 16) abort();
     return *from;
+}
+template <class T> T load(const T* from) {
+    if ((uintptr_t)from % sizeof(T)) abort();
+    return *from;
+}
+template <class T> u32 load_now(const T* from) { return load(from); }
+inline void store_4(u32* to, u32 v) {
+    if ((uintptr_t)to % 4) abort();
+    *to = v;
 }
 template <class V> void store_16(V* to, const V& v) {
     if ((uintptr_t)to % 16) abort();

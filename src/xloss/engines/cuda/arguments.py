@@ -72,6 +72,7 @@ class RowArguments(NamedTuple):
     tail_sums: int = 0
     given_statistics: int = 0
     work: int = 0
+    inner_inverse: int = 0
 
     def packed(self) -> bytes:
         """Return the bytes that the kernel reads."""

@@ -12,14 +12,23 @@ from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
 from .call_arrays import CallArrays
-from .kernel_variants import Kernels, is_few, kept_stats, kernels_of, shared_room, sums_of
+from .kernel_variants import (
+    Kernels,
+    is_few,
+    kept_stats,
+    kernels_of,
+    pixels_of,
+    shared_room,
+    sums_of,
+)
 from .launch_plan import KINDS, Asked
+from .pixel_launches import NO_ROWS, WORKERS, labels_of_block, reduce_pixels
+from .pixel_plan import inner_inverse, rows_of_thread
 
 _GRID = 2**31 - 1
-_SPAN, _WORKERS = 1024, 256  # rows that one block adds up, and its threads
+_SPAN = 1024  # rows that one block adds up
 # Blocks of a launch that usually has nothing to do: a block costs time even if it returns at once.
 _SELDOM = 4096
-_NO_ROWS = bytes(CALL.size)
 _NO_SUMS = bytes(SUMS.size)
 
 
@@ -28,22 +37,34 @@ class Launcher(CallArrays):
 
     last: Any = None  # the launch of rows, if it also adds them up
     begun = False  # whether this call has launched a kernel
+    counted: Any = None  # the launch before it that counts labels
+    pixels_each = 0  # rows of a thread of pixels.cuh, if that kernel was launched
 
-    def kernels(self, grad: bool, few: bool = True) -> Kernels:
-        """Return the kernels for the rows; few: one launch may add them up too, if they are few."""
-        options, o = self.options, self.o
+    @property
+    def weighed(self) -> bool:
+        """Tell whether there are weights of rows or classes, or `where`."""
+        o = self.o
+        return any(a is not None for a in (o.where, o.sample_weight, o.class_weight))
+
+    def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
+        """Return the kernels; to: where the gradient's rows lie; adds: rows may be added up."""
+        options = self.options
         asked = Asked(
-            stored=dtype_name(o.x.dtype),
+            stored=dtype_name(self.o.x.dtype),
             soft=self.soft,
             labels=self.targets.labels.type if options.indexed else 0,
-            weighed=any(a is not None for a in (o.where, o.sample_weight, o.class_weight)),
+            weighed=self.weighed,
             flat=self.x.inner >= self.count,
             smooth=options.label_smoothing > 0,
             cap=options.softcap is not None,
             z_loss=options.z_loss > 0,
-            grad=grad,
+            grad=to is not None,
         )
-        few = few and is_few(self.count, self.classes)
+        few = is_few(self.count, self.classes)
+        pixels = 0 if few else rows_of_thread(asked, self.count, self.classes, self.x, to)
+        if pixels:
+            return pixels_of(asked, self.classes, pixels, adds, self.arrays, self.index)
+        few = few and adds
         return kernels_of(asked, self.classes, self.x.class_step != 1, few, self.arrays, self.index)
 
     def rows(
@@ -92,6 +113,7 @@ class Launcher(CallArrays):
             *stats,
             given_statistics,
             work,
+            inner_inverse(self.x.inner) if of.pixels else 0,
         ).packed()
         if added is not None:
             packed += added
@@ -100,7 +122,7 @@ class Launcher(CallArrays):
             grid, threads = kernel.grid(count, most), kernel.threads
             self.launch(kernel.function, grid, threads, packed, CALL.size)
         if added is not None:
-            self.last = kernel.function, grid, threads, packed
+            self.last, self.pixels_each = (kernel.function, grid, threads, packed), of.pixels
 
     def launch(self, function: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
         """Launch a kernel; it may begin before this call's launch before it has ended."""
@@ -136,7 +158,7 @@ class Launcher(CallArrays):
             weights = self.room(cx.sum_dtype, self.count)
         if losses or weights or grad is not None or outputs.stats:
             self.rows(
-                self.kernels(outputs.grad, few=False),
+                self.kernels(to, adds=False),
                 losses=losses,
                 weights=weights,
                 stats=stats,
@@ -158,11 +180,14 @@ class Launcher(CallArrays):
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
         """Add up row losses and, if `weighs`, row weights: as written, or found from the labels."""
-        rows = _NO_ROWS
+        rows, span, labels = NO_ROWS, _SPAN, None
         if weighs and not sums.weights:  # the kernel finds them from labels and class weights
             rows = RowArguments(self.count, self.classes, NOWHERE, NOWHERE, self.targets).packed()
+            if not (sums.losses or self.weighed):  # it counts those that are not ignored
+                labels = self.targets.labels.type
+                span = labels_of_block(labels)
         count = self.count if sums.losses or weighs else 0
-        kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index)
+        kernel = sums_of(self.cx.compute_dtype, self.arrays, self.index, labels)
 
         def launch(count: int, blocks: int, partial: int = 0, counter: int = 0) -> None:
             packed = sums._replace(
@@ -172,12 +197,14 @@ class Launcher(CallArrays):
                 finishes=int(blocks == 1),
                 counter=counter,
             ).packed()
-            self.launch(kernel, blocks, _WORKERS, packed + rows, SUMS.size)
+            self.launch(kernel, blocks, WORKERS, packed + rows, SUMS.size)
+            if labels is not None:
+                self.counted = kernel, blocks, WORKERS, packed + rows
 
-        if count <= _SPAN:
+        if count <= span:
             launch(count, 1)
             return
-        blocks = -(-count // _SPAN)
+        blocks = -(-count // span)
         partial = self.room(self.cx.sum_dtype, 2 * blocks)
         # Where blocks can be counted, the last one to end adds up their sums; else one more launch.
         counter = shared_room(self.arrays, self.index, self.stream, self.cx)
@@ -228,7 +255,10 @@ class Launcher(CallArrays):
         )
         weighs = averages and weight is None
         first = averages and grad  # the gradient of every row needs the sum of the weights
-        kernels = self.kernels(grad)
+        kernels = self.kernels(to)
+        if kernels.pixels:
+            reduce_pixels(self, kernels, sums, loss, to, at, stats, cotangent)
+            return loss, gradient, kept
         shared = shared_room(self.arrays, self.index, self.stream, cx) if kernels.adds else 0
         if shared:
             row_factor = (at or shared + 8) if averages and (grad or keep) else 0
@@ -276,7 +306,7 @@ class Launcher(CallArrays):
         else:
             made = grad
             to = gpu_row_layout(self.arrays, grad) or NOWHERE
-        kernels = self.kernels(True)
+        kernels = self.kernels(to)
         self.rows(
             kernels,
             stats=kept_stats(at, self.count),

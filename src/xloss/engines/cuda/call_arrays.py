@@ -31,6 +31,7 @@ class CallArrays:
         # Arrays that must live until the last launch. They may be freed after it, because the
         # library reuses their memory on the same stream only.
         self.held: list[Any] = []
+        self.rooms: list[Any] = []  # made for the launches, while `held` are arguments
         self.x: Any = gpu_row_layout(arrays, x)
         if self.x is None:
             x = arrays.in_order(x)
@@ -94,5 +95,5 @@ class CallArrays:
     def room(self, dtype: Any, count: int) -> int:
         """Return the address of a new array that only this call's launches use."""
         made = self.arrays.empty((count,), dtype, self.o.x)
-        self.held.append(made)
+        self.rooms.append(made)
         return int(self.arrays.address(made))

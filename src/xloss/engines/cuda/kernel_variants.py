@@ -9,6 +9,7 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import Array, dtype_name
 from . import driver
 from .launch_plan import ITEMSIZES, Asked, constants, left, plan, steps, sums
+from .pixel_plan import held, pixel_memory, pixel_plan
 
 _FEW = 1024  # rows, at most, that are added up by the same launch that computes them
 _SMALL = 2**22  # logits, at most: beyond, a second launch costs less than every block's counting
@@ -40,6 +41,7 @@ class Kernels(NamedTuple):
     kernels: tuple[Kernel, ...]
     left: int  # bytes that they leave for each other, of every row
     adds: bool  # the launch also adds up the rows
+    pixels: int = 0  # rows of a thread of pixels.cuh; 0: the kernel is that of rows.cuh
 
 
 def shared_room(arrays: Any, index: int, stream: int, cx: Context | None = None) -> int:
@@ -97,7 +99,25 @@ def kernels_of(
 
 
 @cache
-def sums_of(acc: Any, arrays: Any, index: int) -> Any:
-    """Return the kernel that adds up row losses of this dtype."""
+def pixels_of(
+    asked: Asked, classes: int, pixels: int, adds: bool, arrays: Any, index: int
+) -> Kernels:
+    """Return the kernel for rows that lie side by side, so many of them a thread."""
+    itemsize = ITEMSIZES[asked.stored]
+    p = pixel_plan(classes, itemsize)
+    assert p is not None
+    own = ("PIXELS", pixels), ("IN_REGISTERS", held(classes))
+    kernel = driver.load(
+        (*constants(p, asked, 0, adds), *own),
+        arrays.capability(index),
+        index,
+        pixel_memory(p, classes, itemsize),
+    )
+    return Kernels((Kernel(kernel, p.threads, p.threads * pixels, 1, 1),), 0, adds, pixels)
+
+
+@cache
+def sums_of(acc: Any, arrays: Any, index: int, labels: int | None = None) -> Any:
+    """Return the kernel that adds up row losses of this dtype, or counts labels of this type."""
     capability = arrays.capability(index)
-    return driver.load(sums(dtype_name(acc)), capability, index)
+    return driver.load(sums(dtype_name(acc), labels), capability, index)

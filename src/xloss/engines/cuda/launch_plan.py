@@ -167,6 +167,7 @@ def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Cons
     return tuple((name, int(value)) for name, value in values.items())
 
 
-def sums(acc: str) -> Constants:
-    """Name the constants of sums.cuh."""
-    return (("SUMS", 1), ("STORED", KINDS[acc]))
+def sums(acc: str, labels: int | None = None) -> Constants:
+    """Name the constants of sums.cuh; labels: the type of labels, by which rows are counted."""
+    given = ("SUMS", 1), ("STORED", KINDS[acc])
+    return given if labels is None else (*given, ("LABELS", labels))

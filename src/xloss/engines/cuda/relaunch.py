@@ -15,6 +15,7 @@ from . import driver
 from .arguments import CALL, WORD, row_word, sum_word
 from .call import Launcher
 from .kernel_variants import kept_stats, shared_room
+from .relaunch_pixels import QuickPixels
 
 Memory = dict[Any, Any]
 # A backward launch computes the gradient, or finds the one for a cotangent of 1 already written.
@@ -97,17 +98,24 @@ def remember(memory: Memory, key: Any, call: Launcher, *others: Array) -> None:
     plain = len(call.held) == len(arrays) and all(
         a is b for a, b in zip(call.held, arrays, strict=True)
     )
-    if call.last is not None and plain and call.options.indexed and call.x.class_step == 1:
-        memory[key] = Quick(call, _AGAIN if others else _REDUCED)
+    if call.last is not None and plain and call.options.indexed:
+        if call.pixels_each:
+            # Logits at an odd address do not displace the launch for those at an even one.
+            if key not in memory or call.pixels_each > 1:
+                memory[key] = QuickPixels(call)
+        elif call.x.class_step == 1:
+            memory[key] = Quick(call, _AGAIN if others else _REDUCED)
 
 
 def reduced(
     memory: Memory, x: Array, targets: Array, grad: bool, keep: bool
 ) -> tuple[Array, Array | None, Array | None] | None:
     """Return what `Launcher.reduced` would; None where no launch is kept, or it does not fit."""
-    q: Quick | None = memory.get((grad, keep))
+    q: Quick | QuickPixels | None = memory.get((grad, keep))
     if q is None or is_freed(x) or is_freed(targets):
         return None
+    if isinstance(q, QuickPixels):
+        return q.reduced(x, targets, grad, keep)
     arrays = q.arrays
     stream = arrays.stream(q.index)
     shared = shared_room(arrays, q.index, stream)
@@ -149,9 +157,11 @@ def again(
     memory: Memory, x: Array, targets: Array, cotangent: Array, kept: Array, grad: Array | None
 ) -> Array | None:
     """Return what `Launcher.again` would; None where no launch is kept, or it does not fit."""
-    q: Quick | None = memory.get(ANEW if grad is None else WRITTEN)
+    q: Quick | QuickPixels | None = memory.get(ANEW if grad is None else WRITTEN)
     if q is None or cotangent.dtype != q.acc or cotangent.ndim or is_freed(x) or is_freed(targets):
         return None
+    if isinstance(q, QuickPixels):
+        return q.again(x, targets, cotangent, kept, grad)
     arrays = q.arrays
     address = arrays.address
     made = arrays.empty(q.shape, x.dtype, x) if grad is None else grad

@@ -5,6 +5,15 @@
 // A class's gradient is one exponential times a factor: no mixtures, z-loss or softcap, no float64.
 const bool PLAIN = LIGHT && !CAP;
 
+#if STORED != F64
+// The gradient of a class that is not the label, for a row whose maximum is near 0.
+__device__ inline float slope_near(float z, const Whole& w) {
+    // The error of one multiplication is 0.0005 of the last bit of a 16-bit result.
+    if (SWIFT) return exp2_fast(fmaf(z, (float)LOG2E, 64.0f - w.near.k)) * w.first;
+    return exp_near<SWIFT>(fmaxf(z, w.near.least), w.near) * w.first;
+}
+#endif
+
 // The gradient of the classes of one vector, as if none of them were the label, for a row whose
 // maximum is near 0 (see near_of).
 __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec& v, Acc (&g)[N]) {
@@ -12,14 +21,7 @@ __device__ inline void gradient_near(const Mine& mine, const Whole& w, const Vec
     Acc z[N];
     mine.logits(v, z);
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-        if constexpr (SWIFT) {
-            // The error of one multiplication is 0.0005 of the last bit of a 16-bit result.
-            g[j] = exp2_fast(fmaf(z[j], (float)LOG2E, 64.0f - w.near.k)) * w.first;
-        } else {
-            g[j] = exp_near<SWIFT>(fmaxf(z[j], w.near.least), w.near) * w.first;
-        }
-    }
+    for (int j = 0; j < N; ++j) g[j] = slope_near(z[j], w);
 #endif
 }
 

@@ -55,6 +55,39 @@ __device__ inline u32 larger_bfloats(u32 a, u32 b) {
     return m;
 }
 
+// a*b + c of each of two float16 (or bfloat16) numbers.
+__device__ inline u32 fma_halves(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+__device__ inline u32 fma_bfloats(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// 1 where each of two float16 (or bfloat16) numbers equals the other, else 0.
+__device__ inline u32 equal_halves(u32 a, u32 b) {
+    u32 d;
+    asm("set.eq.f16x2.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+
+#define MORE_REGISTERS (__CUDA_ARCH__ == 900 ? 0 : 24)  // that other GPUs need in pixels.cuh
+#if __CUDA_ARCH__ >= 900
+#define COMPARES_PAIRS(KIND) true
+__device__ inline u32 equal_bfloats(u32 a, u32 b) {
+    u32 d;
+    asm("set.eq.bf16x2.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+#else
+#define COMPARES_PAIRS(KIND) ((KIND) == 0)  // float16; there is no such instruction for bfloat16
+__device__ inline u32 equal_bfloats(u32, u32) { return 0; }
+#endif
+
 // The larger of two numbers. A NaN survives, which fmaxf would drop.
 __device__ inline float larger(float a, float b) {
     float m;
@@ -73,6 +106,22 @@ template <class Vec> __device__ inline Vec load_16(const Vec* from) {
     uint4 q = __ldg((const uint4*)from);
     return Vec{{q.x, q.y, q.z, q.w}};
 }
+
+template <class T> __device__ inline T load(const T* from) { return __ldg(from); }
+
+// The same, never moved behind what needs another load's answer.
+__device__ inline u32 load_now(const u32* from) {
+    u32 v;
+    asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(from));
+    return v;
+}
+__device__ inline u32 load_now(const u16* from) {
+    u16 v;
+    asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(from));
+    return v;
+}
+
+__device__ inline void store_4(u32* to, u32 v) { __stcs(to, v); }
 
 template <class Vec> __device__ inline void store_16(Vec* to, const Vec& v) {
     __stcs((uint4*)to, make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
@@ -107,10 +156,25 @@ __device__ inline float reciprocal_fast(float x) {
 // The largest of a warp's integers.
 __device__ inline int largest_of_warp(int v) { return __reduce_max_sync(0xffffffffu, v); }
 
+// The same number, of which the compiler forgets how it was computed: what follows from it is computed
+// anew rather than kept in registers.
+__device__ inline u32 forgotten(u32 v) {
+    asm volatile("" : "+r"(v));
+    return v;
+}
+
+// The sum of a warp's integers.
+__device__ inline int sum_of_warp(int v) { return __reduce_add_sync(0xffffffffu, v); }
+
 // Start to copy 16 bytes from global to shared memory, while the thread continues. After
 // `copies_arrived` this thread, and no other, may read them.
 template <class Vec> __device__ inline void copy_async(Vec* to, const Vec* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from)
+                 : "memory");
+}
+
+__device__ inline void copy_async_4(u32* to, const u32* from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from)
                  : "memory");
 }
 

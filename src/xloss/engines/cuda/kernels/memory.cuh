@@ -36,6 +36,7 @@ struct Call {
     u64 maxima, tail_sums;  // (rows) Acc; (rows) double
     i64 given_statistics;   // 1: maxima and tail sums are read; 2: the gradient for 1 is there too
     u64 work;               // what blocks of one row leave for each other between launches
+    u64 inner_inverse;      // above 2^64/x.inner by 1 at most, for pixels.cuh
 };
 
 struct alignas(16) Vec { u32 w[4]; };
@@ -170,6 +171,15 @@ __device__ inline Vec joined(Vec a, const Vec& b, u32 offset) {
     return Vec{{w[0], w[1], w[2], w[3]}};
 }
 
+// a / b for numbers that are not negative. A 64-bit division costs as much time as several logits.
+__device__ inline i64 quotient(i64 a, i64 b) {
+#if PIXELS
+    return (u32)a / (u32)b;  // pixel_plan.py refuses more rows
+#else
+    return (u64)(a | b) >> 32 ? a / b : (i64)((u32)a / (u32)b);
+#endif
+}
+
 // One row as vectors of 16 bytes: vector i holds classes i*N to i*N + N - 1.
 // EVEN: all rows follow each other at one step, so that no division finds where a row begins.
 template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
@@ -181,8 +191,7 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     i64 classes;
 
     __device__ RowOf(const Place& p, i64 row, i64 classes) : step(p.class_step), classes(classes) {
-        // A 64-bit division costs as much time as several logits.
-        i64 outer = EVEN ? 0 : row / p.inner;
+        i64 outer = EVEN ? 0 : quotient(row, p.inner);
         at = p.address + (outer * p.outer_step + (row - outer * p.inner) * p.inner_step) * (i64)sizeof(Raw);
     }
 
@@ -199,8 +208,14 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
         Vec v;
         if constexpr (STRIDED) {
             Raw r[N];
+            const Raw* from = &element(i * N);
+            if (left >= N) {
 #pragma unroll
-            for (int j = 0; j < N; ++j) r[j] = j < left ? element(i * N + j) : rounded<KIND>(-INF);
+                for (int j = 0; j < N; ++j, from += step) r[j] = ::load(from);
+            } else {
+#pragma unroll
+                for (int j = 0; j < N; ++j, from += step) r[j] = j < (int)left ? ::load(from) : rounded<KIND>(-INF);
+            }
 #pragma unroll
             for (int j = 0; j < N; ++j) E::put(v, j, r[j]);
             return v;
@@ -225,9 +240,11 @@ template <int KIND, bool STRIDED, bool EVEN> struct RowOf {
     }
 
     __device__ inline void store_some(i64 i, const Vec& v, int from, i64 to) const {
+        const int end = to < N ? (int)to : N;
+        Raw* there = &element(i * N);
 #pragma unroll
-        for (int j = 0; j < N; ++j)
-            if (j >= from && j < to) element(i * N + j) = E::element(v, j);
+        for (int j = 0; j < N; ++j, there += STRIDED ? step : 1)
+            if (j >= from && j < end) *there = E::element(v, j);
     }
 
     // Write vector i, if it is before `end`. Lane l of WIDTH lanes holds vector i, and lane l + 1

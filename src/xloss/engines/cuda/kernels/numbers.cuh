@@ -48,6 +48,20 @@ template <int KIND> __device__ inline u32 rounded_pair(float low, float high) {
     return KIND == F16 ? floats_to_halves(low, high) : floats_to_bfloats(low, high);
 }
 
+// 1 where a number of one pair equals that of the other, else 0, as a pair of 16-bit numbers.
+template <int KIND> __device__ inline u32 ones_where_equal(u32 a, u32 b) {
+    return KIND == F16 ? equal_halves(a, b) : equal_bfloats(a, b);
+}
+
+template <int KIND> __device__ inline u32 added_pair(u32 a, u32 b) {
+    return KIND == F16 ? fma_halves(a, 0x3c003c00u, b) : fma_bfloats(a, 0x3f803f80u, b);
+}
+
+// v minus 32768 where `ones` is 1.
+template <int KIND> __device__ inline u32 lowered_pair(u32 v, u32 ones) {
+    return KIND == F16 ? fma_halves(ones, 0xf800f800u, v) : fma_bfloats(ones, 0xc700c700u, v);
+}
+
 __device__ inline u16 float_to_bfloat_up(float f) {  // the smallest bfloat16 that is not below f
     u32 b = __float_as_uint(f);
     return (u16)((b >> 31 ? b : b + 0xffffu) >> 16);

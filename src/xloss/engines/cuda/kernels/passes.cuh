@@ -220,6 +220,21 @@ __device__ inline Acc largest_of(const Mine& mine, int count) {
     return CAP ? capped(m, (Acc)mine.call.softcap) : m;
 }
 
+#if SUMS_AT_ONCE
+// The statistics of a row of which WIDTH lanes have summed exp_near of the classes below `top`.
+__device__ inline Piece<Acc> piece_of(const Near& near, float top, float sum, int tops) {
+    if constexpr (SWIFT) {
+        // Each 2^(z*(float)LOG2E) is too small by a factor 2^((z - top)*LOG2E_LOST). The terms that
+        // make up a sum of 128 lie at most ln(128) below its logarithm, and over that distance one
+        // factor, taken at the logarithm of the sum, is right for all of them.
+        float gap = fmaxf(fminf(log2_fast(sum) - 64.0f, 0.0f), -190.0f);
+        sum = fmaf(sum, gap * (LOG2E_LOST * 0.480453f), sum);
+    }
+    sum = sum_of_lanes<Threads::WIDTH>(sum) * (unit_of<SWIFT>(near, top) * (float)DOWN);
+    return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, (float)sum_of_lanes<Threads::WIDTH>(tops)};
+}
+#endif
+
 // The statistics of the staged part of a row, found by one warp or by a part of one. freed(q) is called
 // once chunk q is read for the last time: its place may be staged anew.
 template <class F> __device__ inline Piece<Acc> find_staged(const Mine& mine, int count, F freed) {
@@ -256,15 +271,7 @@ template <class F> __device__ inline Piece<Acc> find_staged(const Mine& mine, in
         sum += s;
     };
     mine.each(count, add, freed);
-    if constexpr (SWIFT) {
-        // Each 2^(z*(float)LOG2E) is too small by a factor 2^((z - top)*LOG2E_LOST). The terms that
-        // make up a sum of 128 lie at most ln(128) below its logarithm, and over that distance one
-        // factor, taken at the logarithm of the sum, is right for all of them.
-        float gap = fmaxf(fminf(log2_fast(sum) - 64.0f, 0.0f), -190.0f);
-        sum = fmaf(sum, gap * (LOG2E_LOST * 0.480453f), sum);
-    }
-    sum = sum_of_lanes<Threads::WIDTH>(sum) * (unit_of<SWIFT>(near, top) * (float)DOWN);
-    return Piece<Acc>{top, top == (Acc)-INF ? 0.0f : sum, (float)sum_of_lanes<Threads::WIDTH>(tops)};
+    return piece_of(near, top, sum, tops);
 #endif
 }
 

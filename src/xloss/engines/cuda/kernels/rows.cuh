@@ -104,6 +104,7 @@ __device__ inline void row_by_group(const Call& c, const Facts<Acc>& f, i64 row,
     }
 }
 
+#if !PIXELS
 extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, RESIDENT) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
@@ -134,3 +135,4 @@ extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, RESIDENT) rows(con
     after_rows(c, added_up);
 #endif
 }
+#endif

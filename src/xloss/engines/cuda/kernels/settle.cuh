@@ -52,6 +52,20 @@ __device__ inline float exp_below(float gap) {
 }
 
 #if STORED != F64
+// The loss of a row with a class index, without smoothing or z-loss. at: the label's logit.
+__device__ inline float loss_light(const Call& c, float at, const Facts<Acc>& f, float top, float rest) {
+    float zy = CAP ? capped(at, (float)c.softcap) : at;
+    float dot = zy == top ? 0.0f : top - zy;
+    float loss = top != (float)-INF ? log_1p(rest) + dot : (float)NOT_A_NUMBER;
+    loss = f.label_weight == 0 && loss == loss ? 0.0f : f.label_weight * loss;
+    return f.wrong ? (float)NOT_A_NUMBER : f.scale * loss;
+}
+
+// The weight of a row with a class index.
+__device__ inline double weight_light(const Facts<Acc>& f) {
+    return (double)f.scale * (f.wrong ? 1.0 : (double)f.label_weight);
+}
+
 // Settle a row with a class index, without smoothing or z-loss, in float32. at: the label's logit.
 __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts<Acc>& f, float top, float rest,
                                      bool writes) {
@@ -60,12 +74,8 @@ __device__ inline Whole settle_light(const Call& c, float at, i64 r, const Facts
     float dot = zy == top ? 0.0f : top - zy;
     bool possible = top != (float)-INF;
     if (writes) {
-        if (c.losses) {
-            float loss = possible ? log_1p(rest) + dot : (float)NOT_A_NUMBER;
-            loss = f.label_weight == 0 && loss == loss ? 0.0f : f.label_weight * loss;
-            ((float*)c.losses)[r] = f.wrong ? (float)NOT_A_NUMBER : f.scale * loss;
-        }
-        if (c.weights) ((double*)c.weights)[r] = (double)f.scale * (f.wrong ? 1.0 : (double)f.label_weight);
+        if (c.losses) ((float*)c.losses)[r] = loss_light(c, at, f, top, rest);
+        if (c.weights) ((double*)c.weights)[r] = weight_light(f);
         write_stats(c, r, top, (double)rest);
     }
     if constexpr (GRAD) {

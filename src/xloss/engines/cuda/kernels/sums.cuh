@@ -1,4 +1,5 @@
-// Adds up the losses and weights of many rows, in a launch after theirs.
+// Adds up the losses and weights of many rows, in a launch after theirs. With LABELS, the type of labels,
+// it counts rows by their labels, before their launch.
 #pragma once
 #include "totals.cuh"
 
@@ -8,6 +9,11 @@ struct Adding {
     Pair warps[WORKERS / 32];
     bool last;
 };
+
+#ifdef LABELS
+#include "counts.cuh"  // has these two in its own way
+#else
+const int ROWS_OF_BLOCK = SPAN;
 
 // The sums over rows `first` to `end` - 1. c: where weights of labels are read, if they are not in memory.
 __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 first, i64 end) {
@@ -22,30 +28,16 @@ __device__ inline Pair add_rows(const Sums& s, const Call& c, Adding& room, i64 
         return p;
     });
 }
-
-// The sum of the partial sums of all blocks.
-__device__ inline Pair add_blocks(const Sums& s, Adding& room, i64 count) {
-    return added<WORKERS>(room.warps, [&](int worker) {
-        Pair p{0.0, 0.0};
-#pragma unroll 4
-        for (i64 i = worker; i < count; i += WORKERS) {
-            // Other blocks may just have written these numbers. Without volatile this multiprocessor's
-            // first-level cache could return what stood there before.
-            p.loss += ((const volatile Pair*)s.partial)[i].loss;
-            p.weight += ((const volatile Pair*)s.partial)[i].weight;
-        }
-        return p;
-    });
-}
+#endif
 
 __device__ inline void add_up(const Sums& s, const Call& c) {
     Adding& room = shared_memory<Adding>();
     if (s.adds_partial_sums) {
-        Pair p = add_blocks(s, room, s.rows);
+        Pair p = added_blocks<WORKERS>(s, room.warps, s.rows);
         if (threadIdx.x == 0) finish<Acc>(s, p);
         return;
     }
-    i64 first = (i64)blockIdx.x * SPAN, end = first + SPAN < s.rows ? first + SPAN : s.rows;
+    i64 first = (i64)blockIdx.x * ROWS_OF_BLOCK, end = first + ROWS_OF_BLOCK < s.rows ? first + ROWS_OF_BLOCK : s.rows;
     Pair p = add_rows(s, c, room, first, end);
     if (threadIdx.x == 0) {
         if (s.finishes) finish<Acc>(s, p);
@@ -55,7 +47,7 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
     // The last block to arrive adds up the partial sums in the order of blocks, so that the result
     // does not depend on which block was last.
     if (comes_last(s.counter, room.last)) {
-        p = add_blocks(s, room, gridDim.x);
+        p = added_blocks<WORKERS>(s, room.warps, gridDim.x);
         if (threadIdx.x == 0) finish<Acc>(s, p);
     }
 }

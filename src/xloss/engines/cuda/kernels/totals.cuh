@@ -22,15 +22,19 @@ struct Sums {
 
 struct Pair { double loss, weight; };
 
-// Tell all threads of a block whether it is the last of the launch to arrive here. The last one sets
-// the counter to 0 again, for the next launch.
+// Tell one thread whether its block is the last of the launch to arrive here. The last one sets the
+// counter to 0 again, for the next launch.
+__device__ inline bool is_last(u64 counter) {
+    bool last = atomicAdd((u32*)counter, 1u) == gridDim.x - 1;
+    if (last) *(u32*)counter = 0;
+    return last;
+}
+
+// The same for all threads of a block.
 __device__ inline bool comes_last(u64 counter, bool& shared) {
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) {
-        shared = atomicAdd((u32*)counter, 1u) == gridDim.x - 1;
-        if (shared) *(u32*)counter = 0;
-    }
+    if (threadIdx.x == 0) shared = is_last(counter);
     __syncthreads();
     __threadfence();
     return shared;
@@ -54,6 +58,22 @@ template <int COUNT_OF_THREADS, class F> __device__ inline Pair added(Pair (&war
         all.weight += warps[n].weight;
     }
     return all;
+}
+
+// The sum of the partial sums of all blocks.
+template <int COUNT_OF_THREADS>
+__device__ inline Pair added_blocks(const Sums& s, Pair (&warps)[WORKERS / 32], i64 count) {
+    return added<COUNT_OF_THREADS>(warps, [&](int worker) {
+        Pair p{0.0, 0.0};
+#pragma unroll 8
+        for (i64 i = worker; i < count; i += WORKERS) {
+            // Other blocks may just have written these numbers. Without volatile this multiprocessor's
+            // first-level cache could return what stood there before.
+            p.loss += ((const volatile Pair*)s.partial)[i].loss;
+            p.weight += ((const volatile Pair*)s.partial)[i].weight;
+        }
+        return p;
+    });
 }
 
 // The weight of a row by its label, as `settle` computes it.
