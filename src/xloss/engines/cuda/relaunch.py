@@ -10,7 +10,6 @@ import struct
 from typing import Any
 
 from ..._arrays.inspect import Array
-from ..memory_checks import is_freed
 from . import driver
 from .arguments import CALL, WORD, row_word, sum_word
 from .call import Launcher
@@ -44,6 +43,10 @@ _AGAIN = (
     row_word("tail_sums"),
 )
 
+# A loss of each dtype on each GPU, which others are made like: it takes half as long as to make one
+# of a shape, a dtype and a device that are given.
+_losses: dict[tuple[Any, int, Any], Array] = {}
+
 
 class Quick:
     """A launch with its packed arguments, in which the addresses are replaced each time."""
@@ -56,10 +59,11 @@ class Quick:
         "grid",
         "index",
         "kernel",
-        "moved",
+        "loss",
         "pack",
         "parts",
-        "shape",
+        "size",
+        "target_size",
         "threads",
         "wide",
     )
@@ -68,7 +72,12 @@ class Quick:
         self.arrays, self.index, self.count = call.arrays, call.index, call.count
         self.acc, self.wide = call.cx.compute_dtype, call.cx.sum_dtype
         self.averages = call.options.reduction == "mean"
-        self.shape = tuple(call.o.x.shape)
+        self.size = self.count * call.classes * call.o.x.dtype.itemsize
+        self.target_size = self.count * call.o.targets.dtype.itemsize
+        of = self.arrays, self.index, self.acc
+        if of not in _losses:
+            _losses[of] = call.empty(self.acc)
+        self.loss = _losses[of]
         self.kernel, self.grid, self.threads, packed = call.last
         form, parts, start = "<", [], 0
         for field in fields:
@@ -106,19 +115,21 @@ def reduced(
 ) -> tuple[Array, Array | None, Array | None] | None:
     """Return what `Launcher.reduced` would; None where no launch is kept, or it does not fit."""
     q: Quick | None = memory.get((grad, keep))
-    if q is None or is_freed(x) or is_freed(targets):
+    if q is None:
         return None
     arrays = q.arrays
+    if not (arrays.holds(x, q.size) and arrays.holds(targets, q.target_size)):
+        return None
     stream = arrays.stream(q.index)
     shared = shared_room(arrays, q.index, stream)
     if not shared:
         return None
     address = arrays.address
-    loss = arrays.empty((), q.acc, x)
+    loss = arrays.alike(q.loss)
     gradient = kept = None
     to = at = maxima = rests = 0
     if grad:
-        gradient = arrays.empty(q.shape, x.dtype, x)
+        gradient = arrays.alike(x)
         to = address(gradient)
     if keep:
         kept = arrays.empty((2 + 2 * q.count,), q.wide, x)
@@ -150,11 +161,13 @@ def again(
 ) -> Array | None:
     """Return what `Launcher.again` would; None where no launch is kept, or it does not fit."""
     q: Quick | None = memory.get(ANEW if grad is None else WRITTEN)
-    if q is None or cotangent.dtype != q.acc or cotangent.ndim or is_freed(x) or is_freed(targets):
+    if q is None or cotangent.dtype != q.acc or cotangent.ndim:
         return None
     arrays = q.arrays
+    if not (arrays.holds(x, q.size) and arrays.holds(targets, q.target_size)):
+        return None
     address = arrays.address
-    made = arrays.empty(q.shape, x.dtype, x) if grad is None else grad
+    made = arrays.alike(x) if grad is None else grad
     at = address(kept)
     maxima, rests = kept_stats(at, q.count)
     q.launch(
