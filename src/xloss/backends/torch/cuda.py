@@ -39,7 +39,7 @@ def look(x: Array, t: Array) -> Hashable | None:
         return None
     if not (_is_plain(x) and _is_plain(t) and x.is_contiguous() and t.is_contiguous()):
         return None
-    return x.dtype, x.shape, x.device, t.dtype, t.shape, t.device
+    return x.dtype, x.shape, x.get_device(), t.dtype, t.shape, t.get_device()
 
 
 def _is_plain(x: Array) -> bool:
@@ -122,7 +122,8 @@ class _Loss(torch.autograd.Function):
         loss, ctx.ahead, kept = cuda.reduced(call, grad=ahead, keep=True)
         ctx.call = _without_arrays(call)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(kept, *call.operands[:5])
+        arrays = call.operands[:5] if call.memory is None else call.operands[:2]
+        ctx.save_for_backward(kept, *arrays)
         return loss
 
     @staticmethod

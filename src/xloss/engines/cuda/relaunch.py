@@ -43,9 +43,16 @@ _AGAIN = (
     row_word("tail_sums"),
 )
 
-# A loss of each dtype on each GPU, which others are made like: it takes half as long as to make one
-# of a shape, a dtype and a device that are given.
-_losses: dict[tuple[Any, int, Any], Array] = {}
+# A number of each dtype on each GPU, which arrays are made like: that takes half as long as to make
+# one of a shape, a dtype and a device that are given.
+_numbers: dict[tuple[Any, int, Any], Array] = {}
+
+
+def _number(call: Launcher, dtype: Any) -> Array:
+    key = call.arrays, call.index, dtype
+    if key not in _numbers:
+        _numbers[key] = call.empty(dtype)
+    return _numbers[key]
 
 
 class Quick:
@@ -58,6 +65,7 @@ class Quick:
         "count",
         "grid",
         "index",
+        "kept",
         "kernel",
         "loss",
         "pack",
@@ -65,19 +73,17 @@ class Quick:
         "size",
         "target_size",
         "threads",
-        "wide",
     )
 
     def __init__(self, call: Launcher, fields: tuple[int, ...]) -> None:
         self.arrays, self.index, self.count = call.arrays, call.index, call.count
-        self.acc, self.wide = call.cx.compute_dtype, call.cx.sum_dtype
+        self.acc = call.cx.compute_dtype
         self.averages = call.options.reduction == "mean"
         self.size = self.count * call.classes * call.o.x.dtype.itemsize
         self.target_size = self.count * call.o.targets.dtype.itemsize
-        of = self.arrays, self.index, self.acc
-        if of not in _losses:
-            _losses[of] = call.empty(self.acc)
-        self.loss = _losses[of]
+        self.loss = _number(call, call.cx.compute_dtype)
+        room = _number(call, call.cx.sum_dtype)
+        self.kept = call.cx.xp.broadcast_to(room, (2 + 2 * self.count,))
         self.kernel, self.grid, self.threads, packed = call.last
         form, parts, start = "<", [], 0
         for field in fields:
@@ -132,7 +138,7 @@ def reduced(
         gradient = arrays.alike(x)
         to = address(gradient)
     if keep:
-        kept = arrays.empty((2 + 2 * q.count,), q.wide, x)
+        kept = arrays.alike(q.kept)
         at = address(kept)
         maxima, rests = kept_stats(at, q.count)
     row_factor = (at or shared + 8) if q.averages and (grad or keep) else 0
