@@ -51,7 +51,8 @@ def storage_holds(a: Array, size: int) -> bool:
     Fully sharded data parallelism frees the storage of a parameter, and leaves its shape.
     """
     held: int = a.untyped_storage().nbytes()
-    return held >= size + a.storage_offset() * a.itemsize
+    before: int = a.storage_offset() * a.itemsize
+    return held >= before + size
 
 
 class _TorchArrays:

@@ -80,7 +80,8 @@ class Quick:
         self.acc = call.cx.compute_dtype
         self.averages = call.options.reduction == "mean"
         self.size = self.count * call.classes * call.o.x.dtype.itemsize
-        self.target_size = self.count * call.o.targets.dtype.itemsize
+        targets: Any = call.o.targets
+        self.target_size = self.count * targets.dtype.itemsize
         self.loss = _number(call, call.cx.compute_dtype)
         room = _number(call, call.cx.sum_dtype)
         self.kept = call.cx.xp.broadcast_to(room, (2 + 2 * self.count,))
