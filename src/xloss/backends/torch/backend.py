@@ -29,8 +29,10 @@ thread_pool.LIMITS["torch"] = torch.get_num_threads
 
 def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
-    if call.memory is not None and torch_cuda.takes(call):
-        return torch_cuda.value(call)
+    if call.memory is not None:
+        loss = torch_cuda.value(call)
+        if loss is not None:
+            return loss
     return _choose(call)(call)
 
 

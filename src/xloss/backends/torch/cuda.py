@@ -64,22 +64,24 @@ def on_gpu(x: Array) -> bool:
 fingerprints.looks[torch.Tensor] = fingerprints.looks[torch.nn.Parameter] = look
 
 
-def takes(call: LossCall) -> bool:
-    """Tell whether the engine computes the reduced loss of a call that has a memory."""
+def value(call: LossCall) -> Array | None:
+    """Return the reduced loss of a call that has a memory, recorded if its logits are.
+
+    None where the engine does not compute it, or targets are recorded or tangents followed.
+    """
     assert call.memory is not None
     reduces = call.memory.get("reduces")
     if reduces is None:
         engine = choose(call.operands, call.options, call.cx)
         reduces = call.memory["reduces"] = default.reduces(engine, call)
-    t = call.operands.targets
-    recorded = t is not None and t.requires_grad and torch.is_grad_enabled()
-    return reduces and not recorded and forward_ad._current_level < 0
-
-
-def value(call: LossCall) -> Array:
-    """Return the loss of a call that `takes` accepted; recorded if its logits are."""
-    if call.operands.x.requires_grad and torch.is_grad_enabled():
-        return recorded(call)
+    if not reduces or forward_ad._current_level >= 0:
+        return None
+    x, t = call.operands[:2]
+    if torch.is_grad_enabled():
+        if t is not None and t.requires_grad:
+            return None
+        if x.requires_grad:
+            return recorded(call)
     return cuda.reduced(call, grad=False, keep=False)[0]
 
 
