@@ -139,15 +139,14 @@ class _Loss(torch.autograd.Function):
             loss = row_losses.value(call)
             slope = torch.autograd.grad(loss, call.operands.x, cotangent, create_graph=True)[0]
             return slope, None, None
-        if not _is_plain(cotangent):
-            if _wrapped(cotangent) or _batched(cotangent):
-                # A batch of cotangents, whose memory no kernel can read.
-                x, call = arrays[0], call._replace(memory=None)
-                one = torch.ones((), dtype=call.cx.compute_dtype, device=x.device)
-                gradient = cuda.again(call, arrays, one, kept, None)
-                return (cotangent * gradient).to(x.dtype), None, None
-            if cotangent.is_neg() or cotangent._is_zerotensor():
-                cotangent = cotangent.clone().resolve_neg()  # its memory does not hold its values
+        if _wrapped(cotangent) or _batched(cotangent):
+            # A batch of cotangents, whose memory no kernel can read.
+            x, call = arrays[0], call._replace(memory=None)
+            one = torch.ones((), dtype=call.cx.compute_dtype, device=x.device)
+            gradient = cuda.again(call, arrays, one, kept, None)
+            return (cotangent * gradient).to(x.dtype), None, None
+        if cotangent.is_neg() or cotangent._is_zerotensor():  # its memory does not hold its values
+            cotangent = cotangent.clone().resolve_neg()
         ahead, ctx.ahead = ctx.ahead, None
         return cuda.again(call, arrays, cotangent, kept, ahead), None, None
 
