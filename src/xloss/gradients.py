@@ -44,6 +44,7 @@ class Differentiable(NamedTuple):
     names: tuple[str, ...]  # the names of all arguments, in the order that argnums counts
     positional: int  # how many of them are positional
     defaults: dict[str, Any]  # of the keyword arguments
+    required: bool  # there are keyword arguments without a default
 
 
 def _differentiable(
@@ -58,6 +59,7 @@ def _differentiable(
         tuple(p.name for p in taken),
         len(taken) - len(keywords),
         {p.name: p.default for p in keywords if p.default is not p.empty},
+        any(p.default is p.empty for p in keywords),
     )
 
 
@@ -187,6 +189,8 @@ def prepared(loss: Any, /, *args: Any, **kwargs: Any) -> LossCall:
     if isinstance(loss, CrossEntropyLoss):
         return loss.prepare(*args, **kwargs)
     entry = _entry(loss)
+    if not kwargs and len(args) == entry.positional and not entry.required:
+        return entry.prepare(*args, **entry.defaults)
     options = {**entry.defaults, **kwargs}
     # `prepare` also takes options of other losses, and names itself in Python's own errors. Binding
     # to the function's signature names the function, but takes longer than a small loss.
@@ -214,11 +218,11 @@ def _run(
 ) -> tuple[Array, Any]:
     """Compute a loss and its gradients to the arguments of these names."""
     call = prepared(loss, *args, **kwargs)
-    keys = tuple(_operand(name, call) for name in wanted)
+    keys = tuple([_operand(name, call) for name in wanted])
     value, grads = backends.of_loss(call).value_and_grad(
         call, keys, None if cotangent is None else _cotangent(cotangent, call)
     )
-    out = tuple(grads[key] for key in keys)
+    out = tuple([grads[key] for key in keys])
     if call.operands.targets is None:  # `logits_call` may have put a class in the place of none
         out = tuple(without_masked(args[0], g, call.axis) for g in out)
     return value, out if several else out[0]

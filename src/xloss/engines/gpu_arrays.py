@@ -29,6 +29,12 @@ class GpuArrays(Protocol):
     def empty_like(self, a: Array) -> Array:
         """Make an array with the strides of `a`, or in C order where those leave gaps."""
 
+    def alike(self, a: Array) -> Array:
+        """Make an array of the shape and dtype of `a`, which is in C order, in the least time."""
+
+    def holds(self, a: Array, size: int) -> bool:
+        """Tell whether the memory behind the first element of a plain array has so many bytes."""
+
     def in_order(self, a: Array) -> Array:
         """Return the array in C order, a copy where it is not."""
 
@@ -39,34 +45,40 @@ class GpuArrays(Protocol):
         """Tell whether launches on a stream run one after another, and none is being captured."""
 
 
+def storage_holds(a: Array, size: int) -> bool:
+    """Tell whether a plain tensor's storage has so many bytes from its first element on.
+
+    Fully sharded data parallelism frees the storage of a parameter, and leaves its shape.
+    """
+    held: int = a.untyped_storage().nbytes()
+    before: int = a.storage_offset() * a.itemsize
+    return held >= before + size
+
+
 class _TorchArrays:
     def __init__(self) -> None:
         import torch
 
         self._torch = torch
+        # PyTorch's own functions: a method of this class around each would double what it takes.
+        self.index = torch.Tensor.get_device
+        self.address = torch.Tensor.data_ptr
+        self.alike = self.empty_like = torch.empty_like
+        self.holds = storage_holds
         self.stream = torch._C._cuda_getCurrentRawStream
         self._current = torch._C._cuda_getDevice
-        self._capturing = torch.cuda.is_current_stream_capturing
-
-    def index(self, a: Array) -> int:
-        return int(a.get_device())
+        self._capturing = torch._C._cuda_isCurrentStreamCapturing
 
     @cache  # noqa: B019  # one object lives as long as the process
     def capability(self, index: int) -> int:
         major, minor = self._torch.cuda.get_device_capability(index)
         return int(10 * major + minor)
 
-    def address(self, a: Array) -> int:
-        return int(a.data_ptr())
-
     def steps(self, a: Array) -> tuple[int, ...]:
         return tuple(a.stride())
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         return like.new_empty(shape, dtype=dtype)
-
-    def empty_like(self, a: Array) -> Array:
-        return self._torch.empty_like(a)
 
     def in_order(self, a: Array) -> Array:
         return a.contiguous()
@@ -106,6 +118,12 @@ class _CuPyArrays:
             return self._cupy.empty_like(a)
         with a.device:
             return self._cupy.empty_like(a)
+
+    def alike(self, a: Array) -> Array:
+        return self.empty(a.shape, a.dtype, a)
+
+    def holds(self, a: Array, size: int) -> bool:
+        return True
 
     def in_order(self, a: Array) -> Array:
         return self._cupy.ascontiguousarray(a)

@@ -49,9 +49,7 @@ def kernel(classes=4096, stored="bfloat16", stage=0, adds=False, **options):
     ("classes", "grad"), [(8, True), (4096, False), (4096, True), (262144, True)]
 )
 def test_it_compiles_for_every_architecture_with_few_spills(classes, grad, capability):
-    asked = launch_plan.Asked(
-        "bfloat16", None, INT64, False, True, False, False, False, grad
-    )
+    asked = launch_plan.Asked("bfloat16", None, INT64, False, True, False, False, False, grad)
     for step in launch_plan.steps(launch_plan.plan(classes, 2, False), asked, capability, False):
         made_of = launch_plan.constants(step.plan, asked, step.stage)
         given = dict(made_of)

@@ -29,14 +29,16 @@ thread_pool.LIMITS["torch"] = torch.get_num_threads
 
 def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
+    if call.memory is not None:
+        loss = torch_cuda.value(call)
+        if loss is not None:
+            return loss
     return _choose(call)(call)
 
 
 def _choose(call: LossCall) -> Callable[[LossCall], Array]:
-    """Choose one of five ways to the loss, by who follows the call and where its arrays are."""
+    """Choose one of four ways to the loss, by who follows the call and where its arrays are."""
     o = call.operands
-    if call.memory is not None and torch_cuda.takes(call):
-        return _on_gpu
     compiling = torch.compiler.is_compiling()
     if compiling:
         custom_op.refuse_second("torch.compile")
@@ -59,11 +61,6 @@ def _choose(call: LossCall) -> Callable[[LossCall], Array]:
     return row_losses.value
 
 
-def _on_gpu(call: LossCall) -> Array:
-    """Return a mean or a sum by one launch, with its gradient if the logits require one."""
-    return torch_cuda.value(call, row_losses.value)
-
-
 def _traced(call: LossCall) -> Array:
     """Return the loss in operations that a compiler traces: no autograd.Function."""
     return row_losses.value(call, traced=True)
@@ -78,7 +75,7 @@ def _unrecorded(call: LossCall) -> Array:
 def _reduction_recorded(call: LossCall) -> Array:
     """Return a mean or a sum as one step of autograd, whose backward is the closed form."""
     if default.reduces(choose(call.operands, call.options, call.cx), call):
-        return torch_cuda.recorded(call, row_losses.value)
+        return torch_cuda.recorded(call)
     return torch_reduced.recorded(call, row_losses.value)
 
 
@@ -86,6 +83,10 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no autodiff."""
+    if cotangent is None and wanted == ("x",):
+        known = torch_cuda.value_and_grad(call)
+        if known is not None:
+            return known[0], default.named(call, known[1], None)
     with torch.no_grad():
         if wanted == ("x",) and custom_op_host.takes(call):
             got, grad = custom_op_host.value_and_grad(call, cotangent)

@@ -6,6 +6,7 @@ a call may stand in the capture of a CUDA graph, once it has been made before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from ..._arrays.context import Context
@@ -15,7 +16,6 @@ from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcom
 from .. import generic, gpu_arrays
 from . import driver, relaunch
 from .call import Launcher
-from .relaunch import Memory
 
 name = "cuda"
 compiled = True
@@ -136,28 +136,22 @@ def reduced(
 
 
 def again(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    cotangent: Array,
-    kept: Array,
-    grad: Array | None,
-    memory: Memory | None = None,
+    call: LossCall, arrays: Sequence[Array], cotangent: Array, kept: Array, grad: Array | None
 ) -> Array:
     """Return the gradient of what was `reduced`, times the cotangent.
 
+    arrays: the operands, which `call` need not hold.
     grad: the gradient for a cotangent of 1, if it was computed in the forward pass. The GPU
     overwrites it unless it finds that the cotangent is 1; the bits are the same either way.
     """
+    memory = call.memory
     if memory is not None:
-        known = relaunch.again(memory, o.x, o.targets, cotangent, kept, grad)
+        known = relaunch.again(memory, arrays[0], arrays[1], cotangent, kept, grad)
         if known is not None:
             return known
-    call = Launcher(o, options, cx, classes)
-    made = call.again(cotangent, kept, grad)
+    launcher = Launcher(Operands(*arrays), call.options, call.cx, call.classes)
+    made = launcher.again(cotangent, kept, grad)
     if memory is not None:
-        relaunch.remember(
-            memory, relaunch.ANEW if grad is None else relaunch.WRITTEN, call, cotangent
-        )
+        key = relaunch.ANEW if grad is None else relaunch.WRITTEN
+        relaunch.remember(memory, key, launcher, cotangent)
     return made

@@ -85,9 +85,7 @@ def kernels_of(
     adds = few and len(launches) == 1
     found = [
         Kernel(
-            driver.load(
-                constants(s.plan, asked, s.stage, adds), capability, index, s.plan.shared
-            ),
+            driver.load(constants(s.plan, asked, s.stage, adds), capability, index, s.plan.shared),
             s.plan.threads,
             s.rows,
             s.parts,

@@ -45,6 +45,17 @@ _AGAIN = (
     row_word("tail_sums"),
 )
 
+# A number of each dtype on each GPU, which arrays are made like: that takes half as long as to make
+# one of a shape, a dtype and a device that are given.
+_numbers: dict[tuple[Any, int, Any], Array] = {}
+
+
+def _number(call: Launcher, dtype: Any) -> Array:
+    key = call.arrays, call.index, dtype
+    if key not in _numbers:
+        _numbers[key] = call.empty(dtype)
+    return _numbers[key]
+
 
 class Quick:
     """A launch with its packed arguments, in which the addresses are replaced each time."""
@@ -56,20 +67,26 @@ class Quick:
         "count",
         "grid",
         "index",
+        "kept",
         "kernel",
-        "moved",
+        "loss",
         "pack",
         "parts",
-        "shape",
+        "size",
+        "target_size",
         "threads",
-        "wide",
     )
 
     def __init__(self, call: Launcher, fields: tuple[int, ...]) -> None:
         self.arrays, self.index, self.count = call.arrays, call.index, call.count
-        self.acc, self.wide = call.cx.compute_dtype, call.cx.sum_dtype
+        self.acc = call.cx.compute_dtype
         self.averages = call.options.reduction == "mean"
-        self.shape = tuple(call.o.x.shape)
+        self.size = self.count * call.classes * call.o.x.dtype.itemsize
+        targets: Any = call.o.targets
+        self.target_size = self.count * targets.dtype.itemsize
+        self.loss = _number(call, call.cx.compute_dtype)
+        room = _number(call, call.cx.sum_dtype)
+        self.kept = call.cx.xp.broadcast_to(room, (2 + 2 * self.count,))
         self.kernel, self.grid, self.threads, packed = call.last
         form, parts, start = "<", [], 0
         for field in fields:
@@ -112,24 +129,27 @@ def reduced(
 ) -> tuple[Array, Array | None, Array | None] | None:
     """Return what `Launcher.reduced` would; None where no launch is kept, or it does not fit."""
     q: Quick | QuickPixels | None = memory.get((grad, keep))
-    if q is None or is_freed(x) or is_freed(targets):
+    if q is None:
         return None
     if isinstance(q, QuickPixels):
-        return q.reduced(x, targets, grad, keep)
+        freed = is_freed(x) or is_freed(targets)
+        return None if freed else q.reduced(x, targets, grad, keep)
     arrays = q.arrays
+    if not (arrays.holds(x, q.size) and arrays.holds(targets, q.target_size)):
+        return None
     stream = arrays.stream(q.index)
     shared = shared_room(arrays, q.index, stream)
     if not shared:
         return None
     address = arrays.address
-    loss = arrays.empty((), q.acc, x)
+    loss = arrays.alike(q.loss)
     gradient = kept = None
     to = at = maxima = rests = 0
     if grad:
-        gradient = arrays.empty(q.shape, x.dtype, x)
+        gradient = arrays.alike(x)
         to = address(gradient)
     if keep:
-        kept = arrays.empty((2 + 2 * q.count,), q.wide, x)
+        kept = arrays.alike(q.kept)
         at = address(kept)
         maxima, rests = kept_stats(at, q.count)
     row_factor = (at or shared + 8) if q.averages and (grad or keep) else 0
@@ -158,13 +178,16 @@ def again(
 ) -> Array | None:
     """Return what `Launcher.again` would; None where no launch is kept, or it does not fit."""
     q: Quick | QuickPixels | None = memory.get(ANEW if grad is None else WRITTEN)
-    if q is None or cotangent.dtype != q.acc or cotangent.ndim or is_freed(x) or is_freed(targets):
+    if q is None or cotangent.dtype != q.acc or cotangent.ndim:
         return None
     if isinstance(q, QuickPixels):
-        return q.again(x, targets, cotangent, kept, grad)
+        freed = is_freed(x) or is_freed(targets)
+        return None if freed else q.again(x, targets, cotangent, kept, grad)
     arrays = q.arrays
+    if not (arrays.holds(x, q.size) and arrays.holds(targets, q.target_size)):
+        return None
     address = arrays.address
-    made = arrays.empty(q.shape, x.dtype, x) if grad is None else grad
+    made = arrays.alike(x) if grad is None else grad
     at = address(kept)
     maxima, rests = kept_stats(at, q.count)
     q.launch(

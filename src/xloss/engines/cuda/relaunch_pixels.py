@@ -47,13 +47,20 @@ class Repeated:
         self.pack = struct.Struct(f"{form}{len(packed) - start}s").pack
         self.parts: list[Any] = parts
 
-    def launch(self, stream: int, *addresses: int) -> None:
-        """Launch it with these addresses."""
+    def launch(self, stream: int, *addresses: int, follows: bool = False) -> None:
+        """Launch it with these addresses; follows: as `driver.launch` says."""
         parts = self.parts[:]
         parts[1::2] = addresses
         packed = self.pack(*parts)
         driver.launch(
-            self.kernel, self.index, self.blocks, self.threads, stream, packed, self.second
+            self.kernel,
+            self.index,
+            self.blocks,
+            self.threads,
+            stream,
+            packed,
+            self.second,
+            follows=follows,
         )
 
 
@@ -109,7 +116,8 @@ class QuickPixels:
         before = row_factor if self.averages and grad else 0
         after = row_factor if self.averages and keep and not grad else 0
         given = address(x), to, labels, 0, before, maxima, rests
-        self.rows.launch(stream, *given, partial, address(loss), after, counter)
+        follows = first is not None and arrays.capability(self.index) >= 90
+        self.rows.launch(stream, *given, partial, address(loss), after, counter, follows=follows)
         return loss, gradient, kept
 
     def again(
