@@ -16,8 +16,8 @@ TAKEN = 1024 + 512  # of them, what a block takes beside its rows: the system's,
 KINDS = {"float16": 0, "bfloat16": 1, "float32": 2, "float64": 3}
 ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 # (16-byte vectors in a row at most, threads of a block that share a row, blocks that share a row,
-# vectors that a thread stages, how many of them in registers). Rows up to the last line's length are
-# read from memory once: they stay staged until their gradient is written.
+# vectors that a thread stages, how many of them in registers). Rows up to the last line's length
+# are read from memory once: they stay staged until their gradient is written.
 _SHAPES = (
     (2, 1, 1, 4, 0),
     (16, 4, 1, 4, 0),
@@ -109,7 +109,7 @@ def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]
     """
     rows = p.threads // p.group
     # Beyond 9.x and 10.x, which have 16 blocks a cluster, GPUs have 8.
-    clusters = p.parts == 1 or capability >= 90 and (p.parts <= 8 or capability < 110)
+    clusters = p.parts == 1 or (capability >= 90 and (p.parts <= 8 or capability < 110))
     if not asked.light or asked.cap:
         p = p._replace(held=0)  # registers are needed for other things
     if asked.light and not asked.grad and p.group > _FEW_THREADS and not (few and clusters):
