@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tabulate import tabulate
+
 from .targets import missed_by
 
 Record = dict[str, Any]
+MS = ("median_ms", "min_ms", "q1_ms", "q3_ms")
 
 
 def digits(value: float) -> str:
@@ -26,6 +29,12 @@ def bytes_of(value: float) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share < 1 else f"{100 * share:.0f} %"
+
+
+def quartiles(run: Record, scale: float = 1.0) -> list[str]:
+    """Return median, least and quartiles of a run."""
+    middle, least, low, high = (digits(run[key] * scale) for key in MS)
+    return [middle, least, f"{low} to {high}"]
 
 
 def _cut(value: float) -> str:
@@ -57,7 +66,8 @@ def against(target: Record) -> str:
         return f"the exact {target['against']}"
     if target["against"] == "bound":
         linear = target["op"].startswith("linear")
-        return "the matrix products alone" if linear else "reading the logits once"
+        read = "a copy" if target["kind"] == "reach" else "reading the logits once"
+        return "the matrix products alone" if linear else read
     return text(target["against"]) or "–"
 
 
@@ -67,15 +77,35 @@ def text(raw: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown; its cells are Markdown already."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Return a table of Markdown; its cells are Markdown already, and are not padded."""
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True, stralign=None)
 
 
-def pivot(
-    down: Iterable[str], across: Iterable[str], cells: dict[tuple[str, str], str], corner: str = ""
-) -> str:
-    """Return a table of cells by (row, column); a dash where there is none."""
-    columns = list(dict.fromkeys(across))
-    rows = [[text(a), *(cells.get((a, b), "–") for b in columns)] for a in dict.fromkeys(down)]
-    return table([corner, *map(text, columns)], rows)
+def pivot(cells: dict[tuple[str, str], str], none: str = "–", corner: str = "") -> str:
+    """Return a table of cells by (row, column), in the order in which they came."""
+    across = list(dict.fromkeys(b for _, b in cells))
+    down = dict.fromkeys(a for a, _ in cells)
+    rows = [[text(a), *(cells.get((a, b), none) for b in across)] for a in down]
+    return table([corner, *map(text, across)], rows)
+
+
+def grouped(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line for each reason: of whom it is told, or of how many."""
+    found: dict[str, dict[str, None]] = {}
+    for who, reason in lines:
+        found.setdefault(reason, {})[who] = None
+    said = []
+    for reason, whose in found.items():
+        first, *more = whose
+        others = f" and {len(more)} more" if len(more) > 1 else "".join(f"; {m}" for m in more)
+        said.append(f"{first}{others}: {reason}" if first else reason)
+    return said
+
+
+def split(missing: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Give what is missing and why, of lines that say "what: why"."""
+    for said in missing:
+        who, sep, reason = said.partition(": fails: ")
+        if not sep:
+            who, _, reason = said.partition(": ")
+        yield (who, f"fails: {reason}" if sep else reason) if reason else ("", who)
