@@ -84,7 +84,8 @@ def compile_ahead(
         if reason:
             failed.setdefault(reason, []).append(f"{name} {dtype} at {classes:,} classes")
     for reason, of in failed.items():
-        yield "missing", f"compiling ahead, {of[0]} and {len(of) - 1} more: {reason}"
+        more = f" and {len(of) - 1} more" if of[1:] else ""
+        yield "missing", f"compiling ahead, {of[0]}{more}: {reason}"
     seconds = time.monotonic() - began
     yield "compiled", {"calls": len(calls), "processes": workers, "seconds": round(seconds, 1)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -196,10 +197,8 @@ def _scipy(work: Work, given: Data, where: Any) -> Call:
 
 def cupy_by_hand(work: Work, given: Data, where: Any) -> Call:
     """Return the loss as one writes it with CuPy: the labels' entries of log_softmax."""
-    import cupyx.scipy.special
-
+    log_softmax = import_module("cupyx.scipy.special").log_softmax
     xp, x, y = where.cupy, given.x, given.y
-    log_softmax = cupyx.scipy.special.log_softmax
 
     def loss() -> Any:
         return -log_softmax(x, axis=-1)[xp.arange(len(y)), y].mean(dtype=np.float32)

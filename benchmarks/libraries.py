@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -170,9 +171,8 @@ class Cupy(Library):
     """CuPy's current GPU."""
 
     def __init__(self, device: str = GPU, threads: int = 1) -> None:
-        import cupy
-
         super().__init__(device, threads)
+        cupy: Any = import_module("cupy")
         runtime = cupy.cuda.runtime
         try:
             count = runtime.getDeviceCount()
