@@ -130,7 +130,7 @@ def _torch_closed_form(work: Work, given: Data, where: Any) -> Call:
 def engine_of(one: Contender, work: Work, given: Data, where: Any, compiled: str) -> str:
     """Return which engine computes a call of xloss: the compiled one, if it takes these arrays."""
     try:
-        with xloss.use_engine(compiled):  # type: ignore[arg-type]
+        with xloss.use_engine(compiled):
             call = one.prepare(work, given, where)
             call.before()
             call.run()

@@ -78,7 +78,7 @@ def text(raw: Any) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown; its cells are Markdown already, and are not padded."""
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True, stralign=None)
+    return str(tabulate(rows, head, tablefmt="github", disable_numparse=True, stralign=None))
 
 
 def pivot(cells: dict[tuple[str, str], str], none: str = "–", corner: str = "") -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -211,11 +211,9 @@ class Jax(Library):
         import jax
 
         super().__init__(device, threads)
+        self.call = partial(timing.on_jax, waits=device == HOST)
         if self.on_gpu and jax.default_backend() != "gpu":
             raise Missing("jax: JAX finds no GPU: a machine with one, and jax's CUDA plugin")
-
-    def call(self, *given: Any, **how: Any) -> Call:  # type: ignore[override]
-        return timing.on_jax(*given, **how, waits=self.device == HOST)
 
     def arrays(self, given: Data) -> Data:
         import jax.numpy as jnp

@@ -186,7 +186,9 @@ def _shares(record: Record) -> Iterator[str]:
     for work in some:
         # JAX has no copy: PyTorch's of the same shape stands beside it.
         bound = work["bound"] or copies.get((work["dtype"], work["gradient"], work["classes"]))
-        for run in work["runs"] if bound else ():
+        if bound is None:
+            continue
+        for run in work["runs"]:
             key = work["dtype"], run["contender"], work["op"], work["classes"]
             found[key] = percent(bound["median_ms"] / run["median_ms"])
     judged = {

@@ -46,9 +46,9 @@ class Plan:
     def works(self, row: Row) -> list[Work]:
         """Return the calls of a row: all gradients of one shape, then the next."""
         mode = "tiny" if self.tiny else "quick" if self.quick else "shapes"
+        found: list[list[int]] = row[mode] if mode in row else row["shapes"]
         of = row.get("dtype", "float32"), row.get("axis", -1), row.get("features", 0)
-        shapes = [tuple(shape) for shape in row.get(mode, row["shapes"])]
-        return [Work(row["op"], shape, g, *of) for shape in shapes for g in row["gradient"]]
+        return [Work(row["op"], tuple(s), g, *of) for s in found for g in row["gradient"]]
 
     def names(self, row: Row, work: Work) -> tuple[str, ...]:
         """Return who takes part in a call: xloss always, and the peers that are asked for.
@@ -171,7 +171,7 @@ def first_calls(plan: Plan) -> dict[tuple[str, str, int], None]:
 
     Quack, too, keeps on disk what it compiles.
     """
-    found = {}
+    found: dict[tuple[str, str, int], None] = {}
     for row in (r for r in TABLES["gpu"] if r["op"] in ("forward", "gradient")):
         for work in plan.works(row) if row["process"] != "jax" else ():
             quack = [n for n in plan.names(row, work) if n.startswith("Quack")]

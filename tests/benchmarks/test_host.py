@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import numpy as np
@@ -273,6 +274,19 @@ def test_what_cannot_be_done_is_one_line(tmp_path, capsys):
     assert first.startswith("benchmarks: --op fwd: expected one of forward, ")
     assert second == f"benchmarks: {tmp_path}: no record of a run: expected performance.json"
     assert third == f"benchmarks: --publish {tmp_path / 'none'}: is not a folder"
+
+
+def test_without_tabulate_the_record_stays_and_a_line_says_how_to_make_the_page(
+    monkeypatch, tmp_path, capsys
+):
+    for name in ("benchmarks.pages", "benchmarks.figures"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delattr(f"{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "tabulate", None)
+    record.write(made(), tmp_path / "performance.json")
+    assert main(["render", "--publish", str(tmp_path)]) == 2
+    said = "benchmarks: no page is made: tabulate is not installed: pip install tabulate, then "
+    assert capsys.readouterr().err == f"{said}python -m benchmarks render\n"
 
 
 # ---- Pages ---------------------------------------------------------------------------------------
