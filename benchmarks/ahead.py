@@ -13,24 +13,13 @@ from typing import Any
 
 from .contenders import CONTENDERS, SameValue
 from .libraries import GPU
+from .plan import TABLES
 from .processes import Found, ends_with_parent
 from .tasks import Place, said
 from .work import Work
 
 PROCESSES = 8  # that make first calls side by side
 ROWS = 1100  # so many that no kernel for a small batch is compiled
-PACKAGES = (
-    "torch",
-    "triton",
-    "cuda-core",
-    "nvidia-cuda-nvrtc",
-    "cupy-cuda12x",
-    "cupy-cuda13x",
-    "jax",
-    "optax",
-    "quack-kernels",
-    "liger-kernel",
-)
 
 
 def facts(threads: int, device: str) -> Iterator[Found]:
@@ -38,7 +27,7 @@ def facts(threads: int, device: str) -> Iterator[Found]:
     import torch
 
     found = {}
-    for name in PACKAGES:
+    for name in TABLES["packages"]["gpu"]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     told: dict[str, Any] = {"rehearsal": device != GPU, "name": "none", "versions": found}

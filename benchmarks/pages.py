@@ -173,8 +173,8 @@ def _gpu(record: Record) -> Iterator[str]:
         )
     for entry in record["compiled"]:
         yield (
-            f"The first calls of {entry['calls']} shapes and dtypes, which compile, took "
-            f"{entry['seconds']:.0f} s in {entry['processes']} processes."
+            f"{entry['calls']} first calls, which compile, took {entry['seconds']:.0f} s in "
+            f"{entry['processes']} processes."
         )
 
 

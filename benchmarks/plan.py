@@ -158,7 +158,7 @@ def _on_gpu(plan: Plan) -> Iterator[Job]:
         return Job(task, {"device": device, **arguments}, cores(), until=until)
 
     yield job("ahead:facts", 0.2)
-    yield job("ahead:compile_ahead", 0.3, calls=list(first_calls(plan)))
+    yield job("ahead:compile_ahead", 0.3, calls=first_calls(plan))
     for process, share in TABLES["processes"].items():
         rows = [row for row in TABLES["gpu"] if row["process"] == process]
         groups = [group for row in rows for group in plan.groups(row, GPU_PACE)]
@@ -166,7 +166,7 @@ def _on_gpu(plan: Plan) -> Iterator[Job]:
             yield job("tasks:times", share, groups=groups, until=began + seconds * share)
 
 
-def first_calls(plan: Plan) -> dict[tuple[str, str, int], None]:
+def first_calls(plan: Plan) -> list[tuple[str, str, int]]:
     """Return whose first calls are made ahead, in which dtypes and classes.
 
     Quack, too, keeps on disk what it compiles.
@@ -176,4 +176,5 @@ def first_calls(plan: Plan) -> dict[tuple[str, str, int], None]:
         for work in plan.works(row) if row["process"] != "jax" else ():
             quack = [n for n in plan.names(row, work) if n.startswith("Quack")]
             found |= {(name, work.dtype, work.classes): None for name in (*AHEAD, *quack)}
-    return found
+    # A contender after the other, so that who compiles the same kernel finds it.
+    return sorted(found, key=lambda call: call[0], reverse=True)

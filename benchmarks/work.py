@@ -134,5 +134,5 @@ def laid_out(work: Work, some: Data) -> Data:
     x = xp.reshape(xp.take(some.x, at, axis=0), (*work.rows, work.classes))
     if work.axis != -1:
         x = xp.moveaxis(x, -1, work.axis)
-        x = x.contiguous() if hasattr(x, "contiguous") else xp.ascontiguousarray(x)
+        x = x.contiguous() if hasattr(x, "contiguous") else xp.asarray(x, order="C")
     return Data(x, some.y)
