@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -42,18 +42,22 @@ def _cut(value: float) -> str:
     return f"{int(value * 100) / 100:.2f}×"
 
 
+# Of each kind of target: what came, and what was wanted.
+KINDS: dict[str, tuple[Callable[[float], str], Callable[[float], str]]] = {
+    "ratio": (_cut, lambda wanted: f"≥ {round(wanted, 2):g}×"),
+    "reach": (percent, lambda wanted: f"≥ {percent(wanted)}"),
+    "share": (percent, lambda wanted: f"≤ {percent(wanted)}"),
+    "bytes": (bytes_of, lambda wanted: f"≤ {bytes_of(wanted)}"),
+    "microseconds": (lambda got: f"{digits(got)} µs", lambda wanted: f"≤ {round(wanted, 1):g} µs"),
+    "milliseconds": (lambda got: f"{digits(got)} ms", lambda wanted: f"≤ {round(wanted, 1):g} ms"),
+    "ulp": (lambda got: f"{digits(got)} ulp", lambda wanted: f"≤ {wanted:g} ulp"),
+}
+
+
 def reached(target: Record) -> str:
     """Return what came of a target, "4.61× (≥ 4×) met"; in bold where it is missed."""
-    got, wanted, kind = target["got"], target["wanted"], target["kind"]
-    if kind == "ratio":
-        said = f"{_cut(got)} (≥ {round(wanted, 2):g}×)"
-    elif kind in ("share", "reach"):
-        said = f"{percent(got)} ({'≤' if kind == 'share' else '≥'} {percent(wanted)})"
-    elif kind == "bytes":
-        said = f"{bytes_of(got)} (≤ {bytes_of(wanted)})"
-    else:
-        unit = {"microseconds": "µs", "milliseconds": "ms"}.get(kind, kind)
-        said = f"{digits(got)} {unit} (≤ {round(wanted, 1):g} {unit})"
+    got, wanted = KINDS[target["kind"]]
+    said = f"{got(target['got'])} ({wanted(target['wanted'])})"
     if target["met"]:
         return f"{said} met"
     off = missed_by(target)
