@@ -24,6 +24,8 @@ class Queue:
     finish: Callable[[Any], None] = lambda got: None  # before the second
     short: float = 0.01  # seconds of a turn
     runs: int = 200  # at most, in one turn
+    # Where a turn is the GPU's time, a cycle that holds arrays of gigabytes may be collected in it.
+    quiet: bool = False
 
     def first(self, call: Call) -> float:
         """Return the seconds of the second run; the first compiles."""

@@ -47,7 +47,8 @@ class Library:
         """Return the clock; with `launches` one of what a call costs the host."""
         if launches:
             wait = self.wait
-            return Queue(settle=lambda got: wait(), short=1e9, runs=HOST_RUNS if self.on_gpu else 5)
+            runs = HOST_RUNS if self.on_gpu else 5
+            return Queue(settle=lambda got: wait(), short=1e9, runs=runs, quiet=True)
         return timing.HostClock() if self.device == HOST else self.queue()
 
     def queue(self) -> Queue:
