@@ -15,6 +15,7 @@ from xloss_conformance import timing
 from xloss_conformance.bench import Record, told
 from xloss_conformance.timing import Call, NotOffered
 
+from . import tables
 from .right import read
 from .work import Data, Work
 
@@ -28,14 +29,14 @@ class SameValue(NotOffered):
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to compute the loss: `prepare` makes its call on the arguments of a work."""
+    """One way to compute the loss, of contenders.toml; `prepare` makes its call on arguments."""
 
     name: str
-    library: str  # whose arrays it takes
-    said: str  # the call, as its user writes it
     prepare: Prepare
-    module: str = ""  # that is imported, where it is not that library
-    distribution: str = ""  # that pip installs
+    library: str
+    call: str = ""
+    module: str = ""
+    distribution: str = ""
 
     @property
     def peer(self) -> bool:
@@ -49,7 +50,7 @@ class Contender:
     def told(self) -> Record:
         """Return it as the record has it; Missing says what would install its library."""
         about = told(self.name, self.module or self.library, self.distribution)
-        return {**about, "library": self.module or self.library, "call": self.said}
+        return {**about, "library": self.module or self.library, "call": self.call}
 
 
 def calling(loss: LossOf, rows: bool = False, **how: Any) -> Prepare:
@@ -259,54 +260,35 @@ def _liger(work: Work, given: Data, where: Any) -> Call:
     return timing.on_torch(loss, given.arguments, work.leaves, partial(read, work))
 
 
-F = "torch.nn.functional"
-TF = "tf.nn.sparse_softmax_cross_entropy_with_logits, tf.reduce_mean; GradientTape"
-GENERIC = 'the same under use_engine("generic")'
-COMPILE = "the same under torch.compile(dynamic=False)"
-GRAPH = "the same as one tf.function"
-OPTAX = "jax.jit of optax.softmax_cross_entropy_with_integer_labels(...).mean(), or value_and_grad"
-KERAS = "SparseCategoricalCrossentropy(from_logits=True)"
-SKLEARN = "HalfMultinomialLoss (of LogisticRegression); its loss_gradient"
-SCIPY = "-scipy.special.log_softmax(z, axis=-1) at the labels, .mean()"
-HAND = "-cupyx.scipy.special.log_softmax(x)[rows, y].mean(); exp of it, less one-hot, over rows"
-LIGER = "liger_kernel.ops: LigerCrossEntropyFunction; of a linear layer LigerFusedLinear..."
-QUACK = ("quack.cross_entropy", "quack-kernels")
 _compiled, _ours = calling(compiled(ours)), calling(ours)
-_tf = _last_axis(timing.tensorflow_loss)
-CONTENDERS = {
-    row[0]: Contender(*row)
-    for row in (
-        ("xloss numpy", "numpy", "cross_entropy; value_and_grad", _closed_form),
-        ("xloss numpy, generic", "numpy", GENERIC, on_engine(_closed_form, "generic")),
-        ("xloss torch", "torch", "cross_entropy; .backward()", calling(ours, rows=True)),
-        ("xloss torch, closed form", "torch", "value_and_grad", _torch_closed_form),
-        ("xloss torch.compile", "torch", COMPILE, _compiled),
-        ("xloss torch.compile, generic", "torch", GENERIC, on_engine(_compiled, "generic")),
-        ("xloss cupy", "cupy", "cross_entropy; value_and_grad", _closed_form),
-        ("xloss jax", "jax", "jax.jit; jax.value_and_grad under it", _ours),
-        ("xloss jax, generic", "jax", GENERIC, on_engine(_ours, "generic")),
-        ("xloss tensorflow", "tensorflow", "eager; GradientTape", _ours),
-        ("xloss tf.function", "tensorflow", GRAPH, calling(ours, graph=True)),
-        ("torch", "torch", f"{F}.cross_entropy; .backward()", calling(torch_loss, rows=True)),
-        ("torch.compile", "torch", COMPILE, calling(compiled(torch_loss))),
-        ("torch linear", "torch", f"{F}.linear_cross_entropy", calling(_torch_linear)),
-        (
-            "torch linear, chunked",
-            "torch",
-            "the same with LinearCrossEntropyOptions()",
-            calling(partial(_torch_linear, chunked=True)),
-        ),
-        ("Quack", "torch", "cross_entropy_fwd(return_dx=...)", _quack, *QUACK),
-        ("Quack, autograd", "torch", "cross_entropy; .backward()", _quack_autograd, *QUACK),
-        ("Liger", "torch", LIGER, _liger, "liger_kernel", "liger-kernel"),
-        ("cupy by hand", "cupy", HAND, cupy_by_hand),
-        ("optax", "jax", OPTAX, calling(_optax), "optax"),
-        ("keras", "", KERAS, calling(_last_axis(timing.keras_loss)), "keras"),
-        ("tensorflow", "tensorflow", TF, calling(_tf)),
-        ("tf.function", "tensorflow", GRAPH, calling(_tf, graph=True)),
-        ("sklearn", "numpy", SKLEARN, _sklearn, "sklearn"),
-        ("scipy", "numpy", SCIPY, _scipy, "scipy"),
-    )
+_tensorflow = _last_axis(timing.tensorflow_loss)
+HOW: dict[str, Prepare] = {
+    "xloss numpy": _closed_form,
+    "xloss numpy, generic": on_engine(_closed_form, "generic"),
+    "xloss torch": calling(ours, rows=True),
+    "xloss torch, closed form": _torch_closed_form,
+    "xloss torch.compile": _compiled,
+    "xloss torch.compile, generic": on_engine(_compiled, "generic"),
+    "xloss cupy": _closed_form,
+    "xloss jax": _ours,
+    "xloss jax, generic": on_engine(_ours, "generic"),
+    "xloss tensorflow": _ours,
+    "xloss tf.function": calling(ours, graph=True),
+    "torch": calling(torch_loss, rows=True),
+    "torch.compile": calling(compiled(torch_loss)),
+    "torch linear": calling(_torch_linear),
+    "torch linear, chunked": calling(partial(_torch_linear, chunked=True)),
+    "Quack": _quack,
+    "Quack, autograd": _quack_autograd,
+    "Liger": _liger,
+    "cupy by hand": cupy_by_hand,
+    "optax": calling(_optax),
+    "keras": calling(_last_axis(timing.keras_loss)),
+    "tensorflow": calling(_tensorflow),
+    "tf.function": calling(_tensorflow, graph=True),
+    "sklearn": _sklearn,
+    "scipy": _scipy,
 }
-XLOSS = {name: one for name, one in CONTENDERS.items() if not one.peer}
-PEERS = {name: one for name, one in CONTENDERS.items() if one.peer}
+CONTENDERS = {
+    name: Contender(name, HOW[name], **row) for name, row in tables.load("contenders").items()
+}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
+
+from xloss_conformance.report.markdown import text
 
 from .targets import missed_by
 
@@ -73,11 +74,6 @@ def against(target: Record) -> str:
         read = "a copy" if target["kind"] == "reach" else "reading the logits once"
         return "the matrix products alone" if linear else read
     return text(target["against"]) or "–"
-
-
-def text(raw: Any) -> str:
-    """Return text that Markdown takes as it stands, in one line."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(str(raw).split()))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

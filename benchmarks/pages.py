@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from . import figures
-from .figures import digits, percent, table, text
+from xloss_conformance.report.markdown import text
+
+from . import figures, tables
+from .figures import digits, percent, table
 from .plan import TABLES
 from .right import BEYOND
-from .targets import beyond, rules, verdict
+from .targets import beyond, verdict
 
 Record = dict[str, Any]
-WORDS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8"))
+WORDS = tables.load("words")
 NONE = "not measured"
 WAYS = {"forward": "value", "gradient": "value and gradient"}
 OF_WAY = {False: "forward", True: "gradient"}
@@ -48,7 +48,7 @@ def _head(record: Record, title: str) -> Iterator[str]:
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
     engines: dict[str, dict[str, None]] = {}
-    for run in (run for work in record["works"] for run in work["runs"]):
+    for _, run in _runs(record):
         if run["engine"] and not run["contender"].endswith("generic"):
             engines.setdefault(run["contender"], {})[run["engine"]] = None
     ran = "; ".join(f"{name}: {' and '.join(found)}" for name, found in engines.items())
@@ -63,6 +63,11 @@ def _head(record: Record, title: str) -> Iterator[str]:
         "not on this machine": "; ".join(figures.grouped(figures.split(record["missing"]))),
     }
     yield table(["", ""], [[name, text(said)] for name, said in rows.items() if said])
+
+
+def _runs(record: Record) -> Iterator[tuple[Record, Record]]:
+    """Give every run of every work."""
+    return ((work, run) for work in record["works"] for run in work["runs"])
 
 
 def _targets(record: Record) -> Iterator[str]:
@@ -193,7 +198,7 @@ def _shares(record: Record) -> Iterator[str]:
             found[key] = percent(bound["median_ms"] / run["median_ms"])
     judged = {
         (dtype, name, op)
-        for rule in rules("gpu")
+        for rule in tables.load("targets")["gpu"]
         if rule["figure"] == "reach"
         for dtype in rule.get("dtypes", ())
         for name in rule["subjects"]
@@ -233,10 +238,9 @@ def _mib(count: float | None) -> str:
 
 def _host(record: Record) -> Iterator[str]:
     rows = [
-        [text(run["contender"]), WAYS[OF_WAY[at["gradient"]]], *figures.quartiles(run, 1e3)]
-        for at in record["works"]
-        if at["op"] == "host"
-        for run in at["runs"]
+        [text(run["contender"]), WAYS[OF_WAY[work["gradient"]]], *figures.quartiles(run, 1e3)]
+        for work, run in _runs(record)
+        if work["op"] == "host"
     ]
     if rows:
         yield "## Time of the host"
@@ -249,23 +253,24 @@ def _host(record: Record) -> Iterator[str]:
 
 def _errors(record: Record) -> Iterator[str]:
     """Give the worst errors of each contender and dtype, of the arrays that were timed."""
-    worst: dict[tuple[str, str], dict[str, float]] = {}
-    for work in record["works"]:
-        for run in work["runs"]:
-            row = worst.setdefault((run["contender"], work["dtype"]), {})
-            for what in ("value_ulp", "gradient_ulp", "tail"):
-                got = run.get(what)
-                if got is not None and abs(got) >= abs(row.get(what, 0.0)):
-                    row[what] = got
+    worst: dict[tuple[str, str], dict[str, float | None]] = {}
+    for work, run in _runs(record):
+        row = worst.setdefault((run["contender"], work["dtype"]), {})
+        for what in ("value_ulp", "gradient_ulp", "tail"):
+            row[what] = max((row.get(what), run.get(what)), key=_size)
     rows = [
-        [text(who), dtype, _ulp(row.get("value_ulp")), _ulp(row.get("gradient_ulp")), _off(row)]
+        [text(who), dtype, _ulp(row["value_ulp"]), _ulp(row["gradient_ulp"]), _off(row["tail"])]
         for (who, dtype), row in worst.items()
-        if row
+        if row["value_ulp"] is not None
     ]
     if rows:
         yield "## Beside the exact answer"
         yield WORDS["errors"]
         yield table(["", "dtype", "value", "gradient", "tail"], rows)
+
+
+def _size(error: float | None) -> float:
+    return -1.0 if error is None else abs(error)
 
 
 def _ulp(found: float | None) -> str:
@@ -274,8 +279,8 @@ def _ulp(found: float | None) -> str:
     return "**no number**" if found >= BEYOND else digits(found)
 
 
-def _off(row: dict[str, float]) -> str:
-    return f"{row['tail']:+.2g}" if "tail" in row else "–"
+def _off(tail: float | None) -> str:
+    return "–" if tail is None else f"{tail:+.2g}"
 
 
 def _contenders(record: Record) -> Iterator[str]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import xloss
 from xloss_conformance.bench import cores
 
+from . import tables
 from .libraries import GPU, REHEARSAL
 from .processes import Job
 from .tasks import Group
 from .work import Work
 
 Row = dict[str, Any]
-TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("plan.toml").read_text("utf-8"))
+TABLES = tables.load("plan")
 OPS = tuple(dict.fromkeys(row["op"] for row in TABLES["host"]))
 TINY_PACE = {"seconds": 0.01, "least": 3, "most": 5}
 # On a GPU seven turns; fewer of who takes longer than two fifths of a second for a call.

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+from . import tables
 from .right import BEYOND
 
 Record = dict[str, Any]
 AT_LEAST = ("ratio", "reach")  # of which more is better
-
-
-@cache
-def rules(run: str) -> list[Record]:
-    """Return the rules of a run, "host" or "gpu"."""
-    text = Path(__file__).with_name("targets.toml").read_text("utf-8")
-    found: list[Record] = tomllib.loads(text)[run]
-    return found
 
 
 def judge(run: str) -> Callable[[Record], list[Record]]:
@@ -31,7 +21,7 @@ def judged(record: Record, run: str = "host") -> list[Record]:
     """Return every target that the run measured: what was wanted, what came, whether it is met."""
     found: list[Record] = []
     worst: dict[tuple[str, ...], Record] = {}
-    for rule in rules(run):
+    for rule in tables.load("targets")[run]:
         for target in _of(rule, record):
             key = target["subject"], target["against"], target.pop("dtype")
             if target["kind"] != "ulp":

@@ -183,7 +183,7 @@ def prepared(place: tasks.Place, **answers: Callable[[], float]) -> Any:
     def prepare(answer: Callable[[], float]) -> Callable[..., Call]:
         return lambda work, given, where: Call(answer)
 
-    who = [Contender(name, "torch", "", prepare(of)) for name, of in answers.items()]
+    who = [Contender(name, prepare(of), "torch") for name, of in answers.items()]
     want = right(work, Data(None, None))._replace(value=1.0)
     return tasks.prepared(who, work, {"torch": Data(None, None)}, want, place)
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import pages, record, tasks
 from benchmarks.__main__ import NAMES, main
 from benchmarks.bounds import Bound
-from benchmarks.contenders import CONTENDERS, XLOSS, NotOffered
+from benchmarks.contenders import CONTENDERS, HOW, NotOffered
 from benchmarks.libraries import LIBRARIES
 from benchmarks.plan import OPS, BadPlan, Plan, jobs, rows
 from benchmarks.processes import BenchFailed, Job, results
@@ -159,13 +159,18 @@ def test_every_contender_computes_the_same(name, gradient):
         np.testing.assert_allclose(losses[1:], -np.log(p[hot == 1])[1:], rtol=1e-5)
 
 
+def test_every_contender_of_the_table_has_its_call_and_every_call_is_in_the_table():
+    assert set(CONTENDERS) == set(HOW)
+    assert all(one.call for one in CONTENDERS.values())
+
+
 def test_the_engine_is_told():
     pytest.importorskip("numba", reason="pip install 'xloss[fast]'")
     work, place = Work("forward", (6, 5), True), tasks.Place()
-    one = XLOSS["xloss numpy"]
+    one = CONTENDERS["xloss numpy"]
     assert place.engine(one, work, place.library(one).given(work)) == "cpu"
     where = place.library(one)
-    call = XLOSS["xloss numpy, generic"].prepare(work, where.given(work), where)
+    call = CONTENDERS["xloss numpy, generic"].prepare(work, where.given(work), where)
     assert call.engine == "generic"
     half = Work("forward", (6, 5), True, "float16")
     place.compiled = "cuda"  # which takes no array of the host
