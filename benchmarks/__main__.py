@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import pages, plan, record, replaced, targets
-from .gpu import page as gpu_page
-from .gpu import plan as gpu_plan
-from .gpu import targets as gpu_targets
-from .processes import BenchFailed, Job
+from . import plan, record, replaced, targets
+from .processes import BenchFailed
 
 Record = dict[str, Any]
 # The record of a run. That of logits that are cut was measured by an earlier version.
-CALLS = "performance-calls"
-NAMES = {"host": "performance", "gpu": "performance-gpu", "scale": "performance-scale"}
-THROUGHPUT, MEMORY = "performance-throughput.svg", "performance-memory.svg"
+NAMES = {
+    "host": "performance",
+    "gpu": "performance-gpu",
+    "scale": "performance-scale",
+    "replaced": "performance-calls",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,66 +29,56 @@ def main(arguments: Sequence[str]) -> int:
     if not folder.is_dir():
         return _fail(f"--publish {folder}: is not a folder")
     try:
-        if asked.command == "render":
-            render(folder)
-            return 0
-        if asked.command == "replaced":
-            record.write(replaced.measure(asked.tiny), folder / f"{CALLS}.json")
-            render_calls(folder)
-            return 0
-        about = {"command": shlex.join(["python", "-m", "benchmarks", *arguments])}
-        about["mode"] = "tiny" if asked.tiny else "quick" if asked.quick else "full"
-        found, judged = _jobs(asked)
-        path = folder / f"{NAMES[asked.command]}.json"
-        threads = {"threads": asked.threads} if asked.threads else {}
-        made = record.measure(
-            found, judged, lambda kept: record.write(kept, path), **about, **threads
-        )
-        render(folder, asked.command)
-        print(f"{targets.verdict(made)}; see {path.with_suffix('.md')}")
+        if asked.command != "render":
+            print(measure(asked, shlex.join(["python", "-m", "benchmarks", *arguments])))
+        render(folder, "" if asked.command == "render" else asked.command)
+    except ModuleNotFoundError as error:
+        if error.name not in ("matplotlib", "tabulate"):
+            raise
+        package = f"{error.name} is not installed: pip install {error.name}"
+        return _fail(f"no page is made: {package}, then python -m benchmarks render")
     except (plan.BadPlan, BenchFailed, record.NoRecord, replaced.WrongAnswer) as error:
         return _fail(str(error).partition("\n")[0])
     return 0
 
 
-def _jobs(asked: argparse.Namespace) -> tuple[list[Job], Callable[[Record], list[Record]]]:
-    if asked.command == "gpu":
-        return gpu_plan.jobs(asked.quick, asked.tiny, asked.peer), gpu_targets.judged
-    wanted = plan.Plan(asked.op, asked.peer, asked.threads, asked.tiny)
-    return plan.jobs(wanted), targets.judged
+def measure(asked: argparse.Namespace, command: str) -> str:
+    """Measure, writing the record after every row; return what came of it."""
+    path = Path(asked.publish) / f"{NAMES[asked.command]}.json"
+
+    def keep(kept: Record) -> None:
+        record.write(kept, path)
+
+    if asked.command == "replaced":
+        replaced.measure(keep, asked.tiny)
+        return f"see {path.with_suffix('.md')}"
+    of = asked.command, asked.op, asked.peer, asked.threads, asked.quick, asked.tiny
+    jobs = plan.jobs(plan.Plan(*of))
+    about = {"command": command, "mode": "tiny" if asked.tiny else "full"}
+    if asked.quick:
+        about["mode"] = "quick"
+    threads = {"threads": asked.threads} if asked.threads else {}
+    made = record.measure(jobs, targets.judge(asked.command), keep, **about, **threads)
+    return f"{targets.verdict(made)}; see {path.with_suffix('.md')}"
 
 
 def render(folder: Path, only: str = "") -> None:
     """Make the pages and pictures of the records in a folder; of one run only, if it is named."""
+    from . import pages, pictures
+
     known = [run for run in NAMES if (folder / f"{NAMES[run]}.json").exists()]
     if not known:
         raise record.NoRecord(f"{folder}: no record of a run: expected performance.json")
     for run in [only] if only else known:
         path = folder / f"{NAMES[run]}.json"
         kept = record.read(path)
-        if run == "gpu":  # nor is matplotlib asked for where the GPU is
-            said = gpu_page.page(kept)
+        if run == "replaced":
+            said = replaced.page(kept)
         else:
-            said = pages.page(kept, NAMES[run], _pictures(kept, folder) if run == "host" else ())
+            # Nothing is drawn of a run on a GPU, where matplotlib may not be.
+            drawn = pictures.draw(kept, folder) if run == "host" else ()
+            said = pages.page(kept, NAMES[run], drawn)
         path.with_suffix(".md").write_text(said, encoding="utf-8")
-    if not only and (folder / f"{CALLS}.json").exists():
-        render_calls(folder)
-
-
-def render_calls(folder: Path) -> None:
-    """Make the page of the record of calls that replace others."""
-    path = folder / f"{CALLS}.json"
-    path.with_suffix(".md").write_text(replaced.page(record.read(path)), encoding="utf-8")
-
-
-def _pictures(kept: Record, folder: Path) -> tuple[str, ...]:
-    try:
-        from .pictures import draw
-    except ModuleNotFoundError as error:
-        raise plan.BadPlan(
-            f"pictures: {error.name} is not installed: pip install matplotlib"
-        ) from error
-    return draw(kept, folder)
 
 
 def _fail(said: str) -> int:

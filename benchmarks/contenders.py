@@ -1,42 +1,26 @@
-"""Who takes part on the host: xloss by every way through it, and peers as their users call them."""
+"""Who takes part: xloss by every way through it, and peers as their users call them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 import xloss
-from xloss_conformance.timing import (
-    SOME,
-    Call,
-    NotOffered,
-    keras_backend,
-    keras_loss,
-    on_jax,
-    on_numpy,
-    on_scipy,
-    on_sklearn,
-    on_tensorflow,
-    on_torch,
-    optax_loss,
-    tensorflow_loss,
-)
+from xloss_conformance import timing
+from xloss_conformance.bench import Record, told
+from xloss_conformance.timing import Call, NotOffered
 
-from .work import Data, Work, data
+from . import tables
+from .right import read
+from .work import Data, Work
 
-Prepare = Callable[[Work, Data, int], Call]
+Prepare = Callable[[Work, Data, Any], Call]  # of a work, on arguments that its library made
 LossOf = Callable[[Work], Callable[..., Any]]
-COMPILED = "cpu"
-INSTALL = {"sklearn": "scikit-learn", "torch": '"xloss[torch]"', "jax": '"xloss[jax]"'}
-
-
-class Missing(Exception):
-    """A library is not here; the message says what installs it."""
 
 
 class SameValue(NotOffered):
@@ -45,76 +29,65 @@ class SameValue(NotOffered):
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to compute the loss: `prepare` makes its call on the arguments of a work."""
+    """One way to compute the loss, of contenders.toml; `prepare` makes its call on arguments."""
 
     name: str
-    library: str  # that is imported
-    said: str  # the call, as its user writes it
     prepare: Prepare
-    peer: bool = False
-    distribution: str = ""  # of a peer on a GPU, imported with its first call
+    library: str
+    call: str = ""
+    module: str = ""
+    distribution: str = ""
 
-    def told(self) -> dict[str, Any]:
+    @property
+    def peer(self) -> bool:
+        return not self.name.startswith("xloss ")
+
+    @property
+    def arrays(self) -> str:
+        """The library whose arrays it takes; Keras says it when it is imported."""
+        return self.library or timing.keras_backend()
+
+    def told(self) -> Record:
         """Return it as the record has it; Missing says what would install its library."""
-        keras_backend()
-        try:
-            module = import_module(self.library)
-        except ModuleNotFoundError as error:
-            package = str(error.name).partition(".")[0]
-            install = f"pip install {INSTALL.get(package, package)}"
-            said = f"{self.name}: {package} is not installed: {install}"
-            raise Missing(said) from error
-        version = str(module.__version__) if self.peer else xloss.__version__
-        told = {"name": self.name, "peer": self.peer, "library": self.library}
-        return {**told, "version": version, "call": self.said}
+        about = told(self.name, self.module or self.library, self.distribution)
+        return {**about, "library": self.module or self.library, "call": self.call}
 
 
-# ---- Calls, by library --------------------------------------------------------------------------
+def calling(loss: LossOf, rows: bool = False, **how: Any) -> Prepare:
+    """Return what makes the call of a loss, as its library's users make it.
+
+    rows: the losses of single rows are compared too, which `reduction="none"` gives.
+    """
+
+    def prepare(work: Work, given: Data, where: Any) -> Call:
+        function = loss(work)
+        reads = partial(read, work)
+        call: Call = where.call(function, given.arguments, work.leaves, reads, **how)
+        return each_row(call, work, function, given.arguments) if rows else call
+
+    return prepare
 
 
-def tensors(given: Data) -> tuple[Any, ...]:
-    """Return the arguments as PyTorch's tensors on the same memory."""
-    import torch
+def each_row(call: Call, work: Work, loss: Callable[..., Any], given: Sequence[Any]) -> Call:
+    """Return the same call, of which the losses of single rows are compared too."""
 
-    def tensor(a: Any) -> Any:
-        if a.dtype.name == "bfloat16":  # which torch does not take from NumPy
-            return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
-        return torch.from_numpy(a)
+    def losses() -> Any:
+        return read(work, loss(*given, reduction="none"), classes=False)
 
-    return tuple(map(tensor, given.arguments))
+    return call if work.features else replace(call, losses=losses)
 
 
-def _jax_arrays(given: Data) -> tuple[Any, ...]:
-    import jax.numpy as jnp
-
-    *floats, labels = given.arguments
-    return (*map(jnp.asarray, floats), jnp.asarray(labels, np.int32))
-
-
-def _tensorflow_tensors(given: Data) -> tuple[Any, ...]:
-    import tensorflow as tf
-
-    return tuple(map(tf.constant, given.arguments))
-
-
-CALLS: dict[str, Any] = {"torch": on_torch, "jax": on_jax, "tensorflow": on_tensorflow}
-ARGUMENTS = {"torch": tensors, "jax": _jax_arrays, "tensorflow": _tensorflow_tensors}
-
-
-def calling(library: str, loss: LossOf, engine: str = "", **how: Any) -> Prepare:
-    """Return what makes the call of a loss, on an engine that is asked for if one is.
+def on_engine(prepare: Prepare, engine: str) -> Prepare:
+    """Return the same on an engine that is asked for.
 
     Under a tracer the engine is settled by the first call, which traces.
     """
 
-    def prepare(work: Work, given: Data, threads: int) -> Call:
-        whose = library or keras_backend()
-        call: Call = CALLS[whose](loss(work), ARGUMENTS[whose](given), work.leaves, **how)
-        if engine:
-            call = replace(call, within=partial(xloss.use_engine, engine), engine=engine)
-        return call
+    def prepared(work: Work, given: Data, where: Any) -> Call:
+        within = partial(xloss.use_engine, engine)
+        return replace(prepare(work, given, where), within=within, engine=engine)
 
-    return prepare
+    return prepared
 
 
 def compiled(loss: LossOf) -> LossOf:
@@ -123,7 +96,6 @@ def compiled(loss: LossOf) -> LossOf:
     def made(work: Work) -> Callable[..., Any]:
         import torch
 
-        torch.compiler.reset()  # beyond some shapes it would run eagerly
         found: Callable[..., Any] = torch.compile(loss(work), fullgraph=True, dynamic=False)
         return found
 
@@ -140,50 +112,36 @@ def ours(work: Work) -> Callable[..., Any]:
     return xloss.cross_entropy if work.axis == -1 else partial(xloss.cross_entropy, axis=work.axis)
 
 
-def _closed_form(work: Work, arguments: Sequence[Any]) -> Call:
+def _closed_form(work: Work, given: Data, where: Any) -> Call:
+    """Return value_and_grad, which takes the function itself and no partial of it."""
+    if work.dtype == "bfloat16" and where.call is timing.on_numpy:
+        raise NotOffered("timed on PyTorch's bfloat16")
     options = {} if work.axis == -1 else {"axis": work.axis}
     loss = xloss.linear_cross_entropy if work.features else xloss.cross_entropy
-    return on_numpy(loss, arguments, work.leaves, **options)
+    call = timing.on_numpy(loss, given.arguments, work.leaves, partial(read, work), **options)
+    return each_row(call, work, ours(work), given.arguments)
 
 
-def _numpy(work: Work, given: Data, threads: int, engine: str = "") -> Call:
-    if work.dtype == "bfloat16":
-        raise NotOffered("timed on PyTorch's bfloat16")
-    call = _closed_form(work, given.arguments)
-    if engine:
-        call = replace(call, within=partial(xloss.use_engine, engine), engine=engine)
-    return call
-
-
-def _torch_closed_form(work: Work, given: Data, threads: int) -> Call:
+def _torch_closed_form(work: Work, given: Data, where: Any) -> Call:
     if not work.gradient:
         raise SameValue("xloss torch")
-
-    def answer(got: Any) -> tuple[float, Any]:
-        return float(got[0]), got[1][0].reshape(-1)[:SOME].double().numpy()
-
-    return replace(_closed_form(work, tensors(given)), answer=answer)
+    return _closed_form(work, given, where)
 
 
-@cache
-def engine_of(one: Contender, dtype: str, axis: int, features: int, gradient: bool) -> str:
-    """Return which engine computes a call of xloss: it is the same whatever the size of arrays.
-
-    The compiled one is asked for by name, on arrays that are small, so that tracing costs little.
-    """
-    shape = (2, 3) if axis == -1 else (2, 3, 2, 2)
-    work = Work("", shape, gradient, dtype, axis, 4 if features else 0)
+def engine_of(one: Contender, work: Work, given: Data, where: Any, compiled: str) -> str:
+    """Return which engine computes a call of xloss: the compiled one, if it takes these arrays."""
     try:
-        with xloss.use_engine(COMPILED):
-            call = one.prepare(work, data(work), 1)
+        with xloss.use_engine(compiled):
+            call = one.prepare(work, given, where)
             call.before()
             call.run()
+            call.before()
     except Exception as reason:
         # torch.compile wraps what its trace raises in an error of its own.
         if "EngineUnavailable" in f"{type(reason).__name__}: {reason}":
             return "generic"
         raise
-    return COMPILED
+    return compiled
 
 
 # ---- Peers --------------------------------------------------------------------------------------
@@ -211,7 +169,7 @@ def _torch_linear(work: Work, chunked: bool = False) -> Callable[..., Any]:
 
 
 def _optax(work: Work) -> Callable[..., Any]:
-    loss = optax_loss(axis=work.axis)
+    loss = timing.optax_loss(axis=work.axis)
     return (lambda x, weight, y: loss(x @ weight.T, y)) if work.features else loss
 
 
@@ -226,65 +184,111 @@ def _last_axis(loss: Callable[[], Callable[..., Any]]) -> LossOf:
     return made
 
 
-def _sklearn(work: Work, given: Data, threads: int) -> Call:
+def _sklearn(work: Work, given: Data, where: Any) -> Call:
     if work.features or len(work.shape) != 2 or work.dtype not in ("float32", "float64"):
         raise NotOffered("takes two axes of float32 or float64, rows in the first")
-    return on_sklearn(given.x, given.y, work.gradient, threads)
+    return timing.on_sklearn(given.x, given.y, work.gradient, where.threads, partial(read, work))
 
 
-def _scipy(work: Work, given: Data, threads: int) -> Call:
+def _scipy(work: Work, given: Data, where: Any) -> Call:
     if work.features or work.dtype == "bfloat16":
         raise NotOffered("has no linear_cross_entropy, and no bfloat16")
-    return on_scipy(given.x, given.y, work.gradient, work.axis)
+    return timing.on_scipy(given.x, given.y, work.gradient, work.axis)
 
 
-F = "torch.nn.functional"
-TF = "tf.nn.sparse_softmax_cross_entropy_with_logits, tf.reduce_mean; GradientTape"
-GENERIC = 'the same under use_engine("generic")'
-COMPILE = "the same under torch.compile(dynamic=False)"
-GRAPH = "the same as one tf.function"
-OPTAX = "jax.jit of optax.softmax_cross_entropy_with_integer_labels(...).mean(), or value_and_grad"
-KERAS = "SparseCategoricalCrossentropy(from_logits=True)"
-SKLEARN = "HalfMultinomialLoss (of LogisticRegression); its loss_gradient"
-OURS = (
-    ("xloss numpy", "numpy", "cross_entropy; value_and_grad", _numpy),
-    ("xloss numpy, generic", "numpy", GENERIC, partial(_numpy, engine="generic")),
-    ("xloss torch", "torch", "cross_entropy; .backward()", calling("torch", ours)),
-    ("xloss torch, closed form", "torch", "value_and_grad", _torch_closed_form),
-    ("xloss torch.compile", "torch", COMPILE, calling("torch", compiled(ours))),
-    (
-        "xloss torch.compile, generic",
-        "torch",
-        GENERIC,
-        calling("torch", compiled(ours), "generic"),
-    ),
-    ("xloss jax", "jax", "jax.jit; jax.value_and_grad under it", calling("jax", ours)),
-    ("xloss jax, generic", "jax", GENERIC, calling("jax", ours, "generic")),
-    ("xloss tensorflow", "tensorflow", "eager; GradientTape", calling("tensorflow", ours)),
-    ("xloss tf.function", "tensorflow", GRAPH, calling("tensorflow", ours, graph=True)),
-)
-THEIRS = (
-    ("torch", "torch", f"{F}.cross_entropy; .backward()", calling("torch", torch_loss)),
-    ("torch.compile", "torch", COMPILE, calling("torch", compiled(torch_loss))),
-    ("torch linear", "torch", f"{F}.linear_cross_entropy", calling("torch", _torch_linear)),
-    (
-        "torch linear, chunked",
-        "torch",
-        "the same with LinearCrossEntropyOptions()",
-        calling("torch", partial(_torch_linear, chunked=True)),
-    ),
-    ("optax", "optax", OPTAX, calling("jax", _optax)),
-    ("keras", "keras", KERAS, calling("", _last_axis(keras_loss))),
-    ("tensorflow", "tensorflow", TF, calling("tensorflow", _last_axis(tensorflow_loss))),
-    (
-        "tf.function",
-        "tensorflow",
-        GRAPH,
-        calling("tensorflow", _last_axis(tensorflow_loss), graph=True),
-    ),
-    ("sklearn", "sklearn", SKLEARN, _sklearn),
-    ("scipy", "scipy", "-scipy.special.log_softmax(z, axis=-1) at the labels, .mean()", _scipy),
-)
-XLOSS = {one[0]: Contender(*one) for one in OURS}
-PEERS = {one[0]: Contender(*one, peer=True) for one in THEIRS}
-CONTENDERS = {**XLOSS, **PEERS}
+def cupy_by_hand(work: Work, given: Data, where: Any) -> Call:
+    """Return the loss as one writes it with CuPy: the labels' entries of log_softmax."""
+    log_softmax = import_module("cupyx.scipy.special").log_softmax
+    xp, x, y = where.cupy, given.x, given.y
+
+    def loss() -> Any:
+        return -log_softmax(x, axis=-1)[xp.arange(len(y)), y].mean(dtype=np.float32)
+
+    def both() -> tuple[Any, Any]:
+        rows = xp.arange(len(y))
+        logs = log_softmax(x, axis=-1)
+        value = -logs[rows, y].mean(dtype=np.float32)
+        gradient = xp.exp(logs)
+        gradient[rows, y] -= 1
+        gradient *= 1 / len(y)
+        return value, gradient
+
+    if not work.gradient:
+        return Call(loss)
+    return Call(both, answer=lambda got: (float(got[0]), read(work, got[1])))
+
+
+def _quack(work: Work, given: Data, where: Any) -> Call:
+    from quack.cross_entropy import cross_entropy_fwd
+
+    x, y, _ = given
+    rows = len(y)
+
+    def run() -> Any:
+        got = cross_entropy_fwd(x, y, return_dx=work.gradient)
+        of, gradient = got if work.gradient else (got, None)
+        return of, of.mean(), gradient
+
+    def answer(got: Any) -> tuple[float, Any]:
+        _, mean, gradient = got
+        # Its gradient is the sum's.
+        return float(mean), None if gradient is None else read(work, gradient) / rows
+
+    return Call(run, answer=answer, losses=lambda: read(work, run()[0], classes=False))
+
+
+def _quack_autograd(work: Work, given: Data, where: Any) -> Call:
+    from quack.cross_entropy import cross_entropy
+
+    if not work.gradient:
+        raise SameValue("Quack")
+    return calling(lambda work: cross_entropy, rows=True)(work, given, where)
+
+
+def _liger(work: Work, given: Data, where: Any) -> Call:
+    from liger_kernel.ops.cross_entropy import LigerCrossEntropyFunction
+    from liger_kernel.ops.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyFunction
+
+    own = (None, -100, 0.0, 0.0, "mean")
+    which: Any = LigerFusedLinearCrossEntropyFunction if work.features else None
+    apply = which.apply if which else lambda x, y: LigerCrossEntropyFunction.apply(x, y, *own)
+    # It writes the gradient over the logits: they are a copy of its own, which later turns find
+    # changed. That costs no time more or less.
+    x: Any = given.x
+    given = given._replace(x=x.clone()) if work.gradient and not work.features else given
+    loss = lambda *arguments: apply(*arguments)[0]  # noqa: E731
+    return timing.on_torch(loss, given.arguments, work.leaves, partial(read, work))
+
+
+_compiled, _ours = calling(compiled(ours)), calling(ours)
+_tensorflow = _last_axis(timing.tensorflow_loss)
+HOW: dict[str, Prepare] = {
+    "xloss numpy": _closed_form,
+    "xloss numpy, generic": on_engine(_closed_form, "generic"),
+    "xloss torch": calling(ours, rows=True),
+    "xloss torch, closed form": _torch_closed_form,
+    "xloss torch.compile": _compiled,
+    "xloss torch.compile, generic": on_engine(_compiled, "generic"),
+    "xloss cupy": _closed_form,
+    "xloss jax": _ours,
+    "xloss jax, generic": on_engine(_ours, "generic"),
+    "xloss tensorflow": _ours,
+    "xloss tf.function": calling(ours, graph=True),
+    "torch": calling(torch_loss, rows=True),
+    "torch.compile": calling(compiled(torch_loss)),
+    "torch linear": calling(_torch_linear),
+    "torch linear, chunked": calling(partial(_torch_linear, chunked=True)),
+    "Quack": _quack,
+    "Quack, autograd": _quack_autograd,
+    "Liger": _liger,
+    "cupy by hand": cupy_by_hand,
+    "optax": calling(_optax),
+    "keras": calling(_last_axis(timing.keras_loss)),
+    "tensorflow": calling(_tensorflow),
+    "tf.function": calling(_tensorflow, graph=True),
+    "sklearn": _sklearn,
+    "scipy": _scipy,
+}
+CONTENDERS = {
+    name: Contender(name, HOW[name], **row) for name, row in tables.load("contenders").items()
+}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from tabulate import tabulate
+
+from xloss_conformance.report.markdown import text
 
 from .targets import missed_by
 
 Record = dict[str, Any]
+MS = ("median_ms", "min_ms", "q1_ms", "q3_ms")
 
 
 def digits(value: float) -> str:
@@ -28,23 +32,33 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share < 1 else f"{100 * share:.0f} %"
 
 
+def quartiles(run: Record, scale: float = 1.0) -> list[str]:
+    """Return median, least and quartiles of a run."""
+    middle, least, low, high = (digits(run[key] * scale) for key in MS)
+    return [middle, least, f"{low} to {high}"]
+
+
 def _cut(value: float) -> str:
     """Return a ratio rounded down, so that what is missed does not look as if it were met."""
     return f"{int(value * 100) / 100:.2f}×"
 
 
+# Of each kind of target: what came, and what was wanted.
+KINDS: dict[str, tuple[Callable[[float], str], Callable[[float], str]]] = {
+    "ratio": (_cut, lambda wanted: f"≥ {round(wanted, 2):g}×"),
+    "reach": (percent, lambda wanted: f"≥ {percent(wanted)}"),
+    "share": (percent, lambda wanted: f"≤ {percent(wanted)}"),
+    "bytes": (bytes_of, lambda wanted: f"≤ {bytes_of(wanted)}"),
+    "microseconds": (lambda got: f"{digits(got)} µs", lambda wanted: f"≤ {round(wanted, 1):g} µs"),
+    "milliseconds": (lambda got: f"{digits(got)} ms", lambda wanted: f"≤ {round(wanted, 1):g} ms"),
+    "ulp": (lambda got: f"{digits(got)} ulp", lambda wanted: f"≤ {wanted:g} ulp"),
+}
+
+
 def reached(target: Record) -> str:
     """Return what came of a target, "4.61× (≥ 4×) met"; in bold where it is missed."""
-    got, wanted, kind = target["got"], target["wanted"], target["kind"]
-    if kind == "ratio":
-        said = f"{_cut(got)} (≥ {round(wanted, 2):g}×)"
-    elif kind in ("share", "reach"):
-        said = f"{percent(got)} ({'≤' if kind == 'share' else '≥'} {percent(wanted)})"
-    elif kind == "bytes":
-        said = f"{bytes_of(got)} (≤ {bytes_of(wanted)})"
-    else:
-        unit = {"microseconds": "µs", "milliseconds": "ms"}.get(kind, kind)
-        said = f"{digits(got)} {unit} (≤ {round(wanted, 1):g} {unit})"
+    got, wanted = KINDS[target["kind"]]
+    said = f"{got(target['got'])} ({wanted(target['wanted'])})"
     if target["met"]:
         return f"{said} met"
     off = missed_by(target)
@@ -57,25 +71,41 @@ def against(target: Record) -> str:
         return f"the exact {target['against']}"
     if target["against"] == "bound":
         linear = target["op"].startswith("linear")
-        return "the matrix products alone" if linear else "reading the logits once"
+        read = "a copy" if target["kind"] == "reach" else "reading the logits once"
+        return "the matrix products alone" if linear else read
     return text(target["against"]) or "–"
 
 
-def text(raw: Any) -> str:
-    """Return text that Markdown takes as it stands, in one line."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(str(raw).split()))
-
-
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown; its cells are Markdown already."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Return a table of Markdown; its cells are Markdown already, and are not padded."""
+    return str(tabulate(rows, head, tablefmt="github", disable_numparse=True, stralign=None))
 
 
-def pivot(
-    down: Iterable[str], across: Iterable[str], cells: dict[tuple[str, str], str], corner: str = ""
-) -> str:
-    """Return a table of cells by (row, column); a dash where there is none."""
-    columns = list(dict.fromkeys(across))
-    rows = [[text(a), *(cells.get((a, b), "–") for b in columns)] for a in dict.fromkeys(down)]
-    return table([corner, *map(text, columns)], rows)
+def pivot(cells: dict[tuple[str, str], str], none: str = "–", corner: str = "") -> str:
+    """Return a table of cells by (row, column), in the order in which they came."""
+    across = list(dict.fromkeys(b for _, b in cells))
+    down = dict.fromkeys(a for a, _ in cells)
+    rows = [[text(a), *(cells.get((a, b), none) for b in across)] for a in down]
+    return table([corner, *map(text, across)], rows)
+
+
+def grouped(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line for each reason: of whom it is told, or of how many."""
+    found: dict[str, dict[str, None]] = {}
+    for who, reason in lines:
+        found.setdefault(reason, {})[who] = None
+    said = []
+    for reason, whose in found.items():
+        first, *more = whose
+        others = f" and {len(more)} more" if len(more) > 1 else "".join(f"; {m}" for m in more)
+        said.append(f"{first}{others}: {reason}" if first else reason)
+    return said
+
+
+def split(missing: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Give what is missing and why, of lines that say "what: why"."""
+    for said in missing:
+        who, sep, reason = said.partition(": fails: ")
+        if not sep:
+            who, _, reason = said.partition(": ")
+        yield (who, f"fails: {reason}" if sep else reason) if reason else ("", who)

@@ -1,89 +1,42 @@
-"""The published runs on the host: a record as Markdown, whole; nothing is edited by hand."""
+"""The published runs: a record as Markdown, whole; nothing is edited by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .figures import against, bytes_of, digits, percent, pivot, reached, table, text
+from xloss_conformance.report.markdown import text
+
+from . import figures, tables
+from .figures import digits, percent, table
+from .plan import TABLES
+from .right import BEYOND
 from .targets import beyond, verdict
 
 Record = dict[str, Any]
-OPS = {
-    "forward": "cross_entropy: the value",
-    "gradient": "cross_entropy: value and gradient",
-    "bfloat16": "cross_entropy in bfloat16",
-    "segmentation": "cross_entropy of images",
-    "small": "A small call",
-    "linear": "linear_cross_entropy",
-    "linear-large": "linear_cross_entropy, large",
-    "dask": "Dask",
-    "vocab-parallel": "Ranks that share the classes",
-}
-TITLES = {
-    "performance": "Performance",
-    "performance-scale": "Performance of logits that are cut",
-}
-HOW = {
-    "performance": """\
-All calls of one table take turns in one process, so that they meet the same noise; between turns
-the threads of the last library have time to fall asleep. The first call, which compiles, is not
-timed here. Every figure is a median; the last table has least and quartiles too. Before it
-is timed, the answer of every contender is compared with the others'. Logits are normal, of
-deviation 3. **Every gradient is a fresh array, in every call and of every library**; the kernel's
-work on its pages is in the time, freeing the last one is not. GB/s are of the bytes that any
-implementation must move: logits and labels read once, the gradient written once. The bound is the
-fastest reader of the logits' bytes in the same run; of linear_cross_entropy it is its matrix
-products alone, at the best of some block sizes.
-
-`xloss torch` is autograd, `.backward()` included; `xloss torch, closed form` is `value_and_grad` on
-the same tensors. `generic` is the same arithmetic by the library's own operations. Compilers
-compile for the one shape. Keras runs as its `fit` runs it. scikit-learn's loss is the one inside
-`LogisticRegression`. SciPy has no loss and no gradient: it is timed at the formula that one writes
-with it. There are pages for [logits that are cut](performance-scale.md), into chunks or over
-processes, and for [a GPU](performance-gpu.md).""",
-    "performance-scale": """\
-This run was measured on the date above; the program that measured it is no longer in the source
-tree. Every figure is a median of calls that take turns in the same processes; the first, untimed,
-are compared with each other: values, and some rows of the gradients. Logits are float32, normal, of
-deviation 3. The other calls stand in [performance](performance.md).
-
-Dask: logits and labels are computed beforehand (`persist`) and stay in memory, so that neither
-drawing nor reading them is timed; building the graph is. A gradient stays where its chunks are.
-"Threads" is Dask's threaded scheduler; "workers" are processes of a `LocalCluster`, of one thread
-each.
-
-Ranks: processes of one thread each, joined by gloo over the loopback device; each holds the logits
-of its classes, and all labels. A call takes as long as its slowest rank.""",
-}
-MEMORY = """\
-The most that a call holds beyond what there was before it, its gradient included, as the kernel
-counts it in processes of its own (VmHWM, reset before the call; freed memory handed back first), in
-shares of the logits: a gradient alone is 100 %."""
-FIRST = """\
-The first call of a new process, value and gradient of (512, 1000) float32, with caches on disk
-empty and then with what that left there; beside it the second call. Imports are not in it.
-`xloss engines --warm` compiles ahead."""
-GROWTH = {
-    "by_classes": "With classes, at the same number of elements: 10⁹ elements a second.",
-    "by_rows": "With rows, at 1,000 classes: milliseconds.",
-    "by_threads": "With threads: milliseconds.",
-}
-
-
-def page(record: Record, name: str = "performance", pictures: Sequence[str] = ()) -> str:
-    """Return the document of that name; TITLES has them."""
-    parts = [*head(record, TITLES[name]), HOW[name]]
-    parts += [f"![{label}]({file})" for label, file in zip(PICTURED, pictures, strict=False)]
-    parts += [*targets(record), *_milliseconds(record), *_growth(record), *_memory(record)]
-    parts += [*_first(record), *contenders(record), *every(record)]
-    return "\n\n".join(parts) + "\n"
-
-
+WORDS = tables.load("words")
+NONE = "not measured"
+WAYS = {"forward": "value", "gradient": "value and gradient"}
+OF_WAY = {False: "forward", True: "gradient"}
 PICTURED = ("Throughput against classes", "Peak memory against classes")
 
 
-def head(record: Record, title: str) -> Iterator[str]:
+def page(record: Record, name: str = "performance", pictures: Sequence[str] = ()) -> str:
+    """Return the document of that name; WORDS has them."""
+    parts, how = list(_head(record, WORDS["titles"][name])), WORDS["how"][name]
+    if name == "performance-gpu":
+        parts += [*_gpu(record), WORDS["logits"], *_shares(record), how, *_targets(record)]
+        parts += [*_linear(record), *_host(record)]
+    else:
+        parts += [how]
+        parts += [f"![{label}]({file})" for label, file in zip(PICTURED, pictures, strict=False)]
+        parts += [*_targets(record), *_milliseconds(record), *_growth(record), *_memory(record)]
+        parts += _first(record)
+    parts += [*_errors(record), *_contenders(record), *_every(record)]
+    return "\n\n".join([*parts, *(_refused(record) if record.get("gpu") else ())]) + "\n"
+
+
+def _head(record: Record, title: str) -> Iterator[str]:
     """Give the title, what came of the targets, and on which machine."""
     machine = record["machine"]
     yield f"# {title}"
@@ -95,7 +48,7 @@ def head(record: Record, title: str) -> Iterator[str]:
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     where = [machine["processor"], f"{machine['cores']} cores", machine["platform"]]
     engines: dict[str, dict[str, None]] = {}
-    for run in (run for work in record["works"] for run in work["runs"]):
+    for _, run in _runs(record):
         if run["engine"] and not run["contender"].endswith("generic"):
             engines.setdefault(run["contender"], {})[run["engine"]] = None
     ran = "; ".join(f"{name}: {' and '.join(found)}" for name, found in engines.items())
@@ -107,97 +60,91 @@ def head(record: Record, title: str) -> Iterator[str]:
         "engines that ran": ran,
         "versions": f"xloss {record['xloss']}, Python {machine['python']}, {versions}",
         "took": f"{record['seconds']:.0f} s",
-        "not on this machine": "; ".join(record["missing"]),
+        "not on this machine": "; ".join(figures.grouped(figures.split(record["missing"]))),
     }
     yield table(["", ""], [[name, text(said)] for name, said in rows.items() if said])
 
 
-def targets(record: Record) -> Iterator[str]:
+def _runs(record: Record) -> Iterator[tuple[Record, Record]]:
+    """Give every run of every work."""
+    return ((work, run) for work in record["works"] for run in work["runs"])
+
+
+def _targets(record: Record) -> Iterator[str]:
     """Give every target, those that are missed first."""
     rows = [
-        [text(t["work"]), text(t["subject"]), against(t), reached(t)]
+        [text(t["work"]), text(t["subject"]), figures.against(t), figures.reached(t)]
         for t in sorted(record["targets"], key=lambda t: bool(t["met"]))
     ]
     if rows:
         yield "## Targets"
-        yield (
-            "How many times as fast as another, what share of a bound, or how much memory beyond "
-            "inputs and gradients; what is missed comes first."
-        )
+        yield WORDS["targets"]
         yield table(["call", "contender", "beside", ""], rows)
+
+
+# ---- On the host --------------------------------------------------------------------------------
 
 
 def _milliseconds(record: Record) -> Iterator[str]:
     for op in dict.fromkeys(work["op"] for work in record["works"]):
         works = [work for work in record["works"] if work["op"] == op]
-        yield f"## {OPS[op]}"
+        yield f"## {WORDS['ops'][op]}"
         yield "Milliseconds:"
-        yield _by_contender(works, lambda work, run: digits(run["median_ms"]))
-        yield from refused(works)
+        yield _by_contender(works)
+        refused = [(r["contender"], r["reason"]) for work in works for r in work["refused"]]
+        if refused:
+            yield f"Not timed: {text('; '.join(figures.grouped(refused)))}."
 
 
-def refused(works: Sequence[Record]) -> Iterator[str]:
-    """Say who was not timed, and why."""
-    said = {f"{r['contender']}: {r['reason']}": None for work in works for r in work["refused"]}
-    if said:
-        yield f"Not timed: {text('; '.join(said))}."
-
-
-def _by_contender(works: Sequence[Record], figure: Any) -> str:
+def _by_contender(works: Sequence[Record], speed: bool = False) -> str:
     """Return a table of contenders and calls; who is more stands below each other."""
-    cells, names, calls = {}, [], []
+    cells: dict[tuple[str, str], str] = {}
     for work in works:
-        runs = list(work["runs"])
-        runs += [{"contender": "bound", **work["bound"]}] if work["bound"] else []
-        threads = f", {work['threads']} threads" if "threads" in work else ""
-        calls.append(work["name"] + threads)
-        for run in runs:
-            names.append(run["contender"])
-            cells[run["contender"], calls[-1]] = figure(work, run)
-    if len(set(names)) > len(calls):
-        return pivot(names, calls, cells)
-    return pivot(calls, names, {(call, name): cell for (name, call), cell in cells.items()})
+        bound = [{"contender": "bound", **work["bound"]}] if work["bound"] else []
+        call = work["name"] + (f", {work['threads']} threads" if "threads" in work else "")
+        for run in [*work["runs"], *bound]:
+            ms = run["median_ms"]
+            cells[run["contender"], call] = digits(work["elements"] / ms / 1e6 if speed else ms)
+    if len({who for who, _ in cells}) > len(works):
+        return figures.pivot(cells)
+    return figures.pivot({(call, name): cell for (name, call), cell in cells.items()})
 
 
 def _growth(record: Record) -> Iterator[str]:
-    if any(record[section] for section in GROWTH):
+    if any(record[section] for section in WORDS["growth"]):
         yield "## How cost grows"
-    for section, said in GROWTH.items():
+    for section, said in WORDS["growth"].items():
         if record[section]:
             yield said
-            speed = section == "by_classes"
-            yield _by_contender(
-                record[section],
-                lambda work, run, speed=speed: digits(
-                    work["elements"] / run["median_ms"] / 1e6 if speed else run["median_ms"]
-                ),
-            )
+            yield _by_contender(record[section], speed=section == "by_classes")
 
 
 def _memory(record: Record) -> Iterator[str]:
     if record["memory"]:
         yield "## Peak memory"
-        yield MEMORY
+        yield WORDS["memory"]
     for linear in (False, True):
-        some = [entry for entry in record["memory"] if bool(entry["features"]) == linear]
-        if not some:
-            continue
-        if linear:
-            yield "linear_cross_entropy, beyond inputs and gradients:"
         cells = {}
-        for e in some:
+        for e in (e for e in record["memory"] if bool(e["features"]) == linear):
             if e["peak_bytes"] is None:
                 said = text(e["reason"])
             else:
-                said = bytes_of(beyond(e)) if linear else percent(e["peak_bytes"] / e["nbytes"])
+                said = (
+                    figures.bytes_of(beyond(e))
+                    if linear
+                    else percent(e["peak_bytes"] / e["nbytes"])
+                )
             cells[e["name"], e["contender"]] = said
-        yield pivot([e["name"] for e in some], [e["contender"] for e in some], cells)
+        if cells:
+            if linear:
+                yield "linear_cross_entropy, beyond inputs and gradients:"
+            yield figures.pivot(cells)
 
 
 def _first(record: Record) -> Iterator[str]:
     if record["first_call"]:
         yield "## The first call"
-        yield FIRST
+        yield WORDS["first"]
         rows = [
             [
                 text(e["contender"]),
@@ -214,14 +161,135 @@ def _first(record: Record) -> Iterator[str]:
 KEYS = ("first_ms", "second_ms")
 
 
-def contenders(record: Record) -> Iterator[str]:
-    """Give the table of who took part."""
+# ---- On a GPU -----------------------------------------------------------------------------------
+
+
+def _gpu(record: Record) -> Iterator[str]:
+    for facts in record["gpu"]:
+        if facts["rehearsal"]:
+            yield WORDS["rehearsal"]
+            continue
+        versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+        yield (
+            f"GPU: {text(facts['name'])}, compute capability {facts['capability']}, "
+            f"{facts['memory_bytes'] / 1e9:,.0f} GB, L2 {facts['l2_bytes'] / 1e6:,.0f} MB, "
+            f"{facts['processors']} multiprocessors; driver {text(facts['driver'])}, "
+            f"CUDA {facts['cuda']}; {text(versions)}."
+        )
+    for entry in record["compiled"]:
+        yield (
+            f"{entry['calls']} first calls, which compile, took {entry['seconds']:.0f} s in "
+            f"{entry['processes']} processes."
+        )
+
+
+def _shares(record: Record) -> Iterator[str]:
+    """Give a table of a copy's speed for each dtype: contenders and ways down, classes across."""
+    some = [work for work in record["works"] if work["op"] in WAYS]
+    copies = {(w["dtype"], w["gradient"], w["classes"]): w["bound"] for w in some if w["bound"]}
+    found: dict[tuple[str, str, str, int], str] = {}
+    for work in some:
+        # JAX has no copy: PyTorch's of the same shape stands beside it.
+        bound = work["bound"] or copies.get((work["dtype"], work["gradient"], work["classes"]))
+        if bound is None:
+            continue
+        for run in work["runs"]:
+            key = work["dtype"], run["contender"], work["op"], work["classes"]
+            found[key] = percent(bound["median_ms"] / run["median_ms"])
+    judged = {
+        (dtype, name, op)
+        for rule in tables.load("targets")["gpu"]
+        if rule["figure"] == "reach"
+        for dtype in rule.get("dtypes", ())
+        for name in rule["subjects"]
+        for op in rule["ops"]
+    }
+    planned = [row for row in TABLES["gpu"] if row["op"] in WAYS]
+    every = [shape[-1] for row in planned for shape in row["shapes"]]
+    # A rehearsal has classes of its own.
+    classes = sorted({work["classes"] for work in some} or set(every))
+    names = dict.fromkeys(name for row in planned for name in TABLES["who"][row["who"]])
+    for dtype in dict.fromkeys(row["dtype"] for row in planned):
+        yield f"## {dtype}, percent of a copy's speed"
+        rows = []
+        for name, op in ((name, op) for name in names for op in WAYS):
+            cells = [found.get((dtype, name, op, c), NONE) for c in classes]
+            if (dtype, name, op) in judged or set(cells) != {NONE}:
+                rows.append([text(name), WAYS[op], *cells])
+        yield table(["", "", *(f"{c:,}" for c in classes)], rows)
+
+
+def _linear(record: Record) -> Iterator[str]:
+    for work in (work for work in record["works"] if work["op"] == "linear"):
+        yield "## linear_cross_entropy"
+        yield text(work["name"])
+        rows = [
+            [text(r["contender"]), digits(r["median_ms"]), _mib(r["peak_bytes"])]
+            for r in sorted(work["runs"], key=lambda r: float(r["median_ms"]))
+        ]
+        if work["bound"]:
+            rows.append([f"*{work['bound']['by']}*", digits(work["bound"]["median_ms"]), "–"])
+        yield table(["", "ms", "MiB beyond inputs and gradients"], rows)
+
+
+def _mib(count: float | None) -> str:
+    return NONE if count is None else f"{count / 2**20:,.0f}"
+
+
+def _host(record: Record) -> Iterator[str]:
+    rows = [
+        [text(run["contender"]), WAYS[OF_WAY[work["gradient"]]], *figures.quartiles(run, 1e3)]
+        for work, run in _runs(record)
+        if work["op"] == "host"
+    ]
+    if rows:
+        yield "## Time of the host"
+        yield WORDS["host_time"]
+        yield table(["", "", "median µs", "least", "quartiles"], rows)
+
+
+# ---- On both ------------------------------------------------------------------------------------
+
+
+def _errors(record: Record) -> Iterator[str]:
+    """Give the worst errors of each contender and dtype, of the arrays that were timed."""
+    worst: dict[tuple[str, str], dict[str, float | None]] = {}
+    for work, run in _runs(record):
+        row = worst.setdefault((run["contender"], work["dtype"]), {})
+        for what in ("value_ulp", "gradient_ulp", "tail"):
+            row[what] = max((row.get(what), run.get(what)), key=_size)
+    rows = [
+        [text(who), dtype, _ulp(row["value_ulp"]), _ulp(row["gradient_ulp"]), _off(row["tail"])]
+        for (who, dtype), row in worst.items()
+        if row["value_ulp"] is not None
+    ]
+    if rows:
+        yield "## Beside the exact answer"
+        yield WORDS["errors"]
+        yield table(["", "dtype", "value", "gradient", "tail"], rows)
+
+
+def _size(error: float | None) -> float:
+    return -1.0 if error is None else abs(error)
+
+
+def _ulp(found: float | None) -> str:
+    if found is None:
+        return "–"
+    return "**no number**" if found >= BEYOND else digits(found)
+
+
+def _off(tail: float | None) -> str:
+    return "–" if tail is None else f"{tail:+.2g}"
+
+
+def _contenders(record: Record) -> Iterator[str]:
     yield "## Who took part"
     rows = [[text(c["name"]), text(c["version"]), f"`{c['call']}`"] for c in record["contenders"]]
     yield table(["", "version", "the call"], rows)
 
 
-def every(record: Record) -> Iterator[str]:
+def _every(record: Record) -> Iterator[str]:
     """Give one table of all calls, with least and quartiles."""
     yield "## Every call"
     heads = ["", "", "engine", "median ms", "least", "quartiles", "runs", "GB/s", "of the bound"]
@@ -231,18 +299,19 @@ def every(record: Record) -> Iterator[str]:
         if work["bound"]:
             runs.append({"contender": work["bound"]["by"], "engine": "", **work["bound"]})
         for run in runs:
-            share = work["bound"]["median_ms"] / run["median_ms"] if work["bound"] else None
+            share = digits(work["bound"]["median_ms"] / run["median_ms"]) if work["bound"] else "–"
+            row = [text(work["name"]), text(run["contender"]), run["engine"] or "–"]
             rows.append(
-                [
-                    text(work["name"]),
-                    text(run["contender"]),
-                    run["engine"] or "–",
-                    digits(run["median_ms"]),
-                    digits(run["min_ms"]),
-                    f"{digits(run['q1_ms'])} to {digits(run['q3_ms'])}",
-                    str(run["runs"]),
-                    digits(run["gb_s"]),
-                    "–" if share is None else digits(share),
-                ]
+                [*row, *figures.quartiles(run), str(run["runs"]), digits(run["gb_s"]), share]
             )
     yield table(heads, rows)
+
+
+def _refused(record: Record) -> Iterator[str]:
+    """Say who was not timed on a GPU, and why: one line for each reason."""
+    lines = list(figures.split(record["missing"]))
+    for work in record["works"]:
+        lines += [(f"{r['contender']}: {work['name']}", r["reason"]) for r in work["refused"]]
+    if lines:
+        yield "## Not timed"
+        yield "\n".join(f"- {text(said)}" for said in figures.grouped(lines))

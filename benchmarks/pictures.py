@@ -5,50 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .pages import WORDS
+
 Record = dict[str, Any]
 THROUGHPUT, MEMORY = "performance-throughput.svg", "performance-memory.svg"
-# Contender -> what the picture calls it, and its colour.
-LINES = {
-    "xloss numpy": ("xloss, NumPy", "#c2410c"),
-    "xloss torch": ("xloss, PyTorch", "#fb923c"),
-    "xloss jax": ("xloss, jax.jit", "#fdba74"),
-    "torch": ("PyTorch eager", "#1d4ed8"),
-    "torch.compile": ("torch.compile", "#60a5fa"),
-    "optax": ("optax, jax.jit", "#15803d"),
-    "scipy": ("SciPy", "#b45309"),
-    "reading once": ("reading once", "#737373"),
-}
 Lines = dict[str, list[tuple[float, float]]]
 
 
 def draw(record: Record, folder: Path) -> tuple[str, ...]:
     """Write the pictures that the record has figures for; return their names."""
     drawn = []
-    throughput = [_throughput(record, gradient) for gradient in (False, True)]
-    if any(throughput):
-        _figure(
-            folder / THROUGHPUT, throughput, "10⁹ elements a second", "Throughput", record, log=True
-        )
-        drawn.append(THROUGHPUT)
-    memory = [_memory(record, gradient) for gradient in (False, True)]
-    if any(memory):
-        what = "peak / size of the logits"
-        _figure(folder / MEMORY, memory, what, "Peak memory", record)
-        drawn.append(MEMORY)
+    both = (False, True)
+    for name, lines, unit, title in (
+        (THROUGHPUT, _throughput, "10⁹ elements a second", "Throughput"),
+        (MEMORY, _memory, "peak / size of the logits", "Peak memory"),
+    ):
+        panels = [lines(record, gradient) for gradient in both]
+        if any(panels):
+            _figure(folder / name, panels, unit, title, record)
+            drawn.append(name)
     return tuple(drawn)
 
 
 def _throughput(record: Record, gradient: bool) -> Lines:
     lines: Lines = {}
-    for work in record["by_classes"]:
-        if work["gradient"] != gradient:
-            continue
-        for run in work["runs"]:
-            point = (work["classes"], run["elements_s"] / 1e9)
-            lines.setdefault(run["contender"], []).append(point)
+    for work in (work for work in record["by_classes"] if work["gradient"] == gradient):
+        runs = {run["contender"]: run for run in work["runs"]}
         if work["bound"] is not None and not gradient:
-            speed = work["elements"] / work["bound"]["median_ms"] / 1e6
-            lines.setdefault("reading once", []).append((work["classes"], speed))
+            runs["reading once"] = work["bound"]
+        for name, run in runs.items():
+            point = (work["classes"], work["elements"] / run["median_ms"] / 1e6)
+            lines.setdefault(name, []).append(point)
     return lines
 
 
@@ -62,38 +49,23 @@ def _memory(record: Record, gradient: bool) -> Lines:
     return lines
 
 
-def _figure(
-    path: Path, panels: list[Lines], unit: str, title: str, record: Record, *, log: bool = False
-) -> None:
+def _figure(path: Path, panels: list[Lines], unit: str, title: str, record: Record) -> None:
     import matplotlib as library
     import matplotlib.figure
 
-    settings: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "xloss",
-        "font.size": 10,
-        "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
-    }
-    with library.rc_context(settings):
+    with library.rc_context(WORDS["pictures"]):
         figure = library.figure.Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for axis, lines, what in zip(axes, panels, ("value", "value and gradient"), strict=True):
             for name, points in lines.items():
+                label, color = WORDS["lines"][name]
+                line = ":" if name == "reading once" else "o-"
+                ours = name.startswith("xloss")
+                style = {"linewidth": 2.2 if ours else 1.4, "zorder": 3 if ours else 2}
                 xs, ys = zip(*sorted(points), strict=True)
-                bound = name == "reading once"
-                axis.plot(
-                    xs,
-                    ys,
-                    label=LINES[name][0],
-                    color=LINES[name][1],
-                    marker="" if bound else "o",
-                    markersize=3.5,
-                    linestyle=":" if bound else "-",
-                    linewidth=2.2 if name.startswith("xloss") else 1.4,
-                    zorder=3 if name.startswith("xloss") else 2,
-                )
+                axis.plot(xs, ys, line, label=label, color=color, markersize=3.5, **style)
             axis.set(xscale="log", xlabel="classes", title=f"{title}: {what}")
-            if log:
+            if path.name == THROUGHPUT:
                 axis.set_yscale("log")
             else:
                 axis.set_ylim(bottom=0)

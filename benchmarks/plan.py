@@ -1,62 +1,30 @@
-"""What a run on the host measures: shapes, contenders and how long each has; as jobs."""
+"""What a run measures, as jobs: plan.toml says which calls, and who takes part in each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import xloss
 from xloss_conformance.bench import cores
 
-from .contenders import XLOSS
+from . import tables
+from .libraries import GPU, REHEARSAL
 from .processes import Job
 from .tasks import Group
 from .work import Work
 
-GROWTH = ("classes", "rows", "threads")  # how cost grows with each
-OPS = (
-    "forward",
-    "gradient",
-    "bfloat16",
-    "segmentation",
-    "small",
-    "linear",
-    "linear-large",
-    *GROWTH,
-    "memory",
-    "first-call",
-)
-ON_DEMAND = ("linear-large",)  # takes minutes
-PEERS = (
-    "torch",
-    "torch.compile",
-    "optax",
-    "keras",
-    "tensorflow",
-    "tf.function",
-    "sklearn",
-    "scipy",
-)
-SHAPES = ((65536, 10), (8192, 1000), (2048, 32000), (512, 128256))
-SEGMENTATION = (8, 21, 512, 512)
-LINEAR = {"linear": (512, 32000, 256), "linear-large": (4096, 128256, 1024)}  # and features
-CLASSES = (10, 100, 1000, 32000, 128256)
-ROWS = (16, 256, 4096, 65536)  # of 1,000 classes
-ELEMENTS = 2**24  # of each point of "classes" and of "memory"
-LINEAR_PEERS = ("torch linear", "torch linear, chunked")
-TORCH = {"xloss torch", "xloss torch, closed form", "torch", "torch.compile"}
-# Who takes part where not everybody does.
-WHO: dict[str, set[str]] = {
-    "segmentation": {"xloss numpy", *TORCH, "xloss jax", "optax", "scipy"},
-    "linear": {"xloss numpy", *TORCH, "xloss jax", *LINEAR_PEERS, "optax"},
-    "classes": {"xloss numpy", "torch", "torch.compile", "optax"},
-    "rows": {"xloss numpy", "torch", "optax"},
-    "threads": {"xloss numpy", "torch", "optax"},
-    "memory": {"xloss numpy", "xloss torch", "xloss jax", "torch", "torch.compile", "optax"},
-    "first-call": {"xloss numpy", "xloss torch.compile", "xloss jax", "torch.compile", "optax"},
-}
-WHO["linear-large"] = WHO["linear"]
+Row = dict[str, Any]
+TABLES = tables.load("plan")
+OPS = tuple(dict.fromkeys(row["op"] for row in TABLES["host"]))
+TINY_PACE = {"seconds": 0.01, "least": 3, "most": 5}
+# On a GPU seven turns; fewer of who takes longer than two fifths of a second for a call.
+GPU_PACE = {"seconds": 0.2, "least": 7, "most": 7}
+SECONDS, QUICK_SECONDS = 290.0, 90.0  # of a run on a GPU, in all
+AHEAD = ("xloss torch", "xloss torch, closed form")  # their kernels are CuPy's too
 
 
 class BadPlan(ValueError):
@@ -67,111 +35,145 @@ class BadPlan(ValueError):
 class Plan:
     """What is asked, as names; the empty ones ask for everything. `tiny` is for tests."""
 
+    run: str = "host"
     ops: Sequence[str] = ()
     peers: Sequence[str] = ()
     threads: int = 0
+    quick: bool = False
     tiny: bool = False
 
+    def works(self, row: Row) -> list[Work]:
+        """Return the calls of a row: all gradients of one shape, then the next."""
+        mode = "tiny" if self.tiny else "quick" if self.quick else "shapes"
+        found: list[list[int]] = row[mode] if mode in row else row["shapes"]
+        of = row.get("dtype", "float32"), row.get("axis", -1), row.get("features", 0)
+        return [Work(row["op"], tuple(s), g, *of) for s in found for g in row["gradient"]]
 
-def chosen(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Return the operations, the peers and the threads of a plan; BadPlan says what is wrong."""
-    for what, names, known in (("--op", plan.ops, OPS), ("--peer", plan.peers, PEERS)):
-        for name in names:
-            if name not in known:
-                raise BadPlan(f"{what} {name}: expected one of {', '.join(known)}")
-    threads = plan.threads or cores()
-    if threads > cores():
-        raise BadPlan(f"--threads {threads}: this machine has {cores()} cores to use")
-    ops = tuple(o for o in OPS if o in (plan.ops or set(OPS) - set(ON_DEMAND)))
-    return ops, tuple(p for p in PEERS if p in (plan.peers or PEERS)), threads
+    def names(self, row: Row, work: Work) -> tuple[str, ...]:
+        """Return who takes part in a call: xloss always, and the peers that are asked for.
 
+        torch.compile takes seconds for every shape: xloss is compiled beside torch alone.
+        """
+        peers = known("--peer", self.peers, peers_of(self.run))
+        only = row.get("only", {})
 
-def works(op: str, tiny: bool = False) -> list[Work]:
-    """Return the calls that an operation times."""
-    shapes = tuple((max(1, n // 1024), min(c, 50)) for n, c in SHAPES) if tiny else SHAPES
-    both = (False, True)
-    if op in ("forward", "gradient"):
-        return [Work(op, shape, op == "gradient") for shape in dict.fromkeys(shapes)]
-    if op == "bfloat16":
-        return [Work(op, shape, g, op) for shape in dict.fromkeys(shapes) for g in both]
-    if op == "segmentation":
-        images = (2, 3, 4, 4) if tiny else SEGMENTATION
-        return [Work(op, images, gradient, axis=1) for gradient in both]
-    if op == "small":
-        return [Work(op, (32, 10), gradient) for gradient in both]
-    if op in LINEAR:
-        rows, classes, features = (8, 50, 4) if tiny else LINEAR[op]
-        return [Work(op, (rows, classes), True, features=features)]
-    if op == "rows":
-        return [Work(op, (n, 1000), g) for n in ((4, 16) if tiny else ROWS) for g in both]
-    if op == "threads":
-        return [Work(op, shapes[2], gradient) for gradient in both]
-    if op == "first-call":
-        return [Work(op, (16, 50) if tiny else (512, 1000), True)]
-    elements = 2**12 if tiny else ELEMENTS
-    classes_of = (10, 50) if tiny else (10, 1000, 128256) if op == "memory" else CLASSES
-    return [Work(op, (elements // c, c), gradient) for c in classes_of for gradient in both]
+        def asked(name: str) -> bool:
+            if name.startswith("xloss torch.compile"):
+                return "torch.compile" in peers
+            return name.startswith("xloss ") or name == "cupy by hand" or peer(name) in peers
+
+        names = TABLES["who"][row["who"]]
+        some = (n for n in names if n not in only or work.classes in only[n])
+        return tuple(filter(asked, some))
+
+    def groups(self, row: Row, pace: dict[str, Any], **how: Any) -> list[Group]:
+        """Return the calls of a row, by who takes part."""
+        found = groupby(self.works(row), lambda work: self.names(row, work))
+        return [Group(list(works), names, pace, **how) for names, works in found]
 
 
-def names(work: Work, peers: Sequence[str]) -> tuple[str, ...]:
-    """Return who takes part in a call: xloss always, and the peers that are asked for."""
-    known = (*XLOSS, *LINEAR_PEERS, *PEERS)
-    some = WHO.get(work.op, set(known) - {"xloss numpy, generic", *LINEAR_PEERS})
-    if work.op in ("forward", "gradient", "small"):
-        some = some | {"xloss numpy, generic"}
-    if work.op not in ("forward", "gradient") or work.classes not in (1000, 32000):
-        some = some - {"xloss torch.compile, generic"}  # compiles for many seconds
-    if work.dtype == "bfloat16":  # which neither NumPy nor these know
-        some = some - {"xloss numpy", "sklearn", "scipy"}
-    if work.op == "classes" and work.gradient:
-        some = some - {"torch.compile"}
-    asked = {*XLOSS, *peers, *(LINEAR_PEERS if "torch" in peers else ())}
-    return tuple(name for name in known if name in some & asked)
+def known(what: str, asked: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return what is asked for, or all; BadPlan names what is not known."""
+    for name in asked:
+        if name not in names:
+            raise BadPlan(f"{what} {name}: expected one of {', '.join(names)}")
+    return tuple(name for name in names if name in (asked or names))
+
+
+def peer(name: str) -> str:
+    """Return what --peer calls a contender."""
+    return name.partition(",")[0].removesuffix(" linear").lower()
+
+
+def peers_of(run: str) -> tuple[str, ...]:
+    """Return the peers of a run, as --peer names them."""
+    names = [name for row in TABLES[run] for name in TABLES["who"][row["who"]]]
+    peers = (peer(n) for n in names if not n.startswith("xloss ") and n != "cupy by hand")
+    return tuple(dict.fromkeys(peers))
 
 
 def jobs(plan: Plan) -> list[Job]:
-    """Return what is to be done, in order."""
-    ops, peers, threads = chosen(plan)
+    """Return what is to be done, in order; BadPlan says what cannot be."""
+    known("--peer", plan.peers, peers_of(plan.run))
+    return list(_on_gpu(plan) if plan.run == "gpu" else _on_host(plan))
+
+
+# ---- The host -----------------------------------------------------------------------------------
+
+
+def rows(plan: Plan) -> list[Row]:
+    """Return the rows of what is asked for on the host."""
+    known("--op", plan.ops, OPS)
+    return [r for r in TABLES["host"] if r["op"] in plan.ops or not (plan.ops or "on_demand" in r)]
+
+
+def _on_host(plan: Plan) -> Iterator[Job]:
+    threads = plan.threads or cores()
+    if threads > cores():
+        raise BadPlan(f"--threads {threads}: this machine has {cores()} cores to use")
+    chosen = rows(plan)
     groups: dict[int, list[Group]] = {}
-    for op in ops:
-        section = f"by_{op}" if op in GROWTH else "works"
-        for n in _powers(threads) if op == "threads" else [threads]:
-            tag = {"threads": n} if op == "threads" else {}
-            timed = [] if op in ("memory", "first-call") else works(op, plan.tiny)
-            for who, some in groupby(timed, lambda work: names(work, peers)):
-                group = Group(list(some), who, _pace(op, plan.tiny), section, tag)
-                groups.setdefault(n, []).append(group)
-    found = [
-        Job("tasks:times", {"groups": some}, n)
-        for n, some in sorted(groups.items(), key=lambda one: one[0] != threads)
-    ]
-    for op in ("memory", *LINEAR):
-        calls = works(op, plan.tiny) if op in ops else []
-        traced = set() if op == "memory" else {"xloss jax", "torch.compile", "optax"}
-        for name in (n for n in names(calls[0], peers) if n not in traced) if calls else ():
-            asked = {"works": calls, "name": name, "trials": 3 if op == "memory" else 1}
-            found.append(Job("tasks:memory", asked, threads))
-    if "first-call" in ops:
-        (work,) = works("first-call", plan.tiny)
-        for name in names(work, peers):
-            for caches in ("empty", "filled"):
-                first = {"work": work, "name": name, "caches": caches}
-                found.append(Job("tasks:first", first, threads, caches=name))
-        found.append(Job("tasks:imports", {"rounds": 1 if plan.tiny else 5}, threads))
-    return found
-
-
-def _pace(op: str, tiny: bool) -> dict[str, Any]:
-    if tiny:
-        return {"seconds": 0.01, "least": 3, "most": 5}
-    if op == "linear-large":
-        return {"seconds": 25.0, "least": 3}
-    if op == "linear":
-        return {"seconds": 0.5, "least": 3}
-    if op == "small":
-        return {"seconds": 0.3, "most": 20000}
-    return {"seconds": 0.15, "most": 100} if op in GROWTH else {"seconds": 0.3}
+    for row in (row for row in chosen if "alone" not in row):
+        pace, section = TINY_PACE if plan.tiny else row["pace"], row.get("section", "works")
+        for n in _powers(threads) if row["op"] == "threads" else [threads]:
+            tag = {"threads": n} if row["op"] == "threads" else {}
+            groups.setdefault(n, []).extend(plan.groups(row, pace, section=section, tag=tag))
+    for n, some in sorted(groups.items(), key=lambda one: one[0] != threads):
+        yield Job("tasks:times", {"groups": some}, n)
+    for row in chosen:
+        calls = plan.works(row)
+        names = plan.names(row, calls[0])
+        remembered = names if row.get("alone") == "memory" else row.get("remembered", ())
+        for name in (name for name in names if name in remembered):
+            asked = {"works": calls, "name": name, "trials": 3 if "alone" in row else 1}
+            yield Job("tasks:memory", asked, threads)
+        if row.get("alone") == "first":
+            for name, caches in ((name, c) for name in names for c in ("empty", "filled")):
+                first = {"work": calls[0], "name": name, "caches": caches}
+                yield Job("tasks:first", first, threads, caches=name)
+            yield Job("tasks:imports", {"rounds": 1 if plan.tiny else 5}, threads)
 
 
 def _powers(threads: int) -> list[int]:
     return [n for n in (2**k for k in range(10)) if n < threads] + [threads]
+
+
+# ---- A GPU --------------------------------------------------------------------------------------
+
+
+def _on_gpu(plan: Plan) -> Iterator[Job]:
+    """Give what is to be done; a rehearsal needs no GPU."""
+    reason = xloss.engines()["cuda"]
+    if reason is not None and not plan.tiny:
+        raise BadPlan(f"gpu: nothing is measured: {reason}")
+    device = REHEARSAL if reason is not None else GPU
+    seconds, began = QUICK_SECONDS if plan.quick else SECONDS, time.monotonic()
+    if plan.tiny:  # a rehearsal may stand in a queue for a machine's cores
+        seconds = float("inf")
+
+    def job(task: str, share: float, **arguments: Any) -> Job:
+        # A call that hangs is ended some seconds after its process should have been done.
+        until = began + seconds * (share + 0.05)
+        return Job(task, {"device": device, **arguments}, cores(), until=until)
+
+    yield job("ahead:facts", 0.2)
+    yield job("ahead:compile_ahead", 0.3, calls=first_calls(plan))
+    for process, share in TABLES["processes"].items():
+        rows = [row for row in TABLES["gpu"] if row["process"] == process]
+        groups = [group for row in rows for group in plan.groups(row, GPU_PACE)]
+        if groups:
+            yield job("tasks:times", share, groups=groups, until=began + seconds * share)
+
+
+def first_calls(plan: Plan) -> list[tuple[str, str, int]]:
+    """Return whose first calls are made ahead, in which dtypes and classes.
+
+    Quack, too, keeps on disk what it compiles.
+    """
+    found: dict[tuple[str, str, int], None] = {}
+    for row in (r for r in TABLES["gpu"] if r["op"] in ("forward", "gradient")):
+        for work in plan.works(row) if row["process"] != "jax" else ():
+            quack = [n for n in plan.names(row, work) if n.startswith("Quack")]
+            found |= {(name, work.dtype, work.classes): None for name in (*AHEAD, *quack)}
+    # A contender after the other, so that who compiles the same kernel finds it.
+    return sorted(found, key=lambda call: call[0], reverse=True)

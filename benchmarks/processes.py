@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from math import inf
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -59,84 +58,78 @@ def results(jobs: Sequence[Job]) -> Iterator[Found]:
 
 
 def _done(job: Job, folder: Path) -> Iterator[Found]:
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment(job.threads, folder / job.caches.replace(" ", "-") if job.caches else None),
-        start_new_session=True,  # Ctrl-C does not reach it: it is ended here
-    ) as process:
-        pipe: Any = process.stdin
-        left = max(0.0, min(job.until - time.monotonic(), threading.TIMEOUT_MAX))
-        timer = threading.Timer(left, process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            pickle.dump(job, pipe)
-            pipe.flush()
-            while True:
-                kind, found = pickle.load(process.stdout)  # type: ignore[arg-type]
-                if kind == "done":
-                    return
-                if kind == "failed":
-                    raise BenchFailed(found)
-                yield kind, found
-        except (EOFError, OSError):
-            code = process.wait()
-            with suppress(BrokenPipeError):  # what is left in the buffer goes nowhere
-                pipe.close()
-            if time.monotonic() >= job.until:
-                raise BenchFailed(f"{job.task}: its process was ended: it took too long") from None
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise BenchFailed(f"{job.task}: its process died: {how}") from None
-        finally:
-            timer.cancel()
-            process.kill()
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_do, args=(job, theirs))
+    with environment(job.threads, folder / job.caches.replace(" ", "-") if job.caches else None):
+        process.start()
+    theirs.close()  # so that its end is the pipe's
+    try:
+        while True:
+            left = None if job.until == inf else max(0.0, job.until - time.monotonic())
+            if not ours.poll(left):
+                raise BenchFailed(f"{job.task}: its process was ended: it took too long")
+            kind, found = ours.recv()
+            if kind == "done":
+                return
+            if kind == "failed":
+                raise BenchFailed(found)
+            yield kind, found
+    except (EOFError, OSError):
+        process.join()
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        raise BenchFailed(f"{job.task}: its process died: {how}") from None
+    finally:
+        process.kill()
+        process.join()
 
 
-def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
-    """Return what a new process finds in its environment."""
-    made = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
-    made["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    made["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
+@contextmanager
+def environment(threads: int, caches: Path | None = None) -> Iterator[None]:
+    """Set what a process that is started now finds in its environment."""
+    kept = dict(os.environ)
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
     if caches is not None:
-        made |= {name: str(caches / name.lower()) for name in CACHES}
-    return made
+        os.environ.update({name: str(caches / name.lower()) for name in CACHES})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
-def main() -> None:
-    """Do the job that comes by stdin, and tell what it finds on stdout, as pickles."""
-    with os.fdopen(os.dup(1), "wb") as out:
-        os.dup2(2, 1)  # what a library prints is not for the record
-        job: Job = pickle.load(sys.stdin.buffer)
-        logging.getLogger("xloss").setLevel(logging.ERROR)  # compiling belongs to what is timed
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        if hasattr(os, "sched_setaffinity"):  # threads of JAX are as many as its cores
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
-
-        def tell(kind: str, found: Any) -> None:
-            pickle.dump((kind, found), out)
-            out.flush()
-
-        try:
-            module, _, name = job.task.partition(":")
-            task = getattr(import_module(f"{__spec__.parent}.{module}"), name)
-            for kind, found in task(threads=job.threads, **job.arguments):
-                tell(kind, found)
-            tell("done", None)
-        except BrokenPipeError:
-            pass
-        except Exception as error:
-            said = traceback.format_exception_only(error)[-1].strip()
-            tell("failed", f"{said}\n{traceback.format_exc()}")
+def _do(job: Job, out: Connection) -> None:
+    """Do a job in a process of its own, and tell what it finds."""
+    os.dup2(2, 1)  # what a library prints is not for the report
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ended by its parent
+    logging.getLogger("xloss").setLevel(logging.ERROR)  # compiling belongs to what is timed
+    ends_with_parent()
+    if hasattr(os, "sched_setaffinity"):  # threads of JAX are as many as its cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
+    try:
+        module, _, name = job.task.partition(":")
+        task = getattr(import_module(f"{__package__}.{module}"), name)
+        for kind, found in task(threads=job.threads, **job.arguments):
+            out.send((kind, found))
+        out.send(("done", None))
+    except BrokenPipeError:
+        pass
+    except Exception as error:
+        said = traceback.format_exception_only(error)[-1].strip()
+        with suppress(BrokenPipeError):
+            out.send(("failed", f"{said}\n{traceback.format_exc()}"))
     os._exit(0)  # threads of a library do not keep it
 
 
-def _end_with_parent() -> None:
+def ends_with_parent() -> None:
     """Leave when the parent is gone, be it killed: what is being timed takes long."""
-    sys.stdin.buffer.read()
-    os._exit(1)
+    parent = parent_process()
 
+    def leave() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
 
-if __name__ == "__main__":
-    main()
+    threading.Thread(target=leave, daemon=True).start()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,29 +17,15 @@ Record = dict[str, Any]
 SHAPES = ((65536, 10), (4096, 1000), (512, 32000), (128, 128256))
 TINY = ((64, 10), (16, 100))
 LISTED = 32  # classes of a row that a list of targets holds
+NAME = "performance-calls"
 STATS, LISTS = "token_stats", "TopKTargets"
-INTRO = """\
-This file is generated, by `python -m benchmarks replaced`; no row is edited by hand. Calls of one
-row take turns in one process; milliseconds are medians, and the ratio is how many times as fast the
-one call is. What they return is compared before they are timed.
-
-`token_stats` gives loss, log-sum-exp, entropy, largest probability and whether the label is the top
-class of every row. In its place one calls, on NumPy, xloss's `cross_entropy(reduction="none")`,
-`logsumexp`, `entropy`, `softmax(...).max(-1)` and `argmax`; on PyTorch, `F.cross_entropy`,
-`torch.logsumexp`, `argmax`, and `log_softmax` with its `exp` for entropy and largest probability.
-
-`TopKTargets` are soft targets of at most 32 classes a row, value and gradient to the logits. In
-their place one writes them into an array of all classes, which is timed too, and calls the same
-loss.
-"""
 
 
 class WrongAnswer(Exception):
     """The calls of one row do not return the same."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """The calls of one row of the page: the first is in place of the second."""
 
     what: str
@@ -67,27 +52,8 @@ def _stats(z: Any, y: Any) -> tuple[Any, ...]:
 
 
 def _many(z: Any, y: Any) -> tuple[Any, ...]:
-    return (
-        xloss.cross_entropy(z, y, reduction="none"),
-        xloss.logsumexp(z),
-        xloss.entropy(z),
-        np.asarray(xloss.softmax(z)).max(-1),
-        z.argmax(-1) == y,
-    )
-
-
-def _many_torch(z: Any, y: Any) -> tuple[Any, ...]:
-    import torch
-
-    log_probs = torch.log_softmax(z, -1)
-    probs = log_probs.exp()
-    return (
-        torch.nn.functional.cross_entropy(z, y, reduction="none"),
-        torch.logsumexp(z, -1),
-        -(probs * log_probs).sum(-1),
-        probs.amax(-1),
-        z.argmax(-1) == y,
-    )
+    loss, top = xloss.cross_entropy(z, y, reduction="none"), np.asarray(xloss.softmax(z)).max(-1)
+    return loss, xloss.logsumexp(z), xloss.entropy(z), top, z.argmax(-1) == y
 
 
 def _on_torch(z: Any, y: Any) -> Iterator[Row]:
@@ -96,7 +62,15 @@ def _on_torch(z: Any, y: Any) -> Iterator[Row]:
     except ModuleNotFoundError:
         return
     a, b = torch.from_numpy(z), torch.from_numpy(y)
-    yield Row(STATS, "torch", z.shape, lambda: _stats(a, b), lambda: _many_torch(a, b))
+
+    def many() -> tuple[Any, ...]:
+        loss = torch.nn.functional.cross_entropy(a, b, reduction="none")
+        log_probs = torch.log_softmax(a, -1)
+        probs = log_probs.exp()
+        entropy = -(probs * log_probs).sum(-1)
+        return loss, torch.logsumexp(a, -1), entropy, probs.amax(-1), a.argmax(-1) == b
+
+    yield Row(STATS, "torch", z.shape, partial(_stats, a, b), many)
 
 
 def _lists(rng: np.random.Generator, z: Any) -> Iterator[Row]:
@@ -115,10 +89,10 @@ def _lists(rng: np.random.Generator, z: Any) -> Iterator[Row]:
     yield Row(LISTS, "numpy", z.shape, lambda: step(z, xloss.TopKTargets(indices, probs)), written)
 
 
-def measure(tiny: bool = False) -> Record:
-    """Return the record of a run: the machine, and every row."""
-    found: list[Record] = []
-    made: Record = {**head(), "rows": found}
+def measure(keep: Callable[[Record], None], tiny: bool = False) -> Record:
+    """Return the record of a run: the machine, and every row; `keep` is given it after each."""
+    made: Record = {**head(), "rows": []}
+    before = made["load"][0]
     for row in rows(TINY if tiny else SHAPES):
         for mine, theirs in zip(row.one(), row.several(), strict=True):
             pair = np.asarray(mine), np.asarray(theirs)
@@ -128,38 +102,33 @@ def measure(tiny: bool = False) -> Record:
         calls = {"one": Call(row.one), "several": Call(row.several)}
         taken = in_turns(calls, seconds=0.01 if tiny else 1.0)
         times = {name: spread(t) for name, t in taken.items()}
-        found.append({"what": row.what, "library": row.library, "shape": list(row.shape), **times})
-        print(line(found[-1]), flush=True)
-    made["load"] = [*made["load"], load_average()]
-    record: Record = plain(made)
-    return record
+        about = {"what": row.what, "library": row.library, "shape": list(row.shape)}
+        made["rows"].append({**about, **times})
+        made["load"] = [before, load_average()]
+        keep(plain(made))
+        print(" ".join(cells(made["rows"][-1])), flush=True)
+    return made
 
 
-def line(row: Record) -> str:
+def cells(row: Record) -> list[str]:
     """Return a row of the page's table."""
     one, several = row["one"]["median_ms"], row["several"]["median_ms"]
     shape = "({}, {})".format(*row["shape"])
-    return (
-        f"| {row['what']} | {row['library']} | {shape} | {one:.3g} | {several:.3g} "
-        f"| {several / one:.2f}× |"
-    )
+    ratio = f"{several / one:.2f}×"
+    return [row["what"], row["library"], shape, f"{one:.3g}", f"{several:.3g}", ratio]
 
 
 def page(kept: Record) -> str:
     """Return the page of a record."""
+    from .figures import table
+    from .pages import WORDS
+
     machine, versions = kept["machine"], kept["versions"]
     named = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "torch") if name in versions)
-    return "\n".join(
-        [
-            "# One call in place of several",
-            "",
-            INTRO,
-            f"{kept['date']}, {machine['processor']}, {kept['threads']} cores, {named}; load "
-            f"average {kept['load'][0]} before and {kept['load'][-1]} after.",
-            "",
-            "| call | library | float32 shape | ms | the calls it replaces, ms | ratio |",
-            "| --- | --- | --- | --- | --- | --- |",
-            *map(line, kept["rows"]),
-            "",
-        ]
+    heads = ["call", "library", "float32 shape", "ms", "the calls it replaces, ms", "ratio"]
+    parts = [f"# {WORDS['titles'][NAME]}", WORDS["how"][NAME]]
+    parts.append(
+        f"{kept['date']}, {machine['processor']}, {kept['threads']} cores, {named}; load "
+        f"average {kept['load'][0]} before and {kept['load'][-1]} after."
     )
+    return "\n\n".join([*parts, table(heads, map(cells, kept["rows"]))]) + "\n"

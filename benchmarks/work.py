@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 LABEL_BYTES = 8  # int64, as PyTorch demands them
+DISTINCT = 2**21  # logits that are drawn; the rows of more repeat them
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -73,19 +76,9 @@ class Work:
 
     def told(self) -> dict[str, Any]:
         """Return it as the record has it."""
-        return {
-            "op": self.op,
-            "name": self.name,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "axis": self.axis,
-            "gradient": self.gradient,
-            "features": self.features,
-            "classes": self.classes,
-            "elements": self.elements,
-            "nbytes": self.nbytes,
-            "moved": self.moved,
-        }
+        made = {**asdict(self), "name": self.name, "shape": list(self.shape)}
+        sizes = ("classes", "elements", "nbytes", "moved")
+        return made | {size: getattr(self, size) for size in sizes}
 
 
 class Data(NamedTuple):
@@ -101,17 +94,45 @@ class Data(NamedTuple):
         return (self.x, self.y) if self.weight is None else (self.x, self.weight, self.y)
 
 
-def data(work: Work) -> Data:
-    """Return the arguments of a call: normal logits of deviation 3, any label."""
+@lru_cache(1)
+def _drawn(shape: tuple[int, ...], dtype: str, axis: int, features: int) -> Data:
+    work = Work("", shape, False, dtype, axis, features)
     rng = np.random.default_rng(0)
+    rows = prod(work.rows)
+    y = rng.integers(0, work.classes, work.rows)
 
     def normal(shape: tuple[int, ...], scale: float) -> Array:
         made = rng.standard_normal(shape, dtype=np.float32)
         made *= np.float32(scale)
-        return made.astype(numpy_dtype(work.dtype), copy=False)
+        return made.astype(numpy_dtype(dtype), copy=False)
 
-    y = rng.integers(0, work.classes, work.rows)
+    if features:
+        x = normal((*work.rows, features), 1.0)
+        return Data(x, y, normal((work.classes, features), 3.0 * features**-0.5))
+    x = normal((min(rows, max(1, DISTINCT // work.classes)), work.classes), 3.0)
+    x[0] = 0
+    x[0, y.flat[0]] = 20
+    return Data(x, y)
+
+
+def drawn(work: Work) -> Data:
+    """Return some rows of logits, which the others repeat, and all labels.
+
+    Logits are normal, of deviation 3. The first row's label is 20 ahead of all other classes: its
+    loss is what log(p) of a rounded p loses. Of a linear layer: features, labels and weight, whole.
+    """
+    return _drawn(work.shape, work.dtype, work.axis, work.features)
+
+
+def laid_out(work: Work, some: Data) -> Data:
+    """Return all arguments of a call, made of what is drawn, on the device where that is."""
     if work.features:
-        x = normal((*work.rows, work.features), 1.0)
-        return Data(x, y, normal((work.classes, work.features), 3.0 * work.features**-0.5))
-    return Data(normal(work.shape, 3.0), y)
+        return some
+    xp: Any = array_namespace(some.x)
+    count = prod(work.rows)
+    at = xp.arange(count, device=device(some.x)) % some.x.shape[0]
+    x = xp.reshape(xp.take(some.x, at, axis=0), (*work.rows, work.classes))
+    if work.axis != -1:
+        x = xp.moveaxis(x, -1, work.axis)
+        x = x.contiguous() if hasattr(x, "contiguous") else xp.asarray(x, order="C")
+    return Data(x, some.y)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -72,7 +73,7 @@ def bench(
         here = []
         for name in names:
             try:
-                here.append(_told(name))
+                here.append(told(name, name.removeprefix("xloss ")))
             except Missing as missing:
                 if name in peers:
                     raise
@@ -129,25 +130,28 @@ def stdout_is_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _told(name: str) -> Record:
-    """Return a contender as the record has it; Missing says what would install its library."""
+def told(name: str, library: str, distribution: str = "") -> Record:
+    """Return a contender as the record has it; Missing says what would install its library.
+
+    `distribution` is what pip installs, where PACKAGES does not have it under the library's name.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
     keras_backend()
-    library = name.removeprefix("xloss ")
     if library == "tensorflow" and not find_spec("tensorflow"):
         raise Missing(f'{name}: tensorflow is not installed: pip install "xloss[tensorflow]"')
     try:
         module = import_module(library)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        install = PACKAGES.get(package, package)
+        install = distribution or PACKAGES.get(package, package)
         raise Missing(f"{name}: {package} is not installed: pip install {install}") from error
     except Exception as error:  # a build for another version of what it stands on
         said = (str(error).splitlines() or [""])[0]
         raise Missing(f"{name}: cannot be imported: {type(error).__name__}: {said}") from error
     ours = name.startswith("xloss ")
-    version = xloss.__version__ if ours else str(module.__version__)
-    return {"name": name, "peer": not ours, "library": library, "version": version}
+    number = version(distribution) if distribution else str(module.__version__)
+    number = xloss.__version__ if ours else number
+    return {"name": name, "peer": not ours, "library": library, "version": number}
 
 
 def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds: float) -> Record:

@@ -22,6 +22,7 @@ import xloss
 
 Loss = Callable[..., Any]
 Record = dict[str, Any]
+Read = Callable[[Any], Any]  # a gradient -> what is compared of it
 SOME = 1000  # entries of a gradient that are compared
 # A thread that has just computed for one library still spins for some milliseconds, waiting for
 # more work; on a machine of few cores it would do so in the next library's time.
@@ -49,39 +50,74 @@ class Call:
     losses: Callable[[], Any] | None = None  # the row losses that are compared, on a GPU
 
 
+class HostClock:
+    """Times every run of a call by itself; a turn is one run, or as many as fill SHORT seconds."""
+
+    quiet = True  # nothing is collected meanwhile
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.perf_counter,
+        nap: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.now, self.nap = now, nap
+
+    def first(self, call: Call) -> float:
+        """Return the seconds of the first run, which compiles."""
+        return once(call, self.now)
+
+    def turn(self, call: Call, estimate: float, left: int) -> list[float]:
+        """Return the seconds of each run; before short ones there is one that is not timed."""
+        self.nap(NAP)
+        if estimate < SHORT:
+            once(call, self.now)
+        return [once(call, self.now) for _ in range(min(int(SHORT / estimate) or 1, left))]
+
+
 def in_turns(
     calls: Mapping[str, Call],
     *,
     seconds: float,
     least: int = 5,
     most: int = 200,
-    clock: Callable[[], float] = time.perf_counter,
-    nap: Callable[[float], None] = time.sleep,
+    clock: Any = None,
+    lost: dict[str, Exception] | None = None,
 ) -> dict[str, list[float]]:
     """Return the seconds of each call's runs; they take turns, so that all meet the same noise.
 
     Each runs for about so many seconds, `least` times at least and `most` at most; a call that is
     far too slow for that, three times or once. The first run of each, which compiles, is not timed.
+    The clock is the host's, or one with the same methods. With `lost`, a call that fails goes there
+    with its reason, and leaves the others their turns.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    clock = clock or HostClock()
+    times: dict[str, list[float]] = {}
     estimate: dict[str, float] = {}
-    for name, call in calls.items():
-        with call.within():
-            estimate[name] = max(once(call, clock), 1e-9)
-    playing = list(calls)
+
+    def play(name: str) -> None:
+        try:
+            with calls[name].within():
+                if name in times:
+                    left = most - len(times[name])
+                    times[name] += clock.turn(calls[name], estimate[name], left)
+                else:
+                    estimate[name] = max(clock.first(calls[name]), 1e-9)
+                    times[name] = []
+        except Exception as reason:
+            if lost is None:
+                raise
+            lost[name] = reason
+            times.pop(name, None)
+
+    for name in calls:
+        play(name)
     gc.collect()
-    gc.disable()
+    if clock.quiet:
+        gc.disable()
     try:
-        while playing:
+        while playing := [n for n in times if not done(times[n], seconds, least, most)]:
             for name in playing:
-                call, taken = calls[name], times[name]
-                runs = min(int(SHORT / estimate[name]) or 1, most - len(taken))
-                nap(NAP)
-                with call.within():
-                    if estimate[name] < SHORT:
-                        once(call, clock)
-                    taken += [once(call, clock) for _ in range(runs)]
-            playing = [name for name in playing if not done(times[name], seconds, least, most)]
+                play(name)
     finally:
         gc.enable()
     return times
@@ -114,7 +150,20 @@ def spread(times: Sequence[float]) -> Record:
 # ---- How a loss is called, by library: `leaves` is how many first arguments get a gradient -------
 
 
-def on_torch(loss: Loss, arguments: Sequence[Any], leaves: int) -> Call:
+def some(gradient: Any) -> Any:
+    """Return the first entries of a gradient, to be compared."""
+    array = gradient if hasattr(gradient, "detach") else np.asarray(gradient)
+    return on_host(array.reshape(-1)[:SOME])
+
+
+def on_host(array: Any) -> Any:
+    """Return a library's array as NumPy's of float64."""
+    if hasattr(array, "detach"):
+        array = array.detach().double().cpu()
+    return np.asarray(array.get() if hasattr(array, "get") else array).astype(np.float64)
+
+
+def on_torch(loss: Loss, arguments: Sequence[Any], leaves: int, read: Read = some) -> Call:
     """Return loss(...) on tensors, and .backward() where a gradient is asked for."""
     given = [a.detach().requires_grad_() if i < leaves else a for i, a in enumerate(arguments)]
     if not leaves:
@@ -130,22 +179,27 @@ def on_torch(loss: Loss, arguments: Sequence[Any], leaves: int) -> Call:
             leaf.grad = None
 
     def answer(got: Any) -> tuple[float, Any]:
-        return float(got.detach()), given[0].grad.reshape(-1)[:SOME].double().numpy()
+        return float(got.detach()), read(given[0].grad)
 
     return Call(run, before, answer=answer)
 
 
-def on_jax(loss: Loss, arguments: Sequence[Any], leaves: int) -> Call:
-    """Return jax.jit of the loss, or of its jax.value_and_grad, waited for."""
+def on_jax(
+    loss: Loss, arguments: Sequence[Any], leaves: int, read: Read = some, waits: bool = True
+) -> Call:
+    """Return jax.jit of the loss, or of its jax.value_and_grad; waited for, or only queued up."""
     import jax
 
     wait: Any = jax.block_until_ready
     made: Any = jax.value_and_grad(loss, tuple(range(leaves))) if leaves else loss
-    function = jax.jit(made)
-    return Call(lambda: wait(function(*arguments)), answer=_first if leaves else _value)
+    function: Any = jax.jit(made)
+    run = (lambda: wait(function(*arguments))) if waits else (lambda: function(*arguments))
+    return Call(run, answer=_first(read) if leaves else _value)
 
 
-def on_tensorflow(loss: Loss, arguments: Sequence[Any], leaves: int, graph: bool = False) -> Call:
+def on_tensorflow(
+    loss: Loss, arguments: Sequence[Any], leaves: int, read: Read = some, graph: bool = False
+) -> Call:
     """Return the loss, with its gradient by a tape; `graph`: all of it as one tf.function."""
     import tensorflow as tf
 
@@ -157,27 +211,29 @@ def on_tensorflow(loss: Loss, arguments: Sequence[Any], leaves: int, graph: bool
 
     function = both if leaves else loss
     function = tf.function(function) if graph else function
-    return Call(lambda: function(*arguments), answer=_first if leaves else _value)
+    return Call(lambda: function(*arguments), answer=_first(read) if leaves else _value)
 
 
-def on_numpy(loss: Loss, arguments: Sequence[Any], leaves: int, **options: Any) -> Call:
-    """Return a loss of xloss on NumPy arrays, or its value_and_grad."""
+def on_numpy(
+    loss: Loss, arguments: Sequence[Any], leaves: int, read: Read = some, **options: Any
+) -> Call:
+    """Return a loss of xloss, or its value_and_grad, on the arrays of any library."""
     if not leaves:
         return Call(lambda: loss(*arguments, **options))
     both = xloss.value_and_grad(loss, tuple(range(leaves)))
-    return Call(lambda: both(*arguments, **options), answer=_first)
+    return Call(lambda: both(*arguments, **options), answer=_first(read))
 
 
 def _value(got: Any) -> tuple[float, Any]:
     return float(got), None
 
 
-def _first(got: Any) -> tuple[float, Any]:
-    """Return the value, and some entries of the gradient to the first argument."""
-    return float(got[0]), np.asarray(got[1][0]).reshape(-1)[:SOME].astype(np.float64)
+def _first(read: Read) -> Callable[[Any], tuple[float, Any]]:
+    """Return what gives the value, and what is compared of the gradient to the first argument."""
+    return lambda got: (float(got[0]), read(got[1][0]))
 
 
-def on_sklearn(x: Any, y: Any, gradient: bool, threads: int) -> Call:
+def on_sklearn(x: Any, y: Any, gradient: bool, threads: int, read: Read = some) -> Call:
     """Return the loss inside scikit-learn's LogisticRegression."""
     from sklearn._loss import HalfMultinomialLoss
 
@@ -190,7 +246,7 @@ def on_sklearn(x: Any, y: Any, gradient: bool, threads: int) -> Call:
         to_logits /= len(rows)
         return rows.mean(), (to_logits,)
 
-    return Call(run, answer=_first)
+    return Call(run, answer=_first(read))
 
 
 def on_scipy(x: Any, y: Any, gradient: bool, axis: int = -1) -> Call:

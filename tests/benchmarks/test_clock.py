@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from benchmarks.clocks import Queue
 from benchmarks.memory import peak
-from xloss_conformance.timing import NAP, Call, in_turns, spread
+from benchmarks.plan import GPU_PACE
+from xloss_conformance.timing import NAP, Call, HostClock, in_turns, spread
 
 
 class Time:
@@ -48,7 +51,7 @@ def test_calls_take_turns_and_the_first_runs_are_not_timed() -> None:
         "a": time.call("a", lambda run: 100.0 if run == 0 else 1.0 + run),
         "b": time.call("b", lambda run: 50.0 if run == 0 else 0.5),
     }
-    times = in_turns(calls, seconds=3, least=3, clock=time, nap=time.nap)
+    times = in_turns(calls, seconds=3, least=3, clock=HostClock(time, time.nap))
     assert time.ran == ["a", "b", "a", "b", "a", "b", "a", "b", "b", "b", "b"]
     assert times["a"] == pytest.approx([2.0, 3.0, 4.0])
     assert times["b"] == pytest.approx([0.5] * 6)
@@ -57,20 +60,23 @@ def test_calls_take_turns_and_the_first_runs_are_not_timed() -> None:
 def test_what_a_user_does_before_a_run_is_not_timed() -> None:
     time = Time()
     calls = {"a": time.call("a", lambda run: 0.25, before=7.0)}
-    assert in_turns(calls, seconds=0.25, least=2, clock=time, nap=time.nap)["a"] == [0.25, 0.25]
+    assert in_turns(calls, seconds=0.25, least=2, clock=HostClock(time, time.nap))["a"] == [
+        0.25,
+        0.25,
+    ]
 
 
 def test_a_slow_call_sits_out_when_its_time_is_spent() -> None:
     time = Time()
     calls = {"slow": time.call("slow", lambda _: 4.0), "fast": time.call("fast", lambda _: 1.0)}
-    times = in_turns(calls, seconds=6.0, least=5, clock=time, nap=time.nap)
+    times = in_turns(calls, seconds=6.0, least=5, clock=HostClock(time, time.nap))
     assert (len(times["slow"]), len(times["fast"])) == (4, 6)
 
 
 def test_a_call_that_is_far_too_slow_runs_once() -> None:
     time = Time()
     calls = {"slow": time.call("slow", lambda _: 70.0), "fast": time.call("fast", lambda _: 3.0)}
-    times = in_turns(calls, seconds=6.0, least=5, clock=time, nap=time.nap)
+    times = in_turns(calls, seconds=6.0, least=5, clock=HostClock(time, time.nap))
     assert (len(times["slow"]), len(times["fast"])) == (1, 5)
 
 
@@ -79,7 +85,7 @@ def test_a_turn_of_a_short_call_has_several_runs_after_one_that_is_not_timed() -
     tick = 2.0**-10  # of which 20 fill a turn
     durations = [tick, *[4 * tick, *[tick] * 20] * 9]  # the first after a nap is slower
     calls = {"a": time.call("a", lambda run: durations[run])}
-    times = in_turns(calls, seconds=0.035, least=5, clock=time, nap=time.nap)["a"]
+    times = in_turns(calls, seconds=0.035, least=5, clock=HostClock(time, time.nap))["a"]
     assert times == pytest.approx([tick] * 40)
     assert time.now == pytest.approx(tick + 2 * (NAP + 24 * tick))
 
@@ -87,7 +93,7 @@ def test_a_turn_of_a_short_call_has_several_runs_after_one_that_is_not_timed() -
 def test_there_are_no_more_runs_than_asked_for() -> None:
     time = Time()
     calls = {"a": time.call("a", lambda _: 0.001)}
-    assert len(in_turns(calls, seconds=9, most=33, clock=time, nap=time.nap)["a"]) == 33
+    assert len(in_turns(calls, seconds=9, most=33, clock=HostClock(time, time.nap))["a"]) == 33
 
 
 def test_a_spread_is_median_least_and_quartiles_in_milliseconds() -> None:
@@ -139,3 +145,55 @@ def test_the_peak_of_no_memory_is_none() -> None:
     freed = np.ones(2 * SIZE, np.uint8)  # a peak of the process, before the call
     del freed
     assert peak(Call(lambda: int(held.max()))) < SLACK
+
+
+# ---- Queued calls -------------------------------------------------------------------------------
+
+
+def test_a_turn_of_queued_calls_is_their_mean_after_one_that_is_not_timed() -> None:
+    time = Time()
+    durations = [9.0, 0.5, 7.0, *[0.25] * 4, 7.0, *[0.75] * 4]  # two before the turns
+    calls = {"a": time.call("a", lambda run: durations[run])}
+    clock = Queue(mark=lambda which: time(), short=2.0)
+    times = in_turns(calls, seconds=9.0, least=2, most=2, clock=clock)
+    assert times == {"a": [0.25, 0.75]}
+
+
+def test_who_is_slow_has_fewer_turns() -> None:
+    time = Time()
+    lasts = {"quick": 0.01, "slow": 0.5, "slower": 3.0}
+    calls = {name: time.call(name, lambda run, t=t: t) for name, t in lasts.items()}
+    times = in_turns(calls, clock=Queue(mark=lambda which: time()), **GPU_PACE)
+    assert {name: len(of) for name, of in times.items()} == {"quick": 7, "slow": 3, "slower": 1}
+
+
+def test_who_fails_later_leaves_the_others_their_turns() -> None:
+    time = Time()
+    full = MemoryError("no more")
+
+    def fails(run: int) -> float:
+        if run > 2:
+            raise full
+        return 1.0
+
+    calls = {"full": time.call("full", fails), "right": time.call("right", lambda run: 1.0)}
+    lost: dict[str, Exception] = {}
+    clock = HostClock(time, time.nap)
+    times = in_turns(calls, seconds=3.9, least=4, clock=clock, lost=lost)
+    assert {name: len(of) for name, of in times.items()} == {"right": 4}
+    assert lost == {"full": full}
+    calls["full"] = time.call("full", fails)
+    with pytest.raises(MemoryError):
+        in_turns(calls, seconds=4, least=4, clock=clock)
+
+
+def test_nothing_is_collected_while_the_hosts_time_is_taken() -> None:
+    seen: list[bool] = []
+    calls = {"a": Call(lambda: seen.append(gc.isenabled()))}
+    in_turns(calls, seconds=0.01, least=2, most=2, clock=HostClock(nap=lambda seconds: None))
+    in_turns(calls, seconds=0.01, least=1, most=1, clock=Queue(runs=1))
+    # The first run of each clock, and what comes before it, are not timed.
+    assert seen[0] is True
+    assert set(seen[1:-4]) == {False}
+    assert set(seen[-4:]) == {True}
+    assert gc.isenabled()

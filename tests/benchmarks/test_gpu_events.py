@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gpu import plan
+from benchmarks import contenders, libraries
+from benchmarks import work as works_of
+from benchmarks.clocks import Queue
+from benchmarks.work import Work
 from xloss_conformance.timing import Call
 
 pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-from benchmarks.gpu import tasks
+from benchmarks import tasks
 
-PACE: dict[str, Any] = {"seconds": 1e-4, "rounds": 2, "most": 1.0, "until": float("inf")}
-Queue = list[str]
+PACE: dict[str, Any] = {"seconds": 1e-4, "least": 2, "most": 2}
 
 
 class Stream:
     """A GPU that works through what is queued up; each call takes it two milliseconds."""
 
     def __init__(self) -> None:
-        self.queue: Queue = []
+        self.queue: list[str] = []
 
     def event(self, **options: Any) -> Any:
         stream = self
@@ -52,14 +54,12 @@ TURN = ["call", "mark", "call", "call", "call", "mark", "wait"]
 def test_torchs_events_stand_around_the_calls_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from benchmarks.gpu.on_torch import Device
-
     stream, forgotten = Stream(), []
     monkeypatch.setattr(torch.cuda, "Event", stream.event)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    where = Device("cuda")
+    clock = libraries.Torch("cuda").clock()
     call = Call(stream.call, before=lambda: forgotten.append(len(stream.queue)))
-    assert where.seconds(call, 3) == pytest.approx(0.002)
+    assert clock.turn(call, 0.003, 7) == pytest.approx([0.002])
     assert stream.queue == TURN
     assert forgotten == [0, 2, 3, 4, 7]  # before every call, and when all is done
 
@@ -67,13 +67,9 @@ def test_torchs_events_stand_around_the_calls_of_a_turn(monkeypatch: pytest.Monk
 def standin(stream: Stream) -> Any:
     """Return NumPy with what the benchmarks ask of CuPy, each of which CuPy must have."""
     cupy = pytest.importorskip("cupy", reason="pip install 'xloss[cupy]'")
+    names = ("asarray", "empty_like", "copyto", "arange", "exp")
     made = SimpleNamespace(
-        **{
-            name: getattr(np, name)
-            for name in ("asarray", "tile", "empty_like", "copyto", "arange", "exp")
-        },
-        asnumpy=np.asarray,
-        __version__="0",
+        **{name: getattr(np, name) for name in names},
         get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
         cuda=SimpleNamespace(
             Event=stream.event,
@@ -98,41 +94,36 @@ def on_standin(monkeypatch: pytest.MonkeyPatch) -> Stream:
     special = pytest.importorskip("scipy.special", reason="pip install scipy")
     stream = Stream()
     fake = standin(stream)
-    from benchmarks.gpu import on_cupy
-
-    monkeypatch.setattr(on_cupy, "cupy", fake)
-    scipy = SimpleNamespace(scipy=SimpleNamespace(special=special))
-    monkeypatch.setattr(on_cupy, "cupyx", scipy)
+    found = {"cupy": fake, "cupyx.scipy.special": special}
+    for module in (libraries, contenders):
+        monkeypatch.setattr(module, "import_module", found.__getitem__)
     return stream
 
 
 def test_cupys_events_stand_around_the_calls_of_a_turn(on_standin: Stream) -> None:
-    from benchmarks.gpu.on_cupy import Device
-
-    assert Device("cuda").seconds(Call(on_standin.call), 3) == pytest.approx(0.002)
+    clock = libraries.Cupy().clock()
+    assert clock.turn(Call(on_standin.call), 0.003, 7) == pytest.approx([0.002])
     assert on_standin.queue == TURN
-
-
-def _half(self: Any, call: Call, runs: int) -> float:
-    call.run()
-    return 0.5
 
 
 @pytest.mark.usefixtures("on_standin")
 def test_the_contenders_of_cupy_go_the_whole_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.gpu.on_cupy import Device
-
-    monkeypatch.setattr(Device, "seconds", _half)
-    names = plan.names("cupy", ())
-    monkeypatch.setattr(plan, "HOST_RUNS", 2)
-    asked: dict[str, Any] = {"library": "cupy", "threads": 1, "device": "cuda", "names": names}
-    works = [w for w in plan.works("cupy", tiny=True) if w.classes != 60]
-    monkeypatch.setattr(plan, "DISTINCT", 120)  # of 16 classes 7 rows, which are repeated
-    found = list(tasks.times(works=works, engine="cpu", tiny=True, **PACE, **asked))
+    monkeypatch.setattr(works_of, "DISTINCT", 120)  # of 16 classes 7 rows, which are repeated
+    monkeypatch.setattr(libraries, "HOST_RUNS", 2)
+    # The stand-in's events tell no time: the host's clock does.
+    monkeypatch.setattr(libraries.Cupy, "queue", lambda self: Queue())
+    names = ("xloss cupy", "cupy by hand")
+    ops = {"forward": False, "gradient": True}
+    works = [Work(op, (64, 16), g, d) for d in ("float16", "float32") for op, g in ops.items()]
+    works += [Work("host", (32, 1000), gradient) for gradient in (True, False)]
+    found = list(tasks.times(1, [tasks.Group(works, names, PACE)], "cuda", compiled="cpu"))
     timed = [entry for kind, entry in found if kind == "works"]
-    assert [entry["kind"] for entry in timed] == ["gradient", "forward"] * 2 + ["host", "host"]
-    for entry in timed:
+    assert len(timed) == 6
+    for work, entry in zip(works, timed, strict=True):
         assert entry["refused"] == []
+        assert (entry["bound"] is None) == (work.op == "host")
         runs = {run["contender"]: run for run in entry["runs"]}
         assert set(runs) == set(names)
         assert runs["xloss cupy"]["value_ulp"] <= 4
+        for run in runs.values():
+            assert (run["gradient_ulp"] is not None) == work.gradient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
 from typing import Any
@@ -12,10 +13,11 @@ pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 import torch
 import torch.nn.functional as F
 
-from benchmarks.gpu import ahead, plan, tasks
+from benchmarks import ahead, tasks
 from benchmarks.work import Work
+from xloss_conformance import bench
 
-PACE: dict[str, Any] = {"seconds": 1e-4, "rounds": 2, "most": 1.0, "until": float("inf")}
+PACE: dict[str, Any] = {"seconds": 1e-4, "least": 2, "most": 2}
 NAMES = ("xloss torch", "Quack", "Quack, autograd", "Liger")
 
 
@@ -93,21 +95,23 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         vars(module).update(of)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(tasks, "installed", lambda name: True)
-    monkeypatch.setattr(tasks, "version", lambda name: "0.6.5")
+    monkeypatch.setattr(bench, "version", lambda name: "0.6.5")
 
 
 def times(works: list[Work]) -> tuple[dict[str, Any], list[Any]]:
-    asked: dict[str, Any] = {"library": "torch", "works": works, "names": NAMES, "tiny": True}
-    found = list(tasks.times(threads=1, device="cpu", **asked, **PACE))
+    groups = [
+        tasks.Group([work], [n for n in NAMES if not (work.features and "Quack" in n)], PACE)
+        for work in works
+    ]
+    found = list(tasks.times(1, groups, "cpu"))
     return {of["name"]: of for kind, of in found if kind == "contenders"}, found
 
 
 @pytest.mark.usefixtures("installed")
 def test_they_take_turns_with_xloss() -> None:
     # Liger's loss of a 16-bit row may be of 16 bits: its own logits are read before they go.
-    works = [Work(plan.OP, (32, 60), gradient, "bfloat16") for gradient in (True, False)]
-    works.append(Work(plan.LINEAR, (8, 50), True, features=16))
+    works = [Work("gradient", (32, 60), gradient, "bfloat16") for gradient in (True, False)]
+    works.append(Work("linear", (8, 50), True, features=16))
     told, found = times(works)
     assert told["Quack"]["version"] == "0.6.5"
     entries = [of for kind, of in found if kind == "works"]
@@ -123,23 +127,43 @@ def test_they_take_turns_with_xloss() -> None:
     assert runs[0]["Quack"]["tail"] is not None
 
 
-def test_those_that_are_not_installed_are_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "installed", lambda name: False)
-    told, found = times([])
+def test_those_that_are_not_installed_or_broken_are_a_line_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def finding(name: str, *given: Any) -> Any:
+        if name == "quack.cross_entropy":
+            raise ImportError("libtvm_ffi_testing.so: no such file")
+        return importlib.import_module(name, *given)
+
+    monkeypatch.setitem(sys.modules, "liger_kernel", None)
+    monkeypatch.setattr(bench, "import_module", finding)
+    told, found = times([Work("forward", (32, 60))])
     assert list(told) == ["xloss torch"]
-    lines = [of for kind, of in found if kind == "missing"]
-    assert lines[0] == "quack: quack-kernels is not installed: pip install quack-kernels"
-    assert lines[-1] == "liger: liger-kernel is not installed: pip install liger-kernel"
+    broken = "cannot be imported: ImportError: libtvm_ffi_testing.so: no such file"
+    assert [of for kind, of in found if kind == "missing"] == [
+        f"Quack: {broken}",
+        f"Quack, autograd: {broken}",
+        "Liger: liger_kernel is not installed: pip install liger-kernel",
+    ]
 
 
 @pytest.mark.usefixtures("installed")
 def test_first_calls_are_made_ahead_or_say_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ahead._first("first_calls", "cpu", "bfloat16", 16) == ""
-    assert ahead._first("quack_first_calls", "cpu", "float32", 16) == ""
+    assert ahead.first_call("cpu", "xloss torch", "bfloat16", 16) == ""
+    assert ahead.first_call("cpu", "Quack", "float32", 16) == ""
+    assert ahead.first_call("cpu", "Quack, autograd", "float32", 16) == ""
 
     def broken(*arguments: Any, **options: Any) -> Any:
         raise RuntimeError("no kernel image\nis available")
 
     monkeypatch.setattr(sys.modules["quack.cross_entropy"], "cross_entropy_fwd", broken)
-    said = ahead._first("quack_first_calls", "cpu", "float32", 16)
-    assert said == "float32, 16 classes: fails: RuntimeError: no kernel image"
+    said = ahead.first_call("cpu", "Quack", "float32", 16)
+    assert said == "fails: RuntimeError: no kernel image"
+
+
+def test_what_fails_ahead_for_one_reason_is_one_line() -> None:
+    calls = [(name, "float32", 16) for name in ("torch linear", "torch", "torch linear, chunked")]
+    found = dict(ahead.compile_ahead(1, "cpu", calls))
+    assert found["compiled"]["calls"] == 3
+    assert found["missing"].startswith("compiling ahead, torch linear float32 at 16 classes and ")
+    assert ": is for linear_cross_entropy" in found["missing"]

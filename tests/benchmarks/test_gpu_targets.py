@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from benchmarks.figures import reached
-from benchmarks.gpu import check, plan
-from benchmarks.gpu.page import REHEARSAL, page
-from benchmarks.gpu.targets import judged
+from benchmarks.pages import WORDS, page
+from benchmarks.right import BEYOND
+from benchmarks.targets import judge
 from benchmarks.work import Work
 
 Record = dict[str, Any]
+judged = judge("gpu")
 
 
 def timed(
@@ -24,11 +25,12 @@ def timed(
     kind: str = "",
 ) -> Record:
     """Return a work's entry; the copy moves 4,000 GB/s, the products take 37 ms."""
-    work = Work(plan.OP, (2**29 // max(classes, 1), classes), gradient, dtype)
+    op = kind or ("gradient" if gradient else "forward")
+    work = Work(op, (2**29 // max(classes, 1), classes), gradient, dtype)
     if kind == "linear":
-        work = Work(plan.LINEAR, plan.LINEAR_SHAPE, True, dtype, features=4096)
+        work = Work(op, (8192, 131072), True, dtype, features=4096)
     if kind == "segmentation":
-        work = Work(plan.SEGMENTATION, plan.SEGMENTATION_SHAPE, gradient, dtype, 1)
+        work = Work(op, (8, 21, 512, 512), gradient, dtype, 1)
     least = 37.0 if kind == "linear" else work.moved / 4e9
     ms_of = ("median_ms", "min_ms", "q1_ms", "q3_ms")
     bound = {"by": "the three products alone", "gb_s": 4000.0, "runs": 3}
@@ -48,7 +50,6 @@ def timed(
     ]
     return {
         **work.told(),
-        "kind": kind or ("gradient" if gradient else "forward"),
         "library": library,
         "runs": runs,
         "refused": [],
@@ -114,7 +115,7 @@ def test_a_share_of_the_copys_speed_is_wanted(
         # The same bytes by every way: logits read once, the gradient written once.
         ms = work["moved"] / (4e9 * share * off)
         made = record(timed("torch", gradient, classes, {who: ms}, dtype))
-        assert met(made, "copy")[who] is reached_it
+        assert met(made, "bound")[who] is reached_it
 
 
 def test_every_peer_is_left_behind() -> None:
@@ -137,21 +138,21 @@ def test_a_linear_layer_is_held_against_its_products() -> None:
     for ours, reached_it in ((44.3, True), (44.5, False)):
         ms = {ONE: ours, TWO: 50.0, "torch": 48.9, "Liger": 44.4}
         made = record(timed("torch", True, 0, ms, kind="linear"))
-        assert met(made, "the products alone") == {ONE: reached_it}
+        assert met(made, "bound") == {ONE: reached_it}
         assert met(made, "Liger") == {ONE: reached_it}
         assert met(made, "torch") == {ONE: True}
         assert met(made, "") == {ONE: True}  # memory
     made["works"][0]["runs"][0]["peak_bytes"] = 769 * 2**20
     made["targets"] = judged(made)
     assert met(made, "") == {ONE: False}
-    said = page(made)
+    said = page(made, "performance-gpu")
     assert "| xloss torch, closed form | 44.5 | 769 |" in said
     assert "| *the three products alone* | 37.0 | – |" in said
 
 
 def test_pixels_and_the_host_have_targets() -> None:
     made = record(timed("torch", False, 0, {TWO: 1.0}, kind="segmentation"))
-    assert list(met(made, "copy")) == [TWO]
+    assert list(met(made, "bound")) == [TWO]
     for ms, reached_it in ((0.025, True), (0.0251, False)):
         made = record(timed("torch", False, 1024, {TWO: ms, "torch": 0.01}, "float32", "host"))
         assert [(t["kind"], t["met"]) for t in made["targets"]] == [("microseconds", reached_it)]
@@ -162,7 +163,7 @@ def test_pixels_and_the_host_have_targets() -> None:
 
 def test_who_could_not_be_timed_has_reached_nothing() -> None:
     made = record(timed("torch", False, 4096, {"torch": 1.0}))
-    assert met(made, "copy") == {TWO: False}
+    assert met(made, "bound") == {TWO: False}
     assert met(made, "torch") == {TWO: False}
     host = record(timed("torch", False, 1024, {}, "float32", "host"))
     assert [t["met"] for t in host["targets"]] == [False]
@@ -176,7 +177,7 @@ def test_who_could_not_be_timed_has_reached_nothing() -> None:
         ("bfloat16", 4.0, 1.0, [True, True]),
         ("float16", 4.0, 1.01, [True, False]),
         ("float32", 1.0, None, [True]),
-        ("float32", check.BEYOND, None, [False]),
+        ("float32", BEYOND, None, [False]),
     ],
 )
 def test_the_worst_errors_are_targets(
@@ -196,12 +197,12 @@ def test_the_page_says_what_is_missed_and_what_was_not_measured() -> None:
     made["works"][0]["runs"][0] |= {"value_ulp": 4.5, "tail": -0.074}
     made["missing"] = ["no time was left to measure, with jax: a call"]
     made["targets"] = judged(made)
-    said = page(made)
+    said = page(made, "performance-gpu")
     assert "Measured by `python -m benchmarks gpu`" in said
     assert "**1.50× (≥ 2×) missed by 25.0 %**" in said
     assert "GPU: NVIDIA H200, compute capability 9.0" in said
     assert "driver 580.159.04, CUDA 13.0; torch 2.11.0." in said
-    assert "torch.compile: out of memory." in said
+    assert "- torch.compile: bfloat16 (131072, 4096), value and gradient: out of memory" in said
     assert "- no time was left to measure, with jax: a call" in said
     assert "| xloss torch, closed form | bfloat16 | 4.50 | – | -0.074 |" in said
     # In the one table of shares there is no other class count.
@@ -212,7 +213,22 @@ def test_the_page_says_what_is_missed_and_what_was_not_measured() -> None:
     assert reached(ulp) == "**4.50 ulp (≤ 4 ulp) missed by 12.5 %**"
 
 
+def test_a_reason_that_repeats_is_one_line() -> None:
+    made = record(*(timed("torch", True, classes, {ONE: 1.0}) for classes in (4096, 8192, 16384)))
+    broken = "fails: ImportError: libtvm_ffi_testing.so: cannot open"
+    for work in made["works"]:
+        work["refused"] = [{"contender": "Quack", "reason": broken}]
+    made["missing"] = [f"compiling ahead: bfloat16, {c} classes: {broken}" for c in (4096, 8192)]
+    made["missing"].append("jax: JAX finds no GPU")
+    said = page(made, "performance-gpu")
+    assert said.count("ImportError") == 2  # what is missing stands above too
+    first = "compiling ahead: bfloat16, 4096 classes"
+    escaped = broken.replace("_", r"\_")
+    assert f"| {first}; compiling ahead: bfloat16, 8192 classes: {escaped}; jax: JAX finds" in said
+    assert f"- {first} and 4 more: {escaped}\n- jax: JAX finds no GPU\n" in said
+
+
 def test_a_rehearsal_is_named_one() -> None:
     made = record(timed("torch", False, 4096, {"xloss torch": 1.0}))
     made["gpu"] = [{"rehearsal": True, "name": "none", "versions": {}}]
-    assert REHEARSAL in page(made)
+    assert WORDS["rehearsal"] in page(made, "performance-gpu")

@@ -1,0 +1,89 @@
+"""What any implementation must do: read the logits once, or multiply a linear layer's matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from xloss_conformance.timing import Call
+
+from .work import Data, Work
+
+BLOCKS = (256, 1024, 4096)  # rows of logits that the matrix products hold at once, on the host
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call that does what every implementation must do, and the bytes that it moves.
+
+    With `scales`, its time counts for the bytes that the loss must move.
+    """
+
+    call: Call
+    moves: int
+    scales: bool = False
+
+
+def on_host(work: Work, given: Data, threads: int) -> dict[str, Bound]:
+    """Return calls that read the logits once; of a linear layer its products, by blocks."""
+    has_torch = find_spec("torch") is not None
+    if work.features:
+        blocks = [n for n in BLOCKS if n <= len(given.x)] or [len(given.x)]
+        named = {f"torch.matmul, {n} rows at a time": n for n in blocks if has_torch}
+        return {name: Bound(_products(work, given, n), work.nbytes) for name, n in named.items()}
+    values = np.ones(max(threads, work.nbytes // 4), np.float32)
+    parts = np.array_split(values, threads)
+    pool = ThreadPoolExecutor(threads)
+    read = {f"numpy.max, {threads} threads": Call(lambda: max(map(float, pool.map(np.max, parts))))}
+    if has_torch:
+        import torch
+
+        tensor = torch.from_numpy(values)
+        read[f"torch.sum, {threads} threads"] = Call(lambda: torch.sum(tensor))
+    return {name: Bound(call, work.nbytes) for name, call in read.items()}
+
+
+def _products(work: Work, given: Data, rows: int) -> Call:
+    """Return the products that the linear loss and its gradients stand on, so many rows a time."""
+    import torch
+
+    x, weight = torch.as_tensor(given.x), torch.as_tensor(given.weight)
+    logits = torch.empty((min(rows, len(x)), len(weight)), dtype=x.dtype)
+
+    def run() -> Any:
+        to_x, to_weight = torch.empty_like(x), torch.zeros_like(weight)
+        for at in range(0, len(x), rows):
+            part = x[at : at + rows]
+            z = torch.matmul(part, weight.T, out=logits[: len(part)])
+            if work.gradient:
+                torch.matmul(z, weight, out=to_x[at : at + rows])
+                to_weight.addmm_(z.T, part)
+        return to_x, to_weight
+
+    return Call(run)
+
+
+def of_copy(work: Work, copy: Callable[[], Any]) -> dict[str, Bound]:
+    """Return a copy of the logits, on a GPU."""
+    return {"at the speed of a copy": Bound(Call(copy), 2 * work.nbytes, True)}
+
+
+def of_products(work: Work, given: Data) -> dict[str, Bound]:
+    """Return the three products alone, of all rows at once, in the dtype of PyTorch's tensors."""
+    import torch
+
+    x, _, weight = given
+    logits = x.new_empty(work.shape)
+    outs = torch.empty_like(x), torch.empty_like(weight)
+
+    def products() -> None:
+        torch.mm(x, weight.T, out=logits)
+        torch.mm(logits, weight, out=outs[0])
+        torch.mm(logits.T, x, out=outs[1])
+
+    return {"the three products alone": Bound(Call(products), work.moved)}

@@ -1,1 +1,0 @@
-"""The run on a GPU: `python -m benchmarks gpu`, rehearsed on the host with `--tiny`."""

@@ -1,0 +1,258 @@
+"""What a library does for its contenders: it makes their arrays, calls, times and bounds.
+
+On the host one clock is read for all; on a GPU, or where that is rehearsed, a library's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache, partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from xloss_conformance import timing
+from xloss_conformance.bench import Missing
+from xloss_conformance.timing import Call
+
+from . import bounds
+from .clocks import Queue, events
+from .work import Data, Work, drawn, laid_out
+
+HOST, GPU, REHEARSAL = "host", "cuda", "cpu"  # where a run is
+HOST_RUNS = 100  # calls in a row, so few that no queue of launches fills
+
+
+class Library:
+    """NumPy; others differ in what they override."""
+
+    call: Callable[..., Call] = staticmethod(timing.on_numpy)
+
+    def __init__(self, device: str = HOST, threads: int = 1) -> None:
+        self.device, self.threads, self.on_gpu = device, threads, device == GPU
+
+    def arrays(self, given: Data) -> Data:
+        """Return NumPy's arrays as this library's, on the device."""
+        return given
+
+    def given(self, work: Work) -> Data:
+        """Return the arguments of a call."""
+        if self.on_gpu:  # where rows are repeated there, few bytes go through the bus
+            return laid_out(work, self.arrays(drawn(work)))
+        return self.arrays(_on_host(work.shape, work.dtype, work.axis, work.features))
+
+    def clock(self, launches: bool = False) -> Any:
+        """Return the clock; with `launches` one of what a call costs the host."""
+        if launches:
+            wait = self.wait
+            runs = HOST_RUNS if self.on_gpu else 5
+            return Queue(settle=lambda got: wait(), short=1e9, runs=runs, quiet=True)
+        return timing.HostClock() if self.device == HOST else self.queue()
+
+    def queue(self) -> Queue:
+        return Queue()
+
+    def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
+        """Return what any implementation must do: read the logits, or multiply matrices."""
+        return bounds.on_host(work, given, self.threads) if self.device == HOST else {}
+
+    def wait(self) -> None:
+        """Wait for what is queued up."""
+
+    def fresh(self) -> None:
+        """Forget what was compiled for another work, and hand unused memory back."""
+
+    def peak(self, call: Call) -> int | None:
+        """Return the most bytes that a call holds beyond those before it, where they are told."""
+        return None
+
+
+@lru_cache(1)
+def _on_host(shape: tuple[int, ...], dtype: str, axis: int, features: int) -> Data:
+    work = Work("", shape, False, dtype, axis, features)
+    return laid_out(work, drawn(work))
+
+
+class Torch(Library):
+    """PyTorch, on the host or its current GPU."""
+
+    call = staticmethod(timing.on_torch)
+
+    def __init__(self, device: str = HOST, threads: int = 1) -> None:
+        import torch
+
+        super().__init__(device, threads)
+        if self.on_gpu and not torch.cuda.is_available():
+            raise Missing("torch: PyTorch finds no GPU: a CUDA build of it, and a driver")
+        self.where = torch.device(GPU if self.on_gpu else "cpu")
+        if device == HOST:
+            torch.set_num_threads(threads)
+
+    def arrays(self, given: Data) -> Data:
+        import torch
+
+        def tensor(a: Any) -> Any:
+            if a.dtype.name == "bfloat16":  # which torch does not take from NumPy
+                return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16).to(self.where)
+            return torch.from_numpy(a).to(self.where)
+
+        return Data(*(None if a is None else tensor(a) for a in given))
+
+    def given(self, work: Work) -> Data:
+        return self._linear(work) if self.on_gpu and work.features else super().given(work)
+
+    def _linear(self, work: Work) -> Data:
+        """Draw a linear layer on the GPU, which takes the host many seconds."""
+        import torch
+
+        rng = torch.Generator(self.where).manual_seed(0)
+        kind = getattr(torch, work.dtype)
+
+        def normal(count: int, scale: float) -> Any:
+            shape = count, work.features
+            return (torch.randn(shape, generator=rng, device=self.where) * scale).to(kind)
+
+        rows, classes = work.shape
+        x, weight = normal(rows, 1.0), normal(classes, 3 * work.features**-0.5)
+        y = torch.randint(classes, (rows,), generator=rng, device=self.where)
+        return Data(x, y, weight)
+
+    def queue(self) -> Queue:
+        """Return a clock of the GPU's events; a rehearsal has none, and reads the host's."""
+        if not self.on_gpu:
+            return super().queue()
+        import torch
+
+        event: Any = torch.cuda.Event
+        marks = [event(enable_timing=True) for _ in range(2)]
+        return events(marks, lambda start, end: start.elapsed_time(end))
+
+    def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
+        if self.device == HOST:
+            return super().bounds(work, given)
+        import torch
+
+        if work.features:
+            return bounds.of_products(work, given)
+        to = torch.empty_like(given.x)
+        return bounds.of_copy(work, lambda: to.copy_(given.x))
+
+    def wait(self) -> None:
+        import torch
+
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def fresh(self) -> None:
+        import torch
+
+        torch.compiler.reset()  # beyond some shapes it would run eagerly
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
+    def peak(self, call: Call) -> int | None:
+        import torch
+
+        if not self.on_gpu:
+            return None
+        call.before()
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call.run()
+        torch.cuda.synchronize()
+        most = torch.cuda.max_memory_allocated()
+        call.before()
+        return int(most - before)
+
+
+class Cupy(Library):
+    """CuPy's current GPU."""
+
+    def __init__(self, device: str = GPU, threads: int = 1) -> None:
+        super().__init__(device, threads)
+        cupy: Any = import_module("cupy")
+        runtime = cupy.cuda.runtime
+        try:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError:  # no driver
+            count = 0
+        if not count:
+            raise Missing("cupy: CuPy finds no GPU")
+        self.cupy = cupy
+
+    def arrays(self, given: Data) -> Data:
+        return Data(self.cupy.asarray(given.x), self.cupy.asarray(given.y))
+
+    def given(self, work: Work) -> Data:
+        return laid_out(work, self.arrays(drawn(work)))
+
+    def queue(self) -> Queue:
+        marks = [self.cupy.cuda.Event() for _ in range(2)]
+        return events(marks, self.cupy.cuda.get_elapsed_time)
+
+    def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
+        to = self.cupy.empty_like(given.x)
+        return bounds.of_copy(work, lambda: self.cupy.copyto(to, given.x))
+
+    def wait(self) -> None:
+        self.cupy.cuda.get_current_stream().synchronize()
+
+    def fresh(self) -> None:
+        self.cupy.get_default_memory_pool().free_all_blocks()
+
+
+class Jax(Library):
+    """JAX, on the host or its first GPU; it has no events and no copy that is not compiled away."""
+
+    def __init__(self, device: str = HOST, threads: int = 1) -> None:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes 3/4 of it
+        import jax
+
+        super().__init__(device, threads)
+        self.call = partial(timing.on_jax, waits=device == HOST)
+        if self.on_gpu and jax.default_backend() != "gpu":
+            raise Missing("jax: JAX finds no GPU: a machine with one, and jax's CUDA plugin")
+
+    def arrays(self, given: Data) -> Data:
+        import jax.numpy as jnp
+
+        weight = None if given.weight is None else jnp.asarray(given.weight)
+        return Data(jnp.asarray(given.x), jnp.asarray(given.y, np.int32), weight)
+
+    def queue(self) -> Queue:
+        """Return the host's clock around calls that are queued up, and waited for in the end."""
+        import jax
+
+        wait: Any = jax.block_until_ready
+        # Each that is queued up holds a gradient of its own.
+        return Queue(settle=wait, finish=wait, runs=8)
+
+    def fresh(self) -> None:
+        import jax
+
+        if self.device != HOST:
+            forget: Any = jax.clear_caches
+            forget()
+
+
+class Tensorflow(Library):
+    """TensorFlow on the host."""
+
+    call = staticmethod(timing.on_tensorflow)
+
+    def arrays(self, given: Data) -> Data:
+        import tensorflow as tf
+
+        return Data(*(None if a is None else tf.constant(a) for a in given))
+
+
+LIBRARIES: dict[str, type[Library]] = {
+    "numpy": Library,
+    "torch": Torch,
+    "cupy": Cupy,
+    "jax": Jax,
+    "tensorflow": Tensorflow,
+}

@@ -1,0 +1,103 @@
+"""What must come out of a call, before it is timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import work as works
+from benchmarks.contenders import NotOffered
+from benchmarks.libraries import Library
+from benchmarks.right import BEYOND, compared, read, right
+from benchmarks.work import Data, Work, drawn
+from xloss_conformance.timing import Call
+
+oracle = pytest.importorskip("xloss_conformance.oracle", reason="pip install 'xloss[conformance]'")
+
+
+def rows_of(work: Work, x: Any, y: Any) -> tuple[float, Any, Any]:
+    """Return the oracle's mean, losses and gradient of rows."""
+    pairs = zip(x, y.tolist(), strict=True)
+    rows = [
+        oracle.softmax_row("cross_entropy", z.astype(np.float64).tolist(), label)
+        for z, label in pairs
+    ]
+    n = len(rows)
+    gradient = np.asarray([[float(v / n) for v in r.grad] for r in rows])
+    return float(sum(r.loss for r in rows) / n), np.asarray([float(r.loss) for r in rows]), gradient
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_expected_answer_is_the_oracles(dtype: str) -> None:
+    work = Work("gradient", (8, 60), True, dtype)
+    some = drawn(work)
+    value, losses, gradient = rows_of(work, some.x, some.y)
+    want = right(work, some)
+    assert want.value == pytest.approx(value, rel=1e-14)
+    np.testing.assert_allclose(want.losses, losses, rtol=1e-14)
+    np.testing.assert_allclose(want.gradient, gradient, rtol=1e-13)
+    assert losses[0] == pytest.approx(59 * np.exp(-20.0), rel=1e-6)  # the tail
+
+
+def test_a_linear_layers_answer_is_the_oracles() -> None:
+    work = Work("linear", (6, 50), True, features=4)
+    given = drawn(work)
+    value, _, to_logits = rows_of(work, given.x.astype(np.float64) @ given.weight.T, given.y)
+    want = right(work, given)
+    assert want.value == pytest.approx(value, rel=1e-6)
+    np.testing.assert_allclose(want.gradient, to_logits @ given.weight, atol=1e-6)
+
+
+def test_rows_that_repeat_have_labels_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work("gradient", (8, 61), True)
+    monkeypatch.setattr(works, "DISTINCT", 3 * 61)  # three rows: eight are no multiple of them
+    some, given = drawn(work), Library().given(work)
+    assert (some.x.shape, some.y.shape) == ((3, 61), (8,))
+    np.testing.assert_array_equal(given.x[3:6], some.x)
+    _, losses, _ = rows_of(work, given.x, given.y)
+    np.testing.assert_allclose(right(work, given).losses, losses, rtol=1e-13)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_the_rows_that_are_read_are_those_that_are_expected(axis: int) -> None:
+    work = Work("x", (2, 3, 4, 5), True, axis=axis)
+    given = Library().given(work)
+    # Every row's classes, laid out as the logits are: their softmax less one-hot is the gradient.
+    z = np.moveaxis(given.x.astype(np.float64), axis, -1)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    p[(*np.indices(work.rows), given.y)] -= 1
+    gradient = np.moveaxis(p, -1, axis) / given.y.size
+    want = right(work, given)
+    assert given.x.flags.c_contiguous
+    np.testing.assert_allclose(read(work, gradient), want.gradient, atol=1e-15)
+
+
+def test_the_errors_are_counted_in_ulp() -> None:
+    for dtype, bits in (("float32", 24), ("bfloat16", 8)):
+        work = Work("gradient", (2, 16), True, dtype)
+        want = right(work, drawn(work))
+        assert want.gradient is not None
+        assert want.losses is not None
+        wrong = want.gradient.copy()
+        exponent = np.frexp(np.abs(wrong[1, 5]))[1] - 1
+        wrong[1, 5] += 3 * 2.0 ** (exponent - (bits - 1))
+        losses = want.losses * np.asarray([0.5, 1 + 2.0**-22])
+
+        def errors(got: Any, losses: Any = losses, work: Work = work) -> dict[str, Any]:
+            call = Call(lambda: None, answer=lambda got: got, losses=lambda: losses)
+            return compared(work, call, got, right(work, Data(None, None)))
+
+        found = errors((want.value, wrong))
+        assert 2.9 < found["gradient_ulp"] < 3.1
+        assert 2 <= found["value_ulp"] <= 4
+        assert found["tail"] == -0.5
+        assert errors((want.value, want.gradient), want.losses)["gradient_ulp"] == 0
+        with pytest.raises(NotOffered, match="computes something else"):
+            errors((1.1 * want.value, wrong))
+        with pytest.raises(NotOffered, match="computes something else"):
+            errors((float("nan"), wrong))
+        with pytest.raises(NotOffered, match="another gradient"):
+            errors((want.value, 1.1 * want.gradient))
+        assert errors((want.value, wrong), np.full(2, np.nan))["value_ulp"] == BEYOND
