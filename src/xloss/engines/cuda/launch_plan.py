@@ -126,9 +126,9 @@ def resident(p: Plan, asked: Asked) -> int:
     It limits a kernel's registers, but not to fewer than it needs: it would put numbers aside in
     memory.
     """
-    if p.apart or not asked.light or asked.cap:
+    if not asked.light or asked.cap:
         return 1
-    needed = 80 if asked.stored == "float32" else 64
+    needed = 80 if asked.stored == "float32" and not p.apart else 64
     return min(ROOM // (p.shared + TAKEN), REGISTERS // needed // p.threads)
 
 

@@ -28,7 +28,7 @@ __device__ inline Rest far_rest(const Call& c, i64 row, Acc top, Settling& s) {
     return (Rest)(all[BELOW].value() * DOWN + (all[TOPS].value() - 1.0));
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) rows(const __grid_constant__ Call c) {
+extern "C" __global__ void __launch_bounds__(THREADS, AT_LEAST) rows(const __grid_constant__ Call c) {
     await_launch_before();
     Settling& s = shared_memory<Settling>();
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

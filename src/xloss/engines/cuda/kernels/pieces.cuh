@@ -4,7 +4,7 @@
 #pragma once
 #include "left.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) rows(const __grid_constant__ Call c) {
+extern "C" __global__ void __launch_bounds__(THREADS, AT_LEAST) rows(const __grid_constant__ Call c) {
     if (c.given_statistics) return;
     const i64 parts = c.rows * PARTS, each = (parts + gridDim.x - 1) / gridDim.x;
     i64 at = blockIdx.x * each, end = at + each < parts ? at + each : parts;

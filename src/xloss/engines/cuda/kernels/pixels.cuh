@@ -61,7 +61,6 @@ struct Pixels {
             if constexpr (IN_REGISTERS > 0) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
         }
         copies_arrived();
-        await_launch_before();
         if constexpr (IN_REGISTERS == 0) {
 #pragma unroll
             for (int r = 0; r < PIXELS; ++r) at[r] = widened<STORED>(words.element(r, (int)f[r].label));
@@ -91,6 +90,7 @@ struct Pixels {
                 alone |= !f[r].absent && (!is_near(p[r].m) || rest[r] < FEW);
             }
         }
+        await_launch_before();
         kept = 0;
 #pragma unroll
         for (int r = 0; r < PIXELS; ++r) {

@@ -105,7 +105,7 @@ __device__ inline void row_by_group(const Call& c, const Facts<Acc>& f, i64 row,
 }
 
 #if !PIXELS
-extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, RESIDENT) rows(const __grid_constant__ Call c ADDED) {
+extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, AT_LEAST) rows(const __grid_constant__ Call c ADDED) {
     // See few.cuh. This must come before anything is read.
     if (is_written(c)) return;
 #if ADDS
