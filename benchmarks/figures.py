@@ -90,15 +90,17 @@ def pivot(cells: dict[tuple[str, str], str], none: str = "–", corner: str = ""
 
 
 def grouped(lines: Iterable[tuple[str, str]]) -> list[str]:
-    """Return one line for each reason: of whom it is told, or of how many."""
+    """Return one line for each reason: of whom it is told, and if of many, how often."""
     found: dict[str, dict[str, None]] = {}
     for who, reason in lines:
         found.setdefault(reason, {})[who] = None
     said = []
     for reason, whose in found.items():
-        first, *more = whose
-        others = f" and {len(more)} more" if len(more) > 1 else "".join(f"; {m}" for m in more)
-        said.append(f"{first}{others}: {reason}" if first else reason)
+        names = list(whose)
+        if len(names) > 2:
+            heads = dict.fromkeys(name.partition(": ")[0] for name in names)
+            names = [f"{'; '.join(heads)} ({len(names)} times)"]
+        said.append(": ".join(filter(None, ["; ".join(names), reason])))
     return said
 
 

@@ -128,12 +128,10 @@ def _memory(record: Record) -> Iterator[str]:
         for e in (e for e in record["memory"] if bool(e["features"]) == linear):
             if e["peak_bytes"] is None:
                 said = text(e["reason"])
+            elif linear:
+                said = figures.bytes_of(beyond(e))
             else:
-                said = (
-                    figures.bytes_of(beyond(e))
-                    if linear
-                    else percent(e["peak_bytes"] / e["nbytes"])
-                )
+                said = percent(e["peak_bytes"] / e["nbytes"])
             cells[e["name"], e["contender"]] = said
         if cells:
             if linear:

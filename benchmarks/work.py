@@ -11,18 +11,11 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from xloss_conformance.rounding import numpy_dtype
+
 Array = NDArray[Any]
 LABEL_BYTES = 8  # int64, as PyTorch demands them
 DISTINCT = 2**21  # logits that are drawn; the rows of more repeat them
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return NumPy's dtype of that name, bfloat16 included."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(str(np.dtype(ml_dtypes.bfloat16)))
-    return np.dtype(name)
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def test_a_reason_that_repeats_is_one_line() -> None:
     first = "compiling ahead: bfloat16, 4096 classes"
     escaped = broken.replace("_", r"\_")
     assert f"| {first}; compiling ahead: bfloat16, 8192 classes: {escaped}; jax: JAX finds" in said
-    assert f"- {first} and 4 more: {escaped}\n- jax: JAX finds no GPU\n" in said
+    assert f"- compiling ahead; Quack (5 times): {escaped}\n- jax: JAX finds no GPU\n" in said
 
 
 def test_a_rehearsal_is_named_one() -> None:
