@@ -252,13 +252,12 @@ class JaxContext(Context):
         made: tuple[Array, ...] = sys.modules["jax"].lax.optimization_barrier(arrays)
         return made
 
-    def by_processor(self, host: Any, elsewhere: Any, *arrays: Array) -> Any:
-        """Choose when XLA lowers; several devices never have the host's own way."""
+    def by_processor(self, host: Any, hosts: Any, elsewhere: Any, *arrays: Array) -> Any:
+        """Choose when XLA lowers, for then it says for which device."""
         jax = sys.modules["jax"]
         # Among several devices XLA may spread the classes, and would gather them at a reshape.
-        if jax.device_count() > 1:
-            return elsewhere(*arrays)
-        return jax.lax.platform_dependent(*arrays, cpu=host, default=elsewhere)
+        cpu = hosts if jax.device_count() > 1 else host
+        return jax.lax.platform_dependent(*arrays, cpu=cpu, default=elsewhere)
 
     def rarely(self, needed: Array, function: Any, otherwise: Any, *arrays: Array) -> Any:
         """Compute one of the two, unless `needed` is mapped over."""

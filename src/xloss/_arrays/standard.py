@@ -172,10 +172,11 @@ class Context(NamedTuple):
         """Return the arrays so that a compiler computes with them twice instead of keeping it."""
         return arrays
 
-    def by_processor(self, host: Any, elsewhere: Any, *arrays: Array) -> Any:
+    def by_processor(self, host: Any, hosts: Any, elsewhere: Any, *arrays: Array) -> Any:
         """Return host(*arrays) in a compiler's program for this machine's processor alone.
 
-        In a program for another device, or for several, elsewhere(*arrays).
+        In a program that may be for several such devices, hosts(*arrays); for a GPU or any other
+        device, elsewhere(*arrays).
         """
         return elsewhere(*arrays)
 

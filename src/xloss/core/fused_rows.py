@@ -3,6 +3,9 @@
 XLA's compiler for processors writes an array of the size of the logits before it adds up terms with
 a comparison or a selection, and where two sums share terms. It adds up a plain exponential at full
 speed, and a row of 100,000 classes several times faster in pieces than as a whole.
+
+Its compilers for GPUs write no such array. There every pass over the logits counts, and the plain
+formula has the fewest: one for the maxima, one for both sums.
 """
 
 from __future__ import annotations
@@ -21,11 +24,28 @@ LONGEST_PIECE, SHORTEST_PIECE, FEWEST_PIECES = 512, 16, 32
 def maximum_and_tail_sum(z: Array, cx: Context) -> tuple[Array, Array]:
     """Return the maxima, (*rows, 1), and the tail sums, (*rows), of logits (*rows, classes)."""
     classes = z.shape[-1]
-    if not isinstance(classes, int):  # a symbol
-        return _by_sign(z, cx)
-    by_host = partial(_by_class if classes <= FEW else _by_piece, cx=cx)
-    found: tuple[Array, Array] = cx.by_processor(by_host, partial(_by_sign, cx=cx), z)
+    on_host = _by_sign  # of a number of classes that is a symbol
+    if isinstance(classes, int):
+        on_host = _by_class if classes <= FEW else _by_piece
+    ways = (partial(way, cx=cx) for way in (on_host, _by_sign, _by_comparison))
+    found: tuple[Array, Array] = cx.by_processor(*ways, z)
     return found
+
+
+def compared(z: Array, m: Array, cx: Context) -> tuple[Array, Array]:
+    """Return where z is at its row's maximum, and exp(z - m), which is 0 there by selection.
+
+    Selected, not multiplied: z - m is NaN where m is infinite, and a NaN logit must stay NaN.
+    """
+    at_max = z == m
+    return at_max, cx.fill(cx.xp.exp(z - m), at_max, 0.0)
+
+
+def _by_comparison(z: Array, cx: Context) -> tuple[Array, Array]:
+    """Add up what is below the maximum and what is at it, as every other library does."""
+    m = cx.max_last(z)
+    at_max, below_max = compared(z, m, cx)
+    return m, cx.sum_last(below_max) + (cx.count_true(at_max, m) - 1.0)
 
 
 def _by_class(z: Array, cx: Context) -> tuple[Array, Array]:
@@ -98,7 +118,7 @@ def _selected(z: Array, m: Array, tail_sum: Array, cx: Context) -> Array:
 
 
 def _by_sign(z: Array, cx: Context) -> tuple[Array, Array]:
-    """Add up two sums of arithmetic terms without a rare path, for any device.
+    """Add up two sums of arithmetic terms without a rare path and without a reshape.
 
     The sign of a class's gap to the maximum, 0 or 1, takes the place of a comparison. In a row
     whose maximum is infinite finite logits are halved, so that none of them is taken for the

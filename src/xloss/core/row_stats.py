@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from . import few_classes
-from .fused_rows import maximum_and_tail_sum
+from .fused_rows import compared, maximum_and_tail_sum
 from .options import Options
 from .targets import Targets
 
@@ -53,9 +53,7 @@ def exponentials(z: Array, cx: Context, known: RowStats | None = None) -> Expone
         m, fused = maximum_and_tail_sum(z, cx)
     else:
         m = cx.max_last(z)
-    at_max = z == m
-    # Selected, not multiplied: z - m is NaN where m is infinite, and a NaN logit must stay NaN.
-    below_max = cx.fill(xp.exp(z - m), at_max, 0.0)
+    at_max, below_max = compared(z, m, cx)
     if known is not None:
         return Exponentials(m, at_max, below_max, known.tail_sum)
     if fused is not None:

@@ -44,8 +44,13 @@ def keeps(call: LossCall) -> bool:
     )
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def exporting() -> bool:
-    """Tell whether torch.export is at work: PyTorch says so from 2.7 on."""
+    """Tell whether torch.export is at work: PyTorch says so from 2.7 on.
+
+    Asked once, outside the trace: up to 2.12 Dynamo takes the answer for True wherever it traces,
+    under torch.compile too, and no compiled graph would hold an operation of the engines'.
+    """
     return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
