@@ -19,7 +19,7 @@ from ...engines.cpu import thread_pool
 from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import cuda as torch_cuda
-from . import custom_op, custom_op_host, row_losses
+from . import custom_op, custom_op_gpu, custom_op_host, row_losses
 from .following import followed, functionalized, transformed
 from .numpy_views import numpy_call, tensor, view
 from .softmax_rules import softmax_parts
@@ -44,6 +44,8 @@ def _choose(call: LossCall) -> Callable[[LossCall], Array]:
         custom_op.refuse_second("torch.compile")
         if custom_op_host.takes(call):
             return _traced if custom_op.transforming() else custom_op_host.value
+        if custom_op_gpu.takes(call):
+            return custom_op_gpu.value
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -126,6 +127,47 @@ def described(*given: Any) -> tuple[Operands, Options]:
     return o, options
 
 
+# The same of an operation that makes the mean or the sum too. Whoever changes what an operation
+# takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
+# this package, and knows an operation by nothing but its name.
+CALL_ARRAYS = f"{ARRAYS}, Tensor? normalizer, float? number"
+CALL_OPTIONS = f"int? ignore_index, {NUMBERS}, str reduction"
+
+
+def call_arguments(call: LossCall) -> tuple[Any, ...]:
+    """Return all that a call is, one by one, as such an operation takes it."""
+    given, n = arguments(call), call.normalizer
+    number = isinstance(n, float)
+    denominator = (None, n) if number else (n, None)
+    return (*given[:5], *denominator, *given[5:], call.options.reduction)
+
+
+def described_call(given: Sequence[Any]) -> LossCall:
+    """Return the call that `call_arguments` stand for."""
+    normalizer, number = given[5:7]
+    o, options = described(*given[:5], *given[7:-1])
+    options = options._replace(reduction=given[-1])
+    cx, n = context(o.x, namespace(o.x)), normalizer if number is None else number
+    return LossCall("cross_entropy", options, cx, o, o.x.shape[-1], -1, n)
+
+
+def laid(g: Tensor, x: Tensor, like: Callable[[Tensor], Tensor] = torch.empty_like) -> Tensor:
+    """Return a gradient that lies in memory as a compiler was told that it will."""
+    if g.stride() == x.stride() and g.is_contiguous():
+        return g
+    want = like(x)
+    return g if g.stride() == want.stride() else want.copy_(g)
+
+
+def like_on_gpu(x: Tensor) -> Tensor:
+    """Return an empty gradient to x as the CUDA engine makes it: in C order, or as x is.
+
+    As x is where the classes of a row do not follow each other in memory.
+    """
+    kept: Any = torch.contiguous_format if x.stride(-1) == 1 else torch.preserve_format
+    return torch.empty_like(x, memory_format=kept)
+
+
 def _run(given: tuple[Any, ...], outputs: Outputs, *from_forward: Any) -> Outcome:
     """Run the engine on what an operation is given."""
     o, options = described(*given)
@@ -153,17 +195,17 @@ def cross_entropy_rows(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_rows_backward",
+    "xloss::cross_entropy_rows_gradient",
     mutates_args=(),
     schema=f"(Tensor cotangent, {ARRAYS}, Tensor maxima, Tensor rests, SymInt? ignore_index, "
     f"{NUMBERS}) -> Tensor",
 )
-def cross_entropy_rows_backward(cotangent: Tensor, *given: Any) -> Tensor:
+def cross_entropy_rows_gradient(cotangent: Tensor, *given: Any) -> Tensor:
     """Return the gradient to x of the row losses times the cotangent, from saved statistics."""
     arrays, saved, options = given[:5], given[5:7], given[7:]
     made = _run((*arrays, *options), Outputs(grad=True), Cotangent(cotangent), saved).grad
     assert isinstance(made, Tensor)
-    return made
+    return laid(made, given[0], like_on_gpu)
 
 
 @cross_entropy_rows.register_fake
@@ -174,9 +216,9 @@ def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return rows, x.new_empty(shape, dtype=acc), x.new_empty(shape, dtype=torch.float64)
 
 
-@cross_entropy_rows_backward.register_fake
+@cross_entropy_rows_gradient.register_fake
 def _like_x(cotangent: Tensor, x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return like_on_gpu(x)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -189,7 +231,7 @@ def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
     none = (None,) * 8
     if cotangent is None:
         return None, *none
-    return cross_entropy_rows_backward(cotangent, *ctx.saved_tensors, *ctx.options), *none
+    return cross_entropy_rows_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
 
 
 cross_entropy_rows.register_autograd(_backward, setup_context=_keep)

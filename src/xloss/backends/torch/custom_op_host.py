@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._arrays.context import context, read
-from ..._arrays.inspect import Array, namespace
+from ..._arrays.context import read
+from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Outputs
 from ...core.targets import bounds
@@ -60,7 +60,7 @@ def value(call: LossCall) -> Array:
         saves = NOTHING
     else:
         saves = GRADIENT if few else STATS
-    return host_cross_entropy(*_arguments(call), saves)[0]
+    return host_cross_entropy(*custom_op.call_arguments(call), saves)[0]
 
 
 def rows(call: LossCall) -> Array:
@@ -70,28 +70,14 @@ def rows(call: LossCall) -> Array:
 
 def value_and_grad(call: LossCall, given: Array | None) -> tuple[Array, Array]:
     """Return the loss of a call that is taken, and its gradient to the logits."""
-    loss, gradient = host_cross_entropy_gradient(given, *_arguments(call))
+    loss, gradient = host_cross_entropy_gradient(given, *custom_op.call_arguments(call))
     return loss, gradient
-
-
-def _arguments(call: LossCall) -> tuple[Any, ...]:
-    given, n = custom_op.arguments(call), call.normalizer
-    number = isinstance(n, float)
-    denominator = (None, n) if number else (n, None)
-    return (*given[:5], *denominator, *given[5:], call.options.reduction)
-
-
-# The arguments of every operation here, in the schema's types. Whoever changes what an operation
-# takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
-# this package, and knows an operation by nothing but its name.
-_ARRAYS = f"{custom_op.ARRAYS}, Tensor? normalizer, float? number"
-_OPTIONS = f"int? ignore_index, {custom_op.NUMBERS}, str reduction"
 
 
 @torch.library.custom_op(
     "xloss::host_cross_entropy",
     mutates_args=(),
-    schema=f"({_ARRAYS}, {_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema=f"({custom_op.CALL_ARRAYS}, {custom_op.CALL_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
     """Return the loss, and what a gradient can start from: what is not kept is empty.
@@ -114,7 +100,7 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
         made = torch_reduced.forward(call, saves)
         weight = torch.full((), 1.0 if made.weight is None else float(made.weight), dtype=wide)
     maxima, rests = made.stats or (x.new_empty(0, dtype=acc), x.new_empty(0, dtype=wide))
-    gradient = None if made.gradient is None else _laid(made.gradient, x)
+    gradient = None if made.gradient is None else custom_op.laid(made.gradient, x)
     token = gradient_ahead.token(gradient) if waits else x.new_empty(0, dtype=wide)
     return made.value, weight, maxima, rests, token
 
@@ -122,8 +108,8 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
 @torch.library.custom_op(
     "xloss::host_cross_entropy_backward",
     mutates_args=(),
-    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor token, {_ARRAYS}, "
-    f"{_OPTIONS}) -> Tensor",
+    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor token, {custom_op.CALL_ARRAYS}, "
+    f"{custom_op.CALL_OPTIONS}) -> Tensor",
 )
 def host_cross_entropy_backward(
     cotangent: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, token: Tensor, *given: Any
@@ -142,13 +128,13 @@ def host_cross_entropy_backward(
     else:
         mean = float(weight) if options.reduction == "mean" else None
         made = torch_reduced.backward(call, cotangent, mean, stats)
-    return _laid(home(made), x)
+    return custom_op.laid(home(made), x)
 
 
 @torch.library.custom_op(
     "xloss::host_cross_entropy_gradient",
     mutates_args=(),
-    schema=f"(Tensor? up, {_ARRAYS}, {_OPTIONS}) -> (Tensor, Tensor)",
+    schema=f"(Tensor? up, {custom_op.CALL_ARRAYS}, {custom_op.CALL_OPTIONS}) -> (Tensor, Tensor)",
 )
 def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient to x times the cotangent."""
@@ -158,30 +144,18 @@ def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[
     if cotangent is not None and call.cx.library == "numpy":
         cotangent = view(cotangent)
     loss, grads = default.value_and_grad(call, ("x",), cotangent)
-    return home(loss), _laid(home(grads["x"]), x)
+    return home(loss), custom_op.laid(home(grads["x"]), x)
 
 
 def _call(given: Sequence[Any]) -> LossCall:
     """Return the call that the arguments stand for, its labels looked at as outside a graph."""
-    normalizer, number = given[5:7]
-    o, options = custom_op.described(*given[:5], *given[7:-1])
-    x, classes, ignore = o.x, o.x.shape[-1], options.ignore_index
-    cx = context(x, namespace(x))
+    call = custom_op.described_call(given)
+    cx, classes, ignore = call.cx, call.classes, call.options.ignore_index
     clean = False
-    if options.indexed and cx.on_host:
+    if call.options.indexed and cx.on_host:
         least, most = bounds(given[1], cx)
         clean = least >= 0 and most < classes and (ignore is None or not least <= ignore <= most)
-    n = normalizer if number is None else number
-    options = options._replace(reduction=given[-1])
-    return LossCall("cross_entropy", options, read(cx, clean), o, classes, -1, n)
-
-
-def _laid(g: Tensor, x: Tensor) -> Tensor:
-    """Return a gradient that lies in memory as a compiler was told that it will."""
-    if g.stride() == x.stride() and g.is_contiguous():
-        return g
-    want = torch.empty_like(x)
-    return g if g.stride() == want.stride() else want.copy_(g)
+    return call._replace(cx=read(cx, clean))
 
 
 @host_cross_entropy.register_fake

@@ -51,15 +51,11 @@ def reduces(o: Operands, options: Options) -> bool:
 
 def _on_gpu(cx: Context) -> bool:
     if cx.library == "torch":
-        return getattr(cx.device, "type", None) == "cuda" and not _is_rocm()
+        import torch
+
+        # Not a cached function: torch.compile, which may trace this, warns of those.
+        return getattr(cx.device, "type", None) == "cuda" and torch.version.hip is None
     return cx.library == "cupy"
-
-
-@cache
-def _is_rocm() -> bool:
-    import torch
-
-    return torch.version.hip is not None
 
 
 def run(

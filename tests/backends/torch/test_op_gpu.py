@@ -1,0 +1,193 @@
+"""A mean or a sum on a GPU under torch.compile: an operation for the loss, one for the gradient."""
+
+import warnings
+from collections import Counter
+
+import pytest
+
+import xloss
+from emulated import COMPILER, emulated
+from xloss.core.options import Operands, Options
+from xloss.engines.cuda import engine as cuda
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+custom_op = pytest.importorskip("xloss.backends.torch.custom_op")
+custom_op_host = pytest.importorskip("xloss.backends.torch.custom_op_host")
+from functorch.compile import make_boxed_func  # noqa: E402
+from torch._dynamo.backends.common import aot_autograd  # noqa: E402
+
+ROWS, CLASSES = 6, 50
+on_emulated = pytest.mark.skipif(COMPILER is None, reason="no g++, which compiles the kernels")
+quiet = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
+
+
+@pytest.fixture
+def _taken(monkeypatch):
+    """Take the host's tensors for a GPU's, and not for the host's own operation."""
+    monkeypatch.setattr(custom_op, "DEVICE", "cpu")
+    monkeypatch.setattr(custom_op_host, "takes", lambda call: False)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    torch._dynamo.reset()
+
+
+def inputs(dtype=torch.float32, shape=(ROWS, CLASSES)):
+    torch.manual_seed(0)
+    x = (3 * torch.randn(shape)).to(dtype)
+    return x.requires_grad_(), torch.randint(shape[-1], shape[:-1])
+
+
+def graphs(x, y):
+    """Return the graphs of the loss and of its gradient that the compiler is given."""
+    found = []
+
+    def look(graph, _):
+        found.append(graph.graph)
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(fw_compiler=look, bw_compiler=look)
+    compiled = torch.compile(xloss.cross_entropy, backend=backend, fullgraph=True, dynamic=False)
+    compiled(x, y).backward()
+    return found
+
+
+def of_logits_size(graph):
+    """Return the operations that read or write an array of the logits' size."""
+
+    def large(node):
+        return getattr(node.meta.get("val"), "shape", ()) == (ROWS, CLASSES)
+
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    return [str(n.target) for n in calls if large(n) or any(map(large, n.all_input_nodes))]
+
+
+def exporting_up_to_2_12():
+    """Answer as torch.compiler.is_exporting did: True wherever Dynamo traces the question."""
+    return torch.compiler.is_dynamo_compiling()
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("_taken")
+def test_one_operation_reads_the_logits_and_one_writes_the_gradient(monkeypatch, old, dtype):
+    if old:
+        monkeypatch.setattr(torch.compiler, "is_exporting", exporting_up_to_2_12, raising=False)
+    forward, backward = graphs(*inputs(dtype))
+    assert of_logits_size(forward) == ["xloss.gpu_cross_entropy.default"]
+    assert of_logits_size(backward) == ["xloss.gpu_cross_entropy_gradient.default"]
+    # Each operation of the compiler's own would be a launch more, and takes the host as long.
+    other = [str(n.target) for g in (forward, backward) for n in g.nodes if "aten" in str(n.target)]
+    assert set(other) <= {"aten.detach.default"}  # which computes nothing
+
+
+@quiet
+@on_emulated
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("_taken")
+def test_a_launch_each_and_no_copy(dtype):
+    x, y = inputs(dtype)
+    with emulated() as gpu, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="`torch.jit.script")
+        compiled = torch.compile(xloss.cross_entropy, fullgraph=True, dynamic=False)
+        compiled(x, y).backward()
+        mine, x.grad = x.grad, None
+        made = len(gpu.launches)
+        with torch.profiler.profile(record_shapes=True) as seen:
+            value = compiled(x, y)
+            value.backward()
+        assert len(gpu.launches) == made + 2
+        large = Counter(
+            e.name for e in seen.events() if any(s == [ROWS, CLASSES] for s in e.input_shapes)
+        )
+        assert large["xloss::gpu_cross_entropy_gradient"] == 1
+        assert not {"aten::clone", "aten::copy_", "aten::contiguous", "aten::to"} & set(large)
+        x.grad = None
+        want = xloss.cross_entropy(x, y)
+        want.backward()
+    assert torch.equal(value, want)
+    assert torch.equal(mine, x.grad)
+
+
+LAYOUTS = {
+    "classes first": lambda x: x.movedim(-1, 0).contiguous().movedim(0, -1),
+    "rows permuted": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "every other row": lambda x: x[::2],
+}
+
+
+@quiet
+@on_emulated
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.usefixtures("_taken")
+def test_logits_in_any_memory_order(reduction, layout):
+    """A compiled graph asserts how a gradient lies in memory."""
+    x, y = inputs(shape=(4, 3, CLASSES))
+    x = LAYOUTS[layout](x.detach()).requires_grad_()
+    y = y[: len(x)]
+    with emulated():
+        loss = lambda x, y: xloss.cross_entropy(x, y, reduction=reduction).sum()  # noqa: E731
+        torch.compile(loss, fullgraph=True)(x, y).backward()
+        mine, x.grad = x.grad, None
+        loss(x, y).backward()
+    assert torch.equal(mine, x.grad)
+
+
+OPTIONS = {
+    "sum": {"reduction": "sum", "sample_weight": torch.linspace(0, 1, ROWS)},
+    "weights": {"weight": torch.linspace(0.5, 2, CLASSES), "ignore_index": 3},
+    "smooth": {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0},
+    "denominator": {"normalizer": torch.tensor(7.0), "where": torch.arange(ROWS) != 2},
+    "number": {"normalizer": 7.0},
+}
+
+
+@on_emulated
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("engine", ["cuda", "generic"])
+@pytest.mark.usefixtures("_taken")
+def test_every_option_by_either_engine(options, engine):
+    """The engine that is asked for where the graph runs computes it."""
+    given, (x, y) = OPTIONS[options], inputs()
+    with emulated() as gpu:
+        compiled = torch.compile(
+            lambda x, y: xloss.cross_entropy(x, y, **given), backend="aot_eager", fullgraph=True
+        )
+        compiled(x, y)
+        made = len(gpu.launches)
+        x.grad = None
+        with xloss.use_engine(engine):
+            got = compiled(x, y)
+            (3.0 * got).backward()
+        assert (len(gpu.launches) == made) == (engine == "generic")
+    mine, x.grad = x.grad, None
+    want = xloss.cross_entropy(x, y, **given)
+    (3.0 * want).backward()
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=0)
+    torch.testing.assert_close(mine, x.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_pytorch_s_own_checks():
+    x, y = inputs()
+    for keeps in (False, True):
+        given = (x, y, None, torch.rand(ROWS), None, None, 5.0, -100, 0.1, 0.0, None, "mean", keeps)
+        torch.library.opcheck(torch.ops.xloss.gpu_cross_entropy.default, given)
+
+
+def test_a_compiler_that_asks_the_engine_warns_of_nothing():
+    """As every loss under torch.compile does that is not kept whole, on a GPU."""
+    x, y = inputs()
+
+    def refused(x):
+        from xloss._arrays.context import context
+        from xloss._arrays.inspect import namespace
+
+        cx = context(x, namespace(x))._replace(device=torch.device("cuda"))
+        reason = cuda.refuses(Operands(x, y), Options("cross_entropy"), cx)
+        return x if reason is None else -x
+
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = torch.compile(refused, backend="eager", fullgraph=True)(x)
+    assert torch.equal(got, -x)
