@@ -21,6 +21,7 @@ from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import custom_op
 from .autograd import NOTHING
+from .custom_op import CALL_ARRAYS, CALL_OPTIONS
 from .numpy_views import numpy_call
 
 
@@ -39,7 +40,7 @@ def value(call: LossCall) -> Tensor:
 @torch.library.custom_op(
     "xloss::gpu_cross_entropy",
     mutates_args=(),
-    schema=f"({custom_op.CALL_ARRAYS}, {custom_op.CALL_OPTIONS}, bool keeps) -> (Tensor, Tensor)",
+    schema=f"({CALL_ARRAYS}, {CALL_OPTIONS}, bool keeps) -> (Tensor, Tensor)",
 )
 def gpu_cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Return the loss, and if `keeps` what its gradient starts from."""
@@ -56,7 +57,7 @@ def gpu_cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op(
     "xloss::gpu_cross_entropy_gradient",
     mutates_args=(),
-    schema=f"(Tensor up, Tensor kept, {custom_op.CALL_ARRAYS}, {custom_op.CALL_OPTIONS}) -> Tensor",
+    schema=f"(Tensor up, Tensor kept, {CALL_ARRAYS}, {CALL_OPTIONS}) -> Tensor",
 )
 def gpu_cross_entropy_gradient(cotangent: Tensor, kept: Tensor, *given: Any) -> Tensor:
     """Return the gradient to x times the cotangent, from what the loss kept."""

@@ -24,6 +24,7 @@ from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import custom_op, gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS
+from .custom_op import CALL_ARRAYS, CALL_OPTIONS
 from .engine_rows import run
 from .numpy_views import home, numpy_call, view
 from .sizes import is_at_most
@@ -77,7 +78,8 @@ def value_and_grad(call: LossCall, given: Array | None) -> tuple[Array, Array]:
 @torch.library.custom_op(
     "xloss::host_cross_entropy",
     mutates_args=(),
-    schema=f"({custom_op.CALL_ARRAYS}, {custom_op.CALL_OPTIONS}, str saves) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema=f"({CALL_ARRAYS}, {CALL_OPTIONS}, str saves) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
     """Return the loss, and what a gradient can start from: what is not kept is empty.
@@ -108,8 +110,8 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
 @torch.library.custom_op(
     "xloss::host_cross_entropy_backward",
     mutates_args=(),
-    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor token, {custom_op.CALL_ARRAYS}, "
-    f"{custom_op.CALL_OPTIONS}) -> Tensor",
+    schema=f"(Tensor up, Tensor weight, Tensor maxima, Tensor rests, Tensor token, {CALL_ARRAYS}, "
+    f"{CALL_OPTIONS}) -> Tensor",
 )
 def host_cross_entropy_backward(
     cotangent: Tensor, weight: Tensor, maxima: Tensor, rests: Tensor, token: Tensor, *given: Any
@@ -134,7 +136,7 @@ def host_cross_entropy_backward(
 @torch.library.custom_op(
     "xloss::host_cross_entropy_gradient",
     mutates_args=(),
-    schema=f"(Tensor? up, {custom_op.CALL_ARRAYS}, {custom_op.CALL_OPTIONS}) -> (Tensor, Tensor)",
+    schema=f"(Tensor? up, {CALL_ARRAYS}, {CALL_OPTIONS}) -> (Tensor, Tensor)",
 )
 def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient to x times the cotangent."""
