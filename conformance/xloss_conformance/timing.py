@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -191,7 +192,8 @@ def on_jax(
     import jax
 
     wait: Any = jax.block_until_ready
-    made: Any = jax.value_and_grad(loss, tuple(range(leaves))) if leaves else loss
+    # A function of its own: JAX keeps what it traced by the function, not by the engine asked for.
+    made: Any = jax.value_and_grad(loss, tuple(range(leaves))) if leaves else partial(loss)
     function: Any = jax.jit(made)
     run = (lambda: wait(function(*arguments))) if waits else (lambda: function(*arguments))
     return Call(run, answer=_first(read) if leaves else _value)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import tasks
-from benchmarks.contenders import CONTENDERS, HOW, NotOffered
+from benchmarks.contenders import CONTENDERS, HOW, NotOffered, engine_of
 from benchmarks.libraries import LIBRARIES
 from benchmarks.plan import OPS, BadPlan, Plan, jobs, rows
 from benchmarks.work import Work, drawn
@@ -61,6 +61,19 @@ def test_every_contender_computes_the_same(name, gradient):
 def test_every_contender_of_the_table_has_its_call_and_every_call_is_in_the_table():
     assert set(CONTENDERS) == set(HOW)
     assert all(one.call for one in CONTENDERS.values())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
+@pytest.mark.parametrize("name", ["xloss jax", "xloss torch.compile"])
+def test_the_engine_of_a_traced_call_is_told_of_what_was_traced(name):
+    """The same function was traced before, for no engine that was asked for."""
+    pytest.importorskip("numba", reason="pip install 'xloss[fast]'")
+    work, one = Work("forward", (6, 5)), CONTENDERS[name]
+    where = LIBRARIES[one.arrays]()
+    given = where.given(work)
+    one.prepare(work, given, where).run()
+    assert engine_of(one, work, given, where, "cpu") == "cpu"
+    assert engine_of(one, work, given, where, "cuda") == "generic"
 
 
 def test_the_engine_is_told():

@@ -167,6 +167,26 @@ def test_every_option_by_either_engine(options, engine):
     torch.testing.assert_close(mine, x.grad, rtol=1e-5, atol=1e-8)
 
 
+@on_emulated
+@pytest.mark.usefixtures("_taken")
+def test_a_number_of_rows_that_nobody_knows_none_too():
+    with emulated() as gpu:
+        compiled = torch.compile(xloss.cross_entropy, backend="aot_eager", fullgraph=True)
+        for rows in (4, 7, 0):
+            x, y = inputs(shape=(rows, CLASSES))
+            for a in (x, y):
+                torch._dynamo.decorators.mark_unbacked(a, 0)
+            made = len(gpu.launches)
+            value = compiled(x, y)
+            value.backward()
+            assert len(gpu.launches) - made == (2 if rows else 0)
+            mine, x.grad = x.grad, None
+            want = xloss.cross_entropy(x, y)
+            want.backward()
+            assert torch.equal(value, want)
+            assert torch.equal(mine, x.grad)
+
+
 def test_pytorch_s_own_checks():
     x, y = inputs()
     for keeps in (False, True):

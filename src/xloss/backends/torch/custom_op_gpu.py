@@ -8,6 +8,7 @@ the backward pass, without a copy, what another has made in the forward pass.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ from .numpy_views import numpy_call
 
 
 def takes(call: LossCall) -> bool:
-    """Tell whether a traced call is kept whole: where the CUDA engine reduces it."""
-    return cuda.reduces(call.operands, call.options) and custom_op.takes(call)
+    """Tell whether a traced call is kept whole, whatever its lengths: some may be unknown."""
+    return call.options.reduction != "none" and custom_op.takes(call)
 
 
 def value(call: LossCall) -> Tensor:
@@ -49,7 +50,7 @@ def gpu_cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
     kept = None
     if _reduced(call):
         loss, _, kept = cuda.reduced(call, grad=False, keep=keeps)
-    else:  # another engine is asked for where the graph runs
+    else:  # no row, or another engine is asked for where the graph runs
         loss = torch_reduced.forward(call, NOTHING).value
     return loss, _no_statistics(call.operands.x, keeps) if kept is None else kept
 
@@ -82,7 +83,7 @@ def _reduced(call: LossCall) -> bool:
 
 def _no_statistics(x: Tensor, keeps: bool) -> Tensor:
     """Return zeros in place of what the engine keeps: the graph holds an array of that size."""
-    return x.new_zeros(2 + 2 * x.shape[:-1].numel() if keeps else 0, dtype=torch.float64)
+    return x.new_zeros(2 + 2 * prod(x.shape[:-1]) if keeps else 0, dtype=torch.float64)
 
 
 @gpu_cross_entropy.register_fake
