@@ -72,8 +72,8 @@ def test_one_operation_reads_the_logits_and_one_writes_the_gradient(monkeypatch,
     if old:
         monkeypatch.setattr(torch.compiler, "is_exporting", exporting_up_to_2_12, raising=False)
     forward, backward = graphs(*inputs(dtype))
-    assert of_logits_size(forward) == ["xloss.gpu_cross_entropy.default"]
-    assert of_logits_size(backward) == ["xloss.gpu_cross_entropy_gradient.default"]
+    assert of_logits_size(forward) == ["xloss.cuda_cross_entropy.default"]
+    assert of_logits_size(backward) == ["xloss.cuda_cross_entropy_gradient.default"]
     # Each operation of the compiler's own would be a launch more, and takes the host as long.
     other = [str(n.target) for g in (forward, backward) for n in g.nodes if "aten" in str(n.target)]
     assert set(other) <= {"aten.detach.default"}  # which computes nothing
@@ -99,7 +99,7 @@ def test_a_launch_each_and_no_copy(dtype):
         large = Counter(
             e.name for e in seen.events() if any(s == [ROWS, CLASSES] for s in e.input_shapes)
         )
-        assert large["xloss::gpu_cross_entropy_gradient"] == 1
+        assert large["xloss::cuda_cross_entropy_gradient"] == 1
         assert not {"aten::clone", "aten::copy_", "aten::contiguous", "aten::to"} & set(large)
         x.grad = None
         want = xloss.cross_entropy(x, y)
@@ -191,7 +191,7 @@ def test_pytorch_s_own_checks():
     x, y = inputs()
     for keeps in (False, True):
         given = (x, y, None, torch.rand(ROWS), None, None, 5.0, -100, 0.1, 0.0, None, "mean", keeps)
-        torch.library.opcheck(torch.ops.xloss.gpu_cross_entropy.default, given)
+        torch.library.opcheck(torch.ops.xloss.cuda_cross_entropy.default, given)
 
 
 def test_a_compiler_that_asks_the_engine_warns_of_nothing():

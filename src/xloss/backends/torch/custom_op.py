@@ -127,9 +127,9 @@ def described(*given: Any) -> tuple[Operands, Options]:
     return o, options
 
 
-# The same of an operation that makes the mean or the sum too. Whoever changes what an operation
-# takes or returns gives it another name: inductor keeps compiled graphs on disk, across versions of
-# this package, and knows an operation by nothing but its name.
+# The same of an operation that makes the mean or the sum too. Whoever changes what an operation or
+# its gradient takes or returns gives both other names: inductor keeps compiled graphs on disk,
+# across versions of this package, finds them by the first's name, and calls the gradient by its own.
 CALL_ARRAYS = f"{ARRAYS}, Tensor? normalizer, float? number"
 CALL_OPTIONS = f"int? ignore_index, {NUMBERS}, str reduction"
 
@@ -177,16 +177,16 @@ def _run(given: tuple[Any, ...], outputs: Outputs, *from_forward: Any) -> Outcom
 
 def rows(call: LossCall) -> Tensor:
     """Return row losses, differentiable once."""
-    first: Tensor = cross_entropy_rows(*arguments(call))[0]
+    first: Tensor = cross_entropy_row_losses(*arguments(call))[0]
     return first
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_rows",
+    "xloss::cross_entropy_row_losses",
     mutates_args=(),
     schema=f"({ARRAYS}, SymInt? ignore_index, {NUMBERS}) -> (Tensor, Tensor, Tensor)",
 )
-def cross_entropy_rows(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+def cross_entropy_row_losses(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
     got = _run(given, Outputs(rows=True, stats=True))
     assert got.rows is not None
@@ -195,12 +195,12 @@ def cross_entropy_rows(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_rows_gradient",
+    "xloss::cross_entropy_row_losses_gradient",
     mutates_args=(),
     schema=f"(Tensor cotangent, {ARRAYS}, Tensor maxima, Tensor rests, SymInt? ignore_index, "
     f"{NUMBERS}) -> Tensor",
 )
-def cross_entropy_rows_gradient(cotangent: Tensor, *given: Any) -> Tensor:
+def cross_entropy_row_losses_gradient(cotangent: Tensor, *given: Any) -> Tensor:
     """Return the gradient to x of the row losses times the cotangent, from saved statistics."""
     arrays, saved, options = given[:5], given[5:7], given[7:]
     made = _run((*arrays, *options), Outputs(grad=True), Cotangent(cotangent), saved).grad
@@ -208,7 +208,7 @@ def cross_entropy_rows_gradient(cotangent: Tensor, *given: Any) -> Tensor:
     return laid(made, given[0], like_on_gpu)
 
 
-@cross_entropy_rows.register_fake
+@cross_entropy_row_losses.register_fake
 def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     shape = x.shape[:-1]
@@ -216,7 +216,7 @@ def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return rows, x.new_empty(shape, dtype=acc), x.new_empty(shape, dtype=torch.float64)
 
 
-@cross_entropy_rows_gradient.register_fake
+@cross_entropy_row_losses_gradient.register_fake
 def _like_x(cotangent: Tensor, x: Tensor, *_: Any) -> Tensor:
     return like_on_gpu(x)
 
@@ -231,7 +231,7 @@ def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
     none = (None,) * 8
     if cotangent is None:
         return None, *none
-    return cross_entropy_rows_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
+    return cross_entropy_row_losses_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
 
 
-cross_entropy_rows.register_autograd(_backward, setup_context=_keep)
+cross_entropy_row_losses.register_autograd(_backward, setup_context=_keep)

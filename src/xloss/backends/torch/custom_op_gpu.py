@@ -34,16 +34,16 @@ def takes(call: LossCall) -> bool:
 def value(call: LossCall) -> Tensor:
     """Return the loss of a call that is taken."""
     keeps = torch.is_grad_enabled() and call.operands.x.requires_grad
-    loss: Tensor = gpu_cross_entropy(*custom_op.call_arguments(call), keeps)[0]
+    loss: Tensor = cuda_cross_entropy(*custom_op.call_arguments(call), keeps)[0]
     return loss
 
 
 @torch.library.custom_op(
-    "xloss::gpu_cross_entropy",
+    "xloss::cuda_cross_entropy",
     mutates_args=(),
     schema=f"({CALL_ARRAYS}, {CALL_OPTIONS}, bool keeps) -> (Tensor, Tensor)",
 )
-def gpu_cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
+def cuda_cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Return the loss, and if `keeps` what its gradient starts from."""
     *given, keeps = arguments
     call = custom_op.described_call(given)
@@ -56,11 +56,11 @@ def gpu_cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op(
-    "xloss::gpu_cross_entropy_gradient",
+    "xloss::cuda_cross_entropy_gradient",
     mutates_args=(),
     schema=f"(Tensor up, Tensor kept, {CALL_ARRAYS}, {CALL_OPTIONS}) -> Tensor",
 )
-def gpu_cross_entropy_gradient(cotangent: Tensor, kept: Tensor, *given: Any) -> Tensor:
+def cuda_cross_entropy_gradient(cotangent: Tensor, kept: Tensor, *given: Any) -> Tensor:
     """Return the gradient to x times the cotangent, from what the loss kept."""
     call = custom_op.described_call(given)
     if _reduced(call):
@@ -86,13 +86,13 @@ def _no_statistics(x: Tensor, keeps: bool) -> Tensor:
     return x.new_zeros(2 + 2 * prod(x.shape[:-1]) if keeps else 0, dtype=torch.float64)
 
 
-@gpu_cross_entropy.register_fake
+@cuda_cross_entropy.register_fake
 def _like(x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     return x.new_empty((), dtype=acc), _no_statistics(x, others[-1])
 
 
-@gpu_cross_entropy_gradient.register_fake
+@cuda_cross_entropy_gradient.register_fake
 def _like_x(cotangent: Tensor, kept: Tensor, x: Tensor, *_: Any) -> Tensor:
     return custom_op.like_on_gpu(x)
 
@@ -107,7 +107,7 @@ def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
     none = (None,) * 12
     if cotangent is None:
         return None, *none
-    return gpu_cross_entropy_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
+    return cuda_cross_entropy_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
 
 
-gpu_cross_entropy.register_autograd(_backward, setup_context=_keep)
+cuda_cross_entropy.register_autograd(_backward, setup_context=_keep)
