@@ -129,7 +129,7 @@ def described(*given: Any) -> tuple[Operands, Options]:
 
 # The same of an operation that makes the mean or the sum too. Whoever changes what an operation or
 # its gradient takes or returns gives both other names: inductor keeps compiled graphs on disk,
-# across versions of this package, finds them by the first's name, and calls the gradient by its own.
+# across versions of this package, finds them by the first's name, and calls both.
 CALL_ARRAYS = f"{ARRAYS}, Tensor? normalizer, float? number"
 CALL_OPTIONS = f"int? ignore_index, {NUMBERS}, str reduction"
 
