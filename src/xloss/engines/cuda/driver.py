@@ -6,7 +6,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any
 
@@ -142,6 +142,19 @@ def _following() -> Any:
     return attribute
 
 
+@lru_cache(maxsize=256)
+def _form(grid: int, threads: int, shared: int, stream: int) -> Any:
+    """Return the form of a launch that follows; no one changes it, so that threads may share it.
+
+    To make one takes several times as long as the launch.
+    """
+    form = _bindings().CUlaunchConfig()
+    form.gridDimX, form.blockDimX, form.sharedMemBytes = grid, threads, shared
+    form.gridDimY = form.gridDimZ = form.blockDimY = form.blockDimZ = 1
+    form.hStream, form.attrs, form.numAttrs = stream, [_following()], 1
+    return form
+
+
 def launch(
     kernel: Any,
     index: int,
@@ -168,10 +181,7 @@ def launch(
         if not follows:
             given = function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0
             return int(driver.cuLaunchKernel(*given)[0])
-        form = driver.CUlaunchConfig()
-        form.gridDimX, form.blockDimX, form.sharedMemBytes = grid, threads, shared
-        form.gridDimY = form.gridDimZ = form.blockDimY = form.blockDimZ = 1
-        form.hStream, form.attrs, form.numAttrs = stream, [_following()], 1
+        form = _form(grid, threads, shared, stream)
         return int(driver.cuLaunchKernelEx(form, function, p.at, 0)[0])
 
     # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
