@@ -8,7 +8,7 @@ shares among calls of the same dtypes, shapes, device and options.
 from __future__ import annotations
 
 import struct
-from operator import add, itemgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..._arrays.inspect import Array
@@ -24,7 +24,7 @@ ANEW, WRITTEN = "anew", "written"
 
 # What an address may point into: arrays that launches are given by their first element, and memory
 # that the launches of a call divide among themselves.
-_X, _TARGETS, _COTANGENT, _GRADIENT, _LOSS, _KEPT, _SHARED, _ROOM = range(8)
+_PLACES = _X, _TARGETS, _COTANGENT, _GRADIENT, _LOSS, _KEPT, _SHARED, _ROOM = range(8)
 _ARRAYS = {
     "x.address": _X,
     "labels.address": _TARGETS,
@@ -72,23 +72,23 @@ def _found(name: str, address: int, spans: list[_Span]) -> tuple[int, int] | Non
 class _Repeated:
     """A launch whose addresses are replaced each time."""
 
-    __slots__ = ("launch", "offsets", "pack", "parts", "pick", "places")
+    __slots__ = ("constants", "launch", "pack", "pick")
 
-    def __init__(self, launch: Launch, found: list[tuple[int, int, int]]) -> None:
-        """found: which words are addresses, into what, and how far behind its beginning."""
+    def __init__(self, launch: Launch, words: dict[int, int], given: int) -> None:
+        """words: which of the addresses is in which word; given: how many addresses there are."""
         self.launch = launch
-        form, parts, start = "<", [], 0
-        for word, _, _ in found:
+        form, constants, order, start = "<", [], [], 0
+        for word, number in words.items():
             at = WORD * word
             form += f"{at - start}sQ"
-            parts += [launch.packed[start:at], 0]
+            order += [given + len(constants), number]
+            constants.append(launch.packed[start:at])
             start = at + WORD
-        parts.append(launch.packed[start:])
-        self.pack = struct.Struct(f"{form}{len(parts[-1])}s").pack
-        self.parts: list[Any] = parts
-        self.places = tuple(place for _, place, _ in found)
-        self.pick: Any = itemgetter(*self.places)
-        self.offsets = [offset for _, _, offset in found]
+        order.append(given + len(constants))
+        constants.append(launch.packed[start:])
+        self.pack = struct.Struct(f"{form}{len(constants[-1])}s").pack
+        self.constants = constants
+        self.pick: Any = itemgetter(*order)
 
 
 class Remembered:
@@ -100,6 +100,7 @@ class Remembered:
         "counts",
         "in_order",
         "index",
+        "inside",
         "kept",
         "launches",
         "loss",
@@ -110,13 +111,30 @@ class Remembered:
     )
 
     def __init__(
-        self, call: Launches, launches: list[_Repeated], room: int, cotangent: Array | None
+        self,
+        call: Launches,
+        words: list[dict[int, tuple[int, int]]],
+        room: int,
+        cotangent: Array | None,
     ) -> None:
-        """room: the bytes of what the launches divide among themselves."""
+        """words: what each launch's addresses point into, and how far behind its beginning.
+
+        room: the bytes of what the launches divide among themselves.
+        """
         targets: Any = call.o.targets
         wide = call.cx.sum_dtype
-        self.arrays, self.index, self.launches = call.arrays, call.index, launches
-        self.counts = any(_SHARED in launch.places for launch in launches)
+        numbers = {(place, 0): place for place in _PLACES}
+        numbered = [
+            {word: numbers.setdefault(into, len(numbers)) for word, into in each.items()}
+            for each in words
+        ]
+        self.inside = list(numbers)[len(_PLACES) :]
+        self.launches = [
+            _Repeated(launch, each, len(numbers))
+            for launch, each in zip(call.launches, numbered, strict=True)
+        ]
+        self.arrays, self.index = call.arrays, call.index
+        self.counts = any(place == _SHARED for each in words for place, _ in each.values())
         self.in_order = call.x.class_step == 1
         self.pairs = call.pixels_each == 2
         self.cotangent = None if cotangent is None else cotangent.dtype
@@ -139,12 +157,12 @@ class Remembered:
         if self.room is not None:
             room = self.arrays.alike(self.room)  # lives until the last launch
             at = self.arrays.address(room)
-        given = *given, at
+        addresses = [*given, at]
+        for place, offset in self.inside:
+            addresses.append(addresses[place] + offset)
         for again in self.launches:
-            parts = again.parts[:]
-            parts[1::2] = map(add, again.pick(given), again.offsets)
             kernel, grid, threads, _, second, follows = again.launch
-            packed = again.pack(*parts)
+            packed = again.pack(*again.pick(addresses + again.constants))
             driver.launch(
                 kernel, self.index, grid, threads, stream, packed, second, follows=follows
             )
@@ -178,16 +196,16 @@ def remember(
     shared = shared_room(call.arrays, call.index, call.stream)
     if shared:
         spans.append(_Span(_SHARED, shared, SHARED * WORD))
-    launches = []
+    words = []
     for launch in call.launches:
-        found = []
-        for word, name, value in addresses(launch.packed, launch.second):
-            into = _found(name, value, spans)
-            if into is None:
-                return
-            found.append((word, *into))
-        launches.append(_Repeated(launch, found))
-    memory[key] = Remembered(call, launches, room, cotangent)
+        into = {
+            word: _found(name, value, spans)
+            for word, name, value in addresses(launch.packed, launch.second)
+        }
+        words.append({word: found for word, found in into.items() if found is not None})
+        if len(words[-1]) < len(into):
+            return
+    memory[key] = Remembered(call, words, room, cotangent)
 
 
 def reduced(
