@@ -77,17 +77,20 @@ class _Repeated:
     def __init__(self, launch: Launch, words: dict[int, int], given: int) -> None:
         """words: which of the addresses is in which word; given: how many addresses there are."""
         self.launch = launch
-        form, constants, order, start = "<", [], [], 0
+        form, order, start = "<", [], 0
+        self.constants: list[Any] = []
         for word, number in words.items():
             at = WORD * word
-            form += f"{at - start}sQ"
-            order += [given + len(constants), number]
-            constants.append(launch.packed[start:at])
+            if start < at:
+                form += f"{at - start}s"
+                order.append(given + len(self.constants))
+                self.constants.append(launch.packed[start:at])
+            form += "Q"
+            order.append(number)
             start = at + WORD
-        order.append(given + len(constants))
-        constants.append(launch.packed[start:])
-        self.pack = struct.Struct(f"{form}{len(constants[-1])}s").pack
-        self.constants = constants
+        order.append(given + len(self.constants))
+        self.constants.append(launch.packed[start:])
+        self.pack = struct.Struct(f"{form}{len(launch.packed) - start}s").pack
         self.pick: Any = itemgetter(*order)
 
 
@@ -151,13 +154,13 @@ class Remembered:
         holds = self.arrays.holds
         return bool(holds(x, self.size) and holds(targets, self.target_size))
 
-    def launch(self, stream: int, *given: int) -> None:
-        """Launch with these addresses, which are in the order of what addresses point into."""
+    def launch(self, stream: int, addresses: list[int]) -> None:
+        """Launch with these addresses of what others point into, in order, but for the room's."""
         at = 0
         if self.room is not None:
             room = self.arrays.alike(self.room)  # lives until the last launch
             at = self.arrays.address(room)
-        addresses = [*given, at]
+        addresses.append(at)
         for place, offset in self.inside:
             addresses.append(addresses[place] + offset)
         for again in self.launches:
@@ -230,7 +233,7 @@ def reduced(
     if keep:
         kept = arrays.alike(q.kept)
         at = address(kept)
-    q.launch(stream, address(x), address(targets), 0, to, address(loss), at, shared)
+    q.launch(stream, [address(x), address(targets), 0, to, address(loss), at, shared])
     return loss, gradient, kept
 
 
@@ -245,6 +248,6 @@ def again(
     if made is None:
         made = arrays.alike(x) if q.in_order else arrays.empty_like(x)
     address = arrays.address
-    given = address(x), address(targets), address(cotangent), address(made)
-    q.launch(arrays.stream(q.index), *given, 0, address(kept), 0)
+    given = [address(x), address(targets), address(cotangent), address(made), 0, address(kept), 0]
+    q.launch(arrays.stream(q.index), given)
     return made
