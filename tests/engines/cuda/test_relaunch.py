@@ -9,8 +9,9 @@ import pytest
 import xloss
 from emulated import COMPILER, emulated
 from nightly import core
+from xloss.backends import fingerprints
 from xloss.engines.cuda import call as cuda_call
-from xloss.engines.cuda import kernel_variants
+from xloss.engines.cuda import kernel_variants, relaunch
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytestmark = pytest.mark.skipif(
@@ -166,6 +167,20 @@ def test_backward_in_a_capture_repeats_its_launches(monkeypatch: pytest.MonkeyPa
     with emulated() as gpu:
         want = gradient(False)
         equal(gradient(True), want)
+
+
+def test_a_cotangent_unlike_the_first_is_not_read_like_it() -> None:
+    z, y = inputs(1500, 7, "float32")
+    with emulated():
+        loss = xloss.cross_entropy(z.clone().requires_grad_(), y)
+        kept = loss.grad_fn.saved_tensors[0]
+        loss.backward(retain_graph=True)
+        loss.backward()
+        (call,) = fingerprints._calls.values()
+        one = torch.ones(())
+        assert relaunch.again(call.memory, z, y, one, kept, None) is not None
+        for other in (one.double(), one.half(), one[None]):
+            assert relaunch.again(call.memory, z, y, other, kept, None) is None
 
 
 @pytest.mark.parametrize("name", ["weight", "sample_weight", "where", "normalizer"])

@@ -176,14 +176,11 @@ def launch(
     view[: len(packed)] = packed
     pointers[1] = start + second
     function, shared = kernel
+    begin: Any = driver.cuLaunchKernel
+    given: tuple[Any, ...] = function, grid, 1, 1, threads, 1, 1, shared, stream, at, 0
     if follows:
-        begin, given = (
-            driver.cuLaunchKernelEx,
-            (_form(grid, threads, shared, stream), function, at, 0),
-        )
-    else:
-        begin = driver.cuLaunchKernel
-        given = function, grid, 1, 1, threads, 1, 1, shared, stream, at, 0
+        begin = driver.cuLaunchKernelEx
+        given = _form(grid, threads, shared, stream), function, at, 0
     # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
     # would get the launch.
     unknown, current = driver.cuCtxGetDevice()
