@@ -50,8 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from going through a million objects time and again.
 
-    Modules and the tests themselves live to the end: to look through them takes most of a second,
-    which every collection of the oldest objects would spend, a tenth of what the tests take.
+    Modules and the tests themselves live to the end, and what PyTorch and JAX hold of a trace is
+    as much again: to look through it takes most of a second, which was spent every few seconds.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)

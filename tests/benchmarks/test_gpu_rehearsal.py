@@ -16,6 +16,9 @@ pytest.importorskip("mpmath", reason="pip install 'xloss[conformance]'")
 from benchmarks.gpu import plan, tasks
 
 
+# By day its parts run, each in a test of its own: calls and processes (test_gpu.py), the engine
+# (below), events, peers, targets, pages.
+@pytest.mark.nightly
 @pytest.mark.skipif(cuda.unavailable() is None, reason="here is a GPU: it would be measured")
 def test_a_rehearsal_runs_the_whole_way_on_the_host(tmp_path):
     asked = ["--tiny", "--peer", "torch", "--peer", "optax", "--publish", str(tmp_path)]
