@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import xloss
+import xloss.backends.torch.process_group  # imports PyTorch's compiler, a second of every rank
 
 
 def child(folder: str, rank: int, script: Path, *arguments: str) -> None:
