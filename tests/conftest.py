@@ -13,6 +13,10 @@ from libraries import NAMES, Library, library
 if "MUTANT_UNDER_TEST" in os.environ:  # mutmut: its faults are in what the generic engine runs
     sys.modules["numba"] = None  # type: ignore[assignment]
 
+# Or PyTorch's compiler tries each set of vector instructions by compiling a program for it, which
+# takes as long as a test: what this processor says that it has, its g++ compiles for.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
 
