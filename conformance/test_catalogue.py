@@ -50,8 +50,8 @@ WIDE = ("labels", "linear", "soft gradient", "tail")
 
 
 # The compiled engine takes none of these: its subject is that of the generic engine once more.
-GENERIC = ("binary logits", "binary probabilities", "entropy", "focal", "kl", "log loss", "nll")
-GENERIC += ("sigmoid focal",)
+ELEMENTWISE = ("binary logits", "binary probabilities", "sigmoid focal")
+GENERIC = ("entropy", "focal", "kl", "log loss", "nll", *ELEMENTWISE)
 
 
 def by_day(subject: Xloss, family: str) -> bool:
