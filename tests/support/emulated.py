@@ -32,7 +32,7 @@ COMPILER = shutil.which("g++")
 HARDENED = ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong"]
 # Fibers change stacks by longjmp, which a shadow stack would break: the code bears no mark of one.
 # Hidden, so that no kernel's fibers are taken for another's.
-FLAGS = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", *HARDENED]
+FLAGS = ["-O0", "-std=c++17", "-shared", "-fPIC", "-w", *HARDENED]
 FLAGS += ["-fcf-protection=none", "-fvisibility=hidden"]
 FOLDER = Path(tempfile.gettempdir()) / f"xloss-cuda-on-host-{getpass.getuser()}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ...engines import asked_now, choose
 from ...engines.cuda import engine as cuda
 
 DEVICE = "cuda"
+Result = TypeVar("Result")
 
 
 def takes(call: LossCall) -> bool:
@@ -49,7 +51,17 @@ def exporting() -> bool:
     return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def asked_once(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Have a compiler call the function while it traces, and take what it returns for a constant.
+
+    ``torch.compiler.assume_constant_result`` sets the same mark, and imports the compiler to do so:
+    a second of everybody's first call, compiled or not.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@asked_once
 def transforming() -> bool:
     """Tell whether torch.func is at work; a compiler enters its levels while it traces.
 
@@ -58,7 +70,7 @@ def transforming() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def only_mapped() -> bool:
     """Tell whether nothing of torch.func is at work, but for vmap."""
     kind = torch._C._functorch.TransformType.Vmap
@@ -66,7 +78,7 @@ def only_mapped() -> bool:
     return all(level.key() == kind for level in levels)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def derivatives() -> int:
     """Return how many derivatives of torch.func follow the call, one of another."""
     kind = torch._C._functorch.TransformType
@@ -88,7 +100,7 @@ def second(where: str) -> RuntimeError:
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def _available() -> bool:
     """Tell whether the engine is here and no other is asked for; a compiler asks once."""
     return asked_now() in (None, "cuda") and cuda.unavailable() is None
