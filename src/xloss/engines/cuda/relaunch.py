@@ -1,8 +1,8 @@
 """Repeats the launches of a call like an earlier one, from which it differs in addresses alone.
 
-A GPU needs tens of microseconds for a small loss and half a millisecond for a large one: less than
-the host needs to plan it. What the first call found out is kept in `memory`, which the backend
-shares among calls of the same dtypes, shapes, device and options.
+A GPU often computes a loss in less time than the host needs to plan it. What the first call found
+out is kept in `memory`, which the backend shares among calls of the same dtypes, shapes, device and
+options.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Span(NamedTuple):
 
 
 def _found(name: str, address: int, spans: list[_Span]) -> tuple[int, int] | None:
-    """Return what an address points into, and how far behind its beginning; None: into neither."""
+    """Return what an address points into, and how far behind its beginning; None: nothing."""
     for s in spans:
         if name in _DIVIDED and s.place >= _KEPT and 0 <= address - s.start < s.size:
             return s.place, address - s.start + s.before
@@ -180,9 +180,10 @@ def remember(
     kept: Array | None = None,
     cotangent: Array | None = None,
 ) -> None:
-    """Keep the launches of a call for calls like it, unless they were given what those have not.
+    """Keep the launches of a call for calls like it, unless those may need other launches.
 
-    That is an argument besides logits, targets and cotangent, or a copy of one of them.
+    They do where an address lies in no array that they have too: in another argument, or in a copy
+    of one. And in a graph's capture blocks are not counted, which takes one launch more.
     """
     if key in memory or call.uncounted:
         return
