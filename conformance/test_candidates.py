@@ -245,7 +245,9 @@ def test_the_documents_convention_works_and_is_needed(
     monkeypatch.chdir(tmp_path)
     whole = "check(loss, convention=Mine())"
     assert whole in blocks[1]
-    exec(blocks[1].replace(whole, "check(loss, convention=Mine(), quick=True)"), {})
+    # Of the families that it says something of: for each of their answers the oracle computes anew.
+    few = 'families=["absent", "all absent", "axis", "options", "range"], quick=True'
+    exec(blocks[1].replace(whole, f"check(loss, convention=Mine(), {few})"), {})
     loaded = load("mine.py:loss", "mine.py")
     weighted = made(Z, LABELS, sample_weight=ROW_WEIGHT)
     verdict = judge(loaded, weighted)

@@ -9,6 +9,7 @@ import torch
 
 from mutants import Mutant, candidate
 from mutants.mistakes import MISTAKES, RIGHT
+from nightly import core
 from xloss_conformance.cases import catalogue
 from xloss_conformance.judge import judge
 from xloss_conformance.model import DTYPES
@@ -26,8 +27,13 @@ def one_thread() -> Iterator[None]:
 CASES = [case for case in catalogue() if not case.on_demand]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("arrays", "loss"), RIGHT)
+@pytest.mark.parametrize(
+    ("arrays", "loss", "dtype"),
+    core(
+        [(*right, dtype) for right in RIGHT for dtype in DTYPES],
+        lambda arrays, loss, dtype: loss == "cross_entropy" or dtype in ("float32", "float64"),
+    ),
+)
 def test_a_right_loss_passes(arrays: str, loss: str, dtype: str) -> None:
     subject = candidate("right", RIGHT[arrays, loss](), arrays, loss, dtype)
     cases = [case for case in CASES if case.loss == loss and dtype in case.dtypes]

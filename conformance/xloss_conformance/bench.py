@@ -9,11 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -149,8 +149,10 @@ def told(name: str, library: str, distribution: str = "") -> Record:
         said = (str(error).splitlines() or [""])[0]
         raise Missing(f"{name}: cannot be imported: {type(error).__name__}: {said}") from error
     ours = name.startswith("xloss ")
-    number = version(distribution) if distribution else str(module.__version__)
-    number = xloss.__version__ if ours else number
+    number = xloss.__version__ if ours else str(getattr(module, "__version__", "unknown"))
+    if distribution and not ours:
+        with suppress(PackageNotFoundError):  # imported from a source tree
+            number = version(distribution)
     return {"name": name, "peer": not ours, "library": library, "version": number}
 
 

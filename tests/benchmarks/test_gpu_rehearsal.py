@@ -17,6 +17,9 @@ from benchmarks import tasks
 from benchmarks.plan import TABLES, TINY_PACE, Plan
 
 
+# By day its parts run, each in a test of its own: calls and processes (test_gpu.py), the engine
+# (below), events, peers, targets, pages.
+@pytest.mark.nightly
 @pytest.mark.skipif(cuda.unavailable() is None, reason="here is a GPU: it would be measured")
 def test_a_rehearsal_runs_the_whole_way_on_the_host(tmp_path):
     asked = ["--tiny", "--peer", "torch", "--peer", "optax", "--publish", str(tmp_path)]

@@ -155,10 +155,17 @@ def test_padded_micro_batches_add_up_to_the_whole(lib, kind, how, soft):
     check_split(batch, run, compare)
 
 
-LINEAR = [case for case in cases() if case.values[2] in ("plain", "all")]
+def linear_cases():
+    """Those of no option and of all; Dask and JAX, which take seconds, by night on soft targets."""
+    for case in cases():
+        lib, _, how, soft = case.values
+        if how in ("plain", "all"):
+            by_night = soft and lib in ("jax", "dask")
+            marks = pytest.mark.nightly if by_night else case.marks
+            yield pytest.param(*case.values, id=case.id, marks=marks)
 
 
-@pytest.mark.parametrize(("lib", "kind", "how", "soft"), LINEAR, indirect=["lib"])
+@pytest.mark.parametrize(("lib", "kind", "how", "soft"), [*linear_cases()], indirect=["lib"])
 def test_micro_batches_of_a_linear_layer_add_up_to_the_whole(lib, kind, how, soft):
     batch = Batch(lib, kind, how, soft, width=WIDTH)
     weight = np.random.default_rng(1).integers(-8, 9, (CLASSES, WIDTH)) / 8

@@ -32,7 +32,7 @@ COMPILER = shutil.which("g++")
 HARDENED = ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong"]
 # Fibers change stacks by longjmp, which a shadow stack would break: the code bears no mark of one.
 # Hidden, so that no kernel's fibers are taken for another's.
-FLAGS = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", *HARDENED]
+FLAGS = ["-O0", "-std=c++17", "-shared", "-fPIC", "-w", *HARDENED]
 FLAGS += ["-fcf-protection=none", "-fvisibility=hidden"]
 FOLDER = Path(tempfile.gettempdir()) / f"xloss-cuda-on-host-{getpass.getuser()}"
 
@@ -153,6 +153,7 @@ class Gpu:
     def __init__(self, home: Any) -> None:
         self.home, self.launches, self.backward = home, [], False
         self.packed: list[bytes] = []  # each launch's parameters
+        self.ways: list[tuple[int, bool]] = []  # each launch's stream, and whether it follows
 
     def load(self, constants: Any, capability: int, index: int, shared: int = 0) -> Any:
         return constants, compiled(constants), shared
@@ -174,6 +175,7 @@ class Gpu:
         cluster = given.get("PARTS", 1) if given.get("STAGE") == 0 else 1
         assert grid % cluster == 0
         self.launches.append((constants, grid))
+        self.ways.append((stream, follows))
         self.packed.append(packed)
         stuck = code.launch(grid, threads, cluster, shared, self.packed[-1], int(self.backward))
         assert not stuck, "threads wait for each other"

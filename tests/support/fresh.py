@@ -135,12 +135,15 @@ for line in sys.stdin:
 
 
 @contextmanager
-def forking() -> Iterator[Callable[..., str]]:
-    """Yield `said` for scripts that need no new interpreter, only one that has no kernel yet."""
+def forking(first: str = "") -> Iterator[Callable[..., str]]:
+    """Yield `said` for scripts that need no new interpreter, only one that has no kernel yet.
+
+    The process that they are forked from runs `first`, as the import of another large library.
+    """
     if not hasattr(os, "fork"):
         yield said
         return
-    parent = start(PARENT, stdin=subprocess.PIPE)
+    parent = start(first + PARENT, stdin=subprocess.PIPE)
     assert parent.stdin is not None
     assert parent.stdout is not None
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ class Ranks:
         command = [sys.executable, "-W", "error", str(HERE / script), kind, *args]
         env = {**os.environ, **threads, "SPREAD_STORE": f"{self.folder.name}/store"}
         env["PYTHONPATH"] = os.pathsep.join([str(HERE), env.get("PYTHONPATH", "")])
+        self.forked = ranks if kind == "gloo" else 0
+        more = {}
         if kind == "gloo":
-            each = [{"SPREAD_RANK": str(r), "SPREAD_SIZE": str(ranks)} for r in range(ranks)]
+            command[3:4] = [str(HERE / "spread_forked.py"), self.folder.name, str(ranks), script]
         elif kind == "mpi":
             if not MPIEXEC.exists():
                 import pytest
@@ -50,36 +53,41 @@ class Ranks:
             # -m mpi4py: a rank that raises takes the others with it, instead of leaving them wait.
             command[3:3] = ["-m", "mpi4py"]
             command = [str(MPIEXEC), "-n", str(ranks), *command]
-            each = [{}]
         else:
-            each = [{"XLA_FLAGS": f"--xla_force_host_platform_device_count={ranks}"}]
-        self.processes = [
-            subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**env, **more},
-                cwd=HERE,
-                start_new_session=True,
-            )
-            for more in each
-        ]
+            more = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={ranks}"}
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**env, **more},
+            cwd=HERE,
+            start_new_session=True,
+        )
 
     def said(self, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
-        """Return what each process printed when it ended; none outlives this."""
-        ended = []
+        """Return what each rank of gloo printed, or all of the others; none outlives this."""
         try:
-            for p in self.processes:
-                out, err = p.communicate(timeout=timeout * PATIENCE)
-                ended.append(subprocess.CompletedProcess(p.args, p.returncode, out, err))
+            out, err = self.process.communicate(timeout=timeout * PATIENCE)
+            ended = subprocess.CompletedProcess(
+                self.process.args, self.process.returncode, out, err
+            )
+            if not self.forked or ended.returncode != 0:
+                return [ended]
+            return [
+                subprocess.CompletedProcess(
+                    ended.args, int(code), self.told("out", rank), self.told("err", rank)
+                )
+                for rank, code in enumerate(out.split())
+            ]
         finally:
-            for p in self.processes:
-                if p.poll() is None:
-                    os.killpg(p.pid, 9)
-                    p.communicate()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, 9)
+            self.process.communicate()
             self.folder.cleanup()
-        return ended
+
+    def told(self, stream: str, rank: int) -> str:
+        return (Path(self.folder.name) / f"{stream}-{rank}").read_text()
 
 
 class Alone:

@@ -82,8 +82,6 @@ def unseen(kind: str, ranks: Any, rank: int) -> None:
 
 def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
     """Rank 1 dies, or sleeps, before the call or in its middle."""
-    from xloss.backends.torch import process_group
-
     z, y = home(kind, np.zeros((4, 3), np.float32)), home(kind, np.array([0, 1, 2, 5]))
     begun = time.monotonic()
     if rank == 1:
@@ -92,6 +90,8 @@ def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
             os._exit(0)
         if when == "dead":
             os._exit(0)
+        from xloss.backends.torch import process_group
+
         step = {"dead at the maximum": "maximum", "dead at the sum": "total"}[when]
         setattr(process_group.Ranks, step, lambda *_: os._exit(0))
     print(said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks)))

@@ -11,6 +11,7 @@ import pytest
 
 import xloss
 from fresh import python
+from nightly import core
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -72,9 +73,13 @@ def rows_cut_otherwise(a: np.ndarray) -> list[Any]:
     return [filtered(a, (4, *wide)), filtered(a, (7, *wide)), *known]
 
 
-@pytest.mark.parametrize("cut", range(4))
-@pytest.mark.parametrize("classes", [C, 2])
-@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize(
+    ("name", "classes", "cut"),
+    core(
+        itertools.product(INPUTS, (C, 2), range(4)),
+        lambda name, classes, cut: (name == "cross_entropy" and classes == 2) or cut == 1,
+    ),
+)
 def test_every_loss_and_its_gradients(name: str, classes: int, cut: int) -> None:
     """Labels and soft targets, weights, a cotangent: each cut as the logits are, or otherwise."""
     binary = "binary" in name or "sigmoid" in name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
-from fresh import said
+from fresh import forking
 from xloss import EngineUnavailable, value_and_grad
 from xloss.engines.cpu import engine as cpu
 
@@ -21,6 +22,13 @@ engine = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}
 X = np.array([[1, 2, 4], [0, 0, -1]], np.float32)
 Y = np.array([0, 1], np.int32)
 TARGET = "xloss_rows_1"
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Callable[..., str]]:
+    """Run a script in a child of a process that has JAX, and has computed nothing by it."""
+    with forking("import jax") as run:
+        yield run
 
 
 def asked(x: Any, y: Any, **options: Any) -> Any:
@@ -130,9 +138,9 @@ ANOTHER = """
         ("xla_call.MACHINE = None", "written for x86-64"),
     ],
 )
-def test_another_version_of_xla_s_interface(change, reason):
+def test_another_version_of_xla_s_interface(change, reason, forked):
     """The program is core's formula; asked for by name, the version is in the error."""
-    value, sentence = said(ANOTHER.format(change=change)).splitlines()
+    value, sentence = forked(ANOTHER.format(change=change)).splitlines()
     assert value == "3.1698"
     assert sentence.startswith("engine 'cpu' cannot take this call: ")
     assert reason in sentence
@@ -210,5 +218,5 @@ FAILING = """
 
 
 @engine
-def test_a_kernel_that_fails_is_an_error_of_the_call():
-    assert said(FAILING).split() == ["True"] * 6
+def test_a_kernel_that_fails_is_an_error_of_the_call(forked):
+    assert forked(FAILING).split() == ["True"] * 6

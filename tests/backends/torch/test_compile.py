@@ -40,6 +40,20 @@ def test_first_calls_in_a_fresh_process_are_compiled() -> None:
     assert said(FRESH) == "compiled"
 
 
+EAGER = """
+import sys
+import torch, xloss
+z = torch.tensor([[0.0, -17.0, -18.0], [1.0, 2.0, 3.0]], requires_grad=True)
+xloss.cross_entropy(z, torch.tensor([0, 2])).backward()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_first_call_that_is_not_compiled_imports_no_compiler() -> None:
+    """Importing it takes a second, more than PyTorch itself."""
+    assert said(EAGER) == "False"
+
+
 CALLS: dict[str, dict[str, Any]] = {
     "cross_entropy": {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 9.0},
     "focal_loss": {"gamma": 1.5},

@@ -200,7 +200,7 @@ def test_lengths_that_no_compiler_may_guess(name: str) -> None:
     assert counted.graphs == 1
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", core(CASES, lambda name: name in GUESSED))
 def test_exported_lengths_are_not_fixed(name: str) -> None:
     """What torch.export and the exporters on it, as ONNX's, write serves every length."""
     function, make = CASES[name]

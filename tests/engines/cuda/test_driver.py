@@ -125,3 +125,59 @@ def test_a_launch_goes_to_the_arrays_gpu(
     driver.launch((0, 0), 1, 1, 128, 0, b"12345678")
     assert played.launched == [1]
     assert played.current == (current or 0)  # as it was
+
+
+def test_a_launch_that_follows_says_so(bindings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was launched before it, in this form or in another."""
+    seen: list[Any] = []
+
+    def launch(form: Any, function: Any, parameters: int, extra: int) -> tuple[int]:
+        pointers = (ctypes.c_void_p * 2).from_address(parameters)
+        seen.append([ctypes.string_at(pointers[i], n) for i, n in enumerate((5, 3))])
+        seen.append((function, extra, form.sharedMemBytes, int(form.hStream)))
+        seen.append((form.gridDimX, form.gridDimY, form.gridDimZ))
+        seen.append((form.blockDimX, form.blockDimY, form.blockDimZ))
+        (attribute,) = form.attrs
+        serial = bindings.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        assert (form.numAttrs, attribute.id) == (1, serial)
+        assert attribute.value.programmaticStreamSerializationAllowed == 1
+        return (0,)
+
+    monkeypatch.setattr(bindings, "cuLaunchKernelEx", launch)
+    forms = [(7, 96, 4096, 11), (8, 96, 4096, 11), (7, 64, 4096, 11), (7, 96, 0, 11)]
+    forms += [(7, 96, 4096, 12), *(forms[0] for _ in range(2))]
+    for grid, threads, shared, stream in forms:
+        driver.launch(("kernel", shared), 0, grid, threads, stream, b"firsttwo", 5, follows=True)
+        assert seen == [
+            [b"first", b"two"],
+            ("kernel", 0, shared, stream),
+            (grid, 1, 1),
+            (threads, 1, 1),
+        ]
+        seen.clear()
+
+
+def test_the_form_of_a_launch_that_follows_is_made_once(
+    bindings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, make, made = [], bindings.CUlaunchConfig, []
+
+    def counted() -> Any:
+        made.append(make())
+        return made[-1]
+
+    def launch(form: Any, *_: Any) -> tuple[int]:
+        seen.append(form)
+        return (0,)
+
+    driver._form.cache_clear()
+    monkeypatch.setattr(bindings, "CUlaunchConfig", counted)
+    monkeypatch.setattr(bindings, "cuLaunchKernelEx", launch)
+    for stream in (3, 4, 3, 4, 3):
+        driver.launch(("kernel", 0), 0, 7, 96, stream, b"12345678", follows=True)
+    assert len(made) == 2
+    assert [made.index(form) for form in seen] == [0, 1, 0, 1, 0]
+    for grid in range(1, 1000):  # shapes that never repeat do not fill the memory
+        driver.launch(("kernel", 0), 0, grid, 96, 3, b"12345678", follows=True)
+    assert driver._form.cache_info().currsize <= 256
+    driver._form.cache_clear()

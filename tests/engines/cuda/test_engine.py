@@ -11,6 +11,7 @@ from emulated import COMPILER, emulated
 from spread import Alone
 from xloss.engines.cuda import call as cuda_call
 from xloss.engines.cuda import launch_plan as plans
+from xloss.engines.cuda.arguments import RowArguments, words
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytestmark = pytest.mark.skipif(
@@ -145,7 +146,8 @@ def test_autograd_takes_its_forward_s_statistics(reduction, options):
     leaf = z.clone().requires_grad_()
     with emulated() as gpu:
         xloss.cross_entropy(leaf, y, reduction=reduction, **options).sum().backward()
-        known = cuda_call.CALL.unpack_from(gpu.packed[-1])[-2]
+        packed = cuda_call.CALL.unpack_from(gpu.packed[-1])
+        known = packed[list(words(RowArguments)).index("given_statistics")]
         backward = dict(gpu.launches[-1][0])
         _, slope = both(z, y, reduction=reduction, **options)
     assert backward["GRAD"] == 1

@@ -22,16 +22,16 @@ PACKAGE = str(Path(xloss.__file__).parent)
 both = xloss.value_and_grad(xloss.cross_entropy)
 
 
-def inputs() -> tuple[Any, Any, Any]:
+def inputs(rows: int = 8) -> tuple[Any, Any, Any]:
     """Logits, the same as a leaf, and labels."""
-    z = torch.randn(8, 40, generator=torch.Generator().manual_seed(3))
-    return z, z.clone().requires_grad_(), torch.arange(8)
+    z = torch.randn(rows, 40, generator=torch.Generator().manual_seed(3))
+    return z, z.clone().requires_grad_(), torch.arange(rows) % 40
 
 
 @contextmanager
-def warm() -> Iterator[tuple[Any, dict[str, Callable[[], Any]]]]:
+def warm(rows: int = 8) -> Iterator[tuple[Any, dict[str, Callable[[], Any]]]]:
     """The emulated GPU, and calls that have been made before."""
-    z, leaf, y = inputs()
+    z, leaf, y = inputs(rows)
     calls: dict[str, Callable[[], Any]] = {
         "value": lambda: xloss.cross_entropy(z, y),
         "value_and_grad": lambda: both(z, y),
@@ -45,12 +45,22 @@ def warm() -> Iterator[tuple[Any, dict[str, Callable[[], Any]]]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "arrays", "launches"),
-    # The loss; its gradient; what backward starts from.
-    [("value", 1, 1), ("value_and_grad", 2, 1), ("forward and backward", 3, 2)],
+    ("name", "rows", "arrays", "launches"),
+    # The loss; its gradient; what backward starts from. Beside them, of many rows, what launches
+    # leave for each other.
+    [
+        ("value", 8, 1, 1),
+        ("value_and_grad", 8, 2, 1),
+        ("forward and backward", 8, 3, 2),
+        ("value", 3000, 2, 2),
+        ("value_and_grad", 3000, 3, 3),
+        ("forward and backward", 3000, 4, 4),
+    ],
 )
-def test_only_what_is_returned_or_kept_is_allocated(name: str, arrays: int, launches: int) -> None:
-    with warm() as (gpu, calls):
+def test_only_what_is_returned_or_kept_is_allocated(
+    name: str, rows: int, arrays: int, launches: int
+) -> None:
+    with warm(rows) as (gpu, calls):
         made = []
 
         def counted(make: Any) -> Any:
@@ -69,17 +79,25 @@ def test_only_what_is_returned_or_kept_is_allocated(name: str, arrays: int, laun
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("value", 24), ("value_and_grad", 28), ("forward and backward", 38)]
+    ("name", "rows", "most"),
+    [
+        ("value", 8, 24),
+        ("value_and_grad", 8, 28),
+        ("forward and backward", 8, 34),
+        ("value", 3000, 24),
+        ("value_and_grad", 3000, 28),
+        ("forward and backward", 3000, 34),
+    ],
 )
-def test_few_functions_are_entered(name: str, most: int) -> None:
-    """On a GPU the kernel of a few rows ends before as many more could be entered."""
+def test_few_functions_are_entered(name: str, rows: int, most: int) -> None:
+    """On a GPU the kernels end before as many more could be entered."""
     entered = []
 
     def look(frame: Any, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
             entered.append(frame.f_code.co_name)
 
-    with warm() as (_, calls):
+    with warm(rows) as (_, calls):
         before = sys.getprofile()
         sys.setprofile(look)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ...engines import asked_now, choose
 from ...engines.cuda import engine as cuda
 
 DEVICE = "cuda"
+Result = TypeVar("Result")
 
 
 def takes(call: LossCall) -> bool:
@@ -45,7 +46,17 @@ def keeps(call: LossCall) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def asked_once(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Have a compiler call the function while it traces, and take what it returns for a constant.
+
+    ``torch.compiler.assume_constant_result`` sets the same mark, and imports the compiler to do so:
+    a second of everybody's first call, compiled or not.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@asked_once
 def exporting() -> bool:
     """Tell whether torch.export is at work: PyTorch says so from 2.7 on.
 
@@ -55,7 +66,7 @@ def exporting() -> bool:
     return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def transforming() -> bool:
     """Tell whether torch.func is at work; a compiler enters its levels while it traces.
 
@@ -64,7 +75,7 @@ def transforming() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def only_mapped() -> bool:
     """Tell whether nothing of torch.func is at work, but for vmap."""
     kind = torch._C._functorch.TransformType.Vmap
@@ -72,7 +83,7 @@ def only_mapped() -> bool:
     return all(level.key() == kind for level in levels)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def derivatives() -> int:
     """Return how many derivatives of torch.func follow the call, one of another."""
     kind = torch._C._functorch.TransformType
@@ -94,7 +105,7 @@ def second(where: str) -> RuntimeError:
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@asked_once
 def _available() -> bool:
     """Tell whether the engine is here and no other is asked for; a compiler asks once."""
     return asked_now() in (None, "cuda") and cuda.unavailable() is None

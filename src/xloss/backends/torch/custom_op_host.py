@@ -41,7 +41,7 @@ def takes(call: LossCall) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@custom_op.asked_once
 def _available() -> bool:
     """Tell whether the engine is here and no other is asked for; a compiler asks once.
 

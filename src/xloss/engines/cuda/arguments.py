@@ -120,14 +120,27 @@ def words(record: type, prefix: str = "") -> dict[str, str]:
 
 CALL = struct.Struct("<" + "".join(words(RowArguments).values()))
 SUMS = struct.Struct("<" + "".join(words(SumArguments).values()))
-_CALL_WORDS, _SUMS_WORDS = list(words(RowArguments)), list(words(SumArguments))
+_CALL_WORDS, _SUMS_WORDS = tuple(words(RowArguments)), tuple(words(SumArguments))
+# The words that hold addresses: of these alone, calls on other arrays of the same shapes differ.
+ADDRESSES = frozenset(
+    (
+        *("x.address", "gradient.address", "labels.address", "cotangent.address", "where"),
+        *("sample_weight.address", "class_weight.address", "soft.address", "normalizer.address"),
+        *("row_factor", "any_row_counts", "losses", "weights", "maxima", "tail_sums", "work"),
+        *("partial", "weight", "loss", "total", "total_weight", "counter"),
+    )
+)
 
 
-def row_word(name: str) -> int:
-    """Return which word of a `Call` has this name."""
-    return _CALL_WORDS.index(name)
+def addresses(packed: bytes, second: int) -> list[tuple[int, str, int]]:
+    """Return where each address that is given lies among a launch's words, its name and itself.
 
-
-def sum_word(name: str) -> int:
-    """Return which word, behind those of a `Call`, has this name in its `Sums`."""
-    return len(_CALL_WORDS) + _SUMS_WORDS.index(name)
+    second: where the second of two structures begins, which tells which of the two it is.
+    """
+    names = _CALL_WORDS + _SUMS_WORDS if second == CALL.size else _SUMS_WORDS + _CALL_WORDS
+    found = struct.unpack(f"<{len(packed) // WORD}Q", packed)
+    return [
+        (word, name, value)
+        for word, (name, value) in enumerate(zip(names, found, strict=False))
+        if name in ADDRESSES and value
+    ]

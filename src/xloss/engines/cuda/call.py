@@ -9,19 +9,17 @@ from ..._arrays.inspect import Array, dtype_name
 from ...core.options import Cotangent, Outcome, Outputs
 from .. import memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
-from . import driver
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
-from .call_arrays import CallArrays
 from .kernel_variants import (
     Kernels,
     is_few,
     kept_stats,
     kernels_of,
     pixels_of,
-    shared_room,
     sums_of,
 )
 from .launch_plan import KINDS, Asked
+from .launches import Launches
 from .pixel_launches import NO_ROWS, WORKERS, labels_of_block, reduce_pixels
 from .pixel_plan import inner_inverse, rows_of_thread
 
@@ -32,13 +30,8 @@ _SELDOM = 4096
 _NO_SUMS = bytes(SUMS.size)
 
 
-class Launcher(CallArrays):
+class Launcher(Launches):
     """The launches of one call."""
-
-    last: Any = None  # the launch of rows, if it also adds them up
-    begun = False  # whether this call has launched a kernel
-    counted: Any = None  # the launch before it that counts labels
-    pixels_each = 0  # rows of a thread of pixels.cuh, if that kernel was launched
 
     @property
     def weighed(self) -> bool:
@@ -119,18 +112,9 @@ class Launcher(CallArrays):
             packed += added
         most = _SELDOM if seldom else _GRID
         for kernel in of.kernels:
-            grid, threads = kernel.grid(count, most), kernel.threads
-            self.launch(kernel.function, grid, threads, packed, CALL.size)
-        if added is not None:
-            self.last, self.pixels_each = (kernel.function, grid, threads, packed), of.pixels
-
-    def launch(self, function: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
-        """Launch a kernel; it may begin before this call's launch before it has ended."""
-        follows = self.begun and self.arrays.capability(self.index) >= 90
-        driver.launch(
-            function, self.index, grid, threads, self.stream, packed, second, follows=follows
-        )
-        self.begun = True
+            grid = kernel.grid(count, most)
+            self.launch(kernel.function, grid, kernel.threads, packed, CALL.size)
+        self.pixels_each = of.pixels
 
     def needed(
         self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
@@ -198,8 +182,6 @@ class Launcher(CallArrays):
                 counter=counter,
             ).packed()
             self.launch(kernel, blocks, WORKERS, packed + rows, SUMS.size)
-            if labels is not None:
-                self.counted = kernel, blocks, WORKERS, packed + rows
 
         if count <= span:
             launch(count, 1)
@@ -207,7 +189,7 @@ class Launcher(CallArrays):
         blocks = -(-count // span)
         partial = self.room(self.cx.sum_dtype, 2 * blocks)
         # Where blocks can be counted, the last one to end adds up their sums; else one more launch.
-        counter = shared_room(self.arrays, self.index, self.stream, self.cx)
+        counter = self.shared_room()
         launch(count, blocks, partial, counter)
         if not counter:
             launch(blocks, 1, partial)
@@ -259,7 +241,7 @@ class Launcher(CallArrays):
         if kernels.pixels:
             reduce_pixels(self, kernels, sums, loss, to, at, stats, cotangent)
             return loss, gradient, kept
-        shared = shared_room(self.arrays, self.index, self.stream, cx) if kernels.adds else 0
+        shared = self.shared_room() if kernels.adds else 0
         if shared:
             row_factor = (at or shared + 8) if averages and (grad or keep) else 0
             losses = shared + 24

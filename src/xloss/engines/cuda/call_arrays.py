@@ -31,7 +31,8 @@ class CallArrays:
         # Arrays that must live until the last launch. They may be freed after it, because the
         # library reuses their memory on the same stream only.
         self.held: list[Any] = []
-        self.rooms: list[Any] = []  # made for the launches, while `held` are arguments
+        # Made for the launches, while `held` are arguments: address, bytes, and what holds them.
+        self.rooms: list[tuple[int, int, Array]] = []
         self.x: Any = gpu_row_layout(arrays, x)
         if self.x is None:
             x = arrays.in_order(x)
@@ -95,5 +96,6 @@ class CallArrays:
     def room(self, dtype: Any, count: int) -> int:
         """Return the address of a new array that only this call's launches use."""
         made = self.arrays.empty((count,), dtype, self.o.x)
-        self.rooms.append(made)
-        return int(self.arrays.address(made))
+        at = int(self.arrays.address(made))
+        self.rooms.append((at, count * dtype.itemsize, made))
+        return at

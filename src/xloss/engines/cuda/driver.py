@@ -6,7 +6,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any
 
@@ -115,11 +115,11 @@ class _Parameters(threading.local):
     """Memory for the parameters of a launch, one for each thread; the driver copies them."""
 
     def __init__(self) -> None:
-        self.room = ctypes.create_string_buffer(1024)
-        self.view = memoryview(self.room).cast("B")
-        self.start = ctypes.addressof(self.room)
-        self.pointers = (ctypes.c_void_p * 2)(self.start)
-        self.at = ctypes.addressof(self.pointers)
+        room = ctypes.create_string_buffer(1024)
+        start = ctypes.addressof(room)
+        pointers = (ctypes.c_void_p * 2)(start)
+        # Read at once: to look up what is a thread's own takes a part of a launch's time.
+        self.all = memoryview(room).cast("B"), start, pointers, ctypes.addressof(pointers)
 
 
 _parameters = _Parameters()
@@ -142,6 +142,19 @@ def _following() -> Any:
     return attribute
 
 
+@lru_cache(maxsize=256)
+def _form(grid: int, threads: int, shared: int, stream: int) -> Any:
+    """Return the form of a launch that follows; no one changes it, so that threads may share it.
+
+    To make one takes about as long as all else that the host does for a launch.
+    """
+    form = _bindings().CUlaunchConfig()
+    form.gridDimX, form.blockDimX, form.sharedMemBytes = grid, threads, shared
+    form.gridDimY = form.gridDimZ = form.blockDimY = form.blockDimZ = 1
+    form.hStream, form.attrs, form.numAttrs = stream, [_following()], 1
+    return form
+
+
 def launch(
     kernel: Any,
     index: int,
@@ -159,29 +172,23 @@ def launch(
     call, and this one may begin before that one has ended: kernels wait themselves.
     """
     driver = _bindings()
-    p = _parameters
-    p.view[: len(packed)] = packed
-    p.pointers[1] = p.start + second
+    view, start, pointers, at = _parameters.all
+    view[: len(packed)] = packed
+    pointers[1] = start + second
     function, shared = kernel
-
-    def start() -> int:
-        if not follows:
-            given = function, grid, 1, 1, threads, 1, 1, shared, stream, p.at, 0
-            return int(driver.cuLaunchKernel(*given)[0])
-        form = driver.CUlaunchConfig()
-        form.gridDimX, form.blockDimX, form.sharedMemBytes = grid, threads, shared
-        form.gridDimY = form.gridDimZ = form.blockDimY = form.blockDimZ = 1
-        form.hStream, form.attrs, form.numAttrs = stream, [_following()], 1
-        return int(driver.cuLaunchKernelEx(form, function, p.at, 0)[0])
-
+    begin: Any = driver.cuLaunchKernel
+    given: tuple[Any, ...] = function, grid, 1, 1, threads, 1, 1, shared, stream, at, 0
+    if follows:
+        begin = driver.cuLaunchKernelEx
+        given = _form(grid, threads, shared, stream), function, at, 0
     # Handle 0 is the default stream of whichever GPU is current: with another GPU current, that one
     # would get the launch.
     unknown, current = driver.cuCtxGetDevice()
-    failed = int(unknown) or int(current) != index or start()
+    failed = int(unknown) or int(current) != index or int(begin(*given)[0])
     if failed:
         # This thread has not used any GPU yet, or last used another one.
         with _current(index):
-            failed = start()
+            failed = int(begin(*given)[0])
     if failed:
         error = driver.cuGetErrorString(driver.CUresult(failed))[1].decode()
         raise RuntimeError(f"CUDA refused a launch: {error}")

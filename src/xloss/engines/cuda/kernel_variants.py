@@ -14,6 +14,7 @@ from .pixel_plan import held, pixel_memory, pixel_plan
 _FEW = 1024  # rows, at most, that are added up by the same launch that computes them
 _SMALL = 2**22  # logits, at most: beyond, a second launch costs less than every block's counting
 _ENOUGH = 2048  # blocks, at least, of a launch whose blocks compute several rows
+SHARED = 3 + 2 * _FEW  # float64 of a stream's shared room
 _STREAMS = 64  # streams, at most, that have a room of their own
 _shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
 
@@ -56,7 +57,7 @@ def shared_room(arrays: Any, index: int, stream: int, cx: Context | None = None)
     if found is None:
         if cx is None or len(_shared_rooms) >= _STREAMS:
             return 0  # a room is never freed, because another thread may be about to launch with it
-        made = cx.xp.zeros((3 + 2 * _FEW,), dtype=cx.xp.float64, device=cx.device)
+        made = cx.xp.zeros((SHARED,), dtype=cx.xp.float64, device=cx.device)
         found = _shared_rooms[arrays, index, stream] = arrays.address(made), made
     return found[0]
 

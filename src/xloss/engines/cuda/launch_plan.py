@@ -128,8 +128,7 @@ def resident(p: Plan, asked: Asked) -> int:
     """
     if not asked.light or asked.cap:
         return 1
-    needed = 80 if asked.stored == "float32" and not p.apart else 64
-    return min(ROOM // (p.shared + TAKEN), REGISTERS // needed // p.threads)
+    return min(ROOM // (p.shared + TAKEN), REGISTERS // 64 // p.threads)
 
 
 def left(p: Plan, asked: Asked) -> int:

@@ -8,7 +8,7 @@ from ..._arrays.inspect import Array
 from ..row_layout import RowLayout
 from . import driver
 from .arguments import CALL, SUMS, SumArguments
-from .kernel_variants import Kernels, shared_room, sums_of
+from .kernel_variants import Kernels, sums_of
 from .launch_plan import VECTOR
 
 WORKERS = 256  # threads of a block that adds up
@@ -39,7 +39,7 @@ def reduce_pixels(
     if first:
         call.add(sums._replace(row_factor=row_factor), True)
     blocks = -(-call.count // kernels.kernels[0].rows)
-    counter = shared_room(call.arrays, call.index, call.stream, call.cx)
+    counter = call.shared_room()
     sums = sums._replace(
         rows=blocks,
         partial=call.room(call.cx.sum_dtype, 2 * blocks),
@@ -57,7 +57,6 @@ def reduce_pixels(
         added=sums.packed(),
     )
     if not counter:
-        call.last = None  # it did not add up its blocks' sums
         kernel = sums_of(call.cx.compute_dtype, call.arrays, call.index)
         packed = sums.packed() + NO_ROWS
         driver.launch(kernel, call.index, 1, WORKERS, call.stream, packed, SUMS.size)

@@ -18,7 +18,7 @@
 #include "groups.cuh"
 
 // For 10.x the compiler needs a register more than others leave it, which it would put aside in memory.
-#if __CUDA_ARCH__ >= 1000
+#if __CUDA_ARCH__ >= 1000 && !APART
 #define AT_LEAST (RESIDENT > 2 ? RESIDENT - 1 : 1)
 #else
 #define AT_LEAST RESIDENT

@@ -188,7 +188,7 @@ __device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
 
 // Blocks whose registers must fit a multiprocessor together: what some load covers the time that others
 // compute. A thread that holds its words needs about so many registers, without spilling any.
-const int REGISTERS = IN_REGISTERS + (GRAD && PIXELS == 2 ? 84 : GRAD ? 50 : 43) + (STORED == F16 ? 24 : 0) + MORE_REGISTERS;
+const int REGISTERS = IN_REGISTERS + (GRAD && PIXELS == 2 ? 84 : GRAD ? 50 : 43) + (STORED == F16 ? 32 : 0) + MORE_REGISTERS;
 const int BLOCKS = IN_REGISTERS ? 65536 / (REGISTERS * THREADS) : 4;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {
