@@ -34,8 +34,13 @@ class Launches(CallArrays):
 
     def launch(self, kernel: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
         """Launch a kernel; it may begin before this call's launch before it has ended."""
-        follows = bool(self.launches) and self.arrays.capability(self.index) >= 90
         stream = self.stream
+        # Not in the capture of a graph, of which older drivers refuse such a launch.
+        follows = (
+            bool(self.launches)
+            and self.arrays.capability(self.index) >= 90
+            and self.arrays.in_turn(self.index, stream)
+        )
         driver.launch(kernel, self.index, grid, threads, stream, packed, second, follows=follows)
         self.launches.append(Launch(kernel, grid, threads, packed, second, follows))
 

@@ -163,9 +163,11 @@ class Remembered:
         addresses.append(at)
         for place, offset in self.inside:
             addresses.append(addresses[place] + offset)
+        overlaps = len(self.launches) > 1 and self.arrays.in_turn(self.index, stream)
         for again in self.launches:
             kernel, grid, threads, _, second, follows = again.launch
             packed = again.pack(*again.pick(addresses + again.constants))
+            follows = follows and overlaps
             driver.launch(
                 kernel, self.index, grid, threads, stream, packed, second, follows=follows
             )
