@@ -80,6 +80,7 @@ def test_one_operation_reads_the_logits_and_one_writes_the_gradient(monkeypatch,
 
 
 @quiet
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")  # of PyTorch up to 2.12
 @on_emulated
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.usefixtures("_taken")
