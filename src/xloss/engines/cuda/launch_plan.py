@@ -85,7 +85,7 @@ class Asked(NamedTuple):
 
     @property
     def light(self) -> bool:
-        """Tell whether rows need no sum in float64 and no mixture, as `LIGHT` of passes.cuh."""
+        """Tell whether rows need no sum in float64 and no mixture, as `LIGHT` of staging.cuh."""
         mixed = self.soft is not None or self.smooth
         return not (mixed or self.z_loss) and self.stored != "float64"
 
@@ -94,7 +94,7 @@ class Step(NamedTuple):
     """One of the launches that compute rows."""
 
     plan: Plan
-    stage: int  # as passes.cuh counts
+    stage: int  # as staging.cuh counts
     rows: int  # rows that a block computes at the same time
     parts: int  # blocks that share a row
     rounds: int = 1  # rows, at most, that a block computes one after another
@@ -140,7 +140,7 @@ def left(p: Plan, asked: Asked) -> int:
 
 
 def constants(p: Plan, asked: Asked, stage: int = 0, adds: bool = False) -> Constants:
-    """Name the constants of passes.cuh; stage: 0 where the blocks of a row are a cluster."""
+    """Name the constants of staging.cuh; stage: 0 where the blocks of a row are a cluster."""
     values = {
         "STORED": KINDS[asked.stored],
         "SOFT": -1 if asked.soft is None else KINDS[asked.soft],

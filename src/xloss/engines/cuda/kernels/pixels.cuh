@@ -2,7 +2,7 @@
 // segmentation do: one thread takes one row or two, reads a word of each class, and needs nothing of
 // any other thread. A row gets the bits that the kernel of rows.cuh gives it: this one has the same
 // order of arithmetic, and leaves rows that are far from 0 to that one's functions. Only for labels
-// without smoothing, z-loss or softcap, and not for float64. Its constants, beside those of passes.cuh:
+// without smoothing, z-loss or softcap, and not for float64. Its constants, beside those of staging.cuh:
 //   PIXELS        rows of a thread: two 16-bit numbers of one class fill a word
 //   IN_REGISTERS  the number of classes, if a thread's words stay in registers; 0: in shared memory
 #pragma once

@@ -1,5 +1,5 @@
 // The kernel of rows: their losses, statistics and gradient. Compiled once for each set of the
-// constants of passes.cuh.
+// constants of staging.cuh.
 #pragma once
 #include "gradient.cuh"
 #include "left.cuh"
