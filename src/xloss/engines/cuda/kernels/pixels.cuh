@@ -36,7 +36,7 @@ struct Pixels {
     // What their gradients are computed from; all stay in registers.
     Whole whole[PIXELS];
     int label[PIXELS];
-    u32 kept;   // the bits of a word that are not those of an absent row
+    u32 kept;    // the bits of a word that are not those of an absent row
     bool alone;  // some row is not near 0 (see near_of): each is computed by itself
 
     __device__ Pixels(const Call& c, u32 row) : call(c), row(row), loss(0), weight(0) {
@@ -188,7 +188,8 @@ __device__ inline void add_pixels(const Sums& s, const Pixels& pixels) {
 
 // Blocks whose registers must fit a multiprocessor together: what some load covers the time that others
 // compute. A thread that holds its words needs about so many registers, without spilling any.
-const int REGISTERS = IN_REGISTERS + (GRAD && PIXELS == 2 ? 84 : GRAD ? 50 : 43) + (STORED == F16 ? 32 : 0) + MORE_REGISTERS;
+const int COMPUTING = !GRAD ? 43 : PIXELS == 2 ? 84 : 50, CONVERTING = STORED == F16 ? 32 : 0;
+const int REGISTERS = IN_REGISTERS + COMPUTING + CONVERTING + MORE_REGISTERS;
 const int BLOCKS = IN_REGISTERS ? 65536 / (REGISTERS * THREADS) : 4;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) rows(const __grid_constant__ Call c ADDED) {

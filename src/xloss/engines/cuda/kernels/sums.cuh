@@ -37,7 +37,8 @@ __device__ inline void add_up(const Sums& s, const Call& c) {
         if (threadIdx.x == 0) finish<Acc>(s, p);
         return;
     }
-    i64 first = (i64)blockIdx.x * ROWS_OF_BLOCK, end = first + ROWS_OF_BLOCK < s.rows ? first + ROWS_OF_BLOCK : s.rows;
+    i64 first = (i64)blockIdx.x * ROWS_OF_BLOCK,
+        end = first + ROWS_OF_BLOCK < s.rows ? first + ROWS_OF_BLOCK : s.rows;
     Pair p = add_rows(s, c, room, first, end);
     if (threadIdx.x == 0) {
         if (s.finishes) finish<Acc>(s, p);
