@@ -90,6 +90,6 @@ def first_call(device: str, name: str, dtype: str, classes: int) -> str:
                 call = one.prepare(work, where.given(work), where)
                 call.before()
                 call.run()
-    except Exception as reason:
+    except Exception as reason:  # of any peer; it is told where it is timed, too
         return said(reason)
     return ""

@@ -143,7 +143,7 @@ def engine_of(one: Contender, work: Work, given: Data, where: Any, compiled: str
     try:
         with xloss.use_engine(asked):
             _once(call)
-    except Exception as reason:
+    except Exception as reason:  # what is not a refusal is raised again
         # A tracer wraps what its trace raises in an error of its own.
         if "EngineUnavailable" not in f"{type(reason).__name__}: {reason}":
             raise
@@ -269,7 +269,10 @@ def _liger(work: Work, given: Data, where: Any) -> Call:
     # changed. That costs no time more or less.
     x: Any = given.x
     given = given._replace(x=x.clone()) if work.gradient and not work.features else given
-    loss = lambda *arguments: apply(*arguments)[0]  # noqa: E731
+
+    def loss(*arguments: Any) -> Any:
+        return apply(*arguments)[0]
+
     return timing.on_torch(loss, given.arguments, work.leaves, partial(read, work))
 
 

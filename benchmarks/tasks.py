@@ -217,7 +217,7 @@ def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Itera
             entry["peak_bytes"] = peak(one.prepare(work, where.given(work), where), trials)
         except SameValue:
             continue
-        except Exception as reason:
+        except Exception as reason:  # of any peer: the record says it in place of a figure
             entry["reason"] = said(reason)
         yield "memory", entry
 
@@ -236,7 +236,7 @@ def first(work: Work, name: str, caches: str, threads: int) -> Iterator[Found]:
     except Missing as missing:
         yield "missing", str(missing)
         return
-    except Exception as reason:
+    except Exception as reason:  # of any peer: the record says it in place of a figure
         entry["reason"] = said(reason)
     yield "first_call", entry
 

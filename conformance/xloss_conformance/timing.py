@@ -104,7 +104,7 @@ def in_turns(
                 else:
                     estimate[name] = max(clock.first(calls[name]), 1e-9)
                     times[name] = []
-        except Exception as reason:
+        except Exception as reason:  # of any peer: the others keep their turns
             if lost is None:
                 raise
             lost[name] = reason
