@@ -200,3 +200,18 @@ def test_the_plot_can_be_switched_and_read_by_keyboard(opened: Open) -> None:
     assert texts(d, "#panel-title")[0].startswith("tail/gap 17\ntorch float32")
     press(d, "ESCAPE")
     assert d.execute_script("return document.activeElement.tagName") == "svg"
+
+
+def test_a_panel_closed_while_its_details_unpack_complains_of_nothing(opened: Open) -> None:
+    d = opened()
+    # The details wait for the panel's `close` event, as they do by chance on a busy machine.
+    opened_and_closed = """
+        const [done, panel, unpack] = [arguments[0], document.getElementById("panel"), detail];
+        const closing = new Promise((go) => panel.addEventListener("close", go, { once: true }));
+        window.detail = async (...cell) => { await closing; return unpack(...cell); };
+        const shown = openPanel(2, 1);
+        panel.close();
+        shown.then(() => done(""), (error) => done(String(error)));
+    """
+    assert d.execute_async_script(opened_and_closed) == ""
+    assert "cell=" not in d.current_url

@@ -133,7 +133,7 @@ async function openPanel(i, j) {
     body.replaceChildren(h("p", { class: "wrong" }, `This browser cannot unpack the details (${error.message}). Chrome 80, Firefox 113 and Safari 16.4 or newer can.`));
     return;
   }
-  if (current[0] !== i || current[1] !== j) return; // another cell was asked for meanwhile
+  if (current?.[0] !== i || current[1] !== j) return; // closed meanwhile, or another cell asked for
   const again = [found.setup, found.call].filter(Boolean).join("\n");
   body.replaceChildren(
     found.findings.length ? h("h3", {}, "What is wrong") : "",
