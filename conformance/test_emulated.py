@@ -16,8 +16,7 @@ from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import logits
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.libraries import ArrayLibrary
-from xloss_conformance.model import DTYPES, Case, Missing, Subject
+from xloss_conformance.model import DTYPES, Case, Subject
 from xloss_conformance.result import Report, explained
 from xloss_conformance.run import run
 from xloss_conformance.xloss_subjects import COMPILED, DTYPES_OF, Xloss, of
@@ -32,15 +31,10 @@ NAME = "emulated"
 
 
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def emulated(have: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a library of that name: PyTorch's tensors, as they would be on a GPU."""
     pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    made, there = adapter(NAME), libraries._made
-
-    def found(name: str) -> ArrayLibrary | Missing:
-        return made if name == NAME else there(name)
-
-    monkeypatch.setattr(libraries, "_made", found)
+    have(adapter(NAME))
     monkeypatch.setitem(COMPILED, NAME, "cuda")
 
 
