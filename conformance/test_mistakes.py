@@ -45,7 +45,7 @@ def number(rule: str, got: float | str, want: float | str, ulp: float | str = "i
 # How much it matters -> what came, what is right, the error in ulp of float32, what is said of it.
 TAIL = math.exp(-17)
 VALUE, GRADIENT = "value", "gradient"
-NUMBERS = {
+NUMBERS: dict[str, list[tuple[Any, ...]]] = {
     SOMETIMES: [
         (VALUE, 0.0, TAIL, 1.2e7, "returns 0 where the exact loss is 4.14e-08"),
         (GRADIENT, -0.0, -TAIL, 1.2e7, "its gradient is 0 where the exact gradient is -4.14e-08"),

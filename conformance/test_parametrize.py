@@ -98,9 +98,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Any:
     told: dict[str, dict[str, tuple[str, str]]] = {}
     for item in ElementTree.parse(folder / "told.xml").iter("testcase"):
         test, _, case = item.attrib["name"].rstrip("]").partition("[")
-        (of, *_) = [*item, None]
-        how = "passed" if of is None else of.get("type", "").removeprefix("pytest.") or of.tag
-        told.setdefault(test, {})[case] = (how, "" if of is None else of.get("message", ""))
+        told.setdefault(test, {})[case] = ("passed", "")
+        for of in item:
+            how = of.get("type", "").removeprefix("pytest.") or of.tag
+            told[test][case] = (how, of.get("message", ""))
     return SimpleNamespace(folder=folder, told=told, printed=ran.stdout)
 
 

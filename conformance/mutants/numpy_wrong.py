@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Options
 from .numpy_right import Array, CrossEntropy, Softmax
 
 
@@ -221,9 +222,9 @@ class Stateful(CrossEntropy, family="tail", rule="repeat"):
 class BadOptionAccepted(CrossEntropy, family="errors", rule="raises"):
     """A call that cannot be right is answered."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
         with suppress(ValueError):
-            super().check(logits, targets, options)
+            super().check(logits, targets, o)
 
 
 class ReturnsFloat16(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):
