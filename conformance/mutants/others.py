@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,38 @@ import numpy as np
 from .numpy_right import Array, CrossEntropy, times
 
 Terms = tuple[Array, Array]  # losses and gradients, element by element
+ByElement = Callable[[Array, Array], Terms]
 
 
-def binary(terms: Callable[[Array, Array], Terms]) -> Callable[..., Any]:
-    """Return a binary loss of elements' losses and gradients."""
+def two_terms(terms: ByElement, x: Array, t: Array, w: Array) -> Terms:
+    """Return what `terms`, linear in t, gives where w multiplies the positive term alone."""
+    yes, no = terms(x, np.ones(x.shape)), terms(x, np.zeros(x.shape))
+    rest = np.where(t == 1, 0.0, 1 - t)
+    losses, grads = (times(t * w, a) + times(rest, b) for a, b in zip(yes, no, strict=True))
+    return losses, grads
+
+
+def clipped(terms: ByElement, p: Array, t: Array, eps: float) -> Terms:
+    """Clip into [eps, 1 - eps]; 1 - eps, which is rounded, is eps of the other answer."""
+    low, high = p < eps, 1 - p < eps
+    losses, grads = terms(np.where(low | high, eps, p), np.where(high, 1 - t, t))
+    return losses, np.where(low | high, 0.0, grads)
+
+
+def alpha_weight(t: Array, alpha: float) -> Array:
+    return alpha * t + (1 - alpha) * (1 - t)
+
+
+def binary(
+    terms: ByElement,
+    weighted: Callable[[ByElement, Array, Array, Array], Terms] = two_terms,
+    clip: Callable[[ByElement, Array, Array, float], Terms] = clipped,
+    by_alpha: Callable[[Array, float], Array] = alpha_weight,
+) -> Callable[..., Any]:
+    """Return a binary loss of elements' losses and gradients.
+
+    weighted: what pos_weight makes of them, clip: what eps does, by_alpha: the weight of alpha.
+    """
 
     def loss(
         x: Array,
@@ -39,32 +68,13 @@ def binary(terms: Callable[[Array, Array], Terms]) -> Callable[..., Any]:
             t = np.where((t == 0) | (t == 1), t, np.nan)
         z, t, s = (np.where(keep, v, 0.0) for v in (x.astype(np.float64), t, s))
         if pos_weight is not None:
-            losses, grads = two_terms(terms, z, t, np.broadcast_to(pos_weight, x.shape))
+            losses, grads = weighted(terms, z, t, np.broadcast_to(pos_weight, x.shape))
         else:
-            losses, grads = terms(z, t) if eps is None else clipped(terms, z, t, eps)
-        factor = s if alpha is None else s * alpha_weight(t, alpha)
+            losses, grads = terms(z, t) if eps is None else clip(terms, z, t, eps)
+        factor = s if alpha is None else s * by_alpha(t, alpha)
         return reduced(x, times(factor, losses), times(factor, grads), s, reduction, cotangent)
 
     return loss
-
-
-def two_terms(terms: Callable[[Array, Array], Terms], x: Array, t: Array, w: Array) -> Terms:
-    """Return what `terms`, linear in t, gives where w multiplies the positive term alone."""
-    yes, no = terms(x, np.ones(x.shape)), terms(x, np.zeros(x.shape))
-    rest = np.where(t == 1, 0.0, 1 - t)
-    losses, grads = (times(t * w, a) + times(rest, b) for a, b in zip(yes, no, strict=True))
-    return losses, grads
-
-
-def clipped(terms: Callable[[Array, Array], Terms], p: Array, t: Array, eps: float) -> Terms:
-    """Clip into [eps, 1 - eps]; 1 - eps, which is rounded, is eps of the other answer."""
-    low, high = p < eps, 1 - p < eps
-    losses, grads = terms(np.where(low | high, eps, p), np.where(high, 1 - t, t))
-    return losses, np.where(low | high, 0.0, grads)
-
-
-def alpha_weight(t: Array, alpha: float) -> Array:
-    return alpha * t + (1 - alpha) * (1 - t)
 
 
 def check(fits: bool, reduction: str) -> None:
@@ -83,6 +93,19 @@ def reduced(
         upstream = upstream[..., None]
     kind = np.float64 if x.dtype == np.float64 else np.float32
     return np.asarray(value).astype(kind)[()], (grads * upstream).astype(x.dtype)
+
+
+def mean_over(right: Callable[..., Any], count: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the loss whose mean is its sum over a count of its arguments."""
+
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
+        mean = reduction == "mean"
+        value, grads = right(x, targets, reduction="sum" if mean else reduction, **options)
+        divisor = x.dtype.type(max(int(count(x, options)), 1) if mean else 1)
+        return value / divisor, grads / divisor
+
+    return loss
 
 
 def from_logits(x: Array, t: Array) -> Terms:
