@@ -49,12 +49,12 @@ def nll(mistake: str, make: Make, rule: str = "value") -> Mutant:
 
 
 def log_loss(mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
-    make = partial(o.classes, terms)
+    make = partial(o.ByClasses, terms)
     return Mutant(f"log loss: {mistake}", make, "log loss", rule, loss="log_loss")
 
 
 def focal(mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
-    make = partial(o.classes, terms, gamma=2.0)
+    make = partial(o.ByClasses, terms, gamma=2.0)
     return Mutant(f"focal: {mistake}", make, "focal", rule, loss="focal_loss")
 
 
@@ -79,7 +79,7 @@ BY_LOSS = [
     binary_probs("logarithms clamped at -100", lambda: o.binary(b.clamped_at_100)),
     focal("NaN at p = 1", c.nan_at_one, "gradient"),
     focal("1 - p", c.one_minus_p),
-    nll("every entry read", lambda: o.classes(c.every_entry)),
+    nll("every entry read", lambda: o.ByClasses(c.every_entry)),
     log_loss("clipped at 1e-7", c.clipped_at_1e7),
     sigmoid_focal("1 - p", lambda: o.binary(b.sigmoid_focal_of_p)),
     entropy("0·log 0", lambda: o.entropy(c.every_class)),
@@ -109,10 +109,10 @@ BY_LOSS = [
     focal("the factor detached", c.focal_factor_detached, "gradient"),
     focal("the weight inside p", c.weight_inside_p),
     focal("weighted twice", c.weighted_twice),
-    nll("normalised again", lambda: o.classes(c.normalised_again)),
-    nll("p - t", lambda: o.classes(c.slope_to_logits(o.label_alone, log=True)), "gradient"),
+    nll("normalised again", lambda: o.ByClasses(c.normalised_again)),
+    nll("p - t", lambda: o.ByClasses(c.slope_to_logits(o.label_alone, log=True)), "gradient"),
     # Whatever they weigh.
-    nll("mean over the rows", lambda: o.mean_over(o.classes(o.label_alone), c.rows_present)),
+    nll("mean over the rows", lambda: o.mean_over(o.ByClasses(o.label_alone), c.rows_present)),
     log_loss("rows divided by their sum", c.divided_by_sum),
     log_loss("log(p + 1e-7)", c.log_plus_epsilon),
     log_loss("p - t", c.slope_to_logits(o.logarithm, log=False), "gradient"),
@@ -151,9 +151,9 @@ RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", BINARY): RIGHT_LOGITS,
     ("numpy", PROBABILITIES): RIGHT_PROBS,
     ("numpy", "sigmoid_focal_loss"): RIGHT_FOCAL,
-    ("numpy", "focal_loss"): lambda: o.classes(o.focal, gamma=2.0),
-    ("numpy", "nll_loss"): lambda: o.classes(o.label_alone),
-    ("numpy", "log_loss"): lambda: o.classes(o.logarithm),
+    ("numpy", "focal_loss"): lambda: o.ByClasses(o.focal, gamma=2.0),
+    ("numpy", "nll_loss"): lambda: o.ByClasses(o.label_alone),
+    ("numpy", "log_loss"): lambda: o.ByClasses(o.logarithm),
     ("numpy", "kl_div"): o.divergences,
     ("numpy", LINEAR): o.linear,
     ("numpy", TOP_K): top_k,

@@ -6,6 +6,7 @@ right one with one step changed. Slow on purpose where that is simpler: labels b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
@@ -66,14 +67,15 @@ def summed(a: Array) -> Array:
     return np.where(np.isfinite(a), a + lost, a) if a.shape[-1] else a.sum(-1, keepdims=True)
 
 
+def signature(names: Iterable[str]) -> Signature:
+    """Return that of a function that takes these: what the suite hands over."""
+    return Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in names])
+
+
 class CrossEntropy(Planted):
     """value, gradient = CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
-    # By it the suite knows that an upstream gradient is taken.
-    __signature__ = Signature(
-        [Parameter(of.name, Parameter.KEYWORD_ONLY) for of in fields(Options)]
-        + [Parameter("cotangent", Parameter.KEYWORD_ONLY)]
-    )
+    __signature__ = signature((*(of.name for of in fields(Options)), "cotangent"))
 
     def __call__(
         self, logits: Array, targets: Array, /, *, cotangent: Any = 1.0, **options: Any
