@@ -130,7 +130,7 @@ class CrossEntropy(Planted):
         """Return rows' losses, their gradients and weights W, and what these were made of."""
         x, s, t = self.absent(o.keep, x, o.s, t)
         z, slope = self.capped(x, o.softcap)
-        soft = self.softmax(z)
+        soft = self.found(self.softmax(z), z)
         possible = z > -np.inf
         q = self.smoothed(t, o.label_smoothing, possible)
         a = self.weighted(q, t, o.w, o.hard)
@@ -207,6 +207,9 @@ class CrossEntropy(Planted):
         miss = np.where(first, others / (1 + others), 1 - p)
         log = np.log1p(others)
         return Softmax(p, miss, log - d, top + log)
+
+    def found(self, soft: Softmax, z: Array) -> Softmax:
+        return soft
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
         u = possible / np.maximum(possible.sum(-1, keepdims=True), 1)
