@@ -16,7 +16,7 @@ import pytest
 
 from cli_candidates import CANDIDATES
 from cli_runs import here, process
-from xloss.cli import conform as conform_module
+from xloss.cli import command_conform
 from xloss.cli.app import run
 from xloss_conformance.cases import case as catalogue_case
 
@@ -281,8 +281,8 @@ def test_cases_are_listed_with_their_reasons(capsys):
 
 
 def test_a_table_fits_its_terminal(xloss, capfd, monkeypatch):
-    show, kept = conform_module.show, []
-    monkeypatch.setattr(conform_module, "show", kept.append)
+    show, kept = command_conform.show_judged, []
+    monkeypatch.setattr(command_conform, "show_judged", kept.append)
     both = ("--backend", "numpy", "--backend", "strict")
     assert xloss(*both, "--family", "tail", "--quick").returncode == 0
     for width in (40, 80, 200):

@@ -25,7 +25,7 @@ def all_of(capsys, *arguments):
 @pytest.fixture
 def few(monkeypatch):
     """NumPy and the strict namespace alone, so that a test need not import the others."""
-    monkeypatch.setattr("xloss.cli.every_backend.NAMES", ("numpy", "array_api_strict"))
+    monkeypatch.setattr("xloss.cli.evaluate.NAMES", ("numpy", "array_api_strict"))
     monkeypatch.setattr(peers, "PEERS", peers.PEERS[:1])
 
 
@@ -82,7 +82,7 @@ def test_options_that_peers_are_not_asked_for(capsys, few, option):
 
 
 def test_a_library_that_is_not_there_is_named(capsys, monkeypatch):
-    monkeypatch.setattr("xloss.cli.every_backend.NAMES", ("numpy", "torch"))
+    monkeypatch.setattr("xloss.cli.evaluate.NAMES", ("numpy", "torch"))
     monkeypatch.setattr(peers, "PEERS", ())
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     (missing,) = all_of(capsys, *FILES)["missing"]
