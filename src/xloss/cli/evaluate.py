@@ -45,7 +45,8 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
     with closing(_results(request, tasks)) as results:
         for part in results:
             record += Evaluation.from_dict(part["record"])
-            found.merge(Finding(**finding) for finding in part["findings"])
+            for finding in part["findings"]:
+                found.add(Finding(**finding))
             worst = merge_worst(worst, part["worst"], request.worst)
             engines[part["engine"]] = True
             workers.add(part.get("worker"))
@@ -72,7 +73,7 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
     if not isfinite(result["loss"]):
         if not len(found):
             why = "the row losses add up to more than any float64"
-            found.once("overflow", why, result["rows"], ())
+            found.add(Finding("overflow", result["rows"], (), why))
         result["findings"] = [asdict(finding) for finding in found.all()]
     if simplex and all(simplex):
         hints[request.logits] = (
