@@ -19,9 +19,8 @@ LOSS = math.fsum(-math.log(p[y]) for p, y in zip(PROBS, LABELS, strict=True)) / 
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def logits(folder, monkeypatch):
     """Logits in the current folder; blocks of a few rows."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", CLASSES * 11)
     np.save("z.npy", np.log(PROBS))
 
