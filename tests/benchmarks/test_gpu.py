@@ -16,7 +16,7 @@ from benchmarks.clocks import Queue
 from benchmarks.contenders import Contender
 from benchmarks.plan import TABLES
 from benchmarks.record import read
-from benchmarks.right import right
+from benchmarks.right import compared, right
 from benchmarks.work import Data, Work
 from emulated import COMPILER, emulated
 from places import ROOT
@@ -81,6 +81,36 @@ def test_a_copys_time_counts_for_the_bytes_that_the_loss_must_move():
     entry = tasks.timed(work, {}, {"at the speed of a copy": [3.0]}, copies)
     assert entry["bound"]["median_ms"] == pytest.approx(3e3 * work.moved / (2 * 8 * 60 * 4))
     assert entry["bound"]["gb_s"] == pytest.approx(2 * 8 * 60 * 4 / 3e9)
+
+
+def test_quacks_gradient_is_the_sums_and_ligers_goes_over_a_copy(monkeypatch):
+    loss = torch.nn.functional.cross_entropy
+
+    def fwd(x, y, return_dx=False):
+        losses = loss(x, y, reduction="none")
+        return (
+            (losses, torch.func.grad(lambda x: loss(x, y, reduction="sum"))(x))
+            if return_dx
+            else losses
+        )
+
+    class Liger:
+        @staticmethod
+        def apply(x, y, *options):
+            got = loss(x, y) + 0
+            x.detach().zero_()
+            return got, None, None, None
+
+    names = {"cross_entropy_fwd": fwd, "LigerCrossEntropyFunction": Liger}
+    names["LigerFusedLinearCrossEntropyFunction"] = Liger
+    ops = ("liger_kernel.ops.cross_entropy", "liger_kernel.ops.fused_linear_cross_entropy")
+    for module in ("quack", "quack.cross_entropy", "liger_kernel", "liger_kernel.ops", *ops):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**names))
+    work, where = Work("gradient", (8, 60), True), libraries.Torch("cpu")
+    given = where.given(work)
+    for name in ("Liger", "Quack"):
+        call = contenders.CONTENDERS[name].prepare(work, given, where)
+        assert compared(work, call, call.run(), right(work, given))["value_ulp"] <= 4
 
 
 # By day its parts run, each in a test of its own.

@@ -75,7 +75,7 @@ def test_what_is_measured_is_kept_at_once(monkeypatch):
         record.measure([], lambda made: [], kept.append)
 
 
-@pytest.mark.parametrize("run", sorted({*NAMES} - {"replaced"}))
+@pytest.mark.parametrize("run", NAMES)
 def test_the_committed_pages_are_those_of_the_committed_records(run):
     kept = record.read(DOCS / f"{NAMES[run]}.json")
     page = pages.page(kept, NAMES[run], PICTURES if run == "host" else ())
@@ -127,26 +127,14 @@ def test_without_tabulate_the_record_stays_and_a_line_says_how_to_make_the_page(
     assert capsys.readouterr().err == f"{said}python -m benchmarks render\n"
 
 
-# ---- One call beside those that it replaces ------------------------------------------------------
-
-CALLS = NAMES["replaced"]
-
-
-def test_the_committed_page_is_that_of_the_committed_record():
-    path = DOCS / f"{CALLS}.json"
-    assert path.with_suffix(".md").read_text("utf-8") == replaced.page(record.read(path))
-
-
-def test_one_call_is_timed_beside_those_that_it_replaces(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(replaced, "TINY", replaced.TINY[:1])
-    asked = ["replaced", "--tiny", "--publish", str(tmp_path)]
-    assert main(asked) == 0
-    kept = record.read(tmp_path / f"{CALLS}.json")
-    assert {row["what"] for row in kept["rows"]} == {replaced.STATS, replaced.LISTS}
-    assert (tmp_path / f"{CALLS}.md").read_text() == replaced.page(kept)
+def test_one_call_is_timed_beside_those_that_it_replaces(tmp_path, monkeypatch):
+    assert main(["replaced", "--tiny", "--publish", str(tmp_path)]) == 0
+    rows = record.read(tmp_path / "performance-calls.json")["rows"]
+    assert {row["what"] for row in rows} == {replaced.STATS, replaced.LISTS}
+    assert f"{rows[0]['several']['median_ms'] / rows[0]['one']['median_ms']:.2f}×" in (
+        tmp_path / "performance-calls.md"
+    ).read_text("utf-8")
     # Another answer is not timed.
     monkeypatch.setattr(xloss, "logsumexp", lambda z: np.zeros(len(z), z.dtype))
-    (tmp_path / f"{CALLS}.json").unlink()
-    assert main(asked) == 2
-    assert "not the same answers" in capsys.readouterr().err
-    assert not (tmp_path / f"{CALLS}.json").exists()
+    with pytest.raises(replaced.WrongAnswer, match="not the same answers"):
+        list(replaced.compared(1, True))

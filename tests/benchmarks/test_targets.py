@@ -11,7 +11,7 @@ from benchmarks.work import Work
 from xloss_conformance.timing import Call
 
 ONE, TWO = "xloss torch, closed form", "xloss torch"
-NUMPY, C = "xloss numpy", "xloss torch.compile"
+NUMPY, C, T = "xloss numpy", "xloss torch.compile", "torch"
 
 
 def timed(op, shape, ms, gradient=False, **more):
@@ -43,13 +43,7 @@ def found(run, *entries, **sections):
 @pytest.mark.parametrize(
     ("op", "classes", "ms", "met", "missed"),
     [
-        (
-            "forward",
-            32000,
-            {NUMPY: 10, TWO: 10.001, "torch": 40},
-            [(NUMPY, "torch")],
-            (TWO, "torch"),
-        ),
+        ("forward", 32000, {NUMPY: 10, TWO: 10.001, T: 40}, [(NUMPY, T)], (TWO, T)),
         (
             "forward",
             128256,
@@ -58,13 +52,7 @@ def found(run, *entries, **sections):
             (NUMPY, "bound"),
         ),
         ("forward", 128256, {"xloss jax": 5, "optax": 9.9}, [], ("xloss jax", "optax")),
-        (
-            "bfloat16",
-            1000,
-            {C: 2.3, "torch.compile": 2.2, TWO: 2},
-            [(C, TWO)],
-            (C, "torch.compile"),
-        ),
+        ("bfloat16", 9, {C: 2.3, "torch.compile": 2.2, TWO: 2}, [(C, TWO)], (C, "torch.compile")),
         ("small", 10, {NUMPY: 0.06, TWO: 0.101, "torch": 0.005}, [(NUMPY, "")], (TWO, "")),
     ],
 )
@@ -87,10 +75,8 @@ def test_memory_and_first_calls():
     memory = [alone("memory", who, g, peak_bytes=int(s * 4e6)) for who, g, s in shares]
     met = {("xloss numpy", ""): True, (TWO, ""): False, ("xloss jax", "optax"): False}
     assert found("host", memory=memory) == met
-    first = [
-        alone("first-call", who, caches="empty", first_ms=ms)
-        for who, ms in (("xloss jax", 501), ("optax", 100))
-    ]
+    ms = {"xloss jax": 501, "optax": 100}
+    first = [alone("first-call", who, caches="empty", first_ms=t) for who, t in ms.items()]
     assert found("host", first_call=first) == {("xloss jax", "optax"): False}
     first[0]["first_ms"] = 500
     assert found("host", first_call=first) == {("xloss jax", "optax"): True}
@@ -101,24 +87,14 @@ def test_memory_and_first_calls():
     [
         # Of a copy's speed there is a share for each dtype, way and number of classes.
         ("forward", "bound", 1 / 0.85, TWO, {"classes": 1024}),
-        ("forward", "bound", 1 / 0.86, TWO, {"classes": 262144}),
         ("gradient", "bound", 1 / 0.96, ONE, {"gradient": True}),
         ("gradient", "bound", 1 / 0.87, TWO, {"gradient": True, "classes": 65536}),
-        (
-            "gradient",
-            "bound",
-            1 / 0.90,
-            ONE,
-            {"gradient": True, "classes": 131072, "dtype": "float32"},
-        ),
         ("forward", "bound", 1 / 1.02, TWO, {"classes": 32768, "dtype": "float32"}),
         ("segmentation", "bound", 1 / 0.8, TWO, {}),
         ("linear", "bound", 1.2, ONE, {"gradient": True, "features": 4096, "peak_bytes": 0}),
-        ("linear", "Liger", 1.0, ONE, {"gradient": True, "features": 4096, "peak_bytes": 0}),
         ("gradient", "torch", 0.5, TWO, {"gradient": True}),
         ("gradient", "torch.compile", 0.5, ONE, {"gradient": True}),
         ("gradient", "Quack", 1.0, ONE, {"gradient": True}),
-        ("gradient", "Quack, autograd", 1.0, TWO, {"gradient": True}),
         ("forward", "cupy by hand", 0.2, "xloss cupy", {"dtype": "float16", "library": "cupy"}),
         ("host", "torch", 1.5, TWO, {"gradient": True, "dtype": "float32"}),
         ("host", "", 0.025, TWO, {"dtype": "float32"}),
