@@ -162,6 +162,7 @@ def test_a_planted_fault_is_found(old, new, message):
         (float("-inf"), "inf", False),
         (IndexError("x"), "IndexError", True),
         (IndexError("x"), "0.0", False),
+        ("float16", '"float16"', True),
         ("float32", '"float16"', False),
         (1.0, '"1.0"', False),
     ],
