@@ -15,9 +15,7 @@ def test_kernels_run_uncompiled_where_numba_is_told_to(env):
 
 
 def test_a_kernel_releases_the_gil_and_divides_by_zero(env, forked):
-    script = (
-        KERNEL
-        + """
+    script = """
 @kernel()
 def quotient(x, out):
     out[0] = x[0] / x[1]
@@ -26,8 +24,7 @@ out = np.empty(1)
 quotient(np.array([1.0, 0.0]), out)
 print(out[0], quotient.targetoptions["nogil"], quotient.targetoptions.get("parallel", False))
 """
-    )
-    assert forked(script, env=env) == "inf True False"
+    assert forked(KERNEL + script, env=env) == "inf True False"
 
 
 def test_a_first_call_imports_nothing_but_under_the_compiler_s_lock(env):
