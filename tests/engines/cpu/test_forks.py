@@ -42,29 +42,6 @@ def use_both():
 )
 
 
-def test_a_child_has_threads_of_its_own(env, forked):
-    script = """
-def many():
-    seen, out = set(), np.zeros((200, 4))
-    def task(i):
-        steps(np.arange(4.0), out[i])
-        seen.add(threading.get_ident())
-        time.sleep(0.001)
-    thread_pool.run(task, 200)
-    assert (out == [1, 4, 7, 10]).all()
-    assert len(seen) > 1, seen
-
-def twice():
-    assert in_a_child(many) == 0
-    many()
-
-many()
-print(in_a_child(twice))
-many()
-"""
-    assert forked(KERNEL + script, env=env) == "0"
-
-
 def test_a_child_forked_from_a_busy_process(env, forked):
     script = """
 def loop():

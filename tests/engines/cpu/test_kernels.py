@@ -53,3 +53,16 @@ print(computed(), unlocked)
     )
     assert said(script, env=env) == f"{RIGHT} []"
     assert said(script, env=env) == f"{RIGHT} []"
+
+
+def test_who_waits_for_the_compiler_is_told_once_and_never_of_what_comes_from_disk(env, forked):
+    script = """
+from xloss.engines import compile_notice
+compile_notice.PATIENCE = 0
+sys.stderr = sys.stdout
+computed()
+computed()
+"""
+    told = "compiling the CPU engine's kernel 'steps'; later calls and processes need not, and "
+    assert forked(KERNEL + script, env=env) == f"{told}`xloss engines --warm` does it ahead"
+    assert forked(KERNEL + script, env=env) == ""
