@@ -20,7 +20,7 @@ PLANTED = [
     ("src/xloss/core/reduce.py", "import array_api_compat", "core.reduce -> array_api_compat"),
     ("src/xloss/losses/_check.py", "import torch", "losses._check -> torch"),
     ("src/xloss/ops/numbers.py", "import xloss_conformance", "numbers -> xloss_conformance"),
-    ("src/xloss/cli/command_engines.py", "import benchmarks", "cli.machine -> benchmarks"),
+    ("src/xloss/cli/command_engines.py", "import benchmarks", "command_engines -> benchmarks"),
     ("src/xloss/diagnose/rules.py", "import typer", "diagnose.rules -> typer"),
     ("src/xloss/backends/jax/mesh.py", "from ..torch import sizes", "-> xloss.backends.torch"),
     ("src/xloss/adapters/torch.py", "from xloss.core import reduce", "-> xloss.core.reduce"),
