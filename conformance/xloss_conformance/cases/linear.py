@@ -29,12 +29,8 @@ def put(*rows: int, to: float) -> Array:
     return changed(X, (list(rows), slice(0, 4)), to)
 
 
-def cases() -> list[Case]:
-    """Return the family."""
-    return list(_cases())
-
-
-def _cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
+    """Yield the family."""
     case = partial(made, "linear", loss="linear_cross_entropy", x=X, targets=LABELS)
     wide = partial(case, dtypes=WIDE)
     rows = partial(wide, **NONE, upstream=UPSTREAM)
