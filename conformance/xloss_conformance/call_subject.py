@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from .libraries import ArrayLibrary
-from .model import BINARY, Array, Case, Outcome, Problem, Stored
+from .model import BINARY, Array, Called, Case, Outcome, Problem, Stored
 
-# What a call returns: the value, and the gradients to the first argument and to the targets.
-Called = tuple[Any, Any, Any]
 WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
 Call = Callable[[Case, Any, Any, dict[str, Any], Any], Called]

@@ -13,14 +13,14 @@ from .candidates import Candidate, load
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
+from .load_object import INSTALL, missing
 from .model import DTYPES, LOSSES, Case, Missing, Source
-from .peers import INSTALL, PEERS, Peer, peers
+from .peers import PEERS, Peer, peers
 from .xloss_subjects import Xloss, of, present
 
 # Where a quick run goes: NumPy, always here; the standard; what most losses are written in.
 # Not JAX, which compiles every call, and not Dask, whose graphs take as long.
 QUICK = {"numpy": DTYPES, "strict": ("float32",), "torch": ("float32", "bfloat16")}
-PACKAGES = {"strict": "array_api_strict", "cuda": "torch"}  # where the name is another
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,8 @@ def absent(plan: Plan) -> list[str]:
     """Return a line for each library that a quick run leaves out and that is not installed."""
     if not (plan.quick and plan.everything):
         return []
-    names = {name: PACKAGES.get(name, name) for name in LIBRARIES if name not in QUICK}
-    return [
-        f"{name}: {package} is not installed: {LIBRARIES[name][1]}"
-        for name, package in names.items()
-        if name != "cuda" and find_spec(package) is None
-    ]
+    names = [name for name in LIBRARIES if name not in (*QUICK, "cuda") and not find_spec(name)]
+    return [f"{name}: {name} is not installed: {INSTALL[name]}" for name in names]
 
 
 # ---- For `check` and `compare` -------------------------------------------------------------------
@@ -157,9 +153,7 @@ def styled(named: str | Convention, arrays: str | None = None) -> Convention:
     try:
         style = convention(named, arrays)
     except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        install = INSTALL.get(package, f"pip install {package}")
-        raise Missing(f"convention {named}: {package} is not installed: {install}") from error
+        raise missing(f"convention {named}", error) from error
     array_library(style.home)
     return style
 

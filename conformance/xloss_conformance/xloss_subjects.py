@@ -154,20 +154,9 @@ DTYPES_OF = {
     "cupy": ("float32", "float64", "float16"),
 }
 # Which compiled engine takes a library's cross_entropy, where it can run; generic does it on any.
-COMPILED = {
-    "numpy": "cpu",
-    "torch": "cpu",
-    "jax": "cpu",
-    "tensorflow": "cpu",
-    "cuda": "cuda",
-    "cupy": "cuda",
-}
-AUTODIFF = {
-    "torch": "autograd",
-    "cuda": "autograd",
-    "jax": "jax.vjp",
-    "tensorflow": "GradientTape",
-}
+COMPILED = dict.fromkeys(("numpy", "torch", "jax", "tensorflow"), "cpu")
+COMPILED |= {"cuda": "cuda", "cupy": "cuda"}
+AUTODIFF = {"torch": "autograd", "cuda": "autograd", "jax": "jax.vjp", "tensorflow": "GradientTape"}
 
 
 def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
@@ -197,16 +186,3 @@ def present(subject: Xloss) -> Xloss:
     if subject.dtype == "bfloat16" and find_spec("ml_dtypes") is None:
         raise Missing('bfloat16: ml_dtypes is not installed: pip install "xloss[conformance]"')
     return subject
-
-
-def found() -> tuple[list[Xloss], list[str]]:
-    """Return the subjects of this machine, and a line for each library that it lacks."""
-    subjects: list[Xloss] = []
-    missing = []
-    for library in LIBRARIES:
-        try:
-            array_library(library)
-            subjects += of(library)
-        except Missing as error:
-            missing.append(str(error))
-    return subjects, missing
