@@ -15,10 +15,11 @@ import xloss
 
 from . import loss_functions
 from .call_subject import run
+from .formats import accumulated
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
 from .rounding import rounded, stored
-from .snippet import xloss_call
+from .snippet import one, xloss_call
 from .token_rows import TOKENS, fields_of, upstream_of
 from .top_k import TOP_K
 
@@ -124,9 +125,8 @@ class Xloss:
             value, grads = lib.differentiate(own, arguments[:wanted], upstream)
             return value, grads[0], grads[1] if wanted == 2 else None
         cotangent = None
-        if upstream is not None and not (isinstance(upstream, float) and upstream == 1.0):
-            kind = "float64" if self.dtype == "float64" else "float32"
-            cotangent = lib.array(rounded(upstream, kind))
+        if not one(upstream):
+            cotangent = lib.array(rounded(upstream, accumulated(self.dtype)))
         both = loss_functions.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
         value, grads = both(*arguments, cotangent=cotangent, **options)
         if not lib.compiles:
