@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import floor, inf, isnan, log10
 from typing import Any
 
+from ..model import STATUSES
 from .mistakes import judged
 from .pack import short
 from .page import counts, verdict
@@ -105,25 +106,16 @@ def _of(record: dict[str, Any], kind: str) -> list[Subject]:
     return [subject for subject in record["subjects"] if subject["kind"] == kind]
 
 
-def _by_subject(record: dict[str, Any]) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {subject["name"]: [] for subject in record["subjects"]}
-    for cell in record["cells"]:
-        found[cell["subject"]].append(cell)
-    return found
-
-
 def _totals(record: dict[str, Any], kind: str) -> str:
-    cells = _by_subject(record)
     rows = []
     for subject in _of(record, kind):
-        of = cells[subject["name"]]
-        number = {s: sum(c["status"] == s for c in of) for s in record["summary"]}
+        of = [cell for cell in record["cells"] if cell["subject"] == subject["name"]]
         passed = [c for c in of if c["status"] == "pass"]
         rows.append(
             [
                 text(subject["name"]),
                 text(subject["version"]),
-                *(str(number[s]) for s in ("pass", "fail", "declared", "refused")),
+                *(str(sum(c["status"] == status for c in of)) for status in STATUSES),
                 brief(worst(passed, ("value_ulp",))),
                 brief(worst(passed, ("grad_ulp",))),
             ]
@@ -135,16 +127,12 @@ def _totals(record: dict[str, Any], kind: str) -> str:
 def _families(record: dict[str, Any], kind: str) -> str:
     """Families and subjects; xloss's many subjects stand together by what runs."""
     families = {case["name"]: case["family"] for case in record["cases"]}
-    named: Callable[[Subject], str] = title if kind == "xloss" else lambda s: str(s["name"])
-    groups: dict[str, set[str]] = {}
-    for subject in _of(record, kind):
-        groups.setdefault(named(subject), set()).add(subject["name"])
+    place = {s["name"]: title(s) if kind == "xloss" else s["name"] for s in _of(record, kind)}
+    groups = list(dict.fromkeys(place.values()))
     found: dict[tuple[str, str], list[Cell]] = {}
-    place = {name: group for group, names in groups.items() for name in names}
     for cell in record["cells"]:
         if cell["subject"] in place:
-            key = (families[cell["case"]], place[cell["subject"]])
-            found.setdefault(key, []).append(cell)
+            found.setdefault((families[cell["case"]], place[cell["subject"]]), []).append(cell)
     rows = [
         [
             f"{text(family['name'])} ({family['cases']})",
