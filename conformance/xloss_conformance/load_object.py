@@ -51,6 +51,8 @@ def imported(module: str, who: str, install: str = "") -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise missing(who, error, install) from error
+    except Missing:
+        raise
     except Exception as error:  # a build for another version of what it stands on
         raise Missing(f"{who}: cannot be imported: {first_line(error)}") from error
 

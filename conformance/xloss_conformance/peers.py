@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from .candidates import Candidate, traits
 from .conventions import Convention, convention
 from .libraries import array_library
-from .load_object import imported, installed, missing
+from .load_object import imported, installed
 from .model import Case, Differs, Missing, Outcome, Stored, Traits
 
 PEERS = ("torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
@@ -87,9 +87,6 @@ def peers(name: str, dtypes: Sequence[str] = DTYPES) -> list[Peer]:
     """Return one library's losses in each dtype; Missing says what installs it."""
     if name not in PEERS:
         raise ValueError(f"peer: {name!r} is unknown; expected one of {', '.join(PEERS)}")
-    try:
-        style = convention(name)
-    except ModuleNotFoundError as error:
-        raise missing(name, error) from error
+    style = convention(name)
     known = array_library(style.home).dtypes
     return [Peer(style, dtype) for dtype in dtypes if dtype in known]

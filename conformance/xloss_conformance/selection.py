@@ -13,7 +13,7 @@ from .candidates import Candidate, load
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
-from .load_object import INSTALL, missing
+from .load_object import INSTALL
 from .model import DTYPES, LOSSES, Case, Missing, Source
 from .peers import PEERS, Peer, peers
 from .xloss_subjects import Xloss, of, present
@@ -150,10 +150,7 @@ def absent(plan: Plan) -> list[str]:
 
 def styled(named: str | Convention, arrays: str | None = None) -> Convention:
     """Return the convention, on another library's arrays if one is named; Missing if not here."""
-    try:
-        style = convention(named, arrays)
-    except ModuleNotFoundError as error:
-        raise missing(f"convention {named}", error) from error
+    style = convention(named, arrays)
     array_library(style.home)
     return style
 
