@@ -27,8 +27,8 @@ from .binary_common import (
     tails,
 )
 from .focal import NAN_BELOW_1, POWER
-from .given import GITHUB, KERAS, SKLEARN, TORCH, put
-from .making import NONE, made
+from .given import put
+from .making import GITHUB, KERAS, NONE, SKLEARN, TORCH, made
 
 
 def cases() -> Iterator[Case]:

@@ -11,8 +11,8 @@ import numpy as np
 from ..model import Array, Case
 from . import given
 from .arrays import INF, NAN, ONE, WIDE, grid
-from .given import GITHUB, TORCH, put
-from .making import NONE, made
+from .given import put
+from .making import GITHUB, NONE, TORCH, made
 from .tail import GAPS
 
 TRAIN = f"{GITHUB}/pytorch/pytorch/pull"

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import INF, MASKED, NAN, WIDE, P, X, Y, changed, one_hot, soft
-from .making import NONE, made
+from .making import GITHUB, NONE, TORCH, made
 
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.40e38, "float64": 1e308}
 
@@ -21,10 +21,7 @@ def cases() -> list[Case]:
 
 def _offsets() -> list[Case]:
     reason = "exp overflows, or lse - z loses the gap, unless the maximum is taken off first"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/11752",
-        "https://github.com/ml-explore/mlx/pull/4188",
-    )
+    see = (f"{TORCH}/11752", f"{GITHUB}/ml-explore/mlx/pull/4188")
     case = partial(made, "offsets", targets=Y)
     found = []
     for offset in (88, 1000, -1000, 1e4, -6e4, 1e6, 1e8, 1e30, -3e38):
@@ -45,10 +42,7 @@ def _offsets() -> list[Case]:
 
 def _infinities() -> list[Case]:
     limit = "inf - inf is NaN: +inf logits share the whole probability, the limit"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/6864",
-        "https://github.com/jax-ml/jax/issues/21495",
-    )
+    see = (f"{TORCH}/6864", f"{GITHUB}/jax-ml/jax/issues/21495")
 
     def mean(label: str, values: Any, target: int | Array, /, **rest: Any) -> Case:
         base = Y if isinstance(target, int) else one_hot(Y, 5)
@@ -94,7 +88,7 @@ def _ties() -> list[Case]:
         reason="autodiff through max shares the gradient among the tied, or gives it to one",
         x=two,
         targets=Y,
-        see=("https://github.com/tensorflow/tensorflow/issues/127232",),
+        see=(f"{GITHUB}/tensorflow/tensorflow/issues/127232",),
     )
     zeros = changed(np.zeros((6, 5)), (slice(None), 2), -0.0)
     signed = "-0.0 equals 0.0: a maximum by bits finds one of them"

@@ -11,21 +11,19 @@ from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
 from .given import (
     BAD,
-    GITHUB,
     IGNORED,
     KEEP,
     LABELS,
     LEFT_OUT,
     NOTHING,
     ROWS,
-    TORCH,
     UPSTREAM,
     WEIGHT,
     WEIGHTLESS,
     of_any_shape,
     put,
 )
-from .making import NONE, made
+from .making import GITHUB, NONE, TORCH, made
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 GAPS = {

@@ -25,7 +25,7 @@ from .arrays import (
     one_hot,
     soft,
 )
-from .making import NONE, made
+from .making import GITHUB, NONE, TORCH, made
 
 UP = np.array([0.0, 1.0, -2.5, 0.125, 1000.0, -0.75])
 
@@ -43,8 +43,8 @@ def _upstream() -> list[Case]:
         targets=Y,
         dtypes=WIDE,
         see=(
-            "https://github.com/linkedin/Liger-Kernel/issues/968",
-            "https://github.com/linkedin/Liger-Kernel/pull/1298",
+            f"{GITHUB}/linkedin/Liger-Kernel/issues/968",
+            f"{GITHUB}/linkedin/Liger-Kernel/pull/1298",
         ),
     )
     reason = "every row's gradient is multiplied by its own number, not by the first row's"
@@ -79,7 +79,7 @@ def _soft_gradient() -> list[Case]:
         targets=P,
         to_targets=True,
         dtypes=ONE,
-        see=("https://github.com/pytorch/pytorch/issues/56683",),
+        see=(f"{TORCH}/56683",),
     )
     drift = "Σ W_i depends on the targets too: the mean's gradient has that term"
     mean = partial(case, reason=drift)

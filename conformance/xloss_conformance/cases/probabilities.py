@@ -9,19 +9,8 @@ import numpy as np
 
 from ..model import DTYPES, Case
 from .arrays import INF, NAN, ONE, WIDE, soft
-from .given import (
-    GITHUB,
-    KERAS,
-    LABELS,
-    SKLEARN,
-    UPSTREAM,
-    at_labels,
-    family,
-    log_probs,
-    probs,
-    put,
-)
-from .making import NONE, made
+from .given import LABELS, UPSTREAM, at_labels, family, log_probs, probs, put
+from .making import GITHUB, KERAS, NONE, SKLEARN, made
 
 LOGS, X = log_probs(), probs()
 

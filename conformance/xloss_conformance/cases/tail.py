@@ -8,11 +8,11 @@ import numpy as np
 
 from ..model import Case
 from .arrays import S, Y, confident, one_hot
-from .making import NONE, made
+from .making import GITHUB, NONE, made
 
 GAPS = (5, 8, 10, 12, 14, 16, 17, 18, 20, 25, 30, 36, 40, 50, 60, 70, 80, 82)
 LOST = "log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit"
-SEE = ("https://github.com/scipy/scipy/issues/18295",)
+SEE = (f"{GITHUB}/scipy/scipy/issues/18295",)
 
 
 def cases() -> list[Case]:
