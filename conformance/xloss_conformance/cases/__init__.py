@@ -8,7 +8,6 @@ from importlib import import_module
 from ..model import Case
 
 FILES = (
-    "tail",
     "extremes",
     "masks",
     "absent",
