@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +15,6 @@ from .load_object import imported, installed
 from .model import Case, Differs, Missing, Outcome, Stored, Traits
 
 PEERS = ("torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
-DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,11 @@ def _function(spec: str) -> Any:
     return attrgetter(name)(imported(module, module.partition(".")[0]))
 
 
-def peers(name: str, dtypes: Sequence[str] = DTYPES) -> list[Peer]:
-    """Return one library's losses in each dtype; Missing says what installs it."""
+def peer(name: str, dtype: str) -> Peer:
+    """Return one library's losses in a dtype; Missing says why there are none."""
     if name not in PEERS:
         raise ValueError(f"peer: {name!r} is unknown; expected one of {', '.join(PEERS)}")
     style = convention(name)
-    known = array_library(style.home).dtypes
-    return [Peer(style, dtype) for dtype in dtypes if dtype in known]
+    if dtype not in array_library(style.home).dtypes:
+        raise Missing(f"{name} has no {dtype}")
+    return Peer(style, dtype)

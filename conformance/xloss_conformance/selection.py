@@ -14,8 +14,8 @@ from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
 from .load_object import INSTALL
-from .model import DTYPES, LOSSES, Case, Missing, Source
-from .peers import PEERS, Peer, peers
+from .model import DTYPES, LOSSES, Case, Source
+from .peers import PEERS, peer
 from .xloss_subjects import Xloss, of, present
 
 # Where a quick run goes: NumPy, always here; the standard; what most losses are written in.
@@ -99,7 +99,7 @@ def sources(plan: Plan) -> list[Source]:
         ]
     for name in dict.fromkeys(plan.peers):
         found += [
-            Source(name, partial(_peer, name, dtype), required=True)
+            Source(name, partial(peer, name, dtype), required=True)
             for dtype in plan.dtypes or ("float32", "float64")
         ]
     if plan.candidate is not None:
@@ -123,12 +123,6 @@ def _cost(subject: Xloss) -> int:
     """Return where it stands among the slow: JAX compiles every call, twice under autodiff."""
     whole = subject.gradient == "jax.vjp" and not subject.few
     return {"jax": 3, "dask": 2, "tensorflow": 1, "torch": 1}.get(subject.library, 0) + whole
-
-
-def _peer(name: str, dtype: str) -> Peer:
-    for peer in peers(name, (dtype,)):
-        return peer
-    raise Missing(f"{name} has no {dtype}")
 
 
 def _candidate(plan: Plan, loss: str, dtype: str) -> Candidate:
