@@ -123,8 +123,8 @@ def _case(case: Case) -> dict[str, Any]:
 
 
 def _cell(verdict: Verdict, shares: bool) -> dict[str, Any]:
-    named = ["subject", "status", "value_ulp", "grad_ulp", "note", "got", "want", "call"]
-    named += ["value_share", "grad_share"] if shares else []
+    named = ["subject", "status", "value_ulp", "grad_ulp", "note", "findings", "got", "want"]
+    named += ["call", "value_share", "grad_share"] if shares else ["call"]
     told = {name: getattr(verdict, name) for name in named}
-    findings = [finding._asdict() for finding in verdict.findings]
-    return {"case": verdict.case.name, **told, "findings": findings}
+    told["findings"] = [finding._asdict() for finding in verdict.findings]
+    return {"case": verdict.case.name, **told}
