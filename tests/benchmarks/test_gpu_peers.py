@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from benchmarks import ahead, tasks
 from benchmarks.work import Work
-from xloss_conformance import bench
+from xloss_conformance import bench, load_object
 
 PACE: dict[str, Any] = {"seconds": 1e-4, "least": 2, "most": 2}
 NAMES = ("xloss torch", "Quack", "Quack, autograd", "Liger")
@@ -136,7 +136,7 @@ def test_those_that_are_not_installed_or_broken_are_a_line_each(
         return importlib.import_module(name, *given)
 
     monkeypatch.setitem(sys.modules, "liger_kernel", None)
-    monkeypatch.setattr(bench, "import_module", finding)
+    monkeypatch.setattr(load_object, "import_module", finding)
     told, found = times([Work("forward", (32, 60))])
     assert list(told) == ["xloss torch"]
     broken = "cannot be imported: ImportError: libtvm_ffi_testing.so: no such file"
