@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..._arrays.context import Context, context
+from ..._arrays.context import context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import UNIT_COTANGENT, Cotangent, Options, Outcome, Outputs, Saved
 from ...core.reduce import exact_sum
 from ...core.targets import safe_labels
 from ...engines import generic
@@ -32,29 +33,24 @@ SPLIT = "on JAX it takes whole rows, and here the classes are spread over device
 
 
 def run(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent = UNIT_COTANGENT,
-    saved: tuple[Array, ...] | None = None,
+    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
 ) -> Outcome:
     """Compute what is needed of a whole call, as an engine does."""
+    o, cx = call.operands, call.cx
     rest = Outputs(grad_targets=outputs.grad_targets, weight=outputs.weight)
-    others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
+    others = generic.run(call, rest, cotangent) if any(rest) else Outcome()
     mine = Outputs(rows=outputs.rows or outputs.total, grad=outputs.grad, stats=outputs.stats)
     if not any(mine):
         return others
     if 0 in o.x.shape:
-        return generic.run(o, options, cx, classes, outputs, cotangent)
+        return generic.run(call, outputs, cotangent)
     if cotangent.any_row_counts is not None:  # a row that is absent has the gradient 0
         live = jnp.broadcast_to(cotangent.any_row_counts, o.x.shape[:-1])
-        o = o._replace(where=live if o.where is None else o.where & live)
+        call = call.of(o._replace(where=live if o.where is None else o.where & live))
     row = None
     if outputs.grad and not (isinstance(cotangent.row_loss, float) and cotangent.row_loss == 1.0):
         row = jnp.broadcast_to(jnp.asarray(cotangent.row_loss, cx.compute_dtype), o.x.shape[:-1])
-    form, arrays = _formed(o, options, cx, row, saved, mine)
+    form, arrays = _formed(call, row, saved, mine)
     made = list(_call(form, arrays))
     rows = made.pop(0) if mine.rows else None
     stats = (made.pop(0), made.pop(0)) if mine.stats else None
@@ -74,24 +70,18 @@ def keeps_stats(options: Options, classes: int) -> bool:
     return classes >= cpu.save_stats_from and options.indexed and not options.label_smoothing
 
 
-def tangent(
-    v: Array, o: Operands, options: Options, cx: Context, saved: tuple[Array, ...] | None
-) -> Array:
+def tangent(v: Array, call: LossCall, saved: Saved) -> Array:
     """Return Σ g v along the classes, g the gradient of each row's loss to its logits."""
-    form, arrays = _formed(o, options, cx, None, saved, Outputs(grad=True))
+    form, arrays = _formed(call, None, saved, Outputs(grad=True))
     (made,) = tangent_p.bind(v, *_alike([v, *arrays])[1:], form=form)
     return made
 
 
 def _formed(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    cotangent: Array | None,
-    saved: Any,
-    outputs: Outputs,
+    call: LossCall, cotangent: Array | None, saved: Any, outputs: Outputs
 ) -> tuple[Form, list[Array]]:
     """Return what a call is specialised on, and its arrays as the handler takes them."""
+    o, options, cx = call.operands, call.options, call.cx
     ignored = options.ignore_index
     targets: Any = o.targets
     if options.indexed:

@@ -55,7 +55,7 @@ def value_and_grad(
 def refuse_engine(call: LossCall) -> None:
     """Raise where an engine is asked for that cannot take the logits."""
     if call.group is None:
-        choose(call.operands, call.options, call.cx)
+        choose(call)
     else:
         refuse_compiled(call.options, SPLIT)
 

@@ -54,7 +54,7 @@ def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, which a GradientTape may follow to any order."""
     if host.takes(call):
         return dense.restore(call, host.elements(call, traced_elements))
-    choose(call.operands, call.options, call.cx)
+    choose(call)
     return dense.restore(call, traced_elements(call, call.operands.x))
 
 
@@ -75,13 +75,13 @@ def weight(call: LossCall) -> Array:
 
 def traced_value(call: LossCall) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
-    choose(call.operands, call.options, call.cx)
+    choose(call)
     call = balanced(completed(call))
     o, options, cx = call.operands, call.options, call.cx
     total_of_rows = None
     if options.reduction == "mean":
         o, total_of_rows = live_rows(o, options, cx, call.classes, call.normalizer)
-    rows = rules.rows(o, options, cx, call.classes)
+    rows = rules.rows(call.of(o))
     if options.reduction == "none":
         return rows
     total = exact_sum(cx, rows)

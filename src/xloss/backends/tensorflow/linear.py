@@ -21,8 +21,7 @@ from ...core.reduce import exact_sum
 from ...core.targets import prepare, total_weight
 from ...core.token_stats import Tokens, mapped, of_fields
 from ...core.token_stats import dtypes as dtypes_of
-from ...engines import choose
-from ..eager import dense
+from ..eager import dense, sharded
 from ..eager import linear as eager_linear
 from ..eager.linear import evaluated, rounded
 from . import backend, host, rules, tapes
@@ -218,9 +217,7 @@ def run(
         )
         scalar = isinstance(row, float) or not len(row.shape)
         of_rows = cotangent._replace(row_loss=row if scalar else at_block(row))
-        return choose(part, options, cx).run(
-            part, options, cx, classes, of_block, of_rows
-        ), features
+        return sharded.run_rows(call._replace(operands=part, cx=cx), of_block, of_rows), features
 
     names = ["rows"]
     names += ["x"] if "x" in parts and outputs.grad else []

@@ -90,7 +90,7 @@ class _Reduced(torch.autograd.Function):
         call, ctx.by_rows = args[OPERANDS:]
         ctx.call = call
         call = call._replace(operands=o)
-        engine: Any = choose(call.operands, call.options, call.cx)
+        engine: Any = choose(call)
         if call.options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from:
             saves = STATS
         else:

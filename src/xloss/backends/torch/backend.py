@@ -76,7 +76,7 @@ def _unrecorded(call: LossCall) -> Array:
 
 def _reduction_recorded(call: LossCall) -> Array:
     """Return a mean or a sum as one step of autograd, whose backward is the closed form."""
-    if default.reduces(choose(call.operands, call.options, call.cx), call):
+    if default.reduces(choose(call), call):
         return torch_cuda.recorded(call)
     return torch_reduced.recorded(call, row_losses.value)
 
@@ -126,7 +126,7 @@ def elements(call: LossCall) -> Array:
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not transformed(call.operands):
         return default.elements(call)
-    choose(call.operands, call.options, cx)
+    choose(call)
     logarithm = call.options.kind == "log_softmax"
     z = cx.cast(x, cx.compute_dtype)
     if compiling or (followed(call.operands) and functionalized()):

@@ -72,7 +72,7 @@ def value(call: LossCall) -> Array | None:
     assert call.memory is not None
     reduces = call.memory.get("reduces")
     if reduces is None:
-        engine = choose(call.operands, call.options, call.cx)
+        engine = choose(call)
         reduces = call.memory["reduces"] = default.reduces(engine, call)
     if not reduces or forward_ad._current_level >= 0:
         return None

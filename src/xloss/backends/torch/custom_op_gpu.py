@@ -78,7 +78,7 @@ def cuda_cross_entropy_gradient(cotangent: Tensor, kept: Tensor, *given: Any) ->
 
 
 def _reduced(call: LossCall) -> bool:
-    return default.reduces(choose(call.operands, call.options, call.cx), call)
+    return default.reduces(choose(call), call)
 
 
 def _no_statistics(x: Tensor, keeps: bool) -> Tensor:
@@ -97,17 +97,4 @@ def _like_x(cotangent: Tensor, kept: Tensor, x: Tensor, *_: Any) -> Tensor:
     return custom_op.like_on_gpu(x)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(output[1], *inputs[:6])
-    ctx.options = inputs[6:-1]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    none = (None,) * 12
-    if cotangent is None:
-        return None, *none
-    return cuda_cross_entropy_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
-
-
-cuda_cross_entropy.register_autograd(_backward, setup_context=_keep)
+custom_op.differentiable(cuda_cross_entropy, cuda_cross_entropy_gradient, 6, -1)

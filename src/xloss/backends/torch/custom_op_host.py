@@ -92,12 +92,12 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
     x, acc, wide = call.operands.x, call.cx.compute_dtype, torch.float64
     if call.options.reduction == "none":
         outputs = Outputs(rows=True, stats=saves == STATS)
-        got = run(call.operands, call.options, call.cx, call.classes, outputs)
+        got = run(call, outputs)
         made = torch_reduced.Made(got.rows, None, got.stats or ())
         weight = x.new_empty(0, dtype=wide)
     else:
         if saves == GRADIENT:
-            engine: Any = choose(call.operands, call.options, call.cx)
+            engine: Any = choose(call)
             saves = GRADIENT if gradient_ahead.pays(engine, call.classes) else NOTHING
         made = torch_reduced.forward(call, saves)
         weight = torch.full((), 1.0 if made.weight is None else float(made.weight), dtype=wide)
@@ -122,13 +122,11 @@ def host_cross_entropy_backward(
     if ahead is not None and gradient_ahead.is_one(cotangent):
         return ahead
     call = _call(given)
-    o, options, cx = call.operands, call.options, call.cx
     stats = (maxima, rests) if maxima.shape == x.shape[:-1] else ()
-    if options.reduction == "none":
-        outputs = Outputs(grad=True)
-        made = run(o, options, cx, call.classes, outputs, cotangent, stats or None).grad
+    if call.options.reduction == "none":
+        made = run(call, Outputs(grad=True), cotangent, stats or None).grad
     else:
-        mean = float(weight) if options.reduction == "mean" else None
+        mean = float(weight) if call.options.reduction == "mean" else None
         made = torch_reduced.backward(call, cotangent, mean, stats)
     return custom_op.laid(home(made), x)
 
@@ -195,24 +193,7 @@ def _like_both(cotangent: Tensor | None, x: Tensor, *others: Any) -> tuple[Tenso
     return x.new_empty(shape, dtype=acc), torch.empty_like(x)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:6], *output[1:])
-    ctx.options = inputs[6:-1]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    none = (None,) * 12
-    if cotangent is None:
-        return None, *none
-    *arrays, weight, maxima, rests, token = ctx.saved_tensors
-    made = host_cross_entropy_backward(
-        cotangent, weight, maxima, rests, token, *arrays, *ctx.options
-    )
-    return made, *none
-
-
-host_cross_entropy.register_autograd(_backward, setup_context=_keep)
+custom_op.differentiable(host_cross_entropy, host_cross_entropy_backward, 6, -1)
 
 
 def _mapped(operation: Any, count: int) -> None:

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._arrays.context import Context
-from ..._arrays.inspect import Array
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import Cotangent, Outcome, Outputs, Saved
 from ...engines import choose
 from . import autograd as torch_reduced
-from .numpy_views import numpy_context, tensor, view, views
+from .numpy_views import numpy_call, tensor, view
 
 
-def run(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Any = 1.0,
-    saved: tuple[Array, ...] | None = None,
-) -> Outcome:
+def run(call: LossCall, outputs: Outputs, cotangent: Any = 1.0, saved: Saved = None) -> Outcome:
     """Compute the outputs; on the host NumPy's operations beat torch's own."""
     if not isinstance(cotangent, float):
-        cotangent, cx = torch_reduced.cotangent(cotangent, cx)
-    twin = views(o) if options.engine is None and cx.on_host else None
+        cotangent, cx = torch_reduced.cotangent(cotangent, call.cx)
+        call = call._replace(cx=cx)
+    twin = numpy_call(call)
     if twin is None:
-        return choose(o, options, cx).run(
-            o, options, cx, classes, outputs, Cotangent(cotangent), saved
-        )
-    cx = numpy_context(twin.x, cx)
+        return choose(call).run(call, outputs, Cotangent(cotangent), saved)
     cotangent = cotangent if isinstance(cotangent, float) else view(cotangent)
     known = None if saved is None else tuple(map(view, saved))
-    got = choose(twin, options, cx).run(
-        twin, options, cx, classes, outputs, Cotangent(cotangent), known
-    )
-    return Outcome(
-        rows=None if got.rows is None else tensor(got.rows),
-        grad=None if got.grad is None else tensor(got.grad),
-        grad_targets=None if got.grad_targets is None else tensor(got.grad_targets),
-        stats=None if got.stats is None else tuple(map(tensor, got.stats)),
-        tokens=None
-        if got.tokens is None
-        else tuple(None if a is None else tensor(a) for a in got.tokens),
-    )
+    return choose(twin).run(twin, outputs, Cotangent(cotangent), known).map(tensor)

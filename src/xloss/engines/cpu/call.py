@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.context import Context, context, read
+from ..._arrays.context import context, read
 from ..._arrays.inspect import Array, dtype_name
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import Cotangent, Operands, Outcome, Outputs, Saved
 from ...core.row_blocks import block_slices
 from ...core.targets import prepare
 from ..row_layout import (
@@ -42,16 +43,9 @@ class HostCall:
     """
 
     def __init__(
-        self,
-        kernels: Any,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        outputs: Outputs,
-        cotangent: Cotangent,
-        saved: tuple[Array, ...] | None,
+        self, kernels: Any, call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved
     ) -> None:
+        o, options, cx, classes = call.operands, call.options, call.cx, call.classes
         self.x, self.options, self.cx = o.x, options, cx
         self.classes, self.outputs = classes, outputs
         self.row_shape = tuple(o.x.shape[:-1])
@@ -95,7 +89,7 @@ class HostCall:
         self.layout = None if copied else layout  # None: each block is copied to C order
         self.make_outputs(saved)
 
-    def make_outputs(self, saved: tuple[Array, ...] | None) -> None:
+    def make_outputs(self, saved: Saved) -> None:
         """Make the arrays that are asked for; take saved statistics where the kernel reads them."""
         count, outputs = self.count, self.outputs
         self.losses = np.empty(count, self.compute_dtype) if outputs.rows else None

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.context import Context
-from ..._arrays.inspect import Array
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import Cotangent, Outcome, Outputs, Saved
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, prepare, target_sum
 from ...core.token_stats import Scan, finished, mapped
@@ -28,22 +27,14 @@ class TokenCall(HostCall):
     """
 
     def __init__(
-        self,
-        kernels: Any,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        outputs: Outputs,
-        cotangent: Cotangent,
-        saved: tuple[Array, ...] | None,
+        self, kernels: Any, call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved
     ) -> None:
         outputs = outputs._replace(rows=True, stats=True)
-        super().__init__(kernels, o, options, cx, classes, outputs, cotangent, saved)
+        super().__init__(kernels, call, outputs, cotangent, saved)
         self.scanner = kernels.scan_rows if self.by_rows else kernels.scan_columns
         with np.errstate(all="ignore"):
             # Of soft targets the row weights follow, a block of rows at a time.
-            t = prepare(self.operands, options, self.host_cx, classes)
+            t = prepare(self.operands, self.options, self.host_cx, self.classes)
         flat: list[Any] = [None if a is None else np.asarray(a).reshape(-1) for a in t[3:9]]
         self.t = Targets(None, None, None, *flat)
         self.present = self.t.row_present

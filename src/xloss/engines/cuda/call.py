@@ -6,7 +6,7 @@ from math import nan
 from typing import Any
 
 from ..._arrays.inspect import Array, dtype_name
-from ...core.options import Cotangent, Outcome, Outputs
+from ...core.options import Cotangent, Outcome, Outputs, Saved
 from .. import memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
@@ -116,9 +116,7 @@ class Launcher(Launches):
             self.launch(kernel.function, grid, kernel.threads, packed, CALL.size)
         self.pixels_each = of.pixels
 
-    def needed(
-        self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
-    ) -> Outcome:
+    def needed(self, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:
         """Compute the outputs asked for, except elements and gradients to targets."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
         cx, address = self.cx, self.arrays.address

@@ -5,9 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.options import Operands, Options
+from ...core.call import LossCall
 from .. import gpu_arrays, memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from .arguments import NOT_GIVEN, Column, TargetArguments
@@ -19,9 +18,10 @@ _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 class CallArrays:
     """What the launches of one call read and write, and how long it lives."""
 
-    def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
-        self.shape = memory_checks.check_operands(o, options, cx, classes)
-        self.o, self.options, self.cx, self.classes = o, options, cx, classes
+    def __init__(self, call: LossCall) -> None:
+        self.shape = memory_checks.check_operands(call)
+        self.o, self.options, self.cx = o, options, cx = call.operands, call.options, call.cx
+        self.classes = call.classes
         self.arrays: Any = gpu_arrays.of(cx.library)
         arrays = self.arrays
         x: Any = o.x

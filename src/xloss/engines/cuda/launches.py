@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..._arrays.context import Context
-from ...core.options import Operands, Options
+from ...core.call import LossCall
 from . import driver
 from .call_arrays import CallArrays
 from .kernel_variants import shared_room
@@ -28,8 +27,8 @@ class Launches(CallArrays):
     pixels_each = 0  # rows of a thread of pixels.cuh, if that kernel was launched
     uncounted = False  # blocks could not be counted, as in the capture of a graph
 
-    def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
-        super().__init__(o, options, cx, classes)
+    def __init__(self, call: LossCall) -> None:
+        super().__init__(call)
         self.launches: list[Launch] = []
 
     def launch(self, kernel: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
