@@ -227,7 +227,7 @@ _PACKAGES: dict[str, Callable[[Form], Any]] = {
 def _tensorflow_namespace(x: Any) -> Namespace | None:
     """Return the namespace of a dense tensor or a Variable of TensorFlow, else None."""
     tf = sys.modules.get("tensorflow")  # None: another class of a module of that name
-    if tf is None or not isinstance(x, tf.Tensor | tf.Variable):
+    if tf is None or not isinstance(x, (tf.Tensor, tf.Variable)):
         return None
     from .tensorflow import namespace
 

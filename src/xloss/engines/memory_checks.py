@@ -58,7 +58,7 @@ def fits(
 def check_numbers(cx: Context, **numbers: Any) -> None:
     """Check what may be a number, a 0-d array or None."""
     for name, a in numbers.items():
-        if a is not None and not isinstance(a, int | float):
+        if a is not None and not isinstance(a, (int, float)):
             fits(name, a, (), NUMBERS, cx)
 
 

@@ -27,6 +27,7 @@ from ...engines.cpu import engine as cpu
 from . import ffi_formula as formula
 from . import lowering as jax_lowering
 from .ffi_formula import Form
+from .mesh_axis import varying
 from .primitives import alone
 
 SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
@@ -111,7 +112,7 @@ def _formed(
 
 def _alike(arrays: list[Array]) -> list[Array]:
     """Say of all arrays that they vary along the axes along which one of them does."""
-    found = [_varying(a) for a in arrays]
+    found = list(map(varying, arrays))
     every = frozenset[str]().union(*found)
     if not every:
         return arrays
@@ -119,13 +120,6 @@ def _alike(arrays: list[Array]) -> list[Array]:
         jax.lax.pcast(a, tuple(every - own), to="varying") if every - own else a
         for a, own in zip(arrays, found, strict=True)
     ]
-
-
-def _varying(x: Array) -> frozenset[str]:
-    """Return the axes of a shard_map along which it knows an array to differ."""
-    kind: Any = jax.typeof(x)
-    found = getattr(kind, "manual_axis_type", None)
-    return frozenset(kind.vma if found is None else found.varying)
 
 
 def _call(form: Form, arrays: list[Array]) -> Any:

@@ -21,7 +21,7 @@ from ..eager.linear import NAMES, TWICE, evaluated, of_rows, rounded
 from .ffi import SPLIT
 from .linear_blocks import run
 from .mesh import EVERYWHERE, automatic, spread_as
-from .mesh_axis import Axis, varies
+from .mesh_axis import Axis, varying
 
 # The arrays that gradients go to, in the order of NAMES.
 Arrays = tuple[Array, Array, Array | None, Array]
@@ -68,7 +68,7 @@ def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     arrays = (o.x, linear.weight, linear.bias, o.targets)
     constants = (o.class_weight, o.sample_weight, o.where, o.indices, n)
     axis = None if call.group is None else call.group.name
-    if axis is not None and not varies(linear.weight, axis):
+    if axis is not None and axis not in varying(linear.weight):
         raise ValueError(
             f"weight: the same along mesh axis {axis!r}, where each device should hold a slice; "
             "shard_map must know of it (check_vma=True)"

@@ -42,11 +42,8 @@ def automatic(function: Callable[..., Any], out: Any, *trees: Any) -> Any:
 
 def _explicit_mesh(x: Array) -> Any:
     """Return the mesh that an array's type names, or None where no axis of it is Explicit."""
-    kinds = getattr(jax.sharding, "AxisType", None)
-    if kinds is None or not hasattr(jax, "typeof"):  # a JAX before explicit axes
-        return None
     mesh = getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None)
-    explicit = mesh is not None and kinds.Explicit in mesh.axis_types
+    explicit = mesh is not None and jax.sharding.AxisType.Explicit in mesh.axis_types
     return mesh if explicit else None
 
 

@@ -133,7 +133,7 @@ class HostCall:
 
     def host(self, a: Array | None) -> Any:
         """Return a NumPy array on the same memory; bfloat16, which NumPy lacks, as float32."""
-        if a is None or isinstance(a, np.ndarray | np.generic):
+        if a is None or isinstance(a, (np.ndarray, np.generic)):
             return None if a is None else np.asarray(a)
         a = a.detach()
         # force: a cotangent may be a negated view, or zeros of autograd's without memory.
