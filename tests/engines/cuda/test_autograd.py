@@ -245,7 +245,7 @@ def test_nothing_is_written_ahead_where_saved_tensors_are_packed() -> None:
 def test_nothing_is_written_ahead_where_pytorch_cannot_be_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xloss.backends.torch.cuda._packs", None)
+    monkeypatch.setattr("xloss.backends.torch.gradient_ahead._packs", None)
     z, y = inputs()
     with emulated() as gpu:
         xloss.cross_entropy(z, y).backward()

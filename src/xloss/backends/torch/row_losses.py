@@ -21,9 +21,16 @@ from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
 from . import custom_op, custom_op_formula, custom_op_host
-from .engine_rows import run
+from .autograd import run
 from .following import followed
-from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
+from .softmax_rules import (
+    following,
+    mapped,
+    one_by_one,
+    primals,
+    sigmoid_parts,
+    softmax_parts,
+)
 
 
 def value(call: LossCall, traced: bool = False) -> Array:
@@ -110,23 +117,10 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        def call(*others: Any) -> Any:
-            made = *others[:2], weight, *others[2:]
-            return _Rows.apply(*made)  # type: ignore[no-untyped-call]
-
-        weight = args[2]
-        rest, dims = (*args[:2], *args[3:]), (*in_dims[:2], *in_dims[3:])
         if in_dims[2] is None:
-            return mapped(call, info, dims, *rest)
+            return mapped(_Rows.apply, info, in_dims, *args, shared={2})
         # Every call has class weights of its own, which one call cannot take.
-        each = []
-        for i in range(info.batch_size):
-            weight = args[2].select(in_dims[2], i)
-            one = (
-                a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True)
-            )
-            each.append(call(*one))
-        return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
+        return one_by_one(_Rows.apply, info, in_dims, *args)
 
     @staticmethod
     def forward(*args: Any) -> Any:
