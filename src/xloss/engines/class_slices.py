@@ -21,16 +21,6 @@ from ..core.targets import Targets
 from . import Engine, EngineUnavailable, choose
 from .generic import cut_cotangent
 
-_ROW_FIELDS = (
-    "labels",
-    "label_weight",
-    "sample_weight",
-    "row_weight",
-    "row_present",
-    "label_invalid",
-    "label_local",
-)
-
 
 def shard_stats(call: LossCall, t: Targets) -> RowStats:
     """Return the statistics of a shard; the call's logits are (*rows, classes of the shard)."""
@@ -225,6 +215,6 @@ def _block(xp: Any, a: Array, block: tuple[slice, ...], ndim: int) -> Array:
 
 
 def _block_targets(xp: Any, t: Targets, block: tuple[slice, ...]) -> Targets:
-    """Return the targets of a row block."""
-    arrays = {f: getattr(t, f) for f in _ROW_FIELDS}
-    return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items() if a is not None})
+    """Return the targets of a row block, which are labels: but for class weights, (*rows) each."""
+    arrays = {f: a for f, a in t._asdict().items() if a is not None and f != "class_weight"}
+    return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items()})

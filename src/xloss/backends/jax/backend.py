@@ -216,10 +216,7 @@ def _kept_rows_jvp(
     g = h = None
     if not (compiled and options.indexed):
         g, h = formula_gradients(
-            o,
-            options,
-            cx,
-            classes,
+            call,
             Cotangent(1.0),
             lambda z, _: softmax_parts(z),
             lambda z, _: _sigmoid_parts(z),

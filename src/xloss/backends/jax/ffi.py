@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..._arrays.context import context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
 from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Options, Outcome, Outputs, Saved
@@ -137,9 +136,9 @@ def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
     """Differentiate the formula, which an autodiff can follow to any order."""
     moved = list(jax.jvp(partial(formula.gradient, form), primals, tangents)[1:])
     if form.outputs.rows:
-        o, _ = formula.operands_of(form, primals)
-        cx = context(o.x, jnp)
-        parts = zip(formula.slopes(o, form.options, cx, UNIT_COTANGENT), tangents[:2], strict=True)
+        call, _ = formula.described(form, primals)
+        cx = call.cx
+        parts = zip(formula.slopes(call, UNIT_COTANGENT), tangents[:2], strict=True)
         terms = [g * cx.cast(v, cx.compute_dtype) for g, v in parts if g is not None]
         moved.insert(0, sum(jnp.sum(term, axis=-1) for term in terms))
     return _made(form, *primals), tuple(moved)
@@ -147,8 +146,8 @@ def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
 
 def _by_label(*arrays: Array, form: Form) -> Any:
     """Call with the class weight of each row's label: rows may be spread, classes may not."""
-    o, _ = formula.operands_of(form, arrays)
-    cx = context(o.x, jnp)
+    call, _ = formula.described(form, arrays)
+    o, cx = call.operands, call.cx
     labels = safe_labels(o.targets, o.x.shape[-1], form.options.ignore_index, cx)[0]
     weights = cx.take(o.class_weight, labels)
     form = form._replace(class_weight=False, label_weight=True)

@@ -75,20 +75,14 @@ def pair_sum(x: Array) -> Array:
     return high + low
 
 
-@pair_sum.defjvp
-def _pair_sum_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return pair_sum(*primals), jnp.sum(*tangents)
-
-
 @jax.custom_jvp
 def _sum(x: Array) -> Array:
     (made,) = sum_p.bind(x, kept=0)
     return made
 
 
-@_sum.defjvp
-def _sum_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _sum(*primals), jnp.sum(*tangents)
+for _of_all in (pair_sum, _sum):
+    _of_all.defjvps(lambda tangent, total, x: jnp.sum(tangent))
 
 
 def _sum_kind(x: Any, *, kept: int) -> list[Any]:

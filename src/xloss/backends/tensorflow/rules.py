@@ -118,10 +118,7 @@ def rows(call: LossCall) -> Array:
 def _formula(call: LossCall, arguments: tuple[Array, ...], cotangent: Array) -> Any:
     """Return the same gradients in operations that a tape follows to any order."""
     g, h = formula_gradients(
-        replaced(call.operands, arguments),
-        call.options,
-        call.cx,
-        call.classes,
+        call.of(replaced(call.operands, arguments)),
         Cotangent(cotangent),
         lambda z, _: softmax_parts(z),
         lambda z, _: sigmoid_parts(z),

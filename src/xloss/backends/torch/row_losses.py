@@ -91,7 +91,7 @@ def _surrogate(call: LossCall) -> Array:
     fixed = o._replace(x=o.x.detach(), targets=targets)
     apart = call._replace(operands=fixed, cx=cx)
     rows: Any = choose(apart).run(apart, Outputs(rows=True)).rows
-    g, h = formula_gradients(fixed, call.options, cx, call.classes, Cotangent(1.0))
+    g, h = formula_gradients(apart, Cotangent(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
         # Under torch.func requires_grad is true at the innermost level only, so it is not asked.
         if x is None or slope is None or (compiling and not x.requires_grad):
@@ -175,10 +175,7 @@ class _Rows(torch.autograd.Function):
 
 def _formula(call: LossCall, cotangent: Any) -> tuple[Array, Array | None]:
     return formula_gradients(
-        call.operands,
-        call.options,
-        functional(call.cx),
-        call.classes,
+        call._replace(cx=functional(call.cx)),
         Cotangent(cotangent),
         lambda z, _: softmax_parts(z),
         lambda z, _: sigmoid_parts(z),

@@ -276,16 +276,18 @@ class HostCall:
         )
         return addresses, held
 
+    def in_library(self, a: Any) -> Any:
+        """Return a NumPy array or scalar as an array of the logits' library."""
+        return a if self.cx.library == "numpy" else self.cx.xp.from_numpy(np.asarray(a))
+
+    def shaped(self, a: Any) -> Any:
+        """Return numbers of each row, (count,), as an array (*rows) of the logits' library."""
+        return None if a is None else self.in_library(a.reshape(self.row_shape))
+
     def outcome(self, totals: Any) -> Outcome:
         """Return what was asked for as arrays of the logits' library; totals: (blocks, 4)."""
         cx, outputs = self.cx, self.outputs
-
-        def in_library(a: Any) -> Any:
-            return a if cx.library == "numpy" else cx.xp.from_numpy(np.asarray(a))
-
-        def shaped(a: Any) -> Any:
-            return None if a is None else in_library(a.reshape(self.row_shape))
-
+        in_library, shaped = self.in_library, self.shaped
         new_stats = outputs.stats and not self.stats_saved
         return Outcome(
             rows=shaped(self.losses),

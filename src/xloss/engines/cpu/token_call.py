@@ -81,7 +81,7 @@ class TokenCall(HostCall):
 
     def outcome(self, totals: Any) -> Outcome:
         """Return what was asked for; totals: (blocks, 4)."""
-        cx, host_cx, t = self.cx, self.host_cx, self.t
+        host_cx, t = self.host_cx, self.t
         assert self.losses is not None
         assert self.maxima is not None
         assert self.tail_sums is not None
@@ -94,10 +94,5 @@ class TokenCall(HostCall):
                 )
             s, scan = RowStats(self.maxima, self.tail_sums), Scan(self.gaps, self.ahead)
             made = finished(self.losses, s, scan, t, self.options, host_cx, self.classes)
-
-        def shaped(a: Any) -> Any:
-            a = a.reshape(self.row_shape)
-            return a if cx.library == "numpy" else cx.xp.from_numpy(a)
-
         made = made if self.outputs.rank else made._replace(rank=None)
-        return super().outcome(totals)._replace(tokens=mapped(shaped, made))
+        return super().outcome(totals)._replace(tokens=mapped(self.shaped, made))

@@ -72,8 +72,6 @@ def _found(name: str, address: int, spans: list[_Span]) -> tuple[int, int] | Non
 class _Repeated:
     """A launch whose addresses are replaced each time."""
 
-    __slots__ = ("constants", "launch", "pack", "pick")
-
     def __init__(self, launch: Launch, words: dict[int, int], given: int) -> None:
         """words: which of the addresses is in which word; given: how many addresses there are."""
         self.launch = launch
@@ -96,22 +94,6 @@ class _Repeated:
 
 class Remembered:
     """The launches of a call, for another that differs from it in addresses alone."""
-
-    __slots__ = (
-        "arrays",
-        "cotangent",
-        "counts",
-        "in_order",
-        "index",
-        "inside",
-        "kept",
-        "launches",
-        "loss",
-        "pairs",
-        "room",
-        "size",
-        "target_size",
-    )
 
     def __init__(
         self,
