@@ -28,7 +28,8 @@ def value(call: LossCall) -> Array:
 @backend.by_rows
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, lazily."""
-    return backend.tokens(_logits(call)[0], asked)
+    made: tuple[Array, Tokens] = backend.tokens(_logits(call)[0], asked)
+    return made
 
 
 @backend.by_rows

@@ -107,7 +107,8 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
         fixed = (None if a is None else a.detach() for a in call.operands)
         apart = call._replace(operands=Operands(*fixed), cx=functional(call.cx))
         return way(call), default.tokens(apart, asked)[1]
-    rows, made = default.tokens(*seen(call), asked)
+    (call,) = seen(call)
+    rows, made = default.tokens(call, asked)
     return home(rows), mapped(home, made)
 
 
