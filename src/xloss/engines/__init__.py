@@ -34,9 +34,6 @@ class Engine(Protocol):
     def refuses(self, call: LossCall) -> str | None:
         """Return the reason why it cannot take this call, or None."""
 
-    def reduces(self, call: LossCall) -> bool:
-        """Return whether it computes this call's sum or mean itself, as a `ReducingEngine`."""
-
     def run(
         self, call: LossCall, outputs: Outputs, cotangent: Cotangent = ..., saved: Saved = None
     ) -> Outcome:
@@ -44,7 +41,10 @@ class Engine(Protocol):
 
 
 class ReducingEngine(Engine, Protocol):
-    """What an engine also offers for calls that `reduces` is true of."""
+    """What an engine also offers that goes all the way to the sum or the mean."""
+
+    def reduces(self, call: LossCall) -> bool:
+        """Return whether it does so for this call."""
 
     def reduced(
         self, call: LossCall, cotangent: Array | None = None, *, grad: bool, keep: bool

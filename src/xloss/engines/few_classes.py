@@ -32,12 +32,7 @@ class FewClasses:
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.name = engine, engine.name
-        self.save_stats_from = engine.save_stats_from
-
-    def unavailable(self) -> str | None:
-        """Return the reason why it can take no call on this machine, or None."""
-        reason: str | None = self.engine.unavailable()
-        return reason
+        self.save_stats_from, self.unavailable = engine.save_stats_from, engine.unavailable
 
     def refuses(self, call: LossCall) -> str | None:
         """Return the reason why it cannot take this call, or None."""
@@ -51,10 +46,6 @@ class FewClasses:
         bare = Operands(o.x, o.indices, o.class_weight, o.sample_weight, o.where)
         reason: str | None = self.engine.refuses(_of_labels(call, bare))
         return reason
-
-    def reduces(self, call: LossCall) -> bool:
-        """Return False: the caller computes the mean or the sum from the rows."""
-        return False
 
     def run(
         self,

@@ -30,11 +30,6 @@ def refuses(call: LossCall) -> str | None:
     return None
 
 
-def reduces(call: LossCall) -> bool:
-    """Return False: the caller computes the mean or the sum from the rows."""
-    return False
-
-
 def run(
     call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
 ) -> Outcome:

@@ -41,7 +41,7 @@ def value(call: LossCall, run: Run | None = None) -> Array:
 
 def reduces(engine: Engine, call: LossCall) -> TypeGuard[ReducingEngine]:
     """Tell whether an engine computes the sum or the mean itself, in the launch of the rows."""
-    return engine.reduces(call)
+    return hasattr(engine, "reduces") and engine.reduces(call)
 
 
 def known_weight(call: LossCall) -> float | None:

@@ -115,11 +115,7 @@ def run(
     assert linear is not None
     xp, o = cx.xp, cutting.one_row_axis(call.operands, classes, cx)
     rows = tuple(call.operands.x.shape[:-1])
-    if (
-        cotangent.row_loss is not None
-        and not isinstance(cotangent.row_loss, float)
-        and cotangent.row_loss.ndim > 1
-    ):
+    if not isinstance(cotangent.row_loss, float) and cotangent.row_loss.ndim > 1:
         cotangent = cotangent._replace(row_loss=xp.reshape(cotangent.row_loss, (o.x.shape[0],)))
     with cx.quiet():
         products = PRODUCTS.get(cx.library)

@@ -54,14 +54,12 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no tape."""
     assert call.linear is not None
-    constant = tf.stop_gradient
+    constant = backend.constant
     linear, o = call.linear, call.operands
-    bias = None if linear.bias is None else constant(linear.bias)
-    linear = linear._replace(weight=constant(linear.weight), bias=bias)
+    linear = linear._replace(weight=constant(linear.weight), bias=constant(linear.bias))
     targets = constant(o.targets) if rules.soft(o, call.options) else o.targets
     call = call._replace(linear=linear, operands=o._replace(x=constant(o.x), targets=targets))
-    cotangent = constant(cotangent) if tf.is_tensor(cotangent) else cotangent
-    return _gradients(call, wanted, cotangent)
+    return _gradients(call, wanted, constant(cotangent))
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:

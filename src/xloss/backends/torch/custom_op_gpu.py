@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ...core.call import LossCall
-from ...core.options import Outputs
 from ...engines import choose
 from ...engines.cuda import engine as cuda
 from ..eager import dense as default
@@ -23,7 +22,6 @@ from . import autograd as torch_reduced
 from . import custom_op
 from .autograd import NOTHING
 from .custom_op import CALL_ARRAYS, CALL_OPTIONS
-from .numpy_views import numpy_call
 
 
 def takes(call: LossCall) -> bool:
@@ -67,13 +65,7 @@ def cuda_cross_entropy_gradient(cotangent: Tensor, kept: Tensor, *given: Any) ->
         cotangent, _ = torch_reduced.cotangent(cotangent, call.cx)
         made = cuda.again(call, call.operands[:5], cotangent, kept, None)
     else:
-        weight: Any = None
-        if call.options.reduction == "mean":
-            weight = default.known_weight(call)
-            if weight is None:
-                run = default.runner(numpy_call(call) or call)
-                weight = run(Outputs(weight=True)).weight
-        made = torch_reduced.backward(call, cotangent, weight, ())
+        made = torch_reduced.backward(call, cotangent, None, ())
     return custom_op.laid(made, call.operands.x, custom_op.like_on_gpu)
 
 

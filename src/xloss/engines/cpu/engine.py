@@ -83,11 +83,6 @@ def refuses(call: LossCall) -> str | None:
     return unavailable()
 
 
-def reduces(call: LossCall) -> bool:
-    """Return False: the caller computes the mean or the sum from the rows."""
-    return False
-
-
 # A library whose compiler calls the kernels from its programs: entered by its backend.
 TRACED: dict[str, Any] = {}
 
