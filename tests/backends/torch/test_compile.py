@@ -74,7 +74,6 @@ COMPILED = {
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled_equals_eager(name: str) -> None:
     """Value and every gradient of every loss, traced whole (backend: ahead-of-time autograd)."""
-    torch._dynamo.reset()
     function, make = CASES[name]
     given = make(5, 4)
     leaves = [given[i].requires_grad_() for i in COMPILED[name]]

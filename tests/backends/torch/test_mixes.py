@@ -253,7 +253,6 @@ FORWARD = ("cross_entropy", "jvp")
 def test_compiled_transformations(name: str, transform: str) -> None:
     """torch.compile of torch.func: the derivative of the logits' product too, forward as well."""
     ours, torchs, x = PAIRS[name]
-    torch._dynamo.reset()
     made = TRANSFORMS[transform](lambda z: ours(2 * z))
     got = torch.compile(made, fullgraph=True, backend="eager")(x)
     want = TRANSFORMS[transform](lambda z: torchs(2 * z))(x)
@@ -266,7 +265,6 @@ def test_compiled_transformations(name: str, transform: str) -> None:
 def test_a_compiled_second_derivative_is_refused(name: str) -> None:
     """Only the first derivative stands beside a compiled loss: a second would be wrong."""
     ours = PAIRS[name][0]
-    torch._dynamo.reset()
     made = torch.func.hessian(lambda z: ours(2 * z))
     with pytest.raises(Exception, match=r"follows a first derivative of a loss, no second"):
         torch.compile(made, fullgraph=True, backend="eager")(PAIRS[name][2])

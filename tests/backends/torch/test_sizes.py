@@ -11,6 +11,7 @@ import pytest
 import xloss
 from nightly import core
 from torch_cases import CASES, SIZES, labels, logits, same, torch
+from xloss.engines.cpu import engine as cpu
 
 # All of them by day where they are exported, in a test below.
 LEFT_TO_ITSELF = ("cross_entropy", "linear")
@@ -39,7 +40,6 @@ def served(name: str, unbacked: bool = False, **how: Any) -> int:
     from torch._dynamo.testing import CompileCounterWithBackend
 
     function, make = CASES[name]
-    torch._dynamo.reset()
     counted = CompileCounterWithBackend("eager")
     compiled = torch.compile(function, fullgraph=True, backend=counted, **how)
     for size in SIZES:
@@ -88,7 +88,6 @@ def test_exported_lengths_are_not_fixed(name: str) -> None:
     function, make = CASES[name]
     # An error where a length is fixed.
     shapes = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in differing(make))
-    torch._dynamo.reset()
     program = torch.export.export(
         Module(function), make(*SIZES[0]), dynamic_shapes=(shapes,), strict=False
     )
@@ -110,24 +109,40 @@ def test_a_wrong_length_is_refused_when_it_runs() -> None:
         compiled(z, other)
 
 
+WAYS = product(("aot_eager", "inductor"), (None, True), (5, 150), ("cpu", "none"))
+WAYS_BY_DAY = {
+    ("inductor", True, 5, "cpu"),
+    ("aot_eager", None, 150, "cpu"),
+    ("aot_eager", None, 5, "none"),
+}
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # inductor's own
 @pytest.mark.parametrize(
-    "backend", core(["aot_eager", "inductor"], lambda backend: backend == "inductor")
+    ("backend", "dynamic", "classes", "engine"), core(WAYS, lambda *way: way in WAYS_BY_DAY)
 )
-def test_backward_of_other_lengths(backend: str) -> None:
-    """The graph of the gradient is as general as that of the value."""
+def test_backward_of_other_lengths(
+    backend: str,
+    dynamic: bool | None,
+    classes: int,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The graph of the gradient is as general as that of the value, of an engine and of none."""
     from torch._dynamo.testing import CompileCounterWithBackend
 
+    if engine == "none":
+        monkeypatch.setattr(cpu, "unavailable", lambda: "not here")
     counted = CompileCounterWithBackend(backend)
-    torch._dynamo.reset()
-    compiled = torch.compile(xloss.cross_entropy, fullgraph=True, backend=counted, dynamic=True)
+    compiled = torch.compile(xloss.cross_entropy, fullgraph=True, backend=counted, dynamic=dynamic)
     graphs = []
-    for n, _ in SIZES:
-        z, y = logits(n, 7).requires_grad_(), labels(n, 7)
+    for n in (4, 6, 9, 13):
+        z, y = logits(n, classes).requires_grad_(), labels(n, classes)
         compiled(z, y).backward()
         same(z.grad, xloss.value_and_grad(xloss.cross_entropy)(z.detach(), y)[1])
         graphs.append(counted.frame_count)
-    assert graphs == [graphs[0]] * len(SIZES)
+    # With dynamic=True the compiler may trace the first call twice, to make constants of options.
+    assert graphs == ([graphs[0]] * 4 if dynamic else [1, 2, 2, 2])
 
 
 @pytest.mark.parametrize("dynamic", core([None, True], lambda dynamic: dynamic is None))
@@ -138,7 +153,6 @@ def test_options_that_a_graph_is_given(dynamic: bool | None) -> None:
         return xloss.focal_loss(z, y, label_smoothing=eps, ignore_index=ignored, gamma=gamma)
 
     z, y = logits(5, 7), labels(5, 7)
-    torch._dynamo.reset()
     compiled = torch.compile(loss, fullgraph=True, backend="eager", dynamic=dynamic)
     for options in ((0.1, 2, 0.0), (0.2, 3, 1.5), (0.3, -100, 2.0)):
         same(compiled(z, y, *options), loss(z, y, *options))
