@@ -29,4 +29,4 @@ BY_NIGHT = (RUNS[0], RUNS[-1])
     ("kind", "ranks", "file", "what"), core(RUNS, lambda *run: run not in BY_NIGHT)
 )
 def test_on_ranks(kind: str, ranks: int, file: str, what: str) -> None:
-    run(kind, ranks, getattr(import_module(file), what))
+    run(kind, ranks, getattr(import_module(file), what), timeout=500)
