@@ -194,7 +194,7 @@ TAIL, LOG2 = math.log1p(math.exp(-20)), math.log(2)
 EMPTY = torch.zeros(0, 3)
 MASKED_AWAY = (single(0.0, -INF), single(1.0, 0.0))
 CROSS, BITWISE = "CrossEntropyLoss", "BCEWithLogitsLoss"
-# The loss, its options and arguments, our value and PyTorch's; None where theirs is beside the point.
+# The loss, its options and arguments, our value and PyTorch's; None where theirs is not asked.
 DIFFERENT = {
     "a confident row": (CROSS, {}, (single(20.0, 0.0), FIRST), TAIL, 0.0),
     "a confident bit": (BITWISE, {}, (single(-20.0), single(0.0)), TAIL, None),
