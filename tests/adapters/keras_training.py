@@ -37,77 +37,31 @@ LOGITS = RNG.normal(size=(ROWS, CLASSES)).astype(np.float32)
 RAW: dict[str, Any] = {"from_logits": True}
 BY_WEIGHT = {**RAW, "reduction": "mean_with_sample_weight"}
 
-# xloss's loss, Keras' own, their options, targets, weights, and what activates the last layer.
-KINDS: dict[str, tuple[str, str, dict[str, Any], Any, Any, str | None]] = {
-    "labels (N,)": ("CrossEntropy", "SparseCategoricalCrossentropy", RAW, LABELS, None, None),
-    "labels (N, 1)": (
-        "CrossEntropy",
-        "SparseCategoricalCrossentropy",
-        RAW,
-        LABELS[:, None],
-        WEIGHT,
-        None,
-    ),
-    "one-hot": (
-        "CrossEntropy",
-        "CategoricalCrossentropy",
-        {**RAW, "label_smoothing": 0.1},
-        ONEHOT,
-        WEIGHT,
-        None,
-    ),
-    "ignoring": (
-        "CrossEntropy",
-        "SparseCategoricalCrossentropy",
-        {**RAW, "ignore_class": -100},
-        SOME,
-        None,
-        None,
-    ),
-    "ignoring, by weight": (
-        "CrossEntropy",
-        "SparseCategoricalCrossentropy",
-        {**BY_WEIGHT, "ignore_class": -100},
-        SOME[:, None],
-        WEIGHT,
-        None,
-    ),
-    "probabilities": (
-        "CrossEntropy",
-        "SparseCategoricalCrossentropy",
-        {},
-        LABELS,
-        WEIGHT,
-        "softmax",
-    ),
-    "soft probabilities": ("CrossEntropy", "CategoricalCrossentropy", {}, SOFT, None, "softmax"),
-    "binary": ("BinaryCrossEntropy", "BinaryCrossentropy", RAW, BITS, WEIGHT, None),
-    "binary probabilities": (
-        "BinaryCrossEntropy",
-        "BinaryCrossentropy",
-        {"label_smoothing": 0.2},
-        BITS[:, None],
-        None,
-        "sigmoid",
-    ),
-    "many bits": ("BinaryCrossEntropy", "BinaryCrossentropy", RAW, ONEHOT, WEIGHT, None),
-    "focal": (
-        "Focal",
-        "CategoricalFocalCrossentropy",
-        {**RAW, "gamma": 1.5},
-        ONEHOT,
-        WEIGHT,
-        None,
-    ),
-    "focal, alpha a class": (
-        "Focal",
-        "CategoricalFocalCrossentropy",
-        {"alpha": [0.2, 0.5, 1.0]},
-        ONEHOT,
-        None,
-        "softmax",
-    ),
-    "divergence": ("KLDivergence", "KLDivergence", {}, SOFT, WEIGHT, "softmax"),
+# xloss's loss and Keras' own.
+LOSSES = {
+    "labels": ("CrossEntropy", "SparseCategoricalCrossentropy"),
+    "classes": ("CrossEntropy", "CategoricalCrossentropy"),
+    "binary": ("BinaryCrossEntropy", "BinaryCrossentropy"),
+    "focal": ("Focal", "CategoricalFocalCrossentropy"),
+    "divergence": ("KLDivergence", "KLDivergence"),
+}
+COLUMN, SMOOTH = LABELS[:, None], {**RAW, "label_smoothing": 0.1}
+IGNORE, ALPHA = {"ignore_class": -100}, {"alpha": [0.2, 0.5, 1.0]}
+# The losses, their options, targets, weights, and what activates the last layer.
+KINDS: dict[str, tuple[str, dict[str, Any], Any, Any, str | None]] = {
+    "labels (N,)": ("labels", RAW, LABELS, None, None),
+    "labels (N, 1)": ("labels", RAW, COLUMN, WEIGHT, None),
+    "one-hot": ("classes", SMOOTH, ONEHOT, WEIGHT, None),
+    "ignoring": ("labels", {**RAW, **IGNORE}, SOME, None, None),
+    "ignoring, by weight": ("labels", {**BY_WEIGHT, **IGNORE}, SOME[:, None], WEIGHT, None),
+    "probabilities": ("labels", {}, LABELS, WEIGHT, "softmax"),
+    "soft probabilities": ("classes", {}, SOFT, None, "softmax"),
+    "binary": ("binary", RAW, BITS, WEIGHT, None),
+    "binary probabilities": ("binary", {"label_smoothing": 0.2}, BITS[:, None], None, "sigmoid"),
+    "many bits": ("binary", RAW, ONEHOT, WEIGHT, None),
+    "focal": ("focal", {**RAW, "gamma": 1.5}, ONEHOT, WEIGHT, None),
+    "focal, alpha a class": ("focal", ALPHA, ONEHOT, None, "softmax"),
+    "divergence": ("divergence", {}, SOFT, WEIGHT, "softmax"),
 }
 # JAX compiles each for a second: it has labels, probabilities and bits.
 COMPILED = ("labels (N,)", "ignoring, by weight", "soft probabilities", "binary probabilities")
@@ -137,7 +91,8 @@ def called(loss: Any, y: Any, weight: Any, activation: str | None, outputs: int)
 @pytest.mark.parametrize("kind", COMPILED if BACKEND == "jax" else KINDS)
 def test_losses_and_steps_are_those_of_keras_own(kind: str) -> None:
     """Called by hand, and trained on: of gradient descent the weights show the whole gradient."""
-    mine, other, options, y, weight, activation = KINDS[kind]
+    name, options, y, weight, activation = KINDS[kind]
+    mine, other = LOSSES[name]
     outputs = 1 if kind in ("binary", "binary probabilities") else CLASSES
     found = []
     for loss in (getattr(ours, mine)(**options), getattr(theirs, other)(**options)):
