@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +11,8 @@ from accuracy_cases import Case, grid, plain, random, variants
 from accuracy_checks import FLUSH, grouped, hold, option_budget
 from nightly import core
 from spread import run, sizes
+from spread_accuracy import computed
+from spread_rules import hold_rules
 
 KINDS, RANKS = ("mpi", "gloo", "jax"), (1, 2, 3, 4)
 # Each rank is a process that imports its library. Of 4 ranks one holds nothing, of 3 all do.
@@ -40,24 +40,19 @@ OPTIONS = [c for c in variants() if c.kind == "cross_entropy" and isinstance(c.t
 
 
 def spread(
-    tmp_path: Path, kind: str, ranks: int, cases: list[Case], engine: str = "any"
+    kind: str, ranks: int, cases: list[Case], engine: str = "any"
 ) -> list[tuple[Case, str, float, list[float]]]:
     """Return loss and gradient of each case, the ranks' slices side by side."""
     groups = grouped(cases)
-    arrays = np.empty(len(groups), object)
-    for i, same in enumerate(groups):
-        x, y = np.asarray([c.x for c in same]), np.asarray([c.target for c in same])
-        arrays[i] = (x, y, same[0].options)
-    np.savez(tmp_path / "cases.npz", groups=arrays)
-    args = str(tmp_path / "cases.npz"), str(tmp_path / "made"), engine
-    run(kind, ranks, "spread_accuracy.py", *args, timeout=240)
-    files = [np.load(p) for p in sorted(tmp_path.glob("made-*.npz"))]
-    assert len(files) == (1 if kind == "jax" else ranks)
+    given = [
+        (np.asarray([c.x for c in same]), np.asarray([c.target for c in same]), same[0].options)
+        for same in groups
+    ]
+    made = run(kind, ranks, computed, kind, given, engine, timeout=240)
     out = []
     for i, same in enumerate(groups):
         for dtype in ("float32", "float64"):
-            values: list[Any] = [f[f"{i} {dtype} value"] for f in files]
-            grads = [f[f"{i} {dtype} grad"] for f in files]
+            values, grads = zip(*(of_rank[i][dtype] for of_rank in made), strict=True)
             assert all(v.dtype == dtype and np.array_equal(v, values[0]) for v in values)
             if kind != "jax":
                 assert [g.shape[1] for g in grads] == sizes(ranks, len(same[0].x))
@@ -68,8 +63,8 @@ def spread(
     return out
 
 
-def keeps_the_budget(tmp_path: Path, kind: str, ranks: int, cases: list[Case]) -> None:
-    for case, dtype, value, grad in spread(tmp_path, kind, ranks, cases):
+def keeps_the_budget(kind: str, ranks: int, cases: list[Case]) -> None:
+    for case, dtype, value, grad in spread(kind, ranks, cases):
         budget = (4, 4, 6, None, None) if case in PLAIN else option_budget(case)
         flush = len(case.x) * FLUSH[dtype] * (kind == "jax")
         hold(case, value, grad, dtype, budget, flush)
@@ -78,22 +73,22 @@ def keeps_the_budget(tmp_path: Path, kind: str, ranks: int, cases: list[Case]) -
 @pytest.mark.parametrize(
     ("kind", "ranks"), core(product(KINDS, RANKS), lambda *spread: spread in BY_DAY)
 )
-def test_within_the_budget_of_the_dense_loss(tmp_path: Path, kind: str, ranks: int) -> None:
+def test_within_the_budget_of_the_dense_loss(kind: str, ranks: int) -> None:
     """The tail, masks on whole ranks, ties, and every option, from 1 to 4 ranks."""
     cases = [*PLAIN, *OPTIONS]
     if kind == "jax":  # which compiles each shape and option anew
         cases = [c for c in cases if len(c.x) in (10, 12) and not c.options]
-    keeps_the_budget(tmp_path, kind, ranks, cases)
+    keeps_the_budget(kind, ranks, cases)
 
 
 @pytest.mark.nightly
-def test_every_option_on_devices_of_jax(tmp_path: Path) -> None:
-    keeps_the_budget(tmp_path, "jax", 4, [*PLAIN, *OPTIONS])
+def test_every_option_on_devices_of_jax() -> None:
+    keeps_the_budget("jax", 4, [*PLAIN, *OPTIONS])
 
 
 @pytest.mark.nightly
-def test_the_generic_engine_too(tmp_path: Path) -> None:
-    for case, dtype, value, grad in spread(tmp_path, "gloo", 3, PLAIN, "generic"):
+def test_the_generic_engine_too() -> None:
+    for case, dtype, value, grad in spread("gloo", 3, PLAIN, "generic"):
         hold(case, value, grad, dtype, (4, 4, 6, None, None), 0.0)
 
 
@@ -106,5 +101,4 @@ def test_the_generic_engine_too(tmp_path: Path) -> None:
 )
 def test_every_rule_of_the_dense_loss(kind: str, ranks: int) -> None:
     """Reductions, absent rows, bad labels, infinities; linear too; see spread_rules.py."""
-    said = run(kind, ranks, "spread_rules.py", timeout=240)
-    assert all(out.rstrip().endswith("held") for out in said), said
+    run(kind, ranks, hold_rules, kind, timeout=240)

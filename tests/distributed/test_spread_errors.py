@@ -10,8 +10,8 @@ import pytest
 
 import xloss
 from nightly import core
-from spread import Alone, Ranks, run
-from spread_errors import SECONDS
+from spread import Alone, ended, run
+from spread_errors import SECONDS, leaving, together
 from xloss.engines.cpu import engine as cpu
 
 EXPECTED = {
@@ -40,38 +40,24 @@ OWN = {
 
 
 @cache
-def told(kind: str) -> list[str]:
-    """What three ranks print that stay together."""
-    return "".join(run(kind, 3, "spread_errors.py", "together")).splitlines()
-
-
-def told_of(name: str) -> list[str]:
-    """What each rank of gloo prints of one thing."""
-    lines = [line.removeprefix(f"{name} ") for line in told("gloo") if line.startswith(f"{name} ")]
-    assert len(lines) == 3, (name, told("gloo"))
-    return lines
+def told(kind: str) -> list[dict[str, str]]:
+    """What three ranks are told that stay together."""
+    return run(kind, 3, together, kind)
 
 
 @pytest.mark.parametrize("kind", ["mpi", "gloo"])
 def test_ranks_that_disagree_all_raise_and_stay_in_step(kind: str) -> None:
-    said = told(kind)
     for name, expected in EXPECTED.items():
         if name == "features" and kind == "mpi":
             continue  # NumPy's arrays have no such thing
-        lines = sorted(
-            line.removeprefix(f"{name} ") for line in said if line.startswith(f"{name} ")
-        )
-        assert len(lines) == 3, (name, said)
-        wanted = [OWN.get(name, expected), expected, expected]
-        for line in lines:
-            match = next((w for w in wanted if re.fullmatch(w, line)), None)
-            assert match is not None, (name, line)
-            wanted.remove(match)
+        for rank, said in enumerate(told(kind)):
+            wanted = OWN.get(name, expected) if rank == 1 else expected
+            assert re.fullmatch(wanted, said[name]), (name, rank, said[name])
 
 
 def test_labels_that_are_not_read_and_differ_give_nan() -> None:
-    for line in told_of("unseen"):
-        first, second = map(float, line.split())
+    for said in told("gloo"):
+        first, second = map(float, said["unseen"].split())
         assert first == pytest.approx(np.log(9), rel=1e-7)
         assert np.isnan(second)
 
@@ -82,24 +68,21 @@ WHEN = ("dead", "asleep", "dead at the maximum", "dead at the sum")
 @pytest.mark.parametrize("when", core(WHEN, lambda when: when in ("asleep", "dead at the sum")))
 def test_a_rank_that_dies_or_stays_away_is_an_error_in_time(when: str) -> None:
     """gloo notices a closed connection at once, and silence by the group's timeout."""
-    ended = Ranks("gloo", 3, "spread_errors.py", "leaving", when).said()
-    for rank in (0, 2):
-        told, seconds = ended[rank].stdout.splitlines()
-        assert "Error" in told, (rank, told, ended[rank].stderr[-500:])
-        assert float(seconds) < SECONDS + 4
+    for said, seconds in ended("gloo", 3, leaving, "gloo", when, answer=(0, 2)):
+        assert "Error" in said
+        assert seconds < SECONDS + 4
 
 
 def test_a_rank_that_dies_under_mpi_ends_the_others() -> None:
     """mpiexec ends the job; MPI itself has no timeout."""
-    (ended,) = Ranks("mpi", 3, "spread_errors.py", "leaving", "dead").said(60)
-    assert "value" not in ended.stdout
+    assert ended("mpi", 3, leaving, "mpi", "dead", timeout=60) == [EOFError] * 3
 
 
 def test_two_exchanges_of_the_rows_and_none_backward() -> None:
     """A maximum of 4 bytes a row, four sums of 8; and before them 13 numbers of every rank."""
     forward = f"all_gather 104, all_reduce {7 * 4}, all_reduce {7 * 4 * 8}"
-    assert told_of("forward") == [forward] * 3
-    assert told_of("backward") == ["0"] * 3
+    assert [said["forward"] for said in told("gloo")] == [forward] * 3
+    assert [said["backward"] for said in told("gloo")] == ["0"] * 3
 
 
 @pytest.mark.parametrize(

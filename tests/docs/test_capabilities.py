@@ -33,7 +33,10 @@ CLAIMS = {
         "vmap",
     ): "backends/jax/test_autodiff.py::test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form",
     ("jax", "compile"): "backends/jax/test_autodiff.py::test_labels_are_not_read_under_jit",
-    ("tensorflow", "autodiff"): "backends/tensorflow/test_autodiff.py::test_a_tape_gives",
+    (
+        "tensorflow",
+        "autodiff",
+    ): "backends/tensorflow/test_autodiff.py::test_variables_and_constants",
     ("tensorflow", "higher"): "backends/tensorflow/test_autodiff.py::test_class_losses_twice",
     ("tensorflow", "vmap"): "backends/tensorflow/test_autodiff.py::test_jacobian_forward_mode",
     ("tensorflow", "compile"): "backends/tensorflow/test_function.py::test_every_loss_is_exact",
@@ -102,16 +105,6 @@ def test_no_bad_label_raises_where_none_is_claimed() -> None:
             continue
         home = library(STRICT.get(s.library, s.library))
         assert home.reads == ("label error" in s.features)
-
-
-def test_the_reason_of_a_missing_engine_reaches_the_caller() -> None:
-    """In the words of engines()."""
-    for name, reason in xloss.engines().items():
-        if reason is None:
-            continue
-        error = pytest.raises(xloss.EngineUnavailable, match=re.escape(reason))
-        with xloss.use_engine(name), error:
-            xloss.cross_entropy(np.zeros((1, 2)), np.array([0]))
 
 
 def test_the_page_on_installing_prints_the_table() -> None:

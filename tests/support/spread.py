@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import subprocess
 import sys
-import tempfile
-from contextlib import suppress
+import time
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import pytest
 
 from fresh import PATIENCE
 
-HERE = Path(__file__).parent
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
+GROUP: list[Any] = []  # in a rank: its group, its number and how many they are
 
 
 def sizes(ranks: int, classes: int) -> list[int]:
@@ -31,65 +39,6 @@ def part(ranks: int, rank: int, classes: int) -> slice:
     return slice(sum(held[:rank]), sum(held[: rank + 1]))
 
 
-class Ranks:
-    """Processes that run one script of this folder."""
-
-    def __init__(self, kind: str, ranks: int, script: str, *args: str) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "XLOSS_NUM_THREADS"), "1")
-        command = [sys.executable, "-W", "error", str(HERE / script), kind, *args]
-        env = {**os.environ, **threads, "SPREAD_STORE": f"{self.folder.name}/store"}
-        env["PYTHONPATH"] = os.pathsep.join([str(HERE), env.get("PYTHONPATH", "")])
-        self.forked = ranks if kind == "gloo" else 0
-        more = {}
-        if kind == "gloo":
-            command[3:4] = [str(HERE / "spread_forked.py"), self.folder.name, str(ranks), script]
-        elif kind == "mpi":
-            if not MPIEXEC.exists():
-                import pytest
-
-                self.folder.cleanup()  # left to the collector, it is a warning in a later test
-                pytest.skip("no mpiexec beside this Python; the mpich wheel of the test extra")
-            # -m mpi4py: a rank that raises takes the others with it, instead of leaving them wait.
-            command[3:3] = ["-m", "mpi4py"]
-            command = [str(MPIEXEC), "-n", str(ranks), *command]
-        else:
-            more = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={ranks}"}
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**env, **more},
-            cwd=HERE,
-            start_new_session=True,
-        )
-
-    def said(self, timeout: float = 120) -> list[subprocess.CompletedProcess[str]]:
-        """Return what each rank of gloo printed, or all of the others; none outlives this."""
-        try:
-            out, err = self.process.communicate(timeout=timeout * PATIENCE)
-            ended = subprocess.CompletedProcess(
-                self.process.args, self.process.returncode, out, err
-            )
-            if not self.forked or ended.returncode != 0:
-                return [ended]
-            return [
-                subprocess.CompletedProcess(
-                    ended.args, int(code), self.told("out", rank), self.told("err", rank)
-                )
-                for rank, code in enumerate(out.split())
-            ]
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, 9)
-            self.process.communicate()
-            self.folder.cleanup()
-
-    def told(self, stream: str, rank: int) -> str:
-        return (Path(self.folder.name) / f"{stream}-{rank}").read_text()
-
-
 class Alone:
     """A group of one rank, which gives back what it gets."""
 
@@ -104,38 +53,120 @@ class Alone:
     total = maximum
 
 
-def run(kind: str, ranks: int, script: str, *args: str, timeout: float = 120) -> list[str]:
-    """Run a script on ranks, all of which must end well."""
-    ended = Ranks(kind, ranks, script, *args).said(timeout)
-    for one in ended:
-        assert one.returncode == 0, one.stderr[-3000:]
-    return [one.stdout for one in ended]
+def ended(
+    kind: str,
+    ranks: int,
+    function: Callable[..., Any],
+    *args: Any,
+    timeout: float = 120,
+    answer: tuple[int, ...] | None = None,
+) -> list[Any]:
+    """Run a function on ranks; return what it returns on each, on those alone that have to answer.
+
+    No process outlives this. What a rank raises is raised here; of one that dies EOFError is
+    returned. `function` is a module's, for it is found by its name there.
+    """
+    with TemporaryDirectory() as folder:
+        if kind == "mpi":
+            return _by_mpi(ranks, folder, (function, args), timeout * PATIENCE)
+        # One process has imported the libraries, which takes longer than what most ranks do, and
+        # the ranks are its forks.
+        context: Any = get_context("forkserver")
+        context.set_forkserver_preload(["torch", "jax", "xloss.backends.torch.process_group"])
+        children, pipes = [], []
+        for rank in range(1 if kind == "jax" else ranks):
+            ours, theirs = context.Pipe()
+            given = theirs, kind, rank, ranks, f"{folder}/store", function, args
+            children.append(context.Process(target=_child, args=given, daemon=True))
+            children[-1].start()
+            theirs.close()
+            pipes.append(ours)
+        late = time.monotonic() + timeout * PATIENCE
+        try:
+            asked = pipes if answer is None else [pipes[rank] for rank in answer]
+            return [_answer(pipe, late) for pipe in asked]
+        finally:
+            for child in children:
+                child.kill()
+                child.join()
 
 
-def group(kind: str, timeout: float = 60) -> Any:
-    """Join the group, in a child: return it, this rank and their number."""
-    if kind == "mpi":
-        from mpi4py import MPI
+def _answer(pipe: Any, late: float) -> Any:
+    assert pipe.poll(max(0.0, late - time.monotonic())), "a rank does not answer"
+    try:
+        well, said = pipe.recv()
+    except EOFError:
+        return EOFError
+    assert well, said
+    return said
 
-        return MPI.COMM_WORLD, MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
-    from datetime import timedelta
 
-    import torch.distributed as dist
+def _child(pipe, kind, rank, ranks, store, function, args) -> None:
+    """Be that rank: answer, and wait to be killed, for gloo's threads may abort one that ends."""
+    import warnings
 
-    rank, size = int(os.environ["SPREAD_RANK"]), int(os.environ["SPREAD_SIZE"])
-    store = dist.FileStore(os.environ["SPREAD_STORE"], size)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
+    warnings.simplefilter("error")
+    try:
+        os.environ["XLOSS_NUM_THREADS"] = "1"
+        if kind == "jax":
+            os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={ranks}"
+        else:
+            import torch
+            import torch.distributed as dist
+
+            torch.set_num_threads(1)
+            files = dist.FileStore(store, ranks)
+            limit = timedelta(seconds=60 * PATIENCE)
+            dist.init_process_group("gloo", store=files, rank=rank, world_size=ranks, timeout=limit)
+            GROUP[:] = dist.group.WORLD, rank, ranks
+        answer = True, function(*args)
+    except BaseException:
+        answer = False, traceback.format_exc()
+    pipe.send(answer)
+    signal.pause()
+
+
+def _by_mpi(ranks: int, folder: str, call: tuple[Any, ...], timeout: float) -> list[Any]:
+    if not MPIEXEC.exists():
+        pytest.skip("no mpiexec beside this Python; the mpich wheel of the test extra")
+    Path(folder, "call").write_bytes(pickle.dumps(call))
+    # -m mpi4py: a rank that raises takes the others with it, instead of leaving them wait.
+    code = "import sys, spread; spread.on_mpi(sys.argv[1])"
+    python = [sys.executable, "-W", "error", "-m", "mpi4py", "-c", code, folder]
+    process = subprocess.Popen(
+        [MPIEXEC, "-n", str(ranks), *python],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "XLOSS_NUM_THREADS": "1"},
+        cwd=Path(__file__).parent,
+        start_new_session=True,
     )
-    return dist.group.WORLD, rank, size
+    try:
+        _, err = process.communicate(timeout=timeout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    said = [Path(folder, str(rank)) for rank in range(ranks)]
+    if not any(file.exists() for file in said):
+        assert "Traceback" not in err, err[-3000:]
+    return [pickle.loads(f.read_bytes()) if f.exists() else EOFError for f in said]
 
 
-def leave(kind: str) -> None:
-    """Leave the group, and end: gloo's threads abort, rarely, a process that ends by itself."""
-    sys.stdout.flush()
-    if kind == "gloo":
-        import torch.distributed as dist
+def on_mpi(folder: str) -> None:
+    """Be a rank of MPI."""
+    from mpi4py import MPI
 
-        dist.barrier()
-        dist.destroy_process_group()
-        os._exit(0)
+    world = MPI.COMM_WORLD
+    GROUP[:] = world, world.rank, world.size
+    function, args = pickle.loads(Path(folder, "call").read_bytes())
+    said = pickle.dumps(function(*args))
+    world.Barrier()
+    Path(folder, str(world.rank)).write_bytes(said)
+
+
+def run(kind: str, ranks: int, function: Callable[..., Any], *args: Any, **how: Any) -> list[Any]:
+    """Return what a function returns on each rank, all of which must end well."""
+    said = ended(kind, ranks, function, *args, **how)
+    assert EOFError not in said, f"a rank has died: {said}"
+    return said

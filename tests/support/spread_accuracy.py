@@ -1,15 +1,14 @@
-"""Child of test_spread.py: the loss and the gradient of cases of accuracy_cases.py, on one rank."""
+"""What a rank of test_spread.py does: the loss and the gradient of cases of accuracy_cases.py."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 import xloss
-from spread import group, leave, part
+from spread import GROUP, part
 
 loss = xloss.vocab_parallel_cross_entropy
 
@@ -52,18 +51,20 @@ def of_jax(x: Any, y: Any, ranks: int, options: dict[str, Any]) -> Any:
     return np.asarray(value), np.asarray(back(jax.numpy.ones_like(value))[0])[:, :classes]
 
 
-def main(kind: str, source: str, target: str, engine: str) -> None:
-    taken = np.load(source, allow_pickle=True)["groups"]
-    made: dict[str, Any] = {}
+def computed(kind: str, groups: list[Any], engine: str) -> list[dict[str, Any]]:
+    """Return value and gradient of each group of cases, by dtype."""
     if kind == "jax":
         import jax
 
         jax.config.update("jax_enable_x64", True)
         ranks, rank, size = len(jax.devices()), 0, 1
     else:
-        ranks, rank, size = group(kind)
+        ranks, rank, size = GROUP
+    compute = {"mpi": of_numpy, "gloo": of_torch, "jax": of_jax}[kind]
+    made = []
     with nullcontext() if engine == "any" else xloss.use_engine(engine):
-        for i, (x, y, options) in enumerate(taken):
+        for x, y, options in groups:
+            made.append({})
             for dtype in ("float32", "float64"):
                 held = part(size, rank, x.shape[-1])
                 given: dict[str, Any] = {**options, "reduction": "none"}
@@ -71,13 +72,6 @@ def main(kind: str, source: str, target: str, engine: str) -> None:
                     given["weight"] = np.asarray(given["weight"], dtype)[held]
                 if "sample_weight" in given:
                     given["sample_weight"] = np.full(len(x), given["sample_weight"], dtype)
-                compute = {"mpi": of_numpy, "gloo": of_torch, "jax": of_jax}[kind]
                 z = np.ascontiguousarray(x.astype(dtype)[:, held])
-                value, grad = compute(z, y, ranks, given)
-                made[f"{i} {dtype} value"], made[f"{i} {dtype} grad"] = value, grad
-    np.savez(f"{target}-{rank}.npz", **made)  # type: ignore[arg-type]
-    leave(kind)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+                made[-1][dtype] = compute(z, y, ranks, given)
+    return made

@@ -1,18 +1,19 @@
-"""Child of test_spread_errors.py: ranks that disagree, refuse, die or stay away."""
+"""What a rank of test_spread_errors.py does: ranks that disagree, refuse, die or stay away."""
 
 from __future__ import annotations
 
 import os
-import sys
+import signal
 import time
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
 import xloss
-from spread import group, leave
+from spread import GROUP
 
-SECONDS = 6.0  # the group's timeout
+SECONDS = 3.0  # the timeout of a group that a rank leaves
 
 
 def home(kind: str, a: Any) -> Any:
@@ -32,12 +33,13 @@ def said(call: Any) -> str:
     return f"value {float(value.sum())!r}"
 
 
-def disagreeing(kind: str, ranks: Any, rank: int) -> None:
+def together(kind: str) -> dict[str, str]:
     """One rank differs from the others; after each error all are in step again."""
-    lines: list[str] = []
+    ranks, rank, _ = GROUP
+    told: dict[str, str] = {}
 
     def tell(name: str, what: str) -> None:
-        lines.append(f"{name} {what}\n")
+        told[name] = what
 
     loss = xloss.vocab_parallel_cross_entropy
     z, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 5])
@@ -68,38 +70,39 @@ def disagreeing(kind: str, ranks: Any, rank: int) -> None:
         x.requires_grad_(odd)
         tell("features", said(linear))
     tell("well", said(call()))
-    sys.stdout.write("".join(lines))  # at once: mpiexec mixes what ranks print in pieces
+    if kind == "gloo":
+        # Labels that are not read, and differ: a row of NaN, never another number.
+        y = home(kind, np.array([0, 4 if odd else 1]))
+        options = {"validate": False, "reduction": "none", "group": ranks}
+        rows = loss(home(kind, np.zeros((2, 3), np.float32)), y, **options)
+        tell("unseen", " ".join(map(str, rows.tolist())))
+        told.update(counting(ranks))
+    return told
 
 
-def unseen(kind: str, ranks: Any, rank: int) -> None:
-    """Labels that are not read, and differ: a row of NaN, never another number."""
-    y = home(kind, np.array([0, 4 if rank == 1 else 1]))
-    z = home(kind, np.zeros((2, 3), np.float32))
-    options = {"validate": False, "reduction": "none", "group": ranks}
-    rows = xloss.vocab_parallel_cross_entropy(z, y, **options)
-    print("unseen", *np.asarray(rows).tolist())
-
-
-def leaving(kind: str, ranks: Any, rank: int, when: str) -> None:
-    """Rank 1 dies, or sleeps, before the call or in its middle."""
+def leaving(kind: str, when: str) -> tuple[str, float]:
+    """Rank 1 dies, or sleeps, before the call or in its middle: what others are told, and when."""
     z, y = home(kind, np.zeros((4, 3), np.float32)), home(kind, np.array([0, 1, 2, 5]))
+    ranks, rank, _ = GROUP
+    if kind == "gloo":
+        import torch.distributed as dist
+
+        ranks = dist.new_group(timeout=timedelta(seconds=SECONDS))
     begun = time.monotonic()
     if rank == 1:
         if when == "asleep":
-            time.sleep(SECONDS + 4)
-            os._exit(0)
+            signal.pause()
         if when == "dead":
             os._exit(0)
         from xloss.backends.torch import process_group
 
         step = {"dead at the maximum": "maximum", "dead at the sum": "total"}[when]
         setattr(process_group.Ranks, step, lambda *_: os._exit(0))
-    print(said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks)))
-    print(f"{time.monotonic() - begun:.3f}", flush=True)
-    os._exit(0)
+    told = said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks))
+    return told, time.monotonic() - begun
 
 
-def counting(ranks: Any, rank: int) -> None:
+def counting(ranks: Any) -> dict[str, str]:
     """Every exchange of a forward and a backward pass: what it is, and how many bytes."""
     import torch
     import torch.distributed as dist
@@ -117,22 +120,7 @@ def counting(ranks: Any, rank: int) -> None:
     z = torch.zeros(7, 3, requires_grad=True)
     y = torch.zeros(7, dtype=torch.int64)
     value = xloss.vocab_parallel_cross_entropy(z, y, group=ranks)
-    print("forward", ", ".join(counted))
+    told = {"forward": ", ".join(counted)}
     counted.clear()
     value.backward()
-    print("backward", len(counted))
-
-
-def main(kind: str, scenario: str, *more: str) -> None:
-    ranks, rank, _ = group(kind, SECONDS)
-    if scenario == "leaving":
-        leaving(kind, ranks, rank, *more)
-    disagreeing(kind, ranks, rank)
-    if kind == "gloo":
-        unseen(kind, ranks, rank)
-        counting(ranks, rank)
-    leave(kind)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return {**told, "backward": str(len(counted))}

@@ -1,4 +1,4 @@
-"""Child of test_spread_torch.py: derivatives along a mesh axis, and arrays sharded over a mesh."""
+"""What devices of test_spread_libraries.py do: derivatives along a mesh axis, sharded arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import xloss
 
-jax.config.update("jax_enable_x64", True)
 CLASSES = 16
 COLLECTIVE = re.compile(r" (all-\w+|collective-\w+|reduce-scatter)[\w-]*\(")
 
@@ -24,7 +23,8 @@ def close(got: Any, want: Any, ulp: float, what: Any) -> None:
     assert off <= ulp, (what, off)
 
 
-def main() -> None:
+def derivatives() -> None:
+    jax.config.update("jax_enable_x64", True)
     mesh = jax.make_mesh((4,), ("v",), axis_types=(AxisType.Auto,))
     rng = np.random.default_rng(0)
     z = np.round(rng.standard_normal((6, CLASSES)) * 4096) / 1024
@@ -81,7 +81,3 @@ def main() -> None:
     text = step.lower(sharded).compile().as_text()
     assert "all-reduce" in text
     assert "all-gather" not in text  # of logits
-
-
-main()
-print("held")

@@ -1,4 +1,4 @@
-"""Child of test_spread_torch.py: DTensors beside plain tensors, and errors that all ranks raise."""
+"""What ranks of test_spread_libraries.py do: DTensors beside plain tensors, and errors of all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 
 import xloss
-from spread import group, leave
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1])
 Z = (torch.arange(64.0, dtype=torch.float64).reshape(8, 8) * 37 % 11) / 4
@@ -121,11 +120,8 @@ def whole_on_each_rank(mesh: Any) -> None:
         same(op(x), op(Z), op.__name__)
 
 
-if __name__ == "__main__":
-    group("gloo", 20)
+def meshes() -> None:
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     bad_labels(mesh)
     plain_beside(mesh)
     whole_on_each_rank(mesh)
-    print("held")
-    leave("gloo")

@@ -1,15 +1,14 @@
-"""Child of test_spread.py: the rules of the dense loss, beside the dense loss, on one rank."""
+"""What a rank of test_spread.py does: the rules of the dense loss, beside the dense loss."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 
 import xloss
-from spread import group, leave, part
+from spread import GROUP, part
 from xloss.core import linear as cutting
 
 CLASSES, WIDTH = 264, 5
@@ -140,7 +139,7 @@ def closed(loss: Any, arrays: Any, options: Any, names: Any, **group: Any) -> An
 
 
 def on_mpi() -> None:
-    ranks, rank, size = group("mpi")
+    ranks, rank, size = GROUP
     held = part(size, rank, CLASSES)
 
     def spread(loss: Any, arrays: Any, options: Any, names: Any) -> Any:
@@ -157,7 +156,7 @@ def on_mpi() -> None:
 def on_gloo() -> None:
     import torch
 
-    ranks, rank, size = group("gloo")
+    ranks, rank, size = GROUP
     held = part(size, rank, CLASSES)
 
     def spread(loss: Any, arrays: Any, options: Any, names: Any) -> Any:
@@ -221,9 +220,7 @@ def on_jax() -> None:
     check(spread, dense, slice(0, CLASSES), "float64", FEW)
 
 
-if __name__ == "__main__":
+def hold_rules(kind: str) -> None:
     # Some rows a block, and for the smaller slices fewer blocks: ranks must cut alike.
     cutting.LOGITS_BUDGET_BYTES = 4 * CLASSES * 5
-    {"mpi": on_mpi, "gloo": on_gloo, "jax": on_jax}[sys.argv[1]]()
-    print("held")
-    leave(sys.argv[1])
+    {"mpi": on_mpi, "gloo": on_gloo, "jax": on_jax}[kind]()

@@ -1,8 +1,7 @@
-"""Child of test_spread_torch.py: DTensors, and what autograd may ask of a spread loss."""
+"""What ranks of test_spread_libraries.py do: DTensors, and what autograd asks of a spread loss."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch.distributed.tensor import (
 )
 
 import xloss
-from spread import group, leave
+from spread import GROUP
 
 CLASSES = 10  # of which 4 ranks hold 3, 3, 3 and 1
 EPS = 2.0**-52
@@ -50,8 +49,9 @@ def close(got: Any, want: Any, ulp: float, what: Any) -> None:
     assert ((got - want).abs() <= 8 * EPS * want.abs())[tail].all(), what
 
 
-def dtensors(number: int) -> None:
+def dtensors() -> None:
     """Values and gradients of every layout are the dense ones; results are spread alike."""
+    number = GROUP[2]
     z, y, weight, sample = arrays()
     line = init_device_mesh("cpu", (number,))
     layouts: list[Any] = [(line, [Shard(2)]), (line, [Shard(0)]), (line, [Replicate()])]
@@ -175,8 +175,9 @@ def refused(mesh: Any, z: Any, y: Any) -> None:
     assert torch.isnan(xloss.cross_entropy(mine, bad, validate=False).full_tensor())
 
 
-def autograd(ranks: Any, rank: int, number: int) -> None:
+def autograd() -> None:
     """First order only, said clearly; nothing but the slice and O(rows) is saved."""
+    ranks, rank, number = GROUP
     z, y, _, _ = arrays()
     mine = z.tensor_split(number, -1)[rank].float().clone().requires_grad_()
     saved: list[int] = []
@@ -231,13 +232,3 @@ def autograd(ranks: Any, rank: int, number: int) -> None:
     if rank > 1:
         with pytest.raises((TypeError, ValueError), match="group"):
             xloss.vocab_parallel_cross_entropy(half, y, group=pair)
-
-
-if __name__ == "__main__":
-    ranks, rank, number = group("gloo")
-    if sys.argv[2] == "dtensors":
-        dtensors(number)
-    else:
-        autograd(ranks, rank, number)
-    print("held")
-    leave("gloo")

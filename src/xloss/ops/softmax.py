@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .. import backends
-from .._arrays.inspect import namespace
 from .._typing import Array
 from ..losses._call import evaluate
 from ..losses._prepare import logits_call, without_masked
@@ -58,7 +57,7 @@ def logsumexp(x: Array, /, *, axis: int = -1, keepdims: bool = False) -> Array:
         return out
     place = axis if axis >= 0 else x.ndim + axis
     # Dask expands no dims of unknown length, and indexes them.
-    expanded: Array = namespace(x).asarray(out)[(slice(None),) * place + (None, ...)]
+    expanded: Array = out[(slice(None),) * place + (None, ...)]
     return expanded
 
 

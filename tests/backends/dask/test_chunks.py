@@ -4,6 +4,7 @@ things than they are said to be; and errors that name a position in the array.""
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,7 @@ def in_class_chunks(a: np.ndarray, widths: tuple[int, ...]) -> Any:
     return of_chunks(parts, ((5, 5), widths), a.dtype)
 
 
-def close(got: Any, want: Any) -> None:
-    got, want = np.asarray(got), np.asarray(want)
-    assert (got.shape, got.dtype) == (want.shape, want.dtype)
-    np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-15)
+close = partial(np.testing.assert_allclose, rtol=1e-13, atol=1e-15, strict=True)
 
 
 def computed(made: Any) -> Any:

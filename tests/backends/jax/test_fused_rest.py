@@ -1,11 +1,14 @@
 """The generic engine under XLA: no array of the logits' size before a sum, and its values right.
 
 optax' loss holds none either; a comparison or a selection among what is added makes XLA's compiler
-for processors write one.
+for processors write one. On a GPU every pass over the logits takes its time: JAX lowers for one on
+any machine, and what the program comes to is seen where the host runs it.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,11 @@ import pytest
 
 import xloss
 from xloss import value_and_grad
+from xloss._arrays.ops import JaxContext
 
 jax = pytest.importorskip("jax")
+from jax.extend.mlir import passmanager  # noqa: E402
+
 jnp = jax.numpy
 
 
@@ -37,8 +43,67 @@ def test_no_array_of_the_logits_size_is_held(shape):
         assert made.temp_size_in_bytes < size // 8
 
 
+PASSES = "builtin.module(canonicalize,cse,symbol-dce)"
+ROWS, CLASSES = 1024, 32_768
+
+
+def over_the_logits(function: Any, dtype: Any) -> list[Counter[str]]:
+    """Count a GPU program's operations on arrays of the logits' size, in each of its functions."""
+    x = jax.ShapeDtypeStruct((ROWS, CLASSES), dtype)
+    y = jax.ShapeDtypeStruct((ROWS,), np.int32)
+    lowered = jax.jit(function).trace(x, y).lower(lowering_platforms=("cuda",))
+    program = lowered.compiler_ir("stablehlo")
+    with program.context:  # XLA too drops what is unused, and computes once what stands there twice
+        passmanager.PassManager.parse(PASSES).run(program.operation)
+    text = str(program)
+    assert "optimization_barrier" not in text  # beyond which XLA merges nothing
+    found = []
+    for part in text.split("func.func")[1:]:
+        lines = [line for line in part.splitlines() if f"{ROWS}x{CLASSES}x" in line]
+        names = (re.search(r'= "?stablehlo\.(\w+)', line) for line in lines)
+        found.append(Counter(name[1] for name in names if name))
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_two_passes_for_the_loss(dtype):
+    """One for the maxima, one for both sums, of one exponential: XLA fuses sums of one array."""
+    counts = sum(over_the_logits(xloss.cross_entropy, dtype), Counter())
+    assert counts["reduce"] == 3
+    assert counts["exponential"] == 1
+    assert counts["sign"] == 0
+
+
+@pytest.mark.parametrize("made", [jax.value_and_grad, value_and_grad])
+def test_one_pass_more_for_the_gradient(made):
+    """XLA merges what two functions compute alike: it is the same in each."""
+    for counts in over_the_logits(made(xloss.cross_entropy), np.float32):
+        assert counts["reduce"] <= 3
+        assert counts["exponential"] <= 1
+        assert counts["sign"] == 0
+
+
+@pytest.fixture
+def processor(request, monkeypatch):
+    """Have on the host the program for it, and what a program for a GPU holds."""
+    if request.param == "host":
+        yield
+        return
+    monkeypatch.setattr(
+        JaxContext, "by_processor", lambda cx, host, hosts, gpu, *given: gpu(*given)
+    )
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 # One loop over few classes, a row as a whole, rows in pieces of different numbers of classes.
-@pytest.mark.parametrize("classes", [3, 60, 101, 1000, 1009, 32_000])
+@pytest.mark.parametrize(
+    ("processor", "classes"),
+    [*(("host", n) for n in (3, 60, 101, 1000, 1009, 32_000)), ("gpu", 3)],
+    indirect=["processor"],
+)
+@pytest.mark.usefixtures("processor")
 def test_extreme_rows(classes):
     """Ties, masked and infinite classes, the largest number beside infinity, NaN, subnormals."""
     inf, nan, most = np.inf, np.nan, float(np.finfo(np.float32).max)

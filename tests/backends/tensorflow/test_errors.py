@@ -72,13 +72,13 @@ def test_two_libraries() -> None:
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int32", "uint32", "int64", "uint64"])
 def test_labels_of_every_integer(kind: str) -> None:
-    """TensorFlow compares few of them itself; on the host and traced."""
+    """TensorFlow compares few of them itself in a trace; the suite has them on the host."""
     x = inputs("cross_entropy", (4, 5))
     y = labels(4, 5).astype(kind)
     want = expected("cross_entropy", x, y.astype(np.int64))
     z, t = tf.constant(x), tf.constant(y)
     traced = tf.function(xloss.cross_entropy, autograph=False)
-    for got in (xloss.cross_entropy(z, t), xloss.cross_entropy(z, y), traced(z, t), traced(z, y)):
+    for got in (traced(z, t), traced(z, y)):
         close(got, want.value, "float64")
 
 

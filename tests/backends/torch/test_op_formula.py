@@ -6,7 +6,6 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-import numpy as np
 import pytest
 
 import expected
@@ -29,13 +28,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "unavailable", lambda: "not here")
-    torch._dynamo.reset()
 
 
 def data(soft: bool = False) -> tuple[Any, Any]:
     shape = (ROWS, CLASSES)
     z = torch.from_numpy(expected.inputs("cross_entropy", shape)).to(torch.float32)
     t = expected.soft(shape) if soft else expected.labels(ROWS, CLASSES)
+    for masked in (3, 4, 5):  # a class that no target has
+        z[masked, (t[masked] == 0).argmax() if soft else t[masked] - 1] = -torch.inf
     return z.requires_grad_(), torch.from_numpy(t)
 
 
@@ -98,28 +98,3 @@ def test_a_second_derivative_is_an_error() -> None:
     loss = torch.compile(xloss.cross_entropy, fullgraph=True, backend="eager")(z, t)
     with pytest.raises(RuntimeError, match=r"^torch\.compile follows a first derivative"):
         torch.autograd.grad(loss, z, create_graph=True)
-
-
-def test_infinities() -> None:
-    """A masked class has gradient 0; a row whose label is masked an infinite loss; absent, 0."""
-    z = torch.tensor([[0.0, -torch.inf, 0.0], [0.0, 0.0, -torch.inf]], requires_grad=True)
-    y = torch.tensor([2, -100])
-    got = torch.compile(
-        lambda z, y: xloss.cross_entropy(z, y, reduction="sum"), fullgraph=True, backend="aot_eager"
-    )(z, y)
-    got.backward()
-    assert got.item() == pytest.approx(np.log(2), rel=2e-7)
-    assert z.grad.tolist() == [[0.5, 0.0, -0.5], [0.0, 0.0, 0.0]]
-
-
-@pytest.mark.parametrize("dynamic", core([None, True], lambda dynamic: dynamic is None))
-def test_graphs_that_serve_all_batches(dynamic: bool | None) -> None:
-    counted = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    got = torch.compile(xloss.cross_entropy, fullgraph=True, backend=counted, dynamic=dynamic)
-    made = []
-    for n in (4, 6, 9, 13):
-        z = torch.zeros(n, 3, requires_grad=True)
-        got(z, torch.arange(n) % 3).backward()
-        torch.testing.assert_close(z.grad.sum(0), torch.bincount(torch.arange(n) % 3) / -n + 1 / 3)
-        made.append(counted.frame_count)
-    assert made == ([made[0]] * 4 if dynamic else [1, 2, 2, 2])

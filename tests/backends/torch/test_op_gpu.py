@@ -1,20 +1,25 @@
-"""A mean or a sum on a GPU under torch.compile: an operation for the loss, one for the gradient."""
+"""Losses on a GPU under torch.compile: an operation for the loss, one for the gradient."""
 
 import warnings
 from collections import Counter
+from itertools import product
 
 import pytest
 
 import xloss
 from emulated import COMPILER, emulated
+from nightly import core
+from xloss.core.call import LossCall
 from xloss.core.options import Operands, Options
 from xloss.engines.cuda import engine as cuda
+from xloss.gradients import prepared
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 custom_op = pytest.importorskip("xloss.backends.torch.custom_op")
 custom_op_host = pytest.importorskip("xloss.backends.torch.custom_op_host")
 from functorch.compile import make_boxed_func  # noqa: E402
 from torch._dynamo.backends.common import aot_autograd  # noqa: E402
+from torch._dynamo.backends.debugging import aot_eager  # noqa: E402
 
 ROWS, CLASSES = 6, 50
 on_emulated = pytest.mark.skipif(COMPILER is None, reason="no g++, which compiles the kernels")
@@ -27,7 +32,6 @@ def _taken(monkeypatch):
     monkeypatch.setattr(custom_op, "DEVICE", "cpu")
     monkeypatch.setattr(custom_op_host, "takes", lambda call: False)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    torch._dynamo.reset()
 
 
 def inputs(dtype=torch.float32, shape=(ROWS, CLASSES)):
@@ -140,36 +144,71 @@ def test_logits_in_any_memory_order(reduction, layout):
 
 OPTIONS = {
     "sum": {"reduction": "sum", "sample_weight": torch.linspace(0, 1, ROWS)},
-    "weights": {"weight": torch.linspace(0.5, 2, CLASSES), "ignore_index": 3},
+    "weights": {"weight": torch.linspace(0.5, 2, CLASSES)},
     "smooth": {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0},
     "denominator": {"normalizer": torch.tensor(7.0), "where": torch.arange(ROWS) != 2},
     "number": {"normalizer": 7.0},
+    "rows": {"reduction": "none", "where": torch.arange(ROWS) != 2},
 }
+# By day soft targets of what has an operation of its own, and of class weights.
+SOFT_BY_DAY = ("rows", "weights")
 
 
 @on_emulated
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    ("options", "soft"),
+    core(product(OPTIONS, (False, True)), lambda name, soft: not soft or name in SOFT_BY_DAY),
+)
 @pytest.mark.parametrize("engine", ["cuda", "generic"])
 @pytest.mark.usefixtures("_taken")
-def test_every_option_by_either_engine(options, engine):
+def test_every_option_by_either_engine(options, soft, engine):
     """The engine that is asked for where the graph runs computes it."""
     given, (x, y) = OPTIONS[options], inputs()
+    if soft:
+        y = torch.softmax(torch.randn(ROWS, CLASSES), -1)
+    names = []
+
+    def look(graph, _):
+        names.extend(str(node.target) for node in graph.graph.nodes)
+        return aot_eager(graph, _)
+
     with emulated() as gpu:
         compiled = torch.compile(
-            lambda x, y: xloss.cross_entropy(x, y, **given), backend="aot_eager", fullgraph=True
+            lambda x, y: xloss.cross_entropy(x, y, **given), backend=look, fullgraph=True
         )
         compiled(x, y)
         made = len(gpu.launches)
-        x.grad = None
         with xloss.use_engine(engine):
             got = compiled(x, y)
-            (3.0 * got).backward()
+            (3.0 * got).sum().backward()
         assert (len(gpu.launches) == made) == (engine == "generic")
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x, y), got, rtol=1e-6, atol=1e-7)
+    whole = "cross_entropy_rows" if options == "rows" else "cuda_cross_entropy"
+    assert any(whole in name for name in names)
     mine, x.grad = x.grad, None
     want = xloss.cross_entropy(x, y, **given)
-    (3.0 * want).backward()
-    torch.testing.assert_close(got, want, rtol=1e-6, atol=0)
+    (3.0 * want).sum().backward()
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(mine, x.grad, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.usefixtures("_taken")
+def test_what_it_leaves_to_plain_operations(monkeypatch):
+    """Other losses, targets that want a gradient, an engine asked for; and where it is not."""
+    z, _ = inputs()
+    soft = torch.softmax(z.detach(), -1)
+
+    def taken(loss=xloss.cross_entropy, targets=soft):
+        return custom_op.takes(prepared(loss, z, targets))
+
+    assert taken()
+    assert not taken(xloss.focal_loss)
+    assert not taken(targets=soft.requires_grad_())
+    with xloss.use_engine("generic"):
+        assert not taken()
+    monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU")
+    assert not taken(targets=soft.detach())
 
 
 @on_emulated
@@ -197,6 +236,12 @@ def test_pytorch_s_own_checks():
     for keeps in (False, True):
         given = (x, y, None, torch.rand(ROWS), None, None, 5.0, -100, 0.1, 0.0, None, "mean", keeps)
         torch.library.opcheck(torch.ops.xloss.cuda_cross_entropy.default, given)
+    soft = torch.softmax(x.detach(), -1)
+    for given in (
+        (x, y, None, torch.rand(ROWS), None, -100, 0.1, 0.0, None),
+        (x, soft, torch.rand(CLASSES), None, torch.arange(ROWS) > 1, None, 0.0, 0.1, 3.0),
+    ):
+        torch.library.opcheck(torch.ops.xloss.cross_entropy_rows.default, given)
 
 
 def test_a_compiler_that_asks_the_engine_warns_of_nothing():
@@ -208,10 +253,9 @@ def test_a_compiler_that_asks_the_engine_warns_of_nothing():
         from xloss._arrays.inspect import namespace
 
         cx = context(x, namespace(x))._replace(device=torch.device("cuda"))
-        reason = cuda.refuses(Operands(x, y), Options("cross_entropy"), cx)
+        reason = cuda.refuses(LossCall("", Options("cross_entropy"), cx, Operands(x, y), 5))
         return x if reason is None else -x
 
-    torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         got = torch.compile(refused, backend="eager", fullgraph=True)(x)

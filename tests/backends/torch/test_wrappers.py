@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 import xloss
-
-torch = pytest.importorskip("torch")
+from torch_cases import CASES, same, torch
 
 X = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.0, 1.0]])
 Y, WEIGHT, ROW = torch.tensor([0, 1, 2, 1]), torch.tensor([0.5, 1.0, 2.0]), torch.ones(4)
@@ -79,32 +78,21 @@ def test_no_record_inside_a_transformation() -> None:
             transform(loss)(X[None], Y[None])
 
 
-CALLS: dict[str, Any] = {
-    "cross_entropy": lambda mk: xloss.cross_entropy(mk(X), mk(Y), weight=mk(WEIGHT)),
-    "logits alone": lambda mk: xloss.cross_entropy(mk(X), Y),
-    "labels alone": lambda mk: xloss.cross_entropy(X, mk(Y)),
-    "gradient": lambda mk: xloss.value_and_grad(xloss.cross_entropy)(mk(X), mk(Y))[1],
-    "kl_div": lambda mk: xloss.kl_div(mk(X.log_softmax(-1)), mk(X.flip(0).softmax(-1))),
-    "binary": lambda mk: xloss.binary_cross_entropy_with_logits(mk(X), mk(X.sigmoid())),
-    "linear": lambda mk: xloss.linear_cross_entropy(mk(X), mk(torch.eye(3) * 2), mk(Y)),
-    "linear, features alone": lambda mk: xloss.linear_cross_entropy(mk(X), torch.eye(3) * 2, Y),
-    "linear, weight alone": lambda mk: xloss.linear_cross_entropy(X, mk(torch.eye(3) * 2), Y),
-    "linear gradient": lambda mk: xloss.value_and_grad(xloss.linear_cross_entropy, "weight")(
-        mk(X), mk(torch.eye(3) * 2), mk(Y)
-    )[1],
-    "softmax": lambda mk: xloss.softmax(mk(X)),
-    "one_hot": lambda mk: xloss.one_hot(mk(Y), 3),
-    "effective_count": lambda mk: xloss.effective_count(mk(Y), sample_weight=mk(ROW)),
-}
+WRAPPED = [(name, None) for name in CASES]
+ALONE = [("cross_entropy", 0), ("cross_entropy", 1), ("linear", 0), ("linear", 1)]
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(("name", "alone"), [*WRAPPED, *ALONE])
 @pytest.mark.parametrize("kind", ["TwoTensor", "Holds"])
-def test_losses_go_by_the_operations_of_a_wrapper(kind: str, name: str) -> None:
+def test_losses_go_by_the_operations_of_a_wrapper(kind: str, name: str, alone: int | None) -> None:
+    """Every argument wrapped, or one beside plain tensors."""
+    function, make = CASES[name]
+    given = make(4, 7)
+    wrap = WRAPPERS[kind]
+    got = function(*(wrap(a) if alone in (None, i) else a for i, a in enumerate(given)))
     held = "a" if kind == "TwoTensor" else "held"
-    got = CALLS[name](WRAPPERS[kind])
-    assert type(got).__name__ == kind
-    torch.testing.assert_close(getattr(got, held), CALLS[name](lambda a: a), rtol=2e-6, atol=1e-7)
+    plain = torch.utils._pytree.tree_map(lambda a: getattr(a, held), got)
+    same(plain, function(*given))
 
 
 def test_no_value_of_a_wrapper_is_read() -> None:
@@ -148,7 +136,7 @@ def test_an_upstream_that_wraps() -> None:
     loss = xloss.cross_entropy(x, Y, reduction="none")
     (got,) = torch.autograd.grad(loss, x, two(torch.arange(4.0)), retain_graph=True)
     (want,) = torch.autograd.grad(loss, x, torch.arange(4.0))
-    torch.testing.assert_close(got.a, want, rtol=2e-6, atol=1e-7)
+    same(got.a, want)
 
 
 def test_a_mode_sees_every_operation() -> None:

@@ -1,0 +1,37 @@
+"""What the tests of PyTorch's backend share."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from xloss.engines import generic
+from xloss.engines.cpu import engine as cpu
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> None:
+    """Have no graph of another test's."""
+    if dynamo := sys.modules.get("torch._dynamo"):
+        dynamo.reset()
+
+
+@pytest.fixture
+def wanted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """Record what each engine is asked for, under its name."""
+    seen: dict[str, list[Any]] = {"cpu": [], "generic": []}
+
+    def recorded(engine: Any) -> Any:
+        run = engine.run
+
+        def call(*given: Any, **how: Any) -> Any:
+            seen[engine.name].append(given[1])
+            return run(*given, **how)
+
+        return call
+
+    for engine in (cpu, generic):
+        monkeypatch.setattr(engine, "run", recorded(engine))
+    return seen
