@@ -1,17 +1,18 @@
-"""A browser for the tests of the page, and the pages that it opens."""
+"""A browser for the tests of the page, the pages that it opens, and libraries that tests have."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import made_record
 from browsing import Open
-from xloss_conformance import judge
+from xloss_conformance import judge, libraries
+from xloss_conformance.libraries import ArrayLibrary
 from xloss_conformance.report.browser import NoBrowser, browser, scheme, size
 from xloss_conformance.report.page import page
 
@@ -22,6 +23,19 @@ if "MUTANT_UNDER_TEST" in os.environ:
         if getattr(function, "__module__", "") == judge.__name__:
             for one in (function, getattr(function, "__wrapped__", function)):
                 one.__module__ = f"conformance.{judge.__name__}"
+
+
+@pytest.fixture
+def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[ArrayLibrary], None]:
+    """Give the suite an array library that only tests have, by its own name."""
+    there = libraries._made
+
+    def add(made: ArrayLibrary) -> None:
+        monkeypatch.setattr(
+            libraries, "_made", lambda name: made if name == made.name else there(name)
+        )
+
+    return add
 
 
 @pytest.fixture(scope="session")

@@ -9,40 +9,26 @@ import numpy as np
 import pytest
 
 from array_adapters import StandIn
-from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.libraries import ArrayLibrary
-from xloss_conformance.model import Missing
 from xloss_conformance.result import explained
 from xloss_conformance.run import run
 from xloss_conformance.xloss_subjects import Xloss
 
 cupy = pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
-NAME = "standin"
 # The emulated kernels of the compiled engine have the cases of cross_entropy in test_emulated.py.
 CASES = [c for c in catalogue() if not c.on_demand and (c.quick or "focal" in c.loss)]
 
 
-@pytest.fixture(autouse=True)
-def standin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a library of that name."""
-    made, there = StandIn(), libraries._made
-
-    def found(name: str) -> ArrayLibrary | Missing:
-        return made if name == NAME else there(name)
-
-    monkeypatch.setattr(libraries, "_made", found)
+@pytest.mark.parametrize("dtype", StandIn.dtypes)
+def test_it_keeps_the_contract(have: Any, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    have(StandIn())
     # There is no GPU to ask, and no cuBLAS.
     monkeypatch.setattr(
         "xloss.backends.cupy.linear_products.has_tensor_cores", lambda weight: False
     )
-
-
-@pytest.mark.parametrize("dtype", StandIn.dtypes)
-def test_it_keeps_the_contract(dtype: str) -> None:
-    subject = Xloss(NAME, dtype, engine="generic")
+    subject = Xloss(StandIn.name, dtype, engine="generic")
     assert subject.traits.flushes == (dtype != "float64")
     report = run([subject], CASES, deviations=read(FILE))
     assert sum(v.status == "pass" for v in report.verdicts) > 40

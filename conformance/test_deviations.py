@@ -95,51 +95,45 @@ def test_what_passes_stays_so() -> None:
     assert declared(verdict(), [ENTRY]).status == "pass"
 
 
-def test_an_entry_that_is_needed_is_not_stale() -> None:
-    verdicts = [verdict(0, "value"), *(verdict(i) for i in range(1, len(TAIL)))]
-    assert stale([ENTRY], report(*verdicts)) == []
+def everywhere(*rules: str) -> list[Verdict]:
+    return [verdict(case, *rules) for case in range(len(TAIL))]
 
 
-def test_an_entry_whose_cells_all_pass_is_stale() -> None:
-    (line,) = stale([ENTRY], report(*(verdict(i) for i in range(len(TAIL)))))
-    assert "'mine *' on 'tail/*', rule value: none of its" in line
-    assert not replace(report(), stale=[line]).ok
+NOT_HERE = replace(ENTRY, subject="xloss cupy float32")
+STALE = {
+    "one that is needed": (ENTRY, [verdict(0, "value"), *everywhere()[1:]], None),
+    "cells that all pass": (ENTRY, everywhere(), "'mine *' on 'tail/*', rule value: none of its"),
+    "another rule than the one that fails": (ENTRY, everywhere("gradient"), "none of its"),
+    "fewer cases than it is of": (ENTRY, [verdict(0)], None),
+    "no such case": (replace(ENTRY, case="tial/*"), [], "there is no such case"),
+    "no such subject": (replace(ENTRY, subject="xloss numpi *"), [], "there is no such subject"),
+    "no such dtype": (replace(ENTRY, subject="xloss dask float16"), [], "no such subject"),
+    "a subject that is known, but was not asked": (NOT_HERE, [], None),
+}
 
 
-def test_an_entry_of_another_rule_than_the_one_that_fails_is_stale() -> None:
-    verdicts = [verdict(i, "gradient") for i in range(len(TAIL))]
-    assert len(stale([ENTRY], report(*verdicts))) == 1
+@pytest.mark.parametrize("name", STALE)
+def test_an_entry_that_nothing_needs_is_stale(name: str) -> None:
+    entry, verdicts, said = STALE[name]
+    ran = report(*verdicts, cases=1 if len(verdicts) == 1 else len(TAIL))
+    lines = stale([entry], ran)
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]
 
 
-def test_a_run_of_fewer_cases_says_nothing() -> None:
-    assert stale([ENTRY], report(verdict(0), cases=1)) == []
+def test_a_stale_entry_is_a_failure() -> None:
+    assert not replace(report(), stale=["a line"]).ok
 
 
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        (replace(ENTRY, case="tial/*"), "there is no such case"),
-        (replace(ENTRY, subject="xloss numpi *"), "there is no such subject"),
-        (replace(ENTRY, subject="xloss dask float16"), "there is no such subject"),
-    ],
-)
-def test_an_entry_that_matches_nothing_is_stale(entry: Deviation, said: str) -> None:
-    (line,) = stale([entry], report())
-    assert said in line
-
-
-def test_a_subject_that_is_known_but_not_here_is_waited_for() -> None:
-    """Whether or not its library is missing: it was not asked."""
-    entry = replace(ENTRY, subject="xloss cupy float32")
-    assert stale([entry], report()) == []
-    assert stale([entry], replace(report(), missing=["cupy: no GPU: a machine with one"])) == []
+def test_a_library_that_is_not_here_is_waited_for() -> None:
+    missing = replace(report(), missing=["cupy: no GPU: a machine with one"])
+    assert stale([NOT_HERE], missing) == []
 
 
 def test_a_missing_library_is_no_excuse_for_the_others() -> None:
     entry = replace(ENTRY, subject="*")
     everyone = {"torch", "strict", "jax", "tensorflow", "dask", "cupy", "cuda", "numpy"}
-    here = [verdict(i) for i in range(len(TAIL))]
-    run = replace(report(*here), missing=[f"{name}: not here" for name in everyone])
+    run = replace(report(*everywhere()), missing=[f"{name}: not here" for name in everyone])
     assert len(stale([entry], run)) == 1
 
 

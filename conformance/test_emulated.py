@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from array_adapters import adapter
+from nightly import core
 from xloss_conformance import libraries
 from xloss_conformance.cases import catalogue
 from xloss_conformance.cases.arrays import logits
 from xloss_conformance.deviations import FILE, read
-from xloss_conformance.libraries import ArrayLibrary
-from xloss_conformance.model import DTYPES, Case, Missing, Subject
+from xloss_conformance.model import DTYPES, Case, Subject
 from xloss_conformance.result import Report, explained
 from xloss_conformance.run import run
 from xloss_conformance.xloss_subjects import COMPILED, DTYPES_OF, Xloss, of
@@ -32,15 +32,10 @@ NAME = "emulated"
 
 
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def emulated(have: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a library of that name: PyTorch's tensors, as they would be on a GPU."""
     pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    made, there = adapter(NAME), libraries._made
-
-    def found(name: str) -> ArrayLibrary | Missing:
-        return made if name == NAME else there(name)
-
-    monkeypatch.setattr(libraries, "_made", found)
+    have(adapter(NAME))
     monkeypatch.setitem(COMPILED, NAME, "cuda")
 
 
@@ -57,7 +52,19 @@ def judged(subject: Subject, cases: list[Case]) -> Report:
     return run([subject], cases, deviations=read(FILE))
 
 
-def keeps_the_contract(dtype: str, gradient: str, cases: list[Case]) -> None:
+# A dtype's quick cases are some 40 kernels, which g++ compiles in half a minute.
+QUICK, OTHERS = ([c for c in CASES if c.quick == quick] for quick in (True, False))
+WAYS = [(QUICK, *way) for way in product(DTYPES, ("closed form", "autograd"))]
+WAYS += [(OTHERS, dtype, "closed form") for dtype in DTYPES]
+BY_DAY = (("float32", "closed form"), ("bfloat16", "autograd"))
+
+
+@pytest.mark.parametrize(
+    ("cases", "dtype", "gradient"),
+    core(WAYS, lambda cases, *way: cases is QUICK and way in BY_DAY),
+    ids=lambda given: given if isinstance(given, str) else "quick" if given is QUICK else "others",
+)
+def test_the_kernels_keep_the_contract(cases: list[Case], dtype: str, gradient: str) -> None:
     subject = Xloss(NAME, dtype, gradient)
     with gpu() as device:
         assert subject.traits.compiled
@@ -66,26 +73,6 @@ def keeps_the_contract(dtype: str, gradient: str, cases: list[Case]) -> None:
     assert device.launches
     assert sum(v.status == "pass" for v in report.verdicts) > 20
     assert not report.failures, failures(report)
-
-
-QUICK = [c for c in CASES if c.quick]
-# A dtype's quick cases are some 40 kernels, which g++ compiles in half a minute.
-BY_DAY = [("float32", "closed form"), ("bfloat16", "autograd")]
-BY_NIGHT = [ways for ways in product(DTYPES, ("closed form", "autograd")) if ways not in BY_DAY]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "gradient"),
-    [*BY_DAY, *(pytest.param(*ways, marks=pytest.mark.nightly) for ways in BY_NIGHT)],
-)
-def test_the_kernels_keep_the_contract(dtype: str, gradient: str) -> None:
-    keeps_the_contract(dtype, gradient, QUICK)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_in_every_case(dtype: str) -> None:
-    keeps_the_contract(dtype, "closed form", [c for c in CASES if not c.quick])
 
 
 def long_rows(dtype: str) -> list[Case]:

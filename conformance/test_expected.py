@@ -20,8 +20,9 @@ from xloss_conformance.rounding import stored
 Asked = dict[str, tuple[Case, Stored]]
 
 
-def asked() -> Asked:
-    """Return by key every answer that the catalogue wants."""
+@pytest.fixture(scope="module")
+def wanted() -> Asked:
+    """Every answer that the catalogue wants, by key."""
     found = {}
     for case in catalogue():
         if case.error is None and not case.on_demand:
@@ -42,11 +43,6 @@ def differences(filed: dict[str, Expected], wanted: Asked) -> list[str]:
         for token, (case, arguments) in wanted.items()
         if not all(map(same, parts(filed[token]), parts(compute(case, arguments))))
     ]
-
-
-@pytest.fixture(scope="module")
-def wanted() -> Asked:
-    return asked()
 
 
 def test_the_file_answers_every_case_and_no_other(wanted: Asked) -> None:

@@ -31,7 +31,9 @@ CASES = [case for case in catalogue() if not case.on_demand]
     ("arrays", "loss", "dtype"),
     core(
         [(*right, dtype) for right in RIGHT for dtype in DTYPES],
-        lambda arrays, loss, dtype: loss == "cross_entropy" or dtype in ("float32", "float64"),
+        lambda arrays, loss, dtype: (
+            (arrays, loss) == ("numpy", "cross_entropy") or dtype in ("float32", "float64")
+        ),
     ),
 )
 def test_a_right_loss_passes(arrays: str, loss: str, dtype: str) -> None:
@@ -47,13 +49,11 @@ def test_a_right_loss_passes(arrays: str, loss: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=str)
-def test_a_mistake_is_caught_by_its_family_and_by_quick(mistake: Mutant) -> None:
+def test_a_mistake_is_caught_by_a_quick_case_of_its_family(mistake: Mutant) -> None:
     subject = mistake.subject()
-    own = [case for case in CASES if case.family == mistake.family and case.loss == mistake.loss]
-    verdicts = [judge(subject, case) for case in own]
-    caught = [v.case for v in verdicts if mistake.rule in {f.rule for f in v.findings}]
-    assert caught
-    assert any(case.quick for case in caught), f"quick: none of {[case.label for case in caught]}"
+    family = (c for c in CASES if c.family == mistake.family and c.loss == mistake.loss and c.quick)
+    found = (finding.rule for case in family for finding in judge(subject, case).findings)
+    assert mistake.rule in found  # asks no case after the one that catches it
 
 
 def test_every_family_of_cross_entropy_catches_one() -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import made_record
-from browsing import Open, find, press, texts, wait
+from browsing import Open, find, press, texts, until, wait
 from xloss_conformance.report.page import home, page
 from xloss_conformance.report.training import WORDS
 
@@ -88,14 +88,16 @@ def test_words_are_explained_where_they_stand(opened: Open, width: int) -> None:
     press(d, "ENTER")
     wait(d, ".meaning:popover-open")
     assert texts(d, ".meaning:popover-open") == [f"budget {WORDS['budget']}"]
-    left, right = d.execute_script(SIDE, ".meaning:popover-open")
-    assert left >= 0
-    assert right <= width
     gap = (
         "const [a, b] = [...arguments].map(e => e.getBoundingClientRect());"
         "return Math.max(b.top - a.bottom, a.top - b.bottom)"
     )
-    assert 0 <= d.execute_script(gap, button, find(d, ".meaning:popover-open")[0]) < 20
+    meaning = find(d, ".meaning:popover-open")[0]
+    # It stands in the middle until the event that it has opened comes, a moment later.
+    until(d, lambda d: 0 <= d.execute_script(gap, button, meaning) < 20)
+    left, right = d.execute_script(SIDE, ".meaning:popover-open")
+    assert left >= 0
+    assert right <= width
     press(d, "ESCAPE")
     assert find(d, ".meaning:popover-open") == []
     assert d.execute_script("return document.activeElement.className") == "word"

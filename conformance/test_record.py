@@ -63,6 +63,12 @@ def test_a_record_has_its_keys_and_is_strict_json() -> None:
     assert (cell["value_ulp"], cell["findings"][0]["got"]) == ("inf", "nan")
 
 
+def test_only_the_page_is_told_the_shares_of_the_budget() -> None:
+    report = run(OWN[:1], TAIL[:1])
+    (plain,), (shared,) = record(report)["cells"], record(report, shares=True)["cells"]
+    assert set(shared) - set(plain) == {"value_share", "grad_share"}
+
+
 def test_numbers_that_are_not_finite_are_spelled_out() -> None:
     got = plain({"a": [math.nan, (math.inf, -math.inf)], "b": 1.5})
     assert got == {"a": ["nan", ["inf", "-inf"]], "b": 1.5}

@@ -1,59 +1,30 @@
-"""Running in worker processes: the same report, light to send, and what becomes of a broken one."""
+"""Running in worker processes, the same report, light to send; and what is run.
+
+What becomes of workers that break is in tests/cli: test_conform.py and test_hostile_losses.py.
+"""
 
 from __future__ import annotations
 
 import pickle
-import re
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xloss_conformance.answers import answers
-from xloss_conformance.candidates import load
 from xloss_conformance.cases import catalogue
 from xloss_conformance.libraries import LIBRARIES, array_library
-from xloss_conformance.model import LoadError, Missing, Source, Subject, Verdict
+from xloss_conformance.model import Missing, Source, Subject, Verdict
 from xloss_conformance.result import Report
 from xloss_conformance.run import run
 from xloss_conformance.selection import Plan, cases, sources
-from xloss_conformance.workers import WorkerFailed, sent
+from xloss_conformance.workers import sent
 from xloss_conformance.xloss_subjects import AUTODIFF, DTYPES_OF, Xloss, known, of, present
 
 TAIL = [case for case in catalogue() if case.family == "tail" and case.quick]
 OWN = [Xloss("numpy", "float32"), Xloss("numpy", "float64")]
-CANDIDATES = """
-import os
-import numpy as np
-
-def textbook(logits, targets):
-    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    return -np.log(p[np.arange(len(targets)), targets]).mean()
-
-def dies(logits, targets):
-    os.kill(os.getpid(), 9)
-
-def leaves(logits, targets):
-    os._exit(3)
-
-def prints(logits, targets):
-    print("a line of its own")
-    return textbook(logits, targets)
-"""
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "mine.py"
-    path.write_text(CANDIDATES)
-    return path
-
-
-def candidate(file: Path, name: str) -> Source:
-    return Source("mine", partial(load, f"{file}:{name}"), required=True)
 
 
 def compared(report: Report) -> list[Any]:
@@ -90,18 +61,6 @@ def _size(of: Any) -> int:
     return 0 if of.on_demand or "float32" not in of.dtypes or of.layout != "C" else of.x.size
 
 
-@pytest.mark.parametrize(("name", "how"), [("dies", "SIGKILL"), ("leaves", "exit code 3")])
-def test_a_worker_that_dies_is_named_with_what_it_ran(file: Path, name: str, how: str) -> None:
-    expected = f"running {file}:{name} float32 on {TAIL[0].name} died: {how}"
-    with pytest.raises(WorkerFailed, match=re.escape(expected)):
-        run([*OWN, candidate(file, name)], TAIL, jobs=2)
-
-
-def test_what_cannot_be_loaded_is_said_as_it_is(file: Path) -> None:
-    with pytest.raises(LoadError, match=r"mine.py has no nope; it has textbook, dies"):
-        run([candidate(file, "nope")], TAIL, jobs=1)
-
-
 def test_a_missing_library_is_told_unless_it_was_asked_for() -> None:
     make = partial(_absent, "nolib: not installed: pip install nolib")
     report = run([OWN[0], Source("nolib", make), Source("nolib", make)], TAIL)
@@ -114,24 +73,6 @@ def test_a_missing_library_is_told_unless_it_was_asked_for() -> None:
 
 def _absent(why: str) -> Subject:
     raise Missing(why)
-
-
-def test_what_a_candidate_prints_stays_off_stdout(file: Path) -> None:
-    script = (
-        "from functools import partial\n"
-        "from xloss_conformance.candidates import load\n"
-        "from xloss_conformance.cases import case\n"
-        "from xloss_conformance.model import Source\n"
-        "from xloss_conformance.run import run\n"
-        "if __name__ == '__main__':\n"
-        f"    make = partial(load, {str(file) + ':prints'!r})\n"
-        "    print(len(run([Source('', make)], [case('tail/gap 5')], jobs=1).verdicts))\n"
-    )
-    main = file.with_name("main.py")
-    main.write_text(script)
-    ran = subprocess.run([sys.executable, main], capture_output=True, text=True, check=True)
-    assert ran.stdout == "1\n"
-    assert "a line of its own" in ran.stderr
 
 
 # ---- What is run ---------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from xloss_conformance import oracle
 from xloss_conformance.budget import errors, spacing
 from xloss_conformance.model import DTYPES, Array
+from xloss_conformance.oracle import mp, ulp_error
 from xloss_conformance.rounding import numpy_dtype
 
 EXTREMES = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan)
@@ -39,10 +41,42 @@ def test_spacing_is_the_distance_of_neighbours(dtype: str) -> None:
     np.testing.assert_array_equal(spacing(dtype, values)[inside], (up - values)[inside])
 
 
+@pytest.mark.parametrize("x", [1.0, 0.1, -3.0, 1.7e308, 2.3e-308, 2.2e-308, 5e-324, 0.0])
+def test_the_oracle_counts_as_math_ulp(x: float) -> None:
+    next_one = math.nextafter(x, x * np.inf if x else np.inf)
+    assert ulp_error(next_one, mp.mpf(x), "float64") == 1
+    assert ulp_error(0.0, 3 * mp.mpf(math.ulp(x)), "float64", scale=mp.mpf(x)) == 3
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "dtype", "error"),
+    [
+        (1 + 2**-23, 1, "float32", 1),
+        (1 - 2**-24, 1, "float32", 0.5),
+        (-2.5, -2, "bfloat16", 32),
+        (2**-24, 0, "float16", 1),
+        (2**-133, 0, "bfloat16", 1),
+        (2**-149, 0, "float32", 1),
+        (2**-15 + 2**-24, 2**-15, "float16", 1),
+        (65504.0, 65536, "float16", 0.5),
+        (np.inf, 65520, "float16", 0),
+        (np.inf, 65519, "float16", np.inf),
+        (-np.inf, 1e9, "float16", np.inf),
+        (np.inf, np.inf, "float32", 0),
+        (np.inf, -np.inf, "float32", np.inf),
+        (np.nan, np.nan, "float32", 0),
+        (np.nan, 1, "float32", np.inf),
+        (1.0, np.nan, "float32", np.inf),
+        (1.0, np.inf, "float32", np.inf),
+    ],
+)
+def test_the_oracle_counts_by_hand(got: float, want: float, dtype: str, error: float) -> None:
+    assert ulp_error(got, mp.mpf(want), dtype) == error
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_errors_are_the_oracles(dtype: str) -> None:
     """hi + lo is what is wanted, and got another float of the dtype, near it or anywhere."""
-    mp = oracle.mp
     got = numbers(dtype)
     rng = np.random.default_rng(7)
     with np.errstate(all="ignore"):
@@ -56,7 +90,7 @@ def test_errors_are_the_oracles(dtype: str) -> None:
             off = errors(got, wanted, lo, dtype, np.asarray(scale))
             for g, w, o in zip(got.tolist(), exact, off.tolist(), strict=True):
                 size = max(abs(w), mp.mpf(scale)) if mp.isfinite(w) else w
-                want = float(oracle.ulp_error(g, w, dtype, scale=size))
+                want = float(ulp_error(g, w, dtype, scale=size))
                 assert o == pytest.approx(want, rel=1e-12), (g, w, scale)
 
 

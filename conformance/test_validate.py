@@ -7,11 +7,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from xloss.cli.app import run as command
 
 pytest.importorskip("torch", reason="torch is not installed; the test extra brings it")
 
@@ -48,9 +52,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def _run(line: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "xloss.cli", *line.split()[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    with redirect_stdout(StringIO()) as printed, redirect_stderr(printed):
+        code = command(line.split()[1:])
+    return code, printed.getvalue()
 
 
 def test_what_is_shown_is_what_is_printed(page: Any) -> None:
@@ -76,9 +80,11 @@ def test_the_comparison_in_python(page: Any) -> None:
 
 
 def test_the_tests_of_the_page_pass(page: Any) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rxs"]
+    pytest_of_it = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rxs"]
+    # Nothing but pytest takes part: other plugins take longer to import than the tests.
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
-        [*command, "test_my_losses.py"], capture_output=True, text=True, check=False
+        [*pytest_of_it, "test_my_losses.py"], env=alone, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
     last = done.stdout.splitlines()[-1]

@@ -89,15 +89,39 @@ def set_to(name: str, value: Any) -> Callable[[Outcome], None]:
     return lambda outcome: setattr(outcome, name, value)
 
 
-def test_every_number_has_its_budget() -> None:
-    tail = "tail/gap 17"
-    assert scripted(tail, off_by("value", 3.9)) == set()
-    assert scripted(tail, off_by("value", 4.1)) == {"value"}
-    assert scripted(tail, off_by("grad", 3.9, (0, 0))) == set()
-    assert scripted(tail, off_by("grad", 4.1, (0, 0))) == {"gradient"}  # the true class
-    assert scripted(tail, off_by("grad", 5.9, (0, 3))) == set()
-    assert scripted(tail, off_by("grad", 6.1, (0, 3))) == {"gradient"}
-    assert scripted(tail, off_by("grad", 4.1, (0, 3)), compiled=True) == {"gradient"}
+@pytest.mark.parametrize(
+    ("value", "label", "other", "compiled"),
+    [
+        (3.9, 0, 0, False),
+        (4.1, 0, 0, False),
+        (0, 3.9, 0, False),  # the true class
+        (0, 4.1, 0, False),
+        (0, 0, 5.9, False),
+        (0, 0, 6.1, False),
+        (0, 0, 3.9, True),
+        (0, 0, 4.1, True),
+        (0, 8, 9, False),  # 9 ulp of 6 are a smaller share than 8 of 4
+    ],
+)
+def test_every_number_has_its_budget(
+    value: float, label: float, other: float, compiled: bool
+) -> None:
+    def change(outcome: Outcome) -> None:
+        off_by("value", value)(outcome)
+        off_by("grad", label, (0, 0))(outcome)
+        off_by("grad", other, (0, 3))(outcome)
+
+    verdict = judge(Scripted(change, Traits("float32", compiled=compiled)), case("tail/gap 17"))
+    by_value, by_grad = value / 4, max(label / 4, other / (4 if compiled else 6))
+    assert rules(verdict) == {
+        rule for rule, share in (("value", by_value), ("gradient", by_grad)) if share > 1
+    }
+    # By its share of the budget the page colours a cell.
+    assert verdict.value_share == pytest.approx(by_value, rel=1e-6)
+    assert verdict.grad_share == pytest.approx(by_grad, rel=1e-6)
+
+
+def test_the_gradient_to_targets_has_a_budget_too() -> None:
     assert scripted("soft gradient/mean", off_by("grad_targets", 100)) == {"targets gradient"}
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from . import others as o
 from .numpy_right import Array, times
-from .others import Terms
+from .others import ByElement, Terms
 
 
 def log_of_sigmoid(x: Array, t: Array) -> Terms:
@@ -44,45 +42,15 @@ def logits_clipped(x: Array, t: Array) -> Terms:
     return losses, np.where(np.abs(x) > 50, 0.0, grads)
 
 
-def mean_over_elements() -> Callable[..., Any]:
-    """The mean over all elements, those that are left out and those of weight 2 alike."""
-    right = o.binary(o.from_logits)
-
-    @wraps(right)
-    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
-        mean = reduction == "mean"
-        value, grads = right(x, targets, reduction="sum" if mean else reduction, **options)
-        count = x.dtype.type(max(x.size, 1) if mean else 1)
-        return value / count, grads / count
-
-    return loss
-
-
-def pos_weight(change: Callable[[Terms, Terms], Terms]) -> Callable[..., Any]:
-    """Return the loss with what is made of its right and of its plain terms, without pos_weight."""
-    right = o.binary(o.from_logits)
-
-    @wraps(right)
-    def loss(x: Array, targets: Array, /, *, pos_weight: Any = None, **options: Any) -> Any:
-        plain = right(x, targets, **options)
-        if pos_weight is None:
-            return plain
-        weighted = right(x, targets, pos_weight=pos_weight, **options)
-        if change is no_gradient:
-            return change(weighted, plain)
-        return change(weighted, right(x, targets, **{**options, "sample_weight": pos_weight}))
-
-    return loss
-
-
-def no_gradient(weighted: Terms, plain: Terms) -> Terms:
+def no_gradient(terms: ByElement, x: Array, t: Array, w: Array) -> Terms:
     """pos_weight is in the loss, and not in its gradient."""
-    return weighted[0], plain[1]
+    return o.two_terms(terms, x, t, w)[0], terms(x, t)[1]
 
 
-def both_terms(weighted: Terms, every: Terms) -> Terms:
-    """pos_weight weighs the negative term too, as a sample's weight."""
-    return every
+def both_terms(terms: ByElement, x: Array, t: Array, w: Array) -> Terms:
+    """pos_weight weighs the negative term too."""
+    losses, grads = terms(x, t)
+    return times(w, losses), times(w, grads)
 
 
 def clamped_at_100(p: Array, t: Array) -> Terms:
@@ -108,30 +76,16 @@ def slope_clamped(p: Array, t: Array) -> Terms:
     return losses, np.where(np.isnan(grads), grads, (p - t) / np.maximum(p * (1 - p), 1e-12))
 
 
-def clips(change: Callable[[Array, Array, float], Terms]) -> Callable[..., Any]:
-    """Return the loss of probabilities with another way to clip."""
-    right = o.binary(o.from_probabilities)
-
-    @wraps(right)
-    def loss(x: Array, targets: Array, /, *, eps: float | None = None, **options: Any) -> Any:
-        if eps is None or not 0 <= eps < 0.5:
-            return right(x, targets, eps=eps, **options)
-        return o.binary(lambda p, t: change(p, t, eps))(x, targets, **options)
-
-    return loss
-
-
-def end_rounded(p: Array, t: Array, eps: float) -> Terms:
+def end_rounded(terms: ByElement, p: Array, t: Array, eps: float) -> Terms:
     """1 - eps is rounded to float32: log(1 - p) is off by a fifth at 1e-7."""
     inside = np.clip(p, eps, np.float64(np.float32(1 - eps)))
-    losses, grads = o.from_probabilities(inside, t)
+    losses, grads = terms(inside, t)
     return losses, np.where(p == inside, grads, 0.0)
 
 
-def slope_where_clipped(p: Array, t: Array, eps: float) -> Terms:
+def slope_where_clipped(terms: ByElement, p: Array, t: Array, eps: float) -> Terms:
     """What is clipped has the gradient of the end that it is clipped to."""
-    losses, _ = o.clipped(o.from_probabilities, p, t, eps)
-    return losses, o.from_probabilities(np.clip(p, eps, 1 - eps), t)[1]
+    return o.clipped(terms, p, t, eps)[0], terms(np.clip(p, eps, 1 - eps), t)[1]
 
 
 def sigmoid_focal_of_p(x: Array, t: Array) -> Terms:
@@ -156,29 +110,11 @@ def focal_of_exp(x: Array, t: Array) -> Terms:
     return times(m**2, ce), o.sigmoid_focal(x, t)[1]
 
 
-def alpha(weight: Callable[[Array, float], Any]) -> Callable[..., Any]:
-    """Return the sigmoid focal loss with another weight of alpha."""
-    right = o.binary(o.sigmoid_focal)
-
-    @wraps(right)
-    def loss(x: Array, targets: Array, /, *, alpha: float | None = None, **options: Any) -> Any:
-        if alpha is None or not 0 <= alpha <= 1:
-            return right(x, targets, alpha=alpha, **options)
-
-        def terms(x: Array, t: Array) -> Terms:
-            losses, grads = o.sigmoid_focal(x, t)
-            return times(weight(t, alpha), losses), times(weight(t, alpha), grads)
-
-        return o.binary(terms)(x, targets, **options)
-
-    return loss
-
-
 def of_negatives(t: Array, alpha: float) -> Array:
     """α weighs the negatives, and 1 - α the positives."""
     return o.alpha_weight(1 - t, alpha)
 
 
-def of_positives_alone(t: Array, alpha: float) -> Any:
+def positives_alone(t: Array, alpha: float) -> Any:
     """α weighs the positives, and nothing weighs the negatives."""
     return alpha * t + (1 - t)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Options
 from .numpy_right import Array, CrossEntropy, Softmax
 
 
@@ -93,8 +94,8 @@ class NaNTakenFor0(Changed, family="infinities", rule="value"):
 class ReadOnlyRefused(CrossEntropy, family="layouts", rule="runs"):
     """A buffer is asked for that can be written to, though nothing is written."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
-        super().check(logits, targets, options)
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
+        super().check(logits, targets, o)
         if not logits.flags.writeable:
             raise ValueError("buffer source array is read-only")
 
@@ -118,9 +119,9 @@ class GradientInFloat32(CrossEntropy, family="sixteen bits", rule="dtype", dtype
 class ValueTimesUpstream(CrossEntropy, family="upstream", rule="value"):
     """The upstream gradient multiplies the value too."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
-        super().check(logits, targets, options)
-        self.up = np.ravel(options["cotangent"])
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        self.up = np.ravel(options.get("cotangent", 1.0))
+        return super().__call__(logits, targets, **options)
 
     def row_losses(self, soft: Softmax, a: Array) -> Array:
         return super().row_losses(soft, a) * self.up

@@ -1,102 +1,86 @@
-"""What a call of cross-entropy must refuse before any arithmetic."""
+"""The options of cross-entropy, and what a call must refuse before any arithmetic."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 
-def check(
-    logits: Any,
-    targets: Any,
-    *,
-    axis: Any,
-    weight: Any,
-    sample_weight: Any,
-    where: Any,
-    ignore_index: Any,
-    label_smoothing: Any,
-    z_loss: Any,
-    softcap: Any,
-    reduction: Any,
-    normalizer: Any,
-    validate: Any,
-    cotangent: Any = 1.0,
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """What xloss.cross_entropy takes beside logits and targets."""
+
+    axis: int = -1
+    weight: Any = None
+    sample_weight: Any = None
+    where: Any = None
+    ignore_index: int | None = -100
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    softcap: float | None = None
+    reduction: str = "mean"
+    normalizer: Any = None
+    validate: Any = "auto"
+
+
+def check(logits: Any, targets: Any, o: Options) -> None:
     """Raise TypeError or ValueError, naming the argument, or return None."""
-    for name, array in (("logits", logits), ("targets", targets)):
-        if not hasattr(array, "dtype"):
-            raise TypeError(f"{name}: expected an array, got {type(array).__name__}")
-    index = kind(targets) == "integer"
-    if kind(logits) != "float":
-        raise TypeError(f"logits: expected floats, got {logits.dtype}")
-    if kind(targets) not in ("integer", "float"):
-        raise TypeError(f"targets: expected integers or floats, got {targets.dtype}")
-    number("axis", axis, int)
-    if not -logits.ndim <= axis < logits.ndim:
-        raise ValueError(f"axis: {axis} is not an axis of {logits.ndim} dimensions")
-    rows = logits.shape[: axis % logits.ndim] + logits.shape[axis % logits.ndim + 1 :]
-    if targets.shape != (rows if index else logits.shape):
-        raise ValueError(f"targets: shape {targets.shape} beside logits of {logits.shape}")
-    if not logits.shape[axis]:
-        raise ValueError("logits: no class")
-    if weight is not None and np.shape(weight) != (logits.shape[axis],):
-        raise ValueError(f"weight: shape {np.shape(weight)}, expected one number a class")
-    for name, given in (("sample_weight", sample_weight), ("where", where)):
-        if given is not None and not broadcasts(np.shape(given), rows):
-            raise ValueError(f"{name}: shape {np.shape(given)} does not broadcast to {rows}")
-    if where is not None and not isinstance(where, bool) and kind(where) != "bool":
-        raise TypeError("where: expected bool")
-    for name, given in (("weight", weight), ("sample_weight", sample_weight)):
-        if (
-            given is not None
-            and hasattr(given, "dtype")
-            and kind(given) not in ("integer", "float")
-        ):
-            raise TypeError(f"{name}: expected numbers, got {given.dtype}")
-    if ignore_index is not None:
-        number("ignore_index", ignore_index, int)
-        if not index and ignore_index >= 0:
-            raise ValueError("ignore_index: unused with soft targets")
-    number("label_smoothing", label_smoothing, int | float)
-    number("z_loss", z_loss, int | float)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: {label_smoothing} is not in [0, 1]")
-    if not 0 <= z_loss < np.inf:
-        raise ValueError(f"z_loss: {z_loss} is negative or not finite")
-    if softcap is not None:
-        number("softcap", softcap, int | float)
-        if not 0 < softcap < np.inf:
-            raise ValueError(f"softcap: {softcap} is not positive and finite")
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction: {reduction!r} is none of mean, sum, none")
-    if normalizer is not None and (reduction != "mean" or np.ndim(normalizer)):
-        raise ValueError("normalizer: a number, with reduction mean alone")
-    if normalizer is not None and normalizer < 0:
-        raise ValueError(f"normalizer: {normalizer} is negative")
-    if not (isinstance(validate, bool) or validate == "auto"):
-        raise ValueError(f"validate: {validate!r} is none of auto, True, False")
-    if validate is True:
-        for name, given in (("weight", weight), ("sample_weight", sample_weight)):
-            if given is not None and bool((given < 0).any()):
-                raise ValueError(f"{name}: negative")
+    for argument, error, holds in required(logits, targets, o):
+        if not holds:
+            raise error(f"{argument}: not as it must be")
+
+
+def required(logits: Any, targets: Any, o: Options) -> Iterator[tuple[str, type[Exception], Any]]:
+    """Yield what must hold, in an order in which each can be asked if those before it hold."""
+    numbers, index = ("integer", "float"), kind(targets) == "integer"
+    yield "logits", TypeError, kind(logits) == "float"
+    yield "targets", TypeError, kind(targets) in numbers
+    yield "axis", TypeError, is_number(o.axis, int)
+    yield "axis", ValueError, -logits.ndim <= o.axis < logits.ndim
+    axis, rows = o.axis % logits.ndim, list(logits.shape)
+    classes = rows.pop(axis)
+    yield "targets", ValueError, tuple(targets.shape) == tuple(rows if index else logits.shape)
+    yield "logits", ValueError, classes
+    yield "weight", ValueError, o.weight is None or np.shape(o.weight) == (classes,)
+    yield "sample_weight", ValueError, broadcasts(o.sample_weight, rows)
+    yield "where", ValueError, broadcasts(o.where, rows)
+    yield "where", TypeError, o.where is None or o.where is True or kind(o.where) == "bool"
+    yield "weight", TypeError, o.weight is None or kind(o.weight) in numbers
+    yield "sample_weight", TypeError, o.sample_weight is None or kind(o.sample_weight) in numbers
+    yield "ignore_index", TypeError, o.ignore_index is None or is_number(o.ignore_index, int)
+    yield "ignore_index", ValueError, index or o.ignore_index is None or o.ignore_index < 0
+    yield "label_smoothing", TypeError, is_number(o.label_smoothing)
+    yield "label_smoothing", ValueError, 0 <= o.label_smoothing <= 1
+    yield "z_loss", TypeError, is_number(o.z_loss)
+    yield "z_loss", ValueError, 0 <= o.z_loss < np.inf
+    yield "softcap", TypeError, o.softcap is None or is_number(o.softcap)
+    yield "softcap", ValueError, o.softcap is None or 0 < o.softcap < np.inf
+    yield "reduction", ValueError, o.reduction in ("mean", "sum", "none")
+    if o.normalizer is not None:
+        yield "normalizer", ValueError, o.reduction == "mean" and not np.ndim(o.normalizer)
+        yield "normalizer", ValueError, o.normalizer >= 0
+    yield "validate", ValueError, isinstance(o.validate, bool) or o.validate == "auto"
+    if o.validate is True:
+        yield "weight", ValueError, o.weight is None or (o.weight >= 0).all()
+        yield "sample_weight", ValueError, o.sample_weight is None or (o.sample_weight >= 0).all()
 
 
 def kind(array: Any) -> str:
-    """Return "bool", "integer", "float" or another, of an array of NumPy or PyTorch."""
-    name = getattr(array.dtype, "name", None) or str(array.dtype).removeprefix("torch.")
-    stem = name.rstrip("0123456789")
+    """Return "bool", "integer", "float" or another, of an array of NumPy or PyTorch; else ""."""
+    dtype = getattr(array, "dtype", "")
+    stem = getattr(dtype, "name", str(dtype).removeprefix("torch.")).rstrip("0123456789")
     return {"int": "integer", "uint": "integer", "bfloat": "float"}.get(stem, stem)
 
 
-def number(name: str, value: Any, expected: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, expected):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+def is_number(value: Any, expected: Any = int | float) -> bool:
+    return isinstance(value, expected) and not isinstance(value, bool)
 
 
-def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+def broadcasts(given: Any, to: list[int]) -> bool:
     try:
-        return np.broadcast_shapes(shape, to) == to
+        return given is None or np.broadcast_shapes(np.shape(given), tuple(to)) == tuple(to)
     except ValueError:
         return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -86,31 +84,12 @@ def weighted_twice(x: Array, t: Array, gamma: float) -> Terms:
     return o.focal(x, t**2, gamma)
 
 
-def mean_over_rows(terms: ByClass, **options: Any) -> Callable[..., Any]:
-    """The mean over the rows that are there, whatever they weigh."""
-    right = o.classes(terms, **options)
-
-    @wraps(right)
-    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
-        mean = reduction == "mean"
-        value, grads = right(x, targets, reduction="sum" if mean else reduction, **options)
-        keep = np.broadcast_to(options.get("where", True), x.shape[:-1])
-        count = x.dtype.type(max(int(keep.sum()), 1) if mean else 1)
-        return value / count, grads / count
-
-    return loss
+def elements(x: Array, options: dict[str, Any]) -> int:
+    return x.size
 
 
-def mean_over_elements() -> Callable[..., Any]:
-    """PyTorch's "mean" of kl_div: over the classes too."""
-    right = o.divergences()
-
-    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", cotangent: Any = 1.0) -> Any:
-        value, grads = right(x, targets, reduction=reduction, cotangent=cotangent)
-        count = x.dtype.type(x.shape[-1] if reduction == "mean" else 1)
-        return value / count, grads / count
-
-    return loss
+def rows_present(x: Array, options: dict[str, Any]) -> Any:
+    return np.broadcast_to(options.get("where", True), x.shape[:-1]).sum()
 
 
 def zero_log_zero(log_p: Array, t: Array, gamma: float) -> Terms:

@@ -54,7 +54,7 @@ class RowsWithoutTargetsLeftOut(
     """A row whose targets are all 0 is taken for absent, its gradient to them too."""
 
     def rows(self, x: Tensor, t: Tensor, o: numpy_right.Given) -> tuple[Tensor, Tensor]:
-        none = (t.detach() == 0).all(-1)
+        none = (t.detach() == 0).all(-1).numpy()
         return super().rows(x, t, o._replace(keep=o.keep & ~none))
 
 

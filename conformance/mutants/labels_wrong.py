@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from .checks import Options
 from .numpy_right import Array, CrossEntropy
 
 
@@ -77,8 +76,8 @@ class RangeInTheirDtype(CrossEntropy, family="labels", rule="runs"):
 class UnsignedRefused(CrossEntropy, family="labels", rule="runs"):
     """Only signed integers are labels."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
-        super().check(logits, targets, options)
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
+        super().check(logits, targets, o)
         if targets.dtype.kind == "u":
             raise TypeError(f"targets: expected signed integers, got {targets.dtype}")
 
@@ -86,9 +85,9 @@ class UnsignedRefused(CrossEntropy, family="labels", rule="runs"):
 class BadLabelIgnored(CrossEntropy, family="labels", rule="value"):
     """A label that is no class leaves its row out, as an ignored one does."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
-        super().check(logits, targets, options)
-        self.classes = logits.shape[options["axis"]]
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
+        super().check(logits, targets, o)
+        self.classes = logits.shape[o.axis]
 
     def ignored(self, labels: Array, ignore_index: int | None) -> Array:
         return super().ignored(labels, ignore_index) | self.one_hot(labels, self.classes)[1]

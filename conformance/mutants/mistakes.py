@@ -44,13 +44,17 @@ def sigmoid_focal(mistake: str, make: Make, rule: str = "value") -> Mutant:
     )
 
 
-def of_classes(family: str, mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
-    loss = {"nll": "nll_loss", "log loss": "log_loss"}[family]
-    return Mutant(f"{family}: {mistake}", partial(o.classes, terms), family, rule, loss=loss)
+def nll(mistake: str, make: Make, rule: str = "value") -> Mutant:
+    return Mutant(f"nll: {mistake}", make, "nll", rule, loss="nll_loss")
+
+
+def log_loss(mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
+    make = partial(o.ByClasses, terms)
+    return Mutant(f"log loss: {mistake}", make, "log loss", rule, loss="log_loss")
 
 
 def focal(mistake: str, terms: o.ByClass, rule: str = "value") -> Mutant:
-    make = partial(o.classes, terms, gamma=2.0)
+    make = partial(o.ByClasses, terms, gamma=2.0)
     return Mutant(f"focal: {mistake}", make, "focal", rule, loss="focal_loss")
 
 
@@ -66,14 +70,17 @@ def linear(mistake: str, make: Make, rule: str = "gradient", dtype: str = "float
     return Mutant(f"linear: {mistake}", make, "linear", rule, loss=LINEAR, dtype=dtype)
 
 
+RIGHT_LOGITS = partial(o.binary, o.from_logits)
+RIGHT_PROBS = partial(o.binary, o.from_probabilities)
+RIGHT_FOCAL = partial(o.binary, o.sigmoid_focal)
 BY_LOSS = [
     binary_logits("log(sigmoid)", lambda: o.binary(b.log_of_sigmoid)),
     binary_logits("p - t", lambda: o.binary(b.p_minus_t), "gradient"),
     binary_probs("logarithms clamped at -100", lambda: o.binary(b.clamped_at_100)),
     focal("NaN at p = 1", c.nan_at_one, "gradient"),
     focal("1 - p", c.one_minus_p),
-    of_classes("nll", "every entry read", c.every_entry),
-    of_classes("log loss", "clipped at 1e-7", c.clipped_at_1e7),
+    nll("every entry read", lambda: o.ByClasses(c.every_entry)),
+    log_loss("clipped at 1e-7", c.clipped_at_1e7),
     sigmoid_focal("1 - p", lambda: o.binary(b.sigmoid_focal_of_p)),
     entropy("0·log 0", lambda: o.entropy(c.every_class)),
     kl("t·log t at 0", lambda: o.divergences(c.zero_log_zero)),
@@ -82,41 +89,38 @@ BY_LOSS = [
     binary_logits("max(x, 0) - x·t of infinities", lambda: o.binary(b.linear_form)),
     binary_logits("log(p + 1e-7)", lambda: o.binary(b.log_of_p_plus_epsilon)),
     binary_logits("logits clipped at 50", lambda: o.binary(b.logits_clipped)),
-    binary_logits("mean over the elements", b.mean_over_elements),
-    binary_logits("pos_weight on both terms", lambda: b.pos_weight(b.both_terms)),
+    # Those that are left out and those of weight 2 alike.
+    binary_logits("mean over the elements", lambda: o.mean_over(RIGHT_LOGITS(), c.elements)),
+    binary_logits("pos_weight on both terms", lambda: RIGHT_LOGITS(b.both_terms)),
     binary_logits(
-        "pos_weight not in the gradient", lambda: b.pos_weight(b.no_gradient), "gradient"
+        "pos_weight not in the gradient", lambda: RIGHT_LOGITS(b.no_gradient), "gradient"
     ),
     binary_probs("clipped at 1e-7", lambda: o.binary(b.clipped_at_1e7)),
     binary_probs("0·log 0", lambda: o.binary(b.zero_log_zero)),
     binary_probs("p (1 - p) of 1e-12 at least", lambda: o.binary(b.slope_clamped), "gradient"),
-    binary_probs("1 - eps rounded", lambda: b.clips(b.end_rounded)),
-    binary_probs("a gradient where clipped", lambda: b.clips(b.slope_where_clipped), "gradient"),
+    binary_probs("1 - eps rounded", lambda: RIGHT_PROBS(clip=b.end_rounded)),
+    binary_probs(
+        "a gradient where clipped", lambda: RIGHT_PROBS(clip=b.slope_where_clipped), "gradient"
+    ),
     sigmoid_focal("the factor detached", lambda: o.binary(b.focal_factor_detached), "gradient"),
     sigmoid_focal("1 - exp(-ce)", lambda: o.binary(b.focal_of_exp)),
-    sigmoid_focal("alpha of the negatives", lambda: b.alpha(b.of_negatives)),
-    sigmoid_focal("alpha of the positives alone", lambda: b.alpha(b.of_positives_alone)),
+    sigmoid_focal("alpha of the negatives", lambda: RIGHT_FOCAL(by_alpha=b.of_negatives)),
+    sigmoid_focal("alpha of the positives alone", lambda: RIGHT_FOCAL(by_alpha=b.positives_alone)),
     focal("the factor detached", c.focal_factor_detached, "gradient"),
     focal("the weight inside p", c.weight_inside_p),
     focal("weighted twice", c.weighted_twice),
-    of_classes("nll", "normalised again", c.normalised_again),
-    of_classes("nll", "p - t", c.slope_to_logits(o.label_alone, log=True), "gradient"),
-    Mutant(
-        "nll: mean over the rows",
-        partial(c.mean_over_rows, o.label_alone),
-        "nll",
-        "value",
-        loss="nll_loss",
-    ),
-    of_classes("log loss", "rows divided by their sum", c.divided_by_sum),
-    of_classes("log loss", "log(p + 1e-7)", c.log_plus_epsilon),
-    of_classes("log loss", "p - t", c.slope_to_logits(o.logarithm, log=False), "gradient"),
+    nll("normalised again", lambda: o.ByClasses(c.normalised_again)),
+    nll("p - t", lambda: o.ByClasses(c.slope_to_logits(o.label_alone, log=True)), "gradient"),
+    # Whatever they weigh.
+    nll("mean over the rows", lambda: o.mean_over(o.ByClasses(o.label_alone), c.rows_present)),
+    log_loss("rows divided by their sum", c.divided_by_sum),
+    log_loss("log(p + 1e-7)", c.log_plus_epsilon),
+    log_loss("p - t", c.slope_to_logits(o.logarithm, log=False), "gradient"),
     sigmoid_focal("γ times the loss overflows", lambda: o.binary(e.loss_times_gamma), "gradient"),
-    of_classes("log loss", "t·(1/p)", e.reciprocal_first, "gradient"),
-    of_classes(
-        "log loss", "a slope where there is no logarithm", e.slope_of_no_logarithm, "gradient"
-    ),
-    kl("mean over the elements", c.mean_over_elements),
+    log_loss("t·(1/p)", e.reciprocal_first, "gradient"),
+    log_loss("a slope where there is no logarithm", e.slope_of_no_logarithm, "gradient"),
+    # PyTorch's "mean": over the classes too.
+    kl("mean over the elements", lambda: o.mean_over(o.divergences(), c.elements)),
     kl("the targets' entropy left out", lambda: o.divergences(c.without_entropy)),
     kl("of the targets from the predictions", lambda: o.divergences(c.reversed_divergence)),
     kl("0·(-inf) of a masked class", lambda: o.divergences(c.masked_read)),
@@ -144,12 +148,12 @@ MISTAKES = [*PLANTED, *BY_LOSS, *TOP_K_MISTAKES, *TOKENS]
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", "cross_entropy"): numpy_right.CrossEntropy,
     ("torch", "cross_entropy"): torch_right.CrossEntropy,
-    ("numpy", BINARY): lambda: o.binary(o.from_logits),
-    ("numpy", PROBABILITIES): lambda: o.binary(o.from_probabilities),
-    ("numpy", "sigmoid_focal_loss"): lambda: o.binary(o.sigmoid_focal),
-    ("numpy", "focal_loss"): lambda: o.classes(o.focal, gamma=2.0),
-    ("numpy", "nll_loss"): lambda: o.classes(o.label_alone),
-    ("numpy", "log_loss"): lambda: o.classes(o.logarithm),
+    ("numpy", BINARY): RIGHT_LOGITS,
+    ("numpy", PROBABILITIES): RIGHT_PROBS,
+    ("numpy", "sigmoid_focal_loss"): RIGHT_FOCAL,
+    ("numpy", "focal_loss"): lambda: o.ByClasses(o.focal, gamma=2.0),
+    ("numpy", "nll_loss"): lambda: o.ByClasses(o.label_alone),
+    ("numpy", "log_loss"): lambda: o.ByClasses(o.logarithm),
     ("numpy", "kl_div"): o.divergences,
     ("numpy", LINEAR): o.linear,
     ("numpy", TOP_K): top_k,

@@ -6,13 +6,16 @@ right one with one step changed. Slow on purpose where that is simpler: labels b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import fields
+from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import Planted
-from .checks import check
+from .checks import Options, check
 
 Array = NDArray[Any]
 
@@ -27,16 +30,21 @@ class Softmax(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a row's loss depends on beside logits and targets; of the PyTorch one, tensors."""
+    """What a row's loss depends on beside logits and targets."""
 
-    s: Any  # (N,)
-    keep: Any  # (N,)
-    bad: Any  # (N,): present rows whose label is no class
-    w: Any  # (C,)
+    s: Array  # (N,)
+    keep: Array  # (N,)
+    bad: Array  # (N,): present rows whose label is no class
+    w: Array  # (C,)
     label_smoothing: float
     z_loss: float
     softcap: float | None
-    hard: bool = False  # whether the targets are class indices
+    hard: bool  # whether the targets are class indices
+
+
+def accumulated(logits: Array) -> type:
+    """Return the dtype of a loss."""
+    return np.float64 if logits.dtype.name == "float64" else np.float32
 
 
 def times(a: Any, b: Any) -> Array:
@@ -59,74 +67,70 @@ def summed(a: Array) -> Array:
     return np.where(np.isfinite(a), a + lost, a) if a.shape[-1] else a.sum(-1, keepdims=True)
 
 
+def signature(names: Iterable[str]) -> Signature:
+    """Return that of a function that takes these: what the suite hands over."""
+    return Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in names])
+
+
 class CrossEntropy(Planted):
     """value, gradient = CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
+    __signature__ = signature((*(of.name for of in fields(Options)), "cotangent"))
+
     def __call__(
-        self,
-        logits: Array,
-        targets: Array,
-        /,
-        *,
-        axis: int = -1,
-        weight: Array | None = None,
-        sample_weight: Any = None,
-        where: Any = None,
-        ignore_index: int | None = -100,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        softcap: float | None = None,
-        reduction: str = "mean",
-        normalizer: Any = None,
-        validate: Any = "auto",
-        cotangent: Any = 1.0,
+        self, logits: Array, targets: Array, /, *, cotangent: Any = 1.0, **options: Any
     ) -> tuple[Any, Array]:
-        options = {k: v for k, v in locals().items() if k not in ("self", "logits", "targets")}
-        self.check(logits, targets, options)
-        classes, index = logits.shape[axis], targets.dtype.kind in "iu"
-        last = self.classes_last(logits, axis)
-        shape = last.shape[:-1]
+        o = Options(**options)
+        self.check(logits, targets, o)
+        x, t, given = self.prepared(logits, targets, o)
+        losses, grads, mass, *_ = self.row_terms(x, t, given)
+
+        last = self.classes_last(logits, o.axis).shape
+        shape = last[:-1]
+        own = np.broadcast_to(cotangent, shape if o.reduction == "none" else ()).reshape(-1, 1)
+        value: Any = losses.reshape(shape)
+        divisor: Any = 1.0
+        if o.reduction != "none":
+            value = np.asarray(self.total(losses))
+        if o.reduction == "mean":
+            divisor = self.divisor(mass, given.s, given.keep, o.normalizer)
+            counted = bool((given.keep & ~(mass <= 0)).any())
+            value, divisor = self.mean(value, divisor, counted)
+        grads = self.kept(given.keep, self.upstream(grads, own.astype(np.float64), divisor))
+        back = np.moveaxis(grads.reshape(last), -1, o.axis)
+        return value.astype(accumulated(logits))[()], back.astype(logits.dtype)
+
+    def prepared(self, logits: Array, targets: Array, o: Options) -> tuple[Array, Array, Given]:
+        """Return logits and targets as rows (N, C) of float64, and what else a row depends on."""
+        last = self.classes_last(logits, o.axis)
+        shape, classes = last.shape[:-1], last.shape[-1]
         count = int(np.prod(shape))
         x = last.reshape(count, classes).astype(np.float64, order="C")
-        s, keep = self.rows(sample_weight, where, shape)
-        w = np.ones(classes) if weight is None else weight.astype(np.float64)
-        if reduction == "mean" and normalizer is None:
+        s, keep = self.rows(o.sample_weight, o.where, shape)
+        w = np.ones(classes) if o.weight is None else o.weight.astype(np.float64)
+        if o.reduction == "mean" and o.normalizer is None:
             s, w = self.weights_of_a_mean(s), self.weights_of_a_mean(w)
         bad = np.zeros(count, bool)
+        index = targets.dtype.kind in "iu"
         if index:
             labels = targets.ravel()
-            keep = keep & ~self.ignored(labels, ignore_index)
+            keep = keep & ~self.ignored(labels, o.ignore_index)
             t, outside = self.one_hot(labels, classes)
             bad = keep & outside
-            if bad.any() and validate is not False:
+            if bad.any() and o.validate is not False:
                 first = int(np.argmax(bad))
                 raise IndexError(f"targets: {labels[first]} at {first} is not in [0, {classes})")
         else:
-            t = self.classes_last(targets, axis).reshape(count, classes).astype(np.float64)
-            if validate is True and not ((t >= 0) | ~keep[:, None]).all():
+            t = self.classes_last(targets, o.axis).reshape(count, classes).astype(np.float64)
+            if o.validate is True and not ((t >= 0) | ~keep[:, None]).all():
                 raise ValueError("targets: a probability is negative")
-        given = Given(s, keep, bad, w, label_smoothing, z_loss, softcap, index)
-        losses, grads, mass, *_ = self.row_terms(x, t, given)
-
-        own = np.broadcast_to(cotangent, shape if reduction == "none" else ()).reshape(-1, 1)
-        value: Any = losses.reshape(shape)
-        divisor: Any = 1.0
-        if reduction != "none":
-            value = np.asarray(self.total(losses))
-        if reduction == "mean":
-            divisor = self.divisor(mass, s, keep, normalizer)
-            counted = bool((keep & ~(mass <= 0)).any())
-            value, divisor = self.mean(value, divisor, counted)
-        grads = self.kept(keep, self.upstream(grads, own.astype(np.float64), divisor))
-        back = np.moveaxis(grads.reshape(*shape, classes), -1, axis)
-        kind = np.float64 if logits.dtype.name == "float64" else np.float32
-        return value.astype(kind)[()], back.astype(logits.dtype)
+        return x, t, Given(s, keep, bad, w, o.label_smoothing, o.z_loss, o.softcap, index)
 
     def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Any, ...]:
         """Return rows' losses, their gradients and weights W, and what these were made of."""
         x, s, t = self.absent(o.keep, x, o.s, t)
         z, slope = self.capped(x, o.softcap)
-        soft = self.softmax(z)
+        soft = self.found(self.softmax(z), z)
         possible = z > -np.inf
         q = self.smoothed(t, o.label_smoothing, possible)
         a = self.weighted(q, t, o.w, o.hard)
@@ -142,9 +146,9 @@ class CrossEntropy(Planted):
 
     # The steps.
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
         """Raise what a call that cannot be right must raise."""
-        check(logits, targets, **options)
+        check(logits, targets, o)
 
     def classes_last(self, array: Array, axis: int) -> Array:
         return np.moveaxis(array, axis, -1)
@@ -203,6 +207,9 @@ class CrossEntropy(Planted):
         miss = np.where(first, others / (1 + others), 1 - p)
         log = np.log1p(others)
         return Softmax(p, miss, log - d, top + log)
+
+    def found(self, soft: Softmax, z: Array) -> Softmax:
+        return soft
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
         u = possible / np.maximum(possible.sum(-1, keepdims=True), 1)

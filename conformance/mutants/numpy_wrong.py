@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Options
 from .numpy_right import Array, CrossEntropy, Softmax
 
 
@@ -37,8 +38,7 @@ class LogSoftmaxThenGather(CrossEntropy, family="tail", rule="value"):
 class LogOfTheWholeSum(CrossEntropy, family="tail", rule="value"):
     """log Σ exp(z - m) in float32, the maximum's own 1 in the sum: no log1p."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         least = right.nll.min(-1, keepdims=True, initial=np.inf)  # log(1 + the others)
         return right._replace(nll=right.nll - least + np.log(np.exp(least).astype(np.float32)))
 
@@ -46,8 +46,7 @@ class LogOfTheWholeSum(CrossEntropy, family="tail", rule="value"):
 class LseMinusLogit(CrossEntropy, family="offsets", rule="value"):
     """lse - z in float32: a common offset eats the digits."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         nll = (right.lse.astype(np.float32) - z.astype(np.float32)).astype(np.float64)
         return right._replace(nll=np.where(np.isfinite(z), nll, right.nll))
 
@@ -74,8 +73,7 @@ class TiesToTheFirst(CrossEntropy, family="ties", rule="gradient"):
 class InfinityMinusItself(CrossEntropy, family="infinities", rule="value"):
     """No limit for +inf logits."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         lost = (z == np.inf).any(-1, keepdims=True)
         return Softmax(*(np.where(lost, np.nan, v) for v in right))
 
@@ -83,8 +81,7 @@ class InfinityMinusItself(CrossEntropy, family="infinities", rule="value"):
 class OnlineFromMinusInfinity(CrossEntropy, family="masks", rule="value"):
     """Blocks of 256 classes merged from max = -inf: one of -inf alone gives inf - inf."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         lost = (z[:, :256] == -np.inf).all(-1, keepdims=True)
         return Softmax(*(np.where(lost, np.nan, v) for v in right))
 
@@ -92,8 +89,7 @@ class OnlineFromMinusInfinity(CrossEntropy, family="masks", rule="value"):
 class BatchMaximum(CrossEntropy, family="split", rule="split"):
     """The batch's maximum is taken off, not the row's."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         top = z.max(initial=-np.inf)
         if not np.isfinite(top):
             return right
@@ -105,8 +101,7 @@ class BatchMaximum(CrossEntropy, family="split", rule="split"):
 class OneClassIsBinary(CrossEntropy, family="one class", rule="value"):
     """A single logit is taken for that of a binary loss."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         return right if z.shape[-1] > 1 else right._replace(nll=np.logaddexp(0.0, -z))
 
 
@@ -187,8 +182,7 @@ class LastBlockDropped(CrossEntropy, family="sixteen bits", rule="value"):
 class Noise(CrossEntropy, family="tail", rule="value"):
     """A relative error of 2e-6."""
 
-    def softmax(self, z: Array) -> Softmax:
-        right = super().softmax(z)
+    def found(self, right: Softmax, z: Array) -> Softmax:
         return right._replace(nll=right.nll * (1 + 2e-6))
 
 
@@ -221,9 +215,9 @@ class Stateful(CrossEntropy, family="tail", rule="repeat"):
 class BadOptionAccepted(CrossEntropy, family="errors", rule="raises"):
     """A call that cannot be right is answered."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
         with suppress(ValueError):
-            super().check(logits, targets, options)
+            super().check(logits, targets, o)
 
 
 class ReturnsFloat16(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):

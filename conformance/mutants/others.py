@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from .numpy_right import Array, CrossEntropy, times
+from .checks import is_number
+from .numpy_right import Array, CrossEntropy, Given, signature, times
 
 Terms = tuple[Array, Array]  # losses and gradients, element by element
+ByElement = Callable[[Array, Array], Terms]
 
 
-def binary(terms: Callable[[Array, Array], Terms]) -> Callable[..., Any]:
-    """Return a binary loss of elements' losses and gradients."""
+def two_terms(terms: ByElement, x: Array, t: Array, w: Array) -> Terms:
+    """Return what `terms`, linear in t, gives where w multiplies the positive term alone."""
+    yes, no = terms(x, np.ones(x.shape)), terms(x, np.zeros(x.shape))
+    rest = np.where(t == 1, 0.0, 1 - t)
+    losses, grads = (times(t * w, a) + times(rest, b) for a, b in zip(yes, no, strict=True))
+    return losses, grads
+
+
+def clipped(terms: ByElement, p: Array, t: Array, eps: float) -> Terms:
+    """Clip into [eps, 1 - eps]; 1 - eps, which is rounded, is eps of the other answer."""
+    low, high = p < eps, 1 - p < eps
+    losses, grads = terms(np.where(low | high, eps, p), np.where(high, 1 - t, t))
+    return losses, np.where(low | high, 0.0, grads)
+
+
+def alpha_weight(t: Array, alpha: float) -> Array:
+    return alpha * t + (1 - alpha) * (1 - t)
+
+
+def binary(
+    terms: ByElement,
+    weighted: Callable[[ByElement, Array, Array, Array], Terms] = two_terms,
+    clip: Callable[[ByElement, Array, Array, float], Terms] = clipped,
+    by_alpha: Callable[[Array, float], Array] = alpha_weight,
+) -> Callable[..., Any]:
+    """Return a binary loss of elements' losses and gradients.
+
+    weighted: what pos_weight makes of them, clip: what eps does, by_alpha: the weight of alpha.
+    """
 
     def loss(
         x: Array,
@@ -39,32 +69,13 @@ def binary(terms: Callable[[Array, Array], Terms]) -> Callable[..., Any]:
             t = np.where((t == 0) | (t == 1), t, np.nan)
         z, t, s = (np.where(keep, v, 0.0) for v in (x.astype(np.float64), t, s))
         if pos_weight is not None:
-            losses, grads = two_terms(terms, z, t, np.broadcast_to(pos_weight, x.shape))
+            losses, grads = weighted(terms, z, t, np.broadcast_to(pos_weight, x.shape))
         else:
-            losses, grads = terms(z, t) if eps is None else clipped(terms, z, t, eps)
-        factor = s if alpha is None else s * alpha_weight(t, alpha)
+            losses, grads = terms(z, t) if eps is None else clip(terms, z, t, eps)
+        factor = s if alpha is None else s * by_alpha(t, alpha)
         return reduced(x, times(factor, losses), times(factor, grads), s, reduction, cotangent)
 
     return loss
-
-
-def two_terms(terms: Callable[[Array, Array], Terms], x: Array, t: Array, w: Array) -> Terms:
-    """Return what `terms`, linear in t, gives where w multiplies the positive term alone."""
-    yes, no = terms(x, np.ones(x.shape)), terms(x, np.zeros(x.shape))
-    rest = np.where(t == 1, 0.0, 1 - t)
-    losses, grads = (times(t * w, a) + times(rest, b) for a, b in zip(yes, no, strict=True))
-    return losses, grads
-
-
-def clipped(terms: Callable[[Array, Array], Terms], p: Array, t: Array, eps: float) -> Terms:
-    """Clip into [eps, 1 - eps]; 1 - eps, which is rounded, is eps of the other answer."""
-    low, high = p < eps, 1 - p < eps
-    losses, grads = terms(np.where(low | high, eps, p), np.where(high, 1 - t, t))
-    return losses, np.where(low | high, 0.0, grads)
-
-
-def alpha_weight(t: Array, alpha: float) -> Array:
-    return alpha * t + (1 - alpha) * (1 - t)
 
 
 def check(fits: bool, reduction: str) -> None:
@@ -83,6 +94,19 @@ def reduced(
         upstream = upstream[..., None]
     kind = np.float64 if x.dtype == np.float64 else np.float32
     return np.asarray(value).astype(kind)[()], (grads * upstream).astype(x.dtype)
+
+
+def mean_over(right: Callable[..., Any], count: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the loss whose mean is its sum over a count of its arguments."""
+
+    @wraps(right)
+    def loss(x: Array, targets: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
+        mean = reduction == "mean" and "normalizer" not in options
+        value, grads = right(x, targets, reduction="sum" if mean else reduction, **options)
+        divisor = x.dtype.type(max(int(count(x, options)), 1) if mean else 1)
+        return value / divisor, grads / divisor
+
+    return loss
 
 
 def from_logits(x: Array, t: Array) -> Terms:
@@ -111,61 +135,55 @@ def sigmoid_focal(x: Array, t: Array) -> Terms:
 
 
 ByClass = Callable[[Array, Array, float], Terms]
+TAKEN = ("axis", "weight", "sample_weight", "where", "ignore_index", "reduction", "normalizer")
 
 
-def classes(
-    terms: ByClass, *, gamma: float = 0.0, labels: bool = True, log_terms: ByClass | None = None
-) -> Callable[..., Any]:
-    """Return a loss over classes, of its terms (N, C) and their gradients.
+class ByClasses(CrossEntropy):
+    """A loss over classes, of its terms (N, C) and their gradients.
 
     labels: whether class indices and class weights are taken, which multiply the targets, as the
     terms are linear in them; log_terms: the terms of targets that are given as logarithms.
     """
 
-    def loss(
+    __signature__ = signature((*TAKEN, "validate", "gamma", "log_target", "cotangent"))
+
+    def __init__(
+        self,
+        terms: ByClass,
+        gamma: float = 0.0,
+        labels: bool = True,
+        log_terms: ByClass | None = None,
+    ) -> None:
+        self.terms, self.gamma, self.labels, self.log_terms = terms, gamma, labels, log_terms
+
+    def __call__(
+        self,
         x: Array,
         targets: Array,
         /,
         *,
-        weight: Array | None = None,
-        sample_weight: Any = None,
-        where: Any = None,
+        gamma: float | None = None,
         log_target: Any = False,
-        reduction: str = "mean",
-        gamma: float = gamma,
-        cotangent: Any = 1.0,
+        **options: Any,
     ) -> tuple[Any, Array]:
-        index = labels and targets.dtype.kind in "iu"
-        floats = targets.dtype.kind == "f" or targets.dtype.name == "bfloat16"
-        if not (index or floats) or not isinstance(gamma, int | float):
-            raise TypeError("targets or gamma")
-        if not isinstance(log_target, bool) or (where is not None and where.dtype != bool):
-            raise TypeError("log_target or where")
-        check(targets.shape == (x.shape[:-1] if index else x.shape) and gamma >= 0, reduction)
-        rows = x.shape[:-1]
-        s = np.broadcast_to(1.0 if sample_weight is None else sample_weight, rows)
-        keep = np.broadcast_to(True if where is None else where, rows) & (s != 0)
-        t = targets.astype(np.float64)
-        if index:
-            keep = keep & (targets != -100)
-            if (keep & ((targets < 0) | (targets >= x.shape[-1]))).any():
-                raise IndexError("targets: a label is no class")
-            t = np.equal.outer(targets, np.arange(x.shape[-1])).astype(np.float64)
-        w = np.ones(x.shape[-1]) if weight is None else weight.astype(np.float64)
-        if w.shape != x.shape[-1:]:
-            raise ValueError("weight: one number a class")
-        a = times(t, w)
-        mass = np.where(keep, times(s, a.sum(-1) if labels else np.ones(rows)), 0.0)
-        counted = keep & (mass != 0) if reduction == "mean" else keep
-        there = counted[..., None]
-        z = np.where(there, x.astype(np.float64), 0.0)
-        own = log_terms if log_target and log_terms is not None else terms
-        losses, grads = own(z, np.where(there, a, 0.0), gamma)
-        s = np.where(counted, s, 0.0)
-        value = times(s, losses.sum(-1))
-        return reduced(x, value, times(s[..., None], grads), mass, reduction, cotangent)
+        power = self.gamma if gamma is None else gamma
+        if not is_number(power) or not isinstance(log_target, bool):
+            raise TypeError("gamma or log_target")
+        if not self.labels and targets.dtype.kind in "iu":
+            raise TypeError("targets")
+        if not power >= 0:
+            raise ValueError("gamma")
+        terms = self.log_terms if log_target and self.log_terms is not None else self.terms
+        self.of: Callable[[Array, Array], Terms] = lambda x, a: terms(x, a, power)
+        return super().__call__(x, targets, **options)
 
-    return loss
+    def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Any, ...]:
+        x, s, t = self.absent(o.keep, x, o.s, t)
+        a = times(t, o.w) if self.labels else t
+        mass = s * np.where(o.bad, 1.0, a.sum(-1) if self.labels else 1.0)
+        losses, grads = self.of(x, a)
+        losses, grads = times(s, losses.sum(-1)), times((s * a.any(-1))[:, None], grads)
+        return np.where(o.bad, np.nan, losses), np.where(o.bad[:, None], np.nan, grads), mass
 
 
 def label_alone(x: Array, t: Array, gamma: float) -> Terms:
@@ -194,7 +212,7 @@ def divergence_of_logs(log_p: Array, log_t: Array, gamma: float) -> Terms:
 
 def divergences(terms: ByClass = divergence, logs: ByClass = divergence_of_logs) -> Any:
     """Return kl_div, of probabilities and of logarithms as targets."""
-    return classes(terms, labels=False, log_terms=logs)
+    return ByClasses(terms, labels=False, log_terms=logs)
 
 
 def focal(x: Array, t: Array, gamma: float) -> Terms:

@@ -1,4 +1,4 @@
-"""token_stats on NumPy from its definition, in extended precision, and with one mistake each."""
+"""token_stats on NumPy from its definition, and with one mistake each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import Mutant
-from .numpy_right import Array, CrossEntropy
+from .checks import Options
+from .numpy_right import Array, CrossEntropy, accumulated, summed, times
 
 FAMILY, WHOLE, PACKED = "tokens", "token_stats", "linear_token_stats"
 
@@ -34,7 +35,7 @@ class Logits(NamedTuple):
     z: Array
     label: Array  # the class to predict, (N,)
     keep: Array  # the rows that are present
-    options: dict[str, Any]
+    options: Options
 
 
 Change = Callable[[Stats, Logits], Stats]
@@ -47,62 +48,32 @@ def stats(
     *,
     rank: bool = False,
     change: Change = lambda right, _: right,
-    axis: int = -1,
-    weight: Array | None = None,
-    sample_weight: Any = None,
-    where: Any = None,
-    ignore_index: int | None = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    validate: Any = "auto",
+    **options: Any,
 ) -> Stats:
-    given = dict(locals())
-    options = {k: given[k] for k in set(given) - {"logits", "targets", "rank", "change"}}
     if not isinstance(rank, bool):
         raise TypeError("rank: expected a bool")
-    loss, _ = CrossEntropy()(logits, targets, reduction="none", **options)
-    loss = np.asarray(loss)
-    x = np.moveaxis(logits, axis, -1).astype(np.longdouble)
-    classes, wide = x.shape[-1], np.longdouble
-    s = np.broadcast_to(1.0 if sample_weight is None else sample_weight, loss.shape).astype(wide)
-    keep = np.broadcast_to(True if where is None else where, loss.shape) & (s != 0)
-    w = np.ones(classes) if weight is None else weight.astype(wide)
-    if targets.dtype.kind in "iu":
-        if ignore_index is not None:
-            keep = keep & (targets != ignore_index)
-        outside = (targets < 0) | (targets >= classes)
-        label = np.where(outside, 0, targets)
-        share = s * np.where(outside, 1, w[label])
-    else:
-        t = np.moveaxis(targets, axis, -1).astype(wide)
-        label, share = np.argmax(t, axis=-1), s * np.sum(t * w, axis=-1)
-        outside = np.zeros(loss.shape, bool)
+    own, o = CrossEntropy(), Options(reduction="none", **options)
+    own.check(logits, targets, o)
+    x, t, given = own.prepared(logits, targets, o)
     with np.errstate(all="ignore"):
-        z = x
-        if softcap is not None:
-            z = np.where(x == -np.inf, x, softcap * np.tanh(x / softcap))
-        top = np.max(z, axis=-1, keepdims=True)
-        gap = np.where(z == top, 0, top - z)
-        e = np.exp(-gap)
-        rest = np.sum(np.where(z == top, 0, e), axis=-1) + (np.sum(z == top, axis=-1) - 1)
-        spread = np.sum(np.where(e == 0, 0, e * gap), axis=-1)
-        empty = top[..., 0] == -np.inf
-        log = np.where(empty, np.nan, np.log1p(rest))
-        lse = np.where(empty, -np.inf, top[..., 0] + log)
-        by_lse = np.where((share == 0) & (lse == lse), 0, z_loss * share * lse**2)
-        by_lse = np.where(np.isnan(loss) & (z_loss != 0), np.nan, by_lse * np.ones(loss.shape))
-        by_lse = by_lse if z_loss else np.zeros(loss.shape)
-        at = np.take_along_axis(x, label[..., None], axis=-1)
-        before = np.arange(classes) < label[..., None]
-        ahead = np.sum((x > at) | ((x == at) & before), axis=-1)
-        ahead = np.where(keep & ~outside & (loss == loss), ahead, classes)
-        mass = np.where(empty, np.nan, 1 + rest)
-        floats = [lse, log + spread / mass, 1 / mass, by_lse, share]
-    lse, entropy, most, by_lse, share = (np.where(keep, v, 0).astype(loss.dtype) for v in floats)
-    right = Stats(loss, lse, ahead == 0, entropy, most, by_lse, share, ahead)
-    made = change(right, Logits(x, z, label, keep, options))
-    return made if rank else made._replace(rank=None)
+        loss, _, weight, soft, possible, _ = own.row_terms(x, t, given)
+        lse = np.where(possible.any(-1), soft.lse[:, 0], -np.inf)
+        z_term = own.z_terms(o.z_loss * weight, lse**2)
+        z_term = np.where(np.isnan(loss) & (o.z_loss != 0), np.nan, z_term)
+        entropy, most = summed(times(soft.p, soft.nll))[:, 0], soft.p.max(-1, initial=-np.inf)
+    label = t.argmax(-1)
+    at = np.take_along_axis(x, label[:, None], axis=-1)
+    before = np.arange(x.shape[-1]) < label[:, None]
+    ahead = np.sum((x > at) | ((x == at) & before), axis=-1)
+    ahead = np.where(given.keep & ~np.isnan(loss), ahead, x.shape[-1])
+    kind = accumulated(logits)
+    told = {"lse": lse, "entropy": entropy, "max_prob": most, "z_term": z_term, "weight": weight}
+    told = {name: np.where(given.keep, v, 0).astype(kind) for name, v in told.items()}
+    right = Stats(loss=loss.astype(kind), correct=ahead == 0, rank=ahead, **told)
+    of = Logits(x, own.capped(x, o.softcap)[0], label, given.keep, o)
+    shape = own.classes_last(logits, o.axis).shape[:-1]
+    fields = {name: v.reshape(shape) for name, v in change(right, of)._asdict().items()}
+    return Stats(**fields if rank else {**fields, "rank": None})
 
 
 def packed(
@@ -127,94 +98,48 @@ def packed(
 # The mistakes.
 
 
-def without_log(right: Stats, of: Logits) -> Stats:
-    """log Σ exp of the logits as they are, which overflows."""
-    with np.errstate(all="ignore"):
-        made = np.log(np.sum(np.exp(of.x.astype(np.float32)), axis=-1))
-    return right._replace(lse=np.where(of.keep, made, 0).astype(right.lse.dtype))
+def token(
+    mistake: str,
+    field: str,
+    values: Callable[[Stats, Logits], Any],
+    *,
+    absent: bool = False,
+    of: Any = stats,
+    loss: str = WHOLE,
+) -> Mutant:
+    """Return stats with other values of a field, of the rows that are present or of the others."""
+
+    def change(right: Stats, of: Logits) -> Stats:
+        was = getattr(right, field)
+        with np.errstate(all="ignore"):
+            made = np.where(of.keep != absent, values(right, of), was)
+        return right._replace(**{field: made.astype(was.dtype)})
+
+    make = partial(partial, of, change=change)
+    return Mutant(f"{loss}: {mistake}", make, FAMILY, "value", loss=loss)
 
 
-def lse_of_absent(right: Stats, of: Logits) -> Stats:
-    """Absent rows have a log-sum-exp, which enters the sum of all rows."""
-    with np.errstate(all="ignore"):
-        made = np.log(np.sum(np.exp(of.x), axis=-1))
-    return right._replace(lse=np.where(of.keep, right.lse, made).astype(right.lse.dtype))
+def at_label(x: Array, of: Logits) -> Any:
+    return np.take_along_axis(x, of.label[:, None], axis=-1)
 
 
-def any_maximum(right: Stats, of: Logits) -> Stats:
-    """Whatever is as large as the maximum is correct."""
-    at = np.take_along_axis(of.x, of.label[..., None], axis=-1)[..., 0]
-    with np.errstate(all="ignore"):
-        return right._replace(correct=of.keep & (at == np.max(of.x, axis=-1)))
+def entropy_cancels(right: Stats, of: Logits) -> Any:
+    z = of.z.astype(right.lse.dtype)
+    return right.lse - times(np.exp(z - right.lse[:, None]), z).sum(-1)
 
 
-def entropy_cancels(right: Stats, of: Logits) -> Stats:
-    """lse - Σ p z."""
-    with np.errstate(all="ignore"):
-        z = of.z.astype(right.lse.dtype)
-        p = np.exp(z - right.lse[..., None])
-        made = right.lse - np.sum(np.where(p == 0, 0, p * z), axis=-1)
-    return right._replace(entropy=np.where(of.keep, made, 0).astype(right.lse.dtype))
-
-
-def entropy_in_bits(right: Stats, of: Logits) -> Stats:
-    return right._replace(entropy=(right.entropy / np.log(2)).astype(right.lse.dtype))
-
-
-def probability_of_target(right: Stats, of: Logits) -> Stats:
-    """The probability of the label, where the largest is asked for."""
-    at = np.take_along_axis(of.z, of.label[..., None], axis=-1)[..., 0]
-    with np.errstate(all="ignore"):
-        made = np.exp(at - right.lse)
-    return right._replace(max_prob=np.where(of.keep, made, 0).astype(right.lse.dtype))
-
-
-def z_term_unweighted(right: Stats, of: Logits) -> Stats:
-    made = of.options["z_loss"] * right.lse.astype(np.longdouble) ** 2
-    return right._replace(z_term=made.astype(right.lse.dtype))
-
-
-def weight_of_smoothed(right: Stats, of: Logits) -> Stats:
-    """The row weight by the smoothed target: the share that is spread has other class weights."""
-    w, eps = of.options["weight"], of.options["label_smoothing"]
+def weight_of_smoothed(right: Stats, of: Logits) -> Any:
+    """The share that is spread has other class weights."""
+    w, eps = of.options.weight, of.options.label_smoothing
     if w is None or not eps:
-        return right
-    mixed = (1 - eps) * w[of.label] + eps * w.mean()
-    return right._replace(weight=(right.weight * mixed / w[of.label]).astype(right.lse.dtype))
+        return right.weight
+    return right.weight * ((1 - eps) * w[of.label] + eps * w.mean()) / w[of.label]
 
 
-def rank_from_one(right: Stats, of: Logits) -> Stats:
-    return right._replace(rank=right.rank + 1)
-
-
-def ties_ahead(right: Stats, of: Logits) -> Stats:
+def ties_ahead(right: Stats, of: Logits) -> Any:
     """The worst rank of a tie, in place of the place of the first."""
-    at = np.take_along_axis(of.x, of.label[..., None], axis=-1)
-    with np.errstate(all="ignore"):
-        made = np.sum(of.x >= at, axis=-1) - 1
-    return right._replace(rank=np.where(right.rank == of.x.shape[-1], right.rank, made))
-
-
-def absent_first(right: Stats, of: Logits) -> Stats:
-    """Absent rows have rank 0: each is among the first k."""
-    return right._replace(rank=np.where(of.keep, right.rank, 0))
-
-
-def loss_without_z(right: Stats, of: Logits) -> Stats:
-    """The loss without its z term, which is told apart: it is a part of the loss."""
-    return right._replace(loss=right.loss - right.z_term)
-
-
-def rank_of_both_blocks(right: Stats, of: Logits) -> Stats:
-    """A row that two blocks of four have adds up its ranks."""
-    twice = np.arange(len(right.rank)) == 3
-    return right._replace(rank=np.where(twice, 2 * right.rank, right.rank))
-
-
-def mutant(mistake: str, change: Change, of: Any = stats, loss: str = WHOLE) -> Mutant:
-    return Mutant(
-        f"{loss}: {mistake}", lambda: partial(of, change=change), FAMILY, "value", loss=loss
-    )
+    made = np.sum(of.x >= at_label(of.x, of), axis=-1) - 1
+    return np.where(right.rank == of.x.shape[-1], right.rank, made)
 
 
 def lse_with_a_gradient(x: Any, targets: Any, /, *, rank: bool = False) -> tuple[Any, ...]:
@@ -232,18 +157,44 @@ def lse_with_a_gradient(x: Any, targets: Any, /, *, rank: bool = False) -> tuple
 
 
 TOKENS = [
-    mutant("the loss without its z term", loss_without_z),
-    mutant("log of the sum of exp", without_log),
-    mutant("log-sum-exp of absent rows", lse_of_absent),
-    mutant("any of the largest is correct", any_maximum),
-    mutant("entropy as lse - Σ p z", entropy_cancels),
-    mutant("entropy in bits", entropy_in_bits),
-    mutant("the target's probability", probability_of_target),
-    mutant("z term without the row weight", z_term_unweighted),
-    mutant("row weight of smoothed targets", weight_of_smoothed),
-    mutant("ranks from 1", rank_from_one),
-    mutant("the worst rank of a tie", ties_ahead),
-    mutant("absent rows rank first", absent_first),
+    # The z term is told apart, but it is a part of the loss.
+    token("the loss without its z term", "loss", lambda right, of: right.loss - right.z_term),
+    # Of the logits as they are: it overflows.
+    token(
+        "log of the sum of exp",
+        "lse",
+        lambda right, of: np.log(np.exp(of.x.astype(np.float32)).sum(-1)),
+    ),
+    # It enters the sum of all rows.
+    token(
+        "log-sum-exp of absent rows",
+        "lse",
+        lambda right, of: np.log(np.exp(of.x).sum(-1)),
+        absent=True,
+    ),
+    token(
+        "any of the largest is correct",
+        "correct",
+        lambda right, of: at_label(of.x, of)[:, 0] == of.x.max(-1),
+    ),
+    token("entropy as lse - Σ p z", "entropy", entropy_cancels),
+    token("entropy in bits", "entropy", lambda right, of: right.entropy / np.log(2)),
+    # Where the largest is asked for.
+    token(
+        "the target's probability",
+        "max_prob",
+        lambda right, of: np.exp(at_label(of.z, of)[:, 0] - right.lse),
+    ),
+    token(
+        "z term without the row weight",
+        "z_term",
+        lambda right, of: of.options.z_loss * right.lse.astype(np.float64) ** 2,
+    ),
+    token("row weight of smoothed targets", "weight", weight_of_smoothed),
+    token("ranks from 1", "rank", lambda right, of: right.rank + 1),
+    token("the worst rank of a tie", "rank", ties_ahead),
+    # Each absent row is among the first k.
+    token("absent rows rank first", "rank", lambda right, of: 0 * right.rank, absent=True),
     Mutant(
         "token_stats: lse with a gradient",
         lambda: lse_with_a_gradient,
@@ -252,7 +203,14 @@ TOKENS = [
         arrays="torch",
         loss=WHOLE,
     ),
-    mutant("ranks of two blocks add up", rank_of_both_blocks, packed, PACKED),
+    # A row that two blocks of four have adds up its ranks.
+    token(
+        "ranks of two blocks add up",
+        "rank",
+        lambda right, of: right.rank * np.where(np.arange(len(right.rank)) == 3, 2, 1),
+        of=packed,
+        loss=PACKED,
+    ),
 ]
 RIGHT: dict[tuple[str, str], Callable[[], Callable[..., Any]]] = {
     ("numpy", WHOLE): lambda: stats,

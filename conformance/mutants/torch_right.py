@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import Planted, numpy_right
-from .checks import check
+from .checks import Options, check
 from .numpy_right import Array, Given, summed, times
 
 STEPS = numpy_right.CrossEntropy()
@@ -34,11 +33,7 @@ class Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:
-        tensors: dict[str, Any] = {
-            k: v.numpy() for k, v in o._asdict().items() if isinstance(v, Tensor)
-        }
-        given = o._replace(**tensors)
-        found = row_terms(x.detach().numpy(), t.detach().numpy(), given)
+        found = row_terms(x.detach().numpy(), t.detach().numpy(), o)
         loss, mass, *grads = (torch.from_numpy(np.asarray(v)) for v in found)
         ctx.save_for_backward(*grads)
         return loss, mass
@@ -56,66 +51,40 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a == 0, 0.0, a * b)
 
 
+def array(given: Any) -> Any:
+    """Return a tensor's numbers, floats as float64, for NumPy has no bfloat16."""
+    if not isinstance(given, Tensor):
+        return given
+    return (given.detach().double() if given.is_floating_point() else given).numpy()
+
+
 class CrossEntropy(Planted):
     """CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
     arrays = "torch"
     prefix = "autograd: "
 
-    def __call__(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        /,
-        *,
-        axis: int = -1,
-        weight: Tensor | None = None,
-        sample_weight: Any = None,
-        where: Any = None,
-        ignore_index: int | None = -100,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        softcap: float | None = None,
-        reduction: str = "mean",
-        normalizer: Any = None,
-        validate: Any = "auto",
-    ) -> Tensor:
-        options = {k: v for k, v in locals().items() if k not in ("self", "logits", "targets")}
-        check(logits, targets, **options)
-        last = logits.movedim(axis, -1)
-        *shape, classes = last.shape
-        x = last.reshape(math.prod(shape), classes).double()
-        s = torch.as_tensor(1.0 if sample_weight is None else sample_weight).double()
-        s = s.broadcast_to(shape).reshape(-1)
-        keep = torch.as_tensor(True if where is None else where).broadcast_to(shape).reshape(-1)
-        keep = keep & (s != 0)
-        w = x.new_ones(classes) if weight is None else weight.double()
-        if reduction == "mean" and normalizer is None:
-            s, w = (torch.from_numpy(STEPS.weights_of_a_mean(v.numpy())) for v in (s, w))
-        bad = torch.zeros_like(keep)
+    def __call__(self, logits: Tensor, targets: Tensor, /, **options: Any) -> Tensor:
+        asked = Options(**options)
+        check(logits, targets, asked)
+        options = {name: array(given) for name, given in options.items()}
+        found, one_hot, o = STEPS.prepared(array(logits), array(targets), Options(**options))
+        x = logits.movedim(asked.axis, -1).reshape(found.shape).double()
+        t = torch.from_numpy(one_hot)
         if targets.is_floating_point():
-            t = targets.movedim(axis, -1).reshape(x.shape).double()
-            if validate is True and bool(((t < 0) & keep[:, None]).any()):
-                raise ValueError("targets: a probability is negative")
-        else:
-            labels = targets.numpy().ravel()
-            keep = keep & ~torch.from_numpy(STEPS.ignored(labels, ignore_index))
-            t, outside = map(torch.from_numpy, STEPS.one_hot(labels, classes))
-            bad = keep & outside
-            if bad.any() and validate is not False:
-                raise IndexError(f"targets: a label is not in [0, {classes})")
-        o = Given(s, keep, bad, w, label_smoothing, z_loss, softcap)
+            t = targets.movedim(asked.axis, -1).reshape(found.shape).double()
         losses, mass = self.rows(x, t, o)
         kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        if reduction == "none":
+        if asked.reduction == "none":
+            shape = logits.movedim(asked.axis, -1).shape[:-1]
             return self.result(losses.reshape(shape).to(kind))
         total = losses.sum()
-        if reduction == "mean":
-            if not (keep & ~(mass <= 0)).any():
-                total = self.rows(x, t, o._replace(keep=torch.zeros_like(keep)))[0].sum()
+        if asked.reduction == "mean":
+            if not (o.keep & ~(array(mass) <= 0)).any():
+                total = self.rows(x, t, o._replace(keep=np.zeros_like(o.keep)))[0].sum()
             else:
-                given = None if normalizer is None else torch.as_tensor(normalizer).double()
-                total = total / (self.divisor(mass) if given is None else given)
+                given = None if asked.normalizer is None else torch.as_tensor(asked.normalizer)
+                total = total / (self.divisor(mass) if given is None else given.double())
         return self.result(total.to(kind))
 
     def rows(self, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:

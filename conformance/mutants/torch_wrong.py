@@ -64,9 +64,9 @@ class Plain(CrossEntropy):
         loss, mass = super().rows(x, t, o)
         if o.label_smoothing or o.z_loss or o.softcap or not x.numel() or not self.offers(x):
             return loss, mass
-        s = torch.where(o.keep & ~o.bad, o.s, 0.0)
-        own = s * self.terms(x, t * o.w).sum(-1)
-        return torch.where(o.bad, math.nan, torch.where(o.keep, own, 0.0)), mass
+        s, keep, bad, w = map(torch.from_numpy, (o.s, o.keep, o.bad, o.w))
+        own = torch.where(keep & ~bad, s, 0.0) * self.terms(x, t * w).sum(-1)
+        return torch.where(bad, math.nan, torch.where(keep, own, 0.0)), mass
 
     def offers(self, x: Tensor) -> bool:
         raise NotImplementedError
@@ -121,7 +121,8 @@ class TargetsWithoutClassWeights(TargetsGradient, family="soft gradient", rule="
     """The gradient to soft targets knows no class weights."""
 
     def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
-        return torch.where(o.w == 0, upstream, upstream / o.w)
+        w = torch.from_numpy(o.w)
+        return torch.where(w == 0, upstream, upstream / w)
 
 
 class MaskedTargetNaN(TargetsGradient, family="soft gradient", rule="targets gradient"):

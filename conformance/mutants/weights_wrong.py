@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Options
 from .numpy_right import Array, CrossEntropy, Softmax, summed, times
 
 
@@ -85,8 +86,8 @@ class MeanOfNothing(CrossEntropy, family="all absent", rule="value"):
 class MaximumOfLabels(CrossEntropy, family="empty", rule="runs"):
     """max(labels) of an empty batch raises."""
 
-    def check(self, logits: Array, targets: Array, options: dict[str, Any]) -> None:
-        super().check(logits, targets, options)
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
+        super().check(logits, targets, o)
         targets.max()
 
 

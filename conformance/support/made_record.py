@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xloss_conformance.model import RULES
+from xloss_conformance.model import RULES, SubjectInfo
 
 Record = dict[str, Any]
 GAPS = (5, 8, 17, 40)
@@ -13,16 +13,7 @@ MASKS = "a masked class of target 0 is absent, not NaN"
 
 
 def subject(name: str, kind: str, library: str, dtype: str = "float32") -> Record:
-    return {
-        "name": name,
-        "kind": kind,
-        "library": library,
-        "engine": "",
-        "device": "cpu",
-        "dtype": dtype,
-        "gradient": "closed form",
-        "version": "1.2.3",
-    }
+    return SubjectInfo(name, kind, library, "", "cpu", dtype, "closed form", "1.2.3")._asdict()
 
 
 def case(family: str, label: str, reason: str, gap: float | None = None) -> Record:
@@ -44,26 +35,21 @@ def cell(of: Record, by: Record, status: str = "pass", ulp: Any = 0.625, **more:
     off = float(ulp)
     got = 0.0 if off > 1e6 else 2.5e-07 * (1 - off * 2**-23)
     lost = {"rule": "value", "detail": "1 of 1 beyond the budget", "ulp": ulp, "at": [0]}
-    refused = status == "refused"
-    return {
-        "case": of["name"],
-        "subject": by["name"],
-        "status": status,
-        "value_ulp": None if refused else ulp,
-        "grad_ulp": None if refused else 1.25,
-        "value_share": None
-        if refused
-        else ulp
-        if isinstance(ulp, str)
-        else float(f"{ulp / 4:.3g}"),
-        "grad_share": None if refused else 0.312,
-        "note": "",
-        "findings": [{**lost, "got": got, "want": 2.5e-07}] if status == "fail" else [],
-        "got": {} if refused else {"value": "[0, 0.5]"},
-        "want": {} if refused else {"value": "[2.5e-07, 0.5]"},
-        "call": "" if refused else f"import {by['library']}\nprint('{by['name']}')",
-        **more,
+    share = ulp if isinstance(ulp, str) else float(f"{ulp / 4:.3g}")
+    made = {
+        "value_ulp": ulp,
+        "grad_ulp": 1.25,
+        "value_share": share,
+        "grad_share": 0.312,
+        "got": {"value": "[0, 0.5]"},
+        "want": {"value": "[2.5e-07, 0.5]"},
+        "call": f"import {by['library']}\nprint('{by['name']}')",
     }
+    if status == "refused":
+        made = dict.fromkeys(made) | {"got": {}, "want": {}, "call": ""}
+    findings = [{**lost, "got": got, "want": 2.5e-07}] if status == "fail" else []
+    told = {"case": of["name"], "subject": by["name"], "status": status, "note": ""}
+    return {**told, "findings": findings, **made, **more}
 
 
 def record(subjects: list[Record], cases: list[Record], cells: list[Record]) -> Record:
