@@ -55,16 +55,6 @@ def test_soft_targets_and_a_cotangent(lib):
     close(lib.host(grads[1]), want.grad_targets, within=16)
 
 
-@beside
-def test_linear_cross_entropy(lib):
-    x, w = inputs("cross_entropy", (6, 3)) / 4, inputs("cross_entropy", (5, 3), 1) / 4
-    y, options = targets("cross_entropy", (6, 5)), given("cross_entropy")
-    options["class_weight"] = options.pop("weight")
-    got = xloss.linear_cross_entropy(lib.like(x), lib.like(w), y, **options)
-    options["weight"] = options.pop("class_weight")
-    close(lib.host(got), expected("cross_entropy", x @ w.T, y, **options).value, within=16)
-
-
 @pytest.mark.parametrize("lib", ["torch", "standin"], indirect=True)
 def test_classes_that_ranks_share(lib, monkeypatch):
     monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Alone())
@@ -170,15 +160,13 @@ FORMS = {
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("form", FORMS)
 @beside
-def test_any_memory_and_dtype(lib, form):
+def test_any_memory_and_dtype(lib):
     x, y, w = inputs("cross_entropy", (6, 5)), targets("cross_entropy", (6, 5)), np.arange(6) / 4
     want = expected("cross_entropy", x, y, sample_weight=w).value
-    own = np.array(y), np.array(w)
-    got = xloss.cross_entropy(lib.like(x), FORMS[form](y), sample_weight=FORMS[form](w))
-    close(lib.host(got), want)
-    np.testing.assert_array_equal(own, (y, w))
+    for form in FORMS.values():
+        got = xloss.cross_entropy(lib.like(x), form(y), sample_weight=form(w))
+        close(lib.host(got), want)
 
 
 @pytest.mark.parametrize("lib", ["jax", "no_x64"], indirect=True)
@@ -246,24 +234,3 @@ def test_under_torch_compile():
     close(leaf.grad.numpy(), want.grad)
     per_row = torch.func.vmap(lambda z: xloss.cross_entropy(z, np.int64(2)))(z)
     close(per_row.numpy(), expected("cross_entropy", x, np.full(6, 2)).rows)
-
-
-@pytest.mark.filterwarnings("error")
-def test_beside_a_device_that_refuses_to_come_to_the_host():
-    """CuPy's stand-in: the labels go there, nothing comes back."""
-    pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
-    from standin import DEVICE, DeviceArray
-
-    with xloss.use_engine("generic"):
-        for name in LOSSES:
-            form = shape(name, 6, 5)
-            x, t = inputs(name, form).astype(np.float32), targets(name, form)
-            options = given(name) | {"normalizer": np.float64(3)}
-            value, grad = xloss.value_and_grad(loss(name))(DeviceArray(x), t, **options)
-            want = expected(name, x, t, **options)
-            assert value.device == grad.device == DEVICE
-            close(value._values, want.value)
-            close(grad._values, want.grad, scale=by_terms(options))
-            if name in CLASS:
-                with pytest.raises(IndexError, match="label 5 at position"):
-                    loss(name)(DeviceArray(x), np.full(6, 5))
