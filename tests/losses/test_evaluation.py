@@ -116,26 +116,15 @@ def test_the_low_part_reaches_the_loss():
     assert Evaluation.from_dict(numbers | {"loss_low": 2.0**-53}).result().loss > 1.0
 
 
-def test_the_empty_record_is_neutral():
-    record = Evaluation().update(LOGITS, LABELS)
-    assert Evaluation() + record == record
-    assert record + Evaluation() == record
-    assert Evaluation().update(LOGITS[:0], LABELS[:0]) == Evaluation()
-
-
-def test_merging_changes_neither_side():
+def test_merging_changes_neither_side_and_an_empty_record_is_neutral():
     a, b = Evaluation().update(LOGITS, LABELS), Evaluation().update(LOGITS, SOFT)
     before = a.to_dict(), b.to_dict()
     assert (a + b).result().rows == 400
+    assert Evaluation() + a == a + Evaluation() == a
     assert (a.to_dict(), b.to_dict()) == before
+    assert Evaluation().update(LOGITS[:0], LABELS[:0]) == Evaluation()
     with pytest.raises(TypeError):
         a + 1
-
-
-def test_update_returns_the_record_itself():
-    record = Evaluation()
-    assert record.update(LOGITS, LABELS) is record
-    assert record.result().rows == 200
 
 
 def test_nothing_counted_costs_nothing_and_has_no_accuracy():
@@ -157,12 +146,9 @@ def test_a_loss_that_is_not_finite_stays_so(bad, expected, order):
     assert math.isfinite(result.accuracy)
 
 
-def test_a_large_loss_has_an_infinite_perplexity():
+def test_beyond_the_largest_number_is_infinite_and_not_nan():
     result = Evaluation().update(np.array([[0.0, 1e4]]), np.array([0])).result()
     assert (result.loss, result.perplexity) == (1e4, math.inf)
-
-
-def test_an_overflowing_sum_is_infinite_and_not_nan():
     logits = np.array([[0.0, 1.7e308]] * 3)
     assert Evaluation().update(logits, np.array([0, 0, 0])).result().loss == math.inf
 
@@ -220,12 +206,9 @@ def test_a_failed_update_leaves_the_record_as_it_was():
     assert record.to_dict() == before
 
 
-def test_one_row_without_a_row_axis():
+def test_one_row_without_a_row_axis_and_more_than_one_block():
     result = Evaluation().update(np.array([0.0, 1.0]), np.array(1)).result()
     assert (result.rows, result.counted, result.accuracy) == (1, 1, 1.0)
-
-
-def test_more_rows_than_one_block():
     logits = np.zeros((3, 50, 4096), dtype=np.float32)
     logits[..., 7] = 1.0
     labels = np.full((3, 50), 7)

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import BINARY, CLASS, LOSSES, inputs, loss, shape, soft, targets
+from expected import BINARY, CLASS, FIRST, LOSSES, inputs, loss, shape, soft, targets
 
 SOFTMAX = ("cross_entropy", "focal_loss")
-FIRST = {
-    "nll_loss": "log_probs",
-    "log_loss": "probs",
-    "kl_div": "log_probs",
-    "binary_cross_entropy": "probs",
-}
 SMOOTHED = (*CLASS, "binary_cross_entropy_with_logits", "binary_cross_entropy")
 NAN, INF = float("nan"), float("inf")
 
@@ -41,14 +35,14 @@ ODD = [np.ma.zeros((6, 5)), ZEROS.view(np.matrix), *map(ZEROS.astype, (int, bool
 @pytest.mark.parametrize("name", LOSSES)
 def test_logits_are_a_floating_array(name):
     for wrong in (None, 1.0, [[0.0, 1.0]], (0.0, 1.0), "logits", *ODD):
-        want = rf"^{FIRST.get(name, 'logits')}: expected .*, got .*{type(wrong).__name__}"
+        want = rf"^{FIRST[name]}: expected .*, got .*{type(wrong).__name__}"
         with pytest.raises(TypeError, match=want):
             loss(name)(wrong, targets(name, shape(name, 6, 5)))
 
 
 @pytest.mark.parametrize("name", [*CLASS, "kl_div"])
 def test_logits_have_a_class_axis(name):
-    first = FIRST.get(name, "logits")
+    first = FIRST[name]
     for wrong, missing in ((np.array(0.0), "axis"), (ZEROS[:, :0], "class")):
         want = (
             rf"^{first}: expected at least one {missing}, got shape {re.escape(str(wrong.shape))}"

@@ -78,21 +78,17 @@ def test_what_evaluates_and_explains(lib):
         pytest.skip("array_api_strict's argmax makes int64 on a device that has none")
     form = (6, 5)
     x, y, options = inputs("cross_entropy", form), targets("cross_entropy", form), given("nll_loss")
-    y[1], x[4] = -100, np.nan
-    x[4] = 0.0
+    y[1] = -100
     want = expected("cross_entropy", x, y, **options)
     with lib.reading():
         result = xloss.Evaluation().update(lib.like(x), y, **options).result()
-        report = xloss.diagnose(lib.like(x), y, **options, normalizer=np.float64(2))
+        report = xloss.diagnose(lib.like(x), y, **options)
     close(np.float32(result.loss), want.value)
-    close(np.float32(report.loss), expected("cross_entropy", x, y, **options, normalizer=2.0).value)
+    close(np.float32(report.loss), want.value)
     assert not report.findings
     count = xloss.effective_count(lib.like(y), **options)
-    total = sum(
-        s * options["weight"][k]
-        for s, k, w in zip(options["sample_weight"], y, options["where"], strict=True)
-        if w and k != -100
-    )
+    there = options["where"] & (y != -100)
+    total = (options["sample_weight"] * options["weight"][y * there])[there].sum()
     assert float(lib.host(count)) == total
 
 

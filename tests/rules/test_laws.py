@@ -1,4 +1,4 @@
-"""Laws that hold for every input: index = one-hot, shift, merge, splitting, absence, scale."""
+"""Laws that hold for every input: index = one-hot, shift, merge, absence, scale, order."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -101,17 +101,6 @@ def test_a_shift_of_the_logits_changes_no_bit(batch, shift):
     moved = Batch(batch.name, batch.x + batch.x.dtype.type(shift / 1024), batch.y, batch.options)
     for a, b in zip(batch.run(), moved.run(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@EXAMPLES
-@given(batches(), st.data())
-def test_splitting_a_batch_changes_no_bit_of_a_row(batch, data):
-    del batch.options["reduction"]
-    batch.options.pop("normalizer", None)
-    whole = batch.run(reduction="none")
-    rows = np.array(sorted(data.draw(st.sets(st.integers(0, len(batch.y) - 1), min_size=1))))
-    for a, b in zip(batch.take(rows).run(reduction="none"), whole, strict=True):
-        np.testing.assert_array_equal(a, b[rows])
 
 
 @EXAMPLES
