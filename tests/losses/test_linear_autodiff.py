@@ -166,23 +166,6 @@ def test_16_bit_gradients_are_rounded_after_the_upstream(torch):
     check(w.grad.float().numpy(), want.grads["weight"], off, "weight")
 
 
-def test_compiled_for_rows_of_any_number(torch):
-    traced = torch.compile(
-        lambda x, w, y: xloss.linear_cross_entropy(x, w, y),
-        fullgraph=True,
-        backend="aot_eager",
-        dynamic=True,
-    )
-    for n in (3, 5, 7):
-        x, w = leaves(torch, X[:n], W)
-        y = torch.tensor(Y[:n])
-        value = traced(x, w, y)
-        value.backward()
-        want = expected(X[:n], W, Y[:n], None, {})
-        check(value.detach().numpy(), want.value, want.value_off, "value")
-        check(x.grad.numpy(), want.grads["x"], want.off["x"], "x")
-
-
 @pytest.fixture
 def jax() -> Any:
     return pytest.importorskip("jax")

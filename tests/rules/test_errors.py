@@ -169,7 +169,7 @@ def test_a_number_is_in_its_interval(name, option, wrong, interval):
     for value in wrong:
         want = rf"^{option}: expected a number in {interval}, got {re.escape(repr(value))}$"
         refused(name, ValueError, want, **{option: value})
-    for value in ("0.1", True, [0.1], 1j):
+    for value in ("0.1", True, np.False_, np.array(True), [0.1], 1j):
         refused(
             name,
             TypeError,

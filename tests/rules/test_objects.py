@@ -52,6 +52,7 @@ def test_a_cotangent_of_the_penalty(lib):
 
 
 X, Y, P = np.zeros((6, 5)), np.zeros(6, int), np.full((6, 5), 0.2)
+# Numbers that are options of a loss: test_errors.py.
 CALLS = {
     "axis": [
         lambda v: xloss.cross_entropy(X, Y, axis=v),
@@ -64,23 +65,6 @@ CALLS = {
         lambda v: xloss.diagnose(X, Y, axis=v),
         lambda v: xloss.Evaluation().update(X, Y, axis=v),
         lambda v: xloss.kl_div(X, P, axis=v),
-    ],
-    "label_smoothing": [
-        lambda v: xloss.cross_entropy(X, Y, label_smoothing=v),
-        lambda v: xloss.log_loss(P, Y, label_smoothing=v),
-        lambda v: xloss.binary_cross_entropy_with_logits(X, P, label_smoothing=v),
-        lambda v: xloss.linear_cross_entropy(X, np.eye(5), Y, label_smoothing=v),
-    ],
-    "z_loss": [lambda v: xloss.cross_entropy(X, Y, z_loss=v)],
-    "softcap": [lambda v: xloss.focal_loss(X, Y, softcap=v)],
-    "gamma": [
-        lambda v: xloss.focal_loss(X, Y, gamma=v),
-        lambda v: xloss.sigmoid_focal_loss(X, P, gamma=v),
-    ],
-    "alpha": [lambda v: xloss.sigmoid_focal_loss(X, P, alpha=v)],
-    "eps": [
-        lambda v: xloss.log_loss(P, Y, eps=v),
-        lambda v: xloss.binary_cross_entropy(P, P, eps=v),
     ],
     "ignore_index": [
         lambda v: xloss.cross_entropy(X, Y, ignore_index=v),
