@@ -6,13 +6,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import plan, record, replaced, targets
+from . import plan, record, targets
 from .processes import BenchFailed
 
-Record = dict[str, Any]
 # The record of a run. That of logits that are cut was measured by an earlier version.
 NAMES = {
     "host": "performance",
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             raise
         package = f"{error.name} is not installed: pip install {error.name}"
         return _fail(f"no page is made: {package}, then python -m benchmarks render")
-    except (plan.BadPlan, BenchFailed, record.NoRecord, replaced.WrongAnswer) as error:
+    except (plan.BadPlan, BenchFailed, record.NoRecord) as error:
         return _fail(str(error).partition("\n")[0])
     return 0
 
@@ -45,20 +45,14 @@ def main(arguments: Sequence[str]) -> int:
 def measure(asked: argparse.Namespace, command: str) -> str:
     """Measure, writing the record after every row; return what came of it."""
     path = Path(asked.publish) / f"{NAMES[asked.command]}.json"
-
-    def keep(kept: Record) -> None:
-        record.write(kept, path)
-
-    if asked.command == "replaced":
-        replaced.measure(keep, asked.tiny)
-        return f"see {path.with_suffix('.md')}"
     of = asked.command, asked.op, asked.peer, asked.threads, asked.quick, asked.tiny
     jobs = plan.jobs(plan.Plan(*of))
     about = {"command": command, "mode": "tiny" if asked.tiny else "full"}
     if asked.quick:
         about["mode"] = "quick"
     threads = {"threads": asked.threads} if asked.threads else {}
-    made = record.measure(jobs, targets.judge(asked.command), keep, **about, **threads)
+    judged = partial(targets.judged, run=asked.command)
+    made = record.measure(jobs, judged, partial(record.write, path=path), **about, **threads)
     return f"{targets.verdict(made)}; see {path.with_suffix('.md')}"
 
 
@@ -72,12 +66,9 @@ def render(folder: Path, only: str = "") -> None:
     for run in [only] if only else known:
         path = folder / f"{NAMES[run]}.json"
         kept = record.read(path)
-        if run == "replaced":
-            said = replaced.page(kept)
-        else:
-            # Nothing is drawn of a run on a GPU, where matplotlib may not be.
-            drawn = pictures.draw(kept, folder) if run == "host" else ()
-            said = pages.page(kept, NAMES[run], drawn)
+        # Nothing is drawn of a run on a GPU, where matplotlib may not be.
+        drawn = pictures.draw(kept, folder) if run == "host" else ()
+        said = pages.page(kept, NAMES[run], drawn)
         path.with_suffix(".md").write_text(said, encoding="utf-8")
 
 

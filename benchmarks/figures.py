@@ -81,12 +81,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return str(tabulate(rows, head, tablefmt="github", disable_numparse=True, stralign=None))
 
 
-def pivot(cells: dict[tuple[str, str], str], none: str = "–", corner: str = "") -> str:
+def pivot(cells: dict[tuple[str, str], str]) -> str:
     """Return a table of cells by (row, column), in the order in which they came."""
     across = list(dict.fromkeys(b for _, b in cells))
     down = dict.fromkeys(a for a, _ in cells)
-    rows = [[text(a), *(cells.get((a, b), none) for b in across)] for a in down]
-    return table([corner, *map(text, across)], rows)
+    rows = [[text(a), *(cells.get((a, b), "–") for b in across)] for a in down]
+    return table(["", *map(text, across)], rows)
 
 
 def grouped(lines: Iterable[tuple[str, str]]) -> list[str]:

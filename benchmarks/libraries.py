@@ -41,7 +41,7 @@ class Library:
         """Return the arguments of a call."""
         if self.on_gpu:  # where rows are repeated there, few bytes go through the bus
             return laid_out(work, self.arrays(drawn(work)))
-        return self.arrays(_on_host(work.shape, work.dtype, work.axis, work.features))
+        return self.arrays(_on_host(work.data))
 
     def clock(self, launches: bool = False) -> Any:
         """Return the clock; with `launches` one of what a call costs the host."""
@@ -70,8 +70,7 @@ class Library:
 
 
 @lru_cache(1)
-def _on_host(shape: tuple[int, ...], dtype: str, axis: int, features: int) -> Data:
-    work = Work("", shape, False, dtype, axis, features)
+def _on_host(work: Work) -> Data:
     return laid_out(work, drawn(work))
 
 

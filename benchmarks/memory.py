@@ -8,15 +8,11 @@ import gc
 from xloss_conformance.timing import Call, NotOffered
 
 
-class NoMemory(NotOffered):
-    """The kernel does not tell this process its peak memory; the message says why."""
-
-
 def peak(call: Call, trials: int = 3) -> int:
     """Return the most bytes that a call held beyond what there was before it, its result included.
 
     The median of some trials, after a run that compiles and starts threads. Without /proc (not
-    Linux), or where its counter may not be reset: NoMemory.
+    Linux), or where its counter may not be reset: NotOffered.
     """
     with call.within():
         call.before()
@@ -47,7 +43,7 @@ def _held_now() -> int:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
             file.write("5")  # VmHWM starts again from what is held now
     except OSError as error:
-        raise NoMemory(f"/proc/self/clear_refs: {error.strerror}") from error
+        raise NotOffered(f"/proc/self/clear_refs: {error.strerror}") from error
     return _status("VmRSS")
 
 
@@ -56,4 +52,4 @@ def _status(key: str) -> int:
         for line in file:
             if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
-    raise NoMemory(f"/proc/self/status has no {key}")
+    raise NotOffered(f"/proc/self/status has no {key}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from xloss_conformance.report.markdown import text
@@ -17,13 +18,15 @@ Record = dict[str, Any]
 WORDS = tables.load("words")
 NONE = "not measured"
 WAYS = {"forward": "value", "gradient": "value and gradient"}
-OF_WAY = {False: "forward", True: "gradient"}
 PICTURED = ("Throughput against classes", "Peak memory against classes")
 
 
 def page(record: Record, name: str = "performance", pictures: Sequence[str] = ()) -> str:
     """Return the document of that name; WORDS has them."""
-    parts, how = list(_head(record, WORDS["titles"][name])), WORDS["how"][name]
+    title, how = WORDS["titles"][name], WORDS["how"][name]
+    if name == "performance-calls":
+        return "\n\n".join([f"# {title}", how, *_calls(record)]) + "\n"
+    parts = list(_head(record, title))
     if name == "performance-gpu":
         parts += [*_gpu(record), WORDS["logits"], *_shares(record), how, *_targets(record)]
         parts += [*_linear(record), *_host(record)]
@@ -143,20 +146,14 @@ def _first(record: Record) -> Iterator[str]:
     if record["first_call"]:
         yield "## The first call"
         yield WORDS["first"]
-        rows = [
-            [
-                text(e["contender"]),
-                e["caches"],
-                *(text(e["reason"]) if e[k] is None else digits(e[k]) for k in KEYS),
-            ]
-            for e in record["first_call"]
-        ]
+        rows = []
+        for e in record["first_call"]:
+            ms = (e["first_ms"], e["second_ms"])
+            said = [text(e["reason"]) if t is None else digits(t) for t in ms]
+            rows.append([text(e["contender"]), e["caches"], *said])
         yield table(["", "caches", "first, ms", "second, ms"], rows)
     for entry in record["imports"]:
         yield f"`import xloss` adds {digits(entry['import_ms'])} ms to `import numpy`."
-
-
-KEYS = ("first_ms", "second_ms")
 
 
 # ---- On a GPU -----------------------------------------------------------------------------------
@@ -194,25 +191,15 @@ def _shares(record: Record) -> Iterator[str]:
         for run in work["runs"]:
             key = work["dtype"], run["contender"], work["op"], work["classes"]
             found[key] = percent(bound["median_ms"] / run["median_ms"])
-    judged = {
-        (dtype, name, op)
-        for rule in tables.load("targets")["gpu"]
-        if rule["figure"] == "reach"
-        for dtype in rule.get("dtypes", ())
-        for name in rule["subjects"]
-        for op in rule["ops"]
-    }
+    classes = sorted({work["classes"] for work in some})
     planned = [row for row in TABLES["gpu"] if row["op"] in WAYS]
-    every = [shape[-1] for row in planned for shape in row["shapes"]]
-    # A rehearsal has classes of its own.
-    classes = sorted({work["classes"] for work in some} or set(every))
     names = dict.fromkeys(name for row in planned for name in TABLES["who"][row["who"]])
     for dtype in dict.fromkeys(row["dtype"] for row in planned):
         yield f"## {dtype}, percent of a copy's speed"
         rows = []
-        for name, op in ((name, op) for name in names for op in WAYS):
+        for name, op in product(names, WAYS):
             cells = [found.get((dtype, name, op, c), NONE) for c in classes]
-            if (dtype, name, op) in judged or set(cells) != {NONE}:
+            if set(cells) != {NONE}:
                 rows.append([text(name), WAYS[op], *cells])
         yield table(["", "", *(f"{c:,}" for c in classes)], rows)
 
@@ -236,7 +223,11 @@ def _mib(count: float | None) -> str:
 
 def _host(record: Record) -> Iterator[str]:
     rows = [
-        [text(run["contender"]), WAYS[OF_WAY[work["gradient"]]], *figures.quartiles(run, 1e3)]
+        [
+            text(run["contender"]),
+            WAYS["gradient" if work["gradient"] else "forward"],
+            *figures.quartiles(run, 1e3),
+        ]
         for work, run in _runs(record)
         if work["op"] == "host"
     ]
@@ -244,6 +235,25 @@ def _host(record: Record) -> Iterator[str]:
         yield "## Time of the host"
         yield WORDS["host_time"]
         yield table(["", "", "median µs", "least", "quartiles"], rows)
+
+
+# ---- Calls that replace several ------------------------------------------------------------------
+
+
+def _calls(record: Record) -> Iterator[str]:
+    machine, versions = record["machine"], record["versions"]
+    named = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "torch") if name in versions)
+    yield (
+        f"{record['date']}, {machine['processor']}, {record['threads']} cores, {named}; load "
+        f"average {record['load'][0]} before and {record['load'][-1]} after."
+    )
+    rows = []
+    for row in record["rows"]:
+        one, several = row["one"]["median_ms"], row["several"]["median_ms"]
+        times = [f"{one:.3g}", f"{several:.3g}", f"{several / one:.2f}×"]
+        rows.append([row["what"], row["library"], "({}, {})".format(*row["shape"]), *times])
+    heads = ["call", "library", "float32 shape", "ms", "the calls it replaces, ms", "ratio"]
+    yield table(heads, rows)
 
 
 # ---- On both ------------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ def peers_of(run: str) -> tuple[str, ...]:
 
 def jobs(plan: Plan) -> list[Job]:
     """Return what is to be done, in order; BadPlan says what cannot be."""
+    if plan.run == "replaced":
+        return [Job("replaced:compared", {"tiny": plan.tiny}, cores())]
     known("--peer", plan.peers, peers_of(plan.run))
     return list(_on_gpu(plan) if plan.run == "gpu" else _on_host(plan))
 

@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from xloss_conformance.bench import Missing
+
 Found = tuple[str, Any]  # a section of the record, "missing" or "contenders", and what goes there
 # Read by a library when it is imported, or by its compiler.
 THREADS = ("XLOSS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -113,6 +115,9 @@ def _do(job: Job, out: Connection) -> None:
         task = getattr(import_module(f"{__package__}.{module}"), name)
         for kind, found in task(threads=job.threads, **job.arguments):
             out.send((kind, found))
+        out.send(("done", None))
+    except Missing as missing:
+        out.send(("missing", str(missing)))
         out.send(("done", None))
     except BrokenPipeError:
         pass

@@ -16,7 +16,10 @@ from xloss_conformance.report.record import plain
 from .processes import BenchFailed, Job, results
 
 Record = dict[str, Any]
-SECTIONS = ("works", "by_classes", "by_rows", "by_threads", "memory", "first_call", "imports")
+SECTIONS = (
+    *("works", "by_classes", "by_rows", "by_threads", "memory", "first_call", "imports"),
+    "rows",  # of single calls beside the several that they replace
+)
 
 
 class NoRecord(Exception):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import xloss
-from xloss_conformance.bench import head, load_average
-from xloss_conformance.report.record import plain
 from xloss_conformance.timing import Call, in_turns, spread
 
-Record = dict[str, Any]
+from .processes import Found
+
 SHAPES = ((65536, 10), (4096, 1000), (512, 32000), (128, 128256))
 TINY = ((64, 10), (16, 100))
 LISTED = 32  # classes of a row that a list of targets holds
-NAME = "performance-calls"
 STATS, LISTS = "token_stats", "TopKTargets"
 
 
@@ -30,20 +29,39 @@ class Row(NamedTuple):
 
     what: str
     library: str
-    shape: tuple[int, int]
     one: Callable[[], Any]
     several: Callable[[], Any]
 
 
-def rows(shapes: tuple[tuple[int, int], ...]) -> Iterator[Row]:
-    """Yield what is compared, of every shape on NumPy and on PyTorch."""
+def compared(threads: int, tiny: bool) -> Iterator[Found]:
+    """Time both calls of every row, in turns, if they return the same."""
     rng = np.random.default_rng(0)
-    for shape in shapes:
+    for shape in TINY if tiny else SHAPES:
         z = 3 * rng.standard_normal(shape, np.float32)
         y = rng.integers(0, shape[1], shape[0])
-        yield Row(STATS, "numpy", shape, partial(_stats, z, y), partial(_many, z, y))
-        yield from _lists(rng, z)
-        yield from _on_torch(z, y)
+        for row in rows(rng, z, y):
+            name = f"{row.what} on {row.library}, {shape}"
+            for mine, theirs in zip(row.one(), row.several(), strict=True):
+                pair = np.asarray(mine), np.asarray(theirs)
+                # Both answer the same question; how exactly is the conformance suite's to say.
+                if not np.allclose(*pair, rtol=1e-4, atol=1e-5):
+                    raise WrongAnswer(f"{name}: not the same answers")
+            calls = {"one": Call(row.one), "several": Call(row.several)}
+            taken = in_turns(calls, seconds=0.01 if tiny else 1.0)
+            about = {"what": row.what, "library": row.library, "shape": list(shape)}
+            times = {which: spread(of) for which, of in taken.items()}
+            yield "rows", {"name": name, **about, **times}
+
+
+def rows(rng: np.random.Generator, z: Any, y: Any) -> Iterator[Row]:
+    """Give what is compared on logits of one shape, on NumPy and on PyTorch."""
+    yield Row(STATS, "numpy", partial(_stats, z, y), partial(_many, z, y))
+    yield _lists(rng, z)
+    if find_spec("torch"):
+        import torch
+
+        tensors = torch.from_numpy(z), torch.from_numpy(y)
+        yield Row(STATS, "torch", partial(_stats, *tensors), partial(_many_torch, *tensors))
 
 
 def _stats(z: Any, y: Any) -> tuple[Any, ...]:
@@ -56,24 +74,17 @@ def _many(z: Any, y: Any) -> tuple[Any, ...]:
     return loss, xloss.logsumexp(z), xloss.entropy(z), top, z.argmax(-1) == y
 
 
-def _on_torch(z: Any, y: Any) -> Iterator[Row]:
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return
-    a, b = torch.from_numpy(z), torch.from_numpy(y)
+def _many_torch(z: Any, y: Any) -> tuple[Any, ...]:
+    import torch
 
-    def many() -> tuple[Any, ...]:
-        loss = torch.nn.functional.cross_entropy(a, b, reduction="none")
-        log_probs = torch.log_softmax(a, -1)
-        probs = log_probs.exp()
-        entropy = -(probs * log_probs).sum(-1)
-        return loss, torch.logsumexp(a, -1), entropy, probs.amax(-1), a.argmax(-1) == b
-
-    yield Row(STATS, "torch", z.shape, partial(_stats, a, b), many)
+    loss = torch.nn.functional.cross_entropy(z, y, reduction="none")
+    log_probs = torch.log_softmax(z, -1)
+    probs = log_probs.exp()
+    entropy = -(probs * log_probs).sum(-1)
+    return loss, torch.logsumexp(z, -1), entropy, probs.amax(-1), z.argmax(-1) == y
 
 
-def _lists(rng: np.random.Generator, z: Any) -> Iterator[Row]:
+def _lists(rng: np.random.Generator, z: Any) -> Row:
     n, classes = z.shape
     listed = min(LISTED, classes)
     indices = np.argsort(rng.random((n, classes), np.float32), axis=-1)[:, :listed].copy()
@@ -86,49 +97,4 @@ def _lists(rng: np.random.Generator, z: Any) -> Iterator[Row]:
         np.put_along_axis(dense, indices, probs, -1)
         return step(z, dense)
 
-    yield Row(LISTS, "numpy", z.shape, lambda: step(z, xloss.TopKTargets(indices, probs)), written)
-
-
-def measure(keep: Callable[[Record], None], tiny: bool = False) -> Record:
-    """Return the record of a run: the machine, and every row; `keep` is given it after each."""
-    made: Record = {**head(), "rows": []}
-    before = made["load"][0]
-    for row in rows(TINY if tiny else SHAPES):
-        for mine, theirs in zip(row.one(), row.several(), strict=True):
-            pair = np.asarray(mine), np.asarray(theirs)
-            # Both answer the same question; how exactly is the conformance suite's to say.
-            if not np.allclose(*pair, rtol=1e-4, atol=1e-5):
-                raise WrongAnswer(f"{row.what} on {row.library}, {row.shape}: not the same answers")
-        calls = {"one": Call(row.one), "several": Call(row.several)}
-        taken = in_turns(calls, seconds=0.01 if tiny else 1.0)
-        times = {name: spread(t) for name, t in taken.items()}
-        about = {"what": row.what, "library": row.library, "shape": list(row.shape)}
-        made["rows"].append({**about, **times})
-        made["load"] = [before, load_average()]
-        keep(plain(made))
-        print(" ".join(cells(made["rows"][-1])), flush=True)
-    return made
-
-
-def cells(row: Record) -> list[str]:
-    """Return a row of the page's table."""
-    one, several = row["one"]["median_ms"], row["several"]["median_ms"]
-    shape = "({}, {})".format(*row["shape"])
-    ratio = f"{several / one:.2f}×"
-    return [row["what"], row["library"], shape, f"{one:.3g}", f"{several:.3g}", ratio]
-
-
-def page(kept: Record) -> str:
-    """Return the page of a record."""
-    from .figures import table
-    from .pages import WORDS
-
-    machine, versions = kept["machine"], kept["versions"]
-    named = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "torch") if name in versions)
-    heads = ["call", "library", "float32 shape", "ms", "the calls it replaces, ms", "ratio"]
-    parts = [f"# {WORDS['titles'][NAME]}", WORDS["how"][NAME]]
-    parts.append(
-        f"{kept['date']}, {machine['processor']}, {kept['threads']} cores, {named}; load "
-        f"average {kept['load'][0]} before and {kept['load'][-1]} after."
-    )
-    return "\n\n".join([*parts, table(heads, map(cells, kept["rows"]))]) + "\n"
+    return Row(LISTS, "numpy", lambda: step(z, xloss.TopKTargets(indices, probs)), written)

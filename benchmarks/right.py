@@ -45,13 +45,12 @@ def read(work: Work, array: Any, classes: bool = True) -> Array:
 
 
 @lru_cache(1)
-def _rows(shape: tuple[int, ...], dtype: str, axis: int) -> tuple[float, Array, Array]:
+def _rows(work: Work) -> tuple[float, Array, Array]:
     """Return the mean, and losses and gradient of the rows that are read.
 
     The largest logit stays out of the sums, so that nothing cancels: a loss of 1e-6 has all of its
     digits.
     """
-    work = Work("", shape, False, dtype, axis)
     some = drawn(work)
     x, y = some.x.astype(np.float64), some.y.ravel()
     each, top = np.arange(len(x)), x.argmax(-1)
@@ -96,7 +95,7 @@ def right(work: Work, given: Data) -> Right:
     """Return what a call must give; of a linear layer, on these arrays."""
     if work.features:
         return _linear(work, given)
-    value, losses, gradient = _rows(work.shape, work.dtype, work.axis)
+    value, losses, gradient = _rows(work.data)
     return Right(value, losses, gradient if work.gradient else None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from . import tables
@@ -12,16 +12,11 @@ Record = dict[str, Any]
 AT_LEAST = ("ratio", "reach")  # of which more is better
 
 
-def judge(run: str) -> Callable[[Record], list[Record]]:
-    """Return what judges the records of a run by its rules."""
-    return lambda record: judged(record, run)
-
-
-def judged(record: Record, run: str = "host") -> list[Record]:
+def judged(record: Record, run: str) -> list[Record]:
     """Return every target that the run measured: what was wanted, what came, whether it is met."""
     found: list[Record] = []
     worst: dict[tuple[str, ...], Record] = {}
-    for rule in tables.load("targets")[run]:
+    for rule in tables.load("targets").get(run, ()):
         for target in _of(rule, record):
             key = target["subject"], target["against"], target.pop("dtype")
             if target["kind"] != "ulp":

@@ -202,15 +202,16 @@ def timed(
 # ---- Memory and first calls ---------------------------------------------------------------------
 
 
+def installed(name: str, threads: int) -> tuple[Contender, Library]:
+    """Return a contender and its library; where that is not installed, Missing ends the task."""
+    one = CONTENDERS[name]
+    one.told()
+    return one, Place(threads=threads).library(one)
+
+
 def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Iterator[Found]:
     """Read one contender's peak memory on each work."""
-    one, place = CONTENDERS[name], Place(threads=threads)
-    try:
-        one.told()
-        where = place.library(one)
-    except Missing as missing:
-        yield "missing", str(missing)
-        return
+    one, where = installed(name, threads)
     for work in works:
         entry = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
         try:
@@ -224,18 +225,13 @@ def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Itera
 
 def first(work: Work, name: str, caches: str, threads: int) -> Iterator[Found]:
     """Time the first call of a process, which compiles or loads what was compiled before."""
-    one, place = CONTENDERS[name], Place(threads=threads)
+    one, where = installed(name, threads)
     entry: dict[str, Any] = {**work.told(), "contender": name, "caches": caches, "reason": ""}
     entry |= {"first_ms": None, "second_ms": None}
     try:
-        one.told()
-        where = place.library(one)
         call = one.prepare(work, where.given(work), where)
         with call.within():
             entry["first_ms"], entry["second_ms"] = (once(call) * 1e3 for _ in range(2))
-    except Missing as missing:
-        yield "missing", str(missing)
-        return
     except Exception as reason:  # of any peer: the record says it in place of a figure
         entry["reason"] = said(reason)
     yield "first_call", entry
@@ -252,10 +248,5 @@ print((time.perf_counter() - start) * 1e3)
 def imports(rounds: int, threads: int) -> Iterator[Found]:
     """Time what importing xloss adds to importing NumPy."""
     command = [sys.executable, "-c", PROBE]
-    ran = [
-        subprocess.run(
-            command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
-        )
-        for _ in range(rounds + 1)
-    ]
-    yield "imports", {"import_ms": median(float(one.stdout) for one in ran[1:])}
+    ms = [float(subprocess.check_output(command)) for _ in range(rounds + 1)]
+    yield "imports", {"import_ms": median(ms[1:])}

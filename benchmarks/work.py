@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
@@ -28,6 +28,11 @@ class Work:
     dtype: str = "float32"
     axis: int = -1
     features: int = 0
+
+    @property
+    def data(self) -> Work:
+        """The call that stands for all on the same arrays: with a gradient and without."""
+        return replace(self, op="", gradient=False)
 
     @property
     def classes(self) -> int:
@@ -88,8 +93,8 @@ class Data(NamedTuple):
 
 
 @lru_cache(1)
-def _drawn(shape: tuple[int, ...], dtype: str, axis: int, features: int) -> Data:
-    work = Work("", shape, False, dtype, axis, features)
+def _drawn(work: Work) -> Data:
+    dtype, features = work.dtype, work.features
     rng = np.random.default_rng(0)
     rows = prod(work.rows)
     y = rng.integers(0, work.classes, work.rows)
@@ -114,7 +119,7 @@ def drawn(work: Work) -> Data:
     Logits are normal, of deviation 3. The first row's label is 20 ahead of all other classes: its
     loss is what log(p) of a rounded p loses. Of a linear layer: features, labels and weight, whole.
     """
-    return _drawn(work.shape, work.dtype, work.axis, work.features)
+    return _drawn(work.data)
 
 
 def laid_out(work: Work, some: Data) -> Data:

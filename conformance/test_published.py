@@ -53,14 +53,7 @@ def test_the_document_says_what_passes_and_what_fails() -> None:
     assert "| tail (4) | ✕ 4/4 | ✕ 4/4 |" in text
     assert "| masks (3) | 1.2 | declared |" in text
     assert "| torch float32 | 1.2.3 | 2 | 4 | 0 | 1 | 0.6 | 1.2 |" in text
-    lines = text.splitlines()
-    at = lines.index("### optax")
-    assert lines[at + 2 : at + 4] == [
-        "- **tail**",
-        "  - log(1 + r) is 0 in float32 once r \\< 2^-24. `gap 5`, `gap 8`, `gap 17`, `gap 40`: "
-        "4 in float32. `gap 40` in float32: the value at `[0]` is 0, exactly 2.5e-07, "
-        "10⁷ ulp off. <https://github.com/scipy/scipy/issues/18295>",
-    ]
+    assert "most of them, late. <https://github.com/scipy/scipy/issues/18295>\n" in text
     assert "| torch | not offered | takes labels only (1) |" in text
     assert "| optax | declared | known: https://example.org/1 (1) |" in text
 

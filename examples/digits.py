@@ -1,6 +1,6 @@
 """Softmax regression on handwritten digits, trained by the same xloss call on every array library.
 
-    python examples/digits.py [--steps 300] [--out examples/digits.png] [--data examples/data]
+    python examples/digits.py [--steps 300] [--data examples/data]
 
 The model is one matrix and one bias; the loss is the mean cross-entropy of 1,437 images plus an L2
 penalty on the matrix. Each array library trains it from the same start, by plain gradient descent,
@@ -12,8 +12,7 @@ At the end it writes the float32 logits of the 360 held-out images and their lab
 
     xloss eval examples/data/digits_logits.npy examples/data/digits_labels.npy
 
-It needs scikit-learn and matplotlib. Of torch, jax, array_api_strict and cupy, those that are
-installed take part.
+It needs scikit-learn. Of torch, jax, array_api_strict and cupy, those that are installed take part.
 """
 
 import argparse
@@ -154,31 +153,6 @@ def report(curves):
         print(f"{name:<17} {way:<15} {dtype:<8} {last:<19.{digits}g} {apart:.1f} eps")
 
 
-def draw(curves, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, *right) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    for name, way, dtype in curves:
-        left.plot(curves[name, way, dtype], label=f"{name}, {way}, {dtype}", linewidth=1)
-    left.set(
-        title=f"{len(curves)} loss curves, one on top of the other", xlabel="step", ylabel="loss"
-    )
-    left.legend(fontsize=6)
-    for axes, dtype in zip(right, ("float64", "float32"), strict=True):
-        for name, way in (key[:2] for key in curves if key[2] == dtype):
-            apart = np.maximum.accumulate(roundings(curves, name, way, dtype))
-            axes.plot(apart, label=f"{name}, {way}", linewidth=1)
-        axes.set(title=f"farthest from NumPy's {dtype} curve so far", xlabel="step", ylabel="eps")
-        axes.legend(fontsize=6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    print(f"\ncurves drawn into {path}")
-
-
 def write(matrix, bias, folder):
     """Write the logits of the held-out images; print their loss and accuracy."""
     _, _, images, labels = digits()
@@ -196,13 +170,11 @@ def write(matrix, bias, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300, help="of gradient descent")
-    here = Path(__file__).parent
-    parser.add_argument("--out", type=Path, default=here / "digits.png", help="the picture")
-    parser.add_argument("--data", type=Path, default=here / "data", help="folder of the logits")
+    data = Path(__file__).parent / "data"
+    parser.add_argument("--data", type=Path, default=data, help="folder of the logits")
     options = parser.parse_args()
     curves, learned = run(options.steps)
     report(curves)
-    draw(curves, options.out)
     write(*learned, options.data)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xloss_conformance import peers
 from xloss_conformance.cases.arrays import logits, soft
 from xloss_conformance.model import Case
-from xloss_conformance.peers import Peer, peers
+from xloss_conformance.peers import Peer
 
 LACKING = [p for p in ("jax", "keras", "optax", "sklearn", "scipy", "torch") if not find_spec(p)]
 needs_all = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}")
@@ -36,4 +37,4 @@ def made(x: Any, targets: Any, loss: str = "cross_entropy", **options: Any) -> C
 def peer(name: str, dtype: str = "float32") -> Peer:
     if name == "tensorflow":  # which is not installed with the others
         pytest.importorskip(name)
-    return peers(name, (dtype,))[0]
+    return peers.peer(name, dtype)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from .formats import accumulated
-from .judge import first_line, judge
+from .judge import judge
 from .libraries import array_library
 from .model import Case, Missing, Source, Subject, SubjectInfo, Verdict
+from .printable import first_line
 from .snippet import text
 
 KEPT = 100  # cases after which a library forgets what it has compiled

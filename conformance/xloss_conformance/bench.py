@@ -14,14 +14,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 import xloss
 
+from .load_object import imported
 from .model import Missing as Missing
+from .printable import first_line
 from .report.record import machine, plain, versions
 from .result import table
 from .timing import (
@@ -47,8 +48,6 @@ QUICK_SHAPES = SHAPES[:2]
 OURS = ("numpy", "torch", "jax", "tensorflow")
 PEERS = ("torch", "optax", "keras", "tensorflow", "sklearn", "scipy")
 QUICK_PEERS = ("torch", "optax")
-# What pip installs, where its name is not the one that is imported.
-PACKAGES = {"sklearn": "scikit-learn", "torch": '"xloss[torch]"', "jax": '"xloss[jax]"'}
 COMPILED = "cpu"  # the engine that is told from the generic one
 
 
@@ -133,21 +132,11 @@ def stdout_is_stderr() -> Iterator[None]:
 def told(name: str, library: str, distribution: str = "") -> Record:
     """Return a contender as the record has it; Missing says what would install its library.
 
-    `distribution` is what pip installs, where PACKAGES does not have it under the library's name.
+    `distribution` is what pip installs, where INSTALL does not have it under the library's name.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
     keras_backend()
-    if library == "tensorflow" and not find_spec("tensorflow"):
-        raise Missing(f'{name}: tensorflow is not installed: pip install "xloss[tensorflow]"')
-    try:
-        module = import_module(library)
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        install = distribution or PACKAGES.get(package, package)
-        raise Missing(f"{name}: {package} is not installed: pip install {install}") from error
-    except Exception as error:  # a build for another version of what it stands on
-        said = (str(error).splitlines() or [""])[0]
-        raise Missing(f"{name}: cannot be imported: {type(error).__name__}: {said}") from error
+    module = imported(library, name, distribution and f"pip install {distribution}")
     ours = name.startswith("xloss ")
     number = xloss.__version__ if ours else str(getattr(module, "__version__", "unknown"))
     if distribution and not ours:
@@ -229,8 +218,7 @@ def agree(got: tuple[float, Any], right: tuple[float, Any], loose: float = 1e-3)
 
 def why(reason: Exception) -> str:
     """Return in one line why there is no figure."""
-    said = (str(reason).strip().splitlines() or [""])[0]
-    return said if isinstance(reason, NotOffered) else f"fails: {type(reason).__name__}: {said}"
+    return str(reason) if isinstance(reason, NotOffered) else f"fails: {first_line(reason)}"
 
 
 def lines(record: Record) -> Iterator[str]:

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from .libraries import ArrayLibrary
-from .model import BINARY, Array, Case, Outcome, Problem, Stored
+from .model import BINARY, Array, Called, Case, Outcome, Problem, Stored
 
-# What a call returns: the value, and the gradients to the first argument and to the targets.
-Called = tuple[Any, Any, Any]
 WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
 Call = Callable[[Case, Any, Any, dict[str, Any], Any], Called]
@@ -107,18 +105,14 @@ def once(
         value, grad, to_targets = call(
             case, arguments.x, arguments.targets, arguments.options, upstream
         )
-        if hasattr(value, "dtype"):
-            wrong = library.misplaced(value)
-            if wrong:
-                outcome.problems.append(Problem("device", f"the value is {wrong}"))
-            outcome.value_dtype = library.dtype(value)
-        outcome.value = library.host(value) if hasattr(value, "dtype") else np.asarray(value, float)
+        array = value if hasattr(value, "dtype") else None
+        for what, result in (("value", array), ("gradient", grad)):
+            if result is not None and (wrong := library.misplaced(result)):
+                outcome.problems.append(Problem("device", f"the {what} is {wrong}"))
+        outcome.value_dtype = "" if array is None else library.dtype(array)
+        outcome.value = np.asarray(value, float) if array is None else library.host(array)
         if grad is not None:
-            wrong = library.misplaced(grad)
-            if wrong:
-                outcome.problems.append(Problem("device", f"the gradient is {wrong}"))
-            outcome.grad_dtype = library.dtype(grad)
-            outcome.grad = library.host(grad)
+            outcome.grad_dtype, outcome.grad = library.dtype(grad), library.host(grad)
         if to_targets is not None:
             outcome.grad_targets = library.host(to_targets)
     except Exception as error:

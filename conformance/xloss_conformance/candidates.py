@@ -12,12 +12,13 @@ import numpy as np
 from .call_subject import run
 from .conventions import Convention, convention
 from .conventions.base import parameters
+from .formats import accumulated
 from .libraries import array_library
 from .load_object import load_object, staying
 from .model import LOSSES, Array, Called, Case, Differs, LoadError, Outcome, Stored, Traits
 from .printable import literal, visible
 from .rounding import rounded, stored
-from .snippet import arrays, keywords, shown
+from .snippet import arrays, keywords, one, shown
 from .token_rows import TOKENS, fields_of, upstream_of
 
 
@@ -110,13 +111,12 @@ class Candidate:
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         here = array_library(self.library)
         options = self.convention.given(self.function, case, options)
-        one = isinstance(upstream, float) and upstream == 1.0
         known = parameters(self.function)
         takes_cotangent = known is not None and "cotangent" in known
         function = self.function
-        if takes_cotangent and not one:
-            kind = "float64" if self.dtype == "float64" else "float32"
-            function = _bound(function, here.array(rounded(upstream, kind)))
+        if takes_cotangent and not one(upstream):
+            cotangent = here.array(rounded(upstream, accumulated(self.dtype)))
+            function = partial(function, cotangent=cotangent)
         value_only = case.value_only or self.value_only
         if here.gradients and not value_only:
             if case.loss in TOKENS:
@@ -133,7 +133,7 @@ class Candidate:
         if not isinstance(result, tuple):
             return _some(result), None, None
         value, grad = result
-        if value_only or not (one or takes_cotangent):
+        if value_only or not (one(upstream) or takes_cotangent):
             grad = None
         return _some(value), grad, None
 
@@ -149,10 +149,6 @@ def _import(function: Callable[..., Any]) -> list[str]:
     """Return the line that imports a function, if it can be imported."""
     module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
     return [f"from {module} import {name}"] if module != "__main__" and name.isidentifier() else []
-
-
-def _bound(function: Callable[..., Any], cotangent: Any) -> Callable[..., Any]:
-    return partial(function, cotangent=cotangent)
 
 
 def _some(value: Any) -> Any:

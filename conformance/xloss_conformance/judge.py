@@ -29,7 +29,7 @@ from .model import (
     Traits,
     Verdict,
 )
-from .printable import visible
+from .printable import first_line
 from .rounding import stored
 from .token_rows import TOKENS
 
@@ -77,12 +77,6 @@ def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
             yield Finding("raises", f"{first_line(error)}; expected {case.error.__name__}")
         elif case.names not in str(error):
             yield Finding("raises", f"{first_line(error)}; the message does not name {case.names}")
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's type and first line."""
-    lines = str(error).strip().splitlines() or [""]
-    return visible(f"{type(error).__name__}: {lines[0][:200]}")
 
 
 def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import numpy as np
 
 import xloss
 
-from .model import Array, Case
+from .model import Array
 
 LINEAR = "linear_cross_entropy"
 
@@ -27,12 +27,6 @@ def pack(features: Array, weight: Array, bias: Array) -> Array:
 def unpack(x: Any, rows: int) -> tuple[Any, Any, Any]:
     """Take features, weight and bias apart: views where the library has them."""
     return x[:rows, :-1], x[rows:, :-1], x[rows:, -1]
-
-
-def count(case: Case) -> int:
-    """Return the rows of features of a case."""
-    assert case.targets is not None
-    return len(case.targets)
 
 
 def called(function: Callable[..., Any], x: Any, targets: Any, options: dict[str, Any]) -> Any:

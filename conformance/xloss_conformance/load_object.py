@@ -1,4 +1,4 @@
-"""Python objects by name: "package.module:name" or "path/file.py:name"."""
+"""Python objects by name, "package.module:name" or "path/file.py:name", and what is not here."""
 
 from __future__ import annotations
 
@@ -13,9 +13,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .model import LoadError
+from .model import LoadError, Missing
+from .printable import first_line
 
 SHOWN = 12  # names that a message lists
+# Package that is imported -> the line that installs it, where that is not pip's of the same name.
+INSTALL = {
+    "array_api_strict": "pip install array-api-strict",
+    "torch": 'pip install "xloss[torch]"',
+    "jax": 'pip install "xloss[jax]"',
+    "tensorflow": 'pip install "xloss[tensorflow]"',
+    "dask": 'pip install "xloss[dask]"',
+    "cupy": 'pip install "xloss[cupy]"',
+    "keras": 'pip install keras "xloss[jax]"',
+    "sklearn": "pip install scikit-learn",
+}
 
 
 def installed(distribution: str) -> str:
@@ -24,6 +36,25 @@ def installed(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "unknown"
+
+
+def missing(who: str, error: ModuleNotFoundError, install: str = "") -> Missing:
+    """Return what says that a package is not here, and what installs it."""
+    package = str(error.name).partition(".")[0]
+    line = install or INSTALL.get(package, f"pip install {package}")
+    return Missing(f"{who}: {package} is not installed: {line}")
+
+
+def imported(module: str, who: str, install: str = "") -> ModuleType:
+    """Return a module; Missing says why it is not here."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing(who, error, install) from error
+    except Missing:
+        raise
+    except Exception as error:  # a build for another version of what it stands on
+        raise Missing(f"{who}: cannot be imported: {first_line(error)}") from error
 
 
 @contextmanager
@@ -105,6 +136,4 @@ def _forget(folder: str) -> None:
 
 
 def _said(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-    return f"{type(error).__name__}: {lines[0]}{where}"
+    return first_line(error) + (f", line {error.lineno}" if isinstance(error, SyntaxError) else "")

@@ -156,6 +156,10 @@ class Differs(NamedTuple):
     note: str
     value: float | None = None  # but for the value, where no case has it: 0/0
 
+    def also(self, note: str, **instead: Any) -> Differs:
+        """Return the same with another note, and what it says instead."""
+        return self._replace(note=f"{self.note}; {note}" if self.note else note, **instead)
+
 
 class Problem(NamedTuple):
     """A rule that the run itself saw broken: "input", "device", "repeat", "split", ..."""

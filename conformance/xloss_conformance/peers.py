@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -13,22 +11,10 @@ from typing import Any, ClassVar
 from .candidates import Candidate, traits
 from .conventions import Convention, convention
 from .libraries import array_library
-from .load_object import installed
+from .load_object import imported, installed
 from .model import Case, Differs, Missing, Outcome, Stored, Traits
 
 PEERS = ("torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
-DTYPES = ("float32", "float64")
-# Package that is imported -> the line that installs it.
-INSTALL = {
-    "torch": 'pip install "xloss[torch]"',
-    "jax": 'pip install "xloss[jax]"',
-    "tensorflow": 'pip install "xloss[tensorflow]"',
-    "keras": 'pip install keras "xloss[jax]"',
-    "optax": "pip install optax",
-    "sklearn": "pip install scikit-learn",
-    "scipy": "pip install scipy",
-    "torchvision": "pip install torchvision",
-}
 
 
 @dataclass(frozen=True)
@@ -92,28 +78,14 @@ def here() -> tuple[str, ...]:
 @cache
 def _function(spec: str) -> Any:
     module, _, name = spec.partition(":")
-    try:
-        return attrgetter(name)(import_module(module))
-    except ModuleNotFoundError as error:
-        raise _missing(module.partition(".")[0], error) from error
-    except Exception as error:  # a build for another version of what it stands on
-        lines = str(error).splitlines() or [""]
-        raise Missing(f"{module} fails to import: {type(error).__name__}: {lines[0]}") from error
+    return attrgetter(name)(imported(module, module.partition(".")[0]))
 
 
-def peers(name: str, dtypes: Sequence[str] = DTYPES) -> list[Peer]:
-    """Return one library's losses in each dtype; Missing says what installs it."""
+def peer(name: str, dtype: str) -> Peer:
+    """Return one library's losses in a dtype; Missing says why there are none."""
     if name not in PEERS:
         raise ValueError(f"peer: {name!r} is unknown; expected one of {', '.join(PEERS)}")
-    try:
-        style = convention(name)
-    except ModuleNotFoundError as error:
-        raise _missing(name, error) from error
-    known = array_library(style.home).dtypes
-    return [Peer(style, dtype) for dtype in dtypes if dtype in known]
-
-
-def _missing(name: str, error: ModuleNotFoundError) -> Missing:
-    package = str(error.name).partition(".")[0]
-    install = INSTALL.get(package, INSTALL.get(name, f"pip install {package}"))
-    return Missing(f"{name}: {package} is not installed: {install}")
+    style = convention(name)
+    if dtype not in array_library(style.home).dtypes:
+        raise Missing(f"{name} has no {dtype}")
+    return Peer(style, dtype)

@@ -30,3 +30,9 @@ def literal(text: str) -> str:
     """Return text as Python has it in quotes."""
     simple = text.isprintable() and not set('"\\') & set(text)
     return f'"{text}"' if simple else repr(text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's type and first line."""
+    lines = str(error).strip().splitlines() or [""]
+    return visible(f"{type(error).__name__}: {lines[0][:200]}")

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .model import RULES, Case, Finding, SubjectInfo, Verdict
+from .model import RULES, STATUSES, Case, Finding, SubjectInfo, Verdict
 from .printable import visible, visible_lines
 from .snippet import setup
 
@@ -117,7 +117,7 @@ def _table(verdicts: Iterable[Verdict]) -> Iterator[str]:
     rows = [
         (
             family,
-            *(str(_count(of, s)) for s in ("pass", "fail", "declared", "refused")),
+            *(str(sum(v.status == status for v in of)) for status in STATUSES),
             ulp(v.value_ulp for v in of),
             ulp(v.grad_ulp for v in of),
         )
@@ -132,10 +132,6 @@ def table(rows: list[tuple[str, ...]], *, left: bool = False) -> Iterator[str]:
     for first, *rest in rows:
         cells = [c.ljust(w) if left else c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)]
         yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
-
-
-def _count(verdicts: list[Verdict], status: str) -> int:
-    return sum(v.status == status for v in verdicts)
 
 
 def ulp(values: Iterable[float | None]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 from .answers import Collector, Progress, answers
@@ -29,7 +29,9 @@ def run(
     """
     begun = time.perf_counter()
     listed = list(cases)
-    sources = [s if isinstance(s, Source) else Source(s.library, _Just(s)) for s in subjects]
+    sources = [
+        s if isinstance(s, Source) else Source(s.library, partial(_made, s)) for s in subjects
+    ]
     collector = Collector(len(sources), listed, progress)
     if jobs is not None:
         from .workers import work
@@ -47,9 +49,5 @@ def run(
     return report
 
 
-@dataclass(frozen=True)
-class _Just:
-    subject: Subject
-
-    def __call__(self) -> Subject:
-        return self.subject
+def _made(subject: Subject) -> Subject:
+    return subject

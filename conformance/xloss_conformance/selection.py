@@ -13,14 +13,14 @@ from .candidates import Candidate, load
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
-from .model import DTYPES, LOSSES, Case, Missing, Source
-from .peers import INSTALL, PEERS, Peer, peers
+from .load_object import INSTALL
+from .model import DTYPES, LOSSES, Case, Source
+from .peers import PEERS, peer
 from .xloss_subjects import Xloss, of, present
 
 # Where a quick run goes: NumPy, always here; the standard; what most losses are written in.
 # Not JAX, which compiles every call, and not Dask, whose graphs take as long.
 QUICK = {"numpy": DTYPES, "strict": ("float32",), "torch": ("float32", "bfloat16")}
-PACKAGES = {"strict": "array_api_strict", "cuda": "torch"}  # where the name is another
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def sources(plan: Plan) -> list[Source]:
         ]
     for name in dict.fromkeys(plan.peers):
         found += [
-            Source(name, partial(_peer, name, dtype), required=True)
+            Source(name, partial(peer, name, dtype), required=True)
             for dtype in plan.dtypes or ("float32", "float64")
         ]
     if plan.candidate is not None:
@@ -125,12 +125,6 @@ def _cost(subject: Xloss) -> int:
     return {"jax": 3, "dask": 2, "tensorflow": 1, "torch": 1}.get(subject.library, 0) + whole
 
 
-def _peer(name: str, dtype: str) -> Peer:
-    for peer in peers(name, (dtype,)):
-        return peer
-    raise Missing(f"{name} has no {dtype}")
-
-
 def _candidate(plan: Plan, loss: str, dtype: str) -> Candidate:
     assert plan.candidate is not None
     style = styled(plan.convention, plan.arrays)
@@ -141,12 +135,8 @@ def absent(plan: Plan) -> list[str]:
     """Return a line for each library that a quick run leaves out and that is not installed."""
     if not (plan.quick and plan.everything):
         return []
-    names = {name: PACKAGES.get(name, name) for name in LIBRARIES if name not in QUICK}
-    return [
-        f"{name}: {package} is not installed: {LIBRARIES[name][1]}"
-        for name, package in names.items()
-        if name != "cuda" and find_spec(package) is None
-    ]
+    names = [name for name in LIBRARIES if name not in (*QUICK, "cuda") and not find_spec(name)]
+    return [f"{name}: {name} is not installed: {INSTALL[name]}" for name in names]
 
 
 # ---- For `check` and `compare` -------------------------------------------------------------------
@@ -154,12 +144,7 @@ def absent(plan: Plan) -> list[str]:
 
 def styled(named: str | Convention, arrays: str | None = None) -> Convention:
     """Return the convention, on another library's arrays if one is named; Missing if not here."""
-    try:
-        style = convention(named, arrays)
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        install = INSTALL.get(package, f"pip install {package}")
-        raise Missing(f"convention {named}: {package} is not installed: {install}") from error
+    style = convention(named, arrays)
     array_library(style.home)
     return style
 

@@ -15,10 +15,11 @@ import xloss
 
 from . import loss_functions
 from .call_subject import run
+from .formats import accumulated
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
 from .rounding import rounded, stored
-from .snippet import xloss_call
+from .snippet import one, xloss_call
 from .token_rows import TOKENS, fields_of, upstream_of
 from .top_k import TOP_K
 
@@ -124,9 +125,8 @@ class Xloss:
             value, grads = lib.differentiate(own, arguments[:wanted], upstream)
             return value, grads[0], grads[1] if wanted == 2 else None
         cotangent = None
-        if upstream is not None and not (isinstance(upstream, float) and upstream == 1.0):
-            kind = "float64" if self.dtype == "float64" else "float32"
-            cotangent = lib.array(rounded(upstream, kind))
+        if not one(upstream):
+            cotangent = lib.array(rounded(upstream, accumulated(self.dtype)))
         both = loss_functions.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
         value, grads = both(*arguments, cotangent=cotangent, **options)
         if not lib.compiles:
@@ -154,20 +154,9 @@ DTYPES_OF = {
     "cupy": ("float32", "float64", "float16"),
 }
 # Which compiled engine takes a library's cross_entropy, where it can run; generic does it on any.
-COMPILED = {
-    "numpy": "cpu",
-    "torch": "cpu",
-    "jax": "cpu",
-    "tensorflow": "cpu",
-    "cuda": "cuda",
-    "cupy": "cuda",
-}
-AUTODIFF = {
-    "torch": "autograd",
-    "cuda": "autograd",
-    "jax": "jax.vjp",
-    "tensorflow": "GradientTape",
-}
+COMPILED = dict.fromkeys(("numpy", "torch", "jax", "tensorflow"), "cpu")
+COMPILED |= {"cuda": "cuda", "cupy": "cuda"}
+AUTODIFF = {"torch": "autograd", "cuda": "autograd", "jax": "jax.vjp", "tensorflow": "GradientTape"}
 
 
 def of(library: str, dtypes: tuple[str, ...] = DTYPES) -> list[Xloss]:
@@ -197,16 +186,3 @@ def present(subject: Xloss) -> Xloss:
     if subject.dtype == "bfloat16" and find_spec("ml_dtypes") is None:
         raise Missing('bfloat16: ml_dtypes is not installed: pip install "xloss[conformance]"')
     return subject
-
-
-def found() -> tuple[list[Xloss], list[str]]:
-    """Return the subjects of this machine, and a line for each library that it lacks."""
-    subjects: list[Xloss] = []
-    missing = []
-    for library in LIBRARIES:
-        try:
-            array_library(library)
-            subjects += of(library)
-        except Missing as error:
-            missing.append(str(error))
-    return subjects, missing

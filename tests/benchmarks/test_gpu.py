@@ -1,186 +1,151 @@
-"""Benchmarks on a GPU, rehearsed on the host: the plan, and how its calls go."""
+"""What a run on a GPU does, on the host: CPU tensors, emulated kernels, stand-ins for CuPy."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import plan
-from benchmarks.contenders import CONTENDERS, Contender
-from benchmarks.plan import BadPlan, Plan
-from benchmarks.processes import Job
-from benchmarks.right import right
+from benchmarks import contenders, libraries, tasks
+from benchmarks import work as works_of
+from benchmarks.clocks import Queue
+from benchmarks.contenders import Contender
+from benchmarks.plan import TABLES
+from benchmarks.record import read
+from benchmarks.right import compared, right
 from benchmarks.work import Data, Work
+from emulated import COMPILER, emulated
+from places import ROOT
+from xloss.engines.cuda import engine as cuda
 from xloss_conformance.timing import Call
 
-pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 
-from benchmarks import tasks
-from benchmarks.libraries import Torch
-
-Record = dict[str, Any]
-PACE: dict[str, Any] = {"seconds": 1e-4, "least": 3, "most": 3}
+PACE = {"seconds": 1e-4, "least": 2, "most": 2}
 ON_TORCH = ("xloss torch", "xloss torch, closed form", "torch")
-
-
-def found(works: list[Work], names: tuple[str, ...], **how: Any) -> list[tuple[str, Any]]:
-    return list(tasks.times(1, [tasks.Group(works, names, PACE)], "cpu", **how))
-
-
-def results(works: list[Work], names: tuple[str, ...]) -> list[Record]:
-    got = found(works, names)
-    assert [said for kind, said in got if kind == "missing"] == []
-    return [entry for kind, entry in got if kind == "works"]
-
-
-# ---- The plan ------------------------------------------------------------------------------------
-
-
-def planned(monkeypatch: pytest.MonkeyPatch, quick: bool = False, **asked: Any) -> list[Job]:
-    monkeypatch.setattr(plan.xloss, "engines", lambda: {"cuda": None})
-    return plan.jobs(Plan("gpu", quick=quick, **asked))
-
-
-def timed(jobs: list[Job]) -> list[tuple[Work, tuple[str, ...]]]:
-    """Return the calls of all processes, and who takes part in each."""
-    groups = [group for job in jobs for group in job.arguments.get("groups", ())]
-    return [(work, tuple(group.names)) for group in groups for work in group.works]
-
-
-def test_each_library_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = planned(monkeypatch)
-    assert [(job.task, len(timed([job]))) for job in jobs] == [
-        ("ahead:facts", 0),
-        ("ahead:compile_ahead", 0),
-        ("tasks:times", 17),
-        ("tasks:times", 18),
-        ("tasks:times", 14),
-        ("tasks:times", 8),
-    ]
-    assert {job.arguments["device"] for job in jobs} == {"cuda"}
-    arrays = [{CONTENDERS[n].arrays for _, who in timed([job]) for n in who} for job in jobs[2:]]
-    assert arrays == [{"torch"}, {"torch"}, {"cupy"}, {"jax"}]
-
-
-@pytest.mark.parametrize(("quick", "seconds"), [(False, 300), (True, 90)])
-def test_a_run_is_over_in_time(
-    quick: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began = time.monotonic()
-    jobs = planned(monkeypatch, quick=quick)
-    ends = [job.until - began for job in jobs]
-    assert ends == sorted(ends)
-    assert ends[-1] <= seconds + 8
-    for job in jobs[2:]:  # each leaves off by itself before it is ended
-        assert job.arguments["until"] < job.until
-
-
-def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan.xloss, "engines", lambda: {"cuda": "no GPU is found"})
-    with pytest.raises(BadPlan, match="gpu: nothing is measured: no GPU is found"):
-        plan.jobs(Plan("gpu"))
-    with pytest.raises(BadPlan, match="--peer jax: expected one of torch"):
-        plan.jobs(Plan("gpu", peers=("jax",), tiny=True))
-
-
-def test_a_call_has_so_many_logits_whatever_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = timed(planned(monkeypatch))
-    of_torch = [work for work, who in calls if "xloss torch" in who]
-    rows = [work for work in of_torch if work.op in ("forward", "gradient")]
-    assert {work.elements for work in rows} == {2**29}
-    assert {w.classes for w in rows} == {1024, 4096, 16384, 32768, 65536, 131072, 262144}
-    kinds = {(w.dtype, w.gradient) for w in rows}
-    assert kinds == {(d, g) for d in ("bfloat16", "float32") for g in (False, True)}
-    assert {w.dtype for w, who in calls if "xloss cupy" in who} == {"float16", "float32"}
-    linear = [(w.shape, w.features, w.dtype) for w in of_torch if w.features]
-    assert linear == [((8192, 131072), 4096, "bfloat16")]
-    assert {w.shape for w in of_torch if w.axis == 1} == {(8, 21, 512, 512)}
-
-
-def test_peers_take_part_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def who(*peers: str) -> set[str]:
-        return {n for _, names in timed(planned(monkeypatch, peers=peers)) for n in names}
-
-    ours = {"xloss torch", "xloss torch, closed form", "xloss cupy", "xloss jax", "cupy by hand"}
-    assert who("torch", "optax") == ours | {"torch", "optax"}
-    assert who("quack") == ours | {"Quack", "Quack, autograd"}
-    assert who("torch.compile") == ours | {"torch.compile", "xloss torch.compile"}
-    # Whoever compiles seconds for every shape is timed on a few.
-    calls = timed(planned(monkeypatch))
-    compiled = {(w.dtype, w.classes) for w, names in calls if "xloss torch.compile" in names}
-    assert compiled == {("bfloat16", 32768)}
-    jobs = planned(monkeypatch, peers=("quack",))
-    ahead = {name for name, _, _ in jobs[1].arguments["calls"]}
-    assert ahead == {"xloss torch", "xloss torch, closed form", "Quack", "Quack, autograd"}
-
-
-# ---- Contenders ----------------------------------------------------------------------------------
-
-
-CALLS = [
-    Work("gradient", (32, 60), True),
-    Work("gradient", (32, 60), True, "bfloat16"),
-    Work("forward", (32, 60), False, "bfloat16"),
+CALLS = [  # the first two on emulated kernels, for which g++ takes a second each
+    Work("gradient", (17, 60), True, "bfloat16"),
+    Work("forward", (17, 60), False, "float32"),
     Work("segmentation", (2, 3, 4, 5), True, "bfloat16", 1),
-    Work("segmentation", (2, 3, 4, 5), False, axis=1),
     Work("linear", (8, 50), True, "bfloat16", features=16),
     Work("host", (32, 1000), True),
-    Work("host", (32, 1000)),
 ]
 
 
-def test_every_kind_of_call_goes_the_whole_way_on_torch() -> None:
-    entries = results(CALLS, ON_TORCH)
-    assert [entry["op"] for entry in entries] == [work.op for work in CALLS]
-    for work, entry in zip(CALLS, entries, strict=True):
-        who = [run["contender"] for run in entry["runs"]]
-        assert who == ([*ON_TORCH] if work.gradient else ["xloss torch", "torch"])
+def found(works, names, device="cpu", **how):
+    return list(tasks.times(1, [tasks.Group(works, names, PACE)], device, **how))
+
+
+def works(given):
+    return [entry for kind, entry in given if kind == "works"]
+
+
+# ---- The whole way -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
+def test_every_kind_of_call_goes_the_whole_way_on_torch():
+    with emulated() as device:
+        timed = works(found(CALLS[:2], ON_TORCH, compiled="cuda"))
+    assert device.launches
+    timed += works(found(CALLS[2:], ON_TORCH, compiled="cuda"))  # which refuses them
+    assert [entry["op"] for entry in timed] == [work.op for work in CALLS]
+    for work, entry in zip(CALLS, timed, strict=True):
+        runs = {run["contender"]: run for run in entry["runs"]}
+        assert set(runs) == ({*ON_TORCH} if work.gradient else {"xloss torch", "torch"})
         assert (entry["refused"], entry["library"]) == ([], "torch")
-        for run in entry["runs"]:
-            assert run["runs"] >= 1
+        assert (entry["bound"] is None) == (work.op == "host")
+        for name, run in runs.items():
             # The same bytes, whichever way a call goes.
             assert run["gb_s"] == pytest.approx(work.moved / run["median_ms"] / 1e6)
-            if run["contender"] != "torch" and not work.features:
-                assert run["value_ulp"] <= 4
-                assert (run["gradient_ulp"] is not None) == work.gradient
             assert ("peak_bytes" in run) == bool(work.features)
-        if work.op == "host":
-            assert entry["bound"] is None
-        else:
-            assert entry["bound"]["gb_s"] > 0
-    assert entries[5]["bound"]["by"] == "the three products alone"
+            if name == "torch" or work.features:
+                continue
+            assert run["engine"] == ("cuda" if work in CALLS[:2] else "generic")
+            assert run["value_ulp"] <= 4
+            assert abs(run["tail"] or 0) < 1e-6
+            most = 1 if work.dtype == "bfloat16" else 4
+            assert run["gradient_ulp"] <= most if work.gradient else run["gradient_ulp"] is None
+        assert runs["torch"]["engine"] == ""
+    assert timed[3]["bound"]["by"] == "the three products alone"
 
 
-def test_a_copys_time_counts_for_the_bytes_that_the_loss_must_move() -> None:
+def test_a_copys_time_counts_for_the_bytes_that_the_loss_must_move():
     work = Work("forward", (8, 60))
-    copies = Torch("cpu").bounds(work, Torch("cpu").given(work))
+    where = libraries.Torch("cpu")
+    copies = where.bounds(work, where.given(work))
     entry = tasks.timed(work, {}, {"at the speed of a copy": [3.0]}, copies)
     assert entry["bound"]["median_ms"] == pytest.approx(3e3 * work.moved / (2 * 8 * 60 * 4))
     assert entry["bound"]["gb_s"] == pytest.approx(2 * 8 * 60 * 4 / 3e9)
 
 
-def test_jax_is_timed_without_a_copy() -> None:
-    pytest.importorskip("jax", reason="pip install 'xloss[jax]'")
-    pytest.importorskip("optax", reason="pip install optax")
-    works = [Work("forward", (32, 60), gradient, "bfloat16") for gradient in (False, True)]
-    for entry in results(works, ("xloss jax", "optax")):
-        assert [run["contender"] for run in entry["runs"]] == ["xloss jax", "optax"]
-        assert (entry["refused"], entry["bound"]) == ([], None)
+def test_quacks_gradient_is_the_sums_and_ligers_goes_over_a_copy(monkeypatch):
+    loss = torch.nn.functional.cross_entropy
+
+    def fwd(x, y, return_dx=False):
+        losses = loss(x, y, reduction="none")
+        return (
+            (losses, torch.func.grad(lambda x: loss(x, y, reduction="sum"))(x))
+            if return_dx
+            else losses
+        )
+
+    class Liger:
+        @staticmethod
+        def apply(x, y, *options):
+            got = loss(x, y) + 0
+            x.detach().zero_()
+            return got, None, None, None
+
+    names = {"cross_entropy_fwd": fwd, "LigerCrossEntropyFunction": Liger}
+    names["LigerFusedLinearCrossEntropyFunction"] = Liger
+    ops = ("liger_kernel.ops.cross_entropy", "liger_kernel.ops.fused_linear_cross_entropy")
+    for module in ("quack", "quack.cross_entropy", "liger_kernel", "liger_kernel.ops", *ops):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**names))
+    work, where = Work("gradient", (8, 60), True), libraries.Torch("cpu")
+    given = where.given(work)
+    for name in ("Liger", "Quack"):
+        call = contenders.CONTENDERS[name].prepare(work, given, where)
+        assert compared(work, call, call.run(), right(work, given))["value_ulp"] <= 4
+
+
+# By day its parts run, each in a test of its own.
+@pytest.mark.nightly
+@pytest.mark.skipif(cuda.unavailable() is None, reason="here is a GPU: it would be measured")
+def test_a_rehearsal_runs_the_whole_way_on_the_host(tmp_path):
+    asked = ["--tiny", "--peer", "torch", "--peer", "optax", "--publish", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", "gpu", *asked]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.endswith(f"targets met; see {tmp_path / 'performance-gpu.md'}\n")
+    record = read(tmp_path / "performance-gpu.json")
+    assert record["gpu"][0]["rehearsal"]
+    assert record["compiled"][0]["calls"] == 12
+    timed = {w["op"] for w in record["works"] if w["library"] == "torch"}
+    assert timed == {row["op"] for row in TABLES["gpu"]}
+    assert [w["refused"] for w in record["works"] if w["refused"]] == []
+    assert any(line.startswith("cupy: ") for line in record["missing"])
+    assert {t["kind"] for t in record["targets"]} == {"ulp", "ratio", "reach", "microseconds"}
+    page = (tmp_path / "performance-gpu.md").read_text("utf-8")
+    assert "no figure here says anything about a GPU" in page
+
+
+# ---- Who is left out, and why --------------------------------------------------------------------
 
 
 class OutOfMemoryError(Exception):
     pass
 
 
-def prepared(place: tasks.Place, **answers: Callable[[], float]) -> Any:
+def prepared(place, **answers):
     """Return what comes of contenders that return these, where 1 is right."""
     work = Work("forward", (8, 60))
 
-    def prepare(answer: Callable[[], float]) -> Callable[..., Call]:
+    def prepare(answer):
         return lambda work, given, where: Call(answer)
 
     who = [Contender(name, prepare(of), "torch") for name, of in answers.items()]
@@ -188,10 +153,11 @@ def prepared(place: tasks.Place, **answers: Callable[[], float]) -> Any:
     return tasks.prepared(who, work, {"torch": Data(None, None)}, want, place)
 
 
-def test_another_answer_and_too_little_memory_are_no_figures() -> None:
-    def full() -> float:
-        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+def full(*given):
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
+
+def test_another_answer_and_too_little_memory_are_no_figures():
     calls, checks, refused = prepared(
         tasks.Place(), wrong=lambda: 1.01, full=full, right=lambda: 1.0
     )
@@ -199,7 +165,7 @@ def test_another_answer_and_too_little_memory_are_no_figures() -> None:
     assert [r["reason"][:24] for r in refused] == ["computes something else:", "out of memory"]
 
 
-def test_who_compiles_longer_than_allowed_is_not_begun_again() -> None:
+def test_who_compiles_longer_than_allowed_is_not_begun_again():
     place = tasks.Place(until=time.monotonic() + 900, spent={"slow": 39.0})
     assert list(prepared(place, slow=lambda: 1.0)[0]) == ["slow"]
     place.spent["slow"] = 41.0
@@ -207,22 +173,98 @@ def test_who_compiles_longer_than_allowed_is_not_begun_again() -> None:
     assert (calls, refused[0]["reason"]) == ({}, "left out: its first calls had taken 41 s")
 
 
-def test_no_call_is_begun_when_the_time_is_over() -> None:
+def test_no_call_is_begun_when_the_time_is_over():
     got = found(CALLS, ON_TORCH, until=time.monotonic() - 1)
     assert [kind for kind, _ in got] == ["contenders"] * 3 + ["missing"]
-    assert got[3][1].startswith("no time was left to measure, with torch: float32 (32, 60)")
+    assert got[3][1].startswith("no time was left to measure, with torch: bfloat16 (17, 60)")
 
 
-def test_arrays_that_cannot_be_made_leave_the_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Torch.given
-
-    def full(self: Any, work: Work) -> Any:
-        if work.gradient:
-            raise OutOfMemoryError
-        return given(self, work)
-
-    monkeypatch.setattr(Torch, "given", full)
-    got = found(CALLS[1:3], ON_TORCH[:1])
+def test_arrays_that_cannot_be_made_leave_the_other_calls(monkeypatch):
+    given = libraries.Torch.given
+    monkeypatch.setattr(libraries.Torch, "given", lambda *a: (full if a[1].gradient else given)(*a))
+    got = found(CALLS[:2], ON_TORCH[:1])
     assert [kind for kind, _ in got] == ["contenders", "missing", "works"]
-    assert got[1][1] == f"not measured, with torch: {CALLS[1].name}: out of memory"
-    assert np.isfinite(got[2][1]["runs"][0]["median_ms"])
+    assert got[1][1] == f"not measured, with torch: {CALLS[0].name}: out of memory"
+    assert got[2][1]["runs"][0]["median_ms"] > 0
+
+
+# ---- Events, and CuPy ----------------------------------------------------------------------------
+
+
+class Stream:
+    """A GPU that works through what is queued up; each call takes it two milliseconds."""
+
+    def __init__(self):
+        self.queue = []
+
+    def event(self, **options):
+        event = SimpleNamespace(synchronize=lambda: self.queue.append("wait"))
+
+        def record():
+            self.queue.append("mark")
+            event.at = len(self.queue)
+
+        def elapsed_time(end):
+            return 2.0 * self.queue[event.at : end.at].count("call")
+
+        event.record, event.elapsed_time = record, elapsed_time
+        return event
+
+    def call(self):
+        self.queue.append("call")
+
+
+@pytest.fixture
+def on_standin(monkeypatch):
+    """NumPy with what the benchmarks ask of CuPy, each of which CuPy must have."""
+    cupy = pytest.importorskip("cupy", reason="pip install 'xloss[cupy]'")
+    special = pytest.importorskip("scipy.special", reason="pip install scipy")
+    stream = Stream()
+    names = ("asarray", "empty_like", "copyto", "arange", "exp")
+    made = SimpleNamespace(
+        **{name: getattr(np, name) for name in names},
+        get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
+        cuda=SimpleNamespace(
+            Event=stream.event,
+            get_elapsed_time=lambda start, end: start.elapsed_time(end),
+            get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+            runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=OSError),
+        ),
+    )
+    assert set(vars(made)) <= set(dir(cupy))
+    assert set(vars(made.cuda)) <= set(dir(cupy.cuda))
+    assert {"record", "synchronize"} <= set(dir(cupy.cuda.Event))
+    modules = {"cupy": made, "cupyx.scipy.special": special}
+    for module in (libraries, contenders):
+        monkeypatch.setattr(module, "import_module", modules.__getitem__)
+    return stream
+
+
+@pytest.mark.parametrize("of", [libraries.Torch, libraries.Cupy])
+def test_events_stand_around_the_calls_of_a_turn(on_standin, monkeypatch, of):
+    monkeypatch.setattr(torch.cuda, "Event", on_standin.event)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    forgotten = []
+    call = Call(on_standin.call, before=lambda: forgotten.append(len(on_standin.queue)))
+    assert of("cuda").clock().turn(call, 0.003, 7) == pytest.approx([0.002])
+    assert on_standin.queue == ["call", "mark", "call", "call", "call", "mark", "wait"]
+    assert forgotten == [0, 2, 3, 4, 7]  # before every call, and when all is done
+
+
+@pytest.mark.usefixtures("on_standin")
+def test_the_contenders_of_cupy_go_the_whole_way(monkeypatch):
+    monkeypatch.setattr(works_of, "DISTINCT", 120)  # of 16 classes 7 rows, which are repeated
+    monkeypatch.setattr(libraries, "HOST_RUNS", 2)
+    # The stand-in's events tell no time: the host's clock does.
+    monkeypatch.setattr(libraries.Cupy, "queue", lambda self: Queue())
+    names = ["xloss cupy", "cupy by hand"]
+    calls = [Work("forward", (64, 16), False, "float16"), Work("gradient", (64, 16), True)]
+    calls.append(Work("host", (32, 1000), True))
+    timed = works(found(calls, names, "cuda", compiled="cpu"))
+    for work, entry in zip(calls, timed, strict=True):
+        assert entry["refused"] == []
+        assert (entry["bound"] is None) == (work.op == "host")
+        assert [run["contender"] for run in entry["runs"]] == names
+        assert entry["runs"][0]["value_ulp"] <= 4
+        for run in entry["runs"]:
+            assert (run["gradient_ulp"] is not None) == work.gradient

@@ -2,19 +2,9 @@
 
 import os
 
-import pytest
-
 from cli_runs import process
 
 ONE = ("--case", "tail/gap 17")
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return tmp_path
 
 
 # ---- Where little is installed -------------------------------------------------------------------
@@ -43,9 +33,3 @@ def test_only_numpy_is_enough(folder):
     assert '  torch: torch is not installed: pip install "xloss[torch]"\n' in told
     assert '  jax: jax is not installed: pip install "xloss[jax]"\n' in told
     assert "  strict: array_api_strict is not installed: pip install array-api-strict\n" in told
-
-
-def test_a_library_asked_for_by_name_must_be_here(folder):
-    ran = process("conform", "--backend", "torch", *ONE, env=blocked(folder, LIBRARIES))
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == 'xloss: torch: torch is not installed: pip install "xloss[torch]"\n'

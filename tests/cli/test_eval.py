@@ -2,19 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
-import sysconfig
-from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from cli_runs import answer, evaluated, process
+from cli_runs import answer, process
 from places import ROOT
-from xloss import cross_entropy, diagnose, engines, evaluation
+from xloss import cross_entropy, diagnose, engines
 from xloss.cli import run_task as task_module
 from xloss.cli.app import run
 
@@ -67,83 +61,6 @@ def test_json_is_alone_on_stdout(files):
         "loss": float(rows[first]),
     }
     assert len(got["worst"]) == 2
-
-
-def test_the_first_line_of_the_readme():
-    script = Path(sysconfig.get_path("scripts")) / "xloss"
-    # From a source tree nothing is installed: what the script does, without it.
-    begins = [script] if script.exists() else [sys.executable, "-m", "xloss.cli"]
-    ran = subprocess.run(
-        [*begins, "eval", DATA / "digits_logits.npy", DATA / "digits_labels.npy"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stderr == ""
-    said = dict(line.split(None, 1) for line in ran.stdout.splitlines()[:6])
-    assert said["loss"].startswith("0.28379")
-    assert said["accuracy"] == "94.17%"
-    assert said["rows"] == "360: 360 counted, 0 ignored"
-    worst = ran.stdout.partition("worst rows\n")[2].splitlines()
-    assert worst[0].split() == ["row", "label", "predicted", "loss"]
-    assert worst[1].split()[:3] == ["332", "4", "8"]
-    assert len(worst) == 6
-
-
-def test_the_measured_rows_are_those_of_the_evaluation(files, capsys):
-    record = evaluation.Evaluation().update(*files).result()
-    assert answer(capsys, "z.npy", "y.npy")["loss"] == record.loss
-
-
-# ---- Options -------------------------------------------------------------------------------------
-
-
-def test_options_reach_the_loss(files, capsys):
-    logits, labels = files
-    weight = RNG.uniform(size=7)
-    np.savez("w.npz", w=weight)
-    np.save("y.npy", np.where(labels < 0, 255, labels).astype(np.uint8))
-    got = answer(
-        capsys,
-        "z.npy",
-        "y.npy",
-        "--ignore-index",
-        255,
-        "--label-smoothing",
-        0.2,
-        "--weight",
-        "w.npz::w",
-        "--worst",
-        0,
-    )
-    expected = cross_entropy(logits, labels, weight=weight, label_smoothing=0.2)
-    assert got["loss"] == pytest.approx(float(expected), rel=1e-6)
-    assert got["worst"] == []
-
-
-def test_soft_targets(files, capsys):
-    logits, _ = files
-    soft = RNG.dirichlet(np.ones(7), 300)
-    save_file({"z": logits.T.copy(), "t": soft.T.copy()}, "both.safetensors")
-    got = answer(capsys, "both.safetensors::z", "both.safetensors::t", "--axis", 0)
-    assert got["loss"] == pytest.approx(float(cross_entropy(logits, soft)), rel=1e-6)
-    assert got["accuracy"] == np.mean(logits.argmax(axis=1) == soft.argmax(axis=1))
-    assert got["worst"][0]["label"] == soft[got["worst"][0]["row"]].argmax()
-
-
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_backends_agree(files, capsys, backend):
-    logits, _ = files
-    save_file({"z": logits.astype(ml_dtypes.bfloat16)}, "z.safetensors")
-    np.save("z64.npy", logits.astype(np.float64) + 1e-9)
-    within = {"z.npy": 2e-7, "z.safetensors": 2e-7, "z64.npy": 1e-15}
-    found = evaluated(capsys, backend, *((name, "y.npy") for name in within))
-    for got, (name, rel) in zip(found, within.items(), strict=True):
-        expected = answer(capsys, name, "y.npy")
-        assert got["backend"] == backend
-        assert got["loss"] == pytest.approx(expected["loss"], rel=rel)
-        assert got["dtype"] == expected["dtype"]
-        assert [r["row"] for r in got["worst"]] == [r["row"] for r in expected["worst"]]
 
 
 @pytest.mark.parametrize("block", [2, 4, 8, 100])

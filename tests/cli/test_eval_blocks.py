@@ -18,14 +18,6 @@ RNG = np.random.default_rng(5)
 # ---- Blocks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [1, 7 * 13, 7 * 300, 10**9])
-def test_the_block_size_changes_no_number(files, capsys, monkeypatch, block):
-    expected = answer(capsys, "z.npy", "y.npy", "--worst", 40)
-    monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
-    got = answer(capsys, "z.npy", "y.npy", "--worst", 40)
-    assert got == expected
-
-
 @pytest.mark.parametrize("block", [1, 60, 1000, 10**9])
 @pytest.mark.parametrize(("shape", "axis"), [((4, 7, 9, 5), 1), ((7, 20), 0), ((3, 1, 11, 7), -1)])
 def test_any_class_axis_in_blocks(files, capsys, monkeypatch, shape, axis, block):

@@ -1,7 +1,6 @@
-"""xloss eval: labels with an axis of length 1, and files that are pickles."""
+"""xloss eval: labels with an axis of length 1."""
 
 import math
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,8 @@ from xloss.cli import run_task as task_module
 RNG = np.random.default_rng(9)
 
 
-class Canary:
-    """Unpickling it makes a folder."""
-
-    def __reduce__(self):
-        return Path.mkdir, (Path("unpickled"),)
-
-
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def small_blocks(monkeypatch):
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", 12)
 
 
@@ -66,40 +57,4 @@ def test_columns_of_labels_beside_shards(capsys):
     np.save("y.npy", labels[:, None])
     for targets in ("y", "y.npy"):
         got = answer(capsys, "z", targets)
-        assert got["loss"] == pytest.approx(mean_surprise(probs, labels), rel=1e-14)
-
-
-# ---- Pickles -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [".pt", ".pth", ".ckpt", ".pkl", ".PT"])
-def test_a_pickle_is_refused_with_how_to_convert_it(capsys, kind):
-    name = f"logits{kind}"
-    Path(name).write_bytes(pickle.dumps(Canary()))
-    np.save("z.npy", np.zeros((2, 3)))
-    for arguments in ((name, "z.npy"), (f"{name}::x", "z.npy"), ("z.npy", name)):
-        said = refused(capsys, *arguments)
-        assert said.startswith(f"{name}: a {kind.lower()} file is a pickle, which can run any code")
-        assert 'safetensors.torch.save_file({"x": tensor.contiguous()}, "x.safetensors")' in said
-        assert 'numpy.save("x.npy", tensor.numpy())' in said
-    Path("shards").mkdir()
-    Path(name).rename(f"shards/{name}")
-    said = refused(capsys, "shards", "z.npy")
-    assert said.startswith(f"shards/{name}: a {kind.lower()} file is a pickle")
-    assert not Path("unpickled").exists()
-
-
-def test_the_conversion_that_is_named_works(capsys):
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file
-
-    probs, labels = RNG.dirichlet(np.ones(3), 20), RNG.integers(0, 3, 20)
-    tensor = torch.tensor(np.log(probs))
-    torch.save(tensor, "x.pt")
-    loaded = torch.load("x.pt", weights_only=True)
-    save_file({"x": loaded.contiguous()}, "x.safetensors")
-    np.save("x.npy", loaded.numpy())
-    np.save("y.npy", labels)
-    for name in ("x.safetensors", "x.npy"):
-        got = answer(capsys, name, "y.npy")
         assert got["loss"] == pytest.approx(mean_surprise(probs, labels), rel=1e-14)

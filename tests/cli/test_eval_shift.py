@@ -15,9 +15,8 @@ RNG = np.random.default_rng(21)
 
 
 @pytest.fixture
-def sequences(tmp_path, monkeypatch):
+def sequences(folder):
     """Log-probabilities and labels of five sequences; returns the losses by the definition."""
-    monkeypatch.chdir(tmp_path)
     probs = RNG.dirichlet(np.ones(CLASSES), (BATCH, TIME))
     labels = RNG.integers(0, CLASSES, (BATCH, TIME))
     labels[1, 3] = labels[4, 0] = labels[2, 5] = -100

@@ -24,12 +24,11 @@ TWO = ("--case", "tail/gap ??")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder with the losses; in the end none of their processes is left."""
-    monkeypatch.chdir(tmp_path)
+def losses(folder):
+    """The losses in the current folder; in the end none of their processes is left."""
     Path("mine.py").write_text(HOSTILE_LOSSES)
     Path("slow.py").write_text(AT_IMPORT)
-    yield tmp_path
+    yield
     for pid in map(int, Path("pids").read_text().split() if Path("pids").exists() else ()):
         for _ in range(100):
             if not alive(pid):
@@ -56,52 +55,45 @@ def conform(capfd):
     return partial(here, capfd, "conform")
 
 
-@pytest.mark.parametrize("name", ["hangs", "spins", "deaf", "stops"])
-def test_one_that_does_not_answer_is_ended_in_time(conform, name):
-    ran = conform(f"mine.py:{name}", *ONE, "--timeout", "2")
+LATE = r"gave no answer in 2 s \(--timeout\)"
+CLOSED = "died: it closed the pipe that its answers go through"
+ENDED = {
+    "deaf": (("mine.py:deaf", *ONE), f"running mine.py:deaf float32 on tail/gap 17 {LATE}"),
+    "stops": (("mine.py:stops", *ONE), f"running mine.py:stops float32 on tail/gap 17 {LATE}"),
+    "imported": (("slow.py:f", *ONE), f"loading slow.py:f {LATE}"),
+    "compared": (
+        ("mine.py:exact", "--against", "mine.py:deaf", "--family", "tail"),
+        rf"comparing mine.py:exact and mine.py:deaf, at case 1 of \d+, {LATE}",
+    ),
+    # A child of it, which goes on, holds the pipe of its answers.
+    "ends": (
+        ("mine.py:child_stays_and_it_dies", *ONE, "--timeout", 50),
+        "running mine.py:child_stays_and_it_dies float32 on tail/gap 17 died: exit code 3",
+    ),
+    "closes": (
+        ("mine.py:closes_all", *ONE, "--timeout", 50),
+        f"running mine.py:closes_all float32 on tail/gap 17 {CLOSED}",
+    ),
+    "opens": (
+        ("mine.py:closes_all_and_opens", *ONE, "--timeout", 50),
+        f"running mine.py:closes_all_and_opens float32 on tail/gap 17 {CLOSED}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDED)
+def test_one_that_does_not_answer_is_ended_in_time(conform, folder, case):
+    arguments, said = ENDED[case]
+    ran = conform(*(arguments if "--timeout" in arguments else (*arguments, "--timeout", 2)))
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        f"xloss: the process running mine.py:{name} float32 on tail/gap 17 gave no answer in 2 s "
-        "(--timeout)\n"
-    )
-    assert Path("pids").exists()
-
-
-def test_one_that_hangs_when_it_is_imported(conform):
-    ran = conform("slow.py:f", *ONE, "--timeout", "2")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "xloss: the process loading slow.py:f gave no answer in 2 s (--timeout)\n"
-    )
-
-
-def test_one_of_two_that_are_compared_hangs(conform):
-    ran = conform(
-        "mine.py:exact", "--against", "mine.py:hangs", "--family", "tail", "--timeout", "2"
-    )
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert re.fullmatch(
-        r"xloss: the process comparing mine.py:exact and mine.py:hangs, at case 1 of \d+, gave no "
-        r"answer in 2 s \(--timeout\)\n",
-        ran.stderr,
-    )
+    assert re.fullmatch(f"xloss: the process {said}\n", ran.stderr), ran.stderr
+    assert all(file.stat().st_size == 0 for file in folder.glob("file-*"))
 
 
 def test_a_process_that_it_leaves_behind_is_ended(conform):
     ran = conform("mine.py:child_hangs", *TWO)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert len(Path("pids").read_text().split()) > 1
-
-
-def test_its_end_is_seen_though_a_child_of_it_holds_the_pipe(conform):
-    begun = time.monotonic()
-    ran = conform("mine.py:child_stays_and_it_dies", *ONE)
-    assert time.monotonic() - begun < 60
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "xloss: the process running mine.py:child_stays_and_it_dies float32 on tail/gap 17 died: "
-        "exit code 3\n"
-    )
 
 
 def test_a_process_that_leaves_the_group_holds_up_nothing():
@@ -125,30 +117,10 @@ def test_one_that_comes_back_twice_answers_once(conform):
 
 def test_one_that_goes_to_another_folder(conform):
     """The same relative name is loaded again for the second dtype, in the same process."""
-    ran = conform(
-        "mine.py:goes_elsewhere",
-        *TWO,
-        "--jobs",
-        "1",
-        "--dtype",
-        "float32",
-        "--dtype",
-        "float16",
-        "--json",
-    )
+    both = ("--dtype", "float32", "--dtype", "float16")
+    ran = conform("mine.py:goes_elsewhere", *TWO, "--jobs", 1, *both, "--json")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert {s["dtype"] for s in json.loads(ran.stdout)["subjects"]} == {"float32", "float16"}
-
-
-@pytest.mark.parametrize("name", ["closes_all", "closes_all_and_opens"])
-def test_one_that_closes_its_descriptors(conform, name, folder):
-    ran = conform(f"mine.py:{name}", *ONE)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        f"xloss: the process running mine.py:{name} float32 on tail/gap 17 died: it closed the "
-        "pipe that its answers go through\n"
-    )
-    assert all(file.stat().st_size == 0 for file in folder.glob("file-*"))
 
 
 def test_what_it_ignores_when_the_command_is_killed():

@@ -40,16 +40,11 @@ def into(name):
     return Path(name)
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 # ---- One array in many files ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("piece", [1, 7 * 4, 10**9])
-def test_shards_are_one_array_in_the_natural_order_of_their_names(here, capsys, monkeypatch, piece):
+def test_shards_are_one_array_in_the_natural_order_of_their_names(capsys, monkeypatch, piece):
     logits, labels = made()
     logits[[3, 20], 2] = np.nan
     logits[25, labels[25]] = -np.inf
@@ -68,15 +63,7 @@ def test_shards_are_one_array_in_the_natural_order_of_their_names(here, capsys, 
     assert found == {"nan_logit": [[3]], "masked_target": [[25]]}
 
 
-def test_one_file_of_targets_for_all(here, capsys):
-    made()
-    expected = answer(capsys, "z", "y")
-    assert answer(capsys, "z", "y.npy") == expected
-    np.savez("y.npz", y=np.load("y.npy"))
-    assert answer(capsys, "z", "y.npz::y") == expected
-
-
-def test_more_row_axes_and_soft_targets(here, capsys):
+def test_more_row_axes_and_soft_targets(capsys):
     made(inner=(3, 2))
     assert answer(capsys, "z", "y") == answer(capsys, "z.npy", "y.npy")
     soft = RNG.dirichlet(np.ones(7), (30, 3, 2)).astype(np.float32)
@@ -95,7 +82,7 @@ def test_more_row_axes_and_soft_targets(here, capsys):
     assert answer(capsys, "z", "y", *given) == answer(capsys, "z.npy", "y.npy", *given)
 
 
-def test_a_nan_class_weight_is_counted_once_for_all_shards(here, capsys):
+def test_a_nan_class_weight_is_counted_once_for_all_shards(capsys):
     made()
     np.save("w.npy", np.array([1, 1, np.nan, 1, 1, 1, 1]))
     expected = answer(capsys, "z.npy", "y.npy", "--weight", "w.npy", code=1)
@@ -103,7 +90,7 @@ def test_a_nan_class_weight_is_counted_once_for_all_shards(here, capsys):
     assert expected["findings"][0]["count"] == 1
 
 
-def test_more_shards_than_a_process_may_have_files(here, capsys):
+def test_more_shards_than_a_process_may_have_files(capsys):
     resource = pytest.importorskip("resource")
     for name, array in (("z", np.zeros((200, 2))), ("y", np.zeros(200, int))):
         for i in range(200):
@@ -134,7 +121,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_shards_that_do_not_fit_are_refused(here, capsys, case):
+def test_shards_that_do_not_fit_are_refused(capsys, case):
     made()
     name, array, message = WRONG[case]
     if array is None:
@@ -146,7 +133,7 @@ def test_shards_that_do_not_fit_are_refused(here, capsys, case):
     assert re.search(message, said)
 
 
-def test_folders_that_do_not_fit_are_refused(here, capsys):
+def test_folders_that_do_not_fit_are_refused(capsys):
     made()
     assert "y: is a folder of shards, and z.npy is a file" in refused(capsys, "z.npy", "y")
     assert "cannot be the class axis" in refused(capsys, "z", "y", "--axis", 0)
@@ -161,7 +148,7 @@ def test_folders_that_do_not_fit_are_refused(here, capsys):
     assert "labels of shape (30,)" in refused(capsys, "z", "y/shard-1.npy")
 
 
-def test_a_bad_label_is_named_by_file_and_row(here, capsys):
+def test_a_bad_label_is_named_by_file_and_row(capsys):
     _, labels = made()
     labels[15] = 7
     written(labels, "y")
@@ -170,7 +157,7 @@ def test_a_bad_label_is_named_by_file_and_row(here, capsys):
     assert refused(capsys, "z", "y.npy").startswith("y.npy: label 7 of row 15 is not in [0, 7)")
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(here, capsys, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_refused(capsys, monkeypatch):
     made()
     opened = evaluate_module.open_inputs
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import numpy as np
@@ -66,14 +66,16 @@ def test_json_is_alone_on_stdout(two, capsys):
     code, out, err = warm(capsys, "--json")
     assert (code, err) == (0, "")
     got = json.loads(out)
-    assert list(got) == ["schema", "kernels", "skipped", "seconds", "cache"]
-    assert got["kernels"] == [
-        {"name": "rows float32", "seconds": 1.25},
-        {"name": "rows float64", "seconds": 0.5},
-    ]
-    assert got["skipped"] == [{"engine": "cuda", "reason": "no GPU is found"}]
-    assert got["seconds"] >= 0
-    assert got["cache"] == str(two)
+    assert got.pop("seconds") >= 0
+    assert got == {
+        "schema": 1,
+        "kernels": [
+            {"name": "rows float32", "seconds": 1.25},
+            {"name": "rows float64", "seconds": 0.5},
+        ],
+        "skipped": [{"engine": "cuda", "reason": "no GPU is found"}],
+        "cache": str(two),
+    }
 
 
 @engine
@@ -159,30 +161,12 @@ def test_after_it_no_call_compiles():
 # ---- A GPU ---------------------------------------------------------------------------------------
 
 
-class Inline:
-    """A pool that does at once, here, what it is given."""
-
-    def __init__(self, *options):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def submit(self, function, *arguments):
-        done = Future()
-        done.set_result(function(*arguments))
-        return done
-
-
 def test_the_gpu_that_is_here_is_compiled_for(two, capsys, monkeypatch):
     def calls(library, dtype, classes):
         return f"cuda {dtype}, {classes:,} classes", 2.0
 
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    monkeypatch.setattr(warm_gpu, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(warm_gpu, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor())
     monkeypatch.setattr(warm_gpu, "library", lambda: "cupy")
     monkeypatch.setattr(warm_gpu, "calls", calls)
     got = json.loads(warm(capsys, "--json")[1])

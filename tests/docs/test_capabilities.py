@@ -104,16 +104,6 @@ def test_no_bad_label_raises_where_none_is_claimed() -> None:
         assert home.reads == ("label error" in s.features)
 
 
-def test_the_reason_of_a_missing_engine_reaches_the_caller() -> None:
-    """In the words of engines()."""
-    for name, reason in xloss.engines().items():
-        if reason is None:
-            continue
-        error = pytest.raises(xloss.EngineUnavailable, match=re.escape(reason))
-        with xloss.use_engine(name), error:
-            xloss.cross_entropy(np.zeros((1, 2)), np.array([0]))
-
-
 def test_the_page_on_installing_prints_the_table() -> None:
     """Between its markers, word for word."""
     text = (ROOT / "docs" / "install.md").read_text()

@@ -16,19 +16,9 @@ DATA = EXAMPLES / "data"
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
+    asked = ["--steps", "3", "--data", str(folder)]
     result = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            str(EXAMPLES / "digits.py"),
-            "--steps",
-            "3",
-            "--out",
-            str(folder / "curves.png"),
-            "--data",
-            str(folder / "data"),
-        ],
+        [sys.executable, "-W", "error", str(EXAMPLES / "digits.py"), *asked],
         capture_output=True,
         text=True,
         check=False,
@@ -50,26 +40,20 @@ def test_every_library_and_way_ends_within_rounding_of_numpy(ran):
         assert float(apart) <= 8, (name, way, dtype)
 
 
-def test_the_picture_and_the_logits_are_written(ran):
+def test_the_logits_are_written_and_have_learned_something(ran):
     folder, out = ran
-    picture = (folder / "curves.png").read_bytes()
-    assert picture.startswith(b"\x89PNG\r\n")
-    assert picture.endswith(b"IEND\xaeB`\x82")
-    logits, labels = load(folder / "data")
-    assert f"loss {cross_entropy(logits, labels):.4f}" in out
-    assert f"{np.mean(logits.argmax(axis=1) == labels):.1%} right" in out
-    assert sorted(p.name for p in folder.iterdir()) == ["curves.png", "data"]
-
-
-def test_three_steps_have_learned_something(ran):
-    logits, labels = load(ran[0] / "data")
-    assert np.mean(logits.argmax(axis=1) == labels) > 0.6
+    logits, labels = load(folder)
+    right = np.mean(logits.argmax(axis=1) == labels)
+    assert f"loss {cross_entropy(logits, labels):.4f}, {right:.1%} right" in out
+    assert right > 0.6
 
 
 def test_the_committed_data_are_what_300_steps_give():
+    from sklearn.datasets import load_digits
+
     # Another machine's BLAS rounds otherwise: hence not to the last digit.
     logits, labels = load(DATA)
-    np.testing.assert_array_equal(labels, held_out_labels())
+    np.testing.assert_array_equal(labels, load_digits(return_X_y=True)[1][::5])
     assert cross_entropy(logits, labels) == pytest.approx(0.28379586, rel=1e-6)
     assert np.mean(logits.argmax(axis=1) == labels) == 339 / 360
 
@@ -80,9 +64,3 @@ def load(folder):
     assert (logits.dtype, logits.shape) == (np.float32, (360, 10))
     assert (labels.dtype, labels.shape) == (np.int64, (360,))
     return logits, labels
-
-
-def held_out_labels():
-    from sklearn.datasets import load_digits
-
-    return load_digits(return_X_y=True)[1][::5]

@@ -25,11 +25,8 @@ MEMBERS = sorted(name for name in vars(Array) if name in ("dtype", "shape", "ndi
 ]
 
 
-def test_the_protocol_has_members():
-    assert {"dtype", "shape", "ndim", "__add__", "__getitem__", "__float__"} <= set(MEMBERS)
-
-
 def test_arrays_of_every_library_have_all_that_the_protocol_promises(lib):
+    assert {"dtype", "shape", "ndim", "__add__", "__getitem__", "__float__"} <= set(MEMBERS)
     x: Any = lib.like(np.array([[2.0, 1.0, 0.0]]))
     assert [name for name in MEMBERS if not hasattr(x, name)] == []
     y = lib.like(np.array([0]))

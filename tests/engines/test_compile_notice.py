@@ -4,13 +4,8 @@ import logging
 import threading
 import time
 
-import pytest
-
-from fresh import KERNEL, python
 from xloss.engines import compile_notice
 from xloss.engines.cuda import build
-
-NOW = "from xloss.engines import compile_notice\ncompile_notice.PATIENCE = {}\n"
 
 
 def ended():
@@ -44,21 +39,6 @@ def test_where_no_thread_can_be_started_nothing_is_told(caplog, monkeypatch):
     with compile_notice.compiling("this"):
         pass
     assert caplog.messages == []
-
-
-def test_the_cpu_engine_tells_once_and_never_of_what_comes_from_disk(tmp_path):
-    pytest.importorskip("numba")
-    env = {"XLOSS_CACHE_DIR": str(tmp_path)}
-    script = NOW.format(0) + KERNEL + "\ncomputed()\ncomputed()\n"
-    silent = "import logging\nlogging.getLogger('xloss').setLevel(logging.ERROR)\n"
-    told = "compiling the CPU engine's kernel 'steps'; later calls and processes need not, and "
-    ran = python(script, env=env)
-    assert (ran.returncode, ran.stdout) == (0, "")
-    assert ran.stderr == f"{told}`xloss engines --warm` does it ahead\n"
-    ran = python(script, env=env)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    ran = python(silent + script, env={"XLOSS_CACHE_DIR": str(tmp_path / "other")})
-    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_the_cuda_engine_tells_too(tmp_path, caplog, monkeypatch):

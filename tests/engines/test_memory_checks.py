@@ -15,7 +15,7 @@ from xloss._arrays.inspect import namespace
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 from xloss.engines.cuda import engine as cuda
-from xloss.engines.row_layout import row_layout
+from xloss_conformance.libraries.base import laid_out
 
 RNG = np.random.default_rng(0)
 CLASSES = (5, 130)  # of the kernel of few classes, and of that of many
@@ -101,40 +101,26 @@ def test_logits_of_other_classes_than_the_call_s() -> None:
 @pytest.mark.parametrize("name", CALLED)
 def test_the_cuda_engine_refuses_what_does_not_fit(name: str) -> None:
     """Nothing is launched, and nothing compiled."""
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
     for wrong in ("one too few", "one alone", "an axis more"):
-        with emulated() as gpu:
-            arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
-            odd = torch.from_numpy(np.asarray(WRONG[wrong](arrays[name].numpy())))
-            arrays[name] = odd
-            with pytest.raises((TypeError, ValueError), match=rf"^{CALLED[name]}: expected"):
-                run(cuda, arrays, 5)
-            assert not gpu.launches
+        cuda_refuses(name, rf"{CALLED[name]}: expected", WRONG[wrong](given(5)[name]))
 
 
-def test_the_cuda_engine_refuses_statistics_of_another_dtype() -> None:
-    """A kernel reads eight bytes a number, whatever is there."""
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+def test_the_cuda_engine_refuses_what_it_would_read_wrongly() -> None:
+    """A kernel reads eight bytes a number; an odd address ends the process's use of the GPU."""
+    narrow = np.ones(ROWS, np.float32)
+    cuda_refuses("rests", "saved statistics: expected float64, got float32", narrow)
+    cuda_refuses("where", "where: expected bool, got int64", np.ones(ROWS, np.int64))
+    odd = laid_out(np.zeros(ROWS, np.int64), "misaligned")
+    cuda_refuses("targets", "targets: its memory is not aligned", odd)
+
+
+def cuda_refuses(name: str, said: str, array: Any) -> None:
     with emulated() as gpu:
-        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
-        arrays["rests"] = arrays["rests"].float()
-        with pytest.raises(TypeError, match=r"^saved statistics: expected float64, got float32"):
-            run(cuda, arrays, 5)
-        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
-        arrays["where"] = torch.ones(ROWS, dtype=torch.int64)
-        with pytest.raises(TypeError, match=r"^where: expected bool, got int64"):
-            run(cuda, arrays, 5)
-        assert not gpu.launches
+        from torch import from_numpy
 
-
-def test_the_cuda_engine_refuses_memory_that_is_not_aligned() -> None:
-    """An address between two numbers is a fault that ends the process's use of the GPU."""
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    odd = torch.frombuffer(bytearray(8 * ROWS + 1), dtype=torch.int64, offset=1)
-    with emulated() as gpu:
-        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in given(5).items()}
-        with pytest.raises(ValueError, match=r"^targets: its memory is not aligned"):
-            run(cuda, {**arrays, "targets": odd}, 5)
+        arrays = {k: from_numpy(np.asarray(a)) for k, a in {**given(5), name: array}.items()}
+        with pytest.raises((TypeError, ValueError), match=rf"^{said}"):
+            run(cuda, arrays, 5)
         assert not gpu.launches
 
 
@@ -211,25 +197,3 @@ def test_a_view_of_less_than_its_storage_is_whole() -> None:
     for x in (torch.zeros(1, 3).expand(4, 3), torch.zeros(9, 7)[5:, 2:5], torch.zeros(3, 4).T):
         assert float(xloss.cross_entropy(x, t)) == pytest.approx(np.log(3.0), rel=1e-7)
     assert float(xloss.cross_entropy(torch.zeros(0, 3), t[:0])) == 0.0
-
-
-@compiled
-@pytest.mark.parametrize("classes", CLASSES)
-def test_memory_that_is_not_aligned_is_copied(classes: int) -> None:
-    """Compiled code may assume that a number lies at a multiple of its size."""
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    x = RNG.standard_normal((4, classes)).astype(np.float32)
-    y = np.arange(4)
-    raw = [bytearray(b"\0" + a.tobytes()) for a in (x, y)]
-    z = torch.frombuffer(raw[0], dtype=torch.float32, offset=1).reshape(4, classes)
-    t = torch.frombuffer(raw[1], dtype=torch.int64, offset=1)
-    assert row_layout(z) is None
-    wide = x.astype(np.longdouble)
-    rows = np.log(np.exp(wide).sum(1)) - wide[np.arange(4), y]
-    p = np.exp(wide) / np.exp(wide).sum(1, keepdims=True)
-    p[np.arange(4), y] -= 1
-    for a, b in ((z, t), (np.frombuffer(raw[0], np.float32, offset=1).reshape(x.shape), y)):
-        with xloss.use_engine("cpu"):
-            value, grad = xloss.value_and_grad(xloss.cross_entropy)(a, b)
-        np.testing.assert_allclose(np.asarray(value), rows.mean(), rtol=1e-6)
-        np.testing.assert_allclose(np.asarray(grad), p / 4, rtol=1e-5, atol=1e-7)

@@ -1,6 +1,5 @@
 """What is shipped: the package's contents and promises, read off its metadata and a built wheel."""
 
-import json
 import re
 import subprocess
 import sys
@@ -49,12 +48,6 @@ def test_the_wheel_holds_every_file_of_the_sources(wheel):
     assert sources <= set(wheel.namelist())
 
 
-def test_every_folder_of_the_sources_is_a_package():
-    for package in (ROOT / "src" / "xloss", ROOT / "conformance" / "xloss_conformance"):
-        for path in package.rglob("*.py"):
-            assert (path.parent / "__init__.py").is_file(), path
-
-
 def test_the_wheel_s_metadata(wheel):
     metadata = wheel.read("xloss-0.1.0.dist-info/METADATA").decode()
     assert "License-Expression: Apache-2.0\n" in metadata
@@ -71,39 +64,13 @@ def test_two_dependencies():
     assert "numpy>=2.1" in PROJECT["dependencies"]
 
 
-def test_the_extras():
-    contents = {extra: names(requirements) for extra, requirements in EXTRAS.items()}
-    assert contents == {
-        "torch": {"torch"},
-        "jax": {"jax"},
-        "tensorflow": {"tensorflow"},
-        "dask": {"dask"},
-        "distributed": {"dask", "distributed"},
-        "mpi": {"mpi4py"},
-        "cupy": {"cupy-cuda13x"},
-        "fast": {"numba"},
-        "cuda": {"cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"},
-        "keras": {"keras"},
-        "transformers": {"transformers", "accelerate"},
-        "sklearn": {"scikit-learn"},
-        "cli": {"typer", "rich", "safetensors", "ml_dtypes"},
-        "conformance": {"mpmath", "rich", "typer", "ml_dtypes"},
-        "all": {"xloss"},
-        "test": contents["test"],
-        "test-tensorflow": {"tensorflow-cpu"},
-        "lint": {"check-jsonschema", "clang-format", "ruff", "typos", "validate-pyproject"},
-        "docs": {"xloss", "mkdocs-material", "mkdocstrings"},
-        "mutation": {"mutmut"},
-    }
-    assert EXTRAS["test"][0] == "xloss[all,cuda,cupy]", "the tests need what the extras bring"
-
-
 def test_all_is_everything_that_needs_no_gpu():
     (everything,) = EXTRAS["all"]
     chosen = set(re.fullmatch(r"xloss\[(.*)\]", everything)[1].split(","))
     # TensorFlow is as large as all of these together, and wants older versions of what they share.
     ours = {"all", "test", "test-tensorflow", "lint", "docs", "mutation"}
     assert chosen == set(EXTRAS) - ours - {"tensorflow", "cupy", "cuda"}
+    assert EXTRAS["test"][0] == "xloss[all,cuda,cupy]", "the tests need what the extras bring"
 
 
 def test_an_extra_has_lower_bounds_and_pins_nothing():
@@ -130,28 +97,12 @@ def test_libraries_for_a_gpu_are_not_asked_for_where_they_do_not_exist():
 
 
 def test_importing_xloss_imports_nothing_optional():
-    script = "import json, sys; import xloss; print(json.dumps(list(sys.modules)))"
+    script = "import sys; b = set(sys.modules); import xloss; print(*(set(sys.modules) - b))"
     command = [sys.executable, "-W", "error", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    loaded = set(json.loads(result.stdout))
-    assert "numpy" in loaded
-    tops = {name.partition(".")[0] for name in loaded}
-    unwanted = {
-        "array_api_strict",
-        "cupy",
-        "dask",
-        "jax",
-        "keras",
-        "ml_dtypes",
-        "numba",
-        "rich",
-        "safetensors",
-        "scipy",
-        "torch",
-        "typer",
-        "xloss_conformance",
-    }
-    assert not tops & unwanted
+    loaded = set(result.stdout.split())
+    tops = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert {"xloss", "numpy"} <= tops <= {"xloss", "numpy", "array_api_compat"}
     assert "array_api_compat.numpy" not in loaded  # costs twice what all of xloss may
 
 

@@ -41,26 +41,16 @@ def test_a_rule_is_held_by_tests_of_the_default_run(rule):
     assert list(held_by(RULES[rule])) == []
 
 
-def test_a_page_without_rules_is_seen():
+def test_what_holds_no_rule_is_seen(tmp_path):
     assert len(RULES) > 40
-
-
-@pytest.mark.parametrize(
-    ("cell", "wrong"),
-    [
-        ("some test", "no test"),
-        ("`test_gone.py`", "no file test_gone.py"),
-        ("`test_bits.py::test_gone`", "no test test_bits.py::test_gone"),
-    ],
-)
-def test_what_is_not_there_is_seen(cell, wrong):
-    assert list(held_by(cell)) == [wrong]
-
-
-def test_what_is_nightly_is_seen(tmp_path):
     path = tmp_path / "test_some.py"
     path.write_text("@pytest.mark.nightly\ndef test_one(): ...\ndef test_two(): ...\n")
     assert list(held_by(f"`{path}`, `{path}::test_two`")) == []
     assert list(held_by(f"`{path}::test_one`")) == [f"{path}::test_one is nightly"]
     path.write_text("pytestmark = [pytest.mark.nightly]\ndef test_one(): ...\n")
-    assert list(held_by(f"`{path}`")) == [f"{path} is nightly"]
+    assert list(held_by(f"`{path}`, `test_gone.py`")) == [
+        f"{path} is nightly",
+        "no file test_gone.py",
+    ]
+    assert list(held_by("some test")) == ["no test"]
+    assert list(held_by("`test_bits.py::test_gone`")) == ["no test test_bits.py::test_gone"]

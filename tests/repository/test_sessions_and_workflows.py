@@ -87,9 +87,3 @@ def test_the_repository_has_one_address():
         assert ADDRESS in text(name)
         assert site in text(name)
     assert f"{site}validate/" in text(".github/ISSUE_TEMPLATE/config.yml")
-
-
-def test_a_wrong_number_is_reported_with_what_tells_where_it_comes_from():
-    form = text(".github/ISSUE_TEMPLATE/wrong-number.yml")
-    assert "xloss.diagnose(" in form
-    assert "xloss conform --case" in form

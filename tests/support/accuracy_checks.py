@@ -104,31 +104,46 @@ def grouped(cases: list[Case]) -> list[list[Case]]:
     return list(groups.values())
 
 
-def check(
-    cases: list[Case], lib: str, path: str, dtype: str, budget: Callable[[Case], Any]
-) -> None:
-    """Hold values and gradients to a budget: (ulp value, label, other, value scale, scale)."""
+def answers(
+    cases: list[Case], lib: str, path: str, dtype: str
+) -> Iterator[tuple[Case, float, Any, float]]:
+    """Each case with the value and gradient that came, and what the library makes 0."""
     for group in grouped(cases):
         values, grads = run(group, lib, path, dtype)
         assert values.dtype == grads.dtype == dtype
         for case, value, grad in zip(group, values.tolist(), grads.tolist(), strict=True):
-            hold(
-                case, value, grad, dtype, budget(case), len(case.x) * FLUSH[dtype] * (lib == "jax")
-            )
+            yield case, value, grad, len(case.x) * FLUSH[dtype] * (lib == "jax")
 
 
-def hold(case: Case, value: float, grad: Any, dtype: str, budget: Any, flush: float) -> None:
+def check(
+    cases: list[Case], lib: str, path: str, dtype: str, budget: Callable[[Case], Any]
+) -> None:
+    """Hold values and gradients to a budget: (ulp value, label, other, value scale, scale)."""
+    for case, value, grad, flush in answers(cases, lib, path, dtype):
+        hold(case, value, grad, dtype, budget(case), flush)
+
+
+def errors(
+    case: Case, value: float, grad: Any, dtype: str, budget: Any, flush: float
+) -> Iterator[tuple[str, float, float]]:
+    """Each number of an answer: value, label or other entry; how many ulp it is off, and may be."""
     of_value, of_label, of_other, value_scale, scale = budget
     want = answer(case)
-    wanted = want.grad if isinstance(want.grad, list) else [want.grad]
 
     def error(got: float, exact: Any, size: Any) -> float:
         return 0.0 if abs(got - exact) <= flush else float(ulp_error(got, exact, dtype, size))
 
-    assert error(value, want.loss, value_scale) <= of_value, f"{case}: value"
+    yield "value", error(value, want.loss, value_scale), of_value
+    wanted = want.grad if isinstance(want.grad, list) else [want.grad]
     for j, (got, exact) in enumerate(zip(np.atleast_1d(grad).tolist(), wanted, strict=True)):
-        allowed = of_label if j == case.target else of_other
-        assert error(got, exact, scale) <= allowed, f"{case}: gradient {j}"
+        name, allowed = ("label", of_label) if j == case.target else ("other", of_other)
+        yield name, error(got, exact, scale), allowed
+
+
+def hold(case: Case, value: float, grad: Any, dtype: str, budget: Any, flush: float) -> None:
+    found = errors(case, value, grad, dtype, budget, flush)
+    bad = [(name, off) for name, off, allowed in found if not off <= allowed]
+    assert not bad, f"{case}: {bad}"
 
 
 def largest_term(case: Case) -> Any:

@@ -9,28 +9,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import accuracy_checks as accuracy
-from accuracy_cases import Case, answer
-from xloss_conformance.oracle import ulp_error
+from accuracy_cases import Case, divided
 
 
 def worst(cases: list[Case], lib: str, path: str, dtype: str, budget: Any) -> dict[str, float]:
     """Return the largest errors of value, label and other entries, in ulp."""
     found = {"value": 0.0, "label": 0.0, "other": 0.0}
-    for group in accuracy.grouped(cases):
-        values, grads = accuracy.run(group, lib, path, dtype)
-        for case, value, grad in zip(group, values.tolist(), grads.tolist(), strict=True):
-            *_, value_scale, scale = budget(case)
-            want = answer(case)
-            flush = len(case.x) * accuracy.FLUSH[dtype] * (lib == "jax")
-            exact = want.grad if isinstance(want.grad, list) else [want.grad]
-            row = grad if isinstance(grad, list) else [grad]
-            pairs = [("value", value, want.loss, value_scale)]
-            for j, (g, e) in enumerate(zip(row, exact, strict=True)):
-                pairs.append(("label" if j == case.target else "other", g, e, scale))
-            for name, got, wanted, size in pairs:
-                if abs(got - wanted) > flush:
-                    error = float(ulp_error(got, wanted, dtype, size))
-                    found[name] = max(found[name], error)
+    for case, value, grad, flush in accuracy.answers(cases, lib, path, dtype):
+        for name, off, _ in accuracy.errors(case, value, grad, dtype, budget(case), flush):
+            found[name] = max(found[name], off)
     return found
 
 
@@ -58,7 +45,7 @@ def main() -> None:
             print(f"| {lib} {path} | {dtype} | " + " | ".join(cells) + " |", flush=True)
     if accuracy.COMPILER is not None:
         for dtype in ("float32", "float64"):
-            rows = list(accuracy.divided(dtype))
+            rows = list(divided(dtype))
             e = worst(rows, "emulated", "closed", dtype, lambda c: (4, 4, 4, None, None))
             print(f"rows as a GPU divides them, {dtype}: {e}")
 

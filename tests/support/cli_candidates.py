@@ -32,18 +32,9 @@ def nan(logits, targets):
     return np.float32("nan")
 
 
-def dies(logits, targets):
-    os.kill(os.getpid(), 11)
-
-
 def sleeps(logits, targets):
     pathlib.Path("began").write_text(str(os.getpid()))
     time.sleep(60)
-
-
-def prints(logits, targets):
-    print("a line of its own")
-    return exact(logits, targets)
 """
 )
 HOSTILE_LOSSES = (
@@ -56,17 +47,6 @@ def began():
 
 
 HERE = pathlib.Path(__file__).resolve().parent
-
-
-def hangs(logits, targets):
-    began()
-    time.sleep(600)
-
-
-def spins(logits, targets):
-    began()
-    while True:
-        pass
 
 
 def deaf(logits, targets):

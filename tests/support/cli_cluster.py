@@ -2,16 +2,14 @@
 
 import contextlib
 import json
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from cli_runs import limited
+from cli_runs import told
 from cluster import SECONDS, cluster, until
-from xloss.cli.app import run
 
 SIZES = (40, 0, 25, 60, 1, 33, 50, 20, 10, 30, 31, 9)
 # What a worker runs first: a shard with a `.hold` beside it says who is at it, and waits.
@@ -84,29 +82,7 @@ def ended(process, code=0):
         out, err = process.communicate(timeout=SECONDS)
     finally:
         process.kill()
-    assert process.returncode == code, err
-    if code == 2:
-        assert out == ""
-        assert re.fullmatch(r"xloss: [^\n]+\n", err), err
-        return err[7:-1]
-    assert bool(err) == bool(code)  # a NaN loss
-    got = json.loads(out, parse_constant=pytest.fail)
-    assert got.pop("seconds") > 0
-    return got
-
-
-def here(capsys, *arguments, code=0):
-    """Run the command in this process; return what it says."""
-    with limited(SECONDS):
-        assert run(["eval", *map(str, arguments)]) == code
-    out, err = capsys.readouterr()
-    if code == 2:
-        assert out == ""
-        assert re.fullmatch(r"xloss: [^\n]+\n", err), err
-        return err[7:-1]
-    got = json.loads(out)
-    got.pop("seconds")
-    return got
+    return told(process.returncode, out, err, code=code)
 
 
 @contextlib.contextmanager

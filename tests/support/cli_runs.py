@@ -14,27 +14,37 @@ from xloss.cli.app import run
 
 
 def answer(capsys, *arguments, code=0, hint=None):
-    """Return the JSON of a run; stderr may only hold the line of a NaN loss (code 1) or `hint`."""
-    assert run(["eval", *map(str, arguments), "--json"]) == code
-    out, err = capsys.readouterr()
-    if code:
-        assert re.fullmatch(r"xloss: [^\n]+: the loss is NaN: [^\n]+\n", err), err
-    elif hint is None:
-        assert err == ""
-    else:
-        assert re.fullmatch(f"xloss: (?:{hint})\n", err), err
-    got = json.loads(out, parse_constant=pytest.fail)
-    assert got.pop("seconds") > 0
-    return got
+    """Return the JSON of an evaluation here, but for its seconds: see `told`."""
+    got = run(["eval", *map(str, arguments), "--json"])
+    return told(got, *capsys.readouterr(), code=code, hint=hint)
+
+
+def told(got, out, err, code=0, hint=None):
+    """Return the JSON that an evaluation has printed, or the line in which it refuses: code 2.
+
+    Else stderr may only hold the line of a NaN loss (code 1), or `hint`.
+    """
+    assert got == code, err
+    if code == 2:
+        assert out == ""
+        assert re.fullmatch(r"xloss: [^\n]+\n", err), err
+        assert err[:-1].isprintable()
+        return err[7:-1]
+    said = r"[^\n]+: the loss is NaN: [^\n]+" if code else hint
+    assert re.fullmatch(f"xloss: (?:{said})\n" if said else "", err), err
+    made = json.loads(out, parse_constant=pytest.fail)
+    assert made.pop("seconds") > 0
+    return made
+
+
+def refusal(capsys, *arguments):
+    """Return the one line in which a command refuses here."""
+    return told(run(list(map(str, arguments))), *capsys.readouterr(), code=2)
 
 
 def refused(capsys, *arguments):
-    """Return the one line in which a run refuses."""
-    assert run(["eval", *map(str, arguments)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(r"xloss: [^\n]+\n", err), err
-    return err[7:-1]
+    """Return the one line in which an evaluation refuses here."""
+    return refusal(capsys, "eval", *arguments)
 
 
 def here(capfd, *arguments):

@@ -66,7 +66,6 @@ class Library:
     module: str  # what the library is imported as
     adapter: str  # what makes and reads its arrays
     reads: bool = True  # validate="auto" reads its targets: a concrete host array
-    writable: bool = True  # its arrays can be written to
     lost: float = 0.0  # the least float32 it holds, where smaller ones become 0 on the way
     lacks: frozenset[str] = frozenset()  # dtypes
     engine: str | None = None  # the engine its tests ask for by name
@@ -155,16 +154,15 @@ KINDS = {
         Library("torch", "torch", "torch"),
         # The generic engine on tensors: what runs on a GPU and inside autograd.
         Library("torch_generic", "torch", "torch", engine="generic"),
-        Library("jax", "jax.numpy", "jax", False, False, SMALLEST, NO_64),
-        Library("dask", "dask.array", "dask in threes", reads=False, writable=False),
+        Library("jax", "jax.numpy", "jax", False, SMALLEST, NO_64),
+        Library("dask", "dask.array", "dask in threes", reads=False),
         # Eager tensors of the host: the engines read them as NumPy arrays.
-        Library("tensorflow", "tensorflow", "tensorflow", writable=False),
+        Library("tensorflow", "tensorflow", "tensorflow"),
         # TensorFlow's own operations, as inside tf.function; they make 0 of subnormal numbers.
         Library(
             "tensorflow_generic",
             "tensorflow",
             "tensorflow",
-            writable=False,
             lost=SMALLEST,
             engine="generic",
         ),

@@ -10,6 +10,7 @@ import itertools
 import tempfile
 import warnings
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,11 @@ from xloss._arrays.context import context, read
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 from xloss.gradients import DIFFERENTIABLE
+from xloss_conformance.libraries.base import laid_out
 
-NAMES = (
-    "logits",
-    "probs",
-    "log_probs",
-    "x",
-    "features",
-    "weight",
-    "class weight",
-    "class_weight",
-    "targets",
-    "labels",
-    "sample_weight",
-    "where",
-    "pos_weight",
-    "cotangent",
-    "bias",
-    "params",
-    "loss",
-    "saved statistics",
-    "ignore_index",
-    "axis",
-    "argnums",
-    "a tensor",
+# What an error may name first: a parameter of a public function, or what an engine calls an array.
+NAMES = {"class weight", "saved statistics", "cotangent", "a tensor"}.union(
+    *(signature(getattr(xloss, name)).parameters for name in xloss.__all__ if name.islower())
 )
 TORCH = find_spec("torch") is not None
 DTYPES = ["f2", "f4", "f8", "i1", "i4", "i8", "u1", "u8", "?", "c8", "O", "U3"]
@@ -64,34 +46,18 @@ class Arrays:
     def stored_oddly(self, a: np.ndarray) -> np.ndarray:
         """Return the same values, elsewhere in memory."""
         kind = self.rng.integers(12)
-        if kind == 0:
-            return a.astype(a.dtype.newbyteorder(">"))
-        if kind == 1:  # one byte off
-            b = np.frombuffer(bytearray(a.nbytes + 1), a.dtype, a.size, 1).reshape(a.shape)
-            b[...] = a
-            return b
-        if kind == 2 and a.size:
+        layouts = ("swapped", "misaligned", "readonly", "F", "reversed", "strided")
+        if kind < (len(layouts) if a.ndim else 3):
+            return laid_out(a, layouts[kind])
+        if kind == 6 and a.size:
             file = self.folder / f"{next(self.files)}"
             a.tofile(file)
             return np.memmap(file, a.dtype, "r", shape=a.shape)
-        if kind == 3:
-            a = a.copy()
-            a.flags.writeable = False
-            return a
-        if kind == 4 and a.ndim:
-            return np.asfortranarray(a)
-        if kind == 5 and a.ndim:
-            return np.ascontiguousarray(a[::-1])[::-1]
-        if kind == 6:  # a field of a record: strides that are no multiple of the item's size
+        if kind == 7:  # a field of a record: strides that are no multiple of the item's size
             records = np.zeros(a.shape, [("pad", "u1"), ("value", a.dtype)])
             records["value"] = a
             return records["value"]
-        if kind == 7 and a.ndim:
-            wide = np.repeat(a, 2, axis=-1)
-            return wide[..., ::2]
-        if kind in (8, 9):
-            return at_page_edge(a, begins=kind == 9)
-        return a
+        return at_page_edge(a, begins=kind == 9) if kind in (8, 9) else a
 
     def misfit(self, a: np.ndarray) -> Any:
         """Return something else."""

@@ -1,10 +1,10 @@
 """The libraries of docs/names.toml: imported, their arrays made, their names listed.
 
-    python tests/support/names_peers.py jax Keras "JAX and optax"
+    python tests/support/names_peers.py jax Keras
 
-runs the tables of some of them, on one backend, in a process of its own (double precision is a
-switch of the whole process in JAX and Keras) and prints the problems found in each and the names
-that it lists, as JSON.
+runs the table of one of them, on one backend, in a process of its own (Keras' backend and double
+precision are switches of the whole process) and prints the problems found and the names that it
+lists, as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,23 +35,19 @@ def missing(library: Library, backend: str) -> list[str]:
     return sorted(p for p in packages if importlib.util.find_spec(p) is None)
 
 
-def switches(library: Library, backend: str) -> bool:
-    """Tell whether a library is a switch of the whole process."""
-    return backend == "jax" or "keras" in library.modules
-
-
-def switch(library: Library, backend: str) -> None:
+@contextmanager
+def double_precision(library: Library, backend: str) -> Iterator[None]:
     """Have double precision, on this backend."""
+    if "keras" in library.modules:
+        os.environ["KERAS_BACKEND"] = backend
+        importlib.import_module("keras").config.set_floatx("float64")
     if backend == "jax":
         import jax
 
-        jax.config.update("jax_enable_x64", True)
-        jax.config.update("jax_platforms", "cpu")
-    if "keras" in library.modules:
-        os.environ["KERAS_BACKEND"] = backend
-        import keras
-
-        keras.config.set_floatx("float64")
+        with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+            yield
+    else:
+        yield
 
 
 def array(backend: str, x: Any) -> Any:
@@ -96,28 +94,27 @@ def problems(name: str, backend: str) -> tuple[list[str], list[str]]:
     """Run what the table says of a library; return the problems and the names it must hold."""
     intro, libraries = names_table.read(names_table.TABLE.read_text(encoding="utf-8"))
     library = libraries[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs: deprecated names are named in the table
-        switch(library, backend)
-        modules = {name: load(path) for name, path in library.modules.items()}
-        listed = members(library, modules)
     made: dict[str, Any] = {}
     exec(names_table.inputs(intro), made)
     arrays = {k: v for k, v in made.items() if isinstance(v, np.ndarray)}
     own = backend if (name, backend) != ("Keras", "tensorflow") else "numpy"
-    run = names_check.Run(
-        names_check.namespace(arrays, lambda x: array(backend, x), modules),
-        names_check.namespace(arrays, lambda x: array(own, x), modules),
-        backend,
-    )
-    found = [
-        *names_check.names(library, listed, lambda n: resolve(n, modules)),
-        *names_check.calls(library, run),
-        *names_check.differences(library, run),
-    ]
+    # Theirs warn: deprecated names are named in the table.
+    with warnings.catch_warnings(action="ignore"), double_precision(library, backend):
+        modules = {name: load(path) for name, path in library.modules.items()}
+        listed = members(library, modules)
+        run = names_check.Run(
+            names_check.namespace(arrays, lambda x: array(backend, x), modules),
+            names_check.namespace(arrays, lambda x: array(own, x), modules),
+            backend,
+        )
+        found = [
+            *names_check.names(library, listed, lambda n: resolve(n, modules)),
+            *names_check.calls(library, run),
+            *names_check.differences(library, run),
+        ]
     return found, sorted(listed)
 
 
 if __name__ == "__main__":
-    backend, *names = sys.argv[1:]
-    print(json.dumps({name: problems(name, backend) for name in names}))
+    backend, name = sys.argv[1:]
+    print(json.dumps(problems(name, backend)))

@@ -8,7 +8,6 @@ from importlib import import_module
 from ..model import Case
 
 FILES = (
-    "tail",
     "extremes",
     "masks",
     "absent",
@@ -18,13 +17,9 @@ FILES = (
     "sizes",
     "gradients",
     "errors",
-    "nll",
-    "log_loss",
+    "probabilities",
     "focal",
-    "focal_options",
-    "binary_logits",
-    "binary_probabilities",
-    "sigmoid_focal",
+    "binary",
     "divergence",
     "linear",
     "tokens",

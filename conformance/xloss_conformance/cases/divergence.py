@@ -9,8 +9,8 @@ import numpy as np
 
 from ..model import DTYPES, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .given import GITHUB, KEEP, NOTHING, ROWS, SAMPLE, TORCH, UPSTREAM, log_probs, put
-from .making import NONE, made
+from .given import KEEP, NOTHING, ROWS, SAMPLE, UPSTREAM, log_probs, put
+from .making import GITHUB, NONE, TORCH, made
 
 OPTAX = f"{GITHUB}/google-deepmind/optax/pull/1786"
 GAPS = (5, 12, 17, 30, 50, 82)

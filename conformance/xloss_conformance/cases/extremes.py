@@ -1,4 +1,4 @@
-"""Logits far from 0, infinite, NaN, or equal at the maximum."""
+"""Logits far apart, far from 0, infinite, NaN, or equal at the maximum."""
 
 from __future__ import annotations
 
@@ -8,23 +8,47 @@ from typing import Any
 import numpy as np
 
 from ..model import Array, Case
-from .arrays import INF, MASKED, NAN, WIDE, P, X, Y, changed, one_hot, soft
-from .making import NONE, made
+from .arrays import INF, MASKED, NAN, WIDE, P, S, X, Y, changed, confident, one_hot, soft
+from .making import GITHUB, NONE, TORCH, made
 
+GAPS = (5, 8, 10, 12, 14, 16, 17, 18, 20, 25, 30, 36, 40, 50, 60, 70, 80, 82)
+LOST = "log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit"
+SEE = (f"{GITHUB}/scipy/scipy/issues/18295",)
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.40e38, "float64": 1e308}
 
 
 def cases() -> list[Case]:
     """Return the families."""
-    return [*_offsets(), *_infinities(), *_ties()]
+    return [*_tail(), *_offsets(), *_infinities(), *_ties()]
+
+
+def _tail() -> list[Case]:
+    """The confident tail: the true class far ahead, where 1 + small loses the small."""
+    case = partial(made, "tail", reason=LOST, see=SEE)
+    zero = np.array([0])
+    found = []
+    for gap in GAPS:
+        given = {"gap": float(gap), "quick": gap in (5, 12, 17, 40, 80)}
+        found.append(case(f"gap {gap}", x=confident(gap), targets=zero, **given))
+    hot = partial(case, reason="a one-hot row is its label: the same tail survives")
+    for gap in (17, 40, 80):
+        found.append(hot(f"gap {gap}, one-hot", x=confident(gap), targets=one_hot(zero, 10)))
+    # Row i is confident of its own label Y[i].
+    rows = np.concatenate([confident(gap, classes=5) for gap in (9, 17, 25, 40, 60, 80)])
+    turned = np.stack([np.roll(row, label) for row, label in zip(rows, Y, strict=True)])
+    six = partial(case, x=turned, targets=Y, **NONE)
+    wrong = partial(six, reason="the loss is the gap: it must not be clipped", see=())
+    return [
+        *found,
+        six("six gaps"),
+        six("six gaps, weighted", sample_weight=S),
+        wrong("confident and wrong", targets=(Y + 1) % 5),
+    ]
 
 
 def _offsets() -> list[Case]:
     reason = "exp overflows, or lse - z loses the gap, unless the maximum is taken off first"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/11752",
-        "https://github.com/ml-explore/mlx/pull/4188",
-    )
+    see = (f"{TORCH}/11752", f"{GITHUB}/ml-explore/mlx/pull/4188")
     case = partial(made, "offsets", targets=Y)
     found = []
     for offset in (88, 1000, -1000, 1e4, -6e4, 1e6, 1e8, 1e30, -3e38):
@@ -45,10 +69,7 @@ def _offsets() -> list[Case]:
 
 def _infinities() -> list[Case]:
     limit = "inf - inf is NaN: +inf logits share the whole probability, the limit"
-    see = (
-        "https://github.com/pytorch/pytorch/issues/6864",
-        "https://github.com/jax-ml/jax/issues/21495",
-    )
+    see = (f"{TORCH}/6864", f"{GITHUB}/jax-ml/jax/issues/21495")
 
     def mean(label: str, values: Any, target: int | Array, /, **rest: Any) -> Case:
         base = Y if isinstance(target, int) else one_hot(Y, 5)
@@ -94,7 +115,7 @@ def _ties() -> list[Case]:
         reason="autodiff through max shares the gradient among the tied, or gives it to one",
         x=two,
         targets=Y,
-        see=("https://github.com/tensorflow/tensorflow/issues/127232",),
+        see=(f"{GITHUB}/tensorflow/tensorflow/issues/127232",),
     )
     zeros = changed(np.zeros((6, 5)), (slice(None), 2), -0.0)
     signed = "-0.0 equals 0.0: a maximum by bits finds one of them"

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .making import NONE, made
+from .making import NONE, SKLEARN, TORCH, made
 
 LABELS = np.array([0, 1, 2, 3, 4, 0])
 WEIGHT = np.array([1.0, 0.5, 2.0, 0.25, 1.5])
@@ -25,11 +25,6 @@ ROWS: dict[str, Any] = {"sample_weight": SAMPLE, "where": KEEP}
 NOTHING = "0/0 is NaN; the mean over no row is 0"
 WEIGHTLESS = "all labels of weight 0: 0, not 0/0, though a row be NaN"
 LEFT_OUT = "NaN in rows left out by where or by weight 0"
-
-GITHUB = "https://github.com"
-TORCH = f"{GITHUB}/pytorch/pytorch/issues"
-SKLEARN = f"{GITHUB}/scikit-learn/scikit-learn/issues"
-KERAS = f"{GITHUB}/keras-team/keras/issues"
 
 
 def put(x: Array, *entries: tuple[float, ...]) -> Array:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from ..model import Array, Case
+from ..model import DTYPES, Case
 from .arrays import (
     INF,
     KEEP,
@@ -25,7 +25,7 @@ from .arrays import (
     one_hot,
     soft,
 )
-from .making import NONE
+from .making import GITHUB, NONE, TORCH, made
 
 UP = np.array([0.0, 1.0, -2.5, 0.125, 1000.0, -0.75])
 
@@ -36,92 +36,92 @@ def cases() -> list[Case]:
 
 
 def _upstream() -> list[Case]:
-    reason = "every row's gradient is multiplied by its own number, not by the first row's"
-    see = (
-        "https://github.com/linkedin/Liger-Kernel/issues/968",
-        "https://github.com/linkedin/Liger-Kernel/pull/1298",
+    base = partial(
+        made,
+        "upstream",
+        x=X,
+        targets=Y,
+        dtypes=WIDE,
+        see=(
+            f"{GITHUB}/linkedin/Liger-Kernel/issues/968",
+            f"{GITHUB}/linkedin/Liger-Kernel/pull/1298",
+        ),
     )
-    one = "the upstream of a reduced loss is a number, which is not always 1"
-    nan = changed(X, 0, NAN)
-
-    def case(label: str, t: Array = Y, reason: str = reason, **rest: Any) -> Case:
-        given = {"x": X, "options": NONE, "upstream": UP, "dtypes": WIDE, "see": see, **rest}
-        return Case("upstream", label, reason, targets=t, **given)
-
+    reason = "every row's gradient is multiplied by its own number, not by the first row's"
+    rows = partial(base, reason=reason, **NONE, upstream=UP)
+    one = partial(rows, dtypes=ONE)
+    reason = "the upstream of a reduced loss is a number, which is not always 1"
+    reduced = partial(base, reason=reason)
     return [
-        case("rows", quick=True, dtypes=("float32", "float64", "float16", "bfloat16")),
-        case("rows, the first 0 alone", upstream=np.array([0.0, 1, 1, 1, 1, 1])),
-        case("rows, soft", P, to_targets=True, quick=True),
-        case("rows, smoothed", options={"label_smoothing": 0.1, **NONE}, dtypes=ONE),
-        case("rows, weighted", options={"weight": W, "sample_weight": S, **NONE}, dtypes=ONE),
-        case("rows, z-loss", options={"z_loss": 0.5, **NONE}, dtypes=ONE),
-        case("rows, softcap", options={"softcap": 8.0, **NONE}, dtypes=ONE),
-        case("rows, ignored", np.where(KEEP, Y, -100)),
-        case("rows, masked", x=MASKED),
-        case("rows, absent NaN", x=nan, options={"where": np.arange(6) > 0, **NONE}, dtypes=ONE),
-        case("mean, 2.5", reason=one, options={}, upstream=2.5, quick=True),
-        case("sum, -0.5", reason=one, options={"reduction": "sum"}, upstream=-0.5),
-        case("mean, 0", reason=one, options={}, upstream=0.0),
-        case("mean, a loss scale", reason=one, options={}, upstream=65536.0),
+        rows("rows", quick=True, dtypes=DTYPES),
+        rows("rows, the first 0 alone", upstream=np.array([0.0, 1, 1, 1, 1, 1])),
+        rows("rows, soft", targets=P, to_targets=True, quick=True),
+        one("rows, smoothed", label_smoothing=0.1),
+        one("rows, weighted", weight=W, sample_weight=S),
+        one("rows, z-loss", z_loss=0.5),
+        one("rows, softcap", softcap=8.0),
+        rows("rows, ignored", targets=np.where(KEEP, Y, -100)),
+        rows("rows, masked", x=MASKED),
+        one("rows, absent NaN", x=changed(X, 0, NAN), where=np.arange(6) > 0),
+        reduced("mean, 2.5", upstream=2.5, quick=True),
+        reduced("sum, -0.5", reduction="sum", upstream=-0.5),
+        reduced("mean, 0", upstream=0.0),
+        reduced("mean, a loss scale", upstream=65536.0),
     ]
 
 
 def _soft_gradient() -> list[Case]:
-    reason = "targets may be a teacher's output: their gradient is the losses of the classes"
-    mean = "Σ W_i depends on the targets too: the mean's gradient has that term"
-    see = ("https://github.com/pytorch/pytorch/issues/56683",)
-    masked = "a masked class of target 0 has an infinite loss, and a finite gradient"
+    case = partial(
+        made,
+        "soft gradient",
+        reason="targets may be a teacher's output: their gradient is the losses of the classes",
+        x=X,
+        targets=P,
+        to_targets=True,
+        dtypes=ONE,
+        see=(f"{TORCH}/56683",),
+    )
+    drift = "Σ W_i depends on the targets too: the mean's gradient has that term"
+    mean = partial(case, reason=drift)
+    total = partial(case, reduction="sum")
+    reason = "a masked class of target 0 has an infinite loss, and a finite gradient"
+    masked = partial(case, reason=reason, x=MASKED, targets=P_MASKED)
     every = {"weight": W, "sample_weight": S, "where": KEEP, "label_smoothing": 0.1, "z_loss": 0.5}
     sums = P * np.array([[0.5], [1], [2], [0], [1.5], [1]])
-    weightless = {"weight": changed(W, 2, 0.0)}
-
-    def case(
-        label: str, options: Any = None, t: Array = P, reason: str = reason, **rest: Any
-    ) -> Case:
-        given = {"x": X, "dtypes": ONE, "see": see, **rest}
-        return Case(
-            "soft gradient",
-            label,
-            reason,
-            targets=t,
-            options=options or {},
-            to_targets=True,
-            **given,
-        )
-
+    of_rows = "targets need not sum to 1: a row's weight does"
+    nothing = "a class of weight 0 has no gradient at all"
     return [
-        case("mean", reason=mean, quick=True, dtypes=("float32", "float64", "bfloat16")),
-        case("sum", {"reduction": "sum"}, dtypes=WIDE),
-        case("rows", NONE),
-        case("weight", {"weight": W}, reason=mean, quick=True),
-        case("weight, sum", {"weight": W, "reduction": "sum"}),
-        case("sample weight", {"sample_weight": S}, reason=mean),
-        case("where", {"where": KEEP}),
-        case("smoothed", {"label_smoothing": 0.1}),
-        case("smoothed, sum", {"label_smoothing": 0.1, "reduction": "sum"}),
-        case("smoothed away", {"label_smoothing": 1.0, "reduction": "sum"}),
-        case("z-loss", {"z_loss": 0.5}, quick=True),
-        case("z-loss, sum", {"z_loss": 0.5, "reduction": "sum"}),
-        case("softcap", {"softcap": 8.0, "reduction": "sum"}),
-        case("normalizer", {"normalizer": 4.0}, reason="with a denominator of its own, no drift"),
-        case("normalizer an array", {"normalizer": np.array(4.0), "weight": W}),
-        case("everything, sum", {**every, "reduction": "sum"}),
-        case("everything, mean", every, reason=mean),
-        case("masked", t=P_MASKED, x=MASKED, reason=masked, quick=True),
-        case("masked, sum", {"reduction": "sum"}, P_MASKED, masked, x=MASKED),
-        case("masked, smoothed", {"label_smoothing": 0.1}, P_MASKED, masked, x=MASKED),
-        case(
+        mean("mean", quick=True, dtypes=("float32", "float64", "bfloat16")),
+        total("sum", dtypes=WIDE),
+        case("rows", **NONE),
+        mean("weight", weight=W, quick=True),
+        total("weight, sum", weight=W),
+        mean("sample weight", sample_weight=S),
+        case("where", where=KEEP),
+        case("smoothed", label_smoothing=0.1),
+        total("smoothed, sum", label_smoothing=0.1),
+        total("smoothed away", label_smoothing=1.0),
+        case("z-loss", z_loss=0.5, quick=True),
+        total("z-loss, sum", z_loss=0.5),
+        total("softcap", softcap=8.0),
+        case("normalizer", reason="with a denominator of its own, no drift", normalizer=4.0),
+        case("normalizer an array", normalizer=np.array(4.0), weight=W),
+        total("everything, sum", **every),
+        mean("everything, mean", **every),
+        masked("masked", quick=True),
+        masked("masked, sum", reduction="sum"),
+        masked("masked, smoothed", label_smoothing=0.1),
+        masked(
             "target on a masked class",
-            {"reduction": "sum"},
-            changed(P_MASKED, (1, 0), 0.25),
-            "where the loss is +inf the gradient is the same formula",
-            x=MASKED,
+            reason="where the loss is +inf the gradient is the same formula",
+            targets=changed(P_MASKED, (1, 0), 0.25),
+            reduction="sum",
         ),
-        case("infinite", {"reduction": "sum"}, one_hot(Y, 5), x=changed(X, (2, Y[2]), INF)),
-        case("rows of other sums", t=sums, reason="targets need not sum to 1: a row's weight does"),
-        case("rows of other sums, smoothed", {"label_smoothing": 0.1}, sums, mean),
-        case("class weight 0", weightless, reason="a class of weight 0 has no gradient at all"),
-        case("confident", {"reduction": "sum"}, one_hot(np.array([0]), 10), x=confident(20)),
-        case("upstream", NONE, upstream=UP),
-        case("another batch", {"reduction": "mean"}, soft(6, 5, 5), mean, upstream=2.5),
+        total("infinite", targets=one_hot(Y, 5), x=changed(X, (2, Y[2]), INF)),
+        case("rows of other sums", reason=of_rows, targets=sums),
+        mean("rows of other sums, smoothed", targets=sums, label_smoothing=0.1),
+        case("class weight 0", reason=nothing, weight=changed(W, 2, 0.0)),
+        total("confident", targets=one_hot(np.array([0]), 10), x=confident(20)),
+        case("upstream", **NONE, upstream=UP),
+        mean("another batch", targets=soft(6, 5, 5), reduction="mean", upstream=2.5),
     ]

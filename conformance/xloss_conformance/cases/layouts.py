@@ -8,7 +8,7 @@ import numpy as np
 
 from ..model import DTYPES, LAYOUTS, Case
 from .arrays import INF, KEEP, ONE, WIDE, P, S, W, X, Y, changed, labels, logits, soft, weights
-from .making import NONE, made
+from .making import GITHUB, NONE, TORCH, made
 
 
 def cases() -> list[Case]:
@@ -26,7 +26,7 @@ def _axis() -> list[Case]:
         "axis",
         reason="the class axis is where the call says, and results lie as the arguments do",
         targets=y,
-        see=("https://github.com/chainer/chainer/pull/5496",),
+        see=(f"{GITHUB}/chainer/chainer/pull/5496",),
         dtypes=WIDE,
     )
     second = partial(case, x=middle, axis=1)
@@ -67,25 +67,19 @@ def _layouts() -> list[Case]:
         "misaligned": "numbers at an odd address, as a record or a mapped file holds them",
         "filtered": "lazy rows whose number is not known before they are computed",
     }
-    see = (
-        "https://github.com/NVIDIA/TransformerEngine/issues/2734",
-        "https://github.com/pytorch/pytorch/issues/67167",
-    )
+    see = (f"{GITHUB}/NVIDIA/TransformerEngine/issues/2734", f"{TORCH}/67167")
     inplace = (
-        "https://github.com/linkedin/Liger-Kernel/issues/343",
-        "https://github.com/unslothai/unsloth/issues/5002",
+        f"{GITHUB}/linkedin/Liger-Kernel/issues/343",
+        f"{GITHUB}/unslothai/unsloth/issues/5002",
     )
     seen = {
         "readonly": inplace,
-        "swapped": ("https://github.com/ratal/mdfreader/issues/59",),
+        "swapped": (f"{GITHUB}/ratal/mdfreader/issues/59",),
         "misaligned": (
-            "https://github.com/scikit-learn/scikit-learn/pull/21654",
-            "https://github.com/numpy/numpy/issues/16660",
+            f"{GITHUB}/scikit-learn/scikit-learn/pull/21654",
+            f"{GITHUB}/numpy/numpy/issues/16660",
         ),
-        "filtered": (
-            "https://github.com/dask/dask-ml/issues/976",
-            "https://github.com/dask/dask-ml/pull/147",
-        ),
+        "filtered": (f"{GITHUB}/dask/dask-ml/issues/976", f"{GITHUB}/dask/dask-ml/pull/147"),
     }
     middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
     found = []
@@ -121,7 +115,7 @@ def _split() -> list[Case]:
         x=x,
         targets=y,
         split=True,
-        see=("https://github.com/vllm-project/vllm/pull/55249",),
+        see=(f"{GITHUB}/vllm-project/vllm/pull/55249",),
         dtypes=WIDE,
     )
     masked = changed(x, (slice(None), slice(0, 60)), -INF)

@@ -10,8 +10,8 @@ import numpy as np
 from ..linear_packing import pack
 from ..model import Array, Case
 from .arrays import EVERY, INF, KEEP, NAN, ONE, WIDE, W, changed, soft
-from .given import GITHUB, UPSTREAM
-from .making import NONE, made
+from .given import UPSTREAM
+from .making import GITHUB, NONE, made
 
 # Quarters and eighths, few and small: every logit is exact in float32 and in any order of sums.
 RNG = np.random.default_rng([11, 5])
@@ -29,12 +29,8 @@ def put(*rows: int, to: float) -> Array:
     return changed(X, (list(rows), slice(0, 4)), to)
 
 
-def cases() -> list[Case]:
-    """Return the family."""
-    return list(_cases())
-
-
-def _cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
+    """Yield the family."""
     case = partial(made, "linear", loss="linear_cross_entropy", x=X, targets=LABELS)
     wide = partial(case, dtypes=WIDE)
     rows = partial(wide, **NONE, upstream=UPSTREAM)

@@ -8,6 +8,11 @@ from typing import Any
 from ..model import Case
 
 NONE: dict[str, Any] = {"reduction": "none"}  # what many cases ask for: a loss a row
+# Where published bugs are.
+GITHUB = "https://github.com"
+TORCH = f"{GITHUB}/pytorch/pytorch/issues"
+SKLEARN = f"{GITHUB}/scikit-learn/scikit-learn/issues"
+KERAS = f"{GITHUB}/keras-team/keras/issues"
 _FIELDS = {field.name for field in fields(Case)}
 
 

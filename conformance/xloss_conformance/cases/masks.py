@@ -10,12 +10,12 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, MASK, MASKED, ONE, P_MASKED, WIDE, S, W, X, Y, changed, logits, one_hot
-from .making import NONE, made
+from .making import GITHUB, NONE, made
 
 SMOOTHED: dict[str, Any] = {"label_smoothing": 0.1}
-OPTAX = ("https://github.com/google-deepmind/optax/issues/896",)
-PYTEXT = ("https://github.com/facebookresearch/pytext/pull/1698",)
-BLOCKS = ("https://github.com/flashinfer-ai/flashinfer/pull/4401",)
+OPTAX = (f"{GITHUB}/google-deepmind/optax/issues/896",)
+PYTEXT = (f"{GITHUB}/facebookresearch/pytext/pull/1698",)
+BLOCKS = (f"{GITHUB}/flashinfer-ai/flashinfer/pull/4401",)
 
 
 def cases() -> list[Case]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident, one_hot
-from .making import NONE, made
+from .making import GITHUB, NONE, TORCH, made
 
-WEIGHTED = ("https://github.com/pytorch/pytorch/issues/107680",)
-SAMPLES = ("https://github.com/keras-team/keras/issues/19740",)
-SMOOTHED = ("https://github.com/NVIDIA/Megatron-LM/issues/737",)
+WEIGHTED = (f"{TORCH}/107680",)
+SAMPLES = (f"{GITHUB}/keras-team/keras/issues/19740",)
+SMOOTHED = (f"{GITHUB}/NVIDIA/Megatron-LM/issues/737",)
 
 
 def cases() -> list[Case]:
@@ -86,7 +86,7 @@ def _z_loss() -> list[Case]:
         targets=Y,
         z_loss=0.5,
         dtypes=ONE,
-        see=("https://github.com/allenai/OLMo-core/pull/702",),
+        see=(f"{GITHUB}/allenai/OLMo-core/pull/702",),
     )
     weighted = partial(case, weight=W, sample_weight=S)
     light = changed(np.ones(5), 3, 0.0)
@@ -125,9 +125,9 @@ def _softcap() -> list[Case]:
         targets=Y,
         softcap=30.0,
         dtypes=ONE,
-        see=("https://github.com/apple/ml-cross-entropy/issues/48",),
+        see=(f"{GITHUB}/apple/ml-cross-entropy/issues/48",),
     )
-    padded = ("https://github.com/unslothai/unsloth/pull/10616",)
+    padded = (f"{GITHUB}/unslothai/unsloth/pull/10616",)
     masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
     masked = partial(masked, see=padded)
     flat = "1 - tanh² is 0 from x/c = 10 on, where sech² still has every digit"

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, ONE, WIDE, P, X, Y, changed
-from .given import GITHUB, LABELS, TORCH, UPSTREAM, at_labels, log_probs, probs, put
-from .making import NONE, made
+from .given import LABELS, UPSTREAM, at_labels, log_probs, probs, put
+from .making import GITHUB, NONE, TORCH, made
 
 # Each dtype's largest finite number.
 MOST = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np.float64).max)}

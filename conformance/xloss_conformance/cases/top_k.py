@@ -25,12 +25,8 @@ EMPTY = pack(changed(changed(INDICES, (1, 1), IGNORED), 4, IGNORED), changed(PRO
 POSSIBLE = np.argsort(MASKED == -INF, axis=-1, kind="stable")[:, :2]
 
 
-def cases() -> list[Case]:
-    """Return the family."""
-    return list(_cases())
-
-
-def _cases() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
+    """Yield the family."""
     case = partial(made, "top k", loss=TOP_K, x=X, targets=T, to_targets=True)
     wide = partial(case, dtypes=WIDE)
     one = partial(case, dtypes=ONE)

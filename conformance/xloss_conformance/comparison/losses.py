@@ -10,7 +10,7 @@ from ..candidates import Candidate, label, load
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
 from ..model import Subject
-from ..peers import PEERS, peers
+from ..peers import PEERS, peer
 from ..selection import chosen, dtypes, styled
 from ..xloss_subjects import Xloss
 from .pair import pair
@@ -103,10 +103,7 @@ def subject(
             raise ValueError(f"{given} has no {dtype}")
         return made
     if given in PEERS:
-        found = peers(given, [dtype])
-        if not found:
-            raise ValueError(f"{given} has no {dtype}")
-        return found[0]
+        return peer(given, dtype)
     if not rest:
         raise ValueError(
             f"{given!r} is unknown; expected xloss, xloss:LIBRARY, {', '.join(PEERS)}, "

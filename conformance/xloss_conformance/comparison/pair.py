@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..budget import budget, spacing
-from ..judge import first_line, flushed, judge, parts
+from ..judge import flushed, judge, parts
 from ..model import PARTS, Array, Case, Differs, Exact, Subject, Verdict
+from ..printable import first_line
 from ..rounding import stored
 
 STATUSES = ("agree", "by definition", "differ", "not offered")

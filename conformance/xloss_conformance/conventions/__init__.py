@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from importlib import import_module
 
 from ..libraries import LIBRARIES
-from ..load_object import load_object
+from ..load_object import imported, load_object
 from ..model import LoadError
 from .base import Convention
 
@@ -18,12 +17,14 @@ __all__ = ["NAMES", "Convention", "convention"]
 def convention(name: str | Convention, arrays: str | None = None) -> Convention:
     """Return a convention, that of a name, or of a user's own file, on a library's arrays.
 
-    A file is path/file.py, whose CONVENTION is taken, or path/file.py:name.
+    A file is path/file.py, whose CONVENTION is taken, or path/file.py:name. Missing says what
+    installs the library that a convention is of.
     """
     if isinstance(name, Convention):
         made = name
     elif name in NAMES:
-        made = import_module(f".{name}", __package__).CONVENTION
+        who = f"convention {name}"
+        made = imported(f"{__package__}.{name}", who).CONVENTION
     elif ".py" in name or ":" in name:
         made = load_object(name, "CONVENTION")
         if not isinstance(made, Convention):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..loss_functions import public
 from ..model import BINARY, CLASS, Array, Case, Differs
 from ..token_rows import LINEAR_TOKENS, TOKENS, stacked
 from ..token_rows import called as stacked_linear
+
+Loss: TypeAlias = Callable[..., Any]
+Options: TypeAlias = dict[str, Any]
 
 
 class Convention:
@@ -50,7 +53,7 @@ class Convention:
         ignoring = not self.ignores and ignored(case).any()
         return needed | {"ignore_index"} if ignoring else needed
 
-    def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
+    def refuses(self, function: Loss, case: Case) -> str | None:
         """Return what of the case the convention, or this function, does not offer; or None."""
         if self.functions and self.kind(case) not in self.functions:
             return f"{self.name} has no {case.loss}"
@@ -73,9 +76,7 @@ class Convention:
         """Return the function's own name of an option, "" where `call` arranges it, or None."""
         return self.takes.get(self.kind(case), {}).get(option) if self.takes else option
 
-    def given(
-        self, function: Callable[..., Any], case: Case, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def given(self, function: Loss, case: Case, options: Mapping[str, Any]) -> Options:
         """Return the options without defaults that the function has no parameter for."""
         known, needed = parameters(function), self.needs(case)
         return {
@@ -92,17 +93,15 @@ class Convention:
         return None
 
     def differs(self, case: Case, dtype: str) -> Differs | None:
-        """Return what is right by this convention's definition, where it is not ours."""
+        """Return what is right by this definition, with a note, where it is not ours."""
         return None
 
-    def keywords(self, case: Case, options: Mapping[str, Any]) -> dict[str, Any]:
+    def keywords(self, case: Case, options: Mapping[str, Any]) -> Options:
         """Return the options under the function's own names, without those that `call` arranges."""
         takes = self.takes.get(self.kind(case), {})
         return {takes[k]: v for k, v in options.items() if takes.get(k)}
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         """Return the value, or (value, gradient to x)."""
         if case.loss == LINEAR:
             return called(function, x, t, options)
@@ -128,7 +127,7 @@ def on_last_axis(case: Case) -> bool:
     return case.x.ndim == 0 or case.axis % case.x.ndim == case.x.ndim - 1
 
 
-def parameters(function: Callable[..., Any]) -> set[str] | None:
+def parameters(function: Loss) -> set[str] | None:
     """Return the names that a function takes; None where it tells nothing, or takes any."""
     try:
         found = inspect.signature(function).parameters.values()
@@ -139,7 +138,7 @@ def parameters(function: Callable[..., Any]) -> set[str] | None:
     return {p.name for p in found}
 
 
-def taken(function: Callable[..., Any], **keywords: Any) -> dict[str, Any]:
+def taken(function: Loss, **keywords: Any) -> Options:
     """Return those of the keywords that a function takes."""
     known = parameters(function)
     return {k: v for k, v in keywords.items() if known is None or k in known}
@@ -180,11 +179,17 @@ def with_options(case: Case, **options: Any) -> Case:
     return replace(case, options={**case.options, **options})
 
 
-def over(case: Case, count: float, note: str) -> Differs:
-    """Return the mean over so many rows; of none it is 0/0."""
+def over(asked: Differs, count: float, note: str) -> Differs:
+    """Return the mean over so many rows, beside what differs already; of none it is 0/0."""
     if not count:
-        return Differs(case, f"{note}: 0/0 is NaN", np.nan)
-    return Differs(with_options(case, normalizer=float(count)), note)
+        return asked.also(f"{note}: 0/0 is NaN", value=np.nan)
+    return asked.also(note, case=with_options(asked.case, normalizer=float(count)))
+
+
+def reduced(value: Any, options: Options, mean: Loss, total: Loss) -> Any:
+    """Return the rows' losses, or their mean or sum by the library's own functions."""
+    reduction = options.get("reduction", "mean")
+    return value if reduction == "none" else {"mean": mean, "sum": total}[reduction](value)
 
 
 def weighs(case: Case) -> bool:
@@ -205,14 +210,14 @@ def near_certain(case: Case) -> bool:
     return bool(np.any((case.x < 0) & (case.x > -(2.0**-10))))
 
 
-def smoothed_plainly(case: Case) -> Differs | None:
+def smoothed_plainly(case: Case) -> Differs:
     """Return the case whose soft targets are t (1 - ε) + ε/C, where that is not our smoothing.
 
     Of -inf masks nothing is said: smoothing over a masked class is infinite in any definition.
     """
     epsilon = case.options.get("label_smoothing", 0.0)
     if not epsilon or not weighs(case) or np.isneginf(case.x).any():
-        return None
+        return Differs(case, "")
     assert case.targets is not None
     asked = replace(case, to_targets=False)  # which know nothing of the sum
     if np.any(case.targets.sum(case.axis) != 1):

@@ -7,7 +7,7 @@ or PyTorch if there is no JAX. Gradients are taken by that library.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -19,17 +19,19 @@ from ..model import BINARY, Array, Case, Differs, Missing
 from ..rounding import numpy_dtype
 from .base import (
     Convention,
+    Loss,
+    Options,
     arranged,
     averages,
     ignored,
     named,
     near_certain,
     on_last_axis,
+    over,
     rows,
     smoothed_plainly,
     taken,
     weighs,
-    with_options,
 )
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
@@ -48,7 +50,7 @@ MEAN = {"mean": "sum_over_batch_size", "none": None}
 class Rows(keras.losses.Loss):  # type: ignore[misc]
     """What `model.compile(loss=function)` makes of a function: rows, weighed and reduced."""
 
-    def __init__(self, function: Callable[..., Any], own: dict[str, Any], **options: Any) -> None:
+    def __init__(self, function: Loss, own: Options, **options: Any) -> None:
         super().__init__(**options)
         self.function, self.own = function, own
 
@@ -98,7 +100,7 @@ class Keras(Convention):
     def __init__(self) -> None:
         self.home = str(keras.backend.backend())
 
-    def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
+    def refuses(self, function: Loss, case: Case) -> str | None:
         column = case.index and case.targets is not None and case.targets.shape[-1:] == (1,)
         if case.error is not None and (case.instead or column):
             return "converts what it is given: integers, columns of labels"
@@ -124,25 +126,19 @@ class Keras(Convention):
         return None
 
     def differs(self, case: Case, dtype: str) -> Differs | None:
-        asked, note, _ = smoothed_plainly(case) or Differs(case, "")
-        notes = [note] if note else []
-        clipped = self._clipped(asked, dtype)
-        if clipped is not None:
-            asked = clipped.case
-            notes.append(clipped.note)
-        if averages(case):
-            counted = int(np.sum(~ignored(case)))
-            if counted and (weighs(case) or {"sample_weight", "weight"} & set(case.options)):
-                asked = with_options(asked, normalizer=float(counted))
-                notes.append("sum_over_batch_size divides by the rows, whatever their weights")
-        return Differs(asked, "; ".join(notes)) if notes else None
+        asked = self._clipped(smoothed_plainly(case), dtype)
+        counted = int(np.sum(~ignored(case))) if averages(case) else 0
+        if counted and (weighs(case) or {"sample_weight", "weight"} & set(case.options)):
+            note = "sum_over_batch_size divides by the rows, whatever their weights"
+            return over(asked, counted, note)
+        return asked
 
-    def _clipped(self, case: Case, dtype: str) -> Differs | None:
+    def _clipped(self, asked: Differs, dtype: str) -> Differs:
         """Return the case whose probabilities are what they are clipped to, in their dtype.
 
         Where one is clipped the gradient is of another function: there is none to compare.
         """
-        kind = numpy_dtype("float64" if dtype == "float64" else "float32")
+        case, kind = asked.case, numpy_dtype("float64" if dtype == "float64" else "float32")
 
         def within(values: Array, most: float) -> tuple[Array, bool]:
             low, high = np.asarray([EPSILON, most], np.float64).astype(kind)
@@ -153,22 +149,21 @@ class Keras(Convention):
             if case.loss == "log_loss":
                 x, _ = within(case.x / case.x.sum(case.axis, keepdims=True), 1 - EPSILON)
                 note = "divides probabilities by their sum and clips them at 1e-7"
-                return Differs(replace(case, x=x, value_only=True), note)
+                return asked.also(note, case=replace(case, x=x, value_only=True))
             if case.loss == "binary_cross_entropy":
                 x, clipped = within(case.x, 1 - EPSILON)
-                note = "clips probabilities at 1e-7"
-                return Differs(replace(case, x=x, value_only=True), note) if clipped else None
+                if clipped:
+                    one = replace(case, x=x, value_only=True)
+                    return asked.also("clips probabilities at 1e-7", case=one)
             if case.loss == "kl_div":
                 assert case.targets is not None
                 p, clipped = within(np.exp(case.x.astype(kind)), 1.0)
                 t, also = within(case.targets, 1.0)
-                asked = replace(case, x=np.log(p), targets=t, value_only=clipped or also)
-                return Differs(asked, "takes probabilities, and clips both into [1e-7, 1]")
-        return None
+                one = replace(case, x=np.log(p), targets=t, value_only=clipped or also)
+                return asked.also("takes probabilities, and clips both into [1e-7, 1]", case=one)
+        return asked
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         own = self.keywords(case, options)
         if ignored(case).any():
             own["ignore_class"] = options.get("ignore_index", -100)

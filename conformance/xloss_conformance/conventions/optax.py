@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -11,7 +12,19 @@ import numpy as np
 import optax
 
 from ..model import BINARY, Case, Differs
-from .base import Convention, arranged, averages, named, over, rows, smoothed_plainly, weighs
+from .base import (
+    Convention,
+    Loss,
+    Options,
+    arranged,
+    averages,
+    named,
+    over,
+    reduced,
+    rows,
+    smoothed_plainly,
+    weighs,
+)
 
 
 class Optax(Convention):
@@ -51,15 +64,12 @@ class Optax(Convention):
             # The gradient is 0/0 by the same definition: it says nothing.
             nothing = replace(case, value_only=True)
             return Differs(nothing, "jnp.mean over nothing is NaN", np.nan)
-        asked, note, _ = smoothed_plainly(case) or Differs(case, "")
+        asked = smoothed_plainly(case)
         if averages(case) and weighs(case):
-            mean = over(asked, float(where.sum()), "jnp.mean is over the rows")
-            return mean._replace(note=f"{note}; {mean.note}" if note else mean.note)
-        return Differs(asked, note) if note else None
+            return over(asked, float(where.sum()), "jnp.mean is over the rows")
+        return asked
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         own = self.keywords(case, options)
         where = own.get("where")
         if where is not None:
@@ -70,11 +80,8 @@ class Optax(Convention):
             t = optax.smooth_labels(t, options["label_smoothing"])
         if case.loss in BINARY:
             t = jnp.asarray(t, x.dtype)
-        value = function(x, t, **own)
-        reduction = options.get("reduction", "mean")
-        if reduction == "none":
-            return value
-        return {"mean": jnp.mean, "sum": jnp.sum}[reduction](value, where=where)
+        mean, total = (partial(of, where=where) for of in (jnp.mean, jnp.sum))
+        return reduced(function(x, t, **own), options, mean, total)
 
 
 CONVENTION = Optax()

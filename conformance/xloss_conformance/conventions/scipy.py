@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from ..model import Array, Case, Differs
-from .base import Convention, averages, near_certain, over, rows, weighs
+from .base import Convention, Loss, Options, averages, near_certain, over, reduced, rows, weighs
 
 
 def cross_entropy(logits: Array, labels: Array, axis: int = -1) -> Array:
@@ -84,20 +84,17 @@ class Scipy(Convention):
         return None
 
     def differs(self, case: Case, dtype: str) -> Differs | None:
-        asked, note = case, ""
+        asked = Differs(case, "")
         if case.loss == "kl_div":
             with np.errstate(all="ignore"):
-                asked = replace(case, x=np.log(np.exp(case.x.astype(dtype)).astype(np.float64)))
-            note = "takes probabilities"
+                x = np.log(np.exp(case.x.astype(dtype)).astype(np.float64))
+            asked = Differs(replace(case, x=x), "takes probabilities")
         count = int(np.prod(rows(case)))
         if averages(case) and (not count or weighs(case)):
-            mean = over(asked, count, "np.mean is over the rows")
-            return mean._replace(note=f"{note}; {mean.note}" if note else mean.note)
-        return Differs(asked, note) if note else None
+            return over(asked, count, "np.mean is over the rows")
+        return asked
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         own = self.keywords(case, options)
         if case.loss == "entropy":
             return function(x, **own)
@@ -105,11 +102,7 @@ class Scipy(Convention):
             x = np.exp(x)  # rel_entr takes probabilities
         if not case.index:
             t = np.asarray(t, x.dtype)
-        value = function(x, t, **own)
-        reduction = options.get("reduction", "mean")
-        if reduction == "none":
-            return value
-        return np.mean(value) if reduction == "mean" else np.sum(value)
+        return reduced(function(x, t, **own), options, np.mean, np.sum)
 
 
 CONVENTION = Scipy()

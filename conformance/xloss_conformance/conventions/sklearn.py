@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
 from ..model import Array, Case, Differs
-from .base import Convention, outside, rows, with_options
+from .base import Convention, Loss, Options, outside, rows, with_options
 
 LINEAR = {"reduction": "reduction", "sample_weight": "sample_weight"}
 
 
-def half_multinomial(
-    labels: Array,
-    logits: Array,
-    *,
-    sample_weight: Array | None = None,
-    reduction: str = "mean",
-    cotangent: Any = 1.0,
-) -> tuple[Any, Array]:
-    """Return the loss that LogisticRegression minimises, and its gradient, as its solver does."""
-    loss = HalfMultinomialLoss(n_classes=logits.shape[1])
-    return _linear(loss, labels, logits, sample_weight, reduction, cotangent)
-
-
-def half_binomial(
+def half_loss(
     targets: Array,
     logits: Array,
     *,
@@ -35,22 +22,21 @@ def half_binomial(
     reduction: str = "mean",
     cotangent: Any = 1.0,
 ) -> tuple[Any, Array]:
-    """Return the same of two classes."""
-    return _linear(HalfBinomialLoss(), targets, logits, sample_weight, reduction, cotangent)
+    """Return the loss that LogisticRegression minimises, and its gradient, as its solver does.
 
-
-def _linear(
-    loss: Any, targets: Array, logits: Array, weight: Array | None, reduction: str, upstream: Any
-) -> tuple[Any, Array]:
+    Of logits of several classes that is the multinomial one, of a logit a row the binomial one.
+    """
+    several = logits.ndim == 2
+    loss = HalfMultinomialLoss(n_classes=logits.shape[1]) if several else HalfBinomialLoss()
     logits = np.ascontiguousarray(logits)
     targets = np.array(targets, logits.dtype)
-    values, grads = loss.loss_gradient(targets, logits, sample_weight=weight)
-    upstream = np.asarray(upstream)
-    upstream = upstream[:, None] if upstream.ndim and grads.ndim == 2 else upstream
+    values, grads = loss.loss_gradient(targets, logits, sample_weight=sample_weight)
+    upstream = np.asarray(cotangent)
+    upstream = upstream[:, None] if upstream.ndim and several else upstream
     grads = np.asarray(grads * upstream, logits.dtype)
     if reduction == "none":
         return values, grads
-    total = len(values) if weight is None else weight.sum()
+    total = len(values) if sample_weight is None else sample_weight.sum()
     total = total if reduction == "mean" else 1
     return values.sum() / total, grads / total
 
@@ -61,8 +47,8 @@ class Sklearn(Convention):
     functions: ClassVar[Mapping[str, str]] = {
         "log_loss": "sklearn.metrics:log_loss",
         "binary_cross_entropy": "sklearn.metrics:log_loss",
-        "cross_entropy": f"{__name__}:half_multinomial",
-        "binary_cross_entropy_with_logits": f"{__name__}:half_binomial",
+        "cross_entropy": f"{__name__}:half_loss",
+        "binary_cross_entropy_with_logits": f"{__name__}:half_loss",
     }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "log_loss": {"axis": "", "reduction": "", "sample_weight": "sample_weight"},
@@ -72,7 +58,7 @@ class Sklearn(Convention):
     }
     ignores = False
 
-    def refuses(self, function: Callable[..., Any], case: Case) -> str | None:
+    def refuses(self, function: Loss, case: Case) -> str | None:
         own = self.functions.get(self.kind(case), "").startswith(__name__)
         if case.error is not None and own:
             return "its callers check what it is given"  # it would read beyond the arrays
@@ -107,9 +93,7 @@ class Sklearn(Convention):
             return None
         return Differs(with_options(case, eps=eps), "clips probabilities at the dtype's epsilon")
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         own = self.keywords(case, options)
         if own.get("sample_weight") is not None:
             weight = np.broadcast_to(own["sample_weight"], rows(case))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..model import BINARY, Case, Differs
-from .base import Convention, averages, on_last_axis, rows, weighs
+from .base import Convention, Loss, Options, averages, on_last_axis, reduced, rows, weighs
 
 
 class TensorFlow(Convention):
@@ -43,18 +43,13 @@ class TensorFlow(Convention):
             return Differs(replace(case, value_only=True), "the mean over nothing is 0/0", np.nan)
         return None
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         if case.loss in BINARY:
             t = tf.cast(t, x.dtype)
         elif case.index and t.dtype not in (tf.int32, tf.int64):
             t = tf.cast(t, tf.int64)  # it takes no other integers as labels
         value = function(t, x, **self.keywords(case, options))
-        reduction = options.get("reduction", "mean")
-        if reduction == "none":
-            return value
-        return {"mean": tf.reduce_mean, "sum": tf.reduce_sum}[reduction](value)
+        return reduced(value, options, tf.reduce_mean, tf.reduce_sum)
 
 
 CONVENTION = TensorFlow()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import exp, prod
 from typing import Any, ClassVar
@@ -13,6 +13,8 @@ import torch
 from ..model import BINARY, Case, Differs
 from .base import (
     Convention,
+    Loss,
+    Options,
     arranged,
     averages,
     ignored,
@@ -81,37 +83,31 @@ class Torch(Convention):
     def differs(self, case: Case, dtype: str) -> Differs | None:
         if case.loss in BINARY:
             return self._binary(case)
-        asked, note, constant = smoothed_plainly(case) or Differs(case, "")
-        if averages(case):
-            mean = self._mean(asked)
-            if mean is not None:
-                note = f"{note}; {mean.note}" if note else mean.note
-                return mean._replace(note=note)
-        return Differs(asked, note, constant) if note else None
+        asked = smoothed_plainly(case)
+        return self._mean(asked) if averages(case) else asked
 
-    def _mean(self, case: Case) -> Differs | None:
-        shape = rows(case)
+    def _mean(self, asked: Differs) -> Differs:
+        case, shape = asked.case, rows(asked.case)
         if case.loss == "kl_div":
             batch = shape[0] if shape else case.x.shape[0]
             same = batch == prod(shape) and batch
-            return None if same else over(case, batch, "batchmean divides by the first axis")
+            return asked if same else over(asked, batch, "batchmean divides by the first axis")
         if not case.index:
-            assert case.targets is not None
-            return over(case, prod(shape), "the mean of soft targets is over the rows")
+            return over(asked, prod(shape), "the mean of soft targets is over the rows")
         assert case.targets is not None
         weight = case.options.get("weight")
         labels = case.targets[~ignored(case)]
         if not labels.size:
-            return over(case, 0, "the mean over nothing")
+            return over(asked, 0, "the mean over nothing")
         if weight is None or ((labels < 0) | (labels >= len(weight))).any():
-            return None
+            return asked
         if np.any(weight[labels.astype(np.int64)] != 0):
-            return None
+            return asked
         # The gradient is 0/0 by the same definition: it says nothing.
-        return over(replace(case, value_only=True), 0, "the mean over nothing")
+        return over(Differs(replace(case, value_only=True), asked.note), 0, "the mean over nothing")
 
-    def _binary(self, case: Case) -> Differs | None:
-        asked, notes = case, []
+    def _binary(self, case: Case) -> Differs:
+        asked = Differs(case, "")
         if case.loss == "binary_cross_entropy":
             assert case.targets is not None
             x, t = case.x, case.targets.astype(np.float64)
@@ -120,19 +116,17 @@ class Torch(Convention):
                 # Where it is right, the other logarithm is exactly 0: nothing is clamped.
                 right = ((x == 0) & (t == 0)) | ((x == 1) & (t == 1))
                 # Its backward, by its documentation "linear" there, is not compared.
-                asked = replace(with_options(asked, eps=LEAST, where=~right), value_only=True)
+                clamped = replace(with_options(case, eps=LEAST, where=~right), value_only=True)
                 if averages(case):
-                    asked = with_options(asked, normalizer=float(x.size))
-                notes.append("a logarithm is -100 at least")
+                    clamped = with_options(clamped, normalizer=float(x.size))
+                asked = Differs(clamped, "a logarithm is -100 at least")
         weighted = "sample_weight" in case.options
         if averages(case) and (weighted or not case.x.size):
-            mean = over(asked, case.x.size, "the mean is over the elements, whatever their weights")
-            return mean._replace(note="; ".join([*notes, mean.note]))
-        return Differs(asked, notes[0]) if notes else None
+            note = "the mean is over the elements, whatever their weights"
+            return over(asked, case.x.size, note)
+        return asked
 
-    def call(
-        self, function: Callable[..., Any], case: Case, x: Any, t: Any, options: dict[str, Any]
-    ) -> Any:
+    def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         own = self.keywords(case, options)
         axis = options.get("axis", -1)
         if case.loss in ("cross_entropy", "nll_loss"):
@@ -158,7 +152,7 @@ class Torch(Convention):
         return _called(function, own, x, t.to(x.dtype))
 
 
-def _called(function: Callable[..., Any], keywords: dict[str, Any], *arguments: Any) -> Any:
+def _called(function: Loss, keywords: Options, *arguments: Any) -> Any:
     """Call a function, or make a module of a class as nn.CrossEntropyLoss and call that."""
     if isinstance(function, type):
         module: Any = function(**keywords)

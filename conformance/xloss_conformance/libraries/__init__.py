@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
+from ..load_object import missing
 from ..model import Missing
 from .base import ArrayLibrary
 
-# Name -> the class that makes it, and the line that installs its library.
+# Name -> the class that makes it.
 LIBRARIES = {
-    "numpy": (".base:ArrayLibrary", "pip install xloss"),
-    "strict": (".strict:Strict", "pip install array-api-strict"),
-    "torch": (".torch:Torch", 'pip install "xloss[torch]"'),
-    "cuda": (".torch:Cuda", 'pip install "xloss[torch]"'),
-    "jax": (".jax:Jax", 'pip install "xloss[jax]"'),
-    "tensorflow": (".tensorflow:TensorFlow", 'pip install "xloss[tensorflow]"'),
-    "dask": (".dask:Dask", 'pip install "xloss[dask]"'),
-    "cupy": (".cupy:CuPy", 'pip install "xloss[cupy]"'),
+    "numpy": ".base:ArrayLibrary",
+    "strict": ".strict:Strict",
+    "torch": ".torch:Torch",
+    "cuda": ".torch:Cuda",
+    "jax": ".jax:Jax",
+    "tensorflow": ".tensorflow:TensorFlow",
+    "dask": ".dask:Dask",
+    "cupy": ".cupy:CuPy",
 }
 
 __all__ = ["LIBRARIES", "ArrayLibrary", "array_library"]
@@ -25,14 +26,13 @@ __all__ = ["LIBRARIES", "ArrayLibrary", "array_library"]
 
 @cache
 def _made(name: str) -> ArrayLibrary | Missing:
-    where, install = LIBRARIES[name]
-    module, _, kind = where.partition(":")
+    module, _, kind = LIBRARIES[name].partition(":")
     try:
         made: ArrayLibrary = getattr(import_module(module, __package__), kind)()
     except ModuleNotFoundError as error:
-        return Missing(f"{name}: {error.name} is not installed: {install}")
-    except Missing as missing:
-        return missing
+        return missing(name, error)
+    except Missing as lacking:
+        return lacking
     return made
 
 

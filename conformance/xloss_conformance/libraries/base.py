@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model import Array, Stored
+from ..model import DTYPES, LAYOUTS, Array, Stored
 
 
 class ArrayLibrary:
@@ -21,23 +21,16 @@ class ArrayLibrary:
     flushes_generic: tuple[str, ...] = ()  # likewise, in the library's own operations alone
     compiles = False  # each new call, at a price
     same_bits = True  # a sum along a row does not depend on the batch around it
-    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    dtypes: tuple[str, ...] = DTYPES
     integers: tuple[str, ...] = tuple(
         f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
     )
-    layouts: tuple[str, ...] = (
-        "C",
-        "F",
-        "reversed",
-        "strided",
-        "broadcast",
-        "readonly",
-        "swapped",
-        "misaligned",
-    )
+    layouts: tuple[str, ...] = tuple(layout for layout in LAYOUTS if layout != "filtered")
+    module: Any = np
+    types: Any = (np.ndarray, np.generic)  # of which its results are
 
     def version(self) -> str:
-        return str(np.__version__)
+        return str(self.module.__version__)
 
     def array(self, values: Array, layout: str = "C") -> Any:
         """Return the values as an array of this library, lying in memory as asked."""
@@ -57,7 +50,9 @@ class ArrayLibrary:
 
     def misplaced(self, x: Any) -> str | None:
         """Return what is wrong with a result's type or device, or None."""
-        return None if isinstance(x, np.ndarray | np.generic) else f"a {_type(x)}, not an array"
+        if isinstance(x, self.types):
+            return None
+        return f"a {type(x).__module__}.{type(x).__qualname__}, not an array of {self.name}"
 
     def setting(self, dtype: str) -> AbstractContextManager[Any]:
         """Return what must hold while arrays of a dtype are made and used."""
@@ -87,10 +82,6 @@ class ArrayLibrary:
         """Whether integers of a dtype not offered fit into int32, which stands in for them."""
         limits = np.iinfo(np.int32)
         return all(limits.min <= v <= limits.max for v in targets.ravel().tolist())
-
-
-def _type(x: Any) -> str:
-    return f"{type(x).__module__}.{type(x).__qualname__}"
 
 
 def strided(values: Any, zeros: Callable[[tuple[int, ...]], Any]) -> Any:

@@ -13,6 +13,8 @@ from .base import ArrayLibrary, strided
 
 class CuPy(ArrayLibrary):
     name = "cupy"
+    module = cupy
+    types = cupy.ndarray
     reads = False
     same_bits = False
     # CuPy compiles its kernels with -ftz=true, which is about single precision alone.
@@ -27,9 +29,6 @@ class CuPy(ArrayLibrary):
             count = 0
         if not count:
             raise Missing("cupy: CuPy finds no GPU: a machine with one, and its driver")
-
-    def version(self) -> str:
-        return str(cupy.__version__)
 
     def array(self, values: Array, layout: str = "C") -> Any:
         if layout == "F" and values.ndim and values.shape[0] == 1:
@@ -46,6 +45,3 @@ class CuPy(ArrayLibrary):
 
     def read(self, x: Any) -> Array:
         return np.asarray(cupy.asnumpy(x))
-
-    def misplaced(self, x: Any) -> str | None:
-        return None if isinstance(x, cupy.ndarray) else f"a {type(x).__qualname__}, not CuPy's"

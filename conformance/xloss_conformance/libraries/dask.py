@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 
-from ..load_object import installed
 from ..model import Array
 from .base import ArrayLibrary, laid_out
 
 
 class Dask(ArrayLibrary):
     name = "dask"
+    module = dask
+    types = da.Array
     reads = False
     same_bits = False  # chunks of a row are merged: another cut, other bits
     dtypes = ("float32", "float64")
     most_chunks = 5  # along an axis
     layouts = (*ArrayLibrary.layouts, "filtered")
-
-    def version(self) -> str:
-        return installed("dask")
 
     def array(self, values: Array, layout: str = "C") -> Any:
         if layout == "filtered":  # every other row of twice as many
@@ -34,6 +33,3 @@ class Dask(ArrayLibrary):
 
     def read(self, x: Any) -> Array:
         return np.asarray(x.compute(scheduler="sync"))
-
-    def misplaced(self, x: Any) -> str | None:
-        return None if isinstance(x, da.Array) else f"a {type(x).__qualname__}, not a Dask array"

@@ -18,6 +18,8 @@ X64: Any = jax.config  # its attributes are made when it is imported
 
 class Jax(ArrayLibrary):
     name = "jax"
+    module = jax
+    types = jax.Array
     gradients = "jax.vjp"
     reads = False
     flushes = ("float16", "bfloat16", "float32", "float64")
@@ -26,16 +28,10 @@ class Jax(ArrayLibrary):
     integers = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
     layouts = ("C",)  # XLA lays its arrays out itself
 
-    def version(self) -> str:
-        return str(jax.__version__)
-
     def array(self, values: Array, layout: str = "C") -> Any:
         if values.dtype.name in ("int64", "uint64") and not X64.jax_enable_x64:
             values = values.astype(np.int32)
         return jnp.asarray(values)
-
-    def misplaced(self, x: Any) -> str | None:
-        return None if isinstance(x, jax.Array) else f"a {type(x).__qualname__}, not a JAX array"
 
     def setting(self, dtype: str) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = jax.enable_x64(dtype == "float64")

@@ -13,6 +13,7 @@ from .base import ArrayLibrary, laid_out
 
 class Strict(ArrayLibrary):
     name = "strict"
+    module = xp
     dtypes: tuple[str, ...] = ("float32", "float64")
     place = "CPU_DEVICE"
     layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
@@ -20,9 +21,6 @@ class Strict(ArrayLibrary):
     @property
     def _device(self) -> Any:
         return xp.Device(self.place)
-
-    def version(self) -> str:
-        return str(xp.__version__)
 
     def array(self, values: Array, layout: str = "C") -> Any:
         return xp.asarray(laid_out(values, layout), copy=False, device=self._device)

@@ -13,19 +13,15 @@ from .base import ArrayLibrary
 
 class TensorFlow(ArrayLibrary):
     name = "tensorflow"
+    module = tf
+    types = tf.Tensor
     gradients = "GradientTape"
     same_bits = False  # the order of Eigen's sums depends on the shape of the batch
     layouts = ("C",)  # tensors have no strides
     flushes_generic = ("float16", "bfloat16", "float32", "float64")
 
-    def version(self) -> str:
-        return str(tf.__version__)
-
     def array(self, values: Array, layout: str = "C") -> Any:
         return tf.constant(values)
-
-    def misplaced(self, x: Any) -> str | None:
-        return None if isinstance(x, tf.Tensor) else f"a {type(x).__qualname__}, not a tensor"
 
     def differentiate(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any

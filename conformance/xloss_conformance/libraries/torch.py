@@ -14,13 +14,12 @@ from .base import ArrayLibrary, is_tile, laid_out, strided
 
 class Torch(ArrayLibrary):
     name = "torch"
+    module = torch
+    types = torch.Tensor
     gradients = "autograd"
     device = "cpu"
     # No negative strides, no read-only memory.
     layouts: tuple[str, ...] = ("C", "F", "strided", "broadcast", "misaligned")
-
-    def version(self) -> str:
-        return str(torch.__version__)
 
     def array(self, values: Array, layout: str = "C") -> Any:
         if values.dtype.name == "bfloat16":
@@ -57,9 +56,10 @@ class Torch(ArrayLibrary):
         return str(x.dtype).removeprefix("torch.")
 
     def misplaced(self, x: Any) -> str | None:
-        if not isinstance(x, torch.Tensor):
-            return f"a {type(x).__module__}.{type(x).__qualname__}, not a tensor"
-        return None if x.device.type == self.device else f"on {x.device}, not {self.device}"
+        wrong = super().misplaced(x)
+        if wrong or x.device.type == self.device:
+            return wrong
+        return f"on {x.device}, not {self.device}"
 
     def differentiate(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import floor, inf, isnan, log10
 from typing import Any
 
-from .mistakes import judged, picked
+from ..model import STATUSES
+from .mistakes import judged
 from .pack import short
 from .page import counts, verdict
 
 Cell = dict[str, Any]
 Subject = dict[str, Any]
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-EXAMPLES = 4  # cases that are named of each group of failures
 ASKED = """\
 The suite asks every subject the same {cases} calls in {families} families, each of them a mistake
 that losses are known to make, and compares value and gradient with the exact answer: that of an
@@ -30,9 +30,7 @@ it, and `{page}` makes it here, in one file that needs no network."""
 READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
-offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ). Lists of
-failures name the cases, how many failed, and the worst one in numbers; what a case is for is not
-always why a loss fails it: the numbers tell."""
+offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ)."""
 KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
@@ -46,7 +44,6 @@ def markdown(
     parts = [*_head(record, again, page, pictures), *_opening(record)]
     for kind in counts(record):
         parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
-        parts += _failures(record, kind)
     parts += _definitions(record)
     return "\n\n".join(parts) + "\n"
 
@@ -76,7 +73,8 @@ def _head(record: dict[str, Any], again: str, page: str, pictures: Sequence[str]
 
 
 def _opening(record: dict[str, Any]) -> Iterator[str]:
-    """Say what differs and whether it matters, as the page does at its head."""
+    """Say what differs and whether it matters, as the page does at its head, and all of it."""
+    see = {case["name"]: case["see"] for case in record["cases"]}
     yield "## What differs, and whether it matters"
     for one in judged(record):
         yield f"### {text(one.name)} {text(one.version)}"
@@ -84,14 +82,14 @@ def _opening(record: dict[str, Any]) -> Iterator[str]:
             yield f"No rule is broken in {one.judged:,} calls."
             continue
         lines = [f"Wrong in {one.failed:,} of {one.judged:,} calls: {one.sorts()}.", ""]
-        shown, more = picked(one.mistakes)
-        for mistake in shown:
+        for mistake in one.mistakes:
             often = f"{mistake.matters}, {mistake.failed:,} of {mistake.judged:,} calls"
+            named = mistake.cell["case"]
+            web = [link for link in see[named] if re.match(r"https?://[^\s<>()]+$", link)]
             lines.append(
-                f"- **{text(mistake.title)}** ({often}): {text(mistake.did)}"
-                f" ({code(mistake.cell['case'])}). In training: {text(mistake.consequence)}"
+                f"- **{text(mistake.title)}** ({often}): {text(mistake.did)} ({code(named)}). "
+                f"In training: {text(mistake.consequence)}" + "".join(f" <{link}>" for link in web)
             )
-        lines += [f"- And {text(', '.join(m.title.lower() for m in more))}."] if more else []
         yield "\n".join(lines)
     yield READ
 
@@ -108,25 +106,16 @@ def _of(record: dict[str, Any], kind: str) -> list[Subject]:
     return [subject for subject in record["subjects"] if subject["kind"] == kind]
 
 
-def _by_subject(record: dict[str, Any]) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {subject["name"]: [] for subject in record["subjects"]}
-    for cell in record["cells"]:
-        found[cell["subject"]].append(cell)
-    return found
-
-
 def _totals(record: dict[str, Any], kind: str) -> str:
-    cells = _by_subject(record)
     rows = []
     for subject in _of(record, kind):
-        of = cells[subject["name"]]
-        number = {s: sum(c["status"] == s for c in of) for s in record["summary"]}
+        of = [cell for cell in record["cells"] if cell["subject"] == subject["name"]]
         passed = [c for c in of if c["status"] == "pass"]
         rows.append(
             [
                 text(subject["name"]),
                 text(subject["version"]),
-                *(str(number[s]) for s in ("pass", "fail", "declared", "refused")),
+                *(str(sum(c["status"] == status for c in of)) for status in STATUSES),
                 brief(worst(passed, ("value_ulp",))),
                 brief(worst(passed, ("grad_ulp",))),
             ]
@@ -138,16 +127,12 @@ def _totals(record: dict[str, Any], kind: str) -> str:
 def _families(record: dict[str, Any], kind: str) -> str:
     """Families and subjects; xloss's many subjects stand together by what runs."""
     families = {case["name"]: case["family"] for case in record["cases"]}
-    named: Callable[[Subject], str] = title if kind == "xloss" else lambda s: str(s["name"])
-    groups: dict[str, set[str]] = {}
-    for subject in _of(record, kind):
-        groups.setdefault(named(subject), set()).add(subject["name"])
+    place = {s["name"]: title(s) if kind == "xloss" else s["name"] for s in _of(record, kind)}
+    groups = list(dict.fromkeys(place.values()))
     found: dict[tuple[str, str], list[Cell]] = {}
-    place = {name: group for group, names in groups.items() for name in names}
     for cell in record["cells"]:
         if cell["subject"] in place:
-            key = (families[cell["case"]], place[cell["subject"]])
-            found.setdefault(key, []).append(cell)
+            found.setdefault((families[cell["case"]], place[cell["subject"]]), []).append(cell)
     rows = [
         [
             f"{text(family['name'])} ({family['cases']})",
@@ -166,63 +151,6 @@ def _summed(cells: list[Cell]) -> str:
     if any(cell["status"] == "declared" for cell in judged):
         return "declared"
     return (brief(worst(judged)) or "✓") if judged else "–"
-
-
-def _failures(record: dict[str, Any], kind: str) -> Iterator[str]:
-    cases = {case["name"]: case for case in record["cases"]}
-    subjects = {subject["name"]: subject for subject in _of(record, kind)}
-    groups: dict[str, dict[tuple[str, str], list[Cell]]] = {}
-    for cell in record["cells"]:
-        if cell["status"] == "fail" and cell["subject"] in subjects:
-            case = cases[cell["case"]]
-            of = groups.setdefault(title(subjects[cell["subject"]]), {})
-            of.setdefault((case["family"], case["reason"]), []).append(cell)
-    if groups:
-        who = {"candidate": "the candidate fails", "xloss": "xloss fails", "peer": "the peers fail"}
-        yield f"## What {who[kind]}, and why"
-    for group, of in groups.items():
-        lines = []
-        for family in dict.fromkeys(family for family, _ in of):
-            lines.append(f"- **{text(family)}**")
-            mine = {reason: cells for (name, reason), cells in of.items() if name == family}
-            lines += [_failure(*item, cases, subjects) for item in mine.items()]
-        yield f"### {text(group)}\n\n" + "\n".join(lines)
-
-
-def _failure(
-    reason: str, cells: list[Cell], cases: dict[str, Any], subjects: dict[str, Subject]
-) -> str:
-    number: dict[str, int] = {}
-    for cell in cells:
-        dtype = subjects[cell["subject"]]["dtype"]
-        number[dtype] = number.get(dtype, 0) + 1
-    labels = list(dict.fromkeys(cases[cell["case"]]["label"] for cell in cells))
-    named = ", ".join(code(label) for label in labels[:EXAMPLES])
-    more = f" and {len(labels) - EXAMPLES} more" if len(labels) > EXAMPLES else ""
-    line = f"  - {text(reason)}{'' if reason.endswith(('.', '?', '!')) else '.'} "
-    line += f"{named}{more}: " + ", ".join(f"{n} in {dtype}" for dtype, n in number.items()) + "."
-    pairs = [(cell, finding) for cell in cells for finding in cell["findings"]]
-    if pairs:  # the one furthest off says most
-        cell, finding = max(pairs, key=lambda pair: rounded(pair[1]["ulp"]))
-        dtype = subjects[cell["subject"]]["dtype"]
-        line += f" {code(cases[cell['case']]['label'])} in {dtype}: {said(finding, dtype)}."
-    see = dict.fromkeys(link for c in cells for link in cases[c["case"]]["see"])
-    web = [link for link in see if re.match(r"https?://[^\s<>()]+$", link)]
-    return line + "".join(f" <{link}>" for link in web)
-
-
-def said(finding: dict[str, Any], dtype: str) -> str:
-    """Return a finding in words."""
-    if finding["got"] is None or finding["want"] is None:
-        return text(f"{finding['rule']}: {finding['detail']}".rstrip("."))
-    at = f" at {code(str(finding['at']))}" if finding["at"] else ""
-    digits = 17 if dtype == "float64" else 9
-    got, want = (
-        v if isinstance(v, str) else f"{v:.{digits}g}" for v in (finding["got"], finding["want"])
-    )
-    ulp = rounded(finding["ulp"])
-    off = f", {brief(ulp)} ulp off" if 0 < ulp < inf else ""
-    return f"the {text(finding['rule'])}{at} is {got}, exactly {want}{off}"
 
 
 def _definitions(record: dict[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from .training import RULES
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("data.js", "state.js", "matrix.js", "panel.js", "plot.js", "main.js")
 KINDS = {"candidate": "candidates", "peer": "the peers", "xloss": "xloss"}
+FAIL = {"candidate": "candidates fail", "peer": "peers fail", "xloss": "xloss fails"}
 HOMES = ("Documentation", "Homepage", "Source", "Repository")
 MATRIX = (
     f"A row is a case, and cases that ask about the same thing are a {word('family')}; a column is "
@@ -185,17 +186,11 @@ def home() -> str:
 
 def tiles(record: dict[str, Any]) -> str:
     """Return the numbers at the head, as HTML."""
-    found = counts(record)
     summary = record["summary"]
     rows = [("cases", len(record["cases"]), ""), ("subjects", len(record["subjects"]), "")]
     rows.append(("calls judged", sum(summary.values()) - summary["refused"], ""))
-    for kind in KINDS:
-        if kind in found:
-            failed = found[kind]["fail"]
-            name = {"candidate": "candidates fail", "xloss": "xloss fails", "peer": "peers fail"}[
-                kind
-            ]
-            rows.append((name, failed, ' class="bad"' if failed else ""))
+    for kind, of in counts(record).items():
+        rows.append((FAIL[kind], of["fail"], ' class="bad"' if of["fail"] else ""))
     if summary["declared"]:
         rows.append(("declared", summary["declared"], ""))
     return "".join(

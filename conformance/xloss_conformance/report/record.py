@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xloss
 
-from ..model import RULES, STATUSES, Case, Finding, Verdict
+from ..model import RULES, STATUSES, Case, Verdict
 from ..printable import visible, visible_lines
 from ..snippet import inputs, setup
 
@@ -44,12 +45,9 @@ def record(report: Report, *, shares: bool = False) -> dict[str, Any]:
 
     shares: with each error as a share of its budget too, by which the page colours its cells.
     """
-    counts = dict.fromkeys(STATUSES, 0)
-    for verdict in report.verdicts:
-        counts[verdict.status] += 1
-    families: dict[str, int] = {}
-    for case in report.cases:
-        families[case.family] = families.get(case.family, 0) + 1
+    statuses = Counter(verdict.status for verdict in report.verdicts)
+    counts = {status: statuses[status] for status in STATUSES}
+    families = Counter(case.family for case in report.cases)
     made: dict[str, Any] = plain(
         {
             "schema": SCHEMA,
@@ -119,36 +117,14 @@ def versions() -> dict[str, str]:
 
 
 def _case(case: Case) -> dict[str, Any]:
-    return {
-        "name": case.name,
-        "family": case.family,
-        "label": case.label,
-        "loss": case.loss,
-        "reason": case.reason,
-        "see": list(case.see),
-        "gap": case.gap,
-        "quick": case.quick,
-        "inputs": inputs(case),
-        "setup": setup(case),
-    }
+    named = ("name", "family", "label", "loss", "reason", "see", "gap", "quick")
+    told = {name: getattr(case, name) for name in named}
+    return {**told, "inputs": inputs(case), "setup": setup(case)}
 
 
 def _cell(verdict: Verdict, shares: bool) -> dict[str, Any]:
-    of_budget = {"value_share": verdict.value_share, "grad_share": verdict.grad_share}
-    return {
-        "case": verdict.case.name,
-        "subject": verdict.subject,
-        "status": verdict.status,
-        "value_ulp": verdict.value_ulp,
-        "grad_ulp": verdict.grad_ulp,
-        "note": verdict.note,
-        "findings": [_finding(finding) for finding in verdict.findings],
-        "got": verdict.got,
-        "want": verdict.want,
-        "call": verdict.call,
-        **(of_budget if shares else {}),
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {**finding._asdict(), "at": None if finding.at is None else list(finding.at)}
+    named = ["subject", "status", "value_ulp", "grad_ulp", "note", "findings", "got", "want"]
+    named += ["call", "value_share", "grad_share"] if shares else ["call"]
+    told = {name: getattr(verdict, name) for name in named}
+    told["findings"] = [finding._asdict() for finding in verdict.findings]
+    return {"case": verdict.case.name, **told}

@@ -24,6 +24,7 @@ Cell = dict[str, Any]
 NARROW = 16  # characters that one column takes at least, its rules included
 FEW = 3  # subjects that are columns themselves; more are columns by library
 STYLES = {YES: "bold red", SOMETIMES: "yellow", NO: "dim"}
+TOLD = {"fail": ("bold red", "failed"), "declared": ("yellow", "known")}  # beside the errors
 LEGEND = (
     "1 ulp is a wrong last binary digit. The budget is how many ulp the arithmetic itself may cost;"
     " beyond it an answer is wrong."
@@ -52,10 +53,7 @@ class Tally:
         if not self.judged:
             return Text("-", "dim")
         errors = "ok" if self.value is None else f"{_ulp(self.value)} / {_ulp(self.grad)}"
-        for status, style, said in (
-            ("fail", "bold red", "failed"),
-            ("declared", "yellow", "known"),
-        ):
+        for status, (style, said) in TOLD.items():
             if self.counts[status]:
                 count = f"{self.counts[status]} {said}"
                 return Text(f"{errors}  {count}" if wide else count, style)
@@ -76,9 +74,7 @@ def show(record: Record, console: Console) -> None:
     families = [family["name"] for family in record["families"]]
     asked = [s for s in record["subjects"] if _of(record, s).judged]
     asked.sort(key=lambda s: KINDS.index(s["kind"]))
-    groups = {s["name"]: s["name"] for s in asked}
-    if len(asked) > FEW:
-        groups = {s["name"]: _group(s) for s in asked}
+    groups = {s["name"]: _group(s) if len(asked) > FEW else s["name"] for s in asked}
     columns = list(dict.fromkeys(groups.values()))
     tallies = {(family, column): Tally() for family in families for column in columns}
     family_of = {case["name"]: case["family"] for case in record["cases"]}

@@ -1,4 +1,4 @@
-"""Arrays in files, read block by block: .npy, .npz, .safetensors, .csv. Nothing is unpickled."""
+"""Arrays in files: .npy and .safetensors read in blocks, .npz and .csv whole; none is unpickled."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
-from .csv_file import CsvFile
+from .csv_file import read_csv
 from .file_problem import FileProblem, must_be_a_file
-from .npy_files import NpyFile, NpzMember
+from .npy_files import NpyFile, read_npz
 from .safetensors_file import SafetensorsFile
 
 __all__ = ["FileProblem", "Source", "open_array", "read_whole"]
@@ -36,6 +37,21 @@ class Source(Protocol):
 
     def release(self) -> None:
         """Give back the memory that what was read so far took in this process."""
+
+
+class HeldArray:
+    """An array in memory, of a file that can only be read whole."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype.name
+
+    def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Return the part at these slices, one an axis."""
+        return np.asarray(self._array[index])
+
+    def release(self) -> None:
+        """Keep the array: it could only be read whole again."""
 
 
 def open_array(where: str) -> Source:
@@ -95,11 +111,11 @@ def _opened(file: str, name: str | None, start: bytes) -> Source:
             return SafetensorsFile(file, name)
         if start.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise FileProblem(f"{file}: is UTF-16 text; save it as UTF-8")
-        return CsvFile(file, name)
+        return HeldArray(read_csv(file, name))
     if found != kind:
         raise FileProblem(f"{file}: is {f'a {found}' if found else 'no .npy or .npz'} file")
     if kind == ".npz":
-        return NpzMember(file, name)
+        return HeldArray(read_npz(file, name))
     if name is not None:
         raise FileProblem(f"{file}: a .npy file holds one array, which has no name: {name!r}")
     return NpyFile(file)

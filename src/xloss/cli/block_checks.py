@@ -46,6 +46,12 @@ class BlockPlace:
         return f"{row_name(at, tuple(moved))} ({row} of the whole)"
 
 
+def _first(mask: npt.NDArray[np.bool_]) -> Start | None:
+    """Return where the first marked entry stands, or None where there is none."""
+    found = np.argwhere(mask)
+    return tuple(map(int, found[0])) if len(found) else None
+
+
 def class_last(block: Block, task: Task) -> Block:
     """Return a block with its class axis last; a binary loss's elements are rows of one number."""
     return block[..., None] if task.axis is None else np.moveaxis(block, task.axis, -1)
@@ -55,11 +61,10 @@ def check_labels(labels: Block, place: BlockPlace, ignore: int) -> Block:
     """Return labels as int64, and refuse bad ones, tested in the file's own dtype."""
     classes = place.task.classes
     outside = ((labels < 0) | (labels >= classes)) & (labels != ignore)
-    if np.any(outside):
-        at = np.argwhere(outside)[0]
+    if (at := _first(outside)) is not None:
         hint = hints.of_labels(labels[outside], labels[labels != ignore], classes)
         fail(
-            f"{place.task.targets}: label {labels[tuple(at)]} of row {place.of_targets(at)} is not "
+            f"{place.task.targets}: label {labels[at]} of row {place.of_targets(at)} is not "
             f"in [0, {classes}) and not the ignored {ignore}{hint}"
         )
     return labels.astype(np.int64)
@@ -69,18 +74,14 @@ def check_soft(targets: Block, place: BlockPlace) -> dict[str, str]:
     """Refuse targets that are no probabilities; return a hint where a row does not sum to 1."""
     task = place.task
     by_row = class_last(targets, task)
-    negative = by_row < 0
-    if np.any(negative):
-        at = np.argwhere(negative)[0]
+    if (at := _first(by_row < 0)) is not None:
         fail(
-            f"{task.targets}: {by_row[tuple(at)]} of row {place.of_targets(at[:-1])}, class "
+            f"{task.targets}: {by_row[at]} of row {place.of_targets(at[:-1])}, class "
             f"{at[-1]}: a probability is not negative; are these logits, or the two files swapped?"
         )
-    off = hints.not_one(by_row)
-    if not np.any(off):
+    if (at := _first(hints.not_one(by_row))) is None:
         return {}
-    at = np.argwhere(off)[0]
-    total = float(by_row[tuple(at)].astype(np.float64).sum())
+    total = float(by_row[at].astype(np.float64).sum())
     return {
         task.targets: f"{task.targets}: row {place.of_targets(at)} sums to {total:.6g}: "
         "are these probabilities?"
@@ -91,11 +92,9 @@ def check_elements(targets: Block, place: BlockPlace) -> None:
     """Refuse a target of a binary loss that is not in [0, 1], or, of integers, not 0 or 1."""
     if targets.dtype == bool:
         return
-    outside = (targets < 0) | (targets > 1)
-    if not np.any(outside):
+    if (at := _first((targets < 0) | (targets > 1))) is None:
         return
-    at = np.argwhere(outside)[0]
-    value, name = targets[tuple(at)], place.task.targets
+    value, name = targets[at], place.task.targets
     if targets.dtype.name in FLOATS:
         fail(f"{name}: {value} of row {place.of_targets(at)}: expected a target in [0, 1]")
     signs = bool(np.all(np.abs(targets) == 1))
@@ -116,14 +115,13 @@ def check_first(
     if choice.reads == PROBABILITIES:
         slack = 0.0 if task.axis is None else hints.tolerance(given.dtype.name)
         outside = ((by_row < 0) | (by_row > 1 + slack)) & counted[..., None]
-        if np.any(outside):
-            at = np.argwhere(outside)[0]
+        if (at := _first(outside)) is not None:
             where = "" if task.axis is None else f", class {at[-1]}"
             instead = (
                 "--loss binary_cross_entropy_with_logits" if task.axis is None else "no --loss"
             )
             fail(
-                f"{task.logits}: {by_row[tuple(at)]} of row {place.of_logits(at[:-1])}{where}: "
+                f"{task.logits}: {by_row[at]} of row {place.of_logits(at[:-1])}{where}: "
                 f"{choice.name} expected probabilities; are these logits? then give {instead}"
             )
     if task.axis is None:
@@ -141,8 +139,6 @@ def check_first(
 
 def negative_weight(where: str, weight: Block) -> str:
     """Say which class weight is negative, or nothing: a negative weight makes no loss."""
-    found = np.argwhere(weight < 0)
-    if not len(found):
+    if (at := _first(weight < 0)) is None:
         return ""
-    at = tuple(map(int, found[0]))
     return f"{where}: weight {weight[at]} of class {row_name(at, (0,) * len(at))} is negative"

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Names
-from .output import fail, print_json
-from .terminal import progress_bar
+from .output import fail
+from .terminal import Json, Names, progress_bar, show
 
 
 def bench_command(
@@ -38,8 +37,4 @@ def bench_command(
             record = bench(quick, peer or (), str(context.obj), progress)
     except Missing as missing:
         fail(str(missing))
-    if as_json:
-        print_json(record)
-    else:
-        for line in lines(record):
-            print(line)
+    show(record, as_json, lambda record: print(*lines(record), sep="\n"))

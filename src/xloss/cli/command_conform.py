@@ -1,14 +1,32 @@
-"""`xloss conform`: what it takes, and how its result is shown."""
+"""`xloss conform`: judge any loss by the conformance suite, or compare two losses."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json, Names
-from .output import JUDGED_AND_FAILED, fail, print_json
-from .terminal import progress_bar, show_cases
+from .output import (
+    JUDGED_AND_FAILED,
+    current_folder,
+    fail,
+    fail_of_worker,
+    one_line,
+    take_any_character,
+)
+from .terminal import Json, Names, progress_bar, show, show_cases
+
+if TYPE_CHECKING:
+    from xloss_conformance.selection import Plan
+
+# What a comparison of two losses takes; any other option would be left out unsaid.
+COMPARED = (
+    *("a", "against", "convention", "arrays", "loss", "dtypes", "families", "quick", "timeout"),
+    "as_json",
+)
 
 
 def conform_command(
@@ -54,21 +72,25 @@ def conform_command(
         bool,
         typer.Option("--value-only", help="Judge no gradient: the candidate only returns a value."),
     ] = False,
-    dtype: Annotated[
-        Names, typer.Option(help="Judge only this dtype: float32, float64, float16 or bfloat16.")
-    ] = None,
-    peer: Annotated[
+    dtypes: Annotated[
         Names,
         typer.Option(
+            "--dtype", help="Judge only this dtype: float32, float64, float16 or bfloat16."
+        ),
+    ] = None,
+    peers: Annotated[
+        Names,
+        typer.Option(
+            "--peer",
             metavar="NAME",
             help="Judge this library's own losses: torch, keras, optax, sklearn or scipy.",
         ),
     ] = None,
-    backend: Annotated[
-        Names, typer.Option(metavar="NAME", help="Judge xloss on this array library.")
+    backends: Annotated[
+        Names, typer.Option("--backend", metavar="NAME", help="Judge xloss on this array library.")
     ] = None,
-    family: Annotated[
-        Names, typer.Option(metavar="NAME", help="Run only the cases of this family.")
+    families: Annotated[
+        Names, typer.Option("--family", metavar="NAME", help="Run only the cases of this family.")
     ] = None,
     case: Annotated[
         str | None,
@@ -110,78 +132,138 @@ def conform_command(
     Without A, --candidate, --peer and --backend, xloss itself is judged on every array library that
     is installed.
     """
+    given = context.params  # what was parsed for the parameters above, by their names
     if not timeout > 0:
         fail(f"--timeout {timeout:g}: expected more than 0 seconds")
     if against is not None:
         if a is None:
             fail("--against: expected two losses, xloss conform A --against B")
-        from .compare_losses import compare_losses
-
-        idle = {
-            "--candidate": candidate,
-            "--peer": peer,
-            "--backend": backend,
-            "--case": case,
-            "--on-demand": on_demand,
-            "--deviations": deviations,
-            "--html": html,
-            "--jobs": jobs,
-            "--list": as_list,
-            "--value-only": value_only,
-            "--dtype, more than one,": dtype and dtype[1:],
-        }
-        for name, given in idle.items():
-            if given:
-                fail(f"{name} cannot be used with --against")
-        return compare_losses(
-            a,
-            against,
-            convention=convention,
-            arrays=arrays,
-            loss=loss,
-            dtype=dtype[0] if dtype else "float32",
-            families=family or (),
-            quick=quick,
-            timeout=timeout,
-            as_json=as_json,
-        )
+        for option in context.command.params:
+            if option.name not in COMPARED and given[str(option.name)]:
+                fail(f"{option.opts[0]} cannot be used with --against")
+        if len(dtypes or ()) > 1:
+            fail("--dtype, more than one, cannot be used with --against")
+        return _compared(given)
     if a is not None and candidate is not None:
         fail(f"{a}: expected one candidate, and --candidate {candidate} is another")
-    from . import conform
+    from xloss_conformance import selection
 
-    asked: dict[str, Any] = {
-        "quick": quick,
-        "on_demand": on_demand,
-        "families": family or (),
-        "case": case,
-        "loss": loss,
-        "dtypes": dtype or (),
-        "backends": backend or (),
-        "peers": peer or (),
-        "candidate": candidate or a,
-        "convention": convention,
-        "arrays": arrays,
-        "value_only": value_only,
-    }
+    # The plan takes the parameters that have the names of its fields.
+    asked = {f.name: given[f.name] for f in fields(selection.Plan) if given[f.name]}
+    plan = selection.Plan(**asked | {"candidate": candidate or a})
     if as_list:
-        cases = conform.listed(asked)
-        if as_json:
-            print_json({"cases": cases})
-        else:
-            show_cases(cases)
-        return 0
-    with progress_bar("conform") as progress:
-        record = conform.conform(
-            asked,
-            jobs=jobs,
-            timeout=timeout,
-            deviations=deviations,
-            html=html,
-            progress=progress,
-            command=str(context.obj),
-        )
-    if as_json:
-        print_json(record)
-    else:
-        conform.show(record)
+        return _listed(plan, as_json)
+    record = _judged(plan, given, str(context.obj))
+    show(record, as_json, show_judged)
     return 0 if record["ok"] else JUDGED_AND_FAILED
+
+
+def show_judged(record: dict[str, Any]) -> None:
+    """Print a record as text."""
+    from rich.console import Console
+
+    from xloss_conformance.report import terminal
+
+    take_any_character()
+    terminal.show(record, Console(highlight=False))
+
+
+def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
+    """Run the suite and return its record; write the page if a file is named."""
+    from xloss_conformance import deviations, selection
+    from xloss_conformance.model import LoadError, Missing
+    from xloss_conformance.report.record import record
+    from xloss_conformance.run import run
+    from xloss_conformance.workers import WorkerFailed
+
+    current_folder()  # from a deleted folder Python cannot start a process
+    html, known = given["html"], given["deviations"]
+    page = None if html is None else _writable(html)
+    try:
+        declared = deviations.read(deviations.FILE)
+        if known is not None:
+            declared += deviations.read(Path(known))
+        cases, sources = selection.cases(plan), selection.sources(plan)
+        with progress_bar("conform") as progress:
+            report = run(
+                sources,
+                cases,
+                jobs=given["jobs"] or os.cpu_count() or 1,
+                timeout=given["timeout"],
+                progress=progress,
+                deviations=declared,
+            )
+    except (deviations.BadFile, selection.BadPlan, LoadError, Missing, WorkerFailed) as error:
+        fail_of_worker(error)
+    report.missing += selection.absent(plan)
+    report.mode = "quick" if plan.quick else "full"
+    report.command = command
+    if page is not None:
+        from xloss_conformance.report.page import page as drawn
+
+        try:
+            page.write_text(drawn(record(report, shares=True)), encoding="utf-8")
+        except OSError as error:
+            fail(f"--html {html}: {one_line(error)}")
+    return record(report)
+
+
+def _writable(html: str) -> Path:
+    """Return the path of the page, and refuse before the run what could not be written after it."""
+    path = Path(html)
+    if os.path.isdir(path):
+        fail(f"--html {html}: is a folder")
+    if path.is_fifo() or path.is_socket():
+        fail(f"--html {html}: is a FIFO or a socket, not a file")
+    if not path.absolute().parent.is_dir():
+        fail(f"--html {html}: its folder does not exist")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        fail(f"--html {html}: cannot be written")
+    return path
+
+
+def _listed(plan: Plan, as_json: bool) -> int:
+    """Print the cases asked for."""
+    from xloss_conformance import selection
+
+    try:
+        cases = selection.cases(plan)
+    except selection.BadPlan as error:
+        fail(str(error))
+    keys = ("name", "family", "loss", "reason", "see", "quick", "on_demand")
+    listed = [{key: getattr(case, key) for key in keys} for case in cases]
+    show({"cases": listed}, as_json, show_cases)
+    return 0
+
+
+def _compared(given: dict[str, Any]) -> int:
+    """Print where two losses first differ, and which is right; return 0 if they agree, 1 if not."""
+    from xloss_conformance import Missing
+    from xloss_conformance.comparison.record import Compared, compared
+    from xloss_conformance.workers import WorkerFailed, messages
+
+    a, b = given["a"], given["against"]
+    current_folder()
+    done, total = 0, 0
+
+    def at() -> str:
+        return f"comparing {a} and {b}" + (f", at case {done + 1} of {total}," if total else "")
+
+    options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
+    options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
+    refused = (Missing, ValueError)
+    try:
+        with progress_bar(f"{a} against {b}") as progress:
+            for message in messages(compared, at, given["timeout"], refused, a, b, **options):
+                if isinstance(message, Compared):
+                    found = message
+                else:
+                    done, total = message
+                    progress(done, total)
+    except (Missing, ValueError) as error:
+        fail(one_line(error))
+    except WorkerFailed as error:
+        fail_of_worker(error)
+    take_any_character()
+    show(found.record, given["as_json"], lambda _: print(found.text))
+    return 0 if found.record["ok"] else JUDGED_AND_FAILED

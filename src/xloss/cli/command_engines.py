@@ -1,14 +1,20 @@
-"""`xloss engines`: what it takes, and how its result is shown."""
+"""`xloss engines`: what this machine can run, what installs the rest, and compiling ahead."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from itertools import chain
+from time import perf_counter
+from typing import Annotated, Any
 
 import typer
 
-from .options import Json
-from .output import print_json
-from .terminal import show_kernel, show_machine, show_warm
+from .. import __version__
+from ..capabilities import SUPPORT, Support
+from ..engines import disk_cache, engines
+from .output import fail, one_line
+from .terminal import Json, show, show_machine, show_warm
 
 
 def engines_command(
@@ -23,17 +29,106 @@ def engines_command(
     as_json: Json = False,
 ) -> None:
     """Print the array libraries, devices and engines found here, and what installs the rest."""
-    from .machine import compile_ahead, machine
-
     if warm:
-        compiled = compile_ahead(None if as_json else show_kernel)
-        if as_json:
-            print_json(compiled)
-        else:
-            show_warm(compiled)
-        return
-    result = machine()
-    if as_json:
-        print_json(result)
+        show(_compile_ahead(tell=not as_json), as_json, show_warm)
     else:
-        show_machine(result)
+        show(_machine(), as_json, show_machine)
+
+
+def _machine() -> dict[str, Any]:
+    """Return the array libraries found, with version and devices, and the engines."""
+    return {
+        "xloss": __version__,
+        "backends": [_library(support) for support in SUPPORT],
+        "engines": [
+            {"name": name, "available": reason is None, "reason": reason, "devices": _gpus(name)}
+            for name, reason in engines().items()
+        ],
+    }
+
+
+def _gpus(engine: str) -> list[str]:
+    """Return the GPUs that an engine computes on, as the driver lists them."""
+    if engine != "cuda":
+        return []
+    from ..engines.cuda.gpus import gpus
+
+    return gpus()
+
+
+def _compile_ahead(tell: bool) -> dict[str, Any]:
+    """Compile every kernel of the CPU engine and the usual ones of the GPU engine.
+
+    Kernels that are on disk already are loaded from there. With `tell` each is printed as soon as
+    it is there. An engine that cannot run here is skipped and named with the reason; if neither
+    can, the command fails.
+    """
+    started = perf_counter()
+    reasons = {name: engines()[name] for name in ("cpu", "cuda")}
+    skipped = [
+        {"engine": name, "reason": reason} for name, reason in reasons.items() if reason is not None
+    ]
+    if len(skipped) == len(reasons):
+        fail("; ".join(f"engine '{name}': {reason}" for name, reason in reasons.items()))
+    compiling: list[Iterator[tuple[str, float]]] = []
+    kept_in: Callable[[], object] = disk_cache.root
+    if reasons["cpu"] is None:
+        from ..engines.cpu import engine as cpu
+        from ..engines.cpu import kernel_cache, xla_ffi
+
+        compiling += [cpu.warm(), xla_ffi.warm()]
+        kept_in = kernel_cache.kept_in
+    if reasons["cuda"] is None:
+        from . import warm_gpu
+
+        compiling.append(warm_gpu.warm())
+    kernels = []
+    for name, seconds in chain(*compiling):
+        kernels.append({"name": name, "seconds": seconds})
+        if tell:
+            print(f"{seconds:8.2f} s  {name}", flush=True)
+    cache = kept_in()
+    return {
+        "kernels": kernels,
+        "skipped": skipped,
+        "seconds": perf_counter() - started,
+        "cache": None if cache is None else str(cache),
+    }
+
+
+def _library(support: Support) -> dict[str, Any]:
+    """Import one array library, and return its version and devices, or why it cannot be used."""
+    name = support.library
+    found: dict[str, Any] = {"name": name, "available": False, "version": None, "devices": []}
+    found |= {"dtypes": list(support.dtypes), "features": sorted(support.features)}
+    found |= {"reason": None, "install": None}
+    try:
+        module = import_module(name)
+        found["version"] = str(module.__version__)
+        found["devices"] = DEVICES[name](module) if name in DEVICES else ["cpu"]
+    except ModuleNotFoundError as error:
+        reason = f"cannot be imported: {one_line(error)}"
+        if error.name == name:
+            reason = "not installed"
+        return found | {"reason": reason, "install": support.install}
+    except Exception as error:  # a missing driver or a broken build, by any error of the library
+        return found | {"reason": one_line(error)}
+    return found | {"available": True}
+
+
+def _torch_devices(torch: Any) -> list[str]:
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ["cpu", *(f"cuda:{i} {name}" for i, name in enumerate(names))]
+
+
+def _jax_devices(jax: Any) -> list[str]:
+    return [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()]
+
+
+def _cupy_devices(cupy: Any) -> list[str]:
+    runtime = cupy.cuda.runtime
+    names = [runtime.getDeviceProperties(i)["name"] for i in range(runtime.getDeviceCount())]
+    return [f"cuda:{i} {name.decode()}" for i, name in enumerate(names)]
+
+
+DEVICES = {"torch": _torch_devices, "jax": _jax_devices, "cupy": _cupy_devices}

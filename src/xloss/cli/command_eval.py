@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from math import isnan
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,8 @@ import typer
 
 from .array_converters import ALL, NAMES
 from .loss_choices import CHOICES
-from .options import Json
-from .output import JUDGED_AND_FAILED, print_json, say
-from .terminal import progress_bar, show_evaluation
+from .output import JUDGED_AND_FAILED, say
+from .terminal import Json, progress_bar, show, show_evaluation
 
 FILE = (
     ".npy, .npz, .safetensors or .csv; FILE::NAME picks one of several arrays or columns; "
@@ -21,6 +21,7 @@ FILE = (
 
 
 def eval_command(
+    context: typer.Context,
     logits: Annotated[
         str,
         typer.Argument(
@@ -122,34 +123,12 @@ def eval_command(
     from .evaluate import evaluate, reason_for_nan
     from .request import Request, refuse_idle
 
-    request = Request(
-        logits,
-        targets,
-        backend,
-        loss,
-        shift=shift,
-        axis=axis,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        weight=weight,
-        eps=eps,
-        gamma=gamma,
-        alpha=alpha,
-        worst=worst,
-        scheduler=scheduler,
-    )
+    # The request has the names of the parameters above.
+    request = Request(**{f.name: context.params[f.name] for f in fields(Request)})
     refuse_idle(request)
     with progress_bar(Path(logits).name) as progress:
-        if backend == ALL:
-            from .every_backend import evaluate_on_all
-
-            result = evaluate_on_all(request, progress)
-        else:
-            result = evaluate(request, progress)
-    if as_json:
-        print_json(result)
-    else:
-        show_evaluation(result)
+        result = evaluate(request, progress)
+    show(result, as_json, show_evaluation)
     for hint in result.get("hints", ()):
         say(hint)
     if isnan(result["loss"]):

@@ -1,9 +1,11 @@
-"""Labels, probabilities or weights in a .csv file, checked whole and then read block by block."""
+"""Labels, probabilities or weights in a .csv file."""
 
 from __future__ import annotations
 
 import csv
+from array import array
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,132 +14,97 @@ import numpy.typing as npt
 from .file_problem import FileProblem, chosen_name, shortened
 from .output import one_line, visible
 
-ROWS_PER_MARK = 2**10  # rows between two places in the file where reading can begin
-LONGEST = 2**20  # bytes of a line: a file of another kind may have no line end at all
+LONGEST = 2**20  # characters of a line: a file of another kind may have no line end at all
 FIELDS = 20  # characters of a field that a message shows
 INT64 = (-(2**63), 2**63 - 1)
 
-Block = npt.NDArray[Any]
 Row = list[str]
 Number = int | float
 
 
-class CsvFile:
-    """Numbers in comma-separated text.
+def read_csv(file: str, name: str | None) -> npt.NDArray[Any]:
+    """Return the numbers of comma-separated text.
 
     The first line may name the columns. A file with one column, or one column chosen by its name,
     is an array (rows,); several columns are an array (rows, columns). Only integers make an int64
-    array, anything else float64. Opening the file checks every number, so that a bad one is named
-    before anything is computed; reading parses a block again, so that no more than a block is held.
+    array, anything else float64.
     """
+    columns: _Columns | None = None
+    numbers: array[Any] = array("q")
+    blank = 0  # the line of the first blank one, which may only be followed by others
+    for row, line in _rows(file):
+        if not row:
+            blank = blank or line
+            continue
+        if blank:
+            _refuse(file, blank, "is blank, and rows follow; every line must hold a row")
+        if columns is None:
+            data = _is_data(row)
+            columns = _Columns(file, list(map(str, range(len(row)))) if data else row, name)
+            if not data:
+                continue
+        values = columns.numbers(row, line)
+        if numbers.typecode == "q" and not all(isinstance(n, int) for n in values):
+            numbers = array("d", numbers)
+        numbers.extend(values)
+    if columns is None:
+        raise FileProblem(f"{file}: holds no row")
+    return np.asarray(numbers).reshape(-1 if columns.single else (-1, len(columns.chosen)))
 
-    def __init__(self, file: str, name: str | None) -> None:
-        self._file = file
-        self._marks: list[
-            tuple[int, int]
-        ] = []  # (byte, line) where every ROWS_PER_MARK-th row begins
-        rows, whole = 0, True
-        blank = 0  # the line of the first blank one, which may only be followed by others
-        header: Row | None = None
-        begin, before = 0, 0  # where the next row begins: bytes, and lines before it
-        for row, line, end in self._rows(0, 0):
-            if not row:
-                blank = blank or line
-            elif blank:
-                self._fail(blank, "is blank, and rows follow; every line must hold a row")
-            elif rows == 0 and header is None and not _is_data(row):
-                header = row
-                self._choose(row, name)
-            else:
-                if rows == 0 and header is None:
-                    self._choose([str(i) for i in range(len(row))], name)
-                if rows % ROWS_PER_MARK == 0:
-                    self._marks.append((begin, before))
-                whole &= all(isinstance(n, int) for n in self._numbers(row, line))
-                rows += 1
-            begin, before = end, line
-        if not rows and header is None:
-            raise FileProblem(f"{file}: holds no row")
-        self.shape = (rows,) if self._single else (rows, len(self._columns))
-        self.dtype = "int64" if whole else "float64"
 
-    def read(self, index: tuple[slice, ...]) -> Block:
-        """Return the part at these slices, one an axis."""
-        start, stop = index[0].start, index[0].stop
-        size = (stop - start, len(self._columns))
-        block = np.empty(size, self.dtype)
-        if start < stop:
-            at = start // ROWS_PER_MARK
-            rows = self._rows(*self._marks[at])
-            for number in range(at * ROWS_PER_MARK, stop):
-                row, line, _ = next(rows, ([], 0, 0))
-                if not row:
-                    raise FileProblem(f"{self._file}: has become shorter while it was read")
-                if number >= start:
-                    values = self._numbers(row, line)
-                    if self.dtype == "int64" and not all(isinstance(n, int) for n in values):
-                        self._fail(line, "has changed while it was read")
-                    block[number - start] = values
-        return block[:, 0] if self._single else block[:, index[1]]
+class _Columns:
+    """The columns of a file that are read."""
 
-    def release(self) -> None:
-        """Do nothing: no block is held once it has been returned."""
+    def __init__(self, file: str, names: Row, name: str | None) -> None:
+        self.file, self.names = file, [n.strip() for n in names]
+        self.single = name is not None or len(names) == 1
+        self.chosen = list(range(len(names)))
+        if name is not None:
+            chosen_name(file, name, self.names, "column")
+            self.chosen = [i for i in self.chosen if self.names[i] == name]
+            if len(self.chosen) > 1:
+                raise FileProblem(f"{file}: {len(self.chosen)} columns are named {name!r}")
 
-    def _rows(self, byte: int, line: int) -> Iterator[tuple[Row, int, int]]:
-        """Yield each row from a place on, the number of its last line, and the byte after it."""
-        with open(self._file, "rb") as f:
-            f.seek(byte)
-
-            def lines() -> Iterator[str]:
-                nonlocal byte, line
-                while raw := f.readline(LONGEST):
-                    line += 1
-                    if len(raw) == LONGEST:
-                        self._fail(line, f"is longer than {LONGEST:,} bytes")
-                    # Other columns may hold text in any encoding; numbers are ASCII in all of them.
-                    text = raw.decode("utf-8", errors="replace")
-                    text = text if byte else text.removeprefix("\ufeff")
-                    byte += len(raw)
-                    yield text
-
-            reader = csv.reader(lines(), strict=True)
-            try:
-                for row in reader:
-                    yield row, line, byte
-            except csv.Error as error:
-                self._fail(line, one_line(error))
-
-    def _choose(self, names: Row, name: str | None) -> None:
-        """Decide which columns are read, from the names that the first line gives them."""
-        self._names = names = [n.strip() for n in names]
-        self._single = name is not None or len(names) == 1
-        if name is None:
-            self._columns = list(range(len(names)))
-        else:
-            chosen_name(self._file, name, names, "column")
-            self._columns = [i for i, n in enumerate(names) if n == name]
-            if len(self._columns) > 1:
-                raise FileProblem(f"{self._file}: {len(self._columns)} columns are named {name!r}")
-
-    def _numbers(self, row: Row, line: int) -> list[Number]:
-        if len(row) != len(self._names):
-            self._fail(line, f"expected {len(self._names)} columns, got {len(row)}")
+    def numbers(self, row: Row, line: int) -> list[Number]:
+        """Return what a row holds in these columns."""
+        if len(row) != len(self.names):
+            _refuse(self.file, line, f"expected {len(self.names)} columns, got {len(row)}")
         values = []
-        for i in self._columns:
+        for i in self.chosen:
             try:
                 values.append(_number(row[i]))
             except ValueError:
                 shown = visible(row[i][:FIELDS]) + ("..." if len(row[i]) > FIELDS else "")
-                column = f"column {shortened(self._names[i])!r}: " if len(row) > 1 else ""
+                column = f"column {shortened(self.names[i])!r}: " if len(row) > 1 else ""
                 hint = ""
-                if not self._single:
-                    listed = ", ".join(map(shortened, self._names[:8]))
-                    hint = f"; pick one column by {self._file}::NAME ({listed})"
-                self._fail(line, f"{column}expected a number, got {shown!r}{hint}")
+                if not self.single:
+                    listed = ", ".join(map(shortened, self.names[:8]))
+                    hint = f"; pick one column by {self.file}::NAME ({listed})"
+                _refuse(self.file, line, f"{column}expected a number, got {shown!r}{hint}")
         return values
 
-    def _fail(self, line: int, why: str) -> NoReturn:
-        raise FileProblem(f"{self._file}: line {line:,}: {why}")
+
+def _rows(file: str) -> Iterator[tuple[Row, int]]:
+    """Yield each row, and the number of its last line."""
+    # Other columns may hold text in any encoding; numbers are ASCII in all of them.
+    with open(file, encoding="utf-8-sig", errors="replace", newline="") as f:
+
+        def lines() -> Iterator[str]:
+            for number, text in enumerate(iter(partial(f.readline, LONGEST), ""), 1):
+                if len(text) == LONGEST:
+                    _refuse(file, number, f"is longer than {LONGEST:,} characters")
+                yield text
+
+        reader = csv.reader(lines(), strict=True)
+        try:
+            for row in reader:
+                yield row, reader.line_num
+        except csv.Error as error:
+            _refuse(file, reader.line_num, one_line(error))
+
+
+def _refuse(file: str, line: int, why: str) -> NoReturn:
+    raise FileProblem(f"{file}: line {line:,}: {why}")
 
 
 def _is_data(row: Row) -> bool:

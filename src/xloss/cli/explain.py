@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..diagnose.report import Findings, places
+from ..diagnose.report import Findings
 from ..evaluation.rows import Measured
 from .block_checks import BlockPlace, class_last
 
@@ -24,22 +24,15 @@ def explain(
     bad_weights: Mask,
 ) -> None:
     """Add what explains the losses of these rows that are not finite, each by one rule."""
-    shape = got.losses.shape
     failed = (got.weights != 0) & ~np.isfinite(got.losses)
 
     def add(rule: str, mask: Mask, why: str) -> Mask:
-        flat = mask.reshape(-1)
-        found.rows(rule, why, places(flat, shape, place.start), int(np.count_nonzero(flat)))
+        found.marked(rule, why, mask, place.start)
         left: Mask = failed & ~mask
         return left
 
     if bad_weights.any():
-        found.once(
-            "bad_weight",
-            "the weight of the class is NaN or infinite",
-            int(np.count_nonzero(bad_weights)),
-            places(bad_weights, bad_weights.shape, (0,)),
-        )
+        found.marked("bad_weight", "the weight of the class is NaN or infinite", bad_weights, (0,))
         return
     undefined = np.isnan(class_last(given, place.task)).any(-1)
     failed = add("nan_input", failed & undefined, "an input is NaN: so is the loss")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from .._arrays.inspect import FLOATS, INTEGERS
 from . import hints
@@ -115,8 +116,7 @@ def open_inputs(request: Request) -> Inputs:
                 first=first,
                 skip=first if targets is None else 0,
                 shift=int(request.shift),
-                extra_axis=fit.extra_axis,
-                lacks_axis=fit.lacks_axis,
+                **fit,
             )
         )
         first += shard.shape[0] if folder else 0
@@ -234,16 +234,11 @@ def _must_be_sequences(logits: Array, targets: Array, axis: int | None) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How the axes of the targets' file differ from those of the rows, by axes of length 1."""
+def _fit(logits: Array, targets: Array, axis: int | None, choice: LossChoice) -> dict[str, Any]:
+    """Return the fields of a task that say by which axes of length 1 the targets' file differs.
 
-    extra_axis: int | None = None
-    lacks_axis: bool = False
-
-
-def _fit(logits: Array, targets: Array, axis: int | None, choice: LossChoice) -> Fit:
-    """Return how the targets lie beside the logits, and refuse what are not their targets."""
+    What are not targets of these logits is refused.
+    """
     shape, dtype = logits.shape, targets.dtype
     rows = row_shape(shape, axis, 0)
     if axis is None:
@@ -252,11 +247,11 @@ def _fit(logits: Array, targets: Array, axis: int | None, choice: LossChoice) ->
         # (N, 1) is how Keras and pandas keep labels; (N, 1, H, W) how masks of images are kept.
         for at in (axis, len(rows)):
             if targets.shape == (*rows[:at], 1, *rows[at:]):
-                return Fit(extra_axis=at)
+                return {"extra_axis": at}
         if targets.shape == rows:
-            return Fit()
+            return {}
     elif dtype in FLOATS and targets.shape == shape:
-        return Fit()
+        return {}
     hint = hints.of_shapes(shape, targets.shape, dtype, targets.where, axis)
     if not choice.takes_labels:
         fail(
@@ -274,16 +269,16 @@ def _fit(logits: Array, targets: Array, axis: int | None, choice: LossChoice) ->
     )
 
 
-def _fit_elements(logits: Array, targets: Array) -> Fit:
+def _fit_elements(logits: Array, targets: Array) -> dict[str, Any]:
     """Fit the targets of a binary loss, one for each element."""
     shape = logits.shape
     if targets.dtype in FLOATS or targets.dtype in INTEGERS or targets.dtype == "bool":
         if targets.shape == shape:
-            return Fit()
+            return {}
         if targets.shape == (*shape, 1):
-            return Fit(extra_axis=len(shape))
+            return {"extra_axis": len(shape)}
         if (*targets.shape, 1) == shape:
-            return Fit(lacks_axis=True)
+            return {"lacks_axis": True}
     hint = ""
     if targets.dtype in INTEGERS and targets.shape == shape[:-1]:
         hint = "; one class index for each row? then leave --loss out, or take --loss log_loss"

@@ -20,6 +20,8 @@ from .output import one_line
 Block = npt.NDArray[Any]
 Index = tuple[slice, ...]
 
+# What zipfile raises of a broken archive, and NumPy of a broken member.
+BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError)
 MAX_AXES = 64  # of NumPy's arrays
 MAX_HEADER = 10_000  # bytes: NumPy refuses to parse a longer header of a .npy file
 
@@ -51,22 +53,8 @@ class NpyFile:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-class NpzMember:
-    """One array of a .npz file, which has to be read whole: a compressed stream has no middle."""
-
-    def __init__(self, file: str, name: str | None) -> None:
-        self._array = _read_member(file, name)
-        self.shape, self.dtype = self._array.shape, self._array.dtype.name
-
-    def read(self, index: Index) -> Block:
-        """Return the part at these slices, one an axis."""
-        return _native(np.asarray(self._array[index]))
-
-    def release(self) -> None:
-        """Keep the array: it could only be read whole again."""
-
-
-def _read_member(file: str, name: str | None) -> Block:
+def read_npz(file: str, name: str | None) -> Block:
+    """Return one array of a .npz file, all of it: a compressed stream has no middle."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = {n.removesuffix(".npy"): n for n in archive.namelist() if n.endswith(".npy")}
@@ -77,15 +65,8 @@ def _read_member(file: str, name: str | None) -> Block:
                 size = archive.getinfo(chosen).file_size - f.tell()
                 _must_be_complete(where, size, shape, dtype)
             with archive.open(chosen) as f:
-                return npy.read_array(f, allow_pickle=False)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+                return _native(npy.read_array(f, allow_pickle=False))
+    except BROKEN as error:
         raise FileProblem(f"{file}: broken .npz file: {one_line(error)}") from None
     except MemoryError:
         raise FileProblem(

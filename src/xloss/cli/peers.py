@@ -20,16 +20,19 @@ Rows = npt.NDArray[Any]
 LIMIT = 2**24  # logits: peers hold several arrays of this size
 
 
+def _picked(log_probs: Rows, y: Rows) -> Rows:
+    return np.asarray(-np.take_along_axis(log_probs, y[:, None], -1)[:, 0])
+
+
 def _textbook(z: Rows, y: Rows) -> Rows:
     shifted = z - z.max(axis=-1, keepdims=True)
-    lse = np.log(np.sum(np.exp(shifted), axis=-1))
-    return np.asarray(lse - np.take_along_axis(shifted, y[:, None], -1)[:, 0])
+    return _picked(shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)), y)
 
 
 def _scipy(z: Rows, y: Rows) -> Rows:
     from scipy.special import log_softmax
 
-    return np.asarray(-np.take_along_axis(log_softmax(z, axis=-1), y[:, None], -1)[:, 0])
+    return _picked(log_softmax(z, axis=-1), y)
 
 
 def _torch(z: Rows, y: Rows) -> Rows:
@@ -50,8 +53,7 @@ def _optax(z: Rows, y: Rows) -> Rows:
 def _jax(z: Rows, y: Rows) -> Rows:
     import jax
 
-    log_probs = jax.nn.log_softmax(jax.numpy.asarray(z))
-    return np.asarray(-np.take_along_axis(np.asarray(log_probs), y[:, None], -1)[:, 0])
+    return _picked(np.asarray(jax.nn.log_softmax(jax.numpy.asarray(z))), y)
 
 
 def _tensorflow(z: Rows, y: Rows) -> Rows:

@@ -35,7 +35,7 @@ from .inputs import Index, Task, row_blocks
 from .loss_choices import SCORES
 from .output import Failure, fail, one_line
 from .request import Request
-from .worst_rows import WorstRows
+from .worst_rows import worst_of
 
 BLOCK_LOGITS = 2**22  # read at a time: 8 MiB in float16, 32 MiB in float64
 
@@ -61,23 +61,19 @@ class TaskFiles:
 
     def read(self, rows: Index) -> tuple[Block, Block]:
         """Return the logits and the targets of a row block."""
-        task = self.task
-        there = list(rows)
-        if task.skip:
-            there[0] = slice(rows[0].start + task.skip, rows[0].stop + task.skip)
-        if task.shift:
-            there[-1] = slice(there[-1].start + task.shift, there[-1].stop + task.shift)
+        task, there = self.task, list(rows)
+        logits = self.logits.read(self._with_classes(rows))
+        for axis, ahead in ((0, task.skip), (-1, task.shift)):
+            if ahead:
+                there[axis] = slice(there[axis].start + ahead, there[axis].stop + ahead)
         if not task.indexed:
-            return self.logits.read(self._with_classes(rows)), self.targets.read(
-                self._with_classes(tuple(there))
-            )
+            return logits, self.targets.read(self._with_classes(tuple(there)))
         if task.extra_axis is not None:
             there.insert(task.extra_axis, slice(0, 1))
         if task.lacks_axis:
             there.pop()
-        targets = self.targets.read(tuple(there))
         size = tuple(s.stop - s.start for s in rows)
-        return self.logits.read(self._with_classes(rows)), targets.reshape(size)
+        return logits, self.targets.read(tuple(there)).reshape(size)
 
     def label(self, targets: Block, at: tuple[int, ...]) -> int:
         """Return the label of one row of a block; of probabilities, the first largest."""
@@ -124,7 +120,8 @@ class TaskRunner:
         request, choice, files = self.request, self.request.choice, self._files(task)
         loss = getattr(xloss, choice.name)
         options = request.loss_options(task.axis, self._weight)
-        record, worst, found = Evaluation(), WorstRows(request.worst), Findings()
+        record, found = Evaluation(), Findings()
+        worst: list[dict[str, Any]] = []
         engine, said = "", dict[str, str]()  # the first hint of each file
         simplex: bool | None = None
         for rows in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
@@ -160,11 +157,12 @@ class TaskRunner:
                 else:
                     explain(logits, targets, got, found, place, self._bad_weights)
             if request.worst:
-                worst.add(got, start, partial(files.label, targets))
+                label = partial(files.label, targets)
+                worst = worst_of(got, start, label, worst, request.worst)
             files.release()
         return {
             "record": record.to_dict(),
-            "worst": worst.rows(),
+            "worst": worst,
             "findings": [asdict(finding) for finding in found.all()],
             "engine": engine,
             "hints": said,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -13,7 +16,13 @@ from rich.progress import Progress
 from ..diagnose import Finding
 from .array_converters import ALL
 from .loss_choices import SCORES, choice_of
-from .output import visible
+from .output import print_json, visible
+
+# Options that several commands share.
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")
+]
+Names = list[str] | None
 
 
 @contextmanager
@@ -28,62 +37,76 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def show(result: dict[str, Any], as_json: bool, as_text: Callable[[dict[str, Any]], None]) -> None:
+    """Print a result on stdout, as JSON or by the function that prints it as text."""
+    if as_json:
+        print_json(result)
+    else:
+        as_text(result)
+
+
+# Of each table the heading of a column, and how it shows an entry of the result.
+BACKENDS = {
+    "xloss on": "{backend}",
+    "version": "{version}",
+    "engine": "{engine}",
+    "loss": "{loss:.12g}",
+    "accuracy": "{accuracy:.2%}",
+    "first call": "{seconds:.3f} s",
+}
+PEERS = {
+    "the same rows by": "{name}",
+    "mean": "{loss:.9g}",
+    "lost rows": "{lost:,}",
+    "worst row": "{row}",
+    "gives": "{gives:.4g}",
+    "exact": "{exact:.4g}",
+    "error": "{share}",
+}
+WORST = {"row": "{row}", "label": "{label}", "predicted": "{predicted}", "loss": "{loss:.9g}"}
+
+
 def show_evaluation(result: dict[str, Any]) -> None:
     """Print what `xloss eval` found."""
-    shape = " x ".join(map(str, result["shape"]))
-    function, reads = result["function"], choice_of(result["function"]).reads
+    function, on_all = result["function"], result["backend"] == ALL
+    reads = choice_of(function).reads
     which = "" if function == "cross_entropy" else f" ({function})"
     label, kind = ("logits", "") if reads == SCORES else ("input", f"{reads}, ")
+    shape = " x ".join(map(str, result["shape"]))
     shifted = ", judged with the label of the next position" if result["shift"] else ""
-    lines = [
-        ("loss", f"{result['loss']:.9g}{which}"),
-        ("perplexity", _perplexity(result)),
-        ("accuracy", f"{result['accuracy']:.2%}"),
-        ("rows", "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result)),
-        (label, f"{kind}{result['dtype']}, {shape}{shifted}"),
-        (
-            "computed",
-            f"by {result['backend']}, engine {result['engine']}, "
-            f"in {result['seconds']:.3f} s{_by_whom(result)}",
-        ),
-    ]
-    if result["backend"] == ALL:
-        lines.pop()  # each library has a line of its own below
-    for name, text in lines:
+    perplexity = "none: {not_given[perplexity]}" if "not_given" in result else "{perplexity:.9g}"
+    workers = ""
+    if number := result.get("workers"):
+        workers = f" on {number} {'worker' if number == 1 else 'workers'}"
+    lines = {
+        "loss": f"{result['loss']:.9g}{which}",
+        "perplexity": perplexity.format(**result),
+        "accuracy": f"{result['accuracy']:.2%}",
+        "rows": "{rows:,}: {counted:,} counted, {ignored:,} ignored".format(**result),
+        label: f"{kind}{result['dtype']}, {shape}{shifted}",
+    }
+    if not on_all:  # each library has a line of its own below
+        computed = "by {backend}, engine {engine}, in {seconds:.3f} s".format(**result)
+        lines["computed"] = f"{computed}{workers}"
+    for name, text in lines.items():
         print(f"{name:<11} {text}")
-    if result["backend"] == ALL:
+    if on_all:
         _show_backends(result)
         _show_peers(result)
     for entry in result.get("findings", ()):
         print(Finding(**entry))
     if result["worst"]:
         print("\nworst rows")
-        rows = [
-            (str(r["row"]), str(r["label"]), str(r["predicted"]), f"{r['loss']:.9g}")
-            for r in result["worst"]
-        ]
-        print_columns([("row", "label", "predicted", "loss"), *rows])
+        print_table(WORST, result["worst"])
 
 
 def _show_backends(result: dict[str, Any]) -> None:
     """Print the loss on each array library, and by how much they differ."""
-    heading = ("xloss on", "version", "engine", "loss", "accuracy", "first call")
-    rows = [
-        (
-            row["backend"],
-            row["version"],
-            row["engine"],
-            f"{row['loss']:.12g}",
-            f"{row['accuracy']:.2%}",
-            f"{row['seconds']:.3f} s",
-        )
-        for row in result["backends"]
-    ]
     print()
-    print_columns([heading, *rows])
+    print_table(BACKENDS, result["backends"])
     for entry in result["missing"]:
         print(f"  {visible(entry['reason'].removeprefix('--backend '))}")
-    if len(rows) > 1:
+    if len(result["backends"]) > 1:
         apart = f"differ by at most {result['spread']:.1g} of the loss"
         print(f"  The losses {apart if result['spread'] else 'are equal to the last bit'}.")
 
@@ -93,34 +116,20 @@ def _show_peers(result: dict[str, Any]) -> None:
     if why := result.get("peers_not_compared"):
         print(f"\n{why}")
         return
-    heading = ("the same rows by", "mean", "lost rows", "worst row", "gives", "exact", "error")
     rows = [
-        (
-            row["name"],
-            f"{row['loss']:.9g}",
-            f"{row['lost']:,}",
-            str(row["row"]),
-            f"{row['gives']:.4g}",
-            f"{row['exact']:.4g}",
-            "100%" if row["error"] == 1 else f"{row['error']:.1g}",
-        )
+        row | {"share": "100%" if row["error"] == 1 else f"{row['error']:.1g}"}
         for row in result["peers"]
         if row["row"] is not None
     ]
     print()
-    print_columns([heading, *rows])
+    print_table(PEERS, rows)
     print("  A row is lost if 0 comes out and the loss is not 0; the error is a share of the loss.")
 
 
-def _perplexity(result: dict[str, Any]) -> str:
-    if result["perplexity"] is None:
-        return f"none: {result['not_given']['perplexity']}"
-    return f"{result['perplexity']:.9g}"
-
-
-def _by_whom(result: dict[str, Any]) -> str:
-    number = result.get("workers", 0)
-    return f" on {number} {'worker' if number == 1 else 'workers'}" if number else ""
+def print_table(columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> None:
+    """Print what the columns show of each row, below their headings."""
+    cells = [tuple(shown.format(**row) for shown in columns.values()) for row in rows]
+    print_columns([tuple(columns), *cells])
 
 
 def show_machine(result: dict[str, Any]) -> None:
@@ -136,11 +145,6 @@ def show_machine(result: dict[str, Any]) -> None:
         print_columns(rows)
 
 
-def show_kernel(name: str, seconds: float) -> None:
-    """Print the name of a kernel that has been compiled, and how long it took."""
-    print(f"{seconds:8.2f} s  {name}", flush=True)
-
-
 def show_warm(result: dict[str, Any]) -> None:
     """Print what `xloss engines --warm` has done."""
     print(
@@ -152,18 +156,18 @@ def show_warm(result: dict[str, Any]) -> None:
     print(f"kept in {folder}" if folder else "not kept on disk: the cache cannot be written")
 
 
-def show_cases(cases: Sequence[dict[str, Any]]) -> None:
+def show_cases(result: dict[str, Any]) -> None:
     """Print the cases of each family and their reasons, for `xloss conform --list`."""
-    family = ""
-    for case in cases:
-        if case["family"] != family:
-            family = case["family"]
-            print(f"\n{family}" if case is not cases[0] else family)
-        marks = [name for name in ("quick", "on_demand") if case[name]]
-        print(f"  {case['name']}  {case['loss']}{''.join(f', {m}' for m in marks)}")
-        lines = [case["reason"], *case["see"]]
-        print("\n".join(f"      {line}" for line in lines))
-    print(f"\n{len(cases)} cases")
+    cases = result["cases"]
+    for family, of_family in groupby(cases, key=itemgetter("family")):
+        print(family)
+        for case in of_family:
+            marks = [name for name in ("quick", "on_demand") if case[name]]
+            print(f"  {', '.join([case['name'] + '  ' + case['loss'], *marks])}")
+            for line in (case["reason"], *case["see"]):
+                print(f"      {line}")
+        print()
+    print(f"{len(cases)} cases")
 
 
 def print_columns(rows: Sequence[tuple[str, ...]]) -> None:

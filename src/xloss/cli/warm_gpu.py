@@ -7,7 +7,7 @@ compiles one at a time, so several processes share them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
 from itertools import product
@@ -28,7 +28,6 @@ LENGTHS = tuple(2**k for k in range(1, 19))
 # One kernel computes few rows and their sum; of more rows another kernel makes the sum.
 ROWS = (2, 1100)
 PROCESSES = 8  # each takes some hundred MB of the GPU's memory, and a few GB for the longest rows
-Kernel = dict[str, Any]
 
 
 def library() -> str:
@@ -43,20 +42,15 @@ def library() -> str:
     fail("engine 'cuda': neither PyTorch built for CUDA nor CuPy is installed")
 
 
-def warm(tell: Callable[[str, float], None] | None = None) -> list[Kernel]:
-    """Compile the usual kernels, or load them from disk; `tell` hears of each row length."""
+def warm() -> Iterator[tuple[str, float]]:
+    """Compile the usual kernels, or load them from disk; yield name and seconds by row length."""
     name = library()
     dtypes = [d for d in DTYPES if name == "torch" or d != "bfloat16"]
     workers = max(1, min(PROCESSES, (os.cpu_count() or 2) // 2))
-    kernels: list[Kernel] = []
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         asked = [pool.submit(calls, name, *one) for one in product(dtypes, LENGTHS)]
         for done in as_completed(asked):
-            called, seconds = done.result()
-            kernels.append({"name": called, "seconds": seconds})
-            if tell is not None:
-                tell(called, seconds)
-    return kernels
+            yield done.result()
 
 
 def calls(library: str, dtype: str, classes: int) -> tuple[str, float]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,25 +57,25 @@ class Findings:
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
 
-    def rows(self, rule: str, explanation: str, positions: Iterable[Position], count: int) -> None:
-        """Add rows of one block to a rule; its first explanation is kept."""
-        if not count:
-            return
-        old = self._found.get(rule) or Finding(rule, 0, (), explanation)
-        places = old.positions + tuple(positions)
-        self._found[rule] = Finding(rule, old.count + count, places[:FIRST], old.explanation)
+    def marked(
+        self, rule: str, explanation: str, mask: npt.NDArray[np.bool_], start: Position
+    ) -> None:
+        """Add the marked rows of a block whose first row stands at `start`, or marked classes."""
+        first = np.argwhere(mask)[:FIRST] + np.array(start, dtype=np.intp)
+        positions = tuple(map(tuple, first.tolist()))
+        if positions:
+            self.add(Finding(rule, int(np.count_nonzero(mask)), positions, explanation))
 
-    def once(self, rule: str, explanation: str, count: int, positions: Iterable[Position]) -> None:
-        """Add a finding that does not depend on the block."""
-        self._found.setdefault(rule, Finding(rule, count, tuple(positions)[:FIRST], explanation))
+    def add(self, later: Finding) -> None:
+        """Add a finding of rows that come after all of these; its rule's first explanation stays.
 
-    def merge(self, later: Iterable[Finding]) -> None:
-        """Add the findings of rows that come after all of these."""
-        for found in later:
-            if found.rule in OF_CLASSES:
-                self.once(found.rule, found.explanation, found.count, found.positions)
-            else:
-                self.rows(found.rule, found.explanation, found.positions, found.count)
+        Classes are the same for all rows: they are counted once.
+        """
+        old = self._found.setdefault(later.rule, later)
+        if old is not later and later.rule not in OF_CLASSES:
+            positions = (old.positions + later.positions)[:FIRST]
+            counted = replace(old, count=old.count + later.count, positions=positions)
+            self._found[later.rule] = counted
 
     def all(self) -> tuple[Finding, ...]:
         """Return the findings in the order in which they were made."""
@@ -84,14 +83,3 @@ class Findings:
 
     def __len__(self) -> int:
         return len(self._found)
-
-
-def places(
-    mask: npt.NDArray[np.bool_], shape: tuple[int, ...], start: tuple[int, ...]
-) -> list[Position]:
-    """Return the first positions of a flat mask over a block of this shape and start."""
-    flat = np.flatnonzero(mask)[:FIRST]
-    columns = np.unravel_index(flat, shape) if shape else ()
-    return [
-        tuple(int(c[i]) + s for c, s in zip(columns, start, strict=True)) for i in range(len(flat))
-    ]

@@ -17,7 +17,7 @@ from ..core.row_blocks import block_operands, block_slices
 from ..core.softmax import softcapped
 from ..evaluation.exact_sum import Sum
 from ..evaluation.rows import Measured, host
-from .report import Findings, places
+from .report import Finding, Findings
 
 Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -29,14 +29,8 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
     cx, o, classes = call.cx, call.operands, call.classes
     weights = None if o.class_weight is None else host(cx.cast(o.class_weight, cx.compute_dtype))
     if weights is not None:
-        odd = _odd(weights)
-        if odd.any():
-            found.once(
-                "bad_weight",
-                "the weight of the class is NaN, infinite or negative",
-                int(np.count_nonzero(odd)),
-                places(odd, odd.shape, (0,)),
-            )
+        why = "the weight of the class is NaN, infinite or negative"
+        found.marked("bad_weight", why, _odd(weights), (0,))
     rows = tuple(o.x.shape[:-1])
     known = all(n == n for n in rows)
     for piece in block_slices(rows, classes, cx) if known else [(slice(None),) * len(rows)]:
@@ -45,7 +39,7 @@ def look(call: LossCall, got: Measured, found: Findings, start: tuple[int, ...])
         for rule, mask, why in _block(
             block_operands(cx.xp, o, piece, classes), losses.reshape(-1), weights, call
         ):
-            found.rows(rule, why, places(mask, losses.shape, here), int(np.count_nonzero(mask)))
+            found.marked(rule, why, mask.reshape(losses.shape), here)
 
 
 def conclude(
@@ -54,18 +48,21 @@ def conclude(
     """Return the reduced loss, and add findings about it that are not about single rows."""
     counted = bool(np.any(got.weights))
     if not counted:
-        found.once("nothing_counted", "no row is present and has a weight", got.losses.size, ())
+        why = "no row is present and has a weight"
+        found.add(Finding("nothing_counted", got.losses.size, (), why))
     if reduction == "none":
         return None
     total, weight = Sum.of(got.losses).high, Sum.of(got.weights).high
     below = 1.0 if reduction == "sum" else weight if divisor is None else divisor
     if divisor is not None and not 0 < divisor < np.inf:
-        found.once("bad_normalizer", f"normalizer is {divisor:g}", got.losses.size, ())
+        why = f"normalizer is {divisor:g}"
+        found.add(Finding("bad_normalizer", got.losses.size, (), why))
     with np.errstate(all="ignore"):
         empty = reduction == "mean" and weight == 0
         loss = 0.0 if empty else float((np.float64(total) / below).astype(dtype))
     if not np.isfinite(loss) and not len(found):
-        found.once("overflow", f"the rows add up to more than any {dtype}", got.losses.size, ())
+        why = f"the rows add up to more than any {dtype}"
+        found.add(Finding("overflow", got.losses.size, (), why))
     return loss
 
 
@@ -132,10 +129,10 @@ def _from_logits(
 ) -> Iterator[Hit]:
     """Yield the rules that apply to rows of logits (count, classes) whose loss is not finite."""
     options = call.options
-    undefined = _some(np.isnan(z))
+    undefined = np.any(np.isnan(z), axis=-1)
     yield "nan_logit", undefined, "a logit is NaN: so is the loss"
     masked = z == -np.inf
-    nothing = ~_some(~masked)
+    nothing = ~np.any(~masked, axis=-1)
     yield "no_possible_class", nothing, "every logit is -inf, no class is possible: the loss is NaN"
     share = np.ones(call.classes) if weights is None else weights
     if options.indexed:
@@ -144,7 +141,7 @@ def _from_logits(
     else:
         asked = targets != 0
     asked &= (share != 0) & (options.label_smoothing < 1)
-    lost = _some(asked & masked) & ~nothing
+    lost = np.any(asked & masked, axis=-1) & ~nothing
     yield (
         "masked_target",
         lost,
@@ -153,17 +150,17 @@ def _from_logits(
     top = np.isposinf(z)
     if options.label_smoothing:
         asked = asked | ((share != 0) & ~masked)
-    elsewhere = _some(asked & ~top) | (options.z_loss > 0)
+    elsewhere = np.any(asked & ~top, axis=-1) | (options.z_loss > 0)
     yield (
         "infinite_logit",
-        _some(top) & elsewhere,
+        np.any(top, axis=-1) & elsewhere,
         "a logit of +inf takes the whole probability, and the target has weight on another class "
         "(or z_loss squares an infinite number): the loss is +inf",
     )
     broken = ~np.isfinite(share)
     if not options.indexed:
         asked = np.ones_like(asked)  # a target of 0 times a weight of inf or NaN is NaN
-    yield "bad_weight", _some(asked & broken), ""
+    yield "bad_weight", np.any(asked & broken, axis=-1), ""
 
 
 def _rows(x: Array | None, mask: Mask, cx: Context, convert: Callable[[Array], Array]) -> Values:
@@ -178,9 +175,3 @@ def _odd(x: Values) -> Mask:
     """Mark what is neither a weight nor a probability: NaN, infinite or negative."""
     odd: Mask = ~(x >= 0) | (x == np.inf)
     return odd
-
-
-def _some(mask: Mask) -> Mask:
-    """Tell for each row whether any of its entries is marked."""
-    marked: Mask = np.asarray(mask.any(axis=-1))
-    return marked

@@ -1,4 +1,4 @@
-"""A fork, whatever the other threads are doing: the child computes the same bits, and ends."""
+"""A fork while other threads compute, compile or import: the child computes the same, and ends."""
 
 import os
 
@@ -42,36 +42,8 @@ def use_both():
 )
 
 
-def test_a_child_has_threads_of_its_own(env, forked):
-    script = (
-        KERNEL
-        + """
-def many():
-    seen, out = set(), np.zeros((200, 4))
-    def task(i):
-        steps(np.arange(4.0), out[i])
-        seen.add(threading.get_ident())
-        time.sleep(0.001)
-    thread_pool.run(task, 200)
-    assert (out == [1, 4, 7, 10]).all()
-    assert len(seen) > 1, seen
-
-def twice():
-    assert in_a_child(many) == 0
-    many()
-
-many()
-print(in_a_child(twice))
-many()
-"""
-    )
-    assert forked(script, env=env) == "0"
-
-
 def test_a_child_forked_from_a_busy_process(env, forked):
-    script = (
-        KERNEL
-        + """
+    script = """
 def loop():
     while not over:
         thread_pool.run(lambda i: computed(), 6)
@@ -87,15 +59,12 @@ for thread in threads:
     thread.join()
 print(set(codes))
 """
-    )
-    assert forked(script, env=env) == "{0}"
+    assert forked(KERNEL + script, env=env) == "{0}"
 
 
 def test_a_child_forked_without_hooks(env, forked):
     """By a C library: nothing of Python's runs after the fork."""
-    script = (
-        KERNEL
-        + """
+    script = """
 import ctypes
 steps_before = computed()
 thread_pool.run(lambda i: time.sleep(0.01), 6)
@@ -115,17 +84,14 @@ if pid == 0:
         os._exit(1)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    )
-    assert forked(script, env=env) == "0"
+    assert forked(KERNEL + script, env=env) == "0"
 
 
 @pytest.mark.parametrize("kept", ["nothing kept", "one kept"])
 def test_a_fork_while_another_thread_compiles(env, kept, forked):
     if kept == "one kept":
         forked(KERNEL + "computed()", env=env)
-    script = (
-        SLOW
-        + """
+    script = """
 thread = threading.Thread(target=computed, args=(slow,))
 thread.start()
 assert compiling.wait(60)
@@ -134,14 +100,11 @@ thread.join()
 use_both()
 print(code, *came_from_disk(slow))
 """
-    )
-    assert forked(script, env=env) == "0 0 1"
+    assert forked(SLOW + script, env=env) == "0 0 1"
 
 
 def test_forks_of_many_threads_while_others_compile(env, forked):
-    script = (
-        SLOW
-        + """
+    script = """
 compilers = [threading.Thread(target=computed, args=(f,)) for f in (slow, steps)]
 codes = []
 forkers = [threading.Thread(target=lambda: codes.append(in_a_child(use_both))) for _ in range(4)]
@@ -151,8 +114,7 @@ for thread in compilers + forkers:
     thread.join()
 print(codes)
 """
-    )
-    assert forked(script, env=env) == "[0, 0, 0, 0]"
+    assert forked(SLOW + script, env=env) == "[0, 0, 0, 0]"
 
 
 def test_a_fork_does_not_wait_while_it_holds_what_the_compiler_needs(env, forked):
@@ -172,9 +134,7 @@ thread.join()
 
 
 def test_a_fork_by_the_thread_that_compiles(env, forked):
-    script = (
-        SLOW
-        + """
+    script = """
 def fork(x):
     raise NotImplementedError
 
@@ -193,8 +153,7 @@ computed(forks)
 print(set(codes))
 expect(steps, [1.0, 4.0, 7.0, 10.0])
 """
-    )
-    assert forked(script, env=env) == "{0}"
+    assert forked(SLOW + script, env=env) == "{0}"
 
 
 @pytest.mark.parametrize("name", ["numba.core.compiler_lock.global_compiler_lock", "ffi.lib._lock"])
@@ -226,11 +185,9 @@ print(in_a_child(work), time.monotonic() - start < 9)
     assert forked(script, env=env) == "0 True"
 
 
-def test_threads_of_a_child_compile_too(env, forked):
-    """What the forking thread holds across the fork, it releases in the child."""
-    script = (
-        SLOW
-        + """
+def test_other_threads_compile_after_a_fork_in_child_and_parent(env, forked):
+    """What the forking thread holds across the fork is released, as often as it was taken."""
+    script = """
 def by_another_thread():
     thread = threading.Thread(target=use_both)
     thread.start()
@@ -238,23 +195,55 @@ def by_another_thread():
     assert not thread.is_alive()
     use_both()
 
-print(in_a_child(by_another_thread))
+print([in_a_child(by_another_thread), in_a_child(lambda: None)])
+by_another_thread()
 """
-    )
-    assert forked(script, env=env) == "0"
+    assert forked(SLOW + script, env=env) == "[0, 0]"
 
 
-def test_a_parent_goes_on_after_its_forks(env, forked):
-    """The locks that a fork holds are released, as often as they were taken."""
-    script = (
-        SLOW
-        + """
-for _ in range(3):
-    assert in_a_child(lambda: None) == 0
-thread = threading.Thread(target=use_both)
+def test_a_fork_while_another_thread_imports_the_engine(env, tmp_path, forked):
+    (tmp_path / "slow_import.py").write_text("import time; started = 1; time.sleep(1); done = 1\n")
+    script = """
+sys.path.insert(0, sys.argv[1])
+
+def load():
+    with fork_safety.importing:
+        import slow_import
+        assert slow_import.done
+
+thread = threading.Thread(target=load)
 thread.start()
-thread.join(60)
-print(thread.is_alive())
+while not hasattr(sys.modules.get("slow_import"), "started"):
+    time.sleep(0.001)
+print(in_a_child(load))
+thread.join()
 """
-    )
-    assert forked(script, env=env) == "False"
+    assert forked(KERNEL + script, str(tmp_path), env=env) == "0"
+
+
+def test_a_fork_that_waited_for_the_import_waits_for_the_first_compilation_too(env, forked):
+    script = """
+from types import SimpleNamespace
+compiler = SimpleNamespace(lock=threading.RLock())
+importing = threading.Event()
+
+def first_call():
+    compiler.lock.acquire()
+    with fork_safety.importing:
+        importing.set()
+        time.sleep(0.5)
+        fork_safety.wait_for(compiler, "lock")
+    time.sleep(0.5)
+    compiler.lock.release()
+
+def work():
+    with compiler.lock:
+        pass
+
+thread = threading.Thread(target=first_call)
+thread.start()
+assert importing.wait(60)
+print(in_a_child(work))
+thread.join()
+"""
+    assert forked(KERNEL + script, env=env) == "0"

@@ -31,28 +31,19 @@ def exp_near(z, m, out):
     return unit
 
 
-@njit
-def log1p(x, out):
-    for j in range(len(x)):
-        out[j] = functions.log1p(x[j])
+def each(function):
+    """Return a compiled function that applies one to each number of an array."""
+
+    @njit
+    def applied(x, out):
+        for j in range(len(x)):
+            out[j] = function(x[j])
+
+    return applied
 
 
-@njit
-def tanh(x, out):
-    for j in range(len(x)):
-        out[j] = functions.tanh(x[j])
-
-
-@njit
-def sech2(x, out):
-    for j in range(len(x)):
-        out[j] = functions.sech2(x[j])
-
-
-@njit
-def widened(stored, out):
-    for j in range(len(stored)):
-        out[j] = bits.widen(stored[j])
+log1p, tanh, sech2 = each(functions.log1p), each(functions.tanh), each(functions.sech2)
+widened = each(bits.widen)
 
 
 @njit

@@ -15,9 +15,7 @@ def test_kernels_run_uncompiled_where_numba_is_told_to(env):
 
 
 def test_a_kernel_releases_the_gil_and_divides_by_zero(env, forked):
-    script = (
-        KERNEL
-        + """
+    script = """
 @kernel()
 def quotient(x, out):
     out[0] = x[0] / x[1]
@@ -26,8 +24,7 @@ out = np.empty(1)
 quotient(np.array([1.0, 0.0]), out)
 print(out[0], quotient.targetoptions["nogil"], quotient.targetoptions.get("parallel", False))
 """
-    )
-    assert forked(script, env=env) == "inf True False"
+    assert forked(KERNEL + script, env=env) == "inf True False"
 
 
 def test_a_first_call_imports_nothing_but_under_the_compiler_s_lock(env):
@@ -56,3 +53,16 @@ print(computed(), unlocked)
     )
     assert said(script, env=env) == f"{RIGHT} []"
     assert said(script, env=env) == f"{RIGHT} []"
+
+
+def test_who_waits_for_the_compiler_is_told_once_and_never_of_what_comes_from_disk(env, forked):
+    script = """
+from xloss.engines import compile_notice
+compile_notice.PATIENCE = 0
+sys.stderr = sys.stdout
+computed()
+computed()
+"""
+    told = "compiling the CPU engine's kernel 'steps'; later calls and processes need not, and "
+    assert forked(KERNEL + script, env=env) == f"{told}`xloss engines --warm` does it ahead"
+    assert forked(KERNEL + script, env=env) == ""

@@ -1,7 +1,8 @@
-"""The threads of the CPU engine: every task once, whoever else is busy, whatever is raised."""
+"""The threads of the CPU engine: every task once, whoever is busy, whatever is raised or ends."""
 
 import gc
 import os
+import sys
 import threading
 import time
 import weakref
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 import xloss
-from fresh import python, said
+from fresh import said
 from xloss.engines.cpu import thread_pool
 
 POOL = "import os, signal, sys, threading, time\nfrom xloss.engines.cpu import thread_pool\n"
@@ -70,9 +71,12 @@ def test_as_many_threads_as_asked_for_work_on_one_call():
     assert threading.get_ident() in seen
 
 
-def test_helpers_do_not_keep_the_process():
-    script = POOL + "thread_pool.run(lambda i: time.sleep(0.01), 6)"
-    assert python(script, env={"XLOSS_NUM_THREADS": "3"}, timeout=60).returncode == 0
+def test_one_thread_or_one_task_starts_none(monkeypatch):
+    monkeypatch.setattr(thread_pool, "_current", thread_pool._Pool())
+    thread_pool.run(lambda i: None, 1)
+    monkeypatch.setenv("XLOSS_NUM_THREADS", "1")
+    thread_pool.run(lambda i: None, 100)
+    assert thread_pool._current.started == 0
 
 
 def test_helpers_stay():
@@ -81,19 +85,6 @@ def test_helpers_stay():
     for _ in range(20):
         thread_pool.run(lambda i: None, 6)
     assert {t.ident for t in threading.enumerate() if t.name == "xloss"} == before
-
-
-def test_one_thread_or_one_task_starts_none():
-    script = (
-        POOL
-        + """
-thread_pool.run(lambda i: None, 1)
-os.environ["XLOSS_NUM_THREADS"] = "1"
-thread_pool.run(lambda i: None, 100)
-print(threading.active_count())
-"""
-    )
-    assert said(script, env={"XLOSS_NUM_THREADS": "4"}) == "1"
 
 
 def test_the_first_exception_is_raised_and_no_task_is_started_after_it():
@@ -230,22 +221,73 @@ def test_where_no_thread_can_be_started_the_caller_works(monkeypatch):
     assert sorted(ran) == list(range(7))
 
 
-def test_the_number_of_threads(monkeypatch):
-    assert thread_pool.threads() == 3
-    monkeypatch.setenv("XLOSS_NUM_THREADS", "")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(thread_pool, "LIMITS", {})
-    if hasattr(os, "process_cpu_count"):
-        assert thread_pool.threads() == os.process_cpu_count()
-    elif hasattr(os, "sched_getaffinity"):
-        assert thread_pool.threads() == len(os.sched_getaffinity(0))
-    else:
-        assert thread_pool.threads() == os.cpu_count()
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_interrupts_are_raised_and_nothing_hangs():
+    """Ctrl-C a thousand times a second, between any two lines of a call."""
+    script = """
+signal.alarm(120)
+main, over = threading.get_ident(), threading.Event()
+running, calls, interrupts, late = [], 0, 0, 0
+
+def task(i):
+    if threading.get_ident() != main:
+        running.append(i)
+        time.sleep(0.0002)
+        running.remove(i)
+
+def interrupt(number, frame):
+    while frame is not None:
+        if frame.f_code is thread_pool.run.__code__:
+            raise KeyboardInterrupt
+        frame = frame.f_back
+
+def ring():
+    while not over.wait(0.001):
+        os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, interrupt)
+threading.Thread(target=ring, daemon=True).start()
+while min(calls, interrupts) < 150:
+    try:
+        thread_pool.run(task, 4)
+        calls += 1
+    except KeyboardInterrupt:
+        late += len(running)
+        interrupts += 1
+over.set()
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+all_three = threading.Barrier(3)
+thread_pool.run(lambda i: all_three.wait(60), 3)
+print(late)
+"""
+    assert said(POOL + script, env={"XLOSS_NUM_THREADS": "3"}) == "0"
+
+
+def test_a_call_works_at_exit():
+    script = """
+import atexit
+
+def last():
+    done = []
+    thread_pool.run(done.append, 50)
+    print(len(done))
+
+atexit.register(last)
+if len(sys.argv) > 1:
+    thread_pool.run(lambda i: None, 50)
+"""
+    for used in ([], ["used"]):
+        assert said(POOL + script, *used, env={"XLOSS_NUM_THREADS": "3"}) == "50"
 
 
 @pytest.mark.parametrize(
     ("own", "openmp", "limit", "number"),
     [
+        ("3", "", None, 3),
+        (" 3 ", "", None, 3),
+        ("007", "", None, 7),
+        ("10000", "", None, 10000),
+        ("6", "3", 2, 6),
         ("", "3", None, 3),
         ("", " 2 , 1", None, 2),
         ("", "99", None, 8),
@@ -254,15 +296,23 @@ def test_the_number_of_threads(monkeypatch):
         ("", "4", 2, 2),
         ("", "2", 4, 2),
         ("", "", 16, 8),
-        ("6", "3", 2, 6),
     ],
 )
-def test_other_libraries_settings_are_kept_to(monkeypatch, own, openmp, limit, number):
+def test_the_number_of_threads(monkeypatch, own, openmp, limit, number):
     monkeypatch.setattr(thread_pool, "_cpus", lambda: 8)
     monkeypatch.setenv("XLOSS_NUM_THREADS", own)
     monkeypatch.setenv("OMP_NUM_THREADS", openmp)
     monkeypatch.setattr(thread_pool, "LIMITS", {} if limit is None else {"torch": lambda: limit})
     assert thread_pool.threads() == number
+
+
+@pytest.mark.parametrize(
+    "given", ["many", "0", "-1", "1.5", "1e3", "٣", "³", "1_0", "9" * 5000, "1\n"]
+)
+def test_a_number_of_threads_that_is_none_names_the_variable(monkeypatch, given):
+    monkeypatch.setenv("XLOSS_NUM_THREADS", given)
+    with pytest.raises(ValueError, match=r"^XLOSS_NUM_THREADS: expected a positive integer, got '"):
+        thread_pool.threads()
 
 
 def test_a_call_on_tensors_takes_no_more_threads_than_torch(monkeypatch):
@@ -271,27 +321,22 @@ def test_a_call_on_tensors_takes_no_more_threads_than_torch(monkeypatch):
     monkeypatch.setenv("XLOSS_NUM_THREADS", "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(thread_pool, "_cpus", lambda: 3)
-    own, woken = thread_pool._Pool.help_with, []
-    monkeypatch.setattr(
-        thread_pool._Pool,
-        "help_with",
-        lambda self, job, helpers: woken.append(helpers) or own(self, job, helpers),
-    )
-    x, y = torch.zeros(4096, 200), torch.zeros(4096, dtype=torch.int64)
+    xloss.cross_entropy(torch.zeros(4, 200), torch.zeros(4, dtype=torch.int64))
     before = torch.get_num_threads()
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            xloss.cross_entropy(x, y)
+            assert thread_pool.threads() == number
     finally:
         torch.set_num_threads(before)
-    assert woken == [1, 2]  # beside the calling thread; one thread asks for no helper
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
-def test_the_cpus_that_this_process_may_use_count():
-    script = (
-        POOL
-        + "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(thread_pool.threads())"
-    )
-    assert said(script, env={"XLOSS_NUM_THREADS": ""}) == "1"
+def test_the_cpus_that_this_process_may_use_count(monkeypatch):
+    monkeypatch.setenv("XLOSS_NUM_THREADS", "")
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(before)])
+    try:
+        assert thread_pool.threads() == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,4 +1,4 @@
-"""log_loss: probabilities are given."""
+"""nll_loss and log_loss: log-probabilities or probabilities are given."""
 
 from __future__ import annotations
 
@@ -8,19 +8,56 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Case
-from .arrays import NAN, ONE, WIDE, soft
-from .given import GITHUB, KERAS, LABELS, SKLEARN, UPSTREAM, at_labels, family, probs, put
-from .making import NONE, made
+from .arrays import INF, NAN, ONE, WIDE, soft
+from .given import LABELS, UPSTREAM, at_labels, family, log_probs, probs, put
+from .making import GITHUB, KERAS, NONE, SKLEARN, made
 
-X = probs()
-
-
-def cases() -> list[Case]:
-    """Return the family."""
-    return [*family("log loss", "log_loss", X, 0.0), *_own()]
+LOGS, X = log_probs(), probs()
 
 
-def _own() -> Iterator[Case]:
+def cases() -> Iterator[Case]:
+    """Yield both families."""
+    yield from family("nll", "nll_loss", LOGS, -INF)
+    yield from _nll_errors()
+    yield from _nll()
+    yield from family("log loss", "log_loss", X, 0.0)
+    yield from _log_loss()
+
+
+def _nll_errors() -> Iterator[Case]:
+    wrong = "a wrong argument broadcasts, and a number comes out"
+    case = partial(
+        made, "nll", loss="nll_loss", x=LOGS, targets=LABELS, dtypes=ONE, error=ValueError
+    )
+    bad = partial(case, names="targets")
+    yield bad("error: labels' shape", wrong, targets=LABELS[:, None])
+    yield bad("error: soft targets' shape", wrong, targets=soft(6, 4))
+    yield bad("error: bool targets", "True is not class 1", targets=LABELS > 0, error=TypeError)
+    for name, value, kind in [
+        ("weight", np.ones(4), ValueError),
+        ("sample_weight", np.ones(5), ValueError),
+        ("where", np.ones(6), TypeError),
+        ("label_smoothing", 1.5, ValueError),
+        ("reduction", "average", ValueError),
+        ("axis", 2, ValueError),
+        ("ignore_index", 0.5, TypeError),
+    ]:
+        yield case(f"error: {name}", wrong, **{name: value}, error=kind, names=name)
+
+
+def _nll() -> Iterator[Case]:
+    rows = partial(made, "nll", loss="nll_loss", **NONE, upstream=UPSTREAM, targets=LABELS)
+    tail = -np.exp(-np.array([5.0, 17.0, 30.0, 50.0, 70.0, 82.0]))
+    reason = "exp and log again lose a log-probability of -4e-8"
+    yield rows("near certainty", reason, x=at_labels(LOGS, tail))
+    wide = partial(rows, dtypes=WIDE)
+    far = (-82.0, -1000.0, -1e6, -1e30, 0.0, -3.0)
+    yield wide("far", "a loss is not clipped at 100", x=at_labels(LOGS, far))
+    reason = "what is given need not be normalised: it is taken as it is"
+    yield wide("positive", reason, x=LOGS + 2)
+
+
+def _log_loss() -> Iterator[Case]:
     case = partial(made, "log loss", loss="log_loss", x=X, targets=LABELS, dtypes=WIDE)
     rows = partial(case, **NONE, upstream=UPSTREAM)
     yield rows(
