@@ -230,7 +230,7 @@ def _run(
 
 def _name(argument: int | str, names: tuple[str, ...]) -> str:
     """Return the name of an argument given by position or name."""
-    if isinstance(argument, bool) or not isinstance(argument, int | str):
+    if isinstance(argument, bool) or not isinstance(argument, (int, str)):
         raise TypeError(f"argnums: expected ints or names, got {argument!r}")
     if isinstance(argument, str):
         if argument not in names:

@@ -12,6 +12,7 @@ from emulated import emulated
 from fresh import python
 from xloss._arrays.context import context, read
 from xloss._arrays.inspect import namespace
+from xloss.core.call import LossCall
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 from xloss.engines.cuda import engine as cuda
@@ -48,7 +49,7 @@ def run(engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False) -
     like = np.asarray(o.x) if isinstance(o.x, np.ndarray) else o.x
     cx = context(like, namespace(like))
     outputs = Outputs(rows=True, total=True, grad=True)
-    return engine.run(o, options, cx, classes, outputs, cotangent, saved)
+    return engine.run(LossCall("", options, cx, o, classes), outputs, cotangent, saved)
 
 
 # What the error calls each, and what is wrong with it.
@@ -142,11 +143,12 @@ def test_labels_written_to_after_they_were_checked(classes: int, smooth: float) 
     options = Options("cross_entropy", indexed=True, label_smoothing=smooth)
     cx = read(context(x, np), clean=True)
     outputs = Outputs(rows=True, grad=True)
-    right = cpu.run(Operands(x, labels), options, cx, classes, outputs)
+    right = cpu.run(LossCall("", options, cx, Operands(x, labels), classes), outputs)
     for bad in (classes, classes + 3, -1, -(10**6), 2**40):
         labels_now = labels.copy()
         labels_now[3] = bad
-        got: Any = cpu.run(Operands(x, labels_now), options, cx, classes, outputs)
+        now = LossCall("", options, cx, Operands(x, labels_now), classes)
+        got: Any = cpu.run(now, outputs)
         assert np.isnan(got.rows).tolist() == [i == 3 for i in range(ROWS)]
         assert np.isnan(got.grad[3]).any()
         others = np.arange(ROWS) != 3

@@ -19,6 +19,7 @@ import numpy as np
 import xloss
 from page_edge import at_page_edge
 from xloss._arrays.context import context, read
+from xloss.core.call import LossCall
 from xloss.core.options import Cotangent, Operands, Options, Outputs
 from xloss.engines.cpu import engine as cpu
 from xloss.gradients import DIFFERENTIABLE
@@ -125,7 +126,8 @@ def engine_call(arrays: Arrays) -> None:
     outputs = Outputs(
         *(chance(0.5) for _ in range(4)), grad_targets=not by_label, stats=chance(0.3)
     )
-    cpu.run(o, options, cx, classes, outputs, Cotangent(cotangent, None, live), saved)
+    call = LossCall("", options, cx, o, classes)
+    cpu.run(call, outputs, Cotangent(cotangent, None, live), saved)
 
 
 def public_call(arrays: Arrays) -> None:

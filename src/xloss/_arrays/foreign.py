@@ -107,7 +107,7 @@ def _unknown(name: str, x: Any) -> Foreign:
     what = described(x)
     if hasattr(type(x), "filled") and is_odd(x):
         return Foreign(what, f"{name}.filled(value), with where= for what is masked")
-    if isinstance(x, list | tuple) or is_odd(x):
+    if isinstance(x, (list, tuple)) or is_odd(x):
         return Foreign(what, f"numpy.asarray({name})")
     for way in _CONVERSIONS:
         if hasattr(type(x), way):

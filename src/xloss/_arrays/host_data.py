@@ -76,7 +76,7 @@ def narrowed(labels: HostArray, ignore: Any) -> tuple[HostArray, Any]:
     invalid = -2 if ignore == -1 else -1
     out = np.where(inside, labels, 0).astype(np.int32)
     out[~inside] = invalid
-    if isinstance(ignore, int | np.integer) and not least <= ignore <= most:
+    if isinstance(ignore, (int, np.integer)) and not least <= ignore <= most:
         out[labels == ignore] = least  # a valid label is never so low
         ignore = least
     return out, ignore

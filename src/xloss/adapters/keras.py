@@ -265,7 +265,7 @@ class Focal(_Loss):
             # Logarithms of probabilities are logits: their softmax gives the probabilities back.
             epsilon = keras.config.epsilon()
             y_pred = ops.log(ops.clip(_normalised(y_pred, axis), epsilon, 1 - epsilon))
-        if isinstance(alpha, int | float):
+        if isinstance(alpha, (int, float)):
             factor, weight = alpha, None
         else:
             factor, weight = 1, ops.convert_to_tensor(alpha, dtype=self.dtype)

@@ -64,7 +64,8 @@ def of_loss(call: LossCall) -> Loss:
     form = _form(call)
     if form == "dense":
         return of(call)
-    found: Loss = _PACKAGES.get(call.cx.library, _eager)(form)
+    packages = _EXCHANGING if form == "sharded" else _PACKAGES
+    found: Loss = packages.get(call.cx.library, _eager)(form)
     return found
 
 
@@ -136,9 +137,9 @@ def _refuse_dtensors(call: LossCall) -> None:
 
 def _torch(form: Form) -> Any:
     if form == "linear":
-        from .torch import linear_tokens
+        from .torch import linear
 
-        return linear_tokens
+        return linear
     if form == "sharded":
         from .torch import sharded
 
@@ -154,9 +155,9 @@ def _torch(form: Form) -> Any:
 
 def _jax(form: Form) -> Any:
     if form == "linear":
-        from .jax import linear_tokens
+        from .jax import linear
 
-        return linear_tokens
+        return linear
     if form == "sharded":
         from .jax import sharded
 
@@ -171,8 +172,6 @@ def _dask(form: Form) -> Any:
         from .dask import linear
 
         return linear
-    if form == "sharded":
-        return _eager(form)
     from .dask import backend
 
     return backend
@@ -183,8 +182,6 @@ def _cupy(form: Form) -> Any:
         from .cupy import linear
 
         return linear
-    if form == "sharded":
-        return _eager(form)
     from .cupy import backend
 
     return backend
@@ -195,8 +192,6 @@ def _tensorflow(form: Form) -> Any:
         from .tensorflow import linear
 
         return linear
-    if form == "sharded":
-        return _eager(form)
     from .tensorflow import backend
 
     return backend
@@ -214,20 +209,16 @@ def _eager(form: Form) -> Any:
     return dense
 
 
-# The registry: a library's name, and its package. Every other library is taken by `eager`.
-_PACKAGES: dict[str, Callable[[Form], Any]] = {
-    "torch": _torch,
-    "jax": _jax,
-    "dask": _dask,
-    "cupy": _cupy,
-    "tensorflow": _tensorflow,
-}
+# The registry: a library's name, and its package. Every other library is taken by `eager`, and so
+# are exchanges between ranks where a library has none of its own.
+_EXCHANGING: dict[str, Callable[[Form], Any]] = {"torch": _torch, "jax": _jax}
+_PACKAGES = {**_EXCHANGING, "dask": _dask, "cupy": _cupy, "tensorflow": _tensorflow}
 
 
 def _tensorflow_namespace(x: Any) -> Namespace | None:
     """Return the namespace of a dense tensor or a Variable of TensorFlow, else None."""
     tf = sys.modules.get("tensorflow")  # None: another class of a module of that name
-    if tf is None or not isinstance(x, tf.Tensor | tf.Variable):
+    if tf is None or not isinstance(x, (tf.Tensor, tf.Variable)):
         return None
     from .tensorflow import namespace
 

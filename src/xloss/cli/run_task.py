@@ -142,7 +142,7 @@ class TaskRunner:
                 fail(self._wrong_weight)
             if not task.indexed:
                 said = check_soft(targets, place) | said
-            engine = engine or choose(call.operands, call.options, call.cx).name
+            engine = engine or choose(call).name
             got = measure(call)
             record.add(got)
             counted = got.weights != 0

@@ -8,6 +8,7 @@ from typing import Any
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from . import elementwise, few_classes, probabilities, softmax
+from .call import LossCall
 from .family import (
     PROBABILITY_KINDS,
     SIGMOID_KINDS,
@@ -35,10 +36,7 @@ def gathered_parts(
 
 
 def formula_gradients(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
+    call: LossCall,
     cotangent: Cotangent,
     softmax_parts: PartsMaker = softmax.parts,
     sigmoid_parts: PartsMaker = elementwise.sigmoid,
@@ -49,8 +47,9 @@ def formula_gradients(
     `softmax_parts`, `sigmoid_parts` and `slot_parts` bring derivative rules of their own: the
     derivative that autodiff takes of a maximum is wrong where logits tie.
     """
+    o, options, cx = call.operands, call.options, call.cx
     with cx.quiet():
-        t = prepare(o, options, cx, classes)
+        t = prepare(o, options, cx, call.classes)
         x = cx.cast(o.x, cx.compute_dtype)
         selected = select_cotangent(cotangent, t, cx)
         g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts)

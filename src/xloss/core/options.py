@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays.inspect import Array
 
@@ -46,6 +47,11 @@ class Operands(NamedTuple):
 OPERANDS = len(Operands._fields)
 
 
+# The row statistics of an earlier call on the same logits, (*rows) each, from which a gradient can
+# start.
+Saved: TypeAlias = "tuple[Array, ...] | None"
+
+
 class Outputs(NamedTuple):
     """What an engine is asked to return."""
 
@@ -83,3 +89,13 @@ class Outcome(NamedTuple):
     stats: tuple[Array, ...] | None = None
     elements: Array | None = None
     tokens: tuple[Array | None, ...] | None = None  # a core.token_stats.Tokens
+
+    def map(self, function: Callable[[Array], Array]) -> Outcome:
+        """Return the outcome with a function applied to each of its arrays."""
+
+        def each(a: Any) -> Any:
+            if isinstance(a, tuple):
+                return tuple(map(each, a))
+            return None if a is None else function(a)
+
+        return Outcome(*map(each, self))

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from .._arrays.context import Context
 from .._arrays.inspect import Array, compiling
 from ..core.call import LossCall
-from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ..core.options import Cotangent, Options, Outcome, Outputs, Saved
 from . import few_classes, generic
 from .cpu import engine as cpu
 from .cuda import engine as cuda
@@ -32,27 +31,20 @@ class Engine(Protocol):
     def unavailable(self) -> str | None:
         """Return the reason why it can take no call on this machine, or None."""
 
-    def refuses(self, o: Operands, options: Options, cx: Context) -> str | None:
+    def refuses(self, call: LossCall) -> str | None:
         """Return the reason why it cannot take this call, or None."""
 
-    def reduces(self, o: Operands, options: Options) -> bool:
-        """Return whether it computes this call's sum or mean itself, as a `ReducingEngine`."""
-
     def run(
-        self,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        outputs: Outputs,
-        cotangent: Cotangent = ...,
-        saved: tuple[Array, ...] | None = None,
+        self, call: LossCall, outputs: Outputs, cotangent: Cotangent = ..., saved: Saved = None
     ) -> Outcome:
-        """Compute the outputs; saved: the statistics of an earlier call, (*rows) each."""
+        """Compute the outputs; the class axis of every array is the last."""
 
 
 class ReducingEngine(Engine, Protocol):
-    """What an engine also offers for calls that `reduces` is true of."""
+    """What an engine also offers that goes all the way to the sum or the mean."""
+
+    def reduces(self, call: LossCall) -> bool:
+        """Return whether it does so for this call."""
 
     def reduced(
         self, call: LossCall, cotangent: Array | None = None, *, grad: bool, keep: bool
@@ -74,22 +66,23 @@ def asked_for() -> str | None:
     return None if compiling() else _asked.get()
 
 
-def choose(o: Operands, options: Options, cx: Context) -> Engine:
+def choose(call: LossCall) -> Engine:
     """Return the engine that the options name, or the first that takes the call."""
-    if options.engine is None:
-        candidate = _engine("cpu" if cx.on_host or cx.library in cpu.TRACED else "cuda", o)
-        return candidate if candidate.refuses(o, options, cx) is None else generic
-    engine = _engine(options.engine, o)
-    reason = engine.unavailable() or engine.refuses(o, options, cx)
+    cx, name = call.cx, call.options.engine
+    if name is None:
+        candidate = _engine("cpu" if cx.on_host or cx.library in cpu.TRACED else "cuda", call)
+        return candidate if candidate.refuses(call) is None else generic
+    engine = _engine(name, call)
+    reason = engine.unavailable() or engine.refuses(call)
     if reason is not None:
-        raise EngineUnavailable(f"engine {options.engine!r} cannot take this call: {reason}")
+        raise EngineUnavailable(f"engine {name!r} cannot take this call: {reason}")
     return engine
 
 
-def _engine(name: str, o: Operands) -> Engine:
+def _engine(name: str, call: LossCall) -> Engine:
     """Return the engine of a name, as it takes these operands."""
     engine = _ENGINES[name]
-    by_list = o.indices is not None and engine.compiled
+    by_list = call.operands.indices is not None and engine.compiled
     return few_classes.FewClasses(engine) if by_list else engine
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from .._arrays.context import Context, read
+from .._arrays.context import read
 from .._arrays.inspect import Array
 from ..core import class_shards, class_slices
+from ..core.call import LossCall
 from ..core.options import Cotangent, Operands, Options, Outputs
 from ..core.row_blocks import block_operands, block_slices, joined
 from ..core.row_stats import RowStats
@@ -20,24 +21,15 @@ from ..core.targets import Targets
 from . import Engine, EngineUnavailable, choose
 from .generic import cut_cotangent
 
-_ROW_FIELDS = (
-    "labels",
-    "label_weight",
-    "sample_weight",
-    "row_weight",
-    "row_present",
-    "label_invalid",
-    "label_local",
-)
 
-
-def shard_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
-    """Return the statistics of a shard, x: (*rows, classes of the shard)."""
+def shard_stats(call: LossCall, t: Targets) -> RowStats:
+    """Return the statistics of a shard; the call's logits are (*rows, classes of the shard)."""
+    x, options, cx = call.operands.x, call.options, call.cx
     if not cx.inplace_ok:
         return class_shards.stats(x, t, options, cx)
-    engine = _compiled_engine(x, options, cx)
+    engine = _compiled_engine(call)
     if engine is not None:
-        return _compiled_stats(engine, x, t, options, cx)
+        return _compiled_stats(engine, call, t)
     xp, rows = cx.xp, tuple(x.shape[:-1])
     parts = [
         class_shards.stats(_block(xp, x, block, 2), _block_targets(xp, t, block), options, cx)
@@ -46,23 +38,21 @@ def shard_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats
     return RowStats(*(joined(column, rows, cx) for column in zip(*parts, strict=True)))
 
 
-def shard_gradient(
-    x: Array, s: RowStats, t: Targets, options: Options, cx: Context, cotangent: Cotangent
-) -> Array:
+def shard_gradient(call: LossCall, s: RowStats, t: Targets, cotangent: Cotangent) -> Array:
     """Return the gradient to a shard, in its dtype; s: of the whole rows."""
+    x, cx = call.operands.x, call.cx
     if not cx.inplace_ok:
-        return cx.cast(class_shards.gradient(x, s, t, options, cx, cotangent), x.dtype)
-    engine = _compiled_engine(x, options, cx)
-    return _gradient(engine, x, s, t, options, cx, cotangent)
+        return cx.cast(class_shards.gradient(x, s, t, call.options, cx, cotangent), x.dtype)
+    return _gradient(_compiled_engine(call), call, s, t, cotangent)
 
 
 def chunk_stats(o: Operands, options: Options, classes: int, start: int) -> Array:
     """Return packed statistics, (*rows, numbers), of the chunk that begins at class `start`."""
-    cx = class_slices.chunk_context(o.x)
-    engine = _chunk_engine(o, options, cx)
+    call = _chunk_call(o, options, classes)
+    cx, engine = call.cx, _chunk_engine(call)
     if engine is not None:
         t = class_slices.slice_targets(o, options, cx, classes, start)
-        return class_slices.pack(_compiled_stats(engine, o.x, t, options, cx), cx)
+        return class_slices.pack(_compiled_stats(engine, call, t), cx)
     rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
     parts = [
         class_slices.stats(block_operands(cx.xp, o, block, width), options, classes, start)
@@ -82,13 +72,12 @@ def chunk_gradients(
     want: str,
 ) -> Array:
     """Return a chunk's gradient to "x" or to soft "targets"; `packed`, `sums`: of whole rows."""
-    cx = class_slices.chunk_context(o.x)
-    engine = _chunk_engine(o, options, cx) if want == "x" else None
+    call = _chunk_call(o, options, classes)
+    cx, xp = call.cx, call.cx.xp
+    engine = _chunk_engine(call) if want == "x" else None
     if engine is not None:
         t = class_slices.slice_targets(o, options, cx, classes, start)
-        s = class_slices.unpack(packed, cx)
-        return _gradient(engine, o.x, s, t, options, cx, cotangent)
-    xp = cx.xp
+        return _gradient(engine, call, class_slices.unpack(packed, cx), t, cotangent)
     like: Any = o.x if want == "x" else o.targets
     rows, width = tuple(o.x.shape[:-1]), o.x.shape[-1]
     out = xp.empty(like.shape, dtype=like.dtype)
@@ -108,9 +97,15 @@ def chunk_gradients(
     return out
 
 
-def _compiled_engine(x: Array, options: Options, cx: Context) -> Engine | None:
+def _chunk_call(o: Operands, options: Options, classes: int) -> LossCall:
+    """Return the call on a chunk's operands; classes: of whole rows."""
+    return LossCall(options.kind, options, class_slices.chunk_context(o.x), o, classes)
+
+
+def _compiled_engine(call: LossCall) -> Engine | None:
     """Return the compiled engine that takes the pass over a slice's logits, if one does."""
-    engine = choose(Operands(x), options, cx)
+    x, options = call.operands.x, call.options
+    engine = choose(call.of(Operands(x)))
     if not engine.compiled or 0 in x.shape:
         return None
     # The kernels have no output for the sums over a slice that these two options need.
@@ -124,22 +119,26 @@ def _compiled_engine(x: Array, options: Options, cx: Context) -> Engine | None:
     return engine
 
 
-def _chunk_engine(o: Operands, options: Options, cx: Context) -> Engine | None:
+def _chunk_engine(call: LossCall) -> Engine | None:
     """Return the compiled engine that takes a chunk with its labels, if one does."""
-    by_label = options.kind == "cross_entropy" and options.indexed
-    return _compiled_engine(o.x, options, cx) if by_label else None
+    by_label = call.options.kind == "cross_entropy" and call.options.indexed
+    return _compiled_engine(call) if by_label else None
 
 
-def _compiled_stats(
-    engine: Engine, x: Array, t: Targets, options: Options, cx: Context
-) -> RowStats:
+def _of_labels(
+    call: LossCall, labels: Any, row_present: Array | None = None, z_loss: float = 0.0
+) -> LossCall:
+    """Return the engine's call on a slice, as of plain labels that are all in it."""
+    options = Options("cross_entropy", indexed=True, z_loss=z_loss, engine=call.options.engine)
+    x, cx = call.operands.x, read(call.cx, clean=True)
+    return LossCall(call.name, options, cx, Operands(x, labels, where=row_present), x.shape[-1])
+
+
+def _compiled_stats(engine: Engine, call: LossCall, t: Targets) -> RowStats:
     """Return a slice's statistics: the sums of exponentials by the engine, the labels' by core."""
-    xp = cx.xp
+    x, cx, xp = call.operands.x, call.cx, call.cx.xp
     labels: Any = xp.zeros(tuple(x.shape[:-1]), dtype=cx.label_dtype, device=cx.device)
-    plain = Options("cross_entropy", indexed=True, engine=options.engine)
-    stats = engine.run(
-        Operands(x, labels), plain, read(cx, clean=True), x.shape[-1], Outputs(stats=True)
-    ).stats
+    stats = engine.run(_of_labels(call, labels), Outputs(stats=True)).stats
     assert stats is not None
     m, tail_sum = stats
     # Where all classes are NaN or masked the kernel's maximum is -inf, which a merge would take for
@@ -154,22 +153,16 @@ def _compiled_stats(
 
 
 def _gradient(
-    engine: Engine | None,
-    x: Array,
-    s: RowStats,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    cotangent: Cotangent,
+    engine: Engine | None, call: LossCall, s: RowStats, t: Targets, cotangent: Cotangent
 ) -> Array:
     """Return the gradient to a slice by the engine where it starts from statistics, else by core.
 
     A row of weight 0 whose log-sum-exp is infinite needs core: the kernel would multiply the two.
     """
+    x, options, cx, xp = call.operands.x, call.options, call.cx, call.cx.xp
     by_engine = engine is not None and x.shape[-1] >= engine.save_stats_from
     if engine is not None and by_engine and not (options.z_loss and t.label_weight is not None):
-        return _compiled_gradient(engine, x, s, t, options, cx, cotangent)
-    xp = cx.xp
+        return _compiled_gradient(engine, call, s, t, cotangent)
     out = xp.empty(tuple(x.shape), dtype=x.dtype, device=cx.device)
     if 0 in x.shape:
         return out
@@ -188,34 +181,23 @@ def _gradient(
 
 
 def _compiled_gradient(
-    engine: Engine,
-    x: Array,
-    s: RowStats,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    cotangent: Cotangent,
+    engine: Engine, call: LossCall, s: RowStats, t: Targets, cotangent: Cotangent
 ) -> Array:
     """Return the gradient to a slice by an engine, as of plain labels that are all in the slice."""
-    xp = cx.xp
-    rows = tuple(x.shape[:-1])
+    x, options, cx, xp = call.operands.x, call.options, call.cx, call.cx.xp
     # What a row weighs, and the NaN of an invalid label, go into its cotangent.
     row: Any = cotangent.row_loss
     for weight in (t.sample_weight, t.label_weight):
         row = row if weight is None else row * weight
     if t.label_invalid is not None:
-        row = xp.where(
-            t.label_invalid, xp.nan, row + xp.zeros(rows, dtype=cx.sum_dtype, device=cx.device)
-        )
+        zeros = xp.zeros(tuple(x.shape[:-1]), dtype=cx.sum_dtype, device=cx.device)
+        row = xp.where(t.label_invalid, xp.nan, row + zeros)
     if not isinstance(row, float):
         row = cx.cast(xp.asarray(row), cx.sum_dtype)
-    plain = Options("cross_entropy", indexed=True, z_loss=options.z_loss, engine=options.engine)
-    o = Operands(x, t.labels, None, None, t.row_present)
+    labels = _of_labels(call, t.labels, t.row_present, options.z_loss)
     row_cotangent = Cotangent(row, None, cotangent.any_row_counts)
     saved = xp.asarray(s.max), xp.asarray(s.tail_sum)  # of one row NumPy makes scalars
-    g: Any = engine.run(
-        o, plain, read(cx, clean=True), x.shape[-1], Outputs(grad=True), row_cotangent, saved
-    ).grad
+    g: Any = engine.run(labels, Outputs(grad=True), row_cotangent, saved).grad
     # A label outside the slice was given to the kernel as the slice's first class, whose gradient
     # is computed again without it.
     first = class_shards.gradient(
@@ -233,6 +215,6 @@ def _block(xp: Any, a: Array, block: tuple[slice, ...], ndim: int) -> Array:
 
 
 def _block_targets(xp: Any, t: Targets, block: tuple[slice, ...]) -> Targets:
-    """Return the targets of a row block."""
-    arrays = {f: getattr(t, f) for f in _ROW_FIELDS}
-    return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items() if a is not None})
+    """Return the targets of a row block, which are labels: but for class weights, (*rows) each."""
+    arrays = {f: a for f, a in t._asdict().items() if a is not None and f != "class_weight"}
+    return t._replace(**{f: _block(xp, a, block, 1) for f, a in arrays.items()})

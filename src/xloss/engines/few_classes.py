@@ -11,11 +11,12 @@ from functools import partial
 from math import prod
 from typing import Any
 
-from .._arrays.context import Context, read
-from .._arrays.inspect import FLOATS, INTEGERS, Array, dtype_name
+from .._arrays.context import read
+from .._arrays.inspect import FLOATS, INTEGERS, dtype_name
 from ..core import few_classes, softmax
+from ..core.call import LossCall
 from ..core.family import select_cotangent, select_gradient, select_rows
-from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs, Saved
 from ..core.reduce import exact_sum
 from ..core.row_stats import RowStats, log1p_tail
 from ..core.smoothing import slot_target_gradient
@@ -31,40 +32,30 @@ class FewClasses:
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.name = engine, engine.name
-        self.save_stats_from = engine.save_stats_from
+        self.save_stats_from, self.unavailable = engine.save_stats_from, engine.unavailable
 
-    def unavailable(self) -> str | None:
-        """Return the reason why it can take no call on this machine, or None."""
-        reason: str | None = self.engine.unavailable()
-        return reason
-
-    def refuses(self, o: Operands, options: Options, cx: Context) -> str | None:
+    def refuses(self, call: LossCall) -> str | None:
         """Return the reason why it cannot take this call, or None."""
-        if not cx.inplace_ok:
+        o, options = call.operands, call.options
+        if not call.cx.inplace_ok:
             return "targets of a few classes are traced as plain operations"
         if _spreads(options) and options.softcap is not None:
             return "a softcap beside targets that are partly spread evenly is computed by core"
         if _spreads(options) and FLOATS[dtype_name(o.x.dtype)] == 16:
             return "16-bit gradients of targets that are partly spread evenly are computed by core"
         bare = Operands(o.x, o.indices, o.class_weight, o.sample_weight, o.where)
-        reason: str | None = self.engine.refuses(bare, _of_labels(options), cx)
+        reason: str | None = self.engine.refuses(_of_labels(call, bare))
         return reason
-
-    def reduces(self, o: Operands, options: Options) -> bool:
-        """Return False: the caller computes the mean or the sum from the rows."""
-        return False
 
     def run(
         self,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
+        call: LossCall,
         outputs: Outputs,
         cotangent: Cotangent = UNIT_COTANGENT,
-        saved: tuple[Array, ...] | None = None,
+        saved: Saved = None,
     ) -> Outcome:
         """Compute the outputs of a whole call; the class axis of every array is the last."""
+        o, options, cx = call.operands, call.options, call.cx
         rows = tuple(o.x.shape[:-1])
         assert o.indices is not None
         slots = (*rows, o.indices.shape[-1])
@@ -72,130 +63,88 @@ class FewClasses:
         fits("targets: probabilities", o.targets, slots, FLOATS, cx)
         check_gradient(cotangent, saved, rows, cx)
         if 0 in o.x.shape:
-            return generic.run(o, options, cx, classes, outputs, cotangent, saved)
+            return generic.run(call, outputs, cotangent, saved)
         with cx.quiet():
-            t = prepare(o, options, cx, classes)
+            t = prepare(o, options, cx, call.classes)
             weight = total_weight(t, prod(rows), cx) if outputs.weight else None
             if not any(outputs._replace(weight=False)):
                 return Outcome(weight=weight)
             selected = select_cotangent(cotangent, t, cx)
-            labels = Operands(o.x, _few(t).indices[..., 0], where=t.row_present)
-            passes = partial(self._labels, labels, options, cx)
+            indices = _few(t).indices
+            # Its labels were looked at.
+            labels = _of_labels(call, Operands(o.x, indices[..., 0], where=t.row_present))
+            passes = partial(self.engine.run, labels._replace(cx=read(cx, clean=True)))
             if _spreads(options):
-                made = few_classes_spread.run(
-                    passes, o, _few(t).indices, options, cx, classes, outputs, selected, saved
-                )
-                return made._replace(weight=weight)
-            s, grad = self.pass_over_logits(passes, t, options, cx, outputs, selected, saved)
-            z = softmax.softcapped(cx.gather_many(o.x, _few(t).indices), options, cx)
-            return self.outcome(o, z, s, grad, t, options, cx, outputs, selected)._replace(
-                weight=weight
-            )
+                made = few_classes_spread.run(passes, call, indices, outputs, selected, saved)
+            else:
+                s, grad = _pass_over_logits(passes, call, t, outputs, selected, saved)
+                made = _outcome(call, s, grad, t, outputs, selected)
+            return made._replace(weight=weight)
 
-    def _labels(
-        self,
-        labels: Operands,
-        options: Options,
-        cx: Context,
-        outputs: Outputs,
-        cotangent: Cotangent,
-        saved: tuple[Array, ...] | None,
-    ) -> Outcome:
-        """Run the engine as for labels that were looked at."""
-        read_cx, classes = read(cx, clean=True), labels.x.shape[-1]
-        made: Outcome = self.engine.run(
-            labels, _of_labels(options), read_cx, classes, outputs, cotangent, saved
-        )
-        return made
 
-    def pass_over_logits(
-        self,
-        passes: Any,
-        t: Targets,
-        options: Options,
-        cx: Context,
-        outputs: Outputs,
-        cotangent: Cotangent,
-        saved: tuple[Array, ...] | None,
-    ) -> tuple[RowStats, Any]:
-        """Return the statistics, and the gradient that every class would have unlisted."""
-        xp, few = cx.xp, _few(t)
-        if saved is None and (options.z_loss or not outputs.grad):
-            saved = passes(Outputs(stats=True), UNIT_COTANGENT, None).stats
-        s = None if saved is None else RowStats(*saved)
-        grad = None
-        if outputs.grad:
-            total = few_classes.listed_sums(xp.zeros_like(few.probs), few, cx)[0]
-            row = xp.asarray(self.row_factor(s, total, t, options, cx, cotangent))
-            unlisted = Cotangent(row, None, cotangent.any_row_counts)
-            wanted = Outputs(grad=True, stats=saved is None)
-            made = passes(wanted, unlisted, saved)
-            grad = made.grad
-            s = RowStats(*made.stats) if s is None else s
-        assert s is not None
-        return s, grad
+def _pass_over_logits(
+    passes: Any, call: LossCall, t: Targets, outputs: Outputs, cotangent: Cotangent, saved: Saved
+) -> tuple[RowStats, Any]:
+    """Return the statistics, and the gradient that every class would have unlisted.
 
-    def row_factor(
-        self,
-        s: RowStats | None,
-        total: Array,
-        t: Targets,
-        options: Options,
-        cx: Context,
-        cotangent: Cotangent,
-    ) -> Array:
-        """Return what the softmax is multiplied by in each row, (*rows)."""
+    passes(outputs, cotangent, saved) runs the engine as for labels.
+    """
+    options, cx, few = call.options, call.cx, _few(t)
+    if saved is None and (options.z_loss or not outputs.grad):
+        saved = passes(Outputs(stats=True), UNIT_COTANGENT, None).stats
+    s = None if saved is None else RowStats(*saved)
+    grad = None
+    if outputs.grad:
+        # What the softmax is multiplied by in each row, (*rows).
+        factor = few_classes.listed_sums(cx.xp.zeros_like(few.probs), few, cx)[0]
         row: Any = cotangent.row_loss
-        factor = total * (row if t.sample_weight is None else row * t.sample_weight)
+        factor = factor * (row if t.sample_weight is None else row * t.sample_weight)
         if options.z_loss and s is not None:
             factor = factor + row * softmax.z_term(s, t, options, cx)[1]
-        return factor
+        unlisted = Cotangent(cx.xp.asarray(factor), None, cotangent.any_row_counts)
+        made = passes(Outputs(grad=True, stats=saved is None), unlisted, saved)
+        grad = made.grad
+        s = RowStats(*made.stats) if s is None else s
+    assert s is not None
+    return s, grad
 
-    def outcome(
-        self,
-        o: Operands,
-        z: Array,
-        s: RowStats,
-        grad: Any,
-        t: Targets,
-        options: Options,
-        cx: Context,
-        outputs: Outputs,
-        cotangent: Cotangent,
-    ) -> Outcome:
-        """Return the outputs from the statistics and the logits of the slots, z: (*rows, K)."""
-        xp, few = cx.xp, _few(t)
-        gap = few_classes.gaps_at(z, s.max, cx)
-        sums = few_classes.listed_sums(gap, few, cx)
-        full = RowStats(s.max, s.tail_sum, *sums)
-        rows = total = grad_targets = None
-        if outputs.rows or outputs.total:
-            rows = select_rows(softmax.losses(full, t, options, cx), t, cx)
-            total = exact_sum(cx, rows) if outputs.total else None
-            rows = cx.cast(rows, cx.compute_dtype)
-        row: Any = cotangent.row_loss
-        if grad is not None:
-            at = few_classes.slot_parts(gap, s.max, s.tail_sum, cx)
-            a = few.of_class if few.class_weight is None else few.of_class * few.class_weight
-            b = row if t.sample_weight is None else row * t.sample_weight
-            by_lse = row * softmax.z_term(full, t, options, cx)[1] if options.z_loss else None
-            made = few_classes.entries(at, a, sums[0], b, by_lse, cx)
-            x_slots = cx.gather_many(o.x, few.indices)
-            slope = softmax.softcap_derivative(x_slots, options, cx)
-            made = made if slope is None else made * slope
-            made = select_gradient(made, t, options, cx, cotangent)
-            grad = cx.scatter_many(grad, few.indices, cx.cast(made, grad.dtype))
-        if outputs.grad_targets and o.targets is not None:
-            log1p_r = log1p_tail(s, cx)
-            lse = cx.cast(cx.cast(s.max, cx.sum_dtype) + log1p_r, cx.compute_dtype)
-            nll = cx.cast(gap + log1p_r[..., None], cx.compute_dtype)
-            h = slot_target_gradient(
-                nll, z != -xp.inf, lse, t, options, cx, row, cotangent.row_weight
-            )
-            h = select_gradient(h, t, options, cx, cotangent)
-            grad_targets = cx.cast(h, o.targets.dtype)
-        stats = (s.max, s.tail_sum) if outputs.stats else None
-        return Outcome(rows if outputs.rows else None, total, None, grad, grad_targets, stats)
+
+def _outcome(
+    call: LossCall, s: RowStats, grad: Any, t: Targets, outputs: Outputs, cotangent: Cotangent
+) -> Outcome:
+    """Return the outputs from the statistics and the logits of the slots, (*rows, K)."""
+    o, options, cx, few = call.operands, call.options, call.cx, _few(t)
+    x_slots = cx.gather_many(o.x, few.indices)
+    z = softmax.softcapped(x_slots, options, cx)
+    gap = few_classes.gaps_at(z, s.max, cx)
+    sums = few_classes.listed_sums(gap, few, cx)
+    full = RowStats(s.max, s.tail_sum, *sums)
+    rows = total = grad_targets = None
+    if outputs.rows or outputs.total:
+        rows = select_rows(softmax.losses(full, t, options, cx), t, cx)
+        total = exact_sum(cx, rows) if outputs.total else None
+        rows = cx.cast(rows, cx.compute_dtype)
+    row: Any = cotangent.row_loss
+    if grad is not None:
+        at = few_classes.slot_parts(gap, s.max, s.tail_sum, cx)
+        a = few.of_class if few.class_weight is None else few.of_class * few.class_weight
+        b = row if t.sample_weight is None else row * t.sample_weight
+        by_lse = row * softmax.z_term(full, t, options, cx)[1] if options.z_loss else None
+        made = few_classes.entries(at, a, sums[0], b, by_lse, cx)
+        slope = softmax.softcap_derivative(x_slots, options, cx)
+        made = made if slope is None else made * slope
+        made = select_gradient(made, t, options, cx, cotangent)
+        grad = cx.scatter_many(grad, few.indices, cx.cast(made, grad.dtype))
+    if outputs.grad_targets and o.targets is not None:
+        log1p_r = log1p_tail(s, cx)
+        lse = cx.cast(cx.cast(s.max, cx.sum_dtype) + log1p_r, cx.compute_dtype)
+        nll = cx.cast(gap + log1p_r[..., None], cx.compute_dtype)
+        possible = z != -cx.xp.inf
+        h = slot_target_gradient(nll, possible, lse, t, options, cx, row, cotangent.row_weight)
+        h = select_gradient(h, t, options, cx, cotangent)
+        grad_targets = cx.cast(h, o.targets.dtype)
+    stats = (s.max, s.tail_sum) if outputs.stats else None
+    return Outcome(rows if outputs.rows else None, total, None, grad, grad_targets, stats)
 
 
 def _spreads(options: Options) -> bool:
@@ -208,6 +157,7 @@ def _few(t: Targets) -> few_classes.FewTargets:
     return t.few
 
 
-def _of_labels(options: Options) -> Options:
-    """Return the options of the call with a label for each row."""
-    return Options("cross_entropy", indexed=True, softcap=options.softcap)
+def _of_labels(call: LossCall, o: Operands) -> LossCall:
+    """Return the call of operands with a label for each row."""
+    options = Options("cross_entropy", indexed=True, softcap=call.options.softcap)
+    return LossCall(call.name, options, call.cx, o, o.x.shape[-1])

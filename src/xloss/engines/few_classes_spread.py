@@ -10,11 +10,11 @@ from __future__ import annotations
 from math import inf
 from typing import Any, NamedTuple
 
-from .._arrays.context import Context
 from .._arrays.inspect import Array
 from ..core import few_classes, softmax
+from ..core.call import LossCall
 from ..core.family import select_gradient, select_rows
-from ..core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ..core.options import Cotangent, Outcome, Outputs, Saved
 from ..core.reduce import exact_sum
 from ..core.row_blocks import block_operands, block_slices, joined
 from ..core.row_stats import Exponentials, RowStats, gaps, log1p_tail, row_stats
@@ -35,26 +35,23 @@ class Made(NamedTuple):
 
 def run(
     passes: Any,
-    o: Operands,
+    call: LossCall,
     indices: Array,
-    options: Options,
-    cx: Context,
-    classes: int,
     outputs: Outputs,
     cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
+    saved: Saved,
 ) -> Outcome:
     """Compute the outputs.
 
     passes(outputs, cotangent, saved) runs the engine as for labels; indices: safe, (*rows, K).
     """
-    xp = cx.xp
+    o, cx, xp = call.operands, call.cx, call.cx.xp
     if saved is None:
         saved = passes(Outputs(stats=True), Cotangent(), None).stats
     assert saved is not None
     rows = tuple(o.x.shape[:-1])
-    blocks = list(block_slices(rows, classes, cx))
-    parts = [_block(o, options, cx, classes, outputs, cotangent, saved, at) for at in blocks]
+    blocks = list(block_slices(rows, call.classes, cx))
+    parts = [_block(call, outputs, cotangent, saved, at) for at in blocks]
     made = Made(*(joined(column, rows, cx) for column in zip(*parts, strict=True)))
     losses, total, grad = made.rows, None, None
     if losses is not None:
@@ -77,19 +74,16 @@ def run(
 
 
 def _block(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
+    call: LossCall,
     outputs: Outputs,
     cotangent: Cotangent,
     saved: tuple[Array, ...],
     at: tuple[slice, ...],
 ) -> Made:
     """Compute what a row block's logits and statistics say."""
-    xp = cx.xp
-    part = block_operands(xp, o, at, classes)
-    t = prepare(part, options, cx, classes)
+    o, options, cx, xp = call.operands, call.options, call.cx, call.cx.xp
+    part = block_operands(xp, o, at, call.classes)
+    t = prepare(part, options, cx, call.classes)
     few = t.few
     assert few is not None
     cotangent = cut_cotangent(xp, cotangent, at)

@@ -8,8 +8,9 @@ from typing import Any
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
+from ..core.call import LossCall
 from ..core.family import evaluate
-from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ..core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs, Saved
 from ..core.reduce import exact_sum
 from ..core.row_blocks import HOST, block_operands, block_slices
 from ..core.token_stats import room
@@ -24,43 +25,32 @@ def unavailable() -> str | None:
     return None
 
 
-def refuses(o: Operands, options: Options, cx: Context) -> str | None:
+def refuses(call: LossCall) -> str | None:
     """Return None: it takes every call."""
     return None
 
 
-def reduces(o: Operands, options: Options) -> bool:
-    """Return False: the caller computes the mean or the sum from the rows."""
-    return False
-
-
 def run(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent = UNIT_COTANGENT,
-    saved: tuple[Array, ...] | None = None,
+    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
 ) -> Outcome:
     """Compute the outputs of a whole call; the class axis of every array is the last."""
-    if not cx.inplace_ok:
-        return evaluate(o, options, cx, classes, outputs, cotangent, saved)
-    xp = cx.xp
+    o, cx, classes = call.operands, call.cx, call.classes
     rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
-    if len(rows) == 1 and rows[0] * max(1, classes) <= HOST:
-        return evaluate(o, options, cx, classes, outputs, cotangent, saved)
+    if not cx.inplace_ok or (len(rows) == 1 and rows[0] * max(1, classes) <= HOST):
+        return evaluate(o, call.options, cx, classes, outputs, cotangent, saved)
+    xp = cx.xp
     blocks = list(block_slices(rows, classes, cx))
     if len(blocks) <= 1:
-        every_row = (slice(None),) * len(rows)
-        outcome = _block(o, options, cx, classes, outputs, cotangent, saved, every_row)
-        return outcome if len(rows) == 1 else _shaped(outcome, o, rows, xp)
+        outcome = _block(call, outputs, cotangent, saved, (slice(None),) * len(rows))
+        of_rows = outcome._replace(total=None, weight=None)
+        shaped = of_rows.map(lambda a: xp.reshape(a, (*rows, *a.shape[1:])))
+        return shaped._replace(total=outcome.total, weight=outcome.weight)
     if cx.library == "numpy":
         _keep_freed_pages()
     out = _allocate(o, rows, outputs, cx)
     totals, weights = [], []
     for block in blocks:
-        outcome = _block(o, options, cx, classes, outputs, cotangent, saved, block)
+        outcome = _block(call, outputs, cotangent, saved, block)
         totals.append(outcome.total)
         weights.append(outcome.weight)
         for whole, part in zip(_arrays(out), _arrays(outcome), strict=True):
@@ -85,21 +75,14 @@ def _keep_freed_pages() -> None:
 
 
 def _block(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
-    block: tuple[slice, ...],
+    call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved, block: tuple[slice, ...]
 ) -> Outcome:
     """Compute the outputs of a row block, whose rows are one axis of its results."""
-    xp = cx.xp
+    cx, classes, xp = call.cx, call.classes, call.cx.xp
     known = None if saved is None else tuple(_flat(xp, s[(*block, ...)]) for s in saved)
-    part = block_operands(xp, o, block, classes)
+    part = block_operands(xp, call.operands, block, classes)
     row_cotangent = cut_cotangent(xp, cotangent, block)
-    return evaluate(part, options, cx, classes, outputs, row_cotangent, known)
+    return evaluate(part, call.options, cx, classes, outputs, row_cotangent, known)
 
 
 def _arrays(r: Outcome) -> tuple[Any, ...]:
@@ -124,24 +107,6 @@ def _allocate(o: Operands, rows: tuple[int, ...], outputs: Outputs, cx: Context)
         stats=stats,
         elements=empty(x.shape, cx.compute_dtype) if outputs.elements else None,
         tokens=room(rows, cx, outputs) if outputs.tokens else None,
-    )
-
-
-def _shaped(r: Outcome, o: Operands, rows: tuple[int, ...], xp: Any) -> Outcome:
-    """Return the outputs of one block of all rows in the shape of the call."""
-
-    def shape(a: Array | None, to: Any) -> Array | None:
-        return None if a is None else xp.reshape(a, tuple(to))
-
-    return Outcome(
-        shape(r.rows, rows),
-        r.total,
-        r.weight,
-        shape(r.grad, o.x.shape),
-        None if o.targets is None else shape(r.grad_targets, o.targets.shape),
-        None if r.stats is None else tuple(shape(s, rows) for s in r.stats),
-        shape(r.elements, o.x.shape),
-        None if r.tokens is None else tuple(shape(v, rows) for v in r.tokens),
     )
 
 

@@ -65,6 +65,7 @@ class _TorchArrays:
         self.address = torch.Tensor.data_ptr
         self.alike = self.empty_like = torch.empty_like
         self.holds = storage_holds
+        self.in_order, self.steps = torch.Tensor.contiguous, torch.Tensor.stride
         self.stream = torch._C._cuda_getCurrentRawStream
         self._current = torch._C._cuda_getDevice
         self._capturing = torch._C._cuda_isCurrentStreamCapturing
@@ -74,14 +75,8 @@ class _TorchArrays:
         major, minor = self._torch.cuda.get_device_capability(index)
         return int(10 * major + minor)
 
-    def steps(self, a: Array) -> tuple[int, ...]:
-        return tuple(a.stride())
-
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         return like.new_empty(shape, dtype=dtype)
-
-    def in_order(self, a: Array) -> Array:
-        return a.contiguous()
 
     def in_turn(self, index: int, stream: int) -> bool:
         # PyTorch tells only of the current device's stream whether it is being captured.

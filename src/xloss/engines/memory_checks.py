@@ -22,7 +22,8 @@ from .._arrays.inspect import (
     namespace,
     torch_module,
 )
-from ..core.options import Cotangent, Operands, Options
+from ..core.call import LossCall
+from ..core.options import Cotangent, Saved
 from . import gpu_arrays
 
 BOOLS = ("bool", "bool_")
@@ -57,7 +58,7 @@ def fits(
 def check_numbers(cx: Context, **numbers: Any) -> None:
     """Check what may be a number, a 0-d array or None."""
     for name, a in numbers.items():
-        if a is not None and not isinstance(a, int | float):
+        if a is not None and not isinstance(a, (int, float)):
             fits(name, a, (), NUMBERS, cx)
 
 
@@ -97,15 +98,16 @@ def is_freed(x: Array) -> bool:
     return bool(size < (first + last + 1) * x.itemsize)
 
 
-def check_operands(o: Operands, options: Options, cx: Context, classes: int) -> tuple[int, ...]:
+def check_operands(call: LossCall) -> tuple[int, ...]:
     """Check all arrays of a call along a class axis; return the shape of the rows."""
+    o, cx, classes = call.operands, call.cx, call.classes
     shape = tuple(o.x.shape)
     if not shape or shape[-1] != classes:
         raise ValueError(f"logits: expected {classes} classes along the last axis, got {shape}")
     rows = shape[:-1]
     fits("logits", o.x, shape, FLOATS, cx)
     if o.targets is not None:
-        labels = options.indexed
+        labels = call.options.indexed
         fits("targets", o.targets, rows if labels else shape, INTEGERS if labels else FLOATS, cx)
     if o.class_weight is not None:
         fits("class weight", o.class_weight, (classes,), NUMBERS, cx)
@@ -116,18 +118,11 @@ def check_operands(o: Operands, options: Options, cx: Context, classes: int) -> 
     return rows
 
 
-def check_gradient(
-    cotangent: Cotangent, saved: tuple[Array, ...] | None, rows: tuple[int, ...], cx: Context
-) -> None:
+def check_gradient(cotangent: Cotangent, saved: Saved, rows: tuple[int, ...], cx: Context) -> None:
     """Check what a gradient starts from: the cotangent and the statistics of an earlier call."""
-    if not isinstance(cotangent.row_loss, float):
-        fits(
-            "cotangent",
-            cotangent.row_loss,
-            rows if getattr(cotangent.row_loss, "ndim", 0) else (),
-            NUMBERS,
-            cx,
-        )
+    up = cotangent.row_loss
+    if not isinstance(up, float):
+        fits("cotangent", up, rows if getattr(up, "ndim", 0) else (), NUMBERS, cx)
     if cotangent.any_row_counts is not None:
         fits("cotangent", cotangent.any_row_counts, (), BOOLS, cx)
     if saved is not None:

@@ -97,7 +97,7 @@ def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
 
 def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes, which may be 0."""
-    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
         raise TypeError(
             f"axis: expected an int, got {described(axis)}" + fixed_hint("axis", axis, "int")
         )
@@ -257,7 +257,7 @@ def ignored(index: Any, indexed: bool) -> int | None:
     """Check the label that marks absent rows."""
     if index is None:
         return None
-    if isinstance(index, bool) or not isinstance(index, int | np.integer):
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
         raise TypeError(
             f"ignore_index: expected an int or None, got {described(index)}"
             + fixed_hint("ignore_index", index, "int")

@@ -58,7 +58,7 @@ def checked(
             raise ValueError(f"bias: expected shape ({classes},), got {tuple(bias.shape)}")
     if isinstance(block_rows, str) and block_rows == "auto":
         return Linear(w, bias, None)
-    if isinstance(block_rows, bool) or not isinstance(block_rows, int | np.integer):
+    if isinstance(block_rows, bool) or not isinstance(block_rows, (int, np.integer)):
         raise TypeError(
             f'block_rows: expected "auto" or an int, got {check.described(block_rows)}'
             + fixed_hint("block_rows", block_rows, "int")

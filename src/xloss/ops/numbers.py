@@ -59,7 +59,7 @@ def perplexity(loss: Array | float, /) -> Array | float:
     >>> perplexity(0.0)
     1.0
     """
-    if isinstance(loss, int | float) and not isinstance(loss, bool | np.generic):
+    if isinstance(loss, (int, float)) and not isinstance(loss, (bool, np.generic)):
         try:
             return math.exp(loss)
         except OverflowError:
@@ -132,7 +132,7 @@ def l2_value_and_grad(argnums: Any) -> Callable[..., tuple[Array, Any]]:
     """Return what computes the penalty and its gradient, for `value_and_grad`."""
     several = isinstance(argnums, tuple)
     for argument in argnums if several else (argnums,):
-        if isinstance(argument, bool | np.bool_) or argument not in (0, "params"):
+        if isinstance(argument, (bool, np.bool_)) or argument not in (0, "params"):
             raise ValueError(f"argnums: l2_penalty has a gradient to params only, got {argument!r}")
     # No closure: a partial of a function of this module can be pickled.
     return partial(_l2_run, several)

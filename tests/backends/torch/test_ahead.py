@@ -22,11 +22,9 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Record what the engine is asked for."""
     seen, run = [], cpu.run
 
-    def recorded(
-        o: Any, spec: Any, cx: Any, classes: int, need: Any, *rest: Any, **how: Any
-    ) -> Any:
+    def recorded(call: Any, need: Any, *rest: Any, **how: Any) -> Any:
         seen.append(need)
-        return run(o, spec, cx, classes, need, *rest, **how)
+        return run(call, need, *rest, **how)
 
     monkeypatch.setattr(cpu, "run", recorded)
     return seen

@@ -41,10 +41,10 @@ def taken(monkeypatch):
 def test_pytorch_s_own_checks():
     z, y = inputs()
     given = (z, y, None, torch.rand(7), None, -100, 0.1, 0.0, None)
-    torch.library.opcheck(torch.ops.xloss.cross_entropy_row_losses.default, given)
+    torch.library.opcheck(torch.ops.xloss.cross_entropy_rows.default, given)
     z, soft = inputs(soft=True)
     given = (z, soft, torch.rand(50), None, torch.arange(7) > 1, None, 0.0, 0.1, 3.0)
-    torch.library.opcheck(torch.ops.xloss.cross_entropy_row_losses.default, given)
+    torch.library.opcheck(torch.ops.xloss.cross_entropy_rows.default, given)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_compiler_keeps_it_whole(options, soft):
     )
     got = compiled(z, t)
     got.sum().backward()
-    whole = "cross_entropy_row_losses" if options == "rows" else "cuda_cross_entropy"
+    whole = "cross_entropy_rows" if options == "rows" else "cuda_cross_entropy"
     assert any(whole in name for name in seen[0])
     mine, z.grad = z.grad, None
     want = xloss.cross_entropy(z, t, **given)
@@ -113,12 +113,12 @@ def test_what_it_leaves_to_plain_operations(monkeypatch):
 def test_it_runs_the_cuda_engine():
     z, y = inputs()
     with emulated() as gpu:
-        rows, maxima, rests = torch.ops.xloss.cross_entropy_row_losses(
+        rows, maxima, rests = torch.ops.xloss.cross_entropy_rows(
             z.detach(), y, None, None, None, -100, 0.0, 0.0, None
         )
         assert len(gpu.launches) == 1
-        torch.ops.xloss.cross_entropy_row_losses_gradient(
-            torch.ones(7), z.detach(), y, None, None, None, maxima, rests, -100, 0.0, 0.0, None
+        torch.ops.xloss.cross_entropy_rows_gradient(
+            torch.ones(7), maxima, rests, z.detach(), y, None, None, None, -100, 0.0, 0.0, None
         )
         assert dict(gpu.launches[1][0])["GRAD"] == 1
     torch.testing.assert_close(rows, xloss.cross_entropy(z.detach(), y, reduction="none"))

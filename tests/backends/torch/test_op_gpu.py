@@ -7,6 +7,7 @@ import pytest
 
 import xloss
 from emulated import COMPILER, emulated
+from xloss.core.call import LossCall
 from xloss.core.options import Operands, Options
 from xloss.engines.cuda import engine as cuda
 
@@ -208,7 +209,7 @@ def test_a_compiler_that_asks_the_engine_warns_of_nothing():
         from xloss._arrays.inspect import namespace
 
         cx = context(x, namespace(x))._replace(device=torch.device("cuda"))
-        reason = cuda.refuses(Operands(x, y), Options("cross_entropy"), cx)
+        reason = cuda.refuses(LossCall("", Options("cross_entropy"), cx, Operands(x, y), 5))
         return x if reason is None else -x
 
     torch._dynamo.reset()

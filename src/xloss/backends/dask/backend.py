@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import dask.array as da
@@ -11,34 +13,48 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Outputs
 from ...core.reduce import OVERFLOW_SCALE
-from ...core.token_stats import Tokens
+from ...core.token_stats import Tokens, mapped
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .call_graph import CallGraph
 from .chunks import blockwise
 from .labels import STATISTIC
-from .tokens import columns, one_row
+from .tokens import columns
 
 
+def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a call of one row a row axis: Dask maps no chunk without axes to one with axes."""
+
+    @wraps(function)
+    def run(call: LossCall, *others: Any) -> Any:
+        o = call.operands
+        if o.x.ndim > (1 if call.classes else 0):
+            return function(call, *others)
+        rows = Operands(*(None if a is None else a[None] for a in o))
+        as_rows = call._replace(operands=rows._replace(class_weight=o.class_weight), axis=-1)
+        if call.options.reduction == "none":  # a cotangent is a row's
+            others = tuple(a[None] if hasattr(a, "ndim") else a for a in others)
+        return _first(function(as_rows, *others))
+
+    return run
+
+
+def _first(made: Any) -> Any:
+    """Return the results of the only row; a sum, or a gradient to what has no rows, as it is."""
+    if isinstance(made, dict):
+        return {n: a[0] if n in ("x", "targets") else a for n, a in made.items()}
+    if isinstance(made, Tokens):
+        return mapped(_first, made)
+    if isinstance(made, tuple):
+        return tuple(map(_first, made))
+    return made[0] if made.ndim else made
+
+
+@by_rows
 def value(call: LossCall) -> Array:
     """Return the loss, lazily."""
-    if is_one_row(call):
-        loss = value(as_rows(call))
-        return loss[0] if loss.ndim else loss
     rows, weights = CallGraph(call).rows_and_weights()
     return _reduced(call, rows, weights)
-
-
-def is_one_row(call: LossCall) -> bool:
-    """Tell whether a call has no row axis, so that its row arrays have no axis at all."""
-    return bool(call.operands.x.ndim == (1 if call.classes else 0))
-
-
-def as_rows(call: LossCall) -> LossCall:
-    """Give a call of one row a row axis: Dask maps no chunk without axes to one with axes."""
-    o = call.operands
-    rows = Operands(*(None if a is None else a[None] for a in o))
-    return call._replace(operands=rows._replace(class_weight=o.class_weight), axis=-1)
 
 
 def _reduced(call: LossCall, rows: Array, weights: Array) -> Array:
@@ -74,16 +90,11 @@ def contributing(call: LossCall, weight: Array) -> Array:
     return weight if n is None else da.where(weight == 0, n, weight)
 
 
+@by_rows
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
-    if is_one_row(call):
-        per_row = cotangent is not None and call.options.reduction == "none"
-        loss, grads = value_and_grad(
-            as_rows(call), wanted, cotangent[None] if per_row else cotangent
-        )
-        return loss[0] if loss.ndim else loss, {name: g[0] for name, g in grads.items()}
     graph = CallGraph(call)
     rows, weights = graph.rows_and_weights()
     loss = _reduced(call, rows, weights)
@@ -100,41 +111,38 @@ def value_and_grad(
     return loss, {name: restore(call, graph.gradient(name, of_rows)) for name in wanted}
 
 
+@by_rows
 def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, lazily."""
-    if is_one_row(call):
-        return elements(as_rows(call))[0]
     graph = CallGraph(call)
     graph.prepare_stats()
     more = ("packed", graph.packed, (*graph.rows, STATISTIC))
     return restore(call, graph.map(steps.elements, graph.index, more, dtype=call.cx.compute_dtype))
 
 
+@by_rows
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, lazily, from chunks of whole rows."""
-    if is_one_row(call):
-        return one_row(*tokens(as_rows(call), asked))
     o = call.operands
     graph = CallGraph(call._replace(operands=o._replace(x=o.x.rechunk({o.x.ndim - 1: -1}))))
     return columns(call, graph.map, graph.rows, asked)
 
 
+@by_rows
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator, lazily."""
-    graph = CallGraph(as_rows(call) if is_one_row(call) else call)
+    graph = CallGraph(call)
     if call.options.indexed or graph.indices is not None:
         return graph.map(steps.weights, graph.rows, x=False).sum()
     return graph.rows_and_weights()[1].sum()
 
 
+@by_rows
 def facts(call: LossCall) -> tuple[Any, Any, Any, Array]:
     """Compute row losses, row weights and where the prediction is the target.
 
     The prediction, the first class of the largest logit, is returned last and stays lazy.
     """
-    if is_one_row(call):
-        *numbers, predicted = facts(as_rows(call))
-        return (*(a[0] for a in numbers), predicted[0])
     graph = CallGraph(call)
     losses, weights = graph.rows_and_weights()
     predicted, target = da.argmax(graph.x, axis=-1), graph.targets

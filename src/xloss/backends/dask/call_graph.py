@@ -34,7 +34,7 @@ class CallGraph:
     """One call's arrays in the same chunks, and the blockwise steps over them."""
 
     def __init__(self, call: LossCall) -> None:
-        choose(call.operands, call.options, call.cx)
+        choose(call)
         self.call, self.options, self.classes = call, call.options, call.classes
         o = call.operands
         n = o.x.ndim

@@ -8,6 +8,7 @@ from typing import Any
 from ..._arrays.context import context
 from ..._arrays.inspect import FLOATS, INTEGERS, Array, namespace
 from ...core import class_slices
+from ...core.call import LossCall
 from ...core.family import evaluate
 from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
 from ...core.targets import prepare
@@ -209,7 +210,8 @@ def _evaluate(
 ) -> Outcome:
     cx = context(o.x, namespace(o.x))
     if options.kind == "cross_entropy":  # whole rows; other kinds may come in class slices
-        return choose(o, options, cx).run(o, options, cx, classes, outputs, cotangent)
+        call = LossCall("", options, cx, o, classes)
+        return choose(call).run(call, outputs, cotangent)
     return evaluate(o, options, cx, classes, outputs, cotangent)
 
 

@@ -17,35 +17,26 @@ from . import backend
 from . import graph as steps
 from .chunks import blockwise, broadcast_like, rechunk_like, without_empty
 from .labels import CLASSES, FEATURES, SLOTS, row_labels
-from .tokens import one_row
 
 
+@backend.by_rows
 def value(call: LossCall) -> Array:
     """Return the loss, lazily."""
-    if backend.is_one_row(call):
-        loss = value(backend.as_rows(call))
-        return loss[0] if loss.ndim else loss
     return backend.value(_logits(call)[0])
 
 
+@backend.by_rows
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, lazily."""
-    if backend.is_one_row(call):
-        return one_row(*tokens(backend.as_rows(call), asked))
-    return backend.tokens(_logits(call)[0], asked)
+    made: tuple[Array, Tokens] = backend.tokens(_logits(call)[0], asked)
+    return made
 
 
+@backend.by_rows
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
-    if backend.is_one_row(call):
-        per_row = cotangent is not None and call.options.reduction == "none"
-        cot = cotangent[None] if per_row else cotangent
-        loss, grads = value_and_grad(backend.as_rows(call), wanted, cot)
-        of_rows = ("x", "targets")
-        grads = {name: g[0] if name in of_rows else g for name, g in grads.items()}
-        return loss[0] if loss.ndim else loss, grads
     parts = [name for name in wanted if name != "targets"]
     on_logits, x, w, present = _logits(call)
     of_logits = ("x",) * bool(parts) + ("targets",) * ("targets" in wanted)

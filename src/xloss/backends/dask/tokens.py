@@ -8,7 +8,7 @@ from typing import Any
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Outputs
-from ...core.token_stats import Tokens, dtypes, mapped, of_fields
+from ...core.token_stats import Tokens, dtypes, of_fields
 from . import graph as steps
 from .labels import TOKEN
 
@@ -23,8 +23,3 @@ def columns(
     # In float64, which holds every class number and whether a row is correct.
     made = (every[..., i].astype(kind) for i, kind in enumerate(kinds.values(), 1))
     return every[..., 0].astype(call.cx.compute_dtype), of_fields(made, asked)
-
-
-def one_row(loss: Array, made: Tokens) -> tuple[Array, Tokens]:
-    """Return the numbers of the only row."""
-    return loss[0], mapped(lambda a: a[0], made)

@@ -20,18 +20,17 @@ Run = Callable[..., Outcome]
 
 def runner(call: LossCall) -> Run:
     """Return the row functions of the engine that takes a call, applied to its operands."""
-    engine = choose(call.operands, call.options, call.cx)
-    return partial(engine.run, call.operands, call.options, call.cx, call.classes)
+    return partial(choose(call).run, call)
 
 
 def value(call: LossCall, run: Run | None = None) -> Array:
     """Return the loss; `run` replaces the engine, where its operands are not the logits."""
     options, cx = call.options, call.cx
     if run is None:
-        engine = choose(call.operands, options, cx)
+        engine = choose(call)
         if reduces(engine, call):
             return engine.reduced(call, grad=False, keep=False)[0]
-        run = partial(engine.run, call.operands, options, cx, call.classes)
+        run = partial(engine.run, call)
     if options.reduction == "none":
         return cx.plain(run(Outputs(rows=True)).rows)
     weight = None if options.reduction == "sum" else known_weight(call)
@@ -42,7 +41,7 @@ def value(call: LossCall, run: Run | None = None) -> Array:
 
 def reduces(engine: Engine, call: LossCall) -> TypeGuard[ReducingEngine]:
     """Tell whether an engine computes the sum or the mean itself, in the launch of the rows."""
-    return engine.reduces(call.operands, call.options)
+    return hasattr(engine, "reduces") and engine.reduces(call)
 
 
 def known_weight(call: LossCall) -> float | None:
@@ -72,14 +71,12 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients to "x" and "targets"."""
     outputs = Outputs(grad="x" in wanted, grad_targets="targets" in wanted)
-    o, options, cx = call.operands, call.options, call.cx
-    engine = choose(o, options, cx)
+    engine = choose(call)
     if reduces(engine, call) and outputs == Outputs(grad=True):
-        cot = None if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
+        cot = None if cotangent is None else call.cx.cast(cotangent, call.cx.sum_dtype)
         loss, grad, _ = engine.reduced(call, cot, grad=True, keep=False)
         return loss, named(call, grad, None)
-    run = partial(engine.run, o, options, cx, call.classes)
-    loss, outcome = evaluated(call, run, outputs, cotangent)
+    loss, outcome = evaluated(call, partial(engine.run, call), outputs, cotangent)
     return loss, named(call, outcome.grad, outcome.grad_targets)
 
 

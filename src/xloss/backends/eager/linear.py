@@ -36,26 +36,25 @@ TWICE = (
 )
 
 
-def value(call: LossCall, products: ChooseProducts | None = None) -> Array:
-    """Return the loss; `products` are the library's own, of 16-bit matrices."""
-    return dense.value(call, partial(run, call, (), products=products))
+# A library's own products of 16-bit matrices, entered by its package.
+PRODUCTS: dict[str, ChooseProducts] = {}
 
 
-def tokens(
-    call: LossCall, asked: Outputs, products: ChooseProducts | None = None
-) -> tuple[Array, Tokens]:
+def value(call: LossCall) -> Array:
+    """Return the loss."""
+    return dense.value(call, partial(run, call, ()))
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them."""
-    return dense.tokens(call, asked, partial(run, call, (), products=products))
+    return dense.tokens(call, asked, partial(run, call, ()))
 
 
 def value_and_grad(
-    call: LossCall,
-    wanted: tuple[str, ...],
-    cotangent: Any,
-    products: ChooseProducts | None = None,
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, in one pass."""
-    loss, grads = evaluated(call, partial(run, call, products=products), wanted, cotangent)
+    loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
     return loss, rounded(call, grads)
 
 
@@ -106,7 +105,6 @@ def run(
     outputs: Outputs,
     cotangent: Cotangent = UNIT_COTANGENT,
     stage: Stage | None = None,
-    products: ChooseProducts | None = None,
 ) -> Outcome:
     """Compute the outputs; the outcome's `grad` is a dict of the gradients to `parts`.
 
@@ -117,13 +115,10 @@ def run(
     assert linear is not None
     xp, o = cx.xp, cutting.one_row_axis(call.operands, classes, cx)
     rows = tuple(call.operands.x.shape[:-1])
-    if (
-        cotangent.row_loss is not None
-        and not isinstance(cotangent.row_loss, float)
-        and cotangent.row_loss.ndim > 1
-    ):
+    if not isinstance(cotangent.row_loss, float) and cotangent.row_loss.ndim > 1:
         cotangent = cotangent._replace(row_loss=xp.reshape(cotangent.row_loss, (o.x.shape[0],)))
     with cx.quiet():
+        products = PRODUCTS.get(cx.library)
         chosen = plan(call, o, parts if outputs.grad else (), outputs, cotangent, products)
         outcome = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:

@@ -143,15 +143,10 @@ class BlockPass:
         logits = z[part, ...]
         if bias is not None:
             logits += cx.cast(bias, cx.compute_dtype)
-        o = cutting.rows_of(self.stage.o, at, logits)
-        outcome = sharded.stage(call, o, cx).run(
-            o,
-            call.options,
-            cx,
-            call.classes,
-            self.outputs._replace(weight=False),
-            cutting.cotangent_of(self.cotangent, at),
-        )
+        block_call = call._replace(operands=cutting.rows_of(self.stage.o, at, logits), cx=cx)
+        outputs = self.outputs._replace(weight=False)
+        cotangent = cutting.cotangent_of(self.cotangent, at)
+        outcome = sharded.run_rows(block_call, outputs, cotangent)
         if self.outputs.total:
             self.totals.append(outcome.total)
         for whole, made in zip(self.tokens or (), outcome.tokens or (), strict=True):

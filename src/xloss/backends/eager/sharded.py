@@ -9,11 +9,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
-from ..._arrays.context import Context
 from ..._arrays.inspect import Array
 from ...core import class_shards
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
 from ...core.reduce import exact_sum
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, total_weight
@@ -48,7 +47,7 @@ def exchanged(call: LossCall) -> tuple[Array, Array, Targets]:
     o, options, cx = call.operands, call.options, call.cx
     assert call.shard is not None
     t = class_shards.targets(o, options, cx, call.shard)
-    own_stats = engine.shard_stats(o.x, t, options, cx)
+    own_stats = engine.shard_stats(call, t)
     m = call.group.maximum(class_shards.maximum(own_stats, cx))
     return m, call.group.total(class_shards.addends(own_stats, m, t, cx)), t
 
@@ -70,38 +69,21 @@ def weight_sum(call: LossCall, o: Operands) -> Array:
     return total_weight(t, o.x.shape[0], cx)
 
 
-class ShardedRowStage(NamedTuple):
-    """What an engine does for a block of rows, done by all ranks, each on its own classes.
+def run_rows(call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT) -> Outcome:
+    """Compute a block of rows: by an engine, or by all ranks of the call's group.
 
-    Linear cross-entropy calls `run` for each block, as it calls an engine's. Every call is an
-    exchange, so that all ranks must cut their rows into the same blocks.
+    Each rank has its own classes. Every call is an exchange, so that all ranks must cut their rows
+    into the same blocks.
     """
-
-    call: LossCall
-
-    def run(
-        self,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        outputs: Outputs,
-        cotangent: Cotangent = UNIT_COTANGENT,
-    ) -> Outcome:
-        """Compute the outputs of a block of rows."""
-        made = forward(self.call._replace(operands=o, cx=cx))
-        total = exact_sum(cx, made.rows) if outputs.total else None
-        grad = None
-        if outputs.grad:
-            grad = engine.shard_gradient(o.x, made.stats, made.targets, options, cx, cotangent)
-        return Outcome(
-            cx.cast(made.rows, cx.compute_dtype) if outputs.rows else None, total, None, grad
-        )
-
-
-def stage(call: LossCall, o: Operands, cx: Context) -> Any:
-    """Return what computes a block of rows: an engine, or the ranks of the call's group."""
-    return choose(o, call.options, cx) if call.group is None else ShardedRowStage(call)
+    if call.group is None:
+        return choose(call).run(call, outputs, cotangent)
+    made, cx = forward(call), call.cx
+    total = exact_sum(cx, made.rows) if outputs.total else None
+    grad = None
+    if outputs.grad:
+        grad = engine.shard_gradient(call, made.stats, made.targets, cotangent)
+    rows = cx.cast(made.rows, cx.compute_dtype) if outputs.rows else None
+    return Outcome(rows, total, None, grad)
 
 
 def reduced(call: LossCall, made: Made) -> Array:
@@ -115,15 +97,15 @@ def reduced(call: LossCall, made: Made) -> Array:
 
 def gradient(call: LossCall, made: Made, cotangent: Any) -> Array:
     """Return the gradient to this rank's slice of the logits, without an exchange."""
-    o, options, cx = call.operands, call.options, call.cx
+    cx = call.cx
     row_loss: Any = 1.0 if cotangent is None else cx.cast(cotangent, cx.sum_dtype)
     any_row_counts = None
-    if options.reduction == "mean":
+    if call.options.reduction == "mean":
         row_loss, _, any_row_counts = dense.mean_cotangent(
             call, row_loss, _weight(call, made.targets)
         )
     of_rows = Cotangent(row_loss, None, any_row_counts)
-    return engine.shard_gradient(o.x, made.stats, made.targets, options, cx, of_rows)
+    return engine.shard_gradient(call, made.stats, made.targets, of_rows)
 
 
 def _weight(call: LossCall, t: Targets) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._arrays.context import Context, context
+from ..._arrays.context import context
 from ..._arrays.inspect import Array
 from ...core import elementwise as binary
 from ...core.call import LossCall
@@ -28,50 +28,47 @@ from .mesh import EVERYWHERE, automatic, spread_as
 from .softmax_rules import slot_parts, softmax_parts
 
 
+class Static(NamedTuple):
+    """What a compiled function is specialised on."""
+
+    options: Options
+    classes: int
+    clean: bool  # the labels were looked at
+
+
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    choose(call.operands, call.options, call.cx)
-    return _value(
-        call.operands, _denominator(call), call.options, call.classes, call.cx.labels_verified
-    )
+    choose(call)
+    return _value(call.operands, _denominator(call), _static(call))
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    choose(call.operands, call.options, call.cx)
-    got, grads = _value_and_grad(
-        call.operands,
-        _denominator(call),
-        cotangent,
-        call.options,
-        call.classes,
-        call.cx.labels_verified,
-        wanted,
-    )
+    choose(call)
+    n = _denominator(call)
+    got, grads = _value_and_grad(call.operands, n, cotangent, _static(call), wanted)
     return got, {name: default.restore(call, g) for name, g in grads.items()}
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, which are constants to autodiff."""
-    choose(call.operands, call.options, call.cx)
-    made: tuple[Array, Tokens] = _tokens(
-        call.operands, call.options, call.classes, call.cx.labels_verified, asked
-    )
+    choose(call)
+    made: tuple[Array, Tokens] = _tokens(call.operands, _static(call), asked)
     return made
 
 
 def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm."""
-    choose(call.operands, call.options, call.cx)
+    choose(call)
     out = _elements(call.operands.x, call.options.kind == "log_softmax")
     return default.restore(call, out)
 
 
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator."""
-    choose(call.operands, call.options, call.cx)
+    choose(call)
     return _weight(call.operands, call.options, call.classes)
 
 
@@ -80,31 +77,37 @@ def _denominator(call: LossCall) -> Any:
     return None if n is None else jax.lax.stop_gradient(jnp.asarray(n, dtype=call.cx.sum_dtype))
 
 
-def _context(x: Array, clean: bool) -> Context:
-    return context(x, jnp)._replace(labels_verified=clean)
+def _static(call: LossCall) -> Static:
+    return Static(call.options, call.classes, call.cx.labels_verified)
+
+
+def _call(o: Operands, static: Static, normalizer: Any = None) -> LossCall:
+    """Return the call that a compiled function's arguments describe."""
+    cx = context(o.x, jnp)._replace(labels_verified=static.clean)
+    return LossCall("", static.options, cx, o, static.classes, -1, normalizer)
 
 
 # Compiled for concrete arrays too: run step by step, it would store many arrays as large as the
 # logits.
-@partial(jax.jit, static_argnums=(2, 3, 4))
-def _value(o: Operands, normalizer: Any, options: Options, classes: int, clean: bool) -> Array:
-    run = partial(_reduced, options=options, classes=classes, clean=clean)
-    return automatic(run, _spread(o, options, classes), o, normalizer)
+@partial(jax.jit, static_argnums=2)
+def _value(o: Operands, normalizer: Any, static: Static) -> Array:
+    return automatic(partial(_reduced, static=static), _spread(o, static), o, normalizer)
 
 
-def _spread(o: Operands, options: Options, classes: int) -> Any:
+def _spread(o: Operands, static: Static) -> Any:
     """Return how the value of a loss is spread over a mesh."""
-    return spread_as(o.x, 1 if classes else 0) if options.reduction == "none" else EVERYWHERE
+    each = static.options.reduction == "none"
+    return spread_as(o.x, 1 if static.classes else 0) if each else EVERYWHERE
 
 
-def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean: bool) -> Array:
+def _reduced(o: Operands, normalizer: Any, static: Static) -> Array:
     o = _constants(o)
-    cx = _context(o.x, clean)
+    options, classes, cx = static.options, static.classes, _call(o, static).cx
     o, normalizer = mean_weights(o, options, cx, classes, normalizer)
     weight = None
     if options.reduction == "mean":
         o, weight = live_rows(o, options, cx, classes, normalizer)
-    rows = _rows(o, options, classes, clean)
+    rows = _rows(o, static)
     if options.reduction == "none":
         return rows
     total = exact_sum(cx, rows)
@@ -113,37 +116,29 @@ def _reduced(o: Operands, normalizer: Any, options: Options, classes: int, clean
     return cx.cast(total, cx.compute_dtype)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _tokens(
-    o: Operands, options: Options, classes: int, clean: bool, asked: Outputs
-) -> tuple[Array, Tokens]:
+@partial(jax.jit, static_argnums=(1, 2))
+def _tokens(o: Operands, static: Static, asked: Outputs) -> tuple[Array, Tokens]:
     def run(o: Operands) -> tuple[Array, Tokens]:
         fixed = jax.tree.map(jax.lax.stop_gradient, o)
-        beside: Any = generic.run(fixed, options, _context(o.x, clean), classes, asked).tokens
-        return _rows(_constants(o), options, classes, clean), beside
+        beside: Any = generic.run(_call(fixed, static), asked).tokens
+        return _rows(_constants(o), static), beside
 
     made: tuple[Array, Tokens] = automatic(run, spread_as(o.x, 1), o)
     return made
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+@partial(jax.jit, static_argnums=(3, 4))
 def _value_and_grad(
-    o: Operands,
-    normalizer: Any,
-    cotangent: Any,
-    options: Options,
-    classes: int,
-    clean: bool,
-    wanted: tuple[str, ...],
+    o: Operands, normalizer: Any, cotangent: Any, static: Static, wanted: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array]]:
     def run(o: Operands, normalizer: Any, cotangent: Any) -> tuple[Array, dict[str, Array]]:
-        cx = _context(o.x, clean)
-        o, normalizer = mean_weights(o, options, cx, classes, normalizer)
-        call = LossCall("", options, cx, o, classes, -1, normalizer)
+        call = _call(o, static)
+        o, normalizer = mean_weights(o, static.options, call.cx, static.classes, normalizer)
+        call = call._replace(operands=o, normalizer=normalizer)
         return default.value_and_grad(call, wanted, cotangent)
 
     grads = {name: spread_as(getattr(o, name)) for name in wanted}
-    out = (_spread(o, options, classes), grads)
+    out = (_spread(o, static), grads)
     made: tuple[Array, dict[str, Array]] = automatic(run, out, o, normalizer, cotangent)
     return made
 
@@ -187,45 +182,41 @@ def _constants(o: Operands) -> Operands:
     return o._replace(**given)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _rows(o: Operands, options: Options, classes: int, clean: bool) -> Array:
-    cx = _context(o.x, clean)
-    return choose(o, options, cx).run(o, options, cx, classes, Outputs(rows=True)).rows
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _rows(o: Operands, static: Static) -> Array:
+    call = _call(o, static)
+    return choose(call).run(call, Outputs(rows=True)).rows
 
 
 @_rows.defjvp
-def _rows_jvp(
-    options: Options, classes: int, clean: bool, primals: Any, tangents: Any
-) -> tuple[Array, Array]:
-    made, moved = _kept_rows_jvp(options, classes, clean, primals, tangents)
+def _rows_jvp(static: Static, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    made, moved = _kept_rows_jvp(static, primals, tangents)
     return made[0], moved[0]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _kept_rows(o: Operands, options: Options, classes: int, clean: bool) -> tuple[Array, Any]:
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _kept_rows(o: Operands, static: Static) -> tuple[Array, Any]:
     """Return row losses, and the statistics that make a gradient one pass, if an engine has any."""
-    cx = _context(o.x, clean)
-    engine: Any = choose(o, options, cx)
-    keeps = engine is cpu and 0 not in o.x.shape and jax_ffi.keeps_stats(options, classes)
-    got = engine.run(o, options, cx, classes, Outputs(rows=True, stats=keeps))
+    call = _call(o, static)
+    engine: Any = choose(call)
+    keeps = engine is cpu and 0 not in o.x.shape and jax_ffi.keeps_stats(*static[:2])
+    got = engine.run(call, Outputs(rows=True, stats=keeps))
     return got.rows, got.stats
 
 
 @_kept_rows.defjvp
 def _kept_rows_jvp(
-    options: Options, classes: int, clean: bool, primals: Any, tangents: Any
+    static: Static, primals: Any, tangents: Any
 ) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
     (o,), (v,) = primals, tangents
-    cx = _context(o.x, clean)
-    rows, saved = made = _kept_rows(o, options, classes, clean)
-    compiled = choose(o, options, cx) is cpu and 0 not in o.x.shape
+    call = _call(o, static)
+    options, cx, classes = call.options, call.cx, call.classes
+    rows, saved = made = _kept_rows(o, static)
+    compiled = choose(call) is cpu and 0 not in o.x.shape
     g = h = None
     if not (compiled and options.indexed):
         g, h = formula_gradients(
-            o,
-            options,
-            cx,
-            classes,
+            call,
             Cotangent(1.0),
             lambda z, _: softmax_parts(z),
             lambda z, _: _sigmoid_parts(z),
@@ -233,7 +224,7 @@ def _kept_rows_jvp(
         )
     out = jnp.zeros_like(rows)
     if compiled:
-        g, out = None, jax_ffi.tangent(v.x, o, options, cx, saved)
+        g, out = None, jax_ffi.tangent(v.x, call, saved)
     for slope, tangent in ((g, v.x), (h, v.targets)):
         if slope is None or tangent is None:
             continue

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..._arrays.context import Context, context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import UNIT_COTANGENT, Cotangent, Options, Outcome, Outputs, Saved
 from ...core.reduce import exact_sum
 from ...core.targets import safe_labels
 from ...engines import generic
@@ -26,35 +26,31 @@ from ...engines.cpu import engine as cpu
 from . import ffi_formula as formula
 from . import lowering as jax_lowering
 from .ffi_formula import Form
+from .mesh_axis import varying
 from .primitives import alone
 
 SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
 
 
 def run(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent = UNIT_COTANGENT,
-    saved: tuple[Array, ...] | None = None,
+    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
 ) -> Outcome:
     """Compute what is needed of a whole call, as an engine does."""
+    o, cx = call.operands, call.cx
     rest = Outputs(grad_targets=outputs.grad_targets, weight=outputs.weight)
-    others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
+    others = generic.run(call, rest, cotangent) if any(rest) else Outcome()
     mine = Outputs(rows=outputs.rows or outputs.total, grad=outputs.grad, stats=outputs.stats)
     if not any(mine):
         return others
     if 0 in o.x.shape:
-        return generic.run(o, options, cx, classes, outputs, cotangent)
+        return generic.run(call, outputs, cotangent)
     if cotangent.any_row_counts is not None:  # a row that is absent has the gradient 0
         live = jnp.broadcast_to(cotangent.any_row_counts, o.x.shape[:-1])
-        o = o._replace(where=live if o.where is None else o.where & live)
+        call = call.of(o._replace(where=live if o.where is None else o.where & live))
     row = None
     if outputs.grad and not (isinstance(cotangent.row_loss, float) and cotangent.row_loss == 1.0):
         row = jnp.broadcast_to(jnp.asarray(cotangent.row_loss, cx.compute_dtype), o.x.shape[:-1])
-    form, arrays = _formed(o, options, cx, row, saved, mine)
+    form, arrays = _formed(call, row, saved, mine)
     made = list(_call(form, arrays))
     rows = made.pop(0) if mine.rows else None
     stats = (made.pop(0), made.pop(0)) if mine.stats else None
@@ -74,24 +70,18 @@ def keeps_stats(options: Options, classes: int) -> bool:
     return classes >= cpu.save_stats_from and options.indexed and not options.label_smoothing
 
 
-def tangent(
-    v: Array, o: Operands, options: Options, cx: Context, saved: tuple[Array, ...] | None
-) -> Array:
+def tangent(v: Array, call: LossCall, saved: Saved) -> Array:
     """Return Σ g v along the classes, g the gradient of each row's loss to its logits."""
-    form, arrays = _formed(o, options, cx, None, saved, Outputs(grad=True))
+    form, arrays = _formed(call, None, saved, Outputs(grad=True))
     (made,) = tangent_p.bind(v, *_alike([v, *arrays])[1:], form=form)
     return made
 
 
 def _formed(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    cotangent: Array | None,
-    saved: Any,
-    outputs: Outputs,
+    call: LossCall, cotangent: Array | None, saved: Any, outputs: Outputs
 ) -> tuple[Form, list[Array]]:
     """Return what a call is specialised on, and its arrays as the handler takes them."""
+    o, options, cx = call.operands, call.options, call.cx
     ignored = options.ignore_index
     targets: Any = o.targets
     if options.indexed:
@@ -121,7 +111,7 @@ def _formed(
 
 def _alike(arrays: list[Array]) -> list[Array]:
     """Say of all arrays that they vary along the axes along which one of them does."""
-    found = [_varying(a) for a in arrays]
+    found = list(map(varying, arrays))
     every = frozenset[str]().union(*found)
     if not every:
         return arrays
@@ -129,13 +119,6 @@ def _alike(arrays: list[Array]) -> list[Array]:
         jax.lax.pcast(a, tuple(every - own), to="varying") if every - own else a
         for a, own in zip(arrays, found, strict=True)
     ]
-
-
-def _varying(x: Array) -> frozenset[str]:
-    """Return the axes of a shard_map along which it knows an array to differ."""
-    kind: Any = jax.typeof(x)
-    found = getattr(kind, "manual_axis_type", None)
-    return frozenset(kind.vma if found is None else found.varying)
 
 
 def _call(form: Form, arrays: list[Array]) -> Any:
@@ -153,9 +136,9 @@ def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
     """Differentiate the formula, which an autodiff can follow to any order."""
     moved = list(jax.jvp(partial(formula.gradient, form), primals, tangents)[1:])
     if form.outputs.rows:
-        o, _ = formula.operands_of(form, primals)
-        cx = context(o.x, jnp)
-        parts = zip(formula.slopes(o, form.options, cx, UNIT_COTANGENT), tangents[:2], strict=True)
+        call, _ = formula.described(form, primals)
+        cx = call.cx
+        parts = zip(formula.slopes(call, UNIT_COTANGENT), tangents[:2], strict=True)
         terms = [g * cx.cast(v, cx.compute_dtype) for g, v in parts if g is not None]
         moved.insert(0, sum(jnp.sum(term, axis=-1) for term in terms))
     return _made(form, *primals), tuple(moved)
@@ -163,8 +146,8 @@ def _made_jvp(form: Form, primals: Any, tangents: Any) -> Any:
 
 def _by_label(*arrays: Array, form: Form) -> Any:
     """Call with the class weight of each row's label: rows may be spread, classes may not."""
-    o, _ = formula.operands_of(form, arrays)
-    cx = context(o.x, jnp)
+    call, _ = formula.described(form, arrays)
+    o, cx = call.operands, call.cx
     labels = safe_labels(o.targets, o.x.shape[-1], form.options.ignore_index, cx)[0]
     weights = cx.take(o.class_weight, labels)
     form = form._replace(class_weight=False, label_weight=True)

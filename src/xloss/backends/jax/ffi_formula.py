@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._arrays.context import Context, context
+from ..._arrays.context import context
 from ..._arrays.inspect import Array
+from ...core.call import LossCall
 from ...core.family import evaluate
 from ...core.formula import formula_gradients
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outputs
@@ -28,40 +29,33 @@ class Form(NamedTuple):
     outputs: Outputs
 
 
-def operands_of(form: Form, arrays: Any) -> tuple[Operands, Any]:
-    """Name the arrays of a call; return the operands and the cotangent of the rows."""
+def described(form: Form, arrays: Any) -> tuple[LossCall, Cotangent]:
+    """Name the arrays of a call; return it and the cotangent of its rows."""
     left = list(arrays[2:])
     named = [left.pop(0) if there else None for there in form[1:6]]
     class_weight, _, where, sample_weight, cotangent = named
-    return Operands(arrays[0], arrays[1], class_weight, sample_weight, where), cotangent
+    x = arrays[0]
+    o = Operands(x, arrays[1], class_weight, sample_weight, where)
+    call = LossCall("", form.options, context(x, jnp), o, x.shape[-1])
+    return call, UNIT_COTANGENT if cotangent is None else Cotangent(cotangent)
 
 
 def gradient(form: Form, *arrays: Array) -> Array:
     """Return the gradient by plain operations."""
-    o, cotangent = operands_of(form, arrays)
-    cx = context(o.x, jnp)
-    slope = slopes(
-        o, form.options, cx, UNIT_COTANGENT if cotangent is None else Cotangent(cotangent)
-    )[0]
-    return cx.cast(slope, o.x.dtype)
+    call, cotangent = described(form, arrays)
+    return call.cx.cast(slopes(call, cotangent)[0], arrays[0].dtype)
 
 
-def slopes(
-    o: Operands, options: Options, cx: Context, cotangent: Cotangent
-) -> tuple[Array, Array | None]:
+def slopes(call: LossCall, cotangent: Cotangent) -> tuple[Array, Array | None]:
     """Return the gradients to logits and soft targets by plain operations, not rounded."""
-    return formula_gradients(
-        o, options, cx, o.x.shape[-1], cotangent, lambda z, _: softmax_parts(z)
-    )
+    return formula_gradients(call, cotangent, lambda z, _: softmax_parts(z))
 
 
 def rows(*arrays: Array, form: Form) -> Any:
     """Return what a call makes by core's own arithmetic."""
-    o, cotangent = operands_of(form, arrays)
-    cx = context(o.x, jnp)
-    outputs = form.outputs._replace(stats=False)
-    slope = UNIT_COTANGENT if cotangent is None else Cotangent(cotangent)
-    made = evaluate(o, form.options, cx, o.x.shape[-1], outputs, slope)
+    call, cotangent = described(form, arrays)
+    o, cx, outputs = call.operands, call.cx, form.outputs._replace(stats=False)
+    made = evaluate(o, form.options, cx, call.classes, outputs, cotangent)
     shape = o.x.shape[:-1]
     out = [made.rows] if outputs.rows else []
     if form.outputs.stats:  # read by nobody: there the gradient is found anew
@@ -71,9 +65,8 @@ def rows(*arrays: Array, form: Form) -> Any:
 
 def tangent(v: Array, *arrays: Array, form: Form) -> Any:
     """Return Σ g v by plain operations."""
-    o, _ = operands_of(form, arrays)
-    cx = context(o.x, jnp)
-    g = slopes(o, form.options, cx, UNIT_COTANGENT)[0]
+    call, _ = described(form, arrays)
+    g, cx = slopes(call, UNIT_COTANGENT)[0], call.cx
     # Linear in the tangent, as transposition needs; 0·inf selected away beforehand.
     return (jnp.sum(cx.cast(g, cx.compute_dtype) * cx.cast(v, cx.compute_dtype), axis=-1),)
 

@@ -13,7 +13,8 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.class_shards import Shard
 from ...core.linear import Linear
-from ...core.options import Operands, Options
+from ...core.options import Operands, Options, Outputs
+from ...core.token_stats import Tokens
 from ...core.weights import mean_weights
 from ...engines import choose, refuse_compiled
 from ..eager import dense
@@ -21,7 +22,7 @@ from ..eager.linear import NAMES, TWICE, evaluated, of_rows, rounded
 from .ffi import SPLIT
 from .linear_blocks import run
 from .mesh import EVERYWHERE, automatic, spread_as
-from .mesh_axis import Axis, varies
+from .mesh_axis import Axis, varying
 
 # The arrays that gradients go to, in the order of NAMES.
 Arrays = tuple[Array, Array, Array | None, Array]
@@ -39,28 +40,36 @@ class Static(NamedTuple):
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    refuse_engine(call)
-    return _value(*arguments(call))
+    _refuse_engine(call)
+    made: Array = _computed(*_arguments(call), None)
+    return made
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them, which are constants to autodiff."""
+    _refuse_engine(call)
+    made: tuple[Array, Tokens] = _computed(*_arguments(call), asked)
+    return made
 
 
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients."""
-    refuse_engine(call)
-    both: tuple[Array, dict[str, Array]] = _value_and_grad(*arguments(call), cotangent, wanted)
+    _refuse_engine(call)
+    both: tuple[Array, dict[str, Array]] = _value_and_grad(*_arguments(call), cotangent, wanted)
     return both
 
 
-def refuse_engine(call: LossCall) -> None:
+def _refuse_engine(call: LossCall) -> None:
     """Raise where an engine is asked for that cannot take the logits."""
     if call.group is None:
-        choose(call.operands, call.options, call.cx)
+        choose(call)
     else:
         refuse_compiled(call.options, SPLIT)
 
 
-def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
+def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     """Return a call as the arguments of a compiled function."""
     o, linear, n = call.operands, call.linear, call.normalizer
     assert linear is not None
@@ -68,7 +77,7 @@ def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     arrays = (o.x, linear.weight, linear.bias, o.targets)
     constants = (o.class_weight, o.sample_weight, o.where, o.indices, n)
     axis = None if call.group is None else call.group.name
-    if axis is not None and not varies(linear.weight, axis):
+    if axis is not None and axis not in varying(linear.weight):
         raise ValueError(
             f"weight: the same along mesh axis {axis!r}, where each device should hold a slice; "
             "shard_map must know of it (check_vma=True)"
@@ -76,7 +85,7 @@ def arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
     return arrays, constants, Static(call.options, linear.block_rows, axis)
 
 
-def described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
+def _described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
     """Return the call that a compiled function's arguments describe."""
     options, block_rows, name = static
     x, weight, bias, targets = arrays
@@ -104,10 +113,15 @@ def described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
     )
 
 
-@partial(jax.jit, static_argnums=2)
-def _value(arrays: Arrays, constants: Constants, static: Static) -> Array:
-    out = spread_as(arrays[0], 1) if static.options.reduction == "none" else EVERYWHERE
-    return automatic(partial(_loss, static), out, arrays, constants)
+def _spread(x: Array, static: Static) -> Any:
+    """Return how the value of a loss is spread over a mesh."""
+    return spread_as(x, 1) if static.options.reduction == "none" else EVERYWHERE
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _computed(arrays: Arrays, constants: Constants, static: Static, asked: Outputs | None) -> Any:
+    out = _spread(arrays[0], static)
+    return automatic(partial(_followed, (static, asked)), out, arrays, constants)
 
 
 @partial(jax.jit, static_argnums=(2, 4))
@@ -117,21 +131,24 @@ def _value_and_grad(
     def both(
         arrays: Arrays, constants: Constants, cotangent: Any
     ) -> tuple[Array, dict[str, Array]]:
-        call = described(arrays, constants, static)
+        call = _described(arrays, constants, static)
         loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return loss, rounded(call, grads)
 
     named = dict(zip(NAMES, arrays, strict=True))
-    value = spread_as(arrays[0], 1) if static.options.reduction == "none" else EVERYWHERE
-    out = (value, {name: spread_as(named[name]) for name in wanted})
+    out = (_spread(arrays[0], static), {name: spread_as(named[name]) for name in wanted})
     result: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
     return result
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loss(static: Static, arrays: Arrays, constants: Constants) -> Array:
-    call = described(arrays, constants, static)
-    return dense.value(call, partial(run, call, ()))
+def _made(how: tuple[Static, Outputs | None], arrays: Arrays, constants: Constants) -> Any:
+    """Return the loss; where more is asked for, row losses and the numbers beside them."""
+    call = _described(arrays, constants, how[0])
+    compute = partial(run, call, ())
+    return dense.value(call, compute) if how[1] is None else dense.tokens(call, how[1], compute)
+
+
+_followed = jax.custom_vjp(_made, nondiff_argnums=(0,))
 
 
 @jax.custom_jvp
@@ -145,8 +162,10 @@ def _second_derivative(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
-    """Return the loss, and what the backward pass starts from: the gradients, if it is a scalar."""
+def _forward(
+    how: tuple[Static, Outputs | None], arrays: Any, constants: Any
+) -> tuple[Any, tuple[Any, ...]]:
+    """Return the same, and what the backward pass starts from: gradients, if it is a scalar."""
     wanted = tuple(
         name
         for name, a in zip(NAMES, arrays, strict=True)
@@ -154,21 +173,21 @@ def forward(static: Static, arrays: Any, constants: Any) -> tuple[Array, Any]:
     )
     arrays, constants = jax.tree.map(lambda a: a.value, (arrays, constants))
     arrays = tuple(a if a is None else _differentiable_once(a) for a in arrays)
-    call = described(arrays, constants, static)
-    if static.options.reduction == "none":
-        rows = dense.value(call, partial(run, call, ()))
-        return rows, (arrays, constants, dict.fromkeys(wanted))
+    if how[0].options.reduction == "none":
+        return _made(how, arrays, constants), (arrays, constants, dict.fromkeys(wanted))
+    call = _described(arrays, constants, how[0])
     loss, grads = evaluated(call, partial(run, call), wanted, None)
     return loss, (arrays, constants, grads)
 
 
-def backward(static: Static, saved: Any, cotangent: Any) -> Any:
-    """Return the gradients times the cotangent."""
+def _backward(how: tuple[Static, Outputs | None], saved: Any, cotangent: Any) -> Any:
+    """Return the gradients times the cotangent of the loss or of row losses."""
+    cotangent = cotangent if how[1] is None else cotangent[0]
     arrays, constants, grads = saved
-    call = described(arrays, constants, static)
+    call = _described(arrays, constants, how[0])
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
-    elif static.options.reduction == "none":
+    elif how[0].options.reduction == "none":
         grads = of_rows(partial(run, call), tuple(grads), cotangent)
     else:
         grads = {name: g * cotangent for name, g in grads.items()}
@@ -176,4 +195,4 @@ def backward(static: Static, saved: Any, cotangent: Any) -> Any:
     return tuple(grads.get(name) for name in NAMES), None
 
 
-_loss.defvjp(forward, backward, symbolic_zeros=True)
+_followed.defvjp(_forward, _backward, symbolic_zeros=True)

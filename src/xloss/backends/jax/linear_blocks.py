@@ -113,10 +113,8 @@ def run(
         if not isinstance(row_loss, float) and row_loss.ndim > 0:
             row_loss = rows_of(row_loss, at)
         of_block = outputs._replace(rows=True, total=False, weight=False)
-        stage = sharded.stage(call, block, cx)
-        result = stage.run(
-            block, options, cx, classes, of_block, cotangent._replace(row_loss=row_loss)
-        )
+        of_rows = cotangent._replace(row_loss=row_loss)
+        result = sharded.run_rows(call._replace(operands=block, cx=cx), of_block, of_rows)
         g: Any = result.grad
 
         def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:

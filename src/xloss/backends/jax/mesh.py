@@ -42,11 +42,8 @@ def automatic(function: Callable[..., Any], out: Any, *trees: Any) -> Any:
 
 def _explicit_mesh(x: Array) -> Any:
     """Return the mesh that an array's type names, or None where no axis of it is Explicit."""
-    kinds = getattr(jax.sharding, "AxisType", None)
-    if kinds is None or not hasattr(jax, "typeof"):  # a JAX before explicit axes
-        return None
     mesh = getattr(getattr(jax.typeof(x), "sharding", None), "mesh", None)
-    explicit = mesh is not None and kinds.Explicit in mesh.axis_types
+    explicit = mesh is not None and jax.sharding.AxisType.Explicit in mesh.axis_types
     return mesh if explicit else None
 
 
@@ -78,20 +75,14 @@ def pair_sum(x: Array) -> Array:
     return high + low
 
 
-@pair_sum.defjvp
-def _pair_sum_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return pair_sum(*primals), jnp.sum(*tangents)
-
-
 @jax.custom_jvp
 def _sum(x: Array) -> Array:
     (made,) = sum_p.bind(x, kept=0)
     return made
 
 
-@_sum.defjvp
-def _sum_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _sum(*primals), jnp.sum(*tangents)
+for _of_all in (pair_sum, _sum):
+    _of_all.defjvps(lambda tangent, total, x: jnp.sum(tangent))
 
 
 def _sum_kind(x: Any, *, kept: int) -> list[Any]:

@@ -9,11 +9,11 @@ import jax
 from ..._arrays.inspect import Array
 
 
-def varies(x: Array, name: str) -> bool:
-    """Tell whether shard_map knows that an array differs along an axis."""
+def varying(x: Array) -> frozenset[str]:
+    """Return the axes of a shard_map along which it knows an array to differ."""
     kind: Any = jax.typeof(x)
     found = getattr(kind, "manual_axis_type", None)  # before JAX 0.10 the type's own vma
-    return name in (kind.vma if found is None else found.varying)
+    return frozenset(kind.vma if found is None else found.varying)
 
 
 class Axis:
@@ -35,10 +35,7 @@ class Axis:
 
     def own(self, x: Array) -> Array:
         """Return a constant as an array that may differ along the axis."""
-        lax: Any = jax.lax
-        if hasattr(lax, "pcast"):  # since JAX 0.8
-            return lax.pcast(x, self.name, to="varying")
-        return lax.pvary(x, self.name)
+        return jax.lax.pcast(x, self.name, to="varying")
 
     def maximum(self, x: Array) -> Array:
         """Return the maximum over the devices, elementwise."""

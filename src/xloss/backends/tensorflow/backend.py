@@ -34,9 +34,9 @@ def value_and_grad(
     if host.takes(call, cotangent):
         return host.value_and_grad(call, wanted, cotangent)
     call = completed(call)
-    call = call.of(type(call.operands)(*map(_constant, call.operands)))
+    call = call.of(type(call.operands)(*map(constant, call.operands)))
     call = balanced(call)
-    return dense.value_and_grad(call, wanted, _constant(cotangent))
+    return dense.value_and_grad(call, wanted, constant(cotangent))
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
@@ -45,7 +45,7 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
         return host.tokens(call, traced_value, asked)
     rows = traced_value(call)
     call = completed(call)
-    call = call.of(type(call.operands)(*map(_constant, call.operands)))
+    call = call.of(type(call.operands)(*map(constant, call.operands)))
     return rows, dense.tokens(call, asked)[1]
 
 
@@ -54,7 +54,7 @@ def elements(call: LossCall) -> Array:
     """Return softmax or its logarithm, which a GradientTape may follow to any order."""
     if host.takes(call):
         return dense.restore(call, host.elements(call, traced_elements))
-    choose(call.operands, call.options, call.cx)
+    choose(call)
     return dense.restore(call, traced_elements(call, call.operands.x))
 
 
@@ -75,13 +75,13 @@ def weight(call: LossCall) -> Array:
 
 def traced_value(call: LossCall) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
-    choose(call.operands, call.options, call.cx)
+    choose(call)
     call = balanced(completed(call))
     o, options, cx = call.operands, call.options, call.cx
     total_of_rows = None
     if options.reduction == "mean":
         o, total_of_rows = live_rows(o, options, cx, call.classes, call.normalizer)
-    rows = rules.rows(o, options, cx, call.classes)
+    rows = rules.rows(call.of(o))
     if options.reduction == "none":
         return rows
     total = exact_sum(cx, rows)
@@ -136,14 +136,13 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
     o = o._replace(
         targets=fitting(o.targets),
         indices=fitting(o.indices),
-        class_weight=_constant(o.class_weight),
+        class_weight=constant(o.class_weight),
         sample_weight=each(o.sample_weight),
         where=each(o.where),
         pos_weight=each(o.pos_weight),
     )
     options = call.options._replace(engine=None)
-    n = call.normalizer
-    n = tf.stop_gradient(n) if tf.is_tensor(n) else n
+    n = constant(call.normalizer)
     return call._replace(operands=o, options=options, cx=functional(call.cx), normalizer=n)
 
 
@@ -153,5 +152,6 @@ def balanced(call: LossCall) -> LossCall:
     return call._replace(operands=o, normalizer=n)
 
 
-def _constant(a: Any) -> Any:
+def constant(a: Any) -> Any:
+    """Return a tensor through which no derivative goes; anything else as it is."""
     return tf.stop_gradient(a) if tf.is_tensor(a) else a

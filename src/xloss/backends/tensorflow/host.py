@@ -123,7 +123,7 @@ def value(
 
     def forward(*arguments: Array) -> Any:
         numpy = numpy_call(call)
-        engine: Any = choose(numpy.operands, options, numpy.cx)
+        engine: Any = choose(numpy)
         save_stats = options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from
         run = dense.runner(numpy)
         denominator = None

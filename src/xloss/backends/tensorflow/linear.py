@@ -21,8 +21,7 @@ from ...core.reduce import exact_sum
 from ...core.targets import prepare, total_weight
 from ...core.token_stats import Tokens, mapped, of_fields
 from ...core.token_stats import dtypes as dtypes_of
-from ...engines import choose
-from ..eager import dense
+from ..eager import dense, sharded
 from ..eager import linear as eager_linear
 from ..eager.linear import evaluated, rounded
 from . import backend, host, rules, tapes
@@ -55,14 +54,12 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, recorded by no tape."""
     assert call.linear is not None
-    constant = tf.stop_gradient
+    constant = backend.constant
     linear, o = call.linear, call.operands
-    bias = None if linear.bias is None else constant(linear.bias)
-    linear = linear._replace(weight=constant(linear.weight), bias=bias)
+    linear = linear._replace(weight=constant(linear.weight), bias=constant(linear.bias))
     targets = constant(o.targets) if rules.soft(o, call.options) else o.targets
     call = call._replace(linear=linear, operands=o._replace(x=constant(o.x), targets=targets))
-    cotangent = constant(cotangent) if tf.is_tensor(cotangent) else cotangent
-    return _gradients(call, wanted, cotangent)
+    return _gradients(call, wanted, constant(cotangent))
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
@@ -218,9 +215,7 @@ def run(
         )
         scalar = isinstance(row, float) or not len(row.shape)
         of_rows = cotangent._replace(row_loss=row if scalar else at_block(row))
-        return choose(part, options, cx).run(
-            part, options, cx, classes, of_block, of_rows
-        ), features
+        return sharded.run_rows(call._replace(operands=part, cx=cx), of_block, of_rows), features
 
     names = ["rows"]
     names += ["x"] if "x" in parts and outputs.grad else []

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ..._arrays.context import Context, context, functional
 from ..._arrays.inspect import Array
 from ...core import elementwise, softmax
+from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
 from ...core.formula import formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outputs
@@ -85,26 +86,25 @@ def replaced(o: Operands, arguments: tuple[Array, ...]) -> Operands:
     return o._replace(x=arguments[0], targets=arguments[1] if len(arguments) > 1 else o.targets)
 
 
-def rows(o: Operands, options: Options, cx: Context, classes: int) -> Array:
+def rows(call: LossCall) -> Array:
     """Return row losses whose gradient is the closed form, itself differentiable.
 
     A gradient starts from two statistics a row that the losses saved, so that it sums nothing.
     """
+    o, options = call.operands, call.options
     save_stats = options.kind in SOFTMAX_KINDS
 
     def forward(*arguments: Array) -> Any:
-        own = replaced(o, constants(arguments))
-        engine = choose(own, options, cx)
-        outcome = engine.run(own, options, cx, classes, Outputs(rows=True, stats=save_stats))
+        own = call.of(replaced(o, constants(arguments)))
+        engine = choose(own)
+        outcome = engine.run(own, Outputs(rows=True, stats=save_stats))
 
         def gradient(cotangent: Array, *arguments: Array) -> Any:
-            own = replaced(o, constants(arguments))
+            own = call.of(replaced(o, constants(arguments)))
             outputs = Outputs(grad=True, grad_targets=len(arguments) > 1)
-            found = engine.run(
-                own, options, cx, classes, outputs, Cotangent(cotangent), outcome.stats
-            )
+            found = engine.run(own, outputs, Cotangent(cotangent), outcome.stats)
             grads = (found.grad, found.grad_targets)[: len(arguments)]
-            formula = partial(_formula, o, options, cx, classes)
+            formula = partial(_formula, call)
             return grads, partial(tapes.gradients_of_gradients, formula, arguments, cotangent)
 
         def backward(cotangent: Array) -> Any:
@@ -115,23 +115,13 @@ def rows(o: Operands, options: Options, cx: Context, classes: int) -> Array:
     return tf.custom_gradient(forward)(*differentiated(o, options))
 
 
-def _formula(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    arguments: tuple[Array, ...],
-    cotangent: Array,
-) -> Any:
+def _formula(call: LossCall, arguments: tuple[Array, ...], cotangent: Array) -> Any:
     """Return the same gradients in operations that a tape follows to any order."""
     g, h = formula_gradients(
-        replaced(o, arguments),
-        options,
-        cx,
-        classes,
+        call.of(replaced(call.operands, arguments)),
         Cotangent(cotangent),
         lambda z, _: softmax_parts(z),
         lambda z, _: sigmoid_parts(z),
     )
     grads = (g,) if len(arguments) == 1 else (g, h)
-    return tuple(cx.cast(a, b.dtype) for a, b in zip(grads, arguments, strict=True))
+    return tuple(call.cx.cast(a, b.dtype) for a, b in zip(grads, arguments, strict=True))

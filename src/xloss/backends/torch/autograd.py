@@ -12,11 +12,11 @@ from ..._arrays.context import Context, functional
 from ..._arrays.inspect import Array, has_memory, is_wrapper
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
-from ...core.options import OPERANDS, Operands, Outputs
+from ...core.options import OPERANDS, Cotangent, Operands, Outcome, Outputs, Saved
 from ...engines import choose
 from ..eager import dense as default
 from . import gradient_ahead
-from .numpy_views import home, numpy_call, view
+from .numpy_views import home, numpy_call, seen
 
 # What a forward pass keeps for the backward pass, beside the operands.
 NOTHING, STATS, GRADIENT = "nothing", "stats", "gradient"
@@ -59,11 +59,8 @@ def backward(call: LossCall, cot: Array, weight: Any, stats: tuple[Array, ...]) 
         one = torch.ones((), dtype=call.cx.compute_dtype, device=call.operands.x.device)
         return (cot * backward(call, one, weight, stats)).to(call.operands.x.dtype)
     cot, cx = cotangent(cot, call.cx)
-    call = call._replace(cx=cx)
-    twin = numpy_call(call)
-    if twin is not None:
-        call, cot, stats = twin, view(cot), tuple(map(view, stats))
-    run = partial(default.runner(call), saved=stats or None)
+    call, cot, *known = seen(call._replace(cx=cx), cot, *stats)
+    run = partial(default.runner(call), saved=tuple(known) or None)
     return home(default.evaluated(call, run, Outputs(grad=True), cot, weight, value=False)[1].grad)
 
 
@@ -74,6 +71,15 @@ def cotangent(cotangent: Array, cx: Context) -> tuple[Array, Context]:
             return cotangent, functional(cx)
         cotangent = cotangent.clone().resolve_neg()  # a negated view; zeros without memory
     return cotangent, cx
+
+
+def run(call: LossCall, outputs: Outputs, cot: Any = 1.0, saved: Saved = None) -> Outcome:
+    """Compute the outputs of rows; on the host NumPy's operations beat torch's own."""
+    if not isinstance(cot, float):
+        cot, cx = cotangent(cot, call.cx)
+        call = call._replace(cx=cx)
+    call, cot, *known = seen(call, cot, *(saved or ()))
+    return choose(call).run(call, outputs, Cotangent(cot), tuple(known) or None).map(home)
 
 
 class _Reduced(torch.autograd.Function):
@@ -90,7 +96,7 @@ class _Reduced(torch.autograd.Function):
         call, ctx.by_rows = args[OPERANDS:]
         ctx.call = call
         call = call._replace(operands=o)
-        engine: Any = choose(call.operands, call.options, call.cx)
+        engine: Any = choose(call)
         if call.options.kind in SOFTMAX_KINDS and call.classes >= engine.save_stats_from:
             saves = STATS
         else:

@@ -21,7 +21,7 @@ from . import autograd as torch_reduced
 from . import cuda as torch_cuda
 from . import custom_op, custom_op_gpu, custom_op_host, row_losses
 from .following import followed, functionalized, transformed
-from .numpy_views import numpy_call, tensor, view
+from .numpy_views import home, numpy_call, seen, tensor
 from .softmax_rules import softmax_parts
 
 thread_pool.LIMITS["torch"] = torch.get_num_threads
@@ -76,7 +76,7 @@ def _unrecorded(call: LossCall) -> Array:
 
 def _reduction_recorded(call: LossCall) -> Array:
     """Return a mean or a sum as one step of autograd, whose backward is the closed form."""
-    if default.reduces(choose(call.operands, call.options, call.cx), call):
+    if default.reduces(choose(call), call):
         return torch_cuda.recorded(call)
     return torch_reduced.recorded(call, row_losses.value)
 
@@ -93,12 +93,9 @@ def value_and_grad(
         if wanted == ("x",) and custom_op_host.takes(call):
             got, grad = custom_op_host.value_and_grad(call, cotangent)
             return got, default.named(call, grad, None)
-        on_numpy = numpy_call(call)
-        if on_numpy is None:
-            return default.value_and_grad(call, wanted, cotangent)
-        given = None if cotangent is None else view(cotangent)
-        got, grads = default.value_and_grad(on_numpy, wanted, given)
-        return tensor(got), {name: torch.from_numpy(g) for name, g in grads.items()}
+        call, cotangent = seen(call, cotangent)
+        got, grads = default.value_and_grad(call, wanted, cotangent)
+        return home(got), {name: home(g) for name, g in grads.items()}
 
 
 def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
@@ -110,11 +107,9 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
         fixed = (None if a is None else a.detach() for a in call.operands)
         apart = call._replace(operands=Operands(*fixed), cx=functional(call.cx))
         return way(call), default.tokens(apart, asked)[1]
-    on_numpy = numpy_call(call)
-    if on_numpy is None:
-        return default.tokens(call, asked)
-    rows, made = default.tokens(on_numpy, asked)
-    return tensor(rows), mapped(tensor, made)
+    (call,) = seen(call)
+    rows, made = default.tokens(call, asked)
+    return home(rows), mapped(home, made)
 
 
 def elements(call: LossCall) -> Array:
@@ -126,7 +121,7 @@ def elements(call: LossCall) -> Array:
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not transformed(call.operands):
         return default.elements(call)
-    choose(call.operands, call.options, cx)
+    choose(call)
     logarithm = call.options.kind == "log_softmax"
     z = cx.cast(x, cx.compute_dtype)
     if compiling or (followed(call.operands) and functionalized()):

@@ -16,7 +16,7 @@ from ...engines.cuda import engine as cuda
 from ...engines.cuda import relaunch
 from .. import fingerprints
 from ..eager import dense as default
-from . import row_losses
+from . import gradient_ahead, row_losses
 
 _NOTHING = Operands(None)
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -24,9 +24,6 @@ _batched = torch._C._functorch.is_legacy_batchedtensor
 _transforms = torch._C._functorch.peek_interpreter_stack
 _modes = torch._C._len_torch_dispatch_stack
 _keys = torch._C._dispatch_keys
-# With saved-tensor hooks (activation checkpointing, offloading) a gradient kept beside the saved
-# tensors would defeat their purpose. PyTorch has no public way to ask, and none before 2.8.
-_packs = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 # The dispatch keys of tensors that `_is_plain` has found to be plain, each set of them as a number.
 # Whatever hides the values of a tensor of PyTorch's own class, a negation or a wrapper, is a key.
@@ -72,7 +69,7 @@ def value(call: LossCall) -> Array | None:
     assert call.memory is not None
     reduces = call.memory.get("reduces")
     if reduces is None:
-        engine = choose(call.operands, call.options, call.cx)
+        engine = choose(call)
         reduces = call.memory["reduces"] = default.reduces(engine, call)
     if not reduces or forward_ad._current_level >= 0:
         return None
@@ -87,8 +84,7 @@ def value(call: LossCall) -> Array | None:
 
 def recorded(call: LossCall) -> Array:
     """Return the loss, recorded by autograd."""
-    ahead = _packs is not None and _packs(True) is None
-    return _apply(call.operands.x, call, ahead)
+    return _apply(call.operands.x, call, gradient_ahead.unpacked())
 
 
 def value_and_grad(call: LossCall) -> tuple[Array, Array] | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..._arrays.context import context
 from ..._arrays.inspect import namespace
 from ...core.call import LossCall
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import Cotangent, Operands, Options, Outputs
 from ...engines import asked_now, choose
 from ...engines.cuda import engine as cuda
 
@@ -122,8 +122,8 @@ def arguments(call: LossCall) -> tuple[Any, ...]:
     return (*call.operands[:5], s.ignore_index, s.label_smoothing, s.z_loss, s.softcap)
 
 
-def described(*given: Any) -> tuple[Operands, Options]:
-    """Return the operands and options that `arguments` stand for."""
+def described(*given: Any) -> LossCall:
+    """Return the call of row losses that `arguments` stand for."""
     *arrays, ignore_index, label_smoothing, z_loss, softcap = given
     o = Operands(*arrays)
     options = Options(
@@ -133,9 +133,10 @@ def described(*given: Any) -> tuple[Operands, Options]:
         label_smoothing=label_smoothing,
         z_loss=z_loss,
         softcap=softcap,
+        reduction="none",
         engine=asked_now(),
     )
-    return o, options
+    return LossCall("cross_entropy", options, context(o.x, namespace(o.x)), o, o.x.shape[-1])
 
 
 # The same of an operation that makes the mean or the sum too. Whoever changes what an operation or
@@ -156,10 +157,29 @@ def call_arguments(call: LossCall) -> tuple[Any, ...]:
 def described_call(given: Sequence[Any]) -> LossCall:
     """Return the call that `call_arguments` stand for."""
     normalizer, number = given[5:7]
-    o, options = described(*given[:5], *given[7:-1])
-    options = options._replace(reduction=given[-1])
-    cx, n = context(o.x, namespace(o.x)), normalizer if number is None else number
-    return LossCall("cross_entropy", options, cx, o, o.x.shape[-1], -1, n)
+    call = described(*given[:5], *given[7:-1])
+    options = call.options._replace(reduction=given[-1])
+    return call._replace(options=options, normalizer=normalizer if number is None else number)
+
+
+def differentiable(operation: Any, gradient: Any, arrays: int, last: int | None = None) -> None:
+    """Register the operation that computes an operation's gradient.
+
+    It takes the cotangent, all results of the first operation but the loss, the first's `arrays`
+    arguments that are arrays or stand beside them, and its other arguments before `last`.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*output[1:], *inputs[:arrays])
+        ctx.options, ctx.none = inputs[arrays:last], (None,) * (len(inputs) - 1)
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
+        if cotangent is None:
+            return None, *ctx.none
+        return gradient(cotangent, *ctx.saved_tensors, *ctx.options), *ctx.none
+
+    operation.register_autograd(backward, setup_context=keep)
 
 
 def laid(g: Tensor, x: Tensor, like: Callable[[Tensor], Tensor] = torch.empty_like) -> Tensor:
@@ -179,47 +199,42 @@ def like_on_gpu(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=kept)
 
 
-def _run(given: tuple[Any, ...], outputs: Outputs, *from_forward: Any) -> Outcome:
-    """Run the engine on what an operation is given."""
-    o, options = described(*given)
-    cx = context(o.x, namespace(o.x))
-    return choose(o, options, cx).run(o, options, cx, o.x.shape[-1], outputs, *from_forward)
-
-
 def rows(call: LossCall) -> Tensor:
     """Return row losses, differentiable once."""
-    first: Tensor = cross_entropy_row_losses(*arguments(call))[0]
+    first: Tensor = cross_entropy_rows(*arguments(call))[0]
     return first
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_row_losses",
+    "xloss::cross_entropy_rows",
     mutates_args=(),
     schema=f"({ARRAYS}, SymInt? ignore_index, {NUMBERS}) -> (Tensor, Tensor, Tensor)",
 )
-def cross_entropy_row_losses(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+def cross_entropy_rows(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return one loss a row of x (..., classes), and its maximum and rest."""
-    got = _run(given, Outputs(rows=True, stats=True))
+    call = described(*given)
+    got = choose(call).run(call, Outputs(rows=True, stats=True))
     assert got.rows is not None
     assert got.stats is not None
     return got.rows, got.stats[0], got.stats[1]
 
 
 @torch.library.custom_op(
-    "xloss::cross_entropy_row_losses_gradient",
+    "xloss::cross_entropy_rows_gradient",
     mutates_args=(),
-    schema=f"(Tensor cotangent, {ARRAYS}, Tensor maxima, Tensor rests, SymInt? ignore_index, "
+    schema=f"(Tensor cotangent, Tensor maxima, Tensor rests, {ARRAYS}, SymInt? ignore_index, "
     f"{NUMBERS}) -> Tensor",
 )
-def cross_entropy_row_losses_gradient(cotangent: Tensor, *given: Any) -> Tensor:
+def cross_entropy_rows_gradient(
+    cotangent: Tensor, maxima: Tensor, rests: Tensor, *given: Any
+) -> Tensor:
     """Return the gradient to x of the row losses times the cotangent, from saved statistics."""
-    arrays, saved, options = given[:5], given[5:7], given[7:]
-    made = _run((*arrays, *options), Outputs(grad=True), Cotangent(cotangent), saved).grad
-    assert isinstance(made, Tensor)
-    return laid(made, given[0], like_on_gpu)
+    call = described(*given)
+    made: Any = choose(call).run(call, Outputs(grad=True), Cotangent(cotangent), (maxima, rests))
+    return laid(made.grad, given[0], like_on_gpu)
 
 
-@cross_entropy_row_losses.register_fake
+@cross_entropy_rows.register_fake
 def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
     shape = x.shape[:-1]
@@ -227,22 +242,9 @@ def _rows_like(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return rows, x.new_empty(shape, dtype=acc), x.new_empty(shape, dtype=torch.float64)
 
 
-@cross_entropy_row_losses_gradient.register_fake
-def _like_x(cotangent: Tensor, x: Tensor, *_: Any) -> Tensor:
+@cross_entropy_rows_gradient.register_fake
+def _like_x(cotangent: Tensor, maxima: Tensor, rests: Tensor, x: Tensor, *_: Any) -> Tensor:
     return like_on_gpu(x)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:5], *output[1:])
-    ctx.options = inputs[5:]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    none = (None,) * 8
-    if cotangent is None:
-        return None, *none
-    return cross_entropy_row_losses_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
-
-
-cross_entropy_row_losses.register_autograd(_backward, setup_context=_keep)
+differentiable(cross_entropy_rows, cross_entropy_rows_gradient, 5)

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._arrays.context import context, functional
-from ..._arrays.inspect import namespace
+from ..._arrays.context import functional
 from ...core.call import LossCall
 from ...core.family import evaluate
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import Cotangent, Outcome, Outputs
 from . import custom_op
 
 
@@ -33,21 +32,21 @@ def rows(call: LossCall) -> Tensor:
 
 
 def _evaluated(
-    o: Operands, options: Options, outputs: Outputs, cotangent: Any = 1.0, stats: Any = None
+    call: LossCall, outputs: Outputs, cotangent: Any = 1.0, stats: Any = None
 ) -> Outcome:
-    cx = functional(context(o.x, namespace(o.x)))
-    return evaluate(o, options, cx, o.x.shape[-1], outputs, Cotangent(cotangent), stats)
+    o, cx, up = call.operands, functional(call.cx), Cotangent(cotangent)
+    return evaluate(o, call.options, cx, call.classes, outputs, up, stats)
 
 
 class _Rows(torch.autograd.Function):
     """Row losses; saves its inputs and two numbers a row."""
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        o, ctx.options = Operands(*args[:5]), args[5]
-        got = _evaluated(o, ctx.options, Outputs(rows=True, stats=True))
+    def forward(ctx: Any, *given: Any) -> Any:
+        got = _evaluated(custom_op.described(*given), Outputs(rows=True, stats=True))
         assert got.stats is not None
-        ctx.save_for_backward(*o[:5], *got.stats)
+        ctx.options = given[5:]
+        ctx.save_for_backward(*given[:5], *got.stats)
         return got.rows
 
     @staticmethod
@@ -55,22 +54,19 @@ class _Rows(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise custom_op.second("torch.compile")
         *arrays, maxima, rests = ctx.saved_tensors
-        made = _evaluated(
-            Operands(*arrays), ctx.options, Outputs(grad=True), cotangent, (maxima, rests)
-        )
-        return made.grad, *(None,) * 5
+        call = custom_op.described(*arrays, *ctx.options)
+        made = _evaluated(call, Outputs(grad=True), cotangent, (maxima, rests))
+        return made.grad, *(None,) * 8
 
 
 def _recorded(*given: Any) -> Any:
-    o, options = custom_op.described(*given)
-    if torch.is_grad_enabled() and o.x.requires_grad:
-        return _Rows.apply(*o[:5], options)  # type: ignore[no-untyped-call]
-    return _evaluated(o, options, Outputs(rows=True)).rows
+    if torch.is_grad_enabled() and given[0].requires_grad:
+        return _Rows.apply(*given)  # type: ignore[no-untyped-call]
+    return _plain(*given)
 
 
 def _plain(*given: Any) -> Any:
-    o, options = custom_op.described(*given)
-    return _evaluated(o, options, Outputs(rows=True)).rows
+    return _evaluated(custom_op.described(*given), Outputs(rows=True)).rows
 
 
 _LIBRARY: Any = torch.library.Library("xloss", "FRAGMENT")  # type: ignore[no-untyped-call]

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ...core.call import LossCall
-from ...core.options import Outputs
 from ...engines import choose
 from ...engines.cuda import engine as cuda
 from ..eager import dense as default
@@ -23,7 +22,6 @@ from . import autograd as torch_reduced
 from . import custom_op
 from .autograd import NOTHING
 from .custom_op import CALL_ARRAYS, CALL_OPTIONS
-from .numpy_views import numpy_call
 
 
 def takes(call: LossCall) -> bool:
@@ -67,18 +65,12 @@ def cuda_cross_entropy_gradient(cotangent: Tensor, kept: Tensor, *given: Any) ->
         cotangent, _ = torch_reduced.cotangent(cotangent, call.cx)
         made = cuda.again(call, call.operands[:5], cotangent, kept, None)
     else:
-        weight: Any = None
-        if call.options.reduction == "mean":
-            weight = default.known_weight(call)
-            if weight is None:
-                run = default.runner(numpy_call(call) or call)
-                weight = run(Outputs(weight=True)).weight
-        made = torch_reduced.backward(call, cotangent, weight, ())
+        made = torch_reduced.backward(call, cotangent, None, ())
     return custom_op.laid(made, call.operands.x, custom_op.like_on_gpu)
 
 
 def _reduced(call: LossCall) -> bool:
-    return default.reduces(choose(call.operands, call.options, call.cx), call)
+    return default.reduces(choose(call), call)
 
 
 def _no_statistics(x: Tensor, keeps: bool) -> Tensor:
@@ -97,17 +89,4 @@ def _like_x(cotangent: Tensor, kept: Tensor, x: Tensor, *_: Any) -> Tensor:
     return custom_op.like_on_gpu(x)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(output[1], *inputs[:6])
-    ctx.options = inputs[6:-1]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    none = (None,) * 12
-    if cotangent is None:
-        return None, *none
-    return cuda_cross_entropy_gradient(cotangent, *ctx.saved_tensors, *ctx.options), *none
-
-
-cuda_cross_entropy.register_autograd(_backward, setup_context=_keep)
+custom_op.differentiable(cuda_cross_entropy, cuda_cross_entropy_gradient, 6, -1)

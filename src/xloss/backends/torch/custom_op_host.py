@@ -23,11 +23,11 @@ from ...engines.cpu import engine as cpu
 from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import custom_op, gradient_ahead
-from .autograd import GRADIENT, NOTHING, STATS
+from .autograd import GRADIENT, NOTHING, STATS, run
 from .custom_op import CALL_ARRAYS, CALL_OPTIONS
-from .engine_rows import run
-from .numpy_views import home, numpy_call, view
+from .numpy_views import home, seen
 from .sizes import is_at_most
+from .softmax_rules import mapped, one_by_one
 
 
 def takes(call: LossCall) -> bool:
@@ -92,12 +92,12 @@ def host_cross_entropy(*arguments: Any) -> tuple[Tensor, ...]:
     x, acc, wide = call.operands.x, call.cx.compute_dtype, torch.float64
     if call.options.reduction == "none":
         outputs = Outputs(rows=True, stats=saves == STATS)
-        got = run(call.operands, call.options, call.cx, call.classes, outputs)
+        got = run(call, outputs)
         made = torch_reduced.Made(got.rows, None, got.stats or ())
         weight = x.new_empty(0, dtype=wide)
     else:
         if saves == GRADIENT:
-            engine: Any = choose(call.operands, call.options, call.cx)
+            engine: Any = choose(call)
             saves = GRADIENT if gradient_ahead.pays(engine, call.classes) else NOTHING
         made = torch_reduced.forward(call, saves)
         weight = torch.full((), 1.0 if made.weight is None else float(made.weight), dtype=wide)
@@ -122,13 +122,11 @@ def host_cross_entropy_backward(
     if ahead is not None and gradient_ahead.is_one(cotangent):
         return ahead
     call = _call(given)
-    o, options, cx = call.operands, call.options, call.cx
     stats = (maxima, rests) if maxima.shape == x.shape[:-1] else ()
-    if options.reduction == "none":
-        outputs = Outputs(grad=True)
-        made = run(o, options, cx, call.classes, outputs, cotangent, stats or None).grad
+    if call.options.reduction == "none":
+        made = run(call, Outputs(grad=True), cotangent, stats or None).grad
     else:
-        mean = float(weight) if options.reduction == "mean" else None
+        mean = float(weight) if call.options.reduction == "mean" else None
         made = torch_reduced.backward(call, cotangent, mean, stats)
     return custom_op.laid(home(made), x)
 
@@ -140,11 +138,8 @@ def host_cross_entropy_backward(
 )
 def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient to x times the cotangent."""
-    call = _call(given)
-    x = call.operands.x
-    call = numpy_call(call) or call
-    if cotangent is not None and call.cx.library == "numpy":
-        cotangent = view(cotangent)
+    x = given[0]
+    call, cotangent = seen(_call(given), cotangent)
     loss, grads = default.value_and_grad(call, ("x",), cotangent)
     return home(loss), custom_op.laid(home(grads["x"]), x)
 
@@ -195,24 +190,7 @@ def _like_both(cotangent: Tensor | None, x: Tensor, *others: Any) -> tuple[Tenso
     return x.new_empty(shape, dtype=acc), torch.empty_like(x)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:6], *output[1:])
-    ctx.options = inputs[6:-1]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    none = (None,) * 12
-    if cotangent is None:
-        return None, *none
-    *arrays, weight, maxima, rests, token = ctx.saved_tensors
-    made = host_cross_entropy_backward(
-        cotangent, weight, maxima, rests, token, *arrays, *ctx.options
-    )
-    return made, *none
-
-
-host_cross_entropy.register_autograd(_backward, setup_context=_keep)
+custom_op.differentiable(host_cross_entropy, host_cross_entropy_backward, 6, -1)
 
 
 def _mapped(operation: Any, count: int) -> None:
@@ -224,26 +202,12 @@ def _mapped(operation: Any, count: int) -> None:
 
     def rule(info: Any, dims: tuple[int | None, ...], *args: Any) -> Any:
         at = len(args) - _GIVEN - (count == _KEPT)
-        alone = {at + 2, at + 5}  # the class weights, the normalizer
-        if args[at + _GIVEN - 1] != "none" or any(dims[i] is not None for i in alone):
-            each = [
-                operation(
-                    *(a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True))
-                )
-                for i in range(info.batch_size)
-            ]
-            if count == 1:
-                return torch.stack(each), 0
-            return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * count
-
-        def front(i: int, a: Any, d: int | None) -> Any:
-            if i in alone or not torch.is_tensor(a):
-                return a
-            return a.expand(info.batch_size, *a.shape) if d is None else a.movedim(d, 0)
-
-        out = operation(*(front(i, a, d) for i, (a, d) in enumerate(zip(args, dims, strict=True))))
+        shared = {at + 2, at + 5}  # the class weights, the normalizer
+        if args[at + _GIVEN - 1] != "none" or any(dims[i] is not None for i in shared):
+            return one_by_one(operation, info, dims, *args)
+        out, where = mapped(operation, info, dims, *args, shared=shared)
         if count != _KEPT:
-            return out, 0 if count == 1 else (0,) * count
+            return out, where
         stats = 0 if args[-1] == STATS else None  # what is empty has no axis to map over
         return out, (0, None, stats, stats, None)
 

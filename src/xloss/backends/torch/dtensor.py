@@ -168,17 +168,14 @@ class _ShardedCall:
 
 def _whole(a: Array, like: Any, placements: Any, shape: Any) -> Array:
     """Return the DTensor of this shape of which `a` is this rank's shard."""
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
+    in_order = torch.empty(shape, device="meta")
     made: Array = DTensor.from_local(
         a.contiguous(),
         like.device_mesh,
         placements,
         run_check=False,
-        shape=torch.Size(shape),
-        stride=tuple(reversed(strides)),
+        shape=in_order.shape,
+        stride=in_order.stride(),
     )
     return made
 

@@ -24,7 +24,12 @@ def pays(engine: Any, classes: int) -> bool:
     Its launch for both takes hardly longer than for either. Of many classes memory bounds it, and
     backward starts from saved statistics.
     """
-    return classes < engine.save_stats_from and _packs is not None and _packs(True) is None
+    return classes < engine.save_stats_from and unpacked()
+
+
+def unpacked() -> bool:
+    """Tell whether nobody packs what autograd saves."""
+    return _packs is not None and _packs(True) is None
 
 
 def is_one(cotangent: Array) -> bool:

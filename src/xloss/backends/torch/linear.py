@@ -12,6 +12,8 @@ from ..._arrays.context import Context
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.linear import WEIGHT_CHUNK, spans
+from ...core.options import Outputs
+from ...core.token_stats import Tokens, of_fields
 from ..eager import dense as default
 from ..eager.linear import NAMES, TWICE, evaluated, of_rows, rounded
 from . import backend as whole
@@ -23,20 +25,23 @@ from .linear_logits import held, held_gradients, needs_logits
 
 def value(call: LossCall) -> Array:
     """Return the loss, recorded by autograd where something asks for it."""
-    compiling = torch.compiler.is_compiling()
     arrays = arguments(call)
     every: Any = (*call.operands, *arrays)
     if call.group is not None and transformed(every):
         raise RuntimeError("group: not under forward-mode autodiff")
     if needs_logits(call, every):
         return whole.value(held(call))
-    recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
-    if compiling:
-        return operation.value(call, arrays, recorded)
-    if not recorded:
+    if torch.compiler.is_compiling():
+        return operation.value(call, arrays, _recorded(arrays))
+    if not _recorded(arrays):
         return default.value(call, partial(run, call, ()))
     made: Array = _Linear.apply(*arrays, without(call))  # type: ignore[no-untyped-call]
     return made
+
+
+def _recorded(arrays: tuple[Any, ...]) -> bool:
+    """Tell whether autograd records what is made of arrays."""
+    return torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
 
 
 def value_and_grad(
@@ -53,7 +58,7 @@ def value_and_grad(
         return got, rounded(call, grads)
 
 
-def keep(ctx: Any, arrays: Any, bare: LossCall) -> None:
+def _keep(ctx: Any, arrays: Any, bare: LossCall) -> None:
     """Keep for the backward pass what it starts from."""
     ctx.bare, ctx.grads = bare, None
     ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
@@ -68,7 +73,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> Any:
         *arrays, bare = args
         call = with_arrays(bare, arrays)
-        keep(ctx, arrays, bare)
+        _keep(ctx, arrays, bare)
         if call.options.reduction == "none":
             return default.value(call, partial(run, call, ()))
         got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
@@ -119,3 +124,88 @@ def _scaled(g: Array, cotangent: Array, cx: Context) -> Array:
     for c in spans(flat.shape[0], WEIGHT_CHUNK if cx.on_host else flat.shape[0]):
         torch.mul(flat[c], cotangent, out=flat[c])
     return g
+
+
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses, recorded where something asks for it, and the numbers beside them."""
+    arrays = arguments(call)
+    if needs_logits(call, (*call.operands, *arrays)):
+        return whole.tokens(held(call), asked)
+    if torch.compiler.is_compiling():
+        return _traced(call, asked)
+    if not _recorded(arrays):
+        return _computed(call, asked)
+    rows, *made = _Rows.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
+    return rows, of_fields(made, asked)
+
+
+def _computed(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    return default.tokens(call, asked, partial(run, call, ()))
+
+
+class _Rows(_Linear):
+    """Row losses, whose backward is that of the loss, and constants."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        *arrays, bare, asked = args
+        call = with_arrays(bare, arrays)
+        _keep(ctx, arrays, bare)
+        rows, made = _computed(call, asked)
+        constants = tuple(a for a in made if a is not None)
+        ctx.mark_non_differentiable(*constants)
+        return rows, *constants
+
+    @staticmethod
+    def backward(ctx: Any, *ups: Any) -> Any:
+        return (*_Linear.backward(ctx, ups[0]), None)
+
+
+def _traced(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return the same by an operation that torch.compile keeps whole."""
+    given = operation.arguments_of(call, [False] * len(NAMES))
+    rows, *made = _token_operation(*given, asked.rank)
+    return rows, of_fields((a.detach() for a in made), asked)
+
+
+_RESULTS = ", ".join(["Tensor"] * (1 + len(Tokens._fields)))
+_SCHEMA = f"{operation.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
+
+
+@torch.library.custom_op("xloss::linear_token_stats", mutates_args=(), schema=_SCHEMA)
+def _token_operation(*args: Any) -> Any:
+    """Return row losses and the fields of Tokens; an empty rank where none is asked for."""
+    *given, rank = args
+    asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
+    rows, made = _computed(operation.described(*given)[0], asked)
+    return rows, *made[:-1], made.rank if rank else rows.new_empty(0, dtype=torch.int64)
+
+
+@_token_operation.register_fake
+def _shapes(*args: Any) -> Any:
+    x, rank = args[0], args[-1]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    kinds = dict.fromkeys(("loss", *Tokens._fields[:-1]), dtype)
+    kinds |= {"correct": torch.bool, "weight": torch.float64}
+    rows = [x.new_empty(x.shape[:-1], dtype=kind) for kind in kinds.values()]
+    return *rows, x.new_empty(x.shape[:-1] if rank else (0,), dtype=torch.int64)
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs[:9])
+    ctx.options = inputs[10:-2]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, *ups: Any) -> Any:
+    wanted = list(ctx.needs_input_grad[:4])
+    rest = (None,) * 16
+    if ups[0] is None:
+        return (None,) * 4 + rest
+    arrays = ctx.saved_tensors
+    grads = operation.operation(*arrays, ups[0], *ctx.options, wanted)[1:]
+    cast = zip(grads, arrays, wanted, strict=False)
+    return *(g.to(a.dtype) if w else None for g, a, w in cast), *rest
+
+
+_token_operation.register_autograd(_backward, setup_context=_setup)

@@ -14,6 +14,8 @@ from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcom
 from ..eager import linear as eager_linear
 from . import linear_products, numpy_views
 
+eager_linear.PRODUCTS["torch"] = linear_products.products
+
 
 def run(
     call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
@@ -22,7 +24,7 @@ def run(
     with torch.no_grad():
         o = one_row_axis(call.operands, call.classes, call.cx)
         stage = _stage(call.options, call.cx, o)
-        made = eager_linear.run(call, parts, outputs, cotangent, stage, linear_products.products)
+        made = eager_linear.run(call, parts, outputs, cotangent, stage)
     return made._replace(total=_tensor(made.total))
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from ..._arrays.context import context
-from ..._arrays.inspect import Array, namespace
+from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.linear import Linear
 from ..eager import dense as default
@@ -81,18 +80,14 @@ def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
     x, weight, bias, targets, *weights = args[:7]
     indices, normalizer, cotangent, count = args[7:11]
     reduction, rows, rest, wanted = args[15:]
-    o, options = custom_op.described(x, targets, *weights, *args[11:15])
-    o = o._replace(indices=indices)
-    options = options._replace(reduction=reduction, validate=False, engine=None, rest=rest)
-    n = count if normalizer is None else normalizer
-    call = LossCall(
-        "linear_cross_entropy",
-        options,
-        context(x, namespace(x)),
-        o,
-        weight.shape[0],
-        -1,
-        n,
+    call = custom_op.described(x, targets, *weights, *args[11:15])
+    options = call.options._replace(reduction=reduction, validate=False, engine=None, rest=rest)
+    call = call._replace(
+        name="linear_cross_entropy",
+        options=options,
+        operands=call.operands._replace(indices=indices),
+        classes=weight.shape[0],
+        normalizer=count if normalizer is None else normalizer,
         linear=Linear(weight, bias, rows),
     )
     return call, cotangent, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)

@@ -73,6 +73,13 @@ class _Short:
         front = z.view(-1).view(self.dtype)[: rows * step]
         return front.view(rows, step)[:, :classes]
 
+    def add_short(self, total: Array, g: Array, x: Array, first: bool) -> None:
+        """Add g.T @ x to a gradient to the weight in 16 bits: each block is rounded once."""
+        if first:
+            torch.mm(g.T, x, out=total)
+        else:
+            total.addmm_(g.T, x)
+
 
 class TensorCores(_Short):
     """16-bit factors and float32 sums; results in float32, except a gradient kept in 16 bits."""
@@ -86,12 +93,9 @@ class TensorCores(_Short):
         torch.mm(g, self.weight, out_dtype=torch.float32, out=out)
 
     def add(self, total: Array, g: Array, x: Array, first: bool) -> None:
-        """Add g.T @ x to the gradient to the weight; one in 16 bits is rounded once."""
+        """Add g.T @ x to the gradient to the weight."""
         if total.dtype == self.dtype:
-            if first:
-                torch.mm(g.T, x, out=total)
-            else:
-                total.addmm_(g.T, x)
+            self.add_short(total, g, x, first)
         elif first:
             torch.mm(g.T, x, out_dtype=torch.float32, out=total)
         elif _adds_in_float32(total.device, self.dtype):
@@ -127,10 +131,7 @@ class OnHost(_Short):
     def add(self, total: Array, g: Array, x: Array, first: bool) -> None:
         """Add g.T @ x to the gradient to the weight: each block's share is rounded once."""
         if total.dtype == self.dtype:
-            if first:
-                torch.mm(g.T, x, out=total)
-            else:
-                total.addmm_(g.T, x)
+            self.add_short(total, g, x, first)
             return
         made = torch.empty(self.whole.few, x.shape[1], dtype=self.dtype)
         for c in cutting.spans(total.shape[0], self.whole.few):

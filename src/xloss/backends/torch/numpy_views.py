@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -25,6 +27,14 @@ def numpy_call(call: LossCall) -> LossCall | None:
     n = call.normalizer
     cx = numpy_context(o.x, call.cx)
     return call._replace(cx=cx, operands=o, normalizer=view(n) if torch.is_tensor(n) else n)
+
+
+def seen(call: LossCall, *arrays: Any) -> tuple[Any, ...]:
+    """Return the call and arrays beside it on NumPy views, or all as they are."""
+    twin = numpy_call(call)
+    if twin is None:
+        return call, *arrays
+    return twin, *(view(a) if torch.is_tensor(a) else a for a in arrays)
 
 
 def numpy_context(x: Array, cx: Context) -> Context:

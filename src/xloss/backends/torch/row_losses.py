@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..._arrays.context import Context, context, functional
+from ..._arrays.context import context, functional
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
 from ...core.family import SOFTMAX_KINDS
@@ -21,9 +21,16 @@ from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
 from . import custom_op, custom_op_formula, custom_op_host
-from .engine_rows import run
+from .autograd import run
 from .following import followed
-from .softmax_rules import following, mapped, primals, sigmoid_parts, softmax_parts
+from .softmax_rules import (
+    following,
+    mapped,
+    one_by_one,
+    primals,
+    sigmoid_parts,
+    softmax_parts,
+)
 
 
 def value(call: LossCall, traced: bool = False) -> Array:
@@ -78,15 +85,13 @@ def _surrogate(call: LossCall) -> Array:
     cannot trace without a warning of its own. There is no second derivative, as always under
     torch.compile.
     """
-    o, options = call.operands, call.options
+    o, cx = call.operands, functional(call.cx)
     compiling = torch.compiler.is_compiling()
-    cx = functional(call.cx)
     targets = None if o.targets is None else o.targets.detach()
     fixed = o._replace(x=o.x.detach(), targets=targets)
-    rows: Any = (
-        choose(fixed, options, cx).run(fixed, options, cx, call.classes, Outputs(rows=True)).rows
-    )
-    g, h = formula_gradients(fixed, options, cx, call.classes, Cotangent(1.0))
+    apart = call._replace(operands=fixed, cx=cx)
+    rows: Any = choose(apart).run(apart, Outputs(rows=True)).rows
+    g, h = formula_gradients(apart, Cotangent(1.0))
     for x, slope in ((o.x, g), (o.targets, h)):
         # Under torch.func requires_grad is true at the innermost level only, so it is not asked.
         if x is None or slope is None or (compiling and not x.requires_grad):
@@ -101,9 +106,10 @@ def _surrogate(call: LossCall) -> Array:
     return rows
 
 
-def _context(o: Operands, clean: bool) -> Context:
+def _call(o: Operands, options: Options, classes: int, clean: bool) -> LossCall:
+    """Return the call on operands; clean: the labels were looked at."""
     cx = context(o.x, namespace(o.x))._replace(labels_verified=clean)
-    return functional(cx) if followed(o) else cx
+    return LossCall("", options, functional(cx) if followed(o) else cx, o, classes)
 
 
 class _Rows(torch.autograd.Function):
@@ -111,30 +117,16 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        def call(*others: Any) -> Any:
-            made = *others[:2], weight, *others[2:]
-            return _Rows.apply(*made)  # type: ignore[no-untyped-call]
-
-        weight = args[2]
-        rest, dims = (*args[:2], *args[3:]), (*in_dims[:2], *in_dims[3:])
         if in_dims[2] is None:
-            return mapped(call, info, dims, *rest)
+            return mapped(_Rows.apply, info, in_dims, *args, shared={2})
         # Every call has class weights of its own, which one call cannot take.
-        each = []
-        for i in range(info.batch_size):
-            weight = args[2].select(in_dims[2], i)
-            one = (
-                a.select(d, i) if isinstance(d, int) else a for a, d in zip(rest, dims, strict=True)
-            )
-            each.append(call(*one))
-        return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
+        return one_by_one(_Rows.apply, info, in_dims, *args)
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        o = Operands(*args[:OPERANDS])
-        options, classes, clean, beside = args[OPERANDS:]
-        outputs = beside._replace(rows=True, stats=options.kind in SOFTMAX_KINDS)
-        got = run(o, options, _context(o, clean), classes, outputs)
+        *static, beside = args[OPERANDS:]
+        call = _call(Operands(*args[:OPERANDS]), *static)
+        got = run(call, beside._replace(rows=True, stats=call.options.kind in SOFTMAX_KINDS))
         return (got.rows, *(got.stats or ()), *(a for a in got.tokens or () if a is not None))
 
     @staticmethod
@@ -144,7 +136,7 @@ class _Rows(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:OPERANDS], *stats)
         ctx.save_for_forward(*inputs[:OPERANDS], *stats)
-        ctx.options, ctx.count = inputs[OPERANDS : OPERANDS + 3], len(output)
+        ctx.static, ctx.count = inputs[OPERANDS:-1], len(output)
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
@@ -152,49 +144,38 @@ class _Rows(torch.autograd.Function):
         if ups[0] is None:
             return none
         kept = ctx.saved_tensors  # to be read once, under activation checkpointing
-        o, stats = Operands(*kept[:OPERANDS]), kept[OPERANDS:]
-        options, classes, clean = ctx.options
+        call = _call(Operands(*kept[:OPERANDS]), *ctx.static)
+        o, cx = call.operands, call.cx
         wants = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            g, h = _formula(o, options, classes, clean, ups[0])
-            cx = _context(o, clean)
+            g, h = _formula(call, ups[0])
             g = cx.cast(g, o.x.dtype)
             h = None if h is None or o.targets is None else cx.cast(h, o.targets.dtype)
         else:
             outputs = Outputs(grad=wants[0], grad_targets=wants[1])
-            cx, saved = _context(o, clean), tuple(stats) or None
-            got = run(o, options, cx, classes, outputs, ups[0], saved)
+            got = run(call, outputs, ups[0], tuple(kept[OPERANDS:]) or None)
             g, h = got.grad, got.grad_targets
         return (g if wants[0] else None, h if wants[1] else None, *none[2:])
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        options, classes, clean = ctx.options
         with following():
-            kept = primals(*ctx.saved_tensors)
-            o = Operands(*kept[:OPERANDS])
-            g, h = _formula(o, options, classes, clean, 1.0)
-            cx = _context(o, clean)
+            call = _call(Operands(*primals(*ctx.saved_tensors)[:OPERANDS]), *ctx.static)
+            cx = call.cx
             out: Any = 0.0
-            for slope, tangent in ((g, tangents[0]), (h, tangents[1])):
+            for slope, tangent in zip(_formula(call, 1.0), tangents[:2], strict=True):
                 if slope is None or tangent is None:
                     continue
                 # A class of derivative 0 does not move the loss, even if its tangent is infinite.
                 still = (slope == 0) & ~torch.isfinite(tangent)
                 term = cx.cast(slope, cx.compute_dtype) * torch.where(still, 0.0, tangent)
-                out = out + (term.sum(-1) if classes else term)
+                out = out + (term.sum(-1) if call.classes else term)
         return (out, *(None,) * (ctx.count - 1))
 
 
-def _formula(
-    o: Operands, options: Options, classes: int, clean: bool, cotangent: Any
-) -> tuple[Array, Array | None]:
-    cx = functional(_context(o, clean))
+def _formula(call: LossCall, cotangent: Any) -> tuple[Array, Array | None]:
     return formula_gradients(
-        o,
-        options,
-        cx,
-        classes,
+        call._replace(cx=functional(call.cx)),
         Cotangent(cotangent),
         lambda z, _: softmax_parts(z),
         lambda z, _: sigmoid_parts(z),

@@ -11,7 +11,7 @@ from ...core.call import LossCall
 from ...core.row_stats import RowStats
 from ...core.targets import Targets
 from ..eager import sharded as exchange
-from . import numpy_views
+from .numpy_views import home, seen
 
 TWICE = (
     "vocab_parallel_cross_entropy: second derivatives are not offered, for they need the other "
@@ -25,8 +25,8 @@ def value(call: LossCall) -> Array:
         made: Array = _Spread.apply(call.operands.x, call)  # type: ignore[no-untyped-call]
         return made
     with torch.no_grad():
-        call = _seen(call)
-        return numpy_views.home(exchange.reduced(call, exchange.forward(call)))
+        (call,) = seen(call)
+        return home(exchange.reduced(call, exchange.forward(call)))
 
 
 def value_and_grad(
@@ -34,17 +34,10 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient, recorded by no autodiff."""
     with torch.no_grad():
-        call = _seen(call)
+        call, cotangent = seen(call, cotangent)
         made = exchange.forward(call)
-        if cotangent is not None and call.cx.library == "numpy":
-            cotangent = numpy_views.view(cotangent)
         grad = exchange.gradient(call, made, cotangent)
-        return numpy_views.home(exchange.reduced(call, made)), {"x": numpy_views.home(grad)}
-
-
-def _seen(call: LossCall) -> LossCall:
-    """Return the call on NumPy views of its tensors where they have them."""
-    return numpy_views.numpy_call(call) or call
+        return home(exchange.reduced(call, made)), {"x": home(grad)}
 
 
 class _Spread(torch.autograd.Function):
@@ -53,16 +46,16 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, call: LossCall) -> Any:
         given = call.operands
-        seen = _seen(call)
-        made = exchange.forward(seen)
+        (viewed,) = seen(call)
+        made = exchange.forward(viewed)
         # Tensors go through autograd, which sees whether they were written to since.
         kept = (*made.stats, *made.targets)
         tensors = [a for a in kept if hasattr(a, "dtype")]
-        ctx.save_for_backward(x, *map(numpy_views.home, tensors))
+        ctx.save_for_backward(x, *map(home, tensors))
         ctx.rest = [None if hasattr(a, "dtype") else (a,) for a in kept]
         ctx.call = call._replace(operands=given._replace(x=None, targets=None))
         ctx.set_materialize_grads(False)
-        return numpy_views.home(exchange.reduced(seen, made))
+        return home(exchange.reduced(viewed, made))
 
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
@@ -73,11 +66,9 @@ class _Spread(torch.autograd.Function):
             raise RuntimeError(TWICE)
         x, *tensors = ctx.saved_tensors
         o = ctx.call.operands._replace(x=x)
-        call = _seen(ctx.call._replace(operands=o))
-        if call.cx.library == "numpy":
-            cotangent, tensors = numpy_views.view(cotangent), [numpy_views.view(a) for a in tensors]
+        call, cotangent, *tensors = seen(ctx.call._replace(operands=o), cotangent, *tensors)
         taken = iter(tensors)
         kept = [next(taken) if a is None else a[0] for a in ctx.rest]
         size = len(RowStats._fields)
         made = exchange.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
-        return numpy_views.home(exchange.gradient(call, made, cotangent)), None
+        return home(exchange.gradient(call, made, cotangent)), None

@@ -38,19 +38,31 @@ def following() -> Any:
     return forward_ad._set_fwd_grad_enabled(True)
 
 
-def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
+def mapped(function: Any, info: Any, in_dims: Any, *args: Any, shared: Any = ()) -> Any:
     """Apply a function under vmap: the mapped axis becomes one more row axis, in front.
 
     The rule that PyTorch generates itself fails for vmap of forward mode over forward mode.
+    shared: the places of arguments that have no rows.
     """
 
-    def front(a: Any, dim: int | None) -> Any:
-        if not torch.is_tensor(a):
+    def front(i: int, a: Any, dim: int | None) -> Any:
+        if i in shared or not torch.is_tensor(a):
             return a
         return a.expand(info.batch_size, *a.shape) if dim is None else a.movedim(dim, 0)
 
-    out = function(*map(front, args, in_dims))
-    return out, (0,) * len(out)
+    out = function(*map(front, range(len(args)), args, in_dims))
+    return out, 0 if torch.is_tensor(out) else (0,) * len(out)
+
+
+def one_by_one(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
+    """Apply a function under vmap to each of the mapped calls by itself."""
+    each = []
+    for i in range(info.batch_size):
+        pairs = zip(args, in_dims, strict=True)
+        each.append(function(*(a.select(d, i) if isinstance(d, int) else a for a, d in pairs)))
+    if torch.is_tensor(each[0]):
+        return torch.stack(each), 0
+    return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
 
 
 def _plus(*terms: Any) -> Any:

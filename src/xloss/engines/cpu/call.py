@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.context import Context, context, read
+from ..._arrays.context import context, read
 from ..._arrays.inspect import Array, dtype_name
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import Cotangent, Operands, Outcome, Outputs, Saved
 from ...core.row_blocks import block_slices
 from ...core.targets import prepare
 from ..row_layout import (
@@ -42,16 +43,9 @@ class HostCall:
     """
 
     def __init__(
-        self,
-        kernels: Any,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        outputs: Outputs,
-        cotangent: Cotangent,
-        saved: tuple[Array, ...] | None,
+        self, kernels: Any, call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved
     ) -> None:
+        o, options, cx, classes = call.operands, call.options, call.cx, call.classes
         self.x, self.options, self.cx = o.x, options, cx
         self.classes, self.outputs = classes, outputs
         self.row_shape = tuple(o.x.shape[:-1])
@@ -95,7 +89,7 @@ class HostCall:
         self.layout = None if copied else layout  # None: each block is copied to C order
         self.make_outputs(saved)
 
-    def make_outputs(self, saved: tuple[Array, ...] | None) -> None:
+    def make_outputs(self, saved: Saved) -> None:
         """Make the arrays that are asked for; take saved statistics where the kernel reads them."""
         count, outputs = self.count, self.outputs
         self.losses = np.empty(count, self.compute_dtype) if outputs.rows else None
@@ -139,7 +133,7 @@ class HostCall:
 
     def host(self, a: Array | None) -> Any:
         """Return a NumPy array on the same memory; bfloat16, which NumPy lacks, as float32."""
-        if a is None or isinstance(a, np.ndarray | np.generic):
+        if a is None or isinstance(a, (np.ndarray, np.generic)):
             return None if a is None else np.asarray(a)
         a = a.detach()
         # force: a cotangent may be a negated view, or zeros of autograd's without memory.
@@ -282,16 +276,18 @@ class HostCall:
         )
         return addresses, held
 
+    def in_library(self, a: Any) -> Any:
+        """Return a NumPy array or scalar as an array of the logits' library."""
+        return a if self.cx.library == "numpy" else self.cx.xp.from_numpy(np.asarray(a))
+
+    def shaped(self, a: Any) -> Any:
+        """Return numbers of each row, (count,), as an array (*rows) of the logits' library."""
+        return None if a is None else self.in_library(a.reshape(self.row_shape))
+
     def outcome(self, totals: Any) -> Outcome:
         """Return what was asked for as arrays of the logits' library; totals: (blocks, 4)."""
         cx, outputs = self.cx, self.outputs
-
-        def in_library(a: Any) -> Any:
-            return a if cx.library == "numpy" else cx.xp.from_numpy(np.asarray(a))
-
-        def shaped(a: Any) -> Any:
-            return None if a is None else in_library(a.reshape(self.row_shape))
-
+        in_library, shaped = self.in_library, self.shaped
         new_stats = outputs.stats and not self.stats_saved
         return Outcome(
             rows=shaped(self.losses),

@@ -33,11 +33,11 @@ def _describe(value: Any, seen: set[Any]) -> str:
         return repr((value.co_code, names, _describe(value.co_consts, seen)))
     if isinstance(value, np.ndarray):
         return repr((value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()))
-    if isinstance(value, set | frozenset):
+    if isinstance(value, (set, frozenset)):
         return repr(sorted(_describe(v, seen) for v in value))
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         return repr([_describe(v, seen) for v in value])
-    if isinstance(value, ModuleType | type):
+    if isinstance(value, (ModuleType, type)):
         # A named tuple's fields: code reads them by their positions.
         return f"{value.__name__}{getattr(value, '_fields', '')}"
     return repr(value)

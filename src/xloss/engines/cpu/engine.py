@@ -14,9 +14,9 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
-from ..._arrays.context import Context
-from ..._arrays.inspect import Array, has_memory
-from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ..._arrays.inspect import has_memory
+from ...core.call import LossCall
+from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from .. import generic, memory_checks
 from . import fork_safety, kept_objects
 from .call import COLUMN_KERNEL_MAX_CLASSES, HostCall
@@ -66,10 +66,11 @@ def load_numba() -> Any:
         )
 
 
-def refuses(o: Operands, options: Options, cx: Context) -> str | None:
+def refuses(call: LossCall) -> str | None:
     """Say why this call cannot be taken, or None; the reason is never its size."""
-    if options.kind != "cross_entropy":
-        return f"only cross_entropy is compiled, not {options.kind}"
+    o, cx, kind = call.operands, call.cx, call.options.kind
+    if kind != "cross_entropy":
+        return f"only cross_entropy is compiled, not {kind}"
     if cx.library in TRACED:
         known = all(isinstance(n, int) for n in o.x.shape)
         return unavailable() if known else "a length is a symbol"
@@ -82,49 +83,39 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     return unavailable()
 
 
-def reduces(o: Operands, options: Options) -> bool:
-    """Return False: the caller computes the mean or the sum from the rows."""
-    return False
-
-
 # A library whose compiler calls the kernels from its programs: entered by its backend.
 TRACED: dict[str, Any] = {}
 
 
 def run(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent = UNIT_COTANGENT,
-    saved: tuple[Array, ...] | None = None,
+    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
 ) -> Outcome:
     """Compute what is asked for of a whole call; the class axis of every array is the last."""
-    if cx.library in TRACED:
+    traced = TRACED.get(call.cx.library)
+    if traced is not None:
         beside = Outcome()
         if outputs.tokens:  # which XLA makes of the logits itself
             wanted = Outputs(rows=True, tokens=True, entropy=outputs.entropy, rank=outputs.rank)
-            beside = generic.run(o, options, cx, classes, wanted)
+            beside = generic.run(call, wanted)
             outputs = outputs._replace(tokens=False)
-        traced: Outcome = TRACED[cx.library](o, options, cx, classes, outputs, cotangent, saved)
-        return traced._replace(tokens=beside.tokens)
-    row_shape = memory_checks.check_operands(o, options, cx, classes)
-    memory_checks.check_gradient(cotangent, saved, row_shape, cx)
+        made: Outcome = traced(call, outputs, cotangent, saved)
+        return made._replace(tokens=beside.tokens)
+    row_shape = memory_checks.check_operands(call)
+    memory_checks.check_gradient(cotangent, saved, row_shape, call.cx)
     # The kernels have no gradient to targets, and sum the weights only beside the losses.
     weight_alone = outputs.weight and not outputs.total
     by_generic = Outputs(grad_targets=outputs.grad_targets, weight=weight_alone)
     others = Outcome()
     if any(by_generic):
-        others = generic.run(o, options, cx, classes, by_generic, cotangent)
+        others = generic.run(call, by_generic, cotangent)
     outputs = outputs._replace(grad_targets=False, weight=outputs.weight and outputs.total)
     if not any(outputs):
         return others
-    if 0 in o.x.shape:
-        outcome = generic.run(o, options, cx, classes, outputs, cotangent, saved)
+    if 0 in call.operands.x.shape:
+        outcome = generic.run(call, outputs, cotangent, saved)
     else:
         kind = TokenCall if outputs.tokens else HostCall
-        outcome = kind(_load(), o, options, cx, classes, outputs, cotangent, saved).result()
+        outcome = kind(_load(), call, outputs, cotangent, saved).result()
     return outcome._replace(
         grad_targets=others.grad_targets, weight=others.weight if weight_alone else outcome.weight
     )

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.context import Context
-from ..._arrays.inspect import Array
-from ...core.options import Cotangent, Operands, Options, Outcome, Outputs
+from ...core.call import LossCall
+from ...core.options import Cotangent, Outcome, Outputs, Saved
 from ...core.row_stats import RowStats
 from ...core.targets import Targets, prepare, target_sum
 from ...core.token_stats import Scan, finished, mapped
@@ -28,22 +27,14 @@ class TokenCall(HostCall):
     """
 
     def __init__(
-        self,
-        kernels: Any,
-        o: Operands,
-        options: Options,
-        cx: Context,
-        classes: int,
-        outputs: Outputs,
-        cotangent: Cotangent,
-        saved: tuple[Array, ...] | None,
+        self, kernels: Any, call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved
     ) -> None:
         outputs = outputs._replace(rows=True, stats=True)
-        super().__init__(kernels, o, options, cx, classes, outputs, cotangent, saved)
+        super().__init__(kernels, call, outputs, cotangent, saved)
         self.scanner = kernels.scan_rows if self.by_rows else kernels.scan_columns
         with np.errstate(all="ignore"):
             # Of soft targets the row weights follow, a block of rows at a time.
-            t = prepare(self.operands, options, self.host_cx, classes)
+            t = prepare(self.operands, self.options, self.host_cx, self.classes)
         flat: list[Any] = [None if a is None else np.asarray(a).reshape(-1) for a in t[3:9]]
         self.t = Targets(None, None, None, *flat)
         self.present = self.t.row_present
@@ -90,7 +81,7 @@ class TokenCall(HostCall):
 
     def outcome(self, totals: Any) -> Outcome:
         """Return what was asked for; totals: (blocks, 4)."""
-        cx, host_cx, t = self.cx, self.host_cx, self.t
+        host_cx, t = self.host_cx, self.t
         assert self.losses is not None
         assert self.maxima is not None
         assert self.tail_sums is not None
@@ -103,10 +94,5 @@ class TokenCall(HostCall):
                 )
             s, scan = RowStats(self.maxima, self.tail_sums), Scan(self.gaps, self.ahead)
             made = finished(self.losses, s, scan, t, self.options, host_cx, self.classes)
-
-        def shaped(a: Any) -> Any:
-            a = a.reshape(self.row_shape)
-            return a if cx.library == "numpy" else cx.xp.from_numpy(a)
-
         made = made if self.outputs.rank else made._replace(rank=None)
-        return super().outcome(totals)._replace(tokens=mapped(shaped, made))
+        return super().outcome(totals)._replace(tokens=mapped(self.shaped, made))

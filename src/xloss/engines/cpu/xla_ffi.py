@@ -43,9 +43,6 @@ def unavailable() -> str | None:
 def _register() -> str | None:
     """Compile the handler and name it to XLA; return what speaks against it."""
     import jax
-
-    if not hasattr(jax, "ffi"):
-        return "this JAX has no foreign function interface, jax.ffi"
     from numba.core import types
 
     from .kernels import xla_call, xla_handler

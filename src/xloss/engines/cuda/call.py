@@ -6,10 +6,11 @@ from math import nan
 from typing import Any
 
 from ..._arrays.inspect import Array, dtype_name
-from ...core.options import Cotangent, Outcome, Outputs
+from ...core.options import Cotangent, Outcome, Outputs, Saved
 from .. import memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
+from .call_arrays import CallArrays
 from .kernel_variants import (
     Kernels,
     is_few,
@@ -19,7 +20,6 @@ from .kernel_variants import (
     sums_of,
 )
 from .launch_plan import KINDS, Asked
-from .launches import Launches
 from .pixel_launches import NO_ROWS, WORKERS, labels_of_block, reduce_pixels
 from .pixel_plan import inner_inverse, rows_of_thread
 
@@ -30,7 +30,7 @@ _SELDOM = 4096
 _NO_SUMS = bytes(SUMS.size)
 
 
-class Launcher(Launches):
+class Launcher(CallArrays):
     """The launches of one call."""
 
     @property
@@ -116,9 +116,7 @@ class Launcher(Launches):
             self.launch(kernel.function, grid, kernel.threads, packed, CALL.size)
         self.pixels_each = of.pixels
 
-    def needed(
-        self, outputs: Outputs, cotangent: Cotangent, saved: tuple[Array, ...] | None
-    ) -> Outcome:
+    def needed(self, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:
         """Compute the outputs asked for, except elements and gradients to targets."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
         cx, address = self.cx, self.arrays.address
@@ -222,7 +220,7 @@ class Launcher(Launches):
             at = address(kept)
             stats = kept_stats(at, count)
         divisor, column = nan, NOT_GIVEN
-        if isinstance(normalizer, int | float):
+        if isinstance(normalizer, (int, float)):
             divisor = float(normalizer)
         elif normalizer is not None:
             column = self.column(normalizer, KINDS)

@@ -1,30 +1,50 @@
-"""The arrays of one call of the CUDA engine as addresses, and the memory that it makes."""
+"""One call of the CUDA engine: its arrays as addresses, the memory that it makes, its launches."""
 
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..._arrays.context import Context
 from ..._arrays.inspect import INTEGERS, Array, dtype_name
-from ...core.options import Operands, Options
+from ...core.call import LossCall
 from .. import gpu_arrays, memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
+from . import driver
 from .arguments import NOT_GIVEN, Column, TargetArguments
+from .kernel_variants import shared_room
 from .launch_plan import KINDS
 
 _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 
 
-class CallArrays:
-    """What the launches of one call read and write, and how long it lives."""
+class Launch(NamedTuple):
+    """One launch, as `driver.launch` is given it."""
 
-    def __init__(self, o: Operands, options: Options, cx: Context, classes: int) -> None:
-        self.shape = memory_checks.check_operands(o, options, cx, classes)
-        self.o, self.options, self.cx, self.classes = o, options, cx, classes
+    kernel: Any
+    grid: int
+    threads: int
+    packed: bytes
+    second: int
+    follows: bool
+
+
+class CallArrays:
+    """What the launches of one call read and write, how long it lives, and what was launched.
+
+    The launches are noted down so that they can be repeated for a call like it.
+    """
+
+    pixels_each = 0  # rows of a thread of pixels.cuh, if that kernel was launched
+    uncounted = False  # blocks could not be counted, as in the capture of a graph
+
+    def __init__(self, call: LossCall) -> None:
+        self.shape = memory_checks.check_operands(call)
+        self.o, self.options, self.cx = o, options, cx = call.operands, call.options, call.cx
+        self.classes = call.classes
         self.arrays: Any = gpu_arrays.of(cx.library)
         arrays = self.arrays
         x: Any = o.x
+        self.launches: list[Launch] = []
         self.index = index = arrays.index(x)
         self.stream = arrays.stream(index)
         self.count = prod(self.shape)
@@ -99,3 +119,21 @@ class CallArrays:
         at = int(self.arrays.address(made))
         self.rooms.append((at, count * dtype.itemsize, made))
         return at
+
+    def launch(self, kernel: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
+        """Launch a kernel; it may begin before this call's launch before it has ended."""
+        stream = self.stream
+        # Not in the capture of a graph, of which older drivers refuse such a launch.
+        follows = (
+            bool(self.launches)
+            and self.arrays.capability(self.index) >= 90
+            and self.arrays.in_turn(self.index, stream)
+        )
+        driver.launch(kernel, self.index, grid, threads, stream, packed, second, follows=follows)
+        self.launches.append(Launch(kernel, grid, threads, packed, second, follows))
+
+    def shared_room(self) -> int:
+        """Return where this stream's launches count blocks and leave losses; 0: nowhere."""
+        found = shared_room(self.arrays, self.index, self.stream, self.cx)
+        self.uncounted = self.uncounted or not found
+        return found

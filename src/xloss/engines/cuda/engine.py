@@ -12,7 +12,7 @@ from functools import cache
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, has_memory
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs, Saved
 from .. import generic, gpu_arrays
 from . import driver, relaunch
 from .call import Launcher
@@ -28,10 +28,11 @@ def unavailable() -> str | None:
     return driver.missing()
 
 
-def refuses(o: Operands, options: Options, cx: Context) -> str | None:
+def refuses(call: LossCall) -> str | None:
     """Say why this call cannot be taken, or None; never by its size."""
-    if options.kind != "cross_entropy":
-        return f"only cross_entropy is compiled, not {options.kind}"
+    o, cx, kind = call.operands, call.cx, call.options.kind
+    if kind != "cross_entropy":
+        return f"only cross_entropy is compiled, not {kind}"
     if not _on_gpu(cx):
         return f"it reads arrays of CuPy and of torch on NVIDIA's GPUs, not of {cx.library} here"
     if not cx.inplace_ok:
@@ -44,9 +45,9 @@ def refuses(o: Operands, options: Options, cx: Context) -> str | None:
     return unavailable() or driver.unfit(arrays.capability(arrays.index(o.x)))
 
 
-def reduces(o: Operands, options: Options) -> bool:
+def reduces(call: LossCall) -> bool:
     """Go all the way to the sum or the mean: on a GPU every further step would be a launch."""
-    return options.reduction != "none" and 0 not in o.x.shape
+    return call.options.reduction != "none" and 0 not in call.operands.x.shape
 
 
 def _on_gpu(cx: Context) -> bool:
@@ -59,53 +60,36 @@ def _on_gpu(cx: Context) -> bool:
 
 
 def run(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent = UNIT_COTANGENT,
-    saved: tuple[Array, ...] | None = None,
+    call: LossCall, outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT, saved: Saved = None
 ) -> Outcome:
     """Compute the outputs asked for; the class axis of every array is the last."""
     if outputs.tokens:
-        return _with_tokens(o, options, cx, classes, outputs, cotangent, saved)
-    by_label = options.indexed
-    rest = Outputs(
-        grad_targets=outputs.grad_targets,
-        weight=outputs.weight and not outputs.total and not by_label,
-    )
-    others = generic.run(o, options, cx, classes, rest, cotangent) if any(rest) else Outcome()
+        return _with_tokens(call, outputs, cotangent, saved)
+    alone = outputs.weight and not outputs.total and not call.options.indexed
+    rest = Outputs(grad_targets=outputs.grad_targets, weight=alone)
+    others = generic.run(call, rest, cotangent) if any(rest) else Outcome()
     outputs = outputs._replace(grad_targets=False, weight=outputs.weight and not rest.weight)
     if not any(outputs):
         return others
-    if 0 in o.x.shape:
-        made = generic.run(o, options, cx, classes, outputs, cotangent, saved)
+    if 0 in call.operands.x.shape:
+        made = generic.run(call, outputs, cotangent, saved)
     else:
-        made = Launcher(o, options, cx, classes).needed(outputs, cotangent, saved)
+        made = Launcher(call).needed(outputs, cotangent, saved)
     return made._replace(
         grad_targets=others.grad_targets, weight=others.weight if rest.weight else made.weight
     )
 
 
-def _with_tokens(
-    o: Operands,
-    options: Options,
-    cx: Context,
-    classes: int,
-    outputs: Outputs,
-    cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
-) -> Outcome:
+def _with_tokens(call: LossCall, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:
     """Compute outputs with tokens: those by plain operations, in blocks of rows.
 
     They start from the statistics of the kernel's pass, so that they search for no maximum.
     """
     by_kernel = outputs._replace(tokens=False, stats=True)
-    made = run(o, options, cx, classes, by_kernel, cotangent, saved)
+    made = run(call, by_kernel, cotangent, saved)
     beside = Outputs(rows=True, tokens=True, entropy=outputs.entropy, rank=outputs.rank)
     known = made.stats if saved is None else saved
-    tokens = generic.run(o, options, cx, classes, beside, saved=known).tokens
+    tokens = generic.run(call, beside, saved=known).tokens
     return made._replace(tokens=tokens, stats=made.stats if outputs.stats else None)
 
 
@@ -113,7 +97,7 @@ def reduced(
     call: LossCall, cotangent: Array | None = None, *, grad: bool, keep: bool
 ) -> tuple[Array, Array | None, Array | None]:
     """Return the mean or the sum, its gradient if `grad`, and what `again` reads if `keep`."""
-    o, options, cx, classes = call.operands, call.options, call.cx, call.classes
+    o, options = call.operands, call.options
     memory = call.memory if cotangent is None else None
     if memory is not None:
         known = relaunch.reduced(memory, o.x, o.targets, grad, keep)
@@ -122,8 +106,8 @@ def reduced(
     weight = None
     if grad and not options.indexed and options.reduction == "mean":
         # The gradient of every row needs the denominator, which must be known before the rows.
-        weight = generic.run(o, options, cx, classes, Outputs(weight=True)).weight
-    launcher = Launcher(o, options, cx, classes)
+        weight = generic.run(call, Outputs(weight=True)).weight
+    launcher = Launcher(call)
     one_or_given = 1.0 if cotangent is None else cotangent
     made = launcher.reduced(call.normalizer, one_or_given, weight, grad=grad, keep=keep)
     if memory is not None:
@@ -145,7 +129,7 @@ def again(
         known = relaunch.again(memory, arrays[0], arrays[1], cotangent, kept, grad)
         if known is not None:
             return known
-    launcher = Launcher(Operands(*arrays), call.options, call.cx, call.classes)
+    launcher = Launcher(call.of(Operands(*arrays)))
     made = launcher.again(cotangent, kept, grad)
     if memory is not None:
         key = relaunch.ANEW if grad is None else relaunch.WRITTEN

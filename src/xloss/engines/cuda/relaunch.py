@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ..._arrays.inspect import Array
 from . import driver
 from .arguments import WORD, addresses
+from .call_arrays import CallArrays, Launch
 from .kernel_variants import SHARED, shared_room
-from .launches import Launch, Launches
 from .pixel_plan import WORD as PAIR
 
 Memory = dict[Any, Any]
@@ -42,7 +42,7 @@ _ALIGNED = 256  # bytes: a part of a room begins where an allocation of its own 
 _numbers: dict[tuple[Any, int, Any], Array] = {}
 
 
-def _pattern(call: Launches, dtype: Any, *shape: int) -> Array:
+def _pattern(call: CallArrays, dtype: Any, *shape: int) -> Array:
     """Return an array of one number that others of this dtype and shape are made like."""
     key = call.arrays, call.index, dtype
     if key not in _numbers:
@@ -72,8 +72,6 @@ def _found(name: str, address: int, spans: list[_Span]) -> tuple[int, int] | Non
 class _Repeated:
     """A launch whose addresses are replaced each time."""
 
-    __slots__ = ("constants", "launch", "pack", "pick")
-
     def __init__(self, launch: Launch, words: dict[int, int], given: int) -> None:
         """words: which of the addresses is in which word; given: how many addresses there are."""
         self.launch = launch
@@ -97,25 +95,9 @@ class _Repeated:
 class Remembered:
     """The launches of a call, for another that differs from it in addresses alone."""
 
-    __slots__ = (
-        "arrays",
-        "cotangent",
-        "counts",
-        "in_order",
-        "index",
-        "inside",
-        "kept",
-        "launches",
-        "loss",
-        "pairs",
-        "room",
-        "size",
-        "target_size",
-    )
-
     def __init__(
         self,
-        call: Launches,
+        call: CallArrays,
         words: list[dict[int, tuple[int, int]]],
         room: int,
         cotangent: Array | None,
@@ -176,7 +158,7 @@ class Remembered:
 def remember(
     memory: Memory,
     key: Any,
-    call: Launches,
+    call: CallArrays,
     loss: Array | None = None,
     gradient: Array | None = None,
     kept: Array | None = None,

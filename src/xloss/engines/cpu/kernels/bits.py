@@ -7,6 +7,8 @@ float32 for the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,23 @@ u2: Any = np.uint16
 i2: Any = np.int16
 NO_BOUND = 1 << 60  # the length of a view that the caller has checked to be long enough
 LIKE = {"float32": f4(0), "float64": f8(0), "bfloat16": u2(0), "float16": i2(0)}
+
+
+def by_type(**options: Any) -> Callable[[Any], Any]:
+    """Make a function for compiled code of one that returns the code for its arguments' types.
+
+    options: Numba's, for that code.
+    """
+
+    def decorate(choose: Any) -> Any:
+        @wraps(choose)
+        def function(*_: Any) -> Any:
+            raise NotImplementedError("compiled code only")
+
+        overload(function, strict=False, jit_options=options)(choose)
+        return function
+
+    return decorate
 
 
 @intrinsic
@@ -54,31 +73,6 @@ bits8 = _bitcast(types.float64, types.int64, ir.IntType(64))
 float8 = _bitcast(types.int64, types.float64, ir.DoubleType())
 
 
-def stored(address: int, n: int, like: Any) -> Any:
-    """View the n numbers at an address, of the dtype of `like`, as an array; nothing is copied."""
-    raise NotImplementedError("compiled code only")
-
-
-def empty(n: Any, like: Any) -> Any:
-    """Make an array of n numbers of the compute dtype, or of a shape."""
-    raise NotImplementedError("compiled code only")
-
-
-def widen(v: Any) -> Any:
-    """Return a stored number in the compute dtype, which is exact."""
-    raise NotImplementedError("compiled code only")
-
-
-def narrow(v: Any, like: Any) -> Any:
-    """Round a number of the compute dtype to the storage format, ties to even."""
-    raise NotImplementedError("compiled code only")
-
-
-def to_compute(v: Any, like: Any) -> Any:
-    """Round a float64 to the compute dtype."""
-    raise NotImplementedError("compiled code only")
-
-
 _STORED = {
     types.float32: f4,
     types.float64: f8,
@@ -90,26 +84,30 @@ _STORED = {
 }
 
 
-@overload(stored, strict=False)
-def _stored(address: Any, n: Any, like: Any) -> Any:
+@by_type()
+def stored(address: Any, n: Any, like: Any) -> Any:
+    """View the n numbers at an address, of the dtype of `like`, as an array; nothing is copied."""
     dtype = _STORED[like]
     return lambda address, n, like: carray(pointer(address), n, dtype)
 
 
-@overload(empty, strict=False)
-def _empty(n: Any, like: Any) -> Any:
+@by_type()
+def empty(n: Any, like: Any) -> Any:
+    """Make an array of n numbers of the compute dtype, or of a shape."""
     dtype = f8 if like == types.float64 else f4
     return lambda n, like: np.empty(n, dtype)
 
 
-@overload(to_compute, strict=False)
-def _to_compute(v: Any, like: Any) -> Any:
+@by_type()
+def to_compute(v: Any, like: Any) -> Any:
+    """Round a float64 to the compute dtype."""
     dtype = f8 if like == types.float64 else f4
     return lambda v, like: dtype(v)
 
 
-@overload(widen, strict=False)
-def _widen(v: Any) -> Any:
+@by_type()
+def widen(v: Any) -> Any:
+    """Return a stored number in the compute dtype, which is exact."""
     if v == types.uint16:
         return lambda v: float4(i4(v) << i4(16))
     if v == types.int16:
@@ -127,8 +125,9 @@ def _widen(v: Any) -> Any:
     return lambda v: v
 
 
-@overload(narrow, strict=False)
-def _narrow(v: Any, like: Any) -> Any:
+@by_type()
+def narrow(v: Any, like: Any) -> Any:
+    """Round a number of the compute dtype to the storage format, ties to even."""
     if like == types.uint16:
 
         def bfloat16(v: Any, like: Any) -> Any:

@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from numba import types
-from numba.extending import overload
 
-from .bits import bits4, bits8, f4, f8, float4, float8, i4, i8
+from .bits import bits4, bits8, by_type, f4, f8, float4, float8, i4, i8
 
 # Never reassociated: LLVM would find that the rounding errors computed here are 0 and drop them.
 EXACT = {"fastmath": {"contract"}, "forceinline": True}
@@ -57,17 +56,13 @@ _E8 = (
 )
 
 
+@by_type(**EXACT)
 def exp_scaled(z: Any, m: Any) -> Any:
     """Return exp(z - m)·2^64 for z <= m; what rounding loses of the difference is made up for.
 
     The result is 0 below exp(-131) in float32 and exp(-752) in float64, exactly 2^64 at z = m, and
     NaN where either argument is NaN or both are infinite.
     """
-    raise NotImplementedError("compiled code only")
-
-
-@overload(exp_scaled, strict=False, jit_options=EXACT)
-def _exp_scaled(z: Any, m: Any) -> Any:
     if z == types.float32:
         log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
 
@@ -108,13 +103,10 @@ def _exp_scaled(z: Any, m: Any) -> Any:
     return double
 
 
-def reference(m: float) -> tuple[int, float]:
+@by_type(**EXACT)
+def reference(m: Any) -> Any:
     """Return K, the nearest integer to m/ln 2, and exp(K ln 2 - m)."""
-    raise NotImplementedError("compiled code only")
 
-
-@overload(reference, strict=False, jit_options=EXACT)
-def _reference(m: Any) -> Any:
     def double(m: Any) -> Any:
         shifted = m * _LOG2E + _ROUND8
         k = shifted - _ROUND8
@@ -130,29 +122,21 @@ def _reference(m: Any) -> Any:
 NEAR = 128.0
 
 
-def is_near(m: Any) -> bool:
+@by_type()
+def is_near(m: Any) -> Any:
     """Tell whether a row with this maximum is computed by exp_near."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(is_near, strict=False)
-def _is_near(m: Any) -> Any:
     if m == types.float32:
         return lambda m: abs(m) <= NEAR
     return lambda m: False
 
 
+@by_type(**EXACT)
 def exp_near(z: Any, low: Any, bias: Any) -> Any:
     """Return exp(z)·2^(64 - K) of a float32, where K is `reference`'s of the row's maximum.
 
     No difference of logits is formed, so none is rounded. bias: 127 + 64 - K. The result is 0 below
     low = -bias ln 2, and NaN for NaN.
     """
-    raise NotImplementedError("compiled code only")
-
-
-@overload(exp_near, strict=False, jit_options=EXACT)
-def _exp_near(z: Any, low: Any, bias: Any) -> Any:
     log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
 
     def single(z: Any, low: Any, bias: Any) -> Any:
@@ -168,13 +152,9 @@ def _exp_near(z: Any, low: Any, bias: Any) -> Any:
     return single if z == types.float32 else lambda z, low, bias: z
 
 
-def near_of(k: int, like: Any) -> tuple[Any, Any]:
+@by_type()
+def near_of(k: Any, like: Any) -> Any:
     """Return the arguments `low` and `bias` of exp_near for K = k."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(near_of, strict=False)
-def _near_of(k: Any, like: Any) -> Any:
     one = f4 if like == types.float32 else f8
 
     def single(k: Any, like: Any) -> Any:
@@ -182,11 +162,6 @@ def _near_of(k: Any, like: Any) -> Any:
         return one(-bias * 0.6931471805599453), i4(bias)
 
     return single
-
-
-def log1p(r: Any) -> Any:
-    """Return log(1 + r) for a float64 r >= 0, finite or NaN."""
-    raise NotImplementedError("compiled code only")
 
 
 # 2·atanh(s)/s - 2 in powers of s².
@@ -201,8 +176,10 @@ _L7, _L6, _L5, _L4, _L3, _L2, _L1 = (
 )
 
 
-@overload(log1p, strict=False, jit_options=EXACT)
-def _log1p(r: Any) -> Any:
+@by_type(**EXACT)
+def log1p(r: Any) -> Any:
+    """Return log(1 + r) for a float64 r >= 0, finite or NaN."""
+
     def double(r: Any) -> Any:
         u = 1.0 + r
         # What rounding lost of r, or of 1.
@@ -221,11 +198,6 @@ def _log1p(r: Any) -> Any:
         return kf * _HI8 - ((half - small) - f)
 
     return double
-
-
-def tanh(u: Any) -> Any:
-    """Return tanh(u)."""
-    raise NotImplementedError("compiled code only")
 
 
 _NEAR = 0.5625
@@ -261,8 +233,9 @@ _T8 = (
 )
 
 
-@overload(tanh, strict=False, jit_options=EXACT)
-def _tanh(u: Any) -> Any:
+@by_type(**EXACT)
+def tanh(u: Any) -> Any:
+    """Return tanh(u)."""
     if u == types.float32:
         t6, t5, t4, t3, t2, t1 = _T4
 
@@ -292,16 +265,12 @@ def _tanh(u: Any) -> Any:
     return double
 
 
+@by_type(**EXACT)
 def sech2(u: Any) -> Any:
     """Return 1 - tanh(u)², the derivative of tanh, as 4t/(1+t)² with t = exp(-2|u|).
 
     The difference would be 0 from |u| = 10 on, where the derivative is 8e-9.
     """
-    raise NotImplementedError("compiled code only")
-
-
-@overload(sech2, strict=False, jit_options=EXACT)
-def _sech2(u: Any) -> Any:
     one, two, four, down = (
         (f4(1), f4(-2), f4(4), f4(DOWN)) if u == types.float32 else (1.0, -2.0, 4.0, DOWN)
     )

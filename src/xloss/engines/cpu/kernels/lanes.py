@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 
 from ..kernel_cache import inline
-from .bits import empty, f8, narrow, to_compute, widen
+from .bits import by_type, empty, f8, narrow, to_compute, widen
 from .functions import DOWN, exp_scaled, log1p, sech2, tanh
 from .memory import fetch, in_line, transposed
 
@@ -130,17 +129,14 @@ def exponentials(z: Any, m: Any, one: Any, e: Any) -> None:
             out[i] = top if row[i] == m[i] else v
 
 
-def tail_sums_of(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, tail_sum: Any) -> None:
+@by_type(fastmath=CONTRACT, forceinline=True)
+def tail_sums_of(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, tail_sum: Any) -> Any:
     """Write Σ exp(z - m) below the maximum, plus the number of entries at it, minus one.
 
     z and e have rows beyond the classes, of -inf and 0, up to a multiple of four. ties: (LANES,) in
     the compute dtype; ties and lost are room for the computation.
     """
-    raise NotImplementedError("compiled code only")
 
-
-@overload(tail_sums_of, strict=False, jit_options={"fastmath": CONTRACT, "forceinline": True})
-def _tail_sums_of(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, tail_sum: Any) -> Any:
     def single(z: Any, m: Any, one: Any, e: Any, ties: Any, lost: Any, tail_sum: Any) -> None:
         # Four classes are added in float32, as exact as their exponentials, and then in float64.
         zero = one - one

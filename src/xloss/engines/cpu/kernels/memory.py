@@ -6,7 +6,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
+
+from .bits import by_type
 
 LINE = 64  # bytes
 TILE = 8  # rows and columns: a vector of float32
@@ -36,13 +38,9 @@ def fetch(typingctx: Any, stored: Any, at: Any) -> Any:
     return types.void(stored, types.int64), code
 
 
-def in_line(stored: Any) -> int:
+@by_type()
+def in_line(stored: Any) -> Any:
     """Return how many numbers of an array are in a cache line."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(in_line, strict=False)
-def _in_line(stored: Any) -> Any:
     n = LINE * 8 // stored.dtype.bitwidth
     return lambda stored: n
 
@@ -87,21 +85,15 @@ def _transpose_tile(
     return types.void(source, i8, i8, target, i8, i8), code
 
 
+@by_type()
 def transposed(
-    source: Any, at: int, step: int, target: Any, to: int, to_step: int, n: int, width: int
-) -> bool:
+    source: Any, at: Any, step: Any, target: Any, to: Any, to_step: Any, n: Any, width: Any
+) -> Any:
     """Write n rows of `width` numbers, `step` apart, as columns; return False if that is not done.
 
     It takes float32 only, and a tile of it at least. Tiles at the ends overlap, so that a number
     may be written twice, but none beyond the n rows and `width` columns.
     """
-    raise NotImplementedError("compiled code only")
-
-
-@overload(transposed, strict=False)
-def _transposed(
-    source: Any, at: Any, step: Any, target: Any, to: Any, to_step: Any, n: Any, width: Any
-) -> Any:
     if source.dtype != types.float32 or target.dtype != types.float32:
         return lambda source, at, step, target, to, to_step, n, width: False
 

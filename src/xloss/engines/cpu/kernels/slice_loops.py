@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 
 from ..kernel_cache import inline
-from .bits import bits4, bits8, f8, float4, float8, i4, i8, narrow, to_compute, widen
+from .bits import bits4, bits8, by_type, f8, float4, float8, i4, i8, narrow, to_compute, widen
 from .functions import DOWN, exp_near, exp_scaled, sech2, tanh
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -28,23 +27,9 @@ UNROLLED = 128  # numbers: four times what one turn of a vectorised loop over fl
 SUM_CHUNK = 1024
 
 
+@by_type()
 def _key(v: Any) -> Any:
     """Map a float's bits to an integer of the same order; positive NaNs are the largest."""
-    raise NotImplementedError("compiled code only")
-
-
-def _unkey(k: Any) -> Any:
-    """Return the float that `_key` maps to k."""
-    raise NotImplementedError("compiled code only")
-
-
-def _least_key(v: Any) -> Any:
-    """Return the least integer of the type that `_key` returns for v."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(_key, strict=False)
-def _key_of(v: Any) -> Any:
     if v == types.float32:
 
         def single(v: Any) -> Any:
@@ -61,15 +46,17 @@ def _key_of(v: Any) -> Any:
     return double
 
 
-@overload(_unkey, strict=False)
-def _unkey_of(k: Any) -> Any:
+@by_type()
+def _unkey(k: Any) -> Any:
+    """Return the float that `_key` maps to k."""
     if k == types.int32:
         return lambda k: float4(i4(k ^ ((k >> i4(31)) & i4(0x7FFFFFFF))))
     return lambda k: float8(k ^ ((k >> i8(63)) & i8(0x7FFFFFFFFFFFFFFF)))
 
 
-@overload(_least_key, strict=False)
-def _least_key_of(v: Any) -> Any:
+@by_type()
+def _least_key(v: Any) -> Any:
+    """Return the least integer of the type that `_key` returns for v."""
     if v == types.float32:
         return lambda v: i4(-(2**31))
     return lambda v: i8(-(2**63))
@@ -256,29 +243,12 @@ def times_cap_slope(x: Any, cap: Any, out: Any) -> None:
         out[j] *= sech2(x[j] / cap)
 
 
-def decoded(values: Any, buffer: Any) -> Any:
-    """Return stored values: (n,) in the compute dtype: themselves, or a copy in the buffer."""
-    raise NotImplementedError("compiled code only")
-
-
-def written(values: Any, buffer: Any) -> Any:
-    """Return where a chunk of the gradient is computed: in its place, or in the buffer.
-
-    `encode` then brings it from the buffer to its place.
-    """
-    raise NotImplementedError("compiled code only")
-
-
-def encode(g: Any, values: Any, like: Any) -> None:
-    """Round g: (n,) from the buffer to the stored values, where it was not computed in place."""
-    raise NotImplementedError("compiled code only")
-
-
 _COMPUTE_DTYPES = (types.float32, types.float64)
 
 
-@overload(decoded, strict=False)
-def _decoded(values: Any, buffer: Any) -> Any:
+@by_type()
+def decoded(values: Any, buffer: Any) -> Any:
+    """Return stored values: (n,) in the compute dtype: themselves, or a copy in the buffer."""
     if values.dtype in _COMPUTE_DTYPES:
         return lambda values, buffer: values
 
@@ -291,15 +261,20 @@ def _decoded(values: Any, buffer: Any) -> Any:
     return convert
 
 
-@overload(written, strict=False)
-def _written(values: Any, buffer: Any) -> Any:
+@by_type()
+def written(values: Any, buffer: Any) -> Any:
+    """Return where a chunk of the gradient is computed: in its place, or in the buffer.
+
+    `encode` then brings it from the buffer to its place.
+    """
     if values.dtype in _COMPUTE_DTYPES:
         return lambda values, buffer: values
     return lambda values, buffer: buffer[: len(values)]
 
 
-@overload(encode, strict=False)
-def _encode(g: Any, values: Any, like: Any) -> Any:
+@by_type()
+def encode(g: Any, values: Any, like: Any) -> Any:
+    """Round g: (n,) from the buffer to the stored values, where it was not computed in place."""
     if values.dtype in _COMPUTE_DTYPES:
         return lambda g, values, like: None
 

@@ -88,27 +88,16 @@ def table(typingctx: Any) -> Any:
 
 
 @intrinsic
-def call_c(typingctx: Any, address: Any, argument: Any) -> Any:
-    """Call a C function of one pointer, or one size."""
+def call_c(typingctx: Any, address: Any, *arguments: Any) -> Any:
+    """Call a C function of pointers, sizes and ints; of what it returns an int is the low half."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_word, (_word,)).as_pointer()
-        return builder.call(builder.inttoptr(args[0], kind), (args[1],))
+        (given,) = args[1:]
+        values = [builder.extract_value(given, i) for i in range(len(arguments))]
+        kind = ir.FunctionType(_word, [v.type for v in values]).as_pointer()
+        return builder.call(builder.inttoptr(args[0], kind), values)
 
-    return types.int64(types.int64, types.int64), code
-
-
-@intrinsic
-def call_c3(typingctx: Any, address: Any, a: Any, b: Any, c: Any) -> Any:
-    """Call a C function of an address, a size and an int."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = ir.IntType(32)
-        kind = ir.FunctionType(number, (_word, _word, number)).as_pointer()
-        given = (args[1], args[2], builder.trunc(args[3], number))
-        return builder.sext(builder.call(builder.inttoptr(args[0], kind), given), _word)
-
-    return types.int64(types.int64, types.int64, types.int64, types.int64), code
+    return types.int64(types.int64, types.BaseTuple.from_types(arguments)), code
 
 
 @intrinsic

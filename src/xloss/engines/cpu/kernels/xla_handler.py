@@ -14,7 +14,6 @@ from .bits import i4
 from .xla_call import (
     allocate,
     call_c,
-    call_c3,
     destroy,
     error,
     fetch_add,
@@ -49,6 +48,14 @@ def buffer(arrays: int, i: int, kind: int, count: int) -> int:
     for j in range(word(b, at.RANK)):
         n *= word(dims, 8 * j)
     return word(b, at.DATA) if half(b, at.DTYPE) == kind and n == count else -1
+
+
+@inline()
+def take(s: int, place: int, there: bool, arrays: int, i: int, kind: int, count: int) -> int:
+    """Enter buffer i into a call's state if it is there; return the number of the next."""
+    if there:
+        put(s, place, buffer(arrays, i, kind, count))
+    return i + 1 if there else i
 
 
 @inline()
@@ -95,37 +102,21 @@ def read_arrays(frame: int, s: int) -> bool:
         return False
     put(s, at.TARGETS_KIND, found)
     put(s, at.TARGETS, buffer(arguments, 1, found, rows if indexed else rows * classes))
-    i = 2
-    if given & at.CLASS_WEIGHT != 0:
-        put(s, at.WEIGHTS, buffer(arguments, i, acc, classes))
-        i += 1
-    if given & at.LABEL_WEIGHT != 0:
-        put(s, at.WEIGHTS, buffer(arguments, i, acc, rows))
-        i += 1
-    if given & at.WHERE != 0:
-        put(s, at.PRESENT, buffer(arguments, i, at.PRED, rows))
-        i += 1
-    if given & at.SAMPLE_WEIGHT != 0:
-        put(s, at.SCALES, buffer(arguments, i, acc, rows))
-        i += 1
-    if given & at.COTANGENT != 0:
-        put(s, at.UPS, buffer(arguments, i, acc, rows))
-        i += 1
-    if given & at.SAVED != 0:
-        put(s, at.MAXIMA, buffer(arguments, i, acc, rows))
-        put(s, at.RESTS, buffer(arguments, i + 1, at.U32, 2 * rows))
-    results, i = word(frame, at.RESULTS), 0
+    saved, makes_stats = given & at.SAVED != 0, wanted & at.STATS != 0
+    i = take(s, at.WEIGHTS, given & at.CLASS_WEIGHT != 0, arguments, 2, acc, classes)
+    i = take(s, at.WEIGHTS, given & at.LABEL_WEIGHT != 0, arguments, i, acc, rows)
+    i = take(s, at.PRESENT, given & at.WHERE != 0, arguments, i, at.PRED, rows)
+    i = take(s, at.SCALES, given & at.SAMPLE_WEIGHT != 0, arguments, i, acc, rows)
+    i = take(s, at.UPS, given & at.COTANGENT != 0, arguments, i, acc, rows)
+    i = take(s, at.MAXIMA, saved, arguments, i, acc, rows)
+    take(s, at.RESTS, saved, arguments, i, at.U32, 2 * rows)
+    results = word(frame, at.RESULTS)
     if word(frame, at.RESULT_COUNT) != (wanted & 1) + 2 * (wanted >> 1 & 1) + (wanted >> 2 & 1):
         return False
-    if wanted & at.ROWS != 0:
-        put(s, at.LOSSES, buffer(results, i, acc, rows))
-        i += 1
-    if wanted & at.STATS != 0:
-        put(s, at.MAXIMA, buffer(results, i, acc, rows))
-        put(s, at.RESTS, buffer(results, i + 1, at.U32, 2 * rows))
-        i += 2
-    if wanted & at.GRAD != 0:
-        put(s, at.GRADIENT, buffer(results, i, kind, rows * classes))
+    i = take(s, at.LOSSES, wanted & at.ROWS != 0, results, 0, acc, rows)
+    i = take(s, at.MAXIMA, makes_stats, results, i, acc, rows)
+    i = take(s, at.RESTS, makes_stats, results, i, at.U32, 2 * rows)
+    take(s, at.GRADIENT, wanted & at.GRAD != 0, results, i, kind, rows * classes)
     fits = True
     for j in range(at.LOGITS, at.OPTION):
         fits = fits and get(s, j) != -1
@@ -138,7 +129,7 @@ def ask_large_pages(address: int, size: int) -> None:
     advise = get(table(), at.ADVISE)
     if address != 0 and size >= LARGE and advise != 0:
         start = (address + PAGE - 1) // PAGE * PAGE
-        call_c3(advise, start, address + size - start, HUGE_PAGES)
+        call_c(advise, start, address + size - start, i4(HUGE_PAGES))
 
 
 @inline()

@@ -50,17 +50,12 @@ def copy_labels(s: int, first: int, count: int, labels: int) -> bool:
     """Copy labels as the kernels read them; say whether one is ignored or out of range."""
     targets, classes = get(s, at.TARGETS), get(s, at.CLASSES)
     ignored = get(s, at.OPTION + at.IGNORED) if get(s, at.OPTION + at.IGNORES) != 0 else -1
-    odd = 0
-    if get(s, at.TARGETS_KIND) == at.S64:
-        for i in range(count):
-            y = load(targets + 8 * (first + i), i8(0))
-            store(labels + 8 * i, y)
-            odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
-    else:
-        for i in range(count):
-            y = i8(load(targets + 4 * (first + i), i4(0)))
-            store(labels + 8 * i, y)
-            odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
+    odd, wide = 0, get(s, at.TARGETS_KIND) == at.S64
+    for i in range(count):
+        at_row = first + i
+        y = load(targets + 8 * at_row, i8(0)) if wide else i8(load(targets + 4 * at_row, i4(0)))
+        store(labels + 8 * i, y)
+        odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
     return odd != 0
 
 
