@@ -32,13 +32,7 @@ def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
 # The rules that the CUDA engine's kernels are run for by day, on the emulator, beside their own
 # tests (engines/cuda) and the quick cases of the suite (conformance/test_emulated.py). Each test
 # of another file needs kernels of its own, which g++ compiles for most of a second each.
-EMULATED_BY_DAY = {
-    "test_absent.py",
-    "test_accuracy.py",
-    "test_bits.py",
-    "test_infinities.py",
-    "test_labels.py",
-}
+EMULATED_BY_DAY = {"test_accuracy.py", "test_labels.py"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are nightly are left out

@@ -8,7 +8,6 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from libraries import library
 from xloss import cross_entropy
 from xloss.evaluation import Evaluation, EvaluationResult
 from xloss.evaluation.exact_sum import Sum
@@ -117,18 +116,13 @@ def test_the_low_part_reaches_the_loss():
     assert Evaluation.from_dict(numbers | {"loss_low": 2.0**-53}).result().loss > 1.0
 
 
-def test_the_empty_record_is_neutral():
-    record = Evaluation().update(LOGITS, LABELS)
-    assert Evaluation() + record == record
-    assert record + Evaluation() == record
-    assert Evaluation().update(LOGITS[:0], LABELS[:0]) == Evaluation()
-
-
-def test_merging_changes_neither_side():
+def test_merging_changes_neither_side_and_an_empty_record_is_neutral():
     a, b = Evaluation().update(LOGITS, LABELS), Evaluation().update(LOGITS, SOFT)
     before = a.to_dict(), b.to_dict()
     assert (a + b).result().rows == 400
+    assert Evaluation() + a == a + Evaluation() == a
     assert (a.to_dict(), b.to_dict()) == before
+    assert Evaluation().update(LOGITS[:0], LABELS[:0]) == Evaluation()
     with pytest.raises(TypeError):
         a + 1
 
@@ -152,12 +146,9 @@ def test_a_loss_that_is_not_finite_stays_so(bad, expected, order):
     assert math.isfinite(result.accuracy)
 
 
-def test_a_large_loss_has_an_infinite_perplexity():
+def test_beyond_the_largest_number_is_infinite_and_not_nan():
     result = Evaluation().update(np.array([[0.0, 1e4]]), np.array([0])).result()
     assert (result.loss, result.perplexity) == (1e4, math.inf)
-
-
-def test_an_overflowing_sum_is_infinite_and_not_nan():
     logits = np.array([[0.0, 1.7e308]] * 3)
     assert Evaluation().update(logits, np.array([0, 0, 0])).result().loss == math.inf
 
@@ -215,12 +206,9 @@ def test_a_failed_update_leaves_the_record_as_it_was():
     assert record.to_dict() == before
 
 
-def test_one_row_without_a_row_axis():
+def test_one_row_without_a_row_axis_and_more_than_one_block():
     result = Evaluation().update(np.array([0.0, 1.0]), np.array(1)).result()
     assert (result.rows, result.counted, result.accuracy) == (1, 1, 1.0)
-
-
-def test_more_rows_than_one_block():
     logits = np.zeros((3, 50, 4096), dtype=np.float32)
     logits[..., 7] = 1.0
     labels = np.full((3, 50), 7)
@@ -258,17 +246,19 @@ def test_a_broken_record_is_refused(change, error, message):
         Evaluation.from_dict([])
 
 
-@pytest.mark.parametrize("name", ["torch", "jax", "dask", "strict", "device1"])
-@pytest.mark.parametrize("targets", [LABELS, np.float32(SOFT)], ids=["labels", "soft"])
-def test_every_library_gives_the_same_record(name, targets):
-    lib, logits = library(name), np.float32(LOGITS)
-    expected = Evaluation().update(logits, targets).result()
-    got = Evaluation().update(lib.like(logits), lib.like(targets)).result()
+LIBRARIES = ["torch", "jax", "dask", "strict", "device1"]
+
+
+@pytest.mark.parametrize("lib", LIBRARIES, indirect=True)
+@pytest.mark.parametrize("targets", [LABELS, SOFT], ids=["labels", "soft"])
+def test_every_library_gives_the_same_record(lib, targets):
+    expected = Evaluation().update(np.float32(LOGITS), targets).result()
+    got = Evaluation().update(lib.like(LOGITS), lib.like(targets)).result()
     assert got.loss == pytest.approx(expected.loss, rel=2e-7)
     assert type(got.loss) is type(got.weight) is float
     assert type(got) is EvaluationResult
-    for key in ("rows", "counted", "ignored", "accuracy"):
-        assert getattr(got, key) == getattr(expected, key)
+    for name in ("rows", "counted", "ignored", "accuracy"):
+        assert getattr(got, name) == getattr(expected, name)
 
 
 def test_torch_records_no_gradient():

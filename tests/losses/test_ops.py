@@ -23,6 +23,7 @@ ROWS = np.array(
         [-60000, -60001, -60000, -60017],
     ]
 )
+FEW = ("numpy", "strict", "torch", "dask")  # where no library compiles what an axis changes
 ELEMENTWISE = {"softmax": oracle.softmax_row_probs, "log_softmax": oracle.log_softmax_row}
 
 
@@ -31,26 +32,20 @@ def rows(function):
 
 
 def test_logsumexp_is_exact_and_minus_inf_for_no_class(lib):
-    got = xloss.logsumexp(lib.array(ROWS))
-    close(lib.host(got), rows(oracle.logsumexp_row), within=2)
+    value, gradient = xloss.value_and_grad(xloss.logsumexp)(lib.array(ROWS))
+    for got in (value, xloss.logsumexp(lib.array(ROWS))):
+        close(lib.host(got), rows(oracle.logsumexp_row), within=2)
+    close(lib.host(gradient)[:3], rows(oracle.softmax_row_probs)[:3], within=6)
 
 
-def test_logsumexp_has_a_gradient(lib):
-    value, gradient = xloss.value_and_grad(xloss.logsumexp)(lib.array(ROWS[:3]))
-    close(lib.host(value), rows(oracle.logsumexp_row)[:3], within=2)
-    close(lib.host(gradient), rows(oracle.softmax_row_probs)[:3], within=6)
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_logsumexp_keepdims(lib, axis):
+@pytest.mark.parametrize("lib", FEW, indirect=True)
+def test_logsumexp_keepdims(lib):
     x = lib.array(inputs("cross_entropy", (6, 5)))
-    kept = lib.host(xloss.logsumexp(x, axis=axis, keepdims=True))
-    assert kept.shape == ((1, 5) if axis == 0 else (6, 1))
-    np.testing.assert_array_equal(kept.ravel(), lib.host(xloss.logsumexp(x, axis=axis)))
-
-
-def test_logsumexp_of_one_row_keeps_one_axis():
-    assert xloss.logsumexp(np.zeros(2), keepdims=True).shape == (1,)
+    for axis, form in ((0, (1, 5)), (1, (6, 1)), (-1, (6, 1))):
+        kept = lib.host(xloss.logsumexp(x, axis=axis, keepdims=True))
+        assert kept.shape == form
+        np.testing.assert_array_equal(kept.ravel(), lib.host(xloss.logsumexp(x, axis=axis)))
+    assert xloss.logsumexp(x[0, :], keepdims=True).shape == (1,)
 
 
 @across(tuple(ELEMENTWISE), jax=2)
@@ -59,14 +54,14 @@ def test_softmax_and_its_logarithm_cancel_nothing(lib, name):
     close(lib.host(got), rows(ELEMENTWISE[name]), within=6)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -2])
-@across(tuple(ELEMENTWISE), jax=0)
-def test_softmax_along_any_axis(lib, name, axis):
+@pytest.mark.parametrize("lib", FEW, indirect=True)
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_softmax_along_any_axis(lib, name):
     x = inputs("cross_entropy", (2, 3, 5))
-    got = lib.host(getattr(xloss, name)(lib.array(x), axis=axis))
-    flat = np.moveaxis(x, axis, -1)
-    want = [ELEMENTWISE[name]([float(v) for v in row]) for row in flat.reshape(-1, flat.shape[-1])]
-    close(np.moveaxis(got, axis, -1).reshape(-1, flat.shape[-1]), want, within=6)
+    for axis in (0, 1, -2):
+        got = lib.host(getattr(xloss, name)(lib.array(x), axis=axis))
+        flat, got = (np.moveaxis(a, axis, -1).reshape(-1, x.shape[axis]) for a in (x, got))
+        close(got, [ELEMENTWISE[name]([float(v) for v in row]) for row in flat], within=6)
 
 
 def test_entropy_and_its_gradient(lib):
@@ -106,11 +101,14 @@ def test_one_hot_of_any_integer_dtype(lib, kind):
     np.testing.assert_array_equal(lib.host(got), y[..., None] == np.arange(200))
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
-def test_one_hot_along_any_axis(lib, axis):
+@pytest.mark.parametrize("lib", FEW, indirect=True)
+def test_one_hot_along_any_axis(lib):
     y = labels(6, 5).reshape(2, 3)
-    got = lib.host(xloss.one_hot(lib.like(y), 5, axis=axis))
-    np.testing.assert_array_equal(np.moveaxis(got, axis, -1), y[..., None] == np.arange(5))
+    for axis in (0, 1, 2, -1, -2, -3):
+        got = lib.host(xloss.one_hot(lib.like(y), 5, axis=axis))
+        np.testing.assert_array_equal(np.moveaxis(got, axis, -1), y[..., None] == np.arange(5))
+    for one in (np.int64(1), np.array(1, np.uint8)):
+        np.testing.assert_array_equal(xloss.one_hot(one, 3), [0, 1, 0])
 
 
 @across(kinds=("float16", "bfloat16", "float32", "float64", "int32", "uint8"))
@@ -130,11 +128,6 @@ def test_one_hot_of_a_bad_label(lib):
     np.testing.assert_array_equal(lib.host(xloss.one_hot(y, 3)), [[1, 0, 0], [NAN] * 3, [NAN] * 3])
     whole = xloss.one_hot(y, 3, dtype=lib.array([0], "int32").dtype)
     np.testing.assert_array_equal(lib.host(whole), [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
-
-
-def test_one_hot_of_one_label():
-    np.testing.assert_array_equal(xloss.one_hot(np.int64(1), 3), [0, 1, 0])
-    np.testing.assert_array_equal(xloss.one_hot(np.array(1, np.uint8), 3), [0, 1, 0])
 
 
 def test_what_one_hot_refuses():
@@ -278,13 +271,12 @@ def test_l2_penalty_sums_in_float32_at_least(lib, kind):
     assert lib.dtype_of(gradient) == kind
 
 
-def test_l2_penalty_of_a_generator_and_of_mixed_dtypes():
+def test_l2_penalty_of_mixed_dtypes():
     parts = [np.ones(3, "f4"), np.ones(2, "f8")]
-    value, gradients = xloss.value_and_grad(xloss.l2_penalty)((p for p in parts), strength=2.0)
+    value, gradients = xloss.value_and_grad(xloss.l2_penalty)(parts, strength=2.0)
     assert value == 5
     assert value.dtype == "float64"
     assert [g.dtype for g in gradients] == ["float32", "float64"]
-    assert xloss.l2_penalty((p for p in parts[::-1]), strength=2.0) == 5
 
 
 def test_l2_penalty_is_recorded_by_autograd():

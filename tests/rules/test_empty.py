@@ -20,40 +20,20 @@ empty = pytest.mark.parametrize(("form", "axis", "rows"), EMPTY)
 
 
 @empty
-def test_an_empty_array_gives_an_empty_array(lib, form, axis, rows):
+def test_an_empty_array_gives_an_empty_array_and_gradient(lib, form, axis, rows):
     x = lib.array(np.zeros(form))
     for op in (xloss.softmax, xloss.log_softmax):
         assert lib.host(op(x, axis=axis)).shape == form
     # The sum over no class is 0, its logarithm -inf; nothing is possible, so no entropy is right.
-    got = lib.host(xloss.logsumexp(x, axis=axis))
-    np.testing.assert_array_equal(got, np.full(rows, -np.inf, np.float32), strict=True)
     kept = lib.host(xloss.logsumexp(x, axis=axis, keepdims=True))
     assert kept.shape == tuple(1 if i == axis % len(form) else n for i, n in enumerate(form))
-    np.testing.assert_array_equal(lib.host(xloss.entropy(x, axis=axis)), np.full(rows, np.nan))
-
-
-@empty
-def test_the_gradient_is_empty_too(lib, form, axis, rows):
-    x = lib.array(np.zeros(form))
-    for op in (xloss.logsumexp, xloss.entropy):
+    for op, number in ((xloss.logsumexp, -np.inf), (xloss.entropy, np.nan)):
+        want = np.full(rows, number, np.float32)
+        np.testing.assert_array_equal(lib.host(op(x, axis=axis)), want, strict=True)
         value, grad = xloss.value_and_grad(op)(x, axis=axis)
-        assert lib.host(value).shape == rows
+        np.testing.assert_array_equal(lib.host(value), want, strict=True)
         assert lib.host(grad).shape == form
         assert lib.dtype_of(grad) == "float32"
-
-
-@empty
-@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
-def test_every_dtype(form, axis, rows, kind):
-    from libraries import library
-
-    for name in ("numpy", "torch"):
-        lib = library(name)
-        x = lib.array(np.zeros(form), kind)
-        want = "float64" if kind == "float64" else "float32"
-        for op in (xloss.softmax, xloss.log_softmax, xloss.logsumexp, xloss.entropy):
-            assert lib.dtype_of(op(x, axis=axis)) == want
-        assert lib.dtype_of(xloss.value_and_grad(xloss.logsumexp)(x, axis=axis)[1]) == kind
 
 
 @empty
@@ -66,25 +46,3 @@ def test_autograd_and_jit(form, axis, rows):
         assert x.grad.shape == form
     slope = jax.jit(jax.grad(lambda x: xloss.logsumexp(x, axis=axis).sum()))
     assert slope(jax.numpy.zeros(form)).shape == form
-
-
-def test_as_pytorch_and_scipy_have_it():
-    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    special = pytest.importorskip("scipy.special", reason="pip install scipy")
-    for form, axis, _ in EMPTY:
-        x = np.zeros(form, np.float32)
-        z = torch.tensor(x)
-        assert xloss.softmax(x, axis=axis).shape == tuple(torch.softmax(z, axis).shape)
-        assert xloss.log_softmax(x, axis=axis).shape == tuple(torch.log_softmax(z, axis).shape)
-        np.testing.assert_array_equal(
-            np.asarray(xloss.logsumexp(x, axis=axis)), torch.logsumexp(z, axis).numpy()
-        )
-        if x.shape[axis]:  # SciPy refuses a maximum over nothing
-            assert xloss.logsumexp(x, axis=axis).shape == special.logsumexp(x, axis=axis).shape
-
-
-def test_a_loss_still_asks_for_a_class(lib):
-    x, y = lib.array(np.zeros((5, 0))), lib.like(np.zeros(5, int))
-    for call in (lambda: xloss.cross_entropy(x, y), lambda: xloss.kl_div(x, x)):
-        with pytest.raises(ValueError, match="expected at least one class"):
-            call()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import xloss
+from expected import BINARY, CLASS, FIRST, row
 from libraries import library
 from xloss import use_engine, value_and_grad
-from xloss_conformance import oracle
 from xloss_conformance.oracle import mp
 
 ROWS, CLASSES = 24, 3
@@ -29,12 +29,6 @@ VALUES = {
     "probs": (0.0, -0.0, LEAST, TINY, 1e-10, 0.5, 1 - 2**-24, 1, -0.5, NAN),
     "targets": (0.0, -0.0, 1e-10, 0.25, 0.5, 1 - 2**-24, 1),
     "log_targets": (0.0, -1, -20, -104, -120, -1e20, -INF, NAN),
-}
-GIVEN = {
-    "nll_loss": "log_probs",
-    "kl_div": "log_probs",
-    "log_loss": "probs",
-    "binary_cross_entropy": "probs",
 }
 WEIGHT = np.array([1, 0, 2], np.float32)
 CLASS_OPTIONS = (
@@ -53,15 +47,13 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sigmoid_focal_loss": ({}, {"alpha": 0.0}, {"alpha": 1.0}, {"gamma": 0.0}, {"gamma": 0.5}),
     "kl_div": ({}, {"log_target": True}),
 }
-BY_LABEL = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")
 CASES = [
     (name, options, soft)
     for name, each in OPTIONS.items()
     for options in each
-    for soft in ((False, True) if name in BY_LABEL else (True,))
+    for soft in ((False, True) if name in CLASS else (True,))
 ]
 LIBRARIES = ("numpy", "numpy generic", "torch", "jax")
-BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
 
 
 def drawn(case: int, name: str, options: dict[str, Any], soft: bool) -> tuple[Any, Any]:
@@ -74,7 +66,7 @@ def drawn(case: int, name: str, options: dict[str, Any], soft: bool) -> tuple[An
         return np.where(rng.random(shape) < 0.6, special, plain).astype(np.float32)
 
     ordinary = 3 * rng.normal(size=shape)
-    kind = GIVEN.get(name, "logits")
+    kind = FIRST[name]
     x = mixed(kind, {"probs": rng.random(shape), "log_probs": -abs(ordinary)}.get(kind, ordinary))
     if not soft:
         return x, rng.integers(0, CLASSES, ROWS)
@@ -84,16 +76,6 @@ def drawn(case: int, name: str, options: dict[str, Any], soft: bool) -> tuple[An
     if name not in BINARY:
         t[0] = 0
     return x, t
-
-
-def rows_of(name: str, x: Any, t: Any, options: dict[str, Any]) -> list[Any]:
-    """The oracle's rows."""
-    given = {k: [float(w) for w in v] if k == "weight" else v for k, v in options.items()}
-    if name in BINARY:
-        return [oracle.binary_row(name, a, b, **given) for a, b in zip(x, t, strict=True)]
-    if name == "kl_div":
-        return [oracle.kl_row(a, b, **given) for a, b in zip(x, t, strict=True)]
-    return [oracle.softmax_row(name, a, b, **given) for a, b in zip(x, t, strict=True)]
 
 
 def differs(got: float, want: Any, size: float) -> bool:
@@ -124,7 +106,7 @@ def test_special_values(where):
         x, t = drawn(number, name, options, soft)
         if where == "jax":  # XLA takes a subnormal for 0
             x = np.where(abs(x) <= TINY, 0, x)
-        want = rows_of(name, x.tolist(), t.tolist(), options)
+        want = [row(name, a, b, 1.0, options) for a, b in zip(x, t, strict=True)]
         given = {k: lib.array(v) if k == "weight" else v for k, v in options.items()}
         run = value_and_grad(getattr(xloss, name), (0, 1) if soft else (0,))
         with use_engine("generic") if "generic" in where else lib.used():
@@ -139,9 +121,9 @@ def test_special_values(where):
                 # A slope to a target is a loss; the others are probabilities, or 1/p times them.
                 scale = max(largest(each(right)), size if k else 0.0, 1e-6)
                 off += [(kind, a, b, scale) for a, b in zip(each(got[i]), each(right), strict=True)]
-            row = f"{name} {options} x={x[i].tolist()} t={t[i].tolist()}"
+            call = f"{name} {options} x={x[i].tolist()} t={t[i].tolist()}"
             wrong += [
-                f"{row}: {what} {got}, not {mp.nstr(right, 9)}"
+                f"{call}: {what} {got}, not {mp.nstr(right, 9)}"
                 for what, got, right, scale in off
                 if differs(float(got), right, scale)
             ][:1]

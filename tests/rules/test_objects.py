@@ -7,38 +7,24 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import LOSSES, close, expected, inputs, loss, shape, targets
+from expected import LOSSES, inputs, loss, targets
 
 WEIGHT = np.array([0.5, 1.0, 2.0, 1.0, 0.25])
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("travel", [pickle.dumps, copy.deepcopy, copy.copy])
-def test_value_and_grad_travels(name, travel):
-    form = shape(name, 6, 5)
-    x, t = inputs(name, form), targets(name, form)
-    for argnums in (0, "targets", (0, "targets")):
-        if argnums != 0 and t.dtype.kind == "i":
-            continue
-        made = travel(xloss.value_and_grad(loss(name), argnums))
-        f = pickle.loads(made) if isinstance(made, bytes) else made
-        value, grads = f(x, t)
-        want = expected(name, x, t)
-        close(value, want.value, "float64")
-        if argnums == 0:
-            close(grads, want.grad, "float64", 16)
-
-
-def test_so_does_that_of_every_other_loss():
+def test_value_and_grad_travels():
     x, y = inputs("cross_entropy", (6, 5)), targets("cross_entropy", (6, 5))
+    grads = {f"of {name}": xloss.value_and_grad(loss(name)) for name in LOSSES}
+    assert pickle.loads(pickle.dumps(grads)).keys() == grads.keys()
     for f, arguments in (
+        (xloss.cross_entropy, (x, y)),
         (xloss.entropy, (x,)),
         (xloss.logsumexp, (x,)),
         (xloss.CrossEntropyLoss(weight=WEIGHT), (x, y)),
         (xloss.linear_cross_entropy, (x, np.eye(5), y)),
     ):
         grads = xloss.value_and_grad(f)
-        for one in (pickle.loads(pickle.dumps(grads)), copy.deepcopy(grads)):
+        for one in (pickle.loads(pickle.dumps(grads)), copy.deepcopy(grads), copy.copy(grads)):
             for got, want in zip(one(*arguments), grads(*arguments), strict=True):
                 np.testing.assert_array_equal(got, want)
     penalty = pickle.loads(pickle.dumps(xloss.value_and_grad(xloss.l2_penalty, ("params",))))
@@ -66,6 +52,7 @@ def test_a_cotangent_of_the_penalty(lib):
 
 
 X, Y, P = np.zeros((6, 5)), np.zeros(6, int), np.full((6, 5), 0.2)
+# Numbers that are options of a loss: test_errors.py.
 CALLS = {
     "axis": [
         lambda v: xloss.cross_entropy(X, Y, axis=v),
@@ -78,23 +65,6 @@ CALLS = {
         lambda v: xloss.diagnose(X, Y, axis=v),
         lambda v: xloss.Evaluation().update(X, Y, axis=v),
         lambda v: xloss.kl_div(X, P, axis=v),
-    ],
-    "label_smoothing": [
-        lambda v: xloss.cross_entropy(X, Y, label_smoothing=v),
-        lambda v: xloss.log_loss(P, Y, label_smoothing=v),
-        lambda v: xloss.binary_cross_entropy_with_logits(X, P, label_smoothing=v),
-        lambda v: xloss.linear_cross_entropy(X, np.eye(5), Y, label_smoothing=v),
-    ],
-    "z_loss": [lambda v: xloss.cross_entropy(X, Y, z_loss=v)],
-    "softcap": [lambda v: xloss.focal_loss(X, Y, softcap=v)],
-    "gamma": [
-        lambda v: xloss.focal_loss(X, Y, gamma=v),
-        lambda v: xloss.sigmoid_focal_loss(X, P, gamma=v),
-    ],
-    "alpha": [lambda v: xloss.sigmoid_focal_loss(X, P, alpha=v)],
-    "eps": [
-        lambda v: xloss.log_loss(P, Y, eps=v),
-        lambda v: xloss.binary_cross_entropy(P, P, eps=v),
     ],
     "ignore_index": [
         lambda v: xloss.cross_entropy(X, Y, ignore_index=v),

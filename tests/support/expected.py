@@ -21,6 +21,12 @@ BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_f
 SOFT_ONLY = ("kl_div",)
 LOSSES = (*CLASS, *BINARY, *SOFT_ONLY)  # all that take targets
 FROM_PROBS = ("log_loss", "binary_cross_entropy")
+# What each loss calls its first argument.
+FIRST = {
+    **dict.fromkeys(LOSSES, "logits"),
+    **dict.fromkeys(("nll_loss", "kl_div"), "log_probs"),
+    **dict.fromkeys(FROM_PROBS, "probs"),
+}
 
 
 def loss(name: str) -> Any:

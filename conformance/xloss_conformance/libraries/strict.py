@@ -14,7 +14,7 @@ from .base import ArrayLibrary, laid_out
 class Strict(ArrayLibrary):
     name = "strict"
     module = xp
-    dtypes = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float32", "float64")
     place = "CPU_DEVICE"
     layouts = ("C", "F", "reversed", "strided", "broadcast", "readonly")
 
