@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from xloss_conformance.report.markdown import text
 
+from .right import BEYOND
 from .targets import missed_by
 
 Record = dict[str, Any]
@@ -111,3 +112,20 @@ def split(missing: Iterable[str]) -> Iterable[tuple[str, str]]:
         if not sep:
             who, _, reason = said.partition(": ")
         yield (who, f"fails: {reason}" if sep else reason) if reason else ("", who)
+
+
+def mib(count: float | None) -> str:
+    """Return bytes in MiB."""
+    return "not measured" if count is None else f"{count / 2**20:,.0f}"
+
+
+def ulp(found: float | None) -> str:
+    """Return an error in ulp, which is no number where the answer was none."""
+    if found is None:
+        return "–"
+    return "**no number**" if found >= BEYOND else digits(found)
+
+
+def off(tail: float | None) -> str:
+    """Return by what share the tail is off, with its sign."""
+    return "–" if tail is None else f"{tail:+.2g}"

@@ -9,9 +9,8 @@ from typing import Any
 from xloss_conformance.report.markdown import text
 
 from . import figures, tables
-from .figures import digits, percent, table
+from .figures import digits, mib, off, percent, table, ulp
 from .plan import TABLES
-from .right import BEYOND
 from .targets import beyond, verdict
 
 Record = dict[str, Any]
@@ -209,16 +208,12 @@ def _linear(record: Record) -> Iterator[str]:
         yield "## linear_cross_entropy"
         yield text(work["name"])
         rows = [
-            [text(r["contender"]), digits(r["median_ms"]), _mib(r["peak_bytes"])]
+            [text(r["contender"]), digits(r["median_ms"]), mib(r["peak_bytes"])]
             for r in sorted(work["runs"], key=lambda r: float(r["median_ms"]))
         ]
         if work["bound"]:
             rows.append([f"*{work['bound']['by']}*", digits(work["bound"]["median_ms"]), "–"])
         yield table(["", "ms", "MiB beyond inputs and gradients"], rows)
-
-
-def _mib(count: float | None) -> str:
-    return NONE if count is None else f"{count / 2**20:,.0f}"
 
 
 def _host(record: Record) -> Iterator[str]:
@@ -267,7 +262,7 @@ def _errors(record: Record) -> Iterator[str]:
         for what in ("value_ulp", "gradient_ulp", "tail"):
             row[what] = max((row.get(what), run.get(what)), key=_size)
     rows = [
-        [text(who), dtype, _ulp(row["value_ulp"]), _ulp(row["gradient_ulp"]), _off(row["tail"])]
+        [text(who), dtype, ulp(row["value_ulp"]), ulp(row["gradient_ulp"]), off(row["tail"])]
         for (who, dtype), row in worst.items()
         if row["value_ulp"] is not None
     ]
@@ -279,16 +274,6 @@ def _errors(record: Record) -> Iterator[str]:
 
 def _size(error: float | None) -> float:
     return -1.0 if error is None else abs(error)
-
-
-def _ulp(found: float | None) -> str:
-    if found is None:
-        return "–"
-    return "**no number**" if found >= BEYOND else digits(found)
-
-
-def _off(tail: float | None) -> str:
-    return "–" if tail is None else f"{tail:+.2g}"
 
 
 def _contenders(record: Record) -> Iterator[str]:
