@@ -24,20 +24,13 @@ CASES = [case for case in catalogue() if not case.on_demand]
 QUICK = [case for case in CASES if case.quick]
 
 
-def hold(
-    name: str,
-    dtype: str,
-    cases: list[Case],
-    monkeypatch: pytest.MonkeyPatch,
-    beyond: frozenset[str] = frozenset(),
-) -> None:
-    """Judge xloss on arrays of a library that only tests have; `beyond`: what is known to fail."""
+def hold(name: str, dtype: str, cases: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge xloss on arrays of a library that only tests have."""
     made, there = adapter(name), libraries._made
     monkeypatch.setattr(libraries, "_made", lambda other: made if other == name else there(other))
     report = run([Xloss(name, dtype)], cases, deviations=read(FILE))
     assert sum(verdict.status == "pass" for verdict in report.verdicts) > len(cases) / 3
-    failed = {verdict.case.name for verdict in report.failures}
-    assert failed == beyond, "\n".join(explained(verdict) for verdict in report.failures)
+    assert not report.failures, "\n".join(explained(verdict) for verdict in report.failures)
 
 
 def test_a_device_that_is_not_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,8 +40,7 @@ def test_a_device_that_is_not_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_device_without_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """As JAX is by default: even the sums along a row are in float32."""
-    # One gradient entry of 30 is 4.33 ulp off: its 4 are met where the row is summed in float64.
-    hold("no_x64", "float32", CASES, monkeypatch, frozenset({"entropy/gaps 5 to 82"}))
+    hold("no_x64", "float32", CASES, monkeypatch)
 
 
 FLAGS: dict[str, dict[str, Any]] = {

@@ -187,8 +187,9 @@ def gradients(
             g = probabilities.gradient(x, t, options, cx, selected.row_loss, s)
         else:
             z = softmax.softcapped(x, options, cx)
-            parts = softmax.parts(z, cx, exponentials(z, cx, s))
-            g = softmax.gradient(x, z, t, options, cx, selected.row_loss, parts, s, second)
+            e = exponentials(z, cx, s)
+            parts = softmax.parts(z, cx, e)
+            g = softmax.gradient(x, z, t, options, cx, selected.row_loss, parts, s, second, e)
         return cx.cast(select_gradient(g, t, options, cx, cotangent), o.x.dtype)
 
 

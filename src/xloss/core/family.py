@@ -165,7 +165,7 @@ def _from_logits(
             at = few_classes.slot_parts(gap, m, e.tail_sum, cx)
             grad = finished_list_gradient(x, z, t, options, cx, cotangent, parts, at, o.x.dtype)
         elif outputs.grad:
-            grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts)
+            grad = softmax.gradient(x, z, t, options, cx, cotangent.row_loss, parts, e=e)
         if outputs.grad_targets:
             grad_targets = soft_target_gradient(z, t, options, cx, cotangent, parts)
     stats = None

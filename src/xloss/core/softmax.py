@@ -232,21 +232,28 @@ def gradient(
     found: SoftmaxParts,
     s: RowStats | None = None,
     sums: Sums | None = None,
+    e: Exponentials | None = None,
 ) -> Array:
     """Return the gradient to x of Σ cotangent·row from the parts of the softmax of z.
 
     x and z are (*rows, classes), cotangent is a scalar or (*rows). An autodiff can follow the
     operations if it can follow `found`, for p and 1 - p enter linearly. Where z is a class slice,
-    `s` and `sums` must be the statistics and second sums of the whole rows.
+    `s` and `sums` must be the statistics and second sums of the whole rows. `e`: the exponentials
+    of z, where no autodiff follows; entropy is more exact by them.
     """
     xp = cx.xp
     p, q = found.p, found.q
     if options.kind == "logsumexp":
         g = p * column(cx, cotangent)
     elif options.kind == "entropy":
-        nll = xp.where(p == 0, 0.0, found.nll)
-        h = cx.sum_last(p * nll) if s is None or sums is None else log1p_tail(s, cx) + sums[0]
-        g = p * (nll - column(cx, h)) * column(cx, cotangent)
+        if e is None:
+            nll = xp.where(p == 0, 0.0, found.nll)
+            above = nll - column(cx, cx.sum_last(p * nll))
+        else:  # the same without log1p(tail sum), which both have, and its rounding errors
+            mean = gap_sum(z, e, cx) / (1.0 + e.tail_sum) if sums is None else sums[0]
+            gap = xp.where(p == 0, 0.0, gaps(z, e.max, e.at_max, cx))
+            above = gap - column(cx, mean)
+        g = p * above * column(cx, cotangent)
     elif options.kind == "cross_entropy" and t.labels is not None and not options.label_smoothing:
         is_label = label_mask(t.labels, p.shape[-1], cx)
         if t.label_local is not None:
