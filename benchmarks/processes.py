@@ -121,7 +121,7 @@ def _do(job: Job, out: Connection) -> None:
         out.send(("done", None))
     except BrokenPipeError:
         pass
-    except Exception as error:
+    except Exception as error:  # of any library: who asked raises it, or records it
         said = traceback.format_exception_only(error)[-1].strip()
         with suppress(BrokenPipeError):
             out.send(("failed", f"{said}\n{traceback.format_exc()}"))

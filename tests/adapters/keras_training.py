@@ -9,12 +9,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+from keras import losses as theirs
 
-keras = pytest.importorskip("keras")
-ours = pytest.importorskip("xloss.adapters.keras")
-theirs = keras.losses
+from xloss.adapters import keras as ours
 
 # Keras' own: its variables and torch's tensors have no `copy` in `__array__`, as NumPy 2 asks.
 pytestmark = pytest.mark.filterwarnings(

@@ -16,7 +16,7 @@ from ...core.options import OPERANDS, Cotangent, Operands, Outcome, Outputs, Sav
 from ...engines import choose
 from ..eager import dense as default
 from . import gradient_ahead
-from .numpy_views import home, numpy_call, seen
+from .numpy_views import home, numpy_call, with_numpy_views
 
 # What a forward pass keeps for the backward pass, beside the operands.
 NOTHING, STATS, GRADIENT = "nothing", "stats", "gradient"
@@ -59,7 +59,7 @@ def backward(call: LossCall, cot: Array, weight: Any, stats: tuple[Array, ...]) 
         one = torch.ones((), dtype=call.cx.compute_dtype, device=call.operands.x.device)
         return (cot * backward(call, one, weight, stats)).to(call.operands.x.dtype)
     cot, cx = cotangent(cot, call.cx)
-    call, cot, *known = seen(call._replace(cx=cx), cot, *stats)
+    call, cot, *known = with_numpy_views(call._replace(cx=cx), cot, *stats)
     run = partial(default.runner(call), saved=tuple(known) or None)
     return home(default.evaluated(call, run, Outputs(grad=True), cot, weight, value=False)[1].grad)
 
@@ -78,7 +78,7 @@ def run(call: LossCall, outputs: Outputs, cot: Any = 1.0, saved: Saved = None) -
     if not isinstance(cot, float):
         cot, cx = cotangent(cot, call.cx)
         call = call._replace(cx=cx)
-    call, cot, *known = seen(call, cot, *(saved or ()))
+    call, cot, *known = with_numpy_views(call, cot, *(saved or ()))
     return choose(call).run(call, outputs, Cotangent(cot), tuple(known) or None).map(home)
 
 

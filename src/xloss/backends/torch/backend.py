@@ -21,7 +21,7 @@ from . import autograd as torch_reduced
 from . import cuda as torch_cuda
 from . import custom_op, custom_op_gpu, custom_op_host, row_losses
 from .following import followed, functionalized, transformed
-from .numpy_views import home, numpy_call, seen, tensor
+from .numpy_views import home, numpy_call, tensor, with_numpy_views
 from .softmax_rules import softmax_parts
 
 thread_pool.LIMITS["torch"] = torch.get_num_threads
@@ -93,7 +93,7 @@ def value_and_grad(
         if wanted == ("x",) and custom_op_host.takes(call):
             got, grad = custom_op_host.value_and_grad(call, cotangent)
             return got, default.named(call, grad, None)
-        call, cotangent = seen(call, cotangent)
+        call, cotangent = with_numpy_views(call, cotangent)
         got, grads = default.value_and_grad(call, wanted, cotangent)
         return home(got), {name: home(g) for name, g in grads.items()}
 
@@ -107,7 +107,7 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
         fixed = (None if a is None else a.detach() for a in call.operands)
         apart = call._replace(operands=Operands(*fixed), cx=functional(call.cx))
         return way(call), default.tokens(apart, asked)[1]
-    (call,) = seen(call)
+    (call,) = with_numpy_views(call)
     rows, made = default.tokens(call, asked)
     return home(rows), mapped(home, made)
 

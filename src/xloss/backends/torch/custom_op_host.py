@@ -25,7 +25,7 @@ from . import autograd as torch_reduced
 from . import custom_op, gradient_ahead
 from .autograd import GRADIENT, NOTHING, STATS, run
 from .custom_op import CALL_ARRAYS, CALL_OPTIONS
-from .numpy_views import home, seen
+from .numpy_views import home, with_numpy_views
 from .sizes import is_at_most
 from .softmax_rules import mapped, one_by_one
 
@@ -139,7 +139,7 @@ def host_cross_entropy_backward(
 def host_cross_entropy_gradient(cotangent: Tensor | None, *given: Any) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient to x times the cotangent."""
     x = given[0]
-    call, cotangent = seen(_call(given), cotangent)
+    call, cotangent = with_numpy_views(_call(given), cotangent)
     loss, grads = default.value_and_grad(call, ("x",), cotangent)
     return home(loss), custom_op.laid(home(grads["x"]), x)
 

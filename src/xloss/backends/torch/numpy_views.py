@@ -29,8 +29,8 @@ def numpy_call(call: LossCall) -> LossCall | None:
     return call._replace(cx=cx, operands=o, normalizer=view(n) if torch.is_tensor(n) else n)
 
 
-def seen(call: LossCall, *arrays: Any) -> tuple[Any, ...]:
-    """Return the call and arrays beside it on NumPy views, or all as they are."""
+def with_numpy_views(call: LossCall, *arrays: Any) -> tuple[Any, ...]:
+    """Return the call and arrays beside it, on NumPy views where the tensors have them."""
     twin = numpy_call(call)
     if twin is None:
         return call, *arrays

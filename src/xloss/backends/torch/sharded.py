@@ -11,7 +11,7 @@ from ...core.call import LossCall
 from ...core.row_stats import RowStats
 from ...core.targets import Targets
 from ..eager import sharded as exchange
-from .numpy_views import home, seen
+from .numpy_views import home, with_numpy_views
 
 TWICE = (
     "vocab_parallel_cross_entropy: second derivatives are not offered, for they need the other "
@@ -25,7 +25,7 @@ def value(call: LossCall) -> Array:
         made: Array = _Spread.apply(call.operands.x, call)  # type: ignore[no-untyped-call]
         return made
     with torch.no_grad():
-        (call,) = seen(call)
+        (call,) = with_numpy_views(call)
         return home(exchange.reduced(call, exchange.forward(call)))
 
 
@@ -34,7 +34,7 @@ def value_and_grad(
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient, recorded by no autodiff."""
     with torch.no_grad():
-        call, cotangent = seen(call, cotangent)
+        call, cotangent = with_numpy_views(call, cotangent)
         made = exchange.forward(call)
         grad = exchange.gradient(call, made, cotangent)
         return home(exchange.reduced(call, made)), {"x": home(grad)}
@@ -46,7 +46,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, call: LossCall) -> Any:
         given = call.operands
-        (viewed,) = seen(call)
+        (viewed,) = with_numpy_views(call)
         made = exchange.forward(viewed)
         # Tensors go through autograd, which sees whether they were written to since.
         kept = (*made.stats, *made.targets)
@@ -66,7 +66,9 @@ class _Spread(torch.autograd.Function):
             raise RuntimeError(TWICE)
         x, *tensors = ctx.saved_tensors
         o = ctx.call.operands._replace(x=x)
-        call, cotangent, *tensors = seen(ctx.call._replace(operands=o), cotangent, *tensors)
+        call, cotangent, *tensors = with_numpy_views(
+            ctx.call._replace(operands=o), cotangent, *tensors
+        )
         taken = iter(tensors)
         kept = [next(taken) if a is None else a[0] for a in ctx.rest]
         size = len(RowStats._fields)
