@@ -219,9 +219,8 @@ def _run(
     """Compute a loss and its gradients to the arguments of these names."""
     call = prepared(loss, *args, **kwargs)
     keys = tuple([_operand(name, call) for name in wanted])
-    value, grads = backends.of_loss(call).value_and_grad(
-        call, keys, None if cotangent is None else _cotangent(cotangent, call)
-    )
+    given = None if cotangent is None else _cotangent(cotangent, call)
+    value, grads = backends.of_loss(call, given).value_and_grad(call, keys, given)
     out = tuple([grads[key] for key in keys])
     if call.operands.targets is None:  # `logits_call` may have put a class in the place of none
         out = tuple(without_masked(args[0], g, call.axis) for g in out)

@@ -14,10 +14,9 @@ from nightly import core
 from spread import run
 
 RUNS = [
-    ("gloo", 4, "spread_torch", "dtensors"),
-    ("gloo", 1, "spread_torch", "dtensors"),
+    ("gloo", 4, "spread_dtensor", "dtensors"),
+    ("gloo", 2, "spread_dtensor", "dtensors"),
     ("gloo", 3, "spread_torch", "autograd"),
-    ("gloo", 2, "spread_mesh", "meshes"),
     ("jax", 4, "spread_jax", "derivatives"),
     ("jax", 4, "ffi_devices", "stays_there"),
     ("jax", 4, "mesh_jax", "every_loss"),

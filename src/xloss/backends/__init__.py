@@ -55,12 +55,12 @@ class Backend(Whole, Protocol):
         """Return the sum of the row weights, the mean's denominator."""
 
 
-def of_loss(call: LossCall) -> Loss:
-    """Return the backend that takes a loss."""
-    if call.memory is not None:
+def of_loss(call: LossCall, cotangent: Any = None) -> Loss:
+    """Return the backend that takes a loss, or its gradients for a cotangent."""
+    if call.memory is not None and (cotangent is None or not spread(cotangent)):
         return _remembered(call)
     if call.cx.library == "torch":
-        _refuse_dtensors(call)
+        _refuse_dtensors(call, cotangent)
     form = _form(call)
     if form == "dense":
         return of(call)
@@ -111,22 +111,28 @@ def _remembered(call: LossCall) -> Backend:
     return found
 
 
-def _refuse_dtensors(call: LossCall) -> None:
-    """Refuse a DTensor beside a first argument that is none.
+def _refuse_dtensors(call: LossCall, cotangent: Any = None) -> None:
+    """Refuse a DTensor beside a first argument that is none, or beside a group.
 
     Each rank would combine the whole first argument with its own part of the DTensor, and no
     shape would show the mistake.
     """
-    o = call.operands
+    o, linear, first = call.operands, call.linear, call.arguments[0]
     if spread(o.x):
-        return
-    linear = call.linear is not None or call.group is not None
-    names = ("targets", "class_weight" if linear else "weight", *o._fields[3:])
-    for name, a in (*zip(names, o[1:], strict=True), ("normalizer", call.normalizer)):
+        if call.group is None:
+            return
+        raise TypeError(
+            f"{first}: is a DTensor, but with group= each rank passes its own; pass its to_local(), "
+            "or the DTensor to cross_entropy"
+        )
+    names = ("targets", "weight" if linear is None else "class_weight", *o._fields[3:])
+    beside = ("normalizer", call.normalizer), ("cotangent", cotangent)
+    bias = () if linear is None else (("bias", linear.bias),)
+    for name, a in (*zip(names, o[1:], strict=True), *beside, *bias):
         if a is not None and spread(a):
             raise TypeError(
-                f"{name}: is a DTensor, but {call.arguments[0]} is none; pass its full_tensor(), "
-                f"or {call.arguments[0]} as a DTensor"
+                f"{name}: is a DTensor, but {first} is none; pass its full_tensor(), or {first} as "
+                "a DTensor"
             )
 
 
