@@ -28,9 +28,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "KLDivLoss",
-    "MultiLabelSoftMarginLoss",
     "NLLLoss",
-    "SoftMarginLoss",
 ]
 
 # The modules return tensors, as PyTorch's do: xloss's functions are declared to return an Array.
@@ -52,10 +50,20 @@ def _mean_over(count: int, loss: nn.Module, x: Tensor) -> dict[str, Any]:
     return {"normalizer": torch.full((), count, dtype=torch.int64, device=x.device)}
 
 
-def _shown(module: nn.Module, **defaults: Any) -> str:
+_DEFAULTS = {
+    "ignore_index": -100,
+    "label_smoothing": 0.0,
+    "z_loss": 0.0,
+    "softcap": None,
+    "log_target": False,
+    "reduction": "mean",
+}
+
+
+def _shown(module: nn.Module) -> str:
     """Show the options that are not PyTorch's defaults."""
-    found = ((name, getattr(module, name)) for name in defaults)
-    return ", ".join(f"{name}={value!r}" for name, value in found if value != defaults[name])
+    found = {name: getattr(module, name, default) for name, default in _DEFAULTS.items()}
+    return ", ".join(f"{k}={v!r}" for k, v in found.items() if v != _DEFAULTS[k])
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):
@@ -118,16 +126,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         )
         return loss
 
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(
-            self,
-            ignore_index=-100,
-            label_smoothing=0.0,
-            z_loss=0.0,
-            softcap=None,
-            reduction="mean",
-        )
+    extra_repr = _shown
 
 
 class NLLLoss(nn.NLLLoss):
@@ -148,9 +147,7 @@ class NLLLoss(nn.NLLLoss):
         )
         return loss
 
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(self, ignore_index=-100, reduction="mean")
+    extra_repr = _shown
 
 
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
@@ -172,9 +169,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         )
         return loss
 
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(self, reduction="mean")
+    extra_repr = _shown
 
 
 class BCELoss(nn.BCELoss):
@@ -196,9 +191,7 @@ class BCELoss(nn.BCELoss):
         )
         return loss
 
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(self, reduction="mean")
+    extra_repr = _shown
 
 
 class KLDivLoss(nn.KLDivLoss):
@@ -225,50 +218,4 @@ class KLDivLoss(nn.KLDivLoss):
             return loss / (input.shape[0] or 1)
         return loss
 
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(self, log_target=False, reduction="mean")
-
-
-class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
-    """:func:`xloss.binary_cross_entropy_with_logits`, the mean over the last axis, as PyTorch's.
-
-    Same arguments; weights are those of classes. Differs by what the module's docstring lists.
-    """
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of logits (..., C) and bits of the same shape."""
-        classes, none = input.shape[-1] or 1, self.reduction == "none"
-        loss: Tensor = _losses.binary_cross_entropy_with_logits(
-            input,
-            target,
-            sample_weight=self.weight,
-            reduction=self.reduction,
-            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
-        )
-        if none:
-            return loss.mean(-1)
-        return loss / classes if self.reduction == "sum" else loss
-
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(self, reduction="mean")
-
-
-class SoftMarginLoss(nn.SoftMarginLoss):
-    """:func:`xloss.binary_cross_entropy_with_logits` of targets -1 and 1, as PyTorch's.
-
-    Same arguments. Differs by what the module's docstring lists: PyTorch's overflows to infinity
-    from 89 on. Every target above 0 is taken as 1, every other as -1.
-    """
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of scores and targets -1 and 1 of one shape."""
-        loss: Tensor = _losses.binary_cross_entropy_with_logits(
-            input, target > 0, reduction=self.reduction
-        )
-        return loss
-
-    def extra_repr(self) -> str:
-        """Show what is not PyTorch's default."""
-        return _shown(self, reduction="mean")
+    extra_repr = _shown

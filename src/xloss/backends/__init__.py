@@ -122,8 +122,8 @@ def _refuse_dtensors(call: LossCall, cotangent: Any = None) -> None:
         if call.group is None:
             return
         raise TypeError(
-            f"{first}: is a DTensor, but with group= each rank passes its own; pass its to_local(), "
-            "or the DTensor to cross_entropy"
+            f"{first}: is a DTensor, but with group= each rank passes its own part; pass its "
+            "to_local(), or the DTensor to cross_entropy"
         )
     names = ("targets", "weight" if linear is None else "class_weight", *o._fields[3:])
     beside = ("normalizer", call.normalizer), ("cotangent", cotangent)
