@@ -4,7 +4,6 @@ scikit-learn's loss is its formula in double precision; where the two differ, cl
 """
 
 import math
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -77,37 +76,13 @@ class Frame:
         return np.array(self.values)
 
 
-def frames():
-    yield "a stand-in", Frame, Frame
-    if find_spec("pandas"):
-        import pandas as pd
-
-        yield "pandas", pd.DataFrame, pd.Series
-    if find_spec("polars"):
-        import polars as pl
-
-        yield "polars", pl.DataFrame, pl.Series
-
-
-@pytest.mark.parametrize(("frame", "series"), [pytest.param(*f, id=i) for i, *f in frames()])
-def test_data_frames_and_series(frame, series):
+def test_data_frames_and_series():
     expected = metrics.log_loss(NAMES, PROBS, sample_weight=WEIGHT)
-    got = log_loss(series(NAMES), frame(PROBS), sample_weight=series(WEIGHT))
+    got = log_loss(Frame(NAMES), Frame(PROBS), sample_weight=Frame(WEIGHT))
     assert got == pytest.approx(expected, rel=4e-15)
-    truth = frame(NAMES[:, None])
-    assert log_loss(truth, frame(PROBS), labels=series(NAMES)) == pytest.approx(
+    assert log_loss(Frame(NAMES[:, None]), Frame(PROBS), labels=Frame(NAMES)) == pytest.approx(
         metrics.log_loss(NAMES, PROBS), rel=4e-15
     )
-
-
-def test_pandas_own_dtypes():
-    pd = pytest.importorskip("pandas", reason="pandas is not installed, nor in the `test` extra")
-    truth = pd.Series(NAMES, dtype="category")
-    proba = pd.DataFrame(PROBS, columns=np.unique(NAMES)).convert_dtypes()
-    mixed = proba.astype({"apple": "float32"})
-    expected = metrics.log_loss(NAMES, PROBS)
-    assert log_loss(truth, proba) == pytest.approx(expected, rel=4e-15)
-    assert log_loss(truth.astype("string"), mixed) == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_differs_exactness():
@@ -178,20 +153,3 @@ def test_a_fold_may_lack_a_class(problem):
     assert weighted == pytest.approx(-np.average(rows, weights=weight), rel=1e-14)
     with pytest.raises(ValueError, match=r"^y_proba: has 3 columns, but y_true holds 2"):
         scorers()["make_scorer"](model, x[fold], y[fold])
-
-
-def test_a_search_and_a_pipeline_take_it(problem):
-    model_selection = pytest.importorskip("sklearn.model_selection")
-    linear_model = pytest.importorskip("sklearn.linear_model")
-    pipeline = pytest.importorskip("sklearn.pipeline")
-    preprocessing = pytest.importorskip("sklearn.preprocessing")
-    steps = pipeline.make_pipeline(
-        preprocessing.StandardScaler(), linear_model.LogisticRegression()
-    )
-    grid = {"logisticregression__C": [1e-4, 1.0]}
-    best = [
-        model_selection.GridSearchCV(steps, grid, scoring=s).fit(*problem)
-        for s in (neg_log_loss, "neg_log_loss")
-    ]
-    assert best[0].best_params_ == best[1].best_params_ == {"logisticregression__C": 1.0}
-    assert best[0].best_score_ == pytest.approx(best[1].best_score_, rel=1e-14)

@@ -83,9 +83,9 @@ def patch_loss(model: Any, *, fuse_head: bool = False, **options: Any) -> None:
             f"model: its loss is {getattr(own, '__name__', own)}, expected the ForCausalLMLoss of "
             "causal language models; for another, write a compute_loss_func for Trainer"
         )
-    model.loss_function = partial(_model_loss, options=options)
     if fuse_head:
         _fuse(model)
+    model.loss_function = partial(_model_loss, options=options)
 
 
 def unpatch_loss(model: Any) -> None:
