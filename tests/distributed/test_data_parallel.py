@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import xloss
 from expected import near
 from fresh import PATIENCE
-from libraries import KINDS, NAMES, library
+from libraries import KINDS, NAMES
 from places import ROOT
 
 EXAMPLE = ROOT / "examples" / "data_parallel.py"
@@ -44,155 +45,112 @@ VALUE = {"float32": 4, "float64": 8}
 LOOSE = {"torch_generic": 12, "tensorflow_generic": 12, "jax": 12, "cupy": 12, "cuda": 12}
 
 
-def split(rng):
-    """The rows of each micro-batch: random, of very different numbers."""
-    part = rng.permutation(np.repeat(np.arange(PARTS - 2), (LONG, 7, 4, 2, 1, 1)))
-    return [np.flatnonzero(part == p) for p in range(PARTS)]
+def drawn(how, soft, width):
+    """Return features or logits, targets and options of the whole batch, and each part's rows.
 
-
-def padded(a, rows, fill):
-    out = np.full((LONG, *a.shape[1:]), fill, a.dtype)
-    out[: len(rows)] = a[rows]
-    return out
-
-
-class Batch:
-    """Logits or features, targets and options, whole or as padded micro-batches with NaN in them.
-
-    The padding of labels is ignore_index, that of soft targets where=False. Weights and soft
-    targets are a few bits each: every count is exact.
+    Weights and soft targets are a few bits each: every count is exact. In quarters and few, so that
+    a linear layer's logits are exact in a product of any order. The parts are of very different
+    numbers of rows.
     """
-
-    def __init__(self, lib, kind, how, soft, seed=0, width=CLASSES):
-        rng = np.random.default_rng(seed)
-        self.lib, self.kind, self.soft = lib, kind, soft
-        # In quarters and few: a linear layer's logits are exact in a product of any order.
-        self.x = rng.integers(-16, 17, (ROWS, width)) / 4
-        self.t = rng.integers(0, CLASSES, ROWS)
-        if soft:
-            self.t = rng.multinomial(64, [1 / CLASSES] * CLASSES, ROWS) / 64
-        drawn = {"sample_weight": rng.integers(0, 17, ROWS) / 8, "where": rng.random(ROWS) < 0.8}
-        self.options = {k: drawn[k] if v is ... else v for k, v in OPTIONS[how].items()}
-        self.split = split(rng)
-
-    def whole(self):
-        return self.made(self.x, self.t, self.options, np.ones(ROWS, bool))
-
-    def parts(self):
-        for rows in self.split:
-            options = {
-                k: padded(v, rows, True if k == "where" else np.nan)
-                if k in ("sample_weight", "where")
-                else v
-                for k, v in self.options.items()
-            }
-            x, t = padded(self.x, rows, np.nan), padded(self.t, rows, np.nan if self.soft else 0)
-            yield self.made(x, t, options, np.arange(LONG) < len(rows))
-
-    def made(self, x, t, options, present):
-        """The library's arrays."""
-        if self.soft:
-            options = {**options, "where": options.get("where", True) & present}
-            t = self.lib.array(t, self.kind)
-        else:
-            t = self.lib.like(np.where(present, t, -100))
-        for name in COUNTED:
-            if name in options:
-                kind = "bool" if name == "where" else self.kind
-                options = {**options, name: self.lib.array(options[name], kind)}
-        return self.lib.array(x, self.kind), t, options
+    rng = np.random.default_rng(0)
+    x = rng.integers(-16, 17, (ROWS, width)) / 4
+    t = rng.integers(0, CLASSES, ROWS)
+    if soft:
+        t = rng.multinomial(64, [1 / CLASSES] * CLASSES, ROWS) / 64
+    rows = {"sample_weight": rng.integers(0, 17, ROWS) / 8, "where": rng.random(ROWS) < 0.8}
+    options = {k: rows[k] if v is ... else v for k, v in OPTIONS[how].items()}
+    part = rng.permutation(np.repeat(np.arange(PARTS - 2), (LONG, 7, 4, 2, 1, 1)))
+    return x, t, options, [np.flatnonzero(part == p) for p in range(PARTS)]
 
 
-def count(t, options):
-    return xloss.effective_count(t, **{k: v for k, v in options.items() if k in COUNTED})
+def taken(batch, rows, length):
+    """Return some rows, padded with NaN: labels by ignore_index, soft targets by where=False."""
+    x, t, options, _ = batch
+    soft = t.dtype.kind == "f"
 
+    def padded(a, fill):
+        out = np.full((length, *a.shape[1:]), fill, a.dtype)
+        out[: len(rows)] = a[rows]
+        return out
 
-def check_split(batch, run, compare):
-    """Hold the sum of the micro-batches against the whole: counts, losses, gradients."""
-    host = batch.lib.host
-    x, t, options = batch.whole()
-    whole, (value, gradients) = count(t, options), run(x, t, options, None)
-    parts = list(batch.parts())
-    total = sum(count(t, options) for _, t, options in parts)
-    assert host(total) == host(whole) > 0
-    got = [run(*part, total) for part in parts]
-    value = host(value)
-    near(value.dtype.type(math.fsum(float(host(v)) for v, _ in got)), value, VALUE[batch.kind])
-    for rows, (value, _) in zip(batch.split, got, strict=True):
-        assert len(rows) or host(value) == 0
-    compare([host(g) for g in gradients], [[host(g) for g in grads] for _, grads in got])
+    fills = {"sample_weight": np.nan, "where": True}
+    options = {k: padded(v, fills[k]) if k in fills else v for k, v in options.items()}
+    if soft:
+        options["where"] = options.get("where", True) & (np.arange(length) < len(rows))
+    return padded(x, np.nan), padded(t, np.nan if soft else -100), options
 
 
 def cases():
-    """Every library with what it has; Dask and JAX, a second each, with all options at once."""
-    for name in NAMES:
-        for how in OPTIONS if name not in ("jax", "dask") else ("all",):
-            for soft in (False, True):
-                kinds = {"float32", "float64"} - KINDS[name].lacks
-                for kind in sorted(kinds)[-1 if name == "dask" else 0 :]:
-                    form = "soft" if soft else "index"
-                    named = f"{name}-{kind}-{how}-{form}"
-                    by_night = kind == "float64" and name != "numpy" and how != "all"
-                    marks = pytest.mark.nightly if by_night else ()
-                    yield pytest.param(name, kind, how, soft, id=named, marks=marks)
+    """Every library with what it has; a linear layer with no option and with all.
+
+    Dask and JAX, a second each, have all options at once.
+    """
+    for name, how, soft, linear in product(NAMES, OPTIONS, (False, True), (False, True)):
+        slow = name in ("jax", "dask")
+        kinds = sorted({"float32", "float64"} - KINDS[name].lacks)
+        if (slow and how != "all") or (linear and how not in ("plain", "all")):
+            continue
+        for kind in kinds[-1 if name == "dask" else 0 :]:
+            by_night = kind == "float64" and name != "numpy" and how != "all"
+            marks = pytest.mark.nightly if by_night or (linear and soft and slow) else ()
+            form = f"{'soft' if soft else 'index'}{'-linear' if linear else ''}"
+            id = f"{name}-{kind}-{how}-{form}"
+            yield pytest.param(name, kind, how, soft, linear, id=id, marks=marks)
 
 
-@pytest.mark.parametrize(("lib", "kind", "how", "soft"), [*cases()], indirect=["lib"])
-def test_padded_micro_batches_add_up_to_the_whole(lib, kind, how, soft):
-    batch = Batch(lib, kind, how, soft)
-
-    def run(x, t, options, normalizer):
-        loss = xloss.value_and_grad(xloss.cross_entropy, (0,))
-        return loss(x, t, normalizer=normalizer, **options)
-
-    def compare(whole, parts):
-        for rows, (gradient,) in zip(batch.split, parts, strict=True):
-            want = whole[0][rows]
-            largest = abs(want).max(-1, keepdims=True)
-            near(gradient[: len(rows)], want, LOOSE.get(lib.name, 0), largest)
-            assert not gradient[len(rows) :].any()  # padding, NaN and all
-
-    check_split(batch, run, compare)
-
-
-def linear_cases():
-    """Those of no option and of all; Dask and JAX, which take seconds, by night on soft targets."""
-    for case in cases():
-        lib, _, how, soft = case.values
-        if how in ("plain", "all"):
-            by_night = soft and lib in ("jax", "dask")
-            marks = pytest.mark.nightly if by_night else case.marks
-            yield pytest.param(*case.values, id=case.id, marks=marks)
-
-
-@pytest.mark.parametrize(("lib", "kind", "how", "soft"), [*linear_cases()], indirect=["lib"])
-def test_micro_batches_of_a_linear_layer_add_up_to_the_whole(lib, kind, how, soft):
-    batch = Batch(lib, kind, how, soft, width=WIDTH)
+@pytest.mark.parametrize(("lib", "kind", "how", "soft", "linear"), [*cases()], indirect=["lib"])
+def test_padded_micro_batches_add_up_to_the_whole(lib, kind, how, soft, linear):
+    """Counts, losses and gradients; of a linear layer those to its features and its weight."""
+    batch = drawn(how, soft, WIDTH if linear else CLASSES)
     weight = np.random.default_rng(1).integers(-8, 9, (CLASSES, WIDTH)) / 8
 
-    def run(x, t, options, normalizer):
-        options = {"class_weight" if k == "weight" else k: v for k, v in options.items()}
-        loss = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
-        return loss(x, lib.array(weight, kind), t, normalizer=normalizer, **options)
+    def made(rows, length):
+        x, t, options = taken(batch, rows, length)
+        kinds = {k: "bool" if k == "where" else kind for k in COUNTED if k in options}
+        options |= {k: lib.array(options[k], of) for k, of in kinds.items()}
+        return lib.array(x, kind), lib.array(t, kind) if soft else lib.like(t), options
 
-    def compare(whole, parts):
+    def count(x, t, options):
+        return xloss.effective_count(t, **{k: v for k, v in options.items() if k in COUNTED})
+
+    def run(x, t, options, normalizer):
+        if linear:
+            options = {"class_weight" if k == "weight" else k: v for k, v in options.items()}
+            loss, args = xloss.linear_cross_entropy, (x, lib.array(weight, kind), t)
+        else:
+            loss, args = xloss.cross_entropy, (x, t)
+        call = xloss.value_and_grad(loss, (0, 1) if linear else (0,))
+        value, gradients = call(*args, normalizer=normalizer, **options)
+        return lib.host(value), [lib.host(g) for g in gradients]
+
+    whole, parts = made(np.arange(ROWS), ROWS), [made(rows, LONG) for rows in batch[3]]
+    total = sum(count(*part) for part in parts)
+    assert lib.host(total) == lib.host(count(*whole)) > 0
+    value, gradients = run(*whole, None)
+    got = [run(*part, total) for part in parts]
+    near(value.dtype.type(math.fsum(float(v) for v, _ in got)), value, VALUE[kind])
+    loose = LOOSE.get(lib.name, 0)
+    if linear:
         # Of the sums of products. Any order of n terms is off by (n - 1)/2 eps of the sum of their
         # sizes, here once for the whole and once for a micro-batch and the sum of those; the terms
         # are the same bits, or 12 ulp of a row's largest off. The sizes are computed in float64.
-        eps, loose = np.finfo(kind).eps, LOOSE.get(lib.name, 0)
-        _, t, options = Batch(library("numpy"), "float64", how, soft, width=WIDTH).whole()
-        _, g = xloss.value_and_grad(xloss.cross_entropy)(batch.x @ weight.T, t, **options)
+        x, t, options, _ = batch
+        _, g = xloss.value_and_grad(xloss.cross_entropy)(x @ weight.T, t, **options)
         size, most = abs(g), loose * abs(g).max(-1, keepdims=True) * np.ones(CLASSES)
-        off = eps * ((ROWS + PARTS) * size + most).T @ abs(batch.x)
-        total = sum(p[1].astype(np.float64) for p in parts)
-        assert whole[1].shape == weight.shape
-        assert (abs(total - whole[1]) <= off).all(), (abs(total - whole[1]) / off).max()
+        eps = np.finfo(kind).eps
+        off = eps * ((ROWS + PARTS) * size + most).T @ abs(x)
+        summed = sum(grads[1].astype(np.float64) for _, grads in got)
+        assert gradients[1].shape == weight.shape
+        assert (abs(summed - gradients[1]) <= off).all()
         off = eps * (CLASSES * size + most) @ abs(weight)
-        for rows, (gradient, _) in zip(batch.split, parts, strict=True):
-            assert (abs(gradient[: len(rows)] - whole[0][rows]) <= off[rows]).all()
-            assert not gradient[len(rows) :].any()
-
-    check_split(batch, run, compare)
+    for rows, (value, (gradient, *_)) in zip(batch[3], got, strict=True):
+        assert len(rows) or value == 0
+        assert not gradient[len(rows) :].any()  # padding, NaN and all
+        want = gradients[0][rows]
+        if linear:
+            assert (abs(gradient[: len(rows)] - want) <= off[rows]).all()
+        else:
+            near(gradient[: len(rows)], want, loose, abs(want).max(-1, keepdims=True))
 
 
 def test_a_micro_batch_of_no_weight_has_its_share_of_the_smoothing():
