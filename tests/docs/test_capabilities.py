@@ -21,6 +21,7 @@ EVERY_LIBRARY = {
     "value_and_grad": "rules/test_accuracy.py::test_every_option",
     "label error": "rules/test_labels.py::",
 }
+SPREAD, NO_GPU = "distributed/test_spread.py", "backends/cupy/test_without_gpu.py"
 CLAIMS = {
     ("torch", "autodiff"): "backends/torch/test_autodiff.py::test_autograd_gives_the_closed_form",
     ("torch", "higher"): "backends/torch/test_autodiff.py::test_class_losses_twice",
@@ -42,12 +43,13 @@ CLAIMS = {
     ("tensorflow", "compile"): "backends/tensorflow/test_function.py::test_every_loss_is_exact",
     ("dask", "lazy"): "backends/dask/test_dask.py::test_class_losses",
     **{
-        (library, "ranks"): "distributed/test_spread.py::test_within_the_budget_of_the_dense_loss"
+        (library, "ranks"): f"{SPREAD}::test_values_and_gradients_are_those_of_the_whole"
         for library in ("numpy", "torch", "jax")
     },
-    ("cupy", "ranks"): "backends/cupy/test_without_gpu.py::test_ranks_stay_on_the_device",
-    ("cupy", "loss"): "backends/cupy/test_without_gpu.py::test_losses_stay_on_the_device",
-    ("cupy", "value_and_grad"): "backends/cupy/test_without_gpu.py::test_losses_stay_on_the_device",
+    **{
+        ("cupy", feature): f"{NO_GPU}::test_calls_stay_on_the_device"
+        for feature in ("ranks", "loss", "value_and_grad")
+    },
 }
 
 

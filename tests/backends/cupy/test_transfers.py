@@ -59,23 +59,3 @@ def test_a_diagnosis_of_finite_rows_takes_no_logits():
     with transfers() as sizes:
         assert not xloss.diagnose(*on_device(x, t)).findings
     assert max(sizes) == 3 * ROWS
-
-
-def test_nothing_else_comes():
-    """A block that allows it, and is not asked."""
-    x, t = given("labels")
-    z, y = on_device(x, t)
-    with transfers() as sizes:
-        for how in ("mean", "sum", "none"):
-            xloss.value_and_grad(xloss.cross_entropy)(z, y, reduction=how)
-        xloss.cross_entropy(z, t, weight=np.ones(CLASSES), sample_weight=np.ones(ROWS))
-        features, matrix = on_device(
-            inputs("nll_loss", (ROWS, 4)), inputs("nll_loss", (CLASSES, 4))
-        )
-        xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(features, matrix, y)
-        xloss.linear_cross_entropy(features, matrix, t, block_rows=7, reduction="none")
-        for op in (xloss.logsumexp, xloss.softmax, xloss.log_softmax, xloss.entropy):
-            op(z)
-        xloss.effective_count(y, sample_weight=np.ones(ROWS))
-        xloss.one_hot(y, CLASSES)
-    assert sizes == []

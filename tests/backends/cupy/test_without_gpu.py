@@ -19,132 +19,96 @@ from emulated import COMPILER, emulated
 from spread import Alone
 from standin import CALLS, DEVICE, Device, DeviceArray, cupy_namespace
 
-SHAPE = (6, 5)
+Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
-@pytest.fixture(params=["generic", "cuda"])
-def gpu(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Both engines that a GPU has; of the compiled one, the launches."""
-    if request.param == "generic":
-        # By name: beside a GPU the compiled one would take the stand-in for an array of its own.
-        with xloss.use_engine("generic"):
-            yield None
-        return
-    if COMPILER is None:
-        pytest.skip("no g++ here, which compiles the kernels for the host")
-    with emulated(library="cupy") as made:
-        yield made
-
-
-def options(name: str) -> Iterator[dict[str, Any]]:
-    rows = np.arange(1.0, 7.0, dtype=np.float32) / 4
-    yield {}
-    by_rows = rows if name not in BINARY else rows[:, None]
-    yield {"reduction": "none", "where": DeviceArray(by_rows > 0.3)}
+def of_a_loss(name: str) -> Iterator[Call]:
+    """Yield calls of a loss and its gradient, in arrays of NumPy."""
+    shape, rows = (6, 5), np.arange(1.0, 7.0, dtype=np.float32) / 4
     classes = name in ("cross_entropy", "nll_loss", "log_loss", "focal_loss")
+    by_rows = rows if name not in BINARY else rows[:, None]
+    options: list[dict[str, Any]] = [{}, {"reduction": "none", "where": by_rows > 0.3}]
     if classes or name == "kl_div":
-        yield {"sample_weight": DeviceArray(rows), "normalizer": DeviceArray(np.float32(3.0))}
+        options.append({"sample_weight": rows, "normalizer": np.float32(3.0)})
     if classes:
-        weight = DeviceArray(np.arange(5, dtype=np.float32))
-        yield {"weight": weight, "label_smoothing": 0.1, "ignore_index": 2}
+        weight = np.arange(5, dtype=np.float32)
+        options.append({"weight": weight, "label_smoothing": 0.1, "ignore_index": 2})
     if name == "cross_entropy":
-        yield {"z_loss": 0.1, "softcap": 5.0, "reduction": "sum"}
+        options.append({"z_loss": 0.1, "softcap": 5.0, "reduction": "sum"})
+    loss = xloss.value_and_grad(getattr(xloss, name))
+    for given in options:
+        yield loss, (inputs(name, shape), targets(name, shape)), given
+        if classes:
+            soft_options = {k: v for k, v in given.items() if k != "ignore_index"}
+            yield loss, (inputs(name, shape), soft(shape)), soft_options
 
 
-def on_host(x: DeviceArray) -> np.ndarray:
-    return x._values
+def around() -> Iterator[Call]:
+    """Yield calls of a linear layer, of ranks and of what stands around a loss."""
+    x, y = inputs("cross_entropy", (6, 5)), np.array([0, 4, -100, 1, 0, 3])
+    rng = np.random.default_rng(0)
+    features, matrix = rng.standard_normal((6, 3)), rng.standard_normal((5, 3))
+    features[2] = np.nan
+    linear = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+    for given in ({}, {"label_smoothing": 0.1, "softcap": 5.0, "reduction": "none"}):
+        options = {"bias": np.arange(5, dtype=np.float32), "block_rows": 4, **given}
+        yield linear, (features, matrix, y), options
+    ranks = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
+    for _, (z, t), given in of_a_loss("cross_entropy"):
+        if t.dtype.kind == "i":
+            yield ranks, (z, t), {**given, "group": ...}
+    for op in (xloss.logsumexp, xloss.softmax, xloss.log_softmax, xloss.entropy):
+        yield op, (x,), {}
+    yield xloss.one_hot, (abs(y) % 5, 5), {}
+    yield xloss.effective_count, (abs(y) % 5,), {"ignore_index": 0}
+    yield xloss.l2_penalty, (x,), {"strength": 2.0}
+    yield xloss.smooth_labels, (abs(x), 0.1), {}
 
 
-def near(got: np.ndarray, want: np.ndarray, gpu: Any) -> None:
-    """Compare gradients of one arithmetic, or of two, some ulp of the largest apart."""
-    if gpu is None:
-        np.testing.assert_array_max_ulp(got, want, 2)
-    else:
-        np.testing.assert_allclose(got, want, rtol=5e-7, atol=3e-7 * np.abs(want).max())
+ALL = {name: of_a_loss(name) for name in LOSSES} | {"around": around()}
+CALLED = {name: list(calls) for name, calls in ALL.items()}
 
 
-def moved(given: dict[str, Any]) -> dict[str, Any]:
-    return {k: on_host(v) if isinstance(v, DeviceArray) else v for k, v in given.items()}
+def flat(made: Any) -> list[Any]:
+    return [b for a in made for b in flat(a)] if isinstance(made, tuple) else [made]
 
 
-def kinds(name: str) -> Iterator[np.ndarray]:
-    yield targets(name, SHAPE)
-    if name in ("cross_entropy", "nll_loss", "log_loss", "focal_loss"):
-        yield soft(SHAPE)
+def single(a: Any) -> Any:
+    """Return an array in float32, if it has floating numbers."""
+    return a.astype(np.float32) if getattr(a, "dtype", None) == np.float64 else a
 
 
 @pytest.mark.parametrize(
-    ("gpu", "name"),
-    [*product(["generic"], LOSSES), ("cuda", "cross_entropy")],
-    indirect=["gpu"],
+    ("engine", "name"),
+    [*product(["generic"], CALLED), ("cuda", "cross_entropy"), ("cuda", "around")],
 )
-def test_losses_stay_on_the_device(name: str, gpu: Any) -> None:
-    """A stand-in array whose every way to the host raises gives what NumPy gives."""
-    loss = getattr(xloss, name)
-    x = inputs(name, SHAPE).astype(np.float32)
-    for given in options(name):
-        for t in kinds(name):
-            t = t.astype(np.float32) if t.dtype.kind == "f" else t
-            given = {k: v for k, v in given.items() if k != "ignore_index" or t.dtype.kind == "i"}
-            value, grad = xloss.value_and_grad(loss)(DeviceArray(x), DeviceArray(t), **given)
-            with xloss.use_engine("generic"):
-                want, want_grad = xloss.value_and_grad(loss)(x, t, **moved(given))
-            assert value.device == grad.device == DEVICE
-            # One arithmetic, but for row counts that the host may take by a short cut.
-            np.testing.assert_array_max_ulp(on_host(value), want, 2 if gpu is None else 4)
-            near(on_host(grad), want_grad, gpu)
-            plain = loss(DeviceArray(x), DeviceArray(t), **given)
-            np.testing.assert_array_equal(on_host(plain), on_host(value))
-    assert gpu is None or gpu.launches
+def test_calls_stay_on_the_device(engine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in array whose every way to the host raises gives what NumPy gives.
 
-
-def test_linear_cross_entropy_stays_on_the_device(gpu: Any) -> None:
-    """Value and gradients to features, weight and bias, a block of rows at a time."""
-    rng = np.random.default_rng(0)
-    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((6, 3), (5, 3)))
-    b, y = np.arange(5, dtype=np.float32), np.array([0, 4, -100, 1, 0, 3])
-    x[2] = np.nan
-    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
-    for given in ({}, {"label_smoothing": 0.1, "softcap": 5.0, "reduction": "none"}):
-        arrays = [DeviceArray(a) for a in (x, w, y)]
-        value, grads = f(*arrays, bias=DeviceArray(b), block_rows=4, **given)
-        with xloss.use_engine("generic"):
-            want, want_grads = f(x, w, y, bias=b, block_rows=4, **given)
-        np.testing.assert_array_max_ulp(on_host(value), want, 4)
-        for g, wanted in zip(grads, want_grads, strict=True):
-            assert g.device == DEVICE
-            np.testing.assert_allclose(on_host(g), wanted, atol=1e-6)
-    assert gpu is None or gpu.launches
-
-
-def test_ranks_stay_on_the_device(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a rank computes beside its exchanges, which need MPI and a GPU."""
+    By both engines of a GPU. Of ranks what each computes beside its exchanges, which need MPI.
+    """
     monkeypatch.setattr("xloss.backends.process_groups.of", lambda group, cx: Alone())
-    x, y = inputs("cross_entropy", SHAPE).astype(np.float32), np.array([0, 4, 2, 1, 0, 3])
-    f = xloss.value_and_grad(xloss.vocab_parallel_cross_entropy)
-    for given in options("cross_entropy"):
-        value, grad = f(DeviceArray(x), DeviceArray(y), group=..., **given)
-        with xloss.use_engine("generic"):
-            want, want_grad = f(x, y, group=..., **moved(given))
-        assert value.device == grad.device == DEVICE
-        np.testing.assert_array_max_ulp(on_host(value), want, 2 if gpu is None else 4)
-        near(on_host(grad), want_grad, gpu)
-    assert gpu is None or gpu.launches
-
-
-def test_ops_stay_on_the_device() -> None:
-    """The same for what stands around a loss."""
-    x = inputs("cross_entropy", SHAPE).astype(np.float32)
-    y = np.array([0, 4, 2, 1, 0, 3])
-    for op in (xloss.logsumexp, xloss.softmax, xloss.log_softmax, xloss.entropy):
-        np.testing.assert_array_max_ulp(on_host(op(DeviceArray(x))), op(x), 2)
-    np.testing.assert_array_equal(on_host(xloss.one_hot(DeviceArray(y), 5)), np.eye(5)[y])
-    assert on_host(xloss.effective_count(DeviceArray(y), ignore_index=0)) == 4
-    assert on_host(xloss.l2_penalty(DeviceArray(x), strength=2.0)) == xloss.l2_penalty(
-        x, strength=2.0
-    )
-    smooth = xloss.smooth_labels(DeviceArray(np.abs(x)), 0.1)
-    np.testing.assert_array_equal(on_host(smooth), xloss.smooth_labels(np.abs(x), 0.1))
+    if engine == "cuda" and COMPILER is None:
+        pytest.skip("no g++ here, which compiles the kernels for the host")
+    # By name: beside a GPU the compiled one would take the stand-in for an array of its own.
+    home = emulated(library="cupy") if engine == "cuda" else xloss.use_engine("generic")
+    with home as gpu:
+        for function, args, options in CALLED[name]:
+            arrays, named = [single(a) for a in args], {k: single(v) for k, v in options.items()}
+            with xloss.use_engine("generic"):
+                wanted = flat(function(*arrays, **named))
+            arrays = [DeviceArray(a) if hasattr(a, "dtype") else a for a in arrays]
+            named = {k: DeviceArray(v) if hasattr(v, "dtype") else v for k, v in named.items()}
+            for got, want in zip(flat(function(*arrays, **named)), wanted, strict=True):
+                assert got.device == DEVICE
+                host = got._values
+                if engine == "generic" and len(args) != 3:
+                    # One arithmetic, but for row counts that the host may take by a short cut.
+                    np.testing.assert_array_max_ulp(host, want.astype(host.dtype), 2)
+                else:
+                    most = 3e-7 * np.abs(want).max()
+                    np.testing.assert_allclose(host, want, rtol=5e-7, atol=most)
+        assert engine == "generic" or gpu.launches
 
 
 def test_the_stand_in_refuses() -> None:
@@ -171,13 +135,10 @@ def test_the_stand_in_grants_no_more_than_cupy() -> None:
     assert one is not other  # CuPy makes a new object at each look
 
 
-def test_cupy_takes_every_call() -> None:
+def test_cupy_takes_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each function core called exists in array_api_compat.cupy and takes those arguments."""
-    with xloss.use_engine("generic"):
-        for name in LOSSES:
-            test_losses_stay_on_the_device(name, None)
-        test_ops_stay_on_the_device()
-        test_linear_cross_entropy_stays_on_the_device(None)
+    for name in CALLED:
+        test_calls_stay_on_the_device("generic", name, monkeypatch)
     assert {"max", "sum", "exp", "log1p", "where"} <= CALLS.keys()
     bound = 0
     for name, calls in CALLS.items():
