@@ -1,7 +1,6 @@
 """Losses on a GPU under torch.compile: an operation for the loss, one for the gradient."""
 
 import warnings
-from collections import Counter
 from itertools import product
 
 import pytest
@@ -83,37 +82,6 @@ def test_one_operation_reads_the_logits_and_one_writes_the_gradient(monkeypatch,
     assert set(other) <= {"aten.detach.default"}  # which computes nothing
 
 
-@quiet
-@pytest.mark.filterwarnings("ignore:.*Profiler clears events")  # of PyTorch up to 2.12
-@on_emulated
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.usefixtures("_taken")
-def test_a_launch_each_and_no_copy(dtype):
-    x, y = inputs(dtype)
-    with emulated() as gpu:
-        compiled = torch.compile(xloss.cross_entropy, fullgraph=True, dynamic=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", message="`torch.jit.script")
-            compiled(x, y).backward()
-        mine, x.grad = x.grad, None
-        made = len(gpu.launches)
-        with torch.profiler.profile(record_shapes=True) as seen:
-            value = compiled(x, y)
-            value.backward()
-        assert len(gpu.launches) == made + 2
-        large = Counter(
-            e.name for e in seen.events() if any(s == [ROWS, CLASSES] for s in e.input_shapes)
-        )
-        assert large["xloss::cuda_cross_entropy_gradient"] == 1
-        assert not {"aten::clone", "aten::copy_", "aten::contiguous", "aten::to"} & set(large)
-        x.grad = None
-        want = xloss.cross_entropy(x, y)
-        want.backward()
-    assert torch.equal(value, want)
-    assert torch.equal(mine, x.grad)
-
-
 LAYOUTS = {
     "classes first": lambda x: x.movedim(-1, 0).contiguous().movedim(0, -1),
     "rows permuted": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
@@ -181,7 +149,7 @@ def test_every_option_by_either_engine(options, soft, engine):
         with xloss.use_engine(engine):
             got = compiled(x, y)
             (3.0 * got).sum().backward()
-        assert (len(gpu.launches) == made) == (engine == "generic")
+        assert len(gpu.launches) - made == (2 if engine == "cuda" else 0)
         with torch.no_grad():
             torch.testing.assert_close(compiled(x, y), got, rtol=1e-6, atol=1e-7)
     whole = "cross_entropy_rows" if options == "rows" else "cuda_cross_entropy"
