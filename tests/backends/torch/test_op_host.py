@@ -11,6 +11,7 @@ import pytest
 import expected
 import xloss
 from nightly import core
+from xloss.engines.cpu import engine as cpu
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 pytest.importorskip("numba", reason="the engine is Numba's: pip install 'xloss[fast]'")
@@ -187,47 +188,93 @@ def test_bad_and_ignored_labels() -> None:
     assert got[2] == 0
 
 
-def strided() -> dict[str, Callable[[], tuple[Any, Any, int]]]:
-    """Logits whose classes, or rows, lie apart, or which are one row."""
-    y = torch.arange(6).reshape(2, 3)
-    return {
-        "axis 1": lambda: (torch.randn(2, MANY, 3), y, 1),
-        "few along axis 1": lambda: (torch.randn(2, 7, 3), y, 1),
-        "transposed": lambda: (torch.randn(3, 2, 7).transpose(0, 1), y, -1),
-        "every second": lambda: (torch.randn(2, 3, 2 * MANY)[..., ::2], y, -1),
-        "no axis of rows": lambda: (torch.randn(MANY), y[0, 1], -1),
-        "one row for all": lambda: (torch.randn(1, 1, 7).expand(2, 3, 7), y, -1),
-    }
-
-
-STRIDED_BY_DAY = {
-    ("axis 1", "aot_eager"),
-    ("transposed", "aot_eager"),
-    ("every second", "inductor"),
-    ("no axis of rows", "aot_eager"),
+Y = torch.arange(6).reshape(2, 3)
+# Logits whose classes, or rows, lie apart, or which are one row; labels, axis, backend.
+STRIDED: dict[str, tuple[Any, Any, int, str]] = {
+    "axis 1": (torch.randn(2, MANY, 3), Y, 1, "aot_eager"),
+    "transposed": (torch.randn(3, 2, 7).transpose(0, 1), Y, -1, "aot_eager"),
+    "every second": (torch.randn(2, 3, 2 * MANY)[..., ::2], Y, -1, "inductor"),
+    "no axis of rows": (torch.randn(MANY), Y[0, 1], -1, "aot_eager"),
+    "one row for all": (torch.randn(1, 1, 7).expand(2, 3, 7), Y, -1, "aot_eager"),
 }
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own import
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    core(
-        product(strided(), ["aot_eager", "inductor"]),
-        lambda *way: way in STRIDED_BY_DAY,
-    ),
-)
-def test_strides(name: str, backend: str, wanted: dict[str, list[Any]]) -> None:
+@pytest.mark.parametrize("name", STRIDED)
+def test_strides(name: str, wanted: dict[str, list[Any]]) -> None:
     """A gradient lies as the compiler was told, which an operation that says otherwise breaks."""
-    x, y, axis = strided()[name]()
+    x, y, axis, backend = STRIDED[name]
     z = x.detach().requires_grad_()
     got = compiled(lambda z, y: xloss.cross_entropy(2 * z, y, axis=axis), backend)
     (mine,) = torch.autograd.grad(got(z, y), z)
     (want,) = torch.autograd.grad(xloss.cross_entropy(2 * z, y, axis=axis), z)
     assert torch.equal(mine, want)
     direct = compiled(lambda z, y: xloss.value_and_grad(xloss.cross_entropy)(z, y, axis=axis))
-    assert torch.equal(
-        direct(z, y)[1], torch.autograd.grad(xloss.cross_entropy(z, y, axis=axis), z)[0]
-    )
+    (want,) = torch.autograd.grad(xloss.cross_entropy(z, y, axis=axis), z)
+    assert torch.equal(direct(z, y)[1], want)
     wanted["cpu"].clear()
     got(z, y)
     assert wanted["cpu"]
+
+
+# ---- Where no compiled engine is -----------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "unavailable", lambda: "not here")
+
+
+@pytest.mark.parametrize(
+    ("name", "soft"), [("plain", False), ("all", True), ("weighted", False), ("where", True)]
+)
+@pytest.mark.usefixtures("_no_engine")
+def test_the_formula_against_the_oracle(name: str, soft: bool) -> None:
+    """In units of the largest number of a row, as the error budget of this engine has it."""
+    z, t = data(50, soft=soft)
+    with torch.no_grad():
+        for masked in (3, 4, 5):  # a class that no target has
+            z[masked, int((t[masked] == 0).int().argmax()) if soft else t[masked] - 1] = -torch.inf
+    chosen = given(50, name, soft)
+    arrays = {k: v.numpy() if torch.is_tensor(v) else v for k, v in chosen.items()}
+    want = expected.expected("cross_entropy", z.detach().double().numpy(), t.numpy(), **arrays)
+    for how, value in (("mean", want.value), ("none", want.rows)):
+        got = compiled(lambda z, t, how=how: xloss.cross_entropy(z, t, **chosen, reduction=how))
+        made = got(z, t)
+        within = 8 if "softcap" in chosen else 6
+        expected.close(made.detach().numpy(), value, within=within)
+        if how == "mean":
+            made.backward()
+            expected.close(z.grad.numpy(), want.grad, within=within)
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_the_formula_keeps_nothing_of_the_logits_size_for_backward() -> None:
+    """What the value's graph hands over is the arguments and a few numbers a row, no operation."""
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+
+    seen: list[Any] = []
+
+    def keep(graph: Any, _: Any) -> Any:
+        seen.append(graph.graph)
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(
+        fw_compiler=keep, bw_compiler=keep, partition_fn=min_cut_rematerialization_partition
+    )
+    compiled(xloss.cross_entropy, backend)(*data(50)).backward()
+    assert not [n for graph in seen for n in graph.nodes if "xloss" in str(n.target)]
+    arguments = [n for n in seen[0].nodes if n.op == "placeholder"]
+    (output,) = (n for n in seen[0].nodes if n.op == "output")
+    kept = [n for n in output.args[0] if n is not None and n not in arguments]
+    assert max(n.meta["val"].numel() for n in kept) < ROWS * 50
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_a_second_derivative_of_the_formula_is_an_error() -> None:
+    """Of a graph that autograd itself follows, which the backend "eager" leaves."""
+    z, t = data(50)
+    loss = compiled(xloss.cross_entropy, "eager")(z, t)
+    with pytest.raises(RuntimeError, match=r"^torch\.compile follows a first derivative"):
+        torch.autograd.grad(loss, z, create_graph=True)
