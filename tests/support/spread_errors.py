@@ -36,46 +36,44 @@ def said(call: Any) -> str:
 def together(kind: str) -> dict[str, str]:
     """One rank differs from the others; after each error all are in step again."""
     ranks, rank, _ = GROUP
-    told: dict[str, str] = {}
-
-    def tell(name: str, what: str) -> None:
-        told[name] = what
-
-    loss = xloss.vocab_parallel_cross_entropy
-    z, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 5])
     odd = rank == 1
+    z, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 5])
+    ones, negative = np.ones(3, np.float32), np.array([1, -1, 1], np.float32)
+    features, matrix = np.ones((4, 2), np.float32), np.ones((3, 2), np.float32)
 
     def call(z: Any = z, y: Any = y, **options: Any) -> Any:
-        return lambda: loss(home(kind, z), home(kind, y), group=ranks, **options)
+        given = {k: home(kind, v) if hasattr(v, "dtype") else v for k, v in options.items()}
+        arrays = home(kind, z), home(kind, y)
+        return lambda: xloss.vocab_parallel_cross_entropy(*arrays, **{"group": ranks, **given})
 
-    tell("rows", said(call(z[:3], y[:3]) if odd else call()))
-    tell("dtype", said(call(z.astype(np.float64)) if odd else call()))
-    tell("option", said(call(label_smoothing=0.1 if odd else 0.2)))
-    tell("weight", said(call(weight=home(kind, np.ones(3, np.float32)) if odd else None)))
-    tell("normalizer", said(call(normalizer=2.0 if odd else 3.0)))
-    tell("labels", said(call(y=y[::-1].copy() // 2) if odd else call()))
-    tell("refused", said(call(y=y > 0) if odd else call()))
-    negative = np.array([1, -1, 1], np.float32) if odd else np.ones(3, np.float32)
-    tell("negative", said(call(weight=home(kind, negative), validate=True)))
-    tell("bad label", said(call(y=y + 4)))
-    tell("no class", said(call(z[:, :0])))
-    tell("group", said(lambda: loss(home(kind, z), home(kind, y), group="v")))
-    x, w = home(kind, np.ones((4, 2), np.float32)), home(kind, np.ones((3, 2), np.float32))
-    y = home(kind, y)
-    rows = 1 if odd else 2
-    tell("blocks", said(lambda: xloss.linear_cross_entropy(x, w, y, group=ranks, block_rows=rows)))
-    linear = lambda: xloss.linear_cross_entropy(x, w, y, group=ranks)  # noqa: E731
-    tell("another loss", said(linear if odd else call()))
+    def linear(follow: bool = False, **options: Any) -> Any:
+        x, w, t = (home(kind, a) for a in (features, matrix, y))
+        if follow:
+            x.requires_grad_()
+        return lambda: xloss.linear_cross_entropy(x, w, t, group=ranks, **options)
+
+    calls = {
+        "rows": call(z[:3], y[:3]) if odd else call(),
+        "dtype": call(z.astype(np.float64)) if odd else call(),
+        "option": call(label_smoothing=0.1 if odd else 0.2),
+        "weight": call(weight=ones if odd else None),
+        "normalizer": call(normalizer=2.0 if odd else 3.0),
+        "labels": call(y=y[::-1].copy() // 2) if odd else call(),
+        "refused": call(y=y > 0) if odd else call(),
+        "negative": call(weight=negative if odd else ones, validate=True),
+        "bad label": call(y=y + 4),
+        "no class": call(z[:, :0]),
+        "group": call(group="v"),
+        "blocks": linear(block_rows=1 if odd else 2),
+        "another loss": linear() if odd else call(),
+    }
     if kind == "gloo":
-        x.requires_grad_(odd)
-        tell("features", said(linear))
-    tell("well", said(call()))
+        calls["features"] = linear(follow=odd)
+    told = {name: said(made) for name, made in (*calls.items(), ("well", call()))}
     if kind == "gloo":
         # Labels that are not read, and differ: a row of NaN, never another number.
-        y = home(kind, np.array([0, 4 if odd else 1]))
-        options = {"validate": False, "reduction": "none", "group": ranks}
-        rows = loss(home(kind, np.zeros((2, 3), np.float32)), y, **options)
-        tell("unseen", " ".join(map(str, rows.tolist())))
+        made = call(z[:2], np.array([0, 4 if odd else 1]), validate=False, reduction="none")
+        told["unseen"] = " ".join(map(str, made().tolist()))
         told.update(counting(ranks))
     return told
 
