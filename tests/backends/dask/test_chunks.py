@@ -43,6 +43,13 @@ def in_class_chunks(a: np.ndarray, widths: tuple[int, ...]) -> Any:
 close = partial(np.testing.assert_allclose, rtol=1e-13, atol=1e-15, strict=True)
 
 
+OPS = ("softmax", "log_softmax", "logsumexp", "entropy")
+
+
+def flat(made: Any) -> list[Any]:
+    return [b for a in made for b in flat(a)] if isinstance(made, tuple) else [made]
+
+
 def computed(made: Any) -> Any:
     return dask.compute(made, scheduler="sync")[0]
 
@@ -52,27 +59,26 @@ def test_class_chunks_of_length_0(widths: tuple[int, ...]) -> None:
     """The statistics of no class are none; slicing and concatenating leave such chunks."""
     y = da.from_array(Y, chunks=5)
     x, t = in_class_chunks(Z, widths), in_class_chunks(T, widths)
-    for loss, target, plain in (
-        (xloss.cross_entropy, y, Y),
-        (xloss.cross_entropy, t, T),
-        (xloss.focal_loss, t, T),
-        (xloss.binary_cross_entropy_with_logits, t, T),
-    ):
-        value, grad = computed(xloss.value_and_grad(loss)(x, target))
-        want, want_grad = xloss.value_and_grad(loss)(Z, plain)
-        close(value, want)
-        close(grad, want_grad)
-    close(computed(xloss.softmax(x)), xloss.softmax(Z))
+    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
     # The weight of a linear layer, whose first axis is the classes.
     ends = itertools.pairwise(np.cumsum((0, *widths)))
     matrix = of_chunks([T.T[i:j, :3] for i, j in ends], (widths, (3,)), T.dtype)
     features = da.from_array(Z[:, :3], chunks=(4, 2))
-    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
-    want, want_grads = f(Z[:, :3], T.T[:, :3], Y)
-    got, grads = computed(f(features, matrix, y))
-    close(got, want)
-    close(grads[0], want_grads[0])
-    close(grads[1], want_grads[1])
+    for made, want in (
+        *(
+            (xloss.value_and_grad(loss)(x, lazily), xloss.value_and_grad(loss)(Z, plain))
+            for loss, lazily, plain in (
+                (xloss.cross_entropy, y, Y),
+                (xloss.cross_entropy, t, T),
+                (xloss.focal_loss, t, T),
+                (xloss.binary_cross_entropy_with_logits, t, T),
+            )
+        ),
+        (xloss.softmax(x), xloss.softmax(Z)),
+        (f(features, matrix, y), f(Z[:, :3], T.T[:, :3], Y)),
+    ):
+        for a, b in zip(flat(computed(made)), flat(want), strict=True):
+            close(a, b)
 
 
 def test_no_row_at_all() -> None:
@@ -84,36 +90,40 @@ def test_no_row_at_all() -> None:
     assert xloss.Evaluation().update(x, y).result().rows == 0
 
 
+def lazy(given: Any, chunks: int = 3) -> Any:
+    """Return arrays, of however many axes, as Dask's."""
+    if isinstance(given, dict):
+        return {k: lazy(v, chunks) for k, v in given.items()}
+    if isinstance(given, np.ndarray | np.generic):
+        return da.from_array(np.asarray(given), chunks=chunks)
+    return given
+
+
 @pytest.mark.parametrize("classes", [5, 2])
 def test_logits_of_one_row_alone(classes: int) -> None:
     """1-D logits take a 0-d label; weights and a cotangent have no axis either."""
-    x, none = da.from_array(Z[0], chunks=classes), np.asarray
-    y, w, k = (da.from_array(none(a)) for a in (Y[0], 0.3, True))
-    options: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        ({}, {}),
-        ({"sample_weight": w}, {"sample_weight": none(0.3)}),
-        ({"where": k}, {"where": none(True)}),
-        ({"weight": da.from_array(WEIGHT, chunks=2)}, {"weight": WEIGHT}),
-        ({"reduction": "none", "cotangent": w}, {"reduction": "none", "cotangent": none(0.3)}),
+    x, y, w = lazy(Z[0], classes), Y[0], np.asarray(0.3)
+    options: list[dict[str, Any]] = [
+        {},
+        {"sample_weight": w},
+        {"where": np.asarray(True)},
+        {"weight": WEIGHT},
+        {"reduction": "none", "cotangent": w},
     ]
-    for name in ("cross_entropy", "focal_loss", "nll_loss"):
-        f = xloss.value_and_grad(getattr(xloss, name))
-        for (lazy, plain), soft in itertools.product(options, (False, True)):
-            t, target = (da.from_array(T[0], chunks=3), T[0]) if soft else (y, none(Y[0]))
-            got, want = computed(f(x, t, **lazy)), f(Z[0], target, **plain)
-            for a, b in zip(got, want, strict=True):
-                close(a, b)
-    for name in ("softmax", "log_softmax", "logsumexp", "entropy"):
-        close(computed(getattr(xloss, name)(x)), getattr(xloss, name)(Z[0]))
-    record = xloss.Evaluation().update(x, y, where=k)
-    assert record.result() == xloss.Evaluation().update(Z[0], none(Y[0])).result()
-    which: Any = (0, 1, "bias")
-    linear = xloss.value_and_grad(xloss.linear_cross_entropy, which)
-    matrix = da.from_array(T[:, :5], chunks=2)
-    got = computed(linear(x, matrix, y, bias=da.from_array(SAMPLE, chunks=3), sample_weight=w))
-    want = linear(Z[0], T[:, :5], none(Y[0]), bias=SAMPLE, sample_weight=none(0.3))
-    for a, b in zip((got[0], *got[1]), (want[0], *want[1]), strict=True):
-        close(a, b)
+    losses = [xloss.value_and_grad(f) for f in (xloss.cross_entropy, xloss.focal_loss)]
+    calls: list[Any] = [
+        (f, (Z[0], t), given) for f in losses for t in (y, T[0]) for given in options
+    ]
+    calls += [(getattr(xloss, name), (Z[0],), {}) for name in OPS]
+    linear = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+    calls.append((linear, (Z[0], T[:, :5], y), {"bias": SAMPLE, "sample_weight": w}))
+    for f, (_, *others), given in calls:
+        got = computed(f(x, *map(lazy, others), **lazy(given)))
+        want = f(Z[0], *map(np.asarray, others), **given)
+        for a, b in zip(flat(got), flat(want), strict=True):
+            close(a, b)
+    record = xloss.Evaluation().update(x, lazy(y), where=lazy(np.asarray(True)))
+    assert record.result() == xloss.Evaluation().update(Z[0], np.asarray(y)).result()
 
 
 def test_a_cotangent_in_other_chunks() -> None:
@@ -144,15 +154,15 @@ def test_validate_names_the_position_in_the_array(classes: int) -> None:
             computed(made)
     t, w, c = T.copy(), SAMPLE.copy(), WEIGHT.copy()
     t[7, 3] = w[8] = c[4] = -1.0
-    soft, sample, weight = (da.from_array(a, chunks=3) for a in (t, w, c))
-    with pytest.raises(ValueError, match=r"^targets: negative at position \(7, 3\)$"):
-        computed(xloss.cross_entropy(x, soft, validate=True))
-    with pytest.raises(ValueError, match=r"^sample_weight: negative at position \(8,\)$"):
-        computed(xloss.cross_entropy(x, y, sample_weight=sample, validate=True))
-    with pytest.raises(ValueError, match=r"^weight: negative at position \(4,\)$"):
-        computed(xloss.cross_entropy(x, y, weight=weight, validate=True))
-    with pytest.raises(ValueError, match=r"^class_weight: negative at position \(4,\)$"):
-        computed(xloss.linear_cross_entropy(x, matrix, y, class_weight=weight, validate=True))
+    dense, linear = partial(xloss.cross_entropy, x), partial(xloss.linear_cross_entropy, x, matrix)
+    for loss, target, given, where in (
+        (dense, lazy(t), {}, r"targets: negative at position \(7, 3\)"),
+        (dense, y, {"sample_weight": w}, r"sample_weight: negative at position \(8,\)"),
+        (dense, y, {"weight": c}, r"weight: negative at position \(4,\)"),
+        (linear, y, {"class_weight": c}, r"class_weight: negative at position \(4,\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^{where}$"):
+            computed(loss(target, **lazy(given), validate=True))
 
 
 @pytest.mark.parametrize("lazily", [False, True])

@@ -47,22 +47,6 @@ def filtered(a: np.ndarray, chunks: Any) -> Any:
 close = partial(np.testing.assert_allclose, rtol=1e-13, atol=1e-15, strict=True)
 
 
-def definition(x: np.ndarray, labels: np.ndarray, w: np.ndarray) -> Any:
-    """The weighted mean of -log softmax, in more digits."""
-    wide = x.astype(np.longdouble)
-    rows = np.log(np.exp(wide).sum(1)) - np.take_along_axis(wide, labels[:, None], 1)[:, 0]
-    return np.float64((w * rows).sum() / w.sum())
-
-
-def test_the_mean_over_filtered_rows_is_that_of_the_definition() -> None:
-    """X[m] beside Y[m], and the weights filtered by the same mask."""
-    x, y, w, k = (filtered(a, 4) for a in (Z, Y, SAMPLE, WHERE))
-    got = [xloss.cross_entropy(x, y, sample_weight=w), xloss.cross_entropy(x, y, where=k)]
-    one, other = dask.compute(*got, scheduler="sync")
-    close(one, definition(Z[KEEP], Y[KEEP], SAMPLE[KEEP]))
-    close(other, definition(Z[KEEP], Y[KEEP], WHERE[KEEP].astype(float)))
-
-
 def rows_cut_otherwise(a: np.ndarray) -> list[Any]:
     """The same rows in the logits' chunks, in other ones, and of known lengths."""
     wide = a.shape[1:]
@@ -81,48 +65,55 @@ def test_every_loss_and_its_gradients(name: str, classes: int, cut: int) -> None
     """Labels and soft targets, weights, a cotangent: each cut as the logits are, or otherwise."""
     binary = "binary" in name or "sigmoid" in name
     x = INPUTS[name]
-    f = xloss.value_and_grad
     loss = getattr(xloss, name)
     targets = [T] if binary or name == "kl_div" else [Y, T]
     row = (SAMPLE, WHERE) if not binary else (T, T > 0.3)
-    lazy_row = [rows_cut_otherwise(a)[cut] for a in row]
     for t, how in itertools.product(targets, ("mean", "none")):
         which: Any = (0, 1) if t is T else (0,)
-        options = {"sample_weight": row[0][KEEP], "where": row[1][KEEP], "reduction": how}
-        lazy = {"sample_weight": lazy_row[0], "where": lazy_row[1], "reduction": how}
-        if not binary and name != "kl_div":
-            options["weight"], lazy["weight"] = WEIGHT, da.from_array(WEIGHT, chunks=2)
+        options: dict[str, Any] = dict(zip(("sample_weight", "where"), row, strict=True))
+        classes_too = {} if binary or name == "kl_div" else {"weight": WEIGHT}
         if how == "none":
-            up = T if binary else UP
-            options["cotangent"], lazy["cotangent"] = up[KEEP], rows_cut_otherwise(up)[cut]
-        lazy_x, lazy_t = filtered(x, (4, classes)), rows_cut_otherwise(t)[cut]
-        value, grads = f(loss, which)(lazy_x, lazy_t, **lazy)
-        want, want_grads = f(loss, which)(x[KEEP], t[KEEP], **options)
-        got = dask.compute(value, *grads, scheduler="sync")
-        for a, b in zip(got, (want, *want_grads), strict=True):
-            close(a, b)
+            options["cotangent"] = T if binary else UP
+        held(
+            loss, which, (filtered(x, (4, classes)),), (x[KEEP],), t, how, cut, options, classes_too
+        )
+
+
+def held(
+    loss: Any,
+    which: Any,
+    lazy: tuple[Any, ...],
+    plain: tuple[Any, ...],
+    t: np.ndarray,
+    how: str,
+    cut: int,
+    by_row: dict[str, Any],
+    by_class: dict[str, Any],
+) -> None:
+    """Hold value and gradients of rows cut in one way to those of NumPy."""
+    f = xloss.value_and_grad(loss, which)
+    rows = {k: rows_cut_otherwise(a)[cut] for k, a in by_row.items()}
+    rest = {k: da.from_array(a, chunks=3) for k, a in by_class.items()}
+    value, grads = f(*lazy, rows_cut_otherwise(t)[cut], reduction=how, **rows, **rest)
+    kept = {k: a[KEEP] for k, a in by_row.items()}
+    want, wanted = f(*plain, t[KEEP], reduction=how, **kept, **by_class)
+    got = dask.compute(value, *grads, scheduler="sync")
+    for a, b in zip(got, (want, *wanted), strict=True):
+        close(a, b)
 
 
 @pytest.mark.parametrize("cut", range(4))
 def test_linear_cross_entropy(cut: int) -> None:
     """Features whose number is unknown, and every gradient."""
+    lazy = filtered(FEATURES, (4, 2)), da.from_array(MATRIX, chunks=2)
     for t, how in itertools.product((Y, T), ("mean", "sum", "none")):
         which = (0, 1, "bias", 2) if t is T else (0, 1, "bias")
-        f = xloss.value_and_grad(xloss.linear_cross_entropy, which)
-        options: dict[str, Any] = {"reduction": how}
-        lazy = dict(options)
+        by_row = {"sample_weight": SAMPLE, "where": WHERE}
         if how == "none":
-            options["cotangent"], lazy["cotangent"] = UP[KEEP], rows_cut_otherwise(UP)[cut]
-        for k, a in (("sample_weight", SAMPLE), ("where", WHERE)):
-            options[k], lazy[k] = a[KEEP], rows_cut_otherwise(a)[cut]
-        options["class_weight"], lazy["class_weight"] = WEIGHT, da.from_array(WEIGHT, chunks=3)
-        lazy["bias"] = da.from_array(BIAS, chunks=3)
-        matrix = da.from_array(MATRIX, chunks=2)
-        made = f(filtered(FEATURES, (4, 2)), matrix, rows_cut_otherwise(t)[cut], **lazy)
-        want = f(FEATURES[KEEP], MATRIX, t[KEEP], bias=BIAS, **options)
-        got = dask.compute(made[0], *made[1], scheduler="sync")
-        for a, b in zip(got, (want[0], *want[1]), strict=True):
-            close(a, b)
+            by_row["cotangent"] = UP
+        by_class = {"class_weight": WEIGHT, "bias": BIAS}
+        plain = FEATURES[KEEP], MATRIX
+        held(xloss.linear_cross_entropy, which, lazy, plain, t, how, cut, by_row, by_class)
 
 
 def test_what_is_broadcast_to_rows_of_unknown_number() -> None:
