@@ -93,29 +93,6 @@ def test_every_loss_has_the_bits_of_one_process(client: Any, chunks: str) -> Non
     same_bits(computed(client, *lazy), list(want))
 
 
-def test_each_of_the_processes_has_a_part(client: Any, tmp_path: Path) -> None:
-    """Else nothing above would be merged from several of them."""
-
-    def block(part: np.ndarray) -> np.ndarray:
-        # Pickled by value: the workers cannot import this file.
-        import os
-        import time
-
-        (folder / str(os.getpid())).touch()
-        late = time.monotonic() + seconds
-        while len(list(folder.iterdir())) < 3:
-            if time.monotonic() > late:
-                raise TimeoutError("the three of them never had a part each")
-            time.sleep(0.01)
-        return part
-
-    folder, seconds = tmp_path, SECONDS
-    z = da.from_array(Z, chunks=CHUNKS["both"]).map_blocks(block, meta=EMPTY)
-    got = computed(client, *graph(CHUNKS["both"], z))
-    assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}
-    same_bits(got, list(dask.compute(*graph(CHUNKS["both"]), scheduler="sync")))
-
-
 # ---- A worker dies -------------------------------------------------------------------------------
 
 

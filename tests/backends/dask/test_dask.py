@@ -118,15 +118,6 @@ def test_graph_is_linear_and_holds_no_whole_row() -> None:
     assert g.chunks == z.chunks
 
 
-def test_float32_and_dtypes() -> None:
-    """The loss and the gradient keep the dtypes of section 3."""
-    z, y = chunked(np.zeros((4, 6), np.float32), (2, 3)), chunked(np.zeros(4, np.int8), (2,))
-    value, g = xloss.value_and_grad(xloss.cross_entropy)(z, y)
-    assert (value.dtype, g.dtype) == (np.float32, np.float32)
-    value, g = dask.compute(value, g, scheduler="sync")
-    assert (value.dtype, g.dtype) == (np.float32, np.float32)
-
-
 @pytest.mark.parametrize("engine", ["any", "generic"])
 @pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "nll_loss"])
 def test_chunks_of_many_classes(name: str, engine: str) -> None:

@@ -106,14 +106,6 @@ def test_a_graph_that_is_dropped_frees_what_waits() -> None:
     assert not torch_ahead._waiting
 
 
-def test_a_copied_token_stands_for_nothing() -> None:
-    gradient = torch.ones(2)
-    token = torch_ahead.token(gradient)
-    assert torch_ahead.taken(token.clone()) is None
-    assert torch_ahead.taken(token) is gradient
-    assert torch_ahead.taken(token) is None
-
-
 def test_a_compiled_graph_under_hooks_that_pack(wanted: dict[str, list[Any]]) -> None:
     """Offloaded and brought back as copies, the tokens too: the gradient is computed anew."""
     z, y = data()

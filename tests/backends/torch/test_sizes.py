@@ -143,16 +143,3 @@ def test_backward_of_other_lengths(
         graphs.append(counted.frame_count)
     # With dynamic=True the compiler may trace the first call twice, to make constants of options.
     assert graphs == ([graphs[0]] * 4 if dynamic else [1, 2, 2, 2])
-
-
-@pytest.mark.parametrize("dynamic", core([None, True], lambda dynamic: dynamic is None))
-def test_options_that_a_graph_is_given(dynamic: bool | None) -> None:
-    """Numbers are specialised on, as torch's own losses do: right for each, and no error."""
-
-    def loss(z: Any, y: Any, eps: float, ignored: int, gamma: float) -> Any:
-        return xloss.focal_loss(z, y, label_smoothing=eps, ignore_index=ignored, gamma=gamma)
-
-    z, y = logits(5, 7), labels(5, 7)
-    compiled = torch.compile(loss, fullgraph=True, backend="eager", dynamic=dynamic)
-    for options in ((0.1, 2, 0.0), (0.2, 3, 1.5), (0.3, -100, 2.0)):
-        same(compiled(z, y, *options), loss(z, y, *options))

@@ -14,21 +14,6 @@ from . import dense, sharded
 from .linear_blocks import BlockPass, Stage, unchanged
 from .linear_plan import ChooseProducts, plan
 
-__all__ = [
-    "NAMES",
-    "TWICE",
-    "ChooseProducts",
-    "Stage",
-    "argument",
-    "evaluated",
-    "of_rows",
-    "rounded",
-    "run",
-    "tokens",
-    "value",
-    "value_and_grad",
-]
-
 NAMES = ("x", "weight", "bias", "targets")  # arguments that may have a gradient, in their order
 TWICE = (
     "linear_cross_entropy: second derivatives are not offered, for its gradients are made in the "

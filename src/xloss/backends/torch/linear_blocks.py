@@ -12,6 +12,7 @@ from ...core.call import LossCall
 from ...core.linear import one_row_axis
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Options, Outcome, Outputs
 from ..eager import linear as eager_linear
+from ..eager.linear_blocks import Stage
 from . import linear_products, numpy_views
 
 eager_linear.PRODUCTS["torch"] = linear_products.products
@@ -32,16 +33,14 @@ def _tensor(a: Any) -> Any:
     return a if a is None or torch.is_tensor(a) else numpy_views.tensor(a)
 
 
-def _stage(options: Options, cx: Context, o: Operands) -> eager_linear.Stage:
+def _stage(options: Options, cx: Context, o: Operands) -> Stage:
     """Choose where rows are computed: on the host NumPy's elementwise operations beat torch's."""
     views = None
     if options.engine is None and cx.on_host:
         views = numpy_views.views(o._replace(x=o.x[:0, ...].to(cx.compute_dtype)))
     if views is None:
-        return eager_linear.Stage(cx, o, lambda a: a, lambda a: a)
-    return eager_linear.Stage(
-        numpy_views.numpy_context(views.x, cx), views, _view, numpy_views.tensor
-    )
+        return Stage(cx, o, lambda a: a, lambda a: a)
+    return Stage(numpy_views.numpy_context(views.x, cx), views, _view, numpy_views.tensor)
 
 
 def _view(a: Array | None) -> Array | None:
