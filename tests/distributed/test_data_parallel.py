@@ -19,7 +19,7 @@ from libraries import KINDS, NAMES
 from places import ROOT
 
 EXAMPLE = ROOT / "examples" / "data_parallel.py"
-ROWS, LONG, CLASSES, WIDTH = 24, 9, 7, 5  # of the batch; of a padded micro-batch
+ROWS, LONG, CLASSES = 24, 9, 7  # of the batch; of a padded micro-batch
 PARTS = 8  # 2 ranks of 4; the last two are all padding
 CLASS_WEIGHT = np.array([0.5, 0.125, 2, 1, 0.25, 3, 1])
 OPTIONS = {
@@ -45,15 +45,14 @@ VALUE = {"float32": 4, "float64": 8}
 LOOSE = {"torch_generic": 12, "tensorflow_generic": 12, "jax": 12, "cupy": 12, "cuda": 12}
 
 
-def drawn(how, soft, width):
-    """Return features or logits, targets and options of the whole batch, and each part's rows.
+def drawn(how, soft):
+    """Return logits, targets and options of the whole batch, and the rows of each part.
 
-    Weights and soft targets are a few bits each: every count is exact. In quarters and few, so that
-    a linear layer's logits are exact in a product of any order. The parts are of very different
-    numbers of rows.
+    Weights and soft targets are a few bits each: every count is exact. The parts are of very
+    different numbers of rows.
     """
     rng = np.random.default_rng(0)
-    x = rng.integers(-16, 17, (ROWS, width)) / 4
+    x = rng.integers(-16, 17, (ROWS, CLASSES)) / 4
     t = rng.integers(0, CLASSES, ROWS)
     if soft:
         t = rng.multinomial(64, [1 / CLASSES] * CLASSES, ROWS) / 64
@@ -81,28 +80,21 @@ def taken(batch, rows, length):
 
 
 def cases():
-    """Every library with what it has; a linear layer with no option and with all.
-
-    Dask and JAX, a second each, have all options at once.
-    """
-    for name, how, soft, linear in product(NAMES, OPTIONS, (False, True), (False, True)):
-        slow = name in ("jax", "dask")
+    """Every library with what it has; Dask and JAX, a second each, with all options at once."""
+    for name, how, soft in product(NAMES, OPTIONS, (False, True)):
         kinds = sorted({"float32", "float64"} - KINDS[name].lacks)
-        if (slow and how != "all") or (linear and how not in ("plain", "all")):
-            continue
-        for kind in kinds[-1 if name == "dask" else 0 :]:
-            by_night = kind == "float64" and name != "numpy" and how != "all"
-            marks = pytest.mark.nightly if by_night or (linear and soft and slow) else ()
-            form = f"{'soft' if soft else 'index'}{'-linear' if linear else ''}"
-            id = f"{name}-{kind}-{how}-{form}"
-            yield pytest.param(name, kind, how, soft, linear, id=id, marks=marks)
+        if how == "all" or name not in ("jax", "dask"):
+            for kind in kinds[-1 if name == "dask" else 0 :]:
+                by_night = kind == "float64" and name != "numpy" and how != "all"
+                marks = pytest.mark.nightly if by_night else ()
+                id = f"{name}-{kind}-{how}-{'soft' if soft else 'index'}"
+                yield pytest.param(name, kind, how, soft, id=id, marks=marks)
 
 
-@pytest.mark.parametrize(("lib", "kind", "how", "soft", "linear"), [*cases()], indirect=["lib"])
-def test_padded_micro_batches_add_up_to_the_whole(lib, kind, how, soft, linear):
-    """Counts, losses and gradients; of a linear layer those to its features and its weight."""
-    batch = drawn(how, soft, WIDTH if linear else CLASSES)
-    weight = np.random.default_rng(1).integers(-8, 9, (CLASSES, WIDTH)) / 8
+@pytest.mark.parametrize(("lib", "kind", "how", "soft"), [*cases()], indirect=["lib"])
+def test_padded_micro_batches_add_up_to_the_whole(lib, kind, how, soft):
+    """Counts, losses and gradients; a linear layer has its normalizer in tests/losses."""
+    batch = drawn(how, soft)
 
     def made(rows, length):
         x, t, options = taken(batch, rows, length)
@@ -114,43 +106,21 @@ def test_padded_micro_batches_add_up_to_the_whole(lib, kind, how, soft, linear):
         return xloss.effective_count(t, **{k: v for k, v in options.items() if k in COUNTED})
 
     def run(x, t, options, normalizer):
-        if linear:
-            options = {"class_weight" if k == "weight" else k: v for k, v in options.items()}
-            loss, args = xloss.linear_cross_entropy, (x, lib.array(weight, kind), t)
-        else:
-            loss, args = xloss.cross_entropy, (x, t)
-        call = xloss.value_and_grad(loss, (0, 1) if linear else (0,))
-        value, gradients = call(*args, normalizer=normalizer, **options)
-        return lib.host(value), [lib.host(g) for g in gradients]
+        loss = xloss.value_and_grad(xloss.cross_entropy)
+        return map(lib.host, loss(x, t, normalizer=normalizer, **options))
 
     whole, parts = made(np.arange(ROWS), ROWS), [made(rows, LONG) for rows in batch[3]]
     total = sum(count(*part) for part in parts)
     assert lib.host(total) == lib.host(count(*whole)) > 0
     value, gradients = run(*whole, None)
-    got = [run(*part, total) for part in parts]
-    near(value.dtype.type(math.fsum(float(v) for v, _ in got)), value, VALUE[kind])
-    loose = LOOSE.get(lib.name, 0)
-    if linear:
-        # Of the sums of products. Any order of n terms is off by (n - 1)/2 eps of the sum of their
-        # sizes, here once for the whole and once for a micro-batch and the sum of those; the terms
-        # are the same bits, or 12 ulp of a row's largest off. The sizes are computed in float64.
-        x, t, options, _ = batch
-        _, g = xloss.value_and_grad(xloss.cross_entropy)(x @ weight.T, t, **options)
-        size, most = abs(g), loose * abs(g).max(-1, keepdims=True) * np.ones(CLASSES)
-        eps = np.finfo(kind).eps
-        off = eps * ((ROWS + PARTS) * size + most).T @ abs(x)
-        summed = sum(grads[1].astype(np.float64) for _, grads in got)
-        assert gradients[1].shape == weight.shape
-        assert (abs(summed - gradients[1]) <= off).all()
-        off = eps * (CLASSES * size + most) @ abs(weight)
-    for rows, (value, (gradient, *_)) in zip(batch[3], got, strict=True):
-        assert len(rows) or value == 0
+    of_parts = [tuple(run(*part, total)) for part in parts]
+    near(value.dtype.type(math.fsum(float(v) for v, _ in of_parts)), value, VALUE[kind])
+    for rows, (share, gradient) in zip(batch[3], of_parts, strict=True):
+        assert len(rows) or share == 0
         assert not gradient[len(rows) :].any()  # padding, NaN and all
-        want = gradients[0][rows]
-        if linear:
-            assert (abs(gradient[: len(rows)] - want) <= off[rows]).all()
-        else:
-            near(gradient[: len(rows)], want, loose, abs(want).max(-1, keepdims=True))
+        want = gradients[rows]
+        largest = abs(want).max(-1, keepdims=True)
+        near(gradient[: len(rows)], want, LOOSE.get(lib.name, 0), largest)
 
 
 def test_a_micro_batch_of_no_weight_has_its_share_of_the_smoothing():
