@@ -90,7 +90,7 @@ def test_no_row_at_all() -> None:
     assert xloss.Evaluation().update(x, y).result().rows == 0
 
 
-def lazy(given: Any, chunks: int = 3) -> Any:
+def lazy(given: Any, chunks: Any = 3) -> Any:
     """Return arrays, of however many axes, as Dask's."""
     if isinstance(given, dict):
         return {k: lazy(v, chunks) for k, v in given.items()}
@@ -237,3 +237,36 @@ def test_chunks_stored_otherwise() -> None:
             want, want_grad = xloss.value_and_grad(xloss.cross_entropy)(Z, Y)
             close(value, want)
             close(grad.astype("f8"), want_grad)  # each chunk of its own byte order
+
+
+HUGE = np.where(np.arange(5) == 0, np.where(np.arange(10) < 5, 3e38, -3e38)[:, None], 0)
+
+
+@pytest.mark.parametrize("classes", [5, 2])
+@pytest.mark.parametrize(
+    ("x", "y", "options"),
+    [
+        (Z, Y, {"normalizer": 0.0}),
+        (Z, T, {"normalizer": 0.0}),
+        (HUGE.astype(np.float32), Y % 4 + 1, {"reduction": "sum"}),
+        (HUGE * (1.7e308 / 3e38), Y % 4 + 1, {"reduction": "sum"}),
+        (Z, Y, {"sample_weight": SAMPLE * 1e308, "reduction": "sum"}),
+    ],
+    ids=["a normalizer of 0", "soft", "a cast", "a sum", "weights"],
+)
+def test_what_overflows_warns_of_nothing(
+    x: np.ndarray, y: np.ndarray, options: dict[str, Any], classes: int
+) -> None:
+    """It is infinite, without NumPy's warning, which a test takes for an error."""
+    f = xloss.value_and_grad(xloss.cross_entropy)
+    got = computed(f(lazy(x, (4, classes)), lazy(y), **lazy(options)))
+    want = f(x, y, **options)
+    assert np.isinf(got[0])
+    for a, b in zip(got, want, strict=True):
+        close(a, b)
+    if "normalizer" in options and y is Y:
+        linear = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+        arrays = T[:, :3], T[:5, 2:], y
+        made = computed(linear(*map(lazy, arrays), bias=lazy(WEIGHT), **options))
+        for a, b in zip(flat(made), flat(linear(*arrays, bias=WEIGHT, **options)), strict=True):
+            close(a, b)

@@ -9,15 +9,16 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from ..._arrays.context import Context
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Outputs
-from ...core.reduce import OVERFLOW_SCALE
+from ...core.reduce import OVERFLOW_SCALE, mean
 from ...core.token_stats import Tokens, mapped
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .call_graph import CallGraph
-from .chunks import blockwise
+from .chunks import added, blockwise, cast, quietly
 from .labels import STATISTIC
 from .tokens import columns
 
@@ -59,12 +60,13 @@ def value(call: LossCall) -> Array:
 
 def _reduced(call: LossCall, rows: Array, weights: Array) -> Array:
     """Return the row losses, their sum or their mean."""
+    dtype = call.cx.compute_dtype
     if call.options.reduction == "none":
-        return rows.astype(call.cx.compute_dtype)
+        return cast(rows, dtype)
     total = _total(rows)
     if call.options.reduction == "mean":
-        total = _mean(call, total, weights.sum())
-    return total.astype(call.cx.compute_dtype)
+        total = quietly(mean, total, added(weights), call.normalizer)
+    return cast(total, dtype)
 
 
 def _total(rows: Array) -> Array:
@@ -73,15 +75,19 @@ def _total(rows: Array) -> Array:
     A sum of finite numbers may overflow on the way in both directions, and end as NaN: it is
     computed again of smaller numbers.
     """
-    total = rows.sum()
-    return da.where(da.isfinite(total), total, (rows * OVERFLOW_SCALE).sum() / OVERFLOW_SCALE)
+    return quietly(_rescued, added(rows), added(rows * OVERFLOW_SCALE))
 
 
-def _mean(call: LossCall, total: Array, weight: Array) -> Array:
-    """Divide a total by the mean's denominator; 0 where no row counts."""
-    denominator = weight if call.normalizer is None else call.normalizer
-    empty = contributing(call, weight) == 0
-    return da.where(empty, 0.0, total / da.where(empty, 1.0, denominator))
+def _rescued(cx: Context, total: Array, scaled: Array) -> Array:
+    return cx.xp.where(cx.xp.isfinite(total), total, scaled / OVERFLOW_SCALE)
+
+
+def _shared(cx: Context, weight: Array, cotangent: Any, normalizer: Any) -> Array:
+    return mean(cx, cx.xp.ones_like(weight) * cotangent, weight, normalizer)
+
+
+def _negative_mean(cx: Context, total: Array, weight: Array, row_loss: Array) -> Array:
+    return -row_loss * mean(cx, total, weight, None)
 
 
 def contributing(call: LossCall, weight: Array) -> Array:
@@ -100,13 +106,12 @@ def value_and_grad(
     loss = _reduced(call, rows, weights)
     of_rows = Cotangent(1.0 if cotangent is None else cotangent)
     if call.options.reduction == "mean":
-        weight = weights.sum()
+        weight = added(weights)
         any_row_counts = contributing(call, weight) != 0
-        denominator = weight if call.normalizer is None else call.normalizer
-        row_loss = of_rows.row_loss / da.where(any_row_counts, denominator, 1.0)
+        row_loss = quietly(_shared, weight, of_rows.row_loss, call.normalizer)
         row_weight = None
         if depends_on_targets(call) and call.normalizer is None:
-            row_weight = -row_loss * _mean(call, _total(rows), weight)
+            row_weight = quietly(_negative_mean, _total(rows), weight, row_loss)
         of_rows = Cotangent(row_loss, row_weight, any_row_counts)
     return loss, {name: restore(call, graph.gradient(name, of_rows)) for name in wanted}
 
@@ -133,8 +138,8 @@ def weight(call: LossCall) -> Array:
     """Return the mean's denominator, lazily."""
     graph = CallGraph(call)
     if call.options.indexed or graph.indices is not None:
-        return graph.map(steps.weights, graph.rows, x=False).sum()
-    return graph.rows_and_weights()[1].sum()
+        return added(graph.map(steps.weights, graph.rows, x=False))
+    return added(graph.rows_and_weights()[1])
 
 
 @by_rows

@@ -15,7 +15,7 @@ from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
 from ...core.options import Cotangent
 from ...engines import choose
 from . import graph as steps
-from .chunks import blockwise, broadcast_like, rechunk_like, without_empty
+from .chunks import added, blockwise, broadcast_like, rechunk_like, without_empty
 from .labels import (
     CLASS_WEIGHT,
     CLASSES,
@@ -157,7 +157,7 @@ class CallGraph:
                 new={SECOND_SUM: number},
                 adjust={CLASSES: 1},
             )
-            self.second_sums = shares.sum(axis=-2)
+            self.second_sums = added(shares, -2)
 
     def stat_args(self) -> list[Any]:
         """Return what `map` passes to the steps that start from merged statistics."""
@@ -175,7 +175,7 @@ class CallGraph:
         elif self.classes:
             of_slices = (*self.rows, CLASSES, LOSS_AND_WEIGHT)
             shares = self.map(steps.row_shares, of_slices, new=new, adjust={CLASSES: 1})
-            return shares[..., 0].sum(axis=-1), shares[..., 0, 1]
+            return added(shares[..., 0], -1), shares[..., 0, 1]
         else:
             both = self.map(steps.row_shares, out, new=new)
         return both[..., 0], both[..., 1]

@@ -8,12 +8,15 @@ logits' chunks become part of the graph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import nan
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
+from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array, namespace
 from .labels import LENGTH, WHOLE_AXIS, row_labels
 
@@ -25,6 +28,43 @@ def blockwise(step: Any, out: tuple[str, ...], /, *args: Any, dtype: Any, **opti
         step, out, *args, align_arrays=False, dtype=dtype, meta=meta, **options
     )
     return made
+
+
+def quietly(step: Callable[..., Any], first: Array, *others: Any, dtype: Any = np.float64) -> Array:
+    """Apply a step elementwise; others: numbers. What overflows there warns of nothing."""
+    labels = row_labels(first.ndim)
+    args = [part for a in others for part in (a, () if hasattr(a, "ndim") else None)]
+    return blockwise(_quiet, labels, first, labels, *args, step=step, dtype=dtype)
+
+
+def _quiet(first: Array, *others: Any, step: Any) -> Array:
+    cx = context(first, namespace(first))
+    with cx.quiet():
+        made: Array = step(cx, first, *others)
+    return made
+
+
+def cast(a: Array, dtype: Any) -> Array:
+    """Return an array in a dtype; what is beyond its range becomes infinite."""
+    return a if a.dtype == dtype else quietly(partial(_cast, dtype=dtype), a, dtype=dtype)
+
+
+def _cast(cx: Context, a: Array, dtype: Any) -> Array:
+    return cx.cast(a, dtype)
+
+
+def added(a: Array, axis: Any = None, dtype: Any = None) -> Array:
+    """Sum elements; a sum that overflows warns of nothing."""
+    dtype = a.dtype if dtype is None else dtype
+    made: Array = da.reduction(a, _added, _added, axis=axis, dtype=dtype)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _added(a: Array, axis: Any, keepdims: bool, dtype: Any = None) -> Array:
+    xp = namespace(a)
+    with context(a, xp).quiet():
+        total: Array = xp.sum(a, axis=axis, keepdims=keepdims, dtype=dtype)
+    return total
 
 
 def rechunk_like(name: str, a: Array, x: Array, axes: tuple[int, ...]) -> Array:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask.array as da
-
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
@@ -15,7 +13,7 @@ from ...core.token_stats import Tokens
 from ..eager.linear import rounded
 from . import backend
 from . import graph as steps
-from .chunks import blockwise, broadcast_like, rechunk_like, without_empty
+from .chunks import added, blockwise, broadcast_like, rechunk_like, without_empty
 from .labels import CLASSES, FEATURES, SLOTS, row_labels
 
 
@@ -56,7 +54,7 @@ def value_and_grad(
             )
         if "bias" in parts:
             row_axes = tuple(range(g.ndim - 1))
-            grads["bias"] = da.sum(g, axis=row_axes, dtype=call.cx.sum_dtype)
+            grads["bias"] = added(g, row_axes, call.cx.sum_dtype)
     return loss, rounded(call, grads)
 
 
@@ -119,7 +117,7 @@ def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
         adjust_chunks={CLASSES: 1},
         dtype=call.cx.sum_dtype,
     )
-    return parts.sum()
+    return added(parts)
 
 
 def _weigh(
@@ -190,7 +188,7 @@ def _product(
         adjust_chunks=dict.fromkeys(summed, 1),
         dtype=a.dtype,
     )
-    return parts.sum(axis=tuple(range(len(summed))))
+    return added(parts, tuple(range(len(summed))))
 
 
 def _chunk_product(a: Array, b: Array, axes: Any) -> Array:

@@ -10,6 +10,7 @@ from ...core.call import LossCall
 from ...core.options import Outputs
 from ...core.token_stats import Tokens, dtypes, of_fields
 from . import graph as steps
+from .chunks import cast
 from .labels import TOKEN
 
 
@@ -21,5 +22,5 @@ def columns(
     step = partial(steps.tokens, asked=asked)
     every = blockwise(step, (*rows, TOKEN), new={TOKEN: 1 + len(kinds)})
     # In float64, which holds every class number and whether a row is correct.
-    made = (every[..., i].astype(kind) for i, kind in enumerate(kinds.values(), 1))
-    return every[..., 0].astype(call.cx.compute_dtype), of_fields(made, asked)
+    made = (cast(every[..., i], kind) for i, kind in enumerate(kinds.values(), 1))
+    return cast(every[..., 0], call.cx.compute_dtype), of_fields(made, asked)
