@@ -24,19 +24,15 @@ MPIEXEC = Path(sys.executable).parent / "mpiexec"
 GROUP: list[Any] = []  # in a rank: its group, its number and how many they are
 
 
-def sizes(ranks: int, classes: int) -> list[int]:
-    """How many classes each rank holds: unequal, none where there are few."""
-    if ranks == 1:
-        return [classes]
-    cut = [classes // 3] if ranks == 2 else [classes // 6, classes // 2]
-    cut = [cut[0], 0, cut[1]] if ranks == 4 else cut
-    return [*cut, classes - sum(cut)]
+# All classes divided by this come before the second rank, the third and the fourth: the ranks have
+# unequal numbers, and one of four has none.
+ENDS = {1: (), 2: (3,), 3: (6, 1.5), 4: (6, 6, 1.5)}
 
 
 def part(ranks: int, rank: int, classes: int) -> slice:
     """Which classes a rank holds."""
-    held = sizes(ranks, classes)
-    return slice(sum(held[:rank]), sum(held[: rank + 1]))
+    ends = [0, *(int(classes // share) for share in ENDS[ranks]), classes]
+    return slice(ends[rank], ends[rank + 1])
 
 
 class Alone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import dask.array as da
@@ -14,13 +14,12 @@ from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Outputs
 from ...core.reduce import OVERFLOW_SCALE, mean
-from ...core.token_stats import Tokens, mapped
+from ...core.token_stats import Tokens, dtypes, mapped, of_fields
 from ..eager.dense import depends_on_targets, restore
 from . import graph as steps
 from .call_graph import CallGraph
 from .chunks import added, blockwise, cast, quietly
-from .labels import STATISTIC
-from .tokens import columns
+from .labels import STATISTIC, TOKEN
 
 
 def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,7 +129,12 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses and the numbers beside them, lazily, from chunks of whole rows."""
     o = call.operands
     graph = CallGraph(call._replace(operands=o._replace(x=o.x.rechunk({o.x.ndim - 1: -1}))))
-    return columns(call, graph.map, graph.rows, asked)
+    kinds = dtypes(call.cx, asked)
+    step, new = partial(steps.tokens, asked=asked), {TOKEN: 1 + len(kinds)}
+    every = graph.map(step, (*graph.rows, TOKEN), new=new)
+    # In float64, which holds every class number and whether a row is correct.
+    made = (cast(every[..., i], kind) for i, kind in enumerate(kinds.values(), 1))
+    return cast(every[..., 0], call.cx.compute_dtype), of_fields(made, asked)
 
 
 @by_rows
