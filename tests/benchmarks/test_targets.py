@@ -73,6 +73,7 @@ def test_memory_and_first_calls():
         ("torch", False, 1.0),
     ]
     memory = [alone("memory", who, g, peak_bytes=int(s * 4e6)) for who, g, s in shares]
+    memory.append(alone("memory", TWO, peak_bytes=None))  # not to be had
     met = {("xloss numpy", ""): True, (TWO, ""): False, ("xloss jax", "optax"): False}
     assert found("host", memory=memory) == met
     ms = {"xloss jax": 501, "optax": 100}
