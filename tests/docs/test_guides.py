@@ -96,17 +96,3 @@ def test_a_block_runs_and_prints_what_its_page_says(name, printed):
     if absent := missing(words):
         pytest.skip(f"it needs {absent}")
     assert printed[name] == expected
-
-
-def test_every_block_says_what_it_needs():
-    """A block that imports what not every machine has would fail there."""
-    for page, test in ELSEWHERE.items():
-        assert page in (ROOT / test).read_text(encoding="utf-8")
-    optional = {"torch", "jax", "optax", "keras", "tensorflow", "cupy", "mpi4py", "dask"}
-    for page in GUIDES:
-        assert len(BLOCK.findall(PAGES[page])) == PAGES[page].count("```python")
-        known = set()
-        for words, code, _ in BLOCK.findall(PAGES[page]):
-            imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.M)) & optional
-            assert imported <= set(needed(words)) | known, (page, code)
-            known |= imported if not words else set()

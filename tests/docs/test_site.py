@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from importlib.util import find_spec
 
 import pytest
@@ -29,19 +28,6 @@ def test_the_reference_has_every_public_name_and_no_other(package):
         }
         listed -= adapters
     assert listed == set(package.__all__)
-
-
-def test_install_has_every_extra_of_a_user():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-    for extra in set(extras["optional-dependencies"]) - {
-        "test",
-        "test-tensorflow",
-        "lint",
-        "docs",
-        "mutation",
-    }:
-        assert re.search(rf"^\|.*`{extra}`.*\|", page, re.M), extra
 
 
 @pytest.mark.parametrize("file", ["CONTRIBUTING.md", "SECURITY.md", "docs/design.md"])
