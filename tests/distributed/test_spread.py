@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pytest
 
-from accuracy_cases import masked, of_rows, plain, with_options
+from accuracy_cases import hold, masked, of_rows, plain, with_options
 from nightly import core
 from spread import run, sizes
 from spread_accuracy import computed
 from spread_rules import hold_rules
 from xloss_conformance.cases.arrays import grid, logits
-from xloss_conformance.judge import judge
-from xloss_conformance.model import Case, Outcome, Stored, Traits
-from xloss_conformance.result import explained
+from xloss_conformance.model import Case
 from xloss_conformance.rounding import stored
 
 KINDS, RANKS = ("mpi", "gloo", "jax"), (1, 2, 3, 4)
@@ -41,48 +38,16 @@ PLAIN = [*plain(), *whole_shards_masked()]
 OPTIONS = with_options()
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The ranks' answers, as those of a subject of the suite."""
-
-    name: str
-    dtype: str
-    answers: dict[str, Outcome]
-    library: str = "numpy"
-
-    @property
-    def traits(self) -> Traits:
-        return Traits(self.dtype, flushes=self.name.startswith("jax"))
-
-    def refuses(self, case: Case) -> None:
-        """Answer every case."""
-
-    def differs(self, case: Case) -> None:
-        """Answer as the contract has it."""
-
-    def run(self, case: Case, arguments: Stored) -> Outcome:
-        return self.answers[case.name]
-
-
 def keeps_the_budget(kind: str, ranks: int, cases: list[Case], engine: str = "any") -> None:
     asked = list(product(("float32", "float64"), cases))
     given = [stored(case, dtype) for dtype, case in asked]
     made = run(kind, ranks, computed, kind, given, engine, timeout=240)
-    answers: dict[str, dict[str, Outcome]] = {"float32": {}, "float64": {}}
     for (dtype, case), *of_ranks in zip(asked, *made, strict=True):
         values, grads = zip(*of_ranks, strict=True)
         assert all(v.dtype == dtype and np.array_equal(v, values[0]) for v in values)
         if kind != "jax":
             assert [g.shape[1] for g in grads] == sizes(ranks, case.classes)
-        whole = np.concatenate(grads, axis=1)
-        answers[dtype][case.name] = Outcome(
-            *(values[0].astype(float), whole.astype(float)),
-            value_dtype=values[0].dtype.name,
-            grad_dtype=whole.dtype.name,
-        )
-    for dtype, case in asked:
-        verdict = judge(Spread(f"{kind} {ranks}", dtype, answers[dtype]), case)
-        assert verdict.status == "pass", explained(verdict)
+        hold(case, dtype, values[0], np.concatenate(grads, axis=1), flushes=kind == "jax")
 
 
 @pytest.mark.parametrize(

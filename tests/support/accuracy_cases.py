@@ -6,12 +6,15 @@ a GPU divides. Rows of one length are one case: a library that compiles pays for
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xloss_conformance.cases.arrays import confident, grid, logits
-from xloss_conformance.model import Case
+from xloss_conformance.judge import judge
+from xloss_conformance.model import Case, Outcome, Stored, Traits
+from xloss_conformance.result import explained
 
 GAPS = (0.5, 5, 8, 12, 17, 20, 40, 80, 82)
 OFFSETS = (0.0, 1e3, -1e3, 6e4)
@@ -108,3 +111,30 @@ def divided(dtype: str) -> list[Case]:
             z = np.asarray([offset, offset - gap, offset - gap - 0.3, -np.inf], dtype)
             rows += [(z, 0), (z, 2)]
     return of_rows("divided", rows)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer that is there, as that of a subject of the suite."""
+
+    outcome: Outcome
+    traits: Traits
+    name: str = "answered"
+    library: str = "numpy"
+
+    def refuses(self, case: Case) -> None:
+        """Answer every case."""
+
+    def differs(self, case: Case) -> None:
+        """Answer as the contract has it."""
+
+    def run(self, case: Case, arguments: Stored) -> Outcome:
+        return self.outcome
+
+
+def hold(case: Case, dtype: str, value: Any, grad: Any, flushes: bool = False) -> None:
+    """Hold a value and a gradient to the budget of a case in a dtype."""
+    dtypes = {"value_dtype": value.dtype.name, "grad_dtype": grad.dtype.name}
+    outcome = Outcome(value.astype(float), grad.astype(float), **dtypes)
+    verdict = judge(Answered(outcome, Traits(dtype, flushes=flushes)), case)
+    assert verdict.status == "pass", explained(verdict)
