@@ -7,12 +7,11 @@ is left out where NAME cannot be imported; a `text` block right after a block is
 import json
 import os
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
 
+from fresh import ran
 from places import ROOT
 from spread import MPIEXEC
 
@@ -77,17 +76,13 @@ def printed(tmp_path_factory):
     chosen = [
         (name, page, code) for name, (page, words, code, _) in BLOCKS.items() if not missing(words)
     ]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUNNER],
+    out = ran(
+        *("-W", "error", "-c", RUNNER),
         input=json.dumps(chosen),
         env={**os.environ, **ranks, "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"},
         cwd=tmp_path_factory.mktemp("guides"),
-        capture_output=True,
-        text=True,
-        timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(out.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import names_check
 import names_table
 import xloss
+from fresh import ran
 from names_peers import missing, problems
 from nightly import core
 from places import SUPPORT
@@ -38,10 +37,7 @@ FOUND = {
 
 def told(name, backend):
     """What is found of a library whose backend is a switch of the whole process."""
-    runner = [sys.executable, str(SUPPORT / "names_peers.py"), backend, name]
-    done = subprocess.run(runner, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(ran(str(SUPPORT / "names_peers.py"), backend, name).splitlines()[-1])
 
 
 # The same lines of Keras' table on JAX, which compiles the two losses of each, are nightly.
