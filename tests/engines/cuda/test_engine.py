@@ -124,6 +124,19 @@ def test_offsets_of_more_than_31_bits():
         assert torch.equal(losses, xloss.cross_entropy(good, y, reduction="none"))
 
 
+def test_labels_of_every_width():
+    """Each type's ends as the label of an absent row tell of its width and of its sign."""
+    z, _ = inputs(2, 200)
+    with emulated():
+        want = xloss.cross_entropy(z, torch.tensor([-100, 127]), reduction="none")
+        for kind in (np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32, np.uint64):
+            for end in {int(np.iinfo(kind).min), int(np.iinfo(kind).max)} - {0}:
+                y = torch.from_numpy(np.array([end, 126 if end == 127 else 127], kind))
+                got = xloss.cross_entropy(z, y, reduction="none", ignore_index=end)
+                assert got[0] == 0
+                assert end == 127 or got[1] == want[1]
+
+
 @pytest.mark.parametrize("classes", [3, 37, 1000, 20000])
 def test_masked_infinite_and_missing_logits(classes):
     z, y = inputs(8, classes)
