@@ -128,38 +128,31 @@ def test_declared_deviations_are_no_failures(tmp_path: Path) -> None:
         stale.raise_for_failures()
 
 
-def run(script: str) -> None:
+def test_nothing_is_imported_that_is_not_needed() -> None:
+    """Nor mpmath where expected.npz has the answer; elsewhere the error names the extra."""
+    script = """if True:
+        import sys, xloss_conformance
+        assert 'numpy' not in sys.modules
+        from xloss_conformance import Missing, check, compare, conformance_cases, expected
+        from xloss_conformance.selection import Plan, cases, sources
+        def f(x, t): return 0.0
+        report = check(f, families=['tail'])
+        assert len(str(report)) > 100
+        sources(Plan(peers=('optax',), backends=('jax', 'torch', 'dask')))
+        cases(Plan(quick=True))
+        others = {'torch', 'jax', 'dask', 'optax', 'scipy', 'array_api_strict'}
+        assert not others & set(sys.modules), others & set(sys.modules)
+        assert not {'pytest', 'rich', 'typer', 'mpmath'} & set(sys.modules)
+        expected._filed = dict
+        sys.modules['mpmath'] = None
+        try:
+            check(f, families=['tail'], dtype='float64')
+        except Missing as error:
+            assert 'pip install "xloss[conformance]"' in str(error), error
+        else:
+            raise AssertionError
+    """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
-
-
-def test_numpy_is_enough() -> None:
-    """No other library is loaded, nor the oracle where expected.npz has the answer."""
-    run(
-        "import sys, xloss_conformance\n"
-        "assert 'numpy' not in sys.modules\n"
-        "def f(x, t): return 0.0\n"
-        "report = xloss_conformance.check(f, families=['tail'])\n"
-        "assert len(str(report)) > 100\n"
-        "loaded = set(sys.modules) & {'torch', 'jax', 'pytest', 'rich', 'typer', 'mpmath'}\n"
-        "assert not loaded, loaded"
-    )
-
-
-def test_without_mpmath_what_is_filed_is_judged_and_the_rest_names_the_extra() -> None:
-    run(
-        "import sys\n"
-        "sys.modules['mpmath'] = None\n"
-        "from xloss_conformance import Missing, check, expected\n"
-        "def f(x, t): return 0.0\n"
-        "assert check(f, families=['tail']).failures\n"
-        "expected._filed = dict\n"
-        "try:\n"
-        "    check(f, families=['tail'], dtype='float64')\n"
-        "except Missing as error:\n"
-        "    assert 'pip install \"xloss[conformance]\"' in str(error), error\n"
-        "else:\n"
-        "    raise AssertionError\n"
-    )
 
 
 def test_a_metric_is_judged_by_its_value_alone() -> None:
