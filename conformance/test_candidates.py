@@ -75,11 +75,8 @@ def test_a_file_is_loaded_beside_its_own_helpers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"loss": "crossentropy"}, "loss: 'crossentropy' is unknown"),
-        ({"convention_name": "mxnet"}, "convention: 'mxnet' is unknown; expected xloss"),
         ({"convention_name": "nothing.py"}, "nothing.py: no such file"),
         ({"convention_name": "math:pi"}, "a float is no Convention"),
-        ({"arrays": "mxnet"}, "arrays: 'mxnet' is unknown; expected one of numpy"),
     ],
 )
 def test_what_is_asked_of_it_must_be_known(options: dict[str, str], says: str) -> None:

@@ -98,11 +98,6 @@ def test_every_family_is_there_and_most_are_quick() -> None:
     assert {one.family for one in CASES} - quick == {"size"}  # on demand only
 
 
-def test_the_catalogue_is_as_large_as_its_budget_of_time_allows() -> None:
-    assert 400 <= len(CASES) <= 900
-    assert 60 <= sum(one.quick for one in CASES) <= 130
-
-
 def test_options_are_all_combined() -> None:
     def combination(one: Case) -> tuple[object, ...]:
         used = (name in one.options for name in ("weight", "sample_weight", "where"))
@@ -128,9 +123,3 @@ def test_runs_leave_the_cases_alone() -> None:
         if one.quick:
             judge(Xloss("numpy", "float32"), one)
     assert digest() == before
-    tail = case("tail/gap 17")
-    tail.x[0, 0] += 1
-    try:
-        assert digest() != before
-    finally:
-        tail.x[0, 0] -= 1
