@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 import xloss
-from by_hand import BCE_LOGITS, BITS, LABELS, ROW_WEIGHT, SOFT, Z, made
+from by_hand import BCE_LOGITS, BITS, BOTH, LABELS, ROW_WEIGHT, SOFT, Z, made
 from xloss_conformance import Convention, check
 from xloss_conformance.candidates import Candidate, ask, load
 from xloss_conformance.conventions import convention
 from xloss_conformance.judge import judge
 from xloss_conformance.model import Case, LoadError
 
-BOTH = xloss.value_and_grad(xloss.cross_entropy)
 PLAIN = made(Z, LABELS)
 DOCUMENT = Path(__file__).parents[1] / "docs" / "conventions.md"
 
@@ -123,9 +122,9 @@ def raising(error: BaseException) -> Callable[..., Any]:
     return function
 
 
-UPSTREAM = Case("hand", "upstream", "", Z, LABELS, upstream=2.5)
-SPLIT = Case("hand", "split", "", Z, LABELS, split=True)
-WRONG = Case("hand", "wrong", "", Z, LABELS, error=ValueError, names="targets")
+UPSTREAM = made(Z, LABELS, upstream=2.5)
+SPLIT = made(Z, LABELS, split=True)
+WRONG = made(Z, LABELS, error=ValueError, names="targets")
 DEFAULTS = made(Z, LABELS, reduction="mean", axis=-1, label_smoothing=0.0, weight=None)
 UNOFFERED = NotImplementedError("no soft targets")
 # A loss, a case, its status, whether a gradient is judged, and what is said.
