@@ -146,20 +146,13 @@ DIFFERING = {
     "scipy: no row": (made(EMPTY, NO_LABELS), "0/0"),
     "tensorflow: no row": (made(EMPTY, NO_LABELS), "0/0"),
     # What the mean divides by.
-    "torch: mean of weighted soft": (made(Z, SOFT, weight=CLASS_WEIGHT), "over the rows"),
     "torch: mean of uneven soft": (made(Z, UNEVEN), "over the rows"),
     "torch: gradient to soft targets": (made(Z, SOFT, to_targets=True), "over the rows"),
-    "torch: weighted elements": (
-        made(Z, BITS, BCE_LOGITS, sample_weight=ROW_WEIGHT[:, None]),
-        "elements",
-    ),
     "torch: batchmean": (
         made(LOG_P.reshape(2, 2, 3), P.reshape(2, 2, 3), "kl_div"),
         "batchmean",
     ),
-    "keras: weighted rows": (made(Z, LABELS, sample_weight=ROW_WEIGHT), "whatever"),
     "keras: uneven soft": (made(Z, UNEVEN), "whatever"),
-    "keras: alpha a class": (made(Z, LABELS, "focal_loss", weight=CLASS_WEIGHT), "what"),
     "optax: uneven soft": (made(Z, UNEVEN), "over the rows"),
     "scipy: uneven soft": (made(Z, UNEVEN), "over the rows"),
     # Smoothing.
