@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from by_hand import BOTH, noisy, right
+from by_hand import BOTH, noisy, plain, right
 from xloss.cli.app import run as command
 from xloss_conformance import Comparison, Convention, Missing, compare
 from xloss_conformance.cases import case
@@ -42,10 +42,6 @@ def crooked(logits: Any, targets: Any, **options: Any) -> Any:
 
 def raising(logits: Any, targets: Any, **options: Any) -> Any:
     raise RuntimeError("out of order")
-
-
-def plain(logits: Any, targets: Any) -> Any:
-    return BOTH(logits, targets)
 
 
 def at(found: Comparison, name: str) -> Pair:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import xloss
-from by_hand import BCE_LOGITS, BITS, BOTH, LABELS, ROW_WEIGHT, SOFT, Z, made
+from by_hand import BCE_LOGITS, BITS, BOTH, LABELS, ROW_WEIGHT, SOFT, Z, made, plain
 from xloss_conformance import Convention, check
 from xloss_conformance.candidates import Candidate, ask, load
 from xloss_conformance.conventions import convention
@@ -87,10 +87,6 @@ def test_a_convention_without_such_a_loss_cannot_say_how_it_is_called() -> None:
     pytest.importorskip("torch")
     with pytest.raises(LoadError, match="torch has no focal_loss"):
         load("xloss:focal_loss", "torch", loss="focal_loss")
-
-
-def plain(logits: Any, targets: Any) -> Any:
-    return BOTH(logits, targets)
 
 
 def weighted(logits: Any, targets: Any, weight: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Losses, arrays and cases by hand, small and tame."""
+"""Losses, arrays, cases and deviations by hand, small and tame."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def right(logits: Any, targets: Any, **options: Any) -> Any:
 def noisy(logits: Any, targets: Any, **options: Any) -> Any:
     value, gradient = BOTH(logits, targets, **options)
     return value * 1.00001, gradient
+
+
+def plain(logits: Any, targets: Any) -> Any:
+    return BOTH(logits, targets)
+
+
+DEVIATION = """
+[[deviation]]
+subject = "{}"
+case = "{}"
+rule = "value"
+reason = "a hundredth of a thousandth"
+link = "https://example.org/1"
+"""
+EXCUSED = "a hundredth of a thousandth (https://example.org/1)"
 
 
 def made(x: Any, targets: Any, loss: str = "cross_entropy", **given: Any) -> Case:
