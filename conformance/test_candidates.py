@@ -14,7 +14,7 @@ import pytest
 import xloss
 from by_hand import BCE_LOGITS, BITS, BOTH, LABELS, ROW_WEIGHT, SOFT, Z, made, plain
 from xloss_conformance import Convention, check
-from xloss_conformance.candidates import Candidate, ask, load
+from xloss_conformance.candidates import Candidate, load
 from xloss_conformance.conventions import convention
 from xloss_conformance.judge import judge
 from xloss_conformance.model import Case, LoadError
@@ -195,14 +195,6 @@ def test_xloss_convention_takes_other_arrays() -> None:
     assert verdict.grad_ulp is not None
     assert set(seen) == {(torch.Tensor, True)}
     assert convention("xloss").home == "numpy"
-
-
-def test_ask_is_what_a_snippet_calls() -> None:
-    value, gradient, _ = ask("xloss:cross_entropy", "xloss", "cross_entropy", "float32", Z, LABELS)
-    assert value == xloss.cross_entropy(Z.astype(np.float32), LABELS)
-    assert gradient is None
-    with pytest.raises(IndexError, match="targets"):
-        ask("xloss:cross_entropy", "xloss", "cross_entropy", "float32", Z, LABELS + 9)
 
 
 def test_the_documents_convention_works_and_is_needed(

@@ -148,10 +148,7 @@ DIFFERING = {
     # What the mean divides by.
     "torch: mean of uneven soft": (made(Z, UNEVEN), "over the rows"),
     "torch: gradient to soft targets": (made(Z, SOFT, to_targets=True), "over the rows"),
-    "torch: batchmean": (
-        made(LOG_P.reshape(2, 2, 3), P.reshape(2, 2, 3), "kl_div"),
-        "batchmean",
-    ),
+    "torch: batchmean": (made(LOG_P.reshape(2, 2, 3), P.reshape(2, 2, 3), "kl_div"), "batchmean"),
     "keras: uneven soft": (made(Z, UNEVEN), "whatever"),
     "optax: uneven soft": (made(Z, UNEVEN), "over the rows"),
     "scipy: uneven soft": (made(Z, UNEVEN), "over the rows"),

@@ -11,14 +11,6 @@ from .checks import Options
 from .numpy_right import Array, CrossEntropy, Given
 
 
-class ColumnSqueezed(CrossEntropy, family="errors", rule="raises"):
-    """A column of labels is taken for a row of them."""
-
-    def __call__(self, logits: Array, targets: Any, /, **options: Any) -> tuple[Any, Array]:
-        column = np.ndim(targets) == 2 and targets.shape[1] == 1 and targets.dtype.kind in "iu"
-        return super().__call__(logits, targets[:, 0] if column else targets, **options)
-
-
 class BoolsAsNumbers(CrossEntropy, family="errors", rule="raises"):
     """True is 1: an inverted mask trains on without a word."""
 

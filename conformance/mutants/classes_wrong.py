@@ -137,17 +137,6 @@ def zero_log_zero(x: Array) -> Terms:
 
 
 @entropy()
-def lse_minus_mean(x: Array) -> Terms:
-    """lse - Σ p·x in float32: H of a certain row is the difference of two large numbers."""
-    p, _, _, lse = CrossEntropy().softmax(x)
-    right, grads = o.by_possible(x)
-    mean = times(p, x).sum(-1, keepdims=True).astype(np.float32)
-    whole = (lse.astype(np.float32) - mean).astype(np.float64)
-    first = np.arange(x.shape[-1]) == 0
-    return np.where(np.isfinite(whole), whole * first, right), grads
-
-
-@entropy()
 def log_of_p_plus_epsilon(x: Array) -> Terms:
     """-Σ p·log(p + 1e-9), against log 0."""
     p = CrossEntropy().softmax(x).p

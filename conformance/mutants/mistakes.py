@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from . import MISTAKES, numpy_right
 from . import others as o
 
 # Each module plants its own when it is imported.
-for name in (
-    "numpy",
-    "labels",
-    "weights",
-    "calls",
-    "torch",
-    "binary",
-    "classes",
-    "linear",
-    "tokens",
-    "top_k",
-):
-    import_module(f".{name}_wrong", __package__)
+for path in sorted(Path(__file__).parent.glob("*_wrong.py")):
+    import_module(f".{path.stem}", __package__)
 
 __all__ = ["MISTAKES", "RIGHT"]
 

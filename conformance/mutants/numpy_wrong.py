@@ -110,14 +110,6 @@ class RunningSum(CrossEntropy, family="sixteen bits"):
         return np.add.accumulate(losses, dtype=np.float32)[-1] if losses.size else 0.0
 
 
-class LastBlockDropped(CrossEntropy, family="sixteen bits"):
-    """Rows go in blocks of 1024; what does not fill the last one is left out."""
-
-    def total(self, losses: Array) -> Any:
-        whole = len(losses) - len(losses) % 1024
-        return super().total(losses[: whole or None])
-
-
 class Noise(CrossEntropy, family="tail"):
     """A relative error of 2e-6."""
 

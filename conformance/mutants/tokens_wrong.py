@@ -90,19 +90,8 @@ def row_weight_of_smoothed_targets(right: Any, x: Array, at: Array, options: Any
 
 
 @field("rank")
-def ranks_from_1(right: Any, x: Array, at: Array, options: Any) -> Any:
-    return right.rank + 1
-
-
-@field("rank")
 def worst_rank_of_a_tie(right: Any, x: Array, at: Array, options: Any) -> Any:
     return np.sum(x >= at, axis=-1) - 1
-
-
-@field("rank", absent=True)
-def absent_rows_rank_first(right: Any, x: Array, at: Array, options: Any) -> Any:
-    """Each of them is among the first k."""
-    return 0 * right.rank
 
 
 @planted(FAMILY, loss="linear_token_stats")

@@ -102,18 +102,6 @@ class GradientNotSmoothed(CrossEntropy, family="options", rule="gradient"):
         return super().slopes(soft, self.plain)
 
 
-class MeanOverSmoothedWeights(CrossEntropy, family="options"):
-    """The mean's denominator sums the class weights of the smoothed targets."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        a = super().weighted(q, t, w, index)
-        self.mass = summed(a)[:, 0]
-        return a
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return super().divisor(s * self.mass, s, keep, normalizer)
-
-
 class AbsentRowsInTheMean(CrossEntropy, family="absent"):
     """The mean over all rows, those that are left out too."""
 
