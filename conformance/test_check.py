@@ -62,7 +62,7 @@ def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:
 
 
 def test_several_dtypes_are_several_subjects() -> None:
-    report = check(right, dtype=("float32", "float64"), families=["ties"])
+    report = check(right, dtype=("float32", "float64", "float32"), families=["ties"])
     assert [told.name for told in report.subjects] == ["right float32", "right float64"]
     assert len(report.verdicts) == 2 * len(report.cases)
     assert report.ok
@@ -86,11 +86,19 @@ def test_another_loss() -> None:
         ({"families": ["tale"]}, "'tale' is unknown; expected of tail"),
         ({"families": []}, "no such case"),
         ({"deviations": "nowhere.toml"}, "nowhere.toml"),
+        # Where nothing is judged, that nothing failed says nothing.
+        ({"convention": "torch", "loss": "focal_loss"}, "nothing was judged: .* has no focal_loss"),
     ],
 )
 def test_a_wrong_name_is_an_error(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         check(right, **given)
+
+
+def test_what_cannot_be_called_is_no_loss() -> None:
+    not_one: Any = 3.5
+    with pytest.raises(TypeError, match="function: expected a callable, got float"):
+        check(not_one)
 
 
 def test_declared_deviations_are_no_failures(tmp_path: Path) -> None:

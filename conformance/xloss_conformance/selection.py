@@ -170,7 +170,7 @@ def chosen(loss: str | None, families: Iterable[str] | None, quick: bool) -> lis
 
 def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
     """Return the dtypes asked for, each a name that is one."""
-    asked = (dtype,) if isinstance(dtype, str) else tuple(dtype)
+    asked = (dtype,) if isinstance(dtype, str) else tuple(dict.fromkeys(dtype))
     for name in asked:
         if name not in DTYPES:
             raise ValueError(f"dtype: {name!r} is unknown; expected one of {', '.join(DTYPES)}")
