@@ -12,7 +12,7 @@ import pytest
 
 import xloss
 from by_hand import BOTH, DEVIATION, EXCUSED, noisy, right
-from xloss_conformance import Nonconforming, check
+from xloss_conformance import Convention, Nonconforming, check
 
 FAMILIES = ["tail", "offsets", "ties"]
 
@@ -81,7 +81,9 @@ def test_another_loss() -> None:
         ({"convention": "numpy"}, "'numpy' is unknown; expected xloss, torch"),
         ({"arrays": "torc"}, "'torc' is unknown; expected one of numpy"),
         ({"loss": "hinge"}, "'hinge' is unknown; expected one of cross_entropy"),
+        ({"convention": Convention}, "convention: expected a name or a Convention, got <class "),
         ({"dtype": "float8"}, "'float8' is unknown; expected one of float32"),
+        ({"dtype": np.float32}, "dtype: <class 'numpy.float32'> is unknown; expected one of"),
         ({"dtype": ()}, "dtype: none"),
         ({"families": ["tale"]}, "'tale' is unknown; expected of tail"),
         ({"families": []}, "no such case"),
