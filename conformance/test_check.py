@@ -84,6 +84,7 @@ def test_another_loss() -> None:
         ({"convention": Convention}, "convention: expected a name or a Convention, got <class "),
         ({"dtype": "float8"}, "'float8' is unknown; expected one of float32"),
         ({"dtype": np.float32}, "dtype: <class 'numpy.float32'> is unknown; expected one of"),
+        ({"dtype": [np.dtype("float32")]}, "dtype: dtype.'float32'. is unknown; expected one of"),
         ({"dtype": ()}, "dtype: none"),
         ({"families": ["tale"]}, "'tale' is unknown; expected of tail"),
         ({"families": []}, "no such case"),
