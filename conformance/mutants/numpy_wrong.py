@@ -219,18 +219,6 @@ class CompensatedPastInfinity(CrossEntropy, family="range"):
         return np.float64(total + lost)
 
 
-class ZLossNotWeighted(CrossEntropy, family="z-loss"):
-    """Every row's z-loss counts alike, whatever the row weighs."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        self.z_loss = options.get("z_loss", 0.0)
-        return super().__call__(logits, targets, **options)
-
-    def z_terms(self, coefficient: Array, value: Array) -> Array:
-        alike = np.where(coefficient == 0, 0.0, self.z_loss)
-        return super().z_terms(alike if coefficient.ndim == 1 else coefficient, value)
-
-
 class ZLossWithoutGradient(CrossEntropy, family="z-loss", rule="gradient"):
     """The z-loss is in the value, and not in the gradient."""
 
