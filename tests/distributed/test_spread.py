@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import xloss
-from accuracy_cases import Case, grid, plain, random, variants
-from accuracy_checks import FLUSH, grouped, hold, option_budget
+from accuracy_cases import hold, masked, of_rows, plain, with_options
 from nightly import core
 from spread import part, run
 from spread_calls import Call, computed
+from xloss_conformance.cases.arrays import grid, logits
+from xloss_conformance.model import Case
+from xloss_conformance.rounding import stored
 
 DTYPES = ("float32", "float64")
 CLASSES, WIDTH = 264, 5
@@ -25,45 +27,33 @@ CLASSES, WIDTH = 264, 5
 
 def whole_shards_masked() -> list[Case]:
     """Rows in which one rank after the other has no possible class, or the label and no other."""
-    cases = []
+    rows = []
     for y in (1, 7, 11):
-        for masked in (slice(0, 2), slice(2, 8), slice(8, 12), slice(0, 8), slice(2, 12)):
-            z = random(12, 9)
-            z[masked] = -np.inf
+        for classes in (slice(0, 2), slice(2, 8), slice(8, 12), slice(0, 8), slice(2, 12)):
+            z = masked(logits(1, 12, seed=9)[0], classes)
             if np.isfinite(z[y]):
-                cases.append(Case(f"masked {masked} label {y}", "cross_entropy", tuple(z), y))
                 tail = np.where(np.isfinite(z), -17 - grid(np.arange(12) / 7), z)
                 tail[y] = 0.0
-                name = f"tail, masked {masked} label {y}"
-                cases.append(Case(name, "cross_entropy", tuple(tail), y))
-    return cases
+                rows += [(z, y), (tail, y)]
+    return of_rows("whole shards masked", rows)
 
 
 PLAIN = [*plain(), *whole_shards_masked()]
-OPTIONS = [c for c in variants() if c.kind == "cross_entropy" and isinstance(c.target, int)]
+OPTIONS = with_options()
 
 
-def called(same: list[Case], dtype: str) -> Call:
-    """Return the call of cases that differ in their rows alone."""
-    x, options = np.asarray([c.x for c in same], dtype), {**same[0].options, "reduction": "none"}
-    if "weight" in options:
-        options["weight"] = np.asarray(options["weight"], dtype)
-    if "sample_weight" in options:
-        options["sample_weight"] = np.full(len(x), options["sample_weight"], dtype)
-    return Call(xloss.cross_entropy, (x, np.asarray([c.target for c in same])), options)
+def called(case: Case, dtype: str) -> Call:
+    given = stored(case, dtype)
+    return Call(xloss.cross_entropy, (given.x, given.targets), dict(given.options))
 
 
-def keep_the_budget(kind: str, same: list[Case], call: Call, of_ranks: list[Any]) -> None:
+def keep_the_budget(kind: str, case: Case, dtype: str, of_ranks: list[Any]) -> None:
     """Hold the ranks' slices, side by side, to the oracle."""
     values, grads = zip(*of_ranks, strict=True)
-    dtype = call.arrays[0].dtype.name
-    assert {a.dtype.name for a in (*values, *(g for (g,) in grads))} == {dtype}
     for value in values[1:]:
         np.testing.assert_array_equal(value, values[0])
     whole = np.concatenate([g for (g,) in grads], axis=1)
-    for case, value, grad in zip(same, values[0].tolist(), whole.tolist(), strict=True):
-        budget = (4, 4, 6, None, None) if case in PLAIN else option_budget(case)
-        hold(case, value, grad, dtype, budget, len(case.x) * FLUSH[dtype] * (kind == "jax"))
+    hold(case, dtype, values[0], whole, flushes=kind == "jax")
 
 
 # ---- The rules -----------------------------------------------------------------------------------
@@ -191,15 +181,13 @@ def test_values_and_gradients_are_those_of_the_whole(
     kind: str, ranks: int, engine: str | None, full: bool
 ) -> None:
     """The tail, masks on whole ranks, ties and every option; every rule of the dense loss."""
-    cases = [*PLAIN, *OPTIONS]
-    if not full:
-        cases = [c for c in cases if len(c.x) in (10, 12) and not c.options]
-    held = [(same, called(same, dtype)) for same in grouped(cases) for dtype in DTYPES]
+    cases = [*PLAIN, *OPTIONS] if full else [c for c in PLAIN if c.classes in (10, 12)]
+    held = [(case, dtype) for dtype in DTYPES for case in cases]
     dtypes = DTYPES if kind != "jax" else DTYPES[1:]
     ruled = [rule for dtype in dtypes for rule in rules(dtype) if kind != "jax" or rule[0] in FEW]
-    calls = [call for _, call in (*held, *ruled)]
+    calls = [*(called(*one) for one in held), *(call for _, call in ruled)]
     made = zip(*run(kind, ranks, computed, kind, calls, engine, timeout=400), strict=True)
-    for (same, call), of_ranks in zip(held, made, strict=False):
-        keep_the_budget(kind, same, call, list(of_ranks))
+    for (case, dtype), of_ranks in zip(held, made, strict=False):
+        keep_the_budget(kind, case, dtype, list(of_ranks))
     for (name, call), of_ranks in zip(ruled, made, strict=True):
         are_the_dense_ones(kind, name, call, list(of_ranks))
