@@ -1,7 +1,6 @@
 """diagnose: every way in which a loss becomes NaN or infinite is found, named and placed."""
 
 import dataclasses
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -217,20 +216,6 @@ def test_positions_in_many_blocks_and_axes(axis):
     }
 
 
-def test_memory_stays_near_a_block():
-    logits = np.zeros((2**13, 2**10), dtype=np.float16)  # 16 MiB
-    logits[5000, 3] = nan
-    labels = np.zeros(2**13, dtype=np.int64)
-    diagnose(logits, labels)  # the first call in blocks frees one large array, once a process
-    tracemalloc.start()
-    try:
-        assert found(diagnose(logits, labels)) == {"nan_logit": [5000]}
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 * 2**20
-
-
 def test_reductions():
     logits, labels = np.float32([[0, 3e38], [0, 3e38]]), np.array([0, 0])
     assert diagnose(logits, labels).loss == float(np.float32(3e38))
@@ -243,12 +228,6 @@ def test_reductions():
     assert found(report) == {"infinite_logit": [0, 1]}
     with pytest.raises(ValueError, match="normalizer: needs"):
         diagnose(logits, labels, reduction="sum", normalizer=2.0)
-
-
-def test_float32_overflows_where_float64_would_not():
-    logits = np.array([[3e38, -3e38]])
-    assert diagnose(logits, np.array([1])).findings == ()
-    assert found(diagnose(logits.astype(np.float32), np.array([1]))) == {"overflow": [0]}
 
 
 def test_the_report_reads_well():

@@ -45,19 +45,6 @@ def test_a_loss_has_the_bits_that_it_has_alone_and_a_row_those_of_its_own(classe
         assert [a[0] for a in alone] == [a[i] for a in got]
 
 
-def test_the_mean_and_the_accuracy_of_the_docstring():
-    options = {"weight": np.array([1.0, 2, 0.5, 4, 0]), "sample_weight": np.arange(6.0)}
-    got = xloss.token_stats(X, Y, rank=True, **options)
-    mean = xloss.cross_entropy(X, Y, **options)
-    assert float(got.loss.sum() / got.weight.sum()) == pytest.approx(float(mean), rel=1e-6)
-    result = xloss.Evaluation().update(X, Y, **options).result()
-    counted = np.count_nonzero(got.weight)
-    assert (counted, float(np.sum(got.correct & (got.weight != 0)) / counted)) == (
-        result.counted,
-        result.accuracy,
-    )
-
-
 @pytest.mark.parametrize("function", ["token_stats", "linear_token_stats"])
 def test_torch_differentiates_the_loss_alone(function):
     torch = pytest.importorskip("torch")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import BINARY, LOSSES, close, expected, inputs, loss, shape, targets
+from expected import BINARY, close, expected, inputs, loss, targets
 
 
 def test_a_numpy_scalar_is_an_array_of_no_dimension():
@@ -24,14 +24,3 @@ def test_a_binary_loss_of_one_logit_of_no_dimension(lib, name):
         )
         close(lib.host(value), want.rows[0] if how == "none" else want.value)
         close(lib.read(gradient), want.grad[0])
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize(
-    "wrong",
-    [1, True, 0.5, [0, 1], (0, 1), [[0.5, 0.5]], None, "01", np.ma.zeros(2), np.ones(2, complex)],
-    ids=repr,
-)
-def test_what_is_no_array_is_no_target(name, wrong):
-    with pytest.raises(TypeError, match=r"^targets: expected .* array.*, got"):
-        loss(name)(inputs(name, shape(name, 2, 2)), wrong)
