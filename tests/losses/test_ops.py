@@ -117,8 +117,9 @@ def test_one_hot_of_a_bad_label(lib):
             xloss.one_hot(y, 3)
         return
     np.testing.assert_array_equal(lib.host(xloss.one_hot(y, 3)), [[1, 0, 0], [NAN] * 3, [NAN] * 3])
-    whole = xloss.one_hot(y, 3, dtype=lib.array([0], "int32").dtype)
-    np.testing.assert_array_equal(lib.host(whole), [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    for kind in ("int32", "bool"):
+        whole = xloss.one_hot(y, 3, dtype=lib.array([0], kind).dtype)
+        np.testing.assert_array_equal(lib.host(whole), [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
 
 
 def test_what_one_hot_refuses():

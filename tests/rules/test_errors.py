@@ -114,7 +114,7 @@ def test_a_number_is_in_its_interval(name, option, wrong, interval):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_reduction(name):
-    for wrong in ("average", "", None, 1, "Mean", ["mean"]):
+    for wrong in ("average", "", None, 1, "Mean", ["mean"], np.array(["mean", "sum"])):
         want = rf"^reduction: expected one of .*'mean'.*, got {re.escape(repr(wrong))}$"
         refused(name, ValueError, want, reduction=wrong)
 

@@ -217,18 +217,8 @@ def _target_gradient(
             uniform = sums[2] / s.possible
         elif options.label_smoothing:
             uniform = (s.possible_weight * log1p_tail(s, cx) + s.possible_gap) / s.possible
-    return target_gradient(
-        class_loss,
-        possible,
-        lse,
-        t,
-        options,
-        cx,
-        cotangent.row_loss,
-        cotangent.row_weight,
-        uniform,
-        s.target_sum,
-    )
+    whole = uniform, s.target_sum
+    return target_gradient(class_loss, possible, lse, t, options, cx, cotangent, *whole)
 
 
 def elements(o: Operands, packed: Array, options: Options) -> Array:

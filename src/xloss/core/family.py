@@ -204,19 +204,9 @@ def soft_target_gradient(
     """Return the gradient to soft targets of the losses from logits."""
     class_loss = softmax.class_losses(parts, options, cx)
     if t.few is not None:
-        loss, weight = cotangent.row_loss, cotangent.row_weight
-        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, loss, weight)
+        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, cotangent)
     possible = z != -cx.xp.inf
-    return target_gradient(
-        class_loss,
-        possible,
-        parts.lse,
-        t,
-        options,
-        cx,
-        cotangent.row_loss,
-        cotangent.row_weight,
-    )
+    return target_gradient(class_loss, possible, parts.lse, t, options, cx, cotangent)
 
 
 def _from_probabilities(
@@ -243,16 +233,9 @@ def probability_target_gradient(
     x: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent
 ) -> Array:
     """Return the gradient to soft targets of the losses from (log-)probabilities."""
-    return target_gradient(
-        probabilities.nll(x, options, cx),
-        probabilities.possible(x, options, cx),
-        None,
-        t,
-        options,
-        cx,
-        cotangent.row_loss,
-        cotangent.row_weight,
-    )
+    class_loss = probabilities.nll(x, options, cx)
+    possible = probabilities.possible(x, options, cx)
+    return target_gradient(class_loss, possible, None, t, options, cx, cotangent)
 
 
 def _elementwise(

@@ -248,11 +248,6 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
     return got
 
 
-def clip_eps(eps: Any) -> float | None:
-    """Check `eps`: probabilities are clipped into [eps, 1 - eps]."""
-    return None if eps is None else number("eps", eps, 0.0, 0.5)
-
-
 def ignored(index: Any, indexed: bool) -> int | None:
     """Check the label that marks absent rows."""
     if index is None:
@@ -272,7 +267,7 @@ def ignored(index: Any, indexed: bool) -> int | None:
 
 def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str, Any]:
     """Check `reduction`, and `normalizer`, which replaces the denominator of a mean."""
-    if value not in REDUCTIONS:
+    if not isinstance(value, str) or value not in REDUCTIONS:
         raise ValueError(f"reduction: expected one of {REDUCTIONS}, got {value!r}")
     if normalizer is None:
         return value, None

@@ -13,12 +13,12 @@ from ..core.call import LossCall
 from ..core.linear import Linear
 from ..core.options import Operands, Options
 from ..core.targets import bounds
-from ..core.value_checks import check_class_weight, check_labels
+from ..core.value_checks import check_targets, check_values
 from . import _check as check
 from . import _check_linear as check_linear
 from ._check_top_k import refuse
 from ._host_targets import HostData
-from ._prepare import entropy_spec, linear_call, weighed
+from ._prepare import Given, given_options, linear_call, weighed
 
 # Numbers by which ranks compare their arguments: as many whichever loss a rank calls, so that ranks
 # that call different losses find that out instead of waiting for each other.
@@ -68,6 +68,8 @@ def _prepared(
     class_weight: Any,
     sample_weight: Any,
     where: Any,
+    ignore_index: Any,
+    validate: Any,
     **keywords: Any,
 ) -> LossCall:
     """Prepare either; layer: the weight, the bias and `block_rows` that make logits of x."""
@@ -80,29 +82,33 @@ def _prepared(
             linear = check_linear.checked(x, *layer, cx, empty=True)
         elif x.ndim == 0:
             raise ValueError(f"{first}: expected at least one axis, got shape ()")
-        host_data = HostData(targets, keywords["ignore_index"], sample_weight, where)
-        targets, keywords["ignore_index"] = fitted(targets, keywords["ignore_index"], cx)
-        t = labels(x, targets, cx, first)
-        on_host = keywords["validate"] == "auto" and host_data.on_host("auto", cx)
-        options, normalizer, reads = entropy_spec(t, True, cx, first, on_host, **keywords)
+        host_data = HostData(targets, ignore_index, sample_weight, where)
+        targets, ignore_index = fitted(targets, ignore_index, cx)
+        given = Given(labels(x, targets, cx, first), True, ignore_index)
+        on_host = validate == "auto" and host_data.on_host("auto", cx)
+        options, normalizer, reads = given_options(
+            "cross_entropy", given, cx, first, on_host, validate=validate, **keywords
+        )
         rows = tuple(x.shape[:-1])
         size = x.shape[-1] if linear is None else int(linear.weight.shape[0])
         operands = Operands(
             x,
-            t,
+            given.targets,
             check.class_weight(class_weight, size, cx, first, weight_name),
             check.row_array("sample_weight", sample_weight, rows, cx, first),
             check.row_array("where", where, rows, cx, first),
         )
         if reads:
-            check_class_weight(operands, options, read(cx), weight_name)
+            own = Operands(x, None, operands.class_weight)
+            check_values(own, options, read(cx), 1, weight_name)
         fingerprints = fingerprints_of(operands, options, cx, normalizer, reads, linear)
     except Exception:
         process_groups.refuse(ranks, FINGERPRINTS)
         raise
     shard = process_groups.shard(ranks, size, fingerprints, first if layer is None else "weight")
     if reads:
-        cx = check_labels(operands, options, read(cx), shard.classes)
+        every = operands._replace(class_weight=None)  # the logits are elsewhere, too
+        cx = check_targets(every, options, read(cx), shard.classes)
     elif on_host:
         host_data.check(options, shard.classes)
     operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from .._arrays.context import context, functional
-from .._arrays.inspect import INTEGERS, dtype_name, gathered
+from .._arrays.inspect import INTEGERS, dtype_name, gathered, is_real_float
 from .._typing import Array
 from ..core.call import LossCall
 from ..core.options import Operands, Options
@@ -92,10 +92,11 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
             Operands(xp.broadcast_to(labels[..., None], shape), labels), options, cx, num_classes
         )
     safe, _, bad = safe_labels(labels, num_classes, None, cx)
-    out = xp.astype(label_mask(safe, num_classes, cx), dtype)
-    if bad is not None:
-        out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
-        out = cx.cast(out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
+    hot = label_mask(safe, num_classes, cx)
+    out = xp.astype(hot if bad is None else hot & ~bad[..., None], dtype)
+    if bad is not None and is_real_float(dtype):
+        # Cast, for NumPy makes float64 of a bfloat16 and a Python float.
+        out = cx.cast(xp.where(bad[..., None], math.nan, out), dtype)
     axes = list(range(n - 1))
     axes.insert(axis % n, n - 1)
     placed: Array = out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
