@@ -163,8 +163,8 @@ def few_target_gradient(
         count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
         nothing = ((class_loss == xp.inf) & (lse == xp.inf)[..., None]) & (total == 0)[..., None]
         uniform = uniform_sum(xp.where(nothing, 0.0, class_loss), possible, t, cx) / count
-    at_slots = (cx.gather_many(a, few.indices) for a in (class_loss, possible))
-    h = slot_target_gradient(*at_slots, lse, t, options, cx, cotangent, uniform, total)
+    own_loss, there = (cx.gather_many(a, few.indices) for a in (class_loss, possible))
+    h = slot_target_gradient(own_loss, there, lse, t, options, cx, cotangent, uniform, total)
     if rest is not None and few.rest is not None:
         others = uniform_sum(class_loss, rest.mask, t, cx)
         count = cx.sum_last(cx.cast(rest.mask, cx.compute_dtype))

@@ -27,35 +27,31 @@ LABELS = "an integer array of global class indices"
 
 
 @as_written
-def prepare_shard(x: Any, targets: Any, *, group: Any, **keywords: Any) -> LossCall:
-    """Prepare cross-entropy of a shard of the classes, outside of torch.compile."""
+def prepare_shard(x: Any, targets: Any, *, weight: Any, **keywords: Any) -> LossCall:
+    """Prepare cross-entropy of the classes that this rank holds, outside of torch.compile."""
     refuse(targets, "vocab_parallel_cross_entropy", LABELS)
-    return process_groups.uncompiled(shard_call, x, targets, group=group, **keywords)
+    given = ("logits_shard", x, targets, None)
+    return process_groups.uncompiled(_prepared, *given, class_weight=weight, **keywords)
 
 
 @as_written
 def prepare_linear(
-    features: Any, weight: Any, targets: Any, *, group: Any, **keywords: Any
+    features: Any,
+    weight: Any,
+    targets: Any,
+    *,
+    group: Any,
+    bias: Any,
+    block_rows: Any,
+    **keywords: Any,
 ) -> LossCall:
     """Prepare cross-entropy of features with a weight that is whole, or a shard on each rank."""
+    layer = (weight, bias, block_rows)
     if group is None:
-        return linear_call(features, weight, targets, **keywords)
+        return linear_call(features, layer, targets, **keywords)
     refuse(targets, "linear_cross_entropy with a group", LABELS)
-    return process_groups.uncompiled(
-        linear_shard_call, features, weight, targets, group=group, **keywords
-    )
-
-
-def shard_call(x: Any, targets: Any, *, weight: Any, **keywords: Any) -> LossCall:
-    """Prepare cross-entropy of the shard of the classes that this rank holds."""
-    return _prepared("logits_shard", x, targets, None, class_weight=weight, **keywords)
-
-
-def linear_shard_call(
-    features: Any, weight: Any, targets: Any, *, bias: Any, block_rows: Any, **keywords: Any
-) -> LossCall:
-    """Prepare cross-entropy of features with a weight of which each rank holds a shard."""
-    return _prepared("features", features, targets, (weight, bias, block_rows), **keywords)
+    given = ("features", features, targets, layer)
+    return process_groups.uncompiled(_prepared, *given, group=group, **keywords)
 
 
 def _prepared(
@@ -111,7 +107,10 @@ def _prepared(
         cx = check_targets(every, options, read(cx), shard.classes)
     elif on_host:
         host_data.check(options, shard.classes)
-    operands, normalizer = weighed_rows(operands, options, cx, shard.classes, normalizer)
+    # Class weights are not scaled: each rank has only its own.
+    bare = operands._replace(class_weight=None)
+    made, normalizer = weighed(bare, options, cx, shard.classes, normalizer)
+    operands = made._replace(class_weight=operands.class_weight)
     return LossCall(
         "vocab_parallel_cross_entropy" if layer is None else "linear_cross_entropy",
         options,
@@ -125,14 +124,6 @@ def _prepared(
         shard,
         ranks,
     )
-
-
-def weighed_rows(
-    o: Operands, options: Options, cx: Context, classes: int, normalizer: Any
-) -> tuple[Operands, Any]:
-    """Scale the sample weights to near 1; class weights stay, as each rank has only its own."""
-    made, normalizer = weighed(o._replace(class_weight=None), options, cx, classes, normalizer)
-    return made._replace(class_weight=o.class_weight), normalizer
 
 
 def labels(x: Any, targets: Any, cx: Context, first: str) -> Array:

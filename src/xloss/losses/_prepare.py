@@ -178,22 +178,20 @@ def weighed(
 
 def linear_call(
     features: Any,
-    weight: Any,
+    layer: tuple[Any, Any, Any],
     targets: Any,
     *,
-    bias: Any,
     class_weight: Any,
-    block_rows: Any,
     sample_weight: Any,
     where: Any,
     ignore_index: Any,
     validate: Any,
     **options: Any,
 ) -> LossCall:
-    """Prepare cross-entropy of features and a weight, whose product is the logits."""
+    """Prepare cross-entropy of features; layer: weight, bias and `block_rows`, for their logits."""
     first = "features"
     x, cx = check.logits(first, features)
-    linear = check_linear.checked(x, weight, bias, block_rows, cx)
+    linear = check_linear.checked(x, *layer, cx)
     classes = linear.weight.shape[0]
     logits = check_linear.Shaped((*x.shape[:-1], classes))
     host_data = HostData(targets, ignore_index, sample_weight, where, class_weight)
