@@ -12,16 +12,7 @@ import pytest
 
 import xloss
 from libraries import across
-from linear_cases import (
-    CLASSES,
-    ROWS,
-    WIDTH,
-    W,
-    X,
-    Y,
-    check,
-    expected,
-)
+from linear_cases import CLASSES, ROWS, WIDTH, W, X, Y, check, expected
 from xloss._arrays.context import context
 from xloss.core.linear import LOGITS_BUDGET_BYTES, Linear, block_rows
 

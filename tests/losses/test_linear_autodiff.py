@@ -8,19 +8,7 @@ import numpy as np
 import pytest
 
 import xloss
-from linear_cases import (
-    KEEP,
-    ROWS,
-    UP,
-    B,
-    T,
-    W,
-    X,
-    Y,
-    check,
-    expected,
-    options_for,
-)
+from linear_cases import KEEP, ROWS, UP, B, T, W, X, Y, check, expected, options_for
 
 # Forward mode runs torch's own decompositions through it.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 import xloss
-from linear_cases import (
-    CLASSES,
-    ROWS,
-    B,
-    T,
-    W,
-    X,
-    Y,
-)
+from linear_cases import CLASSES, ROWS, B, T, W, X, Y
 
 gradients = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
 

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import (
-    BINARY,
-    CLASS,
-    LOSSES,
-    inputs,
-    loss,
-    shape,
-    soft,
-    targets,
-)
+from expected import BINARY, CLASS, LOSSES, inputs, loss, shape, soft, targets
 
 PRESENT = np.array([True, False, True, True, False, True])
 ROWS = np.array([1.0, 0.5, 2.0, 0.25, 3.0, 0.75])

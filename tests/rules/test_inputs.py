@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import (
-    inputs,
-    labels,
-)
+from expected import inputs, labels
 
 
 def test_a_memory_map_is_read_in_place(tmp_path):
