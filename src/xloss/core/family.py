@@ -43,20 +43,14 @@ def evaluate(
         found = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             x = cx.c_order(cx.cast(o.x, cx.compute_dtype))
-            kind = options.kind
-            compute = (
-                _from_logits
-                if kind in SOFTMAX_KINDS
-                else _from_probabilities
-                if kind in PROBABILITY_KINDS
-                else _elementwise
-            )
-            selected = (
-                select_cotangent(cotangent, t, cx)
-                if outputs.grad or outputs.grad_targets
-                else cotangent
-            )
-            found = compute(x, o, t, options, cx, outputs, selected, saved)
+            asks_gradient = outputs.grad or outputs.grad_targets
+            selected = select_cotangent(cotangent, t, cx) if asks_gradient else cotangent
+            if options.kind in SOFTMAX_KINDS:
+                found = _from_logits(x, o, t, options, cx, outputs, selected, saved)
+            elif options.kind in PROBABILITY_KINDS:
+                found = _from_probabilities(x, t, options, cx, outputs, selected)
+            else:
+                found = _elementwise(x, o, t, options, cx, outputs, selected)
         if found.rows is not None:
             rows = select_rows(found.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
@@ -210,14 +204,7 @@ def soft_target_gradient(
 
 
 def _from_probabilities(
-    x: Array,
-    o: Operands,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    outputs: Outputs,
-    cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
+    x: Array, t: Targets, options: Options, cx: Context, outputs: Outputs, cotangent: Cotangent
 ) -> Outcome:
     rows = grad = grad_targets = None
     if outputs.rows or outputs.total:
@@ -246,7 +233,6 @@ def _elementwise(
     cx: Context,
     outputs: Outputs,
     cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
 ) -> Outcome:
     sigmoid = elementwise.sigmoid(x, cx) if options.kind in SIGMOID_KINDS else None
     terms = elementwise.terms(x, o, t, options, cx, sigmoid)
