@@ -9,7 +9,7 @@ import pytest
 from libraries import Library
 from xloss._arrays.context import context
 from xloss.core.options import Operands, Options
-from xloss.core.weights import balance, mean_weights, moderate, rescaled
+from xloss.core.weights import balance, mean_weights, moderate
 
 PLACES = pytest.mark.parametrize("lib", ["numpy", "no_x64"], indirect=True)
 LABELS = np.array([0, 1, 3, 1, 2])
@@ -74,21 +74,6 @@ def test_a_weight_far_below_the_largest_does_not_become_zero(lib, kind, top, bot
     assert got == [1.0, 2.0**-kept, 2.0**-kept, 0.0, 1.5 * 2.0**-kept]
 
 
-@PLACES
-@pytest.mark.parametrize("power", [-30, 0, 40])
-@pytest.mark.parametrize("by", ["rows", "classes", "both"])
-@pytest.mark.parametrize("as_array", [False, True], ids=["number", "array"])
-def test_a_normalizer_keeps_its_ratio_to_the_weights(lib, by, power, as_array):
-    o = operands(lib, by, power, False)
-    cx = context(o.x, lib.xp)
-    normalizer = float(np.ldexp(1.625, power + 5))
-    given = cx.cast(lib.array(normalizer), cx.sum_dtype) if as_array else normalizer
-    options = Options("cross_entropy", indexed=True)
-    scaled, denominator = mean_weights(o, options, cx, 4, given, rounded=True)
-    was, now = row_weights(lib, o), row_weights(lib, scaled)
-    np.testing.assert_array_equal(now / float(denominator), was / normalizer)
-
-
 @pytest.mark.parametrize("lib", ["numpy", "strict"], indirect=True)
 @pytest.mark.parametrize("power", [-300, 300])
 def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
@@ -101,19 +86,6 @@ def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
         )
         now = lib.host(scaled.sample_weight) / float(denominator)
         np.testing.assert_array_equal(now, SAMPLE * 2.0 ** (200 - power))
-
-
-@PLACES
-@pytest.mark.parametrize(
-    ("shift", "as_array"),
-    [(-3, False), (0, False), (7, False), (-140, True), (-3, True), (7, True), (131, True)],
-)
-def test_rescaled_is_times_the_power_of_two(lib, shift, as_array):
-    total = 1.5 * 2.0 ** (-shift // 2)
-    cx = context(lib.array([1.0]), lib.xp)
-    given = lib.array(np.int32(shift), "int32") if as_array else shift
-    got = rescaled(cx, cx.cast(lib.array(total), cx.sum_dtype), given)
-    assert float(got) == total * 2.0**shift
 
 
 @pytest.mark.parametrize("weight", ["sample_weight", "class_weight"])
