@@ -69,6 +69,17 @@ CASES = {
     "sum overflows": case([[0.0, 1.7e308]] * 2, [0, 0], {"overflow": []}),
     "normalizer 0": case([FINE], [0], {"bad_normalizer": []}, normalizer=0.0),
     "normalizer NaN": case([FINE], [0], {"bad_normalizer": []}, normalizer=np.array(nan)),
+    "weight 0, smoothed, under a normalizer": case(
+        [FINE], [0], weight=[0.0, 1, 1], label_smoothing=0.1, normalizer=2.0
+    ),
+    "the same beside a NaN": case(
+        [FINE, [nan, 0, 0]],
+        [0, 0],
+        {"nan_logit": [1]},
+        weight=[0.0, 1, 1],
+        label_smoothing=0.1,
+        normalizer=2.0,
+    ),
     "masked class without weight beside a NaN": case(
         [[-inf, nan, 0]], [[0.5, 0.5, 0]], {"nan_logit": [0]}, weight=[0.0, 1, 1]
     ),

@@ -14,7 +14,6 @@ L1_CHUNK = 4096  # logits that the kernel of many classes takes at a time
 RNG = np.random.default_rng(26)
 X = np.round(RNG.standard_normal((6, 5)) * 3, 2).astype(np.float32)
 Y = np.array([0, 3, -100, 4, 2, 2])
-THERE = Y != -100
 WEIGHT = np.round(RNG.standard_normal((4, 5)), 2).astype(np.float32)
 FEATURES = np.round(RNG.standard_normal((6, 5)), 2).astype(np.float32)
 

@@ -90,4 +90,19 @@ class CrossEntropyLoss:
 
     def prepare(self, logits: Array, targets: Array | TopKTargets, /) -> LossCall:
         """Check the arguments and return the call that is evaluated, for `value_and_grad`."""
-        return classes_call("cross_entropy", logits, targets, **vars(self))
+        return classes_call(
+            "cross_entropy",
+            logits,
+            targets,
+            axis=self.axis,
+            weight=self.weight,
+            sample_weight=self.sample_weight,
+            where=self.where,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            softcap=self.softcap,
+            reduction=self.reduction,
+            normalizer=self.normalizer,
+            validate=self.validate,
+        )
