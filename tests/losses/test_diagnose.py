@@ -69,6 +69,12 @@ CASES = {
     "sum overflows": case([[0.0, 1.7e308]] * 2, [0, 0], {"overflow": []}),
     "normalizer 0": case([FINE], [0], {"bad_normalizer": []}, normalizer=0.0),
     "normalizer NaN": case([FINE], [0], {"bad_normalizer": []}, normalizer=np.array(nan)),
+    "a row of zeros whose sample weight is NaN": case(
+        [FINE] * 2, [[0.0] * 3, [1, 0, 0]], {"bad_sample_weight": [0]}, sample_weight=[nan, 1.0]
+    ),
+    "class weight 0 times an infinite sample weight": case(
+        [FINE] * 2, [0, 1], {"bad_sample_weight": [0]}, weight=[0.0, 1, 1], sample_weight=[inf, 1.0]
+    ),
     "weight 0, smoothed, under a normalizer": case(
         [FINE], [0], weight=[0.0, 1, 1], label_smoothing=0.1, normalizer=2.0
     ),
