@@ -216,16 +216,6 @@ def test_torch_records_no_gradient():
     assert logits.grad is None
 
 
-def test_the_record_of_a_shard_is_under_200_bytes():
-    """docs/scale.md counts on it: 16,384 of them are 3 MB."""
-    total = Evaluation()
-    for rows in (10_000, 40_000, 30_000):
-        logits = RNG.normal(size=(rows, 50)).astype(np.float32)
-        weight = RNG.random(rows).astype(np.float32)
-        total = total.update(logits, RNG.integers(50, size=rows), sample_weight=weight)
-    assert 100 < len(json.dumps(total.to_dict())) < 200
-
-
 def test_the_repr_is_read_by_a_person():
     record = Evaluation().update(np.zeros((3, 4)), np.array([0, 1, -100]))
     assert repr(record) == (

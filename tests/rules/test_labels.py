@@ -124,20 +124,15 @@ class TestTorchTracing:
 
     def test_true_is_an_error_that_names_validate(self):
         torch, x, y = self.arrays()
-        for run in (
-            lambda: torch.func.vmap(lambda a, b: xloss.cross_entropy(a, b, validate=True))(x, y),
-            lambda: xloss.cross_entropy(x.to("meta"), y.to("meta"), validate=True),
-        ):
-            with pytest.raises(ValueError, match=r"^validate: "):
-                run()
 
-    def test_true_is_an_error_that_names_validate_under_compile(self):
-        torch, x, y = self.arrays()
-        compiled = torch.compile(
-            lambda a, b: xloss.cross_entropy(a, b, validate=True), backend="eager", fullgraph=True
-        )
+        def read(a, b):
+            return xloss.cross_entropy(a, b, validate=True)
+
+        for run, z, t in ((torch.func.vmap(read), x, y), (read, x.to("meta"), y.to("meta"))):
+            with pytest.raises(ValueError, match=r"^validate: "):
+                run(z, t)
         with pytest.raises(Exception, match="validate: True"):
-            compiled(x, y)
+            torch.compile(read, backend="eager", fullgraph=True)(x, y)
 
 
 class TestJaxTracing:
