@@ -95,6 +95,13 @@ def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
     return host_data.moved(x, cx)
 
 
+def integer(name: str, value: Any) -> int:
+    """Check a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an int, got {described(value)}")
+    return int(value)
+
+
 def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes, which may be 0."""
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
@@ -122,11 +129,6 @@ def move_last(x: Array, axis: int, cx: Context) -> Array:
     n = x.ndim
     order = [i for i in range(n) if i != n + axis]
     return cx.xp.permute_dims(x, (*order, n + axis))
-
-
-def is_label(x: Array) -> bool:
-    """Tell by the dtype of targets whether they are class indices or probabilities."""
-    return dtype_name(x.dtype) in INTEGERS
 
 
 def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) -> tuple[Array, bool]:
