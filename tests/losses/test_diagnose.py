@@ -10,7 +10,6 @@ from xloss import cross_entropy, diagnose
 from xloss.diagnose import Finding
 
 nan, inf = np.nan, np.inf
-RNG = np.random.default_rng(3)
 
 
 def found(report):

@@ -14,9 +14,7 @@ from libraries import library
 CLASSES = (1, 2, 3, 7, 8, 9, 10, 16, 17, 31, 64, 100, 127, 128, 129, 1000, 4096, 70_001)
 OPTIONS = {
     "cross_entropy": {"label_smoothing": 0.1, "z_loss": 1e-4, "softcap": 30.0},
-    "focal_loss": {"label_smoothing": 0.1},
-    "nll_loss": {"label_smoothing": 0.1},
-    "log_loss": {"label_smoothing": 0.1},
+    **{name: {"label_smoothing": 0.1} for name in ("focal_loss", "nll_loss", "log_loss")},
 }
 
 

@@ -163,20 +163,19 @@ def fingerprints_of(
     first = "logits_shard" if linear is None else "features"
     # The gradient to features is summed over ranks in backward: all ranks must want it, or none.
     follows = linear is not None and bool(getattr(o.x, "requires_grad", False))
-    return {
-        "group: another loss": process_groups.fingerprint(linear is None),
-        f"{first}: other rows": process_groups.fingerprint(rows),
-        f"{first}: another dtype": process_groups.fingerprint(dtype_name(cx.compute_dtype)),
+    facts = {
+        "group: another loss": linear is None,
+        f"{first}: other rows": rows,
+        f"{first}: another dtype": dtype_name(cx.compute_dtype),
         "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another": (
-            process_groups.fingerprint(options._replace(engine=None))
+            options._replace(engine=None)
         ),
-        "weight, sample_weight, where or normalizer: given otherwise": process_groups.fingerprint(
-            given
-        ),
-        "normalizer: another": process_groups.fingerprint(number),
-        "targets: another least label": process_groups.fingerprint(low),
-        "targets: another largest label": process_groups.fingerprint(high),
-        "targets: another sum of labels": process_groups.fingerprint(total),
-        "block_rows: another": process_groups.fingerprint(linear and linear.block_rows),
-        "features: requires_grad is another": process_groups.fingerprint(follows),
+        "weight, sample_weight, where or normalizer: given otherwise": given,
+        "normalizer: another": number,
+        "targets: another least label": low,
+        "targets: another largest label": high,
+        "targets: another sum of labels": total,
+        "block_rows: another": linear and linear.block_rows,
+        "features: requires_grad is another": follows,
     }
+    return {name: process_groups.fingerprint(fact) for name, fact in facts.items()}
