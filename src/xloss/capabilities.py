@@ -25,8 +25,19 @@ class Support(NamedTuple):
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     features: frozenset[str]
-    install: str  # the command that installs it
-    tested: tuple[str, ...]  # devices on which the tests run if they find them
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        if self.library == "numpy":
+            return "pip install xloss"
+        strict = self.library == "array_api_strict"
+        return "pip install array-api-strict" if strict else f'pip install "xloss[{self.library}]"'
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Devices on which the tests run by day: the CPU of every library that has it."""
+        return self.devices[: "cpu" in self.devices]
 
 
 class Capability(NamedTuple):
@@ -40,60 +51,18 @@ class Capability(NamedTuple):
 
 
 _ALL = ("float16", "bfloat16", "float32", "float64")
+_WIDE = _ALL[2:]
 _EAGER = frozenset({"loss", "value_and_grad"})
+_TRACED = _EAGER | {"autodiff", "higher", "vmap", "compile"}
 
 SUPPORT = (
-    Support(
-        "numpy", ("cpu",), _ALL, _EAGER | {"ranks", "label error"}, "pip install xloss", ("cpu",)
-    ),
-    Support(
-        "torch",
-        ("cpu", "cuda"),
-        _ALL,
-        _EAGER | {"autodiff", "higher", "vmap", "compile", "ranks", "label error"},
-        'pip install "xloss[torch]"',
-        ("cpu",),
-    ),
-    Support(
-        "jax",
-        ("cpu", "gpu", "tpu"),
-        _ALL,
-        _EAGER | {"autodiff", "higher", "vmap", "compile", "ranks"},
-        'pip install "xloss[jax]"',
-        ("cpu",),
-    ),
-    Support(
-        "tensorflow",
-        ("cpu", "gpu"),
-        _ALL,
-        _EAGER | {"autodiff", "higher", "vmap", "compile", "label error"},
-        'pip install "xloss[tensorflow]"',
-        ("cpu",),
-    ),
-    Support(
-        "dask",
-        ("cpu",),
-        ("float32", "float64"),
-        _EAGER | {"lazy"},
-        'pip install "xloss[dask]"',
-        ("cpu",),
-    ),
-    Support(
-        "cupy",
-        ("cuda",),
-        ("float16", "float32", "float64"),
-        _EAGER | {"ranks"},
-        'pip install "xloss[cupy]"',
-        (),
-    ),
-    Support(
-        "array_api_strict",
-        ("cpu",),
-        ("float32", "float64"),
-        _EAGER | {"label error"},
-        "pip install array-api-strict",
-        ("cpu",),
-    ),
+    Support("numpy", ("cpu",), _ALL, _EAGER | {"ranks", "label error"}),
+    Support("torch", ("cpu", "cuda"), _ALL, _TRACED | {"ranks", "label error"}),
+    Support("jax", ("cpu", "gpu", "tpu"), _ALL, _TRACED | {"ranks"}),
+    Support("tensorflow", ("cpu", "gpu"), _ALL, _TRACED | {"label error"}),
+    Support("dask", ("cpu",), _WIDE, _EAGER | {"lazy"}),
+    Support("cupy", ("cuda",), ("float16", *_WIDE), _EAGER | {"ranks"}),
+    Support("array_api_strict", ("cpu",), _WIDE, _EAGER | {"label error"}),
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from libraries import Library
 from xloss._arrays.context import context
 from xloss.core.options import Operands, Options
-from xloss.core.weights import balance, mean_weights, moderate, rescaled
+from xloss.core.weights import balance, mean_weights, moderate
 
 PLACES = pytest.mark.parametrize("lib", ["numpy", "no_x64"], indirect=True)
 LABELS = np.array([0, 1, 3, 1, 2])
@@ -54,32 +54,6 @@ def test_balanced_weights_are_the_weights_but_for_a_power_of_two(lib, by, power,
         assert 0.25 <= now.max() < 4.0
 
 
-@PLACES
-@pytest.mark.parametrize("power", [-30, 0, 40])
-@pytest.mark.parametrize("by", ["rows", "classes", "both"])
-@pytest.mark.parametrize("as_array", [False, True], ids=["number", "array"])
-def test_a_normalizer_keeps_its_ratio_to_the_weights(lib, by, power, as_array):
-    o = operands(lib, by, power, False)
-    cx = context(o.x, lib.xp)
-    normalizer = float(np.ldexp(1.625, power + 5))
-    given = cx.cast(lib.array(normalizer), cx.sum_dtype) if as_array else normalizer
-    options = Options("cross_entropy", indexed=True)
-    scaled, denominator = mean_weights(o, options, cx, 4, given, rounded=True)
-    was, now = row_weights(lib, o), row_weights(lib, scaled)
-    np.testing.assert_array_equal(now / float(denominator), was / normalizer)
-
-
-@PLACES
-def test_zero_infinity_and_nan_are_no_mantissas(lib):
-    sample = np.array([0.0, np.inf, np.nan, 2.0**-100, 1.5 * 2.0**-99])
-    o = Operands(lib.array(np.zeros((5, 4))), lib.like(LABELS), sample_weight=lib.array(sample))
-    options = Options("cross_entropy", indexed=True)
-    balanced, shift = balance(o, options, context(o.x, lib.xp), 4)
-    got = lib.host(balanced.sample_weight)
-    np.testing.assert_array_equal(got[:3], sample[:3])
-    np.testing.assert_array_equal(np.ldexp(got[3:], int(shift)), sample[3:])
-
-
 @pytest.mark.parametrize(
     ("lib", "kind", "top", "bottom", "kept"),
     [
@@ -112,29 +86,6 @@ def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
         )
         now = lib.host(scaled.sample_weight) / float(denominator)
         np.testing.assert_array_equal(now, SAMPLE * 2.0 ** (200 - power))
-
-
-@PLACES
-def test_of_no_rows_there_is_nothing_to_balance(lib):
-    x = lib.array(np.zeros((0, 4)))
-    o = Operands(x, lib.like(LABELS[:0]), sample_weight=lib.array(SAMPLE[:0]))
-    balanced, shift = balance(o, Options("cross_entropy", indexed=True), context(x, lib.xp), 4)
-    assert balanced.sample_weight.shape == (0,)
-    assert lib.dtype_of(balanced.sample_weight) == "float32"
-    assert (int(shift), lib.dtype_of(shift)) == (0, "int32")
-
-
-@PLACES
-@pytest.mark.parametrize(
-    ("shift", "as_array"),
-    [(-3, False), (0, False), (7, False), (-140, True), (-3, True), (7, True), (131, True)],
-)
-def test_rescaled_is_times_the_power_of_two(lib, shift, as_array):
-    total = 1.5 * 2.0 ** (-shift // 2)
-    cx = context(lib.array([1.0]), lib.xp)
-    given = lib.array(np.int32(shift), "int32") if as_array else shift
-    got = rescaled(cx, cx.cast(lib.array(total), cx.sum_dtype), given)
-    assert float(got) == total * 2.0**shift
 
 
 @pytest.mark.parametrize("weight", ["sample_weight", "class_weight"])

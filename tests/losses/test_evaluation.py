@@ -74,20 +74,6 @@ def test_many_rows_of_one_batch_lose_nothing():
     assert abs(Fraction(float(rows.sum())) / expected - 1) > 2**-60  # what NumPy's sum makes of it
 
 
-def test_a_billion_rows_in_batches():
-    batch = Evaluation().update(np.tile(LOGITS, (50, 1)), np.tile(LABELS, 50))
-    record, plain = Evaluation(), 0.0
-    for _ in range(100_000):
-        record = record + batch
-        plain += batch.to_dict()["loss"]
-    loss, weight = exact(batch)
-    result = record.result()
-    assert result.rows == 10**9
-    assert ulps(result.loss, loss / weight) <= 1
-    assert ulps(exact(record)[0], loss * 100_000) < 1e-9
-    assert ulps(plain, loss * 100_000) > 100  # what one float64 would have made of it
-
-
 def test_merging_is_associative_where_magnitudes_differ():
     records = []
     for exponent in RNG.uniform(-150, 150, 40):
@@ -153,34 +139,6 @@ def test_beyond_the_largest_number_is_infinite_and_not_nan():
     assert Evaluation().update(logits, np.array([0, 0, 0])).result().loss == math.inf
 
 
-RIGHT = [  # one row of logits, its target, right?
-    ([1.0, 3.0, 2.0], 1, True),
-    ([1.0, 3.0, 2.0], 2, False),
-    ([3.0, 3.0, 0.0], 0, True),  # of a tie the first counts ...
-    ([3.0, 3.0, 0.0], 1, False),  # ... and only the first: equal logits predict class 0
-    ([np.inf, 0.0, 0.0], 0, True),
-    ([-np.inf, 0.0, -np.inf], 1, True),
-    ([0.0, np.nan, 0.0], 1, False),  # NumPy's argmax stands at the NaN
-    ([-np.inf, -np.inf, -np.inf], 0, False),  # nothing is predicted
-    ([1.0, 3.0, 2.0], [0.2, 0.5, 0.3], True),
-    ([1.0, 3.0, 2.0], [0.5, 0.2, 0.3], False),
-    ([1.0, 3.0, 2.0], [0.4, 0.4, 0.2], False),
-]
-
-
-@pytest.mark.parametrize(("logits", "target", "right"), RIGHT)
-def test_right_is_the_first_largest_logit_at_the_label(logits, target, right):
-    result = Evaluation().update(np.array([logits]), np.array([target])).result()
-    assert result.counted == 1
-    assert result.accuracy == right
-
-
-def test_a_bad_label_is_never_right():
-    record = Evaluation().update(np.array([[5.0, 0.0]]), np.array([7]), validate=False)
-    assert record.result().accuracy == 0.0
-    assert math.isnan(record.result().loss)
-
-
 def test_weights_decide_what_is_counted_and_not_how_much():
     logits = np.array([[5.0, 0.0], [5.0, 0.0], [5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
     labels = np.array([0, 1, 0, 1, -100])
@@ -204,17 +162,6 @@ def test_a_failed_update_leaves_the_record_as_it_was():
     with pytest.raises(TypeError, match="reduction"):
         record.update(LOGITS, LABELS, reduction="sum")
     assert record.to_dict() == before
-
-
-def test_one_row_without_a_row_axis_and_more_than_one_block():
-    result = Evaluation().update(np.array([0.0, 1.0]), np.array(1)).result()
-    assert (result.rows, result.counted, result.accuracy) == (1, 1, 1.0)
-    logits = np.zeros((3, 50, 4096), dtype=np.float32)
-    logits[..., 7] = 1.0
-    labels = np.full((3, 50), 7)
-    labels[2, 40:] = 8
-    result = Evaluation().update(logits, labels).result()
-    assert (result.rows, result.accuracy) == (150, 140 / 150)
 
 
 def test_json_loses_nothing():
@@ -267,16 +214,6 @@ def test_torch_records_no_gradient():
     targets = torch.from_numpy(SOFT).requires_grad_()
     assert Evaluation().update(logits, targets).result().rows == 200
     assert logits.grad is None
-
-
-def test_the_record_of_a_shard_is_under_200_bytes():
-    """docs/scale.md counts on it: 16,384 of them are 3 MB."""
-    total = Evaluation()
-    for rows in (10_000, 40_000, 30_000):
-        logits = RNG.normal(size=(rows, 50)).astype(np.float32)
-        weight = RNG.random(rows).astype(np.float32)
-        total = total.update(logits, RNG.integers(50, size=rows), sample_weight=weight)
-    assert 100 < len(json.dumps(total.to_dict())) < 200
 
 
 def test_the_repr_is_read_by_a_person():

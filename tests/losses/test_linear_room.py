@@ -48,28 +48,23 @@ def test_cupy_multiplies_through_cublas(reduction):
     assert CLASSES % 8  # rows of gradients are apart in memory
 
 
-class Operations:
-    """Every operation of PyTorch and what it returned, and the products among them."""
+class Operations(torch.utils._python_dispatch.TorchDispatchMode):
+    """Every operation that makes float32, the most of it, and the products among them."""
 
     def __init__(self) -> None:
-        from torch.utils._python_dispatch import TorchDispatchMode
+        super().__init__()
+        self.wide: dict[str, int] = {}
+        self.products: list[list[Any]] = []
 
-        made, self.wide, self.products = self, {}, []
-
-        class Mode(TorchDispatchMode):
-            def __torch_dispatch__(
-                self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
-            ) -> Any:
-                out = operation(*args, **(kwargs or {}))
-                if str(operation).startswith(("aten.mm", "aten.addmm", "aten.matmul", "aten.bmm")):
-                    made.products.append([a.dtype for a in args if torch.is_tensor(a)])
-                if torch.is_tensor(out) and out.dtype == torch.float32 and out.ndim:
-                    # Of memory, not of elements: a number expanded takes none.
-                    size = out.untyped_storage().nbytes() // 4
-                    made.wide[str(operation)] = max(size, made.wide.get(str(operation), 0))
-                return out
-
-        self.mode = Mode()
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out, name = op(*args, **(kwargs or {})), str(op)
+        if name.startswith(("aten.mm", "aten.addmm", "aten.matmul", "aten.bmm")):
+            self.products.append([a.dtype for a in args if torch.is_tensor(a)])
+        if torch.is_tensor(out) and out.dtype == torch.float32 and out.ndim:
+            # Of memory, not of elements: a number expanded takes none.
+            size = out.untyped_storage().nbytes() // 4
+            self.wide[name] = max(size, self.wide.get(name, 0))
+        return out
 
 
 @pytest.mark.parametrize("way", ["value", "value_and_grad", "autograd"])
@@ -82,7 +77,7 @@ def test_a_16_bit_weight_is_never_whole_in_float32(place, way, large, monkeypatc
     seen = Operations()
     if way == "autograd":
         x.requires_grad_(), w.requires_grad_()
-    with on(place), seen.mode:
+    with on(place), seen:
         if way == "value_and_grad":
             gradients(x, w, y, block_rows=16)
         else:

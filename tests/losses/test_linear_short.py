@@ -82,29 +82,6 @@ def test_a_weight_too_large_for_float32_is_summed_in_its_own_dtype(place, rows, 
     check(gx.double(), want.grads["x"], off, "x")
 
 
-@pytest.mark.parametrize("place", ["cuda", "host"])
-def test_what_16_bits_cost_beside_float32(place, large, monkeypatch):
-    """The size of the weight gradient's error beside its own, in units of 2^-8.
-
-    A rounding is off by 2^-8 · m / √12 · 2 in the root mean square, m the mean of 1/mantissa, 0.72:
-    0.41 each. Rounded once: 0.41. Its terms too: √2 · 0.41. Summed in bfloat16 over 8 blocks, whose
-    partial sums grow as √k: √(1 + Σ k/8) · 0.41. A tenth more is left for chance.
-    """
-    x, w, y, want = large
-    exact = want.grads["weight"]
-
-    def off(g: Any) -> float:
-        return float(np.linalg.norm(g.double().numpy() - exact) / np.linalg.norm(exact) * 2**8)
-
-    with on(place):
-        wide = off(gradients(x, w, y, block_rows=12)[1][1])
-        monkeypatch.setattr(cutting, "GPU_BUDGET_BYTES", 2**14)
-        short = off(gradients(x, w, y, block_rows=12)[1][1])
-    print(f"{place}: {wide:.2f}, {short:.2f}")
-    assert 0.41 < wide < 1.1 * 2**0.5 * 0.41
-    assert wide < short < 1.1 * (1 + 36 / 8) ** 0.5 * 0.41
-
-
 @pytest.mark.parametrize("place", ["cuda", "generic"])
 def test_float16_keeps_what_a_loss_scale_would_lift(place, monkeypatch):
     """The label is 18 ahead: e^-18 of the others is below half of float16's least number, 2^-24.
@@ -157,22 +134,6 @@ def test_an_upstream_is_not_rounded_before_it_scales(place, up, large, monkeypat
         assert torch.equal(leaf.grad, scaled)
 
 
-def test_compiled_for_bfloat16():
-    """The operation's gradients have the dtypes that a compiler was told."""
-    x, w = (tensor(a, "bfloat16").requires_grad_() for a in (X, W))
-    y = torch.tensor(Y)
-    torch._dynamo.reset()
-    loss = torch.compile(
-        lambda x, w: xloss.linear_cross_entropy(x, w, y) / 3,
-        fullgraph=True,
-        backend="aot_eager",
-    )
-    loss(x, w).backward()
-    want = expected(X, W, Y, None, {}, np.float64(1 / 3))
-    for n, a in (("x", x), ("weight", w)):
-        check(a.grad.double(), want.grads[n], allowed(want, n, "bfloat16", roundings=3), n)
-
-
 @KINDS
 def test_a_compiler_is_told_the_dtypes_of_the_gradients(kind):
     """bfloat16 of bfloat16; float32 of float16, which the upstream is yet to multiply."""
@@ -212,38 +173,14 @@ def test_ranks_add_up_in_float32(monkeypatch):
 @PLACES
 @KINDS
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_absent_rows_of_nan_and_weights_of_infinity(place, kind, reduction):
-    """0·NaN in the sum over rows, and 0·inf in that over classes, of a row that is not there."""
+def test_absent_rows_of_nan(place, kind, reduction):
+    """0·NaN in the sum over rows, of a row that is not there."""
     gone = Y == -100
     x = np.where(gone[:, None], np.nan, X)
-    w = W.copy()
-    w[4] = np.inf
-    y = np.where(np.arange(7) == 2, -100, np.abs(Y) % 3)
     with on(place):
         arrays = [tensor(a, kind) for a in (x, W, Y)]
         _, (gx, gw) = gradients(*arrays, block_rows=3, reduction=reduction)
-        _, (infinite, _) = gradients(*(tensor(a, kind) for a in (X, w, y)), block_rows=3)
     assert not gx[torch.tensor(gone)].any()
-    assert not infinite[2].any()
     want = expected(X, W, Y, None, {"reduction": reduction} if reduction == "none" else {})
     for n, g in (("x", gx), ("weight", gw)):
         check(g.double(), want.grads[n], allowed(want, n, kind), n)
-
-
-@KINDS
-def test_rows_of_any_shape(kind):
-    """One row without an axis, rows of two axes, no row; and a class or two."""
-    for rows, classes in (((), 11), ((2, 3), 11), ((0,), 11), ((2, 3), 1), ((4,), 2)):
-        x = np.resize(X, (*rows, X.shape[1]))
-        y, w = np.resize(np.abs(Y) % classes, rows), W[:classes]
-        for place in ("cuda", "host"):
-            with on(place):
-                value, (gx, gw) = gradients(
-                    *(tensor(a, kind) for a in (x, w, y)), reduction="none", block_rows=2
-                )
-            flat = x.reshape(-1, X.shape[1])
-            want = expected(flat, w, y.reshape(-1), None, {"reduction": "none"})
-            check(value, want.value.reshape(rows), want.value_off.reshape(rows), "value")
-            off = allowed(want, "x", kind).reshape(x.shape)
-            check(gx.double(), want.grads["x"].reshape(x.shape), off, "x")
-            check(gw.double(), want.grads["weight"], allowed(want, "weight", kind), "weight")

@@ -64,15 +64,6 @@ def test_softmax_along_any_axis(lib, name):
         close(got, [ELEMENTWISE[name]([float(v) for v in row]) for row in flat], within=6)
 
 
-def test_entropy_and_its_gradient(lib):
-    x = np.where(np.isnan(ROWS) | (ROWS == INF), 2.0, ROWS)
-    want = [oracle.entropy_row([float(v) for v in row]) for row in x]
-    value, gradient = xloss.value_and_grad(xloss.entropy)(lib.array(x))
-    close(lib.host(value), [r.loss for r in want], within=6)
-    # p (nll - H): two numbers of the size of the entropy.
-    close(lib.host(gradient), [r.grad for r in want], within=8, scale=1.0)
-
-
 @across(("softmax", "log_softmax", "logsumexp", "entropy"), jax=0, kinds=FLOATS)
 def test_the_result_is_float32_at_least(lib, name, kind):
     got = getattr(xloss, name)(lib.array(np.zeros((2, 3)), kind))
@@ -126,8 +117,9 @@ def test_one_hot_of_a_bad_label(lib):
             xloss.one_hot(y, 3)
         return
     np.testing.assert_array_equal(lib.host(xloss.one_hot(y, 3)), [[1, 0, 0], [NAN] * 3, [NAN] * 3])
-    whole = xloss.one_hot(y, 3, dtype=lib.array([0], "int32").dtype)
-    np.testing.assert_array_equal(lib.host(whole), [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    for kind in ("int32", "bool"):
+        whole = xloss.one_hot(y, 3, dtype=lib.array([0], kind).dtype)
+        np.testing.assert_array_equal(lib.host(whole), [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
 
 
 def test_what_one_hot_refuses():
@@ -165,13 +157,6 @@ def test_smooth_labels_is_what_label_smoothing_does(lib, axis):
     np.testing.assert_allclose(lib.host(one), lib.host(other), rtol=1e-6)
 
 
-def test_smooth_labels_without_a_mask_spreads_over_all_classes(lib):
-    got = lib.host(xloss.smooth_labels(lib.array([[1.0, 0, 0, 0], [0, 0, 0, 0.5]]), 0.5))
-    np.testing.assert_array_equal(
-        got, [[0.625, 0.125, 0.125, 0.125], [0.0625, 0.0625, 0.0625, 0.3125]]
-    )
-
-
 def test_what_smooth_labels_refuses():
     t = np.ones((2, 3))
     for epsilon in (-0.1, 1.1, NAN):
@@ -188,11 +173,6 @@ def test_what_smooth_labels_refuses():
 def test_perplexity_is_exp_of_the_loss(lib):
     got = xloss.perplexity(lib.array([0.0, 1.0, -INF, INF]))
     np.testing.assert_allclose(lib.host(got), [1, math.e, 0, INF], rtol=1e-6)
-
-
-@pytest.mark.parametrize("lib", ["numpy", "strict", "torch"], indirect=True)
-def test_perplexity_overflows_to_infinity_without_a_warning(lib):
-    assert lib.host(xloss.perplexity(lib.array(1000.0))) == INF
 
 
 def test_perplexity_of_a_python_number():

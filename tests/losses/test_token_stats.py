@@ -14,7 +14,6 @@ L1_CHUNK = 4096  # logits that the kernel of many classes takes at a time
 RNG = np.random.default_rng(26)
 X = np.round(RNG.standard_normal((6, 5)) * 3, 2).astype(np.float32)
 Y = np.array([0, 3, -100, 4, 2, 2])
-THERE = Y != -100
 WEIGHT = np.round(RNG.standard_normal((4, 5)), 2).astype(np.float32)
 FEATURES = np.round(RNG.standard_normal((6, 5)), 2).astype(np.float32)
 
@@ -43,19 +42,6 @@ def test_a_loss_has_the_bits_that_it_has_alone_and_a_row_those_of_its_own(classe
     for i in (0, 1, rows // 2, rows - 1):
         alone = xloss.token_stats(np.ascontiguousarray(x[i : i + 1]), y[i : i + 1], rank=True)
         assert [a[0] for a in alone] == [a[i] for a in got]
-
-
-def test_the_mean_and_the_accuracy_of_the_docstring():
-    options = {"weight": np.array([1.0, 2, 0.5, 4, 0]), "sample_weight": np.arange(6.0)}
-    got = xloss.token_stats(X, Y, rank=True, **options)
-    mean = xloss.cross_entropy(X, Y, **options)
-    assert float(got.loss.sum() / got.weight.sum()) == pytest.approx(float(mean), rel=1e-6)
-    result = xloss.Evaluation().update(X, Y, **options).result()
-    counted = np.count_nonzero(got.weight)
-    assert (counted, float(np.sum(got.correct & (got.weight != 0)) / counted)) == (
-        result.counted,
-        result.accuracy,
-    )
 
 
 @pytest.mark.parametrize("function", ["token_stats", "linear_token_stats"])

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 
 import xloss
-from expected import (
-    BINARY,
-    CLASS,
-    LOSSES,
-    inputs,
-    loss,
-    shape,
-    soft,
-    targets,
-)
+from expected import BINARY, CLASS, LOSSES, inputs, loss, shape, soft, targets
 
 PRESENT = np.array([True, False, True, True, False, True])
 ROWS = np.array([1.0, 0.5, 2.0, 0.25, 3.0, 0.75])
@@ -71,35 +62,3 @@ def test_a_check_on_another_device_does_not_see_them_either(lib):
             x, t, given, _ = batch("cross_entropy", way, soft_targets)
             value = xloss.cross_entropy(lib.like(x), lib.like(t), validate=True, **lib.given(given))
             assert np.isfinite(lib.host(value))
-
-
-def test_a_class_weight_of_nan_matters_to_its_rows_only():
-    """The class of an absent row's label may weigh anything."""
-    x, y, w = inputs("cross_entropy", (6, 5)), np.array([0, 2, 1, 4, 2, 3]), np.arange(5.0)
-    run = xloss.value_and_grad(xloss.cross_entropy)
-    want = run(x, y, weight=w, where=y != 2)
-    got = run(x, y, weight=np.where(w == 2, np.nan, w), where=y != 2)
-    for a, b in zip(got, want, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("name", CLASS)
-def test_ignore_index_none_ignores_nothing(name):
-    x, y = inputs(name, (2, 5)), np.array([0, -100])
-    assert np.isfinite(loss(name)(x, y))
-    with pytest.raises(IndexError, match="label -100"):
-        loss(name)(x, y, ignore_index=None)
-
-
-def test_ignore_index_may_be_a_numpy_integer():
-    x, y = inputs("cross_entropy", (2, 5)), np.array([0, 7])
-    got = xloss.cross_entropy(x, y, ignore_index=np.uint8(7), reduction="none")
-    assert got[0] > 0
-    assert got[1] == 0
-
-
-def test_a_nan_weight_is_present():
-    got = xloss.cross_entropy(
-        np.zeros((2, 3)), np.array([0, 1]), sample_weight=np.array([np.nan, 1.0]), reduction="none"
-    )
-    assert np.isnan(got).tolist() == [True, False]

@@ -1,4 +1,7 @@
-"""What a wrong argument says: its name, what came, what was expected; before any arithmetic."""
+"""What a wrong argument says: its name, what came, what was expected; before any arithmetic.
+
+Shapes, dtypes and options of cross_entropy are the suite's family "errors", in every library.
+"""
 
 import re
 
@@ -40,51 +43,16 @@ def test_logits_are_a_floating_array(name):
             loss(name)(wrong, targets(name, shape(name, 6, 5)))
 
 
-@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
-def test_logits_have_a_class_axis(name):
-    first = FIRST[name]
-    for wrong, missing in ((np.array(0.0), "axis"), (ZEROS[:, :0], "class")):
-        want = (
-            rf"^{first}: expected at least one {missing}, got shape {re.escape(str(wrong.shape))}"
-        )
-        refused(name, ValueError, want, wrong)
-
-
-@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
-def test_axis(name):
-    for wrong in (None, True, 1.0, "1", [1], np.array([1])):
-        refused(name, TypeError, r"^axis: expected an int, got ", axis=wrong)
-    for wrong in (2, -3, 100):
-        refused(name, ValueError, rf"^axis: expected -2 <= axis < 2 .*, got {wrong}$", axis=wrong)
-
-
-@pytest.mark.parametrize("form", [(5,), (6, 5), (7,), (), (6, 2), (1, 6)], ids=str)
-@pytest.mark.parametrize("name", CLASS)
-def test_class_indices_have_the_row_shape(name, form):
-    want = rf"^targets: class indices must have .*, \(6,\); got {re.escape(str(form))}"
-    refused(name, ValueError, want, t=np.zeros(form, int))
-
-
-def test_an_axis_that_would_fit_is_suggested():
+def test_what_was_probably_meant_is_suggested():
     y = np.zeros((2, 3, 4), int)
     refused("cross_entropy", ValueError, r"did you mean axis=1\?", np.zeros((2, 5, 3, 4)), y)
     y6 = np.zeros(6, int)
     refused("cross_entropy", ValueError, r"did you mean axis=0\?", np.zeros((5, 6)), y6)
     with pytest.raises(ValueError, match=r"got \(2, 3\)$"):
         xloss.cross_entropy(np.zeros((6, 5)), y[:, :, 0])
-
-
-def test_a_column_of_labels_is_told_what_to_drop():
     refused("cross_entropy", ValueError, "drop .* axis of length 1", t=np.zeros((6, 1), int))
-
-
-@pytest.mark.parametrize("form", [(6,), (6, 4), (5, 6), (1, 5), (6, 1)], ids=str)
-@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
-def test_probabilities_have_the_logits_shape(name, form):
-    want = rf"^targets: .*, \(6, 5\); got {re.escape(str(form))}"
-    if name in CLASS and form == (6,):  # whole numbers may have been meant for labels
-        want += ".*class indices must have an integer dtype"
-    refused(name, ValueError, want, t=np.zeros(form))
+    whole = "class indices must have an integer dtype"  # numbers that may have been meant for them
+    refused("cross_entropy", ValueError, whole, t=np.zeros(6))
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -94,32 +62,6 @@ def test_binary_targets_have_the_logits_shape(name):
         refused(name, ValueError, want, t=wrong)
 
 
-@pytest.mark.parametrize("name", CLASS)
-def test_weight(name):
-    for wrong in ([1.0] * 5, 1.0, np.ma.ones(5), np.ones(5, bool), np.ones(5, complex)):
-        want = r"^weight: expected a floating array of shape \(classes,\), got "
-        refused(name, TypeError, want, weight=wrong)
-    for wrong in (np.ones(4), np.ones(6), np.ones(()), np.ones((1, 5)), np.ones((6, 5))):
-        want = rf"^weight: expected shape \(5,\), got {re.escape(str(wrong.shape))}$"
-        refused(name, ValueError, want, weight=wrong)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_sample_weight(name):
-    for wrong in ([1.0] * 6, 1.0, np.ones(6, bool), np.ones(6, complex), "x"):
-        refused(name, TypeError, r"^sample_weight: expected .*, got ", sample_weight=wrong)
-    want = r"^sample_weight: shape \(7,\) does not broadcast to the row shape \(6,\)$"
-    refused(name, ValueError, want, sample_weight=np.ones(7))
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_where(name):
-    for wrong in ([True] * 6, True, np.ones(6), np.ones(6, int), "x"):
-        refused(name, TypeError, r"^where: expected a bool array, got ", where=wrong)
-    want = r"^where: shape \(6, 5\) does not broadcast to the row shape \(6,\)$"
-    refused(name, ValueError, want, where=np.ones((6, 5), bool))
-
-
 def test_pos_weight():
     name = "binary_cross_entropy_with_logits"
     for wrong in (2.0, [1.0] * 6, np.ones(6, bool)):
@@ -127,14 +69,6 @@ def test_pos_weight():
     for wrong in (np.ones(5), np.ones((6, 1)), np.ones((2, 6))):
         want = rf"^pos_weight: shape {re.escape(str(wrong.shape))} does not broadcast to .* \(6,\)$"
         refused(name, ValueError, want, pos_weight=wrong)
-
-
-@pytest.mark.parametrize("name", CLASS)
-def test_ignore_index(name):
-    for wrong in (1.0, True, "0", [0], np.array([1, 2]), np.float64(1)):
-        refused(
-            name, TypeError, r"^ignore_index: expected an int or None, got ", ignore_index=wrong
-        )
 
 
 @pytest.mark.parametrize("name", CLASS)
@@ -180,7 +114,7 @@ def test_a_number_is_in_its_interval(name, option, wrong, interval):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_reduction(name):
-    for wrong in ("average", "", None, 1, "Mean", ["mean"]):
+    for wrong in ("average", "", None, 1, "Mean", ["mean"], np.array(["mean", "sum"])):
         want = rf"^reduction: expected one of .*'mean'.*, got {re.escape(repr(wrong))}$"
         refused(name, ValueError, want, reduction=wrong)
 
@@ -191,20 +125,6 @@ def test_normalizer_needs_the_mean(name):
         want = rf'^normalizer: needs reduction="mean", got reduction=\'{how}\'$'
         for value in (1.0, np.array(1.0)):
             refused(name, ValueError, want, reduction=how, normalizer=value)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_normalizer_is_one_number(name):
-    want = r"^normalizer: expected a number or a 0-d array, got .*\(1,\)$"
-    refused(name, ValueError, want, normalizer=np.ones(1))
-    refused(name, TypeError, r"^normalizer: expected .*bool", normalizer=np.array(True))
-
-
-@pytest.mark.parametrize("name", CLASS)
-def test_validate(name):
-    for wrong in ("always", None, 1, 0, 1.0, np.array([1, 2]), "AUTO"):
-        want = r'^validate: expected "auto", True or False, got '
-        refused(name, ValueError, want, validate=wrong)
 
 
 @pytest.mark.parametrize("name", LOSSES)

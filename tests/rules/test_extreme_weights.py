@@ -43,21 +43,6 @@ def test_sample_weights(lib, name, power):
     agrees(lib, name, {"sample_weight": np.ldexp(ROW_WEIGHT, power)}, {"sample_weight": ROW_WEIGHT})
 
 
-@PLACES
-@pytest.mark.parametrize("smoothing", [0.0, 0.25])
-@pytest.mark.parametrize(
-    ("rows", "classes"), [(0, SMALL), (SMALL, SMALL), (LARGE, SMALL), (0, LARGE)]
-)
-def test_class_weights(lib, smoothing, rows, classes):
-    plain = {"sample_weight": ROW_WEIGHT, "weight": CLASS_WEIGHT, "label_smoothing": smoothing}
-    scaled = {
-        "sample_weight": np.ldexp(ROW_WEIGHT, rows),
-        "weight": np.ldexp(CLASS_WEIGHT, classes),
-        "label_smoothing": smoothing,
-    }
-    agrees(lib, "cross_entropy", scaled, plain)
-
-
 @OTHERS
 @pytest.mark.parametrize("power", [SMALL, LARGE])
 @pytest.mark.parametrize("as_array", [False, True])

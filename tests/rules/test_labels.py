@@ -12,7 +12,6 @@ import xloss
 from expected import CLASS, close, expected, inputs, loss, soft
 
 HOST = ["numpy", "strict", "torch"]
-DEVICES = ["device1", "jax"]
 LABELS = np.array([0, 5, 2, -1, 4, 99])
 BAD = (LABELS < 0) | (LABELS > 4)
 
@@ -26,37 +25,19 @@ def test_auto_raises_on_the_host_and_names_position_value_and_classes(lib, name)
             run(lib.like(inputs(name, (6, 5))), lib.like(LABELS))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (2, 2, 2)], ids=str)
-def test_the_position_is_that_of_the_first_bad_label(shape):
-    y = np.ones(shape, int)
-    y.flat[-1] = 7
-    first = tuple(n - 1 for n in shape)
-    with pytest.raises(IndexError) as error:
-        xloss.cross_entropy(np.zeros((*shape, 3)), y)
-    assert str(error.value).startswith(f"targets: label 7 at position {first} is outside [0, 3)")
-    y.flat[0] = -2
-    with pytest.raises(IndexError) as error:
-        xloss.cross_entropy(np.zeros((*shape, 3)), y)
-    assert f"label -2 at position {tuple(0 for _ in shape)} " in str(error.value)
+SHAPES = [(), (1,), (2, 3), (5000,), (50, 100), (3, 70000)]
 
 
-@pytest.mark.parametrize("shape", [(5000,), (50, 100), (3, 70000)], ids=str)
-def test_the_position_is_found_beyond_the_first_block(shape):
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_position_is_that_of_the_first_bad_label_in_any_block(shape):
     y = np.zeros(shape, np.int32)
-    at = tuple(n - 2 for n in shape)
+    y[(-1,) * len(shape)] = -3
+    at = tuple(max(n - 2, 0) for n in shape)
     y[at] = 40
-    y[tuple(n - 1 for n in shape)] = -3
     x = np.broadcast_to(np.float32(0), (*shape, 40))
     with pytest.raises(IndexError) as error:
         xloss.cross_entropy(x, y)
-    assert f"label 40 at position {at} " in str(error.value)
-
-
-@pytest.mark.parametrize("lib", ["dask"], indirect=True)
-def test_true_raises_at_compute_on_dask(lib):
-    lazy = xloss.cross_entropy(lib.like(np.zeros((6, 5))), lib.like(LABELS), validate=True)
-    with pytest.raises(IndexError, match="outside"):
-        lib.host(lazy)
+    assert str(error.value).startswith(f"targets: label 40 at position {at} is outside [0, 40)")
 
 
 @pytest.mark.parametrize("name", CLASS)
@@ -68,23 +49,6 @@ def test_a_bad_row_keeps_its_sample_weight_in_the_denominator(name):
 
 
 NEGATIVE = np.array([1.0, 2.0, -0.5, 1.0, 1.0])
-
-
-@pytest.mark.parametrize("lib", [*HOST, *DEVICES], indirect=True)
-@pytest.mark.parametrize("name", ["cross_entropy", "log_loss"])
-def test_true_reads_labels_weights_and_targets_wherever_they_are(lib, name):
-    x, y, t = (lib.like(a) for a in (inputs(name, (5, 5)), np.arange(5), soft((5, 5))))
-    negative, below, run = lib.like(NEGATIVE), np.array(soft((5, 5))), loss(name)
-    below[3, 1] = -1e-6
-    for wrong, targets, options in (
-        (r"weight: negative at position \(2,\)", y, {"weight": negative}),
-        (r"sample_weight: negative at position \(2,\)", t, {"sample_weight": negative}),
-        (r"targets: negative at position \(3, 1\)", lib.like(below), {}),
-        (r"targets: label 5 at position \(1,\) is outside \[0, 5\)", lib.like(LABELS[:5]), {}),
-    ):
-        with pytest.raises((ValueError, IndexError), match=f"^{wrong}"):
-            run(x, targets, validate=True, **options)
-    assert np.isfinite(lib.host(run(x, t, weight=lib.like(np.ones(5)), validate=True)))
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -160,20 +124,15 @@ class TestTorchTracing:
 
     def test_true_is_an_error_that_names_validate(self):
         torch, x, y = self.arrays()
-        for run in (
-            lambda: torch.func.vmap(lambda a, b: xloss.cross_entropy(a, b, validate=True))(x, y),
-            lambda: xloss.cross_entropy(x.to("meta"), y.to("meta"), validate=True),
-        ):
-            with pytest.raises(ValueError, match=r"^validate: "):
-                run()
 
-    def test_true_is_an_error_that_names_validate_under_compile(self):
-        torch, x, y = self.arrays()
-        compiled = torch.compile(
-            lambda a, b: xloss.cross_entropy(a, b, validate=True), backend="eager", fullgraph=True
-        )
+        def read(a, b):
+            return xloss.cross_entropy(a, b, validate=True)
+
+        for run, z, t in ((torch.func.vmap(read), x, y), (read, x.to("meta"), y.to("meta"))):
+            with pytest.raises(ValueError, match=r"^validate: "):
+                run(z, t)
         with pytest.raises(Exception, match="validate: True"):
-            compiled(x, y)
+            torch.compile(read, backend="eager", fullgraph=True)(x, y)
 
 
 class TestJaxTracing:

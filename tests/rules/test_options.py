@@ -160,23 +160,3 @@ def test_what_is_no_array_is_one_sentence(thing):
         with pytest.raises(TypeError, match=said) as got:
             call()
         assert "\n" not in str(got.value)
-
-
-REAL = {
-    "pandas": (lambda m: m.DataFrame(np.ones((6, 5))), r"\.to_numpy\(\)$"),
-    "xarray": (lambda m: m.DataArray(np.ones((6, 5))), r"\.data$"),
-    "pint": (lambda m: np.ones((6, 5)) * m.UnitRegistry().m, r"\.magnitude$"),
-    "sparse": (lambda m: m.COO(np.ones((6, 5))), r"\.todense\(\)$"),
-    "ndonnx": (lambda m: m.asarray(np.ones((6, 5))), r"\.unwrap_numpy\(\)$"),
-    "scipy.sparse": (lambda m: m.csr_array(np.ones((6, 5))), r"\.toarray\(\)$"),
-}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("module", REAL)
-def test_the_real_ones_too_where_they_are_installed(module):
-    make, pattern = REAL[module]
-    x = make(pytest.importorskip(module, reason="of other projects: pip install it to run this"))
-    for name, call in every_call(x):
-        with pytest.raises(TypeError, match=rf"^{name}: expected .*, got .*; pass .*{pattern}"):
-            call()

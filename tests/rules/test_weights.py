@@ -41,11 +41,3 @@ def test_sample_weight_and_where_never_enlarge_the_rows(name, kind, small):
     want = rf"^{kind}: shape .* does not broadcast to the row shape \(3, 4\)"
     with pytest.raises(ValueError, match=want):
         loss(name)(inputs(name, form), t, **{kind: given})
-
-
-def test_a_single_row_is_not_enlarged_either():
-    x, y = inputs("cross_entropy", (1, 5)), labels(1, 5)
-    with pytest.raises(ValueError, match=r"^sample_weight: .*row shape \(1,\)"):
-        xloss.cross_entropy(x, y, sample_weight=np.ones(6))
-    with pytest.raises(ValueError, match=r"^where: .*row shape \(\)"):
-        xloss.cross_entropy(x[0], y[0], where=np.ones(6, bool))

@@ -23,19 +23,14 @@ KEEP = np.array([True, True, False, True, True, True, False])
 SAMPLE = np.array([1.0, 0.5, 2.0, 0.0, 3.0, 1.25, 1.0])
 UP = np.array([1.0, -2.0, 0.5, 3.0, 0.25, -1.5, 2.0])
 
+WEIGHTS = {"class_weight": np.arange(CLASSES) / 4, "sample_weight": SAMPLE, "where": KEEP}
+MIXED = {"label_smoothing": 0.125, "z_loss": 0.0625, "softcap": 8.0}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "weights": {"class_weight": np.arange(CLASSES) / 4, "sample_weight": SAMPLE, "where": KEEP},
-    "smooth, z, cap": {"label_smoothing": 0.125, "z_loss": 0.0625, "softcap": 8.0},
+    "weights": WEIGHTS,
+    "smooth, z, cap": MIXED,
     "ignored": {"ignore_index": 3, "sample_weight": SAMPLE},
-    "all": {
-        "class_weight": np.arange(CLASSES) / 4,
-        "sample_weight": SAMPLE,
-        "where": KEEP,
-        "label_smoothing": 0.125,
-        "z_loss": 0.0625,
-        "softcap": 8.0,
-    },
+    "all": {**WEIGHTS, **MIXED},
 }
 REDUCTIONS: dict[str, dict[str, Any]] = {
     "mean": {},

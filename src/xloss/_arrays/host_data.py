@@ -15,6 +15,12 @@ import numpy.typing as npt
 from .context import Context
 from .inspect import FLOATS, INTEGERS, Array, compiling, dtype_name, is_odd, torch_module
 
+# The dtypes of 16 bits that a library takes from NumPy; the others arrive as float32.
+HALVES = {
+    **dict.fromkeys(("torch", "jax", "tensorflow"), ("float16", "bfloat16")),
+    **dict.fromkeys(("cupy", "dask"), ("float16",)),
+}
+
 HostArray = npt.NDArray[Any]
 
 
@@ -47,7 +53,7 @@ def moved(x: Any, cx: Context) -> Array:
             values = values.astype(np.float32)
     elif name in ("int64", "uint64") and dtype_name(cx.label_dtype) == "int32":
         values = narrowed(values, None)[0]
-    elif FLOATS.get(name) == 16 and not cx.takes_half(name):
+    elif FLOATS.get(name) == 16 and name not in HALVES.get(cx.library, ()):
         values = values.astype(np.float32)  # which holds each of its values
     return cx.from_host(values)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -110,10 +109,6 @@ class TorchContext(IndexingContext):
 
     __slots__ = ()
 
-    def quiet(self) -> AbstractContextManager[Any]:
-        """Do nothing: PyTorch prints no such warnings."""
-        return nullcontext()
-
     def c_order(self, x: Array) -> Array:
         """Copy to C order unless it is; what autodiff or a compiler follows stays as it is."""
         return x.contiguous() if self.inplace_ok else x
@@ -173,10 +168,6 @@ class TorchContext(IndexingContext):
         """Add a @ b in one call, which needs no memory for the product."""
         total.addmm_(a, b)
 
-    def takes_half(self, name: str) -> bool:
-        """Take float16 and bfloat16."""
-        return True
-
     def from_host(self, values: npt.NDArray[Any]) -> Array:
         """Return a NumPy array as a tensor on the device."""
         torch = torch_module()
@@ -196,27 +187,11 @@ class CupyContext(IndexingContext):
 
     __slots__ = ()
 
-    def quiet(self) -> AbstractContextManager[Any]:
-        """Do nothing: CuPy prints no such warnings."""
-        return nullcontext()
-
-    def takes_half(self, name: str) -> bool:
-        """Take float16 alone."""
-        return name == "float16"
-
 
 class DaskContext(Context):
     """Dask: nothing is computed, so that there is nothing to silence."""
 
     __slots__ = ()
-
-    def quiet(self) -> AbstractContextManager[Any]:
-        """Do nothing: warnings are a matter of the computation, not of building the graph."""
-        return nullcontext()
-
-    def takes_half(self, name: str) -> bool:
-        """Take float16 alone."""
-        return name == "float16"
 
     def from_host(self, values: npt.NDArray[Any]) -> Array:
         """Return a NumPy array as a Dask array; there is no device to name."""
@@ -227,14 +202,6 @@ class JaxContext(Context):
     """JAX: every operation as the standard has it, for XLA to fuse."""
 
     __slots__ = ()
-
-    def quiet(self) -> AbstractContextManager[Any]:
-        """Do nothing: JAX prints no such warnings."""
-        return nullcontext()
-
-    def takes_half(self, name: str) -> bool:
-        """Take float16 and bfloat16."""
-        return True
 
     def scatter_many(
         self, x: Array, indices: Array, values: Array, first: Array | None = None
@@ -272,14 +239,6 @@ class TensorflowContext(Context):
     """TensorFlow: every operation by the backend's namespace of the standard."""
 
     __slots__ = ()
-
-    def quiet(self) -> AbstractContextManager[Any]:
-        """Do nothing: TensorFlow prints no such warnings."""
-        return nullcontext()
-
-    def takes_half(self, name: str) -> bool:
-        """Take float16 and bfloat16."""
-        return True
 
     def scatter_many(
         self, x: Array, indices: Array, values: Array, first: Array | None = None

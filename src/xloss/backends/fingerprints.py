@@ -22,10 +22,13 @@ _MAX_CALLS = 1024  # remembered at most: a program whose shapes never repeat wou
 _calls: dict[Hashable, LossCall] = {}
 
 
+def taken(x: Array) -> bool:
+    """Tell whether calls on such logits may have a fingerprint."""
+    return not compiling() and type(x) in looks  # in this order: torch.compile traces no type
+
+
 def key(x: Array, targets: Array, *options: Any) -> Hashable | None:
     """Return a call's fingerprint, or None where the call must be checked."""
-    if compiling() or type(x) not in looks:  # in this order: torch.compile cannot trace a type
-        return None
     arrays = looks[type(x)](x, targets)
     # The options' types too: True equals 1, and is another option.
     return None if arrays is None else (arrays, asked_now(), options, *map(type, options))

@@ -7,6 +7,8 @@ dtype of the sums. In `class_shards` the slices are on several ranks instead.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._arrays.context import Context, context
 from .._arrays.inspect import Array, namespace
 from . import probabilities, softmax
@@ -180,55 +182,35 @@ def gradients(
         t = t._replace(row_weight=_row_targets(o, s, options, cx, classes).row_weight)
         second = _unstacked(sums)
         selected = select_cotangent(cotangent, t, cx)
-        if want == "targets":
-            g = _target_gradient(x, t, s, second, options, cx, selected)
-            return cx.cast(select_gradient(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
-        if options.kind in PROBABILITY_KINDS:
-            g = probabilities.gradient(x, t, options, cx, selected.row_loss, s)
-        else:
+        from_logits = options.kind not in PROBABILITY_KINDS
+        if from_logits:
             z = softmax.softcapped(x, options, cx)
             e = exponentials(z, cx, s)
             parts = softmax.parts(z, cx, e)
-            g = softmax.gradient(x, z, t, options, cx, selected.row_loss, parts, s, second, e)
-        return cx.cast(select_gradient(g, t, options, cx, cotangent), o.x.dtype)
-
-
-def _target_gradient(
-    x: Array,
-    t: Targets,
-    s: RowStats,
-    sums: softmax.Sums | None,
-    options: Options,
-    cx: Context,
-    cotangent: Cotangent,
-) -> Array:
-    uniform = lse = None
-    if options.kind in PROBABILITY_KINDS:
-        class_loss = probabilities.nll(x, options, cx)
-        possible = probabilities.possible(x, options, cx)
-        if options.label_smoothing and s.possible_gap is not None:
-            uniform = s.possible_gap / s.possible
-    else:
-        z = softmax.softcapped(x, options, cx)
-        parts = softmax.parts(z, cx, exponentials(z, cx, s))
-        class_loss, lse = softmax.class_losses(parts, options, cx), parts.lse
-        possible = z != -cx.xp.inf
-        if options.label_smoothing and sums is not None:
-            uniform = sums[2] / s.possible
-        elif options.label_smoothing:
-            uniform = (s.possible_weight * log1p_tail(s, cx) + s.possible_gap) / s.possible
-    return target_gradient(
-        class_loss,
-        possible,
-        lse,
-        t,
-        options,
-        cx,
-        cotangent.row_loss,
-        cotangent.row_weight,
-        uniform,
-        s.target_sum,
-    )
+        if want != "targets":
+            row = selected.row_loss
+            if from_logits:
+                g = softmax.gradient(x, z, t, options, cx, row, parts, s, second, e)
+            else:
+                g = probabilities.gradient(x, t, options, cx, row, s)
+            return cx.cast(select_gradient(g, t, options, cx, cotangent), o.x.dtype)
+        uniform = lse = None
+        if from_logits:
+            class_loss, lse = softmax.class_losses(parts, options, cx), parts.lse
+            possible = z != -cx.xp.inf
+        else:
+            class_loss = probabilities.nll(x, options, cx)
+            possible = probabilities.possible(x, options, cx)
+        if options.label_smoothing:
+            weighted: Any = s.possible_gap
+            if second is not None:
+                weighted = second[2]
+            elif from_logits:
+                weighted = s.possible_weight * log1p_tail(s, cx) + s.possible_gap
+            uniform = weighted / s.possible
+        whole = uniform, s.target_sum
+        g = target_gradient(class_loss, possible, lse, t, options, cx, selected, *whole)
+        return cx.cast(select_gradient(g, t, options, cx, cotangent), o.targets.dtype)  # type: ignore[union-attr]
 
 
 def elements(o: Operands, packed: Array, options: Options) -> Array:

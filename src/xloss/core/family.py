@@ -43,20 +43,14 @@ def evaluate(
         found = Outcome()
         if outputs.rows or outputs.total or outputs.grad or outputs.grad_targets:
             x = cx.c_order(cx.cast(o.x, cx.compute_dtype))
-            kind = options.kind
-            compute = (
-                _from_logits
-                if kind in SOFTMAX_KINDS
-                else _from_probabilities
-                if kind in PROBABILITY_KINDS
-                else _elementwise
-            )
-            selected = (
-                select_cotangent(cotangent, t, cx)
-                if outputs.grad or outputs.grad_targets
-                else cotangent
-            )
-            found = compute(x, o, t, options, cx, outputs, selected, saved)
+            asks_gradient = outputs.grad or outputs.grad_targets
+            selected = select_cotangent(cotangent, t, cx) if asks_gradient else cotangent
+            if options.kind in SOFTMAX_KINDS:
+                found = _from_logits(x, o, t, options, cx, outputs, selected, saved)
+            elif options.kind in PROBABILITY_KINDS:
+                found = _from_probabilities(x, t, options, cx, outputs, selected)
+            else:
+                found = _elementwise(x, o, t, options, cx, outputs, selected)
         if found.rows is not None:
             rows = select_rows(found.rows, t, cx)
             total = exact_sum(cx, rows) if outputs.total else None
@@ -204,30 +198,13 @@ def soft_target_gradient(
     """Return the gradient to soft targets of the losses from logits."""
     class_loss = softmax.class_losses(parts, options, cx)
     if t.few is not None:
-        loss, weight = cotangent.row_loss, cotangent.row_weight
-        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, loss, weight)
+        return few_target_gradient(z, class_loss, parts.lse, t, options, cx, cotangent)
     possible = z != -cx.xp.inf
-    return target_gradient(
-        class_loss,
-        possible,
-        parts.lse,
-        t,
-        options,
-        cx,
-        cotangent.row_loss,
-        cotangent.row_weight,
-    )
+    return target_gradient(class_loss, possible, parts.lse, t, options, cx, cotangent)
 
 
 def _from_probabilities(
-    x: Array,
-    o: Operands,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    outputs: Outputs,
-    cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
+    x: Array, t: Targets, options: Options, cx: Context, outputs: Outputs, cotangent: Cotangent
 ) -> Outcome:
     rows = grad = grad_targets = None
     if outputs.rows or outputs.total:
@@ -243,16 +220,9 @@ def probability_target_gradient(
     x: Array, t: Targets, options: Options, cx: Context, cotangent: Cotangent
 ) -> Array:
     """Return the gradient to soft targets of the losses from (log-)probabilities."""
-    return target_gradient(
-        probabilities.nll(x, options, cx),
-        probabilities.possible(x, options, cx),
-        None,
-        t,
-        options,
-        cx,
-        cotangent.row_loss,
-        cotangent.row_weight,
-    )
+    class_loss = probabilities.nll(x, options, cx)
+    possible = probabilities.possible(x, options, cx)
+    return target_gradient(class_loss, possible, None, t, options, cx, cotangent)
 
 
 def _elementwise(
@@ -263,7 +233,6 @@ def _elementwise(
     cx: Context,
     outputs: Outputs,
     cotangent: Cotangent,
-    saved: tuple[Array, ...] | None,
 ) -> Outcome:
     sigmoid = elementwise.sigmoid(x, cx) if options.kind in SIGMOID_KINDS else None
     terms = elementwise.terms(x, o, t, options, cx, sigmoid)

@@ -19,8 +19,8 @@ from .family import (
     select_gradient,
     soft_target_gradient,
 )
-from .options import Cotangent, Operands, Options
-from .targets import Targets, prepare
+from .options import Cotangent
+from .targets import prepare
 
 PartsMaker = Callable[[Array, Context], Any]
 # Takes capped logits, the indices of the slots, and the softmax of whole rows.
@@ -48,44 +48,31 @@ def formula_gradients(
     derivative that autodiff takes of a maximum is wrong where logits tie.
     """
     o, options, cx = call.operands, call.options, call.cx
+    soft = not options.indexed and o.targets is not None
     with cx.quiet():
         t = prepare(o, options, cx, call.classes)
         x = cx.cast(o.x, cx.compute_dtype)
         selected = select_cotangent(cotangent, t, cx)
-        g, h = _formula(x, o, t, options, cx, selected, softmax_parts, sigmoid_parts, slot_parts)
+        row = selected.row_loss
+        if options.kind in SOFTMAX_KINDS:
+            z = softmax.softcapped(x, options, cx)
+            parts = softmax_parts(z, cx)
+            if t.few is None:
+                g = softmax.gradient(x, z, t, options, cx, row, parts)
+            else:
+                at = slot_parts(z, t.few.indices, parts, cx)
+                kind = cx.compute_dtype
+                g = finished_list_gradient(x, z, t, options, cx, selected, parts, at, kind)
+            h = soft_target_gradient(z, t, options, cx, selected, parts) if soft else None
+        elif options.kind in PROBABILITY_KINDS:
+            g = probabilities.gradient(x, t, options, cx, row)
+            h = probability_target_gradient(x, t, options, cx, selected) if soft else None
+        else:
+            sigmoid = sigmoid_parts(x, cx) if options.kind in SIGMOID_KINDS else None
+            terms = elementwise.terms(x, o, t, options, cx, sigmoid)
+            g = elementwise.gradient(terms.dx, t, options, cx, row)
+            h = elementwise.gradient(terms.dt, t, options, cx, row) if soft else None
         # Not rounded to 16 bits here, for an autodiff goes on to multiply them.
         if t.few is None:
             g = select_gradient(g, t, options, cx, cotangent)
         return g, None if h is None else select_gradient(h, t, options, cx, cotangent)
-
-
-def _formula(
-    x: Array,
-    o: Operands,
-    t: Targets,
-    options: Options,
-    cx: Context,
-    cotangent: Cotangent,
-    softmax_parts: PartsMaker,
-    sigmoid_parts: PartsMaker,
-    slot_parts: SlotPartsMaker,
-) -> tuple[Array, Array | None]:
-    """Return the gradients to x and, where targets are soft, to the targets."""
-    soft = not options.indexed and o.targets is not None
-    row_cotangent = cotangent.row_loss
-    if options.kind in SOFTMAX_KINDS:
-        z = softmax.softcapped(x, options, cx)
-        parts = softmax_parts(z, cx)
-        if t.few is None:
-            g = softmax.gradient(x, z, t, options, cx, row_cotangent, parts)
-        else:
-            at = slot_parts(z, t.few.indices, parts, cx)
-            g = finished_list_gradient(x, z, t, options, cx, cotangent, parts, at, cx.compute_dtype)
-        return g, soft_target_gradient(z, t, options, cx, cotangent, parts) if soft else None
-    if options.kind in PROBABILITY_KINDS:
-        g = probabilities.gradient(x, t, options, cx, row_cotangent)
-        return g, probability_target_gradient(x, t, options, cx, cotangent) if soft else None
-    sigmoid = sigmoid_parts(x, cx) if options.kind in SIGMOID_KINDS else None
-    terms = elementwise.terms(x, o, t, options, cx, sigmoid)
-    h = elementwise.gradient(terms.dt, t, options, cx, row_cotangent) if soft else None
-    return elementwise.gradient(terms.dx, t, options, cx, row_cotangent), h

@@ -12,7 +12,7 @@ from typing import Any
 from .._arrays.context import Context
 from .._arrays.inspect import Array, dtype_name
 from .options import Options
-from .row_stats import RowStats
+from .row_stats import RowStats, label_sums, target_sums, uniform_sums
 from .smoothing import column, smoothed_targets
 from .targets import Targets
 
@@ -77,43 +77,19 @@ def row_stats(x: Array, t: Targets, options: Options, cx: Context) -> RowStats:
     The gaps m - z are then the losses -log p of the classes. x is (*rows, classes).
     """
     xp = cx.xp
-    w = t.class_weight
-    possible_count = possible_weight = possible_gap = None
+    uniform: Any = (None, None, None)
+    target: Any
     if t.labels is not None:
-        target_gap = nll(cx.cast(cx.gather(x, t.labels), cx.sum_dtype), options, cx)
+        at_label = nll(cx.cast(cx.gather(x, t.labels), cx.sum_dtype), options, cx)
         if t.label_weight is not None:  # absent: no rule reads the probability, which may be NaN
-            target_gap = xp.where(t.label_weight == 0, 0.0, target_gap)
-        target_weight: Array | float = 1.0
-        target_sum: Array | float = 1.0
-        if t.label_local is not None:
-            target_weight = target_sum = cx.cast(t.label_local, cx.sum_dtype)
-            target_gap = xp.where(t.label_local, target_gap, 0.0)
+            at_label = xp.where(t.label_weight == 0, 0.0, at_label)
+        target = label_sums(at_label, t, cx)
     else:
-        assert t.probs is not None
-        a = t.probs if w is None else t.probs * w
-        target_weight = target_sum = cx.sum_last(a)
-        if w is not None and options.label_smoothing:
-            target_sum = cx.sum_last(t.probs)
-        target_gap = cx.sum_last(xp.where(a == 0, 0.0, a * nll(x, options, cx)))
+        target = target_sums(nll(x, options, cx), t, options, cx)
     if options.label_smoothing:
-        counted = possible(x, options, cx)
-        possible_count = possible_weight = cx.sum_last(cx.cast(counted, cx.compute_dtype))
-        class_loss = nll(x, options, cx)
-        if w is not None:
-            possible_weight = cx.sum_last(xp.where(counted, w, 0.0))
-            counted, class_loss = counted & (w != 0), w * class_loss
-        possible_gap = cx.sum_last(xp.where(counted, class_loss, 0.0))
-    zero = xp.zeros_like(target_gap)
-    return RowStats(
-        cx.cast(zero, cx.compute_dtype),
-        zero,
-        target_weight,
-        target_sum,
-        target_gap,
-        possible_count,
-        possible_weight,
-        possible_gap,
-    )
+        uniform = uniform_sums(nll(x, options, cx), possible(x, options, cx), t, cx)
+    zero = xp.zeros_like(target[2])
+    return RowStats(cx.cast(zero, cx.compute_dtype), zero, *target, *uniform)
 
 
 def gradient(

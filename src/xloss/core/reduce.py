@@ -51,7 +51,13 @@ def sum_once(cx: Context, x: Array) -> Array:
 
 
 def halved_sum(cx: Context, x: Array) -> Array:
-    """Sum all elements in pairs of floats, cutting the array into halves again and again."""
+    """Sum all elements in pairs of floats."""
+    high, low = paired_sum(cx, x)
+    return high + low
+
+
+def paired_sum(cx: Context, x: Array) -> tuple[Array, Array]:
+    """Sum all elements into a pair of floats, cutting the array into halves again and again."""
     xp = cx.xp
     high = xp.reshape(x, (-1,))
     low = xp.zeros_like(high)
@@ -65,7 +71,7 @@ def halved_sum(cx: Context, x: Array) -> Array:
         carried = low[:half] + low[half : 2 * half] + xp.where(error == error, error, 0.0)
         high = xp.concat([s, high[2 * half :]])
         low = xp.concat([carried, low[2 * half :]])
-    return xp.sum(high) + xp.sum(low)
+    return xp.sum(high), xp.sum(low)
 
 
 def contributing(cx: Context, weight: Any, normalizer: Any | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._arrays.context import Context
 from .._arrays.inspect import Array
@@ -74,53 +74,63 @@ def row_stats(
     xp = cx.xp
     e = exponentials(z, cx) if known is None else known
     m = xp.squeeze(e.max, axis=-1)
-    target_weight: Array | float | None = None
-    target_sum: Array | float | None = None
-    target_gap = possible_count = possible_weight = possible_gap = None
-    smooth = options.label_smoothing > 0
+    target: Any = (None, None, None)
+    uniform: Any = (None, None, None)
     gap = None
     if t.labels is not None:
         at_label = cx.gather(z, t.labels)
         # At the maximum the gap is 0 by selection: where both are infinite, m - z_y is NaN.
         gap_at_label = cx.cast(m, cx.sum_dtype) - cx.cast(at_label, cx.sum_dtype)
-        target_gap = xp.where(at_label == m, 0.0, gap_at_label)
-        target_weight = target_sum = 1.0
-        if t.label_local is not None:
-            target_weight = target_sum = cx.cast(t.label_local, cx.sum_dtype)
-            target_gap = xp.where(t.label_local, target_gap, 0.0)
+        target = label_sums(xp.where(at_label == m, 0.0, gap_at_label), t, cx)
     elif t.probs is not None:
-        a = t.probs if t.class_weight is None else t.probs * t.class_weight
         gap = gaps(z, e.max, e.at_max, cx)
-        target_weight = target_sum = cx.sum_last(a)
-        if t.class_weight is not None and smooth:
-            target_sum = cx.sum_last(t.probs)
-        target_gap = cx.sum_last(xp.where(a == 0, 0.0, a * gap))
+        target = target_sums(gap, t, options, cx)
     elif t.few is not None:
-        target_weight, target_sum, target_gap = few_classes.target_sums(
+        target = few_classes.target_sums(
             z, m, t.few, t.class_weight, lambda: gaps(z, e.max, e.at_max, cx), cx
         )
-    if smooth:
+    if options.label_smoothing > 0:
         gap = gaps(z, e.max, e.at_max, cx) if gap is None else gap
-        possible = z != -xp.inf
-        possible_count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
-        if t.class_weight is None:
-            possible_weight = possible_count
-            weighted_gap = xp.where(possible, gap, 0.0)
-        else:
-            w = t.class_weight
-            possible_weight = cx.sum_last(xp.where(possible, w, 0.0))
-            weighted_gap = xp.where(possible & (w != 0), w * gap, 0.0)
-        possible_gap = cx.sum_last(weighted_gap)
-    return RowStats(
-        m,
-        e.tail_sum,
-        target_weight,
-        target_sum,
-        target_gap,
-        possible_count,
-        possible_weight,
-        possible_gap,
-    )
+        uniform = uniform_sums(gap, z != -xp.inf, t, cx)
+    return RowStats(m, e.tail_sum, *target, *uniform)
+
+
+def label_sums(gap: Array, t: Targets, cx: Context) -> tuple[Array | float, Array | float, Array]:
+    """Return the three `target_` fields of labels, from the gap or the loss at each label."""
+    if t.label_local is None:
+        return 1.0, 1.0, gap
+    local = cx.cast(t.label_local, cx.sum_dtype)
+    return local, local, cx.xp.where(t.label_local, gap, 0.0)
+
+
+def target_sums(
+    class_loss: Array, t: Targets, options: Options, cx: Context
+) -> tuple[Array, Array, Array]:
+    """Return the three `target_` fields of probabilities: Σ w t, Σ t and Σ w t·loss."""
+    assert t.probs is not None
+    a = t.probs if t.class_weight is None else t.probs * t.class_weight
+    weight = total = cx.sum_last(a)
+    if t.class_weight is not None and options.label_smoothing:
+        total = cx.sum_last(t.probs)
+    return weight, total, cx.sum_last(cx.xp.where(a == 0, 0.0, a * class_loss))
+
+
+def uniform_sums(
+    class_loss: Array, possible: Array, t: Targets, cx: Context
+) -> tuple[Array, Array, Array]:
+    """Return the three `possible` fields: the number of possible classes, Σ w and Σ w·loss."""
+    count = weight = cx.sum_last(cx.cast(possible, cx.compute_dtype))
+    if t.class_weight is not None:
+        weight = cx.sum_last(cx.xp.where(possible, t.class_weight, 0.0))
+    return count, weight, uniform_sum(class_loss, possible, t, cx)
+
+
+def uniform_sum(class_loss: Array, possible: Array, t: Targets, cx: Context) -> Array:
+    """Return Σ w·loss over the possible classes whose weight is not 0, (*rows)."""
+    w = t.class_weight
+    if w is not None:
+        possible, class_loss = possible & (w != 0), w * class_loss
+    return cx.sum_last(cx.xp.where(possible, class_loss, 0.0))
 
 
 def merge(a: RowStats, b: RowStats, cx: Context) -> RowStats:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from . import few_classes
-from .options import Options
-from .row_stats import RowStats, label_mask
+from .options import Cotangent, Options
+from .row_stats import RowStats, label_mask, uniform_sum
 from .targets import Targets
 
 
@@ -79,21 +79,21 @@ def target_gradient(
     t: Targets,
     options: Options,
     cx: Context,
-    row_cotangent: Any,
-    weight_cotangent: Any,
+    cotangent: Cotangent,
     uniform: Array | None = None,
     total: Array | None = None,
 ) -> Array:
     """Return the gradient to soft targets, (*rows, classes), from the loss of each class.
 
     `class_loss` and `possible` are (*rows, classes), `lse` (*rows) or None for losses of
-    probabilities, the cotangents scalars or (*rows). A class with a = 0 is absent if its loss is
+    probabilities, the cotangent scalars or (*rows). A class with a = 0 is absent if its loss is
     truly infinite: it adds nothing. A loss that is infinite because it exceeds the largest number
     is not. For a class slice, `uniform` must be the whole row's mean of weight·loss over the
     possible classes, and `total` its sum of targets.
     """
     xp = cx.xp
     eps = options.label_smoothing
+    row: Any = cotangent.row_loss
     assert t.probs is not None
     w: Any = 1.0 if t.class_weight is None else t.class_weight
     truly_infinite = ((class_loss == xp.inf) & ~possible) | (class_loss == -xp.inf)
@@ -118,16 +118,16 @@ def target_gradient(
         # be NaN: the term is left out.
         each = (1.0 - eps) * each + shared if eps < 1 else xp.zeros_like(each) + shared
     sample_weight = t.sample_weight
-    b = row_cotangent if sample_weight is None else row_cotangent * sample_weight
+    b = row if sample_weight is None else row * sample_weight
     h = each * column(cx, b)
-    per_weight = weight_cotangent
+    per_weight: Any = cotangent.row_weight
     if options.z_loss and lse is not None:
         lse = cx.cast(lse, cx.sum_dtype)
         if t.row_weight is not None:
             # The term λ·W·lse² is linear in the targets through W: its derivative is not 0 where
             # W is, unless the lse is infinite and the term absent.
             lse = xp.where((t.row_weight == 0) & (lse == xp.inf), 0.0, lse)
-        z_term = row_cotangent * options.z_loss * lse * lse
+        z_term = row * options.z_loss * lse * lse
         per_weight = z_term if per_weight is None else per_weight + z_term
     if per_weight is not None:
         per_weight = per_weight if sample_weight is None else per_weight * sample_weight
@@ -145,8 +145,7 @@ def few_target_gradient(
     t: Targets,
     options: Options,
     cx: Context,
-    row_cotangent: Any,
-    weight_cotangent: Any,
+    cotangent: Cotangent,
 ) -> Array:
     """Return the gradient to the listed targets, (*rows, K); z and class_loss: (*rows, classes).
 
@@ -154,6 +153,7 @@ def few_target_gradient(
     """
     xp, few = cx.xp, t.few
     assert few is not None
+    row: Any = cotangent.row_loss
     possible = z != -xp.inf
     rest = few_classes.spread(z, few, t.class_weight, cx)
     uniform = total = None
@@ -163,29 +163,19 @@ def few_target_gradient(
         count = cx.sum_last(cx.cast(possible, cx.compute_dtype))
         nothing = ((class_loss == xp.inf) & (lse == xp.inf)[..., None]) & (total == 0)[..., None]
         uniform = uniform_sum(xp.where(nothing, 0.0, class_loss), possible, t, cx) / count
-    h = slot_target_gradient(
-        cx.gather_many(class_loss, few.indices),
-        cx.gather_many(possible, few.indices),
-        lse,
-        t,
-        options,
-        cx,
-        row_cotangent,
-        weight_cotangent,
-        uniform,
-        total,
-    )
+    own_loss, there = (cx.gather_many(a, few.indices) for a in (class_loss, possible))
+    h = slot_target_gradient(own_loss, there, lse, t, options, cx, cotangent, uniform, total)
     if rest is not None and few.rest is not None:
         others = uniform_sum(class_loss, rest.mask, t, cx)
         count = cx.sum_last(cx.cast(rest.mask, cx.compute_dtype))
         each = (1.0 - options.label_smoothing) * others / xp.where(count == 0, 1.0, count)
         each = each if uniform is None else each + options.label_smoothing * uniform
         each = xp.where(count == 0, 0.0, each)
-        per_row = row_cotangent if t.sample_weight is None else row_cotangent * t.sample_weight
+        per_row = row if t.sample_weight is None else row * t.sample_weight
         taken = per_row * each
-        per_weight = weight_cotangent
+        per_weight: Any = cotangent.row_weight
         if options.z_loss:
-            z_term = row_cotangent * options.z_loss * cx.cast(lse, cx.sum_dtype) ** 2
+            z_term = row * options.z_loss * cx.cast(lse, cx.sum_dtype) ** 2
             per_weight = z_term if per_weight is None else per_weight + z_term
         if per_weight is not None:
             scale = (
@@ -204,8 +194,7 @@ def slot_target_gradient(
     t: Targets,
     options: Options,
     cx: Context,
-    row_cotangent: Any,
-    weight_cotangent: Any,
+    cotangent: Cotangent,
     uniform: Array | None = None,
     total: Array | None = None,
 ) -> Array:
@@ -216,27 +205,9 @@ def slot_target_gradient(
     few = t.few
     assert few is not None
     weight = None if few.class_weight is None else cx.cast(few.class_weight, cx.compute_dtype)
-    h = target_gradient(
-        class_loss,
-        possible,
-        lse,
-        t._replace(probs=cx.cast(few.of_class, cx.compute_dtype), class_weight=weight),
-        options,
-        cx,
-        row_cotangent,
-        weight_cotangent,
-        uniform,
-        total,
-    )
+    t = t._replace(probs=cx.cast(few.of_class, cx.compute_dtype), class_weight=weight)
+    h = target_gradient(class_loss, possible, lse, t, options, cx, cotangent, uniform, total)
     return h if few.filled is None else cx.xp.where(few.filled, h, 0.0)
-
-
-def uniform_sum(class_loss: Array, possible: Array, t: Targets, cx: Context) -> Array:
-    """Return Σ w·loss over the possible classes whose weight is not 0, (*rows)."""
-    w = t.class_weight
-    if w is not None:
-        possible, class_loss = possible & (w != 0), w * class_loss
-    return cx.sum_last(cx.xp.where(possible, class_loss, 0.0))
 
 
 def lse_if_weighted(lse: Array, t: Targets, cx: Context) -> Array:

@@ -7,8 +7,16 @@ from typing import Any, NamedTuple
 from .._arrays.context import Context
 from .._arrays.inspect import Array
 from .options import Options
-from .row_stats import Exponentials, RowStats, exponentials, gaps, label_mask, log1p_tail
-from .smoothing import absent_if_zero, column, lse_if_weighted, smoothed_targets, uniform_sum
+from .row_stats import (
+    Exponentials,
+    RowStats,
+    exponentials,
+    gaps,
+    label_mask,
+    log1p_tail,
+    uniform_sum,
+)
+from .smoothing import absent_if_zero, column, lse_if_weighted, smoothed_targets
 from .targets import Targets
 
 Sums = tuple[Array, ...]

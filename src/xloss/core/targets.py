@@ -101,8 +101,7 @@ def prepare(o: Operands, options: Options, cx: Context, classes: int) -> Targets
         sample_weight = xp.where(present, sample_weight, 0.0)
     weight = sample_weight
     if labels is not None and class_weight is not None:
-        label_weight = cx.cast(cx.take(class_weight, labels), cx.sum_dtype)
-        weight = label_weight if sample_weight is None else sample_weight * label_weight
+        label_weight = mass = cx.cast(cx.take(class_weight, labels), cx.sum_dtype)
     elif probs is not None:
         with cx.quiet():  # an absent row may hold values whose sum warns
             mass = target_sum(probs, class_weight, cx)

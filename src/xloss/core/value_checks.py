@@ -39,8 +39,7 @@ def check_values(
         smallest, largest = bounds(labels, cx)
         inside = smallest >= 0 and largest < (classes or 2)
         if not inside:
-            invalid = _raise_for_first_invalid if options.indexed else _raise_for_first_slot
-            invalid(o, options, cx, classes, named)
+            _raise_for_first_invalid(o, options, cx, classes, named)
         none_ignored = ignore is None or not smallest <= ignore <= largest
         cx = read(cx, inside and none_ignored)
     if options.validate is True:
@@ -75,64 +74,34 @@ def check_targets(
     return check_values(o._replace(x=like), options, cx, classes, weight, named)
 
 
-def check_class_weight(o: Operands, options: Options, cx: Context, name: str = "weight") -> None:
-    """With validate=True refuse negative class weights; o may hold a part of the classes."""
-    check_values(Operands(o.x, None, o.class_weight), options, cx, 1, name)
-
-
-def check_labels(o: Operands, options: Options, cx: Context, classes: int) -> Context:
-    """Check values where the logits and the class weights are elsewhere."""
-    return check_targets(o._replace(class_weight=None), options, cx, classes)
-
-
-def _rows(o: Operands, classes: int) -> tuple[int, ...]:
-    return tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
-
-
 def _raise_for_first_invalid(
     o: Operands, options: Options, cx: Context, classes: int, named: ShowPosition
 ) -> None:
+    """Raise for the first invalid label, or listed class of targets that name a few a row."""
     xp = cx.xp
-    rows = _rows(o, classes)
-    for block in block_slices(rows, classes, cx):
+    few = o.indices is not None
+    labels: Any = o.indices if few else o.targets
+    rows = tuple(o.x.shape[:-1]) if classes else tuple(o.x.shape)
+    for block in block_slices(rows, labels.shape[-1] if few else classes, cx):
         operands = block_operands(xp, o, block, classes)
         invalid = prepare(operands, options, cx, classes).label_invalid
         if invalid is None or not bool(xp.any(invalid)):
             continue
+        place = block
+        if operands.indices is not None:
+            slots: Any = safe_labels(operands.indices, classes, options.ignore_index, cx)[2]
+            invalid = xp.reshape(slots & xp.expand_dims(invalid, axis=-1), (-1,))
+            place = (*block, slice(None))
         at = _first(invalid, cx)
-        labels: Any = o.targets
-        labels = labels[block] if rows else labels
-        value = _element(xp.reshape(labels, (-1,)), at, cx)
-        where = named(position(at, block, tuple(labels.shape)))
+        part = labels[place] if place else labels
+        value = _element(xp.reshape(part, (-1,)), at, cx)
+        where = named(position(at, place, tuple(part.shape)))
         if classes:
             raise IndexError(
-                f"targets: label {value} at position {where} is outside [0, {classes}) "
-                f"for {classes} classes"
+                f"targets: {'indices: ' * few}label {value} at position {where} is outside "
+                f"[0, {classes}) for {classes} classes"
             )
         raise ValueError(f"targets: {value} at position {where} is neither 0 nor 1")
-
-
-def _raise_for_first_slot(
-    o: Operands, options: Options, cx: Context, classes: int, named: ShowPosition
-) -> None:
-    """Raise for the first invalid index of targets that name a few classes of each row."""
-    xp = cx.xp
-    indices: Any = o.indices
-    for block in block_slices(_rows(o, classes), indices.shape[-1], cx):
-        operands = block_operands(xp, o, block, classes)
-        rows = prepare(operands, options, cx, classes).label_invalid
-        if rows is None or not bool(xp.any(rows)):
-            continue
-        own: Any = operands.indices
-        slots = safe_labels(own, classes, options.ignore_index, cx)[2]
-        assert slots is not None
-        flat = xp.reshape(own, (-1,))
-        at = _first(xp.reshape(slots & xp.expand_dims(rows, axis=-1), (-1,)), cx)
-        where = named(position(at, (*block, slice(None)), tuple(indices[(*block, ...)].shape)))
-        raise IndexError(
-            f"targets: indices: label {_element(flat, at, cx)} at position {where} is outside "
-            f"[0, {classes}) for {classes} classes"
-        )
 
 
 def _first(mask: Array, cx: Context) -> int:

@@ -46,8 +46,8 @@ def conclude(
     got: Measured, found: Findings, reduction: str, divisor: float | None, dtype: str
 ) -> float | None:
     """Return the reduced loss, and add findings about it that are not about single rows."""
-    counted = bool(np.any(got.weights))
-    if not counted:
+    # Under a normalizer a row counts whose label has class weight 0: smoothing gives it a loss.
+    if not np.any(got.weights) and not (divisor is not None and np.any(got.losses)):
         why = "no row is present and has a weight"
         found.add(Finding("nothing_counted", got.losses.size, (), why))
     if reduction == "none":
@@ -58,7 +58,7 @@ def conclude(
         why = f"normalizer is {divisor:g}"
         found.add(Finding("bad_normalizer", got.losses.size, (), why))
     with np.errstate(all="ignore"):
-        empty = reduction == "mean" and weight == 0
+        empty = reduction == "mean" and weight == 0 and not divisor
         loss = 0.0 if empty else float((np.float64(total) / below).astype(dtype))
     if not np.isfinite(loss) and not len(found):
         why = f"the rows add up to more than any {dtype}"

@@ -140,7 +140,7 @@ def _outcome(
         lse = cx.cast(cx.cast(s.max, cx.sum_dtype) + log1p_r, cx.compute_dtype)
         nll = cx.cast(gap + log1p_r[..., None], cx.compute_dtype)
         possible = z != -cx.xp.inf
-        h = slot_target_gradient(nll, possible, lse, t, options, cx, row, cotangent.row_weight)
+        h = slot_target_gradient(nll, possible, lse, t, options, cx, cotangent)
         h = select_gradient(h, t, options, cx, cotangent)
         grad_targets = cx.cast(h, o.targets.dtype)
     stats = (s.max, s.tail_sum) if outputs.stats else None

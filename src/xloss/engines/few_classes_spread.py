@@ -113,7 +113,7 @@ def _block(
         log1p_r = log1p_tail(s, cx)
         lse = cx.cast(cx.cast(m, cx.sum_dtype) + log1p_r, cx.compute_dtype)
         nll = gaps(z, column, e.at_max, cx) + cx.cast(log1p_r, cx.compute_dtype)[:, None]
-        h = few_target_gradient(z, nll, lse, t, options, cx, row, cotangent.row_weight)
+        h = few_target_gradient(z, nll, lse, t, options, cx, cotangent)
         h = cx.cast(select_gradient(h, t, options, cx, cotangent), o.targets.dtype)
         made = made._replace(grad_targets=h)
     return made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .._arrays.context import context
+from ..core.reduce import paired_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,12 @@ class Sum:
     @classmethod
     def of(cls, values: npt.NDArray[np.float64]) -> Sum:
         """Add up an array in pairs, keeping every rounding error."""
-        high, low = values.reshape(-1), np.zeros(values.size)
         with np.errstate(all="ignore"):
-            while (n := high.size) > 1:
-                half = n // 2
-                total, error = _two_sum(high[:half], high[half : 2 * half])
-                low = np.append(low[:half] + low[half : 2 * half] + error, low[2 * half :])
-                high = np.append(total, high[2 * half :])
-        return Sum(float(high[0]), float(low[0])) + Sum() if high.size else Sum()
+            high, low = paired_sum(context(values, np), values)
+        return Sum(float(high), float(low)) + Sum()
 
 
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def _two_sum(a: float, b: float) -> tuple[float, float]:
     """Return a + b rounded, and the rounding error (Knuth's two-sum)."""
     total = a + b
     shadow = total - a

@@ -25,7 +25,8 @@ from .._arrays.inspect import (
     spread,
 )
 from ..core.call import LossCall
-from ..core.options import Operands, Outputs
+from ..core.linear import present_rows
+from ..core.options import UNIT_COTANGENT, Operands, Outputs
 from ..core.powers import decompose
 from ..core.row_blocks import block_operands, block_slices
 from ..core.targets import prepare
@@ -106,8 +107,8 @@ def _measured(
 ) -> Measured:
     """Multiply losses and weights by the factors that `_balanced` took out of the call."""
     with np.errstate(all="ignore"):
-        if sample is not None:  # an absent row stays 0, even where its sample weight is NaN
-            numbers[:2] *= np.where(numbers[1] == 0, 1.0, host(sample))
+        if sample is not None:
+            numbers[:2] *= host(sample)
         if shift:
             numbers[:2] = np.ldexp(numbers[:2], shift)
     here = (numbers[1] != 0) & ~np.isnan(numbers[0])
@@ -127,10 +128,13 @@ def _balanced(call: LossCall) -> tuple[LossCall, int, Array | None]:
     sample = o.sample_weight
     if sample is not None:
         sample = cx.cast(sample, cx.compute_dtype)
+        present = present_rows(o, call.options, cx, call.classes, UNIT_COTANGENT)
         mantissa, _, ordinary = decompose(cx, sample)
         # A library that flushes subnormals to 0 must not take their rows as absent.
         there = ordinary | (mantissa != 0)
         o = o._replace(sample_weight=None, where=there if o.where is None else there & o.where)
+        if present is not None:  # an absent row stays 0, even where its sample weight is NaN
+            sample = cx.xp.where(present, sample, 1.0)
     made = balance(o, call.options, cx, call.classes, by_label=False)
     return call._replace(operands=made.operands), int(host(made.shift)), sample
 

@@ -95,6 +95,13 @@ def beside(name: str, x: Any, cx: Context, first: str, expected: str) -> Array:
     return host_data.moved(x, cx)
 
 
+def integer(name: str, value: Any) -> int:
+    """Check a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an int, got {described(value)}")
+    return int(value)
+
+
 def class_axis(name: str, x: Array, axis: Any, *, empty: bool = False) -> tuple[int, int]:
     """Return the class axis counted from the end, and the number of classes, which may be 0."""
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
@@ -122,11 +129,6 @@ def move_last(x: Array, axis: int, cx: Context) -> Array:
     n = x.ndim
     order = [i for i in range(n) if i != n + axis]
     return cx.xp.permute_dims(x, (*order, n + axis))
-
-
-def is_label(x: Array) -> bool:
-    """Tell by the dtype of targets whether they are class indices or probabilities."""
-    return dtype_name(x.dtype) in INTEGERS
 
 
 def class_targets(x: Array, targets: Any, axis: int, cx: Context, first: str) -> tuple[Array, bool]:
@@ -248,11 +250,6 @@ def number(name: str, value: Any, low: float, high: float = inf, *, above: bool 
     return got
 
 
-def clip_eps(eps: Any) -> float | None:
-    """Check `eps`: probabilities are clipped into [eps, 1 - eps]."""
-    return None if eps is None else number("eps", eps, 0.0, 0.5)
-
-
 def ignored(index: Any, indexed: bool) -> int | None:
     """Check the label that marks absent rows."""
     if index is None:
@@ -272,7 +269,7 @@ def ignored(index: Any, indexed: bool) -> int | None:
 
 def reduction(value: Any, normalizer: Any, cx: Context, first: str) -> tuple[str, Any]:
     """Check `reduction`, and `normalizer`, which replaces the denominator of a mean."""
-    if value not in REDUCTIONS:
+    if not isinstance(value, str) or value not in REDUCTIONS:
         raise ValueError(f"reduction: expected one of {REDUCTIONS}, got {value!r}")
     if normalizer is None:
         return value, None

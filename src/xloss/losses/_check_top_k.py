@@ -30,7 +30,8 @@ def checked(
 
     x has the shape of the logits.
     """
-    if targets.rest not in RESTS:
+    rest: Any = targets.rest
+    if not isinstance(rest, str) or rest not in RESTS:
         raise ValueError(f"targets: rest: expected one of {RESTS}, got {targets.rest!r}")
     given, ignore = fitted(targets.indices, ignore, cx)
     indices = check.beside("targets: indices", given, cx, first, INDICES)

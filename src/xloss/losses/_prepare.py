@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._arrays.context import Context, read
 from .._arrays.host_data import fitted
@@ -22,6 +22,80 @@ from ._lengths import is_empty
 from .top_k import TopKTargets
 
 
+class Given(NamedTuple):
+    """Targets as they came, checked, with the class axis or the slots last."""
+
+    targets: Any
+    indexed: bool  # they are class indices
+    ignore_index: Any = None
+    indices: Any = None  # the listed classes, where they name a few of each row
+    rest: str | None = None
+
+
+def given_targets(
+    x: Any, targets: Any, axis: int, ignore_index: Any, cx: Context, first: str
+) -> Given:
+    """Check targets along a class axis; x has the shape of the logits, which `first` names."""
+    if isinstance(targets, TopKTargets):
+        indices, probs, ignore_index = check_top_k.checked(
+            x, targets, axis, ignore_index, cx, first
+        )
+        return Given(probs, False, ignore_index, indices, targets.rest)
+    targets, ignore_index = fitted(targets, ignore_index, cx)
+    t, indexed = check.class_targets(x, targets, axis, cx, first)
+    return Given(t if indexed else check.move_last(t, axis, cx), indexed, ignore_index)
+
+
+# The bounds of each option that is a number, and whether None stands for its absence.
+NUMBERS = {
+    "label_smoothing": (0.0, 1.0),
+    "z_loss": (0.0, inf),
+    "softcap": (0.0, inf),
+    "gamma": (0.0, inf),
+    "alpha": (0.0, 1.0),
+    "eps": (0.0, 0.5),
+}
+OPTIONAL = ("softcap", "alpha", "eps")
+
+
+def given_options(
+    kind: str,
+    given: Given,
+    cx: Context,
+    first: str,
+    on_host: bool = False,
+    *,
+    reduction: Any,
+    normalizer: Any,
+    validate: Any = "auto",
+    log_target: Any = False,
+    **numbers: Any,
+) -> tuple[Options, Any, bool]:
+    """Return checked options, the normalizer, and whether the targets may be read."""
+    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
+    few = given.indices is not None
+    labels = given.indices if few else given.targets
+    validate, reads = check.validate(validate, labels, cx, on_host=on_host)
+    if log_target is not True and log_target is not False:
+        raise TypeError(f"log_target: expected True or False, got {check.described(log_target)}")
+    for name, value in numbers.items():
+        if value is not None or name not in OPTIONAL:
+            low, high = NUMBERS[name]
+            numbers[name] = check.number(name, value, low, high, above=name == "softcap")
+    options = Options(
+        kind=kind,
+        indexed=given.indexed,
+        ignore_index=check.ignored(given.ignore_index, given.indexed or few),
+        log_target=log_target,
+        reduction=reduction,
+        validate=validate,
+        engine=asked_for(),
+        rest=given.rest,
+        **numbers,
+    )
+    return options, normalizer, reads
+
+
 @as_written
 def classes_call(
     name: str,
@@ -29,41 +103,26 @@ def classes_call(
     targets: Any,
     *,
     first: str = "logits",
-    kind: str | None = None,
-    axis: Any = -1,
-    weight: Any = None,
-    sample_weight: Any = None,
-    where: Any = None,
-    ignore_index: Any = None,
-    label_smoothing: Any = 0.0,
-    z_loss: Any = 0.0,
-    softcap: Any = None,
-    gamma: Any = 0.0,
-    eps: Any = None,
-    reduction: Any = "mean",
+    axis: Any,
+    weight: Any,
+    sample_weight: Any,
+    where: Any,
+    ignore_index: Any,
     normalizer: Any = None,
-    validate: Any = "auto",
+    validate: Any,
+    **options: Any,
 ) -> LossCall:
     """Prepare a loss along a class axis with class indices or probabilities as targets."""
     key = None
     few = isinstance(targets, TopKTargets)
-    if few and (kind or name) != "cross_entropy":
+    if few and name != "cross_entropy":
         check_top_k.refuse(targets, name, "soft targets of all classes, or take cross_entropy")
-    if not few and weight is sample_weight is where is normalizer is None:
+    plain = weight is sample_weight is where is normalizer is None
+    if plain and not few and fingerprints.taken(x):
+        # With their names: two callers may give the same options in another order.
+        names = tuple(options)
         key = fingerprints.key(
-            x,
-            targets,
-            name,
-            kind,
-            axis,
-            ignore_index,
-            label_smoothing,
-            z_loss,
-            softcap,
-            gamma,
-            eps,
-            reduction,
-            validate,
+            x, targets, names, name, axis, ignore_index, validate, *options.values()
         )
         known = None if key is None else fingerprints.find(key)
         if known is not None:
@@ -75,52 +134,31 @@ def classes_call(
     x, cx = check.logits(first, x)
     axis, classes = check.class_axis(first, x, axis)
     host_data = HostData(targets, ignore_index, sample_weight, where, weight)
-    indices = rest = None
-    if isinstance(targets, TopKTargets):
-        rest, indexed = targets.rest, False
-        indices, t, ignore_index = check_top_k.checked(x, targets, axis, ignore_index, cx, first)
-    else:
-        targets, ignore_index = fitted(targets, ignore_index, cx)
-        t, indexed = check.class_targets(x, targets, axis, cx, first)
-    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
+    given = given_targets(x, targets, axis, ignore_index, cx, first)
     on_host = host_data.on_host(validate, cx)
-    validate, reads = check.validate(
-        validate, t if indices is None else indices, cx, on_host=on_host
-    )
-    options = Options(
-        kind=kind or name,
-        indexed=indexed,
-        ignore_index=check.ignored(ignore_index, indexed or few),
-        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
-        z_loss=check.number("z_loss", z_loss, 0.0),
-        softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
-        gamma=check.number("gamma", gamma, 0.0),
-        eps=check.clip_eps(eps),
-        reduction=reduction,
-        validate=validate,
-        engine=asked_for(),
-        rest=rest,
+    made, normalizer, reads = given_options(
+        name, given, cx, first, on_host, normalizer=normalizer, validate=validate, **options
     )
     x = check.move_last(x, axis, cx)
     rows = tuple(x.shape[:-1])
     operands = Operands(
         x,
-        t if indexed or few else check.move_last(t, axis, cx),
+        given.targets,
         check.class_weight(weight, classes, cx, first),
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
-        indices=indices,
+        indices=given.indices,
     )
     if few and spread(x):
         raise TypeError(f"targets: TopKTargets beside a DTensor as {first} are not taken")
     if reads and not spread(x):  # each rank of a DTensor checks its own labels
         cx = read(cx)
-        if indexed or few or validate is True:
-            cx = check_values(operands, options, cx, classes, named=axis_back(axis, x.ndim))
+        if given.indexed or few or validate is True:
+            cx = check_values(operands, made, cx, classes, named=axis_back(axis, x.ndim))
     elif on_host:
-        host_data.check(options, classes, axis)
-    operands, normalizer = weighed(operands, options, cx, classes, normalizer)
-    call = LossCall(name, options, cx, operands, classes, axis, normalizer, (first, "targets"))
+        host_data.check(made, classes, axis)
+    operands, normalizer = weighed(operands, made, cx, classes, normalizer)
+    call = LossCall(name, made, cx, operands, classes, axis, normalizer, (first, "targets"))
     return call if key is None or reads else fingerprints.keep(key, call)
 
 
@@ -138,97 +176,49 @@ def weighed(
     return mean_weights(o, options, cx, classes, normalizer, by_label=not lazy, rounded=lazy)
 
 
-def entropy_spec(
-    t: Any,
-    indexed: bool,
-    cx: Context,
-    first: str,
-    on_host: bool,
-    *,
-    ignore_index: Any,
-    label_smoothing: Any,
-    z_loss: Any,
-    softcap: Any,
-    reduction: Any,
-    normalizer: Any,
-    validate: Any,
-) -> tuple[Options, Any, bool]:
-    """Return cross_entropy's options, the normalizer, and whether the targets may be read."""
-    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-    validate, reads = check.validate(validate, t, cx, on_host=on_host)
-    options = Options(
-        kind="cross_entropy",
-        indexed=indexed,
-        ignore_index=check.ignored(ignore_index, indexed),
-        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
-        z_loss=check.number("z_loss", z_loss, 0.0),
-        softcap=None if softcap is None else check.number("softcap", softcap, 0.0, above=True),
-        reduction=reduction,
-        validate=validate,
-        engine=asked_for(),
-    )
-    return options, normalizer, reads
-
-
 def linear_call(
     features: Any,
-    weight: Any,
+    layer: tuple[Any, Any, Any],
     targets: Any,
     *,
-    bias: Any,
     class_weight: Any,
-    block_rows: Any,
     sample_weight: Any,
     where: Any,
     ignore_index: Any,
-    **keywords: Any,
+    validate: Any,
+    **options: Any,
 ) -> LossCall:
-    """Prepare cross-entropy of features and a weight, whose product is the logits."""
+    """Prepare cross-entropy of features; layer: weight, bias and `block_rows`, for their logits."""
     first = "features"
     x, cx = check.logits(first, features)
-    linear = check_linear.checked(x, weight, bias, block_rows, cx)
+    linear = check_linear.checked(x, *layer, cx)
     classes = linear.weight.shape[0]
     logits = check_linear.Shaped((*x.shape[:-1], classes))
     host_data = HostData(targets, ignore_index, sample_weight, where, class_weight)
-    indices = rest = None
-    if isinstance(targets, TopKTargets):
-        rest, indexed = targets.rest, False
-        indices, t, ignore_index = check_top_k.checked(
-            logits, targets, -1, ignore_index, cx, "the logits"
-        )
-    else:
-        targets, ignore_index = fitted(targets, ignore_index, cx)
-        t, indexed = check.class_targets(logits, targets, -1, cx, "the logits")
-    on_host = host_data.on_host(keywords["validate"], cx)
-    options, normalizer, reads = entropy_spec(
-        t if indices is None else indices,
-        indexed or rest is not None,
-        cx,
-        first,
-        on_host,
-        ignore_index=ignore_index,
-        **keywords,
+    given = given_targets(logits, targets, -1, ignore_index, cx, "the logits")
+    on_host = host_data.on_host(validate, cx)
+    made, normalizer, reads = given_options(
+        "cross_entropy", given, cx, first, on_host, validate=validate, **options
     )
-    options = options._replace(indexed=indexed, rest=rest)
     rows = tuple(x.shape[:-1])
     operands = Operands(
         x,
-        t,
+        given.targets,
         check.class_weight(class_weight, classes, cx, first, "class_weight"),
         check.row_array("sample_weight", sample_weight, rows, cx, first),
         check.row_array("where", where, rows, cx, first),
-        indices=indices,
+        indices=given.indices,
     )
     if reads:
         cx = read(cx)
-        if indexed or rest is not None or options.validate is True:
-            cx = check_targets(operands, options, cx, classes, "class_weight")
+        if given.indexed or given.rest is not None or validate is True:
+            cx = check_targets(operands, made, cx, classes, "class_weight")
     elif on_host:
-        host_data.check(options, classes, weight="class_weight")
-    operands, normalizer = weighed(operands, options, cx, classes, normalizer)
+        host_data.check(made, classes, weight="class_weight")
+    operands, normalizer = weighed(operands, made, cx, classes, normalizer)
     names = (first, "weight", "targets", "bias")
     return LossCall(
-        "linear_cross_entropy", options, cx, operands, classes, -1, normalizer, names, linear
+        "linear_cross_entropy", made, cx, operands, classes, -1, normalizer, names, linear
     )
 
 
@@ -242,15 +232,9 @@ def elements_call(
     binary: bool = True,
     axis: Any = -1,
     pos_weight: Any = None,
-    sample_weight: Any = None,
-    where: Any = None,
-    label_smoothing: Any = 0.0,
-    gamma: Any = 0.0,
-    alpha: Any = None,
-    eps: Any = None,
-    log_target: Any = False,
-    reduction: Any = "mean",
-    normalizer: Any = None,
+    sample_weight: Any,
+    where: Any,
+    **options: Any,
 ) -> LossCall:
     """Prepare a loss of elementwise terms: a binary loss, or the divergence of class axes."""
     x, cx = check.logits(first, x)
@@ -261,20 +245,7 @@ def elements_call(
     check_top_k.refuse(targets, name, f"a floating array of the shape of {first}")
     host_data = HostData(targets, None, sample_weight, where)
     t, indexed = check.element_targets(x, targets, cx, first, binary=binary)
-    reduction, normalizer = check.reduction(reduction, normalizer, cx, first)
-    if not isinstance(log_target, bool):
-        raise TypeError(f"log_target: expected True or False, got {check.described(log_target)}")
-    options = Options(
-        kind=name,
-        indexed=indexed,
-        gamma=check.number("gamma", gamma, 0.0),
-        label_smoothing=check.number("label_smoothing", label_smoothing, 0.0, 1.0),
-        alpha=None if alpha is None else check.number("alpha", alpha, 0.0, 1.0),
-        eps=check.clip_eps(eps),
-        log_target=log_target,
-        reduction=reduction,
-        engine=asked_for(),
-    )
+    made, normalizer, reads = given_options(name, Given(t, indexed), cx, first, **options)
     if not binary:
         x, t = check.move_last(x, at, cx), check.move_last(t, at, cx)
     rows = tuple(x.shape[:-1]) if classes else tuple(x.shape)
@@ -287,12 +258,12 @@ def elements_call(
         check.row_array("pos_weight", pos_weight, rows, cx, first),
     )
     if dtype_name(t.dtype) in INTEGERS:
-        if check.validate("auto", t, cx)[1]:
-            cx = check_values(operands, options, read(cx), 0)
+        if reads:
+            cx = check_values(operands, made, read(cx), 0)
         elif host_data.on_host("auto", cx):
-            host_data.check(options, 0)
-    operands, normalizer = weighed(operands, options, cx, classes, normalizer)
-    return LossCall(name, options, cx, operands, classes, at, normalizer, (first, "targets"))
+            host_data.check(made, 0)
+    operands, normalizer = weighed(operands, made, cx, classes, normalizer)
+    return LossCall(name, made, cx, operands, classes, at, normalizer, (first, "targets"))
 
 
 @as_written

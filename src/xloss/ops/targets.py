@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from .._arrays.context import context, functional
-from .._arrays.inspect import INTEGERS, dtype_name, gathered
+from .._arrays.inspect import INTEGERS, dtype_name, gathered, is_integer, is_real_float
 from .._typing import Array
 from ..core.call import LossCall
 from ..core.options import Operands, Options
@@ -70,14 +70,11 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
     xp = check.taken("labels", labels, "an integer array")
     if dtype_name(labels.dtype) not in INTEGERS:
         raise TypeError(f"labels: expected an integer array, got {check.described(labels)}")
-    if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
-        raise TypeError(f"num_classes: expected an int, got {check.described(num_classes)}")
+    num_classes = check.integer("num_classes", num_classes)
     if num_classes < 1:
         raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
-    num_classes = int(num_classes)
     labels = np.asarray(labels) if isinstance(labels, np.generic) else labels
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"axis: expected an int, got {check.described(axis)}")
+    axis = check.integer("axis", axis)
     n = labels.ndim + 1
     if not -n <= axis < n:
         raise ValueError(f"axis: expected -{n} <= axis < {n}, got {axis}")
@@ -92,10 +89,11 @@ def one_hot(labels: Array, num_classes: int, /, *, axis: int = -1, dtype: Any = 
             Operands(xp.broadcast_to(labels[..., None], shape), labels), options, cx, num_classes
         )
     safe, _, bad = safe_labels(labels, num_classes, None, cx)
-    out = xp.astype(label_mask(safe, num_classes, cx), dtype)
-    if bad is not None:
-        out = xp.where(bad[..., None], math.nan if dtype_name(dtype) not in INTEGERS else 0, out)
-        out = cx.cast(out, dtype)  # NumPy makes float64 of a bfloat16 and a Python float
+    hot = label_mask(safe, num_classes, cx)
+    out = xp.astype(hot if bad is None else hot & ~bad[..., None], dtype)
+    if bad is not None and is_real_float(dtype):
+        # Cast, for NumPy makes float64 of a bfloat16 and a Python float.
+        out = cx.cast(xp.where(bad[..., None], math.nan, out), dtype)
     axes = list(range(n - 1))
     axes.insert(axis % n, n - 1)
     placed: Array = out if axes[-1] == n - 1 else xp.permute_dims(out, tuple(axes))
@@ -236,9 +234,8 @@ def effective_count(
     for name, w in (("weight", weight), ("sample_weight", sample_weight)):
         if w is not None:
             check.taken(name, w, "a floating array")
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise TypeError(f"axis: expected an int, got {check.described(axis)}")
-    indexed = check.is_label(targets)
+    check.integer("axis", axis)
+    indexed = is_integer(targets.dtype)
     if not indexed:
         t, cx = check.logits("targets", targets)
         at, classes = check.class_axis("targets", t, axis)
