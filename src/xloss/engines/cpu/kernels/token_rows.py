@@ -35,7 +35,7 @@ _REST = _AT + len(RowLayout._fields)
 
 @inline()
 def unpack_scan(numbers: Any) -> Any:
-    """Return a kernel's numbers as the records of `arguments.NO_SCAN`."""
+    """Return a kernel's numbers as the three records of a scan."""
     return (
         arguments.RowRange(*numbers[:_AT]),
         RowLayout(*numbers[_AT:_REST]),
