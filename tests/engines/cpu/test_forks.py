@@ -62,31 +62,6 @@ print(set(codes))
     assert forked(KERNEL + script, env=env) == "{0}"
 
 
-def test_a_child_forked_without_hooks(env, forked):
-    """By a C library: nothing of Python's runs after the fork."""
-    script = """
-import ctypes
-steps_before = computed()
-thread_pool.run(lambda i: time.sleep(0.01), 6)
-libc = ctypes.PyDLL(None)
-pid = libc.fork()
-if pid == 0:
-    signal.alarm(60)
-    seen = set()
-    def task(i):
-        assert computed() == steps_before
-        seen.add(threading.get_ident())
-        time.sleep(0.01)
-    try:
-        thread_pool.run(task, 20)
-        os._exit(0 if len(seen) > 1 else 2)
-    except BaseException:
-        os._exit(1)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-    assert forked(KERNEL + script, env=env) == "0"
-
-
 @pytest.mark.parametrize("kept", ["nothing kept", "one kept"])
 def test_a_fork_while_another_thread_compiles(env, kept, forked):
     if kept == "one kept":
@@ -131,29 +106,6 @@ thread.join()
 """
     )
     assert forked(script, env=env) == "0 True"
-
-
-def test_a_fork_by_the_thread_that_compiles(env, forked):
-    script = """
-def fork(x):
-    raise NotImplementedError
-
-codes = []
-
-@overload(fork)
-def _fork(x):
-    codes.append(in_a_child(lambda: expect(steps, [1.0, 4.0, 7.0, 10.0])))
-    return lambda x: x
-
-@kernel()
-def forks(x, out):
-    out[0] = fork(x[0])
-
-computed(forks)
-print(set(codes))
-expect(steps, [1.0, 4.0, 7.0, 10.0])
-"""
-    assert forked(SLOW + script, env=env) == "{0}"
 
 
 @pytest.mark.parametrize("name", ["numba.core.compiler_lock.global_compiler_lock", "ffi.lib._lock"])

@@ -104,17 +104,6 @@ def test_a_tight_limit_of_memory(warm, answer):
     assert (ran.returncode, ran.stdout.split()) == (0, [*answer, "False"]), ran.stderr
 
 
-def test_a_forked_child_calls_what_its_parent_has_loaded(warm):
-    script = CALL + (
-        "import os\n"
-        "again = lambda: xloss.cross_entropy(x, y, label_smoothing=0.1)\n"
-        "pid = os.fork()\n"
-        "if pid == 0: os._exit(int(again() != loss))\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
-    )
-    assert said(script, env=warm).split()[-1] == "0"
-
-
 def test_a_kernel_without_memory_is_an_error(monkeypatch, tmp_path):
     """A status that is not 0 is all that machine code says."""
     monkeypatch.setattr(kept_objects.disk_cache, "read", lambda path: b"")
