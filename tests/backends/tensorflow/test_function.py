@@ -95,17 +95,33 @@ def test_a_weight_of_length_one_is_every_rows(way: str) -> None:
     assert float(count) == 2.0 * ROWS
 
 
-def test_shapes_that_do_not_fit_are_found_when_the_graph_runs() -> None:
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("known", ["logits", "targets", "neither"])
+def test_shapes_that_do_not_fit_are_found_when_the_graph_runs(known: str, jit: bool) -> None:
     """One row of targets is not every row's, though arithmetic would repeat it."""
-    rows = [tf.TensorSpec([None, 3]), tf.TensorSpec([None, 3])]
-    traced = tf.function(xloss.cross_entropy, input_signature=rows, autograph=False)
+    lengths = [4 if known == "logits" else None, 1 if known == "targets" else None]
+    rows = [tf.TensorSpec([n, 3]) for n in lengths]
+    traced = tf.function(xloss.cross_entropy, rows, jit_compile=jit, autograph=False)
     z, t = tf.zeros((4, 3)), tf.fill((4, 3), 1 / 3)
-    close(traced(z, t), float(np.log(3.0)))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="targets: not of the shape"):
-        traced(z, t[:1])
-    jitted = tf.function(xloss.cross_entropy, input_signature=rows, jit_compile=True)
+    if known != "targets":
+        close(traced(z, t), float(np.log(3.0)))
     with pytest.raises(tf.errors.InvalidArgumentError):
-        jitted(z, t[:1])
+        traced(z, t[:1])
+
+
+@pytest.mark.parametrize("way", UNKNOWN)
+def test_linear_of_no_row(way: str) -> None:
+    """The mean over no row is 0, and so are its gradients."""
+    w = tf.ones((CLASSES, 3))
+
+    def run(x: Any, y: Any) -> Any:
+        value, gradient, *_ = both(xloss.linear_cross_entropy, x, w, y)
+        return value, gradient, *xloss.value_and_grad(xloss.linear_cross_entropy, 1)(x, w, y)
+
+    value, gradient, again, slope = ran(way, run, np.zeros((0, 3), np.float32), np.zeros(0, int))
+    assert float(value) == float(again) == 0.0
+    assert gradient.shape == (0, 3)
+    np.testing.assert_array_equal(slope, np.zeros((CLASSES, 3)))
 
 
 def test_unknown_rank() -> None:

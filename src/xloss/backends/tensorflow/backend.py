@@ -107,6 +107,12 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
     whole: Any = o.targets if by_targets else o.x
     own = 0 if by_targets and call.options.indexed else call.classes
     rows = whole.shape[:-1] if own else whole.shape
+    for a in () if by_targets else (o.targets, o.indices):
+        if a is not None:
+            rows = rows.merge_with(a.shape[:-1] if own and len(a.shape) > len(rows) else a.shape)
+    if whole.shape[: len(rows)] != rows:  # a length that only the targets' shape tells
+        whole = tf.ensure_shape(whole, rows.concatenate(whole.shape[len(rows) :]))
+        o = o._replace(x=whole)
 
     def row_shape() -> Any:
         shape = tf.shape(whole, tf.int64)
@@ -120,14 +126,17 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
         return a if full else tf.broadcast_to(a, row_shape())
 
     def fitting(a: Array | None) -> Array | None:
-        """Return targets or the listed classes in the rows of the logits."""
-        if a is None or by_targets or a.shape.is_fully_defined():
+        """Return targets or the listed classes in the rows of the logits.
+
+        Without a check arithmetic would broadcast one row of targets to all rows.
+        """
+        if a is None or by_targets:
             return a
-        shape = row_shape()
-        if own and len(a.shape) == len(whole.shape):
-            shape = tf.concat([shape, [own if o.indices is None else a.shape[-1]]], 0)
-        # Without a check arithmetic would broadcast one row of targets to all rows. XLA drops the
-        # assertion, but its reshape fails on another number of elements.
+        last = [] if len(a.shape) == len(rows) else [own if o.indices is None else a.shape[-1]]
+        if rows.is_fully_defined():
+            return tf.ensure_shape(a, rows.concatenate(last))
+        # XLA drops the assertion, but its reshape fails on another number of elements.
+        shape = tf.concat([row_shape(), tf.constant(last, tf.int64)], 0)
         message = "targets: not of the shape that goes with the first argument's"
         fits = tf.debugging.assert_equal(tf.shape(a, tf.int64), shape, message)
         with tf.control_dependencies([] if fits is None else [fits]):
