@@ -281,6 +281,10 @@ class TensorflowContext(Context):
         """Take float16 and bfloat16."""
         return True
 
+    def take(self, x: Array, labels: Array) -> Array:
+        """Take without a reshape, which two axes of unknown length would not allow."""
+        return self.xp.take(x, labels)
+
     def scatter_many(
         self, x: Array, indices: Array, values: Array, first: Array | None = None
     ) -> Array:

@@ -96,6 +96,22 @@ def test_a_weight_of_length_one_is_every_rows(way: str) -> None:
 
 
 @pytest.mark.parametrize("jit", [False, True])
+def test_classes_are_weighed_where_two_lengths_are_unknown(jit: bool) -> None:
+    """TensorFlow reshapes to one unknown length alone."""
+    x, y, weight = (
+        inputs("nll_loss", (6, CLASSES)),
+        labels(6, CLASSES),
+        np.linspace(0.5, 2, CLASSES),
+    )
+    rows = [tf.TensorSpec([None, None, CLASSES], tf.float64), tf.TensorSpec([None] * 2, tf.int64)]
+    loss = tf.function(
+        lambda x, y: xloss.nll_loss(x, y, weight=weight), rows, jit_compile=jit, autograph=False
+    )
+    want = expected("nll_loss", x, y, weight=weight)
+    close(loss(x.reshape(2, 3, CLASSES), y.reshape(2, 3)), want.value, "float64")
+
+
+@pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("known", ["logits", "targets", "neither"])
 def test_shapes_that_do_not_fit_are_found_when_the_graph_runs(known: str, jit: bool) -> None:
     """One row of targets is not every row's, though arithmetic would repeat it."""
