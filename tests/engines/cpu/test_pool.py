@@ -78,29 +78,16 @@ def test_the_first_exception_is_raised_and_no_task_is_started_after_it():
     assert len(started) < 100
 
 
-def test_an_exception_of_a_helper_arrives():
-    caller = threading.get_ident()
-    meet = helpers_do(2)
-
-    def task(i):
-        meet()
-        if threading.get_ident() != caller:
-            raise ZeroDivisionError("by a helper")
-
-    with pytest.raises(ZeroDivisionError, match="by a helper"):
-        thread_pool.run(task, 2)
-    thread_pool.run(lambda i: None, 2)
-
-
+@pytest.mark.parametrize("by_caller", [True, False])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_what_is_running_ends_before_the_exception_is_raised(error):
+def test_what_is_running_ends_before_the_exception_is_raised(error, by_caller):
     caller = threading.get_ident()
     meet = helpers_do(2)
     ended = []
 
     def task(i):
         meet()
-        if threading.get_ident() == caller:
+        if (threading.get_ident() == caller) == by_caller:
             raise error
         time.sleep(0.1)
         ended.append(i)
