@@ -260,17 +260,6 @@ def test_autograph_converts_every_public_function(warned: pytest.LogCaptureFixtu
     assert vars(xloss.cross_entropy) == {}
 
 
-def test_a_loss_can_be_an_argument_of_a_function() -> None:
-    """tf.function takes such an argument for what it wraps, if it says that it wraps something."""
-    z, y = tf.constant(inputs("cross_entropy", (3, 4))), tf.constant([0, 1, 2])
-    traced = tf.function(lambda loss, z, y: loss(z, y))
-    for name in CLASS:
-        loss = getattr(xloss, name)
-        if name == "cross_entropy":
-            close(traced(loss, z, y), expected(name, z.numpy(), y.numpy()).value, "float64")
-        assert tf.is_tensor(traced(loss, z, y))
-
-
 @pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "nll_loss"])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_an_absent_row_of_nan_has_no_gradient_on_a_persistent_tape(name, reduction) -> None:

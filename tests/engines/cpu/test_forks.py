@@ -78,20 +78,6 @@ print(code, *came_from_disk(slow))
     assert forked(SLOW + script, env=env) == "0 0 1"
 
 
-def test_forks_of_many_threads_while_others_compile(env, forked):
-    script = """
-compilers = [threading.Thread(target=computed, args=(f,)) for f in (slow, steps)]
-codes = []
-forkers = [threading.Thread(target=lambda: codes.append(in_a_child(use_both))) for _ in range(4)]
-for thread in compilers + forkers:
-    thread.start()
-for thread in compilers + forkers:
-    thread.join()
-print(codes)
-"""
-    assert forked(SLOW + script, env=env) == "[0, 0, 0, 0]"
-
-
 def test_a_fork_does_not_wait_while_it_holds_what_the_compiler_needs(env, forked):
     """Python's logging takes its own lock before a fork; Numba asks it whether to log."""
     script = (
@@ -171,31 +157,3 @@ print(in_a_child(load))
 thread.join()
 """
     assert forked(KERNEL + script, str(tmp_path), env=env) == "0"
-
-
-def test_a_fork_that_waited_for_the_import_waits_for_the_first_compilation_too(env, forked):
-    script = """
-from types import SimpleNamespace
-compiler = SimpleNamespace(lock=threading.RLock())
-importing = threading.Event()
-
-def first_call():
-    compiler.lock.acquire()
-    with fork_safety.importing:
-        importing.set()
-        time.sleep(0.5)
-        fork_safety.wait_for(compiler, "lock")
-    time.sleep(0.5)
-    compiler.lock.release()
-
-def work():
-    with compiler.lock:
-        pass
-
-thread = threading.Thread(target=first_call)
-thread.start()
-assert importing.wait(60)
-print(in_a_child(work))
-thread.join()
-"""
-    assert forked(KERNEL + script, env=env) == "0"
