@@ -11,12 +11,10 @@ from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
 from ...core.options import Outputs
-from ...core.reduce import exact_sum, mean
-from ...core.targets import live_rows, prepare, total_weight
 from ...core.token_stats import Tokens
-from ...core.weights import Balanced, balance, mean_weights, rescaled
+from ...core.weights import mean_weights
 from ...engines import choose
-from ..eager import dense
+from ..eager import dense, followed
 from . import host, rules
 
 
@@ -63,31 +61,13 @@ def weight(call: LossCall) -> Array:
     """Return the mean's denominator, of soft targets as a function of them."""
     if host.takes(call) and not rules.soft(call.operands, call.options):
         return host.weight(call)
-    call = completed(call, by_targets=True)
-    o, options, cx, classes = call.operands, call.options, call.cx, call.classes
-    scaled = Balanced(o, 0)
-    if o.class_weight is not None or o.sample_weight is not None:
-        scaled = balance(o, options, cx, classes)
-    count = 0 if o.targets is None else cx.row_count(o.targets, 0 if options.indexed else classes)
-    total = total_weight(prepare(scaled.operands, options, cx, classes), count, cx)
-    return rescaled(cx, total, scaled.shift)
+    return followed.weight(completed(call, by_targets=True))
 
 
 def traced_value(call: LossCall) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
     choose(call)
-    call = balanced(completed(call))
-    o, options, cx = call.operands, call.options, call.cx
-    total_of_rows = None
-    if options.reduction == "mean":
-        o, total_of_rows = live_rows(o, options, cx, call.classes, call.normalizer)
-    rows = rules.rows(call.of(o))
-    if options.reduction == "none":
-        return rows
-    total = exact_sum(cx, rows)
-    if total_of_rows is not None:
-        total = mean(cx, total, total_of_rows, call.normalizer)
-    return cx.cast(total, cx.compute_dtype)
+    return followed.value(completed(call), rules.rows)
 
 
 def traced_elements(call: LossCall, x: Array) -> Array:

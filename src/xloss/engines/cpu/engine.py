@@ -18,9 +18,9 @@ from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from .. import generic, memory_checks
 from . import fork_safety, kept_objects
+from .arguments import KERNELS
 from .call import COLUMN_KERNEL_MAX_CLASSES, HostCall
 from .kernel_folder import folder_of, stamp
-from .kernels.arguments import KERNELS
 from .token_call import TokenCall
 
 name = "cpu"

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import disk_cache
 from . import fork_safety
-from .kernels.arguments import KERNELS
+from .arguments import KERNELS
 
 LIKE = {
     "float32": np.float32(0),
@@ -69,7 +69,7 @@ class Kernel:
         self.loaded: dict[type, Any] = {}
 
     def __call__(self, like: Any, *numbers: Any) -> None:
-        """Compute; see `kernels.arguments`."""
+        """Compute; see `arguments`."""
         function = self.loaded.get(type(like))
         if function is None:
             with fork_safety.importing:

@@ -20,7 +20,8 @@ def stamp() -> str | None:
     Kernels are compiled from these files and from no others.
     """
     here = Path(__file__).parent
-    sources = [here / "kernel_cache.py", here / "kept_objects.py", here / "object_runtime.py"]
+    names = ("kernel_cache.py", "kept_objects.py", "object_runtime.py", "arguments.py")
+    sources = [here / name for name in names]
     sources.append(here.parent / "row_layout.py")  # code reads a record's fields by their places
     sources += sorted((here / "kernels").rglob("*.py"))
     parts = [str(sys.implementation.cache_tag), np.__version__]

@@ -17,7 +17,7 @@ from llvmlite import binding, ir
 
 from .. import disk_cache
 from . import kept_objects
-from .kernels.arguments import KERNELS
+from .arguments import KERNELS
 
 WORD = ir.IntType(64)
 COUNTED, DATA, HEADER = 0, 24, 64  # bytes: a counted buffer's count, its data's address, its header

@@ -110,8 +110,8 @@ def _ready(dtype: str, by_rows: bool) -> None:
     from numba import typeof
 
     from . import engine as cpu
+    from .arguments import KERNELS
     from .kernels import xla_call
-    from .kernels.arguments import KERNELS
 
     kernels, name = cpu.load_numba(), "rows" if by_rows else "columns"
     signature = typeof(kernels.like[dtype]), typeof(KERNELS[name])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ...row_layout import RowLayout
+from ..row_layout import RowLayout
 
 
 class RowRange(NamedTuple):
