@@ -30,17 +30,6 @@ def test_only_what_takes_long_is_told_of(caplog, monkeypatch):
     assert record.getMessage().startswith("compiling that; ")
 
 
-def test_where_no_thread_can_be_started_nothing_is_told(caplog, monkeypatch):
-    def none(self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(compile_notice, "PATIENCE", 0)
-    monkeypatch.setattr(threading.Timer, "start", none)
-    with compile_notice.compiling("this"):
-        pass
-    assert caplog.messages == []
-
-
 def test_the_cuda_engine_tells_too(tmp_path, caplog, monkeypatch):
     def slow(constants, architecture):
         time.sleep(0.5)

@@ -1,9 +1,7 @@
 """A step of training on two logical devices of the host, under MirroredStrategy.
 
-    python tests/support/tensorflow_strategy.py
-
-prints a word for each way in which the replicas' sum was found to be the loss of the whole batch.
-A process of its own, for logical devices are made before TensorFlow first runs.
+Its import prints a word for each way in which the replicas' sum was found to be the loss of the
+whole batch. It needs a process of its own: logical devices are made before TensorFlow first runs.
 """
 
 from __future__ import annotations

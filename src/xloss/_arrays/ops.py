@@ -240,6 +240,10 @@ class TensorflowContext(Context):
 
     __slots__ = ()
 
+    def take(self, x: Array, labels: Array) -> Array:
+        """Take without a reshape, which two axes of unknown length would not allow."""
+        return self.xp.take(x, labels)
+
     def scatter_many(
         self, x: Array, indices: Array, values: Array, first: Array | None = None
     ) -> Array:

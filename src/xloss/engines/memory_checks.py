@@ -89,13 +89,11 @@ def is_freed(x: Array) -> bool:
         return False
     if x.layout is not torch.strided or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return False
-    size: int = x.untyped_storage().nbytes()
-    first, count = x.storage_offset(), x.numel()
-    # True of nearly every tensor; a storage that was freed is empty.
-    if size >= (first + count) * x.itemsize or count == 0:
+    # Of nearly every tensor the storage has its elements; one that was freed is empty.
+    if x.numel() == 0 or gpu_arrays.storage_holds(x, x.numel() * x.itemsize):
         return False
     last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    return bool(size < (first + last + 1) * x.itemsize)
+    return not gpu_arrays.storage_holds(x, (last + 1) * x.itemsize)
 
 
 def check_operands(call: LossCall) -> tuple[int, ...]:

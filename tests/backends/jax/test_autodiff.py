@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
+from derivative_cases import CASES
 from nightly import core
 
 jax = pytest.importorskip("jax")
@@ -24,16 +24,6 @@ def _double() -> Iterator[None]:
 
 def draw(seed: int, shape: tuple[int, ...] = (3, 4)) -> Any:
     return jax.random.normal(jax.random.key(seed), shape, dtype=jnp.float64)
-
-
-def given(name: str) -> Any:
-    z = draw(0)
-    if name in ("nll_loss", "kl_div"):
-        return jax.nn.log_softmax(z)
-    return jax.nn.softmax(z) if name in ("log_loss", "binary_cross_entropy") else z
-
-
-LABELS = np.array([0, -100, 3])
 
 
 def check(function: Callable[..., Any], *args: Any) -> None:
@@ -56,39 +46,16 @@ def check(function: Callable[..., Any], *args: Any) -> None:
         )
 
 
-CLASS = ("cross_entropy", "nll_loss", "log_loss", "focal_loss")
+BY_DAY = ("cross_entropy of soft targets", "binary_cross_entropy_with_logits")
+OPS = ("logsumexp", "softmax", "log_softmax", "entropy")
 
 
 # Several seconds each: JAX compiles every step of two derivatives, forward and backward.
-@pytest.mark.parametrize(
-    ("name", "soft"),
-    core(product(CLASS, (True, False)), lambda name, soft: name == "cross_entropy" and soft),
-)
-def test_class_losses_twice(name: str, soft: bool) -> None:
-    """To logits and soft targets, smoothed and weighted; to logits with labels."""
-    loss = getattr(xloss, name)
-    y, t = jnp.asarray(LABELS), jax.nn.softmax(draw(5))
-    weight = jnp.asarray([0.5, 1.0, 2.0, 0.25])
-    more = {"z_loss": 0.1, "softcap": 3.0} if name == "cross_entropy" else {}
-    if soft:
-        check(lambda x, t: loss(x, t, label_smoothing=0.1, weight=weight, **more), given(name), t)
-    else:
-        check(lambda x: loss(x, y, **more), given(name))
-
-
-BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
-
-
-@pytest.mark.parametrize("name", core([*BINARY, "kl_div"], lambda name: name == BINARY[0]))
-def test_elementwise_losses_twice(name: str) -> None:
-    """The losses of elementwise terms."""
-    check(getattr(xloss, name), given(name), jax.nn.softmax(draw(5)))
-
-
-@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax", "entropy"])
-def test_ops_twice(name: str) -> None:
-    """The functions of logits alone."""
-    check(lambda z: getattr(xloss, name)(z, axis=0), draw(1))
+@pytest.mark.parametrize("name", core(CASES, lambda name: name in (*BY_DAY, *OPS)))
+def test_twice(name: str) -> None:
+    """Smoothed and weighted, to logits and soft targets; to logits with labels; of logits alone."""
+    function, arrays = CASES[name]
+    check(function, *map(jnp.asarray, arrays))
 
 
 def test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form() -> None:

@@ -62,31 +62,6 @@ print(set(codes))
     assert forked(KERNEL + script, env=env) == "{0}"
 
 
-def test_a_child_forked_without_hooks(env, forked):
-    """By a C library: nothing of Python's runs after the fork."""
-    script = """
-import ctypes
-steps_before = computed()
-thread_pool.run(lambda i: time.sleep(0.01), 6)
-libc = ctypes.PyDLL(None)
-pid = libc.fork()
-if pid == 0:
-    signal.alarm(60)
-    seen = set()
-    def task(i):
-        assert computed() == steps_before
-        seen.add(threading.get_ident())
-        time.sleep(0.01)
-    try:
-        thread_pool.run(task, 20)
-        os._exit(0 if len(seen) > 1 else 2)
-    except BaseException:
-        os._exit(1)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-    assert forked(KERNEL + script, env=env) == "0"
-
-
 @pytest.mark.parametrize("kept", ["nothing kept", "one kept"])
 def test_a_fork_while_another_thread_compiles(env, kept, forked):
     if kept == "one kept":
@@ -103,20 +78,6 @@ print(code, *came_from_disk(slow))
     assert forked(SLOW + script, env=env) == "0 0 1"
 
 
-def test_forks_of_many_threads_while_others_compile(env, forked):
-    script = """
-compilers = [threading.Thread(target=computed, args=(f,)) for f in (slow, steps)]
-codes = []
-forkers = [threading.Thread(target=lambda: codes.append(in_a_child(use_both))) for _ in range(4)]
-for thread in compilers + forkers:
-    thread.start()
-for thread in compilers + forkers:
-    thread.join()
-print(codes)
-"""
-    assert forked(SLOW + script, env=env) == "[0, 0, 0, 0]"
-
-
 def test_a_fork_does_not_wait_while_it_holds_what_the_compiler_needs(env, forked):
     """Python's logging takes its own lock before a fork; Numba asks it whether to log."""
     script = (
@@ -131,29 +92,6 @@ thread.join()
 """
     )
     assert forked(script, env=env) == "0 True"
-
-
-def test_a_fork_by_the_thread_that_compiles(env, forked):
-    script = """
-def fork(x):
-    raise NotImplementedError
-
-codes = []
-
-@overload(fork)
-def _fork(x):
-    codes.append(in_a_child(lambda: expect(steps, [1.0, 4.0, 7.0, 10.0])))
-    return lambda x: x
-
-@kernel()
-def forks(x, out):
-    out[0] = fork(x[0])
-
-computed(forks)
-print(set(codes))
-expect(steps, [1.0, 4.0, 7.0, 10.0])
-"""
-    assert forked(SLOW + script, env=env) == "{0}"
 
 
 @pytest.mark.parametrize("name", ["numba.core.compiler_lock.global_compiler_lock", "ffi.lib._lock"])
@@ -219,31 +157,3 @@ print(in_a_child(load))
 thread.join()
 """
     assert forked(KERNEL + script, str(tmp_path), env=env) == "0"
-
-
-def test_a_fork_that_waited_for_the_import_waits_for_the_first_compilation_too(env, forked):
-    script = """
-from types import SimpleNamespace
-compiler = SimpleNamespace(lock=threading.RLock())
-importing = threading.Event()
-
-def first_call():
-    compiler.lock.acquire()
-    with fork_safety.importing:
-        importing.set()
-        time.sleep(0.5)
-        fork_safety.wait_for(compiler, "lock")
-    time.sleep(0.5)
-    compiler.lock.release()
-
-def work():
-    with compiler.lock:
-        pass
-
-thread = threading.Thread(target=first_call)
-thread.start()
-assert importing.wait(60)
-print(in_a_child(work))
-thread.join()
-"""
-    assert forked(KERNEL + script, env=env) == "0"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fresh import python, said
-from xloss.engines.cpu import kept_objects
+from xloss.engines.cpu import kept_objects, kernel_folder
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="machine code is kept on Linux")
@@ -43,7 +43,7 @@ print(both(np.array([[2.0, 0.0], [0.0, 4.0]])).tolist() == [[4.5, 0.0], [0.0, 16
 def compiled(tmp_path_factory):
     """The kernel from the user's cache, compiled there if need be; tests take copies."""
     said(CALL)
-    own = kept_objects.folder()
+    own = kernel_folder.folder_of(kernel_folder.stamp())
     assert own is not None
     cache = tmp_path_factory.mktemp("compiled")
     others = shutil.ignore_patterns("columns*", "scan*", "xla*", "*64-*", "*int16-*")
@@ -104,22 +104,11 @@ def test_a_tight_limit_of_memory(warm, answer):
     assert (ran.returncode, ran.stdout.split()) == (0, [*answer, "False"]), ran.stderr
 
 
-def test_a_forked_child_calls_what_its_parent_has_loaded(warm):
-    script = CALL + (
-        "import os\n"
-        "again = lambda: xloss.cross_entropy(x, y, label_smoothing=0.1)\n"
-        "pid = os.fork()\n"
-        "if pid == 0: os._exit(int(again() != loss))\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
-    )
-    assert said(script, env=warm).split()[-1] == "0"
-
-
 def test_a_kernel_without_memory_is_an_error(monkeypatch, tmp_path):
     """A status that is not 0 is all that machine code says."""
     monkeypatch.setattr(kept_objects.disk_cache, "read", lambda path: b"")
     monkeypatch.setattr(kept_objects, "_loaded", lambda payload, kind, numbers: lambda *given: -1)
-    rows = kept_objects.Kernel("rows", tmp_path, None, ())
+    rows = kept_objects.Kernel("rows", tmp_path, None)
     with pytest.raises(MemoryError, match=r"^no memory for the buffers of the kernel 'rows'$"):
         rows(np.float32(0))
 

@@ -34,19 +34,22 @@ def test_a_deleted_folder_compiles(tmp_path, cache, forked):
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="where other systems keep caches")
-def test_where_kernels_lie(monkeypatch, tmp_path):
-    """A relative folder counts for nothing in XDG_CACHE_HOME."""
-    home, xdg, own = tmp_path, tmp_path / "xdg", tmp_path / "own"
-    monkeypatch.setenv("HOME", str(home))
-    for caches, setting, want in (
-        ("", "", home / ".cache" / "xloss"),
-        ("here", "", home / ".cache" / "xloss"),
-        (str(xdg), "", xdg / "xloss"),
-        (str(xdg), str(own), own),
-    ):
-        monkeypatch.setenv("XDG_CACHE_HOME", caches)
-        monkeypatch.setenv("XLOSS_CACHE_DIR", setting)
-        assert disk_cache.root() == want
+@pytest.mark.parametrize(
+    ("caches", "setting", "want"),
+    [
+        ("", "", "~/.cache/xloss"),
+        ("here", "", "~/.cache/xloss"),
+        ("/x", "", "/x/xloss"),
+        ("/x", "/own", "/own"),
+    ],
+)
+def test_where_kernels_lie(monkeypatch, caches, setting, want):
+    """A relative folder counts for nothing in XDG_CACHE_HOME; without a home there is no place."""
+    monkeypatch.setenv("XDG_CACHE_HOME", caches)
+    monkeypatch.setenv("XLOSS_CACHE_DIR", setting)
+    assert disk_cache.root() == Path(want).expanduser()
+    monkeypatch.setattr(Path, "home", lambda: Path("~no such user").expanduser())
+    assert (disk_cache.root() is None) == want.startswith("~")
 
 
 # ---- What lies where a kernel is expected --------------------------------------------------------

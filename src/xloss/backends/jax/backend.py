@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -16,13 +15,13 @@ from ...core import elementwise as binary
 from ...core.call import LossCall
 from ...core.formula import formula_gradients
 from ...core.options import Cotangent, Operands, Options, Outputs
-from ...core.reduce import exact_sum, mean
-from ...core.targets import live_rows, prepare, total_weight
+from ...core.reduce import exact_sum
 from ...core.token_stats import Tokens
-from ...core.weights import Balanced, balance, mean_weights, rescaled
+from ...core.weights import mean_weights
 from ...engines import choose, generic
 from ...engines.cpu import engine as cpu
 from ..eager import dense as default
+from ..eager import followed
 from . import ffi as jax_ffi
 from .mesh import EVERYWHERE, automatic, spread_as
 from .softmax_rules import slot_parts, softmax_parts
@@ -101,19 +100,8 @@ def _spread(o: Operands, static: Static) -> Any:
 
 
 def _reduced(o: Operands, normalizer: Any, static: Static) -> Array:
-    o = _constants(o)
-    options, classes, cx = static.options, static.classes, _call(o, static).cx
-    o, normalizer = mean_weights(o, options, cx, classes, normalizer)
-    weight = None
-    if options.reduction == "mean":
-        o, weight = live_rows(o, options, cx, classes, normalizer)
-    rows = _rows(o, static)
-    if options.reduction == "none":
-        return rows
-    total = exact_sum(cx, rows)
-    if weight is not None:
-        total = mean(cx, total, weight, normalizer)
-    return cx.cast(total, cx.compute_dtype)
+    call = _call(_constants(o), static, normalizer)
+    return followed.value(call, lambda call: _rows(call.operands, static))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -145,17 +133,10 @@ def _value_and_grad(
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _weight(o: Operands, options: Options, classes: int) -> Array:
-    return automatic(partial(_total_weight, options=options, classes=classes), EVERYWHERE, o)
+    def run(o: Operands) -> Array:
+        return followed.weight(_call(o, Static(options, classes, clean=False)))
 
-
-def _total_weight(o: Operands, options: Options, classes: int) -> Array:
-    cx = context(o.x, jnp)
-    rows = o.targets.shape if options.indexed else o.targets.shape[:-1]  # type: ignore[union-attr]
-    made = Balanced(o, 0)
-    if o.class_weight is not None or o.sample_weight is not None:
-        made = balance(o, options, cx, classes)
-    total = total_weight(prepare(made.operands, options, cx, classes), prod(rows), cx)
-    return rescaled(cx, total, made.shift)
+    return automatic(run, EVERYWHERE, o)
 
 
 @jax.jit

@@ -24,10 +24,24 @@ from .linear_blocks import run
 from .mesh import EVERYWHERE, automatic, spread_as
 from .mesh_axis import Axis, varying
 
-# The arrays that gradients go to, in the order of NAMES.
-Arrays = tuple[Array, Array, Array | None, Array]
-# Class weight, sample weight, where, indices and normalizer.
-Constants = tuple[Array | None, Array | None, Array | None, Array | None, Any]
+
+class Arrays(NamedTuple):
+    """The arrays of a call; gradients go to x and soft targets of the operands, weight and bias."""
+
+    operands: Operands
+    weight: Array
+    bias: Array | None
+    normalizer: Array | None
+
+    def named(self) -> dict[str, Array | None]:
+        """Return what gradients go to, by NAMES."""
+        o = self.operands
+        return dict(zip(NAMES, (o.x, self.weight, self.bias, o.targets), strict=True))
+
+    def replaced(self, named: dict[str, Any]) -> Arrays:
+        """Return the arrays with these in the places of their names."""
+        o = self.operands._replace(x=named["x"], targets=named["targets"])
+        return Arrays(o, named["weight"], named["bias"], self.normalizer)
 
 
 class Static(NamedTuple):
@@ -69,48 +83,35 @@ def _refuse_engine(call: LossCall) -> None:
         refuse_compiled(call.options, SPLIT)
 
 
-def _arguments(call: LossCall) -> tuple[Arrays, Constants, Static]:
+def _arguments(call: LossCall) -> tuple[Arrays, Static]:
     """Return a call as the arguments of a compiled function."""
-    o, linear, n = call.operands, call.linear, call.normalizer
+    linear, n = call.linear, call.normalizer
     assert linear is not None
     n = None if n is None else jnp.asarray(n, dtype=call.cx.sum_dtype)
-    arrays = (o.x, linear.weight, linear.bias, o.targets)
-    constants = (o.class_weight, o.sample_weight, o.where, o.indices, n)
     axis = None if call.group is None else call.group.name
     if axis is not None and axis not in varying(linear.weight):
         raise ValueError(
             f"weight: the same along mesh axis {axis!r}, where each device should hold a slice; "
             "shard_map must know of it (check_vma=True)"
         )
-    return arrays, constants, Static(call.options, linear.block_rows, axis)
+    arrays = Arrays(call.operands, linear.weight, linear.bias, n)
+    return arrays, Static(call.options, linear.block_rows, axis)
 
 
-def _described(arrays: Arrays, constants: Constants, static: Static) -> LossCall:
+def _described(arrays: Arrays, static: Static) -> LossCall:
     """Return the call that a compiled function's arguments describe."""
     options, block_rows, name = static
-    x, weight, bias, targets = arrays
-    class_weight, sample_weight, where, indices, n = constants
-    o = Operands(x, targets, class_weight, sample_weight, where, indices=indices)
+    o, weight, bias, n = arrays
     axis = shard = None
     size = weight.shape[0]
     if name is not None:
         axis = Axis(name)
         shard = Shard(axis.rank * size, size, axis.size * size, size)
-    cx = context(x, jnp)
-    total = size if shard is None else shard.classes
-    o, n = mean_weights(o, options, cx, total, n, group=axis)
-    return LossCall(
-        "linear_cross_entropy",
-        options,
-        cx,
-        o,
-        size,
-        -1,
-        n,
-        linear=Linear(weight, bias, block_rows),
-        shard=shard,
-        group=axis,
-    )
+    cx = context(o.x, jnp)
+    o, n = mean_weights(o, options, cx, size if shard is None else shard.classes, n, group=axis)
+    linear = Linear(weight, bias, block_rows)
+    name = "linear_cross_entropy"
+    return LossCall(name, options, cx, o, size, -1, n, linear=linear, shard=shard, group=axis)
 
 
 def _spread(x: Array, static: Static) -> Any:
@@ -118,32 +119,30 @@ def _spread(x: Array, static: Static) -> Any:
     return spread_as(x, 1) if static.options.reduction == "none" else EVERYWHERE
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _computed(arrays: Arrays, constants: Constants, static: Static, asked: Outputs | None) -> Any:
-    out = _spread(arrays[0], static)
-    return automatic(partial(_followed, (static, asked)), out, arrays, constants)
+@partial(jax.jit, static_argnums=(1, 2))
+def _computed(arrays: Arrays, static: Static, asked: Outputs | None) -> Any:
+    out = _spread(arrays.operands.x, static)
+    return automatic(partial(_followed, (static, asked)), out, arrays)
 
 
-@partial(jax.jit, static_argnums=(2, 4))
+@partial(jax.jit, static_argnums=(1, 3))
 def _value_and_grad(
-    arrays: Arrays, constants: Constants, static: Static, cotangent: Any, wanted: tuple[str, ...]
+    arrays: Arrays, static: Static, cotangent: Any, wanted: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array]]:
-    def both(
-        arrays: Arrays, constants: Constants, cotangent: Any
-    ) -> tuple[Array, dict[str, Array]]:
-        call = _described(arrays, constants, static)
+    def both(arrays: Arrays, cotangent: Any) -> tuple[Array, dict[str, Array]]:
+        call = _described(arrays, static)
         loss, grads = evaluated(call, partial(run, call), wanted, cotangent)
         return loss, rounded(call, grads)
 
-    named = dict(zip(NAMES, arrays, strict=True))
-    out = (_spread(arrays[0], static), {name: spread_as(named[name]) for name in wanted})
-    result: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, constants, cotangent)
+    named: dict[str, Any] = arrays.named()
+    out = _spread(named["x"], static), {name: spread_as(named[name]) for name in wanted}
+    result: tuple[Array, dict[str, Array]] = automatic(both, out, arrays, cotangent)
     return result
 
 
-def _made(how: tuple[Static, Outputs | None], arrays: Arrays, constants: Constants) -> Any:
+def _made(how: tuple[Static, Outputs | None], arrays: Arrays) -> Any:
     """Return the loss; where more is asked for, row losses and the numbers beside them."""
-    call = _described(arrays, constants, how[0])
+    call = _described(arrays, how[0])
     compute = partial(run, call, ())
     return dense.value(call, compute) if how[1] is None else dense.tokens(call, how[1], compute)
 
@@ -162,37 +161,36 @@ def _second_derivative(primals: Any, tangents: Any) -> Any:
     raise RuntimeError(TWICE)
 
 
-def _forward(
-    how: tuple[Static, Outputs | None], arrays: Any, constants: Any
-) -> tuple[Any, tuple[Any, ...]]:
+def _forward(how: tuple[Static, Outputs | None], given: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the same, and what the backward pass starts from: gradients, if it is a scalar."""
     wanted = tuple(
         name
-        for name, a in zip(NAMES, arrays, strict=True)
+        for name, a in given.named().items()
         if a is not None and a.perturbed and jnp.issubdtype(a.value.dtype, jnp.floating)
     )
-    arrays, constants = jax.tree.map(lambda a: a.value, (arrays, constants))
-    arrays = tuple(a if a is None else _differentiable_once(a) for a in arrays)
+    arrays = jax.tree.map(lambda a: a.value, given)
+    once = {n: a if a is None else _differentiable_once(a) for n, a in arrays.named().items()}
+    arrays = arrays.replaced(once)
     if how[0].options.reduction == "none":
-        return _made(how, arrays, constants), (arrays, constants, dict.fromkeys(wanted))
-    call = _described(arrays, constants, how[0])
+        return _made(how, arrays), (arrays, dict.fromkeys(wanted))
+    call = _described(arrays, how[0])
     loss, grads = evaluated(call, partial(run, call), wanted, None)
-    return loss, (arrays, constants, grads)
+    return loss, (arrays, grads)
 
 
 def _backward(how: tuple[Static, Outputs | None], saved: Any, cotangent: Any) -> Any:
     """Return the gradients times the cotangent of the loss or of row losses."""
     cotangent = cotangent if how[1] is None else cotangent[0]
-    arrays, constants, grads = saved
-    call = _described(arrays, constants, how[0])
+    arrays, grads = saved
+    call = _described(arrays, how[0])
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         grads = {}
     elif how[0].options.reduction == "none":
         grads = of_rows(partial(run, call), tuple(grads), cotangent)
     else:
         grads = {name: g * cotangent for name, g in grads.items()}
-    grads = rounded(call, grads)
-    return tuple(grads.get(name) for name in NAMES), None
+    none = Arrays(Operands(None), None, None, None)
+    return (none.replaced(dict.fromkeys(NAMES) | rounded(call, grads)),)
 
 
 _followed.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from ..._arrays.inspect import Array
 from ...core import linear as cutting
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
+from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs
 from ...core.reduce import exact_sum
-from ...core.token_stats import Tokens, dtypes, mapped
 from ..eager import sharded
 
 
@@ -21,56 +21,59 @@ def run(
 ) -> Outcome:
     """Compute the outputs in a scan over blocks of rows.
 
-    All blocks have the same number of rows, as a scan needs. The last one begins early to be full,
-    and the rows that the block before it has computed count as absent in it.
+    All blocks have the same number of rows, as a scan needs: absent rows fill up the last one.
     """
     cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
+    group = call.group
     assert linear is not None
     shape = tuple(call.operands.x.shape)
     o = cutting.one_row_axis(call.operands, classes, cx)
     count, width = o.x.shape
     outcome = Outcome()
     if outputs.weight:
-        if call.group is None:
+        if group is None:
             outcome = Outcome(weight=cutting.weight_sum(o, options, cx, classes, count))
         else:
             outcome = Outcome(weight=sharded.weight_sum(call, o))
     if not (outputs.rows or outputs.total or outputs.grad or outputs.grad_targets):
         return outcome
-    if not isinstance(cotangent.row_loss, float) and cotangent.row_loss.ndim > 1:
-        cotangent = cotangent._replace(row_loss=cotangent.row_loss.reshape(count))
     # A length that is a symbol (jax.export) cannot be cut into blocks of a known length: one block.
     known = all(isinstance(n, int) for n in (count, width, classes))
     step = cutting.block_rows(count, classes, linear, cx) if known else count
     blocks = -(-count // step) if known else 1
-    row_present = cutting.present_rows(o, options, cx, classes, cotangent)
-    group = call.group
+    missing = blocks * step - count if known else 0
+
+    def cut(a: Array) -> Array:
+        """Return an array of (rows, ...) as (blocks, step, ...)."""
+        if missing:
+            a = jnp.pad(a, [(0, missing), *[(0, 0)] * (a.ndim - 1)])
+        return a.reshape(blocks, step, *a.shape[1:])
+
+    def joined(a: Array) -> Array:
+        """Return blocks of rows in the shape of the operands' rows."""
+        a = a.reshape(blocks * step, *a.shape[2:])
+        return (a[:count] if missing else a).reshape(*shape[:-1], *a.shape[1:])
+
+    present = cutting.present_rows(o, options, cx, classes, cotangent)
+    if missing:
+        every_row = jnp.ones((count,), jnp.bool_)
+        present = every_row if present is None else present
+        o = o._replace(where=every_row if o.where is None else o.where)
+    row_loss = cotangent.row_loss
+    each = not isinstance(row_loss, float) and row_loss.ndim > 0
+    own_cotangents = row_loss.reshape(count) if each else None  # type: ignore[union-attr]
+    of_rows = o._replace(class_weight=None), present, own_cotangents
+    of_block = outputs._replace(rows=True, total=False, weight=False)
 
     def varying(a: Array) -> Array:
         """Return the start of a sum that differs from rank to rank."""
         return a if group is None else group.own(a)
 
-    shapes = {
-        "x": ((count, width), cx.compute_dtype),
-        "weight": ((classes, width), cx.compute_dtype),
-        "bias": ((classes,), cx.sum_dtype),
-    }
-    start = {name: varying(jnp.zeros(*shapes[name])) for name in parts if outputs.grad}
-    start["rows"] = jnp.zeros((count,), cx.compute_dtype)
-    if outputs.tokens:
-        # As numbers, correct too: each block adds 0 to the rows that another computes.
-        for name, kind in dtypes(cx, outputs).items():
-            start[f"row {name}"] = jnp.zeros((count,), jnp.int32 if name == "correct" else kind)
-    if outputs.grad_targets and o.targets is not None:
-        start["targets"] = jnp.zeros_like(o.targets)
-
-    def rows_of(a: Array | None, at: Any) -> Array | None:
-        return None if a is None else lax.dynamic_slice_in_dim(a, at, step)
-
-    def add_rows(a: Array, block: Array, at: Any) -> Array:
-        """Add a block to its rows; it is 0 in the rows that an earlier block has computed."""
-        return lax.dynamic_update_slice_in_dim(a, rows_of(a, at) + block, at, 0)
-
+    start = {}
+    if outputs.grad and "weight" in parts:
+        start["weight"] = varying(jnp.zeros((classes, width), cx.compute_dtype))
+    if outputs.grad and "bias" in parts:
+        start["bias"] = varying(jnp.zeros((classes,), cx.sum_dtype))
     # How many classes' weights are converted to the dtype of the arithmetic at once.
     slice_size = max(1, min(classes, cutting.WEIGHT_CHUNK // max(1, width))) if known else classes
 
@@ -99,22 +102,17 @@ def run(
             )
         return z if linear.bias is None else z + cx.cast(linear.bias, cx.compute_dtype)
 
-    def body(carry: dict[str, Array], i: Any) -> tuple[dict[str, Array], None]:
-        """Compute one block, and add it to the outputs."""
-        at = jnp.minimum(i * step, count - step)
-        new = at + jnp.arange(step) >= i * step
-        counted = new if row_present is None else new & rows_of(row_present, at)
-        x = jnp.where(counted[:, None], cx.cast(rows_of(o.x, at), cx.compute_dtype), 0.0)
-        where = new if o.where is None else new & rows_of(o.where, at)
-        targets, sample_weight = rows_of(o.targets, at), rows_of(o.sample_weight, at)
-        indices = rows_of(o.indices, at)
-        block = Operands(logits(x), targets, o.class_weight, sample_weight, where, indices=indices)
-        row_loss = cotangent.row_loss
-        if not isinstance(row_loss, float) and row_loss.ndim > 0:
-            row_loss = rows_of(row_loss, at)
-        of_block = outputs._replace(rows=True, total=False, weight=False)
-        of_rows = cotangent._replace(row_loss=row_loss)
-        result = sharded.run_rows(call._replace(operands=block, cx=cx), of_block, of_rows)
+    def body(total: dict[str, Array], block: Any) -> tuple[dict[str, Array], Any]:
+        """Compute one block; return the sums over rows, and what is found of its own."""
+        part, counted, own_cotangent = block
+
+        def selected(a: Array) -> Array:
+            return a if counted is None else jnp.where(counted[:, None], a, 0.0)
+
+        x = selected(cx.cast(part.x, cx.compute_dtype))
+        part = part._replace(x=logits(x), class_weight=o.class_weight)
+        up = cotangent if own_cotangent is None else cotangent._replace(row_loss=own_cotangent)
+        result = sharded.run_rows(call._replace(operands=part, cx=cx), of_block, up)
         g: Any = result.grad
 
         def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
@@ -124,42 +122,28 @@ def run(
             if "x" in sums:
                 out["x"] = sums["x"] + part @ w
             if "weight" in sums:
-                total = lax.dynamic_slice_in_dim(sums["weight"], at, slice_size) + part.T @ x
-                out["weight"] = lax.dynamic_update_slice_in_dim(sums["weight"], total, at, 0)
+                own = lax.dynamic_slice_in_dim(sums["weight"], at, slice_size) + part.T @ x
+                out["weight"] = lax.dynamic_update_slice_in_dim(sums["weight"], own, at, 0)
             return out
 
-        sums = {"weight": carry["weight"]} if "weight" in carry else {}
-        if "x" in carry:
+        sums = {name: a for name, a in total.items() if name == "weight"}
+        if outputs.grad and "x" in parts:
             sums["x"] = varying(jnp.zeros((step, width), cx.compute_dtype))
         sums = over_class_slices(products, sums) if sums else sums
-        out = {**carry, "rows": add_rows(carry["rows"], result.rows, at)}
-        for name, v in zip(Tokens._fields, result.tokens or (), strict=False):
-            if v is not None:
-                total = carry[f"row {name}"]
-                out[f"row {name}"] = add_rows(total, jnp.where(new, v, 0).astype(total.dtype), at)
-        if "weight" in sums:
-            out["weight"] = sums["weight"]
-        if "x" in sums:
-            out["x"] = add_rows(carry["x"], jnp.where(counted[:, None], sums["x"], 0.0), at)
-        if "bias" in carry:
-            out["bias"] = carry["bias"] + cx.cast(jnp.sum(g, axis=0), cx.sum_dtype)
-        if "targets" in carry:
-            out["targets"] = add_rows(carry["targets"], result.grad_targets, at)
-        return out, None
+        to_x = selected(sums.pop("x")) if "x" in sums else None
+        if "bias" in total:
+            sums["bias"] = total["bias"] + cx.cast(jnp.sum(g, axis=0), cx.sum_dtype)
+        return sums, (result.rows, to_x, result.grad_targets, result.tokens)
 
-    done = start
-    if blocks:
-        done, _ = lax.scan(body, start, jnp.arange(blocks))
-    rows = done.pop("rows")
-    t: Any = call.operands.targets
-    if "targets" in done:
-        outcome = outcome._replace(grad_targets=done.pop("targets").reshape(t.shape))
-    if "x" in done:
+    grad, found = lax.scan(body, start, jax.tree.map(cut, of_rows), length=blocks)
+    rows, to_x, grad_targets, tokens = jax.tree.map(joined, found)
+    if to_x is not None:
         # Every rank's classes have a share in the features' gradient.
-        done["x"] = (done["x"] if group is None else group.total(done["x"])).reshape(shape)
-    if outputs.tokens:
-        numbers = [done.pop(f"row {name}", None) for name in Tokens._fields]
-        found = mapped(lambda a: a.reshape(shape[:-1]), numbers)
-        outcome = outcome._replace(tokens=found._replace(correct=found.correct != 0))
-    total = exact_sum(cx, rows) if outputs.total else None
-    return outcome._replace(rows=rows.reshape(shape[:-1]), total=total, grad=done)
+        grad["x"] = to_x if group is None else group.total(to_x)
+    return outcome._replace(
+        rows=rows,
+        total=exact_sum(cx, rows) if outputs.total else None,
+        grad=grad,
+        grad_targets=grad_targets,
+        tokens=tokens,
+    )

@@ -26,11 +26,9 @@ from .ffi import SPLIT
 
 def value(call: LossCall) -> Array:
     """Return the loss."""
-    refuse_compiled(call.options, SPLIT)
-    o, options, cx, shard = _constants(call.operands), call.options, call.cx, call.shard
+    call = _prepared(call)
+    o, options, cx, shard = call.operands, call.options, call.cx, call.shard
     assert shard is not None
-    o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
-    call = call._replace(normalizer=n)
     constant = o._replace(x=jax.lax.stop_gradient(o.x))
     m, sums, t = sharded.exchanged(call._replace(operands=constant))
     weight = None
@@ -56,12 +54,16 @@ def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradient."""
+    return sharded.value_and_grad(_prepared(call), wanted, cotangent)
+
+
+def _prepared(call: LossCall) -> LossCall:
+    """Return the call with weights that are constants, those of a mean scaled to near 1."""
     refuse_compiled(call.options, SPLIT)
-    o, options, cx, shard = _constants(call.operands), call.options, call.cx, call.shard
-    assert shard is not None
-    o, n = mean_weights(o, options, cx, shard.classes, _denominator(call), group=call.group)
-    call = call._replace(operands=o, normalizer=n)
-    return sharded.value_and_grad(call, wanted, cotangent)
+    assert call.shard is not None
+    o, n, classes = _constants(call.operands), _denominator(call), call.shard.classes
+    o, n = mean_weights(o, call.options, call.cx, classes, n, group=call.group)
+    return call._replace(operands=o, normalizer=n)
 
 
 def _whole(

@@ -11,12 +11,10 @@ from ..._arrays.inspect import Array
 from ...core import softmax
 from ...core.call import LossCall
 from ...core.options import Outputs
-from ...core.reduce import exact_sum, mean
-from ...core.targets import live_rows, prepare, total_weight
 from ...core.token_stats import Tokens
-from ...core.weights import Balanced, balance, mean_weights, rescaled
+from ...core.weights import mean_weights
 from ...engines import choose
-from ..eager import dense
+from ..eager import dense, followed
 from . import host, rules
 
 
@@ -63,31 +61,13 @@ def weight(call: LossCall) -> Array:
     """Return the mean's denominator, of soft targets as a function of them."""
     if host.takes(call) and not rules.soft(call.operands, call.options):
         return host.weight(call)
-    call = completed(call, by_targets=True)
-    o, options, cx, classes = call.operands, call.options, call.cx, call.classes
-    scaled = Balanced(o, 0)
-    if o.class_weight is not None or o.sample_weight is not None:
-        scaled = balance(o, options, cx, classes)
-    count = 0 if o.targets is None else cx.row_count(o.targets, 0 if options.indexed else classes)
-    total = total_weight(prepare(scaled.operands, options, cx, classes), count, cx)
-    return rescaled(cx, total, scaled.shift)
+    return followed.weight(completed(call, by_targets=True))
 
 
 def traced_value(call: LossCall) -> Array:
     """Return the loss as a function of row losses, in plain operations."""
     choose(call)
-    call = balanced(completed(call))
-    o, options, cx = call.operands, call.options, call.cx
-    total_of_rows = None
-    if options.reduction == "mean":
-        o, total_of_rows = live_rows(o, options, cx, call.classes, call.normalizer)
-    rows = rules.rows(call.of(o))
-    if options.reduction == "none":
-        return rows
-    total = exact_sum(cx, rows)
-    if total_of_rows is not None:
-        total = mean(cx, total, total_of_rows, call.normalizer)
-    return cx.cast(total, cx.compute_dtype)
+    return followed.value(completed(call), rules.rows)
 
 
 def traced_elements(call: LossCall, x: Array) -> Array:
@@ -107,6 +87,12 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
     whole: Any = o.targets if by_targets else o.x
     own = 0 if by_targets and call.options.indexed else call.classes
     rows = whole.shape[:-1] if own else whole.shape
+    for a in () if by_targets else (o.targets, o.indices):
+        if a is not None:
+            rows = rows.merge_with(a.shape[:-1] if own and len(a.shape) > len(rows) else a.shape)
+    if whole.shape[: len(rows)] != rows:  # a length that only the targets' shape tells
+        whole = tf.ensure_shape(whole, rows.concatenate(whole.shape[len(rows) :]))
+        o = o._replace(x=whole)
 
     def row_shape() -> Any:
         shape = tf.shape(whole, tf.int64)
@@ -120,14 +106,17 @@ def completed(call: LossCall, *, by_targets: bool = False) -> LossCall:
         return a if full else tf.broadcast_to(a, row_shape())
 
     def fitting(a: Array | None) -> Array | None:
-        """Return targets or the listed classes in the rows of the logits."""
-        if a is None or by_targets or a.shape.is_fully_defined():
+        """Return targets or the listed classes in the rows of the logits.
+
+        Without a check arithmetic would broadcast one row of targets to all rows.
+        """
+        if a is None or by_targets:
             return a
-        shape = row_shape()
-        if own and len(a.shape) == len(whole.shape):
-            shape = tf.concat([shape, [own if o.indices is None else a.shape[-1]]], 0)
-        # Without a check arithmetic would broadcast one row of targets to all rows. XLA drops the
-        # assertion, but its reshape fails on another number of elements.
+        last = [] if len(a.shape) == len(rows) else [own if o.indices is None else a.shape[-1]]
+        if rows.is_fully_defined():
+            return tf.ensure_shape(a, rows.concatenate(last))
+        # XLA drops the assertion, but its reshape fails on another number of elements.
+        shape = tf.concat([row_shape(), tf.constant(last, tf.int64)], 0)
         message = "targets: not of the shape that goes with the first argument's"
         fits = tf.debugging.assert_equal(tf.shape(a, tf.int64), shape, message)
         with tf.control_dependencies([] if fits is None else [fits]):

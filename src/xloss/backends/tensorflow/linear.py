@@ -144,10 +144,12 @@ def _followed(
 class _Blocks:
     """Arrays of all rows cut into blocks of one size; the last is filled up with absent rows."""
 
-    def __init__(self, count: Any, step: Any) -> None:
-        self.step = step  # rows of a block
-        self.count = -(-count // step)
-        self.missing = self.count * step - count  # rows that fill up the last block
+    def __init__(self, count: Any, largest: int) -> None:
+        least, most = (min, max) if isinstance(count, int) else (tf.minimum, tf.maximum)
+        self.step = most(1, least(largest, count))  # rows of a block
+        # One at least: what no block has written TensorFlow does not stack.
+        self.count = most(1, -(-count // self.step))
+        self.missing = self.count * self.step - count  # rows that fill up the last block
 
     def all(self, a: Array | None) -> Array | None:
         """Return an array of (rows, ...) as (blocks, step, ...)."""
@@ -177,8 +179,7 @@ def run(
         return outcome
     largest = cutting.block_rows(2**31 if count is None else count, classes, linear, cx)
     count = tf.shape(o.x)[0] if count is None else count
-    step = largest if isinstance(count, int) else tf.maximum(1, tf.minimum(largest, count))
-    blocks = _Blocks(count, step if not isinstance(step, int) else max(1, step))
+    blocks = _Blocks(count, largest)
     row = cotangent.row_loss
     if not isinstance(row, float) and len(row.shape):
         row = blocks.all(tf.reshape(row, [-1]))

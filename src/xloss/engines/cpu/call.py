@@ -22,7 +22,7 @@ from ..row_layout import (
     row_layout,
 )
 from . import thread_pool
-from .kernels.arguments import CotangentIn, OptionValues, RowRange, RowsOut, TargetsIn
+from .arguments import CotangentIn, OptionValues, RowRange, RowsOut, TargetsIn
 
 # Classes up to which several rows to a vector are faster than several classes. Beyond, rows whose
 # classes lie apart are copied to C order block by block, so that no bit depends on the layout.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
-from itertools import chain
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +18,9 @@ from ...core.call import LossCall
 from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs, Saved
 from .. import generic, memory_checks
 from . import fork_safety, kept_objects
+from .arguments import KERNELS
 from .call import COLUMN_KERNEL_MAX_CLASSES, HostCall
-from .kernels.arguments import NO_SCAN, NOTHING
+from .kernel_folder import folder_of, stamp
 from .token_call import TokenCall
 
 name = "cpu"
@@ -44,10 +44,7 @@ def _load() -> Any:
     """
     if find_spec("numba") is None:
         return 'Numba is not installed: pip install "xloss[fast]"'
-    scan = tuple(chain.from_iterable(NO_SCAN))
-    nothing = dict.fromkeys(("rows", "columns"), tuple(chain.from_iterable(NOTHING)))
-    nothing |= dict.fromkeys(("scan_rows", "scan_columns"), scan)
-    return kept_objects.load(kept_objects.folder(), load_numba, nothing) or load_numba()
+    return kept_objects.load(folder_of(stamp()), load_numba) or load_numba()
 
 
 @cache
@@ -55,15 +52,13 @@ def load_numba() -> Any:
     """Import Numba and the kernels; return them, or the reason why there are none."""
     with fork_safety.importing:
         try:
-            from .kernels.bits import LIKE
             from .kernels.columns import columns
             from .kernels.rows import rows
             from .kernels.token_rows import scan_columns, scan_rows
         except Exception as error:  # Numba refuses NumPys newer than itself, among others
             return f"Numba cannot be imported: {error}"
-        return SimpleNamespace(
-            like=LIKE, rows=rows, columns=columns, scan_rows=scan_rows, scan_columns=scan_columns
-        )
+        found = {"scan_rows": scan_rows, "scan_columns": scan_columns}
+        return SimpleNamespace(like=kept_objects.LIKE, rows=rows, columns=columns, **found)
 
 
 def refuses(call: LossCall) -> str | None:
@@ -128,12 +123,7 @@ def warm() -> Iterator[tuple[str, float]]:
         return
     kernels = load_numba()
     for dtype, like in kernels.like.items():
-        for kernel, nothing in (
-            (kernels.rows, NOTHING),
-            (kernels.columns, NOTHING),
-            (kernels.scan_rows, NO_SCAN),
-            (kernels.scan_columns, NO_SCAN),
-        ):
+        for name, nothing in KERNELS.items():
             start = perf_counter()
-            kernel(like, *chain.from_iterable(nothing))
-            yield f"{kernel.__name__} {dtype}", perf_counter() - start
+            getattr(kernels, name)(like, *nothing)
+            yield f"{name} {dtype}", perf_counter() - start

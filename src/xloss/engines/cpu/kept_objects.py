@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from .. import disk_cache
-from . import fork_safety, kernel_folder
+from . import fork_safety
+from .arguments import KERNELS
 
-NAMES = ("rows", "columns", "scan_rows", "scan_columns")
 LIKE = {
     "float32": np.float32(0),
     "float64": np.float64(0),
@@ -44,11 +44,8 @@ def usable() -> bool:
     return not any(name.startswith("NUMBA_") for name in os.environ)
 
 
-def load(folder: Path | None, compile_kernels: Any, nothing: dict[str, Any]) -> Any:
-    """Return the kernels, or None where none is kept; `compile_kernels` returns Numba's.
-
-    nothing: by the name of a kernel, the numbers of a call on no rows.
-    """
+def load(folder: Path | None, compile_kernels: Any) -> Any:
+    """Return the kernels, or None where none is kept; `compile_kernels` returns Numba's."""
     if folder is None or sys.platform != "linux" or not usable():
         return None
     try:
@@ -58,20 +55,21 @@ def load(folder: Path | None, compile_kernels: Any, nothing: dict[str, Any]) -> 
             _target()
     except Exception:  # whatever is wrong here, Numba still compiles
         return None
-    kernels = {name: Kernel(name, folder, compile_kernels, each) for name, each in nothing.items()}
-    return SimpleNamespace(like=LIKE, **kernels)
+    return SimpleNamespace(
+        like=LIKE, **{name: Kernel(name, folder, compile_kernels) for name in KERNELS}
+    )
 
 
 class Kernel:
     """A kernel, called as Numba's own is: by a number like the logits' and the call's numbers."""
 
-    def __init__(self, name: str, folder: Path, compile_kernels: Any, nothing: Any) -> None:
+    def __init__(self, name: str, folder: Path, compile_kernels: Any) -> None:
         self.__name__, self.folder, self.compile_kernels = name, folder, compile_kernels
-        self.numbers = [_KINDS[type(value)] for value in nothing]
+        self.numbers = [_KINDS[type(value)] for value in KERNELS[name]]
         self.loaded: dict[type, Any] = {}
 
     def __call__(self, like: Any, *numbers: Any) -> None:
-        """Compute; see `kernels.arguments`."""
+        """Compute; see `arguments`."""
         function = self.loaded.get(type(like))
         if function is None:
             with fork_safety.importing:
@@ -152,10 +150,3 @@ def _processor() -> str:
     features = binding.get_host_cpu_features().flatten()
     described = (binding.get_default_triple(), binding.get_host_cpu_name(), features)
     return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
-
-
-@cache
-def folder() -> Path | None:
-    """Return the folder of this version's kernels; None where there is no place for it."""
-    root, stamp = disk_cache.root(), kernel_folder.stamp()
-    return None if stamp is None or root is None else root / f"kernels-{stamp}"

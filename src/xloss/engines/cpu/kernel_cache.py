@@ -2,9 +2,9 @@
 
 Numba's own disk cache is not used. It notices an edit only in the file of the cached function, not
 in the helpers that it calls, and two processes that write two signatures at once can leave the name
-of one with the code of the other. Here one file holds one kernel for one signature, its name is the
-hash of all that the code was made of, and it begins with the hash of its contents. Whatever goes
-wrong with the cache costs a compilation and nothing else.
+of one with the code of the other. Here one file holds one kernel for one signature, in a folder
+that is named after all sources, and it begins with the hash of its contents. Whatever goes wrong
+with the cache costs a compilation and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from .. import disk_cache
 from ..compile_notice import compiling
 from . import object_runtime
-from .code_description import describe
 from .fork_safety import wait_for
-from .kernel_folder import SUFFIX, stamp
+from .kernel_folder import SUFFIX, folder_of, stamp
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
@@ -84,11 +83,6 @@ def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
 
 
 def _compiler(function: Any, fastmath: Collection[str], **options: bool) -> Any:
-    if function.__closure__:
-        # Functions that one factory returns share a name. Numba tells them apart by counting what
-        # this process has compiled, so that kernels of two processes' files could share symbols.
-        description = describe((function, frozenset(fastmath)))
-        function.__qualname__ += f"_{hashlib.sha256(description.encode()).hexdigest()[:16]}"
     return numba.njit(
         nogil=True,
         error_model="numpy",
@@ -99,13 +93,8 @@ def _compiler(function: Any, fastmath: Collection[str], **options: bool) -> Any:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder of this version's kernels; None where there is no place for it.
-
-    It lies in ``XLOSS_CACHE_DIR``, or else in the user's cache directory, which have one folder for
-    each stamp of sources, Python and Numba.
-    """
-    root = disk_cache.root()
-    return None if _STAMP is None or root is None else root / f"kernels-{_STAMP}"
+    """Return the folder of this version's kernels; None where there is no place for it."""
+    return folder_of(_STAMP)
 
 
 def kept_in() -> str | None:
@@ -196,43 +185,37 @@ class _Cache:
     def load_overload(self, sig: Any, target: Any) -> Any:
         """Return the compiled signature from disk, or None."""
         try:
+            from numba.core.compiler import CompileResult
+
             target.refresh()
             path = self._path(sig, target.codegen())
-            if path is None:
-                return None
-            payload = disk_cache.read(path)
-            if payload is None:
-                return None
-            return _numba().rebuild(target, *pickle.loads(payload))
+            payload = None if path is None else disk_cache.read(path)
+            return payload and CompileResult._rebuild(target, *pickle.loads(payload))
         except Exception:
             return None
 
     def save_overload(self, sig: Any, compiled: Any) -> None:
         """Write a compiled signature to disk."""
         try:
+            from numba.core.serialize import dumps
+
             path = self._path(sig, compiled.codegen)
             if path is None or compiled.lifted or compiled.library.has_dynamic_globals:
                 return
-            payload = _numba().dumps(compiled._reduce())
-            disk_cache.write(path, payload)
+            disk_cache.write(path, dumps(compiled._reduce()))
             _prune(path.parent)
             object_runtime.keep(self._compiled.py_func.__name__, sig, compiled, path.parent)
         except Exception:
             return
 
     def _path(self, sig: Any, codegen: Any) -> Path | None:
-        folder, description = cache_folder(), self._description
-        # An address in the description is of an object that only this process has.
-        if folder is None or " at 0x" in description:
+        folder, function = cache_folder(), self._compiled.py_func
+        if folder is None:
             return None
         settings = [getattr(numba.config, name, None) for name in SETTINGS]
-        key = repr((str(sig), codegen.magic_tuple(), settings, description))
-        name = self._compiled.py_func.__name__
-        return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:40]}{SUFFIX}"
-
-    @cached_property
-    def _description(self) -> str:
-        return describe(self._compiled)
+        key = repr((function.__module__, str(sig), codegen.magic_tuple(), settings))
+        name = f"{function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
+        return folder / f"{name}{SUFFIX}"
 
     # The rest of the methods that Numba may call.
     @property
@@ -245,16 +228,6 @@ class _Cache:
     def disable(self) -> None: ...
 
     def flush(self) -> None: ...
-
-
-class _numba:
-    """The private names of Numba that are used here; without one of them there is no cache."""
-
-    def __init__(self) -> None:
-        from numba.core.compiler import CompileResult
-        from numba.core.serialize import dumps
-
-        self.rebuild, self.dumps = CompileResult._rebuild, dumps
 
 
 @cache

@@ -9,13 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import disk_cache
+
 SUFFIX = ".kernel"
 
 
 def stamp() -> str | None:
-    """Return a hash of the kernels' sources and their compiler; None where one is not found."""
+    """Return a hash of the kernels' sources and their compiler; None where one is not found.
+
+    Kernels are compiled from these files and from no others.
+    """
     here = Path(__file__).parent
-    sources = [here / "kernel_cache.py", here / "kept_objects.py", here / "object_runtime.py"]
+    names = ("kernel_cache.py", "kept_objects.py", "object_runtime.py", "arguments.py")
+    sources = [here / name for name in names]
+    sources.append(here.parent / "row_layout.py")  # code reads a record's fields by their places
     sources += sorted((here / "kernels").rglob("*.py"))
     parts = [str(sys.implementation.cache_tag), np.__version__]
     for compiler in ("numba", "llvmlite"):
@@ -28,3 +35,13 @@ def stamp() -> str | None:
     except OSError:
         return None
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
+def folder_of(stamp: str | None) -> Path | None:
+    """Return the folder of a stamp's kernels; None where there is no place for it.
+
+    It lies in ``XLOSS_CACHE_DIR``, or else in the user's cache directory, which have one folder for
+    each stamp of sources, Python and Numba.
+    """
+    root = disk_cache.root()
+    return None if stamp is None or root is None else root / f"kernels-{stamp}"

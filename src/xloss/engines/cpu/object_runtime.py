@@ -17,6 +17,7 @@ from llvmlite import binding, ir
 
 from .. import disk_cache
 from . import kept_objects
+from .arguments import KERNELS
 
 WORD = ir.IntType(64)
 COUNTED, DATA, HEADER = 0, 24, 64  # bytes: a counted buffer's count, its data's address, its header
@@ -32,7 +33,7 @@ UNUSED = (
 
 def keep(name: str, signature: Any, compiled: Any, folder: Path) -> None:
     """Write a kernel's machine code beside Numba's own file, where it can be loaded without."""
-    if sys.platform != "linux" or name not in kept_objects.NAMES or not kept_objects.usable():
+    if sys.platform != "linux" or name not in KERNELS or not kept_objects.usable():
         return
     module = compiled.library._final_module
     runtime = _runtime()

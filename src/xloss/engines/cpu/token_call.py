@@ -12,8 +12,8 @@ from ...core.row_stats import RowStats
 from ...core.targets import Targets, prepare, target_sum
 from ...core.token_stats import Scan, finished, mapped
 from ..row_layout import RowLayout, element_address
+from .arguments import RowRange, ScanIn
 from .call import REQUIRED, HostCall
-from .kernels.arguments import RowRange, ScanIn
 
 # Logits of a block, unless one row has more: both sweeps over it must find it in the cache.
 CACHED_LOGITS = 2**17

@@ -108,18 +108,14 @@ def warm() -> Iterator[tuple[str, float]]:
 def _ready(dtype: str, by_rows: bool) -> None:
     """Compile the kernel that a program is about to call, and enter it into the table."""
     from numba import typeof
-    from numba.core import types
 
     from . import engine as cpu
+    from .arguments import KERNELS
     from .kernels import xla_call
 
-    kernels = cpu.load_numba()
-    like = kernels.like[dtype]
-    kind = typeof(like)
-    whole, real, truth = types.int64, types.float64, types.boolean
-    numbers = *(whole,) * 16, real, truth, real, real, real, truth, *(whole,) * 9
-    signature = kind, types.Tuple(numbers)  # type: ignore[attr-defined]
-    function = kernels.rows if by_rows else kernels.columns
+    kernels, name = cpu.load_numba(), "rows" if by_rows else "columns"
+    signature = typeof(kernels.like[dtype]), typeof(KERNELS[name])
+    function = getattr(kernels, name)
     place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows
     xla_call.TABLE[place] = _entry(function, signature)
 

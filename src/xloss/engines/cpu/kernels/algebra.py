@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..kernel_cache import inline
-from . import arguments
 
 unpack = inline()(arguments.unpack)
 

@@ -24,7 +24,6 @@ u1: Any = np.uint8
 u2: Any = np.uint16
 i2: Any = np.int16
 NO_BOUND = 1 << 60  # the length of a view that the caller has checked to be long enough
-LIKE = {"float32": f4(0), "float64": f8(0), "bfloat16": u2(0), "float16": i2(0)}
 
 
 def by_type(**options: Any) -> Callable[[Any], Any]:

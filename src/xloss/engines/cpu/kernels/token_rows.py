@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...row_layout import RowLayout
+from .. import arguments
 from ..kernel_cache import inline, kernel
-from . import arguments
 from .bits import NO_BOUND, f8, i4, i8, stored, to_compute, u1, widen
 from .columns import locate
 from .functions import DOWN, is_near, near_of, reference
@@ -35,7 +35,7 @@ _REST = _AT + len(RowLayout._fields)
 
 @inline()
 def unpack_scan(numbers: Any) -> Any:
-    """Return a kernel's numbers as the records of `arguments.NO_SCAN`."""
+    """Return a kernel's numbers as the three records of a scan."""
     return (
         arguments.RowRange(*numbers[:_AT]),
         RowLayout(*numbers[_AT:_REST]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ...row_layout import RowLayout
+from ..row_layout import RowLayout
 
 
 class RowRange(NamedTuple):
@@ -88,7 +88,7 @@ _GRADIENT = _OUT + len(RowsOut._fields)
 
 
 def unpack(numbers: Any) -> Any:
-    """Return a kernel's numbers as the records of `NOTHING`; compiled in `algebra`."""
+    """Return a kernel's numbers as the records of `_NO_ROWS`; compiled in `algebra`."""
     return (
         RowRange(*numbers[:_LOGITS]),
         RowLayout(*numbers[_LOGITS:_TARGETS]),
@@ -100,14 +100,21 @@ def unpack(numbers: Any) -> Any:
     )
 
 
-# The records of a call, in their order: here of no rows.
-NOTHING: tuple[tuple[Any, ...], ...] = (
-    RowRange(0, 0, 1),
-    RowLayout(),  # of the logits, (all rows, classes) in their storage format
-    TargetsIn(),
-    CotangentIn(),
-    OptionValues(),
-    RowsOut(),
-    RowLayout(),  # of the gradient, stored as the logits are; address 0 where it is not wanted
+# The numbers of a call on no rows: the records of one, in their order.
+_NO_ROWS: tuple[Any, ...] = (
+    *RowRange(0, 0, 1),
+    *RowLayout(),  # of the logits, (all rows, classes) in their storage format
+    *TargetsIn(),
+    *CotangentIn(),
+    *OptionValues(),
+    *RowsOut(),
+    *RowLayout(),  # of the gradient, stored as the logits are; address 0 where it is not wanted
 )
-NO_SCAN: tuple[tuple[Any, ...], ...] = (RowRange(0, 0, 1), RowLayout(), ScanIn())
+_NO_SCAN: tuple[Any, ...] = (*RowRange(0, 0, 1), *RowLayout(), *ScanIn())
+# The kernels by name, each with such numbers.
+KERNELS = {
+    "rows": _NO_ROWS,
+    "columns": _NO_ROWS,
+    "scan_rows": _NO_SCAN,
+    "scan_columns": _NO_SCAN,
+}
