@@ -99,7 +99,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, Failure):
         return str(error)
     if hasattr(error, "format_message"):  # typer's error of a wrong option or argument
-        return f"{' '.join(error.format_message().split())} (see xloss --help)"
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "xloss"
+        return f"{' '.join(error.format_message().split())} (see {command} --help)"
     if isinstance(error, MemoryError):
         return f"out of memory: {one_line(error)}"
     if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .file_problem import FileProblem, chosen_name, shortened
-from .output import one_line, visible
+from .output import one_line
 
 LONGEST = 2**20  # characters of a line: a file of another kind may have no line end at all
 FIELDS = 20  # characters of a field that a message shows
@@ -74,8 +74,8 @@ class _Columns:
             try:
                 values.append(_number(row[i]))
             except ValueError:
-                shown = visible(row[i][:FIELDS]) + ("..." if len(row[i]) > FIELDS else "")
-                column = f"column {shortened(self.names[i])!r}: " if len(row) > 1 else ""
+                shown = row[i][:FIELDS] + ("..." if len(row[i]) > FIELDS else "")
+                column = f"column '{shortened(self.names[i])}': " if len(row) > 1 else ""
                 hint = ""
                 if not self.single:
                     listed = ", ".join(map(shortened, self.names[:8]))

@@ -45,7 +45,7 @@ class Request:
         given: dict[str, Any] = {
             "axis": axis,
             "weight": weight,
-            "ignore_index": self.ignored if "ignore_index" in self.choice.options else None,
+            "ignore_index": self.ignore_index,
             "label_smoothing": self.label_smoothing,
             "eps": self.eps,
             "gamma": self.gamma,

@@ -19,20 +19,20 @@ from ..engines import choose
 from ..engines.cpu.thread_pool import threads
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
-from . import hints
 from .array_converters import converter
 from .array_files import FileProblem, Source, open_array, read_whole
 from .block_checks import (
     BlockPlace,
     check_elements,
-    check_first,
     check_labels,
+    check_probabilities,
     check_soft,
+    hint_of_sums,
     negative_weight,
 )
 from .explain import explain
 from .inputs import Index, Task, row_blocks
-from .loss_choices import SCORES
+from .loss_choices import PROBABILITIES, SCORES
 from .output import Failure, fail, one_line
 from .request import Request
 from .worst_rows import worst_of
@@ -120,10 +120,11 @@ class TaskRunner:
         request, choice, files = self.request, self.request.choice, self._files(task)
         loss = getattr(xloss, choice.name)
         options = request.loss_options(task.axis, self._weight)
+        if task.indexed:
+            options.pop("ignore_index", None)  # `check_labels` makes -100 of them, the default
         record, found = Evaluation(), Findings()
         worst: list[dict[str, Any]] = []
         engine, said = "", dict[str, str]()  # the first hint of each file
-        simplex: bool | None = None
         for rows in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
             logits, targets = files.read(rows)
             start = tuple(s.start + (0 if i else task.first) for i, s in enumerate(rows))
@@ -146,11 +147,9 @@ class TaskRunner:
             got = measure(call)
             record.add(got)
             counted = got.weights != 0
-            if choice.reads != SCORES:
-                said = check_first(logits, counted, place, choice) | said
-            elif task.axis is not None and simplex is not False:
-                here = hints.are_probabilities(logits, task.axis, counted)
-                simplex = simplex if here is None else here
+            if choice.reads == PROBABILITIES:
+                check_probabilities(logits, counted, place, choice)
+            said = hint_of_sums(logits, counted, place, choice) | said
             if not np.all(np.isfinite(got.losses)):
                 if choice.reads == SCORES and task.axis is not None:
                     look(call, got, found, start)
@@ -166,7 +165,6 @@ class TaskRunner:
             "findings": [asdict(finding) for finding in found.all()],
             "engine": engine,
             "hints": said,
-            "simplex": simplex,
         }
 
     def _files(self, task: Task) -> TaskFiles:
