@@ -17,7 +17,7 @@ ALL = f"{' '.join(FILES)} --backend all"
 @pytest.fixture
 def few(monkeypatch):
     """NumPy and the strict namespace alone, so that a test need not import the others."""
-    monkeypatch.setattr("xloss.cli.evaluate.NAMES", ("numpy", "array_api_strict"))
+    monkeypatch.setattr("xloss.cli.evaluate.SUPPORTED", ("numpy", "array_api_strict"))
     monkeypatch.setattr(peers, "PEERS", peers.PEERS[:1])
 
 
@@ -71,7 +71,7 @@ def test_options_that_peers_are_not_asked_for(command, few, option):
 
 
 def test_a_library_that_is_not_there_is_named(command, monkeypatch):
-    monkeypatch.setattr("xloss.cli.evaluate.NAMES", ("numpy", "torch"))
+    monkeypatch.setattr("xloss.cli.evaluate.SUPPORTED", ("numpy", "torch"))
     monkeypatch.setattr(peers, "PEERS", ())
     monkeypatch.setitem(sys.modules, "torch", None)
     (missing,) = command.answer(ALL)["missing"]

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..capabilities import SUPPORT
-from .output import Failure, fail, one_line
+from .array_libraries import SUPPORTED, library
+from .output import Failure, fail
 
-NAMES = ("numpy", "torch", "jax", "tensorflow", "dask", "cupy", "array_api_strict")
 ALL = "all"
 Converter = Callable[[npt.NDArray[Any]], Any]
 
@@ -22,24 +21,22 @@ class BackendMissing(Failure):
 
 def must_be_known(name: str) -> None:
     """Refuse an unknown name before any library is imported."""
-    if name not in NAMES:
-        fail(f"--backend {name}: expected one of {', '.join(NAMES)}, or {ALL}")
+    if name not in SUPPORTED:
+        fail(f"--backend {name}: expected one of {', '.join(SUPPORTED)}, or {ALL}")
 
 
 def converter(name: str) -> Converter:
     """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
     must_be_known(name)
-    if name == "numpy":
-        return lambda block: block
-    try:
-        return CONVERTERS[name]()
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(name):
-            install = next(row.install for row in SUPPORT if row.library == name)
-            raise BackendMissing(f"--backend {name}: {name} is not installed: {install}") from None
-        raise BackendMissing(
-            f"--backend {name}: {name} cannot be imported: {one_line(error)}"
-        ) from None
+    found = library(name)
+    if not found["available"]:
+        install = f": {found['install']}" if found["install"] else ""
+        raise BackendMissing(f"--backend {name}: {found['reason']}{install}")
+    return CONVERTERS[name]()
+
+
+def _numpy() -> Converter:
+    return lambda block: block
 
 
 def _torch() -> Converter:
@@ -86,13 +83,6 @@ def _strict() -> Converter:
 def _cupy() -> Converter:
     import cupy
 
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendMissing(f"--backend cupy: no GPU: {one_line(error)}") from None
-    if not count:
-        raise BackendMissing("--backend cupy: no GPU")
-
     def convert(block: npt.NDArray[Any]) -> Any:
         if block.dtype.name == "bfloat16":
             fail("--backend cupy: CuPy has no bfloat16; use another backend")
@@ -102,6 +92,7 @@ def _cupy() -> Converter:
 
 
 CONVERTERS: dict[str, Callable[[], Converter]] = {
+    "numpy": _numpy,
     "torch": _torch,
     "jax": _jax,
     "tensorflow": _tensorflow,

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..diagnose.report import Finding, Findings
 from ..evaluation import Evaluation
-from .array_converters import ALL, NAMES, BackendMissing, must_be_known
+from .array_converters import ALL, BackendMissing, must_be_known
+from .array_libraries import SUPPORTED
 from .inputs import Task, open_inputs
 from .output import fail, one_line, visible
 from .peers import peers_of
@@ -87,7 +88,7 @@ def _on_all(request: Request, progress: Callable[[int, int], None]) -> dict[str,
         fail("--backend all: not with --scheduler; name the one library that the workers use")
     rows, missing = [], []
     result: dict[str, Any] = {}
-    for name in NAMES:
+    for name in SUPPORTED:
         try:
             found = evaluate(replace(request, backend=name), progress)
         except BackendMissing as error:
