@@ -197,14 +197,6 @@ def test_why_the_loss_of_a_row_is_not_finite(kinds, command, loss):
     assert [np.atleast_1d(r["row"]).tolist() for r in got["worst"][:2]] == where
 
 
-def test_a_class_weight_that_is_no_number_is_found(kinds, command):
-    kinds.w[2] = np.nan
-    np.save("w.npy", kinds.w)
-    got = command.answer("p.npy y.npy --loss log_loss --weight w.npy", code=1)
-    (finding,) = got["findings"]
-    assert (finding["rule"], finding["count"], finding["positions"]) == ("bad_weight", 1, [[2]])
-
-
 def test_a_row_that_is_left_out_may_hold_anything(kinds, command):
     kinds.y[23] = -100
     np.save("y.npy", kinds.y)

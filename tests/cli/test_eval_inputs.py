@@ -43,7 +43,6 @@ def given():
     np.savez("y.npz", y=y, other=z)
     np.savetxt("y.csv", y, fmt="%d")
     save_file({"z": z}, "z.safetensors")
-    np.save("nan.npy", [1, 1, np.nan, 1, 1, 1, 1])
     save("many", RNG.normal(size=(30, 2, 3, 7)))
     save("soft", RNG.dirichlet(np.ones(7), (30, 2, 3)))
     save("labels", RNG.integers(0, 3, (30, 2, 7)))
@@ -66,7 +65,6 @@ def given():
 BINARY = "--loss binary_cross_entropy_with_logits"
 SAME = [  # files of the same logits, files of the same targets, options; the exit code
     ("z.npy z.safetensors z", "y.npy column.npy y.csv y.npz::y y column", "--worst 40", 1),
-    ("z.npy z", "y.npy", "--weight nan.npy", 1),
     ("many.npy many", "soft.npy soft", "", 0),
     ("many.npy many", "labels.npy labels", "--axis 2 --weight w.npy --label-smoothing 0.1", 0),
     ("images.npy images", "masks.npy front.npy back.npy masks front back", "--axis 1", 0),
@@ -99,8 +97,6 @@ def test_worst_rows_and_findings_are_those_of_the_whole(given, command):
     assert order.index(12) == order.index(7) + 1
     found = {f["rule"]: f["positions"] for f in got["findings"]}
     assert found == {"nan_logit": [[3]], "masked_target": [[25]]}
-    (finding,) = command.answer("z y --weight nan.npy", code=1)["findings"][:1]
-    assert (finding["rule"], finding["count"]) == ("bad_weight", 1)
 
 
 @pytest.mark.parametrize("block", [1, 60, 10**9])

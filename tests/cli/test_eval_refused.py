@@ -49,6 +49,8 @@ def given(folder, monkeypatch):
         "whole": Y.astype("f8"),
         "classless": np.zeros((ROWS, 0)),
         "w": but(np.ones(CLASSES), 2, -2),
+        "nan": but(np.ones(CLASSES), 3, np.nan),
+        "inf": but(np.ones(CLASSES), 0, np.inf),
         "one": Z[:, :1],
         "bit": BITS[:, 0],
         "seq": SEQUENCES,
@@ -71,6 +73,7 @@ REFUSED = {
     # Files and arguments.
     "z.npy": "Missing argument 'TARGETS'. (see xloss eval --help)",
     "none.npy y.npy": "none.npy: No such file ...",
+    f"{'x' * 300}.npz::z y.npy": "...x.npz: File name too long",
     "'' y.npy": "'': expected the name of a file",
     "::a y.npy": "'::a': expected the name of a file",
     "z.npy y.npy --axis one": "Invalid value for '--axis'...",
@@ -90,7 +93,9 @@ REFUSED = {
     "z.npy p.npy --ignore-index 3": "ignore_index: 3 has no meaning...",
     "z.npy y.npy --weight few.npy": "weight: expected shape (7,)...",
     "z.npy y.npy --weight none.npy": "none.npy: No such file ...",
-    "z.npy y.npy --weight w.npy": "w.npy: weight -2.0 of class 2 is negative",
+    "z.npy y.npy --weight w.npy": "w.npy: weight -2.0 of class 2: expected 0 or a positive number",
+    "p.npy y.npy --loss log_loss --weight nan.npy": "nan.npy: weight nan of class 3: ...",
+    "z y --weight inf.npy": "inf.npy: weight inf of class 0: ...",
     # Options that a loss does not have.
     f"z.npy bits.npy {BCE} --axis 1": "--axis: ... has no such option; only cross_entropy, ...",
     "p.npy p.npy --loss kl_div --ignore-index -100": "--ignore-index: kl_div has no ...",

@@ -72,26 +72,6 @@ def test_names_of_arrays_are_escaped_and_cut(command, kind):
     assert len(said) < 400
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
-def test_files_whose_names_are_strange_are_read(command, kind):
-    for name in [*NAMES, "x" * 200, "--", "-x", "a b", "'"]:
-        if kind == "npy":
-            np.save("plain.npy", np.eye(3))
-        elif kind == "npz":
-            np.savez("plain.npz", **{"a\x1b": np.eye(3)})
-        else:
-            save_file({"a": np.eye(3)}, "plain.safetensors")
-        os.rename(f"plain.{kind}", f"{name}.{kind}")
-        ran = command(f"eval --json -- {shlex.quote(f'{name}.{kind}')} y.npy")
-        assert (ran.returncode, ran.stderr) == (0, "")
-        assert json.loads(ran.stdout)["rows"] == 3
-
-
-@pytest.mark.parametrize("end", [".npy", ".npz::z"])
-def test_a_name_that_no_file_can_have(command, end):
-    assert "File name too long" in command.refusal(f"eval {'x' * 300}{end} y.npy")
-
-
 def test_the_progress_bar_shows_a_name_escaped():
     pty = pytest.importorskip("pty")
     np.save(f"{TITLE}[bold].npy", np.eye(3))

@@ -156,8 +156,8 @@ def hint_of_sums(
     }
 
 
-def negative_weight(where: str, weight: Block) -> str:
-    """Say which class weight is negative, or nothing: a negative weight makes no loss."""
-    if (at := _first(weight < 0)) is None:
-        return ""
-    return f"{where}: weight {weight[at]} of class {row_name(at, (0,) * len(at))} is negative"
+def check_weight(where: str, weight: Block) -> None:
+    """Refuse a class weight that is negative, NaN or infinite: it makes no loss."""
+    if (at := _first(~(weight >= 0) | np.isinf(weight))) is not None:
+        place = row_name(at, (0,) * len(at))
+        fail(f"{where}: weight {weight[at]} of class {place}: expected 0 or a positive number")

@@ -16,12 +16,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def explain(
-    given: Block,
-    targets: Block,
-    got: Measured,
-    found: Findings,
-    place: BlockPlace,
-    bad_weights: Mask,
+    given: Block, targets: Block, got: Measured, found: Findings, place: BlockPlace
 ) -> None:
     """Add what explains the losses of these rows that are not finite, each by one rule."""
     failed = (got.weights != 0) & ~np.isfinite(got.losses)
@@ -31,9 +26,6 @@ def explain(
         left: Mask = failed & ~mask
         return left
 
-    if bad_weights.any():
-        found.marked("bad_weight", "the weight of the class is NaN or infinite", bad_weights, (0,))
-        return
     undefined = np.isnan(class_last(given, place.task)).any(-1)
     failed = add("nan_input", failed & undefined, "an input is NaN: so is the loss")
     if np.issubdtype(targets.dtype, np.floating):

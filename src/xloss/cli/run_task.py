@@ -27,8 +27,8 @@ from .block_checks import (
     check_labels,
     check_probabilities,
     check_soft,
+    check_weight,
     hint_of_sums,
-    negative_weight,
 )
 from .explain import explain
 from .inputs import Index, Task, row_blocks
@@ -98,13 +98,11 @@ class TaskRunner:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._convert = converter(request.backend)
-        self._weight, self._wrong_weight = None, ""
-        self._bad_weights = np.zeros(0, dtype=bool)
+        self._weight = None
         if request.weight is not None:
             weight = read_whole(request.weight)
+            check_weight(request.weight, weight)
             self._weight = self._convert(weight)
-            self._wrong_weight = negative_weight(request.weight, weight)
-            self._bad_weights = ~np.isfinite(weight.astype(np.float64)).reshape(-1)
         self._open: dict[str, Source] = {}
         # Until something larger has been freed, glibc returns the pages of freed temporaries to the
         # kernel and takes them again for the next block: half the time of float16 logits.
@@ -139,8 +137,6 @@ class TaskRunner:
                 )
             except (TypeError, ValueError) as error:
                 fail(one_line(error))
-            if self._wrong_weight:
-                fail(self._wrong_weight)
             if not task.indexed:
                 said = check_soft(targets, place) | said
             engine = engine or choose(call).name
@@ -154,7 +150,7 @@ class TaskRunner:
                 if choice.reads == SCORES and task.axis is not None:
                     look(call, got, found, start)
                 else:
-                    explain(logits, targets, got, found, place, self._bad_weights)
+                    explain(logits, targets, got, found, place)
             if request.worst:
                 label = partial(files.label, targets)
                 worst = worst_of(got, start, label, worst, request.worst)
