@@ -11,9 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from cli_runs import process
-from xloss import cross_entropy
 from xloss.cli import evaluate as evaluate_module
-from xloss.cli import inputs as inputs_module
 from xloss.cli import run_task as task_module
 
 RNG = np.random.default_rng(8)
@@ -99,36 +97,6 @@ def test_worst_rows_and_findings_are_those_of_the_whole(given, command):
     assert found == {"nan_logit": [[3]], "masked_target": [[25]]}
 
 
-@pytest.mark.parametrize("block", [1, 60, 10**9])
-@pytest.mark.parametrize(("shape", "axis"), [((4, 7, 9, 5), 1), ((7, 20), 0), ((3, 1, 11, 7), -1)])
-def test_any_class_axis_in_blocks(command, monkeypatch, shape, axis, block):
-    logits = RNG.normal(size=shape).astype(np.float32)
-    rows = tuple(np.delete(shape, axis))
-    labels = RNG.integers(0, 7, rows)
-    np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
-    got = command.answer(f"z.npy y.npy --axis {axis} --worst 3")
-    losses = cross_entropy(logits, labels, axis=axis, reduction="none")
-    assert got["loss"] == pytest.approx(losses.mean(dtype=np.float64), rel=1e-12)
-    assert (got["rows"], got["shape"]) == (losses.size, list(shape))
-    order = np.argsort(-losses.reshape(-1), kind="stable")[:3]
-    for row, at in zip(got["worst"], order, strict=True):
-        position = tuple(map(int, np.unravel_index(at, rows)))
-        assert row["row"] == (position[0] if len(rows) == 1 else list(position))
-        assert (row["loss"], row["label"]) == (losses[position], labels[position])
-
-
-def test_row_blocks_cover_every_row_once():
-    for rows in [(), (0,), (5,), (3, 0, 2), (2, 3, 4), (1, 1, 9), (7, 2)]:
-        for limit in (1, 2, 5, 6, 24, 100):
-            seen = np.zeros(rows, dtype=int)
-            for piece in inputs_module.row_blocks(rows, limit):
-                assert seen[piece].size <= limit
-                seen[piece] += 1
-            assert (seen == 1).all()
-
-
 # ---- Sequences -----------------------------------------------------------------------------------
 
 
@@ -163,12 +131,17 @@ def test_the_next_label_judges_within_each_sequence(command):
         assert command.answer(line)["loss"] == pytest.approx(mean, rel=1e-14)
 
 
-@pytest.mark.parametrize(("shape", "options"), [((3, 0), "--shift"), ((3, 1), "--shift"), (0, "")])
-def test_no_row_at_all(command, shape, options):
-    np.save("y.npy", np.zeros(shape, int))
-    np.save("z.npy", np.zeros((*np.zeros(shape).shape, 4)))
+@pytest.mark.parametrize(
+    ("shape", "options", "rows"),
+    [(0, "", 0), (3, "", 3), ((3, 0), "--shift", 0), ((3, 1), "--shift", 0)],
+)
+def test_no_row_counts(command, shape, options, rows):
+    labels = np.full(shape, -100)
+    np.save("y.npy", labels)
+    np.save("z.npy", np.zeros((*labels.shape, 4)))
     got = command.answer(f"z.npy y.npy {options}")
-    assert (got["loss"], got["accuracy"], got["rows"], got["worst"]) == (0.0, "nan", 0, [])
+    assert (got["loss"], got["accuracy"], got["worst"]) == (0.0, "nan", [])
+    assert (got["rows"], got["counted"], got["ignored"]) == (rows, 0, rows)
 
 
 # ---- Many and large ------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_eps_bounds_a_certain_mistake(command):
         got = command.answer(line)
         assert got["loss"] == "inf"
         (finding,) = got["findings"]
-        assert (finding["rule"], finding["positions"]) == ("impossible_target", [[0]])
+        assert (finding["rule"], finding["positions"]) == ("infinite_loss", [[0]])
         got = command.answer(f"{line} --eps {2.0**-20}")
         assert got["loss"] == pytest.approx(21 * math.log(2) / 2, rel=1e-13)
 

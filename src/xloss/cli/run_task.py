@@ -30,13 +30,21 @@ from .block_checks import (
     check_weight,
     hint_of_sums,
 )
-from .explain import explain
 from .inputs import Index, Task, row_blocks
 from .loss_choices import PROBABILITIES, SCORES
 from .output import Failure, fail, one_line
 from .request import Request
 from .worst_rows import worst_of
 
+# Said of a loss that `xloss.diagnose` knows nothing of.
+NOT_FINITE = {
+    "nan_loss": (np.isnan, "an input or a target of the row is NaN or infinite"),
+    "infinite_loss": (
+        np.isinf,
+        "the target has weight on a class to which the input gives the probability 0, or the loss "
+        "is larger than any number of its dtype",
+    ),
+}
 BLOCK_LOGITS = 2**22  # read at a time: 8 MiB in float16, 32 MiB in float64
 
 Block = npt.NDArray[Any]
@@ -150,7 +158,8 @@ class TaskRunner:
                 if choice.reads == SCORES and task.axis is not None:
                     look(call, got, found, start)
                 else:
-                    explain(logits, targets, got, found, place)
+                    for rule, (applies, why) in NOT_FINITE.items():
+                        found.marked(rule, why, counted & applies(got.losses), start)
             if request.worst:
                 label = partial(files.label, targets)
                 worst = worst_of(got, start, label, worst, request.worst)
