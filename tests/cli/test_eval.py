@@ -119,7 +119,8 @@ def test_probabilities_given_as_logits_are_hinted_at(kinds, command, dtype):
     got = command.answer("p.safetensors y.npy", hint=hint)
     expected = cross_entropy(probs.astype(np.float64), kinds.y).item()
     assert got["loss"] == pytest.approx(expected, rel=1e-3)
-    for rows in (probs * 2, -probs, np.eye(5)[kinds.y % 5].astype(dtype)):
+    later = np.vstack([kinds.z[:20], kinds.p[20:]])
+    for rows in (probs * 2, -probs, np.eye(5)[kinds.y % 5].astype(dtype), later.astype(dtype)):
         save_file({"p": rows}, "p.safetensors")
         command.answer("p.safetensors y.npy")
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from cli_runs import process
 from xloss.cli import evaluate as evaluate_module
 from xloss.cli import run_task as task_module
+from xloss.cli.inputs import row_blocks
 
 RNG = np.random.default_rng(8)
 CUTS = {30: (5, 5, 13), 5: (2, 2, 2), 2: (1, 1, 1)}  # where shards begin: one has no row
@@ -95,6 +96,16 @@ def test_worst_rows_and_findings_are_those_of_the_whole(given, command):
     assert order.index(12) == order.index(7) + 1
     found = {f["rule"]: f["positions"] for f in got["findings"]}
     assert found == {"nan_logit": [[3]], "masked_target": [[25]]}
+
+
+def test_row_blocks_cover_every_row_once():
+    for rows in [(), (0,), (5,), (3, 0, 2), (2, 3, 4), (1, 1, 9), (7, 2)]:
+        for limit in (1, 2, 5, 6, 24, 100):
+            seen = np.zeros(rows, dtype=int)
+            for piece in row_blocks(rows, limit):
+                assert seen[piece].size <= limit
+                seen[piece] += 1
+            assert (seen == 1).all()
 
 
 # ---- Sequences -----------------------------------------------------------------------------------
