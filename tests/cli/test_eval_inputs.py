@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from cli_runs import process
+from expected import expected
 from xloss.cli import evaluate as evaluate_module
 from xloss.cli import run_task as task_module
 from xloss.cli.inputs import row_blocks
@@ -112,34 +113,26 @@ def test_row_blocks_cover_every_row_once():
 
 
 def test_the_next_label_judges_within_each_sequence(command):
-    probs, labels = RNG.dirichlet(np.ones(4), (5, 6)), RNG.integers(0, 4, (5, 6))
+    z, labels = RNG.normal(size=(5, 6, 4)), RNG.integers(0, 4, (5, 6))
     labels[1, 3] = labels[2, 5] = -100
     labels[4, 0] = 99  # judged by no logits
-    z = np.log(probs)
-    losses = {
-        (b, t): -math.log(probs[b, t, labels[b, t + 1]])
-        for b in range(5)
-        for t in range(5)
-        if labels[b, t + 1] >= 0
-    }
     np.save("z.npy", z)
     np.save("y.npy", labels)
     got = command.answer("z.npy y.npy --shift --worst 100")
-    mean = math.fsum(losses.values()) / len(losses)
-    assert got["loss"] == pytest.approx(mean, rel=1e-14)
-    assert got["perplexity"] == pytest.approx(math.exp(mean), rel=1e-14)
+    judged, judges = z[:, :-1].reshape(-1, 4), labels[:, 1:].reshape(-1)
+    want = expected("cross_entropy", judged, judges)
+    assert got["loss"] == pytest.approx(float(want.value), rel=1e-14)
     assert (got["rows"], got["counted"], got["ignored"]) == (25, 23, 2)
     assert (got["shape"], got["shift"]) == ([5, 6, 4], True)
-    worst = sorted(losses, key=losses.get, reverse=True)
-    assert [tuple(r["row"]) for r in got["worst"]] == worst
-    assert [r["label"] for r in got["worst"]] == [labels[b, t + 1] for b, t in worst]
-    right = [z[b, t].argmax() == labels[b, t + 1] for b, t in losses]
-    assert got["accuracy"] == sum(right) / len(right)
+    worst = sorted(np.flatnonzero(judges >= 0), key=lambda i: want.rows[i], reverse=True)
+    assert [r["row"] for r in got["worst"]] == [list(divmod(i, 5)) for i in worst]
+    assert [r["label"] for r in got["worst"]] == judges[worst].tolist()
+    assert got["accuracy"] == np.mean(judged.argmax(1)[worst] == judges[worst])
     np.save("first.npy", np.moveaxis(z, -1, 1))  # (batch, classes, time)
     np.save("more.npy", z[:, None])  # (batch, 1, time, classes)
     np.save("labels.npy", labels[:, None, :, None])
     for line in ("first.npy y.npy --shift --axis 1", "more.npy labels.npy --shift"):
-        assert command.answer(line)["loss"] == pytest.approx(mean, rel=1e-14)
+        assert command.answer(line)["loss"] == pytest.approx(got["loss"], rel=1e-14)
 
 
 @pytest.mark.parametrize(

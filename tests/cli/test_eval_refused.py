@@ -201,7 +201,7 @@ def test_shards_that_do_not_fit_are_refused(command, said):
 def test_a_fifo_is_never_waited_for(command, line):
     name = "z/shard-11.npy" if line == "z y" else "x.npy"
     os.mkfifo(name)
-    assert command.refusal(f"eval {line}") == f"{name}: is a FIFO, not a file"
+    assert command.refusal(f"eval {line}") == f"{name}: is a FIFO, a socket or a device, not a file"
 
 
 def test_the_label_that_a_hint_ignores_may_be_larger_than_any_int64(command):

@@ -275,21 +275,23 @@ def a_socket(name):
         server.bind(name)
 
 
+NOT_A_FILE = "is a FIFO, a socket or a device, not a file"
 NO_FILES = {
-    "is a FIFO, not a file": lambda name: os.mkfifo(name),
-    "is a socket, not a file": a_socket,
-    "is a device, not a file": lambda name: os.symlink("/dev/zero", name),
-    "Too many levels of symbolic links": lambda name: os.symlink(name, name),
-    "Is a directory": os.mkdir,
-    "No such file or directory": lambda name: None,
+    "FIFO": (lambda name: os.mkfifo(name), NOT_A_FILE),
+    "socket": (a_socket, NOT_A_FILE),
+    "device": (lambda name: os.symlink("/dev/zero", name), NOT_A_FILE),
+    "circle": (lambda name: os.symlink(name, name), "Too many levels of symbolic links"),
+    "folder": (os.mkdir, "Is a directory"),
+    "nothing": (lambda name: None, "No such file or directory"),
 }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs")
-@pytest.mark.parametrize("said", NO_FILES)
+@pytest.mark.parametrize("kind", NO_FILES)
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.npz::a", "x.safetensors", "x.csv"])
-def test_what_is_no_file_is_refused_and_never_waited_for(said, name):
+def test_what_is_no_file_is_refused_and_never_waited_for(kind, name):
+    made, said = NO_FILES[kind]
     file = name.partition("::")[0]
-    NO_FILES[said](file)
+    made(file)
     with pytest.raises(FileProblem, match=f"^{file}: {said}$"):
         open_array(name)

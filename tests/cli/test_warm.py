@@ -140,7 +140,7 @@ def test_the_gpu_that_is_here_is_compiled_for(two, command, monkeypatch):
 
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
     monkeypatch.setattr(warm_gpu, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor())
-    monkeypatch.setattr(warm_gpu, "library", lambda: "cupy")
+    monkeypatch.setattr(warm_gpu, "gpu_library", lambda: "cupy")
     monkeypatch.setattr(warm_gpu, "calls", calls)
     got = json.loads(command("engines --warm --json").stdout)
     assert got["skipped"] == []
@@ -176,7 +176,7 @@ def test_kernels_too_large_for_the_gpu_are_named(monkeypatch):
     monkeypatch.setattr(xloss, "cross_entropy", cross_entropy)
     monkeypatch.setattr(xloss, "value_and_grad", lambda loss: loss)
     monkeypatch.setattr(xloss, "use_engine", lambda name: nullcontext())
-    monkeypatch.setattr(warm_gpu, "converter", lambda library: np.asarray)
+    monkeypatch.setattr(warm_gpu, "converter", lambda name: np.asarray)
     name, _ = warm_gpu.calls("cupy", "float32", 8)
     assert name == "cuda float32, 8 classes; not for 1100 rows: out of memory"
 
