@@ -12,7 +12,8 @@ from .array_libraries import SUPPORTED, library
 from .output import Failure, fail
 
 ALL = "all"
-Converter = Callable[[npt.NDArray[Any]], Any]
+Block = npt.NDArray[Any]
+Converter = Callable[[Block], Any]
 
 
 class BackendMissing(Failure):
@@ -32,66 +33,59 @@ def converter(name: str) -> Converter:
     if not found["available"]:
         install = f": {found['install']}" if found["install"] else ""
         raise BackendMissing(f"--backend {name}: {found['reason']}{install}")
-    return CONVERTERS[name]()
+    return CONVERTERS[name]
 
 
-def _numpy() -> Converter:
-    return lambda block: block
+def _numpy(block: Block) -> Any:
+    return block
 
 
-def _torch() -> Converter:
+def _torch(block: Block) -> Any:
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def convert(block: npt.NDArray[Any]) -> Any:
-        # A copy: torch warns about the read-only memory of a mapped file.
-        if block.dtype.name == "bfloat16":
-            return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
-        return torch.from_numpy(block.copy()).to(device)
-
-    return convert
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A copy: torch warns about the read-only memory of a mapped file.
+    if block.dtype.name == "bfloat16":
+        return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
+    return torch.from_numpy(block.copy()).to(device)
 
 
-def _jax() -> Converter:
+def _jax(block: Block) -> Any:
     import jax
 
     config: Any = jax.config
     config.update("jax_enable_x64", True)  # otherwise JAX rounds float64 files to float32
-    return lambda block: jax.numpy.asarray(block)
+    return jax.numpy.asarray(block)
 
 
-def _tensorflow() -> Converter:
+def _tensorflow(block: Block) -> Any:
     import tensorflow
 
-    return lambda block: tensorflow.constant(block)
+    return tensorflow.constant(block)
 
 
-def _dask() -> Converter:
+def _dask(block: Block) -> Any:
     import dask.array
 
     array: Any = dask.array  # whose functions have no types
-    return lambda block: array.from_array(block)
+    return array.from_array(block)
 
 
-def _strict() -> Converter:
+def _strict(block: Block) -> Any:
     import array_api_strict
 
-    return lambda block: array_api_strict.asarray(block.copy())  # of writable memory only
+    return array_api_strict.asarray(block.copy())  # of writable memory only
 
 
-def _cupy() -> Converter:
+def _cupy(block: Block) -> Any:
     import cupy
 
-    def convert(block: npt.NDArray[Any]) -> Any:
-        if block.dtype.name == "bfloat16":
-            fail("--backend cupy: CuPy has no bfloat16; use another backend")
-        return cupy.asarray(block)
-
-    return convert
+    if block.dtype.name == "bfloat16":
+        fail("--backend cupy: CuPy has no bfloat16; use another backend")
+    return cupy.asarray(block)
 
 
-CONVERTERS: dict[str, Callable[[], Converter]] = {
+CONVERTERS: dict[str, Converter] = {
     "numpy": _numpy,
     "torch": _torch,
     "jax": _jax,
