@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from .candidates import Candidate, load
 from .cases import catalogue
@@ -170,9 +171,10 @@ def chosen(loss: str | None, families: Iterable[str] | None, quick: bool) -> lis
 
 def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
     """Return the dtypes asked for, each a name that is one."""
-    asked = (dtype,) if isinstance(dtype, str) else tuple(dtype)
+    one = isinstance(dtype, str) or not hasattr(dtype, "__iter__")
+    asked: tuple[Any, ...] = (dtype,) if one else tuple(dict.fromkeys(dtype))
     for name in asked:
-        if name not in DTYPES:
+        if not isinstance(name, str) or name not in DTYPES:  # a dtype of NumPy's equals its name
             raise ValueError(f"dtype: {name!r} is unknown; expected one of {', '.join(DTYPES)}")
     if not asked:
         raise ValueError("dtype: none is named")

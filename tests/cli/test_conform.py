@@ -142,6 +142,7 @@ REFUSED = {
     "mine.py:nan --timeout 0": "--timeout 0: expected more than 0 seconds",
     "mine.py:nan --timeout nan": "--timeout nan: expected more than 0 seconds",
     "mine.py:nan --timeout soon": "Invalid value for '--timeout': ...",
+    "mine.py:nan --family z-loss": "nothing was judged: ... offers no case ...: does not ...",
 }
 
 
