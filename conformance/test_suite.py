@@ -1,6 +1,6 @@
 """Running in worker processes, the same report, light to send; and what is run.
 
-What becomes of workers that break is in tests/cli: test_conform.py and test_hostile_losses.py.
+What becomes of workers that break is in tests/cli/test_conform.py.
 """
 
 from __future__ import annotations

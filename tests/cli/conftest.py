@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cli_runs import saved_rows
+from cli_runs import Command
 from xloss.cli import run_task
 
 
@@ -18,9 +18,21 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def command(capfd):
+    """The command, run in the test's own process."""
+    return Command(capfd)
+
+
+@pytest.fixture
 def files(folder):
     """300 rows of 7 classes, every tenth of them ignored, in the current folder."""
-    return saved_rows()
+    rng = np.random.default_rng(5)
+    logits = rng.normal(scale=3, size=(300, 7)).astype(np.float32)
+    labels = rng.integers(0, 7, 300)
+    labels[::10] = -100
+    np.save("z.npy", logits)
+    np.save("y.npy", labels)
+    return logits, labels
 
 
 @pytest.fixture

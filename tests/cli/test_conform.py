@@ -1,241 +1,304 @@
-"""xloss conform: what is judged, what is printed where, exit codes."""
+"""xloss conform: what is judged, what is printed where, exit codes, and losses that misbehave."""
 
 import json
 import math
 import os
 import re
 import shlex
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cli_candidates import CANDIDATES
-from cli_runs import here, process, refusal
+import cli_losses
+from cli_runs import ended, fits, process, started
+from cluster import until
 from xloss.cli import command_conform
-from xloss.cli.app import run
 from xloss_conformance.cases import case as catalogue_case
 
-ONE = ("--case", "tail/gap 17")
-NUMPY = ("--backend", "numpy", "--dtype", "float32", "--family", "tail", "--quick")
-STALE = """
+ONE = "--case 'tail/gap 17'"
+DEVIATION = """
 [[deviation]]
-subject = "xloss numpy float32"
+subject = "{} float32"
 case = "tail/gap 17"
 rule = "value"
 reason = "it was so once"
 link = "https://example.org/1"
 """
-
-
-@pytest.fixture
-def xloss(capfd):
-    """Run the command; its workers are processes all the same."""
-    return partial(here, capfd, "conform")
+posix = pytest.mark.skipif(os.name == "nt", reason="no process groups")
 
 
 @pytest.fixture(autouse=True)
-def candidates(folder):
-    Path("mine.py").write_text(CANDIDATES)
+def losses(folder):
+    """The losses in the current folder; in the end none of their processes is left."""
+    shutil.copy(cli_losses.__file__, "mine.py")
+    yield
+    for pid in map(int, Path("pids").read_text().split() if Path("pids").exists() else ()):
+        for _ in range(100):
+            if not alive(pid):
+                break
+            time.sleep(0.05)
+        else:
+            os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"process {pid} was left behind")
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # An orphan whose new parent has not collected it yet has ended all the same.
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 # ---- Exit codes and streams ----------------------------------------------------------------------
 
 
-def test_a_run_that_passes():
-    ran = process("conform", *NUMPY, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert re.search(r"^tail[ |]+\d+([ |]+\d\.\d / \d\.\d)+$", ran.stdout, re.MULTILINE)
-    assert re.search(
-        r"^PASS  xloss 0.1.0 on numpy: all \d+ answers keep every rule", ran.stdout, re.MULTILINE
-    )
-    assert ran.stdout.isascii()  # replaced where stdout knows no more
-    assert "\x1b" not in ran.stdout
-
-
-def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_see_it_again(xloss):
-    ran = xloss("mine.py:textbook", "--case", "tail/gap 40")
+def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_see_it_again(
+    command,
+):
+    ran = command("conform mine.py:textbook --case 'tail/gap 40'")
     assert (ran.returncode, ran.stderr) == (1, "")
     said = " ".join(ran.stdout.split())
     (row,) = catalogue_case("tail/gap 40").x.tolist()  # its label is the first class
     exact = math.log1p(math.fsum(math.exp(z - row[0]) for z in row[1:]))
-    for part in (
-        "What is wrong, and whether it matters in training",
-        "1 of 1 answers are wrong: 1 can matter.",
-        "CAN MATTER Confident rows",
-        f"It returns 0 where the exact loss is {exact:.3g} (1 of 1 answers).",
-        "In training: These rows’ share of the logged loss is lost, or has few right digits.",
-        "Met with rows of which the model is sure",
-        "Why: log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit;",
-    ):
-        assert part in said
+    at = [
+        said.index(part)
+        for part in (
+            "What is wrong, and whether it matters in training",
+            "1 of 1 answers are wrong: 1 can matter.",
+            "CAN MATTER Confident rows",
+            f"It returns 0 where the exact loss is {exact:.3g} (1 of 1 answers).",
+            "In training: These rows’ share of the logged loss is lost, or has few right digits.",
+            "Met with rows of which the model is sure",
+            "Why: log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit;",
+            "1 ulp is a wrong last binary digit. The budget is how many ulp",
+            "Worst error in ulp, value / gradient",
+            "FAIL mine.py:textbook: 1 of 1 answers wrong, in 1 case",
+        )
+    ]
+    assert at == sorted(at)
     (again,) = re.findall(r"^    See it: (.*)$", ran.stdout, re.MULTILINE)
     assert again == (
         "xloss conform --case 'tail/gap 40' --candidate mine.py:textbook --dtype float32"
     )
-    assert "FAIL  mine.py:textbook: 1 of 1 answers wrong, in 1 case" in ran.stdout
-    assert xloss(*shlex.split(again)[2:]).returncode == 1  # the command that it names does show it
+    assert command(again.removeprefix("xloss ")).returncode == 1  # this command does show it
 
 
-def test_words_are_explained_before_the_table_and_what_is_wrong_comes_first(xloss, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    ran = xloss("mine.py:nan", *ONE)
-    at = [
-        ran.stdout.index(part)
-        for part in (
-            "MATTERS  Confident rows\n    It returns NaN where the exact loss is 2.4",
-            "1 ulp is a wrong last binary digit. The budget is how many ulp",
-            "Worst error in ulp, value / gradient\n",
-            "FAIL  mine.py:nan",
-        )
-    ]
-    assert at == sorted(at)
-
-
-def test_a_peer_stands_before_xloss(xloss):
-    ran = xloss("--peer", "scipy", "--backend", "numpy", "--dtype", "float64", *ONE)
-    assert ran.returncode == 1
-    head = next(line for line in ran.stdout.splitlines() if line.startswith("family"))
-    assert re.fullmatch(r"family +cases +scipy float64 +xloss numpy( generic)? float64.*", head)
-    assert re.search(r"^scipy [\d.]+\n  1 of 1 answers are wrong: ", ran.stdout, re.MULTILINE)
-    assert not re.search(r"^xloss .*\n  .* answers are wrong", ran.stdout, re.MULTILINE)
-
-
-def test_json_is_alone_on_stdout_and_strict(xloss, folder):
-    ran = xloss("mine.py:nan", *ONE, "--json", "--html", "page.html")
+def test_json_is_alone_on_stdout_and_strict(command):
+    line = f"conform mine.py:nan {ONE} --json --html page.html"
+    ran = command(line)
     assert (ran.returncode, ran.stderr) == (1, "")
     got = json.loads(ran.stdout, parse_constant=pytest.fail)
-    assert got["schema"] == 1
-    assert (got["mode"], got["ok"]) == ("full", False)
-    assert (
-        got["command"] == "xloss conform mine.py:nan --case 'tail/gap 17' --json --html page.html"
-    )
+    assert (got["schema"], got["mode"], got["ok"]) == (1, "full", False)
+    assert got["command"] == f"xloss {line}"
     (cell,) = got["cells"]
     assert (cell["value_ulp"], cell["got"]) == ("inf", {"value": "nan"})
     assert (cell["findings"][0]["rule"], cell["findings"][0]["got"]) == ("value", "nan")
-    assert "<html" in (folder / "page.html").read_text(encoding="utf-8")
+    assert "<html" in Path("page.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no process groups")
-def test_ctrl_c_leaves_no_process_behind():
-    command = [sys.executable, "-m", "xloss.cli", "conform", "mine.py:sleeps", *ONE]
-    # Whatever runs the tests in the background has it ignored, and hands that down.
-    heard = (
-        "import os, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", heard, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as started:
-        began = Path("began")
-        for _ in range(600):
-            if began.exists() and began.read_text():
-                break
-            time.sleep(0.1)
-        worker = int(began.read_text())
-        os.killpg(started.pid, signal.SIGINT)
-        try:
-            out, err = started.communicate(timeout=60)
-        finally:
-            started.kill()  # else a test that fails waits for ever
-    assert (started.returncode, out, err) == (130, b"", b"")
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
-
-
-# ---- Deviations ----------------------------------------------------------------------------------
-
-
-def test_a_declared_failure_is_no_failure(xloss):
-    Path("known.toml").write_text(STALE.replace("xloss numpy", "mine.py:textbook"))
-    ran = xloss("mine.py:textbook", *ONE, "--deviations", "known.toml", "--json")
+def test_a_declared_failure_is_none_and_a_stale_declaration_is_one(command):
+    Path("known.toml").write_text(DEVIATION.format("mine.py:textbook"))
+    ran = command(f"conform mine.py:textbook {ONE} --deviations known.toml --json")
     assert ran.returncode == 0
     got = json.loads(ran.stdout)
     assert got["deviations"] == {"declared": 1, "stale": []}
     assert got["cells"][0]["note"] == "it was so once (https://example.org/1)"
-
-
-def test_a_stale_deviation_is_a_failure(xloss):
-    Path("known.toml").write_text(STALE)
-    ran = xloss(*NUMPY, "--deviations", "known.toml")
+    ran = command(f"conform mine.py:exact {ONE} --deviations known.toml")
     assert (ran.returncode, ran.stderr) == (1, "")
-    assert "STALE DEVIATION 'xloss numpy float32' on 'tail/gap 17', rule value: none of its 1" in (
-        " ".join(ran.stdout.split())
-    )
-    assert re.search(r"^FAIL  .*, 1 deviation stale,", ran.stdout, re.MULTILINE)
+    stale = "STALE DEVIATION 'mine.py:textbook float32' on 'tail/gap 17', rule value: there is no"
+    assert stale in " ".join(ran.stdout.split())
+    assert re.search(r"^FAIL  .*1 deviation stale", ran.stdout, re.MULTILINE)
 
 
 # ---- What is refused -----------------------------------------------------------------------------
 
 REFUSED = {
-    "family": (
-        ["--family", "tial"],
-        "--family tial: there is none of that name; did you mean tail?",
-    ),
-    "loss": (["--loss", "nll_los"], "--loss nll_los: there is none .* did you mean nll_loss?"),
-    "peer": (["--peer", "caffe"], "--peer caffe: there is none .* expected one of torch"),
-    "backend": (["--backend", "numpi"], "--backend numpi: .* did you mean numpy?"),
-    "dtype": (["--dtype", "float8"], "--dtype float8: .* did you mean float"),
-    "arrays": (["mine.py:nan", "--arrays", "nump"], "--arrays nump: .* did you mean numpy?"),
-    "case": (["--case", "tail/none"], "no case is of that name, family and loss"),
-    "on demand": (["--family", "size"], "these cases run on demand only: --on-demand"),
-    "dtypes": (["--backend", "dask", "--dtype", "float16"], "no subject has float16"),
-    "no colon": (["none", *ONE], "'none': expected package.module:function or path/file.py:fun"),
-    "two": (
-        ["mine.py:nan", "--candidate", "mine.py:exact"],
-        "expected one candidate, and --candidate mine.py:exact is another",
-    ),
-    "folder": (["--html", "none/page.html"], "--html none/page.html: its folder does not exist"),
-    "a folder": (["--html", "."], "--html .: is a folder"),
-    "no reason": (["--deviations", "bad.toml"], "bad.toml: deviation 1: reason is missing"),
-    "nothing offered": (
-        ["mine.py:nan", "--family", "z-loss"],
-        "nothing was judged: mine.py:nan float32 offers no case .*: does not take z_loss",
-    ),
-    "jobs": (["--jobs", 0], "Invalid value for '--jobs'"),
+    "--family tial": "--family tial: there is none of that name; did you mean tail?",
+    "--loss nll_los": "--loss nll_los: there is none ... did you mean nll_loss?",
+    "--peer caffe": "--peer caffe: there is none ... expected one of torch, ...",
+    "--backend numpi": "--backend numpi: ... did you mean numpy?",
+    "--dtype float8": "--dtype float8: ... did you mean float...",
+    "mine.py:nan --arrays nump": "--arrays nump: ... did you mean numpy?",
+    "--case tail/none": "no case is of that name, family and loss; ...",
+    "--family size": "these cases run on demand only: --on-demand",
+    "--backend dask --dtype float16": "no subject has float16",
+    "none": "'none': expected package.module:function or path/file.py:function",
+    "mine.py:nan --candidate mine.py:exact": "mine.py:nan: expected one candidate, and ...",
+    "--html none/page.html": "--html none/page.html: its folder does not exist",
+    "--html .": "--html .: is a folder, a FIFO or a socket, not a file",
+    "--html fifo --backend numpy": "--html fifo: is a folder, a FIFO or ...",
+    "--deviations bad.toml": "bad.toml: deviation 1: reason is missing...",
+    "--deviations fifo --backend numpy": "fifo: is a FIFO or a device, not a file",
+    "--deviations device --backend numpy": "device: is a FIFO or a device, not a file",
+    "fifo.py:f": "fifo.py: no such file",
+    "json:dumps --convention fifo.py": "fifo.py: no such file",
+    "--jobs 0": "Invalid value for '--jobs': ... (see xloss conform --help)",
+    "mine.py:nan --timeout 0": "--timeout 0: expected more than 0 seconds",
+    "mine.py:nan --timeout nan": "--timeout nan: expected more than 0 seconds",
+    "mine.py:nan --timeout soon": "Invalid value for '--timeout': ...",
+    "mine.py:nan --family z-loss": "nothing was judged: ... offers no case ...: does not ...",
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_run_is_refused_in_one_line(capsys, case):
-    Path("bad.toml").write_text(STALE.replace("reason", "# reason"))
-    arguments, message = REFUSED[case]
-    assert re.search(message, refusal(capsys, "conform", *arguments))
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_cannot_run_is_refused_in_one_line(command, line):
+    if "fifo" in line or "device" in line:
+        if os.name == "nt":
+            pytest.skip("no FIFOs")
+        os.mkfifo("fifo")
+        os.mkfifo("fifo.py")
+        os.symlink("/dev/zero", "device")
+    Path("bad.toml").write_text(DEVIATION.replace("reason", "# reason"))
+    assert fits(REFUSED[line], command.refusal(f"conform {line}"))
 
 
 # ---- For the eye ---------------------------------------------------------------------------------
 
 
-def test_cases_are_listed_with_their_reasons(capsys):
-    assert run(["conform", "--list", "--family", "tail"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert out.startswith("tail\n  tail/gap 5  cross_entropy, quick\n      ")
-    assert run(["conform", "--list", "--json", "--quick"]) == 0
-    listed = json.loads(capsys.readouterr().out)["cases"]
+def test_cases_are_listed_with_their_reasons(command):
+    ran = command("conform --list --family tail")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("tail\n  tail/gap 5  cross_entropy, quick\n      ")
+    listed = json.loads(command("conform --list --json --quick").stdout)["cases"]
     assert all(case["reason"] and case["quick"] for case in listed)
 
 
-def test_a_table_fits_its_terminal(xloss, capfd, monkeypatch):
+def test_a_table_fits_its_terminal_and_colours_are_for_those_that_want_them(
+    command, capfd, monkeypatch
+):
     show, kept = command_conform.show_judged, []
     monkeypatch.setattr(command_conform, "show_judged", kept.append)
-    both = ("--backend", "numpy", "--backend", "strict")
-    assert xloss(*both, "--family", "tail", "--quick").returncode == 0
+    both = "--backend numpy --backend strict --family tail --quick"
+    assert command(f"conform {both}").returncode == 0
     for width in (40, 80, 200):
         monkeypatch.setenv("COLUMNS", str(width))
         show(*kept)
         table = capfd.readouterr().out.partition("\nPASS")[0].splitlines()
         assert max(map(len, table)) <= width
-
-
-def test_colours_are_for_terminals_that_want_them(xloss, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[" in xloss(*NUMPY).stdout
+    show(*kept)
+    assert "\x1b[" in capfd.readouterr().out
+
+
+def test_only_numpy_is_enough(folder):
+    """What is not installed is named, with what installs it; stdout knows ASCII alone."""
+    names = ("torch", "jax", "dask", "cupy", "array_api_strict", "mpmath", "scipy", "ml_dtypes")
+    (folder / "sitecustomize.py").write_text(  # so that nobody, workers included, can import them
+        "from importlib.machinery import PathFinder\n"
+        "own = PathFinder.find_spec\n"
+        "def find_spec(name, path=None, target=None):\n"
+        f"    return None if name.partition('.')[0] in {names!r} else own(name, path, target)\n"
+        "PathFinder.find_spec = find_spec\n"
+    )
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]  # a source tree's own
+    env = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "ascii"}
+    ran = process("conform --quick", env={**os.environ, **env})
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.search(r"^tail[ |]+\d+([ |]+\d\.\d / \d\.\d)+$", ran.stdout, re.MULTILINE)
+    assert "PASS  xloss 0.1.0 on numpy: all" in ran.stdout
+    assert ran.stdout.isascii()
+    assert "\x1b" not in ran.stdout
+    told = ran.stdout.partition("Not on this machine\n")[2]
+    assert '  torch: torch is not installed: pip install "xloss[torch]"\n' in told
+    assert '  jax: jax is not installed: pip install "xloss[jax]"\n' in told
+    assert "  strict: array_api_strict is not installed: pip install array-api-strict\n" in told
+
+
+# ---- Losses that hang, fork, go elsewhere, close what they have, or say strange things -----------
+
+LATE = r"gave no answer in 2 s (--timeout)"
+CLOSED = "died: it closed the pipe that its answers go through"
+TWO = "--case 'tail/gap ??'"
+ENDED = {
+    f"mine.py:deaf {ONE}": f"running mine.py:deaf float32 on tail/gap 17 {LATE}",
+    f"mine.py:stops {ONE}": f"running mine.py:stops float32 on tail/gap 17 {LATE}",
+    f"slow.py:f {ONE}": f"loading slow.py:f {LATE}",
+    "mine.py:exact --against mine.py:deaf --family tail": "comparing mine.py:exact and mine.py:deaf"
+    f", at case 1 of ..., {LATE}",
+    # A child of it, which goes on, holds the pipe of its answers.
+    f"mine.py:child_stays_and_it_dies {ONE} --timeout 50": "running ... died: exit code 3",
+    f"mine.py:closes_all {ONE} --timeout 50": f"running ... on tail/gap 17 {CLOSED}",
+    f"mine.py:closes_all_and_opens {ONE} --timeout 50": f"running ... on tail/gap 17 {CLOSED}",
+}
+
+
+@posix
+@pytest.mark.parametrize("line", ENDED)
+def test_one_that_does_not_answer_is_ended_in_time(command, folder, line):
+    Path("slow.py").write_text("import time\ntime.sleep(600)\ndef f(logits, targets): return 0.0\n")
+    said = command.refusal(f"conform {line}{'' if '--timeout' in line else ' --timeout 2'}")
+    assert fits(f"the process {ENDED[line]}", said)
+    assert all(file.stat().st_size == 0 for file in folder.glob("file-*"))
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGKILL", None)])
+def test_one_that_hears_no_signal_ends_with_the_command(number):
+    running = started(f"conform mine.py:deaf {ONE}", start_new_session=True)
+    until(Path("pids"))
+    (os.killpg if number == signal.SIGINT else os.kill)(running.pid, number)
+    ran = ended(running)
+    assert ran.returncode == (130 if number == signal.SIGINT else -number)
+    assert (ran.stdout, ran.stderr) == ("", "") or number != signal.SIGINT
+
+
+@posix
+def test_one_that_forks_answers_once_and_its_child_is_ended(command):
+    ran = command(f"conform mine.py:child_hangs {TWO}")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(Path("pids").read_text().split()) > 1
+    ran = command(f"conform mine.py:comes_back_twice {TWO} --json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    cases = [cell["case"] for cell in json.loads(ran.stdout)["cells"]]
+    assert len(cases) == len(set(cases)) > 3
+
+
+@posix
+def test_a_process_that_leaves_the_group_holds_up_nothing():
+    """It holds no pipe of its parent's: the command would wait for their end for ever."""
+    try:
+        ran = process(f"conform mine.py:child_leaves_the_group {ONE}")
+        assert (ran.returncode, ran.stderr) == (0, "")
+    finally:
+        left = [int(pid) for pid in Path("left").read_text().split()]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert left
+
+
+def test_one_that_goes_to_another_folder(command):
+    """The same relative name is loaded again for the second dtype, in the same process."""
+    both = "--dtype float32 --dtype float16"
+    ran = command(f"conform mine.py:goes_elsewhere {TWO} --jobs 1 {both} --json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert {s["dtype"] for s in json.loads(ran.stdout)["subjects"]} == {"float32", "float16"}
+
+
+def test_reports_escape_control_characters(command):
+    """Terminal, JSON and page: the name of a file, and what an exception says."""
+    name = "a\x1b]0;x\x07\n\u202e" + os.fsdecode(b"\xff") + ".py"
+    os.rename("mine.py", name)
+    line = f"conform {shlex.quote(f'{name}:raises')}"
+    shown = command(f"{line} {ONE} --html page.html")
+    told = command(f"{line} {ONE} --html page.html --json")
+    compared = command(f"{line} --against {shlex.quote(f'{name}:exact')} --family tail --quick")
+    page = Path("page.html").read_bytes().decode("utf-8")
+    for text in (shown.stdout, told.stdout, compared.stdout, page):
+        assert all(c.isprintable() or c == "\n" for c in text.replace("\t", ""))
+        assert "xloss: all is well\n" not in text
+    for ran in (shown, told, compared):
+        assert (ran.returncode, ran.stderr) == (1, "")
+    visible = r"a\x1b]0;x\x07\n\u202e\xff.py:raises"
+    assert visible in shown.stdout
+    record = json.loads(told.stdout)
+    assert record["subjects"][0]["name"] == f"{visible} float32"
+    assert visible in record["command"]
+    (cell,) = record["cells"]
+    assert cell["findings"][0]["detail"] == r"ValueError: \x1b]0;owned\x07"  # its first line
+    compile(cell["call"], "call", "exec")  # the lines that show it again are Python

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import xloss
-from cli_runs import answer
-from xloss.cli import array_converters, run_task
+from xloss.cli import array_converters, array_libraries, run_task
 
 pytest.importorskip("cupy", reason="CuPy has wheels for Linux and Windows only")
 
@@ -22,7 +21,8 @@ def on_a_standin(kinds, monkeypatch):
     By name: beside a GPU the compiled engine would take the stand-in for an array of its own.
     """
     monkeypatch.setattr(run_task, "BLOCK_LOGITS", BLOCK * CLASSES)
-    monkeypatch.setitem(array_converters.CONVERTERS, "cupy", lambda: DeviceArray)
+    monkeypatch.setitem(array_libraries.DEVICES, "cupy", lambda cupy: ["a stand-in"])
+    monkeypatch.setitem(array_converters.CONVERTERS, "cupy", DeviceArray)
     for name in ("z", "soft", "w"):
         np.save(f"{name}.npy", vars(kinds)[name].astype(np.float32))
     with xloss.use_engine("generic"):
@@ -30,13 +30,13 @@ def on_a_standin(kinds, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("y.npy",), ("y.npy", "--weight", "w.npy", "--label-smoothing", "0.1"), ("soft.npy",)],
+    "line",
+    ["z.npy y.npy", "z.npy y.npy --weight w.npy --label-smoothing 0.1", "z.npy soft.npy"],
 )
-def test_rows_alone_come_back_to_the_host(capsys, arguments):
-    expected = answer(capsys, "z.npy", *arguments)
+def test_rows_alone_come_back_to_the_host(command, line):
+    expected = command.answer(line)
     with transfers() as sizes:
-        got = answer(capsys, "z.npy", *arguments, "--backend", "cupy")
+        got = command.answer(f"{line} --backend cupy")
     assert (expected.pop("backend"), got.pop("backend")) == ("numpy", "cupy")
     for key, rel in (("loss", 1e-6), ("perplexity", 1e-5)):
         assert got.pop(key) == pytest.approx(expected.pop(key), rel=rel)
@@ -51,7 +51,7 @@ def test_rows_alone_come_back_to_the_host(capsys, arguments):
     assert max(sizes.count(1), sizes.count(BLOCK)) <= blocks
 
 
-def test_nothing_but_the_rows_is_asked_for_without_the_worst(capsys):
+def test_nothing_but_the_rows_is_asked_for_without_the_worst(command):
     with transfers() as sizes:
-        answer(capsys, "z.npy", "y.npy", "--backend", "cupy", "--worst", "0")
+        command.answer("z.npy y.npy --backend cupy --worst 0")
     assert sizes == [3 * BLOCK] * (ROWS // BLOCK)

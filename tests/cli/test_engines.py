@@ -4,19 +4,33 @@ import json
 import re
 
 import numpy as np
+import pytest
 
 from cli_runs import process
-from xloss.cli.app import run
-
-# ---- Help, and what the machine can run ----------------------------------------------------------
 
 
-def test_help(capsys):
-    for arguments in ([], ["--help"], ["eval", "--help"], ["engines", "--help"]):
-        assert run(arguments) == 0
-        out, err = capsys.readouterr()
-        assert "Usage: xloss" in out
-        assert err == ""
+def test_help(command):
+    for line in ("", "--help", "eval --help", "engines --help"):
+        ran = command(line)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "Usage: xloss" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("xloss e", ["eval", "engines"]),
+        ("xloss eval --backend t", ["torch", "tensorflow"]),
+        ("xloss eval --loss bin", ["binary_cross_entropy_with_logits", "binary_cross_entropy"]),
+    ],
+)
+def test_the_shell_is_offered_what_fits(command, monkeypatch, line, offered):
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    monkeypatch.setenv("_XLOSS_COMPLETE", "complete_bash")
+    ran = command("")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.split() == offered
 
 
 def test_engines_tells_what_is_here_and_what_installs_the_rest():
@@ -25,7 +39,7 @@ def test_engines_tells_what_is_here_and_what_installs_the_rest():
         "str([m for m in sys.modules if m.startswith('xloss_conformance') or m.endswith('.conform')"
         "])))"
     )
-    ran = process("engines", "--json", before=before)
+    ran = process("engines --json", before=before)
     assert (ran.returncode, ran.stderr) == (0, "[]")  # no other command imports the suite
     got = json.loads(ran.stdout)
     assert list(got) == ["schema", "xloss", "backends", "engines"]
@@ -37,19 +51,14 @@ def test_engines_tells_what_is_here_and_what_installs_the_rest():
     dask = backends["dask"]
     assert (dask["available"], dask["reason"]) == (False, "not installed")
     assert dask["install"] == 'pip install "xloss[dask]"'
-    assert got["engines"][0] == {
-        "name": "generic",
-        "available": True,
-        "reason": None,
-        "devices": [],
-    }
+    generic = {"name": "generic", "available": True, "reason": None, "devices": []}
+    assert got["engines"][0] == generic
     for engine in got["engines"]:
         assert engine["available"] == (engine["reason"] is None)
 
 
-def test_engines_as_text(capsys):
-    assert run(["engines"]) == 0
-    out, err = capsys.readouterr()
-    assert re.search(rf"^  numpy +{re.escape(np.__version__)} +cpu$", out, re.MULTILINE)
-    assert re.search(r"^  generic +- +ready$", out, re.MULTILINE)
-    assert err == ""
+def test_engines_as_text(command):
+    ran = command("engines")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.search(rf"^  numpy +{re.escape(np.__version__)} +cpu$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^  generic +- +ready$", ran.stdout, re.MULTILINE)

@@ -1,36 +1,21 @@
-"""xloss eval: what is printed where, options, and losses that are not finite."""
+"""xloss eval: what is printed where, hints, and losses that are not finite."""
 
 import json
 import math
+import re
 
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from cli_runs import answer, process
-from places import ROOT
+from cli_runs import process
 from xloss import cross_entropy, diagnose, engines
 from xloss.cli import run_task as task_module
-from xloss.cli.app import run
 
-RNG = np.random.default_rng(5)
-DATA = ROOT / "examples" / "data"
-KEYS = [
-    "schema",
-    "loss",
-    "perplexity",
-    "accuracy",
-    "rows",
-    "counted",
-    "ignored",
-    "worst",
-    "dtype",
-    "shape",
-    "function",
-    "shift",
-    "backend",
-    "engine",
-    "seconds",
-]
+BCE = "--loss binary_cross_entropy"
+KEYS = "schema loss perplexity accuracy rows counted ignored worst dtype shape function shift"
+KEYS += " backend engine seconds"
 
 
 # ---- What is printed -----------------------------------------------------------------------------
@@ -38,10 +23,10 @@ KEYS = [
 
 def test_json_is_alone_on_stdout(files):
     logits, labels = files
-    ran = process("eval", "z.npy", "y.npy", "--json", "--worst", 2)
+    ran = process("eval z.npy y.npy --json --worst 2")
     assert (ran.returncode, ran.stderr) == (0, "")
     got = json.loads(ran.stdout)
-    assert list(got) == KEYS
+    assert " ".join(got) == KEYS
     assert got["schema"] == 1
     assert got["loss"] == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-7)
     assert got["perplexity"] == math.exp(got["loss"])
@@ -63,62 +48,139 @@ def test_json_is_alone_on_stdout(files):
     assert len(got["worst"]) == 2
 
 
-@pytest.mark.parametrize("block", [2, 4, 8, 100])
-def test_worst_rows_in_order(files, capsys, monkeypatch, block):
+def test_the_terminal_says_which_loss_and_why_there_is_no_perplexity(kinds, command):
+    lines = command(f"eval p.npy bits.npy {BCE}").stdout.splitlines()
+    assert lines[0].endswith(" (binary_cross_entropy)")
+    assert lines[1].startswith("perplexity  none: this loss judges each element by itself; ")
+    assert lines[4] == "input       probabilities, float64, 40 x 5"
+    assert re.fullmatch(r"computed    by numpy, engine (cpu|generic), in \d+\.\d{3} s", lines[5])
+
+
+@pytest.mark.parametrize("block", [2, 8, 100])
+def test_worst_rows_in_order(command, monkeypatch, block):
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", block)
     logits = np.zeros((9, 2))
     logits[:, 1] = [1, 5, np.nan, 5, -np.inf, 2, np.nan, 9, 0]
-    labels = np.array([0, 0, 0, 0, 1, 0, 0, -100, 0])
     np.save("z.npy", logits)
-    np.save("y.npy", labels)
-    got = answer(capsys, "z.npy", "y.npy", "--worst", 20, code=1)["worst"]
+    np.save("y.npy", [0, 0, 0, 0, 1, 0, 0, -100, 0])
+    got = command.answer("z.npy y.npy --worst 20", code=1)["worst"]
     # NaN before +inf; of equal rows the earlier first; an ignored row never.
     assert [r["row"] for r in got] == [2, 6, 4, 1, 3, 5, 0, 8]
     assert [r["loss"] for r in got[:3]] == ["nan", "nan", "inf"]
     assert [r["predicted"] for r in got[2:6]] == [0, 1, 1, 1]
     for limit in range(8):
-        some = answer(capsys, "z.npy", "y.npy", "--worst", limit, code=1)["worst"]
+        some = command.answer(f"z.npy y.npy --worst {limit}", code=1)["worst"]
         assert some == got[:limit]
+
+
+# ---- Hints ---------------------------------------------------------------------------------------
+
+
+def test_what_was_probably_meant_is_said_after_the_number(kinds, command):
+    soft = kinds.soft.copy()
+    soft[7] = 0  # left out
+    np.save("zero.npy", soft)
+    soft[9] *= 3
+    np.save("tripled.npy", soft)
+    np.save("half.npy", kinds.p / 2)
+    np.save("ones.npy", np.ones((40, 5)))
+    np.save("log_p16.npy", kinds.log_p.astype(np.float16))
+    np.save("soft16.npy", kinds.soft.astype(np.float16))
+    rounded = np.zeros((40, 5), np.float32)
+    rounded[:, 1:3] = 2.0**-23, 1  # a softmax may round so
+    np.save("rounded.npy", rounded)
+    expected = {
+        "z.npy y.npy": None,
+        "log_p.npy y.npy": None,
+        "z.npy zero.npy": None,
+        "z.npy soft16.npy": None,
+        "z.npy tripled.npy": "tripled.npy: row 9 sums to 3: are these probabilities?",
+        "half.npy y.npy --loss log_loss": "half.npy: row 1 sums to 0.5 and not to 1: are these "
+        "probabilities? Logits need no --loss",
+        "rounded.npy soft.npy --loss log_loss --eps 0.1": None,
+        "log_p.npy y.npy --loss nll_loss": None,
+        "log_p16.npy y.npy --loss nll_loss": None,
+        "ones.npy y.npy --loss nll_loss": "ones.npy: row 1 has probabilities that sum to 13.5914 "
+        "and not to 1: are these log-probabilities? Logits need no --loss",
+    }
+    for line, hint in expected.items():
+        got = command.answer(line, hint=hint and re.escape(hint))
+        assert got.get("hints", [None]) == [hint]
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16, "float32", "float64"])
+def test_probabilities_given_as_logits_are_hinted_at(kinds, command, dtype):
+    probs = kinds.p.astype(dtype)
+    probs[0] = -1  # a row that is left out tells nothing
+    save_file({"p": probs}, "p.safetensors")
+    hint = (
+        "p.safetensors: the first rows are of numbers from 0 to 1 that sum to 1: are these prob.*"
+    )
+    got = command.answer("p.safetensors y.npy", hint=hint)
+    expected = cross_entropy(probs.astype(np.float64), kinds.y).item()
+    assert got["loss"] == pytest.approx(expected, rel=1e-3)
+    later = np.vstack([kinds.z[:20], kinds.p[20:]])
+    for rows in (probs * 2, -probs, np.eye(5)[kinds.y % 5].astype(dtype), later.astype(dtype)):
+        save_file({"p": rows}, "p.safetensors")
+        command.answer("p.safetensors y.npy")
 
 
 # ---- Losses that are not finite, and none at all -------------------------------------------------
 
 
-def test_findings_say_why_a_loss_is_not_finite(files, capsys, monkeypatch):
+def test_findings_say_why_a_loss_is_not_finite(files, command, monkeypatch):
     logits, labels = files
     logits[123, 2] = np.nan
     logits[[7, 251], labels[[7, 251]]] = -np.inf
     np.save("z.npy", logits)
     monkeypatch.setattr(task_module, "BLOCK_LOGITS", 7 * 60)
-    got = answer(capsys, "z.npy", "y.npy", code=1)
-    assert list(got) == [*KEYS[:-1], "findings"]
+    got = command.answer("z.npy y.npy", code=1)
+    assert " ".join(got) == KEYS.replace("seconds", "findings")
     assert (got["loss"], got["perplexity"]) == ("nan", "nan")
     findings = {f["rule"]: f for f in got["findings"]}
     assert findings["masked_target"]["positions"] == [[7], [251]]
     assert findings["nan_logit"]["positions"] == [[123]]
     expected = {f.rule: (f.count, f.explanation) for f in diagnose(logits, labels).findings}
     assert {f["rule"]: (f["count"], f["explanation"]) for f in got["findings"]} == expected
-    assert run(["eval", "z.npy", "y.npy"]) == 1
-    out, err = capsys.readouterr()
-    assert err.startswith("xloss: z.npy: the loss is NaN: masked_target: 2 rows (7, 251): the ")
-    assert "; nan_logit: 1 row (123): a logit is NaN: so is the loss\n" in err
-    assert err.count("\n") == 1
-    assert "loss        nan\n" in out
-    assert "masked_target: 2 rows (7, 251)\n    the target" in out
+    ran = command("eval z.npy y.npy")
+    start = "xloss: z.npy: the loss is NaN: masked_target: 2 rows (7, 251): the "
+    assert ran.stderr.startswith(start)
+    assert "; nan_logit: 1 row (123): a logit is NaN: so is the loss\n" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert "loss        nan\n" in ran.stdout
+    assert "masked_target: 2 rows (7, 251)\n    the target" in ran.stdout
 
 
-def test_an_infinite_loss_is_the_string_inf_in_json(files, capsys):
-    np.save("z.npy", np.array([[0.0, 1.7e308], [0.0, 1.7e308]]))
-    np.save("y.npy", np.array([0, 0]))
-    got = answer(capsys, "z.npy", "y.npy")
+def test_an_infinite_loss_is_the_string_inf_in_json(command):
+    np.save("z.npy", [[0.0, 1.7e308], [0.0, 1.7e308]])
+    np.save("y.npy", [0, 0])
+    got = command.answer("z.npy y.npy")
     assert (got["loss"], got["perplexity"]) == ("inf", "inf")
     assert [f["rule"] for f in got["findings"]] == ["overflow"]
 
 
-@pytest.mark.parametrize("rows", [0, 3])
-def test_nothing_counted(files, capsys, rows):
-    np.save("z.npy", np.zeros((rows, 2)))
-    np.save("y.npy", np.full(rows, -100))
-    got = answer(capsys, "z.npy", "y.npy")
-    assert (got["loss"], got["accuracy"], got["worst"]) == (0.0, "nan", [])
-    assert (got["counted"], got["ignored"]) == (0, rows)
+@pytest.mark.parametrize("loss", ["log_loss", "binary_cross_entropy"])
+@pytest.mark.parametrize("odd", [np.nan, 0.0])
+def test_where_another_loss_is_not_finite(kinds, command, loss, odd):
+    targets, at = (kinds.y, kinds.y[17]) if loss == "log_loss" else (np.ones((40, 5), int), 2)
+    kinds.p[17, at] = odd
+    np.save("p.npy", kinds.p)
+    np.save("t.npy", targets)
+    code = int(np.isnan(odd))
+    hint = "p.npy: row 17 sums to .*" if loss == "log_loss" and not code else None
+    got = command.answer(f"p.npy t.npy --loss {loss}", code, hint)
+    assert got["loss"] == ("nan" if code else "inf")
+    (finding,) = got["findings"]
+    place = [17] if loss == "log_loss" else [17, 2]
+    assert finding["rule"] == ("nan_loss" if code else "infinite_loss")
+    assert (finding["count"], finding["positions"]) == (1, [place])
+    assert np.atleast_1d(got["worst"][0]["row"]).tolist() == place
+
+
+def test_a_row_that_is_left_out_may_hold_anything(kinds, command):
+    kinds.y[23] = -100
+    np.save("y.npy", kinds.y)
+    expected = command.answer("p.npy y.npy --loss log_loss")
+    kinds.p[23] = [-1, np.nan, np.inf, 7, 0]
+    np.save("p.npy", kinds.p)
+    assert command.answer("p.npy y.npy --loss log_loss") == expected

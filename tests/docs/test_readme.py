@@ -37,7 +37,7 @@ def printed() -> dict[str, list[str]]:
     (line,) = re.findall(r"^```sh\n(.*?)$", README, re.MULTILINE)
     command = shlex.split(line.rpartition("&&")[2])
     assert command[0].endswith("/xloss")
-    ran = process(*command[1:], cwd=ROOT)
+    ran = process(shlex.join(command[1:]), cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     return by_first_column(ran.stdout)
 

@@ -71,10 +71,9 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
-        if getattr(error, "code", 1) == 0:  # typer has answered a shell that completes a line
-            return 0
-        give_up(sys.stdout)  # typer raises SystemExit(1) when stdout's reader has left
-        return COULD_NOT_RUN
+        # typer raises SystemExit(0) when it has answered a shell that completes a line, and
+        # SystemExit(1) when stdout's reader has left.
+        return 0 if getattr(error, "code", 1) == 0 else COULD_NOT_RUN
     except Exception as error:
         if sys.flags.dev_mode:
             raise
@@ -99,7 +98,9 @@ def _message(error: Exception) -> str:
     if isinstance(error, Failure):
         return str(error)
     if hasattr(error, "format_message"):  # typer's error of a wrong option or argument
-        return f"{' '.join(error.format_message().split())} (see xloss --help)"
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "xloss"
+        return f"{' '.join(error.format_message().split())} (see {command} --help)"
     if isinstance(error, MemoryError):
         return f"out of memory: {one_line(error)}"
     if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..capabilities import SUPPORT
-from .output import Failure, fail, one_line
+from .array_libraries import SUPPORTED, library
+from .output import Failure, fail
 
-NAMES = ("numpy", "torch", "jax", "tensorflow", "dask", "cupy", "array_api_strict")
 ALL = "all"
-Converter = Callable[[npt.NDArray[Any]], Any]
+Block = npt.NDArray[Any]
+Converter = Callable[[Block], Any]
 
 
 class BackendMissing(Failure):
@@ -22,86 +22,71 @@ class BackendMissing(Failure):
 
 def must_be_known(name: str) -> None:
     """Refuse an unknown name before any library is imported."""
-    if name not in NAMES:
-        fail(f"--backend {name}: expected one of {', '.join(NAMES)}, or {ALL}")
+    if name not in SUPPORTED:
+        fail(f"--backend {name}: expected one of {', '.join(SUPPORTED)}, or {ALL}")
 
 
 def converter(name: str) -> Converter:
     """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
     must_be_known(name)
-    if name == "numpy":
-        return lambda block: block
-    try:
-        return CONVERTERS[name]()
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(name):
-            install = next(row.install for row in SUPPORT if row.library == name)
-            raise BackendMissing(f"--backend {name}: {name} is not installed: {install}") from None
-        raise BackendMissing(
-            f"--backend {name}: {name} cannot be imported: {one_line(error)}"
-        ) from None
+    found = library(name)
+    if not found["available"]:
+        install = f": {found['install']}" if found["install"] else ""
+        raise BackendMissing(f"--backend {name}: {found['reason']}{install}")
+    return CONVERTERS[name]
 
 
-def _torch() -> Converter:
+def _numpy(block: Block) -> Any:
+    return block
+
+
+def _torch(block: Block) -> Any:
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def convert(block: npt.NDArray[Any]) -> Any:
-        # A copy: torch warns about the read-only memory of a mapped file.
-        if block.dtype.name == "bfloat16":
-            return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
-        return torch.from_numpy(block.copy()).to(device)
-
-    return convert
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A copy: torch warns about the read-only memory of a mapped file.
+    if block.dtype.name == "bfloat16":
+        return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
+    return torch.from_numpy(block.copy()).to(device)
 
 
-def _jax() -> Converter:
+def _jax(block: Block) -> Any:
     import jax
 
     config: Any = jax.config
     config.update("jax_enable_x64", True)  # otherwise JAX rounds float64 files to float32
-    return lambda block: jax.numpy.asarray(block)
+    return jax.numpy.asarray(block)
 
 
-def _tensorflow() -> Converter:
+def _tensorflow(block: Block) -> Any:
     import tensorflow
 
-    return lambda block: tensorflow.constant(block)
+    return tensorflow.constant(block)
 
 
-def _dask() -> Converter:
+def _dask(block: Block) -> Any:
     import dask.array
 
     array: Any = dask.array  # whose functions have no types
-    return lambda block: array.from_array(block)
+    return array.from_array(block)
 
 
-def _strict() -> Converter:
+def _strict(block: Block) -> Any:
     import array_api_strict
 
-    return lambda block: array_api_strict.asarray(block.copy())  # of writable memory only
+    return array_api_strict.asarray(block.copy())  # of writable memory only
 
 
-def _cupy() -> Converter:
+def _cupy(block: Block) -> Any:
     import cupy
 
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendMissing(f"--backend cupy: no GPU: {one_line(error)}") from None
-    if not count:
-        raise BackendMissing("--backend cupy: no GPU")
-
-    def convert(block: npt.NDArray[Any]) -> Any:
-        if block.dtype.name == "bfloat16":
-            fail("--backend cupy: CuPy has no bfloat16; use another backend")
-        return cupy.asarray(block)
-
-    return convert
+    if block.dtype.name == "bfloat16":
+        fail("--backend cupy: CuPy has no bfloat16; use another backend")
+    return cupy.asarray(block)
 
 
-CONVERTERS: dict[str, Callable[[], Converter]] = {
+CONVERTERS: dict[str, Converter] = {
+    "numpy": _numpy,
     "torch": _torch,
     "jax": _jax,
     "tensorflow": _tensorflow,

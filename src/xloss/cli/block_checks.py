@@ -11,12 +11,15 @@ import numpy.typing as npt
 from .._arrays.inspect import FLOATS
 from . import hints
 from .inputs import Task
-from .loss_choices import PROBABILITIES, LossChoice
+from .loss_choices import LOG_PROBABILITIES, PROBABILITIES, SCORES, LossChoice
 from .output import fail
+from .request import IGNORE_INDEX
 from .worst_rows import row_name
 
 Block = npt.NDArray[Any]
+Rows = npt.NDArray[np.bool_]  # whether each row counts
 Start = tuple[int, ...]
+SAMPLE_ROWS = 8  # of a block, enough to tell probabilities from logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ def class_last(block: Block, task: Task) -> Block:
 
 
 def check_labels(labels: Block, place: BlockPlace, ignore: int) -> Block:
-    """Return labels as int64, and refuse bad ones, tested in the file's own dtype."""
+    """Return labels as int64, the ignored ones as -100, and refuse bad ones.
+
+    All is tested in the file's own dtype: int64 does not hold every label that may be ignored.
+    """
     classes = place.task.classes
     outside = ((labels < 0) | (labels >= classes)) & (labels != ignore)
     if (at := _first(outside)) is not None:
@@ -67,7 +73,7 @@ def check_labels(labels: Block, place: BlockPlace, ignore: int) -> Block:
             f"{place.task.targets}: label {labels[at]} of row {place.of_targets(at)} is not "
             f"in [0, {classes}) and not the ignored {ignore}{hint}"
         )
-    return labels.astype(np.int64)
+    return np.where(labels == ignore, IGNORE_INDEX, labels.astype(np.int64))
 
 
 def check_soft(targets: Block, place: BlockPlace) -> dict[str, str]:
@@ -79,11 +85,12 @@ def check_soft(targets: Block, place: BlockPlace) -> dict[str, str]:
             f"{task.targets}: {by_row[at]} of row {place.of_targets(at[:-1])}, class "
             f"{at[-1]}: a probability is not negative; are these logits, or the two files swapped?"
         )
-    if (at := _first(hints.not_one(by_row))) is None:
+    total = hints.sums(by_row)
+    off = hints.off_1(total, targets.dtype.name) & (total != 0)  # a row of zeros is left out
+    if (at := _first(off)) is None:
         return {}
-    total = float(by_row[at].astype(np.float64).sum())
     return {
-        task.targets: f"{task.targets}: row {place.of_targets(at)} sums to {total:.6g}: "
+        task.targets: f"{task.targets}: row {place.of_targets(at)} sums to {total[at]:.6g}: "
         "are these probabilities?"
     }
 
@@ -102,43 +109,55 @@ def check_elements(targets: Block, place: BlockPlace) -> None:
     fail(f"{name}: label {value} of row {place.of_targets(at)} is neither 0 nor 1{hint}")
 
 
-def check_first(
-    given: Block, counted: npt.NDArray[np.bool_], place: BlockPlace, choice: LossChoice
-) -> dict[str, str]:
-    """Look at what is said to be probabilities or log-probabilities; return a hint, by file.
+def check_probabilities(given: Block, counted: Rows, place: BlockPlace, choice: LossChoice) -> None:
+    """Refuse a number outside [0, 1] in a row that counts: its loss would be NaN or negative.
 
-    A number outside [0, 1] is refused: the loss of its row would be NaN or negative. A NaN passes,
-    since the findings name it, and so does everything in rows that do not count.
+    A NaN passes, since the findings name it.
     """
     task = place.task
     by_row = class_last(given, task)
-    if choice.reads == PROBABILITIES:
-        slack = 0.0 if task.axis is None else hints.tolerance(given.dtype.name)
-        outside = ((by_row < 0) | (by_row > 1 + slack)) & counted[..., None]
-        if (at := _first(outside)) is not None:
-            where = "" if task.axis is None else f", class {at[-1]}"
-            instead = (
-                "--loss binary_cross_entropy_with_logits" if task.axis is None else "no --loss"
-            )
-            fail(
-                f"{task.logits}: {by_row[at]} of row {place.of_logits(at[:-1])}{where}: "
-                f"{choice.name} expected probabilities; are these logits? then give {instead}"
-            )
-    if task.axis is None:
+    slack = 0.0 if task.axis is None else hints.tolerance(given.dtype.name)
+    outside = ((by_row < 0) | (by_row > 1 + slack)) & counted[..., None]
+    if (at := _first(outside)) is not None:
+        where = "" if task.axis is None else f", class {at[-1]}"
+        instead = "--loss binary_cross_entropy_with_logits" if task.axis is None else "no --loss"
+        fail(
+            f"{task.logits}: {by_row[at]} of row {place.of_logits(at[:-1])}{where}: "
+            f"{choice.name} expected probabilities; are these logits? then give {instead}"
+        )
+
+
+def hint_of_sums(
+    given: Block, counted: Rows, place: BlockPlace, choice: LossChoice
+) -> dict[str, str]:
+    """Return a hint if the first few rows that count are of another kind than the loss reads."""
+    task = place.task
+    places = np.argwhere(counted)[:SAMPLE_ROWS]
+    if task.axis is None or not len(places):
         return {}
-    found = hints.first_total(by_row, counted, choice.reads)
-    if found is None:
+    name, some = task.logits, class_last(given, task)[tuple(places.T)]
+    with np.errstate(all="ignore"):
+        total = hints.sums(np.exp(some) if choice.reads == LOG_PROBABILITIES else some)
+    off = hints.off_1(total, given.dtype.name)
+    if choice.reads == SCORES:
+        at_the_start = not any(place.start)
+        if at_the_start and not off.any() and np.all(some >= 0) and np.any(some % 1):
+            return {
+                name: f"{name}: the first rows are of numbers from 0 to 1 that sum to 1: are these "
+                "probabilities? Logits are expected; the loss of probabilities is --loss log_loss"
+            }
         return {}
-    at, total = found
+    if (first := _first(off)) is None:
+        return {}
     what = "sums to" if choice.reads == PROBABILITIES else "has probabilities that sum to"
     return {
-        task.logits: f"{task.logits}: row {place.of_logits(at)} {what} {total:.6g} and not to 1: "
-        f"are these {choice.reads}? Logits need no --loss"
+        name: f"{name}: row {place.of_logits(places[first])} {what} {total[first]:.6g} and not to "
+        f"1: are these {choice.reads}? Logits need no --loss"
     }
 
 
-def negative_weight(where: str, weight: Block) -> str:
-    """Say which class weight is negative, or nothing: a negative weight makes no loss."""
-    if (at := _first(weight < 0)) is None:
-        return ""
-    return f"{where}: weight {weight[at]} of class {row_name(at, (0,) * len(at))} is negative"
+def check_weight(where: str, weight: Block) -> None:
+    """Refuse a class weight that is negative, NaN or infinite: it makes no loss."""
+    if (at := _first(~(weight >= 0) | np.isinf(weight))) is not None:
+        place = row_name(at, (0,) * len(at))
+        fail(f"{where}: weight {weight[at]} of class {place}: expected 0 or a positive number")

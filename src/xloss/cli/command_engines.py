@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from itertools import chain
 from time import perf_counter
 from typing import Annotated, Any
@@ -11,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..capabilities import SUPPORT, Support
 from ..engines import disk_cache, engines
-from .output import fail, one_line
+from .array_libraries import SUPPORTED, library
+from .output import fail
 from .terminal import Json, show, show_machine, show_warm
 
 
@@ -39,7 +38,7 @@ def _machine() -> dict[str, Any]:
     """Return the array libraries found, with version and devices, and the engines."""
     return {
         "xloss": __version__,
-        "backends": [_library(support) for support in SUPPORT],
+        "backends": [library(name) for name in SUPPORTED],
         "engines": [
             {"name": name, "available": reason is None, "reason": reason, "devices": _gpus(name)}
             for name, reason in engines().items()
@@ -94,41 +93,3 @@ def _compile_ahead(tell: bool) -> dict[str, Any]:
         "seconds": perf_counter() - started,
         "cache": None if cache is None else str(cache),
     }
-
-
-def _library(support: Support) -> dict[str, Any]:
-    """Import one array library, and return its version and devices, or why it cannot be used."""
-    name = support.library
-    found: dict[str, Any] = {"name": name, "available": False, "version": None, "devices": []}
-    found |= {"dtypes": list(support.dtypes), "features": sorted(support.features)}
-    found |= {"reason": None, "install": None}
-    try:
-        module = import_module(name)
-        found["version"] = str(module.__version__)
-        found["devices"] = DEVICES[name](module) if name in DEVICES else ["cpu"]
-    except ModuleNotFoundError as error:
-        reason = f"cannot be imported: {one_line(error)}"
-        if error.name == name:
-            reason = "not installed"
-        return found | {"reason": reason, "install": support.install}
-    except Exception as error:  # a missing driver or a broken build, by any error of the library
-        return found | {"reason": one_line(error)}
-    return found | {"available": True}
-
-
-def _torch_devices(torch: Any) -> list[str]:
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ["cpu", *(f"cuda:{i} {name}" for i, name in enumerate(names))]
-
-
-def _jax_devices(jax: Any) -> list[str]:
-    return [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()]
-
-
-def _cupy_devices(cupy: Any) -> list[str]:
-    runtime = cupy.cuda.runtime
-    names = [runtime.getDeviceProperties(i)["name"] for i in range(runtime.getDeviceCount())]
-    return [f"cuda:{i} {name.decode()}" for i, name in enumerate(names)]
-
-
-DEVICES = {"torch": _torch_devices, "jax": _jax_devices, "cupy": _cupy_devices}

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .array_converters import ALL, NAMES
+from .array_converters import ALL
+from .array_libraries import SUPPORTED
 from .loss_choices import CHOICES
 from .output import JUDGED_AND_FAILED, say
 from .terminal import Json, progress_bar, show, show_evaluation
@@ -58,9 +59,9 @@ def eval_command(
         str,
         typer.Option(
             metavar="NAME",
-            autocompletion=lambda: [*NAMES, ALL],
-            help=f"The array library that computes: {', '.join(NAMES)}; or {ALL}: every one that "
-            "is installed, beside each other and beside the losses of other libraries.",
+            autocompletion=lambda: [*SUPPORTED, ALL],
+            help=f"The array library that computes: {', '.join(SUPPORTED)}; or {ALL}: every one "
+            "that is installed, beside each other and beside the losses of other libraries.",
         ),
     ] = "numpy",
     axis: Annotated[

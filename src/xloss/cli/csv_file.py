@@ -6,13 +6,14 @@ import csv
 from array import array
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from .file_problem import FileProblem, chosen_name, shortened
-from .output import one_line, visible
+from .output import one_line
 
 LONGEST = 2**20  # characters of a line: a file of another kind may have no line end at all
 FIELDS = 20  # characters of a field that a message shows
@@ -29,63 +30,47 @@ def read_csv(file: str, name: str | None) -> npt.NDArray[Any]:
     is an array (rows,); several columns are an array (rows, columns). Only integers make an int64
     array, anything else float64.
     """
-    columns: _Columns | None = None
-    numbers: array[Any] = array("q")
-    blank = 0  # the line of the first blank one, which may only be followed by others
-    for row, line in _rows(file):
-        if not row:
-            blank = blank or line
-            continue
-        if blank:
-            _refuse(file, blank, "is blank, and rows follow; every line must hold a row")
-        if columns is None:
-            data = _is_data(row)
-            columns = _Columns(file, list(map(str, range(len(row)))) if data else row, name)
-            if not data:
-                continue
-        values = columns.numbers(row, line)
-        if numbers.typecode == "q" and not all(isinstance(n, int) for n in values):
-            numbers = array("d", numbers)
-        numbers.extend(values)
-    if columns is None:
+    rows = _rows(file)
+    first = next(rows, None)
+    if first is None:
         raise FileProblem(f"{file}: holds no row")
-    return np.asarray(numbers).reshape(-1 if columns.single else (-1, len(columns.chosen)))
-
-
-class _Columns:
-    """The columns of a file that are read."""
-
-    def __init__(self, file: str, names: Row, name: str | None) -> None:
-        self.file, self.names = file, [n.strip() for n in names]
-        self.single = name is not None or len(names) == 1
-        self.chosen = list(range(len(names)))
-        if name is not None:
-            chosen_name(file, name, self.names, "column")
-            self.chosen = [i for i in self.chosen if self.names[i] == name]
-            if len(self.chosen) > 1:
-                raise FileProblem(f"{file}: {len(self.chosen)} columns are named {name!r}")
-
-    def numbers(self, row: Row, line: int) -> list[Number]:
-        """Return what a row holds in these columns."""
-        if len(row) != len(self.names):
-            _refuse(self.file, line, f"expected {len(self.names)} columns, got {len(row)}")
-        values = []
-        for i in self.chosen:
+    if _is_data(first[0]):
+        names, rows = list(map(str, range(len(first[0])))), chain([first], rows)
+    else:
+        names = [n.strip() for n in first[0]]
+    chosen = _chosen(file, name, names)
+    single = name is not None or len(names) == 1
+    numbers: array[Any] = array("q")
+    for row, line in rows:
+        if len(row) != len(names):
+            _refuse(file, line, f"expected {len(names)} columns, got {len(row)}")
+        for i in chosen:
             try:
-                values.append(_number(row[i]))
+                number = _number(row[i])
             except ValueError:
-                shown = visible(row[i][:FIELDS]) + ("..." if len(row[i]) > FIELDS else "")
-                column = f"column {shortened(self.names[i])!r}: " if len(row) > 1 else ""
-                hint = ""
-                if not self.single:
-                    listed = ", ".join(map(shortened, self.names[:8]))
-                    hint = f"; pick one column by {self.file}::NAME ({listed})"
-                _refuse(self.file, line, f"{column}expected a number, got {shown!r}{hint}")
-        return values
+                shown = row[i][:FIELDS] + ("..." if len(row[i]) > FIELDS else "")
+                column = f"column '{shortened(names[i])}': " if len(row) > 1 else ""
+                listed = ", ".join(map(shortened, names[:8]))
+                hint = "" if single else f"; pick one column by {file}::NAME ({listed})"
+                _refuse(file, line, f"{column}expected a number, got {shown!r}{hint}")
+            if isinstance(number, float) and numbers.typecode == "q":
+                numbers = array("d", numbers)
+            numbers.append(number)
+    return np.asarray(numbers).reshape(-1 if single else (-1, len(chosen)))
+
+
+def _chosen(file: str, name: str | None, names: Row) -> list[int]:
+    """Return the numbers of the columns that are read: all of them, or the one of a name."""
+    if name is None:
+        return list(range(len(names)))
+    chosen_name(file, name, names, "column")
+    if names.count(name) > 1:
+        raise FileProblem(f"{file}: {names.count(name)} columns are named {name!r}")
+    return [names.index(name)]
 
 
 def _rows(file: str) -> Iterator[tuple[Row, int]]:
-    """Yield each row, and the number of its last line."""
+    """Yield each row, and the number of its last line; blank lines may only stand at the end."""
     # Other columns may hold text in any encoding; numbers are ASCII in all of them.
     with open(file, encoding="utf-8-sig", errors="replace", newline="") as f:
 
@@ -96,9 +81,15 @@ def _rows(file: str) -> Iterator[tuple[Row, int]]:
                 yield text
 
         reader = csv.reader(lines(), strict=True)
+        blank = 0
         try:
             for row in reader:
-                yield row, reader.line_num
+                if not row:
+                    blank = blank or reader.line_num
+                elif blank:
+                    _refuse(file, blank, "is blank, and rows follow; every line must hold a row")
+                else:
+                    yield row, reader.line_num
         except csv.Error as error:
             _refuse(file, reader.line_num, one_line(error))
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..diagnose.report import Finding, Findings
 from ..evaluation import Evaluation
-from .array_converters import ALL, NAMES, BackendMissing, must_be_known
+from .array_converters import ALL, BackendMissing, must_be_known
+from .array_libraries import SUPPORTED
 from .inputs import Task, open_inputs
 from .output import fail, one_line, visible
 from .peers import peers_of
@@ -41,7 +42,6 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
     worst: list[dict[str, Any]] = []
     engines, workers = {}, set()
     hints: dict[str, str] = {}  # the first for each file
-    simplex: list[bool] = []
     with closing(_results(request, tasks)) as results:
         for part in results:
             record += Evaluation.from_dict(part["record"])
@@ -51,7 +51,6 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
             engines[part["engine"]] = True
             workers.add(part.get("worker"))
             hints = part["hints"] | hints
-            simplex += [] if part["simplex"] is None else [part["simplex"]]
             progress(record.result().rows, prod(inputs.rows))
     result = asdict(record.result())
     result.pop("weight")
@@ -75,11 +74,6 @@ def evaluate(request: Request, progress: Callable[[int, int], None]) -> dict[str
             why = "the row losses add up to more than any float64"
             found.add(Finding("overflow", result["rows"], (), why))
         result["findings"] = [asdict(finding) for finding in found.all()]
-    if simplex and all(simplex):
-        hints[request.logits] = (
-            f"{request.logits}: every row is of numbers from 0 to 1 that sum to 1: are these "
-            "probabilities? Logits are expected; the loss of probabilities is --loss log_loss"
-        )
     if hints:
         result["hints"] = [visible(hint) for hint in hints.values()]
     return result
@@ -94,7 +88,7 @@ def _on_all(request: Request, progress: Callable[[int, int], None]) -> dict[str,
         fail("--backend all: not with --scheduler; name the one library that the workers use")
     rows, missing = [], []
     result: dict[str, Any] = {}
-    for name in NAMES:
+    for name in SUPPORTED:
         try:
             found = evaluate(replace(request, backend=name), progress)
         except BackendMissing as error:

@@ -10,12 +10,10 @@ import numpy.typing as npt
 
 from .._arrays.inspect import FLOATS, INTEGERS
 from .array_files import open_array
-from .loss_choices import LOG_PROBABILITIES
 
 Values = npt.NDArray[Any]
 Shape = tuple[int, ...]
 SAMPLE_VALUES = 2**16  # of a file, enough to tell whether it holds whole numbers
-SAMPLE_ROWS = 8  # of a block, enough to tell that it holds no probabilities
 # How far from 1 the rounded probabilities of a row may sum.
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2}
 USUAL_TOLERANCE = 1e-4
@@ -70,46 +68,17 @@ def of_labels(bad: Values, labels: Values, classes: int) -> str:
     return f"; did you mean --ignore-index {first}?" if np.all(bad == first) else ""
 
 
-def are_probabilities(block: Values, axis: int, counted: npt.NDArray[np.bool_]) -> bool | None:
-    """Whether every row is of probabilities, and not all of them 0 or 1; None: no row counts."""
-    by_row, near = np.moveaxis(block, axis, -1), tolerance(block.dtype.name)
-    places = np.argwhere(counted)
-    if not len(places) or block.shape[axis] < 2:
-        return None
-    for at in (places[:SAMPLE_ROWS], places):  # nearly always a few rows tell that they are none
-        some = by_row[tuple(at.T)]
-        if not (np.all(some >= 0) and np.all(abs(_sum(some) - 1) <= near)):
-            return False
-    return bool(np.any(some % 1))
-
-
-def first_total(
-    by_row: Values, counted: npt.NDArray[np.bool_], reads: str
-) -> tuple[tuple[int, ...], float] | None:
-    """Return the first of a few counted rows whose probabilities do not sum to 1, and their sum."""
-    places = np.argwhere(counted)[:SAMPLE_ROWS]
-    some = by_row[tuple(places.T)].astype(np.float64)
+def sums(by_row: Values) -> npt.NDArray[np.float64]:
+    """Return the sum of each row."""
     with np.errstate(all="ignore"):
-        total = _sum(np.exp(some) if reads == LOG_PROBABILITIES else some)
-    off = abs(total - 1) > tolerance(by_row.dtype.name)  # a NaN is not off: the findings name it
-    if not np.any(off):
-        return None
-    first = int(off.argmax())
-    return tuple(map(int, places[first])), float(total[first])
-
-
-def not_one(by_row: Values) -> npt.NDArray[np.bool_]:
-    """Mark the rows of soft targets that do not sum to 1; a row of zeros is one left out."""
-    total = _sum(by_row)
-    off = abs(total - 1) > tolerance(by_row.dtype.name)
-    marked: npt.NDArray[np.bool_] = np.asarray(off & (total != 0))
-    return marked
-
-
-def _sum(block: Values) -> npt.NDArray[np.float64]:
-    with np.errstate(all="ignore"):
-        total: npt.NDArray[np.float64] = block.astype(np.float64).sum(-1)
+        total: npt.NDArray[np.float64] = by_row.astype(np.float64).sum(-1)
     return total
+
+
+def off_1(total: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[np.bool_]:
+    """Mark the sums that rounded probabilities cannot have; a NaN is left to the findings."""
+    marked: npt.NDArray[np.bool_] = np.asarray(abs(total - 1) > tolerance(dtype))
+    return marked
 
 
 def _as_rows(shape: Shape, rows: Shape) -> bool:

@@ -82,9 +82,9 @@ def peers_of(request: Request, shape: list[int]) -> dict[str, Any]:
     if why := _not_compared(request, shape):
         return {"peers": [], "peers_not_compared": why}
     logits, targets = (read_whole(where) for where in (request.logits, request.targets))
-    targets = targets.reshape(len(targets)).astype(np.int64)
+    targets = targets.reshape(len(targets))
     counted = targets != request.ignored
-    logits, labels = logits[counted], targets[counted]
+    logits, labels = logits[counted], targets[counted].astype(np.int64)
     exact = np.asarray(xloss.cross_entropy(logits.astype(np.float64), labels, reduction="none"))
     own = np.asarray(xloss.cross_entropy(logits, labels, reduction="none"))
     numbers = np.flatnonzero(counted)

@@ -42,15 +42,8 @@ class Request:
 
     def loss_options(self, axis: int | None, weight: Any) -> dict[str, Any]:
         """Return the options of the public function, with its class axis and its class weights."""
-        given: dict[str, Any] = {
-            "axis": axis,
-            "weight": weight,
-            "ignore_index": self.ignored if "ignore_index" in self.choice.options else None,
-            "label_smoothing": self.label_smoothing,
-            "eps": self.eps,
-            "gamma": self.gamma,
-            "alpha": self.alpha,
-        }
+        names = ("ignore_index", "label_smoothing", "eps", "gamma", "alpha")
+        given = {"axis": axis, "weight": weight} | {n: getattr(self, n) for n in names}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -19,24 +19,32 @@ from ..engines import choose
 from ..engines.cpu.thread_pool import threads
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
-from . import hints
 from .array_converters import converter
 from .array_files import FileProblem, Source, open_array, read_whole
 from .block_checks import (
     BlockPlace,
     check_elements,
-    check_first,
     check_labels,
+    check_probabilities,
     check_soft,
-    negative_weight,
+    check_weight,
+    hint_of_sums,
 )
-from .explain import explain
 from .inputs import Index, Task, row_blocks
-from .loss_choices import SCORES
+from .loss_choices import PROBABILITIES, SCORES
 from .output import Failure, fail, one_line
 from .request import Request
 from .worst_rows import worst_of
 
+# Said of a loss that `xloss.diagnose` knows nothing of.
+NOT_FINITE = {
+    "nan_loss": (np.isnan, "an input or a target of the row is NaN or infinite"),
+    "infinite_loss": (
+        np.isinf,
+        "the target has weight on a class to which the input gives the probability 0, or the loss "
+        "is larger than any number of its dtype",
+    ),
+}
 BLOCK_LOGITS = 2**22  # read at a time: 8 MiB in float16, 32 MiB in float64
 
 Block = npt.NDArray[Any]
@@ -98,13 +106,11 @@ class TaskRunner:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._convert = converter(request.backend)
-        self._weight, self._wrong_weight = None, ""
-        self._bad_weights = np.zeros(0, dtype=bool)
+        self._weight = None
         if request.weight is not None:
             weight = read_whole(request.weight)
+            check_weight(request.weight, weight)
             self._weight = self._convert(weight)
-            self._wrong_weight = negative_weight(request.weight, weight)
-            self._bad_weights = ~np.isfinite(weight.astype(np.float64)).reshape(-1)
         self._open: dict[str, Source] = {}
         # Until something larger has been freed, glibc returns the pages of freed temporaries to the
         # kernel and takes them again for the next block: half the time of float16 logits.
@@ -120,10 +126,11 @@ class TaskRunner:
         request, choice, files = self.request, self.request.choice, self._files(task)
         loss = getattr(xloss, choice.name)
         options = request.loss_options(task.axis, self._weight)
+        if task.indexed:
+            options.pop("ignore_index", None)  # `check_labels` makes -100 of them, the default
         record, found = Evaluation(), Findings()
         worst: list[dict[str, Any]] = []
         engine, said = "", dict[str, str]()  # the first hint of each file
-        simplex: bool | None = None
         for rows in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
             logits, targets = files.read(rows)
             start = tuple(s.start + (0 if i else task.first) for i, s in enumerate(rows))
@@ -138,24 +145,21 @@ class TaskRunner:
                 )
             except (TypeError, ValueError) as error:
                 fail(one_line(error))
-            if self._wrong_weight:
-                fail(self._wrong_weight)
             if not task.indexed:
                 said = check_soft(targets, place) | said
             engine = engine or choose(call).name
             got = measure(call)
             record.add(got)
             counted = got.weights != 0
-            if choice.reads != SCORES:
-                said = check_first(logits, counted, place, choice) | said
-            elif task.axis is not None and simplex is not False:
-                here = hints.are_probabilities(logits, task.axis, counted)
-                simplex = simplex if here is None else here
+            if choice.reads == PROBABILITIES:
+                check_probabilities(logits, counted, place, choice)
+            said = hint_of_sums(logits, counted, place, choice) | said
             if not np.all(np.isfinite(got.losses)):
                 if choice.reads == SCORES and task.axis is not None:
                     look(call, got, found, start)
                 else:
-                    explain(logits, targets, got, found, place, self._bad_weights)
+                    for rule, (applies, why) in NOT_FINITE.items():
+                        found.marked(rule, why, counted & applies(got.losses), start)
             if request.worst:
                 label = partial(files.label, targets)
                 worst = worst_of(got, start, label, worst, request.worst)
@@ -166,7 +170,6 @@ class TaskRunner:
             "findings": [asdict(finding) for finding in found.all()],
             "engine": engine,
             "hints": said,
-            "simplex": simplex,
         }
 
     def _files(self, task: Task) -> TaskFiles:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.util import find_spec
 from itertools import product
 from multiprocessing import get_context
 from time import perf_counter
@@ -20,6 +19,7 @@ import numpy as np
 import xloss
 
 from .array_converters import converter
+from .array_libraries import library
 from .output import fail
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -30,21 +30,17 @@ ROWS = (2, 1100)
 PROCESSES = 8  # each takes some hundred MB of the GPU's memory, and a few GB for the longest rows
 
 
-def library() -> str:
-    """Return the array library to call the kernels with: PyTorch if it is there, else CuPy."""
-    if find_spec("torch") is not None:
-        import torch
-
-        if torch.cuda.is_available():
-            return "torch"
-    if find_spec("cupy") is not None:
-        return "cupy"
+def gpu_library() -> str:
+    """Return the array library to call the kernels with: PyTorch if it has a GPU, else CuPy."""
+    for name in ("torch", "cupy"):
+        if any(device.startswith("cuda") for device in library(name)["devices"]):
+            return name
     fail("engine 'cuda': neither PyTorch built for CUDA nor CuPy is installed")
 
 
 def warm() -> Iterator[tuple[str, float]]:
     """Compile the usual kernels, or load them from disk; yield name and seconds by row length."""
-    name = library()
+    name = gpu_library()
     dtypes = [d for d in DTYPES if name == "torch" or d != "bfloat16"]
     workers = max(1, min(PROCESSES, (os.cpu_count() or 2) // 2))
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
@@ -53,21 +49,21 @@ def warm() -> Iterator[tuple[str, float]]:
             yield done.result()
 
 
-def calls(library: str, dtype: str, classes: int) -> tuple[str, float]:
+def calls(name: str, dtype: str, classes: int) -> tuple[str, float]:
     """Call the losses on rows of this length, and on rows one class shorter."""
     if dtype == "bfloat16":
         import ml_dtypes  # noqa: F401  # NumPy knows bfloat16 once this is imported
-    convert = converter(library)
+    convert = converter(name)
     start, left_out = perf_counter(), ""
     for length, rows in product((classes, classes - 1), ROWS):
         row = convert(np.zeros((1, length), np.dtype(dtype)))
         y = convert(np.zeros(rows, np.int64))
         try:
-            x = row.repeat(rows, 1) if library == "torch" else row.repeat(rows, 0)
+            x = row.repeat(rows, 1) if name == "torch" else row.repeat(rows, 0)
             with xloss.use_engine("cuda"):
                 xloss.cross_entropy(x, y)
                 xloss.value_and_grad(xloss.cross_entropy)(x, y)
-                if library == "torch":
+                if name == "torch":
                     loss: Any = xloss.cross_entropy(x.requires_grad_(), y)
                     loss.backward()
         except Exception as error:
