@@ -217,7 +217,7 @@ def test_the_record_is_plain() -> None:
     assert made["a"]["name"] == "noisy float32"
     names: dict[str, Any] = {}
     exec(pair["setup"] + "\n" + pair["calls"]["A"], names)
-    assert float(names["value"]) == pytest.approx(float(pair["a"]), rel=1e-8)
+    assert float(names["answer"]["value"]) == pytest.approx(float(pair["a"]), rel=1e-8)
 
 
 def test_a_file_with_its_convention(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import xloss
 from by_hand import BITS, LABELS, ROW_WEIGHT, SOFT, Z, made
 from xloss_conformance import Convention, check
-from xloss_conformance.candidates import Candidate, ask, load
+from xloss_conformance.call_subject import ask
+from xloss_conformance.candidates import Candidate, load
 from xloss_conformance.conventions import convention
 from xloss_conformance.judge import judge
 from xloss_conformance.model import Case, LoadError
@@ -228,11 +229,13 @@ def test_rows_are_split_only_where_rows_are_offered() -> None:
 
 
 def test_ask_is_what_a_snippet_calls() -> None:
-    value, gradient, _ = ask("xloss:cross_entropy", "xloss", "cross_entropy", "float32", Z, LABELS)
+    subject = load("xloss:cross_entropy")
+    (value,) = ask(subject, "cross_entropy", Z, LABELS).values()
     assert value == xloss.cross_entropy(Z.astype(np.float32), LABELS)
-    assert gradient is None
     with pytest.raises(IndexError, match="targets"):
-        ask("xloss:cross_entropy", "xloss", "cross_entropy", "float32", Z, LABELS + 9)
+        ask(subject, "cross_entropy", Z, LABELS + 9)
+    with pytest.raises(TypeError, match="logits"):  # and not what a list would be turned into
+        ask(subject, "cross_entropy", Z.tolist(), LABELS)
 
 
 def test_the_documents_convention_works_and_is_needed(
@@ -259,12 +262,6 @@ def test_the_documents_convention_works_and_is_needed(
     assert judge(loaded, weighted).status == "fail"
     assert not check(loaded.function, convention=style, families=["options"]).ok
     del sys.modules["mine"]
-
-
-def test_a_convention_may_import_what_it_needs_from_the_old_place() -> None:
-    from xloss_conformance import Differs, subject
-
-    assert subject.Differs is Differs
 
 
 def test_the_document_names_every_convention_there_is() -> None:

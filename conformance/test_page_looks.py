@@ -68,7 +68,6 @@ def test_text_of_others_is_never_markup(opened: Open) -> None:
         "detail",
         "got",
         "want",
-        "inputs",
         "setup",
         "call",
         "see",

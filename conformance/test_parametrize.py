@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -132,12 +133,13 @@ def test_a_wrong_loss_fails_with_reason_numbers_and_a_snippet(project: Any) -> N
     case = text.split("test_noisy[tail/gap 17]", 1)[1].split("test_noisy[", 1)[0]
     got = re.search(r"got value: (\S+)", case)
     lines = case.split("to see it again:", 1)[1].splitlines()[1:]
-    script = "\n".join(line[1:].strip() for line in lines if line.startswith("E    "))
+    script = dedent("\n".join(line[1:] for line in lines if line.startswith("E    ")))
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, script + done.stderr
     assert got is not None
-    assert float(done.stdout.splitlines()[0]) == pytest.approx(float(got[1]), rel=1e-8)
+    printed = float(done.stdout.splitlines()[0].removeprefix("value "))
+    assert printed == pytest.approx(float(got[1]), rel=1e-8)
 
 
 @pytest.mark.parametrize(

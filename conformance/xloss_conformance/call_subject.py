@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .cases.making import made
 from .libraries import ArrayLibrary
-from .model import BINARY, Array, Called, Case, Outcome, Problem, Stored
+from .model import BINARY, PARTS, Array, Called, Case, Outcome, Problem, Stored, Subject
+from .rounding import stored
 
 WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
@@ -147,3 +149,24 @@ def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[
     if not found:
         return []
     return [Problem("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]
+
+
+def ask(subject: Subject, loss: str, x: Any, targets: Any, /, **given: Any) -> dict[str, Array]:
+    """Call a subject on NumPy arrays; return the value and gradients that it gives, or raise.
+
+    given: options of the loss, and fields of a case: `upstream`, `to_targets`, `layout`, ...
+    What is no array of floats, or of targets, is handed over as it is.
+    """
+    arrays = {"x": np.zeros((1, 1)), "targets": None}
+    instead = {}
+    for name, value, kinds in (("x", x, "f"), ("targets", targets, "fiub")):
+        if isinstance(value, np.ndarray) and value.dtype.kind in kinds:
+            arrays[name] = value
+        elif value is not None:
+            instead[name] = value
+    case = made("asked", loss, "", loss=loss, **arrays, instead=instead, **given)
+    outcome = subject.run(case, stored(case, subject.traits.dtype))
+    if outcome.error is not None:
+        raise outcome.error
+    answer = (outcome.value, outcome.grad, outcome.grad_targets)
+    return {k: v for k, v in zip(PARTS, answer, strict=True) if v is not None}

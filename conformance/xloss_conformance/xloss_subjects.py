@@ -19,7 +19,7 @@ from .formats import accumulated
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
 from .rounding import rounded, stored
-from .snippet import one, xloss_call
+from .snippet import asking, one
 from .token_rows import TOKENS, fields_of, upstream_of
 from .top_k import TOP_K
 
@@ -96,7 +96,7 @@ class Xloss:
         return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:
-        return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
+        return asking(case, ["from xloss_conformance.xloss_subjects import Xloss"], repr(self))
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
         loss = loss_functions.loss(case.loss)

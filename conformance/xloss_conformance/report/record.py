@@ -14,13 +14,13 @@ import xloss
 
 from ..model import RULES, STATUSES, Case, Verdict
 from ..printable import visible, visible_lines
-from ..snippet import inputs, setup
+from ..snippet import setup
 
 if TYPE_CHECKING:
     from ..result import Report
 
 SCHEMA = 1
-OF_LINES = {"inputs", "setup", "got", "want", "call", "calls"}
+OF_LINES = {"setup", "got", "want", "call", "calls"}
 PACKAGES = (
     "numpy",
     "array-api-compat",
@@ -119,7 +119,7 @@ def versions() -> dict[str, str]:
 def _case(case: Case) -> dict[str, Any]:
     named = ("name", "family", "label", "loss", "reason", "see", "gap", "quick")
     told = {name: getattr(case, name) for name in named}
-    return {**told, "inputs": inputs(case), "setup": setup(case)}
+    return {**told, "setup": setup(case)}
 
 
 def _cell(verdict: Verdict, shares: bool) -> dict[str, Any]:
