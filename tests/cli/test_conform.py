@@ -51,7 +51,9 @@ def test_a_run_that_passes():
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.search(r"^tail[ |]+\d+([ |]+\d\.\d / \d\.\d)+$", ran.stdout, re.MULTILINE)
     assert re.search(
-        r"^PASS  xloss 0.1.0 on numpy: all \d+ answers keep every rule", ran.stdout, re.MULTILINE
+        r"^PASS  xloss passes all \d+ calls, in \d+ s .*\n      xloss 0.1.0, Python",
+        ran.stdout,
+        re.MULTILINE,
     )
     assert ran.stdout.isascii()  # replaced where stdout knows no more
     assert "\x1b" not in ran.stdout
@@ -77,7 +79,7 @@ def test_a_failure_says_what_is_wrong_by_how_much_whether_it_matters_and_how_to_
     assert again == (
         "xloss conform --case 'tail/gap 40' --candidate mine.py:textbook --dtype float32"
     )
-    assert "FAIL  mine.py:textbook: 1 of 1 answers wrong, in 1 case" in ran.stdout
+    assert "FAIL  mine.py:textbook float32 fails 1 of 1 calls" in ran.stdout
     assert xloss(*shlex.split(again)[2:]).returncode == 1  # the command that it names does show it
 
 
@@ -170,7 +172,7 @@ def test_a_stale_deviation_is_a_failure(xloss):
     assert "STALE DEVIATION 'xloss numpy float32' on 'tail/gap 17', rule value: none of its 1" in (
         " ".join(ran.stdout.split())
     )
-    assert re.search(r"^FAIL  .*, 1 deviation stale,", ran.stdout, re.MULTILINE)
+    assert re.search(r"^FAIL  .*; 1 stale deviation, in", ran.stdout, re.MULTILINE)
 
 
 # ---- What is refused -----------------------------------------------------------------------------

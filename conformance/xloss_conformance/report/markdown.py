@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from math import floor, inf, isnan, log10
+from math import floor, inf, log10
 from typing import Any
 
-from ..model import STATUSES
 from .mistakes import judged
-from .pack import short
-from .page import counts, verdict
+from .tally import Tally, by_kind, tallies, verdict
 
-Cell = dict[str, Any]
 Subject = dict[str, Any]
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ASKED = """\
@@ -42,8 +39,8 @@ def markdown(
     again: the command that makes it; page: the one that makes the page; pictures: files beside it.
     """
     parts = [*_head(record, again, page, pictures), *_opening(record)]
-    for kind in counts(record):
-        parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
+    for kind in by_kind(record):
+        parts += [f"## {KINDS[kind]}", _families(record, kind)]
     parts += _definitions(record)
     return "\n\n".join(parts) + "\n"
 
@@ -102,55 +99,35 @@ def title(subject: Subject) -> str:
     return " ".join(words) or str(subject["name"])
 
 
-def _of(record: dict[str, Any], kind: str) -> list[Subject]:
-    return [subject for subject in record["subjects"] if subject["kind"] == kind]
-
-
-def _totals(record: dict[str, Any], kind: str) -> str:
-    rows = []
-    for subject in _of(record, kind):
-        of = [cell for cell in record["cells"] if cell["subject"] == subject["name"]]
-        passed = [c for c in of if c["status"] == "pass"]
-        rows.append(
-            [
-                text(subject["name"]),
-                text(subject["version"]),
-                *(str(sum(c["status"] == status for c in of)) for status in STATUSES),
-                brief(worst(passed, ("value_ulp",))),
-                brief(worst(passed, ("grad_ulp",))),
-            ]
-        )
-    head = ["subject", "version", "pass", "fail", "declared", "not offered"]
-    return table([*head, "worst value that passes", "worst gradient that passes"], rows)
-
-
 def _families(record: dict[str, Any], kind: str) -> str:
     """Families and subjects; xloss's many subjects stand together by what runs."""
     families = {case["name"]: case["family"] for case in record["cases"]}
-    place = {s["name"]: title(s) if kind == "xloss" else s["name"] for s in _of(record, kind)}
+    subjects = [subject for subject in record["subjects"] if subject["kind"] == kind]
+    place = {s["name"]: title(s) if kind == "xloss" else s["name"] for s in subjects}
     groups = list(dict.fromkeys(place.values()))
-    found: dict[tuple[str, str], list[Cell]] = {}
-    for cell in record["cells"]:
-        if cell["subject"] in place:
-            found.setdefault((families[cell["case"]], place[cell["subject"]]), []).append(cell)
+    cells = [cell for cell in record["cells"] if cell["subject"] in place]
+    of = tallies(cells, lambda cell: (families[cell["case"]], place[cell["subject"]]))
+    whole = tallies(cells, lambda cell: place[cell["subject"]])
     rows = [
         [
             f"{text(family['name'])} ({family['cases']})",
-            *(_summed(found.get((family["name"], group), [])) for group in groups),
+            *(_summed(of[family["name"], group]) for group in groups),
         ]
         for family in record["families"]
     ]
+    rows.append([f"all ({len(record['cases'])})", *(_summed(whole[group]) for group in groups)])
     return table(["family (cases)", *(text(group) for group in groups)], rows)
 
 
-def _summed(cells: list[Cell]) -> str:
-    judged = [cell for cell in cells if cell["status"] != "refused"]
-    failed = [cell for cell in judged if cell["status"] == "fail"]
-    if failed:
-        return f"✕ {len(failed)}/{len(judged)}"
-    if any(cell["status"] == "declared" for cell in judged):
+def _summed(tally: Tally) -> str:
+    if tally.counts["fail"]:
+        return f"✕ {tally.counts['fail']}/{tally.judged}"
+    if tally.counts["declared"]:
         return "declared"
-    return (brief(worst(judged)) or "✓") if judged else "–"
+    errors = [error for error in (tally.value, tally.grad) if error is not None]
+    if not tally.judged:
+        return "–"
+    return brief(max(errors)) if errors else "✓"
 
 
 def _definitions(record: dict[str, Any]) -> Iterator[str]:
@@ -175,22 +152,8 @@ def _definitions(record: dict[str, Any]) -> Iterator[str]:
         yield table(["subject", "judged", "why (cases)"], rows)
 
 
-def worst(cells: Iterable[Cell], keys: Sequence[str] = ("value_ulp", "grad_ulp")) -> float | None:
-    """Return the largest error there is."""
-    found = [cell[key] for cell in cells for key in keys if cell[key] is not None]
-    return max(map(rounded, found), default=None)
-
-
-def rounded(ulp: Any) -> float:
-    """Return an error as the page keeps it, so that both say the same."""
-    kept = float(short(ulp) or "-inf")
-    return inf if isnan(kept) else kept
-
-
-def brief(ulp: float | None) -> str:
+def brief(ulp: float) -> str:
     """Return an error in few characters."""
-    if ulp is None:
-        return ""
     if ulp == inf:
         return "∞"
     if ulp < 9.95:

@@ -13,12 +13,9 @@ from math import floor, inf, isfinite, isinf, isnan, log10
 from typing import Any, NamedTuple
 
 from ..formats import FORMATS, accumulated
+from .tally import KINDS, Cell, Record
 from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family, Rule
 
-Record = dict[str, Any]
-Cell = dict[str, Any]
-
-KINDS = ("candidate", "peer", "xloss")  # the order in which they are told
 NUMBERS = {"value": "loss", "gradient": "gradient", "targets gradient": "gradient to the targets"}
 # Relative errors: up to the first the last digits are off, up to the second no more than a percent.
 ROUNDING, PERCENT = 1e-4, 1e-2
@@ -101,7 +98,7 @@ def judged(record: Record) -> list[Judged]:
         one.mistakes = list(_mistakes(cells, cases, subjects))
         one.mistakes.sort(key=lambda mistake: ORDER.index(mistake.matters))  # else as the cases
         found.append(one)
-    return sorted(found, key=lambda one: KINDS.index(one.kind))
+    return sorted(found, key=lambda one: [*KINDS].index(one.kind))
 
 
 def picked(mistakes: Sequence[Mistake], most: int = 4) -> tuple[list[Mistake], list[Mistake]]:

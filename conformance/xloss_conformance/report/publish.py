@@ -23,7 +23,8 @@ from typing import Any
 from .browser import NoBrowser, browser, picture
 from .markdown import markdown
 from .pack import pack, unpack
-from .page import page, verdict
+from .page import page
+from .tally import verdict
 
 AGAIN = "python -m xloss_conformance.report.publish"
 PAGE = f"{AGAIN} --page conformance.html"
