@@ -42,7 +42,7 @@ def test_a_right_loss_is_ok() -> None:
     assert report.failures == []
     report.raise_for_failures()
     assert {v.status for v in report.verdicts} == {"pass"}
-    assert str(report).startswith(f"right float32: {len(report.cases)} cases, no failure")
+    assert str(report) == f"right float32: 0 of {len(report.cases)} cases fail"
 
 
 def test_a_wrong_loss_is_told_where_and_why() -> None:
@@ -56,11 +56,8 @@ def test_a_wrong_loss_is_told_where_and_why() -> None:
     text = str(caught.value)
     assert text == str(report)
     assert report.failures[0].case.reason in " ".join(text.split())
-    lines = [line.split() for line in text.splitlines()]
-    counts = next(words for words in lines if words[0] == "tail")
-    refused = sum(v.status == "refused" for v in report.verdicts)
-    assert counts[1:5] == ["0", str(len(report.failures)), "0", str(refused)]
-    assert float(counts[5]) > 1e6
+    failed = len(report.failures)
+    assert text.startswith(f"lossy float32: {failed} of {len(report.cases)} cases fail\n")
 
 
 def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:

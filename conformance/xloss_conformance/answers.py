@@ -72,6 +72,7 @@ def light(subject: Subject, verdict: Verdict) -> Verdict:
         verdict,
         outcome=None,
         expected=None,
+        parts=[],
         call="\n".join(lines),
         got={k: v for k, v in got.items() if v},
         want={k: v for k, v in want.items() if v},

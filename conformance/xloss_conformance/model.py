@@ -118,15 +118,19 @@ class Expected(NamedTuple):
     absent: Array  # the rows (binary: elements) that contribute exactly nothing
 
 
-class Budget(NamedTuple):
+class Allowed(NamedTuple):
     """Allowed ulp and their scale (0: of the exact number itself); each broadcasts to its array."""
 
-    value: Array
-    value_scale: Array
-    grad: Array
-    grad_scale: Array
-    targets: Array
-    targets_scale: Array
+    ulp: Array
+    scale: Array
+
+
+class Budget(NamedTuple):
+    """What the parts of an answer are allowed."""
+
+    value: Allowed
+    grad: Allowed
+    targets: Allowed
 
 
 # ---- Subjects, and what comes of asking one ------------------------------------------------------
@@ -169,6 +173,17 @@ class Problem(NamedTuple):
 
 
 PARTS = ("value", "gradient", "targets gradient")  # of an answer, as findings name them
+
+
+class Part(NamedTuple):
+    """A part of an answer that was given, what it should be, and how far it may be off."""
+
+    name: str  # one of PARTS
+    got: Array
+    want: Exact
+    dtype: str
+    allowed: Allowed
+    flush: float  # as far off it may be too: where the library takes subnormals for 0
 
 
 @dataclass
@@ -293,6 +308,7 @@ class Verdict:
     note: str = ""  # why refused or declared; by what other definition it was judged
     outcome: Outcome | None = None
     expected: Expected | None = None
+    parts: list[Part] = field(default_factory=list)  # what was compared
     # The same as text, for a report: value, gradient, ...; and the lines that call the subject.
     got: dict[str, str] = field(default_factory=dict)
     want: dict[str, str] = field(default_factory=dict)

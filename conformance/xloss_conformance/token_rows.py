@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,19 +17,12 @@ import xloss
 
 from . import linear_expected
 from .linear_packing import LINEAR, namespace, unpack
-from .model import Array, Case, Stored
+from .model import Allowed, Array, Case, Stored
 
 LINEAR_TOKENS = "linear_token_stats"
 TOKENS = ("token_stats", LINEAR_TOKENS)
 FIELDS = xloss.TokenStats._fields
 EXACT = ("correct", "rank")  # which are no results of rounded arithmetic
-
-
-class Columns(NamedTuple):
-    """Allowed ulp of each field and their scale, each (*rows, fields)."""
-
-    ulp: Array
-    scale: Array
 
 
 def stacked(stats: Any) -> Any:
@@ -116,7 +109,7 @@ def exact_rows(case: Case, arguments: Stored, absent: Array) -> list[list[Any]]:
     return [row[: len(fields_of(case))] for row in found]
 
 
-def columns(case: Case, arguments: Stored, value: Array, loss: Columns, bent: Array) -> Columns:
+def columns(case: Case, arguments: Stored, value: Array, loss: Allowed, bent: Array) -> Allowed:
     """Return the budget of every field from that of the losses, (*rows).
 
     value: the exact fields. bent: what rounded exponents add, relative, in ulp.
@@ -149,15 +142,15 @@ twice that share of H |
     of_lse = 4.0 + two * bent
     by_name = {
         "loss": loss,
-        "lse": Columns(of_lse, size),
-        "entropy": Columns(4.0 + two * two * bent, zero),
-        "max_prob": Columns(4.0 + two * bent, zero),
-        "z_term": Columns(2 * of_lse, term),
-        "weight": Columns(np.asarray(4.0), zero),
-        **dict.fromkeys(EXACT, Columns(np.asarray(0.5), zero)),
+        "lse": Allowed(of_lse, size),
+        "entropy": Allowed(4.0 + two * two * bent, zero),
+        "max_prob": Allowed(4.0 + two * bent, zero),
+        "z_term": Allowed(2 * of_lse, term),
+        "weight": Allowed(np.asarray(4.0), zero),
+        **dict.fromkeys(EXACT, Allowed(np.asarray(0.5), zero)),
     }
     made = [by_name[name] for name in names]
-    return Columns(
+    return Allowed(
         *(
             np.stack([np.broadcast_to(np.asarray(one[i], float), lse.shape) for one in made], -1)
             for i in range(2)
