@@ -77,7 +77,7 @@ def test_a_file_is_loaded_beside_its_own_helpers(tmp_path: Path) -> None:
     ("options", "says"),
     [
         ({"loss": "crossentropy"}, "loss: 'crossentropy' is unknown"),
-        ({"convention_name": "mxnet"}, "convention: 'mxnet' is unknown; expected xloss"),
+        ({"convention_name": "mxnet"}, "convention: 'mxnet' is unknown; expected one of xloss"),
         ({"convention_name": "nothing.py"}, "nothing.py: no such file"),
         ({"convention_name": "math:pi"}, "a float is no Convention"),
         ({"arrays": "mxnet"}, "arrays: 'mxnet' is unknown; expected one of numpy"),

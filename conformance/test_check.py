@@ -84,13 +84,13 @@ def test_another_loss() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"convention": "numpy"}, "'numpy' is unknown; expected xloss, torch"),
-        ({"arrays": "torc"}, "'torc' is unknown; expected one of numpy"),
+        ({"convention": "numpy"}, "'numpy' is unknown; expected one of xloss, torch"),
+        ({"arrays": "torc"}, "'torc' is unknown; did you mean torch?"),
         ({"loss": "hinge"}, "'hinge' is unknown; expected one of cross_entropy"),
-        ({"dtype": "float8"}, "'float8' is unknown; expected one of float32"),
+        ({"dtype": "float8"}, "'float8' is unknown; did you mean float64?"),
         ({"dtype": ()}, "dtype: none"),
-        ({"families": ["tale"]}, "'tale' is unknown; expected of tail"),
-        ({"families": []}, "no such case"),
+        ({"families": ["tale"]}, "'tale' is unknown; did you mean tail?"),
+        ({"families": []}, "no case is of that"),
         ({"deviations": "nowhere.toml"}, "nowhere.toml"),
     ],
 )

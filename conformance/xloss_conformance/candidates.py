@@ -12,7 +12,7 @@ from .conventions import Convention, convention
 from .conventions.base import parameters
 from .formats import accumulated
 from .libraries import array_library
-from .load_object import load_object, staying
+from .load_object import among, load_object, staying
 from .model import LOSSES, Called, Case, Differs, LoadError, Outcome, Stored, Traits
 from .printable import literal, visible
 from .rounding import rounded, stored
@@ -153,8 +153,7 @@ def load(
     LoadError says in one line what is wrong with it, or with its convention.
     """
     style = convention(convention_name, arrays)
-    if loss not in LOSSES:
-        raise LoadError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
+    among("loss", loss, LOSSES)
     if style.functions and not any(kind.split()[0] == loss for kind in style.functions):
         raise LoadError(f"convention {style.name} has no {loss}: it cannot say how one is called")
     if not isinstance(spec, str):

@@ -65,7 +65,7 @@ def check(
         The convention, or its arrays, are of a library that is not here.
     """
     style = styled(convention, arrays)
-    cases = chosen(loss, families, quick)
+    cases = chosen(loss, families, quick, on_demand=families is not None)
     report = judged(
         function, style, loss, dtypes(dtype), cases, declared(deviations), value_only=value_only
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
@@ -28,6 +29,16 @@ INSTALL = {
     "keras": 'pip install keras "xloss[jax]"',
     "sklearn": "pip install scikit-learn",
 }
+
+
+def among(what: str, name: str, known: Iterable[str]) -> str:
+    """Return a name that is known; LoadError says which is near, or which there are."""
+    names = list(known)
+    if name not in names:
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+        raise LoadError(f"{what}: {name!r} is unknown; {hint}")
+    return name
 
 
 def installed(distribution: str) -> str:

@@ -97,7 +97,7 @@ def conformance_cases(
             raise ValueError(f"{deviations}: {entry}: there is no such case")
     items = [
         Item(case, style, kind, known, value_only)
-        for case in chosen(loss, families, quick)
+        for case in chosen(loss, families, quick, on_demand=families is not None)
         for kind in kinds
     ]
     names = [i.case.name if len(kinds) == 1 else f"{i.case.name} {i.dtype}" for i in items]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..answers import describe
-from ..candidates import Candidate, label, load
+from ..candidates import Candidate, load
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
 from ..model import Subject
@@ -75,7 +75,7 @@ def steps(
     )
     if loss is None and (isinstance(one, Candidate) or isinstance(two, Candidate)):
         loss = "cross_entropy"
-    cases = chosen(loss, families, quick)
+    cases = chosen(loss, families, quick, on_demand=families is not None)
     found = Comparison(describe(one), describe(two))
     yield found, len(cases)
     for case in cases:
@@ -95,7 +95,7 @@ def subject(
     """Return what a name or a function stands for."""
     (dtype,) = dtypes(dtype)
     if not isinstance(given, str):
-        return Candidate(label(given), given, styled(convention, arrays), loss, dtype)
+        return load(given, styled(convention, arrays), loss=loss, dtype=dtype)
     first, _, rest = given.partition(":")
     if first == "xloss" and (not rest or rest in LIBRARIES):
         made = Xloss(rest or "numpy", dtype)

@@ -193,7 +193,7 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
                 progress=progress,
                 deviations=declared,
             )
-    except (deviations.BadFile, selection.BadPlan, LoadError, Missing, WorkerFailed) as error:
+    except (deviations.BadFile, LoadError, Missing, WorkerFailed) as error:
         fail_of_worker(error)
     report.missing += selection.absent(plan)
     report.mode = "quick" if plan.quick else "full"
@@ -225,10 +225,11 @@ def _writable(html: str) -> Path:
 def _listed(plan: Plan, as_json: bool) -> int:
     """Print the cases asked for."""
     from xloss_conformance import selection
+    from xloss_conformance.model import LoadError
 
     try:
         cases = selection.cases(plan)
-    except selection.BadPlan as error:
+    except LoadError as error:
         fail(str(error))
     keys = ("name", "family", "loss", "reason", "see", "quick", "on_demand")
     listed = [{key: getattr(case, key) for key in keys} for case in cases]
