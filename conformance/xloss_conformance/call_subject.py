@@ -13,6 +13,7 @@ from .cases.making import made
 from .libraries import ArrayLibrary
 from .model import BINARY, PARTS, Array, Called, Case, Outcome, Problem, Stored, Subject
 from .rounding import stored
+from .token_rows import TOKENS, fields_of, upstream_of
 
 WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
@@ -120,6 +121,22 @@ def once(
     except Exception as error:
         return Outcome(error=error, problems=outcome.problems)
     return outcome
+
+
+def differentiated(
+    library: ArrayLibrary,
+    case: Case,
+    function: Callable[..., Any],
+    x: Any,
+    targets: Any,
+    upstream: Any,
+) -> Called:
+    """Return function(x), or function(x, targets), and its gradients by the library's autodiff."""
+    if case.loss in TOKENS:
+        upstream = upstream_of(upstream, len(fields_of(case)))
+    leaves = (x, targets) if case.to_targets else (x,)
+    value, grads = library.differentiate(function, leaves, upstream)
+    return value, grads[0], grads[1] if case.to_targets else None
 
 
 def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:

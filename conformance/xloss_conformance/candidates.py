@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from .call_subject import run
+from .call_subject import differentiated, run
 from .conventions import Convention, convention
 from .conventions.base import parameters
 from .formats import accumulated
@@ -17,7 +17,6 @@ from .model import LOSSES, Called, Case, Differs, LoadError, Outcome, Stored, Tr
 from .printable import literal, visible
 from .rounding import rounded, stored
 from .snippet import asking, one
-from .token_rows import TOKENS, fields_of, upstream_of
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,11 @@ class Candidate:
             function = partial(function, cotangent=cotangent)
         value_only = case.value_only or self.value_only
         if here.gradients and not value_only:
-            if case.loss in TOKENS:
-                upstream = upstream_of(upstream, len(fields_of(case)))
-            leaves = (x, t) if case.to_targets else (x,)
 
-            def differentiated(*leading: Any) -> Any:
-                targets = leading[1] if len(leading) == 2 else t
-                return _some(self.convention.call(function, case, leading[0], targets, options))
+            def value(x: Any, t: Any = t) -> Any:
+                return _some(self.convention.call(function, case, x, t, options))
 
-            value, grads = here.differentiate(differentiated, leaves, upstream)
-            return value, grads[0], grads[1] if case.to_targets else None
+            return differentiated(here, case, value, x, t, upstream)
         result = self.convention.call(function, case, x, t, options)
         if not isinstance(result, tuple):
             return _some(result), None, None

@@ -6,7 +6,6 @@ row goes to every field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,39 +15,13 @@ import numpy as np
 import xloss
 
 from . import linear_expected
-from .linear_packing import LINEAR, namespace, unpack
+from .linear_packing import LINEAR
 from .model import Allowed, Array, Case, Stored
 
 LINEAR_TOKENS = "linear_token_stats"
 TOKENS = ("token_stats", LINEAR_TOKENS)
 FIELDS = xloss.TokenStats._fields
 EXACT = ("correct", "rank")  # which are no results of rounded arithmetic
-
-
-def stacked(stats: Any) -> Any:
-    """Return the fields that are there in one array of the loss's dtype."""
-    loss = stats[0]
-    xp = namespace(loss)
-    if xp.__name__ == "tensorflow":
-        return xp.stack([xp.cast(v, loss.dtype) for v in stats if v is not None], axis=-1)
-    each = [xp.astype(v, loss.dtype) for v in stats if v is not None]
-    return xp.stack(each, axis=-1)
-
-
-def token_stats(x: Any, targets: Any, /, **options: Any) -> Any:
-    """Return what `xloss.token_stats` does, stacked."""
-    return stacked(xloss.token_stats(x, targets, **options))
-
-
-def linear_token_stats(x: Any, targets: Any, /, **options: Any) -> Any:
-    """Return what `xloss.linear_token_stats` does of a packed argument, stacked."""
-    return called(xloss.linear_token_stats, x, targets, options)
-
-
-def called(function: Callable[..., Any], x: Any, targets: Any, options: dict[str, Any]) -> Any:
-    """Call a function of (features, weight, targets, bias=) and stack what it returns."""
-    features, weight, bias = unpack(x, targets.shape[0])
-    return stacked(function(features, weight, targets, bias=bias, **options))
 
 
 def upstream_of(upstream: Any, fields: int) -> Any:
