@@ -24,7 +24,7 @@ import numpy as np
 
 from . import linear_expected, token_rows, top_k
 from .linear_packing import LINEAR
-from .model import BINARY, DTYPES, PACKED, Array, Case, Exact, Expected, Missing, Stored
+from .model import BINARY, PACKED, Array, Case, Exact, Expected, Missing, Stored
 from .rounding import stored
 from .token_rows import TOKENS
 from .top_k import TOP_K
@@ -228,7 +228,7 @@ def exact(values: Sequence[Any]) -> Exact:
     return Exact(hi, np.array(lo))
 
 
-# The file: every answer's arrays, flat and one after another, and where each begins.
+# The file: every answer's arrays, flat and one after another, and their shapes.
 
 
 @cache
@@ -239,31 +239,24 @@ def _filed() -> dict[str, Expected]:
         numbers, meta = file["numbers"], json.loads(file["index"].tobytes())
     if meta["oracle"] != hashlib.sha256(_source()).hexdigest():
         return {}
-    return {k: _unpack(numbers, entry) for k, entry in meta["answers"].items()}
+    sizes = [int(np.prod(shape)) for shapes in meta["answers"].values() for shape in shapes]
+    flat = iter(np.split(numbers, np.cumsum(sizes)))
+    return {
+        k: _answer(*(next(flat).reshape(shape) for shape in shapes))
+        for k, shapes in meta["answers"].items()
+    }
 
 
-def provenance() -> dict[str, str]:
-    """Return what made the file."""
-    with np.load(FILE) as file:
-        meta = json.loads(file["index"].tobytes())
-    return {k: v for k, v in meta.items() if k != "answers"}
+def _arrays(expected: Expected) -> list[Array]:
+    """Return an answer as the file has it, the gradient to targets last, where there is one."""
+    return [*expected.value, *expected.grad, expected.absent, *(expected.grad_targets or ())]
 
 
-def _unpack(numbers: Array, entry: dict[str, Any]) -> Expected:
-    at = entry["at"]
-    found: list[Any] = []
-    for shape in entry["shapes"]:
-        size = int(np.prod(shape))
-        found.append(None if shape == [0, -1] else numbers[at : at + size].reshape(shape))
-        at += size if found[-1] is not None else 0
-    value, value_lo, grad, grad_lo, t, t_lo, absent = found
-    to_targets = None if t is None else Exact(t, t_lo)
-    return Expected(Exact(value, value_lo), Exact(grad, grad_lo), to_targets, absent.astype(bool))
-
-
-def _pack(expected: Expected) -> list[Array | None]:
-    t = expected.grad_targets
-    return [*expected.value, *expected.grad, *(t or (None, None)), expected.absent]
+def _answer(
+    value: Array, lo: Array, grad: Array, grad_lo: Array, gone: Array, *t: Array
+) -> Expected:
+    by_targets = Exact(*t) if t else None
+    return Expected(Exact(value, lo), Exact(grad, grad_lo), by_targets, gone.astype(bool))
 
 
 def write(cases: Iterator[Case] | Sequence[Case]) -> int:
@@ -272,35 +265,25 @@ def write(cases: Iterator[Case] | Sequence[Case]) -> int:
 
     from . import oracle
 
-    numbers: list[Array] = []
-    answers: dict[str, Any] = {}
-    at = 0
+    answers: dict[str, list[Array]] = {}
     for case in cases:
-        for dtype in DTYPES:
-            if dtype not in case.dtypes or case.error is not None:
-                continue
+        for dtype in case.dtypes if case.error is None else ():
             arguments = stored(case, dtype)
             token = key(case, arguments)
-            if token in answers:
-                continue
-            parts = _pack(compute(case, arguments))
-            shapes = [[0, -1] if part is None else list(part.shape) for part in parts]
-            answers[token] = {"at": at, "shapes": shapes}
-            for part in parts:
-                if part is not None:
-                    numbers.append(np.asarray(part, np.float64).ravel())
-                    at += part.size
+            if token not in answers:
+                answers[token] = _arrays(compute(case, arguments))
     meta = {
         "made by": "python -m xloss_conformance.expected",
         "oracle": hashlib.sha256(_source()).hexdigest(),
         "mpmath": mpmath.__version__,
         "digits": str(oracle.mp.dps),
         "date": datetime.now(UTC).date().isoformat(),
-        "answers": answers,
+        "answers": {k: [v.shape for v in arrays] for k, arrays in answers.items()},
     }
     index = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, numbers=np.concatenate(numbers), index=index)
+    flat = [np.asarray(v, np.float64).ravel() for arrays in answers.values() for v in arrays]
+    np.savez_compressed(buffer, numbers=np.concatenate(flat), index=index)
     FILE.write_bytes(buffer.getvalue())
     return len(answers)
 
