@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,17 @@ import pytest
 import made_record
 from xloss_conformance.report.markdown import markdown
 from xloss_conformance.report.pack import pack, unpack
-from xloss_conformance.report.page import page, record_of
+from xloss_conformance.report.page import page
 from xloss_conformance.report.publish import AGAIN, PICTURES, RECORD, document, main, read
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+
+def record_of(html: str) -> made_record.Record:
+    """Return the record that a page was made of."""
+    blocks = dict(re.findall(r'<script type="[^"]+" id="(\w+)">(.*?)</script>', html, re.S))
+    details = zlib.decompress(base64.b64decode(blocks["details"])).decode()
+    return unpack(json.loads(blocks["data"]), details)
 
 
 @pytest.mark.parametrize("made", [made_record.small, made_record.hostile])

@@ -37,7 +37,8 @@ KEYS = {
     "machine": "python platform processor cores",
     "subject": "name kind library engine device dtype gradient version",
     "case": "name family label loss reason see gap quick setup",
-    "cell": "case subject status value_ulp grad_ulp note findings got want call",
+    "cell": "case subject status value_ulp grad_ulp value_share grad_share note "
+    "findings got want call",
     "finding": "rule detail ulp at got want",
 }
 
@@ -62,12 +63,6 @@ def test_a_record_has_its_keys_and_is_strict_json() -> None:
     assert [s["kind"] for s in made["subjects"]] == ["xloss", "xloss", "candidate"]
     assert cell["got"] == {"value": "nan"}
     assert (cell["value_ulp"], cell["findings"][0]["got"]) == ("inf", "nan")
-
-
-def test_only_the_page_is_told_the_shares_of_the_budget() -> None:
-    report = run(OWN[:1], TAIL[:1])
-    (plain,), (shared,) = record(report)["cells"], record(report, shares=True)["cells"]
-    assert set(shared) - set(plain) == {"value_share", "grad_share"}
 
 
 def test_numbers_that_are_not_finite_are_spelled_out() -> None:

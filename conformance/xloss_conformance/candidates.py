@@ -14,7 +14,7 @@ from .formats import accumulated
 from .libraries import array_library
 from .load_object import among, load_object, staying
 from .model import LOSSES, Called, Case, Differs, LoadError, Outcome, Stored, Traits
-from .printable import literal, visible
+from .printable import visible
 from .rounding import rounded, stored
 from .snippet import asking, one
 
@@ -64,7 +64,7 @@ class Candidate:
         own = vars(self.convention).get("home")
         arrays = "" if own in (None, type(self.convention).home) else f', arrays="{own}"'
         loaded = ":" in self.label
-        spec = literal(self.label) if loaded else self.label
+        spec = repr(self.label) if loaded else self.label
         how = f'{spec}, {self._style()}{arrays}, loss="{self.loss}", dtype="{self.dtype}"'
         imports = [] if loaded else _import(self.function)
         imports = ["from xloss_conformance.candidates import load", *imports]
@@ -75,7 +75,7 @@ class Candidate:
         named = self.convention.origin or (
             self.convention.name if type(self.convention).__module__.startswith(__package__) else ""
         )
-        return literal(named) if named else f"{type(self.convention).__name__}()"
+        return repr(named) if named else f"{type(self.convention).__name__}()"
 
     def _survived(
         self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .opening import opening, word, words
-from .pack import pack, unpack
+from .pack import pack
 from .tally import by_kind, verdict
 from .training import RULES
 
@@ -56,19 +56,6 @@ def page(record: dict[str, Any]) -> str:
     }
     # In one pass: what a record says is never looked through for places to fill.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
-
-
-def record_of(html: str) -> dict[str, Any]:
-    """Return the record that a page was made of."""
-
-    def block(name: str) -> str:
-        found = re.search(rf'<script type="[^"]+" id="{name}">(.*?)</script>', html, re.S)
-        if found is None:
-            raise ValueError(f"no page of this suite: it has no {name}")
-        return found[1]
-
-    details = zlib.decompress(base64.b64decode(block("details"))).decode()
-    return unpack(json.loads(block("data")), details)
 
 
 @cache

@@ -52,7 +52,7 @@ def judged(jobs: int) -> dict[str, Any]:
         progress=_progress,
     )
     report.mode, report.command = "full", AGAIN
-    return record(report, shares=True)
+    return record(report)
 
 
 def _progress(done: int, total: int) -> None:

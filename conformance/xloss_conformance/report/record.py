@@ -40,11 +40,8 @@ PACKAGES = (
 )
 
 
-def record(report: Report, *, shares: bool = False) -> dict[str, Any]:
-    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf".
-
-    shares: with each error as a share of its budget too, by which the page colours its cells.
-    """
+def record(report: Report) -> dict[str, Any]:
+    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf"."""
     statuses = Counter(verdict.status for verdict in report.verdicts)
     counts = {status: statuses[status] for status in STATUSES}
     families = Counter(case.family for case in report.cases)
@@ -63,7 +60,7 @@ def record(report: Report, *, shares: bool = False) -> dict[str, Any]:
             "families": [{"name": name, "cases": n} for name, n in families.items()],
             "rules": RULES,
             "cases": [_case(case) for case in report.cases],
-            "cells": [_cell(verdict, shares) for verdict in report.verdicts],
+            "cells": [_cell(verdict) for verdict in report.verdicts],
             "deviations": {"declared": counts["declared"], "stale": report.stale},
             "summary": counts,
             "ok": report.ok,
@@ -122,9 +119,9 @@ def _case(case: Case) -> dict[str, Any]:
     return {**told, "setup": setup(case)}
 
 
-def _cell(verdict: Verdict, shares: bool) -> dict[str, Any]:
-    named = ["subject", "status", "value_ulp", "grad_ulp", "note", "findings", "got", "want"]
-    named += ["call", "value_share", "grad_share"] if shares else ["call"]
+def _cell(verdict: Verdict) -> dict[str, Any]:
+    named = ("subject", "status", "value_ulp", "grad_ulp", "value_share", "grad_share", "note")
+    named += ("findings", "got", "want", "call")
     told = {name: getattr(verdict, name) for name in named}
     told["findings"] = [finding._asdict() for finding in verdict.findings]
     return {"case": verdict.case.name, **told}

@@ -202,7 +202,7 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
         from xloss_conformance.report.page import page as drawn
 
         try:
-            page.write_text(drawn(record(report, shares=True)), encoding="utf-8")
+            page.write_text(drawn(record(report)), encoding="utf-8")
         except OSError as error:
             fail(f"--html {html}: {one_line(error)}")
     return record(report)
