@@ -234,7 +234,8 @@ def test_a_file_with_its_convention(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("pytorch", "'pytorch' is unknown; expected xloss, xloss:LIBRARY, torch"),
+        ("pytorch", "'pytorch' is unknown; did you mean torch"),
+        ("caffe", "'caffe' is unknown; expected one of xloss, torch, .*, MODULE:FUNCTION"),
         ("nowhere.py:f", "nowhere.py: no such file"),
         ("xloss:cross_entropy@nobody", "'nobody' is unknown"),
     ],

@@ -128,7 +128,7 @@ def test_a_wrong_loss_fails_with_reason_numbers_and_a_snippet(project: Any) -> N
         "expected gradient: [[",
     ):
         assert said in text, said
-    assert "parametrize.py" not in text  # nobody's frame but the project's
+    assert "checking.py" not in text  # nobody's frame but the project's
     # The snippet runs, and prints what was got.
     case = text.split("test_noisy[tail/gap 17]", 1)[1].split("test_noisy[", 1)[0]
     got = re.search(r"got value: (\S+)", case)

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import linear_expected, token_rows, top_k
 from .linear_packing import LINEAR
-from .model import BINARY, PACKED, Array, Case, Exact, Expected, Missing, Stored
+from .model import BINARY, Array, Case, Exact, Expected, Missing, Stored
 from .rounding import stored
 from .token_rows import TOKENS
 from .top_k import TOP_K
@@ -83,45 +83,16 @@ def compute(case: Case, arguments: Stored) -> Expected:
 
     if case.loss in TOKENS:
         return _with_fields(case, arguments)
-    linear_arguments = None
-    if case.loss == LINEAR:
-        linear_arguments = arguments
+    packed = arguments if case.loss == LINEAR else None
+    if packed is not None:
         case, arguments = linear_expected.logits_case(
             case, arguments, linear_expected.exact_logits(arguments)
         )
-    options = dict(arguments.options)
-    axis = options.pop("axis", -1)
-    reduction = options.pop("reduction", "none" if case.loss == "entropy" else "mean")
-    normalizer = options.pop("normalizer", None)
-    ignore = options.pop("ignore_index", -100)
-    options.pop("validate", None)
-    x, t, u = arguments.x, arguments.targets, arguments.upstream
-    if case.tile > 1:
-        x, t = x[0], None if t is None else t[0]
+    axis, normalizer = case.axis, arguments.options.get("normalizer")
+    reduction = arguments.options.get("reduction", "none" if case.loss == "entropy" else "mean")
     binary = case.loss in BINARY
-    if not binary:
-        x = np.moveaxis(x, axis, -1)
-        t = np.moveaxis(t, axis, -1) if t is not None and not case.index else t
-    shape = x.shape if binary else x.shape[:-1]
-    count = int(np.prod(shape))
-    rows_x = x.reshape(count, *x.shape[len(shape) :] or (1,))
-    rows_x = rows_x if linear_arguments is not None else rows_x.astype(np.float64)
-    rows_t = [None] * count if t is None else t.reshape(count, *t.shape[len(shape) :])
-    s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), shape).ravel()
-    keep = np.broadcast_to(options.pop("where", True), shape).ravel() & (s != 0)
-    if case.index and ignore is not None and t is not None:
-        labels = t.ravel().tolist()  # exact, of any integer dtype
-        keep = keep & np.asarray([label != ignore for label in labels], bool)
-    if case.loss == TOP_K and t is not None:
-        keep = keep & ~top_k.absent(t.reshape(count, -1))
-    by_row = {}
-    if "pos_weight" in options:
-        by_row = {"pos_weight": np.broadcast_to(options.pop("pos_weight"), shape).ravel()}
-    given = {
-        k: np.asarray(v, np.float64).tolist() if isinstance(v, np.ndarray) else v
-        for k, v in options.items()
-        if v is not None
-    }
+    shape, x, rows_x, rows_t, s, keep, options, pos_weight = _taken_apart(case, arguments)
+    count = len(keep)
 
     known: dict[Any, Any] = {}
     rows: list[Any] = []
@@ -129,11 +100,11 @@ def compute(case: Case, arguments: Stored) -> Expected:
         if not keep[i]:
             rows.append(None)
             continue
-        own = {k: float(v[i]) for k, v in by_row.items()}
-        t_i = None if rows_t[i] is None else np.asarray(rows_t[i])
-        token = (_token(rows_x[i]), None if t_i is None else t_i.tobytes(), s[i], *own.values())
+        own = {} if pos_weight is None else {"pos_weight": float(pos_weight[i])}
+        t = None if rows_t[i] is None else np.asarray(rows_t[i])
+        token = (_token(rows_x[i]), None if t is None else t.tobytes(), s[i], *own.values())
         if token not in known:
-            known[token] = _row(case.loss, rows_x[i], t_i, float(s[i]), {**given, **own})
+            known[token] = _row(case.loss, rows_x[i], t, float(s[i]), {**options, **own})
         rows.append(known[token])
 
     each = reduction == "none"
@@ -142,7 +113,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
         reduction="sum" if each else reduction,
         normalizer=None if normalizer is None else float(normalizer),
     )
-    scale = np.broadcast_to(np.asarray(u, np.float64), shape if each else ()).ravel()
+    upstream = np.asarray(arguments.upstream, np.float64)
+    scale = np.broadcast_to(upstream, shape if each else ()).ravel()
     scales = [oracle.mp.mpf(float(v)) for v in scale] * (1 if each else count)
 
     def gradient(parts: Sequence[Any], like: Any, shape: tuple[int, ...]) -> Exact:
@@ -167,28 +139,91 @@ def compute(case: Case, arguments: Stored) -> Expected:
         value = Exact(pairs.hi[0], pairs.lo[0])
     to_targets = None
     if case.to_targets:
-        of_slots = case.loss == TOP_K  # another number of them than of classes
-        like = t if of_slots and t is not None else x
-        by_target = rows_t if of_slots else rows_x
-        to_targets = gradient(total.grads_targets, by_target, like.shape)
-    if linear_arguments is not None:
+        # Of top-k targets there is another number of slots than of classes.
+        like, rows_like = (arguments.targets, rows_t) if case.loss == TOP_K else (x, rows_x)
+        to_targets = gradient(total.grads_targets, rows_like, np.shape(like))
+    if packed is not None:
         parts = [
             None if part is None else [v * up for v in part]
             for part, up in zip(total.grads, scales, strict=True)
         ]
-        return _packed(linear_arguments, parts, value, to_targets, ~keep)
+        return _packed(packed, parts, value, to_targets, ~keep)
     return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
+
+
+class Rows(NamedTuple):
+    """What the oracle is asked, row by row; of a binary loss, element by element."""
+
+    shape: tuple[int, ...]  # of the rows
+    x: Array  # the first argument, the classes on its last axis
+    rows: Array  # of it, one after another
+    targets: Any  # of each row; None: entropy
+    sample_weight: Array
+    keep: Array  # whether a row is there
+    options: dict[str, Any]  # as the oracle takes them, the same for every row
+    pos_weight: Array | None
+
+
+def _taken_apart(case: Case, arguments: Stored) -> Rows:
+    of_batch = ("axis", "reduction", "normalizer", "ignore_index", "validate", "pos_weight")
+    of_batch += ("sample_weight", "where")
+    given = arguments.options
+    x, t = arguments.x, arguments.targets
+    if case.tile > 1:
+        x, t = x[0], None if t is None else t[0]
+    binary = case.loss in BINARY
+    if not binary:
+        x = np.moveaxis(x, case.axis, -1)
+        t = np.moveaxis(t, case.axis, -1) if t is not None and not case.index else t
+    shape = x.shape if binary else x.shape[:-1]
+    count = int(np.prod(shape))
+    rows = x.reshape(count, *x.shape[len(shape) :] or (1,))
+    rows = rows if rows.dtype == object else rows.astype(np.float64)
+    targets = [None] * count if t is None else t.reshape(count, *t.shape[len(shape) :])
+    s = np.broadcast_to(np.asarray(given.get("sample_weight", 1.0), np.float64), shape).ravel()
+    keep = np.broadcast_to(given.get("where", True), shape).ravel() & (s != 0)
+    ignore = given.get("ignore_index", -100)
+    if case.index and ignore is not None and t is not None:
+        labels = t.ravel().tolist()  # exact, of any integer dtype
+        keep = keep & np.asarray([label != ignore for label in labels], bool)
+    if case.loss == TOP_K and t is not None:
+        keep = keep & ~top_k.absent(t.reshape(count, -1))
+    options = {
+        k: np.asarray(v, np.float64).tolist() if isinstance(v, np.ndarray) else v
+        for k, v in given.items()
+        if v is not None and k not in of_batch
+    }
+    pos = given.get("pos_weight")
+    pos_weight = None if pos is None else np.broadcast_to(pos, shape).ravel()
+    return Rows(shape, x, rows, targets, s, keep, options, pos_weight)
 
 
 def _with_fields(case: Case, arguments: Stored) -> Expected:
     """Return the answer of the row losses, and in the place of each loss every field of its row."""
-    losses = compute(*token_rows.loss_alone(case, arguments))
-    shape = losses.value.hi.shape
-    absent = losses.absent[: shape[0]] if case.loss in PACKED else losses.absent
-    rows = token_rows.exact_rows(case, arguments, absent)
-    pairs = exact([number for row in rows for number in row])
-    fields = (*shape, len(token_rows.fields_of(case)))
-    return losses._replace(value=Exact(*(v.reshape(fields) for v in pairs)))
+    from .token_oracle import token_row
+
+    asked, given = token_rows.loss_alone(case, arguments)
+    losses = compute(asked, given)
+    if asked.loss == LINEAR:
+        asked, given = linear_expected.logits_case(
+            asked, given, linear_expected.exact_logits(arguments)
+        )
+    of = _taken_apart(asked, given)
+    fields = token_rows.fields_of(case)
+    nothing = [0] * (len(token_rows.FIELDS) - 1) + [of.rows.shape[-1]]
+    found = []
+    for x, t, s, keep in zip(of.rows, of.targets, of.sample_weight, of.keep, strict=True):
+        row = nothing
+        if keep:
+            row = token_row(x.tolist(), _target(t), sample_weight=float(s), **of.options)
+        found += row[: len(fields)]
+    shape = (*losses.value.hi.shape, len(fields))
+    return losses._replace(value=Exact(*(v.reshape(shape) for v in exact(found))))
+
+
+def _target(t: Array) -> Any:
+    """Return a row's target as the oracle takes it."""
+    return int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
 
 
 def _packed(
@@ -218,8 +253,7 @@ def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]
         return oracle.kl_row(x.tolist(), t.astype(np.float64).tolist(), sample_weight=s, **options)
     if loss == TOP_K:
         return top_k.row(x.tolist(), t, sample_weight=s, **options)
-    target = int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
-    return oracle.softmax_row(loss, x.tolist(), target, sample_weight=s, **options)
+    return oracle.softmax_row(loss, x.tolist(), _target(t), sample_weight=s, **options)
 
 
 def exact(values: Sequence[Any]) -> Exact:

@@ -46,42 +46,6 @@ def source() -> bytes:
     return Path(__file__).with_name("token_oracle.py").read_bytes()
 
 
-def exact_rows(case: Case, arguments: Stored, absent: Array) -> list[list[Any]]:
-    """Ask the oracle for the fields of every row; those of absent rows say nothing."""
-    from .token_oracle import token_row
-
-    of_logits, given = loss_alone(case, arguments)
-    if of_logits.loss == LINEAR:
-        of_logits, given = linear_expected.logits_case(
-            of_logits, given, linear_expected.exact_logits(arguments)
-        )
-    x, t = np.moveaxis(given.x, case.axis, -1), given.targets
-    assert t is not None
-    if not case.index:
-        t = np.moveaxis(t, case.axis, -1)
-    classes, count = x.shape[-1], absent.size
-    options = dict(given.options)
-    s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), absent.shape)
-    kept = ("weight", "label_smoothing", "z_loss", "softcap")
-    own = {
-        k: v.astype(np.float64).tolist() if isinstance(v, np.ndarray) else v
-        for k, v in options.items()
-        if k in kept and v is not None
-    }
-    rows = x.reshape(count, classes)
-    rows = rows if x.dtype == object else rows.astype(float)
-    targets = t.ravel() if case.index else t.reshape(count, classes).astype(float)
-    nothing = [0] * (len(FIELDS) - 1) + [classes]
-    found = []
-    for i in range(count):
-        if absent.ravel()[i]:
-            found.append(nothing)
-            continue
-        target = int(targets[i]) if case.index else targets[i].tolist()
-        found.append(token_row(rows[i].tolist(), target, sample_weight=float(s.ravel()[i]), **own))
-    return [row[: len(fields_of(case))] for row in found]
-
-
 def columns(case: Case, arguments: Stored, value: Array, loss: Allowed, bent: Array) -> Allowed:
     """Return the budget of every field from that of the losses, (*rows).
 

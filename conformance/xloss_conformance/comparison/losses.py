@@ -9,6 +9,7 @@ from ..answers import describe
 from ..candidates import Candidate, load
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
+from ..load_object import among
 from ..model import Subject
 from ..peers import PEERS, peer
 from ..selection import chosen, dtypes, styled
@@ -105,10 +106,13 @@ def subject(
     if given in PEERS:
         return peer(given, dtype)
     if not rest:
-        raise ValueError(
-            f"{given!r} is unknown; expected xloss, xloss:LIBRARY, {', '.join(PEERS)}, "
-            "FILE.py:FUNCTION or MODULE:FUNCTION, with @CONVENTION after it if need be"
+        forms = (
+            "xloss:LIBRARY",
+            "FILE.py:FUNCTION",
+            "MODULE:FUNCTION",
+            "MODULE:FUNCTION@CONVENTION",
         )
+        among("loss", given, ("xloss", *PEERS, *forms))
     spec, _, own = given.partition("@")
     style = styled(own) if own else styled(convention, arrays)
     return load(spec, style, loss=loss, dtype=dtype)
