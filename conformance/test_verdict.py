@@ -210,6 +210,17 @@ def test_the_targets_gradient_is_judged_without_the_other() -> None:
     assert scripted("soft gradient/mean", change) == {"targets gradient"}
 
 
+def test_a_gradient_of_another_shape_has_no_error_to_tell() -> None:
+    """It was told as 0 ulp: the best there is."""
+
+    def change(outcome: Outcome) -> None:
+        outcome.grad = np.zeros((2, 2))
+
+    verdict = judge(Scripted(change), case("tail/gap 17"))
+    assert rules(verdict) == {"shape"}
+    assert (verdict.grad_ulp, verdict.grad_share) == (None, None)
+
+
 def test_a_bad_label_must_raise_where_labels_are_read() -> None:
     bad = case("labels/200 as int64")
     subject = Scripted(traits=Traits("float32", bad_label="raises"))

@@ -23,12 +23,10 @@ of compiled engines 24 ulp of float32 more, for an exponent of up to 64 rounded 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from . import linear_expected
-from .error_scales import scales_of
+from .error_scales import hot, scales_of
 from .formats import FORMATS
 from .linear_packing import LINEAR
 from .model import FROM_LOGITS, Allowed, Array, Budget, Case, Exact, Expected, Stored, Traits
@@ -73,7 +71,8 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     options = arguments.options
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
-    plain = case.index and case.loss == "cross_entropy" and not _mixed(options)
+    mixed = any(np.any(options.get(k, 0)) for k in ("weight", "label_smoothing", "z_loss"))
+    plain = case.index and case.loss == "cross_entropy" and not mixed
     label = _labels(case, arguments) if plain else np.zeros((), bool)
     compiled = traits.compiled and case.loss == "cross_entropy"
     generic = case.loss == "cross_entropy" and not compiled
@@ -161,18 +160,11 @@ def _mantissa(hi: Array, scale: Array) -> Array:
     return np.where(mantissa == 0, 1.0, mantissa)
 
 
-def _mixed(options: dict[str, Any]) -> bool:
-    return any(np.any(options.get(k, 0)) for k in ("weight", "label_smoothing", "z_loss"))
-
-
 def _labels(case: Case, arguments: Stored) -> Array:
     """Return a mask of the entries of the true classes."""
-    assert arguments.targets is not None
-    x = np.moveaxis(arguments.x, case.axis, -1)
     if case.tile > 1:
         return np.zeros((), bool)
-    hot = arguments.targets[..., None] == np.arange(x.shape[-1])
-    return np.moveaxis(hot, -1, case.axis)
+    return np.moveaxis(hot(case, arguments)[0] != 0, -1, case.axis)
 
 
 def _rounded_gap(case: Case, arguments: Stored) -> Array:

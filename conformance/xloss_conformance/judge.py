@@ -54,17 +54,12 @@ def judge(subject: Subject, case: Case) -> Verdict:
         verdict.findings += _raised(asked, outcome, subject.traits)
     else:
         verdict.expected = answer(asked, dtype)
-        if constant is not None:
-            verdict.expected = constantly(verdict.expected, constant)
+        if constant is not None:  # 0/0, say, which no case has
+            zeros = np.zeros(verdict.expected.value.hi.shape)
+            verdict.expected = verdict.expected._replace(value=Exact(zeros + constant, zeros))
         verdict.findings += _compared(asked, stored(asked, dtype), verdict, subject.traits)
     verdict.status = "fail" if verdict.findings else "pass"
     return verdict
-
-
-def constantly(expected: Expected, value: float) -> Expected:
-    """Return an answer with that value: 0/0, say, which no case has."""
-    zeros = np.zeros(expected.value.hi.shape)
-    return expected._replace(value=Exact(zeros + value, zeros))
 
 
 def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
@@ -110,9 +105,9 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
         if part.name == "value":
             verdict.value_ulp, verdict.value_share = worst, share
             continue
-        verdict.grad_ulp = max(worst or 0.0, verdict.grad_ulp or 0.0)
-        verdict.grad_share = max(share or 0.0, verdict.grad_share or 0.0)
-        if part.got.shape == part.want.hi.shape:
+        if worst is not None and share is not None:  # else of another shape
+            verdict.grad_ulp = max(worst, verdict.grad_ulp or 0.0)
+            verdict.grad_share = max(share, verdict.grad_share or 0.0)
             yield from _leaks(case, part.name, part.got, expected)
 
 

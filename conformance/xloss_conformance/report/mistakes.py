@@ -167,7 +167,7 @@ def _mistakes(
             yield Mistake(rule.title, rule.matters, did, rule.training, "", cell, failed, asked)
             continue
         did = _number(one.effect, one.finding, one.dtype)
-        training = effect.of_gradient if one.through else effect.of_loss
+        training = (one.through and effect.of_gradient) or effect.of_loss
         if one.effect == "rounding":
             yield Mistake(ROUNDED, effect.matters, did, training, "", cell, failed, asked)
             continue
