@@ -83,7 +83,7 @@ def test_a_file_is_loaded_beside_its_own_helpers(tmp_path: Path) -> None:
         ({"arrays": "mxnet"}, "arrays: 'mxnet' is unknown; expected one of numpy"),
     ],
 )
-def test_what_is_asked_of_it_must_be_known(options: dict[str, str], says: str) -> None:
+def test_what_is_asked_of_it_must_be_known(options: dict[str, Any], says: str) -> None:
     with pytest.raises(LoadError, match=re.escape(says)):
         load("xloss:cross_entropy", **options)
 

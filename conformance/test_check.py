@@ -56,8 +56,8 @@ def test_a_wrong_loss_is_told_where_and_why() -> None:
     text = str(caught.value)
     assert text == str(report)
     assert report.failures[0].case.reason in " ".join(text.split())
-    failed = len(report.failures)
-    assert text.startswith(f"lossy float32: {failed} of {len(report.cases)} cases fail\n")
+    count = f"{len(report.failures)} of {len(report.cases)} cases fail"
+    assert text.startswith(f"lossy float32: {count}\n")
 
 
 def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:

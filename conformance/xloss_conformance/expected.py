@@ -140,8 +140,9 @@ def compute(case: Case, arguments: Stored) -> Expected:
     to_targets = None
     if case.to_targets:
         # Of top-k targets there is another number of slots than of classes.
-        like, rows_like = (arguments.targets, rows_t) if case.loss == TOP_K else (x, rows_x)
-        to_targets = gradient(total.grads_targets, rows_like, np.shape(like))
+        like = np.asarray(arguments.targets) if case.loss == TOP_K else x
+        rows_like = rows_t if case.loss == TOP_K else rows_x
+        to_targets = gradient(total.grads_targets, rows_like, like.shape)
     if packed is not None:
         parts = [
             None if part is None else [v * up for v in part]
@@ -165,8 +166,8 @@ class Rows(NamedTuple):
 
 
 def _taken_apart(case: Case, arguments: Stored) -> Rows:
-    of_batch = ("axis", "reduction", "normalizer", "ignore_index", "validate", "pos_weight")
-    of_batch += ("sample_weight", "where")
+    of_batch = {"axis", "reduction", "normalizer", "ignore_index", "validate", "pos_weight"}
+    of_batch |= {"sample_weight", "where"}
     given = arguments.options
     x, t = arguments.x, arguments.targets
     if case.tile > 1:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from math import floor, inf, log10
 from typing import Any
 
@@ -28,6 +30,7 @@ READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
 offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ)."""
+HOW = {"pass": "by its own definition", "declared": "declared", "refused": "not offered"}
 KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
@@ -133,20 +136,23 @@ def _summed(tally: Tally) -> str:
 def _definitions(record: dict[str, Any]) -> Iterator[str]:
     """Say what was judged by a library's own definition, and what is not offered."""
     subjects = {s["name"]: title(s) for s in record["subjects"] if s["kind"] != "xloss"}
-    found: dict[tuple[str, str, str], set[str]] = {}
-    for cell in record["cells"]:
-        if cell["subject"] in subjects and cell["note"]:
-            offered = {"refused": "not offered", "declared": "declared"}.get(cell["status"], "")
-            key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
-            found.setdefault(key, set()).add(cell["case"])
+    seen = dict.fromkeys(
+        (
+            subjects[cell["subject"]],
+            HOW.get(cell["status"], HOW["pass"]),
+            cell["note"],
+            cell["case"],
+        )
+        for cell in record["cells"]
+        if cell["subject"] in subjects and cell["note"]
+    )
+    counts = Counter(key[:3] for key in seen)
     rows = []
-    for how in ("by its own definition", "declared", "not offered"):
-        for name in dict.fromkeys(subjects.values()):
-            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, how)}
-            listed = sorted(notes, key=lambda note: -notes[note])
-            if notes:
-                what = "; ".join(f"{text(note)} ({notes[note]})" for note in listed)
-                rows.append([text(name), how, what])
+    for how, name in product(HOW.values(), dict.fromkeys(subjects.values())):
+        notes = [(note, n) for (*of, note), n in counts.most_common() if of == [name, how]]
+        if notes:
+            listed = "; ".join(f"{text(note)} ({n})" for note, n in notes)
+            rows.append([text(name), how, listed])
     if rows:
         yield "## Defined otherwise, or not offered"
         yield table(["subject", "judged", "why (cases)"], rows)

@@ -120,8 +120,8 @@ def _case(case: Case) -> dict[str, Any]:
 
 
 def _cell(verdict: Verdict) -> dict[str, Any]:
-    named = ("subject", "status", "value_ulp", "grad_ulp", "value_share", "grad_share", "note")
-    named += ("findings", "got", "want", "call")
+    named = ["subject", "status", "value_ulp", "grad_ulp", "value_share", "grad_share", "note"]
+    named += ["findings", "got", "want", "call"]
     told = {name: getattr(verdict, name) for name in named}
     told["findings"] = [finding._asdict() for finding in verdict.findings]
     return {"case": verdict.case.name, **told}
