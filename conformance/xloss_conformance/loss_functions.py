@@ -44,7 +44,7 @@ def value(loss: str, x: Any, t: Any, options: dict[str, Any]) -> Any:
 
 def value_and_grad(loss: str, x: Any, t: Any, options: dict[str, Any], both: bool) -> Called:
     """Return the value and the closed-form gradients to x and, if it is wanted, to the targets."""
-    own: Callable[..., tuple[Any, Any]]
+    own: Any
     if loss == LINEAR:
         features, weight, bias = unpack(x, t.shape[0])
         own = xloss.value_and_grad(public(loss), (0, 1, "bias", 2)[: 3 + both])
