@@ -9,18 +9,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 import xloss
 
-from .load_object import imported
+from .load_object import imported, installed
 from .model import Missing as Missing
 from .printable import first_line
 from .report.record import machine, plain, versions
@@ -139,9 +138,8 @@ def told(name: str, library: str, distribution: str = "") -> Record:
     module = imported(library, name, distribution and f"pip install {distribution}")
     ours = name.startswith("xloss ")
     number = xloss.__version__ if ours else str(getattr(module, "__version__", "unknown"))
-    if distribution and not ours:
-        with suppress(PackageNotFoundError):  # imported from a source tree
-            number = version(distribution)
+    if distribution and not ours and installed(distribution) != "unknown":
+        number = installed(distribution)
     return {"name": name, "peer": not ours, "library": library, "version": number}
 
 

@@ -6,6 +6,7 @@ row goes to every field.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,9 @@ twice that share of H |
         "weight": Allowed(np.asarray(4.0), zero),
         **dict.fromkeys(EXACT, Allowed(np.asarray(0.5), zero)),
     }
-    made = [by_name[name] for name in names]
-    return Allowed(
-        *(
-            np.stack([np.broadcast_to(np.asarray(one[i], float), lse.shape) for one in made], -1)
-            for i in range(2)
-        )
-    )
+    ulps, scales = zip(*(by_name[name] for name in names), strict=True)
+    return Allowed(_side_by_side(ulps, lse.shape), _side_by_side(scales, lse.shape))
+
+
+def _side_by_side(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    return np.stack([np.broadcast_to(np.asarray(v, float), shape) for v in values], axis=-1)

@@ -49,15 +49,9 @@ def judged(jobs: int) -> dict[str, Any]:
         selection.cases(everything),
         jobs=jobs,
         deviations=deviations.read(deviations.FILE),
-        progress=_progress,
     )
     report.mode, report.command = "full", AGAIN
     return record(report)
-
-
-def _progress(done: int, total: int) -> None:
-    if done % 500 == 0:
-        print(f"{done:,} of {total:,} calls", file=sys.stderr)
 
 
 def write(record: dict[str, Any], docs: Path) -> None:

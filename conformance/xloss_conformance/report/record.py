@@ -6,12 +6,12 @@ import os
 import platform
 from collections import Counter
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import xloss
 
+from ..load_object import installed
 from ..model import RULES, STATUSES, Case, Verdict
 from ..printable import visible, visible_lines
 from ..snippet import setup
@@ -104,13 +104,8 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that take part, where they are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: installed(name) for name in PACKAGES}
+    return {name: number for name, number in found.items() if number != "unknown"}
 
 
 def _case(case: Case) -> dict[str, Any]:
