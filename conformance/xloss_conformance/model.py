@@ -19,17 +19,8 @@ LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entr
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
 # at an odd address, "filtered" lazy, of rows whose number is found when they are computed.
-LAYOUTS = (
-    "C",
-    "F",
-    "reversed",
-    "strided",
-    "broadcast",
-    "readonly",
-    "swapped",
-    "misaligned",
-    "filtered",
-)
+LAYOUTS: tuple[str, ...] = ("C", "F", "reversed", "strided", "broadcast", "readonly")
+LAYOUTS += ("swapped", "misaligned", "filtered")
 # Options that are arrays of the inputs' dtype; `where` is one of bools.
 FLOATING = ("weight", "class_weight", "sample_weight", "pos_weight", "normalizer")
 
@@ -67,9 +58,6 @@ class Case:
     @property
     def name(self) -> str:
         return f"{self.family}/{self.label}"
-
-    def __str__(self) -> str:
-        return self.name
 
     @property
     def axis(self) -> int:
@@ -119,10 +107,10 @@ class Expected(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """Allowed ulp and their scale (0: of the exact number itself); each broadcasts to its array."""
+    """So many ulp of a scale; each broadcasts to the array of which it is said."""
 
     ulp: Array
-    scale: Array
+    scale: Array  # 0: of the exact number itself
 
 
 class Budget(NamedTuple):
@@ -245,10 +233,6 @@ class SubjectInfo(NamedTuple):
     version: str
 
 
-def _nothing() -> None:
-    """Prepare nothing."""
-
-
 @dataclass(frozen=True)
 class Source:
     """A subject that whoever runs it makes: no array library is imported before that."""
@@ -258,7 +242,7 @@ class Source:
     required: bool = False  # asked for by name: Missing ends the run
     cost: int = 0  # the higher, the earlier it begins: the longest must not come last
     stranger: bool = False  # a candidate: it may hang
-    before: Callable[[], object] = _nothing  # picklable: imports what is no stranger's
+    before: Callable[[], object] | None = None  # picklable: imports what is no stranger's
 
 
 # ---- Verdicts ------------------------------------------------------------------------------------
@@ -309,7 +293,7 @@ class Verdict:
     outcome: Outcome | None = None
     expected: Expected | None = None
     parts: list[Part] = field(default_factory=list)  # what was compared
-    # The same as text, for a report: value, gradient, ...; and the lines that call the subject.
+    # As text, for a report: value, gradient, ...; and the lines that call the subject.
     got: dict[str, str] = field(default_factory=dict)
     want: dict[str, str] = field(default_factory=dict)
     call: str = ""
