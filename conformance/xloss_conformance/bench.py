@@ -164,10 +164,12 @@ def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds
             calls[name] = replace(call, engine=engine)
         except Exception as reason:  # of a stranger's library, anything
             work["refused"].append({"contender": name, "reason": why(reason)})
-    for name, times in in_turns(calls, seconds=seconds, most=100).items():
+    lost: dict[str, Exception] = {}
+    for name, times in in_turns(calls, seconds=seconds, most=100, lost=lost).items():
         found = spread(times)
         speed = {"gb_s": moved / found["median_ms"] / 1e6}
         work["runs"].append({"contender": name, "engine": calls[name].engine, **found, **speed})
+    work["refused"] += [{"contender": k, "reason": why(reason)} for k, reason in lost.items()]
     return work
 
 
