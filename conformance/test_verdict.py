@@ -273,6 +273,28 @@ def test_a_habit_breaks_its_rule(habit: str) -> None:
     assert habit in rules(judge(Run(habit=habit), rows))
 
 
+@pytest.mark.parametrize("habit", ["", "device", "repeat", "dtype"])
+def test_the_gradient_to_targets_keeps_these_rules_too(habit: str) -> None:
+    calls = []
+
+    def spoiled(one: Case, x: Any, t: Any, options: dict[str, Any], up: Any) -> Any:
+        calls.append(one)
+        value, (grad, by) = xloss.value_and_grad(xloss.cross_entropy, (0, 1))(x, t, **options)
+        changed = {
+            "device": array_api_strict.asarray(by),
+            "repeat": by * np.float32(1 + len(calls) * 2.0**-22),
+            "dtype": by.astype(np.float64),
+        }
+        return value, grad, changed.get(habit, by)
+
+    class Spoiled(Scripted):
+        def run(self, case: Case, arguments: Stored) -> Outcome:
+            return run(array_library("numpy"), case, arguments, spoiled)
+
+    found = rules(judge(Spoiled(), case("soft gradient/mean")))
+    assert habit in found if habit else found == set()
+
+
 def test_every_rule_is_broken_once() -> None:
     assert {rule for rule, _, _ in SCRIPTED} | set(RUN) == set(RULES)
 

@@ -73,7 +73,6 @@ def run(
     call: Call,
     *,
     warn: str = "ignore",
-    repeat: bool = True,
     same_bits: bool | None = None,
 ) -> Outcome:
     """Call once for the outcome, again for the same bits, and row by row where the case says so.
@@ -86,12 +85,11 @@ def run(
         arguments = Arguments(library, case, given)
         outcome = once(library, case, arguments, given.upstream, call)
         outcome.problems += arguments.changed()
-        if outcome.error is None and repeat and not case.on_demand:
+        if outcome.error is None and not case.on_demand:
             again = once(library, case, arguments, given.upstream, call)
-            pairs = [("value", outcome.value, again.value), ("gradient", outcome.grad, again.grad)]
             outcome.problems += [
                 Problem("repeat", f"a second call gives another {what}")
-                for what, a, b in pairs
+                for what, a, b in zip(PARTS, outcome.parts, again.parts, strict=True)
                 if not same(a, b)
             ]
         if outcome.error is None and case.split and alone:
@@ -109,7 +107,7 @@ def once(
             case, arguments.x, arguments.targets, arguments.options, upstream
         )
         array = value if hasattr(value, "dtype") else None
-        for what, result in (("value", array), ("gradient", grad)):
+        for what, result in zip(PARTS, (array, grad, to_targets), strict=True):
             if result is not None and (wrong := library.misplaced(result)):
                 outcome.problems.append(Problem("device", f"the {what} is {wrong}"))
         outcome.value_dtype = "" if array is None else library.dtype(array)
@@ -117,6 +115,7 @@ def once(
         if grad is not None:
             outcome.grad_dtype, outcome.grad = library.dtype(grad), library.host(grad)
         if to_targets is not None:
+            outcome.targets_dtype = library.dtype(to_targets)
             outcome.grad_targets = library.host(to_targets)
     except Exception as error:
         return Outcome(error=error, problems=outcome.problems)
@@ -185,5 +184,4 @@ def ask(subject: Subject, loss: str, x: Any, targets: Any, /, **given: Any) -> d
     outcome = subject.run(case, stored(case, subject.traits.dtype))
     if outcome.error is not None:
         raise outcome.error
-    answer = (outcome.value, outcome.grad, outcome.grad_targets)
-    return {k: v for k, v in zip(PARTS, answer, strict=True) if v is not None}
+    return {k: v for k, v in zip(PARTS, outcome.parts, strict=True) if v is not None}

@@ -115,11 +115,10 @@ def parts(
     case: Case, outcome: Outcome, expected: Expected, allowed: Budget, traits: Traits
 ) -> list[Part]:
     """Return what is given and asked for: the value, the gradient, the gradient to targets."""
-    got = outcome.value, outcome.grad, outcome.grad_targets
     dtypes = accumulated(traits.dtype), traits.dtype, traits.dtype
     classes = 1 if case.loss in BINARY else case.classes
     flush = classes * FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
-    each = list(zip(PARTS, got, expected[:3], dtypes, allowed, strict=True))
+    each = list(zip(PARTS, outcome.parts, expected[:3], dtypes, allowed, strict=True))
     return [
         Part(name, given, want, dtype, most, flush)
         for name, given, want, dtype, most in each[: 1 if case.value_only else 3]
@@ -128,14 +127,13 @@ def parts(
 
 
 def _dtype(part: Part, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
-    if part.name == "value":
-        dtype = outcome.value_dtype or part.dtype
-        if traits.strict and dtype != part.dtype:
-            yield Finding("dtype", f"the value is {dtype}, not {part.dtype}")
-        elif not traits.strict and _narrower(dtype, part.dtype):
+    dtypes = outcome.value_dtype, outcome.grad_dtype, outcome.targets_dtype
+    dtype = dtypes[PARTS.index(part.name)] or part.dtype
+    if part.name == "value" and not traits.strict:
+        if _narrower(dtype, part.dtype):
             yield Finding("dtype", f"the value is {dtype}, narrower than {part.dtype}")
-    elif part.name == "gradient" and outcome.grad_dtype not in ("", part.dtype):
-        yield Finding("dtype", f"the gradient is {outcome.grad_dtype}, not {part.dtype}")
+    elif dtype != part.dtype:
+        yield Finding("dtype", f"the {part.name} is {dtype}, not {part.dtype}")
 
 
 def _narrower(dtype: str, than: str) -> bool:

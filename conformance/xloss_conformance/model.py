@@ -183,8 +183,14 @@ class Outcome:
     grad_targets: Array | None = None
     value_dtype: str = ""
     grad_dtype: str = ""
+    targets_dtype: str = ""
     error: Exception | None = None
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def parts(self) -> tuple[Array | None, Array | None, Array | None]:
+        """The three of PARTS."""
+        return self.value, self.grad, self.grad_targets
 
 
 class Subject(Protocol):
