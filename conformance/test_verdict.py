@@ -283,7 +283,7 @@ def test_the_gradient_to_targets_keeps_these_rules_too(habit: str) -> None:
         changed = {
             "device": array_api_strict.asarray(by),
             "repeat": by * np.float32(1 + len(calls) * 2.0**-22),
-            "dtype": by.astype(np.float64),
+            "dtype": np.asarray(by, np.float64),
         }
         return value, grad, changed.get(habit, by)
 
