@@ -11,14 +11,10 @@ import numpy as np
 import pytest
 
 import xloss
-from xloss_conformance import Nonconforming, check
+from by_hand import BOTH, DEVIATION, EXCUSED, noisy, right
+from xloss_conformance import Convention, Nonconforming, check
 
 FAMILIES = ["tail", "offsets", "ties"]
-BOTH = xloss.value_and_grad(xloss.cross_entropy)
-
-
-def right(logits: Any, targets: Any, **options: Any) -> Any:
-    return BOTH(logits, targets, **options)
 
 
 def lossy(logits: Any, targets: Any) -> Any:
@@ -29,11 +25,6 @@ def lossy(logits: Any, targets: Any) -> Any:
     gradient = p.copy()
     gradient[rows, targets] -= 1
     return -np.log(p[rows, targets]).mean(), gradient / len(z)
-
-
-def noisy(logits: Any, targets: Any, **options: Any) -> Any:
-    value, gradient = BOTH(logits, targets, **options)
-    return value * 1.00001, gradient
 
 
 def test_a_right_loss_is_ok() -> None:
@@ -68,7 +59,7 @@ def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:
 
 
 def test_several_dtypes_are_several_subjects() -> None:
-    report = check(right, dtype=("float32", "float64"), families=["ties"])
+    report = check(right, dtype=("float32", "float64", "float32"), families=["ties"])
     assert [told.name for told in report.subjects] == ["right float32", "right float64"]
     assert len(report.verdicts) == 2 * len(report.cases)
     assert report.ok
@@ -87,11 +78,17 @@ def test_another_loss() -> None:
         ({"convention": "numpy"}, "'numpy' is unknown; expected one of xloss, torch"),
         ({"arrays": "torc"}, "'torc' is unknown; did you mean torch?"),
         ({"loss": "hinge"}, "'hinge' is unknown; expected one of cross_entropy"),
+        ({"convention": Convention}, "convention: expected a name or a Convention, got <class "),
         ({"dtype": "float8"}, "'float8' is unknown; did you mean float64?"),
+        ({"dtype": np.float32}, "dtype: <class 'numpy.float32'> is unknown; expected one of"),
+        ({"dtype": [np.dtype("float32")]}, "dtype: dtype.'float32'. is unknown; expected one of"),
         ({"dtype": ()}, "dtype: none"),
         ({"families": ["tale"]}, "'tale' is unknown; did you mean tail?"),
         ({"families": []}, "no case is of that"),
         ({"deviations": "nowhere.toml"}, "nowhere.toml"),
+        ({"convention": "torch", "loss": "focal_loss"}, "convention torch has no focal_loss"),
+        # Where nothing is judged, that nothing failed says nothing.
+        ({"convention": "scipy", "families": ["softcap"]}, "nothing was judged: .* has no softcap"),
     ],
 )
 def test_a_wrong_name_is_an_error(given: dict[str, Any], says: str) -> None:
@@ -99,64 +96,53 @@ def test_a_wrong_name_is_an_error(given: dict[str, Any], says: str) -> None:
         check(right, **given)
 
 
-DECLARED = """
-[[deviation]]
-subject = "{} float32"
-case = "tail/*"
-rule = "value"
-reason = "a hundredth of a thousandth"
-link = "https://example.org/1"
-"""
+def test_what_cannot_be_called_is_no_loss() -> None:
+    not_one: Any = 3.5
+    with pytest.raises(TypeError, match="function: expected a callable, got float"):
+        check(not_one)
 
 
 def test_declared_deviations_are_no_failures(tmp_path: Path) -> None:
     file = tmp_path / "deviations.toml"
-    file.write_text(DECLARED.format("noisy") + DECLARED.format("another"))
+    file.write_text(DEVIATION.format("noisy *", "tail/*") + DEVIATION.format("another *", "tail/*"))
     report = check(noisy, families=["tail"], deviations=file)
     assert report.ok
     assert {v.status for v in report.verdicts} == {"declared"}
-    assert "a hundredth of a thousandth (https://example.org/1)" in report.verdicts[0].note
+    assert EXCUSED in report.verdicts[0].note
 
     assert check(right, families=["tail"], deviations=file).ok  # both are of another loss
-    file.write_text(DECLARED.format("right"))
+    file.write_text(DEVIATION.format("right float32", "tail/*"))
     stale = check(right, families=["tail"], deviations=str(file))
     assert not stale.ok
     with pytest.raises(Nonconforming, match="stale deviation: 'right float32' on 'tail/\\*'"):
         stale.raise_for_failures()
 
 
-def run(script: str) -> None:
+def test_nothing_is_imported_that_is_not_needed() -> None:
+    """Nor mpmath where expected.npz has the answer; elsewhere the error names the extra."""
+    script = """if True:
+        import sys, xloss_conformance
+        assert 'numpy' not in sys.modules
+        from xloss_conformance import Missing, check, compare, conformance_cases, expected
+        from xloss_conformance.selection import Plan, cases, sources
+        def f(x, t): return 0.0
+        report = check(f, families=['tail'])
+        assert len(str(report)) > 100
+        sources(Plan(peers=('optax',), backends=('jax', 'torch', 'dask')))
+        cases(Plan(quick=True))
+        others = {'torch', 'jax', 'dask', 'optax', 'scipy', 'array_api_strict'}
+        assert not others & set(sys.modules), others & set(sys.modules)
+        assert not {'pytest', 'rich', 'typer', 'mpmath'} & set(sys.modules)
+        expected._filed = dict
+        sys.modules['mpmath'] = None
+        try:
+            check(f, families=['tail'], dtype='float64')
+        except Missing as error:
+            assert 'pip install "xloss[conformance]"' in str(error), error
+        else:
+            raise AssertionError
+    """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
-
-
-def test_numpy_is_enough() -> None:
-    """No other library is loaded, nor the oracle where expected.npz has the answer."""
-    run(
-        "import sys, xloss_conformance\n"
-        "assert 'numpy' not in sys.modules\n"
-        "def f(x, t): return 0.0\n"
-        "report = xloss_conformance.check(f, families=['tail'])\n"
-        "assert len(str(report)) > 100\n"
-        "loaded = set(sys.modules) & {'torch', 'jax', 'pytest', 'rich', 'typer', 'mpmath'}\n"
-        "assert not loaded, loaded"
-    )
-
-
-def test_without_mpmath_what_is_filed_is_judged_and_the_rest_names_the_extra() -> None:
-    run(
-        "import sys\n"
-        "sys.modules['mpmath'] = None\n"
-        "from xloss_conformance import Missing, check, expected\n"
-        "def f(x, t): return 0.0\n"
-        "assert check(f, families=['tail']).failures\n"
-        "expected._filed = dict\n"
-        "try:\n"
-        "    check(f, families=['tail'], dtype='float64')\n"
-        "except Missing as error:\n"
-        "    assert 'pip install \"xloss[conformance]\"' in str(error), error\n"
-        "else:\n"
-        "    raise AssertionError\n"
-    )
 
 
 def test_a_metric_is_judged_by_its_value_alone() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -39,13 +37,6 @@ def test_spacing_is_the_distance_of_neighbours(dtype: str) -> None:
     up = next_to(values, dtype, upwards=True)
     inside = np.isfinite(up)
     np.testing.assert_array_equal(spacing(dtype, values)[inside], (up - values)[inside])
-
-
-@pytest.mark.parametrize("x", [1.0, 0.1, -3.0, 1.7e308, 2.3e-308, 2.2e-308, 5e-324, 0.0])
-def test_the_oracle_counts_as_math_ulp(x: float) -> None:
-    next_one = math.nextafter(x, x * np.inf if x else np.inf)
-    assert ulp_error(next_one, mp.mpf(x), "float64") == 1
-    assert ulp_error(0.0, 3 * mp.mpf(math.ulp(x)), "float64", scale=mp.mpf(x)) == 3
 
 
 @pytest.mark.parametrize(
@@ -94,26 +85,13 @@ def test_errors_are_the_oracles(dtype: str) -> None:
                 assert o == pytest.approx(want, rel=1e-12), (g, w, scale)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_an_overflow_is_right_where_rounding_overflows(dtype: str) -> None:
-    largest = float(np.max(numbers(dtype)[np.isfinite(numbers(dtype))]))
     kind = numpy_dtype(dtype)
     bits = np.array(np.inf).astype(kind).view(f"u{kind.itemsize}") - 1
     largest = float(bits.view(kind))
-    zero = np.zeros(())
-
-    def off(got: float, hi: float, lo: float = 0.0) -> float:
-        return float(errors(np.array(got), np.array(hi), np.array(lo), dtype, zero))
-
-    ulp = float(spacing(dtype, np.array(largest)))
-    assert off(np.inf, largest) == np.inf
-    assert off(largest, largest) == 0
-    if dtype != "float64":
-        assert off(np.inf, largest + ulp / 2) == 0
-        assert off(np.inf, largest + ulp / 4) == np.inf
-        assert off(-np.inf, largest + ulp / 2) == np.inf
-    assert off(np.nan, 1.0) == np.inf
-    assert off(1.0, np.nan) == np.inf
-    assert off(np.nan, np.nan) == 0
-    assert off(np.inf, np.inf) == 0
-    assert off(np.inf, -np.inf) == np.inf
+    half = float(spacing(dtype, np.array(largest))) / 2
+    got = np.array([largest, np.inf, np.inf, np.inf, -np.inf])
+    hi = np.array([largest, largest, largest + half / 2, largest + half, largest + half])
+    off = errors(got, hi, np.zeros(5), dtype, np.zeros(()))
+    assert off.tolist() == [0, np.inf, np.inf, 0, np.inf]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from xloss_conformance.candidates import Candidate
 from xloss_conformance.selection import styled
@@ -19,12 +20,12 @@ class Mutant:
     make: Callable[[], Callable[..., Any]]  # anew for every test: some have a state
     family: str
     rule: str
-    arrays: str = "numpy"
-    dtype: str = "float32"
-    loss: str = "cross_entropy"
+    loss: str
+    arrays: str
+    dtype: str
 
     def __str__(self) -> str:
-        return self.mistake
+        return f"{self.arrays} {self.loss}: {self.mistake}"
 
     def subject(self) -> Candidate:
         return candidate(self.mistake, self.make(), self.arrays, self.loss, self.dtype)
@@ -36,20 +37,23 @@ def candidate(
     return Candidate(label, function, styled("xloss", arrays), loss, dtype)
 
 
-PLANTED: list[Mutant] = []
+MISTAKES: list[Mutant] = []
 
 
-class Planted:
-    """A loss whose subclasses say which family catches them, and which rule they break.
+def planted(
+    family: str,
+    rule: str = "value",
+    loss: str = "cross_entropy",
+    *,
+    by: Callable[[Any], Callable[..., Any]] = lambda wrong: wrong,
+    arrays: str = "numpy",
+    dtype: str = "float32",
+) -> Callable[[Any], Any]:
+    """Return a decorator that plants what `by` makes of a function, under the function's name."""
 
-    What a mistake is called is the name of its class, in words.
-    """
+    def plant(wrong: Any) -> Any:
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", wrong.__name__).lower()
+        MISTAKES.append(Mutant(words, partial(by, wrong), family, rule, loss, arrays, dtype))
+        return wrong
 
-    arrays: ClassVar[str] = "numpy"
-    prefix: ClassVar[str] = ""
-
-    def __init_subclass__(cls, family: str = "", rule: str = "", dtype: str = "float32") -> None:
-        if family:
-            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__).lower()
-            make: Any = cls
-            PLANTED.append(Mutant(cls.prefix + words, make, family, rule, cls.arrays, dtype))
+    return plant

@@ -2,93 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from .checks import Options
-from .numpy_right import Array, CrossEntropy, Softmax
+from .numpy_right import Array, CrossEntropy, Given
 
 
-class Changed(CrossEntropy):
-    """The right loss of arguments that are made to fit instead of refused."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        return super().__call__(*self.fitting(logits, targets, options), **options)
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        """Return logits and targets; options are changed in place."""
-        raise NotImplementedError
-
-
-class ColumnSqueezed(Changed, family="errors", rule="raises"):
-    """A column of labels is taken for a row of them."""
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        column = np.ndim(targets) == 2 and targets.shape[1] == 1 and targets.dtype.kind in "iu"
-        return logits, targets[:, 0] if column else targets
-
-
-class BoolsAsNumbers(Changed, family="errors", rule="raises"):
+class BoolsAsNumbers(CrossEntropy, family="errors", rule="raises"):
     """True is 1: an inverted mask trains on without a word."""
 
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    def __call__(self, logits: Array, targets: Any, /, **options: Any) -> tuple[Any, Array]:
         bools = getattr(targets, "dtype", np.dtype(int)).kind == "b"
-        return logits, targets.astype(logits.dtype) if bools else targets
+        return super().__call__(logits, targets * 1.0 if bools else targets, **options)
 
 
-class OneRowOfTargetsForAll(Changed, family="errors", rule="raises"):
-    """A single row of probabilities is broadcast to every row."""
+class BadOptionAccepted(CrossEntropy, family="errors", rule="raises"):
+    """A call that cannot be right is answered."""
 
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        one = np.ndim(targets) == 2 and len(targets) == 1 and targets.dtype.kind == "f"
-        return logits, np.broadcast_to(targets, logits.shape) if one else targets
-
-
-class RowsWithoutLabelDropped(Changed, family="errors", rule="raises"):
-    """zip ends with the shorter one."""
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        few = np.ndim(logits) == 2 and np.ndim(targets) == 1 and len(targets) < len(logits)
-        return logits[: len(targets)] if few else logits, targets
-
-
-class SmoothingClipped(Changed, family="errors", rule="raises"):
-    """label_smoothing is clipped into [0, 1]."""
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        if "label_smoothing" in options:
-            options["label_smoothing"] = float(np.clip(options["label_smoothing"], 0, 1))
-        return logits, targets
-
-
-class NormalizerDroppedOfASum(Changed, family="errors", rule="raises"):
-    """A normalizer that cannot be used is left out."""
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        if options.get("reduction", "mean") != "mean":
-            options.pop("normalizer", None)
-        return logits, targets
-
-
-class WeightFilledUp(Changed, family="errors", rule="raises"):
-    """Classes that `weight` does not reach weigh 1."""
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        given: Any = options.get("weight")
-        missing = np.shape(logits)[-1] - np.size(given)
-        if np.ndim(given) == 1 and missing > 0:
-            options["weight"] = np.concatenate([given, np.ones(missing)])
-        return logits, targets
-
-
-class NaNTakenFor0(Changed, family="infinities", rule="value"):
-    """nan_to_num on the logits: a network that has diverged looks sound."""
-
-    def fitting(self, logits: Any, targets: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-        if getattr(logits, "dtype", np.dtype(int)).kind == "f":
-            logits = np.where(np.isnan(logits), logits.dtype.type(0), logits)
-        return logits, targets
+    def check(self, logits: Array, targets: Array, o: Options) -> None:
+        with suppress(ValueError):
+            super().check(logits, targets, o)
 
 
 class ReadOnlyRefused(CrossEntropy, family="layouts", rule="runs"):
@@ -100,7 +36,48 @@ class ReadOnlyRefused(CrossEntropy, family="layouts", rule="runs"):
             raise ValueError("buffer source array is read-only")
 
 
-class Float64InFloat32(CrossEntropy, family="tail", rule="value", dtype="float64"):
+class NaNTakenFor0(CrossEntropy, family="infinities"):
+    """nan_to_num on the logits: a network that has diverged looks sound."""
+
+    def prepared(self, logits: Array, targets: Array, o: Options) -> tuple[Array, Array, Given]:
+        x, t, given = super().prepared(logits, targets, o)
+        return np.where(np.isnan(x), 0.0, x), t, given
+
+
+class InputOverwritten(CrossEntropy, family="layouts", rule="input"):
+    """The maximum is taken off in place, where the memory lets it."""
+
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        result = super().__call__(logits, targets, **options)
+        if logits.flags.writeable:
+            logits -= logits.max(initial=0)
+        return result
+
+
+class FlatRows(CrossEntropy, family="layouts"):
+    """Memory is read in the order in which it lies, whatever the strides say."""
+
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        if logits.ndim == 2 and logits.flags.f_contiguous and not logits.flags.c_contiguous:
+            logits = logits.ravel(order="K").reshape(logits.shape)
+        return super().__call__(logits, targets, **options)
+
+
+class OtherByteOrder(CrossEntropy, family="layouts"):
+    """Bytes are taken for numbers of this machine's order."""
+
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        logits = logits.view(logits.dtype.newbyteorder("="))
+        return super().__call__(logits, targets, **options)
+
+
+class ReturnsFloat16(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):
+    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
+        value, grad = super().__call__(logits, targets, **options)
+        return value.astype(np.float16), grad
+
+
+class Float64InFloat32(CrossEntropy, family="tail", dtype="float64"):
     """float64 logits are computed with in float32, and the results called float64."""
 
     def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
@@ -108,23 +85,11 @@ class Float64InFloat32(CrossEntropy, family="tail", rule="value", dtype="float64
         return value.astype(logits.dtype), grad.astype(logits.dtype)
 
 
-class GradientInFloat32(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):
-    """The gradient of 16-bit logits is float32."""
+class ClassesNotMoved(CrossEntropy, family="axis"):
+    """(N, C, d) is reshaped to rows of C without moving the class axis."""
 
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        value, grad = super().__call__(logits, targets, **options)
-        return value, grad.astype(np.float64 if grad.dtype == np.float64 else np.float32)
-
-
-class ValueTimesUpstream(CrossEntropy, family="upstream", rule="value"):
-    """The upstream gradient multiplies the value too."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        self.up = np.ravel(options.get("cotangent", 1.0))
-        return super().__call__(logits, targets, **options)
-
-    def row_losses(self, soft: Softmax, a: Array) -> Array:
-        return super().row_losses(soft, a) * self.up
+    def classes_last(self, array: Array, axis: int) -> Array:
+        return array.reshape(super().classes_last(array, axis).shape)
 
 
 class GradientNotMovedBack(CrossEntropy, family="axis", rule="gradient"):

@@ -69,9 +69,9 @@ def required(logits: Any, targets: Any, o: Options) -> Iterator[tuple[str, type[
 
 
 def kind(array: Any) -> str:
-    """Return "bool", "integer", "float" or another, of an array of NumPy or PyTorch; else ""."""
-    dtype = getattr(array, "dtype", "")
-    stem = getattr(dtype, "name", str(dtype).removeprefix("torch.")).rstrip("0123456789")
+    """Return "bool", "integer", "float" or another, of an array of NumPy; else ""."""
+    dtype = getattr(array, "dtype", None)
+    stem = getattr(dtype, "name", "").rstrip("0123456789")
     return {"int": "integer", "uint": "integer", "bfloat": "float"}.get(stem, stem)
 
 

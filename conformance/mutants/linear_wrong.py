@@ -2,87 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from . import others as o
+import xloss
+
+from . import planted
 from .numpy_right import Array
 
-Right = Callable[..., Any]  # the right loss of features, weight, targets and options
-Options = dict[str, Any]  # bias, block_rows, reduction, cotangent
+mistake = partial(planted, "linear", loss="linear_cross_entropy")
+right = xloss.value_and_grad(xloss.linear_cross_entropy, argnums=(0, 1, "bias"))
 
 
-def changed(change: Callable[[Right, Array, Array, Array, Options], Any]) -> Right:
-    """Return a loss that `change` makes of the right one and of its arguments."""
-    right = o.linear()
-
-    def loss(
-        features: Array,
-        weight: Array,
-        targets: Array,
-        /,
-        *,
-        bias: Array,
-        block_rows: Any = "auto",
-        reduction: str = "mean",
-        cotangent: Any = 1.0,
-    ) -> Any:
-        options = {"block_rows": block_rows, "reduction": reduction, "cotangent": cotangent}
-        return change(right, features, weight, targets, {"bias": bias, **options})
-
-    return loss
+@mistake()
+def bias_not_added(x: Array, w: Array, t: Array, /, *, bias: Array, **options: Any) -> Any:
+    return right(x, w, t, bias=0 * bias, **options)
 
 
-def without_bias(right: Right, x: Array, w: Array, t: Array, options: Options) -> Any:
-    """The bias is not added to the logits."""
-    return right(x, w, t, **{**options, "bias": np.zeros_like(options["bias"])})
+@mistake()
+def products_in_bfloat16(x: Array, w: Array, t: Array, /, **options: Any) -> Any:
+    """They are summed one after another."""
+    import ml_dtypes
 
-
-def last_block(right: Right, x: Array, w: Array, t: Array, options: Options) -> Any:
-    """The weight's and the bias's gradient is that of the last block of rows, not their sum."""
-    value, (to_x, to_w, to_bias) = right(x, w, t, **options)
-    step = options["block_rows"]
-    if step == "auto" or not len(x) or options["reduction"] != "sum":
-        return value, (to_x, to_w, to_bias)
-    start = (len(x) - 1) // step * step
-    _, (_, to_w, to_bias) = right(x[start:], w, t[start:], **options)
-    return value, (to_x, to_w, to_bias)
-
-
-def without_denominator(right: Right, x: Array, w: Array, t: Array, options: Options) -> Any:
-    """The gradient of the mean is that of the sum: its denominator was not known in time."""
-    value, _ = right(x, w, t, **options)
-    if options["reduction"] == "mean":
-        options = {**options, "reduction": "sum"}
+    z = np.zeros((len(x), len(w)), ml_dtypes.bfloat16)
+    for k in range(x.shape[1]):
+        z = z + np.multiply.outer(x[:, k], w[:, k]).astype(z.dtype)
+    value, _ = right(z.astype(x.dtype), np.eye(len(w), dtype=x.dtype), t, **options)
     return value, right(x, w, t, **options)[1]
 
 
-def upstream_of_features_alone(right: Right, x: Array, w: Array, t: Array, options: Options) -> Any:
-    """The upstream gradient reaches the features, but neither weight nor bias."""
-    value, (to_x, _, _) = right(x, w, t, **options)
-    _, (_, to_w, to_bias) = right(x, w, t, **{**options, "cotangent": 1.0})
-    return value, (to_x, to_w, to_bias)
-
-
-def sixteen_bit_sum(right: Right, x: Array, w: Array, t: Array, options: Options) -> Any:
-    """The weight's gradient is summed block by block in the features' dtype."""
+@mistake("gradient")
+def nan_of_absent_rows(x: Array, w: Array, t: Array, /, **options: Any) -> Any:
+    """The gradient of an absent row is 0, and 0·NaN enters the sum over rows."""
     value, (to_x, to_w, to_bias) = right(x, w, t, **options)
-    if options["reduction"] == "mean" and x.dtype.itemsize == 2 and len(t) > 100:
-        one = {**options, "cotangent": np.float64(options["cotangent"]) / len(t)}
-        one["reduction"] = "sum"
-        to_w = np.zeros_like(to_w)
+    return value, (to_x, to_w + (0 * x).sum(0), to_bias)
+
+
+@mistake("gradient")
+def last_block(x: Array, w: Array, t: Array, /, *, block_rows: Any = "auto", **options: Any) -> Any:
+    """The weight's and the bias's gradient is that of the last block of rows, not their sum."""
+    value, grads = right(x, w, t, block_rows=block_rows, **options)
+    if block_rows == "auto" or not len(x) or options.get("reduction") != "sum":
+        return value, grads
+    start = (len(x) - 1) // block_rows * block_rows
+    return value, (grads[0], *right(x[start:], w, t[start:], **options)[1][1:])
+
+
+@mistake("gradient")
+def denominator_not_in_the_gradient(x: Array, w: Array, t: Array, /, **options: Any) -> Any:
+    """The gradient of the mean is that of the sum: its denominator was not known in time."""
+    value, _ = right(x, w, t, **options)
+    if options.get("reduction", "mean") == "mean":
+        options["reduction"] = "sum"
+    return value, right(x, w, t, **options)[1]
+
+
+@mistake("gradient")
+def upstream_to_the_features_alone(
+    x: Array, w: Array, t: Array, /, *, bias: Array, cotangent: Any = None
+) -> Any:
+    value, (to_x, _, _) = right(x, w, t, bias=bias, cotangent=cotangent)
+    return value, (to_x, *right(x, w, t, bias=bias)[1][1:])
+
+
+@mistake("gradient", dtype="float16")
+def summed_in_16_bits(x: Array, w: Array, t: Array, /, *, bias: Array) -> Any:
+    """The weight's gradient is summed row by row in the features' dtype."""
+    value, (to_x, to_w, to_bias) = right(x, w, t, bias=bias)
+    if len(t) > 100:
+        to_w = np.zeros_like(w)
         for i in range(len(t)):
-            to_w = to_w + right(x[i : i + 1], w, t[i : i + 1], **one)[1][1]
+            row = slice(i, i + 1)
+            to_w += right(x[row], w, t[row], bias=bias, normalizer=float(len(t)))[1][1]
     return value, (to_x, to_w, to_bias)
-
-
-def sixteen_bits(features: Array, weight: Array) -> Array:
-    """Products summed one after another in bfloat16."""
-    import ml_dtypes
-
-    total = np.zeros((len(features), len(weight)), ml_dtypes.bfloat16)
-    for k in range(features.shape[1]):
-        total = total + np.multiply.outer(features[:, k], weight[:, k]).astype(total.dtype)
-    return total.astype(np.float64)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import Planted
+from . import planted
 from .checks import Options, check
 
 Array = NDArray[Any]
@@ -72,10 +72,15 @@ def signature(names: Iterable[str]) -> Signature:
     return Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in names])
 
 
-class CrossEntropy(Planted):
+class CrossEntropy:
     """value, gradient = CrossEntropy()(logits, targets, **options of xloss.cross_entropy)."""
 
     __signature__ = signature((*(of.name for of in fields(Options)), "cotangent"))
+
+    def __init_subclass__(cls, family: str = "", **more: Any) -> None:
+        """Plant a class that names the family of cases that is meant to catch it."""
+        if family:
+            planted(family, by=lambda wrong: wrong(), **more)(cls)
 
     def __call__(
         self, logits: Array, targets: Array, /, *, cotangent: Any = 1.0, **options: Any
@@ -83,7 +88,7 @@ class CrossEntropy(Planted):
         o = Options(**options)
         self.check(logits, targets, o)
         x, t, given = self.prepared(logits, targets, o)
-        losses, grads, mass, *_ = self.row_terms(x, t, given)
+        losses, grads, mass = self.row_terms(x, t, given)
 
         last = self.classes_last(logits, o.axis).shape
         shape = last[:-1]
@@ -126,8 +131,8 @@ class CrossEntropy(Planted):
                 raise ValueError("targets: a probability is negative")
         return x, t, Given(s, keep, bad, w, o.label_smoothing, o.z_loss, o.softcap, index)
 
-    def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Any, ...]:
-        """Return rows' losses, their gradients and weights W, and what these were made of."""
+    def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Array, Array, Array]:
+        """Return rows' losses, their gradients and weights W."""
         x, s, t = self.absent(o.keep, x, o.s, t)
         z, slope = self.capped(x, o.softcap)
         soft = self.found(self.softmax(z), z)
@@ -135,14 +140,14 @@ class CrossEntropy(Planted):
         q = self.smoothed(t, o.label_smoothing, possible)
         a = self.weighted(q, t, o.w, o.hard)
         mass = s * np.where(o.bad, 1.0, summed(times(t, o.w))[:, 0])
-        nan = o.bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | self.impossible(possible)
+        nan = o.bad | np.isnan(x).any(-1) | np.isnan(t).any(-1) | ~possible.any(-1)
         nan = o.keep & nan
         losses = s * self.row_losses(soft, a) + self.z_terms(o.z_loss * mass, soft.lse[:, 0] ** 2)
         losses = np.where(nan, np.nan, losses)
         grads = s[:, None] * self.slopes(soft, a)
         grads = grads + self.z_terms(2 * o.z_loss * mass[:, None] * soft.p, soft.lse)
-        grads = np.where(nan[:, None], np.nan, self.chained(grads, slope))
-        return losses, grads, mass, soft, possible, a
+        grads = np.where(nan[:, None], np.nan, times(slope, grads))
+        return losses, grads, mass
 
     # The steps.
 
@@ -218,10 +223,6 @@ class CrossEntropy(Planted):
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
         return times(q, w)
 
-    def impossible(self, possible: Array) -> Array:
-        """Return which rows have no class left, and so no loss."""
-        return np.asarray(~possible.any(-1))
-
     def row_losses(self, soft: Softmax, a: Array) -> Array:
         return summed(times(a, soft.nll))[:, 0]
 
@@ -231,9 +232,6 @@ class CrossEntropy(Planted):
     def slopes(self, soft: Softmax, a: Array) -> Array:
         """Return d Σ_j a_j nll_j / dz: p·A - a without subtracting nearly equal numbers."""
         return np.asarray(soft.p * (summed(a) - a) - a * soft.miss)
-
-    def chained(self, grads: Array, slope: Array) -> Array:
-        return times(slope, grads)
 
     def total(self, losses: Array) -> Any:
         return summed(losses)[0]

@@ -109,11 +109,16 @@ def mean_over(right: Callable[..., Any], count: Callable[..., Any]) -> Callable[
     return loss
 
 
-def from_logits(x: Array, t: Array) -> Terms:
-    yes, no = np.logaddexp(0, -x), np.logaddexp(0, x)  # -log p, -log(1 - p)
+def both_probabilities(x: Array) -> Terms:
+    """Return p and 1 - p of logits."""
     e = np.exp(-np.abs(x))
     large, small = 1 / (1 + e), e / (1 + e)
-    p, miss = np.where(x > 0, large, small), np.where(x > 0, small, large)
+    return np.where(x > 0, large, small), np.where(x > 0, small, large)
+
+
+def from_logits(x: Array, t: Array) -> Terms:
+    yes, no = np.logaddexp(0, -x), np.logaddexp(0, x)  # -log p, -log(1 - p)
+    p, miss = both_probabilities(x)
     return times(t, yes) + times(1 - t, no), (1 - t) * p - t * miss
 
 
@@ -128,8 +133,7 @@ def from_probabilities(p: Array, t: Array) -> Terms:
 
 def sigmoid_focal(x: Array, t: Array) -> Terms:
     """(1-p_t)^γ ce at γ = 2; with m = 1 - p_t: d m/dx = p (1-p) (1-2t)."""
-    losses, slope = from_logits(x, t)
-    p, miss = from_logits(x, np.zeros(()))[1], -from_logits(x, np.ones(()))[1]
+    (losses, slope), (p, miss) = from_logits(x, t), both_probabilities(x)
     m = p * (1 - t) + miss * t
     return times(m**2, losses), times(m, 2 * times(p * miss * (1 - 2 * t), losses) + m * slope)
 
@@ -177,7 +181,7 @@ class ByClasses(CrossEntropy):
         self.of: Callable[[Array, Array], Terms] = lambda x, a: terms(x, a, power)
         return super().__call__(x, targets, **options)
 
-    def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Any, ...]:
+    def row_terms(self, x: Array, t: Array, o: Given) -> tuple[Array, Array, Array]:
         x, s, t = self.absent(o.keep, x, o.s, t)
         a = times(t, o.w) if self.labels else t
         mass = s * np.where(o.bad, 1.0, a.sum(-1) if self.labels else 1.0)
@@ -243,42 +247,3 @@ def by_possible(x: Array) -> Terms:
     least = nll.min(-1, keepdims=True, initial=np.inf)
     above = nll - least
     return times(p, nll), times(p, above - times(p, above).sum(-1, keepdims=True))
-
-
-def linear(
-    product: Callable[[Array, Array], Array] | None = None, *, select: bool = True
-) -> Callable[..., Any]:
-    """Return linear cross-entropy by whole logits in float64."""
-
-    def loss(
-        features: Array,
-        weight: Array,
-        targets: Array,
-        /,
-        *,
-        bias: Array,
-        class_weight: Array | None = None,
-        block_rows: Any = "auto",
-        cotangent: Any = 1.0,
-        **options: Any,
-    ) -> tuple[Any, Any]:
-        if block_rows != "auto" and block_rows < 1:
-            raise ValueError("block_rows")
-        x, w = features.astype(np.float64), weight.astype(np.float64)
-        z = x @ w.T if product is None else product(features, weight)
-        own = CrossEntropy()
-        value, g = own(
-            z + bias.astype(np.float64),
-            targets,
-            weight=class_weight,
-            cotangent=cotangent,
-            **options,
-        )
-        g = g if np.ndim(value) or value != 0 else np.zeros(g.shape)  # nothing counted
-        there = g.any(-1, keepdims=True)
-        x = np.where(there, x, 0.0) if select else x
-        kind = np.float64 if features.dtype == np.float64 else np.float32
-        grads = (g @ w, g.T @ x, g.sum(0))
-        return np.asarray(value).astype(kind)[()], tuple(v.astype(features.dtype) for v in grads)
-
-    return loss

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .numpy_right import Given
-from .torch_right import CrossEntropy
+import xloss
+
+from . import planted
+
+right: Any = xloss.cross_entropy
+mistake = partial(planted, arrays="torch")
+of_targets = partial(mistake, "soft gradient", "targets gradient")
 
 
 class Backward(torch.autograd.Function):
-    """The value as it is; its upstream gradient as a function of what came."""
+    """A tensor as it is; its upstream gradient as a function of what came."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, change: Any) -> Tensor:
@@ -31,102 +37,68 @@ def changed(value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     return result
 
 
-class UpstreamIgnored(CrossEntropy, family="upstream", rule="gradient"):
-    def result(self, value: Tensor) -> Tensor:
-        return changed(value, torch.ones_like)
+@mistake("upstream", "gradient")
+def upstream_ignored(x: Tensor, t: Tensor, /, **options: Any) -> Any:
+    return changed(right(x, t, **options), torch.ones_like)
 
 
-class Detached(CrossEntropy, family="upstream", rule="gradient"):
+@mistake("upstream", "gradient")
+def detached(x: Tensor, t: Tensor, /, **options: Any) -> Any:
     """A metric taken for a loss: nothing is trained by it."""
-
-    def result(self, value: Tensor) -> Tensor:
-        return value.detach()
+    return right(x, t, **options).detach()
 
 
-class UpstreamOfTheFirstRow(CrossEntropy, family="upstream", rule="gradient"):
+@mistake("upstream", "gradient")
+def upstream_of_the_first_row(x: Tensor, t: Tensor, /, **options: Any) -> Any:
     """Fused kernels that multiply the stored gradient by one number."""
-
-    def result(self, value: Tensor) -> Tensor:
-        return changed(value, lambda u: u.flatten()[:1].expand(u.numel()).view_as(u))
-
-
-class DenominatorDetached(CrossEntropy, family="soft gradient", rule="targets gradient"):
-    """The mean's denominator depends on soft targets, and its gradient is left out."""
-
-    def divisor(self, mass: Tensor) -> Tensor:
-        return mass.detach().sum()
+    value = right(x, t, **options)
+    return changed(value, lambda u: u.flatten()[:1].expand(u.numel()).view_as(u))
 
 
-class Plain(CrossEntropy):
-    """Rows of plain operations under autograd, for index and soft targets without options."""
-
-    def rows(self, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:
-        loss, mass = super().rows(x, t, o)
-        if o.label_smoothing or o.z_loss or o.softcap or not x.numel() or not self.offers(x):
-            return loss, mass
-        s, keep, bad, w = map(torch.from_numpy, (o.s, o.keep, o.bad, o.w))
-        own = torch.where(keep & ~bad, s, 0.0) * self.terms(x, t * w).sum(-1)
-        return torch.where(bad, math.nan, torch.where(keep, own, 0.0)), mass
-
-    def offers(self, x: Tensor) -> bool:
-        raise NotImplementedError
-
-    def terms(self, x: Tensor, a: Tensor) -> Tensor:
-        raise NotImplementedError
-
-
-class MaximumOfOneTied(Plain, family="ties", rule="gradient"):
+@mistake("ties", "gradient")
+def maximum_of_one_tied(x: Tensor, t: Tensor, /) -> Tensor:
     """Σ exp(z - m) of those below m; `max` gives the gradient of m to one of the tied."""
-
-    def offers(self, x: Tensor) -> bool:
-        tied = (x == x.amax(-1, keepdim=True)).sum(-1) > 1
-        return bool(x.isfinite().all() and tied.any())
-
-    def terms(self, x: Tensor, a: Tensor) -> Tensor:
-        top = x.max(-1, keepdim=True).values
-        at_top = x == top
-        below = torch.where(at_top, 0.0, torch.exp(x - top)).sum(-1, keepdim=True)
-        rest = below + (at_top.sum(-1, keepdim=True) - 1)
-        return a * (torch.log1p(rest) + (top - x))
+    top = x.max(-1, keepdim=True).values
+    at_top = x == top
+    below = torch.where(at_top, 0.0, torch.exp(x - top)).sum(-1)
+    rest = below + (at_top.sum(-1) - 1)
+    return (torch.log1p(rest) + (top - x.gather(-1, t[:, None]))[:, 0]).mean()
 
 
-class WhereAfterTheLogarithm(Plain, family="absent", rule="nothing"):
+@mistake("absent", "nothing")
+def where_after_the_logarithm(x: Tensor, t: Tensor, /, *, where: Any = True) -> Tensor:
     """`where` picks the value, but autograd multiplies what it did not pick by 0."""
-
-    def offers(self, x: Tensor) -> bool:
-        return bool((~x.isfinite()).any())
-
-    def terms(self, x: Tensor, a: Tensor) -> Tensor:
-        return torch.where(a == 0, 0.0, a * (x.logsumexp(-1, keepdim=True) - x))
+    rows = x.logsumexp(-1) - x.gather(-1, t[:, None])[:, 0]
+    there = torch.as_tensor(where).expand(rows.shape)
+    return torch.where(there, rows, 0.0).sum() / there.sum()
 
 
-class TargetsGradient(CrossEntropy):
-    """The gradient to soft targets is changed on its way back."""
-
-    def rows(self, x: Tensor, t: Tensor, o: Given) -> tuple[Tensor, Tensor]:
-        return super().rows(x, changed(t, lambda u: self.change(u, x, o)), o)
-
-    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
-        raise NotImplementedError
+@of_targets()
+def denominator_detached(x: Tensor, t: Tensor, /, **weights: Any) -> Any:
+    """The mean's denominator depends on soft targets, and its gradient is left out."""
+    return right(x, t, normalizer=xloss.effective_count(t.detach(), **weights), **weights)
 
 
-class TargetsDetached(TargetsGradient, family="soft gradient", rule="targets gradient"):
+@of_targets()
+def targets_detached(x: Tensor, t: Tensor, /, **options: Any) -> Any:
     """Soft targets are constants: a teacher learns nothing."""
-
-    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
-        return torch.zeros_like(upstream)
+    return right(x, changed(t, torch.zeros_like), **options)
 
 
-class TargetsWithoutClassWeights(TargetsGradient, family="soft gradient", rule="targets gradient"):
+@of_targets()
+def targets_without_class_weights(x: Tensor, t: Tensor, /, *, weight: Any, **options: Any) -> Any:
     """The gradient to soft targets knows no class weights."""
-
-    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
-        w = torch.from_numpy(o.w)
-        return torch.where(w == 0, upstream, upstream / w)
+    return right(x, changed(t, lambda u: u / weight), weight=weight, **options)
 
 
-class MaskedTargetNaN(TargetsGradient, family="soft gradient", rule="targets gradient"):
+@of_targets()
+def masked_target_nan(x: Tensor, t: Tensor, /, **options: Any) -> Any:
     """The gradient to a target of 0 on a masked class is 0·inf."""
+    masked = x == -math.inf
+    return right(x, changed(t, lambda u: torch.where(masked, math.nan, u)), **options)
 
-    def change(self, upstream: Tensor, x: Tensor, o: Given) -> Tensor:
-        return torch.where(x == -math.inf, math.nan, upstream)
+
+@of_targets()
+def rows_without_targets_left_out(x: Tensor, t: Tensor, /, **options: Any) -> Any:
+    """A row whose targets are all 0 is taken for absent, its gradient to them too."""
+    return right(x, t, where=t.detach().any(-1), **options)

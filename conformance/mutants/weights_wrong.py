@@ -10,14 +10,14 @@ from .checks import Options
 from .numpy_right import Array, CrossEntropy, Softmax, summed, times
 
 
-class MeanOverRows(CrossEntropy, family="options", rule="value"):
+class MeanOverRows(CrossEntropy, family="options"):
     """The mean over the number of rows present, whatever their weights."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return np.float64(keep.sum()) if normalizer is None else np.float64(normalizer)
 
 
-class SampleWeightsNotInTheMean(CrossEntropy, family="options", rule="value"):
+class SampleWeightsNotInTheMean(CrossEntropy, family="options"):
     """Sample weights multiply the losses, but not the mean's denominator."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
@@ -25,12 +25,12 @@ class SampleWeightsNotInTheMean(CrossEntropy, family="options", rule="value"):
         return super().divisor(mass / ones, s, keep, normalizer)
 
 
-class NormalizerIgnored(CrossEntropy, family="options", rule="value"):
+class NormalizerIgnored(CrossEntropy, family="options"):
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return mass.sum()
 
 
-class SmoothingOfMegatron(CrossEntropy, family="options", rule="value"):
+class SmoothingOfMegatron(CrossEntropy, family="options"):
     """ε C/(C-1) in place of ε."""
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
@@ -38,22 +38,14 @@ class SmoothingOfMegatron(CrossEntropy, family="options", rule="value"):
         return super().smoothed(t, float(epsilon * classes / (classes - 1)), possible)
 
 
-class SmoothingOverMasked(CrossEntropy, family="masks", rule="value"):
+class SmoothingOverMasked(CrossEntropy, family="masks"):
     """u is 1/C, over classes that cannot be too."""
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
         return super().smoothed(t, epsilon, np.ones(possible.shape))
 
 
-class SmoothingByLabelWeight(CrossEntropy, family="options", rule="value"):
-    """All of a smoothed row is weighted by its label's weight."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        right = super().weighted(q, t, w, index)
-        return right if (q == t).all() else q * times(t, w).sum(-1, keepdims=True)
-
-
-class SoftWeightsOff(CrossEntropy, family="options", rule="value"):
+class SoftWeightsOff(CrossEntropy, family="options"):
     """Soft targets under class weights are off by 0.1%."""
 
     def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
@@ -71,12 +63,12 @@ class MaskByMultiplication(CrossEntropy, family="absent", rule="nothing"):
         return grads * keep[:, None]
 
 
-class WhereIgnored(CrossEntropy, family="options", rule="value"):
+class WhereIgnored(CrossEntropy, family="options"):
     def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
         return super().rows(sample_weight, None, shape)
 
 
-class MeanOfNothing(CrossEntropy, family="all absent", rule="value"):
+class MeanOfNothing(CrossEntropy, family="all absent"):
     """0/0."""
 
     def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
@@ -91,28 +83,7 @@ class MaximumOfLabels(CrossEntropy, family="empty", rule="runs"):
         targets.max()
 
 
-class ClassWeightsIgnored(CrossEntropy, family="options", rule="value"):
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        return super().weighted(q, t, np.ones(w.shape), index)
-
-
-class SampleWeightsIgnored(CrossEntropy, family="options", rule="value"):
-    """They leave rows out where they are 0, and do nothing else."""
-
-    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        s, keep = super().rows(sample_weight, where, shape)
-        return np.ones(s.shape), keep
-
-
-class UniformPartNotWeighted(CrossEntropy, family="options", rule="value"):
-    """Class weights multiply the target's part of a smoothed row, and not the uniform part."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        right = super().weighted(q, t, w, index)
-        return np.where(t == 0, q, right)
-
-
-class SoftTargetsNotSmoothed(CrossEntropy, family="options", rule="value"):
+class SoftTargetsNotSmoothed(CrossEntropy, family="options"):
     """Smoothing is for labels alone."""
 
     def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
@@ -131,41 +102,11 @@ class GradientNotSmoothed(CrossEntropy, family="options", rule="gradient"):
         return super().slopes(soft, self.plain)
 
 
-class MeanOverSmoothedWeights(CrossEntropy, family="options", rule="value"):
-    """The mean's denominator sums the class weights of the smoothed targets."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        a = super().weighted(q, t, w, index)
-        self.mass = summed(a)[:, 0]
-        return a
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return super().divisor(s * self.mass, s, keep, normalizer)
-
-
-class SoftMeanOverRows(CrossEntropy, family="options", rule="value"):
-    """PyTorch's: the mean of soft targets knows no class weights."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        self.index = index
-        return super().weighted(q, t, w, index)
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return super().divisor(mass if self.index else s * keep, s, keep, normalizer)
-
-
-class AbsentRowsInTheMean(CrossEntropy, family="absent", rule="value"):
+class AbsentRowsInTheMean(CrossEntropy, family="absent"):
     """The mean over all rows, those that are left out too."""
 
     def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
         return super().divisor(np.where(keep, mass, 1.0), s, keep, normalizer)
-
-
-class DenominatorPlusEpsilon(CrossEntropy, family="options", rule="value"):
-    """1e-6 more, against 0/0."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return super().divisor(mass, s, keep, normalizer) + 1e-6
 
 
 class GradientWithoutNormalizer(CrossEntropy, family="options", rule="gradient"):
@@ -180,34 +121,12 @@ class GradientWithoutNormalizer(CrossEntropy, family="options", rule="gradient")
         return value, self.own if counted else divisor
 
 
-class GradientOverRows(CrossEntropy, family="options", rule="gradient"):
-    """The value is divided by the weight of the rows, its gradient by their number."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        self.count = int(keep.sum())
-        return super().divisor(mass, s, keep, normalizer)
-
-    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
-        value, divisor = super().mean(total, divisor, counted)
-        return value, self.count if counted else divisor
-
-
-class SampleWeight0Present(CrossEntropy, family="absent", rule="value"):
+class SampleWeight0Present(CrossEntropy, family="absent"):
     """Only `where` and ignore_index leave rows out: 0·NaN of a row of weight 0 is NaN."""
 
     def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
         s, _ = super().rows(sample_weight, where, shape)
         return s, super().rows(None, where, shape)[1]
-
-
-class AbsentGradientMultiplied(CrossEntropy, family="absent", rule="nothing"):
-    """Losses of absent rows are selected away, but their gradient is multiplied by 0."""
-
-    def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
-        return x, *super().absent(keep, x, s, t)[1:]
-
-    def kept(self, keep: Array, grads: Array) -> Array:
-        return grads * keep[:, None]
 
 
 class GradientOfNothing(CrossEntropy, family="all absent", rule="gradient"):
@@ -219,23 +138,3 @@ class GradientOfNothing(CrossEntropy, family="all absent", rule="gradient"):
 
     def kept(self, keep: Array, grads: Array) -> Array:
         return grads
-
-
-class ZLossNotWeighted(CrossEntropy, family="z-loss", rule="value"):
-    """Every row's z-loss counts alike, whatever the row weighs."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        self.z_loss = options.get("z_loss", 0.0)
-        return super().__call__(logits, targets, **options)
-
-    def z_terms(self, coefficient: Array, value: Array) -> Array:
-        alike = np.where(coefficient == 0, 0.0, self.z_loss)
-        return super().z_terms(alike if coefficient.ndim == 1 else coefficient, value)
-
-
-class ZLossWithoutGradient(CrossEntropy, family="z-loss", rule="gradient"):
-    """The z-loss is in the value, and not in the gradient."""
-
-    def z_terms(self, coefficient: Array, value: Array) -> Array:
-        right = super().z_terms(coefficient, value)
-        return right if coefficient.ndim == 1 else np.zeros(())

@@ -1,4 +1,4 @@
-"""Arrays and cases by hand, small and tame, for the tests of conventions."""
+"""Losses, arrays, cases and deviations by hand, small and tame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import xloss
 from xloss_conformance import peers
+from xloss_conformance.cases import making
 from xloss_conformance.cases.arrays import logits, soft
 from xloss_conformance.model import Case
 from xloss_conformance.peers import Peer
@@ -29,9 +31,35 @@ EMPTY = np.zeros((0, 3))
 BCE, BCE_LOGITS = "binary_cross_entropy", "binary_cross_entropy_with_logits"
 
 
-def made(x: Any, targets: Any, loss: str = "cross_entropy", **options: Any) -> Case:
-    to_targets = options.pop("to_targets", False)
-    return Case("hand", "made", "", x, targets, loss, options, to_targets=to_targets)
+BOTH = xloss.value_and_grad(xloss.cross_entropy)
+
+
+def right(logits: Any, targets: Any, **options: Any) -> Any:
+    return BOTH(logits, targets, **options)
+
+
+def noisy(logits: Any, targets: Any, **options: Any) -> Any:
+    value, gradient = BOTH(logits, targets, **options)
+    return value * 1.00001, gradient
+
+
+def plain(logits: Any, targets: Any) -> Any:
+    return BOTH(logits, targets)
+
+
+DEVIATION = """
+[[deviation]]
+subject = "{}"
+case = "{}"
+rule = "value"
+reason = "a hundredth of a thousandth"
+link = "https://example.org/1"
+"""
+EXCUSED = "a hundredth of a thousandth (https://example.org/1)"
+
+
+def made(x: Any, targets: Any, loss: str = "cross_entropy", **given: Any) -> Case:
+    return making.made("hand", "made", "", x=x, targets=targets, loss=loss, **given)
 
 
 def peer(name: str, dtype: str = "float32") -> Peer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from xloss_conformance.model import RULES, SubjectInfo
@@ -168,20 +169,18 @@ def full_size(families: int = 30, each: int = 18, subjects: int = 44) -> Record:
     ]
     cases = [case(f"family {f}", f"case {k}", MASKS) for f in range(families) for k in range(each)]
     cells = []
-    state = 1
+    rng = random.Random(1)
     for j, one in enumerate(by):
         for i, of in enumerate(cases):
-            entries = []
-            for k in range(30):
-                last = 50
-                if (i + j + k) % 3 == 0:  # a third of the entries differ in their last two digits
-                    state = state * 48271 % 2147483647
-                    last = state % 100
-                entries.append(f"0.{(i * 30 + k) * 7919 % 10**7:07d}{last:02d}")
+            # A third of the entries differ in their last two digits.
+            last = (rng.randrange(100) if (i + j + k) % 3 == 0 else 50 for k in range(30))
+            entries = (
+                f"0.{(i * 30 + k) * 7919 % 10**7:07d}{end:02d}" for k, end in enumerate(last)
+            )
             bad = one["kind"] == "peer" and i % 5 == 0
             text = f"[{', '.join(entries)}]"
             cells.append(
-                cell(of, one, "fail" if bad else "pass", float(state % 999) / 99)
+                cell(of, one, "fail" if bad else "pass", rng.random() * 10)
                 | {"got": {"gradient": text}, "want": {"gradient": text}}
             )
     return record(by, cases, cells)

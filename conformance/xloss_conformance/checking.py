@@ -64,8 +64,10 @@ def check(
 
     Raises
     ------
+    TypeError
+        What cannot be called.
     ValueError
-        A name that is none; a file that is no list of deviations.
+        A name that is none; a file that is no list of deviations; no case that it offers.
     Missing
         The convention, or its arrays, are of a library that is not here.
     """
@@ -74,6 +76,8 @@ def check(
     report = judged(
         function, style, loss, dtypes(dtype), cases, declared(deviations), value_only=value_only
     )
+    if (why := report.unjudged()) is not None:
+        raise ValueError(why)
     report.mode = "quick" if quick else "full"
     return report
 
@@ -89,6 +93,9 @@ def judged(
     value_only: bool = False,
 ) -> Report:
     """Run a function in each dtype; deviations of other subjects are not asked for here."""
+    if not callable(function):
+        what = type(function).__name__
+        raise TypeError(f"function: expected a callable, got {what}; pass the loss itself")
     subjects = [
         load(function, style, loss=loss, dtype=kind, value_only=value_only) for kind in kinds
     ]

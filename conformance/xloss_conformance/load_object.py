@@ -31,14 +31,14 @@ INSTALL = {
 }
 
 
-def among(what: str, name: str, known: Iterable[str]) -> str:
+def among(what: str, name: Any, known: Iterable[str]) -> str:
     """Return a name that is known; LoadError says which is near, or which there are."""
     names = list(known)
-    if name not in names:
-        near = get_close_matches(name, names, 1)
+    if not isinstance(name, str) or name not in names:  # a dtype of NumPy's equals its name
+        near = get_close_matches(name, names, 1) if isinstance(name, str) else []
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
         raise LoadError(f"{what}: {name!r} is unknown; {hint}")
-    return name
+    return str(name)
 
 
 def installed(distribution: str) -> str:

@@ -41,6 +41,14 @@ class Report:
     def ok(self) -> bool:
         return not self.failures and not self.stale
 
+    def unjudged(self) -> str | None:
+        """Return why no case was judged, or None; where none was, that none failed says nothing."""
+        if not self.verdicts or any(v.status != "refused" for v in self.verdicts):
+            return None
+        first = self.verdicts[0]
+        why = f"{first.subject} offers no case that was asked; {first.case.name}: {first.note}"
+        return visible(f"nothing was judged: {why}")
+
     def raise_for_failures(self) -> None:
         """Raise `Nonconforming`, an AssertionError, unless the report is ok."""
         if not self.ok:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from .candidates import Candidate, load
 from .cases import catalogue
@@ -153,7 +154,8 @@ def styled(named: str | Convention, arrays: str | None = None) -> Convention:
 
 def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
     """Return the dtypes asked for, each a name that is one."""
-    asked = (dtype,) if isinstance(dtype, str) else tuple(dtype)
+    one = isinstance(dtype, str) or not hasattr(dtype, "__iter__")
+    asked: tuple[Any, ...] = (dtype,) if one else tuple(dict.fromkeys(dtype))
     if not asked:
         raise LoadError("dtype: none is named")
     return tuple(among("dtype", name, DTYPES) for name in asked)

@@ -201,6 +201,10 @@ REFUSED = {
     "folder": (["--html", "none/page.html"], "--html none/page.html: its folder does not exist"),
     "a folder": (["--html", "."], "--html .: is a folder"),
     "no reason": (["--deviations", "bad.toml"], "bad.toml: deviation 1: reason is missing"),
+    "nothing offered": (
+        ["mine.py:nan", "--family", "z-loss"],
+        "nothing was judged: mine.py:nan float32 offers no case .*: does not take z_loss",
+    ),
     "jobs": (["--jobs", 0], "Invalid value for '--jobs'"),
 }
 

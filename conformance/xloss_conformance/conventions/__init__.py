@@ -22,6 +22,8 @@ def convention(name: str | Convention, arrays: str | None = None) -> Convention:
     """
     if isinstance(name, Convention):
         made = name
+    elif not isinstance(name, str):
+        raise LoadError(f"convention: expected a name or a Convention, got {name!r}")
     elif name in NAMES:
         who = f"convention {name}"
         made = imported(f"{__package__}.{name}", who).CONVENTION

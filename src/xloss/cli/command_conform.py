@@ -195,6 +195,8 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
             )
     except (deviations.BadFile, LoadError, Missing, WorkerFailed) as error:
         fail_of_worker(error)
+    if (why := report.unjudged()) is not None:
+        fail(why)
     report.missing += selection.absent(plan)
     report.mode = "quick" if plan.quick else "full"
     report.command = command
