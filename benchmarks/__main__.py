@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from . import plan, record, targets
 from .processes import BenchFailed
@@ -32,12 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         if asked.command != "render":
             print(measure(asked, shlex.join(["python", "-m", "benchmarks", *arguments])))
         render(folder, "" if asked.command == "render" else asked.command)
-    except ModuleNotFoundError as error:
-        if error.name not in ("matplotlib", "tabulate"):
-            raise
-        package = f"{error.name} is not installed: pip install {error.name}"
-        return _fail(f"no page is made: {package}, then python -m benchmarks render")
-    except (plan.BadPlan, BenchFailed, record.NoRecord) as error:
+    except BenchFailed as error:
         return _fail(str(error).partition("\n")[0])
     return 0
 
@@ -45,14 +39,9 @@ def main(arguments: Sequence[str]) -> int:
 def measure(asked: argparse.Namespace, command: str) -> str:
     """Measure, writing the record after every row; return what came of it."""
     path = Path(asked.publish) / f"{NAMES[asked.command]}.json"
-    of = asked.command, asked.op, asked.peer, asked.threads, asked.quick, asked.tiny
-    jobs = plan.jobs(plan.Plan(*of))
-    about = {"command": command, "mode": "tiny" if asked.tiny else "full"}
-    if asked.quick:
-        about["mode"] = "quick"
-    threads = {"threads": asked.threads} if asked.threads else {}
+    jobs = plan.jobs(plan.Plan(asked.command, asked.op, asked.quick, asked.tiny))
     judged = partial(targets.judged, run=asked.command)
-    made = record.measure(jobs, judged, partial(record.write, path=path), **about, **threads)
+    made = record.measure(jobs, judged, partial(record.write, path=path), command=command)
     return f"{targets.verdict(made)}; see {path.with_suffix('.md')}"
 
 
@@ -62,7 +51,7 @@ def render(folder: Path, only: str = "") -> None:
 
     known = [run for run in NAMES if (folder / f"{NAMES[run]}.json").exists()]
     if not known:
-        raise record.NoRecord(f"{folder}: no record of a run: expected performance.json")
+        raise BenchFailed(f"{folder}: no record of a run: expected performance.json")
     for run in [only] if only else known:
         path = folder / f"{NAMES[run]}.json"
         kept = record.read(path)
@@ -80,7 +69,6 @@ def _fail(said: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    every: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
     for name, said in (
         ("host", "xloss and its peers on this machine's cores"),
         ("gpu", "on its GPU; five minutes at most, --quick one and a half"),
@@ -89,16 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=said, description=said)
         command.add_argument("--publish", default="docs", metavar="FOLDER")
-        command.set_defaults(tiny=False, quick=False, threads=0, op=[], peer=[])
+        command.set_defaults(tiny=False, quick=False, op=[])
         if name != "render":
             command.add_argument("--tiny", action="store_true", help="rehearse it on tiny shapes")
         if name == "host":
-            command.add_argument("--threads", type=int, metavar="N", default=0)
-            command.add_argument("--op", **every, help=f"only this: {', '.join(plan.OPS)}")
+            command.add_argument("--op", action="append", choices=plan.OPS, help="only this")
         if name == "gpu":
             command.add_argument("--quick", action="store_true")
-        if name in ("host", "gpu"):
-            command.add_argument("--peer", **every, help="only beside this one")
     return parser
 
 

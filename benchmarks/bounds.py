@@ -14,7 +14,7 @@ from xloss_conformance.timing import Call
 
 from .work import Data, Work
 
-BLOCKS = (256, 1024, 4096)  # rows of logits that the matrix products hold at once, on the host
+BLOCK = 1024  # rows of logits that the matrix products hold at once, on the host
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,8 @@ def on_host(work: Work, given: Data, threads: int) -> dict[str, Bound]:
     """Return calls that read the logits once; of a linear layer its products, by blocks."""
     has_torch = find_spec("torch") is not None
     if work.features:
-        blocks = [n for n in BLOCKS if n <= len(given.x)] or [len(given.x)]
-        named = {f"torch.matmul, {n} rows at a time": n for n in blocks if has_torch}
-        return {name: Bound(_products(work, given, n), work.nbytes) for name, n in named.items()}
+        products = f"torch.matmul, {BLOCK} rows at a time"
+        return {products: Bound(_products(work, given), work.nbytes)} if has_torch else {}
     values = np.ones(max(threads, work.nbytes // 4), np.float32)
     parts = np.array_split(values, threads)
     pool = ThreadPoolExecutor(threads)
@@ -48,20 +47,20 @@ def on_host(work: Work, given: Data, threads: int) -> dict[str, Bound]:
     return {name: Bound(call, work.nbytes) for name, call in read.items()}
 
 
-def _products(work: Work, given: Data, rows: int) -> Call:
-    """Return the products that the linear loss and its gradients stand on, so many rows a time."""
+def _products(work: Work, given: Data) -> Call:
+    """Return the products that the linear loss and its gradients stand on, BLOCK rows a time."""
     import torch
 
     x, weight = torch.as_tensor(given.x), torch.as_tensor(given.weight)
-    logits = torch.empty((min(rows, len(x)), len(weight)), dtype=x.dtype)
+    logits = torch.empty((min(BLOCK, len(x)), len(weight)), dtype=x.dtype)
 
     def run() -> Any:
         to_x, to_weight = torch.empty_like(x), torch.zeros_like(weight)
-        for at in range(0, len(x), rows):
-            part = x[at : at + rows]
+        for at in range(0, len(x), BLOCK):
+            part = x[at : at + BLOCK]
             z = torch.matmul(part, weight.T, out=logits[: len(part)])
             if work.gradient:
-                torch.matmul(z, weight, out=to_x[at : at + rows])
+                torch.matmul(z, weight, out=to_x[at : at + BLOCK])
                 to_weight.addmm_(z.T, part)
         return to_x, to_weight
 

@@ -23,10 +23,6 @@ Prepare = Callable[[Work, Data, Any], Call]  # of a work, on arguments that its 
 LossOf = Callable[[Work], Callable[..., Any]]
 
 
-class SameValue(NotOffered):
-    """Without a gradient it is another contender's call."""
-
-
 @dataclass(frozen=True)
 class Contender:
     """One way to compute the loss, of contenders.toml; `prepare` makes its call on arguments."""
@@ -122,12 +118,6 @@ def _closed_form(work: Work, given: Data, where: Any) -> Call:
     return each_row(call, work, ours(work), given.arguments)
 
 
-def _torch_closed_form(work: Work, given: Data, where: Any) -> Call:
-    if not work.gradient:
-        raise SameValue("xloss torch")
-    return _closed_form(work, given, where)
-
-
 def engine_of(one: Contender, work: Work, given: Data, where: Any, compiled: str) -> str:
     """Return which engine computes a call of xloss: the compiled one, if it takes these arrays.
 
@@ -212,7 +202,7 @@ def _scipy(work: Work, given: Data, where: Any) -> Call:
 def cupy_by_hand(work: Work, given: Data, where: Any) -> Call:
     """Return the loss as one writes it with CuPy: the labels' entries of log_softmax."""
     log_softmax = import_module("cupyx.scipy.special").log_softmax
-    xp, x, y = where.cupy, given.x, given.y
+    xp, x, y = where.adapter.module, given.x, given.y
 
     def loss() -> Any:
         return -log_softmax(x, axis=-1)[xp.arange(len(y)), y].mean(dtype=np.float32)
@@ -250,12 +240,9 @@ def _quack(work: Work, given: Data, where: Any) -> Call:
     return Call(run, answer=answer, losses=lambda: read(work, run()[0], classes=False))
 
 
-def _quack_autograd(work: Work, given: Data, where: Any) -> Call:
-    from quack.cross_entropy import cross_entropy
-
-    if not work.gradient:
-        raise SameValue("Quack")
-    return calling(lambda work: cross_entropy, rows=True)(work, given, where)
+def _quack_autograd(work: Work) -> Callable[..., Any]:
+    found: Callable[..., Any] = import_module("quack.cross_entropy").cross_entropy
+    return found
 
 
 def _liger(work: Work, given: Data, where: Any) -> Call:
@@ -282,7 +269,7 @@ HOW: dict[str, Prepare] = {
     "xloss numpy": _closed_form,
     "xloss numpy, generic": on_engine(_closed_form, "generic"),
     "xloss torch": calling(ours, rows=True),
-    "xloss torch, closed form": _torch_closed_form,
+    "xloss torch, closed form": _closed_form,
     "xloss torch.compile": _compiled,
     "xloss torch.compile, generic": on_engine(_compiled, "generic"),
     "xloss cupy": _closed_form,
@@ -295,7 +282,7 @@ HOW: dict[str, Prepare] = {
     "torch linear": calling(_torch_linear),
     "torch linear, chunked": calling(partial(_torch_linear, chunked=True)),
     "Quack": _quack,
-    "Quack, autograd": _quack_autograd,
+    "Quack, autograd": calling(_quack_autograd, rows=True),
     "Liger": _liger,
     "cupy by hand": cupy_by_hand,
     "optax": calling(_optax),

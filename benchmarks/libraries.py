@@ -1,4 +1,4 @@
-"""What a library does for its contenders: it makes their arrays, calls, times and bounds.
+"""What a library does for its contenders: arrays, by the suite's adapters, calls, times and bounds.
 
 On the host one clock is read for all; on a GPU, or where that is rehearsed, a library's own.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial
-from importlib import import_module
 from typing import Any
-
-import numpy as np
 
 from xloss_conformance import timing
 from xloss_conformance.bench import Missing
+from xloss_conformance.libraries import array_library
 from xloss_conformance.timing import Call
 
 from . import bounds
@@ -28,14 +26,16 @@ HOST_RUNS = 100  # calls in a row, so few that no queue of launches fills
 class Library:
     """NumPy; others differ in what they override."""
 
+    name = "numpy"
     call: Callable[..., Call] = staticmethod(timing.on_numpy)
 
     def __init__(self, device: str = HOST, threads: int = 1) -> None:
         self.device, self.threads, self.on_gpu = device, threads, device == GPU
+        self.adapter = array_library(GPU if self.on_gpu and self.name == "torch" else self.name)
 
     def arrays(self, given: Data) -> Data:
         """Return NumPy's arrays as this library's, on the device."""
-        return given
+        return Data(*(a if a is None else self.adapter.array(a) for a in given))
 
     def given(self, work: Work) -> Data:
         """Return the arguments of a call."""
@@ -63,6 +63,8 @@ class Library:
 
     def fresh(self) -> None:
         """Forget what was compiled for another work, and hand unused memory back."""
+        if self.device != HOST:
+            self.adapter.forget()
 
     def peak(self, call: Call) -> int | None:
         """Return the most bytes that a call holds beyond those before it, where they are told."""
@@ -77,27 +79,16 @@ def _on_host(work: Work) -> Data:
 class Torch(Library):
     """PyTorch, on the host or its current GPU."""
 
+    name = "torch"
     call = staticmethod(timing.on_torch)
 
     def __init__(self, device: str = HOST, threads: int = 1) -> None:
         import torch
 
         super().__init__(device, threads)
-        if self.on_gpu and not torch.cuda.is_available():
-            raise Missing("torch: PyTorch finds no GPU: a CUDA build of it, and a driver")
         self.where = torch.device(GPU if self.on_gpu else "cpu")
         if device == HOST:
             torch.set_num_threads(threads)
-
-    def arrays(self, given: Data) -> Data:
-        import torch
-
-        def tensor(a: Any) -> Any:
-            if a.dtype.name == "bfloat16":  # which torch does not take from NumPy
-                return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16).to(self.where)
-            return torch.from_numpy(a).to(self.where)
-
-        return Data(*(None if a is None else tensor(a) for a in given))
 
     def given(self, work: Work) -> Data:
         return self._linear(work) if self.on_gpu and work.features else super().given(work)
@@ -170,41 +161,30 @@ class Torch(Library):
 class Cupy(Library):
     """CuPy's current GPU."""
 
-    def __init__(self, device: str = GPU, threads: int = 1) -> None:
-        super().__init__(device, threads)
-        cupy: Any = import_module("cupy")
-        runtime = cupy.cuda.runtime
-        try:
-            count = runtime.getDeviceCount()
-        except runtime.CUDARuntimeError:  # no driver
-            count = 0
-        if not count:
-            raise Missing("cupy: CuPy finds no GPU")
-        self.cupy = cupy
-
-    def arrays(self, given: Data) -> Data:
-        return Data(self.cupy.asarray(given.x), self.cupy.asarray(given.y))
+    name = "cupy"
 
     def given(self, work: Work) -> Data:
         return laid_out(work, self.arrays(drawn(work)))
 
     def queue(self) -> Queue:
-        marks = [self.cupy.cuda.Event() for _ in range(2)]
-        return events(marks, self.cupy.cuda.get_elapsed_time)
+        marks = [self.adapter.module.cuda.Event() for _ in range(2)]
+        return events(marks, self.adapter.module.cuda.get_elapsed_time)
 
     def bounds(self, work: Work, given: Data) -> dict[str, bounds.Bound]:
-        to = self.cupy.empty_like(given.x)
-        return bounds.of_copy(work, lambda: self.cupy.copyto(to, given.x))
+        to = self.adapter.module.empty_like(given.x)
+        return bounds.of_copy(work, lambda: self.adapter.module.copyto(to, given.x))
 
     def wait(self) -> None:
-        self.cupy.cuda.get_current_stream().synchronize()
+        self.adapter.module.cuda.get_current_stream().synchronize()
 
     def fresh(self) -> None:
-        self.cupy.get_default_memory_pool().free_all_blocks()
+        self.adapter.module.get_default_memory_pool().free_all_blocks()
 
 
 class Jax(Library):
     """JAX, on the host or its first GPU; it has no events and no copy that is not compiled away."""
+
+    name = "jax"
 
     def __init__(self, device: str = HOST, threads: int = 1) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes 3/4 of it
@@ -215,12 +195,6 @@ class Jax(Library):
         if self.on_gpu and jax.default_backend() != "gpu":
             raise Missing("jax: JAX finds no GPU: a machine with one, and jax's CUDA plugin")
 
-    def arrays(self, given: Data) -> Data:
-        import jax.numpy as jnp
-
-        weight = None if given.weight is None else jnp.asarray(given.weight)
-        return Data(jnp.asarray(given.x), jnp.asarray(given.y, np.int32), weight)
-
     def queue(self) -> Queue:
         """Return the host's clock around calls that are queued up, and waited for in the end."""
         import jax
@@ -229,29 +203,12 @@ class Jax(Library):
         # Each that is queued up holds a gradient of its own.
         return Queue(settle=wait, finish=wait, runs=8)
 
-    def fresh(self) -> None:
-        import jax
-
-        if self.device != HOST:
-            forget: Any = jax.clear_caches
-            forget()
-
 
 class Tensorflow(Library):
     """TensorFlow on the host."""
 
+    name = "tensorflow"
     call = staticmethod(timing.on_tensorflow)
 
-    def arrays(self, given: Data) -> Data:
-        import tensorflow as tf
 
-        return Data(*(None if a is None else tf.constant(a) for a in given))
-
-
-LIBRARIES: dict[str, type[Library]] = {
-    "numpy": Library,
-    "torch": Torch,
-    "cupy": Cupy,
-    "jax": Jax,
-    "tensorflow": Tensorflow,
-}
+LIBRARIES = {kind.name: kind for kind in (Library, Torch, Cupy, Jax, Tensorflow)}

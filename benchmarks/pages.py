@@ -34,7 +34,7 @@ def page(record: Record, name: str = "performance", pictures: Sequence[str] = ()
         parts += [f"![{label}]({file})" for label, file in zip(PICTURED, pictures, strict=False)]
         parts += [*_targets(record), *_milliseconds(record), *_growth(record), *_memory(record)]
         parts += _first(record)
-    parts += [*_errors(record), *_contenders(record), *_every(record)]
+    parts += [*_errors(record), *_contenders(record)]
     return "\n\n".join([*parts, *(_refused(record) if record.get("gpu") else ())]) + "\n"
 
 
@@ -62,7 +62,7 @@ def _head(record: Record, title: str) -> Iterator[str]:
         "engines that ran": ran,
         "versions": f"xloss {record['xloss']}, Python {machine['python']}, {versions}",
         "took": f"{record['seconds']:.0f} s",
-        "not on this machine": "; ".join(figures.grouped(figures.split(record["missing"]))),
+        "not on this machine": "; ".join(record["missing"]),
     }
     yield table(["", ""], [[name, text(said)] for name, said in rows.items() if said])
 
@@ -93,9 +93,9 @@ def _milliseconds(record: Record) -> Iterator[str]:
         yield f"## {WORDS['ops'][op]}"
         yield "Milliseconds:"
         yield _by_contender(works)
-        refused = [(r["contender"], r["reason"]) for work in works for r in work["refused"]]
+        refused = [f"{r['contender']}: {r['reason']}" for work in works for r in work["refused"]]
         if refused:
-            yield f"Not timed: {text('; '.join(figures.grouped(refused)))}."
+            yield f"Not timed: {text('; '.join(dict.fromkeys(refused)))}."
 
 
 def _by_contender(works: Sequence[Record], speed: bool = False) -> str:
@@ -131,7 +131,7 @@ def _memory(record: Record) -> Iterator[str]:
             if e["peak_bytes"] is None:
                 said = text(e["reason"])
             elif linear:
-                said = figures.bytes_of(beyond(e))
+                said = f"{digits(beyond(e) / 1e6)} MB"
             else:
                 said = percent(e["peak_bytes"] / e["nbytes"])
             cells[e["name"], e["contender"]] = said
@@ -169,11 +169,6 @@ def _gpu(record: Record) -> Iterator[str]:
             f"{facts['memory_bytes'] / 1e9:,.0f} GB, L2 {facts['l2_bytes'] / 1e6:,.0f} MB, "
             f"{facts['processors']} multiprocessors; driver {text(facts['driver'])}, "
             f"CUDA {facts['cuda']}; {text(versions)}."
-        )
-    for entry in record["compiled"]:
-        yield (
-            f"{entry['calls']} first calls, which compile, took {entry['seconds']:.0f} s in "
-            f"{entry['processes']} processes."
         )
 
 
@@ -221,7 +216,7 @@ def _host(record: Record) -> Iterator[str]:
         [
             text(run["contender"]),
             WAYS["gradient" if work["gradient"] else "forward"],
-            *figures.quartiles(run, 1e3),
+            *(digits(run[time] * 1e3) for time in ("median_ms", "min_ms")),
         ]
         for work, run in _runs(record)
         if work["op"] == "host"
@@ -229,7 +224,7 @@ def _host(record: Record) -> Iterator[str]:
     if rows:
         yield "## Time of the host"
         yield WORDS["host_time"]
-        yield table(["", "", "median µs", "least", "quartiles"], rows)
+        yield table(["", "", "median µs", "least"], rows)
 
 
 # ---- Calls that replace several ------------------------------------------------------------------
@@ -237,10 +232,10 @@ def _host(record: Record) -> Iterator[str]:
 
 def _calls(record: Record) -> Iterator[str]:
     machine, versions = record["machine"], record["versions"]
-    named = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "torch") if name in versions)
     yield (
-        f"{record['date']}, {machine['processor']}, {record['threads']} cores, {named}; load "
-        f"average {record['load'][0]} before and {record['load'][-1]} after."
+        f"{record['date']}, {machine['processor']}, {record['threads']} cores, numpy "
+        f"{versions['numpy']}, torch {versions['torch']}; load average {record['load'][0]} before "
+        f"and {record['load'][-1]} after."
     )
     rows = []
     for row in record["rows"]:
@@ -282,29 +277,11 @@ def _contenders(record: Record) -> Iterator[str]:
     yield table(["", "version", "the call"], rows)
 
 
-def _every(record: Record) -> Iterator[str]:
-    """Give one table of all calls, with least and quartiles."""
-    yield "## Every call"
-    heads = ["", "", "engine", "median ms", "least", "quartiles", "runs", "GB/s", "of the bound"]
-    rows = []
-    for work in record["works"]:
-        runs = sorted(work["runs"], key=lambda run: float(run["median_ms"]))
-        if work["bound"]:
-            runs.append({"contender": work["bound"]["by"], "engine": "", **work["bound"]})
-        for run in runs:
-            share = digits(work["bound"]["median_ms"] / run["median_ms"]) if work["bound"] else "–"
-            row = [text(work["name"]), text(run["contender"]), run["engine"] or "–"]
-            rows.append(
-                [*row, *figures.quartiles(run), str(run["runs"]), digits(run["gb_s"]), share]
-            )
-    yield table(heads, rows)
-
-
 def _refused(record: Record) -> Iterator[str]:
-    """Say who was not timed on a GPU, and why: one line for each reason."""
-    lines = list(figures.split(record["missing"]))
+    """Say who was not timed on a GPU, and why."""
+    lines = list(record["missing"])
     for work in record["works"]:
-        lines += [(f"{r['contender']}: {work['name']}", r["reason"]) for r in work["refused"]]
+        lines += [f"{r['contender']}: {work['name']}: {r['reason']}" for r in work["refused"]]
     if lines:
         yield "## Not timed"
-        yield "\n".join(f"- {text(said)}" for said in figures.grouped(lines))
+        yield "\n".join(f"- {text(said)}" for said in lines)

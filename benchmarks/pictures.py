@@ -22,7 +22,7 @@ def draw(record: Record, folder: Path) -> tuple[str, ...]:
     ):
         panels = [lines(record, gradient) for gradient in both]
         if any(panels):
-            _figure(folder / name, panels, unit, title, record)
+            _figure(folder / name, panels, unit, title)
             drawn.append(name)
     return tuple(drawn)
 
@@ -49,7 +49,7 @@ def _memory(record: Record, gradient: bool) -> Lines:
     return lines
 
 
-def _figure(path: Path, panels: list[Lines], unit: str, title: str, record: Record) -> None:
+def _figure(path: Path, panels: list[Lines], unit: str, title: str) -> None:
     import matplotlib as library
     import matplotlib.figure
 
@@ -74,12 +74,5 @@ def _figure(path: Path, panels: list[Lines], unit: str, title: str, record: Reco
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set_ylabel(unit)
         handles, labels = axes[0].get_legend_handles_labels()
-        columns = len(labels) if len(labels) < 6 else 3
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-        machine = record["machine"]
-        figure.suptitle(
-            f"float32, {record['threads']} threads, {machine['processor']}, {record['date']}",
-            fontsize=8,
-            color="#555555",
-        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})

@@ -13,7 +13,7 @@ from xloss_conformance.bench import cores
 
 from . import tables
 from .libraries import GPU, REHEARSAL
-from .processes import Job
+from .processes import BenchFailed, Job
 from .tasks import Group
 from .work import Work
 
@@ -24,21 +24,17 @@ TINY_PACE = {"seconds": 0.01, "least": 3, "most": 5}
 # On a GPU seven turns; fewer of who takes longer than two fifths of a second for a call.
 GPU_PACE = {"seconds": 0.2, "least": 7, "most": 7}
 SECONDS, QUICK_SECONDS = 290.0, 90.0  # of a run on a GPU, in all
+# Without a gradient these are another contender's call.
+GRADIENT_ONLY = ("xloss torch, closed form", "Quack, autograd")
 AHEAD = ("xloss torch", "xloss torch, closed form")  # their kernels are CuPy's too
-
-
-class BadPlan(ValueError):
-    """What was asked for cannot be measured; the message says why in one line."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked, as names; the empty ones ask for everything. `tiny` is for tests."""
+    """What is asked; no ops ask for everything that is not on demand. `tiny` is for tests."""
 
     run: str = "host"
     ops: Sequence[str] = ()
-    peers: Sequence[str] = ()
-    threads: int = 0
     quick: bool = False
     tiny: bool = False
 
@@ -50,21 +46,11 @@ class Plan:
         return [Work(row["op"], tuple(s), g, *of) for s in found for g in row["gradient"]]
 
     def names(self, row: Row, work: Work) -> tuple[str, ...]:
-        """Return who takes part in a call: xloss always, and the peers that are asked for.
-
-        torch.compile takes seconds for every shape: xloss is compiled beside torch alone.
-        """
-        peers = known("--peer", self.peers, peers_of(self.run))
+        """Return who takes part in a call."""
         only = row.get("only", {})
-
-        def asked(name: str) -> bool:
-            if name.startswith("xloss torch.compile"):
-                return "torch.compile" in peers
-            return name.startswith("xloss ") or name == "cupy by hand" or peer(name) in peers
-
         names = TABLES["who"][row["who"]]
-        some = (n for n in names if n not in only or work.classes in only[n])
-        return tuple(filter(asked, some))
+        some = (n for n in names if work.gradient or n not in GRADIENT_ONLY)
+        return tuple(n for n in some if n not in only or work.classes in only[n])
 
     def groups(self, row: Row, pace: dict[str, Any], **how: Any) -> list[Group]:
         """Return the calls of a row, by who takes part."""
@@ -72,48 +58,19 @@ class Plan:
         return [Group(list(works), names, pace, **how) for names, works in found]
 
 
-def known(what: str, asked: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return what is asked for, or all; BadPlan names what is not known."""
-    for name in asked:
-        if name not in names:
-            raise BadPlan(f"{what} {name}: expected one of {', '.join(names)}")
-    return tuple(name for name in names if name in (asked or names))
-
-
-def peer(name: str) -> str:
-    """Return what --peer calls a contender."""
-    return name.partition(",")[0].removesuffix(" linear").lower()
-
-
-def peers_of(run: str) -> tuple[str, ...]:
-    """Return the peers of a run, as --peer names them."""
-    names = [name for row in TABLES[run] for name in TABLES["who"][row["who"]]]
-    peers = (peer(n) for n in names if not n.startswith("xloss ") and n != "cupy by hand")
-    return tuple(dict.fromkeys(peers))
-
-
 def jobs(plan: Plan) -> list[Job]:
-    """Return what is to be done, in order; BadPlan says what cannot be."""
+    """Return what is to be done, in order; BenchFailed says what cannot be."""
     if plan.run == "replaced":
         return [Job("replaced:compared", {"tiny": plan.tiny}, cores())]
-    known("--peer", plan.peers, peers_of(plan.run))
     return list(_on_gpu(plan) if plan.run == "gpu" else _on_host(plan))
 
 
 # ---- The host -----------------------------------------------------------------------------------
 
 
-def rows(plan: Plan) -> list[Row]:
-    """Return the rows of what is asked for on the host."""
-    known("--op", plan.ops, OPS)
-    return [r for r in TABLES["host"] if r["op"] in plan.ops or not (plan.ops or "on_demand" in r)]
-
-
 def _on_host(plan: Plan) -> Iterator[Job]:
-    threads = plan.threads or cores()
-    if threads > cores():
-        raise BadPlan(f"--threads {threads}: this machine has {cores()} cores to use")
-    chosen = rows(plan)
+    threads, every = cores(), TABLES["host"]
+    chosen = [r for r in every if r["op"] in plan.ops or not (plan.ops or "on_demand" in r)]
     groups: dict[int, list[Group]] = {}
     for row in (row for row in chosen if "alone" not in row):
         pace, section = TINY_PACE if plan.tiny else row["pace"], row.get("section", "works")
@@ -147,7 +104,7 @@ def _on_gpu(plan: Plan) -> Iterator[Job]:
     """Give what is to be done; a rehearsal needs no GPU."""
     reason = xloss.engines()["cuda"]
     if reason is not None and not plan.tiny:
-        raise BadPlan(f"gpu: nothing is measured: {reason}")
+        raise BenchFailed(f"gpu: nothing is measured: {reason}")
     device = REHEARSAL if reason is not None else GPU
     seconds, began = QUICK_SECONDS if plan.quick else SECONDS, time.monotonic()
     if plan.tiny:  # a rehearsal may stand in a queue for a machine's cores

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from math import inf
@@ -21,6 +21,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from xloss_conformance.bench import Missing
 
@@ -31,7 +32,7 @@ CACHES = ("XLOSS_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 class BenchFailed(Exception):
-    """A process died, or failed; the first line says how."""
+    """Nothing can be measured, or a process died or failed; the first line says how."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_do, args=(job, theirs))
-    with environment(job.threads, folder / job.caches.replace(" ", "-") if job.caches else None):
+    caches = folder / job.caches.replace(" ", "-") if job.caches else None
+    with patch.dict(os.environ, environment(job.threads, caches)):
         process.start()
     theirs.close()  # so that its end is the pipe's
     try:
@@ -87,19 +89,13 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
         process.join()
 
 
-@contextmanager
-def environment(threads: int, caches: Path | None = None) -> Iterator[None]:
-    """Set what a process that is started now finds in its environment."""
-    kept = dict(os.environ)
-    os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
+def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
+    """Return what a process that is started now finds in its environment beside ours."""
+    found = dict.fromkeys(THREADS, str(threads))
+    found["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
     if caches is not None:
-        os.environ.update({name: str(caches / name.lower()) for name in CACHES})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
+        found |= {name: str(caches / name.lower()) for name in CACHES}
+    return found
 
 
 def _do(job: Job, out: Connection) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.testing import assert_allclose
 
 import xloss
 from xloss_conformance.timing import Call, in_turns, spread
@@ -20,17 +20,8 @@ LISTED = 32  # classes of a row that a list of targets holds
 STATS, LISTS = "token_stats", "TopKTargets"
 
 
-class WrongAnswer(Exception):
-    """The calls of one row do not return the same."""
-
-
-class Row(NamedTuple):
-    """The calls of one row of the page: the first is in place of the second."""
-
-    what: str
-    library: str
-    one: Callable[[], Any]
-    several: Callable[[], Any]
+# What is compared, on whose arrays, and both calls: the first is in place of the second.
+Row = tuple[str, str, Callable[[], Any], Callable[[], Any]]
 
 
 def compared(threads: int, tiny: bool) -> Iterator[Found]:
@@ -39,29 +30,26 @@ def compared(threads: int, tiny: bool) -> Iterator[Found]:
     for shape in TINY if tiny else SHAPES:
         z = 3 * rng.standard_normal(shape, np.float32)
         y = rng.integers(0, shape[1], shape[0])
-        for row in rows(rng, z, y):
-            name = f"{row.what} on {row.library}, {shape}"
-            for mine, theirs in zip(row.one(), row.several(), strict=True):
-                pair = np.asarray(mine), np.asarray(theirs)
+        for what, library, one, several in rows(rng, z, y):
+            name = f"{what} on {library}, {shape}"
+            for mine, theirs in zip(one(), several(), strict=True):
                 # Both answer the same question; how exactly is the conformance suite's to say.
-                if not np.allclose(*pair, rtol=1e-4, atol=1e-5):
-                    raise WrongAnswer(f"{name}: not the same answers")
-            calls = {"one": Call(row.one), "several": Call(row.several)}
+                assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5, err_msg=name)
+            calls = {"one": Call(one), "several": Call(several)}
             taken = in_turns(calls, seconds=0.01 if tiny else 1.0)
-            about = {"what": row.what, "library": row.library, "shape": list(shape)}
+            about = {"what": what, "library": library, "shape": list(shape)}
             times = {which: spread(of) for which, of in taken.items()}
             yield "rows", {"name": name, **about, **times}
 
 
 def rows(rng: np.random.Generator, z: Any, y: Any) -> Iterator[Row]:
     """Give what is compared on logits of one shape, on NumPy and on PyTorch."""
-    yield Row(STATS, "numpy", partial(_stats, z, y), partial(_many, z, y))
+    yield STATS, "numpy", partial(_stats, z, y), partial(_many, z, y)
     yield _lists(rng, z)
-    if find_spec("torch"):
-        import torch
+    import torch
 
-        tensors = torch.from_numpy(z), torch.from_numpy(y)
-        yield Row(STATS, "torch", partial(_stats, *tensors), partial(_many_torch, *tensors))
+    tensors = torch.from_numpy(z), torch.from_numpy(y)
+    yield STATS, "torch", partial(_stats, *tensors), partial(_many_torch, *tensors)
 
 
 def _stats(z: Any, y: Any) -> tuple[Any, ...]:
@@ -97,4 +85,4 @@ def _lists(rng: np.random.Generator, z: Any) -> Row:
         np.put_along_axis(dense, indices, probs, -1)
         return step(z, dense)
 
-    return Row(LISTS, "numpy", lambda: step(z, xloss.TopKTargets(indices, probs)), written)
+    return LISTS, "numpy", lambda: step(z, xloss.TopKTargets(indices, probs)), written

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
+from xloss_conformance.budget import errors
+from xloss_conformance.rounding import numpy_dtype
 from xloss_conformance.timing import Call, NotOffered, on_host
 
 from .work import Array, Data, Work, drawn
 
 READ = 16  # rows whose losses, and every gradient entry, are compared; the first has the tail
-BITS = {"float16": 11, "bfloat16": 8, "float32": 24}  # of a format's significand
-LEAST = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149}  # above 0
 BEYOND = 1e9  # ulp of what is no number
 BLOCK = 1024  # rows of a linear layer's logits that are held at once
 
@@ -102,7 +102,7 @@ def right(work: Work, given: Data) -> Right:
 def compared(work: Work, call: Call, got: Any, want: Right) -> dict[str, Any]:
     """Return the errors of an answer; NotOffered where another thing is computed."""
     value, gradient = call.answer(got)
-    loose = 0.02 if BITS[work.dtype] < 24 else 1e-3
+    loose = 0.02 if numpy_dtype(work.dtype).itemsize < 4 else 1e-3
     if not abs(value - want.value) <= loose * abs(want.value):
         raise NotOffered(f"computes something else: {value:.6g}, not {want.value:.6g}")
     found: dict[str, Any] = {"value_ulp": None, "gradient_ulp": None, "tail": None}
@@ -123,9 +123,6 @@ def compared(work: Work, call: Call, got: Any, want: Right) -> dict[str, Any]:
 
 
 def _worst(got: Array, want: Array, dtype: str) -> float:
-    """Return the largest error in ulp: distances of neighbouring numbers at the exact value."""
-    with np.errstate(all="ignore"):
-        exponent = np.frexp(np.abs(want))[1]
-        ulp = np.maximum(np.ldexp(1.0, exponent - BITS[dtype]), LEAST[dtype])
-        worst = float(np.max(np.abs(got - want) / ulp, initial=0.0))
-    return worst if worst < BEYOND else BEYOND
+    """Return the largest error in ulp."""
+    zero = np.zeros(())
+    return min(float(np.max(errors(got, want, zero, dtype, zero), initial=0.0)), BEYOND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from . import tables
@@ -38,61 +39,52 @@ def chooses(rule: Record, work: Record) -> bool:
 
 
 def _of(rule: Record, record: Record) -> Iterator[Record]:
-    section = rule.get("section", "works")
-    works = [work for work in record[section] if chooses(rule, work)]
-    peers = rule.get("against", [""])
-    if section == "works":
-        for work in works:
-            runs = {run["contender"]: run for run in work["runs"]}
-            if work["bound"]:
-                runs["bound"] = work["bound"]
-            yield from _timed(rule, work, runs, peers)
-        return
-    alone = {(e["name"], e.get("caches"), e["contender"]): e for e in works}
-    for (name, caches, who), entry in alone.items():
-        for against in peers if who in rule["subjects"] else ():
-            other = alone.get((name, caches, against))
-            if against == "" or other is not None:
-                target = _alone(rule, entry, other)
-                if target is not None:
-                    yield told(entry, rule["figure"], who, against, *target)
-
-
-def _timed(
-    rule: Record, work: Record, runs: dict[str, Record], peers: list[str]
-) -> Iterator[Record]:
-    """Give the targets of one call; of a GPU, who could not be timed has reached nothing."""
-    wanted = rule.get("at", {}).get(str(work["classes"]), rule.get("wanted"))
-    for subject, against in ((s, a) for s in rule["subjects"] for a in peers):
-        run, figure, got = runs.get(subject), rule["figure"], None
-        if wanted is None or not (run or "library" in rule):
+    calls: dict[Any, tuple[Record, dict[str, Record]]] = {}  # and the runs of each
+    for work in record[rule.get("section", "works")]:
+        if not chooses(rule, work):
             continue
-        if figure in AT_LEAST and against in runs:
-            got = runs[against]["median_ms"] / run["median_ms"] if run else 0.0
-        elif figure == "microseconds":
-            got = run["median_ms"] * 1e3 if run else BEYOND
-        elif figure == "room" and run:
-            got = run["peak_bytes"]
-        elif figure == "ulp" and run:
-            got = run[f"{against}_ulp"]
-        if got is not None:
-            kind = "bytes" if figure == "room" else figure
-            yield told(work, kind, subject, against, wanted, float(got))
+        if "runs" in work:
+            runs = {run["contender"]: run for run in work["runs"]}
+            runs |= {"bound": work["bound"]} if work["bound"] else {}
+            calls[id(work)] = work, runs
+        else:  # each contender had a process of its own
+            key = work["name"], work.get("caches")
+            calls.setdefault(key, (work, {}))[1][work["contender"]] = work
+    for work, runs in calls.values():
+        for subject, against in product(rule["subjects"], rule.get("against", [""])):
+            run, other = runs.get(subject), runs.get(against)
+            found = _figure(rule, work, run, other, against) if run or "library" in rule else None
+            if found is not None and None not in found:
+                kind = "bytes" if rule["figure"] == "room" else rule["figure"]
+                yield told(work, kind, subject, against, *map(float, found))
 
 
-def _alone(rule: Record, entry: Record, other: Record | None) -> tuple[float, float] | None:
-    """Return what was wanted of a call that had a process of its own, and what came, if it did."""
-    if rule["section"] == "first_call":
-        if not entry["first_ms"] or not (other and other["first_ms"]):
-            return None
-        return rule["times"] * other["first_ms"] + rule["wanted"], entry["first_ms"]
-    if entry["peak_bytes"] is None or (other and other["peak_bytes"] is None):
+def _figure(
+    rule: Record, work: Record, run: Record | None, other: Record | None, against: str
+) -> tuple[Any, Any] | None:
+    """Return what was wanted and what came; of a GPU, who could not be timed reached nothing."""
+    figure = rule["figure"]
+    wanted = rule.get("at", {}).get(str(work["classes"]), rule.get("wanted"))
+    if figure in AT_LEAST and other:
+        return wanted, other["median_ms"] / run["median_ms"] if run else 0.0
+    if figure == "microseconds":
+        return wanted, run["median_ms"] * 1e3 if run else BEYOND
+    if run is None or (other is None and against not in ("", "value", "gradient")):
         return None
-    if rule["figure"] == "share":
-        return rule["wanted"], beyond(entry) / entry["nbytes"]
+    if figure == "ulp":
+        return wanted, run[f"{against}_ulp"]
+    if figure == "room":
+        return wanted, run["peak_bytes"]
+    if figure == "milliseconds":
+        theirs = other["first_ms"] if other else None
+        return theirs and rule["times"] * theirs + wanted, run["first_ms"]
+    if run["peak_bytes"] is None or (other and other["peak_bytes"] is None):
+        return None
+    if figure == "share":
+        return wanted, beyond(run) / run["nbytes"]
     # Or the room that any call has, where the other holds next to nothing.
-    room = rule.get("share", 0.0) * entry["nbytes"]
-    return max(beyond(other), room) if other else rule["wanted"], beyond(entry)
+    room = rule.get("share", 0.0) * run["nbytes"]
+    return max(beyond(other), room) if other else wanted, beyond(run)
 
 
 def beyond(entry: Record) -> int:

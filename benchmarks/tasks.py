@@ -14,7 +14,7 @@ from xloss_conformance.bench import Missing, why
 from xloss_conformance.timing import Call, NotOffered, in_turns, once, spread
 
 from .bounds import Bound
-from .contenders import CONTENDERS, Contender, SameValue, engine_of
+from .contenders import CONTENDERS, Contender, engine_of
 from .libraries import GPU, HOST, LIBRARIES, Library
 from .memory import peak
 from .processes import Found
@@ -164,8 +164,6 @@ def prepared(
             if not one.peer and not call.engine:
                 call = replace(call, engine=place.engine(one, work, given[one.arrays]))
             calls[one.name] = call
-        except SameValue:
-            continue
         except Exception as reason:  # a compiler that is not here, too little memory
             refused.append({"contender": one.name, "reason": said(reason)})
         place.spent[one.name] = spent + time.monotonic() - began
@@ -216,8 +214,6 @@ def memory(works: Sequence[Work], name: str, threads: int, trials: int) -> Itera
         entry = {**work.told(), "contender": name, "peak_bytes": None, "reason": ""}
         try:
             entry["peak_bytes"] = peak(one.prepare(work, where.given(work), where), trials)
-        except SameValue:
-            continue
         except Exception as reason:  # of any peer: the record says it in place of a figure
             entry["reason"] = said(reason)
         yield "memory", entry

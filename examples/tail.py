@@ -3,41 +3,37 @@
     python examples/tail.py [--out docs/tail.svg]
 
 Rows of two float32 logits, 0 and the lead; the exact loss is log1p(exp(-lead)). It needs
-matplotlib and SciPy; of torch, jax and optax, those that are installed take part.
+matplotlib, SciPy, PyTorch and optax.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import optax
+import torch
+from scipy.special import log_softmax
 
 import xloss
 
 LEADS = np.arange(0, 30.25, 0.25, dtype=np.float32)
 
 
-def peers():
-    """Yield the losses that are installed here, with their names."""
-    try:
-        import torch
+def of_torch(z, y):
+    return torch.nn.functional.cross_entropy(
+        torch.tensor(z), torch.tensor(y), reduction="none"
+    ).numpy()
 
-        yield (
-            "PyTorch",
-            lambda z, y: torch.nn.functional.cross_entropy(
-                torch.tensor(z), torch.tensor(y), reduction="none"
-            ).numpy(),
-        )
-    except ImportError:
-        print("torch takes no part: it is not installed")
-    try:
-        import optax
 
-        yield "optax", optax.softmax_cross_entropy_with_integer_labels
-    except ImportError:
-        print("optax takes no part: it is not installed")
-    from scipy.special import log_softmax
+def of_scipy(z, y):
+    return -np.take_along_axis(log_softmax(z, axis=-1), y[:, None], -1)[:, 0]
 
-    yield "SciPy", lambda z, y: -np.take_along_axis(log_softmax(z, axis=-1), y[:, None], -1)[:, 0]
+
+PEERS = {
+    "PyTorch": of_torch,
+    "optax": optax.softmax_cross_entropy_with_integer_labels,
+    "SciPy": of_scipy,
+}
 
 
 def errors(loss):
@@ -60,7 +56,7 @@ def main():
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    for (name, loss), style in zip(peers(), ("-", "-", "--"), strict=False):
+    for (name, loss), style in zip(PEERS.items(), ("-", "-", "--"), strict=True):
         axes.plot(LEADS, errors(loss), label=name, linewidth=1.2, linestyle=style)
     own = errors(lambda z, y: xloss.cross_entropy(z, y, reduction="none"))
     axes.plot(LEADS, own, label="xloss", linewidth=2, color="black")

@@ -30,14 +30,8 @@ def on_files(files: Any, *, config: Any, **_: Any) -> Any:
     if files.get_file_from_path(RUN) and not files.get_file_from_path(PAGE):
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder, PAGE)
-            publish = [
-                sys.executable,
-                "-m",
-                "xloss_conformance.report.publish",
-                "--page",
-                str(made),
-            ]
-            subprocess.run(publish, cwd=ROOT, check=True)
+            publish = [sys.executable, "-m", "xloss_conformance.report.publish"]
+            subprocess.run([*publish, "--page", str(made)], cwd=ROOT, check=True)
             files.append(File.generated(config, PAGE, content=made.read_text(encoding="utf-8")))
     return files
 

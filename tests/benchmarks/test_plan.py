@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks import plan
 from benchmarks.contenders import CONTENDERS
-from benchmarks.plan import OPS, BadPlan, Plan, jobs
+from benchmarks.plan import OPS, Plan, jobs
+from benchmarks.processes import BenchFailed
 
 
 def calls(todo):
@@ -18,13 +19,15 @@ def calls(todo):
 def test_the_host_measures_what_is_asked():
     done = {work.op for work, _ in calls(jobs(Plan()))}
     assert done == set(OPS) - {"linear-large", "memory", "first-call"}
-    forward = calls(jobs(Plan(ops=("forward",), peers=("torch", "scipy"))))
+    forward = calls(jobs(Plan(ops=("forward",))))
     shapes = [(65536, 10), (8192, 1000), (2048, 32000), (512, 128256)]
     assert [work.shape for work, _ in forward] == shapes
-    # What torch.compile takes seconds for is left out with it.
-    every = {name for name in plan.TABLES["who"]["every"] if "torch.compile" not in name}
-    ours = {name for name in every if name.startswith("xloss ")}
-    assert all(who == ours | {"torch", "scipy"} for _, who in forward)
+    for work, who in forward:
+        # The value of one is another's, and the other compiles for seconds.
+        left_out = {"xloss torch, closed form"}
+        if work.classes not in (1000, 32000):
+            left_out.add("xloss torch.compile, generic")
+        assert {*plan.TABLES["who"]["every"]} - who == left_out
     assert {work.op for work, _ in calls(jobs(Plan(ops=("linear-large",))))} == {"linear-large"}
     threads = [job.threads for job in jobs(Plan(ops=("threads", "small")))]
     assert threads == sorted(threads, reverse=True)
@@ -52,33 +55,7 @@ def test_each_library_has_a_process_of_its_own_on_a_gpu_and_is_over_in_time(quic
         assert job.arguments["device"] == "cuda"
 
 
-@pytest.mark.usefixtures("gpu")
-def test_peers_take_part_on_a_gpu_when_they_are_asked_for():
-    ours = {"xloss torch", "xloss torch, closed form", "xloss cupy", "xloss jax", "cupy by hand"}
-    for peers, named in (
-        (["torch", "optax"], {"torch", "optax"}),
-        (["quack"], {"Quack", "Quack, autograd"}),
-        (["torch.compile"], {"torch.compile", "xloss torch.compile"}),
-    ):
-        todo = jobs(Plan("gpu", peers=peers))
-        assert set().union(*(who for _, who in calls(todo))) == ours | named
-        # What is kept on disk is compiled before the clock runs.
-        first = {name for name, _, _ in todo[1].arguments["calls"]}
-        kept = {name for name in named if name.startswith("Quack")}
-        assert first == {"xloss torch", "xloss torch, closed form"} | kept
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (Plan(ops=("fwd",)), "--op fwd: expected one of forward"),
-        (Plan(peers=("jax",)), "--peer jax: expected one of torch"),
-        (Plan("gpu", peers=("jax",), tiny=True), "--peer jax: expected one of torch"),
-        (Plan(threads=10**6), "--threads 1000000: this machine has"),
-        (Plan("gpu"), "gpu: nothing is measured: no GPU is found"),
-    ],
-)
-def test_what_cannot_be_measured_is_one_line(monkeypatch, asked, said):
+def test_what_cannot_be_measured_is_one_line(monkeypatch):
     monkeypatch.setattr(plan.xloss, "engines", lambda: {"cuda": "no GPU is found"})
-    with pytest.raises(BadPlan, match=said):
-        jobs(asked)
+    with pytest.raises(BenchFailed, match="gpu: nothing is measured: no GPU is found"):
+        jobs(Plan("gpu"))

@@ -12,21 +12,8 @@ from benchmarks.contenders import NotOffered
 from benchmarks.libraries import Library
 from benchmarks.right import BEYOND, compared, read, right
 from benchmarks.work import Work, drawn
+from expected import expected
 from xloss_conformance.timing import Call
-
-oracle = pytest.importorskip("xloss_conformance.oracle", reason="pip install 'xloss[conformance]'")
-
-
-def rows_of(work: Work, x: Any, y: Any) -> tuple[float, Any, Any]:
-    """Return the oracle's mean, losses and gradient of rows."""
-    pairs = zip(x, y.tolist(), strict=True)
-    rows = [
-        oracle.softmax_row("cross_entropy", z.astype(np.float64).tolist(), label)
-        for z, label in pairs
-    ]
-    n = len(rows)
-    gradient = np.asarray([[float(v / n) for v in r.grad] for r in rows])
-    return float(sum(r.loss for r in rows) / n), np.asarray([float(r.loss) for r in rows]), gradient
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -37,21 +24,21 @@ def test_the_expected_answer_is_the_oracles(dtype: str, monkeypatch: pytest.Monk
     some, given = drawn(work), Library().given(work)
     assert (some.x.shape, some.y.shape) == ((3, 61), (8,))
     np.testing.assert_array_equal(given.x[3:6], some.x)
-    value, losses, gradient = rows_of(work, given.x, given.y)
+    exact = expected("cross_entropy", given.x.astype(np.float64), given.y)
     want = right(work, given)
-    assert want.value == pytest.approx(value, rel=1e-14)
-    np.testing.assert_allclose(want.losses, losses, rtol=1e-13)
-    np.testing.assert_allclose(want.gradient, gradient, rtol=1e-13)
-    assert losses[0] == pytest.approx(60 * np.exp(-20.0), rel=1e-6)  # the tail
+    assert want.value == pytest.approx(exact.value, rel=1e-14)
+    np.testing.assert_allclose(want.losses, exact.rows, rtol=1e-13)
+    np.testing.assert_allclose(want.gradient, exact.grad, rtol=1e-13)
+    assert exact.rows[0] == pytest.approx(60 * np.exp(-20.0), rel=1e-6)  # the tail
 
 
 def test_a_linear_layers_answer_is_the_oracles() -> None:
     work = Work("linear", (6, 50), True, features=4)
     given = drawn(work)
-    value, _, to_logits = rows_of(work, given.x.astype(np.float64) @ given.weight.T, given.y)
+    exact = expected("cross_entropy", given.x.astype(np.float64) @ given.weight.T, given.y)
     want = right(work, given)
-    assert want.value == pytest.approx(value, rel=1e-6)
-    np.testing.assert_allclose(want.gradient, to_logits @ given.weight, atol=1e-6)
+    assert want.value == pytest.approx(exact.value, rel=1e-6)
+    np.testing.assert_allclose(want.gradient, exact.grad @ given.weight, atol=1e-6)
 
 
 @pytest.mark.parametrize("axis", [1, -1])

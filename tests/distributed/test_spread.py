@@ -7,12 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from accuracy_cases import Case, grid, plain, random, variants
-from accuracy_checks import FLUSH, grouped, hold, option_budget
+from accuracy_cases import hold, masked, of_rows, plain, with_options
 from nightly import core
 from spread import run, sizes
 from spread_accuracy import computed
 from spread_rules import hold_rules
+from xloss_conformance.cases.arrays import grid, logits
+from xloss_conformance.model import Case
+from xloss_conformance.rounding import stored
 
 KINDS, RANKS = ("mpi", "gloo", "jax"), (1, 2, 3, 4)
 # Each rank is a process that imports its library. Of 4 ranks one holds nothing, of 3 all do.
@@ -21,53 +23,31 @@ BY_DAY = {("mpi", 1), ("mpi", 4), ("gloo", 3), ("jax", 4)}
 
 def whole_shards_masked() -> list[Case]:
     """Rows in which one rank after the other has no possible class, or the label and no other."""
-    cases = []
+    rows = []
     for y in (1, 7, 11):
-        for masked in (slice(0, 2), slice(2, 8), slice(8, 12), slice(0, 8), slice(2, 12)):
-            z = random(12, 9)
-            z[masked] = -np.inf
+        for classes in (slice(0, 2), slice(2, 8), slice(8, 12), slice(0, 8), slice(2, 12)):
+            z = masked(logits(1, 12, seed=9)[0], classes)
             if np.isfinite(z[y]):
-                cases.append(Case(f"masked {masked} label {y}", "cross_entropy", tuple(z), y))
                 tail = np.where(np.isfinite(z), -17 - grid(np.arange(12) / 7), z)
                 tail[y] = 0.0
-                name = f"tail, masked {masked} label {y}"
-                cases.append(Case(name, "cross_entropy", tuple(tail), y))
-    return cases
+                rows += [(z, y), (tail, y)]
+    return of_rows("whole shards masked", rows)
 
 
 PLAIN = [*plain(), *whole_shards_masked()]
-OPTIONS = [c for c in variants() if c.kind == "cross_entropy" and isinstance(c.target, int)]
+OPTIONS = with_options()
 
 
-def spread(
-    kind: str, ranks: int, cases: list[Case], engine: str = "any"
-) -> list[tuple[Case, str, float, list[float]]]:
-    """Return loss and gradient of each case, the ranks' slices side by side."""
-    groups = grouped(cases)
-    given = [
-        (np.asarray([c.x for c in same]), np.asarray([c.target for c in same]), same[0].options)
-        for same in groups
-    ]
+def keeps_the_budget(kind: str, ranks: int, cases: list[Case], engine: str = "any") -> None:
+    asked = list(product(("float32", "float64"), cases))
+    given = [stored(case, dtype) for dtype, case in asked]
     made = run(kind, ranks, computed, kind, given, engine, timeout=240)
-    out = []
-    for i, same in enumerate(groups):
-        for dtype in ("float32", "float64"):
-            values, grads = zip(*(of_rank[i][dtype] for of_rank in made), strict=True)
-            assert all(v.dtype == dtype and np.array_equal(v, values[0]) for v in values)
-            if kind != "jax":
-                assert [g.shape[1] for g in grads] == sizes(ranks, len(same[0].x))
-            whole = np.concatenate(grads, axis=1)
-            assert whole.dtype == dtype
-            rows = zip(same, values[0].tolist(), whole.tolist(), strict=True)
-            out += [(case, dtype, value, grad) for case, value, grad in rows]
-    return out
-
-
-def keeps_the_budget(kind: str, ranks: int, cases: list[Case]) -> None:
-    for case, dtype, value, grad in spread(kind, ranks, cases):
-        budget = (4, 4, 6, None, None) if case in PLAIN else option_budget(case)
-        flush = len(case.x) * FLUSH[dtype] * (kind == "jax")
-        hold(case, value, grad, dtype, budget, flush)
+    for (dtype, case), *of_ranks in zip(asked, *made, strict=True):
+        values, grads = zip(*of_ranks, strict=True)
+        assert all(v.dtype == dtype and np.array_equal(v, values[0]) for v in values)
+        if kind != "jax":
+            assert [g.shape[1] for g in grads] == sizes(ranks, case.classes)
+        hold(case, dtype, values[0], np.concatenate(grads, axis=1), flushes=kind == "jax")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +57,7 @@ def test_within_the_budget_of_the_dense_loss(kind: str, ranks: int) -> None:
     """The tail, masks on whole ranks, ties, and every option, from 1 to 4 ranks."""
     cases = [*PLAIN, *OPTIONS]
     if kind == "jax":  # which compiles each shape and option anew
-        cases = [c for c in cases if len(c.x) in (10, 12) and not c.options]
+        cases = [c for c in PLAIN if c.classes in (10, 12)]
     keeps_the_budget(kind, ranks, cases)
 
 
@@ -88,8 +68,7 @@ def test_every_option_on_devices_of_jax() -> None:
 
 @pytest.mark.nightly
 def test_the_generic_engine_too() -> None:
-    for case, dtype, value, grad in spread("gloo", 3, PLAIN, "generic"):
-        hold(case, value, grad, dtype, (4, 4, 6, None, None), 0.0)
+    keeps_the_budget("gloo", 3, PLAIN, "generic")
 
 
 @pytest.mark.parametrize(

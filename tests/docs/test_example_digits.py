@@ -1,11 +1,9 @@
 """The example runs as its first lines say, and the data that README evaluates are what it wrote."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
+from fresh import ran
 from places import ROOT
 from xloss import cross_entropy
 
@@ -14,22 +12,14 @@ DATA = EXAMPLES / "data"
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     asked = ["--steps", "3", "--data", str(folder)]
-    result = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "digits.py"), *asked],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
-    assert result.returncode == 0, result.stderr
-    return folder, result.stdout
+    return folder, ran("-W", "error", str(EXAMPLES / "digits.py"), *asked, cwd=folder)
 
 
-def test_every_library_and_way_ends_within_rounding_of_numpy(ran):
-    _, out = ran
+def test_every_library_and_way_ends_within_rounding_of_numpy(trained):
+    _, out = trained
     rows = [line.split() for line in out.splitlines() if line.endswith(" eps")]
     ways = {(name, way, dtype) for name, way, dtype, *_ in rows}
     closed = {(n, "value_and_grad") for n in ("numpy", "torch", "jax", "array_api_strict")}
@@ -40,8 +30,8 @@ def test_every_library_and_way_ends_within_rounding_of_numpy(ran):
         assert float(apart) <= 8, (name, way, dtype)
 
 
-def test_the_logits_are_written_and_have_learned_something(ran):
-    folder, out = ran
+def test_the_logits_are_written_and_have_learned_something(trained):
+    folder, out = trained
     logits, labels = load(folder)
     right = np.mean(logits.argmax(axis=1) == labels)
     assert f"loss {cross_entropy(logits, labels):.4f}, {right:.1%} right" in out

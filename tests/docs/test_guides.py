@@ -7,12 +7,11 @@ is left out where NAME cannot be imported; a `text` block right after a block is
 import json
 import os
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
 
+from fresh import ran
 from places import ROOT
 from spread import MPIEXEC
 
@@ -77,17 +76,13 @@ def printed(tmp_path_factory):
     chosen = [
         (name, page, code) for name, (page, words, code, _) in BLOCKS.items() if not missing(words)
     ]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUNNER],
+    out = ran(
+        *("-W", "error", "-c", RUNNER),
         input=json.dumps(chosen),
         env={**os.environ, **ranks, "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"},
         cwd=tmp_path_factory.mktemp("guides"),
-        capture_output=True,
-        text=True,
-        timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(out.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -96,17 +91,3 @@ def test_a_block_runs_and_prints_what_its_page_says(name, printed):
     if absent := missing(words):
         pytest.skip(f"it needs {absent}")
     assert printed[name] == expected
-
-
-def test_every_block_says_what_it_needs():
-    """A block that imports what not every machine has would fail there."""
-    for page, test in ELSEWHERE.items():
-        assert page in (ROOT / test).read_text(encoding="utf-8")
-    optional = {"torch", "jax", "optax", "keras", "tensorflow", "cupy", "mpi4py", "dask"}
-    for page in GUIDES:
-        assert len(BLOCK.findall(PAGES[page])) == PAGES[page].count("```python")
-        known = set()
-        for words, code, _ in BLOCK.findall(PAGES[page]):
-            imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.M)) & optional
-            assert imported <= set(needed(words)) | known, (page, code)
-            known |= imported if not words else set()

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import names_check
 import names_table
 import xloss
+from fresh import ran
 from names_peers import missing, problems
 from nightly import core
 from places import SUPPORT
@@ -38,10 +37,7 @@ FOUND = {
 
 def told(name, backend):
     """What is found of a library whose backend is a switch of the whole process."""
-    runner = [sys.executable, str(SUPPORT / "names_peers.py"), backend, name]
-    done = subprocess.run(runner, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(ran(str(SUPPORT / "names_peers.py"), backend, name).splitlines()[-1])
 
 
 # The same lines of Keras' table on JAX, which compiles the two losses of each, are nightly.
@@ -132,16 +128,15 @@ def test_a_table_that_holds_has_no_problems():
     [
         ("'-np.log(p)', '*clip", "'-np.log2(p)', '*clip", r"peer.nll\(p\) and -np.log2"),
         ("'peer.nll(p)',", "'peer.nll(p)', 'peer.off(p)',", r"peer.off\(p\) and"),
-        ("'peer.nll(p)',", "'peer.nll(p)', 'peer.nll(p)[0]',", "shapes"),
         ("'peer.nll(p)',", "'peer.nll(p)', 'peer.nll(nothing)',", "NameError"),
-        ("'-np.log(p)', '*clip", "'np.log(-p)', '*clip", "peer.nll"),
         ("'peer.nll(p)',", "", "peer.nll is in no line"),
         ("'peer.off'", "'peer.off', 'peer.gone'", "no peer.gone"),
         ("*clipping*; a", "*clipping*, *other*; a", "no example of the difference 'other'"),
         ("*clipping*; a", "a", "no call names the difference 'clipping'"),
         ("'peer.single(p)'", "'peer.nll(p)'", "no need for 'single precision on this'"),
-        ("'*single precision on this*'", "''", "dtypes"),
         ("'16.11810'", "'16.11813'", "not 16.11813"),
+        ("'16.11810'", "'0.0'", "not 0.0"),
+        ("'16.11810'", "'nan'", "not nan"),
         ("'inf'", "'ValueError'", "not ValueError"),
         ("'peer.clipped(f64(0))', '16.11810'", "'peer.nll(f64(0))', 'inf'", "no difference"),
     ],
@@ -150,22 +145,3 @@ def test_a_planted_fault_is_found(old, new, message):
     assert GOOD.count(old) == 1
     found = found_in(GOOD.replace(old, new))
     assert any(re.search(message, problem) for problem in found), found
-
-
-@pytest.mark.parametrize(
-    ("got", "gives", "holds"),
-    [
-        (2.06115369e-09, "2.061154e-09", True),
-        (2.06117e-09, "2.061154e-09", False),
-        (1e-300, "0.0", False),
-        (float("nan"), "0.5", False),
-        (float("-inf"), "inf", False),
-        (IndexError("x"), "IndexError", True),
-        (IndexError("x"), "0.0", False),
-        ("float16", '"float16"', True),
-        ("float32", '"float16"', False),
-        (1.0, '"1.0"', False),
-    ],
-)
-def test_a_result_is_held_to_the_digits_written(got, gives, holds):
-    assert names_check.as_stated(got, gives) is holds

@@ -87,18 +87,3 @@ def test_each_peer_loses_the_rows_on_the_page(shown, printed, name, library) -> 
 
 def test_a_first_screen_of_150_lines() -> None:
     assert README.count("\n") <= 150
-
-
-def test_links_lead_somewhere() -> None:
-    """Each relative link names a file of the repository."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-def test_every_public_name_is_told() -> None:
-    """What __all__ offers, the README names."""
-    import xloss
-
-    quiet = {"EngineUnavailable", "capabilities", "engines", "use_engine"}
-    for name in set(xloss.__all__) - quiet:
-        assert f"`{name}`" in README, name

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks.__main__ import _parser
 from places import ROOT
 
 SCRIPT = ROOT / ".ci" / "gpu"
@@ -43,19 +44,29 @@ def ci(tmp_path, *mode):
     return ran, [json.loads(line) for line in log.read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("mode", "more"), [((), []), (("quick",), ["--quick"])])
-def test_everything_is_run_whatever_fails(tmp_path, mode, more):
+GPU = ["--backend", "cuda", "--backend", "cupy"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "conform", "bench"),
+    [
+        ((), GPU, []),
+        (("quick",), [*GPU, "--quick"], ["--quick"]),
+        (("tiny",), ["--backend", "torch", "--quick", "--case", "tail/*"], ["--tiny"]),
+    ],
+)
+def test_everything_is_run_whatever_fails(tmp_path, mode, conform, bench):
     ran, commands = ci(tmp_path, *mode)
     assert [command for command, _ in commands] == [
         ["xloss.cli", "engines"],
-        ["xloss.cli", "conform", "--backend", "cuda", "--backend", "cupy", *more, "--json"],
-        ["benchmarks", "gpu", *more, "--publish", "docs"],
+        ["xloss.cli", "conform", *conform, "--json"],
+        ["benchmarks", "gpu", *bench, "--publish", "docs"],
     ]
+    assert _parser().parse_args(commands[-1][0][1:]).command == "gpu"  # it takes these options
     assert ran.returncode == 1
     assert "fails: xloss cupy tail/one []" in ran.stdout
     # From the source tree, and with whatever else was on the path.
-    root = SCRIPT.parents[1]
-    assert {path for _, path in commands} == {f"{root}:{root}/src:{root}/conformance:/elsewhere"}
+    assert {path for _, path in commands} == {f"{ROOT}:{ROOT}/src:{ROOT}/conformance:/elsewhere"}
     assert json.loads((tmp_path / "out" / "conform.json").read_text())["ok"] is False
 
 

@@ -1,194 +1,140 @@
-"""Rows on which cross-entropies lose digits, and the targets they are read against.
+"""Rows on which cross-entropies lose digits, as cases of the suite, whose budget they are held to.
 
-Logits stand on a 2^-10 grid, so that every subtraction of two of them is exact.
+Logits stand on a 2^-10 grid, so that every subtraction of two of them is exact, but for those that
+a GPU divides. Rows of one length are one case: a library that compiles pays for each call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xloss_conformance import oracle
+from xloss_conformance.cases.arrays import confident, grid, logits
+from xloss_conformance.judge import judge
+from xloss_conformance.model import Case, Outcome, Stored, Traits
+from xloss_conformance.result import explained
 
 GAPS = (0.5, 5, 8, 12, 17, 20, 40, 80, 82)
 OFFSETS = (0.0, 1e3, -1e3, 6e4)
+Row = tuple[Any, int]  # logits, and the label
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row, its target and options of the loss."""
-
-    name: str
-    kind: str
-    x: tuple[float, ...]
-    target: int | tuple[float, ...]
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def grid(values: Any) -> np.ndarray:
-    return np.round(np.asarray(values) * 1024) / 1024
-
-
-def random(classes: int, seed: int, scale: float = 3.0) -> np.ndarray:
-    return grid(np.random.default_rng([seed, classes]).standard_normal(classes) * scale)
+def of_rows(name: str, rows: list[Row], **options: Any) -> list[Case]:
+    """Return rows of any length as cases, one for each number of classes."""
+    by_length: dict[int, list[Row]] = {}
+    for x, y in rows:
+        by_length.setdefault(len(x), []).append((x, y))
+    why = "what a loss of single rows loses is seen in each of them"
+    return [
+        Case(
+            "accuracy",
+            f"{name}, {classes} classes",
+            why,
+            np.asarray([x for x, _ in same], np.float64),
+            np.asarray([y for _, y in same]),
+            options={**options, "reduction": "none"},
+        )
+        for classes, same in by_length.items()
+    ]
 
 
-def soft(classes: int, seed: int) -> tuple[float, ...]:
-    share = np.random.default_rng([seed, 7]).multinomial(64, [1 / classes] * classes) / 64
-    return tuple(share.tolist())
+def masked(row: Any, classes: Any) -> Any:
+    """Return the row with these classes ruled out."""
+    row = row.copy()
+    row[classes] = -np.inf
+    return row
 
 
-def confident(gap: float, offset: float, classes: int) -> np.ndarray:
-    z = np.full(classes, -float(gap))
-    z[0] = 0.0
-    z[2:] -= grid(np.random.default_rng(classes).random(max(0, classes - 2)))
-    return z + offset
-
-
-def plain() -> Iterator[Case]:
+def plain() -> list[Case]:
     """Cross-entropy on class indices: the tail, offsets, many classes, masks."""
-
-    def case(name: str, z: np.ndarray, y: int) -> Case:
-        stored = np.float32(z).astype(float)  # at 6·10^4 the grid is float32's own
-        return Case(name, "cross_entropy", tuple(stored.tolist()), y)
-
-    for gap in GAPS:
-        for offset in OFFSETS:
-            for classes in (2, 10):
-                z = confident(gap, offset, classes)
-                yield case(f"gap {gap} offset {offset:g} classes {classes}", z, 0)
-        yield case(f"gap {gap} wrong label", confident(gap, 0.0, 10), 1)
-    yield case("one class", np.zeros(1), 0)
-    yield case("1000 equal classes", np.full(1000, 3.0), 17)
+    rows: list[Row] = [
+        (confident(gap, offset, classes)[0], 0)
+        for gap in GAPS
+        for offset in OFFSETS
+        for classes in (2, 10)
+    ]
+    rows += [(confident(gap)[0], 1) for gap in GAPS]
+    rows += [(np.zeros(1), 0), (np.full(1000, 3.0), 17)]
     for classes in (1000, 4096):
-        z = random(classes, 1)
-        yield case(f"{classes} classes", z, 5)
-        yield case(f"{classes} classes, label on top", z, int(z.argmax()))
+        z = logits(1, classes)[0]
         tail = -8 - grid(np.random.default_rng(classes).random(classes))
         tail[3] = 0
-        yield case(f"{classes} classes, long tail", tail, 3)
-    masked = random(12, 2)
-    masked[::3] = -np.inf
-    yield case("masked classes", masked, 1)
-    ties = random(12, 3)
-    ties[4] = ties[7] = ties.max() + 9
-    yield case("ties at the maximum", ties, 4)
+        rows += [(z, 5), (z, int(z.argmax())), (tail, 3)]
+    z = logits(1, 12)[0]
+    ties = z.copy()
+    ties[[4, 7]] = z.max() + 9
+    rows += [(masked(z, slice(0, None, 3)), 1), (ties, 4)]
+    return of_rows("plain", rows)
 
 
-WEIGHT = tuple((np.arange(1, 13) / 8).tolist())
+WEIGHT = np.arange(1, 13) / 8
+OPTIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "weight": {"weight": WEIGHT},
+    "smooth": {"label_smoothing": 0.1},
+    "smooth all": {"label_smoothing": 1.0},
+    "sample weight": {"sample_weight": np.full(4, 0.375)},
+    "weight smooth": {"weight": WEIGHT, "label_smoothing": 0.25},
+    "z": {"z_loss": 2.0**-7},
+    "z smooth": {"z_loss": 0.125, "label_smoothing": 0.1},
+    "softcap": {"softcap": 8.0},
+}
 
 
-def variants() -> Iterator[Case]:
-    """Every option, and every loss along a class axis, on a few rows each."""
-    masked = random(12, 5)
-    masked[[2, 7]] = -np.inf
-    t = list(soft(12, 6))
-    t[0] += t[2] + t[7]
-    t[2] = t[7] = 0.0
-    rows = {
-        "spread": random(12, 4),
-        "masked": masked,
-        "gap 17": confident(17, 0.0, 12),
-        "gap 40 offset 1000": confident(40, 1e3, 12),
-    }
-    options: dict[str, dict[str, Any]] = {
-        "plain": {},
-        "weight": {"weight": WEIGHT},
-        "smooth": {"label_smoothing": 0.1},
-        "smooth all": {"label_smoothing": 1.0},
-        "sample weight": {"sample_weight": 0.375},
-        "weight smooth": {"weight": WEIGHT, "label_smoothing": 0.25},
-    }
-    extra: dict[str, dict[str, dict[str, Any]]] = {
-        "cross_entropy": {
-            "z": {"z_loss": 2.0**-7},
-            "z smooth": {"z_loss": 0.125, "label_smoothing": 0.1},
-            "softcap": {"softcap": 8.0},
-        },
-        "focal_loss": {f"gamma {gamma}": {"gamma": gamma} for gamma in (0.0, 0.5, 5.0)},
-        "log_loss": {"eps": {"eps": 2.0**-10}},
-        "nll_loss": {},
-    }
-    for kind, more in extra.items():
-        for row_name, z in rows.items():
-            x = z
-            if kind == "nll_loss":
-                x = grid(np.where(np.isinf(z), z, -abs(z) - 2.0**-10))
-            elif kind == "log_loss":
-                x = np.float32(np.exp(np.maximum(z - z.max(), -60)) / 2).astype(float)
-                x[np.isinf(z)] = 0.0
-            for option_name, given in {**options, **more}.items():
-                for target_name, target in (("index", 1), ("soft", tuple(t))):
-                    if kind != "log_loss" and "softcap" in given and row_name.endswith("1000"):
-                        continue  # every capped logit is the cap: nothing to lose
-                    name = f"{kind} {row_name} {option_name} {target_name}"
-                    yield Case(name, kind, tuple(x.tolist()), target, given)
+def with_options() -> list[Case]:
+    """Every option of cross-entropy on a spread row, a masked one and two confident ones."""
+    spread, other = logits(2, 12)
+    far = confident(17, classes=12), confident(40, 1e3, 12)
+    rows = [(x, 1) for x in (spread, masked(other, [2, 7]), far[0][0], far[1][0])]
+    return [case for name, options in OPTIONS.items() for case in of_rows(name, rows, **options)]
 
 
 # To one thread, a few, a warp, a block; to two blocks, four and eight: by how many bytes they take.
 CLASSES = (3, 7, 60, 127, 500, 2000, 8203, 16387, 32771)
 
 
-def divided(dtype: str) -> Iterator[Case]:
+def divided(dtype: str) -> list[Case]:
     """Rows as a GPU divides them, their logits on no grid; gaps down to where numbers end."""
-
-    def case(name: str, z: np.ndarray, y: int) -> Case:
-        return Case(name, "cross_entropy", tuple(np.asarray(z, dtype).astype(float).tolist()), y)
-
+    rows: list[Row] = []
     draw = np.random.default_rng(11)
     for classes in CLASSES:
         z = np.float32(draw.standard_normal(classes) * 3)
-        yield case(f"{classes} classes", z, classes // 2)
-        yield case(f"{classes} classes, label on top", z, int(z.argmax()))
+        rows += [(z, classes // 2), (z, int(z.argmax()))]
         if classes < 9000:
-            yield case(f"{classes} classes far from 0", z - 9e3, classes - 1)
             tail = np.float32(-12 - draw.random(classes))
             tail[classes - 1] = 0.0
-            yield case(f"{classes} classes, long tail", tail, classes - 1)
+            rows += [(z - 9e3, classes - 1), (tail, classes - 1)]
     for gap in (60.3, 69.4, 87.7, 95.1, 103.9) + (400.7, 740.2) * (dtype == "float64"):
         for offset in (0.0, 77.7, -8190.3, 9e3):
             z = np.asarray([offset, offset - gap, offset - gap - 0.3, -np.inf], dtype)
-            yield case(f"gap {gap} offset {offset}", z, 0)
-            yield case(f"gap {gap} offset {offset}, wrong label", z, 2)
+            rows += [(z, 0), (z, 2)]
+    return of_rows("divided", rows)
 
 
-def binary() -> Iterator[Case]:
-    """The binary losses, the divergence and the entropy."""
-    z = [0.0, 0.5, -0.5, 8.0, -8.0, 17.0, -17.0, 40.0, -40.0, 80.0, -80.0]
-    for kind in ("binary_cross_entropy_with_logits", "sigmoid_focal_loss", "binary_cross_entropy"):
-        options: list[dict[str, Any]] = [{}]
-        if kind == "sigmoid_focal_loss":
-            options += [{"gamma": 0.5, "alpha": 0.25}, {"gamma": 0.0}]
-        else:
-            options += [{"label_smoothing": 0.125}, {"sample_weight": 0.375}]
-        for given in options:
-            for t in (0.0, 1.0, 0.25):
-                x = z
-                if kind == "binary_cross_entropy":
-                    x = [0.5, 2.0**-20, 1 - 2.0**-20, 0.25, 2.0**-100]
-                for v in x:
-                    yield Case(f"{kind} {v} {t} {given}", kind, (v,), (t,), given)
-    for seed in (1, 2):
-        x = grid(-abs(random(12, seed)) - 2.0**-10)
-        yield Case(f"kl_div {seed}", "kl_div", tuple(x.tolist()), soft(12, seed))
-        logs = grid(-abs(random(12, seed + 5)) - 2.0**-10)
-        given = {"log_target": True}
-        yield Case(f"kl_div log {seed}", "kl_div", tuple(x.tolist()), tuple(logs.tolist()), given)
+@dataclass(frozen=True)
+class Answered:
+    """An answer that is there, as that of a subject of the suite."""
+
+    outcome: Outcome
+    traits: Traits
+    name: str = "answered"
+    library: str = "numpy"
+
+    def refuses(self, case: Case) -> None:
+        """Answer every case."""
+
+    def differs(self, case: Case) -> None:
+        """Answer as the contract has it."""
+
+    def run(self, case: Case, arguments: Stored) -> Outcome:
+        return self.outcome
 
 
-@cache
-def answer(case: Case) -> Any:
-    """Return the oracle's row."""
-    if case.kind == "kl_div":
-        assert isinstance(case.target, tuple)
-        return oracle.kl_row(case.x, case.target, **case.options)
-    if isinstance(case.target, tuple) and len(case.target) == 1:
-        return oracle.binary_row(case.kind, case.x[0], case.target[0], **case.options)
-    return oracle.softmax_row(case.kind, case.x, case.target, **case.options)
+def hold(case: Case, dtype: str, value: Any, grad: Any, flushes: bool = False) -> None:
+    """Hold a value and a gradient to the budget of a case in a dtype."""
+    dtypes = {"value_dtype": value.dtype.name, "grad_dtype": grad.dtype.name}
+    outcome = Outcome(value.astype(float), grad.astype(float), **dtypes)
+    verdict = judge(Answered(outcome, Traits(dtype, flushes=flushes)), case)
+    assert verdict.status == "pass", explained(verdict)

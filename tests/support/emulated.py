@@ -212,6 +212,14 @@ def emulated(capability: int = 90, library: str = "torch") -> Iterator[Gpu]:
 both = xloss.value_and_grad(xloss.cross_entropy)
 
 
+def by_row(z: Any, y: Any, **options: Any) -> tuple[Any, ...]:
+    """Row losses and gradient, the losses alone, and the gradient that autograd takes of a sum."""
+    leaf = z.detach().requires_grad_()
+    xloss.cross_entropy(leaf, y, reduction="sum", **options).backward()
+    rows = {**options, "reduction": "none"}
+    return *both(z.detach(), y, **rows), xloss.cross_entropy(z.detach(), y, **rows), leaf.grad
+
+
 def inputs(*shape: int, kind: str = "float32", axis: int = -1, seed: int = 0) -> tuple[Any, Any]:
     """Logits, and labels of the classes along an axis."""
     import torch

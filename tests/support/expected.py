@@ -7,14 +7,16 @@ number serves every dtype.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import xloss
-from xloss_conformance import oracle
+from xloss_conformance.budget import errors as off
+from xloss_conformance.expected import compute
+from xloss_conformance.model import Case, Stored
 
 CLASS = ("cross_entropy", "nll_loss", "log_loss", "focal_loss")
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
@@ -66,20 +68,20 @@ def shape(name: str, rows: int, classes: int) -> tuple[int, ...]:
     return (rows,) if name in BINARY else (rows, classes)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """Exact numbers: the reduced value, the row losses, the gradients by row (0 where absent)."""
+class Expected(NamedTuple):
+    """The nearest float64 numbers: the reduced value, row losses, gradients (0 where absent)."""
 
-    value: Any
-    rows: list[Any]
-    grad: list[Any]
-    grad_targets: list[Any]
+    value: np.ndarray
+    rows: np.ndarray
+    grad: np.ndarray
+    grad_targets: np.ndarray | None  # to soft targets, and to those of a binary loss
 
 
 def expected(name: str, x: Any, t: Any, **options: Any) -> Expected:
     """The oracle's answer to a call on rows: x is (N, C), or (N) for a binary loss.
 
-    It is computed once for all libraries that are asked the same.
+    With reduction="none" the gradient is that of the sum. It is computed once for all libraries
+    that are asked the same.
     """
     return _expected(pickle.dumps((name, np.asarray(x), np.asarray(t), options)))
 
@@ -87,78 +89,28 @@ def expected(name: str, x: Any, t: Any, **options: Any) -> Expected:
 @cache
 def _expected(call: bytes) -> Expected:
     name, x, t, options = pickle.loads(call)
-    return _computed(name, x, t, **options)
+    given = {k: v for k, v in options.items() if v is not None or k == "ignore_index"}
+    arrays = {k: np.asarray(v) if np.ndim(v) else v for k, v in given.items()}
+    case = Case("", "", "", x, t, name, to_targets=name in BINARY or t.dtype.kind == "f")
+
+    def answer(asked: dict[str, Any]) -> Any:
+        return compute(replace(case, options=asked), Stored(x, t, asked, 1.0, "float64"))
+
+    of_rows = {k: v for k, v in arrays.items() if k != "normalizer"} | {"reduction": "none"}
+    each = answer(of_rows)
+    whole = each if options.get("reduction") == "none" else answer(arrays)
+    by_targets = None if whole.grad_targets is None else whole.grad_targets.hi
+    return Expected(whole.value.hi, each.value.hi, whole.grad.hi, by_targets)
 
 
-def _computed(
-    name: str,
-    x: np.ndarray,
-    t: np.ndarray,
-    *,
-    sample_weight: Any = None,
-    where: Any = None,
-    ignore_index: int | None = -100,
-    reduction: str = "mean",
-    normalizer: Any = None,
-    **options: Any,
-) -> Expected:
-    s = np.ones(len(x)) if sample_weight is None else np.broadcast_to(sample_weight, len(x))
-    keep = np.broadcast_to(True if where is None else where, len(x)) & (s != 0)
-    if t.dtype.kind in "iu" and name in CLASS and ignore_index is not None:
-        keep = keep & (t != ignore_index)
-    each = [dict(options) for _ in x]
-    if options.get("pos_weight") is not None:
-        for own, w in zip(each, np.broadcast_to(options["pos_weight"], len(x)), strict=True):
-            own["pos_weight"] = float(w)
-    rows = [
-        row(name, a, b, float(w), own) if k else None
-        for a, b, w, k, own in zip(x, t, s, keep, each, strict=True)
-    ]
-    normalizer = None if normalizer is None else float(normalizer)
-    # With reduction="none" the gradient is that of the sum.
-    how = "sum" if reduction == "none" else reduction
-    got = oracle.reduce(rows, reduction=how, normalizer=normalizer)
-    zero = oracle.ZERO if name in BINARY else [oracle.ZERO] * x.shape[-1]
-    return Expected(
-        got.value,
-        [r.loss if r else oracle.ZERO for r in rows],
-        [zero if g is None else g for g in got.grads],
-        [zero if g is None else g for g in got.grads_targets],
-    )
-
-
-def row(name: str, x: Any, t: Any, s: float, options: dict[str, Any]) -> Any:
-    given = {k: v for k, v in options.items() if v is not None}
-    if "weight" in given:
-        given["weight"] = [float(w) for w in given["weight"]]
-    if name in BINARY:
-        return oracle.binary_row(name, float(x), float(t), sample_weight=s, **given)
-    z = [float(v) for v in x]
-    if name == "kl_div":
-        return oracle.kl_row(z, [float(v) for v in t], sample_weight=s, **given)
-    target = int(t) if t.dtype.kind in "iu" else [float(v) for v in t]
-    return oracle.softmax_row(name, z, target, sample_weight=s, **given)
-
-
-def errors(got: Any, want: Any, dtype: str, scale: float = 0.0) -> list[float]:
+def errors(got: Any, want: Any, dtype: str, scale: float = 0.0) -> np.ndarray:
     """Each row's error, in units in the last place of its largest finite number, or of `scale`."""
-    got = np.atleast_1d(np.asarray(got))
-    wanted = want if isinstance(want, list) else [want]
-    assert len(got) == len(wanted), (got.shape, len(wanted))
-    out = []
-    for a, b in zip(got, wanted, strict=True):
-        row = b if isinstance(b, list) else [b]
-        values = np.atleast_1d(a)
-        assert len(row) == len(values), (values.shape, len(row))
-        finite = [abs(v) for v in row if oracle.mp.isfinite(v)]
-        largest = max(finite, default=oracle.ZERO)
-        largest = max(largest, oracle.mp.mpf(scale))
-        worst = max(
-            oracle.ulp_error(float(v), w, dtype, largest if oracle.mp.isfinite(w) else None)
-            for v, w in zip(values, row, strict=True)
-        )
-        out.append(float(worst))
-    return out
+    got, want = np.atleast_1d(got), np.atleast_1d(want)
+    assert got.shape == want.shape, (got.shape, want.shape)
+    got, want = (a.reshape(len(a), -1).astype(np.float64) for a in (got, want))
+    sizes = np.where(np.isfinite(want), np.abs(want), 0.0)
+    largest = np.maximum(sizes.max(-1, keepdims=True, initial=0.0), scale)
+    return off(got, want, np.zeros(()), dtype, largest).max(-1, initial=0.0)
 
 
 def close(
@@ -174,16 +126,14 @@ def close(
     `scale` is for a difference: the size of its two terms. `lost`: what a result may be off where a
     library makes 0 of the subnormal numbers on the way to it.
     """
-    off = errors(got, want, dtype, scale)
+    found = errors(got, want, dtype, scale)
     if lost:
         near = errors(got, want, dtype, lost / float(np.finfo(dtype).eps))
-        off = [0.0 if n <= 1 else o for n, o in zip(near, off, strict=True)]
-    worst = int(np.argmax(off))
-    wanted = want[worst] if isinstance(want, list) else want
-    numbers = [float(v) for v in wanted] if isinstance(wanted, list) else float(wanted)
-    assert off[worst] <= within, (
-        f"{off[worst]:.3g} ulp in row {worst}, {sum(e > within for e in off)} rows of {len(off)}: "
-        f"got {np.atleast_1d(np.asarray(got))[worst]}, want {numbers}"
+        found = np.where(near <= 1, 0.0, found)
+    worst = int(np.argmax(found))
+    assert found[worst] <= within, (
+        f"{found[worst]:.3g} ulp in row {worst}, {sum(found > within)} rows of {len(found)}: "
+        f"got {np.atleast_1d(got)[worst]}, want {np.atleast_1d(want)[worst]}"
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 # A machine that is slow, or busy, may be given more time: a factor of every limit.
 PATIENCE = float(os.environ.get("XLOSS_TEST_PATIENCE", "1"))
@@ -96,6 +97,14 @@ def said(script: str, *args: str, env: dict[str, str] | None = None) -> str:
     ran = python(script, *args, env=env)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
+
+
+def ran(*arguments: str, **how: Any) -> str:
+    """Return what Python prints on these arguments; it must end well."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500 * PATIENCE, **how)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 # Starting Numba takes longer than most scripts that use it. This process has started it, and has

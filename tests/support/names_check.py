@@ -6,6 +6,7 @@ import ast
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,16 +135,14 @@ def as_stated(got: Any, gives: str) -> bool:
     if isinstance(got, str):
         return gives[0] in "\"'" and ast.literal_eval(gives) == got
     try:
-        got, stated = float(got), float(gives)
-    except ValueError:
+        got, stated = float(got), Decimal(gives)
+    except (ValueError, ArithmeticError):
         return False
-    if math.isnan(stated) or math.isinf(stated) or stated == 0:
-        return got == stated or (math.isnan(got) and math.isnan(stated))
-    digits = len(gives.lstrip("-").split("e")[0].replace(".", "").lstrip("0"))
+    if not stated.is_finite() or stated == 0:
+        return got == stated or (math.isnan(got) and stated.is_nan())
     # The last digit is rounded from float32 on one machine: one unit of it either way.
-    return math.isfinite(got) and abs(got - stated) <= 1.0001 * 10.0 ** (
-        math.floor(math.log10(abs(stated))) - digits + 1
-    )
+    unit = 10.0 ** int(stated.as_tuple().exponent)
+    return math.isfinite(got) and abs(got - float(stated)) <= 1.0001 * unit
 
 
 def names(library: Library, listed: set[str], resolve: Callable[[str], Any]) -> Iterator[str]:

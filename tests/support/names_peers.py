@@ -18,6 +18,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ import numpy as np
 import names_check
 import names_table
 from names_table import Library
+from xloss_conformance.libraries import array_library
 
 FAMILY = r"(?i)loss|entropy|(^|_)kl_|kldiv|softmax|softmin|logsumexp|one_hot|(^|_)entr$"
 
@@ -50,29 +53,10 @@ def double_precision(library: Library, backend: str) -> Iterator[None]:
         yield
 
 
-def array(backend: str, x: Any) -> Any:
-    """Make an array of NumPy one that the library takes."""
-    if backend == "torch":
-        return importlib.import_module("torch").from_numpy(np.array(x))
-    makers = {"jax": "jax.numpy", "tensorflow": "tensorflow", "numpy": "numpy"}
-    module = importlib.import_module(makers[backend])
-    return module.constant(x) if backend == "tensorflow" else module.asarray(x)
-
-
-def load(path: str) -> Any:
-    """Import a module, or the member of one that stands behind a colon."""
-    name, _, member = path.partition(":")
-    module = importlib.import_module(name)
-    return getattr(module, member) if member else module
-
-
 def resolve(name: str, modules: dict[str, Any]) -> Any:
     """Return the object of a dotted name; AttributeError or KeyError where there is none."""
-    first, *rest = name.split(".")
-    found = modules[first]
-    for part in rest:
-        found = getattr(found, part)
-    return found
+    first, _, rest = name.partition(".")
+    return attrgetter(rest)(modules[first]) if rest else modules[first]
 
 
 def members(library: Library, modules: dict[str, Any]) -> set[str]:
@@ -100,11 +84,11 @@ def problems(name: str, backend: str) -> tuple[list[str], list[str]]:
     own = backend if (name, backend) != ("Keras", "tensorflow") else "numpy"
     # Theirs warn: deprecated names are named in the table.
     with warnings.catch_warnings(action="ignore"), double_precision(library, backend):
-        modules = {name: load(path) for name, path in library.modules.items()}
+        modules = {name: resolve_name(path) for name, path in library.modules.items()}
         listed = members(library, modules)
         run = names_check.Run(
-            names_check.namespace(arrays, lambda x: array(backend, x), modules),
-            names_check.namespace(arrays, lambda x: array(own, x), modules),
+            names_check.namespace(arrays, array_library(backend).array, modules),
+            names_check.namespace(arrays, array_library(own).array, modules),
             backend,
         )
         found = [

@@ -9,6 +9,7 @@ import numpy as np
 
 import xloss
 from spread import GROUP, part
+from xloss_conformance.model import Stored
 
 loss = xloss.vocab_parallel_cross_entropy
 
@@ -51,8 +52,8 @@ def of_jax(x: Any, y: Any, ranks: int, options: dict[str, Any]) -> Any:
     return np.asarray(value), np.asarray(back(jax.numpy.ones_like(value))[0])[:, :classes]
 
 
-def computed(kind: str, groups: list[Any], engine: str) -> list[dict[str, Any]]:
-    """Return value and gradient of each group of cases, by dtype."""
+def computed(kind: str, given: list[Stored], engine: str) -> list[tuple[Any, Any]]:
+    """Return value and gradient of each call, of whose classes this rank holds a part."""
     if kind == "jax":
         import jax
 
@@ -63,15 +64,11 @@ def computed(kind: str, groups: list[Any], engine: str) -> list[dict[str, Any]]:
     compute = {"mpi": of_numpy, "gloo": of_torch, "jax": of_jax}[kind]
     made = []
     with nullcontext() if engine == "any" else xloss.use_engine(engine):
-        for x, y, options in groups:
-            made.append({})
-            for dtype in ("float32", "float64"):
-                held = part(size, rank, x.shape[-1])
-                given: dict[str, Any] = {**options, "reduction": "none"}
-                if "weight" in given:
-                    given["weight"] = np.asarray(given["weight"], dtype)[held]
-                if "sample_weight" in given:
-                    given["sample_weight"] = np.full(len(x), given["sample_weight"], dtype)
-                z = np.ascontiguousarray(x.astype(dtype)[:, held])
-                made[-1][dtype] = compute(z, y, ranks, given)
+        for call in given:
+            held = part(size, rank, call.x.shape[-1])
+            options = dict(call.options)
+            if "weight" in options:
+                options["weight"] = options["weight"][held]
+            z = np.ascontiguousarray(call.x[:, held])
+            made.append(compute(z, call.targets, ranks, options))
     return made

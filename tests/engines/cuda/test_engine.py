@@ -125,20 +125,16 @@ def test_offsets_of_more_than_31_bits():
 
 
 def test_labels_of_every_width():
-    z, _ = inputs(4, 200)
+    """Each type's ends as the label of an absent row tell of its width and of its sign."""
+    z, _ = inputs(2, 200)
     with emulated():
-        want = xloss.cross_entropy(z, torch.tensor([0, 3, 100, 127]), reduction="none")
-        for kind in ("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"):
-            y = torch.tensor([0, 3, 100, 127]).to(getattr(torch, kind))
-            assert torch.equal(xloss.cross_entropy(z, y, reduction="none"), want)
-        # 156 is -100 in 8 bits, but not here; and what is past 2^63 is no negative number.
-        wide = torch.tensor([2**64 - 100, 5], dtype=torch.uint64)
-        assert xloss.cross_entropy(z[:2], wide, reduction="none").isnan().tolist() == [True, False]
-        narrow = torch.tensor([156, 5], dtype=torch.uint8)
-        assert not xloss.cross_entropy(z[:2], narrow, reduction="none").isnan().any()
-        held = torch.tensor([255, 5], dtype=torch.uint8)
-        got = xloss.cross_entropy(z[:2], held, reduction="none", ignore_index=255)
-        assert got[0] == 0
+        want = xloss.cross_entropy(z, torch.tensor([-100, 127]), reduction="none")
+        for kind in (np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32, np.uint64):
+            for end in {int(np.iinfo(kind).min), int(np.iinfo(kind).max)} - {0}:
+                y = torch.from_numpy(np.array([end, 126 if end == 127 else 127], kind))
+                got = xloss.cross_entropy(z, y, reduction="none", ignore_index=end)
+                assert got[0] == 0
+                assert end == 127 or got[1] == want[1]
 
 
 @pytest.mark.parametrize("classes", [3, 37, 1000, 20000])
