@@ -230,7 +230,8 @@ def test_on_the_command_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert (made["schema"], made["ok"], made["first"]) == (1, False, "tail/gap 5")
 
     for wrong, says in [
-        (("xloss", "--against", "nobody"), "'nobody' is unknown; expected xloss, xloss:LIBRARY"),
+        (("xloss", "--against", "nobody"), "'nobody' is unknown; expected one of xloss, torch"),
+        (("xloss", "--against", "scpy"), "'scpy' is unknown; did you mean scipy?"),
         (("xloss", "--against", "nowhere.py:f"), "nowhere.py: no such file"),
         (("xloss", "--against", "by_hand:right@nobody"), "'nobody' is unknown"),
         (("xloss", "--against", "by_hand:quiet"), "has no quiet"),
