@@ -14,6 +14,7 @@ import pytest
 import xloss
 from by_hand import BCE_LOGITS, BITS, BOTH, LABELS, ROW_WEIGHT, SOFT, Z, made, plain
 from xloss_conformance import Convention, check
+from xloss_conformance.call_subject import ask
 from xloss_conformance.candidates import Candidate, load
 from xloss_conformance.conventions import convention
 from xloss_conformance.judge import judge
@@ -78,7 +79,7 @@ def test_a_file_is_loaded_beside_its_own_helpers(tmp_path: Path) -> None:
         ({"convention_name": "math:pi"}, "a float is no Convention"),
     ],
 )
-def test_what_is_asked_of_it_must_be_known(options: dict[str, str], says: str) -> None:
+def test_what_is_asked_of_it_must_be_known(options: dict[str, Any], says: str) -> None:
     with pytest.raises(LoadError, match=re.escape(says)):
         load("xloss:cross_entropy", **options)
 
@@ -197,6 +198,16 @@ def test_xloss_convention_takes_other_arrays() -> None:
     assert convention("xloss").home == "numpy"
 
 
+def test_ask_is_what_a_snippet_calls() -> None:
+    subject = load("xloss:cross_entropy")
+    (value,) = ask(subject, "cross_entropy", Z, LABELS).values()
+    assert value == xloss.cross_entropy(Z.astype(np.float32), LABELS)
+    with pytest.raises(IndexError, match="targets"):
+        ask(subject, "cross_entropy", Z, LABELS + 9)
+    with pytest.raises(TypeError, match="logits"):  # and not what a list would be turned into
+        ask(subject, "cross_entropy", Z.tolist(), LABELS)
+
+
 def test_the_documents_convention_works_and_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,12 +232,6 @@ def test_the_documents_convention_works_and_is_needed(
     assert judge(loaded, weighted).status == "fail"
     assert not check(loaded.function, convention=style, families=["options"]).ok
     del sys.modules["mine"]
-
-
-def test_a_convention_may_import_what_it_needs_from_the_old_place() -> None:
-    from xloss_conformance import Differs, subject
-
-    assert subject.Differs is Differs
 
 
 def test_the_document_names_every_convention_there_is() -> None:

@@ -33,7 +33,7 @@ def test_a_right_loss_is_ok() -> None:
     assert report.failures == []
     report.raise_for_failures()
     assert {v.status for v in report.verdicts} == {"pass"}
-    assert str(report).startswith(f"right float32: {len(report.cases)} cases, no failure")
+    assert str(report) == f"right float32: 0 of {len(report.cases)} cases fail"
 
 
 def test_a_wrong_loss_is_told_where_and_why() -> None:
@@ -47,11 +47,8 @@ def test_a_wrong_loss_is_told_where_and_why() -> None:
     text = str(caught.value)
     assert text == str(report)
     assert report.failures[0].case.reason in " ".join(text.split())
-    lines = [line.split() for line in text.splitlines()]
-    counts = next(words for words in lines if words[0] == "tail")
-    refused = sum(v.status == "refused" for v in report.verdicts)
-    assert counts[1:5] == ["0", str(len(report.failures)), "0", str(refused)]
-    assert float(counts[5]) > 1e6
+    count = f"{len(report.failures)} of {len(report.cases)} cases fail"
+    assert text.startswith(f"lossy float32: {count}\n")
 
 
 def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:
@@ -78,19 +75,20 @@ def test_another_loss() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"convention": "numpy"}, "'numpy' is unknown; expected xloss, torch"),
-        ({"arrays": "torc"}, "'torc' is unknown; expected one of numpy"),
+        ({"convention": "numpy"}, "'numpy' is unknown; expected one of xloss, torch"),
+        ({"arrays": "torc"}, "'torc' is unknown; did you mean torch?"),
         ({"loss": "hinge"}, "'hinge' is unknown; expected one of cross_entropy"),
         ({"convention": Convention}, "convention: expected a name or a Convention, got <class "),
-        ({"dtype": "float8"}, "'float8' is unknown; expected one of float32"),
+        ({"dtype": "float8"}, "'float8' is unknown; did you mean float64?"),
         ({"dtype": np.float32}, "dtype: <class 'numpy.float32'> is unknown; expected one of"),
         ({"dtype": [np.dtype("float32")]}, "dtype: dtype.'float32'. is unknown; expected one of"),
         ({"dtype": ()}, "dtype: none"),
-        ({"families": ["tale"]}, "'tale' is unknown; expected of tail"),
-        ({"families": []}, "no such case"),
+        ({"families": ["tale"]}, "'tale' is unknown; did you mean tail?"),
+        ({"families": []}, "no case is of that"),
         ({"deviations": "nowhere.toml"}, "nowhere.toml"),
+        ({"convention": "torch", "loss": "focal_loss"}, "convention torch has no focal_loss"),
         # Where nothing is judged, that nothing failed says nothing.
-        ({"convention": "torch", "loss": "focal_loss"}, "nothing was judged: .* has no focal_loss"),
+        ({"convention": "scipy", "families": ["softcap"]}, "nothing was judged: .* has no softcap"),
     ],
 )
 def test_a_wrong_name_is_an_error(given: dict[str, Any], says: str) -> None:

@@ -132,7 +132,7 @@ def test_the_panel_shows_the_cell_and_its_snippet_can_be_copied(opened: Open) ->
         assert part in panel
     for part in (made_record.TAIL, "value: 1 of 1 beyond the budget", RULES["value"]):
         assert part in panel
-    for part in ("at [0]: got 0, expected 2.5e-7", "targets = [0]"):
+    for part in ("at [0]: got 0, expected 2.5e-7", "targets = np.array([0])"):
         assert part in panel
     assert texts(d, "#panel mark") == ["0"]  # of [0, 0.5] for [2.5e-07, 0.5]
     links = [a.get_attribute("href") for a in find(d, "#panel a")]

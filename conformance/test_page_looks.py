@@ -45,7 +45,7 @@ def test_text_of_others_is_never_markup(opened: Open) -> None:
     hrefs = [a.get_attribute("href") for a in find(d, "a:not([href^='#cell='])")]
     assert set(hrefs) == {find(d, "#home")[0].get_attribute("href")}
     panel = texts(d, "#panel")[0]
-    told = "subject reason note rule detail got want inputs setup call see version loss"
+    told = "subject reason note rule detail got want setup call see version loss"
     for where in ["label 17", *told.split()]:
         assert made_record.HOSTILE.format(where) in panel
     shown = "\n".join(texts(d, "header, main, footer"))

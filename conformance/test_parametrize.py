@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -107,16 +108,17 @@ def test_a_wrong_loss_fails_with_reason_numbers_and_a_snippet(project: Any) -> N
         "expected gradient: [[",
     ):
         assert said in text, said
-    assert "parametrize.py" not in text  # nobody's frame but the project's
+    assert "checking.py" not in text  # nobody's frame but the project's
     # The snippet runs, and prints what was got.
     case = text.split("test_noisy[tail/gap 17]", 1)[1].split("test_noisy[", 1)[0]
     got = re.search(r"got value: (\S+)", case)
     lines = case.split("to see it again:", 1)[1].splitlines()[1:]
-    script = "\n".join(line[1:].strip() for line in lines if line.startswith("E    "))
+    script = dedent("\n".join(line[1:] for line in lines if line.startswith("E    ")))
     with redirect_stdout(StringIO()) as printed:
         exec(script, {})
     assert got is not None
-    assert float(printed.getvalue().splitlines()[0]) == pytest.approx(float(got[1]), rel=1e-8)
+    value = printed.getvalue().splitlines()[0].removeprefix("value ")
+    assert float(value) == pytest.approx(float(got[1]), rel=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_gradient_to_targets_has_a_budget_too() -> None:
 def test_a_cap_and_logits_off_the_grid_widen_it() -> None:
     def allowed(one: Case, **traits: Any) -> Array:
         arguments = stored(one, "float32")
-        return budget(one, arguments, answer(one, "float32"), Traits("float32", **traits)).grad
+        return budget(one, arguments, answer(one, "float32"), Traits("float32", **traits)).grad.ulp
 
     tail = case("tail/gap 20")
     assert set(allowed(tail).ravel().tolist()) == {4.0, 6.0}
@@ -201,6 +201,17 @@ def test_the_targets_gradient_is_judged_without_the_other() -> None:
     assert scripted("soft gradient/mean", change) == {"targets gradient"}
 
 
+def test_a_gradient_of_another_shape_has_no_error_to_tell() -> None:
+    """It was told as 0 ulp: the best there is."""
+
+    def change(outcome: Outcome) -> None:
+        outcome.grad = np.zeros((2, 2))
+
+    verdict = judge(Scripted(change), case("tail/gap 17"))
+    assert rules(verdict) == {"shape"}
+    assert (verdict.grad_ulp, verdict.grad_share) == (None, None)
+
+
 def test_a_bad_label_must_raise_where_labels_are_read() -> None:
     bad = case("labels/200 as int64")
     subject = Scripted(traits=Traits("float32", bad_label="raises"))
@@ -246,6 +257,28 @@ def test_a_habit_breaks_its_rule(habit: str) -> None:
     rows = replace(case("split/index"), options={"reduction": "none"})
     assert rules(judge(Misbehaved(), rows)) == set()
     assert habit in rules(judge(Misbehaved(habit=habit), rows))
+
+
+@pytest.mark.parametrize("habit", ["", "device", "repeat", "dtype"])
+def test_the_gradient_to_targets_keeps_these_rules_too(habit: str) -> None:
+    calls = []
+
+    def spoiled(one: Case, x: Any, t: Any, options: dict[str, Any], up: Any) -> Any:
+        calls.append(one)
+        value, (grad, by) = xloss.value_and_grad(xloss.cross_entropy, (0, 1))(x, t, **options)
+        changed = {
+            "device": array_api_strict.asarray(by),
+            "repeat": by * np.float32(1 + len(calls) * 2.0**-22),
+            "dtype": np.asarray(by, np.float64),
+        }
+        return value, grad, changed.get(habit, by)
+
+    class Spoiled(Scripted):
+        def run(self, case: Case, arguments: Stored) -> Outcome:
+            return run(array_library("numpy"), case, arguments, spoiled)
+
+    found = rules(judge(Spoiled(), case("soft gradient/mean")))
+    assert habit in found if habit else found == set()
 
 
 def test_every_rule_is_broken_once() -> None:

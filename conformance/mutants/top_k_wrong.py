@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 
 import xloss
-from xloss_conformance.top_k import IGNORED, TOP_K, pack, slots, top_k_cross_entropy, written_out
+from xloss_conformance.loss_functions import value_and_grad
+from xloss_conformance.top_k import IGNORED, TOP_K, pack, slots, written_out
 
 from . import planted
 from .numpy_right import Array
 
-RIGHT = top_k_cross_entropy.value_and_grad(0)
+
+def right(x: Array, t: Array, /, **options: Any) -> tuple[Any, Any]:
+    """Return the loss of packed targets, and its gradient."""
+    return value_and_grad(TOP_K, x, t, options, both=False)[:2]
 
 
 def read_as(change: Callable[[Array, Array, int], Array]) -> Callable[..., Any]:
     """Return the loss of packed targets that `change` makes of indices, probabilities and C."""
-    return lambda x, t, /, **options: RIGHT(x, change(*slots(t), x.shape[-1]), **options)
+    return lambda x, t, /, **options: right(x, change(*slots(t), x.shape[-1]), **options)
 
 
 whole = partial(planted, "top k", loss=TOP_K)
@@ -56,10 +60,10 @@ def rest_over_every_class(x: Array, t: Array, /, *, rest: str = "zero", **option
 def mean_over_rows(x: Array, t: Array, /, *, reduction: str = "mean", **options: Any) -> Any:
     if reduction == "mean":
         options["normalizer"] = float(len(x))
-    return RIGHT(x, t, reduction=reduction, **options)
+    return right(x, t, reduction=reduction, **options)
 
 
 @whole("gradient")
 def gradient_of_targets_that_add_up_to_1(x: Array, t: Array, /, **options: Any) -> Any:
     divided = read_as(divided_by_its_sum)(x, t, **options)
-    return RIGHT(x, t, **options)[0], divided[1]
+    return right(x, t, **options)[0], divided[1]

@@ -27,7 +27,6 @@ def case(family: str, label: str, reason: str, gap: float | None = None) -> Reco
         "see": ["https://github.com/scipy/scipy/issues/18295"],
         "gap": gap,
         "quick": True,
-        "inputs": f"x = [[0.0, -{gap or 1}]]\ntargets = [0]",
         "setup": f"import numpy as np\nx = np.array([[0.0, -{gap or 1}]])\ntargets = np.array([0])",
     }
 
@@ -137,7 +136,7 @@ def hostile() -> Record:
     cases = [case(bad("family"), bad(f"label {gap}"), bad("reason"), float(gap)) for gap in GAPS]
     for one in cases:
         one["see"] = ["javascript:window.pwned='see'", bad("see")]
-        one |= {"inputs": bad("inputs"), "setup": bad("setup"), "loss": bad("loss")}
+        one |= {"setup": bad("setup"), "loss": bad("loss")}
     finding = {
         "rule": bad("rule"),
         "detail": bad("detail"),

@@ -6,12 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checking import check
+    from .checking import check, conformance_cases
     from .comparison.losses import compare
     from .comparison.result import Comparison
     from .conventions import Convention, convention
     from .model import Differs, Missing
-    from .parametrize import conformance_cases
     from .result import Nonconforming, Report
 
 __all__ = [
@@ -37,7 +36,7 @@ _MODULES = {
     "Report": ".result",
     "check": ".checking",
     "compare": ".comparison.losses",
-    "conformance_cases": ".parametrize",
+    "conformance_cases": ".checking",
     "convention": ".conventions",
 }
 

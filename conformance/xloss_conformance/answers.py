@@ -67,20 +67,16 @@ def light(subject: Subject, verdict: Verdict) -> Verdict:
             want["gradient"] = text(case, expected.grad.hi, dtype)
         if expected.grad_targets is not None:
             want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
-    lines = [] if verdict.status == "refused" else _snippet(subject, case)
+    lines = [] if verdict.status == "refused" else subject.snippet(case)
     return replace(
         verdict,
         outcome=None,
         expected=None,
+        parts=[],
         call="\n".join(lines),
         got={k: v for k, v in got.items() if v},
         want={k: v for k, v in want.items() if v},
     )
-
-
-def _snippet(subject: Subject, case: Case) -> list[str]:
-    made = getattr(subject, "snippet", None)
-    return made(case) if made else [f"# {subject.name}: nothing can be copied"]
 
 
 class Collector:

@@ -9,18 +9,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 import xloss
 
-from .load_object import imported
+from .load_object import imported, installed
 from .model import Missing as Missing
 from .printable import first_line
 from .report.record import machine, plain, versions
@@ -139,9 +138,8 @@ def told(name: str, library: str, distribution: str = "") -> Record:
     module = imported(library, name, distribution and f"pip install {distribution}")
     ours = name.startswith("xloss ")
     number = xloss.__version__ if ours else str(getattr(module, "__version__", "unknown"))
-    if distribution and not ours:
-        with suppress(PackageNotFoundError):  # imported from a source tree
-            number = version(distribution)
+    if distribution and not ours and installed(distribution) != "unknown":
+        number = installed(distribution)
     return {"name": name, "peer": not ours, "library": library, "version": number}
 
 
@@ -166,10 +164,12 @@ def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds
             calls[name] = replace(call, engine=engine)
         except Exception as reason:  # of a stranger's library, anything
             work["refused"].append({"contender": name, "reason": why(reason)})
-    for name, times in in_turns(calls, seconds=seconds, most=100).items():
+    lost: dict[str, Exception] = {}
+    for name, times in in_turns(calls, seconds=seconds, most=100, lost=lost).items():
         found = spread(times)
         speed = {"gb_s": moved / found["median_ms"] / 1e6}
         work["runs"].append({"contender": name, "engine": calls[name].engine, **found, **speed})
+    work["refused"] += [{"contender": k, "reason": why(reason)} for k, reason in lost.items()]
     return work
 
 

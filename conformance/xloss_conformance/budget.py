@@ -23,16 +23,14 @@ of compiled engines 24 ulp of float32 more, for an exponent of up to 64 rounded 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from . import linear_expected
-from .error_scales import scales_of
+from .error_scales import hot, scales_of
 from .formats import FORMATS
 from .linear_packing import LINEAR
-from .model import FROM_LOGITS, Array, Budget, Case, Exact, Expected, Stored, Traits
-from .token_rows import TOKENS, Columns, columns, loss_alone
+from .model import FROM_LOGITS, Allowed, Array, Budget, Case, Exact, Expected, Stored, Traits
+from .token_rows import TOKENS, columns, loss_alone
 from .top_k import TOP_K, dense_case
 
 BASE, OTHER = 4.0, 6.0
@@ -73,7 +71,8 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     options = arguments.options
     times = 1 + float(options.get("gamma", 2.0)) if "focal" in case.loss else 1.0
     ulp = BASE * times
-    plain = case.index and case.loss == "cross_entropy" and not _mixed(options)
+    mixed = any(np.any(options.get(k, 0)) for k in ("weight", "label_smoothing", "z_loss"))
+    plain = case.index and case.loss == "cross_entropy" and not mixed
     label = _labels(case, arguments) if plain else np.zeros((), bool)
     compiled = traits.compiled and case.loss == "cross_entropy"
     generic = case.loss == "cross_entropy" and not compiled
@@ -86,15 +85,23 @@ def budget(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     scales = (np.zeros(()),) * 3 if plain else scales_of(case, arguments, expected, traits)
     value = ulp + most * _mantissa(expected.value.hi, scales[0])
     grad = grad + bent * _mantissa(expected.grad.hi, scales[1])
+    grad = grad + 24.0 * (compiled and _narrow(arguments))
     by_targets = expected.grad_targets
     targets = np.asarray(ulp)
     if by_targets is not None:
         targets = ulp + most * _mantissa(by_targets.hi, scales[2])
-    bits = FORMATS[arguments.dtype][0]
-    if bits < 24:  # computed in float32, rounded once
-        grad = grad + 24.0 * compiled
-        grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
-    return Budget(value, scales[0], grad, scales[1], targets, scales[2])
+    ulps = value, _rounded(arguments, grad), _rounded(arguments, targets)
+    return Budget(*map(Allowed, ulps, scales))
+
+
+def _narrow(arguments: Stored) -> bool:
+    """Whether the dtype has 16 bits: what is of it is computed in float32, and rounded once."""
+    return FORMATS[arguments.dtype][0] < 24
+
+
+def _rounded(arguments: Stored, ulp: Array) -> Array:
+    """Return so many ulp of float32, and the rounding to the dtype where that has fewer bits."""
+    return 0.5 + ulp * 2.0 ** (FORMATS[arguments.dtype][0] - 24) if _narrow(arguments) else ulp
 
 
 def _tokens(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
@@ -105,9 +112,7 @@ def _tokens(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     bent = np.asarray(float(arguments.options.get("softcap") or 0.0))
     if not traits.compiled and asked.loss != LINEAR:
         bent = bent + np.max(_rounded_gap(case, arguments), axis=case.axis)
-    loss = Columns(of_loss.value, of_loss.value_scale)
-    made = columns(case, arguments, expected.value.hi, loss, bent)
-    return of_loss._replace(value=made.ulp, value_scale=made.scale)
+    return of_loss._replace(value=columns(case, arguments, expected.value.hi, of_loss.value, bent))
 
 
 def _top_k(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
@@ -120,11 +125,8 @@ def _top_k(case: Case, arguments: Stored, expected: Expected, traits: Traits) ->
     scale = scales_of(*dense[:2], expected, dense[2])[2]
     largest = np.broadcast_to(scale, dense[1].x.shape).max(-1, keepdims=True)
     cap = float(arguments.options.get("softcap") or 0.0)
-    targets = np.asarray(2 * BASE + 2 * cap)
-    bits = FORMATS[arguments.dtype][0]
-    if bits < 24:
-        targets = 0.5 + targets * 2.0 ** (bits - 24)
-    return made._replace(targets=targets, targets_scale=largest)
+    targets = _rounded(arguments, np.asarray(2 * BASE + 2 * cap))
+    return made._replace(targets=Allowed(targets, largest))
 
 
 def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -> Budget:
@@ -138,17 +140,17 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     value, by_logit, by_targets = scales_of(asked, given, expected._replace(absent=absent), traits)
     cap = float(arguments.options.get("softcap") or 0.0)
     terms = max(asked.classes, len(absent)) + 2
-    grad = np.asarray(2 * (OTHER + 2 * cap) + 2 * terms)
-    targets = np.asarray(BASE + 2 * cap)
-    bits = FORMATS[arguments.dtype][0]
-    if bits < 24:
-        # 16-bit factors multiply as they are: logits' gradients are rounded to the dtype, and
-        # where a product returns 16 bits so is each block's share. Half an ulp of a term is less
-        # than an ulp of the sum of their sizes, whose mantissa may be 1 where theirs are 2.
-        grad, targets = (0.5 + v * 2.0 ** (bits - 24) for v in (grad, targets))
-        grad = grad + 2.0
-    scale = linear_expected.scales(arguments, by_logit, absent)
-    return Budget(np.asarray(BASE + 2 * cap), value, grad, scale, targets, by_targets)
+    grad = _rounded(arguments, np.asarray(2 * (OTHER + 2 * cap) + 2 * terms))
+    # 16-bit factors multiply as they are: logits' gradients are rounded to the dtype, and where a
+    # product returns 16 bits so is each block's share. Half an ulp of a term is less than an ulp of
+    # the sum of their sizes, whose mantissa may be 1 where theirs are 2.
+    grad = grad + 2.0 * _narrow(arguments)
+    ulp = np.asarray(BASE + 2 * cap)
+    return Budget(
+        Allowed(ulp, value),
+        Allowed(grad, linear_expected.scales(arguments, by_logit, absent)),
+        Allowed(_rounded(arguments, ulp), by_targets),
+    )
 
 
 def _mantissa(hi: Array, scale: Array) -> Array:
@@ -158,18 +160,11 @@ def _mantissa(hi: Array, scale: Array) -> Array:
     return np.where(mantissa == 0, 1.0, mantissa)
 
 
-def _mixed(options: dict[str, Any]) -> bool:
-    return any(np.any(options.get(k, 0)) for k in ("weight", "label_smoothing", "z_loss"))
-
-
 def _labels(case: Case, arguments: Stored) -> Array:
     """Return a mask of the entries of the true classes."""
-    assert arguments.targets is not None
-    x = np.moveaxis(arguments.x, case.axis, -1)
     if case.tile > 1:
         return np.zeros((), bool)
-    hot = arguments.targets[..., None] == np.arange(x.shape[-1])
-    return np.moveaxis(hot, -1, case.axis)
+    return np.moveaxis(hot(case, arguments)[0] != 0, -1, case.axis)
 
 
 def _rounded_gap(case: Case, arguments: Stored) -> Array:

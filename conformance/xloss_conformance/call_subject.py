@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from .cases.making import made
 from .libraries import ArrayLibrary
-from .model import BINARY, Array, Called, Case, Outcome, Problem, Stored
+from .model import BINARY, PARTS, Array, Called, Case, Outcome, Problem, Stored, Subject
+from .rounding import stored
+from .token_rows import TOKENS, fields_of, upstream_of
 
 WITHOUT_REDUCTION = ("entropy", "token_stats", "linear_token_stats")  # rows come of them always
 LARGE = 2**28  # beyond it an argument is not copied to see whether it changed
@@ -70,7 +73,6 @@ def run(
     call: Call,
     *,
     warn: str = "ignore",
-    repeat: bool = True,
     same_bits: bool | None = None,
 ) -> Outcome:
     """Call once for the outcome, again for the same bits, and row by row where the case says so.
@@ -83,12 +85,11 @@ def run(
         arguments = Arguments(library, case, given)
         outcome = once(library, case, arguments, given.upstream, call)
         outcome.problems += arguments.changed()
-        if outcome.error is None and repeat and not case.on_demand:
+        if outcome.error is None and not case.on_demand:
             again = once(library, case, arguments, given.upstream, call)
-            pairs = [("value", outcome.value, again.value), ("gradient", outcome.grad, again.grad)]
             outcome.problems += [
                 Problem("repeat", f"a second call gives another {what}")
-                for what, a, b in pairs
+                for what, a, b in zip(PARTS, outcome.parts, again.parts, strict=True)
                 if not same(a, b)
             ]
         if outcome.error is None and case.split and alone:
@@ -106,7 +107,7 @@ def once(
             case, arguments.x, arguments.targets, arguments.options, upstream
         )
         array = value if hasattr(value, "dtype") else None
-        for what, result in (("value", array), ("gradient", grad)):
+        for what, result in zip(PARTS, (array, grad, to_targets), strict=True):
             if result is not None and (wrong := library.misplaced(result)):
                 outcome.problems.append(Problem("device", f"the {what} is {wrong}"))
         outcome.value_dtype = "" if array is None else library.dtype(array)
@@ -114,10 +115,27 @@ def once(
         if grad is not None:
             outcome.grad_dtype, outcome.grad = library.dtype(grad), library.host(grad)
         if to_targets is not None:
+            outcome.targets_dtype = library.dtype(to_targets)
             outcome.grad_targets = library.host(to_targets)
     except Exception as error:
         return Outcome(error=error, problems=outcome.problems)
     return outcome
+
+
+def differentiated(
+    library: ArrayLibrary,
+    case: Case,
+    function: Callable[..., Any],
+    x: Any,
+    targets: Any,
+    upstream: Any,
+) -> Called:
+    """Return function(x), or function(x, targets), and its gradients by the library's autodiff."""
+    if case.loss in TOKENS:
+        upstream = upstream_of(upstream, len(fields_of(case)))
+    leaves = (x, targets) if case.to_targets else (x,)
+    value, grads = library.differentiate(function, leaves, upstream)
+    return value, grads[0], grads[1] if case.to_targets else None
 
 
 def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
@@ -147,3 +165,23 @@ def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[
     if not found:
         return []
     return [Problem("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]
+
+
+def ask(subject: Subject, loss: str, x: Any, targets: Any, /, **given: Any) -> dict[str, Array]:
+    """Call a subject on NumPy arrays; return the value and gradients that it gives, or raise.
+
+    given: options of the loss, and fields of a case: `upstream`, `to_targets`, `layout`, ...
+    What is no array of floats, or of targets, is handed over as it is.
+    """
+    arrays = {"x": np.zeros((1, 1)), "targets": None}
+    instead = {}
+    for name, value, kinds in (("x", x, "f"), ("targets", targets, "fiub")):
+        if isinstance(value, np.ndarray) and value.dtype.kind in kinds:
+            arrays[name] = value
+        elif value is not None:
+            instead[name] = value
+    case = made("asked", loss, "", loss=loss, **arrays, instead=instead, **given)
+    outcome = subject.run(case, stored(case, subject.traits.dtype))
+    if outcome.error is not None:
+        raise outcome.error
+    return {k: v for k, v in zip(PARTS, outcome.parts, strict=True) if v is not None}

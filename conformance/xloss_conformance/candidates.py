@@ -7,19 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-
-from .call_subject import run
+from .call_subject import differentiated, run
 from .conventions import Convention, convention
 from .conventions.base import parameters
 from .formats import accumulated
 from .libraries import array_library
-from .load_object import load_object, staying
-from .model import LOSSES, Array, Called, Case, Differs, LoadError, Outcome, Stored, Traits
-from .printable import literal, visible
+from .load_object import among, load_object, staying
+from .model import LOSSES, Called, Case, Differs, LoadError, Outcome, Stored, Traits
+from .printable import visible
 from .rounding import rounded, stored
-from .snippet import arrays, keywords, one, shown
-from .token_rows import TOKENS, fields_of, upstream_of
+from .snippet import asking, one
 
 
 @dataclass(frozen=True)
@@ -64,37 +61,21 @@ class Candidate:
 
     def snippet(self, case: Case) -> list[str]:
         """Return lines that ask it again, by the place that it was loaded from, or by its name."""
-        options = keywords(case)
-        if "upstream" in arrays(case):
-            options += ", upstream=upstream"
-        if case.to_targets:
-            options += ", to_targets=True"
-        if case.layout != "C":
-            options += f', layout="{case.layout}"'
         own = vars(self.convention).get("home")
-        if own is not None and own != type(self.convention).home:
-            options += f', arrays="{own}"'
-        targets = "None" if case.targets is None else "targets"
+        arrays = "" if own in (None, type(self.convention).home) else f', arrays="{own}"'
         loaded = ":" in self.label
-        spec = literal(self.label) if loaded else self.label
-        how = f'{spec}, {self._style()}, "{self.loss}", "{self.dtype}"'
-        lines = [
-            "from xloss_conformance.candidates import ask",
-            *([] if loaded else _import(self.function)),
-            "",
-            f"value, gradient, to_targets = ask({how}, x, {targets}{options})",
-            shown(case, "numpy", "value"),
-        ]
-        if not case.value_only and case.error is None:
-            lines.append(f"{shown(case, 'numpy', 'gradient')}  # where one was given")
-        return lines
+        spec = repr(self.label) if loaded else self.label
+        how = f'{spec}, {self._style()}{arrays}, loss="{self.loss}", dtype="{self.dtype}"'
+        imports = [] if loaded else _import(self.function)
+        imports = ["from xloss_conformance.candidates import load", *imports]
+        return asking(case, imports, f"load({how})")
 
     def _style(self) -> str:
         """Return the convention as an argument: its name or file, or the object that was given."""
         named = self.convention.origin or (
             self.convention.name if type(self.convention).__module__.startswith(__package__) else ""
         )
-        return literal(named) if named else f"{type(self.convention).__name__}()"
+        return repr(named) if named else f"{type(self.convention).__name__}()"
 
     def _survived(
         self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any
@@ -119,16 +100,11 @@ class Candidate:
             function = partial(function, cotangent=cotangent)
         value_only = case.value_only or self.value_only
         if here.gradients and not value_only:
-            if case.loss in TOKENS:
-                upstream = upstream_of(upstream, len(fields_of(case)))
-            leaves = (x, t) if case.to_targets else (x,)
 
-            def differentiated(*leading: Any) -> Any:
-                targets = leading[1] if len(leading) == 2 else t
-                return _some(self.convention.call(function, case, leading[0], targets, options))
+            def value(x: Any, t: Any = t) -> Any:
+                return _some(self.convention.call(function, case, x, t, options))
 
-            value, grads = here.differentiate(differentiated, leaves, upstream)
-            return value, grads[0], grads[1] if case.to_targets else None
+            return differentiated(here, case, value, x, t, upstream)
         result = self.convention.call(function, case, x, t, options)
         if not isinstance(result, tuple):
             return _some(result), None, None
@@ -158,64 +134,28 @@ def _some(value: Any) -> Any:
 
 
 def load(
-    spec: str,
+    spec: str | Callable[..., Any],
     convention_name: str | Convention = "xloss",
     *,
     arrays: str | None = None,
     loss: str = "cross_entropy",
     dtype: str = "float32",
+    value_only: bool = False,
 ) -> Candidate:
-    """Return the candidate that "package.module:function" or "path/file.py:function" names.
+    """Return a function, or what "package.module:function" or "path/file.py:function" names.
 
     LoadError says in one line what is wrong with it, or with its convention.
     """
     style = convention(convention_name, arrays)
-    if loss not in LOSSES:
-        raise LoadError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
+    among("loss", loss, LOSSES)
     if style.functions and not any(kind.split()[0] == loss for kind in style.functions):
         raise LoadError(f"convention {style.name} has no {loss}: it cannot say how one is called")
+    if not isinstance(spec, str):
+        return Candidate(label(spec), spec, style, loss, dtype, value_only)
     function = load_object(spec)
     if not callable(function):
         raise LoadError(f"{spec} is a {type(function).__name__}, which cannot be called")
-    return Candidate(spec, function, style, loss, dtype)
-
-
-def ask(
-    spec: str | Callable[..., Any],
-    style: str | Convention,
-    loss: str,
-    dtype: str,
-    x: Array,
-    targets: Array | None,
-    *,
-    arrays: str | None = None,
-    upstream: Any = 1.0,
-    to_targets: bool = False,
-    layout: str = "C",
-    **options: Any,
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Call a candidate on NumPy arrays; return value and gradients as it gives them, or raise."""
-    asked = Case(
-        "asked",
-        loss,
-        "",
-        np.asarray(x, np.float64),
-        targets,
-        loss,
-        options,
-        upstream=upstream,
-        to_targets=to_targets,
-        layout=layout,
-    )
-    made = convention(style, arrays)
-    if isinstance(spec, str):
-        candidate = load(spec, made, loss=loss, dtype=dtype)
-    else:
-        candidate = Candidate("", spec, made, loss, dtype)
-    outcome = candidate.run(asked, stored(asked, dtype))
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.value, outcome.grad, outcome.grad_targets
+    return Candidate(spec, function, style, loss, dtype, value_only)
 
 
 def label(function: Callable[..., Any]) -> str:

@@ -45,7 +45,7 @@ def _denominator(case: Case, arguments: Stored, keep: Array, rows: Array) -> tup
     if case.loss in BINARY or case.loss == "kl_div":
         w = np.ones(keep.shape)
     else:
-        t, weight = _hot(case, arguments)
+        t, weight = hot(case, arguments)
         w = np.sum(np.where(t == 0, 0.0, t * weight), axis=-1)
     total = float(np.sum(np.where(keep, s * w, 0.0)))
     return (total or 1.0), float(case.loss not in (*BINARY, "kl_div"))
@@ -55,7 +55,7 @@ def _last(case: Case, values: Any) -> Array:
     return np.moveaxis(np.asarray(values, np.float64), case.axis, -1)
 
 
-def _hot(case: Case, arguments: Stored) -> tuple[Array, Array]:
+def hot(case: Case, arguments: Stored) -> tuple[Array, Array]:
     """Return the targets as probabilities, class axis last, and the class weights."""
     assert arguments.targets is not None
     classes = arguments.x.shape[case.axis]
@@ -128,7 +128,7 @@ def _by_class(case: Case, arguments: Stored, flushes: bool) -> tuple[Array, Arra
         top = np.maximum(_finite(nll), terms.sum(-1, keepdims=True))
         size = np.where(p == 0, 0.0, np.maximum(p, _underflow(p, 1.0, arguments.dtype, flushes)))
         return terms.sum(-1), back(size * top), back(np.zeros(())), back(np.zeros(()))
-    t, weight = _hot(case, arguments)
+    t, weight = hot(case, arguments)
     epsilon = float(options.get("label_smoothing", 0.0))
     share = epsilon / np.maximum(possible.sum(-1, keepdims=True), 1)
     q = (1 - epsilon) * t + share * t.sum(-1, keepdims=True) * possible

@@ -24,7 +24,8 @@ import numpy as np
 
 from . import linear_expected, token_rows, top_k
 from .linear_packing import LINEAR
-from .model import BINARY, DTYPES, PACKED, Array, Case, Exact, Expected, Missing, Stored
+from .model import BINARY, Array, Case, Exact, Expected, Missing, Stored
+from .oracle_rows import rows_of
 from .rounding import stored
 from .token_rows import TOKENS
 from .top_k import TOP_K
@@ -83,45 +84,16 @@ def compute(case: Case, arguments: Stored) -> Expected:
 
     if case.loss in TOKENS:
         return _with_fields(case, arguments)
-    linear_arguments = None
-    if case.loss == LINEAR:
-        linear_arguments = arguments
+    packed = arguments if case.loss == LINEAR else None
+    if packed is not None:
         case, arguments = linear_expected.logits_case(
             case, arguments, linear_expected.exact_logits(arguments)
         )
-    options = dict(arguments.options)
-    axis = options.pop("axis", -1)
-    reduction = options.pop("reduction", "none" if case.loss == "entropy" else "mean")
-    normalizer = options.pop("normalizer", None)
-    ignore = options.pop("ignore_index", -100)
-    options.pop("validate", None)
-    x, t, u = arguments.x, arguments.targets, arguments.upstream
-    if case.tile > 1:
-        x, t = x[0], None if t is None else t[0]
+    axis, normalizer = case.axis, arguments.options.get("normalizer")
+    reduction = arguments.options.get("reduction", "none" if case.loss == "entropy" else "mean")
     binary = case.loss in BINARY
-    if not binary:
-        x = np.moveaxis(x, axis, -1)
-        t = np.moveaxis(t, axis, -1) if t is not None and not case.index else t
-    shape = x.shape if binary else x.shape[:-1]
-    count = int(np.prod(shape))
-    rows_x = x.reshape(count, *x.shape[len(shape) :] or (1,))
-    rows_x = rows_x if linear_arguments is not None else rows_x.astype(np.float64)
-    rows_t = [None] * count if t is None else t.reshape(count, *t.shape[len(shape) :])
-    s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), shape).ravel()
-    keep = np.broadcast_to(options.pop("where", True), shape).ravel() & (s != 0)
-    if case.index and ignore is not None and t is not None:
-        labels = t.ravel().tolist()  # exact, of any integer dtype
-        keep = keep & np.asarray([label != ignore for label in labels], bool)
-    if case.loss == TOP_K and t is not None:
-        keep = keep & ~top_k.absent(t.reshape(count, -1))
-    by_row = {}
-    if "pos_weight" in options:
-        by_row = {"pos_weight": np.broadcast_to(options.pop("pos_weight"), shape).ravel()}
-    given = {
-        k: np.asarray(v, np.float64).tolist() if isinstance(v, np.ndarray) else v
-        for k, v in options.items()
-        if v is not None
-    }
+    shape, x, rows_x, rows_t, s, keep, options, pos_weight = rows_of(case, arguments)
+    count = len(keep)
 
     known: dict[Any, Any] = {}
     rows: list[Any] = []
@@ -129,11 +101,11 @@ def compute(case: Case, arguments: Stored) -> Expected:
         if not keep[i]:
             rows.append(None)
             continue
-        own = {k: float(v[i]) for k, v in by_row.items()}
-        t_i = None if rows_t[i] is None else np.asarray(rows_t[i])
-        token = (_token(rows_x[i]), None if t_i is None else t_i.tobytes(), s[i], *own.values())
+        own = {} if pos_weight is None else {"pos_weight": float(pos_weight[i])}
+        t = None if rows_t[i] is None else np.asarray(rows_t[i])
+        token = (_token(rows_x[i]), None if t is None else t.tobytes(), s[i], *own.values())
         if token not in known:
-            known[token] = _row(case.loss, rows_x[i], t_i, float(s[i]), {**given, **own})
+            known[token] = _row(case.loss, rows_x[i], t, float(s[i]), {**options, **own})
         rows.append(known[token])
 
     each = reduction == "none"
@@ -142,7 +114,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
         reduction="sum" if each else reduction,
         normalizer=None if normalizer is None else float(normalizer),
     )
-    scale = np.broadcast_to(np.asarray(u, np.float64), shape if each else ()).ravel()
+    upstream = np.asarray(arguments.upstream, np.float64)
+    scale = np.broadcast_to(upstream, shape if each else ()).ravel()
     scales = [oracle.mp.mpf(float(v)) for v in scale] * (1 if each else count)
 
     def gradient(parts: Sequence[Any], like: Any, shape: tuple[int, ...]) -> Exact:
@@ -167,28 +140,45 @@ def compute(case: Case, arguments: Stored) -> Expected:
         value = Exact(pairs.hi[0], pairs.lo[0])
     to_targets = None
     if case.to_targets:
-        of_slots = case.loss == TOP_K  # another number of them than of classes
-        like = t if of_slots and t is not None else x
-        by_target = rows_t if of_slots else rows_x
-        to_targets = gradient(total.grads_targets, by_target, like.shape)
-    if linear_arguments is not None:
+        # Of top-k targets there is another number of slots than of classes.
+        like = np.asarray(arguments.targets) if case.loss == TOP_K else x
+        rows_like = rows_t if case.loss == TOP_K else rows_x
+        to_targets = gradient(total.grads_targets, rows_like, like.shape)
+    if packed is not None:
         parts = [
             None if part is None else [v * up for v in part]
             for part, up in zip(total.grads, scales, strict=True)
         ]
-        return _packed(linear_arguments, parts, value, to_targets, ~keep)
+        return _packed(packed, parts, value, to_targets, ~keep)
     return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
 
 
 def _with_fields(case: Case, arguments: Stored) -> Expected:
     """Return the answer of the row losses, and in the place of each loss every field of its row."""
-    losses = compute(*token_rows.loss_alone(case, arguments))
-    shape = losses.value.hi.shape
-    absent = losses.absent[: shape[0]] if case.loss in PACKED else losses.absent
-    rows = token_rows.exact_rows(case, arguments, absent)
-    pairs = exact([number for row in rows for number in row])
-    fields = (*shape, len(token_rows.fields_of(case)))
-    return losses._replace(value=Exact(*(v.reshape(fields) for v in pairs)))
+    from .token_oracle import token_row
+
+    asked, given = token_rows.loss_alone(case, arguments)
+    losses = compute(asked, given)
+    if asked.loss == LINEAR:
+        asked, given = linear_expected.logits_case(
+            asked, given, linear_expected.exact_logits(arguments)
+        )
+    of = rows_of(asked, given)
+    fields = token_rows.fields_of(case)
+    nothing = [0] * (len(token_rows.FIELDS) - 1) + [of.rows.shape[-1]]
+    found = []
+    for x, t, s, keep in zip(of.rows, of.targets, of.sample_weight, of.keep, strict=True):
+        row = nothing
+        if keep:
+            row = token_row(x.tolist(), _target(t), sample_weight=float(s), **of.options)
+        found += row[: len(fields)]
+    shape = (*losses.value.hi.shape, len(fields))
+    return losses._replace(value=Exact(*(v.reshape(shape) for v in exact(found))))
+
+
+def _target(t: Array) -> Any:
+    """Return a row's target as the oracle takes it."""
+    return int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
 
 
 def _packed(
@@ -218,8 +208,7 @@ def _row(loss: str, x: Array, t: Array | None, s: float, options: dict[str, Any]
         return oracle.kl_row(x.tolist(), t.astype(np.float64).tolist(), sample_weight=s, **options)
     if loss == TOP_K:
         return top_k.row(x.tolist(), t, sample_weight=s, **options)
-    target = int(t) if t.dtype.kind in "iu" else t.astype(np.float64).tolist()
-    return oracle.softmax_row(loss, x.tolist(), target, sample_weight=s, **options)
+    return oracle.softmax_row(loss, x.tolist(), _target(t), sample_weight=s, **options)
 
 
 def exact(values: Sequence[Any]) -> Exact:
@@ -228,7 +217,7 @@ def exact(values: Sequence[Any]) -> Exact:
     return Exact(hi, np.array(lo))
 
 
-# The file: every answer's arrays, flat and one after another, and where each begins.
+# The file: every answer's arrays, flat and one after another, and their shapes.
 
 
 @cache
@@ -239,31 +228,24 @@ def _filed() -> dict[str, Expected]:
         numbers, meta = file["numbers"], json.loads(file["index"].tobytes())
     if meta["oracle"] != hashlib.sha256(_source()).hexdigest():
         return {}
-    return {k: _unpack(numbers, entry) for k, entry in meta["answers"].items()}
+    sizes = [int(np.prod(shape)) for shapes in meta["answers"].values() for shape in shapes]
+    flat = iter(np.split(numbers, np.cumsum(sizes)))
+    return {
+        k: _answer(*(next(flat).reshape(shape) for shape in shapes))
+        for k, shapes in meta["answers"].items()
+    }
 
 
-def provenance() -> dict[str, str]:
-    """Return what made the file."""
-    with np.load(FILE) as file:
-        meta = json.loads(file["index"].tobytes())
-    return {k: v for k, v in meta.items() if k != "answers"}
+def _arrays(expected: Expected) -> list[Array]:
+    """Return an answer as the file has it, the gradient to targets last, where there is one."""
+    return [*expected.value, *expected.grad, expected.absent, *(expected.grad_targets or ())]
 
 
-def _unpack(numbers: Array, entry: dict[str, Any]) -> Expected:
-    at = entry["at"]
-    found: list[Any] = []
-    for shape in entry["shapes"]:
-        size = int(np.prod(shape))
-        found.append(None if shape == [0, -1] else numbers[at : at + size].reshape(shape))
-        at += size if found[-1] is not None else 0
-    value, value_lo, grad, grad_lo, t, t_lo, absent = found
-    to_targets = None if t is None else Exact(t, t_lo)
-    return Expected(Exact(value, value_lo), Exact(grad, grad_lo), to_targets, absent.astype(bool))
-
-
-def _pack(expected: Expected) -> list[Array | None]:
-    t = expected.grad_targets
-    return [*expected.value, *expected.grad, *(t or (None, None)), expected.absent]
+def _answer(
+    value: Array, lo: Array, grad: Array, grad_lo: Array, gone: Array, *t: Array
+) -> Expected:
+    by_targets = Exact(*t) if t else None
+    return Expected(Exact(value, lo), Exact(grad, grad_lo), by_targets, gone.astype(bool))
 
 
 def write(cases: Iterator[Case] | Sequence[Case]) -> int:
@@ -272,35 +254,25 @@ def write(cases: Iterator[Case] | Sequence[Case]) -> int:
 
     from . import oracle
 
-    numbers: list[Array] = []
-    answers: dict[str, Any] = {}
-    at = 0
+    answers: dict[str, list[Array]] = {}
     for case in cases:
-        for dtype in DTYPES:
-            if dtype not in case.dtypes or case.error is not None:
-                continue
+        for dtype in case.dtypes if case.error is None else ():
             arguments = stored(case, dtype)
             token = key(case, arguments)
-            if token in answers:
-                continue
-            parts = _pack(compute(case, arguments))
-            shapes = [[0, -1] if part is None else list(part.shape) for part in parts]
-            answers[token] = {"at": at, "shapes": shapes}
-            for part in parts:
-                if part is not None:
-                    numbers.append(np.asarray(part, np.float64).ravel())
-                    at += part.size
+            if token not in answers:
+                answers[token] = _arrays(compute(case, arguments))
     meta = {
         "made by": "python -m xloss_conformance.expected",
         "oracle": hashlib.sha256(_source()).hexdigest(),
         "mpmath": mpmath.__version__,
         "digits": str(oracle.mp.dps),
         "date": datetime.now(UTC).date().isoformat(),
-        "answers": answers,
+        "answers": {k: [v.shape for v in arrays] for k, arrays in answers.items()},
     }
     index = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, numbers=np.concatenate(numbers), index=index)
+    flat = [np.asarray(v, np.float64).ravel() for arrays in answers.values() for v in arrays]
+    np.savez_compressed(buffer, numbers=np.concatenate(flat), index=index)
     FILE.write_bytes(buffer.getvalue())
     return len(answers)
 

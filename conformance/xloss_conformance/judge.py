@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from .model import (
     Expected,
     Finding,
     Outcome,
+    Part,
     Stored,
     Subject,
     Traits,
@@ -54,17 +54,12 @@ def judge(subject: Subject, case: Case) -> Verdict:
         verdict.findings += _raised(asked, outcome, subject.traits)
     else:
         verdict.expected = answer(asked, dtype)
-        if constant is not None:
-            verdict.expected = constantly(verdict.expected, constant)
+        if constant is not None:  # 0/0, say, which no case has
+            zeros = np.zeros(verdict.expected.value.hi.shape)
+            verdict.expected = verdict.expected._replace(value=Exact(zeros + constant, zeros))
         verdict.findings += _compared(asked, stored(asked, dtype), verdict, subject.traits)
     verdict.status = "fail" if verdict.findings else "pass"
     return verdict
-
-
-def constantly(expected: Expected, value: float) -> Expected:
-    """Return an answer with that value: 0/0, say, which no case has."""
-    zeros = np.zeros(expected.value.hi.shape)
-    return expected._replace(value=Exact(zeros + value, zeros))
 
 
 def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
@@ -95,60 +90,50 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
         if not right:
             yield Finding("runs", first_line(outcome.error))
         return
+    verdict.parts = parts(
+        case, outcome, expected, budget(case, arguments, expected, traits), traits
+    )
     if bad.any() and traits.bad_label == "raises" and read:
         yield Finding("raises", "a label out of range, and a result")
         return
-    allowed = budget(case, arguments, expected, traits)
-    value, *gradients = parts(outcome, expected, allowed, traits)
-    flush = flushed(case, traits)
-    if value.got is None:
+    if outcome.value is None:
         yield Finding("runs", "no value")
-    else:
-        dtype = outcome.value_dtype or value.dtype
-        if traits.strict and dtype != value.dtype:
-            yield Finding("dtype", f"the value is {dtype}, not {value.dtype}")
-        elif not traits.strict and _narrower(dtype, value.dtype):
-            yield Finding("dtype", f"the value is {dtype}, narrower than {value.dtype}")
-        verdict.value_ulp, verdict.value_share, found = _numbers(value, flush)
+    for part in verdict.parts:
+        yield from _dtype(part, outcome, traits)
+        worst, share, found = _numbers(part)
         yield from found
-    if case.value_only:
-        return
-    for part in gradients:
-        if part.got is None or part.want is None:
+        if part.name == "value":
+            verdict.value_ulp, verdict.value_share = worst, share
             continue
-        if part.name == "gradient" and outcome.grad_dtype not in ("", traits.dtype):
-            yield Finding("dtype", f"the gradient is {outcome.grad_dtype}, not {traits.dtype}")
-        worst, share, found = _numbers(part, flush)
-        verdict.grad_ulp = max(worst or 0.0, verdict.grad_ulp or 0.0)
-        verdict.grad_share = max(share or 0.0, verdict.grad_share or 0.0)
-        yield from found
-        if part.got.shape == part.want.hi.shape:
+        if worst is not None and share is not None:  # else of another shape
+            verdict.grad_ulp = max(worst, verdict.grad_ulp or 0.0)
+            verdict.grad_share = max(share, verdict.grad_share or 0.0)
             yield from _leaks(case, part.name, part.got, expected)
 
 
-class Part(NamedTuple):
-    """A part of an answer, what it should be, and its error budget."""
-
-    name: str
-    got: Array | None
-    want: Exact | None
-    dtype: str
-    ulp: Array
-    scale: Array
-
-
-def parts(outcome: Outcome, expected: Expected, allowed: Budget, traits: Traits) -> list[Part]:
-    """Return the value, the gradient and the gradient to targets."""
-    got = outcome.value, outcome.grad, outcome.grad_targets
+def parts(
+    case: Case, outcome: Outcome, expected: Expected, allowed: Budget, traits: Traits
+) -> list[Part]:
+    """Return what is given and asked for: the value, the gradient, the gradient to targets."""
     dtypes = accumulated(traits.dtype), traits.dtype, traits.dtype
-    ulps, scales = map(np.asarray, allowed[::2]), allowed[1::2]
-    return list(map(Part, PARTS, got, expected[:3], dtypes, ulps, scales))
-
-
-def flushed(case: Case, traits: Traits) -> float:
-    """Return how far off a number may be where the library takes subnormals for 0."""
     classes = 1 if case.loss in BINARY else case.classes
-    return classes * FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
+    flush = classes * FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
+    each = list(zip(PARTS, outcome.parts, expected[:3], dtypes, allowed, strict=True))
+    return [
+        Part(name, given, want, dtype, most, flush)
+        for name, given, want, dtype, most in each[: 1 if case.value_only else 3]
+        if given is not None and want is not None
+    ]
+
+
+def _dtype(part: Part, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
+    dtypes = outcome.value_dtype, outcome.grad_dtype, outcome.targets_dtype
+    dtype = dtypes[PARTS.index(part.name)] or part.dtype
+    if part.name == "value" and not traits.strict:
+        if _narrower(dtype, part.dtype):
+            yield Finding("dtype", f"the value is {dtype}, narrower than {part.dtype}")
+    elif dtype != part.dtype:
+        yield Finding("dtype", f"the {part.name} is {dtype}, not {part.dtype}")
 
 
 def _narrower(dtype: str, than: str) -> bool:
@@ -156,11 +141,9 @@ def _narrower(dtype: str, than: str) -> bool:
     return dtype in order and order.index(dtype) < order.index(than)
 
 
-def _numbers(part: Part, flush: float) -> tuple[float | None, float | None, list[Finding]]:
+def _numbers(part: Part) -> tuple[float | None, float | None, list[Finding]]:
     """Return the worst error, the worst share of a budget, and one finding: of the worst entry."""
-    rule, got, want, dtype, ulp, scale = part
-    assert got is not None
-    assert want is not None
+    rule, got, want, dtype, (ulp, scale), flush = part
     if got.shape != want.hi.shape:
         problem = f"the {rule} has shape {got.shape}, not {want.hi.shape}"
         return None, None, [Finding("shape", problem)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
@@ -28,6 +29,16 @@ INSTALL = {
     "keras": 'pip install keras "xloss[jax]"',
     "sklearn": "pip install scikit-learn",
 }
+
+
+def among(what: str, name: Any, known: Iterable[str]) -> str:
+    """Return a name that is known; LoadError says which is near, or which there are."""
+    names = list(known)
+    if not isinstance(name, str) or name not in names:  # a dtype of NumPy's equals its name
+        near = get_close_matches(name, names, 1) if isinstance(name, str) else []
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+        raise LoadError(f"{what}: {name!r} is unknown; {hint}")
+    return str(name)
 
 
 def installed(distribution: str) -> str:
@@ -103,36 +114,40 @@ def _file(place: str) -> ModuleType:
     assert found is not None
     assert found.loader is not None
     module = sys.modules[name] = module_from_spec(found)
-    folder = str(path.resolve().parent)  # now: its code may change the current folder
-    sys.path.insert(0, folder)  # what stands beside it can be imported
     try:
-        found.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with _importing(place, path.resolve().parent):  # what stands beside it can be imported
+            found.loader.exec_module(module)
+    except LoadError:
         del sys.modules[name]
-        raise LoadError(f"{place} fails to import: {_said(error)}") from error
-    finally:
-        _forget(folder)
+        raise
     return module
 
 
 def _module(place: str) -> ModuleType:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)  # as `python -m` does: a package of the project one stands in
+    # As `python -m` does: a package of the project one stands in.
+    with _importing(place, Path.cwd()):
+        try:
+            return import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{place}.".startswith(f"{error.name}."):
+                raise LoadError(f"{place}: no module {error.name}") from error
+            raise
+
+
+@contextmanager
+def _importing(place: str, folder: Path) -> Iterator[None]:
+    """Import what stands in a folder; LoadError says why that fails."""
+    path = str(folder)
+    sys.path.insert(0, path)
     try:
-        return import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{place}.".startswith(f"{error.name}."):
-            raise LoadError(f"{place}: no module {error.name}") from error
-        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+        yield
+    except LoadError:
+        raise
     except (Exception, SystemExit) as error:
         raise LoadError(f"{place} fails to import: {_said(error)}") from error
     finally:
-        _forget(here)
-
-
-def _forget(folder: str) -> None:
-    with suppress(ValueError):  # the module may have changed the path too
-        sys.path.remove(folder)
+        with suppress(ValueError):  # the module may have changed the path too
+            sys.path.remove(path)
 
 
 def _said(error: BaseException) -> str:

@@ -19,17 +19,8 @@ LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entr
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
 # at an odd address, "filtered" lazy, of rows whose number is found when they are computed.
-LAYOUTS = (
-    "C",
-    "F",
-    "reversed",
-    "strided",
-    "broadcast",
-    "readonly",
-    "swapped",
-    "misaligned",
-    "filtered",
-)
+LAYOUTS: tuple[str, ...] = ("C", "F", "reversed", "strided", "broadcast", "readonly")
+LAYOUTS += ("swapped", "misaligned", "filtered")
 # Options that are arrays of the inputs' dtype; `where` is one of bools.
 FLOATING = ("weight", "class_weight", "sample_weight", "pos_weight", "normalizer")
 
@@ -67,9 +58,6 @@ class Case:
     @property
     def name(self) -> str:
         return f"{self.family}/{self.label}"
-
-    def __str__(self) -> str:
-        return self.name
 
     @property
     def axis(self) -> int:
@@ -118,15 +106,19 @@ class Expected(NamedTuple):
     absent: Array  # the rows (binary: elements) that contribute exactly nothing
 
 
-class Budget(NamedTuple):
-    """Allowed ulp and their scale (0: of the exact number itself); each broadcasts to its array."""
+class Allowed(NamedTuple):
+    """So many ulp of a scale; each broadcasts to the array of which it is said."""
 
-    value: Array
-    value_scale: Array
-    grad: Array
-    grad_scale: Array
-    targets: Array
-    targets_scale: Array
+    ulp: Array
+    scale: Array  # 0: of the exact number itself
+
+
+class Budget(NamedTuple):
+    """What the parts of an answer are allowed."""
+
+    value: Allowed
+    grad: Allowed
+    targets: Allowed
 
 
 # ---- Subjects, and what comes of asking one ------------------------------------------------------
@@ -171,6 +163,17 @@ class Problem(NamedTuple):
 PARTS = ("value", "gradient", "targets gradient")  # of an answer, as findings name them
 
 
+class Part(NamedTuple):
+    """A part of an answer that was given, what it should be, and how far it may be off."""
+
+    name: str  # one of PARTS
+    got: Array
+    want: Exact
+    dtype: str
+    allowed: Allowed
+    flush: float  # as far off it may be too: where the library takes subnormals for 0
+
+
 @dataclass
 class Outcome:
     """What came out, read back to the host: floats exactly, in float64; None is "not given"."""
@@ -180,8 +183,14 @@ class Outcome:
     grad_targets: Array | None = None
     value_dtype: str = ""
     grad_dtype: str = ""
+    targets_dtype: str = ""
     error: Exception | None = None
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def parts(self) -> tuple[Array | None, Array | None, Array | None]:
+        """The three of PARTS."""
+        return self.value, self.grad, self.grad_targets
 
 
 class Subject(Protocol):
@@ -230,10 +239,6 @@ class SubjectInfo(NamedTuple):
     version: str
 
 
-def _nothing() -> None:
-    """Prepare nothing."""
-
-
 @dataclass(frozen=True)
 class Source:
     """A subject that whoever runs it makes: no array library is imported before that."""
@@ -243,7 +248,7 @@ class Source:
     required: bool = False  # asked for by name: Missing ends the run
     cost: int = 0  # the higher, the earlier it begins: the longest must not come last
     stranger: bool = False  # a candidate: it may hang
-    before: Callable[[], object] = _nothing  # picklable: imports what is no stranger's
+    before: Callable[[], object] | None = None  # picklable: imports what is no stranger's
 
 
 # ---- Verdicts ------------------------------------------------------------------------------------
@@ -293,7 +298,8 @@ class Verdict:
     note: str = ""  # why refused or declared; by what other definition it was judged
     outcome: Outcome | None = None
     expected: Expected | None = None
-    # The same as text, for a report: value, gradient, ...; and the lines that call the subject.
+    parts: list[Part] = field(default_factory=list)  # what was compared
+    # As text, for a report: value, gradient, ...; and the lines that call the subject.
     got: dict[str, str] = field(default_factory=dict)
     want: dict[str, str] = field(default_factory=dict)
     call: str = ""

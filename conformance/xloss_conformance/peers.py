@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from .candidates import Candidate, traits
 from .conventions import Convention, convention
 from .libraries import array_library
-from .load_object import imported, installed
+from .load_object import among, imported, installed
 from .model import Case, Differs, Missing, Outcome, Stored, Traits
 
 PEERS = ("torch", "keras", "optax", "sklearn", "scipy", "tensorflow")
@@ -83,9 +83,7 @@ def _function(spec: str) -> Any:
 
 def peer(name: str, dtype: str) -> Peer:
     """Return one library's losses in a dtype; Missing says why there are none."""
-    if name not in PEERS:
-        raise ValueError(f"peer: {name!r} is unknown; expected one of {', '.join(PEERS)}")
-    style = convention(name)
+    style = convention(among("peer", name, PEERS))
     if dtype not in array_library(style.home).dtypes:
         raise Missing(f"{name} has no {dtype}")
     return Peer(style, dtype)

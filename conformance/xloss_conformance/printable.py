@@ -26,12 +26,6 @@ def visible_lines(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
 
 
-def literal(text: str) -> str:
-    """Return text as Python has it in quotes."""
-    simple = text.isprintable() and not set('"\\') & set(text)
-    return f'"{text}"' if simple else repr(text)
-
-
 def first_line(error: BaseException) -> str:
     """Return an error's type and first line."""
     lines = str(error).strip().splitlines() or [""]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .model import RULES, STATUSES, Case, Finding, SubjectInfo, Verdict
+from .model import RULES, Case, Finding, SubjectInfo, Verdict
 from .printable import visible, visible_lines
 from .snippet import setup
 
 SHOWN = 5  # failures that a summary explains, each of another family
 NAMED = 12  # and those that it names beside them
-HEADS = ("family", "pass", "fail", "declared", "not offered", "worst value", "worst gradient")
+TOLD = {"declared": "declared", "refused": "not offered"}
 
 
 class Nonconforming(AssertionError):
@@ -58,11 +59,10 @@ class Report:
 
 
 def summary(report: Report) -> str:
-    """Return counts and worst errors by family, then the first failure of the first families."""
-    parts = []
-    for subject in report.subjects:
-        of = [v for v in report.verdicts if v.subject == subject.name]
-        parts.append("\n".join([f"{subject.name}: {_verdict(of)}", *_table(of), *_notes(of)]))
+    """Return a line for each subject, then the first failure of the first families."""
+    parts = [
+        _told(s.name, [v for v in report.verdicts if v.subject == s.name]) for s in report.subjects
+    ]
     first: dict[tuple[str, str], Verdict] = {}
     for verdict in report.failures:
         first.setdefault((verdict.subject, verdict.case.family), verdict)
@@ -75,6 +75,19 @@ def summary(report: Report) -> str:
         parts.append("\n".join(wrapped(f"{len(rest)} more", f"{names}{etc}", "")))
     parts += [f"stale deviation: {visible(line)}" for line in report.stale]
     return visible_lines("\n\n".join(parts))
+
+
+def _told(name: str, verdicts: list[Verdict]) -> str:
+    """Say of a subject how many cases fail, and what was not judged."""
+    count = Counter(v.status for v in verdicts)
+    said = f"{name}: {count['fail']} of {len(verdicts) - count['refused']} cases fail"
+    said += "".join(f", {count[k]} {word}" for k, word in TOLD.items() if count[k])
+    ungiven = sum(
+        "gradient" in v.want and "value" in v.got and "gradient" not in v.got for v in verdicts
+    )
+    if ungiven:
+        said += f"; no gradient was given in {ungiven} cases, and none was judged"
+    return said
 
 
 def explained(verdict: Verdict, *, whole: bool = False) -> str:
@@ -111,46 +124,9 @@ def wrapped(head: str, text: str, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, 96, initial_indent=first, subsequent_indent=f"{indent}  ")
 
 
-def _verdict(verdicts: list[Verdict]) -> str:
-    failed = sum(v.failed for v in verdicts)
-    judged = sum(v.status != "refused" for v in verdicts)
-    return f"{failed} of {judged} cases fail" if failed else f"{judged} cases, no failure"
-
-
-def _table(verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """Give a line for each family."""
-    families: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        families.setdefault(verdict.case.family, []).append(verdict)
-    rows = [
-        (
-            family,
-            *(str(sum(v.status == status for v in of)) for status in STATUSES),
-            ulp(v.value_ulp for v in of),
-            ulp(v.grad_ulp for v in of),
-        )
-        for family, of in families.items()
-    ]
-    yield from table([HEADS, *rows])
-
-
 def table(rows: list[tuple[str, ...]], *, left: bool = False) -> Iterator[str]:
     """Give the rows as lines, the first column to the left, the others to the right or left too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = [c.ljust(w) if left else c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)]
         yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
-
-
-def ulp(values: Iterable[float | None]) -> str:
-    """Return the largest of errors in ulp."""
-    known = [v for v in values if v is not None]
-    return f"{max(known):.3g} ulp" if known else "-"
-
-
-def _notes(verdicts: list[Verdict]) -> Iterator[str]:
-    unjudged = sum(
-        "gradient" in v.want and "value" in v.got and "gradient" not in v.got for v in verdicts
-    )
-    if unjudged:
-        yield f"no gradient was given in {unjudged} cases, and none was judged"

@@ -20,20 +20,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def stored(case: Case, dtype: str) -> Stored:
     """Return the arguments of a case, rounded to a dtype."""
-    kind = numpy_dtype(dtype)
-
-    def floats(values: Any) -> Array:
-        with np.errstate(over="ignore"):
-            return np.asarray(values, np.float64).astype(kind)
-
     targets = case.targets
     if targets is not None:
-        targets = floats(targets) if targets.dtype.kind == "f" else targets.copy()
+        targets = rounded(targets, dtype) if targets.dtype.kind == "f" else targets.copy()
     options = {
-        k: floats(v) if k in FLOATING and isinstance(v, np.ndarray) else v
+        k: rounded(v, dtype) if k in FLOATING and isinstance(v, np.ndarray) else v
         for k, v in case.options.items()
     }
-    x = floats(case.x)
+    x = rounded(case.x, dtype)
     if case.tile > 1:
         x = np.broadcast_to(x, (case.tile, *x.shape))
         targets = None if targets is None else np.broadcast_to(targets, (case.tile, *targets.shape))
@@ -42,4 +36,5 @@ def stored(case: Case, dtype: str) -> Stored:
 
 def rounded(values: Any, dtype: str) -> Array:
     """Return numbers as a NumPy array of a dtype, bfloat16 included."""
-    return np.asarray(values, np.float64).astype(numpy_dtype(dtype))
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float64).astype(numpy_dtype(dtype))

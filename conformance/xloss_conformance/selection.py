@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.util import find_spec
@@ -14,8 +13,8 @@ from .candidates import Candidate, load
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
-from .load_object import INSTALL
-from .model import DTYPES, LOSSES, Case, Source
+from .load_object import INSTALL, among
+from .model import DTYPES, LOSSES, Case, LoadError, Source
 from .peers import PEERS, peer
 from .xloss_subjects import Xloss, of, present
 
@@ -47,46 +46,51 @@ class Plan:
         return not (self.backends or self.peers or self.candidate)
 
 
-class BadPlan(ValueError):
-    """Something that was asked for is not there; the message says what is."""
-
-
-def _among(what: str, names: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-            raise BadPlan(f"{what} {name}: there is none of that name; {hint}")
-
-
 def cases(plan: Plan) -> list[Case]:
     """Return the cases asked for, in the catalogue's order."""
-    everything = catalogue()
-    _among("--family", plan.families, list(dict.fromkeys(case.family for case in everything)))
-    _among("--loss", [plan.loss] if plan.loss else [], LOSSES)
     loss = plan.loss or ("cross_entropy" if plan.candidate else None)
+    return chosen(loss, plan.families or None, plan.quick, plan.case, plan.on_demand)
+
+
+def chosen(
+    loss: str | None,
+    families: Iterable[str] | None,
+    quick: bool,
+    case: str | None = None,
+    on_demand: bool = False,
+) -> list[Case]:
+    """Return the cases of such a loss, families and name, in the catalogue's order."""
+    everything = catalogue()
+    if loss is not None:
+        among("loss", loss, LOSSES)
+    asked = {families} if isinstance(families, str) else set(families or ())
+    for family in sorted(asked):
+        among("family", family, dict.fromkeys(case.family for case in everything))
     found = [
-        case
-        for case in everything
-        if loss in (None, case.loss)
-        and (not plan.families or case.family in plan.families)
-        and (plan.case in (None, case.name) or fnmatchcase(case.name, str(plan.case)))
-        and (case.quick or not plan.quick)
+        one
+        for one in everything
+        if loss in (None, one.loss)
+        and (families is None or one.family in asked)
+        and (case in (None, one.name) or fnmatchcase(one.name, str(case)))
+        and (one.quick or not quick)
     ]
-    now = [case for case in found if plan.on_demand or not case.on_demand]
+    now = [one for one in found if on_demand or not one.on_demand]
     if found and not now:
-        raise BadPlan("these cases run on demand only: --on-demand")
+        raise LoadError("these cases run on demand only: --on-demand")
     if not now:
-        raise BadPlan("no case is of that name, family and loss; xloss conform --list shows all")
+        raise LoadError("no case is of that name, family and loss; xloss conform --list shows all")
     return now
 
 
 def sources(plan: Plan) -> list[Source]:
     """Return where the subjects asked for come from."""
-    _among("--dtype", plan.dtypes, DTYPES)
-    _among("--backend", plan.backends, list(LIBRARIES))
-    _among("--peer", plan.peers, PEERS)
-    _among("--arrays", [plan.arrays] if plan.arrays else [], list(LIBRARIES))
+    dtypes(plan.dtypes or DTYPES)
+    for name in plan.backends:
+        among("backend", name, LIBRARIES)
+    for name in plan.peers:
+        among("peer", name, PEERS)
+    if plan.arrays is not None:
+        among("arrays", plan.arrays, LIBRARIES)
     found = []
     for name in LIBRARIES if plan.everything else plan.backends:
         narrow = plan.quick and plan.everything
@@ -104,11 +108,10 @@ def sources(plan: Plan) -> list[Source]:
             for dtype in plan.dtypes or ("float32", "float64")
         ]
     if plan.candidate is not None:
-        loss = plan.loss or "cross_entropy"
         found += [
             Source(
                 plan.candidate,
-                partial(_candidate, plan, loss, dtype),
+                partial(_candidate, plan.candidate, plan, dtype),
                 required=True,
                 stranger=True,
                 before=partial(styled, plan.convention, plan.arrays),
@@ -116,7 +119,7 @@ def sources(plan: Plan) -> list[Source]:
             for dtype in plan.dtypes or ("float32",)
         ]
     if not found:
-        raise BadPlan(f"no subject has {', '.join(plan.dtypes)}")
+        raise LoadError(f"no subject has {', '.join(plan.dtypes)}")
     return found
 
 
@@ -126,10 +129,9 @@ def _cost(subject: Xloss) -> int:
     return {"jax": 3, "dask": 2, "tensorflow": 1, "torch": 1}.get(subject.library, 0) + whole
 
 
-def _candidate(plan: Plan, loss: str, dtype: str) -> Candidate:
-    assert plan.candidate is not None
-    style = styled(plan.convention, plan.arrays)
-    return replace(load(plan.candidate, style, loss=loss, dtype=dtype), value_only=plan.value_only)
+def _candidate(spec: str, plan: Plan, dtype: str) -> Candidate:
+    style, loss = styled(plan.convention, plan.arrays), plan.loss or "cross_entropy"
+    return load(spec, style, loss=loss, dtype=dtype, value_only=plan.value_only)
 
 
 def absent(plan: Plan) -> list[str]:
@@ -150,32 +152,10 @@ def styled(named: str | Convention, arrays: str | None = None) -> Convention:
     return style
 
 
-def chosen(loss: str | None, families: Iterable[str] | None, quick: bool) -> list[Case]:
-    """Return the cases of a loss, or of all, in the catalogue's order."""
-    if loss is not None and loss not in LOSSES:
-        raise ValueError(f"loss: {loss!r} is unknown; expected one of {', '.join(LOSSES)}")
-    cases = [case for case in catalogue() if loss in (None, case.loss)]
-    if families is None:
-        cases = [case for case in cases if not case.on_demand]
-    else:
-        asked = {families} if isinstance(families, str) else set(families)
-        known = dict.fromkeys(case.family for case in cases)
-        for family in sorted(asked - set(known)):
-            raise ValueError(f"families: {family!r} is unknown; expected of {', '.join(known)}")
-        cases = [case for case in cases if case.family in asked]
-    found = [case for case in cases if case.quick or not quick]
-    if not found:
-        raise ValueError("no such case is in the catalogue")
-    return found
-
-
 def dtypes(dtype: str | Sequence[str]) -> tuple[str, ...]:
     """Return the dtypes asked for, each a name that is one."""
     one = isinstance(dtype, str) or not hasattr(dtype, "__iter__")
     asked: tuple[Any, ...] = (dtype,) if one else tuple(dict.fromkeys(dtype))
-    for name in asked:
-        if not isinstance(name, str) or name not in DTYPES:  # a dtype of NumPy's equals its name
-            raise ValueError(f"dtype: {name!r} is unknown; expected one of {', '.join(DTYPES)}")
     if not asked:
-        raise ValueError("dtype: none is named")
-    return asked
+        raise LoadError("dtype: none is named")
+    return tuple(among("dtype", name, DTYPES) for name in asked)

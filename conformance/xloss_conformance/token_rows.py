@@ -6,56 +6,23 @@ row goes to every field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import xloss
 
 from . import linear_expected
-from .linear_packing import LINEAR, namespace, unpack
-from .model import Array, Case, Stored
+from .linear_packing import LINEAR
+from .model import Allowed, Array, Case, Stored
 
 LINEAR_TOKENS = "linear_token_stats"
 TOKENS = ("token_stats", LINEAR_TOKENS)
 FIELDS = xloss.TokenStats._fields
 EXACT = ("correct", "rank")  # which are no results of rounded arithmetic
-
-
-class Columns(NamedTuple):
-    """Allowed ulp of each field and their scale, each (*rows, fields)."""
-
-    ulp: Array
-    scale: Array
-
-
-def stacked(stats: Any) -> Any:
-    """Return the fields that are there in one array of the loss's dtype."""
-    loss = stats[0]
-    xp = namespace(loss)
-    if xp.__name__ == "tensorflow":
-        return xp.stack([xp.cast(v, loss.dtype) for v in stats if v is not None], axis=-1)
-    each = [xp.astype(v, loss.dtype) for v in stats if v is not None]
-    return xp.stack(each, axis=-1)
-
-
-def token_stats(x: Any, targets: Any, /, **options: Any) -> Any:
-    """Return what `xloss.token_stats` does, stacked."""
-    return stacked(xloss.token_stats(x, targets, **options))
-
-
-def linear_token_stats(x: Any, targets: Any, /, **options: Any) -> Any:
-    """Return what `xloss.linear_token_stats` does of a packed argument, stacked."""
-    return called(xloss.linear_token_stats, x, targets, options)
-
-
-def called(function: Callable[..., Any], x: Any, targets: Any, options: dict[str, Any]) -> Any:
-    """Call a function of (features, weight, targets, bias=) and stack what it returns."""
-    features, weight, bias = unpack(x, targets.shape[0])
-    return stacked(function(features, weight, targets, bias=bias, **options))
 
 
 def upstream_of(upstream: Any, fields: int) -> Any:
@@ -80,43 +47,7 @@ def source() -> bytes:
     return Path(__file__).with_name("token_oracle.py").read_bytes()
 
 
-def exact_rows(case: Case, arguments: Stored, absent: Array) -> list[list[Any]]:
-    """Ask the oracle for the fields of every row; those of absent rows say nothing."""
-    from .token_oracle import token_row
-
-    of_logits, given = loss_alone(case, arguments)
-    if of_logits.loss == LINEAR:
-        of_logits, given = linear_expected.logits_case(
-            of_logits, given, linear_expected.exact_logits(arguments)
-        )
-    x, t = np.moveaxis(given.x, case.axis, -1), given.targets
-    assert t is not None
-    if not case.index:
-        t = np.moveaxis(t, case.axis, -1)
-    classes, count = x.shape[-1], absent.size
-    options = dict(given.options)
-    s = np.broadcast_to(np.asarray(options.pop("sample_weight", 1.0), np.float64), absent.shape)
-    kept = ("weight", "label_smoothing", "z_loss", "softcap")
-    own = {
-        k: v.astype(np.float64).tolist() if isinstance(v, np.ndarray) else v
-        for k, v in options.items()
-        if k in kept and v is not None
-    }
-    rows = x.reshape(count, classes)
-    rows = rows if x.dtype == object else rows.astype(float)
-    targets = t.ravel() if case.index else t.reshape(count, classes).astype(float)
-    nothing = [0] * (len(FIELDS) - 1) + [classes]
-    found = []
-    for i in range(count):
-        if absent.ravel()[i]:
-            found.append(nothing)
-            continue
-        target = int(targets[i]) if case.index else targets[i].tolist()
-        found.append(token_row(rows[i].tolist(), target, sample_weight=float(s.ravel()[i]), **own))
-    return [row[: len(fields_of(case))] for row in found]
-
-
-def columns(case: Case, arguments: Stored, value: Array, loss: Columns, bent: Array) -> Columns:
+def columns(case: Case, arguments: Stored, value: Array, loss: Allowed, bent: Array) -> Allowed:
     """Return the budget of every field from that of the losses, (*rows).
 
     value: the exact fields. bent: what rounded exponents add, relative, in ulp.
@@ -149,17 +80,16 @@ twice that share of H |
     of_lse = 4.0 + two * bent
     by_name = {
         "loss": loss,
-        "lse": Columns(of_lse, size),
-        "entropy": Columns(4.0 + two * two * bent, zero),
-        "max_prob": Columns(4.0 + two * bent, zero),
-        "z_term": Columns(2 * of_lse, term),
-        "weight": Columns(np.asarray(4.0), zero),
-        **dict.fromkeys(EXACT, Columns(np.asarray(0.5), zero)),
+        "lse": Allowed(of_lse, size),
+        "entropy": Allowed(4.0 + two * two * bent, zero),
+        "max_prob": Allowed(4.0 + two * bent, zero),
+        "z_term": Allowed(2 * of_lse, term),
+        "weight": Allowed(np.asarray(4.0), zero),
+        **dict.fromkeys(EXACT, Allowed(np.asarray(0.5), zero)),
     }
-    made = [by_name[name] for name in names]
-    return Columns(
-        *(
-            np.stack([np.broadcast_to(np.asarray(one[i], float), lse.shape) for one in made], -1)
-            for i in range(2)
-        )
-    )
+    ulps, scales = zip(*(by_name[name] for name in names), strict=True)
+    return Allowed(_side_by_side(ulps, lse.shape), _side_by_side(scales, lse.shape))
+
+
+def _side_by_side(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    return np.stack([np.broadcast_to(np.asarray(v, float), shape) for v in values], axis=-1)

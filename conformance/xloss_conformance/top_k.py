@@ -7,7 +7,6 @@ there is one gradient to targets, of that shape and 0 at the indices. A case has
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import numpy as np
 
 import xloss
 
-from .linear_packing import namespace
 from .model import Array, Case, Stored, Traits
 
 TOP_K = "top_k_cross_entropy"
@@ -139,28 +137,3 @@ def unpack(targets: Any, rest: str) -> Any:
         xp = array_api_compat.array_namespace(targets)
         indices = xp.astype(targets[..., :k], xp.int32)
     return xloss.TopKTargets(indices, targets[..., k:], rest)  # type: ignore[arg-type]
-
-
-class _Packed:
-    """The loss on packed targets, and its closed-form gradient."""
-
-    __name__ = TOP_K
-
-    def __call__(self, x: Any, targets: Any, /, *, rest: str = "zero", **options: Any) -> Any:
-        return xloss.cross_entropy(x, unpack(targets, rest), **options)
-
-    def value_and_grad(self, argnums: int | tuple[int, ...]) -> Callable[..., tuple[Any, Any]]:
-        """Return a function of the packed arguments, as xloss.value_and_grad does."""
-        own = xloss.value_and_grad(xloss.cross_entropy, argnums)
-
-        def run(x: Any, targets: Any, *, rest: str = "zero", **options: Any) -> tuple[Any, Any]:
-            value, grads = own(x, unpack(targets, rest), **options)
-            if not isinstance(grads, tuple):
-                return value, grads
-            xp, (to_x, to_targets) = namespace(x), grads
-            return value, (to_x, xp.concat([xp.zeros_like(to_targets), to_targets], axis=-1))
-
-        return run
-
-
-top_k_cross_entropy = _Packed()

@@ -267,7 +267,8 @@ def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: fl
 def _answers(source: Source, names: Sequence[str]) -> Iterator[Any]:
     """Yield None when what is no stranger's is loaded, then what its subject answers."""
     named = {case.name: case for case in catalogue()}
-    source.before()
+    if source.before is not None:
+        source.before()
     yield None
     for found in answers(source, [named[name] for name in names]):
         yield sent(found)

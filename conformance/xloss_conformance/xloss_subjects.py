@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -14,13 +12,13 @@ import numpy as np
 import xloss
 
 from . import loss_functions
-from .call_subject import run
+from .call_subject import differentiated, run
 from .formats import accumulated
 from .libraries import LIBRARIES, array_library
 from .model import DTYPES, Called, Case, Differs, Missing, Outcome, Stored, Traits
 from .rounding import rounded, stored
-from .snippet import one, xloss_call
-from .token_rows import TOKENS, fields_of, upstream_of
+from .snippet import asking, one
+from .token_rows import TOKENS
 from .top_k import TOP_K
 
 
@@ -96,42 +94,28 @@ class Xloss:
         return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:
-        return xloss_call(case, self.library, self.dtype, self.engine, self.gradient)
+        return asking(case, ["from xloss_conformance.xloss_subjects import Xloss"], repr(self))
 
     def _call(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
-        loss = loss_functions.loss(case.loss)
-        targets = () if t is None else (t,)
         with xloss.use_engine(self.engine) if self.engine else nullcontext():
-            return self._way(case, loss, (x, *targets), options, upstream)
+            return self._way(case, x, t, options, upstream)
 
-    def _way(
-        self,
-        case: Case,
-        loss: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-        upstream: Any,
-    ) -> Called:
-        if case.value_only:
-            return loss(*arguments, **options), None, None
-        lib = array_library(self.library)
-        wanted = 2 if case.to_targets else 1
-        if case.loss in TOKENS:
-            if self.gradient == "closed form":  # which these have not
-                return loss(*arguments, **options), None, None
-            upstream = upstream_of(upstream, len(fields_of(case)))
-        if self.gradient != "closed form":
-            own = partial(_with, loss, arguments[wanted:], options)
-            value, grads = lib.differentiate(own, arguments[:wanted], upstream)
-            return value, grads[0], grads[1] if wanted == 2 else None
+    def _way(self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any) -> Called:
+        lib, closed = array_library(self.library), self.gradient == "closed form"
+
+        def value(x: Any, t: Any = t) -> Any:
+            return loss_functions.value(case.loss, x, t, options)
+
+        if case.value_only or (closed and case.loss in TOKENS):  # these have no closed form
+            return value(x), None, None
+        if not closed:
+            return differentiated(lib, case, value, x, t, upstream)
         cotangent = None
         if not one(upstream):
             cotangent = lib.array(rounded(upstream, accumulated(self.dtype)))
-        both = loss_functions.value_and_grad(loss, (0, 1) if wanted == 2 else 0)
-        value, grads = both(*arguments, cotangent=cotangent, **options)
-        if not lib.compiles:
-            value = loss(*arguments, **options)
-        return value, *(grads if wanted == 2 else (grads, None))
+        given = {**options, "cotangent": cotangent}
+        made, *grads = loss_functions.value_and_grad(case.loss, x, t, given, case.to_targets)
+        return made if lib.compiles else value(x), grads[0], grads[1]
 
 
 def _subnormal(arguments: Stored) -> bool:
@@ -139,12 +123,6 @@ def _subnormal(arguments: Stored) -> bool:
     least = 2.0**-1022 if arguments.dtype == "float64" else 2.0**-126
     size = np.abs(np.asarray(arguments.x, np.float64))
     return bool(np.any((size > 0) & (size < least)))
-
-
-def _with(
-    loss: Callable[..., Any], rest: tuple[Any, ...], options: dict[str, Any], *leading: Any
-) -> Any:
-    return loss(*leading, *rest, **options)
 
 
 # What the libraries say too, for those who must not import a library to know.

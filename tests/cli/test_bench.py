@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -86,3 +87,28 @@ def test_a_peer_that_is_not_installed(folder, monkeypatch):
     ran = process("bench --peer optax", before=few)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == "noise\nxloss: optax: optax is not installed: pip install optax\n"
+
+
+def test_a_contender_that_fails_while_it_is_timed_leaves_the_others_their_times(
+    command, monkeypatch
+):
+    """Its first answer was right; memory that runs out later is no reason to lose the table."""
+    prepare, runs = bench._prepare, []
+
+    def tired(name, *given):
+        call = prepare(name, *given)
+
+        def run_once():
+            runs.append(name)
+            if runs.count("scipy") > 2:
+                raise MemoryError("no room")
+            return call.run()
+
+        return replace(call, run=run_once) if name == "scipy" else call
+
+    monkeypatch.setattr(bench, "_prepare", tired)
+    ran = command("bench --quick --peer scipy --json")
+    assert ran.returncode == 0
+    value, _ = json.loads(ran.stdout)["works"]
+    assert [one["contender"] for one in value["runs"]] == ["xloss numpy"]
+    assert value["refused"] == [{"contender": "scipy", "reason": "fails: MemoryError: no room"}]

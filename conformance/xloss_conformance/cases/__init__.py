@@ -34,10 +34,6 @@ def catalogue() -> tuple[Case, ...]:
     found: list[Case] = []
     for name in FILES:
         found += import_module(f".{name}", __package__).cases()
-    names = [case.name for case in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two cases of one name: {', '.join(twice)}")
     return tuple(found)
 
 

@@ -217,12 +217,8 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
         see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595", f"{KERAS}/377"),
     )
     yield rows("eps 1e-7, inside", "what is not clipped is exact", targets=SOFT, eps=1e-7)
-    yield rows(
-        "eps 1e-7, NaN",
-        "a comparison with NaN is false: clipping must not make it a number",
-        x=put(PROBS, (0, NAN), (1, NAN)),
-        eps=1e-7,
-    )
+    reason = "a comparison with NaN is false: clipping must not make it a number"
+    yield rows("eps 1e-7, NaN", reason, x=put(PROBS, (0, NAN), (1, NAN)), eps=1e-7)
     reason = "1 - 1e-15 is 1 in float32: log(1 - p) is -inf"
     yield at_ends("eps 1e-15", reason, eps=1e-15, see=(f"{SKLEARN}/24315",))
     every = {**ROWS, "label_smoothing": 0.125, "eps": 2.0**-4}
@@ -230,12 +226,8 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
     yield case("mean, all options", reason, targets=SOFT, **every, to_targets=True)
     wrong = partial(case, dtypes=ONE, error=ValueError)
     yield wrong("error: eps", "clipped into an interval that is none", eps=0.75, names="eps")
-    yield wrong(
-        "error: label_smoothing",
-        "targets beyond [0, 1]",
-        label_smoothing=1.5,
-        names="label_smoothing",
-    )
+    reason = "targets beyond [0, 1]"
+    yield wrong("error: label_smoothing", reason, label_smoothing=1.5, names="label_smoothing")
 
 
 def _focal(family: str, loss: str) -> Iterator[Case]:

@@ -28,14 +28,8 @@ def _kl() -> Iterator[Case]:
     inner = (t * 59).round() + 1  # none of them 0
     inner = inner / 64
     rows = partial(divergence, **NONE, upstream=UPSTREAM, to_targets=True, dtypes=WIDE)
-    yield rows(
-        "rows",
-        "0·log 0 is 0: a class with target 0 is absent, from the gradient to it too",
-        dtypes=DTYPES,
-        split=True,
-        quick=True,
-        see=(f"{TORCH}/89558", OPTAX),
-    )
+    reason = "0·log 0 is 0: a class with target 0 is absent, from the gradient to it too"
+    yield rows("rows", reason, dtypes=DTYPES, split=True, quick=True, see=(f"{TORCH}/89558", OPTAX))
     reason = "the gradient to a target is log t - log q + 1"
     yield rows("no zeros", reason, targets=inner)
     for layout in ("F", "reversed"):
@@ -48,23 +42,16 @@ def _kl() -> Iterator[Case]:
     label = int(np.argmax(t[1]))
     reason = "a target on a masked class costs +inf, not NaN"
     yield rows("masked target", reason, x=put(x, (1, label, -INF)))
-    yield rows(
-        "NaN that no term reads",
-        "a class with target 0 is not read: a NaN there is none in the loss",
-        x=np.where((t == 0) & KEEP[:, None], NAN, x),
-    )
+    reason = "a class with target 0 is not read: a NaN there is none in the loss"
+    yield rows("NaN that no term reads", reason, x=np.where((t == 0) & KEEP[:, None], NAN, x))
     yield rows(
         "NaN",
         "NaN in that row's loss and no other's; the gradient to log-probabilities "
         "is -t and reads none",
         x=put(x, (1, label, NAN)),
     )
-    yield rows(
-        "negative target",
-        "log of a negative target is NaN: 0 in its place hides a bug",
-        targets=put(t, (1, 2, -0.25)),
-        see=(f"{TORCH}/69230",),
-    )
+    reason = "log of a negative target is NaN: 0 in its place hides a bug"
+    yield rows("negative target", reason, targets=put(t, (1, 2, -0.25)), see=(f"{TORCH}/69230",))
     tiny = put(inner, *((i, i % 5, 2.0**-100) for i in range(6)))
     yield rows("tiny targets", "t log t of 2^-100", targets=tiny)
     near = np.log(inner.astype(np.float32)).astype(np.float64)

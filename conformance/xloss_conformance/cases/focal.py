@@ -73,12 +73,8 @@ def _gammas() -> Iterator[Case]:
                 x=confident(GAPS[name]),
                 quick=(gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")],
             )
-        yield case(
-            f"gamma {gamma:g}",
-            "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p",
-            split=gamma == 2.0,
-            see=(WEIGHED_P,),
-        )
+        reason = "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p"
+        yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=(WEIGHED_P,))
         dtypes = WIDE if main else ONE
         name = f"gamma {gamma:g}, p = 0 and 1"
         yield case(name, POWER, x=ends, dtypes=dtypes, quick=gamma == 0.5)
@@ -112,11 +108,8 @@ def _targets() -> Iterator[Case]:
     yield mixed("soft", reason, dtypes=DTYPES)
     yield mixed("one-hot", "an index is its one-hot row", targets=hot)
     yield mixed("one-hot, tail", LOST, x=confident(GAPS["18 to 40"]), targets=hot)
-    yield mixed(
-        "soft, 0 log 0",
-        "a masked class with target 0 adds nothing to either gradient",
-        x=np.where((t == 0) & KEEP[:, None], -INF, X),
-    )
+    reason = "a masked class with target 0 adds nothing to either gradient"
+    yield mixed("soft, 0 log 0", reason, x=np.where((t == 0) & KEEP[:, None], -INF, X))
     masked = put(X, (1, int(np.argmax(t[1])), -INF))
     reason = "a target on a masked class costs +inf, not NaN"
     yield mixed("soft, masked target", reason, x=masked)
@@ -157,13 +150,8 @@ def _options() -> Iterator[Case]:
     yield smooth("smoothed, masked", "no share for a masked class", x=masked)
     every = partial(weighed, label_smoothing=0.125, gamma=0.5)
     yield every("sum, all options", "every option at once", reduction="sum", upstream=-2.0)
-    yield every(
-        "soft mean, all options",
-        "the denominator is a function of soft targets",
-        targets=t,
-        to_targets=True,
-        dtypes=WIDE,
-    )
+    reason = "the denominator is a function of soft targets"
+    yield every("soft mean, all options", reason, targets=t, to_targets=True, dtypes=WIDE)
     capped = partial(case, softcap=5.0, **NONE, upstream=UPSTREAM)
     yield capped("softcap", "tanh's derivative as 1 - tanh² is 0 from 10 on", x=X * 8)
     masked = put(X, (0, 1, -INF), (1, 0, -INF))

@@ -56,19 +56,12 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     rows = partial(case, **NONE, upstream=UPSTREAM)
     t = soft(6, 5, seed=2)
     yield case("mean", "the plain call")
-    yield rows(
-        "rows",
-        "a gradient scaled by one upstream number is wrong where each has its own",
-        split=True,
-        quick=True,
-    )
+    reason = "a gradient scaled by one upstream number is wrong where each has its own"
+    yield rows("rows", reason, split=True, quick=True)
     for layout in ("F", "reversed"):
         yield rows(f"layout {layout}", "flat indexing reads another row's label", layout=layout)
-    yield rows(
-        "never, elsewhere",
-        "0·(-inf) is NaN: a class of probability 0 adds nothing where the target is elsewhere",
-        x=put(x, (0, 1, never), (1, 0, never), (5, 4, never)),
-    )
+    reason = "0·(-inf) is NaN: a class of probability 0 adds nothing where the target is elsewhere"
+    yield rows("never, elsewhere", reason, x=put(x, (0, 1, never), (1, 0, never), (5, 4, never)))
     yield rows(
         "never, at the label",
         "certainty of the wrong answer costs +inf; clipping hides it",
@@ -92,17 +85,10 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
         quick=True,
     )
     bad = partial(rows, targets=BAD)
-    yield bad(
-        "bad labels",
-        "a label of -1 wraps to the last class; one of C reads the next row",
-        see=(f"{TORCH}/39769", f"{TORCH}/66872"),
-    )
-    yield bad(
-        "bad labels, not read",
-        "with validate=False the row is NaN, never another class's loss",
-        validate=False,
-        see=(f"{TORCH}/66076",),
-    )
+    reason = "a label of -1 wraps to the last class; one of C reads the next row"
+    yield bad("bad labels", reason, see=(f"{TORCH}/39769", f"{TORCH}/66872"))
+    reason = "with validate=False the row is NaN, never another class's loss"
+    yield bad("bad labels, not read", reason, validate=False, see=(f"{TORCH}/66076",))
     one = partial(rows, dtypes=ONE)
     yield one(
         "unsigned labels",
@@ -122,16 +108,10 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     reason = "the gradient to soft targets is each class's own loss"
     yield mixed("soft", reason, quick=True, dtypes=DTYPES)
     yield mixed("one-hot", "an index is its one-hot row, tail included", targets=np.eye(5)[LABELS])
-    yield mixed(
-        "soft, 0 log 0",
-        "0·(-inf) is NaN, in the gradient to the targets too",
-        x=np.where(t == 0, never, x),
-    )
-    yield mixed(
-        "soft, never",
-        "a target on a class of probability 0 costs +inf, not NaN",
-        x=put(x, (1, int(np.argmax(t[1])), never)),
-    )
+    reason = "0·(-inf) is NaN, in the gradient to the targets too"
+    yield mixed("soft, 0 log 0", reason, x=np.where(t == 0, never, x))
+    reason = "a target on a class of probability 0 costs +inf, not NaN"
+    yield mixed("soft, never", reason, x=put(x, (1, int(np.argmax(t[1])), never)))
     yield mixed(
         "soft, NaN that no term reads",
         "as for an index: a target of 0 reads nothing",
@@ -142,12 +122,8 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
 
     # Weights and smoothing.
     weighed = partial(case, weight=WEIGHT, **ROWS, dtypes=ONE)
-    yield weighed(
-        "weighted mean",
-        "the denominator is Σ of the weights of the rows that are there, not their number",
-        see=(f"{TORCH}/31295", f"{TORCH}/72047"),
-        quick=True,
-    )
+    reason = "the denominator is Σ of the weights of the rows that are there, not their number"
+    yield weighed("weighted mean", reason, see=(f"{TORCH}/31295", f"{TORCH}/72047"), quick=True)
     nan = put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN))
     yield weighed("weighted mean, absent NaN", LEFT_OUT, x=nan)
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
@@ -180,11 +156,8 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
         see=(f"{TORCH}/104776",),
     )
     every = partial(every, targets=t, to_targets=True)
-    yield every(
-        "soft mean, all options",
-        "the denominator is a function of soft targets: their gradient has a second term",
-        dtypes=WIDE,
-    )
+    reason = "the denominator is a function of soft targets: their gradient has a second term"
+    yield every("soft mean, all options", reason, dtypes=WIDE)
     reason = "smoothed soft targets under weights"
     yield every("soft rows, all options", reason, **NONE, upstream=UPSTREAM)
     reason = "the count of a global batch in place of this one's"

@@ -56,12 +56,8 @@ def _cases() -> Iterator[Case]:
     certain = "loss and gradient of a certain row are exactly 0"
     yield case("one class left", certain, x=lone, **NONE)
     yield case("z-loss", "lse is of the possible classes", z_loss=0.5, dtypes=ONE)
-    yield case(
-        "finite and low",
-        "a finite sentinel for a mask: rows below it turn uniform or NaN",
-        x=np.where(MASK, -INF, X - 3e4),
-        see=BLOCKS,
-    )
+    reason = "a finite sentinel for a mask: rows below it turn uniform or NaN"
+    yield case("finite and low", reason, x=np.where(MASK, -INF, X - 3e4), see=BLOCKS)
 
 
 def _blocks() -> list[Case]:

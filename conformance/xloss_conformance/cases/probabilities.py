@@ -82,18 +82,10 @@ def _log_loss() -> Iterator[Case]:
     clipped = partial(rows, eps=2.0**-6)
     ends = put(X, (0, 0, 0), (1, 1, 1), (2, 2, 2.0**-7), (3, 3, 2.0**-6), (4, 4, 1 - 2.0**-7))
     yield clipped("eps", "clipped into [eps, 1 - eps], with gradient 0 where clipped", x=ends)
-    yield clipped(
-        "eps, NaN",
-        "a comparison with NaN is false: clipping must not make it a number",
-        x=put(X, (1, 1, NAN), (0, 3, NAN)),
-    )
-    yield clipped(
-        "eps, soft",
-        "the gradient to a target is the clipped logarithm",
-        x=ends,
-        targets=soft(6, 5, seed=2),
-        to_targets=True,
-    )
+    reason = "a comparison with NaN is false: clipping must not make it a number"
+    yield clipped("eps, NaN", reason, x=put(X, (1, 1, NAN), (0, 3, NAN)))
+    reason = "the gradient to a target is the clipped logarithm"
+    yield clipped("eps, soft", reason, x=ends, targets=soft(6, 5, seed=2), to_targets=True)
     yield rows(
         "eps below the dtype's",
         "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN",

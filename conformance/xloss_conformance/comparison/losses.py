@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..answers import describe
-from ..candidates import Candidate, label, load
+from ..candidates import Candidate, load
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
+from ..load_object import among
 from ..model import Subject
 from ..peers import PEERS, peer
 from ..selection import chosen, dtypes, styled
@@ -27,7 +28,6 @@ def compare(
     dtype: str = "float32",
     families: Iterable[str] | None = None,
     quick: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Ask two losses the same cases.
 
@@ -44,8 +44,6 @@ def compare(
         cross_entropy if nothing else is said.
     dtype, families, quick
         As in `check`.
-    progress : callable
-        SubjectInfo how many cases are done, and of how many.
 
     Raises
     ------
@@ -54,8 +52,7 @@ def compare(
     Missing
         A library that is not here.
     """
-    for found, total in steps(a, b, convention, arrays, loss, dtype, families, quick):
-        progress(len(found.pairs), total)
+    *_, (found, _) = steps(a, b, convention, arrays, loss, dtype, families, quick)
     return found
 
 
@@ -75,7 +72,7 @@ def steps(
     )
     if loss is None and (isinstance(one, Candidate) or isinstance(two, Candidate)):
         loss = "cross_entropy"
-    cases = chosen(loss, families, quick)
+    cases = chosen(loss, families, quick, on_demand=families is not None)
     found = Comparison(describe(one), describe(two))
     yield found, len(cases)
     for case in cases:
@@ -95,7 +92,7 @@ def subject(
     """Return what a name or a function stands for."""
     (dtype,) = dtypes(dtype)
     if not isinstance(given, str):
-        return Candidate(label(given), given, styled(convention, arrays), loss, dtype)
+        return load(given, styled(convention, arrays), loss=loss, dtype=dtype)
     first, _, rest = given.partition(":")
     if first == "xloss" and (not rest or rest in LIBRARIES):
         made = Xloss(rest or "numpy", dtype)
@@ -105,10 +102,13 @@ def subject(
     if given in PEERS:
         return peer(given, dtype)
     if not rest:
-        raise ValueError(
-            f"{given!r} is unknown; expected xloss, xloss:LIBRARY, {', '.join(PEERS)}, "
-            "FILE.py:FUNCTION or MODULE:FUNCTION, with @CONVENTION after it if need be"
+        forms = (
+            "xloss:LIBRARY",
+            "FILE.py:FUNCTION",
+            "MODULE:FUNCTION",
+            "MODULE:FUNCTION@CONVENTION",
         )
+        among("loss", given, ("xloss", *PEERS, *forms))
     spec, _, own = given.partition("@")
     style = styled(own) if own else styled(convention, arrays)
     return load(spec, style, loss=loss, dtype=dtype)

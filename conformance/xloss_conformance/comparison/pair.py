@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
-from ..budget import budget, spacing
-from ..judge import flushed, judge, parts
-from ..model import PARTS, Array, Case, Differs, Exact, Subject, Verdict
+from ..budget import spacing
+from ..judge import judge
+from ..model import PARTS, Array, Case, Part, Subject, Verdict
 from ..printable import first_line
-from ..rounding import stored
 
 STATUSES = ("agree", "by definition", "differ", "not offered")
 RIGHT = {"AB": "both", "A": "A", "B": "B", "": "neither"}
@@ -42,103 +41,67 @@ def pair(a: Subject, b: Subject, case: Case) -> Pair:
     They differ where their results are further apart than both error budgets together, or where
     one gives a NaN, an infinity or an error and the other does not.
     """
-    sides = {"A": Side(a, case), "B": Side(b, case)}
-    refused = {letter: side.verdict.note for letter, side in sides.items() if side.refused}
+    sides = {"A": judge(a, case), "B": judge(b, case)}
+    notes = {letter: side.note for letter, side in sides.items() if side.note}
+    refused = {letter: side.note for letter, side in sides.items() if side.status == "refused"}
     if refused:
         return Pair(case, "not offered", notes=refused)
-    looked = [
-        _errors(case, *sides.values()),
-        *(_part(case, part, *sides.values()) for part in PARTS),
-    ]
-    apart = [one for one in looked if one is not None]
-    beyond = [one for one in apart if one.status == "differ"]
+    errors = {k: s.outcome.error for k, s in sides.items() if s.outcome and s.outcome.error}
+    one, two = ({part.name: part for part in side.parts} for side in sides.values())
+    both = [_part(case, one[part], two[part]) for part in PARTS if part in one and part in two]
+    apart = [found for found in both if found is not None]
+    if len(errors) == 1:
+        apart.insert(0, _error(case, errors))
+    beyond = [found for found in apart if found.status == "differ"]
     found = next(iter(beyond or apart), Pair(case, "agree"))
+    found.notes = notes
     asked = (found.part,) if found.part else PARTS
-    found.right = RIGHT["".join(k for k, s in sides.items() if not any(map(s.wrong, asked)))]
-    found.notes = {letter: side.verdict.note for letter, side in sides.items() if side.verdict.note}
+    found.right = RIGHT["".join(k for k, s in sides.items() if not _wrong(s, asked))]
     if found.part == "error" and found.right == "both":
-        raises = next(letter for letter, side in sides.items() if side.error is not None)
-        found.notes[raises] = "a label out of range raises; in the other its row is NaN"
+        found.notes[next(iter(errors))] = "a label out of range raises; in the other its row is NaN"
         found.status = "by definition"
     if found.status == "differ":
         found.calls = {"A": a.snippet(case), "B": b.snippet(case)}
     return found
 
 
-class Numbers(NamedTuple):
-    """One part of an answer, what it should be, and its error budget."""
-
-    got: Array
-    want: Exact
-    allowed: Array  # in units
-    unit: Array
-    flush: float
-
-
-class Side:
-    """One of the two, asked one case."""
-
-    def __init__(self, subject: Subject, case: Case) -> None:
-        self.subject = subject
-        self.verdict: Verdict = judge(subject, case)
-        self.refused = self.verdict.status == "refused"
-        self.asked = case if self.refused else (subject.differs(case) or Differs(case, "")).case
-
-    @property
-    def error(self) -> Exception | None:
-        assert self.verdict.outcome is not None
-        return self.verdict.outcome.error
-
-    def wrong(self, part: str) -> bool:
-        """Whether a part is not what it should be by this one's own definition."""
-        for finding in self.verdict.findings:
-            if finding.rule in ("runs", "raises", part):
-                return True
-            if finding.rule in ("shape", "nothing") and finding.detail.startswith(f"the {part} "):
-                return True
-        return False
-
-    def numbers(self, part: str) -> Numbers | None:
-        """Return a part, where it is given and a definition says what it should be."""
-        outcome, expected = self.verdict.outcome, self.verdict.expected
-        if outcome is None or expected is None or (part != "value" and self.asked.value_only):
-            return None
-        traits = self.subject.traits
-        allowed = budget(self.asked, stored(self.asked, traits.dtype), expected, traits)
-        asked = PARTS.index(part)
-        _, got, want, dtype, ulp, scale = parts(outcome, expected, allowed, traits)[asked]
-        if got is None or want is None:
-            return None
-        flush = flushed(self.asked, traits)
-        with np.errstate(all="ignore"):
-            size = np.maximum(np.abs(want.hi), np.nan_to_num(scale, posinf=0.0))
-        return Numbers(got, want, ulp, spacing(dtype, size), flush)
+def _wrong(verdict: Verdict, parts: Sequence[str]) -> bool:
+    """Whether one of the parts is not what it should be by this one's own definition."""
+    said = tuple(f"the {part} " for part in parts)
+    return any(
+        finding.rule in ("runs", "raises", *parts)
+        or (finding.rule in ("shape", "nothing") and finding.detail.startswith(said))
+        for finding in verdict.findings
+    )
 
 
-def _errors(case: Case, a: Side, b: Side) -> Pair | None:
+def _error(case: Case, errors: dict[str, Exception]) -> Pair:
     """Return how they differ if one raises and the other does not."""
-    if (a.error is None) == (b.error is None):
-        return None
-    shown = [first_line(s.error) if s.error is not None else "a result" for s in (a, b)]
+    shown = {k: first_line(errors[k]) if k in errors else "a result" for k in "AB"}
     exact = f"raises {case.error.__name__}" if case.error is not None else ""
-    return Pair(case, "differ", "error", a=shown[0], b=shown[1], exact=exact)
+    return Pair(case, "differ", "error", a=shown["A"], b=shown["B"], exact=exact)
 
 
-def _part(case: Case, part: str, a: Side, b: Side) -> Pair | None:
+def _unit(part: Part) -> Array:
+    """Return an ulp of each entry."""
+    with np.errstate(all="ignore"):
+        size = np.maximum(np.abs(part.want.hi), np.nan_to_num(part.allowed.scale, posinf=0.0))
+    return spacing(part.dtype, size)
+
+
+def _part(case: Case, one: Part, two: Part) -> Pair | None:
     """Return how they differ in a part, or None.
 
     Where their definitions do, it is their errors that are compared: what is left is no definition.
     """
-    one, two = a.numbers(part), b.numbers(part)
-    if one is None or two is None:
-        return None
     if one.got.shape != two.got.shape:
-        shapes = [f"shape {numbers.got.shape}" for numbers in (one, two)]
+        shapes = [f"shape {part.got.shape}" for part in (one, two)]
         exact = f"shape {one.want.hi.shape}"
-        return Pair(case, "differ", part, a=shapes[0], b=shapes[1], exact=exact)
+        return Pair(case, "differ", one.name, a=shapes[0], b=shapes[1], exact=exact)
+    units = _unit(one), _unit(two)
     shape = one.got.shape
-    unit = np.broadcast_to(np.maximum(one.unit, two.unit), shape)
-    budgets = one.allowed * one.unit + two.allowed * two.unit
+    unit = np.broadcast_to(np.maximum(*units), shape)
+    budgets = one.allowed.ulp * units[0] + two.allowed.ulp * units[1]
     allowed = np.broadcast_to(budgets, shape) / unit
     flush = one.flush + two.flush
     plain = _distance(one.got, two.got)
@@ -156,7 +119,7 @@ def _part(case: Case, part: str, a: Side, b: Side) -> Pair | None:
             return Pair(
                 case,
                 status,
-                part,
+                one.name,
                 "",
                 float(ulp[at]),
                 float(allowed[at]),
@@ -177,9 +140,9 @@ def _distance(a: Array, b: Array) -> Array:
     return np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf))
 
 
-def _off(numbers: Numbers) -> Array:
+def _off(part: Part) -> Array:
     """Return by how much a part is off, sign included."""
-    got, want = numbers.got, numbers.want
+    got, want = part.got, part.want
     with np.errstate(all="ignore"):
         off = (got - want.hi) - want.lo
     return np.where(_distance(got, want.hi) == 0, 0.0, off)

@@ -10,7 +10,7 @@ from ..report.record import SCHEMA, machine, plain, versions
 from ..snippet import setup
 from .losses import steps
 from .pair import Pair
-from .result import Comparison, families, text
+from .result import Comparison, counts, text
 
 
 def record(comparison: Comparison) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def record(comparison: Comparison) -> dict[str, Any]:
             "machine": machine(),
             "versions": versions(),
             "first": None if first is None else first.case.name,
-            "families": list(families(comparison)),
+            "counts": counts(comparison),
             "pairs": [_pair(pair) for pair in comparison.pairs],
             "ok": comparison.ok,
         }

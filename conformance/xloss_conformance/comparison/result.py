@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..model import SubjectInfo
 from ..result import table, wrapped
@@ -13,16 +12,6 @@ from ..snippet import setup
 from .pair import STATUSES, Pair
 
 LISTED = ("family", "in the", "cases", "", "the first", "A", "B")
-# What is counted by family, and the heads of those columns.
-COUNTS = {
-    "cases": "cases",
-    "agree": "agree",
-    "agree, both wrong": "both wrong",
-    "by definition": "by definition",
-    "differ": "differ",
-    "not offered by A": "not by A",
-    "not offered by B": "not by B",
-}
 SAYS = {
     "both": "both within budget",
     "A": "A is right",
@@ -80,10 +69,7 @@ def text(comparison: Comparison) -> str:
         lines = table([LISTED, *_grouped(comparison.differences)], left=True)
         parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
     parts += _by_definition(comparison)
-    rows = list(families(comparison))
-    rows.append({k: sum(row[k] for row in rows) for k in COUNTS} | {"name": "all"})
-    cells = [(row["name"], *(str(row[key]) for key in COUNTS)) for row in rows]
-    parts.append("\n".join(table([("family", *COUNTS.values()), *cells])))
+    parts.append(", ".join(f"{n} {what}" for what, n in counts(comparison).items() if n))
     return "\n\n".join(parts)
 
 
@@ -145,17 +131,12 @@ def _by_definition(comparison: Comparison) -> list[str]:
     return ["\n".join(lines)]
 
 
-def families(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """Yield counts by family."""
-    by_family: dict[str, list[Pair]] = {}
-    for pair in comparison.pairs:
-        by_family.setdefault(pair.case.family, []).append(pair)
-    for family, pairs in by_family.items():
-        row: dict[str, Any] = {"name": family, "cases": len(pairs)}
-        row |= {status: sum(p.status == status for p in pairs) for status in STATUSES}
-        row["agree, both wrong"] = sum(p.status == "agree" and p.right == "neither" for p in pairs)
-        for letter in "AB":
-            row[f"not offered by {letter}"] = sum(
-                p.status == "not offered" and letter in p.notes for p in pairs
-            )
-        yield row
+def counts(comparison: Comparison) -> dict[str, int]:
+    """Return how many cases there are of each kind."""
+    pairs = comparison.pairs
+    found = {"cases": len(pairs)} | {k: sum(p.status == k for p in pairs) for k in STATUSES[:3]}
+    found["agree, both wrong"] = sum(p.status == "agree" and p.right == "neither" for p in pairs)
+    for letter in "AB":
+        refused = (p.status == "not offered" and letter in p.notes for p in pairs)
+        found[f"not offered by {letter}"] = sum(refused)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from ..libraries import LIBRARIES
-from ..load_object import imported, load_object
+from ..load_object import among, imported, load_object
 from ..model import LoadError
 from .base import Convention
 
@@ -34,13 +34,8 @@ def convention(name: str | Convention, arrays: str | None = None) -> Convention:
         made = copy.copy(made)
         made.origin = name
     else:
-        raise LoadError(
-            f"convention: {name!r} is unknown; expected {', '.join(NAMES)}, or path/file.py"
-        )
-    if arrays is None or arrays == made.home:
-        return made
-    if arrays not in LIBRARIES:
-        raise LoadError(f"arrays: {arrays!r} is unknown; expected one of {', '.join(LIBRARIES)}")
-    made = copy.copy(made)
-    made.home = arrays
+        among("convention", name, (*NAMES, "path/file.py"))
+    if arrays is not None and arrays != made.home:
+        made = copy.copy(made)
+        made.home = among("arrays", arrays, LIBRARIES)
     return made

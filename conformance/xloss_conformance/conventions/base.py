@@ -9,11 +9,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from ..linear_packing import LINEAR, called
-from ..loss_functions import public
+from ..loss_functions import call, public
 from ..model import BINARY, CLASS, Array, Case, Differs
-from ..token_rows import LINEAR_TOKENS, TOKENS, stacked
-from ..token_rows import called as stacked_linear
 
 Loss: TypeAlias = Callable[..., Any]
 Options: TypeAlias = dict[str, Any]
@@ -103,13 +100,7 @@ class Convention:
 
     def call(self, function: Loss, case: Case, x: Any, t: Any, options: Options) -> Any:
         """Return the value, or (value, gradient to x)."""
-        if case.loss == LINEAR:
-            return called(function, x, t, options)
-        if case.loss in TOKENS:
-            if case.loss == LINEAR_TOKENS:
-                return stacked_linear(function, x, t, options)
-            return stacked(function(x, t, **options))
-        return function(x, **options) if t is None else function(x, t, **options)
+        return call(function, case.loss, x, t, options)
 
 
 def named(*options: str) -> dict[str, str]:

@@ -45,6 +45,10 @@ if keras.backend.backend() not in ("jax", "torch", "tensorflow"):
 EPSILON = 1e-7  # keras.config.epsilon(), unless it is set
 LOSSES = "keras.losses"
 MEAN = {"mean": "sum_over_batch_size", "none": None}
+COMMON = arranged("sample_weight", "reduction")
+SPARSE = {**named("axis"), "ignore_index": "ignore_class", **COMMON}
+DENSE = {**named("axis", "label_smoothing"), **arranged("ignore_index"), **COMMON}
+BINARY_OWN = {**named("label_smoothing"), **COMMON}
 
 
 class Rows(keras.losses.Loss):  # type: ignore[misc]
@@ -72,28 +76,16 @@ class Keras(Convention):
         "sigmoid_focal_loss": f"{LOSSES}:binary_focal_crossentropy",
         "kl_div": f"{LOSSES}:kl_divergence",
     }
-    _common: ClassVar[Mapping[str, str]] = arranged("sample_weight", "reduction")
-    _sparse: ClassVar[Mapping[str, str]] = {
-        **named("axis"),
-        "ignore_index": "ignore_class",
-        **_common,
-    }
-    _dense: ClassVar[Mapping[str, str]] = {
-        **named("axis", "label_smoothing"),
-        **arranged("ignore_index"),
-        **_common,
-    }
-    _binary: ClassVar[Mapping[str, str]] = {**named("label_smoothing"), **_common}
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "cross_entropy": _sparse,
-        "cross_entropy soft": _dense,
-        "log_loss": _sparse,
-        "log_loss soft": _dense,
-        "focal_loss": {**named("axis", "label_smoothing", "gamma"), "weight": "alpha", **_common},
-        "binary_cross_entropy_with_logits": _binary,
-        "binary_cross_entropy": _binary,
-        "sigmoid_focal_loss": {**named("gamma"), **arranged("alpha"), **_common},
-        "kl_div": {**arranged("axis"), **_common},
+        "cross_entropy": SPARSE,
+        "cross_entropy soft": DENSE,
+        "log_loss": SPARSE,
+        "log_loss soft": DENSE,
+        "focal_loss": {**named("axis", "label_smoothing", "gamma"), "weight": "alpha", **COMMON},
+        "binary_cross_entropy_with_logits": BINARY_OWN,
+        "binary_cross_entropy": BINARY_OWN,
+        "sigmoid_focal_loss": {**named("gamma"), **arranged("alpha"), **COMMON},
+        "kl_div": {**arranged("axis"), **COMMON},
     }
     ignores = False
 

@@ -26,6 +26,8 @@ from .base import (
     weighs,
 )
 
+ALONG = {**named("axis", "where"), **arranged("reduction")}
+
 
 class Optax(Convention):
     name = "optax"
@@ -39,14 +41,13 @@ class Optax(Convention):
         "kl_div": "optax.losses:kl_divergence",
         "kl_div log": "optax.losses:kl_divergence_with_log_targets",
     }
-    _along: ClassVar[Mapping[str, str]] = {**named("axis", "where"), **arranged("reduction")}
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "cross_entropy": _along,
-        "cross_entropy soft": {**_along, **arranged("label_smoothing", "ignore_index")},
+        "cross_entropy": ALONG,
+        "cross_entropy soft": {**ALONG, **arranged("label_smoothing", "ignore_index")},
         "binary_cross_entropy_with_logits": arranged("reduction"),
         "sigmoid_focal_loss": {**named("alpha", "gamma"), **arranged("reduction")},
-        "kl_div": {**_along, **arranged("log_target")},
-        "kl_div log": {**_along, **arranged("log_target")},
+        "kl_div": {**ALONG, **arranged("log_target")},
+        "kl_div log": {**ALONG, **arranged("log_target")},
     }
     ignores = False
 

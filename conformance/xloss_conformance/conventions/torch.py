@@ -28,6 +28,8 @@ from .base import (
 )
 
 F = "torch.nn.functional"
+CLASSES = {**arranged("axis"), **named("weight", "ignore_index", "reduction")}
+ELEMENTS = {"sample_weight": "weight", **named("reduction")}
 LEAST = exp(-100)  # binary_cross_entropy clamps its logarithms at -100
 
 
@@ -50,18 +52,11 @@ class Torch(Convention):
         "kl_div": f"{F}:kl_div",
         "entropy": f"{__name__}:categorical_entropy",
     }
-    _classes: ClassVar[Mapping[str, str]] = {
-        **arranged("axis"),
-        **named("weight", "ignore_index", "reduction"),
-    }
     takes: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "cross_entropy": {**_classes, **named("label_smoothing")},
-        "nll_loss": _classes,
-        "binary_cross_entropy_with_logits": {
-            "sample_weight": "weight",
-            **named("pos_weight", "reduction"),
-        },
-        "binary_cross_entropy": {"sample_weight": "weight", **named("reduction")},
+        "cross_entropy": {**CLASSES, **named("label_smoothing")},
+        "nll_loss": CLASSES,
+        "binary_cross_entropy_with_logits": {**ELEMENTS, **named("pos_weight")},
+        "binary_cross_entropy": ELEMENTS,
         "sigmoid_focal_loss": named("alpha", "gamma", "reduction"),
         "kl_div": {**arranged("axis"), **named("log_target", "reduction")},
         "entropy": arranged("axis"),

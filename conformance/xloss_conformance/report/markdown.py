@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from math import floor, inf, isnan, log10
+from itertools import product
+from math import floor, inf, log10
 from typing import Any
 
-from ..model import STATUSES
 from .mistakes import judged
-from .pack import short
-from .page import counts, verdict
+from .tally import Tally, by_kind, tallies, verdict
 
-Cell = dict[str, Any]
 Subject = dict[str, Any]
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ASKED = """\
@@ -31,6 +30,7 @@ READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
 offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ)."""
+HOW = {"pass": "by its own definition", "declared": "declared", "refused": "not offered"}
 KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
@@ -42,8 +42,8 @@ def markdown(
     again: the command that makes it; page: the one that makes the page; pictures: files beside it.
     """
     parts = [*_head(record, again, page, pictures), *_opening(record)]
-    for kind in counts(record):
-        parts += [f"## {KINDS[kind]}", _totals(record, kind), _families(record, kind)]
+    for kind in by_kind(record):
+        parts += [f"## {KINDS[kind]}", _families(record, kind)]
     parts += _definitions(record)
     return "\n\n".join(parts) + "\n"
 
@@ -102,95 +102,64 @@ def title(subject: Subject) -> str:
     return " ".join(words) or str(subject["name"])
 
 
-def _of(record: dict[str, Any], kind: str) -> list[Subject]:
-    return [subject for subject in record["subjects"] if subject["kind"] == kind]
-
-
-def _totals(record: dict[str, Any], kind: str) -> str:
-    rows = []
-    for subject in _of(record, kind):
-        of = [cell for cell in record["cells"] if cell["subject"] == subject["name"]]
-        passed = [c for c in of if c["status"] == "pass"]
-        rows.append(
-            [
-                text(subject["name"]),
-                text(subject["version"]),
-                *(str(sum(c["status"] == status for c in of)) for status in STATUSES),
-                brief(worst(passed, ("value_ulp",))),
-                brief(worst(passed, ("grad_ulp",))),
-            ]
-        )
-    head = ["subject", "version", "pass", "fail", "declared", "not offered"]
-    return table([*head, "worst value that passes", "worst gradient that passes"], rows)
-
-
 def _families(record: dict[str, Any], kind: str) -> str:
     """Families and subjects; xloss's many subjects stand together by what runs."""
     families = {case["name"]: case["family"] for case in record["cases"]}
-    place = {s["name"]: title(s) if kind == "xloss" else s["name"] for s in _of(record, kind)}
+    subjects = [subject for subject in record["subjects"] if subject["kind"] == kind]
+    place = {s["name"]: title(s) if kind == "xloss" else s["name"] for s in subjects}
     groups = list(dict.fromkeys(place.values()))
-    found: dict[tuple[str, str], list[Cell]] = {}
-    for cell in record["cells"]:
-        if cell["subject"] in place:
-            found.setdefault((families[cell["case"]], place[cell["subject"]]), []).append(cell)
+    cells = [cell for cell in record["cells"] if cell["subject"] in place]
+    of = tallies(cells, lambda cell: (families[cell["case"]], place[cell["subject"]]))
+    whole = tallies(cells, lambda cell: place[cell["subject"]])
     rows = [
         [
             f"{text(family['name'])} ({family['cases']})",
-            *(_summed(found.get((family["name"], group), [])) for group in groups),
+            *(_summed(of[family["name"], group]) for group in groups),
         ]
         for family in record["families"]
     ]
+    rows.append([f"all ({len(record['cases'])})", *(_summed(whole[group]) for group in groups)])
     return table(["family (cases)", *(text(group) for group in groups)], rows)
 
 
-def _summed(cells: list[Cell]) -> str:
-    judged = [cell for cell in cells if cell["status"] != "refused"]
-    failed = [cell for cell in judged if cell["status"] == "fail"]
-    if failed:
-        return f"✕ {len(failed)}/{len(judged)}"
-    if any(cell["status"] == "declared" for cell in judged):
+def _summed(tally: Tally) -> str:
+    if tally.counts["fail"]:
+        return f"✕ {tally.counts['fail']}/{tally.judged}"
+    if tally.counts["declared"]:
         return "declared"
-    return (brief(worst(judged)) or "✓") if judged else "–"
+    errors = [error for error in (tally.value, tally.grad) if error is not None]
+    if not tally.judged:
+        return "–"
+    return brief(max(errors)) if errors else "✓"
 
 
 def _definitions(record: dict[str, Any]) -> Iterator[str]:
     """Say what was judged by a library's own definition, and what is not offered."""
     subjects = {s["name"]: title(s) for s in record["subjects"] if s["kind"] != "xloss"}
-    found: dict[tuple[str, str, str], set[str]] = {}
-    for cell in record["cells"]:
-        if cell["subject"] in subjects and cell["note"]:
-            offered = {"refused": "not offered", "declared": "declared"}.get(cell["status"], "")
-            key = (subjects[cell["subject"]], offered or "by its own definition", cell["note"])
-            found.setdefault(key, set()).add(cell["case"])
+    seen = dict.fromkeys(
+        (
+            subjects[cell["subject"]],
+            HOW.get(cell["status"], HOW["pass"]),
+            cell["note"],
+            cell["case"],
+        )
+        for cell in record["cells"]
+        if cell["subject"] in subjects and cell["note"]
+    )
+    counts = Counter(key[:3] for key in seen)
     rows = []
-    for how in ("by its own definition", "declared", "not offered"):
-        for name in dict.fromkeys(subjects.values()):
-            notes = {k[2]: len(v) for k, v in found.items() if k[:2] == (name, how)}
-            listed = sorted(notes, key=lambda note: -notes[note])
-            if notes:
-                what = "; ".join(f"{text(note)} ({notes[note]})" for note in listed)
-                rows.append([text(name), how, what])
+    for how, name in product(HOW.values(), dict.fromkeys(subjects.values())):
+        notes = [(note, n) for (*of, note), n in counts.most_common() if of == [name, how]]
+        if notes:
+            listed = "; ".join(f"{text(note)} ({n})" for note, n in notes)
+            rows.append([text(name), how, listed])
     if rows:
         yield "## Defined otherwise, or not offered"
         yield table(["subject", "judged", "why (cases)"], rows)
 
 
-def worst(cells: Iterable[Cell], keys: Sequence[str] = ("value_ulp", "grad_ulp")) -> float | None:
-    """Return the largest error there is."""
-    found = [cell[key] for cell in cells for key in keys if cell[key] is not None]
-    return max(map(rounded, found), default=None)
-
-
-def rounded(ulp: Any) -> float:
-    """Return an error as the page keeps it, so that both say the same."""
-    kept = float(short(ulp) or "-inf")
-    return inf if isnan(kept) else kept
-
-
-def brief(ulp: float | None) -> str:
+def brief(ulp: float) -> str:
     """Return an error in few characters."""
-    if ulp is None:
-        return ""
     if ulp == inf:
         return "∞"
     if ulp < 9.95:

@@ -7,18 +7,16 @@ own. Each group is told by the failure that shows it best.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor, inf, isfinite, isinf, isnan, log10
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..formats import FORMATS, accumulated
-from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family, Rule
+from .tally import KINDS, Cell, Record
+from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family
 
-Record = dict[str, Any]
-Cell = dict[str, Any]
-
-KINDS = ("candidate", "peer", "xloss")  # the order in which they are told
 NUMBERS = {"value": "loss", "gradient": "gradient", "targets gradient": "gradient to the targets"}
 # Relative errors: up to the first the last digits are off, up to the second no more than a percent.
 ROUNDING, PERCENT = 1e-4, 1e-2
@@ -26,13 +24,6 @@ ROUNDING, PERCENT = 1e-4, 1e-2
 SMALL = 1e-3
 ROUNDED = "Last digits"
 RANK = [*EFFECTS][:-1] + [rule for rule in RULES if rule not in NUMBERS] + ["rounding"]
-
-
-class Seen(NamedTuple):
-    """One finding, and what kind of error it is: an effect, or its rule."""
-
-    effect: str
-    finding: dict[str, Any]
 
 
 @dataclass
@@ -93,15 +84,21 @@ def judged(record: Record) -> list[Judged]:
     found = []
     for name, cells in of.items():
         first = subjects[cells[0]["subject"]]
-        one = Judged(name, first["kind"], first["library"], first["version"])
-        if one.kind == "xloss":
-            one.version = record["xloss"]
-        one.judged = len(cells)
-        one.failed = sum(cell["status"] == "fail" for cell in cells)
-        one.mistakes = list(_mistakes(cells, cases, subjects))
-        one.mistakes.sort(key=lambda mistake: ORDER.index(mistake.matters))  # else as the cases
-        found.append(one)
-    return sorted(found, key=lambda one: KINDS.index(one.kind))
+        version = record["xloss"] if first["kind"] == "xloss" else first["version"]
+        failures = [
+            Failure(cell, cases[cell["case"]], subjects[cell["subject"]]["dtype"])
+            for cell in cells
+            if cell["status"] == "fail"
+        ]
+        families = Counter(cases[cell["case"]]["family"] for cell in cells)
+        mistakes = list(_mistakes(failures, len(cells), families))
+        mistakes.sort(key=lambda mistake: ORDER.index(mistake.matters))  # else as the cases
+        found.append(
+            Judged(
+                name, first["kind"], first["library"], version, len(failures), len(cells), mistakes
+            )
+        )
+    return sorted(found, key=lambda one: [*KINDS].index(one.kind))
 
 
 def picked(mistakes: Sequence[Mistake], most: int = 4) -> tuple[list[Mistake], list[Mistake]]:
@@ -114,38 +111,70 @@ def picked(mistakes: Sequence[Mistake], most: int = 4) -> tuple[list[Mistake], l
     return [m for m in mistakes if m in first], [m for m in mistakes if m not in first]
 
 
+class Failure:
+    """A call that fails, told by the worst of its findings."""
+
+    def __init__(self, cell: Cell, case: Record, dtype: str) -> None:
+        self.cell, self.case, self.dtype = cell, case, dtype
+        seen = [(_effect(finding, dtype), finding) for finding in cell["findings"]]
+        self.effect, self.finding = min(seen, key=lambda one: RANK.index(one[0]))
+        # A loss that is wrong matters by the gradient that is taken through it, where one is.
+        self.through = any(
+            effect in EFFECTS and effect != "rounding" and finding["rule"] != "value"
+            for effect, finding in seen
+        )
+
+    @property
+    def about(self) -> str:
+        """What it is told together with."""
+        if self.effect == "rounding":
+            return ROUNDED
+        return f"family {self.case['family']}" if self.effect in EFFECTS else self.effect
+
+    @property
+    def matters(self) -> str:
+        return (EFFECTS.get(self.effect) or RULES[self.effect]).matters
+
+    def telling(self) -> tuple[Any, ...]:
+        """Order failures about one thing: the one to tell first."""
+        rank = ORDER.index(self.matters), RANK.index(self.effect)
+        return *rank, *self._loudness(), self.dtype != "float32", not self.case["quick"]
+
+    def _loudness(self) -> tuple[float, ...]:
+        """Order errors of one kind: 0 for the largest number first, then the loss."""
+        if self.effect not in EFFECTS:
+            return (0.0, 0.0, 0.0)
+        if self.effect == "rounding":
+            return (0.0, 0.0, -_relative(self.finding, self.dtype))
+        got, want = float(self.finding["got"]), float(self.finding["want"])
+        size = abs(want) if isfinite(want) else 0.0
+        return (self.finding["rule"] != "value", got != 0, -size)
+
+
 def _mistakes(
-    cells: list[Cell], cases: dict[str, Any], subjects: dict[str, Any]
+    failures: Sequence[Failure], asked: int, by_family: Counter[str]
 ) -> Iterator[Mistake]:
-    groups: dict[str, list[tuple[Seen, Cell]]] = {}
-    for cell in cells:
-        if cell["status"] == "fail" and cell["findings"]:
-            dtype = subjects[cell["subject"]]["dtype"]
-            seen = min(_seen(cell, dtype), key=lambda one: RANK.index(one.effect))
-            family = cases[cell["case"]]["family"]
-            about = {"rounding": ROUNDED}.get(seen.effect, seen.effect)
-            if seen.effect in EFFECTS and seen.effect != "rounding":
-                about = f"family {family}"
-            groups.setdefault(about, []).append((seen, cell))
-    for about, members in groups.items():
-
-        def telling(member: tuple[Seen, Cell]) -> tuple[Any, ...]:
-            seen, cell = member
-            case = cases[cell["case"]]
-            narrow = subjects[cell["subject"]]["dtype"] != "float32"
-            loud = _loudness(seen, subjects[cell["subject"]]["dtype"])
-            return _matters(seen), RANK.index(seen.effect), *loud, narrow, not case["quick"]
-
-        seen, cell = min(members, key=telling)
-        case = cases[cell["case"]]
-        asked = len(cells)
-        if about.startswith("family "):
-            asked = sum(cases[one["case"]]["family"] == case["family"] for one in cells)
-        yield _told(seen, cell, case, subjects[cell["subject"]]["dtype"], len(members), asked)
-
-
-def _seen(cell: Cell, dtype: str) -> list[Seen]:
-    return [Seen(_effect(finding, dtype), finding) for finding in cell["findings"]]
+    groups: dict[str, list[Failure]] = {}
+    for failure in failures:
+        groups.setdefault(failure.about, []).append(failure)
+    for members in groups.values():
+        one = min(members, key=Failure.telling)
+        cell, failed = one.cell, len(members)
+        effect = EFFECTS.get(one.effect)
+        if effect is None:
+            rule = RULES[one.effect]
+            did = _broken(one.effect, one.finding, one.case)
+            yield Mistake(rule.title, rule.matters, did, rule.training, "", cell, failed, asked)
+            continue
+        did = _number(one.effect, one.finding, one.dtype)
+        training = (one.through and effect.of_gradient) or effect.of_loss
+        if one.effect == "rounding":
+            yield Mistake(ROUNDED, effect.matters, did, training, "", cell, failed, asked)
+            continue
+        name = one.case["family"]
+        family = FAMILIES.get(name, Family(name, ""))
+        of = by_family[name]
+        yield Mistake(family.title, effect.matters, did, training, family.met, cell, failed, of)
 
 
 def _effect(finding: dict[str, Any], dtype: str) -> str:
@@ -175,52 +204,8 @@ def _relative(finding: dict[str, Any], dtype: str) -> float:
     return inf if ulp is None else float(ulp) * 2.0 ** (1 - FORMATS[kind][0])
 
 
-def _matters(seen: Seen) -> int:
-    known = EFFECTS.get(seen.effect)
-    return ORDER.index(known.matters if known else RULES[seen.effect].matters)
-
-
-def _loudness(seen: Seen, dtype: str) -> tuple[float, ...]:
-    """Order errors of one kind: 0 for the largest number first, the loss before the gradient."""
-    if seen.effect not in EFFECTS:
-        return (0.0, 0.0, 0.0)
-    if seen.effect == "rounding":
-        return (0.0, 0.0, -_relative(seen.finding, dtype))
-    got, want = float(seen.finding["got"]), float(seen.finding["want"])
-    size = abs(want) if isfinite(want) else 0.0
-    return (seen.finding["rule"] != "value", got != 0, -size)
-
-
-def _told(
-    seen: Seen, cell: Cell, case: dict[str, Any], dtype: str, failed: int, asked: int
-) -> Mistake:
-    family = FAMILIES.get(case["family"], Family(case["family"], ""))
-    effect = EFFECTS.get(seen.effect)
-    if effect is None:
-        rule: Rule = RULES[seen.effect]
-        did = _broken(seen, case)
-        return Mistake(rule.title, rule.matters, did, rule.training, "", cell, failed, asked)
-    rounded = seen.effect == "rounding"
-    # A loss that is wrong matters by the gradient that is taken through it, where one is.
-    through = any(
-        one.effect in EFFECTS and one.effect != "rounding" and one.finding["rule"] != "value"
-        for one in _seen(cell, dtype)
-    )
-    return Mistake(
-        ROUNDED if rounded else family.title,
-        effect.matters,
-        _number(seen, dtype),
-        effect.of_gradient if through else effect.of_loss,
-        "" if rounded else family.met,
-        cell,
-        failed,
-        asked,
-    )
-
-
-def _number(seen: Seen, dtype: str) -> str:
+def _number(effect: str, finding: Record, dtype: str) -> str:
     """Return what came out, beside what is right."""
-    finding = seen.finding
     what = NUMBERS[finding["rule"]]
     got, want = float(finding["got"]), float(finding["want"])
     given, right = shown(got, want)
@@ -228,10 +213,10 @@ def _number(seen: Seen, dtype: str) -> str:
     if isnan(want):
         return f"{verb} {given} where only NaN is right"
     said = f"{verb} {given} where the exact {what} is {right}"
-    if seen.effect in ("rounding", "digits"):
+    if effect in ("rounding", "digits"):
         digits = max(1, floor(-log10(_relative(finding, dtype))))
         return f"{said}: {digits} digit{'s' if digits > 1 else ''} agree"
-    if seen.effect in ("small", "wrong") and got != 0 != want:
+    if effect in ("small", "wrong") and got != 0 != want:
         off = abs(got / want - 1)
         if off < 0.995:
             return f"{said}, {off:.0%} off"
@@ -255,14 +240,13 @@ def shown(got: float, want: float) -> tuple[str, str]:
     return words.get(pair[0], pair[0]), words.get(pair[1], pair[1])
 
 
-def _broken(seen: Seen, case: dict[str, Any]) -> str:
+def _broken(rule: str, finding: Record, case: Record) -> str:
     """Return how a rule is broken that is about no number's size."""
-    finding = seen.finding
     detail = str(finding["detail"])
-    if seen.effect == "raises" and detail.startswith("no error"):
+    if rule == "raises" and detail.startswith("no error"):
         return f"answers “{case['name']}” without an error"
-    if seen.effect == "runs" and finding["rule"] == "runs":
+    if rule == "runs" and finding["rule"] == "runs":
         return f"stops with {detail}"
-    if seen.effect == "nothing" and finding["got"] is not None:
+    if rule == "nothing" and finding["got"] is not None:
         return f"{detail} is {shown(float(finding['got']), 0.0)[0]}, not 0"
     return detail

@@ -12,7 +12,7 @@ from typing import Any
 LETTERS = {"pass": "p", "fail": "f", "declared": "d", "refused": "r"}
 STATUSES = {v: k for k, v in LETTERS.items()}
 NONE = "."  # no such cell
-LATER = ("inputs", "setup")  # of a case: only its details show them
+LATER = ("setup",)  # of a case: only its details show it
 # Numbers of a cell, of which three digits are kept, and their columns.
 SHORT = {
     "value_ulp": "value",

@@ -13,14 +13,13 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
-from ..model import STATUSES
 from .opening import opening, word, words
-from .pack import pack, unpack
+from .pack import pack
+from .tally import by_kind, verdict
 from .training import RULES
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("data.js", "state.js", "matrix.js", "panel.js", "plot.js", "main.js")
-KINDS = {"candidate": "candidates", "peer": "the peers", "xloss": "xloss"}
 FAIL = {"candidate": "candidates fail", "peer": "peers fail", "xloss": "xloss fails"}
 HOMES = ("Documentation", "Homepage", "Source", "Repository")
 MATRIX = (
@@ -59,19 +58,6 @@ def page(record: dict[str, Any]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
 
 
-def record_of(html: str) -> dict[str, Any]:
-    """Return the record that a page was made of."""
-
-    def block(name: str) -> str:
-        found = re.search(rf'<script type="[^"]+" id="{name}">(.*?)</script>', html, re.S)
-        if found is None:
-            raise ValueError(f"no page of this suite: it has no {name}")
-        return found[1]
-
-    details = zlib.decompress(base64.b64decode(block("details"))).decode()
-    return unpack(json.loads(block("data")), details)
-
-
 @cache
 def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
@@ -101,40 +87,6 @@ def _embedded(value: Any) -> str:
     """Return JSON in which no HTML parser finds a tag or a comment."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def counts(record: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """Return how many cells of each status each kind of subject has."""
-    kinds = {subject["name"]: subject["kind"] for subject in record["subjects"]}
-    found: dict[str, dict[str, int]] = {}
-    for cell in record["cells"]:
-        of = found.setdefault(kinds[cell["subject"]], dict.fromkeys(STATUSES, 0))
-        of[cell["status"]] += 1
-    return {kind: found[kind] for kind in KINDS if kind in found}
-
-
-def verdict(record: dict[str, Any]) -> str:
-    """Return the verdict in one line."""
-    said = []
-    for kind, of in counts(record).items():
-        judged = of["pass"] + of["fail"] + of["declared"]
-        names = {s["name"] for s in record["subjects"] if s["kind"] == kind}
-        who = names.pop() if kind == "candidate" and len(names) == 1 else KINDS[kind]
-        many = kind != "xloss" and who == KINDS[kind]
-        if not judged:
-            said.append(f"{who} {'were' if many else 'was'} asked nothing")
-        elif of["fail"]:
-            said.append(f"{who} {'fail' if many else 'fails'} {of['fail']:,} of {judged:,} calls")
-        elif of["declared"]:
-            passed = f"{of['pass']:,} of {judged:,} calls"
-            said.append(f"{who} {'pass' if many else 'passes'} {passed}, the others as declared")
-        else:
-            said.append(f"{who} {'pass' if many else 'passes'} all {judged:,} calls")
-    stale = record["deviations"]["stale"]
-    if stale:
-        said.append(f"{len(stale)} declared deviations are none")
-    line = "; ".join(said) or "nothing was judged"
-    return line[0].upper() + line[1:] if line.startswith("the ") else line
 
 
 def facts(record: dict[str, Any]) -> str:
@@ -189,8 +141,9 @@ def tiles(record: dict[str, Any]) -> str:
     summary = record["summary"]
     rows = [("cases", len(record["cases"]), ""), ("subjects", len(record["subjects"]), "")]
     rows.append(("calls judged", sum(summary.values()) - summary["refused"], ""))
-    for kind, of in counts(record).items():
-        rows.append((FAIL[kind], of["fail"], ' class="bad"' if of["fail"] else ""))
+    for kind, of in by_kind(record).items():
+        failed = of.counts["fail"]
+        rows.append((FAIL[kind], failed, ' class="bad"' if failed else ""))
     if summary["declared"]:
         rows.append(("declared", summary["declared"], ""))
     return "".join(

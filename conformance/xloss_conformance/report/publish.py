@@ -23,7 +23,8 @@ from typing import Any
 from .browser import NoBrowser, browser, picture
 from .markdown import markdown
 from .pack import pack, unpack
-from .page import page, verdict
+from .page import page
+from .tally import verdict
 
 AGAIN = "python -m xloss_conformance.report.publish"
 PAGE = f"{AGAIN} --page conformance.html"
@@ -48,15 +49,9 @@ def judged(jobs: int) -> dict[str, Any]:
         selection.cases(everything),
         jobs=jobs,
         deviations=deviations.read(deviations.FILE),
-        progress=_progress,
     )
     report.mode, report.command = "full", AGAIN
-    return record(report, shares=True)
-
-
-def _progress(done: int, total: int) -> None:
-    if done % 500 == 0:
-        print(f"{done:,} of {total:,} calls", file=sys.stderr)
+    return record(report)
 
 
 def write(record: dict[str, Any], docs: Path) -> None:

@@ -6,21 +6,21 @@ import os
 import platform
 from collections import Counter
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import xloss
 
+from ..load_object import installed
 from ..model import RULES, STATUSES, Case, Verdict
 from ..printable import visible, visible_lines
-from ..snippet import inputs, setup
+from ..snippet import setup
 
 if TYPE_CHECKING:
     from ..result import Report
 
 SCHEMA = 1
-OF_LINES = {"inputs", "setup", "got", "want", "call", "calls"}
+OF_LINES = {"setup", "got", "want", "call", "calls"}
 PACKAGES = (
     "numpy",
     "array-api-compat",
@@ -40,11 +40,8 @@ PACKAGES = (
 )
 
 
-def record(report: Report, *, shares: bool = False) -> dict[str, Any]:
-    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf".
-
-    shares: with each error as a share of its budget too, by which the page colours its cells.
-    """
+def record(report: Report) -> dict[str, Any]:
+    """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf"."""
     statuses = Counter(verdict.status for verdict in report.verdicts)
     counts = {status: statuses[status] for status in STATUSES}
     families = Counter(case.family for case in report.cases)
@@ -63,7 +60,7 @@ def record(report: Report, *, shares: bool = False) -> dict[str, Any]:
             "families": [{"name": name, "cases": n} for name, n in families.items()],
             "rules": RULES,
             "cases": [_case(case) for case in report.cases],
-            "cells": [_cell(verdict, shares) for verdict in report.verdicts],
+            "cells": [_cell(verdict) for verdict in report.verdicts],
             "deviations": {"declared": counts["declared"], "stale": report.stale},
             "summary": counts,
             "ok": report.ok,
@@ -107,24 +104,19 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that take part, where they are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: installed(name) for name in PACKAGES}
+    return {name: number for name, number in found.items() if number != "unknown"}
 
 
 def _case(case: Case) -> dict[str, Any]:
     named = ("name", "family", "label", "loss", "reason", "see", "gap", "quick")
     told = {name: getattr(case, name) for name in named}
-    return {**told, "inputs": inputs(case), "setup": setup(case)}
+    return {**told, "setup": setup(case)}
 
 
-def _cell(verdict: Verdict, shares: bool) -> dict[str, Any]:
-    named = ["subject", "status", "value_ulp", "grad_ulp", "note", "findings", "got", "want"]
-    named += ["call", "value_share", "grad_share"] if shares else ["call"]
+def _cell(verdict: Verdict) -> dict[str, Any]:
+    named = ["subject", "status", "value_ulp", "grad_ulp", "value_share", "grad_share", "note"]
+    named += ["findings", "got", "want", "call"]
     told = {name: getattr(verdict, name) for name in named}
     told["findings"] = [finding._asdict() for finding in verdict.findings]
     return {"case": verdict.case.name, **told}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
@@ -14,12 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..model import STATUSES
-from .mistakes import KINDS, Judged, Mistake, judged, picked
+from .mistakes import Judged, Mistake, group, judged, picked
+from .tally import KINDS, Cell, Record, Tally, tallies, verdict
 from .training import NO, SOMETIMES, YES
-
-Record = dict[str, Any]
-Cell = dict[str, Any]
 
 NARROW = 16  # characters that one column takes at least, its rules included
 FEW = 3  # subjects that are columns themselves; more are columns by library
@@ -31,37 +27,16 @@ LEGEND = (
 )
 
 
-@dataclass
-class Tally:
-    """What some cells come to."""
-
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
-    value: float | None = None
-    grad: float | None = None
-
-    def add(self, cell: Cell) -> None:
-        self.counts[cell["status"]] += 1
-        self.value = _worst(self.value, cell["value_ulp"])
-        self.grad = _worst(self.grad, cell["grad_ulp"])
-
-    @property
-    def judged(self) -> int:
-        return sum(self.counts.values()) - self.counts["refused"]
-
-    def text(self, wide: bool) -> Text:
-        """Return it as an entry of the table: the worst errors, and what else there is to say."""
-        if not self.judged:
-            return Text("-", "dim")
-        errors = "ok" if self.value is None else f"{_ulp(self.value)} / {_ulp(self.grad)}"
-        for status, (style, said) in TOLD.items():
-            if self.counts[status]:
-                count = f"{self.counts[status]} {said}"
-                return Text(f"{errors}  {count}" if wide else count, style)
-        return Text(errors, "green")
-
-
-def _worst(known: float | None, ulp: Any) -> float | None:
-    return known if ulp is None else max(float(ulp), known or 0.0)
+def _entry(tally: Tally, wide: bool) -> Text:
+    """Return an entry of the table: the worst errors, and what else there is to say."""
+    if not tally.judged:
+        return Text("-", "dim")
+    errors = "ok" if tally.value is None else f"{_ulp(tally.value)} / {_ulp(tally.grad)}"
+    for status, (style, said) in TOLD.items():
+        if tally.counts[status]:
+            count = f"{tally.counts[status]} {said}"
+            return Text(f"{errors}  {count}" if wide else count, style)
+    return Text(errors, "green")
 
 
 def _ulp(worst: float | None) -> str:
@@ -71,44 +46,42 @@ def _ulp(worst: float | None) -> str:
 def show(record: Record, console: Console) -> None:
     """Print a run."""
     _mistakes(console, record)
-    families = [family["name"] for family in record["families"]]
-    asked = [s for s in record["subjects"] if _of(record, s).judged]
-    asked.sort(key=lambda s: KINDS.index(s["kind"]))
+    of = tallies(record["cells"], lambda cell: cell["subject"])
+    asked = [s for s in record["subjects"] if of[s["name"]].judged]
+    asked.sort(key=lambda s: [*KINDS].index(s["kind"]))
     groups = {s["name"]: _group(s) if len(asked) > FEW else s["name"] for s in asked}
     columns = list(dict.fromkeys(groups.values()))
-    tallies = {(family, column): Tally() for family in families for column in columns}
     family_of = {case["name"]: case["family"] for case in record["cases"]}
-    for cell in record["cells"]:
-        if cell["subject"] in groups:
-            tallies[family_of[cell["case"]], groups[cell["subject"]]].add(cell)
+    cells = [cell for cell in record["cells"] if cell["subject"] in groups]
+    entries = tallies(cells, lambda cell: (family_of[cell["case"]], groups[cell["subject"]]))
     fit = max(1, (console.width - 22) // NARROW)
     if columns:
         _say(console, LEGEND)
         console.print()
     for start in range(0, len(columns), fit):
-        _families(console, record["families"], columns[start : start + fit], tallies)
+        _families(console, record["families"], columns[start : start + fit], entries)
     if columns != [s["name"] for s in asked]:
-        _subjects(console, record, asked)
+        title = "Subjects, and their worst errors"
+        table = _table(console, title, "", "judged", "value / gradient")
+        for subject in asked:
+            tally = of[subject["name"]]
+            table.add_row(escape(subject["name"]), str(tally.judged), _entry(tally, True))
+        console.print(table, "")
     _rest(console, record)
     _verdict(console, record)
 
 
 def _group(subject: dict[str, Any]) -> str:
-    own = subject["kind"] == "xloss"
-    return str(subject["library"] if own else subject["name"].removesuffix(f" {subject['dtype']}"))
+    return str(subject["library"]) if subject["kind"] == "xloss" else group(subject)
 
 
-def _of(record: Record, subject: dict[str, Any]) -> Tally:
-    tally = Tally()
-    for cell in record["cells"]:
-        if cell["subject"] == subject["name"]:
-            tally.add(cell)
-    return tally
-
-
-def _table(console: Console, title: str) -> Table:
+def _table(console: Console, title: str, first: str, *heads: str) -> Table:
     console.print(Text(title, "bold"))
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(first)
+    for head in heads:
+        table.add_column(escape(head), justify="right", overflow="fold")
+    return table
 
 
 def _families(
@@ -117,36 +90,14 @@ def _families(
     columns: Sequence[str],
     tallies: dict[tuple[str, str], Tally],
 ) -> None:
-    table = _table(console, "Worst error in ulp, value / gradient")
-    table.add_column("family")
-    table.add_column("cases", justify="right")
-    for column in columns:
-        table.add_column(escape(column), justify="right", overflow="fold")
+    title = "Worst error in ulp, value / gradient"
+    table = _table(console, title, "family", "cases", *columns)
     for family in families:
-        entries = [tallies[family["name"], column].text(len(columns) <= FEW) for column in columns]
+        entries = [
+            _entry(tallies[family["name"], column], len(columns) <= FEW) for column in columns
+        ]
         table.add_row(escape(family["name"]), str(family["cases"]), *entries)
-    console.print(table)
-    console.print()
-
-
-def _subjects(console: Console, record: Record, judged: Sequence[dict[str, Any]]) -> None:
-    table = _table(console, "Subjects, and their worst errors")
-    table.add_column("")
-    for head in ("judged", "failed", "refused", "value", "gradient"):
-        table.add_column(head, justify="right")
-    for subject in judged:
-        tally = _of(record, subject)
-        failed = Text(str(tally.counts["fail"]), "bold red" if tally.counts["fail"] else "green")
-        table.add_row(
-            escape(subject["name"]),
-            str(tally.judged),
-            failed,
-            str(tally.counts["refused"]),
-            _ulp(tally.value),
-            _ulp(tally.grad),
-        )
-    console.print(table)
-    console.print()
+    console.print(table, "")
 
 
 def _mistakes(console: Console, record: Record) -> None:
@@ -239,38 +190,13 @@ def _rest(console: Console, record: Record) -> None:
         console.print()
 
 
-def verdict(record: Record) -> str:
-    """Return the run in one line."""
-    counts = record["summary"]
-    judged = counts["pass"] + counts["fail"] + counts["declared"]
-    names = {_group(s): None for s in record["subjects"] if s["kind"] == "xloss"}
-    own = [f"xloss {record['xloss']} on {', '.join(names)}"] if names else []
-    others = {_group(s): None for s in record["subjects"] if s["kind"] != "xloss"}
-    who = " and ".join([*own, *others]) or "nothing"
-    seconds = f"in {record['seconds']:.0f} s"
-    if counts["fail"]:
-        cases = len({c["case"] for c in record["cells"] if c["status"] == "fail"})
-        said = f"{counts['fail']:,} of {judged:,} answers wrong, in {_cases(cases)}"
-    else:
-        said = f"all {judged:,} answers keep every rule"
-    if counts["declared"]:
-        said += f" ({counts['declared']} by declared deviations)"
-    if record["deviations"]["stale"]:
-        count = len(record["deviations"]["stale"])
-        said += f", {count} deviation{'s' if count > 1 else ''} stale"
-    mode = " (quick: xloss conform runs every case)" if record["mode"] == "quick" else ""
-    return f"{who}: {said}, {seconds}{mode}"
-
-
-def _cases(count: int) -> str:
-    return f"{count} case{'s' if count != 1 else ''}"
-
-
 def _verdict(console: Console, record: Record) -> None:
     good = record["ok"]
     machine = record["machine"]
     head = Text("PASS" if good else "FAIL", "bold green" if good else "bold red")
-    console.print(Text.assemble(head, f"  {verdict(record)}"), soft_wrap=True)
-    what = machine["processor"] or machine["platform"]
-    about = f"      Python {machine['python']}, {what}, {machine['cores']} cores"
-    console.print(Text(about, "dim"), soft_wrap=True)
+    mode = " (quick: xloss conform runs every case)" if record["mode"] == "quick" else ""
+    line = f"  {verdict(record)}, in {record['seconds']:.0f} s{mode}"
+    console.print(Text.assemble(head, line), soft_wrap=True)
+    about = [f"xloss {record['xloss']}", f"Python {machine['python']}"]
+    about += [machine["processor"] or machine["platform"], f"{machine['cores']} cores"]
+    console.print(Text(f"      {', '.join(about)}", "dim"), soft_wrap=True)

@@ -27,7 +27,7 @@ class Effect(NamedTuple):
 
     matters: str
     of_loss: str
-    of_gradient: str
+    of_gradient: str = ""  # where it is another
 
 
 class Family(NamedTuple):
@@ -132,12 +132,9 @@ EFFECTS = {
     "digits": Effect(
         SOMETIMES,
         "It is less than what the choice of the batch changes, but it always errs the same way.",
-        "It is less than what the choice of the batch changes, but it always errs the same way.",
     ),
     "rounding": Effect(
         NO,
-        "Only the last digits are off. Training does not notice; a test that compares two"
-        " frameworks to the last digit does.",
         "Only the last digits are off. Training does not notice; a test that compares two"
         " frameworks to the last digit does.",
     ),

@@ -193,7 +193,7 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
                 progress=progress,
                 deviations=declared,
             )
-    except (deviations.BadFile, selection.BadPlan, LoadError, Missing, WorkerFailed) as error:
+    except (deviations.BadFile, LoadError, Missing, WorkerFailed) as error:
         fail_of_worker(error)
     if (why := report.unjudged()) is not None:
         fail(why)
@@ -204,7 +204,7 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
         from xloss_conformance.report.page import page as drawn
 
         try:
-            page.write_text(drawn(record(report, shares=True)), encoding="utf-8")
+            page.write_text(drawn(record(report)), encoding="utf-8")
         except OSError as error:
             fail(f"--html {html}: {one_line(error)}")
     return record(report)
@@ -225,10 +225,11 @@ def _writable(html: str) -> Path:
 def _listed(plan: Plan, as_json: bool) -> int:
     """Print the cases asked for."""
     from xloss_conformance import selection
+    from xloss_conformance.model import LoadError
 
     try:
         cases = selection.cases(plan)
-    except selection.BadPlan as error:
+    except LoadError as error:
         fail(str(error))
     keys = ("name", "family", "loss", "reason", "see", "quick", "on_demand")
     listed = [{key: getattr(case, key) for key in keys} for case in cases]

@@ -146,11 +146,11 @@ function details() {
 
 async function detail(i, j) {
   const { common, lines } = await details();
-  const { inputs, setup, texts, cells: packed } = JSON.parse(lines[i + 1]);
+  const { setup, texts, cells: packed } = JSON.parse(lines[i + 1]);
   const [call, got, want, findings] = packed[j];
   const side = (at) => Object.entries(texts[at]).map(([key, text]) => [key, texts[text]]);
   return {
-    inputs, setup, got: side(got), want: side(want),
+    setup, got: side(got), want: side(want),
     call: common.calls[call].map((line) => common.lines[line]).join("\n"),
     findings: texts[findings].map(([rule, said, off, at, given, right]) =>
       ({ rule, said, off, at, given, right })),

@@ -66,7 +66,7 @@ function snippet(text) {
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     },
   }, "Copy");
-  return [h("div", { class: "bar" }, h("h3", {}, "To see it again"), button), code];
+  return [h("div", { class: "bar" }, h("h3", {}, "The input, and how to see it again"), button), code];
 }
 
 /** Everybody's answer to the same case. */
@@ -134,14 +134,13 @@ async function openPanel(i, j) {
     return;
   }
   if (current?.[0] !== i || current[1] !== j) return; // closed meanwhile, or another cell asked for
-  const again = [found.setup, found.call].filter(Boolean).join("\n");
+  const again = `${found.setup}\n${found.call}`;
   body.replaceChildren(
     found.findings.length ? h("h3", {}, "What is wrong") : "",
     found.findings.length ? findings(found.findings) : "",
     found.findings.length ? h("p", { class: "why" }, "1 ulp is a wrong last binary digit; what is allowed follows from the arithmetic.") : "",
     ...compared(found.want, found.got),
-    h("h3", {}, "Input"), h("pre", { tabindex: 0, id: "inputs" }, found.inputs),
-    ...(found.call ? snippet(again) : []),
+    ...(found.call ? snippet(again) : [h("h3", {}, "Input"), h("pre", { tabindex: 0, id: "inputs" }, found.setup)]),
     h("h3", {}, "Everybody on this case: error of value and of gradient, as a share of its budget"), everybody(i, j));
 }
 
