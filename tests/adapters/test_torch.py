@@ -61,6 +61,8 @@ CASES = {
     "divergence": ("KLDivLoss", {}, LOGITS.log_softmax(1), SOFT),
     "divergence of logs": ("KLDivLoss", {"log_target": True}, LOGITS.log_softmax(1), SOFT.log()),
     "divergence of maps": ("KLDivLoss", {}, MAPS.log_softmax(1), SOFT_MAPS),
+    "multilabel": ("MultiLabelSoftMarginLoss", {"weight": WEIGHT}, LOGITS, BITS),
+    "soft margin": ("SoftMarginLoss", {}, LOGITS, 2 * BITS - 1),
 }
 
 
@@ -172,11 +174,12 @@ CROSS, BITWISE = "CrossEntropyLoss", "BCEWithLogitsLoss"
 DIFFERENT = {
     "a confident row": (CROSS, {}, (single(20.0, 0.0), FIRST), TAIL, 0.0),
     "a confident bit": (BITWISE, {}, (single(-20.0), single(0.0)), TAIL, None),
+    "a confident margin": ("SoftMarginLoss", {}, (single(20.0), single(1.0)), TAIL, None),
     "a mean over no row": (CROSS, {}, (single(1.0, 2.0), NONE), 0.0, math.nan),
     "the same of nll": ("NLLLoss", {}, (single(-1.0, -1.0), NONE), 0.0, math.nan),
     **{
         f"nothing at all, {name}": (name, {}, (EMPTY, EMPTY), 0.0, None)
-        for name in (CROSS, BITWISE, "KLDivLoss")
+        for name in (CROSS, BITWISE, "KLDivLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss")
     },
     "an ignored NaN": (
         CROSS,
@@ -197,6 +200,7 @@ DIFFERENT = {
     "z_loss": (CROSS, {"z_loss": 0.5}, (single(0.0, 0.0), FIRST), LOG2 + 0.5 * LOG2**2, None),
     "softcap": (CROSS, {"softcap": 2.0}, (single(2.0, 0.0), FIRST), CAPPED, None),
     "certain and wrong": ("BCELoss", {}, (single(0.0), single(1.0)), INF, 100.0),
+    "a large margin": ("SoftMarginLoss", {}, (single(200.0), single(-1.0)), 200.0, INF),
 }
 
 

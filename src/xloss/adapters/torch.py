@@ -28,7 +28,9 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "KLDivLoss",
+    "MultiLabelSoftMarginLoss",
     "NLLLoss",
+    "SoftMarginLoss",
 ]
 
 # The modules return tensors, as PyTorch's do: xloss's functions are declared to return an Array.
@@ -216,6 +218,46 @@ class KLDivLoss(nn.KLDivLoss):
             return loss / (input.numel() or 1)
         if self.reduction == "batchmean" and input.ndim:
             return loss / (input.shape[0] or 1)
+        return loss
+
+    extra_repr = _shown
+
+
+class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
+    """:func:`xloss.binary_cross_entropy_with_logits`, the mean over the last axis, as PyTorch's.
+
+    Same arguments; weights are those of classes. Differs by what the module's docstring lists.
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits (..., C) and bits of the same shape."""
+        classes, none = input.shape[-1] or 1, self.reduction == "none"
+        loss: Tensor = _losses.binary_cross_entropy_with_logits(
+            input,
+            target,
+            sample_weight=self.weight,
+            reduction=self.reduction,
+            **({} if self.weight is None else _mean_over(input.numel(), self, input)),
+        )
+        if none:
+            return loss.mean(-1)
+        return loss / classes if self.reduction == "sum" else loss
+
+    extra_repr = _shown
+
+
+class SoftMarginLoss(nn.SoftMarginLoss):
+    """:func:`xloss.binary_cross_entropy_with_logits` of targets -1 and 1, as PyTorch's.
+
+    Same arguments. Differs by what the module's docstring lists: PyTorch's overflows to infinity
+    from 89 on. Every target above 0 is taken as 1, every other as -1.
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of scores and targets -1 and 1 of one shape."""
+        loss: Tensor = _losses.binary_cross_entropy_with_logits(
+            input, target > 0, reduction=self.reduction
+        )
         return loss
 
     extra_repr = _shown
