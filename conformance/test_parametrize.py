@@ -151,3 +151,8 @@ def test_a_deviation_of_no_case_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "known.toml").write_text(DEVIATION.format("noisy *", "tale/*"))
     with pytest.raises(ValueError, match="there is no such case"):
         conformance_cases(deviations=tmp_path / "known.toml")
+
+
+def test_a_loss_that_the_convention_has_not_is_an_error_and_no_skipped_test() -> None:
+    with pytest.raises(ValueError, match="convention sklearn has no focal_loss"):
+        conformance_cases(convention="sklearn", loss="focal_loss")

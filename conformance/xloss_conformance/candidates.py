@@ -148,14 +148,19 @@ def load(
     """
     style = convention(convention_name, arrays)
     among("loss", loss, LOSSES)
-    if style.functions and not any(kind.split()[0] == loss for kind in style.functions):
-        raise LoadError(f"convention {style.name} has no {loss}: it cannot say how one is called")
+    knows(style, loss)
     if not isinstance(spec, str):
         return Candidate(label(spec), spec, style, loss, dtype, value_only)
     function = load_object(spec)
     if not callable(function):
         raise LoadError(f"{spec} is a {type(function).__name__}, which cannot be called")
     return Candidate(spec, function, style, loss, dtype, value_only)
+
+
+def knows(style: Convention, loss: str) -> None:
+    """Refuse a loss of which the convention cannot say how one is called."""
+    if style.functions and not any(kind.split()[0] == loss for kind in style.functions):
+        raise LoadError(f"convention {style.name} has no {loss}: it cannot say how one is called")
 
 
 def label(function: Callable[..., Any]) -> str:

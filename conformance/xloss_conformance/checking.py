@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .candidates import load
+from .candidates import knows, load
 from .cases import catalogue
 from .conventions import Convention
 from .deviations import Deviation, read
@@ -181,6 +181,7 @@ def conformance_cases(
     except Missing as missing:
         skipped = pytest.param(None, marks=pytest.mark.skip(reason=str(missing)))
         return pytest.mark.parametrize("case", [skipped], ids=["none"])
+    knows(style, loss)
     kinds = dtypes(dtype)
     known = declared(deviations)
     for entry in known:

@@ -89,6 +89,8 @@ def test_what_was_probably_meant_is_said_after_the_number(kinds, command):
     rounded = np.zeros((40, 5), np.float32)
     rounded[:, 1:3] = 2.0**-23, 1  # a softmax may round so
     np.save("rounded.npy", rounded)
+    np.save("many16.npy", np.full((2, 128256), -np.log(128256), np.float16))
+    np.save("two.npy", np.zeros(2, np.int64))
     expected = {
         "z.npy y.npy": None,
         "log_p.npy y.npy": None,
@@ -100,6 +102,7 @@ def test_what_was_probably_meant_is_said_after_the_number(kinds, command):
         "rounded.npy soft.npy --loss log_loss --eps 0.1": None,
         "log_p.npy y.npy --loss nll_loss": None,
         "log_p16.npy y.npy --loss nll_loss": None,
+        "many16.npy two.npy --loss nll_loss": None,  # its exp would be rounded in float16
         "ones.npy y.npy --loss nll_loss": "ones.npy: row 1 has probabilities that sum to 13.5914 "
         "and not to 1: are these log-probabilities? Logits need no --loss",
     }

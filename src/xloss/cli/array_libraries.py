@@ -22,9 +22,13 @@ def _jax_devices(jax: Any) -> list[str]:
 
 def _cupy_devices(cupy: Any) -> list[str]:
     runtime = cupy.cuda.runtime
-    if not runtime.getDeviceCount():
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:  # without a driver, for one
+        raise RuntimeError(f"no GPU: {one_line(error)}") from None
+    if not count:
         raise RuntimeError("no GPU")
-    names = [runtime.getDeviceProperties(i)["name"] for i in range(runtime.getDeviceCount())]
+    names = [runtime.getDeviceProperties(i)["name"] for i in range(count)]
     return [f"cuda:{i} {name.decode()}" for i, name in enumerate(names)]
 
 

@@ -135,7 +135,8 @@ def hint_of_sums(
     places = np.argwhere(counted)[:SAMPLE_ROWS]
     if task.axis is None or not len(places):
         return {}
-    name, some = task.logits, class_last(given, task)[tuple(places.T)]
+    # In float64: in a float16 the probabilities of a large vocabulary would be rounded.
+    name, some = task.logits, class_last(given, task)[tuple(places.T)].astype(np.float64)
     with np.errstate(all="ignore"):
         total = hints.sums(np.exp(some) if choice.reads == LOG_PROBABILITIES else some)
     off = hints.off_1(total, given.dtype.name)

@@ -38,7 +38,7 @@ from .worst_rows import worst_of
 
 # Said of a loss that `xloss.diagnose` knows nothing of.
 NOT_FINITE = {
-    "nan_loss": (np.isnan, "an input or a target of the row is NaN or infinite"),
+    "nan_loss": (np.isnan, "an input or a target is NaN or infinite, or no class is possible"),
     "infinite_loss": (
         np.isinf,
         "the target has weight on a class to which the input gives the probability 0, or the loss "
