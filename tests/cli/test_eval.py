@@ -178,6 +178,10 @@ def test_where_another_loss_is_not_finite(kinds, command, loss, odd):
     assert finding["rule"] == ("nan_loss" if code else "infinite_loss")
     assert (finding["count"], finding["positions"]) == (1, [place])
     assert np.atleast_1d(got["worst"][0]["row"]).tolist() == place
+    if loss == "log_loss" and code:  # a row that holds NaN counts, and is not right
+        others = np.arange(40) != 17
+        right = np.sum((kinds.p.argmax(1) == kinds.y)[others])
+        assert got["accuracy"] == right / got["counted"]
 
 
 def test_a_row_that_is_left_out_may_hold_anything(kinds, command):

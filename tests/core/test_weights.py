@@ -9,7 +9,7 @@ import pytest
 from libraries import Library
 from xloss._arrays.context import context
 from xloss.core.options import Operands, Options
-from xloss.core.weights import balance, mean_weights, moderate
+from xloss.core.weights import balance, mean_weights, moderate, rescaled
 
 PLACES = pytest.mark.parametrize("lib", ["numpy", "no_x64"], indirect=True)
 LABELS = np.array([0, 1, 3, 1, 2])
@@ -86,6 +86,19 @@ def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
         )
         now = lib.host(scaled.sample_weight) / float(denominator)
         np.testing.assert_array_equal(now, SAMPLE * 2.0 ** (200 - power))
+
+
+@PLACES
+@pytest.mark.parametrize(
+    ("shift", "as_array"), [(-3, False), (0, False), (7, False), (-140, True), (131, True)]
+)
+def test_rescaled_is_times_the_power_of_two(lib, shift, as_array):
+    """By an array the shift may be larger than a float32's exponent."""
+    total = 1.5 * 2.0 ** (-shift // 2)
+    cx = context(lib.array([1.0]), lib.xp)
+    given = lib.array(np.int32(shift), "int32") if as_array else shift
+    got = rescaled(cx, cx.cast(lib.array(total), cx.sum_dtype), given)
+    assert float(got) == total * 2.0**shift
 
 
 @pytest.mark.parametrize("weight", ["sample_weight", "class_weight"])

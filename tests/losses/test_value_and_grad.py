@@ -127,6 +127,10 @@ class TestCrossEntropyLoss:
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_it_takes_keywords_only(self):
+        with pytest.raises(TypeError, match="positional"):
+            xloss.CrossEntropyLoss(-1)
+
     def test_it_has_all_options_of_cross_entropy_with_their_defaults(self):
         options = {
             p.name: p.default

@@ -55,6 +55,30 @@ def test_what_was_probably_meant_is_suggested():
     refused("cross_entropy", ValueError, whole, t=np.zeros(6))
 
 
+@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
+def test_axis(name):
+    for wrong in (2, -3, 100):
+        refused(name, ValueError, rf"^axis: expected -2 <= axis < 2 .*, got {wrong}$", axis=wrong)
+
+
+def test_what_came_is_said():
+    """The suite asks for the argument's name alone."""
+    name = "cross_entropy"
+    for form in ((6, 4), (1, 5)):
+        want = rf"^targets: .*\(6, 5\); got {re.escape(str(form))}"
+        refused(name, ValueError, want, t=np.zeros(form))
+    want = r"^weight: expected shape \(5,\), got \(4,\)$"
+    refused(name, ValueError, want, weight=np.ones(4))
+    refused(name, ValueError, r"^validate: expected .*, got 'always'$", validate="always")
+
+
+def test_complex_numbers_are_refused():
+    name = "cross_entropy"
+    refused(name, TypeError, r"^weight: expected a floating", weight=np.ones(5, complex))
+    refused(name, TypeError, r"^sample_weight: expected", sample_weight=np.ones(6, complex))
+    refused(name, TypeError, r"^targets: expected", t=np.ones((6, 5), complex))
+
+
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_targets_have_the_logits_shape(name):
     for wrong in (np.zeros(5), np.zeros((6, 1)), np.zeros(1, int), np.zeros((), bool)):
