@@ -59,9 +59,9 @@ def run(
         every_row = jnp.ones((count,), jnp.bool_)
         present = every_row if present is None else present
         o = o._replace(where=every_row if o.where is None else o.where)
-    row_loss = cotangent.row_loss
+    row_loss: Any = cotangent.row_loss
     each = not isinstance(row_loss, float) and row_loss.ndim > 0
-    own_cotangents = row_loss.reshape(count) if each else None  # type: ignore[union-attr]
+    own_cotangents = row_loss.reshape(count) if each else None
     of_rows = o._replace(class_weight=None), present, own_cotangents
     of_block = outputs._replace(rows=True, total=False, weight=False)
 
