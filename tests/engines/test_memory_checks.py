@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import xloss
 from emulated import emulated
 from fresh import said
+from page_edge import at_page_edge
 from xloss._arrays.context import context, read
 from xloss._arrays.inspect import namespace
 from xloss.core.call import LossCall
@@ -39,16 +42,19 @@ def given(classes: int, soft: bool = False) -> dict[str, Any]:
     }
 
 
-def run(engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False) -> Any:
+def run(
+    engine: Any, arrays: dict[str, Any], classes: int, soft: bool = False, **mixed: float
+) -> Any:
     """Hand arrays to an engine, past every check of the public functions."""
     names = ("x", "targets", "class_weight", "sample_weight", "where")
     o = Operands(*(arrays[name] for name in names))
-    options = Options("cross_entropy", indexed=not soft, ignore_index=None if soft else -100)
+    ignored = None if soft else -100
+    options = Options("cross_entropy", indexed=not soft, ignore_index=ignored, **mixed)
     cotangent = Cotangent(arrays["up"], None, arrays["live"])
     saved = arrays["maxima"], arrays["rests"]
     like = np.asarray(o.x) if isinstance(o.x, np.ndarray) else o.x
     cx = context(like, namespace(like))
-    outputs = Outputs(rows=True, total=True, grad=True)
+    outputs = Outputs(rows=True, total=True, grad=True, grad_targets=soft)
     return engine.run(LossCall("", options, cx, o, classes), outputs, cotangent, saved)
 
 
@@ -125,10 +131,27 @@ def cuda_refuses(name: str, said: str, array: Any) -> None:
         assert not gpu.launches
 
 
+def at_page_edges() -> None:
+    """Compute with arrays that end, or begin, where there is no memory."""
+    mixes: tuple[dict[str, float], ...] = ({}, {"label_smoothing": 0.1}, {"z_loss": 0.1})
+    mixes += ({"softcap": 5.0, "label_smoothing": 0.1},)
+    for classes, soft, begins, dtype, mixed in product(
+        (*CLASSES, 4100), (False, True), (False, True), ("f2", "f4", "f8"), mixes
+    ):
+        arrays = given(classes, soft)
+        arrays["x"] = arrays["x"].astype(dtype)
+        if dtype != "f8":
+            arrays["maxima"] = arrays["maxima"].astype(np.float32)
+        arrays = {name: at_page_edge(a, begins) for name, a in arrays.items()}
+        run(cpu, arrays, classes, soft, **mixed)
+
+
 @compiled
-def test_no_array_ends_the_process() -> None:
-    """Arrays of any length, dtype and layout compute or are refused by name."""
-    assert said("import memory_checks_fuzz; memory_checks_fuzz.main(3, 500)") == ""
+def test_nothing_is_read_beside_an_array() -> None:
+    """In a process of its own, which ends where a byte too many is read."""
+    here = str(Path(__file__).parent)
+    script = f"import sys; sys.path.append({here!r}); import test_memory_checks as t"
+    said(f"{script}; t.at_page_edges()")
 
 
 def test_an_array_of_one_element_whose_strides_are_odd() -> None:
