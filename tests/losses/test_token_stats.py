@@ -101,15 +101,14 @@ def test_bad_arguments():
         xloss.token_stats(X, Y, rank=3)
     with pytest.raises(IndexError, match="targets: label 9 at position"):
         xloss.token_stats(X, np.where(Y == 4, 9, Y))
-    with pytest.raises(TypeError, match="reduction"):
-        xloss.token_stats(X, Y, reduction="mean")
     few = xloss.TopKTargets(Y[:, None], np.full((6, 1), 0.5))
-    with pytest.raises(TypeError, match="targets: token_stats takes no TopKTargets; pass soft"):
-        xloss.token_stats(X, few)
-    with pytest.raises(TypeError, match="targets: linear_token_stats takes no TopKTargets"):
-        xloss.linear_token_stats(FEATURES, WEIGHT, few)
-    with pytest.raises(TypeError, match="targets: Evaluation takes no TopKTargets"):
-        xloss.Evaluation().update(X, few)
+    for name, call in {
+        "token_stats": lambda: xloss.token_stats(X, few),
+        "linear_token_stats": lambda: xloss.linear_token_stats(FEATURES, WEIGHT, few),
+        "Evaluation": lambda: xloss.Evaluation().update(X, few),
+    }.items():
+        with pytest.raises(TypeError, match=f"targets: {name} takes no TopKTargets"):
+            call()
     with pytest.raises(xloss.EngineUnavailable, match="cuda"), xloss.use_engine("cuda"):
         xloss.token_stats(X, Y)
 
