@@ -1,4 +1,4 @@
-"""linear_cross_entropy: rows of any shape, infinite weights, dtypes, and how its rows are cut.
+"""linear_cross_entropy: rows of any shape, infinite weights, dtypes, errors, how rows are cut.
 
 Its numbers on every library are the suite's family "linear".
 """
@@ -12,7 +12,7 @@ import pytest
 
 import xloss
 from libraries import across
-from linear_cases import CLASSES, ROWS, WIDTH, W, X, Y, check, expected
+from linear_cases import CLASSES, ROWS, WIDTH, B, T, W, X, Y, check, expected
 from xloss._arrays.context import context
 from xloss.core.linear import LOGITS_BUDGET_BYTES, Linear, block_rows
 
@@ -45,13 +45,6 @@ def test_an_absent_row_meets_no_infinite_weight(lib):
     assert not lib.host(gx)[2].any()
 
 
-def test_the_position_of_a_bad_label_among_rows_of_two_axes():
-    y = np.zeros((2, 3), int)
-    y[1, 2] = 99
-    with pytest.raises(IndexError, match=r"label 99 at position \(1, 2\)"):
-        xloss.linear_cross_entropy(np.resize(X, (2, 3, WIDTH)), W, y)
-
-
 @across(having="float64")
 def test_float64_features_compute_in_float64(lib):
     """Whatever the weight's dtype; each gradient in its argument's."""
@@ -76,3 +69,46 @@ def test_blocks_are_chosen_from_the_shape_and_stay_in_their_room():
         assert -(-rows // got) <= least + 1
     assert block_rows(100, 10, Linear(W, None, 7), cx) == 7
     assert block_rows(5, 10, Linear(W, None, 7), cx) == 5
+
+
+ERRORS = [
+    ("features", {"features": [[1.0]]}, TypeError),
+    ("features", {"features": np.float64(1.0)}, ValueError),
+    ("weight", {"weight": W.astype(int)}, TypeError),
+    ("weight", {"weight": W[:, :4]}, ValueError),
+    ("weight", {"weight": W[0]}, ValueError),
+    ("weight", {"weight": W[:0]}, ValueError),
+    ("bias", {"bias": B[:3]}, ValueError),
+    ("bias", {"bias": 1.0}, TypeError),
+    ("targets", {"targets": Y[:3]}, ValueError),
+    ("targets", {"targets": T[:, :4]}, ValueError),
+    ("block_rows", {"block_rows": 2.0}, TypeError),
+    ("block_rows", {"block_rows": "all"}, TypeError),
+    ("class_weight", {"class_weight": -np.ones(CLASSES), "validate": True}, ValueError),
+    ("sample_weight", {"sample_weight": -np.ones(ROWS), "validate": True}, ValueError),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "error"), ERRORS, ids=lambda v: str(v)[:24])
+def test_errors_name_the_argument(name, given, error):
+    arrays = [given.get(n, a) for n, a in (("features", X), ("weight", W), ("targets", Y))]
+    options = {k: v for k, v in given.items() if k not in ("features", "weight", "targets")}
+    with pytest.raises(error, match=f"^{name}: "):
+        xloss.linear_cross_entropy(*arrays, **options)
+
+
+def test_argnums_are_features_weight_bias_and_soft_targets():
+    gradients = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
+    with pytest.raises(ValueError, match="bias is not given"):
+        gradients(X, W, Y)
+    with pytest.raises(ValueError, match="class_weight is a constant"):
+        xloss.value_and_grad(xloss.linear_cross_entropy, "class_weight")(X, W, Y)
+    with pytest.raises(ValueError, match="cotangent"):
+        gradients(X, W, Y, bias=B, reduction="none", cotangent=np.ones(3))
+
+
+def test_the_position_of_a_bad_label_among_rows_of_two_axes():
+    y = np.zeros((2, 3), int)
+    y[1, 2] = 99
+    with pytest.raises(IndexError, match=r"label 99 at position \(1, 2\)"):
+        xloss.linear_cross_entropy(np.resize(X, (2, 3, WIDTH)), W, y)
