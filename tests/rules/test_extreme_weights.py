@@ -129,3 +129,24 @@ def test_autodiff_that_sums_rounded_rows(power):
     ]
     for grad in grads:
         close(grad.numpy(), want.grad, within=32, scale=np.abs(want.grad).max())
+
+
+@pytest.mark.parametrize("lib", ["numpy", "no_x64", "torch_generic"], indirect=True)
+def test_a_weight_far_below_the_largest_does_not_become_zero(lib):
+    """Its row is present, and says so where it is NaN."""
+    x, t = inputs("cross_entropy", (ROWS, CLASSES)), lib.like(labels(ROWS, CLASSES))
+    x[1] = np.nan
+    weights = lib.array([2.0**120, 2.0**-125, 1.0, 0.0, 1.5])
+    assert np.isnan(lib.host(xloss.cross_entropy(lib.array(x), t, sample_weight=weights)))
+
+
+@pytest.mark.parametrize("lib", ["numpy", "strict"], indirect=True)
+@pytest.mark.parametrize("power", [-300, 300])
+def test_a_float64_normalizer_may_be_far_from_the_weights(lib, power):
+    x, t = inputs("cross_entropy", (ROWS, CLASSES)), labels(ROWS, CLASSES)
+    want = expected("cross_entropy", x, t, sample_weight=ROW_WEIGHT, reduction="sum").value
+    weights = lib.array(ROW_WEIGHT * 2.0**200, "float64")
+    for normalizer in (2.0**power, lib.array(2.0**power, "float64")):
+        options = {"sample_weight": weights, "normalizer": normalizer}
+        got = xloss.cross_entropy(lib.array(x, "float64"), lib.like(t), **options)
+        close(np.ldexp(lib.host(got), power - 200), want, "float64")
