@@ -38,9 +38,10 @@ def test_a_finite_sum_may_overflow_on_the_way(lib):
     x = lib.array([1.0], "float64" if lib.has("float64") else "float32")
     top = float(np.finfo(lib.dtype_of(x)).max)
     for last, want in ((-top / 2, top / 2), (top, np.inf)):
-        with np.errstate(all="ignore"):
-            terms = lib.array([top, top, -top, last], lib.dtype_of(x))
-            assert float(exact_sum(context(x, lib.xp), terms)) == want
+        for terms in ([top, top, -top, last], [top, -top, top, last]):  # one by one, and by halves
+            with np.errstate(all="ignore"):
+                got = exact_sum(context(x, lib.xp), lib.array(terms, lib.dtype_of(x)))
+            assert float(got) == want
 
 
 @PLACES
