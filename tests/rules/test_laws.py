@@ -1,4 +1,4 @@
-"""Laws that hold for every input: index = one-hot, shift, merge, absence, scale, order."""
+"""Laws that hold for every input: index = one-hot, shift, merge, scale, order."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -101,27 +101,6 @@ def test_a_shift_of_the_logits_changes_no_bit(batch, shift):
     moved = Batch(batch.name, batch.x + batch.x.dtype.type(shift / 1024), batch.y, batch.options)
     for a, b in zip(batch.run(), moved.run(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@EXAMPLES
-@given(batches(), st.data())
-def test_absent_is_removed(batch, data):
-    rows = len(batch.y)
-    keep = np.array(data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows)))
-    assume(keep.any())
-    fewer = batch.take(keep)
-    gone = Batch(batch.name, batch.x.copy(), batch.y.copy(), batch.options)
-    gone.x[~keep] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 3e38]))
-    where = keep & batch.options.get("where", True)
-    for way in ({"where": where}, {"ignore_index": -1}):
-        gone.y = np.where(keep, batch.y, -1 if "ignore_index" in way else 99)
-        (value, gradient), (value_, gradient_) = gone.run(**way), fewer.run()
-        np.testing.assert_array_equal(gradient[keep], gradient_)
-        assert not gradient[~keep].any()
-        if batch.options["reduction"] == "none":
-            np.testing.assert_array_equal(value[keep], value_)
-        else:
-            near(value, value_, 1)
 
 
 @EXAMPLES
