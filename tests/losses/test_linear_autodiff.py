@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xloss
-from linear_cases import KEEP, ROWS, UP, B, T, W, X, Y, check, expected, options_for
+from linear_cases import ALL, KEEP, ROWS, UP, B, T, W, X, Y, check, expected
 
 # Forward mode runs torch's own decompositions through it.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -34,7 +34,7 @@ def tensors(options: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_compiled_it_gives_the_closed_form(soft, reduction):
     """To features, weight, bias and soft targets, times the upstream; uncompiled: the suite's."""
-    given = options_for("all", reduction, soft)
+    given = ALL if reduction == "mean" else {**ALL, "reduction": reduction}
     t = T if soft else Y
     up = UP if reduction == "none" else np.float64(-2.0)
     want = expected(X, W, t, B, given, up)
@@ -101,7 +101,7 @@ def test_torch_func_leaves_absent_rows_out():
 
 def test_jax_grad_under_jit():
     """Every gradient, times the upstream; absent rows of NaN."""
-    given = options_for("all", "none", True)
+    given = {**ALL, "reduction": "none"}
     want = expected(X, W, T, B, given, UP)
     own = {k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
     arrays = [jnp.asarray(np.float32(a)) for a in (np.where(KEEP[:, None], X, np.nan), W, B)]

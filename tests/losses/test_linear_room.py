@@ -4,48 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 import xloss
-from emulated import emulated
-from linear_cases import CLASSES, OPTIONS, UP, B, W, X, Y, check, expected, options_for
-from linear_short import U, allowed, cupy_cores, gradients, large, on
-from standin import DeviceArray, unwrap
+from linear_short import gradients, large, on
 from xloss._arrays.context import context
 from xloss._arrays.inspect import namespace
 from xloss.core import linear as cutting
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 __all__ = ["large"]  # a fixture
-
-
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_cupy_multiplies_through_cublas(reduction):
-    """Every option, by addresses and steps: cuBLAS reads columns where CuPy has rows."""
-    for name in OPTIONS:
-        given = options_for(name, reduction, False)
-        y = np.where(Y == -100, given.get("ignore_index", -100), Y)
-        up = UP if reduction == "none" else np.float64(-2.0)
-        want = expected(X, W, y, B, given, up)
-        arrays = [
-            DeviceArray(a.astype(np.float16) if a.dtype.kind == "f" else a) for a in (X, W, y)
-        ]
-        own = {k: DeviceArray(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
-        f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
-        with cupy_cores() as here:
-            bias, rows = DeviceArray(B.astype(np.float16)), {"block_rows": 3}
-            value, grads = f(*arrays, bias=bias, cotangent=DeviceArray(up), **own, **rows)
-        assert here.gpu.launches
-        assert len(here.blas.products) == 3 * 3  # of each of three blocks
-        check(unwrap(value), want.value, want.value_off, f"{name}: value")
-        floor = 2.0**-25 * 8 * 3 / 2.0**14 * (1 + 2.0**14 * given.get("z_loss", 0))
-        for n, g in zip(("x", "weight", "bias"), grads, strict=True):
-            assert unwrap(g).dtype == np.float16
-            check(
-                unwrap(g), want.grads[n], allowed(want, n, "float16", floor=floor), f"{name}: {n}"
-            )
-    assert CLASSES % 8  # rows of gradients are apart in memory
 
 
 class Operations(torch.utils._python_dispatch.TorchDispatchMode):
@@ -89,17 +57,6 @@ def test_a_16_bit_weight_is_never_whole_in_float32(place, way, large, monkeypatc
     if place == "cuda":
         for dtypes in seen.products:
             assert torch.float32 not in dtypes[:2]
-
-
-def test_without_tensor_cores_pieces_are_converted(large):
-    """On a GPU that has none, or whose PyTorch has no such product: as before."""
-    x, w, y, want = large
-    with emulated():
-        value, (gx, gw) = gradients(x, w, y, block_rows=16)
-    check(value, want.value, want.value_off, "value")
-    for n, g in (("x", gx), ("weight", gw)):
-        off = want.off[n] + U["bfloat16"] * np.abs(want.grads[n])
-        check(g.double(), want.grads[n], 1.01 * off, n)
 
 
 def test_a_product_that_cannot_add_to_float32_adds_pieces(large, monkeypatch):

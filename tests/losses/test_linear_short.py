@@ -1,61 +1,64 @@
 """linear_cross_entropy of 16-bit features and weight: they multiply as they are.
 
-What may be off, of p significant bits: each logit's gradient is rounded once, by 2^-p of itself at
-most, so that a sum of products is off by 2^-p of the sum of its terms' sizes; the result is rounded
-once more, by 2^-p of itself. On the host a block's product is rounded as well.
+What each option gives is held by the suite's family "linear" in every one of its cases. What may be
+off beside, of p significant bits: each logit's gradient is rounded once, by 2^-p of itself at most,
+so that a sum of products is off by 2^-p of the sum of its terms' sizes; the result is rounded once
+more, by 2^-p of itself. On the host a block's product is rounded as well.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
-from linear_cases import OPTIONS, REDUCTIONS, UP, B, T, W, X, Y, check, expected, options_for
-from linear_short import U, allowed, gradients, large, on, tensor
+from array_adapters import adapter
+from linear_cases import W, X, Y, check, expected
+from linear_short import U, allowed, cupy_cores, gradients, large, on, tensor
 from spread import Alone
 from xloss.core import linear as cutting
+from xloss_conformance import libraries
+from xloss_conformance.cases import catalogue
+from xloss_conformance.model import DTYPES
+from xloss_conformance.result import explained
+from xloss_conformance.run import run
+from xloss_conformance.xloss_subjects import Xloss
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 __all__ = ["large"]  # a fixture
-ARGUMENTS = {"x": 0, "weight": 1, "bias": "bias", "targets": 2}
 PLACES = pytest.mark.parametrize("place", ["cuda", "generic", "host"])
 KINDS = pytest.mark.parametrize("kind", U)
+# Most cases ask for float32 alone, or for float64 as well.
+CASES = [replace(case, dtypes=DTYPES) for case in catalogue() if case.family == "linear"]
 
 
-@PLACES
+def hold(monkeypatch: Any, name: str, kind: str, gradient: str = "closed form") -> None:
+    """Judge linear_cross_entropy on arrays of a library that only tests have."""
+    made = adapter(name)
+    monkeypatch.setattr(libraries, "_made", lambda other: made)
+    report = run([Xloss(name, kind, gradient)], CASES)
+    assert not report.failures, "\n".join(map(explained, report.failures))
+    assert sum(v.status == "pass" for v in report.verdicts) > 15
+
+
+@pytest.mark.parametrize("place", ["cuda", "generic", "host", "no tensor cores"])
 @KINDS
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
-def test_every_option(place, kind, reduction, soft):
-    """Blocks of 3 rows of 7, every gradient, and the value alone."""
-    for name in OPTIONS:
-        given = options_for(name, reduction, soft)
-        t = T if soft else np.where(Y == -100, given.get("ignore_index", -100), Y)
-        up = UP if reduction == "none" else np.float64(-2.0)
-        want = expected(X, W, t, B, given, up)
-        wanted = [n for n in ARGUMENTS if soft or n != "targets"]
-        own = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
-        # 0·NaN in the sum over rows, of a row that is not there.
-        x = np.where((Y == -100)[:, None], np.nan, X) if name == "plain" and not soft else X
-        arrays = [tensor(a, kind) for a in (x, W, T if soft else t)]
-        more = {**own, "bias": tensor(B, kind), "block_rows": 3}
-        f = xloss.value_and_grad(xloss.linear_cross_entropy, tuple(ARGUMENTS[n] for n in wanted))
-        with on(place):
-            value, grads = f(*arrays, cotangent=torch.tensor(up), **more)
-            alone = xloss.linear_cross_entropy(*arrays, **more)
-        assert value.dtype == torch.float32
-        check(value, want.value, want.value_off, f"{name}: value")
-        check(alone, want.value, want.value_off, f"{name}: value alone")
-        # A weight of up to 2.5 and an upstream of up to 3 are lifted to 2^14 at least, but for
-        # the room that z_loss takes.
-        floor = 2.0**-25 * 8 * 3 / 2.0**14 * (1 + 2.0**14 * given.get("z_loss", 0))
-        for n, g in zip(wanted, grads, strict=True):
-            assert g.dtype == getattr(torch, kind)
-            off = allowed(want, n, kind, floor=floor * (kind == "float16"))
-            check(g.double(), want.grads[n], off, f"{name}: {n}")
+@pytest.mark.parametrize("gradient", ["closed form", "autograd"])
+def test_every_case_of_the_suite(place, kind, gradient, monkeypatch):
+    with on(place) as gpu:
+        hold(monkeypatch, "torch" if place == "host" else "emulated", kind, gradient)
+    assert gpu is None or place == "generic" or gpu.launches
+
+
+def test_every_case_of_the_suite_through_cublas(monkeypatch):
+    """By addresses and steps: cuBLAS reads columns where CuPy has rows."""
+    with cupy_cores() as here:
+        hold(monkeypatch, "standin", "float16")
+    assert here.gpu.launches
+    assert here.blas.products
 
 
 def exact_blocks(large: Any, rows: int) -> list[np.ndarray]:

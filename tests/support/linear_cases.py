@@ -23,20 +23,13 @@ KEEP = np.array([True, True, False, True, True, True, False])
 SAMPLE = np.array([1.0, 0.5, 2.0, 0.0, 3.0, 1.25, 1.0])
 UP = np.array([1.0, -2.0, 0.5, 3.0, 0.25, -1.5, 2.0])
 
-WEIGHTS = {"class_weight": np.arange(CLASSES) / 4, "sample_weight": SAMPLE, "where": KEEP}
-MIXED = {"label_smoothing": 0.125, "z_loss": 0.0625, "softcap": 8.0}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "weights": WEIGHTS,
-    "smooth, z, cap": MIXED,
-    "ignored": {"ignore_index": 3, "sample_weight": SAMPLE},
-    "all": {**WEIGHTS, **MIXED},
-}
-REDUCTIONS: dict[str, dict[str, Any]] = {
-    "mean": {},
-    "sum": {"reduction": "sum"},
-    "none": {"reduction": "none"},
-    "normalizer": {"normalizer": 16.0},
+ALL: dict[str, Any] = {
+    "class_weight": np.arange(CLASSES) / 4,
+    "sample_weight": SAMPLE,
+    "where": KEEP,
+    "label_smoothing": 0.125,
+    "z_loss": 0.0625,
+    "softcap": 8.0,
 }
 
 
@@ -48,12 +41,6 @@ class Made(NamedTuple):
     value_off: np.ndarray
     off: dict[str, np.ndarray]
     terms: dict[str, np.ndarray]  # the sums of the sizes of each gradient's terms
-
-
-def options_for(name: str, reduction: str, soft: bool) -> dict[str, Any]:
-    """One set of options, those of soft targets without an ignored label."""
-    given = {**OPTIONS[name], **REDUCTIONS[reduction]}
-    return {k: v for k, v in given.items() if not (soft and k == "ignore_index")}
 
 
 def expected(
