@@ -55,27 +55,16 @@ def test_what_was_probably_meant_is_suggested():
     refused("cross_entropy", ValueError, whole, t=np.zeros(6))
 
 
-@pytest.mark.parametrize("name", [*CLASS, "kl_div"])
-def test_axis(name):
-    for wrong in (2, -3, 100):
-        refused(name, ValueError, rf"^axis: expected -2 <= axis < 2 .*, got {wrong}$", axis=wrong)
-
-
 def test_what_came_is_said():
     """The suite asks for the argument's name alone."""
     name = "cross_entropy"
-    for form in ((6, 4), (1, 5)):
-        want = rf"^targets: .*\(6, 5\); got {re.escape(str(form))}"
-        refused(name, ValueError, want, t=np.zeros(form))
+    want = r"^targets: .*\(6, 5\); got \(6, 4\)"
+    refused(name, ValueError, want, t=np.zeros((6, 4)))
+    refused(name, ValueError, r"^axis: expected -2 <= axis < 2 .*, got 2$", axis=2)
     want = r"^weight: expected shape \(5,\), got \(4,\)$"
     refused(name, ValueError, want, weight=np.ones(4))
     refused(name, ValueError, r"^validate: expected .*, got 'always'$", validate="always")
-
-
-def test_complex_numbers_are_refused():
-    name = "cross_entropy"
     refused(name, TypeError, r"^weight: expected a floating", weight=np.ones(5, complex))
-    refused(name, TypeError, r"^sample_weight: expected", sample_weight=np.ones(6, complex))
     refused(name, TypeError, r"^targets: expected", t=np.ones((6, 5), complex))
 
 
@@ -149,15 +138,3 @@ def test_normalizer_needs_the_mean(name):
         want = rf'^normalizer: needs reduction="mean", got reduction=\'{how}\'$'
         for value in (1.0, np.array(1.0)):
             refused(name, ValueError, want, reduction=how, normalizer=value)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_options_are_keywords_and_arrays_are_not(name):
-    form = shape(name, 6, 5)
-    x, t = inputs(name, form), targets(name, form)
-    with pytest.raises(TypeError, match="positional argument"):
-        loss(name)(x, t, -1)
-    with pytest.raises(TypeError, match="positional"):
-        loss(name)(x, targets=t)
-    with pytest.raises(TypeError, match="unexpected keyword"):
-        loss(name)(x, t, size_average=True)

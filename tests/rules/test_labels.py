@@ -3,6 +3,7 @@
 That their rows are NaN elsewhere, in every integer dtype, is the suite's family "labels".
 """
 
+import re
 import warnings
 
 import numpy as np
@@ -25,19 +26,16 @@ def test_auto_raises_on_the_host_and_names_position_value_and_classes(lib, name)
             run(lib.like(inputs(name, (6, 5))), lib.like(LABELS))
 
 
-SHAPES = [(), (1,), (2, 3), (5000,), (50, 100), (3, 70000)]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (2, 3), (5000,), (3, 70000)], ids=str)
 def test_the_position_is_that_of_the_first_bad_label_in_any_block(shape):
     y = np.zeros(shape, np.int32)
     y[(-1,) * len(shape)] = -3
     at = tuple(max(n - 2, 0) for n in shape)
     y[at] = 40
     x = np.broadcast_to(np.float32(0), (*shape, 40))
-    with pytest.raises(IndexError) as error:
+    message = f"targets: label 40 at position {at} is outside [0, 40)"
+    with pytest.raises(IndexError, match="^" + re.escape(message)):
         xloss.cross_entropy(x, y)
-    assert str(error.value).startswith(f"targets: label 40 at position {at} is outside [0, 40)")
 
 
 @pytest.mark.parametrize("name", CLASS)
@@ -135,22 +133,16 @@ class TestTorchTracing:
             torch.compile(read, backend="eager", fullgraph=True)(x, y)
 
 
-class TestJaxTracing:
-    x = inputs("cross_entropy", (6, 5)).astype("f4")
-
-    def test_true_is_an_error_that_names_validate(self):
-        jax = pytest.importorskip("jax")
-        for transform in (jax.jit, jax.vmap):
-            with pytest.raises(ValueError, match=r"^validate: "):
-                transform(lambda x, y: xloss.cross_entropy(x, y, validate=True))(
-                    self.x, LABELS.astype("i4")
-                )
-
-    def test_true_reads_targets_that_are_not_traced(self):
-        jax = pytest.importorskip("jax")
-        y = jax.numpy.asarray(LABELS.astype("i4"))
-        with pytest.raises(IndexError, match="label 5"):
-            jax.grad(lambda x: xloss.cross_entropy(x, y, validate=True))(self.x)
+def test_under_jax_transformations():
+    """True is an error that names validate, but for targets that are not traced."""
+    jax = pytest.importorskip("jax")
+    x, y = inputs("cross_entropy", (6, 5)).astype("f4"), LABELS.astype("i4")
+    for transform in (jax.jit, jax.vmap):
+        with pytest.raises(ValueError, match=r"^validate: "):
+            transform(lambda x, y: xloss.cross_entropy(x, y, validate=True))(x, y)
+    y = jax.numpy.asarray(y)
+    with pytest.raises(IndexError, match="label 5"):
+        jax.grad(lambda x: xloss.cross_entropy(x, y, validate=True))(x)
 
 
 @pytest.mark.parametrize(
