@@ -11,22 +11,19 @@ import pytest
 from fresh import said
 from nightly import core
 
-# How much more memory a function takes than what is there, in MiB.
-BEYOND = """
+# All logits: 3072 x 16384 float32, 192 MiB; the gradients 2.4. The room for a block's logits is
+# half of what it is, as are the rows.
+SCRIPT = """
 def kibibytes(name):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-def beyond(function, *given, **options):
+def beyond(function, *given, **options):  # how much more memory it takes than what is there, in MiB
     before = kibibytes("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
     made = function(*given, **options)
     return (kibibytes("VmHWM") - before) // 1024
-"""
 
-# All logits: 3072 x 16384 float32, 192 MiB; the gradients 2.4. The room for a block's logits is
-# half of what it is, as are the rows.
-SCRIPT = """
 import numpy as np, xloss
 from xloss.core import linear
 linear.LOGITS_BUDGET_BYTES //= 2
@@ -67,7 +64,7 @@ for options in {options}:
 def peaks(library: str, *options: dict[str, Any]) -> list[int]:
     """Return the peak beyond the inputs in MiB, with each of these options."""
     script = SCRIPT.replace("{library}", library).replace("{options}", repr(options))
-    return [int(line) for line in said(BEYOND + script).split()]
+    return [int(line) for line in said(script).split()]
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
@@ -96,36 +93,3 @@ def test_the_peak_is_the_gradients_and_less_than_128_mib(library, reduction):
 def test_the_measure_sees_whole_logits():
     """One block of every row does hold them."""
     assert peaks("numpy", {"block_rows": 3072})[0] > 192
-
-
-# 64 rows of 2048 features and 65536 classes in bfloat16: the weight takes 256 MiB, as does its
-# gradient; in float32 either would take 512.
-SHORT = """
-import torch, xloss
-rows, width, classes = 64, 2048, 65536
-
-def data(rows, classes):
-    make = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, width, generator=make).bfloat16()
-    w = torch.randn(classes, width, generator=make, dtype=torch.bfloat16)
-    return x, w, torch.arange(rows) % classes
-
-def run(x, w, y):
-    return xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))(x, w, y, block_rows=32)
-
-run(*data(16, 4096))
-given = data(rows, classes)
-print(beyond(run, *given))
-"""
-
-
-@linux
-def test_neither_a_bfloat16_weight_nor_its_gradient_is_there_in_float32():
-    """The gradient, 8 MiB of logits, 16 of a weight's part in float32, and what a product packs.
-
-    Parts each in memory of their own took 72 to 169 MiB: what is freed stays as fragments.
-    """
-    torch = pytest.importorskip("torch")
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this processor has no bfloat16 products: sums are in float32")
-    assert int(said(BEYOND + SHORT)) < 256 + 64
