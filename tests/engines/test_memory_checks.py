@@ -96,37 +96,29 @@ def test_the_host_engine_refuses_what_does_not_fit(name: str, wrong: str, classe
             run(cpu, arrays, classes, soft)
 
 
-@compiled
-def test_logits_of_other_classes_than_the_call_s() -> None:
-    """A class weight of 5 does not make 4 logits 5."""
-    arrays = given(5)
-    arrays["x"] = arrays["x"][:, :4]
-    with pytest.raises(ValueError, match=r"^logits: expected 5 classes"):
-        run(cpu, arrays, 5)
+CUDA = [
+    *(
+        (name, rf"{CALLED[name]}: expected", WRONG[wrong](given(5)[name]))
+        for name in CALLED
+        for wrong in ("one too few", "one alone", "an axis more")
+    ),
+    # A kernel reads eight bytes a number; an odd address ends the process's use of the GPU.
+    ("rests", "saved statistics: expected float64, got float32", np.ones(ROWS, np.float32)),
+    ("where", "where: expected bool, got int64", np.ones(ROWS, np.int64)),
+    (
+        "targets",
+        "targets: its memory is not aligned",
+        laid_out(np.zeros(ROWS, np.int64), "misaligned"),
+    ),
+]
 
 
-@pytest.mark.parametrize("name", CALLED)
-def test_the_cuda_engine_refuses_what_does_not_fit(name: str) -> None:
+def test_the_cuda_engine_refuses_what_does_not_fit() -> None:
     """Nothing is launched, and nothing compiled."""
-    for wrong in ("one too few", "one alone", "an axis more"):
-        cuda_refuses(name, rf"{CALLED[name]}: expected", WRONG[wrong](given(5)[name]))
-
-
-def test_the_cuda_engine_refuses_what_it_would_read_wrongly() -> None:
-    """A kernel reads eight bytes a number; an odd address ends the process's use of the GPU."""
-    narrow = np.ones(ROWS, np.float32)
-    cuda_refuses("rests", "saved statistics: expected float64, got float32", narrow)
-    cuda_refuses("where", "where: expected bool, got int64", np.ones(ROWS, np.int64))
-    odd = laid_out(np.zeros(ROWS, np.int64), "misaligned")
-    cuda_refuses("targets", "targets: its memory is not aligned", odd)
-
-
-def cuda_refuses(name: str, said: str, array: Any) -> None:
-    with emulated() as gpu:
-        from torch import from_numpy
-
-        arrays = {k: from_numpy(np.asarray(a)) for k, a in {**given(5), name: array}.items()}
-        with pytest.raises((TypeError, ValueError), match=rf"^{said}"):
+    torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+    for name, message, array in CUDA:
+        arrays = {k: torch.from_numpy(np.asarray(a)) for k, a in {**given(5), name: array}.items()}
+        with emulated() as gpu, pytest.raises((TypeError, ValueError), match=f"^{message}"):
             run(cuda, arrays, 5)
         assert not gpu.launches
 
@@ -185,40 +177,31 @@ def test_labels_written_to_after_they_were_checked(classes: int, smooth: float) 
 
 
 @compiled
-def test_labels_written_to_between_forward_and_backward() -> None:
+@pytest.mark.parametrize("classes", CLASSES)
+def test_labels_written_to_between_forward_and_backward(classes: int) -> None:
     """Autograd counts the writes of PyTorch's own operations, not those through NumPy."""
     torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
     labels = np.zeros(ROWS, np.int64)
-    for classes in CLASSES:
-        z = torch.zeros(ROWS, classes, requires_grad=True)
-        labels[:] = 0
-        loss = xloss.cross_entropy(z, torch.from_numpy(labels))
-        labels[2] = 10**7  # the gradient of a row so far away is no memory of ours
-        loss.backward()
-        if classes <= 96:  # the gradient came with the loss, from the labels as they were
-            want = torch.full((classes,), 1 / classes)
-            want[0] -= 1
-            assert torch.allclose(z.grad[2] * ROWS, want, rtol=1e-6)
-        else:
-            assert torch.isnan(z.grad[2]).any()
-        assert torch.isfinite(z.grad[[0, 1, 3, 4, 5, 6]]).all()
+    z = torch.zeros(ROWS, classes, requires_grad=True)
+    loss = xloss.cross_entropy(z, torch.from_numpy(labels))
+    labels[2] = 10**7  # the gradient of a row so far away is no memory of ours
+    loss.backward()
+    # Of few classes the gradient came with the loss, from the labels as they were.
+    lost = [i == 2 and classes > 96 for i in range(ROWS)]
+    assert torch.isnan(z.grad).any(-1).tolist() == lost
+    assert torch.equal(z.grad[0], z.grad[1 if classes > 96 else 2])
 
 
-@pytest.mark.parametrize("name", ["logits", "targets", "sample_weight", "weight"])
+@pytest.mark.parametrize("name", ["logits", "targets", "weight"])
 def test_a_tensor_whose_storage_was_freed(name: str) -> None:
     """FSDP frees a parameter by making its storage empty: the pointer then is nobody's."""
     torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
-    made = {
-        "logits": torch.zeros(4, 3),
-        "targets": torch.tensor([0, 1, 2, 0]),
-        "sample_weight": torch.ones(4),
-        "weight": torch.ones(3),
-    }
-    made[name].untyped_storage().resize_(4 if name == "weight" else 0)
-    x, t = made.pop("logits"), made.pop("targets")
+    x, t, weight = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), torch.ones(3)
+    freed = {"logits": x, "targets": t, "weight": weight}[name]
+    freed.untyped_storage().resize_(4 if name == "weight" else 0)
     for f in (xloss.cross_entropy, xloss.value_and_grad(xloss.cross_entropy)):
         with pytest.raises(ValueError, match=rf"^{name}: the tensor's storage holds fewer"):
-            f(x, t, **made)
+            f(x, t, weight=weight)
 
 
 def test_a_view_of_less_than_its_storage_is_whole() -> None:

@@ -1,13 +1,11 @@
 """diagnose: every way in which a loss becomes NaN or infinite is found, named and placed."""
 
-import dataclasses
 from importlib import import_module
 
 import numpy as np
 import pytest
 
 from xloss import cross_entropy, diagnose
-from xloss.diagnose import Finding
 
 nan, inf = np.nan, np.inf
 
@@ -139,13 +137,10 @@ def test_whatever_is_not_finite_has_a_finding_that_names_the_row_and_nothing_els
 
 
 def test_labels_are_judged_in_their_own_dtype():
-    logits = np.zeros((3, 4))
-    labels = np.array([156, 3, 255], dtype=np.uint8)
-    assert found(diagnose(logits, labels)) == {"label_out_of_range": [0, 2]}
-    labels = np.array([2**64 - 100, 3, 0], dtype=np.uint64)
-    report = diagnose(logits, labels)
-    assert found(report) == {"label_out_of_range": [0]}
-    assert "18446744073709551516" in report.findings[0].explanation
+    for labels in (np.array([156, 3], np.uint8), np.array([2**64 - 100, 3], np.uint64)):
+        report = diagnose(np.zeros((2, 4)), labels)
+        assert found(report) == {"label_out_of_range": [0]}
+        assert f"the first {labels[0]}," in report.findings[0].explanation
 
 
 def test_only_the_first_positions_are_named():
@@ -186,9 +181,8 @@ def test_reductions():
 
 
 def test_the_report_reads_well():
-    logits = np.array([FINE, [nan, 0, 0], FINE])
-    report = diagnose(logits, np.array([0, 0, 5]), weight=np.array([1.0, nan, 1.0]))
-    assert str(report) == (
+    logits, labels = np.array([FINE, [nan, 0, 0], FINE]), np.array([0, 0, 5])
+    assert str(diagnose(logits, labels, weight=np.array([1.0, nan, 1.0]))) == (
         "loss nan: 2 of 3 rows are not finite\n"
         "bad_weight: 1 class (1)\n"
         "    the weight of the class is NaN, infinite or negative\n"
@@ -197,13 +191,9 @@ def test_the_report_reads_well():
         "nan_logit: 1 row (1)\n"
         "    a logit is NaN: so is the loss"
     )
-    assert str(diagnose(np.array([FINE]), np.array([2]))) == (
-        "loss 0.407605964: 0 of 1 rows are not finite"
-    )
-    assert str(diagnose(logits, np.array([0, 0, 5]), reduction="none")).startswith("row losses: 2")
-    assert isinstance(report.findings[0], Finding)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        report.loss = 0.0
+    fine = diagnose(np.array([FINE]), np.array([2]))
+    assert str(fine) == "loss 0.407605964: 0 of 1 rows are not finite"
+    assert str(diagnose(logits, labels, reduction="none")).startswith("row losses: 2")
 
 
 def test_wrong_arguments_are_still_errors():

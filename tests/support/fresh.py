@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -68,28 +69,22 @@ def python(
     script: str, *args: str, env: dict[str, str] | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run a script to its end."""
-    process = start(script, *args, env=env)
-    try:
-        out, err = process.communicate(timeout=timeout * PATIENCE)
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    command, how = _command(script, args, env)
+    return subprocess.run(command, capture_output=True, timeout=timeout * PATIENCE, **how)
 
 
 def start(
     script: str, *args: str, env: dict[str, str] | None = None, stdin: int | None = None
 ) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *args],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(env or {})},
-        cwd=Path(__file__).parent,
-    )
+    command, how = _command(script, args, env)
+    return subprocess.Popen(command, stdin=stdin, stdout=PIPE, stderr=PIPE, **how)
+
+
+def _command(
+    script: str, args: Any, env: dict[str, str] | None
+) -> tuple[list[str], dict[str, Any]]:
+    how = {"text": True, "env": {**os.environ, **(env or {})}, "cwd": Path(__file__).parent}
+    return [sys.executable, "-c", textwrap.dedent(script), *args], how
 
 
 def said(script: str, *args: str, env: dict[str, str] | None = None) -> str:
@@ -152,7 +147,7 @@ def forking(first: str = "") -> Iterator[Callable[..., str]]:
     if not hasattr(os, "fork"):
         yield said
         return
-    parent = start(first + PARENT, stdin=subprocess.PIPE)
+    parent = start(first + PARENT, stdin=PIPE)
     assert parent.stdin is not None
     assert parent.stdout is not None
 
