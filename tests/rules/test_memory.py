@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xloss
-from nightly import core
 
 # Large enough that a block's temporaries, some 8 MB whatever the batch, are the 5%.
 SHAPES = [(4096, 16384), (524288, 128)]
@@ -37,20 +35,17 @@ def data(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal(shape, dtype=np.float32), rng.integers(0, shape[1], shape[0])
 
 
-CALLS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "ignored rows": {"ignore_index": 3},
-    "smooth, z, cap": {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 9.0},
-}
-
-
 @pytest.mark.parametrize(
-    ("shape", "name"),
-    core(product(SHAPES, CALLS), lambda shape, name: (shape == SHAPES[0]) != (name == "plain")),
+    ("shape", "options"),
+    [
+        (SHAPES[0], {"ignore_index": 3}),
+        (SHAPES[0], {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 9.0}),
+        (SHAPES[1], {}),
+    ],
+    ids=str,
 )
-def test_cross_entropy(shape: tuple[int, int], name: str) -> None:
+def test_cross_entropy(shape: tuple[int, int], options: dict[str, Any]) -> None:
     """On labels, in every row count."""
-    options = CALLS[name]
     z, y = data(shape)
     assert peak(lambda z, y: xloss.cross_entropy(z, y, **options), z, y) < 0.05 * z.nbytes
     both = peak(lambda z, y: xloss.value_and_grad(xloss.cross_entropy)(z, y, **options), z, y)

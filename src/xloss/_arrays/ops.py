@@ -182,12 +182,6 @@ class TorchContext(IndexingContext):
         return torch.as_tensor(values, device=self.device)
 
 
-class CupyContext(IndexingContext):
-    """CuPy: indexing as in NumPy, and no warnings."""
-
-    __slots__ = ()
-
-
 class DaskContext(Context):
     """Dask: nothing is computed, so that there is nothing to silence."""
 
@@ -263,7 +257,7 @@ class TensorflowContext(Context):
 CONTEXTS: dict[str, type[Context]] = {
     "numpy": NumpyContext,
     "torch": TorchContext,
-    "cupy": CupyContext,
+    "cupy": IndexingContext,
     "dask": DaskContext,
     "jax": JaxContext,
     "tensorflow": TensorflowContext,
