@@ -132,7 +132,7 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     if needs_logits(call, (*call.operands, *arrays)):
         return whole.tokens(held(call), asked)
     if torch.compiler.is_compiling():
-        return _traced(call, asked)
+        return operation.tokens(call, asked)
     if not _recorded(arrays):
         return _computed(call, asked)
     rows, *made = _Rows.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
@@ -159,53 +159,3 @@ class _Rows(_Linear):
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
         return (*_Linear.backward(ctx, ups[0]), None)
-
-
-def _traced(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    """Return the same by an operation that torch.compile keeps whole."""
-    given = operation.arguments_of(call, [False] * len(NAMES))
-    rows, *made = _token_operation(*given, asked.rank)
-    return rows, of_fields((a.detach() for a in made), asked)
-
-
-_RESULTS = ", ".join(["Tensor"] * (1 + len(Tokens._fields)))
-_SCHEMA = f"{operation.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
-
-
-@torch.library.custom_op("xloss::linear_token_stats", mutates_args=(), schema=_SCHEMA)
-def _token_operation(*args: Any) -> Any:
-    """Return row losses and the fields of Tokens; an empty rank where none is asked for."""
-    *given, rank = args
-    asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
-    rows, made = _computed(operation.described(*given)[0], asked)
-    return rows, *made[:-1], made.rank if rank else rows.new_empty(0, dtype=torch.int64)
-
-
-@_token_operation.register_fake
-def _shapes(*args: Any) -> Any:
-    x, rank = args[0], args[-1]
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    kinds = dict.fromkeys(("loss", *Tokens._fields[:-1]), dtype)
-    kinds |= {"correct": torch.bool, "weight": torch.float64}
-    rows = [x.new_empty(x.shape[:-1], dtype=kind) for kind in kinds.values()]
-    return *rows, x.new_empty(x.shape[:-1] if rank else (0,), dtype=torch.int64)
-
-
-def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(*inputs[:9])
-    ctx.options = inputs[10:-2]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, *ups: Any) -> Any:
-    wanted = list(ctx.needs_input_grad[:4])
-    rest = (None,) * 16
-    if ups[0] is None:
-        return (None,) * 4 + rest
-    arrays = ctx.saved_tensors
-    grads = operation.operation(*arrays, ups[0], *ctx.options, wanted)[1:]
-    cast = zip(grads, arrays, wanted, strict=False)
-    return *(g.to(a.dtype) if w else None for g, a, w in cast), *rest
-
-
-_token_operation.register_autograd(_backward, setup_context=_setup)

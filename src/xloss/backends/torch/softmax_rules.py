@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.utils._pytree import tree_map
 
 from ..._arrays.context import context, functional
 from ..._arrays.inspect import namespace
@@ -50,8 +51,7 @@ def mapped(function: Any, info: Any, in_dims: Any, *args: Any, shared: Any = ())
             return a
         return a.expand(info.batch_size, *a.shape) if dim is None else a.movedim(dim, 0)
 
-    out = function(*map(front, range(len(args)), args, in_dims))
-    return out, 0 if torch.is_tensor(out) else (0,) * len(out)
+    return _in_front(function(*map(front, range(len(args)), args, in_dims)))
 
 
 def one_by_one(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
@@ -60,9 +60,12 @@ def one_by_one(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
     for i in range(info.batch_size):
         pairs = zip(args, in_dims, strict=True)
         each.append(function(*(a.select(d, i) if isinstance(d, int) else a for a, d in pairs)))
-    if torch.is_tensor(each[0]):
-        return torch.stack(each), 0
-    return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
+    return _in_front(tree_map(lambda *a: torch.stack(a), *each))
+
+
+def _in_front(out: Any) -> Any:
+    """Return results whose mapped axis is in front, and where it is in each."""
+    return out, tree_map(lambda _: 0, out)
 
 
 def _plus(*terms: Any) -> Any:
