@@ -35,7 +35,7 @@ def value(call: LossCall) -> Array:
         return operation.value(call, arrays, _recorded(arrays))
     if not _recorded(arrays):
         return default.value(call, partial(run, call, ()))
-    made: Array = _Linear.apply(*arrays, without(call))  # type: ignore[no-untyped-call]
+    made: Array = _Linear.apply(*arrays, without(call), None)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -58,22 +58,25 @@ def value_and_grad(
         return got, rounded(call, grads)
 
 
-def _keep(ctx: Any, arrays: Any, bare: LossCall) -> None:
-    """Keep for the backward pass what it starts from."""
-    ctx.bare, ctx.grads = bare, None
-    ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
-    ctx.save_for_backward(*arrays)
-    ctx.set_materialize_grads(False)
-
-
 class _Linear(torch.autograd.Function):
-    """The loss; for a mean or a sum also the gradients, for a cotangent of 1."""
+    """The loss; for a mean or a sum also the gradients, for a cotangent of 1.
+
+    Where statistics are asked for, row losses, and those as constants.
+    """
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
-        *arrays, bare = args
+        *arrays, bare, asked = args
         call = with_arrays(bare, arrays)
-        _keep(ctx, arrays, bare)
+        ctx.bare, ctx.grads = bare, None
+        ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
+        ctx.save_for_backward(*arrays)
+        ctx.set_materialize_grads(False)
+        if asked is not None:
+            rows, made = default.tokens(call, asked, partial(run, call, ()))
+            constants = tuple(a for a in made if a is not None)
+            ctx.mark_non_differentiable(*constants)
+            return rows, *constants
         if call.options.reduction == "none":
             return default.value(call, partial(run, call, ()))
         got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
@@ -82,12 +85,12 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
         if ups[0] is None:
-            return (None,) * 5
+            return (None,) * 6
         arrays = ctx.saved_tensors
         made, ctx.grads = ctx.grads, None  # they are scaled in place, which is possible once
         grads = _Gradients.apply(ups[0], *arrays, ctx.bare, ctx.wanted, made)  # type: ignore[no-untyped-call]
         named = dict(zip(ctx.wanted, grads, strict=True))
-        return (*(named.get(name) for name in NAMES), None)
+        return (*(named.get(name) for name in NAMES), None, None)
 
 
 class _Gradients(torch.autograd.Function):
@@ -134,28 +137,6 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     if torch.compiler.is_compiling():
         return operation.tokens(call, asked)
     if not _recorded(arrays):
-        return _computed(call, asked)
-    rows, *made = _Rows.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
+        return default.tokens(call, asked, partial(run, call, ()))
+    rows, *made = _Linear.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
     return rows, of_fields(made, asked)
-
-
-def _computed(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    return default.tokens(call, asked, partial(run, call, ()))
-
-
-class _Rows(_Linear):
-    """Row losses, whose backward is that of the loss, and constants."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        *arrays, bare, asked = args
-        call = with_arrays(bare, arrays)
-        _keep(ctx, arrays, bare)
-        rows, made = _computed(call, asked)
-        constants = tuple(a for a in made if a is not None)
-        ctx.mark_non_differentiable(*constants)
-        return rows, *constants
-
-    @staticmethod
-    def backward(ctx: Any, *ups: Any) -> Any:
-        return (*_Linear.backward(ctx, ups[0]), None)

@@ -68,15 +68,6 @@ def _in_front(out: Any) -> Any:
     return out, tree_map(lambda _: 0, out)
 
 
-def _plus(*terms: Any) -> Any:
-    """Add the terms that are not None; None where all are."""
-    out = None
-    for term in terms:
-        if term is not None:
-            out = term if out is None else out + term
-    return out
-
-
 class _SoftmaxParts(torch.autograd.Function):
     """(lse, -log p, p, 1 - p) of the rows of z, with their derivatives by p itself."""
 
@@ -91,21 +82,15 @@ class _SoftmaxParts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[2])
         ctx.save_for_forward(output[2])
 
     @staticmethod
     def backward(ctx: Any, lse: Any, nll: Any, p: Any, q: Any) -> Any:
         (prob,) = ctx.saved_tensors
-        back = _plus(p, None if q is None else -q)
-        out = None
-        if back is not None:
-            out = prob * (back - (prob * back).sum(-1, keepdim=True))
-        share = _plus(lse, None if nll is None else nll.sum(-1))
-        if share is not None:
-            out = _plus(out, prob * share.unsqueeze(-1))
-        return out if nll is None else _plus(out, -nll)
+        back = p - q
+        moved = prob * (back - (prob * back).sum(-1, keepdim=True))
+        return moved + prob * (lse + nll.sum(-1)).unsqueeze(-1) - nll
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:
@@ -130,19 +115,13 @@ class _SigmoidParts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[0], output[1])
         ctx.save_for_forward(output[0], output[1])
 
     @staticmethod
     def backward(ctx: Any, p: Any, q: Any, rise: Any, fall: Any) -> Any:
         one, other = ctx.saved_tensors
-        back = _plus(p, None if q is None else -q)
-        return _plus(
-            None if back is None else one * other * back,
-            None if rise is None else one * rise,
-            None if fall is None else -other * fall,
-        )
+        return one * other * (p - q) + one * rise - other * fall
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:
