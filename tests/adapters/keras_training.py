@@ -33,35 +33,32 @@ SOFT = RNG.dirichlet(np.ones(CLASSES), ROWS).astype(np.float32)
 SOME = np.where(np.arange(ROWS) % 4 == 0, -100, LABELS)
 BITS = (LABELS == 1).astype(np.float32)
 WEIGHT = np.linspace(0.0, 2.0, ROWS, dtype=np.float32)
-LOGITS = RNG.normal(size=(ROWS, CLASSES)).astype(np.float32)
 RAW: dict[str, Any] = {"from_logits": True}
 BY_WEIGHT = {**RAW, "reduction": "mean_with_sample_weight"}
 
-# xloss's loss and Keras' own.
-LOSSES = {
-    "labels": ("CrossEntropy", "SparseCategoricalCrossentropy"),
-    "classes": ("CrossEntropy", "CategoricalCrossentropy"),
-    "binary": ("BinaryCrossEntropy", "BinaryCrossentropy"),
-    "focal": ("Focal", "CategoricalFocalCrossentropy"),
-    "divergence": ("KLDivergence", "KLDivergence"),
-}
+LABELLED = ("CrossEntropy", "SparseCategoricalCrossentropy")
+CLASSES_GIVEN = ("CrossEntropy", "CategoricalCrossentropy")
+BINARY, FOCAL = (
+    ("BinaryCrossEntropy", "BinaryCrossentropy"),
+    ("Focal", "CategoricalFocalCrossentropy"),
+)
 COLUMN, SMOOTH = LABELS[:, None], {**RAW, "label_smoothing": 0.1}
 IGNORE, ALPHA = {"ignore_class": -100}, {"alpha": [0.2, 0.5, 1.0]}
-# The losses, their options, targets, weights, and what activates the last layer.
-KINDS: dict[str, tuple[str, dict[str, Any], Any, Any, str | None]] = {
-    "labels (N,)": ("labels", RAW, LABELS, None, None),
-    "labels (N, 1)": ("labels", RAW, COLUMN, WEIGHT, None),
-    "one-hot": ("classes", SMOOTH, ONEHOT, WEIGHT, None),
-    "ignoring": ("labels", {**RAW, **IGNORE}, SOME, None, None),
-    "ignoring, by weight": ("labels", {**BY_WEIGHT, **IGNORE}, SOME[:, None], WEIGHT, None),
-    "probabilities": ("labels", {}, LABELS, WEIGHT, "softmax"),
-    "soft probabilities": ("classes", {}, SOFT, None, "softmax"),
-    "binary": ("binary", RAW, BITS, WEIGHT, None),
-    "binary probabilities": ("binary", {"label_smoothing": 0.2}, BITS[:, None], None, "sigmoid"),
-    "many bits": ("binary", RAW, ONEHOT, WEIGHT, None),
-    "focal": ("focal", {**RAW, "gamma": 1.5}, ONEHOT, WEIGHT, None),
-    "focal, alpha a class": ("focal", ALPHA, ONEHOT, None, "softmax"),
-    "divergence": ("divergence", {}, SOFT, WEIGHT, "softmax"),
+# xloss's loss and Keras' own, options, targets, weights, and what activates the last layer.
+KINDS: dict[str, tuple[tuple[str, str], dict[str, Any], Any, Any, str | None]] = {
+    "labels (N,)": (LABELLED, RAW, LABELS, None, None),
+    "labels (N, 1)": (LABELLED, RAW, COLUMN, WEIGHT, None),
+    "one-hot": (CLASSES_GIVEN, SMOOTH, ONEHOT, WEIGHT, None),
+    "ignoring": (LABELLED, {**RAW, **IGNORE}, SOME, None, None),
+    "ignoring, by weight": (LABELLED, {**BY_WEIGHT, **IGNORE}, SOME[:, None], WEIGHT, None),
+    "probabilities": (LABELLED, {}, LABELS, WEIGHT, "softmax"),
+    "soft probabilities": (CLASSES_GIVEN, {}, SOFT, None, "softmax"),
+    "binary": (BINARY, RAW, BITS, WEIGHT, None),
+    "binary probabilities": (BINARY, {"label_smoothing": 0.2}, BITS[:, None], None, "sigmoid"),
+    "many bits": (BINARY, RAW, ONEHOT, WEIGHT, None),
+    "focal": (FOCAL, {**RAW, "gamma": 1.5}, ONEHOT, WEIGHT, None),
+    "focal, alpha a class": (FOCAL, ALPHA, ONEHOT, None, "softmax"),
+    "divergence": (("KLDivergence", "KLDivergence"), {}, SOFT, WEIGHT, "softmax"),
 }
 # JAX compiles each for a second: it has labels, probabilities and bits.
 COMPILED = ("labels (N,)", "ignoring, by weight", "soft probabilities", "binary probabilities")
@@ -77,22 +74,10 @@ def model_of(outputs: int, loss: Any, **last: Any) -> Any:
     return made
 
 
-def called(loss: Any, y: Any, weight: Any, activation: str | None, outputs: int) -> float:
-    """Call a loss by hand."""
-    z = LOGITS[:, :outputs]
-    if activation == "softmax":
-        e = np.exp(z - z.max(-1, keepdims=True))
-        z = (e / e.sum(-1, keepdims=True)).astype(np.float32)
-    elif activation == "sigmoid":
-        z = 1 / (1 + np.exp(-z))
-    return float(loss(y, z, sample_weight=weight))
-
-
 @pytest.mark.parametrize("kind", COMPILED if BACKEND == "jax" else KINDS)
 def test_losses_and_steps_are_those_of_keras_own(kind: str) -> None:
-    """Called by hand, and trained on: of gradient descent the weights show the whole gradient."""
-    name, options, y, weight, activation = KINDS[kind]
-    mine, other = LOSSES[name]
+    """Of gradient descent the weights show the whole gradient."""
+    (mine, other), options, y, weight, activation = KINDS[kind]
     outputs = 1 if kind in ("binary", "binary probabilities") else CLASSES
     found = []
     for loss in (getattr(ours, mine)(**options), getattr(theirs, other)(**options)):
@@ -101,11 +86,10 @@ def test_losses_and_steps_are_those_of_keras_own(kind: str) -> None:
         losses = model.fit(POINTS, y, epochs=1, **how).history["loss"]
         stepped = np.concatenate([np.ravel(w) for w in model.get_weights()])
         losses += model.fit(POINTS, y, epochs=2, **how).history["loss"]
-        found.append((called(loss, y, weight, activation, outputs), losses, stepped))
-    (value, losses, stepped), (want, wanted, wanted_step) = found
-    for a, b in ((value, want), (losses[0], wanted[0])):
-        assert b > 0.02
-        assert abs(a - b) <= 2 * ULP * max(1.0, b)
+        found.append((losses, stepped))
+    (losses, stepped), (wanted, wanted_step) = found
+    assert wanted[0] > 0.02
+    assert abs(losses[0] - wanted[0]) <= 2 * ULP * max(1.0, wanted[0])
     assert np.abs(stepped - wanted_step).max() <= ULP * max(1.0, np.abs(wanted_step).max())
     # Rounding differs, and grows from step to step, but not by much in 3 of them.
     np.testing.assert_allclose(losses, wanted, rtol=1e-6)
@@ -138,7 +122,7 @@ def test_mixed_precision(dtype: str) -> None:
         ours.CrossEntropy(True, 0.1, -1, z_loss=0.5, softcap=9.0, reduction="sum", name="mine"),
         ours.BinaryCrossEntropy(label_smoothing=0.25, axis=0),
         ours.Focal(alpha=[0.25, 1.0, 2.0], gamma=1.0, from_logits=True),
-        ours.KLDivergence(from_logits=True),
+        ours.KLDivergence(name="mine"),
     ],
     ids=lambda loss: type(loss).__name__,
 )
@@ -164,7 +148,6 @@ ZERO, TRIPLE = np.array([0]), np.array([[3.0, 1.0]])
         (TAIL, ours.CrossEntropy(**RAW), ZERO, CONFIDENT, None),
         (TAIL, ours.BinaryCrossEntropy(**RAW), ZERO * 0.0, -CONFIDENT[:, :1], None),
         (0.5 * LOG2, ours.Focal(1, 1.0, **RAW), ZERO, FLAT, None),
-        (0.5 * LOG2, ours.Focal(1, 1.0, **RAW), ZERO[None], FLAT, None),
         (
             -0.75 * math.log(0.75) - 0.25 * math.log(0.25),
             ours.CrossEntropy(label_smoothing=0.5),
@@ -176,7 +159,6 @@ ZERO, TRIPLE = np.array([0]), np.array([[3.0, 1.0]])
         (-0.25 * math.log(0.75), ours.Focal(1, 1.0), ZERO, TRIPLE, None),
         (LOG2 + LOG2**2, ours.CrossEntropy(**RAW, z_loss=1.0), ZERO, FLAT, None),
         (LOG2, ours.KLDivergence(), SURE, HALVES, None),
-        (LOG2, ours.KLDivergence(**RAW), SURE, FLAT, None),
         (2 * LOG2, ours.BinaryCrossEntropy(), BITS[:2], HALVES[0], np.array([1.0, 3.0])),
         (
             TAIL,

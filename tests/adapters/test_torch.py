@@ -5,6 +5,7 @@ Expected values are PyTorch's own losses in double precision; where the two diff
 
 import copy
 import importlib
+import inspect
 import math
 import pickle
 
@@ -91,16 +92,12 @@ def test_loss_and_gradient_are_pytorchs(case, reduction):
     torch.testing.assert_close(our_grad, their_grad, rtol=1e-14, atol=4e-16)
 
 
-def test_constructors_take_what_pytorchs_take_in_pytorchs_order():
-    import inspect
-
-    for name in xnn.__all__:
-        theirs = inspect.signature(getattr(nn, name)).parameters
-        ours = inspect.signature(getattr(xnn, name)).parameters
-        shared = {k: p for k, p in ours.items() if p.kind is not p.KEYWORD_ONLY}
-        assert list(shared) == list(theirs)
-        assert [p.default for p in shared.values()] == [p.default for p in theirs.values()]
-        assert issubclass(getattr(xnn, name), getattr(nn, name))
+def test_the_constructor_takes_what_pytorchs_takes_in_pytorchs_order():
+    """Of the class that has one of its own."""
+    theirs = inspect.signature(nn.CrossEntropyLoss).parameters
+    ours = inspect.signature(xnn.CrossEntropyLoss).parameters
+    shared = [(k, p.default) for k, p in ours.items() if p.kind is not p.KEYWORD_ONLY]
+    assert shared == [(k, p.default) for k, p in theirs.items()]
     with pytest.warns(UserWarning, match="size_average"):
         assert xnn.CrossEntropyLoss(None, False).reduction == "sum"
 
@@ -129,94 +126,57 @@ def test_repr_says_what_is_not_the_default():
     ("name", "options", "target"),
     [
         ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.1}, LABELS),
-        ("BCEWithLogitsLoss", {}, SOFT),
+        ("CrossEntropyLoss", {"weight": WEIGHT}, SOFT),
         ("BCEWithLogitsLoss", {"weight": WEIGHT}, SOFT),
         ("KLDivLoss", {}, SOFT),
     ],
 )
-def test_exported_with_its_weight_and_of_any_batch(name, options, target):
-    rows = torch.export.Dim("rows", min=2)
+def test_compiled_and_exported_with_its_weight_and_of_any_batch(name, options, target):
+    loss, rows = getattr(xnn, name)(**options), torch.export.Dim("rows", min=2)
     exported = torch.export.export(
-        getattr(xnn, name)(**options),
-        (LOGITS, target),
-        dynamic_shapes={"input": {0: rows}, "target": {0: rows}},
+        loss, (LOGITS, target), dynamic_shapes={"input": {0: rows}, "target": {0: rows}}
     )
     assert ("weight" in dict(exported.named_buffers())) == ("weight" in options)
-    for count in (N, 3):
-        got = exported.module()(LOGITS[:count], target[:count])
-        expected = getattr(nn, name)(**options)(LOGITS[:count], target[:count])
-        torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
-
-
-def test_compiled_without_a_break():
-    loss = xnn.CrossEntropyLoss(weight=WEIGHT)
     compiled = torch.compile(loss, fullgraph=True, backend="eager", dynamic=True)
     for count in (N, 3):
-        got = compiled(LOGITS[:count], SOFT[:count])
-        expected = nn.CrossEntropyLoss(weight=WEIGHT)(LOGITS[:count], SOFT[:count])
-        torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
-
-
-# What the docstrings say is different.
+        expected = getattr(nn, name)(**options)(LOGITS[:count], target[:count])
+        for made in (exported.module(), compiled):
+            got = made(LOGITS[:count], target[:count])
+            torch.testing.assert_close(got, expected, rtol=4e-15, atol=0)
 
 
 def single(*values):
     return torch.tensor([values], dtype=torch.float32)
 
 
-INF, FIRST, NONE = math.inf, torch.tensor([0]), torch.tensor([-100])
-TAIL, LOG2 = math.log1p(math.exp(-20)), math.log(2)
-CAPPED = math.log1p(math.exp(-2 * math.tanh(1)))
-EMPTY = torch.zeros(0, 3)
-MASKED_AWAY = (single(0.0, -INF), single(1.0, 0.0))
-CROSS, BITWISE = "CrossEntropyLoss", "BCEWithLogitsLoss"
-# The loss, its options and arguments, our value and PyTorch's; None where theirs is not asked.
+INF, FIRST, LOG2, EMPTY = math.inf, torch.tensor([0]), math.log(2), torch.zeros(0, 3)
+# What the modules add to functions that the suite judges, or have otherwise than PyTorch's.
 DIFFERENT = {
-    "a confident row": (CROSS, {}, (single(20.0, 0.0), FIRST), TAIL, 0.0),
-    "a confident bit": (BITWISE, {}, (single(-20.0), single(0.0)), TAIL, None),
-    "a confident margin": ("SoftMarginLoss", {}, (single(20.0), single(1.0)), TAIL, None),
-    "a mean over no row": (CROSS, {}, (single(1.0, 2.0), NONE), 0.0, math.nan),
-    "the same of nll": ("NLLLoss", {}, (single(-1.0, -1.0), NONE), 0.0, math.nan),
     **{
-        f"nothing at all, {name}": (name, {}, (EMPTY, EMPTY), 0.0, None)
-        for name in (CROSS, BITWISE, "KLDivLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss")
+        f"nothing at all, {name}": (name, {}, (EMPTY, EMPTY), 0.0)
+        for name in ("CrossEntropyLoss", "BCEWithLogitsLoss", "KLDivLoss", "SoftMarginLoss")
     },
-    "an ignored NaN": (
-        CROSS,
+    "no bits": ("MultiLabelSoftMarginLoss", {}, (EMPTY, EMPTY), 0.0),
+    "a confident row": (
+        "CrossEntropyLoss",
         {},
-        (torch.tensor([[0.0, 0.0], [math.nan, 1.0]]), torch.tensor([0, -100])),
-        LOG2,
-        None,
+        (single(20.0, 0.0), FIRST),
+        math.log1p(math.exp(-20)),
     ),
-    "0 log 0": (CROSS, {}, MASKED_AWAY, 0.0, math.nan),
-    "0 log 0, divergence": ("KLDivLoss", {"reduction": "sum"}, MASKED_AWAY, 0.0, math.nan),
-    "smoothing over possible classes": (
-        CROSS,
-        {"label_smoothing": 0.1},
-        (single(0.0, 0.0, -INF), FIRST),
-        LOG2,
-        INF,
+    "z_loss": ("CrossEntropyLoss", {"z_loss": 0.5}, (single(0, 0), FIRST), LOG2 + LOG2**2 / 2),
+    "softcap": (
+        "CrossEntropyLoss",
+        {"softcap": 2.0},
+        (single(2.0, 0.0), FIRST),
+        math.log1p(math.exp(-2 * math.tanh(1))),
     ),
-    "z_loss": (CROSS, {"z_loss": 0.5}, (single(0.0, 0.0), FIRST), LOG2 + 0.5 * LOG2**2, None),
-    "softcap": (CROSS, {"softcap": 2.0}, (single(2.0, 0.0), FIRST), CAPPED, None),
-    "certain and wrong": ("BCELoss", {}, (single(0.0), single(1.0)), INF, 100.0),
-    "a large margin": ("SoftMarginLoss", {}, (single(200.0), single(-1.0)), 200.0, INF),
+    "certain and wrong": ("BCELoss", {}, (single(0.0), single(1.0)), INF),
+    "a large margin": ("SoftMarginLoss", {}, (single(200.0), single(-1.0)), 200.0),
 }
 
 
 @pytest.mark.parametrize("case", DIFFERENT)
 def test_what_is_different(case):
-    name, options, arguments, ours, theirs = DIFFERENT[case]
-    assert float(getattr(xnn, name)(**options)(*arguments)) == pytest.approx(ours, rel=2e-7, abs=0)
-    if theirs is not None:
-        got = float(getattr(nn, name)(**options)(*arguments))
-        assert got == pytest.approx(theirs, nan_ok=True)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_16_bits_are_computed_in_32(dtype):
-    logits = torch.tensor([[1.0, 2.0, 0.5]], dtype=dtype)
-    loss = xnn.CrossEntropyLoss()(logits, torch.tensor([1], dtype=torch.int32))
-    assert loss.dtype == torch.float32
-    exact = math.log(math.exp(1) + math.exp(2) + math.exp(0.5)) - 2
-    assert float(loss) == pytest.approx(exact, rel=2e-7)
+    name, options, arguments, expected = DIFFERENT[case]
+    got = getattr(xnn, name)(**options)(*arguments)
+    assert got.item() == pytest.approx(expected, rel=2e-7, abs=0)

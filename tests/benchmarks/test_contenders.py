@@ -76,9 +76,9 @@ def test_the_engine_of_a_traced_call_is_told_of_what_was_traced(name):
 def test_a_graph_of_plain_operations_is_not_told_as_the_engines(monkeypatch):
     """While PyTorch traces, no engine is asked for that could refuse."""
     pytest.importorskip("numba", reason="pip install 'xloss[fast]'")
-    from xloss.backends.torch import custom_op_host
+    from xloss.backends.torch import custom_op
 
-    monkeypatch.setattr(custom_op_host, "takes", lambda call: False)
+    monkeypatch.setattr(custom_op, "takes", lambda call: False)
     work, one = Work("forward", (6, 5)), CONTENDERS["xloss torch.compile"]
     where = LIBRARIES[one.arrays]()
     assert engine_of(one, work, where.given(work), where, "cpu") == "generic"

@@ -132,9 +132,9 @@ def test_a_compiler_is_told_the_dtypes_of_the_gradients(kind):
     import xloss.backends.torch.linear  # noqa: F401  # registers the operation
 
     x, w = (tensor(a, kind) for a in (X, W))
-    options = (None,) * 7 + (-100, 0.0, 0.0, None, "mean", None, None, [True, True, False, False])
-    given = (x, w, None, torch.tensor(Y), *options)
-    operation = torch.ops.xloss.linear_cross_entropy.default
+    options = (None,) * 4 + (-100, 0.0, 0.0, None, "mean", None, None, [True, True, False, False])
+    given = (x, torch.tensor(Y), *(None,) * 4, w, *options, None)
+    operation = torch.ops.xloss.linear_loss.default
     torch.library.opcheck(operation, given, test_utils=("test_faketensor",))
     want = torch.bfloat16 if kind == "bfloat16" else torch.float32
     assert [g.dtype for g in operation(*given)[1:3]] == [want, want]

@@ -20,7 +20,6 @@ from xloss import (
     focal_loss,
     kl_div,
     log_loss,
-    log_softmax,
 )
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "Focal", "KLDivergence"]
@@ -138,15 +137,10 @@ class CrossEntropy(_Loss):
         if from_logits:
             rows = cross_entropy(y_pred, targets, ignore_index=ignored, reduction="none", **options)
         else:
-            rows = log_loss(
-                _normalised(y_pred, options["axis"]),
-                targets,
-                axis=options["axis"],
-                label_smoothing=options["label_smoothing"],
-                ignore_index=ignored,
-                eps=keras.config.epsilon(),
-                reduction="none",
-            )
+            del options["z_loss"], options["softcap"]
+            options |= {"ignore_index": ignored, "eps": keras.config.epsilon()}
+            probs = _normalised(y_pred, options["axis"])
+            rows = log_loss(probs, targets, reduction="none", **options)
         if ignored is not None and targets is not y_true:
             # By its mask Keras knows which rows its mean is over. No public name sets one, and an
             # attribute of our own would be lost on JAX, whose arrays take none.
@@ -280,35 +274,25 @@ class KLDivergence(_Loss):
 
     Parameters
     ----------
-    from_logits
-        Whether y_pred are logits; Keras' own takes probabilities only. Probabilities are clipped
-        into [epsilon, 1].
-    axis
-        The class axis; Keras' own takes the last.
     reduction, name, dtype
         As in Keras.
 
     Notes
     -----
-    y_true: probabilities of y_pred's shape. Differs from Keras: a class of target probability 0
-    adds exactly 0, where Keras clips the target to epsilon.
+    y_true: probabilities of y_pred's shape, the classes on the last axis. y_pred is clipped into
+    [epsilon, 1]. Differs from Keras: a class of target probability 0 adds exactly 0, where Keras
+    clips the target to epsilon.
     """
 
     def __init__(
         self,
-        from_logits: bool = False,
-        axis: int = -1,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = "kl_divergence",
         dtype: Any = None,
     ) -> None:
-        super().__init__(reduction, name, dtype, from_logits=from_logits, axis=axis)
+        super().__init__(reduction, name, dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return one divergence a row."""
-        axis = self.options["axis"]
-        if self.options["from_logits"]:
-            log_probs = log_softmax(y_pred, axis=axis)
-        else:
-            log_probs = ops.log(ops.clip(y_pred, keras.config.epsilon(), 1.0))
-        return kl_div(log_probs, y_true, axis=axis, reduction="none")
+        log_probs = ops.log(ops.clip(y_pred, keras.config.epsilon(), 1.0))
+        return kl_div(log_probs, y_true, reduction="none")

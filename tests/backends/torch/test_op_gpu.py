@@ -11,11 +11,9 @@ from nightly import core
 from xloss.core.call import LossCall
 from xloss.core.options import Operands, Options
 from xloss.engines.cuda import engine as cuda
-from xloss.gradients import prepared
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
 custom_op = pytest.importorskip("xloss.backends.torch.custom_op")
-custom_op_host = pytest.importorskip("xloss.backends.torch.custom_op_host")
 from functorch.compile import make_boxed_func  # noqa: E402
 from torch._dynamo.backends.common import aot_autograd  # noqa: E402
 from torch._dynamo.backends.debugging import aot_eager  # noqa: E402
@@ -27,9 +25,8 @@ quiet = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # inductor's own
 
 @pytest.fixture
 def _taken(monkeypatch):
-    """Take the host's tensors for a GPU's, and not for the host's own operation."""
+    """Take the host's tensors for a GPU's."""
     monkeypatch.setattr(custom_op, "DEVICE", "cpu")
-    monkeypatch.setattr(custom_op_host, "takes", lambda call: False)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
 
 
@@ -75,8 +72,8 @@ def test_one_operation_reads_the_logits_and_one_writes_the_gradient(monkeypatch,
     if old:
         monkeypatch.setattr(torch.compiler, "is_exporting", exporting_up_to_2_12, raising=False)
     forward, backward = graphs(*inputs(dtype))
-    assert of_logits_size(forward) == ["xloss.cuda_cross_entropy.default"]
-    assert of_logits_size(backward) == ["xloss.cuda_cross_entropy_gradient.default"]
+    assert of_logits_size(forward) == ["xloss.cross_entropy.default"]
+    assert of_logits_size(backward) == ["xloss.cross_entropy_backward.default"]
     # Each operation of the compiler's own would be a launch more, and takes the host as long.
     other = [str(n.target) for g in (forward, backward) for n in g.nodes if "aten" in str(n.target)]
     assert set(other) <= {"aten.detach.default"}  # which computes nothing
@@ -152,31 +149,12 @@ def test_every_option_by_either_engine(options, soft, engine):
         assert len(gpu.launches) - made == (2 if engine == "cuda" else 0)
         with torch.no_grad():
             torch.testing.assert_close(compiled(x, y), got, rtol=1e-6, atol=1e-7)
-    whole = "cross_entropy_rows" if options == "rows" else "cuda_cross_entropy"
-    assert any(whole in name for name in names)
+    assert any("xloss.cross_entropy" in name for name in names)
     mine, x.grad = x.grad, None
     want = xloss.cross_entropy(x, y, **given)
     (3.0 * want).sum().backward()
     torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(mine, x.grad, rtol=1e-5, atol=1e-8)
-
-
-@pytest.mark.usefixtures("_taken")
-def test_what_it_leaves_to_plain_operations(monkeypatch):
-    """Other losses, targets that want a gradient, an engine asked for; and where it is not."""
-    z, _ = inputs()
-    soft = torch.softmax(z.detach(), -1)
-
-    def taken(loss=xloss.cross_entropy, targets=soft):
-        return custom_op.takes(prepared(loss, z, targets))
-
-    assert taken()
-    assert not taken(xloss.focal_loss)
-    assert not taken(targets=soft.requires_grad_())
-    with xloss.use_engine("generic"):
-        assert not taken()
-    monkeypatch.setattr(cuda, "unavailable", lambda: "no GPU")
-    assert not taken(targets=soft.detach())
 
 
 @on_emulated
@@ -197,19 +175,6 @@ def test_a_number_of_rows_that_nobody_knows_none_too():
             want.backward()
             assert torch.equal(value, want)
             assert torch.equal(mine, x.grad)
-
-
-def test_pytorch_s_own_checks():
-    x, y = inputs()
-    for keeps in (False, True):
-        given = (x, y, None, torch.rand(ROWS), None, None, 5.0, -100, 0.1, 0.0, None, "mean", keeps)
-        torch.library.opcheck(torch.ops.xloss.cuda_cross_entropy.default, given)
-    soft = torch.softmax(x.detach(), -1)
-    for given in (
-        (x, y, None, torch.rand(ROWS), None, -100, 0.1, 0.0, None),
-        (x, soft, torch.rand(CLASSES), None, torch.arange(ROWS) > 1, None, 0.0, 0.1, 3.0),
-    ):
-        torch.library.opcheck(torch.ops.xloss.cross_entropy_rows.default, given)
 
 
 def test_a_compiler_that_asks_the_engine_warns_of_nothing():

@@ -19,8 +19,8 @@ from ...engines.cpu import thread_pool
 from ..eager import dense as default
 from . import autograd as torch_reduced
 from . import cuda as torch_cuda
-from . import custom_op, custom_op_gpu, custom_op_host, row_losses
-from .following import followed, functionalized, transformed
+from . import custom_op, row_losses
+from .following import followed, functionalized, refuse_second, transformed, transforming
 from .numpy_views import home, numpy_call, tensor, with_numpy_views
 from .softmax_rules import softmax_parts
 
@@ -41,21 +41,19 @@ def _choose(call: LossCall) -> Callable[[LossCall], Array]:
     o = call.operands
     compiling = torch.compiler.is_compiling()
     if compiling:
-        custom_op.refuse_second("torch.compile")
-        if custom_op_host.takes(call):
-            return _traced if custom_op.transforming() else custom_op_host.value
-        if custom_op_gpu.takes(call):
-            return custom_op_gpu.value
+        refuse_second("torch.compile")
+        if custom_op.takes(call):
+            return _traced if transforming() else custom_op.value
     recorded = torch.is_grad_enabled() and (
         o.x.requires_grad or (o.targets is not None and o.targets.requires_grad)
     )
     if compiling:
-        return _traced if recorded or custom_op.takes(call) else _unrecorded
+        return _traced if recorded else _unrecorded
     if not transformed(o):
         if not recorded:
             return _unrecorded
         # Inside torch.func a Function with a context of its own fails, even if it follows others.
-        of_rows = call.options.reduction == "none" or custom_op.transforming()
+        of_rows = call.options.reduction == "none" or transforming()
         if not of_rows and (o.targets is None or not o.targets.requires_grad):
             return _reduction_recorded
     elif functionalized():
@@ -90,8 +88,8 @@ def value_and_grad(
         if known is not None:
             return known[0], default.named(call, known[1], None)
     with torch.no_grad():
-        if wanted == ("x",) and custom_op_host.takes(call):
-            got, grad = custom_op_host.value_and_grad(call, cotangent)
+        if wanted == ("x",) and custom_op.takes(call):
+            got, grad = custom_op.value_and_grad(call, cotangent)
             return got, default.named(call, grad, None)
         call, cotangent = with_numpy_views(call, cotangent)
         got, grads = default.value_and_grad(call, wanted, cotangent)
@@ -117,7 +115,7 @@ def elements(call: LossCall) -> Array:
     x, cx = call.operands.x, call.cx
     compiling = torch.compiler.is_compiling()
     if compiling:
-        custom_op.refuse_second("torch.compile")
+        refuse_second("torch.compile")
     recorded = torch.is_grad_enabled() and x.requires_grad
     if not recorded and not transformed(call.operands):
         return default.elements(call)

@@ -18,11 +18,12 @@ from ...core.call import LossCall
 from ...core.family import evaluate
 from ...core.options import Cotangent, Outcome, Outputs
 from . import custom_op
+from .following import second, transforming
 
 
 def takes(call: LossCall) -> bool:
     """Tell whether a traced call has its gradient by a rule: what torch.func follows has not."""
-    return torch.compiler.is_compiling() and custom_op.keeps(call) and not custom_op.transforming()
+    return torch.compiler.is_compiling() and custom_op.keeps(call) and not transforming()
 
 
 def rows(call: LossCall) -> Tensor:
@@ -31,9 +32,8 @@ def rows(call: LossCall) -> Tensor:
     return made
 
 
-def _evaluated(
-    call: LossCall, outputs: Outputs, cotangent: Any = 1.0, stats: Any = None
-) -> Outcome:
+def _evaluated(given: Any, outputs: Outputs, cotangent: Any = 1.0, stats: Any = None) -> Outcome:
+    call = custom_op.described(*given)
     o, cx, up = call.operands, functional(call.cx), Cotangent(cotangent)
     return evaluate(o, call.options, cx, call.classes, outputs, up, stats)
 
@@ -43,7 +43,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Any:
-        got = _evaluated(custom_op.described(*given), Outputs(rows=True, stats=True))
+        got = _evaluated(given, Outputs(rows=True, stats=True))
         assert got.stats is not None
         ctx.options = given[5:]
         ctx.save_for_backward(*given[:5], *got.stats)
@@ -52,11 +52,11 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Any) -> Any:
         if torch.is_grad_enabled():
-            raise custom_op.second("torch.compile")
+            raise second("torch.compile")
         *arrays, maxima, rests = ctx.saved_tensors
-        call = custom_op.described(*arrays, *ctx.options)
-        made = _evaluated(call, Outputs(grad=True), cotangent, (maxima, rests))
-        return made.grad, *(None,) * 8
+        given = (*arrays, *ctx.options)
+        made = _evaluated(given, Outputs(grad=True), cotangent, (maxima, rests))
+        return made.grad, *(None,) * (len(given) - 1)
 
 
 def _recorded(*given: Any) -> Any:
@@ -66,13 +66,12 @@ def _recorded(*given: Any) -> Any:
 
 
 def _plain(*given: Any) -> Any:
-    return _evaluated(custom_op.described(*given), Outputs(rows=True)).rows
+    return _evaluated(given, Outputs(rows=True)).rows
 
 
 _LIBRARY: Any = torch.library.Library("xloss", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
-    f"cross_entropy_formula({custom_op.ARRAYS}, int? ignore_index, {custom_op.NUMBERS}) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    f"cross_entropy_formula({custom_op.ARGUMENTS}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
 )
 _LIBRARY.impl("cross_entropy_formula", _recorded, "Autograd")
 _LIBRARY.impl("cross_entropy_formula", _plain, "CompositeExplicitAutograd")

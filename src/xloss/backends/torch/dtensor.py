@@ -36,10 +36,8 @@ def value_and_grad(
     spread = _ShardedCall(call)
     if "targets" in wanted:
         spread.refuse_targets()
-    if isinstance(cotangent, DTensor):
-        cotangent = spread.rows_of(cotangent) if cotangent.ndim else cotangent.to_local()
-    elif cotangent is not None and cotangent.ndim:
-        cotangent = spread.rows_of(cotangent)
+    if cotangent is not None:
+        cotangent = spread.rows_of(cotangent) if cotangent.ndim else _full(cotangent)
     x = call.operands.x
     with torch.no_grad():
         got, grads = spread.module.value_and_grad(spread.local, wanted, cotangent)

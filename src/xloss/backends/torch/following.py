@@ -1,12 +1,76 @@
-"""PyTorch: who follows a call: torch.func, forward-mode autodiff, functionalize."""
+"""PyTorch: who follows a call: a compiler, torch.func, forward-mode autodiff, functionalize."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch.autograd import forward_ad
 
 from ...core.options import Operands
-from . import custom_op
+
+Result = TypeVar("Result")
+
+_functorch = torch._C._functorch
+_Kind = _functorch.TransformType
+
+
+def asked_once(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Have a compiler call the function while it traces, and take what it returns for a constant.
+
+    ``torch.compiler.assume_constant_result`` sets the same mark, and imports the compiler to do so:
+    a second of everybody's first call, compiled or not.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@asked_once
+def exporting() -> bool:
+    """Tell whether torch.export is at work: PyTorch says so from 2.7 on.
+
+    Asked once, outside the trace: up to 2.12 Dynamo takes the answer for True wherever it traces,
+    under torch.compile too, and no compiled graph would hold an operation of the engines'.
+    """
+    return bool(getattr(torch.compiler, "is_exporting", bool)())
+
+
+@asked_once
+def transforming() -> bool:
+    """Tell whether torch.func is at work; a compiler enters its levels while it traces.
+
+    An operation has no derivative in forward mode.
+    """
+    return _functorch.peek_interpreter_stack() is not None
+
+
+@asked_once
+def only_mapped() -> bool:
+    """Tell whether nothing of torch.func is at work, but for vmap."""
+    levels = _functorch.get_interpreter_stack() or ()
+    return all(level.key() == _Kind.Vmap for level in levels)
+
+
+@asked_once
+def derivatives() -> int:
+    """Return how many derivatives of torch.func follow the call, one of another."""
+    levels = _functorch.get_interpreter_stack() or ()
+    return sum(level.key() in (_Kind.Grad, _Kind.Jvp) for level in levels)
+
+
+def refuse_second(where: str) -> None:
+    """Refuse derivatives that operations whose first is put beside them do not have."""
+    if derivatives() > 1:
+        raise second(where)
+
+
+def second(where: str) -> RuntimeError:
+    """Return the error of whoever asks for a second derivative where there is only a first."""
+    return RuntimeError(
+        f"{where} follows a first derivative of a loss, no second: call it without, and the "
+        "loss has derivatives of any order"
+    )
 
 
 def transformed(o: Operands) -> bool:
@@ -21,14 +85,14 @@ def transformed(o: Operands) -> bool:
 
 def functionalized() -> bool:
     """Tell whether torch.func.functionalize is at work, which refuses an autograd.Function."""
-    kind = torch._C._functorch.TransformType.Functionalize
-    if all(one.key() != kind for one in torch._C._functorch.get_interpreter_stack() or ()):
+    levels = _functorch.get_interpreter_stack() or ()
+    if all(level.key() != _Kind.Functionalize for level in levels):
         return False
-    custom_op.refuse_second("torch.func.functionalize")
+    refuse_second("torch.func.functionalize")
     return True
 
 
 def followed(o: Operands) -> bool:
     """Tell whether torch.func follows one of the operands: labels and weights count too."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    wrapped = _functorch.is_functorch_wrapped_tensor
     return any(a is not None and wrapped(a) for a in o)

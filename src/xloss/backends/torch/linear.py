@@ -35,7 +35,7 @@ def value(call: LossCall) -> Array:
         return operation.value(call, arrays, _recorded(arrays))
     if not _recorded(arrays):
         return default.value(call, partial(run, call, ()))
-    made: Array = _Linear.apply(*arrays, without(call))  # type: ignore[no-untyped-call]
+    made: Array = _Linear.apply(*arrays, without(call), None)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -58,22 +58,25 @@ def value_and_grad(
         return got, rounded(call, grads)
 
 
-def _keep(ctx: Any, arrays: Any, bare: LossCall) -> None:
-    """Keep for the backward pass what it starts from."""
-    ctx.bare, ctx.grads = bare, None
-    ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
-    ctx.save_for_backward(*arrays)
-    ctx.set_materialize_grads(False)
-
-
 class _Linear(torch.autograd.Function):
-    """The loss; for a mean or a sum also the gradients, for a cotangent of 1."""
+    """The loss; for a mean or a sum also the gradients, for a cotangent of 1.
+
+    Where statistics are asked for, row losses, and those as constants.
+    """
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
-        *arrays, bare = args
+        *arrays, bare, asked = args
         call = with_arrays(bare, arrays)
-        _keep(ctx, arrays, bare)
+        ctx.bare, ctx.grads = bare, None
+        ctx.wanted = tuple(n for n, w in zip(NAMES, ctx.needs_input_grad, strict=False) if w)
+        ctx.save_for_backward(*arrays)
+        ctx.set_materialize_grads(False)
+        if asked is not None:
+            rows, made = default.tokens(call, asked, partial(run, call, ()))
+            constants = tuple(a for a in made if a is not None)
+            ctx.mark_non_differentiable(*constants)
+            return rows, *constants
         if call.options.reduction == "none":
             return default.value(call, partial(run, call, ()))
         got, ctx.grads = evaluated(call, partial(run, call), ctx.wanted, None)
@@ -82,12 +85,12 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *ups: Any) -> Any:
         if ups[0] is None:
-            return (None,) * 5
+            return (None,) * 6
         arrays = ctx.saved_tensors
         made, ctx.grads = ctx.grads, None  # they are scaled in place, which is possible once
         grads = _Gradients.apply(ups[0], *arrays, ctx.bare, ctx.wanted, made)  # type: ignore[no-untyped-call]
         named = dict(zip(ctx.wanted, grads, strict=True))
-        return (*(named.get(name) for name in NAMES), None)
+        return (*(named.get(name) for name in NAMES), None, None)
 
 
 class _Gradients(torch.autograd.Function):
@@ -132,80 +135,8 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     if needs_logits(call, (*call.operands, *arrays)):
         return whole.tokens(held(call), asked)
     if torch.compiler.is_compiling():
-        return _traced(call, asked)
+        return operation.tokens(call, asked)
     if not _recorded(arrays):
-        return _computed(call, asked)
-    rows, *made = _Rows.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
+        return default.tokens(call, asked, partial(run, call, ()))
+    rows, *made = _Linear.apply(*arrays, without(call), asked)  # type: ignore[no-untyped-call]
     return rows, of_fields(made, asked)
-
-
-def _computed(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    return default.tokens(call, asked, partial(run, call, ()))
-
-
-class _Rows(_Linear):
-    """Row losses, whose backward is that of the loss, and constants."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        *arrays, bare, asked = args
-        call = with_arrays(bare, arrays)
-        _keep(ctx, arrays, bare)
-        rows, made = _computed(call, asked)
-        constants = tuple(a for a in made if a is not None)
-        ctx.mark_non_differentiable(*constants)
-        return rows, *constants
-
-    @staticmethod
-    def backward(ctx: Any, *ups: Any) -> Any:
-        return (*_Linear.backward(ctx, ups[0]), None)
-
-
-def _traced(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
-    """Return the same by an operation that torch.compile keeps whole."""
-    given = operation.arguments_of(call, [False] * len(NAMES))
-    rows, *made = _token_operation(*given, asked.rank)
-    return rows, of_fields((a.detach() for a in made), asked)
-
-
-_RESULTS = ", ".join(["Tensor"] * (1 + len(Tokens._fields)))
-_SCHEMA = f"{operation.SCHEMA.partition(') -> ')[0]}, bool rank) -> ({_RESULTS})"
-
-
-@torch.library.custom_op("xloss::linear_token_stats", mutates_args=(), schema=_SCHEMA)
-def _token_operation(*args: Any) -> Any:
-    """Return row losses and the fields of Tokens; an empty rank where none is asked for."""
-    *given, rank = args
-    asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
-    rows, made = _computed(operation.described(*given)[0], asked)
-    return rows, *made[:-1], made.rank if rank else rows.new_empty(0, dtype=torch.int64)
-
-
-@_token_operation.register_fake
-def _shapes(*args: Any) -> Any:
-    x, rank = args[0], args[-1]
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    kinds = dict.fromkeys(("loss", *Tokens._fields[:-1]), dtype)
-    kinds |= {"correct": torch.bool, "weight": torch.float64}
-    rows = [x.new_empty(x.shape[:-1], dtype=kind) for kind in kinds.values()]
-    return *rows, x.new_empty(x.shape[:-1] if rank else (0,), dtype=torch.int64)
-
-
-def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(*inputs[:9])
-    ctx.options = inputs[10:-2]
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, *ups: Any) -> Any:
-    wanted = list(ctx.needs_input_grad[:4])
-    rest = (None,) * 16
-    if ups[0] is None:
-        return (None,) * 4 + rest
-    arrays = ctx.saved_tensors
-    grads = operation.operation(*arrays, ups[0], *ctx.options, wanted)[1:]
-    cast = zip(grads, arrays, wanted, strict=False)
-    return *(g.to(a.dtype) if w else None for g, a, w in cast), *rest
-
-
-_token_operation.register_autograd(_backward, setup_context=_setup)

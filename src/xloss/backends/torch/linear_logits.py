@@ -13,14 +13,13 @@ from ...core.linear import present_rows
 from ...core.options import UNIT_COTANGENT
 from ..eager.linear import rounded
 from . import backend as whole
-from . import custom_op
-from .following import transformed
+from .following import transformed, transforming
 
 
 def needs_logits(call: LossCall, arrays: Any) -> bool:
     """Tell whether blocks cannot be written in place, because something records operations."""
     if torch.compiler.is_compiling():
-        return bool(custom_op.transforming())
+        return transforming()
     wrapped = any(a is not None and is_wrapper(a) for a in arrays)
     return wrapped or not call.cx.inplace_ok or transformed(arrays)
 

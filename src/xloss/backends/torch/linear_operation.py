@@ -13,24 +13,25 @@ import torch
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
 from ...core.linear import Linear
+from ...core.options import Outputs
+from ...core.token_stats import Tokens, of_fields
 from ..eager import dense as default
 from ..eager.linear import NAMES, argument, evaluated, of_rows, rounded
 from . import custom_op
-from .linear_blocks import arguments, run
+from .linear_blocks import run
 
+# The arguments of a cross-entropy, of which x are the features, and those of a linear one.
 SCHEMA = (
-    "(Tensor x, Tensor weight, Tensor? bias, Tensor targets, Tensor? class_weight, "
-    "Tensor? sample_weight, Tensor? where, Tensor? indices, Tensor? normalizer, Tensor? up, "
-    f"float? count, int? ignore_index, {custom_op.NUMBERS}, str reduction, "
-    "int? block_rows, str? rest, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"({custom_op.ARRAYS}, Tensor weight, Tensor? bias, Tensor? indices, Tensor? up, "
+    f"{custom_op.NUMBERS}, int? block_rows, str? rest, bool[] wanted, bool? rank) -> Tensor[]"
 )
+_PLACES = (0, 6, 7, 1)  # where the arguments of NAMES stand
 
 
 def value(call: LossCall, arrays: tuple[Any, ...], recorded: bool) -> Array:
     """Return the loss by an operation that a compiler keeps whole."""
     wanted = [bool(recorded and a is not None and a.requires_grad) for a in arrays]
-    made: Array = _asked(call, wanted)[0]
-    return made
+    return _asked(call, wanted)[0]
 
 
 def value_and_grad(
@@ -40,75 +41,63 @@ def value_and_grad(
     flags = [name in wanted for name in NAMES]
     if call.options.reduction == "none":
         got = _asked(call, [False] * len(NAMES))[0]
-        out = _asked(call, flags, torch.ones_like(got) if cotangent is None else cotangent)
+        made = _asked(call, flags, torch.ones_like(got) if cotangent is None else cotangent)
     else:
-        out = _asked(call, flags, cotangent)
-        got = out[0]
-    named = dict(zip(NAMES, out[1:], strict=True))
-    return got, rounded(call, {name: named[name] for name in wanted})
+        made = _asked(call, flags, cotangent)
+        got = made[0]
+    named = zip((n for n in NAMES if n in wanted), made[1:], strict=True)
+    return got, rounded(call, dict(named))
 
 
-def _asked(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[Array, ...]:
-    """Ask the operation for the loss and for the gradients that are wanted."""
-    made: tuple[Array, ...] = operation(*arguments_of(call, wanted, cotangent))
+def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
+    """Return row losses and the numbers beside them by the same operation."""
+    rows, *made = _asked(call, [False] * len(NAMES), rank=asked.rank)
+    return rows, of_fields((a.detach() for a in made), asked)
+
+
+def _asked(
+    call: LossCall, wanted: list[bool], cotangent: Any = None, rank: bool | None = None
+) -> list[Array]:
+    """Ask the operation for the loss and the gradients that are wanted, or for the statistics."""
+    linear, o = call.linear, call.operands
+    assert linear is not None
+    given, last = custom_op.arguments(call), (linear.block_rows, call.options.rest, wanted, rank)
+    arrays = (*given[: custom_op.COUNT], linear.weight, linear.bias, o.indices, cotangent)
+    made: list[Array] = operation(*arrays, *given[custom_op.COUNT :], *last)
     return made
 
 
-def arguments_of(call: LossCall, wanted: list[bool], cotangent: Any = None) -> tuple[Any, ...]:
-    """Return a call as the operation takes it."""
-    options, linear, n = call.options, call.linear, call.normalizer
-    assert linear is not None
-    tensor = torch.is_tensor(n)
-    given = custom_op.arguments(call)
-    return (
-        *arguments(call),
-        *given[2:5],
-        call.operands.indices,
-        n if tensor else None,
-        cotangent,
-        None if tensor or n is None else float(n),
-        *given[5:],
-        options.reduction,
-        linear.block_rows,
-        options.rest,
-        wanted,
-    )
-
-
-def described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...]]:
-    """Return the call that an operation's arguments describe, its cotangent, and what it wants."""
-    x, weight, bias, targets, *weights = args[:7]
-    indices, normalizer, cotangent, count = args[7:11]
-    reduction, rows, rest, wanted = args[15:]
-    call = custom_op.described(x, targets, *weights, *args[11:15])
-    options = call.options._replace(reduction=reduction, validate=False, engine=None, rest=rest)
+def _described(*args: Any) -> tuple[LossCall, Any, tuple[str, ...], bool | None]:
+    """Return the call that an operation's arguments describe, and what is asked for."""
+    *arrays, weight, bias, indices, cotangent = args[:10]
+    *numbers, block_rows, rest, wanted, rank = args[10:]
+    call = custom_op.described(*arrays, *numbers)
     call = call._replace(
         name="linear_cross_entropy",
-        options=options,
+        options=call.options._replace(validate=False, engine=None, rest=rest),
         operands=call.operands._replace(indices=indices),
         classes=weight.shape[0],
-        normalizer=count if normalizer is None else normalizer,
-        linear=Linear(weight, bias, rows),
+        linear=Linear(weight, bias, block_rows),
     )
-    return call, cotangent, tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
+    names = tuple(name for name, want in zip(NAMES, wanted, strict=True) if want)
+    return call, cotangent, names, rank
 
 
-@torch.library.custom_op("xloss::linear_cross_entropy", mutates_args=(), schema=SCHEMA)
-def operation(*args: Any) -> Any:
-    """Return the loss and the gradients that are wanted; empty arrays in place of the others."""
-    call, cotangent, wanted = described(*args)
-
-    def none() -> Array:  # a new one each time: results of an operation share no memory
-        return call.operands.x.new_empty(0)
-
+@torch.library.custom_op("xloss::linear_loss", mutates_args=(), schema=SCHEMA)
+def operation(*args: Any) -> list[Array]:
+    """Return the loss, and the gradients that are wanted or the fields of Tokens."""
+    call, cotangent, wanted, rank = _described(*args)
+    if rank is not None:
+        asked = Outputs(rows=True, tokens=True, entropy=True, rank=rank)
+        rows, made = default.tokens(call, asked, partial(run, call, ()))
+        return [rows, *(a for a in made if a is not None)]
     if call.options.reduction != "none":
         got, grads = evaluated(call, partial(run, call), wanted, cotangent)
     elif cotangent is None:
-        got, grads = default.value(call, partial(run, call, ())), {}
+        return [default.value(call, partial(run, call, ()))]
     else:
-        got, grads = none(), of_rows(partial(run, call), wanted, cotangent)
-    grads = {name: _returned(g, argument(call, name)) for name, g in grads.items()}
-    return got, *(grads[name] if name in grads else none() for name in NAMES)
+        got, grads = call.operands.x.new_empty(0), of_rows(partial(run, call), wanted, cotangent)
+    return [got, *(_returned(grads[name], argument(call, name)) for name in wanted)]
 
 
 def _returned(g: Array, a: Array) -> Array:
@@ -117,41 +106,52 @@ def _returned(g: Array, a: Array) -> Array:
 
 
 @operation.register_fake
-def _shapes(*args: Any) -> Any:
+def _shapes(*args: Any) -> list[Array]:
     # Nothing of xloss is called here: a compiler that traces must not depend on our caches.
-    arrays, cotangent, reduction, wanted = args[:4], args[9], args[15], args[-1]
-    x, targets = arrays[0], arrays[3]
+    x, cotangent, reduction, wanted, rank = args[0], args[9], args[15], args[18], args[19]
     acc = torch.float64 if x.dtype == torch.float64 else torch.float32
-    narrow = [a.dtype if a.dtype == torch.bfloat16 else acc for a in arrays[:2]]
-    dtypes = (*narrow, torch.float64, targets.dtype)
+    rows = tuple(x.shape[:-1])
+    if rank is not None:
+        kinds = dict.fromkeys(("loss", *Tokens._fields), acc)
+        kinds |= {"correct": torch.bool, "weight": torch.float64, "rank": torch.int64}
+        if not rank:
+            del kinds["rank"]
+        return [x.new_empty(rows, dtype=kind) for kind in kinds.values()]
     each = reduction == "none"
-    late = each and cotangent is None
-    shape = (0,) if each and not late else tuple(x.shape[:-1]) if each else ()
-
-    def like(a: Any, dtype: Any, want: bool) -> Any:
-        return x.new_empty(a.shape, dtype=dtype) if want and not late else x.new_empty(0)
-
-    out = x.new_empty(shape, dtype=acc)
-    return out, *map(like, arrays, dtypes, wanted)
+    shape = () if not each else rows if cotangent is None else (0,)
+    out = [x.new_empty(shape, dtype=acc)]
+    if each and cotangent is None:
+        return out
+    for place, want in zip(_PLACES, wanted, strict=True):
+        if want:
+            a = args[place]
+            narrow = a.dtype if a.dtype == torch.bfloat16 else acc
+            dtype = {1: a.dtype, 7: torch.float64}.get(place, narrow)
+            out.append(x.new_empty(a.shape, dtype=dtype))
+    return out
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.options = inputs[10:]
-    ctx.each = inputs[15] == "none"
-    ctx.save_for_backward(*(inputs[:10] if ctx.each else (*inputs[:4], *output[1:])))
+    ctx.options, ctx.each = inputs[10:18], inputs[15] == "none"
+    ctx.dtypes = [None if inputs[i] is None else inputs[i].dtype for i in _PLACES]
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*(inputs[:9] if ctx.each else output[1:]))
 
 
-def _backward(ctx: Any, cotangent: Any, *_: Any) -> Any:
-    saved = ctx.saved_tensors
-    arrays, wanted = saved[:4], ctx.options[-1]
+def _backward(ctx: Any, cotangents: Any) -> Any:
+    out: list[Any] = [None] * 20
+    cotangent, wanted = cotangents[0], [ctx.needs_input_grad[i] for i in _PLACES]
+    if cotangent is None:
+        return tuple(out)
     if ctx.each:
-        grads = operation(*saved[:9], cotangent, *ctx.options)[1:]
+        grads = operation(*ctx.saved_tensors, cotangent, *ctx.options, wanted, None)[1:]
     else:
         # Not as a 0-d tensor: in bfloat16 the cotangent would be rounded before it multiplies.
-        cotangent = cotangent.reshape(1)
-        grads = [g * cotangent if w else None for g, w in zip(saved[4:], wanted, strict=True)]
-    out = (g.to(a.dtype) if w else None for g, a, w in zip(grads, arrays, wanted, strict=True))
-    return (*out, *(None,) * 15)
+        grads = [g * cotangent.reshape(1) for g in ctx.saved_tensors]
+    made = iter(grads)
+    for place, dtype, want in zip(_PLACES, ctx.dtypes, wanted, strict=True):
+        out[place] = next(made).to(dtype) if want else None
+    return tuple(out)
 
 
 operation.register_autograd(_backward, setup_context=_setup)

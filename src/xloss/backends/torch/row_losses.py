@@ -20,7 +20,7 @@ from ...core.targets import live_rows
 from ...core.token_stats import Tokens, of_fields
 from ...core.weights import mean_weights
 from ...engines import choose
-from . import custom_op, custom_op_formula, custom_op_host
+from . import custom_op, custom_op_formula
 from .autograd import run
 from .following import followed
 from .softmax_rules import (
@@ -47,12 +47,7 @@ def value(call: LossCall, traced: bool = False) -> Array:
         o, n = mean_weights(o, call.options, cx, call.classes, n, rounded=True)
         o, weight = live_rows(o, call.options, cx, call.classes, n)
         call = call._replace(operands=o, normalizer=n)
-    if traced:
-        ops = (custom_op, custom_op_host, custom_op_formula)
-        op = next((op for op in ops if op.takes(call)), None)
-        rows = _surrogate(call) if op is None else op.rows(call)
-    else:
-        rows = _recorded(call)
+    rows = _traced(call) if traced else _recorded(call)
     if call.options.reduction == "none":
         return rows
     total = exact_sum(cx, rows)
@@ -76,6 +71,14 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
     """Return row losses recorded by autograd, and the numbers beside them, which are constants."""
     rows, _, _, *made = _applied(call, asked)
     return rows, of_fields(made, asked)
+
+
+def _traced(call: LossCall) -> Array:
+    """Return row losses in what a compiler traces."""
+    call = call._replace(options=call.options._replace(reduction="none"), normalizer=None)
+    if custom_op.takes(call):
+        return custom_op.value(call)
+    return custom_op_formula.rows(call) if custom_op_formula.takes(call) else _surrogate(call)
 
 
 def _surrogate(call: LossCall) -> Array:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..._arrays.inspect import Array
 from ...core.call import LossCall
-from ...core.row_stats import RowStats
-from ...core.targets import Targets
+from ...core.options import Operands
 from ..eager import sharded as exchange
 from .numpy_views import home, with_numpy_views
 
@@ -45,32 +45,20 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Any, call: LossCall) -> Any:
-        given = call.operands
         (viewed,) = with_numpy_views(call)
         made = exchange.forward(viewed)
-        # Tensors go through autograd, which sees whether they were written to since.
-        kept = (*made.stats, *made.targets)
-        tensors = [a for a in kept if hasattr(a, "dtype")]
-        ctx.save_for_backward(x, *map(home, tensors))
-        ctx.rest = [None if hasattr(a, "dtype") else (a,) for a in kept]
-        ctx.call = call._replace(operands=given._replace(x=None, targets=None))
-        ctx.set_materialize_grads(False)
+        # Autograd sees whether what is saved through it was written to since.
+        ctx.save_for_backward(*call.operands)
+        leaves, ctx.spec = tree_flatten(made._replace(rows=None))
+        ctx.leaves = [home(a) if hasattr(a, "dtype") else a for a in leaves]
+        ctx.call = call._replace(operands=Operands(None))
         return home(exchange.reduced(viewed, made))
 
     @staticmethod
-    def backward(ctx: Any, *ups: Any) -> Any:
-        cotangent = ups[0]
-        if cotangent is None:
-            return None, None
+    def backward(ctx: Any, cotangent: Any) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(TWICE)
-        x, *tensors = ctx.saved_tensors
-        o = ctx.call.operands._replace(x=x)
-        call, cotangent, *tensors = with_numpy_views(
-            ctx.call._replace(operands=o), cotangent, *tensors
-        )
-        taken = iter(tensors)
-        kept = [next(taken) if a is None else a[0] for a in ctx.rest]
-        size = len(RowStats._fields)
-        made = exchange.Made(None, RowStats(*kept[:size]), Targets(*kept[size:]))
+        call = ctx.call._replace(operands=Operands(*ctx.saved_tensors))
+        call, cotangent, *leaves = with_numpy_views(call, cotangent, *ctx.leaves)
+        made = tree_unflatten(leaves, ctx.spec)
         return home(exchange.gradient(call, made, cotangent)), None

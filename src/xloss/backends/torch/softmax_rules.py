@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.utils._pytree import tree_map
 
 from ..._arrays.context import context, functional
 from ..._arrays.inspect import namespace
@@ -50,8 +51,7 @@ def mapped(function: Any, info: Any, in_dims: Any, *args: Any, shared: Any = ())
             return a
         return a.expand(info.batch_size, *a.shape) if dim is None else a.movedim(dim, 0)
 
-    out = function(*map(front, range(len(args)), args, in_dims))
-    return out, 0 if torch.is_tensor(out) else (0,) * len(out)
+    return _in_front(function(*map(front, range(len(args)), args, in_dims)))
 
 
 def one_by_one(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
@@ -60,18 +60,12 @@ def one_by_one(function: Any, info: Any, in_dims: Any, *args: Any) -> Any:
     for i in range(info.batch_size):
         pairs = zip(args, in_dims, strict=True)
         each.append(function(*(a.select(d, i) if isinstance(d, int) else a for a, d in pairs)))
-    if torch.is_tensor(each[0]):
-        return torch.stack(each), 0
-    return tuple(map(torch.stack, zip(*each, strict=True))), (0,) * len(each[0])
+    return _in_front(tree_map(lambda *a: torch.stack(a), *each))
 
 
-def _plus(*terms: Any) -> Any:
-    """Add the terms that are not None; None where all are."""
-    out = None
-    for term in terms:
-        if term is not None:
-            out = term if out is None else out + term
-    return out
+def _in_front(out: Any) -> Any:
+    """Return results whose mapped axis is in front, and where it is in each."""
+    return out, tree_map(lambda _: 0, out)
 
 
 class _SoftmaxParts(torch.autograd.Function):
@@ -88,21 +82,15 @@ class _SoftmaxParts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[2])
         ctx.save_for_forward(output[2])
 
     @staticmethod
     def backward(ctx: Any, lse: Any, nll: Any, p: Any, q: Any) -> Any:
         (prob,) = ctx.saved_tensors
-        back = _plus(p, None if q is None else -q)
-        out = None
-        if back is not None:
-            out = prob * (back - (prob * back).sum(-1, keepdim=True))
-        share = _plus(lse, None if nll is None else nll.sum(-1))
-        if share is not None:
-            out = _plus(out, prob * share.unsqueeze(-1))
-        return out if nll is None else _plus(out, -nll)
+        back = p - q
+        moved = prob * (back - (prob * back).sum(-1, keepdim=True))
+        return moved + prob * (lse + nll.sum(-1)).unsqueeze(-1) - nll
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:
@@ -127,19 +115,13 @@ class _SigmoidParts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[0], output[1])
         ctx.save_for_forward(output[0], output[1])
 
     @staticmethod
     def backward(ctx: Any, p: Any, q: Any, rise: Any, fall: Any) -> Any:
         one, other = ctx.saved_tensors
-        back = _plus(p, None if q is None else -q)
-        return _plus(
-            None if back is None else one * other * back,
-            None if rise is None else one * rise,
-            None if fall is None else -other * fall,
-        )
+        return one * other * (p - q) + one * rise - other * fall
 
     @staticmethod
     def jvp(ctx: Any, v: Any) -> Any:

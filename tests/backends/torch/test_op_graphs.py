@@ -1,0 +1,221 @@
+"""Compiled graphs on the host: where the engine's operation runs, and where plain ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import expected
+import xloss
+from xloss.engines.cpu import engine as cpu
+
+torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
+pytest.importorskip("numba", reason="the engine is Numba's: pip install 'xloss[fast]'")
+torch_op = pytest.importorskip("xloss.backends.torch.custom_op")
+
+B, N = 3, 7
+
+
+@pytest.fixture
+def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "unavailable", lambda: "not here")
+
+
+def compiled(function: Callable[..., Any], backend: Any = "aot_eager") -> Any:
+    return torch.compile(function, fullgraph=True, backend=backend)
+
+
+def operations(function: Callable[..., Any], *given: Any) -> list[str]:
+    """Return the engine's operations in the graph that a function is compiled to."""
+    seen: list[str] = []
+
+    def look(graph: Any, _: Any) -> Any:
+        seen.extend(str(n.target) for n in graph.graph.nodes if "xloss" in str(n.target))
+        return graph.forward
+
+    compiled(function, look)(*given)
+    return [name for name in seen if "formula" not in name]
+
+
+def data(classes: int = 5) -> tuple[Any, Any]:
+    z = torch.randn(B, N, classes, generator=torch.Generator().manual_seed(1))
+    return z.requires_grad_(), torch.arange(B * N).reshape(B, N) % classes
+
+
+WEIGHTS = torch.linspace(0.5, 2.0, B * 5).reshape(B, 5)
+# Along another axis, one vmap in another, and where one launch is not enough.
+MAPPED: dict[str, tuple[Callable[..., Any], int]] = {
+    "another axis": (lambda z, y: torch.vmap(xloss.cross_entropy, (1, 1))(z, y), 1),
+    "twice": (lambda z, y: torch.vmap(torch.vmap(xloss.cross_entropy))(z, y), 1),
+    "class weights": (
+        lambda z, y: torch.vmap(lambda a, b, w: xloss.cross_entropy(a, b, weight=w))(z, y, WEIGHTS),
+        B,
+    ),
+    "one target for all": (lambda z, y: torch.vmap(lambda a: xloss.cross_entropy(a, y[0]))(z), 1),
+}
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_vmap(name: str, wanted: dict[str, list[Any]]) -> None:
+    """Rows are rows: one launch, but where class weights differ."""
+    function, launches = MAPPED[name]
+    z, y = data()
+    made = compiled(function)(z, y)
+    assert len(wanted["cpu"]) == launches
+    (mine,) = torch.autograd.grad(made.sum(), z)
+    assert len(wanted["cpu"]) == 2 * launches
+    want = function(z, y)
+    torch.testing.assert_close(made, want, rtol=2e-7, atol=0)
+    (slope,) = torch.autograd.grad(want.sum(), z)
+    torch.testing.assert_close(mine, slope, rtol=5e-7, atol=1e-9)
+
+
+def test_vmap_of_the_closed_form(wanted: dict[str, list[Any]]) -> None:
+    def both(z: Any, y: Any) -> Any:
+        return xloss.value_and_grad(xloss.cross_entropy)(z, y)
+
+    z, y = data()
+    got = compiled(torch.vmap(both))(z.detach(), y)
+    assert len(wanted["cpu"]) == B
+    for i in range(B):
+        for mine, want in zip(got, both(z[i].detach(), y[i]), strict=True):
+            assert torch.equal(mine[i], want)
+
+
+@pytest.mark.parametrize("classes", [5, 150])
+def test_activation_checkpointing(classes: int) -> None:
+    """Inside the compiled function, and around it."""
+    from torch.utils.checkpoint import checkpoint
+
+    z, y = data(classes)
+
+    def loss(a: Any) -> Any:
+        return xloss.cross_entropy(torch.sin(a), y)
+
+    (want,) = torch.autograd.grad(loss(z), z)
+    inside = compiled(lambda z: checkpoint(loss, z, use_reentrant=False))(z)
+    around = checkpoint(compiled(loss), z, use_reentrant=False)
+    for got in (inside, around):
+        torch.testing.assert_close(torch.autograd.grad(got, z)[0], want, rtol=5e-7, atol=1e-9)
+
+
+def test_what_is_left_to_plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other losses, soft targets that want a gradient, labels of another width; no engine here.
+
+    An operation has no rule of torch.func's derivatives either.
+    """
+    z, y = data()
+    soft, wide = z.detach().softmax(-1), y.to(torch.uint64)
+    assert operations(xloss.cross_entropy, z, wide) == ["xloss.cross_entropy.default"]
+    assert len(operations(xloss.value_and_grad(xloss.cross_entropy), z, soft)) == 1
+    assert operations(lambda z: xloss.cross_entropy(z, wide, ignore_index=2**64 - 100), z) == []
+    assert operations(xloss.focal_loss, z, y) == []
+    assert operations(torch.func.grad(lambda z: xloss.cross_entropy(z, y)), z.detach()) == []
+    assert operations(xloss.value_and_grad(xloss.cross_entropy, (0, 1)), z, soft) == []
+    assert operations(xloss.cross_entropy, z, soft.requires_grad_()) == []
+    with torch.no_grad():
+        assert len(operations(xloss.cross_entropy, z, soft)) == 1
+    monkeypatch.setattr(cpu, "unavailable", lambda: "no Numba")
+    assert operations(xloss.cross_entropy, z, y) == []
+
+
+def test_an_engine_asked_for(wanted: dict[str, list[Any]]) -> None:
+    """What is compiled under use_engine holds plain operations; what runs under it obeys."""
+    z, y = data()
+    with xloss.use_engine("generic"):
+        assert operations(xloss.cross_entropy, z, y) == []
+    got = compiled(xloss.cross_entropy)
+    want = got(z, y)
+    assert len(wanted["cpu"]) == 1
+    with xloss.use_engine("generic"):
+        torch.testing.assert_close(got(z, y), want, rtol=2e-7, atol=0)
+    assert len(wanted["cpu"]) == 1
+    with xloss.use_engine("cpu"):
+        assert torch.equal(got(z, y), want)
+    with xloss.use_engine("cuda"), pytest.raises(xloss.EngineUnavailable, match=r"^engine 'cuda'"):
+        got(z, y)
+
+
+@pytest.mark.parametrize(("gpu", "strict"), [(False, False), (True, True)])
+def test_an_exported_program_is_of_pytorch_s_operations(
+    gpu: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it runs where xloss is missing; the GPU's operation is left out likewise."""
+    if gpu:
+        monkeypatch.setattr(torch_op, "DEVICE", "cpu")
+        monkeypatch.setattr(torch_op, "_available", lambda device: True)
+
+    class Module(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+        def forward(self, z: Any, y: Any) -> Any:
+            return xloss.cross_entropy(z, y)
+
+    z, y = data()
+    with torch.no_grad():
+        program = torch.export.export(Module(), (z.detach(), y), strict=strict)
+    assert not [n for n in program.graph.nodes if "xloss" in str(n.target)]
+    torch.testing.assert_close(program.module()(z.detach(), y), xloss.cross_entropy(z.detach(), y))
+
+
+# ---- Where no compiled engine is -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.usefixtures("_no_engine")
+def test_the_formula_against_the_oracle(soft: bool) -> None:
+    """In units of the largest number of a row, as the error budget of this engine has it."""
+    z = torch.from_numpy(expected.inputs("cross_entropy", (N, 50))).float()
+    t = torch.from_numpy(expected.soft((N, 50)) if soft else expected.labels(N, 50))
+    for masked in (3, 4, 5):  # a class that no target has
+        z[masked, int((t[masked] == 0).int().argmax()) if soft else t[masked] - 1] = -torch.inf
+    weight = torch.arange(1, 51) / 256
+    if soft:
+        chosen: dict[str, Any] = {"where": torch.arange(N) != 2, "softcap": 4.0, "z_loss": 0.0625}
+    else:
+        chosen = {"sample_weight": torch.arange(N) / 8, "ignore_index": 3}
+    chosen |= {"weight": weight, "label_smoothing": 0.125}
+    arrays = {k: v.numpy() if torch.is_tensor(v) else v for k, v in chosen.items()}
+    want = expected.expected("cross_entropy", z.double().numpy(), t.numpy(), **arrays)
+    z.requires_grad_()
+    for how, value in (("mean", want.value), ("none", want.rows)):
+        got = compiled(lambda z, t, how=how: xloss.cross_entropy(z, t, **chosen, reduction=how))
+        made = got(z, t)
+        within = 8 if soft else 6
+        expected.close(made.detach().numpy(), value, within=within)
+        if how == "mean":
+            made.backward()
+            expected.close(z.grad.numpy(), want.grad, within=within)
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_the_formula_keeps_nothing_of_the_logits_size_for_backward() -> None:
+    """What the value's graph hands over is the arguments and a few numbers a row, no operation."""
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+
+    seen: list[Any] = []
+
+    def keep(graph: Any, _: Any) -> Any:
+        seen.append(graph.graph)
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(
+        fw_compiler=keep, bw_compiler=keep, partition_fn=min_cut_rematerialization_partition
+    )
+    z, y = data(50)
+    compiled(xloss.cross_entropy, backend)(z, y).backward()
+    assert not [n for graph in seen for n in graph.nodes if "xloss" in str(n.target)]
+    arguments = [n for n in seen[0].nodes if n.op == "placeholder"]
+    (output,) = (n for n in seen[0].nodes if n.op == "output")
+    kept = [n for n in output.args[0] if n is not None and n not in arguments]
+    assert max(n.meta["val"].numel() for n in kept) < z.numel()
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_a_second_derivative_of_the_formula_is_an_error() -> None:
+    """Of a graph that autograd itself follows, which the backend "eager" leaves."""
+    z, y = data(50)
+    loss = compiled(xloss.cross_entropy, "eager")(z, y)
+    with pytest.raises(RuntimeError, match=r"^torch\.compile follows a first derivative"):
+        torch.autograd.grad(loss, z, create_graph=True)
