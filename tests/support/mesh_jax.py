@@ -53,38 +53,33 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
     "one_hot": (lambda labels: xloss.one_hot(abs(labels) % CLASSES, CLASSES), (y,), {}),
     "evaluation": (lambda *a: jnp.asarray(xloss.Evaluation().update(*a).result().loss), (z, y), {}),
 }
-# Each call is compiled: what differs in kind is tried in every way, the rest as it is called.
+# Each call is compiled: what differs in kind is tried jitted, with JAX's own derivative, and with
+# classes that are spread too; the rest eagerly, by its closed form, on rows.
 EVERY_WAY = {"mean", "soft", "linear"}
-EVERY_LAYOUT = {"mean", "weights", "linear", "softmax", "evaluation"}
 
 
-def spread(a: Any, mesh: Any, classes: str | None) -> Any:
-    """Spread an array's rows, and its classes where it has them; without a mesh one device's."""
+def spread(a: Any, mesh: Any) -> Any:
+    """Spread an array's rows, and its classes if the mesh has a second axis; None: one device."""
     if mesh is None or not isinstance(a, np.ndarray):
         return jnp.asarray(a) if isinstance(a, np.ndarray) else a
-    names = {ROWS: "data", CLASSES: classes}
+    names = dict(zip((ROWS, CLASSES), mesh.axis_names, strict=False))
     return jax.device_put(jnp.asarray(a), NamedSharding(mesh, P(*(names.get(n) for n in a.shape))))
 
 
 def every_loss() -> None:
-    """Try every case in every layout: eager, jitted, with gradients of both kinds."""
+    """Try every case in its layouts: eager, jitted, with gradients of both kinds."""
     line, square = jax.make_mesh((4,), ("data",)), jax.make_mesh((2, 2), ("data", "model"))
-    layouts = {"rows": (line, None), "both": (square, "model")}
-    for (name, (loss, args, options)), layout in product(CASES.items(), layouts):
-        if layout != "rows" and name not in EVERY_LAYOUT:
+    for (name, (loss, args, options)), mesh in product(CASES.items(), (line, square)):
+        if mesh is square and name not in EVERY_WAY:
             continue
-        mesh, classes = layouts[layout]
         calls: dict[str, Any] = {"eager": lambda a, k, f=loss: f(*a, **k)}
         if loss in DIFFERENTIABLE:
             calls["closed form"] = lambda a, k, f=loss: value_and_grad(f)(*a, **k)
         if name in EVERY_WAY:
-            calls["jit"] = lambda a, k, f=loss: jax.jit(lambda *b: f(*b, **k))(*a)
-            calls["grad"] = lambda a, k, f=loss: jax.grad(lambda x: jnp.sum(f(x, *a[1:], **k)))(
-                a[0]
-            )
+            calls["jit"] = lambda a, k, f=loss: jax.jit(partial(f, **k))(*a)
+            calls["grad"] = lambda a, k, f=loss: jax.grad(lambda x: f(x, *a[1:], **k).sum())(a[0])
         alone, own = (
-            jax.tree.map(partial(spread, mesh=home, classes=classes), (args, options))
-            for home in (None, mesh)
+            jax.tree.map(partial(spread, mesh=home), (args, options)) for home in (None, mesh)
         )
         for how, call in calls.items():
             # JAX's own derivatives need the mesh in their context.
@@ -92,5 +87,5 @@ def every_loss() -> None:
                 got, want = (jax.tree.leaves(call(*given)) for given in (own, alone))
             for ours, theirs in zip(got, want, strict=True):
                 np.testing.assert_allclose(
-                    ours, theirs, rtol=2e-5, atol=1e-6, err_msg=f"{name}, {layout}, {how}"
+                    ours, theirs, rtol=2e-5, atol=1e-6, err_msg=f"{name}, {mesh}, {how}"
                 )

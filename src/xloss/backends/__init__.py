@@ -142,77 +142,47 @@ def _refuse_dtensors(call: LossCall, cotangent: Any = None) -> None:
 
 
 def _torch(form: Form) -> Any:
-    if form == "linear":
-        from .torch import linear
+    if form == "dense":
+        from .torch import backend
 
-        return linear
-    if form == "sharded":
-        from .torch import sharded
-
-        return sharded
-    if form == "dtensor":
+        return backend
+    if form == "dtensor":  # alone: torch.distributed takes long to import
         from .torch import dtensor
 
         return dtensor
-    from .torch import backend
+    from .torch import linear, sharded
 
-    return backend
+    return linear if form == "linear" else sharded
 
 
 def _jax(form: Form) -> Any:
-    if form == "linear":
-        from .jax import linear
+    from .jax import backend, linear, sharded
 
-        return linear
-    if form == "sharded":
-        from .jax import sharded
-
-        return sharded
-    from .jax import backend
-
-    return backend
+    return {"dense": backend, "linear": linear, "sharded": sharded}[form]
 
 
 def _dask(form: Form) -> Any:
-    if form == "linear":
-        from .dask import linear
+    from .dask import backend, linear
 
-        return linear
-    from .dask import backend
-
-    return backend
+    return linear if form == "linear" else backend
 
 
 def _cupy(form: Form) -> Any:
-    if form == "linear":
-        from .cupy import linear
+    from .cupy import backend, linear
 
-        return linear
-    from .cupy import backend
-
-    return backend
+    return linear if form == "linear" else backend
 
 
 def _tensorflow(form: Form) -> Any:
-    if form == "linear":
-        from .tensorflow import linear
+    from .tensorflow import backend, linear
 
-        return linear
-    from .tensorflow import backend
-
-    return backend
+    return linear if form == "linear" else backend
 
 
 def _eager(form: Form) -> Any:
-    if form == "linear":
-        from .eager import linear
+    from .eager import linear, sharded
 
-        return linear
-    if form == "sharded":
-        from .eager import sharded
-
-        return sharded
-    return dense
+    return {"dense": dense, "linear": linear, "sharded": sharded}[form]
 
 
 # The registry: a library's name, and its package. Every other library is taken by `eager`, and so

@@ -50,35 +50,41 @@ def flat(made: Any) -> list[Any]:
     return [b for a in made for b in flat(a)] if isinstance(made, tuple) else [made]
 
 
+def lazy(a: np.ndarray, chunks: Any = 3) -> Any:
+    """Return an array, of however many axes, as Dask's."""
+    return da.from_array(np.asarray(a), chunks=chunks)
+
+
+def lazily(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: lazy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
+
 def computed(made: Any) -> Any:
     return dask.compute(made, scheduler="sync")[0]
 
 
-@pytest.mark.parametrize("widths", [(0, 2, 3), (2, 0, 3), (2, 3, 0), (0, 5), (5, 0)])
+def held(f: Any, lazy: tuple[Any, ...], plain: tuple[Any, ...], **options: Any) -> None:
+    """Hold what comes of Dask arrays to what NumPy gives."""
+    got, want = computed(f(*lazy, **lazily(options))), f(*plain, **options)
+    for a, b in zip(flat(got), flat(want), strict=True):
+        close(a, b)
+
+
+@pytest.mark.parametrize("widths", [(0, 2, 3), (2, 0, 3), (5, 0)])
 def test_class_chunks_of_length_0(widths: tuple[int, ...]) -> None:
     """The statistics of no class are none; slicing and concatenating leave such chunks."""
     y = da.from_array(Y, chunks=5)
     x, t = in_class_chunks(Z, widths), in_class_chunks(T, widths)
-    f = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
+    held(xloss.value_and_grad(xloss.cross_entropy), (x, y), (Z, Y))
+    held(xloss.value_and_grad(xloss.focal_loss), (x, t), (Z, T))
+    held(xloss.value_and_grad(xloss.binary_cross_entropy_with_logits), (x, t), (Z, T))
+    held(xloss.softmax, (x,), (Z,))
     # The weight of a linear layer, whose first axis is the classes.
     ends = itertools.pairwise(np.cumsum((0, *widths)))
     matrix = of_chunks([T.T[i:j, :3] for i, j in ends], (widths, (3,)), T.dtype)
     features = da.from_array(Z[:, :3], chunks=(4, 2))
-    for made, want in (
-        *(
-            (xloss.value_and_grad(loss)(x, lazily), xloss.value_and_grad(loss)(Z, plain))
-            for loss, lazily, plain in (
-                (xloss.cross_entropy, y, Y),
-                (xloss.cross_entropy, t, T),
-                (xloss.focal_loss, t, T),
-                (xloss.binary_cross_entropy_with_logits, t, T),
-            )
-        ),
-        (xloss.softmax(x), xloss.softmax(Z)),
-        (f(features, matrix, y), f(Z[:, :3], T.T[:, :3], Y)),
-    ):
-        for a, b in zip(flat(computed(made)), flat(want), strict=True):
-            close(a, b)
+    linear = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1))
+    held(linear, (features, matrix, y), (Z[:, :3], T.T[:, :3], Y))
 
 
 def test_no_row_at_all() -> None:
@@ -90,40 +96,24 @@ def test_no_row_at_all() -> None:
     assert xloss.Evaluation().update(x, y).result().rows == 0
 
 
-def lazy(given: Any, chunks: Any = 3) -> Any:
-    """Return arrays, of however many axes, as Dask's."""
-    if isinstance(given, dict):
-        return {k: lazy(v, chunks) for k, v in given.items()}
-    if isinstance(given, np.ndarray | np.generic):
-        return da.from_array(np.asarray(given), chunks=chunks)
-    return given
-
-
 @pytest.mark.parametrize("classes", [5, 2])
 def test_logits_of_one_row_alone(classes: int) -> None:
     """1-D logits take a 0-d label; weights and a cotangent have no axis either."""
-    x, y, w = lazy(Z[0], classes), Y[0], np.asarray(0.3)
+    x, y, w = da.from_array(Z[0], chunks=classes), np.asarray(Y[0]), np.asarray(0.3)
     options: list[dict[str, Any]] = [
-        {},
-        {"sample_weight": w},
-        {"where": np.asarray(True)},
+        {"sample_weight": w, "where": np.asarray(True)},
         {"weight": WEIGHT},
         {"reduction": "none", "cotangent": w},
     ]
-    losses = [xloss.value_and_grad(f) for f in (xloss.cross_entropy, xloss.focal_loss)]
-    calls: list[Any] = [
-        (f, (Z[0], t), given) for f in losses for t in (y, T[0]) for given in options
-    ]
-    calls += [(getattr(xloss, name), (Z[0],), {}) for name in OPS]
+    for f, given in itertools.product((xloss.cross_entropy, xloss.focal_loss), options):
+        for t in (y, T[0]):
+            held(xloss.value_and_grad(f), (x, lazy(t)), (Z[0], t), **given)
+    for name in OPS:
+        held(getattr(xloss, name), (x,), (Z[0],))
     linear = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
-    calls.append((linear, (Z[0], T[:, :5], y), {"bias": SAMPLE, "sample_weight": w}))
-    for f, (_, *others), given in calls:
-        got = computed(f(x, *map(lazy, others), **lazy(given)))
-        want = f(Z[0], *map(np.asarray, others), **given)
-        for a, b in zip(flat(got), flat(want), strict=True):
-            close(a, b)
+    held(linear, (x, lazy(T[:, :5]), lazy(y)), (Z[0], T[:, :5], y), bias=SAMPLE, sample_weight=w)
     record = xloss.Evaluation().update(x, lazy(y), where=lazy(np.asarray(True)))
-    assert record.result() == xloss.Evaluation().update(Z[0], np.asarray(y)).result()
+    assert record.result() == xloss.Evaluation().update(Z[0], y).result()
 
 
 def test_a_cotangent_in_other_chunks() -> None:
@@ -154,26 +144,26 @@ def test_validate_names_the_position_in_the_array(classes: int) -> None:
             computed(made)
     t, w, c = T.copy(), SAMPLE.copy(), WEIGHT.copy()
     t[7, 3] = w[8] = c[4] = -1.0
-    dense, linear = partial(xloss.cross_entropy, x), partial(xloss.linear_cross_entropy, x, matrix)
-    for loss, target, given, where in (
-        (dense, lazy(t), {}, r"targets: negative at position \(7, 3\)"),
-        (dense, y, {"sample_weight": w}, r"sample_weight: negative at position \(8,\)"),
-        (dense, y, {"weight": c}, r"weight: negative at position \(4,\)"),
-        (linear, y, {"class_weight": c}, r"class_weight: negative at position \(4,\)"),
+    for target, name, a, where in (
+        (lazy(t), "where", np.ones(10, bool), r"targets: negative at position \(7, 3\)"),
+        (y, "sample_weight", w, r"sample_weight: negative at position \(8,\)"),
+        (y, "weight", c, r"weight: negative at position \(4,\)"),
     ):
         with pytest.raises(ValueError, match=f"^{where}$"):
-            computed(loss(target, **lazy(given), validate=True))
+            computed(xloss.cross_entropy(x, target, **{name: lazy(a)}, validate=True))
+    made = xloss.linear_cross_entropy(x, matrix, y, class_weight=lazy(c), validate=True)
+    with pytest.raises(ValueError, match=r"^class_weight: negative at position \(4,\)$"):
+        computed(made)
 
 
-@pytest.mark.parametrize("lazily", [False, True])
-def test_a_position_counts_the_class_axis_where_it_is(lazily: bool) -> None:
+def test_a_position_counts_the_class_axis_where_it_is() -> None:
     """Of soft targets whose classes are not the last axis."""
-    x, t = np.zeros((4, 5, 3)), np.ones((4, 5, 3))
+    t = np.ones((4, 5, 3))
     t[3, 1, 2] = -1.0
-    if lazily:
-        x, t = da.from_array(x, chunks=(2, 2, 2)), da.from_array(t, chunks=(2, 5, 3))
-    with pytest.raises(ValueError, match=r"^targets: negative at position \(3, 1, 2\)$"):
-        np.asarray(xloss.cross_entropy(x, t, axis=1, validate=True))
+    lazy_x, lazy_t = da.zeros((4, 5, 3), chunks=(2, 2, 2)), da.from_array(t, chunks=(2, 5, 3))
+    for x, targets in ((np.zeros((4, 5, 3)), t), (lazy_x, lazy_t)):
+        with pytest.raises(ValueError, match=r"^targets: negative at position \(3, 1, 2\)$"):
+            computed(xloss.cross_entropy(x, targets, axis=1, validate=True))
 
 
 def test_a_position_in_a_chunk_of_unknown_length() -> None:
@@ -184,59 +174,35 @@ def test_a_position_in_a_chunk_of_unknown_length() -> None:
         computed(xloss.cross_entropy(x, y, validate=True))
 
 
-HALVES = ((5, 5),)
-MASKED = [np.ma.masked_array(Y[:5]), np.ma.masked_array(Y[5:])]
+HALVES, WHOLE = ((5, 5),), ((5, 5), (5,))
+INTEGERS = [(Y[:5] * 1.0, "one of int8"), (Y[:5] > 1, "one of int8")]
+OBJECTS = [(of, "an array of numpy") for of in (Y[:5].tolist(), np.ma.masked_array(Y[:5]), None)]
 
 
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([Y[:5] * 1.0, Y[5:] * 1.0], "one of int8"),
-        ([Y[:5].tolist()] * 2, "an array of numpy"),
-        (MASKED, "an array of numpy"),
-        ([None, None], "an array of numpy"),
-        ([Y[:5] > 1] * 2, "one of int8"),
-    ],
-    ids=["floats", "lists", "masked", "None", "bool"],
-)
-def test_chunks_that_are_not_what_the_array_says(labels: list[Any], expected: str) -> None:
+@pytest.mark.parametrize(("labels", "expected"), [*INTEGERS, *OBJECTS], ids=str)
+def test_labels_that_are_not_what_the_array_says(labels: Any, expected: str) -> None:
     """Dask believes the dtype that it is told, a kernel must not."""
-    y = of_chunks(labels, HALVES, np.int64)
+    y = of_chunks([labels] * 2, HALVES, np.int64)
     for classes in (5, 2):
         with pytest.raises(TypeError, match=f"^targets: in a chunk, expected {expected}"):
             computed(xloss.cross_entropy(da.from_array(Z, chunks=(5, classes)), y))
 
 
-def test_logits_that_are_not_what_the_array_says() -> None:
-    """Fewer classes in a chunk, no floats, no array."""
-    y = da.from_array(Y, chunks=5)
-    narrow = [Z[:5, :2], Z[:5, 2:4], Z[5:, :2], Z[5:, 2:]]
-    with pytest.raises(ValueError, match=r"^logits: in a chunk, expected shape \(5, 3\)"):
-        computed(xloss.cross_entropy(of_chunks(narrow, ((5, 5), (2, 3)), "f8"), y))
-    with pytest.raises(ValueError, match=r"^logits: in a chunk, expected shape \(5, 5\)"):
-        computed(xloss.cross_entropy(of_chunks([Z[:5, :4]] * 2, ((5, 5), (5,)), "f8"), y))
-    for wrong in ([Z[:5].tolist()] * 2, [Z[:5].astype(np.int64)] * 2):
-        with pytest.raises(TypeError, match=r"^logits: in a chunk, expected "):
-            computed(xloss.cross_entropy(of_chunks(wrong, ((5, 5), (5,)), "f8"), y))
-
-
-def test_chunks_stored_otherwise() -> None:
-    """Other byte orders, other integers, Fortran order, reversed, read-only."""
-    first = Z[:5].copy()
-    first.flags.writeable = False
-    for parts in (
-        [Z[:5].astype(">f8"), Z[5:]],
-        [np.asfortranarray(Z[:5]), Z[5:]],
-        [first, np.ascontiguousarray(Z[9:4:-1])[::-1]],
-    ):
-        for labels in ([Y[:5].astype(">i4"), Y[5:].astype("u1")], [Y[4::-1][::-1], Y[5:]]):
-            x = of_chunks(parts, ((5, 5), (5,)), "f8")
-            value, grad = computed(
-                xloss.value_and_grad(xloss.cross_entropy)(x, of_chunks(labels, HALVES, "i8"))
-            )
-            want, want_grad = xloss.value_and_grad(xloss.cross_entropy)(Z, Y)
-            close(value, want)
-            close(grad.astype("f8"), want_grad)  # each chunk of its own byte order
+@pytest.mark.parametrize(
+    ("parts", "chunks", "error"),
+    [
+        ([Z[:5, :2], Z[:5, 2:4], Z[5:, :2], Z[5:, 2:]], ((5, 5), (2, 3)), r"shape \(5, 3\)"),
+        ([Z[:5, :4]] * 2, WHOLE, r"shape \(5, 5\)"),
+        ([Z[:5].tolist()] * 2, WHOLE, ""),
+        ([Z[:5].astype(np.int64)] * 2, WHOLE, ""),
+    ],
+    ids=["few", "fewer", "lists", "integers"],
+)
+def test_logits_that_are_not_what_the_array_says(parts: Any, chunks: Any, error: str) -> None:
+    x = of_chunks(parts, chunks, "f8")
+    kind = ValueError if error else TypeError
+    with pytest.raises(kind, match=rf"^logits: in a chunk, expected {error}"):
+        computed(xloss.cross_entropy(x, da.from_array(Y, chunks=5)))
 
 
 HUGE = np.where(np.arange(5) == 0, np.where(np.arange(10) < 5, 3e38, -3e38)[:, None], 0)
@@ -246,27 +212,20 @@ HUGE = np.where(np.arange(5) == 0, np.where(np.arange(10) < 5, 3e38, -3e38)[:, N
 @pytest.mark.parametrize(
     ("x", "y", "options"),
     [
-        (Z, Y, {"normalizer": 0.0}),
         (Z, T, {"normalizer": 0.0}),
         (HUGE.astype(np.float32), Y % 4 + 1, {"reduction": "sum"}),
         (HUGE * (1.7e308 / 3e38), Y % 4 + 1, {"reduction": "sum"}),
-        (Z, Y, {"sample_weight": SAMPLE * 1e308, "reduction": "sum"}),
     ],
-    ids=["a normalizer of 0", "soft", "a cast", "a sum", "weights"],
+    ids=["a normalizer of 0", "a cast", "a sum"],
 )
 def test_what_overflows_warns_of_nothing(
     x: np.ndarray, y: np.ndarray, options: dict[str, Any], classes: int
 ) -> None:
     """It is infinite, without NumPy's warning, which a test takes for an error."""
     f = xloss.value_and_grad(xloss.cross_entropy)
-    got = computed(f(lazy(x, (4, classes)), lazy(y), **lazy(options)))
-    want = f(x, y, **options)
-    assert np.isinf(got[0])
-    for a, b in zip(got, want, strict=True):
-        close(a, b)
-    if "normalizer" in options and y is Y:
+    assert np.isinf(f(x, y, **options)[0])
+    held(f, (lazy(x, (4, classes)), lazy(y)), (x, y), **options)
+    if "normalizer" in options:
         linear = xloss.value_and_grad(xloss.linear_cross_entropy, (0, 1, "bias"))
         arrays = T[:, :3], T[:5, 2:], y
-        made = computed(linear(*map(lazy, arrays), bias=lazy(WEIGHT), **options))
-        for a, b in zip(flat(made), flat(linear(*arrays, bias=WEIGHT, **options)), strict=True):
-            close(a, b)
+        held(linear, tuple(map(lazy, arrays)), arrays, bias=WEIGHT, **options)

@@ -58,9 +58,10 @@ def test_twice(name: str) -> None:
     check(function, *map(jnp.asarray, arrays))
 
 
-def test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form() -> None:
-    """One loss under every transformation."""
-    z, y = draw(0), jnp.asarray([0, 1, 3])
+@pytest.mark.parametrize("classes", [4, 130])
+def test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form(classes: int) -> None:
+    """One loss under every transformation; of many classes derivatives start from statistics."""
+    z, y = draw(0, (3, classes)), jnp.asarray([0, 1, 3])
 
     def loss(x: Any) -> Any:
         return xloss.cross_entropy(x, y, label_smoothing=0.1)
@@ -69,17 +70,18 @@ def test_jit_grad_vmap_jvp_hessian_agree_with_the_closed_form() -> None:
     # Two programs: XLA contracts and orders the operations of each by itself.
     np.testing.assert_allclose(jax.jit(loss)(z), value, rtol=4 * np.finfo(float).eps)
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(z), gradient, rtol=1e-14, atol=1e-17)
-    v = draw(7)
+    v = draw(7, z.shape)
     np.testing.assert_allclose(jax.jvp(loss, (z,), (v,))[1], (gradient * v).sum(), rtol=1e-13)
     rows = jax.vmap(lambda x, t: xloss.cross_entropy(x, t, label_smoothing=0.1))(z, y)
     np.testing.assert_allclose(rows.mean(), value, rtol=1e-14)
 
     def textbook(x: Any) -> Any:
-        q = 0.9 * jax.nn.one_hot(y, 4) + 0.1 / 4
+        q = 0.9 * jax.nn.one_hot(y, classes) + 0.1 / classes
         return -(q * jax.nn.log_softmax(x)).sum() / 3
 
-    ours, want = (jax.jit(jax.hessian(f))(z) for f in (loss, textbook))
-    np.testing.assert_allclose(ours, want, rtol=0, atol=1e-14)
+    want = jax.jit(jax.hessian(textbook))(z)
+    for second in (jax.hessian, lambda f: jax.jacrev(jax.jacrev(f))):
+        np.testing.assert_allclose(jax.jit(second(loss))(z), want, rtol=0, atol=1e-14)
 
 
 def test_masked_classes_and_ties() -> None:
@@ -131,25 +133,3 @@ def test_an_upstream_gradient_comes_before_the_rounding_to_16_bits() -> None:
     want = np.float16(65536.0 * np.exp(-20.0))
     assert gradient.dtype == jnp.float16
     np.testing.assert_array_equal(np.asarray(gradient), np.array([[-want, want]]))
-
-
-def test_softcap_is_as_exact_as_the_exponential() -> None:
-    """XLA's float32 tanh errs by up to 4.4 ulp, its exp by 1; the loss here is the capped logit."""
-    x = np.linspace(30.0, 360.0, 20_001, dtype=np.float32)
-    rows = xloss.cross_entropy(
-        jnp.stack([jnp.asarray(x), jnp.zeros(x.shape, jnp.float32)], axis=1),
-        jnp.ones(x.shape, jnp.int32),
-        softcap=30.0,
-        reduction="none",
-    )
-    want = np.logaddexp(0.0, 30.0 * np.tanh(x.astype(np.float64) / 30.0))
-    off = np.abs(np.asarray(rows, np.float64) - want) / np.spacing(want.astype(np.float32))
-    assert off.max() <= 2.5
-
-
-def test_log_1_minus_p_is_exact_in_float64() -> None:
-    """XLA's float64 log1p errs by up to 128 ulp between -0.5 and -0.3."""
-    p = np.linspace(0.25, 0.75, 4001)
-    rows = xloss.binary_cross_entropy(jnp.asarray(p), jnp.zeros(p.shape), reduction="none")
-    want = -np.log1p(-p)
-    assert (np.abs(np.asarray(rows) - want) <= 4 * np.spacing(want)).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nightly import core
-from xloss import TopKTargets, cross_entropy, linear_cross_entropy, value_and_grad
+from xloss import TopKTargets, cross_entropy, value_and_grad
 
 RNG = np.random.default_rng(11)
 Z = jnp.asarray(RNG.normal(size=(4, 6)), jnp.float32)
@@ -18,24 +18,17 @@ P = jnp.asarray(RNG.random((4, 3)) * 0.3, jnp.float32)
 RESTS = pytest.mark.parametrize("rest", core(["zero", "uniform"], lambda rest: rest == "uniform"))
 
 
-@RESTS
-def test_the_record_passes_through_transformations(rest):
-    teacher = TopKTargets(INDICES, P, rest)
+def test_the_record_passes_through_transformations():
+    teacher = TopKTargets(INDICES, P, "uniform")
     value, (g, h) = value_and_grad(cross_entropy, (0, 1))(Z, teacher)
-    np.testing.assert_allclose(jax.jit(cross_entropy)(Z, teacher), value, rtol=1e-6)
-    np.testing.assert_allclose(jax.jit(jax.grad(cross_entropy))(Z, teacher), g, atol=1e-7)
-    by_p = jax.jit(jax.grad(lambda p: cross_entropy(Z, TopKTargets(INDICES, p, rest))))(P)
-    np.testing.assert_allclose(by_p, h, atol=1e-6)
-    by_record = jax.jit(jax.grad(cross_entropy, 1, allow_int=True))(Z, teacher)
+    by_both = jax.value_and_grad(cross_entropy, (0, 1), allow_int=True)
+    got, (by_z, by_record) = jax.jit(by_both)(Z, teacher)
+    np.testing.assert_allclose(got, value, rtol=1e-6)
+    np.testing.assert_allclose(by_z, g, atol=1e-7)
     np.testing.assert_allclose(by_record.probabilities, h, atol=1e-6)
     rows = cross_entropy(Z, teacher, reduction="none")
     each = jax.vmap(lambda z, t: cross_entropy(z, t, reduction="none"))(Z, teacher)
     np.testing.assert_allclose(each, rows, rtol=1e-6)
-    x, w = jnp.asarray(RNG.normal(size=(4, 3))), jnp.asarray(RNG.normal(size=(6, 3)))
-    got = jax.jit(jax.value_and_grad(linear_cross_entropy, (0, 1)))(x, w, teacher)[1]
-    want = value_and_grad(linear_cross_entropy, (0, 1))(x, w, teacher)[1]
-    for a, b in zip(got, want, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @RESTS

@@ -11,7 +11,8 @@ import pytest
 import derivative_cases
 import xloss
 from derivative_cases import CASES, LABELS
-from expected import close, expected, inputs, labels, soft
+from expected import labels, soft
+from xloss.engines.cpu import engine as cpu
 
 tf = pytest.importorskip("tensorflow")
 
@@ -63,44 +64,29 @@ def test_twice(name: str) -> None:
     check(function, *map(tf.constant, arrays))
 
 
-def test_row_losses_twice() -> None:
-    """What is not reduced has a cotangent each."""
+def test_row_losses_and_linear_twice() -> None:
+    """What is not reduced has a cotangent each; features, weight, bias and targets in blocks."""
     check(lambda x: xloss.cross_entropy(x, LABELS, reduction="none"), draw(3, 4))
-
-
-def test_linear_twice() -> None:
-    """To features, weight, bias and soft targets, in blocks of two rows."""
-    t = tf.nn.softmax(draw(5, 4, seed=5))
 
     def loss(x: Any, w: Any, b: Any, t: Any) -> Any:
         return xloss.linear_cross_entropy(x, w, t, bias=b, block_rows=2)
 
+    t = tf.nn.softmax(draw(5, 4, seed=5))
     check(loss, draw(5, 3), draw(4, 3, seed=1), draw(4, seed=2), t)
 
 
-def test_statistics_are_saved_and_used() -> None:
+@pytest.mark.skipif(cpu.unavailable() is not None, reason=f"no CPU engine: {cpu.unavailable()}")
+def test_statistics_are_saved_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient of many classes is one pass: the kernel is called once for each."""
-    if xloss.engines()["cpu"] is not None:
-        pytest.skip(xloss.engines()["cpu"])
-    from xloss.engines.cpu import engine as cpu
-
     seen, run = [], cpu.run
 
-    def recorded(*given: Any, **how: Any) -> Any:
-        saved = how.get("saved", given[3] if len(given) > 3 else None)
+    def recorded(*given: Any, saved: Any = None) -> Any:
         seen.append((given[1].total, given[1].grad, saved is not None))
-        return run(*given, **how)
+        return run(*given, saved=saved)
 
-    z, y = tf.constant(inputs("cross_entropy", (8, 200)), tf.float32), labels(8, 200)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "run", recorded)
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            value = xloss.cross_entropy(z, y)
-        gradient = tape.gradient(value, z)
-    close(gradient, expected("cross_entropy", z.numpy(), y).grad)
-    assert seen[0] == (True, False, False)
-    assert [s for s in seen if s[1]] == [(False, True, True)]
+    monkeypatch.setattr(cpu, "run", recorded)
+    slope(lambda z: xloss.cross_entropy(z, labels(8, 200)), (draw(8, 200),))
+    assert seen == [(True, False, False), (False, True, True)]
 
 
 def test_masked_classes_and_ties() -> None:
@@ -154,22 +140,13 @@ def test_jacobian_forward_mode_and_vectorized_map() -> None:
         np.testing.assert_allclose(jacobian[i, i], gradient[i], rtol=1e-13)
         assert not np.any(jacobian[i, (i + 1) % 3])
     v = draw(3, 4, seed=7)
+    # Forward, and forward over backward, as TensorFlow's guide has a Hessian times a vector.
     with tf.autodiff.ForwardAccumulator(z, v) as forward:
+        (first,) = slope(rows, (z,))
         value = rows(z)
     np.testing.assert_allclose(forward.jvp(value), (gradient * v).numpy().sum(-1), rtol=1e-13)
-    # Forward over backward, as TensorFlow's guide has a Hessian times a vector.
-    with tf.autodiff.ForwardAccumulator(z, v) as forward:
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            value = rows(z)
-        first = tape.gradient(value, z)
-    with tf.GradientTape() as outer:
-        outer.watch(z)
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            value = rows(z)
-        along = tf.reduce_sum(tape.gradient(value, z) * v)
-    np.testing.assert_allclose(forward.jvp(first), outer.gradient(along, z), rtol=1e-12)
+    (along,) = slope(lambda z: tf.reduce_sum(slope(rows, (z,))[0] * v), (z,))
+    np.testing.assert_allclose(forward.jvp(first), along, rtol=1e-12)
     one = tf.vectorized_map(
         lambda pair: xloss.cross_entropy(pair[0], pair[1], label_smoothing=0.1), (z, y)
     )

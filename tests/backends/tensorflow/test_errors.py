@@ -10,63 +10,39 @@ import pytest
 
 import xloss
 from expected import close, expected, inputs, labels
-from fresh import said
-from xloss.capabilities import SUPPORT
 
 tf = pytest.importorskip("tensorflow")
 
 
-def ragged() -> Any:
-    return tf.ragged.constant([[0.0, 1.0], [2.0]])
+WAYS: dict[str, Any] = {
+    r"RaggedTensor; pass {}\.to_tensor\(\), with where= for what is padding$": (
+        lambda: tf.ragged.constant([[0.0, 1.0], [2.0]])
+    ),
+    r"SparseTensor; pass tensorflow\.sparse\.to_dense\({}\)$": lambda: tf.sparse.from_dense(
+        tf.eye(2)
+    ),
+    r"IndexedSlices; pass tensorflow\.convert_to_tensor\({}\)$": (
+        lambda: tf.IndexedSlices(tf.zeros((1, 2)), tf.constant([0]), tf.constant([2, 2]))
+    ),
+}
 
 
-def sparse() -> Any:
-    return tf.sparse.from_dense(tf.eye(2))
-
-
-def slices() -> Any:
-    return tf.IndexedSlices(tf.zeros((1, 2)), tf.constant([0]), tf.constant([2, 2]))
-
-
-@pytest.mark.parametrize(
-    ("made", "way"),
-    [
-        (
-            ragged,
-            r"TensorFlow's RaggedTensor; pass {}\.to_tensor\(\), with where= for what is padding$",
-        ),
-        (sparse, r"TensorFlow's SparseTensor; pass tensorflow\.sparse\.to_dense\({}\)$"),
-        (slices, r"TensorFlow's IndexedSlices; pass tensorflow\.convert_to_tensor\({}\)$"),
-    ],
-)
-def test_what_is_no_dense_tensor_is_refused_in_one_sentence(made: Any, way: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_dense_tensor_is_refused_in_one_sentence(way: str) -> None:
     """Wherever it stands: the message names the argument."""
-    z, y, x = tf.zeros((2, 2)), tf.constant([0, 1]), made()
+    z, y, x = tf.zeros((2, 2)), tf.constant([0, 1]), WAYS[way]()
     calls = {
         "logits": lambda: xloss.cross_entropy(x, y),
         "targets": lambda: xloss.cross_entropy(z, x),
         "weight": lambda: xloss.cross_entropy(z, y, weight=x),
-        "where": lambda: xloss.cross_entropy(z, y, where=x),
         "probs": lambda: xloss.binary_cross_entropy(x, x),
         "features": lambda: xloss.linear_cross_entropy(x, z, y),
         "x": lambda: xloss.softmax(x),
         "params": lambda: xloss.l2_penalty(x, strength=1.0),
     }
     for name, call in calls.items():
-        with pytest.raises(TypeError, match=f"^{name}: expected .*, got {way.format(name)}"):
+        with pytest.raises(TypeError, match=f"^{name}: .*, got TensorFlow's {way.format(name)}"):
             call()
-
-
-def test_two_libraries() -> None:
-    """Tensors beside NumPy's logits, and PyTorch's beside tensors, are refused by name."""
-    torch = pytest.importorskip("torch")
-    z = np.zeros((2, 3))
-    with pytest.raises(TypeError, match=r"^targets: expected an array of numpy .* of tensorflow"):
-        xloss.cross_entropy(z, tf.constant([0, 1]))
-    with pytest.raises(TypeError, match=r"^targets: expected an array of tensorflow .* of torch"):
-        xloss.cross_entropy(tf.constant(z), torch.tensor([0, 1]))
-    with pytest.raises(TypeError, match=r"^logits: expected a real floating dtype"):
-        xloss.cross_entropy(tf.zeros((2, 3), tf.complex64), tf.constant([0, 1]))
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int32", "uint32", "int64", "uint64"])
@@ -82,25 +58,22 @@ def test_labels_of_every_integer(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
-def test_gradients_have_the_dtype_and_are_no_longer_ours(kind: str) -> None:
+@pytest.mark.parametrize(("rows", "classes"), [(2, 3), (64, 200), (64, 50)])
+def test_gradients_are_tensors_whatever_their_memory(kind: str, rows: int, classes: int) -> None:
     """Large ones are handed over without a copy, whatever their dtype; small ones copied."""
-    for rows, classes in ((2, 3), (64, 200), (64, 50)):
-        x = inputs("cross_entropy", (rows, classes))
-        z = tf.cast(tf.constant(x), kind)
-        y = labels(rows, classes)
-        rounded = tf.cast(z, tf.float64).numpy()
-        want = np.exp(rounded - rounded.max(-1, keepdims=True))
-        want /= want.sum(-1, keepdims=True)
-        want[np.arange(rows), y] -= 1
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            value = xloss.cross_entropy(z, y)
-        gradient = tape.gradient(value, z)
-        assert value.dtype == (tf.float64 if kind == "float64" else tf.float32)
-        assert gradient.dtype == z.dtype
-        spare = {"float16": 1e-3, "bfloat16": 8e-3}.get(kind, 1e-5)
-        again = tf.cast(gradient, tf.float64) + 0.0  # TensorFlow ends a process at odd memory
-        np.testing.assert_allclose(again, want / rows, rtol=spare, atol=1e-7)
+    z = tf.cast(tf.constant(inputs("cross_entropy", (rows, classes))), kind)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = xloss.cross_entropy(z, np.zeros(rows, int))
+    gradient = tape.gradient(value, z)
+    assert (value.dtype, gradient.dtype) == (
+        tf.float64 if kind == "float64" else tf.float32,
+        z.dtype,
+    )
+    want = (tf.nn.softmax(tf.cast(z, tf.float64)).numpy() - np.eye(classes)[0]) / rows
+    spare = {"float16": 1e-3, "bfloat16": 8e-3}.get(kind, 1e-5)
+    again = tf.cast(gradient, tf.float64) + 0.0  # TensorFlow ends a process at odd memory
+    np.testing.assert_allclose(again, want, rtol=spare, atol=1e-7)
 
 
 def test_evaluation_and_diagnosis_of_a_trace_are_refused() -> None:
@@ -128,17 +101,3 @@ def test_mean_of_many_rows_is_exact_to_the_last_digits() -> None:
     for jit in (False, True):
         traced = tf.function(xloss.cross_entropy, jit_compile=jit, autograph=False)
         assert abs(float(traced(z, y)) - log(2.0)) <= np.spacing(log(2.0))
-
-
-def test_tensorflow_is_imported_by_nobody_but_its_user() -> None:
-    """Neither by xloss nor by a call on other arrays."""
-    code = (
-        "import sys, numpy as np, xloss\n"
-        "xloss.cross_entropy(np.zeros((2, 3)), np.array([0, 1]))\n"
-        "xloss.capabilities(), xloss.engines()\n"
-        "try: xloss.cross_entropy([[0.0]], np.array([0]))\n"
-        "except TypeError: pass\n"
-        "assert not any(m.partition('.')[0] == 'tensorflow' for m in sys.modules)\n"
-    )
-    said(code)
-    assert "tensorflow" in {s.library for s in SUPPORT}

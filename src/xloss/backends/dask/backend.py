@@ -89,30 +89,34 @@ def _negative_mean(cx: Context, total: Array, weight: Array, row_loss: Array) ->
     return -row_loss * mean(cx, total, weight, None)
 
 
-def contributing(call: LossCall, weight: Array) -> Array:
-    """Return what is 0 where no row counts: see core.reduce."""
-    n = call.normalizer
-    return weight if n is None else da.where(weight == 0, n, weight)
-
-
 @by_rows
 def value_and_grad(
     call: LossCall, wanted: tuple[str, ...], cotangent: Any
 ) -> tuple[Array, dict[str, Array]]:
     """Return the loss and the closed-form gradients, lazily."""
+    loss, grads, _ = gradients(call, wanted, cotangent)
+    return loss, {name: restore(call, g) for name, g in grads.items()}
+
+
+def gradients(
+    call: LossCall, wanted: tuple[str, ...], cotangent: Any
+) -> tuple[Array, dict[str, Array], Array | None]:
+    """Return the loss, the gradients, and whether a row counts; None where that is not asked."""
     graph = CallGraph(call)
     rows, weights = graph.rows_and_weights()
     loss = _reduced(call, rows, weights)
     of_rows = Cotangent(1.0 if cotangent is None else cotangent)
     if call.options.reduction == "mean":
-        weight = added(weights)
-        any_row_counts = contributing(call, weight) != 0
-        row_loss = quietly(_shared, weight, of_rows.row_loss, call.normalizer)
+        weight, n = added(weights), call.normalizer
+        # What is 0 where no row counts: see core.reduce.
+        any_row_counts = (weight if n is None else da.where(weight == 0, n, weight)) != 0
+        row_loss = quietly(_shared, weight, of_rows.row_loss, n)
         row_weight = None
-        if depends_on_targets(call) and call.normalizer is None:
+        if depends_on_targets(call) and n is None:
             row_weight = quietly(_negative_mean, _total(rows), weight, row_loss)
         of_rows = Cotangent(row_loss, row_weight, any_row_counts)
-    return loss, {name: restore(call, graph.gradient(name, of_rows)) for name in wanted}
+    grads = {name: graph.gradient(name, of_rows) for name in wanted}
+    return loss, grads, of_rows.any_row_counts
 
 
 @by_rows
@@ -141,7 +145,7 @@ def tokens(call: LossCall, asked: Outputs) -> tuple[Array, Tokens]:
 def weight(call: LossCall) -> Array:
     """Return the mean's denominator, lazily."""
     graph = CallGraph(call)
-    if call.options.indexed or graph.indices is not None:
+    if call.options.indexed or graph.o.indices is not None:
         return added(graph.map(steps.weights, graph.rows, x=False))
     return added(graph.rows_and_weights()[1])
 
@@ -154,7 +158,7 @@ def facts(call: LossCall) -> tuple[Any, Any, Any, Array]:
     """
     graph = CallGraph(call)
     losses, weights = graph.rows_and_weights()
-    predicted, target = da.argmax(graph.x, axis=-1), graph.targets
+    predicted, target = da.argmax(graph.x, axis=-1), graph.o.targets
     if graph.soft:
         target = da.argmax(target, axis=-1)
     right = blockwise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -12,7 +13,7 @@ from ..._arrays.inspect import Array
 from ...core import class_slices
 from ...core.call import LossCall
 from ...core.family import PROBABILITY_KINDS, SOFTMAX_KINDS
-from ...core.options import Cotangent
+from ...core.options import Cotangent, Operands
 from ...engines import choose
 from . import graph as steps
 from .chunks import added, blockwise, broadcast_like, rechunk_like, without_empty
@@ -28,6 +29,20 @@ from .labels import (
 
 ROW_ARRAYS = ("sample_weight", "where", "pos_weight")
 Labels = tuple[str, ...]
+
+
+def aligned_rows(o: Operands, x: Array, row_axes: tuple[int, ...]) -> Operands:
+    """Return operands whose rows are in the chunks of x; a row's list of classes is in one."""
+    made = {}
+    for name, a in (("targets", o.targets), ("indices", o.indices)):
+        if a is not None:
+            whole = a if o.indices is None else a.rechunk({a.ndim - 1: -1})
+            said = "targets: indices" if name == "indices" else name
+            made[name] = rechunk_like(said, whole, x, row_axes)
+    for name in ROW_ARRAYS:
+        if (a := getattr(o, name)) is not None:
+            made[name] = broadcast_like(name, a, x, row_axes)
+    return o._replace(**made)
 
 
 class CallGraph:
@@ -46,25 +61,14 @@ class CallGraph:
         self.row_axes = row_axes
         self.rows: Labels = row_labels(len(row_axes))
         self.index: Labels = (*self.rows, CLASSES) if call.classes else self.rows
-        soft = o.targets is not None and o.targets.ndim == n
-        self.soft = bool(call.classes and soft)
-        self.targets = o.targets
-        if o.targets is not None:
-            along = axes if soft and not few else row_axes
-            self.targets = rechunk_like("targets", o.targets, self.x, along)
-        self.indices = None
-        self.target_index = self.index if self.soft else self.rows
-        if few:
-            probs, indices = (a.rechunk({n - 1: -1}) for a in (self.targets, o.indices))  # type: ignore[union-attr]
-            self.targets = probs
-            self.indices = rechunk_like("targets: indices", indices, self.x, row_axes)
-            self.target_index = (*self.rows, SLOTS)
-        self.row_arrays = {
-            name: broadcast_like(name, a, self.x, row_axes)
-            for name in ROW_ARRAYS
-            if (a := getattr(o, name)) is not None
-        }
-        self.class_weight = None if o.class_weight is None else o.class_weight.rechunk(-1)
+        o = aligned_rows(o, self.x, row_axes)
+        self.soft = bool(call.classes) and o.targets is not None and o.targets.ndim == n
+        self.target_index = (*self.rows, SLOTS) if few else self.index if self.soft else self.rows
+        if self.soft and not few:
+            o = o._replace(targets=rechunk_like("targets", o.targets, self.x, axes))
+        if o.class_weight is not None:
+            o = o._replace(class_weight=o.class_weight.rechunk(-1))
+        self.o = o
         # The number of each class, so that a chunk knows which classes it has. effective_count
         # passes labels with a class axis of length 1, whose classes have no numbers: None.
         whole = bool(call.classes) and o.x.shape[-1] == call.classes
@@ -102,13 +106,12 @@ class CallGraph:
         if x:
             add("x", self.x, self.index)
             add("class_ids", self.class_ids, (CLASSES,))
-        if x or not self.soft or self.indices is not None:
-            add("targets", self.targets, self.target_index)
-            add("indices", self.indices, self.target_index)
-        for name, array in self.row_arrays.items():
-            add(name, array, self.rows)
-        if x or not self.soft or self.indices is not None:
-            add("class_weight", self.class_weight, (CLASS_WEIGHT,))
+        for name in ROW_ARRAYS:
+            add(name, getattr(self.o, name), self.rows)
+        if x or not self.soft or self.o.indices is not None:
+            add("targets", self.o.targets, self.target_index)
+            add("indices", self.o.indices, self.target_index)
+            add("class_weight", self.o.class_weight, (CLASS_WEIGHT,))
         for name, array, index in more:
             add(name, array, index)
         row_chunks = None
@@ -191,7 +194,7 @@ class CallGraph:
             per_row = value.ndim > 0
             value = rechunk_like("cotangent", value, self.x, self.row_axes if per_row else ())
             more.append((name, value, self.rows if per_row else ()))
-        target: Any = self.x if want == "x" else self.targets
-        step = steps.gradient_x if want == "x" else steps.gradient_targets
+        target: Any = self.x if want == "x" else self.o.targets
+        step = partial(steps.gradient, want=want)
         index = self.index if want == "x" else self.target_index
         return self.map(step, index, *more, dtype=target.dtype)

@@ -215,7 +215,8 @@ def _evaluate(
     return evaluate(o, options, cx, classes, outputs, cotangent)
 
 
-def _gradient(got: Chunks, options: Options, classes: int, want: str) -> Array:
+def gradient(got: Chunks, options: Options, classes: int, compute_dtype: str, want: str) -> Array:
+    """Return the gradient to "x", or to soft "targets"."""
     o = operands(got)
     cotangent = Cotangent(
         got.get("row_loss", 1.0), got.get("row_weight"), got.get("any_row_counts")
@@ -228,16 +229,6 @@ def _gradient(got: Chunks, options: Options, classes: int, want: str) -> Array:
     outputs = Outputs(grad=want == "x", grad_targets=want == "targets")
     outcome = _evaluate(o, options, classes, outputs, cotangent)
     return outcome.grad if want == "x" else outcome.grad_targets
-
-
-def gradient_x(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
-    """Return the gradient to x."""
-    return _gradient(got, options, classes, "x")
-
-
-def gradient_targets(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:
-    """Return the gradient to soft targets."""
-    return _gradient(got, options, classes, "targets")
 
 
 def elements(got: Chunks, options: Options, classes: int, compute_dtype: str) -> Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
+
 from ..._arrays.context import context
 from ..._arrays.inspect import Array, namespace
 from ...core.call import LossCall
@@ -13,7 +15,8 @@ from ...core.token_stats import Tokens
 from ..eager.linear import rounded
 from . import backend
 from . import graph as steps
-from .chunks import added, blockwise, broadcast_like, rechunk_like, without_empty
+from .call_graph import aligned_rows
+from .chunks import added, blockwise, without_empty
 from .labels import CLASSES, FEATURES, SLOTS, row_labels
 
 
@@ -38,10 +41,9 @@ def value_and_grad(
     parts = [name for name in wanted if name != "targets"]
     on_logits, x, w, present = _logits(call)
     of_logits = ("x",) * bool(parts) + ("targets",) * ("targets" in wanted)
-    loss, logits_grads = backend.value_and_grad(on_logits, of_logits, cotangent)
-    grads = {} if "targets" not in logits_grads else {"targets": logits_grads["targets"]}
+    loss, grads, any_row_counts = backend.gradients(on_logits, of_logits, cotangent)
     if parts:
-        g = logits_grads["x"]
+        g = grads.pop("x")
         if call.operands.indices is not None:  # whose rows went through one task each
             g = g.rechunk({g.ndim - 1: w.chunks[0]})
         rows = row_labels(g.ndim - 1)
@@ -55,6 +57,8 @@ def value_and_grad(
         if "bias" in parts:
             row_axes = tuple(range(g.ndim - 1))
             grads["bias"] = added(g, row_axes, call.cx.sum_dtype)
+    if any_row_counts is not None:  # where none does, features of NaN times a gradient of 0 are NaN
+        grads = {name: da.where(any_row_counts, a, 0.0) for name, a in grads.items()}
     return loss, rounded(call, grads)
 
 
@@ -69,68 +73,16 @@ def _logits(call: LossCall) -> tuple[LossCall, Array, Array, dict[str, Array]]:
     x = cx.cast(o.x, cx.compute_dtype).rechunk({o.x.ndim - 1: -1})
     w = without_empty(cx.cast(linear.weight, cx.compute_dtype).rechunk({1: -1}), 0)
     row_axes, rows = tuple(range(x.ndim - 1)), row_labels(x.ndim - 1)
-    row_arrays = {"targets": rechunk_like("targets", o.targets, x, row_axes)}
-    by_list = o.indices is not None
-    if by_list:
-        for name in ("targets", "indices"):
-            a = getattr(o, name).rechunk({o.x.ndim - 1: -1})
-            row_arrays[name] = rechunk_like(name, a, x, row_axes)
-    by_label = options.indexed or by_list
-    for name in ("sample_weight", "where"):
-        a = getattr(o, name)
-        if a is not None:
-            row_arrays[name] = broadcast_like(name, a, x, row_axes)
-    o = o._replace(**row_arrays)
+    o = aligned_rows(o, x, row_axes)
     call = call._replace(operands=o)
-    present = {n: a for n, a in row_arrays.items() if by_label or n != "targets"}
-    if options.reduction == "mean" and not (options.indexed and o.class_weight is None):
-        weight = backend.weight(call) if by_label else _soft_weight(call, present)
-        present = {**present, "any_row_counts": backend.contributing(call, weight) != 0}
+    by_label = options.indexed or o.indices is not None
+    names = ("sample_weight", "where", *(("targets", "indices") if by_label else ()))
+    present = {name: a for name in names if (a := getattr(o, name)) is not None}
     x = _selected(call, x, present)
     z = _product(x, (*rows, FEATURES), w, (CLASSES, FEATURES), (*rows, CLASSES))
     if linear.bias is not None:
         z = z + cx.cast(linear.bias, cx.compute_dtype).rechunk((w.chunks[0],))
     return call._replace(operands=o._replace(x=z), linear=None), x, w, present
-
-
-def _soft_weight(call: LossCall, present: dict[str, Array]) -> Array:
-    """Return the mean's denominator for soft targets, a sum over chunks of rows and of classes."""
-    o = call.operands
-    t: Any = o.targets
-    rows = row_labels(t.ndim - 1)
-    arrays = dict(present)
-    args: list[Any] = []
-    if o.class_weight is not None:
-        class_axis = t.ndim - 1
-        arrays["class_weight"] = rechunk_like("class_weight", o.class_weight, t, (class_axis,))
-    for name, a in arrays.items():
-        args += [a, (CLASSES,) if name == "class_weight" else rows]
-    parts = blockwise(
-        _weigh,
-        (*rows, CLASSES),
-        t,
-        (*rows, CLASSES),
-        *args,
-        names=tuple(arrays),
-        options=call.options,
-        compute_dtype=call.cx.compute_dtype.name,
-        adjust_chunks={CLASSES: 1},
-        dtype=call.cx.sum_dtype,
-    )
-    return added(parts)
-
-
-def _weigh(
-    t: Array, *chunks: Any, names: tuple[str, ...], options: Any, compute_dtype: str
-) -> Array:
-    """Return what a chunk of soft targets, (*rows, classes), adds to row weights, (*rows, 1)."""
-    got = {"targets": t, **dict(zip(names, chunks, strict=True))}
-    classes = t.shape[-1]
-    steps.compare(got, options, classes, "features")
-    xp = namespace(t)
-    cx = context(xp.empty((0,), dtype=compute_dtype), xp)
-    weight: Any = prepare(steps.operands(got, t), options, cx, classes).row_weight
-    return weight[..., None]  # soft targets always have one
 
 
 def _selected(call: LossCall, x: Array, present: dict[str, Array]) -> Array:
@@ -161,9 +113,6 @@ def _select(x: Array, *chunks: Any, names: tuple[str, ...], options: Any, classe
     rows = got.get("sample_weight"), got.get("where")
     o = Operands(x, got.get("targets"), None, *rows, indices=got.get("indices"))
     present = prepare(o, options, context(x, xp), classes).row_present
-    if "any_row_counts" in got:
-        counts = got["any_row_counts"]
-        present = counts if present is None else present & counts
     return x if present is None else xp.where(xp.asarray(present)[..., None], x, 0.0)
 
 

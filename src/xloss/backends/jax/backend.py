@@ -101,7 +101,7 @@ def _spread(o: Operands, static: Static) -> Any:
 
 def _reduced(o: Operands, normalizer: Any, static: Static) -> Array:
     call = _call(_constants(o), static, normalizer)
-    return followed.value(call, lambda call: _rows(call.operands, static))
+    return followed.value(call, lambda call: _rows(call.operands, static)[0])
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -109,7 +109,7 @@ def _tokens(o: Operands, static: Static, asked: Outputs) -> tuple[Array, Tokens]
     def run(o: Operands) -> tuple[Array, Tokens]:
         fixed = jax.tree.map(jax.lax.stop_gradient, o)
         beside: Any = generic.run(_call(fixed, static), asked).tokens
-        return _rows(_constants(o), static), beside
+        return _rows(_constants(o), static)[0], beside
 
     made: tuple[Array, Tokens] = automatic(run, spread_as(o.x, 1), o)
     return made
@@ -164,19 +164,7 @@ def _constants(o: Operands) -> Operands:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _rows(o: Operands, static: Static) -> Array:
-    call = _call(o, static)
-    return choose(call).run(call, Outputs(rows=True)).rows
-
-
-@_rows.defjvp
-def _rows_jvp(static: Static, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    made, moved = _kept_rows_jvp(static, primals, tangents)
-    return made[0], moved[0]
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _kept_rows(o: Operands, static: Static) -> tuple[Array, Any]:
+def _rows(o: Operands, static: Static) -> tuple[Array, Any]:
     """Return row losses, and the statistics that make a gradient one pass, if an engine has any."""
     call = _call(o, static)
     engine: Any = choose(call)
@@ -185,14 +173,14 @@ def _kept_rows(o: Operands, static: Static) -> tuple[Array, Any]:
     return got.rows, got.stats
 
 
-@_kept_rows.defjvp
-def _kept_rows_jvp(
+@_rows.defjvp
+def _rows_jvp(
     static: Static, primals: Any, tangents: Any
 ) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
     (o,), (v,) = primals, tangents
     call = _call(o, static)
     options, cx, classes = call.options, call.cx, call.classes
-    rows, saved = made = _kept_rows(o, static)
+    rows, saved = made = _rows(o, static)
     compiled = choose(call) is cpu and 0 not in o.x.shape
     g = h = None
     if not (compiled and options.indexed):

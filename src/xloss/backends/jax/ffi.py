@@ -8,6 +8,7 @@ transpose is the first primitive's gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,6 @@ from . import ffi_formula as formula
 from . import lowering as jax_lowering
 from .ffi_formula import Form
 from .mesh_axis import varying
-from .primitives import alone
 
 SPLIT = "on JAX it takes whole rows, and here the classes are spread over devices"
 
@@ -165,6 +165,21 @@ def _in_front(arrays: Any, dims: Any, shared: int | None) -> list[Array]:
     return moved
 
 
+def _alone(primitive: Any) -> Callable[..., Any]:
+    """Return what a primitive does where no program around it is compiled: one of its own.
+
+    Within `jax.disable_jit` too: without a program the primitive would ask this function again,
+    without end.
+    """
+    program = jax.jit(primitive.bind, static_argnames="form")
+
+    def run(*arrays: Any, form: Form) -> Any:
+        with jax.disable_jit(False):
+            return program(*arrays, form=form)
+
+    return run
+
+
 def _primitive(name: str, plain: Any, kinds: Any, class_weight_at: int) -> Any:
     """Make a primitive of a formula, whose rows are one axis more where a call is mapped over."""
     made: Any = Primitive(name)
@@ -180,7 +195,7 @@ def _primitive(name: str, plain: Any, kinds: Any, class_weight_at: int) -> Any:
             out = made.bind(*_in_front(arrays, dims, shared), form=form)
         return out, [0] * len(out)
 
-    made.def_impl(alone(made, "form"))
+    made.def_impl(_alone(made))
     batching.primitive_batchers[made] = batched
     return made
 

@@ -11,139 +11,99 @@ from jax import lax
 from ..._arrays.inspect import Array
 from ...core import linear as cutting
 from ...core.call import LossCall
-from ...core.options import UNIT_COTANGENT, Cotangent, Outcome, Outputs
-from ...core.reduce import exact_sum
-from ..eager import sharded
+from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
+from ..eager import linear_scan
 
 
 def run(
     call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
 ) -> Outcome:
-    """Compute the outputs in a scan over blocks of rows.
+    """Compute the outputs in a scan over blocks of rows."""
+    return linear_scan.run(call, parts, outputs, cotangent, Blocks)
 
-    All blocks have the same number of rows, as a scan needs: absent rows fill up the last one.
-    """
-    cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
-    group = call.group
-    assert linear is not None
-    shape = tuple(call.operands.x.shape)
-    o = cutting.one_row_axis(call.operands, classes, cx)
-    count, width = o.x.shape
-    outcome = Outcome()
-    if outputs.weight:
-        if group is None:
-            outcome = Outcome(weight=cutting.weight_sum(o, options, cx, classes, count))
-        else:
-            outcome = Outcome(weight=sharded.weight_sum(call, o))
-    if not (outputs.rows or outputs.total or outputs.grad or outputs.grad_targets):
-        return outcome
-    # A length that is a symbol (jax.export) cannot be cut into blocks of a known length: one block.
-    known = all(isinstance(n, int) for n in (count, width, classes))
-    step = cutting.block_rows(count, classes, linear, cx) if known else count
-    blocks = -(-count // step) if known else 1
-    missing = blocks * step - count if known else 0
 
-    def cut(a: Array) -> Array:
-        """Return an array of (rows, ...) as (blocks, step, ...)."""
-        if missing:
-            a = jnp.pad(a, [(0, missing), *[(0, 0)] * (a.ndim - 1)])
-        return a.reshape(blocks, step, *a.shape[1:])
+class Blocks:
+    """One call's blocks, and their products with slices of the weight's classes."""
 
-    def joined(a: Array) -> Array:
-        """Return blocks of rows in the shape of the operands' rows."""
-        a = a.reshape(blocks * step, *a.shape[2:])
-        return (a[:count] if missing else a).reshape(*shape[:-1], *a.shape[1:])
+    def __init__(self, call: LossCall, o: Operands) -> None:
+        assert call.linear is not None
+        self.call, self.cx, self.linear = call, call.cx, call.linear
+        self.shape = tuple(call.operands.x.shape[:-1])
+        self.rows, width = o.x.shape
+        self.every_row = jnp.ones((self.rows,), jnp.bool_)
+        self.step, self.count, self.slices, self.slice_size = self.rows, 1, 1, call.classes
+        # A length that is a symbol (jax.export) cannot be cut into pieces of a known length.
+        if all(isinstance(n, int) for n in (self.rows, width, call.classes)):
+            self.step = cutting.block_rows(self.rows, call.classes, call.linear, call.cx)
+            self.count = -(-self.rows // self.step)
+            # How many classes' weights are converted to the dtype of the arithmetic at once.
+            self.slice_size = max(1, min(call.classes, cutting.WEIGHT_CHUNK // max(1, width)))
+            self.slices = -(-call.classes // self.slice_size)
 
-    present = cutting.present_rows(o, options, cx, classes, cotangent)
-    if missing:
-        every_row = jnp.ones((count,), jnp.bool_)
-        present = every_row if present is None else present
-        o = o._replace(where=every_row if o.where is None else o.where)
-    row_loss: Any = cotangent.row_loss
-    each = not isinstance(row_loss, float) and row_loss.ndim > 0
-    own_cotangents = row_loss.reshape(count) if each else None
-    of_rows = o._replace(class_weight=None), present, own_cotangents
-    of_block = outputs._replace(rows=True, total=False, weight=False)
+    def zeros(self, shape: tuple[Any, ...], dtype: Any) -> Array:
+        """Return the start of a sum, which may differ from rank to rank."""
+        made = jnp.zeros(shape, dtype)
+        return made if self.call.group is None else self.call.group.own(made)
 
-    def varying(a: Array) -> Array:
-        """Return the start of a sum that differs from rank to rank."""
-        return a if group is None else group.own(a)
+    def loop(self, body: Any, sums: Any, arrays: Any, kinds: Any) -> Any:
+        """Scan over the blocks; all have the same number of rows, as a scan needs."""
 
-    start = {}
-    if outputs.grad and "weight" in parts:
-        start["weight"] = varying(jnp.zeros((classes, width), cx.compute_dtype))
-    if outputs.grad and "bias" in parts:
-        start["bias"] = varying(jnp.zeros((classes,), cx.sum_dtype))
-    # How many classes' weights are converted to the dtype of the arithmetic at once.
-    slice_size = max(1, min(classes, cutting.WEIGHT_CHUNK // max(1, width))) if known else classes
+        def cut(a: Array) -> Array:
+            """Return an array of (rows, ...) as (blocks, step, ...)."""
+            if self.count > 1:
+                missing = self.count * self.step - self.rows
+                a = jnp.pad(a, [(0, missing), *[(0, 0)] * (a.ndim - 1)])
+            return a.reshape(self.count, self.step, *a.shape[1:])
 
-    def over_class_slices(step: Any, carry: Any) -> Any:
+        def joined(a: Array) -> Array:
+            a = a.reshape(self.count * self.step, *a.shape[2:])
+            a = a[: self.rows] if self.count > 1 else a
+            return a.reshape(*self.shape, *a.shape[1:])
+
+        sums, found = lax.scan(body, sums, jax.tree.map(cut, arrays), length=self.count)
+        return sums, jax.tree.map(joined, found)
+
+    def _over_class_slices(self, step: Any, carry: Any) -> Any:
         """Fold a step over class slices of the weight, converted.
 
         The last slice begins early to be full; `new` marks the classes that no earlier one had.
         """
 
         def one(j: Any, carry: Any) -> Any:
-            at = jnp.minimum(j * slice_size, classes - slice_size)
-            w = lax.dynamic_slice_in_dim(linear.weight, at, slice_size)
-            new = at + jnp.arange(slice_size) >= j * slice_size
-            return step(carry, at, new, cx.cast(w, cx.compute_dtype))
+            at = jnp.minimum(j * self.slice_size, self.call.classes - self.slice_size)
+            w = lax.dynamic_slice_in_dim(self.linear.weight, at, self.slice_size)
+            new = at + jnp.arange(self.slice_size) >= j * self.slice_size
+            return step(carry, at, new, self.cx.cast(w, self.cx.compute_dtype))
 
-        return lax.fori_loop(0, -(-classes // slice_size) if known else 1, one, carry)
+        return lax.fori_loop(0, self.slices, one, carry)
 
-    def logits(x: Array) -> Array:
+    def logits(self, x: Array) -> Array:
         """Return the logits of a block, (rows, classes); x: (rows, features)."""
-        if linear.weight.dtype == cx.compute_dtype:
+        linear, dtype = self.linear, self.cx.compute_dtype
+        if linear.weight.dtype == dtype:
             z = jnp.matmul(x, linear.weight.T)
         else:
-            z = over_class_slices(
+            z = self._over_class_slices(
                 lambda z, at, new, w: lax.dynamic_update_slice_in_dim(z, x @ w.T, at, 1),
-                varying(jnp.zeros((step, classes), cx.compute_dtype)),
+                self.zeros((self.step, self.call.classes), dtype),
             )
-        return z if linear.bias is None else z + cx.cast(linear.bias, cx.compute_dtype)
+        return z if linear.bias is None else z + self.cx.cast(linear.bias, dtype)
 
-    def body(total: dict[str, Array], block: Any) -> tuple[dict[str, Array], Any]:
-        """Compute one block; return the sums over rows, and what is found of its own."""
-        part, counted, own_cotangent = block
+    def products(self, g: Array, x: Array, total: Array | None, to_x: bool) -> Any:
+        """Return the two products with the gradient to a block's logits, g: (rows, classes)."""
 
-        def selected(a: Array) -> Array:
-            return a if counted is None else jnp.where(counted[:, None], a, 0.0)
+        def add(sums: Any, at: Any, new: Any, w: Array) -> Any:
+            """Add the products with a class slice of g."""
+            to_x, total = sums
+            part = jnp.where(new, lax.dynamic_slice_in_dim(g, at, self.slice_size, 1), 0.0)
+            if to_x is not None:
+                to_x = to_x + part @ w
+            if total is not None:
+                own = lax.dynamic_slice_in_dim(total, at, self.slice_size) + part.T @ x
+                total = lax.dynamic_update_slice_in_dim(total, own, at, 0)
+            return to_x, total
 
-        x = selected(cx.cast(part.x, cx.compute_dtype))
-        part = part._replace(x=logits(x), class_weight=o.class_weight)
-        up = cotangent if own_cotangent is None else cotangent._replace(row_loss=own_cotangent)
-        result = sharded.run_rows(call._replace(operands=part, cx=cx), of_block, up)
-        g: Any = result.grad
-
-        def products(sums: dict[str, Array], at: Any, new: Any, w: Array) -> dict[str, Array]:
-            """Add the products with a class slice of g, (rows, classes)."""
-            part = jnp.where(new, lax.dynamic_slice_in_dim(g, at, slice_size, 1), 0.0)
-            out = {}
-            if "x" in sums:
-                out["x"] = sums["x"] + part @ w
-            if "weight" in sums:
-                own = lax.dynamic_slice_in_dim(sums["weight"], at, slice_size) + part.T @ x
-                out["weight"] = lax.dynamic_update_slice_in_dim(sums["weight"], own, at, 0)
-            return out
-
-        sums = {name: a for name, a in total.items() if name == "weight"}
-        if outputs.grad and "x" in parts:
-            sums["x"] = varying(jnp.zeros((step, width), cx.compute_dtype))
-        sums = over_class_slices(products, sums) if sums else sums
-        to_x = selected(sums.pop("x")) if "x" in sums else None
-        if "bias" in total:
-            sums["bias"] = total["bias"] + cx.cast(jnp.sum(g, axis=0), cx.sum_dtype)
-        return sums, (result.rows, to_x, result.grad_targets, result.tokens)
-
-    grad, found = lax.scan(body, start, jax.tree.map(cut, of_rows), length=blocks)
-    rows, to_x, grad_targets, tokens = jax.tree.map(joined, found)
-    if to_x is not None:
-        # Every rank's classes have a share in the features' gradient.
-        grad["x"] = to_x if group is None else group.total(to_x)
-    return outcome._replace(
-        rows=rows,
-        total=exact_sum(cx, rows) if outputs.total else None,
-        grad=grad,
-        grad_targets=grad_targets,
-        tokens=tokens,
-    )
+        if not to_x and total is None:
+            return None, None
+        start = self.zeros(x.shape, x.dtype) if to_x else None, total
+        return self._over_class_slices(add, start)

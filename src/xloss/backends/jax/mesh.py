@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
 from jax.sharding import PartitionSpec
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
 from ..._arrays.standard import OWN_SUMS
 from ...core.reduce import halved_sum, rescued
-from .primitives import alone
 
 Pair = tuple[Array, Array]
 EVERYWHERE: Any = PartitionSpec()  # type: ignore[no-untyped-call]  # the same on every device
@@ -77,7 +73,7 @@ def pair_sum(x: Array) -> Array:
 
 @jax.custom_jvp
 def _sum(x: Array) -> Array:
-    (made,) = sum_p.bind(x, kept=0)
+    made: Array = lax.platform_dependent(x, cpu=_sum_in_double, default=_sum_in_pairs)
     return made
 
 
@@ -85,44 +81,18 @@ for _of_all in (pair_sum, _sum):
     _of_all.defjvps(lambda tangent, total, x: jnp.sum(tangent))
 
 
-def _sum_kind(x: Any, *, kept: int) -> list[Any]:
-    spec = PartitionSpec(*tuple(x.sharding.spec)[:kept])  # type: ignore[no-untyped-call]
-    return [x.update(shape=x.shape[:kept], weak_type=False, sharding=x.sharding.update(spec=spec))]
-
-
-def _sum_batched(arrays: Any, dims: Any, *, kept: int) -> Any:
-    return sum_p.bind(jnp.moveaxis(arrays[0], dims[0], 0), kept=kept + 1), [0]
-
-
-def _sum_in_double(x: Array, *, kept: int) -> list[Array]:
+def _sum_in_double(x: Array) -> Array:
     """Sum in float64, which a processor has though arrays of JAX's may not be of it."""
     with jax.enable_x64(True):
-        total = lax.reduce(
-            lax.convert_element_type(x, np.float64),
-            np.float64(0),
-            lax.add,
-            tuple(range(kept, x.ndim)),
-        )
-        return [lax.convert_element_type(total, x.dtype)]
+        double = lax.convert_element_type(x, np.float64)
+        total = lax.reduce(double, np.float64(0), lax.add, tuple(range(x.ndim)))
+        return lax.convert_element_type(total, x.dtype)
 
 
-def _sum_in_pairs(x: Array, *, kept: int) -> list[Array]:
+def _sum_in_pairs(x: Array) -> Array:
     """Sum in pairs of floats, cut into halves where the length is known."""
     known = all(isinstance(n, int) for n in x.shape)
-    once = halved_sum if known else _pair_sum
-    made: Any = partial(rescued, context(x, jnp), sum_once=once)
-    for _ in range(kept):
-        made = jax.vmap(made)
-    return [made(x)]
-
-
-sum_p: Any = Primitive("xloss_sum")
-sum_p.multiple_results = True
-sum_p.def_abstract_eval(_sum_kind)
-sum_p.def_impl(alone(sum_p, "kept"))
-batching.primitive_batchers[sum_p] = _sum_batched
-mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_pairs, multiple_results=True))
-mlir.register_lowering(sum_p, mlir.lower_fun(_sum_in_double, multiple_results=True), platform="cpu")
+    return rescued(context(x, jnp), x, halved_sum if known else _pair_sum)
 
 
 def whole_sum(x: Array) -> Array:

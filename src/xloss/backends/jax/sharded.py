@@ -11,17 +11,18 @@ import jax.numpy as jnp
 
 from ..._arrays.context import Context, context
 from ..._arrays.inspect import Array
-from ...core import class_shards, softmax
+from ...core import class_shards
 from ...core.call import LossCall
 from ...core.options import Cotangent, Operands, Options
 from ...core.reduce import contributing, exact_sum, mean
-from ...core.row_stats import RowStats, exponentials
+from ...core.row_stats import RowStats
 from ...core.targets import Targets, total_weight
 from ...core.weights import mean_weights
 from ...engines import refuse_compiled
 from ..eager import sharded
 from .backend import _constants, _denominator
 from .ffi import SPLIT
+from .softmax_rules import softmax_parts
 
 
 def value(call: LossCall) -> Array:
@@ -99,27 +100,8 @@ def _rows_jvp(
     s, t, cx = _whole(o, m, sums, start, options, sizes)
     x = cx.cast(o.x, cx.compute_dtype)
     g = class_shards.gradient(
-        x, s, t, options, cx, Cotangent(1.0), lambda z: _parts(z, s.max, s.tail_sum, name)
+        x, s, t, options, cx, Cotangent(1.0), lambda z: softmax_parts(z, name, (s.max, s.tail_sum))
     )
     # The sum over the ranks is made here: its transpose, in a backward pass, needs no exchange.
     out = jax.lax.psum(jnp.sum(g * cx.cast(v, cx.compute_dtype), axis=-1), name)  # type: ignore[no-untyped-call]
     return _rows(o, m, sums, start, options, sizes, name), cx.cast(out, cx.sum_dtype)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _parts(z: Array, m: Array, tail_sum: Array, name: str) -> softmax.SoftmaxParts:
-    cx = context(z, jnp)
-    return softmax.parts(z, cx, exponentials(z, cx, RowStats(m, tail_sum)))
-
-
-@_parts.defjvp
-def _parts_jvp(
-    name: str, primals: Any, tangents: Any
-) -> tuple[softmax.SoftmaxParts, softmax.SoftmaxParts]:
-    parts = _parts(*primals, name)
-    v = tangents[0]
-    average = jax.lax.psum(jnp.sum(parts.p * v, axis=-1, keepdims=True), name)  # type: ignore[no-untyped-call]
-    p_tangent = parts.p * (v - average)
-    return parts, softmax.SoftmaxParts(
-        jnp.squeeze(average, axis=-1), average - v, p_tangent, -p_tangent
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,22 +11,28 @@ import jax.numpy as jnp
 from ..._arrays.context import context
 from ..._arrays.inspect import Array
 from ...core import few_classes, softmax
-from ...core.row_stats import exponentials
+from ...core.row_stats import RowStats, exponentials
 
 
-@jax.custom_jvp
-def softmax_parts(z: Array) -> softmax.SoftmaxParts:
-    """Return a softmax's parts, whose derivatives are their own: autodiff errs on ties."""
-    return softmax.parts(z, context(z, jnp))
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def softmax_parts(z: Array, axis: str | None = None, of_rows: Any = None) -> softmax.SoftmaxParts:
+    """Return a softmax's parts, whose derivatives are their own: autodiff errs on ties.
+
+    Of classes that are split along a mesh axis, `of_rows` are the whole rows' maxima and tail sums.
+    """
+    cx = context(z, jnp)
+    return softmax.parts(z, cx, None if axis is None else exponentials(z, cx, RowStats(*of_rows)))
 
 
 @softmax_parts.defjvp
 def _softmax_parts_jvp(
-    primals: Any, tangents: Any
+    axis: str | None, primals: Any, tangents: Any
 ) -> tuple[softmax.SoftmaxParts, softmax.SoftmaxParts]:
-    got = softmax_parts(*primals)
-    (v,) = tangents
+    z, of_rows = primals
+    got, v = softmax_parts(z, axis, of_rows), tangents[0]
     average = jnp.sum(got.p * v, axis=-1, keepdims=True)
+    if axis is not None:
+        average = jax.lax.psum(average, axis)  # type: ignore[no-untyped-call]
     moved = got.p * (v - average)
     return got, softmax.SoftmaxParts(jnp.squeeze(average, axis=-1), average - v, moved, -moved)
 

@@ -17,15 +17,11 @@ from ...core import linear as cutting
 from ...core.call import LossCall
 from ...core.linear import Linear
 from ...core.options import UNIT_COTANGENT, Cotangent, Operands, Outcome, Outputs
-from ...core.reduce import exact_sum
-from ...core.targets import prepare, total_weight
-from ...core.token_stats import Tokens, mapped, of_fields
-from ...core.token_stats import dtypes as dtypes_of
-from ..eager import dense, sharded
+from ...core.token_stats import Tokens, mapped
+from ..eager import dense, linear_scan
 from ..eager import linear as eager_linear
 from ..eager.linear import evaluated, rounded
 from . import backend, host, rules, tapes
-from . import namespace as xp
 
 
 def value(call: LossCall, loss: Callable[[LossCall], Array] | None = None) -> Array:
@@ -141,136 +137,69 @@ def _followed(
     return tapes.gradients(loss, arguments, cotangent)
 
 
-class _Blocks:
-    """Arrays of all rows cut into blocks of one size; the last is filled up with absent rows."""
-
-    def __init__(self, count: Any, largest: int) -> None:
-        least, most = (min, max) if isinstance(count, int) else (tf.minimum, tf.maximum)
-        self.step = most(1, least(largest, count))  # rows of a block
-        # One at least: what no block has written TensorFlow does not stack.
-        self.count = most(1, -(-count // self.step))
-        self.missing = self.count * self.step - count  # rows that fill up the last block
-
-    def all(self, a: Array | None) -> Array | None:
-        """Return an array of (rows, ...) as (blocks, step, ...)."""
-        if a is None:
-            return None
-        rest = a.shape[1:].as_list()
-        filled = tf.pad(a, [[0, self.missing], *[[0, 0] for _ in rest]])
-        return tf.reshape(filled, [self.count, self.step, *rest])
-
-
 def run(
     call: LossCall, parts: tuple[str, ...], outputs: Outputs, cotangent: Cotangent = UNIT_COTANGENT
 ) -> Outcome:
-    """Compute the outputs in a loop over blocks; `grad` is a dict of the gradients to `parts`.
+    """Compute the outputs in a loop over blocks; the number of rows may be unknown till it runs."""
+    return linear_scan.run(call, parts, outputs, cotangent, _Blocks)
 
-    The number of rows may be unknown until the graph runs.
-    """
-    cx, options, classes, linear = call.cx, call.options, call.classes, call.linear
-    assert linear is not None
-    o = cutting.one_row_axis(call.operands, classes, cx)
-    count = o.x.shape[0]
-    outcome = Outcome()
-    if outputs.weight:
-        t = prepare(o, options, cx, classes)
-        outcome = Outcome(weight=total_weight(t, cx.row_count(o.x, classes), cx))
-    if not (outputs.rows or outputs.total or outputs.grad or outputs.grad_targets):
-        return outcome
-    largest = cutting.block_rows(2**31 if count is None else count, classes, linear, cx)
-    count = tf.shape(o.x)[0] if count is None else count
-    blocks = _Blocks(count, largest)
-    row = cotangent.row_loss
-    if not isinstance(row, float) and len(row.shape):
-        row = blocks.all(tf.reshape(row, [-1]))
-    present = cutting.present_rows(
-        o._replace(x=tf.zeros((1,))), options, cx, classes, cotangent._replace(any_row_counts=None)
-    )
-    if cotangent.any_row_counts is not None:
-        present = (
-            cotangent.any_row_counts if present is None else present & cotangent.any_row_counts
-        )
-    every_row = tf.ones_like(o.x[:, 0], tf.bool)
-    present = blocks.all(every_row if present is None else every_row & present)
-    where = blocks.all(every_row if o.where is None else every_row & o.where)
-    given = (o.x, o.targets, o.sample_weight, o.indices)
-    x, targets, sample, indices = (blocks.all(a) for a in given)
-    w = cx.cast(linear.weight, cx.compute_dtype)
-    bias = None if linear.bias is None else cx.cast(linear.bias, cx.compute_dtype)
-    of_block = outputs._replace(rows=True, total=False, weight=False)
 
-    def block(i: Any) -> tuple[Outcome, Array]:
-        def at_block(a: Array | None) -> Array | None:
-            return None if a is None else tf.gather(a, i)
+class _Blocks:
+    """One call's blocks of rows, and their products with the whole weight."""
 
-        x_block = cx.cast(tf.gather(x, i), cx.compute_dtype)
-        features = xp.where(tf.gather(present, i)[..., None], x_block, 0.0)
-        z = tf.matmul(features, w, transpose_b=True)
-        part = Operands(
-            z if bias is None else z + bias,
-            at_block(targets),
-            o.class_weight,
-            at_block(sample),
-            at_block(where),
-            indices=at_block(indices),
-        )
-        scalar = isinstance(row, float) or not len(row.shape)
-        of_rows = cotangent._replace(row_loss=row if scalar else at_block(row))
-        return sharded.run_rows(call._replace(operands=part, cx=cx), of_block, of_rows), features
+    def __init__(self, call: LossCall, o: Operands) -> None:
+        linear, cx, rows = call.linear, call.cx, o.x.shape[0]
+        assert linear is not None
+        largest = cutting.block_rows(2**31 if rows is None else rows, call.classes, linear, cx)
+        least, most = (tf.minimum, tf.maximum) if rows is None else (min, max)
+        self.shape = tf.shape(call.operands.x)[:-1]
+        self.rows = tf.shape(o.x)[0] if rows is None else rows
+        self.every_row = tf.ones([self.rows], tf.bool)
+        self.step = most(1, least(largest, self.rows))  # rows of a block
+        # One at least: what no block has written TensorFlow does not stack.
+        self.count = most(1, -(-self.rows // self.step))
+        self.weight = cx.cast(linear.weight, cx.compute_dtype)
+        self.bias = None if linear.bias is None else cx.cast(linear.bias, cx.compute_dtype)
+        self.lengths = {
+            "x": o.x.shape[1:],
+            "targets": None if o.targets is None else o.targets.shape[1:],
+        }
+        self.zeros = tf.zeros
 
-    names = ["rows"]
-    names += ["x"] if "x" in parts and outputs.grad else []
-    names += ["targets"] if outputs.grad_targets else []
-    token_dtypes = dtypes_of(cx, outputs) if outputs.tokens else {}
-    names += token_dtypes
-    dtypes = {**token_dtypes}
-    dtypes |= {"rows": cx.compute_dtype, "x": cx.compute_dtype, "targets": o.targets.dtype}  # type: ignore[union-attr]
-    arrays = {name: tf.TensorArray(dtypes[name], blocks.count) for name in names}
-    sums = {}
-    if outputs.grad and "weight" in parts:
-        sums["weight"] = tf.zeros_like(w)
-    if outputs.grad and "bias" in parts:
-        sums["bias"] = tf.zeros((classes,), cx.sum_dtype)
+    def logits(self, x: Array) -> Array:
+        """Return the logits of a block, (rows, classes); x: (rows, features)."""
+        z = tf.matmul(x, self.weight, transpose_b=True)
+        return z if self.bias is None else z + self.bias
 
-    def body(i: Any, arrays: dict[str, Any], sums: dict[str, Array]) -> Any:
-        result, features = block(i)
-        found = {"rows": result.rows, "targets": result.grad_targets}
-        found |= zip(Tokens._fields, result.tokens or (), strict=False)
-        g: Any = result.grad
-        if "x" in arrays:
-            found["x"] = xp.where(tf.gather(present, i)[..., None], tf.matmul(g, w), 0.0)
-        arrays = {name: a.write(i, found[name]) for name, a in arrays.items()}
-        added = {}
-        if "weight" in sums:
-            added["weight"] = sums["weight"] + tf.matmul(g, features, transpose_a=True)
-        if "bias" in sums:
-            added["bias"] = sums["bias"] + xp.sum(g, axis=0, dtype=cx.sum_dtype)
-        return i + 1, arrays, added
+    def products(self, g: Array, x: Array, total: Array | None, to_x: bool) -> Any:
+        """Return the two products with the gradient to a block's logits, g: (rows, classes)."""
+        if total is not None:
+            total = total + tf.matmul(g, x, transpose_a=True)
+        return tf.matmul(g, self.weight) if to_x else None, total
 
-    def more(i: Any, arrays: Any, sums: Any) -> Any:
-        return i < blocks.count
+    def loop(self, body: Any, sums: Any, arrays: Any, kinds: dict[str, Any]) -> Any:
+        """Loop over the blocks: a graph holds one, whatever their number."""
 
-    _, arrays, sums = tf.while_loop(more, body, (tf.constant(0), arrays, sums))
-    shape = tf.shape(call.operands.x)
+        def cut(a: Array | None) -> Array | None:
+            """Return an array of (rows, ...) as (blocks, step, ...)."""
+            if a is None:
+                return None
+            missing = self.count * self.step - self.rows
+            filled = tf.pad(a, [[0, missing], *[[0, 0] for _ in a.shape[1:]]])
+            return tf.reshape(filled, [self.count, self.step, *a.shape[1:]])
 
-    def whole(name: str, last: Any) -> Array:
-        """Return all rows in the shape of the operands, without those that filled up the last."""
-        a = tf.reshape(arrays[name].stack(), [blocks.count * blocks.step, *last])[:count]
-        return tf.reshape(a, tf.concat([shape[:-1], tf.constant(last, tf.int32)], 0))
+        def one(i: Any, sums: Any, found: dict[str, Any]) -> Any:
+            block = tf.nest.map_structure(lambda a: None if a is None else tf.gather(a, i), blocks)
+            sums, made = body(sums, block)
+            return i + 1, sums, {name: a.write(i, made[name]) for name, a in found.items()}
 
-    rows = whole("rows", [])
-    if "x" in arrays:
-        sums["x"] = whole("x", [o.x.shape[-1]])
-    last = classes if o.indices is None else o.indices.shape[-1]
-    grad_targets = whole("targets", [last]) if outputs.grad_targets else None
-    tokens = None
-    if outputs.tokens:
-        tokens = of_fields((whole(name, []) for name in token_dtypes), outputs)
-    total = exact_sum(cx, rows) if outputs.total else None
-    return outcome._replace(
-        rows=rows,
-        total=total,
-        grad=sums if outputs.grad else None,
-        grad_targets=grad_targets,
-        tokens=tokens,
-    )
+        def joined(name: str, a: Any) -> Array:
+            last = list(self.lengths.get(name, ()))
+            a = tf.reshape(a.stack(), [self.count * self.step, *last])[: self.rows]
+            return tf.reshape(a, tf.concat([self.shape, tf.constant(last, tf.int32)], 0))
+
+        blocks = tf.nest.map_structure(cut, arrays)
+        found = {name: tf.TensorArray(kind, self.count) for name, kind in kinds.items()}
+        start = tf.constant(0), sums, found
+        _, sums, found = tf.while_loop(lambda i, *_: i < self.count, one, start)
+        return sums, {name: joined(name, a) for name, a in found.items()}

@@ -8,6 +8,7 @@ tf.function does not know yet is None in a shape.
 from __future__ import annotations
 
 import math
+from functools import partial
 from math import inf as inf
 from math import nan as nan
 from typing import Any
@@ -29,6 +30,10 @@ float16, bfloat16, float32, float64 = tf.float16, tf.bfloat16, tf.float32, tf.fl
 
 exp, log, log1p, tanh = tf.exp, tf.math.log, tf.math.log1p, tf.tanh
 abs, floor, isfinite, matmul = tf.abs, tf.floor, tf.math.is_finite, tf.matmul
+count_nonzero, zeros_like, ones_like = tf.math.count_nonzero, tf.zeros_like, tf.ones_like
+expand_dims, squeeze, permute_dims = tf.expand_dims, tf.squeeze, tf.transpose
+stack, take = tf.stack, tf.gather
+concat = partial(tf.concat, axis=0)
 Shape = tuple[Any, ...]
 FLOAT32_TERMS = 32  # terms of a sum that are added in float32
 
@@ -142,11 +147,6 @@ def any(x: Array, *, axis: Any = None, keepdims: Any = False) -> Array:
     return tf.reduce_any(x, axis, keepdims)
 
 
-def count_nonzero(x: Array, *, axis: Any = None, keepdims: Any = False) -> Array:
-    """Count the elements that are not 0."""
-    return tf.math.count_nonzero(x, axis, keepdims)
-
-
 def arange(n: Any, *, dtype: Any = None, device: Any = None) -> Array:
     """Return 0..n-1."""
     return tf.range(tf.cast(n, dtype or tf.int64))
@@ -168,16 +168,6 @@ def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Array:
     return tf.ones(shape, dtype or tf.float32)
 
 
-def zeros_like(x: Array, *, dtype: Any = None, device: Any = None) -> Array:
-    """Return zeros of the shape of another tensor."""
-    return tf.zeros_like(x, dtype)
-
-
-def ones_like(x: Array, *, dtype: Any = None, device: Any = None) -> Array:
-    """Return ones of the shape of another tensor."""
-    return tf.ones_like(x, dtype)
-
-
 def full_like(x: Array, value: Any, *, dtype: Any = None, device: Any = None) -> Array:
     """Return one number in the shape of another tensor."""
     return tf.fill(tf.shape(x), tf.cast(value, dtype or x.dtype))
@@ -186,36 +176,6 @@ def full_like(x: Array, value: Any, *, dtype: Any = None, device: Any = None) ->
 def reshape(x: Array, shape: Shape, *, copy: Any = None) -> Array:
     """Return the elements in another shape; at most one of its lengths may be unknown."""
     return tf.reshape(x, [-1 if n is None else n for n in shape])
-
-
-def expand_dims(x: Array, *, axis: int = 0) -> Array:
-    """Insert an axis of length 1."""
-    return tf.expand_dims(x, axis)
-
-
-def squeeze(x: Array, axis: int) -> Array:
-    """Drop an axis of length 1."""
-    return tf.squeeze(x, axis)
-
-
-def permute_dims(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return the axes in another order."""
-    return tf.transpose(x, axes)
-
-
-def concat(arrays: Any, *, axis: int = 0) -> Array:
-    """Join tensors along an axis."""
-    return tf.concat(arrays, axis)
-
-
-def stack(arrays: Any, *, axis: int = 0) -> Array:
-    """Join tensors along a new axis."""
-    return tf.stack(arrays, axis)
-
-
-def take(x: Array, indices: Array, *, axis: int = 0) -> Array:
-    """Return the elements at some places of an axis."""
-    return tf.gather(x, indices, axis=axis)
 
 
 def take_along_axis(x: Array, indices: Array, *, axis: int = -1) -> Array:
