@@ -129,7 +129,6 @@ ANOTHER = """
         (SEEN.format("at.SEEN_MAJOR] = 1"), "and this XLA has 1.3"),
         (SEEN.format("at.SEEN_MINOR] = 2"), "and this XLA has 0.2"),
         (SEEN.format("9999] = 0"), "XLA does not take the handler"),
-        ("xla_call.MACHINE = None", "written for x86-64"),
     ],
 )
 def test_another_version_of_xla_s_interface(change, reason, forked):
