@@ -25,9 +25,9 @@ def exp_scaled(z, m, out):
 @njit
 def exp_near(z, m, out):
     k, unit = functions.reference(np.float64(m))
-    low, bias = functions.near_of(k, m)
+    scale = functions.near_of(k, m)
     for j in range(len(z)):
-        out[j] = functions.exp_near(z[j], low, bias)
+        out[j] = functions.exp_near(z[j], scale)
     return unit
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import pickle
 import sys
 from functools import cache
 from pathlib import Path
@@ -28,12 +29,6 @@ LIKE = {
     "float16": np.int16(0),
 }
 _KINDS: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
-_LIKE_KINDS: dict[str, Any] = {
-    "float32": ctypes.c_float,
-    "float64": ctypes.c_double,
-    "uint16": ctypes.c_uint16,
-    "int16": ctypes.c_int16,
-}
 _held: list[Any] = []  # code lives as long as the engine that loaded it
 # Where a kernel writes what it returns and what it raises, which is not read.
 _unread = (ctypes.c_int64 * 2)()
@@ -80,7 +75,7 @@ class Kernel:
         """Load the kernel of a dtype, or have Numba compile it."""
         try:
             payload = disk_cache.read(path(self.folder, self.__name__, like.dtype.name))
-            code = None if payload is None else _loaded(payload, like.dtype.name, self.numbers)
+            code = None if payload is None else _loaded(payload, like.dtype, self.numbers)
         except Exception:
             code = None
         if code is None:
@@ -95,26 +90,19 @@ class Kernel:
         return call
 
 
-def _loaded(payload: bytes, kind: str, numbers: list[Any]) -> Any:
+def _loaded(payload: bytes, dtype: Any, numbers: list[Any]) -> Any:
     """Load a kernel's machine code; return it as a C function that releases the GIL."""
     from llvmlite import binding
 
-    symbol, sizes, rest = payload.split(b"\n", 2)
-    size = int(sizes)
+    symbol, *objects = pickle.loads(payload)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
-    for content in (rest[:size], rest[size:]):
+    for content in objects:
         engine.add_object_file(binding.ObjectFileRef.from_data(content))
     engine.finalize_object()
     _held.append(engine)
-    made = ctypes.CFUNCTYPE(
-        ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, _LIKE_KINDS[kind], *numbers
-    )
-    return made(engine.get_function_address(symbol.decode()))
-
-
-def packed(symbol: str, runtime: bytes, code: bytes) -> bytes:
-    """Return the payload of a file: the kernel's symbol, and two object files."""
-    return b"\n".join((symbol.encode(), str(len(runtime)).encode(), runtime + code))
+    like = np.ctypeslib.as_ctypes_type(dtype)
+    made = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, like, *numbers)
+    return made(engine.get_function_address(symbol))
 
 
 def path(folder: Path, name: str, kind: str) -> Path:
@@ -127,9 +115,7 @@ def _target() -> None:
     from llvmlite import binding
     from llvmlite.binding import ffi
 
-    lock = getattr(getattr(ffi, "lib", None), "_lock", None)
-    if hasattr(lock, "_lock") and hasattr(lock, "__dict__"):
-        fork_safety.wait_for(lock, "_lock")
+    fork_safety.wait_for(getattr(getattr(ffi, "lib", None), "_lock", None))
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
 

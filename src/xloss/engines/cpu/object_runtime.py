@@ -8,6 +8,7 @@ for the only one that a kernel meets is that there is no memory.
 from __future__ import annotations
 
 import ctypes
+import pickle
 import sys
 from itertools import chain
 from pathlib import Path
@@ -39,10 +40,10 @@ def keep(name: str, signature: Any, compiled: Any, folder: Path) -> None:
     runtime = _runtime()
     if not _known_layout() or _missing(module, {f.name for f in runtime.functions}):
         return
-    made = compiled.library._get_compiled_object()
+    made = bytes(compiled.library._get_compiled_object())
     path = kept_objects.path(folder, name, str(signature[0]))
     symbol = compiled.fndesc.llvm_func_name
-    disk_cache.write(path, kept_objects.packed(symbol, _object(runtime), made))
+    disk_cache.write(path, pickle.dumps((symbol, _object(runtime), made)))
 
 
 def _known_layout() -> bool:

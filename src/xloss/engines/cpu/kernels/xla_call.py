@@ -90,21 +90,21 @@ def call_c(typingctx: Any, address: Any, *arguments: Any) -> Any:
 
 
 @intrinsic
-def call_kernel(typingctx: Any, address: Any, like: Any, first: Any, second: Any) -> Any:
+def call_kernel(typingctx: Any, address: Any, like: Any, records: Any) -> Any:
     """Call a compiled kernel by its address; return its status, 0 for success."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = (signature.args[1], *signature.args[2].types, *signature.args[3].types)
+        kinds, given = [signature.args[1]], [args[1]]
+        for i, record in enumerate(signature.args[2].types):
+            kinds += record.types
+            given += [builder.extract_value(args[2], (i, j)) for j in range(len(record.types))]
         convention = context.call_conv
-        kind = convention.get_function_type(types.none, kinds)
-        callee = builder.inttoptr(args[0], kind.as_pointer())
-        given = [args[1]]
-        for pack, packed in zip(signature.args[2:], args[2:], strict=True):
-            given += [builder.extract_value(packed, i) for i in range(len(pack.types))]
+        kind = convention.get_function_type(types.none, kinds).as_pointer()
+        callee = builder.inttoptr(args[0], kind)
         status, _ = convention.call_function(builder, callee, types.none, kinds, given)
         return builder.sext(status.code, _word)
 
-    return types.int64(types.int64, like, first, second), code
+    return types.int64(types.int64, like, records), code
 
 
 @intrinsic

@@ -19,7 +19,7 @@ PIECE, PIECE_COUNT, MOST_ROWS, ALONE = 2**20, 8, 2**14, 2**16
 LARGE, PAGE, HUGE_PAGES = 2**22, 2**12, 14  # from so many bytes on pages are asked to be large
 
 
-@kernel()
+@kernel
 def xla_task(address: int) -> int:
     """Work in a thread of XLA's."""
     s = stored(address, at.STATE_SIZE, i8(0))
@@ -101,10 +101,10 @@ def read_arrays(frame: int, s: Any) -> bool:
     i = take(s, at.MAXIMA, makes_stats, results, i, acc, rows)
     i = take(s, at.RESTS, makes_stats, results, i, at.U32, 2 * rows)
     take(s, at.GRADIENT, wanted & at.GRAD != 0, results, i, kind, rows * classes)
+    fits = True
     for j in range(at.LOGITS, at.OPTION):
-        if s[j] == -1:
-            return False
-    return True
+        fits = fits and s[j] != -1
+    return fits
 
 
 @inline()
@@ -143,7 +143,7 @@ def call_helpers(s: Any, context: int, helpers: int) -> None:
             break
 
 
-@kernel()
+@kernel
 def xla_handler(frame: int) -> Any:
     """Take a call of XLA's on the rows of one device; return an error or 0."""
     extension, api = word(frame, at.EXTENSION), word(frame, at.INTERFACE)

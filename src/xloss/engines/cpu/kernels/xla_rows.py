@@ -83,54 +83,39 @@ def run_piece(s: Any, first: int, count: int, room: int) -> Any:
             keep[i], bad[i] = there, outside
             absent = absent or not there
             wrong = wrong or outside
-    for i in range(count if s[at.UPS] != 0 else 0):
+    with_weights, with_ups = indexed and weight != 0, s[at.UPS] != 0
+    for i in range(count if with_ups else 0):
         ups[i] = number(s[at.UPS], first + i, double)
-    for i in range(count if indexed and weight != 0 else 0):
+    for i in range(count if with_weights else 0):
         weights[i] = number(weight, first + i if by_row else labels[i], double)
-    # In two halves: of more than 30 numbers Numba makes no tuple.
-    arrays = (
-        first,
-        count,
-        classes,
-        s[at.LOGITS],
-        NO_BOUND,
-        0,
-        classes,
-        1,
+    layout = NO_BOUND, 0, classes, 1
+    targets = (
         0 if indexed else s[at.TARGETS] + first * classes * size,
         0 if by_row else weight,
         room if indexed else 0,
         room + 32 * count if absent else 0,
         room + 33 * count if wrong else 0,
         room + 8 * count if scaled else 0,
-        room + 16 * count if indexed and weight != 0 else 0,
-        room + 24 * count if s[at.UPS] != 0 else 0,
+        room + 16 * count if with_weights else 0,
     )
-    others = (
-        1.0,
-        False,
-        float8(s[at.OPTION + at.EPS]),
-        float8(s[at.OPTION + at.Z_LOSS]),
-        float8(s[at.OPTION + at.CAP]),
-        given & at.SAVED != 0,
-        moved(s[at.LOSSES], first * size),
-        0,
-        moved(s[at.MAXIMA], first * size),
-        moved(s[at.RESTS], first * 8),
-        s[at.GRADIENT],
-        NO_BOUND,
-        0,
-        classes,
-        1,
+    options = s[at.OPTION :]
+    losses, maxima = moved(s[at.LOSSES], first * size), moved(s[at.MAXIMA], first * size)
+    numbers = (
+        (first, count, classes, s[at.LOGITS], *layout),
+        targets,
+        (room + 24 * count if with_ups else 0, 1.0, False),
+        (float8(options[at.EPS]), float8(options[at.Z_LOSS]), float8(options[at.CAP])),
+        (given & at.SAVED != 0, losses, 0, maxima, moved(s[at.RESTS], first * 8)),
+        (s[at.GRADIENT], *layout),
     )
-    place = at.KERNELS + s[at.OPTION + at.BY_ROWS]
+    place = at.KERNELS + options[at.BY_ROWS]
     if kind == at.F32:
-        return call_kernel(table()[place], f4(0), arrays, others)
+        return call_kernel(table()[place], f4(0), numbers)
     if kind == at.F64:
-        return call_kernel(table()[place + 2], f8(0), arrays, others)
+        return call_kernel(table()[place + 2], f8(0), numbers)
     if kind == at.BF16:
-        return call_kernel(table()[place + 4], u2(0), arrays, others)
-    return call_kernel(table()[place + 6], i2(0), arrays, others)
+        return call_kernel(table()[place + 4], u2(0), numbers)
+    return call_kernel(table()[place + 6], i2(0), numbers)
 
 
 @inline()
