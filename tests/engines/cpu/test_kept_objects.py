@@ -102,10 +102,7 @@ def test_a_name_that_the_process_lacks_keeps_a_kernel_off_the_disk():
     """LLVM ends the process where it finds no such name."""
     from llvmlite import binding
 
-    from xloss.engines.cpu import object_runtime
-
     text = "declare i64 @NRT_Allocate(i64)\ndeclare i64 @malloc(i64)\ndeclare i64 @no_such_name()"
     assert not hasattr(ctypes.CDLL(None), "no_such_name")
-    module = binding.parse_assembly(text)
-    assert object_runtime._missing(module, {"NRT_Allocate"}) == {"no_such_name"}
-    assert object_runtime._missing(binding.parse_assembly(""), set())
+    assert kept_objects._missing(binding.parse_assembly(text)) == {"no_such_name"}
+    assert kept_objects._missing(binding.parse_assembly(""))

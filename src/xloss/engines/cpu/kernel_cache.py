@@ -25,7 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from .. import disk_cache
 from ..compile_notice import compiling
-from . import object_runtime
+from . import kept_objects
 from .fork_safety import wait_for
 from .kernel_folder import SUFFIX, folder_of, stamp
 
@@ -173,7 +173,7 @@ class _Cache(NullCache):  # type: ignore[misc]
             if path is None or compiled.lifted or compiled.library.has_dynamic_globals:
                 return
             disk_cache.write(path, dumps(compiled._reduce()))
-            object_runtime.keep(self._compiled.py_func.__name__, sig, compiled, path.parent)
+            kept_objects.keep(self._compiled.py_func.__name__, sig, compiled, path.parent)
         except Exception:
             return
 
