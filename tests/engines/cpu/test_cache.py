@@ -100,14 +100,6 @@ def test_a_folder_that_cannot_be_written_costs_nothing_else(tmp_path, place, for
     assert forked(SHOW, env=env) == f"{RIGHT} 0 1"
 
 
-@pytest.mark.parametrize("name", ["_reduce", "_rebuild"])
-def test_a_numba_with_other_private_names_compiles(warm, name, forked):
-    if name == "_reduce":
-        shutil.rmtree(warm["XLOSS_CACHE_DIR"])
-    without = f"from numba.core.compiler import CompileResult\ndel CompileResult.{name}\n"
-    assert forked(without + SHOW, env=warm) == f"{RIGHT} 0 1"
-
-
 def test_many_processes_at_once_keep_what_each_can_load(env, forked):
     script = """
 dtypes, codes = [np.float64, np.float32, np.int64], []
