@@ -143,7 +143,8 @@ def _c_functions() -> dict[str, int]:
 
     Their two modules are loaded without Numba's Python code, which takes a hundred times as long.
     """
-    found, numba = {}, find_spec("numba")
+    found: dict[str, int] = {}
+    numba = find_spec("numba")
     package = Path("" if numba is None else numba.origin or "").parent
     for folder, name, prefix in C_MODULES:
         (file,) = (package / folder).glob(f"{name}.*so")

@@ -45,7 +45,8 @@ def unavailable() -> str | None:
     handler, table[at.TASK] = _entry(xla_handler.xla_handler), _entry(xla_handler.xla_task)
     table[at.SEEN_MAJOR : at.SEEN_MINOR + 1] = -1
     try:
-        jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handler), platform="cpu")
+        capsule: Any = jax.ffi.pycapsule
+        jax.ffi.register_ffi_target(TARGET, capsule(handler), platform="cpu")
         jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
     except Exception as error:  # XLA's own refusal of a version
         return f"XLA does not take the handler: {error}"

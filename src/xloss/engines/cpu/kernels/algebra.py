@@ -16,7 +16,7 @@ unpack = inline()(arguments.unpack)
 @inline()
 def row_loss(
     log1p_tail: float, lse: float, sums: Any, weights: Any, by_label: bool, options: Any
-) -> float:
+) -> Any:
     """Return a row's loss from its statistics, in float64, as core.softmax.losses does.
 
     sums: target_weight, target_sum, target_gap, possible, possible_weight, possible_gap; weights:
@@ -45,7 +45,7 @@ def row_loss(
 
 def _label_gradient(
     gap: float, tail_sum: float, inv: float, weights: Any, b: float, zc: float
-) -> float:
+) -> Any:
     """Return the gradient at a row's label.
 
     weights: 1 - label_smoothing, the label's, and of what smoothing spreads the label's part and

@@ -194,9 +194,9 @@ def columns(like: Any, *numbers: Any) -> None:
                 unmasked = 0 <= y < classes and z[y, i] != -INF
                 own[i] = uniform[i] * f8(w[y]) if unmasked else 0.0
             for i in range(LANES):
-                weights = 1.0 - eps, label_weight[i], own[i], all_uniform[i]
+                shares = 1.0 - eps, label_weight[i], own[i], all_uniform[i]
                 at_label[i] = fused_label_gradient(
-                    target_gap[i], tail_sum[i], inv[i], weights, b[i], zc[i]
+                    target_gap[i], tail_sum[i], inv[i], shares, b[i], zc[i]
                 )
         if smooth or not by_label:
             for i in range(LANES):

@@ -29,7 +29,7 @@ def fetch(typingctx: Any, stored: Any, at: Any) -> Any:
     """Ask for the cache line of an array's element; beyond the array's end it does no harm."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = element_pointer(context, builder, signature.args[0], *args, _I8)
+        address = element_pointer(context, builder, signature.args[0], args[0], args[1], _I8)
         kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)

@@ -258,8 +258,8 @@ def rows(like: Any, *numbers: Any) -> None:
         if by_label:
             unmasked = (f8(class_weight[y]) if weighted else 1.0) if z_label != -INF else 0.0
             own = uniform * unmasked
-            weights = 1.0 - eps, label_weight, own, uniform * possible_weight
-            v = label_gradient(target_gap, tail_sum, inv, weights, b, zc)
+            of_label = 1.0 - eps, label_weight, own, uniform * possible_weight
+            v = label_gradient(target_gap, tail_sum, inv, of_label, b, zc)
             if capping:
                 v *= f8(sech2(at_label / cap))
             row_gradient[y] = narrow(to_compute(v, one), like)

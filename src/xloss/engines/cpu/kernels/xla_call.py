@@ -156,7 +156,7 @@ def error(api: int, what: int) -> Any:
 
 
 @inline()
-def ask(api: int, function: int, size: int, request: Any, a: int, b: int, c: int) -> bool:
+def ask(api: int, function: int, size: int, request: Any, a: int, b: int, c: int) -> Any:
     """Call a function of XLA's; return False where it refuses.
 
     request: room for its arguments, of which it takes `size` bytes: two words that are the same in
