@@ -49,7 +49,7 @@ SHIFT = 1.0
 def step(x):
     return x * 3.0 + SHIFT
 
-@kernel(fastmath={"contract", "nsz"})
+@kernel
 def steps(x, out):
     for i in range(len(x)):
         out[i] = step(x[i])

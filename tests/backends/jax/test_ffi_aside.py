@@ -115,7 +115,6 @@ ANOTHER = """
 CHANGES = {
     SEEN.format("at.SEEN_MAJOR] = 1"): "and this XLA has 1.3",
     SEEN.format("9999] = 0"): "XLA does not take the handler",
-    "xla_call.MACHINE = None": "written for x86-64",
 }
 
 

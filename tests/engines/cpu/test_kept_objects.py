@@ -3,7 +3,6 @@
 import ctypes
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +24,10 @@ y = np.arange(700)
 loss, gradient = xloss.value_and_grad(xloss.cross_entropy)(x, y, label_smoothing=0.1)
 print(loss.tobytes().hex(), hashlib.sha256(gradient.tobytes()).hexdigest(), "numba" in sys.modules)
 """
-# What has been loaded with Numba; and that others may still compile what takes linear algebra.
-ALGEBRA = """
+# What has been loaded with Numba.
+LIBRARIES = """
 libraries = open("/proc/self/maps").read()
 print(any(name in libraries for name in ("scipy.libs", "cython_blas")))
-import numba
-
-@numba.njit
-def both(a):
-    return np.dot(a, a) + np.linalg.inv(a)
-
-print(both(np.array([[2.0, 0.0], [0.0, 4.0]])).tolist() == [[4.5, 0.0], [0.0, 16.25]])
 """
 
 
@@ -52,15 +44,15 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_numba(compiled):
-    """What Numba computes and loads, whose own settings are left to it."""
-    script = CALL + (ALGEBRA if find_spec("scipy") else "")
-    return said(script, env={"XLOSS_CACHE_DIR": str(compiled), "NUMBA_OPT": "3"}).split()
+def answer(compiled):
+    """What Numba computes, to which its own settings leave it; SciPy's OpenBLAS is not loaded.
 
-
-@pytest.fixture
-def answer(by_numba):
-    return by_numba[:2]
+    Under such a limit of memory as below, that waits for memory without end.
+    """
+    env = {"XLOSS_CACHE_DIR": str(compiled), "NUMBA_OPT": "3"}
+    *found, numba, blas = said(CALL + LIBRARIES, env=env).split()
+    assert (numba, blas) == ("True", "False")
+    return found
 
 
 @pytest.fixture
@@ -76,13 +68,6 @@ def kept(env):
 
 def test_the_next_process_does_not_import_numba(warm, answer):
     assert said(CALL, env=warm).split() == [*answer, "False"]
-
-
-def test_numba_s_own_settings_are_left_to_it_and_linear_algebra_to_others(by_numba):
-    """SciPy's OpenBLAS, loaded under such a limit as below, waits for memory without end."""
-    assert by_numba[2] == "True"
-    pytest.importorskip("scipy", reason="Numba looks for BLAS in SciPy")
-    assert by_numba[3:] == ["False", "True"]
 
 
 @pytest.mark.parametrize("damage", ["other processor", "cut", "changed"])
@@ -117,10 +102,7 @@ def test_a_name_that_the_process_lacks_keeps_a_kernel_off_the_disk():
     """LLVM ends the process where it finds no such name."""
     from llvmlite import binding
 
-    from xloss.engines.cpu import object_runtime
-
     text = "declare i64 @NRT_Allocate(i64)\ndeclare i64 @malloc(i64)\ndeclare i64 @no_such_name()"
     assert not hasattr(ctypes.CDLL(None), "no_such_name")
-    module = binding.parse_assembly(text)
-    assert object_runtime._missing(module, {"NRT_Allocate"}) == {"no_such_name"}
-    assert object_runtime._missing(binding.parse_assembly(""), set())
+    assert kept_objects._missing(binding.parse_assembly(text)) == {"no_such_name"}
+    assert kept_objects._missing(binding.parse_assembly(""))

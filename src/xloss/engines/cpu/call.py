@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import fsum, prod
 from typing import Any
 
@@ -160,24 +161,19 @@ class HostCall:
 
     def result(self) -> Outcome:
         """Compute all blocks."""
-        most = self.block_rows()
-        if self.count <= most:
-            totals = np.zeros((1, 4))
-            self.run_block((slice(None),) * len(self.row_shape), 0, self.count, totals)
-            return self.outcome(totals)
-        blocks = list(block_slices(self.row_shape, self.classes, self.host_cx, most))
-        firsts = [0]
-        for block in blocks:
-            lengths = (
-                len(range(*s.indices(n))) for s, n in zip(block, self.row_shape, strict=True)
-            )
-            firsts.append(firsts[-1] + prod(lengths))
+        most, rows = self.block_rows(), self.row_shape
+        blocks, counts = [(slice(None),) * len(rows)], [self.count]
+        if self.count > most:
+            blocks = list(block_slices(rows, self.classes, self.host_cx, most))
+            each_row = np.broadcast_to(0, rows)
+            counts = [each_row[block].size for block in blocks]
+        firsts = list(accumulate(counts, initial=0))
         totals = np.zeros((len(blocks), 4))
 
         def task(i: int) -> None:
-            self.run_block(blocks[i], firsts[i], firsts[i + 1] - firsts[i], totals[i])
+            self.run_block(blocks[i], firsts[i], counts[i], totals[i])
 
-        if self.count * self.classes < SINGLE_THREAD_MAX:
+        if self.count * self.classes < SINGLE_THREAD_MAX or len(blocks) == 1:
             for i in range(len(blocks)):
                 task(i)
         else:

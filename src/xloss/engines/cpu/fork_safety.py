@@ -28,14 +28,21 @@ _locks: list[tuple[dict[str, Any], str]] = [(globals(), "importing")]
 _taken = threading.local()
 
 
-def wait_for(owner: Any, name: str) -> None:
-    """Make forks take the RLock `owner.name` too, after those that were named before."""
-    _locks.append((vars(owner), name))
+def wait_for(owner: Any) -> None:
+    """Make forks take an owner's RLock, if it has one, after those that were named before.
+
+    One that was named before moves to the end: a fork must take the compiler's locks in the order
+    in which the compiler does, whichever of them is named first.
+    """
+    if hasattr(owner, "_lock") and hasattr(owner, "__dict__"):
+        others = [entry for entry in _locks if entry[0] is not vars(owner)]
+        _locks[:] = [*others, (vars(owner), "_lock")]
 
 
 def _before() -> None:
     taken: list[Any] = []
-    # The list may grow meanwhile: waiting for `importing` lets an import end that calls wait_for.
+    # The list may change behind `importing` meanwhile: waiting for that lets an import end that
+    # calls wait_for.
     for namespace, name in _locks:
         lock = namespace[name]
         taken.append((namespace, name, lock, lock.acquire(timeout=PATIENCE)))

@@ -9,8 +9,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import pickle
 import sys
 from functools import cache
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,12 +32,8 @@ LIKE = {
     "float16": np.int16(0),
 }
 _KINDS: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_uint8}
-_LIKE_KINDS: dict[str, Any] = {
-    "float32": ctypes.c_float,
-    "float64": ctypes.c_double,
-    "uint16": ctypes.c_uint16,
-    "int16": ctypes.c_int16,
-}
+# Numba's modules of C functions: folder, name, and with what their names begin in kernels.
+C_MODULES = (("", "_helperlib", "numba_"), ("core/runtime", "_nrt_python", "NRT_"))
 _held: list[Any] = []  # code lives as long as the engine that loaded it
 # Where a kernel writes what it returns and what it raises, which is not read.
 _unread = (ctypes.c_int64 * 2)()
@@ -80,7 +80,7 @@ class Kernel:
         """Load the kernel of a dtype, or have Numba compile it."""
         try:
             payload = disk_cache.read(path(self.folder, self.__name__, like.dtype.name))
-            code = None if payload is None else _loaded(payload, like.dtype.name, self.numbers)
+            code = None if payload is None else _loaded(payload, like.dtype, self.numbers)
         except Exception:
             code = None
         if code is None:
@@ -95,26 +95,66 @@ class Kernel:
         return call
 
 
-def _loaded(payload: bytes, kind: str, numbers: list[Any]) -> Any:
+def _loaded(payload: bytes, dtype: Any, numbers: list[Any]) -> Any:
     """Load a kernel's machine code; return it as a C function that releases the GIL."""
     from llvmlite import binding
 
-    symbol, sizes, rest = payload.split(b"\n", 2)
-    size = int(sizes)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
-    for content in (rest[:size], rest[size:]):
-        engine.add_object_file(binding.ObjectFileRef.from_data(content))
+    symbol, code = pickle.loads(payload)
+    target = binding.Target.from_default_triple()
+    machine = target.create_target_machine(codemodel="jitdefault", jit=True)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _held.append(engine)
-    made = ctypes.CFUNCTYPE(
-        ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, _LIKE_KINDS[kind], *numbers
-    )
-    return made(engine.get_function_address(symbol.decode()))
+    like = np.ctypeslib.as_ctypes_type(dtype)
+    made = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, like, *numbers)
+    return made(engine.get_function_address(symbol))
 
 
-def packed(symbol: str, runtime: bytes, code: bytes) -> bytes:
-    """Return the payload of a file: the kernel's symbol, and two object files."""
-    return b"\n".join((symbol.encode(), str(len(runtime)).encode(), runtime + code))
+def keep(name: str, signature: Any, compiled: Any, folder: Path) -> None:
+    """Write a kernel's machine code beside Numba's own file, where it can be loaded without."""
+    if sys.platform != "linux" or name not in KERNELS or not usable():
+        return
+    if _missing(compiled.library._final_module):
+        return
+    code = bytes(compiled.library._get_compiled_object())
+    payload = pickle.dumps((compiled.fndesc.llvm_func_name, code))
+    disk_cache.write(path(folder, name, str(signature[0])), payload)
+
+
+def _missing(module: Any) -> set[str]:
+    """Return what a kernel refers to and a process without Numba does not have.
+
+    A name that is not found when code is loaded ends the process.
+    """
+    needed = {
+        f.name
+        for f in chain(module.functions, module.global_variables)
+        if f.is_declaration and not f.name.startswith("llvm.")
+    }
+    process, given = ctypes.CDLL(None), _c_functions()
+    unknown = {name for name in needed if name not in given and not hasattr(process, name)}
+    # Numba empties the module of a kernel that it has from disk.
+    return unknown if needed else {"a module"}
+
+
+def _c_functions() -> dict[str, int]:
+    """Return the addresses of the C functions that Numba's kernels call, by their names there.
+
+    Their two modules are loaded without Numba's Python code, which takes a hundred times as long.
+    """
+    found: dict[str, int] = {}
+    numba = find_spec("numba")
+    package = Path("" if numba is None else numba.origin or "").parent
+    for folder, name, prefix in C_MODULES:
+        (file,) = (package / folder).glob(f"{name}.*so")
+        # Under its whole name: when Numba imports it later, it is the same module.
+        whole = ".".join(("numba", *Path(folder).parts, name))
+        loader = ExtensionFileLoader(whole, str(file))
+        module = module_from_spec(ModuleSpec(whole, loader, origin=str(file)))
+        loader.exec_module(module)
+        found |= {prefix + helper: address for helper, address in module.c_helpers.items()}
+    return found
 
 
 def path(folder: Path, name: str, kind: str) -> Path:
@@ -127,20 +167,11 @@ def _target() -> None:
     from llvmlite import binding
     from llvmlite.binding import ffi
 
-    lock = getattr(getattr(ffi, "lib", None), "_lock", None)
-    if hasattr(lock, "_lock") and hasattr(lock, "__dict__"):
-        fork_safety.wait_for(lock, "_lock")
+    fork_safety.wait_for(getattr(getattr(ffi, "lib", None), "_lock", None))
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-
-
-def machine() -> Any:
-    """Return a description of this processor for LLVM."""
-    from llvmlite import binding
-
-    _target()
-    target = binding.Target.from_default_triple()
-    return target.create_target_machine(codemodel="jitdefault", jit=True)
+    for name, address in _c_functions().items():
+        binding.add_symbol(name, address)
 
 
 @cache

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import shutil
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,56 +20,41 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite.binding import ffi
+from numba.core.caching import NullCache
 from numba.core.compiler_lock import global_compiler_lock
 
 from .. import disk_cache
 from ..compile_notice import compiling
-from . import object_runtime
+from . import kept_objects
 from .fork_safety import wait_for
 from .kernel_folder import SUFFIX, folder_of, stamp
 
 __all__ = ["cache_folder", "inline", "kept_in", "kernel"]
 
-OTHER_FOLDERS = 8  # folders of other versions, sources or Pythons that are left on disk
 # Numba's settings that change the code.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT")
 
 # The compiler's locks, in the order in which Numba takes them.
-for _owner in (global_compiler_lock, getattr(getattr(ffi, "lib", None), "_lock", None)):
-    if hasattr(_owner, "_lock") and hasattr(_owner, "__dict__"):
-        wait_for(_owner, "_lock")
+wait_for(global_compiler_lock)
+wait_for(getattr(getattr(ffi, "lib", None), "_lock", None))
 
 
-def kernel(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
+def kernel(function: Any) -> Any:
     """Compile a function for every signature it is called with, releasing the GIL; keep it on disk.
 
-    Parameters
-    ----------
-    fastmath
-        LLVM's fast-math flags, such as ``{"contract", "reassoc"}``.
+    It gives notice of a compilation that takes long; loading from disk is no compilation.
     """
+    compiled = _compiler(function, ())
+    if hasattr(compiled, "_cache"):  # Numba may have been told to compile nothing
+        compiled._cache = _Cache(compiled)
+        compile_ = compiled._compiler.compile
 
-    def decorate(function: Any) -> Any:
-        compiled = _compiler(function, fastmath)
-        if hasattr(compiled, "_cache"):
-            compiled._cache = _Cache(compiled)
-        _announce(compiled)
-        return compiled
+        def announced(*arguments: Any) -> Any:
+            with compiling(f"the CPU engine's kernel {function.__name__!r}"):
+                return compile_(*arguments)
 
-    return decorate
-
-
-def _announce(compiled: Any) -> None:
-    """Give notice of a compilation that takes long; loading from disk is no compilation."""
-    with suppress(AttributeError):
-        compiler, own = compiled._compiler, compiled._compiler.compile
-        what = f"the CPU engine's kernel {compiled.py_func.__name__!r}"
-
-        def compile_(*arguments: Any) -> Any:
-            with compiling(what):
-                return own(*arguments)
-
-        compiler.compile = compile_
+        compiled._compiler.compile = announced
+    return compiled
 
 
 def inline(*, fastmath: Collection[str] = ()) -> Callable[[Any], Any]:
@@ -100,11 +83,10 @@ def cache_folder() -> Path | None:
 def kept_in() -> str | None:
     """Return the folder of this version's kernels, or None where it holds none."""
     folder = cache_folder()
-    try:
-        kept = folder is not None and any(folder.glob(f"*{SUFFIX}"))
-    except OSError:
-        return None
-    return str(folder) if kept else None
+    with suppress(OSError):
+        if folder is not None and any(folder.glob(f"*{SUFFIX}")):
+            return str(folder)
+    return None
 
 
 # Taken when this is imported, as the kernels are, and not when the first is compiled: what is
@@ -112,43 +94,32 @@ def kept_in() -> str | None:
 _STAMP = stamp()
 
 
+def _has_blas() -> None:
+    """Look for SciPy's linear algebra as Numba does, without loading it."""
+    if find_spec("scipy") is None:
+        raise ImportError("scipy is required for linear algebra")
+
+
 def _import_late_modules() -> None:
     """Import what Numba imports when it is first used, outside its lock.
 
-    Imported now it is under `fork_safety.importing`, which a fork waits for.
+    Imported now it is under `fork_safety.importing`, which a fork waits for. Numba would load
+    SciPy's linear algebra only to see whether it is there. No kernel uses it, and SciPy's OpenBLAS
+    allocates memory for all its threads when it is loaded: under a memory limit of 150 MB that
+    never ends. Code that uses it still loads it when compiled.
     """
-    numba.typeof(np.empty(1))
-    with suppress(ImportError, AttributeError):
-        from numba.core.registry import cpu_target
-
-        cpu_target.typing_context.refresh()
-        cpu_target.target_context.refresh()
-
-
-@contextmanager
-def _without_blas() -> Iterator[None]:
-    """Keep Numba from loading SciPy's linear algebra only to see whether it is there.
-
-    No kernel uses it, and SciPy's OpenBLAS allocates memory for all its threads when it is loaded:
-    under a memory limit of 150 MB that never ends. Code that uses it still loads it when compiled.
-    """
-    try:
+    with suppress(ImportError, AttributeError):  # a version of Numba without these names
         from numba.np import linalg
 
-        own = linalg.ensure_blas
-    except (ImportError, AttributeError):  # a version of Numba without these names
-        yield
-        return
+        own, linalg.ensure_blas = linalg.ensure_blas, _has_blas
+        try:
+            from numba.core.registry import cpu_target
 
-    def found() -> None:
-        if find_spec("scipy") is None:
-            raise ImportError("scipy is required for linear algebra")
-
-    linalg.ensure_blas = found
-    try:
-        yield
-    finally:
-        linalg.ensure_blas = own
+            numba.typeof(np.empty(1))
+            cpu_target.typing_context.refresh()
+            cpu_target.target_context.refresh()
+        finally:
+            linalg.ensure_blas = own
 
 
 def _allow_deleted_current_folder() -> None:
@@ -171,12 +142,11 @@ def _allow_deleted_current_folder() -> None:
         Loc._get_path = path
 
 
-with _without_blas():
-    _import_late_modules()
+_import_late_modules()
 _allow_deleted_current_folder()
 
 
-class _Cache:
+class _Cache(NullCache):  # type: ignore[misc]
     """The cache of one function's signatures, with the methods that Numba calls."""
 
     def __init__(self, compiled: Any) -> None:
@@ -203,8 +173,7 @@ class _Cache:
             if path is None or compiled.lifted or compiled.library.has_dynamic_globals:
                 return
             disk_cache.write(path, dumps(compiled._reduce()))
-            _prune(path.parent)
-            object_runtime.keep(self._compiled.py_func.__name__, sig, compiled, path.parent)
+            kept_objects.keep(self._compiled.py_func.__name__, sig, compiled, path.parent)
         except Exception:
             return
 
@@ -216,23 +185,3 @@ class _Cache:
         key = repr((function.__module__, str(sig), codegen.magic_tuple(), settings))
         name = f"{function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
         return folder / f"{name}{SUFFIX}"
-
-    # The rest of the methods that Numba may call.
-    @property
-    def cache_path(self) -> str | None:
-        folder = cache_folder()
-        return None if folder is None else str(folder)
-
-    def enable(self) -> None: ...
-
-    def disable(self) -> None: ...
-
-    def flush(self) -> None: ...
-
-
-@cache
-def _prune(folder: Path) -> None:
-    """Remove all but the youngest folders of other stamps, once in a process."""
-    others = [f for f in folder.parent.glob("kernels-*") if f != folder]
-    for old in sorted(others, key=lambda f: -f.stat().st_mtime)[OTHER_FOLDERS:]:
-        shutil.rmtree(old, ignore_errors=True)

@@ -20,8 +20,7 @@ def stamp() -> str | None:
     Kernels are compiled from these files and from no others.
     """
     here = Path(__file__).parent
-    names = ("kernel_cache.py", "kept_objects.py", "object_runtime.py", "arguments.py")
-    sources = [here / name for name in names]
+    sources = [here / name for name in ("kernel_cache.py", "kept_objects.py", "arguments.py")]
     sources.append(here.parent / "row_layout.py")  # code reads a record's fields by their places
     sources += sorted((here / "kernels").rglob("*.py"))
     parts = [str(sys.implementation.cache_tag), np.__version__]

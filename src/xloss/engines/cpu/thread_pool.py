@@ -50,8 +50,8 @@ def _cpus() -> int:
 def run(task: Task, count: int) -> None:
     """Call ``task(0)`` to ``task(count - 1)``, each once, on as many threads as `threads` says.
 
-    After an exception or an interrupt no further task is started, and it is raised here once the
-    tasks that were running have ended.
+    After an exception no further task is started, and it is raised here once the tasks that were
+    running have ended; after an interrupt between two tasks it may be raised before.
     """
     helpers = min(count, threads()) - 1
     if helpers <= 0:
@@ -59,32 +59,24 @@ def run(task: Task, count: int) -> None:
             task(i)
         return
     job, pool = _Job(task, count), _pool()
-    # A KeyboardInterrupt may come between any two lines. So the loop waits for a state, that all
-    # who entered the job have left it, and an item in `news` means only that the state may have
-    # changed.
-    interrupt: BaseException | None = None
-    while True:
-        try:
-            if interrupt is None:
-                pool.help_with(job, helpers)
-                job.work()
-            job.todo.clear()
-            while len(job.left) < len(job.entered):
-                job.news.get()
-            while job in pool.jobs:
-                pool.jobs.remove(job)
-            job.task = None  # a helper that comes late must not keep the call's arrays alive
-            break
-        except BaseException as error:
-            interrupt = error
-    first = interrupt or (job.errors[0] if job.errors else None)
-    if first is not None:
+    try:
+        pool.help_with(job, helpers)
+        job.work()
+        while len(job.left) < len(job.entered):
+            job.news.get()
+    finally:
+        job.todo.clear()
+        if job in pool.jobs:
+            pool.jobs.remove(job)
+        job.task = None  # a helper that comes late must not keep the call's arrays alive
+    if job.errors:
+        first = job.errors[0]
         job.errors.clear()
         try:
             raise first
         finally:
             # The traceback refers to this frame: without this the exception keeps all arrays alive.
-            del first, interrupt
+            del first
 
 
 class _Job:
@@ -96,7 +88,7 @@ class _Job:
         self.errors: list[BaseException] = []
         self.entered: list[None] = []
         self.left: list[None] = []
-        self.news: SimpleQueue[None] = SimpleQueue()
+        self.news: SimpleQueue[None] = SimpleQueue()  # each item: somebody has left
 
     def work(self) -> None:
         """Run tasks until none is left."""
@@ -108,21 +100,16 @@ class _Job:
                 return
             try:
                 task(i)
-            except Exception as error:
+            except BaseException as error:
                 self.errors.append(error)
                 todo.clear()
 
     def help(self) -> None:
         """Work in a helper thread."""
         self.entered.append(None)  # before a task is taken, so that `run` waits for its end
-        try:
-            self.work()
-        except BaseException as error:
-            self.errors.append(error)
-            self.todo.clear()
-        finally:
-            self.left.append(None)
-            self.news.put(None)
+        self.work()
+        self.left.append(None)
+        self.news.put(None)
 
 
 class _Pool:

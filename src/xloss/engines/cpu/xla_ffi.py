@@ -32,41 +32,25 @@ def unavailable() -> str | None:
         return reason
     with fork_safety.importing:
         try:
-            from .kernels import xla_call
-        except Exception as error:  # a Numba that does otherwise what is taken of it
+            from .kernels import xla_call, xla_handler
+        except Exception as error:  # a Numba or a C library that does otherwise than taken here
             return f"the handler of XLA's calls cannot be compiled: {error}"
-    if xla_call.MACHINE is None:
-        return "the handler of XLA's calls is written for x86-64 and 64-bit ARM"
-    return _register()
-
-
-def _register() -> str | None:
-    """Compile the handler and name it to XLA; return what speaks against it."""
     import jax
-    from numba.core import types
-
-    from .kernels import xla_call, xla_handler
 
     try:
         jax.local_devices(backend="cpu")  # until it is there a refusal would be its failure
     except RuntimeError as error:
         return f"JAX has no CPU here: {error}"
     table = xla_call.TABLE
-    handler, task = (
-        _entry(f, (types.int64,), c=True) for f in (xla_handler.xla_handler, xla_handler.xla_task)
-    )
-    table[at.TASK] = task
+    handler, table[at.TASK] = _entry(xla_handler.xla_handler), _entry(xla_handler.xla_task)
     table[at.SEEN_MAJOR : at.SEEN_MINOR + 1] = -1
     try:
-        jax.ffi.register_ffi_target(TARGET, _capsule(handler), platform="cpu")
+        capsule: Any = jax.ffi.pycapsule
+        jax.ffi.register_ffi_target(TARGET, capsule(handler), platform="cpu")
         jax.ffi.register_ffi_target_as_batch_partitionable(TARGET)
     except Exception as error:  # XLA's own refusal of a version
         return f"XLA does not take the handler: {error}"
-    return _version_refused(*table[at.SEEN_MAJOR : at.SEEN_MINOR + 1].tolist())
-
-
-def _version_refused(major: int, minor: int) -> str | None:
-    """Say why a version of XLA's interface is not the one that the handler reads, or None."""
+    major, minor = table[at.SEEN_MAJOR : at.SEEN_MINOR + 1].tolist()
     if major == at.MAJOR and minor >= at.MINOR:
         return None
     return (
@@ -75,32 +59,29 @@ def _version_refused(major: int, minor: int) -> str | None:
     )
 
 
-def _entry(function: Any, kinds: tuple[Any, ...], c: bool = False) -> int:
-    """Compile for a signature, or find it on disk; return where the code begins."""
+def _entry(function: Any, signature: Any = None) -> int:
+    """Compile a kernel, or find it on disk; return where its code begins.
+
+    Without a signature it is one of the functions of an address that XLA calls, as C does.
+    """
+    from numba.core.types import int64
+
+    kinds = signature or (int64,)
     function.compile(kinds)
     made = function.overloads[kinds]
-    name = made.fndesc.llvm_cfunc_wrapper_name if c else made.fndesc.llvm_func_name
+    name = made.fndesc.llvm_func_name if signature else made.fndesc.llvm_cfunc_wrapper_name
     return int(made.library.get_pointer_to_function(name))
-
-
-def _capsule(address: int) -> Any:
-    import ctypes
-
-    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    return make(("PyCapsule_New", ctypes.pythonapi))(address, None, None)
 
 
 def warm() -> Iterator[tuple[str, float]]:
     """Compile what calls of XLA's need beside the kernels, where JAX is installed."""
     if find_spec("jax") is None:
         return
-    from numba.core import types
-
     from .kernels import xla_handler
 
     for function in (xla_handler.xla_handler, xla_handler.xla_task):
         start = perf_counter()
-        _entry(function, (types.int64,), c=True)
+        _entry(function)
         yield function.__name__, perf_counter() - start
 
 
@@ -115,9 +96,8 @@ def _ready(dtype: str, by_rows: bool) -> None:
 
     kernels, name = cpu.load_numba(), "rows" if by_rows else "columns"
     signature = typeof(kernels.like[dtype]), typeof(KERNELS[name])
-    function = getattr(kernels, name)
     place = at.KERNELS + 2 * list(at.DTYPES).index(dtype) + by_rows
-    xla_call.TABLE[place] = _entry(function, signature)
+    xla_call.TABLE[place] = _entry(getattr(kernels, name), signature)
 
 
 def options(form: Any, dtype: str, by_rows: bool) -> Any:

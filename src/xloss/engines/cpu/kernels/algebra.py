@@ -8,31 +8,24 @@ import numpy as np
 
 from .. import arguments
 from ..kernel_cache import inline
+from .functions import DOWN, exp_scaled
 
 unpack = inline()(arguments.unpack)
 
 
 @inline()
 def row_loss(
-    log1p_tail: float,
-    lse: float,
-    target_weight: float,
-    target_sum: float,
-    target_gap: float,
-    possible: float,
-    possible_weight: float,
-    possible_gap: float,
-    by_label: bool,
-    label_weight: float,
-    sample_weight: float,
-    row_weight: float,
-    eps: float,
-    z_loss: float,
-) -> float:
+    log1p_tail: float, lse: float, sums: Any, weights: Any, by_label: bool, options: Any
+) -> Any:
     """Return a row's loss from its statistics, in float64, as core.softmax.losses does.
 
-    A loss that is weighted by 0 is 0 even where it is infinite, but NaN where it is NaN.
+    sums: target_weight, target_sum, target_gap, possible, possible_weight, possible_gap; weights:
+    of the label, the sample and the row. A loss that is weighted by 0 is 0 even where it is
+    infinite, but NaN where it is NaN.
     """
+    target_weight, target_sum, target_gap, possible, possible_weight, possible_gap = sums
+    label_weight, sample_weight, row_weight = weights
+    eps, z_loss = options.label_smoothing, options.z_loss
     loss = 0.0
     if eps < 1.0:
         loss = target_weight * log1p_tail + target_gap
@@ -48,6 +41,27 @@ def row_loss(
     if z_loss > 0.0:
         loss += z_loss * row_weight * lse * lse
     return loss
+
+
+def _label_gradient(
+    gap: float, tail_sum: float, inv: float, weights: Any, b: float, zc: float
+) -> Any:
+    """Return the gradient at a row's label.
+
+    weights: 1 - label_smoothing, the label's, and of what smoothing spreads the label's part and
+    all of it.
+    """
+    keep, label, own, all_uniform = weights
+    e = exp_scaled(-gap, 0.0) * DOWN
+    p = e * inv
+    q = (tail_sum if gap == 0.0 else 1.0 + (tail_sum - e)) * inv  # 1 - p
+    v = (p * (all_uniform - own) - (keep * label + own) * q) * b
+    return v + (0.0 if p == 0.0 else zc * p)
+
+
+# As the rows kernel and the columns kernel round it.
+label_gradient = inline()(_label_gradient)
+fused_label_gradient = inline(fastmath={"contract"})(_label_gradient)
 
 
 @inline()

@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload
+from numba.np.numpy_support import as_dtype
 
 f4: Any = np.float32
 f8: Any = np.float64
@@ -72,21 +73,10 @@ bits8 = _bitcast(types.float64, types.int64, ir.IntType(64))
 float8 = _bitcast(types.int64, types.float64, ir.DoubleType())
 
 
-_STORED = {
-    types.float32: f4,
-    types.float64: f8,
-    types.uint16: u2,
-    types.int16: i2,
-    types.int32: i4,
-    types.int64: i8,
-    types.uint8: u1,
-}
-
-
 @by_type()
 def stored(address: Any, n: Any, like: Any) -> Any:
     """View the n numbers at an address, of the dtype of `like`, as an array; nothing is copied."""
-    dtype = _STORED[like]
+    dtype = as_dtype(like)
     return lambda address, n, like: carray(pointer(address), n, dtype)
 
 

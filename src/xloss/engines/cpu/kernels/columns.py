@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline, kernel
-from .algebra import add, row_loss, unpack
+from .algebra import add, fused_label_gradient, row_loss, unpack
 from .bits import NO_BOUND, empty, f8, i8, stored, to_compute, u1
 from .lanes import (
     INF,
     LANES,
-    cap_all,
     exponentials,
-    label_gradient,
     load,
     logarithms,
     maxima_of,
@@ -29,9 +27,9 @@ from .lanes import (
     table,
     tail_sums_of,
     target_sums,
-    times_cap_slope,
     uniform_sums,
 )
+from .slice_loops import capped, times_cap_slope
 
 
 @inline()
@@ -52,7 +50,7 @@ def locate(r: int, n: int, layout: Any, starts: Any) -> tuple[bool, int]:
     return within and inner_step == 1 and layout.class_step != 1, inner_step if within else 0
 
 
-@kernel()
+@kernel
 def columns(like: Any, *numbers: Any) -> None:
     """Compute losses, statistics and gradients; see `arguments` for what the numbers are.
 
@@ -110,8 +108,8 @@ def columns(like: Any, *numbers: Any) -> None:
         r = first + start
         side_by_side, apart = locate(r, n, at, row_starts)
         load(logits, row_starts, side_by_side, apart, at.class_step, n, x if capping else z)
-        if capping:
-            cap_all(x, cap, z)
+        for c in range(classes if capping else 0):
+            capped(x[c], cap, z[c])
         maxima_of(z, m)
         exponentials(z, m, one, e)
         tail_sums_of(all_z, m, one, all_e, ties, lost, tail_sum)
@@ -150,22 +148,11 @@ def columns(like: Any, *numbers: Any) -> None:
             for i in range(LANES):
                 v = f8(m[i]) + log1p_tail[i]
                 lse[i] = 0.0 if row_weight[i] == 0.0 and v == v else v
-                loss[i] = row_loss(
-                    log1p_tail[i],
-                    lse[i],
-                    target_weight[i],
-                    target_sum[i],
-                    target_gap[i],
-                    possible[i],
-                    possible_weight[i],
-                    possible_gap[i],
-                    by_label,
-                    label_weight[i],
-                    sample_weight[i],
-                    row_weight[i],
-                    eps,
-                    z_loss,
-                )
+                of_target = target_weight[i], target_sum[i], target_gap[i]
+                uniforms = possible[i], possible_weight[i], possible_gap[i]
+                weights = label_weight[i], sample_weight[i], row_weight[i]
+                sums = of_target + uniforms
+                loss[i] = row_loss(log1p_tail[i], lse[i], sums, weights, by_label, options)
         for i in range(n if any_invalid else 0):
             loss[i] = np.nan if invalid[start + i] != 0 else loss[i]
         for i in range(n if any_absent else 0):
@@ -206,18 +193,11 @@ def columns(like: Any, *numbers: Any) -> None:
                 y = labels[start + i]
                 unmasked = 0 <= y < classes and z[y, i] != -INF
                 own[i] = uniform[i] * f8(w[y]) if unmasked else 0.0
-            label_gradient(
-                target_gap,
-                tail_sum,
-                inv,
-                b,
-                zc,
-                label_weight,
-                1.0 - eps,
-                own,
-                all_uniform,
-                at_label,
-            )
+            for i in range(LANES):
+                shares = 1.0 - eps, label_weight[i], own[i], all_uniform[i]
+                at_label[i] = fused_label_gradient(
+                    target_gap[i], tail_sum[i], inv[i], shares, b[i], zc[i]
+                )
         if smooth or not by_label:
             for i in range(LANES):
                 mixed[0, i], mixed[1, i] = to_compute(tail_sum[i], one), to_compute(inv[i], one)
@@ -232,8 +212,8 @@ def columns(like: Any, *numbers: Any) -> None:
             for i in range(n):
                 y = labels[start + i]
                 e[y if 0 <= y < classes else 0, i] = to_compute(at_label[i], one)
-        if capping:
-            times_cap_slope(x, cap, e)
+        for c in range(classes if capping else 0):
+            times_cap_slope(x[c], cap, e[c])
         for i in range(n if cotangent.no_row_counts or any_absent else 0):
             if cotangent.no_row_counts or present[start + i] == 0:
                 for c in range(classes):

@@ -57,6 +57,21 @@ _E8 = (
 
 
 @by_type(**EXACT)
+def _exp_series(r: Any) -> Any:
+    """Return (exp(r) - 1 - r)/r² for |r| <= ln 2 / 2."""
+    if r == types.float32:
+        c6, c5, c4, c3, c2 = _E4
+        return lambda r: (((c6 * r + c5) * r + c4) * r + c3) * r + c2
+    d11, d10, d9, d8, d7, d6, d5, d4, d3, d2 = _E8
+
+    def double(r: Any) -> Any:
+        p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
+        return (((p * r + d5) * r + d4) * r + d3) * r + d2
+
+    return double
+
+
+@by_type(**EXACT)
 def exp_scaled(z: Any, m: Any) -> Any:
     """Return exp(z - m)·2^64 for z <= m; what rounding loses of the difference is made up for.
 
@@ -64,43 +79,28 @@ def exp_scaled(z: Any, m: Any) -> Any:
     NaN where either argument is NaN or both are infinite.
     """
     if z == types.float32:
-        log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
+        one, least, log2e, rounding, hi, lo = f4(1), _LOW4, f4(_LOG2E), _ROUND4, _HI4, _LO4
+        bits, from_bits, bias, mantissa = bits4, float4, i4(127 + SCALE), i4(23)
+    else:
+        one, least, log2e, rounding, hi, lo = f8(1), _LOW8, f8(_LOG2E), _ROUND8, _HI8, _LO8
+        bits, from_bits, bias, mantissa = bits8, float8, i8(1023 + SCALE), i8(52)
+    zero = one - one
 
-        def single(z: Any, m: Any) -> Any:
-            d = z - m
-            b = d - z
-            error = (z - (d - b)) - (m + b)
-            low = d < _LOW4
-            d = _LOW4 if low else d
-            error = f4(0) if low else error
-            shifted = d * log2e + _ROUND4
-            k = shifted - _ROUND4
-            r = (d - k * _HI4) + (error - k * _LO4)
-            p = (((c6 * r + c5) * r + c4) * r + c3) * r + c2
-            p = f4(1) + (r + r * r * p)
-            e = p * float4((bits4(shifted) + i4(127 + SCALE)) << i4(23))
-            return f4(0) if low else e
-
-        return single
-    d11, d10, d9, d8, d7, d6, d5, d4, d3, d2 = _E8
-
-    def double(z: Any, m: Any) -> Any:
+    def scaled(z: Any, m: Any) -> Any:
         d = z - m
         b = d - z
         error = (z - (d - b)) - (m + b)
-        low = d < _LOW8
-        d = _LOW8 if low else d
-        error = f8(0) if low else error
-        shifted = d * _LOG2E + _ROUND8
-        k = shifted - _ROUND8
-        r = (d - k * _HI8) + (error - k * _LO8)
-        p = ((((d11 * r + d10) * r + d9) * r + d8) * r + d7) * r + d6
-        p = (((p * r + d5) * r + d4) * r + d3) * r + d2
-        p = f8(1) + (r + r * r * p)
-        e = p * float8((bits8(shifted) + i8(1023 + SCALE)) << i8(52))
-        return f8(0) if low else e
+        low = d < least
+        d = least if low else d
+        error = zero if low else error
+        shifted = d * log2e + rounding
+        k = shifted - rounding
+        r = (d - k * hi) + (error - k * lo)
+        p = one + (r + r * r * _exp_series(r))
+        e = p * from_bits((bits(shifted) + bias) << mantissa)
+        return zero if low else e
 
-    return double
+    return scaled
 
 
 @by_type(**EXACT)
@@ -131,30 +131,30 @@ def is_near(m: Any) -> Any:
 
 
 @by_type(**EXACT)
-def exp_near(z: Any, low: Any, bias: Any) -> Any:
+def exp_near(z: Any, scale: Any) -> Any:
     """Return exp(z)·2^(64 - K) of a float32, where K is `reference`'s of the row's maximum.
 
-    No difference of logits is formed, so none is rounded. bias: 127 + 64 - K. The result is 0 below
-    low = -bias ln 2, and NaN for NaN.
+    No difference of logits is formed, so none is rounded. scale: by `near_of`. The result is 0
+    below its least argument, and NaN for NaN.
     """
-    log2e, c6, c5, c4, c3, c2 = f4(_LOG2E), *_E4
+    log2e = f4(_LOG2E)
 
-    def single(z: Any, low: Any, bias: Any) -> Any:
+    def single(z: Any, scale: Any) -> Any:
+        low, bias = scale
         z = low if z < low else z
         shifted = z * log2e + _ROUND4
         k = shifted - _ROUND4
         r = (z - k * _HI4) - k * _LO4
-        p = (((c6 * r + c5) * r + c4) * r + c3) * r + c2
-        p = f4(1) + (r + r * r * p)
+        p = f4(1) + (r + r * r * _exp_series(r))
         return p * float4((bits4(shifted) + bias) << i4(23))
 
     # is_near is False for every float64, so that it is compiled but never called.
-    return single if z == types.float32 else lambda z, low, bias: z
+    return single if z == types.float32 else lambda z, scale: z
 
 
 @by_type()
 def near_of(k: Any, like: Any) -> Any:
-    """Return the arguments `low` and `bias` of exp_near for K = k."""
+    """Return the scale of exp_near for K = k: its least argument and its bias, 127 + 64 - K."""
     one = f4 if like == types.float32 else f8
 
     def single(k: Any, like: Any) -> Any:
@@ -162,6 +162,19 @@ def near_of(k: Any, like: Any) -> Any:
         return one(-bias * 0.6931471805599453), i4(bias)
 
     return single
+
+
+@by_type(forceinline=True)
+def scale_of(m: Any, one: Any) -> Any:
+    """Return whether exp_near takes a row of maximum m; exp(K ln 2 - m), else 1; the scale."""
+
+    def found(m: Any, one: Any) -> Any:
+        k, unit = i8(0), 1.0
+        if is_near(m):
+            k, unit = reference(f8(m))
+        return is_near(m), unit, near_of(k, one)
+
+    return found
 
 
 # 2·atanh(s)/s - 2 in powers of s².
@@ -234,35 +247,36 @@ _T8 = (
 
 
 @by_type(**EXACT)
-def tanh(u: Any) -> Any:
-    """Return tanh(u)."""
-    if u == types.float32:
+def _tanh_series(w: Any) -> Any:
+    """Return (tanh(u)/u - 1)/u² of w = u², for |u| <= 0.5625."""
+    if w == types.float32:
         t6, t5, t4, t3, t2, t1 = _T4
-
-        def single(u: Any) -> Any:
-            a = abs(u)
-            w = u * u
-            near = u + u * (w * (((((t6 * w + t5) * w + t4) * w + t3) * w + t2) * w + t1))
-            t = exp_scaled(f4(-2) * a, f4(0)) * f4(DOWN)
-            far = f4(1) - f4(2) * t / (f4(1) + t)
-            far = -far if u < f4(0) else far
-            return near if a < f4(_NEAR) else far
-
-        return single
+        return lambda w: ((((t6 * w + t5) * w + t4) * w + t3) * w + t2) * w + t1
     v14, v13, v12, v11, v10, v9, v8, v7, v6, v5, v4, v3, v2, v1 = _T8
 
-    def double(u: Any) -> Any:
-        a = abs(u)
-        w = u * u
+    def double(w: Any) -> Any:
         p = ((((((v14 * w + v13) * w + v12) * w + v11) * w + v10) * w + v9) * w + v8) * w + v7
-        p = (((((p * w + v6) * w + v5) * w + v4) * w + v3) * w + v2) * w + v1
-        near = u + u * (w * p)
-        t = exp_scaled(-2.0 * a, 0.0) * DOWN
-        far = 1.0 - 2.0 * t / (1.0 + t)
-        far = -far if u < 0.0 else far
-        return near if a < _NEAR else far
+        return (((((p * w + v6) * w + v5) * w + v4) * w + v3) * w + v2) * w + v1
 
     return double
+
+
+@by_type(**EXACT)
+def tanh(u: Any) -> Any:
+    """Return tanh(u)."""
+    f = f4 if u == types.float32 else f8
+    zero, one, two, near_to, down = f(0), f(1), f(2), f(_NEAR), f(DOWN)
+
+    def by_parts(u: Any) -> Any:
+        a = abs(u)
+        w = u * u
+        near = u + u * (w * _tanh_series(w))
+        t = exp_scaled(-two * a, zero) * down
+        far = one - two * t / (one + t)
+        far = -far if u < zero else far
+        return near if a < near_to else far
+
+    return by_parts
 
 
 @by_type(**EXACT)
@@ -271,12 +285,11 @@ def sech2(u: Any) -> Any:
 
     The difference would be 0 from |u| = 10 on, where the derivative is 8e-9.
     """
-    one, two, four, down = (
-        (f4(1), f4(-2), f4(4), f4(DOWN)) if u == types.float32 else (1.0, -2.0, 4.0, DOWN)
-    )
+    f = f4 if u == types.float32 else f8
+    one, two, four, down = f(1), f(2), f(4), f(DOWN)
 
     def slope(u: Any) -> Any:
-        t = exp_scaled(two * abs(u), one - one) * down
+        t = exp_scaled(-two * abs(u), one - one) * down
         return four * t / ((one + t) * (one + t))
 
     return slope

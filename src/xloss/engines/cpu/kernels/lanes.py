@@ -15,7 +15,7 @@ from numba import types
 
 from ..kernel_cache import inline
 from .bits import by_type, empty, f8, narrow, to_compute, widen
-from .functions import DOWN, exp_scaled, log1p, sech2, tanh
+from .functions import DOWN, exp_scaled, log1p
 from .memory import fetch, in_line, transposed
 
 LANES = 256
@@ -96,15 +96,6 @@ def store(
     for i in range(n):
         for c in range(classes):
             gradient[starts[i] + c * class_step] = narrow(g[c, i], like)
-
-
-@inline(fastmath=CONTRACT)
-def cap_all(x: Any, cap: Any, out: Any) -> None:
-    """Write cap·tanh(x/cap); a masked logit stays masked."""
-    for c in range(len(x)):
-        for i in range(LANES):
-            v = x[c, i]
-            out[c, i] = v if v == -INF else cap * tanh(v / cap)
 
 
 @inline(fastmath=CONTRACT)
@@ -229,14 +220,6 @@ def mixed_lanes(
 
 
 @inline(fastmath=CONTRACT)
-def times_cap_slope(x: Any, cap: Any, e: Any) -> None:
-    """Multiply e by the derivative of cap·tanh(x/cap), x: (classes, LANES) in the compute dtype."""
-    for c in range(len(x)):
-        for i in range(LANES):
-            e[c, i] *= sech2(x[c, i] / cap)
-
-
-@inline(fastmath=CONTRACT)
 def target_sums(z: Any, a: Any, m: Any, one: Any, weight: Any, gap: Any) -> None:
     """Write Σ a and Σ a (m - z) without the terms of weight 0 or at m, which may be NaN."""
     zero = one - one
@@ -266,31 +249,6 @@ def uniform_sums(z: Any, w: Any, m: Any, one: Any, possible: Any, weight: Any, g
         for i in range(LANES):
             absent = (row[i] == -INF) | (row[i] == m[i]) | (wc == zero)
             gap[i] += f8(zero if absent else wc * (m[i] - row[i]))
-
-
-@inline(fastmath=CONTRACT)
-def label_gradient(
-    target_gap: Any,
-    tail_sum: Any,
-    inv: Any,
-    b: Any,
-    zc: Any,
-    label_weight: Any,
-    keep: float,
-    own: Any,
-    all_uniform: Any,
-    out: Any,
-) -> None:
-    """Write the gradient at each row's label, every array (LANES,) float64.
-
-    all_uniform: the weight that smoothing spreads over the classes, own: the label's part of it.
-    """
-    for i in range(LANES):
-        e = exp_scaled(-target_gap[i], 0.0) * DOWN
-        p = e * inv[i]
-        q = (tail_sum[i] if target_gap[i] == 0.0 else 1.0 + (tail_sum[i] - e)) * inv[i]  # 1 - p
-        v = (p * (all_uniform[i] - own[i]) - (keep * label_weight[i] + own[i]) * q) * b[i]
-        out[i] = v + (0.0 if p == 0.0 else zc[i] * p)
 
 
 @inline(fastmath={"contract", "reassoc", "nsz"})

@@ -13,13 +13,15 @@ from .bits import by_type
 LINE = 64  # bytes
 TILE = 8  # rows and columns: a vector of float32
 _I32 = ir.IntType(32)
-_BYTES = ir.IntType(8).as_pointer()
+_I8 = ir.IntType(8)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any, pointer: Any) -> Any:
-    """Return the address of an array's element as a pointer of a type."""
+def element_pointer(
+    context: Any, builder: Any, array_type: Any, array: Any, at: Any, kind: Any
+) -> Any:
+    """Return a pointer of a kind to an array's element."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), pointer)
+    return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
 
 
 @intrinsic
@@ -27,8 +29,8 @@ def fetch(typingctx: Any, stored: Any, at: Any) -> Any:
     """Ask for the cache line of an array's element; beyond the array's end it does no harm."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, signature.args[0], args[0], args[1], _BYTES)
-        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+        address = element_pointer(context, builder, signature.args[0], args[0], args[1], _I8)
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         # For reading, into the second-level cache, of data and not of code.
@@ -57,7 +59,7 @@ def _transpose_tile(
 
         def pointer_to(kind: Any, array: Any, start: Any, gap: Any, i: int) -> Any:
             index = builder.add(start, builder.mul(gap, gap.type(i)))
-            return _address(context, builder, kind, array, index, vector.as_pointer())
+            return element_pointer(context, builder, kind, array, index, vector)
 
         rows = [
             builder.load(pointer_to(signature.args[0], source, at, step, i), align=4)

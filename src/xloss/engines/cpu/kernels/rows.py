@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..kernel_cache import inline, kernel
-from .algebra import add, moved_gap, row_loss, two_sum, unpack
+from .algebra import add, label_gradient, moved_gap, row_loss, two_sum, unpack
 from .bits import NO_BOUND, f8, i8, narrow, stored, to_compute, u1, widen
-from .functions import DOWN, exp_scaled, is_near, log1p, near_of, reference, sech2, tanh
+from .functions import DOWN, exp_scaled, log1p, scale_of, sech2, tanh
 from .slice_loops import (
     INF,
     SUM_CHUNK,
@@ -55,7 +55,7 @@ def fill(out: Any, value: Any, like: Any) -> None:
         out[j] = narrow(value, like)
 
 
-@kernel()
+@kernel
 def rows(like: Any, *numbers: Any) -> None:
     """Compute losses, statistics and gradients; see `arguments` for what the numbers are.
 
@@ -124,15 +124,10 @@ def rows(like: Any, *numbers: Any) -> None:
         target_weight = target_sum = 1.0 if by_label else 0.0
         target_gap = possible = possible_weight = possible_gap = 0.0
         # ---- statistics; tail_sum + lost is the sum, and unit·2^-64 turns exponentials to it
-        top, tail_sum, near, unit = to_compute(-INF, one), 0.0, False, 1.0
-        low, bias = near_of(0, one)
-        lost = 0.0
+        top, tail_sum, lost = to_compute(-INF, one), 0.0, 0.0
         if saved:
             top, tail_sum = maxima[i], tail_sums[i]
-            near = is_near(top)
-            if near:
-                at_k, unit = reference(f8(top))
-                low, bias = near_of(at_k, one)
+        near, unit, scale = scale_of(top, one)
         for a in range(0, 0 if saved else classes, L1_CHUNK):
             n = min(L1_CHUNK, classes - a)
             z = decoded(row[a : a + n], decoded_chunk)
@@ -149,10 +144,8 @@ def rows(like: Any, *numbers: Any) -> None:
                         tail_sum = (1.0 + (tail_sum + lost)) * (exp_scaled(-rise, 0.0) * DOWN)
                     target_gap = moved_gap(target_gap, target_weight, rise)
                     possible_gap = moved_gap(possible_gap, possible_weight, rise)
-                top, lost, near, unit = m, 0.0, is_near(m), 1.0
-                if near:
-                    at_k, unit = reference(f8(m))
-                    low, bias = near_of(at_k, one)
+                top, lost = m, 0.0
+                near, unit, scale = scale_of(m, one)
             if top == -INF:  # masked classes only, or -NaN, which the maximum does not show
                 nan_or_not = sum_all(z, zero)
                 tail_sum += f8(nan_or_not) if nan_or_not != nan_or_not else 0.0
@@ -160,10 +153,10 @@ def rows(like: Any, *numbers: Any) -> None:
                 if near:
                     ahead = from_row + a + n
                     part, ties = near_sum(
-                        z, remainder, each_maximum, top, low, bias, zero, logits, ahead
+                        z, remainder, each_maximum, top, scale, zero, logits, ahead
                     )
                 else:
-                    exponentials(z, near, top, low, bias, exp_chunk[:n])
+                    exponentials(z, near, top, scale, exp_chunk[:n])
                     ties = 0
                     if m == top:
                         drop_maximum(z, top, zero, exp_chunk[:n])
@@ -205,22 +198,9 @@ def rows(like: Any, *numbers: Any) -> None:
         lse = 0.0 if row_weight == 0.0 and lse == lse else lse
         # ---- loss
         if out.losses != 0 or out.totals != 0:
-            loss = row_loss(
-                log1p_tail,
-                lse,
-                target_weight,
-                target_sum,
-                target_gap,
-                possible,
-                possible_weight,
-                possible_gap,
-                by_label,
-                label_weight,
-                sample_weight,
-                row_weight,
-                eps,
-                z_loss,
-            )
+            sums = target_weight, target_sum, target_gap, possible, possible_weight, possible_gap
+            weights = label_weight, sample_weight, row_weight
+            loss = row_loss(log1p_tail, lse, sums, weights, by_label, options)
             loss = np.nan if nan_row else loss
             if out.losses != 0:
                 losses[i] = to_compute(loss, one)
@@ -258,7 +238,7 @@ def rows(like: Any, *numbers: Any) -> None:
                 down = to_compute(DOWN if tiny else factor * DOWN, one)
                 far_softmax(z, top, down, to_compute(factor if tiny else 1.0, one), one, g)
             elif plain:
-                near_softmax(z, low, bias, to_compute(factor * (unit * DOWN), one), g)
+                near_softmax(z, scale, to_compute(factor * (unit * DOWN), one), g)
             else:
                 t = zeros[:n]
                 if not by_label:
@@ -266,39 +246,20 @@ def rows(like: Any, *numbers: Any) -> None:
                     if weighted:
                         multiply(t, class_weight[a : a + n], weighted_chunk)
                         t = weighted_chunk[:n]
-                e = exp_chunk[:n]
-                exponentials(z, near, top, low, bias, e)
-                mixed_gradient(
-                    z,
-                    e,
-                    t,
-                    class_weight[a : a + n] if weighted else ones[:n],
-                    top,
-                    to_compute(unit * DOWN, one),
-                    to_compute(unit * DOWN / exp_sum, one),
-                    to_compute(tail_sum, one),
-                    to_compute(inv, one),
-                    to_compute(b, one),
-                    to_compute(zc, one),
-                    to_compute(1.0 - eps, one),
-                    to_compute(label_weight if by_label else target_weight, one),
-                    to_compute(uniform, one),
-                    to_compute(possible_weight, one),
-                    one,
-                    g,
-                )
+                w, e = class_weight[a : a + n] if weighted else ones[:n], exp_chunk[:n]
+                exponentials(z, near, top, scale, e)
+                units = unit * DOWN, unit * DOWN / exp_sum, tail_sum, inv
+                weight = label_weight if by_label else target_weight
+                shares = 1.0 - eps, weight, uniform, possible_weight, b, zc
+                mixed_gradient(z, e, t, w, top, units, shares, one, g)
             if capping:
                 times_cap_slope(x, cap, g)
             encode(g, row_gradient[a : a + n], like)
         if by_label:
-            e = exp_scaled(-target_gap, 0.0) * DOWN
-            q = tail_sum * inv if target_gap == 0.0 else (1.0 + (tail_sum - e)) * inv  # 1 - p
-            p = e * inv
-            w = f8(class_weight[y]) if weighted else 1.0
-            own = uniform * (w if z_label != -INF else 0.0)
-            others = uniform * possible_weight - own
-            v = (p * others - ((1.0 - eps) * label_weight + own) * q) * b
-            v += 0.0 if p == 0.0 else zc * p
+            unmasked = (f8(class_weight[y]) if weighted else 1.0) if z_label != -INF else 0.0
+            own = uniform * unmasked
+            of_label = 1.0 - eps, label_weight, own, uniform * possible_weight
+            v = label_gradient(target_gap, tail_sum, inv, of_label, b, zc)
             if capping:
                 v *= f8(sech2(at_label / cap))
             row_gradient[y] = narrow(to_compute(v, one), like)

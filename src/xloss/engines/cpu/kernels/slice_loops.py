@@ -27,49 +27,28 @@ UNROLLED = 128  # numbers: four times what one turn of a vectorised loop over fl
 SUM_CHUNK = 1024
 
 
-@by_type()
-def _key(v: Any) -> Any:
-    """Map a float's bits to an integer of the same order; positive NaNs are the largest."""
-    if v == types.float32:
-
-        def single(v: Any) -> Any:
-            b = bits4(v)
-            # Numba computes with int64, and would keep it: half as many numbers to a vector.
-            return i4(b ^ ((b >> i4(31)) & i4(0x7FFFFFFF)))
-
-        return single
-
-    def double(v: Any) -> Any:
-        b = bits8(v)
-        return b ^ ((b >> i8(63)) & i8(0x7FFFFFFFFFFFFFFF))
-
-    return double
-
-
-@by_type()
-def _unkey(k: Any) -> Any:
-    """Return the float that `_key` maps to k."""
-    if k == types.int32:
-        return lambda k: float4(i4(k ^ ((k >> i4(31)) & i4(0x7FFFFFFF))))
-    return lambda k: float8(k ^ ((k >> i8(63)) & i8(0x7FFFFFFFFFFFFFFF)))
-
-
-@by_type()
-def _least_key(v: Any) -> Any:
-    """Return the least integer of the type that `_key` returns for v."""
-    if v == types.float32:
-        return lambda v: i4(-(2**31))
-    return lambda v: i8(-(2**63))
-
-
-@inline(fastmath=FAST)
+@by_type(fastmath=FAST, forceinline=True)
 def largest(z: Any) -> Any:
-    """Return the maximum; NaN where a NaN of positive sign is among the numbers."""
-    best = _least_key(z[0])
-    for j in range(len(z)):
-        k = _key(z[j])
-        best = k if k > best else best
-    return _unkey(best)
+    """Return the maximum; NaN where a NaN of positive sign is among the numbers.
+
+    It compares integers of the same order as the floats, among which positive NaNs are the largest.
+    """
+    if z.dtype == types.float32:
+        integer, bits, from_bits, sign = i4, bits4, float4, i4(31)
+    else:
+        integer, bits, from_bits, sign = i8, bits8, float8, i8(63)
+    least, others = np.iinfo(integer).min, integer(np.iinfo(integer).max)
+
+    def loop(z: Any) -> Any:
+        best = integer(least)
+        for j in range(len(z)):
+            b = bits(z[j])
+            # Numba computes with int64, and would keep it: half as many numbers to a vector.
+            k = integer(b ^ ((b >> sign) & others))
+            best = k if k > best else best
+        return from_bits(integer(best ^ ((best >> sign) & others)))
+
+    return loop
 
 
 @inline(fastmath=FAST)
@@ -91,11 +70,11 @@ def count_equal(z: Any, m: Any) -> Any:
 
 
 @inline(fastmath=CONTRACT)
-def exponentials(z: Any, near: bool, m: Any, low: Any, bias: Any, out: Any) -> None:
+def exponentials(z: Any, near: bool, m: Any, scale: Any, out: Any) -> None:
     """Write exp(z)·2^(64 - K) where the maximum is near, else exp(z - m)·2^64."""
     if near:
         for j in range(len(z)):
-            out[j] = exp_near(z[j], low, bias)
+            out[j] = exp_near(z[j], scale)
     else:
         for j in range(len(z)):
             out[j] = exp_scaled(z[j], m)
@@ -174,10 +153,10 @@ def multiply(a: Any, b: Any, out: Any) -> None:
 
 
 @inline(fastmath=CONTRACT)
-def near_softmax(z: Any, low: Any, bias: Any, factor: Any, out: Any) -> None:
+def near_softmax(z: Any, scale: Any, factor: Any, out: Any) -> None:
     """Write exp(z)·2^(64 - K)·factor."""
     for j in range(len(z)):
-        out[j] = exp_near(z[j], low, bias) * factor
+        out[j] = exp_near(z[j], scale) * factor
 
 
 @inline(fastmath=CONTRACT)
@@ -194,29 +173,19 @@ def far_softmax(z: Any, m: Any, first: Any, second: Any, one: Any, out: Any) -> 
 
 @inline(fastmath=CONTRACT)
 def mixed_gradient(
-    z: Any,
-    e: Any,
-    a: Any,
-    w: Any,
-    m: Any,
-    unit: Any,
-    unit_inv: Any,
-    tail_sum: Any,
-    inv: Any,
-    b: Any,
-    zc: Any,
-    keep: Any,
-    target_weight: Any,
-    uniform: Any,
-    uniform_weight: Any,
-    one: Any,
-    out: Any,
+    z: Any, e: Any, a: Any, w: Any, m: Any, units: Any, shares: Any, one: Any, out: Any
 ) -> None:
     """Write b [p (A - α) - α (1 - p)] + zc p, α_j = keep a_j + uniform w_j, w_j 0 where masked.
 
     A - α_j is keep (target_weight - a_j) + uniform (uniform_weight - w_j), and exp(z - m) is
-    e·unit. keep: 1 - label_smoothing.
+    e·unit. In float64 come units: unit, unit·inv, tail_sum, inv; and shares: keep, which is
+    1 - label_smoothing, target_weight, uniform, uniform_weight, b, zc.
     """
+    unit, unit_inv = to_compute(units[0], one), to_compute(units[1], one)
+    tail_sum, inv = to_compute(units[2], one), to_compute(units[3], one)
+    keep, target_weight = to_compute(shares[0], one), to_compute(shares[1], one)
+    uniform, uniform_weight = to_compute(shares[2], one), to_compute(shares[3], one)
+    b, zc = to_compute(shares[4], one), to_compute(shares[5], one)
     zero, tail = one - one, tail_sum * inv
     for j in range(len(z)):
         top = z[j] == m

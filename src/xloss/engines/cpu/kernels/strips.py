@@ -75,34 +75,26 @@ def strip_maxima(z: Any, remainder: Any, out: Any) -> Any:
 
 
 @inline(fastmath=FAST)
-def strip_sum(z: Any, low: Any, bias: Any, zero: Any) -> Any:
+def strip_sum(z: Any, scale: Any, zero: Any) -> Any:
     """Return Σ exp(z)·2^(64 - K)."""
     s = zero
     for j in range(len(z)):
-        s += exp_near(z[j], low, bias)
+        s += exp_near(z[j], scale)
     return s
 
 
 @inline(fastmath=FAST)
-def strip_sum_below(z: Any, top: Any, low: Any, bias: Any, zero: Any) -> Any:
+def strip_sum_below(z: Any, top: Any, scale: Any, zero: Any) -> Any:
     """Return Σ exp(z)·2^(64 - K) over the entries that are not the maximum."""
     s = zero
     for j in range(len(z)):
-        s += zero if z[j] == top else exp_near(z[j], low, bias)
+        s += zero if z[j] == top else exp_near(z[j], scale)
     return s
 
 
 @inline()
 def near_sum(
-    z: Any,
-    remainder: Any,
-    maxima: Any,
-    top: Any,
-    low: Any,
-    bias: Any,
-    zero: Any,
-    logits: Any,
-    ahead: int,
+    z: Any, remainder: Any, maxima: Any, top: Any, scale: Any, zero: Any, logits: Any, ahead: int
 ) -> tuple[float, int]:
     """Return Σ exp(z)·2^(64 - K) below the row's maximum, and the number of entries at it.
 
@@ -118,11 +110,11 @@ def near_sum(
         for j in range(a, b, in_line(logits)):
             fetch(logits, ahead + j)
         if maxima[s] == top:
-            total += f8(strip_sum_below(z[a:b], top, low, bias, zero))
+            total += f8(strip_sum_below(z[a:b], top, scale, zero))
             ties += i8(count_equal(z[a:b], top))
         else:
-            total += f8(strip_sum(z[a:b], low, bias, zero))
+            total += f8(strip_sum(z[a:b], scale, zero))
     if whole < n:
-        total += f8(strip_sum_below(remainder, top, low, bias, zero))
+        total += f8(strip_sum_below(remainder, top, scale, zero))
         ties += i8(count_equal(remainder, top))
     return total, ties

@@ -15,8 +15,8 @@ from .. import arguments
 from ..kernel_cache import inline, kernel
 from .bits import NO_BOUND, f8, i4, i8, stored, to_compute, u1, widen
 from .columns import locate
-from .functions import DOWN, is_near, near_of, reference
-from .lanes import LANES, cap_all, load, table
+from .functions import DOWN, scale_of
+from .lanes import LANES, load, table
 from .lanes import exponentials as exponentials_of_lanes
 from .rows import BUFFER_STEP, L1_CHUNK
 from .slice_loops import (
@@ -59,7 +59,7 @@ def count_above(x: Any, v: Any) -> Any:
     return n
 
 
-@kernel()
+@kernel
 def scan_rows(like: Any, *numbers: Any) -> None:
     """Scan rows whose classes lie side by side, in chunks, as `rows` does."""
     block, at, given = unpack_scan(numbers)
@@ -86,12 +86,8 @@ def scan_rows(like: Any, *numbers: Any) -> None:
         r = first + i
         start = (r // at.inner) * at.outer_step + (r % at.inner) * at.inner_step
         row = logits[start : start + classes]
-        top, unit = maxima[i], 1.0
-        near = is_near(top)
-        low, bias = near_of(0, one)
-        if near:
-            at_k, unit = reference(f8(top))
-            low, bias = near_of(at_k, one)
+        top = maxima[i]
+        near, unit, scale = scale_of(top, one)
         y = labels[i] if 0 <= labels[i] < classes else 0  # written to since it was checked
         v = widen(row[y])
         # Below the maximum a label is not correct, which is all that is asked without a rank.
@@ -105,7 +101,7 @@ def scan_rows(like: Any, *numbers: Any) -> None:
                 if capping:
                     capped(x, cap, capped_chunk)
                     z = capped_chunk[:n]
-                exponentials(z, near, top, low, bias, exp_chunk[:n])
+                exponentials(z, near, top, scale, exp_chunk[:n])
                 times_gaps(z, top, zero, exp_chunk[:n])
                 gap += sum_padded(exp_chunk, n, zero)
             if counted:
@@ -142,7 +138,7 @@ def ahead_of_lanes(x: Any, v: Any, y: Any, out: Any) -> None:
             out[i] += i4((row[i] > v[i]) | ((row[i] == v[i]) & (number < y[i])))
 
 
-@kernel()
+@kernel
 def scan_columns(like: Any, *numbers: Any) -> None:
     """Scan rows of few classes, or whose classes lie apart, LANES rows at once as `columns`."""
     block, at, given = unpack_scan(numbers)
@@ -175,8 +171,8 @@ def scan_columns(like: Any, *numbers: Any) -> None:
             ahead[start + i] = before[i]
         if given.gaps == 0:
             continue
-        if capping:
-            cap_all(x, cap, z)
+        for c in range(classes if capping else 0):
+            capped(x[c], cap, z[c])
         exponentials_of_lanes(z, m, one, e)
         gaps_of_lanes(z, e, m, one, gap)
         for i in range(n):

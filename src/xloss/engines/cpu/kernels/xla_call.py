@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import sys
-from contextlib import suppress
 from typing import Any
 
 import llvmlite.binding
@@ -16,66 +14,57 @@ from numba.extending import intrinsic
 
 from ..kernel_cache import inline
 from . import xla_layout as at
-from .bits import i4, i8
+from .bits import i4, i8, stored
+from .memory import element_pointer
 
 # Compiled code that is kept on disk finds the table of each process by the symbol's name.
 SYMBOL = "xloss_xla_table"
 TABLE: Any = np.zeros(at.TABLE_SIZE, np.int64)
 
-_sentences = {
-    at.NOT_AS_LOWERED: b"xloss: the compiled row kernels got other arrays than the program said",
-    at.NO_MEMORY: b"xloss: no memory for the buffers of the compiled row kernels",
-    at.KERNEL_FAILED: b"xloss: a compiled row kernel failed for want of memory",
+_errors = {
+    at.NOT_AS_LOWERED: (
+        at.INVALID_ARGUMENT,
+        b"xloss: the compiled row kernels got other arrays than the program said",
+    ),
+    at.NO_MEMORY: (
+        at.RESOURCE_EXHAUSTED,
+        b"xloss: no memory for the buffers of the compiled row kernels",
+    ),
+    at.KERNEL_FAILED: (
+        at.RESOURCE_EXHAUSTED,
+        b"xloss: a compiled row kernel failed for want of memory",
+    ),
 }
-_codes = {at.NOT_AS_LOWERED: at.INVALID_ARGUMENT}
 # What XLA makes each error of, ready: where there is no memory, none can be asked for.
-_held = []
-for _what, _sentence in _sentences.items():
+_held: list[Any] = []
+for _what, (_code, _sentence) in _errors.items():
     _text = ctypes.create_string_buffer(_sentence)
-    _code = _codes.get(_what, at.RESOURCE_EXHAUSTED)
     _request = (ctypes.c_int64 * 4)(at.ERROR_REQUEST, 0, ctypes.addressof(_text), _code)
     _held += [_text, _request]
     TABLE[at.MESSAGES + _what] = ctypes.addressof(_request)
 
-_raw = ctypes.pythonapi
-TABLE[at.ALLOCATE] = ctypes.cast(_raw.PyMem_RawMalloc, ctypes.c_void_p).value
-TABLE[at.FREE] = ctypes.cast(_raw.PyMem_RawFree, ctypes.c_void_p).value
-if sys.platform == "linux":
-    with suppress(AttributeError):  # a C library without it
-        TABLE[at.ADVISE] = ctypes.cast(ctypes.CDLL(None).madvise, ctypes.c_void_p).value
+_library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+# How a thread of Python's rounds, and that it keeps subnormals, which XLA's threads may not.
+_floats = ctypes.create_string_buffer(at.FLOATS_SIZE)
+_library.fegetenv(_floats)
+TABLE[at.PYTHON_FLOATS] = ctypes.addressof(_floats)
+_functions = {
+    at.ALLOCATE: ctypes.pythonapi.PyMem_RawMalloc,
+    at.FREE: ctypes.pythonapi.PyMem_RawFree,
+    at.GET_FLOATS: _library.fegetenv,
+    at.SET_FLOATS: _library.fesetenv,
+}
+if sys.platform == "linux" and hasattr(_library, "madvise"):
+    _functions[at.ADVISE] = _library.madvise
+for _place, _function in _functions.items():
+    TABLE[_place] = ctypes.cast(_function, ctypes.c_void_p).value
 llvmlite.binding.add_symbol(SYMBOL, TABLE.ctypes.data)
-
-MACHINES = {"x86_64": "x86", "amd64": "x86", "arm64": "arm", "aarch64": "arm"}
-MACHINE = MACHINES.get(platform.machine().lower())
 
 _word = ir.IntType(64)
 
 
 @intrinsic
-def load(typingctx: Any, address: Any, like: Any) -> Any:
-    """Read a number at an address."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = context.get_value_type(signature.return_type)
-        return builder.load(builder.inttoptr(args[0], kind.as_pointer()), align=1)
-
-    return like(types.int64, like), code
-
-
-@intrinsic
-def store(typingctx: Any, address: Any, value: Any) -> Any:
-    """Write a number at an address."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
-        builder.store(args[1], pointer, align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, value), code
-
-
-@intrinsic
-def table(typingctx: Any) -> Any:
+def _table_address(typingctx: Any) -> Any:
     """Return where TABLE lies in this process."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -101,133 +90,81 @@ def call_c(typingctx: Any, address: Any, *arguments: Any) -> Any:
 
 
 @intrinsic
-def call_kernel(typingctx: Any, address: Any, like: Any, first: Any, second: Any) -> Any:
+def call_kernel(typingctx: Any, address: Any, like: Any, records: Any) -> Any:
     """Call a compiled kernel by its address; return its status, 0 for success."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = (signature.args[1], *signature.args[2].types, *signature.args[3].types)
+        kinds, given = [signature.args[1]], [args[1]]
+        for i, record in enumerate(signature.args[2].types):
+            kinds += record.types
+            given += [builder.extract_value(args[2], (i, j)) for j in range(len(record.types))]
         convention = context.call_conv
-        kind = convention.get_function_type(types.none, kinds)
-        callee = builder.inttoptr(args[0], kind.as_pointer())
-        given = [args[1]]
-        for pack, packed in zip(signature.args[2:], args[2:], strict=True):
-            given += [builder.extract_value(packed, i) for i in range(len(pack.types))]
+        kind = convention.get_function_type(types.none, kinds).as_pointer()
+        callee = builder.inttoptr(args[0], kind)
         status, _ = convention.call_function(builder, callee, types.none, kinds, given)
         return builder.sext(status.code, _word)
 
-    return types.int64(types.int64, like, first, second), code
+    return types.int64(types.int64, like, records), code
 
 
 @intrinsic
-def fetch_add(typingctx: Any, address: Any, number: Any) -> Any:
+def fetch_add(typingctx: Any, words: Any, place: Any, number: Any) -> Any:
     """Add to a word that threads share; return what it was."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at = builder.inttoptr(args[0], _word.as_pointer())
-        return builder.atomic_rmw("add", at, args[1], "seq_cst")
+        words, place, number = args
+        pointer = element_pointer(context, builder, signature.args[0], words, place, _word)
+        return builder.atomic_rmw("add", pointer, number, "seq_cst")
 
-    return types.int64(types.int64, types.int64), code
-
-
-@intrinsic
-def usual_floats(typingctx: Any) -> Any:
-    """Let this thread's arithmetic keep subnormals, as Python's threads do; return what it did."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        old = _mode(builder)
-        # x86: round, flush and denormals-are-zero bits; ARM: round and flush bits.
-        usual = ~0xE040 if MACHINE == "x86" else ~(7 << 22)
-        _set_mode(builder, builder.and_(old, ir.Constant(_word, usual)))
-        return old
-
-    return types.int64(), code
+    return types.int64(words, types.int64, types.int64), code
 
 
-@intrinsic
-def restore_floats(typingctx: Any, mode: Any) -> Any:
-    """Put back what `usual_floats` found."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _set_mode(builder, args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
-
-
-def _mode(builder: Any) -> Any:
-    if MACHINE == "arm":
-        kind = ir.FunctionType(_word, ())
-        return builder.call(_declared(builder, kind, "llvm.aarch64.get.fpcr"), ())
-    room = builder.alloca(ir.IntType(32))
-    kind = ir.FunctionType(ir.VoidType(), (ir.IntType(8).as_pointer(),))
-    function = _declared(builder, kind, "llvm.x86.sse.stmxcsr")
-    builder.call(function, (builder.bitcast(room, ir.IntType(8).as_pointer()),))
-    return builder.zext(builder.load(room), _word)
-
-
-def _set_mode(builder: Any, mode: Any) -> None:
-    if MACHINE == "arm":
-        kind = ir.FunctionType(ir.VoidType(), (_word,))
-        builder.call(_declared(builder, kind, "llvm.aarch64.set.fpcr"), (mode,))
-        return
-    room = builder.alloca(ir.IntType(32))
-    builder.store(builder.trunc(mode, ir.IntType(32)), room)
-    kind = ir.FunctionType(ir.VoidType(), (ir.IntType(8).as_pointer(),))
-    function = _declared(builder, kind, "llvm.x86.sse.ldmxcsr")
-    builder.call(function, (builder.bitcast(room, ir.IntType(8).as_pointer()),))
-
-
-def _declared(builder: Any, kind: Any, name: str) -> Any:
-    found = builder.module.globals.get(name)
-    return ir.Function(builder.module, kind, name) if found is None else found
+@inline()
+def table() -> Any:
+    """Return TABLE as compiled code reads and writes it."""
+    return stored(_table_address(), at.TABLE_SIZE, i8(0))
 
 
 @inline()
 def word(address: int, offset: int) -> Any:
     """Read a word of a structure of XLA's."""
-    return load(address + offset, i8(0))
+    return stored(address + offset, 1, i8(0))[0]
 
 
 @inline()
 def half(address: int, offset: int) -> Any:
     """Read an int of one."""
-    return i8(load(address + offset, i4(0)))
-
-
-@inline()
-def get(s: int, i: int) -> Any:
-    """Read a word of a state, or of the table."""
-    return load(s + 8 * i, i8(0))
-
-
-@inline()
-def put(s: int, i: int, value: int) -> None:
-    """Write a word of a state."""
-    store(s + 8 * i, i8(value))
+    return i8(stored(address + offset, 1, i4(0))[0])
 
 
 @inline()
 def allocate(size: int) -> Any:
-    """Return so many bytes, or 0."""
-    return call_c(get(table(), at.ALLOCATE), size)
+    """Return the address of so many bytes, or 0."""
+    return call_c(table()[at.ALLOCATE], size)
 
 
 @inline()
 def free(address: int) -> None:
     """Give memory back."""
-    call_c(get(table(), at.FREE), address)
+    call_c(table()[at.FREE], address)
 
 
 @inline()
 def error(api: int, what: int) -> Any:
     """Make an XLA_FFI_Error."""
-    return call_c(word(api, at.ERROR_CREATE), get(table(), at.MESSAGES + what))
+    return call_c(word(api, at.ERROR_CREATE), table()[at.MESSAGES + what])
 
 
 @inline()
-def destroy(api: int, what: int, request: int) -> None:
-    """Destroy an XLA_FFI_Error; `request` is room for three words."""
-    put(request, 0, at.SHORT_REQUEST)
-    put(request, 1, 0)
-    put(request, 2, what)
-    call_c(word(api, at.ERROR_DESTROY), request)
+def ask(api: int, function: int, size: int, request: Any, a: int, b: int, c: int) -> Any:
+    """Call a function of XLA's; return False where it refuses.
+
+    request: room for its arguments, of which it takes `size` bytes: two words that are the same in
+    every call, then those of a, b and c that there are.
+    """
+    request[0], request[1], request[2], request[3], request[4] = size, 0, a, b, c
+    refused = call_c(word(api, function), request.ctypes.data)
+    if refused != 0:
+        request[0], request[2] = at.SHORT_REQUEST, refused
+        call_c(word(api, at.ERROR_DESTROY), request.ctypes.data)
+    return refused == 0

@@ -39,7 +39,9 @@ DTYPES = {"float32": F32, "float64": F64, "bfloat16": BF16, "float16": F16}
 
 # The table of what only this process knows: addresses, and how many threads may work.
 THREADS, TASK, ALLOCATE, FREE, ADVISE, SEEN_MAJOR, SEEN_MINOR = range(7)
-MESSAGES, KERNELS, TABLE_SIZE = 8, 16, 24
+GET_FLOATS, SET_FLOATS, PYTHON_FLOATS = 7, 8, 9
+MESSAGES, KERNELS, TABLE_SIZE = 12, 16, 24
+FLOATS_SIZE = 64  # bytes, at least a fenv_t of C
 
 # What may go wrong: the place of its sentence, and its XLA_FFI_Error_Code.
 NOT_AS_LOWERED, NO_MEMORY, KERNEL_FAILED = 1, 2, 3
@@ -89,5 +91,6 @@ ROWS, STATS, GRAD = 1, 2, 4
     GRADIENT,
     OPTION,  # OPTION_COUNT words
 ) = range(22)
-REQUEST = OPTION + OPTION_COUNT  # room for the arguments of a function of XLA's
-STATE_SIZE = REQUEST + 6
+# Room for the arguments of XLA's functions: of the thread that XLA called, and of any thread.
+REQUEST, LAST_REQUEST = OPTION + OPTION_COUNT, OPTION + OPTION_COUNT + 5
+STATE_SIZE = LAST_REQUEST + 5

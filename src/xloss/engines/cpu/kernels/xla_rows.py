@@ -11,24 +11,8 @@ from typing import Any
 
 from ..kernel_cache import inline
 from . import xla_layout as at
-from .bits import NO_BOUND, f4, f8, float8, i2, i4, i8, u1, u2
-from .xla_call import (
-    allocate,
-    call_c,
-    call_kernel,
-    destroy,
-    error,
-    fetch_add,
-    free,
-    get,
-    load,
-    put,
-    restore_floats,
-    store,
-    table,
-    usual_floats,
-    word,
-)
+from .bits import NO_BOUND, f4, f8, float8, i2, i4, i8, stored, u1, u2
+from .xla_call import allocate, ask, call_c, call_kernel, error, fetch_add, free, table
 
 ROOM = 34  # bytes a row: label, sample weight, label weight, cotangent, whether there, whether bad
 
@@ -42,164 +26,137 @@ def moved(address: int, size: int) -> int:
 @inline()
 def number(address: int, i: int, double: bool) -> Any:
     """Return a float32 or a float64 as the latter."""
-    return load(address + 8 * i, f8(0)) if double else f8(load(address + 4 * i, f4(0)))
+    if double:
+        return stored(address, NO_BOUND, 0.0)[i]
+    return f8(stored(address, NO_BOUND, f4(0))[i])
 
 
 @inline()
-def copy_labels(s: int, first: int, count: int, labels: int) -> bool:
+def copy_labels(s: Any, first: int, labels: Any) -> bool:
     """Copy labels as the kernels read them; say whether one is ignored or out of range."""
-    targets, classes = get(s, at.TARGETS), get(s, at.CLASSES)
-    ignored = get(s, at.OPTION + at.IGNORED) if get(s, at.OPTION + at.IGNORES) != 0 else -1
-    odd, wide = 0, get(s, at.TARGETS_KIND) == at.S64
-    for i in range(count):
-        at_row = first + i
-        y = load(targets + 8 * at_row, i8(0)) if wide else i8(load(targets + 4 * at_row, i4(0)))
-        store(labels + 8 * i, y)
+    classes, wide = s[at.CLASSES], s[at.TARGETS_KIND] == at.S64
+    ignored = s[at.OPTION + at.IGNORED] if s[at.OPTION + at.IGNORES] != 0 else -1
+    from_long = stored(s[at.TARGETS], NO_BOUND, i8(0))
+    from_int = stored(s[at.TARGETS], NO_BOUND, i4(0))
+    odd = 0
+    for i in range(len(labels)):
+        y = from_long[first + i] if wide else i8(from_int[first + i])
+        labels[i] = y
         odd |= i8(y < 0) | i8(y >= classes) | i8(y == ignored)
     return odd != 0
 
 
 @inline()
-def widen(source: int, first: int, count: int, double: bool, out: int) -> None:
-    """Copy one number a row, as float64."""
-    for i in range(count):
-        store(out + 8 * i, number(source, first + i, double))
-
-
-@inline()
-def run_piece(s: int, first: int, count: int, room: int) -> Any:
+def run_piece(s: Any, first: int, count: int, room: int) -> Any:
     """Compute `count` rows, what the kernel reads of them beside `room`; return its status."""
-    classes, kind = get(s, at.CLASSES), get(s, at.OPTION + at.KIND)
-    indexed, given = get(s, at.OPTION + at.INDEXED) != 0, get(s, at.OPTION + at.GIVEN)
-    double = kind == at.F64
+    classes, kind, given = s[at.CLASSES], s[at.OPTION + at.KIND], s[at.OPTION + at.GIVEN]
+    indexed, double = s[at.OPTION + at.INDEXED] != 0, kind == at.F64
     size = 8 if double else 4
-    labels, scales, weights = room, room + 8 * count, room + 16 * count
-    ups, keep, bad = room + 24 * count, room + 32 * count, room + 33 * count
-    targets, weight, where = get(s, at.TARGETS), get(s, at.WEIGHTS), get(s, at.PRESENT)
-    scale_of, up_of = get(s, at.SCALES), get(s, at.UPS)
-    by_row = given & at.LABEL_WEIGHT != 0
-    ignores, ignored = get(s, at.OPTION + at.IGNORES) != 0, get(s, at.OPTION + at.IGNORED)
-    odd = copy_labels(s, first, count, labels) if indexed else False
+    labels = stored(room, count, i8(0))
+    scales = stored(room + 8 * count, count, 0.0)
+    weights = stored(room + 16 * count, count, 0.0)
+    ups = stored(room + 24 * count, count, 0.0)
+    keep = stored(room + 32 * count, count, u1(0))
+    bad = stored(room + 33 * count, count, u1(0))
+    weight, where = s[at.WEIGHTS], s[at.PRESENT]
+    present = stored(where, NO_BOUND, u1(0))
+    scaled, by_row = s[at.SCALES] != 0, given & at.LABEL_WEIGHT != 0
+    ignores, ignored = s[at.OPTION + at.IGNORES] != 0, s[at.OPTION + at.IGNORED]
+    odd = copy_labels(s, first, labels) if indexed else False
     absent, wrong = False, False
-    if odd or where != 0 or scale_of != 0:
+    if odd or where != 0 or scaled:
         for i in range(count):
             there, outside = True, False
             if odd:
-                y = load(labels + 8 * i, i8(0))
+                y = labels[i]
                 there = not (ignores and y == ignored)
                 inside = y >= 0 and y < classes
                 outside = there and not inside
-                store(labels + 8 * i, y if inside and there else i8(0))
+                labels[i] = y if inside and there else 0
             if where != 0:
-                there = there and load(where + first + i, u1(0)) != 0
-            if scale_of != 0:
-                scale = number(scale_of, first + i, double)
+                there = there and present[first + i] != 0
+            if scaled:
+                scale = number(s[at.SCALES], first + i, double)
                 there = there and scale != 0.0
-                store(scales + 8 * i, scale if there else 0.0)
+                scales[i] = scale if there else 0.0
             outside = outside and there
-            store(keep + i, u1(1 if there else 0))
-            store(bad + i, u1(1 if outside else 0))
+            keep[i], bad[i] = there, outside
             absent = absent or not there
             wrong = wrong or outside
-    if up_of != 0:
-        widen(up_of, first, count, double, ups)
-    if by_row:
-        widen(weight, first, count, double, weights)
-    elif indexed and weight != 0:
-        for i in range(count):
-            y = load(labels + 8 * i, i8(0))
-            store(weights + 8 * i, number(weight, y, double))
-    # In two halves: of more than 30 numbers Numba makes no tuple.
-    arrays = (
-        first,
-        count,
-        classes,
-        get(s, at.LOGITS),
-        NO_BOUND,
-        0,
-        classes,
-        1,
-        0 if indexed else targets + first * classes * size,
+    with_weights, with_ups = indexed and weight != 0, s[at.UPS] != 0
+    for i in range(count if with_ups else 0):
+        ups[i] = number(s[at.UPS], first + i, double)
+    for i in range(count if with_weights else 0):
+        weights[i] = number(weight, first + i if by_row else labels[i], double)
+    layout = NO_BOUND, 0, classes, 1
+    targets = (
+        0 if indexed else s[at.TARGETS] + first * classes * size,
         0 if by_row else weight,
-        labels if indexed else 0,
-        keep if absent else 0,
-        bad if wrong else 0,
-        scales if scale_of != 0 else 0,
-        weights if indexed and weight != 0 else 0,
-        ups if up_of != 0 else 0,
+        room if indexed else 0,
+        room + 32 * count if absent else 0,
+        room + 33 * count if wrong else 0,
+        room + 8 * count if scaled else 0,
+        room + 16 * count if with_weights else 0,
     )
-    others = (
-        1.0,
-        False,
-        float8(get(s, at.OPTION + at.EPS)),
-        float8(get(s, at.OPTION + at.Z_LOSS)),
-        float8(get(s, at.OPTION + at.CAP)),
-        given & at.SAVED != 0,
-        moved(get(s, at.LOSSES), first * size),
-        0,
-        moved(get(s, at.MAXIMA), first * size),
-        moved(get(s, at.RESTS), first * 8),
-        get(s, at.GRADIENT),
-        NO_BOUND,
-        0,
-        classes,
-        1,
+    options = s[at.OPTION :]
+    losses, maxima = moved(s[at.LOSSES], first * size), moved(s[at.MAXIMA], first * size)
+    numbers = (
+        (first, count, classes, s[at.LOGITS], *layout),
+        targets,
+        (room + 24 * count if with_ups else 0, 1.0, False),
+        (float8(options[at.EPS]), float8(options[at.Z_LOSS]), float8(options[at.CAP])),
+        (given & at.SAVED != 0, losses, 0, maxima, moved(s[at.RESTS], first * 8)),
+        (s[at.GRADIENT], *layout),
     )
-    kernel = table() + 8 * (at.KERNELS + get(s, at.OPTION + at.BY_ROWS))
+    place = at.KERNELS + options[at.BY_ROWS]
     if kind == at.F32:
-        return call_kernel(word(kernel, 0), f4(0), arrays, others)
+        return call_kernel(table()[place], f4(0), numbers)
     if kind == at.F64:
-        return call_kernel(word(kernel, 16), f8(0), arrays, others)
+        return call_kernel(table()[place + 2], f8(0), numbers)
     if kind == at.BF16:
-        return call_kernel(word(kernel, 32), u2(0), arrays, others)
-    return call_kernel(word(kernel, 48), i2(0), arrays, others)
+        return call_kernel(table()[place + 4], u2(0), numbers)
+    return call_kernel(table()[place + 6], i2(0), numbers)
 
 
 @inline()
-def complete(s: int) -> None:
+def complete(s: Any) -> None:
     """Tell XLA that all rows are done, or why not."""
-    api, request, failed = get(s, at.API), s + 8 * at.REQUEST, get(s, at.FAILED)
-    put(request, 1, 0)
-    put(request, 2, get(s, at.PROMISE))
+    api, failed, request = s[at.API], s[at.FAILED], s[at.LAST_REQUEST :]
     if failed == 0:
-        put(request, 0, at.SHORT_REQUEST)
-        refused = call_c(word(api, at.SET_AVAILABLE), request)
+        ask(api, at.SET_AVAILABLE, at.SHORT_REQUEST, request, s[at.PROMISE], 0, 0)
     else:
-        put(request, 0, at.LONG_REQUEST)
-        put(request, 3, error(api, failed))
-        refused = call_c(word(api, at.SET_ERROR), request)
-    if refused != 0:
-        destroy(api, refused, request)
+        reason = error(api, failed)
+        ask(api, at.SET_ERROR, at.LONG_REQUEST, request, s[at.PROMISE], reason, 0)
 
 
 @inline()
-def work(s: int) -> int:
+def work(s: Any) -> int:
     """Compute row blocks until none is left; return what failed in this thread, 0 for nothing."""
-    rows, per, pieces = get(s, at.COUNT), get(s, at.PER_PIECE), get(s, at.PIECES)
-    failed = room = 0
-    mode = usual_floats()
+    rows, per, pieces = s[at.COUNT], s[at.PER_PIECE], s[at.PIECES]
+    failed, room = 0, allocate(at.FLOATS_SIZE + ROOM * per)
+    if room != 0:
+        call_c(table()[at.GET_FLOATS], room)
+        call_c(table()[at.SET_FLOATS], table()[at.PYTHON_FLOATS])
     while True:
-        k = fetch_add(s + 8 * at.NEXT, 1)
+        k = fetch_add(s, at.NEXT, 1)
         if k >= pieces:
             break
         if room == 0:
-            room = allocate(ROOM * per)
-        if room == 0:
             failed = at.NO_MEMORY
-        elif run_piece(s, k * per, min(per, rows - k * per), room) != 0:
+        elif run_piece(s, k * per, min(per, rows - k * per), room + at.FLOATS_SIZE) != 0:
             failed = at.KERNEL_FAILED
         if failed != 0:
-            put(s, at.FAILED, failed)
-        if fetch_add(s + 8 * at.DONE, 1) + 1 == pieces and get(s, at.PROMISE) != 0:
+            s[at.FAILED] = failed
+        if fetch_add(s, at.DONE, 1) + 1 == pieces and s[at.PROMISE] != 0:
             complete(s)
-    restore_floats(mode)
     if room != 0:
+        call_c(table()[at.SET_FLOATS], room)
         free(room)
     return failed
 
 
 @inline()
-def leave(s: int) -> None:
+def leave(s: Any) -> None:
     """Free the state with whoever uses it last."""
-    if fetch_add(s + 8 * at.USERS, -1) == 1:
-        free(s)
+    if fetch_add(s, at.USERS, -1) == 1:
+        free(s.ctypes.data)
