@@ -10,7 +10,7 @@ from ...core.options import Cotangent, Outcome, Outputs, Saved
 from .. import memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
-from .call_arrays import CallArrays
+from .call_arrays import COTANGENT, GRADIENT, KEPT, LOSS, CallArrays
 from .kernel_variants import (
     Kernels,
     is_few,
@@ -85,13 +85,14 @@ class Launcher(CallArrays):
         if isinstance(cotangent, float):
             value = cotangent
         else:
-            column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
+            column, step = self.column(cotangent, KINDS, COTANGENT), int(cotangent.ndim > 0)
         work = self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0
+        to = NOWHERE if grad is None else grad._replace(address=self.place(grad.address, GRADIENT))
         packed = RowArguments(
             count,
             self.classes,
-            self.x,
-            grad or NOWHERE,
+            self.x_planned,
+            to,
             self.targets,
             column,
             step,
@@ -119,7 +120,7 @@ class Launcher(CallArrays):
     def needed(self, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:
         """Compute the outputs asked for, except elements and gradients to targets."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
-        cx, address = self.cx, self.arrays.address
+        cx, address = self.cx, self.address
         rows = self.empty(cx.compute_dtype, *self.shape) if outputs.rows else None
         losses = weights = 0
         if rows is not None:
@@ -158,6 +159,7 @@ class Launcher(CallArrays):
                 weight = self.empty(cx.sum_dtype)
                 sums = sums._replace(total_weight=address(weight))
             self.add(sums, outputs.weight)
+        self.launch_all()
         return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
@@ -205,11 +207,12 @@ class Launcher(CallArrays):
 
         weight: the denominator of a mean, where the kernel of rows cannot find it before its rows.
         """
-        cx, address, count = self.cx, self.arrays.address, self.count
+        cx, count = self.cx, self.count
         memory_checks.check_gradient(Cotangent(cotangent), None, self.shape, cx)
         memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.options.reduction == "mean", self.options.indexed
         loss = self.empty(cx.compute_dtype)
+        loss_at = self.address(loss, LOSS)
         gradient = kept = None
         to: RowLayout | None = None
         at, stats = 0, (0, 0)
@@ -217,7 +220,7 @@ class Launcher(CallArrays):
             gradient, to = self.like_x()
         if keep:
             kept = self.empty(cx.sum_dtype, 2 + 2 * count)
-            at = address(kept)
+            at = self.address(kept, KEPT)
             stats = kept_stats(at, count)
         divisor, column = nan, NOT_GIVEN
         if isinstance(normalizer, (int, float)):
@@ -237,7 +240,8 @@ class Launcher(CallArrays):
         first = averages and grad  # the gradient of every row needs the sum of the weights
         kernels = self.kernels(to)
         if kernels.pixels:
-            reduce_pixels(self, kernels, sums, loss, to, at, stats, cotangent)
+            reduce_pixels(self, kernels, sums, loss_at, to, at, stats, cotangent)
+            self.launch_all()
             return loss, gradient, kept
         shared = self.shared_room() if kernels.adds else 0
         if shared:
@@ -247,7 +251,7 @@ class Launcher(CallArrays):
             added: bytes | None = sums._replace(
                 losses=losses,
                 weights=weights,
-                loss=address(loss),
+                loss=loss_at,
                 row_factor=row_factor,
                 counter=shared,
                 before_rows=first,
@@ -270,8 +274,9 @@ class Launcher(CallArrays):
             added=added,
         )
         if not shared:
-            sums = sums._replace(losses=losses, weights=weights, loss=address(loss))
+            sums = sums._replace(losses=losses, weights=weights, loss=loss_at)
             self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
+        self.launch_all()
         return loss, gradient, kept
 
     def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
@@ -280,7 +285,7 @@ class Launcher(CallArrays):
         grad: the gradient for a cotangent of 1, which is overwritten unless the cotangent is 1.
         """
         memory_checks.check_again(cotangent, kept, grad, self.o.x, self.shape, self.cx)
-        at = self.arrays.address(kept)
+        at = self.address(kept, KEPT)
         if grad is None:
             made, to = self.like_x()
         else:
@@ -297,4 +302,5 @@ class Launcher(CallArrays):
             added=_NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
         )
+        self.launch_all()
         return made

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..._arrays.inspect import Array
 from ..row_layout import RowLayout
-from . import driver
 from .arguments import CALL, SUMS, SumArguments
 from .kernel_variants import Kernels, sums_of
 from .launch_plan import VECTOR
@@ -25,7 +24,7 @@ def reduce_pixels(
     call: Any,
     kernels: Kernels,
     sums: SumArguments,
-    loss: Array,
+    loss: int,
     to: RowLayout | None,
     kept: int,
     stats: tuple[int, int],
@@ -44,7 +43,7 @@ def reduce_pixels(
         rows=blocks,
         partial=call.room(call.cx.sum_dtype, 2 * blocks),
         adds_partial_sums=1,
-        loss=call.arrays.address(loss),
+        loss=loss,
         row_factor=0 if first else row_factor,
         counter=counter,
     )
@@ -59,4 +58,4 @@ def reduce_pixels(
     if not counter:
         kernel = sums_of(call.cx.compute_dtype, call.arrays, call.index)
         packed = sums.packed() + NO_ROWS
-        driver.launch(kernel, call.index, 1, WORKERS, call.stream, packed, SUMS.size)
+        call.launch(kernel, 1, WORKERS, packed, SUMS.size)
