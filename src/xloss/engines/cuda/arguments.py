@@ -7,15 +7,14 @@ against them: a field that differed would make a kernel read one address as anot
 from __future__ import annotations
 
 import struct
-from array import array
-from itertools import chain
+from functools import cache
 from math import nan
 from typing import Annotated, NamedTuple, TypeAlias, get_type_hints
 
 from ..row_layout import RowLayout
 
 # 0 where an array is not given or not wanted. Calls on other arrays of the same shapes differ in
-# these alone; until its launch each is a number that `place_of` of call_arrays.py takes apart.
+# these alone; until its launch each is a number that call_arrays.py takes apart.
 Address: TypeAlias = Annotated[int, "Q"]
 NOWHERE = RowLayout(0, 1, 0, 0, 1)
 WORD = 8  # bytes of every field, of every number in a place or column
@@ -70,7 +69,7 @@ class RowArguments(NamedTuple):
     def packed(self) -> bytes:
         """Return the bytes that the kernel reads."""
         t = self.targets
-        targets = *t.labels, *t[1:4], *chain.from_iterable(t[4:])
+        targets = *t.labels, *t[1:4], *t.sample_weight, *t.class_weight, *t.soft
         arrays = *self.x, *self.gradient, *targets, *self.cotangent
         return CALL.pack(*self[:2], *arrays, *self[6:])
 
@@ -118,12 +117,13 @@ CALL = struct.Struct("<" + "".join(words(RowArguments).values()))
 SUMS = struct.Struct("<" + "".join(words(SumArguments).values()))
 
 
-def addresses(packed: bytes, second: int) -> dict[int, int]:
-    """Return each address that is given, by the number of its word among a launch's words.
+@cache
+def address_words(size: int, second: int) -> tuple[int, ...]:
+    """Return which words of a launch's parameters, so many bytes, hold addresses.
 
     second: where the second of two structures begins, which tells which of the two it is.
     """
-    first, other = (CALL, SUMS) if second == CALL.size else (SUMS, CALL)
-    formats = first.format[1:] + other.format[1:]
-    found = enumerate(zip(formats, array("Q", packed), strict=False))
-    return {word: value for word, (kind, value) in found if kind == "Q" and value}
+    kinds = [record.format[1:] for record in (CALL, SUMS)]
+    if second != CALL.size:
+        kinds.reverse()
+    return tuple(n for n, kind in enumerate("".join(kinds)[: size // WORD]) if kind == "Q")

@@ -37,7 +37,7 @@ class Launcher(CallArrays):
     def weighed(self) -> bool:
         """Tell whether there are weights of rows or classes, or `where`."""
         o = self.o
-        return any(a is not None for a in (o.where, o.sample_weight, o.class_weight))
+        return not (o.where is o.sample_weight is o.class_weight is None)
 
     def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
         """Return the kernels; to: where the gradient's rows lie; adds: rows may be added up."""
@@ -87,7 +87,7 @@ class Launcher(CallArrays):
         else:
             column, step = self.column(cotangent, KINDS, COTANGENT), int(cotangent.ndim > 0)
         work = self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0
-        to = NOWHERE if grad is None else grad._replace(address=self.place(grad.address, GRADIENT))
+        to = NOWHERE if grad is None else RowLayout(self.place(grad.address, GRADIENT), *grad[1:])
         packed = RowArguments(
             count,
             self.classes,

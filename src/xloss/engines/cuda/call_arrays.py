@@ -16,7 +16,7 @@ from ...core.call import LossCall
 from .. import gpu_arrays, memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from . import driver
-from .arguments import NOT_GIVEN, Column, TargetArguments, addresses
+from .arguments import NOT_GIVEN, Column, TargetArguments, address_words
 from .kernel_variants import shared_room
 from .launch_plan import KINDS
 
@@ -26,13 +26,9 @@ _INTEGERS = {n: i for i, n in enumerate(INTEGERS)}
 # What an address may be in: arrays of the call, what its gradient starts from, the stream's shared
 # room, and memory that only the call's launches use. Other arrays of the call have higher numbers.
 PLACES = X, TARGETS, COTANGENT, GRADIENT, LOSS, KEPT, SHARED, ROOM = range(1, 9)
-_OFFSET_BITS = 48
+_OFFSET_BITS = 48  # of an address in a planned launch; above them stands what it is in
+_OFFSET = 2**_OFFSET_BITS - 1
 _ALIGNED = 256  # bytes: a part of a room begins where an allocation of its own might
-
-
-def place_of(address: int) -> tuple[int, int]:
-    """Return what an address of a planned launch is in, and how far behind its beginning."""
-    return address >> _OFFSET_BITS, address & ((1 << _OFFSET_BITS) - 1)
 
 
 class Launch(NamedTuple):
@@ -44,7 +40,7 @@ class Launch(NamedTuple):
     words: array[int]
     second: int
     follows: bool  # it may begin before the one before it has ended
-    addresses: tuple[tuple[int, int, int], ...]  # of each its word, what it is in, and its offset
+    addresses: list[tuple[int, int, int]]  # of each its word, what it is in, and its offset
 
 
 class Planned(NamedTuple):
@@ -104,7 +100,8 @@ class CallArrays:
         if copied:
             x = arrays.in_order(x)
             self.x = gpu_row_layout(arrays, x)
-        self.x_planned = self.x._replace(address=self.place(self.x.address, None if copied else X))
+        at = self.place(self.x.address, None if copied else X)
+        self.x_planned = RowLayout(at, *self.x[1:])
         self.held.append(x)
         ignore = ignores = 0
         labels = soft = class_weight = sample_weight = NOT_GIVEN
@@ -146,7 +143,9 @@ class CallArrays:
         in_order = self.arrays.in_order(a)
         self.held.append(in_order)
         at = self.arrays.address(in_order)
-        return self.place(at, place if at == self.arrays.address(a) else None)
+        if place and at != self.arrays.address(a):
+            place = None
+        return self.place(at, place)
 
     def column(self, a: Array, kinds: dict[str, int], place: int | None = None) -> Column:
         """Return the address of an array, and how its elements are stored."""
@@ -188,9 +187,9 @@ class CallArrays:
     def launch(self, kernel: Any, grid: int, threads: int, packed: bytes, second: int) -> None:
         """Plan a launch."""
         follows = bool(self.launches) and self.arrays.capability(self.index) >= 90
-        given = addresses(packed, second).items()
-        into = tuple((word, *place_of(address)) for word, address in given)
         words = array("Q", packed)
+        given = [(n, words[n]) for n in address_words(len(packed), second) if words[n]]
+        into = [(n, value >> _OFFSET_BITS, value & _OFFSET) for n, value in given]
         self.launches.append(Launch(kernel, grid, threads, words, second, follows, into))
 
     def pattern(self, dtype: Any, *shape: int) -> Array:
