@@ -125,22 +125,6 @@ def test_a_call_in_a_graphs_capture_is_planned(first: bool) -> None:
         assert_same(others, made[0])
 
 
-def test_backward_in_a_capture_repeats_its_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    z, y = inputs(1500, 40)
-    leaf = z.requires_grad_()
-
-    def gradient(capturing: bool) -> Any:
-        loss = xloss.cross_entropy(leaf, y)
-        gpu.home.capturing = capturing
-        if capturing:
-            plan_no_more(monkeypatch)
-        return torch.autograd.grad(loss, leaf)
-
-    with emulated() as gpu:
-        want = gradient(False)
-        assert_same(gradient(True), want)
-
-
 def test_a_cotangent_unlike_the_first_is_not_read_like_it() -> None:
     z, y = inputs(1500, 7)
     with emulated():
