@@ -33,12 +33,6 @@ _NO_SUMS = bytes(SUMS.size)
 class Launcher(CallArrays):
     """The launches of one call."""
 
-    @property
-    def weighed(self) -> bool:
-        """Tell whether there are weights of rows or classes, or `where`."""
-        o = self.o
-        return not (o.where is o.sample_weight is o.class_weight is None)
-
     def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
         """Return the kernels; to: where the gradient's rows lie; adds: rows may be added up."""
         options = self.options
@@ -63,58 +57,47 @@ class Launcher(CallArrays):
     def rows(
         self,
         of: Kernels,
-        *,
-        losses: int = 0,
-        weights: int = 0,
-        stats: tuple[int, int] = (0, 0),
-        given_statistics: int = 0,
-        grad: RowLayout | None = None,
-        cotangent: Array | float = 1.0,
-        any_row_counts: Array | None = None,
-        row_factor: int = 0,
+        grad: RowLayout | None,
+        cotangent: Array | float,
         added: bytes | None = None,
         seldom: bool = False,
+        **fields: int,
     ) -> None:
-        """Launch the kernels of rows; what they read and write is given by address, 0 for nothing.
+        """Launch the kernels of rows; fields: of `RowArguments`, what else they read and write.
 
         given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
         a cotangent of 1 is there too, which stands if the cotangent is 1.
         """
         options, count = self.options, self.count
-        value, column, step = 1.0, NOT_GIVEN, 0
+        value, column, by_row = 1.0, NOT_GIVEN, 0
         if isinstance(cotangent, float):
             value = cotangent
         else:
-            column, step = self.column(cotangent, KINDS, COTANGENT), int(cotangent.ndim > 0)
-        work = self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0
-        to = NOWHERE if grad is None else RowLayout(self.place(grad.address, GRADIENT), *grad[1:])
+            column, by_row = self.column(cotangent, KINDS, COTANGENT), int(cotangent.ndim > 0)
+        to = NOWHERE
+        if grad is not None:
+            to = RowLayout(self.place(grad.address, GRADIENT), *grad[1:])
         packed = RowArguments(
             count,
             self.classes,
             self.x_planned,
             to,
             self.targets,
-            column,
-            step,
-            row_factor,
-            0 if any_row_counts is None else self.address(any_row_counts),
-            value,
-            options.label_smoothing,
-            options.z_loss,
-            options.softcap or 0.0,
-            losses,
-            weights,
-            *stats,
-            given_statistics,
-            work,
-            inner_inverse(self.x.inner) if of.pixels else 0,
+            cotangent=column,
+            cotangent_step=by_row,
+            cotangent_value=value,
+            label_smoothing=options.label_smoothing,
+            z_loss=options.z_loss,
+            softcap=options.softcap or 0.0,
+            work=self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0,
+            inner_inverse=inner_inverse(self.x.inner) if of.pixels else 0,
+            **fields,
         ).packed()
         if added is not None:
             packed += added
         most = _SELDOM if seldom else _GRID
-        for kernel in of.kernels:
-            grid = kernel.grid(count, most)
-            self.launch(kernel.function, grid, kernel.threads, packed, CALL.size)
+        for kernel, step in of.kernels:
+            self.launch(kernel, step.grid(count, most), step.plan.threads, packed, CALL.size)
         self.pixels_each = of.pixels
 
     def needed(self, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:
@@ -129,26 +112,27 @@ class Launcher(CallArrays):
             losses = self.room(cx.compute_dtype, self.count)
         made = grad = total = weight = None
         to: RowLayout | None = None
-        stats = (0, 0)
+        stats = {}
         if saved is not None:
-            stats = self.address(saved[0]), self.address(saved[1])
+            stats = {"maxima": address(saved[0]), "tail_sums": address(saved[1])}
         elif outputs.stats:
             made = self.empty(cx.compute_dtype, *self.shape), self.empty(cx.sum_dtype, *self.shape)
-            stats = address(made[0]), address(made[1])
+            stats = {"maxima": address(made[0]), "tail_sums": address(made[1])}
         if outputs.grad:
             grad, to = self.like_x()
         if outputs.weight and not self.options.indexed:
             weights = self.room(cx.sum_dtype, self.count)
         if losses or weights or grad is not None or outputs.stats:
+            live = cotangent.any_row_counts
             self.rows(
                 self.kernels(to, adds=False),
+                to,
+                cotangent.row_loss,
                 losses=losses,
                 weights=weights,
-                stats=stats,
                 given_statistics=int(saved is not None),
-                grad=to,
-                cotangent=cotangent.row_loss,
-                any_row_counts=cotangent.any_row_counts,
+                any_row_counts=0 if live is None else address(live),
+                **stats,
             )
         if outputs.total or outputs.weight:
             sums = SumArguments(self.count, losses if outputs.total else 0, weights)
@@ -215,7 +199,7 @@ class Launcher(CallArrays):
         loss_at = self.address(loss, LOSS)
         gradient = kept = None
         to: RowLayout | None = None
-        at, stats = 0, (0, 0)
+        at, stats = 0, {}
         if grad:
             gradient, to = self.like_x()
         if keep:
@@ -265,13 +249,13 @@ class Launcher(CallArrays):
                 self.add(sums._replace(row_factor=row_factor), weighs)
         self.rows(
             kernels,
+            to,
+            cotangent,
+            added,
             losses=losses,
             weights=weights,
-            stats=stats,
-            grad=to,
-            cotangent=cotangent,
             row_factor=row_factor if grad else 0,
-            added=added,
+            **stats,
         )
         if not shared:
             sums = sums._replace(losses=losses, weights=weights, loss=loss_at)
@@ -294,13 +278,13 @@ class Launcher(CallArrays):
         kernels = self.kernels(to)
         self.rows(
             kernels,
-            stats=kept_stats(at, self.count),
-            given_statistics=1 if grad is None else 2,
-            grad=to,
-            cotangent=cotangent,
-            row_factor=at if self.options.reduction == "mean" else 0,
-            added=_NO_SUMS if kernels.adds else None,
+            to,
+            cotangent,
+            _NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
+            given_statistics=1 if grad is None else 2,
+            row_factor=at if self.options.reduction == "mean" else 0,
+            **kept_stats(at, self.count),
         )
         self.launch_all()
         return made

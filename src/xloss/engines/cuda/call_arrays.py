@@ -123,6 +123,8 @@ class CallArrays:
         if o.sample_weight is not None:
             sample_weight = self.column(o.sample_weight, KINDS)
         where = 0 if o.where is None else self.address(o.where)
+        # Whether there are weights of rows or classes, or `where`.
+        self.weighed = not (o.where is o.sample_weight is o.class_weight is None)
         self.targets = TargetArguments(
             labels, ignores, ignore, where, sample_weight, class_weight, soft
         )

@@ -27,7 +27,7 @@ def reduce_pixels(
     loss: int,
     to: RowLayout | None,
     kept: int,
-    stats: tuple[int, int],
+    stats: dict[str, int],
     cotangent: Array | float,
 ) -> None:
     """Compute rows that lie side by side, whose launch adds them up too, block by block."""
@@ -37,7 +37,7 @@ def reduce_pixels(
         row_factor = kept or call.room(call.cx.sum_dtype, 2)
     if first:
         call.add(sums._replace(row_factor=row_factor), True)
-    blocks = -(-call.count // kernels.kernels[0].rows)
+    blocks = -(-call.count // kernels.kernels[0][1].rows)
     counter = call.shared_room()
     sums = sums._replace(
         rows=blocks,
@@ -47,14 +47,8 @@ def reduce_pixels(
         row_factor=0 if first else row_factor,
         counter=counter,
     )
-    call.rows(
-        kernels,
-        stats=stats,
-        grad=to,
-        cotangent=cotangent,
-        row_factor=row_factor if first else 0,
-        added=sums.packed(),
-    )
+    row_factor = row_factor if first else 0
+    call.rows(kernels, to, cotangent, sums.packed(), row_factor=row_factor, **stats)
     if not counter:
         kernel = sums_of(call.cx.compute_dtype, call.arrays, call.index)
         packed = sums.packed() + NO_ROWS
