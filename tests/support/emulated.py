@@ -194,6 +194,13 @@ def inputs(*shape: int, kind: str = "float32", axis: int = -1, seed: int = 0) ->
     return z, torch.randint(0, shape[axis], rows, generator=draw)
 
 
+def at_odd_address(z: Any) -> Any:
+    """The same numbers where no word of two and no vector begins."""
+    room = z.new_empty(z.numel() + 1)
+    room[1:] = z.flatten()
+    return room[1:].view(z.shape)
+
+
 def expected(z: Any, y: Any, **options: Any) -> tuple[Any, Any]:
     """The value and the gradient by the generic engine, in float64."""
 

@@ -115,12 +115,6 @@ def test_twice_differentiable_after_the_gradient_was_written() -> None:
     with emulated():
         assert torch.autograd.gradcheck(lambda z: xloss.cross_entropy(z, y), z)
         assert torch.autograd.gradgradcheck(lambda z: xloss.cross_entropy(z, y), z)
-        loss = xloss.cross_entropy(z, y)
-        (graph,) = torch.autograd.grad(loss, z, create_graph=True)
-        (plain,) = torch.autograd.grad(loss, z, retain_graph=True)
-        (once,) = torch.autograd.grad(graph.sum(), z)  # rows of a gradient sum to 0
-    np.testing.assert_allclose(graph.detach(), plain, rtol=1e-12)
-    np.testing.assert_allclose(once, 0.0, atol=1e-15)
 
 
 def test_upstreams_whose_values_are_not_in_their_memory() -> None:
@@ -148,32 +142,25 @@ def test_batches_and_functional_transforms_go_their_own_way() -> None:
     np.testing.assert_allclose(by_row / 6, slope, rtol=1e-6)
 
 
-def test_nothing_is_written_ahead_where_saved_tensors_are_packed() -> None:
+def test_where_nothing_is_written_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpointing and offloading are there to hold less from forward to backward."""
     z, y, slope = leaf()
+
+    def loss(z: Any) -> Any:
+        return xloss.cross_entropy(z, y)
+
     with emulated() as gpu:
-        got = torch.utils.checkpoint.checkpoint(
-            lambda z: xloss.cross_entropy(z, y), z, use_reentrant=False
-        )
+        got = torch.utils.checkpoint.checkpoint(loss, z, use_reentrant=False)
         assert modes(gpu) == [0]
         got.backward()
-        assert modes(gpu) == [0, 0, 1]
         with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(), torch.from_numpy):
-            loss = xloss.cross_entropy(z, y)
-        loss.backward()
-        assert modes(gpu)[-2:] == [0, 1]
-    assert_near(z.grad, slope * 2)
-
-
-def test_nothing_is_written_ahead_where_nobody_asks_or_pytorch_cannot_be_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    z, y, slope = leaf()
-    with emulated() as gpu:
+            offloaded = loss(z)
+        offloaded.backward()
         with torch.no_grad():
-            assert xloss.cross_entropy(z, y).grad_fn is None
-        assert xloss.cross_entropy(z.detach(), y).grad_fn is None
+            assert loss(z).grad_fn is None
+        assert loss(z.detach()).grad_fn is None
+        # Where PyTorch cannot be asked.
         monkeypatch.setattr("xloss.backends.torch.gradient_ahead._packs", None)
-        xloss.cross_entropy(z, y).backward()
-        assert modes(gpu) == [0, 0, 0, 1]
-    assert_near(z.grad, slope)
+        loss(z).backward()
+        assert modes(gpu) == [0, 0, 1, 0, 1, 0, 0, 0, 1]
+    assert_near(z.grad, slope * 3)

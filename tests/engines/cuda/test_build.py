@@ -30,8 +30,6 @@ def kernel(stored="bfloat16", soft=None, classes=4096, stage=0, adds=False, **op
 KERNELS = {
     "float64": kernel("float64"),
     "float16, smooth": kernel("float16", smooth=True),
-    "cap": kernel(cap=True),
-    "soft": kernel(soft="float32"),
     "soft, smooth, cap": kernel(soft="bfloat16", smooth=True, cap=True),
     "begin of three": kernel(classes=50001, stage=1),
     "middle of three": kernel(classes=50001, stage=2),
