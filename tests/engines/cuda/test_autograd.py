@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xloss
-from emulated import assert_near, both, emulated, expected, inputs
+from emulated import assert_near, assert_same, both, emulated, expected, inputs
 from nightly import core
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
@@ -60,34 +60,25 @@ def test_a_scaled_loss_keeps_what_float16_cannot_hold_unscaled() -> None:
     assert_near(z.grad, slope * 65536)
 
 
-@pytest.mark.parametrize("up", [0.0, float("inf"), float("nan"), -1.0])
-def test_an_upstream_that_is_no_common_number(up: float) -> None:
-    z, y, slope = leaf()
-    with emulated():
-        (got,) = torch.autograd.grad(xloss.cross_entropy(z, y), z, torch.tensor(up))
-    np.testing.assert_allclose(got.numpy(), slope * up, rtol=5e-7)
-
-
 MIXES = core(
     product(OPTIONS, [50, 8203]),
     lambda name, classes: classes == 50 or name in ("mean", "smoothed"),
 )
 
 
-@pytest.mark.parametrize("up", [1.0, 3.0])
 @pytest.mark.parametrize(("name", "classes"), MIXES)
-def test_the_bits_are_those_of_value_and_grad(name: str, classes: int, up: float) -> None:
+def test_the_bits_are_those_of_value_and_grad(name: str, classes: int) -> None:
     options = dict(OPTIONS[name])
     if "weight" in options:
         options["weight"] = torch.linspace(0.5, 2, classes)
     z, y, _ = leaf("bfloat16", classes=classes)
-    for capability in (80, 90):
+    ups = (1.0, 3.0, 0.0, np.inf, np.nan)[: 5 if classes == 50 else 2]
+    for capability, up in product((80, 90), ups):
         with emulated(capability):
             loss = xloss.cross_entropy(z, y, **options)
             (got,) = torch.autograd.grad(loss, z, torch.tensor(up))
-            value, want = both(z.detach(), y, cotangent=torch.tensor(up), **options)
-        assert torch.equal(loss.detach(), value)
-        assert torch.equal(got, want)
+            want = both(z.detach(), y, cotangent=torch.tensor(up), **options)
+        assert_same((loss.detach(), got), want)
 
 
 @pytest.mark.parametrize("rows", [6, 1500])
@@ -119,27 +110,11 @@ def test_two_backwards_share_nothing() -> None:
     assert_near(third, slope)
 
 
-def test_a_sum_of_losses_and_of_their_multiples() -> None:
-    z, y, slope = leaf()
-    with emulated():
-        one, two = xloss.cross_entropy(z, y), xloss.cross_entropy(z, y)
-        (2 * one + one + two).backward()
-        assert_near(z.grad, slope * 4)
-        xloss.cross_entropy(z, y).backward()  # added to what is there
-    assert_near(z.grad, slope * 5)
-
-
 def test_twice_differentiable_after_the_gradient_was_written() -> None:
     z, y, _ = leaf("float64", 3, 5)
     with emulated():
         assert torch.autograd.gradcheck(lambda z: xloss.cross_entropy(z, y), z)
         assert torch.autograd.gradgradcheck(lambda z: xloss.cross_entropy(z, y), z)
-        loss = xloss.cross_entropy(z, y)
-        (graph,) = torch.autograd.grad(loss, z, create_graph=True)
-        (plain,) = torch.autograd.grad(loss, z, retain_graph=True)
-        (once,) = torch.autograd.grad(graph.sum(), z)  # rows of a gradient sum to 0
-    np.testing.assert_allclose(graph.detach(), plain, rtol=1e-12)
-    np.testing.assert_allclose(once, 0.0, atol=1e-15)
 
 
 def test_upstreams_whose_values_are_not_in_their_memory() -> None:
@@ -167,42 +142,25 @@ def test_batches_and_functional_transforms_go_their_own_way() -> None:
     np.testing.assert_allclose(by_row / 6, slope, rtol=1e-6)
 
 
-def test_nothing_is_written_ahead_where_saved_tensors_are_packed() -> None:
+def test_where_nothing_is_written_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpointing and offloading are there to hold less from forward to backward."""
     z, y, slope = leaf()
+
+    def loss(z: Any) -> Any:
+        return xloss.cross_entropy(z, y)
+
     with emulated() as gpu:
-        got = torch.utils.checkpoint.checkpoint(
-            lambda z: xloss.cross_entropy(z, y), z, use_reentrant=False
-        )
+        got = torch.utils.checkpoint.checkpoint(loss, z, use_reentrant=False)
         assert modes(gpu) == [0]
         got.backward()
-        assert modes(gpu) == [0, 0, 1]
         with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(), torch.from_numpy):
-            loss = xloss.cross_entropy(z, y)
-        loss.backward()
-        assert modes(gpu)[-2:] == [0, 1]
-    assert_near(z.grad, slope * 2)
-
-
-def test_nothing_is_written_ahead_where_nobody_asks_or_pytorch_cannot_be_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    z, y, slope = leaf()
-    with emulated() as gpu:
+            offloaded = loss(z)
+        offloaded.backward()
         with torch.no_grad():
-            assert xloss.cross_entropy(z, y).grad_fn is None
-        assert xloss.cross_entropy(z.detach(), y).grad_fn is None
+            assert loss(z).grad_fn is None
+        assert loss(z.detach()).grad_fn is None
+        # Where PyTorch cannot be asked.
         monkeypatch.setattr("xloss.backends.torch.gradient_ahead._packs", None)
-        xloss.cross_entropy(z, y).backward()
-        assert modes(gpu) == [0, 0, 0, 1]
-    assert_near(z.grad, slope)
-
-
-def test_logits_that_were_written_to_are_an_error() -> None:
-    z, y, _ = leaf()
-    with emulated():
-        x = z * 1
-        loss = xloss.cross_entropy(x, y)
-        x.add_(1.0)
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            loss.backward()
+        loss(z).backward()
+        assert modes(gpu) == [0, 0, 1, 0, 1, 0, 0, 0, 1]
+    assert_near(z.grad, slope * 3)

@@ -102,7 +102,7 @@ def test_a_launch_goes_to_the_arrays_gpu(current: int | None, played: Played) ->
 
 
 def test_a_launch_that_follows_says_so(played: Played) -> None:
-    """Whatever was launched before it, in this form or in another."""
+    """Whatever was launched before it, in this form or in another; each form is made once."""
     forms = [(7, 96, 4096, 11), (8, 96, 4096, 11), (7, 64, 4096, 11), (7, 96, 0, 11)]
     forms += [(7, 96, 4096, 12), *(forms[0] for _ in range(2))]
     for grid, threads, shared, stream in forms:
@@ -118,16 +118,4 @@ def test_a_launch_that_follows_says_so(played: Played) -> None:
         assert form.numAttrs == 1
         assert attribute.id == ids.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
         assert attribute.value.programmaticStreamSerializationAllowed == 1
-
-
-def test_the_form_of_a_launch_that_follows_is_made_once(played: Played) -> None:
-    driver._form.cache_clear()
-    for stream in (3, 4, 3, 4, 3):
-        driver.launch(("kernel", 0), 0, 7, 96, stream, b"12345678", follows=True)
-    forms = [given[0] for _, _, given in played.launched]
-    assert forms[0] is forms[2] is forms[4] is not forms[1]
-    assert forms[1] is forms[3]
-    for grid in range(1, 1000):  # shapes that never repeat do not fill the memory
-        driver.launch(("kernel", 0), 0, grid, 96, 3, b"12345678", follows=True)
-    assert driver._form.cache_info().currsize <= 256
-    driver._form.cache_clear()
+    assert len({id(given[0]) for _, _, given in played.launched}) == len(set(forms))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from emulated import assert_same, both, by_row, emulated, inputs
+from emulated import assert_same, by_row, emulated, inputs
 from nightly import core
 
 torch = pytest.importorskip("torch", reason="pip install 'xloss[torch]'")
@@ -74,14 +74,3 @@ def test_one_launch_or_three(dtype: str, classes: int, options: str) -> None:
     assert torch.isfinite(grad).all()
     for again in made[1:]:
         assert_same(again, made[0])
-
-
-def test_a_row_of_float64_has_the_same_bits_in_another_layout() -> None:
-    # In float32 a vector's sum is rounded with what its thread put aside: a last bit may differ.
-    z, y = inputs(48, 403, kind="float64")
-    with emulated() as gpu:
-        own = both(z, y, reduction="sum")
-        apart = both(z.T.contiguous().T, y, reduction="sum")
-        groups = {dict(c)["GROUP"] for c, _ in gpu.launches if "GROUP" in dict(c)}
-    assert groups == {16, 1}
-    assert_same(apart, own)

@@ -1,35 +1,19 @@
 // The emulator: every CUDA thread a fiber, a cluster of blocks at a time. Threads run one after another
 // and change at shuffles and barriers alone, in one order or, to show what a missing barrier hides, in
 // the other.
-
-// Ubuntu's g++ defines it by itself, and then a longjmp to a lower address than the stack pointer's,
-// as from the caller's stack to a fiber's, ends the process: "longjmp causes uninitialized stack
-// frame". Undefined before the first header, which reads it.
-#undef _FORTIFY_SOURCE
 #include <setjmp.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
+#include <memory>
 #include <vector>
 
 #include "intrinsics.h"
-
-struct Fiber : Thread {
-    ucontext_t context;
-    jmp_buf at;  // swapcontext asks the kernel for the signals at every change
-    int rank;    // of its block in the cluster
-    bool begun, done;
-    bool arrived;  // at the cluster's barrier, where it need not wait yet
-    u64 turn;      // of that barrier then
-};
 
 struct Barrier {
     int arrived = 0;
     u64 turn = 0;
 };
-
-typedef std::vector<unsigned char> Bytes;
 
 // Copies that are under way are seen late, or not at all, by who does not wait for them.
 struct Copy {
@@ -38,136 +22,140 @@ struct Copy {
     size_t size;
 };
 
-struct Machine {
-    std::vector<Fiber> fibers;
-    jmp_buf home;
-    u32 threads;                // of a block
-    std::vector<Bytes> shared;  // of each block
-    std::vector<Bytes> staged;  // the same of the size that the launch gives
-    size_t staging;
-    std::vector<Barrier> blocks, lanes;  // a barrier for each block; for each thread that leads lanes
-    Barrier cluster;
-    std::vector<u64> slots;                 // what each thread gives to a shuffle
-    std::vector<std::vector<Copy>> copies;  // of each thread
-    u64 progress;
+struct Fiber : Thread {
+    ucontext_t context;
+    jmp_buf at;  // swapcontext asks the kernel for the signals at every change
+    int rank;    // of its block in the cluster
+    bool begun, done;
+    bool arrived;   // at the cluster's barrier, where it need not wait yet
+    u64 turn;       // of that barrier then
+    Barrier lanes;  // of the lanes that this thread is the first of
+    u64 slot;       // what it gives to a shuffle
+    std::vector<Copy> copies;
 };
-static Machine machine;
+
+typedef std::vector<unsigned char> Bytes;
+
+struct Block {
+    Barrier barrier;
+    Bytes shared, staged;  // staged: of the size that the launch gives
+};
+
+static std::vector<Fiber> fibers;
+static std::vector<Block> blocks;
+static Barrier cluster;
+static jmp_buf home;
+static u64 progress;
 static void (*work)();
 Thread* now;
 Index gridDim;
 
 static Fiber& fiber() { return *(Fiber*)now; }
-static int self() { return fiber().rank * (int)machine.threads + (int)threadIdx.x; }
-static int warp() { return self() - (int)threadIdx.x % 32; }
+static Block& block() { return blocks[fiber().rank]; }
+static int threads() { return (int)(fibers.size() / blocks.size()); }  // of a block
+static Fiber& lane(int n) { return (&fiber())[n - (int)threadIdx.x % 32]; }
 
 static void change() {
-    if (!_setjmp(fiber().at)) _longjmp(machine.home, 1);
+    if (!_setjmp(fiber().at)) _longjmp(home, 1);
 }
 
-static void arrive(Barrier& b, int need) {
+static u64 arrive(Barrier& b, int need) {
     u64 turn = b.turn;
-    ++machine.progress;
+    ++progress;
     if (++b.arrived == need) {
         b.arrived = 0;
         ++b.turn;
-    } else {
-        while (b.turn == turn) change();
     }
+    return turn;
+}
+static void wait(const Barrier& b, u64 turn) {
+    while (b.turn == turn) change();
 }
 
-static void lanes(u32 mask) { arrive(machine.lanes[warp() + __builtin_ctz(mask)], __builtin_popcount(mask)); }
-void __syncthreads() { arrive(machine.blocks[fiber().rank], (int)machine.threads); }
+static void meet_lanes(u32 mask) {
+    Barrier& b = lane(__builtin_ctz(mask)).lanes;
+    wait(b, arrive(b, __builtin_popcount(mask)));
+}
+void __syncthreads() { wait(block().barrier, arrive(block().barrier, threads())); }
 
 int __syncthreads_or(int v) {
-    machine.slots[self()] = (u64)(v != 0);
+    fiber().slot = (u64)(v != 0);
     __syncthreads();
     int any = 0;
-    for (u32 n = 0; n < machine.threads; ++n) any |= (int)machine.slots[fiber().rank * machine.threads + n];
+    for (int n = 0; n < threads(); ++n) any |= (int)fibers[fiber().rank * threads() + n].slot;
     __syncthreads();
     return any;
 }
 
 // Reaching the cluster's barrier, and waiting there, are two steps; each thread takes them in turn.
 void cluster_arrive() {
-    Barrier& b = machine.cluster;
-    Fiber& f = fiber();
-    if (f.arrived) abort();
-    f.arrived = true;
-    f.turn = b.turn;
-    ++machine.progress;
-    if (++b.arrived == (int)machine.fibers.size()) {
-        b.arrived = 0;
-        ++b.turn;
-    }
+    if (fiber().arrived) abort();
+    fiber().arrived = true;
+    fiber().turn = arrive(cluster, (int)fibers.size());
 }
 void cluster_wait() {
-    Fiber& f = fiber();
-    if (!f.arrived) abort();
-    f.arrived = false;
-    while (machine.cluster.turn == f.turn) change();
+    if (!fiber().arrived) abort();
+    fiber().arrived = false;
+    wait(cluster, fiber().turn);
 }
 void cluster_sync() {
     cluster_arrive();
     cluster_wait();
 }
 
-u64 shuffled_bits(u32 mask, u64 bits, int from) {
+// Call each(bits, lane) for what every lane of the mask gives.
+template <class F> static void exchange(u32 mask, u64 bits, F each) {
     if (!(mask >> (threadIdx.x % 32) & 1)) abort();
-    machine.slots[self()] = bits;
-    lanes(mask);
-    bits = machine.slots[warp() + from];
-    lanes(mask);
-    return bits;
-}
-u32 __ballot_sync(u32 mask, bool b) {
-    u32 all = 0;
-    machine.slots[self()] = b;
-    lanes(mask);
+    fiber().slot = bits;
+    meet_lanes(mask);
     for (int l = 0; l < 32; ++l)
-        if (mask >> l & 1) all |= (u32)machine.slots[warp() + l] << l;
-    lanes(mask);
-    return all;
+        if (mask >> l & 1) each(lane(l).slot, l);
+    meet_lanes(mask);
+}
+u64 shuffled_bits(u32 mask, u64 bits, int from) {
+    u64 found = 0;
+    exchange(mask, bits, [&](u64 given, int l) { found = l == from ? given : found; });
+    return found;
 }
 int largest_of_warp(int v) {
-    for (int o = 16; o; o >>= 1) {
-        int w = __shfl_xor_sync(0xffffffffu, v, o, 32);
-        v = v > w ? v : w;
-    }
-    return v;
+    int found = v;
+    exchange(0xffffffffu, (u64)v, [&](u64 given, int) { found = (int)given > found ? (int)given : found; });
+    return found;
 }
 int sum_of_warp(int v) {
-    for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o, 32);
-    return v;
+    int found = 0;
+    exchange(0xffffffffu, (u64)v, [&](u64 given, int) { found += (int)given; });
+    return found;
 }
 
 static uintptr_t aligned(Bytes& bytes) { return ((uintptr_t)bytes.data() + 15) / 16 * 16; }
 void* shared_bytes(size_t size) {
-    Bytes& bytes = machine.shared[fiber().rank];
-    if (bytes.size() < size + 16) abort();
-    return (void*)aligned(bytes);
+    if (block().shared.size() < size + 16) abort();
+    return (void*)aligned(block().shared);
 }
-void* staging_memory() { return (void*)aligned(machine.staged[fiber().rank]); }
-void* peer_bytes(void* mine, int block) {
-    return (void*)((uintptr_t)mine - aligned(machine.shared[fiber().rank]) + aligned(machine.shared[block]));
+void* staging_memory() { return (void*)aligned(block().staged); }
+void* peer_bytes(void* mine, int other) {
+    return (void*)((uintptr_t)mine - aligned(block().shared) + aligned(blocks[other].shared));
 }
 void copy_later(void* to, const void* from, size_t size) {
     if ((uintptr_t)from % size || (uintptr_t)to % size) abort();
-    machine.copies[self()].push_back({to, from, size});
+    fiber().copies.push_back({to, from, size});
 }
 void copies_arrived() {
-    for (Copy c : machine.copies[self()]) memcpy(c.to, c.from, c.size);
-    machine.copies[self()].clear();
+    for (Copy c : fiber().copies) memcpy(c.to, c.from, c.size);
+    fiber().copies.clear();
 }
 
 static void body() {
     work();
     fiber().done = true;
-    ++machine.progress;
+    ++progress;
     change();
 }
 
 static void enter(Fiber& f) {
-    if (_setjmp(machine.home)) return;
+    now = &f;
+    if (_setjmp(home)) return;
     if (f.begun) _longjmp(f.at, 1);
     f.begun = true;
     setcontext(&f.context);
@@ -175,67 +163,49 @@ static void enter(Fiber& f) {
 
 static const size_t STACK = 1 << 18;
 
-// Run `work` on every thread; backward: the last block and thread first. Returns 1 where all wait for good.
-static int run(u32 grid, u32 threads, u32 cluster, bool backward, unsigned char* stacks) {
-    size_t count = (size_t)threads * cluster;
-    Machine& m = machine;
-    gridDim.x = grid;
-    m.threads = threads;
-    m.fibers.resize(count);
-    m.blocks.assign(cluster, Barrier());
-    m.lanes.assign(count + 32, Barrier());
-    m.slots.assign(count + 32, 0);
-    m.copies.assign(count, {});
-    m.cluster = Barrier();
-    for (u32 at = 0; at < grid; at += cluster) {
-        u32 first = backward ? grid - cluster - at : at;
-        // What a block finds in its shared memory is what it happens to be.
-        m.shared.assign(cluster, Bytes(1 << 14, 0xa5));
-        m.staged.assign(cluster, Bytes(m.staging + 16, 0xa5));
-        for (size_t i = 0; i < count; ++i) {
-            Fiber& f = m.fibers[i];
-            f.rank = (int)(i / threads);
-            f.thread.x = (u32)(i % threads);
-            f.block.x = first + (u32)f.rank;
-            f.begun = f.done = f.arrived = false;
-            m.copies[i].clear();
-            getcontext(&f.context);
-            f.context.uc_stack.ss_sp = stacks + i * STACK;
-            f.context.uc_stack.ss_size = STACK;
-            f.context.uc_link = nullptr;
-            makecontext(&f.context, body, 0);
+// Run the fibers to their ends. Returns 1 where all wait for good.
+static int run(bool backward) {
+    for (size_t left = fibers.size(); left;) {
+        u64 before = progress;
+        left = 0;
+        for (size_t n = 0; n < fibers.size(); ++n) {
+            Fiber& f = fibers[backward ? fibers.size() - 1 - n : n];
+            if (f.done) continue;
+            enter(f);
+            left += !f.done;
         }
-        for (size_t left = count; left;) {
-            u64 before = m.progress;
-            left = 0;
-            for (size_t n = 0; n < count; ++n) {
-                Fiber& f = m.fibers[backward ? count - 1 - n : n];
-                if (f.done) continue;
-                now = &f;
-                enter(f);
-                left += !f.done;
-            }
-            if (left && m.progress == before) return 1;
-        }
+        if (left && progress == before) return 1;
     }
     return 0;
 }
 
-int run_kernel(
-    void (*kernel)(), u32 grid, u32 threads, u32 cluster, u32 shared, int backward) {
-    machine.staging = shared;
+int run_kernel(void (*kernel)(), u32 grid, u32 threads, u32 parts, u32 shared, int backward) {
     work = kernel;
-    // Of what is mapped anew only the pages that are used take memory.
-    size_t bytes = (size_t)threads * cluster * STACK;
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void* stacks = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (stacks == MAP_FAILED) return 2;
+    gridDim.x = grid;
+    size_t count = (size_t)threads * parts;
+    std::unique_ptr<unsigned char[]> stacks(new unsigned char[count * STACK]);
     // A handler must not run on a fiber's stack: what a signal saves there may be larger than it.
     sigset_t every, before;
     sigfillset(&every);
     pthread_sigmask(SIG_BLOCK, &every, &before);
-    int stuck = run(grid, threads, cluster, backward, (unsigned char*)stacks);
+    int stuck = 0;
+    for (u32 at = 0; at < grid && !stuck; at += parts) {
+        // What a block finds in its shared memory is what it happens to be.
+        blocks.assign(parts, {{}, Bytes(1 << 14, 0xa5), Bytes(shared + 16, 0xa5)});
+        cluster = {};
+        fibers = std::vector<Fiber>(count);
+        for (size_t i = 0; i < count; ++i) {
+            Fiber& f = fibers[i];
+            f.rank = (int)(i / threads);
+            f.thread.x = (u32)(i % threads);
+            f.block.x = (backward ? grid - parts - at : at) + (u32)f.rank;
+            getcontext(&f.context);
+            f.context.uc_stack.ss_sp = stacks.get() + i * STACK;
+            f.context.uc_stack.ss_size = STACK;
+            makecontext(&f.context, body, 0);
+        }
+        stuck = run(backward);
+    }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    munmap(stacks, bytes);
     return stuck;
 }

@@ -45,7 +45,6 @@ void cluster_arrive();
 void cluster_wait();
 void cluster_sync();
 u64 shuffled_bits(u32 mask, u64 bits, int from);
-u32 __ballot_sync(u32 mask, bool b);
 int largest_of_warp(int v);
 int sum_of_warp(int v);
 void* shared_bytes(size_t size);
@@ -121,42 +120,22 @@ inline u16 float_to_half_up(float f) {
     if (half_to_float(h) >= f) return h;
     return h & 0x8000 ? h - 1 : h + 1;
 }
-inline u32 larger_halves(u32 a, u32 b) {
-    u32 both = 0;
-    for (int s = 0; s < 32; s += 16) {
-        float x = half_to_float((u16)(a >> s)), y = half_to_float((u16)(b >> s));
-        both |= (u32)(x != x || y != y ? 0x7fff : float_to_half(x > y ? x : y)) << s;
-    }
-    return both;
-}
-inline u32 larger_bfloats(u32 a, u32 b) {
-    u32 both = 0;
-    for (int s = 0; s < 32; s += 16) {
-        float x = __uint_as_float(a >> s << 16), y = __uint_as_float(b >> s << 16);
-        both |= (u32)(x != x || y != y ? 0x7fff : float_to_bfloat(x > y ? x : y)) << s;
-    }
-    return both;
-}
 // What `each` makes of the numbers of two or three pairs.
 template <class F> u32 of_halves(u32 a, u32 b, u32 c, F each) {
-    u32 both = 0;
-    for (int s = 0; s < 32; s += 16)
-        both |= (u32)float_to_half(each(half_to_float((u16)(a >> s)), half_to_float((u16)(b >> s)),
-                                        half_to_float((u16)(c >> s))))
-                << s;
-    return both;
+    auto one = [&](int s) { return each(half_to_float(a >> s), half_to_float(b >> s), half_to_float(c >> s)); };
+    return floats_to_halves(one(0), one(16));
 }
 template <class F> u32 of_bfloats(u32 a, u32 b, u32 c, F each) {
-    u32 both = 0;
-    for (int s = 0; s < 32; s += 16)
-        both |= (u32)float_to_bfloat(each(__uint_as_float(a >> s << 16), __uint_as_float(b >> s << 16),
-                                          __uint_as_float(c >> s << 16)))
-                << s;
-    return both;
+    auto wide = [](u32 pair, int s) { return __uint_as_float(pair >> s << 16); };
+    auto one = [&](int s) { return each(wide(a, s), wide(b, s), wide(c, s)); };
+    return floats_to_bfloats(one(0), one(16));
 }
+inline float larger_of(float a, float b, float) { return larger(a, b); }
 // The product is exact in float32, and so is the sum as far as the kernels' numbers go.
 inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
 inline float one_where_equal(float a, float b, float) { return a == b; }
+inline u32 larger_halves(u32 a, u32 b) { return of_halves(a, b, 0, larger_of); }
+inline u32 larger_bfloats(u32 a, u32 b) { return of_bfloats(a, b, 0, larger_of); }
 inline u32 fma_halves(u32 a, u32 b, u32 c) { return of_halves(a, b, c, fused); }
 inline u32 fma_bfloats(u32 a, u32 b, u32 c) { return of_bfloats(a, b, c, fused); }
 inline u32 equal_halves(u32 a, u32 b) { return of_halves(a, b, 0, one_where_equal); }
@@ -164,20 +143,14 @@ inline u32 equal_bfloats(u32 a, u32 b) { return of_bfloats(a, b, 0, one_where_eq
 #define COMPARES_PAIRS(KIND) true
 #define MORE_REGISTERS 0
 inline u32 forgotten(u32 v) { return v; }
-template <class V> V load_16(const V* from) {
-    if ((uintptr_t)from % 16) abort();
-    return *from;
-}
 template <class T> T load(const T* from) {
     if ((uintptr_t)from % sizeof(T)) abort();
     return *from;
 }
+template <class V> V load_16(const V* from) { return load(from); }
 template <class T> u32 load_now(const T* from) { return load(from); }
-inline void store_4(u32* to, u32 v) {
-    if ((uintptr_t)to % 4) abort();
-    *to = v;
-}
 template <class V> void store_16(V* to, const V& v) {
-    if ((uintptr_t)to % 16) abort();
+    if ((uintptr_t)to % sizeof(V)) abort();
     *to = v;
 }
+inline void store_4(u32* to, u32 v) { store_16(to, v); }

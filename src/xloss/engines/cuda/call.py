@@ -10,7 +10,7 @@ from ...core.options import Cotangent, Outcome, Outputs, Saved
 from .. import memory_checks
 from ..row_layout import RowLayout, gpu_row_layout
 from .arguments import CALL, NOT_GIVEN, NOWHERE, SUMS, RowArguments, SumArguments
-from .call_arrays import CallArrays
+from .call_arrays import COTANGENT, GRADIENT, KEPT, LOSS, CallArrays
 from .kernel_variants import (
     Kernels,
     is_few,
@@ -32,12 +32,6 @@ _NO_SUMS = bytes(SUMS.size)
 
 class Launcher(CallArrays):
     """The launches of one call."""
-
-    @property
-    def weighed(self) -> bool:
-        """Tell whether there are weights of rows or classes, or `where`."""
-        o = self.o
-        return any(a is not None for a in (o.where, o.sample_weight, o.class_weight))
 
     def kernels(self, to: RowLayout | None, adds: bool = True) -> Kernels:
         """Return the kernels; to: where the gradient's rows lie; adds: rows may be added up."""
@@ -63,63 +57,53 @@ class Launcher(CallArrays):
     def rows(
         self,
         of: Kernels,
-        *,
-        losses: int = 0,
-        weights: int = 0,
-        stats: tuple[int, int] = (0, 0),
-        given_statistics: int = 0,
-        grad: RowLayout | None = None,
-        cotangent: Array | float = 1.0,
-        any_row_counts: Array | None = None,
-        row_factor: int = 0,
+        grad: RowLayout | None,
+        cotangent: Array | float,
         added: bytes | None = None,
         seldom: bool = False,
+        **fields: int,
     ) -> None:
-        """Launch the kernels of rows; what they read and write is given by address, 0 for nothing.
+        """Launch the kernels of rows; fields: of `RowArguments`, what else they read and write.
 
         given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
         a cotangent of 1 is there too, which stands if the cotangent is 1.
         """
         options, count = self.options, self.count
-        value, column, step = 1.0, NOT_GIVEN, 0
+        value, column, by_row = 1.0, NOT_GIVEN, 0
         if isinstance(cotangent, float):
             value = cotangent
         else:
-            column, step = self.column(cotangent, KINDS), int(cotangent.ndim > 0)
-        work = self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0
+            column, by_row = self.column(cotangent, KINDS, COTANGENT), int(cotangent.ndim > 0)
+        to = NOWHERE
+        if grad is not None:
+            to = RowLayout(self.place(grad.address, GRADIENT), *grad[1:])
         packed = RowArguments(
             count,
             self.classes,
-            self.x,
-            grad or NOWHERE,
+            self.x_planned,
+            to,
             self.targets,
-            column,
-            step,
-            row_factor,
-            0 if any_row_counts is None else self.address(any_row_counts),
-            value,
-            options.label_smoothing,
-            options.z_loss,
-            options.softcap or 0.0,
-            losses,
-            weights,
-            *stats,
-            given_statistics,
-            work,
-            inner_inverse(self.x.inner) if of.pixels else 0,
+            cotangent=column,
+            cotangent_step=by_row,
+            cotangent_value=value,
+            label_smoothing=options.label_smoothing,
+            z_loss=options.z_loss,
+            softcap=options.softcap or 0.0,
+            work=self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0,
+            inner_inverse=inner_inverse(self.x.inner) if of.pixels else 0,
+            **fields,
         ).packed()
         if added is not None:
             packed += added
         most = _SELDOM if seldom else _GRID
-        for kernel in of.kernels:
-            grid = kernel.grid(count, most)
-            self.launch(kernel.function, grid, kernel.threads, packed, CALL.size)
+        for kernel, step in of.kernels:
+            self.launch(kernel, step.grid(count, most), step.plan.threads, packed, CALL.size)
         self.pixels_each = of.pixels
 
     def needed(self, outputs: Outputs, cotangent: Cotangent, saved: Saved) -> Outcome:
         """Compute the outputs asked for, except elements and gradients to targets."""
         memory_checks.check_gradient(cotangent, saved, self.shape, self.cx)
-        cx, address = self.cx, self.arrays.address
+        cx, address = self.cx, self.address
         rows = self.empty(cx.compute_dtype, *self.shape) if outputs.rows else None
         losses = weights = 0
         if rows is not None:
@@ -128,26 +112,27 @@ class Launcher(CallArrays):
             losses = self.room(cx.compute_dtype, self.count)
         made = grad = total = weight = None
         to: RowLayout | None = None
-        stats = (0, 0)
+        stats = {}
         if saved is not None:
-            stats = self.address(saved[0]), self.address(saved[1])
+            stats = {"maxima": address(saved[0]), "tail_sums": address(saved[1])}
         elif outputs.stats:
             made = self.empty(cx.compute_dtype, *self.shape), self.empty(cx.sum_dtype, *self.shape)
-            stats = address(made[0]), address(made[1])
+            stats = {"maxima": address(made[0]), "tail_sums": address(made[1])}
         if outputs.grad:
             grad, to = self.like_x()
         if outputs.weight and not self.options.indexed:
             weights = self.room(cx.sum_dtype, self.count)
         if losses or weights or grad is not None or outputs.stats:
+            live = cotangent.any_row_counts
             self.rows(
                 self.kernels(to, adds=False),
+                to,
+                cotangent.row_loss,
                 losses=losses,
                 weights=weights,
-                stats=stats,
                 given_statistics=int(saved is not None),
-                grad=to,
-                cotangent=cotangent.row_loss,
-                any_row_counts=cotangent.any_row_counts,
+                any_row_counts=0 if live is None else address(live),
+                **stats,
             )
         if outputs.total or outputs.weight:
             sums = SumArguments(self.count, losses if outputs.total else 0, weights)
@@ -158,6 +143,7 @@ class Launcher(CallArrays):
                 weight = self.empty(cx.sum_dtype)
                 sums = sums._replace(total_weight=address(weight))
             self.add(sums, outputs.weight)
+        self.launch_all()
         return Outcome(rows=rows, total=total, weight=weight, grad=grad, stats=made)
 
     def add(self, sums: SumArguments, weighs: bool) -> None:
@@ -205,19 +191,20 @@ class Launcher(CallArrays):
 
         weight: the denominator of a mean, where the kernel of rows cannot find it before its rows.
         """
-        cx, address, count = self.cx, self.arrays.address, self.count
+        cx, count = self.cx, self.count
         memory_checks.check_gradient(Cotangent(cotangent), None, self.shape, cx)
         memory_checks.check_numbers(cx, normalizer=normalizer, weight=weight)
         averages, labelled = self.options.reduction == "mean", self.options.indexed
         loss = self.empty(cx.compute_dtype)
+        loss_at = self.address(loss, LOSS)
         gradient = kept = None
         to: RowLayout | None = None
-        at, stats = 0, (0, 0)
+        at, stats = 0, {}
         if grad:
             gradient, to = self.like_x()
         if keep:
             kept = self.empty(cx.sum_dtype, 2 + 2 * count)
-            at = address(kept)
+            at = self.address(kept, KEPT)
             stats = kept_stats(at, count)
         divisor, column = nan, NOT_GIVEN
         if isinstance(normalizer, (int, float)):
@@ -237,7 +224,8 @@ class Launcher(CallArrays):
         first = averages and grad  # the gradient of every row needs the sum of the weights
         kernels = self.kernels(to)
         if kernels.pixels:
-            reduce_pixels(self, kernels, sums, loss, to, at, stats, cotangent)
+            reduce_pixels(self, kernels, sums, loss_at, to, at, stats, cotangent)
+            self.launch_all()
             return loss, gradient, kept
         shared = self.shared_room() if kernels.adds else 0
         if shared:
@@ -247,7 +235,7 @@ class Launcher(CallArrays):
             added: bytes | None = sums._replace(
                 losses=losses,
                 weights=weights,
-                loss=address(loss),
+                loss=loss_at,
                 row_factor=row_factor,
                 counter=shared,
                 before_rows=first,
@@ -261,17 +249,18 @@ class Launcher(CallArrays):
                 self.add(sums._replace(row_factor=row_factor), weighs)
         self.rows(
             kernels,
+            to,
+            cotangent,
+            added,
             losses=losses,
             weights=weights,
-            stats=stats,
-            grad=to,
-            cotangent=cotangent,
             row_factor=row_factor if grad else 0,
-            added=added,
+            **stats,
         )
         if not shared:
-            sums = sums._replace(losses=losses, weights=weights, loss=address(loss))
+            sums = sums._replace(losses=losses, weights=weights, loss=loss_at)
             self.add(sums._replace(row_factor=0 if first else row_factor), weighs)
+        self.launch_all()
         return loss, gradient, kept
 
     def again(self, cotangent: Array, kept: Array, grad: Array | None) -> Array:
@@ -280,7 +269,7 @@ class Launcher(CallArrays):
         grad: the gradient for a cotangent of 1, which is overwritten unless the cotangent is 1.
         """
         memory_checks.check_again(cotangent, kept, grad, self.o.x, self.shape, self.cx)
-        at = self.arrays.address(kept)
+        at = self.address(kept, KEPT)
         if grad is None:
             made, to = self.like_x()
         else:
@@ -289,12 +278,13 @@ class Launcher(CallArrays):
         kernels = self.kernels(to)
         self.rows(
             kernels,
-            stats=kept_stats(at, self.count),
-            given_statistics=1 if grad is None else 2,
-            grad=to,
-            cotangent=cotangent,
-            row_factor=at if self.options.reduction == "mean" else 0,
-            added=_NO_SUMS if kernels.adds else None,
+            to,
+            cotangent,
+            _NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
+            given_statistics=1 if grad is None else 2,
+            row_factor=at if self.options.reduction == "mean" else 0,
+            **kept_stats(at, self.count),
         )
+        self.launch_all()
         return made

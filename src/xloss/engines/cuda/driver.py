@@ -59,35 +59,34 @@ def load(constants: Constants, capability: int, index: int, shared: int = 0) -> 
 
     shared: the bytes of shared memory that launches give it; more than 48 KB must be allowed.
     """
-    found = _kernels.get((constants, capability))
-    if found is None:
-        from cuda.bindings import driver
-        from cuda.core import ObjectCode
+    with _loading:
+        found = _kernels.get((constants, capability))
+        if found is None:
+            from cuda.core import ObjectCode
 
-        with _loading:
-            found = _kernels.get((constants, capability))
-            if found is None:
-                made_for = architecture(capability)
-                assert made_for is not None
-                code = ObjectCode.from_cubin(compiled(constants, made_for))
-                name = "sums" if constants[0][0] == "SUMS" else "rows"
-                with _current(index):
-                    kernel = code.get_kernel(name)
-                function = driver.CUfunction(int(kernel.handle))
-                if shared:
-                    known = driver.CUfunction_attribute
-                    wanted = {known.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared}
-                    if dict(constants)["PARTS"] > 8:
-                        wanted[known.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED] = 1
-                    for (attribute, value), device in product(wanted.items(), range(_count())):
-                        (failed,) = driver.cuKernelSetAttribute(
-                            attribute, value, driver.CUkernel(int(kernel.handle)), device
-                        )
-                        if int(failed) and device == index:
-                            raise RuntimeError(f"CUDA refused {attribute.name}: {failed.name}")
-                found = (function, shared), kernel
-                _kernels[constants, capability] = found
+            made_for = architecture(capability)
+            assert made_for is not None
+            code = ObjectCode.from_cubin(compiled(constants, made_for))
+            with _current(index):
+                kernel = code.get_kernel("sums" if constants[0][0] == "SUMS" else "rows")
+            if shared:
+                _allow(int(kernel.handle), index, shared, dict(constants)["PARTS"])
+            function = _bindings().CUfunction(int(kernel.handle))
+            found = _kernels[constants, capability] = (function, shared), kernel
     return found[0]
+
+
+def _allow(handle: int, index: int, shared: int, cluster: int) -> None:
+    """Allow a kernel what not every GPU can give it: much shared memory, and large clusters."""
+    driver = _bindings()
+    known = driver.CUfunction_attribute
+    wanted = {known.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared}
+    if cluster > 8:
+        wanted[known.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED] = 1
+    for (attribute, value), device in product(wanted.items(), range(_count())):
+        (failed,) = driver.cuKernelSetAttribute(attribute, value, driver.CUkernel(handle), device)
+        if int(failed) and device == index:
+            raise RuntimeError(f"CUDA refused {attribute.name}: {failed.name}")
 
 
 @cache

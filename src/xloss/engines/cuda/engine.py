@@ -111,7 +111,7 @@ def reduced(
     one_or_given = 1.0 if cotangent is None else cotangent
     made = launcher.reduced(call.normalizer, one_or_given, weight, grad=grad, keep=keep)
     if memory is not None:
-        relaunch.remember(memory, (grad, keep), launcher, *made)
+        relaunch.remember(memory, (grad, keep), launcher)
     return made
 
 
@@ -133,5 +133,5 @@ def again(
     made = launcher.again(cotangent, kept, grad)
     if memory is not None:
         key = relaunch.ANEW if grad is None else relaunch.WRITTEN
-        relaunch.remember(memory, key, launcher, None, made, kept, cotangent)
+        relaunch.remember(memory, key, launcher, cotangent)
     return made

@@ -8,38 +8,20 @@ from typing import Any, NamedTuple
 from ..._arrays.context import Context
 from ..._arrays.inspect import Array, dtype_name
 from . import driver
-from .launch_plan import ITEMSIZES, Asked, constants, left, plan, steps, sums
+from .launch_plan import ITEMSIZES, Asked, Step, constants, left, plan, steps, sums
 from .pixel_plan import held, pixel_memory, pixel_plan
 
 _FEW = 1024  # rows, at most, that are added up by the same launch that computes them
 _SMALL = 2**22  # logits, at most: beyond, a second launch costs less than every block's counting
-_ENOUGH = 2048  # blocks, at least, of a launch whose blocks compute several rows
 SHARED = 3 + 2 * _FEW  # float64 of a stream's shared room
 _STREAMS = 64  # streams, at most, that have a room of their own
 _shared_rooms: dict[tuple[Any, int, int], tuple[int, Array]] = {}
 
 
-class Kernel(NamedTuple):
-    """A kernel of rows, and how it is launched."""
-
-    function: Any
-    threads: int  # threads of a block
-    rows: int  # rows that a block computes at the same time
-    parts: int  # blocks that share a row
-    rounds: int  # rows, at most, that a block computes one after another
-
-    def grid(self, count: int, most: int) -> int:
-        """Return the number of blocks for so many rows."""
-        blocks = -(-count // self.rows)
-        # A GPU must have enough blocks: several for each that it can hold at the same time.
-        rounds = max(1, min(self.rounds, blocks * self.parts // _ENOUGH))
-        return min(-(-blocks // rounds), most // self.parts) * self.parts
-
-
 class Kernels(NamedTuple):
     """The kernels that compute rows, launched one after another."""
 
-    kernels: tuple[Kernel, ...]
+    kernels: list[tuple[Any, Step]]
     left: int  # bytes that they leave for each other, of every row
     adds: bool  # the launch also adds up the rows
     pixels: int = 0  # rows of a thread of pixels.cuh; 0: the kernel is that of rows.cuh
@@ -67,12 +49,12 @@ def is_few(count: int, classes: int) -> bool:
     return count <= _FEW and count * classes <= _SMALL
 
 
-def kept_stats(kept: int, count: int) -> tuple[int, int]:
-    """Return the addresses of maxima and tail sums in what a forward launch keeps.
+def kept_stats(kept: int, count: int) -> dict[str, int]:
+    """Return the addresses of maxima and tail sums in what a forward launch keeps, by name.
 
     It holds the row factor (two numbers), the tail sums, and the maxima.
     """
-    return kept + 16 + 8 * count, kept + 16
+    return {"maxima": kept + 16 + 8 * count, "tail_sums": kept + 16}
 
 
 @cache
@@ -85,16 +67,10 @@ def kernels_of(
     launches = steps(p, asked, capability, few)
     adds = few and len(launches) == 1
     found = [
-        Kernel(
-            driver.load(constants(s.plan, asked, s.stage, adds), capability, index, s.plan.shared),
-            s.plan.threads,
-            s.rows,
-            s.parts,
-            s.rounds,
-        )
+        (driver.load(constants(s.plan, asked, s.stage, adds), capability, index, s.plan.shared), s)
         for s in launches
     ]
-    return Kernels(tuple(found), p.parts * left(p, asked) if len(found) > 1 else 0, adds)
+    return Kernels(found, p.parts * left(p, asked) if len(found) > 1 else 0, adds)
 
 
 @cache
@@ -112,7 +88,7 @@ def pixels_of(
         index,
         pixel_memory(p, classes, itemsize),
     )
-    return Kernels((Kernel(kernel, p.threads, p.threads * pixels, 1, 1),), 0, adds, pixels)
+    return Kernels([(kernel, Step(p, 0, p.threads * pixels, 1))], 0, adds, pixels)
 
 
 @cache

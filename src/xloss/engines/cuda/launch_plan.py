@@ -37,6 +37,7 @@ _SHAPES = (
 # Parts of rows, or rows, that a block computes one after another, at most: where it reads the next
 # part while it adds up this one, and where it is one of a cluster.
 _ROUNDS_OF_PARTS, _ROUNDS_OF_CLUSTERS = 2, 4
+_ENOUGH = 2048  # blocks, at least, of a launch whose blocks compute several rows
 _FEW_THREADS = 64  # of a row, at most, which wait for each other at no great cost
 _BLOCK = 64  # threads of a block with several rows: small blocks use shared memory completely
 _APART_BLOCK, _APART = 128, 16  # threads, and vectors a thread stages, where classes lie apart
@@ -98,6 +99,13 @@ class Step(NamedTuple):
     rows: int  # rows that a block computes at the same time
     parts: int  # blocks that share a row
     rounds: int = 1  # rows, at most, that a block computes one after another
+
+    def grid(self, count: int, most: int) -> int:
+        """Return the number of blocks for so many rows."""
+        blocks = -(-count // self.rows)
+        # A GPU must have enough blocks: several for each that it can hold at the same time.
+        rounds = max(1, min(self.rounds, blocks * self.parts // _ENOUGH))
+        return min(-(-blocks // rounds), most // self.parts) * self.parts
 
 
 def steps(p: Plan, asked: Asked, capability: int, few: bool) -> tuple[Step, ...]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..._arrays.inspect import Array
 from ..row_layout import RowLayout
-from . import driver
 from .arguments import CALL, SUMS, SumArguments
 from .kernel_variants import Kernels, sums_of
 from .launch_plan import VECTOR
@@ -25,10 +24,10 @@ def reduce_pixels(
     call: Any,
     kernels: Kernels,
     sums: SumArguments,
-    loss: Array,
+    loss: int,
     to: RowLayout | None,
     kept: int,
-    stats: tuple[int, int],
+    stats: dict[str, int],
     cotangent: Array | float,
 ) -> None:
     """Compute rows that lie side by side, whose launch adds them up too, block by block."""
@@ -38,25 +37,19 @@ def reduce_pixels(
         row_factor = kept or call.room(call.cx.sum_dtype, 2)
     if first:
         call.add(sums._replace(row_factor=row_factor), True)
-    blocks = -(-call.count // kernels.kernels[0].rows)
+    blocks = -(-call.count // kernels.kernels[0][1].rows)
     counter = call.shared_room()
     sums = sums._replace(
         rows=blocks,
         partial=call.room(call.cx.sum_dtype, 2 * blocks),
         adds_partial_sums=1,
-        loss=call.arrays.address(loss),
+        loss=loss,
         row_factor=0 if first else row_factor,
         counter=counter,
     )
-    call.rows(
-        kernels,
-        stats=stats,
-        grad=to,
-        cotangent=cotangent,
-        row_factor=row_factor if first else 0,
-        added=sums.packed(),
-    )
+    row_factor = row_factor if first else 0
+    call.rows(kernels, to, cotangent, sums.packed(), row_factor=row_factor, **stats)
     if not counter:
         kernel = sums_of(call.cx.compute_dtype, call.arrays, call.index)
         packed = sums.packed() + NO_ROWS
-        driver.launch(kernel, call.index, 1, WORKERS, call.stream, packed, SUMS.size)
+        call.launch(kernel, 1, WORKERS, packed, SUMS.size)

@@ -13,13 +13,8 @@ __device__ inline bool is_written(const Call& c) {
 #if ADDS
 #define ADDED , const __grid_constant__ Sums added_up
 
-struct Few {
-    Pair warps[WORKERS / 32];
-    bool last;
-};
-
 __device__ inline Pair add_few(const Call& c, const Sums& s, bool losses) {
-    return added<THREADS>(shared_memory<Few>().warps, [&](int worker) {
+    return added<THREADS>(shared_memory<Adding>().warps, [&](int worker) {
         Pair p{0.0, 0.0};
         for (i64 i = worker; i < c.rows; i += WORKERS) {
             // Other blocks have just written these numbers. Without volatile this multiprocessor's
@@ -46,7 +41,7 @@ __device__ inline void before_rows(const Call& c, const Sums& s) {
 // which block was last.
 __device__ inline void after_rows(const Call& c, const Sums& s) {
     if (!s.counter) return;
-    if (!comes_last(s.counter, shared_memory<Few>().last)) return;
+    if (!comes_last(s.counter, shared_memory<Adding>().last)) return;
     Pair p = add_few(c, s, true);
     if (threadIdx.x == 0) finish<Acc>(s, p);
 }

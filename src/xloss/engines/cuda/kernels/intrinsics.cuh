@@ -6,101 +6,49 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 struct Vec;
 
-__device__ inline float half_to_float(u16 h) {
-    float f;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
-    return f;
-}
+// A function that is one instruction. OUT: how the instruction takes its result, of type TO.
+#define ONE(TO, OUT, NAME, PARAMETERS, INSTRUCTION, ...) \
+    __device__ inline TO NAME PARAMETERS {               \
+        TO made;                                         \
+        asm(INSTRUCTION : OUT(made) : __VA_ARGS__);      \
+        return made;                                     \
+    }
 
-__device__ inline u16 float_to_half(float f) {
-    u16 h;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
-    return h;
-}
+ONE(float, "=f", half_to_float, (u16 h), "cvt.f32.f16 %0, %1;", "h"(h))
+ONE(u16, "=h", float_to_half, (float f), "cvt.rn.f16.f32 %0, %1;", "f"(f))
+ONE(u16, "=h", float_to_bfloat, (float f), "cvt.rn.bf16.f32 %0, %1;", "f"(f))
+ONE(u32, "=r", floats_to_halves, (float low, float high), "cvt.rn.f16x2.f32 %0, %1, %2;", "f"(high), "f"(low))
+ONE(u32, "=r", floats_to_bfloats, (float low, float high), "cvt.rn.bf16x2.f32 %0, %1, %2;", "f"(high), "f"(low))
+// The smallest float16 that is not below f.
+ONE(u16, "=h", float_to_half_up, (float f), "cvt.rp.f16.f32 %0, %1;", "f"(f))
 
-__device__ inline u16 float_to_bfloat(float f) {
-    u16 h;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(f));
-    return h;
-}
-
-__device__ inline u32 floats_to_halves(float low, float high) {
-    u32 pair;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-}
-
-__device__ inline u32 floats_to_bfloats(float low, float high) {
-    u32 pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-}
-
-__device__ inline u16 float_to_half_up(float f) {  // the smallest float16 that is not below f
-    u16 h;
-    asm("cvt.rp.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
-    return h;
-}
-
-// The larger of each of two float16 (or bfloat16) numbers packed in a word. A NaN survives.
-__device__ inline u32 larger_halves(u32 a, u32 b) {
-    u32 m;
-    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
-    return m;
-}
-
-__device__ inline u32 larger_bfloats(u32 a, u32 b) {
-    u32 m;
-    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b));
-    return m;
-}
+// The larger of two numbers, or of each of two float16 (or bfloat16) numbers packed in a word. A NaN
+// survives, which fmaxf would drop.
+ONE(float, "=f", larger, (float a, float b), "max.NaN.f32 %0, %1, %2;", "f"(a), "f"(b))
+ONE(u32, "=r", larger_halves, (u32 a, u32 b), "max.NaN.f16x2 %0, %1, %2;", "r"(a), "r"(b))
+ONE(u32, "=r", larger_bfloats, (u32 a, u32 b), "max.NaN.bf16x2 %0, %1, %2;", "r"(a), "r"(b))
 
 // a*b + c of each of two float16 (or bfloat16) numbers.
-__device__ inline u32 fma_halves(u32 a, u32 b, u32 c) {
-    u32 d;
-    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
-}
+ONE(u32, "=r", fma_halves, (u32 a, u32 b, u32 c), "fma.rn.f16x2 %0, %1, %2, %3;", "r"(a), "r"(b), "r"(c))
+ONE(u32, "=r", fma_bfloats, (u32 a, u32 b, u32 c), "fma.rn.bf16x2 %0, %1, %2, %3;", "r"(a), "r"(b), "r"(c))
 
-__device__ inline u32 fma_bfloats(u32 a, u32 b, u32 c) {
-    u32 d;
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
-}
+// 2^x to 2 ulp; 0 below 2^-126.
+ONE(float, "=f", exp2_fast, (float x), "ex2.approx.ftz.f32 %0, %1;", "f"(x))
+ONE(float, "=f", log2_fast, (float x), "lg2.approx.ftz.f32 %0, %1;", "f"(x))
+// Within 2 ulp of 1/x; x is not subnormal.
+ONE(float, "=f", reciprocal_fast, (float x), "rcp.approx.ftz.f32 %0, %1;", "f"(x))
 
 // 1 where each of two float16 (or bfloat16) numbers equals the other, else 0.
-__device__ inline u32 equal_halves(u32 a, u32 b) {
-    u32 d;
-    asm("set.eq.f16x2.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
-    return d;
-}
+ONE(u32, "=r", equal_halves, (u32 a, u32 b), "set.eq.f16x2.f16x2 %0, %1, %2;", "r"(a), "r"(b))
 
 #define MORE_REGISTERS (__CUDA_ARCH__ == 900 ? 0 : 24)  // that other GPUs need in pixels.cuh
 #if __CUDA_ARCH__ >= 900
 #define COMPARES_PAIRS(KIND) true
-__device__ inline u32 equal_bfloats(u32 a, u32 b) {
-    u32 d;
-    asm("set.eq.bf16x2.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
-    return d;
-}
+ONE(u32, "=r", equal_bfloats, (u32 a, u32 b), "set.eq.bf16x2.bf16x2 %0, %1, %2;", "r"(a), "r"(b))
 #else
 #define COMPARES_PAIRS(KIND) ((KIND) == 0)  // float16; there is no such instruction for bfloat16
 __device__ inline u32 equal_bfloats(u32, u32) { return 0; }
 #endif
-
-// The larger of two numbers. A NaN survives, which fmaxf would drop.
-__device__ inline float larger(float a, float b) {
-    float m;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(m) : "f"(a), "f"(b));
-    return m;
-}
-
-// 2^x to 2 ulp; 0 below 2^-126.
-__device__ inline float exp2_fast(float x) {
-    float e;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x));
-    return e;
-}
 
 template <class Vec> __device__ inline Vec load_16(const Vec* from) {
     uint4 q = __ldg((const uint4*)from);
@@ -127,31 +75,11 @@ template <class Vec> __device__ inline void store_16(Vec* to, const Vec& v) {
     __stcs((uint4*)to, make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
 }
 
-__device__ inline float log2_fast(float x) {
-    float y;
-    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // which ? a : b, as a select instruction. From a plain conditional inside an unrolled loop the
 // compiler makes an indexed store, and the array would move from registers to local memory.
-__device__ inline float choose(bool which, float a, float b) {
-    float v;
-    asm("{.reg .pred p; setp.ne.u32 p, %1, 0; selp.f32 %0, %2, %3, p;}" : "=f"(v) : "r"((u32)which), "f"(a), "f"(b));
-    return v;
-}
-__device__ inline double choose(bool which, double a, double b) {
-    double v;
-    asm("{.reg .pred p; setp.ne.u32 p, %1, 0; selp.f64 %0, %2, %3, p;}" : "=d"(v) : "r"((u32)which), "d"(a), "d"(b));
-    return v;
-}
-
-// Within 2 ulp of 1/x; x is not subnormal.
-__device__ inline float reciprocal_fast(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
+#define SELECT(T) "{.reg .pred p; setp.ne.u32 p, %1, 0; selp." T " %0, %2, %3, p;}"
+ONE(float, "=f", choose, (bool which, float a, float b), SELECT("f32"), "r"((u32)which), "f"(a), "f"(b))
+ONE(double, "=d", choose, (bool which, double a, double b), SELECT("f64"), "r"((u32)which), "d"(a), "d"(b))
 
 // The largest of a warp's integers.
 __device__ inline int largest_of_warp(int v) { return __reduce_max_sync(0xffffffffu, v); }
@@ -191,14 +119,14 @@ template <class T> __device__ inline T& shared_memory() {
     return *(T*)bytes;
 }
 
-// Wait for all threads of a cluster. What they wrote before is visible afterwards.
-__device__ inline void cluster_sync() {
-    asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
-}
-
-// The same in two steps; between them a thread may do other work.
+// Wait for all threads of a cluster, in two steps between which a thread may do other work, or at
+// once. What they wrote before is visible afterwards.
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
+__device__ inline void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
 
 // The corresponding address in the shared memory of another block of the cluster.
 template <class T> __device__ inline T* peer(T* mine, int block) {

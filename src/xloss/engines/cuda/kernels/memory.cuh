@@ -36,7 +36,7 @@ struct Call {
     u64 maxima, tail_sums;  // (rows) Acc; (rows) double
     i64 given_statistics;   // 1: maxima and tail sums are read; 2: the gradient for 1 is there too
     u64 work;               // what blocks of one row leave for each other between launches
-    u64 inner_inverse;      // above 2^64/x.inner by 1 at most, for pixels.cuh
+    i64 inner_inverse;      // as the bits of an int64: above 2^64/x.inner by 1 at most, for pixels.cuh
 };
 
 struct alignas(16) Vec { u32 w[4]; };

@@ -12,22 +12,12 @@ typedef long long i64;
 #define INF __longlong_as_double(0x7ff0000000000000LL)
 #define NOT_A_NUMBER __longlong_as_double(0x7ff8000000000000LL)
 
-template <int KIND> struct Number;  // Raw: how a logit is stored; Acc: the type it is computed in
-template <> struct Number<F16> {
-    typedef u16 Raw;
-    typedef float Acc;
-};
-template <> struct Number<BF16> {
-    typedef u16 Raw;
-    typedef float Acc;
-};
-template <> struct Number<F32> {
-    typedef float Raw;
-    typedef float Acc;
-};
-template <> struct Number<F64> {
-    typedef double Raw;
-    typedef double Acc;
+template <bool FIRST, class A, class B> struct Either { typedef A Type; };
+template <class A, class B> struct Either<false, A, B> { typedef B Type; };
+
+template <int KIND> struct Number {  // Raw: how a logit is stored; Acc: the type it is computed in
+    typedef typename Either<KIND == F64, double, float>::Type Acc;
+    typedef typename Either<KIND == F16 || KIND == BF16, u16, Acc>::Type Raw;
 };
 
 __device__ inline double larger(double a, double b) { return a > b || a != a ? a : b; }
@@ -80,10 +70,18 @@ __device__ inline u16 float_to_bfloat_up(float f) {  // the smallest bfloat16 th
 #define ROUND4 12582912.0f
 #define ROUND8 6755399441055744.0
 
+__device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+// The polynomial in x with these coefficients, that of the highest power first.
+template <class T, class... Rest> __device__ inline T polynomial(T x, T first, Rest... rest) {
+    ((first = multiply_add(first, x, rest)), ...);
+    return first;
+}
+
 __device__ inline float tail4(float r) {  // (exp(r) - 1 - r)/r^2, |r| <= ln(2)/2
-    return fmaf(fmaf(fmaf(fmaf(0.0013926213141530752f, r, 0.008363203145563602f), r, 0.041666556149721146f), r,
-                     0.16666576266288757f),
-                r, 0.5f);
+    return polynomial(r, 0.0013926213141530752f, 0.008363203145563602f, 0.041666556149721146f, 0.16666576266288757f,
+                      0.5f);
 }
 
 // exp(z - m)*2^64 for z <= m; the rounding error of the subtraction is compensated. NaN where z or m
@@ -113,16 +111,9 @@ __device__ inline double exp_scaled(double z, double m) {
     double shifted = fma(d, LOG2E, ROUND8);
     double k = shifted - ROUND8;
     double r = fma(-k, HI8, d) + fma(-k, LO8, error);
-    double p = 2.5100424157005067e-08;
-    p = fma(p, r, 2.7620138719733994e-07);
-    p = fma(p, r, 2.7557268378684192e-06);
-    p = fma(p, r, 2.480152119021773e-05);
-    p = fma(p, r, 0.00019841269863105968);
-    p = fma(p, r, 0.0013888888917281794);
-    p = fma(p, r, 0.008333333333330051);
-    p = fma(p, r, 0.04166666666662399);
-    p = fma(p, r, 0.16666666666666669);
-    p = fma(p, r, 0.5);
+    double p = polynomial(r, 2.5100424157005067e-08, 2.7620138719733994e-07, 2.7557268378684192e-06,
+                          2.480152119021773e-05, 0.00019841269863105968, 0.0013888888917281794, 0.008333333333330051,
+                          0.04166666666662399, 0.16666666666666669, 0.5);
     p = 1.0 + fma(r * r, p, r);
     i64 bits = (__double_as_longlong(shifted) + (1023 + 64)) << 52;
     double e = p * __longlong_as_double(bits);
@@ -203,9 +194,7 @@ __device__ inline float log_1p(float r) {
     float f = __uint_as_float(((u32)b & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
     float s = f * reciprocal_fast(2.0f + f);  // its error is a twentieth of an ulp of the result
     float w = s * s;
-    float t = 0.2958204746246338f;
-    t = fmaf(t, w, 0.39988717436790466f);
-    t = fmaf(t, w, 0.6666668653488159f) * w;
+    float t = polynomial(w, 0.2958204746246338f, 0.39988717436790466f, 0.6666668653488159f) * w;
     float half = 0.5f * f * f;
     float small = s * (half + t) + fmaf(k, LO4, lost * reciprocal_fast(u));
     return r == r ? k * HI4 - ((half - small) - f) : r;
@@ -219,13 +208,8 @@ __device__ inline double log_1p(double r) {  // r >= 0, finite or NaN
     double f = __longlong_as_double((b & 0x000FFFFFFFFFFFFFLL) + 0x3FE6A09E667F3BCDLL) - 1.0;
     double s = f / (2.0 + f);
     double w = s * s;
-    double t = 0.14617807153417325;
-    t = fma(t, w, 0.15331611722055008);
-    t = fma(t, w, 0.1818289243253687);
-    t = fma(t, w, 0.22222211089379496);
-    t = fma(t, w, 0.28571428626253836);
-    t = fma(t, w, 0.3999999999989889);
-    t = fma(t, w, 0.666666666666667) * w;
+    double t = w * polynomial(w, 0.14617807153417325, 0.15331611722055008, 0.1818289243253687, 0.22222211089379496,
+                              0.28571428626253836, 0.3999999999989889, 0.666666666666667);
     double half = 0.5 * f * f;
     double small = s * (half + t) + (k * LO8 + lost / u);
     return k * HI8 - ((half - small) - f);
@@ -233,12 +217,8 @@ __device__ inline double log_1p(double r) {  // r >= 0, finite or NaN
 
 __device__ inline float tanh_of(float u) {
     float a = fabsf(u), w = u * u;
-    float p = 0.0024876147508621216f;
-    p = fmaf(p, w, -0.008499247953295708f);
-    p = fmaf(p, w, 0.02181190252304077f);
-    p = fmaf(p, w, -0.05396406352519989f);
-    p = fmaf(p, w, 0.133333221077919f);
-    p = fmaf(p, w, -0.3333333432674408f);
+    float p = polynomial(w, 0.0024876147508621216f, -0.008499247953295708f, 0.02181190252304077f,
+                         -0.05396406352519989f, 0.133333221077919f, -0.3333333432674408f);
     float near = fmaf(u, w * p, u);
     float t = exp_scaled(-2.0f * a, 0.0f) * (float)DOWN;
     float far = 1.0f - 2.0f * t / (1.0f + t);
@@ -247,20 +227,10 @@ __device__ inline float tanh_of(float u) {
 
 __device__ inline double tanh_of(double u) {
     double a = fabs(u), w = u * u;
-    double p = 1.109447179610089e-06;
-    p = fma(p, w, -5.1947033433787385e-06);
-    p = fma(p, w, 1.5247072803260477e-05);
-    p = fma(p, w, -3.903515959721234e-05);
-    p = fma(p, w, 9.685386818269936e-05);
-    p = fma(p, w, -0.00023911808640958085);
-    p = fma(p, w, 0.0005900260395991267);
-    p = fma(p, w, -0.0014558342624481995);
-    p = fma(p, w, 0.003592128029030633);
-    p = fma(p, w, -0.008863235529605828);
-    p = fma(p, w, 0.021869488536148216);
-    p = fma(p, w, -0.05396825396825388);
-    p = fma(p, w, 0.13333333333333333);
-    p = fma(p, w, -0.3333333333333333);
+    double p = polynomial(w, 1.109447179610089e-06, -5.1947033433787385e-06, 1.5247072803260477e-05,
+                          -3.903515959721234e-05, 9.685386818269936e-05, -0.00023911808640958085,
+                          0.0005900260395991267, -0.0014558342624481995, 0.003592128029030633, -0.008863235529605828,
+                          0.021869488536148216, -0.05396825396825388, 0.13333333333333333, -0.3333333333333333);
     double near = fma(u, w * p, u);
     double t = exp_scaled(-2.0 * a, 0.0) * DOWN;
     double far = 1.0 - 2.0 * t / (1.0 + t);

@@ -41,8 +41,6 @@ const bool SWIFT = HALVES && !MIXED && !CAP;
 #define SUMS_AT_ONCE (STORED != F64 && SOFT < 0 && !SMOOTH)
 #define LIGHTLY (STORED != F64 && SOFT < 0 && !SMOOTH && !Z_LOSS)
 const bool LIGHT = LIGHTLY;
-template <bool FIRST, class A, class B> struct Either { typedef A Type; };
-template <class A, class B> struct Either<false, A, B> { typedef B Type; };
 typedef Either<LIGHT, float, double>::Type Rest;
 typedef Either<ONCE, int, i64>::Type At;  // indices of vectors and of classes in a row
 // The sums of a second pass, which need the maximum: exp(z - max) of the classes below it, the number

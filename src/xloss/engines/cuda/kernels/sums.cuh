@@ -5,11 +5,6 @@
 
 typedef Number<STORED>::Acc Acc;
 
-struct Adding {
-    Pair warps[WORKERS / 32];
-    bool last;
-};
-
 #ifdef LABELS
 #include "counts.cuh"  // has these two in its own way
 #else

@@ -22,6 +22,11 @@ struct Sums {
 
 struct Pair { double loss, weight; };
 
+struct Adding {  // what the threads of a block that adds up share
+    Pair warps[WORKERS / 32];
+    bool last;
+};
+
 // Tell one thread whether its block is the last of the launch to arrive here. The last one sets the
 // counter to 0 again, for the next launch.
 __device__ inline bool is_last(u64 counter) {
