@@ -28,7 +28,6 @@ def must_be_known(name: str) -> None:
 
 def converter(name: str) -> Converter:
     """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
-    must_be_known(name)
     found = library(name)
     if not found["available"]:
         install = f": {found['install']}" if found["install"] else ""
