@@ -47,11 +47,6 @@ def deaf(logits, targets):
     hangs()
 
 
-def stops(logits, targets):
-    began()
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def child_hangs(logits, targets):
     if os.fork() == 0:
         hangs()
@@ -84,11 +79,4 @@ def goes_elsewhere(logits, targets):
 
 def closes_all(logits, targets):
     os.closerange(0, 1000)
-    return exact(logits, targets)
-
-
-def closes_all_and_opens(logits, targets):
-    os.closerange(3, 1000)
-    for i in range(60):
-        os.open(HERE / f"file-{i}", os.O_WRONLY | os.O_CREAT)
     return exact(logits, targets)
