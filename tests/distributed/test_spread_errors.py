@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import xloss
-from nightly import core
 from spread import Alone, ended, run
 from spread_errors import SECONDS, leaving, together
 from xloss.engines.cpu import engine as cpu
@@ -55,10 +54,7 @@ def test_ranks_that_disagree_all_raise_and_stay_in_step(kind: str) -> None:
                 assert re.fullmatch(wanted, said[name]), (name, rank, said[name])
 
 
-WHEN = ("dead", "asleep", "dead at the maximum", "dead at the sum")
-
-
-@pytest.mark.parametrize("when", core(WHEN, lambda when: when in ("asleep", "dead at the sum")))
+@pytest.mark.parametrize("when", ["asleep", "dead at the sum"])
 def test_a_rank_that_dies_or_stays_away_is_an_error_in_time(when: str) -> None:
     """gloo notices a closed connection at once, and silence by the group's timeout."""
     for said, seconds in ended("gloo", 3, leaving, "gloo", when, answer=(0, 2)):
@@ -72,10 +68,8 @@ def test_a_rank_that_dies_under_mpi_ends_the_others() -> None:
 
 
 NAMES_OF_GROUPS = [
-    ("numpy", None, TypeError, "expected an mpi4py communicator .* numpy, got 'NoneType'"),
     ("numpy", "v", TypeError, "expected an mpi4py communicator for arrays of numpy, got 'v'"),
     ("jax.numpy", "v", ValueError, "no mesh axis 'v' here; call inside shard_map"),
-    ("jax.numpy", 1, TypeError, "expected the name of a mesh axis, inside shard_map"),
     ("array_api_strict", 1, TypeError, "arrays of array_api_strict are spread over no group"),
 ]
 

@@ -94,8 +94,7 @@ def leaving(kind: str, when: str) -> tuple[str, float]:
             os._exit(0)
         from xloss.backends.torch import process_group
 
-        step = {"dead at the maximum": "maximum", "dead at the sum": "total"}[when]
-        setattr(process_group.Ranks, step, lambda *_: os._exit(0))
+        process_group.Ranks.total = lambda *_: os._exit(0)  # dead at the sum
     told = said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks))
     return told, time.monotonic() - begun
 
