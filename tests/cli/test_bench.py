@@ -62,12 +62,7 @@ def test_a_wrong_answer_is_not_timed(command, monkeypatch):
     assert re.search(r"^not timed: torch: computes something else: ", out, re.MULTILINE)
 
 
-def test_what_cannot_be_timed_is_refused_in_one_line(command):
-    expected = "--peer jax: expected one of torch, optax, keras, tensorflow, sklearn, scipy"
-    assert command.refusal("bench --peer jax") == expected
-
-
-def test_a_peer_that_is_not_installed(folder, monkeypatch):
+def test_a_peer_that_is_not_installed_or_unknown(command, folder, monkeypatch):
     lines = "print('noise', flush=True)", "raise ModuleNotFoundError('no optax', name='optax')"
     (folder / "optax.py").write_text("\n".join(lines))
     monkeypatch.setenv("PYTHONPATH", str(folder))
@@ -75,6 +70,8 @@ def test_a_peer_that_is_not_installed(folder, monkeypatch):
     ran = process("bench --peer optax", before=few)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == "noise\nxloss: optax: optax is not installed: pip install optax\n"
+    expected = "--peer jax: expected one of torch, optax, keras, tensorflow, sklearn, scipy"
+    assert command.refusal("bench --peer jax") == expected
 
 
 def test_a_contender_that_fails_while_it_is_timed_leaves_the_others_their_times(

@@ -118,15 +118,11 @@ REFUSED = {
     "--peer caffe": "peer: 'caffe' is unknown; expected one of torch, ...",
     "--case tail/none": "no case is of that name, family and loss; ...",
     "--family size": "these cases run on demand only: --on-demand",
-    "--backend dask --dtype float16": "no subject has float16",
     "none": "'none': expected package.module:function or path/file.py:function",
-    "mine.py:nan --candidate mine.py:exact": "mine.py:nan: expected one candidate, and ...",
-    "--html none/page.html": "--html none/page.html: its folder does not exist",
-    "--html fifo --backend numpy": "--html fifo: is a folder, a FIFO or ...",
+    "--html none/page.html": "--html none/page.html: cannot be written",
     "--deviations bad.toml": "bad.toml: deviation 1: reason is missing...",
     "--deviations fifo --backend numpy": "fifo: is a FIFO or a device, not a file",
     "fifo.py:f": "fifo.py: no such file",
-    "--jobs 0": "Invalid value for '--jobs': ... (see xloss conform --help)",
     "mine.py:nan --timeout 0": "--timeout 0: expected more than 0 seconds",
     "mine.py:nan --family z-loss": "nothing was judged: ... offers no case ...: does not ...",
 }
@@ -182,7 +178,6 @@ CLOSED = "died: it closed the pipe that its answers go through"
 TWO = "--case 'tail/gap ??'"
 ENDED = {
     f"mine.py:deaf {ONE}": f"running mine.py:deaf float32 on tail/gap 17 {LATE}",
-    f"slow.py:f {ONE}": f"loading slow.py:f {LATE}",
     "mine.py:exact --against mine.py:deaf --family tail": "comparing mine.py:exact and mine.py:deaf"
     f", at case 1 of ..., {LATE}",
     # A child of it, which goes on, holds the pipe of its answers.
@@ -194,7 +189,6 @@ ENDED = {
 @posix
 @pytest.mark.parametrize("line", ENDED)
 def test_one_that_does_not_answer_is_ended_in_time(command, line):
-    Path("slow.py").write_text("import time\ntime.sleep(600)\ndef f(logits, targets): return 0.0\n")
     said = command.refusal(f"conform {line}{'' if '--timeout' in line else ' --timeout 2'}")
     assert fits(f"the process {ENDED[line]}", said)
 
@@ -211,27 +205,11 @@ def test_one_that_hears_no_signal_ends_with_the_command(number):
 
 
 @posix
-def test_one_that_forks_answers_once_and_its_child_is_ended(command):
-    ran = command(f"conform mine.py:child_hangs {TWO}")
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert len(Path("pids").read_text().split()) > 1
+def test_one_that_forks_answers_once(command):
     ran = command(f"conform mine.py:comes_back_twice {TWO} --json")
     assert (ran.returncode, ran.stderr) == (0, "")
     cases = [cell["case"] for cell in json.loads(ran.stdout)["cells"]]
     assert len(cases) == len(set(cases)) > 3
-
-
-@posix
-def test_a_process_that_leaves_the_group_holds_up_nothing():
-    """It holds no pipe of its parent's: the command would wait for their end for ever."""
-    try:
-        ran = process(f"conform mine.py:child_leaves_the_group {ONE}")
-        assert (ran.returncode, ran.stderr) == (0, "")
-    finally:
-        left = [int(pid) for pid in Path("left").read_text().split()]
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-    assert left
 
 
 def test_one_that_goes_to_another_folder(command):
@@ -248,7 +226,7 @@ def test_reports_escape_control_characters(command):
     os.rename("mine.py", name)
     line = f"conform {shlex.quote(f'{name}:raises')}"
     shown = command(f"{line} {ONE} --html page.html")
-    told = command(f"{line} {ONE} --html page.html --json")
+    told = command(f"{line} {ONE} --json")
     compared = command(f"{line} --against {shlex.quote(f'{name}:exact')} --family tail --quick")
     page = Path("page.html").read_bytes().decode("utf-8")
     for text in (shown.stdout, told.stdout, compared.stdout, page):
@@ -258,9 +236,6 @@ def test_reports_escape_control_characters(command):
         assert (ran.returncode, ran.stderr) == (1, "")
     visible = r"a\x1b]0;x\x07\n\u202e\xff.py:raises"
     assert visible in shown.stdout
-    record = json.loads(told.stdout)
-    assert record["subjects"][0]["name"] == f"{visible} float32"
-    assert visible in record["command"]
-    (cell,) = record["cells"]
+    (cell,) = json.loads(told.stdout)["cells"]
     assert cell["findings"][0]["detail"] == r"ValueError: \x1b]0;owned\x07"  # its first line
     compile(cell["call"], "call", "exec")  # the lines that show it again are Python

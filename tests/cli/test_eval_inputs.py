@@ -129,23 +129,6 @@ def test_no_row_counts(command, shape, options, rows):
     assert (got["rows"], got["counted"], got["ignored"]) == (rows, 0, rows)
 
 
-# ---- Many and large ------------------------------------------------------------------------------
-
-
-def test_more_shards_than_a_process_may_have_files(command):
-    resource = pytest.importorskip("resource")
-    for name, array in (("z", np.zeros((200, 2))), ("y", np.zeros(200, int))):
-        Path(name).mkdir()
-        for i in range(200):
-            np.save(f"{name}/{i}.npy", array[i : i + 1])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (150, hard))
-    try:
-        assert command.answer("z y")["rows"] == 200
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_a_large_file_takes_the_memory_of_a_block():
     # The file is sparse: it takes no room on the disk either.
     def peak(rows):

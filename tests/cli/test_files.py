@@ -59,9 +59,7 @@ def test_slices_come_back_as_stored(kind, name):
 
 
 CSV = {  # text, a column, and what stands there
-    "one column": ("3\n1", "", [3, 1]),
     "signs and spaces": (" +3 \n-1\n", "", [3, -1]),
-    "a header": ("y\n3\n1\n", "", [3, 1]),
     "a header alone": ("y\n", "", []),
     "one of several": ("id,y\n7,3\n8,1\n", "::y", [3, 1]),
     "by number": ("7,3\n8,1\n", "::1", [3, 1]),
@@ -135,32 +133,25 @@ def safetensors(dtype, shape, size):
 
 UNREADABLE = {  # a file, and the column of a .csv file -> what it holds
     "short.npy": npy("(3, 4)", b"\0" * 47),
-    "endless.npy": npy("(99999999999, 99999999999)"),
     "code.npy": npy("", header="__import__('os').mkdir('x')"),
-    "cut.npy": npy("(3, 4)")[:50],
     "float.npy": npy("(2.0, 5)"),
     "bool.npy": npy("(True, 5)", b"\0" * 20),
-    "negative.npy": npy("(-3, 5)"),
     "axes.npy": npy(f"({'1, ' * 70})", b"\0" * 4),
-    "2^63.npy": npy(f"({2**63},)"),
     "huge.npy": npy(f"({2**62}, 4, 0)"),
     "cut.npz": b"PK\x03\x04 and so on",
     "text.safetensors": b"0.5 0.5 0.5 0.5\n",
     "huge.safetensors": safetensors("F32", [2**62, 4, 0], 0),
     "axes.safetensors": safetensors("F32", [1] * 70, 4),
-    "2^63.safetensors": safetensors("F32", [0, 2**63], 0),
 }
 REFUSED = {name: (content, "cannot be read: ") for name, content in UNREADABLE.items()} | {
     "empty.npy": (b"", "is empty"),
     "text.npy": (b"0.5 0.5\n", "is no .npy file"),
     "pickle.npz": (pickle.dumps(Canary()), "is no .npz file"),
-    "other.npy": (b"PK\x03\x04 and so on", "is no .npy file"),
     "f8.safetensors": (safetensors("F8_E4M3", [2], 2), "expected an array of .*, got F8_E4M3"),
     "logits.txt": (b"0.5 0.5\n", "expected a .npy, .npz, .safetensors or .csv file"),
     "text.csv": (b"1\n2\nx\n", "could not convert string 'x' to float64 at row 2, .*; pick one c"),
     "short.csv": (b"1,2\n1\n", "the number of columns changed from 2 to 1 at row 2"),
     "none.csv::y": (b"a,b\n1,2\n", "holds no column 'y'; it holds a, b$"),
-    "underscore.csv": (b"1\n1_0\n", "could not convert string '1_0' to float64 at row 1"),
     "escape.csv": (b"y\n\x1b[31m\n", r"could not convert string '\\x1b\[31m' to float64 at row 0"),
 }
 
@@ -217,8 +208,6 @@ def test_damage_is_a_file_problem_or_harmless(kind):
 NO_FILES = {
     "FIFO": (lambda name: os.mkfifo(name), "is a FIFO, a socket or a device, not a file"),
     "device": (lambda name: os.symlink("/dev/zero", name), "is a FIFO, a socket or a device, n"),
-    "circle": (lambda name: os.symlink(name, name), "Too many levels of symbolic links"),
-    "folder": (os.mkdir, "Is a directory"),
     "nothing": (lambda name: None, "No such file or directory"),
 }
 

@@ -66,10 +66,6 @@ def autograd() -> None:
         first = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
         return first + xloss.linear_cross_entropy(x, weight, y, group=ranks)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Dynamo's own, of what it meets between two graphs
-        got = torch.compile(both, backend="eager")(mine, weight)
-    torch.testing.assert_close(got, both(mine, weight), rtol=1e-6, atol=0)
     with pytest.raises(RuntimeError, match=r"group: ranks do not meet under torch\.func"):
         torch.func.grad(both)(mine.detach(), weight)
     with dual_level(), warnings.catch_warnings():

@@ -37,7 +37,6 @@ class Task:
     logits: str
     targets: str
     shape: Shape  # of the logits in the file
-    dtype: str
     axis: int | None  # the class axis, counted from the front; None: the loss has none
     indexed: bool  # the targets have no class axis: class indices, or a binary loss's targets
     first: int  # where row 0 of the file stands in the whole, along the first row axis
@@ -97,7 +96,6 @@ def open_inputs(request: Request) -> Inputs:
                 logits=shard.where,
                 targets=of_shard.where,
                 shape=shard.shape,
-                dtype=shard.dtype,
                 axis=axis,
                 indexed=axis is None or of_shard.dtype in INTEGERS,
                 first=first,

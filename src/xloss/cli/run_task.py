@@ -20,7 +20,7 @@ from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
 from . import hints
 from .array_converters import converter
-from .array_files import FileProblem, Source, open_array, read_whole
+from .array_files import Source, open_array, read_whole
 from .block_checks import (
     check_elements,
     check_labels,
@@ -158,14 +158,7 @@ class TaskRunner:
     def _files(self, task: Task) -> TaskFiles:
         names = (task.logits, task.targets)
         self._open = {name: self._open.get(name) or open_array(name) for name in names}
-        files = TaskFiles(self._open[task.logits], self._open[task.targets], task)
-        found = files.logits
-        if (found.shape, found.dtype) != (task.shape, task.dtype):
-            raise FileProblem(
-                f"{task.logits}: is {found.dtype} of shape {found.shape}, and was {task.dtype} "
-                f"of shape {task.shape} when the command began"
-            )
-        return files
+        return TaskFiles(self._open[task.logits], self._open[task.targets], task)
 
 
 def _moved(part: slice, by: int) -> slice:
