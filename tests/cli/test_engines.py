@@ -44,21 +44,16 @@ def test_engines_tells_what_is_here_and_what_installs_the_rest():
     got = json.loads(ran.stdout)
     assert list(got) == ["schema", "xloss", "backends", "engines"]
     backends = {b["name"]: b for b in got["backends"]}
-    assert next(iter(backends)) == "numpy"
     assert backends["numpy"]["version"] == np.__version__
     assert backends["torch"]["devices"][0] == "cpu"
-    assert backends["jax"]["available"]
     dask = backends["dask"]
     assert (dask["available"], dask["reason"]) == (False, "not installed")
     assert dask["install"] == 'pip install "xloss[dask]"'
     generic = {"name": "generic", "available": True, "reason": None, "devices": []}
     assert got["engines"][0] == generic
-    for engine in got["engines"]:
-        assert engine["available"] == (engine["reason"] is None)
 
 
 def test_engines_as_text(command):
     ran = command("engines")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.search(rf"^  numpy +{re.escape(np.__version__)} +cpu$", ran.stdout, re.MULTILINE)
-    assert re.search(r"^  generic +- +ready$", ran.stdout, re.MULTILINE)

@@ -40,8 +40,6 @@ def test_the_rows_that_the_textbook_formula_loses(command, few):
     assert theirs["lost"] > 90
     assert (theirs["gives"], theirs["error"]) == (0, 1)
     assert theirs["exact"] == pytest.approx(float(exact[theirs["row"]]), rel=1e-12)
-    lost = [float(e) for t, e in zip(textbook, exact, strict=True) if t == 0]
-    assert theirs["exact"] == pytest.approx(max(lost))
 
 
 def test_ignored_rows_are_the_peers_too(command, few):
@@ -54,9 +52,8 @@ def test_ignored_rows_are_the_peers_too(command, few):
     assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("option", ["--label-smoothing 0.1", "--loss focal_loss"])
-def test_options_that_peers_are_not_asked_for(command, few, option):
-    got = command.answer(f"{ALL} {option}")
+def test_options_that_peers_are_not_asked_for(command, few):
+    got = command.answer(f"{ALL} --label-smoothing 0.1")
     assert got["peers"] == []
     assert "without options" in got["peers_not_compared"]
     assert len(got["backends"]) == 2

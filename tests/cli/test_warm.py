@@ -3,10 +3,8 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 import xloss
@@ -18,6 +16,7 @@ from xloss.engines.cpu import engine as cpu
 from xloss.engines.cpu import xla_ffi
 from xloss.engines.cuda import engine as cuda
 from xloss.engines.cuda import gpus
+from xloss.engines.cuda.launch_plan import KINDS
 
 REASON = xloss.engines()["cpu"]
 engine = pytest.mark.skipif(REASON is not None, reason=f"no CPU engine: {REASON}")
@@ -46,25 +45,14 @@ def two(monkeypatch, tmp_path):
 def test_each_kernel_its_seconds_and_the_folder(two, command):
     ran = command("engines --warm")
     assert (ran.returncode, ran.stderr) == (0, "")
-    first, second, total, skipped, place = ran.stdout.splitlines()
+    first, _, total, skipped, place = ran.stdout.splitlines()
     assert re.fullmatch(r" +1\.25 s  rows float32", first)
-    assert re.fullmatch(r" +0\.50 s  rows float64", second)
     assert re.fullmatch(r" +\d+\.\d\d s  all 2 kernels, with the start of Numba", total)
     assert skipped == "engine 'cuda' is skipped: no GPU is found"
     assert place == f"kept in {two}"
-    ran = command("engines --warm --json")
-    assert (ran.returncode, ran.stderr) == (0, "")
-    got = json.loads(ran.stdout)
-    assert got.pop("seconds") >= 0
-    assert got == {
-        "schema": 1,
-        "kernels": [
-            {"name": "rows float32", "seconds": 1.25},
-            {"name": "rows float64", "seconds": 0.5},
-        ],
-        "skipped": [{"engine": "cuda", "reason": "no GPU is found"}],
-        "cache": str(two),
-    }
+    got = json.loads(command("engines --warm --json").stdout)
+    assert got["kernels"][1] == {"name": "rows float64", "seconds": 0.5}
+    assert (got["cache"], got["seconds"] >= 0) == (str(two), True)
 
 
 @engine
@@ -72,9 +60,6 @@ def test_an_unwritable_cache_is_reported(two, command, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XLOSS_CACHE_DIR", str(tmp_path / "file"))
     assert command("engines --warm").stdout.splitlines()[-1].startswith("not kept on disk")
-    two.joinpath("rows-1.kernel").unlink()
-    two.rmdir()
-    assert json.loads(command("engines --warm --json").stdout)["cache"] is None
 
 
 def test_with_neither_engine_it_is_refused(command, monkeypatch):
@@ -134,51 +119,22 @@ def test_after_it_no_call_compiles():
 # ---- A GPU ---------------------------------------------------------------------------------------
 
 
-def test_the_gpu_that_is_here_is_compiled_for(two, command, monkeypatch):
-    def calls(library, dtype, classes):
-        return f"cuda {dtype}, {classes:,} classes", 2.0
-
-    monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    monkeypatch.setattr(warm_gpu, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor())
-    monkeypatch.setattr(warm_gpu, "gpu_library", lambda: "cupy")
-    monkeypatch.setattr(warm_gpu, "calls", calls)
-    got = json.loads(command("engines --warm --json").stdout)
-    assert got["skipped"] == []
-    named = {kernel["name"] for kernel in got["kernels"]}
-    assert {"rows float32", "cuda float16, 2 classes", "cuda float64, 262,144 classes"} <= named
-    assert not any("bfloat16" in name for name in named)  # CuPy has none
-
-
 @pytest.mark.skipif(COMPILER is None, reason="the kernels are run on the host by g++: install it")
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_the_calls_compile_value_and_gradient_of_a_dtype(dtype, monkeypatch):
-    from xloss.engines.cuda.launch_plan import KINDS
-
+def test_the_gpu_that_is_here_is_compiled_for(two, command, monkeypatch):
+    """Value and gradient, of the dtypes and lengths that the command goes through."""
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(warm_gpu, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(warm_gpu, "gpu_library", lambda: "torch")
     monkeypatch.setattr(warm_gpu, "ROWS", (2, 3))
+    monkeypatch.setattr(warm_gpu, "LENGTHS", (64,))
+    monkeypatch.setattr(warm_gpu, "DTYPES", ("bfloat16", "float64"))
     with emulated() as gpu:
-        name, seconds = warm_gpu.calls("torch", dtype, 64)
-    assert name == f"cuda {dtype}, 64 classes"
-    assert seconds > 0
+        got = json.loads(command("engines --warm --json").stdout)
+    named = {kernel["name"] for kernel in got["kernels"]}
+    assert {"rows float32", "cuda bfloat16, 64 classes", "cuda float64, 64 classes"} <= named
     launched = [dict(constants) for constants, _ in gpu.launches]
-    rows = [c for c in launched if "GRAD" in c]
-    assert {c["STORED"] for c in rows} == {KINDS[dtype]}
-    assert {c["GRAD"] for c in rows} == {0, 1}
-
-
-def test_kernels_too_large_for_the_gpu_are_named(monkeypatch):
-    class OutOfMemoryError(Exception):
-        pass
-
-    def cross_entropy(x, y):
-        if len(x) > 2:
-            raise OutOfMemoryError
-
-    monkeypatch.setattr(xloss, "cross_entropy", cross_entropy)
-    monkeypatch.setattr(xloss, "value_and_grad", lambda loss: loss)
-    monkeypatch.setattr(xloss, "use_engine", lambda name: nullcontext())
-    monkeypatch.setattr(warm_gpu, "converter", lambda name: np.asarray)
-    name, _ = warm_gpu.calls("cupy", "float32", 8)
-    assert name == "cuda float32, 8 classes; not for 1100 rows: out of memory"
+    rows = {(c["STORED"], c["GRAD"]) for c in launched if "GRAD" in c}
+    assert rows == {(KINDS[dtype], grad) for dtype in warm_gpu.DTYPES for grad in (0, 1)}
 
 
 def test_the_driver_is_asked_what_the_gpus_are(command, monkeypatch):
@@ -192,11 +148,8 @@ def test_the_driver_is_asked_what_the_gpus_are(command, monkeypatch):
         "CUdevice_attribute": driver.CUdevice_attribute,
     }
     monkeypatch.setattr("cuda.bindings.driver", SimpleNamespace(**asked))
-    monkeypatch.setattr(gpus, "missing", lambda: "no GPU is found")
-    assert gpus.gpus() == []
     monkeypatch.setattr(gpus, "missing", lambda: None)
     first, second = (f"cuda:{i} NVIDIA B{i}, compute capability 10.3" for i in range(2))
-    assert gpus.gpus() == [first, second]
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
     lines = command("engines").stdout.splitlines()
     assert lines[-1].split(maxsplit=2)[2] == f"{first}; {second}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import xloss
-from cluster import SECONDS, cluster, kill, say, until
+from cluster import SECONDS, cluster, first_death_is_final, kill, until, wait_here
 
 distributed = pytest.importorskip("distributed", reason="pip install 'xloss[distributed]'")
 dask = pytest.importorskip("dask", reason="pip install 'xloss[distributed]'")
@@ -29,6 +28,7 @@ T[1, :5] = 0.0
 T /= T.sum(1, keepdims=True)
 WEIGHT, SAMPLE = RNG.random(10) + 0.5, RNG.random(12)
 EMPTY = np.empty((0, 0))  # else Dask calls a function of chunks once here, to see what comes out
+CUT = da.from_array(Z, chunks=(5, 4))
 CHUNKS = {"rows": (5, 10), "classes": (12, 3), "both": (5, 4)}
 
 
@@ -54,10 +54,9 @@ def same_bits(got: list[np.ndarray], want: list[Any]) -> None:
         assert g.tobytes() == np.asarray(w).tobytes()
 
 
-def graph(chunks: tuple[int, int], z: Any = None, **options: Any) -> tuple[Any, Any]:
+def graph(z: Any) -> Any:
     """Return a loss and its gradient, of chunks of their own for each array."""
-    z = da.from_array(Z, chunks=chunks) if z is None else z
-    return xloss.value_and_grad(xloss.cross_entropy)(z, da.from_array(Y, chunks=4), **options)
+    return xloss.value_and_grad(xloss.cross_entropy)(z, da.from_array(Y, chunks=4))
 
 
 # ---- Undisturbed ---------------------------------------------------------------------------------
@@ -70,24 +69,18 @@ def test_every_loss_has_the_bits_of_one_process(client: Any, chunks: str) -> Non
     z, t = da.from_array(Z, chunks=cut), da.from_array(T, chunks=(4, 10))
     y, sample = da.from_array(Y, chunks=4), da.from_array(SAMPLE, chunks=7)
     weighted = {"weight": da.from_array(WEIGHT, chunks=3), "sample_weight": sample}
+    options = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 20.0, **weighted}
     log_p = da.from_array(np.asarray(xloss.log_softmax(Z, axis=-1)), chunks=cut)
-    both = {
-        "labels": xloss.value_and_grad(xloss.cross_entropy)(z, y),
-        "options": xloss.value_and_grad(xloss.cross_entropy)(
-            z, y, label_smoothing=0.1, z_loss=0.01, softcap=20.0, **weighted
-        ),
-        "soft": xloss.value_and_grad(xloss.cross_entropy, (0, 1))(z, t, **weighted),
-        "float32": xloss.value_and_grad(xloss.cross_entropy)(z.astype(np.float32), y),
-        "focal": xloss.value_and_grad(xloss.focal_loss)(z, y, **weighted),
-        "nll": xloss.value_and_grad(xloss.nll_loss)(log_p, y),
-        "kl_div": xloss.value_and_grad(xloss.kl_div)(log_p, t),
-        "binary": xloss.value_and_grad(xloss.binary_cross_entropy_with_logits)(z, t),
-    }
-    flat = {
-        name: [value, *(grads if isinstance(grads, tuple) else [grads])]
-        for name, (value, grads) in both.items()
-    }
-    lazy = [x for arrays in flat.values() for x in arrays]
+    grad, loss = xloss.value_and_grad, xloss.cross_entropy
+    lazy = [
+        *grad(loss)(z, y),
+        *grad(loss)(z, y, **options),
+        *grad(loss, 1)(z, t, **weighted),
+        *grad(loss)(z.astype(np.float32), y),
+        *grad(xloss.focal_loss)(z, y, **weighted),
+        *grad(xloss.kl_div)(log_p, t),
+        *grad(xloss.binary_cross_entropy_with_logits)(z, t),
+    ]
     want = dask.compute(*lazy, scheduler="sync")
     assert np.isfinite(want[0])
     same_bits(computed(client, *lazy), list(want))
@@ -96,87 +89,35 @@ def test_every_loss_has_the_bits_of_one_process(client: Any, chunks: str) -> Non
 # ---- A worker dies -------------------------------------------------------------------------------
 
 
-def waiting(folder: Path, z: Any = None) -> Any:
+def waiting(folder: Path, z: Any) -> Any:
     """Return logits whose last chunk says which process computes it, and waits to be let go."""
 
     def block(part: np.ndarray, block_info: Any = None) -> np.ndarray:
-        import os
-        import time
-
         if block_info[0]["chunk-location"] == (2, 2):
-            draft = folder / f"{os.getpid()}.draft"
-            draft.write_text(str(os.getpid()))
-            draft.rename(folder / "waits")
-            late = time.monotonic() + seconds
-            while not (folder / "go").exists():
-                if time.monotonic() > late:
-                    raise TimeoutError("nobody let it go")
-                time.sleep(0.01)
+            wait_here(folder)
         return part
 
-    seconds = SECONDS
-    z = da.from_array(Z, chunks=CHUNKS["both"]) if z is None else z
     return z.map_blocks(block, meta=EMPTY)
 
 
-def in_memory(client: Any, lazy: Any) -> None:
-    """Wait until the workers have every chunk."""
-    for future in distributed.futures_of(lazy, client=client):
-        assert future.exception(timeout=SECONDS) is None
-
-
-def kept_by(client: Any, folder: Path) -> tuple[int, Any]:
-    """Return a worker's process and logits that it has in memory, all nine chunks of them."""
-
-    def made(part: np.ndarray) -> np.ndarray:
-        import uuid
-
-        (folder / f"{uuid.uuid4()}.made").touch()
-        return part
-
-    pids = client.run(os.getpid)
-    worker = min(pids)
-    lazy = da.from_array(Z, chunks=CHUNKS["both"]).map_blocks(made, meta=EMPTY)
-    z = client.persist(lazy, workers=[worker], allow_other_workers=True)
-    in_memory(client, z)
-    return pids[worker], z
-
-
 def test_a_worker_killed_in_the_middle_changes_no_bit(client: Any, tmp_path: Path) -> None:
-    """What the dead one had in memory is computed again, by others."""
-    want = list(dask.compute(*graph(CHUNKS["both"]), scheduler="sync"))
-    pid, z = kept_by(client, tmp_path)
-    futures = client.compute(list(graph(CHUNKS["both"], waiting(tmp_path, z))))
-    until(tmp_path / "waits")
-    kill(pid)
-    say(tmp_path / "go", "")
-    got = [np.asarray(f.result(timeout=SECONDS)) for f in futures]
-    in_memory(client, z)
-    same_bits(got, want)
-    assert len(list(tmp_path.glob("*.made"))) > 9
+    """What the dead one had computed is computed again, by others."""
+    want = list(dask.compute(*graph(CUT), scheduler="sync"))
+    futures = client.compute(list(graph(waiting(tmp_path, CUT))))
+    kill(int(until(tmp_path / "waits")))
+    (tmp_path / "go").touch()
+    same_bits([np.asarray(f.result(timeout=SECONDS)) for f in futures], want)
 
 
 def test_a_task_that_kills_every_worker_is_dasks_own_error(client: Any, tmp_path: Path) -> None:
     """Never another number."""
-
-    def allow(failures: int, dask_scheduler: Any = None) -> int:
-        before = int(dask_scheduler.allowed_failures)
-        dask_scheduler.allowed_failures = failures
-        return before
-
-    client.wait_for_workers(3, timeout=SECONDS)
-    before = client.run_on_scheduler(allow, 0)
-    try:
-        futures = client.compute(list(graph(CHUNKS["both"], waiting(tmp_path))))
+    with first_death_is_final(client):
+        futures = client.compute(list(graph(waiting(tmp_path, CUT))))
         kill(int(until(tmp_path / "waits")))
         for future in futures:
             with pytest.raises(distributed.scheduler.KilledWorker):
                 future.result(timeout=SECONDS)
-    finally:
-        client.run_on_scheduler(allow, before)
     client.cancel(futures)
-    say(tmp_path / "go", "")
-    same_bits(
-        computed(client, *graph(CHUNKS["both"])),
-        list(dask.compute(*graph(CHUNKS["both"]), scheduler="sync")),
-    )
+    (tmp_path / "go").touch()
+    lazy = graph(CUT)
+    same_bits(computed(client, *lazy), list(dask.compute(*lazy, scheduler="sync")))

@@ -30,13 +30,9 @@ def raises(logits, targets):
     raise ValueError("\x1b]0;owned\x07\nxloss: all is well\udcff")
 
 
-def began(file="pids"):
-    with open(HERE / file, "a") as f:
+def hangs():
+    with open(HERE / "pids", "a") as f:
         f.write(f"{os.getpid()}\n")
-
-
-def hangs(file="pids"):
-    began(file)
     time.sleep(600)
 
 
@@ -47,29 +43,10 @@ def deaf(logits, targets):
     hangs()
 
 
-def stops(logits, targets):
-    began()
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def child_hangs(logits, targets):
-    if os.fork() == 0:
-        hangs()
-    return exact(logits, targets)
-
-
 def child_stays_and_it_dies(logits, targets):
     if os.fork() == 0:
         hangs()
     os._exit(3)
-
-
-def child_leaves_the_group(logits, targets):
-    if os.fork() == 0:
-        os.setsid()
-        os.closerange(0, 3)  # what the command prints to ends with the command
-        hangs("left")
-    return exact(logits, targets)
 
 
 def comes_back_twice(logits, targets):
@@ -84,11 +61,4 @@ def goes_elsewhere(logits, targets):
 
 def closes_all(logits, targets):
     os.closerange(0, 1000)
-    return exact(logits, targets)
-
-
-def closes_all_and_opens(logits, targets):
-    os.closerange(3, 1000)
-    for i in range(60):
-        os.open(HERE / f"file-{i}", os.O_WRONLY | os.O_CREAT)
     return exact(logits, targets)

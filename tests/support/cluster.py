@@ -1,5 +1,8 @@
 """A Dask cluster of worker processes on loopback, and ways to disturb it."""
 
+from __future__ import annotations
+
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fresh import PATIENCE, start
 
@@ -27,11 +31,13 @@ with LocalCluster(
 
 
 @contextmanager
-def cluster(
-    workers: int, script: str = CLUSTER, env: dict[str, str] | None = None
-) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Yield a scheduler's address and the process that it and its worker processes hang on."""
-    process = start(script, str(workers), env=env, stdin=subprocess.PIPE)
+def cluster(workers: int, preload: str = "") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield a scheduler's address and the process that it and its worker processes hang on.
+
+    preload: Python that each worker runs first.
+    """
+    env = {"DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([preload])} if preload else None
+    process = start(CLUSTER, str(workers), env=env, stdin=subprocess.PIPE)
     try:
         address = process.stdout.readline().strip()
         if not address:
@@ -45,6 +51,23 @@ def cluster(
             process.communicate()
 
 
+@contextmanager
+def first_death_is_final(client: Any) -> Iterator[None]:
+    """Let a task whose worker dies be tried on no other."""
+
+    def allow(failures: int, dask_scheduler: Any = None) -> int:
+        before = int(dask_scheduler.allowed_failures)
+        dask_scheduler.allowed_failures = failures
+        return before
+
+    client.wait_for_workers(3, timeout=SECONDS)
+    before = client.run_on_scheduler(allow, 0)
+    try:
+        yield
+    finally:
+        client.run_on_scheduler(allow, before)
+
+
 def until(path: Path) -> str:
     """Wait for a file, which is written whole, and return what it says."""
     late = time.monotonic() + SECONDS
@@ -55,11 +78,12 @@ def until(path: Path) -> str:
     return path.read_text()
 
 
-def say(path: Path, text: str) -> None:
-    """Write a file whole: it is not there before."""
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(text)
-    draft.rename(path)
+def wait_here(folder: Path) -> None:
+    """Say in a folder which process is here, and wait to be let go."""
+    draft = folder / f"{os.getpid()}.draft"
+    draft.write_text(str(os.getpid()))
+    draft.rename(folder / "waits")
+    until(folder / "go")
 
 
 def kill(pid: int) -> None:

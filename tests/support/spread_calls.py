@@ -1,4 +1,4 @@
-"""What a rank of test_spread.py does: each call on its own classes, by each library's autodiff."""
+"""What a rank of test_spread.py does: each case on its own classes, by each library's autodiff."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import numpy as np
 import xloss
 from spread import GROUP, part
 from xloss.core import linear as cutting
+from xloss_conformance.linear_packing import LINEAR, unpack
+from xloss_conformance.model import Case
+from xloss_conformance.rounding import stored
 
 BY_CLASS = ("weight", "class_weight", "bias")
-ROOM = 4 * 264 * 5  # bytes of a block of logits: some rows, of which ranks must cut equally many
+ROOM = 64  # bytes of a block of logits: some rows, of which ranks must cut equally many
 
 
 class Call(NamedTuple):
     """A call on whole arrays of NumPy, and the positions and names that its gradients go to."""
 
-    loss: Callable[..., Any]  # the dense one
+    loss: Callable[..., Any]
     arrays: tuple[Any, ...]
     options: dict[str, Any]
     names: tuple[Any, ...] = (0,)
@@ -32,22 +35,41 @@ class Call(NamedTuple):
     def classes(self) -> int:
         return int(self.arrays[1].shape[0] if self.linear else self.arrays[0].shape[-1])
 
+    def class_axis(self, name: Any) -> int | None:
+        """Return the axis of the classes in an argument, or in the gradient to it."""
+        if name == 0 and not self.linear:
+            return self.arrays[0].ndim - 1
+        return 0 if name in BY_CLASS or (name == 1 and self.linear) else None
+
     def held(self, name: Any, a: Any, classes: slice) -> Any:
         """Return what a rank has of an argument, or of the gradient to it."""
-        if name == 0 and not self.linear:
-            return a[..., classes]
-        return a[classes] if name in BY_CLASS or (name == 1 and self.linear) else a
+        axis = self.class_axis(name)
+        return a if axis is None else a[(slice(None),) * axis + (classes,)]
 
 
-def of_numpy(loss: Any, call: Call, group: Any) -> Any:
+def call_of(case: Case, dtype: str) -> Call:
+    """Return the call that a case of the suite asks for."""
+    given = stored(case, dtype)
+    if case.loss != LINEAR:
+        arrays = given.x, given.targets
+        return Call(xloss.vocab_parallel_cross_entropy, arrays, given.options)
+    features, weight, bias = unpack(given.x, len(given.targets))
+    options = {**given.options, "bias": bias}
+    return Call(
+        xloss.linear_cross_entropy, (features, weight, given.targets), options, (0, 1, "bias")
+    )
+
+
+def of_numpy(call: Call, group: Any) -> Any:
     """Return value and closed-form gradients; the value alone has the same bits."""
-    value, grads = xloss.value_and_grad(loss, call.names)(*call.arrays, group=group, **call.options)
+    loss, options = call.loss, {"group": group, **call.options}
+    value, grads = xloss.value_and_grad(loss, call.names)(*call.arrays, **options)
     if not call.linear:  # whose products need not be the same bits
-        np.testing.assert_array_equal(loss(*call.arrays, group=group, **call.options), value)
+        np.testing.assert_array_equal(loss(*call.arrays, **options), value)
     return value, grads
 
 
-def of_torch(loss: Any, call: Call, group: Any) -> Any:
+def of_torch(call: Call, group: Any) -> Any:
     import torch
 
     arrays: list[Any] = [torch.tensor(np.asarray(a)) for a in call.arrays]
@@ -58,12 +80,12 @@ def of_torch(loss: Any, call: Call, group: Any) -> Any:
         (arrays[name] if isinstance(name, int) else options[name]).requires_grad_()
         for name in call.names
     ]
-    value = loss(*arrays, group=group, **options)
+    value = call.loss(*arrays, group=group, **options)
     value.sum().backward()
     return value.detach().numpy(), [a.grad.numpy() for a in followed]
 
 
-def of_jax(loss: Any, call: Call) -> Any:
+def of_jax(call: Call) -> Any:
     """Every device's share at once: classes in equal slices, filled up with masked ones."""
     import jax
     from jax.sharding import AxisType, PartitionSpec
@@ -75,18 +97,19 @@ def of_jax(loss: Any, call: Call) -> Any:
     given |= {k: v for k, v in call.options.items() if hasattr(v, "dtype")}
     fixed = {k: v for k, v in call.options.items() if k not in given}
     specs = dict.fromkeys(given, PartitionSpec())
-    for name in {"1" if call.linear else "0", *BY_CLASS} & given.keys():
-        a = given[name]
-        axis = a.ndim - 1 if name == "0" else 0
+    for name in given:
+        a, axis = given[name], call.class_axis(int(name) if name.isdigit() else name)
+        if axis is None:
+            continue
         specs[name] = PartitionSpec(*(None,) * axis, "v")
         if fill:
             more = [(0, fill * (i == axis)) for i in range(a.ndim)]
-            given[name] = np.pad(a, more, constant_values=-np.inf if name == "0" else 1)
+            given[name] = np.pad(a, more, constant_values=-np.inf if name in ("0", "bias") else 1)
 
     def one(given: dict[str, Any]) -> Any:
         arrays = [given[str(i)] for i in range(len(call.arrays))]
         options = {k: v for k, v in given.items() if not k.isdigit()}
-        return loss(*arrays, group="v", **options, **fixed)
+        return call.loss(*arrays, group="v", **options, **fixed)
 
     every = jax.shard_map(one, mesh=mesh, in_specs=(specs,), out_specs=PartitionSpec())
     followed = {str(name): jax.numpy.asarray(given[str(name)]) for name in call.names}
@@ -98,15 +121,15 @@ def of_jax(loss: Any, call: Call) -> Any:
     ]
 
 
-def computed(kind: str, calls: list[Call], engine: str | None) -> list[Any]:
-    """Return the value and the gradients that a rank has of each call."""
+def computed(kind: str, cases: list[tuple[Case, str]], engine: str | None) -> list[Any]:
+    """Return the value and the gradients that a rank has of each case."""
     cutting.LOGITS_BUDGET_BYTES = ROOM
-    spread = {xloss.cross_entropy: xloss.vocab_parallel_cross_entropy}
+    calls = [call_of(*case) for case in cases]
     if kind == "jax":
         import jax
 
         jax.config.update("jax_enable_x64", True)
-        return [of_jax(spread.get(call.loss, call.loss), call) for call in calls]
+        return [of_jax(call) for call in calls]
     group, rank, ranks = GROUP
     way = {"mpi": of_numpy, "gloo": of_torch}[kind]
     made = []
@@ -117,5 +140,5 @@ def computed(kind: str, calls: list[Call], engine: str | None) -> list[Any]:
                 arrays=tuple(call.held(i, a, held) for i, a in enumerate(call.arrays)),
                 options={k: call.held(k, v, held) for k, v in call.options.items()},
             )
-            made.append(way(spread.get(call.loss, call.loss), own, group))
+            made.append(way(own, group))
     return made

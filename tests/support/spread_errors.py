@@ -33,8 +33,11 @@ def said(call: Any) -> str:
     return f"value {float(value.sum())!r}"
 
 
-def together(kind: str) -> dict[str, str]:
-    """One rank differs from the others; after each error all are in step again."""
+def together(kind: str) -> list[tuple[str, str]]:
+    """Return what each call should say, a pattern, and says, while rank 1 differs from the others.
+
+    After each error all are in step again.
+    """
     ranks, rank, _ = GROUP
     odd = rank == 1
     z, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 5])
@@ -52,29 +55,41 @@ def together(kind: str) -> dict[str, str]:
             x.requires_grad_()
         return lambda: xloss.linear_cross_entropy(x, w, t, group=ranks, **options)
 
+    others = "RuntimeError: group: rank 1 refused its arguments; see its own error"
+    integers = "TypeError: targets: expected an integer array of global class indices, got .*"
+    options = "label_smoothing, z_loss, softcap, ignore_index, reduction or validate: another"
     calls = {
-        "rows": call(z[:3], y[:3]) if odd else call(),
-        "dtype": call(z.astype(np.float64)) if odd else call(),
-        "option": call(label_smoothing=0.1 if odd else 0.2),
-        "weight": call(weight=ones if odd else None),
-        "normalizer": call(normalizer=2.0 if odd else 3.0),
-        "labels": call(y=y[::-1].copy() // 2) if odd else call(),
-        "refused": call(y=y > 0) if odd else call(),
-        "negative": call(weight=negative if odd else ones, validate=True),
-        "bad label": call(y=y + 4),
-        "no class": call(z[:, :0]),
-        "group": call(group="v"),
-        "blocks": linear(block_rows=1 if odd else 2),
-        "another loss": linear() if odd else call(),
+        "logits_shard: other rows": call(z[:3], y[:3]) if odd else call(),
+        "logits_shard: another dtype": call(z.astype(np.float64)) if odd else call(),
+        options: call(label_smoothing=0.1 if odd else 0.2),
+        "weight, sample_weight, where or normalizer: given otherwise": call(
+            weight=ones if odd else None
+        ),
+        "normalizer: another": call(normalizer=2.0 if odd else 3.0),
+        "targets: another largest label": call(y=y[::-1].copy() // 2) if odd else call(),
+        "block_rows: another": linear(block_rows=1 if odd else 2),
+        "group: another loss": linear() if odd else call(),
     }
-    if kind == "gloo":
-        calls["features"] = linear(follow=odd)
-    told = {name: said(made) for name, made in (*calls.items(), ("well", call()))}
+    if kind == "gloo":  # NumPy's arrays have no requires_grad
+        calls["features: requires_grad is another"] = linear(follow=odd)
+    calls = {f"ValueError: {what} on rank 1 than on rank 0": made for what, made in calls.items()}
+    calls |= {
+        integers if odd else others: call(y=y > 0) if odd else call(),
+        r"IndexError: targets: label 9 at position \(3,\) is outside \[0, 9\) for 9 .*": call(
+            y=y + 4
+        ),
+        "ValueError: logits_shard: expected at least one class on some rank": call(z[:, :0]),
+        "TypeError: group: expected .* got 'v'": call(group="v"),
+        f"value {float(np.float32(np.log(9)))!r}": call(),
+    }
+    told = [(expected, said(made)) for expected, made in calls.items()]
+    made = call(weight=negative if odd else ones, validate=True)
+    told += [(r"ValueError: weight: negative at position \(1,\)" if odd else others, said(made))]
     if kind == "gloo":
         # Labels that are not read, and differ: a row of NaN, never another number.
         made = call(z[:2], np.array([0, 4 if odd else 1]), validate=False, reduction="none")
-        told["unseen"] = " ".join(map(str, made().tolist()))
-        told.update(counting(ranks))
+        told += [(r"2\.197224\d* nan", " ".join(map(str, made().tolist())))]
+        told += counting(ranks)
     return told
 
 
@@ -94,13 +109,12 @@ def leaving(kind: str, when: str) -> tuple[str, float]:
             os._exit(0)
         from xloss.backends.torch import process_group
 
-        step = {"dead at the maximum": "maximum", "dead at the sum": "total"}[when]
-        setattr(process_group.Ranks, step, lambda *_: os._exit(0))
+        process_group.Ranks.total = lambda *_: os._exit(0)  # dead at the sum
     told = said(lambda: xloss.vocab_parallel_cross_entropy(z, y, group=ranks))
     return told, time.monotonic() - begun
 
 
-def counting(ranks: Any) -> dict[str, str]:
+def counting(ranks: Any) -> list[tuple[str, str]]:
     """Every exchange of a forward and a backward pass: what it is, and how many bytes."""
     import torch
     import torch.distributed as dist
@@ -118,7 +132,9 @@ def counting(ranks: Any) -> dict[str, str]:
     z = torch.zeros(7, 3, requires_grad=True)
     y = torch.zeros(7, dtype=torch.int64)
     value = xloss.vocab_parallel_cross_entropy(z, y, group=ranks)
-    told = {"forward": ", ".join(counted)}
+    forward = ", ".join(counted)
     counted.clear()
     value.backward()
-    return {**told, "backward": str(len(counted))}
+    # A maximum of 4 bytes a row, and four sums of 8; before them 13 numbers of every rank.
+    wanted = f"all_gather 104, all_reduce {7 * 4}, all_reduce {7 * 4 * 8}"
+    return [(wanted, forward), ("0", str(len(counted)))]

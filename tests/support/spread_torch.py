@@ -57,10 +57,6 @@ def autograd() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         value = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
     assert sum(saved) <= 10 * y.numel(), saved
-    (grad,) = torch.autograd.grad(value, mine, create_graph=False, retain_graph=True)
-    (again,) = torch.autograd.grad(value, mine)
-    assert torch.equal(grad, again)
-    value = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
     with pytest.raises(RuntimeError, match="second derivatives are not offered"):
         torch.autograd.grad(value, mine, create_graph=True)
     weight = torch.ones(mine.shape[-1], 9)
@@ -70,22 +66,13 @@ def autograd() -> None:
         first = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
         return first + xloss.linear_cross_entropy(x, weight, y, group=ranks)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Dynamo's own, of what it meets between two graphs
-        got = torch.compile(both, backend="eager")(mine, weight)
-    torch.testing.assert_close(got, both(mine, weight), rtol=1e-6, atol=0)
     with pytest.raises(RuntimeError, match=r"group: ranks do not meet under torch\.func"):
         torch.func.grad(both)(mine.detach(), weight)
-    with pytest.raises(RuntimeError, match=r"group: ranks do not meet under torch\.func"):
-        torch.func.grad(lambda w: xloss.linear_cross_entropy(x, w, y, group=ranks))(weight)
     with dual_level(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of its own
         dual = make_dual(weight, weight)
         with pytest.raises(RuntimeError, match="group: not under forward-mode"):
             xloss.linear_cross_entropy(x, dual, y, group=ranks)
-    with torch.no_grad():
-        changed = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
-    assert not changed.requires_grad
     value = xloss.vocab_parallel_cross_entropy(mine, y, group=ranks)
     with torch.no_grad():
         mine += 1

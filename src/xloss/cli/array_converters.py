@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,6 @@ def must_be_known(name: str) -> None:
 
 def converter(name: str) -> Converter:
     """Return the function that turns a NumPy block into an array, on the GPU if there is one."""
-    must_be_known(name)
     found = library(name)
     if not found["available"]:
         install = f": {found['install']}" if found["install"] else ""
@@ -36,15 +36,22 @@ def converter(name: str) -> Converter:
     return CONVERTERS[name]
 
 
-def _numpy(block: Block) -> Any:
-    return block
+def _by(module: str, function: str) -> Converter:
+    """Return a library's own function of a NumPy array, which may keep and write to what it gets.
+
+    A block may be the read-only memory of a mapped file.
+    """
+
+    def convert(block: Block) -> Any:
+        return getattr(import_module(module), function)(block.copy())
+
+    return convert
 
 
 def _torch(block: Block) -> Any:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # A copy: torch warns about the read-only memory of a mapped file.
     if block.dtype.name == "bfloat16":
         return torch.from_numpy(block.view(np.int16).copy()).view(torch.bfloat16).to(device)
     return torch.from_numpy(block.copy()).to(device)
@@ -58,39 +65,12 @@ def _jax(block: Block) -> Any:
     return jax.numpy.asarray(block)
 
 
-def _tensorflow(block: Block) -> Any:
-    import tensorflow
-
-    return tensorflow.constant(block)
-
-
-def _dask(block: Block) -> Any:
-    import dask.array
-
-    array: Any = dask.array  # whose functions have no types
-    return array.from_array(block)
-
-
-def _strict(block: Block) -> Any:
-    import array_api_strict
-
-    return array_api_strict.asarray(block.copy())  # of writable memory only
-
-
-def _cupy(block: Block) -> Any:
-    import cupy
-
-    if block.dtype.name == "bfloat16":
-        fail("--backend cupy: CuPy has no bfloat16; use another backend")
-    return cupy.asarray(block)
-
-
 CONVERTERS: dict[str, Converter] = {
-    "numpy": _numpy,
+    "numpy": np.asarray,
     "torch": _torch,
     "jax": _jax,
-    "tensorflow": _tensorflow,
-    "dask": _dask,
-    "cupy": _cupy,
-    "array_api_strict": _strict,
+    "tensorflow": _by("tensorflow", "constant"),
+    "dask": _by("dask.array", "from_array"),
+    "cupy": _by("cupy", "asarray"),
+    "array_api_strict": _by("array_api_strict", "asarray"),
 }

@@ -6,18 +6,17 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from .._arrays.inspect import FLOATS, INTEGERS
 from .csv_file import read_csv
 from .file_problem import FileProblem, must_be_a_file
-from .npy_files import NpyFile, read_npz
+from .npy_files import HeldArray, NpyFile, read_npz
 from .safetensors_file import SafetensorsFile
 
 __all__ = ["FileProblem", "Source", "open_array", "read_whole"]
 
-EXPECTED = "expected a .npy, .npz, .safetensors or .csv file"
-MAGIC = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PK\x05\x06": ".npz"}
+MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK"}  # what the file of a kind begins with
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -39,21 +38,6 @@ class Source(Protocol):
         """Give back the memory that what was read so far took in this process."""
 
 
-class HeldArray:
-    """An array in memory, of a file that can only be read whole."""
-
-    def __init__(self, array: npt.NDArray[Any]) -> None:
-        self._array = array
-        self.shape, self.dtype = array.shape, array.dtype.name
-
-    def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        """Return the part at these slices, one an axis."""
-        return np.asarray(self._array[index])
-
-    def release(self) -> None:
-        """Keep the array: it could only be read whole again."""
-
-
 def open_array(where: str) -> Source:
     """Open FILE, or one of its arrays, FILE::name; with exactly one array its name is implied.
 
@@ -70,13 +54,15 @@ def open_array(where: str) -> Source:
         raise FileProblem(f"{where!r}: expected the name of a file")
     try:
         must_be_a_file(file)
-        with open(file, "rb") as f:
-            start = f.read(6)
-        if not start:
-            raise FileProblem(f"{file}: is empty")
-        return _opened(file, name, start)
+        source = _opened(file, name)
     except OSError as error:
         raise FileProblem(f"{file}: {error.strerror or error}") from None
+    if source.dtype not in {*FLOATS, *INTEGERS, "bool"}:
+        raise FileProblem(
+            f"{file}: expected an array of floats, integers or bools, got {source.dtype}; bfloat16 "
+            "is kept by .safetensors, not by .npy"
+        )
+    return source
 
 
 def read_whole(where: str) -> npt.NDArray[Any]:
@@ -85,8 +71,10 @@ def read_whole(where: str) -> npt.NDArray[Any]:
     return source.read(tuple(slice(0, n) for n in source.shape))
 
 
-def refuse_pickle(file: str) -> None:
-    """Refuse a file that PyTorch or pickle wrote, and say what to save instead."""
+def _opened(file: str, name: str | None) -> Source:
+    """Open a file by the kind that its name says."""
+    with open(file, "rb") as f:
+        start = f.read(6)
     kind = Path(file).suffix.lower()
     if kind in PICKLES:
         raise FileProblem(
@@ -95,27 +83,19 @@ def refuse_pickle(file: str) -> None:
             'safetensors.torch.save_file({"x": tensor.contiguous()}, "x.safetensors") or '
             'numpy.save("x.npy", tensor.numpy())'
         )
-
-
-def _opened(file: str, name: str | None, start: bytes) -> Source:
-    """Open a file by the kind that its name says, if its first bytes do not say another."""
-    kind = Path(file).suffix.lower()
-    refuse_pickle(file)
-    if kind not in (".npy", ".npz", ".safetensors", ".csv"):
-        raise FileProblem(f"{file}: {EXPECTED}")
-    found = next((k for magic, k in MAGIC.items() if start.startswith(magic)), None)
-    if kind in (".safetensors", ".csv"):
-        if found:
-            raise FileProblem(f"{file}: is a {found} file, not a {kind} file")
-        if kind == ".safetensors":
-            return SafetensorsFile(file, name)
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise FileProblem(f"{file}: is UTF-16 text; save it as UTF-8")
+    if not start:
+        raise FileProblem(f"{file}: is empty")
+    # NumPy would read what the file is, whatever its name.
+    if not start.startswith(MAGIC.get(kind, b"")):
+        raise FileProblem(f"{file}: is no {kind} file")
+    if kind == ".safetensors":
+        return SafetensorsFile(file, name)
+    if kind == ".csv":
         return HeldArray(read_csv(file, name))
-    if found != kind:
-        raise FileProblem(f"{file}: is {f'a {found}' if found else 'no .npy or .npz'} file")
     if kind == ".npz":
-        return HeldArray(read_npz(file, name))
+        return read_npz(file, name)
+    if kind != ".npy":
+        raise FileProblem(f"{file}: expected a .npy, .npz, .safetensors or .csv file")
     if name is not None:
         raise FileProblem(f"{file}: a .npy file holds one array, which has no name: {name!r}")
     return NpyFile(file)

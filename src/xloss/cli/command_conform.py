@@ -212,12 +212,10 @@ def _judged(plan: Plan, given: dict[str, Any], command: str) -> dict[str, Any]:
 
 def _writable(html: str) -> Path:
     """Return the path of the page, and refuse before the run what could not be written after it."""
-    path = Path(html)
-    if path.is_dir() or path.is_fifo() or path.is_socket():
+    path = Path(html).absolute()
+    if path.exists() and not path.is_file():
         fail(f"--html {html}: is a folder, a FIFO or a socket, not a file")
-    if not path.absolute().parent.is_dir():
-        fail(f"--html {html}: its folder does not exist")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
         fail(f"--html {html}: cannot be written")
     return path
 

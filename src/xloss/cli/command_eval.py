@@ -130,8 +130,8 @@ def eval_command(
     with progress_bar(Path(logits).name) as progress:
         result = evaluate(request, progress)
     show(result, as_json, show_evaluation)
-    for hint in result.get("hints", ()):
-        say(hint)
+    if "hint" in result:
+        say(result["hint"])
     if isnan(result["loss"]):
         say(f"{logits}: the loss is NaN: {reason_for_nan(result['findings'])}")
         return JUDGED_AND_FAILED

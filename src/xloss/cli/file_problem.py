@@ -22,24 +22,13 @@ def must_be_a_file(file: str) -> None:
         raise FileProblem(f"{file}: is a FIFO, a socket or a device, not a file")
 
 
-def shortened(name: str) -> str:
-    """Return a name from a file so that it fits into a message of one line."""
-    name = visible(name)
-    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 3]}..."
-
-
 def chosen_name(file: str, name: str | None, names: Iterable[str], what: str = "array") -> str:
     """Return the name that was asked for, or that of the only array."""
     names = list(names)
-    if not names:
-        raise FileProblem(f"{file}: holds no {what}")
-    listed = ", ".join(map(shortened, names[:8])) + (", ..." if len(names) > 8 else "")
-    if name is None:
-        if len(names) > 1:
-            raise FileProblem(
-                f"{file}: holds {len(names)} {what}s, say which: {file}::NAME ({listed})"
-            )
+    if name is None and len(names) == 1:
         return names[0]
-    if name not in names:
-        raise FileProblem(f"{file}: holds no {what} {name!r}, but {listed}")
-    return name
+    if name in names:
+        return str(name)
+    problem = f"say which {what}, {file}::NAME" if name is None else f"holds no {what} {name!r}"
+    listed = ", ".join(visible(n)[:NAME_LENGTH] for n in names[:8]) or "none"
+    raise FileProblem(f"{file}: {problem}; it holds {listed}{', ...' if len(names) > 8 else ''}")

@@ -7,19 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 from .._arrays.inspect import FLOATS, INTEGERS
 from . import hints
-from .array_files import PICKLES, FileProblem, open_array, refuse_pickle
-from .loss_choices import LossChoice
+from .array_files import open_array
 from .output import fail
 from .request import Request
 
 Index = tuple[slice, ...]
 Shape = tuple[int, ...]
-NOT_SHARDS = (".npz", ".safetensors")  # beside .npy files it would be unclear which are meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +32,18 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some rows of one file of logits, and where their targets are.
-
-    All fields are plain values, so that a task can be sent to another process.
-    """
+    """Some rows of one file of logits, and where their targets are."""
 
     logits: str
     targets: str
     shape: Shape  # of the logits in the file
-    dtype: str
     axis: int | None  # the class axis, counted from the front; None: the loss has none
     indexed: bool  # the targets have no class axis: class indices, or a binary loss's targets
     first: int  # where row 0 of the file stands in the whole, along the first row axis
     skip: int  # where it stands in the targets' file
     shift: int = 0  # 1: the target of a row is that of the next position along the last row axis
-    extra_axis: int | None = None  # an axis of length 1 that only the targets' file has
-    lacks_axis: bool = False  # the targets' file lacks the last axis of the logits, of length 1
-    rows: tuple[tuple[int, int], ...] = ()  # start and stop along each row axis of the file
+    column: bool = False  # the targets' file has one more axis, the last one, of length 1
+    rows: Index = ()  # a slice of each row axis of the file, with a start and a stop
 
     @property
     def classes(self) -> int:
@@ -80,7 +71,7 @@ class Inputs:
         for shard in self.shards:
             rows = row_shape(shard.shape, self.axis, self.shift)
             for index in row_blocks(rows, max(1, limit // shard.classes)):
-                yield replace(shard, rows=tuple((s.start, s.stop) for s in index))
+                yield replace(shard, rows=index)
 
 
 def open_inputs(request: Request) -> Inputs:
@@ -97,26 +88,20 @@ def open_inputs(request: Request) -> Inputs:
         fail(f"{request.logits}: shards are joined along axis 0: it cannot be the class axis")
     if request.shift:
         _must_be_sequences(whole, total, axis)
-    if targets is None:
-        fit = _fit(whole, total, axis, request.choice)
-        fits = [(total, fit)] * len(shards)
-    else:
-        pairs = zip(shards, _paired(request, shards, targets), strict=True)
-        fits = [(labels, _fit(shard, labels, axis, request.choice)) for shard, labels in pairs]
+    labels = [total] * len(shards) if targets is None else _paired(request, shards, targets)
     found, first = [], 0
-    for shard, (labels, fit) in zip(shards, fits, strict=True):
+    for shard, of_shard in zip(shards, labels, strict=True):
         found.append(
             Task(
                 logits=shard.where,
-                targets=labels.where,
+                targets=of_shard.where,
                 shape=shard.shape,
-                dtype=shard.dtype,
                 axis=axis,
-                indexed=axis is None or labels.dtype in INTEGERS,
+                indexed=axis is None or of_shard.dtype in INTEGERS,
                 first=first,
                 skip=first if targets is None else 0,
                 shift=int(request.shift),
-                **fit,
+                column=_is_column(whole if targets is None else shard, of_shard, axis, request),
             )
         )
         first += shard.shape[0] if folder else 0
@@ -157,17 +142,10 @@ def _shards(where: str) -> list[Array] | None:
     """Return the shards of a folder in the natural order of their names, or None for a file."""
     if not os.path.isdir(where):
         return None
-    try:
-        names = [name for name in os.listdir(where) if not name.startswith(".")]
-    except OSError as error:
-        raise FileProblem(f"{where}: {error.strerror or error}") from None
-    if other := sorted(n for n in names if n.lower().endswith(NOT_SHARDS)):
-        fail(f"{where}: expected shards in .npy files alone, got {other[0]} too")
-    shards = sorted((n for n in names if n.lower().endswith(".npy")), key=_natural)
-    if not shards:
-        for name in sorted(n for n in names if Path(n).suffix.lower() in PICKLES):
-            refuse_pickle(os.path.join(where, name))
+    names = [n for n in os.listdir(where) if n.lower().endswith(".npy") and not n.startswith(".")]
+    if not names:
         fail(f"{where}: is a folder without a .npy file")
+    shards = sorted(names, key=_natural)
     return [_array(os.path.join(where, name)) for name in shards]
 
 
@@ -182,11 +160,9 @@ def _joined(where: str, shards: Sequence[Array]) -> Array:
     """Return what the shards are together, and refuse those that cannot be joined."""
     like = shards[0]
     for shard in shards:
-        if shard.dtype != like.dtype:
-            fail(f"{shard.where}: expected {like.dtype}, as {like.where} is, got {shard}")
-        if not shard.shape or shard.shape[1:] != like.shape[1:]:
-            expected = ", ".join(["*", *map(str, like.shape[1:])])
-            fail(f"{shard.where}: expected shape ({expected}), as {like.where} has, got {shard}")
+        if shard.dtype != like.dtype or not shard.shape or shard.shape[1:] != like.shape[1:]:
+            expected = ", ".join([f"{like.dtype} of shape (*", *map(str, like.shape[1:])])
+            fail(f"{shard.where}: expected {expected}), as {like.where} is, got {shard}")
     return Array(where, (sum(s.shape[0] for s in shards), *like.shape[1:]), like.dtype)
 
 
@@ -194,11 +170,8 @@ def _paired(request: Request, shards: list[Array], targets: list[Array]) -> list
     """Return the targets of each shard of logits: those in the file of the same name."""
     named = {os.path.basename(t.where): t for t in targets}
     names = [os.path.basename(s.where) for s in shards]
-    for name in names:
-        if name not in named:
-            fail(f"{request.targets}: holds no {name}, which {request.logits} does")
-    if more := named.keys() - set(names):
-        fail(f"{request.targets}: holds {min(more)}, and {request.logits} does not")
+    if odd := named.keys() ^ set(names):
+        fail(f"{request.targets}: has other files than {request.logits}: {min(odd)} is in only one")
     return [named[name] for name in names]
 
 
@@ -206,7 +179,7 @@ def _class_axis(logits: Array, request: Request, targets: Array) -> int | None:
     """Return the class axis counted from the front, or None for a loss that has none."""
     shape, reads = logits.shape, request.choice.reads
     if logits.dtype not in FLOATS:
-        hint = hints.of_logits(shape, targets.shape, targets.dtype)
+        hint = hints.SWAPPED if targets.dtype in FLOATS else ""
         fail(f"{logits.where}: expected floating {reads}, got {logits}{hint}")
     if not request.choice.has_classes:
         return None
@@ -234,54 +207,23 @@ def _must_be_sequences(logits: Array, targets: Array, axis: int | None) -> None:
         )
 
 
-def _fit(logits: Array, targets: Array, axis: int | None, choice: LossChoice) -> dict[str, Any]:
-    """Return the fields of a task that say by which axes of length 1 the targets' file differs.
+def _is_column(logits: Array, targets: Array, axis: int | None, request: Request) -> bool:
+    """Tell whether the targets have a last axis of length 1 more; refuse those that do not fit.
 
-    What are not targets of these logits is refused.
+    (N, 1) is how Keras and pandas keep labels.
     """
-    shape, dtype = logits.shape, targets.dtype
+    shape, dtype, choice = logits.shape, targets.dtype, request.choice
     rows = row_shape(shape, axis, 0)
     if axis is None:
-        return _fit_elements(logits, targets)
-    if dtype in INTEGERS and choice.takes_labels:
-        # (N, 1) is how Keras and pandas keep labels; (N, 1, H, W) how masks of images are kept.
-        for at in (axis, len(rows)):
-            if targets.shape == (*rows[:at], 1, *rows[at:]):
-                return {"extra_axis": at}
-        if targets.shape == rows:
-            return {}
-    elif dtype in FLOATS and targets.shape == shape:
-        return {}
-    hint = hints.of_shapes(shape, targets.shape, dtype, targets.where, axis)
-    if not choice.takes_labels:
-        fail(
-            f"{targets.where}: {choice.name} expected probabilities of the logits' shape {shape}; "
-            f"got {targets}"
-        )
-    if dtype in INTEGERS:
-        fail(
-            f"{targets.where}: expected labels of shape {rows}, that of the logits {shape} without "
-            f"the class axis {axis}; got {targets}{hint}"
-        )
-    fail(
-        f"{targets.where}: expected integer labels, or probabilities of the logits' shape "
-        f"{shape}; got {targets}{hint}"
-    )
-
-
-def _fit_elements(logits: Array, targets: Array) -> dict[str, Any]:
-    """Fit the targets of a binary loss, one for each element."""
-    shape = logits.shape
-    if targets.dtype in FLOATS or targets.dtype in INTEGERS or targets.dtype == "bool":
-        if targets.shape == shape:
-            return {}
-        if targets.shape == (*shape, 1):
-            return {"extra_axis": len(shape)}
-        if (*targets.shape, 1) == shape:
-            return {"lacks_axis": True}
-    hint = ""
-    if targets.dtype in INTEGERS and targets.shape == shape[:-1]:
-        hint = "; one class index for each row? then leave --loss out, or take --loss log_loss"
-    fail(
-        f"{targets.where}: expected one target for each element, shape {shape}; got {targets}{hint}"
-    )
+        fits, hint = dtype in FLOATS or dtype in INTEGERS or dtype == "bool", ""
+        expected = f"one target for each element, shape {rows}"
+    else:
+        if dtype in FLOATS and targets.shape == shape:
+            return False
+        fits = dtype in INTEGERS and choice.takes_labels
+        hint = hints.of_shapes(shape, targets.shape, dtype, axis) if choice.takes_labels else ""
+        labels = f"integer labels of shape {rows}, or " if choice.takes_labels else ""
+        expected = f"{labels}probabilities of the logits' shape {shape}"
+    if not fits or targets.shape not in (rows, (*rows, 1)):
+        fail(f"{targets.where}: {request.loss} expected {expected}; got {targets}{hint}")
+    return targets.shape != rows

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 from .output import fail
 
-SCORES = "logits"
-LOG_PROBABILITIES = "log-probabilities"
-PROBABILITIES = "probabilities"
+# What the first file may hold -> what the public functions call an argument of that kind.
+ARGUMENTS = {"logits": "logits", "log-probabilities": "log_probs", "probabilities": "probs"}
+SCORES, LOG_PROBABILITIES, PROBABILITIES = ARGUMENTS
 CLASS_OPTIONS = frozenset({"axis", "weight", "ignore_index", "label_smoothing", "shift"})
-ELEMENTWISE = (
-    "this loss judges each element by itself; exp(loss) is a perplexity only where a whole "
-    "distribution over classes is judged"
-)
-FOCAL = "the focal loss is no negative log-likelihood, so exp(loss) is no perplexity"
-DIVERGENCE = (
-    "the divergence leaves the targets' own entropy out; the perplexity is exp of the cross-entropy"
+NO_PERPLEXITY = (
+    "exp(loss) is a perplexity only of a negative log-likelihood of a whole distribution over "
+    "classes"
 )
 
 
@@ -26,37 +22,27 @@ class LossChoice:
 
     name: str
     reads: str  # what the first file holds
-    argument: str  # what the public function calls its first argument
     options: frozenset[str]  # the parameters that the command line may set
-    has_classes: bool = True  # False: every element of the file is a row of its own
     takes_labels: bool = True  # False: the targets can only be probabilities
-    no_perplexity: str | None = None  # why exp(loss) is no perplexity
+    has_perplexity: bool = False
 
-
-def _elementwise(name: str, reads: str, argument: str, *options: str) -> LossChoice:
-    return LossChoice(
-        name, reads, argument, frozenset(options), has_classes=False, no_perplexity=ELEMENTWISE
-    )
+    @property
+    def has_classes(self) -> bool:
+        """Whether a row has classes; otherwise every element of the file is a row of its own."""
+        return "axis" in self.options
 
 
 CHOICES = {
     choice.name: choice
     for choice in (
-        LossChoice("cross_entropy", SCORES, "logits", CLASS_OPTIONS),
-        LossChoice("nll_loss", LOG_PROBABILITIES, "log_probs", CLASS_OPTIONS),
-        LossChoice("log_loss", PROBABILITIES, "probs", CLASS_OPTIONS | {"eps"}),
-        LossChoice("focal_loss", SCORES, "logits", CLASS_OPTIONS | {"gamma"}, no_perplexity=FOCAL),
-        LossChoice(
-            "kl_div",
-            LOG_PROBABILITIES,
-            "log_probs",
-            frozenset({"axis"}),
-            takes_labels=False,
-            no_perplexity=DIVERGENCE,
-        ),
-        _elementwise("binary_cross_entropy_with_logits", SCORES, "logits", "label_smoothing"),
-        _elementwise("binary_cross_entropy", PROBABILITIES, "probs", "label_smoothing", "eps"),
-        _elementwise("sigmoid_focal_loss", SCORES, "logits", "gamma", "alpha"),
+        LossChoice("cross_entropy", SCORES, CLASS_OPTIONS, has_perplexity=True),
+        LossChoice("nll_loss", LOG_PROBABILITIES, CLASS_OPTIONS, has_perplexity=True),
+        LossChoice("log_loss", PROBABILITIES, CLASS_OPTIONS | {"eps"}, has_perplexity=True),
+        LossChoice("focal_loss", SCORES, CLASS_OPTIONS | {"gamma"}),
+        LossChoice("kl_div", LOG_PROBABILITIES, frozenset({"axis"}), takes_labels=False),
+        LossChoice("binary_cross_entropy_with_logits", SCORES, frozenset({"label_smoothing"})),
+        LossChoice("binary_cross_entropy", PROBABILITIES, frozenset({"label_smoothing", "eps"})),
+        LossChoice("sigmoid_focal_loss", SCORES, frozenset({"gamma", "alpha"})),
     )
 }
 

@@ -30,10 +30,7 @@ def fail(message: str) -> NoReturn:
 
 def fail_of_worker(error: Exception) -> NoReturn:
     """Fail with the first line of an error of another process; the rest is its traceback."""
-    first, _, trace = str(error).partition("\n")
-    if trace and sys.flags.dev_mode:
-        print(trace, file=sys.stderr)
-    fail(first.strip())
+    fail(str(error).partition("\n")[0].strip())
 
 
 def visible(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,42 +13,43 @@ import numpy.typing as npt
 
 import xloss
 
-from ..diagnose.report import Findings
+from ..diagnose.report import Finding, Findings
 from ..diagnose.rules import look
 from ..engines import choose
-from ..engines.cpu.thread_pool import threads
 from ..evaluation import Evaluation
 from ..evaluation.rows import measure, prepared_for
+from . import hints
 from .array_converters import converter
-from .array_files import FileProblem, Source, open_array, read_whole
+from .array_files import Source, open_array, read_whole
 from .block_checks import (
-    BlockPlace,
     check_elements,
     check_labels,
-    check_probabilities,
+    check_range,
     check_soft,
     check_weight,
-    hint_of_sums,
+    class_last,
 )
 from .inputs import Index, Task, row_blocks
-from .loss_choices import PROBABILITIES, SCORES
-from .output import Failure, fail, one_line
+from .loss_choices import ARGUMENTS, SCORES
+from .output import fail, one_line
 from .request import Request
-from .worst_rows import worst_of
+from .worst_rows import Entry, worst_of
 
-# Said of a loss that `xloss.diagnose` knows nothing of.
-NOT_FINITE = {
-    "nan_loss": (np.isnan, "an input or a target is NaN or infinite, or no class is possible"),
-    "infinite_loss": (
-        np.isinf,
-        "the target has weight on a class to which the input gives the probability 0, or the loss "
-        "is larger than any number of its dtype",
-    ),
-}
 BLOCK_LOGITS = 2**22  # read at a time: 8 MiB in float16, 32 MiB in float64
+SAMPLE_ROWS = 8  # enough to tell probabilities from logits
 
 Block = npt.NDArray[Any]
-TaskResult = dict[str, Any]
+
+
+@dataclass(slots=True)
+class TaskResult:
+    """What a task comes to."""
+
+    record: Evaluation
+    worst: list[Entry]
+    findings: tuple[Finding, ...]
+    engine: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +60,24 @@ class TaskFiles:
     targets: Source
     task: Task
 
-    def blocks(self, limit: int) -> Iterator[Index]:
-        """Cut the task into row blocks, as slices of the file's rows."""
-        starts = [start for start, _ in self.task.rows]
-        for block in row_blocks(tuple(stop - start for start, stop in self.task.rows), limit):
-            yield tuple(
-                slice(s.start + at, s.stop + at) for s, at in zip(block, starts, strict=True)
-            )
+    def blocks(self, limit: int) -> Iterator[tuple[Index, Index]]:
+        """Cut the task into row blocks: where their rows stand in the two files."""
+        task = self.task
+        for block in row_blocks(tuple(s.stop - s.start for s in task.rows), limit):
+            rows = [_moved(s, of_task.start) for s, of_task in zip(block, task.rows, strict=True)]
+            there = list(rows)
+            for axis, ahead in ((0, task.skip), (-1, task.shift)):
+                if ahead:
+                    there[axis] = _moved(there[axis], ahead)
+            yield tuple(rows), tuple(there)
 
-    def read(self, rows: Index) -> tuple[Block, Block]:
+    def read(self, rows: Index, there: Index) -> tuple[Block, Block]:
         """Return the logits and the targets of a row block."""
-        task, there = self.task, list(rows)
         logits = self.logits.read(self._with_classes(rows))
-        for axis, ahead in ((0, task.skip), (-1, task.shift)):
-            if ahead:
-                there[axis] = slice(there[axis].start + ahead, there[axis].stop + ahead)
-        if not task.indexed:
-            return logits, self.targets.read(self._with_classes(tuple(there)))
-        if task.extra_axis is not None:
-            there.insert(task.extra_axis, slice(0, 1))
-        if task.lacks_axis:
-            there.pop()
-        size = tuple(s.stop - s.start for s in rows)
-        return logits, self.targets.read(tuple(there)).reshape(size)
+        if not self.task.indexed:
+            return logits, self.targets.read(self._with_classes(there))
+        labels = self.targets.read((*there, slice(0, 1)) if self.task.column else there)
+        return logits, labels.reshape([s.stop - s.start for s in rows])
 
     def label(self, targets: Block, at: tuple[int, ...]) -> int:
         """Return the label of one row of a block; of probabilities, the first largest."""
@@ -116,84 +112,54 @@ class TaskRunner:
         # kernel and takes them again for the next block: half the time of float16 logits.
         with suppress(MemoryError):  # it only saves time
             np.empty(BLOCK_LOGITS, np.float32)
-        try:
-            threads()  # refuses a bad XLOSS_NUM_THREADS now, and not in the middle of a run
-        except ValueError as error:
-            fail(one_line(error))
 
     def __call__(self, task: Task) -> TaskResult:
-        """Return record, worst rows, findings and hints of a task, as plain values."""
+        """Return record, worst rows, findings and a hint of a task."""
         request, choice, files = self.request, self.request.choice, self._files(task)
-        loss = getattr(xloss, choice.name)
+        loss, argument = getattr(xloss, choice.name), ARGUMENTS[choice.reads]
         options = request.loss_options(task.axis, self._weight)
         if task.indexed:
             options.pop("ignore_index", None)  # `check_labels` makes -100 of them, the default
-        record, found = Evaluation(), Findings()
-        worst: list[dict[str, Any]] = []
-        engine, said = "", dict[str, str]()  # the first hint of each file
-        for rows in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
-            logits, targets = files.read(rows)
-            start = tuple(s.start + (0 if i else task.first) for i, s in enumerate(rows))
-            place = BlockPlace(task, start)
+        found = Findings()
+        result = TaskResult(Evaluation(), [], (), "", "")
+        for rows, there in files.blocks(max(1, BLOCK_LOGITS // task.classes)):
+            logits, targets = files.read(rows, there)
+            begin, begin_there = (tuple(s.start for s in i) for i in (rows, there))
+            start = tuple(at + (0 if i else task.first) for i, at in enumerate(begin))
             if task.axis is None:
-                check_elements(targets, place)
+                check_elements(targets, task, begin_there)
             elif task.indexed:
-                targets = check_labels(targets, place, request.ignored)
+                targets = check_labels(targets, task, begin_there, request.ignored)
             try:
-                call = prepared_for(
-                    loss, choice.argument, self._convert(logits), self._convert(targets), **options
-                )
+                arrays = self._convert(logits), self._convert(targets)
+                call = prepared_for(loss, argument, *arrays, **options)
+                got = measure(call)
             except (TypeError, ValueError) as error:
                 fail(one_line(error))
             if not task.indexed:
-                said = check_soft(targets, place) | said
-            engine = engine or choose(call).name
-            got = measure(call)
-            record.add(got)
-            counted = got.weights != 0
-            if choice.reads == PROBABILITIES:
-                check_probabilities(logits, counted, place, choice)
-            said = hint_of_sums(logits, counted, place, choice) | said
-            if not np.all(np.isfinite(got.losses)):
-                if choice.reads == SCORES and task.axis is not None:
-                    look(call, got, found, start)
-                else:
-                    for rule, (applies, why) in NOT_FINITE.items():
-                        found.marked(rule, why, counted & applies(got.losses), start)
+                check_soft(targets, task, begin_there)
+            result.engine = result.engine or choose(call).name
+            result.record.add(got)
+            counted, scores = got.weights != 0, choice.reads == SCORES
+            if not scores:
+                check_range(logits, counted, task, begin, choice)
+            elif task.axis is not None and not any(start):
+                some = tuple(np.argwhere(counted)[:SAMPLE_ROWS].T)
+                result.hint = hints.of_values(class_last(logits, task)[some], task.logits)
+            if scores and task.axis is not None and not np.all(np.isfinite(got.losses)):
+                look(call, got, found, start)
             if request.worst:
                 label = partial(files.label, targets)
-                worst = worst_of(got, start, label, worst, request.worst)
+                result.worst = worst_of(got, start, label, result.worst, request.worst)
             files.release()
-        return {
-            "record": record.to_dict(),
-            "worst": worst,
-            "findings": [asdict(finding) for finding in found.all()],
-            "engine": engine,
-            "hints": said,
-        }
+        result.findings = found.all()
+        return result
 
     def _files(self, task: Task) -> TaskFiles:
         names = (task.logits, task.targets)
         self._open = {name: self._open.get(name) or open_array(name) for name in names}
-        files = TaskFiles(self._open[task.logits], self._open[task.targets], task)
-        found = files.logits
-        if (found.shape, found.dtype) != (task.shape, task.dtype):
-            raise FileProblem(
-                f"{task.logits}: is {found.dtype} of shape {found.shape}, and was {task.dtype} "
-                f"of shape {task.shape} when the command began"
-            )
-        return files
+        return TaskFiles(self._open[task.logits], self._open[task.targets], task)
 
 
-def run_task(job: dict[str, Any]) -> TaskResult:
-    """Run a task that was sent to this process as plain values.
-
-    A failure that the user has to see comes back as a line in `problem`: a pickled exception would
-    not say which worker it comes from.
-    """
-    said: TaskResult = {"xloss": xloss.__version__}
-    try:
-        said |= TaskRunner(Request(**job["request"]))(Task(**job["task"]))
-    except Failure as error:
-        said["problem"] = str(error)
-    return said
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)

@@ -75,9 +75,6 @@ def show_evaluation(result: dict[str, Any]) -> None:
     shape = " x ".join(map(str, result["shape"]))
     shifted = ", judged with the label of the next position" if result["shift"] else ""
     perplexity = "none: {not_given[perplexity]}" if "not_given" in result else "{perplexity:.9g}"
-    workers = ""
-    if number := result.get("workers"):
-        workers = f" on {number} {'worker' if number == 1 else 'workers'}"
     lines = {
         "loss": f"{result['loss']:.9g}{which}",
         "perplexity": perplexity.format(**result),
@@ -86,8 +83,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
         label: f"{kind}{result['dtype']}, {shape}{shifted}",
     }
     if not on_all:  # each library has a line of its own below
-        computed = "by {backend}, engine {engine}, in {seconds:.3f} s".format(**result)
-        lines["computed"] = f"{computed}{workers}"
+        lines["computed"] = "by {backend}, engine {engine}, in {seconds:.3f} s".format(**result)
     for name, text in lines.items():
         print(f"{name:<11} {text}")
     if on_all:

@@ -169,6 +169,9 @@ def present_rows(
     The features of the other rows are selected to 0 before the product that sums over rows: there
     a NaN times a gradient of 0 would reach the gradient of every class.
     """
+    # Class weights make no row absent, and of a sharded layer a rank has only a slice of them, in
+    # which the labels of other slices have no place.
+    o = o._replace(class_weight=None)
     has_labels = options.indexed or o.indices is not None
     labels_or_none = o if has_labels else o._replace(targets=None)
     present = prepare(labels_or_none, options, cx, classes).row_present
