@@ -10,12 +10,12 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import INF, KEEP, NAN, ONE, WIDE, P, S, W, X, Y, changed, soft
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
 GONE = ~KEEP
 LEAK = "0·NaN is NaN: what stands in an absent row must reach neither loss nor gradient"
-LEAKED = (f"{TORCH}/11551",)
-SMOOTH = (f"{TORCH}/73205",)
+LEAKED = torch(11551)
+SMOOTH = torch(73205)
 
 
 def cases() -> list[Case]:
@@ -77,7 +77,7 @@ def _all_absent() -> list[Case]:
         "all absent",
         reason="0/0: a batch in which nothing counts is 0 with gradient 0, not NaN",
         x=X,
-        see=(f"{TORCH}/70348", f"{TORCH}/116349", f"{GITHUB}/NVIDIA-NeMo/Automodel/issues/3796"),
+        see=torch(70348, 116349) + github("NVIDIA-NeMo/Automodel/issues/3796"),
     )
     ignored = partial(case, targets=np.full(6, -100))
     wide = partial(case, targets=Y, dtypes=WIDE)
@@ -110,7 +110,7 @@ def _empty() -> list[Case]:
         reason="the mean over no rows is 0, where a division by the count is NaN or an error",
         x=np.zeros((0, 5)),
         targets=np.zeros(0, np.int64),
-        see=(f"{TORCH}/50224", f"{TORCH}/15870"),
+        see=torch(50224, 15870),
     )
     two = {"x": np.zeros((2, 0, 5)), "targets": np.zeros((2, 0), np.int64), **NONE}
     middle = {"x": np.zeros((0, 5, 3)), "targets": np.zeros((0, 3), np.int64), "axis": 1}

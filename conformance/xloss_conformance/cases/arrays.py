@@ -46,10 +46,6 @@ def confident(gap: float, offset: float = 0.0, classes: int = 10) -> Array:
     return np.asarray(z + offset)[None]
 
 
-def one_hot(targets: Array, classes: int) -> Array:
-    return np.asarray(np.equal.outer(targets, np.arange(classes)).astype(np.float64))
-
-
 def changed(values: Array, at: Any, to: Any) -> Array:
     """Return a copy with one place changed."""
     copy = values.copy()

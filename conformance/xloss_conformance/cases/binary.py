@@ -14,10 +14,7 @@ from .arrays import INF, NAN, ONE, WIDE, grid
 from .extremes import GAPS
 from .focal import NAN_BELOW_1, POWER
 from .given import put
-from .making import GITHUB, KERAS, NONE, SKLEARN, TORCH, made
-
-TRAIN = f"{GITHUB}/pytorch/pytorch/pull"
-OPTAX = f"{GITHUB}/google-deepmind/optax"
+from .making import NONE, github, keras, made, sklearn, torch
 
 # Every case has 18 elements: a compiler meets one shape.
 COUNT = 18
@@ -52,7 +49,7 @@ def cases() -> Iterator[Case]:
 
 def _tails(family: str, loss: str) -> Iterator[Case]:
     rows = partial(made, family, loss=loss, **NONE, upstream=UPSTREAM, to_targets=True)
-    tail = partial(rows, reason=CONFIDENT, see=(f"{TRAIN}/66441",))
+    tail = partial(rows, reason=CONFIDENT, see=github("pytorch/pytorch/pull/66441"))
     yield tail("gaps 5 to 82, positive", x=GAP, targets=np.ones(COUNT), quick=True)
     yield tail("gaps 5 to 82, negative", x=-GAP, targets=np.zeros(COUNT))
     rows = partial(rows, dtypes=WIDE)
@@ -61,10 +58,10 @@ def _tails(family: str, loss: str) -> Iterator[Case]:
         "the loss of the wrong answer is the gap: it is not 100 at most",
         x=np.where(HARD == 1, -GAP, GAP) * 4,
         targets=HARD,
-        see=(f"{TRAIN}/163975", f"{TRAIN}/2221"),
+        see=github("pytorch/pytorch/pull/163975", "pytorch/pytorch/pull/2221"),
     )
     yield rows("gaps 5 to 82, soft", "the two terms of a soft target meet", x=GAP, targets=SOFT)
-    see = f"{TORCH}/135359", f"{TORCH}/49844", f"{GITHUB}/pyro-ppl/numpyro/issues/2240"
+    see = torch(135359, 49844) + github("pyro-ppl/numpyro/issues/2240")
     yield rows("p = 0 and 1", LIMITS, x=ENDS, targets=ENDS_T, quick=True, see=see)
 
 
@@ -90,7 +87,7 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
         "integer targets of 2",
         "class indices given to a binary loss make it negative",
         targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8),
-        see=(f"{TRAIN}/177506",),
+        see=github("pytorch/pytorch/pull/177506"),
     )
     yield soft("NaN", "NaN in that element and no other", x=put(x, (3, NAN), (4, NAN)))
     one = partial(case, dtypes=ONE)
@@ -102,11 +99,11 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
         "where=False and weight 0 contribute nothing, whatever stands there",
         x=put(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
         targets=put(HARD, (15, NAN), (17, -INF)),
-        see=(f"{TORCH}/121416",),
+        see=torch(121416),
     )
     reason = "0/0 is NaN; the mean over nothing is 0"
     yield weighed("all absent", reason, x=put(x, (4, NAN)), where=SAMPLE == 0)
-    see = (f"{TORCH}/51906",)
+    see = torch(51906)
     yield one("empty", "0/0 is NaN", x=x[:0], targets=HARD[:0], see=see)
     yield weighed("sum", "no denominator", reduction="sum", upstream=-2.0)
     reason = "the count of a global batch in place of this one's"
@@ -138,7 +135,7 @@ def _of_logits(family: str, loss: str) -> Iterator[Case]:
     reason = "it weighs the positive term alone"
     yield positive("pos_weight", reason, targets=SOFT, quick=True)
     reason = "the linear form (1 + (w - 1)t)·softplus cancels"
-    yield positive("pos_weight, gaps", reason, x=-GAP, see=(f"{TORCH}/13773",))
+    yield positive("pos_weight, gaps", reason, x=-GAP, see=torch(13773))
     reason = "weight 0 times an infinite loss"
     yield positive("pos_weight, p = 0 and 1", reason, x=ENDS, targets=ENDS_T)
     soft = partial(case, targets=SOFT)
@@ -164,21 +161,16 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
     case = partial(made, family, loss=loss, x=PROBS, targets=HARD, dtypes=WIDE)
     rows = partial(case, **NONE, upstream=UPSTREAM, to_targets=True)
     tiny = 2.0 ** -np.array([1, 2, 4, 8, 10, 11, 12, 16, 20, 23, 24, 24, 30, 40, 60, 80, 100, 120])
-    yield rows(
-        "small p, wrong",
-        "PyTorch stops at 100, and its gradient at 1e12; Keras clips at 1e-7",
-        x=tiny,
-        targets=np.ones(COUNT),
-        quick=True,
-        see=(f"{TORCH}/103316", f"{KERAS}/15249", f"{GITHUB}/tensorflow/tensorflow/pull/41595"),
-    )
+    reason = "PyTorch stops at 100, and its gradient at 1e12; Keras clips at 1e-7"
+    see = torch(103316) + keras(15249) + github("tensorflow/tensorflow/pull/41595")
+    yield rows("small p, wrong", reason, x=tiny, targets=np.ones(COUNT), quick=True, see=see)
     reason = "log(1 - p) of a small p is -p, and not 0"
     yield rows("small p, right", reason, x=tiny, targets=np.zeros(COUNT))
     yield rows(
         "p near 1",
         "1 - p is exact where p is given; -log p is 6e-8 at 1 - 2^-24",
         x=1 - np.minimum(tiny, 0.5) * (tiny >= 2.0**-24),
-        see=(f"{KERAS}/9664",),
+        see=keras(9664),
         dtypes=DTYPES,
     )
     yield rows(
@@ -194,16 +186,13 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
         "at the right one is -1, not 0/0",
         targets=np.array([0, 1, 0.5, 0, 1, 0.5] * 3),
         quick=True,
-        see=(
-            f"{GITHUB}/ml-explore/mlx/pull/1280",
-            f"{GITHUB}/deeplearning4j/deeplearning4j/issues/3247",
-        ),
+        see=github("ml-explore/mlx/pull/1280", "deeplearning4j/deeplearning4j/issues/3247"),
     )
     yield rows(
         "outside [0, 1]",
         "NaN, loss and gradients, and no clipping that hides it",
         x=put(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF)),
-        see=(f"{KERAS}/4744",),
+        see=keras(4744),
     )
     yield rows("smoothed", "t(1-ε) + ε/2, and not t(1-ε)", label_smoothing=0.125)
     reason = "a smoothed target is never 0: +inf at both ends"
@@ -214,13 +203,13 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
         "by 1 %; clipping twice, by 4 %",
         eps=1e-7,
         quick=True,
-        see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595", f"{KERAS}/377"),
+        see=github("tensorflow/tensorflow/pull/41595") + keras(377),
     )
     yield rows("eps 1e-7, inside", "what is not clipped is exact", targets=SOFT, eps=1e-7)
     reason = "a comparison with NaN is false: clipping must not make it a number"
     yield rows("eps 1e-7, NaN", reason, x=put(PROBS, (0, NAN), (1, NAN)), eps=1e-7)
     reason = "1 - 1e-15 is 1 in float32: log(1 - p) is -inf"
-    yield at_ends("eps 1e-15", reason, eps=1e-15, see=(f"{SKLEARN}/24315",))
+    yield at_ends("eps 1e-15", reason, eps=1e-15, see=sklearn(24315))
     every = {**ROWS, "label_smoothing": 0.125, "eps": 2.0**-4}
     reason = "every option at once"
     yield case("mean, all options", reason, targets=SOFT, **every, to_targets=True)
@@ -233,11 +222,10 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
 def _focal(family: str, loss: str) -> Iterator[Case]:
     case = partial(made, family, loss=loss, x=LOGITS, targets=SOFT, dtypes=WIDE)
     rows = partial(case, **NONE, upstream=UPSTREAM, to_targets=True)
-    see = (
-        *NAN_BELOW_1,
-        f"{GITHUB}/kornia/kornia/issues/918",
-        f"{OPTAX}/issues/1267",
-        f"{GITHUB}/facebookresearch/sam3/issues/575",
+    see = NAN_BELOW_1 + github(
+        "kornia/kornia/issues/918",
+        "google-deepmind/optax/issues/1267",
+        "facebookresearch/sam3/issues/575",
     )
     signed = np.where(HARD == 1, GAP, -GAP)
     for gamma in (0.0, 0.5, 1.0, 5.0):  # the others are of γ = 2

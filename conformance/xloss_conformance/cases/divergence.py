@@ -10,9 +10,9 @@ import numpy as np
 from ..model import DTYPES, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
 from .given import KEEP, NOTHING, ROWS, SAMPLE, UPSTREAM, log_probs, put
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
-OPTAX = f"{GITHUB}/google-deepmind/optax/pull/1786"
+OPTAX = github("google-deepmind/optax/pull/1786")
 GAPS = (5, 12, 17, 30, 50, 82)
 X, T = log_probs(), soft(6, 5, seed=2)
 divergence = partial(made, "kl", loss="kl_div", x=X, targets=T)
@@ -29,7 +29,7 @@ def _kl() -> Iterator[Case]:
     inner = inner / 64
     rows = partial(divergence, **NONE, upstream=UPSTREAM, to_targets=True, dtypes=WIDE)
     reason = "0·log 0 is 0: a class with target 0 is absent, from the gradient to it too"
-    yield rows("rows", reason, dtypes=DTYPES, split=True, quick=True, see=(f"{TORCH}/89558", OPTAX))
+    yield rows("rows", reason, dtypes=DTYPES, split=True, quick=True, see=torch(89558) + OPTAX)
     reason = "the gradient to a target is log t - log q + 1"
     yield rows("no zeros", reason, targets=inner)
     for layout in ("F", "reversed"):
@@ -38,7 +38,7 @@ def _kl() -> Iterator[Case]:
     reason = "of a one-hot target it is the negative log-likelihood"
     yield rows("one-hot", reason, targets=np.eye(5)[[0, 1, 2, 3, 4, 0]])
     reason = "0·(0 - (-inf)): a masked class with target 0"
-    yield rows("masked", reason, x=np.where(t == 0, -INF, x), quick=True, see=(OPTAX,))
+    yield rows("masked", reason, x=np.where(t == 0, -INF, x), quick=True, see=OPTAX)
     label = int(np.argmax(t[1]))
     reason = "a target on a masked class costs +inf, not NaN"
     yield rows("masked target", reason, x=put(x, (1, label, -INF)))
@@ -51,7 +51,7 @@ def _kl() -> Iterator[Case]:
         x=put(x, (1, label, NAN)),
     )
     reason = "log of a negative target is NaN: 0 in its place hides a bug"
-    yield rows("negative target", reason, targets=put(t, (1, 2, -0.25)), see=(f"{TORCH}/69230",))
+    yield rows("negative target", reason, targets=put(t, (1, 2, -0.25)), see=torch(69230))
     tiny = put(inner, *((i, i % 5, 2.0**-100) for i in range(6)))
     yield rows("tiny targets", "t log t of 2^-100", targets=tiny)
     near = np.log(inner.astype(np.float32)).astype(np.float64)
@@ -66,14 +66,14 @@ def _kl() -> Iterator[Case]:
     log_t = grid(np.log(inner))
     logs = partial(rows, targets=log_t, log_target=True)
     reason = "targets given as logarithms are not logged again"
-    yield logs("log_target", reason, see=(f"{TORCH}/34536",))
+    yield logs("log_target", reason, see=torch(34536))
     yield logs(
         "log_target, -inf",
         "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf",
         x=put(x, (0, 1, -INF), (2, 3, -INF)),
         targets=put(log_t, (0, 1, -INF), (1, 1, -INF), (2, 3, -INF), (4, 0, -INF)),
         quick=True,
-        see=(OPTAX,),
+        see=OPTAX,
     )
     yield logs("log_target, masked target", "+inf, not NaN", x=put(x, (1, 1, -INF)))
     yield logs(
@@ -87,14 +87,9 @@ def _kl() -> Iterator[Case]:
 def _kl_options() -> Iterator[Case]:
     x, t = X, T
     case = partial(divergence, dtypes=ONE)
-    yield case(
-        "mean",
-        'over rows, as torch\'s "batchmean": its "mean" divides by the classes too',
-        to_targets=True,
-        dtypes=DTYPES,
-        quick=True,
-        see=(f"{TORCH}/2259", f"{GITHUB}/facebookresearch/deit/issues/61"),
-    )
+    reason = 'over rows, as torch\'s "batchmean": its "mean" divides by the classes too'
+    see = torch(2259) + github("facebookresearch/deit/issues/61")
+    yield case("mean", reason, to_targets=True, dtypes=DTYPES, quick=True, see=see)
     weighed = partial(case, **ROWS, to_targets=True, dtypes=WIDE)
     yield weighed(
         "weighted mean",
@@ -107,7 +102,7 @@ def _kl_options() -> Iterator[Case]:
         targets=put(t, (2, 0, NAN), (3, 1, -1.0)),
     )
     yield weighed("all absent", NOTHING, x=put(x, (0, 0, NAN)), where=SAMPLE == 0)
-    yield case("empty", "0/0 is NaN", x=x[:0], targets=t[:0], see=(f"{TORCH}/51910",))
+    yield case("empty", "0/0 is NaN", x=x[:0], targets=t[:0], see=torch(51910))
     one = {"x": np.zeros((6, 1)), "targets": np.ones((6, 1)), "upstream": UPSTREAM, **NONE}
     yield case("one class", "log 1 - log 1", **one, to_targets=True)
     yield case("sum", "no denominator", **ROWS, reduction="sum", upstream=-2.0)
@@ -139,11 +134,8 @@ def _entropy() -> Iterator[Case]:
         "p log p of p = 0 is 0·(-inf), NaN: a masked class adds nothing",
         x=put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF), (5, 4, -INF)),
         quick=True,
-        see=(
-            f"{TORCH}/40553",
-            f"{GITHUB}/tensorflow/probability/issues/241",
-            f"{GITHUB}/huggingface/trl/issues/7221",
-        ),
+        see=torch(40553)
+        + github("tensorflow/probability/issues/241", "huggingface/trl/issues/7221"),
     )
     far = put(x, (0, 1, -200.0), (1, 1, -1000.0), (2, 2, -1e30))
     yield rows("underflow", "p of e^-200 is 0 in float32, its logarithm -200", x=far)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..model import Array, Case
-from .arrays import INF, MASKED, NAN, WIDE, P, S, X, Y, changed, confident, one_hot, soft
-from .making import GITHUB, NONE, TORCH, made
+from .arrays import INF, MASKED, NAN, WIDE, P, S, X, Y, changed, confident, soft
+from .making import NONE, github, made, torch
 
 GAPS = (5, 8, 10, 12, 14, 16, 17, 18, 20, 25, 30, 36, 40, 50, 60, 70, 80, 82)
 LOST = "log(1 + r) is 0 in float32 once r < 2^-24: the loss and p - 1 lose every digit"
-SEE = (f"{GITHUB}/scipy/scipy/issues/18295",)
+SEE = github("scipy/scipy/issues/18295")
 LARGEST = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.40e38, "float64": 1e308}
 
 
@@ -32,7 +32,7 @@ def _tail() -> list[Case]:
         found.append(case(f"gap {gap}", x=confident(gap), targets=zero, **given))
     hot = partial(case, reason="a one-hot row is its label: the same tail survives")
     for gap in (17, 40, 80):
-        found.append(hot(f"gap {gap}, one-hot", x=confident(gap), targets=one_hot(zero, 10)))
+        found.append(hot(f"gap {gap}, one-hot", x=confident(gap), targets=np.eye(10)[zero]))
     # Row i is confident of its own label Y[i].
     rows = np.concatenate([confident(gap, classes=5) for gap in (9, 17, 25, 40, 60, 80)])
     turned = np.stack([np.roll(row, label) for row, label in zip(rows, Y, strict=True)])
@@ -48,7 +48,7 @@ def _tail() -> list[Case]:
 
 def _offsets() -> list[Case]:
     reason = "exp overflows, or lse - z loses the gap, unless the maximum is taken off first"
-    see = (f"{TORCH}/11752", f"{GITHUB}/ml-explore/mlx/pull/4188")
+    see = torch(11752) + github("ml-explore/mlx/pull/4188")
     case = partial(made, "offsets", targets=Y)
     found = []
     for offset in (88, 1000, -1000, 1e4, -6e4, 1e6, 1e8, 1e30, -3e38):
@@ -69,10 +69,10 @@ def _offsets() -> list[Case]:
 
 def _infinities() -> list[Case]:
     limit = "inf - inf is NaN: +inf logits share the whole probability, the limit"
-    see = (f"{TORCH}/6864", f"{GITHUB}/jax-ml/jax/issues/21495")
+    see = torch(6864) + github("jax-ml/jax/issues/21495")
 
     def mean(label: str, values: Any, target: int | Array, /, **rest: Any) -> Case:
-        base = Y if isinstance(target, int) else one_hot(Y, 5)
+        base = Y if isinstance(target, int) else np.eye(5)[Y]
         given = {"reason": limit, "see": see, **rest}
         x, targets = changed(X, 2, values), changed(base, 2, target)
         return made("infinities", label, x=x, targets=targets, **given)
@@ -115,7 +115,7 @@ def _ties() -> list[Case]:
         reason="autodiff through max shares the gradient among the tied, or gives it to one",
         x=two,
         targets=Y,
-        see=(f"{GITHUB}/tensorflow/tensorflow/issues/127232",),
+        see=github("tensorflow/tensorflow/issues/127232"),
     )
     zeros = changed(np.zeros((6, 5)), (slice(None), 2), -0.0)
     signed = "-0.0 equals 0.0: a maximum by bits finds one of them"

@@ -23,7 +23,7 @@ from .given import (
     of_any_shape,
     put,
 )
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 GAPS = {
@@ -33,11 +33,8 @@ GAPS = {
 }
 LOST = "1 - p is 0 in float32 from a gap of 17 on: loss and gradient are lost with it"
 POWER = "(1 - p)^(γ-1) at p = 1 is 0^-1 below γ = 1: 0·inf, a NaN gradient"
-WEIGHED_P = f"{GITHUB}/gokulprasadthekkel/pytorch-multi-class-focal-loss/issues/1"
-NAN_BELOW_1 = (
-    f"{GITHUB}/liuyuisanai/Focal-Loss/issues/11",
-    f"{GITHUB}/fizyr/keras-retinanet/issues/706",
-)
+WEIGHED_P = github("gokulprasadthekkel/pytorch-multi-class-focal-loss/issues/1")
+NAN_BELOW_1 = github("liuyuisanai/Focal-Loss/issues/11", "fizyr/keras-retinanet/issues/706")
 X = logits(6, 5, seed=4)
 # Each of the cases that have nothing else has these arguments, γ = 2 and no reduction.
 options = partial(made, "focal", loss="focal_loss", x=X, targets=LABELS, dtypes=WIDE)
@@ -74,7 +71,7 @@ def _gammas() -> Iterator[Case]:
                 quick=(gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")],
             )
         reason = "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p"
-        yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=(WEIGHED_P,))
+        yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=WEIGHED_P)
         dtypes = WIDE if main else ONE
         name = f"gamma {gamma:g}, p = 0 and 1"
         yield case(name, POWER, x=ends, dtypes=dtypes, quick=gamma == 0.5)
@@ -96,7 +93,7 @@ def _extremes() -> Iterator[Case]:
     nan = put(X, (1, 0, NAN), (3, 2, INF))
     yield rows("ignored rows of NaN", "absent whatever stands there", x=nan, targets=IGNORED)
     reason = "a label of -1 wraps to the last class"
-    yield rows("bad labels", reason, targets=BAD, see=(f"{TORCH}/66872",))
+    yield rows("bad labels", reason, targets=BAD, see=torch(66872))
     for layout in ("strided", "readonly"):
         yield rows(f"layout {layout}", "flat indexing reads another row's label", layout=layout)
 
@@ -126,21 +123,15 @@ def _targets() -> Iterator[Case]:
 def _options() -> Iterator[Case]:
     t = soft(6, 5, seed=2)
     yield options("default", "γ = 2, the mean over the rows that are there")
-    yield options("all ignored", NOTHING, targets=np.full(6, -100), see=(f"{TORCH}/70348",))
+    yield options("all ignored", NOTHING, targets=np.full(6, -100), see=torch(70348))
     case = partial(options, dtypes=ONE)
     yield case("empty", "0/0 is NaN", x=X[:0], targets=LABELS[:0])
     alone = {"x": X[:, :1], "targets": LABELS * 0, "gamma": 0.5}
     yield rows("one class", "p = 1 and 1 - p = 0, exactly", **alone)
     weighed = partial(case, weight=WEIGHT, **ROWS)
-    yield weighed(
-        "weighted mean",
-        "a class weight applied twice, or inside p",
-        quick=True,
-        see=(
-            f"{GITHUB}/mathiaszinnen/focal_loss_torch/issues/13",
-            f"{GITHUB}/marcdcfischer/PUNet/issues/1",
-        ),
-    )
+    reason = "a class weight applied twice, or inside p"
+    see = github("mathiaszinnen/focal_loss_torch/issues/13", "marcdcfischer/PUNet/issues/1")
+    yield weighed("weighted mean", reason, quick=True, see=see)
     yield weighed("weighted mean, absent NaN", LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
     yield light("no row weighs", WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))

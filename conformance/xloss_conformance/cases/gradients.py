@@ -7,25 +7,8 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Case
-from .arrays import (
-    INF,
-    KEEP,
-    MASKED,
-    NAN,
-    ONE,
-    P_MASKED,
-    WIDE,
-    P,
-    S,
-    W,
-    X,
-    Y,
-    changed,
-    confident,
-    one_hot,
-    soft,
-)
-from .making import GITHUB, NONE, TORCH, made
+from .arrays import KEEP, MASKED, NAN, ONE, P_MASKED, WIDE, P, S, W, X, Y, changed, confident, soft
+from .making import NONE, github, made, torch
 
 UP = np.array([0.0, 1.0, -2.5, 0.125, 1000.0, -0.75])
 
@@ -42,10 +25,7 @@ def _upstream() -> list[Case]:
         x=X,
         targets=Y,
         dtypes=WIDE,
-        see=(
-            f"{GITHUB}/linkedin/Liger-Kernel/issues/968",
-            f"{GITHUB}/linkedin/Liger-Kernel/pull/1298",
-        ),
+        see=github("linkedin/Liger-Kernel/issues/968", "linkedin/Liger-Kernel/pull/1298"),
     )
     reason = "every row's gradient is multiplied by its own number, not by the first row's"
     rows = partial(base, reason=reason, **NONE, upstream=UP)
@@ -79,7 +59,7 @@ def _soft_gradient() -> list[Case]:
         targets=P,
         to_targets=True,
         dtypes=ONE,
-        see=(f"{TORCH}/56683",),
+        see=torch(56683),
     )
     drift = "Σ W_i depends on the targets too: the mean's gradient has that term"
     mean = partial(case, reason=drift)
@@ -117,11 +97,11 @@ def _soft_gradient() -> list[Case]:
             targets=changed(P_MASKED, (1, 0), 0.25),
             reduction="sum",
         ),
-        total("infinite", targets=one_hot(Y, 5), x=changed(X, (2, Y[2]), INF)),
+        total("infinite", targets=np.eye(5)[Y], x=changed(X, (2, Y[2]), np.inf)),
         case("rows of other sums", reason=of_rows, targets=sums),
         mean("rows of other sums, smoothed", targets=sums, label_smoothing=0.1),
         case("class weight 0", reason=nothing, weight=changed(W, 2, 0.0)),
-        total("confident", targets=one_hot(np.array([0]), 10), x=confident(20)),
+        total("confident", targets=np.eye(10)[:1], x=confident(20)),
         case("upstream", **NONE, upstream=UP),
         mean("another batch", targets=soft(6, 5, 5), reduction="mean", upstream=2.5),
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..model import Array, Case
 from .arrays import ONE, WIDE, changed, logits
-from .making import GITHUB, NONE, made
+from .making import NONE, github, made
 
 X200 = logits(6, 200)
 SIGNED = ("int8", "int16", "int32", "int64")
@@ -16,8 +16,8 @@ UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 NEGATIVE = "a negative label must not count from the end"
 BEYOND = "a label of C and more must not be clipped, dropped, or read past the row"
 WRAPPED = "narrowed before it is compared, this label is another: -100, or a class"
-SEE = (f"{GITHUB}/google-deepmind/optax/issues/1185", f"{GITHUB}/Theano/Theano/pull/3042")
-BYTE = (f"{GITHUB}/pytorch/pytorch/pull/86086",)
+SEE = github("google-deepmind/optax/issues/1185", "Theano/Theano/pull/3042")
+BYTE = github("pytorch/pytorch/pull/86086")
 
 
 def case(label: str, reason: str, t: Array, **rest: Any) -> Case:

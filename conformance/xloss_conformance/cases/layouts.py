@@ -8,7 +8,7 @@ import numpy as np
 
 from ..model import DTYPES, LAYOUTS, Case
 from .arrays import INF, KEEP, ONE, WIDE, P, S, W, X, Y, changed, labels, logits, soft, weights
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
 
 def cases() -> list[Case]:
@@ -26,7 +26,7 @@ def _axis() -> list[Case]:
         "axis",
         reason="the class axis is where the call says, and results lie as the arguments do",
         targets=y,
-        see=(f"{GITHUB}/chainer/chainer/pull/5496",),
+        see=github("chainer/chainer/pull/5496"),
         dtypes=WIDE,
     )
     second = partial(case, x=middle, axis=1)
@@ -67,19 +67,13 @@ def _layouts() -> list[Case]:
         "misaligned": "numbers at an odd address, as a record or a mapped file holds them",
         "filtered": "lazy rows whose number is not known before they are computed",
     }
-    see = (f"{GITHUB}/NVIDIA/TransformerEngine/issues/2734", f"{TORCH}/67167")
-    inplace = (
-        f"{GITHUB}/linkedin/Liger-Kernel/issues/343",
-        f"{GITHUB}/unslothai/unsloth/issues/5002",
-    )
+    see = github("NVIDIA/TransformerEngine/issues/2734") + torch(67167)
+    inplace = github("linkedin/Liger-Kernel/issues/343", "unslothai/unsloth/issues/5002")
     seen = {
         "readonly": inplace,
-        "swapped": (f"{GITHUB}/ratal/mdfreader/issues/59",),
-        "misaligned": (
-            f"{GITHUB}/scikit-learn/scikit-learn/pull/21654",
-            f"{GITHUB}/numpy/numpy/issues/16660",
-        ),
-        "filtered": (f"{GITHUB}/dask/dask-ml/issues/976", f"{GITHUB}/dask/dask-ml/pull/147"),
+        "swapped": github("ratal/mdfreader/issues/59"),
+        "misaligned": github("scikit-learn/scikit-learn/pull/21654", "numpy/numpy/issues/16660"),
+        "filtered": github("dask/dask-ml/issues/976", "dask/dask-ml/pull/147"),
     }
     middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
     found = []
@@ -115,7 +109,7 @@ def _split() -> list[Case]:
         x=x,
         targets=y,
         split=True,
-        see=(f"{GITHUB}/vllm-project/vllm/pull/55249",),
+        see=github("vllm-project/vllm/pull/55249"),
         dtypes=WIDE,
     )
     masked = changed(x, (slice(None), slice(0, 60)), -INF)

@@ -11,7 +11,7 @@ from ..linear_packing import pack
 from ..model import Array, Case
 from .arrays import EVERY, INF, KEEP, NAN, ONE, WIDE, W, changed, soft
 from .given import UPSTREAM
-from .making import GITHUB, NONE, made
+from .making import NONE, made, torch
 
 # Quarters and eighths, few and small: every logit is exact in float32 and in any order of sums.
 RNG = np.random.default_rng([11, 5])
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
         targets=np.array([0, -100, 1, 4, -100, 2]),
         block_rows=4,
         quick=True,
-        see=(f"{GITHUB}/pytorch/pytorch/issues/20406",),
+        see=torch(20406),
     )
     reason = "where and a sample weight of 0 leave rows out likewise"
     yield rows("absent rows of inf", reason, x=put(2, to=INF), where=KEEP)

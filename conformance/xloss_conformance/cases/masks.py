@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..model import Case
-from .arrays import INF, MASK, MASKED, ONE, P_MASKED, WIDE, S, W, X, Y, changed, logits, one_hot
-from .making import GITHUB, NONE, made
+from .arrays import INF, MASK, MASKED, ONE, P_MASKED, WIDE, S, W, X, Y, changed, logits
+from .making import NONE, github, made
 
 SMOOTHED: dict[str, Any] = {"label_smoothing": 0.1}
-OPTAX = (f"{GITHUB}/google-deepmind/optax/issues/896",)
-PYTEXT = (f"{GITHUB}/facebookresearch/pytext/pull/1698",)
-BLOCKS = (f"{GITHUB}/flashinfer-ai/flashinfer/pull/4401",)
+OPTAX = github("google-deepmind/optax/issues/896")
+PYTEXT = github("facebookresearch/pytext/pull/1698")
+BLOCKS = github("flashinfer-ai/flashinfer/pull/4401")
 
 
 def cases() -> list[Case]:
@@ -30,7 +30,7 @@ def _cases() -> Iterator[Case]:
     yield plain("index, rows", **NONE)
     zero = partial(case, reason="0·inf: a masked class of target 0 is absent, not NaN", see=OPTAX)
     yield zero("soft", targets=P_MASKED, quick=True, dtypes=WIDE)
-    yield zero("one-hot", targets=one_hot(Y, 5), **NONE)
+    yield zero("one-hot", targets=np.eye(5)[Y], **NONE)
     reason = "smoothing spreads over the possible classes only, else every masked row is +inf"
     smoothed = partial(case, reason=reason, **SMOOTHED, see=PYTEXT, dtypes=WIDE)
     yield smoothed("smoothed", quick=True)

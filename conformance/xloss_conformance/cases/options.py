@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..model import Case
-from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident, one_hot
-from .making import GITHUB, NONE, TORCH, made
+from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident
+from .making import NONE, github, keras, made, torch
 
-WEIGHTED = (f"{TORCH}/107680",)
-SAMPLES = (f"{GITHUB}/keras-team/keras/issues/19740",)
-SMOOTHED = (f"{GITHUB}/NVIDIA/Megatron-LM/issues/737",)
+WEIGHTED = torch(107680)
+SAMPLES = keras(19740)
+SMOOTHED = github("NVIDIA/Megatron-LM/issues/737")
 
 
 def cases() -> list[Case]:
@@ -86,7 +86,7 @@ def _z_loss() -> list[Case]:
         targets=Y,
         z_loss=0.5,
         dtypes=ONE,
-        see=(f"{GITHUB}/allenai/OLMo-core/pull/702",),
+        see=github("allenai/OLMo-core/pull/702"),
     )
     weighted = partial(case, weight=W, sample_weight=S)
     light = changed(np.ones(5), 3, 0.0)
@@ -125,9 +125,9 @@ def _softcap() -> list[Case]:
         targets=Y,
         softcap=30.0,
         dtypes=ONE,
-        see=(f"{GITHUB}/apple/ml-cross-entropy/issues/48",),
+        see=github("apple/ml-cross-entropy/issues/48"),
     )
-    padded = (f"{GITHUB}/unslothai/unsloth/pull/10616",)
+    padded = github("unslothai/unsloth/pull/10616")
     masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
     masked = partial(masked, see=padded)
     flat = "1 - tanh² is 0 from x/c = 10 on, where sech² still has every digit"
@@ -147,6 +147,6 @@ def _softcap() -> list[Case]:
         case("z-loss", reason="lse is of the capped logits", z_loss=0.5),
         masked("masked", reason=back, softcap=8.0, quick=True),
         masked("masked, soft, smoothed", targets=P_MASKED, label_smoothing=0.1),
-        masked("one-hot, masked", x=MASKED, targets=one_hot(Y, 5)),
+        masked("one-hot, masked", x=MASKED, targets=np.eye(5)[Y]),
         case("+inf", reason="a cap makes +inf c, with slope 0", x=infinite, **NONE),
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from ..model import DTYPES, Case
 from .arrays import INF, NAN, ONE, WIDE, soft
 from .given import LABELS, UPSTREAM, at_labels, family, log_probs, probs, put
-from .making import GITHUB, KERAS, NONE, SKLEARN, made
+from .making import NONE, github, keras, made, sklearn
 
 LOGS, X = log_probs(), probs()
 
@@ -65,7 +65,7 @@ def _log_loss() -> Iterator[Case]:
         "-log(1 - 2^-24) is 6e-8, and clipping into [1e-7, 1 - 1e-7] "
         "makes it 1e-7, with gradient 0",
         x=at_labels(X, 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24])),
-        see=(f"{KERAS}/9664",),
+        see=keras(9664),
         quick=True,
         dtypes=DTYPES,
     )
@@ -73,7 +73,7 @@ def _log_loss() -> Iterator[Case]:
         "far",
         "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves",
         x=at_labels(X, (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)),
-        see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595",),
+        see=github("tensorflow/tensorflow/pull/41595"),
     )
     reason = "rows are taken as they are, and not divided by their sum"
     yield rows("not normalised", reason, x=X * 2)
@@ -91,7 +91,7 @@ def _log_loss() -> Iterator[Case]:
         "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN",
         x=put(X, (0, 0, 1), (1, 1, 0), (2, 1, 1)),
         eps=1e-15,
-        see=(f"{SKLEARN}/24315", f"{KERAS}/377"),
+        see=sklearn(24315) + keras(377),
     )
     wrong = partial(case, reason="clipped into an interval that is none", names="eps", dtypes=ONE)
     yield wrong("error: eps 0.75", eps=0.75, error=ValueError)

@@ -10,7 +10,7 @@ import numpy as np
 from ..model import Case
 from .arrays import INF, ONE, WIDE, P, X, Y, changed
 from .given import LABELS, UPSTREAM, at_labels, log_probs, probs, put
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
 # Each dtype's largest finite number.
 MOST = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np.float64).max)}
@@ -18,7 +18,7 @@ MOST = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np
 # smallest normal numbers, since some libraries take what is below them for 0.
 HUGE = {"float32": 2.0**127, "float64": 2.0**1023}
 TINY = {"float32": 2.0**-126, "float64": 2.0**-1022}
-MEAN = (f"{GITHUB}/numpy/numpy/issues/8313", f"{GITHUB}/arrayfire/arrayfire/issues/884")
+MEAN = github("numpy/numpy/issues/8313", "arrayfire/arrayfire/issues/884")
 
 
 def cases() -> list[Case]:
@@ -61,7 +61,7 @@ def _sums() -> Iterator[Case]:
             targets=np.arange(1, 7),
             reduction="sum",
             dtypes=(dtype,),
-            see=(f"{TORCH}/51906",),
+            see=torch(51906),
             quick=dtype == "float32",
         )
         for reduction in ("sum", "mean"):
@@ -89,7 +89,7 @@ def _targets() -> Iterator[Case]:
         **NONE,
         to_targets=True,
         dtypes=WIDE,
-        see=(f"{GITHUB}/tensorflow/tensorflow/issues/60314",),
+        see=github("tensorflow/tensorflow/issues/60314"),
         quick=True,
     )
     yield made(
@@ -102,7 +102,7 @@ def _targets() -> Iterator[Case]:
         names="targets",
         dtypes=ONE,
         value_only=True,
-        see=(f"{GITHUB}/tensorflow/tensorflow/issues/50964",),
+        see=github("tensorflow/tensorflow/issues/50964"),
     )
 
 
@@ -121,7 +121,7 @@ def _focal() -> Iterator[Case]:
                 **power,
                 to_targets=True,
                 dtypes=(dtype,),
-                see=(f"{GITHUB}/google-deepmind/optax/pull/1346",),
+                see=github("google-deepmind/optax/pull/1346"),
                 quick=gamma == 2 and dtype == "float32",
             )
 
@@ -141,7 +141,7 @@ def _kl() -> Iterator[Case]:
             upstream=UPSTREAM,
             to_targets=True,
             dtypes=(dtype,),
-            see=(f"{GITHUB}/google-deepmind/optax/pull/1786",),
+            see=github("google-deepmind/optax/pull/1786"),
         )
 
 
@@ -156,7 +156,7 @@ def _given() -> Iterator[Case]:
         upstream=UPSTREAM,
         to_targets=True,
         dtypes=WIDE,
-        see=(f"{GITHUB}/ml-explore/mlx/pull/1280",),
+        see=github("ml-explore/mlx/pull/1280"),
         quick=True,
     )
     # 1/p overflows though t/p does not.
@@ -167,6 +167,6 @@ def _given() -> Iterator[Case]:
             x=put(probs(), (0, 0, p), (2, 2, p)),
             targets=put(fifths, (0, 0, t), (2, 2, t)),
             dtypes=(dtype,),
-            see=(f"{TORCH}/28441",),
+            see=torch(28441),
             quick=dtype == "float32",
         )

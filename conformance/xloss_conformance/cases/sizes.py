@@ -8,7 +8,7 @@ import numpy as np
 
 from ..model import Case
 from .arrays import INF, ONE
-from .making import GITHUB, TORCH, made
+from .making import github, made, torch
 
 ROWS = 70_001  # more than float16 can count, and float16 and bfloat16 can sum
 CLASSES = 128_256
@@ -33,7 +33,7 @@ def _sixteen_bits() -> list[Case]:
         x=x,
         targets=y,
         dtypes=("float16", "bfloat16", "float32"),
-        see=(f"{TORCH}/85791", f"{GITHUB}/pytorch/executorch/pull/20090"),
+        see=torch(85791) + github("pytorch/executorch/pull/20090"),
     )
     few = partial(case, x=x[:6] / 3, targets=np.resize(y, 6), reduction="none")
     return [
@@ -56,7 +56,7 @@ def _vocabulary() -> list[Case]:
         made,
         "vocabulary",
         reason="a vocabulary takes more than one block: the pieces of a row are merged",
-        see=(f"{GITHUB}/unslothai/unsloth/issues/91",),
+        see=github("unslothai/unsloth/issues/91"),
     )
     return [
         case("128,256 classes", x=x, targets=y, quick=True, dtypes=("float32", "bfloat16")),
@@ -74,7 +74,7 @@ def _size() -> list[Case]:
         reason="beyond 2^31 elements a 32-bit index wraps, and reads or counts another row",
         x=x,
         targets=rng.integers(0, 293, 7),
-        see=(f"{TORCH}/111484", f"{GITHUB}/PaddlePaddle/Paddle/pull/30590"),
+        see=torch(111484) + github("PaddlePaddle/Paddle/pull/30590"),
         value_only=True,
         on_demand=True,
         tile=2**31 // x.size + 1,

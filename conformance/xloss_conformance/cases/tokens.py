@@ -8,25 +8,8 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Case
-from .arrays import (
-    EVERY,
-    INF,
-    KEEP,
-    MASK,
-    MASKED,
-    NAN,
-    ONE,
-    WIDE,
-    P,
-    S,
-    W,
-    X,
-    Y,
-    changed,
-    confident,
-    labels,
-    logits,
-)
+from . import arrays
+from .arrays import EVERY, INF, KEEP, MASKED, NAN, ONE, WIDE, P, S, W, X, Y, changed, confident
 from .given import UPSTREAM
 from .linear import ALL as LINEAR_ALL
 from .linear import LABELS, put
@@ -63,7 +46,7 @@ def _whole() -> Iterator[Case]:
     reason = "Σ p z - lse cancels where the logits are large"
     yield case("offset", reason, x=X + 3000.0, z_loss=2.0**-10)
     yield case("masked classes", "0·log 0 in the entropy", x=MASKED)
-    at_mask = np.array([int(np.argmax(row)) for row in MASK])
+    at_mask = np.isinf(MASKED).argmax(-1)
     yield case("a masked label", "+inf, and the last rank", x=MASKED, targets=at_mask)
     twice = changed(changed(X, (slice(None), 1), INF), (slice(None), 3), INF)
     yield case("two +inf logits", "inf - inf: they share the probability", x=twice)
@@ -103,20 +86,20 @@ def _whole() -> Iterator[Case]:
         reason = "memory in another order than rows"
         yield case(f"layout {layout}", reason, layout=layout, split=layout == "F")
     for classes in (97, 300, 4500):
-        x = logits(3, classes)
+        x = arrays.logits(3, classes)
         top = np.argmax(x, axis=-1)
         yield case(
             f"{classes} classes",
             "a row is read in chunks: a rank or a sum of the last one alone",
             x=x,
-            targets=np.array([top[0], classes - 1, int(labels(1, classes)[0])]),
+            targets=np.array([top[0], classes - 1, int(arrays.labels(1, classes)[0])]),
             upstream=UPSTREAM[:3],
             split=True,
         )
     yield case(
         "ties across chunks",
         "the first of them is in another chunk",
-        x=changed(logits(2, 4500), (slice(None), [7, 4200]), 20.0),
+        x=changed(arrays.logits(2, 4500), (slice(None), [7, 4200]), 20.0),
         targets=np.array([4200, 7]),
         upstream=UPSTREAM[:2],
     )
