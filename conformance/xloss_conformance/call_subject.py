@@ -11,7 +11,7 @@ import numpy as np
 
 from .cases.making import made
 from .libraries import ArrayLibrary
-from .model import BINARY, PARTS, Array, Called, Case, Outcome, Problem, Stored, Subject
+from .model import BINARY, PARTS, Array, Called, Case, Finding, Outcome, Stored, Subject
 from .rounding import stored
 from .token_rows import TOKENS, fields_of, upstream_of
 
@@ -44,11 +44,11 @@ class Arguments:
         small = {k: v for k, v in arrays.items() if np.prod(v.shape) < LARGE}
         return {k: self.library.host(v).copy() for k, v in small.items()}
 
-    def changed(self) -> list[Problem]:
+    def changed(self) -> list[Finding]:
         """Return which arguments the call has written to."""
         after = self._read()
         return [
-            Problem("input", f"{name} was written to")
+            Finding("input", f"{name} was written to")
             for name, was in self.before.items()
             if not same(was, after[name])
         ]
@@ -88,7 +88,7 @@ def run(
         if outcome.error is None and not case.on_demand:
             again = once(library, case, arguments, given.upstream, call)
             outcome.problems += [
-                Problem("repeat", f"a second call gives another {what}")
+                Finding("repeat", f"a second call gives another {what}")
                 for what, a, b in zip(PARTS, outcome.parts, again.parts, strict=True)
                 if not same(a, b)
             ]
@@ -109,7 +109,7 @@ def once(
         array = value if hasattr(value, "dtype") else None
         for what, result in zip(PARTS, (array, grad, to_targets), strict=True):
             if result is not None and (wrong := library.misplaced(result)):
-                outcome.problems.append(Problem("device", f"the {what} is {wrong}"))
+                outcome.problems.append(Finding("device", f"the {what} is {wrong}"))
         outcome.value_dtype = "" if array is None else library.dtype(array)
         outcome.value = np.asarray(value, float) if array is None else library.host(array)
         if grad is not None:
@@ -138,7 +138,7 @@ def differentiated(
     return value, grads[0], grads[1] if case.to_targets else None
 
 
-def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
+def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Finding]:
     """Run every row alone, and compare its bits with the batch's."""
     by_row = {} if case.loss in WITHOUT_REDUCTION else {"reduction": "none"}
     options = {**given.options, **by_row}
@@ -147,7 +147,7 @@ def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[
         library, alone, Arguments(library, alone, given._replace(options=options)), 1.0, call
     )
     if whole.value is None or case.axis != -1 or given.x.ndim != (1 if case.loss in BINARY else 2):
-        return [Problem("split", "cannot be run row by row")]
+        return [Finding("split", "cannot be run row by row")]
     rows = len(given.x)
     found = []
     for i in range(rows):
@@ -164,7 +164,7 @@ def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[
             found.append(f"row {i}")
     if not found:
         return []
-    return [Problem("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]
+    return [Finding("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]
 
 
 def ask(subject: Subject, loss: str, x: Any, targets: Any, /, **given: Any) -> dict[str, Array]:

@@ -49,7 +49,7 @@ def judge(subject: Subject, case: Case) -> Verdict:
     if may_decline and isinstance(outcome.error, NotImplementedError):
         return Verdict(case, subject.name, "refused", note=first_line(outcome.error))
     verdict = Verdict(case, subject.name, "pass", note=note, outcome=outcome)
-    verdict.findings += [Finding(rule, detail) for rule, detail in outcome.problems]
+    verdict.findings += outcome.problems
     if asked.error is not None:
         verdict.findings += _raised(asked, outcome, subject.traits)
     else:

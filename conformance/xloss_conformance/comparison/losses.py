@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..answers import describe
 from ..candidates import Candidate, load
@@ -12,10 +12,14 @@ from ..libraries import LIBRARIES, array_library
 from ..load_object import among
 from ..model import Subject
 from ..peers import PEERS, peer
+from ..printable import visible_lines
 from ..selection import chosen, dtypes, styled
 from ..xloss_subjects import Xloss
 from .pair import pair
-from .result import Comparison
+from .result import Comparison, record
+
+# What a loss may be named by, beside these.
+FORMS = ("xloss:LIBRARY", "FILE.py:FUNCTION", "MODULE:FUNCTION", "MODULE:FUNCTION@CONVENTION")
 
 
 def compare(
@@ -56,20 +60,33 @@ def compare(
     return found
 
 
+class Compared(NamedTuple):
+    """A comparison as what another process can be sent."""
+
+    text: str
+    record: dict[str, Any]
+
+
+def compared(a: str, b: str, **options: Any) -> Iterator[tuple[int, int] | Compared]:
+    """Yield how many cases are done, and of how many; in the end what came of it."""
+    for found, total in steps(a, b, **options):
+        yield len(found.pairs), total
+    yield Compared(visible_lines(str(found)), record(found))
+
+
 def steps(
     a: str | Callable[..., Any],
     b: str | Callable[..., Any],
-    convention: str | Convention = "xloss",
-    arrays: str | None = None,
-    loss: str | None = None,
-    dtype: str = "float32",
-    families: Iterable[str] | None = None,
-    quick: bool = False,
+    convention: str | Convention,
+    arrays: str | None,
+    loss: str | None,
+    dtype: str,
+    families: Iterable[str] | None,
+    quick: bool,
 ) -> Iterator[tuple[Comparison, int]]:
     """Yield the comparison as it grows, and how many cases there will be."""
-    one, two = (
-        subject(given, convention, arrays, loss or "cross_entropy", dtype) for given in (a, b)
-    )
+    named = loss or "cross_entropy"
+    one, two = (subject(given, convention, arrays, named, dtype) for given in (a, b))
     if loss is None and (isinstance(one, Candidate) or isinstance(two, Candidate)):
         loss = "cross_entropy"
     cases = chosen(loss, families, quick, on_demand=families is not None)
@@ -102,13 +119,7 @@ def subject(
     if given in PEERS:
         return peer(given, dtype)
     if not rest:
-        forms = (
-            "xloss:LIBRARY",
-            "FILE.py:FUNCTION",
-            "MODULE:FUNCTION",
-            "MODULE:FUNCTION@CONVENTION",
-        )
-        among("loss", given, ("xloss", *PEERS, *forms))
+        among("loss", given, ("xloss", *PEERS, *FORMS))
     spec, _, own = given.partition("@")
     style = styled(own) if own else styled(convention, arrays)
     return load(spec, style, loss=loss, dtype=dtype)

@@ -240,7 +240,7 @@ def _listed(plan: Plan, as_json: bool) -> int:
 def _compared(given: dict[str, Any]) -> int:
     """Print where two losses first differ, and which is right; return 0 if they agree, 1 if not."""
     from xloss_conformance import Missing
-    from xloss_conformance.comparison.record import Compared, compared
+    from xloss_conformance.comparison.losses import Compared, compared
     from xloss_conformance.workers import WorkerFailed, messages
 
     a, b = given["a"], given["against"]
