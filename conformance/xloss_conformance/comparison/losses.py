@@ -10,7 +10,7 @@ from ..candidates import Candidate, load
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
 from ..load_object import among
-from ..model import Subject
+from ..model import LoadError, Subject
 from ..peers import PEERS, peer
 from ..printable import visible_lines
 from ..selection import chosen, dtypes, styled
@@ -95,7 +95,7 @@ def steps(
     for case in cases:
         found.pairs.append(pair(one, two, case))
         if len(found.pairs) == len(cases) and not found.compared:
-            raise ValueError(f"{found.a.name} and {found.b.name} have no case in common")
+            raise LoadError(f"{found.a.name} and {found.b.name} have no case in common")
         yield found, len(cases)
 
 
@@ -114,7 +114,7 @@ def subject(
     if first == "xloss" and (not rest or rest in LIBRARIES):
         made = Xloss(rest or "numpy", dtype)
         if dtype not in array_library(made.library).dtypes:
-            raise ValueError(f"{given} has no {dtype}")
+            raise LoadError(f"{given} has no {dtype}")
         return made
     if given in PEERS:
         return peer(given, dtype)

@@ -241,7 +241,7 @@ def _compared(given: dict[str, Any]) -> int:
     """Print where two losses first differ, and which is right; return 0 if they agree, 1 if not."""
     from xloss_conformance import Missing
     from xloss_conformance.comparison.losses import Compared, compared
-    from xloss_conformance.workers import WorkerFailed, messages
+    from xloss_conformance.workers import Task, WorkerFailed, messages
 
     a, b = given["a"], given["against"]
     current_folder()
@@ -252,10 +252,10 @@ def _compared(given: dict[str, Any]) -> int:
 
     options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
     options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
-    refused = (Missing, ValueError)
+    task = Task(compared, (a, b), options, at, given["timeout"])
     try:
         with progress_bar(f"{a} against {b}") as progress:
-            for message in messages(compared, at, given["timeout"], refused, a, b, **options):
+            for _, message in messages([task]):
                 if isinstance(message, Compared):
                     found = message
                 else:
