@@ -61,16 +61,8 @@ W = weights(5)
 S = weights(6)
 KEEP = np.array([True, True, False, True, True, False])
 # Two or three classes masked in every row, the label's never.
-MASK = np.array(
-    [
-        [0, 1, 0, 1, 0],
-        [1, 0, 1, 0, 0],
-        [0, 0, 1, 1, 1],
-        [1, 1, 0, 0, 0],
-        [0, 1, 0, 0, 1],
-        [1, 0, 0, 1, 1],
-    ],
-    bool,
+MASK = (
+    np.array([list(row) for row in ("-x-x-", "x-x--", "--xxx", "xx---", "-x--x", "x--xx")]) == "x"
 )
 MASKED = np.where(MASK, -INF, X)
 # P with what lies on masked classes moved to the label.

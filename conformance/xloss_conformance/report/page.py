@@ -9,7 +9,6 @@ import re
 import zlib
 from functools import cache
 from html import escape
-from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from .training import RULES
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("data.js", "state.js", "matrix.js", "panel.js", "plot.js", "main.js")
 FAIL = {"candidate": "candidates fail", "peer": "peers fail", "xloss": "xloss fails"}
-HOMES = ("Documentation", "Homepage", "Source", "Repository")
 MATRIX = (
     f"A row is a case, and cases that ask about the same thing are a {word('family')}; a column is "
     f"a {word('subject')}. A cell says how much of its own {word('budget')} the worst error of "
@@ -41,7 +39,6 @@ def page(record: dict[str, Any]) -> str:
         "title": escape(f"xloss conformance: {verdict(record)}"),
         "style": style,
         "verdict": escape(verdict(record)),
-        "home": escape(home()),
         "stale": stale(record),
         "opening": opening(record),
         "left_out": left_out(record),
@@ -123,17 +120,6 @@ def left_out(record: dict[str, Any]) -> str:
         f"{count:,} more calls are {word('not offered')}: a library has no such loss, option or "
         "precision. They count neither as right nor as wrong."
     )
-
-
-@cache
-def home() -> str:
-    """Return where xloss lives, by its own metadata; else the folder that the page is in."""
-    try:
-        entries = metadata("xloss").get_all("Project-URL") or []
-    except PackageNotFoundError:  # the suite beside a source tree
-        entries = []
-    known = dict(entry.split(", ", 1) for entry in entries)
-    return next((known[name] for name in HOMES if name in known), "./")
 
 
 def tiles(record: dict[str, Any]) -> str:

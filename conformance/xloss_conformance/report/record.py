@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 OF_LINES = {"setup", "got", "want", "call", "calls"}
-PACKAGES = (
+PACKAGES: tuple[str, ...] = (
     "numpy",
     "array-api-compat",
     "array-api-strict",
@@ -29,15 +29,8 @@ PACKAGES = (
     "jax",
     "tensorflow",
     "dask",
-    "cupy",
-    "numba",
-    "optax",
-    "keras",
-    "scikit-learn",
-    "scipy",
-    "ml_dtypes",
-    "mpmath",
 )
+PACKAGES += ("cupy", "numba", "optax", "keras", "scikit-learn", "scipy", "ml_dtypes", "mpmath")
 
 
 def record(report: Report) -> dict[str, Any]:
@@ -45,27 +38,26 @@ def record(report: Report) -> dict[str, Any]:
     statuses = Counter(verdict.status for verdict in report.verdicts)
     counts = {status: statuses[status] for status in STATUSES}
     families = Counter(case.family for case in report.cases)
-    made: dict[str, Any] = plain(
-        {
-            "schema": SCHEMA,
-            "xloss": xloss.__version__,
-            "date": datetime.now(UTC).date().isoformat(),
-            "mode": report.mode,
-            "command": report.command,
-            "machine": machine(),
-            "versions": versions(),
-            "seconds": round(report.seconds, 3),
-            "subjects": [told._asdict() for told in report.subjects],
-            "missing": report.missing,
-            "families": [{"name": name, "cases": n} for name, n in families.items()],
-            "rules": RULES,
-            "cases": [_case(case) for case in report.cases],
-            "cells": [_cell(verdict) for verdict in report.verdicts],
-            "deviations": {"declared": counts["declared"], "stale": report.stale},
-            "summary": counts,
-            "ok": report.ok,
-        }
-    )
+    made: dict[str, Any] = {
+        "schema": SCHEMA,
+        "xloss": xloss.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "mode": report.mode,
+        "command": report.command,
+        "machine": machine(),
+        "versions": versions(),
+        "seconds": round(report.seconds, 3),
+        "subjects": [told._asdict() for told in report.subjects],
+        "missing": report.missing,
+        "families": [{"name": name, "cases": n} for name, n in families.items()],
+        "rules": RULES,
+        "cases": [_case(case) for case in report.cases],
+        "cells": [_cell(verdict) for verdict in report.verdicts],
+        "deviations": {"declared": counts["declared"], "stale": report.stale},
+        "summary": counts,
+        "ok": report.ok,
+    }
+    made = plain(made)
     return made
 
 
