@@ -19,27 +19,13 @@ import numpy as np
 
 import xloss
 
+from . import timing
 from .load_object import imported, installed
 from .model import Missing as Missing
 from .printable import first_line
 from .report.record import machine, plain, versions
 from .result import table
-from .timing import (
-    Call,
-    NotOffered,
-    in_turns,
-    keras_backend,
-    keras_loss,
-    on_jax,
-    on_numpy,
-    on_scipy,
-    on_sklearn,
-    on_tensorflow,
-    on_torch,
-    optax_loss,
-    spread,
-    tensorflow_loss,
-)
+from .timing import Call, NotOffered
 
 Record = dict[str, Any]
 SHAPES = ((65536, 10), (8192, 1000), (2048, 32000))
@@ -134,7 +120,7 @@ def told(name: str, library: str, distribution: str = "") -> Record:
     `distribution` is what pip installs, where INSTALL does not have it under the library's name.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-    keras_backend()
+    timing.keras_backend()
     module = imported(library, name, distribution and f"pip install {distribution}")
     ours = name.startswith("xloss ")
     number = xloss.__version__ if ours else str(getattr(module, "__version__", "unknown"))
@@ -165,8 +151,8 @@ def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds
         except Exception as reason:  # of a stranger's library, anything
             work["refused"].append({"contender": name, "reason": why(reason)})
     lost: dict[str, Exception] = {}
-    for name, times in in_turns(calls, seconds=seconds, most=100, lost=lost).items():
-        found = spread(times)
+    for name, times in timing.in_turns(calls, seconds=seconds, most=100, lost=lost).items():
+        found = timing.spread(times)
         speed = {"gb_s": moved / found["median_ms"] / 1e6}
         work["runs"].append({"contender": name, "engine": calls[name].engine, **found, **speed})
     work["refused"] += [{"contender": k, "reason": why(reason)} for k, reason in lost.items()]
@@ -176,24 +162,24 @@ def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds
 def _prepare(name: str, x: Any, y: Any, gradient: bool) -> Call:
     """Return the call of a contender: "xloss LIBRARY", or a peer's name."""
     if name == "xloss numpy":
-        return on_numpy(xloss.cross_entropy, (x, y), gradient)
+        return timing.on_numpy(xloss.cross_entropy, (x, y), gradient)
     if name == "sklearn":
-        return on_sklearn(x, y, gradient, cores())
+        return timing.on_sklearn(x, y, gradient, cores())
     if name == "scipy":
-        return on_scipy(x, y, gradient)
-    losses: dict[str, Any] = {"keras": keras_loss, "optax": optax_loss}
-    losses["tensorflow"] = tensorflow_loss
+        return timing.on_scipy(x, y, gradient)
+    losses: dict[str, Any] = {"keras": timing.keras_loss, "optax": timing.optax_loss}
+    losses["tensorflow"] = timing.tensorflow_loss
     loss = losses[name]() if name in losses else xloss.cross_entropy
-    whose = {"keras": keras_backend(), "optax": "jax"}.get(name, name)
+    whose = {"keras": timing.keras_backend(), "optax": "jax"}.get(name, name)
     library: Any = import_module(whose.removeprefix("xloss "))
     if name == "torch":
         loss = library.nn.functional.cross_entropy
     if library.__name__ == "torch":
-        return on_torch(loss, (library.from_numpy(x), library.from_numpy(y)), gradient)
+        return timing.on_torch(loss, (library.from_numpy(x), library.from_numpy(y)), gradient)
     if library.__name__ == "jax":
         given = library.numpy.asarray(x), library.numpy.asarray(y, np.int32)
-        return on_jax(loss, given, gradient)
-    return on_tensorflow(loss, (library.constant(x), library.constant(y)), gradient)
+        return timing.on_jax(loss, given, gradient)
+    return timing.on_tensorflow(loss, (library.constant(x), library.constant(y)), gradient)
 
 
 def _engine(name: str, gradient: bool) -> str:
