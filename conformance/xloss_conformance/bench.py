@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -53,7 +53,7 @@ def bench(
     record: Record = {**head(), "mode": "quick" if quick else "full", "command": command}
     names = [f"xloss {library}" for library in OURS]
     names += peers or (QUICK_PEERS if quick else PEERS)
-    with stdout_is_stderr():
+    with redirect_stdout(sys.stderr):  # what a library prints: stdout is for the report alone
         here = []
         for name in names:
             try:
@@ -98,20 +98,6 @@ def cores() -> int:
 def load_average() -> float | None:
     """Return how many processes have been running in the last minute, where the system tells."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-@contextmanager
-def stdout_is_stderr() -> Iterator[None]:
-    """Send what a library prints to stderr: stdout is for the report alone."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def told(name: str, library: str, distribution: str = "") -> Record:

@@ -73,9 +73,8 @@ def check(
     """
     style = styled(convention, arrays)
     cases = chosen(loss, families, quick, on_demand=families is not None)
-    report = judged(
-        function, style, loss, dtypes(dtype), cases, declared(deviations), value_only=value_only
-    )
+    known, kinds = declared(deviations), dtypes(dtype)
+    report = judged(function, style, loss, kinds, cases, known, value_only)
     if (why := report.unjudged()) is not None:
         raise ValueError(why)
     report.mode = "quick" if quick else "full"
@@ -89,8 +88,7 @@ def judged(
     kinds: Sequence[str],
     cases: Sequence[Case],
     deviations: Sequence[Deviation],
-    *,
-    value_only: bool = False,
+    value_only: bool,
 ) -> Report:
     """Run a function in each dtype; deviations of other subjects are not asked for here."""
     if not callable(function):
@@ -134,16 +132,9 @@ class Item:
         import pytest
 
         __tracebackhide__ = True
-        own = [d for d in self.deviations if fnmatchcase(self.case.name, d.case)]
-        report = judged(
-            function,
-            self.convention,
-            self.case.loss,
-            [self.dtype],
-            [self.case],
-            own,
-            value_only=self.value_only,
-        )
+        case, kinds = self.case, [self.dtype]
+        own = [d for d in self.deviations if fnmatchcase(case.name, d.case)]
+        report = judged(function, self.convention, case.loss, kinds, [case], own, self.value_only)
         verdict = report.verdicts[0]
         if verdict.status == "refused":
             pytest.skip(verdict.note)

@@ -57,7 +57,7 @@ def test_rows_as_a_gpu_divides_them(
         monkeypatch.setattr(libraries, "_made", {"emulated": adapter("emulated")}.__getitem__)
         monkeypatch.setitem(COMPILED, "emulated", "cuda")
         subject = Xloss("emulated", dtype)
-        assert subject.compiled
+        assert subject.traits.compiled
         holds(subject, [case for case in divided(dtype) if case.classes == classes])
         assert gpu.launches
 
