@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
@@ -214,7 +214,7 @@ class Worker:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-def messages(tasks: Sequence[Task], jobs: int = 1) -> Iterator[tuple[int, Any]]:
+def messages(tasks: Sequence[Task], jobs: int = 1) -> Generator[tuple[int, Any], None, None]:
     """Yield what the tasks send from `jobs` processes, each message with its task's place."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     left = list(range(len(tasks)))

@@ -43,14 +43,8 @@ def _absent() -> Iterator[Case]:
         yield finite(f"{way}, inf", x=np.where(GONE[:, None], INF, X))
         yield finite(f"{way}, -inf", x=np.where(GONE[:, None], -INF, X), dtypes=WIDE)
         yield case(f"{way}, rows", targets=labels, **options, **NONE)
-        yield wide(
-            f"{way}, smoothed",
-            reason="the uniform part counts absent rows, or leaks their NaN",
-            targets=labels,
-            **options,
-            label_smoothing=0.1,
-            see=SMOOTH,
-        )
+        given = partial(wide, reason="the uniform part counts absent rows, or leaks their NaN")
+        yield given(f"{way}, smoothed", targets=labels, **options, label_smoothing=0.1, see=SMOOTH)
         yield one(f"{way}, z-loss", targets=labels, **options, z_loss=0.5)
         yield one(f"{way}, softcap", targets=labels, **options, softcap=8.0)
         if way != "ignored":
@@ -72,13 +66,9 @@ def _absent() -> Iterator[Case]:
 
 
 def _all_absent() -> list[Case]:
-    case = partial(
-        made,
-        "all absent",
-        reason="0/0: a batch in which nothing counts is 0 with gradient 0, not NaN",
-        x=X,
-        see=torch(70348, 116349) + github("NVIDIA-NeMo/Automodel/issues/3796"),
-    )
+    reason = "0/0: a batch in which nothing counts is 0 with gradient 0, not NaN"
+    case = partial(made, "all absent", reason=reason, x=X)
+    case = partial(case, see=torch(70348, 116349) + github("NVIDIA-NeMo/Automodel/issues/3796"))
     ignored = partial(case, targets=np.full(6, -100))
     wide = partial(case, targets=Y, dtypes=WIDE)
     nowhere = partial(wide, where=np.zeros(6, bool))
@@ -104,14 +94,9 @@ def _all_absent() -> list[Case]:
 
 
 def _empty() -> list[Case]:
-    case = partial(
-        made,
-        "empty",
-        reason="the mean over no rows is 0, where a division by the count is NaN or an error",
-        x=np.zeros((0, 5)),
-        targets=np.zeros(0, np.int64),
-        see=torch(50224, 15870),
-    )
+    reason = "the mean over no rows is 0, where a division by the count is NaN or an error"
+    case = partial(made, "empty", reason=reason, x=np.zeros((0, 5)), targets=np.zeros(0, np.int64))
+    case = partial(case, see=torch(50224, 15870))
     two = {"x": np.zeros((2, 0, 5)), "targets": np.zeros((2, 0), np.int64), **NONE}
     middle = {"x": np.zeros((0, 5, 3)), "targets": np.zeros((0, 3), np.int64), "axis": 1}
     return [
@@ -127,13 +112,9 @@ def _empty() -> list[Case]:
 
 def _one_class() -> list[Case]:
     x = X[:, :1]
-    case = partial(
-        made,
-        "one class",
-        reason="with one class p = 1: the loss and its gradient are exactly 0",
-        x=x,
-        targets=np.zeros(6, np.int64),
-    )
+    reason = "with one class p = 1: the loss and its gradient are exactly 0"
+    case = partial(made, "one class", reason=reason, x=x)
+    case = partial(case, targets=np.zeros(6, np.int64))
     ends = np.concatenate([x[:4], [[INF]], [[-INF]]])
     lse = "lse is the logit itself"
     whole = "+inf has the whole probability, -inf none"

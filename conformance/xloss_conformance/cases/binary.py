@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..model import DTYPES, Array, Case
-from . import given
+from . import given as of_rows
 from .arrays import INF, NAN, ONE, WIDE, grid
 from .extremes import GAPS
 from .focal import NAN_BELOW_1, POWER
@@ -21,7 +21,7 @@ COUNT = 18
 GAP = np.array(GAPS, np.float64)
 HARD = (np.arange(COUNT) % 3 == 0).astype(np.float64)
 SOFT = np.array([0, 1, 0.25, 0.5, 0.875, 0.125] * 3)
-UPSTREAM, SAMPLE = np.tile(given.UPSTREAM, 3), np.tile(given.SAMPLE, 3)
+UPSTREAM, SAMPLE = np.tile(of_rows.UPSTREAM, 3), np.tile(of_rows.SAMPLE, 3)
 KEEP = np.arange(COUNT) % 5 != 2
 POS = np.array([1.0, 3.0, 0.5, 0.0, 2.0, 8.0] * 3)
 ENDS = np.array(
@@ -83,24 +83,17 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
     yield one("integer targets", reason, targets=HARD.astype(np.uint8))
     reason = "the targets' dtype does not decide the loss's"
     yield one("int64 targets", reason, targets=HARD.astype(np.int64))
-    yield one(
-        "integer targets of 2",
-        "class indices given to a binary loss make it negative",
-        targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8),
-        see=github("pytorch/pytorch/pull/177506"),
-    )
+    reason = "class indices given to a binary loss make it negative"
+    given = partial(one, targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8))
+    yield given("integer targets of 2", reason, see=github("pytorch/pytorch/pull/177506"))
     yield soft("NaN", "NaN in that element and no other", x=put(x, (3, NAN), (4, NAN)))
     one = partial(case, dtypes=ONE)
     weighed = partial(one, **ROWS)
     reason = "the denominator is the sum of the weights of what is there"
     yield weighed("weighted mean", reason, quick=family == "binary logits")
-    yield weighed(
-        "weighted mean, absent NaN",
-        "where=False and weight 0 contribute nothing, whatever stands there",
-        x=put(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
-        targets=put(HARD, (15, NAN), (17, -INF)),
-        see=torch(121416),
-    )
+    reason = "where=False and weight 0 contribute nothing, whatever stands there"
+    nan, hidden = put(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)), put(HARD, (15, NAN), (17, -INF))
+    yield weighed("weighted mean, absent NaN", reason, x=nan, targets=hidden, see=torch(121416))
     reason = "0/0 is NaN; the mean over nothing is 0"
     yield weighed("all absent", reason, x=put(x, (4, NAN)), where=SAMPLE == 0)
     see = torch(51906)
@@ -108,14 +101,9 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
     yield weighed("sum", "no denominator", reduction="sum", upstream=-2.0)
     reason = "the count of a global batch in place of this one's"
     yield weighed("normalizer", reason, normalizer=np.array(16.0))
-    yield one(
-        "weights that broadcast",
-        "a weight a column, and a row left out",
-        x=x.reshape(6, 3),
-        targets=HARD.reshape(6, 3),
-        sample_weight=np.array([1.0, 0.5, 2.0]),
-        where=(np.arange(6) != 2)[:, None],
-    )
+    one_by_one = partial(one, x=x.reshape(6, 3), targets=HARD.reshape(6, 3))
+    both = {"sample_weight": np.array([1.0, 0.5, 2.0]), "where": (np.arange(6) != 2)[:, None]}
+    yield one_by_one("weights that broadcast", "a weight a column, and a row left out", **both)
     wrong = partial(one, reason="it broadcasts, and a number comes out", error=ValueError)
     columns = {"x": x.reshape(6, 3), "targets": HARD[:6, None]}
     yield wrong("error: targets' shape", **columns, names="targets")
@@ -139,22 +127,10 @@ def _of_logits(family: str, loss: str) -> Iterator[Case]:
     reason = "weight 0 times an infinite loss"
     yield positive("pos_weight, p = 0 and 1", reason, x=ENDS, targets=ENDS_T)
     soft = partial(case, targets=SOFT)
-    yield soft(
-        "mean, all options",
-        "pos_weight is no part of the denominator",
-        **ROWS,
-        label_smoothing=0.125,
-        pos_weight=POS,
-        to_targets=True,
-    )
-    yield soft(
-        "error: pos_weight",
-        "one weight too many",
-        dtypes=ONE,
-        pos_weight=np.ones(COUNT + 1),
-        error=ValueError,
-        names="pos_weight",
-    )
+    given = partial(soft, **ROWS, label_smoothing=0.125, pos_weight=POS)
+    yield given("mean, all options", "pos_weight is no part of the denominator", to_targets=True)
+    given = partial(soft, dtypes=ONE, pos_weight=np.ones(COUNT + 1))
+    yield given("error: pos_weight", "one weight too many", error=ValueError, names="pos_weight")
 
 
 def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
@@ -166,45 +142,25 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
     yield rows("small p, wrong", reason, x=tiny, targets=np.ones(COUNT), quick=True, see=see)
     reason = "log(1 - p) of a small p is -p, and not 0"
     yield rows("small p, right", reason, x=tiny, targets=np.zeros(COUNT))
-    yield rows(
-        "p near 1",
-        "1 - p is exact where p is given; -log p is 6e-8 at 1 - 2^-24",
-        x=1 - np.minimum(tiny, 0.5) * (tiny >= 2.0**-24),
-        see=keras(9664),
-        dtypes=DTYPES,
-    )
-    yield rows(
-        "p near a soft target",
-        "(1-t)/(1-p) - t/p cancels where p is t: p - t does not",
-        x=SOFT + 2.0**-20 * np.where(SOFT > 0.5, -1, 1),
-        targets=SOFT,
-    )
+    reason = "1 - p is exact where p is given; -log p is 6e-8 at 1 - 2^-24"
+    given = partial(rows, x=1 - np.minimum(tiny, 0.5) * (tiny >= 2.0**-24))
+    yield given("p near 1", reason, see=keras(9664), dtypes=DTYPES)
+    given = partial(rows, x=SOFT + 2.0**-20 * np.where(SOFT > 0.5, -1, 1), targets=SOFT)
+    yield given("p near a soft target", "(1-t)/(1-p) - t/p cancels where p is t: p - t does not")
     at_ends = partial(rows, x=np.array([0, 0, 0, 1, 1, 1] * 3, np.float64))
-    yield at_ends(
-        "p = 0 and 1",
-        "0·log 0 is 0, and certainty of the wrong answer +inf; the gradient "
-        "at the right one is -1, not 0/0",
-        targets=np.array([0, 1, 0.5, 0, 1, 0.5] * 3),
-        quick=True,
-        see=github("ml-explore/mlx/pull/1280", "deeplearning4j/deeplearning4j/issues/3247"),
-    )
-    yield rows(
-        "outside [0, 1]",
-        "NaN, loss and gradients, and no clipping that hides it",
-        x=put(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF)),
-        see=keras(4744),
-    )
+    reason = "0·log 0 is 0, the wrong answer costs +inf; the right one's gradient is -1, not 0/0"
+    see = github("ml-explore/mlx/pull/1280", "deeplearning4j/deeplearning4j/issues/3247")
+    certain = np.array([0, 1, 0.5, 0, 1, 0.5] * 3)
+    yield at_ends("p = 0 and 1", reason, targets=certain, quick=True, see=see)
+    none = put(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF))
+    reason = "NaN, loss and gradients, and no clipping that hides it"
+    yield rows("outside [0, 1]", reason, x=none, see=keras(4744))
     yield rows("smoothed", "t(1-ε) + ε/2, and not t(1-ε)", label_smoothing=0.125)
     reason = "a smoothed target is never 0: +inf at both ends"
     yield at_ends("smoothed, p = 0 and 1", reason, label_smoothing=0.125)
-    yield at_ends(
-        "eps 1e-7",
-        "1 - 1e-7 rounds to 1 - 1.19e-7 in float32: log(1 - p) is then off "
-        "by 1 %; clipping twice, by 4 %",
-        eps=1e-7,
-        quick=True,
-        see=github("tensorflow/tensorflow/pull/41595") + keras(377),
-    )
+    reason = "1 - 1e-7 is 1 - 1.19e-7 in float32: log(1 - p) is off by 1 %, clipped twice by 4 %"
+    see = github("tensorflow/tensorflow/pull/41595") + keras(377)
+    yield at_ends("eps 1e-7", reason, eps=1e-7, quick=True, see=see)
     yield rows("eps 1e-7, inside", "what is not clipped is exact", targets=SOFT, eps=1e-7)
     reason = "a comparison with NaN is false: clipping must not make it a number"
     yield rows("eps 1e-7, NaN", reason, x=put(PROBS, (0, NAN), (1, NAN)), eps=1e-7)
@@ -233,24 +189,14 @@ def _focal(family: str, loss: str) -> Iterator[Case]:
         dtypes = WIDE if gamma == 0.5 else ONE
         power = partial(rows, gamma=gamma, see=see if below else (), dtypes=dtypes)
         yield power(f"gamma {gamma:g}", "gamma 0 is the binary cross-entropy")
-        yield power(
-            f"gamma {gamma:g}, gaps 5 to 82",
-            POWER if below else CONFIDENT,
-            x=signed,
-            targets=HARD,
-            quick=gamma == 0.5,
-        )
+        given = partial(power, x=signed, targets=HARD, quick=gamma == 0.5)
+        yield given(f"gamma {gamma:g}, gaps 5 to 82", POWER if below else CONFIDENT)
         yield power(f"gamma {gamma:g}, p = 0 and 1", POWER, x=ENDS, targets=ENDS_T)
     beyond = np.array(
         [87, 88, 90, 95, 100, 103, 104, 110, 200, 700, 708, 710, 720, 730, 740, 745, 750, 1000.0]
     )
-    yield rows(
-        "gamma 0.1, subnormal 1 - p",
-        "(1-p)^-0.9 overflows, and inf·0 or inf comes out",
-        x=np.where(HARD == 1, beyond, -beyond),
-        targets=HARD,
-        gamma=0.1,
-    )
+    given = partial(rows, x=np.where(HARD == 1, beyond, -beyond), targets=HARD, gamma=0.1)
+    yield given("gamma 0.1, subnormal 1 - p", "(1-p)^-0.9 overflows, and inf·0 or inf comes out")
     reason = "α t + (1-α)(1-t): α weighs the positives, 1-α the negatives"
     yield rows("alpha 0.25", reason, alpha=0.25, quick=True)
     at_ends = partial(rows, x=ENDS, targets=ENDS_T)

@@ -44,12 +44,8 @@ def _kl() -> Iterator[Case]:
     yield rows("masked target", reason, x=put(x, (1, label, -INF)))
     reason = "a class with target 0 is not read: a NaN there is none in the loss"
     yield rows("NaN that no term reads", reason, x=np.where((t == 0) & KEEP[:, None], NAN, x))
-    yield rows(
-        "NaN",
-        "NaN in that row's loss and no other's; the gradient to log-probabilities "
-        "is -t and reads none",
-        x=put(x, (1, label, NAN)),
-    )
+    reason = "NaN in that row's loss and no other's; the gradient to log-probabilities reads none"
+    yield rows("NaN", reason, x=put(x, (1, label, NAN)))
     reason = "log of a negative target is NaN: 0 in its place hides a bug"
     yield rows("negative target", reason, targets=put(t, (1, 2, -0.25)), see=torch(69230))
     tiny = put(inner, *((i, i % 5, 2.0**-100) for i in range(6)))
@@ -67,21 +63,13 @@ def _kl() -> Iterator[Case]:
     logs = partial(rows, targets=log_t, log_target=True)
     reason = "targets given as logarithms are not logged again"
     yield logs("log_target", reason, see=torch(34536))
-    yield logs(
-        "log_target, -inf",
-        "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf",
-        x=put(x, (0, 1, -INF), (2, 3, -INF)),
-        targets=put(log_t, (0, 1, -INF), (1, 1, -INF), (2, 3, -INF), (4, 0, -INF)),
-        quick=True,
-        see=OPTAX,
-    )
+    reason = "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf"
+    none = put(log_t, (0, 1, -INF), (1, 1, -INF), (2, 3, -INF), (4, 0, -INF))
+    given = partial(logs, x=put(x, (0, 1, -INF), (2, 3, -INF)), targets=none)
+    yield given("log_target, -inf", reason, quick=True, see=OPTAX)
     yield logs("log_target, masked target", "+inf, not NaN", x=put(x, (1, 1, -INF)))
-    yield logs(
-        "log_target, NaN that no term reads",
-        "as for a target of 0",
-        x=put(x, (0, 1, NAN)),
-        targets=put(log_t, (0, 1, -INF)),
-    )
+    given = partial(logs, x=put(x, (0, 1, NAN)), targets=put(log_t, (0, 1, -INF)))
+    yield given("log_target, NaN that no term reads", "as for a target of 0")
 
 
 def _kl_options() -> Iterator[Case]:
@@ -91,16 +79,11 @@ def _kl_options() -> Iterator[Case]:
     see = torch(2259) + github("facebookresearch/deit/issues/61")
     yield case("mean", reason, to_targets=True, dtypes=DTYPES, quick=True, see=see)
     weighed = partial(case, **ROWS, to_targets=True, dtypes=WIDE)
-    yield weighed(
-        "weighted mean",
-        "the denominator is the weight of the rows that are there, and no function of the targets",
-    )
-    yield weighed(
-        "weighted mean, absent NaN",
-        "NaN in rows left out by where or by weight 0",
-        x=put(x, (2, 2, NAN), (3, 3, INF)),
-        targets=put(t, (2, 0, NAN), (3, 1, -1.0)),
-    )
+    reason = "the denominator is the weight of what is there, and no function of the targets"
+    yield weighed("weighted mean", reason)
+    reason = "NaN in rows left out by where or by weight 0"
+    given = partial(weighed, x=put(x, (2, 2, NAN), (3, 3, INF)))
+    yield given("weighted mean, absent NaN", reason, targets=put(t, (2, 0, NAN), (3, 1, -1.0)))
     yield weighed("all absent", NOTHING, x=put(x, (0, 0, NAN)), where=SAMPLE == 0)
     yield case("empty", "0/0 is NaN", x=x[:0], targets=t[:0], see=torch(51910))
     one = {"x": np.zeros((6, 1)), "targets": np.ones((6, 1)), "upstream": UPSTREAM, **NONE}
@@ -129,14 +112,10 @@ def _entropy() -> Iterator[Case]:
     gaps = np.stack([np.array([0.0, -g, -g - 1, -g - 2, -2 * g]) for g in GAPS])
     reason = "H is g·e^-g: lost where 1 - p is"
     yield rows("gaps 5 to 82", reason, x=gaps, dtypes=DTYPES, quick=True)
-    yield rows(
-        "masked",
-        "p log p of p = 0 is 0·(-inf), NaN: a masked class adds nothing",
-        x=put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF), (5, 4, -INF)),
-        quick=True,
-        see=torch(40553)
-        + github("tensorflow/probability/issues/241", "huggingface/trl/issues/7221"),
-    )
+    reason = "p log p of p = 0 is 0·(-inf), NaN: a masked class adds nothing"
+    see = github("tensorflow/probability/issues/241", "huggingface/trl/issues/7221")
+    given = partial(rows, x=put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF), (5, 4, -INF)))
+    yield given("masked", reason, quick=True, see=torch(40553) + see)
     far = put(x, (0, 1, -200.0), (1, 1, -1000.0), (2, 2, -1e30))
     yield rows("underflow", "p of e^-200 is 0 in float32, its logarithm -200", x=far)
     alone = put(np.full((6, 5), -INF), *((i, i % 5, 1.0) for i in range(6)))

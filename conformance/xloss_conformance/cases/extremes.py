@@ -109,14 +109,9 @@ def _ties() -> list[Case]:
     top = X.max(axis=1)
     two = X.copy()
     two[np.arange(6), Y] = two[np.arange(6), (Y + 2) % 5] = top + 1
-    case = partial(
-        made,
-        "ties",
-        reason="autodiff through max shares the gradient among the tied, or gives it to one",
-        x=two,
-        targets=Y,
-        see=github("tensorflow/tensorflow/issues/127232"),
-    )
+    reason = "autodiff through max shares the gradient among the tied, or gives it to one"
+    case = partial(made, "ties", reason=reason, x=two, targets=Y)
+    case = partial(case, see=github("tensorflow/tensorflow/issues/127232"))
     zeros = changed(np.zeros((6, 5)), (slice(None), 2), -0.0)
     signed = "-0.0 equals 0.0: a maximum by bits finds one of them"
     level = partial(case, x=np.broadcast_to(top[:, None], (6, 5)))

@@ -65,35 +65,23 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     reason = "certainty of the wrong answer costs +inf; clipping hides it"
     see = sklearn(17399)
     yield rows("never, at the label", reason, x=put(x, (1, 1, never), (4, 4, never)), see=see)
-    yield rows(
-        "NaN that no term reads",
-        "with class indices only the label's entry of a row is read",
-        x=put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)),
-        quick=True,
-    )
+    reason = "with class indices only the label's entry of a row is read"
+    given = partial(rows, x=put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)))
+    yield given("NaN that no term reads", reason, quick=True)
     reason = "a NaN must not be clipped away, nor reach another row"
     yield rows("NaN at the label", reason, x=put(x, (1, 1, NAN)))
-    yield rows(
-        "ignored rows of NaN",
-        "an ignored row contributes exactly nothing, whatever stands there",
-        x=put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)),
-        targets=IGNORED,
-        see=torch(20406),
-        quick=True,
-    )
+    reason = "an ignored row contributes exactly nothing, whatever stands there"
+    given = partial(rows, x=put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)))
+    yield given("ignored rows of NaN", reason, targets=IGNORED, see=torch(20406), quick=True)
     bad = partial(rows, targets=BAD)
     reason = "a label of -1 wraps to the last class; one of C reads the next row"
     yield bad("bad labels", reason, see=torch(39769, 66872))
     reason = "with validate=False the row is NaN, never another class's loss"
     yield bad("bad labels, not read", reason, validate=False, see=torch(66076))
     one = partial(rows, dtypes=ONE)
-    yield one(
-        "unsigned labels",
-        "156 is not -100, and 2^8 - 1 is not -1",
-        targets=np.array([0, 156, 2, 255, 4, 0], np.uint8),
-        see=torch(89369),
-    )
-    see: tuple[str, ...] = torch(70348, 116349)
+    given = partial(one, targets=np.array([0, 156, 2, 255, 4, 0], np.uint8))
+    yield given("unsigned labels", "156 is not -100, and 2^8 - 1 is not -1", see=torch(89369))
+    see = torch(70348, 116349)
     yield case("all ignored", NOTHING, targets=np.full(6, -100), see=see)
     reason, see = "0/0 is NaN, and a maximum over nothing raises", torch(51910)
     yield case("empty", reason, x=x[:0], targets=LABELS[:0], dtypes=ONE, see=see)
@@ -109,11 +97,8 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     yield mixed("soft, 0 log 0", reason, x=np.where(t == 0, never, x))
     reason = "a target on a class of probability 0 costs +inf, not NaN"
     yield mixed("soft, never", reason, x=put(x, (1, int(np.argmax(t[1])), never)))
-    yield mixed(
-        "soft, NaN that no term reads",
-        "as for an index: a target of 0 reads nothing",
-        x=np.where((t == 0) & KEEP[:, None], NAN, x),
-    )
+    given = partial(mixed, x=np.where((t == 0) & KEEP[:, None], NAN, x))
+    yield given("soft, NaN that no term reads", "as for an index: a target of 0 reads nothing")
     reason = "a row whose targets are all 0 has no loss"
     yield mixed("soft, nothing", reason, targets=t * KEEP[:, None])
 
@@ -161,10 +146,6 @@ def of_any_shape(case: Make, x: Array, t: Array, reason: str) -> Iterator[Case]:
     yield case("normalizer", reason, sample_weight=SAMPLE, normalizer=np.array(16.0))
     reason = "the class axis is the caller's"
     yield case("class axis 0", reason, x=x.T.copy(), targets=t.T.copy(), axis=0, to_targets=True)
-    yield case(
-        "class axis 1 of 3",
-        "rows lie before and after the class axis",
-        x=np.stack([x, x[::-1]], axis=-1),
-        targets=np.stack([LABELS, LABELS], axis=-1),
-        axis=1,
-    )
+    reason = "rows lie before and after the class axis"
+    given = partial(case, x=np.stack([x, x[::-1]], axis=-1))
+    yield given("class axis 1 of 3", reason, targets=np.stack([LABELS, LABELS], axis=-1), axis=1)

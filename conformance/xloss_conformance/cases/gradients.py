@@ -19,14 +19,8 @@ def cases() -> list[Case]:
 
 
 def _upstream() -> list[Case]:
-    base = partial(
-        made,
-        "upstream",
-        x=X,
-        targets=Y,
-        dtypes=WIDE,
-        see=github("linkedin/Liger-Kernel/issues/968", "linkedin/Liger-Kernel/pull/1298"),
-    )
+    see = github("linkedin/Liger-Kernel/issues/968", "linkedin/Liger-Kernel/pull/1298")
+    base = partial(made, "upstream", x=X, targets=Y, dtypes=WIDE, see=see)
     reason = "every row's gradient is multiplied by its own number, not by the first row's"
     rows = partial(base, reason=reason, **NONE, upstream=UP)
     one = partial(rows, dtypes=ONE)
@@ -51,16 +45,9 @@ def _upstream() -> list[Case]:
 
 
 def _soft_gradient() -> list[Case]:
-    case = partial(
-        made,
-        "soft gradient",
-        reason="targets may be a teacher's output: their gradient is the losses of the classes",
-        x=X,
-        targets=P,
-        to_targets=True,
-        dtypes=ONE,
-        see=torch(56683),
-    )
+    reason = "targets may be a teacher's output: their gradient is the losses of the classes"
+    case = partial(made, "soft gradient", reason=reason, x=X, targets=P, to_targets=True)
+    case = partial(case, dtypes=ONE, see=torch(56683))
     drift = "Σ W_i depends on the targets too: the mean's gradient has that term"
     mean = partial(case, reason=drift)
     total = partial(case, reduction="sum")

@@ -21,14 +21,9 @@ def _axis() -> list[Case]:
     middle, first = np.moveaxis(last, -1, 1), np.moveaxis(last, -1, 0)
     p = np.moveaxis(P.reshape(2, 3, 5), -1, 1)
     s = S.reshape(2, 3)
-    case = partial(
-        made,
-        "axis",
-        reason="the class axis is where the call says, and results lie as the arguments do",
-        targets=y,
-        see=github("chainer/chainer/pull/5496"),
-        dtypes=WIDE,
-    )
+    reason = "the class axis is where the call says, and results lie as the arguments do"
+    case = partial(made, "axis", reason=reason, targets=y, see=github("chainer/chainer/pull/5496"))
+    case = partial(case, dtypes=WIDE)
     second = partial(case, x=middle, axis=1)
     one = partial(second, dtypes=ONE)
     broadcast = partial(one, reason="weights broadcast to the rows as NumPy's arrays do")
@@ -80,16 +75,9 @@ def _layouts() -> list[Case]:
     for layout in LAYOUTS:
         # NumPy's 16-bit floats are of one byte order.
         dtypes = WIDE if layout in ("swapped", "misaligned", "filtered") else DTYPES
-        case = partial(
-            made,
-            "layouts",
-            reason=reason[layout],
-            x=np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X,
-            targets=Y,
-            layout=layout,
-            see=seen.get(layout, see),
-            dtypes=dtypes,
-        )
+        x = np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X
+        case = partial(made, "layouts", reason=reason[layout], x=x, targets=Y, layout=layout)
+        case = partial(case, see=seen.get(layout, see), dtypes=dtypes)
         quick = layout in ("F", "readonly", "swapped", "filtered")
         own = {"sample_weight": S, "to_targets": layout == "readonly", "dtypes": WIDE}
         found += [case(layout, quick=quick), case(f"{layout}, soft", targets=P, **own)]
@@ -102,16 +90,9 @@ def _layouts() -> list[Case]:
 
 def _split() -> list[Case]:
     x, y = logits(24, 200), labels(24, 200)
-    case = partial(
-        made,
-        "split",
-        reason="sums along a row that depend on the batch: other bits alone than among others",
-        x=x,
-        targets=y,
-        split=True,
-        see=github("vllm-project/vllm/pull/55249"),
-        dtypes=WIDE,
-    )
+    reason = "sums along a row that depend on the batch: other bits alone than among others"
+    case = partial(made, "split", reason=reason, x=x, targets=y, split=True)
+    case = partial(case, see=github("vllm-project/vllm/pull/55249"), dtypes=WIDE)
     masked = changed(x, (slice(None), slice(0, 60)), -INF)
     # More than one block of rows: the seven distinct ones stand in it 100 times.
     blocks = {"x": np.tile(logits(7, 200), (100, 1)), "targets": np.tile(labels(7, 200), 100)}

@@ -44,17 +44,10 @@ def _options() -> list[Case]:
             label = ", ".join([*used, reduction, kind])
             see: tuple[str, ...] = ()
             if reduction == "mean":
-                see = (*WEIGHTED * flags[0], *SAMPLES * flags[1])
-            one = case(
-                label,
-                _reason(flags, reduction, kind),
-                targets=Y if kind == "index" else P,
-                **given,
-                reduction=reduction,
-                quick=label in quick,
-                see=(*see, *SMOOTHED * flags[3]),
-            )
-            found.append(one)
+                see = WEIGHTED * flags[0] + SAMPLES * flags[1]
+            one = partial(case, targets=Y if kind == "index" else P, **given, reduction=reduction)
+            one = partial(one, quick=label in quick, see=see + SMOOTHED * flags[3])
+            found.append(one(label, _reason(flags, reduction, kind)))
     whole = (
         "the denominator is what is given, the tokens of a whole batch say, and no sum of weights"
     )
@@ -78,16 +71,9 @@ def _reason(flags: tuple[bool, ...], reduction: str, kind: str) -> str:
 
 
 def _z_loss() -> list[Case]:
-    case = partial(
-        made,
-        "z-loss",
-        reason="λ·W·lse² weighs as its row does, and stays out of smoothing",
-        x=X,
-        targets=Y,
-        z_loss=0.5,
-        dtypes=ONE,
-        see=github("allenai/OLMo-core/pull/702"),
-    )
+    reason = "λ·W·lse² weighs as its row does, and stays out of smoothing"
+    case = partial(made, "z-loss", reason=reason, x=X, targets=Y, z_loss=0.5, dtypes=ONE)
+    case = partial(case, see=github("allenai/OLMo-core/pull/702"))
     weighted = partial(case, weight=W, sample_weight=S)
     light = changed(np.ones(5), 3, 0.0)
     at_0 = X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024
@@ -117,16 +103,8 @@ def _z_loss() -> list[Case]:
 
 
 def _softcap() -> list[Case]:
-    case = partial(
-        made,
-        "softcap",
-        reason="the loss is of c·tanh(x/c)",
-        x=X * 8,
-        targets=Y,
-        softcap=30.0,
-        dtypes=ONE,
-        see=github("apple/ml-cross-entropy/issues/48"),
-    )
+    case = partial(made, "softcap", reason="the loss is of c·tanh(x/c)", x=X * 8, targets=Y)
+    case = partial(case, softcap=30.0, dtypes=ONE, see=github("apple/ml-cross-entropy/issues/48"))
     padded = github("unslothai/unsloth/pull/10616")
     masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
     masked = partial(masked, see=padded)

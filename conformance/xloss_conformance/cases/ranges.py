@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def _cross_entropy() -> Iterator[Case]:
 
 def _others(case: partial[Case], dtype: str, most: float) -> Iterator[Case]:
     ends = at_labels(log_probs(), [most, most, most, -most, -most, -most])
-    given = {"loss": "nll_loss", "x": ends, "targets": LABELS, "see": MEAN}
+    given: dict[str, Any] = {"loss": "nll_loss", "x": ends, "targets": LABELS, "see": MEAN}
     reason = "three rows overflow to inf and the others to -inf on the way to a finite sum: NaN"
     for reduction in ("sum", "mean"):
         label = f"{reduction} of rows of ±{most:.2g}"
