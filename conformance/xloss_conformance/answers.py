@@ -27,27 +27,21 @@ def answers(source: Source, cases: Sequence[Case]) -> Iterator[SubjectInfo | str
         return
     yield describe(subject)
     for i, case in enumerate(cases, 1):
-        yield light(subject, judge(subject, case))
+        yield lightened(subject, judge(subject, case))
         if i % KEPT == 0 or i == len(cases):
             array_library(subject.library).forget()
 
 
 def describe(subject: Subject) -> SubjectInfo:
     """Return what a subject is."""
-    of = array_library(subject.library)
-    return SubjectInfo(
-        subject.name,
-        getattr(subject, "kind", "candidate"),
-        subject.library,
-        getattr(subject, "engine", ""),
-        getattr(of, "device", "cpu"),
-        subject.traits.dtype,
-        subject.traits.gradient,
-        getattr(subject, "version", "") or of.version(),
-    )
+    of, traits = array_library(subject.library), subject.traits
+    where = subject.library, getattr(subject, "engine", ""), getattr(of, "device", "cpu")
+    version = getattr(subject, "version", "") or of.version()
+    kind = getattr(subject, "kind", "candidate")
+    return SubjectInfo(subject.name, kind, *where, traits.dtype, traits.gradient, version)
 
 
-def light(subject: Subject, verdict: Verdict) -> Verdict:
+def lightened(subject: Subject, verdict: Verdict) -> Verdict:
     """Return a verdict whose arrays have become text, as it crosses processes and is recorded."""
     case, outcome, expected = verdict.case, verdict.outcome, verdict.expected
     dtype = subject.traits.dtype
@@ -68,15 +62,9 @@ def light(subject: Subject, verdict: Verdict) -> Verdict:
         if expected.grad_targets is not None:
             want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
     lines = [] if verdict.status == "refused" else subject.snippet(case)
-    return replace(
-        verdict,
-        outcome=None,
-        expected=None,
-        parts=[],
-        call="\n".join(lines),
-        got={k: v for k, v in got.items() if v},
-        want={k: v for k, v in want.items() if v},
-    )
+    got, want = ({k: v for k, v in side.items() if v} for side in (got, want))
+    light = replace(verdict, outcome=None, expected=None, parts=[])
+    return replace(light, call="\n".join(lines), got=got, want=want)
 
 
 class Collector:

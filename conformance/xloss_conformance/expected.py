@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from . import linear_expected, token_rows, top_k
-from .linear_packing import LINEAR
+from . import linear, token_rows, top_k
+from .linear import LINEAR
 from .model import BINARY, Array, Case, Exact, Expected, Missing, Stored
 from .oracle_rows import rows_of
 from .rounding import stored
@@ -86,9 +86,7 @@ def compute(case: Case, arguments: Stored) -> Expected:
         return _with_fields(case, arguments)
     packed = arguments if case.loss == LINEAR else None
     if packed is not None:
-        case, arguments = linear_expected.logits_case(
-            case, arguments, linear_expected.exact_logits(arguments)
-        )
+        case, arguments = linear.logits_case(case, arguments, linear.exact_logits(arguments))
     axis, normalizer = case.axis, arguments.options.get("normalizer")
     reduction = arguments.options.get("reduction", "none" if case.loss == "entropy" else "mean")
     binary = case.loss in BINARY
@@ -160,9 +158,7 @@ def _with_fields(case: Case, arguments: Stored) -> Expected:
     asked, given = token_rows.loss_alone(case, arguments)
     losses = compute(asked, given)
     if asked.loss == LINEAR:
-        asked, given = linear_expected.logits_case(
-            asked, given, linear_expected.exact_logits(arguments)
-        )
+        asked, given = linear.logits_case(asked, given, linear.exact_logits(arguments))
     of = rows_of(asked, given)
     fields = token_rows.fields_of(case)
     nothing = [0] * (len(token_rows.FIELDS) - 1) + [of.rows.shape[-1]]
@@ -185,7 +181,7 @@ def _packed(
     arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
 ) -> Expected:
     """Return the answer for features, weight and bias in one argument, as absent as they are."""
-    pairs = [exact(row) for row in linear_expected.chain(arguments, by_row)]
+    pairs = [exact(row) for row in linear.chain(arguments, by_row)]
     grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
     rest = np.zeros(len(arguments.x) - len(absent), bool)
     return Expected(value, grad, to_targets, np.concatenate([absent, rest]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import xloss
 
-from .linear_packing import LINEAR, joined, namespace, unpack
+from .linear import LINEAR, joined, namespace, unpack
 from .model import Called
 from .token_rows import LINEAR_TOKENS, TOKENS
 from .top_k import TOP_K

@@ -96,12 +96,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _first(
-    function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> list[Any]:
+def _first(function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> list[Any]:
     """Begin a generator, and return its first message as `_next` does."""
     global _messages
-    _messages = function(*arguments, **options)
+    _messages = function(*arguments)
     return _next()
 
 
@@ -133,7 +131,6 @@ class Task(NamedTuple):
 
     function: Callable[..., Iterator[Any]]
     arguments: tuple[Any, ...]
-    options: dict[str, Any]
     at: Callable[[], str]  # says what it is doing
     limit: float = inf  # seconds that it may be silent
     library: str = ""  # those of one library share a process
@@ -158,7 +155,7 @@ class Worker:
 
     def begin(self, task: Task) -> None:
         self.asked.clear()
-        self._ask(_first, *task[:3])
+        self._ask(_first, task.function, task.arguments)
         for _ in range(AHEAD - 1):
             self._ask(_next)
         self.heard, self.begun = time.monotonic(), False
@@ -255,18 +252,11 @@ def messages(tasks: Sequence[Task], jobs: int = 1) -> Generator[tuple[int, Any],
 def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: float = inf) -> None:
     """Run every source in one of `jobs` processes; a stranger's case may take `timeout` seconds."""
     names = [case.name for case in collector.cases]
-    tasks = [
-        Task(
-            _answers,
-            (source, names),
-            {},
-            partial(collector.at, i, source.library),
-            timeout if source.stranger else OURS * timeout,
-            source.library,
-            source.cost,
-        )
-        for i, source in enumerate(sources)
-    ]
+    tasks = []
+    for i, source in enumerate(sources):
+        at, limit = partial(collector.at, i, source.library), timeout
+        limit *= 1 if source.stranger else OURS
+        tasks.append(Task(_answers, (source, names), at, limit, source.library, source.cost))
     with closing(messages(tasks, jobs)) as sent_by_all:
         for place, found in sent_by_all:
             if found is not None:

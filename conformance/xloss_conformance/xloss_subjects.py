@@ -46,14 +46,8 @@ class Xloss:
         compiled = engine is not None and xloss.engines()[engine] is None
         flushes = of.flushes + of.flushes_generic if generic else of.flushes
         theirs = of.same_bits and (self.library == "numpy" or not generic)
-        return Traits(
-            self.dtype,
-            bad_label="raises" if of.reads else "nan",
-            flushes=self.dtype in flushes,
-            same_bits=compiled or theirs,
-            compiled=compiled,
-            gradient=self.gradient,
-        )
+        same_bits, label = compiled or theirs, "raises" if of.reads else "nan"
+        return Traits(self.dtype, label, compiled, self.dtype in flushes, same_bits, self.gradient)
 
     def refuses(self, case: Case) -> str | None:
         if self.few and not case.quick:

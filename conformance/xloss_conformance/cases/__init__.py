@@ -7,9 +7,9 @@ from importlib import import_module
 
 from ..model import Case
 
-FILES: tuple[str, ...] = ("extremes", "masks", "absent", "labels", "options", "layouts", "sizes")
-FILES += ("gradients", "errors", "probabilities", "focal", "binary", "divergence", "linear")
-FILES += ("tokens", "top_k", "ranges")
+FILES: tuple[str, ...] = ("extremes", "absent", "labels", "options", "layouts", "gradients")
+FILES += ("errors", "probabilities", "focal", "binary", "divergence", "linear", "tokens", "top_k")
+FILES += ("ranges",)
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from ..linear_packing import pack
+from ..linear import pack
 from ..model import Array, Case
 from .arrays import EVERY, INF, KEEP, NAN, ONE, WIDE, W, changed, soft
 from .given import UPSTREAM

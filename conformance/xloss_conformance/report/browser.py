@@ -45,18 +45,14 @@ def browser() -> Any:
 
 def size(driver: Any, width: int, height: int) -> None:
     """Give the page a size; below 500 pixels Chromium's window itself would not go."""
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def scheme(driver: Any, name: str) -> None:
     """Let the system prefer light or dark."""
-    driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": name}]},
-    )
+    prefers = {"name": "prefers-color-scheme", "value": name}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [prefers]})
 
 
 def picture(driver: Any, page: Path, to: Path, width: int, height: int, theme: str) -> None:

@@ -107,13 +107,10 @@ def _families(record: dict[str, Any], kind: str) -> str:
     cells = [cell for cell in record["cells"] if cell["subject"] in place]
     of = tallies(cells, lambda cell: (families[cell["case"]], place[cell["subject"]]))
     whole = tallies(cells, lambda cell: place[cell["subject"]])
-    rows = [
-        [
-            f"{text(family['name'])} ({family['cases']})",
-            *(_summed(of[family["name"], group]) for group in groups),
-        ]
-        for family in record["families"]
-    ]
+    rows = []
+    for family in record["families"]:
+        summed = (_summed(of[family["name"], group]) for group in groups)
+        rows.append([f"{text(family['name'])} ({family['cases']})", *summed])
     rows.append([f"all ({len(record['cases'])})", *(_summed(whole[group]) for group in groups)])
     return table(["family (cases)", *(text(group) for group in groups)], rows)
 

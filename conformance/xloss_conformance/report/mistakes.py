@@ -93,11 +93,8 @@ def judged(record: Record) -> list[Judged]:
         families = Counter(cases[cell["case"]]["family"] for cell in cells)
         mistakes = list(_mistakes(failures, len(cells), families))
         mistakes.sort(key=lambda mistake: ORDER.index(mistake.matters))  # else as the cases
-        found.append(
-            Judged(
-                name, first["kind"], first["library"], version, len(failures), len(cells), mistakes
-            )
-        )
+        counts = len(failures), len(cells)
+        found.append(Judged(name, first["kind"], first["library"], version, *counts, mistakes))
     return sorted(found, key=lambda one: [*KINDS].index(one.kind))
 
 
@@ -119,10 +116,8 @@ class Failure:
         seen = [(_effect(finding, dtype), finding) for finding in cell["findings"]]
         self.effect, self.finding = min(seen, key=lambda one: RANK.index(one[0]))
         # A loss that is wrong matters by the gradient that is taken through it, where one is.
-        self.through = any(
-            effect in EFFECTS and effect != "rounding" and finding["rule"] != "value"
-            for effect, finding in seen
-        )
+        wrong = {*EFFECTS} - {"rounding"}
+        self.through = any(kind in wrong and of["rule"] != "value" for kind, of in seen)
 
     @property
     def about(self) -> str:

@@ -44,12 +44,9 @@ def judged(jobs: int) -> dict[str, Any]:
 
     everything = selection.Plan()
     peers = selection.Plan(peers=here())
-    report = run.run(
-        [*selection.sources(everything), *selection.sources(peers)],
-        selection.cases(everything),
-        jobs=jobs,
-        deviations=deviations.read(deviations.FILE),
-    )
+    sources, cases = selection.sources(everything), selection.cases(everything)
+    known = deviations.read(deviations.FILE)
+    report = run.run([*sources, *selection.sources(peers)], cases, jobs=jobs, deviations=known)
     report.mode, report.command = "full", AGAIN
     return record(report)
 

@@ -93,9 +93,7 @@ def _families(
     title = "Worst error in ulp, value / gradient"
     table = _table(console, title, "family", "cases", *columns)
     for family in families:
-        entries = [
-            _entry(tallies[family["name"], column], len(columns) <= FEW) for column in columns
-        ]
+        entries = (_entry(tallies[family["name"], of], len(columns) <= FEW) for of in columns)
         table.add_row(escape(family["name"]), str(family["cases"]), *entries)
     console.print(table, "")
 
@@ -137,13 +135,9 @@ def _mistake(console: Console, of: Judged, mistake: Mistake, record: Record) -> 
 
 def _say(console: Console, text: str, indent: int = 0, dim: int = 0) -> None:
     """Print a paragraph, its head dim; words longer than a line stay whole."""
-    first, *rest = textwrap.wrap(
-        text,
-        max(20, console.width - indent),
-        subsequent_indent="  " if dim else "",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    whole: Any = {"break_long_words": False, "break_on_hyphens": False}
+    width, further = max(20, console.width - indent), "  " if dim else ""
+    first, *rest = textwrap.wrap(text, width, subsequent_indent=further, **whole)
     styled = Text(" " * indent + first)
     styled.stylize("dim", indent, indent + dim)
     console.print(styled, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -252,7 +253,7 @@ def _compared(given: dict[str, Any]) -> int:
 
     options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
     options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
-    task = Task(compared, (a, b), options, at, given["timeout"])
+    task = Task(partial(compared, **options), (a, b), at, given["timeout"])
     try:
         with progress_bar(f"{a} against {b}") as progress:
             for _, message in messages([task]):
