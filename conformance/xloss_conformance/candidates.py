@@ -77,13 +77,11 @@ class Candidate:
         )
         return repr(named) if named else f"{type(self.convention).__name__}()"
 
-    def _survived(
-        self, case: Case, x: Any, t: Any, options: dict[str, Any], upstream: Any
-    ) -> Called:
+    def _survived(self, *asked: Any) -> Called:
         """Call it; what it throws that is no Exception, SystemExit say, is an outcome too."""
         try:
             with staying():
-                return self._call(case, x, t, options, upstream)
+                return self._call(*asked)
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as thrown:

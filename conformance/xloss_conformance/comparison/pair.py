@@ -116,11 +116,8 @@ def _part(case: Case, one: Part, two: Part) -> Pair | None:
         if beyond.any():
             at = np.unravel_index(int(np.argmax(np.where(beyond, ulp / allowed, -1.0))), shape)
             found = Pair(case, status, one.name, at=tuple(int(i) for i in at))
-            found.ulp, found.allowed, found.apart = (
-                float(ulp[at]),
-                float(allowed[at]),
-                float(size[at]),
-            )
+            numbers = (float(of[at]) for of in (ulp, allowed, size))
+            found.ulp, found.allowed, found.apart = numbers
             found.a, found.b = (f"{part.got[at]:.9g}" for part in (one, two))
             found.exact = " or ".join(dict.fromkeys(f"{p.want.hi[at]:.9g}" for p in (one, two)))
             return found

@@ -21,16 +21,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 OF_LINES = {"setup", "got", "want", "call", "calls"}
-PACKAGES: tuple[str, ...] = (
-    "numpy",
-    "array-api-compat",
-    "array-api-strict",
-    "torch",
-    "jax",
-    "tensorflow",
-    "dask",
-)
-PACKAGES += ("cupy", "numba", "optax", "keras", "scikit-learn", "scipy", "ml_dtypes", "mpmath")
+PACKAGES: tuple[str, ...] = ("numpy", "array-api-compat", "array-api-strict", "torch", "jax")
+PACKAGES += ("tensorflow", "dask", "cupy", "numba", "optax", "keras", "scikit-learn", "scipy")
+PACKAGES += ("ml_dtypes", "mpmath")
 
 
 def record(report: Report) -> dict[str, Any]:
