@@ -139,7 +139,7 @@ def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[
     if whole.value is None or case.axis != -1 or given.x.ndim != (1 if case.loss in BINARY else 2):
         return [Finding("split", "cannot be run row by row")]
     rows, found = len(given.x), []
-    weights = [k for k in ("sample_weight", "where") if np.shape(options.get(k))[:1] == (rows,)]
+    weights = [k for k in ("sample_weight", "where") if np.shape(options.get(k, 0))[:1] == (rows,)]
     for i in range(rows):
         one = slice(i, i + 1)
         targets = None if given.targets is None else given.targets[one]

@@ -107,11 +107,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
         rows.append(known[token])
 
     each = reduction == "none"
-    total = oracle.reduce(
-        rows,
-        reduction="sum" if each else reduction,
-        normalizer=None if normalizer is None else float(normalizer),
-    )
+    divisor = None if normalizer is None else float(normalizer)
+    total = oracle.reduce(rows, reduction="sum" if each else reduction, normalizer=divisor)
     upstream = np.asarray(arguments.upstream, np.float64)
     scale = np.broadcast_to(upstream, shape if each else ()).ravel()
     scales = [oracle.mp.mpf(float(v)) for v in scale] * (1 if each else count)

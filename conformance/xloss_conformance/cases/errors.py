@@ -30,17 +30,12 @@ def cases() -> list[Case]:
         return case(label, SHAPES, targets=targets, names=names, error=ValueError, **rest)
 
     def option(
-        label: str,
-        name: str,
-        value: Any,
-        error: Any = ValueError,
-        reason: str = OPTIONS,
-        **rest: Any,
+        what: str, name: str, value: Any, kind: Any = ValueError, reason: str = OPTIONS, **rest: Any
     ) -> Case:
-        return case(label, reason, **{name: value}, error=error, names=name, **rest)
+        return case(what, reason, **{name: value}, error=kind, names=name, **rest)
 
     read = partial(case, reason=READ, validate=True)
-    images = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
+    images, two = np.moveaxis(X.reshape(2, 3, 5), -1, 1), np.ones((2, 6))
     negative, below = changed(W, 1, -1.0), changed(P, (3, 1), -0.5)
     samples = {"sample_weight": changed(S, 2, -1.0), "names": "sample_weight"}
     return [
@@ -78,11 +73,9 @@ def cases() -> list[Case]:
         option("weight too short", "weight", W[:4], reason=SHAPES, quick=True),
         option("weight a row", "weight", W[None], reason=SHAPES),
         option("sample weight too long", "sample_weight", np.ones(7), reason=SHAPES),
-        option(
-            "sample weight enlarging", "sample_weight", np.ones((2, 6)), reason=ENLARGED, quick=True
-        ),
+        option("sample weight enlarging", "sample_weight", two, reason=ENLARGED, quick=True),
         option("a weight an element", "sample_weight", np.ones((6, 5)), reason=ENLARGED),
-        option("where enlarging", "where", np.ones((2, 6), bool), reason=ENLARGED),
+        option("where enlarging", "where", two > 0, reason=ENLARGED),
         option("where a column", "where", np.ones((6, 1), bool), reason=ENLARGED),
         option("where of integers", "where", np.ones(6, np.int64), TypeError, LISTS),
         read("validate, -1", targets=changed(Y, 4, -1), error=IndexError, names="-1"),

@@ -8,21 +8,9 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Array, Case
+from . import given as shared
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .given import (
-    BAD,
-    IGNORED,
-    KEEP,
-    LABELS,
-    LEFT_OUT,
-    NOTHING,
-    ROWS,
-    UPSTREAM,
-    WEIGHT,
-    WEIGHTLESS,
-    of_any_shape,
-    put,
-)
+from .given import BAD, IGNORED, KEEP, LABELS, ROWS, UPSTREAM, WEIGHT, put
 from .making import NONE, github, made, torch
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -118,7 +106,7 @@ def _targets() -> Iterator[Case]:
 def _options() -> Iterator[Case]:
     t = soft(6, 5, seed=2)
     yield options("default", "γ = 2, the mean over the rows that are there")
-    yield options("all ignored", NOTHING, targets=np.full(6, -100), see=torch(70348))
+    yield options("all ignored", shared.NOTHING, targets=np.full(6, -100), see=torch(70348))
     case = partial(options, dtypes=ONE)
     yield case("empty", "0/0 is NaN", x=X[:0], targets=LABELS[:0])
     alone = {"x": X[:, :1], "targets": LABELS * 0, "gamma": 0.5}
@@ -127,9 +115,9 @@ def _options() -> Iterator[Case]:
     reason = "a class weight applied twice, or inside p"
     see = github("mathiaszinnen/focal_loss_torch/issues/13", "marcdcfischer/PUNet/issues/1")
     yield weighed("weighted mean", reason, quick=True, see=see)
-    yield weighed("weighted mean, absent NaN", LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
+    yield weighed("weighted mean, absent NaN", shared.LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
-    yield light("no row weighs", WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))
+    yield light("no row weighs", shared.WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))
     smooth = partial(case, **NONE, label_smoothing=0.125, upstream=UPSTREAM)
     yield smooth("smoothed", "the mixture over classes, each with its own (1-p)^γ")
     masked = put(X, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF))
@@ -143,7 +131,7 @@ def _options() -> Iterator[Case]:
     masked = put(X, (0, 1, -INF), (1, 0, -INF))
     yield capped("softcap, masked", "c·tanh(-inf/c) is -c: the masked class comes back", x=masked)
     reason = "the number of objects of the whole batch in place of the rows"
-    yield from of_any_shape(case, X, t, reason)
+    yield from shared.of_any_shape(case, X, t, reason)
 
 
 def _errors() -> Iterator[Case]:

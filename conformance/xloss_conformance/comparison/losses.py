@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..answers import describe
 from ..candidates import Candidate, load
@@ -18,13 +18,14 @@ from ..xloss_subjects import Xloss
 from .pair import pair
 from .result import Comparison, record
 
+Given: TypeAlias = str | Callable[..., Any]
 # What a loss may be named by, beside these.
 FORMS = ("xloss:LIBRARY", "FILE.py:FUNCTION", "MODULE:FUNCTION", "MODULE:FUNCTION@CONVENTION")
 
 
 def compare(
-    a: str | Callable[..., Any],
-    b: str | Callable[..., Any],
+    a: Given,
+    b: Given,
     *,
     convention: str | Convention = "xloss",
     arrays: str | None = None,
@@ -56,7 +57,8 @@ def compare(
     Missing
         A library that is not here.
     """
-    *_, (found, _) = steps(a, b, convention, arrays, loss, dtype, families, quick)
+    how = {"convention": convention, "arrays": arrays, "dtype": dtype}
+    *_, (found, _) = steps(a, b, loss, families, quick, **how)
     return found
 
 
@@ -75,18 +77,10 @@ def compared(a: str, b: str, **options: Any) -> Iterator[tuple[int, int] | Compa
 
 
 def steps(
-    a: str | Callable[..., Any],
-    b: str | Callable[..., Any],
-    convention: str | Convention,
-    arrays: str | None,
-    loss: str | None,
-    dtype: str,
-    families: Iterable[str] | None,
-    quick: bool,
+    a: Given, b: Given, loss: str | None, families: Iterable[str] | None, quick: bool, **how: Any
 ) -> Iterator[tuple[Comparison, int]]:
     """Yield the comparison as it grows, and how many cases there will be."""
-    named = loss or "cross_entropy"
-    one, two = (subject(given, convention, arrays, named, dtype) for given in (a, b))
+    one, two = (subject(given, loss or "cross_entropy", **how) for given in (a, b))
     if loss is None and (isinstance(one, Candidate) or isinstance(two, Candidate)):
         loss = "cross_entropy"
     cases = chosen(loss, families, quick, on_demand=families is not None)
@@ -100,11 +94,7 @@ def steps(
 
 
 def subject(
-    given: str | Callable[..., Any],
-    convention: str | Convention,
-    arrays: str | None,
-    loss: str,
-    dtype: str,
+    given: Given, loss: str, convention: str | Convention, arrays: str | None, dtype: str
 ) -> Subject:
     """Return what a name or a function stands for."""
     (dtype,) = dtypes(dtype)

@@ -133,17 +133,14 @@ class Failure:
     def telling(self) -> tuple[Any, ...]:
         """Order failures about one thing: the one to tell first."""
         rank = ORDER.index(self.matters), RANK.index(self.effect)
-        return *rank, *self._loudness(), self.dtype != "float32", not self.case["quick"]
-
-    def _loudness(self) -> tuple[float, ...]:
-        """Order errors of one kind: 0 for the largest number first, then the loss."""
-        if self.effect not in EFFECTS:
-            return (0.0, 0.0, 0.0)
+        loud: tuple[float, ...] = (0.0, 0.0, 0.0)  # of one kind: 0 for the largest number
         if self.effect == "rounding":
-            return (0.0, 0.0, -_relative(self.finding, self.dtype))
-        got, want = float(self.finding["got"]), float(self.finding["want"])
-        size = abs(want) if isfinite(want) else 0.0
-        return (self.finding["rule"] != "value", got != 0, -size)
+            loud = (0.0, 0.0, -_relative(self.finding, self.dtype))
+        elif self.effect in EFFECTS:
+            got, want = float(self.finding["got"]), float(self.finding["want"])
+            size = abs(want) if isfinite(want) else 0.0
+            loud = (self.finding["rule"] != "value", got != 0, -size)
+        return *rank, *loud, self.dtype != "float32", not self.case["quick"]
 
 
 def _mistakes(
@@ -215,12 +212,9 @@ def _number(effect: str, finding: Record, dtype: str) -> str:
         off = abs(got / want - 1)
         if off < 0.995:
             return f"{said}, {off:.0%} off"
-        return f"{said}, {_times(off)} off" if off > 2 else said
+        times = f"{off:.0f}" if off < 1000 else f"{off:.0e}"
+        return f"{said}, {times} times off" if off > 2 else said
     return said
-
-
-def _times(off: float) -> str:
-    return f"{off:.0f} times" if off < 1000 else f"{off:.0e} times"
 
 
 def shown(got: float, want: float) -> tuple[str, str]:

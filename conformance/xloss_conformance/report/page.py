@@ -168,15 +168,12 @@ def _card(one: Judged) -> str:
     body = f'<ul class="mistakes">{"".join(map(_mistake, shown))}</ul>'
     if more:
         rest = "".join(map(_mistake, more))
+        listed = escape(", ".join(mistake.title.lower() for mistake in more))
         body += (
-            f"<details><summary>{len(more)} more: {_listed(more)}</summary>"
+            f"<details><summary>{len(more)} more: {listed}</summary>"
             f'<ul class="mistakes">{rest}</ul></details>'
         )
     return f'<article class="card">{name}<p class="count">{said}</p>{body}</article>'
-
-
-def _listed(mistakes: list[Mistake]) -> str:
-    return escape(", ".join(mistake.title.lower() for mistake in mistakes))
 
 
 def _mistake(mistake: Mistake) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -46,8 +45,8 @@ def _ulp(worst: float | None) -> str:
 def show(record: Record, console: Console) -> None:
     """Print a run."""
     _mistakes(console, record)
-    of = tallies(record["cells"], lambda cell: cell["subject"])
-    asked = [s for s in record["subjects"] if of[s["name"]].judged]
+    each = tallies(record["cells"], lambda cell: cell["subject"])
+    asked = [s for s in record["subjects"] if each[s["name"]].judged]
     asked.sort(key=lambda s: [*KINDS].index(s["kind"]))
     groups = {s["name"]: _group(s) if len(asked) > FEW else s["name"] for s in asked}
     columns = list(dict.fromkeys(groups.values()))
@@ -59,12 +58,18 @@ def show(record: Record, console: Console) -> None:
         _say(console, LEGEND)
         console.print()
     for start in range(0, len(columns), fit):
-        _families(console, record["families"], columns[start : start + fit], entries)
+        shown = columns[start : start + fit]
+        title = "Worst error in ulp, value / gradient"
+        table = _table(console, title, "family", "cases", *shown)
+        for family in record["families"]:
+            row = (_entry(entries[family["name"], of], len(shown) <= FEW) for of in shown)
+            table.add_row(escape(family["name"]), str(family["cases"]), *row)
+        console.print(table, "")
     if columns != [s["name"] for s in asked]:
         title = "Subjects, and their worst errors"
         table = _table(console, title, "", "judged", "value / gradient")
         for subject in asked:
-            tally = of[subject["name"]]
+            tally = each[subject["name"]]
             table.add_row(escape(subject["name"]), str(tally.judged), _entry(tally, True))
         console.print(table, "")
     _rest(console, record)
@@ -82,20 +87,6 @@ def _table(console: Console, title: str, first: str, *heads: str) -> Table:
     for head in heads:
         table.add_column(escape(head), justify="right", overflow="fold")
     return table
-
-
-def _families(
-    console: Console,
-    families: Sequence[dict[str, Any]],
-    columns: Sequence[str],
-    tallies: dict[tuple[str, str], Tally],
-) -> None:
-    title = "Worst error in ulp, value / gradient"
-    table = _table(console, title, "family", "cases", *columns)
-    for family in families:
-        entries = (_entry(tallies[family["name"], of], len(columns) <= FEW) for of in columns)
-        table.add_row(escape(family["name"]), str(family["cases"]), *entries)
-    console.print(table, "")
 
 
 def _mistakes(console: Console, record: Record) -> None:
