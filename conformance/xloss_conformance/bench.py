@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -23,7 +22,7 @@ from . import timing
 from .load_object import imported, installed
 from .model import Missing as Missing
 from .printable import first_line
-from .report.record import machine, plain, versions
+from .report import record
 from .result import table
 from .timing import Call, NotOffered
 
@@ -50,7 +49,7 @@ def bench(
         if name not in PEERS:
             raise Missing(f"--peer {name}: expected one of {', '.join(PEERS)}")
     start = time.perf_counter()
-    record: Record = {**head(), "mode": "quick" if quick else "full", "command": command}
+    made: Record = {**head(), "mode": "quick" if quick else "full", "command": command}
     names = [f"xloss {library}" for library in OURS]
     names += peers or (QUICK_PEERS if quick else PEERS)
     with redirect_stdout(sys.stderr):  # what a library prints: stdout is for the report alone
@@ -61,33 +60,24 @@ def bench(
             except Missing as missing:
                 if name in peers:
                     raise
-                record["missing"].append(str(missing))
-        record["contenders"] = here
+                made["missing"].append(str(missing))
+        made["contenders"] = here
         timed: list[Record] = []
         works = [(s, g) for s in (QUICK_SHAPES if quick else SHAPES) for g in (False, True)]
         for done, (shape, gradient) in enumerate(works):
             progress(done, len(works))
             given = [str(one["name"]) for one in here]
             timed.append(_timed(given, shape, gradient, 0.1 if quick else 0.3))
-    record["works"] = timed
-    record["seconds"] = round(time.perf_counter() - start, 3)
-    record["load"].append(load_average())
-    made: Record = plain(record)
-    return made
+    made["works"] = timed
+    made["seconds"] = round(time.perf_counter() - start, 3)
+    made["load"].append(load_average())
+    return dict(record.plain(made))
 
 
 def head() -> Record:
     """Return what a record says of the run: when, where, by which versions, how busy it was."""
-    return {
-        "schema": 1,
-        "xloss": xloss.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
-        "threads": cores(),
-        "load": [load_average()],
-        "missing": [],
-    }
+    own = {"threads": cores(), "load": [load_average()], "missing": []}
+    return record.head() | own
 
 
 def cores() -> int:
@@ -193,17 +183,17 @@ def why(reason: Exception) -> str:
     return str(reason) if isinstance(reason, NotOffered) else f"fails: {first_line(reason)}"
 
 
-def lines(record: Record) -> Iterator[str]:
+def lines(found: Record) -> Iterator[str]:
     """Give the table: a line for each contender, a column for each call, milliseconds."""
-    rows = [("milliseconds", *(str(tuple(work["shape"])) for work in record["works"]))]
-    rows.append(("", *("with gradient" if w["gradient"] else "value" for w in record["works"])))
-    for one in record["contenders"]:
-        runs = [[r for r in w["runs"] if r["contender"] == one["name"]] for w in record["works"]]
+    rows = [("milliseconds", *(str(tuple(work["shape"])) for work in found["works"]))]
+    rows.append(("", *("with gradient" if w["gradient"] else "value" for w in found["works"])))
+    for one in found["contenders"]:
+        runs = [[r for r in w["runs"] if r["contender"] == one["name"]] for w in found["works"]]
         engine = next((f" ({r['engine']})" for of in runs for r in of if r["engine"]), "")
         cells = (f"{of[0]['median_ms']:.3g}" if of else "-" for of in runs)
         rows.append((one["name"] + engine, *cells))
     yield from table(rows)
-    reasons = {(r["contender"], r["reason"]): None for w in record["works"] for r in w["refused"]}
+    reasons = {(r["contender"], r["reason"]): None for w in found["works"] for r in w["refused"]}
     yield from (f"not timed: {name}: {reason}" for name, reason in reasons)
-    yield from record["missing"]
-    yield f"{record['threads']} threads, in {record['seconds']:.0f} s"
+    yield from found["missing"]
+    yield f"{found['threads']} threads, in {found['seconds']:.0f} s"

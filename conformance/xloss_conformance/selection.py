@@ -9,13 +9,12 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from .candidates import Candidate, load
+from .candidates import PEERS, Candidate, load, peer
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
 from .load_object import INSTALL, among
 from .model import DTYPES, LOSSES, Case, LoadError, Source
-from .peers import PEERS, peer
 from .xloss_subjects import Xloss, of, present
 
 # Where a quick run goes: NumPy, always here; the standard; what most losses are written in.

@@ -7,9 +7,8 @@ from importlib import import_module
 
 from ..model import Case
 
-FILES: tuple[str, ...] = ("extremes", "absent", "labels", "options", "layouts", "gradients")
-FILES += ("errors", "probabilities", "focal", "binary", "divergence", "linear", "tokens", "top_k")
-FILES += ("ranges",)
+FILES: tuple[str, ...] = ("extremes", "absent", "labels", "options", "layouts", "probabilities")
+FILES += ("focal", "binary", "divergence", "linear", "tokens", "top_k", "ranges")
 
 
 @cache

@@ -53,13 +53,10 @@ def _tails(family: str, loss: str) -> Iterator[Case]:
     yield tail("gaps 5 to 82, positive", x=GAP, targets=np.ones(COUNT), quick=True)
     yield tail("gaps 5 to 82, negative", x=-GAP, targets=np.zeros(COUNT))
     rows = partial(rows, dtypes=WIDE)
-    yield rows(
-        "gaps 5 to 82, wrong",
-        "the loss of the wrong answer is the gap: it is not 100 at most",
-        x=np.where(HARD == 1, -GAP, GAP) * 4,
-        targets=HARD,
-        see=github("pytorch/pytorch/pull/163975", "pytorch/pytorch/pull/2221"),
-    )
+    reason = "the loss of the wrong answer is the gap: it is not 100 at most"
+    given = partial(rows, x=np.where(HARD == 1, -GAP, GAP) * 4, targets=HARD)
+    see = github("pytorch/pytorch/pull/163975", "pytorch/pytorch/pull/2221")
+    yield given("gaps 5 to 82, wrong", reason, see=see)
     yield rows("gaps 5 to 82, soft", "the two terms of a soft target meet", x=GAP, targets=SOFT)
     see = torch(135359, 49844) + github("pyro-ppl/numpyro/issues/2240")
     yield rows("p = 0 and 1", LIMITS, x=ENDS, targets=ENDS_T, quick=True, see=see)

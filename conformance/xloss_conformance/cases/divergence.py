@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Case
-from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
+from .arrays import INF, NAN, ONE, WIDE, changed, grid, logits, soft
 from .given import KEEP, NOTHING, ROWS, SAMPLE, UPSTREAM, log_probs, put
 from .making import NONE, github, made, torch
 
@@ -52,13 +52,9 @@ def _kl() -> Iterator[Case]:
     yield rows("tiny targets", "t log t of 2^-100", targets=tiny)
     near = np.log(inner.astype(np.float32)).astype(np.float64)
     yield rows("p = q", "terms of either sign meet in a sum near 0", x=near, targets=inner)
-    yield rows(
-        "near certainty",
-        "-log q of 1 - e^-17 is e^-17, and is lost by exp and log again",
-        x=put(np.full((6, 5), -90.0), *((i, 0, -np.exp(-float(g))) for i, g in enumerate(GAPS))),
-        targets=np.eye(5)[[0] * 6],
-        dtypes=DTYPES,
-    )
+    reason = "-log q of 1 - e^-17 is e^-17, and is lost by exp and log again"
+    sure = changed(np.full((6, 5), -90.0), (slice(None), 0), -np.exp(-np.array(GAPS, float)))
+    yield rows("near certainty", reason, x=sure, targets=np.eye(5)[[0] * 6], dtypes=DTYPES)
     log_t = grid(np.log(inner))
     logs = partial(rows, targets=log_t, log_target=True)
     reason = "targets given as logarithms are not logged again"

@@ -59,15 +59,9 @@ def _offsets() -> list[Case]:
         given = {"x": X + offset, "see": see, "dtypes": dtypes, "quick": offset in (1000, 1e8)}
         found.append(case(f"{offset:g}", reason, **given))
     apart = np.array([[3e38, -3e38, 0, 1, 2], [0, 0, -3e38, 1, 0]])
-    far = case(
-        "both ends",
-        "the difference of two finite logits overflows, and inf - inf",
-        x=np.concatenate([apart, X[2:]]),
-        targets=np.array([1, 2, *Y[2:]]),
-        **NONE,
-        dtypes=WIDE,
-    )
-    return [*found, far]
+    reason = "the difference of two finite logits overflows, and inf - inf"
+    far = partial(case, x=np.concatenate([apart, X[2:]]), targets=np.array([1, 2, *Y[2:]]))
+    return [*found, far("both ends", reason, **NONE, dtypes=WIDE)]
 
 
 def _infinities() -> list[Case]:

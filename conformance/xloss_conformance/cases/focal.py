@@ -52,12 +52,9 @@ def _gammas() -> Iterator[Case]:
         see = NAN_BELOW_1 if gamma < 1 else ()
         case = partial(rows, gamma=gamma, dtypes=dtypes, see=see)
         for name in GAPS if main else ("18 to 40",):
-            yield case(
-                f"gamma {gamma:g}, gaps {name}",
-                POWER if gamma < 1 else LOST,
-                x=confident(GAPS[name]),
-                quick=(gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")],
-            )
+            quick = (gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")]
+            given = partial(case, x=confident(GAPS[name]), quick=quick)
+            yield given(f"gamma {gamma:g}, gaps {name}", POWER if gamma < 1 else LOST)
         reason = "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p"
         yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=WEIGHED_P)
         dtypes = WIDE if main else ONE

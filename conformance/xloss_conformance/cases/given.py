@@ -109,22 +109,15 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     nan = put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN))
     yield weighed("weighted mean, absent NaN", LEFT_OUT, x=nan)
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
-    yield light(
-        "class weight 0",
-        "a label of weight 0 counts neither above nor below, infinite or NaN though its loss be",
-        x=put(x, (4, 4, NAN), (1, 0, never)),
-    )
+    reason = "a label of weight 0 counts neither above nor below, be its loss infinite or NaN"
+    yield light("class weight 0", reason, x=put(x, (4, 4, NAN), (1, 0, never)))
     reason = "0·inf: an infinite loss of weight 0 is absent"
     yield light("class weight 0, never", reason, x=put(x, (4, 4, never)))
     yield light("no row weighs", WEIGHTLESS, x=put(x, (1, 4, NAN)), targets=np.full(6, 4))
     smooth = partial(one, label_smoothing=0.125)
     yield smooth("smoothed", "the target's share is spread over all classes")
-    yield smooth(
-        "smoothed, never",
-        "u is uniform over the classes possible in that row: spread "
-        "over an impossible one it costs +inf",
-        x=put(x, (0, 1, never), (1, 0, never), (1, 2, never)),
-    )
+    reason = "u is uniform over the possible classes of a row: over an impossible one it costs +inf"
+    yield smooth("smoothed, never", reason, x=put(x, (0, 1, never), (1, 0, never), (1, 2, never)))
     nowhere = put(x, *((1, j, never) for j in range(5)))
     yield smooth("smoothed, nothing possible", "NaN in that row and no other", x=nowhere)
     reason = "smoothing reads every class of a row"

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from ..answers import describe
-from ..candidates import Candidate, load
+from ..candidates import PEERS, Candidate, load, peer
 from ..conventions import Convention
 from ..libraries import LIBRARIES, array_library
 from ..load_object import among
 from ..model import LoadError, Subject
-from ..peers import PEERS, peer
 from ..printable import visible_lines
 from ..selection import chosen, dtypes, styled
 from ..xloss_subjects import Xloss

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..model import SubjectInfo
-from ..report.record import SCHEMA, machine, plain, versions
+from ..report.record import head, plain
 from ..result import table, wrapped
 from ..snippet import setup
 from .pair import STATUSES, Pair
@@ -143,11 +143,9 @@ def record(comparison: Comparison) -> dict[str, Any]:
     """Return the same as what JSON can hold; numbers that are not finite as "nan", "inf"."""
     first = comparison.first
     made: dict[str, Any] = {
-        "schema": SCHEMA,
+        **head(),
         "a": comparison.a._asdict(),
         "b": comparison.b._asdict(),
-        "machine": machine(),
-        "versions": versions(),
         "first": None if first is None else first.case.name,
         "counts": counts(comparison),
         "pairs": [_pair(pair) for pair in comparison.pairs],

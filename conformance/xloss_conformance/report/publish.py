@@ -39,7 +39,7 @@ PICTURES = {
 def judged(jobs: int) -> dict[str, Any]:
     """Run xloss and every peer by the whole catalogue."""
     from .. import deviations, run, selection
-    from ..peers import here
+    from ..candidates import here
     from .record import record
 
     everything = selection.Plan()

@@ -26,19 +26,21 @@ PACKAGES += ("tensorflow", "dask", "cupy", "numba", "optax", "keras", "scikit-le
 PACKAGES += ("ml_dtypes", "mpmath")
 
 
+def head() -> dict[str, Any]:
+    """Return what every record says first: what ran, when and where."""
+    found = {"schema": SCHEMA, "xloss": xloss.__version__, "machine": machine()}
+    return found | {"date": datetime.now(UTC).date().isoformat(), "versions": versions()}
+
+
 def record(report: Report) -> dict[str, Any]:
     """Return a run as what JSON can hold; numbers that are not finite as "nan", "inf", "-inf"."""
     statuses = Counter(verdict.status for verdict in report.verdicts)
     counts = {status: statuses[status] for status in STATUSES}
     families = Counter(case.family for case in report.cases)
     made: dict[str, Any] = {
-        "schema": SCHEMA,
-        "xloss": xloss.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
+        **head(),
         "mode": report.mode,
         "command": report.command,
-        "machine": machine(),
-        "versions": versions(),
         "seconds": round(report.seconds, 3),
         "subjects": [told._asdict() for told in report.subjects],
         "missing": report.missing,
