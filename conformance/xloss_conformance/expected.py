@@ -94,17 +94,14 @@ def compute(case: Case, arguments: Stored) -> Expected:
     count = len(keep)
 
     known: dict[Any, Any] = {}
-    rows: list[Any] = []
-    for i in range(count):
-        if not keep[i]:
-            rows.append(None)
-            continue
+    rows: list[Any] = [None] * count
+    for i in np.flatnonzero(keep):
         own = {} if pos_weight is None else {"pos_weight": float(pos_weight[i])}
         t = None if rows_t[i] is None else np.asarray(rows_t[i])
         token = (_token(rows_x[i]), None if t is None else t.tobytes(), s[i], *own.values())
         if token not in known:
             known[token] = _row(case.loss, rows_x[i], t, float(s[i]), {**options, **own})
-        rows.append(known[token])
+        rows[i] = known[token]
 
     each = reduction == "none"
     divisor = None if normalizer is None else float(normalizer)
@@ -115,8 +112,7 @@ def compute(case: Case, arguments: Stored) -> Expected:
 
     def gradient(parts: Sequence[Any], like: Any, shape: tuple[int, ...]) -> Exact:
         done: dict[Any, Any] = {}
-        hi = np.zeros(like.shape)
-        lo = np.zeros(like.shape)
+        hi, lo = np.zeros(like.shape), np.zeros(like.shape)
         for i, part in enumerate(parts):
             if part is not None:
                 token = (id(rows[i]), scales[i])
@@ -127,12 +123,10 @@ def compute(case: Case, arguments: Stored) -> Expected:
         back = [v.reshape(shape) for v in (hi, lo)]
         return Exact(*(back if binary else (np.moveaxis(v, -1, axis) for v in back)))
 
+    losses = [total.value * (case.tile if reduction == "sum" else 1)]
     if each:
-        pairs = exact([oracle.ZERO if row is None else row.loss for row in rows])
-        value = Exact(pairs.hi.reshape(shape), pairs.lo.reshape(shape))
-    else:
-        pairs = exact([total.value * (case.tile if reduction == "sum" else 1)])
-        value = Exact(pairs.hi[0], pairs.lo[0])
+        losses = [oracle.ZERO if row is None else row.loss for row in rows]
+    value = Exact(*(v.reshape(shape if each else ()) for v in exact(losses)))
     to_targets = None
     if case.to_targets:
         # Of top-k targets there is another number of slots than of classes.
@@ -140,10 +134,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
         rows_like = rows_t if case.loss == TOP_K else rows_x
         to_targets = gradient(total.grads_targets, rows_like, like.shape)
     if packed is not None:
-        parts = [
-            None if part is None else [v * up for v in part]
-            for part, up in zip(total.grads, scales, strict=True)
-        ]
+        pairs = zip(total.grads, scales, strict=True)
+        parts = [None if part is None else [v * up for v in part] for part, up in pairs]
         return _packed(packed, parts, value, to_targets, ~keep)
     return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
 

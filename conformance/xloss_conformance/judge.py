@@ -152,11 +152,8 @@ def _numbers(part: Part) -> tuple[float | None, float | None, list[Finding]]:
 
 def bad_labels(case: Case) -> Array:
     """Return which rows have a label that no reader may take for a class."""
-    if (
-        case.targets is None
-        or case.targets.dtype.kind not in "iu"
-        or case.loss not in (*model.CLASS, *BINARY, *model.PACKED, *TOKENS)
-    ):
+    losses = (*model.CLASS, *BINARY, *model.PACKED, *TOKENS)
+    if case.targets is None or case.targets.dtype.kind not in "iu" or case.loss not in losses:
         return np.zeros((), bool)
     classes, ignore = 2, None  # the binary losses take 0 and 1
     if case.index:

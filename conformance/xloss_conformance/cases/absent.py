@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model import Array, Case
+from ..model import Case
 from . import arrays
 from .arrays import INF, KEEP, MASK, MASKED, NAN, ONE, P_MASKED, WIDE, P, S, W, X, Y, changed
 from .making import NONE, github, made, torch
@@ -90,21 +90,15 @@ def _blocks() -> list[Case]:
     ]
 
 
-def _ways() -> dict[str, tuple[Array, dict[str, Any]]]:
-    """Return by name: the labels and the options that leave rows 2 and 5 out."""
-    return {
-        "ignored": (np.where(GONE, -100, Y), {}),
-        "where": (Y, {"where": KEEP}),
-        "sample weight 0": (Y, {"sample_weight": np.where(GONE, 0.0, S)}),
-    }
-
-
 def _absent() -> Iterator[Case]:
     nan = np.where(GONE[:, None], NAN, X)
     case = partial(made, "absent", reason=LEAK, see=LEAKED, x=nan, targets=Y)
     wide = partial(case, dtypes=WIDE)
     one = partial(case, dtypes=ONE)
-    for way, (labels, options) in _ways().items():
+    # By name: the labels and the options that leave rows 2 and 5 out.
+    ways: dict[str, Any] = {"ignored": (np.where(GONE, -100, Y), {}), "where": (Y, {"where": KEEP})}
+    ways["sample weight 0"] = (Y, {"sample_weight": np.where(GONE, 0.0, S)})
+    for way, (labels, options) in ways.items():
         finite = partial(case, targets=labels, dtypes=("float32", "float64", "float16"), **options)
         yield finite(f"{way}, NaN", quick=True)
         yield finite(f"{way}, inf", x=np.where(GONE[:, None], INF, X))

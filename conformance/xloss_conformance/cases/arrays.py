@@ -68,11 +68,5 @@ MASKED = np.where(MASK, -INF, X)
 # P with what lies on masked classes moved to the label.
 P_MASKED = np.where(MASK, 0.0, P)
 P_MASKED[np.arange(6), Y] += P.sum(axis=1, where=MASK)
-EVERY = {
-    "weight": W,
-    "sample_weight": S,
-    "where": KEEP,
-    "label_smoothing": 0.125,
-    "z_loss": 0.0625,
-    "softcap": 8.0,
-}
+EVERY: dict[str, Any] = {"weight": W, "sample_weight": S, "where": KEEP, "label_smoothing": 0.125}
+EVERY |= {"z_loss": 0.0625, "softcap": 8.0}

@@ -46,28 +46,24 @@ class Comparison:
         return not self.differences
 
     def __str__(self) -> str:
-        return text(self)
-
-
-def text(comparison: Comparison) -> str:
-    """Return the first difference, the others in a line each, and counts by family."""
-    heads = [
-        f"{letter}  {told.name} ({_of(told)})"
-        for letter, told in (("A", comparison.a), ("B", comparison.b))
-    ]
-    first = comparison.first
-    parts = ["\n".join(heads)]
-    if first is None:
-        apart = "but by definition" if _by_definition(comparison) else "anywhere"
-        parts.append(f"They do not differ {apart}: {comparison.compared} cases compared.")
-    else:
-        parts.append(_first(first))
-    if len(comparison.differences) > 1:
-        lines = table([LISTED, *_grouped(comparison.differences)], left=True)
-        parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
-    parts += _by_definition(comparison)
-    parts.append(", ".join(f"{n} {what}" for what, n in counts(comparison).items() if n))
-    return "\n\n".join(parts)
+        """Return the first difference, the others in a line each, and counts by family."""
+        heads = [
+            f"{letter}  {told.name} ({_of(told)})"
+            for letter, told in (("A", self.a), ("B", self.b))
+        ]
+        first = self.first
+        parts = ["\n".join(heads)]
+        if first is None:
+            apart = "but by definition" if _by_definition(self) else "anywhere"
+            parts.append(f"They do not differ {apart}: {self.compared} cases compared.")
+        else:
+            parts.append(_first(first))
+        if len(self.differences) > 1:
+            lines = table([LISTED, *_grouped(self.differences)], left=True)
+            parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
+        parts += _by_definition(self)
+        parts.append(", ".join(f"{n} {what}" for what, n in counts(self).items() if n))
+        return "\n\n".join(parts)
 
 
 def _first(pair: Pair) -> str:

@@ -8,7 +8,7 @@ from math import floor, inf, log10
 from typing import Any
 
 from .mistakes import judged
-from .tally import Tally, by_kind, tallies, verdict
+from .record import Tally, by_kind, tallies, verdict
 
 Subject = dict[str, Any]
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -14,7 +14,7 @@ from math import floor, inf, isfinite, isinf, isnan, log10
 from typing import Any
 
 from ..formats import FORMATS, accumulated
-from .tally import KINDS, Cell, Record
+from .record import KINDS, Cell, Record
 from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family
 
 NUMBERS = {"value": "loss", "gradient": "gradient", "targets gradient": "gradient to the targets"}

@@ -23,19 +23,14 @@ SHORT = {
 }
 
 
-class Table:
+class Table(dict[str, int]):
     """Distinct values, each by its place."""
 
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._places: dict[str, int] = {}
-
     def place(self, value: Any) -> int:
-        key = json.dumps(value)
-        if key not in self._places:
-            self._places[key] = len(self.values)
-            self.values.append(value)
-        return self._places[key]
+        return self.setdefault(json.dumps(value), len(self))
+
+    def all(self) -> list[Any]:
+        return list(map(json.loads, self))
 
 
 def short(ulp: Any) -> str:
@@ -64,8 +59,8 @@ def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
         "status": "".join(NONE if cell is None else cell["status"][0] for cell in cells),
         **{name: column(key) for key, name in SHORT.items()},
         "note": ",".join(str(notes.place(c["note"])) if c and c["note"] else "" for c in cells),
-        "notes": notes.values,
-        "reasons": reasons.values,
+        "notes": notes.all(),
+        "reasons": reasons.all(),
     }
     return head, _details(record["cases"], rows)
 
@@ -85,8 +80,8 @@ def _details(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]
             findings = [[f[k] for k in Finding._fields] for f in cell["findings"]]
             sides = [{k: texts.place(v) for k, v in cell[side].items()} for side in ("got", "want")]
             cells.append([calls.place(call), *(texts.place(part) for part in (*sides, findings))])
-        packed.append({**{k: case[k] for k in LATER}, "texts": texts.values, "cells": cells})
-    whole = [{"lines": lines.values, "calls": calls.values}, *packed]
+        packed.append({**{k: case[k] for k in LATER}, "texts": texts.all(), "cells": cells})
+    whole = [{"lines": lines.all(), "calls": calls.all()}, *packed]
     return "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
 
 

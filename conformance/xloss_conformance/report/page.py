@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from .mistakes import Judged, Mistake, judged, picked
 from .pack import pack
-from .tally import by_kind, verdict
+from .record import by_kind, verdict
 from .training import NO, RULES, SOMETIMES, WORDS, YES
 
 ASSETS = Path(__file__).with_name("assets")

@@ -24,7 +24,7 @@ from .browser import NoBrowser, browser, picture
 from .markdown import markdown
 from .pack import pack, unpack
 from .page import page
-from .tally import verdict
+from .record import verdict
 
 AGAIN = "python -m xloss_conformance.report.publish"
 PAGE = f"{AGAIN} --page conformance.html"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from itertools import pairwise
 from typing import Any
 
 from rich import box
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .mistakes import Judged, Mistake, group, judged, picked
-from .tally import KINDS, Cell, Record, Tally, tallies, verdict
+from .record import KINDS, Cell, Record, Tally, tallies, verdict
 from .training import NO, SOMETIMES, YES
 
 NARROW = 16  # characters that one column takes at least, its rules included
@@ -152,15 +153,9 @@ def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:
 
 def _kept(command: str) -> list[str]:
     """Return the options of a command that say how the candidate is called."""
-    words = shlex.split(command)
-    named = ("--convention", "--arrays", "--loss")
-    kept = []
-    for i, word in enumerate(words):
-        if word in named:
-            kept += words[i : i + 2]
-        elif word.partition("=")[0] in named:
-            kept.append(word)
-    return kept
+    words, named = shlex.split(command), ("--convention", "--arrays", "--loss")
+    kept = [word for word in words if "=" in word and word.partition("=")[0] in named]
+    return kept + [word for pair in pairwise(words) if pair[0] in named for word in pair]
 
 
 def _rest(console: Console, record: Record) -> None:
