@@ -73,8 +73,8 @@ def check(
     """
     style = styled(convention, arrays)
     cases = chosen(loss, families, quick, on_demand=families is not None)
-    known, kinds = declared(deviations), dtypes(dtype)
-    report = judged(function, style, loss, kinds, cases, known, value_only)
+    known = [] if deviations is None else read(Path(deviations))
+    report = judged(function, style, loss, dtypes(dtype), cases, known, value_only)
     if (why := report.unjudged()) is not None:
         raise ValueError(why)
     report.mode = "quick" if quick else "full"
@@ -99,11 +99,6 @@ def judged(
     ]
     own = [d for d in deviations if any(fnmatchcase(s.name, d.subject) for s in subjects)]
     return run(subjects, cases, deviations=own)
-
-
-def declared(file: str | Path | None) -> list[Deviation]:
-    """Return the deviations that a file declares."""
-    return [] if file is None else read(Path(file))
 
 
 # ---- In another project's tests ------------------------------------------------------------------
@@ -174,7 +169,7 @@ def conformance_cases(
         return pytest.mark.parametrize("case", [skipped], ids=["none"])
     knows(style, loss)
     kinds = dtypes(dtype)
-    known = declared(deviations)
+    known = [] if deviations is None else read(Path(deviations))
     for entry in known:
         if not any(fnmatchcase(case.name, entry.case) for case in catalogue()):
             raise ValueError(f"{deviations}: {entry}: there is no such case")

@@ -141,11 +141,8 @@ def _importing(place: str, folder: Path) -> Iterator[None]:
     except LoadError:
         raise
     except (Exception, SystemExit) as error:
-        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise LoadError(f"{place} fails to import: {first_line(error)}{line}") from error
     finally:
         with suppress(ValueError):  # the module may have changed the path too
             sys.path.remove(path)
-
-
-def _said(error: BaseException) -> str:
-    return first_line(error) + (f", line {error.lineno}" if isinstance(error, SyntaxError) else "")

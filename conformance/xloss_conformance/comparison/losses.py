@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from ..answers import describe
 from ..candidates import PEERS, Candidate, load, peer
@@ -61,18 +61,11 @@ def compare(
     return found
 
 
-class Compared(NamedTuple):
-    """A comparison as what another process can be sent."""
-
-    text: str
-    record: dict[str, Any]
-
-
-def compared(a: str, b: str, **options: Any) -> Iterator[tuple[int, int] | Compared]:
-    """Yield how many cases are done, and of how many; in the end what came of it."""
+def compared(a: str, b: str, **options: Any) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
+    """Yield how many cases are done, and of how many; in the end the text and the record too."""
     for found, total in steps(a, b, **options):
-        yield len(found.pairs), total
-    yield Compared(visible_lines(str(found)), record(found))
+        yield len(found.pairs), total, "", {}
+    yield total, total, visible_lines(str(found)), record(found)
 
 
 def steps(

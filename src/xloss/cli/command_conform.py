@@ -241,7 +241,7 @@ def _listed(plan: Plan, as_json: bool) -> int:
 def _compared(given: dict[str, Any]) -> int:
     """Print where two losses first differ, and which is right; return 0 if they agree, 1 if not."""
     from xloss_conformance import Missing
-    from xloss_conformance.comparison.losses import Compared, compared
+    from xloss_conformance.comparison.losses import compared
     from xloss_conformance.workers import Task, WorkerFailed, messages
 
     a, b = given["a"], given["against"]
@@ -257,15 +257,12 @@ def _compared(given: dict[str, Any]) -> int:
     try:
         with progress_bar(f"{a} against {b}") as progress:
             for _, message in messages([task]):
-                if isinstance(message, Compared):
-                    found = message
-                else:
-                    done, total = message
-                    progress(done, total)
+                done, total, text, record = message
+                progress(done, total)
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:
         fail_of_worker(error)
     take_any_character()
-    show(found.record, given["as_json"], lambda _: print(found.text))
-    return 0 if found.record["ok"] else JUDGED_AND_FAILED
+    show(record, given["as_json"], lambda _: print(text))
+    return 0 if record["ok"] else JUDGED_AND_FAILED
