@@ -26,9 +26,8 @@ def cases() -> Iterator[Case]:
 
 def _nll_errors() -> Iterator[Case]:
     wrong = "a wrong argument broadcasts, and a number comes out"
-    case = partial(
-        made, "nll", loss="nll_loss", x=LOGS, targets=LABELS, dtypes=ONE, error=ValueError
-    )
+    case = partial(made, "nll", loss="nll_loss", x=LOGS, targets=LABELS, dtypes=ONE)
+    case = partial(case, error=ValueError)
     bad = partial(case, names="targets")
     yield bad("error: labels' shape", wrong, targets=LABELS[:, None])
     yield bad("error: soft targets' shape", wrong, targets=soft(6, 4))

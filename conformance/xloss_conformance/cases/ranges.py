@@ -92,11 +92,8 @@ def _others(case: partial[Case], dtype: str, most: float) -> Iterator[Case]:
     given = {"loss": "kl_div", "log_target": True, "upstream": UPSTREAM, "to_targets": True, **NONE}
     given["x"], given["targets"] = put(log_probs(), (1, 1, -INF)), put(log_probs(), (1, 1, small))
     reason = "exp of the target underflows: 0·inf is NaN where a target that is not 0 costs +inf"
-    label, see = (
-        f"log_target, masked target of e^{small:g}",
-        github("google-deepmind/optax/pull/1786"),
-    )
-    yield case("kl", label, reason, **given, see=see)
+    case_of_kl = partial(case, see=github("google-deepmind/optax/pull/1786"))
+    yield case_of_kl("kl", f"log_target, masked target of e^{small:g}", reason, **given)
     p = {"float32": 1e-40, "float64": 1e-310}[dtype]  # of which the reciprocal overflows
     given = {"x": put(probs(), (0, 0, p), (2, 2, p)), "loss": "log_loss", "see": torch(28441)}
     given["targets"] = put(np.full((6, 5), 0.2), (0, 0, 1e-10), (2, 2, 1e-10))

@@ -23,9 +23,8 @@ def cases() -> list[Case]:
 
 
 def _whole() -> Iterator[Case]:
-    plain = partial(
-        made, "tokens", loss="token_stats", x=X, targets=Y, upstream=UPSTREAM, dtypes=WIDE
-    )
+    plain = partial(made, "tokens", loss="token_stats", x=X, targets=Y, dtypes=WIDE)
+    plain = partial(plain, upstream=UPSTREAM)
     case = partial(plain, rank=True)
     reason = "every field of every row; loss alone has a gradient"
     yield case("rows", reason, dtypes=DTYPES, split=True, quick=True)

@@ -34,9 +34,17 @@ PACKAGES += ("ml_dtypes", "mpmath")
 
 def head() -> dict[str, Any]:
     """Return what every record says first: what ran, when and where."""
-    today = datetime.now(UTC).date().isoformat()
-    found = {"schema": SCHEMA, "xloss": xloss.__version__, "date": today}
-    return {**found, "machine": machine(), "versions": versions()}
+    found = {"schema": SCHEMA, "xloss": xloss.__version__}
+    found["date"] = datetime.now(UTC).date().isoformat()
+    machine = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+    here = {name: installed(name) for name in PACKAGES}
+    versions = {name: number for name, number in here.items() if number != "unknown"}
+    return {**found, "machine": machine, "versions": versions}
 
 
 def record(report: Report) -> dict[str, Any]:
@@ -77,16 +85,6 @@ def plain(value: Any, key: str = "") -> Any:
     return value
 
 
-def machine() -> dict[str, Any]:
-    """Return what this machine is."""
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-    }
-
-
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -94,12 +92,6 @@ def _processor() -> str:
     except OSError:
         names = []
     return (names[0] if names else platform.processor()).strip()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that take part, where they are installed."""
-    found = {name: installed(name) for name in PACKAGES}
-    return {name: number for name, number in found.items() if number != "unknown"}
 
 
 def _case(case: Case) -> dict[str, Any]:
