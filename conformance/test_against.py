@@ -16,8 +16,7 @@ from xloss.cli.app import run as command
 from xloss_conformance import Comparison, Convention, Missing, compare
 from xloss_conformance.cases import case
 from xloss_conformance.comparison.pair import Pair
-from xloss_conformance.comparison.record import record
-from xloss_conformance.comparison.result import counts
+from xloss_conformance.comparison.result import counts, record
 from xloss_conformance.model import Differs
 
 FAMILIES = ["tail", "ties", "masks", "all absent"]

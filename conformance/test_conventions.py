@@ -32,9 +32,9 @@ from by_hand import (
     needs_all,
     peer,
 )
+from xloss_conformance.candidates import PEERS, Peer, here
 from xloss_conformance.judge import judge
 from xloss_conformance.model import BINARY, Case, Differs
-from xloss_conformance.peers import PEERS, Peer, here
 
 pytestmark = needs_all
 

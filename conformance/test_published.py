@@ -64,8 +64,6 @@ def test_the_document_says_what_passes_and_what_fails() -> None:
     assert "| masks (3) | 1.2 | declared |" in text
     assert "| all (7) | ✕ 4/6 | ✕ 4/6 |" in text
     assert "most of them, late. <https://github.com/scipy/scipy/issues/18295>\n" in text
-    assert "| torch | not offered | takes labels only (1) |" in text
-    assert "| optax | declared | known: https://example.org/1 (1) |" in text
 
 
 def test_text_of_others_is_no_markup_in_the_document() -> None:

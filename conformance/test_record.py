@@ -32,7 +32,7 @@ OWN = [Xloss("numpy", "float32"), Xloss("numpy", "float64")]
 # ---- The record ----------------------------------------------------------------------------------
 
 KEYS = {
-    "": "schema xloss date mode command machine versions seconds subjects missing families rules "
+    "": "schema xloss date machine versions mode command seconds subjects missing families rules "
     "cases cells deviations summary ok",
     "machine": "python platform processor cores",
     "subject": "name kind library engine device dtype gradient version",

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import xloss
-from xloss_conformance import peers
+from xloss_conformance import candidates
+from xloss_conformance.candidates import Peer
 from xloss_conformance.cases import making
 from xloss_conformance.cases.arrays import logits, soft
 from xloss_conformance.model import Case
-from xloss_conformance.peers import Peer
 
 LACKING = [p for p in ("jax", "keras", "optax", "sklearn", "scipy", "torch") if not find_spec(p)]
 needs_all = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}")
@@ -65,4 +65,4 @@ def made(x: Any, targets: Any, loss: str = "cross_entropy", **given: Any) -> Cas
 def peer(name: str, dtype: str = "float32") -> Peer:
     if name == "tensorflow":  # which is not installed with the others
         pytest.importorskip(name)
-    return peers.peer(name, dtype)
+    return candidates.peer(name, dtype)

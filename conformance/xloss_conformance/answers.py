@@ -8,7 +8,7 @@ from dataclasses import replace
 from .formats import accumulated
 from .judge import judge
 from .libraries import array_library
-from .model import Case, Missing, Source, Subject, SubjectInfo, Verdict
+from .model import PARTS, Case, Missing, Source, Subject, SubjectInfo, Verdict
 from .printable import first_line
 from .snippet import text
 
@@ -27,27 +27,21 @@ def answers(source: Source, cases: Sequence[Case]) -> Iterator[SubjectInfo | str
         return
     yield describe(subject)
     for i, case in enumerate(cases, 1):
-        yield light(subject, judge(subject, case))
+        yield lightened(subject, judge(subject, case))
         if i % KEPT == 0 or i == len(cases):
             array_library(subject.library).forget()
 
 
 def describe(subject: Subject) -> SubjectInfo:
     """Return what a subject is."""
-    of = array_library(subject.library)
-    return SubjectInfo(
-        subject.name,
-        getattr(subject, "kind", "candidate"),
-        subject.library,
-        getattr(subject, "engine", ""),
-        getattr(of, "device", "cpu"),
-        subject.traits.dtype,
-        subject.traits.gradient,
-        getattr(subject, "version", "") or of.version(),
-    )
+    of, traits = array_library(subject.library), subject.traits
+    where = subject.library, getattr(subject, "engine", ""), getattr(of, "device", "cpu")
+    version = getattr(subject, "version", "") or of.version()
+    kind = getattr(subject, "kind", "candidate")
+    return SubjectInfo(subject.name, kind, *where, traits.dtype, traits.gradient, version)
 
 
-def light(subject: Subject, verdict: Verdict) -> Verdict:
+def lightened(subject: Subject, verdict: Verdict) -> Verdict:
     """Return a verdict whose arrays have become text, as it crosses processes and is recorded."""
     case, outcome, expected = verdict.case, verdict.outcome, verdict.expected
     dtype = subject.traits.dtype
@@ -56,27 +50,18 @@ def light(subject: Subject, verdict: Verdict) -> Verdict:
     if outcome is not None and outcome.error is not None:
         got["error"] = first_line(outcome.error)
     elif outcome is not None:
-        got["value"] = text(case, outcome.value, outcome.value_dtype or loss)
-        got["gradient"] = text(case, outcome.grad, outcome.grad_dtype or dtype)
-        got["targets gradient"] = text(case, outcome.grad_targets, dtype)
+        of = outcome.value_dtype or loss, outcome.grad_dtype or dtype, dtype
+        got = {k: text(case, v, kind) for k, v, kind in zip(PARTS, outcome.parts, of, strict=True)}
     if case.error is not None:
         want["error"] = f"{case.error.__name__} naming {case.names}".removesuffix(" naming ")
     elif expected is not None:
-        want["value"] = text(case, expected.value.hi, loss)
-        if not case.value_only:
-            want["gradient"] = text(case, expected.grad.hi, dtype)
-        if expected.grad_targets is not None:
-            want["targets gradient"] = text(case, expected.grad_targets.hi, dtype)
+        asked = expected[:1] if case.value_only else expected[:3]
+        each = zip(PARTS, asked, (loss, dtype, dtype), strict=False)
+        want = {k: text(case, v.hi, kind) for k, v, kind in each if v is not None}
     lines = [] if verdict.status == "refused" else subject.snippet(case)
-    return replace(
-        verdict,
-        outcome=None,
-        expected=None,
-        parts=[],
-        call="\n".join(lines),
-        got={k: v for k, v in got.items() if v},
-        want={k: v for k, v in want.items() if v},
-    )
+    got, want = ({k: v for k, v in side.items() if v} for side in (got, want))
+    light = replace(verdict, outcome=None, expected=None, parts=[])
+    return replace(light, call="\n".join(lines), got=got, want=want)
 
 
 class Collector:

@@ -9,9 +9,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import redirect_stdout
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -19,27 +18,13 @@ import numpy as np
 
 import xloss
 
+from . import timing
 from .load_object import imported, installed
 from .model import Missing as Missing
 from .printable import first_line
-from .report.record import machine, plain, versions
+from .report import record
 from .result import table
-from .timing import (
-    Call,
-    NotOffered,
-    in_turns,
-    keras_backend,
-    keras_loss,
-    on_jax,
-    on_numpy,
-    on_scipy,
-    on_sklearn,
-    on_tensorflow,
-    on_torch,
-    optax_loss,
-    spread,
-    tensorflow_loss,
-)
+from .timing import Call, NotOffered
 
 Record = dict[str, Any]
 SHAPES = ((65536, 10), (8192, 1000), (2048, 32000))
@@ -64,10 +49,10 @@ def bench(
         if name not in PEERS:
             raise Missing(f"--peer {name}: expected one of {', '.join(PEERS)}")
     start = time.perf_counter()
-    record: Record = {**head(), "mode": "quick" if quick else "full", "command": command}
+    made: Record = {**head(), "mode": "quick" if quick else "full", "command": command}
     names = [f"xloss {library}" for library in OURS]
     names += peers or (QUICK_PEERS if quick else PEERS)
-    with stdout_is_stderr():
+    with redirect_stdout(sys.stderr):  # what a library prints: stdout is for the report alone
         here = []
         for name in names:
             try:
@@ -75,33 +60,24 @@ def bench(
             except Missing as missing:
                 if name in peers:
                     raise
-                record["missing"].append(str(missing))
-        record["contenders"] = here
+                made["missing"].append(str(missing))
+        made["contenders"] = here
         timed: list[Record] = []
         works = [(s, g) for s in (QUICK_SHAPES if quick else SHAPES) for g in (False, True)]
         for done, (shape, gradient) in enumerate(works):
             progress(done, len(works))
             given = [str(one["name"]) for one in here]
             timed.append(_timed(given, shape, gradient, 0.1 if quick else 0.3))
-    record["works"] = timed
-    record["seconds"] = round(time.perf_counter() - start, 3)
-    record["load"].append(load_average())
-    made: Record = plain(record)
-    return made
+    made["works"] = timed
+    made["seconds"] = round(time.perf_counter() - start, 3)
+    made["load"].append(load_average())
+    return dict(record.plain(made))
 
 
 def head() -> Record:
     """Return what a record says of the run: when, where, by which versions, how busy it was."""
-    return {
-        "schema": 1,
-        "xloss": xloss.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
-        "threads": cores(),
-        "load": [load_average()],
-        "missing": [],
-    }
+    own = {"threads": cores(), "load": [load_average()], "missing": []}
+    return record.head() | own
 
 
 def cores() -> int:
@@ -114,27 +90,13 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-@contextmanager
-def stdout_is_stderr() -> Iterator[None]:
-    """Send what a library prints to stderr: stdout is for the report alone."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
 def told(name: str, library: str, distribution: str = "") -> Record:
     """Return a contender as the record has it; Missing says what would install its library.
 
     `distribution` is what pip installs, where INSTALL does not have it under the library's name.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-    keras_backend()
+    timing.keras_backend()
     module = imported(library, name, distribution and f"pip install {distribution}")
     ours = name.startswith("xloss ")
     number = xloss.__version__ if ours else str(getattr(module, "__version__", "unknown"))
@@ -165,8 +127,8 @@ def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds
         except Exception as reason:  # of a stranger's library, anything
             work["refused"].append({"contender": name, "reason": why(reason)})
     lost: dict[str, Exception] = {}
-    for name, times in in_turns(calls, seconds=seconds, most=100, lost=lost).items():
-        found = spread(times)
+    for name, times in timing.in_turns(calls, seconds=seconds, most=100, lost=lost).items():
+        found = timing.spread(times)
         speed = {"gb_s": moved / found["median_ms"] / 1e6}
         work["runs"].append({"contender": name, "engine": calls[name].engine, **found, **speed})
     work["refused"] += [{"contender": k, "reason": why(reason)} for k, reason in lost.items()]
@@ -176,24 +138,24 @@ def _timed(names: Sequence[str], shape: tuple[int, int], gradient: bool, seconds
 def _prepare(name: str, x: Any, y: Any, gradient: bool) -> Call:
     """Return the call of a contender: "xloss LIBRARY", or a peer's name."""
     if name == "xloss numpy":
-        return on_numpy(xloss.cross_entropy, (x, y), gradient)
+        return timing.on_numpy(xloss.cross_entropy, (x, y), gradient)
     if name == "sklearn":
-        return on_sklearn(x, y, gradient, cores())
+        return timing.on_sklearn(x, y, gradient, cores())
     if name == "scipy":
-        return on_scipy(x, y, gradient)
-    losses: dict[str, Any] = {"keras": keras_loss, "optax": optax_loss}
-    losses["tensorflow"] = tensorflow_loss
+        return timing.on_scipy(x, y, gradient)
+    losses: dict[str, Any] = {"keras": timing.keras_loss, "optax": timing.optax_loss}
+    losses["tensorflow"] = timing.tensorflow_loss
     loss = losses[name]() if name in losses else xloss.cross_entropy
-    whose = {"keras": keras_backend(), "optax": "jax"}.get(name, name)
+    whose = {"keras": timing.keras_backend(), "optax": "jax"}.get(name, name)
     library: Any = import_module(whose.removeprefix("xloss "))
     if name == "torch":
         loss = library.nn.functional.cross_entropy
     if library.__name__ == "torch":
-        return on_torch(loss, (library.from_numpy(x), library.from_numpy(y)), gradient)
+        return timing.on_torch(loss, (library.from_numpy(x), library.from_numpy(y)), gradient)
     if library.__name__ == "jax":
         given = library.numpy.asarray(x), library.numpy.asarray(y, np.int32)
-        return on_jax(loss, given, gradient)
-    return on_tensorflow(loss, (library.constant(x), library.constant(y)), gradient)
+        return timing.on_jax(loss, given, gradient)
+    return timing.on_tensorflow(loss, (library.constant(x), library.constant(y)), gradient)
 
 
 def _engine(name: str, gradient: bool) -> str:
@@ -221,17 +183,17 @@ def why(reason: Exception) -> str:
     return str(reason) if isinstance(reason, NotOffered) else f"fails: {first_line(reason)}"
 
 
-def lines(record: Record) -> Iterator[str]:
+def lines(found: Record) -> Iterator[str]:
     """Give the table: a line for each contender, a column for each call, milliseconds."""
-    rows = [("milliseconds", *(str(tuple(work["shape"])) for work in record["works"]))]
-    rows.append(("", *("with gradient" if w["gradient"] else "value" for w in record["works"])))
-    for one in record["contenders"]:
-        runs = [[r for r in w["runs"] if r["contender"] == one["name"]] for w in record["works"]]
+    rows = [("milliseconds", *(str(tuple(work["shape"])) for work in found["works"]))]
+    rows.append(("", *("with gradient" if w["gradient"] else "value" for w in found["works"])))
+    for one in found["contenders"]:
+        runs = [[r for r in w["runs"] if r["contender"] == one["name"]] for w in found["works"]]
         engine = next((f" ({r['engine']})" for of in runs for r in of if r["engine"]), "")
         cells = (f"{of[0]['median_ms']:.3g}" if of else "-" for of in runs)
         rows.append((one["name"] + engine, *cells))
     yield from table(rows)
-    reasons = {(r["contender"], r["reason"]): None for w in record["works"] for r in w["refused"]}
+    reasons = {(r["contender"], r["reason"]): None for w in found["works"] for r in w["refused"]}
     yield from (f"not timed: {name}: {reason}" for name, reason in reasons)
-    yield from record["missing"]
-    yield f"{record['threads']} threads, in {record['seconds']:.0f} s"
+    yield from found["missing"]
+    yield f"{found['threads']} threads, in {found['seconds']:.0f} s"

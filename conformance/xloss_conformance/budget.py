@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import linear_expected
+from . import linear
 from .error_scales import hot, scales_of
 from .formats import FORMATS
-from .linear_packing import LINEAR
+from .linear import LINEAR
 from .model import FROM_LOGITS, Allowed, Array, Budget, Case, Exact, Expected, Stored, Traits
 from .token_rows import TOKENS, columns, loss_alone
 from .top_k import TOP_K, dense_case
@@ -135,7 +135,7 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     A scale's spacing is half its size times 2^-bits or more, and a gradient is two of its terms.
     """
     assert arguments.targets is not None
-    asked, given = linear_expected.logits_case(case, arguments, linear_expected.product(arguments))
+    asked, given = linear.logits_case(case, arguments, linear.product(arguments))
     absent = expected.absent[: len(arguments.targets)]
     value, by_logit, by_targets = scales_of(asked, given, expected._replace(absent=absent), traits)
     cap = float(arguments.options.get("softcap") or 0.0)
@@ -148,7 +148,7 @@ def _linear(case: Case, arguments: Stored, expected: Expected, traits: Traits) -
     ulp = np.asarray(BASE + 2 * cap)
     return Budget(
         Allowed(ulp, value),
-        Allowed(grad, linear_expected.scales(arguments, by_logit, absent)),
+        Allowed(grad, linear.scales(arguments, by_logit, absent)),
         Allowed(_rounded(arguments, ulp), by_targets),
     )
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .cases.making import made
-from .libraries import ArrayLibrary
-from .model import BINARY, PARTS, Array, Called, Case, Outcome, Problem, Stored, Subject
+from .libraries.base import ArrayLibrary, Function
+from .model import BINARY, PARTS, Array, Called, Case, Finding, Outcome, Stored, Subject
 from .rounding import stored
 from .token_rows import TOKENS, fields_of, upstream_of
 
@@ -26,7 +26,7 @@ class Arguments:
     def __init__(self, library: ArrayLibrary, case: Case, given: Stored) -> None:
         layout = case.layout
         other = "readonly" if layout == "readonly" else "C"
-        self.library = library
+        self.library, self.case, self.upstream = library, case, given.upstream
 
         def made(value: Any, layout: str) -> Any:
             return library.array(value, layout) if isinstance(value, np.ndarray) else value
@@ -44,11 +44,11 @@ class Arguments:
         small = {k: v for k, v in arrays.items() if np.prod(v.shape) < LARGE}
         return {k: self.library.host(v).copy() for k, v in small.items()}
 
-    def changed(self) -> list[Problem]:
+    def changed(self) -> list[Finding]:
         """Return which arguments the call has written to."""
         after = self._read()
         return [
-            Problem("input", f"{name} was written to")
+            Finding("input", f"{name} was written to")
             for name, was in self.before.items()
             if not same(was, after[name])
         ]
@@ -83,12 +83,12 @@ def run(
     with library.setting(given.dtype), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter(warn)  # type: ignore[arg-type]
         arguments = Arguments(library, case, given)
-        outcome = once(library, case, arguments, given.upstream, call)
+        outcome = once(arguments, call)
         outcome.problems += arguments.changed()
         if outcome.error is None and not case.on_demand:
-            again = once(library, case, arguments, given.upstream, call)
+            again = once(arguments, call)
             outcome.problems += [
-                Problem("repeat", f"a second call gives another {what}")
+                Finding("repeat", f"a second call gives another {what}")
                 for what, a, b in zip(PARTS, outcome.parts, again.parts, strict=True)
                 if not same(a, b)
             ]
@@ -97,19 +97,15 @@ def run(
     return outcome
 
 
-def once(
-    library: ArrayLibrary, case: Case, arguments: Arguments, upstream: Any, call: Call
-) -> Outcome:
+def once(of: Arguments, call: Call) -> Outcome:
     """Call, and read the results back."""
-    outcome = Outcome()
+    outcome, library = Outcome(), of.library
     try:
-        value, grad, to_targets = call(
-            case, arguments.x, arguments.targets, arguments.options, upstream
-        )
+        value, grad, to_targets = call(of.case, of.x, of.targets, of.options, of.upstream)
         array = value if hasattr(value, "dtype") else None
         for what, result in zip(PARTS, (array, grad, to_targets), strict=True):
             if result is not None and (wrong := library.misplaced(result)):
-                outcome.problems.append(Problem("device", f"the {what} is {wrong}"))
+                outcome.problems.append(Finding("device", f"the {what} is {wrong}"))
         outcome.value_dtype = "" if array is None else library.dtype(array)
         outcome.value = np.asarray(value, float) if array is None else library.host(array)
         if grad is not None:
@@ -123,12 +119,7 @@ def once(
 
 
 def differentiated(
-    library: ArrayLibrary,
-    case: Case,
-    function: Callable[..., Any],
-    x: Any,
-    targets: Any,
-    upstream: Any,
+    library: ArrayLibrary, case: Case, function: Function, x: Any, targets: Any, upstream: Any
 ) -> Called:
     """Return function(x), or function(x, targets), and its gradients by the library's autodiff."""
     if case.loss in TOKENS:
@@ -138,33 +129,27 @@ def differentiated(
     return value, grads[0], grads[1] if case.to_targets else None
 
 
-def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Problem]:
+def split(library: ArrayLibrary, case: Case, given: Stored, call: Call) -> list[Finding]:
     """Run every row alone, and compare its bits with the batch's."""
     by_row = {} if case.loss in WITHOUT_REDUCTION else {"reduction": "none"}
     options = {**given.options, **by_row}
     alone = replace(case, options={**case.options, **by_row}, value_only=True)
-    whole = once(
-        library, alone, Arguments(library, alone, given._replace(options=options)), 1.0, call
-    )
+    given = given._replace(options=options, upstream=1.0)
+    whole = once(Arguments(library, alone, given), call)
     if whole.value is None or case.axis != -1 or given.x.ndim != (1 if case.loss in BINARY else 2):
-        return [Problem("split", "cannot be run row by row")]
-    rows = len(given.x)
-    found = []
+        return [Finding("split", "cannot be run row by row")]
+    rows, found = len(given.x), []
+    weights = [k for k in ("sample_weight", "where") if np.shape(options.get(k, 0))[:1] == (rows,)]
     for i in range(rows):
-        own = {
-            k: v[i : i + 1]
-            if k in ("sample_weight", "where") and np.ndim(v) and len(v) == rows
-            else v
-            for k, v in options.items()
-        }
-        targets = None if given.targets is None else given.targets[i : i + 1]
-        part = given._replace(x=given.x[i : i + 1], targets=targets, options=own)
-        one = once(library, alone, Arguments(library, alone, part), 1.0, call)
-        if not same(one.value, whole.value[i : i + 1]):
+        one = slice(i, i + 1)
+        targets = None if given.targets is None else given.targets[one]
+        own = options | {k: options[k][one] for k in weights}
+        part = Arguments(library, alone, Stored(given.x[one], targets, own, 1.0, given.dtype))
+        if not same(once(part, call).value, whole.value[one]):
             found.append(f"row {i}")
     if not found:
         return []
-    return [Problem("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]
+    return [Finding("split", f"{len(found)} of {rows} rows have other bits alone: {found[0]}")]
 
 
 def ask(subject: Subject, loss: str, x: Any, targets: Any, /, **given: Any) -> dict[str, Array]:

@@ -73,9 +73,8 @@ def check(
     """
     style = styled(convention, arrays)
     cases = chosen(loss, families, quick, on_demand=families is not None)
-    report = judged(
-        function, style, loss, dtypes(dtype), cases, declared(deviations), value_only=value_only
-    )
+    known = [] if deviations is None else read(Path(deviations))
+    report = judged(function, style, loss, dtypes(dtype), cases, known, value_only)
     if (why := report.unjudged()) is not None:
         raise ValueError(why)
     report.mode = "quick" if quick else "full"
@@ -89,8 +88,7 @@ def judged(
     kinds: Sequence[str],
     cases: Sequence[Case],
     deviations: Sequence[Deviation],
-    *,
-    value_only: bool = False,
+    value_only: bool,
 ) -> Report:
     """Run a function in each dtype; deviations of other subjects are not asked for here."""
     if not callable(function):
@@ -101,11 +99,6 @@ def judged(
     ]
     own = [d for d in deviations if any(fnmatchcase(s.name, d.subject) for s in subjects)]
     return run(subjects, cases, deviations=own)
-
-
-def declared(file: str | Path | None) -> list[Deviation]:
-    """Return the deviations that a file declares."""
-    return [] if file is None else read(Path(file))
 
 
 # ---- In another project's tests ------------------------------------------------------------------
@@ -134,16 +127,9 @@ class Item:
         import pytest
 
         __tracebackhide__ = True
-        own = [d for d in self.deviations if fnmatchcase(self.case.name, d.case)]
-        report = judged(
-            function,
-            self.convention,
-            self.case.loss,
-            [self.dtype],
-            [self.case],
-            own,
-            value_only=self.value_only,
-        )
+        case, kinds = self.case, [self.dtype]
+        own = [d for d in self.deviations if fnmatchcase(case.name, d.case)]
+        report = judged(function, self.convention, case.loss, kinds, [case], own, self.value_only)
         verdict = report.verdicts[0]
         if verdict.status == "refused":
             pytest.skip(verdict.note)
@@ -183,7 +169,7 @@ def conformance_cases(
         return pytest.mark.parametrize("case", [skipped], ids=["none"])
     knows(style, loss)
     kinds = dtypes(dtype)
-    known = declared(deviations)
+    known = [] if deviations is None else read(Path(deviations))
     for entry in known:
         if not any(fnmatchcase(case.name, entry.case) for case in catalogue()):
             raise ValueError(f"{deviations}: {entry}: there is no such case")

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from . import linear_expected, token_rows, top_k
-from .linear_packing import LINEAR
+from . import linear, token_rows, top_k
+from .linear import LINEAR
 from .model import BINARY, Array, Case, Exact, Expected, Missing, Stored
 from .oracle_rows import rows_of
 from .rounding import stored
@@ -86,9 +86,7 @@ def compute(case: Case, arguments: Stored) -> Expected:
         return _with_fields(case, arguments)
     packed = arguments if case.loss == LINEAR else None
     if packed is not None:
-        case, arguments = linear_expected.logits_case(
-            case, arguments, linear_expected.exact_logits(arguments)
-        )
+        case, arguments = linear.logits_case(case, arguments, linear.exact_logits(arguments))
     axis, normalizer = case.axis, arguments.options.get("normalizer")
     reduction = arguments.options.get("reduction", "none" if case.loss == "entropy" else "mean")
     binary = case.loss in BINARY
@@ -96,32 +94,25 @@ def compute(case: Case, arguments: Stored) -> Expected:
     count = len(keep)
 
     known: dict[Any, Any] = {}
-    rows: list[Any] = []
-    for i in range(count):
-        if not keep[i]:
-            rows.append(None)
-            continue
+    rows: list[Any] = [None] * count
+    for i in np.flatnonzero(keep):
         own = {} if pos_weight is None else {"pos_weight": float(pos_weight[i])}
         t = None if rows_t[i] is None else np.asarray(rows_t[i])
         token = (_token(rows_x[i]), None if t is None else t.tobytes(), s[i], *own.values())
         if token not in known:
             known[token] = _row(case.loss, rows_x[i], t, float(s[i]), {**options, **own})
-        rows.append(known[token])
+        rows[i] = known[token]
 
     each = reduction == "none"
-    total = oracle.reduce(
-        rows,
-        reduction="sum" if each else reduction,
-        normalizer=None if normalizer is None else float(normalizer),
-    )
+    divisor = None if normalizer is None else float(normalizer)
+    total = oracle.reduce(rows, reduction="sum" if each else reduction, normalizer=divisor)
     upstream = np.asarray(arguments.upstream, np.float64)
     scale = np.broadcast_to(upstream, shape if each else ()).ravel()
     scales = [oracle.mp.mpf(float(v)) for v in scale] * (1 if each else count)
 
     def gradient(parts: Sequence[Any], like: Any, shape: tuple[int, ...]) -> Exact:
         done: dict[Any, Any] = {}
-        hi = np.zeros(like.shape)
-        lo = np.zeros(like.shape)
+        hi, lo = np.zeros(like.shape), np.zeros(like.shape)
         for i, part in enumerate(parts):
             if part is not None:
                 token = (id(rows[i]), scales[i])
@@ -132,12 +123,10 @@ def compute(case: Case, arguments: Stored) -> Expected:
         back = [v.reshape(shape) for v in (hi, lo)]
         return Exact(*(back if binary else (np.moveaxis(v, -1, axis) for v in back)))
 
+    losses = [total.value * (case.tile if reduction == "sum" else 1)]
     if each:
-        pairs = exact([oracle.ZERO if row is None else row.loss for row in rows])
-        value = Exact(pairs.hi.reshape(shape), pairs.lo.reshape(shape))
-    else:
-        pairs = exact([total.value * (case.tile if reduction == "sum" else 1)])
-        value = Exact(pairs.hi[0], pairs.lo[0])
+        losses = [oracle.ZERO if row is None else row.loss for row in rows]
+    value = Exact(*(v.reshape(shape if each else ()) for v in exact(losses)))
     to_targets = None
     if case.to_targets:
         # Of top-k targets there is another number of slots than of classes.
@@ -145,10 +134,8 @@ def compute(case: Case, arguments: Stored) -> Expected:
         rows_like = rows_t if case.loss == TOP_K else rows_x
         to_targets = gradient(total.grads_targets, rows_like, like.shape)
     if packed is not None:
-        parts = [
-            None if part is None else [v * up for v in part]
-            for part, up in zip(total.grads, scales, strict=True)
-        ]
+        pairs = zip(total.grads, scales, strict=True)
+        parts = [None if part is None else [v * up for v in part] for part, up in pairs]
         return _packed(packed, parts, value, to_targets, ~keep)
     return Expected(value, gradient(total.grads, rows_x, x.shape), to_targets, ~keep.reshape(shape))
 
@@ -160,9 +147,7 @@ def _with_fields(case: Case, arguments: Stored) -> Expected:
     asked, given = token_rows.loss_alone(case, arguments)
     losses = compute(asked, given)
     if asked.loss == LINEAR:
-        asked, given = linear_expected.logits_case(
-            asked, given, linear_expected.exact_logits(arguments)
-        )
+        asked, given = linear.logits_case(asked, given, linear.exact_logits(arguments))
     of = rows_of(asked, given)
     fields = token_rows.fields_of(case)
     nothing = [0] * (len(token_rows.FIELDS) - 1) + [of.rows.shape[-1]]
@@ -185,7 +170,7 @@ def _packed(
     arguments: Stored, by_row: list[Any], value: Exact, to_targets: Exact | None, absent: Array
 ) -> Expected:
     """Return the answer for features, weight and bias in one argument, as absent as they are."""
-    pairs = [exact(row) for row in linear_expected.chain(arguments, by_row)]
+    pairs = [exact(row) for row in linear.chain(arguments, by_row)]
     grad = Exact(*(np.stack([pair[i] for pair in pairs]) for i in range(2)))
     rest = np.zeros(len(arguments.x) - len(absent), bool)
     return Expected(value, grad, to_targets, np.concatenate([absent, rest]))

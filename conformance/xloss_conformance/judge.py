@@ -6,35 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from . import model
 from .budget import budget, errors
 from .expected import answer
 from .formats import accumulated
-from .model import (
-    BINARY,
-    CLASS,
-    FLUSHED,
-    PACKED,
-    PARTS,
-    Array,
-    Budget,
-    Case,
-    Differs,
-    Exact,
-    Expected,
-    Finding,
-    Outcome,
-    Part,
-    Stored,
-    Subject,
-    Traits,
-    Verdict,
-)
+from .model import BINARY, PARTS, Array, Case, Exact, Expected, Finding, Part, Traits, Verdict
 from .printable import first_line
 from .rounding import stored
 from .token_rows import TOKENS
 
 
-def judge(subject: Subject, case: Case) -> Verdict:
+def judge(subject: model.Subject, case: Case) -> Verdict:
     """Run a case and judge what came of it."""
     refused = subject.refuses(case)
     dtype = subject.traits.dtype
@@ -42,14 +24,14 @@ def judge(subject: Subject, case: Case) -> Verdict:
         refused = f"says nothing of {dtype}"
     if refused is not None:
         return Verdict(case, subject.name, "refused", note=refused)
-    asked, note, constant = subject.differs(case) or Differs(case, "")
+    asked, note, constant = subject.differs(case) or model.Differs(case, "")
     arguments = stored(case, dtype)
     outcome = subject.run(case, arguments)
     may_decline = case.error is None and not subject.traits.strict
     if may_decline and isinstance(outcome.error, NotImplementedError):
         return Verdict(case, subject.name, "refused", note=first_line(outcome.error))
     verdict = Verdict(case, subject.name, "pass", note=note, outcome=outcome)
-    verdict.findings += [Finding(rule, detail) for rule, detail in outcome.problems]
+    verdict.findings += outcome.problems
     if asked.error is not None:
         verdict.findings += _raised(asked, outcome, subject.traits)
     else:
@@ -62,7 +44,7 @@ def judge(subject: Subject, case: Case) -> Verdict:
     return verdict
 
 
-def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
+def _raised(case: Case, outcome: model.Outcome, traits: Traits) -> Iterator[Finding]:
     error = outcome.error
     if error is None:
         yield Finding("raises", "no error, but a result")
@@ -74,7 +56,9 @@ def _raised(case: Case, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
             yield Finding("raises", f"{first_line(error)}; the message does not name {case.names}")
 
 
-def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -> Iterator[Finding]:
+def _compared(
+    case: Case, arguments: model.Stored, verdict: Verdict, traits: Traits
+) -> Iterator[Finding]:
     outcome, expected = verdict.outcome, verdict.expected
     assert outcome is not None
     assert expected is not None
@@ -112,12 +96,12 @@ def _compared(case: Case, arguments: Stored, verdict: Verdict, traits: Traits) -
 
 
 def parts(
-    case: Case, outcome: Outcome, expected: Expected, allowed: Budget, traits: Traits
+    case: Case, outcome: model.Outcome, expected: Expected, allowed: model.Budget, traits: Traits
 ) -> list[Part]:
     """Return what is given and asked for: the value, the gradient, the gradient to targets."""
     dtypes = accumulated(traits.dtype), traits.dtype, traits.dtype
     classes = 1 if case.loss in BINARY else case.classes
-    flush = classes * FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
+    flush = classes * model.FLUSHED.get(traits.dtype, 2.0**-126) if traits.flushes else 0.0
     each = list(zip(PARTS, outcome.parts, expected[:3], dtypes, allowed, strict=True))
     return [
         Part(name, given, want, dtype, most, flush)
@@ -126,7 +110,7 @@ def parts(
     ]
 
 
-def _dtype(part: Part, outcome: Outcome, traits: Traits) -> Iterator[Finding]:
+def _dtype(part: Part, outcome: model.Outcome, traits: Traits) -> Iterator[Finding]:
     dtypes = outcome.value_dtype, outcome.grad_dtype, outcome.targets_dtype
     dtype = dtypes[PARTS.index(part.name)] or part.dtype
     if part.name == "value" and not traits.strict:
@@ -168,11 +152,8 @@ def _numbers(part: Part) -> tuple[float | None, float | None, list[Finding]]:
 
 def bad_labels(case: Case) -> Array:
     """Return which rows have a label that no reader may take for a class."""
-    if (
-        case.targets is None
-        or case.targets.dtype.kind not in "iu"
-        or case.loss not in (*CLASS, *BINARY, *PACKED, *TOKENS)
-    ):
+    losses = (*model.CLASS, *BINARY, *model.PACKED, *TOKENS)
+    if case.targets is None or case.targets.dtype.kind not in "iu" or case.loss not in losses:
         return np.zeros((), bool)
     classes, ignore = 2, None  # the binary losses take 0 and 1
     if case.index:
@@ -185,7 +166,7 @@ def bad_labels(case: Case) -> Array:
 
 def _leaks(case: Case, rule: str, got: Array, expected: Expected) -> Iterator[Finding]:
     absent = expected.absent
-    if case.loss in PACKED:  # below the features stands the weight, which soft targets have not
+    if case.loss in model.PACKED:  # soft targets have no weight below the features
         absent = absent[: len(got)]
     if case.loss not in BINARY:
         absent = np.expand_dims(absent, case.axis)

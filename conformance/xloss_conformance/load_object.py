@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,17 +110,14 @@ def _file(place: str) -> ModuleType:
     name = f"xloss_candidate_{abs(hash(str(path.resolve())))}"
     if name in sys.modules:
         return sys.modules[name]
-    found = spec_from_file_location(name, path)
-    assert found is not None
-    assert found.loader is not None
-    module = sys.modules[name] = module_from_spec(found)
-    try:
-        with _importing(place, path.resolve().parent):  # what stands beside it can be imported
-            found.loader.exec_module(module)
-    except LoadError:
-        del sys.modules[name]
-        raise
-    return module
+    loader = SourceFileLoader(name, str(path))
+    with _importing(place, path.resolve().parent):  # what stands beside it can be imported
+        try:
+            loader.exec_module(sys.modules.setdefault(name, ModuleType(name)))
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
 
 
 def _module(place: str) -> ModuleType:
@@ -144,11 +141,8 @@ def _importing(place: str, folder: Path) -> Iterator[None]:
     except LoadError:
         raise
     except (Exception, SystemExit) as error:
-        raise LoadError(f"{place} fails to import: {_said(error)}") from error
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise LoadError(f"{place} fails to import: {first_line(error)}{line}") from error
     finally:
         with suppress(ValueError):  # the module may have changed the path too
             sys.path.remove(path)
-
-
-def _said(error: BaseException) -> str:
-    return first_line(error) + (f", line {error.lineno}" if isinstance(error, SyntaxError) else "")

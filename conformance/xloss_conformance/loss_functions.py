@@ -7,7 +7,7 @@ from typing import Any
 
 import xloss
 
-from .linear_packing import LINEAR, joined, namespace, unpack
+from .linear import LINEAR, joined, namespace, unpack
 from .model import Called
 from .token_rows import LINEAR_TOKENS, TOKENS
 from .top_k import TOP_K
@@ -70,7 +70,5 @@ def _stacked(stats: Any) -> Any:
     """Return the fields that are there in one array of the loss's dtype."""
     loss = stats[0]
     xp = namespace(loss)
-    if xp.__name__ == "tensorflow":
-        return xp.stack([xp.cast(v, loss.dtype) for v in stats if v is not None], axis=-1)
-    each = [xp.astype(v, loss.dtype) for v in stats if v is not None]
-    return xp.stack(each, axis=-1)
+    cast = xp.cast if xp.__name__ == "tensorflow" else xp.astype
+    return xp.stack([cast(v, loss.dtype) for v in stats if v is not None], axis=-1)

@@ -14,7 +14,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 FROM_LOGITS = ("cross_entropy", "focal_loss", "entropy")
 CLASS = ("cross_entropy", "focal_loss", "nll_loss", "log_loss")  # these take class indices
 BINARY = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "sigmoid_focal_loss")
-PACKED = ("linear_cross_entropy", "linear_token_stats")  # see linear_packing.py
+PACKED = ("linear_cross_entropy", "linear_token_stats")  # see linear.py
 LOSSES = (*CLASS, *BINARY, "kl_div", "entropy", "token_stats", "top_k_cross_entropy", *PACKED)
 # How the loss's first argument lies in memory, and targets of its shape ("broadcast": not they).
 # "readonly" forbids writing to every argument; "swapped" is of the other byte order, "misaligned"
@@ -153,11 +153,15 @@ class Differs(NamedTuple):
         return self._replace(note=f"{self.note}; {note}" if self.note else note, **instead)
 
 
-class Problem(NamedTuple):
-    """A rule that the run itself saw broken: "input", "device", "repeat", "split", ..."""
+class Finding(NamedTuple):
+    """A rule that is broken, by how much, and where."""
 
     rule: str
     detail: str
+    ulp: float | None = None
+    at: tuple[int, ...] | None = None
+    got: float | None = None
+    want: float | None = None
 
 
 PARTS = ("value", "gradient", "targets gradient")  # of an answer, as findings name them
@@ -185,7 +189,7 @@ class Outcome:
     grad_dtype: str = ""
     targets_dtype: str = ""
     error: Exception | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)  # what the run itself saw broken
 
     @property
     def parts(self) -> tuple[Array | None, Array | None, Array | None]:
@@ -199,31 +203,25 @@ class Subject(Protocol):
     @property
     def name(self) -> str:
         """Such as "xloss numpy float32" or "torch float32"."""
-        ...
 
     @property
     def library(self) -> str:
         """The library whose arrays it is given."""
-        ...
 
     @property
     def traits(self) -> Traits: ...
 
     def refuses(self, case: Case) -> str | None:
         """Return why the case is not this subject's to answer, or None."""
-        ...
 
     def differs(self, case: Case) -> Differs | None:
         """Return what is right by the subject's own definition, where it is not ours."""
-        ...
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
         """Call it; what it raises is an outcome."""
-        ...
 
     def snippet(self, case: Case) -> list[str]:
         """Return the lines of Python that call it on `x`, `targets` and the options as named."""
-        ...
 
 
 class SubjectInfo(NamedTuple):
@@ -269,17 +267,6 @@ RULES = {
     "repeat": "a second call gives the same bits",
     "split": "a row has the same bits alone and in a batch",
 }
-
-
-class Finding(NamedTuple):
-    """A rule that is broken, by how much, and where."""
-
-    rule: str
-    detail: str
-    ulp: float | None = None
-    at: tuple[int, ...] | None = None
-    got: float | None = None
-    want: float | None = None
 
 
 @dataclass

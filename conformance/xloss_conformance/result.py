@@ -55,26 +55,22 @@ class Report:
             raise Nonconforming(str(self))
 
     def __str__(self) -> str:
-        return summary(self)
-
-
-def summary(report: Report) -> str:
-    """Return a line for each subject, then the first failure of the first families."""
-    parts = [
-        _told(s.name, [v for v in report.verdicts if v.subject == s.name]) for s in report.subjects
-    ]
-    first: dict[tuple[str, str], Verdict] = {}
-    for verdict in report.failures:
-        first.setdefault((verdict.subject, verdict.case.family), verdict)
-    told = list(first.values())[:SHOWN]
-    parts += [explained(verdict) for verdict in told]
-    rest = [v for v in report.failures if v not in told]
-    if rest:
-        etc = ", ..." if rest[NAMED:] else ""
-        names = ", ".join(v.case.name for v in rest[:NAMED])
-        parts.append("\n".join(wrapped(f"{len(rest)} more", f"{names}{etc}", "")))
-    parts += [f"stale deviation: {visible(line)}" for line in report.stale]
-    return visible_lines("\n\n".join(parts))
+        """Return a line for each subject, then the first failure of the first families."""
+        parts = [
+            _told(s.name, [v for v in self.verdicts if v.subject == s.name]) for s in self.subjects
+        ]
+        first: dict[tuple[str, str], Verdict] = {}
+        for verdict in self.failures:
+            first.setdefault((verdict.subject, verdict.case.family), verdict)
+        told = list(first.values())[:SHOWN]
+        parts += [explained(verdict) for verdict in told]
+        rest = [v for v in self.failures if v not in told]
+        if rest:
+            etc = ", ..." if rest[NAMED:] else ""
+            names = ", ".join(v.case.name for v in rest[:NAMED])
+            parts.append("\n".join(wrapped(f"{len(rest)} more", f"{names}{etc}", "")))
+        parts += [f"stale deviation: {visible(line)}" for line in self.stale]
+        return visible_lines("\n\n".join(parts))
 
 
 def _told(name: str, verdicts: list[Verdict]) -> str:

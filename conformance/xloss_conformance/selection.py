@@ -9,13 +9,12 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from .candidates import Candidate, load
+from .candidates import PEERS, Candidate, load, peer
 from .cases import catalogue
 from .conventions import Convention, convention
 from .libraries import LIBRARIES, array_library
 from .load_object import INSTALL, among
 from .model import DTYPES, LOSSES, Case, LoadError, Source
-from .peers import PEERS, peer
 from .xloss_subjects import Xloss, of, present
 
 # Where a quick run goes: NumPy, always here; the standard; what most losses are written in.
@@ -89,15 +88,10 @@ def sources(plan: Plan) -> list[Source]:
         among("backend", name, LIBRARIES)
     for name in plan.peers:
         among("peer", name, PEERS)
-    if plan.arrays is not None:
-        among("arrays", plan.arrays, LIBRARIES)
+    has = QUICK if plan.quick and plan.everything else dict.fromkeys(LIBRARIES, DTYPES)
     found = []
-    for name in LIBRARIES if plan.everything else plan.backends:
-        narrow = plan.quick and plan.everything
-        if narrow and name not in QUICK:
-            continue
-        has = QUICK[name] if narrow else DTYPES
-        wanted = tuple(dtype for dtype in has if dtype in (plan.dtypes or DTYPES))
+    for name in has if plan.everything else plan.backends:
+        wanted = tuple(dtype for dtype in has[name] if dtype in (plan.dtypes or DTYPES))
         found += [
             Source(name, partial(present, subject), name in plan.backends, _cost(subject))
             for subject in of(name, wanted)
@@ -108,14 +102,9 @@ def sources(plan: Plan) -> list[Source]:
             for dtype in plan.dtypes or ("float32", "float64")
         ]
     if plan.candidate is not None:
+        before = partial(styled, plan.convention, plan.arrays)
         found += [
-            Source(
-                plan.candidate,
-                partial(_candidate, plan.candidate, plan, dtype),
-                required=True,
-                stranger=True,
-                before=partial(styled, plan.convention, plan.arrays),
-            )
+            Source(plan.candidate, partial(_candidate, plan, dtype), True, 0, True, before)
             for dtype in plan.dtypes or ("float32",)
         ]
     if not found:
@@ -129,9 +118,9 @@ def _cost(subject: Xloss) -> int:
     return {"jax": 3, "dask": 2, "tensorflow": 1, "torch": 1}.get(subject.library, 0) + whole
 
 
-def _candidate(spec: str, plan: Plan, dtype: str) -> Candidate:
+def _candidate(plan: Plan, dtype: str) -> Candidate:
     style, loss = styled(plan.convention, plan.arrays), plan.loss or "cross_entropy"
-    return load(spec, style, loss=loss, dtype=dtype, value_only=plan.value_only)
+    return load(str(plan.candidate), style, loss=loss, dtype=dtype, value_only=plan.value_only)
 
 
 def absent(plan: Plan) -> list[str]:

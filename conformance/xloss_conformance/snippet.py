@@ -29,13 +29,8 @@ def setup(case: Case) -> str:
     for name, value in named.items():
         option = name not in ("x", "targets", "upstream")
         place = f'found.options["{name}"]' if option else f"found.{name}"
-        lines.append(f"{name} = {place}  # {value.dtype} of shape {value.shape}{_span(value)}")
+        lines.append(f"{name} = {place}  # {value.dtype} of shape {value.shape}")
     return "\n".join(lines)
-
-
-def _span(values: Array) -> str:
-    finite = values[np.isfinite(values)]
-    return f", from {finite.min():g} to {finite.max():g}" if finite.size else ""
 
 
 def arrays(case: Case) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,17 +51,13 @@ class Call:
     losses: Callable[[], Any] | None = None  # the row losses that are compared, on a GPU
 
 
+@dataclass(frozen=True)
 class HostClock:
     """Times every run of a call by itself; a turn is one run, or as many as fill SHORT seconds."""
 
-    quiet = True  # nothing is collected meanwhile
-
-    def __init__(
-        self,
-        now: Callable[[], float] = time.perf_counter,
-        nap: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.now, self.nap = now, nap
+    now: Callable[[], float] = time.perf_counter
+    nap: Callable[[float], None] = time.sleep
+    quiet: ClassVar[bool] = True  # nothing is collected meanwhile
 
     def first(self, call: Call) -> float:
         """Return the seconds of the first run, which compiles."""

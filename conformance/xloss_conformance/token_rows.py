@@ -15,8 +15,8 @@ import numpy as np
 
 import xloss
 
-from . import linear_expected
-from .linear_packing import LINEAR
+from . import linear
+from .linear import LINEAR
 from .model import Allowed, Array, Case, Stored
 
 LINEAR_TOKENS = "linear_token_stats"
@@ -65,7 +65,7 @@ twice that share of H |
     """
     x = np.moveaxis(np.asarray(arguments.x, np.float64), case.axis, -1)
     if case.loss == LINEAR_TOKENS:
-        x = linear_expected.product(arguments)
+        x = linear.product(arguments)
     options = arguments.options
     names = fields_of(case)
     with np.errstate(all="ignore"):

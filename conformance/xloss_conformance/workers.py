@@ -17,16 +17,17 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from math import inf
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait as wait_for_end
-from typing import Any
+from typing import Any, NamedTuple
 
 from .answers import Collector, answers
 from .cases import catalogue
@@ -95,26 +96,21 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _first(
-    refused: tuple[type[Exception], ...],
-    function: Callable[..., Iterator[Any]],
-    arguments: tuple[Any, ...],
-    options: dict[str, Any],
-) -> list[Any]:
+def _first(function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> list[Any]:
     """Begin a generator, and return its first message as `_next` does."""
     global _messages
-    _messages = function(*arguments, **options)
-    return _next(refused)
+    _messages = function(*arguments)
+    return _next()
 
 
-def _next(refused: tuple[type[Exception], ...]) -> list[Any]:
+def _next() -> list[Any]:
     """Return the next message in a list, or an empty one at the end."""
     me = os.getpid()
     try:
         return [*islice(_messages, 1)]
-    except refused as error:
-        # One of the kinds that the other side knows, made of text: it can surely be sent.
-        raise next(kind for kind in refused if isinstance(error, kind))(str(error)) from None
+    except (LoadError, Missing) as error:
+        # One that the other side knows, made of text: it can surely be sent.
+        raise (Missing if isinstance(error, Missing) else LoadError)(str(error)) from None
     except BaseException as error:
         first = traceback.format_exception_only(error)[-1].strip()
         raise WorkerFailed(f"{first}\n{traceback.format_exc()}") from None
@@ -130,63 +126,70 @@ def _next(refused: tuple[type[Exception], ...]) -> list[Any]:
 # ---- In the parent -------------------------------------------------------------------------------
 
 
-class Worker:
-    """A process that runs one generator after another, and the messages that they yield."""
+class Task(NamedTuple):
+    """A generator that runs in a process: picklable, as all that it yields."""
 
-    def __init__(self, threads: int, *refused: type[Exception]) -> None:
-        self.refused = refused
+    function: Callable[..., Iterator[Any]]
+    arguments: tuple[Any, ...]
+    at: Callable[[], str]  # says what it is doing
+    limit: float = inf  # seconds that it may be silent
+    library: str = ""  # those of one library share a process
+    cost: int = 0  # the higher, the earlier it begins
+
+
+class Worker:
+    """A process that runs one task after another, and the messages that they yield."""
+
+    def __init__(self, threads: int) -> None:
         self.asked: deque[Future[Any]] = deque()
         self.pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (threads,))
         before = set(active_children())
-        with _uninterrupted():
-            self.pool.submit(os.getpid)  # starts the process
+        # Ctrl-C does not reach it: the parent, which it reaches, ends it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if POSIX else ()
+        self.pool.submit(os.getpid)  # starts the process
+        if POSIX:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         (self.process,) = set(active_children()) - before
         self.heard = time.monotonic()  # when it was last given something, or last sent something
         self.begun = False  # whether a message has come of what it was given
 
-    def begin(
-        self, function: Callable[..., Iterator[Any]], *arguments: Any, **options: Any
-    ) -> None:
-        """Let it run a generator: picklable, as all that it yields."""
+    def begin(self, task: Task) -> None:
         self.asked.clear()
-        self._ask(_first, self.refused, function, arguments, options)
+        self._ask(_first, task.function, task.arguments)
         for _ in range(AHEAD - 1):
-            self._ask(_next, self.refused)
+            self._ask(_next)
         self.heard, self.begun = time.monotonic(), False
 
-    def _ask(self, task: Callable[..., Any], *arguments: Any) -> None:
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:
-            self.asked.append(self.pool.submit(task, *arguments))
+            self.asked.append(self.pool.submit(call, *arguments))
         except BrokenProcessPool as error:  # `receive` tells it
             self.asked.append(Future())
             self.asked[-1].set_exception(error)
 
-    def receive(self, at: str) -> list[Any]:
-        """Return the next message in a list, or an empty one; `at` says what it was doing.
+    def receive(self, task: Task) -> list[Any] | None:
+        """Return the next message in a list, an empty one at the end, or None: it is not there yet.
 
-        What it raised of the refused kinds is raised here; anything else is a `WorkerFailed`.
+        LoadError and Missing are raised here; anything else, or nothing in time, is `WorkerFailed`.
         """
+        if not self.asked[0].done():
+            if not self.process.is_alive() and not self.asked[0].done():
+                raise self._gone(task.at())
+            limit = task.limit if self.begun else max(task.limit, LOADING)
+            if time.monotonic() - self.heard > limit:
+                late = f"gave no answer in {limit:g} s (--timeout)"
+                raise WorkerFailed(f"the process {task.at()} {late}")
+            return None
         try:
             found: list[Any] = self.asked.popleft().result()
         except BrokenProcessPool:
-            raise self._gone(at) from None
+            raise self._gone(task.at()) from None
         except WorkerFailed as error:
-            raise WorkerFailed(f"{at}: {error}") from None
+            raise WorkerFailed(f"{task.at()}: {error}") from None
         self.heard, self.begun = time.monotonic(), True
         if found:
-            self._ask(_next, self.refused)
+            self._ask(_next)
         return found
-
-    def ready(self, limit: float, at: str) -> bool:
-        """Return whether a message is there; raise where none can come, or took too long."""
-        if self.asked[0].done():
-            return True
-        if not self.process.is_alive() and not self.asked[0].done():
-            raise self._gone(at)
-        limit = limit if self.begun else max(limit, LOADING)
-        if time.monotonic() - self.heard > limit:
-            raise WorkerFailed(f"the process {at} gave no answer in {limit:g} s (--timeout)")
-        return False
 
     def _gone(self, at: str) -> WorkerFailed:
         until = time.monotonic() + KILLED
@@ -208,60 +211,56 @@ class Worker:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Start a process that Ctrl-C does not reach: the parent, which it reaches, ends it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-# ---- Many sources --------------------------------------------------------------------------------
-
-
-def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: float = inf) -> None:
-    """Run every source in one of `jobs` processes; a case may take `timeout` seconds."""
-    names = [case.name for case in collector.cases]
+def messages(tasks: Sequence[Task], jobs: int = 1) -> Generator[tuple[int, Any], None, None]:
+    """Yield what the tasks send from `jobs` processes, each message with its task's place."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    left = list(range(len(sources)))
-    at: dict[Worker, int] = {}  # the place of the source that each is at
+    left = list(range(len(tasks)))
+    at: dict[Worker, int] = {}  # the place of the task that each is at
     workers: list[Worker] = []
 
     def take_next(worker: Worker) -> None:
-        """Hand it a source: of its own library, else of one that nobody is at, else any."""
-        own = sources[at[worker]].library if worker in at else ""
-        taken = {sources[place].library for place in at.values()}
+        """Hand it a task: of its own library, else of one that nobody is at, else any."""
+        own = tasks[at[worker]].library if worker in at else ""
+        taken = {tasks[place].library for place in at.values()}
         at.pop(worker, None)
         if left:
-            key = {i: (sources[i].library != own, sources[i].library in taken) for i in left}
-            at[worker] = min(left, key=lambda i: (*key[i], -sources[i].cost, i))
+            key = {i: (tasks[i].library != own, tasks[i].library in taken) for i in left}
+            at[worker] = min(left, key=lambda i: (*key[i], -tasks[i].cost, i))
             left.remove(at[worker])
-            worker.begin(_answers, sources[at[worker]], names)
+            worker.begin(tasks[at[worker]])
 
     try:
-        workers += (Worker(threads, LoadError, Missing) for _ in range(jobs))
+        workers += (Worker(threads) for _ in range(jobs))
         for worker in workers:
             take_next(worker)
         while at:
             wait([worker.asked[0] for worker in at], LOOK, FIRST_COMPLETED)
             for worker, place in list(at.items()):
-                limit = timeout if sources[place].stranger else OURS * timeout
-                where = collector.at(place, sources[place].library)
-                if not worker.ready(limit, where):
-                    continue
-                found = worker.receive(where)
-                if not found:
+                found = worker.receive(tasks[place])
+                if found:
+                    yield place, found[0]
+                elif found is not None:
                     take_next(worker)
-                elif found[0] is not None:
-                    collector.take(place, found[0])
     finally:
         for worker in workers:
             worker.stop()
+
+
+# ---- What they run -------------------------------------------------------------------------------
+
+
+def work(sources: Sequence[Source], collector: Collector, jobs: int, timeout: float = inf) -> None:
+    """Run every source in one of `jobs` processes; a stranger's case may take `timeout` seconds."""
+    names = [case.name for case in collector.cases]
+    tasks = []
+    for i, source in enumerate(sources):
+        at, limit = partial(collector.at, i, source.library), timeout
+        limit *= 1 if source.stranger else OURS
+        tasks.append(Task(_answers, (source, names), at, limit, source.library, source.cost))
+    with closing(messages(tasks, jobs)) as sent_by_all:
+        for place, found in sent_by_all:
+            if found is not None:
+                collector.take(place, found)
 
 
 def _answers(source: Source, names: Sequence[str]) -> Iterator[Any]:
@@ -277,32 +276,3 @@ def _answers(source: Source, names: Sequence[str]) -> Iterator[Any]:
 def sent(found: Any) -> Any:
     """Return what is light to send: the case is known where it goes, by its place in the order."""
     return replace(found, case=CASE_LEFT_OUT) if isinstance(found, Verdict) else found
-
-
-# ---- One generator -------------------------------------------------------------------------------
-
-
-def messages(
-    function: Callable[..., Iterator[Any]],
-    at: Callable[[], str],
-    timeout: float,
-    refused: tuple[type[Exception], ...],
-    *arguments: Any,
-    **options: Any,
-) -> Iterator[Any]:
-    """Yield what a generator yields in a process that may be silent for so many seconds.
-
-    What it raises of the refused is raised here; anything else is a `WorkerFailed`.
-    """
-    worker = Worker(os.cpu_count() or 1, *refused)
-    try:
-        worker.begin(function, *arguments, **options)
-        while True:
-            wait([worker.asked[0]], LOOK)
-            if worker.ready(timeout, at()):
-                found = worker.receive(at())
-                if not found:
-                    return
-                yield found[0]
-    finally:
-        worker.stop()

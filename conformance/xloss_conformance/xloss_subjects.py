@@ -41,42 +41,19 @@ class Xloss:
 
     @property
     def traits(self) -> Traits:
-        of = array_library(self.library)
-        return Traits(
-            self.dtype,
-            bad_label="raises" if of.reads else "nan",
-            flushes=self.flushes,
-            same_bits=self.same_bits,
-            compiled=self.compiled,
-            gradient=self.gradient,
-        )
-
-    @property
-    def flushes(self) -> bool:
-        """Whether subnormal numbers become 0 on the way."""
-        of = array_library(self.library)
-        generic = self.engine == "generic" and self.dtype in of.flushes_generic
-        return generic or self.dtype in of.flushes
-
-    @property
-    def compiled(self) -> bool:
-        """Whether a compiled engine takes this library's cross_entropy here."""
-        engine = COMPILED.get(self.library)
-        if engine is None or self.engine == "generic":
-            return False
-        return xloss.engines()[engine] is None
-
-    @property
-    def same_bits(self) -> bool:
-        """Whether a row's bits are its own, whatever the batch; of a compiled engine they are."""
-        theirs = self.library == "numpy" or self.engine != "generic"
-        return self.compiled or (array_library(self.library).same_bits and theirs)
+        of, generic = array_library(self.library), self.engine == "generic"
+        engine = None if generic else COMPILED.get(self.library)
+        compiled = engine is not None and xloss.engines()[engine] is None
+        flushes = of.flushes + of.flushes_generic if generic else of.flushes
+        theirs = of.same_bits and (self.library == "numpy" or not generic)
+        same_bits, label = compiled or theirs, "raises" if of.reads else "nan"
+        return Traits(self.dtype, label, compiled, self.dtype in flushes, same_bits, self.gradient)
 
     def refuses(self, case: Case) -> str | None:
         if self.few and not case.quick:
             return "JAX compiles every call anew: autodiff but in float32 answers the quick cases"
         of, arguments = array_library(self.library), stored(case, self.dtype)
-        if self.flushes and _subnormal(arguments):
+        if self.traits.flushes and _subnormal(arguments):
             return f"{self.library} takes a subnormal argument for 0"
         return of.refuses(arguments, case.layout)
 
@@ -90,7 +67,7 @@ class Xloss:
 
     def run(self, case: Case, arguments: Stored) -> Outcome:
         of = array_library(self.library)
-        alone = of.same_bits or (self.compiled and case.loss in ("cross_entropy", TOP_K))
+        alone = of.same_bits or (self.traits.compiled and case.loss in ("cross_entropy", TOP_K))
         return run(of, case, arguments, self._call, warn="error", same_bits=alone)
 
     def snippet(self, case: Case) -> list[str]:

@@ -27,16 +27,16 @@ def _strict(place: str) -> ArrayLibrary:
 
     class Elsewhere(Strict):
         def array(self, values: Array, layout: str = "C") -> Any:
-            if values.dtype.name not in (*self.integers, *self.dtypes, "bool"):
+            name, integer = values.dtype.name, values.dtype.kind in "iub"
+            if ("64" in name and not self.long) if integer else name not in self.dtypes:
                 # An integer that fits, or a float that the suite means for any dtype.
-                values = values.astype("int32" if values.dtype.kind in "iu" else "float32")
+                values = values.astype("int32" if integer else "float32")
             return super().array(values, layout)
 
     made = Elsewhere()
     made.place, made.reads = place, False
     if place == "no_x64":
-        made.dtypes = ("float32",)
-        made.integers = tuple(name for name in Strict.integers if not name.endswith("64"))
+        made.dtypes, made.long = ("float32",), False
     return made
 
 

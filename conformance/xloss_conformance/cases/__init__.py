@@ -7,25 +7,8 @@ from importlib import import_module
 
 from ..model import Case
 
-FILES = (
-    "extremes",
-    "masks",
-    "absent",
-    "labels",
-    "options",
-    "layouts",
-    "sizes",
-    "gradients",
-    "errors",
-    "probabilities",
-    "focal",
-    "binary",
-    "divergence",
-    "linear",
-    "tokens",
-    "top_k",
-    "ranges",
-)
+FILES: tuple[str, ...] = ("extremes", "absent", "labels", "options", "layouts", "probabilities")
+FILES += ("focal", "binary", "divergence", "linear", "tokens", "top_k", "ranges")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Rows that are not there, batches without rows, and rows without a choice."""
+"""Classes and rows that are not there, batches without rows, and rows without a choice."""
 
 from __future__ import annotations
 
@@ -8,28 +8,86 @@ from typing import Any
 
 import numpy as np
 
-from ..model import Array, Case
-from .arrays import INF, KEEP, NAN, ONE, WIDE, P, S, W, X, Y, changed, soft
-from .making import GITHUB, NONE, TORCH, made
+from ..model import Case
+from . import arrays
+from .arrays import INF, KEEP, MASK, MASKED, NAN, ONE, P_MASKED, WIDE, P, S, W, X, Y, changed
+from .making import NONE, github, made, torch
 
 GONE = ~KEEP
 LEAK = "0·NaN is NaN: what stands in an absent row must reach neither loss nor gradient"
-LEAKED = (f"{TORCH}/11551",)
-SMOOTH = (f"{TORCH}/73205",)
+LEAKED = torch(11551)
+SMOOTH = torch(73205)
+SMOOTHED: dict[str, Any] = {"label_smoothing": 0.1}
+PYTEXT = github("facebookresearch/pytext/pull/1698")
+BLOCKS = github("flashinfer-ai/flashinfer/pull/4401")
 
 
 def cases() -> list[Case]:
     """Return the families."""
-    return [*_absent(), *_all_absent(), *_empty(), *_one_class()]
+    return [*_masks(), *_blocks(), *_absent(), *_all_absent(), *_empty(), *_one_class()]
 
 
-def _ways() -> dict[str, tuple[Array, dict[str, Any]]]:
-    """Return by name: the labels and the options that leave rows 2 and 5 out."""
-    return {
-        "ignored": (np.where(GONE, -100, Y), {}),
-        "where": (Y, {"where": KEEP}),
-        "sample weight 0": (Y, {"sample_weight": np.where(GONE, 0.0, S)}),
-    }
+def _masks() -> Iterator[Case]:
+    case = partial(made, "masks", x=MASKED, targets=Y)
+    plain = partial(case, reason="-inf - max is fine, -inf · 0 is not")
+    yield plain("index", quick=True)
+    yield plain("index, rows", **NONE)
+    zero = partial(case, see=github("google-deepmind/optax/issues/896"))
+    zero = partial(zero, reason="0·inf: a masked class of target 0 is absent, not NaN")
+    yield zero("soft", targets=P_MASKED, quick=True, dtypes=WIDE)
+    yield zero("one-hot", targets=np.eye(5)[Y], **NONE)
+    reason = "smoothing spreads over the possible classes only, else every masked row is +inf"
+    smoothed = partial(case, reason=reason, **SMOOTHED, see=PYTEXT, dtypes=WIDE)
+    yield smoothed("smoothed", quick=True)
+    yield smoothed("smoothed, rows", **NONE)
+    yield smoothed("soft, smoothed", targets=P_MASKED)
+    weighted = partial(smoothed, dtypes=ONE, weight=W, sample_weight=S)
+    yield weighted("weighted, smoothed")
+    yield weighted("weighted, soft, smoothed", targets=P_MASKED)
+    on_masked = "a target on a masked class costs +inf, and only in its own row"
+    away = partial(case, reason=on_masked, targets=changed(Y, 1, 0))
+    yield away("the label masked", **NONE, quick=True)
+    yield away("the label masked, mean")
+    yield away("the label masked, smoothed", dtypes=WIDE, **SMOOTHED, **NONE)
+    soft_away = changed(P_MASKED, (1, 0), 0.25)
+    yield away("soft on a masked class", targets=soft_away, **NONE, dtypes=WIDE)
+    none_left = "a present row with no possible class is NaN, and no other row is"
+    empty = partial(case, reason=none_left, x=changed(MASKED, 3, -INF))
+    yield empty("a row all masked", **NONE, quick=True)
+    yield empty("a row all masked, mean")
+    yield empty("a row all masked, soft", targets=P_MASKED, **NONE, dtypes=WIDE)
+    yield empty("a row all masked, smoothed", **SMOOTHED, **NONE, dtypes=WIDE)
+    lone = changed(MASKED, (1, [0, 1, 2, 4]), -INF)
+    certain = "loss and gradient of a certain row are exactly 0"
+    yield case("one class left", certain, x=lone, **NONE)
+    yield case("z-loss", "lse is of the possible classes", z_loss=0.5, dtypes=ONE)
+    reason = "a finite sentinel for a mask: rows below it turn uniform or NaN"
+    yield case("finite and low", reason, x=np.where(MASK, -INF, X - 3e4), see=BLOCKS)
+
+
+def _blocks() -> list[Case]:
+    """Rows that begin with masked classes: an online softmax meets a piece of -inf first."""
+    reason = "the first block's maximum is -inf: exp(-inf - -inf) is NaN in an online softmax"
+    x = arrays.logits(2, 300)
+    y = np.array([299, 270])
+    soft = np.zeros((2, 300))
+    soft[:, [258, 270, 299]] = 0.25, 0.5, 0.25
+
+    def case(label: str, first: int, x: Any = x, targets: Any = y, **rest: Any) -> Case:
+        masked = changed(x, (slice(None), slice(first)), -INF)
+        return made("masks", label, reason, x=masked, targets=targets, see=BLOCKS, **rest)
+
+    there, many = "first 256 of 300, the label there", arrays.logits(2, 1100)
+    return [
+        case("first 256 of 300", 256, quick=True),
+        case("first 128 of 300", 128, **NONE),
+        case("first 299 of 300", 299, targets=np.array([299, 299])),
+        case("first 256 of 300, smoothed", 256, **SMOOTHED, dtypes=WIDE),
+        case("first 256 of 300, soft", 256, targets=soft, dtypes=WIDE),
+        case("first 1024 of 1100", 1024, many, np.array([1024, 1099]), dtypes=WIDE),
+        case(there, 256, targets=np.array([299, 5]), **NONE),
+        case("all 300", 300, **NONE),
+    ]
 
 
 def _absent() -> Iterator[Case]:
@@ -37,20 +95,17 @@ def _absent() -> Iterator[Case]:
     case = partial(made, "absent", reason=LEAK, see=LEAKED, x=nan, targets=Y)
     wide = partial(case, dtypes=WIDE)
     one = partial(case, dtypes=ONE)
-    for way, (labels, options) in _ways().items():
+    # By name: the labels and the options that leave rows 2 and 5 out.
+    ways: dict[str, Any] = {"ignored": (np.where(GONE, -100, Y), {}), "where": (Y, {"where": KEEP})}
+    ways["sample weight 0"] = (Y, {"sample_weight": np.where(GONE, 0.0, S)})
+    for way, (labels, options) in ways.items():
         finite = partial(case, targets=labels, dtypes=("float32", "float64", "float16"), **options)
         yield finite(f"{way}, NaN", quick=True)
         yield finite(f"{way}, inf", x=np.where(GONE[:, None], INF, X))
         yield finite(f"{way}, -inf", x=np.where(GONE[:, None], -INF, X), dtypes=WIDE)
         yield case(f"{way}, rows", targets=labels, **options, **NONE)
-        yield wide(
-            f"{way}, smoothed",
-            reason="the uniform part counts absent rows, or leaks their NaN",
-            targets=labels,
-            **options,
-            label_smoothing=0.1,
-            see=SMOOTH,
-        )
+        given = partial(wide, reason="the uniform part counts absent rows, or leaks their NaN")
+        yield given(f"{way}, smoothed", targets=labels, **options, label_smoothing=0.1, see=SMOOTH)
         yield one(f"{way}, z-loss", targets=labels, **options, z_loss=0.5)
         yield one(f"{way}, softcap", targets=labels, **options, softcap=8.0)
         if way != "ignored":
@@ -72,13 +127,9 @@ def _absent() -> Iterator[Case]:
 
 
 def _all_absent() -> list[Case]:
-    case = partial(
-        made,
-        "all absent",
-        reason="0/0: a batch in which nothing counts is 0 with gradient 0, not NaN",
-        x=X,
-        see=(f"{TORCH}/70348", f"{TORCH}/116349", f"{GITHUB}/NVIDIA-NeMo/Automodel/issues/3796"),
-    )
+    reason = "0/0: a batch in which nothing counts is 0 with gradient 0, not NaN"
+    case = partial(made, "all absent", reason=reason, x=X)
+    case = partial(case, see=torch(70348, 116349) + github("NVIDIA-NeMo/Automodel/issues/3796"))
     ignored = partial(case, targets=np.full(6, -100))
     wide = partial(case, targets=Y, dtypes=WIDE)
     nowhere = partial(wide, where=np.zeros(6, bool))
@@ -104,14 +155,9 @@ def _all_absent() -> list[Case]:
 
 
 def _empty() -> list[Case]:
-    case = partial(
-        made,
-        "empty",
-        reason="the mean over no rows is 0, where a division by the count is NaN or an error",
-        x=np.zeros((0, 5)),
-        targets=np.zeros(0, np.int64),
-        see=(f"{TORCH}/50224", f"{TORCH}/15870"),
-    )
+    reason = "the mean over no rows is 0, where a division by the count is NaN or an error"
+    case = partial(made, "empty", reason=reason, x=np.zeros((0, 5)), targets=np.zeros(0, np.int64))
+    case = partial(case, see=torch(50224, 15870))
     two = {"x": np.zeros((2, 0, 5)), "targets": np.zeros((2, 0), np.int64), **NONE}
     middle = {"x": np.zeros((0, 5, 3)), "targets": np.zeros((0, 3), np.int64), "axis": 1}
     return [
@@ -127,13 +173,9 @@ def _empty() -> list[Case]:
 
 def _one_class() -> list[Case]:
     x = X[:, :1]
-    case = partial(
-        made,
-        "one class",
-        reason="with one class p = 1: the loss and its gradient are exactly 0",
-        x=x,
-        targets=np.zeros(6, np.int64),
-    )
+    reason = "with one class p = 1: the loss and its gradient are exactly 0"
+    case = partial(made, "one class", reason=reason, x=x)
+    case = partial(case, targets=np.zeros(6, np.int64))
     ends = np.concatenate([x[:4], [[INF]], [[-INF]]])
     lse = "lse is the logit itself"
     whole = "+inf has the whole probability, -inf none"
@@ -143,7 +185,7 @@ def _one_class() -> list[Case]:
         case("large", x=x * 1e4, **NONE),
         case("infinite", x=ends, **NONE, reason=whole),
         case("smoothed", label_smoothing=0.1, dtypes=WIDE),
-        case("soft", targets=soft(6, 5)[:, :1], dtypes=WIDE),
+        case("soft", targets=arrays.soft(6, 5)[:, :1], dtypes=WIDE),
         case("z-loss", reason=lse, z_loss=0.5, **NONE, dtypes=WIDE),
         case("softcap", softcap=8.0, dtypes=ONE),
     ]

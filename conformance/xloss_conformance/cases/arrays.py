@@ -46,10 +46,6 @@ def confident(gap: float, offset: float = 0.0, classes: int = 10) -> Array:
     return np.asarray(z + offset)[None]
 
 
-def one_hot(targets: Array, classes: int) -> Array:
-    return np.asarray(np.equal.outer(targets, np.arange(classes)).astype(np.float64))
-
-
 def changed(values: Array, at: Any, to: Any) -> Array:
     """Return a copy with one place changed."""
     copy = values.copy()
@@ -65,26 +61,12 @@ W = weights(5)
 S = weights(6)
 KEEP = np.array([True, True, False, True, True, False])
 # Two or three classes masked in every row, the label's never.
-MASK = np.array(
-    [
-        [0, 1, 0, 1, 0],
-        [1, 0, 1, 0, 0],
-        [0, 0, 1, 1, 1],
-        [1, 1, 0, 0, 0],
-        [0, 1, 0, 0, 1],
-        [1, 0, 0, 1, 1],
-    ],
-    bool,
+MASK = (
+    np.array([list(row) for row in ("-x-x-", "x-x--", "--xxx", "xx---", "-x--x", "x--xx")]) == "x"
 )
 MASKED = np.where(MASK, -INF, X)
 # P with what lies on masked classes moved to the label.
 P_MASKED = np.where(MASK, 0.0, P)
 P_MASKED[np.arange(6), Y] += P.sum(axis=1, where=MASK)
-EVERY = {
-    "weight": W,
-    "sample_weight": S,
-    "where": KEEP,
-    "label_smoothing": 0.125,
-    "z_loss": 0.0625,
-    "softcap": 8.0,
-}
+EVERY: dict[str, Any] = {"weight": W, "sample_weight": S, "where": KEEP, "label_smoothing": 0.125}
+EVERY |= {"z_loss": 0.0625, "softcap": 8.0}

@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..model import DTYPES, Array, Case
-from . import given
+from . import given as of_rows
 from .arrays import INF, NAN, ONE, WIDE, grid
 from .extremes import GAPS
 from .focal import NAN_BELOW_1, POWER
 from .given import put
-from .making import GITHUB, KERAS, NONE, SKLEARN, TORCH, made
-
-TRAIN = f"{GITHUB}/pytorch/pytorch/pull"
-OPTAX = f"{GITHUB}/google-deepmind/optax"
+from .making import NONE, github, keras, made, sklearn, torch
 
 # Every case has 18 elements: a compiler meets one shape.
 COUNT = 18
 GAP = np.array(GAPS, np.float64)
 HARD = (np.arange(COUNT) % 3 == 0).astype(np.float64)
 SOFT = np.array([0, 1, 0.25, 0.5, 0.875, 0.125] * 3)
-UPSTREAM, SAMPLE = np.tile(given.UPSTREAM, 3), np.tile(given.SAMPLE, 3)
+UPSTREAM, SAMPLE = np.tile(of_rows.UPSTREAM, 3), np.tile(of_rows.SAMPLE, 3)
 KEEP = np.arange(COUNT) % 5 != 2
 POS = np.array([1.0, 3.0, 0.5, 0.0, 2.0, 8.0] * 3)
 ENDS = np.array(
@@ -52,19 +49,16 @@ def cases() -> Iterator[Case]:
 
 def _tails(family: str, loss: str) -> Iterator[Case]:
     rows = partial(made, family, loss=loss, **NONE, upstream=UPSTREAM, to_targets=True)
-    tail = partial(rows, reason=CONFIDENT, see=(f"{TRAIN}/66441",))
+    tail = partial(rows, reason=CONFIDENT, see=github("pytorch/pytorch/pull/66441"))
     yield tail("gaps 5 to 82, positive", x=GAP, targets=np.ones(COUNT), quick=True)
     yield tail("gaps 5 to 82, negative", x=-GAP, targets=np.zeros(COUNT))
     rows = partial(rows, dtypes=WIDE)
-    yield rows(
-        "gaps 5 to 82, wrong",
-        "the loss of the wrong answer is the gap: it is not 100 at most",
-        x=np.where(HARD == 1, -GAP, GAP) * 4,
-        targets=HARD,
-        see=(f"{TRAIN}/163975", f"{TRAIN}/2221"),
-    )
+    reason = "the loss of the wrong answer is the gap: it is not 100 at most"
+    given = partial(rows, x=np.where(HARD == 1, -GAP, GAP) * 4, targets=HARD)
+    see = github("pytorch/pytorch/pull/163975", "pytorch/pytorch/pull/2221")
+    yield given("gaps 5 to 82, wrong", reason, see=see)
     yield rows("gaps 5 to 82, soft", "the two terms of a soft target meet", x=GAP, targets=SOFT)
-    see = f"{TORCH}/135359", f"{TORCH}/49844", f"{GITHUB}/pyro-ppl/numpyro/issues/2240"
+    see = torch(135359, 49844) + github("pyro-ppl/numpyro/issues/2240")
     yield rows("p = 0 and 1", LIMITS, x=ENDS, targets=ENDS_T, quick=True, see=see)
 
 
@@ -86,39 +80,27 @@ def _common(family: str, loss: str, x: Array) -> Iterator[Case]:
     yield one("integer targets", reason, targets=HARD.astype(np.uint8))
     reason = "the targets' dtype does not decide the loss's"
     yield one("int64 targets", reason, targets=HARD.astype(np.int64))
-    yield one(
-        "integer targets of 2",
-        "class indices given to a binary loss make it negative",
-        targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8),
-        see=(f"{TRAIN}/177506",),
-    )
+    reason = "class indices given to a binary loss make it negative"
+    given = partial(one, targets=np.where(np.arange(COUNT) == 4, 2, HARD).astype(np.uint8))
+    yield given("integer targets of 2", reason, see=github("pytorch/pytorch/pull/177506"))
     yield soft("NaN", "NaN in that element and no other", x=put(x, (3, NAN), (4, NAN)))
     one = partial(case, dtypes=ONE)
     weighed = partial(one, **ROWS)
     reason = "the denominator is the sum of the weights of what is there"
     yield weighed("weighted mean", reason, quick=family == "binary logits")
-    yield weighed(
-        "weighted mean, absent NaN",
-        "where=False and weight 0 contribute nothing, whatever stands there",
-        x=put(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)),
-        targets=put(HARD, (15, NAN), (17, -INF)),
-        see=(f"{TORCH}/121416",),
-    )
+    reason = "where=False and weight 0 contribute nothing, whatever stands there"
+    nan, hidden = put(x, (2, NAN), (3, NAN), (9, INF), (12, -INF)), put(HARD, (15, NAN), (17, -INF))
+    yield weighed("weighted mean, absent NaN", reason, x=nan, targets=hidden, see=torch(121416))
     reason = "0/0 is NaN; the mean over nothing is 0"
     yield weighed("all absent", reason, x=put(x, (4, NAN)), where=SAMPLE == 0)
-    see = (f"{TORCH}/51906",)
+    see = torch(51906)
     yield one("empty", "0/0 is NaN", x=x[:0], targets=HARD[:0], see=see)
     yield weighed("sum", "no denominator", reduction="sum", upstream=-2.0)
     reason = "the count of a global batch in place of this one's"
     yield weighed("normalizer", reason, normalizer=np.array(16.0))
-    yield one(
-        "weights that broadcast",
-        "a weight a column, and a row left out",
-        x=x.reshape(6, 3),
-        targets=HARD.reshape(6, 3),
-        sample_weight=np.array([1.0, 0.5, 2.0]),
-        where=(np.arange(6) != 2)[:, None],
-    )
+    one_by_one = partial(one, x=x.reshape(6, 3), targets=HARD.reshape(6, 3))
+    both = {"sample_weight": np.array([1.0, 0.5, 2.0]), "where": (np.arange(6) != 2)[:, None]}
+    yield one_by_one("weights that broadcast", "a weight a column, and a row left out", **both)
     wrong = partial(one, reason="it broadcasts, and a number comes out", error=ValueError)
     columns = {"x": x.reshape(6, 3), "targets": HARD[:6, None]}
     yield wrong("error: targets' shape", **columns, names="targets")
@@ -138,89 +120,49 @@ def _of_logits(family: str, loss: str) -> Iterator[Case]:
     reason = "it weighs the positive term alone"
     yield positive("pos_weight", reason, targets=SOFT, quick=True)
     reason = "the linear form (1 + (w - 1)t)·softplus cancels"
-    yield positive("pos_weight, gaps", reason, x=-GAP, see=(f"{TORCH}/13773",))
+    yield positive("pos_weight, gaps", reason, x=-GAP, see=torch(13773))
     reason = "weight 0 times an infinite loss"
     yield positive("pos_weight, p = 0 and 1", reason, x=ENDS, targets=ENDS_T)
     soft = partial(case, targets=SOFT)
-    yield soft(
-        "mean, all options",
-        "pos_weight is no part of the denominator",
-        **ROWS,
-        label_smoothing=0.125,
-        pos_weight=POS,
-        to_targets=True,
-    )
-    yield soft(
-        "error: pos_weight",
-        "one weight too many",
-        dtypes=ONE,
-        pos_weight=np.ones(COUNT + 1),
-        error=ValueError,
-        names="pos_weight",
-    )
+    given = partial(soft, **ROWS, label_smoothing=0.125, pos_weight=POS)
+    yield given("mean, all options", "pos_weight is no part of the denominator", to_targets=True)
+    given = partial(soft, dtypes=ONE, pos_weight=np.ones(COUNT + 1))
+    yield given("error: pos_weight", "one weight too many", error=ValueError, names="pos_weight")
 
 
 def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
     case = partial(made, family, loss=loss, x=PROBS, targets=HARD, dtypes=WIDE)
     rows = partial(case, **NONE, upstream=UPSTREAM, to_targets=True)
     tiny = 2.0 ** -np.array([1, 2, 4, 8, 10, 11, 12, 16, 20, 23, 24, 24, 30, 40, 60, 80, 100, 120])
-    yield rows(
-        "small p, wrong",
-        "PyTorch stops at 100, and its gradient at 1e12; Keras clips at 1e-7",
-        x=tiny,
-        targets=np.ones(COUNT),
-        quick=True,
-        see=(f"{TORCH}/103316", f"{KERAS}/15249", f"{GITHUB}/tensorflow/tensorflow/pull/41595"),
-    )
+    reason = "PyTorch stops at 100, and its gradient at 1e12; Keras clips at 1e-7"
+    see = torch(103316) + keras(15249) + github("tensorflow/tensorflow/pull/41595")
+    yield rows("small p, wrong", reason, x=tiny, targets=np.ones(COUNT), quick=True, see=see)
     reason = "log(1 - p) of a small p is -p, and not 0"
     yield rows("small p, right", reason, x=tiny, targets=np.zeros(COUNT))
-    yield rows(
-        "p near 1",
-        "1 - p is exact where p is given; -log p is 6e-8 at 1 - 2^-24",
-        x=1 - np.minimum(tiny, 0.5) * (tiny >= 2.0**-24),
-        see=(f"{KERAS}/9664",),
-        dtypes=DTYPES,
-    )
-    yield rows(
-        "p near a soft target",
-        "(1-t)/(1-p) - t/p cancels where p is t: p - t does not",
-        x=SOFT + 2.0**-20 * np.where(SOFT > 0.5, -1, 1),
-        targets=SOFT,
-    )
+    reason = "1 - p is exact where p is given; -log p is 6e-8 at 1 - 2^-24"
+    given = partial(rows, x=1 - np.minimum(tiny, 0.5) * (tiny >= 2.0**-24))
+    yield given("p near 1", reason, see=keras(9664), dtypes=DTYPES)
+    given = partial(rows, x=SOFT + 2.0**-20 * np.where(SOFT > 0.5, -1, 1), targets=SOFT)
+    yield given("p near a soft target", "(1-t)/(1-p) - t/p cancels where p is t: p - t does not")
     at_ends = partial(rows, x=np.array([0, 0, 0, 1, 1, 1] * 3, np.float64))
-    yield at_ends(
-        "p = 0 and 1",
-        "0·log 0 is 0, and certainty of the wrong answer +inf; the gradient "
-        "at the right one is -1, not 0/0",
-        targets=np.array([0, 1, 0.5, 0, 1, 0.5] * 3),
-        quick=True,
-        see=(
-            f"{GITHUB}/ml-explore/mlx/pull/1280",
-            f"{GITHUB}/deeplearning4j/deeplearning4j/issues/3247",
-        ),
-    )
-    yield rows(
-        "outside [0, 1]",
-        "NaN, loss and gradients, and no clipping that hides it",
-        x=put(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF)),
-        see=(f"{KERAS}/4744",),
-    )
+    reason = "0·log 0 is 0, the wrong answer costs +inf; the right one's gradient is -1, not 0/0"
+    see = github("ml-explore/mlx/pull/1280", "deeplearning4j/deeplearning4j/issues/3247")
+    certain = np.array([0, 1, 0.5, 0, 1, 0.5] * 3)
+    yield at_ends("p = 0 and 1", reason, targets=certain, quick=True, see=see)
+    none = put(PROBS, (0, 1.5), (1, 1.5), (2, -0.25), (3, -0.25), (4, INF), (5, -INF))
+    reason = "NaN, loss and gradients, and no clipping that hides it"
+    yield rows("outside [0, 1]", reason, x=none, see=keras(4744))
     yield rows("smoothed", "t(1-ε) + ε/2, and not t(1-ε)", label_smoothing=0.125)
     reason = "a smoothed target is never 0: +inf at both ends"
     yield at_ends("smoothed, p = 0 and 1", reason, label_smoothing=0.125)
-    yield at_ends(
-        "eps 1e-7",
-        "1 - 1e-7 rounds to 1 - 1.19e-7 in float32: log(1 - p) is then off "
-        "by 1 %; clipping twice, by 4 %",
-        eps=1e-7,
-        quick=True,
-        see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595", f"{KERAS}/377"),
-    )
+    reason = "1 - 1e-7 is 1 - 1.19e-7 in float32: log(1 - p) is off by 1 %, clipped twice by 4 %"
+    see = github("tensorflow/tensorflow/pull/41595") + keras(377)
+    yield at_ends("eps 1e-7", reason, eps=1e-7, quick=True, see=see)
     yield rows("eps 1e-7, inside", "what is not clipped is exact", targets=SOFT, eps=1e-7)
     reason = "a comparison with NaN is false: clipping must not make it a number"
     yield rows("eps 1e-7, NaN", reason, x=put(PROBS, (0, NAN), (1, NAN)), eps=1e-7)
     reason = "1 - 1e-15 is 1 in float32: log(1 - p) is -inf"
-    yield at_ends("eps 1e-15", reason, eps=1e-15, see=(f"{SKLEARN}/24315",))
+    yield at_ends("eps 1e-15", reason, eps=1e-15, see=sklearn(24315))
     every = {**ROWS, "label_smoothing": 0.125, "eps": 2.0**-4}
     reason = "every option at once"
     yield case("mean, all options", reason, targets=SOFT, **every, to_targets=True)
@@ -233,11 +175,10 @@ def _of_probabilities(family: str, loss: str) -> Iterator[Case]:
 def _focal(family: str, loss: str) -> Iterator[Case]:
     case = partial(made, family, loss=loss, x=LOGITS, targets=SOFT, dtypes=WIDE)
     rows = partial(case, **NONE, upstream=UPSTREAM, to_targets=True)
-    see = (
-        *NAN_BELOW_1,
-        f"{GITHUB}/kornia/kornia/issues/918",
-        f"{OPTAX}/issues/1267",
-        f"{GITHUB}/facebookresearch/sam3/issues/575",
+    see = NAN_BELOW_1 + github(
+        "kornia/kornia/issues/918",
+        "google-deepmind/optax/issues/1267",
+        "facebookresearch/sam3/issues/575",
     )
     signed = np.where(HARD == 1, GAP, -GAP)
     for gamma in (0.0, 0.5, 1.0, 5.0):  # the others are of γ = 2
@@ -245,24 +186,14 @@ def _focal(family: str, loss: str) -> Iterator[Case]:
         dtypes = WIDE if gamma == 0.5 else ONE
         power = partial(rows, gamma=gamma, see=see if below else (), dtypes=dtypes)
         yield power(f"gamma {gamma:g}", "gamma 0 is the binary cross-entropy")
-        yield power(
-            f"gamma {gamma:g}, gaps 5 to 82",
-            POWER if below else CONFIDENT,
-            x=signed,
-            targets=HARD,
-            quick=gamma == 0.5,
-        )
+        given = partial(power, x=signed, targets=HARD, quick=gamma == 0.5)
+        yield given(f"gamma {gamma:g}, gaps 5 to 82", POWER if below else CONFIDENT)
         yield power(f"gamma {gamma:g}, p = 0 and 1", POWER, x=ENDS, targets=ENDS_T)
     beyond = np.array(
         [87, 88, 90, 95, 100, 103, 104, 110, 200, 700, 708, 710, 720, 730, 740, 745, 750, 1000.0]
     )
-    yield rows(
-        "gamma 0.1, subnormal 1 - p",
-        "(1-p)^-0.9 overflows, and inf·0 or inf comes out",
-        x=np.where(HARD == 1, beyond, -beyond),
-        targets=HARD,
-        gamma=0.1,
-    )
+    given = partial(rows, x=np.where(HARD == 1, beyond, -beyond), targets=HARD, gamma=0.1)
+    yield given("gamma 0.1, subnormal 1 - p", "(1-p)^-0.9 overflows, and inf·0 or inf comes out")
     reason = "α t + (1-α)(1-t): α weighs the positives, 1-α the negatives"
     yield rows("alpha 0.25", reason, alpha=0.25, quick=True)
     at_ends = partial(rows, x=ENDS, targets=ENDS_T)

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Case
-from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
+from .arrays import INF, NAN, ONE, WIDE, changed, grid, logits, soft
 from .given import KEEP, NOTHING, ROWS, SAMPLE, UPSTREAM, log_probs, put
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
-OPTAX = f"{GITHUB}/google-deepmind/optax/pull/1786"
+OPTAX = github("google-deepmind/optax/pull/1786")
 GAPS = (5, 12, 17, 30, 50, 82)
 X, T = log_probs(), soft(6, 5, seed=2)
 divergence = partial(made, "kl", loss="kl_div", x=X, targets=T)
@@ -29,7 +29,7 @@ def _kl() -> Iterator[Case]:
     inner = inner / 64
     rows = partial(divergence, **NONE, upstream=UPSTREAM, to_targets=True, dtypes=WIDE)
     reason = "0·log 0 is 0: a class with target 0 is absent, from the gradient to it too"
-    yield rows("rows", reason, dtypes=DTYPES, split=True, quick=True, see=(f"{TORCH}/89558", OPTAX))
+    yield rows("rows", reason, dtypes=DTYPES, split=True, quick=True, see=torch(89558) + OPTAX)
     reason = "the gradient to a target is log t - log q + 1"
     yield rows("no zeros", reason, targets=inner)
     for layout in ("F", "reversed"):
@@ -38,76 +38,50 @@ def _kl() -> Iterator[Case]:
     reason = "of a one-hot target it is the negative log-likelihood"
     yield rows("one-hot", reason, targets=np.eye(5)[[0, 1, 2, 3, 4, 0]])
     reason = "0·(0 - (-inf)): a masked class with target 0"
-    yield rows("masked", reason, x=np.where(t == 0, -INF, x), quick=True, see=(OPTAX,))
+    yield rows("masked", reason, x=np.where(t == 0, -INF, x), quick=True, see=OPTAX)
     label = int(np.argmax(t[1]))
     reason = "a target on a masked class costs +inf, not NaN"
     yield rows("masked target", reason, x=put(x, (1, label, -INF)))
     reason = "a class with target 0 is not read: a NaN there is none in the loss"
     yield rows("NaN that no term reads", reason, x=np.where((t == 0) & KEEP[:, None], NAN, x))
-    yield rows(
-        "NaN",
-        "NaN in that row's loss and no other's; the gradient to log-probabilities "
-        "is -t and reads none",
-        x=put(x, (1, label, NAN)),
-    )
+    reason = "NaN in that row's loss and no other's; the gradient to log-probabilities reads none"
+    yield rows("NaN", reason, x=put(x, (1, label, NAN)))
     reason = "log of a negative target is NaN: 0 in its place hides a bug"
-    yield rows("negative target", reason, targets=put(t, (1, 2, -0.25)), see=(f"{TORCH}/69230",))
+    yield rows("negative target", reason, targets=put(t, (1, 2, -0.25)), see=torch(69230))
     tiny = put(inner, *((i, i % 5, 2.0**-100) for i in range(6)))
     yield rows("tiny targets", "t log t of 2^-100", targets=tiny)
     near = np.log(inner.astype(np.float32)).astype(np.float64)
     yield rows("p = q", "terms of either sign meet in a sum near 0", x=near, targets=inner)
-    yield rows(
-        "near certainty",
-        "-log q of 1 - e^-17 is e^-17, and is lost by exp and log again",
-        x=put(np.full((6, 5), -90.0), *((i, 0, -np.exp(-float(g))) for i, g in enumerate(GAPS))),
-        targets=np.eye(5)[[0] * 6],
-        dtypes=DTYPES,
-    )
+    reason = "-log q of 1 - e^-17 is e^-17, and is lost by exp and log again"
+    sure = changed(np.full((6, 5), -90.0), (slice(None), 0), -np.exp(-np.array(GAPS, float)))
+    yield rows("near certainty", reason, x=sure, targets=np.eye(5)[[0] * 6], dtypes=DTYPES)
     log_t = grid(np.log(inner))
     logs = partial(rows, targets=log_t, log_target=True)
     reason = "targets given as logarithms are not logged again"
-    yield logs("log_target", reason, see=(f"{TORCH}/34536",))
-    yield logs(
-        "log_target, -inf",
-        "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf",
-        x=put(x, (0, 1, -INF), (2, 3, -INF)),
-        targets=put(log_t, (0, 1, -INF), (1, 1, -INF), (2, 3, -INF), (4, 0, -INF)),
-        quick=True,
-        see=(OPTAX,),
-    )
+    yield logs("log_target", reason, see=torch(34536))
+    reason = "exp(-inf)·(-inf - log q) is 0·inf; both -inf give inf - inf"
+    none = put(log_t, (0, 1, -INF), (1, 1, -INF), (2, 3, -INF), (4, 0, -INF))
+    given = partial(logs, x=put(x, (0, 1, -INF), (2, 3, -INF)), targets=none)
+    yield given("log_target, -inf", reason, quick=True, see=OPTAX)
     yield logs("log_target, masked target", "+inf, not NaN", x=put(x, (1, 1, -INF)))
-    yield logs(
-        "log_target, NaN that no term reads",
-        "as for a target of 0",
-        x=put(x, (0, 1, NAN)),
-        targets=put(log_t, (0, 1, -INF)),
-    )
+    given = partial(logs, x=put(x, (0, 1, NAN)), targets=put(log_t, (0, 1, -INF)))
+    yield given("log_target, NaN that no term reads", "as for a target of 0")
 
 
 def _kl_options() -> Iterator[Case]:
     x, t = X, T
     case = partial(divergence, dtypes=ONE)
-    yield case(
-        "mean",
-        'over rows, as torch\'s "batchmean": its "mean" divides by the classes too',
-        to_targets=True,
-        dtypes=DTYPES,
-        quick=True,
-        see=(f"{TORCH}/2259", f"{GITHUB}/facebookresearch/deit/issues/61"),
-    )
+    reason = 'over rows, as torch\'s "batchmean": its "mean" divides by the classes too'
+    see = torch(2259) + github("facebookresearch/deit/issues/61")
+    yield case("mean", reason, to_targets=True, dtypes=DTYPES, quick=True, see=see)
     weighed = partial(case, **ROWS, to_targets=True, dtypes=WIDE)
-    yield weighed(
-        "weighted mean",
-        "the denominator is the weight of the rows that are there, and no function of the targets",
-    )
-    yield weighed(
-        "weighted mean, absent NaN",
-        "NaN in rows left out by where or by weight 0",
-        x=put(x, (2, 2, NAN), (3, 3, INF)),
-        targets=put(t, (2, 0, NAN), (3, 1, -1.0)),
-    )
+    reason = "the denominator is the weight of what is there, and no function of the targets"
+    yield weighed("weighted mean", reason)
+    reason = "NaN in rows left out by where or by weight 0"
+    given = partial(weighed, x=put(x, (2, 2, NAN), (3, 3, INF)))
+    yield given("weighted mean, absent NaN", reason, targets=put(t, (2, 0, NAN), (3, 1, -1.0)))
     yield weighed("all absent", NOTHING, x=put(x, (0, 0, NAN)), where=SAMPLE == 0)
-    yield case("empty", "0/0 is NaN", x=x[:0], targets=t[:0], see=(f"{TORCH}/51910",))
+    yield case("empty", "0/0 is NaN", x=x[:0], targets=t[:0], see=torch(51910))
     one = {"x": np.zeros((6, 1)), "targets": np.ones((6, 1)), "upstream": UPSTREAM, **NONE}
     yield case("one class", "log 1 - log 1", **one, to_targets=True)
     yield case("sum", "no denominator", **ROWS, reduction="sum", upstream=-2.0)
@@ -134,17 +108,10 @@ def _entropy() -> Iterator[Case]:
     gaps = np.stack([np.array([0.0, -g, -g - 1, -g - 2, -2 * g]) for g in GAPS])
     reason = "H is g·e^-g: lost where 1 - p is"
     yield rows("gaps 5 to 82", reason, x=gaps, dtypes=DTYPES, quick=True)
-    yield rows(
-        "masked",
-        "p log p of p = 0 is 0·(-inf), NaN: a masked class adds nothing",
-        x=put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF), (5, 4, -INF)),
-        quick=True,
-        see=(
-            f"{TORCH}/40553",
-            f"{GITHUB}/tensorflow/probability/issues/241",
-            f"{GITHUB}/huggingface/trl/issues/7221",
-        ),
-    )
+    reason = "p log p of p = 0 is 0·(-inf), NaN: a masked class adds nothing"
+    see = github("tensorflow/probability/issues/241", "huggingface/trl/issues/7221")
+    given = partial(rows, x=put(x, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF), (5, 4, -INF)))
+    yield given("masked", reason, quick=True, see=torch(40553) + see)
     far = put(x, (0, 1, -200.0), (1, 1, -1000.0), (2, 2, -1e30))
     yield rows("underflow", "p of e^-200 is 0 in float32, its logarithm -200", x=far)
     alone = put(np.full((6, 5), -INF), *((i, i % 5, 1.0) for i in range(6)))

@@ -8,22 +8,10 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Array, Case
+from . import given as shared
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .given import (
-    BAD,
-    IGNORED,
-    KEEP,
-    LABELS,
-    LEFT_OUT,
-    NOTHING,
-    ROWS,
-    UPSTREAM,
-    WEIGHT,
-    WEIGHTLESS,
-    of_any_shape,
-    put,
-)
-from .making import GITHUB, NONE, TORCH, made
+from .given import BAD, IGNORED, KEEP, LABELS, ROWS, UPSTREAM, WEIGHT, put
+from .making import NONE, github, made, torch
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 GAPS = {
@@ -33,11 +21,8 @@ GAPS = {
 }
 LOST = "1 - p is 0 in float32 from a gap of 17 on: loss and gradient are lost with it"
 POWER = "(1 - p)^(γ-1) at p = 1 is 0^-1 below γ = 1: 0·inf, a NaN gradient"
-WEIGHED_P = f"{GITHUB}/gokulprasadthekkel/pytorch-multi-class-focal-loss/issues/1"
-NAN_BELOW_1 = (
-    f"{GITHUB}/liuyuisanai/Focal-Loss/issues/11",
-    f"{GITHUB}/fizyr/keras-retinanet/issues/706",
-)
+WEIGHED_P = github("gokulprasadthekkel/pytorch-multi-class-focal-loss/issues/1")
+NAN_BELOW_1 = github("liuyuisanai/Focal-Loss/issues/11", "fizyr/keras-retinanet/issues/706")
 X = logits(6, 5, seed=4)
 # Each of the cases that have nothing else has these arguments, γ = 2 and no reduction.
 options = partial(made, "focal", loss="focal_loss", x=X, targets=LABELS, dtypes=WIDE)
@@ -67,14 +52,11 @@ def _gammas() -> Iterator[Case]:
         see = NAN_BELOW_1 if gamma < 1 else ()
         case = partial(rows, gamma=gamma, dtypes=dtypes, see=see)
         for name in GAPS if main else ("18 to 40",):
-            yield case(
-                f"gamma {gamma:g}, gaps {name}",
-                POWER if gamma < 1 else LOST,
-                x=confident(GAPS[name]),
-                quick=(gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")],
-            )
+            quick = (gamma, name) in [(2.0, "18 to 40"), (0.5, "50 to 82")]
+            given = partial(case, x=confident(GAPS[name]), quick=quick)
+            yield given(f"gamma {gamma:g}, gaps {name}", POWER if gamma < 1 else LOST)
         reason = "gamma 0 is cross-entropy; p of a weighted loss, exp(-w·nll), is not p"
-        yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=(WEIGHED_P,))
+        yield case(f"gamma {gamma:g}", reason, split=gamma == 2.0, see=WEIGHED_P)
         dtypes = WIDE if main else ONE
         name = f"gamma {gamma:g}, p = 0 and 1"
         yield case(name, POWER, x=ends, dtypes=dtypes, quick=gamma == 0.5)
@@ -96,7 +78,7 @@ def _extremes() -> Iterator[Case]:
     nan = put(X, (1, 0, NAN), (3, 2, INF))
     yield rows("ignored rows of NaN", "absent whatever stands there", x=nan, targets=IGNORED)
     reason = "a label of -1 wraps to the last class"
-    yield rows("bad labels", reason, targets=BAD, see=(f"{TORCH}/66872",))
+    yield rows("bad labels", reason, targets=BAD, see=torch(66872))
     for layout in ("strided", "readonly"):
         yield rows(f"layout {layout}", "flat indexing reads another row's label", layout=layout)
 
@@ -114,36 +96,25 @@ def _targets() -> Iterator[Case]:
     reason = "a target on a masked class costs +inf, not NaN"
     yield mixed("soft, masked target", reason, x=masked)
     yield mixed("gamma 0.5, soft", POWER, gamma=0.5, x=put(X, (0, 0, 90.0), (1, 1, -INF)))
-    yield mixed(
-        "gamma 0.125, subnormal 1 - p",
-        "(1-p)^-0.875 overflows: inf·0",
-        gamma=0.125,
-        x=confident((88, 90, 95, 100, 103, 740)),
-        targets=hot,
-    )
+    given = partial(mixed, gamma=0.125, x=confident((88, 90, 95, 100, 103, 740)))
+    yield given("gamma 0.125, subnormal 1 - p", "(1-p)^-0.875 overflows: inf·0", targets=hot)
 
 
 def _options() -> Iterator[Case]:
     t = soft(6, 5, seed=2)
     yield options("default", "γ = 2, the mean over the rows that are there")
-    yield options("all ignored", NOTHING, targets=np.full(6, -100), see=(f"{TORCH}/70348",))
+    yield options("all ignored", shared.NOTHING, targets=np.full(6, -100), see=torch(70348))
     case = partial(options, dtypes=ONE)
     yield case("empty", "0/0 is NaN", x=X[:0], targets=LABELS[:0])
     alone = {"x": X[:, :1], "targets": LABELS * 0, "gamma": 0.5}
     yield rows("one class", "p = 1 and 1 - p = 0, exactly", **alone)
     weighed = partial(case, weight=WEIGHT, **ROWS)
-    yield weighed(
-        "weighted mean",
-        "a class weight applied twice, or inside p",
-        quick=True,
-        see=(
-            f"{GITHUB}/mathiaszinnen/focal_loss_torch/issues/13",
-            f"{GITHUB}/marcdcfischer/PUNet/issues/1",
-        ),
-    )
-    yield weighed("weighted mean, absent NaN", LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
+    reason = "a class weight applied twice, or inside p"
+    see = github("mathiaszinnen/focal_loss_torch/issues/13", "marcdcfischer/PUNet/issues/1")
+    yield weighed("weighted mean", reason, quick=True, see=see)
+    yield weighed("weighted mean, absent NaN", shared.LEFT_OUT, x=put(X, (2, 2, NAN), (3, 3, NAN)))
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
-    yield light("no row weighs", WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))
+    yield light("no row weighs", shared.WEIGHTLESS, x=put(X, (1, 4, NAN)), targets=np.full(6, 4))
     smooth = partial(case, **NONE, label_smoothing=0.125, upstream=UPSTREAM)
     yield smooth("smoothed", "the mixture over classes, each with its own (1-p)^γ")
     masked = put(X, (0, 1, -INF), (1, 0, -INF), (1, 2, -INF))
@@ -157,7 +128,7 @@ def _options() -> Iterator[Case]:
     masked = put(X, (0, 1, -INF), (1, 0, -INF))
     yield capped("softcap, masked", "c·tanh(-inf/c) is -c: the masked class comes back", x=masked)
     reason = "the number of objects of the whole batch in place of the rows"
-    yield from of_any_shape(case, X, t, reason)
+    yield from shared.of_any_shape(case, X, t, reason)
 
 
 def _errors() -> Iterator[Case]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..model import DTYPES, Array, Case
 from .arrays import INF, NAN, ONE, WIDE, grid, logits, soft
-from .making import NONE, SKLEARN, TORCH, made
+from .making import NONE, made, sklearn, torch
 
 LABELS = np.array([0, 1, 2, 3, 4, 0])
 WEIGHT = np.array([1.0, 0.5, 2.0, 0.25, 1.5])
@@ -62,43 +62,28 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
         yield rows(f"layout {layout}", "flat indexing reads another row's label", layout=layout)
     reason = "0·(-inf) is NaN: a class of probability 0 adds nothing where the target is elsewhere"
     yield rows("never, elsewhere", reason, x=put(x, (0, 1, never), (1, 0, never), (5, 4, never)))
-    yield rows(
-        "never, at the label",
-        "certainty of the wrong answer costs +inf; clipping hides it",
-        x=put(x, (1, 1, never), (4, 4, never)),
-        see=(f"{SKLEARN}/17399",),
-    )
-    yield rows(
-        "NaN that no term reads",
-        "with class indices only the label's entry of a row is read",
-        x=put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)),
-        quick=True,
-    )
+    reason = "certainty of the wrong answer costs +inf; clipping hides it"
+    see = sklearn(17399)
+    yield rows("never, at the label", reason, x=put(x, (1, 1, never), (4, 4, never)), see=see)
+    reason = "with class indices only the label's entry of a row is read"
+    given = partial(rows, x=put(x, (0, 1, NAN), (2, 4, NAN), (5, 3, NAN)))
+    yield given("NaN that no term reads", reason, quick=True)
     reason = "a NaN must not be clipped away, nor reach another row"
     yield rows("NaN at the label", reason, x=put(x, (1, 1, NAN)))
-    yield rows(
-        "ignored rows of NaN",
-        "an ignored row contributes exactly nothing, whatever stands there",
-        x=put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)),
-        targets=IGNORED,
-        see=(f"{TORCH}/20406",),
-        quick=True,
-    )
+    reason = "an ignored row contributes exactly nothing, whatever stands there"
+    given = partial(rows, x=put(x, (1, 0, NAN), (1, 1, NAN), (3, 2, INF)))
+    yield given("ignored rows of NaN", reason, targets=IGNORED, see=torch(20406), quick=True)
     bad = partial(rows, targets=BAD)
     reason = "a label of -1 wraps to the last class; one of C reads the next row"
-    yield bad("bad labels", reason, see=(f"{TORCH}/39769", f"{TORCH}/66872"))
+    yield bad("bad labels", reason, see=torch(39769, 66872))
     reason = "with validate=False the row is NaN, never another class's loss"
-    yield bad("bad labels, not read", reason, validate=False, see=(f"{TORCH}/66076",))
+    yield bad("bad labels, not read", reason, validate=False, see=torch(66076))
     one = partial(rows, dtypes=ONE)
-    yield one(
-        "unsigned labels",
-        "156 is not -100, and 2^8 - 1 is not -1",
-        targets=np.array([0, 156, 2, 255, 4, 0], np.uint8),
-        see=(f"{TORCH}/89369",),
-    )
-    see: tuple[str, ...] = (f"{TORCH}/70348", f"{TORCH}/116349")
+    given = partial(one, targets=np.array([0, 156, 2, 255, 4, 0], np.uint8))
+    yield given("unsigned labels", "156 is not -100, and 2^8 - 1 is not -1", see=torch(89369))
+    see = torch(70348, 116349)
     yield case("all ignored", NOTHING, targets=np.full(6, -100), see=see)
-    reason, see = "0/0 is NaN, and a maximum over nothing raises", (f"{TORCH}/51910",)
+    reason, see = "0/0 is NaN, and a maximum over nothing raises", torch(51910)
     yield case("empty", reason, x=x[:0], targets=LABELS[:0], dtypes=ONE, see=see)
     alone = np.array([0, 0, -100, 0, 0, 0])
     yield one("one class", "nothing else to spread to", x=x[:, :1], targets=alone)
@@ -112,49 +97,34 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
     yield mixed("soft, 0 log 0", reason, x=np.where(t == 0, never, x))
     reason = "a target on a class of probability 0 costs +inf, not NaN"
     yield mixed("soft, never", reason, x=put(x, (1, int(np.argmax(t[1])), never)))
-    yield mixed(
-        "soft, NaN that no term reads",
-        "as for an index: a target of 0 reads nothing",
-        x=np.where((t == 0) & KEEP[:, None], NAN, x),
-    )
+    given = partial(mixed, x=np.where((t == 0) & KEEP[:, None], NAN, x))
+    yield given("soft, NaN that no term reads", "as for an index: a target of 0 reads nothing")
     reason = "a row whose targets are all 0 has no loss"
     yield mixed("soft, nothing", reason, targets=t * KEEP[:, None])
 
     # Weights and smoothing.
     weighed = partial(case, weight=WEIGHT, **ROWS, dtypes=ONE)
     reason = "the denominator is Σ of the weights of the rows that are there, not their number"
-    yield weighed("weighted mean", reason, see=(f"{TORCH}/31295", f"{TORCH}/72047"), quick=True)
+    yield weighed("weighted mean", reason, see=torch(31295, 72047), quick=True)
     nan = put(x, (2, 2, NAN), (3, 3, NAN), (3, 0, NAN))
     yield weighed("weighted mean, absent NaN", LEFT_OUT, x=nan)
     light = partial(weighed, weight=WEIGHT * (WEIGHT != 1.5))
-    yield light(
-        "class weight 0",
-        "a label of weight 0 counts neither above nor below, infinite or NaN though its loss be",
-        x=put(x, (4, 4, NAN), (1, 0, never)),
-    )
+    reason = "a label of weight 0 counts neither above nor below, be its loss infinite or NaN"
+    yield light("class weight 0", reason, x=put(x, (4, 4, NAN), (1, 0, never)))
     reason = "0·inf: an infinite loss of weight 0 is absent"
     yield light("class weight 0, never", reason, x=put(x, (4, 4, never)))
     yield light("no row weighs", WEIGHTLESS, x=put(x, (1, 4, NAN)), targets=np.full(6, 4))
     smooth = partial(one, label_smoothing=0.125)
     yield smooth("smoothed", "the target's share is spread over all classes")
-    yield smooth(
-        "smoothed, never",
-        "u is uniform over the classes possible in that row: spread "
-        "over an impossible one it costs +inf",
-        x=put(x, (0, 1, never), (1, 0, never), (1, 2, never)),
-    )
+    reason = "u is uniform over the possible classes of a row: over an impossible one it costs +inf"
+    yield smooth("smoothed, never", reason, x=put(x, (0, 1, never), (1, 0, never), (1, 2, never)))
     nowhere = put(x, *((1, j, never) for j in range(5)))
     yield smooth("smoothed, nothing possible", "NaN in that row and no other", x=nowhere)
     reason = "smoothing reads every class of a row"
     yield smooth("smoothed, NaN", reason, x=put(x, (1, 3, NAN)))
     every = partial(weighed, label_smoothing=0.125)
-    yield every(
-        "sum, all options",
-        "weights multiply the smoothed target, class by class",
-        reduction="sum",
-        upstream=-2.0,
-        see=(f"{TORCH}/104776",),
-    )
+    reason = "weights multiply the smoothed target, class by class"
+    yield every("sum, all options", reason, reduction="sum", upstream=-2.0, see=torch(104776))
     every = partial(every, targets=t, to_targets=True)
     reason = "the denominator is a function of soft targets: their gradient has a second term"
     yield every("soft mean, all options", reason, dtypes=WIDE)
@@ -167,18 +137,8 @@ def family(name: str, loss: str, x: Array, never: float) -> Iterator[Case]:
 def of_any_shape(case: Make, x: Array, t: Array, reason: str) -> Iterator[Case]:
     """Yield cases of a denominator that is given, and of other class axes."""
     yield case("normalizer", reason, sample_weight=SAMPLE, normalizer=np.array(16.0))
-    yield case(
-        "class axis 0",
-        "the class axis is the caller's",
-        x=x.T.copy(),
-        targets=t.T.copy(),
-        axis=0,
-        to_targets=True,
-    )
-    yield case(
-        "class axis 1 of 3",
-        "rows lie before and after the class axis",
-        x=np.stack([x, x[::-1]], axis=-1),
-        targets=np.stack([LABELS, LABELS], axis=-1),
-        axis=1,
-    )
+    reason = "the class axis is the caller's"
+    yield case("class axis 0", reason, x=x.T.copy(), targets=t.T.copy(), axis=0, to_targets=True)
+    reason = "rows lie before and after the class axis"
+    given = partial(case, x=np.stack([x, x[::-1]], axis=-1))
+    yield given("class axis 1 of 3", reason, targets=np.stack([LABELS, LABELS], axis=-1), axis=1)

@@ -1,14 +1,18 @@
-"""Class indices in every integer dtype: what is a class, what is ignored, and what is neither."""
+"""Class indices in every integer dtype: what is a class, what is ignored, and what is neither.
+
+And calls that cannot be right, and must say so before any arithmetic.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..model import Array, Case
-from .arrays import ONE, WIDE, changed, logits
-from .making import GITHUB, NONE, made
+from .arrays import NAN, ONE, WIDE, P, S, W, X, Y, changed, logits
+from .making import NONE, github, made
 
 X200 = logits(6, 200)
 SIGNED = ("int8", "int16", "int32", "int64")
@@ -16,8 +20,14 @@ UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 NEGATIVE = "a negative label must not count from the end"
 BEYOND = "a label of C and more must not be clipped, dropped, or read past the row"
 WRAPPED = "narrowed before it is compared, this label is another: -100, or a class"
-SEE = (f"{GITHUB}/google-deepmind/optax/issues/1185", f"{GITHUB}/Theano/Theano/pull/3042")
-BYTE = (f"{GITHUB}/pytorch/pytorch/pull/86086",)
+SEE = github("google-deepmind/optax/issues/1185", "Theano/Theano/pull/3042")
+BYTE = github("pytorch/pytorch/pull/86086")
+# Of calls that cannot be right.
+LISTS = "a list, a Python number or an array of another kind is not taken for what it may mean"
+SHAPES = "a shape that does not fit must not be broadcast, reshaped or cut"
+OPTIONS = "an option out of its range, or without meaning here"
+ENLARGED = "weights that enlarge the rows make a loss of another shape"
+READ = "validate=True reads the values, wherever they are"
 
 
 def case(label: str, reason: str, t: Array, **rest: Any) -> Case:
@@ -34,7 +44,7 @@ def labelled(dtype: str, *values: int) -> Array:
 
 
 def cases() -> list[Case]:
-    """Return the family."""
+    """Return the families."""
     found = []
     for dtype in SIGNED:
         labels = labelled(dtype, 127 if dtype == "int8" else 199, -100, 0)
@@ -44,7 +54,7 @@ def cases() -> list[Case]:
         labels = labelled(dtype, 199, 156, 0)
         reason = "as a signed byte 156 is -100, but it is a class"
         found.append(case(dtype, reason, labels, see=BYTE, quick=dtype == "uint8"))
-    return [*found, *_ignored(), *_bad(), *_unread()]
+    return [*found, *_ignored(), *_bad(), *_unread(), *_errors()]
 
 
 def _ignored() -> list[Case]:
@@ -111,4 +121,72 @@ def _unread() -> list[Case]:
         case("unread, 2^64-100", reason, labelled("uint64", 199, 2**64 - 100), **never),
         case("unread, good", reason, labelled("int64", 199, -100), validate=False),
         case("validated, good", read, good, validate=True),
+    ]
+
+
+def _errors() -> list[Case]:
+    """Return the calls that cannot be right."""
+    case = partial(made, "errors", x=X, targets=Y, dtypes=ONE, value_only=True)
+
+    def wrong(label: str, names: str, **instead: Any) -> Case:
+        given = {"error": TypeError, "instead": instead, "quick": "bool" in label}
+        return case(label, LISTS, names=names, **given)
+
+    def shape(label: str, targets: Array, names: str = "targets", **rest: Any) -> Case:
+        return case(label, SHAPES, targets=targets, names=names, error=ValueError, **rest)
+
+    def option(
+        what: str, name: str, value: Any, kind: Any = ValueError, reason: str = OPTIONS, **rest: Any
+    ) -> Case:
+        return case(what, reason, **{name: value}, error=kind, names=name, **rest)
+
+    read = partial(case, reason=READ, validate=True)
+    images, two = np.moveaxis(X.reshape(2, 3, 5), -1, 1), np.ones((2, 6))
+    negative, below = changed(W, 1, -1.0), changed(P, (3, 1), -0.5)
+    samples = {"sample_weight": changed(S, 2, -1.0), "names": "sample_weight"}
+    return [
+        wrong("logits a list", "logits", x=X.tolist()),
+        wrong("logits of integers", "logits", x=np.zeros((6, 5), np.int64)),
+        wrong("targets a list", "targets", targets=Y.tolist()),
+        wrong("targets of bools", "targets", targets=P > 0),
+        wrong("a Python number for a target", "targets", x=X[0], targets=3),
+        shape("logits of no axis", np.array(0), "logits", x=np.array(1.5)),
+        shape("no classes", Y, "logits", x=np.zeros((6, 0))),
+        shape("too few labels", Y[:5], quick=True),
+        shape("one label", Y[:1]),
+        shape("a column of labels", Y[:, None], quick=True),
+        shape("labels of the wrong axis", Y.reshape(2, 3), x=images),
+        shape("too few classes", P[:, :4]),
+        shape("one row of probabilities", P[:1], quick=True),
+        shape("transposed probabilities", P.T),
+        option("axis 2", "axis", 2),
+        option("axis 1.0", "axis", 1.0, TypeError),
+        option("a reduction unknown", "reduction", "median"),
+        option("smoothing 1.5", "label_smoothing", 1.5, quick=True),
+        option("smoothing -0.1", "label_smoothing", -0.1),
+        option("smoothing NaN", "label_smoothing", NAN),
+        option("z-loss negative", "z_loss", -1e-4),
+        option("softcap 0", "softcap", 0.0),
+        option("softcap negative", "softcap", -30.0),
+        option("ignore_index 1.5", "ignore_index", 1.5, TypeError),
+        option("ignore_index with soft targets", "ignore_index", 1, targets=P),
+        option("normalizer with sum", "normalizer", 4.0, reduction="sum", quick=True),
+        option("normalizer with rows", "normalizer", 4.0, reduction="none"),
+        option("normalizer negative", "normalizer", -4.0),
+        option("normalizer a vector", "normalizer", S),
+        option("validate unknown", "validate", "always"),
+        option("weight a list", "weight", W.tolist(), TypeError, LISTS),
+        option("weight too short", "weight", W[:4], reason=SHAPES, quick=True),
+        option("weight a row", "weight", W[None], reason=SHAPES),
+        option("sample weight too long", "sample_weight", np.ones(7), reason=SHAPES),
+        option("sample weight enlarging", "sample_weight", two, reason=ENLARGED, quick=True),
+        option("a weight an element", "sample_weight", np.ones((6, 5)), reason=ENLARGED),
+        option("where enlarging", "where", two > 0, reason=ENLARGED),
+        option("where a column", "where", np.ones((6, 1), bool), reason=ENLARGED),
+        option("where of integers", "where", np.ones(6, np.int64), TypeError, LISTS),
+        read("validate, -1", targets=changed(Y, 4, -1), error=IndexError, names="-1"),
+        read("validate, 5", targets=changed(Y, 4, 5), error=IndexError, names="5"),
+        read("validate, a weight negative", weight=negative, error=ValueError, names="weight"),
+        read("validate, a target negative", targets=below, error=ValueError, names="targets"),
+        read("validate, a sample weight negative", **samples, error=ValueError),
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..model import DTYPES, LAYOUTS, Case
 from .arrays import INF, KEEP, ONE, WIDE, P, S, W, X, Y, changed, labels, logits, soft, weights
-from .making import GITHUB, NONE, TORCH, made
+from .making import NONE, github, made, torch
 
 
 def cases() -> list[Case]:
@@ -21,14 +21,9 @@ def _axis() -> list[Case]:
     middle, first = np.moveaxis(last, -1, 1), np.moveaxis(last, -1, 0)
     p = np.moveaxis(P.reshape(2, 3, 5), -1, 1)
     s = S.reshape(2, 3)
-    case = partial(
-        made,
-        "axis",
-        reason="the class axis is where the call says, and results lie as the arguments do",
-        targets=y,
-        see=(f"{GITHUB}/chainer/chainer/pull/5496",),
-        dtypes=WIDE,
-    )
+    reason = "the class axis is where the call says, and results lie as the arguments do"
+    case = partial(made, "axis", reason=reason, targets=y, see=github("chainer/chainer/pull/5496"))
+    case = partial(case, dtypes=WIDE)
     second = partial(case, x=middle, axis=1)
     one = partial(second, dtypes=ONE)
     broadcast = partial(one, reason="weights broadcast to the rows as NumPy's arrays do")
@@ -67,35 +62,22 @@ def _layouts() -> list[Case]:
         "misaligned": "numbers at an odd address, as a record or a mapped file holds them",
         "filtered": "lazy rows whose number is not known before they are computed",
     }
-    see = (f"{GITHUB}/NVIDIA/TransformerEngine/issues/2734", f"{TORCH}/67167")
-    inplace = (
-        f"{GITHUB}/linkedin/Liger-Kernel/issues/343",
-        f"{GITHUB}/unslothai/unsloth/issues/5002",
-    )
+    see = github("NVIDIA/TransformerEngine/issues/2734") + torch(67167)
+    inplace = github("linkedin/Liger-Kernel/issues/343", "unslothai/unsloth/issues/5002")
     seen = {
         "readonly": inplace,
-        "swapped": (f"{GITHUB}/ratal/mdfreader/issues/59",),
-        "misaligned": (
-            f"{GITHUB}/scikit-learn/scikit-learn/pull/21654",
-            f"{GITHUB}/numpy/numpy/issues/16660",
-        ),
-        "filtered": (f"{GITHUB}/dask/dask-ml/issues/976", f"{GITHUB}/dask/dask-ml/pull/147"),
+        "swapped": github("ratal/mdfreader/issues/59"),
+        "misaligned": github("scikit-learn/scikit-learn/pull/21654", "numpy/numpy/issues/16660"),
+        "filtered": github("dask/dask-ml/issues/976", "dask/dask-ml/pull/147"),
     }
     middle = np.moveaxis(X.reshape(2, 3, 5), -1, 1)
     found = []
     for layout in LAYOUTS:
         # NumPy's 16-bit floats are of one byte order.
         dtypes = WIDE if layout in ("swapped", "misaligned", "filtered") else DTYPES
-        case = partial(
-            made,
-            "layouts",
-            reason=reason[layout],
-            x=np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X,
-            targets=Y,
-            layout=layout,
-            see=seen.get(layout, see),
-            dtypes=dtypes,
-        )
+        x = np.broadcast_to(X[:1], X.shape) if layout == "broadcast" else X
+        case = partial(made, "layouts", reason=reason[layout], x=x, targets=Y, layout=layout)
+        case = partial(case, see=seen.get(layout, see), dtypes=dtypes)
         quick = layout in ("F", "readonly", "swapped", "filtered")
         own = {"sample_weight": S, "to_targets": layout == "readonly", "dtypes": WIDE}
         found += [case(layout, quick=quick), case(f"{layout}, soft", targets=P, **own)]
@@ -108,16 +90,9 @@ def _layouts() -> list[Case]:
 
 def _split() -> list[Case]:
     x, y = logits(24, 200), labels(24, 200)
-    case = partial(
-        made,
-        "split",
-        reason="sums along a row that depend on the batch: other bits alone than among others",
-        x=x,
-        targets=y,
-        split=True,
-        see=(f"{GITHUB}/vllm-project/vllm/pull/55249",),
-        dtypes=WIDE,
-    )
+    reason = "sums along a row that depend on the batch: other bits alone than among others"
+    case = partial(made, "split", reason=reason, x=x, targets=y, split=True)
+    case = partial(case, see=github("vllm-project/vllm/pull/55249"), dtypes=WIDE)
     masked = changed(x, (slice(None), slice(0, 60)), -INF)
     # More than one block of rows: the seven distinct ones stand in it 100 times.
     blocks = {"x": np.tile(logits(7, 200), (100, 1)), "targets": np.tile(labels(7, 200), 100)}

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from ..model import Case
 
 NONE: dict[str, Any] = {"reduction": "none"}  # what many cases ask for: a loss a row
-# Where published bugs are.
-GITHUB = "https://github.com"
-TORCH = f"{GITHUB}/pytorch/pytorch/issues"
-SKLEARN = f"{GITHUB}/scikit-learn/scikit-learn/issues"
-KERAS = f"{GITHUB}/keras-team/keras/issues"
 _FIELDS = {field.name for field in fields(Case)}
+
+
+def github(*places: str) -> tuple[str, ...]:
+    """Return links to published bugs, each "owner/name/issues/number"."""
+    return tuple(f"https://github.com/{place}" for place in places)
+
+
+def issues(project: str, *numbers: int) -> tuple[str, ...]:
+    """Return links to issues of one project."""
+    return github(*(f"{project}/issues/{number}" for number in numbers))
+
+
+torch = partial(issues, "pytorch/pytorch")
+sklearn = partial(issues, "scikit-learn/scikit-learn")
+keras = partial(issues, "keras-team/keras")
 
 
 def made(family: str, label: str, /, *reason: str, **given: Any) -> Case:

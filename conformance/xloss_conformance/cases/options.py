@@ -1,4 +1,7 @@
-"""Every combination of weights, masks, smoothing, reduction and targets; z-loss; softcap."""
+"""Every combination of weights, masks, smoothing, reduction and targets; z-loss and softcap.
+
+And what the gradient is multiplied by, and the gradient to soft targets.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from ..model import Case
-from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, P, S, W, X, Y, changed, confident, one_hot
-from .making import GITHUB, NONE, TORCH, made
+from ..model import DTYPES, Case
+from . import arrays
+from .arrays import INF, KEEP, MASKED, ONE, P_MASKED, WIDE, P, S, W, X, Y, changed, confident
+from .making import NONE, github, keras, made, torch
 
-WEIGHTED = (f"{TORCH}/107680",)
-SAMPLES = (f"{GITHUB}/keras-team/keras/issues/19740",)
-SMOOTHED = (f"{GITHUB}/NVIDIA/Megatron-LM/issues/737",)
+WEIGHTED = torch(107680)
+SAMPLES = keras(19740)
+SMOOTHED = github("NVIDIA/Megatron-LM/issues/737")
+UP = np.array([0.0, 1.0, -2.5, 0.125, 1000.0, -0.75])
 
 
 def cases() -> list[Case]:
     """Return the families."""
-    return [*_options(), *_z_loss(), *_softcap()]
+    return [*_options(), *_z_loss(), *_softcap(), *_upstream(), *_soft_gradient()]
 
 
 def _options() -> list[Case]:
@@ -44,17 +49,10 @@ def _options() -> list[Case]:
             label = ", ".join([*used, reduction, kind])
             see: tuple[str, ...] = ()
             if reduction == "mean":
-                see = (*WEIGHTED * flags[0], *SAMPLES * flags[1])
-            one = case(
-                label,
-                _reason(flags, reduction, kind),
-                targets=Y if kind == "index" else P,
-                **given,
-                reduction=reduction,
-                quick=label in quick,
-                see=(*see, *SMOOTHED * flags[3]),
-            )
-            found.append(one)
+                see = WEIGHTED * flags[0] + SAMPLES * flags[1]
+            one = partial(case, targets=Y if kind == "index" else P, **given, reduction=reduction)
+            one = partial(one, quick=label in quick, see=see + SMOOTHED * flags[3])
+            found.append(one(label, _reason(flags, reduction, kind)))
     whole = (
         "the denominator is what is given, the tokens of a whole batch say, and no sum of weights"
     )
@@ -78,16 +76,9 @@ def _reason(flags: tuple[bool, ...], reduction: str, kind: str) -> str:
 
 
 def _z_loss() -> list[Case]:
-    case = partial(
-        made,
-        "z-loss",
-        reason="λ·W·lse² weighs as its row does, and stays out of smoothing",
-        x=X,
-        targets=Y,
-        z_loss=0.5,
-        dtypes=ONE,
-        see=(f"{GITHUB}/allenai/OLMo-core/pull/702",),
-    )
+    reason = "λ·W·lse² weighs as its row does, and stays out of smoothing"
+    case = partial(made, "z-loss", reason=reason, x=X, targets=Y, z_loss=0.5, dtypes=ONE)
+    case = partial(case, see=github("allenai/OLMo-core/pull/702"))
     weighted = partial(case, weight=W, sample_weight=S)
     light = changed(np.ones(5), 3, 0.0)
     at_0 = X - np.round(np.log(np.exp(X).sum(1)) * 1024)[:, None] / 1024
@@ -117,17 +108,9 @@ def _z_loss() -> list[Case]:
 
 
 def _softcap() -> list[Case]:
-    case = partial(
-        made,
-        "softcap",
-        reason="the loss is of c·tanh(x/c)",
-        x=X * 8,
-        targets=Y,
-        softcap=30.0,
-        dtypes=ONE,
-        see=(f"{GITHUB}/apple/ml-cross-entropy/issues/48",),
-    )
-    padded = (f"{GITHUB}/unslothai/unsloth/pull/10616",)
+    case = partial(made, "softcap", reason="the loss is of c·tanh(x/c)", x=X * 8, targets=Y)
+    case = partial(case, softcap=30.0, dtypes=ONE, see=github("apple/ml-cross-entropy/issues/48"))
+    padded = github("unslothai/unsloth/pull/10616")
     masked = partial(case, reason="tanh(-inf) is -1", x=np.where(MASKED == -INF, -INF, X * 8))
     masked = partial(masked, see=padded)
     flat = "1 - tanh² is 0 from x/c = 10 on, where sech² still has every digit"
@@ -147,6 +130,79 @@ def _softcap() -> list[Case]:
         case("z-loss", reason="lse is of the capped logits", z_loss=0.5),
         masked("masked", reason=back, softcap=8.0, quick=True),
         masked("masked, soft, smoothed", targets=P_MASKED, label_smoothing=0.1),
-        masked("one-hot, masked", x=MASKED, targets=one_hot(Y, 5)),
+        masked("one-hot, masked", x=MASKED, targets=np.eye(5)[Y]),
         case("+inf", reason="a cap makes +inf c, with slope 0", x=infinite, **NONE),
+    ]
+
+
+def _upstream() -> list[Case]:
+    see = github("linkedin/Liger-Kernel/issues/968", "linkedin/Liger-Kernel/pull/1298")
+    base = partial(made, "upstream", x=X, targets=Y, dtypes=WIDE, see=see)
+    reason = "every row's gradient is multiplied by its own number, not by the first row's"
+    rows = partial(base, reason=reason, **NONE, upstream=UP)
+    one = partial(rows, dtypes=ONE)
+    reason = "the upstream of a reduced loss is a number, which is not always 1"
+    reduced = partial(base, reason=reason)
+    return [
+        rows("rows", quick=True, dtypes=DTYPES),
+        rows("rows, the first 0 alone", upstream=np.array([0.0, 1, 1, 1, 1, 1])),
+        rows("rows, soft", targets=P, to_targets=True, quick=True),
+        one("rows, smoothed", label_smoothing=0.1),
+        one("rows, weighted", weight=W, sample_weight=S),
+        one("rows, z-loss", z_loss=0.5),
+        one("rows, softcap", softcap=8.0),
+        rows("rows, ignored", targets=np.where(KEEP, Y, -100)),
+        rows("rows, masked", x=MASKED),
+        one("rows, absent NaN", x=changed(X, 0, np.nan), where=np.arange(6) > 0),
+        reduced("mean, 2.5", upstream=2.5, quick=True),
+        reduced("sum, -0.5", reduction="sum", upstream=-0.5),
+        reduced("mean, 0", upstream=0.0),
+        reduced("mean, a loss scale", upstream=65536.0),
+    ]
+
+
+def _soft_gradient() -> list[Case]:
+    reason = "targets may be a teacher's output: their gradient is the losses of the classes"
+    case = partial(made, "soft gradient", reason=reason, x=X, targets=P, to_targets=True)
+    case = partial(case, dtypes=ONE, see=torch(56683))
+    drift = "Σ W_i depends on the targets too: the mean's gradient has that term"
+    mean = partial(case, reason=drift)
+    total = partial(case, reduction="sum")
+    reason = "a masked class of target 0 has an infinite loss, and a finite gradient"
+    masked = partial(case, reason=reason, x=MASKED, targets=P_MASKED)
+    every = {"weight": W, "sample_weight": S, "where": KEEP, "label_smoothing": 0.1, "z_loss": 0.5}
+    sums = P * np.array([[0.5], [1], [2], [0], [1.5], [1]])
+    of_rows = "targets need not sum to 1: a row's weight does"
+    nothing = "a class of weight 0 has no gradient at all"
+    same = "where the loss is +inf the gradient is the same formula"
+    on_masked = changed(P_MASKED, (1, 0), 0.25)
+    return [
+        mean("mean", quick=True, dtypes=("float32", "float64", "bfloat16")),
+        total("sum", dtypes=WIDE),
+        case("rows", **NONE),
+        mean("weight", weight=W, quick=True),
+        total("weight, sum", weight=W),
+        mean("sample weight", sample_weight=S),
+        case("where", where=KEEP),
+        case("smoothed", label_smoothing=0.1),
+        total("smoothed, sum", label_smoothing=0.1),
+        total("smoothed away", label_smoothing=1.0),
+        case("z-loss", z_loss=0.5, quick=True),
+        total("z-loss, sum", z_loss=0.5),
+        total("softcap", softcap=8.0),
+        case("normalizer", reason="with a denominator of its own, no drift", normalizer=4.0),
+        case("normalizer an array", normalizer=np.array(4.0), weight=W),
+        total("everything, sum", **every),
+        mean("everything, mean", **every),
+        masked("masked", quick=True),
+        masked("masked, sum", reduction="sum"),
+        masked("masked, smoothed", label_smoothing=0.1),
+        masked("target on a masked class", reason=same, targets=on_masked, reduction="sum"),
+        total("infinite", targets=np.eye(5)[Y], x=changed(X, (2, Y[2]), np.inf)),
+        case("rows of other sums", reason=of_rows, targets=sums),
+        mean("rows of other sums, smoothed", targets=sums, label_smoothing=0.1),
+        case("class weight 0", reason=nothing, weight=changed(W, 2, 0.0)),
+        total("confident", targets=np.eye(10)[:1], x=confident(20)),
+        case("upstream", **NONE, upstream=UP),
+        mean("another batch", targets=arrays.soft(6, 5, 5), reduction="mean", upstream=2.5),
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from ..model import DTYPES, Case
 from .arrays import INF, NAN, ONE, WIDE, soft
 from .given import LABELS, UPSTREAM, at_labels, family, log_probs, probs, put
-from .making import GITHUB, KERAS, NONE, SKLEARN, made
+from .making import NONE, github, keras, made, sklearn
 
 LOGS, X = log_probs(), probs()
 
@@ -26,9 +26,8 @@ def cases() -> Iterator[Case]:
 
 def _nll_errors() -> Iterator[Case]:
     wrong = "a wrong argument broadcasts, and a number comes out"
-    case = partial(
-        made, "nll", loss="nll_loss", x=LOGS, targets=LABELS, dtypes=ONE, error=ValueError
-    )
+    case = partial(made, "nll", loss="nll_loss", x=LOGS, targets=LABELS, dtypes=ONE)
+    case = partial(case, error=ValueError)
     bad = partial(case, names="targets")
     yield bad("error: labels' shape", wrong, targets=LABELS[:, None])
     yield bad("error: soft targets' shape", wrong, targets=soft(6, 4))
@@ -60,21 +59,12 @@ def _nll() -> Iterator[Case]:
 def _log_loss() -> Iterator[Case]:
     case = partial(made, "log loss", loss="log_loss", x=X, targets=LABELS, dtypes=WIDE)
     rows = partial(case, **NONE, upstream=UPSTREAM)
-    yield rows(
-        "near certainty",
-        "-log(1 - 2^-24) is 6e-8, and clipping into [1e-7, 1 - 1e-7] "
-        "makes it 1e-7, with gradient 0",
-        x=at_labels(X, 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24])),
-        see=(f"{KERAS}/9664",),
-        quick=True,
-        dtypes=DTYPES,
-    )
-    yield rows(
-        "far",
-        "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves",
-        x=at_labels(X, (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)),
-        see=(f"{GITHUB}/tensorflow/tensorflow/pull/41595",),
-    )
+    reason = "-log(1 - 2^-24) is 6e-8; clipping at 1 - 1e-7 makes it 1e-7, with gradient 0"
+    near = at_labels(X, 1 - 2.0 ** -np.array([3, 8, 11, 20, 24, 24]))
+    yield rows("near certainty", reason, x=near, see=keras(9664), quick=True, dtypes=DTYPES)
+    reason = "-log 2^-60 is 41, not the 16 that clipping at 1e-7 leaves"
+    given = partial(rows, x=at_labels(X, (2.0**-10, 2.0**-24, 2.0**-60, 2.0**-100, 1.0, 0.75)))
+    yield given("far", reason, see=github("tensorflow/tensorflow/pull/41595"))
     reason = "rows are taken as they are, and not divided by their sum"
     yield rows("not normalised", reason, x=X * 2)
     reason = "the logarithm of a negative number is NaN"
@@ -86,13 +76,9 @@ def _log_loss() -> Iterator[Case]:
     yield clipped("eps, NaN", reason, x=put(X, (1, 1, NAN), (0, 3, NAN)))
     reason = "the gradient to a target is the clipped logarithm"
     yield clipped("eps, soft", reason, x=ends, targets=soft(6, 5, seed=2), to_targets=True)
-    yield rows(
-        "eps below the dtype's",
-        "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN",
-        x=put(X, (0, 0, 1), (1, 1, 0), (2, 1, 1)),
-        eps=1e-15,
-        see=(f"{SKLEARN}/24315", f"{KERAS}/377"),
-    )
+    reason = "1 - 1e-15 is 1 in float32: log(1 - p) of it was -inf, and 0·inf NaN"
+    given = partial(rows, x=put(X, (0, 0, 1), (1, 1, 0), (2, 1, 1)))
+    yield given("eps below the dtype's", reason, eps=1e-15, see=sklearn(24315) + keras(377))
     wrong = partial(case, reason="clipped into an interval that is none", names="eps", dtypes=ONE)
     yield wrong("error: eps 0.75", eps=0.75, error=ValueError)
     yield wrong("error: eps negative", eps=-1e-7, error=ValueError)

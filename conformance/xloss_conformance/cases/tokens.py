@@ -8,25 +8,8 @@ from functools import partial
 import numpy as np
 
 from ..model import DTYPES, Case
-from .arrays import (
-    EVERY,
-    INF,
-    KEEP,
-    MASK,
-    MASKED,
-    NAN,
-    ONE,
-    WIDE,
-    P,
-    S,
-    W,
-    X,
-    Y,
-    changed,
-    confident,
-    labels,
-    logits,
-)
+from . import arrays
+from .arrays import EVERY, INF, KEEP, MASKED, NAN, ONE, WIDE, P, S, W, X, Y, changed, confident
 from .given import UPSTREAM
 from .linear import ALL as LINEAR_ALL
 from .linear import LABELS, put
@@ -40,9 +23,8 @@ def cases() -> list[Case]:
 
 
 def _whole() -> Iterator[Case]:
-    plain = partial(
-        made, "tokens", loss="token_stats", x=X, targets=Y, upstream=UPSTREAM, dtypes=WIDE
-    )
+    plain = partial(made, "tokens", loss="token_stats", x=X, targets=Y, dtypes=WIDE)
+    plain = partial(plain, upstream=UPSTREAM)
     case = partial(plain, rank=True)
     reason = "every field of every row; loss alone has a gradient"
     yield case("rows", reason, dtypes=DTYPES, split=True, quick=True)
@@ -63,7 +45,7 @@ def _whole() -> Iterator[Case]:
     reason = "Σ p z - lse cancels where the logits are large"
     yield case("offset", reason, x=X + 3000.0, z_loss=2.0**-10)
     yield case("masked classes", "0·log 0 in the entropy", x=MASKED)
-    at_mask = np.array([int(np.argmax(row)) for row in MASK])
+    at_mask = np.isinf(MASKED).argmax(-1)
     yield case("a masked label", "+inf, and the last rank", x=MASKED, targets=at_mask)
     twice = changed(changed(X, (slice(None), 1), INF), (slice(None), 3), INF)
     yield case("two +inf logits", "inf - inf: they share the probability", x=twice)
@@ -72,17 +54,10 @@ def _whole() -> Iterator[Case]:
     yield case("no possible class", reason, x=nowhere)
     reason = "NaN in that row and in no other; a rank cannot be NaN"
     yield case("NaN", reason, x=changed(X, (1, 2), NAN), z_loss=0.5)
-    yield case(
-        "absent rows of NaN",
-        "all of them 0, nothing correct, and behind every class",
-        x=changed(X, ([1, 2, 5], [0, 3, 4]), NAN),
-        targets=changed(Y, 1, -100),
-        where=KEEP,
-        sample_weight=np.array([1.0, 2, 0.5, 1, 3, 0]),
-        z_loss=0.5,
-        dtypes=DTYPES,
-        quick=True,
-    )
+    reason = "all of them 0, nothing correct, and behind every class"
+    given = partial(case, x=changed(X, ([1, 2, 5], [0, 3, 4]), NAN), targets=changed(Y, 1, -100))
+    given = partial(given, where=KEEP, sample_weight=np.array([1.0, 2, 0.5, 1, 3, 0]), z_loss=0.5)
+    yield given("absent rows of NaN", reason, dtypes=DTYPES, quick=True)
     bad = changed(changed(Y, 2, -1), 4, 7)
     reason = "a label of -1 wraps to the last class, and is correct there"
     yield case("bad labels", reason, targets=bad, z_loss=0.25)
@@ -91,48 +66,30 @@ def _whole() -> Iterator[Case]:
     yield case("z-loss under weights", reason, **light)
     yield case("all options", "each is that of cross_entropy", **EVERY, quick=True)
     yield case("soft, all options", "the same of probabilities", targets=P, **EVERY)
-    yield case(
-        "a softcap that saturates",
-        "capped logits tie where the logits do not: the order is theirs",
-        x=np.array([[40.0, 41.0, 39.0, -3.0, 0.0]] * 6),
-        targets=np.array([0, 1, 2, 3, 4, 1]),
-        softcap=1.0,
-    )
+    reason = "capped logits tie where the logits do not: the order is theirs"
+    given = partial(case, x=np.array([[40.0, 41.0, 39.0, -3.0, 0.0]] * 6), softcap=1.0)
+    yield given("a softcap that saturates", reason, targets=np.array([0, 1, 2, 3, 4, 1]))
     yield case("class axis 0", "the class axis is the caller's", x=X.T, axis=0)
     for layout in ("F", "strided", "readonly"):
         reason = "memory in another order than rows"
         yield case(f"layout {layout}", reason, layout=layout, split=layout == "F")
     for classes in (97, 300, 4500):
-        x = logits(3, classes)
+        x = arrays.logits(3, classes)
         top = np.argmax(x, axis=-1)
-        yield case(
-            f"{classes} classes",
-            "a row is read in chunks: a rank or a sum of the last one alone",
-            x=x,
-            targets=np.array([top[0], classes - 1, int(labels(1, classes)[0])]),
-            upstream=UPSTREAM[:3],
-            split=True,
-        )
-    yield case(
-        "ties across chunks",
-        "the first of them is in another chunk",
-        x=changed(logits(2, 4500), (slice(None), [7, 4200]), 20.0),
-        targets=np.array([4200, 7]),
-        upstream=UPSTREAM[:2],
-    )
+        some = np.array([top[0], classes - 1, int(arrays.labels(1, classes)[0])])
+        reason = "a row is read in chunks: a rank or a sum of the last one alone"
+        given = partial(case, x=x, targets=some, upstream=UPSTREAM[:3], split=True)
+        yield given(f"{classes} classes", reason)
+    reason = "the first of them is in another chunk"
+    given = partial(case, x=changed(arrays.logits(2, 4500), (slice(None), [7, 4200]), 20.0))
+    yield given("ties across chunks", reason, targets=np.array([4200, 7]), upstream=UPSTREAM[:2])
     yield case("one class", "log 1", x=X[:, :1], targets=Y * 0, dtypes=ONE)
     one = partial(plain, upstream=1.0, dtypes=ONE)
     yield one("no rows", "nothing of nothing", x=X[:0], targets=Y[:0], rank=True)
     reason = "a number of classes is not a flag"
     yield one("error: rank", reason, rank=5, error=TypeError, names="rank")
-    yield one(
-        "error: targets' shape",
-        "it broadcasts, and a number comes out",
-        targets=Y[:1],
-        rank=True,
-        error=ValueError,
-        names="targets",
-    )
+    given = partial(one, targets=Y[:1], rank=True, error=ValueError)
+    yield given("error: targets' shape", "it broadcasts, and a number comes out", names="targets")
 
 
 def _linear() -> Iterator[Case]:
@@ -145,12 +102,7 @@ def _linear() -> Iterator[Case]:
     yield plain("linear, without the rank", "seven fields", block_rows=2)
     yield case("linear, soft", "the first of the largest", targets=P, to_targets=True)
     yield case("linear, all options", "each is that of cross_entropy", **LINEAR_ALL)
-    yield case(
-        "linear, absent rows of NaN",
-        "features that are not read",
-        x=put(1, 4, to=NAN),
-        targets=np.array([0, -100, 1, 4, -100, 2]),
-        block_rows=4,
-    )
+    given = partial(case, x=put(1, 4, to=NAN), targets=np.array([0, -100, 1, 4, -100, 2]))
+    yield given("linear, absent rows of NaN", "features that are not read", block_rows=4)
     none = {"x": PACKED[6:], "targets": LABELS[:0]}
     yield packed("linear, no rows", "nothing", **none, rank=True, dtypes=ONE)

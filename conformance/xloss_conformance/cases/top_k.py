@@ -43,12 +43,9 @@ def cases() -> Iterator[Case]:
         yield from _each(partial(one, rest=rest), rest)
     reason = "a denominator of its own has no gradient"
     yield one("a normalizer", reason, normalizer=4.0, rest="uniform")
-    yield one(
-        "every class listed",
-        "with no other class there is no rest, and no division by their number",
-        targets=pack(np.tile(np.arange(5), (6, 1)), np.full((6, 5), 0.125)),
-        rest="uniform",
-    )
+    reason = "with no other class there is no rest, and no division by their number"
+    given = partial(one, targets=pack(np.tile(np.arange(5), (6, 1)), np.full((6, 5), 0.125)))
+    yield given("every class listed", reason, rest="uniform")
     reason = "where the loss is +inf the gradient is the same formula"
     masked = changed(X, (2, 1), -INF)
     yield one("listed on a masked class", reason, x=masked, reduction="sum")
@@ -59,14 +56,9 @@ def cases() -> Iterator[Case]:
 
 def _each(case: Callable[..., Case], rest: str) -> Iterator[Case]:
     """Yield what is asked wherever the rest of a row goes."""
-    yield case(
-        f"empty slots, {rest}",
-        "a padded slot's index wraps to the last class, or its probability counts",
-        targets=EMPTY,
-        z_loss=0.125,
-        dtypes=WIDE,
-        quick=rest == "zero",
-    )
+    reason = "a padded slot's index wraps to the last class, or its probability counts"
+    given = partial(case, targets=EMPTY)
+    yield given(f"empty slots, {rest}", reason, z_loss=0.125, dtypes=WIDE, quick=rest == "zero")
     nan = changed(X, 4, NAN)
     reason = "a row of empty slots is read"
     yield case(f"an absent row of NaN, {rest}", reason, x=nan, targets=EMPTY)
@@ -75,19 +67,9 @@ def _each(case: Callable[..., Case], rest: str) -> Iterator[Case]:
     yield case(f"all options, {rest}", "each is that of soft targets, together too", **EVERY)
     reason = "with all smoothing the sum of the list is what is left of it"
     yield case(f"smoothed away, {rest}", reason, label_smoothing=1.0, reduction="sum")
-    yield case(
-        f"masked, {rest}",
-        "a masked class gets a share of the rest, and the loss is infinite",
-        x=MASKED,
-        targets=pack(POSSIBLE, PROBS[:, :2] / 2),
-        label_smoothing=0.125,
-        dtypes=WIDE,
-    )
-    yield case(
-        f"one row ahead by 17, {rest}",
-        "lse - z loses 4e-8, which is there in the logits",
-        x=confident(17.0, classes=5),
-        targets=pack([[0]], np.array([[1.0]])),
-        **NONE,
-        dtypes=DTYPES,
-    )
+    reason = "a masked class gets a share of the rest, and the loss is infinite"
+    given = partial(case, x=MASKED, targets=pack(POSSIBLE, PROBS[:, :2] / 2))
+    yield given(f"masked, {rest}", reason, label_smoothing=0.125, dtypes=WIDE)
+    reason = "lse - z loses 4e-8, which is there in the logits"
+    given = partial(case, x=confident(17.0, classes=5), targets=pack([[0]], np.array([[1.0]])))
+    yield given(f"one row ahead by 17, {rest}", reason, **NONE, dtypes=DTYPES)

@@ -115,20 +115,12 @@ def _part(case: Case, one: Part, two: Part) -> Pair | None:
         beyond = (ulp > allowed) & (size > flush)
         if beyond.any():
             at = np.unravel_index(int(np.argmax(np.where(beyond, ulp / allowed, -1.0))), shape)
-            wanted = dict.fromkeys(f"{n.want.hi[at]:.9g}" for n in (one, two))
-            return Pair(
-                case,
-                status,
-                one.name,
-                "",
-                float(ulp[at]),
-                float(allowed[at]),
-                float(size[at]),
-                tuple(int(i) for i in at),
-                f"{one.got[at]:.9g}",
-                f"{two.got[at]:.9g}",
-                " or ".join(wanted),
-            )
+            found = Pair(case, status, one.name, at=tuple(int(i) for i in at))
+            numbers = (float(of[at]) for of in (ulp, allowed, size))
+            found.ulp, found.allowed, found.apart = numbers
+            found.a, found.b = (f"{part.got[at]:.9g}" for part in (one, two))
+            found.exact = " or ".join(dict.fromkeys(f"{p.want.hi[at]:.9g}" for p in (one, two)))
+            return found
     return None
 
 

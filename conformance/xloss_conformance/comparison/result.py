@@ -1,23 +1,20 @@
-"""What came of comparing two losses, and as plain text."""
+"""What came of comparing two losses: as plain text, and as the record that `--json` prints."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..model import SubjectInfo
+from ..report.record import head, plain
 from ..result import table, wrapped
 from ..snippet import setup
 from .pair import STATUSES, Pair
 
 LISTED = ("family", "in the", "cases", "", "the first", "A", "B")
-SAYS = {
-    "both": "both within budget",
-    "A": "A is right",
-    "B": "B is right",
-    "neither": "neither is right",
-}
+SAYS = {"both": "both within budget"} | {who: f"{who} is right" for who in ("A", "B", "neither")}
 
 
 @dataclass
@@ -49,28 +46,24 @@ class Comparison:
         return not self.differences
 
     def __str__(self) -> str:
-        return text(self)
-
-
-def text(comparison: Comparison) -> str:
-    """Return the first difference, the others in a line each, and counts by family."""
-    heads = [
-        f"{letter}  {told.name} ({_of(told)})"
-        for letter, told in (("A", comparison.a), ("B", comparison.b))
-    ]
-    first = comparison.first
-    parts = ["\n".join(heads)]
-    if first is None:
-        apart = "but by definition" if _by_definition(comparison) else "anywhere"
-        parts.append(f"They do not differ {apart}: {comparison.compared} cases compared.")
-    else:
-        parts.append(_first(first))
-    if len(comparison.differences) > 1:
-        lines = table([LISTED, *_grouped(comparison.differences)], left=True)
-        parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
-    parts += _by_definition(comparison)
-    parts.append(", ".join(f"{n} {what}" for what, n in counts(comparison).items() if n))
-    return "\n\n".join(parts)
+        """Return the first difference, the others in a line each, and counts by family."""
+        heads = [
+            f"{letter}  {told.name} ({_of(told)})"
+            for letter, told in (("A", self.a), ("B", self.b))
+        ]
+        first = self.first
+        parts = ["\n".join(heads)]
+        if first is None:
+            apart = "but by definition" if _by_definition(self) else "anywhere"
+            parts.append(f"They do not differ {apart}: {self.compared} cases compared.")
+        else:
+            parts.append(_first(first))
+        if len(self.differences) > 1:
+            lines = table([LISTED, *_grouped(self.differences)], left=True)
+            parts.append("\n".join(["All differences", *(f"  {line}" for line in lines)]))
+        parts += _by_definition(self)
+        parts.append(", ".join(f"{n} {what}" for what, n in counts(self).items() if n))
+        return "\n\n".join(parts)
 
 
 def _first(pair: Pair) -> str:
@@ -140,3 +133,29 @@ def counts(comparison: Comparison) -> dict[str, int]:
         refused = (p.status == "not offered" and letter in p.notes for p in pairs)
         found[f"not offered by {letter}"] = sum(refused)
     return found
+
+
+def record(comparison: Comparison) -> dict[str, Any]:
+    """Return the same as what JSON can hold; numbers that are not finite as "nan", "inf"."""
+    first = comparison.first
+    made: dict[str, Any] = {
+        **head(),
+        "a": comparison.a._asdict(),
+        "b": comparison.b._asdict(),
+        "first": None if first is None else first.case.name,
+        "counts": counts(comparison),
+        "pairs": [_pair(pair) for pair in comparison.pairs],
+        "ok": comparison.ok,
+    }
+    made = plain(made)
+    return made
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    case = pair.case
+    made: dict[str, Any] = {"case": case.name, "family": case.family, "reason": case.reason}
+    made |= {k: v for k, v in vars(pair).items() if k not in ("case", "calls")}
+    if pair.calls:
+        made["setup"] = setup(case)
+        made["calls"] = {letter: "\n".join(lines) for letter, lines in pair.calls.items()}
+    return made

@@ -42,11 +42,11 @@ class Convention:
     def needs(self, case: Case) -> set[str]:
         """Return the options that the case cannot do without: those that are no default."""
         own = inspect.signature(public(case.loss)).parameters
-        needed = {
-            k
-            for k, v in case.options.items()
-            if isinstance(v, np.ndarray) or k not in own or v != own[k].default
-        }
+
+        def default(name: str, value: Any) -> bool:
+            return not isinstance(value, np.ndarray) and name in own and value == own[name].default
+
+        needed = {k for k, v in case.options.items() if not default(k, v)}
         ignoring = not self.ignores and ignored(case).any()
         return needed | {"ignore_index"} if ignoring else needed
 
@@ -76,14 +76,10 @@ class Convention:
     def given(self, function: Loss, case: Case, options: Mapping[str, Any]) -> Options:
         """Return the options without defaults that the function has no parameter for."""
         known, needed = parameters(function), self.needs(case)
-        return {
-            k: v
-            for k, v in options.items()
-            if k in needed
-            or known is None
-            or self.theirs(case, k) in known
-            or self.theirs(case, k) == ""
-        }
+        if known is None:
+            return dict(options)
+        taken = {*known, ""}
+        return {k: v for k, v in options.items() if k in needed or self.theirs(case, k) in taken}
 
     def lacks(self, case: Case) -> str | None:
         """Return what else of a case that has an answer is not offered, or None."""

@@ -17,22 +17,8 @@ import numpy as np
 
 from ..model import BINARY, Array, Case, Differs, Missing
 from ..rounding import numpy_dtype
-from .base import (
-    Convention,
-    Loss,
-    Options,
-    arranged,
-    averages,
-    ignored,
-    named,
-    near_certain,
-    on_last_axis,
-    over,
-    rows,
-    smoothed_plainly,
-    taken,
-    weighs,
-)
+from . import base
+from .base import Convention, Loss, Options, arranged, averages, ignored, named, rows, taken, weighs
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
 import keras  # only now: it reads the name at once
@@ -99,7 +85,7 @@ class Keras(Convention):
         return super().refuses(function, case)
 
     def lacks(self, case: Case) -> str | None:
-        last = on_last_axis(case)
+        last = base.on_last_axis(case)
         if case.loss in ("cross_entropy", "log_loss") and case.index:
             if case.options.get("ignore_index", 0) is None:
                 return "ignore_class is a number, or none is"
@@ -108,7 +94,7 @@ class Keras(Convention):
         smoothed = bool(case.options.get("label_smoothing")) and case.loss not in BINARY
         if smoothed and not last:
             return "smooths by the size of the last axis, wherever the classes are"
-        if case.loss == "kl_div" and near_certain(case):
+        if case.loss == "kl_div" and base.near_certain(case):
             return "takes probabilities, whose logarithm near 1 is mostly their rounding"
         if case.loss == "focal_loss" and case.index:
             assert case.targets is not None
@@ -118,11 +104,11 @@ class Keras(Convention):
         return None
 
     def differs(self, case: Case, dtype: str) -> Differs | None:
-        asked = self._clipped(smoothed_plainly(case), dtype)
+        asked = self._clipped(base.smoothed_plainly(case), dtype)
         counted = int(np.sum(~ignored(case))) if averages(case) else 0
         if counted and (weighs(case) or {"sample_weight", "weight"} & set(case.options)):
             note = "sum_over_batch_size divides by the rows, whatever their weights"
-            return over(asked, counted, note)
+            return base.over(asked, counted, note)
         return asked
 
     def _clipped(self, asked: Differs, dtype: str) -> Differs:

@@ -12,19 +12,8 @@ import numpy as np
 import optax
 
 from ..model import BINARY, Case, Differs
-from .base import (
-    Convention,
-    Loss,
-    Options,
-    arranged,
-    averages,
-    named,
-    over,
-    reduced,
-    rows,
-    smoothed_plainly,
-    weighs,
-)
+from . import base
+from .base import Convention, Loss, Options, arranged, averages, named, over, rows, weighs
 
 ALONG = {**named("axis", "where"), **arranged("reduction")}
 
@@ -65,7 +54,7 @@ class Optax(Convention):
             # The gradient is 0/0 by the same definition: it says nothing.
             nothing = replace(case, value_only=True)
             return Differs(nothing, "jnp.mean over nothing is NaN", np.nan)
-        asked = smoothed_plainly(case)
+        asked = base.smoothed_plainly(case)
         if averages(case) and weighs(case):
             return over(asked, float(where.sum()), "jnp.mean is over the rows")
         return asked
@@ -82,7 +71,7 @@ class Optax(Convention):
         if case.loss in BINARY:
             t = jnp.asarray(t, x.dtype)
         mean, total = (partial(of, where=where) for of in (jnp.mean, jnp.sum))
-        return reduced(function(x, t, **own), options, mean, total)
+        return base.reduced(function(x, t, **own), options, mean, total)
 
 
 CONVENTION = Optax()

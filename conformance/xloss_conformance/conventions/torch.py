@@ -11,21 +11,8 @@ import numpy as np
 import torch
 
 from ..model import BINARY, Case, Differs
-from .base import (
-    Convention,
-    Loss,
-    Options,
-    arranged,
-    averages,
-    ignored,
-    named,
-    outside,
-    over,
-    rows,
-    smoothed_plainly,
-    taken,
-    with_options,
-)
+from . import base
+from .base import Convention, Loss, Options, arranged, averages, named, over, rows, taken
 
 F = "torch.nn.functional"
 CLASSES = {**arranged("axis"), **named("weight", "ignore_index", "reduction")}
@@ -69,7 +56,7 @@ class Torch(Convention):
             return "nll_loss takes class indices alone"
         if case.loss == "binary_cross_entropy":
             assert case.targets is not None
-            if outside(case.x) or outside(case.targets):
+            if base.outside(case.x) or base.outside(case.targets):
                 return "rejects probabilities outside [0, 1], NaN among them"
         if case.index and case.targets is not None and case.targets.dtype == np.uint64:
             return "takes labels of int64, which not every uint64 is"
@@ -78,7 +65,7 @@ class Torch(Convention):
     def differs(self, case: Case, dtype: str) -> Differs | None:
         if case.loss in BINARY:
             return self._binary(case)
-        asked = smoothed_plainly(case)
+        asked = base.smoothed_plainly(case)
         return self._mean(asked) if averages(case) else asked
 
     def _mean(self, asked: Differs) -> Differs:
@@ -91,7 +78,7 @@ class Torch(Convention):
             return over(asked, prod(shape), "the mean of soft targets is over the rows")
         assert case.targets is not None
         weight = case.options.get("weight")
-        labels = case.targets[~ignored(case)]
+        labels = case.targets[~base.ignored(case)]
         if not labels.size:
             return over(asked, 0, "the mean over nothing")
         if weight is None or ((labels < 0) | (labels >= len(weight))).any():
@@ -111,9 +98,9 @@ class Torch(Convention):
                 # Where it is right, the other logarithm is exactly 0: nothing is clamped.
                 right = ((x == 0) & (t == 0)) | ((x == 1) & (t == 1))
                 # Its backward, by its documentation "linear" there, is not compared.
-                clamped = replace(with_options(case, eps=LEAST, where=~right), value_only=True)
+                clamped = replace(base.with_options(case, eps=LEAST, where=~right), value_only=True)
                 if averages(case):
-                    clamped = with_options(clamped, normalizer=float(x.size))
+                    clamped = base.with_options(clamped, normalizer=float(x.size))
                 asked = Differs(clamped, "a logarithm is -100 at least")
         weighted = "sample_weight" in case.options
         if averages(case) and (weighted or not case.x.size):

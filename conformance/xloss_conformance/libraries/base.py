@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..model import DTYPES, LAYOUTS, Array, Stored
+
+Function: TypeAlias = Callable[..., Any]
+Arrays: TypeAlias = tuple[Any, ...]
+Differentiated: TypeAlias = tuple[Any, Arrays]  # a value, and a gradient to each argument
 
 
 class ArrayLibrary:
@@ -22,9 +26,7 @@ class ArrayLibrary:
     compiles = False  # each new call, at a price
     same_bits = True  # a sum along a row does not depend on the batch around it
     dtypes: tuple[str, ...] = DTYPES
-    integers: tuple[str, ...] = tuple(
-        f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-    )
+    long = True  # has 64-bit integers; int32 stands in for them, where it holds them
     layouts: tuple[str, ...] = tuple(layout for layout in LAYOUTS if layout != "filtered")
     module: Any = np
     types: Any = (np.ndarray, np.generic)  # of which its results are
@@ -61,27 +63,21 @@ class ArrayLibrary:
     def forget(self) -> None:
         """Free what the library keeps of calls that will not come again."""
 
-    def differentiate(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
+    def differentiate(self, function: Function, arguments: Arrays, upstream: Any) -> Differentiated:
         """Return function(*arguments) and its gradient to each, by the library's own autodiff."""
         raise NotImplementedError(f"{self.name} has no autodiff")
 
     def refuses(self, arguments: Stored, layout: str) -> str | None:
         """Return what of the arguments cannot be made here, or None."""
-        targets = arguments.targets
+        targets, lacking = arguments.targets, None
         if arguments.dtype not in self.dtypes:
-            return f"{self.name} has no {arguments.dtype}"
-        if targets is not None and targets.dtype.kind in "iu":
-            kind = targets.dtype.name
-            if kind not in self.integers and not self._narrows(targets):
-                return f"{self.name} has no {kind}"
-        return None if layout in self.layouts else f"{self.name} has no {layout} arrays"
-
-    def _narrows(self, targets: Array) -> bool:
-        """Whether integers of a dtype not offered fit into int32, which stands in for them."""
-        limits = np.iinfo(np.int32)
-        return all(limits.min <= v <= limits.max for v in targets.ravel().tolist())
+            lacking = arguments.dtype
+        elif targets is not None and targets.dtype.name in ("int64", "uint64") and not self.long:
+            narrow = all(-(2**31) <= v < 2**31 for v in targets.ravel().tolist())
+            lacking = None if narrow else targets.dtype.name
+        if lacking is None and layout not in self.layouts:
+            lacking = f"{layout} arrays"
+        return lacking and f"{self.name} has no {lacking}"
 
 
 def strided(values: Any, zeros: Callable[[tuple[int, ...]], Any]) -> Any:

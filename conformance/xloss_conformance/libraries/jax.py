@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..model import Array
-from .base import ArrayLibrary
+from .base import ArrayLibrary, Arrays, Differentiated, Function
 
 X64: Any = jax.config  # its attributes are made when it is imported
 
@@ -25,7 +24,7 @@ class Jax(ArrayLibrary):
     flushes = ("float16", "bfloat16", "float32", "float64")
     compiles = True
     same_bits = False  # XLA fuses and orders as the whole batch's shape suggests
-    integers = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
+    long = False
     layouts = ("C",)  # XLA lays its arrays out itself
 
     def array(self, values: Array, layout: str = "C") -> Any:
@@ -41,9 +40,7 @@ class Jax(ArrayLibrary):
         # A few MB for every call that was compiled.
         jax.clear_caches()  # type: ignore[no-untyped-call]
 
-    def differentiate(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
+    def differentiate(self, function: Function, arguments: Arrays, upstream: Any) -> Differentiated:
         value, back = jax.vjp(function, *arguments)
         cotangent = jnp.broadcast_to(jnp.asarray(upstream, value.dtype), value.shape)
         return value, tuple(back(cotangent))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from ..model import Array
-from .base import ArrayLibrary
+from .base import ArrayLibrary, Arrays, Differentiated, Function
 
 
 class TensorFlow(ArrayLibrary):
@@ -23,9 +22,7 @@ class TensorFlow(ArrayLibrary):
     def array(self, values: Array, layout: str = "C") -> Any:
         return tf.constant(values)
 
-    def differentiate(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
+    def differentiate(self, function: Function, arguments: Arrays, upstream: Any) -> Differentiated:
         with tf.GradientTape() as tape:
             tape.watch(arguments)
             value = function(*arguments)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..model import Array, Missing
-from .base import ArrayLibrary, is_tile, laid_out, strided
+from .base import ArrayLibrary, Arrays, Differentiated, Function, is_tile, laid_out, strided
 
 
 class Torch(ArrayLibrary):
@@ -61,9 +60,7 @@ class Torch(ArrayLibrary):
             return wrong
         return f"on {x.device}, not {self.device}"
 
-    def differentiate(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], upstream: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
+    def differentiate(self, function: Function, arguments: Arrays, upstream: Any) -> Differentiated:
         leaves = tuple(x.detach().requires_grad_() for x in arguments)
         value = function(*leaves)
         if not isinstance(value, torch.Tensor):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
 from math import floor, inf, log10
 from typing import Any
 
 from .mistakes import judged
-from .tally import Tally, by_kind, tallies, verdict
+from .record import Tally, by_kind, tallies, verdict
 
 Subject = dict[str, Any]
 DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -30,7 +28,6 @@ READ = """\
 In the tables of families a number alone is the worst error of value or gradient, in ulp, of calls
 that all pass; ✓: they pass, and there was no number to measure; ✕ 3/18: 3 of 18 fail; –: not
 offered. Budgets differ: that of a softcap c is 4 + c ulp, of a focal loss 4 (1 + γ)."""
-HOW = {"pass": "by its own definition", "declared": "declared", "refused": "not offered"}
 KINDS = {"candidate": "The candidate", "peer": "The peers", "xloss": "xloss"}
 
 
@@ -44,7 +41,6 @@ def markdown(
     parts = [*_head(record, again, page, pictures), *_opening(record)]
     for kind in by_kind(record):
         parts += [f"## {KINDS[kind]}", _families(record, kind)]
-    parts += _definitions(record)
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,13 +107,10 @@ def _families(record: dict[str, Any], kind: str) -> str:
     cells = [cell for cell in record["cells"] if cell["subject"] in place]
     of = tallies(cells, lambda cell: (families[cell["case"]], place[cell["subject"]]))
     whole = tallies(cells, lambda cell: place[cell["subject"]])
-    rows = [
-        [
-            f"{text(family['name'])} ({family['cases']})",
-            *(_summed(of[family["name"], group]) for group in groups),
-        ]
-        for family in record["families"]
-    ]
+    rows = []
+    for family in record["families"]:
+        summed = (_summed(of[family["name"], group]) for group in groups)
+        rows.append([f"{text(family['name'])} ({family['cases']})", *summed])
     rows.append([f"all ({len(record['cases'])})", *(_summed(whole[group]) for group in groups)])
     return table(["family (cases)", *(text(group) for group in groups)], rows)
 
@@ -131,31 +124,6 @@ def _summed(tally: Tally) -> str:
     if not tally.judged:
         return "–"
     return brief(max(errors)) if errors else "✓"
-
-
-def _definitions(record: dict[str, Any]) -> Iterator[str]:
-    """Say what was judged by a library's own definition, and what is not offered."""
-    subjects = {s["name"]: title(s) for s in record["subjects"] if s["kind"] != "xloss"}
-    seen = dict.fromkeys(
-        (
-            subjects[cell["subject"]],
-            HOW.get(cell["status"], HOW["pass"]),
-            cell["note"],
-            cell["case"],
-        )
-        for cell in record["cells"]
-        if cell["subject"] in subjects and cell["note"]
-    )
-    counts = Counter(key[:3] for key in seen)
-    rows = []
-    for how, name in product(HOW.values(), dict.fromkeys(subjects.values())):
-        notes = [(note, n) for (*of, note), n in counts.most_common() if of == [name, how]]
-        if notes:
-            listed = "; ".join(f"{text(note)} ({n})" for note, n in notes)
-            rows.append([text(name), how, listed])
-    if rows:
-        yield "## Defined otherwise, or not offered"
-        yield table(["subject", "judged", "why (cases)"], rows)
 
 
 def brief(ulp: float) -> str:

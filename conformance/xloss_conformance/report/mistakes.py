@@ -14,7 +14,7 @@ from math import floor, inf, isfinite, isinf, isnan, log10
 from typing import Any
 
 from ..formats import FORMATS, accumulated
-from .tally import KINDS, Cell, Record
+from .record import KINDS, Cell, Record
 from .training import EFFECTS, FAMILIES, NO, ORDER, RULES, SOMETIMES, YES, Family
 
 NUMBERS = {"value": "loss", "gradient": "gradient", "targets gradient": "gradient to the targets"}
@@ -93,11 +93,8 @@ def judged(record: Record) -> list[Judged]:
         families = Counter(cases[cell["case"]]["family"] for cell in cells)
         mistakes = list(_mistakes(failures, len(cells), families))
         mistakes.sort(key=lambda mistake: ORDER.index(mistake.matters))  # else as the cases
-        found.append(
-            Judged(
-                name, first["kind"], first["library"], version, len(failures), len(cells), mistakes
-            )
-        )
+        counts = len(failures), len(cells)
+        found.append(Judged(name, first["kind"], first["library"], version, *counts, mistakes))
     return sorted(found, key=lambda one: [*KINDS].index(one.kind))
 
 
@@ -119,10 +116,8 @@ class Failure:
         seen = [(_effect(finding, dtype), finding) for finding in cell["findings"]]
         self.effect, self.finding = min(seen, key=lambda one: RANK.index(one[0]))
         # A loss that is wrong matters by the gradient that is taken through it, where one is.
-        self.through = any(
-            effect in EFFECTS and effect != "rounding" and finding["rule"] != "value"
-            for effect, finding in seen
-        )
+        wrong = {*EFFECTS} - {"rounding"}
+        self.through = any(kind in wrong and of["rule"] != "value" for kind, of in seen)
 
     @property
     def about(self) -> str:
@@ -138,17 +133,14 @@ class Failure:
     def telling(self) -> tuple[Any, ...]:
         """Order failures about one thing: the one to tell first."""
         rank = ORDER.index(self.matters), RANK.index(self.effect)
-        return *rank, *self._loudness(), self.dtype != "float32", not self.case["quick"]
-
-    def _loudness(self) -> tuple[float, ...]:
-        """Order errors of one kind: 0 for the largest number first, then the loss."""
-        if self.effect not in EFFECTS:
-            return (0.0, 0.0, 0.0)
+        loud: tuple[float, ...] = (0.0, 0.0, 0.0)  # of one kind: 0 for the largest number
         if self.effect == "rounding":
-            return (0.0, 0.0, -_relative(self.finding, self.dtype))
-        got, want = float(self.finding["got"]), float(self.finding["want"])
-        size = abs(want) if isfinite(want) else 0.0
-        return (self.finding["rule"] != "value", got != 0, -size)
+            loud = (0.0, 0.0, -_relative(self.finding, self.dtype))
+        elif self.effect in EFFECTS:
+            got, want = float(self.finding["got"]), float(self.finding["want"])
+            size = abs(want) if isfinite(want) else 0.0
+            loud = (self.finding["rule"] != "value", got != 0, -size)
+        return *rank, *loud, self.dtype != "float32", not self.case["quick"]
 
 
 def _mistakes(
@@ -220,12 +212,9 @@ def _number(effect: str, finding: Record, dtype: str) -> str:
         off = abs(got / want - 1)
         if off < 0.995:
             return f"{said}, {off:.0%} off"
-        return f"{said}, {_times(off)} off" if off > 2 else said
+        times = f"{off:.0f}" if off < 1000 else f"{off:.0e}"
+        return f"{said}, {times} times off" if off > 2 else said
     return said
-
-
-def _times(off: float) -> str:
-    return f"{off:.0f} times" if off < 1000 else f"{off:.0e} times"
 
 
 def shown(got: float, want: float) -> tuple[str, str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-LETTERS = {"pass": "p", "fail": "f", "declared": "d", "refused": "r"}
-STATUSES = {v: k for k, v in LETTERS.items()}
+from ..model import STATUSES, Finding
+
+LETTERS = {status[0]: status for status in STATUSES}
 NONE = "."  # no such cell
 LATER = ("setup",)  # of a case: only its details show it
 # Numbers of a cell, of which three digits are kept, and their columns.
@@ -22,19 +23,14 @@ SHORT = {
 }
 
 
-class Table:
+class Table(dict[str, int]):
     """Distinct values, each by its place."""
 
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._places: dict[str, int] = {}
-
     def place(self, value: Any) -> int:
-        key = json.dumps(value)
-        if key not in self._places:
-            self._places[key] = len(self.values)
-            self.values.append(value)
-        return self._places[key]
+        return self.setdefault(json.dumps(value), len(self))
+
+    def all(self) -> list[Any]:
+        return list(map(json.loads, self))
 
 
 def short(ulp: Any) -> str:
@@ -60,11 +56,11 @@ def pack(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
         for case in record["cases"]
     ]
     head["cells"] = {
-        "status": "".join(NONE if cell is None else LETTERS[cell["status"]] for cell in cells),
+        "status": "".join(NONE if cell is None else cell["status"][0] for cell in cells),
         **{name: column(key) for key, name in SHORT.items()},
         "note": ",".join(str(notes.place(c["note"])) if c and c["note"] else "" for c in cells),
-        "notes": notes.values,
-        "reasons": reasons.values,
+        "notes": notes.all(),
+        "reasons": reasons.all(),
     }
     return head, _details(record["cases"], rows)
 
@@ -81,15 +77,12 @@ def _details(cases: list[dict[str, Any]], rows: list[list[dict[str, Any] | None]
                 cells.append(0)
                 continue
             call = [lines.place(line) for line in cell["call"].split("\n")]
-            findings = [[f[k] for k in FINDING] for f in cell["findings"]]
+            findings = [[f[k] for k in Finding._fields] for f in cell["findings"]]
             sides = [{k: texts.place(v) for k, v in cell[side].items()} for side in ("got", "want")]
             cells.append([calls.place(call), *(texts.place(part) for part in (*sides, findings))])
-        packed.append({**{k: case[k] for k in LATER}, "texts": texts.values, "cells": cells})
-    whole = [{"lines": lines.values, "calls": calls.values}, *packed]
+        packed.append({**{k: case[k] for k in LATER}, "texts": texts.all(), "cells": cells})
+    whole = [{"lines": lines.all(), "calls": calls.all()}, *packed]
     return "\n".join(json.dumps(line, separators=(",", ":"), allow_nan=False) for line in whole)
-
-
-FINDING = ("rule", "detail", "ulp", "at", "got", "want")
 
 
 def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
@@ -115,12 +108,10 @@ def unpack(head: dict[str, Any], details: str) -> dict[str, Any]:
                 {
                     "case": case["name"],
                     "subject": subject["name"],
-                    "status": STATUSES[columns["status"][at]],
+                    "status": LETTERS[columns["status"][at]],
                     **{key: _number(flat[name][at]) for key, name in SHORT.items()},
                     "note": columns["notes"][int(note)] if note else "",
-                    "findings": [
-                        dict(zip(FINDING, finding, strict=True)) for finding in texts[findings]
-                    ],
+                    "findings": [Finding(*found)._asdict() for found in texts[findings]],
                     "got": {k: texts[v] for k, v in texts[got].items()},
                     "want": {k: texts[v] for k, v in texts[want].items()},
                     "call": calls[call],

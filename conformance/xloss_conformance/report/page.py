@@ -9,19 +9,27 @@ import re
 import zlib
 from functools import cache
 from html import escape
-from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from .opening import opening, word, words
+from .mistakes import Judged, Mistake, judged, picked
 from .pack import pack
-from .tally import by_kind, verdict
-from .training import RULES
+from .record import by_kind, verdict
+from .training import NO, RULES, SOMETIMES, WORDS, YES
 
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("data.js", "state.js", "matrix.js", "panel.js", "plot.js", "main.js")
+LOOKS = {YES: "yes", SOMETIMES: "sometimes", NO: "no"}
 FAIL = {"candidate": "candidates fail", "peer": "peers fail", "xloss": "xloss fails"}
-HOMES = ("Documentation", "Homepage", "Source", "Repository")
+
+
+def word(name: str, text: str = "") -> str:
+    """Return a word of the suite as a button that explains it, by touch and by keyboard too."""
+    where = f"word-{name.replace(' ', '-')}"
+    return f'<button type="button" class="word" popovertarget="{where}">{text or name}</button>'
+
+
 MATRIX = (
     f"A row is a case, and cases that ask about the same thing are a {word('family')}; a column is "
     f"a {word('subject')}. A cell says how much of its own {word('budget')} the worst error of "
@@ -41,7 +49,6 @@ def page(record: dict[str, Any]) -> str:
         "title": escape(f"xloss conformance: {verdict(record)}"),
         "style": style,
         "verdict": escape(verdict(record)),
-        "home": escape(home()),
         "stale": stale(record),
         "opening": opening(record),
         "left_out": left_out(record),
@@ -69,17 +76,10 @@ def _policy(style: str, script: str) -> str:
     def own(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
-    return "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src {own(script)}",
-            f"style-src {own(style)}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        ]
+    return (
+        f"default-src 'none'; script-src {own(script)}; style-src {own(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; "
+        "trusted-types 'none'"
     )
 
 
@@ -125,17 +125,6 @@ def left_out(record: dict[str, Any]) -> str:
     )
 
 
-@cache
-def home() -> str:
-    """Return where xloss lives, by its own metadata; else the folder that the page is in."""
-    try:
-        entries = metadata("xloss").get_all("Project-URL") or []
-    except PackageNotFoundError:  # the suite beside a source tree
-        entries = []
-    known = dict(entry.split(", ", 1) for entry in entries)
-    return next((known[name] for name in HOMES if name in known), "./")
-
-
 def tiles(record: dict[str, Any]) -> str:
     """Return the numbers at the head, as HTML."""
     summary = record["summary"]
@@ -148,4 +137,55 @@ def tiles(record: dict[str, Any]) -> str:
         rows.append(("declared", summary["declared"], ""))
     return "".join(
         f"<div{style}><dt>{name}</dt><dd>{number:,}</dd></div>" for name, number, style in rows
+    )
+
+
+# ---- The head: it is made here, so that it can be read where scripts are switched off ------------
+
+
+def words() -> str:
+    """Return the explanations that such buttons open."""
+    return "\n".join(
+        f'<div popover class="meaning" id="word-{name.replace(" ", "-")}">'
+        f"<b>{escape(name)}</b> {escape(meaning)}</div>"
+        for name, meaning in WORDS.items()
+    )
+
+
+def opening(record: dict[str, Any]) -> str:
+    """Return a card for each of those that were judged, candidates and peers first."""
+    return "\n".join(_card(one) for one in judged(record))
+
+
+def _card(one: Judged) -> str:
+    name = f"<h3>{escape(one.name)} <small>{escape(one.version)}</small></h3>"
+    calls = word("call", "calls")
+    if not one.mistakes:
+        said = f"No rule is broken in {one.judged:,} {calls}."
+        return f'<article class="card right">{name}<p class="count">{said}</p></article>'
+    shown, more = picked(one.mistakes)
+    said = f"Wrong in {one.failed:,} of {one.judged:,} {calls}: {one.sorts()}."
+    body = f'<ul class="mistakes">{"".join(map(_mistake, shown))}</ul>'
+    if more:
+        rest = "".join(map(_mistake, more))
+        listed = escape(", ".join(mistake.title.lower() for mistake in more))
+        body += (
+            f"<details><summary>{len(more)} more: {listed}</summary>"
+            f'<ul class="mistakes">{rest}</ul></details>'
+        )
+    return f'<article class="card">{name}<p class="count">{said}</p>{body}</article>'
+
+
+def _mistake(mistake: Mistake) -> str:
+    cell = mistake.cell
+    where = escape("#" + urlencode({"cell": f"{cell['case']}|{cell['subject']}"}))
+    did = mistake.did[:1].upper() + mistake.did[1:]
+    often = f"{mistake.failed:,} of {mistake.judged:,}"
+    return (
+        f'<li><p class="what"><b>{escape(mistake.title)}</b> '
+        f'<span class="badge {LOOKS[mistake.matters]}">{mistake.matters}</span> '
+        f'<span class="often">{often}</span></p>'
+        f"<p>{escape(did)}. "
+        f'<a class="see" href="{where}">See it: {escape(str(cell["case"]))}</a></p>'
+        f'<p class="training">In training: {escape(mistake.consequence)}</p></li>'
     )

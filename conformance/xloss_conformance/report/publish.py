@@ -12,19 +12,20 @@ be kept in every version.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import lzma
 import os
 import sys
 import tempfile
 from pathlib import Path
+from shutil import which
 from typing import Any
 
-from .browser import NoBrowser, browser, picture
 from .markdown import markdown
 from .pack import pack, unpack
 from .page import page
-from .tally import verdict
+from .record import record, verdict
 
 AGAIN = "python -m xloss_conformance.report.publish"
 PAGE = f"{AGAIN} --page conformance.html"
@@ -34,22 +35,20 @@ PICTURES = {
     "conformance-dark.png": (1280, 1100, "dark"),
     "conformance-phone.png": (390, 844, "light"),
 }
+INSTALL = 'apt-get install chromium chromium-driver; pip install "xloss[test]"'
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def judged(jobs: int) -> dict[str, Any]:
     """Run xloss and every peer by the whole catalogue."""
     from .. import deviations, run, selection
-    from ..peers import here
-    from .record import record
+    from ..candidates import here
 
     everything = selection.Plan()
     peers = selection.Plan(peers=here())
-    report = run.run(
-        [*selection.sources(everything), *selection.sources(peers)],
-        selection.cases(everything),
-        jobs=jobs,
-        deviations=deviations.read(deviations.FILE),
-    )
+    sources, cases = selection.sources(everything), selection.cases(everything)
+    known = deviations.read(deviations.FILE)
+    report = run.run([*sources, *selection.sources(peers)], cases, jobs=jobs, deviations=known)
     report.mode, report.command = "full", AGAIN
     return record(report)
 
@@ -71,6 +70,63 @@ def read(docs: Path) -> dict[str, Any]:
 def document(record: dict[str, Any]) -> str:
     """Return conformance.md of a published record."""
     return markdown(record, AGAIN, PAGE, tuple(PICTURES))
+
+
+# ---- A headless Chromium: it takes the pictures, and tests the page ------------------------------
+
+
+class NoBrowser(Exception):
+    """There is none here; the message says what installs it."""
+
+
+def browser() -> Any:
+    """Return a Selenium driver of a headless Chromium; NoBrowser says what is missing."""
+    binary = next((path for name in BROWSERS if (path := which(name))), None)
+    driver = which("chromedriver")
+    if binary is None or driver is None:
+        raise NoBrowser(f"no {'chromedriver' if binary else 'Chromium'} here: {INSTALL}")
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ModuleNotFoundError as error:
+        raise NoBrowser(f"{error.name} is not installed: {INSTALL}") from error
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    # No sandbox: as root, in a container, Chromium would not start with one.
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--lang=en",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # With its path given, Selenium does not look for a driver on the network.
+    return webdriver.Chrome(options=options, service=Service(driver))
+
+
+def size(driver: Any, width: int, height: int) -> None:
+    """Give the page a size; below 500 pixels Chromium's window itself would not go."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def scheme(driver: Any, name: str) -> None:
+    """Let the system prefer light or dark."""
+    prefers = {"name": "prefers-color-scheme", "value": name}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [prefers]})
+
+
+def picture(driver: Any, page: Path, to: Path, width: int, height: int, theme: str) -> None:
+    """Write a picture of what a window of that size shows of a page at first."""
+    size(driver, width, height)
+    scheme(driver, theme)
+    driver.get("about:blank")
+    driver.get(page.absolute().as_uri())
+    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {})
+    to.write_bytes(base64.b64decode(taken["data"]))
 
 
 def pictures(record: dict[str, Any], docs: Path) -> None:

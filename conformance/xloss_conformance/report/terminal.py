@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich import box
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .mistakes import Judged, Mistake, group, judged, picked
-from .tally import KINDS, Cell, Record, Tally, tallies, verdict
+from .record import KINDS, Cell, Record, Tally, tallies, verdict
 from .training import NO, SOMETIMES, YES
 
 NARROW = 16  # characters that one column takes at least, its rules included
@@ -46,8 +46,8 @@ def _ulp(worst: float | None) -> str:
 def show(record: Record, console: Console) -> None:
     """Print a run."""
     _mistakes(console, record)
-    of = tallies(record["cells"], lambda cell: cell["subject"])
-    asked = [s for s in record["subjects"] if of[s["name"]].judged]
+    each = tallies(record["cells"], lambda cell: cell["subject"])
+    asked = [s for s in record["subjects"] if each[s["name"]].judged]
     asked.sort(key=lambda s: [*KINDS].index(s["kind"]))
     groups = {s["name"]: _group(s) if len(asked) > FEW else s["name"] for s in asked}
     columns = list(dict.fromkeys(groups.values()))
@@ -59,12 +59,18 @@ def show(record: Record, console: Console) -> None:
         _say(console, LEGEND)
         console.print()
     for start in range(0, len(columns), fit):
-        _families(console, record["families"], columns[start : start + fit], entries)
+        shown = columns[start : start + fit]
+        title = "Worst error in ulp, value / gradient"
+        table = _table(console, title, "family", "cases", *shown)
+        for family in record["families"]:
+            row = (_entry(entries[family["name"], of], len(shown) <= FEW) for of in shown)
+            table.add_row(escape(family["name"]), str(family["cases"]), *row)
+        console.print(table, "")
     if columns != [s["name"] for s in asked]:
         title = "Subjects, and their worst errors"
         table = _table(console, title, "", "judged", "value / gradient")
         for subject in asked:
-            tally = of[subject["name"]]
+            tally = each[subject["name"]]
             table.add_row(escape(subject["name"]), str(tally.judged), _entry(tally, True))
         console.print(table, "")
     _rest(console, record)
@@ -82,22 +88,6 @@ def _table(console: Console, title: str, first: str, *heads: str) -> Table:
     for head in heads:
         table.add_column(escape(head), justify="right", overflow="fold")
     return table
-
-
-def _families(
-    console: Console,
-    families: Sequence[dict[str, Any]],
-    columns: Sequence[str],
-    tallies: dict[tuple[str, str], Tally],
-) -> None:
-    title = "Worst error in ulp, value / gradient"
-    table = _table(console, title, "family", "cases", *columns)
-    for family in families:
-        entries = [
-            _entry(tallies[family["name"], column], len(columns) <= FEW) for column in columns
-        ]
-        table.add_row(escape(family["name"]), str(family["cases"]), *entries)
-    console.print(table, "")
 
 
 def _mistakes(console: Console, record: Record) -> None:
@@ -137,13 +127,9 @@ def _mistake(console: Console, of: Judged, mistake: Mistake, record: Record) -> 
 
 def _say(console: Console, text: str, indent: int = 0, dim: int = 0) -> None:
     """Print a paragraph, its head dim; words longer than a line stay whole."""
-    first, *rest = textwrap.wrap(
-        text,
-        max(20, console.width - indent),
-        subsequent_indent="  " if dim else "",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    whole: Any = {"break_long_words": False, "break_on_hyphens": False}
+    width, further = max(20, console.width - indent), "  " if dim else ""
+    first, *rest = textwrap.wrap(text, width, subsequent_indent=further, **whole)
     styled = Text(" " * indent + first)
     styled.stylize("dim", indent, indent + dim)
     console.print(styled, soft_wrap=True)
@@ -167,15 +153,9 @@ def again(cell: Cell, subjects: dict[str, Any], record: Record) -> str:
 
 def _kept(command: str) -> list[str]:
     """Return the options of a command that say how the candidate is called."""
-    words = shlex.split(command)
-    named = ("--convention", "--arrays", "--loss")
-    kept = []
-    for i, word in enumerate(words):
-        if word in named:
-            kept += words[i : i + 2]
-        elif word.partition("=")[0] in named:
-            kept.append(word)
-    return kept
+    words, named = shlex.split(command), ("--convention", "--arrays", "--loss")
+    kept = [word for word in words if "=" in word and word.partition("=")[0] in named]
+    return kept + [word for pair in pairwise(words) if pair[0] in named for word in pair]
 
 
 def _rest(console: Console, record: Record) -> None:

@@ -18,16 +18,16 @@ class Rule(NamedTuple):
     """A rule that is broken: what that is called, and what comes of it."""
 
     title: str
-    matters: str
     training: str
+    matters: str = SOMETIMES
 
 
 class Effect(NamedTuple):
     """A number that is wrong in some way: what comes of it where only the loss is, and else."""
 
-    matters: str
     of_loss: str
     of_gradient: str = ""  # where it is another
+    matters: str = YES
 
 
 class Family(NamedTuple):
@@ -40,64 +40,49 @@ class Family(NamedTuple):
 RULES = {
     "value": Rule(
         "The loss is not exact",
-        SOMETIMES,
         "The loss that is logged and compared is not that of the definition.",
     ),
     "gradient": Rule(
-        "The gradient is not exact",
-        SOMETIMES,
-        "The optimizer's step is not the one that the loss asks for.",
+        "The gradient is not exact", "The optimizer's step is not the one that the loss asks for."
     ),
     "targets gradient": Rule(
         "The gradient to the targets is not exact",
-        SOMETIMES,
         "Whatever makes the targets, such as a teacher that learns too, takes another step.",
     ),
     "nothing": Rule(
         "Padding leaks into the result",
-        YES,
         "What stands in padding changes the optimizer's step; a NaN there spoils every parameter.",
+        YES,
     ),
     "raises": Rule(
         "A wrong call is answered",
-        SOMETIMES,
         "A mistake in a shape, an option or a label is not reported: the run goes on with something"
         " that nobody asked for.",
     ),
     "runs": Rule(
-        "A right call is refused",
-        SOMETIMES,
-        "A batch that has an answer ends the run with an error.",
+        "A right call is refused", "A batch that has an answer ends the run with an error."
     ),
     "shape": Rule(
         "The result has another shape",
-        SOMETIMES,
         "What follows stops, or broadcasts the result and computes something else.",
     ),
     "dtype": Rule(
         "The result has another dtype",
-        SOMETIMES,
         "A loss of fewer bits shows fewer digits: small changes from step to step are lost.",
     ),
     "device": Rule(
         "The result is on another device",
-        SOMETIMES,
         "Every step waits for a copy between devices, or the next operation refuses the array.",
     ),
     "input": Rule(
         "An argument is overwritten",
-        YES,
         "Whatever reads the logits or targets after the loss, a metric or the backward pass, reads"
         " other numbers.",
+        YES,
     ),
-    "repeat": Rule(
-        "The same call gives other bits",
-        SOMETIMES,
-        "A run cannot be repeated bit for bit.",
-    ),
+    "repeat": Rule("The same call gives other bits", "A run cannot be repeated bit for bit."),
     "split": Rule(
         "A row depends on the batch around it",
-        SOMETIMES,
         "The last digits of an example's loss change with its neighbours: runs of another batch"
         " size, or on more machines, cannot be compared bit for bit.",
     ),
@@ -105,38 +90,34 @@ RULES = {
 
 EFFECTS = {
     "nan": Effect(
-        YES,
         "The loss is NaN; a gradient taken through it would be too, and with it every parameter.",
         "One NaN in a gradient spoils every parameter that it reaches, at the next step.",
     ),
     "infinite": Effect(
-        YES,
         "One infinite row makes the mean of the whole batch infinite.",
         "An infinite entry in a gradient spoils every parameter that it reaches, at the next step.",
     ),
     "hidden": Effect(
-        YES,
         "What is wrong with this row does not show: the mean looks like any other.",
         "What is wrong with this row does not show: the model is trained on it.",
     ),
     "wrong": Effect(
-        YES,
         "The loss that is logged and compared is that of something else.",
         "The optimizer follows something else than the loss that was asked for.",
     ),
     "small": Effect(
-        SOMETIMES,
         "These rows’ share of the logged loss is lost, or has few right digits.",
         "These rows have no gradient any more, or a wrong one: nothing right is learnt from them.",
+        SOMETIMES,
     ),
     "digits": Effect(
-        SOMETIMES,
         "It is less than what the choice of the batch changes, but it always errs the same way.",
+        matters=SOMETIMES,
     ),
     "rounding": Effect(
-        NO,
         "Only the last digits are off. Training does not notice; a test that compares two"
         " frameworks to the last digit does.",
+        matters=NO,
     ),
 }
 

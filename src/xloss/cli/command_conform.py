@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -238,8 +239,8 @@ def _listed(plan: Plan, as_json: bool) -> int:
 def _compared(given: dict[str, Any]) -> int:
     """Print where two losses first differ, and which is right; return 0 if they agree, 1 if not."""
     from xloss_conformance import Missing
-    from xloss_conformance.comparison.record import Compared, compared
-    from xloss_conformance.workers import WorkerFailed, messages
+    from xloss_conformance.comparison.losses import compared
+    from xloss_conformance.workers import Task, WorkerFailed, messages
 
     a, b = given["a"], given["against"]
     current_folder()
@@ -250,19 +251,16 @@ def _compared(given: dict[str, Any]) -> int:
 
     options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
     options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
-    refused = (Missing, ValueError)
+    task = Task(partial(compared, **options), (a, b), at, given["timeout"])
     try:
         with progress_bar(f"{a} against {b}") as progress:
-            for message in messages(compared, at, given["timeout"], refused, a, b, **options):
-                if isinstance(message, Compared):
-                    found = message
-                else:
-                    done, total = message
-                    progress(done, total)
+            for _, message in messages([task]):
+                done, total, text, record = message
+                progress(done, total)
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:
         fail_of_worker(error)
     take_any_character()
-    show(found.record, given["as_json"], lambda _: print(found.text))
-    return 0 if found.record["ok"] else JUDGED_AND_FAILED
+    show(record, given["as_json"], lambda _: print(text))
+    return 0 if record["ok"] else JUDGED_AND_FAILED
