@@ -1,6 +1,6 @@
 """Jobs in processes of their own: with so many cores, and with nothing else going on in them.
 
-Each is a new Python, so that a first call is one, and so that memory is a contender's own.
+Each is a new Python, so that memory is a contender's own.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,20 +17,19 @@ from importlib import import_module
 from math import inf
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from xloss_conformance.bench import Missing
+from xloss_conformance.printable import first_line
 
 Found = tuple[str, Any]  # a section of the record, "missing" or "contenders", and what goes there
 # Read by a library when it is imported, or by its compiler.
 THREADS = ("XLOSS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-CACHES = ("XLOSS_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 class BenchFailed(Exception):
-    """Nothing can be measured, or a process died or failed; the first line says how."""
+    """Nothing can be measured, or a process died or failed; one line says how."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,6 @@ class Job:
     task: str
     arguments: Mapping[str, Any]
     threads: int = 1
-    caches: str = ""  # name of the folder, empty at first, that compilers keep their results in
     # By time.monotonic: a process that still measures then is ended, and one that fails is a line
     # of the record. Without it, a process that fails ends the run.
     until: float = inf
@@ -50,22 +46,22 @@ class Job:
 
 def results(jobs: Sequence[Job]) -> Iterator[Found]:
     """Do the jobs one after the other; give what each finds."""
-    with tempfile.TemporaryDirectory(prefix="xloss-bench-") as folder:
-        for job in jobs:
-            try:
-                yield from _done(job, Path(folder))
-            except BenchFailed as failed:
-                if job.until == inf:
-                    raise
-                yield "missing", str(failed).partition("\n")[0]
+    for job in jobs:
+        try:
+            yield from _done(job)
+        except BenchFailed as failed:
+            if job.until == inf:
+                raise
+            yield "missing", str(failed)
 
 
-def _done(job: Job, folder: Path) -> Iterator[Found]:
+def _done(job: Job) -> Iterator[Found]:
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_do, args=(job, theirs))
-    caches = folder / job.caches.replace(" ", "-") if job.caches else None
-    with patch.dict(os.environ, environment(job.threads, caches)):
+    # XLA tells of every constant that takes it a second.
+    environment = dict.fromkeys(THREADS, str(job.threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    with patch.dict(os.environ, environment):
         process.start()
     theirs.close()  # so that its end is the pipe's
     try:
@@ -81,21 +77,11 @@ def _done(job: Job, folder: Path) -> Iterator[Found]:
             yield kind, found
     except (EOFError, OSError):
         process.join()
-        code = process.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise BenchFailed(f"{job.task}: its process died: {how}") from None
+        died = f"{job.task}: its process died: exit code {process.exitcode}"
+        raise BenchFailed(died) from None
     finally:
         process.kill()
         process.join()
-
-
-def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
-    """Return what a process that is started now finds in its environment beside ours."""
-    found = dict.fromkeys(THREADS, str(threads))
-    found["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA tells of every constant that takes it a second
-    if caches is not None:
-        found |= {name: str(caches / name.lower()) for name in CACHES}
-    return found
 
 
 def _do(job: Job, out: Connection) -> None:
@@ -109,8 +95,8 @@ def _do(job: Job, out: Connection) -> None:
     try:
         module, _, name = job.task.partition(":")
         task = getattr(import_module(f"{__package__}.{module}"), name)
-        for kind, found in task(threads=job.threads, **job.arguments):
-            out.send((kind, found))
+        for found in task(threads=job.threads, **job.arguments):
+            out.send(found)
         out.send(("done", None))
     except Missing as missing:
         out.send(("missing", str(missing)))
@@ -118,9 +104,8 @@ def _do(job: Job, out: Connection) -> None:
     except BrokenPipeError:
         pass
     except Exception as error:  # of any library: who asked raises it, or records it
-        said = traceback.format_exception_only(error)[-1].strip()
         with suppress(BrokenPipeError):
-            out.send(("failed", f"{said}\n{traceback.format_exc()}"))
+            out.send(("failed", first_line(error)))
     os._exit(0)  # threads of a library do not keep it
 
 

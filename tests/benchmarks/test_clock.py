@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -111,18 +110,6 @@ def test_who_fails_later_leaves_the_others_their_turns() -> None:
         in_turns(calls, seconds=4, least=4, clock=time.host)
 
 
-def test_nothing_is_collected_while_the_hosts_time_is_taken() -> None:
-    seen: list[bool] = []
-    calls = {"a": Call(lambda: seen.append(gc.isenabled()))}
-    in_turns(calls, seconds=0.01, least=2, most=2, clock=HostClock(nap=lambda seconds: None))
-    in_turns(calls, seconds=0.01, least=1, most=1, clock=Queue(runs=1))
-    # The first run of each clock, and what comes before it, are not timed.
-    assert seen[0] is True
-    assert set(seen[1:-4]) == {False}
-    assert set(seen[-4:]) == {True}
-    assert gc.isenabled()
-
-
 # ---- Memory --------------------------------------------------------------------------------------
 
 SIZE = 48 * 2**20
@@ -140,10 +127,3 @@ def test_the_peak_sees_what_a_call_returns_and_what_malloc_had_kept() -> None:
 
     for call in (Call(lambda: np.ones(SIZE, np.uint8)), Call(run)):
         assert abs(peak(call) - SIZE) < SLACK
-
-
-def test_the_peak_of_no_memory_is_none() -> None:
-    held = np.ones(SIZE, np.uint8)
-    freed = np.ones(2 * SIZE, np.uint8)  # a peak of the process, before the call
-    del freed
-    assert peak(Call(lambda: int(held.max()))) < SLACK
