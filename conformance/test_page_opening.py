@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin
-
 import pytest
 
 from browsing import Open, find, press, texts, until, wait
