@@ -27,18 +27,10 @@ def test_json_is_alone_on_stdout_and_whole(command):
     record = json.loads(ran.stdout)
     assert set(record) == set(KEYS.split())
     assert (record["schema"], record["command"]) == (1, f"xloss {ran.args}")
-    told = {one["name"]: one for one in record["contenders"]}
-    assert {"xloss numpy", "scipy"} <= set(told)
-    assert told["scipy"]["peer"] is not told["xloss numpy"]["peer"] is False
     value, gradient = record["works"]
-    assert [(w["shape"], w["gradient"]) for w in record["works"]] == [
-        ([6, 5], False),
-        ([6, 5], True),
-    ]
-    (own, *_), runs = gradient["runs"], {r["contender"]: r for r in value["runs"]}
-    assert set(runs) == set(told)
-    assert own["engine"] in ("cpu", "generic")
-    for one in runs.values():
+    assert (value["shape"], value["gradient"], gradient["gradient"]) == ([6, 5], False, True)
+    assert [one["contender"] for one in value["runs"]] == ["xloss numpy", "scipy"]
+    for one in value["runs"]:
         assert 0 < one["min_ms"] <= one["q1_ms"] <= one["median_ms"] <= one["q3_ms"]
         assert one["gb_s"] == pytest.approx(value["moved"] / one["median_ms"] / 1e6)
     assert gradient["refused"] == [{"contender": "scipy", "reason": "gives no gradient"}]
