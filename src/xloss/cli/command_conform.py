@@ -243,22 +243,18 @@ def _compared(given: dict[str, Any]) -> int:
 
     a, b = given["a"], given["against"]
     current_folder()
-    done, total = 0, 0
-
-    def at() -> str:
-        return f"comparing {a} and {b}" + (f", at case {done + 1} of {total}," if total else "")
-
     options = {key: given[key] for key in ("convention", "arrays", "loss", "quick")}
     options |= {"dtype": (given["dtypes"] or ["float32"])[0], "families": given["families"] or None}
-    refused = (Missing, ValueError)
+    refused, at = (Missing, ValueError), f"comparing {a} and {b}"
     try:
         with progress_bar(f"{a} against {b}") as progress:
-            for message in messages(compared, at, given["timeout"], refused, a, b, **options):
+            for message in messages(
+                compared, lambda: at, given["timeout"], refused, a, b, **options
+            ):
                 if isinstance(message, Compared):
                     found = message
                 else:
-                    done, total = message
-                    progress(done, total)
+                    progress(*message)
     except (Missing, ValueError) as error:
         fail(one_line(error))
     except WorkerFailed as error:
