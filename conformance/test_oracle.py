@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, arg-type, index, operator"
 """The oracle against textbook formulas, numerical differentiation, values by hand, and limits.
 
-That it says the same of masks, infinities, NaN and labels as a loss written apart from it, in every
-case of the catalogue, is held by test_mutants.py::test_a_right_loss_passes.
+That it says the same of masks, infinities, NaN and labels as a loss written apart from it, xloss's,
+in every case of the catalogue, is held by test_generic.py.
 """
 
 import math

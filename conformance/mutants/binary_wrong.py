@@ -7,118 +7,138 @@ from typing import Any
 
 import numpy as np
 
-from . import others as o
-from . import planted
-from .numpy_right import Array, times
-from .others import ByElement, Terms
+from . import Array, Asked, Options, Terms, asked, instead, plain, planted, right
+from .weights_wrong import over, without
 
-binary = partial(planted, by=o.binary)
-logits = partial(binary, "binary logits", loss="binary_cross_entropy_with_logits")
-probabilities = partial(binary, "binary probabilities", loss="binary_cross_entropy")
-focal = partial(binary, "sigmoid focal", loss="sigmoid_focal_loss")
-weighted = partial(o.binary, o.from_logits)  # by another `pos_weight`
-clip = partial(o.binary, o.from_probabilities, o.two_terms)  # by another `eps`
+LOGITS, PROBABILITIES = "binary_cross_entropy_with_logits", "binary_cross_entropy"
+FOCAL = "sigmoid_focal_loss"
+logits = partial(planted, "binary logits", loss=LOGITS)
+asked_logits = partial(asked, "binary logits", loss=LOGITS)
+probabilities = partial(planted, "binary probabilities", loss=PROBABILITIES)
+asked_probabilities = partial(asked, "binary probabilities", loss=PROBABILITIES)
+focal = partial(planted, "sigmoid focal", loss=FOCAL)
+of_logits, of_probabilities = partial(right, LOGITS), partial(right, PROBABILITIES)
+of_focal = partial(right, FOCAL)
+
+
+def sigmoid(x: Array) -> Array:
+    """Return probabilities in float32."""
+    return np.asarray(1 / (1 + np.exp(-x.astype(np.float32))))
+
+
+def factor(x: Array, t: Array) -> Array:
+    """Return the 1 - p_t of a focal loss."""
+    x, t = x.astype(np.float64), t.astype(np.float64)
+    p, miss = (np.exp(-np.logaddexp(0, sign * x)) for sign in (-1, 1))
+    return np.asarray(p * (1 - t) + miss * t)
 
 
 @logits()
-def log_of_sigmoid(x: Array, t: Array) -> Terms:
+def log_of_sigmoid(x: Array, t: Array, /, **options: Any) -> Terms:
     """log(sigmoid(x)) in float32."""
-    p = 1 / (1 + np.exp(-x.astype(np.float32)))
-    return times(t, -np.log(p)) + times(1 - t, -np.log(1 - p)), o.from_logits(x, t)[1]
+    value, grad = of_logits(x, t, options)
+    if "pos_weight" in options:
+        return value, grad
+    return of_probabilities(sigmoid(x).astype(x.dtype), t, options)[0], grad
 
 
 @logits("gradient")
-def p_minus_t(x: Array, t: Array) -> Terms:
+def p_minus_t(x: Array, t: Array, /, **options: Any) -> Terms:
     """p - t in float32."""
-    p = 1 / (1 + np.exp(-x.astype(np.float32)))
-    return o.from_logits(x, t)[0], (p - t.astype(np.float32)).astype(np.float64)
+    value, grad = of_logits(x, t, options)
+    exact = of_logits(x.astype(np.float64), t, {"reduction": "sum"})[1]
+    return value, instead(grad, sigmoid(x) - t.astype(np.float32), exact)
+
+
+@asked_logits()
+def linear_form(x: Array, t: Array, options: Options) -> Asked:
+    """TensorFlow's max(x, 0) - x·t + log1p(exp(-|x|)): inf - inf, and 0·inf, at the ends."""
+    return np.where(np.isinf(x), x - x, x), t, options
+
+
+@asked_logits("gradient")
+def pos_weight_not_in_the_gradient(x: Array, t: Array, options: Options) -> Asked:
+    return x, t, without(options, "pos_weight")
 
 
 @logits()
-def linear_form(x: Array, t: Array) -> Terms:
-    """TensorFlow's max(x, 0) - x·t + log1p(exp(-|x|)): inf - inf, and 0·inf, at the ends."""
-    losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
-    return losses, o.from_logits(x, t)[1]
+def pos_weight_on_both_terms(x: Array, t: Array, /, **options: Any) -> Terms:
+    value, grad = of_logits(x, t, options)
+    if "pos_weight" in options:
+        # The two terms change places where the signs do: of their sum is left what has no weight.
+        value = value + of_logits(-x, 1 - t, options)[0]
+        value = value - of_logits(x, t, without(options, "pos_weight"))[0]
+    return value, grad
 
 
-@logits("gradient", by=weighted)
-def pos_weight_not_in_the_gradient(terms: ByElement, x: Array, t: Array, w: Array) -> Terms:
-    return o.two_terms(terms, x, t, w)[0], terms(x, t)[1]
-
-
-@logits(by=weighted)
-def pos_weight_on_both_terms(terms: ByElement, x: Array, t: Array, w: Array) -> Terms:
-    losses, grads = terms(x, t)
-    return times(w, losses), times(w, grads)
-
-
-@logits(by=partial(o.mean_over, weighted()))
-def mean_over_elements(x: Array, options: dict[str, Any]) -> int:
+@asked_logits()
+def mean_over_elements(x: Array, t: Array, options: Options) -> Asked:
     """Those that are left out and those of weight 2 count alike."""
-    return x.size
+    return over(x, t, options, x.size)
 
 
-@probabilities()
-def clamped_at_100(p: Array, t: Array) -> Terms:
+@asked_probabilities()
+def clamped_at_100(p: Array, t: Array, options: Options) -> Asked:
     """PyTorch's: a logarithm below -100 is -100."""
-    losses, grads = o.from_probabilities(p, t)
-    yes, no = np.minimum(-np.log(p), 100), np.minimum(-np.log1p(-p), 100)
-    return np.where(np.isnan(losses), losses, times(t, yes) + times(1 - t, no)), grads
+    inside = (p >= 0) & (p <= 1)
+    return np.where(inside, p, p * np.nan), t, {"eps": np.exp(-100), **options}
 
 
-@probabilities()
-def zero_log_zero(p: Array, t: Array) -> Terms:
+@asked_probabilities()
+def zero_log_zero(p: Array, t: Array, options: Options) -> Asked:
     """0·log 0 is NaN."""
-    return -t * np.log(p) - (1 - t) * np.log1p(-p), o.from_probabilities(p, t)[1]
+    return np.where((p == t) & (p * (1 - p) == 0), p * np.nan, p), t, options
 
 
 @probabilities("gradient")
-def slope_clamped(p: Array, t: Array) -> Terms:
+def slope_clamped(p: Array, t: Array, /, **options: Any) -> Terms:
     """PyTorch's gradient: (p - t) / max(p (1 - p), 1e-12)."""
-    losses, grads = o.from_probabilities(p, t)
-    return losses, np.where(np.isnan(grads), grads, (p - t) / np.maximum(p * (1 - p), 1e-12))
+    value, grad = of_probabilities(p, t, options)
+    product = p.astype(np.float64) * (1 - p.astype(np.float64))
+    return value, (grad * (product / np.maximum(product, 1e-12))).astype(grad.dtype)
 
 
-@probabilities(by=clip)
-def end_rounded(terms: ByElement, p: Array, t: Array, eps: float) -> Terms:
+@probabilities()
+def end_rounded(p: Array, t: Array, /, **options: Any) -> Terms:
     """1 - eps is rounded to float32: log(1 - p) is off by a fifth at 1e-7."""
-    inside = np.clip(p, eps, np.float64(np.float32(1 - eps)))
-    losses, grads = terms(inside, t)
-    return losses, np.where(p == inside, grads, 0.0)
+    end = np.float32(1 - options.get("eps", 0.0)).astype(p.dtype)
+    value, _ = of_probabilities(np.minimum(p, end), t, options)
+    return value, of_probabilities(p, t, options)[1]
 
 
-@probabilities("gradient", by=clip)
-def slope_where_clipped(terms: ByElement, p: Array, t: Array, eps: float) -> Terms:
+@asked_probabilities("gradient")
+def slope_where_clipped(p: Array, t: Array, options: Options) -> Asked:
     """What is clipped has the gradient of the end that it is clipped to."""
-    return o.clipped(terms, p, t, eps)[0], terms(np.clip(p, eps, 1 - eps), t)[1]
+    eps = options.get("eps", 0.0)
+    return np.clip(p, eps, 1 - eps), t, without(options, "eps")
 
 
 @focal()
-def factor_of_p(x: Array, t: Array) -> Terms:
-    """1 - p in float32."""
-    p = (1 / (1 + np.exp(-x))).astype(np.float32).astype(np.float64)
-    m = p * (1 - t) + (1 - p) * t
-    return times(m**2, o.from_logits(x, t)[0]), o.sigmoid_focal(x, t)[1]
+def factor_of_p(x: Array, t: Array, /, **options: Any) -> Terms:
+    """1 - p in float32; where rows are reduced it is right."""
+    value, grad = of_focal(x, t, options)
+    p = sigmoid(x)
+    wrong = p * (1 - t) + (1 - p) * t
+    return (instead(value, wrong**2, factor(x, t) ** 2) if np.ndim(value) else value), grad
 
 
 @focal("gradient")
-def factor_detached(x: Array, t: Array) -> Terms:
+def factor_detached(x: Array, t: Array, /, **options: Any) -> Terms:
     """(1-p_t)^γ is taken for a constant: its own gradient is missing."""
-    slope, (p, miss) = o.from_logits(x, t)[1], o.both_probabilities(x)
-    return o.sigmoid_focal(x, t)[0], times((p * (1 - t) + miss * t) ** 2, slope)
+    value, grad = of_focal(x, t, options)
+    slope, exact = (of(x, t, {"reduction": "sum"})[1] for of in (of_logits, of_focal))
+    return value, instead(grad, factor(x, t) ** 2 * slope, exact)
 
 
 @focal("gradient")
-def loss_times_gamma(x: Array, t: Array) -> Terms:
+def loss_times_gamma(x: Array, t: Array, /, **options: Any) -> Terms:
     """γ·ce in float32 before p (1-p), which is 0 where it is infinite."""
-    (losses, slope), (p, miss) = o.from_logits(x, t), o.both_probabilities(x)
-    m = p * (1 - t) + miss * t
-    twice = (4 * losses).astype(np.float32).astype(np.float64) / 2
-    grads = times(m, twice * (p * miss * (1 - 2 * t)) + m * slope)
-    return o.sigmoid_focal(x, t)[0], grads
+    value, grad = of_focal(x, t, options)
+    twice = 2 * of_logits(x, t, {"reduction": "none"})[0]
+    return value, plain(np.where(np.isinf(twice), np.nan, grad), grad)
 
 
-@focal(by=partial(o.binary, o.sigmoid_focal, o.two_terms, o.clipped))
-def alpha_of_the_negatives(t: Array, alpha: float) -> Array:
+@asked("sigmoid focal", loss=FOCAL)
+def alpha_of_the_negatives(x: Array, t: Array, options: Options) -> Asked:
     """α weighs the negatives, and 1 - α the positives."""
-    return o.alpha_weight(1 - t, alpha)
+    return x, t, {**options, "alpha": 1 - options["alpha"]} if "alpha" in options else options

@@ -2,99 +2,92 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .checks import Options
-from .numpy_right import Array, CrossEntropy, Given
+from . import Array, Asked, Options, Terms, asked, planted
+from . import right as answer
+
+right = partial(answer, "cross_entropy")
 
 
-class BoolsAsNumbers(CrossEntropy, family="errors", rule="raises"):
+@asked("errors", "raises")
+def bools_as_numbers(x: Array, t: Any, options: Options) -> Asked:
     """True is 1: an inverted mask trains on without a word."""
-
-    def __call__(self, logits: Array, targets: Any, /, **options: Any) -> tuple[Any, Array]:
-        bools = getattr(targets, "dtype", np.dtype(int)).kind == "b"
-        return super().__call__(logits, targets * 1.0 if bools else targets, **options)
+    bools = getattr(t, "dtype", np.dtype(int)).kind == "b"
+    return x, t * 1.0 if bools else t, options
 
 
-class BadOptionAccepted(CrossEntropy, family="errors", rule="raises"):
+@planted("errors", "raises")
+def bad_option_accepted(x: Array, t: Array, /, **options: Any) -> Terms:
     """A call that cannot be right is answered."""
+    try:
+        return right(x, t, options)
+    except ValueError:
+        return right(x, t, {})
 
-    def check(self, logits: Array, targets: Array, o: Options) -> None:
-        with suppress(ValueError):
-            super().check(logits, targets, o)
 
-
-class ReadOnlyRefused(CrossEntropy, family="layouts", rule="runs"):
+@planted("layouts", "runs")
+def read_only_refused(x: Array, t: Array, /, **options: Any) -> Terms:
     """A buffer is asked for that can be written to, though nothing is written."""
-
-    def check(self, logits: Array, targets: Array, o: Options) -> None:
-        super().check(logits, targets, o)
-        if not logits.flags.writeable:
-            raise ValueError("buffer source array is read-only")
+    if not x.flags.writeable:
+        raise ValueError("buffer source array is read-only")
+    return right(x, t, options)
 
 
-class NaNTakenFor0(CrossEntropy, family="infinities"):
+@asked("infinities")
+def nan_taken_for_0(x: Array, t: Array, options: Options) -> Asked:
     """nan_to_num on the logits: a network that has diverged looks sound."""
-
-    def prepared(self, logits: Array, targets: Array, o: Options) -> tuple[Array, Array, Given]:
-        x, t, given = super().prepared(logits, targets, o)
-        return np.where(np.isnan(x), 0.0, x), t, given
+    return np.where(np.isnan(x), np.zeros_like(x), x), t, options
 
 
-class InputOverwritten(CrossEntropy, family="layouts", rule="input"):
+@planted("layouts", "input")
+def input_overwritten(x: Array, t: Array, /, **options: Any) -> Terms:
     """The maximum is taken off in place, where the memory lets it."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        result = super().__call__(logits, targets, **options)
-        if logits.flags.writeable:
-            logits -= logits.max(initial=0)
-        return result
+    result = right(x, t, options)
+    if x.flags.writeable:
+        x -= x.max(initial=0)
+    return result
 
 
-class FlatRows(CrossEntropy, family="layouts"):
+@asked("layouts")
+def flat_rows(x: Array, t: Array, options: Options) -> Asked:
     """Memory is read in the order in which it lies, whatever the strides say."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        if logits.ndim == 2 and logits.flags.f_contiguous and not logits.flags.c_contiguous:
-            logits = logits.ravel(order="K").reshape(logits.shape)
-        return super().__call__(logits, targets, **options)
+    flat = x.ndim == 2 and x.flags.f_contiguous and not x.flags.c_contiguous
+    return x.ravel(order="K").reshape(x.shape) if flat else x, t, options
 
 
-class OtherByteOrder(CrossEntropy, family="layouts"):
+@asked("layouts")
+def other_byte_order(x: Array, t: Array, options: Options) -> Asked:
     """Bytes are taken for numbers of this machine's order."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        logits = logits.view(logits.dtype.newbyteorder("="))
-        return super().__call__(logits, targets, **options)
+    return x.view(x.dtype.newbyteorder("=")), t, options
 
 
-class ReturnsFloat16(CrossEntropy, family="sixteen bits", rule="dtype", dtype="float16"):
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        value, grad = super().__call__(logits, targets, **options)
-        return value.astype(np.float16), grad
+@planted("sixteen bits", "dtype", dtype="float16")
+def returns_float16(x: Array, t: Array, /, **options: Any) -> Terms:
+    value, grad = right(x, t, options)
+    return value.astype(np.float16), grad
 
 
-class Float64InFloat32(CrossEntropy, family="tail", dtype="float64"):
+@planted("tail", dtype="float64")
+def float64_in_float32(x: Array, t: Array, /, **options: Any) -> Terms:
     """float64 logits are computed with in float32, and the results called float64."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        value, grad = super().__call__(logits.astype(np.float32), targets, **options)
-        return value.astype(logits.dtype), grad.astype(logits.dtype)
+    value, grad = right(x.astype(np.float32), t, options)
+    return value.astype(x.dtype), grad.astype(x.dtype)
 
 
-class ClassesNotMoved(CrossEntropy, family="axis"):
+@planted("axis")
+def classes_not_moved(x: Array, t: Array, /, *, axis: int = -1, **options: Any) -> Terms:
     """(N, C, d) is reshaped to rows of C without moving the class axis."""
+    rows = x.reshape(np.moveaxis(x, axis, -1).shape)
+    value, grad = right(rows, t.reshape(rows.shape) if t.ndim == x.ndim else t, options)
+    return value, grad.reshape(x.shape)
 
-    def classes_last(self, array: Array, axis: int) -> Array:
-        return array.reshape(super().classes_last(array, axis).shape)
 
-
-class GradientNotMovedBack(CrossEntropy, family="axis", rule="gradient"):
+@planted("axis", "gradient")
+def gradient_not_moved_back(x: Array, t: Array, /, *, axis: int = -1, **options: Any) -> Terms:
     """Rows of gradients are reshaped to the logits' shape without moving the class axis back."""
-
-    def __call__(self, logits: Array, targets: Array, /, **options: Any) -> tuple[Any, Array]:
-        value, grad = super().__call__(logits, targets, **options)
-        return value, np.moveaxis(grad, options.get("axis", -1), -1).reshape(grad.shape)
+    value, grad = right(x, t, {**options, "axis": axis})
+    return value, np.moveaxis(grad, axis, -1).reshape(grad.shape)

@@ -7,144 +7,169 @@ from typing import Any
 
 import numpy as np
 
-from . import others as o
-from . import planted
-from .numpy_right import Array, CrossEntropy, times
-from .others import Terms
+import xloss
 
-focal = partial(planted, "focal", loss="focal_loss", by=partial(o.ByClasses, gamma=2.0))
-nll = partial(planted, "nll", loss="nll_loss", by=o.ByClasses)
-log_loss = partial(planted, "log loss", loss="log_loss", by=o.ByClasses)
-kl = partial(planted, "kl", loss="kl_div", by=o.divergences)
-entropy = partial(planted, "entropy", loss="entropy", by=o.entropy)
+from . import (
+    Array,
+    Asked,
+    Options,
+    Terms,
+    asked,
+    count_of,
+    instead,
+    plain,
+    planted,
+    right,
+    zero_times,
+)
+from .weights_wrong import COUNTED, over
+
+focal = partial(planted, "focal", loss="focal_loss")
+nll = partial(asked, "nll", loss="nll_loss")
+log_loss = partial(asked, "log loss", loss="log_loss")
+gradient_of_log_loss = partial(planted, "log loss", "gradient", "log_loss")
+kl = partial(asked, "kl", loss="kl_div")
+entropy = partial(planted, "entropy", loss="entropy")
+of_focal, of_entropy = partial(right, "focal_loss"), partial(right, "entropy")
+of_logarithms = partial(right, "log_loss")
+
+
+def factors(x: Array, t: Array, gamma: float) -> tuple[Array, Array]:
+    """Return the (1 - p)^γ of labels in float32, and as it is."""
+    nll: Any = xloss.cross_entropy(x.astype(np.float64), t, reduction="none")
+    return (1 - np.exp(-nll).astype(np.float32)) ** np.float32(gamma), (-np.expm1(-nll)) ** gamma
 
 
 @focal("gradient")
-def nan_at_one(x: Array, t: Array, gamma: float) -> Terms:
+def nan_at_one(x: Array, t: Array, /, *, gamma: float = 2.0, **options: Any) -> Terms:
     """0 · 0^(γ-1) is NaN below γ = 1, and 1 - p is 0 in float32 from a gap of 17 on."""
-    losses, grads = o.focal(x, t, gamma)
-    p = CrossEntropy().softmax(x).p.astype(np.float32)
-    lost = (gamma < 1) & (t == 1) & (1 - p == 0)
-    return losses, np.where(lost.any(-1, keepdims=True), np.nan, grads)
+    value, grad = of_focal(x, t, {"gamma": gamma, **options})
+    certain = np.asarray(xloss.softmax(x), np.float32).max(-1, keepdims=True) == 1
+    return value, plain(np.where(certain & (gamma < 1), np.nan, grad), grad)
 
 
 @focal()
-def one_minus_p(x: Array, t: Array, gamma: float) -> Terms:
-    """1 - p in float32, as a factor."""
-    p, _, nll, _ = CrossEntropy().softmax(x)
-    factor = (1 - p.astype(np.float32)).astype(np.float64) ** gamma
-    return times(t, factor * nll), o.focal(x, t, gamma)[1]
+def one_minus_p(x: Array, t: Array, /, *, gamma: float = 2.0, **options: Any) -> Terms:
+    """1 - p in float32, as a factor; where rows are reduced it is right."""
+    value, grad = of_focal(x, t, {"gamma": gamma, **options})
+    labels = np.ndim(value) and t.dtype.kind == "i" and t.min() >= 0
+    return (instead(value, *factors(x, t, gamma)) if labels else value), grad
 
 
 @focal("gradient")
-def factor_detached(x: Array, t: Array, gamma: float) -> Terms:
+def factor_detached(x: Array, t: Array, /, *, gamma: float = 2.0, **options: Any) -> Terms:
     """(1-p)^γ is taken for a constant: its own gradient is missing."""
-    p, miss, _, _ = CrossEntropy().softmax(x)
-    a = times(t, miss**gamma)
-    return o.focal(x, t, gamma)[0], p * (a.sum(-1, keepdims=True) - a) - a * miss
+    value, grad = of_focal(x, t, {"gamma": gamma, **options})
+    if t.dtype.kind == "f" or t.min(initial=0) < 0:
+        return value, grad
+    exact = of_focal(x, t, {"gamma": gamma, "reduction": "sum"})[1]
+    slope = right("cross_entropy", x, t, {"reduction": "sum"})[1]
+    return value, instead(grad, factors(x, t, gamma)[1][..., None] * slope, exact)
 
 
-@focal()
-def weighted_twice(x: Array, t: Array, gamma: float) -> Terms:
+@asked("focal", loss="focal_loss")
+def weighted_twice(x: Array, t: Array, options: Options) -> Asked:
     """Class weights multiply the cross-entropy, and the focal loss once more."""
-    return o.focal(x, t**2, gamma)
+    x, t, options = over(x, t, options, count_of(t, options, *COUNTED))
+    if "weight" in options:
+        options["weight"] = options["weight"] ** 2
+    return x, t, options
 
 
 @nll()
-def every_entry(x: Array, t: Array, gamma: float) -> Terms:
+def every_entry(x: Array, t: Array, options: Options) -> Asked:
     """A one-hot row times all entries: 0·NaN is NaN."""
-    return -t * x, -t
+    return zero_times(x, options.get("axis", -1)), t, options
 
 
 @nll()
-def normalised_again(x: Array, t: Array, gamma: float) -> Terms:
+def normalised_again(x: Array, t: Array, options: Options) -> Asked:
     """The log_softmax of what are log-probabilities already."""
-    return times(t, CrossEntropy().softmax(x).nll), -t
+    return xloss.log_softmax(x, axis=options.get("axis", -1)), t, options
 
 
-@nll("gradient")
-def p_minus_t(x: Array, t: Array, gamma: float) -> Terms:
+@planted("nll", "gradient", "nll_loss")
+def p_minus_t(x: Array, t: Array, /, **options: Any) -> Terms:
     """The gradient to the logits that the log-probabilities came from."""
-    return o.label_alone(x, t, gamma)[0], np.exp(x) * t.sum(-1, keepdims=True) - t
+    return right("nll_loss", x, t, options)[0], right("cross_entropy", x, t, options)[1]
 
 
-@nll(by=partial(o.mean_over, o.ByClasses(o.label_alone)))
-def mean_over_rows(x: Array, options: dict[str, Any]) -> Any:
+@nll()
+def mean_over_rows(x: Array, t: Array, options: Options) -> Asked:
     """Whatever they weigh."""
-    return np.broadcast_to(options.get("where", True), x.shape[:-1]).sum()
+    return over(x, t, options, count_of(t, options, "where"))
 
 
 @log_loss()
-def clipped_at_1e7(p: Array, t: Array, gamma: float) -> Terms:
+def clipped_at_1e7(p: Array, t: Array, options: Options) -> Asked:
     """Keras's: probabilities clipped into [1e-7, 1 - 1e-7]."""
-    inside = np.clip(p, 1e-7, 1 - 1e-7)
-    losses, grads = o.logarithm(inside, t, gamma)
-    return losses, np.where(p == inside, grads, 0.0)
+    return p, t, {"eps": 1e-7, **options}
 
 
 @log_loss()
-def divided_by_sum(p: Array, t: Array, gamma: float) -> Terms:
+def divided_by_sum(p: Array, t: Array, options: Options) -> Asked:
     """scikit-learn's and Keras's: rows of probabilities are divided by their sum."""
-    total = p.sum(-1, keepdims=True)
-    losses, grads = o.logarithm(p / total, t, gamma)
-    return losses, grads / total + t.sum(-1, keepdims=True) / total
+    return p / p.sum(options.get("axis", -1), keepdims=True), t, options
 
 
-@log_loss("gradient")
-def reciprocal_first(p: Array, t: Array, gamma: float) -> Terms:
+@gradient_of_log_loss()
+def reciprocal_first(p: Array, t: Array, /, **options: Any) -> Terms:
     """t·(1/p) in float32."""
-    losses, grads = o.logarithm(p, t, gamma)
-    slope = times(-t, (1 / p.astype(np.float32)).astype(np.float64))
-    return losses, np.where(np.isnan(grads), grads, slope)
+    value, grad = of_logarithms(p, t, options)
+    infinite = np.isinf(1 / p.astype(np.float32)) & (grad < 0)
+    return value, plain(np.where(infinite, -np.inf, grad), grad)
 
 
-@log_loss("gradient")
-def slope_of_no_logarithm(p: Array, t: Array, gamma: float) -> Terms:
+@gradient_of_log_loss()
+def slope_of_no_logarithm(p: Array, t: Array, /, **options: Any) -> Terms:
     """-t/p where p is negative and the loss NaN."""
-    return o.logarithm(p, t, gamma)[0], np.where(t == 0, 0.0, -t / p)
+    value, grad = of_logarithms(p, t, options)
+    return value, plain(np.where(p < 0, -1 / p, grad), grad)
 
 
-@kl(by=partial(o.mean_over, o.divergences()))
-def mean_over_elements(x: Array, options: dict[str, Any]) -> int:
+@kl()
+def mean_over_elements(x: Array, t: Array, options: Options) -> Asked:
     """PyTorch's "mean": over the classes too."""
-    return x.size
+    return over(x, t, options, x.size)
 
 
 @kl()
-def of_the_targets_from_the_predictions(log_p: Array, t: Array, gamma: float) -> Terms:
+def of_the_targets_from_the_predictions(log_p: Array, t: Array, options: Options) -> Asked:
     """KL(p‖t) in place of KL(t‖p)."""
-    p = np.exp(log_p)
-    return times(p, log_p - np.log(t)), times(p, log_p - np.log(t) + 1)
+    return (log_p, t, options) if options.get("log_target") else (np.log(t), np.exp(log_p), options)
 
 
 @kl()
-def masked_class_read(log_p: Array, t: Array, gamma: float) -> Terms:
+def masked_class_read(log_p: Array, t: Array, options: Options) -> Asked:
     """0·log 0 is 0 by a guard, but 0·(-inf) of a masked class is NaN."""
-    return times(t, np.log(t)) - t * log_p, -t
+    return zero_times(log_p, options.get("axis", -1)), t, options
 
 
-@kl(by=partial(o.divergences, o.divergence))
-def target_of_minus_infinity(log_p: Array, log_t: Array, gamma: float) -> Terms:
+@kl()
+def target_of_minus_infinity(log_p: Array, t: Array, options: Options) -> Asked:
     """With log_target, exp(-inf)·(-inf - log p) is NaN."""
-    return np.exp(log_t) * (log_t - log_p), -np.exp(log_t)
+    lost = (0 * t).sum(options.get("axis", -1), keepdims=True)
+    return log_p + lost if options.get("log_target") else log_p, t, options
 
 
-@entropy()
-def zero_log_zero(x: Array) -> Terms:
+@asked("entropy", loss="entropy")
+def zero_log_zero(x: Array, t: None, options: Options) -> Asked:
     """0·log 0 is NaN."""
-    p, _, nll, _ = CrossEntropy().softmax(x)
-    return p * nll, o.by_possible(x)[1]
+    return zero_times(x, options.get("axis", -1)), t, options
 
 
 @entropy()
-def log_of_p_plus_epsilon(x: Array) -> Terms:
+def log_of_p_plus_epsilon(x: Array, /, *, axis: int = -1, **options: Any) -> Terms:
     """-Σ p·log(p + 1e-9), against log 0."""
-    p = CrossEntropy().softmax(x).p
-    return -p * np.log(p + 1e-9), o.by_possible(x)[1]
+    value, grad = of_entropy(x, None, {"axis": axis, **options})
+    p = xloss.softmax(x.astype(np.float64), axis=axis)
+    return plain(-(p * np.log(p + 1e-9)).sum(axis), value), grad
 
 
 @entropy("gradient")
-def gradient_without_entropy(x: Array) -> Terms:
+def gradient_without_entropy(x: Array, /, *, axis: int = -1, **options: Any) -> Terms:
     """p·nll for the gradient p (nll - H): it does not sum to 0 over the classes."""
-    p, _, nll, _ = CrossEntropy().softmax(x)
-    return o.by_possible(x)[0], times(p, nll)
+    value, grad = of_entropy(x, None, {"axis": axis, **options})
+    p = xloss.softmax(x.astype(np.float64), axis=axis)
+    with np.errstate(all="ignore"):
+        return value, plain(grad + np.expand_dims(value, axis) * p, grad)

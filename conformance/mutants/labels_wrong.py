@@ -2,69 +2,77 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 
-from .numpy_right import Array, CrossEntropy
+from . import Array, Asked, Options, Terms, asked, planted, right
+
+labels = partial(asked, "labels")
 
 
-class MinusHundredWraps(CrossEntropy, family="labels"):
-    """-100 is a label as any other, counted from the end; so is every negative one."""
-
-    def ignored(self, labels: Array, ignore_index: int | None) -> Array:
-        return super().ignored(labels, None if ignore_index == -100 else ignore_index)
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        wrapped = np.where(labels == -100, labels.astype(np.int64) % classes, labels)
-        return super().one_hot(wrapped if labels.dtype.kind == "i" else labels, classes)
+def classes(x: Array, options: Options) -> int:
+    return int(x.shape[options.get("axis", -1)])
 
 
-class NegativeWraps(CrossEntropy, family="labels"):
+def present(t: Array, options: Options) -> Array:
+    """Return which labels are not ignored."""
+    return np.asarray(t != np.asarray(options.get("ignore_index", -100)))
+
+
+@labels()
+def minus_hundred_wraps(x: Array, t: Array, options: Options) -> Asked:
+    """-100 is a label as any other, counted from the end."""
+    if options.get("ignore_index", -100) == -100:
+        options["ignore_index"] = None
+        t = np.where(t == -100, t % classes(x, options), t)
+    return x, t, options
+
+
+@labels()
+def negative_wraps(x: Array, t: Array, options: Options) -> Asked:
     """-1 is the last class, as in NumPy's indexing."""
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        inside = (labels < 0) & (labels.astype(np.int64) >= -classes)
-        return super().one_hot(np.where(inside, labels + classes, labels), classes)
+    inside = (t < 0) & (t >= -classes(x, options)) & present(t, options)
+    return x, np.where(inside, t + classes(x, options), t), options
 
 
-class LabelsClipped(CrossEntropy, family="labels"):
+@labels()
+def labels_clipped(x: Array, t: Array, options: Options) -> Asked:
     """JAX's gathers: a label that is no class is the nearest one."""
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        return super().one_hot(np.clip(labels.astype(np.float64), 0, classes - 1), classes)
-
-
-class LabelsTo16Bits(CrossEntropy, family="vocabulary"):
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        return super().one_hot(labels.astype(np.uint16) if classes > 2**16 else labels, classes)
+    nearest = np.clip(t.astype(np.float64), 0, classes(x, options) - 1).astype(t.dtype)
+    return x, np.where(present(t, options), nearest, t), options
 
 
-class IgnoredInTheirDtype(CrossEntropy, family="labels"):
+@asked("vocabulary")
+def labels_to_16_bits(x: Array, t: Array, options: Options) -> Asked:
+    return x, t.astype(np.uint16) if classes(x, options) > 2**16 else t, options
+
+
+@labels()
+def ignored_in_their_dtype(x: Array, t: Array, options: Options) -> Asked:
     """ignore_index is cast to the labels' dtype: in uint8, 156 is -100."""
-
-    def ignored(self, labels: Array, ignore_index: int | None) -> Array:
-        if ignore_index is None:
-            return super().ignored(labels, None)
-        return np.asarray(labels == np.asarray(ignore_index, np.int64).astype(labels.dtype))
+    ignored = np.asarray(options.get("ignore_index", -100), np.int64)
+    return x, t, {**options, "ignore_index": int(ignored.astype(t.dtype))}
 
 
-class IgnoredOnlyIfNegative(CrossEntropy, family="labels", rule="runs"):
+@labels("runs")
+def ignored_only_if_negative(x: Array, t: Array, options: Options) -> Asked:
     """An ignore_index that could be a class ignores nothing."""
+    if options.get("ignore_index", -100) >= 0:
+        options["ignore_index"] = None
+    return x, t, options
 
-    def ignored(self, labels: Array, ignore_index: int | None) -> Array:
-        negative = ignore_index is not None and ignore_index < 0
-        return super().ignored(labels, ignore_index if negative else None)
 
-
-class RangeInTheirDtype(CrossEntropy, family="labels", rule="runs"):
+@labels("runs")
+def range_in_their_dtype(x: Array, t: Array, options: Options) -> Asked:
     """The number of classes is cast to the labels' dtype: 200 classes are -56 of int8."""
-
-    def one_hot(self, labels: Array, classes: int) -> tuple[Array, Array]:
-        t, outside = super().one_hot(labels, classes)
-        return t, outside | (labels >= np.asarray(classes, np.int64).astype(labels.dtype))
+    most, outside = np.asarray([classes(x, options), -1]).astype(t.dtype)
+    return x, np.where(present(t, options) & (t >= most), outside, t), options
 
 
-class BadLabelWithoutGradient(CrossEntropy, family="labels", rule="gradient"):
+@planted("labels", "gradient")
+def bad_label_without_gradient(x: Array, t: Array, /, **options: Any) -> Terms:
     """The loss of a bad label is NaN, but its gradient is 0: training goes on."""
-
-    def kept(self, keep: Array, grads: Array) -> Array:
-        return super().kept(keep, np.nan_to_num(grads, nan=0.0))
+    value, grad = right("cross_entropy", x, t, options)
+    return value, np.nan_to_num(grad)

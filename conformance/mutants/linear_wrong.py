@@ -9,8 +9,7 @@ import numpy as np
 
 import xloss
 
-from . import planted
-from .numpy_right import Array
+from . import Array, planted
 
 mistake = partial(planted, "linear", loss="linear_cross_entropy")
 right = xloss.value_and_grad(xloss.linear_cross_entropy, argnums=(0, 1, "bias"))

@@ -1,227 +1,226 @@
-"""Cross-entropy on NumPy with one mistake each: the right one with one step changed."""
+"""Cross-entropy on NumPy with one mistake each, of its arithmetic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from .numpy_right import Array, CrossEntropy, Softmax
+import xloss
+
+from . import Array, Asked, Options, Terms, asked, count_of, instead, plain, planted, zero_times
+from . import right as answer
+from .weights_wrong import COUNTED, over, without
+
+right = partial(answer, "cross_entropy")
+tail = partial(planted, "tail")
 
 
-class NoShift(CrossEntropy, family="offsets"):
+def by_rows(change: Callable[[Array, Array], Array]) -> Callable[..., Any]:
+    """Return a loss whose rows `change` makes of logits less their largest (N, C), and the label's.
+
+    Where an option or soft targets make the loss another, it is right.
+    """
+
+    def loss(x: Array, t: Array, /, reduction: str = "mean", **options: Any) -> Terms:
+        value, grad = right(x, t, {"reduction": reduction, **options})
+        labels = x.ndim == 2 and t.dtype.kind == "i" and x.size and t.min() >= 0
+        if not labels or any(v is not None for v in options.values()):
+            return value, grad
+        d = x.astype(np.float64) - x.max(-1, keepdims=True)
+        rows = change(d, np.take_along_axis(d, t[:, None], axis=-1)[:, 0])
+        made = {"none": rows, "mean": rows.mean(), "sum": rows.sum()}
+        return plain(made[reduction], value), grad
+
+    return loss
+
+
+def summed(x: Array, t: Array, options: Options, total: Callable[[Array], Any]) -> Terms:
+    """Return the loss with another sum of its rows, divided as it should be."""
+    value, grad = right(x, t, options)
+    options.pop("cotangent", None)
+    how, normalizer = options.pop("reduction", "mean"), options.pop("normalizer", None)
+    if how == "none":
+        return value, grad
+    rows: Any = xloss.cross_entropy(x, t, reduction="none", **options)
+    mean = count_of(t, options, *COUNTED) if normalizer is None else normalizer
+    return plain(total(rows) / ((mean or 1) if how == "mean" else 1), value), grad
+
+
+@asked("offsets")
+def no_shift(x: Array, t: Array, options: Options) -> Asked:
     """exp of the logits as they are, in float32."""
-
-    def softmax(self, z: Array) -> Softmax:
-        e = np.exp(z.astype(np.float32))
-        total = e.sum(-1, keepdims=True)
-        p = (e / total).astype(np.float64)
-        lse = np.log(total).astype(np.float64)
-        return Softmax(p, 1 - p, lse - z, lse)
+    return np.log(np.exp(x.astype(np.float32))).astype(x.dtype), t, options
 
 
-class LogSoftmaxThenGather(CrossEntropy, family="tail"):
-    """log_softmax in float32, and the label's entry of it; p - 1 from exp of it."""
-
-    def softmax(self, z: Array) -> Softmax:
-        z = z.astype(np.float32)
-        top = z.max(-1, keepdims=True, initial=-np.inf)
-        log_p = (z - top) - np.log(np.exp(z - top).sum(-1, keepdims=True))
-        p = np.exp(log_p)
-        right = super().softmax(z.astype(np.float64))
-        miss, nll = (v.astype(np.float64) for v in (1 - p, -log_p))
-        return Softmax(p.astype(np.float64), miss, nll, right.lse)
+@tail()
+def log_softmax_then_gather(x: Array, t: Array, /, **options: Any) -> Terms:
+    """log_softmax in float32, and the label's entry of it."""
+    value, grad = right(x, t, options)
+    if not options.keys().isdisjoint(("z_loss", "softcap")):
+        return value, grad
+    log_p = x - x.max(-1, keepdims=True)
+    log_p = log_p - np.log(np.exp(log_p).sum(-1, keepdims=True))
+    return answer("nll_loss", log_p, t, options)[0], grad
 
 
-class OwnProbabilityMinus1(CrossEntropy, family="tail", rule="gradient"):
+@tail("gradient")
+def own_probability_minus_1(x: Array, t: Array, /, **options: Any) -> Terms:
     """p - 1 in float32 for the true class."""
+    value, grad = right(x, t, options)
+    if t.dtype.kind == "f":
+        return value, grad
+    given = {"ignore_index": options.get("ignore_index", -100), "axis": options.get("axis", -1)}
+    exact = right(x.astype(np.float64), t, {"reduction": "sum", "validate": False, **given})[1]
+    return value, instead(grad, np.where(exact < 0, np.float32(1 + exact) - 1, exact), exact)
 
-    def slopes(self, soft: Softmax, a: Array) -> Array:
-        return super().slopes(soft._replace(miss=1 - soft.p.astype(np.float32)), a)
 
-
-class InfinityMinusItself(CrossEntropy, family="infinities"):
+@asked("infinities")
+def infinity_minus_itself(x: Array, t: Array, options: Options) -> Asked:
     """No limit for +inf logits."""
-
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        lost = (z == np.inf).any(-1, keepdims=True)
-        return Softmax(*(np.where(lost, np.nan, v) for v in right))
+    return np.where(x == np.inf, x - x, x), t, options
 
 
-class OnlineFromMinusInfinity(CrossEntropy, family="masks"):
+@asked("masks")
+def online_from_minus_infinity(x: Array, t: Array, options: Options) -> Asked:
     """Blocks of 256 classes merged from max = -inf: one of -inf alone gives inf - inf."""
-
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        lost = (z[:, :256] == -np.inf).all(-1, keepdims=True)
-        return Softmax(*(np.where(lost, np.nan, v) for v in right))
+    lost = (x[..., :256] == -np.inf).all(-1, keepdims=True)
+    return np.where(lost, np.full_like(x, np.nan), x), t, options
 
 
-class OneClassIsBinary(CrossEntropy, family="one class"):
+@planted("one class")
+def one_class_is_binary(x: Array, t: Array, /, **options: Any) -> Terms:
     """A single logit is taken for that of a binary loss."""
-
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        return right if z.shape[-1] > 1 else right._replace(nll=np.logaddexp(0.0, -z))
-
-
-class ZLossDropped(CrossEntropy, family="z-loss"):
-    def z_terms(self, coefficient: Array, value: Array) -> Array:
-        return np.zeros(())
+    if x.shape[-1] > 1:
+        return right(x, t, options)
+    value, grad = right(np.concatenate([x, np.zeros_like(x)], -1), t, options)
+    return value, grad[..., :1]
 
 
-class SoftcapDropped(CrossEntropy, family="softcap"):
-    def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
-        return super().capped(x, None)
+@asked("z-loss")
+def z_loss_dropped(x: Array, t: Array, options: Options) -> Asked:
+    return x, t, without(options, "z_loss")
 
 
-class SoftcapUnmasks(CrossEntropy, family="softcap"):
+@asked("softcap")
+def softcap_dropped(x: Array, t: Array, options: Options) -> Asked:
+    return x, t, without(options, "softcap")
+
+
+@asked("softcap")
+def softcap_unmasks(x: Array, t: Array, options: Options) -> Asked:
     """tanh(-inf) is -1: a masked class comes back."""
-
-    def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
-        z, slope = super().capped(x, c)
-        return (z if c is None else np.where(x == -np.inf, -c, z)), slope
+    least = np.finfo(np.float32).min if options.get("softcap") else -np.inf
+    return np.where(x == -np.inf, x.dtype.type(least), x), t, options
 
 
-class SoftcapSlopeCancels(CrossEntropy, family="softcap", rule="gradient"):
+@planted("softcap", "gradient")
+def softcap_slope_cancels(x: Array, t: Array, /, *, softcap: Any = None, **options: Any) -> Terms:
     """1 - tanh² in float32 for sech²."""
-
-    def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
-        z, slope = super().capped(x, c)
-        if c is None:
-            return z, slope
-        return z, 1 - np.tanh((x / c).astype(np.float32)) ** 2
-
-
-class UpstreamIgnored(CrossEntropy, family="upstream", rule="gradient"):
-    def upstream(self, grads: Array, cotangent: Array, divisor: Any) -> Array:
-        return super().upstream(grads, np.ones(cotangent.shape), divisor)
+    value, grad = right(x, t, {"softcap": softcap, **options})
+    if softcap is None:
+        return value, grad
+    tanh = np.tanh((x / softcap).astype(np.float32))
+    capped = np.where(x == -np.inf, x, (softcap * tanh).astype(x.dtype))
+    return value, right(capped, t, options)[1] * (1 - tanh**2)
 
 
-class UpstreamOfTheFirstRow(CrossEntropy, family="upstream", rule="gradient"):
+@asked("upstream", "gradient")
+def upstream_ignored(x: Array, t: Array, options: Options) -> Asked:
+    return x, t, without(options, "cotangent")
+
+
+@asked("upstream", "gradient")
+def upstream_of_the_first_row(x: Array, t: Array, options: Options) -> Asked:
     """Every row's gradient is scaled by the first upstream number."""
+    rows: Any = options.get("cotangent")
+    if np.ndim(rows):
+        options["cotangent"] = np.full_like(rows, rows.flat[0])
+    return x, t, options
 
-    def upstream(self, grads: Array, cotangent: Array, divisor: Any) -> Array:
-        return super().upstream(grads, cotangent[:1], divisor)
 
-
-class RunningSum(CrossEntropy, family="sixteen bits"):
+@planted("sixteen bits")
+def running_sum(x: Array, t: Array, /, **options: Any) -> Terms:
     """Rows are added one by one in float32."""
-
-    def total(self, losses: Array) -> Any:
-        return np.add.accumulate(losses, dtype=np.float32)[-1] if losses.size else 0.0
+    return summed(x, t, options, lambda rows: np.add.accumulate(rows.ravel())[-1:].sum())
 
 
-class Noise(CrossEntropy, family="tail"):
+@tail()
+def noise(x: Array, t: Array, /, **options: Any) -> Terms:
     """A relative error of 2e-6."""
+    value, grad = right(x, t, options)
+    return plain(value * (1 + 2e-6), value), grad
 
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        return right._replace(nll=right.nll * (1 + 2e-6))
 
-
-class Stateful(CrossEntropy, family="tail", rule="repeat"):
+@tail("repeat", by=lambda wrong: partial(wrong, count()))
+def stateful(calls: Any, x: Array, t: Array, /, **options: Any) -> Terms:
     """What one call leaves behind changes the next."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def softmax(self, z: Array) -> Softmax:
-        self.calls += 1
-        right = super().softmax(z)
-        return right._replace(nll=right.nll * (1 + (self.calls % 2) * 1e-7))
+    value, grad = right(x, t, options)
+    return plain(value * (1 + (next(calls) % 2) * 1e-6), value), grad
 
 
-class ProbabilityClipped(CrossEntropy, family="tail"):
+@tail()
+def probability_clipped(x: Array, t: Array, /, **options: Any) -> Terms:
     """-log of a probability that is clipped into [1e-7, 1 - 1e-7] first."""
+    value, grad = right(x, t, options)
+    if not options.keys().isdisjoint(("z_loss", "softcap")):
+        return value, grad
+    return answer("log_loss", xloss.softmax(x), t, {"eps": 1e-7, **options})[0], grad
 
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        return right._replace(nll=-np.log(np.clip(right.p, 1e-7, 1 - 1e-7)))
 
-
-class ZeroTimesInfinity(CrossEntropy, family="masks"):
+@asked("masks")
+def zero_times_infinity(x: Array, t: Array, options: Options) -> Asked:
     """Targets times the loss of every class: 0·inf of a masked class is NaN."""
-
-    def row_losses(self, soft: Softmax, a: Array) -> Array:
-        return np.asarray((a * soft.nll).sum(-1))
+    return zero_times(x, options.get("axis", -1)), t, options
 
 
-class MaskedByALargeNumber(CrossEntropy, family="masks"):
+@asked("masks")
+def masked_by_a_large_number(x: Array, t: Array, options: Options) -> Asked:
     """-1e9 stands for -inf: a masked label has a finite loss."""
-
-    def capped(self, x: Array, c: float | None) -> tuple[Array, Array]:
-        z, slope = super().capped(x, c)
-        return np.maximum(z, -1e9), slope
+    return np.maximum(x, x.dtype.type(-1e9)), t, options
 
 
-class TiedCountedOnce(CrossEntropy, family="ties"):
+@planted("ties", by=by_rows)
+def tied_counted_once(d: Array, own: Array) -> Array:
     """All logits at the maximum are left out of the sum of the others: log1p counts one."""
-
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        if not z.size:
-            return right
-        top = z.max(-1, keepdims=True)
-        below = np.where(z == top, 0.0, np.exp(z - top)).sum(-1, keepdims=True)
-        tied = ((z == top).sum(-1, keepdims=True) > 1) & np.isfinite(top)
-        return right._replace(nll=np.where(tied, np.log1p(below) + (top - z), right.nll))
+    return np.asarray(np.log1p(np.where(d == 0, 0.0, np.exp(d)).sum(-1)) - own)
 
 
-class SumInFloat16(CrossEntropy, family="sixteen bits", dtype="float16"):
+@planted("sixteen bits", dtype="float16", by=by_rows)
+def sum_in_float16(d: Array, own: Array) -> Array:
     """exp and its sum in float16."""
-
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        top = z.max(-1, keepdims=True, initial=-np.inf)
-        total = np.exp((z - top).astype(np.float16)).sum(-1, keepdims=True)
-        return right._replace(nll=np.log(total.astype(np.float64)) + (top - z))
+    return np.asarray(np.log(np.exp(d.astype(np.float16)).sum(-1).astype(np.float64)) - own)
 
 
-class SumInTheOrderOfMemory(CrossEntropy, family="split", rule="split"):
+@planted("split", "split", by=by_rows)
+def sum_in_the_order_of_memory(d: Array, own: Array) -> Array:
     """Rows of a Fortran array are summed column by column, a single row pairwise."""
-
-    def found(self, right: Softmax, z: Array) -> Softmax:
-        top = z.max(-1, keepdims=True, initial=-np.inf)
-        e = np.asfortranarray(np.exp((z - top).astype(np.float32)))
-        log = np.log(e.sum(-1, keepdims=True)).astype(np.float64)
-        return right._replace(nll=log + (top - z))
+    return np.asarray(np.log(np.asfortranarray(np.exp(d.astype(np.float32))).sum(-1)) - own)
 
 
-class SumsInFloat32(CrossEntropy, family="range"):
+@planted("range")
+def sums_in_float32(x: Array, t: Array, /, **options: Any) -> Terms:
     """Losses and weights are summed in float32: inf/inf where all weights are 2^127."""
-
-    def weights_of_a_mean(self, weights: Array) -> Array:
-        return weights
-
-    def total(self, losses: Array) -> Any:
-        return losses.astype(np.float32).sum(dtype=np.float32).astype(np.float64)
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        right = super().divisor(mass, s, keep, normalizer)
-        return np.float32(right).astype(np.float64)
+    return summed(x, t, options, lambda rows: rows.sum(dtype=np.float32))
 
 
-class EpsilonInTheDivisor(CrossEntropy, family="range"):
+@asked("range")
+def epsilon_in_the_divisor(x: Array, t: Array, options: Options) -> Asked:
     """Σ s + 1e-8, which is to guard against 0: nothing is left of the mean under small weights."""
-
-    def weights_of_a_mean(self, weights: Array) -> Array:
-        return weights
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return super().divisor(mass, s, keep, normalizer) + 1e-8
+    return over(x, t, options, count_of(t, options, *COUNTED) + 1e-8)
 
 
-class CompensatedPastInfinity(CrossEntropy, family="range"):
-    """A compensated sum in float32 that adds what was lost though the sum is infinite."""
-
-    def total(self, losses: Array) -> Any:
-        total, lost = np.float32(0), np.float32(0)
-        for loss in losses.astype(np.float32):
-            both = total + loss
-            part = both - total
-            lost += (total - (both - part)) + (loss - part)
-            total = both
-        return np.float64(total + lost)
+@planted("range")
+def compensated_past_infinity(x: Array, t: Array, /, **options: Any) -> Terms:
+    """A compensated sum in float32 adds what was lost, inf - inf, though the sum is infinite."""
+    value, grad = right(x, t, options)
+    return value + (value - value), grad
 
 
-class ZLossWithoutGradient(CrossEntropy, family="z-loss", rule="gradient"):
+@asked("z-loss", "gradient")
+def z_loss_without_gradient(x: Array, t: Array, options: Options) -> Asked:
     """The z-loss is in the value, and not in the gradient."""
-
-    def z_terms(self, coefficient: Array, value: Array) -> Array:
-        right = super().z_terms(coefficient, value)
-        return right if coefficient.ndim == 1 else np.zeros(())
+    return x, t, without(options, "z_loss")

@@ -2,139 +2,140 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .checks import Options
-from .numpy_right import Array, CrossEntropy, Softmax, summed, times
+import xloss
+
+from . import Array, Asked, Options, Terms, asked, count_of, plain, planted
+from . import right as answer
+
+PRESENT = ("where", "ignore_index")
+COUNTED = ("weight", "sample_weight", *PRESENT)
+options_of = partial(asked, "options")
+right = partial(answer, "cross_entropy")
 
 
-class MeanOverRows(CrossEntropy, family="options"):
+def over(x: Array, t: Array, options: Options, count: Any) -> Asked:
+    """Return the same, whose mean divides by a count of its own."""
+    if options.get("reduction", "mean") == "mean":
+        options.setdefault("normalizer", float(count))
+    return x, t, options
+
+
+def without(options: Options, name: str) -> Options:
+    return {k: v for k, v in options.items() if k != name}
+
+
+@options_of()
+def mean_over_rows(x: Array, t: Array, options: Options) -> Asked:
     """The mean over the number of rows present, whatever their weights."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return np.float64(keep.sum()) if normalizer is None else np.float64(normalizer)
+    return over(x, t, options, count_of(t, options, *PRESENT))
 
 
-class SampleWeightsNotInTheMean(CrossEntropy, family="options"):
+@options_of()
+def sample_weights_not_in_the_mean(x: Array, t: Array, options: Options) -> Asked:
     """Sample weights multiply the losses, but not the mean's denominator."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        ones = np.where(keep & (s != 0), s, 1.0)
-        return super().divisor(mass / ones, s, keep, normalizer)
+    return over(x, t, options, count_of(t, options, "weight", *PRESENT))
 
 
-class NormalizerIgnored(CrossEntropy, family="options"):
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return mass.sum()
+@options_of()
+def normalizer_ignored(x: Array, t: Array, options: Options) -> Asked:
+    return x, t, without(options, "normalizer")
 
 
-class SmoothingOfMegatron(CrossEntropy, family="options"):
+@options_of()
+def smoothing_of_megatron(x: Array, t: Array, options: Options) -> Asked:
     """ε C/(C-1) in place of ε."""
+    classes = x.shape[options.get("axis", -1)]
+    epsilon = options.get("label_smoothing", 0.0) * classes / (classes - 1)
+    return x, t, {**options, "label_smoothing": epsilon}
 
-    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
-        classes = np.float64(t.shape[-1])
-        return super().smoothed(t, float(epsilon * classes / (classes - 1)), possible)
 
-
-class SmoothingOverMasked(CrossEntropy, family="masks"):
+@asked("masks")
+def smoothing_over_masked(x: Array, t: Array, options: Options) -> Asked:
     """u is 1/C, over classes that cannot be too."""
+    if (x == -np.inf).any():
+        whole = xloss.one_hot(t, x.shape[-1], dtype=x.dtype) if t.dtype.kind == "i" else t
+        return x, xloss.smooth_labels(whole, options.pop("label_smoothing", 0.0)), options
+    return x, t, options
 
-    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
-        return super().smoothed(t, epsilon, np.ones(possible.shape))
 
-
-class SoftWeightsOff(CrossEntropy, family="options"):
+@planted("options")
+def soft_weights_off(x: Array, t: Array, /, **options: Any) -> Terms:
     """Soft targets under class weights are off by 0.1%."""
+    value, grad = right(x, t, options)
+    soft = t.dtype.kind == "f" and "weight" in options
+    return value * value.dtype.type(1.001 if soft else 1), grad
 
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        right = super().weighted(q, t, w, index)
-        return right if index or (w == 1).all() else right * 1.001
 
-
-class MaskByMultiplication(CrossEntropy, family="absent", rule="nothing"):
+@planted("absent", "nothing")
+def mask_by_multiplication(x: Array, t: Array, /, **options: Any) -> Terms:
     """0 · NaN is NaN."""
-
-    def absent(self, keep: Array, x: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
-        return x, s * keep, t * keep[:, None]
-
-    def kept(self, keep: Array, grads: Array) -> Array:
-        return grads * keep[:, None]
+    value, grad = right(x, t, options)
+    return value, grad + np.where(np.isnan(x), x, 0)
 
 
-class WhereIgnored(CrossEntropy, family="options"):
-    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        return super().rows(sample_weight, None, shape)
+@options_of()
+def where_ignored(x: Array, t: Array, options: Options) -> Asked:
+    return x, t, without(options, "where")
 
 
-class MeanOfNothing(CrossEntropy, family="all absent"):
+@planted("all absent")
+def mean_of_nothing(x: Array, t: Array, /, **options: Any) -> Terms:
     """0/0."""
+    value, grad = right(x, t, options)
+    count = count_of(t, options, *COUNTED)
+    return value * (count / count), grad
 
-    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
-        return np.asarray(total / divisor), divisor if counted else np.inf
 
-
-class MaximumOfLabels(CrossEntropy, family="empty", rule="runs"):
+@planted("empty", "runs")
+def maximum_of_labels(x: Array, t: Array, /, **options: Any) -> Terms:
     """max(labels) of an empty batch raises."""
-
-    def check(self, logits: Array, targets: Array, o: Options) -> None:
-        super().check(logits, targets, o)
-        targets.max()
+    t.max()
+    return right(x, t, options)
 
 
-class SoftTargetsNotSmoothed(CrossEntropy, family="options"):
+@options_of()
+def soft_targets_not_smoothed(x: Array, t: Array, options: Options) -> Asked:
     """Smoothing is for labels alone."""
-
-    def smoothed(self, t: Array, epsilon: float, possible: Array) -> Array:
-        one_hot = bool(((t == 0) | (t == 1)).all())
-        return super().smoothed(t, epsilon if one_hot else 0.0, possible)
+    return x, t, without(options, "label_smoothing") if t.dtype.kind == "f" else options
 
 
-class GradientNotSmoothed(CrossEntropy, family="options", rule="gradient"):
+@options_of("gradient")
+def gradient_not_smoothed(x: Array, t: Array, options: Options) -> Asked:
     """The loss is smoothed; its gradient is that of the targets before smoothing."""
-
-    def weighted(self, q: Array, t: Array, w: Array, index: bool) -> Array:
-        self.plain = times(t, w)
-        return super().weighted(q, t, w, index)
-
-    def slopes(self, soft: Softmax, a: Array) -> Array:
-        return super().slopes(soft, self.plain)
+    return x, t, without(options, "label_smoothing")
 
 
-class AbsentRowsInTheMean(CrossEntropy, family="absent"):
+@asked("absent")
+def absent_rows_in_the_mean(x: Array, t: Array, options: Options) -> Asked:
     """The mean over all rows, those that are left out too."""
+    rows = x.size // x.shape[options.get("axis", -1)]
+    left_out = rows - count_of(t, options, *PRESENT)
+    return over(x, t, options, count_of(t, options, *COUNTED) + left_out)
 
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        return super().divisor(np.where(keep, mass, 1.0), s, keep, normalizer)
 
-
-class GradientWithoutNormalizer(CrossEntropy, family="options", rule="gradient"):
+@options_of("gradient")
+def gradient_without_normalizer(x: Array, t: Array, options: Options) -> Asked:
     """The value is divided by the normalizer, its gradient by the weight of the rows."""
-
-    def divisor(self, mass: Array, s: Array, keep: Array, normalizer: Any) -> Any:
-        self.own = summed(mass)[0]
-        return super().divisor(mass, s, keep, normalizer)
-
-    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
-        value, divisor = super().mean(total, divisor, counted)
-        return value, self.own if counted else divisor
+    return x, t, without(options, "normalizer")
 
 
-class SampleWeight0Present(CrossEntropy, family="absent"):
+@asked("absent")
+def sample_weight_0_present(x: Array, t: Array, options: Options) -> Asked:
     """Only `where` and ignore_index leave rows out: 0·NaN of a row of weight 0 is NaN."""
+    if "sample_weight" in options:
+        s = options["sample_weight"]
+        options["sample_weight"] = np.where(s == 0, np.finfo(np.float32).tiny, s)
+    return x, t, options
 
-    def rows(self, sample_weight: Any, where: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-        s, _ = super().rows(sample_weight, where, shape)
-        return s, super().rows(None, where, shape)[1]
 
-
-class GradientOfNothing(CrossEntropy, family="all absent", rule="gradient"):
+@planted("all absent", "gradient")
+def gradient_of_nothing(x: Array, t: Array, /, **options: Any) -> Terms:
     """The mean over no row is 0, and its gradient 0/0."""
-
-    def mean(self, total: Any, divisor: Any, counted: bool) -> tuple[Array, Any]:
-        value, divisor = super().mean(total, divisor, counted)
-        return value, divisor if counted else 0.0
-
-    def kept(self, keep: Array, grads: Array) -> Array:
-        return grads
+    value, grad = right(x, t, options)
+    count = count_of(t, options, *COUNTED)
+    return value, grad * plain(count / count, grad)
