@@ -53,28 +53,14 @@ NUMBERS: dict[str, list[tuple[Any, ...]]] = {
     ],
     YES: [
         (VALUE, 4.0, 5.0, 2.1e6, "returns 4 where the exact loss is 5, 20% off"),
-        (VALUE, 500.0, 5.0, 1e9, "returns 500 where the exact loss is 5, 99 times off"),
         (GRADIENT, 0.25, 0.0, 1e45, "its gradient is 0.25 where the exact gradient is 0"),
         (VALUE, "nan", 2.5, "inf", "returns NaN where the exact loss is 2.5"),
         (VALUE, "inf", 2.5, "inf", "returns infinity where the exact loss is 2.5"),
         (VALUE, 100.0, "inf", "inf", "returns 100 where the exact loss is infinity"),
         (VALUE, 9.75, "nan", "inf", "returns 9.75 where only NaN is right"),
-        (
-            "targets gradient",
-            "nan",
-            0.0,
-            "inf",
-            "its gradient to the targets is NaN where the exact gradient to the targets is 0",
-        ),
     ],
     NO: [
-        (
-            VALUE,
-            3.6951804,
-            3.6951851,
-            20.0,
-            "returns 3.69518 where the exact loss is 3.695185: 5 digits agree",
-        ),
+        (VALUE, 1.5, 1.50001, 56.0, "returns 1.5 where the exact loss is 1.50001: 5 digits agree"),
     ],
 }
 
@@ -103,7 +89,6 @@ BROKEN = [
     ("raises", "no error, but a result", "answers “tail/a case” without an error"),
     ("runs", "ValueError: no", "stops with ValueError: no"),
     ("dtype", "the value is float16, not float32", "the value is float16, not float32"),
-    ("split", "6 of 24 rows have other bits alone", "6 of 24 rows have other bits alone"),
     ("nothing", "the gradient of an absent row", "the gradient of an absent row is NaN, not 0"),
 ]
 
@@ -119,17 +104,16 @@ def test_a_rule_that_is_broken_in_words(rule: str, detail: str, did: str) -> Non
 
 def test_a_lost_loss_says_that_the_gradient_is_lost_only_where_it_is() -> None:
     value, gradient = number("value", 0.0, TAIL, 1.2e7), number("gradient", -0.0, -TAIL, 1.2e7)
-    alone = one(value)
-    assert alone.training == EFFECTS["small"].of_loss
+    assert one(value).training == EFFECTS["small"].of_loss
     both = one(value, findings=[value, gradient])  # type: ignore[arg-type]
-    assert both.did == alone.did
     assert both.training == EFFECTS["small"].of_gradient
 
 
 def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
-    peers = [one for one in judged(made_record.small()) if one.kind == "peer"]
-    assert [peer.name for peer in peers] == ["torch", "optax"]
-    torch = peers[0]
+    told = judged(made_record.small())
+    assert [(one.kind, one.name) for one in told[:2]] == [("peer", "torch"), ("peer", "optax")]
+    assert told[2].kind == "xloss"
+    torch = told[0]
     assert (torch.failed, torch.judged) == (4, 6)
     assert [(m.title, m.matters, m.failed, m.judged) for m in torch.mistakes] == [
         ("Confident rows", SOMETIMES, 2, 4),
@@ -138,12 +122,6 @@ def test_failures_are_grouped_and_the_most_telling_is_told() -> None:
     # Of the last digits, the larger error: 300 ulp at gap 8, and not 40 at gap 5.
     assert [m.cell["case"] for m in torch.mistakes] == ["tail/gap 17", "tail/gap 8"]
     assert torch.sorts() == "2 can matter, 2 do not"
-
-
-def test_candidates_come_first_then_peers_then_xloss() -> None:
-    record = made_record.small()
-    record["subjects"][1] |= {"kind": "candidate"}
-    assert [one.kind for one in judged(record)] == ["candidate", "peer", "peer", "xloss"]
 
 
 def test_what_is_told_of_many_has_something_that_can_matter() -> None:
@@ -155,4 +133,3 @@ def test_what_is_told_of_many_has_something_that_can_matter() -> None:
     assert [one.title for one in shown] == ["0", "1", "2", "6"]
     assert [one.title for one in more] == ["3", "4", "5", "7"]
     assert picked(many[:4]) == (many[:4], [])
-    assert [one.title for one in picked(many[:6])[0]] == ["0", "1", "2", "3"]

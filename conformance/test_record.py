@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -19,8 +17,7 @@ from xloss_conformance.candidates import Candidate
 from xloss_conformance.cases import case, catalogue
 from xloss_conformance.conventions import convention
 from xloss_conformance.formats import accumulated
-from xloss_conformance.model import RULES
-from xloss_conformance.report.record import plain, record
+from xloss_conformance.report.record import record
 from xloss_conformance.run import run
 from xloss_conformance.snippet import SMALL, setup, text
 from xloss_conformance.xloss_subjects import Xloss
@@ -55,19 +52,13 @@ def test_a_record_has_its_keys_and_is_strict_json() -> None:
     assert {of: " ".join(keys) for of, keys in told.items()} == KEYS
     again = json.loads(json.dumps(made, allow_nan=False))
     assert again == made
-    assert made["rules"] == RULES
     assert made["families"] == [{"name": "tail", "cases": len(TAIL)}]
     assert made["summary"] == {"pass": 10, "fail": 5, "declared": 0, "refused": 0}
-    assert made["versions"]["numpy"] == np.__version__
     assert not made["ok"]
     assert [s["kind"] for s in made["subjects"]] == ["xloss", "xloss", "candidate"]
+    # Numbers that are not finite are spelled out.
     assert cell["got"] == {"value": "nan"}
     assert (cell["value_ulp"], cell["findings"][0]["got"]) == ("inf", "nan")
-
-
-def test_numbers_that_are_not_finite_are_spelled_out() -> None:
-    got = plain({"a": [math.nan, (math.inf, -math.inf)], "b": 1.5})
-    assert got == {"a": ["nan", ["inf", "-inf"]], "b": 1.5}
 
 
 # ---- Snippets ------------------------------------------------------------------------------------
@@ -75,9 +66,7 @@ def test_numbers_that_are_not_finite_are_spelled_out() -> None:
 SAMPLE = [
     (Xloss("numpy", "float32"), "tail/gap 17"),
     (Xloss("numpy", "bfloat16"), "masks/index"),
-    (Xloss("strict", "float64"), "tail/gap 40"),
     (Xloss("torch", "float32", "autograd"), "soft gradient/mean"),
-    (Xloss("torch", "float32", engine="generic"), "layouts/strided"),
     (Xloss("jax", "float32", "jax.vjp"), "upstream/rows"),
     (Xloss("dask", "float32"), "ties/masked"),
     (Xloss("numpy", "float32"), "errors/targets a list"),
@@ -91,8 +80,9 @@ def test_a_snippet_prints_what_the_record_has(subject: Xloss, name: str) -> None
     assert cell["status"] == "pass"
     script = f"{made['cases'][0]['setup']}\n{cell['call']}\n"
     if "error" in cell["got"]:
-        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert ran.stderr.splitlines()[-1] == cell["got"]["error"]
+        with pytest.raises(TypeError) as caught:
+            exec(script, {})
+        assert f"TypeError: {caught.value}" == cell["got"]["error"]
         return
     with redirect_stdout(StringIO()) as printed:  # here, where the libraries are imported
         exec(script, {})
@@ -108,33 +98,19 @@ def _rounded(line: str, dtype: str) -> str:
     return text(TAIL[0], numbers, dtype)
 
 
+ODD = replace(TAIL[0], x=np.array([[-0.0, math.inf, -math.inf, math.nan, 0.1]]))
+
+
 def test_what_makes_the_arguments_makes_them_bit_for_bit() -> None:
-    for each in catalogue():
-        if each.on_demand:
+    for each in (ODD, *catalogue()):
+        if each.on_demand or each.tile > 1:
             continue
         names: dict[str, Any] = {}
         exec(setup(each), names)
-        for name in ("x", "targets"):
-            wanted = each.instead.get(name, getattr(each, name))
-            if each.tile > 1 or wanted is None:
-                continue
+        given = {"x": each.x, "targets": each.targets, **each.options, **each.instead}
+        for name, wanted in given.items():
             if isinstance(wanted, np.ndarray):
                 assert names[name].dtype == wanted.dtype, each.name
-            np.testing.assert_array_equal(names[name], wanted, each.name)
-        for name, value in each.options.items():
-            if isinstance(value, np.ndarray):
-                np.testing.assert_array_equal(names[name], value, each.name)
-
-
-def test_large_arrays_are_named_not_printed() -> None:
-    for each in catalogue():
-        if each.x.size > SMALL:
+                assert names[name].tobytes() == wanted.tobytes(), each.name
+        if each.x.size > SMALL:  # it is named, and not printed
             assert len(setup(each)) < 500, each.name
-            assert "import case" in setup(each)
-
-
-def test_the_literals_hold_minus_zero_and_infinities() -> None:
-    odd = replace(TAIL[0], x=np.array([[-0.0, math.inf, -math.inf, math.nan, 0.1]]))
-    names: dict[str, Any] = {}
-    exec(setup(odd), names)
-    assert names["x"].tobytes() == odd.x.tobytes()
