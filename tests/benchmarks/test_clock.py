@@ -140,10 +140,3 @@ def test_the_peak_sees_what_a_call_returns_and_what_malloc_had_kept() -> None:
 
     for call in (Call(lambda: np.ones(SIZE, np.uint8)), Call(run)):
         assert abs(peak(call) - SIZE) < SLACK
-
-
-def test_the_peak_of_no_memory_is_none() -> None:
-    held = np.ones(SIZE, np.uint8)
-    freed = np.ones(2 * SIZE, np.uint8)  # a peak of the process, before the call
-    del freed
-    assert peak(Call(lambda: int(held.max()))) < SLACK

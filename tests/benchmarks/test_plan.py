@@ -18,7 +18,7 @@ def calls(todo):
 
 def test_the_host_measures_what_is_asked():
     done = {work.op for work, _ in calls(jobs(Plan()))}
-    assert done == set(OPS) - {"linear-large", "memory", "first-call"}
+    assert done == set(OPS) - {"linear-large", "memory"}
     forward = calls(jobs(Plan(ops=("forward",))))
     shapes = [(65536, 10), (8192, 1000), (2048, 32000), (512, 128256)]
     assert [work.shape for work, _ in forward] == shapes
