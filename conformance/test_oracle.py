@@ -26,23 +26,16 @@ WEIGHTED = {"weight": WEIGHT, "sample_weight": 1.75, "label_smoothing": 0.1}
 OPTIONS = [
     (CE, {}),
     (CE, WEIGHTED),
-    (CE, {"weight": WEIGHT, "z_loss": 0.25, "sample_weight": 3}),
-    (CE, {"z_loss": 0.25, "softcap": 2.5, "label_smoothing": 0.1}),
-    (NLL, {}),
+    (CE, {"weight": WEIGHT, "z_loss": 0.25, "sample_weight": 3, "softcap": 2.5}),
     (NLL, WEIGHTED),
-    (LOG, {}),
     (LOG, {"eps": 0.15, **WEIGHTED}),
-    (FOCAL, {}),
     (FOCAL, {"gamma": 0.5, "softcap": 2.5, **WEIGHTED}),
     (FOCAL, {"gamma": 0}),
 ]
 BINARY = [
-    (BCE_LOGITS, {}),
     (BCE_LOGITS, {"pos_weight": 3, "sample_weight": 2, "label_smoothing": 0.1}),
-    (BCE, {}),
     (BCE, {"sample_weight": 1.75, "label_smoothing": 0.1, "eps": 0.05}),
     (SIGMOID_FOCAL, {}),
-    (SIGMOID_FOCAL, {"gamma": 0, "alpha": 0.25}),
     (SIGMOID_FOCAL, {"gamma": 0.5, "alpha": 0.25, "sample_weight": 1.75}),
 ]
 
@@ -116,29 +109,22 @@ def test_softmax_values_and_gradients(kind, options, target, second):
         (CE, [0, -INF], [1, 0], {"label_smoothing": 0.5}, [0] * 5),
         (CE, [0.0, 0.0, -INF], 0, {"label_smoothing": 0.5}, [LOG2, -0.25, 0.25, 0]),
         (CE, [INF, 0.0], [1, 0], {"z_loss": 1, "weight": [0, 1]}, [0] * 5),
-        (CE, [INF, -INF], 0, {"softcap": 2}, [0, 0, 0]),
         (CE, [INF, -INF, INF], 0, {"softcap": 2}, [LOG2, 0, 0, 0]),
         (FOCAL, [-INF, -INF], [0, 0], {}, [NAN] * 5),
         (FOCAL, [0.0, 0.0], 0, {}, [LOG2 / 4, -LOG2 / 4 - 0.125, LOG2 / 4 + 0.125]),
         (FOCAL, [0.0, -INF], 0, {"gamma": 0.5}, [0] * 3),
         (FOCAL, [0, -INF], 1, {}, [INF, 1, -1]),
-        (NLL, [-1.0, -2.0], [1, 2], {}, [5, -1, -2, 1, 2]),
         (NLL, [-1, -INF], 1, {}, [INF, 0, -1]),
         (NLL, [-INF, -INF], 0, {"label_smoothing": 0.5}, [NAN] * 3),
-        (LOG, [0.25, 0.75], 0, {}, [2 * LOG2, -4, 0]),
         (LOG, [0, 1], [0, 1], {}, [0, 0, -1, 0, 0]),
         (LOG, [0, 1], [1, 0], {}, [INF, -INF, 0, INF, 0]),
         (LOG, [-0.5, 1], 0, {}, [NAN, NAN, 0]),
         (LOG, [0, 1], 0, {"eps": 0.25}, [2 * LOG2, 0, 0]),
-        (LOG, [0, 1], 1, {"eps": 0.5}, [LOG2, 0, 0]),
-        (NLL, [NAN, -2], 1, {}, [2, 0, -1]),
-        (NLL, [NAN, -2], 0, {}, [NAN, -1, 0]),
         (LOG, [NAN, 0.25], 1, {}, [2 * LOG2, 0, -4]),
         (LOG, [NAN, 0.25], 0, {}, [NAN, NAN, 0]),
         (NLL, [NAN, -2], [0, 1], {}, [2, 0, -1, NAN, 2]),
         (NLL, [-1, -2], [NAN, 1], {}, [NAN, NAN, -1, 1, 2]),
         (NLL, [NAN, -2], [1, 1], {"weight": [0, 1]}, [2, 0, -1, 0, 2]),
-        (NLL, [NAN, -2], 0, {"weight": [0, 1]}, [0] * 3),
         (LOG, [NAN, 0.75], 0, {"eps": 0.25}, [NAN, NAN, 0]),
         (LOG, [NAN, 1], 0, {"weight": [0, 1]}, [0] * 3),
         (NLL, [NAN, -2], 1, {"label_smoothing": 0.5}, [NAN, -0.25, -0.75]),
@@ -176,7 +162,6 @@ def test_binary_values_and_gradients(kind, options, x, t):
     ("kind", "x", "t", "options", "want"),
     [
         (BCE_LOGITS, 0.0, 1, {"pos_weight": 3}, [3 * LOG2, -1.5, 2 * LOG2]),
-        (BCE_LOGITS, -INF, 0, {}, [0, 0, 0]),
         (BCE_LOGITS, INF, 0, {}, [INF, 1, -INF]),
         (BCE, 0.0, 0, {}, [0, 1, 0]),
         (BCE, 1, 0, {}, [INF, INF, -INF]),
@@ -184,7 +169,6 @@ def test_binary_values_and_gradients(kind, options, x, t):
         (BCE, 0.0, 1, {"eps": 0.25}, [2 * LOG2, 0, mp.log(3)]),
         (SIGMOID_FOCAL, 0.0, 1, {"alpha": 0.25}, [LOG2 / 16, -(LOG2 + 0.5) / 16, -LOG2 / 8]),
         (SIGMOID_FOCAL, INF, 1, {"gamma": 0.5}, [0, 0, 0]),
-        (SIGMOID_FOCAL, INF, 0, {"alpha": 1}, [0, 0, 0]),
     ],
 )
 def test_binary_by_hand(kind, x, t, options, want):
@@ -265,23 +249,6 @@ def test_reduce_without_a_contributing_row_or_with_a_nan():
     bad, good = softmax_row(CE, LOGITS, 4), softmax_row(CE, LOGITS, 1)
     assert mp.isnan(reduce([bad, good]).value)
     assert close(reduce([bad, good]).grads[1], [v / 2 for v in good.grad])
-
-
-@pytest.mark.parametrize(
-    ("function", "args", "options"),
-    [
-        (softmax_row, (BCE, LOGITS, 0), {}),
-        (softmax_row, (NLL, LOGITS, 0), {"z_loss": 1}),
-        (softmax_row, (FOCAL, LOGITS, 0), {"eps": 0.1}),
-        (binary_row, (CE, 0.0, 0), {}),
-        (binary_row, (BCE, 0.0, 0), {"pos_weight": 2}),
-        (reduce, ([],), {"reduction": "none"}),
-        (reduce, ([],), {"reduction": "sum", "normalizer": 2}),
-    ],
-)
-def test_what_is_not_defined_is_refused(function, args, options):
-    with pytest.raises(ValueError, match="no such"):
-        function(*args, **options)
 
 
 def test_it_leaves_mpmath_s_precision_alone():
