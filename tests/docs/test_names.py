@@ -127,7 +127,6 @@ def test_a_table_that_holds_has_no_problems():
     ("old", "new", "message"),
     [
         ("'-np.log(p)', '*clip", "'-np.log2(p)', '*clip", r"peer.nll\(p\) and -np.log2"),
-        ("'peer.nll(p)',", "'peer.nll(p)', 'peer.off(p)',", r"peer.off\(p\) and"),
         ("'peer.nll(p)',", "'peer.nll(p)', 'peer.nll(nothing)',", "NameError"),
         ("'peer.nll(p)',", "", "peer.nll is in no line"),
         ("'peer.off'", "'peer.off', 'peer.gone'", "no peer.gone"),
@@ -135,8 +134,6 @@ def test_a_table_that_holds_has_no_problems():
         ("*clipping*; a", "a", "no call names the difference 'clipping'"),
         ("'peer.single(p)'", "'peer.nll(p)'", "no need for 'single precision on this'"),
         ("'16.11810'", "'16.11813'", "not 16.11813"),
-        ("'16.11810'", "'0.0'", "not 0.0"),
-        ("'16.11810'", "'nan'", "not nan"),
         ("'inf'", "'ValueError'", "not ValueError"),
         ("'peer.clipped(f64(0))', '16.11810'", "'peer.nll(f64(0))', 'inf'", "no difference"),
     ],

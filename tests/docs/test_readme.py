@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
-from importlib.util import find_spec
 
 import pytest
 
@@ -58,8 +57,7 @@ def test_the_summary_is_printed(shown, printed, name) -> None:
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax", "dask", "array_api_strict"])
 def test_each_library_prints_the_loss_on_the_page(shown, printed, library) -> None:
-    if not find_spec(library):
-        pytest.skip(f"{library} is not installed; the test extra brings it")
+    pytest.importorskip(library)
     _, _, loss, accuracy, _ = shown[library]
     assert float(printed[library][2]) == pytest.approx(float(loss), rel=1e-9)
     assert printed[library][3] == accuracy
@@ -77,8 +75,7 @@ def test_each_library_prints_the_loss_on_the_page(shown, printed, library) -> No
     ],
 )
 def test_each_peer_loses_the_rows_on_the_page(shown, printed, name, library) -> None:
-    if not find_spec(library):
-        pytest.skip(f"{library} is not installed; the test extra brings it")
+    pytest.importorskip(library)
     mean, lost, *_ = shown[name]
     assert float(printed[name][0]) == pytest.approx(float(mean), rel=1e-6)
     # Another processor's exponential may round a row that is nearly lost the other way.

@@ -6,7 +6,6 @@ import tomllib
 import zipfile
 from itertools import chain
 
-import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from fresh import said
@@ -21,23 +20,11 @@ def names(requirements: list[str]) -> set[str]:
     return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    (built,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(tmp_path):
+    (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as archive:
-        yield archive
-
-
-def test_the_wheel_holds_both_packages_and_nothing_else(wheel):
-    files = {n for n in wheel.namelist() if not n.startswith("xloss-0.1.0.dist-info/")}
-    assert {"xloss/__init__.py", "xloss_conformance/__init__.py"} <= files
-    assert {"xloss/py.typed", "xloss_conformance/py.typed"} <= files
-    assert {name.split("/")[0] for name in files} == {"xloss", "xloss_conformance"}
-    assert [name for name in files if "speed" in name or "benchmark" in name] == []
-
-
-def test_the_wheel_holds_every_file_of_the_sources(wheel):
+        held = {n for n in archive.namelist() if not n.startswith("xloss-0.1.0.dist-info/")}
+        assert "xloss-0.1.0.dist-info/licenses/LICENSE" in archive.namelist()
     packages = (ROOT / "src" / "xloss", ROOT / "conformance" / "xloss_conformance")
     sources = {
         path.relative_to(package.parent).as_posix()
@@ -45,22 +32,12 @@ def test_the_wheel_holds_every_file_of_the_sources(wheel):
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert sources <= set(wheel.namelist())
-
-
-def test_the_wheel_s_metadata(wheel):
-    metadata = wheel.read("xloss-0.1.0.dist-info/METADATA").decode()
-    assert "License-Expression: Apache-2.0\n" in metadata
-    assert "Requires-Python: >=3.11\n" in metadata
-    assert "# xloss\n" in metadata
-    assert "xloss-0.1.0.dist-info/licenses/LICENSE" in wheel.namelist()
-    scripts = wheel.read("xloss-0.1.0.dist-info/entry_points.txt").decode()
-    assert scripts.strip() == "[console_scripts]\nxloss = xloss.cli:main"
+    assert {"xloss/py.typed", "xloss_conformance/py.typed"} <= sources <= held
+    assert {name.split("/")[0] for name in held} == {"xloss", "xloss_conformance"}
 
 
 def test_two_dependencies():
     assert names(PROJECT["dependencies"]) == {"numpy", "array-api-compat"}
-    assert len(PROJECT["dependencies"]) == 2
     assert "numpy>=2.1" in PROJECT["dependencies"]
 
 
