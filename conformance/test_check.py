@@ -95,9 +95,7 @@ def test_declared_deviations_are_no_failures(tmp_path: Path) -> None:
     file.write_text(DEVIATION.format("noisy *", "tail/*") + DEVIATION.format("another *", "tail/*"))
     report = check(noisy, families=["tail"], deviations=file)
     assert report.ok
-    assert {v.status for v in report.verdicts} == {"declared"}
-    assert EXCUSED in report.verdicts[0].note
-
+    assert {(v.status, EXCUSED in v.note) for v in report.verdicts} == {("declared", True)}
     assert check(right, families=["tail"], deviations=file).ok  # both are of another loss
     file.write_text(DEVIATION.format("right float32", "tail/*"))
     stale = check(right, families=["tail"], deviations=str(file))
@@ -112,12 +110,8 @@ def test_nothing_is_imported_that_is_not_needed() -> None:
         import sys, xloss_conformance
         assert 'numpy' not in sys.modules
         from xloss_conformance import Missing, check, compare, conformance_cases, expected
-        from xloss_conformance.selection import Plan, cases, sources
         def f(x, t): return 0.0
-        report = check(f, families=['tail'])
-        assert len(str(report)) > 100
-        sources(Plan(peers=('optax',), backends=('jax', 'torch', 'dask')))
-        cases(Plan(quick=True))
+        assert len(str(check(f, families=['tail']))) > 100
         others = {'torch', 'jax', 'dask', 'optax', 'scipy', 'array_api_strict'}
         assert not others & set(sys.modules), others & set(sys.modules)
         assert not {'pytest', 'rich', 'typer', 'mpmath'} & set(sys.modules)
@@ -134,12 +128,10 @@ def test_nothing_is_imported_that_is_not_needed() -> None:
 
 
 def test_a_metric_is_judged_by_its_value_alone() -> None:
-    import torch
+    pytest.importorskip("torch")
 
     def metric(input: Any, target: Any, reduction: Any = "mean") -> Any:
-        exact = xloss.cross_entropy(input.detach(), target, reduction=reduction)
-        assert isinstance(exact, torch.Tensor)
-        return exact
+        return xloss.cross_entropy(input.detach(), target, reduction=reduction)
 
     asked: dict[str, Any] = {"convention": "torch", "families": ["ties"]}
     assert check(metric, **asked, value_only=True).ok
