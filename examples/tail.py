@@ -19,28 +19,20 @@ import xloss
 LEADS = np.arange(0, 30.25, 0.25, dtype=np.float32)
 
 
-def of_torch(z, y):
-    return torch.nn.functional.cross_entropy(
-        torch.tensor(z), torch.tensor(y), reduction="none"
-    ).numpy()
-
-
-def of_scipy(z, y):
-    return -np.take_along_axis(log_softmax(z, axis=-1), y[:, None], -1)[:, 0]
-
-
-PEERS = {
-    "PyTorch": of_torch,
-    "optax": optax.softmax_cross_entropy_with_integer_labels,
-    "SciPy": of_scipy,
+LOGITS = np.stack([np.zeros_like(LEADS), LEADS], axis=-1)
+LABELS = np.ones(len(LEADS), np.int64)
+TENSORS = torch.tensor(LOGITS), torch.tensor(LABELS)
+LOSSES = {
+    "PyTorch": torch.nn.functional.cross_entropy(*TENSORS, reduction="none"),
+    "optax": optax.softmax_cross_entropy_with_integer_labels(LOGITS, LABELS),
+    "SciPy": -log_softmax(LOGITS, axis=-1)[:, 1],
 }
 
 
-def errors(loss):
-    """Return the relative error of a loss at each lead, at least half a rounding."""
-    logits = np.stack([np.zeros_like(LEADS), LEADS], axis=-1)
+def errors(losses):
+    """Return the relative error of the losses at each lead, at least half a rounding."""
     exact = np.log1p(np.exp(-LEADS.astype(np.float64)))
-    computed = np.asarray(loss(logits, np.ones(len(LEADS), np.int64)), np.float64)
+    computed = np.asarray(losses, np.float64)
     return np.maximum(abs(computed - exact) / exact, np.finfo(np.float32).eps / 2)
 
 
@@ -56,9 +48,9 @@ def main():
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    for (name, loss), style in zip(PEERS.items(), ("-", "-", "--"), strict=True):
-        axes.plot(LEADS, errors(loss), label=name, linewidth=1.2, linestyle=style)
-    own = errors(lambda z, y: xloss.cross_entropy(z, y, reduction="none"))
+    for (name, losses), style in zip(LOSSES.items(), ("-", "-", "--"), strict=True):
+        axes.plot(LEADS, errors(losses), label=name, linewidth=1.2, linestyle=style)
+    own = errors(xloss.cross_entropy(LOGITS, LABELS, reduction="none"))
     axes.plot(LEADS, own, label="xloss", linewidth=2, color="black")
     axes.set(
         yscale="log",

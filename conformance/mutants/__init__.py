@@ -115,11 +115,6 @@ def instead(grad: Array, wrong: Array, exact: Array) -> Array:
     return np.asarray(grad * ratio).astype(grad.dtype)
 
 
-def zero_times(x: Array, axis: int = -1) -> Array:
-    """Return numbers whose rows are NaN where 0 times an entry is none: of infinities and NaN."""
-    return np.asarray(x + (0 * x).sum(axis, keepdims=True))
-
-
 def count_of(t: Array, options: Options, *names: str) -> Any:
     """Return the mean's denominator by those of the options that are named."""
     names = (*names, "axis") if t.dtype.kind == "f" else names

@@ -72,8 +72,9 @@ def pos_weight_on_both_terms(x: Array, t: Array, /, **options: Any) -> Terms:
 
 
 @asked_logits()
+@asked("kl", loss="kl_div")
 def mean_over_elements(x: Array, t: Array, options: Options) -> Asked:
-    """Those that are left out and those of weight 2 count alike."""
+    """Those that are left out and those of weight 2 count alike; PyTorch's "mean" of kl_div."""
     return over(x, t, options, x.size)
 
 

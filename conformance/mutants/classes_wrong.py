@@ -20,7 +20,6 @@ from . import (
     plain,
     planted,
     right,
-    zero_times,
 )
 from .weights_wrong import COUNTED, over
 
@@ -77,12 +76,6 @@ def weighted_twice(x: Array, t: Array, options: Options) -> Asked:
 
 
 @nll()
-def every_entry(x: Array, t: Array, options: Options) -> Asked:
-    """A one-hot row times all entries: 0·NaN is NaN."""
-    return zero_times(x, options.get("axis", -1)), t, options
-
-
-@nll()
 def normalised_again(x: Array, t: Array, options: Options) -> Asked:
     """The log_softmax of what are log-probabilities already."""
     return xloss.log_softmax(x, axis=options.get("axis", -1)), t, options
@@ -92,12 +85,6 @@ def normalised_again(x: Array, t: Array, options: Options) -> Asked:
 def p_minus_t(x: Array, t: Array, /, **options: Any) -> Terms:
     """The gradient to the logits that the log-probabilities came from."""
     return right("nll_loss", x, t, options)[0], right("cross_entropy", x, t, options)[1]
-
-
-@nll()
-def mean_over_rows(x: Array, t: Array, options: Options) -> Asked:
-    """Whatever they weigh."""
-    return over(x, t, options, count_of(t, options, "where"))
 
 
 @log_loss()
@@ -128,21 +115,9 @@ def slope_of_no_logarithm(p: Array, t: Array, /, **options: Any) -> Terms:
 
 
 @kl()
-def mean_over_elements(x: Array, t: Array, options: Options) -> Asked:
-    """PyTorch's "mean": over the classes too."""
-    return over(x, t, options, x.size)
-
-
-@kl()
 def of_the_targets_from_the_predictions(log_p: Array, t: Array, options: Options) -> Asked:
     """KL(p‖t) in place of KL(t‖p)."""
     return (log_p, t, options) if options.get("log_target") else (np.log(t), np.exp(log_p), options)
-
-
-@kl()
-def masked_class_read(log_p: Array, t: Array, options: Options) -> Asked:
-    """0·log 0 is 0 by a guard, but 0·(-inf) of a masked class is NaN."""
-    return zero_times(log_p, options.get("axis", -1)), t, options
 
 
 @kl()
@@ -150,12 +125,6 @@ def target_of_minus_infinity(log_p: Array, t: Array, options: Options) -> Asked:
     """With log_target, exp(-inf)·(-inf - log p) is NaN."""
     lost = (0 * t).sum(options.get("axis", -1), keepdims=True)
     return log_p + lost if options.get("log_target") else log_p, t, options
-
-
-@asked("entropy", loss="entropy")
-def zero_log_zero(x: Array, t: None, options: Options) -> Asked:
-    """0·log 0 is NaN."""
-    return zero_times(x, options.get("axis", -1)), t, options
 
 
 @entropy()

@@ -11,7 +11,7 @@ import numpy as np
 
 import xloss
 
-from . import Array, Asked, Options, Terms, asked, count_of, instead, plain, planted, zero_times
+from . import Array, Asked, Options, Terms, asked, count_of, instead, plain, planted
 from . import right as answer
 from .weights_wrong import COUNTED, over, without
 
@@ -172,9 +172,13 @@ def probability_clipped(x: Array, t: Array, /, **options: Any) -> Terms:
 
 
 @asked("masks")
-def zero_times_infinity(x: Array, t: Array, options: Options) -> Asked:
-    """Targets times the loss of every class: 0·inf of a masked class is NaN."""
-    return zero_times(x, options.get("axis", -1)), t, options
+@asked("nll", loss="nll_loss")
+@asked("kl", loss="kl_div")
+@asked("entropy", loss="entropy")
+def zero_times_infinity(x: Array, t: Any, options: Options) -> Asked:
+    """Targets times the loss of every class: 0·inf of a masked class is NaN; so is 0·log 0."""
+    axis = options.get("axis", -1)
+    return x + (0 * x).sum(axis, keepdims=True), t, options
 
 
 @asked("masks")

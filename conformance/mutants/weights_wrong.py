@@ -30,6 +30,7 @@ def without(options: Options, name: str) -> Options:
 
 
 @options_of()
+@asked("nll", loss="nll_loss")
 def mean_over_rows(x: Array, t: Array, options: Options) -> Asked:
     """The mean over the number of rows present, whatever their weights."""
     return over(x, t, options, count_of(t, options, *PRESENT))

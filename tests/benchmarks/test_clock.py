@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -109,18 +108,6 @@ def test_who_fails_later_leaves_the_others_their_turns() -> None:
     assert lost == {"full": full}
     with pytest.raises(MemoryError):
         in_turns(calls, seconds=4, least=4, clock=time.host)
-
-
-def test_nothing_is_collected_while_the_hosts_time_is_taken() -> None:
-    seen: list[bool] = []
-    calls = {"a": Call(lambda: seen.append(gc.isenabled()))}
-    in_turns(calls, seconds=0.01, least=2, most=2, clock=HostClock(nap=lambda seconds: None))
-    in_turns(calls, seconds=0.01, least=1, most=1, clock=Queue(runs=1))
-    # The first run of each clock, and what comes before it, are not timed.
-    assert seen[0] is True
-    assert set(seen[1:-4]) == {False}
-    assert set(seen[-4:]) == {True}
-    assert gc.isenabled()
 
 
 # ---- Memory --------------------------------------------------------------------------------------
