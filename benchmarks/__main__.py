@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
             print(measure(asked, shlex.join(["python", "-m", "benchmarks", *arguments])))
         render(folder, "" if asked.command == "render" else asked.command)
     except BenchFailed as error:
-        return _fail(str(error).partition("\n")[0])
+        return _fail(str(error))
     return 0
 
 

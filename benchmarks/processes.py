@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from xloss_conformance.bench import Missing
+from xloss_conformance.printable import first_line
 
 Found = tuple[str, Any]  # a section of the record, "missing" or "contenders", and what goes there
 # Read by a library when it is imported, or by its compiler.
@@ -29,7 +29,7 @@ THREADS = ("XLOSS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_
 
 
 class BenchFailed(Exception):
-    """Nothing can be measured, or a process died or failed; the first line says how."""
+    """Nothing can be measured, or a process died or failed; one line says how."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def results(jobs: Sequence[Job]) -> Iterator[Found]:
         except BenchFailed as failed:
             if job.until == inf:
                 raise
-            yield "missing", str(failed).partition("\n")[0]
+            yield "missing", str(failed)
 
 
 def _done(job: Job) -> Iterator[Found]:
@@ -77,9 +77,8 @@ def _done(job: Job) -> Iterator[Found]:
             yield kind, found
     except (EOFError, OSError):
         process.join()
-        code = process.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise BenchFailed(f"{job.task}: its process died: {how}") from None
+        died = f"{job.task}: its process died: exit code {process.exitcode}"
+        raise BenchFailed(died) from None
     finally:
         process.kill()
         process.join()
@@ -96,8 +95,8 @@ def _do(job: Job, out: Connection) -> None:
     try:
         module, _, name = job.task.partition(":")
         task = getattr(import_module(f"{__package__}.{module}"), name)
-        for kind, found in task(threads=job.threads, **job.arguments):
-            out.send((kind, found))
+        for found in task(threads=job.threads, **job.arguments):
+            out.send(found)
         out.send(("done", None))
     except Missing as missing:
         out.send(("missing", str(missing)))
@@ -105,9 +104,8 @@ def _do(job: Job, out: Connection) -> None:
     except BrokenPipeError:
         pass
     except Exception as error:  # of any library: who asked raises it, or records it
-        said = traceback.format_exception_only(error)[-1].strip()
         with suppress(BrokenPipeError):
-            out.send(("failed", f"{said}\n{traceback.format_exc()}"))
+            out.send(("failed", first_line(error)))
     os._exit(0)  # threads of a library do not keep it
 
 
