@@ -153,12 +153,10 @@ def report(curves):
         print(f"{name:<17} {way:<15} {dtype:<8} {last:<19.{digits}g} {apart:.1f} eps")
 
 
-def write(matrix, bias, folder):
-    """Write the logits of the held-out images; print their loss and accuracy."""
-    _, _, images, labels = digits()
-    logits = images.astype("float32") @ matrix + bias
+def write(logits, labels, folder, name="digits"):
+    """Write the logits of the held-out images, and their labels; print their loss and accuracy."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "digits_logits.npy", logits)
+    np.save(folder / f"{name}_logits.npy", logits)
     np.save(folder / "digits_labels.npy", labels)
     right = np.mean(logits.argmax(axis=1) == labels)
     print(
@@ -173,9 +171,10 @@ def main():
     data = Path(__file__).parent / "data"
     parser.add_argument("--data", type=Path, default=data, help="folder of the logits")
     options = parser.parse_args()
-    curves, learned = run(options.steps)
+    curves, (matrix, bias) = run(options.steps)
     report(curves)
-    write(*learned, options.data)
+    _, _, images, labels = digits()
+    write(images.astype("float32") @ matrix + bias, labels, options.data)
 
 
 if __name__ == "__main__":

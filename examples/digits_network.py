@@ -8,14 +8,14 @@ is where other losses return 0: the script writes the float32 logits for
 
     xloss eval examples/data/digits_network_logits.npy examples/data/digits_labels.npy --backend all
 
-It needs scikit-learn, whose digits it reads.
+It needs scikit-learn, whose digits it reads by `digits.py` beside it.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
+from digits import digits, write
 
 from xloss import cross_entropy, value_and_grad
 
@@ -64,19 +64,10 @@ def main():
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    held_out = np.arange(len(labels)) % 5 == 0
-    parameters = train(images[~held_out], labels[~held_out], options.epochs)
-    logits = forward(parameters, images[held_out])[1]
-    rows = cross_entropy(logits, labels[held_out], reduction="none")
-    options.data.mkdir(parents=True, exist_ok=True)
-    np.save(options.data / "digits_network_logits.npy", logits)
-    right = np.mean(logits.argmax(axis=1) == labels[held_out])
-    print(
-        f"held out: {len(rows)} images, loss {rows.mean():.4f}, {right:.1%} right; "
-        f"the smallest loss of an image is {rows.min():.2g}"
-    )
+    images, labels, held_out, held_labels = digits()
+    parameters = train(images.astype(np.float32), labels, options.epochs)
+    logits = forward(parameters, held_out.astype(np.float32))[1]
+    write(logits, held_labels, options.data, "digits_network")
 
 
 if __name__ == "__main__":
