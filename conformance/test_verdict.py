@@ -225,7 +225,7 @@ class Misbehaved(Scripted):
         self.calls += 1
         both = xloss.value_and_grad(xloss.cross_entropy, (0, 1)[: 1 + one.to_targets])
         value, grads = both(x, t, **options)
-        spoiled = grads[-1] if one.to_targets else value
+        spoiled: Any = grads[-1] if one.to_targets else value
         factors = {"repeat": self.calls, "split": len(x)}
         if self.habit == "input":
             x[0, 0] += 1

@@ -19,10 +19,7 @@ def calls(todo):
 def test_the_host_measures_what_is_asked():
     done = {work.op for work, _ in calls(jobs(Plan()))}
     assert done == set(OPS) - {"linear-large", "memory"}
-    forward = calls(jobs(Plan(ops=("forward",))))
-    shapes = [(65536, 10), (8192, 1000), (2048, 32000), (512, 128256)]
-    assert [work.shape for work, _ in forward] == shapes
-    for work, who in forward:
+    for work, who in calls(jobs(Plan(ops=("forward",)))):
         # The value of one is another's, and the other compiles for seconds.
         left_out = {"xloss torch, closed form"}
         if work.classes not in (1000, 32000):
