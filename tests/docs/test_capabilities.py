@@ -44,7 +44,10 @@ CLAIMS = {
     ("tensorflow", "higher"): "backends/tensorflow/test_autodiff.py::test_twice",
     ("tensorflow", "vmap"): "backends/tensorflow/test_autodiff.py::test_jacobian_forward_mode",
     ("tensorflow", "compile"): "backends/tensorflow/test_function.py::test_every_loss_is_exact",
-    ("dask", "lazy"): "backends/dask/test_dask.py::test_nothing_is_computed_while_the_graph_is_built",
+    (
+        "dask",
+        "lazy",
+    ): "backends/dask/test_dask.py::test_nothing_is_computed_while_the_graph_is_built",
     **{
         (library, "ranks"): f"{SPREAD}::test_values_and_gradients_are_those_of_the_whole"
         for library in ("numpy", "torch", "jax")
