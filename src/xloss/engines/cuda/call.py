@@ -60,11 +60,12 @@ class Launcher(CallArrays):
         of: Kernels,
         grad: RowLayout | None,
         cotangent: Array | float,
+        stats: dict[str, int],
         added: bytes | None = None,
         seldom: bool = False,
         **fields: int,
     ) -> None:
-        """Launch the kernels of rows; fields: of `RowArguments`, what else they read and write.
+        """Launch the kernels of rows; stats, fields: of `RowArguments`, what they read and write.
 
         given_statistics: 1 where the statistics are read and not written; 2 where the gradient for
         a cotangent of 1 is there too, which stands if the cotangent is 1.
@@ -92,6 +93,7 @@ class Launcher(CallArrays):
             softcap=options.softcap or 0.0,
             work=self.room(self.cx.sum_dtype, count * of.left // 8) if of.left else 0,
             inner_inverse=inner_inverse(self.x.inner) if of.pixels else 0,
+            **stats,
             **fields,
         ).packed()
         if added is not None:
@@ -129,11 +131,11 @@ class Launcher(CallArrays):
                 self.kernels(to, adds=False),
                 to,
                 cotangent.row_loss,
+                stats,
                 losses=losses,
                 weights=weights,
                 given_statistics=int(saved is not None),
                 any_row_counts=0 if live is None else address(live),
-                **stats,
             )
         if outputs.total or outputs.weight:
             sums = SumArguments(self.count, losses if outputs.total else 0, weights)
@@ -250,11 +252,11 @@ class Launcher(CallArrays):
             kernels,
             to,
             cotangent,
+            stats,
             added,
             losses=losses,
             weights=weights,
             row_factor=row_factor if grad else 0,
-            **stats,
         )
         if not kernels.pixels and not few:
             self.add(sums, weighs)
@@ -281,11 +283,11 @@ class Launcher(CallArrays):
             kernels,
             to,
             cotangent,
+            kept_stats(at, self.count),
             _NO_SUMS if kernels.adds else None,
             seldom=grad is not None,
             given_statistics=1 if grad is None else 2,
             row_factor=at if self.options.reduction == "mean" else 0,
-            **kept_stats(at, self.count),
         )
         self.launch_all()
         return made
