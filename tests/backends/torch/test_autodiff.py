@@ -83,14 +83,6 @@ def test_backward_saves_inputs_and_a_few_numbers_a_row(classes: int, numbers: in
         assert [tuple(a.shape) for a in own] == [(50,)] * numbers
 
 
-def test_no_graph_where_nobody_asks() -> None:
-    """Under no_grad, and for value_and_grad, nothing is recorded."""
-    z, y = logits(4, 3).requires_grad_(), torch.tensor([0, 1, 2, 1])
-    with torch.no_grad():
-        assert not xloss.cross_entropy(z, y).requires_grad
-    assert not any(a.requires_grad for a in xloss.value_and_grad(xloss.cross_entropy)(z, y))
-
-
 @pytest.mark.parametrize("loss", ["mean", "none", "linear"])
 def test_activation_checkpointing(loss: str) -> None:
     """The forward is run again for the backward, which may ask for what it saved only once."""

@@ -56,14 +56,17 @@ def test_first_calls_in_a_fresh_process() -> None:
     assert said(FRESH).splitlines() == ["not compiled: True", "graphs: 1"]
 
 
-# Tested elsewhere: what the operations compute, and the ops.
-BESIDE = ("cross_entropy", "cross_entropy with weights", "linear", "linear with a bias")
-BESIDE += ("entropy", "logsumexp", "softmax", "log_softmax")
+# Tested elsewhere: the operation of the linear loss, and the ops.
+BESIDE = ("linear", "linear with a bias", "entropy", "logsumexp", "softmax", "log_softmax")
 
 
 @pytest.mark.parametrize("name", [name for name in GRADIENTS if name not in BESIDE])
+@pytest.mark.usefixtures("_no_engine")
 def test_compiled_equals_eager(name: str) -> None:
-    """Value and every gradient of every loss, traced whole (backend: ahead-of-time autograd)."""
+    """Value and every gradient of every loss, traced whole (backend: ahead-of-time autograd).
+
+    By plain operations: what the compiled engine computes is in test_op_host.
+    """
     function, leaves = of_leaves(name, 5, 4)
     leaves = [leaf.float().requires_grad_() for leaf in leaves]
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
@@ -73,6 +76,7 @@ def test_compiled_equals_eager(name: str) -> None:
     torch.testing.assert_close(mine, theirs, rtol=2e-6, atol=1e-7)
 
 
+@pytest.mark.usefixtures("_no_engine")
 def test_infinities_in_a_compiled_call() -> None:
     """A masked class has gradient 0, and an infinite loss its infinite gradient."""
     z = torch.tensor([[0.0, -torch.inf, 1.0]], requires_grad=True)
