@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import xloss
@@ -44,8 +45,14 @@ def _class_axis(x: Tensor) -> int:
 def _mean_over(count: int, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
     """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum."""
     mean = module.reduction in ("mean", "batchmean")
-    loss: Tensor = of(*arrays, reduction="sum" if mean else module.reduction, **options)
-    return loss / (count or 1) if mean else loss
+    if mean:
+        # torch.export counts in symbols, which are no numbers; a tensor may be made of one.
+        symbol = not isinstance(count, int)
+        device = arrays[0].device
+        n = torch.full((), count, dtype=torch.int64, device=device) if symbol else count
+        options["normalizer"] = n
+    loss: Tensor = of(*arrays, reduction="mean" if mean else module.reduction, **options)
+    return loss
 
 
 _DEFAULTS = {
