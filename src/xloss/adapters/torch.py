@@ -43,15 +43,17 @@ def _class_axis(x: Tensor) -> int:
 
 
 def _mean_over(count: int, of: Any, module: Any, *arrays: Tensor, **options: Any) -> Tensor:
-    """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum."""
-    mean = module.reduction in ("mean", "batchmean")
-    if mean:
-        # torch.export counts in symbols, which are no numbers; a tensor may be made of one.
-        symbol = not isinstance(count, int)
-        device = arrays[0].device
-        n = torch.full((), count, dtype=torch.int64, device=device) if symbol else count
-        options["normalizer"] = n
-    loss: Tensor = of(*arrays, reduction="mean" if mean else module.reduction, **options)
+    """Return a loss whose mean divides by a count, where xloss would divide by the weights' sum.
+
+    By the loss itself: a sum that is divided later rounds twice, overflows where the mean does not,
+    and gives a gradient that was computed with the loss a cotangent that is not 1.
+    """
+    reduction = "mean" if module.reduction == "batchmean" else module.reduction
+    if reduction == "mean":
+        if not isinstance(count, int):  # torch.export's symbol, of which a tensor may be made
+            count = torch.full((), count, dtype=torch.int64, device=arrays[0].device)
+        options["normalizer"] = count
+    loss: Tensor = of(*arrays, reduction=reduction, **options)
     return loss
 
 
@@ -65,13 +67,14 @@ _DEFAULTS = {
 }
 
 
-def _shown(module: nn.Module) -> str:
-    """Show the options that are not PyTorch's defaults."""
-    found = {name: getattr(module, name, default) for name, default in _DEFAULTS.items()}
-    return ", ".join(f"{k}={v!r}" for k, v in found.items() if v != _DEFAULTS[k])
+class _Shown:
+    def extra_repr(self) -> str:
+        """Show the options that are not PyTorch's defaults."""
+        found = {name: getattr(self, name, default) for name, default in _DEFAULTS.items()}
+        return ", ".join(f"{k}={v!r}" for k, v in found.items() if v != _DEFAULTS[k])
 
 
-class CrossEntropyLoss(nn.CrossEntropyLoss):
+class CrossEntropyLoss(_Shown, nn.CrossEntropyLoss):
     """:func:`xloss.cross_entropy` in the place of ``torch.nn.CrossEntropyLoss``.
 
     Parameters
@@ -129,10 +132,8 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         loss: Tensor = of(input, target, reduction=self.reduction, **options)
         return loss
 
-    extra_repr = _shown
 
-
-class NLLLoss(nn.NLLLoss):
+class NLLLoss(_Shown, nn.NLLLoss):
     """:func:`xloss.nll_loss` in the place of ``torch.nn.NLLLoss``, same arguments.
 
     Differs from PyTorch by what the module's docstring lists.
@@ -150,10 +151,8 @@ class NLLLoss(nn.NLLLoss):
         )
         return loss
 
-    extra_repr = _shown
 
-
-class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+class BCEWithLogitsLoss(_Shown, nn.BCEWithLogitsLoss):
     """:func:`xloss.binary_cross_entropy_with_logits` in the place of PyTorch's, same arguments.
 
     The mean divides by the number of elements, as PyTorch's does, whatever the weights. Differs
@@ -166,10 +165,8 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         of = _losses.binary_cross_entropy_with_logits
         return _mean_over(input.numel(), of, self, input, target, **options)
 
-    extra_repr = _shown
 
-
-class BCELoss(nn.BCELoss):
+class BCELoss(_Shown, nn.BCELoss):
     """:func:`xloss.binary_cross_entropy` in the place of ``torch.nn.BCELoss``, same arguments.
 
     The mean divides by the number of elements, as PyTorch's does, whatever the weights. Differs
@@ -182,10 +179,8 @@ class BCELoss(nn.BCELoss):
         of = _losses.binary_cross_entropy
         return _mean_over(input.numel(), of, self, input, target, sample_weight=self.weight)
 
-    extra_repr = _shown
 
-
-class KLDivLoss(nn.KLDivLoss):
+class KLDivLoss(_Shown, nn.KLDivLoss):
     """:func:`xloss.kl_div` in the place of ``torch.nn.KLDivLoss``, same arguments.
 
     As in PyTorch "mean" divides by the number of elements, "batchmean" by the first axis' length,
@@ -201,10 +196,8 @@ class KLDivLoss(nn.KLDivLoss):
         count = input.shape[0] if by_batch else input.numel()
         return _mean_over(count, _losses.kl_div, self, *rows, log_target=self.log_target)
 
-    extra_repr = _shown
 
-
-class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
+class MultiLabelSoftMarginLoss(_Shown, nn.MultiLabelSoftMarginLoss):
     """:func:`xloss.binary_cross_entropy_with_logits`, the mean over the last axis, as PyTorch's.
 
     Same arguments; weights are those of classes. Differs by what the module's docstring lists.
@@ -218,10 +211,8 @@ class MultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
             return loss.mean(-1)
         return loss / (input.shape[-1] or 1) if self.reduction == "sum" else loss
 
-    extra_repr = _shown
 
-
-class SoftMarginLoss(nn.SoftMarginLoss):
+class SoftMarginLoss(_Shown, nn.SoftMarginLoss):
     """:func:`xloss.binary_cross_entropy_with_logits` of targets -1 and 1, as PyTorch's.
 
     Same arguments. Differs by what the module's docstring lists: PyTorch's overflows to infinity
@@ -234,5 +225,3 @@ class SoftMarginLoss(nn.SoftMarginLoss):
             input, target > 0, reduction=self.reduction
         )
         return loss
-
-    extra_repr = _shown
